@@ -1,0 +1,241 @@
+//! Commands and flags, and the exit code of each.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done, or ended by a signal in good order |
+//! | 1 | something failed; a second signal cut the end short |
+//! | 2 | the command line is wrong |
+//! | 69 | an address cannot be bound (`EX_UNAVAILABLE`) |
+//! | 78 | the configuration is wrong (`EX_CONFIG`) |
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use log::{error, info};
+
+use crate::config::load::ConfigError;
+use crate::config::{Document, Flags, LogSettings, Settings, print};
+use crate::daemon::{self, Environment, Sources};
+use crate::http::listener::{BindError, Listener};
+use crate::stream::position::{Position, TopicPosition};
+use crate::{logging, signals};
+
+/// Where the packages put the configuration; read when no other is named.
+pub const DEFAULT_CONFIG: &str = "/etc/kafka-sse-bridge/kafka-sse-bridge.toml";
+
+/// The words for levels of the log.
+pub(crate) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+const EXIT_CANNOT_BIND: u8 = 69;
+const EXIT_CONFIG: u8 = 78;
+
+/// Bridge from Kafka topics to browsers by Server-Sent Events.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the configured streams until SIGTERM or SIGINT.
+    Run(Configured),
+    /// Check the configuration; exits with 0, or with 78 and what is wrong where.
+    Check(Configured),
+    /// Print the effective settings and where each came from, secrets masked.
+    PrintConfig(Configured),
+    /// Print an event id (a position) readably.
+    Id {
+        /// The id as it stands in the event.
+        id: String,
+    },
+    /// Show live tables in a browser: brings its own broker and data, needs no configuration.
+    #[cfg(feature = "librdkafka")]
+    Demo(crate::demo::Options),
+}
+
+#[derive(Debug, Args)]
+struct Configured {
+    /// The configuration file.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Serve at this address instead (host:port or unix:/path); may be repeated.
+    #[arg(short, long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Ask these brokers instead (host:port, separated by commas).
+    #[arg(short, long, value_name = "BROKERS", value_delimiter = ',')]
+    brokers: Vec<String>,
+    /// Log at this level.
+    #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]
+    log_level: Option<String>,
+    /// Serve the page from this directory instead of the one in the binary.
+    #[arg(long, value_name = "DIR")]
+    assets: Option<PathBuf>,
+}
+
+impl Configured {
+    fn sources(&self) -> Sources {
+        Sources {
+            document: Document::File(self.config.clone()),
+            environment: Environment::All,
+            flags: Flags {
+                listen: self.listen.clone(),
+                brokers: self.brokers.clone(),
+                log_level: self.log_level.clone(),
+                assets: self.assets.clone(),
+            },
+        }
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log file cannot be used.
+    #[error(transparent)]
+    Log(#[from] logging::LogError),
+    /// An address cannot be bound.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refused something.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Anything else, said in full.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Log(_) => ExitCode::from(EXIT_CONFIG),
+            Self::Bind(_) => ExitCode::from(EXIT_CANNOT_BIND),
+            Self::Io(_) | Self::Other(_) => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Exits with 2 and a hint by itself where the command line is wrong.
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Run(configured) => run(configured),
+        Command::Check(configured) => check(configured),
+        Command::PrintConfig(configured) => print_config(configured),
+        Command::Id { id } => describe_id(id),
+        #[cfg(feature = "librdkafka")]
+        Command::Demo(options) => crate::demo::run(options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // The log may go to a file; who started the command looks here. Problems of the
+            // configuration begin with their place, as editors expect.
+            let name = if matches!(failure, Failure::Config(_)) {
+                ""
+            } else {
+                "kafka-sse-bridge: "
+            };
+            let _ = writeln!(io::stderr(), "{name}{failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(configured: &Configured) -> Result<(), Failure> {
+    logging::apply(&LogSettings::default())?;
+    let sources = configured.sources();
+    let settings = sources.load()?.settings;
+    logging::apply(&settings.log)?;
+    info!(
+        "kafka-sse-bridge {} with {}",
+        env!("CARGO_PKG_VERSION"),
+        configured.config.display()
+    );
+    let listeners = bind(&settings)?;
+    serve(&settings, sources, listeners, signals::Request::Reload)
+}
+
+/// Runs the daemon with these settings until a signal ends it.
+pub(crate) fn serve(
+    settings: &Settings,
+    sources: Sources,
+    listeners: Vec<Listener>,
+    on_hangup: signals::Request,
+) -> Result<(), Failure> {
+    die_of_panics();
+    let requests = signals::watch(on_hangup)?;
+    let runtime = daemon::runtime()?;
+    let shutdown = daemon::supervise(requests, sources, settings.clone());
+    let outcome = runtime.block_on(daemon::run(settings, listeners, shutdown));
+    runtime.shutdown_timeout(daemon::RUNTIME_SHUTDOWN);
+    Ok(outcome?)
+}
+
+/// Binds every address of the settings.
+pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, BindError> {
+    let mut listeners = Vec::new();
+    for address in &settings.http.listen {
+        listeners.extend(Listener::bind(address)?);
+    }
+    Ok(listeners)
+}
+
+/// A panic in any thread ends the process: half a daemon would look alive and deliver nothing.
+fn die_of_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        error!("{panic}\n{}", std::backtrace::Backtrace::capture());
+        log::logger().flush();
+        std::process::abort();
+    }));
+}
+
+fn check(configured: &Configured) -> Result<(), Failure> {
+    let loaded = configured.sources().load()?;
+    let streams = loaded.settings.streams.len();
+    say(&format!(
+        "{}: ok, {streams} stream{}\n",
+        configured.config.display(),
+        if streams == 1 { "" } else { "s" }
+    ))
+}
+
+fn print_config(configured: &Configured) -> Result<(), Failure> {
+    say(&print::print(&configured.sources().load()?))
+}
+
+fn describe_id(id: &str) -> Result<(), Failure> {
+    let position =
+        Position::parse(id.as_bytes()).map_err(|error| Failure::Other(format!("id {id:?} {error}")))?;
+    let topic = |topic: &TopicPosition| {
+        let next: Vec<String> = (0..)
+            .zip(&topic.next)
+            .map(|(partition, next)| format!("{partition}:{next}"))
+            .collect();
+        format!(
+            "topic name {:08x} id {:08x} next {}\n",
+            topic.name,
+            topic.id,
+            next.join(" ")
+        )
+    };
+    say(&position.topics.iter().map(topic).collect::<String>())
+}
+
+/// Prints what a command has to say.
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    // Who reads only the first lines (`| head`) closes the pipe; that is no failure.
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

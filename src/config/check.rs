@@ -1,0 +1,338 @@
+//! The rules between keys that types alone cannot hold. Pure: reads a [`Draft`], touches nothing
+//! but the assets directory it names.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::settings::{Client, Draft, Format, Isolation, Settings, Start, StreamSettings};
+use super::units::{Size, Span};
+
+/// Event names with a meaning of their own: control events, and EventSource's `open` and `error`.
+pub const RESERVED_EVENTS: [&str; 10] = [
+    "caught-up",
+    "checkpoint",
+    "conflated",
+    "delete",
+    "error",
+    "gap",
+    "goodbye",
+    "heartbeat",
+    "open",
+    "reset",
+];
+
+/// Paths, and paths with everything under them, that the daemon serves itself.
+const RESERVED_PATHS: [&str; 7] = [
+    "/",
+    "/about",
+    "/assets",
+    "/favicon.ico",
+    "/health",
+    "/metrics",
+    "/streams",
+];
+
+/// librdkafka properties on which the promise "every record once" rests.
+const OWN_PROPERTIES: [&str; 7] = [
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "isolation.level",
+    "metadata.broker.list",
+];
+
+/// The least log a stream can have: two full blocks.
+const LEAST_LOG: Size = Size(512 * 1024);
+
+/// The least pause between keepalives or heartbeats.
+const LEAST_PAUSE: Span = Span::seconds(1);
+
+/// The longest of all durations: beyond it, something else was meant.
+const LONGEST: Span = Span::seconds(24 * 60 * 60);
+
+/// The least reconnect time that browsers are told.
+const LEAST_RETRY: Span = Span(Duration::from_millis(100));
+
+/// Longest topic name that Kafka allows.
+const MAX_TOPIC_NAME: usize = 249;
+
+/// One broken rule: the key (`stream[0].path`), and what is wrong with its remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Path of the key.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+/// Makes [`Settings`] of a draft.
+///
+/// # Errors
+/// Every broken rule, in the order of the file's sections.
+pub fn check(draft: Draft) -> Result<Settings, Vec<Fault>> {
+    let mut faults = Faults(Vec::new());
+    check_kafka(&draft, &mut faults);
+    check_http(&draft, &mut faults);
+    if draft.streams.is_empty() {
+        faults.add(
+            "stream",
+            "there is no stream; add [[stream]] with a path and topics",
+        );
+    }
+    let mut paths = BTreeSet::new();
+    for (index, stream) in draft.streams.iter().enumerate() {
+        let key = |name: &str| format!("stream[{index}].{name}");
+        check_stream(stream, &key, &mut faults);
+        if !paths.insert(&stream.path) {
+            faults.add(
+                key("path"),
+                format!("{:?} is served by another stream; give each its own", stream.path),
+            );
+        }
+    }
+    if let Some(assets) = &draft.ui.assets
+        && !assets.join("index.html").is_file()
+    {
+        let message = format!(
+            "{} holds no index.html; name the directory that does",
+            assets.display()
+        );
+        faults.add("ui.assets", message);
+    }
+    if faults.0.is_empty() {
+        Ok(Settings(draft))
+    } else {
+        Err(faults.0)
+    }
+}
+
+struct Faults(Vec<Fault>);
+
+impl Faults {
+    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Fault {
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    fn add_if_longest(&mut self, key: String, span: Span) {
+        if span > LONGEST {
+            self.add(
+                key,
+                format!("is longer than {LONGEST}; write something like \"15s\""),
+            );
+        }
+    }
+}
+
+fn check_kafka(draft: &Draft, faults: &mut Faults) {
+    let kafka = &draft.kafka;
+    if kafka.brokers.is_empty() {
+        faults.add(
+            "kafka.brokers",
+            "is empty; name at least one broker as \"host:port\"",
+        );
+    }
+    for broker in &kafka.brokers {
+        if let Err(why) = check_host_port(broker, 1) {
+            faults.add(
+                "kafka.brokers",
+                format!("{broker:?} {why}; write it like \"kafka-1.example.org:9092\""),
+            );
+        }
+    }
+    if kafka.client == Client::Kafka {
+        if kafka.isolation == Isolation::ReadCommitted {
+            faults.add(
+                "kafka.client",
+                "\"kafka\" reads uncommitted records; set isolation = \"read_uncommitted\" beside it, or \
+                 client = \"auto\"",
+            );
+        }
+        if !kafka.librdkafka.is_empty() {
+            faults.add(
+                "kafka.librdkafka",
+                "has no effect with client = \"kafka\"; remove one of them",
+            );
+        }
+    }
+    if !cfg!(feature = "librdkafka") && kafka.isolation == Isolation::ReadCommitted {
+        faults.add(
+            "kafka.isolation",
+            "\"read_committed\" needs librdkafka, which is not part of this build; set \"read_uncommitted\"",
+        );
+    }
+    let is_built = match kafka.client {
+        Client::Auto => true,
+        Client::Kafka => cfg!(feature = "kafka-crate"),
+        Client::Librdkafka => cfg!(feature = "librdkafka"),
+    };
+    if !is_built {
+        faults.add(
+            "kafka.client",
+            format!(
+                "{:?} is not part of this build; set \"auto\"",
+                kafka.client.as_str()
+            ),
+        );
+    }
+    for name in OWN_PROPERTIES {
+        if kafka.librdkafka.contains_key(name) {
+            let message = format!("{name:?} is the daemon's own to set; remove it");
+            faults.add(format!("kafka.librdkafka.{name:?}"), message);
+        }
+    }
+}
+
+fn check_http(draft: &Draft, faults: &mut Faults) {
+    let http = &draft.http;
+    if http.listen.is_empty() {
+        faults.add(
+            "http.listen",
+            "is empty; name at least one address like \"127.0.0.1:3000\"",
+        );
+    }
+    for listen in &http.listen {
+        let outcome = match listen.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(()),
+            Some(_) => Err("names a socket without an absolute path".to_owned()),
+            None => check_host_port(listen, 0),
+        };
+        if let Err(why) = outcome {
+            let message =
+                format!("{listen:?} {why}; write \"127.0.0.1:3000\", \"[::]:3000\" or \"unix:/run/x.sock\"");
+            faults.add("http.listen", message);
+        }
+    }
+    for (name, span) in [
+        ("keepalive", http.keepalive),
+        ("retry", http.retry),
+        ("drain_timeout", http.drain_timeout),
+    ] {
+        faults.add_if_longest(format!("http.{name}"), span);
+    }
+    if http.keepalive < LEAST_PAUSE {
+        faults.add(
+            "http.keepalive",
+            format!("is less than {LEAST_PAUSE}; proxies are content with 15s"),
+        );
+    }
+    if http.retry < LEAST_RETRY {
+        faults.add(
+            "http.retry",
+            format!("is less than {LEAST_RETRY}; every browser waits so long, 2s is usual"),
+        );
+    }
+}
+
+fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &mut Faults) {
+    let path = &stream.path;
+    if path.is_empty() {
+        faults.add(key("path"), "is missing; write path = \"/events\"");
+    } else if !path.starts_with('/') || !path.bytes().all(is_path_byte) || path.contains("//") {
+        let message = format!(
+            "{path:?} is not a plain path; it begins with \"/\" and holds letters, digits, and any of -._~/ only"
+        );
+        faults.add(key("path"), message);
+    } else if let Some(reserved) = RESERVED_PATHS.iter().find(|reserved| is_under(path, reserved)) {
+        faults.add(
+            key("path"),
+            format!("{reserved:?} is served by the daemon itself; take another path"),
+        );
+    }
+
+    if stream.topics.is_empty() {
+        faults.add(key("topics"), "is missing; write topics = [\"my-topic\"]");
+    }
+    let mut topics = BTreeSet::new();
+    for topic in &stream.topics {
+        let is_name = topic
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+        if !is_name
+            || topic.is_empty()
+            || topic.len() > MAX_TOPIC_NAME
+            || matches!(topic.as_str(), "." | "..")
+        {
+            let message = format!(
+                "{topic:?} cannot be a topic's name; Kafka allows letters, digits, and any of ._- up to {MAX_TOPIC_NAME}"
+            );
+            faults.add(key("topics"), message);
+        }
+        if !topics.insert(topic) {
+            faults.add(
+                key("topics"),
+                format!("{topic:?} stands there twice; name it once"),
+            );
+        }
+    }
+
+    if stream.start == Start::Snapshot {
+        let message = "\"snapshot\" needs a table of the latest records, which this version does not keep; \
+                       write \"earliest\": a late client then gets every record in memory";
+        faults.add(key("start"), message);
+    }
+    if let Some(field) = &stream.key_field {
+        if stream.format == Format::Envelope {
+            faults.add(
+                key("key_field"),
+                "has no place in an envelope, which shows the key anyway; remove it",
+            );
+        }
+        if field.is_empty() {
+            faults.add(key("key_field"), "is empty; name the field, or remove the line");
+        }
+    }
+    if let Some(event) = &stream.event {
+        if RESERVED_EVENTS.contains(&event.as_str()) {
+            let message = format!(
+                "{event:?} has a meaning of its own; take another than {}",
+                RESERVED_EVENTS.join(", ")
+            );
+            faults.add(key("event"), message);
+        } else if event.is_empty() || event.chars().any(char::is_control) {
+            let message = format!("{event:?} cannot be an event's name; write a word, or remove the line");
+            faults.add(key("event"), message);
+        }
+    }
+    faults.add_if_longest(key("heartbeat_interval"), stream.heartbeat_interval);
+    if stream.heartbeat_interval < LEAST_PAUSE {
+        faults.add(
+            key("heartbeat_interval"),
+            format!("is less than {LEAST_PAUSE}; 10s is usual"),
+        );
+    }
+    if stream.log_bytes < LEAST_LOG {
+        faults.add(
+            key("log_bytes"),
+            format!("is less than {LEAST_LOG}, which two blocks of records may take"),
+        );
+    }
+}
+
+fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte)
+}
+
+fn is_under(path: &str, reserved: &str) -> bool {
+    path.strip_prefix(reserved)
+        .is_some_and(|rest| rest.is_empty() || (reserved != "/" && rest.starts_with('/')))
+}
+
+/// Whether `text` is `host:port` with a port of at least `least`.
+pub(super) fn check_host_port(text: &str, least: u16) -> Result<(), String> {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return Err("has no port".to_owned());
+    };
+    if host.is_empty() || host.contains(char::is_whitespace) || (host.contains(':') && !host.starts_with('['))
+    {
+        return Err("has no proper host".to_owned());
+    }
+    match port.parse::<u16>() {
+        Ok(port) if port >= least => Ok(()),
+        _ => Err(format!("has no proper port ({port:?})")),
+    }
+}

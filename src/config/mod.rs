@@ -1,0 +1,17 @@
+//! The configuration room: files, environment and flags in, checked [`Settings`] out.
+//!
+//! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
+//! came from, [`mod@check`] the rules between keys, [`units`] durations and sizes as people write them.
+//! It knows nothing of the other rooms.
+
+pub mod check;
+pub mod load;
+pub mod print;
+pub mod settings;
+pub mod units;
+
+pub use load::{Document, Flags, Loaded, load};
+pub use settings::{
+    Client, Format, Heartbeat, HttpSettings, Isolation, KafkaSettings, Level, LogFormat, LogSettings,
+    Settings, Start, StreamSettings, UiSettings,
+};

@@ -1,0 +1,316 @@
+//! The settings: types, and each default as a named constant.
+//!
+//! A [`Draft`] is what was written; [`Settings`] exist only checked (see [`check`](super::check)).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::units::{Size, Span};
+
+/// Brokers asked first when none are configured.
+pub const DEFAULT_BROKER: &str = "localhost:9092";
+/// Address and port served when none are configured: this machine only.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:3000";
+/// A comment goes to every client that was quiet for so long; proxies give up after 30 to 60 s.
+pub const DEFAULT_KEEPALIVE: Span = Span::seconds(15);
+/// What a browser waits before it reconnects, jittered by ±25 % per connection.
+pub const DEFAULT_RETRY: Span = Span::seconds(2);
+/// How long a shutdown waits for streams and requests to end.
+pub const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
+/// Bytes of finished frames that a stream keeps in memory.
+pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
+/// Pause between heartbeat events where a stream sends them.
+pub const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
+/// Title of the page.
+pub const DEFAULT_TITLE: &str = "Continent and Country Overview";
+
+/// Settings that were checked; read like a [`Draft`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings(pub(super) Draft);
+
+impl Deref for Settings {
+    type Target = Draft;
+
+    fn deref(&self) -> &Draft {
+        &self.0
+    }
+}
+
+/// Everything an operator may write, with defaults for what was left out.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Draft {
+    /// How to reach Kafka.
+    pub kafka: KafkaSettings,
+    /// What is served where.
+    pub http: HttpSettings,
+    /// The event streams.
+    #[serde(rename = "stream")]
+    pub streams: Vec<StreamSettings>,
+    /// The page.
+    pub ui: UiSettings,
+    /// Logging.
+    pub log: LogSettings,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaSettings {
+    /// `host:port` of some brokers; the others are learned from them.
+    pub brokers: Vec<String>,
+    /// Which client library reads.
+    pub client: Client,
+    /// Which records are visible.
+    pub isolation: Isolation,
+    /// Any librdkafka properties, handed on as they are.
+    pub librdkafka: BTreeMap<String, String>,
+}
+
+impl Default for KafkaSettings {
+    fn default() -> Self {
+        Self {
+            brokers: vec![DEFAULT_BROKER.to_owned()],
+            client: Client::default(),
+            isolation: Isolation::default(),
+            librdkafka: BTreeMap::new(),
+        }
+    }
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSettings {
+    /// `host:port` or `unix:/path`.
+    pub listen: Vec<String>,
+    /// Pause after which a quiet client gets a comment.
+    pub keepalive: Span,
+    /// EventSource's reconnect time, jittered by ±25 %.
+    pub retry: Span,
+    /// How long a shutdown waits for streams and requests to end.
+    pub drain_timeout: Span,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            listen: vec![DEFAULT_LISTEN.to_owned()],
+            keepalive: DEFAULT_KEEPALIVE,
+            retry: DEFAULT_RETRY,
+            drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+        }
+    }
+}
+
+/// `[[stream]]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StreamSettings {
+    /// The path that serves the stream.
+    pub path: String,
+    /// The topics it carries.
+    pub topics: Vec<String>,
+    /// Where a client begins to read that does not say.
+    pub start: Start,
+    /// What becomes of a record.
+    pub format: Format,
+    /// Name under which the key is put into the value, a JSON object.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_field: Option<String>,
+    /// The SSE event name of records; without one it is EventSource's `message`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// Whether heartbeats are events, besides the comments that keep quiet connections alive.
+    pub heartbeat: Heartbeat,
+    /// Pause between heartbeat events.
+    pub heartbeat_interval: Span,
+    /// Bytes of finished frames kept in memory.
+    pub log_bytes: Size,
+}
+
+impl Default for StreamSettings {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            topics: Vec::new(),
+            start: Start::default(),
+            format: Format::default(),
+            key_field: None,
+            event: None,
+            heartbeat: Heartbeat::default(),
+            heartbeat_interval: DEFAULT_HEARTBEAT_INTERVAL,
+            log_bytes: DEFAULT_LOG_BYTES,
+        }
+    }
+}
+
+/// `[ui]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UiSettings {
+    /// Title of the page.
+    pub title: String,
+    /// A directory that is served instead of the page in the binary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assets: Option<PathBuf>,
+}
+
+impl Default for UiSettings {
+    fn default() -> Self {
+        Self {
+            title: DEFAULT_TITLE.to_owned(),
+            assets: None,
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// What is logged where no target says otherwise.
+    pub level: Level,
+    /// Lines for people or JSON lines.
+    pub format: LogFormat,
+    /// A file that is appended to, opened anew on SIGHUP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Whether the log also goes to stderr where there is a file. Without a file it always does.
+    pub stderr: bool,
+    /// Levels by target (a module's path).
+    pub targets: BTreeMap<String, Level>,
+}
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$vmeta])* $variant,)+
+        }
+
+        impl $name {
+            /// The word for it in the configuration.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        // By hand, because every layer (TOML, environment, flags) must name the known words alike.
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                match String::deserialize(deserializer)?.as_str() {
+                    $($word => Ok(Self::$variant),)+
+                    other => Err(de::Error::unknown_variant(other, &[$($word),+])),
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Which Kafka client library reads.
+    Client {
+        /// The `kafka` crate where that trades no promise away, otherwise librdkafka.
+        #[default]
+        Auto = "auto",
+        /// The pure-Rust `kafka` crate, for brokers up to 3.9.
+        Kafka = "kafka",
+        /// librdkafka.
+        Librdkafka = "librdkafka",
+    }
+}
+
+words! {
+    /// Which records of transactions are visible.
+    Isolation {
+        /// Only those of committed transactions.
+        #[default]
+        ReadCommitted = "read_committed",
+        /// Those of open and aborted transactions too.
+        ReadUncommitted = "read_uncommitted",
+    }
+}
+
+words! {
+    /// Where a client begins to read.
+    Start {
+        /// With what comes from now on.
+        #[default]
+        Live = "live",
+        /// With the oldest record in memory.
+        Earliest = "earliest",
+        /// With the latest record of every key.
+        Snapshot = "snapshot",
+    }
+}
+
+words! {
+    /// What becomes of a record.
+    Format {
+        /// Its value.
+        #[default]
+        Value = "value",
+        /// A JSON object with its value and everything around it.
+        Envelope = "envelope",
+    }
+}
+
+words! {
+    /// How a stream shows that it lives.
+    Heartbeat {
+        /// By comments only, which clients do not see.
+        #[default]
+        Comment = "comment",
+        /// By `heartbeat` events too.
+        Event = "event",
+    }
+}
+
+words! {
+    /// How much is logged.
+    Level {
+        /// What lost something or needs a person.
+        Error = "error",
+        /// What may need one.
+        Warn = "warn",
+        /// Changes of state.
+        #[default]
+        Info = "info",
+        /// Every client that comes and goes.
+        Debug = "debug",
+        /// Everything.
+        Trace = "trace",
+    }
+}
+
+words! {
+    /// How log lines look.
+    LogFormat {
+        /// For people.
+        #[default]
+        Text = "text",
+        /// One JSON object per line.
+        Json = "json",
+    }
+}

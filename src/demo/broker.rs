@@ -1,0 +1,54 @@
+//! A Kafka within this process: librdkafka's mock cluster, which speaks the real protocol over a
+//! loopback port. It keeps at most 5 MiB or 100,000 batches per partition, so it may run for days.
+
+use std::error::Error;
+
+use rdkafka::ClientConfig;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, DefaultProducerContext};
+
+/// The topic with one record per country.
+pub(super) const COUNTRIES: &str = "countries";
+
+/// The topic with one record per change of a continent's table.
+pub(super) const TOP3: &str = "Top3CountrySizePerContinent";
+
+/// Partitions of each topic.
+const PARTITIONS: i32 = 1;
+
+/// The embedded broker; ends when dropped.
+pub(super) struct Broker {
+    cluster: MockCluster<'static, DefaultProducerContext>,
+}
+
+impl Broker {
+    /// Starts it, with both topics.
+    pub(super) fn start() -> Result<Self, Box<dyn Error>> {
+        let cluster = MockCluster::new(1)?;
+        for topic in [COUNTRIES, TOP3] {
+            cluster.create_topic(topic, PARTITIONS, 1)?;
+        }
+        Ok(Self { cluster })
+    }
+
+    /// `host:port` of every broker.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.cluster
+            .bootstrap_servers()
+            .split(',')
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Settings of a client of this broker.
+    pub(super) fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.cluster.bootstrap_servers());
+        config
+    }
+
+    /// A producer that sends at once: few records, watched by people.
+    pub(super) fn producer(&self) -> Result<BaseProducer, Box<dyn Error>> {
+        Ok(self.client().set("linger.ms", "0").create()?)
+    }
+}

@@ -1,0 +1,144 @@
+//! `kafka-sse-bridge demo`: live tables in a browser, with nothing else installed.
+//!
+//! ```text
+//! countries.csv ──► topic countries ──► top three per continent ──► Top3CountrySizePerContinent ──► the ordinary daemon
+//! ```
+//! [`broker`] is a Kafka within this process (librdkafka's mock cluster, real protocol over a
+//! loopback port), [`countries`] produces, [`topn`] consumes, computes and produces. The daemon is
+//! the same as that of `run`, on a configuration of its own.
+
+mod broker;
+mod countries;
+mod topn;
+
+use std::io::{self, IsTerminal};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use clap::Args;
+use log::info;
+
+use crate::cli::{self, Failure};
+use crate::config::{Document, Flags, LogSettings, Settings};
+use crate::daemon::{Environment, Sources};
+use crate::http::listener::Listener;
+use crate::logging;
+use crate::signals::Request;
+
+const CONFIG: Document = Document::BuiltIn {
+    name: "demo.toml (built in)",
+    text: include_str!("demo.toml"),
+};
+
+/// The address served when the configured one is taken and nobody asked for it.
+const ANY_PORT: &str = "127.0.0.1:0";
+
+/// How the demo runs.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Serve at this port of 127.0.0.1; 0 takes any that is free [default: 3000, or a free one].
+    #[arg(short, long)]
+    port: Option<u16>,
+    /// Countries per second.
+    #[arg(short, long, default_value_t = 10.0, value_parser = rate)]
+    rate: f64,
+    /// Do not open a browser.
+    #[arg(long)]
+    no_browser: bool,
+    /// Log at this level.
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = cli::LEVELS)]
+    log_level: String,
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.01..=1000.0).contains(&rate) => Ok(rate),
+        _ => Err("a number from 0.01 to 1000 is needed".to_owned()),
+    }
+}
+
+/// Runs the demo until a signal ends it.
+///
+/// # Errors
+/// When the embedded broker or the daemon cannot start.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    logging::apply(&LogSettings::default())?;
+    let broker = broker::Broker::start().map_err(failed("the embedded broker"))?;
+    let sources = Sources {
+        document: CONFIG,
+        // What configures a daemon on this machine is none of the demo's business.
+        environment: Environment::PortOnly,
+        flags: Flags {
+            listen: options
+                .port
+                .map(|port| format!("127.0.0.1:{port}"))
+                .into_iter()
+                .collect(),
+            brokers: broker.addresses(),
+            log_level: Some(options.log_level.clone()),
+            assets: None,
+        },
+    };
+    let settings = sources.load()?.settings;
+    logging::apply(&settings.log)?;
+    let listeners = bind(&settings, options.port)?;
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let countries =
+        countries::produce(&broker, options.rate, Arc::clone(&stop)).map_err(failed("countries"))?;
+    let topn = topn::compute(&broker, Arc::clone(&stop)).map_err(failed("the top three"))?;
+
+    if let Some(url) = listeners.first().map(Listener::url) {
+        announce(&url)?;
+        if !options.no_browser {
+            open_browser(&url);
+        }
+    }
+    let outcome = cli::serve(&settings, sources, listeners, Request::Shutdown);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    for thread in [countries, topn] {
+        // A panic has ended the process already.
+        let _ = thread.join();
+    }
+    outcome
+}
+
+fn failed(what: &'static str) -> impl Fn(Box<dyn std::error::Error>) -> Failure {
+    move |error| Failure::Other(format!("demo: {what}: {error}"))
+}
+
+/// Binds; where nobody chose the port and it is taken, another is as good.
+fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Listener>, Failure> {
+    match cli::bind(settings) {
+        Err(error) if port.is_none() && std::env::var_os("PORT").is_none() => {
+            info!("{error}");
+            Ok(Listener::bind(ANY_PORT)?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+fn announce(url: &str) -> Result<(), Failure> {
+    cli::say(&format!(
+        "\n  The demo is at  {url}/\n  Its events:     curl -N {url}/topn/updates\n  Ctrl-C ends it.\n\n"
+    ))
+}
+
+/// Opens a browser where a person sits before a screen.
+fn open_browser(url: &str) {
+    let has_screen = ["DISPLAY", "WAYLAND_DISPLAY"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some());
+    if io::stdout().is_terminal() && has_screen {
+        let opened = Command::new("xdg-open")
+            .arg(url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        if let Err(error) = opened {
+            info!("no browser was opened: xdg-open: {error}");
+        }
+    }
+}

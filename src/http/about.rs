@@ -1,0 +1,106 @@
+//! `/about`: product, version, URLs, and the headers that arrived, which is what one wants to see
+//! behind a proxy.
+
+use http::header::{ACCEPT, AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, VARY};
+use http::{HeaderMap, HeaderValue};
+use serde_json::{Map, Value, json};
+use warp::reply::{Reply, Response};
+
+use super::page::escape;
+use super::problem;
+use super::routes::App;
+
+/// HTML for browsers, JSON where the request asks for it.
+pub fn answer(app: &App, headers: &HeaderMap) -> Response {
+    let accept = headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or_default();
+    let urls = urls(app);
+    let shown = shown(headers);
+    let mut response = if accept.contains("text/html") || !accept.contains("application/json") {
+        warp::reply::html(html(&urls, &shown)).into_response()
+    } else {
+        let headers: Map<String, Value> = shown
+            .into_iter()
+            .map(|(name, value)| (name, json!(value)))
+            .collect();
+        problem::json(&json!({
+            "product": env!("CARGO_PKG_NAME"),
+            "version": env!("CARGO_PKG_VERSION"),
+            "urls": urls.iter().map(|(path, what)| json!({ "path": path, "what": what })).collect::<Vec<_>>(),
+            "headers": headers,
+        }))
+    };
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+fn urls(app: &App) -> Vec<(String, String)> {
+    let streams = app.streams.iter().map(|stream| {
+        let settings = stream.settings();
+        (
+            settings.path.clone(),
+            format!("events of {}", settings.topics.join(", ")),
+        )
+    });
+    let others = [
+        ("/", "the page"),
+        ("/about", "this"),
+        ("/streams", "the streams, their positions and clients (JSON)"),
+        ("/health/live", "whether the process runs"),
+        ("/health/ready", "whether every stream has loaded"),
+    ];
+    streams
+        .chain(others.map(|(path, what)| (path.to_owned(), what.to_owned())))
+        .collect()
+}
+
+/// The request's headers, with secrets masked; a repeated one with its values joined.
+fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
+    let secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
+    headers
+        .keys()
+        .map(|name| {
+            let values = headers
+                .get_all(name)
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()));
+            let value = if secret.contains(name) {
+                "***".to_owned()
+            } else {
+                values.collect::<Vec<_>>().join(", ")
+            };
+            (name.to_string(), value)
+        })
+        .collect()
+}
+
+fn html(urls: &[(String, String)], headers: &[(String, String)]) -> String {
+    let rows = |pairs: &[(String, String)], is_link: bool| -> String {
+        let row = |(name, value): &(String, String)| {
+            let (name, value) = (escape(name), escape(value));
+            // Relative, so that it works under a proxy's path prefix.
+            let name = if is_link {
+                format!("<a href=\".{name}\">{name}</a>")
+            } else {
+                name
+            };
+            format!("<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>")
+        };
+        pairs.iter().map(row).collect()
+    };
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>About {product}</title>\
+         <link rel=\"stylesheet\" href=\"assets/style.css\"></head><body class=\"about\"><main>\
+         <h1>{product} {version}</h1><h2>URLs</h2><table>{urls}</table>\
+         <h2>Headers of this request</h2><table>{headers}</table></main></body></html>",
+        product = env!("CARGO_PKG_NAME"),
+        version = env!("CARGO_PKG_VERSION"),
+        urls = rows(urls, true),
+        headers = rows(headers, false),
+    )
+}

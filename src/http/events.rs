@@ -1,0 +1,161 @@
+//! `GET <stream.path>`: a subscription driven by hyper.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use log::debug;
+use tokio::time::Sleep;
+use warp::reply::{Reply, Response};
+
+use super::listener::Peer;
+use super::problem::Problem;
+use crate::config::Start;
+use crate::stream::stream::Stream;
+use crate::stream::subscription::{Opening, Step, Subscription};
+
+/// Query parameters of a stream.
+const PARAMETERS: &str = "start, lastEventId";
+
+/// Answers with the stream, or with an error before it opens.
+pub fn answer(
+    stream: &Arc<Stream>,
+    method: &Method,
+    query: &str,
+    headers: &HeaderMap,
+    peer: Option<Peer>,
+) -> Response {
+    if let Some(why) = stream.failure() {
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
+    }
+    let opening = match opening(query, headers) {
+        Ok(opening) => opening,
+        Err(problem) => return problem.into_response(),
+    };
+    let mut response = if method == Method::HEAD {
+        warp::reply().into_response()
+    } else {
+        let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
+        warp::reply::stream(Events::new(stream.subscribe(opening), stream, peer)).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Tells nginx and others that follow it not to hold events back.
+    headers.insert(
+        HeaderName::from_static("x-accel-buffering"),
+        HeaderValue::from_static("no"),
+    );
+    response
+}
+
+/// How the client wants to begin: the header that EventSource sends by itself goes before the
+/// query, which its first connection can only use.
+fn opening(query: &str, headers: &HeaderMap) -> Result<Opening, Problem> {
+    let mut opening = Opening::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "start" if opening.start.is_some() => {
+                let message = "\"start\" stands there twice; a stream begins in one place";
+                return Err(Problem::parameter("bad_start", "start", message));
+            }
+            "start" => opening.start = Some(start(&value)?),
+            "lastEventId" => opening.last_event_id = Some(value.into_owned()).filter(|id| !id.is_empty()),
+            other => {
+                let message = format!("{other:?} is not a parameter of a stream; known are {PARAMETERS}");
+                return Err(Problem::parameter("unknown_parameter", other, message));
+            }
+        }
+    }
+    if let Some(id) = headers.get("last-event-id")
+        && !id.is_empty()
+    {
+        opening.last_event_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
+    }
+    Ok(opening)
+}
+
+fn start(word: &str) -> Result<Start, Problem> {
+    match word {
+        "live" => Ok(Start::Live),
+        "earliest" => Ok(Start::Earliest),
+        "snapshot" => {
+            let message =
+                "this stream keeps no table of latest records; \"live\" and \"earliest\" are possible";
+            Err(Problem::parameter("bad_start", "start", message))
+        }
+        other => {
+            let message = format!("{other:?} is no place to start; \"live\" and \"earliest\" are possible");
+            Err(Problem::parameter("bad_start", "start", message))
+        }
+    }
+}
+
+/// The body of a stream's answer.
+///
+/// Holds one timer. Deadlines move away with everything that is sent, so the timer is not touched
+/// by a delivery: it may fire early, and is then set anew.
+struct Events {
+    subscription: Subscription,
+    timer: Pin<Box<Sleep>>,
+    stream: Arc<Stream>,
+    peer: String,
+    opened: Instant,
+}
+
+impl Events {
+    fn new(subscription: Subscription, stream: &Arc<Stream>, peer: String) -> Self {
+        debug!("{}: {peer} opened", stream.settings().path);
+        Self {
+            subscription,
+            timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
+            stream: Arc::clone(stream),
+            peer,
+            opened: Instant::now(),
+        }
+    }
+}
+
+impl futures_core::Stream for Events {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            match this.subscription.step(Instant::now()) {
+                Step::Send(bytes) => return Poll::Ready(Some(Ok(bytes))),
+                Step::End => return Poll::Ready(None),
+                Step::Wait(deadline) => {
+                    if !this.subscription.wait(context.waker()) {
+                        continue;
+                    }
+                    while this.timer.as_mut().poll(context).is_ready() {
+                        if deadline <= Instant::now() {
+                            break;
+                        }
+                        this.timer.as_mut().reset(deadline.into());
+                    }
+                    if deadline > Instant::now() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        debug!(
+            "{}: {} closed after {:.1?}",
+            self.stream.settings().path,
+            self.peer,
+            self.opened.elapsed()
+        );
+    }
+}

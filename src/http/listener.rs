@@ -1,0 +1,296 @@
+//! Binds addresses, accepts connections and serves them until drained.
+//!
+//! warp can serve by itself, but then binding fails by a panic and there is no hold on connections.
+//! Here an address that cannot be bound is an error before anything starts, and every connection is
+//! watched, so that a shutdown can wait for those still busy.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use log::{debug, warn};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::logging::Seldom;
+
+/// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
+const BACKLOG: i32 = 4096;
+
+/// How long a client may take to send a request's head, and so how long a connection may rest
+/// between requests: longer than proxies keep theirs (60 s), or they would meet closed ones.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Most bytes hyper buffers per connection, which also bounds a request's head. A block of frames
+/// is passed through without being copied, whatever this is.
+const BUFFER: usize = 32 * 1024;
+
+/// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
+/// for a burst, little enough that many stalled clients do not matter.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// A connection whose peer acknowledges nothing, or takes nothing, for so long is dead (RFC 5482).
+const PEER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause after an accept that failed, so that running out of descriptors does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where a request came from.
+#[derive(Debug, Clone, Copy)]
+pub enum Peer {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// Over a Unix socket.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+/// An address that cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; {remedy}")]
+pub struct BindError {
+    address: String,
+    source: io::Error,
+    remedy: &'static str,
+}
+
+impl BindError {
+    fn new(address: &str, source: io::Error) -> Self {
+        let remedy = match source.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program serves it: stop that, or choose another with --listen"
+            }
+            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            _ => "correct listen in [http]",
+        };
+        Self {
+            address: address.to_owned(),
+            source,
+            remedy,
+        }
+    }
+}
+
+/// A bound address, not yet served.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over TCP.
+    Tcp(std::net::TcpListener),
+    /// Over a Unix socket at this path, which is removed in the end.
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+impl Listener {
+    /// Binds `host:port` (every address the host has) or `unix:/path`.
+    ///
+    /// # Errors
+    /// When one of the addresses cannot be bound.
+    pub fn bind(address: &str) -> Result<Vec<Self>, BindError> {
+        let failed = |error| BindError::new(address, error);
+        if let Some(path) = address.strip_prefix("unix:") {
+            return Ok(vec![bind_unix(Path::new(path)).map_err(failed)?]);
+        }
+        address
+            .to_socket_addrs()
+            .map_err(failed)?
+            .map(|found| bind_tcp(found).map_err(failed))
+            .collect()
+    }
+
+    /// The URL at which it is served.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self {
+            Self::Tcp(listener) => match listener.local_addr() {
+                Ok(address) => format!("http://{address}"),
+                Err(_) => "http://?".to_owned(),
+            },
+            Self::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for the last connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener::Tcp(socket.into()))
+}
+
+fn bind_unix(path: &Path) -> io::Result<Listener> {
+    // A socket that nobody serves was left by a process that could not clean up.
+    let is_socket = path
+        .symlink_metadata()
+        .is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Unix(listener, path.to_owned()))
+}
+
+/// Tells all listeners and connections to end.
+#[derive(Debug, Clone)]
+pub struct Stopping(watch::Receiver<bool>);
+
+impl Stopping {
+    /// The switch, and what watches it.
+    #[must_use]
+    pub fn channel() -> (watch::Sender<bool>, Self) {
+        let (switch, watched) = watch::channel(false);
+        (switch, Self(watched))
+    }
+
+    async fn wait(&mut self) {
+        // A switch that is gone is a switch thrown.
+        let _ = self.0.wait_for(|&is_thrown| is_thrown).await;
+    }
+}
+
+/// Accepts and serves until told to stop, then waits for the connections to end. Whoever calls
+/// this bounds that wait.
+///
+/// # Errors
+/// When the operating system does not let the listener be polled.
+pub async fn serve<S, B>(listener: Listener, service: S, mut stopping: Stopping) -> io::Result<()>
+where
+    S: Service<B>,
+    B: Body,
+{
+    let connections = GracefulShutdown::new();
+    let mut failures = Seldom::new(Duration::from_secs(10));
+    match listener {
+        Listener::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = stopping.wait() => break,
+                };
+                match accepted {
+                    Ok((stream, peer)) => {
+                        if let Err(error) = tune(&stream) {
+                            debug!("{peer}: {error}");
+                        }
+                        spawn(stream, Peer::Tcp(peer), service.clone(), connections.watcher());
+                    }
+                    Err(error) => accept_failed(&error, &mut failures).await,
+                }
+            }
+        }
+        Listener::Unix(listener, path) => {
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    () = stopping.wait() => break,
+                };
+                match accepted {
+                    Ok((stream, _)) => spawn(stream, Peer::Unix, service.clone(), connections.watcher()),
+                    Err(error) => accept_failed(&error, &mut failures).await,
+                }
+            }
+            if let Err(error) = std::fs::remove_file(&path) {
+                warn!("{}: {error}", path.display());
+            }
+        }
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
+    // A record must not wait for the acknowledgement of the one before.
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))
+}
+
+async fn accept_failed(error: &io::Error, failures: &mut Seldom) {
+    if let Some(unsaid) = failures.admit() {
+        warn!("cannot accept a connection: {error}; trying again every {ACCEPT_PAUSE:?}{unsaid}");
+    }
+    tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+/// What serves requests.
+pub trait Service<B>:
+    tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S, B> Service<B> for S where
+    S: tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// What is served.
+pub trait Body:
+    hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+impl<B> Body for B where
+    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
+{
+}
+
+fn spawn<I, S, B>(stream: I, peer: Peer, service: S, watcher: Watcher)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<B>,
+    B: Body,
+{
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        // `CONNECT host:1` and other targets without a path are nothing we serve, and warp panics when
+        // it is asked for the path of one.
+        if request.uri().path_and_query().is_none() {
+            *request.uri_mut() = Uri::from_static("*");
+        }
+        // A clone per request: tower's services take themselves mutably, and warp's are cheap to clone.
+        service.clone().call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = watcher.watch(connection);
+    tokio::spawn(async move {
+        // Clients go away in the middle of everything; that is their right.
+        if let Err(error) = connection.await {
+            debug!("{peer}: {error}");
+        }
+    });
+}

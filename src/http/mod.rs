@@ -1,0 +1,15 @@
+//! The HTTP room: streams, the page, and what there is to know about the daemon.
+//!
+//! [`listener`] binds and accepts, [`routes`] puts the warp filters together, and one file per
+//! feature answers: [`events`], [`page`], [`about`], [`streams`], [`health`]; [`problem`] is how
+//! errors look. It drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
+//! the Kafka room's status, but knows nothing of records or configuration files.
+
+pub mod about;
+pub mod events;
+pub mod health;
+pub mod listener;
+pub mod page;
+pub mod problem;
+pub mod routes;
+pub mod streams;

@@ -1,0 +1,77 @@
+//! How errors look: JSON, with a code for programs and a message for people.
+
+use http::header::{ALLOW, CACHE_CONTROL};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use warp::reply::{Reply, Response};
+
+/// An answer that is an error: `{"error":{"code","message","parameter"?}}`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Problem {
+    #[serde(skip)]
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+}
+
+impl warp::reject::Reject for Problem {}
+
+impl Problem {
+    /// An error with its HTTP status.
+    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            parameter: None,
+        }
+    }
+
+    /// A query parameter is to blame: 400.
+    pub fn parameter(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
+        Self {
+            parameter: Some(parameter.to_owned()),
+            ..Self::new(StatusCode::BAD_REQUEST, code, message)
+        }
+    }
+
+    /// Nothing is served at this path: 404.
+    pub fn not_found(path: &str) -> Self {
+        let message = format!("nothing is served at {path}; /about lists what is");
+        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// The path exists, the method does not: 405.
+    pub fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method_not_allowed",
+            "only GET and HEAD are served here",
+        )
+    }
+}
+
+impl Reply for Problem {
+    fn into_response(self) -> Response {
+        let status = self.status;
+        let mut response = json(&serde_json::json!({ "error": self }));
+        *response.status_mut() = status;
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response
+                .headers_mut()
+                .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        response
+    }
+}
+
+/// A JSON answer that no cache keeps.
+pub fn json(value: &serde_json::Value) -> Response {
+    let mut response = warp::reply::json(value).into_response();
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

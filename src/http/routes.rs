@@ -1,0 +1,167 @@
+//! The warp filters of all features, put together.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use http::{HeaderMap, Method};
+use warp::path::FullPath;
+use warp::reply::{Reply, Response};
+use warp::{Filter, Rejection};
+
+use super::listener::Peer;
+use super::page::Page;
+use super::problem::Problem;
+use super::{about, events, health, streams};
+use crate::kafka::status::Status;
+use crate::stream::stream::Stream;
+
+/// What the features answer from.
+#[derive(Debug)]
+pub struct App {
+    /// The streams, in the order of the configuration.
+    pub streams: Vec<Arc<Stream>>,
+    /// The page.
+    pub page: Page,
+    /// How the Kafka room is doing.
+    pub kafka: Arc<Status>,
+    /// Set when the daemon is about to end.
+    pub is_draining: AtomicBool,
+}
+
+impl App {
+    fn stream(&self, path: &str) -> Option<&Arc<Stream>> {
+        self.streams.iter().find(|stream| stream.settings().path == path)
+    }
+}
+
+/// Everything that is served. Never rejects: what nothing answers is a 404 in JSON.
+pub fn routes(
+    app: Arc<App>,
+) -> impl Filter<Extract = (impl Reply + use<>,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let app = warp::any().map(move || Arc::clone(&app));
+
+    let events = stream(app.clone())
+        .and(get_or_head())
+        .and(query())
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Peer>())
+        .map(
+            |stream: Arc<Stream>, method: Method, query: String, headers: HeaderMap, peer: Option<Peer>| {
+                events::answer(&stream, &method, &query, &headers, peer)
+            },
+        );
+    let about = at("/about")
+        .and(get_or_head())
+        .and(app.clone())
+        .and(warp::header::headers_cloned())
+        .map(|_method, app: Arc<App>, headers: HeaderMap| about::answer(&app, &headers));
+    let streams = at("/streams")
+        .and(get_or_head())
+        .and(app.clone())
+        .map(|_method, app: Arc<App>| streams::answer(&app));
+    let live = at("/health/live")
+        .and(get_or_head())
+        .map(|_method| health::live());
+    let ready = at("/health/ready")
+        .and(get_or_head())
+        .and(app.clone())
+        .map(|_method, app: Arc<App>| health::ready(&app));
+    let page = warp::path::full()
+        .and(app)
+        .and_then(|path: FullPath, app: Arc<App>| async move {
+            app.page
+                .holds(path.as_str())
+                .then_some((path, app))
+                .ok_or_else(warp::reject::not_found)
+        })
+        .and(get_or_head())
+        .and(warp::header::headers_cloned())
+        .and_then(
+            |(path, app): (FullPath, Arc<App>), _method, headers: HeaderMap| async move {
+                Ok::<_, Rejection>(app.page.answer(path.as_str(), &headers).await)
+            },
+        );
+
+    events
+        .or(about)
+        .unify()
+        .or(streams)
+        .unify()
+        .or(live)
+        .unify()
+        .or(ready)
+        .unify()
+        .or(page)
+        .unify()
+        .or(not_found())
+        .unify()
+        .recover(recover)
+        .unify()
+}
+
+/// The stream at the request's path.
+fn stream(
+    app: impl Filter<Extract = (Arc<App>,), Error = Infallible> + Clone + Send,
+) -> impl Filter<Extract = (Arc<Stream>,), Error = Rejection> + Clone {
+    warp::path::full()
+        .and(app)
+        .and_then(|path: FullPath, app: Arc<App>| async move {
+            app.stream(path.as_str())
+                .cloned()
+                .ok_or_else(warp::reject::not_found)
+        })
+}
+
+/// Just this path, without a slash behind it: relative links would lead elsewhere from there.
+fn at(wanted: &'static str) -> impl Filter<Extract = (), Error = Rejection> + Copy {
+    warp::path::full()
+        .and_then(move |path: FullPath| async move {
+            if path.as_str() == wanted {
+                Ok(())
+            } else {
+                Err(warp::reject::not_found())
+            }
+        })
+        .untuple_one()
+}
+
+/// The method, if it is one that is served.
+fn get_or_head() -> impl Filter<Extract = (Method,), Error = Rejection> + Copy {
+    warp::method().and_then(|method: Method| async move {
+        if matches!(method, Method::GET | Method::HEAD) {
+            Ok(method)
+        } else {
+            Err(warp::reject::custom(Problem::method_not_allowed()))
+        }
+    })
+}
+
+/// The query as it was written; empty where there is none.
+fn query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
+    warp::query::raw().or(warp::any().map(String::new)).unify()
+}
+
+/// No filter knew the path.
+#[derive(Debug)]
+struct Unknown(String);
+
+impl warp::reject::Reject for Unknown {}
+
+fn not_found() -> impl Filter<Extract = (Response,), Error = Rejection> + Copy {
+    warp::path::full().and_then(|path: FullPath| async move {
+        Err(warp::reject::custom(Unknown(path.as_str().to_owned())))
+    })
+}
+
+/// What a filter that knew the path has against the request, or else that none did.
+async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
+    let problem = rejection.find::<Problem>().cloned().unwrap_or_else(|| {
+        Problem::not_found(
+            rejection
+                .find::<Unknown>()
+                .map_or("this path", |unknown| &unknown.0),
+        )
+    });
+    Ok(problem.into_response())
+}

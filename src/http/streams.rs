@@ -1,0 +1,56 @@
+//! `/streams`: what streams there are, where they stand, who listens.
+
+use serde_json::{Map, Value, json};
+use warp::reply::Response;
+
+use super::problem;
+use super::routes::App;
+use crate::stream::stream::Stream;
+
+/// JSON for people and programs; see docs/wire.md.
+pub fn answer(app: &App) -> Response {
+    let streams: Vec<Value> = app.streams.iter().map(|stream| describe(stream)).collect();
+    let kafka = app.kafka.snapshot();
+    problem::json(&json!({
+        "streams": streams,
+        "kafka": { "client": kafka.client, "contacted": kafka.contacted, "degraded": kafka.degraded },
+    }))
+}
+
+fn describe(stream: &Stream) -> Value {
+    let settings = stream.settings();
+    let figures = stream.figures();
+    let topics: Vec<Value> = settings
+        .topics
+        .iter()
+        .enumerate()
+        .map(|(index, topic)| {
+            let position = figures
+                .position
+                .as_ref()
+                .and_then(|position| position.topics.get(index));
+            json!({ "topic": topic, "next": position.map(|position| &position.next) })
+        })
+        .collect();
+    let oldest = figures.oldest.map(|(topic, partition, offset)| {
+        json!({ "topic": settings.topics.get(usize::from(topic)), "partition": partition, "offset": offset })
+    });
+    let invalid: Map<String, Value> = figures
+        .invalid
+        .iter()
+        .map(|(cause, count)| ((*cause).to_owned(), json!(count)))
+        .collect();
+    json!({
+        "path": settings.path,
+        "format": settings.format,
+        "start": settings.start,
+        "topics": topics,
+        "loaded": figures.is_loaded,
+        "failure": stream.failure(),
+        "clients": figures.clients,
+        "slow_clients_closed": figures.slow,
+        "records": figures.records,
+        "invalid_records": invalid,
+        "log": { "records": figures.log_records, "bytes": figures.log_bytes, "oldest": oldest },
+    })
+}

@@ -1,0 +1,155 @@
+//! Where a source puts what it reads: the tail's own offsets, and the batches on their way out.
+//!
+//! The inbox is the one place that knows which offset of which partition comes next. A record below
+//! that offset was handed on before and is passed over, so a rebuilt client can never double one.
+//! It does not know which client fills it, nor what the streams do with a batch.
+//!
+//! The channels to the streams are bounded, so `send` blocks the reading thread when a stream
+//! cannot encode as fast as Kafka delivers: that is the back-pressure, and the only queue.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::record::{Batch, Feed, Stamp};
+
+/// One topic as the tail reads it.
+#[derive(Debug)]
+struct Topic {
+    name: Arc<str>,
+    /// The next offset of every partition.
+    next: Vec<i64>,
+    batch: Batch,
+    /// The streams that use the topic.
+    feeds: Vec<mpsc::Sender<Feed>>,
+}
+
+/// The tail's offsets, and what was read but not yet handed on.
+#[derive(Debug)]
+pub struct Inbox {
+    topics: Vec<Topic>,
+    /// Index of the topic that took the last record: runs of one topic are the rule.
+    last: usize,
+    received: u64,
+}
+
+impl Inbox {
+    /// An inbox for these topics, each with the streams that use it.
+    pub fn new(topics: impl IntoIterator<Item = (Arc<str>, Vec<mpsc::Sender<Feed>>)>) -> Self {
+        let topics = topics
+            .into_iter()
+            .map(|(name, feeds)| Topic {
+                batch: Batch::new(name.clone()),
+                name,
+                next: Vec::new(),
+                feeds,
+            })
+            .collect();
+        Self {
+            topics,
+            last: 0,
+            received: 0,
+        }
+    }
+
+    /// Every topic with the next offset of each of its partitions.
+    pub fn positions(&self) -> impl Iterator<Item = (&Arc<str>, &[i64])> {
+        self.topics
+            .iter()
+            .map(|topic| (&topic.name, topic.next.as_slice()))
+    }
+
+    /// The next offset of every partition of a topic; empty where none is read.
+    #[must_use]
+    pub fn next_offsets(&self, topic: &str) -> Vec<i64> {
+        let topic = self.topics.iter().find(|candidate| &*candidate.name == topic);
+        topic.map(|topic| topic.next.clone()).unwrap_or_default()
+    }
+
+    /// How many records were taken since the start.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Sets where a topic is read from, and tells its streams.
+    pub fn assign(&mut self, topic: &str, next: Vec<i64>) {
+        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
+            topic.flush();
+            topic.next.clone_from(&next);
+            topic.send(&Feed::Assigned {
+                topic: topic.name.clone(),
+                next,
+            });
+        }
+    }
+
+    /// Tells the streams of a topic that it has been read up to the end it had at the start.
+    pub fn loaded(&mut self, topic: &str) {
+        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
+            topic.flush();
+            topic.send(&Feed::Loaded {
+                topic: topic.name.clone(),
+            });
+        }
+    }
+
+    /// Takes one record, unless its partition is not read or it was taken before. Blocks while a
+    /// full batch finds no place in a stream's channel. Returns whether it was taken.
+    pub fn push<'h>(
+        &mut self,
+        topic: &str,
+        stamp: Stamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) -> bool {
+        if self.topics.get(self.last).is_none_or(|last| &*last.name != topic) {
+            let Some(index) = self.topics.iter().position(|candidate| &*candidate.name == topic) else {
+                return false;
+            };
+            self.last = index;
+        }
+        let topic = &mut self.topics[self.last];
+        let Some(next) = topic.next.get_mut(stamp.partition as usize) else {
+            return false;
+        };
+        if stamp.offset < *next {
+            return false;
+        }
+        *next = stamp.offset + 1;
+        topic.batch.push(stamp, key, value, headers);
+        self.received += 1;
+        if topic.batch.is_full() {
+            topic.flush();
+        }
+        true
+    }
+
+    /// Hands on everything that was read.
+    pub fn flush(&mut self) {
+        for topic in &mut self.topics {
+            topic.flush();
+        }
+    }
+
+    /// Whether nobody listens any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.topics.iter().all(|topic| topic.feeds.is_empty())
+    }
+}
+
+impl Topic {
+    fn flush(&mut self) {
+        if !self.batch.is_empty() {
+            let batch = std::mem::replace(&mut self.batch, Batch::new(self.name.clone()));
+            self.send(&Feed::Records(Arc::new(batch)));
+        }
+    }
+
+    fn send(&mut self, feed: &Feed) {
+        self.feeds
+            .retain(|stream| stream.blocking_send(feed.clone()).is_ok());
+    }
+}

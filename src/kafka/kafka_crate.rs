@@ -1,0 +1,383 @@
+//! The pure-Rust `kafka` crate as a [`Source`], for brokers up to 3.9.
+//!
+//! Used through its low-level `KafkaClient` with the tail's offsets. Three of its habits are closed
+//! here, each found by reading from real brokers:
+//! - dead connections stay in its pool for ever, so any error ends this source and the tail builds
+//!   another;
+//! - plain messages before a compressed set in the same answer are dropped without an error. The
+//!   hole always lies between the offset asked for and the first one delivered, so an answer that
+//!   begins too late is asked for again in smaller pieces until the pieces meet or the hole is
+//!   proven real (compaction);
+//! - a batch larger than the limit is answered with nothing, so the limit grows to a cap.
+//!
+//! By its nature it gives no timestamps and no headers, cannot tell null from empty (an empty value
+//! counts as a tombstone), reads uncommitted records, and knows gzip and snappy only.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::client::fetch::{Message, Partition, Response, Topic};
+use kafka::client::{FetchOffset, FetchPartition, KafkaClient};
+use kafka::error::{Error, KafkaCode};
+use log::warn;
+
+use super::inbox::Inbox;
+use super::record::Stamp;
+use super::source::{Bounds, Source, SourceError};
+use super::tail::Connection;
+
+/// How long a broker holds a fetch that finds nothing.
+const FETCH_WAIT: Duration = Duration::from_millis(100);
+
+/// What one fetch asks for in all; divided among the partitions.
+const FETCH_BYTES: i32 = 8 * 1024 * 1024;
+
+/// Least and most that is asked of one partition at first.
+const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
+
+/// Up to where the limit of a partition grows to get a large batch: far beyond what brokers accept
+/// by default (1 MiB), still bounded.
+const PARTITION_BYTES_CAP: i32 = 64 * 1024 * 1024;
+
+/// The least size of a message in the old format: offset, size, checksum, magic, attributes and two
+/// lengths. Limits closer to each other than this cannot tell two messages apart.
+const MESSAGE_OVERHEAD: i32 = 26;
+
+/// A `KafkaClient` and the fetch limits of partitions that needed more than usual.
+pub(super) struct KafkaCrate {
+    brokers: String,
+    client: KafkaClient,
+    limits: HashMap<(Arc<str>, u32), i32>,
+}
+
+impl KafkaCrate {
+    /// Connects and loads the metadata.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub(super) fn new(connection: &Connection) -> Result<Self, SourceError> {
+        let brokers = connection.brokers.join(",");
+        let mut client = KafkaClient::new(connection.brokers.clone());
+        client.set_client_id("kafka-sse-bridge".to_owned());
+        client.set_fetch_min_bytes(1);
+        let mut source = client
+            .set_fetch_max_wait_time(FETCH_WAIT)
+            .map(|()| Self {
+                brokers: brokers.clone(),
+                client,
+                limits: HashMap::new(),
+            })
+            .map_err(|error| SourceError::Unreachable {
+                brokers,
+                reason: error.to_string(),
+            })?;
+        source.load_metadata()?;
+        Ok(source)
+    }
+
+    /// Asks for all topics: naming one that does not exist would create it.
+    fn load_metadata(&mut self) -> Result<(), SourceError> {
+        self.client
+            .load_metadata_all()
+            .map_err(|error| self.failed("metadata", &error))
+    }
+
+    fn failed(&self, what: &str, error: &Error) -> SourceError {
+        match error {
+            Error::UnsupportedCompression => SourceError::Unsupported {
+                brokers: self.brokers.clone(),
+                reason: "a batch is compressed with lz4 or zstd, which the kafka crate cannot read"
+                    .to_owned(),
+                remedy: "set client = \"librdkafka\" in [kafka]".to_owned(),
+            },
+            error => SourceError::Unreachable {
+                brokers: self.brokers.clone(),
+                reason: format!("{what}: {error}"),
+            },
+        }
+    }
+
+    fn partition_failed(&self, place: &Place<'_>, error: &Error) -> SourceError {
+        let at = format!(
+            "topic {:?} partition {} at offset {}",
+            place.topic, place.partition, place.next
+        );
+        match error {
+            // The broker's word for a batch in zstd that it cannot convert, which has no name in the
+            // old protocol; and the crate's own for lz4.
+            Error::Kafka(KafkaCode::Unknown) | Error::UnsupportedCompression => SourceError::Codec {
+                brokers: self.brokers.clone(),
+                what: at,
+            },
+            error => SourceError::Partition {
+                brokers: self.brokers.clone(),
+                at,
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    /// The messages of one partition in an answer, from the offset asked for on: a compressed set
+    /// comes whole, with what was read before.
+    fn messages<'a>(
+        &self,
+        answer: &'a [Response],
+        place: &Place<'_>,
+    ) -> Result<Vec<&'a Message<'a>>, SourceError> {
+        let mut found = Vec::new();
+        for data in partitions(answer, place) {
+            let data = data
+                .data()
+                .map_err(|error| self.partition_failed(place, &error))?;
+            found.extend(
+                data.messages()
+                    .iter()
+                    .filter(|message| message.offset >= place.next),
+            );
+        }
+        Ok(found)
+    }
+
+    /// Fetches all places at once. Where that fails because of one batch that cannot be read, one by
+    /// one, so that the others go on.
+    fn fetch_all(
+        &mut self,
+        places: &[(Place<'_>, i32)],
+    ) -> Result<(Vec<Response>, Option<SourceError>), SourceError> {
+        let requests = places.iter().map(|(place, limit)| place.request(*limit));
+        match self.client.fetch_messages(requests) {
+            Ok(answer) => Ok((answer, None)),
+            Err(Error::UnsupportedCompression) => {
+                let (mut answers, mut failed) = (Vec::new(), None);
+                for (place, limit) in places {
+                    match self.client.fetch_messages_for_partition(&place.request(*limit)) {
+                        Ok(answer) => answers.extend(answer),
+                        Err(error @ Error::UnsupportedCompression) => {
+                            failed.get_or_insert_with(|| self.partition_failed(place, &error));
+                        }
+                        Err(error) => return Err(self.failed("fetch", &error)),
+                    }
+                }
+                Ok((answers, failed))
+            }
+            Err(error) => Err(self.failed("fetch", &error)),
+        }
+    }
+
+    fn fetch(&mut self, place: &Place<'_>, limit: i32) -> Result<Vec<Response>, SourceError> {
+        let answer = self.client.fetch_messages_for_partition(&place.request(limit));
+        answer.map_err(|error| self.partition_failed(place, &error))
+    }
+
+    /// Reads on at `place`, where an answer within `limit` began too late: either the records
+    /// between are gone, or the client library dropped them. Bisects between a limit that yields
+    /// nothing and one that shows the hole, for one that yields the missing record.
+    fn close_hole(&mut self, place: &Place<'_>, limit: i32, inbox: &mut Inbox) -> Result<(), SourceError> {
+        let (mut empty, mut hole) = (0, limit);
+        while hole - empty > MESSAGE_OVERHEAD {
+            let middle = empty.midpoint(hole);
+            let answer = self.fetch(place, middle)?;
+            let messages = self.messages(&answer, place)?;
+            match messages.first() {
+                None => empty = middle,
+                Some(first) if first.offset == place.next => {
+                    take(place, &messages, inbox);
+                    return Ok(());
+                }
+                Some(_) => hole = middle,
+            }
+        }
+        let answer = self.fetch(place, hole)?;
+        take(place, &self.messages(&answer, place)?, inbox);
+        Ok(())
+    }
+
+    fn grow(&mut self, place: &Place<'_>, limit: i32) {
+        if limit < PARTITION_BYTES_CAP {
+            let grown = limit.saturating_mul(4).min(PARTITION_BYTES_CAP);
+            self.limits.insert((place.topic.clone(), place.partition), grown);
+            if grown == PARTITION_BYTES_CAP {
+                warn!(
+                    "kafka {}: topic {:?} partition {}: nothing readable at offset {} within {limit} bytes, \
+                     although there is more: a transaction's marker, or a batch larger than that",
+                    self.brokers, place.topic, place.partition, place.next
+                );
+            }
+        }
+    }
+}
+
+/// A partition and the offset it is read from next.
+struct Place<'a> {
+    topic: &'a Arc<str>,
+    partition: u32,
+    next: i64,
+}
+
+impl<'a> Place<'a> {
+    fn request(&self, limit: i32) -> FetchPartition<'a> {
+        let number = i32::try_from(self.partition).unwrap_or(i32::MAX);
+        FetchPartition::new(self.topic, number, self.next).with_max_bytes(limit)
+    }
+}
+
+/// What an answer says of one partition.
+fn partitions<'a>(answer: &'a [Response], place: &Place<'_>) -> impl Iterator<Item = &'a Partition<'a>> {
+    answer
+        .iter()
+        .flat_map(Response::topics)
+        .filter(|topic| topic.topic() == &**place.topic)
+        .flat_map(Topic::partitions)
+        .filter(|partition| u32::try_from(partition.partition()) == Ok(place.partition))
+}
+
+fn take(place: &Place<'_>, messages: &[&Message<'_>], inbox: &mut Inbox) {
+    for message in messages {
+        let stamp = Stamp {
+            partition: place.partition,
+            offset: message.offset,
+            timestamp: None,
+        };
+        let present = |bytes: &'_ [u8]| !bytes.is_empty();
+        let key = Some(message.key).filter(|bytes| present(bytes));
+        let value = Some(message.value).filter(|bytes| present(bytes));
+        inbox.push(place.topic, stamp, key, value, std::iter::empty());
+    }
+}
+
+impl Source for KafkaCrate {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+        self.load_metadata()?;
+        let known = self.client.topics();
+        Ok(topics
+            .iter()
+            .map(|topic| known.partitions(topic).map_or(0, |found| found.len()))
+            .collect())
+    }
+
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
+        let mut ask = |which| {
+            let mut offsets = vec![None; partitions];
+            let answer = self
+                .client
+                .fetch_offsets(&[topic], which)
+                .map_err(|error| self.failed(&format!("offsets of {topic:?}"), &error))?;
+            for found in answer.get(topic).into_iter().flatten() {
+                let slot = usize::try_from(found.partition)
+                    .ok()
+                    .and_then(|index| offsets.get_mut(index));
+                if let Some(slot) = slot {
+                    *slot = Some(found.offset);
+                }
+            }
+            Ok::<_, SourceError>(offsets)
+        };
+        let low = ask(FetchOffset::Earliest)?;
+        let high = ask(FetchOffset::Latest)?;
+        (0..)
+            .zip(low.into_iter().zip(high))
+            .map(|(partition, bounds)| match bounds {
+                (Some(low), Some(high)) => Ok(Bounds { low, high }),
+                _ => Err(SourceError::Partition {
+                    brokers: self.brokers.clone(),
+                    at: format!("topic {topic:?} partition {partition}"),
+                    reason: "its leader gave no offsets".to_owned(),
+                }),
+            })
+            .collect()
+    }
+
+    fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
+        // Every fetch names its offsets, so there is nothing to set up.
+        self.limits.clear();
+        Ok(())
+    }
+
+    fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
+        let places: Vec<(Arc<str>, u32, i64)> = inbox
+            .positions()
+            .flat_map(|(topic, next)| {
+                (0..)
+                    .zip(next)
+                    .map(move |(partition, &next)| (topic.clone(), partition, next))
+            })
+            .collect();
+        let usual = i32::try_from(places.len().max(1))
+            .map_or(PARTITION_BYTES.0, |count| FETCH_BYTES / count)
+            .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
+        let places: Vec<(Place<'_>, i32)> = places
+            .iter()
+            .map(|(topic, partition, next)| {
+                let limit = self
+                    .limits
+                    .get(&(topic.clone(), *partition))
+                    .copied()
+                    .unwrap_or(usual);
+                (
+                    Place {
+                        topic,
+                        partition: *partition,
+                        next: *next,
+                    },
+                    limit,
+                )
+            })
+            .collect();
+        let started = Instant::now();
+        let (answer, mut failed) = self.fetch_all(&places)?;
+        let mut is_idle = true;
+        for (place, limit) in &places {
+            let messages = match self.messages(&answer, place) {
+                Ok(messages) => messages,
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
+            let Some(first) = messages.first() else {
+                let high = partitions(&answer, place)
+                    .find_map(|found| Some(found.data().ok()?.highwatermark_offset()));
+                if high.is_some_and(|high| high > place.next) {
+                    self.grow(place, *limit);
+                }
+                continue;
+            };
+            is_idle = false;
+            self.limits.remove(&(place.topic.clone(), place.partition));
+            if first.offset > place.next {
+                self.close_hole(place, *limit, inbox)?;
+            } else {
+                take(place, &messages, inbox);
+            }
+        }
+        // The healthy partitions first: what they gave is taken.
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        // A fetch of partitions that have no leader or do not exist is answered at once.
+        if is_idle {
+            std::thread::sleep(wait.saturating_sub(started.elapsed()));
+        }
+        Ok(())
+    }
+
+    fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
+        let topic: Arc<str> = topic.into();
+        let place = Place {
+            topic: &topic,
+            partition,
+            next,
+        };
+        let answer = self.fetch(&place, PARTITION_BYTES_CAP)?;
+        Ok(self.messages(&answer, &place)?.is_empty())
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
+    fn reconnects(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,16 @@
+//! The Kafka room: reads topics on an OS thread of its own and hands batches on.
+//!
+//! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
+//! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
+//! read; [`record`] is what leaves the room. Nothing here knows of streams, frames or browsers.
+
+pub mod inbox;
+#[cfg(feature = "kafka-crate")]
+mod kafka_crate;
+#[cfg(feature = "librdkafka")]
+mod librdkafka;
+pub mod probe;
+pub mod record;
+pub mod source;
+pub mod status;
+pub mod tail;

@@ -1,0 +1,187 @@
+//! Records as they leave the Kafka room: plain bytes in one arena per batch.
+//!
+//! Knows nothing of streams, frames or clients. A [`Batch`] holds the records of one topic in the
+//! order in which they were read; the bytes of all of them stand in one allocation, so a batch of a
+//! thousand records costs three allocations, not thousands.
+
+use std::sync::Arc;
+
+/// Most bytes of keys, values and headers in one batch before it is handed on (256 KiB): small
+/// enough that a full channel stays small, large enough that the cost per batch vanishes.
+pub const MAX_BATCH_BYTES: usize = 256 * 1024;
+
+/// Most records in one batch, so that empty records are bounded too.
+pub const MAX_BATCH_RECORDS: usize = 4096;
+
+/// One record, borrowed from its batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// The topic it was read from.
+    pub topic: &'a str,
+    /// Its partition, from 0.
+    pub partition: u32,
+    /// Its offset within the partition, from 0.
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch; `None` where the client library gives none.
+    pub timestamp: Option<i64>,
+    /// The key; `None` where the record has none.
+    pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
+    pub value: Option<&'a [u8]>,
+    headers: &'a [HeaderSpan],
+    bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The headers in the order the producer wrote them; a name may come more than once.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        let bytes = self.bytes;
+        self.headers.iter().map(move |header| {
+            let value_at = header.at + header.name;
+            let value = header.value.map(|length| &bytes[value_at..value_at + length]);
+            (&bytes[header.at..value_at], value)
+        })
+    }
+}
+
+/// What a client library knows of a record besides its bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// The partition, from 0.
+    pub partition: u32,
+    /// The offset within the partition.
+    pub offset: i64,
+    /// Milliseconds since the Unix epoch, where known.
+    pub timestamp: Option<i64>,
+}
+
+#[derive(Debug)]
+struct Head {
+    stamp: Stamp,
+    at: usize,
+    key: Option<usize>,
+    value: Option<usize>,
+    headers: (usize, usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HeaderSpan {
+    at: usize,
+    name: usize,
+    value: Option<usize>,
+}
+
+/// Records of one topic, in the order in which they were read.
+#[derive(Debug)]
+pub struct Batch {
+    topic: Arc<str>,
+    heads: Vec<Head>,
+    headers: Vec<HeaderSpan>,
+    bytes: Vec<u8>,
+}
+
+impl Batch {
+    /// An empty batch of `topic`.
+    #[must_use]
+    pub fn new(topic: Arc<str>) -> Self {
+        Self {
+            topic,
+            heads: Vec::new(),
+            headers: Vec::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// The topic all its records were read from.
+    #[must_use]
+    pub fn topic(&self) -> &Arc<str> {
+        &self.topic
+    }
+
+    /// How many records it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether it holds no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// Whether it has reached [`MAX_BATCH_BYTES`] or [`MAX_BATCH_RECORDS`] and should be handed on.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= MAX_BATCH_BYTES || self.heads.len() >= MAX_BATCH_RECORDS
+    }
+
+    /// Copies one record in.
+    pub fn push<'h>(
+        &mut self,
+        stamp: Stamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) {
+        let at = self.bytes.len();
+        self.bytes.extend_from_slice(key.unwrap_or_default());
+        self.bytes.extend_from_slice(value.unwrap_or_default());
+        let first_header = self.headers.len();
+        for (name, value) in headers {
+            let at = self.bytes.len();
+            self.bytes.extend_from_slice(name);
+            self.bytes.extend_from_slice(value.unwrap_or_default());
+            self.headers.push(HeaderSpan {
+                at,
+                name: name.len(),
+                value: value.map(<[u8]>::len),
+            });
+        }
+        self.heads.push(Head {
+            stamp,
+            at,
+            key: key.map(<[u8]>::len),
+            value: value.map(<[u8]>::len),
+            headers: (first_header, self.headers.len()),
+        });
+    }
+
+    /// The records in the order in which they were pushed.
+    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+        self.heads.iter().map(|head| {
+            let value_at = head.at + head.key.unwrap_or_default();
+            Record {
+                topic: &self.topic,
+                partition: head.stamp.partition,
+                offset: head.stamp.offset,
+                timestamp: head.stamp.timestamp,
+                key: head.key.map(|length| &self.bytes[head.at..head.at + length]),
+                value: head.value.map(|length| &self.bytes[value_at..value_at + length]),
+                headers: &self.headers[head.headers.0..head.headers.1],
+                bytes: &self.bytes,
+            }
+        })
+    }
+}
+
+/// What the Kafka room hands to the stream room, in order.
+#[derive(Debug, Clone)]
+pub enum Feed {
+    /// From here on a topic is read from these offsets: one per partition, from 0. Empty while the
+    /// topic does not exist. Comes first for every topic, and again when partitions were added or
+    /// reading had to jump.
+    Assigned {
+        /// The topic.
+        topic: Arc<str>,
+        /// The next offset of every partition.
+        next: Vec<i64>,
+    },
+    /// Records, shared with the other streams that use the topic.
+    Records(Arc<Batch>),
+    /// The topic has been read up to the end offsets it had when reading began.
+    Loaded {
+        /// The topic.
+        topic: Arc<str>,
+    },
+}

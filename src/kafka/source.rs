@@ -1,0 +1,106 @@
+//! The trait that both Kafka clients fill, and how they say what went wrong.
+//!
+//! A source reads exactly the partitions and offsets it was given; it keeps no group, commits
+//! nothing and decides nothing about where to start. That is [`tail`](super::tail)'s work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inbox::Inbox;
+
+/// The offsets a partition holds: `low` is the first that exists, `high` the next to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// First offset that exists (the log start offset).
+    pub low: i64,
+    /// The high watermark.
+    pub high: i64,
+}
+
+/// What went wrong between us and Kafka, with the names a person needs.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// No broker answers.
+    #[error("kafka {brokers}: {reason}")]
+    Unreachable {
+        /// The brokers as configured.
+        brokers: String,
+        /// What the client library or the operating system said.
+        reason: String,
+    },
+    /// One partition cannot be read.
+    #[error("kafka {brokers}: {at}: {reason}")]
+    Partition {
+        /// The brokers as configured.
+        brokers: String,
+        /// Topic, partition and, where one was asked for, offset.
+        at: String,
+        /// What the broker or the client library said.
+        reason: String,
+    },
+    /// A batch is compressed as the `kafka` crate cannot read it.
+    #[error(
+        "kafka {brokers}: {what}: a batch is compressed with lz4 or zstd, which the kafka crate cannot read; \
+         set client = \"librdkafka\" in [kafka]"
+    )]
+    Codec {
+        /// The brokers as configured.
+        brokers: String,
+        /// Topic, partition and offset, where known.
+        what: String,
+    },
+    /// The client cannot work with these brokers or settings; retrying alone does not help.
+    #[error("kafka {brokers}: {reason}; {remedy}")]
+    Unsupported {
+        /// The brokers as configured.
+        brokers: String,
+        /// What does not fit.
+        reason: String,
+        /// What to change.
+        remedy: String,
+    },
+}
+
+/// A Kafka client that reads given partitions from given offsets.
+///
+/// After any error the source is dropped and a new one built, which continues at the tail's own
+/// offsets; so a source need not recover by itself, but may.
+pub trait Source: Send {
+    /// How many partitions each of `topics` has, 0 where it does not exist. Never creates a topic.
+    ///
+    /// # Errors
+    /// When no broker answers within a few seconds.
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError>;
+
+    /// The offsets that every partition of `topic` (`0..partitions`) holds now.
+    ///
+    /// # Errors
+    /// When the leader of a partition does not answer.
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError>;
+
+    /// Reads all partitions that `inbox` knows, from its next offsets, from now on.
+    ///
+    /// # Errors
+    /// When the client library refuses.
+    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError>;
+
+    /// Waits up to `wait` for records and puts what is there into `inbox`, in partition order.
+    ///
+    /// # Errors
+    /// When the source is of no further use. What was put into the inbox before is still right.
+    fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError>;
+
+    /// Whether a reader that stands at `next` has nothing left to read although the high watermark
+    /// is further on: only control records, or records of open or aborted transactions, lie there.
+    ///
+    /// # Errors
+    /// When that could not be found out.
+    fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError>;
+
+    /// Transport trouble that the client library works on by itself; `None` while all is well.
+    /// A client that does not recover by itself never reports any: its errors end it.
+    fn trouble(&self) -> Option<&str>;
+
+    /// Whether the library reconnects by itself, so that it is kept when no broker answers.
+    fn reconnects(&self) -> bool;
+}

@@ -1,0 +1,91 @@
+//! How the Kafka room is doing, for those who report it (readiness, the streams page, logs).
+//!
+//! Written by the tail's thread, read by anyone; never on the path of a record.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The state of the connection to Kafka, shared between the tail and its observers.
+#[derive(Debug, Default)]
+pub struct Status {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    client: Option<String>,
+    contacted: bool,
+    trouble: Option<String>,
+    missing: BTreeSet<String>,
+}
+
+/// A copy of the state at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The client library in use, once one is chosen.
+    pub client: Option<String>,
+    /// Whether a broker has ever answered.
+    pub contacted: bool,
+    /// What is wrong now, each ready to be shown: `kafka ...`, `topic ... does not exist`.
+    pub degraded: Vec<String>,
+}
+
+impl Status {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A poisoned lock means that another thread panicked between two assignments of plain
+        // values; they are still worth reporting.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names the client library in use.
+    pub(crate) fn set_client(&self, client: &str) {
+        self.lock().client = Some(client.to_owned());
+    }
+
+    /// Brokers answer; returns whether they did not before.
+    pub(crate) fn healthy(&self) -> bool {
+        let mut state = self.lock();
+        state.contacted = true;
+        state.trouble.take().is_some()
+    }
+
+    /// Something is wrong; returns whether nothing was before.
+    pub(crate) fn troubled(&self, what: &str) -> bool {
+        let mut state = self.lock();
+        let is_news = state.trouble.is_none();
+        if state.trouble.as_deref() != Some(what) {
+            state.trouble = Some(what.to_owned());
+        }
+        is_news
+    }
+
+    /// A topic exists or does not; returns whether that is news.
+    pub(crate) fn set_missing(&self, topic: &str, missing: bool) -> bool {
+        let mut state = self.lock();
+        if missing {
+            state.missing.insert(topic.to_owned())
+        } else {
+            state.missing.remove(topic)
+        }
+    }
+
+    /// The state now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        let waiting = (!state.contacted && state.trouble.is_none())
+            .then(|| "kafka: no broker has answered yet".to_owned());
+        let missing = state
+            .missing
+            .iter()
+            .map(|topic| format!("kafka: topic {topic:?} does not exist"));
+        Snapshot {
+            client: state.client.clone(),
+            contacted: state.contacted,
+            degraded: waiting
+                .into_iter()
+                .chain(state.trouble.iter().cloned())
+                .chain(missing)
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,489 @@
+//! The reading thread: connects, decides where each partition is read from, reads, and starts
+//! again after trouble without losing or doubling a record.
+//!
+//! ```text
+//! connect ──► resolve (partitions, watermarks → offsets) ──► poll ⟲ ──error──► back off ──┐
+//!    ▲                                                                                    │
+//!    └────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//! The [`Inbox`] with the offsets outlives every client, so a rebuilt one continues where the last
+//! one stopped. The thread blocks in two places: in the client's `poll` (at most [`POLL_WAIT`]) and
+//! in `blocking_send` while a stream's channel is full. It ends when it is told to stop, or when no
+//! stream listens any more.
+
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use log::{debug, info, warn};
+use tokio::sync::mpsc;
+
+use super::inbox::Inbox;
+use super::probe;
+use super::record::Feed;
+use super::source::{Bounds, Source, SourceError};
+use super::status::Status;
+use crate::config::{Client, Isolation};
+
+/// Longest wait for records in one poll, and so the longest before a stop is seen.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// How often missing topics and new partitions are looked for.
+const REFRESH: Duration = Duration::from_secs(5);
+
+/// How often a broker is asked whether it answers again, while the client library reconnects.
+const REFRESH_IN_TROUBLE: Duration = Duration::from_secs(1);
+
+/// First and longest pause before a client is built anew; each is shortened by up to half, at random.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// How long a topic must look as if it had been recreated, or did not exist at the start, before
+/// that is believed: a broker that has just come up, or a new leader, may not know better yet.
+const DOUBT: Duration = Duration::from_secs(3);
+
+/// Pause between two looks at a topic in doubt at the start.
+const DOUBT_PAUSE: Duration = Duration::from_millis(200);
+
+/// A session that lasted so long was healthy: the next trouble is a new one.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+/// How to reach Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// `host:port` of some brokers.
+    pub brokers: Vec<String>,
+    /// Which client library is wanted.
+    pub client: Client,
+    /// Which records are visible.
+    pub isolation: Isolation,
+    /// Properties handed to librdkafka as they are.
+    pub librdkafka: Vec<(String, String)>,
+    /// Whether a stream shows headers.
+    pub shows_headers: bool,
+    /// Why librdkafka is needed whatever the broker speaks, if something needs it.
+    pub needs_librdkafka: Option<&'static str>,
+}
+
+/// Where reading of a topic begins when the daemon starts. What appears later is new and always
+/// read from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Begin {
+    /// With the first record that exists.
+    Earliest,
+    /// With the records written from now on.
+    Latest,
+}
+
+/// One topic to read.
+#[derive(Debug)]
+pub struct TopicPlan {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where to begin.
+    pub begin: Begin,
+    /// The streams that use it. The channels' bounds are the back-pressure.
+    pub feeds: Vec<mpsc::Sender<Feed>>,
+}
+
+/// The running thread.
+#[derive(Debug)]
+pub struct Tail {
+    stop: std_mpsc::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Tail {
+    /// Starts the thread `kafka-tail`, which reads `topics` until it is stopped.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn spawn(
+        connection: Connection,
+        topics: Vec<TopicPlan>,
+        status: Arc<Status>,
+    ) -> std::io::Result<Self> {
+        Self::spawn_with(
+            Box::new(Clients {
+                connection,
+                status: Arc::clone(&status),
+                choice: None,
+            }),
+            topics,
+            status,
+        )
+    }
+
+    /// The same, reading with whatever `connect` gives.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn spawn_with(
+        connect: Box<dyn Connect>,
+        topics: Vec<TopicPlan>,
+        status: Arc<Status>,
+    ) -> std::io::Result<Self> {
+        let (stop, stopped) = std_mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("kafka-tail".to_owned())
+            .spawn(move || Worker::new(connect, topics, status, stopped).run())?;
+        Ok(Self { stop, thread })
+    }
+
+    /// Tells the thread to stop and gives its handle to be joined. It ends within about
+    /// [`POLL_WAIT`], or once a question under way is answered: a few seconds where no broker is, two
+    /// minutes where one hangs under the `kafka` crate. A thread that waits for room in a stream's
+    /// channel ends when the receiver is dropped.
+    pub fn stop(self) -> JoinHandle<()> {
+        // The thread may have ended by itself; then there is nobody to tell.
+        let _ = self.stop.send(());
+        self.thread
+    }
+}
+
+/// What the thread knows of a topic besides its offsets.
+struct Topic {
+    name: Arc<str>,
+    begin: Begin,
+    /// The end offsets as of the first contact; `None` before it, and once they were reached.
+    until: Option<Vec<i64>>,
+    contacted: bool,
+}
+
+/// Gives a client to read with.
+pub trait Connect: Send {
+    /// Builds one.
+    ///
+    /// # Errors
+    /// When no broker answers, or none can be built that suits it.
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError>;
+
+    /// The brokers as configured, for messages.
+    fn brokers(&self) -> String;
+
+    /// A client could not read what is there. Returns whether the next will be another.
+    fn refuse(&mut self, why: &SourceError) -> bool;
+}
+
+/// The client libraries.
+struct Clients {
+    connection: Connection,
+    status: Arc<Status>,
+    choice: Option<probe::Choice>,
+}
+
+impl Connect for Clients {
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        let choice = probe::choose(&self.connection)?;
+        let brokers = self.brokers();
+        let source: Box<dyn Source> = match choice.client {
+            #[cfg(feature = "kafka-crate")]
+            Client::Kafka => Box::new(super::kafka_crate::KafkaCrate::new(&self.connection)?),
+            #[cfg(feature = "librdkafka")]
+            Client::Librdkafka => Box::new(super::librdkafka::Librdkafka::new(&self.connection)?),
+            other => {
+                return Err(SourceError::Unsupported {
+                    brokers,
+                    reason: format!("client {other} is not part of this build"),
+                    remedy: "set client = \"auto\" in [kafka]".to_owned(),
+                });
+            }
+        };
+        if self.choice.as_ref() != Some(&choice) {
+            info!(
+                "kafka {brokers}: reading with {}: {}",
+                choice.client, choice.reason
+            );
+            self.status.set_client(choice.client.as_str());
+            self.choice = Some(choice);
+        }
+        Ok(source)
+    }
+
+    fn brokers(&self) -> String {
+        self.connection.brokers.join(",")
+    }
+
+    fn refuse(&mut self, why: &SourceError) -> bool {
+        let is_ours_to_choose = self.connection.client == Client::Auto && cfg!(feature = "librdkafka");
+        let is_codec = matches!(why, SourceError::Codec { .. });
+        if is_ours_to_choose && is_codec && self.connection.needs_librdkafka.is_none() {
+            self.connection.needs_librdkafka = Some("a batch is compressed as only it can read");
+            return true;
+        }
+        false
+    }
+}
+
+struct Worker {
+    connect: Box<dyn Connect>,
+    topics: Vec<Topic>,
+    inbox: Inbox,
+    status: Arc<Status>,
+    stopped: std_mpsc::Receiver<()>,
+    /// Since when a topic has looked as if it had been recreated.
+    in_doubt: Option<Instant>,
+}
+
+impl Worker {
+    fn new(
+        connect: Box<dyn Connect>,
+        plans: Vec<TopicPlan>,
+        status: Arc<Status>,
+        stopped: std_mpsc::Receiver<()>,
+    ) -> Self {
+        let topics = plans
+            .iter()
+            .map(|plan| Topic {
+                name: plan.name.clone(),
+                begin: plan.begin,
+                until: None,
+                contacted: false,
+            })
+            .collect();
+        let inbox = Inbox::new(plans.into_iter().map(|plan| (plan.name, plan.feeds)));
+        Self {
+            connect,
+            topics,
+            inbox,
+            status,
+            stopped,
+            in_doubt: None,
+        }
+    }
+
+    fn run(mut self) {
+        let mut failures = 0;
+        while !self.inbox.is_closed() {
+            let (started, received) = (Instant::now(), self.inbox.received());
+            let outcome = self
+                .connect
+                .connect()
+                .and_then(|mut source| self.read(&mut *source));
+            // What was read before an error is right and was counted as taken.
+            self.inbox.flush();
+            let Err(error) = outcome else { break };
+            if self.connect.refuse(&error) {
+                info!("{error}: another client takes over");
+                continue;
+            }
+            self.troubled(&error.to_string());
+            let was_healthy = self.inbox.received() > received || started.elapsed() > HEALTHY;
+            failures = if was_healthy { 1 } else { failures + 1 };
+            if self.wait(backoff(failures)) {
+                break;
+            }
+        }
+        debug!("kafka-tail ends");
+    }
+
+    /// Reads until told to stop (`Ok`) or the source fails.
+    fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+        let mut counts = self.resolve(source)?;
+        let mut refreshed = Instant::now();
+        loop {
+            let before = self.inbox.received();
+            source.poll(POLL_WAIT, &mut self.inbox)?;
+            self.inbox.flush();
+            if self.is_stopped() || self.inbox.is_closed() {
+                return Ok(());
+            }
+            let is_quiet = self.inbox.received() == before;
+            self.note_loaded(source, is_quiet)?;
+
+            let pause = if let Some(trouble) = source.trouble() {
+                self.troubled(trouble);
+                REFRESH_IN_TROUBLE
+            } else {
+                self.healthy();
+                REFRESH
+            };
+            if refreshed.elapsed() >= pause {
+                refreshed = Instant::now();
+                match self.count_partitions(source) {
+                    Ok(now) if now != counts => counts = self.resolve(source)?,
+                    Ok(_) => {}
+                    Err(error) if source.reconnects() => self.troubled(&error.to_string()),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    fn count_partitions(&self, source: &mut dyn Source) -> Result<Vec<usize>, SourceError> {
+        let names: Vec<Arc<str>> = self.topics.iter().map(|topic| topic.name.clone()).collect();
+        source.partitions(&names)
+    }
+
+    /// Counts partitions; at the first contact, asks again for a while where a topic seems missing.
+    fn count_until_sure(&self, source: &mut dyn Source) -> Result<Vec<usize>, SourceError> {
+        let asked = Instant::now();
+        loop {
+            let counts = self.count_partitions(source)?;
+            let is_missing = self
+                .topics
+                .iter()
+                .zip(&counts)
+                .any(|(topic, &count)| !topic.contacted && count == 0);
+            if !is_missing || asked.elapsed() > DOUBT || self.is_stopped() {
+                return Ok(counts);
+            }
+            std::thread::sleep(DOUBT_PAUSE);
+        }
+    }
+
+    /// Decides from where every partition is read, tells the streams, and assigns. Returns the
+    /// partition counts.
+    fn resolve(&mut self, source: &mut dyn Source) -> Result<Vec<usize>, SourceError> {
+        let counts = self.count_until_sure(source)?;
+        let brokers = self.connect.brokers();
+        let mut is_doubtful = false;
+        for (topic, &count) in self.topics.iter_mut().zip(&counts) {
+            let bounds = source.bounds(&topic.name, count)?;
+            let known = self.inbox.next_offsets(&topic.name);
+            // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
+            // and compared with what exists once it is back.
+            let next = if bounds.is_empty() {
+                known.clone()
+            } else if let Some(why) = looks_recreated(&known, &bounds) {
+                is_doubtful = true;
+                if self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT {
+                    let at = format!("topic {:?}", topic.name);
+                    return Err(SourceError::Partition {
+                        brokers,
+                        at,
+                        reason: format!("{why}; asking again"),
+                    });
+                }
+                warn!(
+                    "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
+                    topic.name
+                );
+                bounds.iter().map(|bounds| bounds.low).collect()
+            } else {
+                topic.next_offsets(&known, &bounds)
+            };
+            if !topic.contacted {
+                topic.until = Some(bounds.iter().map(|bounds| bounds.high).collect());
+            }
+            if next != known || !topic.contacted {
+                self.inbox.assign(&topic.name, next);
+            }
+            topic.contacted = true;
+            let is_missing = count == 0;
+            if self.status.set_missing(&topic.name, is_missing) {
+                let name = &topic.name;
+                if is_missing {
+                    warn!(
+                        "kafka {brokers}: topic {name:?} does not exist; it is looked for every {REFRESH:?}"
+                    );
+                } else {
+                    info!("kafka {brokers}: topic {name:?} exists now, with {count} partitions");
+                }
+            }
+        }
+        if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
+            self.in_doubt = None;
+        }
+        source.assign(&self.inbox)?;
+        self.note_loaded(source, false)?;
+        Ok(counts)
+    }
+
+    /// Tells the streams of every topic that has been read up to its end as of the start.
+    fn note_loaded(&mut self, source: &mut dyn Source, is_quiet: bool) -> Result<(), SourceError> {
+        for topic in &mut self.topics {
+            let Some(until) = &topic.until else { continue };
+            let next = self.inbox.next_offsets(&topic.name);
+            let mut is_loaded = true;
+            for (partition, (&next, &until)) in (0..).zip(next.iter().zip(until)) {
+                // Asking costs a fetch, so only where no record has come for a while.
+                if next < until && !(is_quiet && source.is_at_end(&topic.name, partition, next)?) {
+                    is_loaded = false;
+                    break;
+                }
+            }
+            if is_loaded {
+                topic.until = None;
+                info!(
+                    "topic {:?} is loaded up to the end it had at the start",
+                    topic.name
+                );
+                self.inbox.loaded(&topic.name);
+            }
+        }
+        Ok(())
+    }
+
+    fn healthy(&self) {
+        if self.status.healthy() {
+            info!("kafka {}: answers again", self.connect.brokers());
+        }
+    }
+
+    fn troubled(&self, what: &str) {
+        if self.status.troubled(what) {
+            warn!("{what}; streams stay open, retrying");
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        !matches!(self.stopped.try_recv(), Err(std_mpsc::TryRecvError::Empty))
+    }
+
+    /// Waits, or returns true at once when told to stop.
+    fn wait(&self, pause: Duration) -> bool {
+        !matches!(
+            self.stopped.recv_timeout(pause),
+            Err(std_mpsc::RecvTimeoutError::Timeout)
+        )
+    }
+}
+
+impl Topic {
+    /// The next offset of every partition, given those known before and what exists now.
+    fn next_offsets(&self, known: &[i64], bounds: &[Bounds]) -> Vec<i64> {
+        let next = |(partition, bounds): (usize, &Bounds)| match known.get(partition) {
+            Some(&next) if next < bounds.low => {
+                warn!(
+                    "topic {:?} partition {partition}: records {next} to {} no longer exist; reading goes on at {}",
+                    self.name,
+                    bounds.low - 1,
+                    bounds.low
+                );
+                bounds.low
+            }
+            Some(&next) => next,
+            None if !self.contacted && self.begin == Begin::Latest => bounds.high,
+            // A partition that comes later is new, and so are all its records.
+            None => bounds.low,
+        };
+        bounds.iter().enumerate().map(next).collect()
+    }
+}
+
+/// Why a topic seems to be another than the one that was read up to `known`, if it does.
+fn looks_recreated(known: &[i64], bounds: &[Bounds]) -> Option<String> {
+    if known.len() > bounds.len() {
+        return Some(format!(
+            "has {} partitions where it had {}",
+            bounds.len(),
+            known.len()
+        ));
+    }
+    let ahead = (0..)
+        .zip(known.iter().zip(bounds))
+        .find(|(_, (next, bounds))| **next > bounds.high);
+    let (partition, (next, bounds)): (u32, _) = ahead?;
+    Some(format!(
+        "partition {partition} ends at {}, but was read up to {next}",
+        bounds.high
+    ))
+}
+
+fn backoff(failures: u32) -> Duration {
+    let (first, longest) = BACKOFF;
+    let full = first
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(longest);
+    full.mul_f64(rand::random_range(0.5..1.0))
+}

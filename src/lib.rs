@@ -1,0 +1,27 @@
+//! kafka-sse-bridge: from Kafka topics to browsers by Server-Sent Events.
+//!
+//! The map. Records flow one way through the rooms, each of which hands the next a plain type:
+//!
+//! ```text
+//! Kafka ──► kafka (own thread, blocking) ──Feed──► stream (one task each) ──Bytes──► http ──► EventSource
+//! ```
+//! - [`kafka`]: reads topics with one of two client libraries and hands on batches.
+//! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of
+//!   cursors read it.
+//! - [`http`]: streams, page, health.
+//! - [`config`]: files, environment and flags in, checked settings out.
+//! - [`daemon`]: starts, reloads and stops the rooms; the only place that knows all of them.
+//! - [`cli`], [`signals`], [`logging`], [`systemd`]: the process around it.
+//! - [`demo`]: a broker, countries and a top three, to see it all without a Kafka.
+
+pub mod cli;
+pub mod config;
+pub mod daemon;
+#[cfg(feature = "librdkafka")]
+pub mod demo;
+pub mod http;
+pub mod kafka;
+pub mod logging;
+pub mod signals;
+pub mod stream;
+pub mod systemd;

@@ -1,0 +1,60 @@
+//! Signals, as what they mean.
+//!
+//! SIGTERM and SIGINT ask to end; the second of them ends the process at once, from the handler
+//! itself, so that it works even where nothing else does any more. SIGHUP asks to read the
+//! configuration again.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+use signal_hook::iterator::Signals;
+use tokio::sync::mpsc;
+
+/// Exit status when a second signal cuts a shutdown short.
+pub const EXIT_FORCED: i32 = 1;
+
+/// Signals that may wait to be handled; more than that say nothing new.
+const PENDING: usize = 8;
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Read the configuration again.
+    Reload,
+    /// End in good order.
+    Shutdown,
+}
+
+/// Watches for signals on a thread of its own. SIGHUP asks for `on_hangup`: a daemon reloads, what runs
+/// in somebody's terminal ends with it.
+///
+/// # Errors
+/// When the operating system refuses a handler or the thread.
+pub fn watch(on_hangup: Request) -> io::Result<mpsc::Receiver<Request>> {
+    let is_ending = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag unset and sets it, the second finds it set.
+        flag::register_conditional_shutdown(signal, EXIT_FORCED, Arc::clone(&is_ending))?;
+        flag::register(signal, Arc::clone(&is_ending))?;
+    }
+    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let (sender, requests) = mpsc::channel(PENDING);
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let request = if signal == SIGHUP {
+                    on_hangup
+                } else {
+                    Request::Shutdown
+                };
+                if sender.blocking_send(request).is_err() {
+                    break;
+                }
+            }
+        })?;
+    Ok(requests)
+}

@@ -1,0 +1,325 @@
+//! Record → frame: what stands in an event of a stream.
+//!
+//! Runs once per record, whatever the number of clients. A record that cannot be shown as the
+//! stream wants it is an [`Invalid`], which the caller counts and passes over.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::frame;
+use crate::config::{Format, StreamSettings};
+use crate::kafka::record::Record;
+
+/// The event name of tombstones.
+const DELETE: &str = "delete";
+
+/// Why a record is passed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Invalid {
+    /// The key would be shown, but is not UTF-8.
+    KeyNotUtf8,
+    /// The value is not UTF-8, which SSE is by definition.
+    ValueNotUtf8,
+    /// The stream has a `key_field`, but the value is not a JSON object.
+    ValueNotObject,
+}
+
+impl Invalid {
+    /// All causes, in the order of [`Invalid::index`].
+    pub const ALL: [Self; 3] = [Self::KeyNotUtf8, Self::ValueNotUtf8, Self::ValueNotObject];
+
+    /// The cause as a label of reports.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyNotUtf8 => "key-not-utf8",
+            Self::ValueNotUtf8 => "value-not-utf8",
+            Self::ValueNotObject => "value-not-a-json-object",
+        }
+    }
+
+    /// Its place in [`Invalid::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How a stream shows its records.
+#[derive(Debug)]
+pub struct Encoder {
+    format: Format,
+    key_field: Option<String>,
+    event: Option<String>,
+    /// Whether a `delete` must name its topic.
+    is_multi_topic: bool,
+    /// Where a payload is put together before its lines are known; kept to be reused.
+    payload: Vec<u8>,
+}
+
+impl Encoder {
+    /// An encoder for a stream of these settings.
+    #[must_use]
+    pub fn new(settings: &StreamSettings) -> Self {
+        Self {
+            format: settings.format,
+            key_field: settings.key_field.clone(),
+            event: settings.event.clone(),
+            is_multi_topic: settings.topics.len() > 1,
+            payload: Vec::new(),
+        }
+    }
+
+    /// Appends the whole frame of a record to `out`. `write_id` appends its id.
+    ///
+    /// # Errors
+    /// When the record cannot be shown; `out` is then as it was.
+    pub fn write(
+        &mut self,
+        record: &Record<'_>,
+        out: &mut Vec<u8>,
+        write_id: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Invalid> {
+        self.payload.clear();
+        let mut payload = std::mem::take(&mut self.payload);
+        let made = self.payload(record, &mut payload);
+        if let Ok(borrowed) = made {
+            let event = if record.value.is_none() {
+                Some(DELETE)
+            } else {
+                self.event.as_deref()
+            };
+            frame::begin(out, write_id, event);
+            frame::write_data(out, borrowed.unwrap_or(&payload));
+            frame::end(out);
+        }
+        self.payload = payload;
+        made.map(|_| ())
+    }
+
+    /// The payload: either the record's own bytes, or what was put into `payload`.
+    fn payload<'r>(&self, record: &Record<'r>, payload: &mut Vec<u8>) -> Result<Option<&'r [u8]>, Invalid> {
+        match (self.format, record.value) {
+            (Format::Envelope, _) => write_envelope(payload, record),
+            (Format::Value, None) => {
+                let field = self.key_field.as_deref().unwrap_or("key");
+                payload.push(b'{');
+                write_json(payload, field);
+                payload.push(b':');
+                write_key(payload, record.key)?;
+                if self.is_multi_topic {
+                    payload.extend_from_slice(b",\"topic\":");
+                    write_json(payload, record.topic);
+                }
+                payload.push(b'}');
+            }
+            (Format::Value, Some(value)) => {
+                let text = std::str::from_utf8(value).map_err(|_| Invalid::ValueNotUtf8)?;
+                let Some(field) = &self.key_field else {
+                    return Ok(Some(value));
+                };
+                write_with_key(payload, text, field, record.key)?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    // Strings and numbers into memory: neither half can fail.
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok());
+}
+
+fn write_key(out: &mut Vec<u8>, key: Option<&[u8]>) -> Result<(), Invalid> {
+    match key {
+        None => out.extend_from_slice(b"null"),
+        Some(key) => write_json(out, std::str::from_utf8(key).map_err(|_| Invalid::KeyNotUtf8)?),
+    }
+    Ok(())
+}
+
+/// Writes `object` with `key` under the name `field`; every other byte stays what it was.
+fn write_with_key(out: &mut Vec<u8>, object: &str, field: &str, key: Option<&[u8]>) -> Result<(), Invalid> {
+    let mut deserializer = serde_json::Deserializer::from_str(object);
+    let members = deserializer
+        .deserialize_map(FindMember { field, object })
+        .and_then(|members| deserializer.end().map(|()| members))
+        .map_err(|_| Invalid::ValueNotObject)?;
+    let bytes = object.as_bytes();
+    let mut copied = 0;
+    for range in &members.found {
+        out.extend_from_slice(&bytes[copied..range.start]);
+        write_key(out, key)?;
+        copied = range.end;
+    }
+    if members.found.is_empty() {
+        // A valid object ends with its brace.
+        let brace = object.trim_end().len() - 1;
+        out.extend_from_slice(&bytes[..brace]);
+        if !members.is_empty {
+            out.push(b',');
+        }
+        write_json(out, field);
+        out.push(b':');
+        write_key(out, key)?;
+        copied = brace;
+    }
+    out.extend_from_slice(&bytes[copied..]);
+    Ok(())
+}
+
+/// Finds the values of the members named `field`, without building any value.
+struct FindMember<'a> {
+    field: &'a str,
+    object: &'a str,
+}
+
+struct Members {
+    is_empty: bool,
+    /// Byte ranges of the values, in order. More than one where a name is repeated.
+    found: Vec<std::ops::Range<usize>>,
+}
+
+impl<'de> Visitor<'de> for FindMember<'_> {
+    type Value = Members;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+        // An empty `Vec` does not allocate, so the usual record costs none.
+        let mut members = Members {
+            is_empty: true,
+            found: Vec::new(),
+        };
+        while let Some(is_field) = map.next_key_seed(IsName(self.field))? {
+            members.is_empty = false;
+            if is_field {
+                let value: &'de RawValue = map.next_value()?;
+                let start = value.get().as_ptr() as usize - self.object.as_ptr() as usize;
+                members.found.push(start..start + value.get().len());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(members)
+    }
+}
+
+/// Compares a member's name without copying it.
+struct IsName<'a>(&'a str);
+
+impl<'de> serde::de::DeserializeSeed<'de> for IsName<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsName<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
+/// `{"topic","partition","offset","timestamp","key","headers","value","encoding"}`
+fn write_envelope(out: &mut Vec<u8>, record: &Record<'_>) {
+    out.extend_from_slice(b"{\"topic\":");
+    write_json(out, record.topic);
+    // Writing into memory cannot fail.
+    let _ = write!(
+        out,
+        ",\"partition\":{},\"offset\":{},\"timestamp\":",
+        record.partition, record.offset
+    );
+    write_json(out, &record.timestamp);
+    out.extend_from_slice(b",\"key\":");
+    write_text(out, record.key);
+    out.extend_from_slice(b",\"headers\":{");
+    write_headers(out, record);
+    out.extend_from_slice(b"},\"value\":");
+    let encoding = match record.value {
+        None => {
+            out.extend_from_slice(b"null");
+            "tombstone"
+        }
+        Some(value) => write_value(out, value),
+    };
+    let _ = write!(out, ",\"encoding\":\"{encoding}\"}}");
+}
+
+/// Writes a value as the JSON it is, as text, or in base64; returns which.
+fn write_value(out: &mut Vec<u8>, value: &[u8]) -> &'static str {
+    let Ok(text) = std::str::from_utf8(value) else {
+        out.push(b'"');
+        out.extend_from_slice(STANDARD.encode(value).as_bytes());
+        out.push(b'"');
+        return "base64";
+    };
+    if let Ok(json) = serde_json::from_str::<&RawValue>(text) {
+        out.extend_from_slice(json.get().as_bytes());
+        "json"
+    } else {
+        write_json(out, text);
+        "text"
+    }
+}
+
+/// A key or a header's value: a string, null, or `{"base64":"..."}` where it is not UTF-8.
+fn write_text(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+    match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
+        None => out.extend_from_slice(b"null"),
+        Some(Ok(text)) => write_json(out, text),
+        Some(Err(bytes)) => {
+            let _ = write!(out, "{{\"base64\":\"{}\"}}", STANDARD.encode(bytes));
+        }
+    }
+}
+
+/// A header's name and all its values.
+type Named<'a> = (&'a [u8], Vec<Option<&'a [u8]>>);
+
+/// The members of the headers' object: each name once, a repeated one with an array of its values.
+fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
+    // By a map: a record may have as many headers as fit into it.
+    let mut places: HashMap<&[u8], usize> = HashMap::new();
+    let mut named: Vec<Named<'_>> = Vec::new();
+    for (name, value) in record.headers() {
+        let place = *places.entry(name).or_insert(named.len());
+        match named.get_mut(place) {
+            Some((_, values)) => values.push(value),
+            None => named.push((name, vec![value])),
+        }
+    }
+    for (place, (name, values)) in named.iter().enumerate() {
+        if place > 0 {
+            out.push(b',');
+        }
+        write_json(out, &String::from_utf8_lossy(name));
+        out.push(b':');
+        if let [value] = values.as_slice() {
+            write_text(out, *value);
+            continue;
+        }
+        for (index, value) in values.iter().enumerate() {
+            out.push(if index == 0 { b'[' } else { b',' });
+            write_text(out, *value);
+        }
+        out.push(b']');
+    }
+}

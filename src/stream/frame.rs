@@ -1,0 +1,78 @@
+//! The bytes of Server-Sent Events (HTML standard, section 9.2 "Server-sent events").
+//!
+//! Nothing that comes from a record can leave its field: every line of data gets a `data:` of its
+//! own, whatever ends it (LF, CR or CRLF), and ids and event names are ours or checked.
+
+use memchr::memchr2;
+
+/// Writes the data lines of a payload. LF, CR and CRLF all end a line, and a final one gives an
+/// empty last line, so that a client joins the lines to the payload with its line ends as LF.
+pub fn write_data(out: &mut Vec<u8>, payload: &[u8]) {
+    let mut rest = payload;
+    loop {
+        out.extend_from_slice(b"data: ");
+        let Some(end) = memchr2(b'\r', b'\n', rest) else {
+            out.extend_from_slice(rest);
+            out.push(b'\n');
+            return;
+        };
+        out.extend_from_slice(&rest[..end]);
+        out.push(b'\n');
+        let is_crlf = rest[end..].starts_with(b"\r\n");
+        rest = &rest[end + if is_crlf { 2 } else { 1 }..];
+    }
+}
+
+/// Begins a frame: its id, which `write_id` appends, and its event name unless it is
+/// EventSource's default.
+pub fn begin(out: &mut Vec<u8>, write_id: impl FnOnce(&mut Vec<u8>), event: Option<&str>) {
+    out.extend_from_slice(ID_FIELD);
+    write_id(out);
+    out.push(b'\n');
+    if let Some(event) = event {
+        write_event(out, event);
+    }
+}
+
+/// Ends a frame, which makes the client dispatch it.
+pub fn end(out: &mut Vec<u8>) {
+    out.push(b'\n');
+}
+
+/// The id of a finished frame.
+#[must_use]
+pub fn id_of(frame: &[u8]) -> &[u8] {
+    let rest = frame.strip_prefix(ID_FIELD).unwrap_or_default();
+    &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())]
+}
+
+/// A whole control event with JSON data on one line. Without an id the client keeps its last one.
+#[must_use]
+pub fn control(id: Option<&[u8]>, event: &str, json: &str) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + id.map_or(0, <[u8]>::len) + event.len() + json.len());
+    match id {
+        Some(id) => begin(&mut out, |out| out.extend_from_slice(id), Some(event)),
+        None => write_event(&mut out, event),
+    }
+    write_data(&mut out, json.as_bytes());
+    end(&mut out);
+    out
+}
+
+/// The reconnect time, in milliseconds. Not an event: it ends with a single LF.
+#[must_use]
+pub fn retry(milliseconds: u128) -> String {
+    format!("retry: {milliseconds}\n")
+}
+
+/// A comment that clients do not see. It ends with a single LF: after a blank line some client
+/// libraries would dispatch an empty event.
+pub const KEEPALIVE: &[u8] = b":\n";
+
+const ID_FIELD: &[u8] = b"id: ";
+
+fn write_event(out: &mut Vec<u8>, event: &str) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(event.as_bytes());
+    out.push(b'\n');
+}

@@ -1,0 +1,19 @@
+//! The stream room: records in, finished frames out.
+//!
+//! One [`Stream`](stream::Stream) per configured path. Its [`feed`] side encodes every record once
+//! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
+//! and a few deadlines, no queue. [`frame`] writes the bytes of SSE, [`encode`] what stands in them,
+//! [`position`] the event ids, [`waiters`] who is to be woken.
+//!
+//! It knows the Kafka room's plain types, but not how records are fetched, and it knows nothing of
+//! HTTP: a subscription can be driven by anything that has a clock and a waker.
+
+pub mod encode;
+pub mod feed;
+pub mod frame;
+pub mod log;
+pub mod position;
+#[expect(clippy::module_inception, reason = "the room is named after what it keeps")]
+pub mod stream;
+pub mod subscription;
+pub mod waiters;

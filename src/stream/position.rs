@@ -1,0 +1,193 @@
+//! Positions: what an event id says.
+//!
+//! A position is the NEXT offset of every partition of a stream, so it means the same to every
+//! replica that reads the same topics. On the wire it is base64url without padding (RFC 4648,
+//! section 5) of:
+//!
+//! ```text
+//! version (1 byte, 1)
+//! then per topic:  CRC-32 of its name (4 bytes, big endian)
+//!                  fingerprint of its topic id (4 bytes; zero while unknown)
+//!                  partition count (varint), then one next offset (varint) per partition
+//! ```
+//! Varints are unsigned LEB128. Topics stand in the order of the configuration, but are matched by
+//! fingerprint.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+/// The format this module writes.
+const VERSION: u8 = 1;
+
+/// Longest id that is written or accepted: 6 KiB, because proxies limit header lines to 8.
+pub const MAX_ID: usize = 6 * 1024;
+
+/// Bytes an offset may take later although it takes fewer now: 5 bytes hold 34 billion records.
+const ROOM_PER_OFFSET: usize = 5;
+
+/// The next offsets of one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPosition {
+    /// CRC-32 (IEEE) of the topic's name.
+    pub name: u32,
+    /// Fingerprint of the topic's id (KIP-516); zero while unknown.
+    pub id: u32,
+    /// The next offset of every partition, from 0.
+    pub next: Vec<i64>,
+}
+
+impl TopicPosition {
+    /// A topic of which no partition is known yet.
+    #[must_use]
+    pub fn unread(name: &str) -> Self {
+        Self {
+            name: fingerprint(name),
+            id: 0,
+            next: Vec::new(),
+        }
+    }
+}
+
+/// The next offset of every partition of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Position {
+    /// In the order of the stream's topics.
+    pub topics: Vec<TopicPosition>,
+}
+
+/// Why a text is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PositionError {
+    /// Longer than any id we write.
+    #[error("is longer than {MAX_ID} bytes")]
+    TooLong,
+    /// Not base64url.
+    #[error("is not base64url without padding")]
+    NotBase64,
+    /// Another format.
+    #[error("is not of a version known here")]
+    Version,
+    /// Ends too early, or an offset is beyond what Kafka has.
+    #[error("is cut off or damaged")]
+    Damaged,
+}
+
+impl Position {
+    /// Appends the position as an event id. Allocates only where the buffers grow.
+    pub fn write_id(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        scratch.clear();
+        scratch.push(VERSION);
+        for topic in &self.topics {
+            scratch.extend_from_slice(&topic.name.to_be_bytes());
+            scratch.extend_from_slice(&topic.id.to_be_bytes());
+            write_varint(scratch, topic.next.len() as u64);
+            for &next in &topic.next {
+                write_varint(scratch, next.max(0).unsigned_abs());
+            }
+        }
+        let at = out.len();
+        let length = encoded_len(scratch.len());
+        out.resize(at + length, 0);
+        // The slice has exactly the encoded length, so there is nothing to fail.
+        let written = URL_SAFE_NO_PAD.encode_slice(&*scratch, &mut out[at..]);
+        debug_assert_eq!(written, Ok(length));
+    }
+
+    /// The position as an event id.
+    #[must_use]
+    pub fn id(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_id(&mut Vec::new(), &mut out);
+        out
+    }
+
+    /// How long the id may become while the partitions stay what they are.
+    #[must_use]
+    pub fn id_len_ahead(&self) -> usize {
+        let topic_len = |topic: &TopicPosition| {
+            let offsets = topic
+                .next
+                .iter()
+                .map(|&next| varint_len(next.max(0).unsigned_abs()));
+            8 + varint_len(topic.next.len() as u64)
+                + offsets.map(|len| len.max(ROOM_PER_OFFSET)).sum::<usize>()
+        };
+        encoded_len(1 + self.topics.iter().map(topic_len).sum::<usize>())
+    }
+
+    /// Reads an event id.
+    ///
+    /// # Errors
+    /// When the text was not written by [`Position::write_id`] of a known version.
+    pub fn parse(id: &[u8]) -> Result<Self, PositionError> {
+        if id.len() > MAX_ID {
+            return Err(PositionError::TooLong);
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(id).map_err(|_| PositionError::NotBase64)?;
+        let (&version, mut rest) = bytes.split_first().ok_or(PositionError::Damaged)?;
+        if version != VERSION {
+            return Err(PositionError::Version);
+        }
+        let mut topics = Vec::new();
+        while !rest.is_empty() {
+            let name = read_fingerprint(&mut rest)?;
+            let id = read_fingerprint(&mut rest)?;
+            let count = read_varint(&mut rest)?;
+            // Every offset takes a byte at least, so a forged count cannot make us allocate.
+            if count > rest.len() as u64 {
+                return Err(PositionError::Damaged);
+            }
+            let next = (0..count)
+                .map(|_| i64::try_from(read_varint(&mut rest)?).map_err(|_| PositionError::Damaged))
+                .collect::<Result<_, _>>()?;
+            topics.push(TopicPosition { name, id, next });
+        }
+        Ok(Self { topics })
+    }
+}
+
+/// The fingerprint of a topic's name: its CRC-32 (IEEE 802.3), which every language has at hand.
+#[must_use]
+pub fn fingerprint(name: &str) -> u32 {
+    crc32fast::hash(name.as_bytes())
+}
+
+const fn encoded_len(bytes: usize) -> usize {
+    (bytes * 4).div_ceil(3)
+}
+
+fn varint_len(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}
+
+fn write_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    out.push(value.to_le_bytes()[0]);
+}
+
+fn read_varint(rest: &mut &[u8]) -> Result<u64, PositionError> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (&byte, tail) = rest.split_first().ok_or(PositionError::Damaged)?;
+        *rest = tail;
+        let bits = u64::from(byte & 0x7f);
+        if shift == 63 && bits > 1 {
+            return Err(PositionError::Damaged);
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+    Err(PositionError::Damaged)
+}
+
+fn read_fingerprint(rest: &mut &[u8]) -> Result<u32, PositionError> {
+    let (bytes, tail) = rest.split_first_chunk::<4>().ok_or(PositionError::Damaged)?;
+    *rest = tail;
+    Ok(u32::from_be_bytes(*bytes))
+}

@@ -1,0 +1,220 @@
+//! One stream: its log, its readers, and how it is doing.
+//!
+//! ```text
+//!  feed (one task) ──write──► State (log, head, loaded) ◄──read── subscriptions (many)
+//!                  ──bump───► version ──wake──► waiters
+//! ```
+//! The writer changes the state, then bumps the version, then wakes. A reader notes the version,
+//! reads the state, leaves its waker, and looks at the version again: whatever happens between,
+//! either the second look or the waker catches it.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::encode::Invalid;
+use super::log::{Log, Sequence};
+use super::position::Position;
+use super::subscription::{Goodbye, Opening, Subscription};
+use super::waiters::Waiters;
+use crate::config::{HttpSettings, StreamSettings};
+
+/// How subscriptions of a stream are paced.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Pause after which a quiet client gets a comment.
+    pub keepalive: Duration,
+    /// Reconnect time told to clients, before jitter.
+    pub retry: Duration,
+}
+
+impl From<&HttpSettings> for Pace {
+    fn from(http: &HttpSettings) -> Self {
+        Self {
+            keepalive: http.keepalive.0,
+            retry: http.retry.0,
+        }
+    }
+}
+
+/// A stream that can be subscribed to.
+#[derive(Debug)]
+pub struct Stream {
+    settings: StreamSettings,
+    pace: Pace,
+    state: RwLock<State>,
+    /// Grows with every change that a waiting reader must see.
+    version: AtomicU64,
+    waiters: Arc<Waiters>,
+    closing: OnceLock<Goodbye>,
+    failure: OnceLock<String>,
+    pub(super) clients: AtomicUsize,
+    pub(super) slow: AtomicU64,
+    invalid: [AtomicU64; Invalid::ALL.len()],
+}
+
+/// What the writer changes and the readers read.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) log: Log,
+    /// Whether Kafka has said what partitions there are, so that positions mean something.
+    pub(super) is_assigned: bool,
+    /// The head when the topics had been read up to the ends they had at the start.
+    pub(super) loaded: Option<Sequence>,
+}
+
+/// A stream's figures at one moment.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// Clients connected.
+    pub clients: usize,
+    /// Records that came since the start, less those passed over.
+    pub records: u64,
+    /// Records in memory.
+    pub log_records: u64,
+    /// Bytes of memory they take, all told.
+    pub log_bytes: usize,
+    /// Topic index, partition and offset of the oldest record in memory.
+    pub oldest: Option<(u16, u32, i64)>,
+    /// Records passed over, by cause.
+    pub invalid: Vec<(&'static str, u64)>,
+    /// Clients let go because they fell behind the log.
+    pub slow: u64,
+    /// The next offset of every partition; `None` until Kafka has answered.
+    pub position: Option<Position>,
+    /// Whether the topics were read up to the ends they had at the start.
+    pub is_loaded: bool,
+}
+
+impl Stream {
+    /// An empty stream.
+    #[must_use]
+    pub fn new(settings: StreamSettings, pace: Pace) -> Arc<Self> {
+        let log = Log::new(settings.log_bytes.as_len());
+        Arc::new(Self {
+            settings,
+            pace,
+            state: RwLock::new(State {
+                log,
+                is_assigned: false,
+                loaded: None,
+            }),
+            version: AtomicU64::new(0),
+            waiters: Arc::default(),
+            closing: OnceLock::new(),
+            failure: OnceLock::new(),
+            clients: AtomicUsize::new(0),
+            slow: AtomicU64::new(0),
+            invalid: Default::default(),
+        })
+    }
+
+    /// What the stream was configured with.
+    #[must_use]
+    pub fn settings(&self) -> &StreamSettings {
+        &self.settings
+    }
+
+    pub(super) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// A new reader.
+    #[must_use]
+    pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
+        Subscription::new(Arc::clone(self), self.waiters.enter(), opening)
+    }
+
+    /// Ends all subscriptions, present and future, with an event that says why.
+    pub fn close(&self, reason: Goodbye) {
+        // Who closes first has said why.
+        let _ = self.closing.set(reason);
+        self.changed();
+    }
+
+    pub(super) fn closing(&self) -> Option<Goodbye> {
+        self.closing.get().copied()
+    }
+
+    /// Why the stream can never be served, if so.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
+    /// Refuses the stream from now on, and lets go who waits for it.
+    pub(super) fn fail(&self, why: String) {
+        // The first failure is the one that is told.
+        let _ = self.failure.set(why);
+        self.close(Goodbye::StreamRemoved);
+    }
+
+    /// Whether the topics were read up to the ends they had at the start.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.read().loaded.is_some()
+    }
+
+    /// Locks the state for reading. Once per delivery: readers share the lock, and the writer holds
+    /// it only while finished blocks are linked in and small ones merged, never while it encodes.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+        // A writer that panicked has ended the process or the test.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    /// Tells the readers that something changed. The state must have been changed before.
+    pub(super) fn changed(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.waiters.wake_all();
+    }
+
+    /// Counts a record that was passed over.
+    pub(super) fn count_invalid(&self, cause: Invalid) {
+        self.invalid[cause.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The stream's figures now.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        let state = self.read();
+        let log = &state.log;
+        Figures {
+            clients: self.clients.load(Ordering::Relaxed),
+            records: log.next() - 1,
+            log_records: log.next() - log.first(),
+            log_bytes: log.cost(),
+            oldest: log
+                .oldest()
+                .map(|entry| (entry.topic, entry.partition, entry.offset)),
+            invalid: Invalid::ALL
+                .map(|cause| {
+                    (
+                        cause.as_str(),
+                        self.invalid[cause.index()].load(Ordering::Relaxed),
+                    )
+                })
+                .to_vec(),
+            slow: self.slow.load(Ordering::Relaxed),
+            position: state
+                .is_assigned
+                .then(|| Position::parse(log.head()).ok())
+                .flatten(),
+            is_loaded: state.loaded.is_some(),
+        }
+    }
+}
+
+/// An id as bytes, for heads that have none yet.
+pub(super) fn known(id: Bytes) -> Option<Bytes> {
+    (!id.is_empty()).then_some(id)
+}

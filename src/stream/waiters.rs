@@ -1,0 +1,79 @@
+//! Who waits at the head of a stream, and is woken once per batch.
+//!
+//! A waiting subscription leaves its waker in a slot of its own; waking takes all wakers out. That
+//! costs one lock and one reference count per wait, no allocation, and the bytes of a slot per
+//! subscription. The slots are spread over a few locks so that clients on different threads seldom
+//! meet. No waker is called while a lock is held.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use slab::Slab;
+
+/// Locks the slots are spread over.
+const SHARDS: usize = 8;
+
+type Slots = Slab<Option<Waker>>;
+
+/// All slots of a stream.
+#[derive(Debug, Default)]
+pub struct Waiters {
+    shards: [Mutex<Slots>; SHARDS],
+    next: AtomicUsize,
+}
+
+/// A subscription's slot; given back when dropped.
+#[derive(Debug)]
+pub struct Ticket {
+    waiters: Arc<Waiters>,
+    shard: usize,
+    slot: usize,
+}
+
+impl Waiters {
+    fn shard(&self, index: usize) -> MutexGuard<'_, Slots> {
+        // Poisoned only if a waker panicked while being cloned or dropped; the slots are whole.
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A slot for one more subscription.
+    #[must_use]
+    pub fn enter(self: &Arc<Self>) -> Ticket {
+        let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let slot = self.shard(shard).insert(None);
+        Ticket {
+            waiters: Arc::clone(self),
+            shard,
+            slot,
+        }
+    }
+
+    /// Wakes everyone who waits.
+    pub fn wake_all(&self) {
+        let mut woken = Vec::new();
+        for index in 0..SHARDS {
+            let mut shard = self.shard(index);
+            woken.extend(shard.iter_mut().filter_map(|(_, waker)| waker.take()));
+            drop(shard);
+            woken.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+impl Ticket {
+    /// Wakes `waker` at the next change. Look for a change once more after this call.
+    pub fn wait(&self, waker: &Waker) {
+        let mut shard = self.waiters.shard(self.shard);
+        match &mut shard[self.slot] {
+            Some(waiting) => waiting.clone_from(waker),
+            empty => *empty = Some(waker.clone()),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.waiters.shard(self.shard).remove(self.slot);
+    }
+}
