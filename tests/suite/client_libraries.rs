@@ -1,0 +1,217 @@
+//! The two Kafka client libraries: which of them reads, and what each must not lose.
+
+use crate::common::{config, config_with, expected, named, numbered, records, until_records};
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::produce::{Message, Outcome};
+use crate::harness::stream::Stream;
+use crate::harness::wait::{block_on, secs};
+use crate::harness::{on_each_broker, trial};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    let on_3_9 = |name: &str, test: fn(&Broker)| trial(name, move || test(&Broker::shared(Version::V3_9)));
+    let mut trials = vec![
+        on_3_9(
+            "gzip_and_snappy_batches_between_plain_ones_come_whole_with_the_kafka_crate@3.9.2",
+            mixed_compression,
+        ),
+        on_3_9(
+            "a_record_larger_than_a_fetch_comes_with_the_kafka_crate@3.9.2",
+            large_record,
+        ),
+        on_3_9(
+            "a_topic_the_kafka_crate_cannot_read_is_named_and_the_others_go_on@3.9.2",
+            codec_is_named,
+        ),
+        on_3_9(
+            "lz4_makes_auto_change_to_librdkafka_without_loss@3.9.2",
+            |broker| codec_takes_over(broker, "lz4"),
+        ),
+        on_3_9(
+            "zstd_makes_auto_change_to_librdkafka_without_loss@3.9.2",
+            |broker| codec_takes_over(broker, "zstd"),
+        ),
+        trial("the_kafka_crate_refuses_kafka_4_clearly@4.4.0", refuses_kafka_4),
+        trial("auto_takes_librdkafka_for_kafka_4@4.4.0", || {
+            chooses(
+                Version::V4_4,
+                "read_uncommitted",
+                "value",
+                "reading with librdkafka: broker",
+            );
+        }),
+        trial("auto_takes_the_kafka_crate_for_kafka_3@3.9.2", || {
+            chooses(
+                Version::V3_9,
+                "read_uncommitted",
+                "value",
+                "reading with kafka: broker",
+            );
+        }),
+        trial("auto_never_trades_committed_reading_away@3.9.2", || {
+            chooses(
+                Version::V3_9,
+                "read_committed",
+                "value",
+                "reading with librdkafka: isolation",
+            );
+        }),
+        trial("auto_never_trades_headers_away@3.9.2", || {
+            chooses(
+                Version::V3_9,
+                "read_uncommitted",
+                "envelope",
+                "reading with librdkafka: a stream's format",
+            );
+        }),
+    ];
+    trials.extend(on_each_broker(
+        "an_aborted_transaction_is_never_shown",
+        |broker| transactions(&broker),
+    ));
+    trials
+}
+
+/// The crate drops plain messages before a compressed set in one answer; the bridge must not.
+fn mixed_compression(broker: &Broker) {
+    let topic = topic_name("mixed");
+    broker.create_topic(&topic, 1, &[]);
+    let mut written = 0;
+    for (codec, count) in [
+        ("none", 37),
+        ("gzip", 400),
+        ("none", 3),
+        ("snappy", 250),
+        ("none", 1),
+        ("gzip", 9),
+    ] {
+        for _ in 0..4 {
+            broker.produce_with(
+                &topic,
+                &numbered(0, written, count),
+                &[("compression.type", codec)],
+            );
+            written += count;
+        }
+    }
+    let daemon = Daemon::start(&config_with("kafka", broker, &[&topic], "start = \"earliest\""));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let events = stream.collect_until(named("caught-up"), secs(30)).await;
+        assert_eq!(records(&events), expected(0, written));
+    });
+}
+
+/// What the crate cannot read makes `auto` change its mind; nothing is lost or doubled by that.
+fn codec_takes_over(broker: &Broker, codec: &str) {
+    let topic = topic_name("codec");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &numbered(0, 0, 20));
+    let daemon = Daemon::start(&config_with("auto", broker, &[&topic], "start = \"earliest\""));
+    daemon.wait_log("reading with kafka", secs(20));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut events = stream.collect_until(named("caught-up"), secs(30)).await;
+        broker.produce_with(&topic, &numbered(0, 20, 500), &[("compression.type", codec)]);
+        events.extend(stream.collect_until(until_records(500), secs(30)).await);
+        assert_eq!(records(&events), expected(0, 520));
+    });
+    daemon.wait_log(
+        "reading with librdkafka: a batch is compressed as only it can read",
+        secs(10),
+    );
+}
+
+/// With the crate asked for, a topic it cannot read is named, and the others go on.
+fn codec_is_named(broker: &Broker) {
+    let (plain, packed) = (topic_name("plain"), topic_name("packed"));
+    broker.create_topic(&plain, 1, &[]);
+    broker.create_topic(&packed, 1, &[]);
+    broker.produce_with(&packed, &numbered(0, 0, 500), &[("compression.type", "lz4")]);
+    broker.produce(&plain, &numbered(0, 0, 20));
+    let daemon = Daemon::start(&config_with(
+        "kafka",
+        broker,
+        &[&plain, &packed],
+        "start = \"earliest\"",
+    ));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let events = stream.collect_until(until_records(20), secs(30)).await;
+        assert_eq!(records(&events), expected(0, 20));
+        broker.produce(&plain, &numbered(0, 20, 20));
+        stream.collect_until(until_records(20), secs(30)).await;
+    });
+    daemon.wait_log(
+        &format!("topic \"{packed}\" partition 0 at offset 0: a batch is compressed"),
+        secs(10),
+    );
+    daemon.wait_log("set client = \"librdkafka\" in [kafka]", secs(1));
+}
+
+fn large_record(broker: &Broker) {
+    let topic = topic_name("large");
+    broker.create_topic(&topic, 1, &[("max.message.bytes", "6000000")]);
+    let large = "x".repeat(5_000_000);
+    broker.produce(
+        &topic,
+        &[
+            Message::value("before"),
+            Message::value(large.as_str()),
+            Message::value("after"),
+        ],
+    );
+    let daemon = Daemon::start(&config_with("kafka", broker, &[&topic], "start = \"earliest\""));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let events = stream.collect_until(named("caught-up"), secs(30)).await;
+        let lengths: Vec<usize> = records(&events).iter().map(String::len).collect();
+        assert_eq!(lengths, ["before".len(), large.len(), "after".len()]);
+    });
+}
+
+fn refuses_kafka_4() {
+    let broker = Broker::shared(Version::V4_4);
+    let daemon = Daemon::start(&config_with("kafka", &broker, &["never-read"], ""));
+    daemon.wait_log("client = \"kafka\" cannot read from broker", secs(20));
+    daemon.wait_log("set client = \"auto\" or \"librdkafka\" in [kafka]", secs(1));
+    assert!(daemon.is_running(), "the streams stay open");
+    block_on(async {
+        let ready = daemon.get("/health/ready").await;
+        assert_eq!(ready.status, 503);
+        assert!(
+            ready.text().contains("Kafka 4 dropped the old ones"),
+            "{}",
+            ready.text()
+        );
+    });
+    assert!(!broker.topics().contains(&"never-read".to_owned()));
+}
+
+fn chooses(version: Version, isolation: &str, format: &str, says: &str) {
+    let broker = Broker::shared(version);
+    let topic = topic_name("choice");
+    broker.create_topic(&topic, 1, &[]);
+    let config = config(&broker, &[&topic], &format!("format = \"{format}\""));
+    let daemon =
+        Daemon::start(&config.replacen("[kafka]", &format!("[kafka]\nisolation = \"{isolation}\""), 1));
+    daemon.wait_log(says, secs(20));
+    block_on(daemon.wait_ready(secs(20)));
+}
+
+fn transactions(broker: &Broker) {
+    let topic = topic_name("transactions");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce_transaction(&topic, &[Message::value("aborted")], Outcome::Abort);
+    broker.produce_transaction(&topic, &[Message::value("committed")], Outcome::Commit);
+    // The topic ends with a control record, which no client is ever given: it must not keep the
+    // stream from being loaded.
+    let daemon = Daemon::start(&config(broker, &[&topic], "start = \"earliest\""));
+    block_on(async {
+        daemon.wait_ready(secs(20)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let events = stream.collect_until(named("caught-up"), secs(10)).await;
+        assert_eq!(records(&events), ["committed"]);
+    });
+}

@@ -1,0 +1,459 @@
+//! A wrong configuration names file, line, key and remedy, and a right one says where each value
+//! came from.
+
+use crate::harness::daemon::run_to_end;
+use crate::harness::trial;
+use kafka_sse_bridge::config::{Document, Flags, load};
+use libtest_mimic::Trial;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "every_mistyped_key_or_value_names_line_and_key_and_what_is_known",
+            mistakes,
+        ),
+        trial("every_broken_rule_names_line_key_and_remedy", rules),
+        trial(
+            "every_broken_rule_of_a_stream_names_line_key_and_remedy",
+            stream_rules,
+        ),
+        trial("all_mistakes_are_named_at_once", all_at_once),
+        trial(
+            "a_mistake_in_the_environment_names_the_variable",
+            environment_mistakes,
+        ),
+        trial("flags_go_before_environment_before_file_before_defaults", layers),
+        trial("print_config_can_be_read_again_and_masks_secrets", print_config),
+        trial(
+            "a_secret_may_come_from_the_environment_and_is_masked",
+            secrets_in_the_environment,
+        ),
+        trial("exit_codes_of_check_are_0_and_78", exit_codes),
+    ]
+}
+
+const GOOD: &str = "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n";
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new()
+        .suffix(".toml")
+        .tempfile()
+        .expect("a file");
+    fs::write(&file, text).expect("written");
+    file
+}
+
+/// What `load` has against a text, with the file's name as FILE.
+fn complaint(text: &str, environment: &[(&str, &str)]) -> String {
+    let file = file(text);
+    let environment: BTreeMap<String, String> = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    match load(
+        &Document::File(file.path().to_owned()),
+        &environment,
+        &Flags::default(),
+    ) {
+        Ok(_) => panic!("accepted: {text}"),
+        Err(error) => error
+            .to_string()
+            .replace(&file.path().display().to_string(), "FILE"),
+    }
+}
+
+/// A secret may come from the environment, and is masked like any other.
+fn secrets_in_the_environment() {
+    let file = file(GOOD);
+    let path = file.path().to_str().expect("UTF-8");
+    let environment = [
+        ("KAFKA_SSE_BRIDGE__KAFKA__LIBRDKAFKA__SASL_PASSWORD", "hush"),
+        ("KAFKA_SSE_BRIDGE__KAFKA__LIBRDKAFKA__SSL_KEY_PEM", "hush"),
+        (
+            "KAFKA_SSE_BRIDGE__KAFKA__LIBRDKAFKA__CLIENT_RACK",
+            "-----BEGIN PRIVATE KEY----- hush",
+        ),
+        ("KAFKA_SSE_BRIDGE__LOG__STDERR", "true"),
+    ];
+    let output = run_to_end(&["print-config", "--config", path], &environment);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(!printed.contains("hush"), "{printed}");
+    assert!(
+        printed.contains("\"sasl.password\" = \"***\"") && printed.contains("stderr = true"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("# environment KAFKA_SSE_BRIDGE__KAFKA__LIBRDKAFKA__SASL_PASSWORD"),
+        "{printed}"
+    );
+    let too_long = complaint(&format!("[http]\nkeepalive = \"500000years\"\n{GOOD}"), &[]);
+    assert!(
+        too_long.contains("FILE:2: http.keepalive: is longer than 1day"),
+        "{too_long}"
+    );
+}
+
+#[track_caller]
+fn complains(text: &str, place: &str, pieces: &[&str]) {
+    let said = complaint(text, &[]);
+    let line = said.lines().find(|line| line.starts_with(place));
+    let line = line.unwrap_or_else(|| panic!("nothing at {place:?} in:\n{said}"));
+    for piece in pieces {
+        assert!(line.contains(piece), "{piece:?} is not in {line:?}");
+    }
+}
+
+fn mistakes() {
+    complains("[kafka\n", "FILE:1: ", &[]);
+    complains(
+        "[kafak]\n",
+        "FILE:1: kafak: ",
+        &["unknown key \"kafak\"", "did you mean \"kafka\"?"],
+    );
+    complains(
+        "[http]\nkeepalife = \"1s\"\n",
+        "FILE:2: http.keepalife: ",
+        &["did you mean \"keepalive\"?", "known: listen"],
+    );
+    complains(
+        "[http]\nkeepalive = 15\n",
+        "FILE:2: http.keepalive: ",
+        &["a duration in quotes"],
+    );
+    complains(
+        "[http]\nkeepalive = \"soon\"\n",
+        "FILE:2: http.keepalive: ",
+        &["\"soon\" is not a duration", "\"15s\""],
+    );
+    complains(
+        "[kafka]\nclient = \"librdkafak\"\n",
+        "FILE:2: kafka.client: ",
+        &["did you mean \"librdkafka\"?"],
+    );
+    complains(
+        &format!("{GOOD}log_bytes = \"big\"\n"),
+        "FILE:4: stream[0].log_bytes: ",
+        &["not a size", "\"64MiB\""],
+    );
+    complains(
+        &format!("{GOOD}{GOOD}tpoics = []\n"),
+        "FILE:7: stream[1].tpoics: ",
+        &["did you mean \"topics\"?"],
+    );
+    complains(
+        "[log]\nlevel = \"loud\"\n",
+        "FILE:2: log.level: ",
+        &["error, warn, info, debug, trace"],
+    );
+}
+
+fn rules() {
+    complains("", "FILE: stream: ", &["add [[stream]]"]);
+    complains(
+        "[kafka]\nbrokers = []\n",
+        "FILE:2: kafka.brokers: ",
+        &["host:port"],
+    );
+    for broker in ["kafka", "kafka:0", "kafka:99999", ":9092", "a b:1", "::1:9092"] {
+        complains(
+            &format!("[kafka]\nbrokers = [\"{broker}\"]\n"),
+            "FILE:2: kafka.brokers: ",
+            &[broker, "write it like"],
+        );
+    }
+    complains(
+        "[kafka]\nclient = \"kafka\"\n",
+        "FILE:2: kafka.client: ",
+        &["isolation = \"read_uncommitted\""],
+    );
+    complains(
+        "[kafka]\nclient = \"kafka\"\nisolation = \"read_uncommitted\"\n[kafka.librdkafka]\n\"a\" = \"b\"\n",
+        "FILE:4: kafka.librdkafka: ",
+        &["no effect"],
+    );
+    complains(
+        "[kafka.librdkafka]\n\"enable.auto.commit\" = \"true\"\n",
+        "FILE:2: kafka.librdkafka.\"enable.auto.commit\": ",
+        &["the daemon's own", "remove it"],
+    );
+    complains("[http]\nlisten = []\n", "FILE:2: http.listen: ", &["is empty"]);
+    for listen in ["3000", "localhost", "unix:relative", "localhost:http", "systemd"] {
+        complains(
+            &format!("[http]\nlisten = [\"{listen}\"]\n"),
+            "FILE:2: http.listen: ",
+            &[listen, "unix:/run/x.sock"],
+        );
+    }
+    complains(
+        "[http]\nkeepalive = \"10ms\"\n",
+        "FILE:2: http.keepalive: ",
+        &["less than 1s"],
+    );
+    complains(
+        "[http]\nretry = \"0s\"\n",
+        "FILE:2: http.retry: ",
+        &["less than 100ms"],
+    );
+    complains(
+        "[ui]\nassets = \"/nowhere\"\n",
+        "FILE:2: ui.assets: ",
+        &["holds no index.html"],
+    );
+}
+
+fn stream_rules() {
+    let stream = |lines: &str| format!("[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n{lines}\n");
+    complains(
+        "[[stream]]\ntopics = [\"t\"]\n",
+        "FILE:1: stream[0].path: ",
+        &["is missing"],
+    );
+    complains(
+        "[[stream]]\npath = \"/x\"\n",
+        "FILE:1: stream[0].topics: ",
+        &["is missing"],
+    );
+    for path in ["x", "/x?y", "/a b", "/é", "/a//b", "//"] {
+        complains(
+            &format!("[[stream]]\npath = \"{path}\"\n"),
+            "FILE:2: stream[0].path: ",
+            &["not a plain path"],
+        );
+    }
+    for path in [
+        "/",
+        "/about",
+        "/assets/x",
+        "/health/ready",
+        "/metrics",
+        "/streams",
+    ] {
+        complains(
+            &format!("[[stream]]\npath = \"{path}\"\n"),
+            "FILE:2: stream[0].path: ",
+            &["the daemon itself"],
+        );
+    }
+    complains(
+        &format!("{GOOD}{GOOD}"),
+        "FILE:5: stream[1].path: ",
+        &["served by another stream"],
+    );
+    for topic in ["", ".", "a/b", "ä"] {
+        let text = format!("[[stream]]\npath = \"/x\"\ntopics = [\"{topic}\"]\n");
+        complains(&text, "FILE:3: stream[0].topics: ", &["cannot be a topic's name"]);
+    }
+    complains(
+        "[[stream]]\npath = \"/x\"\ntopics = [\"t\", \"t\"]\n",
+        "FILE:3: stream[0].topics: ",
+        &["twice"],
+    );
+    complains(
+        &stream("start = \"snapshot\""),
+        "FILE:4: stream[0].start: ",
+        &["write \"earliest\""],
+    );
+    complains(
+        &stream("format = \"envelope\"\nkey_field = \"k\""),
+        "FILE:5: stream[0].key_field: ",
+        &["remove it"],
+    );
+    complains(
+        &stream("key_field = \"\""),
+        "FILE:4: stream[0].key_field: ",
+        &["is empty"],
+    );
+    for event in ["heartbeat", "reset", "delete", "open", "error"] {
+        complains(
+            &stream(&format!("event = \"{event}\"")),
+            "FILE:4: stream[0].event: ",
+            &["a meaning of its own"],
+        );
+    }
+    complains(
+        &stream("event = \"a\\nb\""),
+        "FILE:4: stream[0].event: ",
+        &["cannot be an event's name"],
+    );
+    complains(
+        &stream("heartbeat_interval = \"0s\""),
+        "FILE:4: stream[0].heartbeat_interval: ",
+        &["less than 1s"],
+    );
+    complains(
+        &stream("log_bytes = \"1KiB\""),
+        "FILE:4: stream[0].log_bytes: ",
+        &["less than 512KiB"],
+    );
+}
+
+fn all_at_once() {
+    let said = complaint("[kafka]\nbrokers = [\"x\"]\n[http]\nretry = \"0s\"\n", &[]);
+    assert_eq!(said.lines().count(), 3, "{said}");
+}
+
+fn environment_mistakes() {
+    let said = |name, value| complaint(GOOD, &[(name, value)]);
+    let unknown = said("KAFKA_SSE_BRIDGE__HTTP__LISTN", "x");
+    assert!(
+        unknown.starts_with("environment KAFKA_SSE_BRIDGE__HTTP__LISTN: "),
+        "{unknown}"
+    );
+    assert!(unknown.contains("did you mean \"listen\"?"), "{unknown}");
+    let bad = said("KAFKA_SSE_BRIDGE__HTTP__RETRY", "soon");
+    assert!(
+        bad.contains("environment KAFKA_SSE_BRIDGE__HTTP__RETRY: ") && bad.contains("not a duration"),
+        "{bad}"
+    );
+    let word = said("KAFKA_SSE_BRIDGE__LOG__LEVEL", "loud");
+    assert!(
+        word.contains("KAFKA_SSE_BRIDGE__LOG__LEVEL: unknown value \"loud\""),
+        "{word}"
+    );
+    let rule = said("KAFKA_SSE_BRIDGE__HTTP__LISTEN", "nowhere");
+    assert!(
+        rule.starts_with("environment KAFKA_SSE_BRIDGE__HTTP__LISTEN: http.listen: "),
+        "{rule}"
+    );
+    for port in ["http", "99999", "-1", ""] {
+        let said = said("PORT", port);
+        assert!(
+            said.starts_with("environment PORT: ") && said.contains("not a port"),
+            "{said}"
+        );
+    }
+}
+
+fn layers() {
+    let file = file(&format!(
+        "[http]\nlisten = [\"127.0.0.1:1\"]\nretry = \"1s\"\n[log]\nlevel = \"warn\"\n{GOOD}"
+    ));
+    let name = file.path().display().to_string();
+    let loaded = |environment: &[(&str, &str)], flags: &Flags| {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        load(&Document::File(file.path().to_owned()), &environment, flags).expect("a good configuration")
+    };
+    let none = Flags::default();
+    let listens = |loaded: &kafka_sse_bridge::config::Loaded| {
+        (loaded.settings.http.listen.clone(), loaded.origin("http.listen"))
+    };
+    let from_file = loaded(&[], &none);
+    assert_eq!(
+        listens(&from_file),
+        (vec!["127.0.0.1:1".to_owned()], format!("{name}:2"))
+    );
+    assert_eq!(from_file.origin("http.keepalive"), "default");
+    assert_eq!(from_file.origin("stream[0].path"), format!("{name}:7"));
+    let port = [("PORT", "81")];
+    assert_eq!(
+        listens(&loaded(&port, &none)),
+        (vec!["0.0.0.0:81".to_owned()], "environment PORT".to_owned())
+    );
+    let both = [
+        ("PORT", "81"),
+        ("KAFKA_SSE_BRIDGE__HTTP__LISTEN", "127.0.0.1:2,unix:/x"),
+    ];
+    assert_eq!(
+        listens(&loaded(&both, &none)),
+        (
+            vec!["127.0.0.1:2".to_owned(), "unix:/x".to_owned()],
+            "environment KAFKA_SSE_BRIDGE__HTTP__LISTEN".to_owned()
+        )
+    );
+    let flags = Flags {
+        listen: vec!["127.0.0.1:3".to_owned()],
+        log_level: Some("trace".to_owned()),
+        ..Flags::default()
+    };
+    let flagged = loaded(&both, &flags);
+    assert_eq!(
+        listens(&flagged),
+        (vec!["127.0.0.1:3".to_owned()], "flag --listen".to_owned())
+    );
+    assert_eq!(flagged.origin("log.level"), "flag --log-level");
+    assert_eq!(
+        flagged.origin("http.retry"),
+        format!("{name}:3"),
+        "what nothing covers stays the file's"
+    );
+    let numeric = [("KAFKA_SSE_BRIDGE__UI__TITLE", "007")];
+    assert_eq!(
+        loaded(&numeric, &none).settings.ui.title,
+        "007",
+        "a text that looks like a number is text"
+    );
+}
+
+fn print_config() {
+    let text = format!(
+        "[kafka.librdkafka]\n\"sasl.password\" = \"hush\"\n\"fetch.max.bytes\" = \"1000000\"\n\
+         [log.targets]\n\"kafka_sse_bridge::http\" = \"debug\"\n{GOOD}key_field = \"k\"\n"
+    );
+    let first = file(&text);
+    let path = first.path().to_str().expect("UTF-8");
+    let output = run_to_end(&["print-config", "--config", path, "--brokers", "a:1,b:2"], &[]);
+    assert!(output.status.success());
+    let printed = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(!printed.contains("hush"), "{printed}");
+    for (piece, origin) in [
+        ("brokers = [\"a:1\", \"b:2\"]", "# flag --brokers"),
+        ("\"sasl.password\" = \"***\"", &format!("# {path}:2")),
+        ("\"kafka_sse_bridge::http\" = \"debug\"", &format!("# {path}:5")),
+        ("key_field = \"k\"", &format!("# {path}:9")),
+        ("keepalive = \"15s\"", "# default"),
+    ] {
+        let line = printed.lines().find(|line| line.starts_with(piece));
+        assert!(
+            line.is_some_and(|line| line.ends_with(origin)),
+            "{piece} {origin}: {line:?}\n{printed}"
+        );
+    }
+    let second = file(&printed);
+    let loaded = |path: &Path| {
+        load(
+            &Document::File(path.to_owned()),
+            &BTreeMap::new(),
+            &Flags::default(),
+        )
+    };
+    let (again, first) = (
+        loaded(second.path()).expect("valid"),
+        loaded(first.path()).expect("valid"),
+    );
+    assert_eq!(again.settings.streams, first.settings.streams);
+    assert_eq!(again.settings.http, first.settings.http);
+}
+
+fn exit_codes() {
+    let (good, bad) = (file(GOOD), file("[[stream]]\npath = \"x\"\n"));
+    let check = |path: &Path| run_to_end(&["check", "--config", path.to_str().expect("UTF-8")], &[]);
+    let ok = check(good.path());
+    assert_eq!(ok.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&ok.stdout).contains("ok, 1 stream"));
+    assert_eq!(check(bad.path()).status.code(), Some(78));
+    let missing = check(Path::new("/nowhere.toml"));
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere.toml: cannot be read"));
+    let run = run_to_end(&["run", "--config", bad.path().to_str().expect("UTF-8")], &[]);
+    assert_eq!(
+        run.status.code(),
+        Some(78),
+        "systemd is told not to start it again"
+    );
+    assert_eq!(run_to_end(&["chek"], &[]).status.code(), Some(2));
+    assert_eq!(
+        run_to_end(&["run", "--log-level", "loud"], &[]).status.code(),
+        Some(2)
+    );
+}

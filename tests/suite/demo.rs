@@ -1,0 +1,168 @@
+//! The demo: one command, live tables in a real browser, and an end that leaves nothing behind.
+
+use crate::harness::browser::Browser;
+use crate::harness::daemon::BINARY;
+use crate::harness::http;
+use crate::harness::process::{Process, Signal};
+use crate::harness::stream::Stream;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("the_demo_fills_tables_in_a_browser", browser),
+        trial(
+            "the_demo_writes_records_as_the_original_did_and_ends_on_a_signal",
+            records,
+        ),
+    ]
+}
+
+const CONTINENTS: [&str; 8] = [
+    "Africa",
+    "Antarctica",
+    "Asia",
+    "Central America",
+    "Europe",
+    "North America",
+    "Oceania",
+    "South America",
+];
+
+/// Starts the demo at any free port; gives its URL.
+fn start() -> (Process, String) {
+    let mut command = Command::new(BINARY);
+    command
+        .args([
+            "demo",
+            "--port",
+            "0",
+            "--rate",
+            "500",
+            "--no-browser",
+            "--log-level",
+            "warn",
+        ])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
+    let demo = Process::spawn(&mut command).expect("it starts");
+    let stdout = demo.take(|child| child.stdout.take()).expect("piped");
+    let url = BufReader::new(stdout)
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| {
+            Some(
+                line.split_once("The demo is at")?
+                    .1
+                    .trim()
+                    .trim_end_matches('/')
+                    .to_owned(),
+            )
+        })
+        .expect("it prints its URL");
+    (demo, url)
+}
+
+fn browser() {
+    let (_demo, url) = start();
+    block_on(async {
+        let browser = Browser::start().await;
+        browser.goto(&format!("{url}/")).await;
+        let table = "return Object.fromEntries([...document.querySelectorAll('tr[data-continent]')].map(row => \
+                     [row.dataset.continent, [...row.querySelectorAll('li[data-code]')].map(item => item.dataset.code)]))";
+        eventually_async(secs(30), "every continent has its row", async || {
+            let shown = browser.run(table).await;
+            let complete = CONTINENTS
+                .iter()
+                .all(|name| shown[name].as_array().is_some_and(|codes| codes.len() == 3));
+            ensure(complete, shown.to_string())
+        })
+        .await;
+        let state = browser
+            .run("return document.querySelector('#state').dataset.state")
+            .await;
+        assert_eq!(state, json!("live"));
+        let count = "return Number(document.querySelector('#updates').value)";
+        let before = browser.run(count).await.as_f64();
+        eventually_async(secs(20), "the tables keep changing", async || {
+            let now = browser.run(count).await;
+            ensure(now.as_f64() > before, now.to_string())
+        })
+        .await;
+        eventually_async(secs(20), "a heartbeat is shown", async || {
+            let time = browser
+                .run("return document.querySelector('#heartbeat').getAttribute('datetime')")
+                .await;
+            ensure(
+                time.as_str().is_some_and(|time| time.starts_with("20")),
+                time.to_string(),
+            )
+        })
+        .await;
+        let picture = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo.png");
+        browser.screenshot(&picture).await;
+        eprintln!("demo screenshot: {}", picture.display());
+        browser.close().await;
+    });
+}
+
+fn records() {
+    let (demo, url) = start();
+    block_on(async {
+        let mut stream = Stream::open(format!("{url}/topn/updates")).await;
+        // Two rounds of 249 countries: the second starts the tables anew.
+        let mut seen = 0;
+        let events = stream
+            .collect_until(
+                |_| {
+                    seen += 1;
+                    seen > 600
+                },
+                secs(60),
+            )
+            .await;
+        let mut restarts = 0;
+        for event in events.iter().filter(|event| event.name == "message") {
+            let table = event.json();
+            let nrs = table["nrs"].as_array().expect("a list");
+            assert_eq!(nrs.len(), 4, "padded with null: {table}");
+            assert_eq!(nrs[3], Value::Null);
+            let countries: Vec<&Value> = nrs.iter().filter(|country| !country.is_null()).collect();
+            let sizes: Vec<u64> = countries
+                .iter()
+                .filter_map(|country| country["size"].as_u64())
+                .collect();
+            assert_eq!(sizes.len(), countries.len());
+            assert!(sizes.is_sorted_by(|larger, smaller| larger >= smaller), "{table}");
+            for country in &countries {
+                assert_eq!(country["continent"], table["continent"]);
+                let fields: Vec<&str> = country
+                    .as_object()
+                    .expect("an object")
+                    .keys()
+                    .map(String::as_str)
+                    .collect();
+                assert_eq!(fields.len(), 5, "{fields:?}");
+                assert!(
+                    country["code"].is_string()
+                        && country["name"].is_string()
+                        && country["population"].is_u64()
+                );
+            }
+            restarts += usize::from(countries.len() == 1);
+        }
+        assert!(
+            restarts > CONTINENTS.len(),
+            "tables start anew in each round: {restarts}"
+        );
+        assert_eq!(http::get(&format!("{url}/health/ready"), &[]).await.status, 200);
+    });
+    demo.signal(Signal::INT);
+    let status = demo.wait(secs(15)).expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}

@@ -1,0 +1,365 @@
+//! Nothing a producer writes into a record can forge an event, a field or a second stream: a strict
+//! parser reads back exactly what was put in, line ends as LF.
+
+use crate::harness::sse::{Event, Item, Parser};
+use crate::harness::trial;
+use kafka_sse_bridge::config::{Format, StreamSettings};
+use kafka_sse_bridge::kafka::record::{Batch, Stamp};
+use kafka_sse_bridge::stream::encode::{Encoder, Invalid};
+use kafka_sse_bridge::stream::frame;
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "any_text_value_arrives_whole_with_line_ends_as_lf",
+            any_text_arrives,
+        ),
+        trial("control_events_arrive_whole", control_events),
+        trial(
+            "the_key_joins_the_object_and_the_rest_stays_byte_for_byte",
+            key_joins_object,
+        ),
+        trial(
+            "any_object_keeps_its_members_when_the_key_joins",
+            any_object_keeps_members,
+        ),
+        trial("a_member_of_the_keys_name_is_replaced", member_is_replaced),
+        trial(
+            "what_is_no_object_is_refused_where_the_key_joins",
+            no_object_is_refused,
+        ),
+        trial("a_tombstone_is_a_delete_with_its_key", tombstones),
+        trial("an_envelope_says_all_of_any_record", any_envelope),
+        trial("an_envelope_names_its_encoding", envelope_encodings),
+        trial("an_envelope_joins_repeated_headers", envelope_headers),
+        trial("as_many_headers_as_fit_are_shown", many_headers),
+        trial("an_event_name_is_sent_where_configured", event_name),
+    ]
+}
+
+type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+fn settings(format: Format, key_field: Option<&str>) -> StreamSettings {
+    StreamSettings {
+        path: "/x".to_owned(),
+        topics: vec!["t".to_owned()],
+        format,
+        key_field: key_field.map(str::to_owned),
+        ..StreamSettings::default()
+    }
+}
+
+fn encode(
+    settings: &StreamSettings,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: &Headers,
+) -> Result<Vec<u8>, Invalid> {
+    let mut batch = Batch::new("t".into());
+    let stamp = Stamp {
+        partition: 3,
+        offset: 41,
+        timestamp: Some(1_700_000_000_123),
+    };
+    let headers = headers
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_deref()));
+    batch.push(stamp, key, value, headers);
+    let mut out = b"before".to_vec();
+    let record = batch.iter().next().expect("one record");
+    let written = Encoder::new(settings).write(&record, &mut out, |out| out.extend_from_slice(b"ID"));
+    let frame = out
+        .strip_prefix(b"before")
+        .expect("what was there stays")
+        .to_vec();
+    assert_eq!(
+        written.is_err(),
+        frame.is_empty(),
+        "a refused record leaves nothing behind"
+    );
+    written.map(|()| frame)
+}
+
+/// The one event of these bytes; no violation, nothing else.
+fn parse(frame: &[u8]) -> Event {
+    let mut items = Parser::new().feed(frame);
+    assert_eq!(
+        items.len(),
+        1,
+        "{items:?} in {:?}",
+        String::from_utf8_lossy(frame)
+    );
+    match items.remove(0) {
+        Item::Event(event) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn shown(settings: &StreamSettings, key: Option<&[u8]>, value: Option<&[u8]>) -> String {
+    parse(&encode(settings, key, value, &Vec::new()).expect("a valid record")).data
+}
+
+/// Text with more line ends, colons and NULs than chance would give.
+fn hostile_text() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("\n".to_owned()),
+        Just("\r".to_owned()),
+        Just("\r\n".to_owned()),
+        Just("\0".to_owned()),
+        Just("\u{feff}".to_owned()),
+        Just("id: forged".to_owned()),
+        Just("event: forged\n\ndata: ".to_owned()),
+        Just(" ".to_owned()),
+        Just(":".to_owned()),
+        ".{0,12}",
+    ];
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
+fn normalised(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+fn any_text_arrives() {
+    proptest!(|(text in hostile_text())| {
+        let event = parse(&encode(&settings(Format::Value, None), None, Some(text.as_bytes()), &Vec::new()).unwrap());
+        prop_assert_eq!(event.data, normalised(&text));
+        prop_assert_eq!(event.name, "message");
+        prop_assert_eq!(event.id, "ID");
+    });
+    let refused = encode(&settings(Format::Value, None), None, Some(b"\xff"), &Vec::new());
+    assert_eq!(refused, Err(Invalid::ValueNotUtf8));
+}
+
+fn control_events() {
+    let event = parse(&frame::control(Some(b"P"), "reset", r#"{"reason":"x"}"#));
+    assert_eq!(
+        (event.name.as_str(), event.data.as_str(), event.id.as_str()),
+        ("reset", r#"{"reason":"x"}"#, "P")
+    );
+    assert!(!parse(&frame::control(None, "heartbeat", "{}")).own_id);
+    let mut parser = Parser::new();
+    let quiet = [frame::KEEPALIVE, frame::retry(1500).as_bytes()].concat();
+    assert_eq!(
+        parser.feed(&quiet),
+        [Item::Comment(String::new()), Item::Retry(1500)]
+    );
+}
+
+fn key_joins_object() {
+    let stream = settings(Format::Value, Some("continent"));
+    let cases = [
+        ("{}", r#"{"continent":"K"}"#),
+        ("  {  } \n", "  {  \"continent\":\"K\"} \n"),
+        (
+            r#"{"big":123456789012345678901234567890,"tiny":1e-400,"z":1.0,"a":"é"}"#,
+            r#"{"big":123456789012345678901234567890,"tiny":1e-400,"z":1.0,"a":"é","continent":"K"}"#,
+        ),
+        (
+            "{\"nested\": {\"continent\":1}\r\n}",
+            "{\"nested\": {\"continent\":1}\n,\"continent\":\"K\"}",
+        ),
+    ];
+    for (value, wanted) in cases {
+        assert_eq!(shown(&stream, Some(b"K"), Some(value.as_bytes())), wanted);
+    }
+    assert_eq!(shown(&stream, None, Some(b"{}")), r#"{"continent":null}"#);
+    assert_eq!(
+        shown(&stream, Some(b"a\"b\n"), Some(b"{}")),
+        r#"{"continent":"a\"b\n"}"#
+    );
+    let odd = settings(Format::Value, Some("na\"me"));
+    assert_eq!(shown(&odd, Some(b"K"), Some(b"{}")), r#"{"na\"me":"K"}"#);
+}
+
+fn any_object_keeps_members() {
+    let member = (
+        "[a-z\"\\\\\n]{0,5}",
+        prop_oneof![
+            any::<i64>().prop_map(|number| json!(number)),
+            hostile_text().prop_map(|text| json!(text)),
+            Just(json!({"continent": [null, {"continent": {}}]})),
+        ],
+    );
+    proptest!(|(members in prop::collection::btree_map(member.0, member.1, 0..6), key in hostile_text())| {
+        let value = serde_json::to_string_pretty(&members).unwrap();
+        let data = shown(&settings(Format::Value, Some("continent")), Some(key.as_bytes()), Some(value.as_bytes()));
+        let mut wanted: serde_json::Map<String, Value> = members.into_iter().collect();
+        wanted.insert("continent".to_owned(), json!(key));
+        prop_assert_eq!(serde_json::from_str::<Value>(&data).unwrap(), Value::Object(wanted));
+    });
+}
+
+fn member_is_replaced() {
+    let stream = settings(Format::Value, Some("continent"));
+    let cases = [
+        (r#"{"continent":{"x":[1]},"a":1}"#, r#"{"continent":"K","a":1}"#),
+        (
+            r#"{"a":1, "continent" : null }"#,
+            r#"{"a":1, "continent" : "K" }"#,
+        ),
+        (r#"{"contin\u0065nt":1}"#, r#"{"contin\u0065nt":"K"}"#),
+        (
+            r#"{"continent":1,"continent":2}"#,
+            r#"{"continent":"K","continent":"K"}"#,
+        ),
+    ];
+    for (value, wanted) in cases {
+        assert_eq!(shown(&stream, Some(b"K"), Some(value.as_bytes())), wanted);
+    }
+}
+
+fn no_object_is_refused() {
+    let stream = settings(Format::Value, Some("continent"));
+    for value in [
+        "",
+        "1",
+        "[]",
+        "\"{}\"",
+        "{",
+        "{\"a\":}",
+        "{} x",
+        "{\"a\":1,}",
+        "nul",
+    ] {
+        let refused = encode(&stream, Some(b"K"), Some(value.as_bytes()), &Vec::new());
+        assert_eq!(refused, Err(Invalid::ValueNotObject), "{value:?}");
+    }
+    assert_eq!(
+        encode(&stream, Some(b"\xff"), Some(b"{}"), &Vec::new()),
+        Err(Invalid::KeyNotUtf8)
+    );
+}
+
+fn tombstones() {
+    let deleted = |settings: &StreamSettings, key: Option<&[u8]>| {
+        let event = parse(&encode(settings, key, None, &Vec::new()).unwrap());
+        assert_eq!(event.name, "delete");
+        event.data
+    };
+    assert_eq!(
+        deleted(&settings(Format::Value, Some("continent")), Some(b"K")),
+        r#"{"continent":"K"}"#
+    );
+    assert_eq!(
+        deleted(&settings(Format::Value, None), Some(b"K")),
+        r#"{"key":"K"}"#
+    );
+    assert_eq!(deleted(&settings(Format::Value, None), None), r#"{"key":null}"#);
+    let mut many = settings(Format::Value, None);
+    many.topics.push("u".to_owned());
+    assert_eq!(deleted(&many, Some(b"K")), r#"{"key":"K","topic":"t"}"#);
+    let refused = encode(&settings(Format::Value, None), Some(b"\xff"), None, &Vec::new());
+    assert_eq!(refused, Err(Invalid::KeyNotUtf8));
+}
+
+fn bytes() -> impl Strategy<Value = Option<Vec<u8>>> {
+    prop::option::of(prop_oneof![
+        any::<Vec<u8>>(),
+        hostile_text().prop_map(String::into_bytes)
+    ])
+}
+
+/// A key or header as the envelope shows it.
+fn shown_bytes(bytes: Option<&[u8]>) -> Value {
+    use base64::Engine;
+    match bytes.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
+        None => Value::Null,
+        Some((_, Ok(text))) => json!(text),
+        Some((bytes, Err(_))) => json!({"base64": base64::engine::general_purpose::STANDARD.encode(bytes)}),
+    }
+}
+
+fn any_envelope() {
+    proptest!(|(key in bytes(), value in bytes(), header in bytes(), name in hostile_text())| {
+        let headers = vec![(name.clone(), header.clone())];
+        let stream = settings(Format::Envelope, None);
+        let event = parse(&encode(&stream, key.as_deref(), value.as_deref(), &headers).unwrap());
+        prop_assert_eq!(event.name, if value.is_some() { "message" } else { "delete" });
+        let envelope: Value = serde_json::from_str(&event.data).unwrap();
+        prop_assert_eq!(&envelope["topic"], &json!("t"));
+        prop_assert_eq!(&envelope["partition"], &json!(3));
+        prop_assert_eq!(&envelope["offset"], &json!(41));
+        prop_assert_eq!(&envelope["timestamp"], &json!(1_700_000_000_123_i64));
+        prop_assert_eq!(&envelope["key"], &shown_bytes(key.as_deref()));
+        prop_assert_eq!(&envelope["headers"][&name], &shown_bytes(header.as_deref()));
+        prop_assert_eq!(envelope.as_object().unwrap().len(), 8);
+    });
+}
+
+fn envelope_encodings() {
+    let shown = |value: Option<&[u8]>| {
+        let data = parse(&encode(&settings(Format::Envelope, None), None, value, &Vec::new()).unwrap()).data;
+        let envelope: Value = serde_json::from_str(&data).unwrap();
+        (
+            envelope["encoding"].as_str().unwrap().to_owned(),
+            envelope["value"].clone(),
+            data,
+        )
+    };
+    let big = b"{\"b\":12345678901234567890123}";
+    assert_eq!(shown(Some(big)).0, "json");
+    assert!(
+        shown(Some(big)).2.contains("12345678901234567890123"),
+        "JSON stays byte for byte"
+    );
+    assert_eq!(shown(Some(b"plain \"text\"")).1, json!("plain \"text\""));
+    assert_eq!(shown(Some(b"plain")).0, "text");
+    assert_eq!(
+        (shown(Some(b"")).0.as_str(), shown(Some(b"")).1),
+        ("text", json!(""))
+    );
+    assert_eq!(
+        (shown(Some(b"\xff\x00")).0.as_str(), shown(Some(b"\xff\x00")).1),
+        ("base64", json!("/wA="))
+    );
+    assert_eq!(
+        (shown(None).0.as_str(), shown(None).1),
+        ("tombstone", Value::Null)
+    );
+}
+
+fn envelope_headers() {
+    let headers = [
+        ("a", Some("1")),
+        ("b", None),
+        ("a", None),
+        ("c", Some("x")),
+        ("a", Some("3")),
+    ];
+    let headers =
+        headers.map(|(name, value)| (name.to_owned(), value.map(|value| value.as_bytes().to_vec())));
+    let frame = encode(
+        &settings(Format::Envelope, None),
+        None,
+        Some(b"1"),
+        &headers.to_vec(),
+    )
+    .unwrap();
+    let envelope: Value = serde_json::from_str(&parse(&frame).data).unwrap();
+    assert_eq!(
+        envelope["headers"],
+        json!({"a": ["1", null, "3"], "b": null, "c": "x"})
+    );
+}
+
+/// As many headers as fit into a record must not hold up a stream.
+fn many_headers() {
+    let headers: Headers = (0..100_000).map(|number| (format!("h{number}"), None)).collect();
+    let frame = encode(&settings(Format::Envelope, None), None, Some(b"1"), &headers).unwrap();
+    let envelope: Value = serde_json::from_str(&parse(&frame).data).unwrap();
+    assert_eq!(envelope["headers"].as_object().unwrap().len(), headers.len());
+}
+
+fn event_name() {
+    let stream = StreamSettings {
+        event: Some("update".to_owned()),
+        ..settings(Format::Value, None)
+    };
+    let named = |value| parse(&encode(&stream, Some(b"k"), value, &Vec::new()).unwrap()).name;
+    assert_eq!(named(Some(b"v".as_slice())), "update");
+    assert_eq!(named(None), "delete");
+}

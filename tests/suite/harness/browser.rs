@@ -1,0 +1,122 @@
+//! A real browser: Debian's Chromium, headless, driven through chromedriver.
+
+use super::process::Process;
+use super::scratch;
+use super::wait::{eventually, secs};
+use fantoccini::{Client, ClientBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use serde_json::json;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+const DRIVER: &str = "/usr/bin/chromedriver";
+const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// What chromedriver prints once it accepts connections; the port follows.
+const STARTED: &str = "started successfully on port ";
+
+/// One window. [`Browser::close`] it at a test's end; a test that fails has it killed.
+pub struct Browser {
+    pub client: Client,
+    /// Chromium's processes stay in chromedriver's group, and end with it. Before `directory`: they write there.
+    driver: Process,
+    directory: TempDir,
+}
+
+impl Browser {
+    /// # Panics
+    /// If Chromium is not installed, naming the packages.
+    pub async fn start() -> Browser {
+        for binary in [DRIVER, CHROMIUM] {
+            assert!(
+                Path::new(binary).exists(),
+                "{binary} is missing: install the packages chromium and chromium-driver"
+            );
+        }
+        let directory = scratch::directory("browser");
+        let log = directory.path().join("chromedriver.log");
+        let out = fs::File::create(&log).expect("chromedriver.log");
+        let driver = Process::spawn(
+            Command::new(DRIVER)
+                .arg("--port=0")
+                .stdout(out)
+                .stderr(Stdio::null()),
+        )
+        .unwrap_or_else(|error| panic!("{DRIVER}: {error}"));
+        let port: u16 = eventually(secs(20), "chromedriver starts", || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            let after = said.split_once(STARTED).map(|(_, rest)| rest.to_owned());
+            after
+                .and_then(|rest| rest.split_once('.')?.0.parse().ok())
+                .ok_or(said)
+        });
+        let capabilities = json!({
+            "browserName": "chrome",
+            "goog:chromeOptions": {
+                "binary": CHROMIUM,
+                "args": [
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-quic",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                    "--disable-component-update",
+                    "--disable-sync",
+                    // A container's /dev/shm may be too small for a page.
+                    "--disable-dev-shm-usage",
+                    "--window-size=1280,900",
+                    format!("--user-data-dir={}", directory.path().join("profile").display()),
+                ],
+            },
+            // What the page logs and throws is part of what it does.
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let serde_json::Value::Object(capabilities) = capabilities else {
+            unreachable!("written as an object")
+        };
+        let client = ClientBuilder::new(HttpConnector::new())
+            .capabilities(capabilities)
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .unwrap_or_else(|error| panic!("chromium does not start: {error}"));
+        Browser {
+            client,
+            driver,
+            directory,
+        }
+    }
+
+    pub async fn goto(&self, url: &str) {
+        self.client
+            .goto(url)
+            .await
+            .unwrap_or_else(|error| panic!("{url}: {error}"));
+    }
+
+    /// The value of a script's `return`.
+    pub async fn run(&self, script: &str) -> serde_json::Value {
+        self.client
+            .execute(script, Vec::new())
+            .await
+            .unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    pub async fn screenshot(&self, file: &Path) {
+        let png = self.client.screenshot().await.expect("a screenshot");
+        fs::write(file, png).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    }
+
+    pub async fn close(self) {
+        let Browser {
+            client,
+            driver,
+            directory,
+        } = self;
+        let _ = client.close().await;
+        drop(driver);
+        drop(directory);
+    }
+}

@@ -1,0 +1,287 @@
+//! Signals: an end in good order, an end by force, and a reload that is good or changes nothing.
+
+use crate::common::{config, is_record, named, records};
+use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::daemon::{Daemon, run_to_end};
+use crate::harness::process::Signal;
+use crate::harness::produce::Message;
+use crate::harness::stream::{NoEvent, Stream};
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually, secs};
+use libtest_mimic::Trial;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("sigterm_says_goodbye_to_open_streams_and_exits_0", || {
+            ends_well(Signal::TERM);
+        }),
+        trial("sigint_does_the_same", || ends_well(Signal::INT)),
+        trial(
+            "a_client_that_is_behind_at_the_end_gets_its_goodbye",
+            slow_client_while_draining,
+        ),
+        trial("a_client_that_does_not_read_cannot_hold_up_the_end", stuck_client),
+        trial("a_second_signal_ends_at_once", second_signal),
+        trial("a_reload_applies_the_log_level_and_reopens_the_file", good_reload),
+        trial("a_reload_of_a_bad_file_changes_nothing_and_says_why", bad_reload),
+        trial("an_address_in_use_is_exit_69_with_a_remedy", address_in_use),
+        trial("a_unix_socket_is_served_and_removed", unix_socket),
+        trial("the_log_can_be_json_lines", json_log),
+    ]
+}
+
+/// A topic with one record, and a daemon that serves it.
+fn serving(more: &str) -> (Daemon, String, Arc<Broker>) {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("lifecycle");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &[Message::value("one")]);
+    let text = format!("{}{more}", config(&broker, &[&topic], "start = \"earliest\""));
+    let daemon = Daemon::start(&text);
+    (daemon, text, broker)
+}
+
+/// The topic that [`serving`] made.
+fn topic_of(text: &str) -> String {
+    text.split('"')
+        .find(|part| part.starts_with("lifecycle-"))
+        .expect("its topic")
+        .to_owned()
+}
+
+fn ends_well(signal: Signal) {
+    let (mut daemon, _, _broker) = serving("");
+    block_on(async {
+        let mut streams = Vec::new();
+        for _ in 0..20 {
+            let mut stream = Stream::open(daemon.url("/events")).await;
+            stream.collect_until(named("caught-up"), secs(20)).await;
+            streams.push(stream);
+        }
+        daemon.signal(signal);
+        let mut retries = Vec::new();
+        for mut stream in streams {
+            let id = stream.last_event_id().to_owned();
+            let (events, end) = stream.collect_to_end(secs(10)).await;
+            assert!(
+                matches!(end, NoEvent::Ended),
+                "the response ends as HTTP says: {end:?}"
+            );
+            let goodbye = events.last().expect("goodbye");
+            assert_eq!(
+                (goodbye.name.as_str(), goodbye.data.as_str()),
+                ("goodbye", r#"{"reason":"shutdown"}"#)
+            );
+            assert_eq!(goodbye.id, id, "with the client's place");
+            retries.extend(stream.retry());
+        }
+        retries.sort_unstable();
+        retries.dedup();
+        assert!(retries.len() > 5, "reconnects are spread: {retries:?}");
+    });
+    assert_eq!(daemon.wait_exit(secs(10)).code(), Some(0));
+    assert!(!daemon.log().contains("panicked"));
+    assert!(daemon.log().trim_end().ends_with("ended"), "{}", daemon.log());
+}
+
+/// A client that is behind when the end comes still gets what was on its way to it, and its goodbye.
+fn slow_client_while_draining() {
+    let (mut daemon, _broker) = with_large_records("5s");
+    block_on(async {
+        daemon.wait_ready(secs(20)).await;
+        let mut stream = Stream::to(daemon.url("/events"))
+            .receive_buffer(4096)
+            .send()
+            .await
+            .expect("it opens");
+        daemon.signal(Signal::TERM);
+        daemon.wait_log("ending: 1 clients", secs(10));
+        let (events, end) = stream.collect_to_end(secs(20)).await;
+        assert!(matches!(end, NoEvent::Ended), "{end:?}");
+        assert_eq!(
+            events.last().map(|event| event.data.as_str()),
+            Some(r#"{"reason":"shutdown"}"#)
+        );
+    });
+    assert_eq!(daemon.wait_exit(secs(15)).code(), Some(0));
+}
+
+/// A daemon with more to send than sockets and buffers hold.
+fn with_large_records(drain_timeout: &str) -> (Daemon, Arc<Broker>) {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("large");
+    broker.create_topic(&topic, 1, &[]);
+    let large = "x".repeat(500_000);
+    broker.produce(&topic, &vec![Message::value(large.as_str()); 40]);
+    let text = config(&broker, &[&topic], "start = \"earliest\"");
+    let drain = format!("[http]\ndrain_timeout = \"{drain_timeout}\"");
+    (Daemon::start(&text.replacen("[http]", &drain, 1)), broker)
+}
+
+fn stuck_client() {
+    let (mut daemon, _broker) = with_large_records("1s");
+    block_on(async {
+        daemon.wait_ready(secs(20)).await;
+        let stream = Stream::to(daemon.url("/events"))
+            .receive_buffer(4096)
+            .send()
+            .await
+            .expect("it opens");
+        daemon.signal(Signal::TERM);
+        daemon.wait_log("ended within drain_timeout (1s); ending all the same", secs(10));
+        assert_eq!(daemon.wait_exit(secs(10)).code(), Some(0));
+        drop(stream);
+    });
+}
+
+fn second_signal() {
+    let (mut daemon, _broker) = with_large_records("1h");
+    block_on(async {
+        daemon.wait_ready(secs(20)).await;
+        let stream = Stream::to(daemon.url("/events"))
+            .receive_buffer(4096)
+            .send()
+            .await
+            .expect("it opens");
+        daemon.signal(Signal::TERM);
+        daemon.wait_log("ending:", secs(10));
+        daemon.signal(Signal::INT);
+        assert_eq!(daemon.wait_exit(secs(10)).code(), Some(1));
+        drop(stream);
+    });
+}
+
+fn good_reload() {
+    let (daemon, text, broker) = serving("[log]\nfile = \"bridge.log\"\nstderr = true\n");
+    let topic = topic_of(&text);
+    let file = daemon.directory().join("bridge.log");
+    let old = daemon.directory().join("bridge.log.1");
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        stream.collect_until(named("caught-up"), secs(20)).await;
+        assert!(!daemon.log().contains("DEBUG"));
+        fs::rename(&file, &old).expect("as log rotation does");
+        daemon.rewrite_config(&format!("{text}level = \"debug\"\n"));
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("reloaded: log level debug, log file reopened", secs(10));
+        let reopened = fs::read_to_string(&file).expect("the file is there again");
+        assert!(
+            reopened.contains("reloaded") && !reopened.contains("listening on"),
+            "{reopened}"
+        );
+        drop(Stream::open(daemon.url("/events")).await);
+        daemon.wait_log(
+            "DEBUG kafka_sse_bridge::http::events: /events: 127.0.0.1",
+            secs(10),
+        );
+
+        daemon.rewrite_config(&text.replace("start = \"earliest\"", "start = \"live\""));
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("restart needed for changes in: stream", secs(10));
+        broker.produce(&topic, &[Message::value("two")]);
+        let events = stream.collect_until(is_record, secs(10)).await;
+        assert_eq!(records(&events), ["two"], "a reload closes no stream");
+        assert_eq!(daemon.get("/health/ready").await.status, 200);
+    });
+}
+
+fn bad_reload() {
+    let (daemon, text, broker) = serving("");
+    let topic = topic_of(&text);
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        stream.collect_until(named("caught-up"), secs(20)).await;
+        for (broken, why) in [
+            (
+                text.replace("path = \"/events\"", "path = \"events\""),
+                "\"events\" is not a plain path",
+            ),
+            (
+                format!("{text}[log]\nlevel = \"loud\"\n"),
+                "unknown value \"loud\"",
+            ),
+            ("[[[".to_owned(), "config.toml:1: "),
+            (
+                format!("{text}[log]\nfile = \"/proc/none/x.log\"\n"),
+                "log file /proc/none/x.log",
+            ),
+        ] {
+            daemon.rewrite_config(&broken);
+            daemon.signal(Signal::HUP);
+            daemon.wait_log(why, secs(10));
+        }
+        assert_eq!(
+            daemon
+                .log()
+                .matches("reload failed, everything stays as it was")
+                .count(),
+            4
+        );
+        broker.produce(&topic, &[Message::value("two")]);
+        assert_eq!(records(&stream.collect_until(is_record, secs(10)).await), ["two"]);
+    });
+}
+
+fn address_in_use() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("its address").to_string();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = run_to_end(&["run", "--config", path, "--listen", &address], &[]);
+    assert_eq!(output.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains(&format!("cannot listen on {address}")) && said.contains("--listen"),
+        "{said}"
+    );
+}
+
+fn unix_socket() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("bridge.sock");
+    // What a process that was killed leaves behind.
+    drop(std::os::unix::net::UnixListener::bind(&socket).expect("a stale socket"));
+    let text = format!(
+        "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n[http]\nlisten = [\"127.0.0.1:0\", \"unix:{}\"]\n\
+         [[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n",
+        free_port(),
+        socket.display()
+    );
+    let mut daemon = Daemon::start(&text);
+    let answer = eventually(secs(10), "the socket answers", || {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket)?;
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).map(|_| answer)
+    });
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.ends_with("{\"live\":true}"),
+        "{answer}"
+    );
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(secs(10)).code(), Some(0));
+    assert!(!socket.exists(), "it cleans up");
+}
+
+fn json_log() {
+    let (daemon, _, _broker) = serving("[log]\nformat = \"json\"\n");
+    daemon.wait_log("\"message\":\"topic ", secs(20));
+    eventually(secs(10), "each line is a JSON object", || {
+        // The first lines come before the configuration is read.
+        let log = daemon.log();
+        let lines: Vec<&str> = log.lines().skip_while(|line| !line.starts_with('{')).collect();
+        let is_object = |line: &&str| {
+            serde_json::from_str::<serde_json::Value>(line).is_ok_and(|line| {
+                ["time", "level", "target", "message"]
+                    .iter()
+                    .all(|field| line[*field].is_string())
+            })
+        };
+        ensure(lines.len() >= 3 && lines.iter().all(is_object), log.clone())
+    });
+}

@@ -1,0 +1,63 @@
+//! The black-box test suite: the real binary against real Kafka brokers and a real browser.
+//!
+//! A `main` of its own, because brokers are shared between tests and must be gone when the run is:
+//! libtest has no place for "after the last test". Each module offers `trials()`; names, filters and
+//! `--list` work as with `cargo test`.
+
+#![expect(
+    unreachable_pub,
+    reason = "nothing reaches into a test binary: `pub` here means \"for the other modules\""
+)]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "clippy knows tests by #[test], and these are not: they fail by a panic and say what they saw"
+)]
+
+mod client_libraries;
+mod common;
+mod configuration;
+mod demo;
+mod framing;
+mod harness;
+mod harness_selftest;
+mod lifecycle;
+mod outages;
+mod pages;
+mod positions;
+mod reading;
+mod samples;
+mod seed;
+mod shared_log;
+mod subscriptions;
+
+use libtest_mimic::Arguments;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials = [
+        harness_selftest::trials(),
+        framing::trials(),
+        positions::trials(),
+        shared_log::trials(),
+        subscriptions::trials(),
+        samples::trials(),
+        configuration::trials(),
+        pages::trials(),
+        reading::trials(),
+        seed::trials(),
+        client_libraries::trials(),
+        lifecycle::trials(),
+        demo::trials(),
+        outages::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    harness::teardown();
+    conclusion.exit_code()
+}

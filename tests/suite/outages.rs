@@ -1,0 +1,185 @@
+//! What Kafka may do to us: die, be late, lack a topic. Streams stay open, and nothing is lost or
+//! doubled for those who are connected.
+
+use crate::common::{config_with, expected, named, numbered, of_partition, records, until_records};
+use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::stream::Stream;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::{on_each_version, trial};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = on_each_version(
+        "a_broker_that_dies_and_comes_back_loses_nothing_with_librdkafka",
+        |version| {
+            dies_and_comes_back(version, "librdkafka");
+        },
+    );
+    trials.push(trial(
+        "a_broker_that_dies_and_comes_back_loses_nothing_with_the_kafka_crate@3.9.2",
+        || {
+            dies_and_comes_back(Version::V3_9, "kafka");
+        },
+    ));
+    trials.extend(on_each_version(
+        "a_start_without_a_broker_serves_and_reads_once_it_comes",
+        |version| {
+            absent_at_start(version, "librdkafka");
+        },
+    ));
+    trials.push(trial(
+        "a_start_without_a_broker_serves_and_reads_once_it_comes_with_the_kafka_crate@3.9.2",
+        || {
+            absent_at_start(Version::V3_9, "kafka");
+        },
+    ));
+    trials.push(trial(
+        "a_missing_topic_is_named_never_created_and_read_once_it_comes@4.4.0",
+        || {
+            missing_topic(Version::V4_4, "librdkafka");
+        },
+    ));
+    trials.push(trial(
+        "a_missing_topic_is_named_never_created_and_read_once_it_comes_with_the_kafka_crate@3.9.2",
+        || {
+            missing_topic(Version::V3_9, "kafka");
+        },
+    ));
+    trials
+}
+
+const PARTITIONS: i32 = 2;
+
+fn write(broker: &Broker, topic: &str, first: usize, count: usize) {
+    for partition in 0..PARTITIONS {
+        broker.produce(topic, &numbered(partition, first, count));
+    }
+}
+
+async fn is_degraded(daemon: &Daemon) -> bool {
+    let ready = daemon.get("/health/ready").await.json();
+    ready["degraded"]
+        .as_array()
+        .is_some_and(|degraded| !degraded.is_empty())
+}
+
+fn dies_and_comes_back(version: Version, client: &str) {
+    let broker = Broker::start(version);
+    let topic = topic_name("dies");
+    broker.create_topic(&topic, PARTITIONS, &[]);
+    write(&broker, &topic, 0, 100);
+    let daemon = Daemon::start(&config_with(client, &broker, &[&topic], "start = \"earliest\""));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut shown = records(&stream.collect_until(named("caught-up"), secs(30)).await);
+        for round in 1..=2 {
+            write(&broker, &topic, round * 100, 50);
+            shown.extend(records(&stream.collect_until(until_records(100), secs(30)).await));
+            broker.kill9();
+            eventually_async(secs(30), "the daemon says it is degraded", async || {
+                ensure(is_degraded(&daemon).await, "it does not")
+            })
+            .await;
+            assert_eq!(
+                daemon.get("/health/ready").await.status,
+                200,
+                "ready stays, so that streams stay"
+            );
+            broker.restart();
+            write(&broker, &topic, round * 100 + 50, 50);
+            shown.extend(records(&stream.collect_until(until_records(100), secs(60)).await));
+        }
+        // A last record that comes at once shows that nothing doubled came before it.
+        write(&broker, &topic, 300, 1);
+        shown.extend(records(&stream.collect_until(until_records(2), secs(30)).await));
+        for partition in 0..PARTITIONS {
+            assert_eq!(of_partition(&shown, partition), expected(partition, 301));
+        }
+        eventually_async(secs(30), "the daemon is healthy again", async || {
+            ensure(!is_degraded(&daemon).await, "it is not")
+        })
+        .await;
+        assert!(daemon.log().contains("answers again"));
+    });
+}
+
+fn absent_at_start(version: Version, client: &str) {
+    let broker = Broker::start(version);
+    let topic = topic_name("absent");
+    broker.create_topic(&topic, PARTITIONS, &[]);
+    write(&broker, &topic, 0, 10);
+    broker.stop();
+    let config = config_with(client, &broker, &[&topic], "start = \"earliest\"");
+    let daemon = Daemon::start(&config.replacen("[http]", "[http]\nkeepalive = \"1s\"", 1));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        assert_eq!(stream.status, 200, "an outage never fails a browser's connection");
+        stream
+            .next_comment(secs(10))
+            .await
+            .expect("comments keep it open");
+        eventually_async(secs(20), "the daemon is not ready, and says why", async || {
+            let ready = daemon.get("/health/ready").await;
+            ensure(
+                ready.status == 503 && ready.text().contains(&broker.bootstrap()),
+                ready.text(),
+            )
+        })
+        .await;
+        assert_eq!(daemon.get("/health/live").await.status, 200);
+        broker.restart();
+        let shown = records(&stream.collect_until(named("caught-up"), secs(60)).await);
+        for partition in 0..PARTITIONS {
+            assert_eq!(of_partition(&shown, partition), expected(partition, 10));
+        }
+        daemon.wait_ready(secs(10)).await;
+    });
+}
+
+fn missing_topic(version: Version, client: &str) {
+    let broker = Broker::shared(version);
+    let (here, missing) = (topic_name("here"), topic_name("missing"));
+    broker.create_topic(&here, PARTITIONS, &[]);
+    let daemon = Daemon::start(&config_with(
+        client,
+        &broker,
+        &[&here, &missing],
+        "start = \"live\"",
+    ));
+    block_on(async {
+        daemon.wait_ready(secs(20)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        stream.collect_until(named("caught-up"), secs(10)).await;
+        let named = format!("topic \"{missing}\" does not exist");
+        let ready = daemon.get("/health/ready").await;
+        assert!(ready.text().contains(&missing), "{}", ready.text());
+        write(&broker, &here, 0, 5);
+        stream.collect_until(until_records(10), secs(20)).await;
+        assert_eq!(
+            daemon.log().matches(&named).count(),
+            1,
+            "said once:\n{}",
+            daemon.log()
+        );
+        assert!(
+            !broker.topics().contains(&missing),
+            "a reader must not create what it reads"
+        );
+
+        broker.create_topic(&missing, PARTITIONS, &[]);
+        write(&broker, &missing, 0, 5);
+        // It is new, so it is read from its beginning although the stream is live.
+        let shown = records(&stream.collect_until(until_records(10), secs(30)).await);
+        for partition in 0..PARTITIONS {
+            assert_eq!(of_partition(&shown, partition), expected(partition, 5));
+        }
+        let ready = daemon.get("/health/ready").await;
+        assert!(!ready.text().contains(&missing), "{}", ready.text());
+    });
+    // Nobody at all: the error names the address.
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let daemon =
+        Daemon::start(&config_with(client, &broker, &[&here], "").replace(&broker.bootstrap(), &nobody));
+    daemon.wait_log(&format!("kafka {nobody}"), secs(20));
+}

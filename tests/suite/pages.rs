@@ -1,0 +1,350 @@
+//! Everything over HTTP that is not a stream's events: the page, about, streams, errors, HEAD.
+
+use crate::harness::broker::free_port;
+use crate::harness::daemon::Daemon;
+use crate::harness::http::{get, request};
+use crate::harness::trial;
+use crate::harness::wait::{block_on, secs};
+use flate2::read::GzDecoder;
+use libtest_mimic::Trial;
+use reqwest::Method;
+use serde_json::json;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("the_page_has_etags_types_gzip_and_a_policy", page),
+        trial("the_title_is_put_in_as_text", title),
+        trial(
+            "a_directory_of_assets_is_served_fresh_and_nothing_outside_it",
+            assets_directory,
+        ),
+        trial("about_tells_product_urls_and_headers_with_secrets_masked", about),
+        trial("streams_tells_where_each_stands", streams),
+        trial("what_is_not_served_is_an_error_in_json", errors),
+        trial("a_mistyped_parameter_is_an_error_not_everything", parameters),
+        trial("head_works_wherever_get_does", head),
+        trial("port_in_the_environment_is_the_port", port),
+        trial("no_request_line_however_odd_ends_the_daemon", odd_requests),
+    ]
+}
+
+/// No Kafka is needed for any of this.
+fn daemon(more: &str) -> Daemon {
+    Daemon::start(&config(more))
+}
+
+fn config(more: &str) -> String {
+    format!(
+        "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
+         [[stream]]\npath = \"/topn/updates\"\ntopics = [\"t\"]\n{more}",
+        free_port()
+    )
+}
+
+fn page() {
+    let daemon = daemon("");
+    block_on(async {
+        let page = daemon.get("/").await;
+        assert_eq!(
+            (page.status, page.header("content-type")),
+            (200, Some("text/html; charset=utf-8"))
+        );
+        assert!(
+            page.header("content-security-policy")
+                .is_some_and(|policy| policy.contains("default-src 'self'"))
+        );
+        let text = page.text();
+        assert!(
+            text.contains("<title>Continent and Country Overview</title>") && !text.contains("{{"),
+            "{text}"
+        );
+        for link in text.split(['"', '\'']).filter(|part| part.starts_with("assets/")) {
+            let file = daemon.get(&format!("/{link}")).await;
+            assert_eq!(file.status, 200, "{link}");
+            let wanted = match link.rsplit_once('.').expect("an ending").1 {
+                "css" => "text/css; charset=utf-8",
+                "js" => "text/javascript; charset=utf-8",
+                "svg" => "image/svg+xml",
+                other => panic!("{other}"),
+            };
+            assert_eq!(file.header("content-type"), Some(wanted));
+        }
+        assert!(
+            !text.contains("href=\"/") && !text.contains("src=\"/"),
+            "links are relative"
+        );
+
+        let etag = page.header("etag").expect("an ETag").to_owned();
+        for condition in [etag.clone(), format!("\"other\", W/{etag}"), "*".to_owned()] {
+            let again = get(&daemon.url("/"), &[("if-none-match", &condition)]).await;
+            assert_eq!(
+                (again.status, again.body.len(), again.header("etag")),
+                (304, 0, Some(etag.as_str()))
+            );
+        }
+        assert_eq!(
+            get(&daemon.url("/"), &[("if-none-match", "\"other\"")])
+                .await
+                .status,
+            200
+        );
+
+        let zipped = get(&daemon.url("/"), &[("accept-encoding", "br, gzip;q=0.5")]).await;
+        assert_eq!(zipped.header("content-encoding"), Some("gzip"));
+        let mut plain = String::new();
+        GzDecoder::new(zipped.body.as_slice())
+            .read_to_string(&mut plain)
+            .expect("gzip");
+        assert_eq!(plain, text);
+        for refused in ["br", "gzip;q=0", "gzip;q=0, *", "identity"] {
+            let plain = get(&daemon.url("/"), &[("accept-encoding", refused)]).await;
+            assert_eq!(plain.header("content-encoding"), None, "{refused}");
+        }
+    });
+}
+
+fn title() {
+    let daemon = daemon("[ui]\ntitle = \"<script>alert('x')</script> & more\"\n");
+    block_on(async {
+        let text = daemon.get("/").await.text();
+        let escaped = "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt; &amp; more";
+        assert!(
+            text.contains(&format!("<title>{escaped}</title>")) && !text.contains("<script>alert"),
+            "{text}"
+        );
+    });
+}
+
+fn assets_directory() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let assets = directory.path().join("assets");
+    fs::create_dir_all(assets.join("deep")).expect("directories");
+    fs::write(directory.path().join("secret"), "secret").expect("written");
+    fs::write(assets.join("index.html"), "<h1>{{title}}</h1>").expect("written");
+    fs::write(assets.join("deep/my file.txt"), "first").expect("written");
+    let daemon = Daemon::with(&config("[ui]\ntitle = \"Mine\"\n"))
+        .arg("--assets")
+        .arg(&assets)
+        .start();
+    block_on(async {
+        assert_eq!(daemon.get("/").await.text(), "<h1>Mine</h1>");
+        assert_eq!(daemon.get("/assets/deep/my%20file.txt").await.text(), "first");
+        fs::write(assets.join("deep/my file.txt"), "second").expect("written");
+        assert_eq!(daemon.get("/assets/deep/my%20file.txt").await.text(), "second");
+        assert_eq!(
+            daemon.get("/assets/app.js").await.status,
+            404,
+            "the binary's own page is out of the way"
+        );
+        for outside in [
+            "%2e%2e/secret",
+            "deep/%2e%2e/%2e%2e/secret",
+            "%2fetc/passwd",
+            "",
+            "deep",
+            "%ff",
+        ] {
+            assert_eq!(
+                daemon.get(&format!("/assets/{outside}")).await.status,
+                404,
+                "{outside}"
+            );
+        }
+    });
+}
+
+fn about() {
+    let daemon = daemon("");
+    block_on(async {
+        let secret = [
+            ("accept", "application/json"),
+            ("authorization", "Basic hush"),
+            ("cookie", "a=hush"),
+            ("proxy-authorization", "hush"),
+            ("x-forwarded-for", "10.1.2.3"),
+        ];
+        let about = get(&daemon.url("/about"), &secret).await;
+        assert!(!about.text().contains("hush"), "{}", about.text());
+        let about = about.json();
+        assert_eq!(about["product"], json!("kafka-sse-bridge"));
+        assert_eq!(about["version"], json!(env!("CARGO_PKG_VERSION")));
+        assert_eq!(about["headers"]["authorization"], json!("***"));
+        assert_eq!(about["headers"]["x-forwarded-for"], json!("10.1.2.3"));
+        let urls = about["urls"].as_array().expect("a list");
+        assert!(urls.iter().any(|url| url["path"] == json!("/topn/updates")));
+        for url in urls {
+            let path = url["path"].as_str().expect("a path");
+            let status = request(Method::HEAD, &daemon.url(path), &[])
+                .await
+                .expect("an answer")
+                .status;
+            assert!(
+                status == 200 || (path == "/health/ready" && status == 503),
+                "{path}: {status}"
+            );
+        }
+        let browser = [
+            ("accept", "text/html,application/xhtml+xml"),
+            ("x-evil", "<img src=x>"),
+        ];
+        let html = get(&daemon.url("/about"), &browser).await;
+        assert_eq!(html.header("content-type"), Some("text/html; charset=utf-8"));
+        assert!(
+            html.text().contains("&lt;img src=x&gt;") && !html.text().contains("<img"),
+            "{}",
+            html.text()
+        );
+    });
+}
+
+fn streams() {
+    let daemon = daemon("start = \"earliest\"\n");
+    block_on(async {
+        let streams = daemon.get("/streams").await.json();
+        let stream = &streams["streams"][0];
+        assert_eq!(stream["path"], json!("/topn/updates"));
+        assert_eq!(
+            stream["topics"],
+            json!([{"topic": "t", "next": null}]),
+            "Kafka has not answered yet"
+        );
+        assert_eq!(
+            (&stream["loaded"], &stream["clients"], &stream["start"]),
+            (&json!(false), &json!(0), &json!("earliest"))
+        );
+        assert_eq!(streams["kafka"]["contacted"], json!(false));
+    });
+}
+
+fn errors() {
+    let daemon = daemon("");
+    block_on(async {
+        for path in [
+            "/about/",
+            "/health/live/",
+            "/nope",
+            "/topn",
+            "/topn/updates/",
+            "/health",
+            "/assets/nope.js",
+            "/index.html",
+            "/%ff",
+        ] {
+            let answer = daemon.get(path).await;
+            assert_eq!(
+                (answer.status, answer.header("content-type")),
+                (404, Some("application/json")),
+                "{path}"
+            );
+            assert_eq!(answer.json()["error"]["code"], json!("not_found"));
+        }
+        for path in [
+            "/",
+            "/about",
+            "/topn/updates",
+            "/streams",
+            "/health/ready",
+            "/assets/app.js",
+        ] {
+            for method in [Method::POST, Method::DELETE, Method::OPTIONS] {
+                let answer = request(method, &daemon.url(path), &[]).await.expect("an answer");
+                assert_eq!(
+                    (answer.status, answer.header("allow")),
+                    (405, Some("GET, HEAD")),
+                    "{path}"
+                );
+                assert_eq!(answer.json()["error"]["code"], json!("method_not_allowed"));
+            }
+        }
+    });
+}
+
+fn parameters() {
+    let daemon = daemon("");
+    block_on(async {
+        for (query, code, parameter) in [
+            ("strat=live", "unknown_parameter", "strat"),
+            ("start=live&key=NL", "unknown_parameter", "key"),
+            ("start=yesterday", "bad_start", "start"),
+            ("start=snapshot", "bad_start", "start"),
+            ("start=live&start=live", "bad_start", "start"),
+        ] {
+            let answer = daemon.get(&format!("/topn/updates?{query}")).await;
+            assert_eq!(answer.status, 400, "{query}");
+            let error = &answer.json()["error"];
+            assert_eq!(
+                (&error["code"], &error["parameter"]),
+                (&json!(code), &json!(parameter))
+            );
+            assert!(
+                error["message"]
+                    .as_str()
+                    .is_some_and(|message| message.contains("live")
+                        || message.contains("known are")
+                        || message.contains("twice"))
+            );
+        }
+    });
+}
+
+fn head() {
+    let daemon = daemon("");
+    block_on(async {
+        for path in ["/", "/about", "/streams", "/health/live", "/topn/updates"] {
+            let answer = request(Method::HEAD, &daemon.url(path), &[])
+                .await
+                .expect("an answer");
+            assert_eq!((answer.status, answer.body.len()), (200, 0), "{path}");
+        }
+        let stream = request(Method::HEAD, &daemon.url("/topn/updates"), &[])
+            .await
+            .expect("an answer");
+        assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+    });
+}
+
+fn odd_requests() {
+    let daemon = daemon("");
+    for line in [
+        "CONNECT example.org:443 HTTP/1.1",
+        "GET example.org HTTP/1.1",
+        "OPTIONS * HTTP/1.1",
+        "GET * HTTP/1.1",
+        "GET http://example.org/about HTTP/1.1",
+        "GET //about HTTP/1.1",
+        "GET /about#x HTTP/1.1",
+        "GET /about HTTP/1.0",
+        "GET / HTTP/9.9",
+        "\u{0}\u{1}\u{2}",
+        "GET /%00%0d%0a HTTP/1.1",
+    ] {
+        let mut socket = TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
+        socket.set_read_timeout(Some(secs(10))).expect("a timeout");
+        socket
+            .write_all(format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
+            .expect("written");
+        let mut answer = Vec::new();
+        // It may answer or hang up; it must go on living.
+        let _ = socket.read_to_end(&mut answer);
+        assert_eq!(block_on(daemon.get("/health/live")).status, 200, "{line:?}");
+    }
+}
+
+fn port() {
+    let port = free_port();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, config("")).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = crate::harness::daemon::run_to_end(
+        &["print-config", "--config", path],
+        &[("PORT", &port.to_string())],
+    );
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        printed.contains(&format!("listen = [\"0.0.0.0:{port}\"]")) && printed.contains("# environment PORT"),
+        "{printed}"
+    );
+}

@@ -1,0 +1,124 @@
+//! The log: every reader gets every record once and in order, whatever the batches, and it never
+//! takes more than its bound.
+
+use crate::harness::trial;
+use bytes::Bytes;
+use kafka_sse_bridge::stream::log::{Builder, Log, MAX_BLOCK, Read};
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a_reader_gets_every_record_once_in_order_whatever_the_batches",
+            readers_get_all,
+        ),
+        trial(
+            "the_log_stays_within_its_bound_and_says_what_left",
+            log_is_bounded,
+        ),
+        trial("the_id_before_a_record_is_that_of_the_event_before", ids_before),
+    ]
+}
+
+fn frame(number: u64, size: usize) -> Vec<u8> {
+    format!("id: {number}\ndata: {}\n\n", "x".repeat(size)).into_bytes()
+}
+
+/// Appends records of these sizes as one batch.
+fn append(log: &mut Log, next: &mut u64, sizes: &[usize]) {
+    let mut builder = Builder::new(log.head().clone());
+    for &size in sizes {
+        builder.frame().extend_from_slice(&frame(*next, size));
+        builder.finish_frame(0, 0, i64::try_from(*next).unwrap());
+        *next += 1;
+    }
+    let head = Bytes::from((*next - 1).to_string());
+    log.append(builder.finish(), head);
+}
+
+fn batches() -> impl Strategy<Value = Vec<Vec<usize>>> {
+    let size = prop_oneof![4 => 0..300_usize, 1 => 0..90_000_usize];
+    prop::collection::vec(prop::collection::vec(size, 1..6), 1..40)
+}
+
+fn numbers(bytes: &[u8]) -> Vec<u64> {
+    let text = std::str::from_utf8(bytes).unwrap();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("id: "))
+        .map(|id| id.parse().unwrap())
+        .collect()
+}
+
+fn readers_get_all() {
+    proptest!(|(batches in batches(), start in 1..60_u64)| {
+        let mut log = Log::new(usize::MAX);
+        let mut next = 1;
+        // One reader keeps up, one comes back after every fifth batch, one begins in the middle.
+        let mut readers = [(1, Vec::new()), (1, Vec::new()), (start, Vec::new())];
+        for (round, sizes) in batches.iter().enumerate() {
+            append(&mut log, &mut next, sizes);
+            for (which, (cursor, seen)) in readers.iter_mut().enumerate() {
+                if (which == 0 || round % 5 == 0) && *cursor < log.next() {
+                    read_all(&log, cursor, seen);
+                }
+            }
+        }
+        for (which, (cursor, seen)) in readers.iter_mut().enumerate() {
+            let from = if which == 2 { start } else { 1 };
+            if from < next {
+                read_all(&log, cursor, seen);
+                prop_assert_eq!(&*seen, &(from..next).collect::<Vec<_>>());
+            }
+        }
+    });
+}
+
+fn read_all(log: &Log, cursor: &mut u64, seen: &mut Vec<u64>) {
+    loop {
+        match log.read(*cursor) {
+            Read::Frames(bytes, next) => {
+                let found = numbers(&bytes);
+                assert!(bytes.len() <= MAX_BLOCK || found.len() == 1, "a block too large");
+                assert_eq!(found.len() as u64, next - *cursor);
+                seen.extend(found);
+                *cursor = next;
+            }
+            Read::AtHead => return,
+            Read::Evicted => panic!("{cursor} was evicted from a log without bound"),
+        }
+    }
+}
+
+fn log_is_bounded() {
+    proptest!(|(batches in batches(), capacity in 400_000..900_000_usize)| {
+        let mut log = Log::new(capacity);
+        let mut next = 1;
+        for sizes in &batches {
+            append(&mut log, &mut next, sizes);
+            prop_assert!(log.cost() <= capacity, "{} > {}", log.cost(), capacity);
+            let mut seen = Vec::new();
+            let mut cursor = log.first();
+            read_all(&log, &mut cursor, &mut seen);
+            prop_assert_eq!(seen, (log.first()..next).collect::<Vec<_>>());
+            if log.first() > 1 {
+                prop_assert_eq!(log.read(log.first() - 1), Read::Evicted);
+                prop_assert_eq!(log.id_before(log.first() - 1), None);
+            }
+        }
+    });
+}
+
+fn ids_before() {
+    proptest!(|(batches in batches())| {
+        let mut log = Log::new(usize::MAX);
+        log.set_head(Bytes::from_static(b"0"));
+        let mut next = 1;
+        for sizes in &batches {
+            append(&mut log, &mut next, sizes);
+        }
+        for cursor in 1..=next {
+            prop_assert_eq!(log.id_before(cursor), Some(Bytes::from((cursor - 1).to_string())));
+        }
+    });
+}

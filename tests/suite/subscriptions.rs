@@ -1,0 +1,432 @@
+//! Subscriptions: what a reader of a stream is sent and told, step by step, without Kafka or sockets.
+
+use crate::harness::sse::{Event, Item, Parser};
+use crate::harness::trial;
+use kafka_sse_bridge::config::units::{Size, Span};
+use kafka_sse_bridge::config::{Heartbeat, Start, StreamSettings};
+use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::position::Position;
+use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::subscription::{Goodbye, Opening, Step, Subscription};
+use libtest_mimic::Trial;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_live_client_is_shown_no_history", live_shows_no_history),
+        trial(
+            "an_earliest_client_gets_what_is_in_memory_then_caught_up",
+            earliest_then_caught_up,
+        ),
+        trial("caught_up_waits_for_the_load", caught_up_waits),
+        trial(
+            "a_returning_client_is_reset_to_the_configured_start",
+            returning_is_reset,
+        ),
+        trial(
+            "a_quiet_client_gets_comments_and_heartbeats_in_time",
+            quiet_client,
+        ),
+        trial("a_client_that_falls_off_the_log_is_told_so", slow_client),
+        trial("a_closing_stream_says_goodbye_with_the_clients_place", goodbye),
+        trial("a_change_between_step_and_wait_is_never_missed", no_lost_wake),
+        trial(
+            "a_client_that_joins_amid_records_is_told_its_true_place",
+            joins_race,
+        ),
+        trial(
+            "records_that_cannot_be_shown_are_counted_and_passed_over",
+            passed_over,
+        ),
+        trial(
+            "too_many_partitions_for_an_id_refuse_the_stream",
+            too_many_partitions,
+        ),
+    ]
+}
+
+/// A stream without Kafka: the test is its feed.
+struct Rig {
+    stream: Arc<Stream>,
+    feeder: Feeder,
+    offset: i64,
+}
+
+impl Rig {
+    fn new(change: impl FnOnce(&mut StreamSettings)) -> Self {
+        let mut settings = StreamSettings {
+            path: "/x".to_owned(),
+            topics: vec!["t".to_owned()],
+            ..StreamSettings::default()
+        };
+        change(&mut settings);
+        let pace = Pace {
+            keepalive: Duration::from_secs(15),
+            retry: Duration::from_secs(2),
+        };
+        let stream = Stream::new(settings, pace);
+        Self {
+            feeder: Feeder::new(Arc::clone(&stream)),
+            stream,
+            offset: 0,
+        }
+    }
+
+    /// Assigned at 0 and loaded, as a stream over an empty topic is.
+    fn ready(change: impl FnOnce(&mut StreamSettings)) -> Self {
+        let mut rig = Self::new(change);
+        rig.assign();
+        rig.load();
+        rig
+    }
+
+    fn assign(&mut self) {
+        self.feeder.take(&Feed::Assigned {
+            topic: "t".into(),
+            next: vec![self.offset],
+        });
+    }
+
+    fn load(&mut self) {
+        self.feeder.take(&Feed::Loaded { topic: "t".into() });
+    }
+
+    fn records(&mut self, values: &[&[u8]]) {
+        let mut batch = Batch::new("t".into());
+        for value in values {
+            let stamp = Stamp {
+                partition: 0,
+                offset: self.offset,
+                timestamp: None,
+            };
+            batch.push(stamp, None, Some(value), std::iter::empty());
+            self.offset += 1;
+        }
+        self.feeder.take(&Feed::Records(Arc::new(batch)));
+    }
+
+    fn client(&self, start: Option<Start>, last_event_id: Option<&str>) -> Client {
+        let opening = Opening {
+            start,
+            last_event_id: last_event_id.map(str::to_owned),
+        };
+        Client {
+            subscription: self.stream.subscribe(opening),
+            parser: Parser::new(),
+            now: Instant::now(),
+        }
+    }
+}
+
+/// Drives a subscription as a driver would, at a time of the test's choosing.
+struct Client {
+    subscription: Subscription,
+    parser: Parser,
+    now: Instant,
+}
+
+impl Client {
+    /// Everything there is to send now, and what comes after.
+    fn items(&mut self) -> (Vec<Item>, Step) {
+        let mut items = Vec::new();
+        for _ in 0..10_000 {
+            match self.subscription.step(self.now) {
+                Step::Send(bytes) => items.extend(self.parser.feed(&bytes)),
+                other => return (items, other),
+            }
+        }
+        panic!("there is no end of {items:?}")
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        let event = |item| match item {
+            Item::Event(event) => Some(event),
+            Item::Violation(what) => panic!("{what}"),
+            Item::Comment(_) | Item::Retry(_) => None,
+        };
+        self.items().0.into_iter().filter_map(event).collect()
+    }
+
+    /// Names and data, in short.
+    fn told(&mut self) -> Vec<String> {
+        self.events()
+            .into_iter()
+            .map(|event| format!("{} {}", event.name, event.data))
+            .collect()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+}
+
+fn live_shows_no_history() {
+    let mut rig = Rig::new(|_| {});
+    let mut early = rig.client(None, None);
+    assert!(
+        matches!(early.items(), (first, Step::Wait(_)) if first.len() == 2),
+        "retry and a comment at once"
+    );
+    rig.assign();
+    rig.records(&[b"old"]);
+    assert_eq!(early.told(), [""; 0], "history of a topic that loads is not live");
+    rig.load();
+    assert_eq!(early.told(), [r#"caught-up {"reason":"live"}"#]);
+    let mut late = rig.client(None, None);
+    rig.records(&[b"a", b"b"]);
+    assert_eq!(early.told(), ["message a", "message b"]);
+    assert_eq!(
+        late.told(),
+        [r#"caught-up {"reason":"live"}"#],
+        "it begins when it is first driven"
+    );
+    rig.records(&[b"c"]);
+    assert_eq!(late.told(), ["message c"]);
+}
+
+fn earliest_then_caught_up() {
+    let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
+    rig.records(&[b"a"]);
+    rig.records(&[b"b"]);
+    let caught_up = r#"caught-up {"reason":"replay"}"#;
+    assert_eq!(
+        rig.client(None, None).told(),
+        ["message a", "message b", caught_up]
+    );
+    assert_eq!(
+        rig.client(Some(Start::Live), None).told(),
+        [r#"caught-up {"reason":"live"}"#]
+    );
+    let mut client = rig.client(None, None);
+    assert!(
+        client.events().iter().all(|event| event.own_id),
+        "every event carries its id"
+    );
+    rig.records(&[b"c"]);
+    assert_eq!(client.told(), ["message c"], "caught-up comes once");
+}
+
+fn caught_up_waits() {
+    let mut rig = Rig::new(|settings| settings.start = Start::Earliest);
+    let mut client = rig.client(None, None);
+    client.items();
+    rig.assign();
+    rig.records(&[b"a"]);
+    assert_eq!(client.told(), ["message a"], "rows come while the topic loads");
+    rig.load();
+    assert_eq!(client.told(), [r#"caught-up {"reason":"replay"}"#]);
+}
+
+fn returning_is_reset() {
+    let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
+    rig.records(&[b"a"]);
+    let id = rig.client(None, None).events()[0].id.clone();
+    let position = Position::parse(id.as_bytes()).unwrap();
+    assert_eq!(position.topics[0].next, [1]);
+    let told = |id: &str| rig.client(None, Some(id)).told();
+    assert_eq!(told(&id)[0], r#"reset {"reason":"unknown-id"}"#);
+    assert_eq!(told(&id)[1..], ["message a", r#"caught-up {"reason":"replay"}"#]);
+    assert_eq!(told("nonsense!")[0], r#"reset {"reason":"unknown-id"}"#);
+    let mut other = position.clone();
+    other.topics[0].name ^= 1;
+    let other = String::from_utf8(other.id()).unwrap();
+    assert_eq!(told(&other)[0], r#"reset {"reason":"other-stream"}"#);
+}
+
+fn quiet_client() {
+    let mut rig = Rig::new(|settings| {
+        settings.heartbeat = Heartbeat::Event;
+        settings.heartbeat_interval = Span::seconds(10);
+    });
+    let mut client = rig.client(None, Some("Xcame-with"));
+    client.items();
+    client.pass(Duration::from_secs(10));
+    let beats = client.events();
+    assert_eq!(
+        (beats.len(), beats[0].name.as_str()),
+        (1, "heartbeat"),
+        "before Kafka has answered too"
+    );
+    assert_eq!(beats[0].id, "Xcame-with", "with the id it came with");
+    assert!(beats[0].data.starts_with("{\"time\":\"20"));
+    rig.assign();
+    rig.load();
+    client.items();
+    client.pass(Duration::from_secs(60));
+    assert_eq!(
+        client.events().len(),
+        1,
+        "beats that were missed are not made up for"
+    );
+
+    let mut plain = Rig::ready(|_| {}).client(None, None);
+    plain.items();
+    plain.pass(Duration::from_secs(14));
+    let (items, step) = plain.items();
+    assert_eq!(
+        (items, step),
+        (vec![], Step::Wait(plain.now + Duration::from_secs(1)))
+    );
+    plain.pass(Duration::from_secs(1));
+    assert_eq!(plain.items().0, [Item::Comment(String::new())]);
+}
+
+fn slow_client() {
+    let mut rig = Rig::ready(|settings| settings.log_bytes = Size(512 * 1024));
+    let mut client = rig.client(None, None);
+    client.items();
+    let value = vec![b'x'; 100_000];
+    for _ in 0..12 {
+        rig.records(&[&value]);
+    }
+    let (items, step) = client.items();
+    let last = items.last().cloned();
+    assert!(
+        matches!(last, Some(Item::Event(event)) if event.data == r#"{"reason":"slow"}"#),
+        "{items:?}"
+    );
+    assert_eq!(step, Step::End);
+    assert_eq!(rig.stream.figures().slow, 1);
+}
+
+fn goodbye() {
+    let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
+    rig.records(&[b"a"]);
+    let mut client = rig.client(None, None);
+    let id = client.events()[0].id.clone();
+    let mut opened = rig.client(None, None);
+    rig.records(&[b"b"]);
+    assert_eq!(rig.stream.figures().clients, 2);
+    rig.stream.close(Goodbye::Shutdown);
+    let (items, step) = client.items();
+    assert_eq!(step, Step::End);
+    let [Item::Retry(retry), Item::Event(event)] = items.as_slice() else {
+        panic!("{items:?}")
+    };
+    assert!(
+        (1500..=2500).contains(retry),
+        "2 s, jittered by a quarter: {retry}"
+    );
+    assert_eq!(
+        (event.name.as_str(), event.data.as_str()),
+        ("goodbye", r#"{"reason":"shutdown"}"#)
+    );
+    assert_eq!(event.id, id, "its place, not the head's");
+    assert_eq!(
+        opened.told(),
+        [r#"goodbye {"reason":"shutdown"}"#],
+        "who comes while it closes, too"
+    );
+    drop((client, opened));
+    assert_eq!(rig.stream.figures().clients, 0);
+}
+
+fn no_lost_wake() {
+    struct Flag(AtomicBool);
+    impl Wake for Flag {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let flag = Arc::new(Flag(false.into()));
+    let is_woken = || flag.0.swap(false, Ordering::SeqCst);
+    let waker = Waker::from(Arc::clone(&flag));
+
+    let mut rig = Rig::ready(|_| {});
+    let mut client = rig.client(None, None);
+    client.items();
+    rig.records(&[b"a"]);
+    assert!(
+        !client.subscription.wait(&waker),
+        "what came before the wait is seen"
+    );
+    client.items();
+    assert!(client.subscription.wait(&waker), "nothing has come since");
+    rig.records(&[b"b"]);
+    assert!(is_woken(), "what comes after the wait wakes");
+    client.items();
+    assert!(client.subscription.wait(&waker));
+    rig.stream.close(Goodbye::Shutdown);
+    assert!(is_woken(), "so does the end");
+}
+
+/// Clients that join while records stream in: what `caught-up` says must be where they are.
+fn joins_race() {
+    let mut rig = Rig::ready(|_| {});
+    let stream = Arc::clone(&rig.stream);
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    let writer = std::thread::spawn(move || {
+        while !stopped.load(Ordering::Relaxed) {
+            rig.records(&[b"v"]);
+        }
+    });
+    let next = |event: &Event| Position::parse(event.id.as_bytes()).unwrap().topics[0].next[0];
+    for _ in 0..20_000 {
+        let mut subscription = stream.subscribe(Opening::default());
+        let (mut parser, mut caught_up) = (Parser::new(), None);
+        'client: loop {
+            let Step::Send(bytes) = subscription.step(Instant::now()) else {
+                continue;
+            };
+            for item in parser.feed(&bytes) {
+                match (item, caught_up) {
+                    (Item::Event(event), None) if event.name == "caught-up" => caught_up = Some(next(&event)),
+                    (Item::Event(event), Some(place)) => {
+                        assert_eq!(
+                            next(&event) - 1,
+                            place,
+                            "the record after caught-up is the next one"
+                        );
+                        break 'client;
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    writer.join().expect("the writer ends");
+}
+
+fn passed_over() {
+    let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
+    rig.records(&[b"a", b"\xff", b"b"]);
+    rig.records(&[b"\xfe"]);
+    let mut client = rig.client(None, None);
+    let events = client.events();
+    assert_eq!(
+        events.iter().map(|event| event.data.as_str()).collect::<Vec<_>>()[..2],
+        ["a", "b"]
+    );
+    let next = |event: &Event| Position::parse(event.id.as_bytes()).unwrap().topics[0].next[0];
+    assert_eq!(
+        events.iter().map(next).collect::<Vec<_>>(),
+        [1, 3, 4],
+        "ids go past them"
+    );
+    let invalid = rig.stream.figures().invalid;
+    assert!(invalid.contains(&("value-not-utf8", 2)), "{invalid:?}");
+}
+
+fn too_many_partitions() {
+    let mut rig = Rig::new(|_| {});
+    rig.feeder.take(&Feed::Assigned {
+        topic: "t".into(),
+        next: vec![0; 800],
+    });
+    assert_eq!(rig.stream.failure(), None);
+    rig.feeder.take(&Feed::Assigned {
+        topic: "t".into(),
+        next: vec![0; 2000],
+    });
+    let failure = rig.stream.failure().unwrap().to_owned();
+    assert!(
+        failure.contains("2000 partitions") && failure.contains("split"),
+        "{failure}"
+    );
+}
