@@ -1,0 +1,350 @@
+//! What the daemon is compared with: the least a program could do that writes the same bytes to the
+//! same sockets. One thread, no framework, one write(2) per delivery.
+//!
+//! Runs as a process of its own, which is this binary with [`ROLE`] as its first argument:
+//! - `loop`: an epoll loop that writes a record 50 times a second, without Kafka. A request for
+//!   `/go/<first>/<count>/<microseconds>` starts a round.
+//! - `consumer`: a `BaseConsumer` whose records are written the same way.
+//! - `count`: a `BaseConsumer` that counts (see `count`).
+
+use crate::audience::{OPENED, value};
+use crate::count;
+use crate::harness::process::Process;
+use crate::measure::now;
+use rdkafka::Message;
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+use std::collections::HashMap;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::num::ParseIntError;
+use std::os::fd::OwnedFd;
+use std::process::{ChildStdout, Command, Stdio};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+/// The first argument of a bare process.
+pub const ROLE: &str = "bare";
+
+/// Entry of a bare process.
+pub fn main(arguments: &[String]) {
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["loop", length, id] => Loop::new(number(id)).run(number(length)),
+        ["consumer", brokers, topic, audience, id] => {
+            Loop::new(number(id)).run_consumer(brokers, topic, number(audience));
+        }
+        ["count", brokers, topic, partitions, total] => {
+            count::main(brokers, topic, number(partitions), number(total));
+        }
+        _ => panic!("no such role: {arguments:?}"),
+    }
+}
+
+fn number<T: FromStr<Err = ParseIntError>>(text: &str) -> T {
+    text.parse().unwrap_or_else(|error| panic!("{text:?}: {error}"))
+}
+
+/// A bare process, killed when dropped.
+pub struct Bare {
+    process: Process,
+    output: BufReader<ChildStdout>,
+}
+
+impl Bare {
+    pub fn spawn(arguments: &[&str]) -> Bare {
+        let mut command = Command::new(std::env::current_exe().expect("this binary"));
+        command.arg(ROLE).args(arguments).stdout(Stdio::piped());
+        let process = Process::spawn(&mut command).expect("this binary starts");
+        let output = process
+            .take(|child| child.stdout.take())
+            .expect("stdout is piped");
+        Bare {
+            process,
+            output: BufReader::new(output),
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// The numbers on its next line: the port of a server, the result of a count.
+    pub fn numbers(&mut self) -> Vec<u64> {
+        let mut line = String::new();
+        self.output
+            .read_line(&mut line)
+            .expect("a bare process says something");
+        line.split_whitespace().map(number).collect()
+    }
+
+    pub fn port(&mut self) -> u16 {
+        self.numbers()
+            .first()
+            .and_then(|&port| port.try_into().ok())
+            .expect("a port")
+    }
+}
+
+/// Starts a round of a `loop` process.
+pub fn go(port: u16, first: u64, count: usize, pause: Duration) {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    write!(
+        socket,
+        "GET /go/{first}/{count}/{} HTTP/1.1\r\n\r\n",
+        pause.as_micros()
+    )
+    .expect("a request");
+    // The answer is the end of the connection.
+    let _ = socket.read(&mut [0]);
+}
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n\
+                    transfer-encoding: chunked\r\n\r\n";
+
+const LISTENER: u64 = u64::MAX;
+
+struct Peer {
+    socket: TcpStream,
+    request: Vec<u8>,
+    /// What the socket did not take.
+    pending: Vec<u8>,
+}
+
+/// Records to be made without Kafka.
+struct Round {
+    next: u64,
+    end: u64,
+    pause: Duration,
+    due: Instant,
+}
+
+struct Loop {
+    epoll: OwnedFd,
+    listener: TcpListener,
+    /// Everyone who connected.
+    peers: HashMap<u64, Peer>,
+    /// Those who listen, in the order in which they came.
+    audience: Vec<u64>,
+    stalled: usize,
+    accepted: u64,
+    events: Vec<epoll::Event>,
+    /// Stands for the id that the daemon gives an event.
+    id: String,
+    round: Option<Round>,
+}
+
+impl Loop {
+    fn new(id: usize) -> Loop {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a non-blocking listener");
+        let token = epoll::EventData::new_u64(LISTENER);
+        epoll::add(&epoll, &listener, token, epoll::EventFlags::IN).expect("epoll");
+        Loop {
+            epoll,
+            listener,
+            peers: HashMap::new(),
+            audience: Vec::new(),
+            stalled: 0,
+            accepted: 0,
+            events: Vec::with_capacity(256),
+            id: "x".repeat(id),
+            round: None,
+        }
+    }
+
+    fn announce(&self) {
+        println!("{}", self.listener.local_addr().expect("an address").port());
+    }
+
+    fn run(mut self, length: usize) -> ! {
+        self.announce();
+        loop {
+            let wait = self
+                .round
+                .as_ref()
+                .map(|round| round.due.saturating_duration_since(Instant::now()));
+            self.turn(wait);
+            let Some(round) = &mut self.round else { continue };
+            if Instant::now() < round.due {
+                continue;
+            }
+            let number = round.next;
+            round.due += round.pause;
+            round.next += 1;
+            if round.next == round.end {
+                self.round = None;
+            }
+            let value = value(number, now(), length);
+            self.deliver(value.as_bytes());
+        }
+    }
+
+    fn run_consumer(mut self, brokers: &str, topic: &str, audience: usize) -> ! {
+        let consumer = count::consumer(brokers);
+        count::assign_end(&consumer, topic);
+        self.announce();
+        while self.audience.len() < audience {
+            self.turn(Some(Duration::from_millis(5)));
+            assert!(
+                consumer.poll(Duration::ZERO).is_none(),
+                "a record before its audience"
+            );
+        }
+        loop {
+            match consumer.poll(Duration::from_millis(100)) {
+                Some(Ok(message)) => self.deliver(message.payload().unwrap_or_default()),
+                Some(Err(error)) => eprintln!("bare consumer: {error}"),
+                None => {}
+            }
+            if self.stalled > 0 {
+                self.turn(Some(Duration::ZERO));
+            }
+        }
+    }
+
+    /// One record to everyone.
+    fn deliver(&mut self, value: &[u8]) {
+        let body = 4 + self.id.len() + 7 + value.len() + 2;
+        let mut frame = format!("{body:X}\r\nid: {}\ndata: ", self.id).into_bytes();
+        frame.extend_from_slice(value);
+        frame.extend_from_slice(b"\n\n\r\n");
+        let audience = std::mem::take(&mut self.audience);
+        for &token in &audience {
+            self.send(token, &frame);
+        }
+        self.audience = audience;
+    }
+
+    fn send(&mut self, token: u64, bytes: &[u8]) {
+        let Some(peer) = self.peers.get_mut(&token) else {
+            return;
+        };
+        if !peer.pending.is_empty() {
+            peer.pending.extend_from_slice(bytes);
+            return;
+        }
+        let written = match peer.socket.write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return self.forget(token),
+        };
+        if written < bytes.len() {
+            peer.pending.extend_from_slice(&bytes[written..]);
+            self.stalled += 1;
+            self.watch(token, epoll::EventFlags::IN | epoll::EventFlags::OUT);
+        }
+    }
+
+    fn flush(&mut self, token: u64) {
+        let Some(peer) = self.peers.get_mut(&token) else {
+            return;
+        };
+        if let Ok(written) = peer.socket.write(&peer.pending) {
+            peer.pending.drain(..written);
+        }
+        if peer.pending.is_empty() {
+            self.stalled -= 1;
+            self.watch(token, epoll::EventFlags::IN);
+        }
+    }
+
+    fn watch(&self, token: u64, flags: epoll::EventFlags) {
+        epoll::modify(
+            &self.epoll,
+            &self.peers[&token].socket,
+            epoll::EventData::new_u64(token),
+            flags,
+        )
+        .expect("epoll");
+    }
+
+    fn forget(&mut self, token: u64) {
+        if let Some(peer) = self.peers.remove(&token) {
+            self.stalled -= usize::from(!peer.pending.is_empty());
+        }
+    }
+
+    /// Waits for sockets, and serves them.
+    fn turn(&mut self, wait: Option<Duration>) {
+        self.events.clear();
+        let wait = wait.map(|wait| Timespec::try_from(wait).expect("a short time"));
+        let waited = epoll::wait(&self.epoll, spare_capacity(&mut self.events), wait.as_ref());
+        let Ok(count) = waited else { return };
+        for event in 0..count {
+            let epoll::Event { flags, data, .. } = self.events[event];
+            match data.u64() {
+                LISTENER => self.accept(),
+                token if flags.contains(epoll::EventFlags::OUT) => self.flush(token),
+                token => self.read(token),
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        while let Ok((socket, _)) = self.listener.accept() {
+            socket
+                .set_nonblocking(true)
+                .and_then(|()| socket.set_nodelay(true))
+                .expect("socket options");
+            let token = self.accepted;
+            self.accepted += 1;
+            epoll::add(
+                &self.epoll,
+                &socket,
+                epoll::EventData::new_u64(token),
+                epoll::EventFlags::IN,
+            )
+            .expect("epoll");
+            self.peers.insert(
+                token,
+                Peer {
+                    socket,
+                    request: Vec::new(),
+                    pending: Vec::new(),
+                },
+            );
+        }
+    }
+
+    fn read(&mut self, token: u64) {
+        let Some(peer) = self.peers.get_mut(&token) else {
+            return;
+        };
+        let mut buffer = [0; 1024];
+        let read = match peer.socket.read(&mut buffer) {
+            Ok(read) if read > 0 => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            _ => return self.forget(token),
+        };
+        peer.request.extend_from_slice(&buffer[..read]);
+        if !peer.request.ends_with(b"\r\n\r\n") {
+            return;
+        }
+        let request = String::from_utf8_lossy(&std::mem::take(&mut peer.request)).into_owned();
+        let path = request.split(' ').nth(1).unwrap_or_default();
+        if let Some(round) = path.strip_prefix("/go/") {
+            self.round = Some(Round::parse(round));
+            return self.forget(token);
+        }
+        self.audience.push(token);
+        let opening = format!("{HEAD}{:X}\r\n{OPENED}\n\r\n", OPENED.len() + 1);
+        self.send(token, opening.as_bytes());
+    }
+}
+
+impl Round {
+    fn parse(text: &str) -> Round {
+        let numbers: Vec<u64> = text.split('/').map(number).collect();
+        let [first, count, pause] = numbers[..] else {
+            panic!("a round is {text:?}")
+        };
+        Round {
+            next: first,
+            end: first + count,
+            pause: Duration::from_micros(pause),
+            due: Instant::now(),
+        }
+    }
+}

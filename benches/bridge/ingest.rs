@@ -1,0 +1,145 @@
+//! Loading a topic: records per second from the first to the last, against librdkafka alone.
+
+use crate::Effort;
+use crate::bare::Bare;
+use crate::bridge::{Asker, Bridge};
+use crate::harness::broker::{Broker, topic_name};
+use crate::harness::produce::Message;
+use crate::measure::{cpu, median, now};
+use crate::report::{Table, at_least, figure};
+use std::thread;
+use std::time::Duration;
+
+const VALUE: usize = 200;
+
+/// Least part of the bare consumer's records per second.
+const LEAST: f64 = 0.6;
+
+/// Between two looks at the daemon's counters.
+const LOOK: Duration = Duration::from_millis(5);
+
+#[derive(Default)]
+struct Side {
+    /// Records per second while they come.
+    rate: Vec<f64>,
+    /// Seconds from exec to the last record.
+    whole: Vec<f64>,
+    /// Processor seconds per million records, from exec on.
+    cpu: Vec<f64>,
+}
+
+impl Side {
+    fn take(&mut self, began: u64, span: (u64, u64), counted: u64, total: u64, used: Duration) {
+        let (first, last) = span;
+        self.rate.push(counted as f64 / ((last - first) as f64 / 1e9));
+        self.whole.push((last - began) as f64 / 1e9);
+        self.cpu.push(used.as_secs_f64() / (total as f64 / 1e6));
+    }
+}
+
+pub fn run(broker: &Broker, effort: Effort) {
+    let total = effort.pick(500_000, 100_000);
+    let rounds = effort.pick(5, 2);
+    let mut table = Table::new(&["", "bridge", "bare consumer", "ratio", "target"]);
+    for partitions in [1, 8] {
+        let topic = topic_name("ingest");
+        broker.create_topic(&topic, partitions, &[]);
+        fill(broker, &topic, partitions, total);
+        let (mut ours, mut theirs) = (Side::default(), Side::default());
+        // The first pair fills the page cache.
+        for round in 0..=rounds {
+            if round == 1 {
+                (ours, theirs) = (Side::default(), Side::default());
+            }
+            load(broker, &topic, total, &mut ours);
+            count(broker, &topic, partitions, total, &mut theirs);
+        }
+        let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, unit: f64, least: Option<f64>| {
+            let ratios: Vec<f64> = of(&ours)
+                .iter()
+                .zip(of(&theirs))
+                .map(|(ours, theirs)| ours / theirs)
+                .collect();
+            let ratio = median(&ratios);
+            let target = least.map_or_else(String::new, |least| at_least(ratio, least));
+            let plural = if partitions == 1 { "" } else { "s" };
+            table.row(&[
+                format!("{partitions} partition{plural}: {name}"),
+                figure(median(of(&ours)) / unit),
+                figure(median(of(&theirs)) / unit),
+                figure(ratio),
+                target,
+            ]);
+        };
+        row("thousand records/s", |side| &side.rate, 1e3, Some(LEAST));
+        row("exec to last record, s", |side| &side.whole, 1.0, None);
+        row("processor s per million", |side| &side.cpu, 1.0, None);
+    }
+    table.print(&format!(
+        "ingest: {total} records of {VALUE} bytes, {rounds} rounds"
+    ));
+}
+
+/// Spreads the records evenly.
+pub fn fill(broker: &Broker, topic: &str, partitions: i32, total: u64) {
+    let mut left = total;
+    while left > 0 {
+        let chunk = left.min(50_000);
+        let messages: Vec<Message> = (0..chunk)
+            .zip((0..partitions).cycle())
+            .map(|(number, partition)| Message::value(format!("{number:0>VALUE$}")).partition(partition))
+            .collect();
+        broker.produce(topic, &messages);
+        left -= chunk;
+    }
+}
+
+/// The daemon, from exec to loaded. Its first figures stand for the first record, so that how often
+/// it is asked does not count.
+fn load(broker: &Broker, topic: &str, total: u64, side: &mut Side) {
+    let began = now();
+    let bridge = Bridge::spawn(broker, topic, "earliest");
+    bridge.wait_for("/health/live", LOOK);
+    let mut asker = bridge.asker().expect("a connection");
+    let mut first = None;
+    let (last, records) = loop {
+        let (records, is_loaded) = figures(&mut asker);
+        let time = now();
+        if records > 0 && first.is_none() {
+            first = Some((time, records));
+        }
+        if is_loaded {
+            break (time, records);
+        }
+        thread::sleep(LOOK);
+    };
+    let used = cpu(bridge.pid());
+    assert_eq!(records, total, "the daemon read everything");
+    let (first, already) = first.expect("records came");
+    side.take(began, (first, last), records - already, total, used);
+}
+
+fn figures(asker: &mut Asker) -> (u64, bool) {
+    let (_, body) = asker.get("/streams").expect("the daemon answers");
+    let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    let stream = &answer["streams"][0];
+    (
+        stream["records"].as_u64().unwrap_or(0),
+        stream["loaded"].as_bool().unwrap_or(false),
+    )
+}
+
+fn count(broker: &Broker, topic: &str, partitions: i32, total: u64, side: &mut Side) {
+    let began = now();
+    let words = [
+        broker.bootstrap(),
+        topic.to_owned(),
+        partitions.to_string(),
+        total.to_string(),
+    ];
+    let mut bare = Bare::spawn(&["count", &words[0], &words[1], &words[2], &words[3]]);
+    let [first, last, counted, _, used] = bare.numbers()[..] else {
+        panic!("the bare consumer says how it went")
+    };
+    side.take(began, (first, last), counted, total, Duration::from_nanos(used));
+}

@@ -1,0 +1,90 @@
+//! Clocks, and what /proc says of a process.
+
+use rustix::time::{ClockId, clock_gettime};
+use std::fs;
+use std::time::Duration;
+
+/// Nanoseconds on a clock that all processes of the machine share.
+pub fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// The time a process has spent on a processor, kernel included, to the nanosecond: the sum over
+/// its threads, as /proc/PID/stat counts in hundredths of a second. Threads that ended are not in it;
+/// neither the daemon nor the bare programs end any while they are measured.
+pub fn cpu(pid: u32) -> Duration {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
+    let nanoseconds = threads.flatten().filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanoseconds.sum())
+}
+
+/// What a process uses of the processors from now on.
+pub struct Meter {
+    pid: u32,
+    before: Duration,
+}
+
+impl Meter {
+    pub fn start(pid: u32) -> Meter {
+        Meter {
+            pid,
+            before: cpu(pid),
+        }
+    }
+
+    pub fn used(&self) -> Duration {
+        cpu(self.pid).saturating_sub(self.before)
+    }
+}
+
+/// How many processes wanted a processor in the last minute: more than a few tenths before the first
+/// benchmark means that somebody else is at work here.
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or("?").to_owned()
+}
+
+/// Memory of a process, in KiB.
+#[derive(Clone, Copy)]
+pub struct Memory {
+    /// Resident pages.
+    pub rss: u64,
+    /// Resident pages, those shared with others counted in part.
+    pub pss: u64,
+}
+
+pub fn memory(pid: u32) -> Memory {
+    Memory {
+        rss: field(&format!("/proc/{pid}/status"), "VmRSS:"),
+        pss: field(&format!("/proc/{pid}/smaps_rollup"), "Pss:"),
+    }
+}
+
+fn field(file: &str, name: &str) -> u64 {
+    let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("{file}: no {name}"))
+}
+
+/// The middle one, or the mean of the two in the middle.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => sorted[middle],
+        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+    }
+}
+
+/// The value that `percent` of all are not above.
+pub fn percentile(sorted: &[u64], percent: usize) -> f64 {
+    let index = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted.get(index).map_or(f64::NAN, |&value| value as f64)
+}
