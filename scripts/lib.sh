@@ -1,0 +1,112 @@
+# What the scripts beside this file share; sourced, never run. It moves to the repository's root, and
+# expects `set -euo pipefail`.
+# shellcheck shell=bash disable=SC2034
+
+repository=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# A relative CARGO_TARGET_DIR means the caller's directory, as it does to cargo.
+if [[ ${CARGO_TARGET_DIR:-/} != /* ]]; then
+    export CARGO_TARGET_DIR=$PWD/$CARGO_TARGET_DIR
+fi
+cd -- "$repository" || exit
+
+# Where things fetched once are kept between runs.
+cache=${KAFKA_SSE_BRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafka-sse-bridge}
+
+# Debian's names of what the build, the tests and the packages need, beyond Rust.
+# librdkafka is compiled from source (its C++ wrapper too, though nothing uses it), OpenSSL and zlib are the system's.
+build_packages=(gcc g++ libc6-dev libssl-dev make pkg-config zlib1g-dev)
+test_packages=(chromium chromium-driver fonts-dejavu-core maven openjdk-17-jre-headless)
+packaging_packages=(binutils dpkg-dev lintian rpm systemd xz-utils)
+script_packages=(shellcheck)
+# The commands they bring, for systems that have other names for them.
+build_commands=(cc c++ make pkg-config)
+
+say() { printf '==> %s\n' "$*" >&2; }
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# version_at_least WANTED FOUND
+version_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
+
+# Finds cargo, in PATH or where rustup puts it, and sees that it is recent enough.
+need_rust() {
+    local wanted found
+    if ! command -v cargo >/dev/null; then
+        PATH=${CARGO_HOME:-$HOME/.cargo}/bin:$PATH
+    fi
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    command -v cargo >/dev/null || die "cargo is missing: install Rust $wanted or later from https://rustup.rs, then run this again"
+    found=$(cargo --version | cut -d ' ' -f 2)
+    version_at_least "$wanted" "$found" || die "Rust $wanted or later is needed, this is $found: run 'rustup update stable', then this again"
+}
+
+# need_component COMMAND COMPONENT: a part of the Rust toolchain that minimal installations leave out.
+need_component() {
+    if ! cargo "$1" --version >/dev/null 2>&1; then
+        command -v rustup >/dev/null || die "cargo $1 is missing: install the $2 component of your Rust toolchain"
+        say "installing the Rust component $2"
+        rustup component add "$2"
+    fi
+}
+
+# need_packages NAME...: installs those that are missing. Without apt it names them and goes on.
+need_packages() {
+    local missing=() package as_root=()
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-query >/dev/null; then
+        say "no apt here: what follows needs what Debian calls $*"
+        for package in "${build_commands[@]}"; do
+            command -v "$package" >/dev/null || die "$package is missing"
+        done
+        return
+    fi
+    for package; do
+        # shellcheck disable=SC2016 # dpkg-query's own placeholder
+        [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) == ?i* ]] || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+
+    local install=(apt-get install -y --no-install-recommends "${missing[@]}")
+    if ((EUID != 0)); then
+        command -v sudo >/dev/null || die "packages are missing; as root, run: apt-get update && ${install[*]}"
+        as_root=(sudo)
+    fi
+    say "installing packages: ${missing[*]}"
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive "${install[@]}" -q </dev/null
+}
+
+# need_tool NAME VERSION [cargo install's arguments...]: a cargo tool of that version, or a later one compatible
+# with it. What is in PATH is taken; otherwise it is built once, unoptimised, into the cache.
+need_tool() {
+    local name=$1 version=$2 found series
+    shift 2
+    [[ :$PATH: == *:"$cache/tools/bin":* ]] || PATH=$cache/tools/bin:$PATH
+    found=$("$name" --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+\.[0-9]+' | head -n 1) || found=
+    # Compatible as cargo means it: the first part that is not zero stays.
+    series=$(sed -E 's/^(0\.[0-9]+|[1-9][0-9]*)\..*/\1/' <<<"$version")
+    if [[ $found != "$series".* ]] || ! version_at_least "$version" "$found"; then
+        say "building $name $version (a minute or two, once)"
+        env -u CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 \
+            cargo install --quiet --locked --debug --root "$cache/tools" "$@" "$name@$version"
+        hash -r
+    fi
+}
+
+need_packaging_tools() {
+    local part fast=()
+    need_packages "${packaging_packages[@]}"
+    need_tool cargo-deb 3.8.0
+    # Unoptimised, hashing and compression would take half a minute for each package.
+    for part in sha2 sha3 md-5 digest block-buffer hybrid-array zstd-sys; do
+        fast+=(--config "profile.dev.package.$part.opt-level=3")
+    done
+    need_tool cargo-generate-rpm 0.21.1 "${fast[@]}"
+}
+
+# Prints the directory cargo builds into.
+target_directory() {
+    cargo metadata --locked --no-deps --format-version 1 | sed -E 's/.*"target_directory":"([^"]*)".*/\1/'
+}
