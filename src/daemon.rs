@@ -11,6 +11,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use log::{error, info, warn};
@@ -21,6 +22,7 @@ use crate::config::{self, Document, Flags, Format, Loaded, Settings, Start};
 use crate::http::listener::{self, Listener, Stopping};
 use crate::http::page::Page;
 use crate::http::routes::{App, routes};
+use crate::kafka::history::{Archive, History};
 use crate::kafka::record::Feed;
 use crate::kafka::status::Status;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
@@ -75,10 +77,13 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let pace = Pace::from(&settings.http);
+    let status = Arc::new(Status::default());
+    let history = Arc::new(History::new(connection(settings), Arc::clone(&status)));
+    let archive = || Some(Arc::clone(&history) as Arc<dyn Archive>);
     let streams: Vec<Arc<Stream>> = settings
         .streams
         .iter()
-        .map(|stream| Stream::new(stream.clone(), pace))
+        .map(|stream| Stream::new(stream.clone(), pace, archive()))
         .collect();
     let mut tasks = JoinSet::new();
     let mut feeds: Vec<mpsc::Sender<Feed>> = Vec::new();
@@ -87,7 +92,6 @@ pub async fn run(
         tasks.spawn(feed::run(Feeder::new(Arc::clone(stream)), receiver));
         feeds.push(sender);
     }
-    let status = Arc::new(Status::default());
     let tail = Tail::spawn(connection(settings), plan(settings, &feeds), Arc::clone(&status))?;
     drop(feeds);
 
@@ -131,7 +135,7 @@ pub async fn run(
         stream.close(Goodbye::Shutdown);
     }
     let timeout = settings.http.drain_timeout.0;
-    if tokio::time::timeout(timeout, drain(serving, tail, tasks))
+    if tokio::time::timeout(timeout, drain(serving, tail, &history, tasks))
         .await
         .is_err()
     {
@@ -141,14 +145,16 @@ pub async fn run(
     outcome
 }
 
-async fn drain(mut serving: JoinSet<io::Result<()>>, tail: Tail, mut tasks: JoinSet<()>) {
+async fn drain(mut serving: JoinSet<io::Result<()>>, tail: Tail, history: &History, mut tasks: JoinSet<()>) {
     let thread = tail.stop();
     while serving.join_next().await.is_some() {}
     // Receivers first: a thread that waits for room in a channel then sees that nobody listens.
     tasks.shutdown().await;
-    let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-    if !matches!(joined, Ok(Ok(()))) {
-        error!("the thread kafka-tail panicked");
+    let threads: Vec<JoinHandle<()>> = history.close().into_iter().chain([thread]).collect();
+    let joined =
+        tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok())).await;
+    if !matches!(joined, Ok(true)) {
+        error!("a thread that reads Kafka panicked");
     }
 }
 
@@ -172,10 +178,9 @@ fn connection(settings: &Settings) -> Connection {
 fn plan(settings: &Settings, feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
     let mut plans: BTreeMap<&str, TopicPlan> = BTreeMap::new();
     for (stream, feed) in settings.streams.iter().zip(feeds) {
-        let begin = if stream.start == Start::Live {
-            Begin::Latest
-        } else {
-            Begin::Earliest
+        let begin = match stream.start {
+            Start::Live => Begin::Newest(stream.preload),
+            Start::Earliest | Start::Snapshot => Begin::Earliest,
         };
         for topic in &stream.topics {
             let plan = plans.entry(topic).or_insert_with(|| TopicPlan {
@@ -183,7 +188,7 @@ fn plan(settings: &Settings, feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
                 begin,
                 feeds: Vec::new(),
             });
-            plan.begin = plan.begin.min(begin);
+            plan.begin = plan.begin.earlier(begin);
             plan.feeds.push(feed.clone());
         }
     }

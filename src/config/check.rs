@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::settings::{Client, Draft, Format, Isolation, Settings, Start, StreamSettings};
+use super::settings::{Client, Draft, Format, Isolation, Lag, Settings, StreamSettings};
 use super::units::{Size, Span};
 
 /// Event names with a meaning of their own: control events, and EventSource's `open` and `error`.
@@ -211,6 +211,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         ("keepalive", http.keepalive),
         ("retry", http.retry),
         ("drain_timeout", http.drain_timeout),
+        ("max_lifetime", http.max_lifetime),
     ] {
         faults.add_if_longest(format!("http.{name}"), span);
     }
@@ -218,6 +219,12 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         faults.add(
             "http.keepalive",
             format!("is less than {LEAST_PAUSE}; proxies are content with 15s"),
+        );
+    }
+    if http.max_lifetime > Span::seconds(0) && http.max_lifetime < LEAST_PAUSE {
+        faults.add(
+            "http.max_lifetime",
+            format!("is less than {LEAST_PAUSE}; 0s means for ever, 1h is usual"),
         );
     }
     if http.retry < LEAST_RETRY {
@@ -270,10 +277,21 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
         }
     }
 
-    if stream.start == Start::Snapshot {
-        let message = "\"snapshot\" needs a table of the latest records, which this version does not keep; \
-                       write \"earliest\": a late client then gets every record in memory";
-        faults.add(key("start"), message);
+    if stream.lag == Some(Lag::Latest) && !stream.has_table() {
+        let message = "\"latest\" needs a table; write start = \"snapshot\", or lag = \"disconnect\"";
+        faults.add(key("lag"), message);
+    }
+    if stream.max_keys == 0 {
+        faults.add(
+            key("max_keys"),
+            "is 0, which leaves no place for a key; 1000000 is usual",
+        );
+    }
+    if stream.max_table_bytes < LEAST_LOG {
+        faults.add(
+            key("max_table_bytes"),
+            format!("is less than {LEAST_LOG}; 256MiB is usual"),
+        );
     }
     if let Some(field) = &stream.key_field {
         if stream.format == Format::Envelope {

@@ -12,6 +12,6 @@ pub mod units;
 
 pub use load::{Document, Flags, Loaded, load};
 pub use settings::{
-    Client, Format, Heartbeat, HttpSettings, Isolation, KafkaSettings, Level, LogFormat, LogSettings,
-    Settings, Start, StreamSettings, UiSettings,
+    Client, Format, Heartbeat, HttpSettings, Isolation, KafkaSettings, Lag, Level, LogFormat, LogSettings,
+    Settings, Start, StreamSettings, UiSettings, WhenFull,
 };

@@ -21,10 +21,20 @@ pub const DEFAULT_KEEPALIVE: Span = Span::seconds(15);
 pub const DEFAULT_RETRY: Span = Span::seconds(2);
 /// How long a shutdown waits for streams and requests to end.
 pub const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
+/// How long a connection may last: for ever.
+pub const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
 /// Bytes of finished frames that a stream keeps in memory.
 pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
 /// Pause between heartbeat events where a stream sends them.
 pub const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
+/// Newest records per partition that are put into the log at the start.
+pub const DEFAULT_PRELOAD: u32 = 1000;
+/// How long deletes are remembered; keep it at or below the topics' delete.retention.ms.
+pub const DEFAULT_DELETE_RETENTION: Span = Span::seconds(24 * 60 * 60);
+/// Most keys in a table, deleted ones that are still remembered included.
+pub const DEFAULT_MAX_KEYS: u64 = 1_000_000;
+/// Most bytes in a table, all told.
+pub const DEFAULT_MAX_TABLE_BYTES: Size = Size::mebibytes(256);
 /// Title of the page.
 pub const DEFAULT_TITLE: &str = "Continent and Country Overview";
 
@@ -94,6 +104,8 @@ pub struct HttpSettings {
     pub retry: Span,
     /// How long a shutdown waits for streams and requests to end.
     pub drain_timeout: Span,
+    /// How long a stream's connection may last, shortened by up to a tenth at random; 0 is for ever.
+    pub max_lifetime: Span,
 }
 
 impl Default for HttpSettings {
@@ -103,6 +115,7 @@ impl Default for HttpSettings {
             keepalive: DEFAULT_KEEPALIVE,
             retry: DEFAULT_RETRY,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
+            max_lifetime: DEFAULT_MAX_LIFETIME,
         }
     }
 }
@@ -131,6 +144,37 @@ pub struct StreamSettings {
     pub heartbeat_interval: Span,
     /// Bytes of finished frames kept in memory.
     pub log_bytes: Size,
+    /// Newest records per partition put into the log at the start.
+    pub preload: u32,
+    /// What becomes of a client that falls off the log; by default what suits the stream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag: Option<Lag>,
+    /// How long a table remembers deletes.
+    pub delete_retention: Span,
+    /// Most keys in a table.
+    pub max_keys: u64,
+    /// Most bytes in a table.
+    pub max_table_bytes: Size,
+    /// What becomes of new keys when the table is full.
+    pub when_full: WhenFull,
+}
+
+impl StreamSettings {
+    /// Whether the stream keeps a table of the latest record per key.
+    #[must_use]
+    pub fn has_table(&self) -> bool {
+        self.start == Start::Snapshot
+    }
+
+    /// What becomes of a client that falls off the log.
+    #[must_use]
+    pub fn lag(&self) -> Lag {
+        self.lag.unwrap_or(if self.has_table() {
+            Lag::Latest
+        } else {
+            Lag::Replay
+        })
+    }
 }
 
 impl Default for StreamSettings {
@@ -145,6 +189,12 @@ impl Default for StreamSettings {
             heartbeat: Heartbeat::default(),
             heartbeat_interval: DEFAULT_HEARTBEAT_INTERVAL,
             log_bytes: DEFAULT_LOG_BYTES,
+            preload: DEFAULT_PRELOAD,
+            lag: None,
+            delete_retention: DEFAULT_DELETE_RETENTION,
+            max_keys: DEFAULT_MAX_KEYS,
+            max_table_bytes: DEFAULT_MAX_TABLE_BYTES,
+            when_full: WhenFull::default(),
         }
     }
 }
@@ -273,6 +323,30 @@ words! {
         Value = "value",
         /// A JSON object with its value and everything around it.
         Envelope = "envelope",
+    }
+}
+
+words! {
+    /// What becomes of a client that falls off the log.
+    Lag {
+        /// It gets the latest record of every key that changed meanwhile.
+        Latest = "latest",
+        /// It gets every record it missed, from Kafka.
+        #[default]
+        Replay = "replay",
+        /// It is let go; its EventSource comes back with its place.
+        Disconnect = "disconnect",
+    }
+}
+
+words! {
+    /// What becomes of new keys when a table is full.
+    WhenFull {
+        /// They have no place.
+        #[default]
+        RefuseNew = "refuse-new",
+        /// They take the place of the key that was not updated for the longest time.
+        EvictOldest = "evict-oldest",
     }
 }
 

@@ -16,8 +16,9 @@ use warp::reply::{Reply, Response};
 use super::listener::Peer;
 use super::problem::Problem;
 use crate::config::Start;
+use crate::stream::opening::Opening;
 use crate::stream::stream::Stream;
-use crate::stream::subscription::{Opening, Step, Subscription};
+use crate::stream::subscription::{Step, Subscription};
 
 /// Query parameters of a stream.
 const PARAMETERS: &str = "start, lastEventId";
@@ -33,7 +34,7 @@ pub fn answer(
     if let Some(why) = stream.failure() {
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
     }
-    let opening = match opening(query, headers) {
+    let opening = match opening(query, headers, stream) {
         Ok(opening) => opening,
         Err(problem) => return problem.into_response(),
     };
@@ -56,7 +57,7 @@ pub fn answer(
 
 /// How the client wants to begin: the header that EventSource sends by itself goes before the
 /// query, which its first connection can only use.
-fn opening(query: &str, headers: &HeaderMap) -> Result<Opening, Problem> {
+fn opening(query: &str, headers: &HeaderMap, stream: &Stream) -> Result<Opening, Problem> {
     let mut opening = Opening::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         match &*name {
@@ -64,7 +65,7 @@ fn opening(query: &str, headers: &HeaderMap) -> Result<Opening, Problem> {
                 let message = "\"start\" stands there twice; a stream begins in one place";
                 return Err(Problem::parameter("bad_start", "start", message));
             }
-            "start" => opening.start = Some(start(&value)?),
+            "start" => opening.start = Some(start(&value, stream)?),
             "lastEventId" => opening.last_event_id = Some(value.into_owned()).filter(|id| !id.is_empty()),
             other => {
                 let message = format!("{other:?} is not a parameter of a stream; known are {PARAMETERS}");
@@ -80,17 +81,21 @@ fn opening(query: &str, headers: &HeaderMap) -> Result<Opening, Problem> {
     Ok(opening)
 }
 
-fn start(word: &str) -> Result<Start, Problem> {
+fn start(word: &str, stream: &Stream) -> Result<Start, Problem> {
+    let has_table = stream.settings().has_table();
     match word {
         "live" => Ok(Start::Live),
         "earliest" => Ok(Start::Earliest),
+        "snapshot" if has_table => Ok(Start::Snapshot),
         "snapshot" => {
             let message =
                 "this stream keeps no table of latest records; \"live\" and \"earliest\" are possible";
             Err(Problem::parameter("bad_start", "start", message))
         }
         other => {
-            let message = format!("{other:?} is no place to start; \"live\" and \"earliest\" are possible");
+            let snapshot = if has_table { "\"snapshot\", " } else { "" };
+            let message =
+                format!("{other:?} is no place to start; {snapshot}\"live\" and \"earliest\" are possible");
             Err(Problem::parameter("bad_start", "start", message))
         }
     }

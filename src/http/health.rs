@@ -27,13 +27,27 @@ pub fn ready(app: &App) -> Response {
         .filter(|stream| !stream.is_loaded() && stream.failure().is_none())
         .map(|stream| stream.settings().path.as_str())
         .collect();
-    let failed = app.streams.iter().filter_map(|stream| stream.failure());
+    let failed = app
+        .streams
+        .iter()
+        .filter_map(|stream| stream.failure().map(str::to_owned));
+    let full = app
+        .streams
+        .iter()
+        .filter(|stream| stream.is_table_full())
+        .map(|stream| {
+            format!(
+                "stream {}: its table is full (max_keys, max_table_bytes)",
+                stream.settings().path
+            )
+        });
     let degraded: Vec<String> = app
         .kafka
         .snapshot()
         .degraded
         .into_iter()
-        .chain(failed.map(str::to_owned))
+        .chain(failed)
+        .chain(full)
         .collect();
     let is_ready = loading.is_empty() && !is_draining;
     let mut response = problem::json(&json!({

@@ -72,14 +72,16 @@ impl Inbox {
         self.received
     }
 
-    /// Sets where a topic is read from, and tells its streams.
-    pub fn assign(&mut self, topic: &str, next: Vec<i64>) {
+    /// Sets where a topic is read from, and tells its streams. `low` holds the first offset of every
+    /// partition.
+    pub fn assign(&mut self, topic: &str, next: Vec<i64>, low: Vec<i64>) {
         if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
             topic.flush();
             topic.next.clone_from(&next);
             topic.send(&Feed::Assigned {
                 topic: topic.name.clone(),
                 next,
+                low,
             });
         }
     }
@@ -136,7 +138,9 @@ impl Inbox {
     /// Whether nobody listens any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.topics.iter().all(|topic| topic.feeds.is_empty())
+        self.topics
+            .iter()
+            .all(|topic| topic.feeds.iter().all(mpsc::Sender::is_closed))
     }
 }
 

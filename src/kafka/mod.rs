@@ -4,6 +4,8 @@
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room. Nothing here knows of streams, frames or browsers.
 
+pub mod client;
+pub mod history;
 pub mod inbox;
 #[cfg(feature = "kafka-crate")]
 mod kafka_crate;

@@ -176,6 +176,8 @@ pub enum Feed {
         topic: Arc<str>,
         /// The next offset of every partition.
         next: Vec<i64>,
+        /// The first offset that every partition held at that time.
+        low: Vec<i64>,
     },
     /// Records, shared with the other streams that use the topic.
     Records(Arc<Batch>),

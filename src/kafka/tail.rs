@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use tokio::sync::mpsc;
 
+use super::client::{Clients, Connect};
 use super::inbox::Inbox;
-use super::probe;
 use super::record::Feed;
 use super::source::{Bounds, Source, SourceError};
 use super::status::Status;
@@ -66,12 +66,30 @@ pub struct Connection {
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
 /// read from its beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
     /// With the first record that exists.
     Earliest,
-    /// With the records written from now on.
-    Latest,
+    /// So many offsets before the end of every partition.
+    Newest(u32),
+}
+
+impl Begin {
+    /// The earlier of two.
+    #[must_use]
+    pub fn earlier(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Newest(one), Self::Newest(another)) => Self::Newest(one.max(another)),
+            _ => Self::Earliest,
+        }
+    }
+
+    fn offset(self, bounds: &Bounds) -> i64 {
+        match self {
+            Self::Earliest => bounds.low,
+            Self::Newest(count) => (bounds.high - i64::from(count)).max(bounds.low),
+        }
+    }
 }
 
 /// One topic to read.
@@ -103,11 +121,7 @@ impl Tail {
         status: Arc<Status>,
     ) -> std::io::Result<Self> {
         Self::spawn_with(
-            Box::new(Clients {
-                connection,
-                status: Arc::clone(&status),
-                choice: None,
-            }),
+            Box::new(Clients::new(connection, Arc::clone(&status))),
             topics,
             status,
         )
@@ -147,71 +161,6 @@ struct Topic {
     /// The end offsets as of the first contact; `None` before it, and once they were reached.
     until: Option<Vec<i64>>,
     contacted: bool,
-}
-
-/// Gives a client to read with.
-pub trait Connect: Send {
-    /// Builds one.
-    ///
-    /// # Errors
-    /// When no broker answers, or none can be built that suits it.
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError>;
-
-    /// The brokers as configured, for messages.
-    fn brokers(&self) -> String;
-
-    /// A client could not read what is there. Returns whether the next will be another.
-    fn refuse(&mut self, why: &SourceError) -> bool;
-}
-
-/// The client libraries.
-struct Clients {
-    connection: Connection,
-    status: Arc<Status>,
-    choice: Option<probe::Choice>,
-}
-
-impl Connect for Clients {
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
-        let choice = probe::choose(&self.connection)?;
-        let brokers = self.brokers();
-        let source: Box<dyn Source> = match choice.client {
-            #[cfg(feature = "kafka-crate")]
-            Client::Kafka => Box::new(super::kafka_crate::KafkaCrate::new(&self.connection)?),
-            #[cfg(feature = "librdkafka")]
-            Client::Librdkafka => Box::new(super::librdkafka::Librdkafka::new(&self.connection)?),
-            other => {
-                return Err(SourceError::Unsupported {
-                    brokers,
-                    reason: format!("client {other} is not part of this build"),
-                    remedy: "set client = \"auto\" in [kafka]".to_owned(),
-                });
-            }
-        };
-        if self.choice.as_ref() != Some(&choice) {
-            info!(
-                "kafka {brokers}: reading with {}: {}",
-                choice.client, choice.reason
-            );
-            self.status.set_client(choice.client.as_str());
-            self.choice = Some(choice);
-        }
-        Ok(source)
-    }
-
-    fn brokers(&self) -> String {
-        self.connection.brokers.join(",")
-    }
-
-    fn refuse(&mut self, why: &SourceError) -> bool {
-        let is_ours_to_choose = self.connection.client == Client::Auto && cfg!(feature = "librdkafka");
-        let is_codec = matches!(why, SourceError::Codec { .. });
-        if is_ours_to_choose && is_codec && self.connection.needs_librdkafka.is_none() {
-            self.connection.needs_librdkafka = Some("a batch is compressed as only it can read");
-            return true;
-        }
-        false
-    }
 }
 
 struct Worker {
@@ -366,7 +315,8 @@ impl Worker {
                 topic.until = Some(bounds.iter().map(|bounds| bounds.high).collect());
             }
             if next != known || !topic.contacted {
-                self.inbox.assign(&topic.name, next);
+                let low = bounds.iter().map(|bounds| bounds.low).collect();
+                self.inbox.assign(&topic.name, next, low);
             }
             topic.contacted = true;
             let is_missing = count == 0;
@@ -453,7 +403,7 @@ impl Topic {
                 bounds.low
             }
             Some(&next) => next,
-            None if !self.contacted && self.begin == Begin::Latest => bounds.high,
+            None if !self.contacted => self.begin.offset(bounds),
             // A partition that comes later is new, and so are all its records.
             None => bounds.low,
         };
@@ -480,7 +430,8 @@ fn looks_recreated(known: &[i64], bounds: &[Bounds]) -> Option<String> {
     ))
 }
 
-fn backoff(failures: u32) -> Duration {
+/// How long to wait after so many failures in a row, with jitter.
+pub(super) fn backoff(failures: u32) -> Duration {
     let (first, longest) = BACKOFF;
     let full = first
         .saturating_mul(1 << failures.saturating_sub(1).min(16))

@@ -46,6 +46,12 @@ pub fn id_of(frame: &[u8]) -> &[u8] {
     &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())]
 }
 
+/// A finished frame without its id line.
+#[must_use]
+pub fn without_id(frame: &[u8]) -> &[u8] {
+    &frame[memchr::memchr(b'\n', frame).map_or(0, |end| end + 1)..]
+}
+
 /// A whole control event with JSON data on one line. Without an id the client keeps its last one.
 #[must_use]
 pub fn control(id: Option<&[u8]>, event: &str, json: &str) -> Vec<u8> {

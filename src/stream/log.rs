@@ -12,12 +12,17 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::frame;
+use super::position::Position;
 
 /// Most bytes in a block, unless a single record needs more: a stalled socket pins about one.
 pub const MAX_BLOCK: usize = 256 * 1024;
 
 /// What a block costs beside its bytes and its entries: counters, pointers, the id before it.
 const BLOCK_OVERHEAD: usize = 256;
+
+/// Blocks that left the log, of which it is still known where they stood: a gigabyte's worth of
+/// full blocks, so that a reader who fell off knows at least roughly where it was.
+const REMEMBERED_BLOCKS: usize = 4096;
 
 /// A record's number in its stream, from 1.
 pub type Sequence = u64;
@@ -53,6 +58,11 @@ impl Block {
         index
             .checked_sub(1)
             .map_or(0, |before| self.entries[before].end as usize)
+    }
+
+    /// The position of a reader that has read all before this block. `None` before the first id.
+    fn base(&self) -> Option<Position> {
+        Position::parse(&self.before).ok()
     }
 
     fn merge(&self, later: &Self) -> Self {
@@ -99,6 +109,34 @@ impl Builder {
     /// Where the next frame is to be written.
     pub fn frame(&mut self) -> &mut Vec<u8> {
         &mut self.data
+    }
+
+    /// What was written since the last finished frame.
+    #[must_use]
+    pub fn unfinished(&self) -> &[u8] {
+        &self.data[self.entries.last().map_or(0, |entry| entry.end as usize)..]
+    }
+
+    /// Takes back what was written since the last finished frame.
+    pub fn discard_frame(&mut self) {
+        self.data
+            .truncate(self.entries.last().map_or(0, |entry| entry.end as usize));
+    }
+
+    /// How many frames were finished.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.finished
+            .iter()
+            .map(|block| block.entries.len() as u64)
+            .sum::<u64>()
+            + self.entries.len() as u64
+    }
+
+    /// Whether no frame was finished.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Takes what was written since the last call as the frame of one record.
@@ -155,8 +193,14 @@ pub enum Read {
 #[derive(Debug)]
 pub struct Log {
     blocks: VecDeque<(Sequence, Arc<Block>)>,
+    /// First record and id before it, of blocks that have left.
+    left: VecDeque<(Sequence, Bytes)>,
+    remembers: bool,
     cost: usize,
     capacity: usize,
+    /// Up to which size blocks are merged: small logs have small blocks, so that they still forget
+    /// a part at a time.
+    max_block: usize,
     next: Sequence,
     /// The id of the last event: where a reader at the head stands.
     head: Bytes,
@@ -168,10 +212,22 @@ impl Log {
     pub fn new(capacity: usize) -> Self {
         Self {
             blocks: VecDeque::new(),
+            left: VecDeque::new(),
+            remembers: true,
             cost: 0,
             capacity,
+            max_block: MAX_BLOCK.min(capacity / 4),
             next: 1,
             head: Bytes::new(),
+        }
+    }
+
+    /// An empty log without bound that remembers nothing of what it lets go.
+    #[must_use]
+    pub fn unbounded() -> Self {
+        Self {
+            remembers: false,
+            ..Self::new(usize::MAX)
         }
     }
 
@@ -201,6 +257,82 @@ impl Log {
             .and_then(|(_, block)| block.entries.first().copied())
     }
 
+    /// From which record a reader at `wanted` must look through the log to miss nothing: the first
+    /// of the last block before which nothing is wanted. `None` where what it wants has left.
+    #[must_use]
+    pub fn resume_point(&self, wanted: &Position) -> Option<Sequence> {
+        let head = Position::parse(&self.head).ok()?;
+        if wanted.has_passed(&head) {
+            return Some(self.next);
+        }
+        // Positions only go forward, so the blocks that begin early enough come first.
+        let early = self
+            .blocks
+            .partition_point(|(_, block)| block.base().is_some_and(|base| wanted.has_passed(&base)));
+        self.blocks.get(early.checked_sub(1)?).map(|(first, _)| *first)
+    }
+
+    /// Whether the log begins just where `wanted` does, so that nothing in it has to be skipped.
+    #[must_use]
+    pub fn begins_at(&self, wanted: &Position) -> bool {
+        let before = self.blocks.front().map_or(&self.head, |(_, block)| &block.before);
+        Position::parse(before).is_ok_and(|base| base.has_passed(wanted))
+    }
+
+    /// The record after the event with this very id, if it is in the block that begins at `from`.
+    /// A reader that comes back to the replica it left is found by it, and needs no skipping.
+    #[must_use]
+    pub fn after_id(&self, from: Sequence, id: &[u8]) -> Option<Sequence> {
+        if *id == *self.head {
+            return Some(self.next);
+        }
+        let (block, _) = self.find(from)?;
+        if *id == *block.before {
+            return Some(from);
+        }
+        let place =
+            (0..block.entries.len()).find(|&index| frame::id_of(&block.data[block.start(index)..]) == id)?;
+        Some(from + place as u64 + 1)
+    }
+
+    /// Everything from `cursor` to the end of its block that `wanted` has not passed, with ids that
+    /// never go back behind it. The frames may be empty although there were records.
+    #[must_use]
+    pub fn read_wanted(&self, cursor: Sequence, wanted: &mut Position, scratch: &mut Vec<u8>) -> Read {
+        if cursor >= self.next {
+            return Read::AtHead;
+        }
+        let Some((block, index)) = self.find(cursor) else {
+            return Read::Evicted;
+        };
+        let mut out = Vec::new();
+        for (place, entry) in block.entries.iter().enumerate().skip(index) {
+            if entry.offset < wanted.next(usize::from(entry.topic), entry.partition) {
+                continue;
+            }
+            let frame = &block.data[block.start(place)..entry.end as usize];
+            if let Ok(shared) = Position::parse(frame::id_of(frame)) {
+                wanted.advance_to(&shared);
+            }
+            out.extend_from_slice(b"id: ");
+            wanted.write_id(scratch, &mut out);
+            out.push(b'\n');
+            out.extend_from_slice(frame::without_id(frame));
+        }
+        Read::Frames(out.into(), cursor + (block.entries.len() - index) as u64)
+    }
+
+    /// A position that a reader who stood at `cursor` had certainly reached, although that has left
+    /// the log. `None` where even that is forgotten.
+    #[must_use]
+    pub fn reached_at(&self, cursor: Sequence) -> Option<Position> {
+        let before = self
+            .left
+            .partition_point(|(first, _)| *first <= cursor)
+            .checked_sub(1)?;
+        Position::parse(&self.left.get(before)?.1).ok()
+    }
+
     /// The id of a reader at the head.
     #[must_use]
     pub fn head(&self) -> &Bytes {
@@ -220,8 +352,25 @@ impl Log {
         self.head = head;
         // The newest block stays, however large: a record that no reader can get is worse.
         while self.cost > self.capacity && self.blocks.len() > 1 {
-            if let Some((_, block)) = self.blocks.pop_front() {
-                self.cost -= block.cost();
+            self.evict();
+        }
+    }
+
+    /// Lets go the blocks that hold only records before `cursor`.
+    pub fn let_go_before(&mut self, cursor: Sequence) {
+        while self.blocks.get(1).map_or(self.next, |(first, _)| *first) <= cursor && !self.blocks.is_empty() {
+            self.evict();
+        }
+    }
+
+    fn evict(&mut self) {
+        if let Some((first, block)) = self.blocks.pop_front() {
+            self.cost -= block.cost();
+            if self.remembers {
+                if self.left.len() == REMEMBERED_BLOCKS {
+                    self.left.pop_front();
+                }
+                self.left.push_back((first, block.before.clone()));
             }
         }
     }
@@ -232,7 +381,7 @@ impl Log {
         let mut block = Arc::new(block);
         while let Some((last_first, last)) = self.blocks.back() {
             let merged = last.data.len() + block.data.len();
-            if merged > MAX_BLOCK || last.data.len() > 2 * block.data.len() {
+            if merged > self.max_block || last.data.len() > 2 * block.data.len() {
                 break;
             }
             first = *last_first;

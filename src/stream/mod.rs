@@ -11,8 +11,12 @@
 pub mod encode;
 pub mod feed;
 pub mod frame;
+pub mod latest;
 pub mod log;
+pub mod opening;
 pub mod position;
+mod replay;
+pub mod resume;
 #[expect(clippy::module_inception, reason = "the room is named after what it keeps")]
 pub mod stream;
 pub mod subscription;

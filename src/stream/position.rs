@@ -5,7 +5,8 @@
 //! section 5) of:
 //!
 //! ```text
-//! version (1 byte, 1)
+//! version (1 byte: 1, or 2 on table streams)
+//! as_of (varint, version 2 only): unix seconds up to which deletes are known
 //! then per topic:  CRC-32 of its name (4 bytes, big endian)
 //!                  fingerprint of its topic id (4 bytes; zero while unknown)
 //!                  partition count (varint), then one next offset (varint) per partition
@@ -16,11 +17,18 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// The format this module writes.
-const VERSION: u8 = 1;
+/// The format of streams without a table, and that of table streams.
+const VERSIONS: (u8, u8) = (1, 2);
+
+/// The offset of a partition that is wanted from its first record on, whichever that is. Never in an
+/// id: an id names offsets.
+pub const BEGINNING: i64 = -1;
 
 /// Longest id that is written or accepted: 6 KiB, because proxies limit header lines to 8.
 pub const MAX_ID: usize = 6 * 1024;
+
+/// Bytes that `as_of` takes at most: until the year 3058.
+const MAX_AS_OF: usize = 5;
 
 /// Bytes an offset may take later although it takes fewer now: 5 bytes hold 34 billion records.
 const ROOM_PER_OFFSET: usize = 5;
@@ -51,6 +59,8 @@ impl TopicPosition {
 /// The next offset of every partition of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Position {
+    /// Unix seconds up to which deletes are known; `None` on streams without a table.
+    pub as_of: Option<u64>,
     /// In the order of the stream's topics.
     pub topics: Vec<TopicPosition>,
 }
@@ -76,7 +86,13 @@ impl Position {
     /// Appends the position as an event id. Allocates only where the buffers grow.
     pub fn write_id(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         scratch.clear();
-        scratch.push(VERSION);
+        match self.as_of {
+            None => scratch.push(VERSIONS.0),
+            Some(as_of) => {
+                scratch.push(VERSIONS.1);
+                write_varint(scratch, as_of);
+            }
+        }
         for topic in &self.topics {
             scratch.extend_from_slice(&topic.name.to_be_bytes());
             scratch.extend_from_slice(&topic.id.to_be_bytes());
@@ -112,7 +128,7 @@ impl Position {
             8 + varint_len(topic.next.len() as u64)
                 + offsets.map(|len| len.max(ROOM_PER_OFFSET)).sum::<usize>()
         };
-        encoded_len(1 + self.topics.iter().map(topic_len).sum::<usize>())
+        encoded_len(1 + MAX_AS_OF + self.topics.iter().map(topic_len).sum::<usize>())
     }
 
     /// Reads an event id.
@@ -125,9 +141,11 @@ impl Position {
         }
         let bytes = URL_SAFE_NO_PAD.decode(id).map_err(|_| PositionError::NotBase64)?;
         let (&version, mut rest) = bytes.split_first().ok_or(PositionError::Damaged)?;
-        if version != VERSION {
-            return Err(PositionError::Version);
-        }
+        let as_of = match version {
+            version if version == VERSIONS.0 => None,
+            version if version == VERSIONS.1 => Some(read_varint(&mut rest)?),
+            _ => return Err(PositionError::Version),
+        };
         let mut topics = Vec::new();
         while !rest.is_empty() {
             let name = read_fingerprint(&mut rest)?;
@@ -142,7 +160,68 @@ impl Position {
                 .collect::<Result<_, _>>()?;
             topics.push(TopicPosition { name, id, next });
         }
-        Ok(Self { topics })
+        Ok(Self { as_of, topics })
+    }
+}
+
+impl Position {
+    /// The next offset of one partition; [`BEGINNING`] where it is not named.
+    #[must_use]
+    pub fn next(&self, topic: usize, partition: u32) -> i64 {
+        let topic = self.topics.get(topic);
+        topic
+            .and_then(|topic| topic.next.get(partition as usize))
+            .copied()
+            .unwrap_or(BEGINNING)
+    }
+
+    /// Whether everything before `other` lies before this position too: no partition is behind.
+    /// Both must be of the same stream.
+    #[must_use]
+    pub fn has_passed(&self, other: &Self) -> bool {
+        other.topics.iter().enumerate().all(|(index, topic)| {
+            let mine = self.topics.get(index).map_or(&[] as &[i64], |mine| &mine.next);
+            topic
+                .next
+                .iter()
+                .enumerate()
+                .all(|(partition, &next)| mine.get(partition).copied().unwrap_or(BEGINNING).max(0) >= next)
+        })
+    }
+
+    /// Goes forward to `other` in every partition where that is further on.
+    pub fn advance_to(&mut self, other: &Self) {
+        for (mine, other) in self.topics.iter_mut().zip(&other.topics) {
+            if mine.next.len() < other.next.len() {
+                mine.next.resize(other.next.len(), BEGINNING);
+            }
+            for (mine, &other) in mine.next.iter_mut().zip(&other.next) {
+                *mine = (*mine).max(other);
+            }
+        }
+        self.as_of = self.as_of.max(other.as_of);
+    }
+
+    /// Sets the partitions that are wanted from their beginning to where that is.
+    pub fn start_at(&mut self, low: &Self) {
+        for (index, topic) in self.topics.iter_mut().enumerate() {
+            for (partition, next) in (0..).zip(&mut topic.next) {
+                if *next == BEGINNING {
+                    *next = low.next(index, partition).max(0);
+                }
+            }
+        }
+    }
+
+    /// Goes behind one record.
+    pub fn pass(&mut self, topic: usize, partition: u32, offset: i64) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            let partition = partition as usize;
+            if topic.next.len() <= partition {
+                topic.next.resize(partition + 1, BEGINNING);
+            }
+            topic.next[partition] = topic.next[partition].max(offset + 1);
+        }
     }
 }
 

@@ -9,17 +9,21 @@
 //! either the second look or the waker catches it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::encode::Invalid;
+use super::latest::Table;
 use super::log::{Log, Sequence};
+use super::opening::Opening;
 use super::position::Position;
-use super::subscription::{Goodbye, Opening, Subscription};
+use super::replay::{Reader, Replay};
+use super::subscription::{Goodbye, Subscription};
 use super::waiters::Waiters;
 use crate::config::{HttpSettings, StreamSettings};
+use crate::kafka::history::{Archive, Busy};
 
 /// How subscriptions of a stream are paced.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +32,8 @@ pub struct Pace {
     pub keepalive: Duration,
     /// Reconnect time told to clients, before jitter.
     pub retry: Duration,
+    /// How long a connection may last, before jitter; zero is for ever.
+    pub max_lifetime: Duration,
 }
 
 impl From<&HttpSettings> for Pace {
@@ -35,6 +41,7 @@ impl From<&HttpSettings> for Pace {
         Self {
             keepalive: http.keepalive.0,
             retry: http.retry.0,
+            max_lifetime: http.max_lifetime.0,
         }
     }
 }
@@ -45,13 +52,25 @@ pub struct Stream {
     settings: StreamSettings,
     pace: Pace,
     state: RwLock<State>,
+    /// The latest record of every key, where the stream keeps them. Always as far as the log or
+    /// further: a record is put in before it is appended there.
+    table: Option<RwLock<Table>>,
     /// Grows with every change that a waiting reader must see.
     version: AtomicU64,
     waiters: Arc<Waiters>,
+    /// Where the past is read that has left the log.
+    archive: Option<Arc<dyn Archive>>,
+    /// Replays that have readers.
+    replays: Mutex<Vec<Weak<Replay>>>,
     closing: OnceLock<Goodbye>,
     failure: OnceLock<String>,
     pub(super) clients: AtomicUsize,
     pub(super) slow: AtomicU64,
+    pub(super) conflated: AtomicU64,
+    /// Records that came without a key to a stream that keeps a table.
+    pub(super) keyless: AtomicU64,
+    /// Keys that found no place in the table, or had to leave it.
+    pub(super) displaced: AtomicU64,
     invalid: [AtomicU64; Invalid::ALL.len()],
 }
 
@@ -61,6 +80,8 @@ pub(super) struct State {
     pub(super) log: Log,
     /// Whether Kafka has said what partitions there are, so that positions mean something.
     pub(super) is_assigned: bool,
+    /// The first offset of every partition when it was assigned.
+    pub(super) low: Position,
     /// The head when the topics had been read up to the ends they had at the start.
     pub(super) loaded: Option<Sequence>,
 }
@@ -80,8 +101,18 @@ pub struct Figures {
     pub oldest: Option<(u16, u32, i64)>,
     /// Records passed over, by cause.
     pub invalid: Vec<(&'static str, u64)>,
-    /// Clients let go because they fell behind the log.
+    /// How often a client fell behind the log and was let go, or given what it missed from Kafka.
     pub slow: u64,
+    /// Clients that fell behind the log and were given latest values instead.
+    pub conflated: u64,
+    /// Records without a key, which have no place in the table.
+    pub keyless: u64,
+    /// Keys that found no place in the table, or had to leave it, because it was full.
+    pub displaced: u64,
+    /// Keys and bytes of the table, where the stream keeps one.
+    pub table: Option<(usize, usize)>,
+    /// Whether the table is full.
+    pub is_table_full: bool,
     /// The next offset of every partition; `None` until Kafka has answered.
     pub position: Option<Position>,
     /// Whether the topics were read up to the ends they had at the start.
@@ -89,24 +120,34 @@ pub struct Figures {
 }
 
 impl Stream {
-    /// An empty stream.
+    /// An empty stream. Without an archive it knows no past beyond its log.
     #[must_use]
-    pub fn new(settings: StreamSettings, pace: Pace) -> Arc<Self> {
+    pub fn new(settings: StreamSettings, pace: Pace, archive: Option<Arc<dyn Archive>>) -> Arc<Self> {
         let log = Log::new(settings.log_bytes.as_len());
+        let table = settings
+            .has_table()
+            .then(|| RwLock::new(Table::new((&settings).into())));
         Arc::new(Self {
             settings,
             pace,
             state: RwLock::new(State {
                 log,
                 is_assigned: false,
+                low: Position::default(),
                 loaded: None,
             }),
+            table,
             version: AtomicU64::new(0),
             waiters: Arc::default(),
+            archive,
+            replays: Mutex::default(),
             closing: OnceLock::new(),
             failure: OnceLock::new(),
             clients: AtomicUsize::new(0),
             slow: AtomicU64::new(0),
+            conflated: AtomicU64::new(0),
+            keyless: AtomicU64::new(0),
+            displaced: AtomicU64::new(0),
             invalid: Default::default(),
         })
     }
@@ -125,6 +166,27 @@ impl Stream {
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
         Subscription::new(Arc::clone(self), self.waiters.enter(), opening)
+    }
+
+    /// A reader of the past from `wanted` to where the stream stands now: of a replay under way that
+    /// still holds all of that, otherwise of a new one. `None` where there is no archive.
+    pub(super) fn replay(&self, wanted: &Position, here: &Position) -> Option<Result<Reader, Busy>> {
+        let archive = self.archive.as_deref()?;
+        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        replays.retain(|replay| replay.strong_count() > 0);
+        let joined = replays
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find_map(|replay| replay.join(wanted));
+        if let Some(reader) = joined {
+            return Some(Ok(reader));
+        }
+        let (replay, reader) = match Replay::start(archive, &self.settings, wanted, here.clone()) {
+            Ok(started) => started,
+            Err(busy) => return Some(Err(busy)),
+        };
+        replays.push(Arc::downgrade(&replay));
+        Some(Ok(reader))
     }
 
     /// Ends all subscriptions, present and future, with an event that says why.
@@ -151,6 +213,12 @@ impl Stream {
         self.close(Goodbye::StreamRemoved);
     }
 
+    /// Whether the table is full, so that new keys have no place or displace others.
+    #[must_use]
+    pub fn is_table_full(&self) -> bool {
+        self.read_table().is_some_and(|table| table.is_full())
+    }
+
     /// Whether the topics were read up to the ends they had at the start.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
@@ -166,6 +234,26 @@ impl Stream {
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the table for reading: for as long as one piece of it is copied out to a client.
+    pub(super) fn read_table(&self) -> Option<RwLockReadGuard<'_, Table>> {
+        Some(
+            self.table
+                .as_ref()?
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// Locks the table for one record.
+    pub(super) fn write_table(&self) -> Option<RwLockWriteGuard<'_, Table>> {
+        Some(
+            self.table
+                .as_ref()?
+                .write()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -186,9 +274,17 @@ impl Stream {
     /// The stream's figures now.
     #[must_use]
     pub fn figures(&self) -> Figures {
+        let table = self
+            .read_table()
+            .map(|table| (table.len(), table.cost(), table.is_full()));
         let state = self.read();
         let log = &state.log;
         Figures {
+            conflated: self.conflated.load(Ordering::Relaxed),
+            keyless: self.keyless.load(Ordering::Relaxed),
+            displaced: self.displaced.load(Ordering::Relaxed),
+            table: table.map(|(keys, bytes, _)| (keys, bytes)),
+            is_table_full: table.is_some_and(|(_, _, is_full)| is_full),
             clients: self.clients.load(Ordering::Relaxed),
             records: log.next() - 1,
             log_records: log.next() - log.first(),

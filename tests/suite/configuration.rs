@@ -257,9 +257,15 @@ fn stream_rules() {
         &["twice"],
     );
     complains(
-        &stream("start = \"snapshot\""),
-        "FILE:4: stream[0].start: ",
-        &["write \"earliest\""],
+        &stream("lag = \"latest\""),
+        "FILE:4: stream[0].lag: ",
+        &["needs a table", "snapshot"],
+    );
+    complains(&stream("max_keys = 0"), "FILE:4: stream[0].max_keys: ", &["is 0"]);
+    complains(
+        &stream("max_table_bytes = \"1KiB\""),
+        "FILE:4: stream[0].max_table_bytes: ",
+        &["less than 512KiB"],
     );
     complains(
         &stream("format = \"envelope\"\nkey_field = \"k\""),

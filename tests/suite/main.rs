@@ -19,6 +19,7 @@
 mod client_libraries;
 mod common;
 mod configuration;
+mod delivery;
 mod demo;
 mod framing;
 mod harness;
@@ -28,6 +29,7 @@ mod outages;
 mod pages;
 mod positions;
 mod reading;
+mod resuming;
 mod samples;
 mod seed;
 mod shared_log;
@@ -44,11 +46,13 @@ fn main() -> ExitCode {
         positions::trials(),
         shared_log::trials(),
         subscriptions::trials(),
+        delivery::trials(),
         samples::trials(),
         configuration::trials(),
         pages::trials(),
         reading::trials(),
         seed::trials(),
+        resuming::trials(),
         client_libraries::trials(),
         lifecycle::trials(),
         demo::trials(),

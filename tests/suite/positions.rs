@@ -27,7 +27,7 @@ fn position() -> impl Strategy<Value = Position> {
         topic.prop_map(|(name, id, next)| TopicPosition { name, id, next }),
         0..5,
     )
-    .prop_map(|topics| Position { topics })
+    .prop_map(|topics| Position { as_of: None, topics })
 }
 
 fn round_trip() {
@@ -94,7 +94,14 @@ fn documented() {
     };
     let bytes = [1, 1, 2, 3, 4, 0, 0, 0, 0, 4, 0, 0x7f, 0x80, 1, 0xac, 2];
     let wanted = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
-    assert_eq!(Position { topics: vec![topic] }.id(), wanted.as_bytes());
+    assert_eq!(
+        Position {
+            as_of: None,
+            topics: vec![topic]
+        }
+        .id(),
+        wanted.as_bytes()
+    );
 }
 
 fn id_command() {
@@ -102,7 +109,7 @@ fn id_command() {
         next: vec![7, 0, 9],
         ..TopicPosition::unread("orders")
     }];
-    let id = String::from_utf8(Position { topics }.id()).unwrap();
+    let id = String::from_utf8(Position { as_of: None, topics }.id()).unwrap();
     let output = run_to_end(&["id", &id], &[]);
     assert!(output.status.success());
     let printed = String::from_utf8(output.stdout).unwrap();

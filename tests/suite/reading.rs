@@ -3,11 +3,12 @@
 
 use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
+use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::record::{Feed, Stamp};
 use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
 use kafka_sse_bridge::kafka::status::Status;
-use kafka_sse_bridge::kafka::tail::{Begin, Connect, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
 use libtest_mimic::Trial;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

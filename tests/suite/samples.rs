@@ -30,7 +30,7 @@ fn sample() {
     };
     assert_eq!(
         (stream.path.as_str(), stream.start),
-        ("/topn/updates", Start::Earliest)
+        ("/topn/updates", Start::Snapshot)
     );
     assert_eq!(stream.topics, ["Top3CountrySizePerContinent"]);
     assert_eq!(stream.key_field.as_deref(), Some("continent"));
@@ -47,6 +47,7 @@ fn sample_defaults() {
     let text = fs::read_to_string(repository("etc/kafka-sse-bridge.toml")).expect("the sample");
     let examples = [
         "event =",
+        "lag =",
         "assets =",
         "file =",
         "\"",
@@ -105,7 +106,13 @@ fn keys() -> BTreeMap<String, Option<String>> {
         }
     }
     // Those that are left out while they have no value.
-    for key in ["stream.key_field", "stream.event", "ui.assets", "log.file"] {
+    for key in [
+        "stream.key_field",
+        "stream.event",
+        "stream.lag",
+        "ui.assets",
+        "log.file",
+    ] {
         keys.insert(key.to_owned(), None);
     }
     keys

@@ -3,12 +3,13 @@
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::trial;
 use kafka_sse_bridge::config::units::{Size, Span};
-use kafka_sse_bridge::config::{Heartbeat, Start, StreamSettings};
+use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
-use kafka_sse_bridge::stream::subscription::{Goodbye, Opening, Step, Subscription};
+use kafka_sse_bridge::stream::subscription::{Goodbye, Step, Subscription};
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,14 +24,13 @@ pub fn trials() -> Vec<Trial> {
             earliest_then_caught_up,
         ),
         trial("caught_up_waits_for_the_load", caught_up_waits),
-        trial(
-            "a_returning_client_is_reset_to_the_configured_start",
-            returning_is_reset,
-        ),
+        trial("a_returning_client_goes_on_or_is_told_why_not", returning_goes_on),
         trial(
             "a_quiet_client_gets_comments_and_heartbeats_in_time",
             quiet_client,
         ),
+        trial("ids_of_kafka_sse_are_understood", kafka_sse_ids),
+        trial("a_connection_ends_with_a_goodbye_when_its_time_is_over", lifetime),
         trial("a_client_that_falls_off_the_log_is_told_so", slow_client),
         trial("a_closing_stream_says_goodbye_with_the_clients_place", goodbye),
         trial("a_change_between_step_and_wait_is_never_missed", no_lost_wake),
@@ -58,17 +58,22 @@ struct Rig {
 
 impl Rig {
     fn new(change: impl FnOnce(&mut StreamSettings)) -> Self {
+        let pace = Pace {
+            keepalive: Duration::from_secs(15),
+            retry: Duration::from_secs(2),
+            max_lifetime: Duration::ZERO,
+        };
+        Self::paced(change, pace)
+    }
+
+    fn paced(change: impl FnOnce(&mut StreamSettings), pace: Pace) -> Self {
         let mut settings = StreamSettings {
             path: "/x".to_owned(),
             topics: vec!["t".to_owned()],
             ..StreamSettings::default()
         };
         change(&mut settings);
-        let pace = Pace {
-            keepalive: Duration::from_secs(15),
-            retry: Duration::from_secs(2),
-        };
-        let stream = Stream::new(settings, pace);
+        let stream = Stream::new(settings, pace, None);
         Self {
             feeder: Feeder::new(Arc::clone(&stream)),
             stream,
@@ -88,6 +93,7 @@ impl Rig {
         self.feeder.take(&Feed::Assigned {
             topic: "t".into(),
             next: vec![self.offset],
+            low: vec![self.offset],
         });
     }
 
@@ -221,20 +227,54 @@ fn caught_up_waits() {
     assert_eq!(client.told(), [r#"caught-up {"reason":"replay"}"#]);
 }
 
-fn returning_is_reset() {
+fn returning_goes_on() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     rig.records(&[b"a"]);
     let id = rig.client(None, None).events()[0].id.clone();
-    let position = Position::parse(id.as_bytes()).unwrap();
-    assert_eq!(position.topics[0].next, [1]);
-    let told = |id: &str| rig.client(None, Some(id)).told();
-    assert_eq!(told(&id)[0], r#"reset {"reason":"unknown-id"}"#);
-    assert_eq!(told(&id)[1..], ["message a", r#"caught-up {"reason":"replay"}"#]);
-    assert_eq!(told("nonsense!")[0], r#"reset {"reason":"unknown-id"}"#);
-    let mut other = position.clone();
-    other.topics[0].name ^= 1;
-    let other = String::from_utf8(other.id()).unwrap();
-    assert_eq!(told(&other)[0], r#"reset {"reason":"other-stream"}"#);
+    rig.records(&[b"b"]);
+    let told = |rig: &Rig, id: &str| rig.client(None, Some(id)).told();
+    let caught_up = r#"caught-up {"reason":"replay"}"#;
+    assert_eq!(told(&rig, &id), ["message b", caught_up]);
+    let head = rig
+        .client(None, None)
+        .events()
+        .last()
+        .expect("caught-up")
+        .id
+        .clone();
+    assert_eq!(told(&rig, &head), [caught_up]);
+    // Ids that cannot be used say why, and start anew.
+    let anew = ["message a", "message b", caught_up];
+    for (id, reason) in [
+        ("nonsense!", "unknown-id"),
+        ("AQ", "replay"),
+        (&other_topic(&id), "other-stream"),
+    ] {
+        let told = told(&rig, id);
+        if reason != "replay" {
+            assert_eq!(told[0], format!("reset {{\"reason\":\"{reason}\"}}"));
+        }
+        assert_eq!(told[usize::from(reason != "replay")..], anew, "{id}");
+    }
+    // An id from a replica that is further on: what that has shown is not shown again.
+    let mut ahead = Position::parse(head.as_bytes()).unwrap();
+    ahead.topics[0].next[0] += 1;
+    let mut client = rig.client(None, Some(&String::from_utf8(ahead.id()).unwrap()));
+    client.items();
+    rig.records(&[b"c", b"d"]);
+    let told: Vec<String> = client
+        .told()
+        .into_iter()
+        .filter(|told| told.starts_with("message"))
+        .collect();
+    assert_eq!(told, ["message d"]);
+}
+
+/// The same position, of another topic.
+fn other_topic(id: &str) -> String {
+    let mut position = Position::parse(id.as_bytes()).unwrap();
+    position.topics[0].name ^= 1;
+    String::from_utf8(position.id()).unwrap()
 }
 
 fn quiet_client() {
@@ -275,8 +315,60 @@ fn quiet_client() {
     assert_eq!(plain.items().0, [Item::Comment(String::new())]);
 }
 
+/// Ids of the bridge that Wikimedia runs are understood, so that its clients can move over.
+fn kafka_sse_ids() {
+    let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
+    rig.records(&[b"a", b"b", b"c"]);
+    let told = |id: &str| rig.client(None, Some(id)).told();
+    let caught_up = r#"caught-up {"reason":"replay"}"#;
+    assert_eq!(
+        told(r#"[{"topic":"t","partition":0,"offset":2}]"#),
+        ["message c", caught_up]
+    );
+    assert_eq!(
+        told(r#"[{"topic":"x","partition":0,"offset":2}]"#)[0],
+        r#"reset {"reason":"other-stream"}"#
+    );
+    for id in [
+        r#"[{"topic":"t","partition":0,"timestamp":5}]"#,
+        "[",
+        r#"[{"topic":"t","partition":0,"offset":-1}]"#,
+    ] {
+        assert_eq!(told(id)[0], r#"reset {"reason":"unknown-id"}"#, "{id}");
+    }
+    let partition_unnamed = r#"[{"topic":"t","partition":7,"offset":2}]"#;
+    assert_eq!(
+        told(partition_unnamed).len(),
+        4,
+        "what it omits begins as the stream does"
+    );
+}
+
+fn lifetime() {
+    let pace = Pace {
+        keepalive: Duration::from_secs(15),
+        retry: Duration::from_secs(2),
+        max_lifetime: Duration::from_secs(100),
+    };
+    let mut rig = Rig::paced(|_| {}, pace);
+    rig.assign();
+    rig.load();
+    let mut client = rig.client(None, None);
+    client.items();
+    client.pass(Duration::from_secs(89));
+    assert!(
+        matches!(client.items().1, Step::Wait(_)),
+        "not before nine tenths of it"
+    );
+    client.pass(Duration::from_secs(12));
+    assert_eq!(client.told(), [r#"goodbye {"reason":"lifetime"}"#]);
+}
+
 fn slow_client() {
-    let mut rig = Rig::ready(|settings| settings.log_bytes = Size(512 * 1024));
+    let mut rig = Rig::ready(|settings| {
+        settings.log_bytes = Size(512 * 1024);
+        settings.lag = Some(Lag::Disconnect);
+    });
     let mut client = rig.client(None, None);
     client.items();
     let value = vec![b'x'; 100_000];
@@ -418,11 +510,13 @@ fn too_many_partitions() {
     rig.feeder.take(&Feed::Assigned {
         topic: "t".into(),
         next: vec![0; 800],
+        low: vec![0; 800],
     });
     assert_eq!(rig.stream.failure(), None);
     rig.feeder.take(&Feed::Assigned {
         topic: "t".into(),
         next: vec![0; 2000],
+        low: vec![0; 2000],
     });
     let failure = rig.stream.failure().unwrap().to_owned();
     assert!(

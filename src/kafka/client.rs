@@ -1,0 +1,86 @@
+//! Builds the client that [`probe`] chooses, behind the one trait; for the tail and for history.
+
+use std::sync::Arc;
+
+use log::info;
+
+use super::probe;
+use super::source::{Source, SourceError};
+use super::status::Status;
+use super::tail::Connection;
+use crate::config::Client;
+
+/// Gives a client to read with.
+pub trait Connect: Send {
+    /// Builds one.
+    ///
+    /// # Errors
+    /// When no broker answers, or none can be built that suits it.
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError>;
+
+    /// The brokers as configured, for messages.
+    fn brokers(&self) -> String;
+
+    /// A client could not read what is there. Returns whether the next will be another.
+    fn refuse(&mut self, why: &SourceError) -> bool;
+}
+
+/// The client libraries.
+pub(super) struct Clients {
+    connection: Connection,
+    status: Arc<Status>,
+    choice: Option<probe::Choice>,
+}
+
+impl Clients {
+    pub(super) fn new(connection: Connection, status: Arc<Status>) -> Self {
+        Self {
+            connection,
+            status,
+            choice: None,
+        }
+    }
+}
+
+impl Connect for Clients {
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        let choice = probe::choose(&self.connection)?;
+        let brokers = self.brokers();
+        let source: Box<dyn Source> = match choice.client {
+            #[cfg(feature = "kafka-crate")]
+            Client::Kafka => Box::new(super::kafka_crate::KafkaCrate::new(&self.connection)?),
+            #[cfg(feature = "librdkafka")]
+            Client::Librdkafka => Box::new(super::librdkafka::Librdkafka::new(&self.connection)?),
+            other => {
+                return Err(SourceError::Unsupported {
+                    brokers,
+                    reason: format!("client {other} is not part of this build"),
+                    remedy: "set client = \"auto\" in [kafka]".to_owned(),
+                });
+            }
+        };
+        if self.choice.as_ref() != Some(&choice) {
+            info!(
+                "kafka {brokers}: reading with {}: {}",
+                choice.client, choice.reason
+            );
+            self.status.set_client(choice.client.as_str());
+            self.choice = Some(choice);
+        }
+        Ok(source)
+    }
+
+    fn brokers(&self) -> String {
+        self.connection.brokers.join(",")
+    }
+
+    fn refuse(&mut self, why: &SourceError) -> bool {
+        let is_ours_to_choose = self.connection.client == Client::Auto && cfg!(feature = "librdkafka");
+        let is_codec = matches!(why, SourceError::Codec { .. });
+        if is_ours_to_choose && is_codec && self.connection.needs_librdkafka.is_none() {
+            self.connection.needs_librdkafka = Some("a batch is compressed as only it can read");
+            return true;
+        }
+        false
+    }
+}

@@ -1,0 +1,463 @@
+//! A replay: a range of a stream's past, read from Kafka once for all clients that need it.
+//!
+//! It is a small [`Log`] of its own between one history job and any number of readers. The job's
+//! records are encoded as they come and kept until the slowest reader has taken them; more than
+//! [`WINDOW`] bytes are never held, because the writing task then waits, and with it the thread that
+//! reads Kafka. It waits no longer than [`PATIENCE`] for readers who keep others waiting: those lose
+//! their place and go on in a replay of their own. Readers skip what their own position has passed,
+//! so ranges that overlap are shared. When the last reader is gone, the channel closes and the job
+//! ends.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::task::Waker;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::sync::{Notify, mpsc};
+
+use super::encode::Encoder;
+use super::frame;
+use super::log::{Builder, Log, Read, Sequence};
+use super::position::{BEGINNING, Position};
+use super::waiters::{Ticket, Waiters};
+use crate::config::StreamSettings;
+use crate::kafka::history::{Archive, Busy, Job, Range};
+use crate::kafka::record::{Batch, Feed};
+
+/// Most bytes of frames that wait for readers (4 MiB), a block more or less.
+const WINDOW: usize = 4 * 1024 * 1024;
+
+/// How long a reader who takes nothing may hold up those who have taken everything.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Batches between the history thread and the writing task: the window is what buffers.
+const CHANNEL_BATCHES: usize = 2;
+
+/// A range of the past on its way to its readers.
+#[derive(Debug)]
+pub(super) struct Replay {
+    /// The position of the stream when the replay was asked for: where it ends.
+    to: Position,
+    state: RwLock<State>,
+    version: AtomicU64,
+    waiters: Arc<Waiters>,
+    readers: Mutex<Readers>,
+    /// A reader has gone on, or away.
+    room: Notify,
+}
+
+/// Each reader's cursor.
+#[derive(Debug, Default)]
+struct Readers {
+    cursors: Slab<Sequence>,
+    /// Set when the last has gone: the writing task ends, and nobody may join any more.
+    is_abandoned: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    log: Log,
+    /// The offsets at which reading really began, once known.
+    begun: Option<Position>,
+    is_done: bool,
+    /// The job ended before it was done.
+    is_broken: bool,
+}
+
+impl Replay {
+    /// Asks for everything from `from` up to `to`, to be shown as the stream shows it.
+    pub(super) fn start(
+        archive: &dyn Archive,
+        settings: &StreamSettings,
+        from: &Position,
+        to: Position,
+    ) -> Result<(Arc<Self>, Reader), Busy> {
+        let (feed, feeds) = mpsc::channel(CHANNEL_BATCHES);
+        let ranges = |index: usize| {
+            let to = to
+                .topics
+                .get(index)
+                .map(|topic| topic.next.clone())
+                .unwrap_or_default();
+            let range = |(partition, to)| Range {
+                from: from.next(index, partition),
+                to,
+            };
+            (0..).zip(to).map(range).collect()
+        };
+        let topics = settings
+            .topics
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (name.as_str().into(), ranges(index)))
+            .collect();
+        archive.read(Job { topics, feed })?;
+
+        let mut log = Log::unbounded();
+        log.set_head(from.id().into());
+        let state = State {
+            log,
+            begun: None,
+            is_done: false,
+            is_broken: false,
+        };
+        let replay = Arc::new(Self {
+            to,
+            state: RwLock::new(state),
+            version: AtomicU64::new(0),
+            waiters: Arc::default(),
+            readers: Mutex::default(),
+            room: Notify::new(),
+        });
+        // Before the task that ends when there is no reader.
+        let reader = replay.enter(&mut replay.readers(), 1, from);
+        let writer = Writer::new(Arc::clone(&replay), settings, from.clone());
+        tokio::spawn(writer.run(feeds));
+        Ok((replay, reader))
+    }
+
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, readers: &mut Readers, cursor: Sequence, wanted: &Position) -> Reader {
+        Reader {
+            slot: readers.cursors.insert(cursor),
+            replay: Arc::clone(self),
+            ticket: self.waiters.enter(),
+            cursor,
+            wanted: wanted.clone(),
+            has_begun: false,
+            seen: 0,
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.waiters.wake_all();
+    }
+
+    /// A reader that wants what comes from `wanted` on, if the replay still has all of that.
+    pub(super) fn join(self: &Arc<Self>, wanted: &Position) -> Option<Reader> {
+        // One that ends where the reader stands has nothing for it.
+        if wanted.has_passed(&self.to) {
+            return None;
+        }
+        // The readers' lock is held over the look into the log, so that nothing leaves in between.
+        let mut readers = self.readers();
+        let cursor = {
+            let state = self.read();
+            if readers.is_abandoned || state.is_broken {
+                return None;
+            }
+            state.log.resume_point(wanted)?
+        };
+        Some(self.enter(&mut readers, cursor, wanted))
+    }
+
+    /// The cursors of the slowest and the fastest reader; `None` when there is none left.
+    fn pace(&self) -> Option<(Sequence, Sequence)> {
+        let mut readers = self.readers();
+        readers.is_abandoned = readers.cursors.is_empty();
+        let cursors = || readers.cursors.iter().map(|(_, cursor)| *cursor);
+        Some((cursors().min()?, cursors().max()?))
+    }
+}
+
+/// One client's way through a replay.
+#[derive(Debug)]
+pub(super) struct Reader {
+    replay: Arc<Replay>,
+    slot: usize,
+    ticket: Ticket,
+    cursor: Sequence,
+    /// The client's own position.
+    wanted: Position,
+    has_begun: bool,
+    seen: u64,
+}
+
+/// Offsets of one partition that no longer exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) topic: usize,
+    pub(super) partition: u32,
+    pub(super) from: i64,
+    pub(super) to: i64,
+}
+
+/// What a reader finds.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Frames, perhaps none.
+    Frames(bytes::Bytes),
+    /// A part of what it wants is gone; its position has passed it now.
+    Gap(Gap),
+    /// Nothing yet.
+    Nothing,
+    /// The end: the client has all of it.
+    End,
+    /// What comes next was let go, because the client kept others waiting.
+    Lost,
+}
+
+impl Reader {
+    /// The client's position.
+    pub(super) fn position(&self) -> &Position {
+        &self.wanted
+    }
+
+    pub(super) fn next(&mut self, scratch: &mut Vec<u8>) -> Found {
+        self.seen = self.replay.version.load(Ordering::SeqCst);
+        let state = self.replay.read();
+        if !self.has_begun {
+            let Some(begun) = &state.begun else {
+                return Found::Nothing;
+            };
+            // One at a time: the id that goes with it must not claim the others.
+            if let Some(gap) = first_gap(&self.wanted, begun) {
+                self.wanted.pass(gap.topic, gap.partition, gap.to - 1);
+                return Found::Gap(gap);
+            }
+            // What is wanted from its beginning begins here, and the ids must say so.
+            self.wanted.start_at(begun);
+            self.has_begun = true;
+        }
+        match state.log.read_wanted(self.cursor, &mut self.wanted, scratch) {
+            Read::Frames(frames, next) => {
+                drop(state);
+                self.cursor = next;
+                self.replay.readers().cursors[self.slot] = next;
+                self.replay.room.notify_one();
+                Found::Frames(frames)
+            }
+            Read::AtHead if state.is_done => Found::End,
+            Read::AtHead if state.is_broken => Found::Lost,
+            Read::AtHead => Found::Nothing,
+            Read::Evicted => Found::Lost,
+        }
+    }
+
+    /// Where the client stands that has read to the end.
+    pub(super) fn end(&self) -> Position {
+        let mut position = self.wanted.clone();
+        position.advance_to(&self.replay.to);
+        position
+    }
+
+    /// As [`Subscription::wait`](super::subscription::Subscription::wait).
+    pub(super) fn wait(&self, waker: &Waker) -> bool {
+        self.ticket.wait(waker);
+        self.replay.version.load(Ordering::SeqCst) == self.seen
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.replay.readers().cursors.remove(self.slot);
+        self.replay.room.notify_one();
+    }
+}
+
+/// The first part of what a client wants that was gone when the replay began. Who wants a partition
+/// from its beginning misses nothing, wherever that is.
+fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
+    for (topic, found) in begun.topics.iter().enumerate() {
+        for (partition, &to) in (0..).zip(&found.next) {
+            let from = wanted.next(topic, partition);
+            if from != BEGINNING && from < to {
+                return Some(Gap {
+                    topic,
+                    partition,
+                    from,
+                    to,
+                });
+            }
+        }
+    }
+    None
+}
+
+/// The writing side: one task per replay.
+struct Writer {
+    replay: Arc<Replay>,
+    encoder: Encoder,
+    names: Vec<String>,
+    position: Position,
+    begun: Position,
+    unassigned: BTreeSet<usize>,
+    loading: BTreeSet<usize>,
+    scratch: Vec<u8>,
+}
+
+impl Writer {
+    fn new(replay: Arc<Replay>, settings: &StreamSettings, from: Position) -> Self {
+        let topics = 0..settings.topics.len();
+        let mut begun = from.clone();
+        begun
+            .topics
+            .iter_mut()
+            .for_each(|topic| topic.next.fill(BEGINNING));
+        Self {
+            replay,
+            encoder: Encoder::new(settings),
+            names: settings.topics.clone(),
+            position: from,
+            begun,
+            unassigned: topics.clone().collect(),
+            loading: topics.collect(),
+            scratch: Vec::new(),
+        }
+    }
+
+    async fn run(mut self, mut feeds: mpsc::Receiver<Feed>) {
+        loop {
+            let room = self.replay.room.notified();
+            tokio::select! {
+                feed = feeds.recv() => match feed {
+                    Some(feed) => self.take(&feed),
+                    None => break,
+                },
+                // A reader has gone on, or away; without any the channel is dropped, which ends the job.
+                () = room => {}
+            }
+            if !self.make_room().await {
+                return;
+            }
+        }
+        let mut state = self.replay.write();
+        state.is_broken = !state.is_done;
+        drop(state);
+        self.replay.changed();
+    }
+
+    /// Lets go what all readers have, and waits while the window is full. False when no reader is left.
+    async fn make_room(&self) -> bool {
+        loop {
+            // Taken before the look, so that a reader who goes on in between is not missed.
+            let room = self.replay.room.notified();
+            let Some((slowest, fastest)) = self.replay.pace() else {
+                return false;
+            };
+            if !self.let_go_before(slowest) {
+                return true;
+            }
+            if tokio::time::timeout(PATIENCE, room).await.is_err() && self.is_at_head(fastest) {
+                self.let_go_half();
+            }
+        }
+    }
+
+    /// Lets go the blocks that all readers have; returns whether the window is full all the same.
+    fn let_go_before(&self, slowest: Sequence) -> bool {
+        let mut state = self.replay.write();
+        state.log.let_go_before(slowest);
+        state.log.cost() > WINDOW && !state.is_done
+    }
+
+    fn is_at_head(&self, cursor: Sequence) -> bool {
+        cursor >= self.replay.read().log.next()
+    }
+
+    /// Lets go the older half of the window, whoever has not taken it.
+    fn let_go_half(&self) {
+        let mut state = self.replay.write();
+        let middle = state.log.first().midpoint(state.log.next());
+        state.log.let_go_before(middle);
+        drop(state);
+        self.replay.changed();
+    }
+
+    fn take(&mut self, feed: &Feed) {
+        let topic = match feed {
+            Feed::Assigned { topic, .. } | Feed::Loaded { topic } => topic,
+            Feed::Records(batch) => batch.topic(),
+        };
+        let Some(index) = self.names.iter().position(|name| *name == **topic) else {
+            return;
+        };
+        match feed {
+            Feed::Assigned { next, .. } => {
+                if self.unassigned.remove(&index) {
+                    self.begun.topics[index].next.clone_from(next);
+                } else {
+                    self.overtaken(index, next);
+                }
+                if self.unassigned.is_empty() {
+                    self.replay
+                        .write()
+                        .begun
+                        .get_or_insert_with(|| self.begun.clone());
+                }
+            }
+            Feed::Records(batch) => self.records(index, batch),
+            Feed::Loaded { .. } => {
+                self.loading.remove(&index);
+                self.replay.write().is_done = self.loading.is_empty();
+            }
+        }
+        self.replay.changed();
+    }
+
+    /// Retention took records ahead of the job while it ran: every reader is told where it comes to it.
+    fn overtaken(&mut self, index: usize, next: &[i64]) {
+        let mut builder = Builder::new(self.position.id().into());
+        for (partition, &to) in (0..).zip(next) {
+            let from = self
+                .position
+                .next(index, partition)
+                .max(self.begun.next(index, partition));
+            if from >= to {
+                continue;
+            }
+            self.position.pass(index, partition, to - 1);
+            let json = serde_json::json!({
+                "topic": self.names[index],
+                "partition": partition,
+                "from": from,
+                "to": to,
+                "reason": "expired",
+            });
+            let id = self.position.id();
+            builder
+                .frame()
+                .extend(frame::control(Some(&id), "gap", &json.to_string()));
+            builder.finish_frame(u16::try_from(index).unwrap_or(u16::MAX), partition, to - 1);
+        }
+        let head = self.position.id().into();
+        self.replay.write().log.append(builder.finish(), head);
+    }
+
+    fn records(&mut self, index: usize, batch: &Batch) {
+        let mut builder = Builder::new(self.position.id().into());
+        for record in batch.iter() {
+            // What the stream has shown live since then comes from its log.
+            if record.offset >= self.replay.to.next(index, record.partition) {
+                continue;
+            }
+            self.position.pass(index, record.partition, record.offset);
+            let (position, scratch) = (&self.position, &mut self.scratch);
+            // A record that cannot be shown was counted when the stream first read it.
+            if self
+                .encoder
+                .write(&record, builder.frame(), |out| position.write_id(scratch, out))
+                .is_ok()
+            {
+                let topic = u16::try_from(index).unwrap_or(u16::MAX);
+                builder.finish_frame(topic, record.partition, record.offset);
+            }
+        }
+        let head = self.position.id().into();
+        self.replay.write().log.append(builder.finish(), head);
+    }
+}

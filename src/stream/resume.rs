@@ -1,0 +1,132 @@
+//! What a position that a client brings means to a stream. Pure: two positions in, one out.
+
+use serde::Deserialize;
+
+use super::position::{BEGINNING, Position, TopicPosition};
+use crate::config::Start;
+
+/// Why a client is told to forget what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// The id is none of ours.
+    UnknownId,
+    /// None of its topics is one of this stream's.
+    OtherStream,
+    /// A topic is not the one it was.
+    Recreated,
+    /// The id names offsets that the topic does not have yet.
+    AheadOfTopic,
+    /// Deletes since the id may have been forgotten.
+    TooOld,
+}
+
+impl Reset {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownId => "unknown-id",
+            Self::OtherStream => "other-stream",
+            Self::Recreated => "recreated",
+            Self::AheadOfTopic => "ahead-of-topic",
+            Self::TooOld => "too-old",
+        }
+    }
+}
+
+/// A client's position in the terms of the stream it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// Where to go on: the stream's topics and partitions, [`BEGINNING`] where the client has none.
+    pub wanted: Position,
+    /// Topics (by index) that begin anew.
+    pub recreated: Vec<usize>,
+}
+
+/// Matches a client's position with where the stream stands. Topics are matched by the fingerprint
+/// of their name, not by their order; a topic or partition that the id lacks is new and wanted from
+/// its beginning.
+///
+/// # Errors
+/// [`Reset::OtherStream`] when nothing matches.
+pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
+    let mut recreated = Vec::new();
+    let mut is_known = false;
+    let mut topics = Vec::with_capacity(stream.topics.len());
+    for (index, here) in stream.topics.iter().enumerate() {
+        let mut next = vec![BEGINNING; here.next.len()];
+        if let Some(theirs) = client.topics.iter().find(|theirs| theirs.name == here.name) {
+            is_known = true;
+            // Zero is unknown, and unknown matches any.
+            let is_same = theirs.id == here.id || theirs.id == 0 || here.id == 0;
+            // A topic that does not exist now has no partitions, and may be back with all of them.
+            let has_shrunk = theirs.next.len() > here.next.len() && !here.next.is_empty();
+            if is_same && !has_shrunk {
+                next.iter_mut()
+                    .zip(&theirs.next)
+                    .for_each(|(next, &theirs)| *next = theirs);
+            } else {
+                recreated.push(index);
+            }
+        }
+        topics.push(TopicPosition { next, ..here.clone() });
+    }
+    if !is_known && !client.topics.is_empty() {
+        return Err(Reset::OtherStream);
+    }
+    Ok(Resumed {
+        wanted: Position {
+            as_of: client.as_of,
+            topics,
+        },
+        recreated,
+    })
+}
+
+/// One entry of the ids that Wikimedia's KafkaSSE gives: the next offset of a partition.
+#[derive(Debug, Deserialize)]
+struct Entry {
+    topic: String,
+    partition: u32,
+    offset: Option<i64>,
+}
+
+/// Reads an id of KafkaSSE, a JSON array of topics, partitions and next offsets, so that its clients
+/// can move over. What it omits begins as `start` says.
+///
+/// # Errors
+/// [`Reset::UnknownId`] for anything else, and for entries without an offset (a timestamp, say);
+/// [`Reset::OtherStream`] when it names none of `topics`.
+pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start) -> Result<Position, Reset> {
+    let entries: Vec<Entry> = serde_json::from_str(id).map_err(|_| Reset::UnknownId)?;
+    let mut wanted = here.clone();
+    if start != Start::Live {
+        wanted
+            .topics
+            .iter_mut()
+            .for_each(|topic| topic.next.fill(BEGINNING));
+    }
+    let mut is_known = false;
+    for entry in entries {
+        let offset = entry
+            .offset
+            .filter(|offset| *offset >= 0)
+            .ok_or(Reset::UnknownId)?;
+        let Some(index) = topics.iter().position(|topic| *topic == entry.topic) else {
+            continue;
+        };
+        is_known = true;
+        if let Some(next) = wanted
+            .topics
+            .get_mut(index)
+            .and_then(|topic| topic.next.get_mut(entry.partition as usize))
+        {
+            *next = offset;
+        }
+    }
+    if is_known {
+        Ok(wanted)
+    } else {
+        Err(Reset::OtherStream)
+    }
+}
