@@ -308,7 +308,7 @@ words! {
         /// With what comes from now on.
         #[default]
         Live = "live",
-        /// With the oldest record in memory.
+        /// With the first record that Kafka still has.
         Earliest = "earliest",
         /// With the latest record of every key.
         Snapshot = "snapshot",

@@ -92,12 +92,7 @@ fn ends_well(signal: Signal) {
 fn slow_client_while_draining() {
     let (mut daemon, _broker) = with_large_records("5s");
     block_on(async {
-        daemon.wait_ready(secs(20)).await;
-        let mut stream = Stream::to(daemon.url("/events"))
-            .receive_buffer(4096)
-            .send()
-            .await
-            .expect("it opens");
+        let mut stream = sluggish(&daemon).await;
         daemon.signal(Signal::TERM);
         daemon.wait_log("ending: 1 clients", secs(10));
         let (events, end) = stream.collect_to_end(secs(20)).await;
@@ -122,15 +117,17 @@ fn with_large_records(drain_timeout: &str) -> (Daemon, Arc<Broker>) {
     (Daemon::start(&text.replacen("[http]", &drain, 1)), broker)
 }
 
+/// A client of a ready daemon that takes little at a time, and nothing until it is asked to.
+async fn sluggish(daemon: &Daemon) -> Stream {
+    daemon.wait_ready(secs(20)).await;
+    let opening = Stream::to(daemon.url("/events")).receive_buffer(4096);
+    opening.send().await.expect("it opens")
+}
+
 fn stuck_client() {
     let (mut daemon, _broker) = with_large_records("1s");
     block_on(async {
-        daemon.wait_ready(secs(20)).await;
-        let stream = Stream::to(daemon.url("/events"))
-            .receive_buffer(4096)
-            .send()
-            .await
-            .expect("it opens");
+        let stream = sluggish(&daemon).await;
         daemon.signal(Signal::TERM);
         daemon.wait_log("ended within drain_timeout (1s); ending all the same", secs(10));
         assert_eq!(daemon.wait_exit(secs(10)).code(), Some(0));
@@ -141,12 +138,7 @@ fn stuck_client() {
 fn second_signal() {
     let (mut daemon, _broker) = with_large_records("1h");
     block_on(async {
-        daemon.wait_ready(secs(20)).await;
-        let stream = Stream::to(daemon.url("/events"))
-            .receive_buffer(4096)
-            .send()
-            .await
-            .expect("it opens");
+        let stream = sluggish(&daemon).await;
         daemon.signal(Signal::TERM);
         daemon.wait_log("ending:", secs(10));
         daemon.signal(Signal::INT);
