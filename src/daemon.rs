@@ -18,7 +18,7 @@ use log::{error, info, warn};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Document, Flags, Format, Loaded, Settings, Start};
+use crate::config::{self, Document, Flags, Format, Loaded, Settings, Start, StreamSettings};
 use crate::http::listener::{self, Listener, Stopping};
 use crate::http::page::Page;
 use crate::http::routes::{App, routes};
@@ -159,18 +159,22 @@ async fn drain(mut serving: JoinSet<io::Result<()>>, tail: Tail, history: &Histo
 }
 
 fn connection(settings: &Settings) -> Connection {
-    let has_envelope = settings
-        .streams
-        .iter()
-        .any(|stream| stream.format == Format::Envelope);
+    let streams = &settings.streams;
+    let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
+    let needs = if has_envelope {
+        Some("a stream's format shows timestamps and headers, which need it")
+    } else if streams.iter().any(StreamSettings::filters_headers) {
+        Some("a stream's filter looks at headers, which need it")
+    } else {
+        None
+    };
     Connection {
         brokers: settings.kafka.brokers.clone(),
         client: settings.kafka.client,
         isolation: settings.kafka.isolation,
         librdkafka: settings.kafka.librdkafka.clone().into_iter().collect(),
-        shows_headers: has_envelope,
-        needs_librdkafka: has_envelope
-            .then_some("a stream's format shows timestamps and headers, which need it"),
+        needs_headers: has_envelope || streams.iter().any(StreamSettings::keeps_headers),
+        needs_librdkafka: needs,
     }
 }
 

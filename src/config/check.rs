@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::filter::Filter;
 use super::settings::{Client, Draft, Format, Isolation, Lag, Settings, StreamSettings};
 use super::units::{Size, Span};
 
@@ -85,6 +86,8 @@ pub fn check(draft: Draft) -> Result<Settings, Vec<Fault>> {
     for (index, stream) in draft.streams.iter().enumerate() {
         let key = |name: &str| format!("stream[{index}].{name}");
         check_stream(stream, &key, &mut faults);
+        check_table(stream, &key, &mut faults);
+        check_filter(stream, &key, &mut faults);
         if !paths.insert(&stream.path) {
             faults.add(
                 key("path"),
@@ -151,6 +154,11 @@ fn check_kafka(draft: &Draft, faults: &mut Faults) {
                 "\"kafka\" reads uncommitted records; set isolation = \"read_uncommitted\" beside it, or \
                  client = \"auto\"",
             );
+        }
+        if let Some(index) = draft.streams.iter().position(StreamSettings::filters_headers) {
+            let message =
+                "looks at headers, which client = \"kafka\" does not give; set client = \"auto\" in [kafka]";
+            faults.add(format!("stream[{index}].filter"), message);
         }
         if !kafka.librdkafka.is_empty() {
             faults.add(
@@ -277,22 +285,6 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
         }
     }
 
-    if stream.lag == Some(Lag::Latest) && !stream.has_table() {
-        let message = "\"latest\" needs a table; write start = \"snapshot\", or lag = \"disconnect\"";
-        faults.add(key("lag"), message);
-    }
-    if stream.max_keys == 0 {
-        faults.add(
-            key("max_keys"),
-            "is 0, which leaves no place for a key; 1000000 is usual",
-        );
-    }
-    if stream.max_table_bytes < LEAST_LOG {
-        faults.add(
-            key("max_table_bytes"),
-            format!("is less than {LEAST_LOG}; 256MiB is usual"),
-        );
-    }
     if let Some(field) = &stream.key_field {
         if stream.format == Format::Envelope {
             faults.add(
@@ -316,6 +308,13 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
             faults.add(key("event"), message);
         }
     }
+    faults.add_if_longest(key("checkpoint_interval"), stream.checkpoint_interval);
+    if stream.checkpoint_interval < LEAST_PAUSE {
+        faults.add(
+            key("checkpoint_interval"),
+            format!("is less than {LEAST_PAUSE}; 10s is usual"),
+        );
+    }
     faults.add_if_longest(key("heartbeat_interval"), stream.heartbeat_interval);
     if stream.heartbeat_interval < LEAST_PAUSE {
         faults.add(
@@ -328,6 +327,35 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
             key("log_bytes"),
             format!("is less than {LEAST_LOG}, which two blocks of records may take"),
         );
+    }
+}
+
+fn check_table(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &mut Faults) {
+    if stream.lag == Some(Lag::Latest) && !stream.has_table() {
+        let message = "\"latest\" needs a table; write start = \"snapshot\", or lag = \"disconnect\"";
+        faults.add(key("lag"), message);
+    }
+    if stream.max_keys == 0 {
+        faults.add(
+            key("max_keys"),
+            "is 0, which leaves no place for a key; 1000000 is usual",
+        );
+    }
+    if stream.max_table_bytes < LEAST_LOG {
+        faults.add(
+            key("max_table_bytes"),
+            format!("is less than {LEAST_LOG}; 256MiB is usual"),
+        );
+    }
+}
+
+fn check_filter(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &mut Faults) {
+    if let Err((name, message)) = Filter::from_settings(&stream.filter, &stream.topics) {
+        let key = match name {
+            Some(name) => key(&format!("filter.{name:?}")),
+            None => key("filter"),
+        };
+        faults.add(key, message);
     }
 }
 

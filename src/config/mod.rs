@@ -1,10 +1,12 @@
 //! The configuration room: files, environment and flags in, checked [`Settings`] out.
 //!
 //! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
-//! came from, [`mod@check`] the rules between keys, [`units`] durations and sizes as people write them.
+//! came from, [`mod@check`] the rules between keys, [`units`] durations and sizes as people write them,
+//! [`filter`] what a filter may ask for.
 //! It knows nothing of the other rooms.
 
 pub mod check;
+pub mod filter;
 pub mod load;
 pub mod print;
 pub mod settings;

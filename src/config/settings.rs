@@ -27,6 +27,8 @@ pub const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
 pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
 /// Pause between heartbeat events where a stream sends them.
 pub const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
+/// A client that a filter keeps quiet is told its place so often, where that has changed.
+pub const DEFAULT_CHECKPOINT_INTERVAL: Span = Span::seconds(10);
 /// Newest records per partition that are put into the log at the start.
 pub const DEFAULT_PRELOAD: u32 = 1000;
 /// How long deletes are remembered; keep it at or below the topics' delete.retention.ms.
@@ -149,6 +151,8 @@ pub struct StreamSettings {
     /// What becomes of a client that falls off the log; by default what suits the stream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<Lag>,
+    /// How often a client that a filter keeps quiet is told its place, where that has changed.
+    pub checkpoint_interval: Span,
     /// How long a table remembers deletes.
     pub delete_retention: Span,
     /// Most keys in a table.
@@ -157,6 +161,11 @@ pub struct StreamSettings {
     pub max_table_bytes: Size,
     /// What becomes of new keys when the table is full.
     pub when_full: WhenFull,
+    /// What clients are shown: the same names as in a query (`key`, `topic`, `partition`, `header.NAME`,
+    /// `value.PATH`), each with the values that pass. Clients cannot widen it.
+    pub filter: BTreeMap<String, Vec<String>>,
+    /// Whether clients may filter by their query.
+    pub client_filters: bool,
 }
 
 impl StreamSettings {
@@ -164,6 +173,18 @@ impl StreamSettings {
     #[must_use]
     pub fn has_table(&self) -> bool {
         self.start == Start::Snapshot
+    }
+
+    /// Whether the fixed filter looks at headers.
+    #[must_use]
+    pub fn filters_headers(&self) -> bool {
+        self.filter.keys().any(|name| name.starts_with("header."))
+    }
+
+    /// Whether headers are kept beside the frames, because a filter may ask for them.
+    #[must_use]
+    pub fn keeps_headers(&self) -> bool {
+        self.client_filters || self.filters_headers()
     }
 
     /// What becomes of a client that falls off the log.
@@ -191,10 +212,13 @@ impl Default for StreamSettings {
             log_bytes: DEFAULT_LOG_BYTES,
             preload: DEFAULT_PRELOAD,
             lag: None,
+            checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL,
             delete_retention: DEFAULT_DELETE_RETENTION,
             max_keys: DEFAULT_MAX_KEYS,
             max_table_bytes: DEFAULT_MAX_TABLE_BYTES,
             when_full: WhenFull::default(),
+            filter: BTreeMap::new(),
+            client_filters: true,
         }
     }
 }

@@ -15,13 +15,9 @@ use warp::reply::{Reply, Response};
 
 use super::listener::Peer;
 use super::problem::Problem;
-use crate::config::Start;
-use crate::stream::opening::Opening;
+use super::query::opening;
 use crate::stream::stream::Stream;
 use crate::stream::subscription::{Step, Subscription};
-
-/// Query parameters of a stream.
-const PARAMETERS: &str = "start, lastEventId";
 
 /// Answers with the stream, or with an error before it opens.
 pub fn answer(
@@ -53,52 +49,6 @@ pub fn answer(
         HeaderValue::from_static("no"),
     );
     response
-}
-
-/// How the client wants to begin: the header that EventSource sends by itself goes before the
-/// query, which its first connection can only use.
-fn opening(query: &str, headers: &HeaderMap, stream: &Stream) -> Result<Opening, Problem> {
-    let mut opening = Opening::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "start" if opening.start.is_some() => {
-                let message = "\"start\" stands there twice; a stream begins in one place";
-                return Err(Problem::parameter("bad_start", "start", message));
-            }
-            "start" => opening.start = Some(start(&value, stream)?),
-            "lastEventId" => opening.last_event_id = Some(value.into_owned()).filter(|id| !id.is_empty()),
-            other => {
-                let message = format!("{other:?} is not a parameter of a stream; known are {PARAMETERS}");
-                return Err(Problem::parameter("unknown_parameter", other, message));
-            }
-        }
-    }
-    if let Some(id) = headers.get("last-event-id")
-        && !id.is_empty()
-    {
-        opening.last_event_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
-    }
-    Ok(opening)
-}
-
-fn start(word: &str, stream: &Stream) -> Result<Start, Problem> {
-    let has_table = stream.settings().has_table();
-    match word {
-        "live" => Ok(Start::Live),
-        "earliest" => Ok(Start::Earliest),
-        "snapshot" if has_table => Ok(Start::Snapshot),
-        "snapshot" => {
-            let message =
-                "this stream keeps no table of latest records; \"live\" and \"earliest\" are possible";
-            Err(Problem::parameter("bad_start", "start", message))
-        }
-        other => {
-            let snapshot = if has_table { "\"snapshot\", " } else { "" };
-            let message =
-                format!("{other:?} is no place to start; {snapshot}\"live\" and \"earliest\" are possible");
-            Err(Problem::parameter("bad_start", "start", message))
-        }
-    }
 }
 
 /// The body of a stream's answer.
@@ -135,6 +85,10 @@ impl futures_core::Stream for Events {
             match this.subscription.step(Instant::now()) {
                 Step::Send(bytes) => return Poll::Ready(Some(Ok(bytes))),
                 Step::End => return Poll::Ready(None),
+                Step::Yield => {
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Step::Wait(deadline) => {
                     if !this.subscription.wait(context.waker()) {
                         continue;

@@ -37,6 +37,14 @@ impl Problem {
         }
     }
 
+    /// A query parameter asks for what the configuration forbids: 403.
+    pub fn forbidden(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::FORBIDDEN,
+            ..Self::parameter(code, parameter, message)
+        }
+    }
+
     /// Nothing is served at this path: 404.
     pub fn not_found(path: &str) -> Self {
         let message = format!("nothing is served at {path}; /about lists what is");

@@ -30,20 +30,38 @@ pub(super) struct Clients {
     connection: Connection,
     status: Arc<Status>,
     choice: Option<probe::Choice>,
+    /// Whether this is the tail's choice, which is the one that is told.
+    leads: bool,
 }
 
 impl Clients {
-    pub(super) fn new(connection: Connection, status: Arc<Status>) -> Self {
+    /// For the tail.
+    pub(super) fn leading(connection: Connection, status: Arc<Status>) -> Self {
         Self {
             connection,
             status,
             choice: None,
+            leads: true,
+        }
+    }
+
+    /// For others, who never read with less than the tail does.
+    pub(super) fn following(connection: Connection, status: Arc<Status>) -> Self {
+        Self {
+            leads: false,
+            ..Self::leading(connection, status)
         }
     }
 }
 
 impl Connect for Clients {
     fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        if !self.leads && self.connection.client == Client::Auto && self.status.reads_with(Client::Librdkafka)
+        {
+            self.connection
+                .needs_librdkafka
+                .get_or_insert("live records are read with it");
+        }
         let choice = probe::choose(&self.connection)?;
         let brokers = self.brokers();
         let source: Box<dyn Source> = match choice.client {
@@ -64,7 +82,9 @@ impl Connect for Clients {
                 "kafka {brokers}: reading with {}: {}",
                 choice.client, choice.reason
             );
-            self.status.set_client(choice.client.as_str());
+            if self.leads {
+                self.status.set_client(choice.client.as_str());
+            }
             self.choice = Some(choice);
         }
         Ok(source)

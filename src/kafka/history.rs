@@ -1,37 +1,43 @@
-//! History: reads ranges that have left memory, on a bounded pool of threads with connections of
-//! their own.
+//! History: reads ranges that have left memory, and answers questions about offsets, on a bounded
+//! pool of threads with connections of their own.
 //!
 //! A [`Job`] names half-open ranges of offsets and a channel. Its thread sends what it finds there,
 //! in partition order, and ends with [`Feed::Loaded`] for every topic. The channel is bounded, so a
 //! job goes no faster than its readers; when they are gone the channel is closed and the job ends.
-//! Knows nothing of streams, clients or positions.
+//! A [`Question`] is short. At most [`READING`] threads read and at most [`ASKING`] ask, so that
+//! neither kind of work waits for the other. Knows nothing of streams, clients or positions.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 use tokio::sync::mpsc;
 
+use super::asking::{Outcome, Pending};
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
+use super::reading::{POLL_WAIT, Reading};
 use super::record::Feed;
-use super::source::{Source, SourceError};
 use super::status::Status;
 use super::tail::{Connection, backoff};
+use crate::config::Client;
 
-/// Threads, and so jobs that run at once: each may hold a fetch of a few MiB.
-const THREADS: usize = 4;
+/// Jobs that run at once: each may hold a fetch of a few MiB.
+const READING: usize = 4;
 
-/// Jobs that may wait. Each stands for clients that are kept waiting, with their memory.
+/// Threads that ask at once. More than one, so that questions about a partition without a leader do
+/// not hold up those about others.
+const ASKING: usize = 2;
+
+/// Jobs that may wait, and questions. Each stands for clients that are kept waiting, with their memory.
 const MAX_WAITING: usize = 1024;
 
 /// Failures in a row, without a record between, after which a job gives its thread to others.
 const MAX_FAILURES: u32 = 6;
-
-/// Longest wait for records in one poll, and so the longest before a closed channel is seen.
-const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// A range of one partition; `from` below zero is the beginning, whatever that is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,49 +58,132 @@ pub struct Job {
     pub feed: mpsc::Sender<Feed>,
 }
 
-/// The job was not taken: too many wait already.
+/// What is asked of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// Nothing.
+    Nothing,
+    /// The high watermark now: the offset of the next record.
+    End,
+    /// The first offset whose record is at or after this time (milliseconds since the epoch); the
+    /// high watermark where there is none.
+    At(i64),
+}
+
+/// Offsets by topic and partition, as they were asked for; `None` for [`Ask::Nothing`] and for
+/// partitions that do not exist.
+pub type Offsets = Vec<Vec<Option<i64>>>;
+
+/// Takes the answer, on the thread that asked: it must not block.
+pub type Answer = Box<dyn FnOnce(Result<Offsets, Lacking>) + Send>;
+
+/// A question about offsets.
+pub struct Question {
+    /// Topics, each with what is asked of its partitions, from 0.
+    pub topics: Vec<(Arc<str>, Vec<Ask>)>,
+    /// Set when a thread begins to ask: who comes later must ask anew for a fresh answer. Taken back
+    /// where that failed, because the next try asks anew.
+    pub begun: Arc<AtomicBool>,
+    /// Nobody waits any more when this has no strong reference left.
+    pub wanted: Weak<()>,
+    /// Called once, however long that takes; never when nobody waits any more, or the pool is closed.
+    pub answer: Answer,
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Question")
+            .field("topics", &self.topics)
+            .field("begun", &self.begun)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The client library in use cannot answer. Says what it lacks, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Lacking(pub String);
+
+/// The work was not taken: too much waits already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{MAX_WAITING} replays wait already")]
+#[error("{MAX_WAITING} replays, or questions about offsets, wait already")]
 pub struct Busy;
 
 /// Where the past can be read.
-pub trait Archive: std::fmt::Debug + Send + Sync {
+pub trait Archive: fmt::Debug + Send + Sync {
     /// Queues a job.
     ///
     /// # Errors
     /// [`Busy`] when too many wait already.
     fn read(&self, job: Job) -> Result<(), Busy>;
+
+    /// Queues a question. It is asked again, with pauses, until it is answered or unwanted.
+    ///
+    /// # Errors
+    /// [`Busy`] when too many wait already.
+    fn ask(&self, question: Question) -> Result<(), Busy>;
+
+    /// Whether the client library in use is known to give neither the times of records (nor offsets
+    /// by time) nor their headers. False while it is not known yet.
+    fn lacks_times_and_headers(&self) -> bool;
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     jobs: VecDeque<Job>,
+    questions: VecDeque<Pending>,
+    /// Threads that read now, and threads that ask.
+    reading: usize,
+    asking: usize,
     is_closed: bool,
 }
 
-#[derive(Debug)]
+/// Makes each thread a way to connect of its own.
+type Connects = Box<dyn Fn() -> Box<dyn Connect> + Send + Sync>;
+
 struct Shared {
     queue: Mutex<Queue>,
     change: Condvar,
-    connection: Connection,
+    connects: Connects,
+    /// The client library as configured.
+    client: Client,
     status: Arc<Status>,
 }
 
-/// The pool. Threads start with the first job and end when the pool is dropped.
-#[derive(Debug)]
+/// The pool. Threads start with the first work and end when the pool is closed.
 pub struct History {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("History").finish_non_exhaustive()
+    }
 }
 
 impl History {
     /// A pool that reads over `connection`.
     #[must_use]
     pub fn new(connection: Connection, status: Arc<Status>) -> Self {
+        let (client, clients_status) = (connection.client, Arc::clone(&status));
+        let connects = move || {
+            Box::new(Clients::following(
+                connection.clone(),
+                Arc::clone(&clients_status),
+            )) as Box<dyn Connect>
+        };
+        Self::with(Box::new(connects), client, status)
+    }
+
+    /// A pool whose threads read with whatever `connects` gives. `client` is the library as configured.
+    #[must_use]
+    pub fn with(connects: Connects, client: Client, status: Arc<Status>) -> Self {
         let shared = Shared {
             queue: Mutex::default(),
             change: Condvar::new(),
-            connection,
+            connects,
+            client,
             status,
         };
         Self {
@@ -103,10 +192,10 @@ impl History {
         }
     }
 
-    /// One thread per job at first, so that a daemon without replays has none.
+    /// One thread per piece of work at first, so that a daemon without replays has none.
     fn grow(&self) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        if threads.len() < THREADS {
+        if threads.len() < READING + ASKING {
             let shared = Arc::clone(&self.shared);
             let name = format!("kafka-history-{}", threads.len());
             match std::thread::Builder::new()
@@ -114,7 +203,7 @@ impl History {
                 .spawn(move || work(&shared))
             {
                 Ok(thread) => threads.push(thread),
-                // The job waits for the threads there are, or for the next that can be had.
+                // The work waits for the threads there are, or for the next that can be had.
                 Err(error) => warn!("no thread for a replay: {error}"),
             }
         }
@@ -122,10 +211,12 @@ impl History {
 
     /// Lets the threads end. Those under way end when the other side of their channel is gone.
     pub fn close(&self) -> Vec<JoinHandle<()>> {
-        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.shared.queue();
         queue.is_closed = true;
         queue.jobs.clear();
+        let unanswered = std::mem::take(&mut queue.questions);
         drop(queue);
+        drop(unanswered);
         self.shared.change.notify_all();
         std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -133,7 +224,7 @@ impl History {
 
 impl Archive for History {
     fn read(&self, job: Job) -> Result<(), Busy> {
-        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.shared.queue();
         queue.jobs.retain(|job| !job.feed.is_closed());
         if queue.jobs.len() >= MAX_WAITING {
             return Err(Busy);
@@ -144,56 +235,166 @@ impl Archive for History {
         self.grow();
         Ok(())
     }
+
+    fn ask(&self, question: Question) -> Result<(), Busy> {
+        let mut queue = self.shared.queue();
+        let waiting = std::mem::take(&mut queue.questions);
+        let (wanted, unwanted): (VecDeque<_>, VecDeque<_>) =
+            waiting.into_iter().partition(Pending::is_wanted);
+        queue.questions = wanted;
+        let is_taken = queue.questions.len() < MAX_WAITING && !queue.is_closed;
+        if is_taken {
+            queue.questions.push_back(Pending::new(question));
+        }
+        drop(queue);
+        // What an answer holds is not ours: it is let go outside of the lock.
+        drop(unwanted);
+        if !is_taken {
+            return Err(Busy);
+        }
+        self.shared.change.notify_one();
+        self.grow();
+        Ok(())
+    }
+
+    fn lacks_times_and_headers(&self) -> bool {
+        self.shared.client == Client::Kafka || self.shared.status.reads_with(Client::Kafka)
+    }
+}
+
+/// What a thread does next.
+enum Work {
+    Ask(Pending),
+    Read(Job),
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // A thread that panicked has ended the process or the test.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece of work; `None` when the pool is closed.
+    fn next(&self) -> Option<Work> {
+        let mut queue = self.queue();
+        loop {
+            if queue.is_closed {
+                return None;
+            }
+            if let Some(pending) = queue.due_question() {
+                queue.asking += 1;
+                return Some(Work::Ask(pending));
+            }
+            if queue.reading < READING
+                && let Some(job) = queue.next_job()
+            {
+                queue.reading += 1;
+                return Some(Work::Read(job));
+            }
+            queue = match queue.next_due() {
+                Some(pause) => {
+                    let waited = self.change.wait_timeout(queue, pause);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.change.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    /// Asks, and goes on with the other questions that wait over the same connection. Kept for
+    /// longer, that would go stale.
+    fn ask(&self, connect: &mut dyn Connect, first: Pending) {
+        let mut source = None;
+        let mut next = Some(first);
+        while let Some(pending) = next {
+            if pending.is_wanted()
+                && let Outcome::Later(pending) = pending.ask(connect, &mut source)
+            {
+                self.queue().questions.push_back(pending);
+            }
+            next = self.queue().next_question();
+        }
+    }
+}
+
+impl Queue {
+    /// The first question whose time has come, if one more thread may ask.
+    fn due_question(&mut self) -> Option<Pending> {
+        if self.asking < ASKING {
+            self.next_question()
+        } else {
+            None
+        }
+    }
+
+    fn next_question(&mut self) -> Option<Pending> {
+        let now = Instant::now();
+        let index = self.questions.iter().position(|pending| pending.due <= now)?;
+        self.questions.remove(index)
+    }
+
+    /// The next job whose readers are still there.
+    fn next_job(&mut self) -> Option<Job> {
+        while let Some(job) = self.jobs.pop_front() {
+            if !job.feed.is_closed() {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// How long until a question is to be asked again, if one more thread may ask.
+    fn next_due(&self) -> Option<Duration> {
+        let due = self.questions.iter().map(|pending| pending.due).min()?;
+        (self.asking < ASKING).then(|| due.saturating_duration_since(Instant::now()))
+    }
 }
 
 fn work(shared: &Shared) {
-    let mut clients = Clients::new(shared.connection.clone(), Arc::clone(&shared.status));
-    while let Some(job) = next_job(shared) {
-        let mut reading = Reading::new(job);
-        let mut failures = 0;
-        while !reading.inbox.is_closed() && !reading.is_done {
-            let received = reading.inbox.received();
-            // A client per job: one that rests between jobs would go on fetching, or have gone stale.
-            let outcome = clients
-                .connect()
-                .and_then(|mut source| reading.read(&mut *source));
-            reading.inbox.flush();
-            match outcome {
-                Ok(()) => {}
-                Err(error) if clients.refuse(&error) => debug!("replay: {error}: another client takes over"),
-                Err(error) => {
-                    failures = if reading.inbox.received() > received {
-                        1
-                    } else {
-                        failures + 1
-                    };
-                    if failures > MAX_FAILURES {
-                        // Its readers ask again, behind those who wait.
-                        warn!("replay: {error}; given up for now");
-                        break;
-                    }
-                    debug!("replay: {error}; trying again");
-                    pause(&reading.inbox, backoff(failures));
-                }
+    let mut connect = (shared.connects)();
+    while let Some(work) = shared.next() {
+        match work {
+            Work::Ask(pending) => {
+                shared.ask(&mut *connect, pending);
+                shared.queue().asking -= 1;
+            }
+            Work::Read(job) => {
+                read(&mut *connect, job);
+                shared.queue().reading -= 1;
             }
         }
     }
 }
 
-/// The next job; `None` when the pool is closed.
-fn next_job(shared: &Shared) -> Option<Job> {
-    let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        if queue.is_closed {
-            return None;
-        }
-        // Those whose readers have gone meanwhile are not read.
-        while let Some(job) = queue.jobs.pop_front() {
-            if !job.feed.is_closed() {
-                return Some(job);
+/// Reads a job to its end, or until its readers are gone or it has failed too often.
+fn read(connect: &mut dyn Connect, job: Job) {
+    let mut reading = Reading::new(job);
+    let mut failures = 0;
+    while !reading.inbox.is_closed() && !reading.is_done {
+        let received = reading.inbox.received();
+        // A client per job: one that rests between jobs would go on fetching, or have gone stale.
+        let outcome = connect
+            .connect()
+            .and_then(|mut source| reading.read(&mut *source));
+        reading.inbox.flush();
+        match outcome {
+            Ok(()) => {}
+            Err(error) if connect.refuse(&error) => debug!("replay: {error}: another client takes over"),
+            Err(error) => {
+                failures = if reading.inbox.received() > received {
+                    1
+                } else {
+                    failures + 1
+                };
+                if failures > MAX_FAILURES {
+                    // Its readers ask again, behind those who wait.
+                    warn!("replay: {error}; given up for now");
+                    break;
+                }
+                debug!("replay: {error}; trying again");
+                pause(&reading.inbox, backoff(failures));
             }
         }
-        queue = shared.change.wait(queue).unwrap_or_else(PoisonError::into_inner);
     }
 }
 
@@ -202,87 +403,5 @@ fn pause(inbox: &Inbox, pause: Duration) {
     let until = Instant::now() + pause;
     while Instant::now() < until && !inbox.is_closed() {
         std::thread::sleep(POLL_WAIT.min(until.saturating_duration_since(Instant::now())));
-    }
-}
-
-/// A job under way.
-struct Reading {
-    topics: Vec<(Arc<str>, Vec<Range>)>,
-    inbox: Inbox,
-    is_begun: bool,
-    is_done: bool,
-}
-
-impl Reading {
-    fn new(job: Job) -> Self {
-        let inbox = Inbox::new(
-            job.topics
-                .iter()
-                .map(|(name, _)| (Arc::clone(name), vec![job.feed.clone()])),
-        );
-        Self {
-            topics: job.topics,
-            inbox,
-            is_begun: false,
-            is_done: false,
-        }
-    }
-
-    /// Reads to the end of the ranges, or until nobody listens.
-    fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
-        for (name, ranges) in &self.topics {
-            let bounds = source.bounds(name, ranges.len())?;
-            let known: Vec<i64> = self.inbox.next_offsets(name);
-            let next = ranges
-                .iter()
-                .zip(&bounds)
-                .enumerate()
-                .map(|(partition, (range, bounds))| {
-                    let wanted = known.get(partition).copied().unwrap_or(range.from);
-                    // Never beyond the range, where an offset from outside could be one that does not exist;
-                    // what lies behind it is not ours to skip to.
-                    wanted.max(bounds.low).min(range.to).max(0).min(bounds.high)
-                });
-            let next: Vec<i64> = next.collect();
-            if next != known || !self.is_begun {
-                let low = bounds.iter().map(|bounds| bounds.low).collect();
-                self.inbox.assign(name, next, low);
-            }
-        }
-        self.is_begun = true;
-        source.assign(&self.inbox)?;
-        let mut at_end = std::collections::BTreeSet::new();
-        loop {
-            let mut pending = Vec::new();
-            for (name, ranges) in &self.topics {
-                let next = self.inbox.next_offsets(name);
-                for (partition, (range, &next)) in (0..).zip(ranges.iter().zip(&next)) {
-                    if next < range.to && !at_end.contains(&(Arc::clone(name), partition)) {
-                        pending.push((Arc::clone(name), partition, next));
-                    }
-                }
-            }
-            if pending.is_empty() {
-                for (name, _) in &self.topics {
-                    self.inbox.loaded(name);
-                }
-                self.is_done = true;
-                return Ok(());
-            }
-            let before = self.inbox.received();
-            source.poll(POLL_WAIT, &mut self.inbox)?;
-            self.inbox.flush();
-            if self.inbox.is_closed() {
-                debug!("replay: nobody listens any more");
-                return Ok(());
-            }
-            if self.inbox.received() == before {
-                for (name, partition, next) in pending {
-                    if source.is_at_end(&name, partition, next)? {
-                        at_end.insert((name, partition));
-                    }
-                }
-            }
-        }
     }
 }

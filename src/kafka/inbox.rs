@@ -86,6 +86,17 @@ impl Inbox {
         }
     }
 
+    /// Tells the streams of a topic that it begins anew.
+    pub fn recreated(&mut self, topic: &str) {
+        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
+            topic.flush();
+            topic.next.clear();
+            topic.send(&Feed::Recreated {
+                topic: topic.name.clone(),
+            });
+        }
+    }
+
     /// Tells the streams of a topic that it has been read up to the end it had at the start.
     pub fn loaded(&mut self, topic: &str) {
         if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {

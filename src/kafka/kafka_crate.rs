@@ -288,6 +288,17 @@ impl Source for KafkaCrate {
             .collect()
     }
 
+    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        if asked.iter().all(Option::is_none) {
+            return Ok(vec![None; asked.len()]);
+        }
+        Err(SourceError::Unsupported {
+            brokers: self.brokers.clone(),
+            reason: format!("the kafka crate cannot look up times in topic {topic:?}"),
+            remedy: "set client = \"librdkafka\" in [kafka]".to_owned(),
+        })
+    }
+
     fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
         // Every fetch names its offsets, so there is nothing to set up.
         self.limits.clear();

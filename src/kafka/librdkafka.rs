@@ -115,7 +115,7 @@ impl Librdkafka {
             consuming,
             asking,
             trouble: None,
-            with_headers: connection.shows_headers,
+            with_headers: connection.needs_headers,
         })
     }
 
@@ -124,6 +124,14 @@ impl Librdkafka {
             brokers: self.brokers.clone(),
             reason: format!("{what}: {error}"),
         }
+    }
+
+    fn watermarks(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError> {
+        let (low, high) = self
+            .asking
+            .fetch_watermarks(topic, partition, ASK_TIMEOUT)
+            .map_err(|error| self.unreachable(&format!("offsets of {topic:?}/{partition}"), &error))?;
+        Ok(Bounds { low, high })
     }
 
     /// Sorts an error of the consuming handle into state and failure.
@@ -187,17 +195,45 @@ impl Source for Librdkafka {
 
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
         (0..partitions)
-            .map(|partition| {
-                let number = i32::try_from(partition).unwrap_or(i32::MAX);
-                let (low, high) =
-                    self.asking
-                        .fetch_watermarks(topic, number, ASK_TIMEOUT)
-                        .map_err(|error| {
-                            self.unreachable(&format!("offsets of {topic:?}/{partition}"), &error)
-                        })?;
-                Ok(Bounds { low, high })
-            })
+            .map(|partition| self.watermarks(topic, i32::try_from(partition).unwrap_or(i32::MAX)))
             .collect()
+    }
+
+    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        // The ends come first: a record written between the two questions must not lie behind both answers.
+        let mut offsets = Vec::with_capacity(asked.len());
+        let mut times = TopicPartitionList::new();
+        for (partition, asked) in (0..).zip(asked) {
+            let Some(time) = *asked else {
+                offsets.push(None);
+                continue;
+            };
+            offsets.push(Some(self.watermarks(topic, partition)?.high));
+            // Times before the epoch mean other things to the protocol.
+            times
+                .add_partition_offset(topic, partition, Offset::Offset(time.max(0)))
+                .map_err(|error| self.unreachable(&format!("times of {topic:?}/{partition}"), &error))?;
+        }
+        if times.count() == 0 {
+            return Ok(offsets);
+        }
+        let found = self
+            .asking
+            .offsets_for_times(times, ASK_TIMEOUT)
+            .map_err(|error| self.unreachable(&format!("times of {topic:?}"), &error))?;
+        for element in found.elements() {
+            let partition = element.partition();
+            element
+                .error()
+                .map_err(|error| self.unreachable(&format!("times of {topic:?}/{partition}"), &error))?;
+            let slot = usize::try_from(partition)
+                .ok()
+                .and_then(|partition| offsets.get_mut(partition));
+            if let (Offset::Offset(offset), Some(slot)) = (element.offset(), slot) {
+                *slot = Some(offset);
+            }
+        }
+        Ok(offsets)
     }
 
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {

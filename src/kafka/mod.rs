@@ -4,6 +4,7 @@
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room. Nothing here knows of streams, frames or browsers.
 
+mod asking;
 pub mod client;
 pub mod history;
 pub mod inbox;
@@ -12,6 +13,7 @@ mod kafka_crate;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
 pub mod probe;
+mod reading;
 pub mod record;
 pub mod source;
 pub mod status;

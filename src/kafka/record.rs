@@ -33,6 +33,32 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// A delete of `key` that no producer wrote: what the key's last record stands for to those who are
+    /// not to see it.
+    #[must_use]
+    pub fn tombstone(topic: &'a str, stamp: Stamp, key: Option<&'a [u8]>) -> Self {
+        Self {
+            topic,
+            partition: stamp.partition,
+            offset: stamp.offset,
+            timestamp: stamp.timestamp,
+            key,
+            value: None,
+            headers: &[],
+            bytes: &[],
+        }
+    }
+
+    /// A delete of the record's key in its place.
+    #[must_use]
+    pub fn as_tombstone(&self) -> Self {
+        Self {
+            value: None,
+            headers: &[],
+            ..*self
+        }
+    }
+
     /// The headers in the order the producer wrote them; a name may come more than once.
     pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let bytes = self.bytes;
@@ -168,6 +194,11 @@ impl Batch {
 /// What the Kafka room hands to the stream room, in order.
 #[derive(Debug, Clone)]
 pub enum Feed {
+    /// A topic is not the one it was, but was deleted and created anew. [`Feed::Assigned`] follows.
+    Recreated {
+        /// The topic.
+        topic: Arc<str>,
+    },
     /// From here on a topic is read from these offsets: one per partition, from 0. Empty while the
     /// topic does not exist. Comes first for every topic, and again when partitions were added or
     /// reading had to jump.

@@ -78,6 +78,15 @@ pub trait Source: Send {
     /// When the leader of a partition does not answer.
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError>;
 
+    /// Per partition of `topic`, from 0, the first offset whose record is at or after the time asked
+    /// for (milliseconds since the epoch), and the high watermark where there is none. `None` where
+    /// nothing is asked.
+    ///
+    /// # Errors
+    /// [`SourceError::Unsupported`] from a client library that knows no times; otherwise when the
+    /// leader of a partition does not answer.
+    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError>;
+
     /// Reads all partitions that `inbox` knows, from its next offsets, from now on.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::config::Client;
+
 /// The state of the connection to Kafka, shared between the tail and its observers.
 #[derive(Debug, Default)]
 pub struct Status {
@@ -40,6 +42,11 @@ impl Status {
     /// Names the client library in use.
     pub(crate) fn set_client(&self, client: &str) {
         self.lock().client = Some(client.to_owned());
+    }
+
+    /// Whether this is the client library in use. False while none is chosen.
+    pub(crate) fn reads_with(&self, client: Client) -> bool {
+        self.lock().client.as_deref() == Some(client.as_str())
     }
 
     /// Brokers answer; returns whether they did not before.

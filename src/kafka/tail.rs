@@ -39,10 +39,10 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// How long a topic must look as if it had been recreated, or did not exist at the start, before
 /// that is believed: a broker that has just come up, or a new leader, may not know better yet.
-const DOUBT: Duration = Duration::from_secs(3);
+pub(super) const DOUBT: Duration = Duration::from_secs(3);
 
-/// Pause between two looks at a topic in doubt at the start.
-const DOUBT_PAUSE: Duration = Duration::from_millis(200);
+/// Pause between two looks at a topic in doubt.
+pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A session that lasted so long was healthy: the next trouble is a new one.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -58,8 +58,8 @@ pub struct Connection {
     pub isolation: Isolation,
     /// Properties handed to librdkafka as they are.
     pub librdkafka: Vec<(String, String)>,
-    /// Whether a stream shows headers.
-    pub shows_headers: bool,
+    /// Whether a stream shows headers, or filters may look at them.
+    pub needs_headers: bool,
     /// Why librdkafka is needed whatever the broker speaks, if something needs it.
     pub needs_librdkafka: Option<&'static str>,
 }
@@ -121,7 +121,7 @@ impl Tail {
         status: Arc<Status>,
     ) -> std::io::Result<Self> {
         Self::spawn_with(
-            Box::new(Clients::new(connection, Arc::clone(&status))),
+            Box::new(Clients::leading(connection, Arc::clone(&status))),
             topics,
             status,
         )
@@ -307,6 +307,7 @@ impl Worker {
                     "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
                     topic.name
                 );
+                self.inbox.recreated(&topic.name);
                 bounds.iter().map(|bounds| bounds.low).collect()
             } else {
                 topic.next_offsets(&known, &bounds)

@@ -86,16 +86,25 @@ impl Encoder {
         out: &mut Vec<u8>,
         write_id: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Invalid> {
+        let before = out.len();
+        frame::begin(out, write_id);
+        self.write_body(record, out).inspect_err(|_| out.truncate(before))
+    }
+
+    /// Appends the frame of a record without its id line.
+    ///
+    /// # Errors
+    /// When the record cannot be shown; `out` is then as it was.
+    pub fn write_body(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Invalid> {
         self.payload.clear();
         let mut payload = std::mem::take(&mut self.payload);
         let made = self.payload(record, &mut payload);
         if let Ok(borrowed) = made {
-            let event = if record.value.is_none() {
-                Some(DELETE)
-            } else {
-                self.event.as_deref()
-            };
-            frame::begin(out, write_id, event);
+            if record.value.is_none() {
+                frame::write_event(out, DELETE);
+            } else if let Some(event) = &self.event {
+                frame::write_event(out, event);
+            }
             frame::write_data(out, borrowed.unwrap_or(&payload));
             frame::end(out);
         }
@@ -215,7 +224,7 @@ impl<'de> Visitor<'de> for FindMember<'_> {
 }
 
 /// Compares a member's name without copying it.
-struct IsName<'a>(&'a str);
+pub(super) struct IsName<'a>(pub(super) &'a str);
 
 impl<'de> serde::de::DeserializeSeed<'de> for IsName<'_> {
     type Value = bool;

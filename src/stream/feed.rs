@@ -11,12 +11,17 @@ use std::time::Duration;
 use log::{error, warn};
 use tokio::sync::mpsc;
 
+use super::block::{Builder, Kind};
 use super::encode::{Encoder, Invalid};
+use super::filter::pack_headers;
 use super::frame;
-use super::latest::{Applied, Origin};
-use super::log::{Builder, Sequence};
+use super::groups::{Group, Groups};
+use super::latest::{Applied, Origin, Row, Update};
+use super::log::Sequence;
+use super::notice::{self, Gap};
 use super::opening::now;
 use super::position::{MAX_ID, Position, TopicPosition};
+use super::resume::Reset;
 use super::stream::Stream;
 use crate::kafka::record::{Batch, Feed, Record};
 use crate::logging::Seldom;
@@ -47,6 +52,12 @@ pub struct Feeder {
     low: Position,
     loading: BTreeSet<usize>,
     unassigned: BTreeSet<usize>,
+    /// Topics that begin anew as soon as it is known where.
+    recreated: BTreeSet<usize>,
+    /// Whether filters may ask for headers, which are kept beside the frames then.
+    keeps_headers: bool,
+    /// Groups that are to be woken when the log has what they want.
+    dirty: Vec<Arc<Group>>,
     scratch: Vec<u8>,
     warnings: Seldom,
     table_errors: Seldom,
@@ -77,6 +88,9 @@ impl Feeder {
             },
             loading: topics.clone().collect(),
             unassigned: topics.collect(),
+            recreated: BTreeSet::new(),
+            keeps_headers: settings.keeps_headers(),
+            dirty: Vec::new(),
             scratch: Vec::new(),
             warnings: Seldom::new(WARNING_PAUSE),
             table_errors: Seldom::new(WARNING_PAUSE),
@@ -90,6 +104,7 @@ impl Feeder {
             return;
         }
         match feed {
+            Feed::Recreated { topic } => self.recreated(topic),
             Feed::Assigned { topic, next, low } => self.assigned(topic, next, low),
             Feed::Records(batch) => self.records(batch),
             Feed::Loaded { topic } => self.loaded(topic),
@@ -106,9 +121,20 @@ impl Feeder {
 
     fn assigned(&mut self, topic: &str, next: &[i64], low: &[i64]) {
         let Some(index) = self.index(topic) else { return };
+        let mut notices = Builder::new(self.position.id().into());
+        let is_new = self.recreated.remove(&index);
+        if !is_new && !self.unassigned.contains(&index) {
+            self.skipped(index, next, &mut notices);
+        }
         self.position.topics[index].next = next.to_vec();
         self.low.topics[index].next = low.to_vec();
         self.unassigned.remove(&index);
+        if is_new {
+            let id = self.position.id();
+            let event = notice::reset(Some(&id), Reset::Recreated, Some(topic));
+            notices.frame().extend_from_slice(&event);
+            notices.finish_notice(Kind::Reset, to_u16(index), 0, 0);
+        }
         let length = self.position.id_len_ahead();
         if length > MAX_ID {
             let partitions: usize = self.position.topics.iter().map(|topic| topic.next.len()).sum();
@@ -123,13 +149,68 @@ impl Feeder {
         }
         // Ids mean something once every topic has said what partitions it has.
         if self.unassigned.is_empty() {
-            let id = self.position.id().into();
+            self.announce(notices, is_new.then_some(index));
             let mut state = self.stream.write();
-            state.log.set_head(id);
             state.is_assigned = true;
             state.low = self.low.clone();
             drop(state);
             self.stream.changed();
+        }
+    }
+
+    /// Writes down which records of a topic were gone before they could be read.
+    fn skipped(&mut self, index: usize, next: &[i64], notices: &mut Builder) {
+        let known = self.position.topics[index].next.clone();
+        for (partition, (from, &to)) in (0..).zip(known.into_iter().zip(next)) {
+            if from >= to {
+                continue;
+            }
+            // One at a time: the id that goes with it must not claim the others.
+            self.position.pass(index, partition, to - 1);
+            let gap = Gap {
+                topic: index,
+                partition,
+                from,
+                to,
+            };
+            let id = self.position.id();
+            let event = gap.announce(Some(&id), &self.stream.settings().topics);
+            notices.frame().extend_from_slice(&event);
+            notices.finish_notice(Kind::Gap, to_u16(index), partition, to - 1);
+        }
+    }
+
+    /// Appends notices for all clients; behind them the topic `turned`, if one does, begins anew.
+    fn announce(&mut self, notices: Builder, turned: Option<usize>) {
+        let stream = Arc::clone(&self.stream);
+        let groups = stream.groups();
+        let (mut sequence, first) = {
+            let state = stream.read();
+            (state.log.next(), state.log.first())
+        };
+        let blocks = notices.finish();
+        for entry in blocks.iter().flat_map(|block| &block.entries) {
+            groups.offer_notice((sequence, first), entry, &mut self.dirty);
+            sequence += 1;
+        }
+        let mut state = stream.write();
+        state.notices += sequence - state.log.next();
+        state.log.append(blocks, self.position.id().into());
+        if let Some(topic) = turned {
+            state.log.turn();
+            state.turns[topic] = state.log.next();
+        }
+        // Whoever calls this wakes everyone.
+        self.dirty.clear();
+    }
+
+    /// A topic begins anew: nothing of what is held of it is true any more.
+    fn recreated(&mut self, topic: &str) {
+        let Some(index) = self.index(topic) else { return };
+        self.position.topics[index].next.clear();
+        self.recreated.insert(index);
+        if let Some(mut table) = self.stream.write_table() {
+            table.clear(to_u16(index));
         }
     }
 
@@ -151,64 +232,117 @@ impl Feeder {
         if let Some(mut table) = self.stream.write_table() {
             table.expire(now);
         }
+        let stream = Arc::clone(&self.stream);
         let mut builder = Builder::new(self.position.id().into());
-        // This task is the only one that appends, so the log's next number is ours to count from.
-        let first = self.stream.read().log.next();
+        // Held until the log has the records, so that a group that comes meanwhile hears of all that
+        // follow or finds them there.
+        let groups = stream.groups();
+        let (next, first) = {
+            // This task is the only one that appends, so the log's next number is ours to count from.
+            let state = stream.read();
+            (state.log.next(), state.log.first())
+        };
+        let mut incoming = Incoming {
+            topic: index,
+            next,
+            first,
+            now,
+            builder: &mut builder,
+            groups: &groups,
+        };
         for record in batch.iter() {
-            self.record(index, &record, first, now, &mut builder);
+            self.record(&record, &mut incoming);
         }
         // The last records may have been passed over; the position moved all the same.
         let head = self.position.id().into();
-        self.stream.write().log.append(builder.finish(), head);
-        self.stream.changed();
+        stream.write().log.append(builder.finish(), head);
+        drop(groups);
+        stream.appended(&mut self.dirty);
     }
 
-    fn record(
-        &mut self,
-        topic: usize,
-        record: &Record<'_>,
-        first: Sequence,
-        now: u64,
-        builder: &mut Builder,
-    ) {
-        let Some(next) = self.position.topics[topic]
+    fn record(&mut self, record: &Record<'_>, to: &mut Incoming<'_>) {
+        let Some(next) = self.position.topics[to.topic]
             .next
             .get_mut(record.partition as usize)
         else {
             return;
         };
         *next = record.offset + 1;
-        let (position, scratch) = (&self.position, &mut self.scratch);
-        let written = self
-            .encoder
-            .write(record, builder.frame(), |out| position.write_id(scratch, out));
-        match written {
-            Ok(()) => {
-                // A stream has far fewer topics than that: their names alone would fill the id.
-                let topic = u16::try_from(topic).unwrap_or(u16::MAX);
-                let sequence = first + builder.len();
-                if !self.keep_latest(sequence, topic, record, now, builder.unfinished()) {
-                    builder.discard_frame();
+        let mut record = *record;
+        if let Err(cause) = self.encode(&record, to.builder) {
+            self.passed_over(&record, cause);
+            return;
+        }
+        if let Some(fixed) = self.stream.fixed() {
+            let is_shown = fixed.accepts(&to.builder.candidate(&record, to_u16(to.topic)));
+            let is_held = || self.holds(to.topic, record.key);
+            // A delete says that there was a key, which must have been seen before.
+            match (is_shown, self.stream.settings().has_table()) {
+                (true, false) => {}
+                (true, true) if record.value.is_some() || is_held() => {}
+                (false, true) if is_held() => {
+                    to.builder.discard_frame();
+                    record = record.as_tombstone();
+                    if let Err(cause) = self.encode(&record, to.builder) {
+                        self.passed_over(&record, cause);
+                        return;
+                    }
+                }
+                _ => {
+                    to.builder.discard_frame();
+                    self.stream.hidden.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
-                builder.finish_frame(topic, record.partition, record.offset);
             }
-            Err(cause) => self.passed_over(record, cause),
         }
+        let sequence = to.next + to.builder.len();
+        let Kept::Shown(previous) = self.keep_latest(sequence, &record, to) else {
+            to.builder.discard_frame();
+            return;
+        };
+        if !to.groups.is_empty() {
+            let encoder = &mut self.encoder;
+            let delete = || {
+                let mut frame = Vec::new();
+                let written = encoder.write_body(&record.as_tombstone(), &mut frame);
+                // A key that cannot be shown was never seen.
+                written.is_ok().then(|| frame.into())
+            };
+            let previous = previous.as_ref().map(Row::candidate);
+            to.groups.offer(
+                (sequence, to.first),
+                &to.builder.candidate(&record, to_u16(to.topic)),
+                previous.as_ref(),
+                delete,
+                &mut self.dirty,
+            );
+        }
+        to.builder.finish_record(&record, to_u16(to.topic));
     }
 
-    /// Puts the record into the table, where the stream has one. Returns false for a record that is
-    /// not its key's latest: another partition held a newer one, and clients must end with that.
-    fn keep_latest(
-        &mut self,
-        sequence: Sequence,
-        topic: u16,
-        record: &Record<'_>,
-        now: u64,
-        frame: &[u8],
-    ) -> bool {
+    /// Writes the record's frame, and its headers beside it where filters may ask for them.
+    fn encode(&mut self, record: &Record<'_>, builder: &mut Builder) -> Result<(), Invalid> {
+        let (position, scratch) = (&self.position, &mut self.scratch);
+        self.encoder
+            .write(record, builder.frame(), |out| position.write_id(scratch, out))?;
+        if self.keeps_headers {
+            pack_headers(record, builder.headers());
+        }
+        Ok(())
+    }
+
+    /// Whether clients may hold a record of this key.
+    fn holds(&self, topic: usize, key: Option<&[u8]>) -> bool {
+        let table = self.stream.read_table();
+        key.zip(table.as_ref())
+            .and_then(|(key, table)| table.row(to_u16(topic), key))
+            .is_some_and(|row| !row.candidate().is_tombstone)
+    }
+
+    /// Puts the record into the table, where the stream has one.
+    fn keep_latest(&mut self, sequence: Sequence, record: &Record<'_>, to: &Incoming<'_>) -> Kept {
         let Some(mut table) = self.stream.write_table() else {
-            return true;
+            return Kept::Shown(None);
         };
         let Some(key) = record.key else {
             drop(table);
@@ -222,20 +356,28 @@ impl Feeder {
                     record.offset
                 );
             }
-            return true;
-        };
-        let origin = Origin {
-            topic,
-            partition: record.partition,
-            offset: record.offset,
-            timestamp: record.timestamp,
+            return Kept::Shown(None);
         };
         // While the topics are loaded, a tombstone's own time, so that a restart does not make old
         // deletes young again; afterwards the time at which clients could hear of it.
         let own = record.timestamp.and_then(|time| u64::try_from(time / 1000).ok());
-        let made = own.filter(|_| !self.loading.is_empty()).unwrap_or(now).min(now);
-        let deleted = record.value.is_none().then_some(made);
-        let applied = table.apply(sequence, key, origin, deleted, frame::without_id(frame), now);
+        let made = own
+            .filter(|_| !self.loading.is_empty())
+            .unwrap_or(to.now)
+            .min(to.now);
+        let update = Update {
+            key,
+            origin: Origin {
+                topic: to_u16(to.topic),
+                partition: record.partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+            },
+            deleted: record.value.is_none().then_some(made),
+            frame: frame::without_id(to.builder.unfinished()),
+            headers: to.builder.candidate(record, 0).headers,
+        };
+        let (applied, previous) = table.apply(sequence, &update, to.now);
         drop(table);
         if matches!(applied, Applied::Evicted | Applied::Refused) {
             self.stream.displaced.fetch_add(1, Ordering::Relaxed);
@@ -251,7 +393,11 @@ impl Feeder {
                 );
             }
         }
-        applied != Applied::Older
+        if applied == Applied::Older {
+            Kept::Older
+        } else {
+            Kept::Shown(previous)
+        }
     }
 
     fn passed_over(&mut self, record: &Record<'_>, cause: Invalid) {
@@ -279,4 +425,30 @@ impl Feeder {
             self.stream.changed();
         }
     }
+}
+
+/// What became of a record on its way through the table.
+enum Kept {
+    /// It is shown; with what its key had in the table before.
+    Shown(Option<Row>),
+    /// It is not its key's latest: another partition held a newer one, and clients must end with that.
+    Older,
+}
+
+/// What a batch is on its way into.
+struct Incoming<'a> {
+    /// Index of its topic.
+    topic: usize,
+    /// The number of its first record, and of the oldest in the log.
+    next: Sequence,
+    first: Sequence,
+    /// Unix seconds.
+    now: u64,
+    builder: &'a mut Builder,
+    groups: &'a Groups,
+}
+
+/// A stream has far fewer topics than that: their names alone would fill the id.
+fn to_u16(topic: usize) -> u16 {
+    u16::try_from(topic).unwrap_or(u16::MAX)
 }

@@ -10,7 +10,7 @@ use memchr::memchr2;
 pub fn write_data(out: &mut Vec<u8>, payload: &[u8]) {
     let mut rest = payload;
     loop {
-        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(DATA_FIELD);
         let Some(end) = memchr2(b'\r', b'\n', rest) else {
             out.extend_from_slice(rest);
             out.push(b'\n');
@@ -23,15 +23,18 @@ pub fn write_data(out: &mut Vec<u8>, payload: &[u8]) {
     }
 }
 
-/// Begins a frame: its id, which `write_id` appends, and its event name unless it is
-/// EventSource's default.
-pub fn begin(out: &mut Vec<u8>, write_id: impl FnOnce(&mut Vec<u8>), event: Option<&str>) {
+/// Begins a frame with its id, which `write_id` appends.
+pub fn begin(out: &mut Vec<u8>, write_id: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(ID_FIELD);
     write_id(out);
     out.push(b'\n');
-    if let Some(event) = event {
-        write_event(out, event);
-    }
+}
+
+/// Names the event; without a name it is EventSource's `message`.
+pub fn write_event(out: &mut Vec<u8>, event: &str) {
+    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(event.as_bytes());
+    out.push(b'\n');
 }
 
 /// Ends a frame, which makes the client dispatch it.
@@ -49,17 +52,53 @@ pub fn id_of(frame: &[u8]) -> &[u8] {
 /// A finished frame without its id line.
 #[must_use]
 pub fn without_id(frame: &[u8]) -> &[u8] {
-    &frame[memchr::memchr(b'\n', frame).map_or(0, |end| end + 1)..]
+    &frame[id_line(frame).len()..]
+}
+
+/// The id line of a finished frame, its line end included.
+#[must_use]
+pub fn id_line(frame: &[u8]) -> &[u8] {
+    &frame[..memchr::memchr(b'\n', frame).map_or(0, |end| end + 1)]
+}
+
+/// The payload of a finished frame, its lines joined by LF: borrowed where it is one line, otherwise put
+/// together in `scratch`.
+pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
+    let mut rest = frame;
+    let mut first: Option<&[u8]> = None;
+    scratch.clear();
+    while let Some(end) = memchr::memchr(b'\n', rest) {
+        let (line, tail) = rest.split_at(end);
+        rest = &tail[1..];
+        let Some(data) = line.strip_prefix(DATA_FIELD) else {
+            continue;
+        };
+        match first {
+            None => first = Some(data),
+            Some(line) => {
+                if scratch.is_empty() {
+                    scratch.extend_from_slice(line);
+                }
+                scratch.push(b'\n');
+                scratch.extend_from_slice(data);
+            }
+        }
+    }
+    if scratch.is_empty() {
+        first.unwrap_or_default()
+    } else {
+        scratch
+    }
 }
 
 /// A whole control event with JSON data on one line. Without an id the client keeps its last one.
 #[must_use]
 pub fn control(id: Option<&[u8]>, event: &str, json: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + id.map_or(0, <[u8]>::len) + event.len() + json.len());
-    match id {
-        Some(id) => begin(&mut out, |out| out.extend_from_slice(id), Some(event)),
-        None => write_event(&mut out, event),
+    if let Some(id) = id {
+        begin(&mut out, |out| out.extend_from_slice(id));
     }
+    write_event(&mut out, event);
     write_data(&mut out, json.as_bytes());
     end(&mut out);
     out
@@ -77,8 +116,4 @@ pub const KEEPALIVE: &[u8] = b":\n";
 
 const ID_FIELD: &[u8] = b"id: ";
 
-fn write_event(out: &mut Vec<u8>, event: &str) {
-    out.extend_from_slice(b"event: ");
-    out.extend_from_slice(event.as_bytes());
-    out.push(b'\n');
-}
+const DATA_FIELD: &[u8] = b"data: ";

@@ -8,9 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use super::encode::Encoder;
+use super::filter::{Candidate, Matcher, key_hash};
 use super::log::Sequence;
 use super::position::Position;
 use crate::config::{StreamSettings, WhenFull};
+use crate::kafka::record::{Record, Stamp};
 
 /// What a row costs beside its key (which stands there twice as a reference) and its frame.
 const ROW_OVERHEAD: usize = size_of::<Row>() + 3 * size_of::<(Sequence, Key)>() + 32;
@@ -24,6 +27,9 @@ const MARGIN: u64 = 600;
 
 /// Rows looked at before the table is let go for others, shown or not.
 const ROWS_AT_ONCE: usize = 4096;
+
+/// Rows that could be looked at in the time in which one is held against a filter.
+const COST_OF_ASKING: usize = 15;
 
 /// A key is that of a topic: two topics may use the same.
 type Key = Arc<(u16, Box<[u8]>)>;
@@ -56,20 +62,53 @@ impl Origin {
     }
 }
 
+/// The latest record of a key.
 #[derive(Debug)]
-struct Row {
+pub struct Row {
     key: Key,
     origin: Origin,
+    /// [`key_hash`](super::filter::key_hash) of the key.
+    hash: u64,
     /// When the tombstone was made (unix seconds), if it is a tombstone's marker.
     deleted: Option<u64>,
     /// The frame without its id line: what a reader is shown.
     frame: Box<[u8]>,
+    /// The record's headers, packed, where filters may ask for them.
+    headers: Box<[u8]>,
 }
 
 impl Row {
     fn cost(&self) -> usize {
-        self.key.1.len() + self.frame.len() + ROW_OVERHEAD
+        self.key.1.len() + self.frame.len() + self.headers.len() + ROW_OVERHEAD
     }
+
+    /// The row as filters see it.
+    #[must_use]
+    pub fn candidate(&self) -> Candidate<'_> {
+        Candidate {
+            topic: self.origin.topic,
+            partition: self.origin.partition,
+            key: self.hash,
+            is_tombstone: self.deleted.is_some(),
+            headers: &self.headers,
+            frame: &self.frame,
+        }
+    }
+}
+
+/// What a record says of its key.
+#[derive(Debug, Clone, Copy)]
+pub struct Update<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// Where the record came from.
+    pub origin: Origin,
+    /// When a tombstone was made (unix seconds).
+    pub deleted: Option<u64>,
+    /// The record's frame without its id line.
+    pub frame: &'a [u8],
+    /// Its headers, packed, where filters may ask for them.
+    pub headers: &'a [u8],
 }
 
 /// How large a table may become.
@@ -160,33 +199,41 @@ impl Table {
         self.rows.len() >= self.bounds.keys || self.cost >= self.bounds.bytes
     }
 
-    /// Puts a record in under its number, in the place of its key's last one. `deleted` says when a
-    /// tombstone was made (unix seconds); `frame` is the record's without its id line.
-    pub fn apply(
-        &mut self,
-        sequence: Sequence,
-        key: &[u8],
-        origin: Origin,
-        deleted: Option<u64>,
-        frame: &[u8],
-        now: u64,
-    ) -> Applied {
+    /// The latest record of a key, if it has one. A tombstone's marker is one too.
+    #[must_use]
+    pub fn row(&self, topic: u16, key: &[u8]) -> Option<&Row> {
+        let key: Key = Arc::new((topic, key.into()));
+        self.rows.get(self.keys.get(&key)?)
+    }
+
+    /// Puts a record in under its number, in the place of its key's last one, which is handed back.
+    /// `now` in unix seconds.
+    pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>, now: u64) -> (Applied, Option<Row>) {
+        let Update {
+            key,
+            origin,
+            deleted,
+            frame,
+            headers,
+        } = *update;
+        let hash = key_hash(Some(key));
         let key: Key = Arc::new((origin.topic, key.into()));
         let known = self.keys.get(&key).copied();
         if let Some(row) = known.and_then(|known| self.rows.get(&known))
             && !origin.is_newer_than(&row.origin)
         {
-            return Applied::Older;
+            return (Applied::Older, None);
         }
         let mut applied = Applied::Taken;
+        let mut previous = None;
         match known {
-            Some(known) => self.remove(known),
+            Some(known) => previous = self.remove(known),
             None if self.is_full() => match self.bounds.when_full {
                 WhenFull::RefuseNew => {
                     if deleted.is_some() {
                         self.deletes_since = now;
                     }
-                    return Applied::Refused;
+                    return (Applied::Refused, None);
                 }
                 WhenFull::EvictOldest => {
                     while self.is_full()
@@ -208,22 +255,33 @@ impl Table {
         let row = Row {
             key: Arc::clone(&key),
             origin,
+            hash,
             deleted,
             frame: frame.into(),
+            headers: headers.into(),
         };
         self.cost += row.cost();
         self.rows.insert(sequence, row);
         self.keys.insert(key, sequence);
-        applied
+        (applied, previous)
     }
 
-    fn remove(&mut self, sequence: Sequence) {
-        if let Some(row) = self.rows.remove(&sequence) {
-            self.cost -= row.cost();
-            self.keys.remove(&row.key);
-            if let Some(deleted) = row.deleted {
-                self.markers.remove(&(deleted, sequence));
-            }
+    fn remove(&mut self, sequence: Sequence) -> Option<Row> {
+        let row = self.rows.remove(&sequence)?;
+        self.cost -= row.cost();
+        self.keys.remove(&row.key);
+        if let Some(deleted) = row.deleted {
+            self.markers.remove(&(deleted, sequence));
+        }
+        Some(row)
+    }
+
+    /// Forgets everything about a topic, deletes included: it begins anew.
+    pub fn clear(&mut self, topic: u16) {
+        let of_topic = self.rows.iter().filter(|(_, row)| row.origin.topic == topic);
+        let gone: Vec<Sequence> = of_topic.map(|(sequence, _)| *sequence).collect();
+        for sequence in gone {
+            self.remove(sequence);
         }
     }
 
@@ -239,42 +297,97 @@ impl Table {
         }
     }
 
+    /// Says that nothing is known of what was deleted before `time` (unix seconds).
+    pub fn knows_nothing_before(&mut self, time: u64) {
+        self.deletes_since = self.deletes_since.max(time);
+    }
+
     /// Whether every delete since `as_of` (unix seconds) is known at `now`.
     #[must_use]
     pub fn knows_deletes_since(&self, as_of: u64, now: u64) -> bool {
         as_of >= self.deletes_since && as_of.saturating_add(self.bounds.delete_retention) >= now
     }
 
-    /// Appends rows from `walk` on to `out` until about `limit` bytes are there. Returns whether
-    /// there may be more.
-    pub fn read(&self, walk: &mut Walk, limit: usize, scratch: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
-        for (looked_at, (&sequence, row)) in self.rows.range(walk.cursor..walk.until).enumerate() {
-            if looked_at == ROWS_AT_ONCE {
+    /// Appends rows from `walk` on to `out` until about `limit` bytes are there, as `show` has it.
+    /// Returns whether there may be more.
+    pub fn read(&self, walk: &mut Walk, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
+        let mut budget = ROWS_AT_ONCE;
+        for (&sequence, row) in self.rows.range(walk.cursor..walk.until) {
+            if budget == 0 {
                 return true;
             }
+            budget -= 1;
             walk.cursor = sequence + 1;
             let origin = &row.origin;
-            let is_new = origin.offset >= walk.wanted.next(usize::from(origin.topic), origin.partition);
-            if !is_new || (row.deleted.is_some() && sequence < walk.deletes_from) {
+            if origin.offset < walk.wanted.next(usize::from(origin.topic), origin.partition) {
                 continue;
             }
             walk.position
                 .pass(usize::from(origin.topic), origin.partition, origin.offset);
+            let mut is_delete = row.deleted.is_some();
+            let mut is_hidden = false;
+            if let Some(matcher) = show.matcher {
+                if !matcher.concerns(origin.topic, row.hash) {
+                    continue;
+                }
+                if !is_delete {
+                    budget = budget.saturating_sub(COST_OF_ASKING);
+                    is_hidden = !matcher.accepts(&row.candidate());
+                    is_delete = is_hidden;
+                }
+            }
+            if is_delete && sequence < walk.deletes_from {
+                continue;
+            }
+            let before = out.len();
             // The first row has one too: a client cut off after it must not come back as a stranger.
             if walk.rows_to_id == 0 {
-                walk.rows_to_id = ROWS_PER_ID;
                 out.extend_from_slice(b"id: ");
-                walk.position.write_id(scratch, out);
+                walk.position.write_id(&mut show.scratch, out);
                 out.push(b'\n');
             }
-            walk.rows_to_id -= 1;
-            out.extend_from_slice(&row.frame);
+            if !is_hidden {
+                out.extend_from_slice(&row.frame);
+            } else if !show.write_delete(row, out) {
+                out.truncate(before);
+                continue;
+            }
+            walk.rows_to_id = walk.rows_to_id.checked_sub(1).unwrap_or(ROWS_PER_ID - 1);
             if out.len() >= limit {
                 return true;
             }
         }
         walk.cursor = walk.until;
         false
+    }
+}
+
+/// How rows are shown to a reader.
+pub struct Show<'a> {
+    /// The reader's filter. A row it does not want is shown as a delete: the reader may hold an older
+    /// record of the key that it wanted.
+    pub matcher: Option<&'a Matcher>,
+    /// Writes those.
+    pub encoder: Encoder,
+    /// The names of the stream's topics.
+    pub topics: &'a [String],
+    /// Where ids are put together.
+    pub scratch: Vec<u8>,
+}
+
+impl Show<'_> {
+    /// Returns false where the key cannot be shown: then the reader never saw it.
+    fn write_delete(&mut self, row: &Row, out: &mut Vec<u8>) -> bool {
+        let stamp = Stamp {
+            partition: row.origin.partition,
+            offset: row.origin.offset,
+            timestamp: row.origin.timestamp,
+        };
+        let Some(topic) = self.topics.get(usize::from(row.origin.topic)) else {
+            return false;
+        };
+        let record = Record::tombstone(topic, stamp, Some(&row.key.1));
+        self.encoder.write_body(&record, out).is_ok()
     }
 }
 

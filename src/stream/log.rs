@@ -1,24 +1,23 @@
 //! The log: the recent records of a stream as finished frames, numbered 1, 2, 3… in order of arrival.
 //!
-//! Pure data: no clock, no lock, no clients. Records lie in immutable [`Block`]s, contiguous bytes
-//! with a small index, so that a reader any number of records behind takes one slice for one write.
-//! Small blocks are merged with their neighbours as they come (each byte is copied a number of
-//! times that grows with the logarithm of the block size), so a slow trickle of records ends up in
-//! large blocks too, while a reader at the head takes the newest small one without any copy.
+//! Pure data: no clock, no lock, no clients. Records lie in immutable [`Block`]s, so that a
+//! reader any number of records behind takes one slice for one write. Small blocks are merged with
+//! their neighbours as they come (each byte is copied a number of times that grows with the
+//! logarithm of the block size), so a slow trickle of records ends up in large blocks too, while a
+//! reader at the head takes the newest small one without any copy.
+//!
+//! Ids only go forward, which is what finding a place by an id rests on, until a topic begins anew:
+//! from that *turn* on they are compared among themselves only.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::block::{Block, Entry, Kind, MAX_BLOCK};
+use super::filter::Matcher;
 use super::frame;
 use super::position::Position;
-
-/// Most bytes in a block, unless a single record needs more: a stalled socket pins about one.
-pub const MAX_BLOCK: usize = 256 * 1024;
-
-/// What a block costs beside its bytes and its entries: counters, pointers, the id before it.
-const BLOCK_OVERHEAD: usize = 256;
 
 /// Blocks that left the log, of which it is still known where they stood: a gigabyte's worth of
 /// full blocks, so that a reader who fell off knows at least roughly where it was.
@@ -26,157 +25,6 @@ const REMEMBERED_BLOCKS: usize = 4096;
 
 /// A record's number in its stream, from 1.
 pub type Sequence = u64;
-
-/// Where a record lies in its block, and where it came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// End of its frame in the block's bytes; it begins where the one before ends.
-    pub end: u32,
-    /// Index of its topic in the stream's configuration.
-    pub topic: u16,
-    /// Its partition.
-    pub partition: u32,
-    /// Its offset.
-    pub offset: i64,
-}
-
-/// Frames of successive records in one piece.
-#[derive(Debug, Clone, Default)]
-pub struct Block {
-    /// The id of the event before the first: where a reader stands that has read none of these.
-    before: Bytes,
-    data: Bytes,
-    entries: Vec<Entry>,
-}
-
-impl Block {
-    fn cost(&self) -> usize {
-        self.data.len() + self.entries.len() * size_of::<Entry>() + BLOCK_OVERHEAD
-    }
-
-    fn start(&self, index: usize) -> usize {
-        index
-            .checked_sub(1)
-            .map_or(0, |before| self.entries[before].end as usize)
-    }
-
-    /// The position of a reader that has read all before this block. `None` before the first id.
-    fn base(&self) -> Option<Position> {
-        Position::parse(&self.before).ok()
-    }
-
-    fn merge(&self, later: &Self) -> Self {
-        let mut data = Vec::with_capacity(self.data.len() + later.data.len());
-        data.extend_from_slice(&self.data);
-        data.extend_from_slice(&later.data);
-        let mut entries = Vec::with_capacity(self.entries.len() + later.entries.len());
-        entries.extend_from_slice(&self.entries);
-        let shift = self.start(self.entries.len());
-        // Blocks are merged only up to MAX_BLOCK, so the sum fits.
-        entries.extend(later.entries.iter().map(|entry| Entry {
-            end: entry.end + to_u32(shift),
-            ..*entry
-        }));
-        Self {
-            before: self.before.clone(),
-            data: data.into(),
-            entries,
-        }
-    }
-}
-
-/// Collects the frames of a batch into blocks.
-#[derive(Debug)]
-pub struct Builder {
-    before: Bytes,
-    data: Vec<u8>,
-    entries: Vec<Entry>,
-    finished: Vec<Block>,
-}
-
-impl Builder {
-    /// A builder that follows the event with the id `before`.
-    #[must_use]
-    pub fn new(before: Bytes) -> Self {
-        Self {
-            before,
-            data: Vec::new(),
-            entries: Vec::new(),
-            finished: Vec::new(),
-        }
-    }
-
-    /// Where the next frame is to be written.
-    pub fn frame(&mut self) -> &mut Vec<u8> {
-        &mut self.data
-    }
-
-    /// What was written since the last finished frame.
-    #[must_use]
-    pub fn unfinished(&self) -> &[u8] {
-        &self.data[self.entries.last().map_or(0, |entry| entry.end as usize)..]
-    }
-
-    /// Takes back what was written since the last finished frame.
-    pub fn discard_frame(&mut self) {
-        self.data
-            .truncate(self.entries.last().map_or(0, |entry| entry.end as usize));
-    }
-
-    /// How many frames were finished.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.finished
-            .iter()
-            .map(|block| block.entries.len() as u64)
-            .sum::<u64>()
-            + self.entries.len() as u64
-    }
-
-    /// Whether no frame was finished.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Takes what was written since the last call as the frame of one record.
-    pub fn finish_frame(&mut self, topic: u16, partition: u32, offset: i64) {
-        let start = self.entries.last().map_or(0, |entry| entry.end as usize);
-        if self.data.len() > MAX_BLOCK && start > 0 {
-            let frame = self.data.split_off(start);
-            self.finish_block();
-            self.data = frame;
-        }
-        self.entries.push(Entry {
-            end: to_u32(self.data.len()),
-            topic,
-            partition,
-            offset,
-        });
-    }
-
-    fn finish_block(&mut self) {
-        let Some(last) = self.entries.len().checked_sub(1) else {
-            return;
-        };
-        let mut block = Block {
-            before: std::mem::take(&mut self.before),
-            // Exact: a log of half-filled vectors would hold twice what it is allowed.
-            data: Bytes::from(std::mem::take(&mut self.data).into_boxed_slice()),
-            entries: std::mem::take(&mut self.entries),
-        };
-        block.entries.shrink_to_fit();
-        self.before = Bytes::copy_from_slice(frame::id_of(&block.data[block.start(last)..]));
-        self.finished.push(block);
-    }
-
-    /// The blocks.
-    #[must_use]
-    pub fn finish(mut self) -> Vec<Block> {
-        self.finish_block();
-        self.finished
-    }
-}
 
 /// What a reader finds at its cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,6 +50,8 @@ pub struct Log {
     /// a part at a time.
     max_block: usize,
     next: Sequence,
+    /// The first record behind the last [`Kind::Reset`].
+    turn: Sequence,
     /// The id of the last event: where a reader at the head stands.
     head: Bytes,
 }
@@ -218,6 +68,7 @@ impl Log {
             capacity,
             max_block: MAX_BLOCK.min(capacity / 4),
             next: 1,
+            turn: 1,
             head: Bytes::new(),
         }
     }
@@ -266,15 +117,19 @@ impl Log {
             return Some(self.next);
         }
         // Positions only go forward, so the blocks that begin early enough come first.
-        let early = self
-            .blocks
-            .partition_point(|(_, block)| block.base().is_some_and(|base| wanted.has_passed(&base)));
-        self.blocks.get(early.checked_sub(1)?).map(|(first, _)| *first)
+        let early = self.blocks.partition_point(|(first, block)| {
+            *first < self.turn || block.base().is_some_and(|base| wanted.has_passed(&base))
+        });
+        let (first, _) = self.blocks.get(early.checked_sub(1)?)?;
+        (*first >= self.turn).then_some(*first)
     }
 
     /// Whether the log begins just where `wanted` does, so that nothing in it has to be skipped.
     #[must_use]
     pub fn begins_at(&self, wanted: &Position) -> bool {
+        if self.first() < self.turn {
+            return false;
+        }
         let before = self.blocks.front().map_or(&self.head, |(_, block)| &block.before);
         Position::parse(before).is_ok_and(|base| base.has_passed(wanted))
     }
@@ -286,40 +141,81 @@ impl Log {
         if *id == *self.head {
             return Some(self.next);
         }
-        let (block, _) = self.find(from)?;
+        let (_, block, _) = self.find(from)?;
         if *id == *block.before {
             return Some(from);
         }
-        let place =
-            (0..block.entries.len()).find(|&index| frame::id_of(&block.data[block.start(index)..]) == id)?;
+        let place = (0..block.len()).find(|&index| frame::id_of(block.frame(index)) == id)?;
         Some(from + place as u64 + 1)
     }
 
-    /// Everything from `cursor` to the end of its block that `wanted` has not passed, with ids that
-    /// never go back behind it. The frames may be empty although there were records.
+    /// Everything from `cursor` to the end of its block that `wanted` has not passed and `matcher`
+    /// accepts, with ids that never go back behind it. The frames may be empty although there were
+    /// records.
     #[must_use]
-    pub fn read_wanted(&self, cursor: Sequence, wanted: &mut Position, scratch: &mut Vec<u8>) -> Read {
+    pub fn read_wanted(
+        &self,
+        cursor: Sequence,
+        wanted: &mut Position,
+        matcher: Option<&Matcher>,
+        scratch: &mut Vec<u8>,
+    ) -> Read {
         if cursor >= self.next {
             return Read::AtHead;
         }
-        let Some((block, index)) = self.find(cursor) else {
+        let Some((_, block, index)) = self.find(cursor) else {
             return Read::Evicted;
         };
         let mut out = Vec::new();
-        for (place, entry) in block.entries.iter().enumerate().skip(index) {
-            if entry.offset < wanted.next(usize::from(entry.topic), entry.partition) {
-                continue;
-            }
-            let frame = &block.data[block.start(place)..entry.end as usize];
-            if let Ok(shared) = Position::parse(frame::id_of(frame)) {
-                wanted.advance_to(&shared);
-            }
-            out.extend_from_slice(b"id: ");
-            wanted.write_id(scratch, &mut out);
-            out.push(b'\n');
-            out.extend_from_slice(frame::without_id(frame));
+        for place in index..block.len() {
+            let is_accepted = || matcher.is_none_or(|matcher| block.is_for(place, matcher));
+            show_wanted(block, place, wanted, is_accepted, scratch, &mut out);
         }
-        Read::Frames(out.into(), cursor + (block.entries.len() - index) as u64)
+        Read::Frames(out.into(), cursor + (block.len() - index) as u64)
+    }
+
+    /// One record as a reader sees it that stands at `wanted`: nothing where that has passed it.
+    /// `delete` is shown instead of its frame, where given. Returns false where it has left the log.
+    #[must_use]
+    pub fn write_wanted(
+        &self,
+        sequence: Sequence,
+        delete: Option<&[u8]>,
+        wanted: &mut Position,
+        scratch: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Some((_, block, index)) = self.find(sequence) else {
+            return false;
+        };
+        let before = out.len();
+        show_wanted(block, index, wanted, || true, scratch, out);
+        if let Some(delete) = delete
+            && out.len() > before
+        {
+            let id = before + frame::id_line(&out[before..]).len();
+            out.truncate(id);
+            out.extend_from_slice(delete);
+        }
+        true
+    }
+
+    /// The frame of one record, without a copy; `None` where it has left.
+    #[must_use]
+    pub fn frame(&self, sequence: Sequence) -> Option<Bytes> {
+        let (_, block, index) = self.find(sequence)?;
+        Some(
+            block
+                .data
+                .slice(block.start(index)..block.entries[index].end as usize),
+        )
+    }
+
+    /// The block that holds a record, and the number of its first.
+    #[must_use]
+    pub fn block_at(&self, sequence: Sequence) -> Option<(Sequence, Arc<Block>)> {
+        let (first, block, _) = self.find(sequence)?;
+        Some((first, Arc::clone(block)))
     }
 
     /// A position that a reader who stood at `cursor` had certainly reached, although that has left
@@ -344,7 +240,12 @@ impl Log {
         self.head = id;
     }
 
-    /// Appends what a [`Builder`] has built; the oldest blocks leave where the capacity demands it.
+    /// Says that ids from the next record on are not to be compared with those before.
+    pub fn turn(&mut self) {
+        self.turn = self.next;
+    }
+
+    /// Appends what a [`Builder`](super::block::Builder) has built; the oldest blocks leave where the capacity demands it.
     pub fn append(&mut self, blocks: Vec<Block>, head: Bytes) {
         for block in blocks {
             self.append_block(block);
@@ -381,7 +282,8 @@ impl Log {
         let mut block = Arc::new(block);
         while let Some((last_first, last)) = self.blocks.back() {
             let merged = last.data.len() + block.data.len();
-            if merged > self.max_block || last.data.len() > 2 * block.data.len() {
+            let is_turn = first == self.turn;
+            if is_turn || merged > self.max_block || last.data.len() > 2 * block.data.len() {
                 break;
             }
             first = *last_first;
@@ -394,7 +296,7 @@ impl Log {
     }
 
     /// The block that holds a record, and the record's place in it.
-    fn find(&self, sequence: Sequence) -> Option<(&Block, usize)> {
+    fn find(&self, sequence: Sequence) -> Option<(Sequence, &Arc<Block>, usize)> {
         // The readers that are woken stand in the newest block.
         let newest = self.blocks.back().filter(|(first, _)| *first <= sequence);
         let (first, block) = match newest {
@@ -406,7 +308,7 @@ impl Log {
             )?,
         };
         let index = usize::try_from(sequence - first).ok()?;
-        (index < block.entries.len()).then_some((block, index))
+        (index < block.len()).then_some((*first, block, index))
     }
 
     /// Everything from `cursor` to the end of its block.
@@ -417,7 +319,7 @@ impl Log {
         }
         match self.find(cursor) {
             // Counts one reference to the block's bytes; nothing is copied or allocated.
-            Some((block, index)) => {
+            Some((_, block, index)) => {
                 let next = cursor + (block.entries.len() - index) as u64;
                 Read::Frames(block.data.slice(block.start(index)..), next)
             }
@@ -431,17 +333,45 @@ impl Log {
         if cursor >= self.next {
             return Some(self.head.clone());
         }
-        let (block, index) = self.find(cursor)?;
+        let (_, block, index) = self.find(cursor)?;
         if index == 0 {
             return Some(block.before.clone());
         }
-        let frame = &block.data[block.start(index - 1)..];
-        Some(Bytes::copy_from_slice(frame::id_of(frame)))
+        Some(Bytes::copy_from_slice(frame::id_of(block.frame(index - 1))))
     }
 }
 
-/// A place in a block. Kafka's largest record is below 2 GiB, and frames are cut off at
-/// [`MAX_BLOCK`] otherwise.
-fn to_u32(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
+/// Appends a record of `block` unless `wanted` has passed it or it is not accepted; either way `wanted`
+/// has passed it then.
+fn show_wanted(
+    block: &Block,
+    index: usize,
+    wanted: &mut Position,
+    is_accepted: impl FnOnce() -> bool,
+    scratch: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    let entry = &block.entries[index];
+    let topic = usize::from(entry.topic);
+    let is_reset = entry.kind == Kind::Reset;
+    if !is_reset && entry.offset < wanted.next(topic, entry.partition) {
+        return;
+    }
+    if !is_accepted() {
+        wanted.pass(topic, entry.partition, entry.offset);
+        return;
+    }
+    let frame = block.frame(index);
+    if let Ok(shared) = Position::parse(frame::id_of(frame)) {
+        wanted.advance_to(&shared);
+        if is_reset
+            && let (Some(wanted), Some(shared)) = (wanted.topics.get_mut(topic), shared.topics.get(topic))
+        {
+            wanted.clone_from(shared);
+        }
+    }
+    out.extend_from_slice(b"id: ");
+    wanted.write_id(scratch, out);
+    out.push(b'\n');
+    out.extend_from_slice(frame::without_id(frame));
 }

@@ -3,16 +3,22 @@
 //! One [`Stream`](stream::Stream) per configured path. Its [`feed`] side encodes every record once
 //! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
 //! and a few deadlines, no queue. [`frame`] writes the bytes of SSE, [`encode`] what stands in them,
-//! [`position`] the event ids, [`waiters`] who is to be woken.
+//! [`position`] the event ids, [`filter`] who wants which record, [`waiters`] who is to be woken.
 //!
 //! It knows the Kafka room's plain types, but not how records are fetched, and it knows nothing of
 //! HTTP: a subscription can be driven by anything that has a clock and a waker.
 
+pub mod block;
 pub mod encode;
 pub mod feed;
+pub mod filter;
 pub mod frame;
+mod groups;
 pub mod latest;
 pub mod log;
+mod lookup;
+mod moves;
+mod notice;
 pub mod opening;
 pub mod position;
 mod replay;

@@ -1,25 +1,43 @@
 //! Where a reader begins: what it asked for, what it came with, and what the stream holds.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use super::latest::Walk;
 use super::log::Sequence;
+use super::lookup::{Offsets, Query};
+use super::moves::Place;
 use super::position::{BEGINNING, MAX_ID, Position, TopicPosition};
-use super::resume::{Reset, Resumed, from_kafka_sse, resume};
+use super::resume::{KafkaSse, Reset, Resumed, from_kafka_sse, resume};
 use super::stream::{State, Stream};
-use super::subscription::Place;
 use crate::config::Start;
+use crate::config::filter::Filter;
 
-/// How a client wants to begin.
-#[derive(Debug, Clone, Default)]
+/// How a client wants to begin, and what it wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Opening {
     /// Where to begin, if the client says so.
     pub start: Option<Start>,
+    /// From which time on to read, in milliseconds since the epoch, if the client says so.
+    pub since: Option<i64>,
     /// The id of the last event it saw, if it comes back.
     pub last_event_id: Option<String>,
+    /// What it wants to see; everything, if it does not say.
+    pub filter: Option<Filter>,
+}
+
+/// Kafka cannot say: the client library in use does not know how to ask.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unknowable;
+
+/// What a reader had to ask before it could begin.
+#[derive(Debug, Default)]
+pub(super) struct Answers {
+    /// Where times lie, or that it cannot be known.
+    pub(super) times: Option<Result<Offsets, Unknowable>>,
+    /// Where partitions end.
+    pub(super) ends: Option<Offsets>,
 }
 
 /// Where a reader begins, and what it is told first.
@@ -36,30 +54,58 @@ pub(super) struct Beginning {
     pub(super) reason: &'static str,
 }
 
-/// Finds where a reader begins; `None` while the stream does not know enough.
-pub(super) fn begin(stream: &Arc<Stream>, opening: &Opening) -> Option<Beginning> {
+/// What there is for a reader that wants to begin.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// The stream does not know enough yet.
+    Wait,
+    /// Kafka has to be asked first.
+    Ask(Query),
+    Begin(Beginning),
+}
+
+/// A reader that wants to begin.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) stream: &'a Stream,
+    pub(super) opening: &'a Opening,
+    pub(super) answers: &'a Answers,
+    /// Whether the reader has a filter: then ids of the log are not all that it hears of.
+    pub(super) is_filtered: bool,
+}
+
+/// Finds where a reader begins.
+pub(super) fn begin(request: &Request<'_>) -> Outcome {
+    let Request { stream, opening, .. } = *request;
     let state = stream.read();
-    if !state.is_assigned {
-        return None;
-    }
-    let here = Position::parse(state.log.head()).ok()?;
+    let here = Position::parse(state.log.head()).ok();
+    let Some(here) = here.filter(|_| state.is_assigned) else {
+        return Outcome::Wait;
+    };
     let start = opening.start.unwrap_or(stream.settings().start);
     let mut resets = Vec::new();
-    if let Some(id) = &opening.last_event_id {
-        match come_back(stream, &state, &here, id, start) {
-            Ok(beginning) => return beginning,
-            Err(reason) => resets.push((reason, None)),
-        }
+    let came_back = match (&opening.last_event_id, opening.since) {
+        (Some(id), _) => come_back(request, &state, &here, id, start),
+        (None, Some(since)) => come_since(request, &state, &here, since),
+        (None, None) => Ok(None),
+    };
+    match came_back {
+        Ok(Some(outcome)) => return outcome,
+        Ok(None) => {}
+        Err(reason) => resets.push((reason, None)),
     }
     // A topic that is still being loaded holds history, which `live` must not show, and a table
     // that is not whole.
     if start != Start::Earliest && state.loaded.is_none() {
-        return None;
+        return Outcome::Wait;
     }
     let target = state.log.next();
     let (place, reason) = match start {
         Start::Live => (Place::Reading(target), "live"),
-        Start::Earliest => (go_on(stream, &state, &here, beginning(&here), None)?, "replay"),
+        Start::Earliest => match go_on(request.reader(), &state, &here, beginning(&here), None) {
+            Some(place) => (place, "replay"),
+            None => return Outcome::Wait,
+        },
         Start::Snapshot => {
             let mut position = unread(&here);
             position.as_of = Some(now());
@@ -75,7 +121,7 @@ pub(super) fn begin(stream: &Arc<Stream>, opening: &Opening) -> Option<Beginning
         }
     };
     let id = id_of(&state, &place);
-    Some(Beginning {
+    Outcome::Begin(Beginning {
         place,
         id,
         resets,
@@ -91,64 +137,168 @@ fn id_of(state: &State, place: &Place) -> Option<Bytes> {
     }
 }
 
-/// Where a client goes on that has been here, or at another replica, before. `Ok(None)` while the
-/// stream does not know enough.
+/// Where a client goes on that has been here, or at another replica, before.
 fn come_back(
-    stream: &Stream,
+    request: &Request<'_>,
     state: &State,
     here: &Position,
     id: &str,
     start: Start,
-) -> Result<Option<Beginning>, Reset> {
-    let settings = stream.settings();
-    let Resumed { wanted, recreated } = if id.starts_with('[') {
-        let wanted = from_kafka_sse(id, &settings.topics, here, start)?;
-        Resumed {
-            wanted: Position {
-                as_of: None,
-                ..wanted
-            },
-            recreated: Vec::new(),
+) -> Result<Option<Outcome>, Reset> {
+    let settings = request.stream.settings();
+    if id.starts_with('[') {
+        let KafkaSse { mut wanted, times } = from_kafka_sse(id, &settings.topics, here, start)?;
+        if let Some(times) = times {
+            let Some(found) = &request.answers.times else {
+                return Ok(Some(Outcome::Ask(Query::Times(times))));
+            };
+            let found = found.as_ref().map_err(|_| Reset::UnknownId)?;
+            fill(&mut wanted, found, &times);
         }
-    } else {
-        resume(
-            &Position::parse(id.as_bytes()).map_err(|_| Reset::UnknownId)?,
-            here,
-        )?
+        wanted.as_of = None;
+        return resume_at(request, state, here, wanted, Vec::new(), Some(id));
+    }
+    let client = Position::parse(id.as_bytes()).map_err(|_| Reset::UnknownId)?;
+    let Resumed {
+        mut wanted,
+        recreated,
+    } = resume(&client, here)?;
+    let mut resets: Vec<(Reset, usize)> = recreated
+        .into_iter()
+        .map(|index| (Reset::Recreated, index))
+        .collect();
+    if let Some(ahead) = ahead_of(&wanted, here) {
+        let Some(ends) = &request.answers.ends else {
+            if request.stream.has_archive() {
+                let counts = here.topics.iter().map(|topic| topic.next.len()).collect();
+                return Ok(Some(Outcome::Ask(Query::Ends(counts))));
+            }
+            return resume_at(request, state, here, wanted, resets, Some(id));
+        };
+        // This replica may be behind the one that made the id. A topic that ends before it is another.
+        for topic in ahead {
+            let (Some(wanted), Some(ends)) = (wanted.topics.get_mut(topic), ends.get(topic)) else {
+                continue;
+            };
+            let is_behind = |(next, end): (&i64, &Option<i64>)| end.is_some_and(|end| *next > end);
+            if wanted.next.iter().zip(ends).any(is_behind) {
+                let from = |here: &i64| if start == Start::Live { *here } else { BEGINNING };
+                wanted.next = here.topics[topic].next.iter().map(from).collect();
+                resets.push((Reset::AheadOfTopic, topic));
+            }
+        }
+    }
+    resume_at(request, state, here, wanted, resets, Some(id))
+}
+
+/// Where a client begins that wants what was written from a time on.
+fn come_since(
+    request: &Request<'_>,
+    state: &State,
+    here: &Position,
+    since: i64,
+) -> Result<Option<Outcome>, Reset> {
+    let times: Vec<Vec<Option<i64>>> = here
+        .topics
+        .iter()
+        .map(|topic| vec![Some(since); topic.next.len()])
+        .collect();
+    let Some(found) = &request.answers.times else {
+        return Ok(Some(Outcome::Ask(Query::Times(times))));
     };
-    if settings.has_table() {
-        if state.loaded.is_none() {
-            return Ok(None);
+    // Where it could be known beforehand, the request was refused.
+    let found = found.as_ref().map_err(|_| Reset::UnknownId)?;
+    let mut wanted = beginning(here);
+    fill(&mut wanted, found, &times);
+    wanted.as_of = request
+        .stream
+        .settings()
+        .has_table()
+        .then(|| u64::try_from(since / 1000).unwrap_or(0));
+    resume_at(request, state, here, wanted, Vec::new(), None)
+}
+
+/// Sets what was asked for to what was found; what exists only now is wanted from its beginning.
+fn fill(wanted: &mut Position, found: &Offsets, asked: &[Vec<Option<i64>>]) {
+    for ((topic, found), asked) in wanted.topics.iter_mut().zip(found).zip(asked) {
+        for ((next, found), asked) in topic.next.iter_mut().zip(found).zip(asked) {
+            if asked.is_some() {
+                *next = found.unwrap_or(BEGINNING);
+            }
         }
-        // What the log holds needs no memory of deletes: they are in it.
+    }
+}
+
+/// The topics of which a client has seen more than this replica; `None` where there are none.
+fn ahead_of(wanted: &Position, here: &Position) -> Option<Vec<usize>> {
+    let is_ahead = |(wanted, here): (&TopicPosition, &TopicPosition)| {
+        wanted
+            .next
+            .iter()
+            .zip(&here.next)
+            .any(|(wanted, here)| wanted > here)
+    };
+    let topics = wanted.topics.iter().zip(&here.topics);
+    let ahead: Vec<usize> = (0..)
+        .zip(topics)
+        .filter(|(_, pair)| is_ahead(*pair))
+        .map(|(index, _)| index)
+        .collect();
+    (!ahead.is_empty()).then_some(ahead)
+}
+
+/// Where a client goes on that wants everything from `wanted` on.
+fn resume_at(
+    request: &Request<'_>,
+    state: &State,
+    here: &Position,
+    wanted: Position,
+    resets: Vec<(Reset, usize)>,
+    id: Option<&str>,
+) -> Result<Option<Outcome>, Reset> {
+    let stream = request.stream;
+    if stream.settings().has_table() {
+        if state.loaded.is_none() {
+            return Ok(Some(Outcome::Wait));
+        }
+        // What the log holds needs no memory of deletes: they are in it, unless a filter makes them.
         let is_in_log = state.log.resume_point(&wanted).is_some();
-        if !is_in_log && !knows_deletes(stream, &wanted) {
+        let makes_deletes = request.is_filtered || stream.fixed().is_some();
+        if (!is_in_log || makes_deletes) && !knows_deletes(stream, &wanted) {
             return Err(Reset::TooOld);
         }
     }
     let target = state.log.next();
-    let Some(place) = go_on(stream, state, here, wanted, Some(id)) else {
-        return Ok(None);
+    let Some(place) = go_on(request.reader(), state, here, wanted, id) else {
+        return Ok(Some(Outcome::Wait));
     };
     let name = |index: usize| stream.settings().topics.get(index).cloned();
-    let resets = recreated
-        .into_iter()
-        .map(|index| (Reset::Recreated, name(index)))
-        .collect();
     let id = id_of(state, &place);
-    Ok(Some(Beginning {
+    Ok(Some(Outcome::Begin(Beginning {
         place,
         id,
-        resets,
+        resets: resets
+            .into_iter()
+            .map(|(reason, index)| (reason, name(index)))
+            .collect(),
         target,
         reason: "replay",
-    }))
+    })))
+}
+
+/// A stream, and whether its reader has a filter.
+pub(super) type Reader<'a> = (&'a Stream, bool);
+
+impl<'a> Request<'a> {
+    fn reader(&self) -> Reader<'a> {
+        (self.stream, self.is_filtered)
+    }
 }
 
 /// The place of a reader that wants everything from `wanted` on: in the log if that holds it,
 /// otherwise in the table, otherwise in a replay. `None` where it has to wait for its turn.
 pub(super) fn go_on(
-    stream: &Stream,
+    (stream, is_filtered): Reader<'_>,
     state: &State,
     here: &Position,
     wanted: Position,
@@ -156,7 +306,13 @@ pub(super) fn go_on(
 ) -> Option<Place> {
     let mut from = wanted.clone();
     from.start_at(&state.low);
-    if let Some(cursor) = state.log.resume_point(&from) {
+    let has_table = stream.settings().has_table();
+    // The log does not say what a filter makes of a key's history; the table does.
+    let in_log = state
+        .log
+        .resume_point(&from)
+        .filter(|_| !(has_table && is_filtered));
+    if let Some(cursor) = in_log {
         // The very event is in memory: it was this replica that made the id.
         let exact = id.and_then(|id| state.log.after_id(cursor, id.as_bytes()));
         return Some(match exact {
@@ -168,11 +324,11 @@ pub(super) fn go_on(
             None => Place::Catching(cursor, Box::new(from)),
         });
     }
-    if stream.settings().has_table() {
+    if has_table {
         return Some(walk(from, wanted, state));
     }
     match stream.replay(&wanted, here) {
-        Some(Ok(reader)) => Some(Place::Replaying(Box::new(reader))),
+        Some(Ok(reader)) => Some(Place::Replaying(Box::new(reader), state.log.next())),
         Some(Err(_busy)) => None,
         None => Some(Place::Reading(state.log.first())),
     }

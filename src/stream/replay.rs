@@ -17,11 +17,13 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::sync::{Notify, mpsc};
 
+use super::block::{Builder, Kind};
 use super::encode::Encoder;
-use super::frame;
-use super::log::{Builder, Log, Read, Sequence};
+use super::filter::{Matcher, pack_headers};
+use super::log::{Log, Read, Sequence};
+use super::notice::Gap;
 use super::position::{BEGINNING, Position};
-use super::waiters::{Ticket, Waiters};
+use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 use crate::config::StreamSettings;
 use crate::kafka::history::{Archive, Busy, Job, Range};
 use crate::kafka::record::{Batch, Feed};
@@ -107,7 +109,7 @@ impl Replay {
             to,
             state: RwLock::new(state),
             version: AtomicU64::new(0),
-            waiters: Arc::default(),
+            waiters: Waiters::new(AUDIENCE_SHARDS),
             readers: Mutex::default(),
             room: Notify::new(),
         });
@@ -187,15 +189,6 @@ pub(super) struct Reader {
     seen: u64,
 }
 
-/// Offsets of one partition that no longer exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) topic: usize,
-    pub(super) partition: u32,
-    pub(super) from: i64,
-    pub(super) to: i64,
-}
-
 /// What a reader finds.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -217,7 +210,8 @@ impl Reader {
         &self.wanted
     }
 
-    pub(super) fn next(&mut self, scratch: &mut Vec<u8>) -> Found {
+    /// The next piece of what `matcher` accepts of it.
+    pub(super) fn next(&mut self, matcher: Option<&Matcher>, scratch: &mut Vec<u8>) -> Found {
         self.seen = self.replay.version.load(Ordering::SeqCst);
         let state = self.replay.read();
         if !self.has_begun {
@@ -233,7 +227,10 @@ impl Reader {
             self.wanted.start_at(begun);
             self.has_begun = true;
         }
-        match state.log.read_wanted(self.cursor, &mut self.wanted, scratch) {
+        match state
+            .log
+            .read_wanted(self.cursor, &mut self.wanted, matcher, scratch)
+        {
             Read::Frames(frames, next) => {
                 drop(state);
                 self.cursor = next;
@@ -297,6 +294,9 @@ struct Writer {
     begun: Position,
     unassigned: BTreeSet<usize>,
     loading: BTreeSet<usize>,
+    keeps_headers: bool,
+    /// What no client of the stream is shown.
+    fixed: Option<Matcher>,
     scratch: Vec<u8>,
 }
 
@@ -316,6 +316,8 @@ impl Writer {
             begun,
             unassigned: topics.clone().collect(),
             loading: topics.collect(),
+            keeps_headers: settings.keeps_headers(),
+            fixed: Matcher::fixed(settings),
             scratch: Vec::new(),
         }
     }
@@ -380,7 +382,7 @@ impl Writer {
 
     fn take(&mut self, feed: &Feed) {
         let topic = match feed {
-            Feed::Assigned { topic, .. } | Feed::Loaded { topic } => topic,
+            Feed::Recreated { topic } | Feed::Assigned { topic, .. } | Feed::Loaded { topic } => topic,
             Feed::Records(batch) => batch.topic(),
         };
         let Some(index) = self.names.iter().position(|name| *name == **topic) else {
@@ -400,6 +402,8 @@ impl Writer {
                         .get_or_insert_with(|| self.begun.clone());
                 }
             }
+            // A job reads what it was asked for; it does not watch topics.
+            Feed::Recreated { .. } => {}
             Feed::Records(batch) => self.records(index, batch),
             Feed::Loaded { .. } => {
                 self.loading.remove(&index);
@@ -421,18 +425,17 @@ impl Writer {
                 continue;
             }
             self.position.pass(index, partition, to - 1);
-            let json = serde_json::json!({
-                "topic": self.names[index],
-                "partition": partition,
-                "from": from,
-                "to": to,
-                "reason": "expired",
-            });
+            let gap = Gap {
+                topic: index,
+                partition,
+                from,
+                to,
+            };
             let id = self.position.id();
-            builder
-                .frame()
-                .extend(frame::control(Some(&id), "gap", &json.to_string()));
-            builder.finish_frame(u16::try_from(index).unwrap_or(u16::MAX), partition, to - 1);
+            let event = gap.announce(Some(&id), &self.names);
+            builder.frame().extend_from_slice(&event);
+            let topic = u16::try_from(index).unwrap_or(u16::MAX);
+            builder.finish_notice(Kind::Gap, topic, partition, to - 1);
         }
         let head = self.position.id().into();
         self.replay.write().log.append(builder.finish(), head);
@@ -447,14 +450,22 @@ impl Writer {
             }
             self.position.pass(index, record.partition, record.offset);
             let (position, scratch) = (&self.position, &mut self.scratch);
-            // A record that cannot be shown was counted when the stream first read it.
-            if self
+            let written = self
                 .encoder
-                .write(&record, builder.frame(), |out| position.write_id(scratch, out))
-                .is_ok()
-            {
-                let topic = u16::try_from(index).unwrap_or(u16::MAX);
-                builder.finish_frame(topic, record.partition, record.offset);
+                .write(&record, builder.frame(), |out| position.write_id(scratch, out));
+            // A record that cannot be shown was counted when the stream first read it.
+            if written.is_err() {
+                continue;
+            }
+            if self.keeps_headers {
+                pack_headers(&record, builder.headers());
+            }
+            let topic = u16::try_from(index).unwrap_or(u16::MAX);
+            let is_hidden = |fixed: &Matcher| !fixed.accepts(&builder.candidate(&record, topic));
+            if self.fixed.as_ref().is_some_and(is_hidden) {
+                builder.discard_frame();
+            } else {
+                builder.finish_record(&record, topic);
             }
         }
         let head = self.position.id().into();

@@ -83,21 +83,36 @@ pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
     })
 }
 
-/// One entry of the ids that Wikimedia's KafkaSSE gives: the next offset of a partition.
+/// One entry of the ids that Wikimedia's KafkaSSE gives: the next offset of a partition, or a time in
+/// milliseconds since the epoch.
 #[derive(Debug, Deserialize)]
 struct Entry {
     topic: String,
     partition: u32,
     offset: Option<i64>,
+    timestamp: Option<i64>,
 }
 
-/// Reads an id of KafkaSSE, a JSON array of topics, partitions and next offsets, so that its clients
-/// can move over. What it omits begins as `start` says.
+/// What librdkafka, and so KafkaSSE, calls the end and the beginning of a partition.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// What an id of KafkaSSE says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KafkaSse {
+    /// Where to go on.
+    pub wanted: Position,
+    /// For every partition of every topic the time to go on at instead, where one was given; `None` where
+    /// none was.
+    pub times: Option<Vec<Vec<Option<i64>>>>,
+}
+
+/// Reads an id of KafkaSSE, a JSON array of topics, partitions and next offsets or times, so that its
+/// clients can move over. What it omits begins as `start` says.
 ///
 /// # Errors
-/// [`Reset::UnknownId`] for anything else, and for entries without an offset (a timestamp, say);
-/// [`Reset::OtherStream`] when it names none of `topics`.
-pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start) -> Result<Position, Reset> {
+/// [`Reset::UnknownId`] for anything else; [`Reset::OtherStream`] when it names none of `topics`.
+pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start) -> Result<KafkaSse, Reset> {
     let entries: Vec<Entry> = serde_json::from_str(id).map_err(|_| Reset::UnknownId)?;
     let mut wanted = here.clone();
     if start != Start::Live {
@@ -106,26 +121,45 @@ pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start
             .iter_mut()
             .for_each(|topic| topic.next.fill(BEGINNING));
     }
-    let mut is_known = false;
+    let mut times: Vec<Vec<Option<i64>>> = here
+        .topics
+        .iter()
+        .map(|topic| vec![None; topic.next.len()])
+        .collect();
+    let (mut is_known, mut has_times) = (false, false);
     for entry in entries {
-        let offset = entry
-            .offset
-            .filter(|offset| *offset >= 0)
-            .ok_or(Reset::UnknownId)?;
         let Some(index) = topics.iter().position(|topic| *topic == entry.topic) else {
             continue;
         };
         is_known = true;
-        if let Some(next) = wanted
-            .topics
-            .get_mut(index)
-            .and_then(|topic| topic.next.get_mut(entry.partition as usize))
-        {
-            *next = offset;
+        let partition = entry.partition as usize;
+        let (Some(next), Some(time), Some(&end)) = (
+            wanted
+                .topics
+                .get_mut(index)
+                .and_then(|topic| topic.next.get_mut(partition)),
+            times.get_mut(index).and_then(|times| times.get_mut(partition)),
+            here.topics.get(index).and_then(|topic| topic.next.get(partition)),
+        ) else {
+            continue;
+        };
+        // As KafkaSSE has it: an offset goes before a time, and librdkafka's names are offsets too.
+        match (entry.offset, entry.timestamp) {
+            (Some(LATEST), _) => *next = end,
+            (Some(EARLIEST), _) => *next = BEGINNING,
+            (Some(offset), _) if offset >= 0 => *next = offset,
+            (_, Some(at)) => {
+                *time = Some(at);
+                has_times = true;
+            }
+            _ => {}
         }
     }
     if is_known {
-        Ok(wanted)
+        Ok(KafkaSse {
+            wanted,
+            times: has_times.then_some(times),
+        })
     } else {
         Err(Reset::OtherStream)
     }

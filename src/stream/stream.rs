@@ -9,19 +9,25 @@
 //! either the second look or the waker catches it.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::encode::Invalid;
+use super::filter::Matcher;
+use super::groups::{Group, Groups};
 use super::latest::Table;
 use super::log::{Log, Sequence};
-use super::opening::Opening;
+use super::lookup::{Asking, Lookup, Query};
+use super::opening::{Opening, now};
 use super::position::Position;
 use super::replay::{Reader, Replay};
 use super::subscription::{Goodbye, Subscription};
-use super::waiters::Waiters;
+use super::waiters::{AUDIENCE_SHARDS, Waiters};
+use crate::config::filter::Filter;
 use crate::config::{HttpSettings, StreamSettings};
 use crate::kafka::history::{Archive, Busy};
 
@@ -57,11 +63,19 @@ pub struct Stream {
     table: Option<RwLock<Table>>,
     /// Grows with every change that a waiting reader must see.
     version: AtomicU64,
+    /// Those who want every record.
     waiters: Arc<Waiters>,
+    /// Those who filter. The writer holds this lock from when it offers a batch until the log has it, so
+    /// that a group that comes knows from which record on it hears of all.
+    groups: Mutex<Groups>,
+    /// What no client is shown.
+    fixed: Option<Matcher>,
     /// Where the past is read that has left the log.
     archive: Option<Arc<dyn Archive>>,
     /// Replays that have readers.
     replays: Mutex<Vec<Weak<Replay>>>,
+    /// Questions about offsets that somebody waits for.
+    lookups: Mutex<Vec<Weak<Lookup>>>,
     closing: OnceLock<Goodbye>,
     failure: OnceLock<String>,
     pub(super) clients: AtomicUsize,
@@ -71,6 +85,8 @@ pub struct Stream {
     pub(super) keyless: AtomicU64,
     /// Keys that found no place in the table, or had to leave it.
     pub(super) displaced: AtomicU64,
+    /// Records that the fixed filter hides.
+    pub(super) hidden: AtomicU64,
     invalid: [AtomicU64; Invalid::ALL.len()],
 }
 
@@ -82,6 +98,10 @@ pub(super) struct State {
     pub(super) is_assigned: bool,
     /// The first offset of every partition when it was assigned.
     pub(super) low: Position,
+    /// For every topic the first record behind its last new beginning.
+    pub(super) turns: Vec<Sequence>,
+    /// Notices in the log that are no records.
+    pub(super) notices: u64,
     /// The head when the topics had been read up to the ends they had at the start.
     pub(super) loaded: Option<Sequence>,
 }
@@ -113,6 +133,8 @@ pub struct Figures {
     pub table: Option<(usize, usize)>,
     /// Whether the table is full.
     pub is_table_full: bool,
+    /// Records that the fixed filter hides.
+    pub hidden: u64,
     /// The next offset of every partition; `None` until Kafka has answered.
     pub position: Option<Position>,
     /// Whether the topics were read up to the ends they had at the start.
@@ -124,23 +146,35 @@ impl Stream {
     #[must_use]
     pub fn new(settings: StreamSettings, pace: Pace, archive: Option<Arc<dyn Archive>>) -> Arc<Self> {
         let log = Log::new(settings.log_bytes.as_len());
-        let table = settings
-            .has_table()
-            .then(|| RwLock::new(Table::new((&settings).into())));
+        let fixed = Matcher::fixed(&settings);
+        let table = settings.has_table().then(|| {
+            let mut table = Table::new((&settings).into());
+            // Which keys were shown once and are hidden now is known only of what this process has seen.
+            if fixed.is_some() {
+                table.knows_nothing_before(now());
+            }
+            RwLock::new(table)
+        });
+        let topics = settings.topics.len();
         Arc::new(Self {
             settings,
             pace,
+            fixed,
             state: RwLock::new(State {
                 log,
                 is_assigned: false,
                 low: Position::default(),
+                turns: vec![0; topics],
+                notices: 0,
                 loaded: None,
             }),
             table,
             version: AtomicU64::new(0),
-            waiters: Arc::default(),
+            waiters: Waiters::new(AUDIENCE_SHARDS),
+            groups: Mutex::default(),
             archive,
             replays: Mutex::default(),
+            lookups: Mutex::default(),
             closing: OnceLock::new(),
             failure: OnceLock::new(),
             clients: AtomicUsize::new(0),
@@ -148,6 +182,7 @@ impl Stream {
             conflated: AtomicU64::new(0),
             keyless: AtomicU64::new(0),
             displaced: AtomicU64::new(0),
+            hidden: AtomicU64::new(0),
             invalid: Default::default(),
         })
     }
@@ -165,7 +200,61 @@ impl Stream {
     /// A new reader.
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
-        Subscription::new(Arc::clone(self), self.waiters.enter(), opening)
+        Subscription::new(Arc::clone(self), opening)
+    }
+
+    /// Where those wait who want every record.
+    pub(super) fn waiters(&self) -> &Arc<Waiters> {
+        &self.waiters
+    }
+
+    /// What no client is shown.
+    pub(super) fn fixed(&self) -> Option<&Matcher> {
+        self.fixed.as_ref()
+    }
+
+    pub(super) fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The group of a filter, with one reader more.
+    pub(super) fn join(&self, filter: &Filter) -> Arc<Group> {
+        let mut groups = self.groups();
+        let next = self.read().log.next();
+        groups.join(filter, &self.settings, next)
+    }
+
+    /// Whether the client library in use is known to give neither times nor headers.
+    #[must_use]
+    pub fn lacks_times_and_headers(&self) -> bool {
+        self.archive
+            .as_ref()
+            .is_some_and(|archive| archive.lacks_times_and_headers())
+    }
+
+    /// Whether the past, and offsets, can be asked for.
+    pub(super) fn has_archive(&self) -> bool {
+        self.archive.is_some()
+    }
+
+    /// Asks Kafka about offsets, together with whoever asks the same. `None` where there is no archive.
+    pub(super) fn ask(&self, query: &Query) -> Option<Result<Asking, Busy>> {
+        let archive = self.archive.as_deref()?;
+        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        lookups.retain(|lookup| lookup.strong_count() > 0);
+        let shared = lookups
+            .iter()
+            .filter_map(Weak::upgrade)
+            .find(|lookup| lookup.answers(query));
+        if let Some(lookup) = shared {
+            return Some(Ok(Asking::new(lookup)));
+        }
+        let lookup = match Lookup::start(archive, &self.settings.topics, query) {
+            Ok(lookup) => lookup,
+            Err(busy) => return Some(Err(busy)),
+        };
+        lookups.push(Arc::downgrade(&lookup));
+        Some(Ok(Asking::new(lookup)))
     }
 
     /// A reader of the past from `wanted` to where the stream stands now: of a replay under way that
@@ -260,10 +349,21 @@ impl Stream {
         self.version.load(Ordering::SeqCst)
     }
 
-    /// Tells the readers that something changed. The state must have been changed before.
+    /// Tells all readers that something changed. The state must have been changed before.
     pub(super) fn changed(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.waiters.wake_all();
+        let groups: Vec<Arc<Group>> = self.groups().iter().map(Arc::clone).collect();
+        for group in groups {
+            group.wake();
+        }
+    }
+
+    /// Tells those that there are new records who want every one, and the `dirty` groups.
+    pub(super) fn appended(&self, dirty: &mut Vec<Arc<Group>>) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        self.waiters.wake_all();
+        dirty.drain(..).for_each(|group| group.wake());
     }
 
     /// Counts a record that was passed over.
@@ -286,7 +386,8 @@ impl Stream {
             table: table.map(|(keys, bytes, _)| (keys, bytes)),
             is_table_full: table.is_some_and(|(_, _, is_full)| is_full),
             clients: self.clients.load(Ordering::Relaxed),
-            records: log.next() - 1,
+            hidden: self.hidden.load(Ordering::Relaxed),
+            records: log.next() - 1 - state.notices,
             log_records: log.next() - log.first(),
             log_bytes: log.cost(),
             oldest: log

@@ -7,10 +7,12 @@
 //! ```text
 //!            ┌──────────► Walking (table) ──rows done──┐
 //! Waiting ───┼──────────► Catching (log, past its own position) ──shared position passes──► Reading (log)
-//!            └─────────────────────────────────────────┴──────────────────────────────────────► ▲ │
-//!                                 Walking ◄──────────── fell off the log (lag = "latest") ───────┘─┘
+//!  ▲  │      └─────────────────────────────────────────┴──────────────────────────────────────► ▲ │
+//!  │  ▼       Replaying (Kafka) ──end──► Catching      │                                          │ │
+//! Asking                          Walking ◄──────────── fell off the log (lag = "latest") ────────┘─┘
 //! ```
-//! [`opening`] decides where a reader begins.
+//! Here is when something is sent, and what beside records; [`moves`](super::moves) is how the reader gets
+//! from place to place, [`opening`](super::opening) where it begins.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,14 +22,13 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 
 use super::frame;
-use super::latest::Walk;
-use super::log::{Read, Sequence};
-use super::opening::{self, Beginning, Opening, begin, is_harmless};
-use super::position::Position;
-use super::replay::{Found, Gap, Reader};
-use super::resume::Reset;
+use super::groups::Group;
+use super::log::Sequence;
+use super::moves::{Moved, Place};
+use super::opening::{Answers, Opening, is_harmless};
 use super::stream::{Stream, known};
 use super::waiters::Ticket;
+use crate::config::filter::Filter;
 use crate::config::{Heartbeat, Lag};
 
 /// Reconnect times are spread by this part of them to either side.
@@ -37,9 +38,9 @@ const RETRY_JITTER: f64 = 0.25;
 /// come back together.
 const LIFETIME_JITTER: f64 = 0.1;
 
-/// About how much of a table is copied out for a client at once (64 KiB): what a client that takes
-/// its snapshot costs in memory, beside its socket's buffers.
-const WALK_BYTES: usize = 64 * 1024;
+/// Pieces with nothing to send that are looked at before others have their turn: a filter may pass over
+/// a whole log, and each piece can take a millisecond.
+const LOOKS_AT_ONCE: usize = 4;
 
 /// Why the server ends a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,42 +73,41 @@ pub enum Step {
     Send(Bytes),
     /// Nothing to write until the stream changes or this time comes.
     Wait(Instant),
+    /// Nothing to write yet, but more to look at: step again after others had their turn.
+    Yield,
     /// The stream is over; close it.
     End,
 }
 
-/// Where a reader is. The larger kinds are boxed: nearly all readers are [`Place::Reading`].
+/// What a reader needs that a filter may keep quiet, its own or the stream's.
 #[derive(Debug)]
-pub(super) enum Place {
-    /// The stream does not know yet where it stands.
-    Waiting,
-    /// On its way through the table.
-    Walking(Box<Walk>),
-    /// In the log, behind or beside its own position: what that has passed is skipped, and its ids
-    /// never go back behind it.
-    Catching(Sequence, Box<Position>),
-    /// In a past that is read from Kafka.
-    Replaying(Box<Reader>),
-    /// In the log, at the position it shares with all.
-    Reading(Sequence),
+pub(super) struct Quiet {
+    /// Its own filter, and those who share it.
+    pub(super) group: Option<(Filter, Arc<Group>)>,
+    /// When it is to be told its place, if that has changed.
+    checkpoint_at: Instant,
+    /// The place it was last told.
+    pub(super) told: Bytes,
 }
 
 /// A reader of a stream.
 #[derive(Debug)]
 pub struct Subscription {
-    stream: Arc<Stream>,
+    pub(super) stream: Arc<Stream>,
     ticket: Ticket,
-    opening: Opening,
-    place: Place,
-    /// What is said before anything else: `reset` and `conflated`.
-    announcements: Vec<u8>,
+    /// What it came with, until it has begun.
+    pub(super) request: Option<Box<(Opening, Answers)>>,
+    pub(super) place: Place,
+    pub(super) quiet: Option<Box<Quiet>>,
+    /// What is said before anything else: `reset`, `gap` and `conflated`.
+    pub(super) announcements: Vec<u8>,
     /// The id of what was sent last, where the reader may have to go on from exactly there although
     /// that has left the log (`lag = "replay"`).
-    last: Option<Bytes>,
+    pub(super) last: Option<Bytes>,
     /// Whether the reader has had a place before.
-    has_begun: bool,
+    pub(super) has_begun: bool,
     /// The record at which the reader has caught up, and what `caught-up` says; `None` once said.
-    caught_up: Option<(Sequence, &'static str)>,
+    pub(super) caught_up: Option<(Sequence, &'static str)>,
     stage: Stage,
     /// The stream's version when its state was last read.
     seen: u64,
@@ -124,7 +124,7 @@ enum Stage {
 }
 
 impl Subscription {
-    pub(super) fn new(stream: Arc<Stream>, ticket: Ticket, opening: Opening) -> Self {
+    pub(super) fn new(stream: Arc<Stream>, mut opening: Opening) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
         let settings = stream.settings();
         let now = Instant::now();
@@ -137,11 +137,29 @@ impl Subscription {
         let ends_at = (!lifetime.is_zero())
             .then(|| now + lifetime.mul_f64(rand::random_range(1.0 - LIFETIME_JITTER..=1.0)));
         let last = (settings.lag() == Lag::Replay).then(Bytes::new);
+        let filter = opening.filter.take().filter(|filter| !filter.is_empty());
+        // Before the reader looks for its place, so that no match falls in between.
+        let group = filter.map(|filter| {
+            let group = stream.join(&filter);
+            (filter, group)
+        });
+        let ticket = match &group {
+            Some((_, group)) => group.waiters.enter(),
+            None => stream.waiters().enter(),
+        };
+        let quiet = (group.is_some() || stream.fixed().is_some()).then(|| {
+            Box::new(Quiet {
+                group,
+                checkpoint_at: now + settings.checkpoint_interval.0,
+                told: Bytes::new(),
+            })
+        });
+        let is_plain = opening == Opening::default();
         Self {
-            stream,
             ticket,
-            opening,
+            request: (!is_plain).then(|| Box::new((opening, Answers::default()))),
             place: Place::Waiting,
+            quiet,
             announcements: Vec::new(),
             last,
             has_begun: false,
@@ -151,6 +169,7 @@ impl Subscription {
             keepalive_at,
             heartbeat_at,
             ends_at,
+            stream,
         }
     }
 
@@ -171,68 +190,27 @@ impl Subscription {
         if self.ends_at.is_some_and(|end| now >= end) {
             return self.goodbye(Goodbye::Lifetime);
         }
+        let mut looks = 0;
         loop {
             if !self.announcements.is_empty() {
                 let bytes = std::mem::take(&mut self.announcements);
                 return self.send(now, bytes);
             }
-            let bytes = match &mut self.place {
-                Place::Waiting => {
-                    if !self.begin() {
-                        return self.idle(now);
+            match self.advance() {
+                Moved::Frames(bytes) if !bytes.is_empty() => return self.send(now, bytes),
+                Moved::Frames(_) => {
+                    looks += 1;
+                    if let Some(checkpoint) = self.checkpoint(now) {
+                        return checkpoint;
                     }
-                    continue;
-                }
-                Place::Reading(cursor) => {
-                    let state = self.stream.read();
-                    let read = state.log.read(*cursor);
-                    if let (Some(last), Read::Frames(_, next)) = (&mut self.last, &read) {
-                        // The id of what is sent now: shared bytes, copied only in mid-block.
-                        *last = state.log.id_before(*next).unwrap_or_default();
-                    }
-                    drop(state);
-                    match read {
-                        Read::Frames(frames, next) => {
-                            *cursor = next;
-                            frames
-                        }
-                        Read::AtHead => return self.at_head(now),
-                        Read::Evicted => match self.fell_off() {
-                            Some(goodbye) => return goodbye,
-                            None => continue,
-                        },
+                    if looks == LOOKS_AT_ONCE {
+                        return Step::Yield;
                     }
                 }
-                Place::Walking(_) => self.walk(),
-                Place::Catching(..) => match self.catch_up() {
-                    Some(Read::Frames(frames, _)) => frames,
-                    Some(Read::AtHead) => return self.at_head(now),
-                    Some(Read::Evicted) => {
-                        self.go_on();
-                        continue;
-                    }
-                    None => continue,
-                },
-                Place::Replaying(reader) => match reader.next(&mut Vec::new()) {
-                    Found::Frames(frames) => frames,
-                    Found::Nothing => return self.idle(now),
-                    Found::Gap(gap) => {
-                        self.announce_gap(&gap);
-                        continue;
-                    }
-                    Found::End => {
-                        self.go_on();
-                        continue;
-                    }
-                    Found::Lost => {
-                        let wanted = reader.position().clone();
-                        self.go_on_from(&wanted);
-                        continue;
-                    }
-                },
-            };
-            if !bytes.is_empty() {
-                return self.send(now, bytes);
+                Moved::On => {}
+                Moved::Quiet => return self.idle(now),
+                Moved::AtHead => return self.at_head(now),
+                Moved::Over(end) => return end,
             }
         }
     }
@@ -242,15 +220,19 @@ impl Subscription {
     #[must_use]
     pub fn wait(&self, waker: &Waker) -> bool {
         self.ticket.wait(waker);
-        let is_replay_quiet = match &self.place {
-            Place::Replaying(reader) => reader.wait(waker),
+        let is_other_quiet = match &self.place {
+            Place::Replaying(reader, _) => reader.wait(waker),
+            Place::Asking(asking) => asking.wait(waker),
             _ => true,
         };
-        is_replay_quiet && self.stream.version() == self.seen
+        is_other_quiet && self.stream.version() == self.seen
     }
 
     fn send(&mut self, now: Instant, bytes: impl Into<Bytes>) -> Step {
         self.keepalive_at = now + self.stream.pace().keepalive;
+        if let Some(quiet) = &mut self.quiet {
+            quiet.checkpoint_at = now + self.stream.settings().checkpoint_interval.0;
+        }
         Step::Send(bytes.into())
     }
 
@@ -269,169 +251,12 @@ impl Subscription {
         frame::retry(self.stream.pace().retry.mul_f64(factor).as_millis())
     }
 
-    /// Finds the reader's place, once the stream knows where it stands.
-    fn begin(&mut self) -> bool {
-        let Some(beginning) = begin(&self.stream, &self.opening) else {
-            return false;
-        };
-        self.enter(beginning);
-        true
-    }
-
-    /// Finds the next place of a reader that has read all its last place held, up to its own position.
-    fn go_on(&mut self) {
-        let wanted = match std::mem::replace(&mut self.place, Place::Waiting) {
-            Place::Catching(_, wanted) => *wanted,
-            Place::Replaying(reader) => reader.end(),
-            // Told apart by the caller.
-            other => {
-                self.place = other;
-                return;
-            }
-        };
-        self.go_on_from(&wanted);
-    }
-
-    fn go_on_from(&mut self, wanted: &Position) {
-        let state = self.stream.read();
-        let here = Position::parse(state.log.head()).unwrap_or_default();
-        let place = opening::go_on(&self.stream, &state, &here, wanted.clone(), None);
-        if let (Some(last), Some(Place::Reading(cursor))) = (&mut self.last, &place) {
-            *last = state.log.id_before(*cursor).unwrap_or_default();
-        }
-        drop(state);
-        // Too many replays wait: ask again by the id, as the client itself would.
-        self.place = place.unwrap_or_else(|| {
-            self.opening.last_event_id = String::from_utf8(wanted.id()).ok();
-            Place::Waiting
-        });
-    }
-
-    fn announce_gap(&mut self, gap: &Gap) {
-        let json = serde_json::json!({
-            "topic": self.stream.settings().topics.get(gap.topic),
-            "partition": gap.partition,
-            "from": gap.from,
-            "to": gap.to,
-            "reason": "expired",
-        });
-        let id = self.id();
-        self.announcements = frame::control(id.as_deref(), "gap", &json.to_string());
-    }
-
-    fn enter(&mut self, beginning: Beginning) {
-        self.place = beginning.place;
-        if let (Some(last), Some(id)) = (&mut self.last, beginning.id) {
-            *last = id;
-        }
-        // A reader that had to wait for its next place keeps what it was told to catch up with.
-        if !std::mem::replace(&mut self.has_begun, true) {
-            self.caught_up = Some((beginning.target, beginning.reason));
-        }
-        // The last one alone has the new place's id: a client that misses one comes back for it.
-        let last = beginning.resets.len().saturating_sub(1);
-        for (index, (reason, topic)) in beginning.resets.into_iter().enumerate() {
-            let id = if index == last { self.id() } else { None };
-            self.announcements
-                .extend(reset(id.as_deref(), reason, topic.as_deref()));
-        }
-    }
-
-    /// The next piece of the table; empty when the walk is over.
-    fn walk(&mut self) -> Bytes {
-        let Place::Walking(walk) = &mut self.place else {
-            return Bytes::new();
-        };
-        let mut out = Vec::with_capacity(WALK_BYTES);
-        let may_have_more = match self.stream.read_table() {
-            Some(table) => table.read(walk, WALK_BYTES, &mut Vec::new(), &mut out),
-            None => false,
-        };
-        if !may_have_more {
-            // A client that came from a replica further on than this one must not go back.
-            let (until, position) = (walk.until, walk.position.clone());
-            self.place = Place::Catching(until, Box::new(position));
-        }
-        out.into()
-    }
-
-    /// The next piece of the log that the reader's own position has not passed. `None` when it has
-    /// reached the position all share.
-    fn catch_up(&mut self) -> Option<Read> {
-        let Place::Catching(cursor, wanted) = &mut self.place else {
-            return None;
-        };
-        let state = self.stream.read();
-        let read = state.log.read_wanted(*cursor, wanted, &mut Vec::new());
-        if let Read::Frames(_, next) = read {
-            *cursor = next;
-        }
-        let shared = state
-            .log
-            .id_before(*cursor)
-            .and_then(|id| Position::parse(&id).ok());
-        drop(state);
-        if shared.is_some_and(|shared| shared.has_passed(wanted)) {
-            if let Some(last) = &mut self.last {
-                *last = wanted.id().into();
-            }
-            self.place = Place::Reading(*cursor);
-            if read == Read::AtHead {
-                return None;
-            }
-        }
-        Some(read)
-    }
-
-    /// The reader was too slow: its next record has left the log.
-    fn fell_off(&mut self) -> Option<Step> {
-        let Place::Reading(cursor) = self.place else {
-            return None;
-        };
-        match self.stream.settings().lag() {
-            Lag::Latest => {}
-            Lag::Disconnect => {
-                self.stream.slow.fetch_add(1, Ordering::Relaxed);
-                return Some(self.goodbye(Goodbye::Slow));
-            }
-            Lag::Replay => {
-                self.stream.slow.fetch_add(1, Ordering::Relaxed);
-                let position = self.last.as_ref().and_then(|id| Position::parse(id).ok());
-                let Some(position) = position else {
-                    return Some(self.goodbye(Goodbye::Slow));
-                };
-                self.go_on_from(&position);
-                return None;
-            }
-        }
-        self.stream.conflated.fetch_add(1, Ordering::Relaxed);
-        let state = self.stream.read();
-        let skipped = state.log.first().saturating_sub(cursor);
-        // At least this far it had come; what it may have had beyond is shown again, as latest values.
-        let position = state.log.reached_at(cursor).unwrap_or_default();
-        let until = state.log.next();
-        drop(state);
-        let walk = Walk {
-            cursor,
-            until,
-            wanted: Position::default(),
-            deletes_from: 0,
-            position,
-            rows_to_id: 0,
-        };
-        self.place = Place::Walking(Box::new(walk));
-        let id = self.id();
-        self.announcements =
-            frame::control(id.as_deref(), "conflated", &format!("{{\"skipped\":{skipped}}}"));
-        None
-    }
-
     /// Everything was sent: say so once, then keep the connection alive.
     fn at_head(&mut self, now: Instant) -> Step {
         if let Some((target, reason)) = self.caught_up {
             let cursor = match self.place {
                 Place::Reading(cursor) | Place::Catching(cursor, _) => cursor,
-                Place::Waiting | Place::Walking(_) | Place::Replaying(_) => 0,
+                Place::Waiting | Place::Asking(_) | Place::Walking(_) | Place::Replaying(..) => 0,
             };
             let loaded = self
                 .stream
@@ -470,14 +295,38 @@ impl Subscription {
                 &format!("{{\"time\":\"{time}\"}}"),
             );
         }
-        if now >= self.keepalive_at {
-            return self.send(now, Bytes::from_static(frame::KEEPALIVE));
+        if let Some(checkpoint) = self.checkpoint(now) {
+            return checkpoint;
         }
-        let due = [Some(self.keepalive_at), self.heartbeat_at, self.ends_at];
+        if now >= self.keepalive_at {
+            // It tells no place, so a checkpoint is not due later for it.
+            self.keepalive_at = now + self.stream.pace().keepalive;
+            return Step::Send(Bytes::from_static(frame::KEEPALIVE));
+        }
+        let checkpoint_at = self.quiet.as_ref().map(|quiet| quiet.checkpoint_at);
+        let due = [
+            Some(self.keepalive_at),
+            self.heartbeat_at,
+            checkpoint_at,
+            self.ends_at,
+        ];
         Step::Wait(due.into_iter().flatten().min().unwrap_or(self.keepalive_at))
     }
 
-    fn goodbye(&mut self, reason: Goodbye) -> Step {
+    /// A checkpoint, where one is due and the place has changed since the reader was last told it.
+    fn checkpoint(&mut self, now: Instant) -> Option<Step> {
+        if now < self.quiet.as_ref()?.checkpoint_at {
+            return None;
+        }
+        let id = self.id();
+        let quiet = self.quiet.as_mut()?;
+        quiet.checkpoint_at = now + self.stream.settings().checkpoint_interval.0;
+        let id = id.filter(|id| *id != quiet.told)?;
+        quiet.told.clone_from(&id);
+        Some(self.send_event(now, Some(&id), "checkpoint", "{}"))
+    }
+
+    pub(super) fn goodbye(&mut self, reason: Goodbye) -> Step {
         self.stage = Stage::Over;
         let mut bytes = self.retry().into_bytes();
         let json = format!("{{\"reason\":\"{}\"}}", reason.as_str());
@@ -487,38 +336,36 @@ impl Subscription {
 
     fn send_event(&mut self, now: Instant, id: Option<&[u8]>, event: &str, json: &str) -> Step {
         let bytes = frame::control(id, event, json);
+        if let (Some(quiet), Some(id)) = (&mut self.quiet, id) {
+            quiet.told = Bytes::copy_from_slice(id);
+        }
         self.send(now, bytes)
     }
 
     /// The reader's place, to come back to: the id of what was sent last. Before the stream knows
     /// where it stands, the id the client came with. `None` where that is forgotten: the client
     /// keeps what it has.
-    fn id(&self) -> Option<Bytes> {
+    pub(super) fn id(&self) -> Option<Bytes> {
         match &self.place {
-            Place::Waiting => self
-                .opening
-                .last_event_id
-                .as_deref()
+            Place::Waiting | Place::Asking(_) => self
+                .request
+                .as_ref()
+                .and_then(|request| request.0.last_event_id.as_deref())
                 .filter(|id| is_harmless(id))
                 .map(|id| id.to_owned().into()),
             Place::Walking(walk) => Some(walk.position.id().into()),
             Place::Catching(_, wanted) => Some(wanted.id().into()),
-            Place::Replaying(reader) => Some(reader.position().id().into()),
+            Place::Replaying(reader, _) => Some(reader.position().id().into()),
             Place::Reading(cursor) => self.stream.read().log.id_before(*cursor).and_then(known),
         }
     }
 }
 
-fn reset(id: Option<&[u8]>, reason: Reset, topic: Option<&str>) -> Vec<u8> {
-    let mut json = serde_json::json!({ "reason": reason.as_str() });
-    if let Some(topic) = topic {
-        json["topic"] = topic.into();
-    }
-    frame::control(id, "reset", &json.to_string())
-}
-
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.stream.clients.fetch_sub(1, Ordering::Relaxed);
+        if let Some((filter, _)) = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref()) {
+            self.stream.groups().leave(filter);
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A waiting subscription leaves its waker in a slot of its own; waking takes all wakers out. That
 //! costs one lock and one reference count per wait, no allocation, and the bytes of a slot per
-//! subscription. The slots are spread over a few locks so that clients on different threads seldom
-//! meet. No waker is called while a lock is held.
+//! subscription. The slots of many are spread over a few locks so that clients on different threads
+//! seldom meet. No waker is called while a lock is held.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,15 +11,15 @@ use std::task::Waker;
 
 use slab::Slab;
 
-/// Locks the slots are spread over.
-const SHARDS: usize = 8;
+/// Locks over which the slots of a whole audience are spread.
+pub const AUDIENCE_SHARDS: usize = 8;
 
 type Slots = Slab<Option<Waker>>;
 
-/// All slots of a stream.
-#[derive(Debug, Default)]
+/// All slots of those who wait for the same.
+#[derive(Debug)]
 pub struct Waiters {
-    shards: [Mutex<Slots>; SHARDS],
+    shards: Box<[Mutex<Slots>]>,
     next: AtomicUsize,
 }
 
@@ -32,6 +32,15 @@ pub struct Ticket {
 }
 
 impl Waiters {
+    /// No slots yet, over so many locks.
+    #[must_use]
+    pub fn new(shards: usize) -> Arc<Self> {
+        Arc::new(Self {
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            next: AtomicUsize::new(0),
+        })
+    }
+
     fn shard(&self, index: usize) -> MutexGuard<'_, Slots> {
         // Poisoned only if a waker panicked while being cloned or dropped; the slots are whole.
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
@@ -40,7 +49,7 @@ impl Waiters {
     /// A slot for one more subscription.
     #[must_use]
     pub fn enter(self: &Arc<Self>) -> Ticket {
-        let shard = self.next.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         let slot = self.shard(shard).insert(None);
         Ticket {
             waiters: Arc::clone(self),
@@ -52,7 +61,7 @@ impl Waiters {
     /// Wakes everyone who waits.
     pub fn wake_all(&self) {
         let mut woken = Vec::new();
-        for index in 0..SHARDS {
+        for index in 0..self.shards.len() {
             let mut shard = self.shard(index);
             woken.extend(shard.iter_mut().filter_map(|(_, waker)| waker.take()));
             drop(shard);

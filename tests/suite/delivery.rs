@@ -14,7 +14,7 @@ use crate::harness::trial;
 use crate::harness::wait::ensure;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Lag, Start, StreamSettings};
-use kafka_sse_bridge::kafka::history::{Archive, Busy, Job};
+use kafka_sse_bridge::kafka::history::{Archive, Busy, Job, Question};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
@@ -179,6 +179,14 @@ impl Archive for Model {
         });
         Ok(())
     }
+
+    fn ask(&self, _question: Question) -> Result<(), Busy> {
+        Err(Busy)
+    }
+
+    fn lacks_times_and_headers(&self) -> bool {
+        false
+    }
 }
 
 struct Replica {
@@ -295,6 +303,7 @@ impl Browser {
                     }
                 }
                 Step::End => panic!("nobody ended this stream"),
+                Step::Yield => {}
                 Step::Wait(_) => {
                     idle += 1;
                     if idle > 200 {

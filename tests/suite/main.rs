@@ -24,6 +24,7 @@ mod demo;
 mod framing;
 mod harness;
 mod harness_selftest;
+mod history;
 mod lifecycle;
 mod outages;
 mod pages;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         configuration::trials(),
         pages::trials(),
         reading::trials(),
+        history::trials(),
         seed::trials(),
         resuming::trials(),
         client_libraries::trials(),

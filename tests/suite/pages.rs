@@ -267,7 +267,14 @@ fn parameters() {
     block_on(async {
         for (query, code, parameter) in [
             ("strat=live", "unknown_parameter", "strat"),
-            ("start=live&key=NL", "unknown_parameter", "key"),
+            ("start=live&kye=NL", "unknown_parameter", "kye"),
+            ("value=NL", "unknown_parameter", "value"),
+            ("header.=x", "bad_filter", "header."),
+            ("value.a..b=x", "bad_filter", "value.a..b"),
+            ("partition=x", "bad_filter", "partition"),
+            ("topic=another", "bad_filter", "topic"),
+            ("since=yesterday", "bad_since", "since"),
+            ("since=15m&since=15m", "bad_since", "since"),
             ("start=yesterday", "bad_start", "start"),
             ("start=snapshot", "bad_start", "start"),
             ("start=live&start=live", "bad_start", "start"),
@@ -284,7 +291,10 @@ fn parameters() {
                     .as_str()
                     .is_some_and(|message| message.contains("live")
                         || message.contains("known are")
-                        || message.contains("twice"))
+                        || message.contains("twice")
+                        || message.contains("like")
+                        || message.contains("numbered from 0")
+                        || message.contains("it carries"))
             );
         }
     });

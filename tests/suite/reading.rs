@@ -98,6 +98,10 @@ impl Source for Scripted {
         Ok(self.0.lock().unwrap().bounds[..partitions].to_vec())
     }
 
+    fn offsets_at(&mut self, _topic: &str, _asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        Err(unreachable())
+    }
+
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
         self.0.lock().unwrap().assigned.push(inbox.next_offsets("t"));
         Ok(())

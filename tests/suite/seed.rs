@@ -44,7 +44,7 @@ pub fn trials() -> Vec<Trial> {
             many_partitions(&Broker::shared(Version::V3_9), "kafka");
         },
     ));
-    trials.extend(on_each_broker("an_envelope_shows_headers_and_time", |broker| {
+    trials.extend(on_each_broker("an_envelope_needs_headers_and_time", |broker| {
         envelope(&broker);
     }));
     trials.extend(on_each_broker(

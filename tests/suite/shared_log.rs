@@ -3,7 +3,9 @@
 
 use crate::harness::trial;
 use bytes::Bytes;
-use kafka_sse_bridge::stream::log::{Builder, Log, MAX_BLOCK, Read};
+use kafka_sse_bridge::kafka::record::{Record, Stamp};
+use kafka_sse_bridge::stream::block::{Builder, MAX_BLOCK};
+use kafka_sse_bridge::stream::log::{Log, Read};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 
@@ -30,7 +32,7 @@ fn append(log: &mut Log, next: &mut u64, sizes: &[usize]) {
     let mut builder = Builder::new(log.head().clone());
     for &size in sizes {
         builder.frame().extend_from_slice(&frame(*next, size));
-        builder.finish_frame(0, 0, i64::try_from(*next).unwrap());
+        finish(&mut builder, 0, 0, i64::try_from(*next).unwrap());
         *next += 1;
     }
     let head = Bytes::from((*next - 1).to_string());
@@ -121,4 +123,14 @@ fn ids_before() {
             prop_assert_eq!(log.id_before(cursor), Some(Bytes::from((cursor - 1).to_string())));
         }
     });
+}
+
+/// Takes the frame that was written as that of a record.
+fn finish(builder: &mut Builder, topic: u16, partition: u32, offset: i64) {
+    let stamp = Stamp {
+        partition,
+        offset,
+        timestamp: None,
+    };
+    builder.finish_record(&Record::tombstone("t", stamp, None), topic);
 }

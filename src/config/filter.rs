@@ -1,0 +1,179 @@
+//! The language of filters: what a query or a configuration can ask for, and how it is written.
+//!
+//! A [`Filter`] is in canonical form, so that equal ones can be told and shared. What it means for a record is
+//! for the stream room to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Most terms (name and value) in a filter.
+pub const MAX_TERMS: usize = 16;
+
+/// Most bytes of names and values in a filter.
+pub const MAX_BYTES: usize = 2 * 1024;
+
+/// Where a compared value lives.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Name {
+    /// The record's key, as text.
+    Key,
+    /// The name of its topic.
+    Topic,
+    /// The number of its partition.
+    Partition,
+    /// A header; where it is repeated, any of its values.
+    Header(String),
+    /// A scalar in its JSON value: members and indices from the outside in.
+    Value(Vec<String>),
+}
+
+impl Name {
+    /// The name as it is written in a query or a configuration; `Ok(None)` where it is none of a filter's.
+    ///
+    /// # Errors
+    /// [`FilterError::EmptyPart`] where a header's name or a part of a path is missing.
+    pub fn parse(text: &str) -> Result<Option<Self>, FilterError> {
+        let name = match text {
+            "key" => Self::Key,
+            "topic" => Self::Topic,
+            "partition" => Self::Partition,
+            _ => match text.split_once('.') {
+                Some(("header", name)) => Self::Header(name.to_owned()),
+                Some(("value", path)) => Self::Value(path.split('.').map(str::to_owned).collect()),
+                _ => return Ok(None),
+            },
+        };
+        let is_whole = match &name {
+            Self::Header(name) => !name.is_empty(),
+            Self::Value(path) => path.iter().all(|part| !part.is_empty()),
+            Self::Key | Self::Topic | Self::Partition => true,
+        };
+        if is_whole {
+            Ok(Some(name))
+        } else {
+            Err(FilterError::EmptyPart(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("key"),
+            Self::Topic => f.write_str("topic"),
+            Self::Partition => f.write_str("partition"),
+            Self::Header(name) => write!(f, "header.{name}"),
+            Self::Value(path) => write!(f, "value.{}", path.join(".")),
+        }
+    }
+}
+
+/// Why something is no filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FilterError {
+    /// More than [`MAX_TERMS`].
+    #[error("the filter has more than {MAX_TERMS} terms; ask for fewer, or read the stream whole")]
+    TooManyTerms,
+    /// More than [`MAX_BYTES`].
+    #[error("the filter is longer than {MAX_BYTES} bytes; ask for less, or read the stream whole")]
+    TooLong,
+    /// `header.` or `value.a..b`.
+    #[error("{0:?} lacks a name; write it like \"header.type\" or \"value.address.city\"")]
+    EmptyPart(String),
+    /// Not a number that a partition can have.
+    #[error("{0:?} is no partition; they are numbered from 0")]
+    Partition(String),
+    /// A topic that the stream does not carry.
+    #[error("{0:?} is no topic of this stream; it carries {1}")]
+    Topic(String, String),
+}
+
+/// What is wanted: for every name one of its values.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Filter {
+    terms: BTreeMap<Name, BTreeSet<String>>,
+}
+
+impl Filter {
+    /// Whether it wants everything.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// Every name with its values.
+    pub fn terms(&self) -> impl Iterator<Item = (&Name, &BTreeSet<String>)> {
+        self.terms.iter()
+    }
+
+    /// Whether it looks at headers, which not every Kafka client library gives.
+    #[must_use]
+    pub fn has_headers(&self) -> bool {
+        self.terms.keys().any(|name| matches!(name, Name::Header(_)))
+    }
+
+    /// Adds a term: the same name again is OR, another name is AND. `topics` are the stream's.
+    ///
+    /// # Errors
+    /// Where the value cannot be one of that name, or the filter grows beyond its bounds.
+    pub fn add(&mut self, name: Name, value: &str, topics: &[String]) -> Result<(), FilterError> {
+        match name {
+            Name::Partition if value.parse::<u32>().is_err() => {
+                return Err(FilterError::Partition(value.to_owned()));
+            }
+            Name::Topic if !topics.iter().any(|topic| topic == value) => {
+                return Err(FilterError::Topic(value.to_owned(), topics.join(", ")));
+            }
+            _ => {}
+        }
+        self.terms.entry(name).or_default().insert(value.to_owned());
+        let terms: usize = self.terms.values().map(BTreeSet::len).sum();
+        if terms > MAX_TERMS {
+            return Err(FilterError::TooManyTerms);
+        }
+        let bytes: usize = self
+            .terms
+            .iter()
+            .flat_map(|(name, values)| values.iter().map(|value| name.to_string().len() + value.len()))
+            .sum();
+        if bytes > MAX_BYTES {
+            return Err(FilterError::TooLong);
+        }
+        Ok(())
+    }
+
+    /// The filter of a configuration: names as in a query, each with its values.
+    ///
+    /// # Errors
+    /// The key at fault, or none where the whole is, and what is wrong with it.
+    pub fn from_settings(
+        written: &BTreeMap<String, Vec<String>>,
+        topics: &[String],
+    ) -> Result<Self, (Option<String>, String)> {
+        let mut filter = Self::default();
+        for (text, values) in written {
+            let fault = |message: String| (Some(text.clone()), message);
+            let name = Name::parse(text)
+                .map_err(|error| fault(error.to_string()))?
+                .ok_or_else(|| {
+                    fault(format!(
+                        "{text:?} is nothing to filter by; known are key, topic, partition, header.NAME and value.PATH"
+                    ))
+                })?;
+            if values.is_empty() {
+                return Err(fault(
+                    "has no value, so nothing would pass; name one or remove it".to_owned(),
+                ));
+            }
+            for value in values {
+                filter
+                    .add(name.clone(), value, topics)
+                    .map_err(|error| match error {
+                        FilterError::TooManyTerms | FilterError::TooLong => (None, error.to_string()),
+                        error => fault(error.to_string()),
+                    })?;
+            }
+        }
+        Ok(filter)
+    }
+}

@@ -1,0 +1,126 @@
+//! What a request for a stream asks for: its query and its `Last-Event-ID`, checked.
+//!
+//! Knows the names of parameters and what a stream's settings forbid; what they mean for reading is in
+//! `stream/opening.rs`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::problem::Problem;
+use crate::config::Start;
+use crate::config::filter::{Filter, Name};
+use crate::stream::opening::Opening;
+use crate::stream::stream::Stream;
+
+/// Query parameters of a stream.
+const PARAMETERS: &str =
+    "start, since, lastEventId, and the filters key, topic, partition, header.NAME and value.PATH";
+
+/// Why a client library that gives neither times nor headers is in the way, and what to do.
+const LACKING: &str = "which the Kafka client in use does not give; set client = \"librdkafka\" in [kafka]";
+
+/// How the client wants to begin, and what it wants: the header that EventSource sends by itself goes
+/// before the query, which its first connection can only use.
+///
+/// # Errors
+/// For an unknown parameter, and a value that cannot be meant.
+pub fn opening(query: &str, headers: &HeaderMap, stream: &Stream) -> Result<Opening, Problem> {
+    let mut opening = Opening::default();
+    let mut filter = Filter::default();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "start" if opening.start.is_some() => return Err(twice("bad_start", "start")),
+            "start" => opening.start = Some(start(&value, stream)?),
+            "since" if opening.since.is_some() => return Err(twice("bad_since", "since")),
+            "since" => opening.since = Some(since(&value, stream)?),
+            "lastEventId" => opening.last_event_id = Some(value.into_owned()).filter(|id| !id.is_empty()),
+            other => add_term(&mut filter, other, &value, stream)?,
+        }
+    }
+    if !filter.is_empty() {
+        opening.filter = Some(filter);
+    }
+    if let Some(id) = headers.get("last-event-id")
+        && !id.is_empty()
+    {
+        opening.last_event_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
+    }
+    Ok(opening)
+}
+
+fn twice(code: &'static str, parameter: &str) -> Problem {
+    let message = format!("{parameter:?} stands there twice; a stream begins in one place");
+    Problem::parameter(code, parameter, message)
+}
+
+fn start(word: &str, stream: &Stream) -> Result<Start, Problem> {
+    let has_table = stream.settings().has_table();
+    match word {
+        "live" => Ok(Start::Live),
+        "earliest" => Ok(Start::Earliest),
+        "snapshot" if has_table => Ok(Start::Snapshot),
+        "snapshot" => {
+            let message =
+                "this stream keeps no table of latest records; \"live\" and \"earliest\" are possible";
+            Err(Problem::parameter("bad_start", "start", message))
+        }
+        other => {
+            let snapshot = if has_table { "\"snapshot\", " } else { "" };
+            let message =
+                format!("{other:?} is no place to start; {snapshot}\"live\" and \"earliest\" are possible");
+            Err(Problem::parameter("bad_start", "start", message))
+        }
+    }
+}
+
+fn since(text: &str, stream: &Stream) -> Result<i64, Problem> {
+    let bad = |message: String| Problem::parameter("bad_since", "since", message);
+    if stream.lacks_times_and_headers() {
+        return Err(bad(format!("\"since\" needs the time index of Kafka, {LACKING}")));
+    }
+    instant(text, SystemTime::now()).ok_or_else(|| {
+        bad(format!(
+            "{text:?} is no time; write an instant like 2026-11-25T09:30:00Z, milliseconds since 1970, or how long \
+             ago, like 15m"
+        ))
+    })
+}
+
+/// An instant in milliseconds since the epoch: of RFC 3339, of milliseconds themselves, or of a duration
+/// before `now`, which is taken by whole seconds, so that those who ask together ask the same.
+fn instant(text: &str, now: SystemTime) -> Option<i64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok();
+    }
+    if let Ok(ago) = humantime::parse_duration(text) {
+        let now = now.duration_since(UNIX_EPOCH).ok()?.as_secs();
+        return i64::try_from(now.saturating_sub(ago.as_secs()).checked_mul(1000)?).ok();
+    }
+    // A plus in a query that was not escaped is a space when it gets here.
+    let text = text.replace(' ', "+");
+    let instant = OffsetDateTime::parse(&text, &Rfc3339).ok()?;
+    let milliseconds = instant.unix_timestamp_nanos().div_euclid(1_000_000);
+    i64::try_from(milliseconds).ok().filter(|instant| *instant >= 0)
+}
+
+fn add_term(filter: &mut Filter, parameter: &str, value: &str, stream: &Stream) -> Result<(), Problem> {
+    let settings = stream.settings();
+    let bad = |message: String| Problem::parameter("bad_filter", parameter, message);
+    let Some(name) = Name::parse(parameter).map_err(|error| bad(error.to_string()))? else {
+        let message = format!("{parameter:?} is not a parameter of a stream; known are {PARAMETERS}");
+        return Err(Problem::parameter("unknown_parameter", parameter, message));
+    };
+    if !settings.client_filters {
+        let message = format!("this stream lets no client filter; leave {parameter:?} out");
+        return Err(Problem::forbidden("filters_forbidden", parameter, message));
+    }
+    if matches!(name, Name::Header(_)) && stream.lacks_times_and_headers() {
+        return Err(bad(format!("{parameter:?} asks for headers, {LACKING}")));
+    }
+    filter
+        .add(name, value, &settings.topics)
+        .map_err(|error| bad(error.to_string()))
+}

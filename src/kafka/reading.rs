@@ -1,0 +1,99 @@
+//! A job under way: reads its ranges to their ends, however often the client under it is built anew.
+//!
+//! Knows nothing of threads or of who waits; [`history`](super::history) does.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+
+use super::history::{Job, Range};
+use super::inbox::Inbox;
+use super::source::{Source, SourceError};
+
+/// Longest wait for records in one poll, and so the longest before a closed channel is seen.
+pub(super) const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// A job under way.
+pub(super) struct Reading {
+    topics: Vec<(Arc<str>, Vec<Range>)>,
+    pub(super) inbox: Inbox,
+    is_begun: bool,
+    /// Set at the end of all ranges.
+    pub(super) is_done: bool,
+}
+
+impl Reading {
+    pub(super) fn new(job: Job) -> Self {
+        let inbox = Inbox::new(
+            job.topics
+                .iter()
+                .map(|(name, _)| (Arc::clone(name), vec![job.feed.clone()])),
+        );
+        Self {
+            topics: job.topics,
+            inbox,
+            is_begun: false,
+            is_done: false,
+        }
+    }
+
+    /// Reads to the end of the ranges, or until nobody listens.
+    pub(super) fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+        for (name, ranges) in &self.topics {
+            let bounds = source.bounds(name, ranges.len())?;
+            let known: Vec<i64> = self.inbox.next_offsets(name);
+            let next = ranges
+                .iter()
+                .zip(&bounds)
+                .enumerate()
+                .map(|(partition, (range, bounds))| {
+                    let wanted = known.get(partition).copied().unwrap_or(range.from);
+                    // Never beyond the range, where an offset from outside could be one that does not exist;
+                    // what lies behind it is not ours to skip to.
+                    wanted.max(bounds.low).min(range.to).max(0).min(bounds.high)
+                });
+            let next: Vec<i64> = next.collect();
+            if next != known || !self.is_begun {
+                let low = bounds.iter().map(|bounds| bounds.low).collect();
+                self.inbox.assign(name, next, low);
+            }
+        }
+        self.is_begun = true;
+        source.assign(&self.inbox)?;
+        let mut at_end = BTreeSet::new();
+        loop {
+            let mut pending = Vec::new();
+            for (name, ranges) in &self.topics {
+                let next = self.inbox.next_offsets(name);
+                for (partition, (range, &next)) in (0..).zip(ranges.iter().zip(&next)) {
+                    if next < range.to && !at_end.contains(&(Arc::clone(name), partition)) {
+                        pending.push((Arc::clone(name), partition, next));
+                    }
+                }
+            }
+            if pending.is_empty() {
+                for (name, _) in &self.topics {
+                    self.inbox.loaded(name);
+                }
+                self.is_done = true;
+                return Ok(());
+            }
+            let before = self.inbox.received();
+            source.poll(POLL_WAIT, &mut self.inbox)?;
+            self.inbox.flush();
+            if self.inbox.is_closed() {
+                debug!("replay: nobody listens any more");
+                return Ok(());
+            }
+            if self.inbox.received() == before {
+                for (name, partition, next) in pending {
+                    if source.is_at_end(&name, partition, next)? {
+                        at_end.insert((name, partition));
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! Blocks: finished frames of successive records in one piece, immutable, with a small index.
+//!
+//! What the [`log`](super::log) is made of, and what replays hand on. A block knows of each record
+//! where its frame lies, where it came from, and what filters look at; nothing of readers or numbers.
+
+use bytes::Bytes;
+
+use super::filter::{Candidate, Matcher, key_hash};
+use super::frame;
+use super::position::Position;
+use crate::kafka::record::Record;
+
+/// Most bytes in a block, unless a single record needs more: a stalled socket pins about one.
+pub const MAX_BLOCK: usize = 256 * 1024;
+
+/// What a block costs beside its bytes and its entries: counters, pointers, the id before it.
+const BLOCK_OVERHEAD: usize = 256;
+
+/// What a frame shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A record with a value.
+    Record,
+    /// A record without one: a delete.
+    Tombstone,
+    /// Offsets that are gone.
+    Gap,
+    /// A topic that begins anew: the frame's id may be behind the one before.
+    Reset,
+}
+
+/// Where a record lies in its block, and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// End of its frame in the block's bytes; it begins where the one before ends.
+    pub end: u32,
+    /// Index of its topic in the stream's configuration.
+    pub topic: u16,
+    /// What the frame shows.
+    pub kind: Kind,
+    /// Its partition.
+    pub partition: u32,
+    /// Its offset.
+    pub offset: i64,
+    /// [`key_hash`](super::filter::key_hash) of its key.
+    pub key: u64,
+}
+
+/// Frames of successive records in one piece.
+#[derive(Debug, Clone, Default)]
+pub struct Block {
+    /// The id of the event before the first: where a reader stands that has read none of these.
+    pub(super) before: Bytes,
+    pub(super) data: Bytes,
+    pub(super) entries: Vec<Entry>,
+    /// Headers of all records, packed, and where those of each end; empty where no record has any.
+    headers: Vec<u8>,
+    header_ends: Vec<u32>,
+}
+
+impl Block {
+    /// Bytes of memory it takes, all told.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        self.data.len()
+            + self.entries.len() * size_of::<Entry>()
+            + self.headers.len()
+            + self.header_ends.len() * size_of::<u32>()
+            + BLOCK_OVERHEAD
+    }
+
+    /// Where a record's frame begins.
+    #[must_use]
+    pub fn start(&self, index: usize) -> usize {
+        index
+            .checked_sub(1)
+            .map_or(0, |before| self.entries[before].end as usize)
+    }
+
+    /// A record's frame.
+    #[must_use]
+    pub fn frame(&self, index: usize) -> &[u8] {
+        &self.data[self.start(index)..self.entries[index].end as usize]
+    }
+
+    /// How many records it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The position of a reader that has read all before this block. `None` before the first id.
+    #[must_use]
+    pub fn base(&self) -> Option<Position> {
+        Position::parse(&self.before).ok()
+    }
+
+    /// A record as filters see it; `None` for what is no record and concerns whoever reads its topic.
+    #[must_use]
+    pub fn candidate(&self, index: usize) -> Option<Candidate<'_>> {
+        let entry = &self.entries[index];
+        let headers = match self.header_ends.get(index) {
+            Some(&end) => {
+                let start = index.checked_sub(1).map_or(0, |before| self.header_ends[before]);
+                &self.headers[start as usize..end as usize]
+            }
+            None => &[],
+        };
+        matches!(entry.kind, Kind::Record | Kind::Tombstone).then(|| Candidate {
+            topic: entry.topic,
+            partition: entry.partition,
+            key: entry.key,
+            is_tombstone: entry.kind == Kind::Tombstone,
+            headers,
+            frame: self.frame(index),
+        })
+    }
+
+    /// Whether a record is for a reader with this filter. What is no record is for whoever reads its part.
+    #[must_use]
+    pub fn is_for(&self, index: usize, matcher: &Matcher) -> bool {
+        match self.candidate(index) {
+            Some(candidate) => matcher.accepts(&candidate),
+            None => matcher.accepts_notice(&self.entries[index]),
+        }
+    }
+
+    pub(super) fn merge(&self, later: &Self) -> Self {
+        let mut data = Vec::with_capacity(self.data.len() + later.data.len());
+        data.extend_from_slice(&self.data);
+        data.extend_from_slice(&later.data);
+        let mut entries = Vec::with_capacity(self.entries.len() + later.entries.len());
+        entries.extend_from_slice(&self.entries);
+        let shift = to_u32(self.start(self.entries.len()));
+        // Blocks are merged only up to MAX_BLOCK, so the sum fits.
+        entries.extend(later.entries.iter().map(|entry| Entry {
+            end: entry.end + shift,
+            ..*entry
+        }));
+        let (mut headers, mut header_ends) = (Vec::new(), Vec::new());
+        if !self.header_ends.is_empty() || !later.header_ends.is_empty() {
+            header_ends.reserve_exact(entries.len());
+            headers.reserve_exact(self.headers.len() + later.headers.len());
+            for part in [self, later] {
+                let shift = to_u32(headers.len());
+                headers.extend_from_slice(&part.headers);
+                // A part without headers has no ends either: all of its lie where it begins.
+                let end = |index| part.header_ends.get(index).copied().unwrap_or(0);
+                header_ends.extend((0..part.len()).map(|index| shift + end(index)));
+            }
+        }
+        Self {
+            before: self.before.clone(),
+            data: data.into(),
+            entries,
+            headers,
+            header_ends,
+        }
+    }
+}
+
+/// Collects the frames of a batch into blocks.
+#[derive(Debug)]
+pub struct Builder {
+    before: Bytes,
+    data: Vec<u8>,
+    entries: Vec<Entry>,
+    headers: Vec<u8>,
+    header_ends: Vec<u32>,
+    finished: Vec<Block>,
+}
+
+impl Builder {
+    /// A builder that follows the event with the id `before`.
+    #[must_use]
+    pub fn new(before: Bytes) -> Self {
+        Self {
+            before,
+            data: Vec::new(),
+            entries: Vec::new(),
+            headers: Vec::new(),
+            header_ends: Vec::new(),
+            finished: Vec::new(),
+        }
+    }
+
+    /// Where the next frame is to be written.
+    pub fn frame(&mut self) -> &mut Vec<u8> {
+        &mut self.data
+    }
+
+    /// Where the next record's headers are to be packed.
+    pub fn headers(&mut self) -> &mut Vec<u8> {
+        &mut self.headers
+    }
+
+    /// The frame that was written since the last finished one.
+    #[must_use]
+    pub fn unfinished(&self) -> &[u8] {
+        &self.data[self.entries.last().map_or(0, |entry| entry.end as usize)..]
+    }
+
+    /// Takes back what was written since the last finished frame.
+    pub fn discard_frame(&mut self) {
+        self.data
+            .truncate(self.entries.last().map_or(0, |entry| entry.end as usize));
+        self.headers
+            .truncate(self.header_ends.last().map_or(0, |&end| end as usize));
+    }
+
+    /// How many frames were finished.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.finished
+            .iter()
+            .map(|block| block.entries.len() as u64)
+            .sum::<u64>()
+            + self.entries.len() as u64
+    }
+
+    /// Whether no frame was finished.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The record whose frame was written, as filters see it.
+    #[must_use]
+    pub fn candidate(&self, record: &Record<'_>, topic: u16) -> Candidate<'_> {
+        Candidate {
+            topic,
+            partition: record.partition,
+            key: key_hash(record.key),
+            is_tombstone: record.value.is_none(),
+            headers: &self.headers[self.header_ends.last().map_or(0, |&end| end as usize)..],
+            frame: self.unfinished(),
+        }
+    }
+
+    /// Takes what was written since the last finished frame as that of a record.
+    pub fn finish_record(&mut self, record: &Record<'_>, topic: u16) {
+        let kind = if record.value.is_none() {
+            Kind::Tombstone
+        } else {
+            Kind::Record
+        };
+        self.finish_frame(Entry {
+            end: 0,
+            topic,
+            kind,
+            partition: record.partition,
+            offset: record.offset,
+            key: key_hash(record.key),
+        });
+    }
+
+    /// Takes what was written since the last finished frame as that of a notice.
+    pub fn finish_notice(&mut self, kind: Kind, topic: u16, partition: u32, offset: i64) {
+        self.finish_frame(Entry {
+            end: 0,
+            topic,
+            kind,
+            partition,
+            offset,
+            key: 0,
+        });
+    }
+
+    fn finish_frame(&mut self, entry: Entry) {
+        let start = self.entries.last().map_or(0, |entry| entry.end as usize);
+        if self.data.len() > MAX_BLOCK && start > 0 {
+            let frame = self.data.split_off(start);
+            let headers = self
+                .headers
+                .split_off(self.header_ends.last().map_or(0, |&end| end as usize));
+            self.finish_block();
+            self.data = frame;
+            self.headers = headers;
+        }
+        self.entries.push(Entry {
+            end: to_u32(self.data.len()),
+            ..entry
+        });
+        self.header_ends.push(to_u32(self.headers.len()));
+    }
+
+    fn finish_block(&mut self) {
+        let Some(last) = self.entries.len().checked_sub(1) else {
+            return;
+        };
+        let mut block = Block {
+            before: std::mem::take(&mut self.before),
+            // Exact: a log of half-filled vectors would hold twice what it is allowed.
+            data: Bytes::from(std::mem::take(&mut self.data).into_boxed_slice()),
+            entries: std::mem::take(&mut self.entries),
+            headers: std::mem::take(&mut self.headers),
+            header_ends: std::mem::take(&mut self.header_ends),
+        };
+        if block.headers.is_empty() {
+            block.header_ends = Vec::new();
+        }
+        block.entries.shrink_to_fit();
+        block.headers.shrink_to_fit();
+        block.header_ends.shrink_to_fit();
+        self.before = Bytes::copy_from_slice(frame::id_of(block.frame(last)));
+        self.finished.push(block);
+    }
+
+    /// The blocks.
+    #[must_use]
+    pub fn finish(mut self) -> Vec<Block> {
+        self.finish_block();
+        self.finished
+    }
+}
+
+/// A place in a block. Kafka's largest record is below 2 GiB, and frames are cut off at
+/// [`MAX_BLOCK`] otherwise.
+fn to_u32(place: usize) -> u32 {
+    u32::try_from(place).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,305 @@
+//! Filters at work: whether a record is for a client, or for any client of a stream.
+//!
+//! A [`Matcher`] is a [`Filter`] made ready for one stream. It looks at a [`Candidate`]: the few things an
+//! entry of the log or a row of the table knows of its record, and its finished frame. Values are
+//! compared as clients are shown them, so what is in the browser's hands is what a filter names.
+//!
+//! Pure: no lock, no clock, no clients. Who shares a filter is in [`groups`](super::groups).
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::block::{Entry, Kind};
+use super::frame;
+use crate::config::filter::{Filter, Name};
+use crate::config::{Format, StreamSettings};
+use crate::kafka::record::Record;
+
+/// Hashes keys with a seed of this process, so that nobody can make two keys meet: filters compare 64
+/// bits instead of keys, which need not be kept for that.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+/// What stands for a key where filters look: the same for equal keys, in this process.
+#[must_use]
+pub fn key_hash(key: Option<&[u8]>) -> u64 {
+    HASHER.hash_one(key)
+}
+
+/// Appends a record's headers as [`Candidate::headers`] holds them: for each the length of its name,
+/// its name, the length of its value, its value. Lengths take 4 bytes. Null becomes empty, which no filter
+/// tells apart.
+pub fn pack_headers(record: &Record<'_>, out: &mut Vec<u8>) {
+    for (name, value) in record.headers() {
+        pack(out, name);
+        pack(out, value.unwrap_or_default());
+    }
+}
+
+fn pack(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Kafka's records are below 2 GiB.
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// Takes a name or a value from the beginning of `packed`.
+fn unpack<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, rest) = packed.split_first_chunk::<4>()?;
+    let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *packed = rest;
+    Some(bytes)
+}
+
+fn unpack_headers(mut packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || Some((unpack(&mut packed)?, unpack(&mut packed)?)))
+}
+
+/// A record as filters see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate<'a> {
+    /// Index of its topic in the stream's configuration.
+    pub topic: u16,
+    /// Its partition.
+    pub partition: u32,
+    /// [`key_hash`] of its key.
+    pub key: u64,
+    /// Whether its value is null.
+    pub is_tombstone: bool,
+    /// Its headers, packed by [`pack_headers`].
+    pub headers: &'a [u8],
+    /// Its frame, with or without the id line.
+    pub frame: &'a [u8],
+}
+
+/// The terms of one name that a filter is found by.
+#[derive(Debug)]
+pub enum Handle<'a> {
+    /// Hashes of keys.
+    Keys(&'a [u64]),
+    /// A header and its values.
+    Header(&'a str, &'a BTreeSet<String>),
+    /// A path and its values.
+    Value(&'a [String], &'a BTreeSet<String>),
+    /// None that would tell records apart well.
+    None,
+}
+
+/// A filter made ready for a stream.
+#[derive(Debug)]
+pub struct Matcher {
+    keys: Option<Vec<u64>>,
+    topics: Option<Vec<u16>>,
+    partitions: Option<Vec<u32>>,
+    headers: Vec<(String, BTreeSet<String>)>,
+    /// Paths from the top of the payload.
+    values: Vec<(Vec<String>, BTreeSet<String>)>,
+    /// Whether deletes pass whatever was asked of headers and values: they say that a key went.
+    lets_deletes_pass: bool,
+}
+
+impl Matcher {
+    /// The fixed filter of a stream of these settings, if it has one.
+    #[must_use]
+    pub fn fixed(settings: &StreamSettings) -> Option<Self> {
+        // Settings are checked, and a filter that is none is found there.
+        let filter = Filter::from_settings(&settings.filter, &settings.topics).unwrap_or_default();
+        (!filter.is_empty()).then(|| Self::new(&filter, settings))
+    }
+
+    /// Makes `filter` ready for a stream of these settings.
+    #[must_use]
+    pub fn new(filter: &Filter, settings: &StreamSettings) -> Self {
+        let mut matcher = Self {
+            keys: None,
+            topics: None,
+            partitions: None,
+            headers: Vec::new(),
+            values: Vec::new(),
+            lets_deletes_pass: settings.has_table(),
+        };
+        for (name, wanted) in filter.terms() {
+            match name {
+                Name::Key => {
+                    let hash = |key: &String| key_hash(Some(key.as_bytes()));
+                    matcher.keys = Some(wanted.iter().map(hash).collect());
+                }
+                Name::Topic => {
+                    let topics = (0..).zip(&settings.topics);
+                    let named = topics.filter(|(_, name)| wanted.contains(*name));
+                    matcher.topics = Some(named.map(|(index, _)| index).collect());
+                }
+                Name::Partition => {
+                    matcher.partitions = Some(wanted.iter().filter_map(|text| text.parse().ok()).collect());
+                }
+                Name::Header(header) => matcher.headers.push((header.clone(), wanted.clone())),
+                Name::Value(path) => {
+                    let outer = (settings.format == Format::Envelope).then(|| "value".to_owned());
+                    let path = outer.into_iter().chain(path.iter().cloned()).collect();
+                    matcher.values.push((path, wanted.clone()));
+                }
+            }
+        }
+        matcher
+    }
+
+    /// The terms that tell records apart best.
+    #[must_use]
+    pub fn handle(&self) -> Handle<'_> {
+        if let Some(keys) = &self.keys {
+            return Handle::Keys(keys);
+        }
+        if let Some((name, wanted)) = self.headers.first() {
+            return Handle::Header(name, wanted);
+        }
+        match self.values.first() {
+            Some((path, wanted)) => Handle::Value(path, wanted),
+            None => Handle::None,
+        }
+    }
+
+    /// Whether a key of a topic can be of any concern: what no later record of the key changes.
+    #[must_use]
+    pub fn concerns(&self, topic: u16, key: u64) -> bool {
+        is_wanted(self.topics.as_deref(), &topic) && is_wanted(self.keys.as_deref(), &key)
+    }
+
+    /// Whether a gap of a partition, or the reset of a topic, is for whoever has this filter.
+    #[must_use]
+    pub fn accepts_notice(&self, notice: &Entry) -> bool {
+        let is_of_topic = notice.kind == Kind::Reset;
+        is_wanted(self.topics.as_deref(), &notice.topic)
+            && (is_of_topic || is_wanted(self.partitions.as_deref(), &notice.partition))
+    }
+
+    /// Whether the record is wanted.
+    #[must_use]
+    pub fn accepts(&self, candidate: &Candidate<'_>) -> bool {
+        if !self.concerns(candidate.topic, candidate.key)
+            || !is_wanted(self.partitions.as_deref(), &candidate.partition)
+        {
+            return false;
+        }
+        if candidate.is_tombstone && self.lets_deletes_pass {
+            return true;
+        }
+        let has_header = |(name, wanted): &(String, BTreeSet<String>)| {
+            header_values(candidate.headers, name).any(|value| wanted.contains(value))
+        };
+        if !self.headers.iter().all(has_header) {
+            return false;
+        }
+        if self.values.is_empty() {
+            return true;
+        }
+        if candidate.is_tombstone {
+            return false;
+        }
+        let mut scratch = Vec::new();
+        let payload = payload(candidate.frame, &mut scratch);
+        self.values.iter().all(|(path, wanted)| {
+            payload
+                .and_then(|payload| scalar_at(payload, path))
+                .is_some_and(|text| wanted.contains(&*text))
+        })
+    }
+}
+
+/// No list wants everything.
+fn is_wanted<T: PartialEq>(wanted: Option<&[T]>, value: &T) -> bool {
+    wanted.is_none_or(|wanted| wanted.contains(value))
+}
+
+/// The values of a header that are text.
+pub fn header_values<'a>(packed: &'a [u8], wanted: &'a str) -> impl Iterator<Item = &'a str> {
+    unpack_headers(packed)
+        .filter(move |(name, _)| *name == wanted.as_bytes())
+        .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+}
+
+/// The payload of a frame as text: borrowed where it is one line, which it nearly always is.
+pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a str> {
+    std::str::from_utf8(frame::payload(frame, scratch)).ok()
+}
+
+/// The text of the scalar at `path` in a JSON document: a string's content, anything else as it is
+/// written (`1.50`, `true`, `null`). Parts of the path are members of objects and indices of arrays.
+#[must_use]
+pub fn scalar_at<'a>(json: &'a str, path: &[String]) -> Option<Cow<'a, str>> {
+    let json = json.trim_ascii_start();
+    let Some((part, rest)) = path.split_first() else {
+        return match json.as_bytes().first()? {
+            b'{' | b'[' => None,
+            b'"' => serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0),
+            _ => Some(Cow::Borrowed(json.trim_ascii_end())),
+        };
+    };
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    let inner: Option<&RawValue> = match json.as_bytes().first()? {
+        b'{' => deserializer.deserialize_map(Member(part)).ok()?,
+        b'[' => {
+            let index = part
+                .parse()
+                .ok()
+                .filter(|index: &usize| index.to_string() == *part)?;
+            deserializer.deserialize_seq(Element(index)).ok()?
+        }
+        _ => None,
+    };
+    // What follows the document makes it none.
+    deserializer.end().ok()?;
+    scalar_at(inner?.get(), rest)
+}
+
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Finds a member of an object; of a repeated one the last, as browsers do.
+struct Member<'p>(&'p str);
+
+impl<'de> Visitor<'de> for Member<'_> {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut found = None;
+        while let Some(is_it) = map.next_key_seed(super::encode::IsName(self.0))? {
+            if is_it {
+                found = Some(map.next_value()?);
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Finds an element of an array.
+struct Element(usize);
+
+impl<'de> Visitor<'de> for Element {
+    type Value = Option<&'de RawValue>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        for _ in 0..self.0 {
+            if elements.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(None);
+            }
+        }
+        let found = elements.next_element()?;
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(found)
+    }
+}

@@ -1,0 +1,110 @@
+//! Lookups: questions about offsets that readers wait for, asked once for all who ask the same.
+//!
+//! Where a time lies in every partition, or where they end now. The Kafka room's history threads answer;
+//! this file only brings those together who may share an answer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+
+use super::waiters::{Ticket, Waiters};
+use crate::kafka::history::{Archive, Ask, Busy, Lacking, Question};
+
+/// What is asked, for every partition of every topic of the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Query {
+    /// Where partitions end: so many of each topic.
+    Ends(Vec<usize>),
+    /// The first record at or after a time, in milliseconds since the epoch; not where there is none.
+    Times(Vec<Vec<Option<i64>>>),
+}
+
+/// An offset for every partition of every topic, where one was asked for and exists.
+pub(super) type Offsets = Vec<Vec<Option<i64>>>;
+
+/// A question under way, or answered.
+#[derive(Debug)]
+pub(super) struct Lookup {
+    query: Query,
+    /// A thread has begun to ask.
+    begun: Arc<AtomicBool>,
+    answer: OnceLock<Result<Offsets, Lacking>>,
+    /// Gone when nobody waits any more.
+    wanted: Arc<()>,
+    waiters: Arc<Waiters>,
+}
+
+impl Lookup {
+    pub(super) fn start(archive: &dyn Archive, topics: &[String], query: &Query) -> Result<Arc<Self>, Busy> {
+        let asks: Vec<Vec<Ask>> = match query {
+            Query::Ends(counts) => counts
+                .iter()
+                .map(|&count| (0..count).map(|_| Ask::End).collect())
+                .collect(),
+            Query::Times(times) => {
+                let ask = |time: &Option<i64>| time.map_or(Ask::Nothing, Ask::At);
+                times
+                    .iter()
+                    .map(|times| times.iter().map(ask).collect())
+                    .collect()
+            }
+        };
+        let lookup = Arc::new(Self {
+            query: query.clone(),
+            begun: Arc::default(),
+            answer: OnceLock::new(),
+            wanted: Arc::default(),
+            waiters: Waiters::new(1),
+        });
+        let asked = Arc::downgrade(&lookup);
+        archive.ask(Question {
+            topics: topics.iter().map(|name| name.as_str().into()).zip(asks).collect(),
+            begun: Arc::clone(&lookup.begun),
+            wanted: Arc::downgrade(&lookup.wanted),
+            answer: Box::new(move |answer| {
+                if let Some(lookup) = asked.upgrade() {
+                    // A question is answered once.
+                    let _ = lookup.answer.set(answer);
+                    lookup.waiters.wake_all();
+                }
+            }),
+        })?;
+        Ok(lookup)
+    }
+
+    /// Whether its answer serves who asks now. Where a time lies does not change; an end does.
+    pub(super) fn answers(&self, query: &Query) -> bool {
+        let is_fresh = matches!(query, Query::Times(_)) || !self.begun.load(Ordering::SeqCst);
+        is_fresh && self.query == *query
+    }
+}
+
+/// A reader that waits for an answer.
+#[derive(Debug)]
+pub(super) struct Asking {
+    lookup: Arc<Lookup>,
+    ticket: Ticket,
+}
+
+impl Asking {
+    pub(super) fn new(lookup: Arc<Lookup>) -> Self {
+        Self {
+            ticket: lookup.waiters.enter(),
+            lookup,
+        }
+    }
+
+    pub(super) fn query(&self) -> &Query {
+        &self.lookup.query
+    }
+
+    pub(super) fn answer(&self) -> Option<&Result<Offsets, Lacking>> {
+        self.lookup.answer.get()
+    }
+
+    /// As [`Subscription::wait`](super::subscription::Subscription::wait).
+    pub(super) fn wait(&self, waker: &Waker) -> bool {
+        self.ticket.wait(waker);
+        self.lookup.answer.get().is_none()
+    }
+}

@@ -1,0 +1,496 @@
+//! A reader's places, and how it gets from one to the next.
+//!
+//! The half of a [`Subscription`] that reads: from the log, past its own position in the log, through
+//! the table, from a replay, each with the reader's filter. What is sent when, and what beside records, is
+//! in [`subscription`](super::subscription).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::encode::Encoder;
+use super::filter::Matcher;
+use super::frame;
+use super::groups::{Group, Selected};
+use super::latest::{Show, Walk};
+use super::log::{Log, Read, Sequence};
+use super::lookup::{Asking, Offsets, Query};
+use super::notice::{self, Gap};
+use super::opening::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
+use super::position::{BEGINNING, Position};
+use super::replay::{Found, Reader};
+use super::resume::Reset;
+use super::subscription::{Goodbye, Step, Subscription};
+use crate::config::Lag;
+
+/// About how much is copied out for a client at once (64 KiB) from the table, or of records with others
+/// between them: what a client on its way costs in memory, beside its socket's buffers.
+const PIECE: usize = 64 * 1024;
+
+/// Where a reader is. The larger kinds are boxed: nearly all readers are [`Place::Reading`].
+#[derive(Debug)]
+pub(super) enum Place {
+    /// The stream does not know yet where it stands.
+    Waiting,
+    /// Kafka is asked where offsets lie.
+    Asking(Box<Asking>),
+    /// On its way through the table.
+    Walking(Box<Walk>),
+    /// In the log, behind or beside its own position: what that has passed is skipped, and its ids
+    /// never go back behind it.
+    Catching(Sequence, Box<Position>),
+    /// In a past that is read from Kafka; with the log's next record when that began.
+    Replaying(Box<Reader>, Sequence),
+    /// In the log, at the position it shares with all.
+    Reading(Sequence),
+}
+
+impl Place {
+    /// The record up to which the reader knows what became of its topics.
+    fn stands_at(&self) -> Sequence {
+        match self {
+            Self::Waiting | Self::Asking(_) => Sequence::MAX,
+            Self::Walking(walk) => walk.until,
+            Self::Catching(cursor, _) | Self::Reading(cursor) | Self::Replaying(_, cursor) => *cursor,
+        }
+    }
+}
+
+/// What a move has brought.
+pub(super) enum Moved {
+    /// Frames; perhaps none, and then there may be more at once.
+    Frames(Bytes),
+    /// The end of the log.
+    AtHead,
+    /// Nothing until something changes.
+    Quiet,
+    /// It is to be told something, or goes on elsewhere.
+    On,
+    /// The stream is over.
+    Over(Step),
+}
+
+impl Subscription {
+    /// The group whose matches the reader gets, where it filters.
+    fn group(&self) -> Option<&Arc<Group>> {
+        self.quiet.as_ref()?.group.as_ref().map(|(_, group)| group)
+    }
+
+    /// Reads on from where the reader is.
+    pub(super) fn advance(&mut self) -> Moved {
+        match &mut self.place {
+            Place::Waiting => self.begin(),
+            Place::Asking(_) => self.hear_answer(),
+            Place::Reading(_) => self.read_log(),
+            Place::Walking(_) => Moved::Frames(self.walk()),
+            Place::Catching(..) => self.catch_up(),
+            Place::Replaying(..) => self.replay(),
+        }
+    }
+
+    /// Finds the reader's place, once the stream knows where it stands.
+    fn begin(&mut self) -> Moved {
+        let nothing = (Opening::default(), Answers::default());
+        let (opening, answers) = match self.request.as_deref() {
+            Some((opening, answers)) => (opening, answers),
+            None => (&nothing.0, &nothing.1),
+        };
+        let outcome = begin(&Request {
+            stream: &self.stream,
+            opening,
+            answers,
+            is_filtered: self.group().is_some(),
+        });
+        match outcome {
+            Outcome::Wait => Moved::Quiet,
+            Outcome::Begin(beginning) => {
+                self.enter(beginning);
+                Moved::On
+            }
+            Outcome::Ask(query) => match self.stream.ask(&query) {
+                Some(Ok(asking)) => {
+                    self.place = Place::Asking(Box::new(asking));
+                    Moved::On
+                }
+                // Too many ask. It is tried again at the next change, or with the next keepalive.
+                Some(Err(_)) => Moved::Quiet,
+                None => {
+                    self.answer(&query, None);
+                    Moved::On
+                }
+            },
+        }
+    }
+
+    fn hear_answer(&mut self) -> Moved {
+        let Place::Asking(asking) = &self.place else {
+            return Moved::On;
+        };
+        let Some(answer) = asking.answer() else {
+            return Moved::Quiet;
+        };
+        let (query, offsets) = (asking.query().clone(), answer.as_ref().ok().cloned());
+        self.place = Place::Waiting;
+        self.answer(&query, offsets);
+        Moved::On
+    }
+
+    fn answer(&mut self, query: &Query, offsets: Option<Offsets>) {
+        let (_, answers) = &mut **self.request.get_or_insert_default();
+        match query {
+            Query::Times(_) => answers.times = Some(offsets.ok_or(Unknowable)),
+            Query::Ends(_) => answers.ends = Some(offsets.unwrap_or_default()),
+        }
+    }
+
+    fn enter(&mut self, beginning: Beginning) {
+        self.place = beginning.place;
+        // What it came with has served, and a connection may last for months.
+        self.request = None;
+        if let (Some(last), Some(id)) = (&mut self.last, beginning.id) {
+            *last = id;
+        }
+        // A reader that had to wait for its next place keeps what it was told to catch up with.
+        if !std::mem::replace(&mut self.has_begun, true) {
+            self.caught_up = Some((beginning.target, beginning.reason));
+        }
+        self.announce_resets(beginning.resets);
+    }
+
+    fn announce_resets(&mut self, resets: Vec<(Reset, Option<String>)>) {
+        // The last one alone has the new place's id: a client that misses one comes back for it.
+        let last = resets.len().saturating_sub(1);
+        for (index, (reason, topic)) in resets.into_iter().enumerate() {
+            let id = if index == last { self.id() } else { None };
+            self.announcements
+                .extend(notice::reset(id.as_deref(), reason, topic.as_deref()));
+        }
+    }
+
+    fn read_log(&mut self) -> Moved {
+        let stream = Arc::clone(&self.stream);
+        let Place::Reading(cursor) = &mut self.place else {
+            return Moved::On;
+        };
+        let group = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
+        let state = stream.read();
+        let mut has_shown_last = true;
+        let read = match group {
+            None => state.log.read(*cursor),
+            Some((_, group)) => match select(&state.log, group, *cursor) {
+                Selection::Read(read, shown) => {
+                    has_shown_last = matches!(read, Read::Frames(_, next) if shown + 1 == next);
+                    read
+                }
+                Selection::Look(until) => {
+                    let block = state.log.block_at(*cursor);
+                    drop(state);
+                    return match block {
+                        Some(block) => {
+                            group.look(*cursor, until, &block);
+                            Moved::Frames(Bytes::new())
+                        }
+                        None => self.fell_off(),
+                    };
+                }
+            },
+        };
+        match read {
+            Read::Frames(frames, next) => {
+                *cursor = next;
+                if let Some(last) = &mut self.last {
+                    // The id of what is sent now: shared bytes, copied only in mid-block.
+                    *last = state.log.id_before(next).unwrap_or_default();
+                }
+                if let Some(quiet) = &mut self.quiet
+                    && has_shown_last
+                    && next == state.log.next()
+                {
+                    quiet.told.clone_from(state.log.head());
+                }
+                Moved::Frames(frames)
+            }
+            Read::AtHead => Moved::AtHead,
+            Read::Evicted => {
+                drop(state);
+                self.fell_off()
+            }
+        }
+    }
+
+    /// The next piece of the table; empty when the walk is over, or has come to nothing to be shown.
+    fn walk(&mut self) -> Bytes {
+        let group = self.group().map(Arc::clone);
+        let Place::Walking(walk) = &mut self.place else {
+            return Bytes::new();
+        };
+        let mut out = Vec::with_capacity(PIECE);
+        let settings = self.stream.settings();
+        let mut show = Show {
+            matcher: group.as_deref().map(|group| &group.matcher),
+            encoder: Encoder::new(settings),
+            topics: &settings.topics,
+            scratch: Vec::new(),
+        };
+        let may_have_more = match self.stream.read_table() {
+            Some(table) => table.read(walk, PIECE, &mut show, &mut out),
+            None => false,
+        };
+        if !may_have_more {
+            // A client that came from a replica further on than this one must not go back.
+            let (until, position) = (walk.until, walk.position.clone());
+            self.place = Place::Catching(until, Box::new(position));
+        }
+        out.into()
+    }
+
+    /// The next piece of the log that the reader's own position has not passed. When it has reached the
+    /// position all share, it reads on there.
+    fn catch_up(&mut self) -> Moved {
+        let stream = Arc::clone(&self.stream);
+        let Place::Catching(cursor, wanted) = &mut self.place else {
+            return Moved::On;
+        };
+        let group = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
+        let state = stream.read();
+        let mut scratch = Vec::new();
+        let read = match group {
+            None => state.log.read_wanted(*cursor, wanted, None, &mut scratch),
+            Some((_, group)) => match select_wanted(&state.log, group, *cursor, wanted, &mut scratch) {
+                Selection::Read(read, _) => read,
+                Selection::Look(until) => {
+                    let block = state.log.block_at(*cursor);
+                    drop(state);
+                    if let Some(block) = block {
+                        group.look(*cursor, until, &block);
+                        return Moved::Frames(Bytes::new());
+                    }
+                    return self.go_on();
+                }
+            },
+        };
+        if let Read::Frames(_, next) = read {
+            *cursor = next;
+        }
+        let shared = state
+            .log
+            .id_before(*cursor)
+            .and_then(|id| Position::parse(&id).ok());
+        drop(state);
+        if shared.is_some_and(|shared| shared.has_passed(wanted)) {
+            if let Some(last) = &mut self.last {
+                *last = wanted.id().into();
+            }
+            self.place = Place::Reading(*cursor);
+            if read == Read::AtHead {
+                return Moved::On;
+            }
+        }
+        match read {
+            Read::Frames(frames, _) => Moved::Frames(frames),
+            Read::AtHead => Moved::AtHead,
+            Read::Evicted => self.go_on(),
+        }
+    }
+
+    fn replay(&mut self) -> Moved {
+        let group = self.group().map(Arc::clone);
+        let matcher: Option<&Matcher> = group.as_deref().map(|group| &group.matcher);
+        let Place::Replaying(reader, joined) = &mut self.place else {
+            return Moved::On;
+        };
+        match reader.next(matcher, &mut Vec::new()) {
+            Found::Frames(frames) => Moved::Frames(frames),
+            Found::Nothing => Moved::Quiet,
+            Found::Gap(gap) => {
+                self.announce_gap(&gap);
+                Moved::On
+            }
+            Found::End => self.go_on(),
+            Found::Lost => {
+                let (wanted, joined) = (reader.position().clone(), *joined);
+                self.go_on_from(wanted, joined)
+            }
+        }
+    }
+
+    /// Finds the next place of a reader that has read all its last place held, up to its own position.
+    fn go_on(&mut self) -> Moved {
+        let stood = self.place.stands_at();
+        let wanted = match std::mem::replace(&mut self.place, Place::Waiting) {
+            Place::Catching(_, wanted) => *wanted,
+            Place::Replaying(reader, _) => reader.end(),
+            // Told apart by the caller.
+            other => {
+                self.place = other;
+                return Moved::On;
+            }
+        };
+        self.go_on_from(wanted, stood)
+    }
+
+    /// Goes on at `wanted`, which the reader reached when it stood at record `stood`.
+    fn go_on_from(&mut self, mut wanted: Position, stood: Sequence) -> Moved {
+        let stream = Arc::clone(&self.stream);
+        let state = stream.read();
+        let here = Position::parse(state.log.head()).unwrap_or_default();
+        let mut resets = Vec::new();
+        for (index, &turn) in state.turns.iter().enumerate() {
+            // What the reader would have been told in the log it did not get to.
+            if turn > stood
+                && let (Some(wanted), Some(here)) = (wanted.topics.get_mut(index), here.topics.get(index))
+            {
+                wanted.next = vec![BEGINNING; here.next.len()];
+                resets.push((Reset::Recreated, stream.settings().topics.get(index).cloned()));
+            }
+        }
+        let reader = (&*stream, self.group().is_some());
+        let place = opening::go_on(reader, &state, &here, wanted.clone(), None);
+        if let (Some(last), Some(Place::Reading(cursor))) = (&mut self.last, &place) {
+            *last = state.log.id_before(*cursor).unwrap_or_default();
+        }
+        drop(state);
+        // Too many replays wait: ask again by the id, as the client itself would.
+        self.place = place.unwrap_or_else(|| {
+            let (opening, _) = &mut **self.request.get_or_insert_default();
+            opening.last_event_id = String::from_utf8(wanted.id()).ok();
+            Place::Waiting
+        });
+        self.announce_resets(resets);
+        Moved::On
+    }
+
+    fn announce_gap(&mut self, gap: &Gap) {
+        let id = self.id();
+        self.announcements = gap.announce(id.as_deref(), &self.stream.settings().topics);
+    }
+
+    /// The reader was too slow: its next record has left the log.
+    fn fell_off(&mut self) -> Moved {
+        let Place::Reading(cursor) = self.place else {
+            return Moved::On;
+        };
+        match self.stream.settings().lag() {
+            Lag::Latest => {}
+            Lag::Disconnect => {
+                self.stream.slow.fetch_add(1, Ordering::Relaxed);
+                return Moved::Over(self.goodbye(Goodbye::Slow));
+            }
+            Lag::Replay => {
+                self.stream.slow.fetch_add(1, Ordering::Relaxed);
+                let position = self.last.as_ref().and_then(|id| Position::parse(id).ok());
+                return match position {
+                    Some(position) => self.go_on_from(position, cursor),
+                    None => Moved::Over(self.goodbye(Goodbye::Slow)),
+                };
+            }
+        }
+        self.stream.conflated.fetch_add(1, Ordering::Relaxed);
+        let state = self.stream.read();
+        let skipped = state.log.first().saturating_sub(cursor);
+        // At least this far it had come; what it may have had beyond is shown again, as latest values.
+        let mut position = state.log.reached_at(cursor).unwrap_or_default();
+        let mut resets = Vec::new();
+        let here = Position::parse(state.log.head()).unwrap_or_default();
+        for (index, &turn) in state.turns.iter().enumerate() {
+            if turn > cursor
+                && let (Some(position), Some(here)) = (position.topics.get_mut(index), here.topics.get(index))
+            {
+                position.next = vec![0; here.next.len()];
+                resets.push((
+                    Reset::Recreated,
+                    self.stream.settings().topics.get(index).cloned(),
+                ));
+            }
+        }
+        let until = state.log.next();
+        drop(state);
+        let walk = Walk {
+            cursor,
+            until,
+            wanted: Position::default(),
+            deletes_from: 0,
+            position,
+            rows_to_id: 0,
+        };
+        self.place = Place::Walking(Box::new(walk));
+        let id = self.id();
+        self.announcements =
+            frame::control(id.as_deref(), "conflated", &format!("{{\"skipped\":{skipped}}}"));
+        self.announce_resets(resets);
+        Moved::On
+    }
+}
+
+/// What a group has for a reader.
+enum Selection {
+    /// Frames, with the number of the last record shown.
+    Read(Read, Sequence),
+    /// Records up to this one must be looked at first.
+    Look(Sequence),
+}
+
+fn selection(selected: Selected, frames: Bytes, shown: Sequence) -> Selection {
+    match selected {
+        Selected::Until(next) => Selection::Read(Read::Frames(frames, next), shown),
+        Selected::Evicted => Selection::Read(Read::Evicted, shown),
+        Selected::Unknown(until) => Selection::Look(until),
+    }
+}
+
+/// The group's matches from `cursor` on. One alone, as it is in live reading, is a slice of its block;
+/// several are copied together, for one write.
+fn select(log: &Log, group: &Group, cursor: Sequence) -> Selection {
+    let next = log.next();
+    if cursor >= next {
+        return Selection::Read(Read::AtHead, 0);
+    }
+    let (mut alone, mut together, mut shown) = (Bytes::new(), Vec::new(), 0);
+    let selected = group.select(cursor, next, |found| {
+        let frame = log.frame(found.sequence).ok_or(())?;
+        if !alone.is_empty() {
+            together.extend_from_slice(&std::mem::take(&mut alone));
+        }
+        shown = found.sequence;
+        match &found.delete {
+            None if together.is_empty() => alone = frame,
+            None => together.extend_from_slice(&frame),
+            Some(delete) => {
+                together.extend_from_slice(frame::id_line(&frame));
+                together.extend_from_slice(delete);
+            }
+        }
+        Ok(alone.len() + together.len() < PIECE)
+    });
+    let frames = if together.is_empty() {
+        alone
+    } else {
+        together.into()
+    };
+    selection(selected, frames, shown)
+}
+
+/// The same for a reader with a position of its own.
+fn select_wanted(
+    log: &Log,
+    group: &Group,
+    cursor: Sequence,
+    wanted: &mut Position,
+    scratch: &mut Vec<u8>,
+) -> Selection {
+    let next = log.next();
+    if cursor >= next {
+        return Selection::Read(Read::AtHead, 0);
+    }
+    let (mut out, mut shown) = (Vec::new(), 0);
+    let selected = group.select(cursor, next, |found| {
+        shown = found.sequence;
+        if log.write_wanted(found.sequence, found.delete.as_deref(), wanted, scratch, &mut out) {
+            Ok(out.len() < PIECE)
+        } else {
+            Err(())
+        }
+    });
+    selection(selected, out.into(), shown)
+}

@@ -1,0 +1,39 @@
+//! Notices: the control events that say what became of records and of what a client holds.
+
+use super::frame;
+use super::resume::Reset;
+
+/// Offsets of one partition that no longer exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Gap {
+    /// Index of the topic in the stream's configuration.
+    pub(super) topic: usize,
+    pub(super) partition: u32,
+    /// The first that is gone.
+    pub(super) from: i64,
+    /// The one behind the last that is gone.
+    pub(super) to: i64,
+}
+
+impl Gap {
+    /// The event `gap`. `topics` are the stream's names.
+    pub(super) fn announce(&self, id: Option<&[u8]>, topics: &[String]) -> Vec<u8> {
+        let json = serde_json::json!({
+            "topic": topics.get(self.topic),
+            "partition": self.partition,
+            "from": self.from,
+            "to": self.to,
+            "reason": "expired",
+        });
+        frame::control(id, "gap", &json.to_string())
+    }
+}
+
+/// The event `reset`, of one topic if not of all.
+pub(super) fn reset(id: Option<&[u8]>, reason: Reset, topic: Option<&str>) -> Vec<u8> {
+    let mut json = serde_json::json!({ "reason": reason.as_str() });
+    if let Some(topic) = topic {
+        json["topic"] = topic.into();
+    }
+    frame::control(id, "reset", &json.to_string())
+}

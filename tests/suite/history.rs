@@ -1,0 +1,485 @@
+//! The pool that reads the past and answers questions about offsets: over a Kafka of the test's
+//! making, and on real brokers.
+
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::produce::Message;
+use crate::harness::wait::{ensure, eventually, secs};
+use crate::harness::{on_each_broker, trial};
+use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, History, Job, Lacking, Offsets, Question, Range};
+use kafka_sse_bridge::kafka::inbox::Inbox;
+use kafka_sse_bridge::kafka::record::{Feed, Stamp};
+use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
+use kafka_sse_bridge::kafka::status::Status;
+use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
+use libtest_mimic::Trial;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::mpsc;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("each_partition_is_answered_as_it_was_asked", answered),
+        trial("a_question_is_asked_again_until_a_broker_answers", asked_again),
+        trial("a_question_is_let_go_when_nobody_waits_for_it", let_go),
+        trial("a_question_does_not_wait_for_replays", beside_replays),
+        trial("questions_that_wait_are_bounded", bounded),
+        trial("a_question_says_whether_its_answer_will_be_fresh", fresh),
+        trial("a_client_library_that_cannot_answer_says_so_at_once", lacking),
+        trial("a_partition_that_seems_to_be_missing_is_asked_for_again", missing),
+    ];
+    trials.extend(on_each_broker(
+        "offsets_are_found_by_time_with_librdkafka",
+        |broker| by_time(&broker),
+    ));
+    trials.push(trial(
+        "the_kafka_crate_knows_ends_and_says_that_it_knows_no_times@3.9.2",
+        || ends_alone(&Broker::shared(Version::V3_9)),
+    ));
+    trials
+}
+
+/// A Kafka that does as it is told; shared by the sources built over it.
+#[derive(Default)]
+struct Script {
+    ends: Vec<i64>,
+    /// Connecting fails so many times.
+    unreachable: usize,
+    connects: usize,
+    /// How often partitions were counted.
+    looks: usize,
+    knows_no_times: bool,
+    /// Questions are held up before they are answered.
+    is_held: bool,
+}
+
+#[derive(Default)]
+struct Kafka {
+    script: Mutex<Script>,
+    change: Condvar,
+}
+
+struct Scripted(Arc<Kafka>);
+
+impl Connect for Scripted {
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        let mut script = self.0.script.lock().unwrap();
+        script.connects += 1;
+        if script.unreachable > 0 {
+            script.unreachable -= 1;
+            return Err(SourceError::Unreachable {
+                brokers: "b:1".to_owned(),
+                reason: "scripted".to_owned(),
+            });
+        }
+        Ok(Box::new(Self(Arc::clone(&self.0))))
+    }
+
+    fn brokers(&self) -> String {
+        "b:1".to_owned()
+    }
+
+    fn refuse(&mut self, _why: &SourceError) -> bool {
+        false
+    }
+}
+
+impl Source for Scripted {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+        let held = self.0.script.lock().unwrap();
+        let mut script = self.0.change.wait_while(held, |script| script.is_held).unwrap();
+        script.looks += 1;
+        Ok(vec![script.ends.len(); topics.len()])
+    }
+
+    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
+        let ends = self.0.script.lock().unwrap().ends.clone();
+        Ok(ends[..partitions]
+            .iter()
+            .map(|&high| Bounds { low: 0, high })
+            .collect())
+    }
+
+    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        if self.0.script.lock().unwrap().knows_no_times {
+            return Err(SourceError::Unsupported {
+                brokers: "b:1".to_owned(),
+                reason: "it knows no times".to_owned(),
+                remedy: "take the other".to_owned(),
+            });
+        }
+        // The record of every offset was made at that time.
+        Ok(asked.to_vec())
+    }
+
+    fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// One record of a megabyte, so that a channel is soon full.
+    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
+        let offset = inbox.next_offsets("t")[0];
+        let stamp = Stamp {
+            partition: 0,
+            offset,
+            timestamp: None,
+        };
+        inbox.push("t", stamp, None, Some(&vec![b'x'; 1 << 20]), std::iter::empty());
+        Ok(())
+    }
+
+    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
+        Ok(false)
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
+    fn reconnects(&self) -> bool {
+        false
+    }
+}
+
+struct Rig {
+    kafka: Arc<Kafka>,
+    history: History,
+}
+
+impl Rig {
+    fn new(script: Script) -> Self {
+        let kafka = Arc::new(Kafka {
+            script: Mutex::new(script),
+            ..Kafka::default()
+        });
+        let over = Arc::clone(&kafka);
+        let connects = move || Box::new(Scripted(Arc::clone(&over))) as Box<dyn Connect>;
+        Self {
+            kafka,
+            history: History::with(Box::new(connects), Client::Auto, Arc::default()),
+        }
+    }
+
+    fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
+        let result = act(&mut self.kafka.script.lock().unwrap());
+        self.kafka.change.notify_all();
+        result
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.script(|script| script.is_held = false);
+        for thread in self.history.close() {
+            assert!(thread.join().is_ok());
+        }
+    }
+}
+
+/// A question that somebody waits for.
+struct Asked {
+    begun: Arc<AtomicBool>,
+    wanted: Arc<()>,
+    answers: std_mpsc::Receiver<Result<Offsets, Lacking>>,
+}
+
+impl Asked {
+    fn answer(&self) -> Result<Offsets, Lacking> {
+        self.answers.recv_timeout(secs(30)).expect("an answer")
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::SeqCst)
+    }
+}
+
+fn ask(history: &History, topic: &str, asks: &[Ask]) -> Result<Asked, Busy> {
+    let (sender, answers) = std_mpsc::channel();
+    let (begun, wanted) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
+    history.ask(Question {
+        topics: vec![(topic.into(), asks.to_vec())],
+        begun: Arc::clone(&begun),
+        wanted: Arc::downgrade(&wanted),
+        answer: Box::new(move |answer| drop(sender.send(answer))),
+    })?;
+    Ok(Asked {
+        begun,
+        wanted,
+        answers,
+    })
+}
+
+fn answered() {
+    let rig = Rig::new(Script {
+        ends: vec![10, 20, 30, 40],
+        ..Script::default()
+    });
+    let asks = [Ask::End, Ask::Nothing, Ask::At(7), Ask::End];
+    let asked = ask(&rig.history, "t", &asks).expect("there is room");
+    assert_eq!(asked.answer(), Ok(vec![vec![Some(10), None, Some(7), Some(40)]]));
+    let nothing = ask(&rig.history, "t", &[Ask::Nothing; 2]).expect("there is room");
+    assert_eq!(nothing.answer(), Ok(vec![vec![None, None]]));
+}
+
+fn asked_again() {
+    let rig = Rig::new(Script {
+        ends: vec![10],
+        unreachable: 3,
+        ..Script::default()
+    });
+    let asked = ask(&rig.history, "t", &[Ask::End]).expect("there is room");
+    assert_eq!(asked.answer(), Ok(vec![vec![Some(10)]]));
+    assert!(asked.has_begun());
+    assert_eq!(rig.script(|script| script.connects), 4);
+}
+
+fn let_go() {
+    let rig = Rig::new(Script {
+        unreachable: usize::MAX,
+        ..Script::default()
+    });
+    let asked = ask(&rig.history, "t", &[Ask::End]).expect("there is room");
+    eventually(secs(20), "it is asked again", || {
+        ensure(rig.script(|script| script.connects) >= 2, "not yet")
+    });
+    drop(asked.wanted);
+    // The question is dropped, and with it our sender.
+    assert_eq!(
+        asked.answers.recv_timeout(secs(30)),
+        Err(std_mpsc::RecvTimeoutError::Disconnected)
+    );
+}
+
+fn job() -> (Job, mpsc::Receiver<Feed>) {
+    let (feed, feeds) = mpsc::channel(1);
+    let range = Range { from: 0, to: 1000 };
+    let job = Job {
+        topics: vec![("t".into(), vec![range])],
+        feed,
+    };
+    (job, feeds)
+}
+
+fn beside_replays() {
+    let rig = Rig::new(Script {
+        ends: vec![1000],
+        ..Script::default()
+    });
+    // Nobody takes what they send, so every thread that may read is taken, and others wait.
+    let feeds: Vec<mpsc::Receiver<Feed>> = (0..12)
+        .map(|_| {
+            let (job, feeds) = job();
+            rig.history.read(job).expect("there is room");
+            feeds
+        })
+        .collect();
+    eventually(secs(20), "replays run", || {
+        let running = feeds.iter().filter(|feeds| feeds.len() == 1).count();
+        ensure(running == 4, format!("{running}"))
+    });
+    for _ in 0..20 {
+        let asked = ask(&rig.history, "t", &[Ask::End]).expect("there is room");
+        assert_eq!(asked.answer(), Ok(vec![vec![Some(1000)]]));
+    }
+}
+
+fn bounded() {
+    let rig = Rig::new(Script {
+        unreachable: usize::MAX,
+        ..Script::default()
+    });
+    let asked: Vec<Asked> = std::iter::from_fn(|| ask(&rig.history, "t", &[Ask::End]).ok())
+        .take(2000)
+        .collect();
+    // Those that are being asked just now do not wait.
+    assert!((1024..1030).contains(&asked.len()), "{}", asked.len());
+    drop(asked);
+    eventually(secs(20), "there is room again", || {
+        ask(&rig.history, "t", &[Ask::End]).map(drop)
+    });
+}
+
+fn fresh() {
+    let rig = Rig::new(Script {
+        ends: vec![10],
+        is_held: true,
+        ..Script::default()
+    });
+    let asked: Vec<Asked> = (0..4)
+        .map(|_| ask(&rig.history, "t", &[Ask::End]).expect("there is room"))
+        .collect();
+    let begun = |from: usize| asked[from..].iter().filter(|asked| asked.has_begun()).count();
+    eventually(secs(20), "two are asked at once", || {
+        ensure(begun(0) == 2, format!("{}", begun(0)))
+    });
+    assert_eq!(begun(2), 0, "the first come first");
+    rig.script(|script| {
+        script.ends[0] = 11;
+        script.is_held = false;
+    });
+    for asked in &asked {
+        assert_eq!(asked.answer(), Ok(vec![vec![Some(11)]]));
+        assert!(asked.has_begun());
+    }
+}
+
+fn lacking() {
+    let rig = Rig::new(Script {
+        ends: vec![10, 20],
+        knows_no_times: true,
+        ..Script::default()
+    });
+    let asked = ask(&rig.history, "t", &[Ask::End, Ask::At(1)]).expect("there is room");
+    assert_eq!(
+        asked.answer(),
+        Err(Lacking("it knows no times; take the other".to_owned()))
+    );
+    assert_eq!(rig.script(|script| script.connects), 1);
+}
+
+fn missing() {
+    let rig = Rig::new(Script {
+        ends: vec![10],
+        ..Script::default()
+    });
+    let asked = ask(&rig.history, "t", &[Ask::End, Ask::End]).expect("there is room");
+    eventually(secs(20), "it is asked", || {
+        ensure(rig.script(|script| script.looks) > 0, "not yet")
+    });
+    // A broker that has just come up: it knows the other partition a moment later.
+    rig.script(|script| script.ends.push(20));
+    assert_eq!(asked.answer(), Ok(vec![vec![Some(10), Some(20)]]));
+    // One that stays away is believed in the end.
+    let asked = ask(&rig.history, "t", &[Ask::End, Ask::End, Ask::End]).expect("there is room");
+    assert_eq!(asked.answer(), Ok(vec![vec![Some(10), Some(20), None]]));
+}
+
+fn connection(broker: &Broker, client: Client) -> Connection {
+    Connection {
+        brokers: vec![broker.bootstrap()],
+        client,
+        isolation: Isolation::ReadUncommitted,
+        librdkafka: Vec::new(),
+        needs_headers: false,
+        needs_librdkafka: None,
+    }
+}
+
+/// A pool over a real broker, joined in the end.
+struct Pool(History);
+
+impl Pool {
+    fn new(connection: Connection, status: &Arc<Status>) -> Self {
+        Self(History::new(connection, Arc::clone(status)))
+    }
+
+    fn ask(&self, topic: &str, asks: &[Ask]) -> Result<Vec<Option<i64>>, Lacking> {
+        let asked = ask(&self.0, topic, asks).expect("there is room");
+        asked.answer().map(|mut offsets| offsets.remove(0))
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for thread in self.0.close() {
+            assert!(thread.join().is_ok());
+        }
+    }
+}
+
+/// An hour ago, in milliseconds since the epoch: young enough for retention.
+fn an_hour_ago() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    i64::try_from(now.as_millis()).expect("before the year 292278994") - 3_600_000
+}
+
+fn by_time(broker: &Broker) {
+    let topic = topic_name("times");
+    broker.create_topic(&topic, 4, &[]);
+    let base = an_hour_ago();
+    let at = |partition: i32, seconds: i64| {
+        Message::value("v")
+            .partition(partition)
+            .timestamp(base + seconds * 1000)
+    };
+    // Partition 0 in three batches, 1 one record, 2 nothing, 3 out of order.
+    for seconds in [[10, 20], [30, 40], [50, 60]] {
+        broker.produce(&topic, &seconds.map(|seconds| at(0, seconds)));
+    }
+    broker.produce(&topic, &[at(1, 35)]);
+    broker.produce(&topic, &[at(3, 50), at(3, 5), at(3, 55), at(3, 6)]);
+
+    let status = Arc::new(Status::default());
+    let pool = Pool::new(connection(broker, Client::Librdkafka), &status);
+    assert!(!pool.0.lacks_times_and_headers());
+    let all = |ask: Ask| pool.ask(&topic, &[ask; 4]);
+    let offsets = |offsets: [i64; 4]| Ok(offsets.map(Some).to_vec());
+    assert_eq!(all(Ask::End), offsets([6, 1, 0, 4]));
+    for (seconds, found) in [
+        // Before the first record of all; of some; between records; at one; just behind one.
+        (-100, [0, 0, 0, 0]),
+        (15, [1, 0, 0, 0]),
+        (36, [3, 1, 0, 0]),
+        (50, [4, 1, 0, 0]),
+        (51, [5, 1, 0, 2]),
+        // After the last.
+        (1000, [6, 1, 0, 4]),
+    ] {
+        assert_eq!(all(Ask::At(base + seconds * 1000)), offsets(found), "{seconds} s");
+    }
+    assert_eq!(all(Ask::At(i64::MIN)), offsets([0, 0, 0, 0]));
+    assert_eq!(all(Ask::At(-1)), offsets([0, 0, 0, 0]));
+    assert_eq!(all(Ask::At(i64::MAX)), offsets([6, 1, 0, 4]));
+    let mixed = [Ask::At(base), Ask::Nothing, Ask::End, Ask::At(base + 51_000)];
+    assert_eq!(
+        pool.ask(&topic, &mixed),
+        Ok(vec![Some(0), None, Some(0), Some(2)])
+    );
+    // What retention took is not found any more; what is written meanwhile is.
+    broker.delete_records(&topic, 0, 3);
+    broker.produce(&topic, &[at(2, 70)]);
+    assert_eq!(all(Ask::At(base)), offsets([3, 0, 0, 0]));
+    assert_eq!(all(Ask::End), offsets([6, 1, 1, 4]));
+    // A partition and a topic that do not exist, which is not created by asking.
+    assert_eq!(
+        pool.ask(&topic, &[Ask::End; 5]),
+        Ok(vec![Some(6), Some(1), Some(1), Some(4), None])
+    );
+    let no_topic = topic_name("none");
+    assert_eq!(
+        pool.ask(&no_topic, &[Ask::At(base), Ask::End]),
+        Ok(vec![None, None])
+    );
+    assert!(!broker.topics().contains(&no_topic));
+}
+
+fn ends_alone(broker: &Broker) {
+    let topic = topic_name("ends");
+    broker.create_topic(&topic, 2, &[]);
+    broker.produce(&topic, &vec![Message::value("v").partition(1); 3]);
+    for client in [Client::Kafka, Client::Auto] {
+        let status = Arc::new(Status::default());
+        let pool = Pool::new(connection(broker, client), &status);
+        assert_eq!(pool.0.lacks_times_and_headers(), client == Client::Kafka);
+        assert_eq!(pool.ask(&topic, &[Ask::End; 2]), Ok(vec![Some(0), Some(3)]));
+        let Err(Lacking(why)) = pool.ask(&topic, &[Ask::At(0), Ask::End]) else {
+            panic!("it knows times")
+        };
+        assert!(why.ends_with("set client = \"librdkafka\" in [kafka]"), "{why}");
+        // Known from the tail, too, once that has chosen.
+        let (feed, mut feeds) = mpsc::channel(16);
+        let plan = TopicPlan {
+            name: topic.as_str().into(),
+            begin: Begin::Earliest,
+            feeds: vec![feed],
+        };
+        let tail =
+            Tail::spawn(connection(broker, client), vec![plan], Arc::clone(&status)).expect("a thread");
+        assert!(feeds.blocking_recv().is_some());
+        assert!(pool.0.lacks_times_and_headers());
+        drop(feeds);
+        assert!(tail.stop().join().is_ok());
+    }
+}
