@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::config::{self, Document, Flags, Format, Loaded, Settings, Start, StreamSettings};
+use crate::http::connections::Connections;
 use crate::http::listener::{self, Listener, Stopping};
 use crate::http::page::Page;
 use crate::http::routes::{App, routes};
@@ -95,10 +96,12 @@ pub async fn run(
     let tail = Tail::spawn(connection(settings), plan(settings, &feeds), Arc::clone(&status))?;
     drop(feeds);
 
+    let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
     let app = Arc::new(App {
         streams: streams.clone(),
         page: Page::new(&settings.ui.title, settings.ui.assets.clone()),
         kafka: status,
+        connections: Arc::clone(&connections),
         is_draining: AtomicBool::new(false),
     });
     let service = warp::service(routes(Arc::clone(&app)));
@@ -106,7 +109,12 @@ pub async fn run(
     let mut serving = JoinSet::new();
     for listener in listeners {
         info!("listening on {}", listener.url());
-        serving.spawn(listener::serve(listener, service.clone(), stopping.clone()));
+        serving.spawn(listener::serve(
+            listener,
+            service.clone(),
+            Arc::clone(&connections),
+            stopping.clone(),
+        ));
     }
     systemd::ready();
 

@@ -47,7 +47,7 @@ const OWN_PROPERTIES: [&str; 7] = [
 /// The least log a stream can have: two full blocks.
 const LEAST_LOG: Size = Size(512 * 1024);
 
-/// The least pause between keepalives or heartbeats.
+/// The least pause between keepalives or heartbeats, and the least patience with a client.
 const LEAST_PAUSE: Span = Span::seconds(1);
 
 /// The longest of all durations: beyond it, something else was meant.
@@ -220,6 +220,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         ("retry", http.retry),
         ("drain_timeout", http.drain_timeout),
         ("max_lifetime", http.max_lifetime),
+        ("write_timeout", http.write_timeout),
     ] {
         faults.add_if_longest(format!("http.{name}"), span);
     }
@@ -233,6 +234,12 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         faults.add(
             "http.max_lifetime",
             format!("is less than {LEAST_PAUSE}; 0s means for ever, 1h is usual"),
+        );
+    }
+    if http.write_timeout < LEAST_PAUSE {
+        faults.add(
+            "http.write_timeout",
+            format!("is less than {LEAST_PAUSE}, which a network that works may take; 30s is usual"),
         );
     }
     if http.retry < LEAST_RETRY {

@@ -23,6 +23,8 @@ pub const DEFAULT_RETRY: Span = Span::seconds(2);
 pub const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
 /// How long a connection may last: for ever.
 pub const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
+/// How long a client's socket may take nothing: longer than a phone needs to change networks.
+pub const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
 /// Bytes of finished frames that a stream keeps in memory.
 pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
 /// Pause between heartbeat events where a stream sends them.
@@ -108,6 +110,8 @@ pub struct HttpSettings {
     pub drain_timeout: Span,
     /// How long a stream's connection may last, shortened by up to a tenth at random; 0 is for ever.
     pub max_lifetime: Span,
+    /// A connection whose socket takes no byte for so long is closed.
+    pub write_timeout: Span,
 }
 
 impl Default for HttpSettings {
@@ -118,6 +122,7 @@ impl Default for HttpSettings {
             retry: DEFAULT_RETRY,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             max_lifetime: DEFAULT_MAX_LIFETIME,
+            write_timeout: DEFAULT_WRITE_TIMEOUT,
         }
     }
 }

@@ -41,19 +41,14 @@ pub fn ready(app: &App) -> Response {
                 stream.settings().path
             )
         });
-    let degraded: Vec<String> = app
-        .kafka
-        .snapshot()
-        .degraded
-        .into_iter()
-        .chain(failed)
-        .chain(full)
-        .collect();
+    let kafka = app.kafka.snapshot();
+    let degraded: Vec<String> = kafka.degraded.into_iter().chain(failed).chain(full).collect();
     let is_ready = loading.is_empty() && !is_draining;
     let mut response = problem::json(&json!({
         "ready": is_ready,
         "draining": is_draining,
         "loading": loading,
+        "progress": kafka.progress,
         "degraded": degraded,
     }));
     if !is_ready {

@@ -8,8 +8,10 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response, Uri};
@@ -22,6 +24,8 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
+use super::connections::Connections;
+use super::patience::Patient;
 use crate::logging::Seldom;
 
 /// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
@@ -38,9 +42,6 @@ const BUFFER: usize = 32 * 1024;
 /// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
 /// for a burst, little enough that many stalled clients do not matter.
 const SEND_BUFFER: usize = 128 * 1024;
-
-/// A connection whose peer acknowledges nothing, or takes nothing, for so long is dead (RFC 5482).
-const PEER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Pause after an accept that failed, so that running out of descriptors does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -175,12 +176,17 @@ impl Stopping {
 ///
 /// # Errors
 /// When the operating system does not let the listener be polled.
-pub async fn serve<S, B>(listener: Listener, service: S, mut stopping: Stopping) -> io::Result<()>
+pub async fn serve<S, B>(
+    listener: Listener,
+    service: S,
+    connections: Arc<Connections>,
+    mut stopping: Stopping,
+) -> io::Result<()>
 where
     S: Service<B>,
     B: Body,
 {
-    let connections = GracefulShutdown::new();
+    let graceful = GracefulShutdown::new();
     let mut failures = Seldom::new(Duration::from_secs(10));
     match listener {
         Listener::Tcp(listener) => {
@@ -192,10 +198,11 @@ where
                 };
                 match accepted {
                     Ok((stream, peer)) => {
-                        if let Err(error) = tune(&stream) {
+                        if let Err(error) = tune(&stream, connections.write_timeout()) {
                             debug!("{peer}: {error}");
                         }
-                        spawn(stream, Peer::Tcp(peer), service.clone(), connections.watcher());
+                        let peer = Peer::Tcp(peer);
+                        spawn(stream, peer, service.clone(), &connections, graceful.watcher());
                     }
                     Err(error) => accept_failed(&error, &mut failures).await,
                 }
@@ -209,7 +216,15 @@ where
                     () = stopping.wait() => break,
                 };
                 match accepted {
-                    Ok((stream, _)) => spawn(stream, Peer::Unix, service.clone(), connections.watcher()),
+                    Ok((stream, _)) => {
+                        spawn(
+                            stream,
+                            Peer::Unix,
+                            service.clone(),
+                            &connections,
+                            graceful.watcher(),
+                        );
+                    }
                     Err(error) => accept_failed(&error, &mut failures).await,
                 }
             }
@@ -218,16 +233,17 @@ where
             }
         }
     }
-    connections.shutdown().await;
+    graceful.shutdown().await;
     Ok(())
 }
 
-fn tune(stream: &tokio::net::TcpStream) -> io::Result<()> {
+fn tune(stream: &tokio::net::TcpStream, write_timeout: Duration) -> io::Result<()> {
     // A record must not wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    socket.set_tcp_user_timeout(Some(PEER_TIMEOUT))
+    // A peer that is gone acknowledges nothing, also while its socket still has room (RFC 5482).
+    socket.set_tcp_user_timeout(Some(write_timeout))
 }
 
 async fn accept_failed(error: &io::Error, failures: &mut Seldom) {
@@ -265,9 +281,9 @@ impl<B> Body for B where
 {
 }
 
-fn spawn<I, S, B>(stream: I, peer: Peer, service: S, watcher: Watcher)
+fn spawn<I, S, B>(stream: I, peer: Peer, service: S, connections: &Arc<Connections>, watcher: Watcher)
 where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    I: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     S: Service<B>,
     B: Body,
 {
@@ -281,6 +297,8 @@ where
         // A clone per request: tower's services take themselves mutably, and warp's are cheap to clone.
         service.clone().call(request)
     });
+    let open = connections.enter();
+    let stream = Patient::new(stream, connections.write_timeout());
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -291,6 +309,8 @@ where
         // Clients go away in the middle of everything; that is their right.
         if let Err(error) = connection.await {
             debug!("{peer}: {error}");
+            open.failed(peer, &error);
         }
+        drop(open);
     });
 }

@@ -1,15 +1,18 @@
 //! The HTTP room: streams, the page, and what there is to know about the daemon.
 //!
-//! [`listener`] binds and accepts, [`routes`] puts the warp filters together, and one file per
-//! feature answers: [`events`] (asked for by [`query`]), [`page`], [`about`], [`streams`], [`health`]; [`problem`] is how
+//! [`listener`] binds and accepts, [`connections`] counts, [`patience`] gives up; [`routes`] puts the
+//! warp filters together, and one file per feature answers: [`events`] (asked for by [`query`]),
+//! [`page`], [`about`], [`streams`], [`health`]; [`problem`] is how
 //! errors look. It drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
 //! the Kafka room's status, but knows nothing of records or configuration files.
 
 pub mod about;
+pub mod connections;
 pub mod events;
 pub mod health;
 pub mod listener;
 pub mod page;
+pub mod patience;
 pub mod problem;
 pub mod query;
 pub mod routes;

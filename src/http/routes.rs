@@ -9,6 +9,7 @@ use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
+use super::connections::Connections;
 use super::listener::Peer;
 use super::page::Page;
 use super::problem::Problem;
@@ -25,6 +26,8 @@ pub struct App {
     pub page: Page,
     /// How the Kafka room is doing.
     pub kafka: Arc<Status>,
+    /// The connections of all listeners.
+    pub connections: Arc<Connections>,
     /// Set when the daemon is about to end.
     pub is_draining: AtomicBool,
 }

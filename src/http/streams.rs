@@ -12,6 +12,10 @@ pub fn answer(app: &App) -> Response {
     let streams: Vec<Value> = app.streams.iter().map(|stream| describe(stream)).collect();
     let kafka = app.kafka.snapshot();
     problem::json(&json!({
+        "http": {
+            "connections": app.connections.open(),
+            "write_timeouts": app.connections.write_timeouts(),
+        },
         "streams": streams,
         "kafka": { "client": kafka.client, "contacted": kafka.contacted, "degraded": kafka.degraded },
     }))

@@ -20,6 +20,8 @@ struct Topic {
     /// The next offset of every partition.
     next: Vec<i64>,
     batch: Batch,
+    /// Records taken.
+    received: u64,
     /// The streams that use the topic.
     feeds: Vec<mpsc::Sender<Feed>>,
 }
@@ -30,7 +32,6 @@ pub struct Inbox {
     topics: Vec<Topic>,
     /// Index of the topic that took the last record: runs of one topic are the rule.
     last: usize,
-    received: u64,
 }
 
 impl Inbox {
@@ -42,14 +43,11 @@ impl Inbox {
                 batch: Batch::new(name.clone()),
                 name,
                 next: Vec::new(),
+                received: 0,
                 feeds,
             })
             .collect();
-        Self {
-            topics,
-            last: 0,
-            received: 0,
-        }
+        Self { topics, last: 0 }
     }
 
     /// Every topic with the next offset of each of its partitions.
@@ -69,7 +67,14 @@ impl Inbox {
     /// How many records were taken since the start.
     #[must_use]
     pub fn received(&self) -> u64 {
-        self.received
+        self.topics.iter().map(|topic| topic.received).sum()
+    }
+
+    /// How many of them are of this topic.
+    #[must_use]
+    pub fn received_from(&self, topic: &str) -> u64 {
+        let topic = self.topics.iter().find(|candidate| &*candidate.name == topic);
+        topic.map_or(0, |topic| topic.received)
     }
 
     /// Sets where a topic is read from, and tells its streams. `low` holds the first offset of every
@@ -132,7 +137,7 @@ impl Inbox {
         }
         *next = stamp.offset + 1;
         topic.batch.push(stamp, key, value, headers);
-        self.received += 1;
+        topic.received += 1;
         if topic.batch.is_full() {
             topic.flush();
         }

@@ -2,7 +2,8 @@
 //!
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
-//! read; [`record`] is what leaves the room. Nothing here knows of streams, frames or browsers.
+//! read; [`record`] is what leaves the room; [`progress`] says how far loading
+//! has come. Nothing here knows of streams, frames or browsers.
 
 mod asking;
 pub mod client;
@@ -13,6 +14,7 @@ mod kafka_crate;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
 pub mod probe;
+pub mod progress;
 mod reading;
 pub mod record;
 pub mod source;

@@ -2,7 +2,7 @@
 //!
 //! Written by the tail's thread, read by anyone; never on the path of a record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::Client;
@@ -19,6 +19,7 @@ struct State {
     contacted: bool,
     trouble: Option<String>,
     missing: BTreeSet<String>,
+    progress: BTreeMap<String, u8>,
 }
 
 /// A copy of the state at one moment.
@@ -30,6 +31,9 @@ pub struct Snapshot {
     pub contacted: bool,
     /// What is wrong now, each ready to be shown: `kafka ...`, `topic ... does not exist`.
     pub degraded: Vec<String>,
+    /// Topics that are being read up to the end they had at the start, and how many percent of their
+    /// offsets are passed.
+    pub progress: BTreeMap<String, u8>,
 }
 
 impl Status {
@@ -76,6 +80,22 @@ impl Status {
         }
     }
 
+    /// A topic is loaded to so many percent.
+    pub(crate) fn set_loading(&self, topic: &str, percent: u8) {
+        let mut state = self.lock();
+        match state.progress.get_mut(topic) {
+            Some(known) => *known = percent,
+            None => {
+                state.progress.insert(topic.to_owned(), percent);
+            }
+        }
+    }
+
+    /// A topic is loaded.
+    pub(crate) fn set_loaded(&self, topic: &str) {
+        self.lock().progress.remove(topic);
+    }
+
     /// The state now.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
@@ -93,6 +113,7 @@ impl Status {
                 .chain(state.trouble.iter().cloned())
                 .chain(missing)
                 .collect(),
+            progress: state.progress.clone(),
         }
     }
 }

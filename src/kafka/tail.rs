@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
+use super::progress::Loading;
 use super::record::Feed;
 use super::source::{Bounds, Source, SourceError};
 use super::status::Status;
@@ -158,8 +159,8 @@ impl Tail {
 struct Topic {
     name: Arc<str>,
     begin: Begin,
-    /// The end offsets as of the first contact; `None` before it, and once they were reached.
-    until: Option<Vec<i64>>,
+    /// The way to the end as of the first contact; `None` before it, and once that was reached.
+    loading: Option<Loading>,
     contacted: bool,
 }
 
@@ -185,7 +186,7 @@ impl Worker {
             .map(|plan| Topic {
                 name: plan.name.clone(),
                 begin: plan.begin,
-                until: None,
+                loading: None,
                 contacted: false,
             })
             .collect();
@@ -313,7 +314,8 @@ impl Worker {
                 topic.next_offsets(&known, &bounds)
             };
             if !topic.contacted {
-                topic.until = Some(bounds.iter().map(|bounds| bounds.high).collect());
+                let until = bounds.iter().map(|bounds| bounds.high).collect();
+                topic.loading = Some(Loading::new(next.clone(), until, Instant::now()));
             }
             if next != known || !topic.contacted {
                 let low = bounds.iter().map(|bounds| bounds.low).collect();
@@ -340,26 +342,36 @@ impl Worker {
         Ok(counts)
     }
 
-    /// Tells the streams of every topic that has been read up to its end as of the start.
+    /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
+    /// else how far the others are.
     fn note_loaded(&mut self, source: &mut dyn Source, is_quiet: bool) -> Result<(), SourceError> {
         for topic in &mut self.topics {
-            let Some(until) = &topic.until else { continue };
+            let Some(loading) = &mut topic.loading else {
+                continue;
+            };
             let next = self.inbox.next_offsets(&topic.name);
             let mut is_loaded = true;
-            for (partition, (&next, &until)) in (0..).zip(next.iter().zip(until)) {
+            for (partition, (&next, &until)) in (0..).zip(next.iter().zip(loading.until())) {
                 // Asking costs a fetch, so only where no record has come for a while.
                 if next < until && !(is_quiet && source.is_at_end(&topic.name, partition, next)?) {
                     is_loaded = false;
                     break;
                 }
             }
+            let (name, now) = (&topic.name, Instant::now());
             if is_loaded {
-                topic.until = None;
+                let (records, elapsed) = (self.inbox.received_from(name), loading.elapsed(now));
                 info!(
-                    "topic {:?} is loaded up to the end it had at the start",
-                    topic.name
+                    "topic {name:?} is loaded up to the end it had at the start: {records} records in {elapsed:.1?}"
                 );
-                self.inbox.loaded(&topic.name);
+                self.status.set_loaded(name);
+                self.inbox.loaded(name);
+                topic.loading = None;
+            } else {
+                self.status.set_loading(name, loading.percent(&next));
+                if let Some(progress) = loading.tell(&next, now) {
+                    info!("topic {name:?}: {progress}");
+                }
             }
         }
         Ok(())

@@ -198,6 +198,16 @@ fn rules() {
         &["less than 1s"],
     );
     complains(
+        "[http]\nwrite_timeout = \"999ms\"\n",
+        "FILE:2: http.write_timeout: ",
+        &["less than 1s", "30s is usual"],
+    );
+    complains(
+        "[http]\nwrite_timeout = \"25h\"\n",
+        "FILE:2: http.write_timeout: ",
+        &["longer than 1day"],
+    );
+    complains(
         "[http]\nretry = \"0s\"\n",
         "FILE:2: http.retry: ",
         &["less than 100ms"],
@@ -418,6 +428,7 @@ fn print_config() {
         ("\"kafka_sse_bridge::http\" = \"debug\"", &format!("# {path}:5")),
         ("key_field = \"k\"", &format!("# {path}:9")),
         ("keepalive = \"15s\"", "# default"),
+        ("write_timeout = \"30s\"", "# default"),
     ] {
         let line = printed.lines().find(|line| line.starts_with(piece));
         assert!(

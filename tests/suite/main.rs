@@ -26,6 +26,7 @@ mod harness;
 mod harness_selftest;
 mod history;
 mod lifecycle;
+mod loading;
 mod outages;
 mod pages;
 mod positions;
@@ -35,6 +36,7 @@ mod samples;
 mod seed;
 mod shared_log;
 mod subscriptions;
+mod write_timeouts;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -53,9 +55,11 @@ fn main() -> ExitCode {
         pages::trials(),
         reading::trials(),
         history::trials(),
+        loading::trials(),
         seed::trials(),
         resuming::trials(),
         client_libraries::trials(),
+        write_timeouts::trials(),
         lifecycle::trials(),
         demo::trials(),
         outages::trials(),

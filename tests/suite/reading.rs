@@ -38,7 +38,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// What the next poll does.
-enum Poll {
+pub enum Poll {
     /// Records of partition 0 with these offsets.
     Records(Vec<i64>),
     RecordsThenFail(Vec<i64>),
@@ -47,9 +47,9 @@ enum Poll {
 
 /// A Kafka that does as it is told; shared by the sources built over it.
 #[derive(Default)]
-struct Script {
-    bounds: Vec<Bounds>,
-    polls: VecDeque<Poll>,
+pub struct Script {
+    pub bounds: Vec<Bounds>,
+    pub polls: VecDeque<Poll>,
     assigned: Vec<Vec<i64>>,
     connects: Vec<Instant>,
     refusals: usize,
@@ -140,15 +140,15 @@ impl Source for Scripted {
     }
 }
 
-struct Rig {
+pub struct Rig {
     kafka: Kafka,
     feeds: mpsc::Receiver<Feed>,
-    status: Arc<Status>,
+    pub status: Arc<Status>,
     tail: Option<Tail>,
 }
 
 impl Rig {
-    fn start(low: i64, high: i64, polls: Vec<Poll>) -> Self {
+    pub fn start(low: i64, high: i64, polls: Vec<Poll>) -> Self {
         let script = Script {
             bounds: vec![Bounds { low, high }],
             polls: polls.into(),
@@ -176,7 +176,7 @@ impl Rig {
         }
     }
 
-    fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
+    pub fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
         act(&mut self.kafka.lock().unwrap())
     }
 

@@ -1,0 +1,278 @@
+//! A client that takes nothing is closed after `write_timeout` and counted, over TCP and over Unix
+//! sockets alike; one that takes little is not, and nobody else notices.
+
+use crate::common::{config, is_record, named, records};
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::produce::Message;
+use crate::harness::sse::{Event, Item, Parser};
+use crate::harness::stream::Stream;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
+use kafka_sse_bridge::http::patience::Patient;
+use libtest_mimic::Trial;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::future::poll_fn;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::thread::{self, JoinHandle};
+use tokio::io::AsyncWrite;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_socket_that_takes_nothing_is_given_up", takes_nothing),
+        trial(
+            "a_socket_that_takes_less_than_would_make_it_writable_is_not_given_up",
+            takes_little,
+        ),
+        trial(
+            "clients_that_never_read_are_closed_and_counted_and_slow_ones_get_everything",
+            never_read,
+        ),
+    ]
+}
+
+/// How long the sockets of the tests below may take nothing. Each outcome there is the same however
+/// slow the machine is: the peer either took something before the time began, or never will.
+const PATIENCE: std::time::Duration = millis(200);
+
+/// Both ends of a connection, the first of which gives up.
+async fn unix_pair() -> (Patient<tokio::net::UnixStream>, UnixStream) {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("a socket");
+    let ours = tokio::net::UnixStream::from_std(ours).expect("a runtime");
+    ours.writable().await.expect("it is new");
+    (Patient::new(ours, PATIENCE), theirs)
+}
+
+async fn tcp_pair() -> (Patient<tokio::net::TcpStream>, TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let theirs = connect_tcp(listener.local_addr().expect("its address"));
+    let (ours, _) = listener.accept().expect("a connection");
+    ours.set_nonblocking(true).expect("a socket");
+    let ours = tokio::net::TcpStream::from_std(ours).expect("a runtime");
+    ours.writable().await.expect("it is new");
+    (Patient::new(ours, PATIENCE), theirs)
+}
+
+/// One write, by either way that there is.
+async fn write<S: AsyncWrite + Unpin>(socket: &mut S, bytes: &[u8]) -> io::Result<usize> {
+    poll_fn(|cx| Pin::new(&mut *socket).poll_write(cx, bytes)).await
+}
+
+async fn write_vectored<S: AsyncWrite + Unpin>(socket: &mut S, bytes: &[u8]) -> io::Result<usize> {
+    let (one, two) = bytes.split_at(bytes.len() / 2);
+    let slices = [IoSlice::new(one), IoSlice::new(two)];
+    poll_fn(|cx| Pin::new(&mut *socket).poll_write_vectored(cx, &slices)).await
+}
+
+/// Writes until the socket is full, and gives how much went into it.
+async fn fill<S: AsyncWrite + Unpin>(socket: &mut S, bytes: &[u8]) -> usize {
+    let mut filled = 0;
+    loop {
+        let said = poll_fn(|cx| Poll::Ready(Pin::new(&mut *socket).poll_write(cx, bytes))).await;
+        match said {
+            Poll::Ready(written) => filled += written.expect("it is open"),
+            Poll::Pending => return filled,
+        }
+    }
+}
+
+fn takes_nothing() {
+    async fn check<S: AsyncWrite + AsFd + Unpin>(mut ours: Patient<S>, mut theirs: impl Read)
+    where
+        Patient<S>: AsyncWrite,
+    {
+        let large = vec![b'x'; 64 * 1024];
+        assert!(ours.is_write_vectored(), "several slices still go as one write");
+        let mut filled = fill(&mut ours, &large).await;
+        // What it can still squeeze in is no progress for ever.
+        let error = loop {
+            match write_vectored(&mut ours, &large).await {
+                Ok(written) => filled += written,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert_eq!(error.to_string(), "took no byte for 200ms");
+        drop(ours);
+        // A Unix socket keeps what the peer has not read, a TCP connection is reset.
+        let mut left = Vec::new();
+        match theirs.read_to_end(&mut left) {
+            Ok(read) => assert_eq!(read, filled),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
+    block_on(async {
+        let (ours, theirs) = unix_pair().await;
+        check(ours, theirs).await;
+        let (ours, theirs) = tcp_pair().await;
+        check(ours, theirs).await;
+    });
+}
+
+fn takes_little() {
+    block_on(async {
+        let (mut ours, mut theirs) = unix_pair().await;
+        let large = vec![b'x'; 32 * 1024];
+        let filled = fill(&mut ours, &large).await;
+        // Linux would call it writable once three quarters were taken.
+        let mut little = vec![0; filled / 3];
+        for round in 0..4 {
+            theirs.read_exact(&mut little).expect("it is there");
+            let written = if round % 2 == 0 {
+                write(&mut ours, &large).await
+            } else {
+                write_vectored(&mut ours, &large).await
+            };
+            assert!(written.expect("it is waited for") > 0);
+            fill(&mut ours, &large).await;
+        }
+    });
+}
+
+fn connect_tcp(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // Before connecting, or the kernel offers more than it is to hold.
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    socket.connect(&SockAddr::from(address)).expect("it listens");
+    socket.into()
+}
+
+/// The records that wait for each client: more than sockets and buffers hold.
+const RECORDS: usize = 20;
+
+/// How long the daemon's clients may take nothing. The slow ones take some every 40 ms.
+const WRITE_TIMEOUT: &str = "2s";
+
+/// Asks for the stream by HTTP/1.0, whose bodies are not in chunks, and reads nothing.
+fn ask<S: Write>(mut socket: S) -> S {
+    socket
+        .write_all(b"GET /events HTTP/1.0\r\nHost: x\r\n\r\n")
+        .expect("a request fits");
+    socket
+}
+
+fn connect_unix(path: &Path) -> UnixStream {
+    UnixStream::connect(path).expect("it listens")
+}
+
+/// Reads slowly until told to hurry, then quickly up to the end of the backlog; gives its events.
+fn read_slowly(mut socket: impl Read + Send + 'static, hurry: &Arc<AtomicBool>) -> JoinHandle<Vec<Event>> {
+    let hurry = Arc::clone(hurry);
+    thread::spawn(move || {
+        let (mut head, mut parser, mut events) = (Some(Vec::new()), Parser::new(), Vec::new());
+        let mut buffer = vec![0; 8 * 1024];
+        loop {
+            let read = socket.read(&mut buffer).expect("it stays open");
+            assert!(read > 0, "it ended after {} events", events.len());
+            let mut bytes = buffer[..read].to_vec();
+            if let Some(mut begun) = head.take() {
+                begun.extend(bytes);
+                let Some(end) = begun.windows(4).position(|window| window == b"\r\n\r\n") else {
+                    head = Some(begun);
+                    continue;
+                };
+                bytes = begun.split_off(end + 4);
+            }
+            for item in parser.feed(&bytes) {
+                match item {
+                    Item::Event(event) => events.push(event),
+                    Item::Violation(what) => panic!("{what}"),
+                    Item::Comment(_) | Item::Retry(_) => {}
+                }
+            }
+            if events.last().is_some_and(|event| event.name == "caught-up") {
+                return events;
+            }
+            if !hurry.load(Ordering::Relaxed) {
+                thread::sleep(millis(40));
+            }
+        }
+    })
+}
+
+/// What is left to read of a connection that was given up: less than the backlog, and then its end.
+fn read_rest(mut socket: impl Read) -> usize {
+    let mut rest = Vec::new();
+    if let Err(error) = socket.read_to_end(&mut rest) {
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}");
+    }
+    rest.len()
+}
+
+fn never_read() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("stalled");
+    broker.create_topic(&topic, 1, &[]);
+    let large = "x".repeat(500_000);
+    broker.produce(&topic, &vec![Message::value(large.as_str()); RECORDS]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("bridge.sock");
+    let text = config(&broker, &[&topic], "start = \"earliest\"").replacen(
+        "listen = [\"127.0.0.1:0\"]",
+        &format!(
+            "listen = [\"127.0.0.1:0\", \"unix:{}\"]\nwrite_timeout = \"{WRITE_TIMEOUT}\"",
+            path.display()
+        ),
+        1,
+    );
+    let daemon = Daemon::start(&text);
+    let address = SocketAddr::from(([127, 0, 0, 1], daemon.port()));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let figures = async || daemon.get("/streams").await.json()["http"].clone();
+        assert_eq!(figures().await["write_timeouts"], 0);
+
+        let hurry = Arc::new(AtomicBool::new(false));
+        let slow = [
+            read_slowly(ask(connect_tcp(address)), &hurry),
+            read_slowly(ask(connect_unix(&path)), &hurry),
+        ];
+        // Twice, one after the other: so the slow ones are slow for twice the time at least.
+        for counted in [2, 4] {
+            let tcp = ask(connect_tcp(address));
+            let unix = ask(connect_unix(&path));
+            eventually_async(secs(60), "both are counted", async || {
+                let figures = figures().await;
+                ensure(figures["write_timeouts"] == counted, figures.to_string())
+            })
+            .await;
+            for rest in [read_rest(tcp), read_rest(unix)] {
+                assert!(rest < RECORDS * large.len(), "{rest}");
+            }
+        }
+        // Others get what is new meanwhile.
+        let mut live = Stream::open(daemon.url("/events?start=live")).await;
+        live.collect_until(named("caught-up"), secs(20)).await;
+        broker.produce(&topic, &[Message::value("new")]);
+        assert_eq!(records(&live.collect_until(is_record, secs(20)).await), ["new"]);
+
+        hurry.store(true, Ordering::Relaxed);
+        for slow in slow {
+            let events = slow.join().expect("it reads to the end");
+            let mut records = records(&events);
+            // The new one may have come before the backlog's end was reached.
+            records.retain(|record| record != "new");
+            assert_eq!(records.len(), RECORDS);
+            assert!(records.iter().all(|record| *record == large));
+        }
+        drop(live);
+        eventually_async(secs(20), "who is gone is not counted", async || {
+            let figures = figures().await;
+            ensure(
+                figures == serde_json::json!({ "connections": 1, "write_timeouts": 4 }),
+                figures.to_string(),
+            )
+        })
+        .await;
+    });
+    daemon.wait_log("closed, it took nothing for 2s (write_timeout)", secs(10));
+}
