@@ -24,6 +24,7 @@ pub fn answer(app: &App) -> Response {
 fn describe(stream: &Stream) -> Value {
     let settings = stream.settings();
     let figures = stream.figures();
+    let (replays, replay_bytes) = stream.replays();
     let topics: Vec<Value> = settings
         .topics
         .iter()
@@ -54,6 +55,7 @@ fn describe(stream: &Stream) -> Value {
         "clients": figures.clients,
         "slow_clients": figures.slow,
         "conflated_clients": figures.conflated,
+        "replays": { "count": replays, "bytes": replay_bytes },
         "table": figures.table.map(|(keys, bytes)| json!({
             "keys": keys,
             "bytes": bytes,
@@ -63,6 +65,7 @@ fn describe(stream: &Stream) -> Value {
         })),
         "records": figures.records,
         "invalid_records": invalid,
+        "hidden_records": figures.hidden,
         "log": { "records": figures.log_records, "bytes": figures.log_bytes, "oldest": oldest },
     })
 }

@@ -4,10 +4,15 @@
 //! A [`Job`] names half-open ranges of offsets and a channel. Its thread sends what it finds there,
 //! in partition order, and ends with [`Feed::Loaded`] for every topic. The channel is bounded, so a
 //! job goes no faster than its readers; when they are gone the channel is closed and the job ends.
+//! From when a thread takes it, a job occupies one of [`SEATS`] seats until its [`Seat`] is dropped,
+//! which whoever holds its records for readers does when they are taken: that bounds what all of
+//! them hold. Jobs for which there is no thread or no seat wait in a queue, and
+//! [`Archive::is_contended`] says so.
+//!
 //! A [`Question`] is short. At most [`READING`] threads read and at most [`ASKING`] ask, so that
 //! neither kind of work waits for the other. Knows nothing of streams, clients or positions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -28,6 +33,17 @@ use crate::config::Client;
 
 /// Jobs that run at once: each may hold a fetch of a few MiB.
 const READING: usize = 4;
+
+/// Jobs whose records are held for readers at once, in all streams together: [`TERMS`] bytes each, so
+/// 32 MiB in all.
+const SEATS: usize = 8;
+
+/// The terms of every seat of the pool. The window is a compromise: beyond a few fetches more memory
+/// makes nobody faster.
+const TERMS: Terms = Terms {
+    window: 4 * 1024 * 1024,
+    patience: Duration::from_secs(1),
+};
 
 /// Threads that ask at once. More than one, so that questions about a partition without a leader do
 /// not hold up those about others.
@@ -56,6 +72,55 @@ pub struct Job {
     /// Takes [`Feed::Assigned`] with the offsets at which reading really begins, records, gaps, and
     /// [`Feed::Loaded`] at the end of each topic.
     pub feed: mpsc::Sender<Feed>,
+}
+
+/// What those who hold records for readers may do with a seat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Most bytes held, a block more or less.
+    pub window: usize,
+    /// How long they may be held, or hold up the job, for readers who keep others waiting.
+    pub patience: Duration,
+}
+
+/// A job's place among those whose records are held. Dropped before its turn, it takes the job out
+/// of the queue.
+pub struct Seat {
+    terms: Terms,
+    leave: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl Seat {
+    /// A seat; `leave` is called when it is dropped.
+    #[must_use]
+    pub fn new(terms: Terms, leave: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            terms,
+            leave: Some(Box::new(leave)),
+        }
+    }
+
+    /// What may be done with it.
+    #[must_use]
+    pub fn terms(&self) -> Terms {
+        self.terms
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Seat")
+            .field("terms", &self.terms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(leave) = self.leave.take() {
+            leave();
+        }
+    }
 }
 
 /// What is asked of one partition.
@@ -111,11 +176,14 @@ pub struct Busy;
 
 /// Where the past can be read.
 pub trait Archive: fmt::Debug + Send + Sync {
-    /// Queues a job.
+    /// Queues a job. The seat is to be kept for as long as its records are held.
     ///
     /// # Errors
     /// [`Busy`] when too many wait already.
-    fn read(&self, job: Job) -> Result<(), Busy>;
+    fn read(&self, job: Job) -> Result<Seat, Busy>;
+
+    /// Whether jobs wait for a thread or a seat.
+    fn is_contended(&self) -> bool;
 
     /// Queues a question. It is asked again, with pauses, until it is answered or unwanted.
     ///
@@ -130,7 +198,11 @@ pub trait Archive: fmt::Debug + Send + Sync {
 
 #[derive(Debug, Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// Jobs that wait, each by its number.
+    jobs: VecDeque<(u64, Job)>,
+    /// Numbers of those that have a seat.
+    seated: BTreeSet<u64>,
+    next_number: u64,
     questions: VecDeque<Pending>,
     /// Threads that read now, and threads that ask.
     reading: usize,
@@ -223,17 +295,24 @@ impl History {
 }
 
 impl Archive for History {
-    fn read(&self, job: Job) -> Result<(), Busy> {
+    fn read(&self, job: Job) -> Result<Seat, Busy> {
         let mut queue = self.shared.queue();
-        queue.jobs.retain(|job| !job.feed.is_closed());
-        if queue.jobs.len() >= MAX_WAITING {
+        if queue.jobs.len() >= MAX_WAITING || queue.is_closed {
             return Err(Busy);
         }
-        queue.jobs.push_back(job);
+        let number = queue.next_number;
+        queue.next_number += 1;
+        queue.jobs.push_back((number, job));
         drop(queue);
         self.shared.change.notify_one();
         self.grow();
-        Ok(())
+        let shared = Arc::clone(&self.shared);
+        Ok(Seat::new(TERMS, move || shared.leave(number)))
+    }
+
+    fn is_contended(&self) -> bool {
+        let queue = self.shared.queue();
+        !queue.jobs.is_empty() && !queue.has_room()
     }
 
     fn ask(&self, question: Question) -> Result<(), Busy> {
@@ -285,10 +364,11 @@ impl Shared {
                 queue.asking += 1;
                 return Some(Work::Ask(pending));
             }
-            if queue.reading < READING
-                && let Some(job) = queue.next_job()
+            if queue.has_room()
+                && let Some((number, job)) = queue.jobs.pop_front()
             {
                 queue.reading += 1;
+                queue.seated.insert(number);
                 return Some(Work::Read(job));
             }
             queue = match queue.next_due() {
@@ -299,6 +379,17 @@ impl Shared {
                 None => self.change.wait(queue).unwrap_or_else(PoisonError::into_inner),
             };
         }
+    }
+
+    /// Frees a job's seat, or takes it out of the queue.
+    fn leave(&self, number: u64) {
+        let mut queue = self.queue();
+        queue.seated.remove(&number);
+        let waiting = queue.jobs.iter().position(|(waiting, _)| *waiting == number);
+        let job = waiting.and_then(|index| queue.jobs.remove(index));
+        drop(queue);
+        drop(job);
+        self.change.notify_one();
     }
 
     /// Asks, and goes on with the other questions that wait over the same connection. Kept for
@@ -333,14 +424,9 @@ impl Queue {
         self.questions.remove(index)
     }
 
-    /// The next job whose readers are still there.
-    fn next_job(&mut self) -> Option<Job> {
-        while let Some(job) = self.jobs.pop_front() {
-            if !job.feed.is_closed() {
-                return Some(job);
-            }
-        }
-        None
+    /// Whether there is a thread and a seat for one more job.
+    fn has_room(&self) -> bool {
+        self.reading < READING && self.seated.len() < SEATS
     }
 
     /// How long until a question is to be asked again, if one more thread may ask.

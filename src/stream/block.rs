@@ -125,10 +125,11 @@ impl Block {
     /// Whether a record is for a reader with this filter. What is no record is for whoever reads its part.
     #[must_use]
     pub fn is_for(&self, index: usize, matcher: &Matcher) -> bool {
-        match self.candidate(index) {
-            Some(candidate) => matcher.accepts(&candidate),
-            None => matcher.accepts_notice(&self.entries[index]),
+        if let Some(candidate) = self.candidate(index) {
+            return matcher.accepts(&candidate);
         }
+        let notice = &self.entries[index];
+        matcher.accepts_notice(notice.kind, notice.topic, notice.partition)
     }
 
     pub(super) fn merge(&self, later: &Self) -> Self {

@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::block::{Entry, Kind};
+use super::block::Kind;
 use super::frame;
 use crate::config::filter::{Filter, Name};
 use crate::config::{Format, StreamSettings};
@@ -171,10 +171,9 @@ impl Matcher {
 
     /// Whether a gap of a partition, or the reset of a topic, is for whoever has this filter.
     #[must_use]
-    pub fn accepts_notice(&self, notice: &Entry) -> bool {
-        let is_of_topic = notice.kind == Kind::Reset;
-        is_wanted(self.topics.as_deref(), &notice.topic)
-            && (is_of_topic || is_wanted(self.partitions.as_deref(), &notice.partition))
+    pub fn accepts_notice(&self, kind: Kind, topic: u16, partition: u32) -> bool {
+        is_wanted(self.topics.as_deref(), &topic)
+            && (kind == Kind::Reset || is_wanted(self.partitions.as_deref(), &partition))
     }
 
     /// Whether the record is wanted.

@@ -372,7 +372,11 @@ impl Groups {
         dirty: &mut Vec<Arc<Group>>,
     ) {
         for (group, _) in self.by_filter.values() {
-            if group.matcher.accepts_notice(notice) && group.push(sequence, None, first) {
+            if group
+                .matcher
+                .accepts_notice(notice.kind, notice.topic, notice.partition)
+                && group.push(sequence, None, first)
+            {
                 dirty.push(Arc::clone(group));
             }
         }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
+use super::block::Kind;
 use super::encode::Encoder;
 use super::filter::Matcher;
 use super::frame;
@@ -169,11 +170,17 @@ impl Subscription {
     }
 
     fn read_log(&mut self) -> Moved {
-        let stream = Arc::clone(&self.stream);
-        let Place::Reading(cursor) = &mut self.place else {
+        let Self {
+            stream,
+            place,
+            quiet,
+            last,
+            ..
+        } = self;
+        let Place::Reading(cursor) = place else {
             return Moved::On;
         };
-        let group = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
+        let group = quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
         let state = stream.read();
         let mut has_shown_last = true;
         let read = match group {
@@ -183,27 +190,24 @@ impl Subscription {
                     has_shown_last = matches!(read, Read::Frames(_, next) if shown + 1 == next);
                     read
                 }
-                Selection::Look(until) => {
-                    let block = state.log.block_at(*cursor);
-                    drop(state);
-                    return match block {
-                        Some(block) => {
-                            group.look(*cursor, until, &block);
-                            Moved::Frames(Bytes::new())
-                        }
-                        None => self.fell_off(),
-                    };
-                }
+                Selection::Look(until) => match state.log.block_at(*cursor) {
+                    Some(block) => {
+                        drop(state);
+                        group.look(*cursor, until, &block);
+                        return Moved::Frames(Bytes::new());
+                    }
+                    None => Read::Evicted,
+                },
             },
         };
         match read {
             Read::Frames(frames, next) => {
                 *cursor = next;
-                if let Some(last) = &mut self.last {
+                if let Some(last) = last {
                     // The id of what is sent now: shared bytes, copied only in mid-block.
                     *last = state.log.id_before(next).unwrap_or_default();
                 }
-                if let Some(quiet) = &mut self.quiet
+                if let Some(quiet) = quiet
                     && has_shown_last
                     && next == state.log.next()
                 {
@@ -248,26 +252,27 @@ impl Subscription {
     /// The next piece of the log that the reader's own position has not passed. When it has reached the
     /// position all share, it reads on there.
     fn catch_up(&mut self) -> Moved {
-        let stream = Arc::clone(&self.stream);
-        let Place::Catching(cursor, wanted) = &mut self.place else {
+        let Self {
+            stream, place, quiet, ..
+        } = self;
+        let Place::Catching(cursor, wanted) = place else {
             return Moved::On;
         };
-        let group = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
+        let group = quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
         let state = stream.read();
         let mut scratch = Vec::new();
         let read = match group {
             None => state.log.read_wanted(*cursor, wanted, None, &mut scratch),
             Some((_, group)) => match select_wanted(&state.log, group, *cursor, wanted, &mut scratch) {
                 Selection::Read(read, _) => read,
-                Selection::Look(until) => {
-                    let block = state.log.block_at(*cursor);
-                    drop(state);
-                    if let Some(block) = block {
+                Selection::Look(until) => match state.log.block_at(*cursor) {
+                    Some(block) => {
+                        drop(state);
                         group.look(*cursor, until, &block);
                         return Moved::Frames(Bytes::new());
                     }
-                    return self.go_on();
-                }
+                    None => Read::Evicted,
+                },
             },
         };
         if let Read::Frames(_, next) = read {
@@ -282,7 +287,8 @@ impl Subscription {
             if let Some(last) = &mut self.last {
                 *last = wanted.id().into();
             }
-            self.place = Place::Reading(*cursor);
+            let cursor = *cursor;
+            self.place = Place::Reading(cursor);
             if read == Read::AtHead {
                 return Moved::On;
             }
@@ -304,7 +310,11 @@ impl Subscription {
             Found::Frames(frames) => Moved::Frames(frames),
             Found::Nothing => Moved::Quiet,
             Found::Gap(gap) => {
-                self.announce_gap(&gap);
+                let topic = u16::try_from(gap.topic).unwrap_or(u16::MAX);
+                let is_wanted = |matcher: &Matcher| matcher.accepts_notice(Kind::Gap, topic, gap.partition);
+                if matcher.is_none_or(is_wanted) {
+                    self.announce_gap(&gap);
+                }
                 Moved::On
             }
             Found::End => self.go_on(),

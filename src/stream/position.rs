@@ -189,6 +189,19 @@ impl Position {
         })
     }
 
+    /// How many offsets this position lies ahead of `other`, in the partitions where it does.
+    #[must_use]
+    pub fn offsets_ahead_of(&self, other: &Self) -> u64 {
+        let partitions = self.topics.iter().enumerate().flat_map(|(index, topic)| {
+            (0..)
+                .zip(&topic.next)
+                .map(move |(partition, &next)| (next, other.next(index, partition).max(0)))
+        });
+        partitions
+            .map(|(mine, theirs)| mine.saturating_sub(theirs).max(0).unsigned_abs())
+            .fold(0, u64::saturating_add)
+    }
+
     /// Goes forward to `other` in every partition where that is further on.
     pub fn advance_to(&mut self, other: &Self) {
         for (mine, other) in self.topics.iter_mut().zip(&other.topics) {

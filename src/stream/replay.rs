@@ -1,12 +1,23 @@
 //! A replay: a range of a stream's past, read from Kafka once for all clients that need it.
 //!
 //! It is a small [`Log`] of its own between one history job and any number of readers. The job's
-//! records are encoded as they come and kept until the slowest reader has taken them; more than
-//! [`WINDOW`] bytes are never held, because the writing task then waits, and with it the thread that
-//! reads Kafka. It waits no longer than [`PATIENCE`] for readers who keep others waiting: those lose
-//! their place and go on in a replay of their own. Readers skip what their own position has passed,
-//! so ranges that overlap are shared. When the last reader is gone, the channel closes and the job
-//! ends.
+//! records are encoded as they come and kept until the slowest reader has taken them; more than the
+//! window of its [`Seat`] is never held, because the writing task then waits, and with it the thread
+//! that reads Kafka. Readers skip what their own position has passed, so ranges that overlap are
+//! shared. When the last reader is gone, the channel closes and the job ends.
+//!
+//! ```text
+//! waiting ──thread and seat──► filling ──range read, or turn over──► draining ──all taken──► over
+//! ```
+//! Slow readers may keep a replay for as long as nobody else is kept waiting. Otherwise:
+//! - within a replay, one who takes nothing while another has taken everything loses its place;
+//! - while other replays wait, one whose full window has held up its thread for the seat's patience
+//!   gives the thread back, and goes on draining: its readers have a window's worth before them;
+//! - while other replays wait, a window of which nothing leaves in that time is let go.
+//!
+//! Who loses its place, or comes to the end of what was read, goes on in another replay, behind
+//! those who wait. A reader that waits has room to take something at once, so every turn gets it
+//! further.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +27,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, timeout};
 
 use super::block::{Builder, Kind};
 use super::encode::Encoder;
@@ -25,14 +37,12 @@ use super::notice::Gap;
 use super::position::{BEGINNING, Position};
 use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 use crate::config::StreamSettings;
-use crate::kafka::history::{Archive, Busy, Job, Range};
+use crate::kafka::history::{Archive, Busy, Job, Range, Seat, Terms};
 use crate::kafka::record::{Batch, Feed};
 
-/// Most bytes of frames that wait for readers (4 MiB), a block more or less.
-const WINDOW: usize = 4 * 1024 * 1024;
-
-/// How long a reader who takes nothing may hold up those who have taken everything.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Offsets that a reader lets others have first, to share what is read for them. Reading anew from
+/// where it stands takes as long as some ten thousand records, and depends on nobody.
+const MAX_AHEAD: u64 = 10_000;
 
 /// Batches between the history thread and the writing task: the window is what buffers.
 const CHANNEL_BATCHES: usize = 2;
@@ -71,7 +81,7 @@ struct State {
 impl Replay {
     /// Asks for everything from `from` up to `to`, to be shown as the stream shows it.
     pub(super) fn start(
-        archive: &dyn Archive,
+        archive: &Arc<dyn Archive>,
         settings: &StreamSettings,
         from: &Position,
         to: Position,
@@ -95,7 +105,7 @@ impl Replay {
             .enumerate()
             .map(|(index, name)| (name.as_str().into(), ranges(index)))
             .collect();
-        archive.read(Job { topics, feed })?;
+        let seat = archive.read(Job { topics, feed })?;
 
         let mut log = Log::unbounded();
         log.set_head(from.id().into());
@@ -115,8 +125,14 @@ impl Replay {
         });
         // Before the task that ends when there is no reader.
         let reader = replay.enter(&mut replay.readers(), 1, from);
-        let writer = Writer::new(Arc::clone(&replay), settings, from.clone());
-        tokio::spawn(writer.run(feeds));
+        let writer = Writer::new(
+            Arc::clone(&replay),
+            Arc::clone(archive),
+            seat.terms(),
+            settings,
+            from.clone(),
+        );
+        tokio::spawn(writer.run(feeds, seat));
         Ok((replay, reader))
     }
 
@@ -144,12 +160,18 @@ impl Replay {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Bytes held, all told.
+    pub(super) fn cost(&self) -> usize {
+        self.read().log.cost()
+    }
+
     fn changed(&self) {
         self.version.fetch_add(1, Ordering::SeqCst);
         self.waiters.wake_all();
     }
 
-    /// A reader that wants what comes from `wanted` on, if the replay still has all of that.
+    /// A reader that wants what comes from `wanted` on, if the replay still has all of that, and has
+    /// nearly come to it.
     pub(super) fn join(self: &Arc<Self>, wanted: &Position) -> Option<Reader> {
         // One that ends where the reader stands has nothing for it.
         if wanted.has_passed(&self.to) {
@@ -160,6 +182,10 @@ impl Replay {
         let cursor = {
             let state = self.read();
             if readers.is_abandoned || state.is_broken {
+                return None;
+            }
+            let head = Position::parse(state.log.head()).ok()?;
+            if wanted.offsets_ahead_of(&head) > MAX_AHEAD {
                 return None;
             }
             state.log.resume_point(wanted)?
@@ -216,7 +242,12 @@ impl Reader {
         let state = self.replay.read();
         if !self.has_begun {
             let Some(begun) = &state.begun else {
-                return Found::Nothing;
+                // A job that ended before it began will not begin any more.
+                return if state.is_broken {
+                    Found::Lost
+                } else {
+                    Found::Nothing
+                };
             };
             // One at a time: the id that goes with it must not claim the others.
             if let Some(gap) = first_gap(&self.wanted, begun) {
@@ -288,6 +319,10 @@ fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
 /// The writing side: one task per replay.
 struct Writer {
     replay: Arc<Replay>,
+    archive: Arc<dyn Archive>,
+    terms: Terms,
+    /// How long the full window has held up the thread that reads, all told.
+    held_up: Duration,
     encoder: Encoder,
     names: Vec<String>,
     position: Position,
@@ -300,8 +335,22 @@ struct Writer {
     scratch: Vec<u8>,
 }
 
+/// Whether the job may go on.
+enum Room {
+    Some,
+    /// Others wait for the thread, and this one has had its turn.
+    TurnOver,
+    NoReader,
+}
+
 impl Writer {
-    fn new(replay: Arc<Replay>, settings: &StreamSettings, from: Position) -> Self {
+    fn new(
+        replay: Arc<Replay>,
+        archive: Arc<dyn Archive>,
+        terms: Terms,
+        settings: &StreamSettings,
+        from: Position,
+    ) -> Self {
         let topics = 0..settings.topics.len();
         let mut begun = from.clone();
         begun
@@ -310,6 +359,9 @@ impl Writer {
             .for_each(|topic| topic.next.fill(BEGINNING));
         Self {
             replay,
+            archive,
+            terms,
+            held_up: Duration::ZERO,
             encoder: Encoder::new(settings),
             names: settings.topics.clone(),
             position: from,
@@ -322,49 +374,107 @@ impl Writer {
         }
     }
 
-    async fn run(mut self, mut feeds: mpsc::Receiver<Feed>) {
-        loop {
-            let room = self.replay.room.notified();
-            tokio::select! {
-                feed = feeds.recv() => match feed {
-                    Some(feed) => self.take(&feed),
-                    None => break,
-                },
-                // A reader has gone on, or away; without any the channel is dropped, which ends the job.
-                () = room => {}
-            }
-            if !self.make_room().await {
-                return;
-            }
+    /// Holds the seat until nothing is held in it.
+    async fn run(mut self, feeds: mpsc::Receiver<Feed>, _seat: Seat) {
+        if !self.fill(feeds).await {
+            return;
         }
+        self.end();
+        self.drain().await;
+    }
+
+    /// What the log holds now is all it will hold.
+    fn end(&self) {
         let mut state = self.replay.write();
         state.is_broken = !state.is_done;
         drop(state);
         self.replay.changed();
     }
 
-    /// Lets go what all readers have, and waits while the window is full. False when no reader is left.
-    async fn make_room(&self) -> bool {
+    /// Takes what the job reads, until that is over. False when no reader is left. Either way the
+    /// channel is closed, which ends the job.
+    async fn fill(&mut self, mut feeds: mpsc::Receiver<Feed>) -> bool {
+        loop {
+            let room = self.replay.room.notified();
+            tokio::select! {
+                feed = feeds.recv() => match feed {
+                    Some(feed) => self.take(&feed),
+                    None => return true,
+                },
+                // A reader has gone on, or away.
+                () = room => {}
+            }
+            match self.make_room().await {
+                Room::Some => {}
+                Room::TurnOver => return true,
+                Room::NoReader => return false,
+            }
+        }
+    }
+
+    /// Lets go what all readers have, and waits while the window is full.
+    async fn make_room(&mut self) -> Room {
         loop {
             // Taken before the look, so that a reader who goes on in between is not missed.
             let room = self.replay.room.notified();
             let Some((slowest, fastest)) = self.replay.pace() else {
-                return false;
+                return Room::NoReader;
             };
             if !self.let_go_before(slowest) {
-                return true;
+                return Room::Some;
             }
-            if tokio::time::timeout(PATIENCE, room).await.is_err() && self.is_at_head(fastest) {
+            if self.held_up >= self.terms.patience && self.archive.is_contended() {
+                return Room::TurnOver;
+            }
+            let since = Instant::now();
+            let is_quiet = timeout(self.terms.patience, room).await.is_err();
+            self.held_up += since.elapsed();
+            if is_quiet && self.is_at_head(fastest) {
                 self.let_go_half();
             }
         }
     }
 
-    /// Lets go the blocks that all readers have; returns whether the window is full all the same.
-    fn let_go_before(&self, slowest: Sequence) -> bool {
+    /// Keeps what was read for those who have not taken it yet, until they have or keep others
+    /// waiting.
+    async fn drain(&self) {
+        let (mut first, mut since) = (0, Instant::now());
+        loop {
+            let room = self.replay.room.notified();
+            let Some((slowest, fastest)) = self.replay.pace() else {
+                return;
+            };
+            let mut left = self.let_go_all_before(slowest);
+            let is_quiet = left == Some(first) && since.elapsed() >= self.terms.patience;
+            if is_quiet && self.archive.is_contended() {
+                // Those who take something keep their places. If nobody does, nothing is kept.
+                left = self.let_go_all_before(fastest);
+                if left == Some(first) {
+                    left = self.let_go_all_before(Sequence::MAX);
+                }
+                self.replay.changed();
+            }
+            let Some(left) = left else { return };
+            if left != first {
+                (first, since) = (left, Instant::now());
+            }
+            // Whether others wait is looked at again after that time: nobody tells.
+            let _ = timeout(self.terms.patience, room).await;
+        }
+    }
+
+    /// Lets go the blocks before `cursor`; returns whether the window is full all the same.
+    fn let_go_before(&self, cursor: Sequence) -> bool {
         let mut state = self.replay.write();
-        state.log.let_go_before(slowest);
-        state.log.cost() > WINDOW && !state.is_done
+        state.log.let_go_before(cursor);
+        state.log.cost() > self.terms.window && !state.is_done
+    }
+
+    /// The same; returns the first record that is left.
+    fn let_go_all_before(&self, cursor: Sequence) -> Option<Sequence> {
+        let mut state = self.replay.write();
+        state.log.let_go_before(cursor);
+        (state.log.first() < state.log.next()).then(|| state.log.first())
     }
 
     fn is_at_head(&self, cursor: Sequence) -> bool {

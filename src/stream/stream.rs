@@ -260,7 +260,7 @@ impl Stream {
     /// A reader of the past from `wanted` to where the stream stands now: of a replay under way that
     /// still holds all of that, otherwise of a new one. `None` where there is no archive.
     pub(super) fn replay(&self, wanted: &Position, here: &Position) -> Option<Result<Reader, Busy>> {
-        let archive = self.archive.as_deref()?;
+        let archive = self.archive.as_ref()?;
         let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
         replays.retain(|replay| replay.strong_count() > 0);
         let joined = replays
@@ -276,6 +276,17 @@ impl Stream {
         };
         replays.push(Arc::downgrade(&replay));
         Some(Ok(reader))
+    }
+
+    /// How many replays have readers, and how many bytes of records they hold, all told.
+    #[must_use]
+    pub fn replays(&self) -> (usize, usize) {
+        let replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        let costs: Vec<usize> = replays
+            .iter()
+            .filter_map(|replay| Some(replay.upgrade()?.cost()))
+            .collect();
+        (costs.len(), costs.iter().sum())
     }
 
     /// Ends all subscriptions, present and future, with an event that says why.

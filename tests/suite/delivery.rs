@@ -14,7 +14,7 @@ use crate::harness::trial;
 use crate::harness::wait::ensure;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Lag, Start, StreamSettings};
-use kafka_sse_bridge::kafka::history::{Archive, Busy, Job, Question};
+use kafka_sse_bridge::kafka::history::{Archive, Busy, Job, Question, Seat, Terms};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
@@ -132,7 +132,7 @@ fn push(batch: &mut Batch, partition: usize, offset: usize, record: &(String, Op
 struct Model(Topic, Arc<AtomicBool>);
 
 impl Archive for Model {
-    fn read(&self, job: Job) -> Result<(), Busy> {
+    fn read(&self, job: Job) -> Result<Seat, Busy> {
         if self.1.load(Ordering::Relaxed) {
             return Err(Busy);
         }
@@ -177,7 +177,15 @@ impl Archive for Model {
                 }
             }
         });
-        Ok(())
+        let terms = Terms {
+            window: 1 << 20,
+            patience: Duration::from_secs(1),
+        };
+        Ok(Seat::new(terms, || {}))
+    }
+
+    fn is_contended(&self) -> bool {
+        false
     }
 
     fn ask(&self, _question: Question) -> Result<(), Busy> {

@@ -7,7 +7,9 @@ use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::client::Connect;
-use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, History, Job, Lacking, Offsets, Question, Range};
+use kafka_sse_bridge::kafka::history::{
+    Archive, Ask, Busy, History, Job, Lacking, Offsets, Question, Range, Seat,
+};
 use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::record::{Feed, Stamp};
 use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
@@ -25,6 +27,8 @@ pub fn trials() -> Vec<Trial> {
         trial("a_question_is_asked_again_until_a_broker_answers", asked_again),
         trial("a_question_is_let_go_when_nobody_waits_for_it", let_go),
         trial("a_question_does_not_wait_for_replays", beside_replays),
+        trial("a_freed_seat_goes_to_the_job_that_waits", seats),
+        trial("a_job_is_not_read_when_its_seat_is_given_up", given_up),
         trial("questions_that_wait_are_bounded", bounded),
         trial("a_question_says_whether_its_answer_will_be_fresh", fresh),
         trial("a_client_library_that_cannot_answer_says_so_at_once", lacking),
@@ -162,6 +166,12 @@ impl Rig {
         }
     }
 
+    /// Begins to read up to an offset.
+    fn read(&self, to: i64) -> (Seat, mpsc::Receiver<Feed>) {
+        let (job, feeds) = job(to);
+        (self.history.read(job).expect("there is room"), feeds)
+    }
+
     fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
         let result = act(&mut self.kafka.script.lock().unwrap());
         self.kafka.change.notify_all();
@@ -252,9 +262,9 @@ fn let_go() {
     );
 }
 
-fn job() -> (Job, mpsc::Receiver<Feed>) {
+fn job(to: i64) -> (Job, mpsc::Receiver<Feed>) {
     let (feed, feeds) = mpsc::channel(1);
-    let range = Range { from: 0, to: 1000 };
+    let range = Range { from: 0, to };
     let job = Job {
         topics: vec![("t".into(), vec![range])],
         feed,
@@ -268,21 +278,66 @@ fn beside_replays() {
         ..Script::default()
     });
     // Nobody takes what they send, so every thread that may read is taken, and others wait.
-    let feeds: Vec<mpsc::Receiver<Feed>> = (0..12)
-        .map(|_| {
-            let (job, feeds) = job();
-            rig.history.read(job).expect("there is room");
-            feeds
-        })
-        .collect();
+    let replays: Vec<(Seat, mpsc::Receiver<Feed>)> = (0..12).map(|_| rig.read(1000)).collect();
     eventually(secs(20), "replays run", || {
-        let running = feeds.iter().filter(|feeds| feeds.len() == 1).count();
+        let running = replays.iter().filter(|(_, feeds)| feeds.len() == 1).count();
         ensure(running == 4, format!("{running}"))
     });
     for _ in 0..20 {
         let asked = ask(&rig.history, "t", &[Ask::End]).expect("there is room");
         assert_eq!(asked.answer(), Ok(vec![vec![Some(1000)]]));
     }
+}
+
+/// Takes everything; true at the end of the range.
+fn read_all(mut feeds: mpsc::Receiver<Feed>) -> bool {
+    let mut is_loaded = false;
+    while let Some(feed) = feeds.blocking_recv() {
+        is_loaded |= matches!(feed, Feed::Loaded { .. });
+    }
+    is_loaded
+}
+
+fn seats() {
+    let rig = Rig::new(Script {
+        ends: vec![1000],
+        ..Script::default()
+    });
+    // Read to their ends, but held on to.
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let (seat, feeds) = rig.read(2);
+        assert!(read_all(feeds));
+        held.push(seat);
+    }
+    assert!(!rig.history.is_contended());
+    let (_ninth, feeds) = rig.read(2);
+    let (tenth, _feeds) = rig.read(2);
+    assert!(rig.history.is_contended());
+    drop(held.pop());
+    assert!(read_all(feeds));
+    assert!(rig.history.is_contended(), "the tenth waits");
+    assert_eq!(rig.script(|script| script.connects), 9);
+    drop(tenth);
+    assert!(!rig.history.is_contended());
+}
+
+fn given_up() {
+    let rig = Rig::new(Script {
+        ends: vec![1000],
+        ..Script::default()
+    });
+    // All threads are taken.
+    let mut replays: Vec<_> = (0..4).map(|_| rig.read(1000)).collect();
+    let (fifth, fifth_feeds) = rig.read(2);
+    let (_sixth, sixth_feeds) = rig.read(2);
+    eventually(secs(20), "others wait", || {
+        ensure(rig.history.is_contended(), "not yet")
+    });
+    drop(fifth);
+    assert!(!read_all(fifth_feeds), "it is let go, unread");
+    replays.pop();
+    assert!(read_all(sixth_feeds));
 }
 
 fn bounded() {

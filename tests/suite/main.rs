@@ -31,6 +31,7 @@ mod outages;
 mod pages;
 mod positions;
 mod reading;
+mod replays;
 mod resuming;
 mod samples;
 mod seed;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         reading::trials(),
         history::trials(),
         loading::trials(),
+        replays::trials(),
         seed::trials(),
         resuming::trials(),
         client_libraries::trials(),

@@ -1,0 +1,426 @@
+//! Replays beside each other: slow readers keep what they have while nobody waits, and otherwise
+//! take turns. The real stream room and the real pool, over a Kafka of the test's making.
+
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
+use bytes::Bytes;
+use kafka_sse_bridge::config::units::Size;
+use kafka_sse_bridge::config::{Client, Lag, Start, StreamSettings};
+use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::history::{Archive, History};
+use kafka_sse_bridge::kafka::inbox::Inbox;
+use kafka_sse_bridge::kafka::record::{Feed, Stamp};
+use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
+use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::position::{Position, TopicPosition};
+use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::subscription::{Step, Subscription};
+use libtest_mimic::Trial;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a_client_gets_its_history_although_eight_others_drip",
+            beside_drippers,
+        ),
+        trial(
+            "what_slow_readers_hold_is_bounded_in_all_and_each_gets_further",
+            bounded_in_all,
+        ),
+        trial(
+            "slow_readers_keep_their_replays_while_nobody_waits",
+            kept_without_contention,
+        ),
+        trial("a_turn_is_worth_a_window", worth_a_window),
+        trial("a_replay_is_shared_by_those_who_are_near_each_other", shared),
+        trial(
+            "a_replay_that_fails_before_it_begins_is_asked_for_again",
+            fails_at_first,
+        ),
+    ]
+}
+
+const RECORD: usize = 4096;
+const WINDOW: usize = 4 << 20;
+const SEATS: usize = 8;
+
+/// Further apart than what is shared.
+const FAR: i64 = 20_000;
+
+/// Records of one partition, as many as there are; counts how often it is connected to, which is
+/// once per job.
+#[derive(Default)]
+struct Kafka {
+    end: i64,
+    connects: AtomicUsize,
+    /// So many connections fail.
+    failing: usize,
+}
+
+struct Reader(Arc<Kafka>);
+
+impl Connect for Reader {
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        if self.0.connects.fetch_add(1, Ordering::SeqCst) < self.0.failing {
+            return Err(SourceError::Unreachable {
+                brokers: self.brokers(),
+                reason: "scripted".to_owned(),
+            });
+        }
+        Ok(Box::new(Self(Arc::clone(&self.0))))
+    }
+
+    fn brokers(&self) -> String {
+        "b:1".to_owned()
+    }
+
+    fn refuse(&mut self, _why: &SourceError) -> bool {
+        false
+    }
+}
+
+impl Source for Reader {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+        Ok(vec![1; topics.len()])
+    }
+
+    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
+        let bounds = Bounds {
+            low: 0,
+            high: self.0.end,
+        };
+        Ok(vec![bounds; partitions])
+    }
+
+    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        Ok(asked.to_vec())
+    }
+
+    fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
+        let next = inbox.next_offsets("t")[0];
+        for offset in next..self.0.end.min(next + 64) {
+            let stamp = Stamp {
+                partition: 0,
+                offset,
+                timestamp: None,
+            };
+            let value = format!("{offset:<RECORD$}");
+            inbox.push("t", stamp, None, Some(value.as_bytes()), std::iter::empty());
+        }
+        Ok(())
+    }
+
+    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
+        Ok(true)
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
+    fn reconnects(&self) -> bool {
+        false
+    }
+}
+
+/// A stream that stands at the end of a topic of which it holds nothing.
+struct Rig {
+    kafka: Arc<Kafka>,
+    history: Arc<History>,
+    stream: Arc<Stream>,
+}
+
+impl Rig {
+    fn new(kafka: Kafka) -> Self {
+        let kafka = Arc::new(kafka);
+        let over = Arc::clone(&kafka);
+        let connects = move || Box::new(Reader(Arc::clone(&over))) as Box<dyn Connect>;
+        let history = Arc::new(History::with(Box::new(connects), Client::Auto, Arc::default()));
+        let settings = StreamSettings {
+            path: "/x".to_owned(),
+            topics: vec!["t".to_owned()],
+            start: Start::Earliest,
+            log_bytes: Size(8 * 1024),
+            lag: Some(Lag::Replay),
+            ..StreamSettings::default()
+        };
+        let pace = Pace {
+            keepalive: secs(600),
+            retry: secs(2),
+            max_lifetime: Duration::ZERO,
+        };
+        let archive: Arc<dyn Archive> = Arc::clone(&history) as _;
+        let stream = Stream::new(settings, pace, Some(archive));
+        let mut feeder = Feeder::new(Arc::clone(&stream));
+        feeder.take(&Feed::Assigned {
+            topic: "t".into(),
+            next: vec![kafka.end],
+            low: vec![0],
+        });
+        feeder.take(&Feed::Loaded { topic: "t".into() });
+        Self {
+            kafka,
+            history,
+            stream,
+        }
+    }
+
+    /// A client that wants everything from this offset on, and has asked for it. One that asks before
+    /// those that are there shares nothing with them.
+    fn client(&self, from: i64) -> Browser {
+        let position = Position {
+            as_of: None,
+            topics: vec![TopicPosition {
+                next: vec![from],
+                ..TopicPosition::unread("t")
+            }],
+        };
+        let opening = Opening {
+            last_event_id: Some(String::from_utf8(position.id()).expect("base64")),
+            ..Opening::default()
+        };
+        let mut subscription = self.stream.subscribe(opening);
+        let mut taken = VecDeque::new();
+        while let Step::Send(bytes) = subscription.step(Instant::now()) {
+            taken.push_back(bytes);
+        }
+        Browser {
+            subscription,
+            taken,
+            next: from,
+        }
+    }
+
+    fn connects(&self) -> usize {
+        self.kafka.connects.load(Ordering::SeqCst)
+    }
+
+    fn held(&self) -> usize {
+        self.stream.replays().1
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for thread in self.history.close() {
+            assert!(thread.join().is_ok());
+        }
+    }
+}
+
+struct Browser {
+    subscription: Subscription,
+    /// What was sent at once.
+    taken: VecDeque<Bytes>,
+    next: i64,
+}
+
+impl Browser {
+    /// The next piece, once there is one. Its records must be the next ones.
+    async fn piece(&mut self) -> Bytes {
+        let bytes = poll_fn(|context| {
+            if let Some(bytes) = self.taken.pop_front() {
+                return Poll::Ready(bytes);
+            }
+            loop {
+                match self.subscription.step(Instant::now()) {
+                    Step::Send(bytes) => return Poll::Ready(bytes),
+                    Step::End => panic!("nobody ended this stream"),
+                    Step::Yield => {}
+                    Step::Wait(_) => {
+                        if self.subscription.wait(context.waker()) {
+                            return Poll::Pending;
+                        }
+                    }
+                }
+            }
+        })
+        .await;
+        for line in bytes.split(|&byte| byte == b'\n') {
+            let record = line.strip_prefix(b"data: ").filter(|data| data.len() >= RECORD);
+            if let Some(record) = record {
+                let number = std::str::from_utf8(&record[..20]).expect("text").trim_end();
+                assert_eq!(number.parse(), Ok(self.next));
+                self.next += 1;
+            }
+        }
+        bytes
+    }
+
+    async fn until(&mut self, end: i64) {
+        while self.next < end {
+            self.piece().await;
+        }
+    }
+
+    /// Takes a piece, then nothing for so long, until it has all.
+    async fn drip(mut self, pause: Duration, end: i64) {
+        while self.next < end {
+            self.piece().await;
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+fn records(bytes: usize) -> i64 {
+    i64::try_from(bytes / RECORD).expect("small")
+}
+
+fn beside_drippers() {
+    let end = records(48 << 20);
+    let rig = Rig::new(Kafka {
+        end,
+        ..Kafka::default()
+    });
+    block_on(async {
+        let mut drippers = JoinSet::new();
+        for number in (1..=8).rev() {
+            drippers.spawn(rig.client(number * 100).drip(secs(3), end));
+        }
+        eventually_async(secs(20), "they hold all threads", async || {
+            ensure(
+                rig.connects() >= 4 && rig.held() >= 4 * WINDOW,
+                format!("{}", rig.held()),
+            )
+        })
+        .await;
+        let mut fast = rig.client(0);
+        tokio::time::timeout(secs(60), fast.until(end))
+            .await
+            .unwrap_or_else(|_| panic!("it got no further than {}", fast.next));
+        drippers.shutdown().await;
+    });
+}
+
+fn bounded_in_all() {
+    const READERS: usize = 20;
+    const PIECES: usize = 3;
+    let end = records(64 << 20);
+    let rig = Rig::new(Kafka {
+        end,
+        ..Kafka::default()
+    });
+    block_on(async {
+        let pieces: Arc<[AtomicUsize; READERS]> = Arc::default();
+        let mut readers = JoinSet::new();
+        for reader in 0..READERS {
+            let mut browser = rig.client(records(4 << 20) - 10 * i64::try_from(reader).expect("small"));
+            let pieces = Arc::clone(&pieces);
+            readers.spawn(async move {
+                loop {
+                    let before = browser.next;
+                    browser.piece().await;
+                    if browser.next > before {
+                        pieces[reader].fetch_add(1, Ordering::SeqCst);
+                        // Longer than anybody has patience with.
+                        tokio::time::sleep(millis(1500)).await;
+                    }
+                }
+            });
+        }
+        let mut most = 0;
+        eventually_async(secs(120), "each gets further", async || {
+            most = most.max(rig.held());
+            let least = pieces.iter().map(|pieces| pieces.load(Ordering::SeqCst)).min();
+            ensure(least >= Some(PIECES), format!("{pieces:?}"))
+        })
+        .await;
+        readers.shutdown().await;
+        // A block more or less each.
+        assert!(most <= SEATS * (WINDOW + 512 * 1024), "{most} bytes");
+        assert!(most > SEATS / 2 * WINDOW, "{most} bytes: the test fills nothing");
+    });
+}
+
+fn kept_without_contention() {
+    let end = records(6 << 20);
+    let rig = Rig::new(Kafka {
+        end,
+        ..Kafka::default()
+    });
+    block_on(async {
+        let mut readers: Vec<Browser> = (0..4).rev().map(|number| rig.client(number)).collect();
+        for reader in &mut readers {
+            let from = reader.next;
+            reader.until(from + 1).await;
+        }
+        // Three times as long as others would have to wait for them.
+        tokio::time::sleep(secs(3)).await;
+        for reader in &mut readers {
+            reader.until(end).await;
+        }
+        assert_eq!(rig.connects(), 4, "each was read once");
+    });
+}
+
+fn worth_a_window() {
+    const READERS: usize = 6;
+    const SIZE: usize = 12 << 20;
+    // Each in a part of its own, so that none finds what it lost in another's replay.
+    let part = FAR;
+    let rig = Rig::new(Kafka {
+        end: part * 6,
+        ..Kafka::default()
+    });
+    block_on(async {
+        let mut readers = JoinSet::new();
+        for number in (0..6).rev() {
+            let from = number * part;
+            readers.spawn(rig.client(from).drip(millis(150), from + records(SIZE)));
+        }
+        tokio::time::timeout(secs(120), readers.join_all())
+            .await
+            .expect("all get all");
+        // The last turn of each may be short.
+        let lost = rig.connects() - READERS;
+        assert!(lost > 0, "nobody lost a turn: the test proves nothing");
+        assert!(lost * WINDOW <= READERS * SIZE, "{lost} turns were lost");
+    });
+}
+
+fn shared() {
+    let end = FAR + 1000;
+    let rig = Rig::new(Kafka {
+        end,
+        ..Kafka::default()
+    });
+    block_on(async {
+        // The last one is near none of the others, though its records would come in time.
+        let mut browsers = JoinSet::new();
+        for from in [0, 0, 100, 5000, FAR] {
+            let mut browser = rig.client(from);
+            let until = if from == FAR { end } else { 6000 };
+            browsers.spawn(async move { browser.until(until).await });
+        }
+        browsers.join_all().await;
+        assert_eq!(rig.connects(), 2);
+    });
+}
+
+fn fails_at_first() {
+    let end = records(1 << 20);
+    // A job is given up after the seventh failure.
+    let rig = Rig::new(Kafka {
+        end,
+        failing: 8,
+        ..Kafka::default()
+    });
+    block_on(async {
+        let mut client = rig.client(0);
+        tokio::time::timeout(secs(60), client.until(end))
+            .await
+            .expect("it gets all");
+    });
+}
