@@ -15,7 +15,7 @@ cache=${KAFKA_SSE_BRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafka-sse-bridge
 # Debian's names of what the build, the tests and the packages need, beyond Rust.
 # librdkafka is compiled from source (its C++ wrapper too, though nothing uses it), OpenSSL and zlib are the system's.
 build_packages=(gcc g++ libc6-dev libssl-dev make pkg-config zlib1g-dev)
-test_packages=(chromium chromium-driver fonts-dejavu-core maven openjdk-17-jre-headless)
+test_packages=(chromium chromium-driver curl fonts-dejavu-core maven openjdk-17-jre-headless)
 packaging_packages=(binutils dpkg-dev lintian rpm systemd xz-utils)
 script_packages=(shellcheck)
 # The commands they bring, for systems that have other names for them.
@@ -41,6 +41,17 @@ need_rust() {
     command -v cargo >/dev/null || die "cargo is missing: install Rust $wanted or later from https://rustup.rs, then run this again"
     found=$(cargo --version | cut -d ' ' -f 2)
     version_at_least "$wanted" "$found" || die "Rust $wanted or later is needed, this is $found: run 'rustup update stable', then this again"
+}
+
+# need_runtimes: what the clients of tests/clients run on. Looked for by command, because these often come from
+# elsewhere than Debian, where its packages would be in the way. Without one, the suite leaves its tests out, and says so.
+need_runtimes() {
+    local missing=()
+    { command -v node && command -v npm; } >/dev/null || missing+=(nodejs npm)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    command -v go >/dev/null || missing+=(golang-go)
+    ((${#missing[@]})) || return 0
+    (need_packages "${missing[@]}") || say "going on without ${missing[*]}"
 }
 
 # need_component COMMAND COMPONENT: a part of the Rust toolchain that minimal installations leave out.

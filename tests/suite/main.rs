@@ -19,6 +19,7 @@
 mod client_libraries;
 mod common;
 mod configuration;
+mod consumers;
 mod delivery;
 mod demo;
 mod framing;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         resuming::trials(),
         client_libraries::trials(),
         write_timeouts::trials(),
+        consumers::trials(),
         lifecycle::trials(),
         demo::trials(),
         outages::trials(),

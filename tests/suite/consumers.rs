@@ -1,0 +1,517 @@
+//! Other people's client libraries, and a browser: they read all that is sent, and lose nothing when they come back.
+//!
+//! Their programs are in tests/clients, and in docs/clients.md word for word. Each follows two streams of the
+//! same topic through the same script: what was there, what comes live between heartbeats and comments, a
+//! daemon killed in the middle of large records, one that ends in good order. Then each meets a bad proxy.
+
+use crate::common;
+use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::browser::Browser;
+use crate::harness::daemon::Daemon;
+use crate::harness::followers::{Client, Curl, Follower, PROGRAMS, Runtime, Seen, Tab};
+use crate::harness::process::Signal;
+use crate::harness::produce::Message;
+use crate::harness::proxy::Proxy;
+use crate::harness::stream::Stream;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use libtest_mimic::Trial;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![trial(
+        "the_documentation_shows_the_clients_that_are_tested",
+        documentation,
+    )];
+    trials.extend(in_browser());
+    let curl = async |origin: &str, stream: &str| Curl::start(&format!("{origin}/{stream}"));
+    trials.extend(all("curl", false, curl));
+    for (runtime, programs) in [
+        (Runtime::Node, &[("node_eventsource", "node/follow.mjs")][..]),
+        (
+            Runtime::Python,
+            &[
+                ("python_httpx_sse", "python/follow_httpx_sse.py"),
+                ("python_sseclient", "python/follow_sseclient.py"),
+            ],
+        ),
+        (Runtime::Go, &[("go_eventsource", "go/follow.go")]),
+    ] {
+        let is_missing = runtime.is_missing();
+        for &(name, program) in programs {
+            let start = async move |origin: &str, stream: &str| {
+                Follower::start(runtime, program, &format!("{origin}/{stream}"))
+            };
+            trials.extend(all(name, is_missing, start));
+        }
+    }
+    trials
+}
+
+/// What every client promises: its name follows.
+const READS: &str = "reads_everything_and_resumes@4.4.0";
+const OUTLIVES: &str = "outlives_a_cut_within_an_event_and_an_error_page@4.4.0";
+const HALF_WAY: &str = "goes_on_half_way_through_a_table@4.4.0";
+
+/// `start` has a client follow a stream, given the origin and the stream's path without its slash.
+fn all<C: Client>(
+    name: &str,
+    is_missing: bool,
+    start: impl AsyncFn(&str, &str) -> C + Clone + Send + 'static,
+) -> [Trial; 3] {
+    let (second, third) = (start.clone(), start.clone());
+    [
+        trial(format!("{name}_{READS}"), move || block_on(reads(start))),
+        trial(format!("{name}_{OUTLIVES}"), move || block_on(outlives(second))),
+        trial(format!("{name}_{HALF_WAY}"), move || block_on(half_way(third))),
+    ]
+    .map(|trial| trial.with_ignored_flag(is_missing))
+}
+
+fn in_browser() -> [Trial; 3] {
+    [
+        trial(format!("browser_eventsource_{READS}"), || {
+            block_on(async {
+                let browser = Browser::start().await;
+                reads(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
+                browser.close().await;
+            });
+        }),
+        trial(format!("browser_eventsource_{OUTLIVES}"), || {
+            block_on(async {
+                let browser = Browser::start().await;
+                outlives(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
+                browser.close().await;
+            });
+        }),
+        trial(format!("browser_eventsource_{HALF_WAY}"), || {
+            block_on(async {
+                let browser = Browser::start().await;
+                half_way(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
+                browser.close().await;
+            });
+        }),
+    ]
+}
+
+/// The streams that are followed, and the name that each gives to records.
+const STREAMS: [(&str, &str); 2] = [("events", "message"), ("updates", "update")];
+
+/// Every end of a line, texts that look like fields, and what splits lines elsewhere but not here.
+const VALUES: [&str; 19] = [
+    r#"{"plain":"JSON"}"#,
+    "one\ntwo\nthree",
+    "one\rtwo\r\nthree\n\rfive",
+    "a last line end\n",
+    "two of them\r\n\r\n",
+    "\na first line that is empty",
+    "an empty line\n\nbetween",
+    "",
+    "\n",
+    "\r\n\r\n\r",
+    "  spaces around  ",
+    " \n \n ",
+    ": no comment\n:\n: \n",
+    "id: forged\nevent: forged\ndata: forged\nretry: 1\n\ndata: forged",
+    "data\nevent\nid\nretry",
+    "Ærø, Zürich, 日本語, עברית, 👩\u{200d}🚀, e\u{301}",
+    "\u{feff}byte order marks\u{feff}\n\u{feff}",
+    "\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029} end no line",
+    "\0 is a character\tlike others \u{7f}",
+];
+
+/// The value as a client is to see it.
+fn shown(value: &str) -> String {
+    value.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// A record, and what its event is to hold: whether it is a tombstone, and the data.
+struct Written {
+    message: Message,
+    is_tombstone: bool,
+    data: String,
+}
+
+fn value(text: &str) -> Written {
+    Written {
+        message: Message::value(text),
+        is_tombstone: false,
+        data: shown(text),
+    }
+}
+
+fn tombstone(key: &str) -> Written {
+    Written {
+        message: Message::tombstone(key),
+        is_tombstone: true,
+        data: json!({ "key": key }).to_string(),
+    }
+}
+
+/// `count` records of a little more than `bytes` each, none like another: a long line, and some short ones.
+fn large(name: &str, count: usize, bytes: usize) -> Vec<Written> {
+    (0..count)
+        .map(|number| {
+            let word = format!("{name}-{number} ");
+            let line = word.repeat(bytes / word.len());
+            value(&format!("{line}\n{}", word.repeat(100).replace(' ', "\n")))
+        })
+        .collect()
+}
+
+/// The topic, and all that was ever written to it.
+struct Script<'a> {
+    broker: &'a Broker,
+    topic: &'a str,
+    written: Vec<Written>,
+}
+
+impl Script<'_> {
+    fn write(&mut self, records: Vec<Written>) {
+        let messages: Vec<Message> = records.iter().map(|record| record.message.clone()).collect();
+        self.broker.produce(self.topic, &messages);
+        self.written.extend(records);
+    }
+
+    /// The records' events, on a stream that names its records so. Ids are not known yet.
+    fn expected(&self, name: &str) -> Vec<(String, String)> {
+        let event = |record: &Written| {
+            let name = if record.is_tombstone { "delete" } else { name };
+            (name.to_owned(), record.data.clone())
+        };
+        self.written.iter().map(event).collect()
+    }
+}
+
+async fn reads<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("clients");
+    broker.create_topic(&topic, 1, &[]);
+    let mut script = Script {
+        broker: &broker,
+        topic: &topic,
+        written: Vec::new(),
+    };
+    script.write(VALUES.map(value).into());
+    script.write(vec![tombstone("gone, \"quoted\" and Ø"), tombstone("")]);
+    script.write(large("long", 1, 900_000));
+
+    let config = config(&broker, &topic);
+    let mut daemon = Daemon::start(&config);
+    daemon.wait_ready(secs(30)).await;
+    let origin = daemon.url("");
+    let mut clients = Vec::new();
+    for (stream, _) in STREAMS {
+        clients.push(start(&origin, stream).await);
+    }
+    has_everything(&mut clients, &script, 1).await;
+
+    // Silence, but for heartbeats and comments. What rules those keep is not this suite's own client's to judge here.
+    let mut listener = Stream::open(daemon.url("/events?start=live")).await.lenient();
+    for _ in 0..3 {
+        listener.next_comment(secs(20)).await.expect("a keepalive");
+    }
+    until(&mut clients, "two heartbeats", |seen, _| {
+        let count = named(seen, "heartbeat").len();
+        ensure(count >= 2, format!("{count}"))
+    })
+    .await;
+    script.write(VALUES.map(value).into());
+    script.write(vec![tombstone("live")]);
+    has_everything(&mut clients, &script, 1).await;
+
+    // Killed while large records are on their way.
+    let before = script.written.len();
+    script.write(large("killed", 30, 100_000));
+    eventually_async(secs(60), "the first of them arrives", async || {
+        let seen = clients[0].seen().await;
+        ensure(records(&seen).len() > before, format!("{}", seen.len()))
+    })
+    .await;
+    drop(daemon);
+    script.write(VALUES.map(value).into());
+    daemon = Daemon::start(&config);
+    script.write(large("back", 10, 10_000));
+    has_everything(&mut clients, &script, 2).await;
+
+    // Ended in good order, and replaced.
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(secs(20)).code(), Some(0));
+    script.write(vec![tombstone("between two daemons"), value("one")]);
+    daemon = Daemon::start(&config);
+    script.write(vec![value("last")]);
+    has_everything(&mut clients, &script, 3).await;
+
+    is_as_written(
+        &mut clients,
+        &script,
+        &daemon,
+        &[CAUGHT_UP, CAUGHT_UP, GOODBYE, CAUGHT_UP],
+    )
+    .await;
+}
+
+/// The connection breaks between the start of an event and its end, and who comes back meets an error page.
+async fn outlives<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("cut");
+    broker.create_topic(&topic, 1, &[]);
+    let mut script = Script {
+        broker: &broker,
+        topic: &topic,
+        written: Vec::new(),
+    };
+    script.write(vec![value("first"), value("second")]);
+    let daemon = Daemon::start(&config(&broker, &topic));
+    daemon.wait_ready(secs(30)).await;
+    let proxy = Proxy::start(daemon.port(), "/events");
+    let mut clients = [start(&proxy.origin(), "events").await];
+    has_everything(&mut clients, &script, 1).await;
+
+    proxy.cut_and_refuse("cut");
+    script.write(vec![
+        value("before"),
+        value("this one is\ncut here\nand goes on"),
+        value("after"),
+    ]);
+    has_everything(&mut clients, &script, 2).await;
+    assert!(proxy.is_done(), "both have happened");
+    is_as_written(&mut clients, &script, &daemon, &[CAUGHT_UP, CAUGHT_UP]).await;
+}
+
+/// The connection breaks among the rows of a table, most of which have no id of their own.
+async fn half_way<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
+    const KEYS: usize = 350;
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("half-way");
+    broker.create_topic(&topic, 1, &[]);
+    let row = |number: usize| Message::new(format!("k{number}"), format!(r#"{{"row":{number}}}"#));
+    broker.produce(&topic, &(0..KEYS).map(row).collect::<Vec<_>>());
+    let table = "start = \"snapshot\"\nkey_field = \"key\"";
+    let assets = format!("[ui]\nassets = \"{PROGRAMS}/browser\"\n[http]\nretry = \"200ms\"");
+    let config = common::config(&broker, &[&topic], table).replacen("[http]", &assets, 1);
+    let daemon = Daemon::start(&config);
+    daemon.wait_ready(secs(30)).await;
+    let proxy = Proxy::start(daemon.port(), "/events");
+    proxy.cut_and_refuse(r#"{"row":250"#);
+    let mut client = start(&proxy.origin(), "events").await;
+    eventually_async(secs(60), "the connection is cut", async || {
+        client.seen().await;
+        ensure(proxy.is_done(), "not yet")
+    })
+    .await;
+    broker.produce(&topic, &[Message::tombstone("k100"), Message::new("k101", "{}")]);
+    let wanted: BTreeMap<String, String> = (0..KEYS)
+        .filter(|number| *number != 100)
+        .map(|number| match number {
+            101 => ("k101".to_owned(), r#"{"key":"k101"}"#.to_owned()),
+            _ => (
+                format!("k{number}"),
+                format!(r#"{{"row":{number},"key":"k{number}"}}"#),
+            ),
+        })
+        .collect();
+    let seen = eventually_async(secs(60), "the table is whole", async || {
+        let seen = client.seen().await;
+        let mut shown = BTreeMap::new();
+        for event in records(&seen) {
+            let key =
+                serde_json::from_str::<serde_json::Value>(&event.data).expect("JSON")["key"].to_string();
+            let key = key.trim_matches('"').to_owned();
+            match event.event.as_str() {
+                "message" => drop(shown.insert(key, event.data)),
+                "delete" => drop(shown.remove(&key)),
+                other => panic!("{other}"),
+            }
+        }
+        let is_complete = shown == wanted && !named(&seen, "caught-up").is_empty();
+        if is_complete {
+            Ok(seen)
+        } else {
+            Err(format!("{} rows", shown.len()))
+        }
+    })
+    .await;
+    // It went on, rather than begin again: what came before its last id did not come twice.
+    assert!(records(&seen).len() < KEYS + 150, "{} events", seen.len());
+}
+
+const CAUGHT_UP: (&str, &str) = ("caught-up", r#"{"reason":"replay"}"#);
+const GOODBYE: (&str, &str) = ("goodbye", r#"{"reason":"shutdown"}"#);
+
+/// Each client has been given every record once, in order and with its id, and these control events beside heartbeats.
+async fn is_as_written<C: Client>(
+    clients: &mut [C],
+    script: &Script<'_>,
+    daemon: &Daemon,
+    story: &[(&str, &str)],
+) {
+    let ids = ids(daemon, script.written.len()).await;
+    for (client, (_, name)) in clients.iter_mut().zip(STREAMS) {
+        let seen = client.seen().await;
+        let expected: Vec<Seen> = script
+            .expected(name)
+            .into_iter()
+            .zip(&ids)
+            .map(|((event, data), id)| Seen {
+                event,
+                data,
+                id: id.clone(),
+            })
+            .collect();
+        let got = records(&seen);
+        if let Some(at) = (0..got.len().max(expected.len())).find(|at| got.get(*at) != expected.get(*at)) {
+            panic!("record {at}: {:?}\nnot {:?}", got.get(at), expected.get(at));
+        }
+        controls(&seen, story);
+    }
+}
+
+fn config(broker: &Broker, topic: &str) -> String {
+    let stream = |(path, name): (&str, &str)| {
+        let event = if name == "message" {
+            String::new()
+        } else {
+            format!("event = \"{name}\"\n")
+        };
+        format!(
+            "[[stream]]\npath = \"/{path}\"\ntopics = [\"{topic}\"]\nstart = \"earliest\"\n\
+             heartbeat = \"event\"\nheartbeat_interval = \"3s\"\n{event}"
+        )
+    };
+    format!(
+        "[kafka]\nbrokers = [\"{}\"]\n[http]\nlisten = [\"127.0.0.1:{}\"]\nkeepalive = \"1s\"\nretry = \"200ms\"\n\
+         [ui]\nassets = \"{PROGRAMS}/browser\"\n{}",
+        broker.bootstrap(),
+        free_port(),
+        STREAMS.map(stream).concat(),
+    )
+}
+
+/// Waits until each client fulfils the condition, which is told the name of its records too.
+async fn until<C: Client>(
+    clients: &mut [C],
+    what: &str,
+    condition: impl Fn(&[Seen], &str) -> Result<(), String>,
+) {
+    for (client, (_, name)) in clients.iter_mut().zip(STREAMS) {
+        eventually_async(secs(60), &format!("{what}, with {name} events"), async || {
+            condition(&client.seen().await, name)
+        })
+        .await;
+    }
+}
+
+/// Waits until each client has as many records as were written, and has caught up on that many connections.
+/// What they are is looked at in the end.
+async fn has_everything<C: Client>(clients: &mut [C], script: &Script<'_>, connections: usize) {
+    until(clients, "every record, and caught up", |seen, _| {
+        let (count, wanted) = (records(seen).len(), script.written.len());
+        let caught_up = named(seen, "caught-up").len();
+        ensure(
+            count >= wanted && caught_up >= connections,
+            format!("{count} of {wanted} records, caught up {caught_up} times of {connections}"),
+        )
+    })
+    .await;
+}
+
+/// The ids of the first `count` records.
+async fn ids(daemon: &Daemon, count: usize) -> Vec<String> {
+    let mut stream = Stream::open(daemon.url("/events")).await.lenient();
+    let mut ids = Vec::new();
+    while ids.len() < count {
+        let event = stream.next(secs(30)).await;
+        if matches!(event.name.as_str(), "message" | "delete") {
+            ids.push(event.id);
+        }
+    }
+    ids
+}
+
+fn named<'a>(seen: &'a [Seen], name: &str) -> Vec<&'a Seen> {
+    seen.iter().filter(|seen| seen.event == name).collect()
+}
+
+const CONTROLS: [&str; 3] = ["caught-up", "heartbeat", "goodbye"];
+
+/// Everything but the control events that are to come: an empty event that a comment or `retry` caused
+/// would be among them, and so would a control event that should not come.
+fn records(seen: &[Seen]) -> Vec<Seen> {
+    let is_record = |seen: &&Seen| !CONTROLS.contains(&seen.event.as_str());
+    seen.iter().filter(is_record).cloned().collect()
+}
+
+/// Control events come in their order, at the client's place.
+fn controls(seen: &[Seen], story: &[(&str, &str)]) {
+    let told: Vec<(&str, &str)> = seen
+        .iter()
+        .filter(|seen| matches!(seen.event.as_str(), "caught-up" | "goodbye"))
+        .map(|seen| (seen.event.as_str(), seen.data.as_str()))
+        .collect();
+    assert_eq!(told, story);
+    for pair in seen.windows(2) {
+        if CONTROLS.contains(&pair[1].event.as_str()) {
+            assert_eq!(pair[0].id, pair[1].id, "{:?}", pair[1]);
+        }
+    }
+    for beat in named(seen, "heartbeat") {
+        let time = serde_json::from_str::<serde_json::Value>(&beat.data).expect("JSON");
+        assert!(
+            time["time"].as_str().is_some_and(|time| time.ends_with('Z')),
+            "{beat:?}"
+        );
+    }
+}
+
+fn documentation() {
+    let read = |path: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    };
+    let page = read("docs/clients.md");
+    for (language, program) in [
+        ("html", "browser/index.html"),
+        ("js", "browser/follow.js"),
+        ("js", "node/follow.mjs"),
+        ("python", "python/follow_httpx_sse.py"),
+        ("python", "python/follow_sseclient.py"),
+        ("go", "go/follow.go"),
+    ] {
+        let block = format!(
+            "```{language}\n{}```\n",
+            read(&format!("tests/clients/{program}"))
+        );
+        assert!(page.contains(&block), "docs/clients.md shows another {program}");
+    }
+    for (pinned, file, shown) in [
+        (
+            "\"eventsource\": \"3.0.7\"",
+            "node/package.json",
+            "eventsource@3.0.7",
+        ),
+        ("httpx-sse==0.4.3 ", "python/requirements.txt", "httpx-sse==0.4.3"),
+        (
+            "sseclient-py==1.9.0 ",
+            "python/requirements.txt",
+            "sseclient-py==1.9.0",
+        ),
+        (
+            "github.com/launchdarkly/eventsource v1.8.0",
+            "go/go.mod",
+            "github.com/launchdarkly/eventsource@v1.8.0",
+        ),
+    ] {
+        assert!(
+            read(&format!("tests/clients/{file}")).contains(pinned),
+            "{file}: {pinned}"
+        );
+        assert!(
+            page.contains(shown),
+            "docs/clients.md shows another version than {shown}"
+        );
+    }
+}
