@@ -1,5 +1,6 @@
 //! The client side, the same for the daemon and for what it is compared with: any number of
-//! connections in one thread over epoll, each of which must get every record once and in order.
+//! connections in one thread over epoll, each of which must get every record that is meant for it
+//! once and in order, and no other.
 
 use crate::measure::now;
 use memchr::memmem::Finder;
@@ -27,9 +28,19 @@ pub fn value(number: u64, time: u64, length: usize) -> String {
     format!("{stamp:x<length$}")
 }
 
+/// The key of a record where `keys` of them take turns.
+pub fn key(number: u64, keys: u64) -> String {
+    format!("key-{}", number % keys)
+}
+
 fn stamp(text: &[u8]) -> Option<(u64, u64)> {
     let hex = |range| u64::from_str_radix(std::str::from_utf8(text.get(range)?).ok()?, 16).ok();
     Some((hex(0..16)?, hex(17..33)?))
+}
+
+/// Room for what epoll has to say at once.
+fn room() -> Vec<epoll::Event> {
+    Vec::with_capacity(256)
 }
 
 fn index(number: u64) -> usize {
@@ -40,8 +51,8 @@ struct Client {
     socket: TcpStream,
     /// The beginning of a line whose end has not come.
     carry: Vec<u8>,
-    /// The number of the last record.
-    last: u64,
+    /// The number of the next record that is meant for it.
+    next: u64,
 }
 
 /// What came in a round.
@@ -65,32 +76,53 @@ impl Receipts {
 pub struct Audience {
     epoll: OwnedFd,
     clients: Vec<Client>,
+    /// How many clients share the records: of so many successive ones each gets one. 1 where every
+    /// client gets every record.
+    shares: u64,
     finder: Finder<'static>,
     buffer: Vec<u8>,
-    events: Vec<epoll::Event>,
 }
 
 impl Audience {
-    /// Opens `count` streams and waits until each is at the head.
+    /// Opens `count` streams that show everything, and waits until each is at the head.
     pub fn connect(port: u16, path: &str, count: usize) -> Audience {
+        Audience::open(port, 1, (0..count).map(|_| path.to_owned()))
+    }
+
+    /// Opens a stream for each of `keys` that take turns, filtered by it.
+    pub fn connect_by_key(port: u16, path: &str, keys: u64) -> Audience {
+        let paths = (0..keys).map(|turn| format!("{path}?key={}", key(turn, keys)));
+        Audience::open(port, keys, paths)
+    }
+
+    /// Opens `count` streams that are filtered by keys that no record has.
+    pub fn connect_quiet(port: u16, path: &str, count: u64) -> Audience {
+        Audience::open(
+            port,
+            count,
+            (0..count).map(|index| format!("{path}?key=quiet-{index}")),
+        )
+    }
+
+    fn open(port: u16, shares: u64, paths: impl Iterator<Item = String>) -> Audience {
         let mut audience = Audience {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll"),
-            clients: Vec::with_capacity(count),
+            clients: Vec::new(),
+            shares,
             finder: Finder::new(RECORD),
             buffer: vec![0; 256 * 1024],
-            events: Vec::with_capacity(256),
         };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n");
-        for index in 0..count {
+        for (index, path) in (0..).zip(paths) {
             let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+            let request = format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n");
             socket.write_all(request.as_bytes()).expect("the request is sent");
             socket.set_nonblocking(true).expect("a non-blocking socket");
-            let token = epoll::EventData::new_u64(index as u64);
+            let token = epoll::EventData::new_u64(index);
             epoll::add(&audience.epoll, &socket, token, epoll::EventFlags::IN).expect("epoll");
             audience.clients.push(Client {
                 socket,
                 carry: Vec::new(),
-                last: 0,
+                next: 0,
             });
         }
         audience.await_opening();
@@ -100,11 +132,12 @@ impl Audience {
     fn await_opening(&mut self) {
         let opened = Finder::new(OPENED);
         let mut waiting = self.clients.len();
+        let mut events = room();
         while waiting > 0 {
-            let count = self.wait(SILENCE);
+            let count = self.wait(&mut events, SILENCE);
             assert!(count > 0, "{waiting} clients never saw {OPENED:?}");
-            for event in 0..count {
-                let client = &mut self.clients[index(self.events[event].data.u64())];
+            for event in &events {
+                let client = &mut self.clients[index(event.data.u64())];
                 let read = client
                     .socket
                     .read(&mut self.buffer)
@@ -120,32 +153,43 @@ impl Audience {
         }
     }
 
-    fn wait(&mut self, within: Duration) -> usize {
-        self.events.clear();
+    /// Returns when a client is sent something, or its stream ends.
+    pub fn await_anything(&self) {
+        let mut events = room();
+        while self.wait(&mut events, SILENCE) == 0 {}
+    }
+
+    fn wait(&self, events: &mut Vec<epoll::Event>, within: Duration) -> usize {
+        events.clear();
         let timeout = Timespec::try_from(within).expect("a short time");
-        match epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&timeout)) {
+        match epoll::wait(&self.epoll, spare_capacity(events), Some(&timeout)) {
             Ok(count) => count,
             Err(rustix::io::Errno::INTR) => 0,
             Err(error) => panic!("epoll: {error}"),
         }
     }
 
-    /// Receives `count` records, numbered from `first`, on every connection.
+    /// Receives `count` records, numbered from `first`: each on the one connection that it is meant
+    /// for, or on all of them.
     ///
     /// # Panics
-    /// When one is missing, comes twice or in the wrong order.
+    /// When one is missing, comes twice, in the wrong order, or to somebody else.
     pub fn receive(&mut self, first: u64, count: usize) -> Receipts {
-        let expected = count * self.clients.len();
+        let shares = self.shares;
+        assert_eq!(count as u64 % shares, 0, "everybody gets as many");
+        let expected = count / index(shares) * self.clients.len();
         let mut latencies = Vec::with_capacity(expected);
         // First and last receipt of each record.
         let mut seen = vec![(u64::MAX, 0); count];
         let mut bytes = 0;
-        for client in &mut self.clients {
-            client.last = first - 1;
+        for (turn, client) in (0..).zip(&mut self.clients) {
+            // The first number from `first` on whose turn it is.
+            client.next = first + (turn % shares + shares - first % shares) % shares;
         }
+        let mut events = room();
         let mut heard = Instant::now();
         while latencies.len() < expected {
-            let ready = self.wait(Duration::from_millis(500));
+            let ready = self.wait(&mut events, Duration::from_millis(500));
             if ready > 0 {
                 heard = Instant::now();
             }
@@ -154,8 +198,8 @@ impl Audience {
                 "{} of {expected} deliveries are missing",
                 expected - latencies.len()
             );
-            for event in 0..ready {
-                let client = &mut self.clients[index(self.events[event].data.u64())];
+            for event in &events {
+                let client = &mut self.clients[index(event.data.u64())];
                 let read = match client.socket.read(&mut self.buffer) {
                     Ok(0) => panic!("the server closed a stream"),
                     Ok(read) => read,
@@ -164,7 +208,7 @@ impl Audience {
                 };
                 let time = now();
                 bytes += read as u64;
-                client.take(&self.buffer[..read], &self.finder, |number, stamped| {
+                client.take(&self.buffer[..read], &self.finder, shares, |number, stamped| {
                     latencies.push(time.saturating_sub(stamped));
                     let (earliest, latest) = &mut seen[index(number - first)];
                     *earliest = time.min(*earliest);
@@ -183,9 +227,22 @@ impl Audience {
     }
 }
 
+/// Asserts that an answer holds `count` records, numbered from `first`, and no other.
+pub fn check(payload: &[u8], first: u64, count: u64) {
+    let finder = Finder::new(RECORD);
+    let stamps = finder
+        .find_iter(payload)
+        .map(|at| stamp(&payload[at + RECORD.len()..]));
+    let numbers = stamps.map(|stamp| stamp.map(|(number, _)| number));
+    assert!(
+        numbers.eq((first..first + count).map(Some)),
+        "every record from {first} on, once and in order"
+    );
+}
+
 impl Client {
     /// Takes the records out of what came; the last line may be cut off and then waits for its end.
-    fn take(&mut self, read: &[u8], finder: &Finder<'_>, mut each: impl FnMut(u64, u64)) {
+    fn take(&mut self, read: &[u8], finder: &Finder<'_>, shares: u64, mut each: impl FnMut(u64, u64)) {
         let whole = memrchr(b'\n', read).map_or(0, |at| at + 1);
         let joined;
         let lines = if self.carry.is_empty() {
@@ -201,8 +258,8 @@ impl Client {
         };
         for at in finder.find_iter(lines) {
             let (number, time) = stamp(&lines[at + RECORD.len()..]).expect("a record of this benchmark");
-            assert_eq!(number, self.last + 1, "records out of order");
-            self.last = number;
+            assert_eq!(number, self.next, "the next record that is meant for this client");
+            self.next += shares;
             each(number, time);
         }
         self.carry.extend_from_slice(&read[whole..]);

@@ -5,12 +5,14 @@
 //! - `loop`: an epoll loop that writes a record 50 times a second, without Kafka. A request for
 //!   `/go/<first>/<count>/<microseconds>` starts a round.
 //! - `consumer`: a `BaseConsumer` whose records are written the same way.
+//! - `blocks`: an epoll loop that writes a whole stream to everyone who asks (see `blocks`).
 //! - `count`: a `BaseConsumer` that counts (see `count`).
+//! - `quiet`: no server but clients, whose keys no record has (see `filtered`).
 
 use crate::audience::{OPENED, value};
-use crate::count;
 use crate::harness::process::Process;
 use crate::measure::now;
+use crate::{blocks, count, filtered};
 use rdkafka::Message;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -34,6 +36,8 @@ pub fn main(arguments: &[String]) {
         ["consumer", brokers, topic, audience, id] => {
             Loop::new(number(id)).run_consumer(brokers, topic, number(audience));
         }
+        ["blocks", file] => blocks::main(file),
+        ["quiet", port, count] => filtered::quiet(number(port), number(count)),
         ["count", brokers, topic, partitions, total] => {
             count::main(brokers, topic, number(partitions), number(total));
         }
@@ -78,6 +82,11 @@ impl Bare {
         line.split_whitespace().map(number).collect()
     }
 
+    /// Whether it is still there.
+    pub fn is_running(&self) -> bool {
+        self.process.try_wait().is_none()
+    }
+
     pub fn port(&mut self) -> u16 {
         self.numbers()
             .first()
@@ -99,7 +108,7 @@ pub fn go(port: u16, first: u64, count: usize, pause: Duration) {
     let _ = socket.read(&mut [0]);
 }
 
-const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n\
+pub const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\n\
                     transfer-encoding: chunked\r\n\r\n";
 
 const LISTENER: u64 = u64::MAX;

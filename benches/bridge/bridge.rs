@@ -6,6 +6,7 @@ use crate::harness::process::Process;
 use crate::harness::scratch;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,9 +25,29 @@ pub struct Bridge {
     _directory: TempDir,
 }
 
-impl Bridge {
-    /// Starts it on one stream of one topic; returns at once.
-    pub fn spawn(broker: &Broker, topic: &str, start: &str) -> Bridge {
+/// How a daemon is to be started, on one stream of one topic.
+#[derive(Clone, Copy)]
+pub struct Launch<'a> {
+    pub binary: &'a Path,
+    pub topic: &'a str,
+    pub start: &'a str,
+    /// More lines of the stream's table.
+    pub settings: &'a str,
+}
+
+impl<'a> Launch<'a> {
+    /// This build, with the defaults.
+    pub fn new(topic: &'a str, start: &'a str) -> Launch<'a> {
+        Launch {
+            binary: Path::new(BINARY),
+            topic,
+            start,
+            settings: "",
+        }
+    }
+
+    /// Starts it; returns at once.
+    pub fn spawn(self, broker: &Broker) -> Bridge {
         let directory = scratch::directory("bridge");
         let port = free_port();
         let brokers = broker.bootstrap();
@@ -36,12 +57,14 @@ impl Bridge {
             "[kafka]\nbrokers = [\"{brokers}\"]\nclient = \"librdkafka\"\n\
              [http]\nlisten = [\"127.0.0.1:{port}\"]\nkeepalive = \"10m\"\n\
              [log]\nlevel = \"warn\"\n\
-             [[stream]]\npath = \"{PATH}\"\ntopics = [\"{topic}\"]\nstart = \"{start}\"\n"
+             [[stream]]\npath = \"{PATH}\"\ntopics = [\"{}\"]\nstart = \"{}\"\n{}\n",
+            self.topic, self.start, self.settings
         );
         std::fs::write(&file, config).expect("config.toml");
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(self.binary);
         command.args(["run", "--config"]).arg(&file).stdout(Stdio::null());
-        let process = Process::spawn(&mut command).unwrap_or_else(|error| panic!("{BINARY}: {error}"));
+        let process =
+            Process::spawn(&mut command).unwrap_or_else(|error| panic!("{}: {error}", self.binary.display()));
         Bridge {
             process,
             port,
@@ -50,12 +73,14 @@ impl Bridge {
     }
 
     /// Starts it and waits until it is ready.
-    pub fn start(broker: &Broker, topic: &str, start: &str) -> Bridge {
-        let bridge = Bridge::spawn(broker, topic, start);
+    pub fn start(self, broker: &Broker) -> Bridge {
+        let bridge = self.spawn(broker);
         bridge.wait_for("/health/ready", Duration::from_millis(5));
         bridge
     }
+}
 
+impl Bridge {
     pub fn pid(&self) -> u32 {
         self.process.pid()
     }
@@ -79,6 +104,24 @@ impl Bridge {
             }
             assert!(self.process.try_wait().is_none(), "the daemon ended");
             thread::sleep(pause);
+        }
+    }
+
+    /// Waits until it has seen that all its clients are gone.
+    pub fn wait_alone(&self) {
+        let mut asker = self.asker().expect("a connection");
+        let began = Instant::now();
+        loop {
+            let (_, body) = asker.get("/streams").expect("the daemon answers");
+            let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+            if answer["streams"][0]["clients"] == 0 {
+                return;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "clients that left are still there: {body}"
+            );
+            thread::sleep(Duration::from_millis(50));
         }
     }
 

@@ -1,19 +1,16 @@
 //! One record to a thousand clients, fifty times a second: processor time per delivery, and latency.
 
-use crate::Effort;
+use crate::Options;
 use crate::audience::{Audience, Receipts};
 use crate::bare::{Bare, go};
-use crate::bridge::{Bridge, PATH};
-use crate::harness::broker::{Broker, topic_name};
-use crate::measure::{Meter, median, percentile};
-use crate::produce::{paced, producer};
+use crate::bridge::{Launch, PATH};
+use crate::harness::broker::Broker;
+use crate::measure::{Meter, median, median_ratio, percentile};
+use crate::produce::{Flow, Source};
 use crate::report::{Table, at_most, figure};
-
-use rdkafka::producer::BaseProducer;
-use std::thread;
 use std::time::Duration;
 
-const CLIENTS: usize = 1000;
+pub const CLIENTS: usize = 1000;
 const PAUSE: Duration = Duration::from_millis(20);
 const VALUE: usize = 100;
 
@@ -26,15 +23,15 @@ const MOST_LATENCY: f64 = 2.0;
 
 /// The figures of one side, one value per round.
 #[derive(Default)]
-struct Side {
+pub struct Side {
     /// Microseconds of processor per delivery.
-    cpu: Vec<f64>,
+    pub cpu: Vec<f64>,
     /// Milliseconds.
-    p50: Vec<f64>,
-    p99: Vec<f64>,
+    pub p50: Vec<f64>,
+    pub p99: Vec<f64>,
     spread: Vec<f64>,
     /// Bytes on the wire per delivery.
-    bytes: Vec<f64>,
+    pub bytes: Vec<f64>,
 }
 
 impl Side {
@@ -48,50 +45,32 @@ impl Side {
     }
 }
 
-/// Numbers records through all rounds of a topic.
-struct Source<'a> {
-    producer: &'a BaseProducer,
-    topic: String,
-    next: u64,
+/// What everyone gets.
+pub const FLOW: Flow = Flow {
+    length: VALUE,
+    pause: PAUSE,
+    keys: None,
+};
+
+/// A round through Kafka to the clients of the process `pid`. Returns the bytes of a delivery.
+pub fn round(source: &mut Source, pid: u32, audience: &mut Audience, count: usize, side: &mut Side) -> u64 {
+    let meter = Meter::start(pid);
+    let [receipts] = source.round(count, [audience]);
+    side.take(&receipts, meter.used());
+    receipts.bytes_each()
 }
 
-impl Source<'_> {
-    /// A round through Kafka to the clients of the process `pid`. Returns the bytes of a delivery.
-    fn round(&mut self, pid: u32, audience: &mut Audience, count: usize, side: &mut Side) -> u64 {
-        let (first, topic, producer) = (self.next, &self.topic, self.producer);
-        let meter = Meter::start(pid);
-        let receipts = thread::scope(|scope| {
-            scope.spawn(|| paced(producer, topic, VALUE, first, count, PAUSE));
-            audience.receive(first, count)
-        });
-        side.take(&receipts, meter.used());
-        self.next += count as u64;
-        receipts.bytes_each()
-    }
-}
-
-pub fn run(broker: &Broker, effort: Effort) {
-    let count = effort.pick(250, 100);
-    let rounds = effort.pick(7, 3);
-    let producer = producer(broker);
-    let source = |hint| {
-        let topic = topic_name(hint);
-        broker.create_topic(&topic, 1, &[]);
-        Source {
-            producer: &producer,
-            topic,
-            next: 1,
-        }
-    };
+pub fn run(broker: &Broker, options: &Options) {
+    let count = options.pick(250, 100);
+    let rounds = options.pick(7, 3);
 
     // The daemon, first without clients: what reading the topic costs.
-    let mut to_bridge = source("fanout-bridge");
-    let bridge = Bridge::start(broker, &to_bridge.topic, "live");
+    let mut to_bridge = Source::new(broker, "fanout-bridge", FLOW);
+    let bridge = Launch::new(&to_bridge.topic, "live").start(broker);
     let alone: Vec<f64> = (0..rounds.min(3))
         .map(|_| {
             let meter = Meter::start(bridge.pid());
-            paced(&producer, &to_bridge.topic, VALUE, to_bridge.next, count, PAUSE);
-            to_bridge.next += count as u64;
+            to_bridge.round(count, []);
             meter.used().as_nanos() as f64 / 1e3 / (count * CLIENTS) as f64
         })
         .collect();
@@ -99,7 +78,7 @@ pub fn run(broker: &Broker, effort: Effort) {
 
     // A round that does not count warms everything up and shows how long the daemon's ids are.
     let mut warm = Side::default();
-    let bytes = to_bridge.round(bridge.pid(), &mut listeners, count, &mut warm);
+    let bytes = round(&mut to_bridge, bridge.pid(), &mut listeners, count, &mut warm);
     let id = bytes.saturating_sub(VALUE as u64 + AROUND).to_string();
 
     let mut bare = Bare::spawn(&["loop", &VALUE.to_string(), &id]);
@@ -114,19 +93,29 @@ pub fn run(broker: &Broker, effort: Effort) {
         bare_next += count as u64;
     };
 
-    let mut to_consumer = source("fanout-consumer");
+    let mut to_consumer = Source::new(broker, "fanout-consumer", FLOW);
     let (brokers, clients) = (broker.bootstrap(), CLIENTS.to_string());
     let mut consumer = Bare::spawn(&["consumer", &brokers, &to_consumer.topic, &clients, &id]);
     let mut consumer_listeners = Audience::connect(consumer.port(), "/", CLIENTS);
 
     bare_round(&mut warm);
-    to_consumer.round(consumer.pid(), &mut consumer_listeners, count, &mut warm);
+    let consumer_pid = consumer.pid();
+    let mut consumer_round = |side: &mut Side| {
+        round(
+            &mut to_consumer,
+            consumer_pid,
+            &mut consumer_listeners,
+            count,
+            side,
+        )
+    };
+    consumer_round(&mut warm);
 
     let (mut ours, mut theirs, mut kafka) = (Side::default(), Side::default(), Side::default());
     for _ in 0..rounds {
-        to_bridge.round(bridge.pid(), &mut listeners, count, &mut ours);
+        round(&mut to_bridge, bridge.pid(), &mut listeners, count, &mut ours);
         bare_round(&mut theirs);
-        to_consumer.round(consumer.pid(), &mut consumer_listeners, count, &mut kafka);
+        consumer_round(&mut kafka);
     }
     print(count, &alone, [&ours, &theirs, &kafka]);
 }
@@ -138,13 +127,8 @@ fn print(count: usize, alone: &[f64], sides: [&Side; 3]) {
         1000 / PAUSE.as_millis()
     );
     let mut table = Table::new(&["", "bridge", "bare loop", "consumer + loop", "ratio", "target"]);
-    // Rounds next to each other in time are compared, and the middle ratio counts.
-    let ratio = |of: fn(&Side) -> &Vec<f64>, to: usize| {
-        let pairs = of(sides[0]).iter().zip(of(sides[to]));
-        median(&pairs.map(|(ours, theirs)| ours / theirs).collect::<Vec<f64>>())
-    };
     let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, to: usize, most: Option<f64>| {
-        let ratio = ratio(of, to);
+        let ratio = median_ratio(of(sides[0]), of(sides[to]));
         let cells = sides.map(|side| figure(median(of(side))));
         let target = most.map_or_else(String::new, |most| at_most(ratio, most));
         table.row(&[vec![name.to_owned()], cells.to_vec(), vec![figure(ratio), target]].concat());

@@ -1,11 +1,11 @@
 //! What a connection costs that waits: resident memory at ten thousand of them.
 
-use crate::Effort;
+use crate::Options;
 use crate::audience::Audience;
-use crate::bridge::{Bridge, PATH};
-use crate::harness::broker::{Broker, topic_name};
+use crate::bridge::{Launch, PATH};
+use crate::harness::broker::Broker;
 use crate::measure::{Memory, memory};
-use crate::produce::{paced, producer};
+use crate::produce::{Flow, Source};
 use crate::report::{Table, at_most, figure};
 use std::thread;
 use std::time::Duration;
@@ -16,12 +16,15 @@ const MOST: f64 = 16.0;
 /// Long enough for pages that were freed to be given back, or not.
 const SETTLE: Duration = Duration::from_secs(2);
 
-pub fn run(broker: &Broker, effort: Effort) {
-    let count = effort.pick(10_000, 2000);
-    let topic = topic_name("idle");
-    broker.create_topic(&topic, 1, &[]);
-    let producer = producer(broker);
-    let bridge = Bridge::start(broker, &topic, "live");
+pub fn run(broker: &Broker, options: &Options) {
+    let count = options.pick(10_000, 2000);
+    let flow = Flow {
+        length: 100,
+        pause: Duration::from_millis(200),
+        keys: None,
+    };
+    let mut source = Source::new(broker, "idle", flow);
+    let bridge = Launch::new(&source.topic, "live").start(broker);
     // A few clients that come and go have every thread set up what it needs.
     drop(Audience::connect(bridge.port, PATH, 100));
     thread::sleep(SETTLE);
@@ -31,8 +34,7 @@ pub fn run(broker: &Broker, effort: Effort) {
     thread::sleep(SETTLE);
     let opened = memory(bridge.pid());
 
-    paced(&producer, &topic, 100, 1, 20, Duration::from_millis(200));
-    audience.receive(1, 20);
+    source.round(20, [&mut audience]);
     thread::sleep(SETTLE);
     let delivered = memory(bridge.pid());
 

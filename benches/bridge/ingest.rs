@@ -1,11 +1,11 @@
 //! Loading a topic: records per second from the first to the last, against librdkafka alone.
 
-use crate::Effort;
+use crate::Options;
 use crate::bare::Bare;
-use crate::bridge::{Asker, Bridge};
+use crate::bridge::{Asker, Launch};
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::Message;
-use crate::measure::{cpu, median, now};
+use crate::measure::{cpu, median, median_ratio, now};
 use crate::report::{Table, at_least, figure};
 use std::thread;
 use std::time::Duration;
@@ -37,9 +37,9 @@ impl Side {
     }
 }
 
-pub fn run(broker: &Broker, effort: Effort) {
-    let total = effort.pick(500_000, 100_000);
-    let rounds = effort.pick(5, 2);
+pub fn run(broker: &Broker, options: &Options) {
+    let total = options.pick(500_000, 100_000);
+    let rounds = options.pick(5, 2);
     let mut table = Table::new(&["", "bridge", "bare consumer", "ratio", "target"]);
     for partitions in [1, 8] {
         let topic = topic_name("ingest");
@@ -55,12 +55,7 @@ pub fn run(broker: &Broker, effort: Effort) {
             count(broker, &topic, partitions, total, &mut theirs);
         }
         let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, unit: f64, least: Option<f64>| {
-            let ratios: Vec<f64> = of(&ours)
-                .iter()
-                .zip(of(&theirs))
-                .map(|(ours, theirs)| ours / theirs)
-                .collect();
-            let ratio = median(&ratios);
+            let ratio = median_ratio(of(&ours), of(&theirs));
             let target = least.map_or_else(String::new, |least| at_least(ratio, least));
             let plural = if partitions == 1 { "" } else { "s" };
             table.row(&[
@@ -98,7 +93,7 @@ pub fn fill(broker: &Broker, topic: &str, partitions: i32, total: u64) {
 /// it is asked does not count.
 fn load(broker: &Broker, topic: &str, total: u64, side: &mut Side) {
     let began = now();
-    let bridge = Bridge::spawn(broker, topic, "earliest");
+    let bridge = Launch::new(topic, "earliest").spawn(broker);
     bridge.wait_for("/health/live", LOOK);
     let mut asker = bridge.asker().expect("a connection");
     let mut first = None;

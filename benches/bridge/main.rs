@@ -1,8 +1,10 @@
 //! The daemon against the least a program could do for the same result, on this machine, in one run.
 //!
 //! ```text
-//! cargo bench --bench bridge -- [fanout] [idle] [ingest] [start] [all] [--quick]
+//! cargo bench --bench bridge -- [NAME...] [--quick] [--against PATH]
 //! ```
+//! Names are those in `BENCHMARKS`; without one, all of them run.
+//!
 //! The daemon runs as its own process, as an operator would start it, and so does what it is
 //! compared with: this binary in another role (see `bare`). Both are measured in alternating rounds,
 //! because a shared machine is never as fast as a minute ago; docs/benchmarks.md says how to read
@@ -21,71 +23,122 @@
 
 mod audience;
 mod bare;
+mod blocks;
 mod bridge;
+mod chunks;
+mod compare;
 mod count;
+mod drain;
 mod fanout;
+mod filtered;
 mod idle;
 mod ingest;
 mod measure;
+mod position;
 mod produce;
 mod report;
 mod start;
+mod storm;
 
 #[path = "../../tests/suite/harness/mod.rs"]
 mod harness;
 
 use harness::broker::{Broker, Version};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// How much is done: enough for steady figures, or just enough to see that everything works.
-#[derive(Clone, Copy)]
-pub struct Effort {
-    /// Just enough.
+/// What the command line asks for.
+#[derive(Default)]
+pub struct Options {
+    /// Just enough to see that everything works, instead of enough for steady figures.
     pub is_quick: bool,
+    /// Another build of the daemon, to compare this one with.
+    pub against: Option<PathBuf>,
+    /// Benchmarks asked for by name; none is all.
+    names: Vec<String>,
 }
 
-impl Effort {
+impl Options {
     /// One of two amounts.
-    pub fn pick<T>(self, full: T, quick: T) -> T {
+    pub fn pick<T>(&self, full: T, quick: T) -> T {
         if self.is_quick { quick } else { full }
+    }
+
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
+        let mut options = Options::default();
+        let mut arguments = arguments;
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                // What cargo itself adds.
+                "--bench" | "all" => {}
+                "--quick" => options.is_quick = true,
+                "--against" => {
+                    let path = arguments.next().ok_or("--against wants the path of a daemon")?;
+                    options.against = Some(path.into());
+                }
+                name if BENCHMARKS.iter().any(|(known, _)| *known == name) => options.names.push(argument),
+                _ => {
+                    let known = BENCHMARKS.map(|(known, _)| known).join(", ");
+                    return Err(format!(
+                        "{argument:?} is no benchmark; known are {known} and all, --quick and --against PATH"
+                    ));
+                }
+            }
+        }
+        let wants_other = options.names.iter().any(|name| name == COMPARE);
+        if wants_other && options.against.is_none() {
+            return Err(format!(
+                "{COMPARE} wants --against PATH, another build of the daemon"
+            ));
+        }
+        Ok(options)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        if self.names.is_empty() {
+            name != COMPARE || self.against.is_some()
+        } else {
+            self.names.iter().any(|wanted| wanted == name)
+        }
     }
 }
 
-type Benchmark = fn(&Broker, Effort);
+type Benchmark = fn(&Broker, &Options);
 
-const BENCHMARKS: [(&str, Benchmark); 4] = [
+/// The one that needs another build.
+const COMPARE: &str = "compare";
+
+const BENCHMARKS: [(&str, Benchmark); 8] = [
     ("fanout", fanout::run),
+    ("filtered", filtered::run),
+    ("storm", storm::run),
     ("idle", idle::run),
     ("ingest", ingest::run),
     ("start", start::run),
+    ("position", position::run),
+    (COMPARE, compare::run),
 ];
 
 fn main() -> ExitCode {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == bare::ROLE) {
         bare::main(&arguments[1..]);
         return ExitCode::SUCCESS;
     }
-    // What cargo itself adds.
-    arguments.retain(|argument| argument != "--bench");
-    let effort = Effort {
-        is_quick: arguments.iter().any(|argument| argument == "--quick"),
+    let options = match Options::parse(arguments.into_iter()) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(64);
+        }
     };
-    arguments.retain(|argument| argument != "--quick" && argument != "all");
-    if let Some(unknown) = arguments
-        .iter()
-        .find(|name| BENCHMARKS.iter().all(|(known, _)| known != name))
-    {
-        eprintln!("{unknown:?} is no benchmark; known are fanout, idle, ingest, start and all, and --quick");
-        return ExitCode::from(64);
-    }
     raise_descriptor_limit();
     let broker = Broker::start(Version::V4_4);
     for (name, run) in BENCHMARKS {
-        if arguments.is_empty() || arguments.iter().any(|wanted| wanted == name) {
+        if options.wants(name) {
             println!("\nload average before {name}: {}", measure::load());
-            run(&broker, effort);
+            run(&broker, &options);
         }
     }
     drop(broker);

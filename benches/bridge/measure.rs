@@ -64,6 +64,23 @@ pub fn memory(pid: u32) -> Memory {
     }
 }
 
+/// The most resident memory from now on is what [`peak`] tells.
+pub fn reset_peak(pid: u32) {
+    let file = format!("/proc/{pid}/clear_refs");
+    fs::write(&file, "5").unwrap_or_else(|error| panic!("{file}: {error}"));
+}
+
+/// The most resident memory since [`reset_peak`], in KiB.
+pub fn peak(pid: u32) -> u64 {
+    field(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
+/// Bytes that a process has handed to write(2), writev(2) and sendfile(2), sockets included. Not in
+/// it is what goes out by send(2), which the JVM's sockets do not use.
+pub fn written(pid: u32) -> u64 {
+    field(&format!("/proc/{pid}/io"), "wchar:")
+}
+
 fn field(file: &str, name: &str) -> u64 {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}"));
     let value = text.lines().find_map(|line| line.strip_prefix(name));
@@ -81,6 +98,16 @@ pub fn median(values: &[f64]) -> f64 {
         length if length % 2 == 1 => sorted[middle],
         _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
     }
+}
+
+/// Rounds next to each other in time are compared, and the middle ratio counts.
+pub fn median_ratio(ours: &[f64], theirs: &[f64]) -> f64 {
+    let ratios: Vec<f64> = ours
+        .iter()
+        .zip(theirs)
+        .map(|(ours, theirs)| ours / theirs)
+        .collect();
+    median(&ratios)
 }
 
 /// The value that `percent` of all are not above.

@@ -1,33 +1,77 @@
 //! Records at a steady pace, each stamped with the time at which it was handed to the producer.
 
-use crate::audience::value;
-use crate::harness::broker::Broker;
+use crate::audience::{Audience, Receipts, key, value};
+use crate::harness::broker::{Broker, topic_name};
 use crate::measure::now;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A producer that sends every record at once.
-pub fn producer(broker: &Broker) -> BaseProducer {
-    let mut client = broker.client();
-    client.set("linger.ms", "0").set("socket.nagle.disable", "true");
-    client.create().expect("a producer")
+/// What a source writes.
+#[derive(Clone, Copy)]
+pub struct Flow {
+    /// Bytes of a record's value.
+    pub length: usize,
+    /// From one record to the next.
+    pub pause: Duration,
+    /// How many keys take turns; `None` is no key at all.
+    pub keys: Option<u64>,
 }
 
-/// Writes `count` records numbered from `first`, one every `pause`.
-pub fn paced(producer: &BaseProducer, topic: &str, length: usize, first: u64, count: usize, pause: Duration) {
-    let mut due = Instant::now();
-    for number in (first..).take(count) {
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        due += pause;
-        let value = value(number, now(), length);
-        let record = BaseRecord::<(), str>::to(topic).payload(&value).partition(0);
-        producer
-            .send(record)
-            .unwrap_or_else(|(error, _)| panic!("{error}"));
-        producer.poll(Duration::ZERO);
+/// A topic of one partition, whose records are numbered from 1 on through all rounds.
+pub struct Source {
+    pub topic: String,
+    producer: BaseProducer,
+    flow: Flow,
+    next: u64,
+}
+
+impl Source {
+    /// Creates the topic, and a producer that sends every record at once.
+    pub fn new(broker: &Broker, hint: &str, flow: Flow) -> Source {
+        let topic = topic_name(hint);
+        broker.create_topic(&topic, 1, &[]);
+        let mut client = broker.client();
+        client.set("linger.ms", "0").set("socket.nagle.disable", "true");
+        Source {
+            topic,
+            producer: client.create().expect("a producer"),
+            flow,
+            next: 1,
+        }
     }
-    producer
-        .flush(Duration::from_secs(10))
-        .expect("records are acknowledged");
+
+    /// Writes the next `count` records, and returns what each of the audiences received meanwhile,
+    /// when the last has all that is meant for it.
+    pub fn round<const N: usize>(&mut self, count: usize, audiences: [&mut Audience; N]) -> [Receipts; N] {
+        let first = self.next;
+        self.next += count as u64;
+        let source = &*self;
+        thread::scope(|scope| {
+            let receiving = audiences.map(|audience| scope.spawn(move || audience.receive(first, count)));
+            source.write(first, count);
+            receiving.map(|receiving| receiving.join().expect("all records come"))
+        })
+    }
+
+    fn write(&self, first: u64, count: usize) {
+        let mut due = Instant::now();
+        for number in (first..).take(count) {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            due += self.flow.pause;
+            let value = value(number, now(), self.flow.length);
+            let key = self.flow.keys.map(|keys| key(number, keys));
+            let mut record = BaseRecord::<str, str>::to(&self.topic)
+                .payload(&value)
+                .partition(0);
+            record.key = key.as_deref();
+            self.producer
+                .send(record)
+                .unwrap_or_else(|(error, _)| panic!("{error}"));
+            self.producer.poll(Duration::ZERO);
+        }
+        self.producer
+            .flush(Duration::from_secs(10))
+            .expect("records are acknowledged");
+    }
 }

@@ -1,8 +1,8 @@
 //! From exec to ready, with a broker that is up and a small topic.
 
-use crate::Effort;
+use crate::Options;
 use crate::bare::Bare;
-use crate::bridge::Bridge;
+use crate::bridge::Launch;
 use crate::harness::broker::{Broker, topic_name};
 use crate::ingest::fill;
 use crate::measure::{cpu, median, now};
@@ -12,8 +12,8 @@ use std::time::Duration;
 const RECORDS: u64 = 1000;
 const LOOK: Duration = Duration::from_micros(500);
 
-pub fn run(broker: &Broker, effort: Effort) {
-    let rounds = effort.pick(15, 3);
+pub fn run(broker: &Broker, options: &Options) {
+    let rounds = options.pick(15, 3);
     let topic = topic_name("start");
     broker.create_topic(&topic, 1, &[]);
     fill(broker, &topic, 1, RECORDS);
@@ -22,7 +22,7 @@ pub fn run(broker: &Broker, effort: Effort) {
     for _ in 0..rounds {
         let began = now();
         let since = |time: u64| (time - began) as f64 / 1e6;
-        let bridge = Bridge::spawn(broker, &topic, "earliest");
+        let bridge = Launch::new(&topic, "earliest").spawn(broker);
         bridge.wait_for("/health/live", LOOK);
         listening.push(since(now()));
         bridge.wait_for("/health/ready", LOOK);

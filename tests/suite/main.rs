@@ -31,6 +31,7 @@ mod loading;
 mod outages;
 mod pages;
 mod positions;
+mod proofs;
 mod reading;
 mod replays;
 mod resuming;
@@ -38,6 +39,7 @@ mod samples;
 mod seed;
 mod shared_log;
 mod subscriptions;
+mod under_load;
 mod write_timeouts;
 
 use libtest_mimic::Arguments;
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         lifecycle::trials(),
         demo::trials(),
         outages::trials(),
+        under_load::trials(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,183 @@
+//! The suite's proofs under load (`tests/suite/proofs`), at full length and against the release build.
+//!
+//! ```text
+//! scripts/soak [endurance] [slow] [joining] [NAME=VALUE...]
+//! ```
+//! Without a name, all three. A value replaces one of the run's own (`--help` names them). Ends with 0
+//! if everything was as promised, with 1 if not.
+
+#![expect(
+    unreachable_pub,
+    reason = "nothing reaches into a test binary: `pub` here means \"for the other modules\""
+)]
+#![expect(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "what it finds is printed, and a run that cannot go on has nobody to hand an error to"
+)]
+
+#[path = "../../tests/suite/harness/mod.rs"]
+mod harness;
+#[path = "../../tests/suite/proofs/mod.rs"]
+mod proofs;
+
+use harness::broker::{Broker, Version};
+use proofs::{Report, endurance, joining, slow_readers};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::str::FromStr;
+
+const USAGE: &str = "\
+scripts/soak [endurance] [slow] [joining] [NAME=VALUE...]     without a name, all three
+
+kafka=4.4.0     the broker's version, or 3.9.2
+seed=N          repeats the random choices of another run
+client=librdkafka, or kafka                         endurance
+clients=50 records=1000000 rate=10000 log=4MiB      endurance
+clients=200 rate=1000 stall=60 (seconds) log=8MiB   slow
+clients=200 keys=20000 rate=500                     joining";
+
+type Run = fn(&Broker, &mut Values) -> Result<Report, String>;
+
+const RUNS: [(&str, Run); 3] = [
+    ("endurance", run_endurance),
+    ("slow", run_slow),
+    ("joining", run_joining),
+];
+
+/// What the command line says.
+#[derive(Default)]
+struct Values {
+    given: BTreeMap<String, String>,
+    used: Vec<&'static str>,
+}
+
+impl Values {
+    fn get<T: FromStr>(&mut self, name: &'static str, otherwise: T) -> Result<T, String> {
+        self.used.push(name);
+        match self.given.get(name) {
+            Some(value) => value.parse().map_err(|_| format!("{name}={value}: not a value")),
+            None => Ok(otherwise),
+        }
+    }
+
+    fn seed(&mut self) -> Result<u64, String> {
+        let seed = self.get("seed", rand::random())?;
+        println!("seed {seed}");
+        Ok(seed)
+    }
+}
+
+fn main() -> ExitCode {
+    let mut values = Values::default();
+    let mut wanted = Vec::new();
+    // Cargo adds an argument of its own.
+    for argument in std::env::args().skip(1).filter(|argument| argument != "--bench") {
+        let run = RUNS.iter().find(|(name, _)| *name == argument);
+        match (run, argument.split_once('=')) {
+            (Some(run), _) => wanted.push(*run),
+            (None, Some((name, value))) => {
+                values.given.insert(name.to_owned(), value.to_owned());
+            }
+            (None, None) => {
+                let is_help = matches!(argument.as_str(), "--help" | "-h");
+                println!("{USAGE}");
+                return ExitCode::from(if is_help { 0 } else { 64 });
+            }
+        }
+    }
+    if wanted.is_empty() {
+        wanted.extend(RUNS);
+    }
+    let outcome = run(&wanted, &mut values);
+    harness::teardown();
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("{why}\n{USAGE}");
+            ExitCode::from(64)
+        }
+    }
+}
+
+/// Runs all, and says whether everything was as promised.
+fn run(wanted: &[(&str, Run)], values: &mut Values) -> Result<bool, String> {
+    let number = values.get("kafka", Version::V4_4.number().to_owned())?;
+    let version = Version::ALL
+        .into_iter()
+        .find(|version| version.number() == number);
+    let version = version.ok_or_else(|| format!("kafka={number}: no version of the tests"))?;
+    let broker = Broker::start(version);
+    let mut is_kept = true;
+    for (name, run) in wanted {
+        println!("\n{name}, on Kafka {version}");
+        let report = run(&broker, values)?;
+        let verdict = if report.wrong.is_empty() {
+            "as promised"
+        } else {
+            "NOT AS PROMISED"
+        };
+        println!("{report}{name}: {verdict}");
+        is_kept &= report.wrong.is_empty();
+    }
+    let unused = values
+        .given
+        .keys()
+        .find(|name| !values.used.contains(&name.as_str()));
+    unused.map_or(Ok(is_kept), |name| Err(format!("{name} was not used")))
+}
+
+fn run_endurance(broker: &Broker, values: &mut Values) -> Result<Report, String> {
+    let plan = endurance::Plan {
+        client: values.get("client", "librdkafka".to_owned())?,
+        seed: values.seed()?,
+        clients: values.get("clients", 50)?,
+        partitions: 8,
+        records: values.get("records", 1_000_000)?,
+        rate: values.get("rate", 10_000)?,
+        bytes: 100,
+        connected: 100..900,
+        alive: 3000..9000,
+        kills: 4,
+        log_bytes: values.get("log", "4MiB".to_owned())?,
+    };
+    Ok(endurance::run(broker, &plan))
+}
+
+fn run_slow(broker: &Broker, values: &mut Values) -> Result<Report, String> {
+    let clients = values.get("clients", 200)?;
+    let rate: u32 = values.get("rate", 1000)?;
+    let stall: u32 = values.get("stall", 60)?;
+    let plan = slow_readers::Plan {
+        seed: values.seed()?,
+        clients,
+        slow: clients / 2,
+        partitions: 4,
+        keys: 2000,
+        rate,
+        ahead: None,
+        bytes: 1000,
+        log_bytes: values.get("log", "8MiB".to_owned())?,
+        write_timeout: WRITE_TIMEOUT.map(str::to_owned),
+        records: [15 * rate, 30 * rate, stall * rate, 20 * rate],
+        most_latency: Some(1.5),
+    };
+    Ok(slow_readers::run(broker, &plan))
+}
+
+/// Longer than the stall.
+const WRITE_TIMEOUT: Option<&str> = None;
+
+fn run_joining(broker: &Broker, values: &mut Values) -> Result<Report, String> {
+    let plan = joining::Plan {
+        seed: values.seed()?,
+        clients: values.get("clients", 200)?,
+        partitions: 4,
+        keys: values.get("keys", 20_000)?,
+        bytes: 100,
+        rate: values.get("rate", 500)?,
+    };
+    Ok(joining::run(broker, &plan))
+}

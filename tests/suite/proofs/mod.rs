@@ -1,0 +1,61 @@
+//! Delivery proven by counting: every record of every client, under load and under attack.
+//!
+//! The same code runs short in the suite (`under_load`) and at full length in `scripts/soak`; a plan
+//! says how much of what. A run ends with a report: what was wrong, if anything, and the figures.
+//!
+//! - [`endurance`]: clients cut off and moved between daemons that are killed.
+//! - [`slow_readers`]: half of the clients stop reading for a while.
+//! - [`joining`]: an audience takes the snapshot of a large table all at once.
+
+pub mod endurance;
+pub mod joining;
+pub mod readers;
+pub mod slow_readers;
+pub mod writer;
+
+use std::fmt;
+use std::time::Duration;
+
+/// How long nothing may come to anybody while something is missing, before the rest is given up:
+/// longer than the daemon takes to notice a broker that hangs and to try again.
+pub const SILENCE: Duration = Duration::from_secs(60);
+
+/// What a run showed.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// What was not as promised; empty if all was.
+    pub wrong: Vec<String>,
+    /// Figures, each with its name.
+    pub figures: Vec<(&'static str, String)>,
+}
+
+impl Report {
+    fn figure(&mut self, name: &'static str, value: impl fmt::Display) {
+        self.figures.push((name, value.to_string()));
+    }
+
+    fn demand(&mut self, holds: bool, otherwise: impl Into<String>) {
+        if !holds {
+            self.wrong.push(otherwise.into());
+        }
+    }
+
+    /// # Panics
+    /// If something was not as promised.
+    #[track_caller]
+    pub fn assert(&self) {
+        assert!(self.wrong.is_empty(), "{self}");
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.figures {
+            writeln!(out, "{name:>34}  {value}")?;
+        }
+        for wrong in &self.wrong {
+            writeln!(out, "{:>34}  {wrong}", "WRONG")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! Numbered records at a steady pace, and what became of every key.
+
+use crate::harness::broker::Broker;
+use crate::harness::wait::{millis, secs};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What is written.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub partitions: u32,
+    /// Bytes of a value, at least.
+    pub bytes: usize,
+    /// Keys to choose from; with 0 the records have none, and partitions are chosen instead.
+    pub keys: u32,
+    /// One record in so many is a tombstone; with 0 none is.
+    pub tombstones: u32,
+}
+
+/// How often a record was not taken.
+#[derive(Default)]
+struct Failures(AtomicU64);
+
+impl ClientContext for Failures {}
+
+impl ProducerContext for Failures {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What readers must end with.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The number the next record of each partition would have.
+    pub next: Vec<u32>,
+    /// For each key, one more than the number of its latest record; 0 if it has none. One key per
+    /// partition is added, which only the last record of the partition has.
+    pub table: Vec<u32>,
+    pub tombstones: u32,
+}
+
+/// Writes to one topic, and to nothing else.
+pub struct Writer {
+    producer: BaseProducer<Failures>,
+    topic: String,
+    shape: Shape,
+    rng: StdRng,
+    began: Instant,
+    written: Written,
+    value: String,
+}
+
+impl Writer {
+    /// Times in records are counted from `began`.
+    pub fn new(broker: &Broker, topic: &str, shape: Shape, seed: u64, began: Instant) -> Writer {
+        let mut client = broker.client();
+        client
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("socket.nagle.disable", "true");
+        let keys = if shape.keys == 0 {
+            0
+        } else {
+            shape.keys + shape.partitions
+        };
+        Writer {
+            producer: client
+                .create_with_context(Failures::default())
+                .expect("a producer"),
+            topic: topic.to_owned(),
+            shape,
+            rng: StdRng::seed_from_u64(seed),
+            began,
+            written: Written {
+                next: vec![0; shape.partitions as usize],
+                table: vec![0; keys as usize],
+                tombstones: 0,
+            },
+            value: String::new(),
+        }
+    }
+
+    /// One record: of a key chosen at random, or in a partition chosen at random.
+    pub fn write_any(&mut self) {
+        if self.shape.keys == 0 {
+            let partition = self.rng.random_range(0..self.shape.partitions);
+            return self.value(partition, 0);
+        }
+        let key = self.rng.random_range(0..self.shape.keys);
+        if self.shape.tombstones > 0 && self.rng.random_range(0..self.shape.tombstones) == 0 {
+            self.tombstone(key);
+        } else {
+            self.update(key);
+        }
+    }
+
+    /// A new value of a key.
+    pub fn update(&mut self, key: u32) {
+        let partition = key % self.shape.partitions;
+        self.value(partition, key);
+    }
+
+    fn tombstone(&mut self, key: u32) {
+        self.written.tombstones += 1;
+        self.written.table[key as usize] = 0;
+        let partition = key % self.shape.partitions;
+        let key = key.to_string();
+        self.send(
+            BaseRecord::<str, str>::to(&self.topic.clone()).key(&key),
+            partition,
+        );
+    }
+
+    fn value(&mut self, partition: u32, key: u32) {
+        let next = &mut self.written.next[partition as usize];
+        let number = *next;
+        *next += 1;
+        let mut value = std::mem::take(&mut self.value);
+        value.clear();
+        let time = self.began.elapsed().as_micros();
+        write!(value, "{partition} {number} {key} {time} ").expect("memory");
+        let length = value.len().max(self.shape.bytes);
+        value.extend(std::iter::repeat_n('x', length - value.len()));
+        let topic = self.topic.clone();
+        let record = BaseRecord::<str, str>::to(&topic).payload(&value);
+        if self.shape.keys == 0 {
+            self.send(record, partition);
+        } else {
+            self.written.table[key as usize] = number + 1;
+            self.send(record.key(&key.to_string()), partition);
+        }
+        self.value = value;
+    }
+
+    fn send(&self, record: BaseRecord<'_, str, str>, partition: u32) {
+        let mut record = record.partition(partition.try_into().expect("few partitions"));
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.producer.poll(millis(10));
+                }
+                Err((error, _)) => panic!("a record is not taken: {error}"),
+            }
+        }
+    }
+
+    /// Records at `rate` a second for as long as `goes_on`, which is told how many have been written.
+    pub fn pace(&mut self, rate: u32, mut goes_on: impl FnMut(u32) -> bool) {
+        let (started, mut written) = (Instant::now(), 0);
+        while goes_on(written) {
+            // At least one, so that a rate that cannot be kept is one without pauses.
+            self.write_any();
+            written += 1;
+            self.producer.poll(Duration::ZERO);
+            let due = Duration::from_secs(written.into()) / rate;
+            let early = due.saturating_sub(started.elapsed());
+            // Sleeping is for milliseconds: what came due meanwhile follows at once.
+            if early > millis(2) {
+                thread::sleep(early);
+            }
+        }
+    }
+
+    /// Ends every partition with a record of a key that has no other, and says what was written.
+    ///
+    /// # Panics
+    /// If Kafka has not taken everything.
+    pub fn finish(&mut self) -> Written {
+        for partition in 0..self.shape.partitions {
+            let key = if self.shape.keys == 0 {
+                0
+            } else {
+                self.shape.keys + partition
+            };
+            self.value(partition, key);
+        }
+        self.flush();
+        self.written.clone()
+    }
+
+    /// # Panics
+    /// If Kafka has not taken everything.
+    pub fn flush(&self) {
+        self.producer.flush(secs(60)).expect("records are acknowledged");
+        let failures = self.producer.context().0.load(Ordering::Relaxed);
+        assert_eq!(failures, 0, "records were not acknowledged");
+    }
+}

@@ -1,0 +1,93 @@
+//! Many clients at once, on real brokers: nothing lost or doubled while they are cut off and daemons
+//! die, slow ones cost the others nothing, and a whole audience may come at once.
+//!
+//! Short forms of what `scripts/soak` runs at full length.
+
+use crate::harness::broker::{Broker, Version};
+use crate::harness::trial;
+use crate::proofs::{endurance, joining, slow_readers};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "clients_cut_off_and_moved_between_dying_daemons_get_every_record_once@4.4.0",
+            || endurance(Version::V4_4, "librdkafka"),
+        ),
+        trial(
+            "clients_cut_off_and_moved_between_dying_daemons_get_every_record_once_with_the_kafka_crate@3.9.2",
+            || endurance(Version::V3_9, "kafka"),
+        ),
+        trial(
+            "clients_that_stall_cost_no_memory_and_are_whole_again@4.4.0",
+            slow_readers,
+        ),
+        trial(
+            "an_audience_that_comes_at_once_gets_a_large_table_right@4.4.0",
+            joining,
+        ),
+    ]
+}
+
+/// Said before anything can fail, so that a run that failed can be tried again.
+fn seed() -> u64 {
+    let seed = rand::random();
+    eprintln!("seed {seed}");
+    seed
+}
+
+fn endurance(version: Version, client: &str) {
+    endurance::run(
+        &Broker::shared(version),
+        &endurance::Plan {
+            client: client.to_owned(),
+            seed: seed(),
+            clients: 20,
+            partitions: 8,
+            records: 40_000,
+            rate: 6_000,
+            bytes: 60,
+            connected: 100..800,
+            alive: 1000..2500,
+            kills: 2,
+            log_bytes: "512KiB".to_owned(),
+        },
+    )
+    .assert();
+}
+
+fn slow_readers() {
+    slow_readers::run(
+        &Broker::shared(Version::V4_4),
+        &slow_readers::Plan {
+            seed: seed(),
+            clients: 40,
+            slow: 20,
+            partitions: 4,
+            keys: 1000,
+            rate: 10_000,
+            ahead: Some(500),
+            bytes: 1024,
+            log_bytes: "2MiB".to_owned(),
+            write_timeout: None,
+            records: [3000, 1000, 10_000, 1000],
+            most_latency: None,
+        },
+    )
+    .assert();
+}
+
+fn joining() {
+    joining::run(
+        &Broker::shared(Version::V4_4),
+        &joining::Plan {
+            seed: seed(),
+            clients: 40,
+            partitions: 4,
+            keys: 20_000,
+            bytes: 100,
+            rate: 500,
+        },
+    )
+    .assert();
+}
