@@ -23,6 +23,10 @@ use super::position::Position;
 /// full blocks, so that a reader who fell off knows at least roughly where it was.
 const REMEMBERED_BLOCKS: usize = 4096;
 
+/// About how much is copied out for a client at once (64 KiB): what a client on its way costs in memory,
+/// beside its socket's buffers.
+pub const PIECE: usize = 64 * 1024;
+
 /// A record's number in its stream, from 1.
 pub type Sequence = u64;
 
@@ -149,9 +153,9 @@ impl Log {
         Some(from + place as u64 + 1)
     }
 
-    /// Everything from `cursor` to the end of its block that `wanted` has not passed and `matcher`
-    /// accepts, with ids that never go back behind it. The frames may be empty although there were
-    /// records.
+    /// What follows `cursor`, up to the end of its block or about [`PIECE`] bytes, of what `wanted` has
+    /// not passed and `matcher` accepts, with ids that never go back behind it. The frames may be empty
+    /// although there were records. Nothing is copied for a reader that stands where the log does.
     #[must_use]
     pub fn read_wanted(
         &self,
@@ -166,12 +170,30 @@ impl Log {
         let Some((_, block, index)) = self.find(cursor) else {
             return Read::Evicted;
         };
+        let next = cursor + (block.len() - index) as u64;
+        if matcher.is_none() && self.is_at(cursor, wanted) {
+            // The reader stands where the log does: nothing is skipped, and the ids are its own.
+            if let Ok(end) = Position::parse(frame::id_of(block.frame(block.len() - 1))) {
+                *wanted = end;
+                return Read::Frames(block.data.slice(block.start(index)..), next);
+            }
+        }
         let mut out = Vec::new();
         for place in index..block.len() {
             let is_accepted = || matcher.is_none_or(|matcher| block.is_for(place, matcher));
             show_wanted(block, place, wanted, is_accepted, scratch, &mut out);
+            if out.len() >= PIECE {
+                return Read::Frames(out.into(), cursor + (place - index) as u64 + 1);
+            }
         }
-        Read::Frames(out.into(), cursor + (block.len() - index) as u64)
+        Read::Frames(out.into(), next)
+    }
+
+    /// Whether a reader at `cursor` whose own position is `wanted` has no more than those before it.
+    fn is_at(&self, cursor: Sequence, wanted: &Position) -> bool {
+        self.id_before(cursor)
+            .and_then(|id| Position::parse(&id).ok())
+            .is_some_and(|base| base.has_passed(wanted))
     }
 
     /// One record as a reader sees it that stands at `wanted`: nothing where that has passed it.

@@ -15,7 +15,7 @@ use super::filter::Matcher;
 use super::frame;
 use super::groups::{Group, Selected};
 use super::latest::{Show, Walk};
-use super::log::{Log, Read, Sequence};
+use super::log::{Log, PIECE, Read, Sequence};
 use super::lookup::{Asking, Offsets, Query};
 use super::notice::{self, Gap};
 use super::opening::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
@@ -24,10 +24,6 @@ use super::replay::{Found, Reader};
 use super::resume::Reset;
 use super::subscription::{Goodbye, Step, Subscription};
 use crate::config::Lag;
-
-/// About how much is copied out for a client at once (64 KiB) from the table, or of records with others
-/// between them: what a client on its way costs in memory, beside its socket's buffers.
-const PIECE: usize = 64 * 1024;
 
 /// Where a reader is. The larger kinds are boxed: nearly all readers are [`Place::Reading`].
 #[derive(Debug)]
