@@ -165,18 +165,13 @@ impl Feeder {
             if from >= to {
                 continue;
             }
-            // One at a time: the id that goes with it must not claim the others.
-            self.position.pass(index, partition, to - 1);
             let gap = Gap {
                 topic: index,
                 partition,
                 from,
                 to,
             };
-            let id = self.position.id();
-            let event = gap.announce(Some(&id), &self.stream.settings().topics);
-            notices.frame().extend_from_slice(&event);
-            notices.finish_notice(Kind::Gap, to_u16(index), partition, to - 1);
+            gap.write(&mut self.position, &self.stream.settings().topics, notices);
         }
     }
 

@@ -190,6 +190,11 @@ impl Group {
         Selected::Until(past.to)
     }
 
+    /// The last match that cannot be had any more; zero if none was.
+    pub(super) fn lost(&self) -> Sequence {
+        self.matches().lost
+    }
+
     /// Looks through the records of a block from `cursor` up to `until`, for all who come after.
     pub(super) fn look(&self, cursor: Sequence, until: Sequence, (first, block): &(Sequence, Arc<Block>)) {
         let to = until.min(first + block.len() as u64);

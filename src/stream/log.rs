@@ -257,6 +257,14 @@ impl Log {
         &self.head
     }
 
+    /// Whether the head is the last record's own id: nothing was passed over or hidden behind it.
+    #[must_use]
+    pub fn ends_with_head(&self) -> bool {
+        let newest = self.blocks.back();
+        let last = newest.and_then(|(_, block)| Some(block.frame(block.len().checked_sub(1)?)));
+        last.is_some_and(|frame| *frame::id_of(frame) == *self.head)
+    }
+
     /// Sets the id of a reader at the head, where it changed without a record.
     pub fn set_head(&mut self, id: Bytes) {
         self.head = id;

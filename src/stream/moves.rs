@@ -206,6 +206,7 @@ impl Subscription {
                 if let Some(quiet) = quiet
                     && has_shown_last
                     && next == state.log.next()
+                    && state.log.ends_with_head()
                 {
                     quiet.told.clone_from(state.log.head());
                 }
@@ -271,14 +272,23 @@ impl Subscription {
                 },
             },
         };
-        if let Read::Frames(_, next) = read {
-            *cursor = next;
+        if let Read::Frames(frames, next) = &read {
+            *cursor = *next;
+            if !frames.is_empty()
+                && let Some(quiet) = &mut self.quiet
+            {
+                quiet.told = wanted.id().into();
+            }
         }
         let shared = state
             .log
             .id_before(*cursor)
             .and_then(|id| Position::parse(&id).ok());
         drop(state);
+        if let Some(shared) = &shared {
+            // What was not for this reader lies behind it too.
+            wanted.advance_to(shared);
+        }
         if shared.is_some_and(|shared| shared.has_passed(wanted)) {
             if let Some(last) = &mut self.last {
                 *last = wanted.id().into();
@@ -393,10 +403,16 @@ impl Subscription {
             }
         }
         self.stream.conflated.fetch_add(1, Ordering::Relaxed);
+        // More matches than its group notes are skipped too, although the log may have them.
+        let noted_from = self.group().map_or(0, |group| group.lost() + 1);
         let state = self.stream.read();
-        let skipped = state.log.first().saturating_sub(cursor);
+        let skipped = state.log.first().max(noted_from).saturating_sub(cursor);
+        let here = state.log.id_before(cursor);
         // At least this far it had come; what it may have had beyond is shown again, as latest values.
-        let mut position = state.log.reached_at(cursor).unwrap_or_default();
+        let mut position = here
+            .and_then(|id| Position::parse(&id).ok())
+            .or_else(|| state.log.reached_at(cursor))
+            .unwrap_or_default();
         let mut resets = Vec::new();
         let here = Position::parse(state.log.head()).unwrap_or_default();
         for (index, &turn) in state.turns.iter().enumerate() {
@@ -421,7 +437,8 @@ impl Subscription {
             rows_to_id: 0,
         };
         self.place = Place::Walking(Box::new(walk));
-        let id = self.id();
+        // Where a reset follows, that one tells the new place: a client that misses it comes back for it.
+        let id = self.id().filter(|_| resets.is_empty());
         self.announcements =
             frame::control(id.as_deref(), "conflated", &format!("{{\"skipped\":{skipped}}}"));
         self.announce_resets(resets);

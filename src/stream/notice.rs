@@ -1,6 +1,8 @@
 //! Notices: the control events that say what became of records and of what a client holds.
 
+use super::block::{Builder, Kind};
 use super::frame;
+use super::position::Position;
 use super::resume::Reset;
 
 /// Offsets of one partition that no longer exist.
@@ -26,6 +28,17 @@ impl Gap {
             "reason": "expired",
         });
         frame::control(id, "gap", &json.to_string())
+    }
+
+    /// Appends the gap to what is being built, for every reader to find in its place, and goes behind it.
+    pub(super) fn write(&self, position: &mut Position, topics: &[String], out: &mut Builder) {
+        // One at a time: the id that goes with it must not claim others.
+        position.pass(self.topic, self.partition, self.to - 1);
+        out.frame()
+            .extend_from_slice(&self.announce(Some(&position.id()), topics));
+        // A stream has far fewer topics than that.
+        let topic = u16::try_from(self.topic).unwrap_or(u16::MAX);
+        out.finish_notice(Kind::Gap, topic, self.partition, self.to - 1);
     }
 }
 

@@ -29,7 +29,7 @@ use slab::Slab;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout};
 
-use super::block::{Builder, Kind};
+use super::block::Builder;
 use super::encode::Encoder;
 use super::filter::{Matcher, pack_headers};
 use super::log::{Log, Read, Sequence};
@@ -481,11 +481,15 @@ impl Writer {
         cursor >= self.replay.read().log.next()
     }
 
-    /// Lets go the older half of the window, whoever has not taken it.
+    /// Lets go the older half of the window, whoever has not taken it; all of it, where that is a
+    /// single block.
     fn let_go_half(&self) {
         let mut state = self.replay.write();
-        let middle = state.log.first().midpoint(state.log.next());
-        state.log.let_go_before(middle);
+        let (first, next) = (state.log.first(), state.log.next());
+        state.log.let_go_before(first.midpoint(next));
+        if state.log.first() == first {
+            state.log.let_go_before(next);
+        }
         drop(state);
         self.replay.changed();
     }
@@ -534,18 +538,13 @@ impl Writer {
             if from >= to {
                 continue;
             }
-            self.position.pass(index, partition, to - 1);
             let gap = Gap {
                 topic: index,
                 partition,
                 from,
                 to,
             };
-            let id = self.position.id();
-            let event = gap.announce(Some(&id), &self.names);
-            builder.frame().extend_from_slice(&event);
-            let topic = u16::try_from(index).unwrap_or(u16::MAX);
-            builder.finish_notice(Kind::Gap, topic, partition, to - 1);
+            gap.write(&mut self.position, &self.names, &mut builder);
         }
         let head = self.position.id().into();
         self.replay.write().log.append(builder.finish(), head);

@@ -147,14 +147,15 @@ impl Subscription {
             Some((_, group)) => group.waiters.enter(),
             None => stream.waiters().enter(),
         };
+        let is_plain = opening == Opening::default();
         let quiet = (group.is_some() || stream.fixed().is_some()).then(|| {
             Box::new(Quiet {
                 group,
                 checkpoint_at: now + settings.checkpoint_interval.0,
-                told: Bytes::new(),
+                // What it came with it knows.
+                told: opening.last_event_id.clone().unwrap_or_default().into(),
             })
         });
-        let is_plain = opening == Opening::default();
         Self {
             ticket,
             request: (!is_plain).then(|| Box::new((opening, Answers::default()))),

@@ -24,10 +24,11 @@ use libtest_mimic::Trial;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -45,7 +46,7 @@ pub fn trials() -> Vec<Trial> {
 const PARTITIONS: usize = 3;
 const KEYS: u8 = 12;
 const REPLICAS: usize = 2;
-const CLIENTS: usize = 3;
+const CLIENTS: usize = 6;
 
 /// What happens next.
 #[derive(Clone, Debug)]
@@ -72,6 +73,10 @@ enum Op {
     Compact { partition: usize },
     /// The history pool takes no more jobs, or does again.
     Busy { is_busy: bool },
+    /// From now on the pool gives up its jobs after so many feeds, if any.
+    Cut { after: Option<usize> },
+    /// More time passes than anybody has patience with.
+    Wait,
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -97,7 +102,11 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         (partition.clone(), 0..8_usize).prop_map(|(partition, eighths)| Op::Retain { partition, eighths });
     let compact = partition.prop_map(|partition| Op::Compact { partition });
     let busy = any::<bool>().prop_map(|is_busy| Op::Busy { is_busy });
-    let op = prop_oneof![6 => produce, 8 => read, 6 => take, 4 => go, 2 => retain, 1 => compact, 1 => busy];
+    let cut = prop::option::of(0..6_usize).prop_map(|after| Op::Cut { after });
+    let op = prop_oneof![
+        6 => produce, 8 => read, 6 => take, 4 => go, 2 => retain, 1 => compact, 1 => busy, 1 => cut,
+        2 => Just(Op::Wait),
+    ];
     prop::collection::vec(op, 10..120)
 }
 
@@ -127,65 +136,123 @@ fn push(batch: &mut Batch, partition: usize, offset: usize, record: &(String, Op
     );
 }
 
-/// History as Kafka would give it: what is there now, partition by partition, in small batches.
+/// What a reader may hold: three records, for hardly any time.
+const TERMS: Terms = Terms {
+    window: 512,
+    patience: Duration::from_millis(1),
+};
+
+/// History as Kafka would give it: what is there now, partition by partition, in small batches. One
+/// job at a time has a seat.
+#[derive(Debug, Clone)]
+struct Model(Arc<Pool>);
+
 #[derive(Debug)]
-struct Model(Topic, Arc<AtomicBool>);
+struct Pool {
+    topic: Topic,
+    seats: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    is_busy: AtomicBool,
+    /// Jobs are given up after so many feeds.
+    cut: AtomicUsize,
+}
+
+/// A job's seat, once it has one; `None` when that is given up.
+type Held = Arc<Mutex<Option<Vec<OwnedSemaphorePermit>>>>;
+
+impl Model {
+    fn new(topic: &Topic) -> Self {
+        Self(Arc::new(Pool {
+            topic: Arc::clone(topic),
+            seats: Arc::new(Semaphore::new(1)),
+            waiting: AtomicUsize::new(0),
+            is_busy: AtomicBool::new(false),
+            cut: AtomicUsize::new(usize::MAX),
+        }))
+    }
+
+    /// Waits for a seat; false when it is not wanted any more.
+    async fn sit(&self, job: &Job, held: &Held) -> bool {
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        let permit = tokio::select! {
+            permit = Arc::clone(&self.0.seats).acquire_owned() => permit.ok(),
+            () = job.feed.closed() => None,
+        };
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        let mut held = held.lock().unwrap();
+        match (&mut *held, permit) {
+            (Some(held), Some(permit)) => {
+                held.push(permit);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What a job is told, as things are now.
+    fn feeds(&self, job: &Job) -> Vec<Feed> {
+        let (name, ranges) = job.topics[0].clone();
+        let (mut next, mut low) = (Vec::new(), Vec::new());
+        let mut batches = Vec::new();
+        let partitions = self.0.topic.lock().unwrap();
+        for (partition, (range, model)) in ranges.iter().zip(&*partitions).enumerate() {
+            let from = range.from.max((model.low as i64).min(range.to)).max(0);
+            next.push(from);
+            low.push(model.low as i64);
+            let mut batch = Batch::new(name.clone());
+            for offset in from as usize..range.to.max(0) as usize {
+                if let Some(Some(record)) = model.records.get(offset) {
+                    push(&mut batch, partition, offset, record);
+                }
+                if batch.len() >= 7 {
+                    batches.push(std::mem::replace(&mut batch, Batch::new(name.clone())));
+                }
+            }
+            batches.push(batch);
+        }
+        let mut feeds = vec![Feed::Assigned {
+            topic: name.clone(),
+            next,
+            low,
+        }];
+        feeds.extend(
+            batches
+                .into_iter()
+                .filter(|batch| !batch.is_empty())
+                .map(|batch| Feed::Records(Arc::new(batch))),
+        );
+        feeds.push(Feed::Loaded { topic: name });
+        feeds
+    }
+}
 
 impl Archive for Model {
     fn read(&self, job: Job) -> Result<Seat, Busy> {
-        if self.1.load(Ordering::Relaxed) {
+        if self.0.is_busy.load(Ordering::Relaxed) {
             return Err(Busy);
         }
-        let topic = Arc::clone(&self.0);
+        let held: Held = Arc::new(Mutex::new(Some(Vec::new())));
+        let seat = Seat::new(TERMS, {
+            let held = Arc::clone(&held);
+            move || drop(held.lock().unwrap().take())
+        });
+        let model = self.clone();
         tokio::spawn(async move {
-            let (name, ranges) = job.topics[0].clone();
-            let (mut next, mut low) = (Vec::new(), Vec::new());
-            let mut batches = Vec::new();
-            {
-                let partitions = topic.lock().unwrap();
-                for (partition, (range, model)) in ranges.iter().zip(&*partitions).enumerate() {
-                    let from = range.from.max((model.low as i64).min(range.to)).max(0);
-                    next.push(from);
-                    low.push(model.low as i64);
-                    let mut batch = Batch::new(name.clone());
-                    for offset in from as usize..range.to.max(0) as usize {
-                        if let Some(Some(record)) = model.records.get(offset) {
-                            push(&mut batch, partition, offset, record);
-                        }
-                        if batch.len() >= 7 {
-                            batches.push(std::mem::replace(&mut batch, Batch::new(name.clone())));
-                        }
-                    }
-                    batches.push(batch);
-                }
+            if !model.sit(&job, &held).await {
+                return;
             }
-            let mut feeds = vec![Feed::Assigned {
-                topic: name.clone(),
-                next,
-                low,
-            }];
-            feeds.extend(
-                batches
-                    .into_iter()
-                    .filter(|batch| !batch.is_empty())
-                    .map(|batch| Feed::Records(Arc::new(batch))),
-            );
-            feeds.push(Feed::Loaded { topic: name });
-            for feed in feeds {
+            let count = model.0.cut.load(Ordering::Relaxed);
+            for feed in model.feeds(&job).into_iter().take(count) {
                 if job.feed.send(feed).await.is_err() {
                     return;
                 }
             }
         });
-        let terms = Terms {
-            window: 1 << 20,
-            patience: Duration::from_secs(1),
-        };
-        Ok(Seat::new(terms, || {}))
+        Ok(seat)
     }
 
     fn is_contended(&self) -> bool {
-        false
+        self.0.waiting.load(Ordering::Relaxed) > 0
     }
 
     fn ask(&self, _question: Question) -> Result<(), Busy> {
@@ -204,7 +271,7 @@ struct Replica {
 }
 
 impl Replica {
-    fn new(topic: &Topic, is_busy: &Arc<AtomicBool>, has_table: bool) -> Self {
+    fn new(model: &Model, has_table: bool) -> Self {
         let settings = StreamSettings {
             path: "/x".to_owned(),
             topics: vec!["t".to_owned()],
@@ -225,11 +292,7 @@ impl Replica {
             retry: Duration::from_secs(2),
             max_lifetime: Duration::ZERO,
         };
-        let stream = Stream::new(
-            settings,
-            pace,
-            Some(Arc::new(Model(Arc::clone(topic), Arc::clone(is_busy)))),
-        );
+        let stream = Stream::new(settings, pace, Some(Arc::new(model.clone())));
         let mut replica = Self {
             feeder: Feeder::new(Arc::clone(&stream)),
             stream,
@@ -367,6 +430,8 @@ impl Browser {
 fn simulate(has_table: bool) {
     let cases = ProptestConfig {
         cases: 300,
+        // In milliseconds: a case that fails has waited for its promise.
+        max_shrink_time: 60_000,
         ..ProptestConfig::default()
     };
     proptest!(cases, |(ops in ops())| {
@@ -380,10 +445,8 @@ async fn run(ops: &[Op], has_table: bool) -> Result<(), String> {
     let topic: Topic = Arc::new(Mutex::new(
         (0..PARTITIONS).map(|_| Partition::default()).collect(),
     ));
-    let is_busy = Arc::new(AtomicBool::new(false));
-    let mut replicas: Vec<Replica> = (0..REPLICAS)
-        .map(|_| Replica::new(&topic, &is_busy, has_table))
-        .collect();
+    let model = Model::new(&topic);
+    let mut replicas: Vec<Replica> = (0..REPLICAS).map(|_| Replica::new(&model, has_table)).collect();
     let mut browsers: Vec<Browser> = (0..CLIENTS).map(|_| Browser::new()).collect();
     let mut written: Vec<Vec<usize>> = vec![Vec::new(); PARTITIONS];
     let mut latest: BTreeMap<String, String> = BTreeMap::new();
@@ -453,34 +516,59 @@ async fn run(ops: &[Op], has_table: bool) -> Result<(), String> {
                 }
             }
             Op::Compact { .. } => {}
-            Op::Busy { is_busy: busy } => is_busy.store(*busy, Ordering::Relaxed),
+            Op::Busy { is_busy } => model.0.is_busy.store(*is_busy, Ordering::Relaxed),
+            Op::Cut { after } => {
+                model.0.cut.store(after.unwrap_or(usize::MAX), Ordering::Relaxed);
+            }
+            Op::Wait => tokio::time::sleep(3 * TERMS.patience).await,
         }
     }
-    is_busy.store(false, Ordering::Relaxed);
+    model.0.is_busy.store(false, Ordering::Relaxed);
+    model.0.cut.store(usize::MAX, Ordering::Relaxed);
     for replica in &mut replicas {
         for partition in 0..PARTITIONS {
             replica.read(&topic, partition, usize::MAX / 2);
         }
     }
+    // One after the other, so that those who come later keep the first waiting.
     for (number, browser) in browsers.iter_mut().enumerate() {
         if browser.connection.is_none() {
             browser.go(&replicas[number % REPLICAS]);
         }
-        browser.take(usize::MAX).await?;
-        ensure(
-            browser.caught_up == 1,
-            format!("client {number} has not caught up"),
-        )?;
-        if has_table {
-            ensure(
-                browser.table == latest,
-                format!("client {number} holds {:?}, not {latest:?}", browser.table),
-            )?;
-        } else {
-            exactly_once(number, browser, &written)?;
+        let began = Instant::now();
+        loop {
+            browser.take(usize::MAX).await?;
+            let outcome = is_whole(number, browser, has_table, &latest, &written);
+            // Its turn may take a moment to come.
+            if outcome.is_ok() || began.elapsed() > Duration::from_secs(5) {
+                outcome?;
+                break;
+            }
+            tokio::time::sleep(TERMS.patience).await;
         }
     }
     Ok(())
+}
+
+fn is_whole(
+    number: usize,
+    browser: &Browser,
+    has_table: bool,
+    latest: &BTreeMap<String, String>,
+    written: &[Vec<usize>],
+) -> Result<(), String> {
+    ensure(
+        browser.caught_up == 1,
+        format!("client {number} has not caught up"),
+    )?;
+    if has_table {
+        ensure(
+            browser.table == *latest,
+            format!("client {number} holds {:?}, not {latest:?}", browser.table),
+        )
+    } else {
+        exactly_once(number, browser, written)
+    }
 }
 
 /// Every record in order, once, but for those that a gap names, or that were gone before the client

@@ -22,12 +22,16 @@ mod configuration;
 mod consumers;
 mod delivery;
 mod demo;
+mod filter_model;
+mod filtered_readers;
+mod filters;
 mod framing;
 mod harness;
 mod harness_selftest;
 mod history;
 mod lifecycle;
 mod loading;
+mod notices;
 mod outages;
 mod pages;
 mod positions;
@@ -35,6 +39,7 @@ mod proofs;
 mod reading;
 mod replays;
 mod resuming;
+mod rig;
 mod samples;
 mod seed;
 mod shared_log;
@@ -53,6 +58,10 @@ fn main() -> ExitCode {
         positions::trials(),
         shared_log::trials(),
         subscriptions::trials(),
+        filters::trials(),
+        filtered_readers::trials(),
+        filter_model::trials(),
+        notices::trials(),
         delivery::trials(),
         samples::trials(),
         configuration::trials(),

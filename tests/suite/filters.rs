@@ -1,0 +1,491 @@
+//! Filters: which records are for whom, step by step, without Kafka or sockets.
+
+use crate::harness::trial;
+use crate::rig::{Rec, Rig, filter, gone, rec};
+use kafka_sse_bridge::config::filter::{FilterError, MAX_BYTES, MAX_TERMS};
+use kafka_sse_bridge::config::{Format, Start, StreamSettings};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a_scalar_is_found_where_it_lies_and_compared_by_its_text",
+            scalars,
+        ),
+        trial("what_is_no_json_matches_no_path", no_json),
+        trial("a_payload_of_several_lines_is_looked_at_whole", several_lines),
+        trial("a_filter_sees_the_value_as_it_is_shown", as_shown),
+        trial("a_header_passes_by_any_of_its_values", headers),
+        trial("keys_topics_and_partitions_are_told_apart", coordinates),
+        trial("one_name_is_or_and_several_are_and", or_and),
+        trial("filters_are_bounded_and_equal_in_any_order", bounds),
+        trial("who_shares_a_filter_leaves_it_to_the_others", sharing),
+        trial("a_fixed_filter_hides_records_from_everyone", fixed),
+        trial(
+            "a_fixed_filter_on_a_table_deletes_only_what_was_shown",
+            fixed_table,
+        ),
+        trial("a_clients_filter_is_anded_with_the_fixed_one", fixed_and_own),
+    ]
+}
+
+/// Whether a client with this filter is shown the record: live, from memory, through a table, and with
+/// another reader of the same filter, always alike.
+fn passes(change: impl Fn(&mut StreamSettings), terms: &[(&str, &str)], record: &Rec) -> bool {
+    let mut answers = Vec::new();
+    for start in [Start::Live, Start::Earliest, Start::Snapshot] {
+        let mut rig = Rig::with(&[2, 2], false, |settings| {
+            settings.start = start;
+            change(settings);
+        });
+        let count = |shown: Vec<String>| shown.iter().filter(|said| !said.contains("filler")).count();
+        if start == Start::Live {
+            let mut live = rig.client(terms);
+            live.items();
+            rig.records(std::slice::from_ref(record));
+            answers.push(count(live.shown()));
+        } else if start == Start::Earliest || record.key.is_some() {
+            // With others before and after: the right one must be found.
+            let filler = rec("filler", "filler").topic(record.topic);
+            rig.records(&[filler.clone(), record.clone(), filler]);
+            answers.push(count(rig.client(terms).shown()));
+        }
+    }
+    let shown = answers[0];
+    assert!(
+        shown <= 1 && answers.iter().all(|answer| *answer == shown),
+        "{terms:?} {record:?}: {answers:?}"
+    );
+    shown == 1
+}
+
+/// Cases of a path, a text and whether it is found there, with a value.
+fn look(change: impl Fn(&mut StreamSettings), value: &[u8], cases: &[(&str, &str, bool)]) {
+    for (path, text, wanted) in cases {
+        let name = format!("value.{path}");
+        let passed = passes(&change, &[(&name, text)], &rec("k", value));
+        assert_eq!(
+            passed,
+            *wanted,
+            "{name}={text} in {}",
+            String::from_utf8_lossy(value)
+        );
+    }
+}
+
+fn scalars() {
+    let both = |value: &str, cases: &[(&str, &str, bool)]| {
+        look(|_| {}, value.as_bytes(), cases);
+        look(
+            |settings| settings.format = Format::Envelope,
+            value.as_bytes(),
+            cases,
+        );
+    };
+    both(
+        r#"{"a":1,"address":{"city":"Paris","zip":[75,"01"]},"tags":["x",{"y":"z"},null]}"#,
+        &[
+            ("a", "1", true),
+            ("a", "1.0", false),
+            ("address.city", "Paris", true),
+            ("address.city", "paris", false),
+            ("city", "Paris", false),
+            ("address.zip.0", "75", true),
+            ("address.zip.1", "01", true),
+            ("address.zip.2", "01", false),
+            ("address.zip.01", "01", false),
+            ("address.zip.+1", "01", false),
+            ("address.zip", "[75,\"01\"]", false),
+            ("address", r#"{"city":"Paris","zip":[75,"01"]}"#, false),
+            ("tags.0", "x", true),
+            ("tags.1.y", "z", true),
+            ("tags.2", "null", true),
+            ("tags.x", "x", false),
+            ("a.b", "1", false),
+            ("missing", "null", false),
+        ],
+    );
+    both(
+        r#"{"a":1,"a":{"b":2},"a":3,"n":{"0":"zero"}}"#,
+        &[
+            ("a", "3", true),
+            ("a", "1", false),
+            ("a.b", "2", false),
+            ("n.0", "zero", true),
+        ],
+    );
+    both(
+        r#"{"q":"say \"hi\"\n","u":"gr\u00fc\u00df","\u006b\u00ea":"\ud83d\ude00","bad":"\ud800","e":""}"#,
+        &[
+            ("q", "say \"hi\"\n", true),
+            ("q", r#"say \"hi\"\n"#, false),
+            ("u", "grüß", true),
+            ("u", r"gr\u00fc\u00df", false),
+            ("kê", "😀", true),
+            ("bad", r"\ud800", false),
+            ("bad", "\u{fffd}", false),
+            ("e", "", true),
+        ],
+    );
+    both(
+        r#"{"f":1.50,"e":1e3,"z":-0,"t":true,"n":null,"s":"true","big":123456789012345678901}"#,
+        &[
+            ("f", "1.50", true),
+            ("f", "1.5", false),
+            ("e", "1e3", true),
+            ("e", "1000", false),
+            ("z", "-0", true),
+            ("t", "true", true),
+            ("s", "true", true),
+            ("n", "null", true),
+            ("n", "", false),
+            ("big", "123456789012345678901", true),
+        ],
+    );
+    both(
+        r#"[{"größe":"ü"},2]"#,
+        &[("0.größe", "ü", true), ("1", "2", true), ("2", "2", false)],
+    );
+}
+
+fn no_json() {
+    for value in [
+        "plain",
+        "",
+        "{\"a\":1",
+        "{\"a\":1,}",
+        "{\"a\":1} x",
+        "{\"a\":1}{\"a\":1}",
+        "\"a\"",
+        "1",
+        "nul",
+    ] {
+        look(|_| {}, value.as_bytes(), &[("a", "1", false), ("0", "1", false)]);
+        look(
+            |settings| settings.format = Format::Envelope,
+            value.as_bytes(),
+            &[("a", "1", false)],
+        );
+    }
+    look(
+        |settings| settings.format = Format::Envelope,
+        b"{\"a\":1}\xff",
+        &[("a", "1", false)],
+    );
+}
+
+fn several_lines() {
+    let cases = [("a", "1", true), ("b.c", "x", true), ("b.c", "y", false)];
+    for value in [
+        "{\n  \"a\": 1,\n  \"b\": {\"c\":\n\"x\"}\n}\n",
+        "\n\n{\r\n\"a\":\r1 ,\r\n\"b\":{\"c\":\"x\"}}",
+        "{\"a\"\n:\n1,\"b\"\r:{\r\"c\"\r\n:\"x\"}}\r\n\r\n",
+    ] {
+        look(|_| {}, value.as_bytes(), &cases);
+        look(
+            |settings| settings.format = Format::Envelope,
+            value.as_bytes(),
+            &cases,
+        );
+    }
+}
+
+/// What is in the browser's hands is what a filter names.
+fn as_shown() {
+    let with_key = |settings: &mut StreamSettings| settings.key_field = Some("id".to_owned());
+    look(with_key, br#"{"x":1}"#, &[("id", "k", true), ("x", "1", true)]);
+    look(
+        with_key,
+        br#"{"id":"other","x":1}"#,
+        &[("id", "k", true), ("id", "other", false)],
+    );
+    let keyless = Rec {
+        key: None,
+        ..rec("", r#"{"x":1}"#)
+    };
+    assert!(passes(with_key, &[("value.id", "null")], &keyless));
+    // The envelope's own members are not the value's.
+    let envelope = |settings: &mut StreamSettings| settings.format = Format::Envelope;
+    look(
+        envelope,
+        br#"{"x":1}"#,
+        &[
+            ("topic", "t", false),
+            ("value.x", "1", false),
+            ("partition", "0", false),
+        ],
+    );
+    look(envelope, br#"{"value":{"x":1}}"#, &[("value.x", "1", true)]);
+}
+
+fn headers() {
+    let record = rec("k", "v")
+        .header("type", "created")
+        .header("type", "seen")
+        .header("raw", b"\xff\xfe")
+        .header("raw", "text")
+        .header("empty", "")
+        .header("größe", "ü");
+    let mut record = record;
+    record.headers.push((b"null".to_vec(), None));
+    record.headers.push((b"\xff".to_vec(), Some(b"x".to_vec())));
+    for (name, value, wanted) in [
+        ("type", "created", true),
+        ("type", "seen", true),
+        ("type", "Created", false),
+        ("Type", "created", false),
+        ("raw", "text", true),
+        ("raw", "\u{fffd}\u{fffd}", false),
+        ("empty", "", true),
+        ("null", "", true),
+        ("null", "null", false),
+        ("größe", "ü", true),
+        ("absent", "", false),
+        ("\u{fffd}", "x", false),
+    ] {
+        let name = format!("header.{name}");
+        assert_eq!(
+            passes(|_| {}, &[(&name, value)], &record),
+            wanted,
+            "{name}={value}"
+        );
+    }
+    assert!(
+        !passes(|_| {}, &[("header.type", "created")], &rec("k", "v")),
+        "without headers"
+    );
+    // A name may hold dots.
+    assert!(passes(
+        |_| {},
+        &[("header.a.b", "c")],
+        &rec("k", "v").header("a.b", "c")
+    ));
+}
+
+fn coordinates() {
+    let record = rec("größe 1", "v").partition(1);
+    for (name, value, wanted) in [
+        ("key", "größe 1", true),
+        ("key", "größe", false),
+        ("topic", "t", true),
+        ("topic", "u", false),
+        ("partition", "1", true),
+        ("partition", "0", false),
+        ("partition", "01", true),
+    ] {
+        assert_eq!(
+            passes(|_| {}, &[(name, value)], &record),
+            wanted,
+            "{name}={value}"
+        );
+    }
+    let keyless = Rec {
+        key: None,
+        ..rec("", "v")
+    };
+    assert!(
+        !passes(|_| {}, &[("key", "")], &keyless),
+        "no key is no empty one"
+    );
+    assert!(passes(|_| {}, &[("key", "")], &rec("", "v")));
+    let binary = Rec {
+        key: Some(vec![0xff]),
+        ..rec("", "v")
+    };
+    assert!(!passes(|_| {}, &[("key", "\u{fffd}")], &binary));
+    let topics = ["t".to_owned(), "u".to_owned()];
+    for value in ["-1", "x", "", "4294967296", "0.0"] {
+        assert_eq!(
+            filter(&[("partition", value)], &topics),
+            Err(FilterError::Partition(value.to_owned()))
+        );
+    }
+    let unknown = filter(&[("topic", "w")], &topics);
+    assert_eq!(
+        unknown,
+        Err(FilterError::Topic("w".to_owned(), "t, u".to_owned()))
+    );
+    for name in ["header.", "value.", "value.a..b", "value..a", "value.a."] {
+        assert_eq!(
+            filter(&[(name, "x")], &topics),
+            Err(FilterError::EmptyPart(name.to_owned()))
+        );
+    }
+}
+
+fn or_and() {
+    let record = rec("k", r#"{"a":1,"b":2}"#).header("h", "x").partition(1);
+    let all = [
+        ("key", "k"),
+        ("header.h", "x"),
+        ("value.a", "1"),
+        ("value.b", "2"),
+        ("partition", "1"),
+        ("topic", "t"),
+    ];
+    assert!(passes(|_| {}, &all, &record));
+    for wrong in 0..all.len() {
+        // One name that fails hides it, whichever it is; another of its values lets it pass again.
+        let mut terms = all.to_vec();
+        let other = match terms[wrong].0 {
+            "partition" => "0",
+            "topic" => "u",
+            _ => "other",
+        };
+        terms[wrong].1 = other;
+        assert!(!passes(|_| {}, &terms, &record), "{terms:?}");
+        terms.push(all[wrong]);
+        assert!(passes(|_| {}, &terms, &record), "{terms:?}");
+    }
+}
+
+fn bounds() {
+    let topics = ["t".to_owned()];
+    let values: Vec<String> = (0..=MAX_TERMS).map(|number| number.to_string()).collect();
+    let keys: Vec<(&str, &str)> = values.iter().map(|value| ("key", value.as_str())).collect();
+    assert!(filter(&keys[..MAX_TERMS], &topics).is_ok());
+    assert_eq!(filter(&keys, &topics), Err(FilterError::TooManyTerms));
+    let twice: Vec<(&str, &str)> = keys[..MAX_TERMS]
+        .iter()
+        .chain(&keys[..MAX_TERMS])
+        .copied()
+        .collect();
+    assert!(filter(&twice, &topics).is_ok(), "the same term again is no other");
+    // Names count for every value: "key" is three bytes.
+    let long = "x".repeat(MAX_BYTES - 3 - 4);
+    assert!(filter(&[("key", &long), ("key", "y")], &topics).is_ok());
+    assert_eq!(
+        filter(&[("key", &long), ("key", "yy")], &topics),
+        Err(FilterError::TooLong)
+    );
+
+    let written = [("key", "a"), ("value.a.b", "1"), ("header.h", "x"), ("key", "b")];
+    let mut other = written;
+    other.reverse();
+    assert_eq!(filter(&written, &topics), filter(&other, &topics));
+    assert_ne!(filter(&written, &topics), filter(&written[1..], &topics));
+}
+
+fn sharing() {
+    let mut rig = Rig::ready(|_| {});
+    let terms = [("key", "a"), ("key", "b"), ("value.n", "1")];
+    let mut reversed = terms;
+    reversed.reverse();
+    let (mut first, mut second) = (rig.client(&terms), rig.client(&reversed));
+    let mut other = rig.client(&[("key", "a")]);
+    for client in [&mut first, &mut second, &mut other] {
+        client.items();
+    }
+    let both = [
+        rec("a", r#"{"n":1}"#),
+        rec("b", r#"{"n":1}"#),
+        rec("a", r#"{"n":2}"#),
+    ];
+    rig.records(&both);
+    assert_eq!(first.shown(), ["message {\"n\":1}"; 2]);
+    drop(first);
+    rig.records(&both);
+    assert_eq!(second.shown(), ["message {\"n\":1}"; 4], "in its own pace");
+    assert_eq!(other.shown().len(), 4, "other filters are not touched");
+    drop(second);
+    rig.records(&both);
+    let mut late = rig.client(&terms);
+    late.items();
+    rig.records(&both);
+    assert_eq!(late.shown(), ["message {\"n\":1}"; 2]);
+    assert_eq!(other.shown().len(), 4);
+}
+
+fn fix(settings: &mut StreamSettings, terms: &[(&str, &str)]) {
+    for (name, value) in terms {
+        settings
+            .filter
+            .entry((*name).to_owned())
+            .or_default()
+            .push((*value).to_owned());
+    }
+}
+
+fn fixed() {
+    let mut rig = Rig::ready(|settings| fix(settings, &[("header.public", "yes")]));
+    let mut live = rig.client(&[]);
+    live.items();
+    let public = |value: &str| rec("k", value).header("public", "yes");
+    rig.records(&[public("1"), rec("k", "secret"), gone("k"), public("2")]);
+    rig.records(&[rec("k", "secret")]);
+    let shown = ["message 1", "message 2"];
+    assert_eq!(live.shown(), shown);
+    let mut late = rig.client_at(Start::Earliest, &[]);
+    assert_eq!(late.shown(), shown);
+    let figures = rig.stream.figures();
+    assert_eq!((figures.records, figures.hidden), (2, 3));
+    // The place moves past what is hidden, and there is nothing hidden to come back for.
+    let id = late.last_event_id().to_owned();
+    rig.records(&[rec("k", "secret"), public("3")]);
+    assert_eq!(rig.back(&id, &[]).shown(), ["message 3"]);
+    assert_eq!(live.shown(), ["message 3"]);
+}
+
+fn fixed_table() {
+    let mut rig = Rig::ready(|settings| {
+        settings.start = Start::Snapshot;
+        fix(settings, &[("value.public", "true")]);
+    });
+    let (public, secret) = (r#"{"public":true}"#, r#"{"public":false}"#);
+    let mut client = rig.client(&[]);
+    client.items();
+    rig.records(&[
+        rec("never", secret),
+        gone("never"),
+        rec("a", public),
+        rec("b", public),
+    ]);
+    let first = client.events();
+    let names: Vec<&str> = first.iter().map(|event| event.data.as_str()).collect();
+    assert_eq!(
+        names, [public; 2],
+        "a key that was never shown is not named, not even by a delete"
+    );
+    let id = client.last_event_id().to_owned();
+    rig.records(&[
+        rec("a", secret),
+        rec("a", secret),
+        gone("a"),
+        rec("b", public),
+        gone("b"),
+        gone("b"),
+    ]);
+    let shown = vec![
+        "delete {\"key\":\"a\"}".to_owned(),
+        format!("message {public}"),
+        "delete {\"key\":\"b\"}".to_owned(),
+    ];
+    assert_eq!(client.shown(), shown, "once, by whatever it went");
+    assert_eq!(
+        rig.back(&id, &[]).shown(),
+        shown,
+        "who comes back hears of what went"
+    );
+    assert_eq!(rig.client(&[]).shown(), [""; 0]);
+    rig.records(&[rec("a", public), rec("never", public)]);
+    assert_eq!(
+        client.shown(),
+        [format!("message {public}"), format!("message {public}")]
+    );
+    assert_eq!(rig.client(&[]).shown().len(), 2);
+    assert_eq!(rig.stream.figures().hidden, 5);
+}
+
+fn fixed_and_own() {
+    for start in [Start::Earliest, Start::Snapshot] {
+        let mut rig = Rig::ready(|settings| {
+            settings.start = start;
+            fix(settings, &[("key", "a"), ("key", "b")]);
+        });
+        let mut live = rig.client(&[("key", "b"), ("key", "c")]);
+        live.items();
+        rig.records(&[rec("a", "1"), rec("b", "2"), rec("c", "3"), gone("c"), gone("a")]);
+        assert_eq!(live.shown(), ["message 2"]);
+        assert_eq!(rig.client(&[("key", "b"), ("key", "c")]).shown(), ["message 2"]);
+    }
+}

@@ -1,0 +1,430 @@
+//! Gaps and resets while clients are connected: each is told once, by true bounds, and whoever comes back
+//! with any of the ids around them holds in the end what it would have held without leaving.
+
+use crate::harness::sse::Event;
+use crate::harness::trial;
+use crate::rig::{Client, Rig, event, rec, run, said};
+use kafka_sse_bridge::config::units::Size;
+use kafka_sse_bridge::config::{Format, Lag, Start, StreamSettings};
+use kafka_sse_bridge::stream::position::Position;
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "retention_that_overtakes_reading_is_told_once_per_partition",
+            overtaken,
+        ),
+        trial("a_notice_passes_where_it_concerns_the_filter", filtered_notices),
+        trial("nothing_is_lost_or_doubled_by_an_id_near_a_gap", near_a_gap),
+        trial("a_topic_created_anew_begins_anew_for_everyone", recreated),
+        trial("nothing_is_lost_or_doubled_by_an_id_near_a_reset", near_a_reset),
+        trial(
+            "a_client_that_fell_off_hears_of_a_topic_created_anew",
+            fell_off_a_reset,
+        ),
+        trial(
+            "a_reader_of_history_hears_of_a_topic_created_anew",
+            replay_over_a_reset,
+        ),
+        trial(
+            "a_reader_amid_the_table_hears_of_a_topic_created_anew",
+            walk_over_a_reset,
+        ),
+    ]
+}
+
+/// Topic `t` with two partitions and `u` with one, shown in envelopes.
+fn rig(start: Start, change: impl FnOnce(&mut StreamSettings)) -> Rig {
+    Rig::with(&[2, 1], true, |settings| {
+        settings.format = Format::Envelope;
+        settings.start = start;
+        change(settings);
+    })
+}
+
+fn write(rig: &mut Rig, topic: usize, partition: u32, count: usize) {
+    let first = rig.next[topic][partition as usize];
+    for number in first..first + i64::try_from(count).expect("few") {
+        let key = format!("k{}", number % 3);
+        rig.records(&[rec(&key, format!("{number}")).topic(topic).partition(partition)]);
+    }
+}
+
+/// Frames that fill a small log.
+fn flood(rig: &mut Rig, topic: usize) {
+    for number in 0..20 {
+        let value = format!("\"{number}{}\"", "x".repeat(100_000));
+        rig.records(&[rec("flood", value).topic(topic)]);
+    }
+}
+
+/// What a client holds, of each topic since it was last told to forget.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Held {
+    /// By topic and partition the half-open ranges of offsets it was shown, or told that they are gone.
+    covered: BTreeMap<(String, u64), Vec<(u64, u64)>>,
+    table: BTreeMap<(String, String), Value>,
+    resets: Vec<String>,
+}
+
+impl Held {
+    fn hear(&mut self, events: &[Event]) {
+        for event in events {
+            let data = event.json();
+            let number = |name: &str| data[name].as_u64().expect("a number");
+            let topic = || data["topic"].as_str().expect("a topic").to_owned();
+            let key = || (topic(), data["key"].as_str().unwrap_or_default().to_owned());
+            let range = match event.name.as_str() {
+                "message" => {
+                    self.table.insert(key(), data["value"].clone());
+                    (number("offset"), number("offset") + 1)
+                }
+                "delete" => {
+                    self.table.remove(&key());
+                    (number("offset"), number("offset") + 1)
+                }
+                "gap" => (number("from"), number("to")),
+                "reset" => {
+                    self.resets.push(event.data.clone());
+                    let named = data["topic"].as_str();
+                    self.covered
+                        .retain(|(topic, _), _| named.is_some_and(|named| named != topic));
+                    self.table
+                        .retain(|(topic, _), _| named.is_some_and(|named| named != topic));
+                    continue;
+                }
+                "caught-up" | "conflated" => continue,
+                other => panic!("{other}: {}", event.data),
+            };
+            self.covered
+                .entry((topic(), number("partition")))
+                .or_default()
+                .push(range);
+        }
+    }
+
+    /// Whether it has everything of every partition up to these offsets, once and in order.
+    fn is_whole(&self, next: &[Vec<i64>], what: &str) {
+        for (topic, next) in ["t", "u"].iter().zip(next) {
+            for (partition, &next) in (0..).zip(next) {
+                let covered = self.covered.get(&((*topic).to_owned(), partition));
+                let mut reached = 0;
+                for &(from, to) in covered.into_iter().flatten() {
+                    assert_eq!(from, reached, "{what}: {topic}/{partition}: {covered:?}");
+                    reached = to;
+                }
+                assert_eq!(
+                    reached,
+                    next.unsigned_abs(),
+                    "{what}: {topic}/{partition}: {covered:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Comes back with the id of every event from `first` on and checks what is held in the end.
+async fn come_back_everywhere(rig: &Rig, events: &[Event], first: usize) {
+    let mut whole = Held::default();
+    whole.hear(events);
+    let is_table = rig.stream.settings().has_table();
+    for cut in first..=events.len() {
+        let mut held = Held::default();
+        held.hear(&events[..cut]);
+        let mut back = rig.back(&events[cut - 1].id, &[]);
+        held.hear(&back.events_at_last().await);
+        let what = format!("back after {cut}: {:?}", events[cut - 1]);
+        if is_table {
+            assert_eq!(held.table, whole.table, "{what}");
+        } else {
+            held.is_whole(&rig.next, &what);
+        }
+    }
+}
+
+fn gaps(events: &[Event]) -> Vec<String> {
+    events.iter().filter(|event| event.is("gap")).map(said).collect()
+}
+
+fn gap(topic: &str, partition: u32, from: i64, to: i64) -> String {
+    let data = format!(
+        "{{\"from\":{from},\"partition\":{partition},\"reason\":\"expired\",\"to\":{to},\"topic\":\"{topic}\"}}"
+    );
+    format!("gap {data}")
+}
+
+const RECREATED: &str = r#"reset {"reason":"recreated","topic":"t"}"#;
+
+fn overtaken() {
+    for start in [Start::Live, Start::Earliest, Start::Snapshot] {
+        let mut rig = rig(start, |_| {});
+        let mut clients: Vec<Client> = (0..3).map(|_| rig.client(&[])).collect();
+        for client in &mut clients {
+            client.items();
+        }
+        write(&mut rig, 0, 0, 3);
+        // One of them stalls meanwhile.
+        for client in &mut clients[1..] {
+            client.items();
+        }
+        rig.lose(0, &[10, 7]);
+        write(&mut rig, 0, 0, 1);
+        write(&mut rig, 1, 0, 1);
+        for client in &mut clients {
+            let events = client.events();
+            assert_eq!(
+                gaps(&events),
+                [gap("t", 0, 3, 10), gap("t", 1, 0, 7)],
+                "{start:?}"
+            );
+            // The first gap's id does not claim the second, nor does any go back.
+            let first = events.iter().find(|event| event.is("gap")).expect("a gap");
+            let place = Position::parse(first.id.as_bytes()).expect("a position");
+            assert_eq!(place.topics[0].next, [10, 0]);
+            assert!(
+                events
+                    .iter()
+                    .all(|event| event.own_id || start == Start::Snapshot)
+            );
+        }
+        // The same offsets again, or some that go back, are no gap.
+        let next = rig.next[0].clone();
+        rig.assign(0, &next);
+        assert!(clients[0].events().is_empty());
+        let figures = rig.stream.figures();
+        assert_eq!(figures.records, 5, "notices are no records");
+    }
+}
+
+/// Names and values of a filter.
+type Asked<'a> = &'a [(&'a str, &'a str)];
+
+fn filtered_notices() {
+    for start in [Start::Live, Start::Snapshot] {
+        let mut rig = rig(start, |_| {});
+        let cases: [(Asked<'_>, usize, bool); 6] = [
+            (&[("key", "nobody")], 2, true),
+            (&[("value.x", "1")], 2, true),
+            (&[("partition", "1")], 1, true),
+            (&[("topic", "t"), ("partition", "0")], 1, true),
+            (&[("topic", "u")], 0, false),
+            (&[("topic", "u"), ("topic", "t")], 2, true),
+        ];
+        let mut clients: Vec<Client> = cases.iter().map(|(terms, ..)| rig.client(terms)).collect();
+        for client in &mut clients {
+            client.items();
+            client.wait();
+        }
+        rig.lose(0, &[10, 7]);
+        for (client, (terms, count, _)) in clients.iter_mut().zip(&cases) {
+            assert_eq!(client.wakes(), 1, "a new assignment is told to all");
+            assert_eq!(gaps(&client.events()).len(), *count, "{terms:?}");
+        }
+        rig.recreate(0, 2);
+        for (client, (terms, _, is_told)) in clients.iter_mut().zip(&cases) {
+            let told = client.told();
+            assert_eq!(told, if *is_told { vec![RECREATED] } else { vec![] }, "{terms:?}");
+        }
+    }
+}
+
+fn near_a_gap() {
+    run(async {
+        for start in [Start::Earliest, Start::Snapshot] {
+            for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
+                let mut rig = rig(start, |settings| settings.log_bytes = Size(log_bytes));
+                let mut client = rig.client(&[]);
+                let mut events = client.events();
+                write(&mut rig, 0, 0, 5);
+                events.extend(client.events());
+                write(&mut rig, 0, 1, 4);
+                write(&mut rig, 1, 0, 2);
+                events.extend(client.events());
+                rig.lose(0, &[20, 9]);
+                events.extend(client.events());
+                write(&mut rig, 0, 0, 3);
+                write(&mut rig, 1, 0, 3);
+                rig.lose(0, &[23, 30]);
+                rig.lose(1, &[6]);
+                write(&mut rig, 0, 1, 3);
+                events.extend(client.events());
+                assert_eq!(gaps(&events).len(), 4);
+                if start == Start::Earliest {
+                    let mut held = Held::default();
+                    held.hear(&events);
+                    held.is_whole(&rig.next, "connected");
+                }
+                come_back_everywhere(&rig, &events, 1).await;
+            }
+        }
+    });
+}
+
+fn recreated() {
+    for start in [Start::Live, Start::Earliest, Start::Snapshot] {
+        for partitions in 1..=3 {
+            let mut rig = rig(start, |_| {});
+            let mut clients: Vec<Client> = (0..2).map(|_| rig.client(&[])).collect();
+            for client in &mut clients {
+                client.items();
+            }
+            write(&mut rig, 0, 0, 5);
+            write(&mut rig, 0, 1, 5);
+            write(&mut rig, 1, 0, 2);
+            let mut held: Vec<Held> = vec![Held::default(); 2];
+            held[0].hear(&clients[0].events());
+            rig.recreate(0, partitions);
+            write(&mut rig, 0, 0, 2);
+            write(&mut rig, 1, 0, 1);
+            for (client, held) in clients.iter_mut().zip(&mut held) {
+                let events = client.events();
+                let resets: Vec<&Event> = events.iter().filter(|event| event.is("reset")).collect();
+                assert_eq!(resets.len(), 1);
+                assert_eq!(said(resets[0]), RECREATED);
+                let place = Position::parse(resets[0].id.as_bytes()).expect("a position");
+                assert_eq!(place.topics[0].next, vec![0; partitions]);
+                held.hear(&events);
+                held.is_whole(&rig.next, "connected");
+            }
+            if start == Start::Snapshot {
+                let mut fresh = Held::default();
+                fresh.hear(&rig.client(&[]).events());
+                assert_eq!(fresh.table.len(), 5, "two new rows of t, three of u");
+                assert!(held.iter().all(|held| held.table == fresh.table));
+            }
+        }
+    }
+}
+
+fn near_a_reset() {
+    run(async {
+        for start in [Start::Earliest, Start::Snapshot] {
+            for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
+                for partitions in 1..=3 {
+                    let mut rig = rig(start, |settings| settings.log_bytes = Size(log_bytes));
+                    let mut client = rig.client(&[]);
+                    let mut events = client.events();
+                    write(&mut rig, 0, 0, 5);
+                    events.extend(client.events());
+                    write(&mut rig, 0, 1, 4);
+                    write(&mut rig, 1, 0, 2);
+                    events.extend(client.events());
+                    // Before these an id may lie within the new topic, which nobody could tell.
+                    let first = events.len() - 2;
+                    rig.recreate(0, partitions);
+                    events.extend(client.events());
+                    come_back_everywhere(&rig, &events, first).await;
+                    write(&mut rig, 1, 0, 2);
+                    write(&mut rig, 0, 0, 2);
+                    events.extend(client.events());
+                    write(&mut rig, 1, 0, 3);
+                    events.extend(client.events());
+                    come_back_everywhere(&rig, &events, first).await;
+                }
+            }
+        }
+    });
+}
+
+fn fell_off_a_reset() {
+    run(async {
+        for (start, lag) in [(Start::Snapshot, Lag::Latest), (Start::Earliest, Lag::Replay)] {
+            for both in [false, true] {
+                let mut rig = rig(start, |settings| {
+                    settings.log_bytes = Size(512 * 1024);
+                    settings.lag = Some(lag);
+                });
+                let mut client = rig.client(&[]);
+                let mut events = client.events();
+                write(&mut rig, 0, 0, 5);
+                write(&mut rig, 0, 1, 4);
+                write(&mut rig, 1, 0, 25);
+                events.extend(client.events());
+                let first = events.len();
+                rig.recreate(0, 2);
+                write(&mut rig, 0, 1, 1);
+                if both {
+                    rig.recreate(1, 1);
+                }
+                flood(&mut rig, 1);
+                write(&mut rig, 0, 0, 2);
+                events.extend(client.events_at_last().await);
+                let resets: Vec<String> = events
+                    .iter()
+                    .filter(|event| event.is("reset"))
+                    .map(said)
+                    .collect();
+                let other = r#"reset {"reason":"recreated","topic":"u"}"#;
+                assert_eq!(
+                    resets,
+                    if both {
+                        vec![RECREATED, other]
+                    } else {
+                        vec![RECREATED]
+                    }
+                );
+                if lag == Lag::Latest {
+                    let mut held = Held::default();
+                    held.hear(&events);
+                    let mut fresh = Held::default();
+                    fresh.hear(&rig.client(&[]).events());
+                    assert_eq!(held.table, fresh.table);
+                } else {
+                    let mut held = Held::default();
+                    held.hear(&events);
+                    held.is_whole(&rig.next, "connected");
+                }
+                come_back_everywhere(&rig, &events, first).await;
+            }
+        }
+    });
+}
+
+fn replay_over_a_reset() {
+    run(async {
+        let mut rig = rig(Start::Earliest, |settings| settings.log_bytes = Size(4 * 1024));
+        write(&mut rig, 0, 0, 60);
+        write(&mut rig, 0, 1, 60);
+        write(&mut rig, 1, 0, 60);
+        for turns in [0, 1, 3, 6] {
+            let mut client = rig.client(&[]);
+            let mut held = Held::default();
+            for _ in 0..turns {
+                held.hear(&client.events());
+                tokio::task::yield_now().await;
+            }
+            rig.recreate(0, 2);
+            write(&mut rig, 0, 0, 2);
+            write(&mut rig, 1, 0, 1);
+            held.hear(&client.events_at_last().await);
+            held.is_whole(&rig.next, &format!("after {turns} turns"));
+            write(&mut rig, 0, 0, 58);
+            write(&mut rig, 0, 1, 60);
+        }
+    });
+}
+
+fn walk_over_a_reset() {
+    let mut rig = rig(Start::Snapshot, |_| {});
+    let row = |number: usize| rec(&format!("r{number}"), format!("\"{}\"", "x".repeat(20_000)));
+    for number in 0..12 {
+        rig.records(&[row(number).topic(number % 2)]);
+    }
+    let mut client = rig.client(&[]);
+    let mut held = Held::default();
+    for _ in 0..2 {
+        let events: Vec<Event> = client.step().0.into_iter().filter_map(event).collect();
+        held.hear(&events);
+    }
+    assert!(!held.table.is_empty() && held.table.len() < 12, "amid the table");
+    rig.recreate(0, 1);
+    rig.records(&[row(0)]);
+    held.hear(&client.events());
+    let mut fresh = Held::default();
+    fresh.hear(&rig.client(&[]).events());
+    assert_eq!(held.table, fresh.table);
+    assert_eq!(fresh.table.len(), 7);
+}
