@@ -16,7 +16,8 @@ cache=${KAFKA_SSE_BRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafka-sse-bridge
 # librdkafka is compiled from source (its C++ wrapper too, though nothing uses it), OpenSSL and zlib are the system's.
 build_packages=(gcc g++ libc6-dev libssl-dev make pkg-config zlib1g-dev)
 test_packages=(chromium chromium-driver curl fonts-dejavu-core maven openjdk-17-jre-headless)
-packaging_packages=(binutils dpkg-dev lintian rpm systemd xz-utils)
+packaging_packages=(binutils dpkg-dev groff-base lintian rpm rpmlint systemd xz-utils)
+systemd_packages=(mmdebstrap systemd-container)
 script_packages=(shellcheck)
 # The commands they bring, for systems that have other names for them.
 build_commands=(cc c++ make pkg-config)

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use log::{error, info};
 
 use crate::config::load::ConfigError;
@@ -20,7 +20,7 @@ use crate::config::{Document, Flags, LogSettings, Settings, print};
 use crate::daemon::{self, Environment, Sources};
 use crate::http::listener::{BindError, Listener};
 use crate::stream::position::{Position, TopicPosition};
-use crate::{logging, signals};
+use crate::{logging, manual, signals};
 
 /// Where the packages put the configuration; read when no other is named.
 pub const DEFAULT_CONFIG: &str = "/etc/kafka-sse-bridge/kafka-sse-bridge.toml";
@@ -55,6 +55,9 @@ enum Command {
     /// Show live tables in a browser: brings its own broker and data, needs no configuration.
     #[cfg(feature = "librdkafka")]
     Demo(crate::demo::Options),
+    /// Write the man pages and the shell completions, as the packages hold them.
+    #[command(hide = true)]
+    Generate(manual::Options),
 }
 
 #[derive(Debug, Args)]
@@ -133,6 +136,7 @@ pub fn main() -> ExitCode {
         Command::Id { id } => describe_id(id),
         #[cfg(feature = "librdkafka")]
         Command::Demo(options) => crate::demo::run(options),
+        Command::Generate(options) => manual::generate(options, &Cli::command()).map_err(Failure::from),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,6 +12,7 @@
 //! - [`config`]: files, environment and flags in, checked settings out.
 //! - [`daemon`]: starts, reloads and stops the rooms; the only place that knows all of them.
 //! - [`cli`], [`signals`], [`logging`], [`systemd`]: the process around it.
+//! - `manual`: man pages and completions, for the packages.
 //! - [`demo`]: a broker, countries and a top three, to see it all without a Kafka.
 
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod demo;
 pub mod http;
 pub mod kafka;
 pub mod logging;
+mod manual;
 pub mod signals;
 pub mod stream;
 pub mod systemd;

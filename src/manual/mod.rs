@@ -1,0 +1,133 @@
+//! The manual: man pages and shell completions, made from the commands' own definitions and from the
+//! documentation that is compiled in, so that neither can say what the program does not do.
+//!
+//! Packaging calls it, by a hidden command; nothing of what it writes is kept in the repository.
+//! [`markdown`] turns the documentation's sections into those of a page. It knows nothing of the daemon.
+
+mod markdown;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Command};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, roman};
+
+const PROGRAM: &str = env!("CARGO_PKG_NAME");
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+/// Title of the page about the configuration file.
+const FILE_PAGE: &str = "kafka-sse-bridge.toml";
+
+/// A page's date: none, so that equal sources make equal pages. roff would leave out an empty argument.
+const NO_DATE: &str = "\"\"";
+
+/// Sections of the operations guide that belong into the program's page.
+const OPERATIONS_IN_PAGE: [&str; 4] = ["Signals", "Exit codes", "Files", "Environment"];
+
+/// Where to write.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The directory that stands for /usr.
+    directory: PathBuf,
+}
+
+/// Writes pages and completions below `share` of a directory, at the places where the tools look for them.
+///
+/// # Errors
+/// When a file cannot be written.
+pub(crate) fn generate(options: &Options, commands: &Command) -> io::Result<()> {
+    let share = options.directory.join("share");
+    let commands = visible(commands);
+    pages(&share, &commands)?;
+    completions(&share, commands)
+}
+
+/// The commands without the hidden ones, which the completions would offer too.
+fn visible(commands: &Command) -> Command {
+    Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(commands.get_about().cloned().unwrap_or_default())
+        .subcommands(
+            commands
+                .get_subcommands()
+                .filter(|command| !command.is_hide_set())
+                .cloned(),
+        )
+        .subcommand_required(true)
+        .subcommand_value_name("COMMAND")
+        .subcommand_help_heading("COMMANDS")
+        .propagate_version(true)
+}
+
+fn pages(share: &Path, commands: &Command) -> io::Result<()> {
+    let directory = share.join("man/man1");
+    fs::create_dir_all(&directory)?;
+    let mut program = commands.clone().disable_help_subcommand(true);
+    program.build();
+    let titles: Vec<String> = program
+        .get_subcommands()
+        .map(|command| format!("{PROGRAM}-{}", command.get_name()))
+        .collect();
+    for command in program.get_subcommands() {
+        let mut more = Roff::new();
+        see_also(&mut more, &[(PROGRAM, "1"), (FILE_PAGE, "5")]);
+        command_page(&directory, command.clone(), &more)?;
+    }
+    let mut more = Roff::new();
+    markdown::sections(&mut more, OPERATIONS, |title| OPERATIONS_IN_PAGE.contains(&title));
+    let others = titles.iter().map(|title| (title.as_str(), "1"));
+    see_also(&mut more, &others.chain([(FILE_PAGE, "5")]).collect::<Vec<_>>());
+    command_page(&directory, program, &more)?;
+
+    let directory = share.join("man/man5");
+    fs::create_dir_all(&directory)?;
+    let mut page = Roff::new();
+    let source = format!("{PROGRAM} {}", env!("CARGO_PKG_VERSION"));
+    page.control("TH", [FILE_PAGE, "5", NO_DATE, &source, "File Formats"]);
+    page.control("SH", ["NAME"]);
+    page.text([roman(format!("{FILE_PAGE} - configuration of {PROGRAM}"))]);
+    page.control("SH", ["DESCRIPTION"]);
+    markdown::opening(&mut page, CONFIGURATION);
+    markdown::sections(&mut page, CONFIGURATION, |_| true);
+    see_also(&mut page, &[(PROGRAM, "1")]);
+    page.to_writer(&mut File::create(directory.join(format!("{FILE_PAGE}.5")))?)
+}
+
+/// A page of section 1: what clap knows of the command, and `more`.
+fn command_page(directory: &Path, command: Command, more: &Roff) -> io::Result<()> {
+    let man = Man::new(command)
+        .date(NO_DATE)
+        .source(format!("{PROGRAM} {}", env!("CARGO_PKG_VERSION")))
+        .manual("User Commands");
+    let mut out = File::create(directory.join(man.get_filename()))?;
+    man.render(&mut out)?;
+    more.to_writer(&mut out)
+}
+
+fn see_also(roff: &mut Roff, pages: &[(&str, &str)]) {
+    roff.control("SH", ["SEE ALSO"]);
+    for (index, (title, section)) in pages.iter().enumerate() {
+        let comma = if index + 1 == pages.len() { "" } else { "," };
+        roff.text([bold(*title), roman(format!("({section}){comma}"))]);
+    }
+}
+
+fn completions(share: &Path, mut commands: Command) -> io::Result<()> {
+    let shells = [
+        (Shell::Bash, "bash-completion/completions/kafka-sse-bridge"),
+        (Shell::Zsh, "zsh/site-functions/_kafka-sse-bridge"),
+        (Shell::Fish, "fish/vendor_completions.d/kafka-sse-bridge.fish"),
+    ];
+    for (shell, path) in shells {
+        let path = share.join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        clap_complete::generate(shell, &mut commands, PROGRAM, &mut File::create(path)?);
+    }
+    Ok(())
+}
