@@ -155,7 +155,7 @@ fn run_slow(broker: &Broker, values: &mut Values) -> Result<Report, String> {
         clients,
         slow: clients / 2,
         partitions: 4,
-        keys: 2000,
+        keys: 10_000,
         rate,
         ahead: None,
         bytes: 1000,

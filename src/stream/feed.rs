@@ -372,19 +372,22 @@ impl Feeder {
             frame: frame::without_id(to.builder.unfinished()),
             headers: to.builder.candidate(record, 0).headers,
         };
-        let (applied, previous) = table.apply(sequence, &update, to.now);
+        let (applied, previous) = table.apply(sequence, &update);
         drop(table);
-        if matches!(applied, Applied::Evicted | Applied::Refused) {
+        let trouble = match applied {
+            Applied::Taken | Applied::Older => None,
+            Applied::Evicted => Some("keys that were not updated for the longest time have left"),
+            Applied::Refused => Some("a new key has no place; it is delivered live only"),
+            Applied::Displaced => {
+                Some("a key has left, as its new record has no place; that is delivered live only")
+            }
+        };
+        if let Some(trouble) = trouble {
             self.stream.displaced.fetch_add(1, Ordering::Relaxed);
             if let Some(unsaid) = self.table_errors.admit() {
                 error!(
-                    "stream {}: its table is full (max_keys, max_table_bytes): {}{unsaid}",
-                    self.stream.settings().path,
-                    if applied == Applied::Evicted {
-                        "the key that was not updated for the longest time has left"
-                    } else {
-                        "a new key has no place; it is delivered live only"
-                    }
+                    "stream {}: its table is full (max_keys, max_table_bytes): {trouble}{unsaid}",
+                    self.stream.settings().path
                 );
             }
         }

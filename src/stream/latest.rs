@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::encode::Encoder;
 use super::filter::{Candidate, Matcher, key_hash};
 use super::log::Sequence;
-use super::position::Position;
+use super::position::{BEGINNING, Position};
 use crate::config::{StreamSettings, WhenFull};
 use crate::kafka::record::{Record, Stamp};
 
@@ -140,12 +140,28 @@ impl From<&StreamSettings> for Bounds {
 pub enum Applied {
     /// It is its key's latest.
     Taken,
-    /// It is its key's latest; the table was full and the oldest key left.
+    /// It is its key's latest; there was no place for it until the oldest keys had left.
     Evicted,
     /// Another partition holds a newer one.
     Older,
-    /// The table is full and the key is new.
+    /// There is no place for it, and its key is new.
     Refused,
+    /// There is no place for it, and its key has left the table: what it had there is no longer true.
+    Displaced,
+}
+
+/// What had to leave the table, or found no place in it, although it is its key's latest.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Its last offset, by topic and partition: who has come by that has seen it.
+    offsets: BTreeMap<(u16, u32), i64>,
+}
+
+impl Lost {
+    fn note(&mut self, origin: &Origin) {
+        let last = self.offsets.entry((origin.topic, origin.partition)).or_default();
+        *last = origin.offset.max(*last);
+    }
 }
 
 /// The newest record of every key.
@@ -157,7 +173,10 @@ pub struct Table {
     markers: BTreeSet<(u64, Sequence)>,
     /// Since when (unix seconds) all deletes are known that are still to be remembered.
     deletes_since: u64,
+    lost: Lost,
     cost: usize,
+    /// The cost of the last record that found no place.
+    unplaced: usize,
     bounds: Bounds,
 }
 
@@ -170,7 +189,9 @@ impl Table {
             keys: HashMap::new(),
             markers: BTreeSet::new(),
             deletes_since: 0,
+            lost: Lost::default(),
             cost: 0,
+            unplaced: 0,
             bounds,
         }
     }
@@ -193,10 +214,10 @@ impl Table {
         self.cost
     }
 
-    /// Whether another key would be one too many.
+    /// Whether another key would be one too many, or a record like the last that found no place.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= self.bounds.keys || self.cost >= self.bounds.bytes
+        self.rows.len() >= self.bounds.keys || self.cost + self.unplaced > self.bounds.bytes
     }
 
     /// The latest record of a key, if it has one. A tombstone's marker is one too.
@@ -207,8 +228,7 @@ impl Table {
     }
 
     /// Puts a record in under its number, in the place of its key's last one, which is handed back.
-    /// `now` in unix seconds.
-    pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>, now: u64) -> (Applied, Option<Row>) {
+    pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
         let Update {
             key,
             origin,
@@ -224,34 +244,6 @@ impl Table {
         {
             return (Applied::Older, None);
         }
-        let mut applied = Applied::Taken;
-        let mut previous = None;
-        match known {
-            Some(known) => previous = self.remove(known),
-            None if self.is_full() => match self.bounds.when_full {
-                WhenFull::RefuseNew => {
-                    if deleted.is_some() {
-                        self.deletes_since = now;
-                    }
-                    return (Applied::Refused, None);
-                }
-                WhenFull::EvictOldest => {
-                    while self.is_full()
-                        && let Some((&oldest, row)) = self.rows.first_key_value()
-                    {
-                        if row.deleted.is_some() {
-                            self.deletes_since = now;
-                        }
-                        self.remove(oldest);
-                    }
-                    applied = Applied::Evicted;
-                }
-            },
-            None => {}
-        }
-        if let Some(deleted) = deleted {
-            self.markers.insert((deleted, sequence));
-        }
         let row = Row {
             key: Arc::clone(&key),
             origin,
@@ -260,10 +252,49 @@ impl Table {
             frame: frame.into(),
             headers: headers.into(),
         };
-        self.cost += row.cost();
+        let previous = known.and_then(|known| self.remove(known));
+        let cost = row.cost();
+        let mut applied = Applied::Taken;
+        if !self.has_room(cost) {
+            // A record that even an empty table could not take says nothing about this one.
+            let could_fit = cost <= self.bounds.bytes;
+            if could_fit {
+                self.unplaced = cost;
+            }
+            if !could_fit || self.bounds.when_full == WhenFull::RefuseNew {
+                self.lost.note(&origin);
+                let refused = if previous.is_some() {
+                    Applied::Displaced
+                } else {
+                    Applied::Refused
+                };
+                return (refused, previous);
+            }
+            self.evict_until(cost);
+            applied = Applied::Evicted;
+        }
+        if let Some(deleted) = deleted {
+            self.markers.insert((deleted, sequence));
+        }
+        self.cost += cost;
         self.rows.insert(sequence, row);
         self.keys.insert(key, sequence);
         (applied, previous)
+    }
+
+    /// Whether one more row of this cost would be within the bounds.
+    fn has_room(&self, cost: usize) -> bool {
+        self.rows.len() < self.bounds.keys && self.cost + cost <= self.bounds.bytes
+    }
+
+    /// Lets the oldest rows go until there is room for one of this cost.
+    fn evict_until(&mut self, cost: usize) {
+        while !self.has_room(cost)
+            && let Some((&oldest, _)) = self.rows.first_key_value()
+            && let Some(row) = self.remove(oldest)
+        {
+            self.lost.note(&row.origin);
+        }
     }
 
     fn remove(&mut self, sequence: Sequence) -> Option<Row> {
@@ -283,6 +314,7 @@ impl Table {
         for sequence in gone {
             self.remove(sequence);
         }
+        self.lost.offsets.retain(|(of, _), _| *of != topic);
     }
 
     /// Forgets deletes that were made longer ago than they are to be remembered. `now` in unix seconds.
@@ -302,10 +334,19 @@ impl Table {
         self.deletes_since = self.deletes_since.max(time);
     }
 
-    /// Whether every delete since `as_of` (unix seconds) is known at `now`.
+    /// Whether the table has all that happened since a client left with this position: its deletes are
+    /// remembered long enough (`now` in unix seconds), and nothing had to leave that it has not seen.
     #[must_use]
-    pub fn knows_deletes_since(&self, as_of: u64, now: u64) -> bool {
-        as_of >= self.deletes_since && as_of.saturating_add(self.bounds.delete_retention) >= now
+    pub fn knows_all_since(&self, wanted: &Position, now: u64) -> bool {
+        let knows_deletes = wanted.as_of.is_some_and(|as_of| {
+            as_of >= self.deletes_since && as_of.saturating_add(self.bounds.delete_retention) >= now
+        });
+        // Of a partition that it wants from its beginning it holds nothing.
+        let has_seen = |(&(topic, partition), &last): (&(u16, u32), &i64)| {
+            let next = wanted.next(usize::from(topic), partition);
+            next > last || next == BEGINNING
+        };
+        knows_deletes && self.lost.offsets.iter().all(has_seen)
     }
 
     /// Appends rows from `walk` on to `out` until about `limit` bytes are there, as `show` has it.

@@ -128,6 +128,33 @@ impl Log {
         (*first >= self.turn).then_some(*first)
     }
 
+    /// The record before which nothing is wanted from `wanted` on, as nearly as is known: for who looks
+    /// for what lies behind it elsewhere, and may have left the log. 1 where nothing is known.
+    #[must_use]
+    pub fn walk_point(&self, wanted: &Position) -> Sequence {
+        let parse = |id: &Bytes| Position::parse(id).ok();
+        // What a topic held before it began anew is nowhere any more, so all of it counts as passed.
+        let has_passed = |first: Sequence, before: &Bytes| {
+            first < self.turn || parse(before).is_some_and(|base| wanted.has_passed(&base))
+        };
+        if parse(&self.head).is_some_and(|head| wanted.has_passed(&head)) {
+            return self.next;
+        }
+        let held = self
+            .blocks
+            .partition_point(|(first, block)| has_passed(*first, &block.before));
+        let last = match held.checked_sub(1) {
+            Some(last) => self.blocks.get(last).map(|(first, _)| *first),
+            None => self
+                .left
+                .partition_point(|(first, before)| has_passed(*first, before))
+                .checked_sub(1)
+                .and_then(|last| self.left.get(last).map(|(first, _)| *first)),
+        };
+        // Before that turn, positions say nothing of where others stood.
+        last.filter(|first| *first >= self.turn).unwrap_or(1)
+    }
+
     /// Whether the log begins just where `wanted` does, so that nothing in it has to be skipped.
     #[must_use]
     pub fn begins_at(&self, wanted: &Position) -> bool {

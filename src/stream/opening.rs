@@ -264,7 +264,7 @@ fn resume_at(
         // What the log holds needs no memory of deletes: they are in it, unless a filter makes them.
         let is_in_log = state.log.resume_point(&wanted).is_some();
         let makes_deletes = request.is_filtered || stream.fixed().is_some();
-        if (!is_in_log || makes_deletes) && !knows_deletes(stream, &wanted) {
+        if (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted) {
             return Err(Reset::TooOld);
         }
     }
@@ -320,7 +320,7 @@ pub(super) fn go_on(
             None if cursor == state.log.first() && state.log.begins_at(&from) => Place::Reading(cursor),
             // Two replicas may have read the partitions of one key in another order: only the table says
             // which record is the latest, so a position that is not of this replica goes through it.
-            None if knows_deletes(stream, &wanted) => walk(from, wanted, state),
+            None if is_in_table(stream, &wanted) => walk(from, wanted, state),
             None => Place::Catching(cursor, Box::new(from)),
         });
     }
@@ -334,21 +334,18 @@ pub(super) fn go_on(
     }
 }
 
-/// Whether the stream keeps a table that still knows every delete since `wanted`.
-fn knows_deletes(stream: &Stream, wanted: &Position) -> bool {
-    let table = stream.read_table();
-    table.is_some_and(|table| {
-        wanted
-            .as_of
-            .is_some_and(|as_of| table.knows_deletes_since(as_of, now()))
-    })
+/// Whether the stream keeps a table that still has all that happened since `wanted`.
+fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
+    stream
+        .read_table()
+        .is_some_and(|table| table.knows_all_since(wanted, now()))
 }
 
 /// Through the table, for what is newer than `wanted`, and on in the log.
 fn walk(position: Position, wanted: Position, state: &State) -> Place {
     let until = state.log.next();
     Place::Walking(Box::new(Walk {
-        cursor: 0,
+        cursor: state.log.walk_point(&wanted),
         until,
         wanted,
         deletes_from: 0,

@@ -16,6 +16,7 @@
     reason = "clippy knows tests by #[test], and these are not: they fail by a panic and say what they saw"
 )]
 
+mod changed_topics;
 mod client_libraries;
 mod common;
 mod configuration;
@@ -40,10 +41,13 @@ mod reading;
 mod replays;
 mod resuming;
 mod rig;
+mod retention;
 mod samples;
 mod seed;
 mod shared_log;
+mod since;
 mod subscriptions;
+mod tables;
 mod under_load;
 mod write_timeouts;
 
@@ -62,6 +66,7 @@ fn main() -> ExitCode {
         filtered_readers::trials(),
         filter_model::trials(),
         notices::trials(),
+        tables::trials(),
         delivery::trials(),
         samples::trials(),
         configuration::trials(),
@@ -72,6 +77,9 @@ fn main() -> ExitCode {
         replays::trials(),
         seed::trials(),
         resuming::trials(),
+        since::trials(),
+        changed_topics::trials(),
+        retention::trials(),
         client_libraries::trials(),
         write_timeouts::trials(),
         consumers::trials(),

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kafka_sse_bridge::kafka::record::{Record, Stamp};
 use kafka_sse_bridge::stream::block::{Builder, MAX_BLOCK};
 use kafka_sse_bridge::stream::log::{Log, Read};
+use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 
@@ -18,6 +19,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "the_log_stays_within_its_bound_and_says_what_left",
             log_is_bounded,
+        ),
+        trial(
+            "the_point_before_which_a_reader_wants_nothing_is_found_to_a_block",
+            walk_points,
         ),
         trial("the_id_before_a_record_is_that_of_the_event_before", ids_before),
     ]
@@ -133,4 +138,69 @@ fn finish(builder: &mut Builder, topic: u16, partition: u32, offset: i64) {
         timestamp: None,
     };
     builder.finish_record(&Record::tombstone("t", stamp, None), topic);
+}
+
+const PARTITIONS: usize = 3;
+
+/// Appends records of these partitions and sizes, with positions as ids, and notes them.
+fn append_positions(
+    log: &mut Log,
+    position: &mut Position,
+    records: &[(usize, usize)],
+    seen: &mut Vec<(usize, i64, usize)>,
+) {
+    let mut builder = Builder::new(position.id().into());
+    for &(partition, size) in records {
+        let offset = position.topics[0].next[partition];
+        position.topics[0].next[partition] += 1;
+        let frame = [b"id: ", &*position.id(), b"\ndata: ", &*vec![b'x'; size], b"\n\n"].concat();
+        builder.frame().extend_from_slice(&frame);
+        let partition = u32::try_from(partition).unwrap();
+        finish(&mut builder, 0, partition, offset);
+        seen.push((partition as usize, offset, frame.len()));
+    }
+    log.append(builder.finish(), position.id().into());
+}
+
+fn walk_points() {
+    let records = prop::collection::vec((0..PARTITIONS, 0..300_usize), 1..10);
+    let batches = prop::collection::vec(records, 1..40);
+    proptest!(|(
+        batches in batches,
+        capacity in 2000..20_000_usize,
+        at in any::<prop::sample::Index>(),
+        ahead in prop::array::uniform3(-5..5_i64),
+    )| {
+        let mut log = Log::new(capacity);
+        let mut position = Position {
+            as_of: None,
+            topics: vec![TopicPosition { next: vec![0; PARTITIONS], ..TopicPosition::unread("t") }],
+        };
+        let mut seen = Vec::new();
+        let mut positions = vec![position.clone()];
+        for records in &batches {
+            append_positions(&mut log, &mut position, records, &mut seen);
+            positions.push(position.clone());
+        }
+        // Where another replica may have stood, which reads the partitions in another order.
+        let mut wanted = at.get(&positions).clone();
+        for (next, ahead) in wanted.topics[0].next.iter_mut().zip(ahead) {
+            *next = (*next + ahead).max(0);
+        }
+        let point = usize::try_from(log.walk_point(&wanted)).unwrap();
+        let is_wanted = |&(partition, offset, _): &(usize, i64, usize)| {
+            offset >= wanted.topics[0].next[partition]
+        };
+        prop_assert!(!seen[..point - 1].iter().any(is_wanted), "it misses something");
+        let first = seen.iter().position(is_wanted).unwrap_or(seen.len());
+        let between: usize = seen[point - 1..first].iter().map(|record| record.2).sum();
+        prop_assert!(between <= log_block(capacity, &batches), "{between} bytes are looked at in vain");
+    });
+}
+
+/// No block of a log is larger, unless a batch is.
+fn log_block(capacity: usize, batches: &[Vec<(usize, usize)>]) -> usize {
+    let batch = |records: &Vec<(usize, usize)>| records.iter().map(|(_, size)| size + 60).sum();
+    let largest: usize = batches.iter().map(batch).max().unwrap_or(0);
+    largest.max(capacity / 4)
 }

@@ -64,7 +64,7 @@ fn slow_readers() {
             clients: 40,
             slow: 20,
             partitions: 4,
-            keys: 1000,
+            keys: 5000,
             rate: 10_000,
             ahead: Some(500),
             bytes: 1024,

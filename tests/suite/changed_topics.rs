@@ -1,0 +1,300 @@
+//! Topics that are not what they were, on real brokers: shorter than an id says, deleted and created anew,
+//! or rid of records before the daemon could read them.
+
+use crate::common::{config_with, expected, named, numbered, of_partition, records, until_records};
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::process::Signal;
+use crate::harness::produce::Message;
+use crate::harness::sse::Event;
+use crate::harness::stream::{NoEvent, Stream};
+use crate::harness::trial;
+use crate::harness::wait::{block_on, secs};
+use crate::rig::said;
+use kafka_sse_bridge::stream::position::{Position, TopicPosition};
+use libtest_mimic::Trial;
+use std::time::Duration;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for client in ["librdkafka", "kafka"] {
+        let version = if client == "kafka" {
+            Version::V3_9
+        } else {
+            Version::V4_4
+        };
+        trials.push(trial(
+            format!("an_id_ahead_of_its_topic_begins_anew_once_kafka_confirms_it_with_{client}@{version}"),
+            move || ahead_of_topic(version, client),
+        ));
+        trials.push(trial(
+            format!("a_topic_created_anew_is_a_reset_for_all_who_are_connected_with_{client}@{version}"),
+            move || recreated(&Broker::shared(version), client),
+        ));
+        trials.push(trial(
+            format!("retention_that_overtakes_the_daemon_is_one_gap_for_all_with_{client}@{version}"),
+            move || overtaken(&Broker::shared(version), client),
+        ));
+    }
+    trials
+}
+
+const PARTITIONS: i32 = 2;
+
+/// The id that names these next offsets of one topic.
+fn id(topic: &str, next: &[i64]) -> String {
+    let topics = vec![TopicPosition {
+        next: next.to_vec(),
+        ..TopicPosition::unread(topic)
+    }];
+    String::from_utf8(Position { as_of: None, topics }.id()).expect("ASCII")
+}
+
+fn ahead_of_topic(version: Version, client: &str) {
+    let broker = Broker::start(version);
+    let (topic, other) = (topic_name("ahead"), topic_name("beside"));
+    for topic in [&topic, &other] {
+        broker.create_topic(topic, PARTITIONS, &[]);
+    }
+    for partition in 0..PARTITIONS {
+        broker.produce(&topic, &numbered(partition, 0, 10));
+        let beside = numbered(partition + 2, 0, 10).into_iter();
+        let beside: Vec<Message> = beside.map(|message| message.partition(partition)).collect();
+        broker.produce(&other, &beside);
+    }
+    let config = config_with(client, &broker, &[&topic, &other], "start = \"earliest\"");
+    let daemon = Daemon::start(&config.replacen("[http]", "[http]\nkeepalive = \"1s\"", 1));
+    let told = format!(r#"reset {{"reason":"ahead-of-topic","topic":"{topic}"}}"#);
+    // Ahead in one partition of the first topic; half-way in the second.
+    let mut position = Position::parse(id(&topic, &[5, 50]).as_bytes()).unwrap();
+    position.topics.push(TopicPosition {
+        next: vec![7, 7],
+        ..TopicPosition::unread(&other)
+    });
+    let id = String::from_utf8(position.id()).unwrap();
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let check = |events: &[Event]| {
+            assert_eq!(said(&events[0]), told);
+            let resets = events.iter().filter(|event| event.is("reset"));
+            assert_eq!(resets.count(), 1);
+            let shown = records(events);
+            for partition in 0..PARTITIONS {
+                assert_eq!(
+                    of_partition(&shown, partition),
+                    expected(partition, 10),
+                    "from its beginning"
+                );
+                let beside = of_partition(&shown, partition + 2);
+                assert_eq!(beside, expected(partition + 2, 10)[7..], "where it was");
+            }
+        };
+        let mut stream = Stream::to(daemon.url("/events"))
+            .last_event_id(&id)
+            .send()
+            .await
+            .expect("it opens");
+        let events = stream.collect_until(named("caught-up"), secs(30)).await;
+        check(&events);
+        // By the id of the reset, and of every event behind it, it goes on.
+        for cut in [1, 2, events.len() / 2, events.len() - 1] {
+            let back = Stream::to(daemon.url("/events"))
+                .last_event_id(&events[cut - 1].id)
+                .send()
+                .await;
+            let rest = back
+                .expect("it opens")
+                .collect_until(named("caught-up"), secs(30))
+                .await;
+            let mut all = events[..cut].to_vec();
+            all.extend(rest);
+            check(&all);
+        }
+        // Only Kafka can say: until it does, the client is kept waiting.
+        broker.freeze();
+        let waits = Stream::to(daemon.url("/events")).last_event_id(&id).send().await;
+        let mut waits = waits.expect("an outage never fails a connection");
+        for _ in 0..3 {
+            waits.next_comment(secs(20)).await.expect("comments keep it open");
+        }
+        assert!(matches!(
+            waits.try_next(Duration::from_millis(1)).await,
+            Err(NoEvent::Timeout)
+        ));
+        broker.thaw();
+        check(&waits.collect_until(named("caught-up"), secs(180)).await);
+    });
+}
+
+fn recreated(broker: &Broker, client: &str) {
+    let (topic, other) = (topic_name("anew"), topic_name("beside"));
+    for topic in [&topic, &other] {
+        broker.create_topic(topic, PARTITIONS, &[]);
+    }
+    let keyed = |prefix: &str, count: usize| -> Vec<Message> {
+        let message =
+            |number: usize| Message::new(format!("{prefix}{number}"), format!("\"{prefix}{number}\""));
+        (0..count).map(message).collect()
+    };
+    broker.produce(&topic, &keyed("old", 40));
+    broker.produce(&other, &keyed("beside", 5));
+    let table = format!(
+        "[[stream]]\npath = \"/table\"\ntopics = {:?}\nstart = \"snapshot\"\n",
+        [&topic, &other]
+    );
+    let config = config_with(client, broker, &[&topic, &other], "start = \"earliest\"");
+    let daemon = Daemon::start(&format!("{config}{table}"));
+    let reset = format!(r#"reset {{"reason":"recreated","topic":"{topic}"}}"#);
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut streams = Vec::new();
+        for path in ["/events", "/events?topic=", "/table"] {
+            let url = match path.strip_suffix('=') {
+                Some(path) => format!("{path}={topic}"),
+                None => path.to_owned(),
+            };
+            let mut stream = Stream::open(daemon.url(&url)).await;
+            let events = stream.collect_until(named("caught-up"), secs(30)).await;
+            let id = events.last().expect("caught-up").id.clone();
+            streams.push((stream, id));
+        }
+        let mut apart = Stream::open(daemon.url(&format!("/events?topic={other}"))).await;
+        apart.collect_until(named("caught-up"), secs(30)).await;
+        broker.delete_topic(&topic);
+        broker.create_topic(&topic, PARTITIONS, &[]);
+        broker.produce(&topic, &keyed("new", 6));
+        let new: Vec<String> = (0..6).map(|number| format!("\"new{number}\"")).collect();
+        let sorted = |events: &[Event]| {
+            let mut shown = records(events);
+            shown.sort();
+            shown
+        };
+        let mut resets = Vec::new();
+        for (stream, _) in &mut streams {
+            let events = stream.collect_until(until_records(6), secs(90)).await;
+            assert_eq!(said(&events[0]), reset);
+            assert_eq!(events.iter().filter(|event| event.is("reset")).count(), 1);
+            assert_eq!(sorted(&events), new, "from the new beginning, each once");
+            resets.push(events[0].id.clone());
+        }
+        // The id from before, and the reset's own, both lead to the new records, and no other.
+        for (path, index) in [("/events", 0), ("/table", 2)] {
+            for id in [&streams[index].1, &resets[index]] {
+                let back = Stream::to(daemon.url(path))
+                    .last_event_id(id)
+                    .send()
+                    .await
+                    .expect("it opens");
+                let mut back = back;
+                let events = back.collect_until(named("caught-up"), secs(30)).await;
+                assert_eq!(sorted(&events), new, "{path} {:?}", events[0]);
+                let is_told = events.iter().any(|event| event.is("reset"));
+                assert_eq!(is_told, *id == streams[index].1, "{path}: {:?}", events[0]);
+            }
+        }
+        let mut fresh = Stream::open(daemon.url("/table")).await;
+        let rows = records(&fresh.collect_until(named("caught-up"), secs(30)).await);
+        assert!(
+            rows.iter().all(|row| !row.contains("old")),
+            "old rows are gone: {rows:?}"
+        );
+        assert_eq!(rows.len(), 11);
+        broker.produce(&other, &keyed("beside", 1));
+        let events = apart.collect_until(until_records(1), secs(30)).await;
+        assert_eq!(
+            events.len(),
+            1,
+            "who filters by another topic hears of none of it: {events:?}"
+        );
+    });
+}
+
+fn overtaken(broker: &Broker, client: &str) {
+    let topic = topic_name("overtaken");
+    broker.create_topic(&topic, PARTITIONS, &[]);
+    for partition in 0..PARTITIONS {
+        broker.produce(&topic, &numbered(partition, 0, 5));
+    }
+    let daemon = Daemon::start(&config_with(client, broker, &[&topic], "start = \"earliest\""));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut streams = Vec::new();
+        for query in ["", "", "?partition=1"] {
+            let mut stream = Stream::open(daemon.url(&format!("/events{query}"))).await;
+            let events = stream.collect_until(named("caught-up"), secs(30)).await;
+            streams.push((stream, events));
+        }
+        // What the broker had already sent is read all the same; the rest is gone when the daemon wakes.
+        daemon.signal(Signal::STOP);
+        for partition in 0..PARTITIONS {
+            broker.produce(&topic, &numbered(partition, 5, 3));
+            for first in 0..20 {
+                broker.produce(&topic, &numbered(partition, 8 + first * 10, 10));
+            }
+            broker.delete_records(&topic, partition, 200);
+        }
+        daemon.signal(Signal::CONT);
+        let mut told = Vec::new();
+        for (number, (stream, events)) in streams.iter_mut().enumerate() {
+            let partitions: Vec<i32> = (0..PARTITIONS)
+                .filter(|partition| number < 2 || *partition == 1)
+                .collect();
+            let mut left = partitions.clone();
+            let is_last = |event: &Event| {
+                left.retain(|partition| event.data != format!("p{partition}-207"));
+                left.is_empty()
+            };
+            events.extend(stream.collect_until(is_last, secs(90)).await);
+            assert!(
+                events.iter().all(|event| !event.is("reset")),
+                "nothing else happened"
+            );
+            for &partition in &partitions {
+                let of_this = |event: &&Event| {
+                    event.data.starts_with(&format!("p{partition}-"))
+                        || (event.is("gap") && event.json()["partition"] == partition)
+                };
+                let mut next = 0;
+                let mut gaps = 0;
+                for event in events.iter().filter(of_this) {
+                    if event.is("gap") {
+                        let gap = event.json();
+                        assert_eq!(gap["from"], next, "the gap begins behind what was read");
+                        assert_eq!((&gap["to"], &gap["reason"]), (&200.into(), &"expired".into()));
+                        next = 200;
+                        gaps += 1;
+                    } else {
+                        assert_eq!(event.data, format!("p{partition}-{next}"));
+                        next += 1;
+                    }
+                }
+                assert_eq!((gaps, next), (1, 208), "partition {partition}");
+            }
+            let gaps = events.iter().filter(|event| event.is("gap"));
+            told.push(
+                gaps.map(said)
+                    .filter(|gap| gap.contains("\"partition\":1"))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        assert!(
+            told.iter().all(|gaps| *gaps == told[0]),
+            "all are told the same: {told:?}"
+        );
+        // By the id of each gap it goes on behind it.
+        let events = &streams[0].1;
+        for (place, gap) in events.iter().enumerate().filter(|(_, event)| event.is("gap")) {
+            let back = Stream::to(daemon.url("/events"))
+                .last_event_id(&gap.id)
+                .send()
+                .await;
+            let rest = back
+                .expect("it opens")
+                .collect_until(named("caught-up"), secs(30))
+                .await;
+            let wanted: Vec<String> = events[place + 1..].iter().map(said).collect();
+            let rest: Vec<String> = rest[..rest.len() - 1].iter().map(said).collect();
+            assert_eq!(rest, wanted);
+        }
+    });
+}

@@ -1,0 +1,601 @@
+//! Tables of latest records: within their bounds whatever comes, and honest about what had to leave.
+
+use crate::common::{config, json, named};
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::produce::Message;
+use crate::harness::sse::{Event, Item, Parser};
+use crate::harness::stream::Stream as Connection;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use kafka_sse_bridge::config::units::{Size, Span};
+use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
+use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::stream::encode::Encoder;
+use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::latest::{Applied, Bounds, Origin, Show, Table, Update, Walk};
+use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::position::{Position, TopicPosition};
+use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::subscription::Step;
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a_table_stays_within_its_bounds_and_counts_what_it_holds_exactly",
+            within_bounds,
+        ),
+        trial(
+            "who_comes_back_to_a_table_ends_with_the_truth_or_is_told_to_begin_anew",
+            truth_or_reset,
+        ),
+        trial("a_value_that_outgrows_the_table_takes_its_key_with_it", outgrown),
+        trial("the_oldest_leave_for_a_value_that_grows", oldest_leave),
+        trial("a_record_no_table_could_hold_displaces_nobody_else", too_large),
+        trial("who_comes_back_does_not_look_at_what_it_had_already", begins_late),
+        trial("readiness_names_a_full_table@4.4.0", readiness),
+    ]
+}
+
+const PARTITIONS: u8 = 2;
+const RETENTION: u64 = 1000;
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// A record of a key with a value of so many bytes, or a tombstone.
+    Record { key: u8, value: Option<usize> },
+    /// So many seconds pass.
+    Pass { seconds: u64 },
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let value = prop::option::weighted(0.8, prop_oneof![4 => 0..200_usize, 1 => 0..3000_usize]);
+    let record = (0..10_u8, value).prop_map(|(key, value)| Op::Record { key, value });
+    let pass = (0..700_u64).prop_map(|seconds| Op::Pass { seconds });
+    prop::collection::vec(prop_oneof![8 => record, 1 => pass], 1..80)
+}
+
+fn bounds() -> impl Strategy<Value = Bounds> {
+    let when_full = prop_oneof![Just(WhenFull::RefuseNew), Just(WhenFull::EvictOldest)];
+    (1..12_usize, 300..4000_usize, when_full).prop_map(|(keys, bytes, when_full)| Bounds {
+        keys,
+        bytes,
+        when_full,
+        delete_retention: RETENTION,
+    })
+}
+
+struct Row {
+    key: u8,
+    offset: i64,
+    frame: Vec<u8>,
+    /// When it was deleted.
+    deleted: Option<u64>,
+}
+
+/// A table, and beside it what should be in there.
+struct Model {
+    table: Table,
+    bounds: Bounds,
+    rows: BTreeMap<u64, Row>,
+    /// Partitions and offsets of what had to leave, or found no place.
+    lost: Vec<(u8, i64)>,
+    next: Vec<i64>,
+    sequence: u64,
+    now: u64,
+    /// What a client holds that was there all the time.
+    truth: BTreeMap<u8, usize>,
+}
+
+/// What a row costs without its key and frame.
+fn overhead() -> usize {
+    let mut table = Table::new(Bounds {
+        keys: 1,
+        bytes: usize::MAX,
+        when_full: WhenFull::RefuseNew,
+        delete_retention: 0,
+    });
+    let update = Update {
+        key: b"",
+        origin: Origin {
+            topic: 0,
+            partition: 0,
+            offset: 0,
+            timestamp: None,
+        },
+        deleted: None,
+        frame: b"",
+        headers: b"",
+    };
+    assert_eq!(table.apply(1, &update).0, Applied::Taken);
+    table.cost()
+}
+
+fn frame(key: u8, value: Option<usize>) -> Vec<u8> {
+    match value {
+        Some(size) => format!("data: {key} {size} {}\n\n", "x".repeat(size)).into_bytes(),
+        None => format!("event: delete\ndata: {key}\n\n").into_bytes(),
+    }
+}
+
+impl Model {
+    fn new(bounds: Bounds) -> Self {
+        Self {
+            table: Table::new(bounds),
+            bounds,
+            rows: BTreeMap::new(),
+            lost: Vec::new(),
+            next: vec![0; usize::from(PARTITIONS)],
+            sequence: 0,
+            now: 1_000_000,
+            truth: BTreeMap::new(),
+        }
+    }
+
+    fn cost(&self) -> usize {
+        self.rows
+            .values()
+            .map(|row| 1 + row.frame.len() + overhead())
+            .sum()
+    }
+
+    fn act(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        match *op {
+            Op::Pass { seconds } => {
+                self.now += seconds;
+                self.table.expire(self.now);
+                let now = self.now;
+                // As much longer than promised as readers may be on their way.
+                self.rows
+                    .retain(|_, row| row.deleted.is_none_or(|made| made + RETENTION + 600 >= now));
+            }
+            Op::Record { key, value } => self.record(key, value)?,
+        }
+        prop_assert_eq!(self.table.len(), self.rows.len());
+        prop_assert_eq!(self.table.cost(), self.cost());
+        prop_assert!(self.table.len() <= self.bounds.keys);
+        prop_assert!(self.table.cost() <= self.bounds.bytes);
+        let wanted: Vec<u8> = self.rows.values().flat_map(|row| row.frame.clone()).collect();
+        prop_assert_eq!(self.walk(&Position::default()), wanted);
+        Ok(())
+    }
+
+    fn record(&mut self, key: u8, value: Option<usize>) -> Result<(), TestCaseError> {
+        let partition = key % PARTITIONS;
+        let offset = self.next[usize::from(partition)];
+        self.next[usize::from(partition)] += 1;
+        self.sequence += 1;
+        let frame = frame(key, value);
+        let deleted = value.is_none().then_some(self.now);
+        let update = Update {
+            key: &[key],
+            origin: Origin {
+                topic: 0,
+                partition: partition.into(),
+                offset,
+                timestamp: None,
+            },
+            deleted,
+            frame: &frame,
+            headers: b"",
+        };
+        let (applied, previous) = self.table.apply(self.sequence, &update);
+        match value {
+            Some(size) => self.truth.insert(key, size),
+            None => self.truth.remove(&key),
+        };
+
+        let known = self
+            .rows
+            .iter()
+            .find(|(_, row)| row.key == key)
+            .map(|(at, _)| *at);
+        prop_assert_eq!(previous.is_some(), known.is_some());
+        known.map(|known| self.rows.remove(&known));
+        let cost = 1 + frame.len() + overhead();
+        let has_room =
+            |model: &Self| model.rows.len() < model.bounds.keys && model.cost() + cost <= model.bounds.bytes;
+        let expected = if has_room(self) {
+            Applied::Taken
+        } else if cost <= self.bounds.bytes && self.bounds.when_full == WhenFull::EvictOldest {
+            while !has_room(self) {
+                let (_, row) = self.rows.pop_first().expect("it fits into an empty one");
+                self.lost.push((row.key % PARTITIONS, row.offset));
+            }
+            Applied::Evicted
+        } else if known.is_some() {
+            Applied::Displaced
+        } else {
+            Applied::Refused
+        };
+        prop_assert_eq!(applied, expected);
+        if matches!(applied, Applied::Taken | Applied::Evicted) {
+            let row = Row {
+                key,
+                offset,
+                frame,
+                deleted,
+            };
+            self.rows.insert(self.sequence, row);
+        } else {
+            self.lost.push((partition, offset));
+            prop_assert!(self.table.is_full() || cost > self.bounds.bytes);
+        }
+        Ok(())
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            as_of: Some(self.now),
+            topics: vec![TopicPosition {
+                next: self.next.clone(),
+                ..TopicPosition::unread("t")
+            }],
+        }
+    }
+
+    /// What a reader is shown that wants what is newer than `wanted`, without ids.
+    fn walk(&self, wanted: &Position) -> Vec<u8> {
+        let mut walk = Walk {
+            cursor: 0,
+            until: self.sequence + 1,
+            wanted: wanted.clone(),
+            deletes_from: 0,
+            position: wanted.clone(),
+            rows_to_id: 0,
+        };
+        let settings = StreamSettings::default();
+        let mut show = Show {
+            matcher: None,
+            encoder: Encoder::new(&settings),
+            topics: &[],
+            scratch: Vec::new(),
+        };
+        let mut out = Vec::new();
+        while self.table.read(&mut walk, 1000, &mut show, &mut out) {}
+        let lines = out.split_inclusive(|&byte| byte == b'\n');
+        lines
+            .filter(|line| !line.starts_with(b"id: "))
+            .flatten()
+            .copied()
+            .collect()
+    }
+}
+
+fn within_bounds() {
+    proptest!(|(bounds in bounds(), ops in ops())| {
+        let mut model = Model::new(bounds);
+        for op in &ops {
+            model.act(op)?;
+        }
+    });
+}
+
+fn truth_or_reset() {
+    // How many went on although something had changed, and how many had to begin anew.
+    let outcomes = Cell::new((0, 0));
+    proptest!(|(bounds in bounds(), ops in ops(), leaves in 0..80_usize)| {
+        let mut model = Model::new(bounds);
+        let mut left = None;
+        for (number, op) in ops.iter().enumerate() {
+            if number == leaves {
+                left = Some((model.position(), model.truth.clone(), model.sequence));
+            }
+            model.act(op)?;
+        }
+        // Who has just left has missed nothing.
+        prop_assert!(model.table.knows_all_since(&model.position(), model.now));
+        let Some((position, mut shown, sequence)) = left else { return Ok(()) };
+        let is_forgotten = position.as_of.is_some_and(|as_of| as_of + RETENTION < model.now);
+        let has_missed = model
+            .lost
+            .iter()
+            .any(|(partition, offset)| position.next(0, u32::from(*partition)) <= *offset);
+        let goes_on = model.table.knows_all_since(&position, model.now);
+        prop_assert_eq!(goes_on, !is_forgotten && !has_missed);
+        let (went_on, began_anew) = outcomes.get();
+        if !goes_on {
+            outcomes.set((went_on, began_anew + 1));
+            return Ok(());
+        }
+        outcomes.set((went_on + usize::from(sequence < model.sequence), began_anew));
+        for text in std::str::from_utf8(&model.walk(&position)).unwrap().split("\n\n") {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            match *words.as_slice() {
+                ["event:", _, _, key] => drop(shown.remove(&key.parse().unwrap())),
+                ["data:", key, size, ..] => drop(shown.insert(key.parse().unwrap(), size.parse().unwrap())),
+                _ => {}
+            }
+        }
+        prop_assert_eq!(&shown, &model.truth);
+    });
+    let (went_on, began_anew) = outcomes.get();
+    assert!(
+        went_on > 10 && began_anew > 10,
+        "the test proves little: {went_on}, {began_anew}"
+    );
+}
+
+/// A stream with a table, without Kafka: the test is its feed.
+struct Rig {
+    stream: Arc<Stream>,
+    feeder: Feeder,
+    offset: i64,
+}
+
+impl Rig {
+    fn new(when_full: WhenFull) -> Self {
+        Self::with(when_full, Size(10_000))
+    }
+
+    fn with(when_full: WhenFull, max_table_bytes: Size) -> Self {
+        let settings = StreamSettings {
+            path: "/x".to_owned(),
+            topics: vec!["t".to_owned()],
+            start: Start::Snapshot,
+            // So little that it holds the last record only.
+            log_bytes: Size(1024),
+            max_table_bytes,
+            delete_retention: Span::seconds(1_000_000),
+            when_full,
+            ..StreamSettings::default()
+        };
+        let pace = Pace {
+            keepalive: secs(600),
+            retry: secs(2),
+            max_lifetime: secs(0),
+        };
+        let stream = Stream::new(settings, pace, None);
+        let mut feeder = Feeder::new(Arc::clone(&stream));
+        feeder.take(&Feed::Assigned {
+            topic: "t".into(),
+            next: vec![0],
+            low: vec![0],
+        });
+        feeder.take(&Feed::Loaded { topic: "t".into() });
+        Self {
+            stream,
+            feeder,
+            offset: 0,
+        }
+    }
+
+    /// A record `<key>` with a value of so many of its key's letters.
+    fn record(&mut self, key: &str, size: usize) {
+        let mut batch = Batch::new("t".into());
+        let stamp = Stamp {
+            partition: 0,
+            offset: self.offset,
+            timestamp: Some(1),
+        };
+        self.offset += 1;
+        let value = key.repeat(size);
+        batch.push(
+            stamp,
+            Some(key.as_bytes()),
+            Some(value.as_bytes()),
+            std::iter::empty(),
+        );
+        self.feeder.take(&Feed::Records(Arc::new(batch)));
+    }
+
+    /// A record of each key, with its number as its value.
+    fn numbers(&mut self, keys: std::ops::Range<usize>) {
+        let mut batch = Batch::new("t".into());
+        for key in keys {
+            let stamp = Stamp {
+                partition: 0,
+                offset: self.offset,
+                timestamp: Some(1),
+            };
+            self.offset += 1;
+            let text = key.to_string();
+            batch.push(
+                stamp,
+                Some(text.as_bytes()),
+                Some(text.as_bytes()),
+                std::iter::empty(),
+            );
+        }
+        self.feeder.take(&Feed::Records(Arc::new(batch)));
+    }
+
+    fn client(&self, id: &str) -> Client {
+        let opening = Opening {
+            last_event_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
+            ..Opening::default()
+        };
+        Client {
+            subscription: self.stream.subscribe(opening),
+            parser: Parser::new(),
+            id: id.to_owned(),
+            yields: 0,
+        }
+    }
+
+    fn displaced(&self) -> u64 {
+        self.stream.figures().displaced
+    }
+}
+
+struct Client {
+    subscription: kafka_sse_bridge::stream::subscription::Subscription,
+    parser: Parser,
+    id: String,
+    /// How often it looked at so many rows in vain that it let others go first.
+    yields: usize,
+}
+
+impl Client {
+    /// What it is told, in short: a record's letter and size, or a control event's name.
+    fn told(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        loop {
+            let bytes = match self.subscription.step(Instant::now()) {
+                Step::Send(bytes) => bytes,
+                Step::Yield => {
+                    self.yields += 1;
+                    continue;
+                }
+                Step::Wait(_) | Step::End => return told,
+            };
+            for item in self.parser.feed(&bytes) {
+                if let Item::Event(event) = item {
+                    self.id.clone_from(&event.id);
+                    told.push(in_short(&event));
+                }
+            }
+        }
+    }
+}
+
+fn in_short(event: &Event) -> String {
+    match event.name.as_str() {
+        "message" => format!("{}{}", event.data.split_at(1).0, event.data.len()),
+        "reset" => format!("reset {}", json(event)["reason"]),
+        name => name.to_owned(),
+    }
+}
+
+fn outgrown() {
+    let mut rig = Rig::new(WhenFull::RefuseNew);
+    for key in ["a", "b", "c"] {
+        rig.record(key, 3000);
+    }
+    let mut watcher = rig.client("");
+    assert_eq!(watcher.told(), ["a3000", "b3000", "c3000", "caught-up"]);
+    let left_before = watcher.id.clone();
+    assert!(!rig.stream.is_table_full());
+    // It would fit in the place of the old one, but for the others.
+    rig.record("b", 5000);
+    assert_eq!(watcher.told(), ["b5000"], "it is delivered live");
+    let left_after = watcher.id.clone();
+    assert_eq!(rig.displaced(), 1);
+    assert!(rig.stream.is_table_full());
+    rig.record("c", 2999);
+    assert_eq!(watcher.told(), ["c2999"]);
+    assert_eq!(rig.client("").told(), ["a3000", "c2999", "caught-up"]);
+    // Who left before would go on with the old value of `b`; who left after has the new one.
+    assert_eq!(
+        rig.client(&left_before).told(),
+        ["reset \"too-old\"", "a3000", "c2999", "caught-up"]
+    );
+    assert_eq!(rig.client(&left_after).told(), ["c2999", "caught-up"]);
+    // There is room again for one that is small enough.
+    rig.record("b", 10);
+    assert_eq!(rig.client("").told(), ["a3000", "c2999", "b10", "caught-up"]);
+    assert!(
+        rig.stream
+            .figures()
+            .table
+            .is_some_and(|(_, bytes)| bytes <= 10_000)
+    );
+}
+
+fn oldest_leave() {
+    let mut rig = Rig::new(WhenFull::EvictOldest);
+    for key in ["a", "b", "c"] {
+        rig.record(key, 3000);
+    }
+    let mut watcher = rig.client("");
+    watcher.told();
+    let left_before = watcher.id.clone();
+    rig.record("c", 5000);
+    assert_eq!(watcher.told(), ["c5000"]);
+    assert_eq!(rig.displaced(), 1);
+    assert_eq!(rig.client("").told(), ["b3000", "c5000", "caught-up"]);
+    // `a` has left, but it was seen, and has not changed since.
+    assert_eq!(rig.client(&left_before).told(), ["c5000", "caught-up"]);
+    rig.record("d", 3000);
+    rig.record("e", 9000);
+    assert_eq!(rig.client("").told(), ["e9000", "caught-up"]);
+    // What `c` is now cannot be had from here any more.
+    assert_eq!(
+        rig.client(&left_before).told(),
+        ["reset \"too-old\"", "e9000", "caught-up"]
+    );
+    assert!(
+        rig.stream
+            .figures()
+            .table
+            .is_some_and(|(_, bytes)| bytes <= 10_000)
+    );
+}
+
+fn too_large() {
+    for when_full in [WhenFull::RefuseNew, WhenFull::EvictOldest] {
+        let mut rig = Rig::new(when_full);
+        rig.record("a", 100);
+        rig.record("b", 100);
+        rig.record("c", 20_000);
+        rig.record("b", 20_000);
+        assert_eq!(rig.displaced(), 2);
+        assert_eq!(rig.client("").told(), ["a100", "caught-up"]);
+        rig.record("d", 100);
+        assert_eq!(rig.client("").told(), ["a100", "d100", "caught-up"]);
+    }
+}
+
+fn begins_late() {
+    let mut rig = Rig::with(WhenFull::RefuseNew, Size(100_000_000));
+    for batch in 0..40 {
+        rig.numbers(batch * 1000..(batch + 1) * 1000);
+    }
+    let mut early = rig.client("");
+    assert_eq!(early.told().len(), 40_001);
+    // More than is in memory, though little beside what is in the table.
+    rig.numbers(0..100);
+    rig.numbers(100..200);
+    let mut late = rig.client("");
+    late.told();
+    rig.numbers(200..300);
+    rig.numbers(300..400);
+    rig.numbers(400..500);
+    for (client, missed) in [(&early, 500), (&late, 300)] {
+        let mut again = rig.client(&client.id);
+        assert_eq!(again.told().len(), missed + 1);
+        assert_eq!(again.yields, 0, "it looked at what it had already");
+    }
+}
+
+fn readiness() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("full");
+    broker.create_topic(&topic, 1, &[]);
+    let key = |key: &str| Message::new(key, "{}");
+    broker.produce(&topic, &[key("a"), key("b")]);
+    let stream = "start = \"snapshot\"\nkey_field = \"key\"\nmax_keys = 3";
+    let daemon = Daemon::start(&config(&broker, &[&topic], stream));
+    block_on(async {
+        daemon.wait_ready(secs(20)).await;
+        let ready = daemon.get("/health/ready").await;
+        assert_eq!(ready.json()["degraded"], serde_json::json!([]));
+        broker.produce(&topic, &[key("c"), key("d")]);
+        eventually_async(secs(20), "the full table is named", async || {
+            let ready = daemon.get("/health/ready").await;
+            let named = "stream /events: its table is full (max_keys, max_table_bytes)";
+            ensure(
+                ready.status == 200 && ready.json()["degraded"][0] == named,
+                ready.text(),
+            )
+        })
+        .await;
+        let streams = daemon.get("/streams").await.json();
+        let table = &streams["streams"][0]["table"];
+        assert_eq!((&table["keys"], &table["full"]), (&3.into(), &true.into()));
+        assert_eq!(table["displaced_keys"], 1);
+        let mut stream = Connection::open(daemon.url("/events")).await;
+        let events = stream.collect_until(named("caught-up"), secs(20)).await;
+        assert_eq!(events.len(), 4, "three keys, and caught-up");
+    });
+    daemon.wait_log(
+        "its table is full (max_keys, max_table_bytes): a new key has no place",
+        secs(10),
+    );
+}
