@@ -9,7 +9,7 @@
 //! | 78 | the configuration is wrong (`EX_CONFIG`) |
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -29,7 +29,8 @@ pub const DEFAULT_CONFIG: &str = "/etc/kafka-sse-bridge/kafka-sse-bridge.toml";
 pub(crate) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 const EXIT_CANNOT_BIND: u8 = 69;
-const EXIT_CONFIG: u8 = 78;
+/// The configuration is wrong.
+pub(crate) const EXIT_CONFIG: u8 = 78;
 
 /// Bridge from Kafka topics to browsers by Server-Sent Events.
 #[derive(Debug, Parser)]
@@ -45,6 +46,8 @@ enum Command {
     Run(Configured),
     /// Check the configuration; exits with 0, or with 78 and what is wrong where.
     Check(Configured),
+    /// Try all that the daemon needs, from descriptors to topics, and say what to do where something fails.
+    Doctor(crate::doctor::Options),
     /// Print the effective settings and where each came from, secrets masked.
     PrintConfig(Configured),
     /// Print an event id (a position) readably.
@@ -52,6 +55,8 @@ enum Command {
         /// The id as it stands in the event.
         id: String,
     },
+    /// Follow a stream: print its events, resume, and measure how late they are.
+    Tail(crate::tail::Options),
     /// Show live tables in a browser: brings its own broker and data, needs no configuration.
     #[cfg(feature = "librdkafka")]
     Demo(crate::demo::Options),
@@ -60,8 +65,9 @@ enum Command {
     Generate(manual::Options),
 }
 
+/// Which configuration is meant.
 #[derive(Debug, Args)]
-struct Configured {
+pub(crate) struct Configured {
     /// The configuration file.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
     config: PathBuf,
@@ -80,7 +86,13 @@ struct Configured {
 }
 
 impl Configured {
-    fn sources(&self) -> Sources {
+    /// The configuration file's path.
+    pub(crate) fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// The layers of the configuration.
+    pub(crate) fn sources(&self) -> Sources {
         Sources {
             document: Document::File(self.config.clone()),
             environment: Environment::All,
@@ -132,8 +144,11 @@ pub fn main() -> ExitCode {
     let outcome = match &cli.command {
         Command::Run(configured) => run(configured),
         Command::Check(configured) => check(configured),
+        // Says by itself what it found.
+        Command::Doctor(options) => return crate::doctor::run(options),
         Command::PrintConfig(configured) => print_config(configured),
         Command::Id { id } => describe_id(id),
+        Command::Tail(options) => crate::tail::run(options),
         #[cfg(feature = "librdkafka")]
         Command::Demo(options) => crate::demo::run(options),
         Command::Generate(options) => manual::generate(options, &Cli::command()).map_err(Failure::from),

@@ -166,7 +166,9 @@ async fn drain(mut serving: JoinSet<io::Result<()>>, tail: Tail, history: &Histo
     }
 }
 
-fn connection(settings: &Settings) -> Connection {
+/// How to reach Kafka, by these settings.
+#[must_use]
+pub fn connection(settings: &Settings) -> Connection {
     let streams = &settings.streams;
     let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
     let needs = if has_envelope {

@@ -13,6 +13,8 @@
 //! - [`daemon`]: starts, reloads and stops the rooms; the only place that knows all of them.
 //! - [`cli`], [`signals`], [`logging`], [`systemd`]: the process around it.
 //! - `manual`: man pages and completions, for the packages.
+//! - [`doctor`]: tries all that the daemon needs, and says what to do.
+//! - [`tail`]: the other end, a client of one stream, for support.
 //! - [`demo`]: a broker, countries and a top three, to see it all without a Kafka.
 
 pub mod cli;
@@ -20,6 +22,7 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "librdkafka")]
 pub mod demo;
+pub mod doctor;
 pub mod http;
 pub mod kafka;
 pub mod logging;
@@ -27,3 +30,4 @@ mod manual;
 pub mod signals;
 pub mod stream;
 pub mod systemd;
+pub mod tail;

@@ -74,6 +74,18 @@ pub struct BindError {
 }
 
 impl BindError {
+    /// What the operating system says.
+    #[must_use]
+    pub fn cause(&self) -> &io::Error {
+        &self.source
+    }
+
+    /// What to do.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        self.remedy
+    }
+
     fn new(address: &str, source: io::Error) -> Self {
         let remedy = match source.kind() {
             io::ErrorKind::AddrInUse => {
@@ -117,6 +129,18 @@ impl Listener {
             .collect()
     }
 
+    /// Whether `host:port` could be bound now. Nothing is served, not for a moment.
+    ///
+    /// # Errors
+    /// What [`Listener::bind`] would say of the first address that cannot be.
+    pub fn try_tcp(address: &str) -> Result<(), BindError> {
+        let failed = |error| BindError::new(address, error);
+        for found in address.to_socket_addrs().map_err(failed)? {
+            tcp_socket(found).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// The URL at which it is served.
     #[must_use]
     pub fn url(&self) -> String {
@@ -131,13 +155,19 @@ impl Listener {
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
+    let socket = tcp_socket(address)?;
+    socket.listen(BACKLOG)?;
+    Ok(Listener::Tcp(socket.into()))
+}
+
+/// A socket that is bound and does not listen.
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A restart must not wait for the last connections' TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(BACKLOG)?;
-    Ok(Listener::Tcp(socket.into()))
+    Ok(socket)
 }
 
 fn bind_unix(path: &Path) -> io::Result<Listener> {

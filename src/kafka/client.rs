@@ -25,6 +25,24 @@ pub trait Connect: Send {
     fn refuse(&mut self, why: &SourceError) -> bool;
 }
 
+/// Builds the client that was chosen.
+///
+/// # Errors
+/// When no broker answers, librdkafka refuses a setting, or the client is not part of this build.
+pub fn build(connection: &Connection, client: Client) -> Result<Box<dyn Source>, SourceError> {
+    match client {
+        #[cfg(feature = "kafka-crate")]
+        Client::Kafka => Ok(Box::new(super::kafka_crate::KafkaCrate::new(connection)?)),
+        #[cfg(feature = "librdkafka")]
+        Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(connection)?)),
+        other => Err(SourceError::Unsupported {
+            brokers: connection.brokers.join(","),
+            reason: format!("client {other} is not part of this build"),
+            remedy: "set client = \"auto\" in [kafka]".to_owned(),
+        }),
+    }
+}
+
 /// The client libraries.
 pub(super) struct Clients {
     connection: Connection,
@@ -64,19 +82,7 @@ impl Connect for Clients {
         }
         let choice = probe::choose(&self.connection)?;
         let brokers = self.brokers();
-        let source: Box<dyn Source> = match choice.client {
-            #[cfg(feature = "kafka-crate")]
-            Client::Kafka => Box::new(super::kafka_crate::KafkaCrate::new(&self.connection)?),
-            #[cfg(feature = "librdkafka")]
-            Client::Librdkafka => Box::new(super::librdkafka::Librdkafka::new(&self.connection)?),
-            other => {
-                return Err(SourceError::Unsupported {
-                    brokers,
-                    reason: format!("client {other} is not part of this build"),
-                    remedy: "set client = \"auto\" in [kafka]".to_owned(),
-                });
-            }
-        };
+        let source = build(&self.connection, choice.client)?;
         if self.choice.as_ref() != Some(&choice) {
             info!(
                 "kafka {brokers}: reading with {}: {}",

@@ -13,7 +13,7 @@
 //! By its nature it gives no timestamps and no headers, cannot tell null from empty (an empty value
 //! counts as a tombstone), reads uncommitted records, and knows gzip and snappy only.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -386,6 +386,15 @@ impl Source for KafkaCrate {
 
     fn trouble(&self) -> Option<&str> {
         None
+    }
+
+    fn members(&mut self) -> Result<Vec<String>, SourceError> {
+        self.load_metadata()?;
+        // Brokers that lead nothing are not told.
+        let topics = self.client.topics();
+        let partitions = topics.iter().flat_map(|topic| topic.partitions().iter());
+        let leaders = partitions.filter_map(|partition| Some(partition.leader()?.host().to_owned()));
+        Ok(leaders.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
     fn reconnects(&self) -> bool {

@@ -4,7 +4,7 @@
 //! watermarks, ends), because a question asked of a consuming handle waits behind its long polls.
 //! librdkafka reconnects by itself, so transport errors are a state here, not a failure.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -13,7 +13,7 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::metadata::MetadataTopic;
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::inbox::Inbox;
@@ -26,6 +26,12 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long the end of a partition may take to show.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Errors of the transport that may wait to be told when a question fails; more say nothing new.
+const MAX_CAUSES: usize = 64;
+
+/// How long an error of the transport explains failures: the library repeats the same one this often.
+const CAUSE_LASTS: Duration = Duration::from_secs(30);
 
 /// Settings that differ from librdkafka's own, each with its reason. An operator's
 /// `[kafka.librdkafka]` table comes after them and wins.
@@ -57,7 +63,11 @@ const DEFAULTS: [(&str, &str); 15] = [
     ("log.connection.close", "false"),
 ];
 
-struct Context;
+#[derive(Default)]
+struct Context {
+    /// The last error of the transport, and when it came: it has the cause that answers lack.
+    last: Mutex<Option<(Instant, String)>>,
+}
 
 impl ClientContext for Context {
     // The library repeats itself while a broker is away; the tail says it once.
@@ -68,6 +78,11 @@ impl ClientContext for Context {
     // The default logs the end of every partition as an error; what matters comes out of `poll`.
     fn error(&self, error: KafkaError, reason: &str) {
         debug!("librdkafka: {error}: {reason}");
+        // That all brokers are down follows from what went before, and names no cause.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((Instant::now(), reason.to_owned()));
+        }
     }
 }
 
@@ -101,10 +116,10 @@ impl Librdkafka {
         let brokers = connection.brokers.join(",");
         let create = |config: &ClientConfig| {
             config
-                .create_with_context(Context)
+                .create_with_context(Context::default())
                 .map_err(|error: KafkaError| SourceError::Unsupported {
                     brokers: brokers.clone(),
-                    reason: format!("librdkafka refuses its settings: {error}"),
+                    reason: format!("librdkafka refuses its settings: {}", without_value(&error)),
                     remedy: "correct the table [kafka.librdkafka]".to_owned(),
                 })
         };
@@ -120,9 +135,20 @@ impl Librdkafka {
     }
 
     fn unreachable(&self, what: &str, error: &KafkaError) -> SourceError {
+        // Causes come by polling only; the handle is not assigned, so there is nothing else to come.
+        for _ in 0..MAX_CAUSES {
+            // `None` is also said of an event that is none of ours.
+            let _ = self.asking.poll(Duration::ZERO);
+        }
+        let last = &self.asking.context().last;
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        let cause = match &*last {
+            Some((came, cause)) if came.elapsed() < CAUSE_LASTS => format!(" ({cause})"),
+            _ => String::new(),
+        };
         SourceError::Unreachable {
             brokers: self.brokers.clone(),
-            reason: format!("{what}: {error}"),
+            reason: format!("{what}: {error}{cause}"),
         }
     }
 
@@ -152,6 +178,14 @@ impl Librdkafka {
         }
         self.trouble = Some(text);
         Ok(())
+    }
+}
+
+/// What librdkafka has against a property, without the value: it may be a secret under a mistyped name.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, what, name, _) => format!("{what} ({name})"),
+        other => other.to_string(),
     }
 }
 
@@ -301,6 +335,20 @@ impl Source for Librdkafka {
 
     fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
+    }
+
+    fn members(&mut self) -> Result<Vec<String>, SourceError> {
+        let metadata = self.asking.fetch_metadata(None, ASK_TIMEOUT);
+        let metadata = metadata.map_err(|error| self.unreachable("metadata", &error))?;
+        let address = |broker: &MetadataBroker| {
+            let (host, port) = (broker.host(), broker.port());
+            if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            }
+        };
+        Ok(metadata.brokers().iter().map(address).collect())
     }
 
     fn reconnects(&self) -> bool {

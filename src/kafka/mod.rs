@@ -3,7 +3,7 @@
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`progress`] says how far loading
-//! has come. Nothing here knows of streams, frames or browsers.
+//! has come; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 mod asking;
 pub mod client;
@@ -19,4 +19,5 @@ mod reading;
 pub mod record;
 pub mod source;
 pub mod status;
+pub mod survey;
 pub mod tail;

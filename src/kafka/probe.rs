@@ -108,6 +108,17 @@ fn converse(mut stream: TcpStream) -> io::Result<Versions> {
     })
 }
 
+/// Whether brokers are to be reached over TLS, so that [`ask`], which speaks in plain, gets no answer.
+#[must_use]
+pub fn is_encrypted(connection: &Connection) -> bool {
+    let protocol = connection
+        .librdkafka
+        .iter()
+        .find(|(name, _)| name == "security.protocol");
+    // `ssl` and `sasl_ssl`
+    protocol.is_some_and(|(_, value)| value.to_ascii_lowercase().ends_with("ssl"))
+}
+
 /// Asks the configured brokers in turn; the first that answers speaks for all.
 fn ask_any(connection: &Connection) -> Result<(String, Versions), SourceError> {
     let mut reasons = Vec::new();

@@ -110,6 +110,14 @@ pub trait Source: Send {
     /// A client that does not recover by itself never reports any: its errors end it.
     fn trouble(&self) -> Option<&str>;
 
+    /// `host:port` of the brokers that Kafka names, as far as the library tells.
+    ///
+    /// # Errors
+    /// When no broker answers within a few seconds.
+    fn members(&mut self) -> Result<Vec<String>, SourceError> {
+        Ok(Vec::new())
+    }
+
     /// Whether the library reconnects by itself, so that it is kept when no broker answers.
     fn reconnects(&self) -> bool;
 }

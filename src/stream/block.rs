@@ -42,7 +42,7 @@ pub struct Entry {
     pub partition: u32,
     /// Its offset.
     pub offset: i64,
-    /// [`key_hash`](super::filter::key_hash) of its key.
+    /// [`key_hash`] of its key.
     pub key: u64,
 }
 

@@ -67,7 +67,7 @@ impl Origin {
 pub struct Row {
     key: Key,
     origin: Origin,
-    /// [`key_hash`](super::filter::key_hash) of the key.
+    /// [`key_hash`] of the key.
     hash: u64,
     /// When the tombstone was made (unix seconds), if it is a tombstone's marker.
     deleted: Option<u64>,

@@ -26,6 +26,7 @@ mod demo;
 mod filter_model;
 mod filtered_readers;
 mod filters;
+mod doctor;
 mod framing;
 mod harness;
 mod harness_selftest;
@@ -48,6 +49,8 @@ mod shared_log;
 mod since;
 mod subscriptions;
 mod tables;
+mod tail;
+mod tail_parser;
 mod under_load;
 mod write_timeouts;
 
@@ -67,6 +70,8 @@ fn main() -> ExitCode {
         filter_model::trials(),
         notices::trials(),
         tables::trials(),
+        tail_parser::trials(),
+        tail::trials(),
         delivery::trials(),
         samples::trials(),
         configuration::trials(),
@@ -85,6 +90,7 @@ fn main() -> ExitCode {
         consumers::trials(),
         lifecycle::trials(),
         demo::trials(),
+        doctor::trials(),
         outages::trials(),
         under_load::trials(),
     ]

@@ -67,7 +67,7 @@ impl Broker {
         let mut slot = SHARED[version as usize]
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let started = slot.get_or_insert_with(|| Broker::launch(version, true).map(Arc::new));
+        let started = slot.get_or_insert_with(|| Broker::launch(version, true, "").map(Arc::new));
         match started {
             Ok(broker) => Arc::clone(broker),
             Err(error) => panic!("{error}"),
@@ -76,10 +76,15 @@ impl Broker {
 
     /// A broker of the test's own, to kill, freeze and restart.
     pub fn start(version: Version) -> Broker {
-        Broker::launch(version, false).unwrap_or_else(|error| panic!("{error}"))
+        Broker::start_with(version, "")
     }
 
-    fn launch(version: Version, shared: bool) -> Result<Broker, String> {
+    /// The same, with more lines of `server.properties`, which replace those of the same name.
+    pub fn start_with(version: Version, more: &str) -> Broker {
+        Broker::launch(version, false, more).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn launch(version: Version, shared: bool, more: &str) -> Result<Broker, String> {
         let home = KafkaHome::find(version.number())?;
         let archive = home.class_archive();
         // Only a shared broker makes the archive: it lives long, sees most requests, and stops in peace.
@@ -94,7 +99,7 @@ impl Broker {
             home.format(&directory.path().join("data"))?;
             let port = free_port();
             let data = directory.path().join("data");
-            let properties = properties(&data, port, free_port(), session);
+            let properties = properties(&data, port, free_port(), session) + more;
             fs::write(directory.path().join("server.properties"), properties)
                 .map_err(|error| format!("server.properties: {error}"))?;
             let mut broker = Broker {

@@ -6,6 +6,7 @@
 
 #![expect(dead_code, reason = "a harness offers more than one day's tests use")]
 
+pub mod acl;
 pub mod broker;
 pub mod browser;
 pub mod connection;

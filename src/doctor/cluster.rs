@@ -1,0 +1,435 @@
+//! What Kafka holds: which client reads it, and whether every topic of every stream can be read, with
+//! times, and told in an id.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::network::{self, Kind};
+use super::report::{Finding, Report};
+use super::within;
+use crate::config::{Client, Settings, StreamSettings};
+use crate::daemon;
+use crate::kafka::client;
+use crate::kafka::probe;
+use crate::kafka::source::{Bounds, Source, SourceError};
+use crate::kafka::survey::{self, LOOK_BACK, Newest};
+use crate::kafka::tail::Connection;
+use crate::stream::position::{MAX_ID, Position, TopicPosition, fingerprint};
+
+/// How long one question may take, and how much more for every partition asked about.
+const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
+
+/// How long the newest records of a topic may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the client may take to be taken down in the end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Partitions whose ends are shown.
+const MAX_SHOWN: usize = 8;
+
+/// How far ahead of us the newest record may be: clocks of a cluster are never quite the same.
+const MAX_AHEAD: Duration = Duration::from_secs(120);
+
+/// A time before which this program was not written: 2025-01-01.
+const EPOCH: Duration = Duration::from_secs(1_735_689_600);
+
+pub(super) fn check(settings: &Settings, report: &mut Report) {
+    let mut connection = daemon::connection(settings);
+    let is_encrypted = probe::is_encrypted(&connection);
+    let answering = network::check(&connection.brokers, Kind::Configured, is_encrypted, report);
+    if answering.is_empty() {
+        report.add(Finding::fail(
+            "topics",
+            "not looked at: no broker answers",
+            "see to the brokers first",
+        ));
+        report.add(clock(None));
+        return;
+    }
+    let configured = std::mem::replace(&mut connection.brokers, answering);
+    let Some(mut session) = Session::open(connection, report) else {
+        report.add(clock(None));
+        return;
+    };
+    session.check_advertised(&configured, is_encrypted, report);
+
+    let names: BTreeSet<&String> = settings
+        .streams
+        .iter()
+        .flat_map(|stream| &stream.topics)
+        .collect();
+    let (mut known, mut newest) = (BTreeMap::new(), None);
+    for name in names {
+        let topic: Arc<str> = name.as_str().into();
+        let Some(bounds) = session.check_topic(&topic, report) else {
+            continue;
+        };
+        if let Some(time) = session.check_reading(&topic, &bounds, report) {
+            newest = newest.max(Some((time, name.clone())));
+        }
+        session.check_times(&topic, &bounds, report);
+        known.insert(name.clone(), bounds);
+    }
+    session.close();
+    for stream in &settings.streams {
+        report.add(id_of(stream, &known));
+    }
+    report.add(clock(newest));
+}
+
+/// A client, built anew after one that failed or hangs.
+struct Session {
+    connection: Connection,
+    client: Client,
+    /// Whether a batch that this client cannot read makes the daemon take the other.
+    is_auto: bool,
+    source: Option<Box<dyn Source>>,
+}
+
+/// Why a question has no answer.
+struct Trouble {
+    found: String,
+    remedy: String,
+    is_codec: bool,
+}
+
+impl Session {
+    /// Chooses a client, as the daemon would, and builds it.
+    fn open(connection: Connection, report: &mut Report) -> Option<Self> {
+        const CHECK: &str = "kafka client";
+        let asked = connection.clone();
+        let choice = match within(LIMIT.0, move || probe::choose(&asked)) {
+            Some(Ok(choice)) => choice,
+            Some(Err(error)) => {
+                let trouble = Trouble::from(error);
+                report.add(Finding::fail(CHECK, trouble.found, trouble.remedy));
+                return None;
+            }
+            None => {
+                report.add(Trouble::late(LIMIT.0).finding(CHECK.to_owned()));
+                return None;
+            }
+        };
+        let mut session = Self {
+            is_auto: connection.client == Client::Auto,
+            connection,
+            client: choice.client,
+            source: None,
+        };
+        match session.ask(LIMIT.0, |_| Ok(())) {
+            Ok(()) => {
+                let found = format!("{}: {}", choice.client, choice.reason);
+                report.add(Finding::ok(CHECK, found));
+                Some(session)
+            }
+            Err(trouble) => {
+                report.add(trouble.finding(CHECK.to_owned()));
+                None
+            }
+        }
+    }
+
+    fn ask<T: Send + 'static>(
+        &mut self,
+        limit: Duration,
+        question: impl FnOnce(&mut dyn Source) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let (connection, client) = (self.connection.clone(), self.client);
+        let source = self.source.take();
+        let answered: Option<Result<_, SourceError>> = within(limit, move || {
+            let mut source = match source {
+                Some(source) => source,
+                None => client::build(&connection, client)?,
+            };
+            let answer = question(&mut *source);
+            Ok((source, answer))
+        });
+        let (source, answer) = answered.ok_or_else(|| Trouble::late(limit))??;
+        // One that has failed may be of no further use.
+        if answer.is_ok() || source.reconnects() {
+            self.source = Some(source);
+        }
+        answer.map_err(Trouble::from)
+    }
+
+    fn brokers(&self) -> String {
+        self.connection.brokers.join(",")
+    }
+
+    /// Whether the addresses that brokers send their clients to can be reached: after the first answer
+    /// no others are used.
+    fn check_advertised(&mut self, configured: &[String], is_encrypted: bool, report: &mut Report) {
+        match self.ask(LIMIT.0, |source| source.members()) {
+            Ok(mut advertised) => {
+                advertised.retain(|broker| !configured.contains(broker));
+                network::check(&advertised, Kind::Advertised, is_encrypted, report);
+            }
+            Err(trouble) => report.add(trouble.finding("brokers".to_owned())),
+        }
+    }
+
+    fn check_topic(&mut self, topic: &Arc<str>, report: &mut Report) -> Option<Vec<Bounds>> {
+        let check = format!("topic {topic}");
+        let (brokers, asked) = (self.brokers(), Arc::clone(topic));
+        let counted = self.ask(LIMIT.0, move |source| {
+            survey::partitions(source, &brokers, &asked)
+        });
+        let bounds = counted.and_then(|count| {
+            let asked = Arc::clone(topic);
+            self.ask(limit(count), move |source| source.bounds(&asked, count))
+        });
+        match bounds {
+            Ok(bounds) if bounds.is_empty() => {
+                report.add(Finding::fail(
+                    check,
+                    "does not exist, or may not be seen",
+                    "create it, correct topics in [[stream]], or allow the daemon's user to read it; \
+                     the daemon looks for it every 5s",
+                ));
+                None
+            }
+            Ok(bounds) => {
+                report.add(Finding::ok(check, describe(&bounds)));
+                Some(bounds)
+            }
+            Err(trouble) => {
+                report.add(trouble.of_topic(topic).finding(check));
+                None
+            }
+        }
+    }
+
+    /// Returns the time of the newest record, in milliseconds since the epoch.
+    fn check_reading(&mut self, topic: &Arc<str>, bounds: &[Bounds], report: &mut Report) -> Option<i64> {
+        let check = format!("reading {topic}");
+        let (brokers, asked, of) = (self.brokers(), Arc::clone(topic), bounds.to_vec());
+        let answer = self.ask(limit(bounds.len()), move |source| {
+            survey::newest(source, &brokers, &asked, &of, PATIENCE)
+        });
+        match answer {
+            Ok(newest) => {
+                report.add(describe_newest(check, newest));
+                newest.timestamp
+            }
+            Err(trouble) if trouble.is_codec && self.is_auto && cfg!(feature = "librdkafka") => {
+                report.add(Finding::warn(
+                    check,
+                    trouble.found,
+                    "nothing: the daemon changes to librdkafka when it meets one; \
+                     client = \"librdkafka\" in [kafka] spares it that",
+                ));
+                None
+            }
+            Err(trouble) => {
+                report.add(trouble.of_topic(topic).finding(check));
+                None
+            }
+        }
+    }
+
+    fn check_times(&mut self, topic: &Arc<str>, bounds: &[Bounds], report: &mut Report) {
+        let check = format!("times {topic}");
+        let (asked, of) = (Arc::clone(topic), bounds.to_vec());
+        let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
+        let answer = self.ask(limit(bounds.len()), move |source| {
+            survey::times(source, &asked, &of)
+        });
+        report.add(match answer {
+            Ok(0) if filled > 0 => Finding::warn(
+                check,
+                "the time index answers, but knows no record",
+                "records without times, or none but markers: ?since= finds nothing in this topic",
+            ),
+            Ok(indexed) => Finding::ok(
+                check,
+                format!(
+                    "the time index answers, with records in {indexed} of {filled} partitions that hold any"
+                ),
+            ),
+            // Streams work without: only ?since= is refused.
+            Err(trouble) => Finding::warn(check, trouble.found, trouble.remedy),
+        });
+    }
+
+    fn close(mut self) {
+        let source = self.source.take();
+        // Where a broker hangs it may take longer, and ends with the process.
+        let _ = within(CLOSE_LIMIT, move || drop(source));
+    }
+}
+
+impl Trouble {
+    fn late(limit: Duration) -> Self {
+        Self {
+            found: format!("no answer within {limit:?}"),
+            remedy: "a broker hangs, or the network loses what is sent: see the broker's log".to_owned(),
+            is_codec: false,
+        }
+    }
+
+    /// Names the remedy where it is a right that lacks.
+    fn of_topic(mut self, topic: &str) -> Self {
+        if self.found.to_lowercase().contains("authorization") {
+            self.remedy = format!(
+                "allow the daemon's user to read the topic: \
+                 kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}"
+            );
+        }
+        self
+    }
+
+    fn finding(self, check: String) -> Finding {
+        Finding::fail(check, self.found, self.remedy)
+    }
+}
+
+impl From<SourceError> for Trouble {
+    fn from(error: SourceError) -> Self {
+        const REMEDY: &str =
+            "see the broker's log, and security in [kafka.librdkafka] where it asks for that";
+        let is_codec = matches!(error, SourceError::Codec { .. });
+        let (found, remedy) = match error {
+            SourceError::Unreachable { reason, .. } => (reason, REMEDY.to_owned()),
+            SourceError::Partition { at, reason, .. } => (format!("{at}: {reason}"), REMEDY.to_owned()),
+            SourceError::Codec { what, .. } => (
+                format!("{what}: a batch is compressed with lz4 or zstd, which the kafka crate cannot read"),
+                "set client = \"librdkafka\" in [kafka]".to_owned(),
+            ),
+            SourceError::Unsupported { reason, remedy, .. } => (reason, remedy),
+        };
+        Self {
+            found,
+            remedy,
+            is_codec,
+        }
+    }
+}
+
+fn limit(partitions: usize) -> Duration {
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    LIMIT.0 + LIMIT.1.saturating_mul(partitions)
+}
+
+/// `3 partitions, 12 offsets; ends 0:5 1:7 2:0`
+fn describe(bounds: &[Bounds]) -> String {
+    let held: i64 = bounds.iter().map(|bounds| bounds.high - bounds.low).sum();
+    let ends = (0..)
+        .zip(bounds)
+        .map(|(partition, bounds): (u32, _)| format!("{partition}:{}", bounds.high));
+    let ends: Vec<String> = ends.take(MAX_SHOWN).collect();
+    let more = if bounds.len() > MAX_SHOWN { " …" } else { "" };
+    format!(
+        "{} partitions, {held} offsets; ends {}{more}",
+        bounds.len(),
+        ends.join(" ")
+    )
+}
+
+fn describe_newest(check: String, newest: Newest) -> Finding {
+    let Newest {
+        filled,
+        read,
+        timestamp,
+    } = newest;
+    if filled == 0 {
+        return Finding::ok(check, "nothing to be read, and nobody refuses it");
+    }
+    if read < filled {
+        return Finding::warn(
+            check,
+            format!("records at the ends of {read} of {filled} partitions, looking back {LOOK_BACK} offsets"),
+            "markers of transactions may end the others, or a transaction is open and holds readers up \
+             (kafka-transactions.sh find-hanging)",
+        );
+    }
+    let of = timestamp.map_or_else(String::new, |time| format!(", the latest of {}", readable(time)));
+    Finding::ok(
+        check,
+        format!("records at the ends of {read} of {filled} partitions{of}"),
+    )
+}
+
+/// Whether ids can hold the stream's position.
+fn id_of(stream: &StreamSettings, known: &BTreeMap<String, Vec<Bounds>>) -> Finding {
+    let check = format!("ids {}", stream.path);
+    let topics: Vec<TopicPosition> = stream
+        .topics
+        .iter()
+        .filter_map(|topic| {
+            Some(TopicPosition {
+                name: fingerprint(topic),
+                id: 0,
+                next: known.get(topic)?.iter().map(|bounds| bounds.high).collect(),
+            })
+        })
+        .collect();
+    let unknown = if topics.len() < stream.topics.len() {
+        ", without the topics that are not known"
+    } else {
+        ""
+    };
+    let partitions: usize = topics.iter().map(|topic| topic.next.len()).sum();
+    let position = Position {
+        as_of: stream.has_table().then_some(0),
+        topics,
+    };
+    let length = position.id_len_ahead();
+    let found = format!("{partitions} partitions take up to {length} of {MAX_ID} bytes{unknown}");
+    if length > MAX_ID {
+        return Finding::fail(
+            check,
+            found,
+            "the stream is refused: spread its topics over several streams",
+        );
+    }
+    Finding::ok(check, found)
+}
+
+/// Whether our clock can be right, by the newest record: its time in milliseconds since the epoch, and
+/// its topic.
+fn clock(newest: Option<(i64, String)>) -> Finding {
+    const CHECK: &str = "clock";
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let shown = humantime::format_rfc3339_seconds(UNIX_EPOCH + now);
+    if now < EPOCH {
+        return Finding::fail(CHECK, format!("{shown}"), "set this machine's clock (NTP)");
+    }
+    let Some((time, topic)) = newest else {
+        return Finding::ok(CHECK, format!("{shown}; no record's time to compare with"));
+    };
+    let time = Duration::from_millis(u64::try_from(time).unwrap_or(0));
+    let seconds =
+        |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
+    match time.checked_sub(now) {
+        Some(ahead) if ahead > MAX_AHEAD => Finding::warn(
+            CHECK,
+            format!(
+                "{shown}, and the newest record of topic {topic:?} lies {} in the future",
+                seconds(ahead)
+            ),
+            "set the clock (NTP) of this machine, or of the topic's producers: \
+             times asked for by ?since= and latencies are wrong by so much",
+        ),
+        _ => Finding::ok(
+            CHECK,
+            format!(
+                "{shown}; the newest record, of topic {topic:?}, is {} old",
+                seconds(now.saturating_sub(time))
+            ),
+        ),
+    }
+}
+
+/// A time in milliseconds since the epoch.
+fn readable(time: i64) -> String {
+    let time = Duration::from_millis(u64::try_from(time).unwrap_or(0));
+    // What no calendar holds is shown as it is.
+    match UNIX_EPOCH.checked_add(time) {
+        Some(time) if time < UNIX_EPOCH + Duration::from_secs(253_402_300_800) => {
+            humantime::format_rfc3339_seconds(time).to_string()
+        }
+        _ => format!("{} ms after 1970", time.as_millis()),
+    }
+}

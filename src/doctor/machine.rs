@@ -1,0 +1,201 @@
+//! What this machine gives: descriptors, addresses, files. Nothing is created, and what is bound is
+//! let go without ever being listened at.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Access, access};
+use rustix::process::{Resource, getrlimit};
+
+use super::report::{Finding, Report};
+use super::within;
+use crate::config::Settings;
+use crate::http::listener::Listener;
+
+/// Descriptors that the daemon needs for itself: listeners, brokers, log, runtime.
+const OWN_DESCRIPTORS: u64 = 64;
+
+/// Clients below which the limit of descriptors is too low for most: a shell's usual 1024 is.
+const EXPECTED_CLIENTS: u64 = 1000;
+
+/// How long whoever holds an address may take to say who it is.
+const ABOUT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Most of such an answer that is read.
+const MAX_ABOUT: u64 = 64 * 1024;
+
+pub(super) fn check(settings: &Settings, report: &mut Report) {
+    report.add(descriptors());
+    for address in &settings.http.listen {
+        report.add(match address.strip_prefix("unix:") {
+            Some(path) => listen_unix(address, Path::new(path)),
+            None => listen_tcp(address),
+        });
+    }
+    report.add(log_file(settings.log.file.as_deref()));
+    report.add(assets(settings.ui.assets.as_deref()));
+}
+
+fn descriptors() -> Finding {
+    const CHECK: &str = "descriptors";
+    let limit = getrlimit(Resource::Nofile);
+    let Some(current) = limit.current else {
+        return Finding::ok(CHECK, "unlimited here");
+    };
+    let clients = current.saturating_sub(OWN_DESCRIPTORS);
+    let found = format!("at most {current} here, enough for {clients} clients");
+    if clients >= EXPECTED_CLIENTS {
+        return Finding::ok(CHECK, found);
+    }
+    Finding::warn(
+        CHECK,
+        found,
+        "where the daemon is started by hand, raise the limit (ulimit -n 65536); \
+         the shipped unit sets its own (LimitNOFILE)",
+    )
+}
+
+fn listen_tcp(address: &str) -> Finding {
+    let check = format!("listen {address}");
+    let Err(error) = Listener::try_tcp(address) else {
+        return Finding::ok(check, "can be bound");
+    };
+    if error.cause().kind() == io::ErrorKind::AddrInUse {
+        let asked = address.to_owned();
+        let answer = within(ABOUT_LIMIT, move || about_tcp(&asked));
+        if let Some(version) = answer.and_then(Result::ok).flatten() {
+            return held_by_us(check, &version);
+        }
+    }
+    Finding::fail(check, error.cause().to_string(), error.remedy())
+}
+
+fn listen_unix(address: &str, path: &Path) -> Finding {
+    let check = format!("listen {address}");
+    if let Ok(found) = path.symlink_metadata() {
+        if !found.file_type().is_socket() {
+            return Finding::fail(
+                check,
+                "there is a file of that name, which is no socket",
+                "remove it, or correct listen in [http]",
+            );
+        }
+        return match UnixStream::connect(path) {
+            Ok(stream) => {
+                let answer = within(ABOUT_LIMIT, move || about(stream));
+                match answer.and_then(Result::ok).flatten() {
+                    Some(version) => held_by_us(check, &version),
+                    None => Finding::fail(
+                        check,
+                        "another program serves it",
+                        "stop that, or choose another with --listen",
+                    ),
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Finding::ok(check, "left behind by a process that ended; it is replaced")
+            }
+            Err(error) => Finding::fail(check, error.to_string(), "correct its permissions"),
+        };
+    }
+    match writable_directory(path) {
+        Ok(()) => Finding::ok(check, "can be created"),
+        Err(error) => Finding::fail(
+            check,
+            format!("its directory: {error}"),
+            "create the directory, for the daemon's user to write (RuntimeDirectory in the unit)",
+        ),
+    }
+}
+
+fn held_by_us(check: String, version: &str) -> Finding {
+    Finding::ok(check, format!("held by a running kafka-sse-bridge {version}"))
+}
+
+/// The version of the daemon that serves an address that is in use; `None` if it is not one.
+fn about_tcp(address: &str) -> io::Result<Option<String>> {
+    for address in address.to_socket_addrs()? {
+        let reachable = match address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::from((Ipv6Addr::LOCALHOST, address.port())),
+            _ => address,
+        };
+        let stream = TcpStream::connect_timeout(&reachable, ABOUT_LIMIT)?;
+        if let Some(version) = about(stream)? {
+            return Ok(Some(version));
+        }
+    }
+    Ok(None)
+}
+
+fn about(mut stream: impl Read + Write) -> io::Result<Option<String>> {
+    stream.write_all(
+        b"GET /about HTTP/1.1\r\nHost: doctor\r\nAccept: application/json\r\nConnection: close\r\n\r\n",
+    )?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ABOUT).read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let about: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let is_ours = about["product"] == env!("CARGO_PKG_NAME");
+    Ok(about["version"].as_str().filter(|_| is_ours).map(str::to_owned))
+}
+
+fn log_file(path: Option<&Path>) -> Finding {
+    const CHECK: &str = "log file";
+    let Some(path) = path else {
+        return Finding::ok(
+            CHECK,
+            "none: the log goes to stderr, under systemd to the journal",
+        );
+    };
+    let shown = path.display();
+    let outcome = match path.metadata() {
+        // Anything else, like a pipe, may block who opens it.
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            access(path, Access::WRITE_OK).map_err(io::Error::from)
+        }
+        Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
+        // Not created: it would belong to whoever runs this.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => writable_directory(path),
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(()) => Finding::ok(CHECK, format!("{shown} can be written by this user")),
+        Err(error) => Finding::fail(
+            CHECK,
+            format!("{shown}: {error}"),
+            "correct file in [log], or the permissions of the file and its directory",
+        ),
+    }
+}
+
+fn assets(directory: Option<&Path>) -> Finding {
+    const CHECK: &str = "assets";
+    let Some(directory) = directory else {
+        return Finding::ok(CHECK, "the page in the binary");
+    };
+    match File::open(directory.join("index.html")) {
+        Ok(_) => Finding::ok(CHECK, format!("{} holds a page", directory.display())),
+        Err(error) => Finding::fail(
+            CHECK,
+            format!("{}: index.html: {error}", directory.display()),
+            "correct assets in [ui], or the permissions of its files",
+        ),
+    }
+}
+
+/// Whether a file can be created at `path`.
+fn writable_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    access(
+        parent.unwrap_or(Path::new(".")),
+        Access::WRITE_OK | Access::EXEC_OK,
+    )
+    .map_err(io::Error::from)
+}

@@ -1,0 +1,179 @@
+//! The way to each broker: its name, a connection, and the first question every broker answers.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::report::{Finding, Report};
+use super::within;
+use crate::kafka::probe::{self, Versions};
+
+/// How long a name may take to be found.
+const NAME_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a connection may take, to one address.
+const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// Most addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 4;
+
+/// How long a broker may take to say what it speaks; the probe gives up sooner by itself where there
+/// is one address.
+const VERSIONS_LIMIT: Duration = Duration::from_secs(8);
+
+/// What a broker that was looked at is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The configuration names it.
+    Configured,
+    /// Another broker names it.
+    Advertised,
+}
+
+/// Looks at all of them at once, as each may take its time. Returns those that can be asked.
+pub(super) fn check(brokers: &[String], kind: Kind, is_encrypted: bool, report: &mut Report) -> Vec<String> {
+    let looks: Vec<Option<Look>> = thread::scope(|scope| {
+        let looking: Vec<_> = brokers
+            .iter()
+            .map(|broker| scope.spawn(move || Look::at(broker, kind, is_encrypted)))
+            .collect();
+        looking.into_iter().map(|thread| thread.join().ok()).collect()
+    });
+    let mut answering = Vec::new();
+    for (broker, look) in brokers.iter().zip(looks) {
+        let Some(look) = look else { continue };
+        look.findings.into_iter().for_each(|finding| report.add(finding));
+        if look.is_answering {
+            answering.push(broker.clone());
+        }
+    }
+    answering
+}
+
+#[derive(Default)]
+struct Look {
+    findings: Vec<Finding>,
+    is_answering: bool,
+}
+
+impl Look {
+    fn at(broker: &str, kind: Kind, is_encrypted: bool) -> Self {
+        let mut look = Self::default();
+        let name = match kind {
+            Kind::Configured => broker.to_owned(),
+            Kind::Advertised => format!("{broker} (advertised)"),
+        };
+        let Some(addresses) = look.resolve(broker, &name, kind) else {
+            return look;
+        };
+        if !look.connect(&addresses, &name, kind) {
+            return look;
+        }
+        if is_encrypted {
+            look.findings.push(Finding::ok(
+                format!("api versions {name}"),
+                "not asked in plain: security.protocol asks for TLS, which librdkafka speaks",
+            ));
+            look.is_answering = true;
+        } else {
+            look.ask(broker, &name);
+        }
+        look
+    }
+
+    fn resolve(&mut self, broker: &str, name: &str, kind: Kind) -> Option<Vec<SocketAddr>> {
+        let check = format!("dns {name}");
+        let asked = broker.to_owned();
+        let found = within(NAME_LIMIT, move || {
+            asked.to_socket_addrs().map(Iterator::collect::<Vec<_>>)
+        });
+        let why = match found {
+            Some(Ok(addresses)) if !addresses.is_empty() => {
+                let shown: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
+                self.findings.push(Finding::ok(check, shown.join(", ")));
+                return Some(addresses);
+            }
+            Some(Ok(_)) => "the name has no address".to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => format!("no answer within {NAME_LIMIT:?}"),
+        };
+        let remedy = match kind {
+            Kind::Configured => "correct brokers in [kafka], or the resolver (/etc/resolv.conf, /etc/hosts)",
+            Kind::Advertised => {
+                "the brokers send clients to this name: correct advertised.listeners at the broker, \
+                 or make the name known here (/etc/hosts)"
+            }
+        };
+        self.findings.push(Finding::fail(check, why, remedy));
+        None
+    }
+
+    fn connect(&mut self, addresses: &[SocketAddr], name: &str, kind: Kind) -> bool {
+        let check = format!("tcp {name}");
+        let mut reasons = Vec::new();
+        for address in addresses.iter().take(MAX_ADDRESSES) {
+            let started = Instant::now();
+            match TcpStream::connect_timeout(address, CONNECT_LIMIT) {
+                Ok(_) => {
+                    let took = started.elapsed();
+                    let found = format!("connected to {address} in {took:.1?}");
+                    self.findings.push(Finding::ok(check, found));
+                    return true;
+                }
+                Err(error) => reasons.push(format!("{address}: {error}")),
+            }
+        }
+        let remedy = match kind {
+            Kind::Configured => {
+                "start the broker, correct its port in brokers in [kafka], or open the firewall between"
+            }
+            Kind::Advertised => {
+                "the brokers send clients to this address: correct advertised.listeners at the broker, \
+                 or open the firewall between"
+            }
+        };
+        self.findings
+            .push(Finding::fail(check, reasons.join("; "), remedy));
+        false
+    }
+
+    fn ask(&mut self, broker: &str, name: &str) {
+        let check = format!("api versions {name}");
+        let asked = broker.to_owned();
+        let why = match within(VERSIONS_LIMIT, move || probe::ask(&asked)) {
+            Some(Ok(versions)) => {
+                self.findings.push(Finding::ok(check, describe(versions)));
+                self.is_answering = true;
+                return;
+            }
+            // A socket's timeout has no words of its own.
+            Some(Err(error))
+                if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
+            {
+                "it accepts connections, but does not answer".to_owned()
+            }
+            Some(Err(error)) => error.to_string(),
+            None => format!("it accepts connections, but does not answer within {VERSIONS_LIMIT:?}"),
+        };
+        self.findings.push(Finding::fail(
+            check,
+            why,
+            "is this a broker's plain listener? TLS needs \"security.protocol\" in [kafka.librdkafka]; \
+             a broker that hangs says why in its log",
+        ));
+    }
+}
+
+fn describe(versions: Versions) -> String {
+    let Versions { fetch, list_offsets } = versions;
+    let readers = if versions.suit_the_kafka_crate() {
+        "the kafka crate and librdkafka"
+    } else {
+        "librdkafka"
+    };
+    format!(
+        "Fetch {}–{}, ListOffsets {}–{}: spoken by {readers}",
+        fetch.0, fetch.1, list_offsets.0, list_offsets.1
+    )
+}

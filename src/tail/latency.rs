@@ -1,0 +1,88 @@
+//! How late events arrive, as percentiles of any number of them in a fixed amount of memory.
+
+use std::fmt;
+
+/// Steps per doubling: a percentile is at most 1/32 above the true one.
+const STEPS: u64 = 32;
+
+/// Latencies, counted by their size.
+#[derive(Debug, Clone, Default)]
+pub struct Latencies {
+    /// Counts by [`bucket`]; grows to the largest seen, which at most doubles 63 times.
+    counts: Vec<u64>,
+    count: u64,
+    max: u64,
+    /// Those below zero: the clock that stamped them is ahead of ours.
+    early: u64,
+}
+
+impl Latencies {
+    /// Counts one, in milliseconds.
+    pub fn add(&mut self, milliseconds: i64) {
+        self.early += u64::from(milliseconds < 0);
+        let late = u64::try_from(milliseconds).unwrap_or(0);
+        let bucket = bucket(late);
+        if self.counts.len() <= bucket {
+            self.counts.resize(bucket + 1, 0);
+        }
+        self.counts[bucket] += 1;
+        self.count += 1;
+        self.max = self.max.max(late);
+    }
+
+    /// How many were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The latency in milliseconds that so many percent do not exceed; 0 where none was counted.
+    #[must_use]
+    pub fn percentile(&self, percent: u64) -> u64 {
+        let wanted = (self.count * percent).div_ceil(100);
+        let mut passed = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            passed += count;
+            if passed >= wanted {
+                return greatest(bucket).min(self.max);
+            }
+        }
+        self.max
+    }
+}
+
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "latency of {} events: ", self.count)?;
+        for percent in [50, 90, 99] {
+            write!(f, "p{percent} {} ms, ", self.percentile(percent))?;
+        }
+        write!(f, "max {} ms", self.max)?;
+        if self.early > 0 {
+            write!(
+                f,
+                "; {} came before their own time, so the clocks differ",
+                self.early
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a latency is counted: exactly below [`STEPS`], by its leading bits above.
+fn bucket(late: u64) -> usize {
+    let shift = u64::from((late / STEPS).checked_ilog2().unwrap_or(0));
+    usize::try_from(shift * STEPS + (late >> shift)).unwrap_or(usize::MAX)
+}
+
+/// The greatest latency that is counted in a bucket.
+fn greatest(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    if bucket < 2 * STEPS {
+        return bucket;
+    }
+    let shift = bucket / STEPS - 1;
+    let leading = bucket - shift * STEPS;
+    // Beyond what 64 bits hold only in the last bucket of all.
+    ((leading + 1) << shift).wrapping_sub(1)
+}

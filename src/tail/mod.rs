@@ -1,0 +1,216 @@
+//! `kafka-sse-bridge tail`: a client of one stream, made for support.
+//!
+//! ```text
+//! connection ──bytes──► parser ──items──► show (stdout), summary (stderr, at the end)
+//!      ▲                                     │
+//!      └──── again after `retry`, with the last id ◄──┘
+//! ```
+//! It does what an EventSource does, by the HTML standard, and says what an EventSource would not:
+//! why a stream ended, what an error's answer says, what the ids hold, how late events are. It knows
+//! of the daemon only the names of its control events and the form of its ids.
+
+pub mod connection;
+pub mod latency;
+pub mod parser;
+pub mod show;
+pub mod summary;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use clap::Args;
+use http::{HeaderName, HeaderValue};
+use tokio::time::sleep;
+
+use self::connection::{OpenError, Stream, Target};
+use self::parser::{Item, Parser};
+use self::show::{Style, printable};
+use self::summary::Summary;
+use crate::cli::Failure;
+use crate::signals::{self, Request};
+
+/// Pause before reconnecting until the server names another: what browsers take.
+const DEFAULT_RETRY: Duration = Duration::from_secs(3);
+
+/// What is followed, and how it is shown.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The stream, like http://127.0.0.1:3000/events; filters and since as in any client.
+    url: String,
+    /// Go on behind the event of this id, instead of where the URL says.
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    id: String,
+    /// Send this header too; may be repeated.
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<(HeaderName, HeaderValue)>,
+    /// Connect to this Unix socket; of the URL, only path and host are used then.
+    #[arg(long, value_name = "PATH")]
+    unix_socket: Option<PathBuf>,
+    /// End after so many events, control events included.
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Show ids as the offsets they hold, by partition.
+    #[arg(long)]
+    ids: bool,
+    /// Show how late each event is, and measure heartbeats too.
+    #[arg(long)]
+    latency: bool,
+    /// Print one JSON object per event and line.
+    #[arg(long)]
+    json: bool,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let form = "a header like 'Name: value' is needed";
+    let (name, value) = text.split_once(':').ok_or(form)?;
+    let name = name.trim().parse().map_err(|error| format!("{error}; {form}"))?;
+    let mut value: HeaderValue = value.trim().parse().map_err(|error| format!("{error}; {form}"))?;
+    // Not to be shown by anything that prints headers.
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// Follows the stream until it has shown enough, or a signal ends it; then tells what it came to.
+///
+/// # Errors
+/// When the stream cannot be opened, or an answer to a reconnect is one that an EventSource gives up at.
+pub fn run(options: &Options) -> Result<(), Failure> {
+    let target =
+        Target::new(&options.url, options.unix_socket.clone(), &options.header).map_err(Failure::Other)?;
+    let mut requests = signals::watch(Request::Shutdown)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let started = Instant::now();
+    let mut summary = Summary::new(options.latency);
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = follow(options, &target, &mut summary) => outcome,
+            _ = requests.recv() => Ok(()),
+        }
+    });
+    // A name that is being resolved holds a thread, which nobody waits for.
+    runtime.shutdown_background();
+    if !summary.is_first() {
+        note(&summary.told(started.elapsed()));
+    }
+    outcome
+}
+
+/// How a connection ended.
+enum End {
+    /// All that was wanted has come, or nobody reads what is printed any more.
+    Enough,
+    /// It is to be opened again.
+    Again(String),
+}
+
+async fn follow(options: &Options, target: &Target, summary: &mut Summary) -> Result<(), Failure> {
+    let mut place = Place {
+        id: options.id.clone(),
+        retry: DEFAULT_RETRY,
+    };
+    loop {
+        let why = match target.open(&place.id).await {
+            Ok(stream) => {
+                summary.connected();
+                match read(options, stream, &mut place, summary).await? {
+                    End::Enough => return Ok(()),
+                    End::Again(why) => why,
+                }
+            }
+            // Nothing has come from there yet: more likely a wrong address than an outage.
+            Err(OpenError::Unreachable(why)) if summary.is_first() => return Err(Failure::Other(why)),
+            Err(OpenError::Unreachable(why)) => why,
+            Err(OpenError::Refused(why)) => {
+                return Err(Failure::Other(format!(
+                    "{}; an EventSource gives up here",
+                    printable(&why)
+                )));
+            }
+        };
+        let id = if place.id.is_empty() {
+            "without an id"
+        } else {
+            "with the last id"
+        };
+        note(&format!(
+            "{}; connecting again in {:?}, {id}",
+            printable(&why),
+            place.retry
+        ));
+        sleep(place.retry).await;
+    }
+}
+
+/// What the next connection is opened with.
+struct Place {
+    id: String,
+    retry: Duration,
+}
+
+async fn read(
+    options: &Options,
+    mut stream: Stream,
+    place: &mut Place,
+    summary: &mut Summary,
+) -> Result<End, Failure> {
+    let style = Style {
+        is_json: options.json,
+        shows_positions: options.ids,
+        shows_latency: options.latency,
+    };
+    let mut parser = Parser::resuming(&place.id);
+    let (mut items, mut out) = (Vec::new(), String::new());
+    loop {
+        let bytes = match stream.next().await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Ok(End::Again("the server ended the stream".to_owned())),
+            Err(why) => return Ok(End::Again(format!("the connection broke: {why}"))),
+        };
+        let now = SystemTime::now();
+        summary.received(bytes.len());
+        parser
+            .feed(&bytes, &mut items)
+            .map_err(|error| Failure::Other(error.to_string()))?;
+        let mut is_enough = false;
+        for item in items.drain(..) {
+            match item {
+                Item::Comment(_) => summary.comment(),
+                Item::Retry(retry) => place.retry = retry,
+                // Those behind the last one wanted came with it, and are not shown.
+                Item::Event(_) if is_enough => {}
+                Item::Event(event) => {
+                    let latency = summary.event(&event, now);
+                    style.write(&mut out, &event, latency);
+                    is_enough = options.count.is_some_and(|count| summary.events() >= count);
+                }
+            }
+        }
+        parser.last_event_id().clone_into(&mut place.id);
+        if !print(&out)? || is_enough {
+            return Ok(End::Enough);
+        }
+        out.clear();
+    }
+}
+
+/// Prints at once; returns whether anybody still reads.
+fn print(text: &str) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        // `| head` has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says something on stderr, where it does not mix with events.
+fn note(text: &str) {
+    for line in text.lines() {
+        // Who does not read it misses nothing else.
+        let _ = writeln!(io::stderr(), "kafka-sse-bridge: {line}");
+    }
+}

@@ -1,0 +1,190 @@
+//! What a whole session came to, told at its end.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::latency::Latencies;
+use super::parser::Event;
+
+/// Most names that are counted apart: a server that makes them up must not fill the memory.
+const MAX_NAMES: usize = 1000;
+
+/// Counts of a session, over all its connections.
+#[derive(Debug, Default)]
+pub struct Summary {
+    events: u64,
+    names: BTreeMap<String, u64>,
+    comments: u64,
+    bytes: u64,
+    connections: u64,
+    gaps: u64,
+    /// Offsets that the gaps named.
+    missing: u64,
+    resets: BTreeMap<String, u64>,
+    latencies: Latencies,
+    /// Whether heartbeats are measured too.
+    measures_heartbeats: bool,
+    /// Whether this connection's events are live: what comes before is as old as it is.
+    is_live: bool,
+}
+
+impl Summary {
+    /// Nothing yet. Heartbeats are measured where that is asked for.
+    #[must_use]
+    pub fn new(measures_heartbeats: bool) -> Self {
+        Self {
+            measures_heartbeats,
+            ..Self::default()
+        }
+    }
+
+    /// A connection has opened.
+    pub fn connected(&mut self) {
+        self.connections += 1;
+        self.is_live = false;
+    }
+
+    /// Whether none has yet.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.connections == 0
+    }
+
+    /// Bytes have come.
+    pub fn received(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// A comment has come.
+    pub fn comment(&mut self) {
+        self.comments += 1;
+    }
+
+    /// How many events have come.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Counts an event that has come just now; returns its latency in milliseconds, where it is known.
+    pub fn event(&mut self, event: &Event, now: SystemTime) -> Option<i64> {
+        self.events += 1;
+        count(&mut self.names, &event.name);
+        match event.name.as_str() {
+            "caught-up" => self.is_live = true,
+            "gap" => self.gap(&event.data),
+            "reset" => {
+                let reason = text_of(&event.data, "reason");
+                count(&mut self.resets, reason.as_deref().unwrap_or("no reason"));
+            }
+            _ => {}
+        }
+        let stamped = match event.name.as_str() {
+            "heartbeat" if self.measures_heartbeats => stamped_in_heartbeat(&event.data),
+            _ if self.is_live => stamped_in_envelope(&event.data),
+            _ => None,
+        }?;
+        let late = milliseconds(now).saturating_sub(stamped);
+        self.latencies.add(late);
+        Some(late)
+    }
+
+    fn gap(&mut self, data: &str) {
+        self.gaps += 1;
+        let gap: Value = serde_json::from_str(data).unwrap_or_default();
+        if let (Some(from), Some(to)) = (gap["from"].as_u64(), gap["to"].as_u64()) {
+            self.missing = self.missing.saturating_add(to.saturating_sub(from));
+        }
+    }
+
+    /// What is told of a session that lasted so long, a line per subject.
+    #[must_use]
+    pub fn told(&self, lasted: Duration) -> String {
+        let lasted = humantime::format_duration(Duration::from_millis(
+            u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
+        ));
+        format!("{self} in {lasted}")
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.latencies.count() > 0 {
+            writeln!(f, "{}", self.latencies)?;
+        }
+        if self.gaps > 0 {
+            writeln!(f, "{} gaps, {} offsets missing", self.gaps, self.missing)?;
+        }
+        if !self.resets.is_empty() {
+            writeln!(f, "resets: {}", counted(&self.resets))?;
+        }
+        let reconnects = self.connections.saturating_sub(1);
+        write!(f, "{} events", self.events)?;
+        if !self.names.is_empty() {
+            write!(f, " ({})", counted(&self.names))?;
+        }
+        write!(
+            f,
+            ", {} comments, {} bytes, {reconnects} reconnects, {} gaps, {} resets",
+            self.comments,
+            self.bytes,
+            self.gaps,
+            self.resets.values().sum::<u64>()
+        )
+    }
+}
+
+fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
+    if let Some(count) = counts.get_mut(name) {
+        *count += 1;
+    } else if counts.len() < MAX_NAMES {
+        counts.insert(name.to_owned(), 1);
+    }
+}
+
+/// `caught-up 1, message 20`
+fn counted(counts: &BTreeMap<String, u64>) -> String {
+    let each: Vec<String> = counts
+        .iter()
+        .map(|(name, count)| format!("{} {count}", super::show::printable(name)))
+        .collect();
+    each.join(", ")
+}
+
+fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn text_of(data: &str, member: &str) -> Option<String> {
+    let value: Value = serde_json::from_str(data).ok()?;
+    Some(value.get(member)?.as_str()?.to_owned())
+}
+
+/// The time in a heartbeat, in milliseconds since the epoch.
+fn stamped_in_heartbeat(data: &str) -> Option<i64> {
+    humantime::parse_rfc3339(&text_of(data, "time")?)
+        .ok()
+        .map(milliseconds)
+}
+
+/// The parts of an envelope that tell it from a value that happens to hold a timestamp.
+#[derive(serde::Deserialize)]
+struct Envelope {
+    timestamp: i64,
+    #[serde(rename = "partition")]
+    _partition: u32,
+    #[serde(rename = "offset")]
+    _offset: i64,
+    #[serde(rename = "encoding")]
+    _encoding: serde::de::IgnoredAny,
+}
+
+/// The time of an envelope's record, in milliseconds since the epoch.
+fn stamped_in_envelope(data: &str) -> Option<i64> {
+    let envelope: Envelope = serde_json::from_str(data).ok()?;
+    Some(envelope.timestamp)
+}

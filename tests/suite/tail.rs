@@ -1,0 +1,552 @@
+//! `tail` reads a stream as an EventSource does, goes on where it was, and says what came and what went wrong.
+
+use crate::common::{config, expected, numbered};
+use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::daemon::{BINARY, Daemon, run_to_end};
+use crate::harness::process::{Process, Signal};
+use crate::harness::produce::Message;
+use crate::harness::wait::{ensure, eventually, secs};
+use crate::harness::{on_each_broker, trial};
+use kafka_sse_bridge::tail::latency::Latencies;
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("tails_percentiles_are_within_a_32nd", percentiles),
+        trial(
+            "tail_resumes_over_restarts_of_the_daemon_without_losing_a_record",
+            over_restarts,
+        ),
+        trial(
+            "tail_reconnects_after_retry_with_the_last_whole_id",
+            last_whole_id,
+        ),
+        trial("tail_counts_gaps_and_resets", gaps_and_resets),
+        trial("tail_shows_an_errors_message_and_exits_1", error_answers),
+        trial("tail_refuses_what_it_cannot_open_with_a_remedy", bad_arguments),
+        trial("tail_ends_by_sigint_with_its_summary", interrupted),
+        trial("tail_measures_latency_of_live_records_and_heartbeats", latency),
+        trial("tail_reads_over_a_unix_socket", unix_socket),
+        trial("tail_lets_no_record_write_to_the_terminal", control_characters),
+        trial("tail_ends_when_nobody_reads_it", broken_pipe),
+    ];
+    trials.extend(on_each_broker(
+        "tail_prints_events_and_ends_after_a_count",
+        |broker| counted(&broker),
+    ));
+    trials
+}
+
+/// A running `tail`.
+struct Tail {
+    process: Process,
+    out: Lines,
+    error: Lines,
+}
+
+/// What a process has written so far, and the thread that reads it.
+struct Lines {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Lines {
+    fn read(pipe: impl Read + Send + 'static) -> Lines {
+        let text = Arc::new(Mutex::new(String::new()));
+        let shared = Arc::clone(&text);
+        let reader = thread::spawn(move || {
+            let (mut lines, mut line) = (BufReader::new(pipe), Vec::new());
+            while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                text.push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
+        });
+        Lines {
+            text,
+            reader: Some(reader),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, wanted: &str) {
+        eventually(secs(30), &format!("tail says {wanted:?}"), || {
+            let text = self.text();
+            ensure(text.contains(wanted), text.clone())
+        });
+    }
+
+    fn finish(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        self.text()
+    }
+}
+
+impl Tail {
+    fn start(arguments: &[&str]) -> Tail {
+        let mut command = Command::new(BINARY);
+        command
+            .arg("tail")
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let process = Process::spawn(&mut command).expect("tail starts");
+        let out = process
+            .take(|child| child.stdout.take())
+            .expect("stdout is piped");
+        let error = process
+            .take(|child| child.stderr.take())
+            .expect("stderr is piped");
+        Tail {
+            process,
+            out: Lines::read(out),
+            error: Lines::read(error),
+        }
+    }
+
+    /// Waits for its end: exit code, stdout, stderr.
+    #[track_caller]
+    fn end(mut self) -> (Option<i32>, String, String) {
+        let status = self.process.wait(secs(30));
+        let said = || format!("{}\n{}", self.out.text(), self.error.text());
+        let status = status.unwrap_or_else(|| panic!("tail has not ended: {}", said()));
+        (status.code(), self.out.finish(), self.error.finish())
+    }
+}
+
+fn tail(arguments: &[&str]) -> Output {
+    let all: Vec<&str> = ["tail"].iter().chain(arguments).copied().collect();
+    run_to_end(&all, &[])
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The data of the records among what `tail --json` printed.
+fn data_of_records(out: &str) -> Vec<String> {
+    out.lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .filter(|event| event["event"] == "message")
+        .map(|event| event["data"].as_str().expect("a string").to_owned())
+        .collect()
+}
+
+fn counted(broker: &Broker) {
+    let topic = topic_name("tail");
+    broker.create_topic(&topic, 2, &[]);
+    let mut messages = numbered(0, 0, 3);
+    messages.push(Message::value("two\nlines").partition(1));
+    messages.push(Message::tombstone("gone").partition(1));
+    broker.produce(&topic, &messages);
+    let daemon = Daemon::start(&config(broker, &[&topic], "start = \"earliest\""));
+    let url = daemon.url("/events");
+
+    let (code, out, error) = Tail::start(&[&url, "--count", "6"]).end();
+    assert_eq!(code, Some(0), "{error}");
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(
+        lines.len(),
+        7,
+        "an event per line, and one more for the second of two: {out}"
+    );
+    for value in ["p0-0", "p0-1", "p0-2"] {
+        let line = lines.iter().find(|line| line.ends_with(value)).expect(value);
+        assert!(line.starts_with("message    A"), "{line}");
+    }
+    assert!(out.contains(" two\n    lines\n"), "{out}");
+    assert!(
+        out.contains("delete     ") && out.contains(r#" {"key":"gone"}"#),
+        "{out}"
+    );
+    assert!(
+        out.contains("caught-up  ") && out.contains(r#"{"reason":"replay"}"#),
+        "{out}"
+    );
+    let summary = error.lines().last().expect("a summary");
+    assert!(
+        summary.starts_with("kafka-sse-bridge: 6 events (caught-up 1, delete 1, message 4), "),
+        "{summary}"
+    );
+    assert!(
+        summary.contains(" bytes, 0 reconnects, 0 gaps, 0 resets in "),
+        "{summary}"
+    );
+
+    // As JSON, by partition; and from an id on.
+    let (code, out, error) = Tail::start(&[&url, "--json", "--ids", "-n", "6"]).end();
+    assert_eq!(code, Some(0), "{error}");
+    let mut records = data_of_records(&out);
+    records.sort();
+    assert_eq!(records, ["p0-0", "p0-1", "p0-2", "two\nlines"]);
+    let event: Value = serde_json::from_str(out.lines().next().expect("one")).expect("JSON");
+    let next = &event["position"]["topics"][0]["next"];
+    assert_eq!(next.as_array().map(Vec::len), Some(2), "{event}");
+    let second = out
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+        .find(|event| event["data"] == "p0-1")
+        .expect("it was there");
+    let id = second["id"].as_str().expect("an id");
+    let (code, out, _) = Tail::start(&[&format!("{url}?partition=0"), "--json", "--id", id, "-n", "2"]).end();
+    assert_eq!(code, Some(0));
+    assert_eq!(data_of_records(&out), ["p0-2"]);
+}
+
+fn over_restarts() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("tail-restarts");
+    broker.create_topic(&topic, 1, &[]);
+    let port = free_port();
+    let text = config(&broker, &[&topic], "start = \"earliest\"")
+        .replace("127.0.0.1:0", &format!("127.0.0.1:{port}"))
+        .replacen("[http]\n", "[http]\nretry = \"100ms\"\n", 1);
+    let mut daemon = Daemon::start(&text);
+    let url = daemon.url("/events");
+    let follower = Tail::start(&[&url, "--json"]);
+    let mut written = 0;
+    let mut produce = |count: usize| {
+        broker.produce(&topic, &numbered(0, written, count));
+        written += count;
+        format!("\"p0-{}\"", written - 1)
+    };
+    follower.out.wait_for(&produce(100));
+    // In good order: goodbye comes first, and records are written while nobody serves.
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait_exit(secs(20)).code(), Some(0));
+    let last = produce(100);
+    drop(daemon);
+    follower
+        .error
+        .wait_for("the server ended the stream; connecting again in ");
+    let daemon = Daemon::start(&text);
+    follower.out.wait_for(&last);
+    // Killed, in the middle of whatever it was doing.
+    let last = produce(2000);
+    drop(daemon);
+    let _daemon = Daemon::start(&text);
+    follower.out.wait_for(&last);
+    follower.out.wait_for(&produce(10));
+    follower.process.signal(Signal::INT);
+    let (code, out, error) = follower.end();
+    assert_eq!(code, Some(0), "{error}");
+    assert_eq!(
+        data_of_records(&out),
+        expected(0, 2210),
+        "every record once, in order"
+    );
+    assert!(error.contains("goodbye 1"), "{error}");
+    assert!(error.contains(" 2 reconnects, 0 gaps, 0 resets"), "{error}");
+}
+
+/// A server that answers one connection after another as it is told, and hands on the heads of requests.
+fn scripted(answers: Vec<Vec<u8>>) -> (String, mpsc::Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/x?a=b", listener.local_addr().expect("its address"));
+    let (sender, heads) = mpsc::channel();
+    thread::spawn(move || {
+        for answer in answers {
+            let Ok((mut stream, _)) = listener.accept() else {
+                return;
+            };
+            let _ = sender.send(head_of(&mut stream));
+            let _ = stream.write_all(&answer);
+        }
+    });
+    (url, heads)
+}
+
+fn head_of(stream: &mut TcpStream) -> String {
+    let mut lines = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if lines.read_line(&mut head).is_ok_and(|read| read > 0) {
+            continue;
+        }
+        break;
+    }
+    head
+}
+
+fn stream_of(body: &str) -> Vec<u8> {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n{body}").into_bytes()
+}
+
+fn last_whole_id() {
+    let (url, heads) = scripted(vec![
+        stream_of("retry: 10\nid: one\ndata: a\n\nid: two\ndata: cut of"),
+        stream_of("id: two\ndata: b\n\ndata: without an id\n\n"),
+        stream_of("data: c\n\n"),
+    ]);
+    let header = "Authorization: Bearer hush";
+    let (code, out, error) = Tail::start(&[&url, "--json", "--header", header, "-n", "4"]).end();
+    assert_eq!(code, Some(0), "{error}");
+    let heads: Vec<String> = heads.iter().collect();
+    assert_eq!(data_of_records(&out), ["a", "b", "without an id", "c"]);
+    for head in &heads {
+        assert!(head.starts_with("GET /x?a=b HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\naccept: text/event-stream\r\n"), "{head}");
+        assert!(head.contains("\r\nauthorization: Bearer hush\r\n"), "{head}");
+    }
+    let ids: Vec<Option<&str>> = heads
+        .iter()
+        .map(|head| head.lines().find_map(|line| line.strip_prefix("last-event-id: ")))
+        .collect();
+    assert_eq!(
+        ids,
+        [None, Some("one"), Some("two")],
+        "a block that was cut off never was"
+    );
+    assert!(error.contains("connecting again in 10ms"), "{error}");
+    assert!(!error.contains("hush"), "{error}");
+}
+
+fn gaps_and_resets() {
+    let body = "event: gap\ndata: {\"topic\":\"t\",\"partition\":0,\"from\":3,\"to\":10,\"reason\":\"expired\"}\n\n\
+                event: reset\ndata: {\"reason\":\"recreated\",\"topic\":\"t\"}\n\n\
+                event: reset\ndata: {\"reason\":\"too-old\"}\n\n: keepalive\n: another\ndata: x\n\n";
+    let (url, _heads) = scripted(vec![stream_of(body)]);
+    let (code, _, error) = Tail::start(&[&url, "-n", "4"]).end();
+    assert_eq!(code, Some(0));
+    assert!(error.contains("1 gaps, 7 offsets missing\n"), "{error}");
+    assert!(error.contains("resets: recreated 1, too-old 1\n"), "{error}");
+    let last = error.lines().last().expect("a summary");
+    assert!(
+        last.contains("4 events (gap 1, message 1, reset 2), 2 comments, ")
+            && last.contains(" 1 gaps, 2 resets in "),
+        "{last}"
+    );
+}
+
+fn error_answers() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("tail-errors");
+    broker.create_topic(&topic, 1, &[]);
+    let daemon = Daemon::start(&config(&broker, &[&topic], ""));
+    for (path, wanted) in [
+        (
+            "/events?strat=live",
+            "400 Bad Request: unknown_parameter: \"strat\" is not a parameter of a stream; known are",
+        ),
+        ("/event", "404 Not Found: not_found: "),
+        ("/health/live", "200, but what comes is not text/event-stream"),
+    ] {
+        let output = tail(&[&daemon.url(path)]);
+        assert_eq!(output.status.code(), Some(1), "{path}");
+        assert!(said(&output).contains(wanted), "{path}: {}", said(&output));
+        assert!(output.stdout.is_empty());
+    }
+    // What stands between may answer in its own way, and when a stream is opened again, too.
+    let page = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<h1>Bad Gateway</h1>";
+    let (url, _heads) = scripted(vec![stream_of("retry: 1\ndata: a\n\n"), page.to_vec()]);
+    let (code, out, error) = Tail::start(&[&url]).end();
+    assert_eq!(code, Some(1));
+    assert!(out.contains(" a\n"), "{out}");
+    assert!(
+        error.contains("502 Bad Gateway: <h1>Bad Gateway</h1>; an EventSource gives up here"),
+        "{error}"
+    );
+    assert!(
+        error.contains("1 events (message 1)"),
+        "the summary comes all the same: {error}"
+    );
+
+    let moved = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+    let (url, _heads) = scripted(vec![moved.to_vec()]);
+    let output = tail(&[&url]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said(&output).contains("it is at /elsewhere"), "{}", said(&output));
+}
+
+fn bad_arguments() {
+    let nobody = format!("http://127.0.0.1:{}/x", free_port());
+    for (arguments, code, wanted) in [
+        (vec![nobody.as_str()], 1, "Connection refused"),
+        (vec!["https://example.invalid/x"], 1, "TLS is not spoken here"),
+        (
+            vec!["localhost:3000/events"],
+            1,
+            "write it like http://127.0.0.1:3000/events",
+        ),
+        (
+            vec!["http://me:hush@localhost/x"],
+            1,
+            "--header 'Authorization: ...'",
+        ),
+        (
+            vec!["http://localhost/x", "--header", "novalue"],
+            2,
+            "a header like 'Name: value' is needed",
+        ),
+        (vec!["http://localhost/x", "--count", "0"], 2, "--count"),
+        (vec![], 2, "<URL>"),
+    ] {
+        let output = tail(&arguments);
+        assert_eq!(
+            output.status.code(),
+            Some(code),
+            "{arguments:?}: {}",
+            said(&output)
+        );
+        assert!(said(&output).contains(wanted), "{arguments:?}: {}", said(&output));
+        assert!(!said(&output).contains("hush"), "{}", said(&output));
+    }
+}
+
+fn interrupted() {
+    let (daemon, _broker) = serving("start = \"earliest\"", "");
+    let follower = Tail::start(&[&daemon.url("/events")]);
+    follower.out.wait_for("caught-up");
+    follower.process.signal(Signal::INT);
+    let (code, _, error) = follower.end();
+    assert_eq!(code, Some(0));
+    assert!(error.contains("2 events (caught-up 1, message 1), "), "{error}");
+}
+
+/// A topic with the record `one`, and a daemon that serves it.
+fn serving(stream: &str, http: &str) -> (Daemon, Arc<Broker>) {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("tail-serving");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &[Message::value("one")]);
+    let text = config(&broker, &[&topic], stream).replacen("[http]\n", &format!("[http]\n{http}"), 1);
+    (Daemon::start(&text), broker)
+}
+
+fn latency() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("tail-latency");
+    broker.create_topic(&topic, 1, &[]);
+    // An hour old: it says nothing of how late live records are.
+    let old = i64::try_from(now_milliseconds() - 3_600_000).expect("it fits");
+    broker.produce(&topic, &[Message::value("old").timestamp(old)]);
+    let stream =
+        "start = \"earliest\"\nformat = \"envelope\"\nheartbeat = \"event\"\nheartbeat_interval = \"1s\"";
+    let daemon = Daemon::start(&config(&broker, &[&topic], stream));
+    let follower = Tail::start(&[&daemon.url("/events"), "--latency"]);
+    follower.out.wait_for("caught-up");
+    broker.produce(&topic, &[Message::value("new")]);
+    follower.out.wait_for("\"new\"");
+    follower.out.wait_for("heartbeat");
+    follower.process.signal(Signal::INT);
+    let (code, out, error) = follower.end();
+    assert_eq!(code, Some(0));
+    let line = |text: &str| {
+        out.lines()
+            .find(|line| line.contains(text))
+            .expect("a line")
+            .to_owned()
+    };
+    assert!(!line("\"old\"").contains(" ms "), "{out}");
+    for text in ["\"new\"", "heartbeat "] {
+        let line = line(text);
+        let late = line
+            .split(" ms ")
+            .next()
+            .and_then(|start| start.rsplit(' ').next());
+        let late: i64 = late
+            .and_then(|late| late.parse().ok())
+            .unwrap_or_else(|| panic!("{line}"));
+        assert!((-1000..60_000).contains(&late), "{line}");
+    }
+    assert!(error.contains("kafka-sse-bridge: latency of "), "{error}");
+    assert!(error.contains(": p50 ") && error.contains(" p99 "), "{error}");
+}
+
+fn now_milliseconds() -> u128 {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("after 1970");
+    since.as_millis()
+}
+
+fn unix_socket() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("bridge.sock");
+    let socket = socket.to_str().expect("UTF-8");
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("tail-unix");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &[Message::value("one")]);
+    let listen = format!("listen = [\"127.0.0.1:0\", \"unix:{socket}\"]");
+    let text =
+        config(&broker, &[&topic], "start = \"earliest\"").replacen("listen = [\"127.0.0.1:0\"]", &listen, 1);
+    let _daemon = Daemon::start(&text);
+    let (code, out, error) = Tail::start(&["http://bridge/events", "--unix-socket", socket, "-n", "1"]).end();
+    assert_eq!(code, Some(0), "{error}");
+    assert!(out.ends_with(" one\n"), "{out}");
+    let output = tail(&["http://bridge/events", "--unix-socket", "/nonexistent/x.sock"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        said(&output).contains("/nonexistent/x.sock: No such file"),
+        "{}",
+        said(&output)
+    );
+}
+
+fn control_characters() {
+    let (url, _heads) = scripted(vec![stream_of(
+        "id: \u{1b}]0;id\ndata: \u{1b}[31mred\u{7}\n\nevent: \u{9b}2J\ndata: tab\tstays\n\n",
+    )]);
+    let (code, out, error) = Tail::start(&[&url, "-n", "2"]).end();
+    assert_eq!(code, Some(0));
+    for text in [&out, &error] {
+        let is_tame = |c: char| !c.is_control() || c == '\n' || c == '\t';
+        assert!(text.chars().all(is_tame), "{text:?}");
+    }
+    assert!(
+        out.contains("\\u{1b}[31mred\\u{7}") && out.contains("tab\tstays"),
+        "{out}"
+    );
+}
+
+fn broken_pipe() {
+    let body = "data: x\n\n".repeat(100_000);
+    let (url, _heads) = scripted(vec![stream_of(&body); 2]);
+    let mut command = Command::new(BINARY);
+    command
+        .args(["tail", &url])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let process = Process::spawn(&mut command).expect("tail starts");
+    drop(process.take(|child| child.stdout.take()));
+    let status = process.wait(secs(30)).expect("it ends");
+    assert_eq!(status.code(), Some(0));
+}
+
+fn percentiles() {
+    let mut latencies = Latencies::default();
+    assert_eq!(latencies.percentile(50), 0);
+    for milliseconds in 1..=10_000 {
+        latencies.add(milliseconds);
+    }
+    for percent in [1, 50, 90, 99] {
+        let (found, exact) = (latencies.percentile(percent), percent * 100);
+        assert!(
+            (exact..=exact + exact / 32 + 1).contains(&found),
+            "p{percent}: {found}, not {exact}"
+        );
+    }
+    assert_eq!(latencies.percentile(100), 10_000, "the greatest is exact");
+    latencies.add(i64::MAX);
+    latencies.add(-5);
+    assert_eq!(
+        latencies.percentile(100),
+        u64::try_from(i64::MAX).expect("positive")
+    );
+    assert!(
+        latencies
+            .to_string()
+            .ends_with("; 1 came before their own time, so the clocks differ")
+    );
+}
