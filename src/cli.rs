@@ -17,8 +17,8 @@ use log::{error, info};
 
 use crate::config::load::ConfigError;
 use crate::config::{Document, Flags, LogSettings, Settings, print};
-use crate::daemon::{self, Environment, Sources};
-use crate::http::listener::{BindError, Listener};
+use crate::daemon::{self, Bound, Environment, Sources};
+use crate::http::listener::BindError;
 use crate::stream::position::{Position, TopicPosition};
 use crate::{logging, manual, signals};
 
@@ -179,33 +179,23 @@ fn run(configured: &Configured) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         configured.config.display()
     );
-    let listeners = bind(&settings)?;
-    serve(&settings, sources, listeners, signals::Request::Reload)
+    let listeners = daemon::bind(&settings.http.listen)?;
+    serve(settings, sources, listeners, signals::Request::Reload)
 }
 
 /// Runs the daemon with these settings until a signal ends it.
 pub(crate) fn serve(
-    settings: &Settings,
+    settings: Settings,
     sources: Sources,
-    listeners: Vec<Listener>,
+    listeners: Vec<Bound>,
     on_hangup: signals::Request,
 ) -> Result<(), Failure> {
     die_of_panics();
     let requests = signals::watch(on_hangup)?;
     let runtime = daemon::runtime()?;
-    let shutdown = daemon::supervise(requests, sources, settings.clone());
-    let outcome = runtime.block_on(daemon::run(settings, listeners, shutdown));
+    let outcome = runtime.block_on(daemon::run(settings, listeners, requests, sources));
     runtime.shutdown_timeout(daemon::RUNTIME_SHUTDOWN);
     Ok(outcome?)
-}
-
-/// Binds every address of the settings.
-pub(crate) fn bind(settings: &Settings) -> Result<Vec<Listener>, BindError> {
-    let mut listeners = Vec::new();
-    for address in &settings.http.listen {
-        listeners.extend(Listener::bind(address)?);
-    }
-    Ok(listeners)
 }
 
 /// A panic in any thread ends the process: half a daemon would look alive and deliver nothing.

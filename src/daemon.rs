@@ -1,4 +1,4 @@
-//! Starts, reloads and stops the rooms; the only place that knows all of them.
+//! Starts and stops the rooms; with [`reload`](crate::reload), the only place that knows all of them.
 //!
 //! ```text
 //! start:  log → bind → streams → kafka-tail → serve → READY
@@ -9,29 +9,29 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use log::{error, info, warn};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{self, Document, Flags, Format, Loaded, Settings, Start, StreamSettings};
 use crate::http::connections::Connections;
-use crate::http::listener::{self, Listener, Stopping};
+use crate::http::listener::{self, BindError, Listener, Stopping};
 use crate::http::page::Page;
-use crate::http::routes::{App, routes};
+use crate::http::routes::{App, Shown, routes};
 use crate::kafka::history::{Archive, History};
 use crate::kafka::record::Feed;
-use crate::kafka::status::Status;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
-use crate::logging;
 use crate::signals::Request;
 use crate::stream::feed::{self, CHANNEL_BATCHES, Feeder};
-use crate::stream::stream::{Pace, Stream};
+use crate::stream::stream::Stream;
 use crate::stream::subscription::Goodbye;
+use crate::stream::tuning::Pace;
 use crate::systemd;
 
 /// Where the settings come from, to be read again on a reload.
@@ -68,105 +68,251 @@ impl Sources {
     }
 }
 
-/// Runs the bridge on bound listeners until `shutdown` resolves, then drains it.
+/// An address that is bound, as the settings name it.
+#[derive(Debug)]
+pub struct Bound {
+    /// As the settings name it.
+    pub address: String,
+    /// One of the sockets it stands for.
+    pub listener: Listener,
+}
+
+/// Binds every address.
+///
+/// # Errors
+/// When one cannot be bound.
+pub fn bind(addresses: &[String]) -> Result<Vec<Bound>, BindError> {
+    let mut bound = Vec::new();
+    for address in addresses {
+        bound.extend(Listener::bind(address)?.into_iter().map(|listener| Bound {
+            address: address.clone(),
+            listener,
+        }));
+    }
+    Ok(bound)
+}
+
+/// Serves a listener until the switch ends it.
+type Serve = Box<dyn Fn(Listener, Stopping) -> BoxedServing + Send>;
+type BoxedServing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
+
+/// A stream that is fed.
+pub(crate) struct Running {
+    pub(crate) stream: Arc<Stream>,
+    /// Ends its feeding; the channel's receiver goes with it.
+    pub(crate) feed: AbortHandle,
+}
+
+/// A reading thread, and the streams it reads for.
+pub(crate) struct Reading {
+    pub(crate) tail: Tail,
+    pub(crate) streams: Vec<Arc<Stream>>,
+}
+
+/// The rooms of a running daemon, for the reload to change.
+pub(crate) struct Daemon {
+    pub(crate) settings: Settings,
+    /// What those come to for all readers of Kafka.
+    pub(crate) connection: Connection,
+    pub(crate) app: Arc<App>,
+    pub(crate) connections: Arc<Connections>,
+    /// In the order of the configuration.
+    pub(crate) streams: Vec<Running>,
+    pub(crate) readings: Vec<Reading>,
+    pub(crate) history: Arc<History>,
+    /// Threads that are no longer needed and end by themselves.
+    pub(crate) retired: Vec<JoinHandle<()>>,
+    /// Addresses with the switches of their listeners.
+    pub(crate) listeners: Vec<(String, watch::Sender<bool>)>,
+    tasks: JoinSet<()>,
+    serving: JoinSet<io::Result<()>>,
+    serve: Serve,
+}
+
+/// Runs the bridge on bound listeners until it is asked to end, then drains it. Reloads on the way.
 ///
 /// # Errors
 /// When the operating system refuses the reading thread or a listener.
 pub async fn run(
-    settings: &Settings,
-    listeners: Vec<Listener>,
-    shutdown: impl Future<Output = ()>,
+    settings: Settings,
+    listeners: Vec<Bound>,
+    mut requests: mpsc::Receiver<Request>,
+    sources: Sources,
 ) -> io::Result<()> {
-    let pace = Pace::from(&settings.http);
-    let status = Arc::new(Status::default());
-    let history = Arc::new(History::new(connection(settings), Arc::clone(&status)));
-    let archive = || Some(Arc::clone(&history) as Arc<dyn Archive>);
-    let streams: Vec<Arc<Stream>> = settings
-        .streams
-        .iter()
-        .map(|stream| Stream::new(stream.clone(), pace, archive()))
-        .collect();
-    let mut tasks = JoinSet::new();
-    let mut feeds: Vec<mpsc::Sender<Feed>> = Vec::new();
-    for stream in &streams {
-        let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
-        tasks.spawn(feed::run(Feeder::new(Arc::clone(stream)), receiver));
-        feeds.push(sender);
-    }
-    let tail = Tail::spawn(connection(settings), plan(settings, &feeds), Arc::clone(&status))?;
-    drop(feeds);
-
-    let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
-    let app = Arc::new(App {
-        streams: streams.clone(),
-        page: Page::new(&settings.ui.title, settings.ui.assets.clone()),
-        kafka: status,
-        connections: Arc::clone(&connections),
-        is_draining: AtomicBool::new(false),
-    });
-    let service = warp::service(routes(Arc::clone(&app)));
-    let (stop, stopping) = Stopping::channel();
-    let mut serving = JoinSet::new();
-    for listener in listeners {
-        info!("listening on {}", listener.url());
-        serving.spawn(listener::serve(
-            listener,
-            service.clone(),
-            Arc::clone(&connections),
-            stopping.clone(),
-        ));
-    }
+    let mut daemon = Daemon::start(settings, listeners)?;
     systemd::ready();
-
     let mut outcome = Ok(());
-    tokio::select! {
-        () = shutdown => {}
-        Some(Ok(Err(error))) = serving.join_next() => {
-            // The listeners were bound, so this is the operating system's doing.
-            error!("a listener ended: {error}");
-            outcome = Err(error);
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(Request::Reload) => daemon.reload(&sources).await,
+                Some(Request::Shutdown) | None => break,
+            },
+            Some(ended) = daemon.serving.join_next() => {
+                if let Ok(Err(error)) = ended {
+                    // The listeners were bound, so this is the operating system's doing.
+                    error!("a listener ended: {error}");
+                    outcome = Err(error);
+                    break;
+                }
+            }
         }
     }
-
-    systemd::stopping();
-    info!(
-        "ending: {} clients get goodbye",
-        streams
-            .iter()
-            .map(|stream| stream.figures().clients)
-            .sum::<usize>()
-    );
-    app.is_draining.store(true, Ordering::Relaxed);
-    // Nobody receives any more only if every listener has failed.
-    let _ = stop.send(true);
-    for stream in &streams {
-        stream.close(Goodbye::Shutdown);
-    }
-    let timeout = settings.http.drain_timeout.0;
-    if tokio::time::timeout(timeout, drain(serving, tail, &history, tasks))
-        .await
-        .is_err()
-    {
-        warn!("not everything ended within drain_timeout ({timeout:?}); ending all the same");
-    }
-    info!("ended");
+    daemon.end().await;
     outcome
 }
 
-async fn drain(mut serving: JoinSet<io::Result<()>>, tail: Tail, history: &History, mut tasks: JoinSet<()>) {
-    let thread = tail.stop();
-    while serving.join_next().await.is_some() {}
-    // Receivers first: a thread that waits for room in a channel then sees that nobody listens.
-    tasks.shutdown().await;
-    let threads: Vec<JoinHandle<()>> = history.close().into_iter().chain([thread]).collect();
-    let joined =
-        tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok())).await;
-    if !matches!(joined, Ok(true)) {
-        error!("a thread that reads Kafka panicked");
+impl Daemon {
+    fn start(settings: Settings, listeners: Vec<Bound>) -> io::Result<Self> {
+        let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
+        let app = Arc::new(App {
+            shown: RwLock::new(Shown {
+                streams: Vec::new(),
+                page: Arc::new(Page::new(&settings.ui.title, settings.ui.assets.clone())),
+            }),
+            kafka: Arc::default(),
+            connections: Arc::clone(&connections),
+            was_ready: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+        });
+        let service = warp::service(routes(Arc::clone(&app)));
+        let served = Arc::clone(&connections);
+        let serve: Serve = Box::new(move |listener, stopping| {
+            Box::pin(listener::serve(
+                listener,
+                service.clone(),
+                Arc::clone(&served),
+                stopping,
+            ))
+        });
+        let connection = connection(&settings);
+        let history = Arc::new(History::new(connection.clone(), Arc::clone(&app.kafka)));
+        let mut daemon = Self {
+            app,
+            connections,
+            streams: Vec::new(),
+            readings: Vec::new(),
+            history: Arc::clone(&history),
+            retired: Vec::new(),
+            listeners: Vec::new(),
+            tasks: JoinSet::new(),
+            serving: JoinSet::new(),
+            serve,
+            connection: connection.clone(),
+            settings,
+        };
+        let fresh = daemon.settings.streams.clone();
+        let pace = Pace::from(&daemon.settings.http);
+        let (streams, reading) = daemon.read(&fresh, pace, connection, &history)?;
+        daemon.streams = streams;
+        daemon.readings.push(reading);
+        daemon.show();
+        for bound in listeners {
+            daemon.serve(bound);
+        }
+        Ok(daemon)
+    }
+
+    /// Starts streams, and a thread of their own that reads for them.
+    pub(crate) fn read(
+        &mut self,
+        settings: &[StreamSettings],
+        pace: Pace,
+        connection: Connection,
+        history: &Arc<History>,
+    ) -> io::Result<(Vec<Running>, Reading)> {
+        let mut feeds: Vec<mpsc::Sender<Feed>> = Vec::new();
+        let mut running = Vec::new();
+        for settings in settings {
+            let archive = Arc::clone(history) as Arc<dyn Archive>;
+            let stream = Stream::new(settings.clone(), pace, Some(archive));
+            let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
+            let feeding = feed::run(Feeder::new(Arc::clone(&stream)), receiver);
+            running.push(Running {
+                stream,
+                feed: self.tasks.spawn(feeding),
+            });
+            feeds.push(sender);
+        }
+        let plan = plan(settings, &feeds);
+        let reading = Reading {
+            // Where there is no thread, the channels close with the plan, and feeding ends.
+            tail: Tail::spawn(connection, plan, Arc::default())?,
+            streams: running
+                .iter()
+                .map(|running| Arc::clone(&running.stream))
+                .collect(),
+        };
+        Ok((running, reading))
+    }
+
+    /// Shows what is running now.
+    pub(crate) fn show(&self) {
+        let statuses = self.readings.iter().map(|reading| reading.tail.status());
+        self.app.kafka.set(statuses.map(Arc::clone).collect());
+        let mut shown = self.app.shown().clone();
+        shown.streams = self
+            .streams
+            .iter()
+            .map(|running| Arc::clone(&running.stream))
+            .collect();
+        self.app.show(shown);
+    }
+
+    /// Serves one more listener.
+    pub(crate) fn serve(&mut self, bound: Bound) {
+        info!("listening on {}", bound.listener.url());
+        let (switch, stopping) = Stopping::channel();
+        self.serving.spawn((self.serve)(bound.listener, stopping));
+        self.listeners.push((bound.address, switch));
+    }
+
+    /// Lets go of what has ended by itself.
+    pub(crate) fn tidy(&mut self) {
+        while self.tasks.try_join_next().is_some() {}
+        self.retired.retain(|thread| !thread.is_finished());
+    }
+
+    async fn end(mut self) {
+        systemd::stopping();
+        let clients = |running: &Running| running.stream.figures().clients;
+        info!(
+            "ending: {} clients get goodbye",
+            self.streams.iter().map(clients).sum::<usize>()
+        );
+        self.app.is_draining.store(true, Ordering::Relaxed);
+        for (_, switch) in &self.listeners {
+            // Nobody receives any more only if that listener has failed.
+            let _ = switch.send(true);
+        }
+        for running in &self.streams {
+            running.stream.close(Goodbye::Shutdown);
+        }
+        let timeout = self.settings.http.drain_timeout.0;
+        if tokio::time::timeout(timeout, self.drain()).await.is_err() {
+            warn!("not everything ended within drain_timeout ({timeout:?}); ending all the same");
+        }
+        info!("ended");
+    }
+
+    async fn drain(&mut self) {
+        let readings = std::mem::take(&mut self.readings);
+        let mut threads: Vec<JoinHandle<()>> =
+            readings.into_iter().map(|reading| reading.tail.stop()).collect();
+        while self.serving.join_next().await.is_some() {}
+        // Receivers first: a thread that waits for room in a channel then sees that nobody listens.
+        self.tasks.shutdown().await;
+        threads.append(&mut self.retired);
+        threads.extend(self.history.close());
+        let joined =
+            tokio::task::spawn_blocking(|| threads.into_iter().all(|thread| thread.join().is_ok())).await;
+        if !matches!(joined, Ok(true)) {
+            error!("a thread that reads Kafka panicked");
+        }
     }
 }
 
-/// How to reach Kafka, by these settings.
+/// How all readers reach Kafka, by these settings: alike, whichever stream needs what.
 #[must_use]
 pub fn connection(settings: &Settings) -> Connection {
     let streams = &settings.streams;
@@ -189,9 +335,9 @@ pub fn connection(settings: &Settings) -> Connection {
 }
 
 /// Every topic once, with all streams that use it, begun as early as any of them wants.
-fn plan(settings: &Settings, feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
+fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
     let mut plans: BTreeMap<&str, TopicPlan> = BTreeMap::new();
-    for (stream, feed) in settings.streams.iter().zip(feeds) {
+    for (stream, feed) in streams.iter().zip(feeds) {
         let begin = match stream.start {
             Start::Live => Begin::Newest(stream.preload),
             Start::Earliest | Start::Snapshot => Begin::Earliest,
@@ -207,47 +353,6 @@ fn plan(settings: &Settings, feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
         }
     }
     plans.into_values().collect()
-}
-
-/// Answers signals until one asks to end; reloads on the way. `running` is what was started with.
-pub async fn supervise(mut requests: mpsc::Receiver<Request>, sources: Sources, running: Settings) {
-    while let Some(Request::Reload) = requests.recv().await {
-        systemd::reloading();
-        if let Err(why) = reload(&sources, &running) {
-            error!("reload failed, everything stays as it was: {why}");
-            systemd::status(&format!("reload failed: {why}"));
-        }
-        systemd::ready();
-    }
-}
-
-/// Reads the settings again and applies what can be applied while running: logging.
-fn reload(sources: &Sources, running: &Settings) -> Result<(), String> {
-    let next = sources.load().map_err(|error| error.to_string())?.settings;
-    logging::apply(&next.log).map_err(|error| error.to_string())?;
-    let sections = [
-        ("kafka", next.kafka != running.kafka),
-        ("http", next.http != running.http),
-        ("stream", next.streams != running.streams),
-        ("ui", next.ui != running.ui),
-    ];
-    let pending: Vec<&str> = sections
-        .iter()
-        .filter(|(_, differs)| *differs)
-        .map(|(name, _)| *name)
-        .collect();
-    if pending.is_empty() {
-        info!("reloaded: log level {}, log file reopened", next.log.level);
-        systemd::status("reloaded");
-    } else {
-        let pending = pending.join(", ");
-        warn!(
-            "reloaded: log level {}, log file reopened; restart needed for changes in: {pending}",
-            next.log.level
-        );
-        systemd::status(&format!("reloaded; restart needed for changes in: {pending}"));
-    }
-    Ok(())
 }
 
 /// A runtime for the daemon: as many workers as there are cores.

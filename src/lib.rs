@@ -10,7 +10,7 @@
 //!   cursors read it.
 //! - [`http`]: streams, page, health.
 //! - [`config`]: files, environment and flags in, checked settings out.
-//! - [`daemon`]: starts, reloads and stops the rooms; the only place that knows all of them.
+//! - [`daemon`], with `reload`: starts, changes and stops the rooms; the only place that knows all of them.
 //! - [`cli`], [`signals`], [`logging`], [`systemd`]: the process around it.
 //! - `manual`: man pages and completions, for the packages.
 //! - [`doctor`]: tries all that the daemon needs, and says what to do.
@@ -27,6 +27,7 @@ pub mod http;
 pub mod kafka;
 pub mod logging;
 mod manual;
+mod reload;
 pub mod signals;
 pub mod stream;
 pub mod systemd;

@@ -50,11 +50,25 @@ pub struct LogError {
     source: io::Error,
 }
 
+/// A logger that is ready to take over.
+pub struct Prepared {
+    level: LevelFilter,
+    logger: Box<dyn Log>,
+}
+
 /// Logs by these settings from now on; opens the file anew where there is one.
 ///
 /// # Errors
 /// When the file cannot be opened; logging then goes on as before.
 pub fn apply(settings: &LogSettings) -> Result<(), LogError> {
+    prepare(settings).map(Prepared::install)
+}
+
+/// Opens what these settings name, and changes nothing yet.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
     let mut dispatch = fern::Dispatch::new().level(filter(settings.level));
     for (target, level) in &settings.targets {
         dispatch = dispatch.level_for(target.clone(), filter(*level));
@@ -89,11 +103,17 @@ pub fn apply(settings: &LogSettings) -> Result<(), LogError> {
         dispatch = dispatch.chain(lenient(io::stderr()));
     }
     let (level, logger) = dispatch.into_log();
-    *LOGGER.inner.write().unwrap_or_else(PoisonError::into_inner) = Some(logger);
-    // Fails when it is installed already, which is all that is wanted.
-    let _ = log::set_logger(&LOGGER);
-    log::set_max_level(level);
-    Ok(())
+    Ok(Prepared { level, logger })
+}
+
+impl Prepared {
+    /// Takes over.
+    pub fn install(self) {
+        *LOGGER.inner.write().unwrap_or_else(PoisonError::into_inner) = Some(self.logger);
+        // Fails when it is installed already, which is all that is wanted.
+        let _ = log::set_logger(&LOGGER);
+        log::set_max_level(self.level);
+    }
 }
 
 /// An output that loses lines it cannot write: a full disk or a reader that went away must not end

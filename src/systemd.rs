@@ -23,7 +23,9 @@ pub fn stopping() {
 
 /// One line for `systemctl status`.
 pub fn status(line: &str) {
-    tell(&[NotifyState::Status(line)]);
+    // A line end would begin another assignment.
+    let line = line.replace(char::is_control, " ");
+    tell(&[NotifyState::Status(&line)]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {

@@ -2,10 +2,11 @@
 //!
 //! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
 //! came from, [`mod@check`] the rules between keys, [`units`] durations and sizes as people write them,
-//! [`filter`] what a filter may ask for.
+//! [`filter`] what a filter may ask for, [`mod@diff`] what a reload changes.
 //! It knows nothing of the other rooms.
 
 pub mod check;
+pub mod diff;
 pub mod filter;
 pub mod load;
 pub mod print;

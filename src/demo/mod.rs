@@ -21,8 +21,7 @@ use log::info;
 
 use crate::cli::{self, Failure};
 use crate::config::{Document, Flags, LogSettings, Settings};
-use crate::daemon::{Environment, Sources};
-use crate::http::listener::Listener;
+use crate::daemon::{self, Bound, Environment, Sources};
 use crate::logging;
 use crate::signals::Request;
 
@@ -89,13 +88,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         countries::produce(&broker, options.rate, Arc::clone(&stop)).map_err(failed("countries"))?;
     let topn = topn::compute(&broker, Arc::clone(&stop)).map_err(failed("the top three"))?;
 
-    if let Some(url) = listeners.first().map(Listener::url) {
+    if let Some(url) = listeners.first().map(|bound| bound.listener.url()) {
         announce(&url)?;
         if !options.no_browser {
             open_browser(&url);
         }
     }
-    let outcome = cli::serve(&settings, sources, listeners, Request::Shutdown);
+    let outcome = cli::serve(settings, sources, listeners, Request::Shutdown);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     for thread in [countries, topn] {
         // A panic has ended the process already.
@@ -109,11 +108,11 @@ fn failed(what: &'static str) -> impl Fn(Box<dyn std::error::Error>) -> Failure 
 }
 
 /// Binds; where nobody chose the port and it is taken, another is as good.
-fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Listener>, Failure> {
-    match cli::bind(settings) {
+fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
+    match daemon::bind(&settings.http.listen) {
         Err(error) if port.is_none() && std::env::var_os("PORT").is_none() => {
             info!("{error}");
-            Ok(Listener::bind(ANY_PORT)?)
+            Ok(daemon::bind(&[ANY_PORT.to_owned()])?)
         }
         outcome => Ok(outcome?),
     }

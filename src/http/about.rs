@@ -39,7 +39,8 @@ pub fn answer(app: &App, headers: &HeaderMap) -> Response {
 }
 
 fn urls(app: &App) -> Vec<(String, String)> {
-    let streams = app.streams.iter().map(|stream| {
+    let shown = app.shown();
+    let streams = shown.streams.iter().map(|stream| {
         let settings = stream.settings();
         (
             settings.path.clone(),

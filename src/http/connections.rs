@@ -20,7 +20,8 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// What the listeners' connections have in common.
 #[derive(Debug)]
 pub struct Connections {
-    write_timeout: Duration,
+    /// In milliseconds.
+    write_timeout: AtomicU64,
     open: AtomicU64,
     write_timeouts: AtomicU64,
     /// Locked for a line about a client that took nothing, and by nothing else.
@@ -30,9 +31,9 @@ pub struct Connections {
 impl Connections {
     /// None yet. A connection that takes no byte for `write_timeout` is given up.
     #[must_use]
-    pub const fn new(write_timeout: Duration) -> Self {
+    pub fn new(write_timeout: Duration) -> Self {
         Self {
-            write_timeout,
+            write_timeout: AtomicU64::new(milliseconds(write_timeout)),
             open: AtomicU64::new(0),
             write_timeouts: AtomicU64::new(0),
             told: Mutex::new(Seldom::new(TOLD_EVERY)),
@@ -41,8 +42,14 @@ impl Connections {
 
     /// How long a socket may take nothing.
     #[must_use]
-    pub const fn write_timeout(&self) -> Duration {
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout.load(Ordering::Relaxed))
+    }
+
+    /// Changes how long a socket may take nothing, for connections that are made from now on.
+    pub fn set_write_timeout(&self, write_timeout: Duration) {
         self.write_timeout
+            .store(milliseconds(write_timeout), Ordering::Relaxed);
     }
 
     /// Connections open now.
@@ -62,6 +69,10 @@ impl Connections {
         self.open.fetch_add(1, Ordering::Relaxed);
         Open(Arc::clone(self))
     }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Whether the cause is a socket's timeout: [`Patient`](super::patience::Patient)'s own, or the
@@ -89,7 +100,7 @@ impl Open {
         all.write_timeouts.fetch_add(1, Ordering::Relaxed);
         // Plain values: they are right whatever another thread did.
         let mut told = all.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let timeout = all.write_timeout;
+        let timeout = all.write_timeout();
         match told.admit() {
             Some(unsaid) => info!("{peer}: closed, it took nothing for {timeout:?} (write_timeout){unsaid}"),
             None => debug!("{peer}: closed, it took nothing for {timeout:?} (write_timeout)"),

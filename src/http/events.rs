@@ -38,7 +38,7 @@ pub fn answer(
         warp::reply().into_response()
     } else {
         let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-        warp::reply::stream(Events::new(stream.subscribe(opening), stream, peer)).into_response()
+        warp::reply::stream(Events::new(stream.subscribe(opening), peer)).into_response()
     };
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -58,18 +58,16 @@ pub fn answer(
 struct Events {
     subscription: Subscription,
     timer: Pin<Box<Sleep>>,
-    stream: Arc<Stream>,
     peer: String,
     opened: Instant,
 }
 
 impl Events {
-    fn new(subscription: Subscription, stream: &Arc<Stream>, peer: String) -> Self {
-        debug!("{}: {peer} opened", stream.settings().path);
+    fn new(subscription: Subscription, peer: String) -> Self {
+        debug!("{}: {peer} opened", subscription.path());
         Self {
             subscription,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
-            stream: Arc::clone(stream),
             peer,
             opened: Instant::now(),
         }
@@ -93,6 +91,10 @@ impl futures_core::Stream for Events {
                     if !this.subscription.wait(context.waker()) {
                         continue;
                     }
+                    // A reload may bring it forward.
+                    if this.timer.deadline() > deadline.into() {
+                        this.timer.as_mut().reset(deadline.into());
+                    }
                     while this.timer.as_mut().poll(context).is_ready() {
                         if deadline <= Instant::now() {
                             break;
@@ -112,7 +114,7 @@ impl Drop for Events {
     fn drop(&mut self) {
         debug!(
             "{}: {} closed after {:.1?}",
-            self.stream.settings().path,
+            self.subscription.path(),
             self.peer,
             self.opened.elapsed()
         );

@@ -4,6 +4,7 @@
 //! balancer that answers 503 in our place would end every EventSource for good. What is wrong is
 //! named in the body instead.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::StatusCode;
@@ -11,27 +12,43 @@ use serde_json::json;
 use warp::reply::Response;
 
 use super::problem;
-use super::routes::App;
+use super::routes::{App, Shown};
+use crate::stream::stream::Stream;
 
 /// 200 as long as the process turns its loops.
 pub fn live() -> Response {
     problem::json(&json!({ "live": true }))
 }
 
+/// Whether all streams have been loaded once; to be asked before there are others.
+pub fn has_loaded(app: &App) -> bool {
+    let has_loaded = app.was_ready.load(Ordering::Relaxed) || loading(&app.shown()).next().is_none();
+    if has_loaded {
+        app.was_ready.store(true, Ordering::Relaxed);
+    }
+    has_loaded
+}
+
+/// The streams that are still being loaded.
+fn loading(shown: &Shown) -> impl Iterator<Item = &Arc<Stream>> {
+    let is_loading = |stream: &&Arc<Stream>| !stream.is_loaded() && stream.failure().is_none();
+    shown.streams.iter().filter(is_loading)
+}
+
 /// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.
 pub fn ready(app: &App) -> Response {
     let is_draining = app.is_draining.load(Ordering::Relaxed);
-    let loading: Vec<&str> = app
-        .streams
-        .iter()
-        .filter(|stream| !stream.is_loaded() && stream.failure().is_none())
+    // A stream that a reload brings is loading too, but does not turn a balancer away from the others.
+    let is_ready = has_loaded(app) && !is_draining;
+    let shown = app.shown();
+    let loading: Vec<&str> = loading(&shown)
         .map(|stream| stream.settings().path.as_str())
         .collect();
-    let failed = app
+    let failed = shown
         .streams
         .iter()
         .filter_map(|stream| stream.failure().map(str::to_owned));
-    let full = app
+    let full = shown
         .streams
         .iter()
         .filter(|stream| stream.is_table_full())
@@ -43,7 +60,6 @@ pub fn ready(app: &App) -> Response {
         });
     let kafka = app.kafka.snapshot();
     let degraded: Vec<String> = kafka.degraded.into_iter().chain(failed).chain(full).collect();
-    let is_ready = loading.is_empty() && !is_draining;
     let mut response = problem::json(&json!({
         "ready": is_ready,
         "draining": is_draining,

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,8 +108,34 @@ impl BindError {
 pub enum Listener {
     /// Over TCP.
     Tcp(std::net::TcpListener),
-    /// Over a Unix socket at this path, which is removed in the end.
-    Unix(std::os::unix::net::UnixListener, PathBuf),
+    /// Over a Unix socket.
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+/// The path of a Unix socket that this process has bound; removed when dropped.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode, so that another's socket at the same path is left alone.
+    made: (u64, u64),
+}
+
+impl SocketFile {
+    fn made(path: &Path) -> io::Result<(u64, u64)> {
+        let found = path.symlink_metadata()?;
+        Ok((found.dev(), found.ino()))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody else may have removed it, or put another in its place.
+        if Self::made(&self.path).is_ok_and(|made| made == self.made)
+            && let Err(error) = std::fs::remove_file(&self.path)
+        {
+            warn!("{}: {error}", self.path.display());
+        }
+    }
 }
 
 impl Listener {
@@ -149,7 +175,7 @@ impl Listener {
                 Ok(address) => format!("http://{address}"),
                 Err(_) => "http://?".to_owned(),
             },
-            Self::Unix(_, path) => format!("unix:{}", path.display()),
+            Self::Unix(_, file) => format!("unix:{}", file.path.display()),
         }
     }
 }
@@ -180,11 +206,16 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     listener.set_nonblocking(true)?;
-    Ok(Listener::Unix(listener, path.to_owned()))
+    let file = SocketFile {
+        path: path.to_owned(),
+        made: SocketFile::made(path)?,
+    };
+    Ok(Listener::Unix(listener, file))
 }
 
-/// Tells all listeners and connections to end.
-#[derive(Debug, Clone)]
+/// Tells a listener and its connections to end. It is dropped as soon as the listener accepts no more,
+/// which whoever has the switch can wait for.
+#[derive(Debug)]
 pub struct Stopping(watch::Receiver<bool>);
 
 impl Stopping {
@@ -201,8 +232,8 @@ impl Stopping {
     }
 }
 
-/// Accepts and serves until told to stop, then waits for the connections to end. Whoever calls
-/// this bounds that wait.
+/// Accepts and serves until told to stop, then waits for the connections to end: an answer that is under
+/// way, as a stream is, is still given. Whoever calls this bounds that wait.
 ///
 /// # Errors
 /// When the operating system does not let the listener be polled.
@@ -238,7 +269,7 @@ where
                 }
             }
         }
-        Listener::Unix(listener, path) => {
+        Listener::Unix(listener, _file) => {
             let listener = tokio::net::UnixListener::from_std(listener)?;
             loop {
                 let accepted = tokio::select! {
@@ -258,11 +289,9 @@ where
                     Err(error) => accept_failed(&error, &mut failures).await,
                 }
             }
-            if let Err(error) = std::fs::remove_file(&path) {
-                warn!("{}: {error}", path.display());
-            }
         }
     }
+    drop(stopping);
     graceful.shutdown().await;
     Ok(())
 }

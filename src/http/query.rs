@@ -113,7 +113,7 @@ fn add_term(filter: &mut Filter, parameter: &str, value: &str, stream: &Stream) 
         let message = format!("{parameter:?} is not a parameter of a stream; known are {PARAMETERS}");
         return Err(Problem::parameter("unknown_parameter", parameter, message));
     };
-    if !settings.client_filters {
+    if !stream.tuning().client_filters {
         let message = format!("this stream lets no client filter; leave {parameter:?} out");
         return Err(Problem::forbidden("filters_forbidden", parameter, message));
     }

@@ -1,8 +1,8 @@
 //! The warp filters of all features, put together.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use http::{HeaderMap, Method};
 use warp::path::FullPath;
@@ -14,27 +14,55 @@ use super::listener::Peer;
 use super::page::Page;
 use super::problem::Problem;
 use super::{about, events, health, streams};
-use crate::kafka::status::Status;
+use crate::kafka::status::Board;
 use crate::stream::stream::Stream;
 
 /// What the features answer from.
 #[derive(Debug)]
 pub struct App {
-    /// The streams, in the order of the configuration.
-    pub streams: Vec<Arc<Stream>>,
-    /// The page.
-    pub page: Page,
+    /// What a reload may exchange.
+    pub shown: RwLock<Shown>,
     /// How the Kafka room is doing.
-    pub kafka: Arc<Status>,
+    pub kafka: Arc<Board>,
+    /// Set once every stream has loaded; a stream that a reload brings does not take it away.
+    pub was_ready: AtomicBool,
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
     /// Set when the daemon is about to end.
     pub is_draining: AtomicBool,
 }
 
+/// The part of it that a reload may exchange.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The streams, in the order of the configuration.
+    pub streams: Vec<Arc<Stream>>,
+    /// The page.
+    pub page: Arc<Page>,
+}
+
 impl App {
-    fn stream(&self, path: &str) -> Option<&Arc<Stream>> {
-        self.streams.iter().find(|stream| stream.settings().path == path)
+    /// What is shown now.
+    pub fn shown(&self) -> RwLockReadGuard<'_, Shown> {
+        self.shown.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows other streams, or another page, from now on.
+    pub fn show(&self, shown: Shown) {
+        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+
+    fn stream(&self, path: &str) -> Option<Arc<Stream>> {
+        let shown = self.shown();
+        let found = shown
+            .streams
+            .iter()
+            .find(|stream| stream.settings().path == path)?;
+        Some(Arc::clone(found))
+    }
+
+    fn page(&self) -> Arc<Page> {
+        Arc::clone(&self.shown().page)
     }
 }
 
@@ -73,16 +101,16 @@ pub fn routes(
     let page = warp::path::full()
         .and(app)
         .and_then(|path: FullPath, app: Arc<App>| async move {
-            app.page
-                .holds(path.as_str())
-                .then_some((path, app))
+            let page = app.page();
+            page.holds(path.as_str())
+                .then_some((path, page))
                 .ok_or_else(warp::reject::not_found)
         })
         .and(get_or_head())
         .and(warp::header::headers_cloned())
         .and_then(
-            |(path, app): (FullPath, Arc<App>), _method, headers: HeaderMap| async move {
-                Ok::<_, Rejection>(app.page.answer(path.as_str(), &headers).await)
+            |(path, page): (FullPath, Arc<Page>), _method, headers: HeaderMap| async move {
+                Ok::<_, Rejection>(page.answer(path.as_str(), &headers).await)
             },
         );
 
@@ -110,9 +138,7 @@ fn stream(
     warp::path::full()
         .and(app)
         .and_then(|path: FullPath, app: Arc<App>| async move {
-            app.stream(path.as_str())
-                .cloned()
-                .ok_or_else(warp::reject::not_found)
+            app.stream(path.as_str()).ok_or_else(warp::reject::not_found)
         })
 }
 

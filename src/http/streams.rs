@@ -9,7 +9,12 @@ use crate::stream::stream::Stream;
 
 /// JSON for people and programs; see docs/wire.md.
 pub fn answer(app: &App) -> Response {
-    let streams: Vec<Value> = app.streams.iter().map(|stream| describe(stream)).collect();
+    let streams: Vec<Value> = app
+        .shown()
+        .streams
+        .iter()
+        .map(|stream| describe(stream))
+        .collect();
     let kafka = app.kafka.snapshot();
     problem::json(&json!({
         "http": {

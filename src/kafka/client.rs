@@ -6,7 +6,7 @@ use log::info;
 
 use super::probe;
 use super::source::{Source, SourceError};
-use super::status::Status;
+use super::status::{Board, Status};
 use super::tail::Connection;
 use crate::config::Client;
 
@@ -46,10 +46,16 @@ pub fn build(connection: &Connection, client: Client) -> Result<Box<dyn Source>,
 /// The client libraries.
 pub(super) struct Clients {
     connection: Connection,
-    status: Arc<Status>,
     choice: Option<probe::Choice>,
-    /// Whether this is the tail's choice, which is the one that is told.
-    leads: bool,
+    role: Role,
+}
+
+/// Whose clients they are.
+enum Role {
+    /// A tail's, which tells what it reads with.
+    Leading(Arc<Status>),
+    /// Others', who look at that.
+    Following(Arc<Board>),
 }
 
 impl Clients {
@@ -57,24 +63,26 @@ impl Clients {
     pub(super) fn leading(connection: Connection, status: Arc<Status>) -> Self {
         Self {
             connection,
-            status,
             choice: None,
-            leads: true,
+            role: Role::Leading(status),
         }
     }
 
-    /// For others, who never read with less than the tail does.
-    pub(super) fn following(connection: Connection, status: Arc<Status>) -> Self {
+    /// For others, who never read with less than the tails do.
+    pub(super) fn following(connection: Connection, tails: Arc<Board>) -> Self {
         Self {
-            leads: false,
-            ..Self::leading(connection, status)
+            connection,
+            choice: None,
+            role: Role::Following(tails),
         }
     }
 }
 
 impl Connect for Clients {
     fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
-        if !self.leads && self.connection.client == Client::Auto && self.status.reads_with(Client::Librdkafka)
+        if let Role::Following(tails) = &self.role
+            && self.connection.client == Client::Auto
+            && tails.reads_with(Client::Librdkafka)
         {
             self.connection
                 .needs_librdkafka
@@ -88,8 +96,8 @@ impl Connect for Clients {
                 "kafka {brokers}: reading with {}: {}",
                 choice.client, choice.reason
             );
-            if self.leads {
-                self.status.set_client(choice.client.as_str());
+            if let Role::Leading(status) = &self.role {
+                status.set_client(choice.client.as_str());
             }
             self.choice = Some(choice);
         }

@@ -27,7 +27,7 @@ use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::reading::{POLL_WAIT, Reading};
 use super::record::Feed;
-use super::status::Status;
+use super::status::Board;
 use super::tail::{Connection, backoff};
 use crate::config::Client;
 
@@ -151,7 +151,8 @@ pub struct Question {
     pub begun: Arc<AtomicBool>,
     /// Nobody waits any more when this has no strong reference left.
     pub wanted: Weak<()>,
-    /// Called once, however long that takes; never when nobody waits any more, or the pool is closed.
+    /// Called once, however long that takes; dropped without when nobody waits any more, or the pool is
+    /// closed.
     pub answer: Answer,
 }
 
@@ -219,7 +220,8 @@ struct Shared {
     connects: Connects,
     /// The client library as configured.
     client: Client,
-    status: Arc<Status>,
+    /// What live records are read with.
+    tails: Arc<Board>,
 }
 
 /// The pool. Threads start with the first work and end when the pool is closed.
@@ -237,26 +239,23 @@ impl fmt::Debug for History {
 impl History {
     /// A pool that reads over `connection`.
     #[must_use]
-    pub fn new(connection: Connection, status: Arc<Status>) -> Self {
-        let (client, clients_status) = (connection.client, Arc::clone(&status));
+    pub fn new(connection: Connection, tails: Arc<Board>) -> Self {
+        let (client, followed) = (connection.client, Arc::clone(&tails));
         let connects = move || {
-            Box::new(Clients::following(
-                connection.clone(),
-                Arc::clone(&clients_status),
-            )) as Box<dyn Connect>
+            Box::new(Clients::following(connection.clone(), Arc::clone(&followed))) as Box<dyn Connect>
         };
-        Self::with(Box::new(connects), client, status)
+        Self::with(Box::new(connects), client, tails)
     }
 
     /// A pool whose threads read with whatever `connects` gives. `client` is the library as configured.
     #[must_use]
-    pub fn with(connects: Connects, client: Client, status: Arc<Status>) -> Self {
+    pub fn with(connects: Connects, client: Client, tails: Arc<Board>) -> Self {
         let shared = Shared {
             queue: Mutex::default(),
             change: Condvar::new(),
             connects,
             client,
-            status,
+            tails,
         };
         Self {
             shared: Arc::new(shared),
@@ -337,7 +336,7 @@ impl Archive for History {
     }
 
     fn lacks_times_and_headers(&self) -> bool {
-        self.shared.client == Client::Kafka || self.shared.status.reads_with(Client::Kafka)
+        self.shared.client == Client::Kafka || self.shared.tails.reads_with(Client::Kafka)
     }
 }
 
@@ -398,12 +397,23 @@ impl Shared {
         let mut source = None;
         let mut next = Some(first);
         while let Some(pending) = next {
-            if pending.is_wanted()
-                && let Outcome::Later(pending) = pending.ask(connect, &mut source)
-            {
-                self.queue().questions.push_back(pending);
+            let later = if pending.is_wanted() {
+                match pending.ask(connect, &mut source) {
+                    Outcome::Answered => None,
+                    Outcome::Later(pending) => Some(pending),
+                }
+            } else {
+                None
+            };
+            let mut queue = self.queue();
+            if queue.is_closed {
+                drop(queue);
+                // What its answer holds is not ours: it is let go outside of the lock.
+                drop(later);
+                return;
             }
-            next = self.queue().next_question();
+            queue.questions.extend(later);
+            next = queue.next_question();
         }
     }
 }
@@ -445,7 +455,7 @@ fn work(shared: &Shared) {
                 shared.queue().asking -= 1;
             }
             Work::Read(job) => {
-                read(&mut *connect, job);
+                read(&mut *connect, job, shared);
                 shared.queue().reading -= 1;
             }
         }
@@ -453,7 +463,7 @@ fn work(shared: &Shared) {
 }
 
 /// Reads a job to its end, or until its readers are gone or it has failed too often.
-fn read(connect: &mut dyn Connect, job: Job) {
+fn read(connect: &mut dyn Connect, job: Job, shared: &Shared) {
     let mut reading = Reading::new(job);
     let mut failures = 0;
     while !reading.inbox.is_closed() && !reading.is_done {
@@ -472,8 +482,8 @@ fn read(connect: &mut dyn Connect, job: Job) {
                 } else {
                     failures + 1
                 };
-                if failures > MAX_FAILURES {
-                    // Its readers ask again, behind those who wait.
+                if failures > MAX_FAILURES || shared.queue().is_closed {
+                    // Its readers ask again, behind those who wait, or another pool.
                     warn!("replay: {error}; given up for now");
                     break;
                 }

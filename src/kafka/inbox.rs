@@ -151,6 +151,14 @@ impl Inbox {
         }
     }
 
+    /// Takes out the topics that nobody listens to any more, and names them.
+    pub fn forget_unwanted(&mut self) -> Vec<Arc<str>> {
+        let is_unwanted = |topic: &Topic| topic.feeds.iter().all(mpsc::Sender::is_closed);
+        self.last = 0;
+        let gone = self.topics.extract_if(.., |topic| is_unwanted(topic));
+        gone.map(|topic| topic.name).collect()
+    }
+
     /// Whether nobody listens any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {

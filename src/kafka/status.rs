@@ -3,7 +3,7 @@
 //! Written by the tail's thread, read by anyone; never on the path of a record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::Client;
 
@@ -46,6 +46,11 @@ impl Status {
     /// Names the client library in use.
     pub(crate) fn set_client(&self, client: &str) {
         self.lock().client = Some(client.to_owned());
+    }
+
+    /// Another library may be used from now on.
+    pub(crate) fn forget_client(&self) {
+        self.lock().client = None;
     }
 
     /// Whether this is the client library in use. False while none is chosen.
@@ -96,6 +101,13 @@ impl Status {
         self.lock().progress.remove(topic);
     }
 
+    /// A topic is read no more.
+    pub(crate) fn forget(&self, topic: &str) {
+        let mut state = self.lock();
+        state.missing.remove(topic);
+        state.progress.remove(topic);
+    }
+
     /// The state now.
     pub fn snapshot(&self) -> Snapshot {
         let state = self.lock();
@@ -115,5 +127,45 @@ impl Status {
                 .collect(),
             progress: state.progress.clone(),
         }
+    }
+}
+
+/// The states of all reading threads: one for all streams that came together.
+#[derive(Debug, Default)]
+pub struct Board {
+    all: Mutex<Vec<Arc<Status>>>,
+}
+
+impl Board {
+    /// Shows these from now on.
+    pub fn set(&self, all: Vec<Arc<Status>>) {
+        *self.all() = all;
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Arc<Status>>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a thread reads with this client library.
+    pub(crate) fn reads_with(&self, client: Client) -> bool {
+        self.all().iter().any(|status| status.reads_with(client))
+    }
+
+    /// All of them together: the client of the first, contacted if all are.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let all = self.all();
+        let mut shots = all.iter().map(|status| status.snapshot());
+        let mut first = shots.next().unwrap_or_else(|| Status::default().snapshot());
+        for shot in shots {
+            first.contacted &= shot.contacted;
+            for what in shot.degraded {
+                if !first.degraded.contains(&what) {
+                    first.degraded.push(what);
+                }
+            }
+            first.progress.extend(shot.progress);
+        }
+        first
     }
 }

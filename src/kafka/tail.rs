@@ -104,11 +104,20 @@ pub struct TopicPlan {
     pub feeds: Vec<mpsc::Sender<Feed>>,
 }
 
+/// What the thread is told.
+enum Order {
+    /// To end.
+    Stop,
+    /// To go on at its own offsets with clients from here.
+    Connect(Box<dyn Connect>),
+}
+
 /// The running thread.
 #[derive(Debug)]
 pub struct Tail {
-    stop: std_mpsc::Sender<()>,
+    orders: std_mpsc::Sender<Order>,
     thread: JoinHandle<()>,
+    status: Arc<Status>,
 }
 
 impl Tail {
@@ -137,11 +146,29 @@ impl Tail {
         topics: Vec<TopicPlan>,
         status: Arc<Status>,
     ) -> std::io::Result<Self> {
-        let (stop, stopped) = std_mpsc::channel();
+        let (orders, ordered) = std_mpsc::channel();
+        let worker_status = Arc::clone(&status);
         let thread = std::thread::Builder::new()
             .name("kafka-tail".to_owned())
-            .spawn(move || Worker::new(connect, topics, status, stopped).run())?;
-        Ok(Self { stop, thread })
+            .spawn(move || Worker::new(connect, topics, worker_status, ordered).run())?;
+        Ok(Self {
+            orders,
+            thread,
+            status,
+        })
+    }
+
+    /// Goes on over another connection, at the same offsets: nothing is lost or doubled.
+    pub fn reconnect(&self, connection: Connection) {
+        let clients = Clients::leading(connection, Arc::clone(&self.status));
+        // A thread that has ended reads nothing any more, over whatever connection.
+        let _ = self.orders.send(Order::Connect(Box::new(clients)));
+    }
+
+    /// How it is doing.
+    #[must_use]
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// Tells the thread to stop and gives its handle to be joined. It ends within about
@@ -150,7 +177,7 @@ impl Tail {
     /// channel ends when the receiver is dropped.
     pub fn stop(self) -> JoinHandle<()> {
         // The thread may have ended by itself; then there is nobody to tell.
-        let _ = self.stop.send(());
+        let _ = self.orders.send(Order::Stop);
         self.thread
     }
 }
@@ -169,7 +196,10 @@ struct Worker {
     topics: Vec<Topic>,
     inbox: Inbox,
     status: Arc<Status>,
-    stopped: std_mpsc::Receiver<()>,
+    ordered: std_mpsc::Receiver<Order>,
+    is_stopped: bool,
+    /// Clients from here are to be used instead of those of the source that is being read.
+    is_reconnecting: bool,
     /// Since when a topic has looked as if it had been recreated.
     in_doubt: Option<Instant>,
 }
@@ -179,7 +209,7 @@ impl Worker {
         connect: Box<dyn Connect>,
         plans: Vec<TopicPlan>,
         status: Arc<Status>,
-        stopped: std_mpsc::Receiver<()>,
+        ordered: std_mpsc::Receiver<Order>,
     ) -> Self {
         let topics = plans
             .iter()
@@ -196,7 +226,9 @@ impl Worker {
             topics,
             inbox,
             status,
-            stopped,
+            ordered,
+            is_stopped: false,
+            is_reconnecting: false,
             in_doubt: None,
         }
     }
@@ -204,6 +236,13 @@ impl Worker {
     fn run(mut self) {
         let mut failures = 0;
         while !self.inbox.is_closed() {
+            self.heed_orders();
+            if self.is_stopped {
+                break;
+            }
+            if std::mem::take(&mut self.is_reconnecting) {
+                failures = 0;
+            }
             let (started, received) = (Instant::now(), self.inbox.received());
             let outcome = self
                 .connect
@@ -211,7 +250,7 @@ impl Worker {
                 .and_then(|mut source| self.read(&mut *source));
             // What was read before an error is right and was counted as taken.
             self.inbox.flush();
-            let Err(error) = outcome else { break };
+            let Err(error) = outcome else { continue };
             if self.connect.refuse(&error) {
                 info!("{error}: another client takes over");
                 continue;
@@ -219,22 +258,20 @@ impl Worker {
             self.troubled(&error.to_string());
             let was_healthy = self.inbox.received() > received || started.elapsed() > HEALTHY;
             failures = if was_healthy { 1 } else { failures + 1 };
-            if self.wait(backoff(failures)) {
-                break;
-            }
+            self.wait(backoff(failures));
         }
         debug!("kafka-tail ends");
     }
 
-    /// Reads until told to stop (`Ok`) or the source fails.
+    /// Reads until told to stop or to change over (`Ok`), or the source fails.
     fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
         let mut counts = self.resolve(source)?;
         let mut refreshed = Instant::now();
-        loop {
+        while let Some(known) = &counts {
             let before = self.inbox.received();
             source.poll(POLL_WAIT, &mut self.inbox)?;
             self.inbox.flush();
-            if self.is_stopped() || self.inbox.is_closed() {
+            if self.is_interrupted() || self.inbox.is_closed() {
                 return Ok(());
             }
             let is_quiet = self.inbox.received() == before;
@@ -249,14 +286,30 @@ impl Worker {
             };
             if refreshed.elapsed() >= pause {
                 refreshed = Instant::now();
+                if self.forget_unwanted() {
+                    counts = self.resolve(source)?;
+                    continue;
+                }
                 match self.count_partitions(source) {
-                    Ok(now) if now != counts => counts = self.resolve(source)?,
+                    Ok(now) if now != *known => counts = self.resolve(source)?,
                     Ok(_) => {}
                     Err(error) if source.reconnects() => self.troubled(&error.to_string()),
                     Err(error) => return Err(error),
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Reads no more what no stream wants any more; returns whether there was such a topic.
+    fn forget_unwanted(&mut self) -> bool {
+        let gone = self.inbox.forget_unwanted();
+        for name in &gone {
+            info!("topic {name:?} is read no more: no stream uses it");
+            self.status.forget(name);
+            self.topics.retain(|topic| topic.name != *name);
+        }
+        !gone.is_empty()
     }
 
     fn count_partitions(&self, source: &mut dyn Source) -> Result<Vec<usize>, SourceError> {
@@ -265,7 +318,8 @@ impl Worker {
     }
 
     /// Counts partitions; at the first contact, asks again for a while where a topic seems missing.
-    fn count_until_sure(&self, source: &mut dyn Source) -> Result<Vec<usize>, SourceError> {
+    /// `None` where there is something else to do first.
+    fn count_until_sure(&mut self, source: &mut dyn Source) -> Result<Option<Vec<usize>>, SourceError> {
         let asked = Instant::now();
         loop {
             let counts = self.count_partitions(source)?;
@@ -274,17 +328,23 @@ impl Worker {
                 .iter()
                 .zip(&counts)
                 .any(|(topic, &count)| !topic.contacted && count == 0);
-            if !is_missing || asked.elapsed() > DOUBT || self.is_stopped() {
-                return Ok(counts);
+            if !is_missing || asked.elapsed() > DOUBT {
+                return Ok(Some(counts));
+            }
+            // What is decided at the first contact stays, so nothing is decided in a hurry.
+            if self.is_interrupted() {
+                return Ok(None);
             }
             std::thread::sleep(DOUBT_PAUSE);
         }
     }
 
     /// Decides from where every partition is read, tells the streams, and assigns. Returns the
-    /// partition counts.
-    fn resolve(&mut self, source: &mut dyn Source) -> Result<Vec<usize>, SourceError> {
-        let counts = self.count_until_sure(source)?;
+    /// partition counts; `None` where there is something else to do first.
+    fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<usize>>, SourceError> {
+        let Some(counts) = self.count_until_sure(source)? else {
+            return Ok(None);
+        };
         let brokers = self.connect.brokers();
         let mut is_doubtful = false;
         for (topic, &count) in self.topics.iter_mut().zip(&counts) {
@@ -339,7 +399,7 @@ impl Worker {
         }
         source.assign(&self.inbox)?;
         self.note_loaded(source, false)?;
-        Ok(counts)
+        Ok(Some(counts))
     }
 
     /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
@@ -389,16 +449,49 @@ impl Worker {
         }
     }
 
-    fn is_stopped(&self) -> bool {
-        !matches!(self.stopped.try_recv(), Err(std_mpsc::TryRecvError::Empty))
+    /// Whether there is something else to do than to read on. It stays so until the source is left.
+    fn is_interrupted(&mut self) -> bool {
+        self.heed_orders();
+        self.is_stopped || self.is_reconnecting
     }
 
-    /// Waits, or returns true at once when told to stop.
-    fn wait(&self, pause: Duration) -> bool {
-        !matches!(
-            self.stopped.recv_timeout(pause),
-            Err(std_mpsc::RecvTimeoutError::Timeout)
-        )
+    /// Waits until the pause is over or there is something else to do.
+    fn wait(&mut self, pause: Duration) {
+        if self.is_interrupted() {
+            return;
+        }
+        match self.ordered.recv_timeout(pause) {
+            Ok(order) => self.heed(order),
+            Err(std_mpsc::RecvTimeoutError::Disconnected) => self.is_stopped = true,
+            Err(std_mpsc::RecvTimeoutError::Timeout) => {}
+        }
+    }
+
+    /// Takes all orders that have come: of several connections the last one counts.
+    fn heed_orders(&mut self) {
+        loop {
+            match self.ordered.try_recv() {
+                Ok(order) => self.heed(order),
+                // Whoever gives orders is gone only at the end.
+                Err(std_mpsc::TryRecvError::Disconnected) => {
+                    self.is_stopped = true;
+                    return;
+                }
+                Err(std_mpsc::TryRecvError::Empty) => return,
+            }
+        }
+    }
+
+    fn heed(&mut self, order: Order) {
+        match order {
+            Order::Stop => self.is_stopped = true,
+            Order::Connect(connect) => {
+                self.connect = connect;
+                self.is_reconnecting = true;
+                // Which library it will be is not known until it has connected.
+                self.status.forget_client();
+            }
+        }
     }
 }
 

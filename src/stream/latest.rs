@@ -112,7 +112,7 @@ pub struct Update<'a> {
 }
 
 /// How large a table may become.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Most keys, markers included.
     pub keys: usize,
@@ -327,6 +327,15 @@ impl Table {
         {
             self.remove(sequence);
         }
+    }
+
+    /// Changes how large it may become, and how long deletes are remembered. What is too much stays, but
+    /// new keys find no place, or the place of others. `now` in unix seconds.
+    pub fn set_bounds(&mut self, bounds: Bounds, now: u64) {
+        // What was forgotten does not come back by being remembered for longer from now on.
+        let known_since = now.saturating_sub(self.bounds.delete_retention);
+        self.knows_nothing_before(known_since);
+        self.bounds = bounds;
     }
 
     /// Says that nothing is known of what was deleted before `time` (unix seconds).

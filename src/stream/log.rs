@@ -297,6 +297,13 @@ impl Log {
         self.head = id;
     }
 
+    /// Changes how large it may become. What is too much leaves at once.
+    pub fn set_capacity(&mut self, capacity: usize) {
+        self.capacity = capacity;
+        self.max_block = MAX_BLOCK.min(capacity / 4);
+        self.evict_surplus();
+    }
+
     /// Says that ids from the next record on are not to be compared with those before.
     pub fn turn(&mut self) {
         self.turn = self.next;
@@ -308,7 +315,11 @@ impl Log {
             self.append_block(block);
         }
         self.head = head;
-        // The newest block stays, however large: a record that no reader can get is worse.
+        self.evict_surplus();
+    }
+
+    /// The newest block stays, however large: a record that no reader can get is worse.
+    fn evict_surplus(&mut self) {
         while self.cost > self.capacity && self.blocks.len() > 1 {
             self.evict();
         }

@@ -4,7 +4,7 @@
 //! this file only brings those together who may share an answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
 use super::waiters::{Ticket, Waiters};
@@ -29,6 +29,8 @@ pub(super) struct Lookup {
     /// A thread has begun to ask.
     begun: Arc<AtomicBool>,
     answer: OnceLock<Result<Offsets, Lacking>>,
+    /// Nobody will answer any more: the archive was closed.
+    is_lost: AtomicBool,
     /// Gone when nobody waits any more.
     wanted: Arc<()>,
     waiters: Arc<Waiters>,
@@ -53,16 +55,17 @@ impl Lookup {
             query: query.clone(),
             begun: Arc::default(),
             answer: OnceLock::new(),
+            is_lost: AtomicBool::new(false),
             wanted: Arc::default(),
             waiters: Waiters::new(1),
         });
-        let asked = Arc::downgrade(&lookup);
+        let mut hope = Hope(Some(Arc::downgrade(&lookup)));
         archive.ask(Question {
             topics: topics.iter().map(|name| name.as_str().into()).zip(asks).collect(),
             begun: Arc::clone(&lookup.begun),
             wanted: Arc::downgrade(&lookup.wanted),
             answer: Box::new(move |answer| {
-                if let Some(lookup) = asked.upgrade() {
+                if let Some(lookup) = hope.0.take().and_then(|lookup| lookup.upgrade()) {
                     // A question is answered once.
                     let _ = lookup.answer.set(answer);
                     lookup.waiters.wake_all();
@@ -75,7 +78,23 @@ impl Lookup {
     /// Whether its answer serves who asks now. Where a time lies does not change; an end does.
     pub(super) fn answers(&self, query: &Query) -> bool {
         let is_fresh = matches!(query, Query::Times(_)) || !self.begun.load(Ordering::SeqCst);
-        is_fresh && self.query == *query
+        is_fresh && self.query == *query && !self.is_lost()
+    }
+
+    fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::SeqCst)
+    }
+}
+
+/// Goes with the question: if it is dropped without an answer, those who wait are told.
+struct Hope(Option<Weak<Lookup>>);
+
+impl Drop for Hope {
+    fn drop(&mut self) {
+        if let Some(lookup) = self.0.take().and_then(|lookup| lookup.upgrade()) {
+            lookup.is_lost.store(true, Ordering::SeqCst);
+            lookup.waiters.wake_all();
+        }
     }
 }
 
@@ -102,9 +121,14 @@ impl Asking {
         self.lookup.answer.get()
     }
 
+    /// Whether nobody will answer, and it is to be asked elsewhere.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lookup.is_lost()
+    }
+
     /// As [`Subscription::wait`](super::subscription::Subscription::wait).
     pub(super) fn wait(&self, waker: &Waker) -> bool {
         self.ticket.wait(waker);
-        self.lookup.answer.get().is_none()
+        self.lookup.answer.get().is_none() && !self.is_lost()
     }
 }

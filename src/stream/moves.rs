@@ -125,7 +125,11 @@ impl Subscription {
             return Moved::On;
         };
         let Some(answer) = asking.answer() else {
-            return Moved::Quiet;
+            if !asking.is_lost() {
+                return Moved::Quiet;
+            }
+            self.place = Place::Waiting;
+            return Moved::On;
         };
         let (query, offsets) = (asking.query().clone(), answer.as_ref().ok().cloned());
         self.place = Place::Waiting;
@@ -387,7 +391,7 @@ impl Subscription {
         let Place::Reading(cursor) = self.place else {
             return Moved::On;
         };
-        match self.stream.settings().lag() {
+        match self.tuning.lag {
             Lag::Latest => {}
             Lag::Disconnect => {
                 self.stream.slow.fetch_add(1, Ordering::Relaxed);

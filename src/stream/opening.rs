@@ -25,6 +25,8 @@ pub struct Opening {
     pub last_event_id: Option<String>,
     /// What it wants to see; everything, if it does not say.
     pub filter: Option<Filter>,
+    /// It did not come from outside, but over from the stream that was served in this one's place.
+    pub is_handed_over: bool,
 }
 
 /// Kafka cannot say: the client library in use does not know how to ask.
@@ -84,12 +86,23 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
     };
     let start = opening.start.unwrap_or(stream.settings().start);
     let mut resets = Vec::new();
+    if opening.is_handed_over {
+        // Its position may be ahead of a stream that is still being loaded.
+        if state.loaded.is_none() && opening.last_event_id.is_some() {
+            return Outcome::Wait;
+        }
+        resets.push((Reset::Reconfigured, None));
+    }
     let came_back = match (&opening.last_event_id, opening.since) {
         (Some(id), _) => come_back(request, &state, &here, id, start),
         (None, Some(since)) => come_since(request, &state, &here, since),
         (None, None) => Ok(None),
     };
     match came_back {
+        Ok(Some(Outcome::Begin(mut beginning))) => {
+            resets.append(&mut beginning.resets);
+            return Outcome::Begin(Beginning { resets, ..beginning });
+        }
         Ok(Some(outcome)) => return outcome,
         Ok(None) => {}
         Err(reason) => resets.push((reason, None)),
@@ -163,6 +176,14 @@ fn come_back(
         mut wanted,
         recreated,
     } = resume(&client, here)?;
+    if request.opening.is_handed_over {
+        // Topics that are new to it are read as for others who come now: it stands at what is live.
+        for (wanted, here) in wanted.topics.iter_mut().zip(&here.topics) {
+            if client.topics.iter().all(|topic| topic.name != here.name) {
+                wanted.next.clone_from(&here.next);
+            }
+        }
+    }
     let mut resets: Vec<(Reset, usize)> = recreated
         .into_iter()
         .map(|index| (Reset::Recreated, index))

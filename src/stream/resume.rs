@@ -18,6 +18,8 @@ pub enum Reset {
     AheadOfTopic,
     /// Deletes since the id may have been forgotten.
     TooOld,
+    /// The stream was configured anew while the client was connected.
+    Reconfigured,
 }
 
 impl Reset {
@@ -30,6 +32,7 @@ impl Reset {
             Self::Recreated => "recreated",
             Self::AheadOfTopic => "ahead-of-topic",
             Self::TooOld => "too-old",
+            Self::Reconfigured => "reconfigured",
         }
     }
 }

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -26,37 +25,22 @@ use super::opening::{Opening, now};
 use super::position::Position;
 use super::replay::{Reader, Replay};
 use super::subscription::{Goodbye, Subscription};
+pub use super::tuning::Pace;
+use super::tuning::Tuning;
 use super::waiters::{AUDIENCE_SHARDS, Waiters};
+use crate::config::StreamSettings;
 use crate::config::filter::Filter;
-use crate::config::{HttpSettings, StreamSettings};
 use crate::kafka::history::{Archive, Busy};
-
-/// How subscriptions of a stream are paced.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Pause after which a quiet client gets a comment.
-    pub keepalive: Duration,
-    /// Reconnect time told to clients, before jitter.
-    pub retry: Duration,
-    /// How long a connection may last, before jitter; zero is for ever.
-    pub max_lifetime: Duration,
-}
-
-impl From<&HttpSettings> for Pace {
-    fn from(http: &HttpSettings) -> Self {
-        Self {
-            keepalive: http.keepalive.0,
-            retry: http.retry.0,
-            max_lifetime: http.max_lifetime.0,
-        }
-    }
-}
 
 /// A stream that can be subscribed to.
 #[derive(Debug)]
 pub struct Stream {
     settings: StreamSettings,
-    pace: Pace,
+    tuning: RwLock<Arc<Tuning>>,
+    /// Grows with every change of the tuning.
+    tunings: AtomicU64,
+    /// The stream that took this one's place, to which the readers go over.
+    successor: OnceLock<Arc<Self>>,
     state: RwLock<State>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
@@ -71,7 +55,7 @@ pub struct Stream {
     /// What no client is shown.
     fixed: Option<Matcher>,
     /// Where the past is read that has left the log.
-    archive: Option<Arc<dyn Archive>>,
+    archive: RwLock<Option<Arc<dyn Archive>>>,
     /// Replays that have readers.
     replays: Mutex<Vec<Weak<Replay>>>,
     /// Questions about offsets that somebody waits for.
@@ -157,8 +141,10 @@ impl Stream {
         });
         let topics = settings.topics.len();
         Arc::new(Self {
+            tuning: RwLock::new(Arc::new(Tuning::new(&settings, pace))),
+            tunings: AtomicU64::new(0),
+            successor: OnceLock::new(),
             settings,
-            pace,
             fixed,
             state: RwLock::new(State {
                 log,
@@ -172,7 +158,7 @@ impl Stream {
             version: AtomicU64::new(0),
             waiters: Waiters::new(AUDIENCE_SHARDS),
             groups: Mutex::default(),
-            archive,
+            archive: RwLock::new(archive),
             replays: Mutex::default(),
             lookups: Mutex::default(),
             closing: OnceLock::new(),
@@ -193,8 +179,42 @@ impl Stream {
         &self.settings
     }
 
-    pub(super) fn pace(&self) -> Pace {
-        self.pace
+    /// What may change, as it is now.
+    #[must_use]
+    pub fn tuning(&self) -> Arc<Tuning> {
+        Arc::clone(&self.tuning.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// How often the tuning has changed.
+    pub(super) fn tunings(&self) -> u64 {
+        self.tunings.load(Ordering::Relaxed)
+    }
+
+    /// Changes what may change, for connected clients too.
+    pub fn retune(&self, tuning: Tuning) {
+        let mut current = self.tuning.write().unwrap_or_else(PoisonError::into_inner);
+        if **current == tuning {
+            return;
+        }
+        self.write().log.set_capacity(tuning.log_bytes);
+        if let Some(mut table) = self.write_table() {
+            table.set_bounds(tuning.bounds, now());
+        }
+        *current = Arc::new(tuning);
+        drop(current);
+        self.tunings.fetch_add(1, Ordering::Relaxed);
+        self.changed();
+    }
+
+    /// Hands all readers over to the stream that takes this one's place. It may be handed over once.
+    pub fn succeed(&self, successor: Arc<Self>) {
+        // Who is told twice has gone already.
+        let _ = self.successor.set(successor);
+        self.changed();
+    }
+
+    pub(super) fn successor(&self) -> Option<&Arc<Self>> {
+        self.successor.get()
     }
 
     /// A new reader.
@@ -227,19 +247,32 @@ impl Stream {
     /// Whether the client library in use is known to give neither times nor headers.
     #[must_use]
     pub fn lacks_times_and_headers(&self) -> bool {
-        self.archive
-            .as_ref()
+        self.archive()
             .is_some_and(|archive| archive.lacks_times_and_headers())
     }
 
     /// Whether the past, and offsets, can be asked for.
     pub(super) fn has_archive(&self) -> bool {
-        self.archive.is_some()
+        self.archive().is_some()
+    }
+
+    fn archive(&self) -> Option<Arc<dyn Archive>> {
+        self.archive
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads the past elsewhere from now on.
+    pub fn set_archive(&self, archive: Arc<dyn Archive>) {
+        *self.archive.write().unwrap_or_else(PoisonError::into_inner) = Some(archive);
+        // Some may wait for their turn at the one before.
+        self.changed();
     }
 
     /// Asks Kafka about offsets, together with whoever asks the same. `None` where there is no archive.
     pub(super) fn ask(&self, query: &Query) -> Option<Result<Asking, Busy>> {
-        let archive = self.archive.as_deref()?;
+        let archive = self.archive()?;
         let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
         lookups.retain(|lookup| lookup.strong_count() > 0);
         let shared = lookups
@@ -249,7 +282,7 @@ impl Stream {
         if let Some(lookup) = shared {
             return Some(Ok(Asking::new(lookup)));
         }
-        let lookup = match Lookup::start(archive, &self.settings.topics, query) {
+        let lookup = match Lookup::start(&*archive, &self.settings.topics, query) {
             Ok(lookup) => lookup,
             Err(busy) => return Some(Err(busy)),
         };
@@ -260,7 +293,7 @@ impl Stream {
     /// A reader of the past from `wanted` to where the stream stands now: of a replay under way that
     /// still holds all of that, otherwise of a new one. `None` where there is no archive.
     pub(super) fn replay(&self, wanted: &Position, here: &Position) -> Option<Result<Reader, Busy>> {
-        let archive = self.archive.as_ref()?;
+        let archive = self.archive()?;
         let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
         replays.retain(|replay| replay.strong_count() > 0);
         let joined = replays
@@ -270,7 +303,7 @@ impl Stream {
         if let Some(reader) = joined {
             return Some(Ok(reader));
         }
-        let (replay, reader) = match Replay::start(archive, &self.settings, wanted, here.clone()) {
+        let (replay, reader) = match Replay::start(&archive, &self.settings, wanted, here.clone()) {
             Ok(started) => started,
             Err(busy) => return Some(Err(busy)),
         };

@@ -27,9 +27,10 @@ use super::log::Sequence;
 use super::moves::{Moved, Place};
 use super::opening::{Answers, Opening, is_harmless};
 use super::stream::{Stream, known};
+use super::tuning::Tuning;
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
-use crate::config::{Heartbeat, Lag};
+use crate::config::{Lag, Start, StreamSettings};
 
 /// Reconnect times are spread by this part of them to either side.
 const RETRY_JITTER: f64 = 0.25;
@@ -94,7 +95,13 @@ pub(super) struct Quiet {
 #[derive(Debug)]
 pub struct Subscription {
     pub(super) stream: Arc<Stream>,
+    pub(super) tuning: Arc<Tuning>,
+    /// How often the stream's tuning had changed when that was taken.
+    tuned: u64,
     ticket: Ticket,
+    /// Where it wanted to begin, in case it has to begin again.
+    start: Option<Start>,
+    since: Option<i64>,
     /// What it came with, until it has begun.
     pub(super) request: Option<Box<(Opening, Answers)>>,
     pub(super) place: Place,
@@ -108,6 +115,8 @@ pub struct Subscription {
     pub(super) has_begun: bool,
     /// The record at which the reader has caught up, and what `caught-up` says; `None` once said.
     pub(super) caught_up: Option<(Sequence, &'static str)>,
+    /// Whether it was said, on this connection.
+    is_told: bool,
     stage: Stage,
     /// The stream's version when its state was last read.
     seen: u64,
@@ -126,17 +135,13 @@ enum Stage {
 impl Subscription {
     pub(super) fn new(stream: Arc<Stream>, mut opening: Opening) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
-        let settings = stream.settings();
+        let tuned = stream.tunings();
+        let tuning = stream.tuning();
         let now = Instant::now();
-        let heartbeat_at = match settings.heartbeat {
-            Heartbeat::Event => Some(now + settings.heartbeat_interval.0),
-            Heartbeat::Comment => None,
-        };
-        let keepalive_at = now + stream.pace().keepalive;
-        let lifetime = stream.pace().max_lifetime;
-        let ends_at = (!lifetime.is_zero())
-            .then(|| now + lifetime.mul_f64(rand::random_range(1.0 - LIFETIME_JITTER..=1.0)));
-        let last = (settings.lag() == Lag::Replay).then(Bytes::new);
+        let heartbeat_at = tuning.heartbeat.map(|interval| now + interval);
+        let keepalive_at = now + tuning.pace.keepalive;
+        let ends_at = end_of_life(now, &tuning);
+        let last = (tuning.lag == Lag::Replay).then(Bytes::new);
         let filter = opening.filter.take().filter(|filter| !filter.is_empty());
         // Before the reader looks for its place, so that no match falls in between.
         let group = filter.map(|filter| {
@@ -151,13 +156,18 @@ impl Subscription {
         let quiet = (group.is_some() || stream.fixed().is_some()).then(|| {
             Box::new(Quiet {
                 group,
-                checkpoint_at: now + settings.checkpoint_interval.0,
+                checkpoint_at: now + tuning.checkpoint_interval,
                 // What it came with it knows.
                 told: opening.last_event_id.clone().unwrap_or_default().into(),
             })
         });
+        let (start, since) = (opening.start, opening.since);
         Self {
+            tuning,
+            tuned,
             ticket,
+            start,
+            since,
             request: (!is_plain).then(|| Box::new((opening, Answers::default()))),
             place: Place::Waiting,
             quiet,
@@ -165,6 +175,7 @@ impl Subscription {
             last,
             has_begun: false,
             caught_up: None,
+            is_told: false,
             stage: Stage::Opening,
             seen: 0,
             keepalive_at,
@@ -172,6 +183,12 @@ impl Subscription {
             ends_at,
             stream,
         }
+    }
+
+    /// The path that it reads.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.stream.settings().path
     }
 
     /// The next thing to do at `now`. Cheap when there is nothing: a shared lock and a comparison.
@@ -185,6 +202,14 @@ impl Subscription {
             Stage::Open => {}
         }
         self.seen = self.stream.version();
+        if let Some(successor) = self.stream.successor().map(Arc::clone) {
+            self.go_over(successor);
+            // The others who go over have their turn.
+            return Step::Yield;
+        }
+        if self.stream.tunings() != self.tuned {
+            self.retune(now);
+        }
         if let Some(reason) = self.stream.closing() {
             return self.goodbye(reason);
         }
@@ -229,10 +254,68 @@ impl Subscription {
         is_other_quiet && self.stream.version() == self.seen
     }
 
+    /// Takes over what has changed.
+    fn retune(&mut self, now: Instant) {
+        self.tuned = self.stream.tunings();
+        let tuning = self.stream.tuning();
+        let before = std::mem::replace(&mut self.tuning, Arc::clone(&tuning));
+        if tuning.pace.keepalive != before.pace.keepalive {
+            self.keepalive_at = now + tuning.pace.keepalive;
+        }
+        if tuning.heartbeat != before.heartbeat {
+            self.heartbeat_at = tuning.heartbeat.map(|interval| now + interval);
+        }
+        if tuning.pace.max_lifetime != before.pace.max_lifetime {
+            self.ends_at = end_of_life(now, &tuning);
+        }
+        if tuning.lag != before.lag {
+            // Known where it stands now; a reader on its way gets there with the id of its place.
+            self.last = (tuning.lag == Lag::Replay).then(|| self.id().unwrap_or_default());
+        }
+    }
+
+    /// Goes over to the stream that took this one's place. Who has been shown something begins anew there,
+    /// and is told so as soon as it is known where; until then it keeps what it has.
+    fn go_over(&mut self, successor: Arc<Stream>) {
+        let mut opening = if self.has_begun {
+            self.anew(successor.settings())
+        } else {
+            self.request.take().map(|request| request.0).unwrap_or_default()
+        };
+        let filter = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
+        opening.filter = filter.map(|(filter, _)| filter.clone());
+        let mut next = Self::new(successor, opening);
+        next.stage = self.stage;
+        next.is_told = self.is_told;
+        next.keepalive_at = next.keepalive_at.min(self.keepalive_at);
+        if next.tuning.pace.max_lifetime == self.tuning.pace.max_lifetime {
+            next.ends_at = self.ends_at;
+        }
+        *self = next;
+    }
+
+    /// How it begins again at a stream with other settings: as it first came. Who follows what is live goes
+    /// on where it stands, or it would miss what is written while that stream is loaded.
+    fn anew(&self, settings: &StreamSettings) -> Opening {
+        let start = self
+            .start
+            .filter(|start| *start != Start::Snapshot || settings.has_table());
+        let is_live = self.since.is_none() && start.unwrap_or(settings.start) == Start::Live;
+        let forgotten = || self.last.clone().filter(|id| !id.is_empty());
+        let id = is_live.then(|| self.id().or_else(forgotten)).flatten();
+        Opening {
+            start,
+            since: self.since,
+            last_event_id: id.and_then(|id| String::from_utf8(id.into()).ok()),
+            filter: None,
+            is_handed_over: true,
+        }
+    }
+
     fn send(&mut self, now: Instant, bytes: impl Into<Bytes>) -> Step {
-        self.keepalive_at = now + self.stream.pace().keepalive;
+        self.keepalive_at = now + self.tuning.pace.keepalive;
         if let Some(quiet) = &mut self.quiet {
-            quiet.checkpoint_at = now + self.stream.settings().checkpoint_interval.0;
+            quiet.checkpoint_at = now + self.tuning.checkpoint_interval;
         }
         Step::Send(bytes.into())
     }
@@ -249,12 +332,12 @@ impl Subscription {
 
     fn retry(&self) -> String {
         let factor = rand::random_range(1.0 - RETRY_JITTER..=1.0 + RETRY_JITTER);
-        frame::retry(self.stream.pace().retry.mul_f64(factor).as_millis())
+        frame::retry(self.tuning.pace.retry.mul_f64(factor).as_millis())
     }
 
     /// Everything was sent: say so once, then keep the connection alive.
     fn at_head(&mut self, now: Instant) -> Step {
-        if let Some((target, reason)) = self.caught_up {
+        if let Some((target, reason)) = self.caught_up.filter(|_| !self.is_told) {
             let cursor = match self.place {
                 Place::Reading(cursor) | Place::Catching(cursor, _) => cursor,
                 Place::Waiting | Place::Asking(_) | Place::Walking(_) | Place::Replaying(..) => 0,
@@ -266,6 +349,7 @@ impl Subscription {
                 .filter(|&loaded| cursor >= loaded.max(target));
             if loaded.is_some() {
                 self.caught_up = None;
+                self.is_told = true;
                 let id = self.id();
                 return self.send_event(
                     now,
@@ -284,7 +368,7 @@ impl Subscription {
             && now >= due
         {
             // Late by more than an interval (a stalled socket, a suspended machine): skip, not burst.
-            let interval = self.stream.settings().heartbeat_interval.0;
+            let interval = self.tuning.heartbeat.unwrap_or_default();
             let next = due + interval;
             self.heartbeat_at = Some(if next > now { next } else { now + interval });
             let time = humantime::format_rfc3339_millis(SystemTime::now());
@@ -301,7 +385,7 @@ impl Subscription {
         }
         if now >= self.keepalive_at {
             // It tells no place, so a checkpoint is not due later for it.
-            self.keepalive_at = now + self.stream.pace().keepalive;
+            self.keepalive_at = now + self.tuning.pace.keepalive;
             return Step::Send(Bytes::from_static(frame::KEEPALIVE));
         }
         let checkpoint_at = self.quiet.as_ref().map(|quiet| quiet.checkpoint_at);
@@ -321,7 +405,7 @@ impl Subscription {
         }
         let id = self.id();
         let quiet = self.quiet.as_mut()?;
-        quiet.checkpoint_at = now + self.stream.settings().checkpoint_interval.0;
+        quiet.checkpoint_at = now + self.tuning.checkpoint_interval;
         let id = id.filter(|id| *id != quiet.told)?;
         quiet.told.clone_from(&id);
         Some(self.send_event(now, Some(&id), "checkpoint", "{}"))
@@ -360,6 +444,12 @@ impl Subscription {
             Place::Reading(cursor) => self.stream.read().log.id_before(*cursor).and_then(known),
         }
     }
+}
+
+/// When a connection's time is over, if it has one.
+fn end_of_life(now: Instant, tuning: &Tuning) -> Option<Instant> {
+    let lifetime = tuning.pace.max_lifetime;
+    (!lifetime.is_zero()).then(|| now + lifetime.mul_f64(rand::random_range(1.0 - LIFETIME_JITTER..=1.0)))
 }
 
 impl Drop for Subscription {

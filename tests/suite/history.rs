@@ -13,7 +13,7 @@ use kafka_sse_bridge::kafka::history::{
 use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::record::{Feed, Stamp};
 use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
-use kafka_sse_bridge::kafka::status::Status;
+use kafka_sse_bridge::kafka::status::{Board, Status};
 use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -427,7 +427,9 @@ struct Pool(History);
 
 impl Pool {
     fn new(connection: Connection, status: &Arc<Status>) -> Self {
-        Self(History::new(connection, Arc::clone(status)))
+        let tails = Board::default();
+        tails.set(vec![Arc::clone(status)]);
+        Self(History::new(connection, Arc::new(tails)))
     }
 
     fn ask(&self, topic: &str, asks: &[Ask]) -> Result<Vec<Option<i64>>, Lacking> {

@@ -9,7 +9,7 @@ use kafka_sse_bridge::config::LogSettings;
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::health;
 use kafka_sse_bridge::http::page::Page;
-use kafka_sse_bridge::http::routes::App;
+use kafka_sse_bridge::http::routes::{App, Shown};
 use kafka_sse_bridge::kafka::progress::{Loading, TOLD_EVERY};
 use kafka_sse_bridge::logging;
 use libtest_mimic::Trial;
@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use std::fs;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use warp::reply::Response;
 
@@ -189,12 +189,16 @@ fn shown() {
     };
     let rig = Rig::start(10_000, 10_777, Vec::new());
     let app = App {
-        streams: Vec::new(),
-        page: Page::new("", None),
-        kafka: Arc::clone(&rig.status),
+        shown: RwLock::new(Shown {
+            streams: Vec::new(),
+            page: Arc::new(Page::new("", None)),
+        }),
+        kafka: Arc::default(),
+        was_ready: AtomicBool::new(false),
         connections: Arc::new(Connections::new(secs(1))),
         is_draining: AtomicBool::new(false),
     };
+    app.kafka.set(vec![Arc::clone(&rig.status)]);
     let shows = |expected: Value| {
         eventually(secs(20), "/health/ready shows it", || {
             let progress = &body(health::ready(&app))["progress"];

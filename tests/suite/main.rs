@@ -39,6 +39,10 @@ mod pages;
 mod positions;
 mod proofs;
 mod reading;
+mod reload;
+mod reload_differences;
+mod reload_endurance;
+mod reload_streams;
 mod replays;
 mod resuming;
 mod rig;
@@ -89,6 +93,10 @@ fn main() -> ExitCode {
         write_timeouts::trials(),
         consumers::trials(),
         lifecycle::trials(),
+        reload_differences::trials(),
+        reload::trials(),
+        reload_streams::trials(),
+        reload_endurance::trials(),
         demo::trials(),
         doctor::trials(),
         outages::trials(),

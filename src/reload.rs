@@ -1,0 +1,230 @@
+//! Applies changed settings to the running rooms.
+//!
+//! ```text
+//! read → check → bind what is new → open the log → read for what is new      (may fail)
+//! log → pace, page → Kafka → streams → listeners                             (cannot)
+//! ```
+//! A reload that fails changes nothing. No stream that still exists is closed: what is only tuned goes on,
+//! what shows other records is built anew beside the old one, which hands its clients over. What nobody
+//! needs any more ends by itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::{error, info, warn};
+
+use crate::config::diff::{Changes, StreamChange, diff};
+use crate::config::{Settings, StreamSettings};
+use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection};
+use crate::http::health;
+use crate::http::page::Page;
+use crate::kafka::history::{Archive, History};
+use crate::kafka::tail::Connection;
+use crate::logging;
+use crate::stream::subscription::Goodbye;
+use crate::stream::tuning::{Pace, Tuning};
+use crate::systemd;
+
+/// How long a listener that is not wanted any more may take to let go of its address. It is far quicker
+/// unless every worker is busy, and then only the next reload that wants the address back would notice.
+const UNLISTEN: Duration = Duration::from_secs(1);
+
+/// What was done, or why nothing was.
+type Said = Result<String, Box<dyn std::error::Error>>;
+
+/// What takes over, and runs already.
+struct Started {
+    connection: Connection,
+    history: Arc<History>,
+    streams: Vec<Running>,
+    /// The thread that reads for them, if there are any.
+    reading: Option<Reading>,
+}
+
+impl Daemon {
+    /// Reads the settings again and applies them. Any error leaves everything as it was, and is said.
+    pub(crate) async fn reload(&mut self, sources: &Sources) {
+        systemd::reloading();
+        match self.try_reload(sources).await {
+            Ok(what) => systemd::status(&format!("reloaded: {what}")),
+            Err(why) => {
+                error!("reload failed, everything stays as it was: {why}");
+                systemd::status(&format!("reload failed, everything stays as it was: {why}"));
+            }
+        }
+        systemd::ready();
+    }
+
+    async fn try_reload(&mut self, sources: &Sources) -> Said {
+        let next = sources.load()?.settings;
+        let changes = diff(&self.settings, &next);
+        let bound = bind(&changes.listen).map_err(|error| {
+            // The old one is served until nothing can fail any more.
+            if changes.unlisten.is_empty() {
+                error.to_string()
+            } else {
+                format!("{error} (if it overlaps with an address that it is to replace, restart)")
+            }
+        })?;
+        let log = logging::prepare(&next.log)?;
+        let started = self.start_fresh(&next, &changes)?;
+        log.install();
+        self.apply(next, started);
+        self.listen(bound, &changes).await;
+        self.tidy();
+
+        let mut what = changes.keys.join(", ");
+        if changes.is_empty() {
+            "nothing has changed".clone_into(&mut what);
+        }
+        if changes.restart.is_empty() {
+            info!("reloaded: {what}");
+        } else {
+            what = format!("{what}; restart needed for: {}", changes.restart.join(", "));
+            warn!("reloaded: {what}");
+        }
+        Ok(what)
+    }
+
+    /// Starts streams that are new or built anew, on a thread of their own: what others read is not
+    /// disturbed.
+    fn start_fresh(&mut self, next: &Settings, changes: &Changes) -> std::io::Result<Started> {
+        let connection = connection(next);
+        let history = if connection == self.connection {
+            Arc::clone(&self.history)
+        } else {
+            Arc::new(History::new(connection.clone(), Arc::clone(&self.app.kafka)))
+        };
+        let is_fresh = |settings: &&StreamSettings| {
+            changes.streams.iter().any(|change| match change {
+                StreamChange::Added(path) | StreamChange::Rebuilt(path) => *path == settings.path,
+                StreamChange::Kept(_) | StreamChange::Removed(_) => false,
+            })
+        };
+        let fresh: Vec<StreamSettings> = next.streams.iter().filter(is_fresh).cloned().collect();
+        let (streams, reading) = if fresh.is_empty() {
+            (Vec::new(), None)
+        } else {
+            let pace = Pace::from(&next.http);
+            let (streams, reading) = self.read(&fresh, pace, connection.clone(), &history)?;
+            (streams, Some(reading))
+        };
+        Ok(Started {
+            connection,
+            history,
+            streams,
+            reading,
+        })
+    }
+
+    fn apply(&mut self, next: Settings, started: Started) {
+        // While there are none but those it was asked about.
+        health::has_loaded(&self.app);
+        let before = std::mem::replace(&mut self.settings, next);
+        self.connections
+            .set_write_timeout(self.settings.http.write_timeout.0);
+        let ui = &self.settings.ui;
+        if before.ui != *ui {
+            let mut shown = self.app.shown().clone();
+            shown.page = Arc::new(Page::new(&ui.title, ui.assets.clone()));
+            self.app.show(shown);
+        }
+        self.connect(started.connection, started.history);
+        self.exchange(started.streams);
+        self.readings.extend(started.reading);
+        self.retire_readings();
+        self.show();
+    }
+
+    /// Reads over this connection from now on, at the same offsets, and the past from there.
+    fn connect(&mut self, connection: Connection, history: Arc<History>) {
+        if connection == self.connection {
+            return;
+        }
+        for reading in &self.readings {
+            reading.tail.reconnect(connection.clone());
+        }
+        self.connection = connection;
+        let before = std::mem::replace(&mut self.history, history);
+        for running in &self.streams {
+            running
+                .stream
+                .set_archive(Arc::clone(&self.history) as Arc<dyn Archive>);
+        }
+        // Last, so that who waits there finds the new one when it is told.
+        self.retired.extend(before.close());
+    }
+
+    /// Puts new streams in their places, tunes those that stay, and lets go of the others.
+    fn exchange(&mut self, fresh: Vec<Running>) {
+        let pace = Pace::from(&self.settings.http);
+        let by_path = |streams: Vec<Running>| -> HashMap<String, Running> {
+            let path = |running: &Running| running.stream.settings().path.clone();
+            streams
+                .into_iter()
+                .map(|running| (path(&running), running))
+                .collect()
+        };
+        let mut fresh = by_path(fresh);
+        let mut before = by_path(std::mem::take(&mut self.streams));
+        for settings in &self.settings.streams {
+            let old = before.remove(&settings.path);
+            let running = match (fresh.remove(&settings.path), old) {
+                (Some(new), old) => {
+                    if let Some(old) = old {
+                        old.stream.succeed(Arc::clone(&new.stream));
+                        old.feed.abort();
+                    }
+                    new
+                }
+                (None, Some(old)) => {
+                    old.stream.retune(Tuning::new(settings, pace));
+                    old
+                }
+                // Every stream of the settings is fresh or was there.
+                (None, None) => continue,
+            };
+            self.streams.push(running);
+        }
+        for gone in before.into_values() {
+            gone.stream.close(Goodbye::StreamRemoved);
+            gone.feed.abort();
+        }
+    }
+
+    /// Lets go of streams that are gone, and of the threads that read for none any more.
+    fn retire_readings(&mut self) {
+        let mut kept = Vec::new();
+        for mut reading in self.readings.drain(..) {
+            let is_running = |stream: &Arc<_>| {
+                let mut running = self.streams.iter();
+                running.any(|running| Arc::ptr_eq(&running.stream, stream))
+            };
+            reading.streams.retain(is_running);
+            if reading.streams.is_empty() {
+                self.retired.push(reading.tail.stop());
+            } else {
+                kept.push(reading);
+            }
+        }
+        self.readings = kept;
+    }
+
+    /// Serves new addresses, and those that are gone no more. Who is connected there stays.
+    async fn listen(&mut self, bound: Vec<Bound>, changes: &Changes) {
+        for bound in bound {
+            self.serve(bound);
+        }
+        let is_gone = |(address, _): &mut (String, _)| changes.unlisten.contains(address);
+        let gone: Vec<_> = self.listeners.extract_if(.., is_gone).collect();
+        for (address, switch) in gone {
+            // Nobody receives only if that listener has failed.
+            let _ = switch.send(true);
+            match tokio::time::timeout(UNLISTEN, switch.closed()).await {
+                Ok(()) => info!("listening on {address} no more"),
+                Err(_) => warn!("{address}: its listener is slow to end"),
+            }
+        }
+    }
+}

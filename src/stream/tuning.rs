@@ -1,0 +1,66 @@
+//! What of a stream may change while clients are connected.
+//!
+//! Everything else ([`StreamSettings`]) is what a stream was built with; a change of that makes another
+//! stream, to which the clients go over. Readers keep a [`Tuning`] of their own and look at a counter to
+//! see that there is a newer one, so a delivery costs no lock for it.
+
+use std::time::Duration;
+
+use super::latest::Bounds;
+use crate::config::{Heartbeat, HttpSettings, Lag, StreamSettings};
+
+/// How subscriptions of all streams are paced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// Pause after which a quiet client gets a comment.
+    pub keepalive: Duration,
+    /// Reconnect time told to clients, before jitter.
+    pub retry: Duration,
+    /// How long a connection may last, before jitter; zero is for ever.
+    pub max_lifetime: Duration,
+}
+
+impl From<&HttpSettings> for Pace {
+    fn from(http: &HttpSettings) -> Self {
+        Self {
+            keepalive: http.keepalive.0,
+            retry: http.retry.0,
+            max_lifetime: http.max_lifetime.0,
+        }
+    }
+}
+
+/// What may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tuning {
+    /// What all streams have in common.
+    pub pace: Pace,
+    /// Pause between heartbeat events, where the stream sends them.
+    pub heartbeat: Option<Duration>,
+    /// How often a client that a filter keeps quiet is told its place.
+    pub checkpoint_interval: Duration,
+    /// What becomes of a client that falls off the log.
+    pub lag: Lag,
+    /// Bytes of the log.
+    pub log_bytes: usize,
+    /// Bounds of the table.
+    pub bounds: Bounds,
+    /// Whether clients may filter.
+    pub client_filters: bool,
+}
+
+impl Tuning {
+    /// The tuning that a stream's settings ask for.
+    #[must_use]
+    pub fn new(settings: &StreamSettings, pace: Pace) -> Self {
+        Self {
+            pace,
+            heartbeat: (settings.heartbeat == Heartbeat::Event).then_some(settings.heartbeat_interval.0),
+            checkpoint_interval: settings.checkpoint_interval.0,
+            lag: settings.lag(),
+            log_bytes: settings.log_bytes.as_len(),
+            bounds: settings.into(),
+            client_filters: settings.client_filters,
+        }
+    }
+}

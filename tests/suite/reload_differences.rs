@@ -1,0 +1,220 @@
+//! What a reload would change, from two settings: every key, and what becomes of each stream.
+
+use crate::harness::trial;
+use kafka_sse_bridge::config::diff::{Changes, StreamChange, diff};
+use kafka_sse_bridge::config::{Document, Flags, Settings, load};
+use libtest_mimic::Trial;
+use std::collections::BTreeMap;
+use std::fs;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_reload_names_every_key_that_differs", keys),
+        trial(
+            "a_reload_keeps_a_stream_unless_it_shows_other_records_or_shows_them_differently",
+            streams,
+        ),
+        trial("streams_are_told_apart_by_their_paths_in_any_order", paths),
+        trial("addresses_are_added_and_removed_one_by_one", addresses),
+        trial("headers_that_are_kept_may_stay", headers),
+        trial("what_waits_for_a_restart_is_named", restart),
+    ]
+}
+
+const BEFORE: &str = "
+[kafka]
+brokers = ['one:9092']
+[kafka.librdkafka]
+'sasl.password' = 'hush'
+[http]
+listen = ['127.0.0.1:3000']
+[[stream]]
+path = '/a'
+topics = ['one', 'two']
+[[stream]]
+path = '/b'
+topics = ['one']
+start = 'snapshot'
+[ui]
+title = 'Before'
+[log]
+level = 'info'
+";
+
+fn settings(text: &str) -> Settings {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, text).expect("written");
+    load(
+        &Document::File(file.path().to_owned()),
+        &BTreeMap::new(),
+        &Flags::default(),
+    )
+    .unwrap_or_else(|error| panic!("{error}: {text}"))
+    .settings
+}
+
+/// The changes when a piece of [`BEFORE`] is replaced, or when text is put behind it.
+fn changed(from: &str, to: &str) -> Changes {
+    assert_eq!(BEFORE.matches(from).count(), 1, "{from}");
+    diff(&settings(BEFORE), &settings(&BEFORE.replace(from, to)))
+}
+
+fn kept() -> Vec<StreamChange> {
+    ["/a", "/b"]
+        .map(|path| StreamChange::Kept(path.to_owned()))
+        .to_vec()
+}
+
+fn keys() {
+    let same = diff(&settings(BEFORE), &settings(BEFORE));
+    assert!(same.is_empty(), "{same:?}");
+    assert_eq!(same.streams, kept());
+
+    for (from, to, keys) in [
+        ("'one:9092'", "'one:9092', 'two:9092'", &["kafka.brokers"][..]),
+        (
+            "brokers = ['one:9092']",
+            "brokers = ['one:9092']\nclient = 'librdkafka'\nisolation = 'read_uncommitted'",
+            &["kafka.client", "kafka.isolation"],
+        ),
+        // A value is never told: it may be a secret.
+        ("'hush'", "'other'", &["kafka.librdkafka"]),
+        ("'sasl.password' = 'hush'", "", &["kafka.librdkafka"]),
+        (
+            "[http]",
+            "[http]\nkeepalive = '1s'\nretry = '1s'\ndrain_timeout = '1s'\nmax_lifetime = '1h'\nwrite_timeout = '1s'",
+            &[
+                "http.drain_timeout",
+                "http.keepalive",
+                "http.max_lifetime",
+                "http.retry",
+                "http.write_timeout",
+            ],
+        ),
+        // A default that is written out is no change.
+        ("[http]", "[http]\nkeepalive = '15s'\nretry = '2000ms'", &[]),
+        ("'Before'", "'After'", &["ui.title"]),
+        (
+            "level = 'info'",
+            "level = 'debug'\nformat = 'json'\nfile = 'x.log'\nstderr = true\n[log.targets]\nx = 'warn'",
+            &["log.file", "log.format", "log.level", "log.stderr", "log.targets"],
+        ),
+    ] {
+        let changes = changed(from, to);
+        assert_eq!(changes.keys, keys, "{to}");
+        assert_eq!(changes.is_empty(), keys.is_empty());
+        assert_eq!(changes.streams, kept(), "{to}");
+        assert!(
+            changes.listen.is_empty() && changes.unlisten.is_empty() && changes.restart.is_empty(),
+            "{changes:?}"
+        );
+    }
+}
+
+fn streams() {
+    for (line, key) in [
+        ("heartbeat = 'event'", "heartbeat"),
+        ("heartbeat_interval = '1s'", "heartbeat_interval"),
+        ("log_bytes = '1MiB'", "log_bytes"),
+        ("lag = 'disconnect'", "lag"),
+        ("checkpoint_interval = '1s'", "checkpoint_interval"),
+        ("delete_retention = '1h'", "delete_retention"),
+        ("max_keys = 7", "max_keys"),
+        ("max_table_bytes = '1MiB'", "max_table_bytes"),
+        ("when_full = 'evict-oldest'", "when_full"),
+        ("client_filters = false", "client_filters"),
+    ] {
+        let changes = changed("start = 'snapshot'", &format!("start = 'snapshot'\n{line}"));
+        assert_eq!(changes.keys, [format!("stream \"/b\": {key}")]);
+        assert_eq!(changes.streams, kept(), "{line}");
+    }
+    let rebuilt = [
+        StreamChange::Kept("/a".to_owned()),
+        StreamChange::Rebuilt("/b".to_owned()),
+    ];
+    for (line, key) in [
+        ("key_field = 'k'", "key_field"),
+        ("format = 'envelope'", "format"),
+        ("event = 'x'", "event"),
+        ("filter = { key = ['1'] }", "filter"),
+    ] {
+        let changes = changed("start = 'snapshot'", &format!("start = 'snapshot'\n{line}"));
+        assert_eq!(changes.keys, [format!("stream \"/b\": {key}")]);
+        assert_eq!(changes.streams, rebuilt, "{line}");
+    }
+    let start = changed("start = 'snapshot'", "start = 'earliest'");
+    assert_eq!(start.keys, ["stream \"/b\": start"]);
+    assert_eq!(start.streams, rebuilt);
+    let topics = changed("topics = ['one']", "topics = ['one', 'three']");
+    assert_eq!(topics.keys, ["stream \"/b\": topics"]);
+    assert_eq!(topics.streams, rebuilt);
+}
+
+fn paths() {
+    let (a, rest) = BEFORE.split_once("[[stream]]\n").expect("two streams");
+    let (first, second) = rest.split_once("[[stream]]\n").expect("two streams");
+    let (second, others) = second.split_once("[ui]").expect("a page");
+    let swapped = format!("{a}[[stream]]\n{second}[[stream]]\n{first}[ui]{others}");
+    let changes = diff(&settings(BEFORE), &settings(&swapped));
+    assert!(changes.is_empty(), "{changes:?}");
+    assert_eq!(
+        changes.streams,
+        ["/b", "/a"].map(|path| StreamChange::Kept(path.to_owned()))
+    );
+
+    let changes = changed("path = '/a'", "path = '/c'");
+    assert_eq!(
+        changes.keys,
+        ["stream \"/c\" added", "stream \"/a\" removed"],
+        "what is served elsewhere is another stream"
+    );
+    assert_eq!(
+        changes.streams,
+        [
+            StreamChange::Added("/c".to_owned()),
+            StreamChange::Kept("/b".to_owned()),
+            StreamChange::Removed("/a".to_owned()),
+        ]
+    );
+}
+
+fn addresses() {
+    let changes = changed(
+        "['127.0.0.1:3000']",
+        "['127.0.0.1:3000', 'unix:/run/x.sock', '[::1]:3000']",
+    );
+    assert_eq!(changes.keys, ["http.listen"]);
+    assert_eq!(changes.listen, ["unix:/run/x.sock", "[::1]:3000"]);
+    assert!(changes.unlisten.is_empty());
+
+    let changes = changed("['127.0.0.1:3000']", "['[::1]:3000']");
+    assert_eq!(changes.listen, ["[::1]:3000"]);
+    assert_eq!(changes.unlisten, ["127.0.0.1:3000"]);
+}
+
+fn headers() {
+    let with = |line: &str| settings(&BEFORE.replace("start = 'snapshot'", line));
+    let (on, off) = (with("client_filters = true"), with("client_filters = false"));
+    let of_b = |changes: &Changes| changes.streams[1].clone();
+    assert_eq!(of_b(&diff(&on, &off)), StreamChange::Kept("/b".to_owned()));
+    assert_eq!(
+        of_b(&diff(&off, &on)),
+        StreamChange::Rebuilt("/b".to_owned()),
+        "clients may ask for headers that nobody kept"
+    );
+}
+
+fn restart() {
+    let preload = "topics = ['one', 'two']\npreload = 5";
+    let changes = changed("topics = ['one', 'two']", preload);
+    assert_eq!(changes.keys, ["stream \"/a\": preload"]);
+    assert_eq!(changes.restart, changes.keys);
+    assert_eq!(changes.streams, kept());
+
+    // A stream that is read from its beginning preloads nothing, and one that is built anew does so now.
+    let changes = changed("start = 'snapshot'", "start = 'snapshot'\npreload = 5");
+    assert_eq!(changes.keys, ["stream \"/b\": preload"]);
+    assert!(changes.restart.is_empty(), "{changes:?}");
+    let changes = changed("topics = ['one', 'two']", &format!("{preload}\nevent = 'x'"));
+    assert!(changes.restart.is_empty(), "{changes:?}");
+}

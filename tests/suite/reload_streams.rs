@@ -1,0 +1,652 @@
+//! What a reload does to streams and to how Kafka is reached: none that still exists is closed, nothing is
+//! lost or doubled, and what is built anew begins anew.
+
+use crate::common::{config, config_with, expected, is_record, named, numbered, records};
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::produce::Message;
+use crate::harness::sse::Event;
+use crate::harness::stream::Stream;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
+use kafka_sse_bridge::config::StreamSettings;
+use kafka_sse_bridge::kafka::history::{Archive, Busy, Job, Question, Seat};
+use kafka_sse_bridge::kafka::record::Feed;
+use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::stream::{Pace, Stream as Served};
+use kafka_sse_bridge::stream::subscription::Step;
+use libtest_mimic::Trial;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("a_new_stream_is_loaded_whole_beside_the_others", added),
+        trial("a_removed_stream_says_goodbye_and_is_gone", removed),
+        trial("a_rebuilt_stream_resets_its_clients_and_begins_anew", rebuilt),
+        trial("a_tightened_filter_hides_at_once_and_from_the_table", tightened),
+        trial(
+            "a_client_whose_filter_names_a_topic_that_is_gone_waits_for_its_return",
+            topic_gone,
+        ),
+        trial(
+            "who_follows_what_is_live_misses_nothing_while_its_stream_is_rebuilt",
+            live,
+        ),
+        trial("who_is_half_way_begins_anew_when_its_stream_is_rebuilt", half_way),
+        trial(
+            "while_kafka_is_frozen_streams_stay_ready_and_reset_once_after_two_reloads",
+            while_frozen,
+        ),
+        trial(
+            "while_kafka_is_down_reloads_apply_and_are_made_up_for",
+            while_down,
+        ),
+        trial(
+            "a_question_that_nobody_will_answer_is_asked_elsewhere",
+            asked_elsewhere,
+        ),
+        trial("a_frozen_broker_can_be_left_for_another", another_broker),
+    ];
+    for (version, from, to) in [
+        (
+            Version::V4_4,
+            "librdkafka",
+            "librdkafka\"\nlibrdkafka = { \"fetch.wait.max.ms\" = \"50\" } # \"",
+        ),
+        (Version::V3_9, "kafka", "librdkafka"),
+        (Version::V3_9, "librdkafka", "kafka"),
+    ] {
+        let what = if to.contains('"') { "options" } else { to };
+        trials.push(trial(
+            format!("kafka_changes_from_{from}_to_{what}_without_a_loss@{version}"),
+            move || kafka_changes(version, from, to),
+        ));
+    }
+    trials
+}
+
+/// Writes numbered records until it is told to stop, and says how many there are then.
+pub struct Pen {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Pen {
+    pub fn start(broker: &Arc<Broker>, topic: &str, first: usize) -> Pen {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, broker, topic) = (Arc::clone(&stop), Arc::clone(broker), topic.to_owned());
+        let thread = thread::spawn(move || {
+            let mut next = first;
+            while !stopped.load(Ordering::Relaxed) {
+                broker.produce(&topic, &numbered(0, next, 20));
+                next += 20;
+            }
+            next
+        });
+        Pen { stop, thread }
+    }
+
+    pub fn finish(self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("it wrote")
+    }
+}
+
+/// What a client is sent up to the record with that number, and the records among it.
+pub async fn up_to(stream: &mut Stream, number: usize) -> (Vec<Event>, Vec<String>) {
+    let last = format!("p0-{number}");
+    let events = stream.collect_until(|event| event.data == last, secs(60)).await;
+    let data = events
+        .iter()
+        .filter(|event| event.data.starts_with("p0-"))
+        .map(|event| event.data.clone())
+        .collect();
+    (events, data)
+}
+
+fn added() {
+    let (broker, topic, text) = topic(500, "start = \"earliest\"");
+    let daemon = Daemon::start(&text);
+    let second = topic_name("second");
+    broker.create_topic(&second, 1, &[]);
+    let pen = Pen::start(&broker, &topic, 500);
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        stream.collect_until(named("caught-up"), secs(30)).await;
+        let more = format!(
+            "{text}[[stream]]\npath = \"/more\"\ntopics = [\"{topic}\", \"{second}\"]\nstart = \"earliest\"\n\
+             [[stream]]\npath = \"/live\"\ntopics = [\"{topic}\"]\n"
+        );
+        assert_eq!(daemon.get("/more").await.status, 404);
+        reloaded(&daemon, &more, "stream \"/more\" added, stream \"/live\" added");
+        let mut fresh = Stream::open(daemon.url("/more")).await;
+        let mut following = client(&daemon, "/live").await;
+        let begins = following.next(secs(30)).await.data;
+        let count = pen.finish();
+        let (_, whole) = up_to(&mut fresh, count - 1).await;
+        assert_eq!(whole, expected(0, count), "loaded whole");
+        let (_, rest) = up_to(&mut following, count - 1).await;
+        let first = expected(0, count)
+            .iter()
+            .position(|record| *record == begins)
+            .expect("a record");
+        assert_eq!(rest, expected(0, count)[first + 1..], "and goes on");
+        broker.produce(&topic, &numbered(0, count, 1));
+        // The one that was there before has had neither a gap nor a double, on its first connection.
+        let mut shown = Stream::open(daemon.url("/events")).await;
+        let (_, all) = up_to(&mut shown, count).await;
+        assert_eq!(all, expected(0, count + 1));
+        let (events, rest) = up_to(&mut stream, count).await;
+        assert_eq!(rest, expected(0, count + 1)[count + 1 - rest.len()..]);
+        assert_eq!(events.len(), rest.len(), "nothing but records: {events:?}");
+    });
+}
+
+fn removed() {
+    let (broker, topic, text) = topic(1, "start = \"earliest\"");
+    let two = format!("{text}[[stream]]\npath = \"/gone\"\ntopics = [\"{topic}\"]\nstart = \"earliest\"\n");
+    let daemon = Daemon::start(&two);
+    block_on(async {
+        let mut stays = client(&daemon, "/events").await;
+        let mut goes = client(&daemon, "/gone").await;
+        let id = goes.last_event_id().to_owned();
+        reloaded(&daemon, &text, "stream \"/gone\" removed");
+        let (events, end) = goes.collect_to_end(secs(20)).await;
+        says_goodbye(&events, &end, "stream-removed");
+        assert_eq!(events[0].id, id, "with the client's place");
+        let gone = daemon.get("/gone").await;
+        assert_eq!(gone.status, 404, "{}", gone.text());
+        broker.produce(&topic, &[Message::value("more")]);
+        assert_eq!(stays.next(secs(20)).await.data, "more");
+
+        reloaded(&daemon, &two, "stream \"/gone\" added");
+        let mut back = Stream::to(daemon.url("/gone"))
+            .last_event_id(&id)
+            .send()
+            .await
+            .expect("it opens");
+        assert_eq!(
+            back.next(secs(20)).await.data,
+            "more",
+            "its ids still mean something"
+        );
+    });
+}
+
+/// A key and a number of the value.
+type Row = (usize, usize);
+
+fn row((key, number): Row) -> Message {
+    Message::new(format!("k{key}"), format!("{{\"n\":{number}}}"))
+}
+
+fn plain((_, number): &Row) -> String {
+    format!("{{\"n\":{number}}}")
+}
+
+fn rebuilt() {
+    let broker = Broker::shared(Version::V4_4);
+    let (one, two) = (topic_name("one"), topic_name("two"));
+    for topic in [&one, &two] {
+        broker.create_topic(topic, 1, &[]);
+    }
+    let mut rows: Vec<Row> = vec![(0, 0), (1, 1), (2, 2)];
+    broker.produce(&one, &rows.iter().copied().map(row).collect::<Vec<_>>());
+    broker.produce(&two, &[row((9, 9))]);
+    let text = config(&broker, &[&one], "start = \"earliest\"");
+    let envelope = |(key, number): &Row| {
+        format!("\"key\":\"k{key}\",\"headers\":{{}},\"value\":{{\"n\":{number}}},\"encoding\":\"json\"}}")
+    };
+    let with_key = |(key, number): &Row| format!("{{\"n\":{number},\"key\":\"k{key}\"}}");
+    let all = |rows: &[Row], show: &dyn Fn(&Row) -> String| rows.iter().map(show).collect::<Vec<_>>();
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        let mut stream = client(&daemon, "/events").await;
+        let topics = text.replace(&format!("[\"{one}\"]"), &format!("[\"{one}\", \"{two}\"]"));
+        for (changed, key) in [
+            (format!("{text}event = \"row\"\n"), "event"),
+            (format!("{text}key_field = \"key\"\n"), "key_field"),
+            (format!("{text}filter = {{ key = [\"k1\"] }}\n"), "filter"),
+            (format!("{text}format = \"envelope\"\n"), "format"),
+            (topics, "topics"),
+            (text.replace("earliest", "snapshot"), "start"),
+        ] {
+            let said = reload(&daemon, &changed);
+            assert!(said.contains(&format!("stream \"/events\": {key}")), "{said}");
+            let shown = match key {
+                "key_field" => all(&rows, &with_key),
+                "format" => all(&rows, &envelope),
+                "filter" => {
+                    let passing: Vec<Row> = rows.iter().filter(|(key, _)| *key == 1).copied().collect();
+                    all(&passing, &plain)
+                }
+                "topics" => {
+                    let both: Vec<Row> = rows.iter().copied().chain([(9, 9)]).collect();
+                    all(&both, &plain)
+                }
+                "start" => all(&[(0, 0), (2, 2), *rows.last().expect("rows")], &plain),
+                _ => all(&rows, &plain),
+            };
+            let reset = stream.next(secs(30)).await;
+            assert_eq!(
+                (reset.name.as_str(), reset.data.as_str()),
+                ("reset", "{\"reason\":\"reconfigured\"}")
+            );
+            assert!(reset.own_id, "who is cut off here comes back for what follows");
+            let mut anew = Vec::new();
+            while anew.len() < shown.len() {
+                anew.push(stream.next(secs(30)).await);
+            }
+            let name = if key == "event" { "row" } else { "message" };
+            assert!(anew.iter().all(|event| event.name == name), "{anew:?}");
+            let mut left = shown.clone();
+            for event in &anew {
+                // Between topics there is no order.
+                let place = left
+                    .iter()
+                    .position(|wanted| event.data.ends_with(wanted.as_str()));
+                let place = place.unwrap_or_else(|| panic!("{key}: {anew:#?}, wanted {shown:#?}"));
+                assert!(
+                    place == 0 || key == "topics",
+                    "{key}: {anew:#?}, wanted {shown:#?}"
+                );
+                left.remove(place);
+            }
+            // Who comes now goes on just so, with the new stream's ids: nothing comes twice to the one
+            // that stayed, nor a second caught-up.
+            let mut fresh = client(&daemon, "/events").await;
+            rows.push((1, 100 + rows.len()));
+            broker.produce(&one, &[row(*rows.last().expect("rows"))]);
+            let (here, there) = (stream.next(secs(20)).await, fresh.next(secs(20)).await);
+            assert_eq!((&here.data, &here.name), (&there.data, &there.name), "{key}");
+            if key != "start" {
+                // Those of a table say when they were made.
+                assert_eq!(here.id, there.id, "{key}");
+            }
+        }
+    });
+}
+
+fn tightened() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("tightened");
+    broker.create_topic(&topic, 1, &[]);
+    let row = |key: &str, value: &str, public: &str| Message::new(key, value).header("public", public);
+    broker.produce(&topic, &[row("a", "hidden-1", "no"), row("b", "shown-1", "yes")]);
+    let text = config(&broker, &[&topic], "start = \"snapshot\"");
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        let mut stream = client(&daemon, "/events").await;
+        let mut filtered = client(&daemon, "/events?key=a&key=c").await;
+        let tight = format!("{text}filter = {{ \"header.public\" = [\"yes\"] }}\n");
+        reloaded(&daemon, &tight, "stream \"/events\": filter");
+        broker.produce(&topic, &[row("c", "hidden-2", "no"), row("c", "shown-2", "yes")]);
+        for (stream, expected) in [
+            (&mut stream, &["shown-1", "shown-2"][..]),
+            (&mut filtered, &["shown-2"]),
+        ] {
+            let events = stream
+                .collect_until(|event| event.data == "shown-2", secs(30))
+                .await;
+            assert!(is_reset(&events[0]), "{events:?}");
+            assert_eq!(records(&events), expected);
+        }
+    });
+}
+
+fn topic_gone() {
+    let broker = Broker::shared(Version::V4_4);
+    let (stays, goes) = (topic_name("stays"), topic_name("goes"));
+    for topic in [&stays, &goes] {
+        broker.create_topic(topic, 1, &[]);
+        broker.produce(topic, &[Message::value(topic.as_str())]);
+    }
+    let both = with_http(
+        &config(&broker, &[&stays, &goes], "start = \"earliest\""),
+        "keepalive = \"1s\"",
+    );
+    let one = both.replace(&format!(", \"{goes}\""), "");
+    let daemon = Daemon::start(&both);
+    block_on(async {
+        let mut stream = client(&daemon, &format!("/events?topic={goes}")).await;
+        reloaded(&daemon, &one, "stream \"/events\": topics");
+        assert!(is_reset(&stream.next(secs(30)).await));
+        stream.next_comment(secs(20)).await.expect("it stays open");
+        broker.produce(&stays, &[Message::value("not for it")]);
+        reloaded(&daemon, &both, "stream \"/events\": topics");
+        assert!(is_reset(&stream.next(secs(30)).await));
+        assert_eq!(stream.next(secs(30)).await.data, goes);
+    });
+}
+
+fn live() {
+    let (broker, topic, text) = topic(100, "");
+    let other = topic_name("other");
+    broker.create_topic(&other, 1, &[]);
+    broker.produce(&other, &[Message::value("history")]);
+    let both = text.replace(&format!("[\"{topic}\"]"), &format!("[\"{topic}\", \"{other}\"]"));
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        let mut stream = client(&daemon, "/events").await;
+        let pen = Pen::start(&broker, &topic, 100);
+        let mut events = Vec::new();
+        for number in 0..5 {
+            let name = format!("e{number}");
+            reloaded(
+                &daemon,
+                &format!("{text}event = \"{name}\"\n"),
+                "stream \"/events\": event",
+            );
+            events.extend(stream.collect_until(|event| event.name == name, secs(30)).await);
+        }
+        assert!(reload(&daemon, &both).starts_with("reloaded"));
+        events.extend(stream.collect_until(is_reset, secs(30)).await);
+        broker.produce(&other, &[Message::value("news")]);
+        let mut missing = 2;
+        let count = pen.finish();
+        let last = format!("p0-{}", count - 1);
+        let is_last = |event: &Event| {
+            missing -= usize::from(event.data == last || event.data == "news");
+            missing == 0
+        };
+        events.extend(stream.collect_until(is_last, secs(60)).await);
+        let resets = events.iter().filter(|event| is_reset(event)).count();
+        assert_eq!(resets, 6, "one for each time");
+        let (written, others): (Vec<&Event>, Vec<&Event>) = events
+            .iter()
+            .filter(|event| !is_reset(event))
+            .partition(|event| event.data.starts_with("p0-"));
+        let data: Vec<&str> = written.iter().map(|event| event.data.as_str()).collect();
+        assert_eq!(data, expected(0, count)[100..], "everything, once");
+        let others: Vec<&str> = others.iter().map(|event| event.data.as_str()).collect();
+        assert_eq!(
+            others,
+            ["news"],
+            "a topic that is new to it begins with what is live"
+        );
+    });
+}
+
+fn half_way() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("half");
+    broker.create_topic(&topic, 1, &[]);
+    let pad = "x".repeat(10_000);
+    let value = |number: usize| format!("{number} {pad}");
+    let rows: Vec<Message> = (0..600)
+        .map(|number| Message::new(format!("k{number}"), value(number)))
+        .collect();
+    broker.produce(&topic, &rows);
+    // On its way through a table, and through a replay.
+    let text = config(&broker, &[&topic], "start = \"snapshot\"");
+    let text = format!(
+        "{text}[[stream]]\npath = \"/all\"\ntopics = [\"{topic}\"]\nstart = \"earliest\"\nlog_bytes = \"512KiB\"\n"
+    );
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        for path in ["/events", "/all"] {
+            let opening = Stream::to(daemon.url(path)).receive_buffer(4096);
+            let mut stream = opening.send().await.expect("it opens");
+            assert_eq!(stream.next(secs(30)).await.data, value(0));
+            let named = text.replace(
+                &format!("path = \"{path}\""),
+                &format!("path = \"{path}\"\nevent = \"row\""),
+            );
+            reloaded(&daemon, &named, &format!("stream {path:?}: event"));
+            let before = stream.collect_until(is_reset, secs(60)).await;
+            assert!(before.len() < 600, "{path}: it was on its way");
+            for number in 0..600 {
+                let event = stream.next(secs(60)).await;
+                assert_eq!(
+                    (event.name.as_str(), &event.data),
+                    ("row", &value(number)),
+                    "{path}"
+                );
+            }
+            assert!(
+                stream.next(secs(30)).await.is("caught-up"),
+                "{path}: it had not before"
+            );
+            let said = reload(&daemon, &text);
+            assert_eq!(said, format!("reloaded: stream {path:?}: event"));
+        }
+    });
+}
+
+async fn is_loading(daemon: &Daemon, paths: &[&str]) -> Result<(), String> {
+    let ready = daemon.get("/health/ready").await;
+    assert_eq!(ready.status, 200, "{}", ready.text());
+    ensure(ready.json()["loading"] == serde_json::json!(paths), ready.text())
+}
+
+fn while_frozen() {
+    let broker = Broker::start(Version::V4_4);
+    let topic = topic_name("frozen");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &numbered(0, 0, 10));
+    let text = config(&broker, &[&topic], "start = \"earliest\"");
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        // Nobody has asked whether it is ready before it changes.
+        let mut stream = client(&daemon, "/events").await;
+        broker.freeze();
+        for name in ["x", "y"] {
+            reloaded(
+                &daemon,
+                &format!("{text}event = \"{name}\"\n"),
+                "stream \"/events\": event",
+            );
+        }
+        is_loading(&daemon, &["/events"]).await.expect("it is named");
+        broker.thaw();
+        let events = stream.collect_until(|event| event.data == "p0-9", secs(60)).await;
+        assert!(is_reset(&events[0]), "{events:?}");
+        assert_eq!(events.len(), 11, "one reset, then everything: {events:?}");
+        assert!(events[1..].iter().all(|event| event.name == "y"), "{events:?}");
+        eventually_async(secs(30), "it has loaded", async || is_loading(&daemon, &[]).await).await;
+    });
+}
+
+fn while_down() {
+    let broker = Broker::start(Version::V4_4);
+    let topic = topic_name("down");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &numbered(0, 0, 10));
+    let text = config(&broker, &[&topic], "start = \"earliest\"");
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        let mut stream = client(&daemon, "/events").await;
+        broker.kill9();
+        let more =
+            format!("{text}[[stream]]\npath = \"/more\"\ntopics = [\"{topic}\"]\nstart = \"earliest\"\n");
+        let changed = more.replacen(
+            "[http]",
+            "[kafka.librdkafka]\n\"fetch.wait.max.ms\" = \"50\"\n[http]",
+            1,
+        );
+        reloaded(&daemon, &changed, "kafka.librdkafka, stream \"/more\" added");
+        let mut more = Stream::open(daemon.url("/more")).await;
+        is_loading(&daemon, &["/more"]).await.expect("it is named");
+        broker.restart();
+        broker.produce(&topic, &numbered(0, 10, 1));
+        let (_, all) = up_to(&mut more, 10).await;
+        assert_eq!(all, expected(0, 11));
+        assert_eq!(stream.next(secs(60)).await.data, "p0-10", "and nothing before it");
+    });
+}
+
+fn another_broker() {
+    let (broker, topic, text) = topic(10, "start = \"earliest\"");
+    let (broker, frozen) = (broker, Broker::start(Version::V4_4));
+    frozen.create_topic(&topic, 1, &[]);
+    frozen.produce(&topic, &numbered(0, 0, 10));
+    let before = text.replace(&broker.bootstrap(), &frozen.bootstrap());
+    let daemon = Daemon::start(&before);
+    block_on(async {
+        let mut stream = client(&daemon, "/events").await;
+        frozen.freeze();
+        // It waits for an answer that the frozen one will not give.
+        let mut asking = Stream::open(daemon.url("/events?since=1h")).await;
+        reloaded(&daemon, &text, "kafka.brokers");
+        broker.produce(&topic, &numbered(0, 10, 1));
+        assert_eq!(stream.next(secs(120)).await.data, "p0-10");
+        let (_, all) = up_to(&mut asking, 10).await;
+        assert_eq!(all, expected(0, 11));
+    });
+}
+
+fn kafka_changes(version: Version, from: &str, to: &str) {
+    let broker = Broker::shared(version);
+    let topic = topic_name("changes");
+    broker.create_topic(&topic, 1, &[]);
+    // More than the log holds.
+    let pad = "x".repeat(5000);
+    broker.produce(&topic, &vec![Message::value(pad.as_str()); 400]);
+    let stream = "start = \"earliest\"\nlog_bytes = \"512KiB\"";
+    let [before, after] = [from, to].map(|client| config_with(client, &broker, &[&topic], stream));
+    let daemon = Daemon::start(&before);
+    block_on(async {
+        let mut stream = client(&daemon, "/events").await;
+        let pen = Pen::start(&broker, &topic, 0);
+        stream
+            .collect_until(|event| event.data == "p0-19", secs(30))
+            .await;
+        // One is half-way through what only Kafka has.
+        let opening = Stream::to(daemon.url("/events")).receive_buffer(4096);
+        let mut half = opening.send().await.expect("it opens");
+        half.next(secs(30)).await;
+        let mut events = Vec::new();
+        for text in [&after, &before, &after, &after, &before, &after] {
+            let said = reload(&daemon, text);
+            assert!(said.starts_with("reloaded: "), "{said}");
+            // Goes on.
+            events.extend(stream.collect_until(is_record, secs(60)).await);
+        }
+        let count = pen.finish();
+        let last = format!("p0-{}", count - 1);
+        events.extend(stream.collect_until(|event| event.data == last, secs(60)).await);
+        let data = records(&events);
+        assert_eq!(
+            data,
+            expected(0, count)[20..],
+            "everything, once, over the one connection"
+        );
+        assert_eq!(data.len(), events.len(), "and nothing else");
+        let (_, shown) = up_to(&mut half, count - 1).await;
+        assert_eq!(shown, expected(0, count));
+        let mut replayed = Stream::open(daemon.url("/events")).await;
+        let (events, shown) = up_to(&mut replayed, count - 1).await;
+        assert_eq!(shown, expected(0, count), "replays work");
+        assert_eq!(records(&events).len(), 400 + count);
+    });
+}
+
+/// An archive that leaves questions unanswered until it is told otherwise.
+#[derive(Debug, Default)]
+struct Silent(Mutex<Vec<Question>>);
+
+impl Silent {
+    fn take(&self) -> Vec<Question> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Archive for Silent {
+    fn read(&self, _job: Job) -> Result<Seat, Busy> {
+        Err(Busy)
+    }
+
+    fn is_contended(&self) -> bool {
+        false
+    }
+
+    fn ask(&self, question: Question) -> Result<(), Busy> {
+        self.0.lock().unwrap().push(question);
+        Ok(())
+    }
+
+    fn lacks_times_and_headers(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Default)]
+struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+fn asked_elsewhere() {
+    let (one, other) = (Arc::new(Silent::default()), Arc::new(Silent::default()));
+    let settings = StreamSettings {
+        path: "/x".to_owned(),
+        topics: vec!["t".to_owned()],
+        ..StreamSettings::default()
+    };
+    let pace = Pace {
+        keepalive: secs(15),
+        retry: secs(2),
+        max_lifetime: secs(0),
+    };
+    let stream = Served::new(settings, pace, Some(Arc::clone(&one) as Arc<dyn Archive>));
+    let mut feeder = Feeder::new(Arc::clone(&stream));
+    feeder.take(&Feed::Assigned {
+        topic: "t".into(),
+        next: vec![0],
+        low: vec![0],
+    });
+    feeder.take(&Feed::Loaded { topic: "t".into() });
+    let since = || Opening {
+        since: Some(1),
+        ..Opening::default()
+    };
+    let now = Instant::now();
+    let mut readers = [stream.subscribe(since()), stream.subscribe(since())];
+    let bells = [(); 2].map(|()| Arc::new(Bell::default()));
+    for (reader, bell) in readers.iter_mut().zip(&bells) {
+        assert!(matches!(reader.step(now), Step::Send(_)), "the prelude");
+        assert!(matches!(reader.step(now), Step::Wait(_)));
+        assert!(reader.wait(&Waker::from(Arc::clone(bell))));
+    }
+    let asked = one.take();
+    assert_eq!(asked.len(), 1, "both wait for one answer");
+    stream.set_archive(Arc::clone(&other) as Arc<dyn Archive>);
+    for (reader, bell) in readers.iter_mut().zip(&bells) {
+        assert!(
+            bell.0.swap(false, Ordering::SeqCst),
+            "it is told of another archive"
+        );
+        assert!(
+            matches!(reader.step(now), Step::Wait(_)),
+            "and still waits for the one"
+        );
+        assert!(reader.wait(&Waker::from(Arc::clone(bell))));
+    }
+    drop(asked);
+    for (reader, bell) in readers.iter_mut().zip(&bells) {
+        assert!(
+            bell.0.load(Ordering::SeqCst),
+            "it is told that no answer will come"
+        );
+        assert!(matches!(reader.step(now), Step::Wait(_)));
+    }
+    let mut asked = other.take();
+    assert_eq!(asked.len(), 1, "both ask the other");
+    (asked.remove(0).answer)(Ok(vec![vec![Some(0)]]));
+    for reader in &mut readers {
+        let Step::Send(bytes) = reader.step(now) else {
+            panic!("it has begun")
+        };
+        assert!(String::from_utf8_lossy(&bytes).contains("caught-up"));
+    }
+}
