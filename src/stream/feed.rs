@@ -19,7 +19,6 @@ use super::groups::{Group, Groups};
 use super::latest::{Applied, Origin, Row, Update};
 use super::log::Sequence;
 use super::notice::{self, Gap};
-use super::opening::now;
 use super::position::{MAX_ID, Position, TopicPosition};
 use super::resume::Reset;
 use super::stream::Stream;
@@ -50,6 +49,8 @@ pub struct Feeder {
     position: Position,
     /// The first offset of every partition when it was assigned.
     low: Position,
+    /// When loading began: all deletes made before are known when it is done.
+    began: u64,
     loading: BTreeSet<usize>,
     unassigned: BTreeSet<usize>,
     /// Topics that begin anew as soon as it is known where.
@@ -69,8 +70,8 @@ impl Feeder {
     pub fn new(stream: Arc<Stream>) -> Self {
         let settings = stream.settings();
         let topics = 0..settings.topics.len();
-        // While the topics are loaded, deletes are known up to when that began and no further.
-        let as_of = settings.has_table().then(now);
+        // Half-way through loading, no id can claim to know of deletes: the rest may hold old ones.
+        let as_of = settings.has_table().then_some(0);
         let unread: Vec<TopicPosition> = settings
             .topics
             .iter()
@@ -86,6 +87,7 @@ impl Feeder {
                 as_of,
                 topics: unread,
             },
+            began: stream.now(),
             loading: topics.clone().collect(),
             unassigned: topics.collect(),
             recreated: BTreeSet::new(),
@@ -127,7 +129,12 @@ impl Feeder {
             self.skipped(index, next, &mut notices);
         }
         self.position.topics[index].next = next.to_vec();
-        self.low.topics[index].next = low.to_vec();
+        let known = &mut self.low.topics[index].next;
+        if is_new {
+            known.clear();
+        }
+        // What was read once stays known, whatever has gone since.
+        known.extend(low.iter().skip(known.len()));
         self.unassigned.remove(&index);
         if is_new {
             let id = self.position.id();
@@ -213,7 +220,7 @@ impl Feeder {
         let Some(index) = self.index(batch.topic()) else {
             return;
         };
-        let now = now();
+        let now = self.stream.now();
         if let Some(as_of) = self.position.as_of
             && self.loading.is_empty()
         {
@@ -224,7 +231,10 @@ impl Feeder {
                 .max();
             self.position.as_of = Some(newest.unwrap_or(now).min(now).max(as_of));
         }
-        if let Some(mut table) = self.stream.write_table() {
+        // While the topics are loaded, an older record of a deleted key may still come from another partition.
+        if self.loading.is_empty()
+            && let Some(mut table) = self.stream.write_table()
+        {
             table.expire(now);
         }
         let stream = Arc::clone(&self.stream);
@@ -372,6 +382,10 @@ impl Feeder {
             frame: frame::without_id(to.builder.unfinished()),
             headers: to.builder.candidate(record, 0).headers,
         };
+        // While the topics are loaded, only where room is needed.
+        if table.is_full() {
+            table.expire(to.now);
+        }
         let (applied, previous) = table.apply(sequence, &update);
         drop(table);
         let trouble = match applied {
@@ -416,9 +430,14 @@ impl Feeder {
         let Some(index) = self.index(topic) else { return };
         self.loading.remove(&index);
         if self.loading.is_empty() {
+            self.position.as_of = self.position.as_of.map(|as_of| as_of.max(self.began));
+            let id = self.position.id().into();
             let mut state = self.stream.write();
             let head = state.log.next();
             state.loaded.get_or_insert(head);
+            if state.is_assigned {
+                state.log.set_head(id);
+            }
             drop(state);
             self.stream.changed();
         }

@@ -231,7 +231,7 @@ impl Table {
     pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
         let Update {
             key,
-            origin,
+            mut origin,
             deleted,
             frame,
             headers,
@@ -239,10 +239,15 @@ impl Table {
         let hash = key_hash(Some(key));
         let key: Key = Arc::new((origin.topic, key.into()));
         let known = self.keys.get(&key).copied();
-        if let Some(row) = known.and_then(|known| self.rows.get(&known))
-            && !origin.is_newer_than(&row.origin)
-        {
-            return (Applied::Older, None);
+        if let Some(row) = known.and_then(|known| self.rows.get(&known)) {
+            if !origin.is_newer_than(&row.origin) {
+                return (Applied::Older, None);
+            }
+            // Times may go back within a partition. The latest it had is what others are compared with, or the
+            // outcome would depend on the order in which a replica reads the partitions.
+            if origin.partition == row.origin.partition {
+                origin.timestamp = origin.timestamp.max(row.origin.timestamp);
+            }
         }
         let row = Row {
             key: Arc::clone(&key),

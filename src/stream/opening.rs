@@ -1,7 +1,5 @@
 //! Where a reader begins: what it asked for, what it came with, and what the stream holds.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use bytes::Bytes;
 
 use super::latest::Walk;
@@ -120,8 +118,10 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
             None => return Outcome::Wait,
         },
         Start::Snapshot => {
-            let mut position = unread(&here);
-            position.as_of = Some(now());
+            // What went away before this replica began to read is nothing to come back for.
+            let mut position = beginning(&here);
+            position.start_at(&state.low);
+            position.as_of = Some(stream.now());
             let walk = Walk {
                 cursor: 0,
                 until: target,
@@ -273,19 +273,29 @@ fn resume_at(
     request: &Request<'_>,
     state: &State,
     here: &Position,
-    wanted: Position,
+    mut wanted: Position,
     resets: Vec<(Reset, usize)>,
     id: Option<&str>,
 ) -> Result<Option<Outcome>, Reset> {
     let stream = request.stream;
     if stream.settings().has_table() {
-        if state.loaded.is_none() {
+        let Some(loaded) = state.loaded else {
             return Ok(Some(Outcome::Wait));
-        }
-        // What the log holds needs no memory of deletes: they are in it, unless a filter makes them.
-        let is_in_log = state.log.resume_point(&wanted).is_some();
+        };
+        // A key may stand in several partitions. Where this replica is behind the client, it may show it an
+        // older record than it has, and must show it the newer one again: no id may claim that.
+        wanted.retreat_to(here);
+        // What was read live needs no memory of deletes, they are in the log, unless a filter makes them. What
+        // was loaded before was perhaps compacted, tombstones and all.
+        let at_load = state.log.id_before(loaded);
+        let was_live = at_load
+            .and_then(|id| Position::parse(&id).ok())
+            .is_none_or(|at_load| wanted.has_passed(&at_load));
+        let is_in_log = was_live && state.log.resume_point(&wanted).is_some();
         let makes_deletes = request.is_filtered || stream.fixed().is_some();
-        if (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted) {
+        // What went away before this replica began to read may have changed or deleted what the client holds.
+        let misses = !is_in_log && wanted.misses_before(&state.low);
+        if misses || (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted) {
             return Err(Reset::TooOld);
         }
     }
@@ -342,6 +352,8 @@ pub(super) fn go_on(
             // Two replicas may have read the partitions of one key in another order: only the table says
             // which record is the latest, so a position that is not of this replica goes through it.
             None if is_in_table(stream, &wanted) => walk(from, wanted, state),
+            // Or all that came since: it ends with the latest too, and holds the deletes.
+            None if has_table => Place::Reading(cursor),
             None => Place::Catching(cursor, Box::new(from)),
         });
     }
@@ -359,7 +371,7 @@ pub(super) fn go_on(
 fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
     stream
         .read_table()
-        .is_some_and(|table| table.knows_all_since(wanted, now()))
+        .is_some_and(|table| table.knows_all_since(wanted, stream.now()))
 }
 
 /// Through the table, for what is newer than `wanted`, and on in the log.
@@ -387,18 +399,6 @@ fn beginning(here: &Position) -> Position {
     }
 }
 
-/// The same topics and partitions, with nothing read.
-fn unread(here: &Position) -> Position {
-    let topic = |topic: &TopicPosition| TopicPosition {
-        next: vec![0; topic.next.len()],
-        ..topic.clone()
-    };
-    Position {
-        as_of: here.as_of,
-        topics: here.topics.iter().map(topic).collect(),
-    }
-}
-
 /// Whether an id that came from outside may stand in a frame.
 pub(super) fn is_harmless(id: &str) -> bool {
     !id.is_empty()
@@ -406,11 +406,4 @@ pub(super) fn is_harmless(id: &str) -> bool {
         && id
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-}
-
-/// Unix seconds.
-pub(super) fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }

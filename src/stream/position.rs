@@ -215,6 +215,24 @@ impl Position {
         self.as_of = self.as_of.max(other.as_of);
     }
 
+    /// Goes back to `other` in every partition where that is less far on.
+    pub fn retreat_to(&mut self, other: &Self) {
+        for (index, topic) in self.topics.iter_mut().enumerate() {
+            for (partition, next) in (0..).zip(&mut topic.next) {
+                *next = (*next).min(other.next(index, partition));
+            }
+        }
+    }
+
+    /// Whether a partition that was begun was not read up to `low`.
+    #[must_use]
+    pub fn misses_before(&self, low: &Self) -> bool {
+        self.topics.iter().enumerate().any(|(index, topic)| {
+            let mut next = (0..).zip(&topic.next);
+            next.any(|(partition, &next)| next != BEGINNING && next < low.next(index, partition))
+        })
+    }
+
     /// Sets the partitions that are wanted from their beginning to where that is.
     pub fn start_at(&mut self, low: &Self) {
         for (index, topic) in self.topics.iter_mut().enumerate() {

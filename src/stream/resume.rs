@@ -64,7 +64,9 @@ pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
             let is_same = theirs.id == here.id || theirs.id == 0 || here.id == 0;
             // A topic that does not exist now has no partitions, and may be back with all of them.
             let has_shrunk = theirs.next.len() > here.next.len() && !here.next.is_empty();
-            if is_same && !has_shrunk {
+            if is_same && here.next.is_empty() {
+                next.clone_from(&theirs.next);
+            } else if is_same && !has_shrunk {
                 next.iter_mut()
                     .zip(&theirs.next)
                     .for_each(|(next, &theirs)| *next = theirs);

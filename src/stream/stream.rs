@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -21,7 +22,7 @@ use super::groups::{Group, Groups};
 use super::latest::Table;
 use super::log::{Log, Sequence};
 use super::lookup::{Asking, Lookup, Query};
-use super::opening::{Opening, now};
+use super::opening::Opening;
 use super::position::Position;
 use super::replay::{Reader, Replay};
 use super::subscription::{Goodbye, Subscription};
@@ -32,6 +33,9 @@ use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 use crate::kafka::history::{Archive, Busy};
 
+/// Tells the time in unix seconds: what deletes are remembered by.
+pub type Clock = fn() -> u64;
+
 /// A stream that can be subscribed to.
 #[derive(Debug)]
 pub struct Stream {
@@ -41,6 +45,7 @@ pub struct Stream {
     tunings: AtomicU64,
     /// The stream that took this one's place, to which the readers go over.
     successor: OnceLock<Arc<Self>>,
+    clock: Clock,
     state: RwLock<State>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
@@ -129,13 +134,24 @@ impl Stream {
     /// An empty stream. Without an archive it knows no past beyond its log.
     #[must_use]
     pub fn new(settings: StreamSettings, pace: Pace, archive: Option<Arc<dyn Archive>>) -> Arc<Self> {
+        Self::with_clock(settings, pace, archive, unix_seconds)
+    }
+
+    /// The same, by a clock of the caller's.
+    #[must_use]
+    pub fn with_clock(
+        settings: StreamSettings,
+        pace: Pace,
+        archive: Option<Arc<dyn Archive>>,
+        clock: Clock,
+    ) -> Arc<Self> {
         let log = Log::new(settings.log_bytes.as_len());
         let fixed = Matcher::fixed(&settings);
         let table = settings.has_table().then(|| {
             let mut table = Table::new((&settings).into());
             // Which keys were shown once and are hidden now is known only of what this process has seen.
             if fixed.is_some() {
-                table.knows_nothing_before(now());
+                table.knows_nothing_before(clock());
             }
             RwLock::new(table)
         });
@@ -145,6 +161,7 @@ impl Stream {
             tunings: AtomicU64::new(0),
             successor: OnceLock::new(),
             settings,
+            clock,
             fixed,
             state: RwLock::new(State {
                 log,
@@ -198,7 +215,7 @@ impl Stream {
         }
         self.write().log.set_capacity(tuning.log_bytes);
         if let Some(mut table) = self.write_table() {
-            table.set_bounds(tuning.bounds, now());
+            table.set_bounds(tuning.bounds, self.now());
         }
         *current = Arc::new(tuning);
         drop(current);
@@ -215,6 +232,11 @@ impl Stream {
 
     pub(super) fn successor(&self) -> Option<&Arc<Self>> {
         self.successor.get()
+    }
+
+    /// Unix seconds.
+    pub(super) fn now(&self) -> u64 {
+        (self.clock)()
     }
 
     /// A new reader.
@@ -453,6 +475,12 @@ impl Stream {
             is_loaded: state.loaded.is_some(),
         }
     }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// An id as bytes, for heads that have none yet.

@@ -63,7 +63,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 
 fn bounds() -> impl Strategy<Value = Bounds> {
     let when_full = prop_oneof![Just(WhenFull::RefuseNew), Just(WhenFull::EvictOldest)];
-    (1..12_usize, 300..4000_usize, when_full).prop_map(|(keys, bytes, when_full)| Bounds {
+    (1..16_usize, 300..12_000_usize, when_full).prop_map(|(keys, bytes, when_full)| Bounds {
         keys,
         bytes,
         when_full,
@@ -280,7 +280,7 @@ fn within_bounds() {
 fn truth_or_reset() {
     // How many went on although something had changed, and how many had to begin anew.
     let outcomes = Cell::new((0, 0));
-    proptest!(|(bounds in bounds(), ops in ops(), leaves in 0..80_usize)| {
+    proptest!(ProptestConfig::with_cases(500), |(bounds in bounds(), ops in ops(), leaves in 0..80_usize)| {
         let mut model = Model::new(bounds);
         let mut left = None;
         for (number, op) in ops.iter().enumerate() {

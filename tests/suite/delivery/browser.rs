@@ -1,0 +1,456 @@
+//! A browser that writes down what it is told, and sees at once where that breaks a promise.
+
+use super::model::{self, DELETE_RETENTION, Kafka, Key, Place, Record, Shared, TERMS, TOPICS};
+use super::replica::{Next, Replica};
+use crate::harness::sse::{Event, Item, Parser};
+use crate::harness::wait::ensure;
+use kafka_sse_bridge::config::{Lag, Start};
+use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::position::{Position, fingerprint};
+use kafka_sse_bridge::stream::subscription::{Step, Subscription};
+use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+/// Turns of the executor that bring nothing, after which nothing will come.
+const IDLE_TURNS: usize = 25;
+
+/// Pauses that bring nothing, after which nothing will come.
+const PAUSES: usize = 100;
+
+struct Connection {
+    subscription: Subscription,
+    parser: Parser,
+    replica: Rc<RefCell<Replica>>,
+    /// How many moments the replica had seen.
+    moments: usize,
+    /// What it had read.
+    here: Next,
+    /// The id the browser came with.
+    brought: Option<(Next, Option<u64>)>,
+    is_caught_up: bool,
+}
+
+pub struct Browser {
+    kafka: Shared,
+    /// Where it begins when it brings no id.
+    start: Option<Start>,
+    connection: Option<Connection>,
+    pending: VecDeque<Event>,
+    id: String,
+    /// Whether it holds nothing, and has no place yet.
+    is_new: bool,
+    /// Without a table: before this offset, it has had everything of a partition.
+    reached: BTreeMap<Place, usize>,
+    /// With a table: where the value that it shows of each key stands.
+    table: BTreeMap<Key, (usize, usize)>,
+    /// Whether the table is just what its id says, not half-way through a snapshot.
+    is_whole: bool,
+    /// Whether rows came in this connection, but not yet all.
+    is_partial: bool,
+    /// What time is counted from.
+    origin: Instant,
+}
+
+impl Browser {
+    pub fn new(kafka: Shared, start: Option<Start>) -> Self {
+        Self {
+            kafka,
+            start,
+            connection: None,
+            pending: VecDeque::new(),
+            id: String::new(),
+            is_new: true,
+            reached: BTreeMap::new(),
+            table: BTreeMap::new(),
+            is_whole: false,
+            is_partial: false,
+            origin: Instant::now(),
+        }
+    }
+
+    /// Another that holds the same and has the same id, not connected.
+    pub fn twin(&self) -> Self {
+        Self {
+            kafka: self.kafka.clone(),
+            connection: None,
+            pending: VecDeque::new(),
+            id: self.id.clone(),
+            reached: self.reached.clone(),
+            table: self.table.clone(),
+            ..*self
+        }
+    }
+
+    /// Whether it is to see a record: what its stream shows.
+    fn wants(kafka: &Kafka, record: &Record) -> bool {
+        kafka.is_shown(record)
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.connection.is_some()
+    }
+
+    pub fn is_connected_to(&self, replica: &Rc<RefCell<Replica>>) -> bool {
+        let connection = self.connection.as_ref();
+        connection.is_some_and(|connection| Rc::ptr_eq(&connection.replica, replica))
+    }
+
+    pub fn is_caught_up(&self) -> bool {
+        self.connection
+            .as_ref()
+            .is_some_and(|connection| connection.is_caught_up)
+    }
+
+    pub fn leave(&mut self) {
+        self.connection = None;
+        self.pending.clear();
+    }
+
+    pub fn go(&mut self, replica: &Rc<RefCell<Replica>>) {
+        self.leave();
+        self.is_whole &= !std::mem::take(&mut self.is_partial);
+        let last_event_id = Some(self.id.clone()).filter(|id| !id.is_empty());
+        let brought = last_event_id.as_ref().map(|id| read_id(id).unwrap());
+        // From now on the id names offsets.
+        for place in self.kafka.lock().places() {
+            let topic = brought.as_ref().map(|(next, _)| &next[place.topic]);
+            if topic.is_some_and(|topic| topic.len() > place.partition) {
+                self.reached.entry(place).or_insert(0);
+            }
+        }
+        let opening = Opening {
+            last_event_id,
+            start: self.start,
+            ..Opening::default()
+        };
+        let at = replica.borrow();
+        self.connection = Some(Connection {
+            subscription: at.stream.subscribe(opening),
+            parser: Parser::new(),
+            replica: Rc::clone(replica),
+            moments: at.moments.len(),
+            here: at.next.clone(),
+            brought,
+            is_caught_up: false,
+        });
+    }
+
+    /// The next event; `None` when there is nothing more for now.
+    async fn next(&mut self) -> Option<Event> {
+        // What waits for a replay goes on once its tasks have run.
+        let mut idle = 0;
+        while self.pending.is_empty() {
+            let now = self.origin + Duration::from_secs(model::elapsed());
+            let connection = self.connection.as_mut()?;
+            match connection.subscription.step(now) {
+                Step::Send(bytes) => {
+                    for item in connection.parser.feed(&bytes) {
+                        match item {
+                            Item::Event(event) => self.pending.push_back(event),
+                            Item::Violation(what) => panic!("{what}"),
+                            Item::Comment(_) | Item::Retry(_) => {}
+                        }
+                    }
+                }
+                Step::End => self.leave(),
+                Step::Yield => tokio::task::yield_now().await,
+                Step::Wait(_) => {
+                    let _ = connection
+                        .subscription
+                        .wait(Context::from_waker(Waker::noop()).waker());
+                    idle += 1;
+                    if idle <= IDLE_TURNS {
+                        tokio::task::yield_now().await;
+                    } else if idle <= IDLE_TURNS + PAUSES && self.kafka.lock().jobs > 0 {
+                        // Somebody who takes nothing has the seat, until patience with him is over.
+                        tokio::time::sleep(2 * TERMS.patience).await;
+                    } else {
+                        return None;
+                    }
+                }
+            }
+        }
+        self.pending.pop_front()
+    }
+
+    /// Takes at most so many events.
+    pub async fn take(&mut self, count: usize) -> Result<(), String> {
+        for _ in 0..count {
+            let Some(event) = self.next().await else { break };
+            self.hear(&event).map_err(|what| format!("{what}: {event:?}"))?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, event: &Event) -> Result<(), String> {
+        let shared = self.kafka.clone();
+        let kafka = shared.lock();
+        let has_table = kafka.setup.has_table();
+        let data: Value = serde_json::from_str(&event.data).map_err(|error| error.to_string())?;
+        match event.name.as_str() {
+            "message" | "delete" if has_table => self.row(&kafka, &event.name, &data)?,
+            "message" | "delete" => {
+                ensure(event.own_id, "a record without an id")?;
+                self.record(&kafka, place(&data), number(&data["offset"]))?;
+            }
+            "gap" => {
+                ensure(!has_table, "a gap in a table")?;
+                self.gap(&kafka, place(&data), number(&data["from"]), number(&data["to"]))?;
+            }
+            "caught-up" | "heartbeat" => {}
+            "conflated" => {
+                ensure(kafka.setup.lag == Lag::Latest, "not what was asked for")?;
+                ensure(number(&data["skipped"]) > 0, "nothing is skipped")?;
+                self.is_whole = false;
+            }
+            "reset" => self.reset(&kafka, &data)?,
+            "goodbye" => {
+                let is_right = match data["reason"].as_str() {
+                    Some("slow") => kafka.setup.lag == Lag::Disconnect,
+                    Some("shutdown") => true,
+                    _ => false,
+                };
+                ensure(is_right, "no reason for it")?;
+            }
+            _ => return Err("unknown".to_owned()),
+        }
+        if event.own_id {
+            self.id.clone_from(&event.id);
+            self.reach(&kafka, has_table)?;
+        }
+        if event.name == "caught-up" {
+            ensure(event.own_id, "no id")?;
+            self.caught_up(&kafka, data["reason"].as_str().unwrap_or_default())?;
+        }
+        Ok(())
+    }
+
+    fn row(&mut self, kafka: &Kafka, name: &str, data: &Value) -> Result<(), String> {
+        let Some(key) = data["key"].as_str() else {
+            // Such a record has no place in a table.
+            return Ok(());
+        };
+        self.is_partial |= !self.is_caught_up();
+        let topic = topic(data);
+        let key = (topic, key.parse().map_err(|_| "no key of ours")?);
+        if name == "delete" {
+            self.table.remove(&key);
+            return Ok(());
+        }
+        let (place, offset) = (place(data), number(&data["offset"]));
+        let record = kafka.written(place, offset);
+        ensure(
+            record.is_some_and(|record| record.key == Some(key.1) && Self::wants(kafka, record)),
+            "no such record",
+        )?;
+        self.table.insert(key, (place.partition, offset));
+        Ok(())
+    }
+
+    /// The first record that it is to see between two offsets.
+    fn first(kafka: &Kafka, place: Place, from: usize, to: usize) -> Option<usize> {
+        let is_wanted = |record| Self::wants(kafka, record);
+        (from..to.min(kafka.high(place))).find(|&offset| kafka.written(place, offset).is_some_and(is_wanted))
+    }
+
+    /// Goes forward to an offset, before which nothing must be missing: what was ever written since its
+    /// place, and in a partition that it begins to read, what is still there (so it was there before).
+    fn pass(&mut self, kafka: &Kafka, place: Place, to: usize) -> Result<(), String> {
+        let reached = self.reached.insert(place, to);
+        let from = reached.unwrap_or_else(|| kafka.low(place).min(to));
+        let between = Self::first(kafka, place, from.min(to), from.max(to));
+        // Back over records that are not shown, nothing is shown twice.
+        let what = if to < from { "would double" } else { "has lost" };
+        match between {
+            Some(record) => Err(format!("{place:?} {what} {record}: from {reached:?} to {to}")),
+            None => Ok(()),
+        }
+    }
+
+    fn record(&mut self, kafka: &Kafka, place: Place, offset: usize) -> Result<(), String> {
+        let record = kafka.written(place, offset);
+        ensure(
+            record.is_some_and(|record| Self::wants(kafka, record)),
+            "no such record",
+        )?;
+        self.pass(kafka, place, offset)?;
+        self.reached.insert(place, offset + 1);
+        Ok(())
+    }
+
+    fn gap(&mut self, kafka: &Kafka, place: Place, from: usize, to: usize) -> Result<(), String> {
+        ensure(from < to, "an empty gap")?;
+        ensure(to <= kafka.low(place), "it names what is still there")?;
+        self.pass(kafka, place, from)?;
+        self.reached.insert(place, to);
+        Ok(())
+    }
+
+    /// Notes what an id claims: whoever comes back with it gets what follows it, and no more.
+    fn reach(&mut self, kafka: &Kafka, has_table: bool) -> Result<(), String> {
+        let (next, as_of) = read_id(&self.id)?;
+        ensure(as_of.is_some() == has_table, "an id of another kind")?;
+        for place in kafka.places() {
+            let Some(&next) = next[place.topic].get(place.partition) else {
+                let is_lost = self.reached.get(&place).is_some_and(|&reached| reached > 0);
+                ensure(!is_lost, format!("the id says nothing of {place:?} any more"))?;
+                continue;
+            };
+            ensure(next <= kafka.high(place), "an id ahead of the topic")?;
+            if has_table {
+                continue;
+            }
+            if self.is_new && self.begins(kafka) == Start::Live {
+                // What was before is no concern of its.
+                self.reached.insert(place, next);
+            }
+            // Nothing, while that may still be the partition's beginning, whichever that is.
+            if next > 0 || self.reached.contains_key(&place) {
+                self.pass(kafka, place, next)?;
+            }
+        }
+        self.is_new = false;
+        Ok(())
+    }
+
+    fn begins(&self, kafka: &Kafka) -> Start {
+        self.start.unwrap_or(kafka.setup.start)
+    }
+
+    fn reset(&mut self, kafka: &Kafka, data: &Value) -> Result<(), String> {
+        let connection = self.connection.as_ref().ok_or("not connected")?;
+        let (next, as_of) = connection.brought.as_ref().ok_or("it brought nothing")?;
+        match (data["reason"].as_str(), data["topic"].as_str()) {
+            (Some("too-old"), None) => {
+                let is_old = as_of.is_some_and(|as_of| as_of + DELETE_RETENTION < model::now());
+                let replica = connection.replica.borrow();
+                let is_before = |place: Place| {
+                    let next = next[place.topic].get(place.partition);
+                    let first = replica.first[place.topic].get(place.partition);
+                    next.is_some_and(|next| Some(next) < first)
+                };
+                ensure(is_old || kafka.places().any(is_before), "it is not too old")?;
+                self.table.clear();
+                self.reached.clear();
+                (self.is_new, self.is_whole) = (true, false);
+            }
+            (Some("recreated"), Some(_)) => {
+                let topic = topic(data);
+                let here = connection.here.get(topic).map_or(0, Vec::len);
+                ensure(next[topic].len() > here, "it is the same topic")?;
+                self.table.retain(|key, _| key.0 != topic);
+                self.reached.retain(|place, _| place.topic != topic);
+            }
+            _ => return Err("no reason for it".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn caught_up(&mut self, kafka: &Kafka, reason: &str) -> Result<(), String> {
+        let start = self.begins(kafka);
+        let connection = self.connection.as_mut().ok_or("not connected")?;
+        ensure(!connection.is_caught_up, "twice in a connection")?;
+        connection.is_caught_up = true;
+        self.is_partial = false;
+        let replica = connection.replica.borrow();
+        let loaded = replica.loaded.ok_or("its replica is not loaded")?;
+        let (next, _) = read_id(&self.id)?;
+        let since = loaded.max(connection.moments.saturating_sub(1));
+        ensure(has_passed(&next, &replica.moments[since].next), "too early")?;
+        let is_replay = start == Start::Earliest || connection.brought.is_some() && reason == "replay";
+        let wanted = if is_replay { "replay" } else { start.as_str() };
+        ensure(reason == wanted, format!("not {wanted}"))?;
+        if !kafka.setup.has_table() || start == Start::Live {
+            return Ok(());
+        }
+        // One that has been with a replica further on may hold what this one has still to read.
+        let brought = connection.brought.as_ref();
+        let is_ahead = brought.is_some_and(|(brought, _)| !has_passed(&connection.here, brought));
+        let is_fresh = connection.brought.is_none() || reason == "snapshot";
+        self.is_whole = is_fresh || self.is_whole && !is_ahead;
+        if !self.is_whole {
+            return Ok(());
+        }
+        // The table is that of the replica, as of the moment that the id names.
+        let moment = replica.moments[since..].iter().find(|moment| moment.next == next);
+        let moment = moment.ok_or("of no moment that its replica has seen")?;
+        let is_certain = |key: &Key| !kafka.expired.contains(key);
+        let rows = moment.rows.iter().filter(|(_, row)| !row.is_tombstone);
+        let wanted: BTreeMap<Key, (usize, usize)> = rows
+            .map(|(key, row)| (*key, (row.partition, row.offset)))
+            .filter(|(key, _)| is_certain(key))
+            .collect();
+        let mut shown = self.table.clone();
+        shown.retain(|key, _| is_certain(key));
+        ensure(shown == wanted, format!("holds {shown:?}, not {wanted:?}"))
+    }
+
+    /// Whether it has had everything, once all was read.
+    pub fn check(&mut self) -> Result<(), String> {
+        ensure(self.is_caught_up(), "it has not caught up")?;
+        let shared = self.kafka.clone();
+        let kafka = shared.lock();
+        if !kafka.setup.has_table() {
+            return kafka
+                .places()
+                .try_for_each(|place| self.pass(&kafka, place, kafka.high(place)));
+        }
+        if self.begins(&kafka) == Start::Live {
+            return Ok(());
+        }
+        for (key, row) in &kafka.latest {
+            let shown = self.table.get(key);
+            let latest = (!row.is_tombstone).then_some((row.partition, row.offset));
+            let is_unknown = kafka.is_unknown(*key, row) && (kafka.setup.is_spread || shown.is_none());
+            ensure(
+                shown == latest.as_ref() || is_unknown,
+                format!("key {key:?} is shown as {shown:?}, not {latest:?}"),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn number(value: &Value) -> usize {
+    usize::try_from(value.as_u64().expect("a number")).unwrap()
+}
+
+fn topic(data: &Value) -> usize {
+    TOPICS
+        .iter()
+        .position(|name| data["topic"] == *name)
+        .expect("a topic of ours")
+}
+
+fn place(data: &Value) -> Place {
+    Place {
+        topic: topic(data),
+        partition: number(&data["partition"]),
+    }
+}
+
+/// The offsets that an id names, and up to when its holder knows of deletes.
+fn read_id(id: &str) -> Result<(Next, Option<u64>), String> {
+    let position = Position::parse(id.as_bytes()).map_err(|error| error.to_string())?;
+    let names: Vec<u32> = position.topics.iter().map(|topic| topic.name).collect();
+    ensure(
+        names == TOPICS.map(fingerprint),
+        "an id of other topics, or in another order",
+    )?;
+    let offsets = |next: &Vec<i64>| next.iter().map(|&next| usize::try_from(next).unwrap()).collect();
+    let next = position.topics.iter().map(|topic| offsets(&topic.next)).collect();
+    Ok((next, position.as_of))
+}
+
+/// Whether no partition is behind.
+fn has_passed(one: &Next, other: &Next) -> bool {
+    let next = |topic: usize, partition: usize| one.get(topic).and_then(|topic| topic.get(partition));
+    other.iter().enumerate().all(|(topic, other)| {
+        let mut other = other.iter().enumerate();
+        other.all(|(partition, &other)| next(topic, partition).copied().unwrap_or(0) >= other)
+    })
+}

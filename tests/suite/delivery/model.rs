@@ -1,0 +1,563 @@
+//! Kafka as the simulation has it: topics that forget, a past that can be read, and a clock.
+
+use kafka_sse_bridge::config::{Lag, Start};
+use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
+use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Both have the same keys.
+pub const TOPICS: [&str; 2] = ["t", "u"];
+
+/// Most partitions of a topic.
+pub const PARTITIONS: usize = 4;
+
+/// How long (in seconds) deletes are remembered, by the streams and at least by the topics.
+pub const DELETE_RETENTION: u64 = 1000;
+
+/// How far (in seconds) a replica may lag behind: markers of deletes outlive their time by more.
+pub const MAX_LAG: u64 = 100;
+
+/// When a simulation begins.
+const BEGINNING_OF_TIME: u64 = 1_000_000;
+
+thread_local! {
+    /// A simulation runs in one thread, so this is its own.
+    static CLOCK: Cell<u64> = const { Cell::new(BEGINNING_OF_TIME) };
+}
+
+/// Unix seconds.
+pub fn now() -> u64 {
+    CLOCK.get()
+}
+
+/// Seconds since the simulation began.
+pub fn elapsed() -> u64 {
+    now() - BEGINNING_OF_TIME
+}
+
+pub fn pass(seconds: u64) {
+    CLOCK.set(now() + seconds);
+}
+
+/// What one simulation runs under.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub start: Start,
+    pub lag: Lag,
+    /// Whether records are shown as envelopes; otherwise as their values, which then say the same.
+    pub is_envelope: bool,
+    /// Whether a key may turn up in any partition of its topic.
+    pub is_spread: bool,
+    pub partitions: [usize; TOPICS.len()],
+    pub log_bytes: u64,
+    pub preload: usize,
+    /// Where each client begins that brings no id.
+    pub starts: Vec<Option<Start>>,
+}
+
+impl Setup {
+    pub fn has_table(&self) -> bool {
+        self.start == Start::Snapshot
+    }
+}
+
+/// A partition of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub topic: usize,
+    pub partition: usize,
+}
+
+/// A key is that of a topic.
+pub type Key = (usize, u8);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Value,
+    Tombstone,
+    /// Not UTF-8: passed over, except in an envelope.
+    Bad,
+    /// An offset without a record, as the end of a transaction leaves it.
+    Hole,
+}
+
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub key: Option<u8>,
+    pub kind: Kind,
+    /// Milliseconds.
+    pub timestamp: i64,
+}
+
+/// The latest record of a key: the partition with the latest time wins, then the later partition, and in
+/// it the last record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    timestamp: i64,
+    pub partition: usize,
+    pub offset: usize,
+    pub is_tombstone: bool,
+}
+
+pub type Rows = BTreeMap<Key, Row>;
+
+/// Puts a record in, where it is its key's latest.
+pub fn fold(rows: &mut Rows, place: Place, offset: usize, record: &Record) {
+    let Some(key) = record.key else { return };
+    let row = Row {
+        timestamp: record.timestamp,
+        partition: place.partition,
+        offset,
+        is_tombstone: record.kind == Kind::Tombstone,
+    };
+    let latest = rows.entry((place.topic, key)).or_insert(row);
+    *latest = if latest.partition == row.partition {
+        let timestamp = latest.timestamp.max(row.timestamp);
+        Row { timestamp, ..row }
+    } else {
+        (*latest).max(row)
+    };
+}
+
+#[derive(Debug, Default)]
+struct Partition {
+    /// All that was ever written.
+    written: Vec<Record>,
+    /// What of it is still there.
+    is_there: Vec<bool>,
+    low: usize,
+}
+
+/// All topics.
+#[derive(Debug)]
+pub struct Kafka {
+    pub setup: Setup,
+    topics: Vec<Vec<Partition>>,
+    /// The latest of every key that was ever written.
+    pub latest: Rows,
+    /// Keys of which retention took a record: what a replica knows of them depends on when it began.
+    pub expired: BTreeSet<Key>,
+    /// Whether the history pool takes no more jobs.
+    pub is_busy: bool,
+    /// How often all jobs under way have failed.
+    pub failures: usize,
+    /// How many jobs and questions are under way, or wait.
+    pub jobs: usize,
+}
+
+impl Kafka {
+    pub fn new(setup: Setup) -> Self {
+        CLOCK.set(BEGINNING_OF_TIME);
+        let partitions = |count: &usize| (0..*count).map(|_| Partition::default()).collect();
+        Self {
+            topics: setup.partitions.iter().map(partitions).collect(),
+            setup,
+            latest: Rows::new(),
+            expired: BTreeSet::new(),
+            is_busy: false,
+            failures: 0,
+            jobs: 0,
+        }
+    }
+
+    pub fn partitions(&self, topic: usize) -> usize {
+        self.topics[topic].len()
+    }
+
+    pub fn places(&self) -> impl Iterator<Item = Place> + use<> {
+        let counts: Vec<usize> = self.topics.iter().map(Vec::len).collect();
+        let places = |(topic, count)| (0..count).map(move |partition| Place { topic, partition });
+        counts.into_iter().enumerate().flat_map(places)
+    }
+
+    pub fn add_partition(&mut self, topic: usize) {
+        if self.topics[topic].len() < PARTITIONS {
+            self.topics[topic].push(Partition::default());
+        }
+    }
+
+    fn partition(&self, place: Place) -> &Partition {
+        &self.topics[place.topic][place.partition]
+    }
+
+    fn partition_mut(&mut self, place: Place) -> Option<&mut Partition> {
+        self.topics[place.topic].get_mut(place.partition)
+    }
+
+    pub fn low(&self, place: Place) -> usize {
+        self.partition(place).low
+    }
+
+    /// The end offset.
+    pub fn high(&self, place: Place) -> usize {
+        self.partition(place).written.len()
+    }
+
+    /// The record at an offset, whether it is still there or not.
+    pub fn written(&self, place: Place, offset: usize) -> Option<&Record> {
+        self.topics
+            .get(place.topic)?
+            .get(place.partition)?
+            .written
+            .get(offset)
+    }
+
+    /// The first record from `from` on, below `to`, that is still there.
+    pub fn next(&self, place: Place, from: usize, to: usize) -> Option<usize> {
+        let partition = self.partition(place);
+        (from..to.min(partition.written.len())).find(|&offset| partition.is_there[offset])
+    }
+
+    /// Writes records with these keys. Their time is up to `skew` milliseconds ago.
+    pub fn produce(&mut self, place: Place, keys: &[(Option<u8>, Kind)], skew: i64) {
+        let (is_spread, is_envelope) = (self.setup.is_spread, self.setup.is_envelope);
+        let has_table = self.setup.has_table();
+        let time = i64::try_from(now()).unwrap() * 1000 - skew;
+        let Some(partition) = self.topics[place.topic].get_mut(place.partition) else {
+            return;
+        };
+        for &(key, kind) in keys {
+            let kind = match kind {
+                // Shown by its key alone, it could not be told from others.
+                Kind::Tombstone if !is_envelope && !has_table => Kind::Value,
+                // What it does to a key depends on what compaction has left.
+                Kind::Bad if has_table => Kind::Value,
+                kind => kind,
+            };
+            // Without spreading a key belongs to one partition, as a partitioner sees to.
+            let own = |key: u8| {
+                if is_spread {
+                    key
+                } else {
+                    key * 4 + u8::try_from(place.partition).unwrap()
+                }
+            };
+            let offset = partition.written.len();
+            let record = Record {
+                key: key.map(own),
+                kind,
+                timestamp: time,
+            };
+            partition.is_there.push(kind != Kind::Hole);
+            if kind != Kind::Hole {
+                fold(&mut self.latest, place, offset, &record);
+            }
+            partition.written.push(record);
+        }
+    }
+
+    /// Lets the records before `to` go.
+    pub fn retain(&mut self, place: Place, to: usize) {
+        let Some(partition) = self.topics[place.topic].get_mut(place.partition) else {
+            return;
+        };
+        for offset in partition.low..to {
+            if std::mem::replace(&mut partition.is_there[offset], false)
+                && let Some(key) = partition.written[offset].key
+            {
+                self.expired.insert((place.topic, key));
+            }
+        }
+        partition.low = partition.low.max(to);
+    }
+
+    /// Before `to`, lets all but the last record of each key go, and tombstones whose time is over.
+    pub fn compact(&mut self, place: Place, to: usize) {
+        let Some(partition) = self.partition_mut(place) else {
+            return;
+        };
+        let mut last: BTreeMap<u8, usize> = BTreeMap::new();
+        for offset in 0..to {
+            // Records without a key are not compacted; brokers refuse them on such topics.
+            let key = partition.written[offset]
+                .key
+                .filter(|_| partition.is_there[offset]);
+            if let Some(key) = key
+                && let Some(before) = last.insert(key, offset)
+                // What had a later time says that its partition is the one to go by, while it is there.
+                && partition.written[before].timestamp <= partition.written[offset].timestamp
+            {
+                partition.is_there[before] = false;
+            }
+        }
+        let old = i64::try_from(now() - DELETE_RETENTION.min(now())).unwrap() * 1000
+            - i64::try_from(MAX_LAG).unwrap() * 1000;
+        for (key, offset) in last {
+            let record = &self.partition(place).written[offset];
+            let is_old = record.kind == Kind::Tombstone && record.timestamp < old;
+            // Brokers never compact the newest segment, so the last record of all stays. Where another partition
+            // holds an older record of the key, that would be back: an operator's fault.
+            let is_last = self.high(place) == offset + 1;
+            if is_old && !is_last && self.count(place.topic, key) == 1 {
+                self.topics[place.topic][place.partition].is_there[offset] = false;
+            }
+        }
+    }
+
+    /// How many records of a key are there.
+    fn count(&self, topic: usize, key: u8) -> usize {
+        let there = |partition: &Partition| {
+            let records = partition.written.iter().zip(&partition.is_there);
+            records
+                .filter(|(record, is_there)| **is_there && record.key == Some(key))
+                .count()
+        };
+        self.topics[topic].iter().map(there).sum()
+    }
+
+    /// Whether retention took what makes a key's latest record: a replica that began later does not know
+    /// of it, or goes by what other partitions still have.
+    pub fn is_unknown(&self, key: Key, latest: &Row) -> bool {
+        let place = Place {
+            topic: key.0,
+            partition: latest.partition,
+        };
+        let is_there = self.partition(place).is_there[latest.offset];
+        self.expired.contains(&key) && (self.setup.is_spread || !is_there)
+    }
+
+    /// Whether a stream shows a record.
+    pub fn is_shown(&self, record: &Record) -> bool {
+        match record.kind {
+            Kind::Value | Kind::Tombstone => true,
+            Kind::Bad => self.setup.is_envelope,
+            Kind::Hole => false,
+        }
+    }
+
+    /// Puts a record that is there into a batch.
+    pub fn push(&self, batch: &mut Batch, place: Place, offset: usize) {
+        let record = &self.partition(place).written[offset];
+        let stamp = Stamp {
+            partition: u32::try_from(place.partition).unwrap(),
+            offset: i64::try_from(offset).unwrap(),
+            timestamp: Some(record.timestamp),
+        };
+        let key = record.key.map(|key| key.to_string());
+        let value = serde_json::json!({
+            "topic": TOPICS[place.topic], "partition": place.partition, "offset": offset, "key": key,
+        })
+        .to_string();
+        let value = match record.kind {
+            Kind::Tombstone | Kind::Hole => None,
+            Kind::Value => Some(value.as_bytes()),
+            Kind::Bad => Some(b"\xff".as_slice()),
+        };
+        batch.push(
+            stamp,
+            key.as_ref().map(String::as_bytes),
+            value,
+            std::iter::empty(),
+        );
+    }
+}
+
+/// What those may hold who read the past: a few records, for hardly any time.
+pub const TERMS: Terms = Terms {
+    window: 512,
+    patience: Duration::from_millis(1),
+};
+
+/// Most records in a batch of a replay.
+const BATCH: usize = 7;
+
+/// Kafka, shared between the replicas and the jobs that read its past, of which one at a time has a seat.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    kafka: Arc<Mutex<Kafka>>,
+    seats: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// A job's seat, once it has one; `None` when that is given up.
+type Held = Arc<Mutex<Option<Vec<OwnedSemaphorePermit>>>>;
+
+impl Shared {
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            kafka: Arc::new(Mutex::new(Kafka::new(setup))),
+            seats: Arc::new(Semaphore::new(1)),
+            waiting: Arc::default(),
+        }
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, Kafka> {
+        self.kafka.lock().unwrap()
+    }
+
+    /// Waits for a seat; false when it is not wanted any more.
+    async fn sit(&self, job: &Job, held: &Held) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let permit = tokio::select! {
+            permit = Arc::clone(&self.seats).acquire_owned() => permit.ok(),
+            () = job.feed.closed() => None,
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        match (held.lock().unwrap().as_mut(), permit) {
+            (Some(held), Some(permit)) => {
+                held.push(permit);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Archive for Shared {
+    fn read(&self, job: Job) -> Result<Seat, Busy> {
+        let mut kafka = self.lock();
+        if kafka.is_busy {
+            return Err(Busy);
+        }
+        kafka.jobs += 1;
+        let failures = kafka.failures;
+        drop(kafka);
+        let held: Held = Arc::new(Mutex::new(Some(Vec::new())));
+        let seat = Seat::new(TERMS, {
+            let held = Arc::clone(&held);
+            move || drop(held.lock().unwrap().take())
+        });
+        let kafka = self.clone();
+        tokio::spawn(async move {
+            if kafka.sit(&job, &held).await {
+                // The channel is dropped in the end, or before where nobody listens or the job fails.
+                let _ = read(&kafka, job, failures).await;
+            }
+            kafka.lock().jobs -= 1;
+        });
+        Ok(seat)
+    }
+
+    fn is_contended(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    fn ask(&self, question: Question) -> Result<(), Busy> {
+        let mut kafka = self.lock();
+        if kafka.is_busy {
+            return Err(Busy);
+        }
+        kafka.jobs += 1;
+        drop(kafka);
+        let kafka = self.clone();
+        tokio::spawn(async move {
+            tokio::task::yield_now().await;
+            question.begun.store(true, Ordering::SeqCst);
+            let ends = |(topic, (_, asks)): (usize, &(Arc<str>, Vec<Ask>))| {
+                let places = (0..asks.len()).map(|partition| Place { topic, partition });
+                let kafka = kafka.lock();
+                places
+                    .map(|place| i64::try_from(kafka.high(place)).ok())
+                    .collect()
+            };
+            let ends = question.topics.iter().enumerate().map(ends).collect();
+            tokio::task::yield_now().await;
+            (question.answer)(Ok(ends));
+            kafka.lock().jobs -= 1;
+        });
+        Ok(())
+    }
+
+    fn lacks_times_and_headers(&self) -> bool {
+        false
+    }
+}
+
+/// Reads as the history pool does: ranges in small batches, and a word where retention is ahead.
+async fn read(kafka: &Shared, job: Job, failures: usize) -> Option<()> {
+    let mut next: Vec<Vec<usize>> = vec![Vec::new(); job.topics.len()];
+    let mut turn = 0;
+    for is_first in std::iter::once(true).chain(std::iter::repeat(false)) {
+        let mut feeds = Vec::new();
+        {
+            let kafka = kafka.lock();
+            if kafka.failures != failures {
+                return None;
+            }
+            for (topic, (name, ranges)) in job.topics.iter().enumerate() {
+                let (from, low) = begun(&kafka, topic, ranges, &next[topic]);
+                if is_first || from != next[topic] {
+                    feeds.push(Feed::Assigned {
+                        topic: Arc::clone(name),
+                        next: offsets(&from),
+                        low,
+                    });
+                    next[topic] = from;
+                }
+            }
+            // The topics' and partitions' turns come one after the other.
+            let places: Vec<(Place, Range)> = pending(&kafka, &job, &next);
+            match places.get(turn % places.len().max(1)) {
+                Some((place, range)) => {
+                    turn += 1;
+                    let next = &mut next[place.topic][place.partition];
+                    let mut batch = Batch::new(Arc::clone(&job.topics[place.topic].0));
+                    // A fetch goes past the range where there is more.
+                    let to = usize::try_from(range.to).unwrap() + 2;
+                    while let Some(offset) = kafka.next(*place, *next, to)
+                        && batch.len() < BATCH
+                    {
+                        kafka.push(&mut batch, *place, offset);
+                        *next = offset + 1;
+                    }
+                    feeds.push(Feed::Records(Arc::new(batch)));
+                }
+                None => feeds.extend(job.topics.iter().map(|(name, _)| Feed::Loaded {
+                    topic: Arc::clone(name),
+                })),
+            }
+        }
+        let is_done = matches!(feeds.last(), Some(Feed::Loaded { .. }));
+        for feed in feeds {
+            job.feed.send(feed).await.ok()?;
+        }
+        if is_done {
+            return Some(());
+        }
+        tokio::task::yield_now().await;
+    }
+    None
+}
+
+/// Where reading a topic begins, or goes on, and the first offsets there are.
+fn begun(kafka: &Kafka, topic: usize, ranges: &[Range], known: &[usize]) -> (Vec<usize>, Vec<i64>) {
+    let from = |(partition, range): (usize, &Range)| {
+        let place = Place { topic, partition };
+        let wanted = known
+            .get(partition)
+            .map_or(range.from, |&next| i64::try_from(next).unwrap());
+        let low = i64::try_from(kafka.low(place)).unwrap();
+        let high = i64::try_from(kafka.high(place)).unwrap();
+        usize::try_from(wanted.max(low).min(range.to.max(wanted)).max(0).min(high)).unwrap()
+    };
+    let low =
+        (0..ranges.len()).map(|partition| i64::try_from(kafka.low(Place { topic, partition })).unwrap());
+    (ranges.iter().enumerate().map(from).collect(), low.collect())
+}
+
+/// Partitions with records that are still to be read.
+fn pending(kafka: &Kafka, job: &Job, next: &[Vec<usize>]) -> Vec<(Place, Range)> {
+    let mut places = Vec::new();
+    for (topic, (_, ranges)) in job.topics.iter().enumerate() {
+        for (partition, range) in ranges.iter().enumerate() {
+            let place = Place { topic, partition };
+            let to = usize::try_from(range.to).unwrap_or(0);
+            if kafka.next(place, next[topic][partition], to).is_some() {
+                places.push((place, *range));
+            }
+        }
+    }
+    places
+}
+
+pub fn offsets(offsets: &[usize]) -> Vec<i64> {
+    offsets
+        .iter()
+        .map(|&offset| i64::try_from(offset).unwrap())
+        .collect()
+}

@@ -1,0 +1,236 @@
+//! A replica of the daemon: the real stream room, fed as the reading thread would feed it.
+
+use super::model::{self, Kafka, Place, Rows, Setup, Shared, TOPICS, fold, offsets};
+use kafka_sse_bridge::config::units::{Size, Span};
+use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings};
+use kafka_sse_bridge::kafka::record::{Batch, Feed};
+use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The next offset of every partition of every topic.
+pub type Next = Vec<Vec<usize>>;
+
+/// What a replica had read at one time.
+#[derive(Clone, Debug)]
+pub struct Moment {
+    pub next: Next,
+    /// The latest records among those, on streams with a table.
+    pub rows: Rows,
+}
+
+/// Some records of one partition.
+#[derive(Clone, Debug)]
+pub struct Pick {
+    pub place: Place,
+    pub count: usize,
+}
+
+pub struct Replica {
+    pub stream: Arc<Stream>,
+    feeder: Feeder,
+    /// What its stream was told of.
+    pub next: Next,
+    /// Where it began to read: of what went before it knows nothing.
+    pub first: Next,
+    /// The ends as of the first contact, until they were reached.
+    until: Vec<Option<Vec<usize>>>,
+    rows: Rows,
+    /// One for every change, once it knows all partitions.
+    pub moments: Vec<Moment>,
+    /// The moment since which all topics are loaded.
+    pub loaded: Option<usize>,
+}
+
+impl Replica {
+    pub fn new(kafka: &Shared) -> Self {
+        let stream = Stream::with_clock(
+            settings(&kafka.lock().setup),
+            Pace {
+                keepalive: Duration::from_secs(15),
+                retry: Duration::from_secs(2),
+                max_lifetime: Duration::ZERO,
+            },
+            Some(Arc::new(kafka.clone())),
+            model::now,
+        );
+        Self {
+            feeder: Feeder::new(Arc::clone(&stream)),
+            stream,
+            next: Next::new(),
+            first: Next::new(),
+            until: Vec::new(),
+            rows: Rows::new(),
+            moments: Vec::new(),
+            loaded: None,
+        }
+    }
+
+    /// How many partitions of a topic it knows.
+    fn partitions(&self, topic: usize) -> usize {
+        self.next.get(topic).map_or(0, Vec::len)
+    }
+
+    /// Up to where it has read a partition; `None` before it has begun to read the topic.
+    pub fn has_read(&self, place: Place) -> Option<usize> {
+        let topic = self.next.get(place.topic)?;
+        Some(topic.get(place.partition).copied().unwrap_or(0))
+    }
+
+    fn feed(&mut self, feed: &Feed) {
+        self.feeder.take(feed);
+        if self.next.len() == TOPICS.len() {
+            self.moments.push(Moment {
+                next: self.next.clone(),
+                rows: self.rows.clone(),
+            });
+        }
+    }
+
+    fn assign(&mut self, kafka: &Kafka, topic: usize) {
+        let low: Vec<usize> = (0..self.next[topic].len())
+            .map(|partition| kafka.low(Place { topic, partition }))
+            .collect();
+        self.feed(&Feed::Assigned {
+            topic: TOPICS[topic].into(),
+            next: offsets(&self.next[topic]),
+            low: offsets(&low),
+        });
+    }
+
+    /// Learns where the next topic begins, until it knows that of all. Returns whether it did before.
+    fn contact(&mut self, kafka: &Kafka) -> bool {
+        let topic = self.next.len();
+        if topic == TOPICS.len() {
+            return true;
+        }
+        let places = (0..kafka.partitions(topic)).map(|partition| Place { topic, partition });
+        let begin = |place| match kafka.setup.start {
+            Start::Live => kafka
+                .high(place)
+                .saturating_sub(kafka.setup.preload)
+                .max(kafka.low(place)),
+            Start::Earliest | Start::Snapshot => kafka.low(place),
+        };
+        let next: Vec<usize> = places.clone().map(begin).collect();
+        self.first.push(next.clone());
+        self.next.push(next);
+        self.until
+            .push(Some(places.map(|place| kafka.high(place)).collect()));
+        self.assign(kafka, topic);
+        self.note_loaded(kafka);
+        false
+    }
+
+    /// Looks for new partitions.
+    pub fn refresh(&mut self, kafka: &Kafka) {
+        for topic in 0..self.next.len() {
+            let known = self.next[topic].len();
+            for partition in known..kafka.partitions(topic) {
+                let low = kafka.low(Place { topic, partition });
+                self.next[topic].push(low);
+                self.first[topic].push(low);
+            }
+            if self.next[topic].len() > known {
+                self.assign(kafka, topic);
+            }
+        }
+    }
+
+    /// One round of reading: some records of some partitions, handed on after every `split`.
+    pub fn read(&mut self, kafka: &Kafka, picks: &[Pick], split: usize) {
+        if !self.contact(kafka) {
+            return;
+        }
+        let mut read = self.next.clone();
+        let mut inbox: Vec<(Place, usize)> = Vec::new();
+        for pick in picks {
+            let place = pick.place;
+            if place.partition >= self.partitions(place.topic) {
+                continue;
+            }
+            for _ in 0..pick.count {
+                let next = &mut read[place.topic][place.partition];
+                let Some(offset) = kafka.next(place, *next, usize::MAX) else {
+                    break;
+                };
+                *next = offset + 1;
+                inbox.push((place, offset));
+            }
+        }
+        for records in inbox.chunks(split.max(1)) {
+            for topic in 0..TOPICS.len() {
+                self.hand_on(kafka, topic, records);
+            }
+        }
+        self.note_loaded(kafka);
+    }
+
+    fn hand_on(&mut self, kafka: &Kafka, topic: usize, records: &[(Place, usize)]) {
+        let mut batch = Batch::new(TOPICS[topic].into());
+        for &(place, offset) in records.iter().filter(|(place, _)| place.topic == topic) {
+            kafka.push(&mut batch, place, offset);
+            self.next[topic][place.partition] = offset + 1;
+            if kafka.setup.has_table()
+                && let Some(record) = kafka.written(place, offset)
+            {
+                fold(&mut self.rows, place, offset, record);
+            }
+        }
+        if !batch.is_empty() {
+            self.feed(&Feed::Records(Arc::new(batch)));
+        }
+    }
+
+    /// Everything that there is to read.
+    pub fn read_all(&mut self, kafka: &Kafka) {
+        while !self.contact(kafka) {}
+        self.refresh(kafka);
+        let all = |place| Pick {
+            place,
+            count: usize::MAX,
+        };
+        let picks: Vec<Pick> = kafka.places().map(all).collect();
+        self.read(kafka, &picks, usize::MAX);
+    }
+
+    fn note_loaded(&mut self, kafka: &Kafka) {
+        for (topic, name) in TOPICS.iter().enumerate().take(self.until.len()) {
+            let Some(until) = &self.until[topic] else { continue };
+            let is_read = |(partition, &until): (usize, &usize)| {
+                let next = self.next[topic][partition];
+                kafka.next(Place { topic, partition }, next, until).is_none()
+            };
+            // As the reading thread: of no topic before it has begun with all.
+            if self.next.len() == TOPICS.len() && until.iter().enumerate().all(is_read) {
+                self.until[topic] = None;
+                if self.until.iter().all(Option::is_none) {
+                    self.loaded = Some(self.moments.len());
+                }
+                self.feed(&Feed::Loaded {
+                    topic: (*name).into(),
+                });
+            }
+        }
+    }
+}
+
+fn settings(setup: &Setup) -> StreamSettings {
+    StreamSettings {
+        path: "/x".to_owned(),
+        topics: TOPICS.map(str::to_owned).to_vec(),
+        start: setup.start,
+        format: if setup.is_envelope {
+            Format::Envelope
+        } else {
+            Format::Value
+        },
+        log_bytes: Size(setup.log_bytes),
+        delete_retention: Span::seconds(model::DELETE_RETENTION),
+        lag: Some(setup.lag),
+        heartbeat: Heartbeat::Event,
+        heartbeat_interval: Span::seconds(10),
+        ..StreamSettings::default()
+    }
+}
