@@ -19,7 +19,7 @@ use log::{error, info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::config::{self, Document, Flags, Format, Loaded, Settings, Start, StreamSettings};
+use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
 use crate::http::connections::Connections;
 use crate::http::listener::{self, BindError, Listener, Stopping};
 use crate::http::page::Page;
@@ -185,7 +185,7 @@ impl Daemon {
                 stopping,
             ))
         });
-        let connection = connection(&settings);
+        let connection = connection(&settings.kafka, &settings.streams);
         let history = Arc::new(History::new(connection.clone(), Arc::clone(&app.kafka)));
         let mut daemon = Self {
             app,
@@ -312,10 +312,9 @@ impl Daemon {
     }
 }
 
-/// How all readers reach Kafka, by these settings: alike, whichever stream needs what.
+/// How all readers reach Kafka: alike, whichever stream needs what.
 #[must_use]
-pub fn connection(settings: &Settings) -> Connection {
-    let streams = &settings.streams;
+pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connection {
     let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
     let needs = if has_envelope {
         Some("a stream's format shows timestamps and headers, which need it")
@@ -325,10 +324,10 @@ pub fn connection(settings: &Settings) -> Connection {
         None
     };
     Connection {
-        brokers: settings.kafka.brokers.clone(),
-        client: settings.kafka.client,
-        isolation: settings.kafka.isolation,
-        librdkafka: settings.kafka.librdkafka.clone().into_iter().collect(),
+        brokers: kafka.brokers.clone(),
+        client: kafka.client,
+        isolation: kafka.isolation,
+        librdkafka: kafka.librdkafka.clone().into_iter().collect(),
         needs_headers: has_envelope || streams.iter().any(StreamSettings::keeps_headers),
         needs_librdkafka: needs,
     }

@@ -49,6 +49,8 @@ impl Daemon {
         match self.try_reload(sources).await {
             Ok(what) => systemd::status(&format!("reloaded: {what}")),
             Err(why) => {
+                // Several mistakes come on lines of their own.
+                let why = why.to_string().replace('\n', "; ");
                 error!("reload failed, everything stays as it was: {why}");
                 systemd::status(&format!("reload failed, everything stays as it was: {why}"));
             }
@@ -90,19 +92,27 @@ impl Daemon {
     /// Starts streams that are new or built anew, on a thread of their own: what others read is not
     /// disturbed.
     fn start_fresh(&mut self, next: &Settings, changes: &Changes) -> std::io::Result<Started> {
-        let connection = connection(next);
+        let path_of = |change: &StreamChange| match change {
+            StreamChange::Added(path) | StreamChange::Rebuilt(path) => Some(path.clone()),
+            StreamChange::Kept(_) | StreamChange::Removed(_) => None,
+        };
+        let paths: Vec<String> = changes.streams.iter().filter_map(path_of).collect();
+        let (fresh, kept): (Vec<StreamSettings>, Vec<StreamSettings>) = next
+            .streams
+            .iter()
+            .cloned()
+            .partition(|settings| paths.contains(&settings.path));
+        // A stream that stays needs what it was built with: connected clients may have filters that are
+        // refused from now on.
+        let built = self.streams.iter().map(|running| running.stream.settings());
+        let stays = |settings: &&StreamSettings| kept.iter().any(|kept| kept.path == settings.path);
+        let all: Vec<StreamSettings> = built.filter(stays).chain(&fresh).cloned().collect();
+        let connection = connection(&next.kafka, &all);
         let history = if connection == self.connection {
             Arc::clone(&self.history)
         } else {
             Arc::new(History::new(connection.clone(), Arc::clone(&self.app.kafka)))
         };
-        let is_fresh = |settings: &&StreamSettings| {
-            changes.streams.iter().any(|change| match change {
-                StreamChange::Added(path) | StreamChange::Rebuilt(path) => *path == settings.path,
-                StreamChange::Kept(_) | StreamChange::Removed(_) => false,
-            })
-        };
-        let fresh: Vec<StreamSettings> = next.streams.iter().filter(is_fresh).cloned().collect();
         let (streams, reading) = if fresh.is_empty() {
             (Vec::new(), None)
         } else {

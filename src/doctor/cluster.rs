@@ -36,7 +36,7 @@ const MAX_AHEAD: Duration = Duration::from_secs(120);
 const EPOCH: Duration = Duration::from_secs(1_735_689_600);
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
-    let mut connection = daemon::connection(settings);
+    let mut connection = daemon::connection(&settings.kafka, &settings.streams);
     let is_encrypted = probe::is_encrypted(&connection);
     let answering = network::check(&connection.brokers, Kind::Configured, is_encrypted, report);
     if answering.is_empty() {

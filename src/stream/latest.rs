@@ -155,10 +155,13 @@ pub enum Applied {
 struct Lost {
     /// Its last offset, by topic and partition: who has come by that has seen it.
     offsets: BTreeMap<(u16, u32), i64>,
+    /// The last number of any.
+    sequence: Sequence,
 }
 
 impl Lost {
-    fn note(&mut self, origin: &Origin) {
+    fn note(&mut self, sequence: Sequence, origin: &Origin) {
+        self.sequence = self.sequence.max(sequence);
         let last = self.offsets.entry((origin.topic, origin.partition)).or_default();
         *last = origin.offset.max(*last);
     }
@@ -267,7 +270,7 @@ impl Table {
                 self.unplaced = cost;
             }
             if !could_fit || self.bounds.when_full == WhenFull::RefuseNew {
-                self.lost.note(&origin);
+                self.lost.note(sequence, &origin);
                 let refused = if previous.is_some() {
                     Applied::Displaced
                 } else {
@@ -298,7 +301,7 @@ impl Table {
             && let Some((&oldest, _)) = self.rows.first_key_value()
             && let Some(row) = self.remove(oldest)
         {
-            self.lost.note(&row.origin);
+            self.lost.note(oldest, &row.origin);
         }
     }
 
@@ -355,12 +358,23 @@ impl Table {
         let knows_deletes = wanted.as_of.is_some_and(|as_of| {
             as_of >= self.deletes_since && as_of.saturating_add(self.bounds.delete_retention) >= now
         });
+        knows_deletes && self.has_kept_since(wanted)
+    }
+
+    /// Whether nothing had to leave that a client with this position has not seen.
+    #[must_use]
+    pub fn has_kept_since(&self, wanted: &Position) -> bool {
         // Of a partition that it wants from its beginning it holds nothing.
-        let has_seen = |(&(topic, partition), &last): (&(u16, u32), &i64)| {
+        self.lost.offsets.iter().all(|(&(topic, partition), &last)| {
             let next = wanted.next(usize::from(topic), partition);
             next > last || next == BEGINNING
-        };
-        knows_deletes && self.lost.offsets.iter().all(has_seen)
+        })
+    }
+
+    /// Whether something had to leave that a reader at this record has not seen.
+    #[must_use]
+    pub fn has_lost_since(&self, cursor: Sequence) -> bool {
+        self.lost.sequence >= cursor
     }
 
     /// Appends rows from `walk` on to `out` until about `limit` bytes are there, as `show` has it.

@@ -238,10 +238,17 @@ impl Subscription {
             topics: &settings.topics,
             scratch: Vec::new(),
         };
-        let may_have_more = match self.stream.read_table() {
-            Some(table) => table.read(walk, PIECE, &mut show, &mut out),
-            None => false,
+        let (may_have_more, has_kept) = match self.stream.read_table() {
+            Some(table) => (
+                table.read(walk, PIECE, &mut show, &mut out),
+                table.has_kept_since(&walk.wanted),
+            ),
+            None => (false, true),
         };
+        if !has_kept {
+            self.begin_anew();
+            return Bytes::new();
+        }
         if !may_have_more {
             // A client that came from a replica further on than this one must not go back.
             let (until, position) = (walk.until, walk.position.clone());
@@ -381,6 +388,17 @@ impl Subscription {
         Moved::On
     }
 
+    /// Something that the reader has not seen had to leave the full table: only a snapshot makes up
+    /// for it.
+    fn begin_anew(&mut self) {
+        let state = self.stream.read();
+        let here = Position::parse(state.log.head()).unwrap_or_default();
+        let place = opening::snapshot(&self.stream, &state, &here);
+        drop(state);
+        self.place = place;
+        self.announce_resets(vec![(Reset::TooOld, None)]);
+    }
+
     fn announce_gap(&mut self, gap: &Gap) {
         let id = self.id();
         self.announcements = gap.announce(id.as_deref(), &self.stream.settings().topics);
@@ -407,6 +425,11 @@ impl Subscription {
             }
         }
         self.stream.conflated.fetch_add(1, Ordering::Relaxed);
+        let table = self.stream.read_table();
+        if table.is_some_and(|table| table.has_lost_since(cursor)) {
+            self.begin_anew();
+            return Moved::On;
+        }
         // More matches than its group notes are skipped too, although the log may have them.
         let noted_from = self.group().map_or(0, |group| group.lost() + 1);
         let state = self.stream.read();

@@ -117,21 +117,7 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
             Some(place) => (place, "replay"),
             None => return Outcome::Wait,
         },
-        Start::Snapshot => {
-            // What went away before this replica began to read is nothing to come back for.
-            let mut position = beginning(&here);
-            position.start_at(&state.low);
-            position.as_of = Some(stream.now());
-            let walk = Walk {
-                cursor: 0,
-                until: target,
-                wanted: Position::default(),
-                deletes_from: target,
-                position,
-                rows_to_id: 0,
-            };
-            (Place::Walking(Box::new(walk)), "snapshot")
-        }
+        Start::Snapshot => (snapshot(stream, &state, &here), "snapshot"),
     };
     let id = id_of(&state, &place);
     Outcome::Begin(Beginning {
@@ -372,6 +358,23 @@ fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
     stream
         .read_table()
         .is_some_and(|table| table.knows_all_since(wanted, stream.now()))
+}
+
+/// Through the whole table, and on in the log.
+pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> Place {
+    // What went away before this replica began to read is nothing to come back for.
+    let mut position = beginning(here);
+    position.start_at(&state.low);
+    position.as_of = Some(stream.now());
+    let until = state.log.next();
+    Place::Walking(Box::new(Walk {
+        cursor: 0,
+        until,
+        wanted: Position::default(),
+        deletes_from: until,
+        position,
+        rows_to_id: 0,
+    }))
 }
 
 /// Through the table, for what is newer than `wanted`, and on in the log.

@@ -23,10 +23,11 @@ mod configuration;
 mod consumers;
 mod delivery;
 mod demo;
+mod doctor;
 mod filter_model;
+mod filter_races;
 mod filtered_readers;
 mod filters;
-mod doctor;
 mod framing;
 mod harness;
 mod harness_selftest;
@@ -45,8 +46,8 @@ mod reload_endurance;
 mod reload_streams;
 mod replays;
 mod resuming;
-mod rig;
 mod retention;
+mod rig;
 mod samples;
 mod seed;
 mod shared_log;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         filters::trials(),
         filtered_readers::trials(),
         filter_model::trials(),
+        filter_races::trials(),
         notices::trials(),
         tables::trials(),
         tail_parser::trials(),

@@ -409,8 +409,8 @@ fn failures() {
         for (broken, why) in [
             ("[[[\nREADY=1".to_owned(), "config.toml:1: "),
             (
-                event.replace("/events", "events"),
-                "\"events\" is not a plain path",
+                with_http(&event, "keepalive = \"0s\"").replace("/events", "events"),
+                "is less than 1s; proxies are content with 15s; ",
             ),
             (listen(&taken.to_string()), "cannot listen on 127.0.0.1:"),
             (

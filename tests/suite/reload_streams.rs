@@ -8,7 +8,7 @@ use crate::harness::produce::Message;
 use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
 use crate::harness::trial;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, ensure, eventually, eventually_async, secs};
 use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
 use kafka_sse_bridge::config::StreamSettings;
 use kafka_sse_bridge::kafka::history::{Archive, Busy, Job, Question, Seat};
@@ -150,7 +150,10 @@ fn added() {
 
 fn removed() {
     let (broker, topic, text) = topic(1, "start = \"earliest\"");
-    let two = format!("{text}[[stream]]\npath = \"/gone\"\ntopics = [\"{topic}\"]\nstart = \"earliest\"\n");
+    let other = topic_name("nothing-yet");
+    let two = format!(
+        "{text}[[stream]]\npath = \"/gone\"\ntopics = [\"{topic}\", \"{other}\"]\nstart = \"earliest\"\n"
+    );
     let daemon = Daemon::start(&two);
     block_on(async {
         let mut stays = client(&daemon, "/events").await;
@@ -162,6 +165,9 @@ fn removed() {
         assert_eq!(events[0].id, id, "with the client's place");
         let gone = daemon.get("/gone").await;
         assert_eq!(gone.status, 404, "{}", gone.text());
+        daemon.wait_log(&format!("topic {other:?} is read no more"), secs(30));
+        let ready = daemon.get("/health/ready").await;
+        assert!(!ready.text().contains(&other), "{}", ready.text());
         broker.produce(&topic, &[Message::value("more")]);
         assert_eq!(stays.next(secs(20)).await.data, "more");
 
@@ -518,6 +524,13 @@ fn kafka_changes(version: Version, from: &str, to: &str) {
         stream
             .collect_until(|event| event.data == "p0-19", secs(30))
             .await;
+        let clients = || daemon.log().matches(": reading with ").count();
+        let known = clients();
+        assert!(reload(&daemon, &after).starts_with("reloaded: kafka."));
+        eventually(secs(30), "another client reads", || {
+            ensure(clients() > known, "it does not")
+        });
+        assert!(reload(&daemon, &before).starts_with("reloaded: kafka."));
         // One is half-way through what only Kafka has.
         let opening = Stream::to(daemon.url("/events")).receive_buffer(4096);
         let mut half = opening.send().await.expect("it opens");

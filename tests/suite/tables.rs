@@ -37,6 +37,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("a_value_that_outgrows_the_table_takes_its_key_with_it", outgrown),
         trial("the_oldest_leave_for_a_value_that_grows", oldest_leave),
+        trial(
+            "a_client_too_slow_to_see_what_had_to_leave_begins_anew",
+            slow_clients,
+        ),
         trial("a_record_no_table_could_hold_displaces_nobody_else", too_large),
         trial("who_comes_back_does_not_look_at_what_it_had_already", begins_late),
         trial("readiness_names_a_full_table@4.4.0", readiness),
@@ -435,23 +439,33 @@ struct Client {
 impl Client {
     /// What it is told, in short: a record's letter and size, or a control event's name.
     fn told(&mut self) -> Vec<String> {
-        let mut told = Vec::new();
+        std::iter::from_fn(|| self.step()).flatten().collect()
+    }
+
+    /// What it is told by the next piece.
+    fn piece(&mut self) -> Vec<String> {
+        self.step().expect("there is more")
+    }
+
+    fn step(&mut self) -> Option<Vec<String>> {
         loop {
-            let bytes = match self.subscription.step(Instant::now()) {
-                Step::Send(bytes) => bytes,
-                Step::Yield => {
-                    self.yields += 1;
-                    continue;
-                }
-                Step::Wait(_) | Step::End => return told,
-            };
-            for item in self.parser.feed(&bytes) {
-                if let Item::Event(event) = item {
-                    self.id.clone_from(&event.id);
-                    told.push(in_short(&event));
-                }
+            match self.subscription.step(Instant::now()) {
+                Step::Send(bytes) => return Some(self.hear(&bytes)),
+                Step::Yield => self.yields += 1,
+                Step::Wait(_) | Step::End => return None,
             }
         }
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Vec<String> {
+        let mut told = Vec::new();
+        for item in self.parser.feed(bytes) {
+            if let Item::Event(event) = item {
+                self.id.clone_from(&event.id);
+                told.push(in_short(&event));
+            }
+        }
+        told
     }
 }
 
@@ -526,6 +540,27 @@ fn oldest_leave() {
             .table
             .is_some_and(|(_, bytes)| bytes <= 10_000)
     );
+}
+
+fn slow_clients() {
+    // One is in the log, and one amid the table, when what they have not seen has to leave.
+    let mut rig = Rig::with(WhenFull::EvictOldest, Size(900_000));
+    rig.record("a", 1000);
+    let mut slow = rig.client("");
+    slow.told();
+    for number in 0..10 {
+        rig.record(&number.to_string(), 40_000);
+    }
+    let mut amid = rig.client(&slow.id);
+    assert_eq!(amid.piece(), [""; 0], "retry and a comment");
+    assert_eq!(amid.piece(), ["040000", "140000"]);
+    for key in ["b", "c"] {
+        rig.record(key, 400_000);
+    }
+    let mut anew = vec!["reset \"too-old\"", "840000", "940000", "b400000", "c400000"];
+    assert_eq!(slow.told(), anew, "it has caught up before");
+    anew.push("caught-up");
+    assert_eq!(amid.told(), anew);
 }
 
 fn too_large() {
