@@ -364,7 +364,17 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
         Some(start) => format!("{name}:{}", line(text, start)),
         None => name.to_owned(),
     };
-    one(place, key.as_deref(), explain_unknown(error.message()))
+    // Nothing but a value's type can be wrong with a property, and the message would show the value.
+    let is_property = key
+        .as_deref()
+        .and_then(|key| key.strip_prefix(PROPERTIES))
+        .is_some_and(|rest| rest.starts_with('.'));
+    let message = if is_property {
+        "is not a text; put the value in quotes".to_owned()
+    } else {
+        explain_unknown(error.message())
+    };
+    one(place, key.as_deref(), message)
 }
 
 /// Turns serde's "unknown field `x`, expected one of `a`, `b`" into a suggestion.

@@ -43,6 +43,7 @@ pub fn trials() -> Vec<Trial> {
             exit_codes,
         ),
         trial("doctor_prints_no_secret", secrets),
+        trial("doctor_prints_no_secret_of_the_wrong_type", secret_of_digits),
         trial("doctor_refuses_ids_that_are_too_long", long_ids),
         trial("doctor_warns_of_few_descriptors", few_descriptors),
         trial("doctor_warns_of_records_from_the_future", future),
@@ -509,6 +510,19 @@ fn secrets() {
         assert_eq!(report.code, Some(1), "{}", report.text);
         assert!(!report.text.contains("hush"), "{}", report.text);
     }
+}
+
+/// Without quotes a password of digits is a number, and the file is wrong.
+fn secret_of_digits() {
+    let text =
+        "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n[kafka.librdkafka]\n\"sasl.password\" = 271828\n";
+    let report = Report::of(text);
+    assert_eq!(report.code, Some(78), "{}", report.text);
+    report.assert_says(
+        "fail  configuration: ",
+        &[".toml:5: kafka.librdkafka.sasl.password: is not a text; put the value in quotes"],
+    );
+    assert!(!report.text.contains("271828"), "{}", report.text);
 }
 
 fn long_ids() {
