@@ -207,11 +207,14 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         let outcome = match listen.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => Ok(()),
             Some(_) => Err("names a socket without an absolute path".to_owned()),
+            // What a socket unit has bound.
+            None if listen == "systemd" => Ok(()),
             None => check_host_port(listen, 0),
         };
         if let Err(why) = outcome {
-            let message =
-                format!("{listen:?} {why}; write \"127.0.0.1:3000\", \"[::]:3000\" or \"unix:/run/x.sock\"");
+            let message = format!(
+                "{listen:?} {why}; write \"127.0.0.1:3000\", \"[::]:3000\", \"unix:/run/x.sock\" or \"systemd\""
+            );
             faults.add("http.listen", message);
         }
     }

@@ -100,7 +100,7 @@ impl Default for KafkaSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// `host:port` or `unix:/path`.
+    /// `host:port`, `unix:/path`, or `systemd` for what a socket unit has bound.
     pub listen: Vec<String>,
     /// Pause after which a quiet client gets a comment.
     pub keepalive: Span,

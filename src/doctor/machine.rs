@@ -15,7 +15,7 @@ use rustix::process::{Resource, getrlimit};
 use super::report::{Finding, Report};
 use super::within;
 use crate::config::Settings;
-use crate::http::listener::Listener;
+use crate::http::listener::{Listener, SYSTEMD};
 
 /// Descriptors that the daemon needs for itself: listeners, brokers, log, runtime.
 const OWN_DESCRIPTORS: u64 = 64;
@@ -34,6 +34,9 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     for address in &settings.http.listen {
         report.add(match address.strip_prefix("unix:") {
             Some(path) => listen_unix(address, Path::new(path)),
+            None if address == SYSTEMD => {
+                Finding::ok("listen systemd", "systemd has bound what the daemon will serve")
+            }
             None => listen_tcp(address),
         });
     }

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use listenfd::ListenFd;
 use log::{debug, warn};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -27,6 +28,9 @@ use tokio::sync::watch;
 use super::connections::Connections;
 use super::patience::Patient;
 use crate::logging::Seldom;
+
+/// What stands for the sockets that systemd hands over.
+pub const SYSTEMD: &str = "systemd";
 
 /// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
 const BACKLOG: i32 = 4096;
@@ -93,6 +97,7 @@ impl BindError {
             }
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            _ if address == SYSTEMD => "start it by kafka-sse-bridge.socket, or name addresses",
             _ => "correct listen in [http]",
         };
         Self {
@@ -108,8 +113,8 @@ impl BindError {
 pub enum Listener {
     /// Over TCP.
     Tcp(std::net::TcpListener),
-    /// Over a Unix socket.
-    Unix(std::os::unix::net::UnixListener, SocketFile),
+    /// Over a Unix socket, whose file is ours unless systemd made it.
+    Unix(std::os::unix::net::UnixListener, Option<SocketFile>),
 }
 
 /// The path of a Unix socket that this process has bound; removed when dropped.
@@ -139,12 +144,15 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// Binds `host:port` (every address the host has) or `unix:/path`.
+    /// Binds `host:port` (every address the host has) or `unix:/path`, or takes what systemd has bound.
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
     pub fn bind(address: &str) -> Result<Vec<Self>, BindError> {
         let failed = |error| BindError::new(address, error);
+        if address == SYSTEMD {
+            return inherited().map_err(failed);
+        }
         if let Some(path) = address.strip_prefix("unix:") {
             return Ok(vec![bind_unix(Path::new(path)).map_err(failed)?]);
         }
@@ -175,9 +183,43 @@ impl Listener {
                 Ok(address) => format!("http://{address}"),
                 Err(_) => "http://?".to_owned(),
             },
-            Self::Unix(_, file) => format!("unix:{}", file.path.display()),
+            Self::Unix(_, Some(file)) => format!("unix:{}", file.path.display()),
+            Self::Unix(listener, None) => match listener.local_addr() {
+                Ok(address) => format!(
+                    "unix:{}",
+                    address.as_pathname().unwrap_or(Path::new("?")).display()
+                ),
+                Err(_) => "unix:?".to_owned(),
+            },
         }
     }
+}
+
+/// The sockets that systemd has bound and handed over (`sd_listen_fds(3)`), the first time it is asked.
+fn inherited() -> io::Result<Vec<Listener>> {
+    let mut sockets = ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..sockets.len() {
+        listeners.push(match sockets.take_tcp_listener(index) {
+            Ok(Some(socket)) => {
+                socket.set_nonblocking(true)?;
+                Listener::Tcp(socket)
+            }
+            Ok(None) => continue,
+            // Of another kind; then it stays to be taken as that.
+            Err(_) => match sockets.take_unix_listener(index)? {
+                Some(socket) => {
+                    socket.set_nonblocking(true)?;
+                    Listener::Unix(socket, None)
+                }
+                None => continue,
+            },
+        });
+    }
+    if listeners.is_empty() {
+        return Err(io::Error::other("systemd has handed over no socket"));
+    }
+    Ok(listeners)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
@@ -210,7 +252,7 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
         path: path.to_owned(),
         made: SocketFile::made(path)?,
     };
-    Ok(Listener::Unix(listener, file))
+    Ok(Listener::Unix(listener, Some(file)))
 }
 
 /// Tells a listener and its connections to end. It is dropped as soon as the listener accepts no more,

@@ -29,6 +29,10 @@ pub fn trials() -> Vec<Trial> {
         trial("a_reload_applies_the_log_level_and_reopens_the_file", good_reload),
         trial("a_reload_of_a_bad_file_changes_nothing_and_says_why", bad_reload),
         trial("an_address_in_use_is_exit_69_with_a_remedy", address_in_use),
+        trial(
+            "systemd_handing_over_no_socket_is_exit_69_with_a_remedy",
+            no_sockets_from_systemd,
+        ),
         trial("a_unix_socket_is_served_and_removed", unix_socket),
         trial("the_log_can_be_json_lines", json_log),
     ]
@@ -237,6 +241,20 @@ fn address_in_use() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         said.contains(&format!("cannot listen on {address}")) && said.contains("--listen"),
+        "{said}"
+    );
+}
+
+/// That it serves those it gets is tried with the packages, under a real systemd.
+fn no_sockets_from_systemd() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n").expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = run_to_end(&["run", "--config", path, "--listen", "systemd"], &[]);
+    assert_eq!(output.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("systemd has handed over no socket") && said.contains("kafka-sse-bridge.socket"),
         "{said}"
     );
 }
