@@ -160,7 +160,7 @@ fn run_slow(broker: &Broker, values: &mut Values) -> Result<Report, String> {
         ahead: None,
         bytes: 1000,
         log_bytes: values.get("log", "8MiB".to_owned())?,
-        write_timeout: WRITE_TIMEOUT.map(str::to_owned),
+        write_timeout: Some(WRITE_TIMEOUT.to_owned()),
         records: [15 * rate, 30 * rate, stall * rate, 20 * rate],
         most_latency: Some(1.5),
     };
@@ -168,7 +168,7 @@ fn run_slow(broker: &Broker, values: &mut Values) -> Result<Report, String> {
 }
 
 /// Longer than the stall.
-const WRITE_TIMEOUT: Option<&str> = None;
+const WRITE_TIMEOUT: &str = "2m";
 
 fn run_joining(broker: &Broker, values: &mut Values) -> Result<Report, String> {
     let plan = joining::Plan {

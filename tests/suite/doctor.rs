@@ -12,6 +12,7 @@ use libtest_mimic::Trial;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -354,7 +355,15 @@ fn stalling_under_the_kafka_crate() {
 }
 
 fn advertised() {
-    let nobody = format!("127.0.0.1:{}", free_port());
+    // Held, but not listened at: nobody else can answer there.
+    let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    held.bind(&any.into()).expect("a port");
+    let nobody = held
+        .local_addr()
+        .ok()
+        .and_then(|address| address.as_socket())
+        .expect("its address");
     let more = format!("advertised.listeners=PLAINTEXT://{nobody}\n");
     let broker = Broker::start_with(Version::V4_4, &more);
     let report = Report::of(&config(&broker, &["t"], ""));

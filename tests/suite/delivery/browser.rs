@@ -1,6 +1,6 @@
 //! A browser that writes down what it is told, and sees at once where that breaks a promise.
 
-use super::model::{self, DELETE_RETENTION, Kafka, Key, Place, Record, Shared, TERMS, TOPICS};
+use super::model::{self, DELETE_RETENTION, Kafka, Key, Place, Row, Shared, TERMS, TOPICS, Wants};
 use super::replica::{Next, Replica};
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::wait::ensure;
@@ -38,6 +38,7 @@ pub struct Browser {
     kafka: Shared,
     /// Where it begins when it brings no id.
     start: Option<Start>,
+    wants: Wants,
     connection: Option<Connection>,
     pending: VecDeque<Event>,
     id: String,
@@ -56,10 +57,11 @@ pub struct Browser {
 }
 
 impl Browser {
-    pub fn new(kafka: Shared, start: Option<Start>) -> Self {
+    pub fn new(kafka: Shared, (start, wants): (Option<Start>, Wants)) -> Self {
         Self {
             kafka,
             start,
+            wants,
             connection: None,
             pending: VecDeque::new(),
             id: String::new(),
@@ -83,11 +85,6 @@ impl Browser {
             table: self.table.clone(),
             ..*self
         }
-    }
-
-    /// Whether it is to see a record: what its stream shows.
-    fn wants(kafka: &Kafka, record: &Record) -> bool {
-        kafka.is_shown(record)
     }
 
     pub fn is_connected(&self) -> bool {
@@ -125,6 +122,7 @@ impl Browser {
         let opening = Opening {
             last_event_id,
             start: self.start,
+            filter: self.wants.filter(),
             ..Opening::default()
         };
         let at = replica.borrow();
@@ -202,6 +200,7 @@ impl Browser {
                 self.gap(&kafka, place(&data), number(&data["from"]), number(&data["to"]))?;
             }
             "caught-up" | "heartbeat" => {}
+            "checkpoint" => ensure(event.own_id && self.wants.filter().is_some(), "nothing to say")?,
             "conflated" => {
                 ensure(kafka.setup.lag == Lag::Latest, "not what was asked for")?;
                 ensure(number(&data["skipped"]) > 0, "nothing is skipped")?;
@@ -242,9 +241,11 @@ impl Browser {
             return Ok(());
         }
         let (place, offset) = (place(data), number(&data["offset"]));
-        let record = kafka.written(place, offset);
+        let is_of_key = kafka
+            .written(place, offset)
+            .is_some_and(|record| record.key == Some(key.1));
         ensure(
-            record.is_some_and(|record| record.key == Some(key.1) && Self::wants(kafka, record)),
+            is_of_key && kafka.is_for(self.wants, place, offset),
             "no such record",
         )?;
         self.table.insert(key, (place.partition, offset));
@@ -252,9 +253,8 @@ impl Browser {
     }
 
     /// The first record that it is to see between two offsets.
-    fn first(kafka: &Kafka, place: Place, from: usize, to: usize) -> Option<usize> {
-        let is_wanted = |record| Self::wants(kafka, record);
-        (from..to.min(kafka.high(place))).find(|&offset| kafka.written(place, offset).is_some_and(is_wanted))
+    fn first(&self, kafka: &Kafka, place: Place, from: usize, to: usize) -> Option<usize> {
+        (from..to.min(kafka.high(place))).find(|&offset| kafka.is_for(self.wants, place, offset))
     }
 
     /// Goes forward to an offset, before which nothing must be missing: what was ever written since its
@@ -262,7 +262,7 @@ impl Browser {
     fn pass(&mut self, kafka: &Kafka, place: Place, to: usize) -> Result<(), String> {
         let reached = self.reached.insert(place, to);
         let from = reached.unwrap_or_else(|| kafka.low(place).min(to));
-        let between = Self::first(kafka, place, from.min(to), from.max(to));
+        let between = self.first(kafka, place, from.min(to), from.max(to));
         // Back over records that are not shown, nothing is shown twice.
         let what = if to < from { "would double" } else { "has lost" };
         match between {
@@ -272,11 +272,7 @@ impl Browser {
     }
 
     fn record(&mut self, kafka: &Kafka, place: Place, offset: usize) -> Result<(), String> {
-        let record = kafka.written(place, offset);
-        ensure(
-            record.is_some_and(|record| Self::wants(kafka, record)),
-            "no such record",
-        )?;
+        ensure(kafka.is_for(self.wants, place, offset), "no such record")?;
         self.pass(kafka, place, offset)?;
         self.reached.insert(place, offset + 1);
         Ok(())
@@ -379,11 +375,10 @@ impl Browser {
         let moment = replica.moments[since..].iter().find(|moment| moment.next == next);
         let moment = moment.ok_or("of no moment that its replica has seen")?;
         let is_certain = |key: &Key| !kafka.expired.contains(key);
-        let rows = moment.rows.iter().filter(|(_, row)| !row.is_tombstone);
-        let wanted: BTreeMap<Key, (usize, usize)> = rows
-            .map(|(key, row)| (*key, (row.partition, row.offset)))
-            .filter(|(key, _)| is_certain(key))
-            .collect();
+        let wants = self.wants;
+        let value = |(key, row): (&Key, &Row)| Some((*key, kafka.value(wants, *key, row)?));
+        let mut wanted: BTreeMap<Key, (usize, usize)> = moment.rows.iter().filter_map(value).collect();
+        wanted.retain(|key, _| is_certain(key));
         let mut shown = self.table.clone();
         shown.retain(|key, _| is_certain(key));
         ensure(shown == wanted, format!("holds {shown:?}, not {wanted:?}"))
@@ -404,7 +399,7 @@ impl Browser {
         }
         for (key, row) in &kafka.latest {
             let shown = self.table.get(key);
-            let latest = (!row.is_tombstone).then_some((row.partition, row.offset));
+            let latest = kafka.value(self.wants, *key, row);
             let is_unknown = kafka.is_unknown(*key, row) && (kafka.setup.is_spread || shown.is_none());
             ensure(
                 shown == latest.as_ref() || is_unknown,

@@ -1,5 +1,6 @@
 //! Kafka as the simulation has it: topics that forget, a past that can be read, and a clock.
 
+use kafka_sse_bridge::config::filter::{Filter, Name};
 use kafka_sse_bridge::config::{Lag, Start};
 use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
@@ -56,8 +57,48 @@ pub struct Setup {
     pub partitions: [usize; TOPICS.len()],
     pub log_bytes: u64,
     pub preload: usize,
-    /// Where each client begins that brings no id.
-    pub starts: Vec<Option<Start>>,
+    /// Where each client begins that brings no id, and what it wants to see.
+    pub clients: Vec<(Option<Start>, Wants)>,
+}
+
+/// What a client wants to see.
+#[derive(Clone, Copy, Debug)]
+pub enum Wants {
+    All,
+    Key(u8),
+    Partition(usize),
+    /// Records whose value has this shade.
+    Shade(usize),
+}
+
+impl Wants {
+    /// The filter, as a query would ask for it.
+    pub fn filter(self) -> Option<Filter> {
+        let (name, value) = match self {
+            Self::All => return None,
+            Self::Key(key) => (Name::Key, key.to_string()),
+            Self::Partition(partition) => (Name::Partition, partition.to_string()),
+            Self::Shade(shade) => (Name::Value(vec!["shade".to_owned()]), shade.to_string()),
+        };
+        let mut filter = Filter::default();
+        filter.add(name, &value, &TOPICS.map(str::to_owned)).unwrap();
+        Some(filter)
+    }
+
+    /// Whether a record passes that has a value or, on a stream without a table, has none.
+    pub fn passes(self, place: Place, offset: usize, record: &Record) -> bool {
+        match self {
+            Self::All => true,
+            Self::Key(key) => record.key == Some(key),
+            Self::Partition(partition) => place.partition == partition,
+            Self::Shade(shade) => record.kind == Kind::Value && self::shade(offset) == shade,
+        }
+    }
+}
+
+/// Values have shades, so that a key's records pass a filter at times, and at times do not.
+fn shade(offset: usize) -> usize {
+    offset % 3
 }
 
 impl Setup {
@@ -321,13 +362,26 @@ impl Kafka {
         self.expired.contains(&key) && (self.setup.is_spread || !is_there)
     }
 
-    /// Whether a stream shows a record.
-    pub fn is_shown(&self, record: &Record) -> bool {
-        match record.kind {
-            Kind::Value | Kind::Tombstone => true,
-            Kind::Bad => self.setup.is_envelope,
-            Kind::Hole => false,
-        }
+    /// Whether a client is to see a record, that is there or was: its stream shows it, and it passes.
+    pub fn is_for(&self, wants: Wants, place: Place, offset: usize) -> bool {
+        self.written(place, offset).is_some_and(|record| {
+            let is_shown = match record.kind {
+                Kind::Value | Kind::Tombstone => true,
+                Kind::Bad => self.setup.is_envelope,
+                Kind::Hole => false,
+            };
+            is_shown && wants.passes(place, offset, record)
+        })
+    }
+
+    /// Where the value stands that a client is to show of a key with this latest record.
+    pub fn value(&self, wants: Wants, key: Key, latest: &Row) -> Option<(usize, usize)> {
+        let place = Place {
+            topic: key.0,
+            partition: latest.partition,
+        };
+        let is_shown = !latest.is_tombstone && self.is_for(wants, place, latest.offset);
+        is_shown.then_some((latest.partition, latest.offset))
     }
 
     /// Puts a record that is there into a batch.
@@ -341,6 +395,7 @@ impl Kafka {
         let key = record.key.map(|key| key.to_string());
         let value = serde_json::json!({
             "topic": TOPICS[place.topic], "partition": place.partition, "offset": offset, "key": key,
+            "shade": shade(offset),
         })
         .to_string();
         let value = match record.kind {
