@@ -172,8 +172,15 @@ impl Matcher {
     /// Whether a gap of a partition, or the reset of a topic, is for whoever has this filter.
     #[must_use]
     pub fn accepts_notice(&self, kind: Kind, topic: u16, partition: u32) -> bool {
-        is_wanted(self.topics.as_deref(), &topic)
-            && (kind == Kind::Reset || is_wanted(self.partitions.as_deref(), &partition))
+        self.reads(usize::from(topic), (kind != Kind::Reset).then_some(partition))
+    }
+
+    /// Whether what becomes of a topic, or of one of its partitions, is of concern.
+    #[must_use]
+    pub fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
+        let is_topic_wanted =
+            u16::try_from(topic).is_ok_and(|topic| is_wanted(self.topics.as_deref(), &topic));
+        is_topic_wanted && partition.is_none_or(|partition| is_wanted(self.partitions.as_deref(), &partition))
     }
 
     /// Whether the record is wanted.

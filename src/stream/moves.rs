@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::block::Kind;
 use super::encode::Encoder;
 use super::filter::Matcher;
 use super::frame;
@@ -159,13 +158,21 @@ impl Subscription {
         self.announce_resets(beginning.resets);
     }
 
-    fn announce_resets(&mut self, resets: Vec<(Reset, Option<String>)>) {
+    /// Whether what becomes of a topic, or of one of its partitions, is of concern to the reader.
+    fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
+        self.group()
+            .is_none_or(|group| group.matcher.reads(topic, partition))
+    }
+
+    fn announce_resets(&mut self, mut resets: Vec<(Reset, Option<usize>)>) {
+        resets.retain(|(_, topic)| topic.is_none_or(|topic| self.reads(topic, None)));
         // The last one alone has the new place's id: a client that misses one comes back for it.
         let last = resets.len().saturating_sub(1);
         for (index, (reason, topic)) in resets.into_iter().enumerate() {
             let id = if index == last { self.id() } else { None };
+            let topic = topic.and_then(|topic| self.stream.settings().topics.get(topic));
             self.announcements
-                .extend(notice::reset(id.as_deref(), reason, topic.as_deref()));
+                .extend(notice::reset(id.as_deref(), reason, topic.map(String::as_str)));
         }
     }
 
@@ -327,9 +334,7 @@ impl Subscription {
             Found::Frames(frames) => Moved::Frames(frames),
             Found::Nothing => Moved::Quiet,
             Found::Gap(gap) => {
-                let topic = u16::try_from(gap.topic).unwrap_or(u16::MAX);
-                let is_wanted = |matcher: &Matcher| matcher.accepts_notice(Kind::Gap, topic, gap.partition);
-                if matcher.is_none_or(is_wanted) {
+                if self.reads(gap.topic, Some(gap.partition)) {
                     self.announce_gap(&gap);
                 }
                 Moved::On
@@ -369,7 +374,7 @@ impl Subscription {
                 && let (Some(wanted), Some(here)) = (wanted.topics.get_mut(index), here.topics.get(index))
             {
                 wanted.next = vec![BEGINNING; here.next.len()];
-                resets.push((Reset::Recreated, stream.settings().topics.get(index).cloned()));
+                resets.push((Reset::Recreated, Some(index)));
             }
         }
         let reader = (&*stream, self.group().is_some());
@@ -447,10 +452,9 @@ impl Subscription {
                 && let (Some(position), Some(here)) = (position.topics.get_mut(index), here.topics.get(index))
             {
                 position.next = vec![0; here.next.len()];
-                resets.push((
-                    Reset::Recreated,
-                    self.stream.settings().topics.get(index).cloned(),
-                ));
+                if self.reads(index, None) {
+                    resets.push((Reset::Recreated, Some(index)));
+                }
             }
         }
         let until = state.log.next();

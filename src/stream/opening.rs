@@ -46,8 +46,8 @@ pub(super) struct Beginning {
     pub(super) place: Place,
     /// The id of that place, where it is in the log.
     pub(super) id: Option<Bytes>,
-    /// Why it must forget what it holds, of which topic if not of all.
-    pub(super) resets: Vec<(Reset, Option<String>)>,
+    /// Why it must forget what it holds, of which topic (by index) if not of all.
+    pub(super) resets: Vec<(Reset, Option<usize>)>,
     /// The record at which it has caught up.
     pub(super) target: Sequence,
     /// What `caught-up` says.
@@ -278,7 +278,8 @@ fn resume_at(
             .and_then(|id| Position::parse(&id).ok())
             .is_none_or(|at_load| wanted.has_passed(&at_load));
         let is_in_log = was_live && state.log.resume_point(&wanted).is_some();
-        let makes_deletes = request.is_filtered || stream.fixed().is_some();
+        // One of the client makes none where it has everything; the stream's may be another than before a restart.
+        let makes_deletes = stream.fixed().is_some() || request.is_filtered && !wanted.has_passed(here);
         // What went away before this replica began to read may have changed or deleted what the client holds.
         let misses = !is_in_log && wanted.misses_before(&state.low);
         if misses || (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted) {
@@ -289,14 +290,13 @@ fn resume_at(
     let Some(place) = go_on(request.reader(), state, here, wanted, id) else {
         return Ok(Some(Outcome::Wait));
     };
-    let name = |index: usize| stream.settings().topics.get(index).cloned();
     let id = id_of(state, &place);
     Ok(Some(Outcome::Begin(Beginning {
         place,
         id,
         resets: resets
             .into_iter()
-            .map(|(reason, index)| (reason, name(index)))
+            .map(|(reason, index)| (reason, Some(index)))
             .collect(),
         target,
         reason: "replay",

@@ -185,7 +185,7 @@ fn rules() {
         &["the daemon's own", "remove it"],
     );
     complains("[http]\nlisten = []\n", "FILE:2: http.listen: ", &["is empty"]);
-    for listen in ["3000", "localhost", "unix:relative", "localhost:http", "systemd"] {
+    for listen in ["3000", "localhost", "unix:relative", "localhost:http", "systemd:"] {
         complains(
             &format!("[http]\nlisten = [\"{listen}\"]\n"),
             "FILE:2: http.listen: ",

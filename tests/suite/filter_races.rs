@@ -137,7 +137,9 @@ fn sleeps() {
     let shown: Arc<[AtomicUsize]> = (0..CLIENTS).map(|_| AtomicUsize::new(0)).collect();
     let stop = Arc::new(AtomicBool::new(false));
     let spawn = |client: usize| {
-        let subscription = open(&rig.stream, TERMS[client % 2]);
+        let mut subscription = open(&rig.stream, TERMS[client % 2]);
+        // It begins when it is first driven.
+        while !matches!(subscription.step(Instant::now()), Step::Wait(_)) {}
         let (shown, stop) = (Arc::clone(&shown), Arc::clone(&stop));
         thread::spawn(move || sleeper(subscription, &shown[client], &stop))
     };

@@ -26,6 +26,7 @@ mod demo;
 mod doctor;
 mod filter_model;
 mod filter_races;
+mod filtered_backlogs;
 mod filtered_readers;
 mod filters;
 mod framing;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         subscriptions::trials(),
         filters::trials(),
         filtered_readers::trials(),
+        filtered_backlogs::trials(),
         filter_model::trials(),
         filter_races::trials(),
         notices::trials(),

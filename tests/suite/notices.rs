@@ -14,6 +14,10 @@ use std::collections::BTreeMap;
 pub fn trials() -> Vec<Trial> {
     vec![
         trial(
+            "a_notice_passes_alike_for_those_who_come_back_or_fell_off",
+            filtered_notices_by_any_way,
+        ),
+        trial(
             "retention_that_overtakes_reading_is_told_once_per_partition",
             overtaken,
         ),
@@ -229,6 +233,55 @@ fn filtered_notices() {
             assert_eq!(told, if *is_told { vec![RECREATED] } else { vec![] }, "{terms:?}");
         }
     }
+}
+
+/// The same for those who come back, or fell off: what they are told does not depend on the way.
+fn filtered_notices_by_any_way() {
+    run(async {
+        let cases: [(Asked<'_>, usize, usize); 4] = [
+            (&[("key", "nobody")], 2, 1),
+            (&[("partition", "1")], 1, 1),
+            (&[("topic", "t"), ("partition", "0")], 1, 1),
+            (&[("topic", "u"), ("key", "nobody")], 0, 0),
+        ];
+        let mut rig = rig(Start::Earliest, |settings| settings.log_bytes = Size(512 * 1024));
+        write(&mut rig, 0, 0, 5);
+        write(&mut rig, 0, 1, 4);
+        let mut first = rig.client(&[]);
+        first.items();
+        let id = first.last_event_id().to_owned();
+        rig.lose(0, &[10, 7]);
+        write(&mut rig, 1, 0, 1);
+        flood(&mut rig, 1);
+        let count = |events: &[Event], name: &str| events.iter().filter(|event| event.is(name)).count();
+        for (terms, gaps, _) in &cases {
+            let events = rig.back(&id, terms).events_at_last().await;
+            assert_eq!(count(&events, "gap"), *gaps, "{terms:?}");
+        }
+        // Connected, they stall, and the log lets go what was for them.
+        let mut stalled: Vec<Client> = cases
+            .iter()
+            .map(|(terms, ..)| rig.client_at(Start::Live, terms))
+            .collect();
+        for client in &mut stalled {
+            client.items();
+        }
+        rig.records(&[rec("nobody", "1")]);
+        rig.records(&[rec("nobody", "1").partition(1)]);
+        rig.records(&[rec("nobody", "1").topic(1)]);
+        rig.recreate(0, 2);
+        flood(&mut rig, 1);
+        rig.records(&[rec("nobody", "2"), rec("nobody", "2").partition(1)]);
+        rig.records(&[rec("nobody", "2").topic(1)]);
+        for (client, (terms, _, resets)) in stalled.iter_mut().zip(&cases) {
+            let events = client.events_at_last().await;
+            assert_eq!(count(&events, "reset"), *resets, "{terms:?}");
+        }
+        for (terms, _, resets) in &cases {
+            let events = rig.back(&id, terms).events_at_last().await;
+            assert_eq!(count(&events, "reset"), *resets, "{terms:?}");
+        }
+    });
 }
 
 fn near_a_gap() {

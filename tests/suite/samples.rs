@@ -118,18 +118,23 @@ fn keys() -> BTreeMap<String, Option<String>> {
     keys
 }
 
+/// The configuration's sections, as their titles name them.
+const SECTIONS: [&str; 5] = ["kafka", "http", "stream", "ui", "log"];
+
 /// docs/configuration.md has a row `| key | default | ... |` for every key, under its section's title.
 fn reference() {
     let text = fs::read_to_string(repository("docs/configuration.md")).expect("the reference");
     let mut section = String::new();
     let mut rows = BTreeMap::new();
     for line in text.lines() {
+        // Other tables, of what a reload does, say, have such rows too.
         if let Some(title) = line.strip_prefix("## ") {
             title.trim_matches(['[', ']', '`']).clone_into(&mut section);
         }
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         if let ["", key, default, ..] = cells.as_slice()
             && key.starts_with('`')
+            && SECTIONS.contains(&section.as_str())
         {
             let default = default.trim_matches('`');
             let default = (!default.is_empty() && default != "none").then(|| default.to_owned());
