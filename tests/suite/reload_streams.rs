@@ -10,11 +10,13 @@ use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, secs};
 use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
-use kafka_sse_bridge::config::StreamSettings;
+use kafka_sse_bridge::config::{StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::history::{Archive, Busy, Job, Question, Seat};
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::latest::{Bounds, Table};
 use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::stream::{Pace, Stream as Served};
 use kafka_sse_bridge::stream::subscription::Step;
 use libtest_mimic::Trial;
@@ -46,6 +48,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "while_kafka_is_down_reloads_apply_and_are_made_up_for",
             while_down,
+        ),
+        trial(
+            "a_table_that_remembers_deletes_for_longer_knows_no_more_of_the_past",
+            longer_memory,
         ),
         trial(
             "a_question_that_nobody_will_answer_is_asked_elsewhere",
@@ -559,6 +565,29 @@ fn kafka_changes(version: Version, from: &str, to: &str) {
         assert_eq!(shown, expected(0, count), "replays work");
         assert_eq!(records(&events).len(), 400 + count);
     });
+}
+
+fn longer_memory() {
+    let bounds = |delete_retention| Bounds {
+        keys: 10,
+        bytes: 1 << 20,
+        when_full: WhenFull::RefuseNew,
+        delete_retention,
+    };
+    let knows = |table: &Table, as_of, now| {
+        let left = Position {
+            as_of: Some(as_of),
+            ..Position::default()
+        };
+        table.knows_all_since(&left, now)
+    };
+    let mut table = Table::new(bounds(10));
+    assert!(knows(&table, 90, 100) && !knows(&table, 89, 100));
+    table.set_bounds(bounds(1000), 100);
+    assert!(!knows(&table, 89, 100), "that is forgotten");
+    assert!(knows(&table, 90, 1000), "what was known is remembered for longer");
+    table.set_bounds(bounds(5), 1000);
+    assert!(knows(&table, 995, 1000) && !knows(&table, 994, 1000));
 }
 
 /// An archive that leaves questions unanswered until it is told otherwise.
