@@ -183,7 +183,7 @@ impl Daemon {
             let running = match (fresh.remove(&settings.path), old) {
                 (Some(new), old) => {
                     if let Some(old) = old {
-                        old.stream.succeed(Arc::clone(&new.stream));
+                        old.stream.succeed(&new.stream);
                         old.feed.abort();
                     }
                     new

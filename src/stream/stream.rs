@@ -8,7 +8,7 @@
 //! reads the state, leaves its waker, and looks at the version again: whatever happens between,
 //! either the second look or the waker catches it.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
@@ -44,7 +44,11 @@ pub struct Stream {
     /// Grows with every change of the tuning.
     tunings: AtomicU64,
     /// The stream that took this one's place, to which the readers go over.
-    successor: OnceLock<Arc<Self>>,
+    successor: Mutex<Option<Arc<Self>>>,
+    /// Whether there is one: every step of a reader looks at that, and takes no lock for it.
+    is_succeeded: AtomicBool,
+    /// The streams in whose place this one came and that still have readers.
+    predecessors: Mutex<Vec<Weak<Self>>>,
     clock: Clock,
     state: RwLock<State>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
@@ -159,7 +163,9 @@ impl Stream {
         Arc::new(Self {
             tuning: RwLock::new(Arc::new(Tuning::new(&settings, pace))),
             tunings: AtomicU64::new(0),
-            successor: OnceLock::new(),
+            successor: Mutex::default(),
+            is_succeeded: AtomicBool::new(false),
+            predecessors: Mutex::default(),
             settings,
             clock,
             fixed,
@@ -223,15 +229,34 @@ impl Stream {
         self.changed();
     }
 
-    /// Hands all readers over to the stream that takes this one's place. It may be handed over once.
-    pub fn succeed(&self, successor: Arc<Self>) {
-        // Who is told twice has gone already.
-        let _ = self.successor.set(successor);
+    /// Hands all readers over to the stream that takes this one's place, and those that have still to come
+    /// from its predecessors: one that takes nothing for long must not keep all that came in between.
+    pub fn succeed(self: &Arc<Self>, successor: &Arc<Self>) {
+        let mut before = std::mem::take(&mut *self.predecessors());
+        before.push(Arc::downgrade(self));
+        before.retain(|stream| stream.strong_count() > 0);
+        for stream in before.iter().filter_map(Weak::upgrade) {
+            *stream.next() = Some(Arc::clone(successor));
+            stream.is_succeeded.store(true, Ordering::SeqCst);
+        }
+        *successor.predecessors() = before;
         self.changed();
     }
 
-    pub(super) fn successor(&self) -> Option<&Arc<Self>> {
-        self.successor.get()
+    fn predecessors(&self) -> MutexGuard<'_, Vec<Weak<Self>>> {
+        self.predecessors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> MutexGuard<'_, Option<Arc<Self>>> {
+        self.successor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn successor(&self) -> Option<Arc<Self>> {
+        if self.is_succeeded.load(Ordering::SeqCst) {
+            self.next().clone()
+        } else {
+            None
+        }
     }
 
     /// Unix seconds.

@@ -202,7 +202,7 @@ impl Subscription {
             Stage::Open => {}
         }
         self.seen = self.stream.version();
-        if let Some(successor) = self.stream.successor().map(Arc::clone) {
+        if let Some(successor) = self.stream.successor() {
             self.go_over(successor);
             // The others who go over have their turn.
             return Step::Yield;

@@ -50,6 +50,10 @@ pub fn trials() -> Vec<Trial> {
             while_down,
         ),
         trial(
+            "a_reader_that_takes_nothing_keeps_its_own_stream_and_none_in_between",
+            in_between,
+        ),
+        trial(
             "a_table_that_remembers_deletes_for_longer_knows_no_more_of_the_past",
             longer_memory,
         ),
@@ -628,8 +632,8 @@ impl Wake for Bell {
     }
 }
 
-fn asked_elsewhere() {
-    let (one, other) = (Arc::new(Silent::default()), Arc::new(Silent::default()));
+/// A stream without Kafka.
+fn bare(archive: &Arc<Silent>) -> Arc<Served> {
     let settings = StreamSettings {
         path: "/x".to_owned(),
         topics: vec!["t".to_owned()],
@@ -640,7 +644,38 @@ fn asked_elsewhere() {
         retry: secs(2),
         max_lifetime: secs(0),
     };
-    let stream = Served::new(settings, pace, Some(Arc::clone(&one) as Arc<dyn Archive>));
+    Served::new(settings, pace, Some(Arc::clone(archive) as Arc<dyn Archive>))
+}
+
+fn in_between() {
+    let archive = Arc::new(Silent::default());
+    let mut newest = bare(&archive);
+    let mut stuck = newest.subscribe(Opening::default());
+    assert!(
+        matches!(stuck.step(Instant::now()), Step::Send(_)),
+        "the prelude, and then it takes nothing"
+    );
+    let mut served = Vec::new();
+    for _ in 0..3 {
+        served.push(Arc::downgrade(&newest));
+        let next = bare(&archive);
+        newest.succeed(&next);
+        newest = next;
+    }
+    let held: Vec<bool> = served.iter().map(|stream| stream.strong_count() > 0).collect();
+    assert_eq!(
+        held,
+        [true, false, false],
+        "its own, and none of those in between"
+    );
+    assert_eq!(stuck.step(Instant::now()), Step::Yield);
+    assert_eq!(newest.figures().clients, 1, "it comes to the newest at once");
+    assert_eq!(served[0].strong_count(), 0);
+}
+
+fn asked_elsewhere() {
+    let (one, other) = (Arc::new(Silent::default()), Arc::new(Silent::default()));
+    let stream = bare(&one);
     let mut feeder = Feeder::new(Arc::clone(&stream));
     feeder.take(&Feed::Assigned {
         topic: "t".into(),
