@@ -11,7 +11,7 @@ use super::within;
 use crate::config::{Client, Settings, StreamSettings};
 use crate::daemon;
 use crate::kafka::client;
-use crate::kafka::probe;
+use crate::kafka::probe::{self, Security};
 use crate::kafka::source::{Bounds, Source, SourceError};
 use crate::kafka::survey::{self, LOOK_BACK, Newest};
 use crate::kafka::tail::Connection;
@@ -37,8 +37,8 @@ const EPOCH: Duration = Duration::from_secs(1_735_689_600);
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
     let mut connection = daemon::connection(&settings.kafka, &settings.streams);
-    let is_encrypted = probe::is_encrypted(&connection);
-    let answering = network::check(&connection.brokers, Kind::Configured, is_encrypted, report);
+    let security = Security::of(&connection);
+    let answering = network::check(&connection.brokers, Kind::Configured, security, report);
     if answering.is_empty() {
         report.add(Finding::fail(
             "topics",
@@ -53,7 +53,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         report.add(clock(None));
         return;
     };
-    session.check_advertised(&configured, is_encrypted, report);
+    session.check_advertised(&configured, security, report);
 
     let names: BTreeSet<&String> = settings
         .streams
@@ -160,11 +160,20 @@ impl Session {
 
     /// Whether the addresses that brokers send their clients to can be reached: after the first answer
     /// no others are used.
-    fn check_advertised(&mut self, configured: &[String], is_encrypted: bool, report: &mut Report) {
-        match self.ask(LIMIT.0, |source| source.members()) {
+    fn check_advertised(&mut self, configured: &[String], security: Security, report: &mut Report) {
+        // librdkafka may be on its way to such an address already, and then nobody answers it any more.
+        let plain = self.connection.brokers.first().cloned();
+        let plain = plain.filter(|_| security == Security::Plain);
+        let asked = self.ask(LIMIT.0, move |source| {
+            match plain.map(|broker| probe::members(&broker)) {
+                Some(Ok(members)) => Ok(members),
+                _ => source.members(),
+            }
+        });
+        match asked {
             Ok(mut advertised) => {
                 advertised.retain(|broker| !configured.contains(broker));
-                network::check(&advertised, Kind::Advertised, is_encrypted, report);
+                network::check(&advertised, Kind::Advertised, security, report);
             }
             Err(trouble) => report.add(trouble.finding("brokers".to_owned())),
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::report::{Finding, Report};
 use super::within;
-use crate::kafka::probe::{self, Versions};
+use crate::kafka::probe::{self, Security, Versions};
 
 /// How long a name may take to be found.
 const NAME_LIMIT: Duration = Duration::from_secs(5);
@@ -32,11 +32,11 @@ pub(super) enum Kind {
 }
 
 /// Looks at all of them at once, as each may take its time. Returns those that can be asked.
-pub(super) fn check(brokers: &[String], kind: Kind, is_encrypted: bool, report: &mut Report) -> Vec<String> {
+pub(super) fn check(brokers: &[String], kind: Kind, security: Security, report: &mut Report) -> Vec<String> {
     let looks: Vec<Option<Look>> = thread::scope(|scope| {
         let looking: Vec<_> = brokers
             .iter()
-            .map(|broker| scope.spawn(move || Look::at(broker, kind, is_encrypted)))
+            .map(|broker| scope.spawn(move || Look::at(broker, kind, security)))
             .collect();
         looking.into_iter().map(|thread| thread.join().ok()).collect()
     });
@@ -58,7 +58,7 @@ struct Look {
 }
 
 impl Look {
-    fn at(broker: &str, kind: Kind, is_encrypted: bool) -> Self {
+    fn at(broker: &str, kind: Kind, security: Security) -> Self {
         let mut look = Self::default();
         let name = match kind {
             Kind::Configured => broker.to_owned(),
@@ -70,7 +70,7 @@ impl Look {
         if !look.connect(&addresses, &name, kind) {
             return look;
         }
-        if is_encrypted {
+        if security == Security::Tls {
             look.findings.push(Finding::ok(
                 format!("api versions {name}"),
                 "not asked in plain: security.protocol asks for TLS, which librdkafka speaks",

@@ -18,7 +18,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::inbox::Inbox;
 use super::record::{MAX_BATCH_RECORDS, Stamp};
-use super::source::{Bounds, Source, SourceError};
+use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
 
 /// How long a question to a broker may take.
@@ -340,14 +340,7 @@ impl Source for Librdkafka {
     fn members(&mut self) -> Result<Vec<String>, SourceError> {
         let metadata = self.asking.fetch_metadata(None, ASK_TIMEOUT);
         let metadata = metadata.map_err(|error| self.unreachable("metadata", &error))?;
-        let address = |broker: &MetadataBroker| {
-            let (host, port) = (broker.host(), broker.port());
-            if host.contains(':') {
-                format!("[{host}]:{port}")
-            } else {
-                format!("{host}:{port}")
-            }
-        };
+        let address = |broker: &MetadataBroker| host_port(broker.host(), broker.port());
         Ok(metadata.brokers().iter().map(address).collect())
     }
 

@@ -13,6 +13,7 @@ pub mod inbox;
 mod kafka_crate;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
+mod plain;
 pub mod probe;
 pub mod progress;
 mod reading;

@@ -1,25 +1,17 @@
 //! Asks a broker which protocol versions it speaks, and chooses the client library by the answer.
 //!
-//! Speaks plain TCP: one `ApiVersions` request of version 0, which every broker since 0.10 answers
-//! (KIP-35). Knows nothing of topics or records.
+//! Asks where brokers allow it without TLS and SASL; how that is spoken is [`plain`](super::plain)'s.
+//! Knows nothing of records.
 
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::time::Duration;
+use std::io;
 
-use bytes::{Buf, BufMut, BytesMut};
-use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse, RequestHeader};
-use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 
-use super::source::SourceError;
+use super::plain::{Plain, invalid};
+use super::source::{SourceError, host_port};
 use super::tail::Connection;
 use crate::config::{Client, Isolation};
-
-/// How long a broker may take to accept, and to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// An `ApiVersions` answer takes about 500 bytes; anything far beyond is not a broker.
-const MAX_ANSWER: usize = 64 * 1024;
 
 /// The version ranges that decide which client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,55 +44,11 @@ pub struct Choice {
 /// # Errors
 /// When it does not accept, does not answer in time, or does not speak Kafka's protocol in plain.
 pub fn ask(broker: &str) -> io::Result<Versions> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in broker.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, TIMEOUT) {
-            Ok(stream) => return converse(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn converse(mut stream: TcpStream) -> io::Result<Versions> {
-    let invalid = |what: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidData, what.to_string());
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-
-    let mut request = BytesMut::new();
-    request.put_u32(0);
-    RequestHeader::default()
-        .with_request_api_key(ApiKey::ApiVersions as i16)
-        .with_request_api_version(0)
-        .with_correlation_id(1)
-        .with_client_id(Some(StrBytes::from_static_str("kafka-sse-bridge")))
-        .encode(&mut request, 1)
-        .and_then(|()| ApiVersionsRequest::default().encode(&mut request, 0))
-        .map_err(|error| invalid(&error))?;
-    let length = u32::try_from(request.len() - 4).map_err(|error| invalid(&error))?;
-    request[..4].copy_from_slice(&length.to_be_bytes());
-    stream.write_all(&request)?;
-
-    let mut length = [0; 4];
-    stream.read_exact(&mut length)?;
-    let length = u32::from_be_bytes(length) as usize;
-    if !(4..=MAX_ANSWER).contains(&length) {
-        return Err(invalid(
-            &"the answer is not Kafka's protocol (does the port want TLS?)",
-        ));
-    }
-    let mut answer = vec![0; length];
-    stream.read_exact(&mut answer)?;
-    let mut answer = bytes::Bytes::from(answer);
-    answer.advance(4);
-    let answer = ApiVersionsResponse::decode(&mut answer, 0).map_err(|error| invalid(&error))?;
+    let spoken = Plain::connect(broker)?.versions()?;
     let range = |key: ApiKey| {
-        answer
-            .api_keys
-            .iter()
-            .find(|found| found.api_key == key as i16)
-            .map(|found| (found.min_version, found.max_version))
-            .ok_or_else(|| invalid(&format!("the broker lists no {key:?}")))
+        spoken
+            .of(key)
+            .ok_or_else(|| invalid(format!("the broker lists no {key:?}")))
     };
     Ok(Versions {
         fetch: range(ApiKey::Fetch)?,
@@ -108,15 +56,41 @@ fn converse(mut stream: TcpStream) -> io::Result<Versions> {
     })
 }
 
-/// Whether brokers are to be reached over TLS, so that [`ask`], which speaks in plain, gets no answer.
-#[must_use]
-pub fn is_encrypted(connection: &Connection) -> bool {
-    let protocol = connection
-        .librdkafka
-        .iter()
-        .find(|(name, _)| name == "security.protocol");
-    // `ssl` and `sasl_ssl`
-    protocol.is_some_and(|(_, value)| value.to_ascii_lowercase().ends_with("ssl"))
+/// Asks `broker` for the addresses (`host:port`) that it sends its clients to.
+///
+/// # Errors
+/// As [`ask`] does.
+pub fn members(broker: &str) -> io::Result<Vec<String>> {
+    let mut plain = Plain::connect(broker)?;
+    let spoken = plain.versions()?;
+    let answer = plain.metadata(&spoken, &[])?;
+    let address = |broker: &MetadataResponseBroker| host_port(&broker.host, broker.port);
+    Ok(answer.brokers.iter().map(address).collect())
+}
+
+/// How brokers are to be spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// Without TLS and SASL: [`ask`] and [`members`] are answered.
+    Plain,
+    /// With SASL, without TLS: [`ask`] is answered, before anybody is known.
+    Sasl,
+    /// With TLS: nothing is answered in plain.
+    Tls,
+}
+
+impl Security {
+    /// What `security.protocol` asks for.
+    #[must_use]
+    pub fn of(connection: &Connection) -> Self {
+        let mut properties = connection.librdkafka.iter();
+        let protocol = properties.find(|(name, _)| name == "security.protocol");
+        match protocol.map(|(_, value)| value.to_ascii_lowercase()).as_deref() {
+            Some("ssl" | "sasl_ssl") => Self::Tls,
+            Some("sasl_plaintext") => Self::Sasl,
+            _ => Self::Plain,
+        }
+    }
 }
 
 /// Asks the configured brokers in turn; the first that answers speaks for all.

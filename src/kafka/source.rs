@@ -121,3 +121,12 @@ pub trait Source: Send {
     /// Whether the library reconnects by itself, so that it is kept when no broker answers.
     fn reconnects(&self) -> bool;
 }
+
+/// As a broker's address is written; a bare IPv6 address in brackets.
+pub(super) fn host_port(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}

@@ -5,7 +5,7 @@
 
 use crate::harness::broker::{Broker, Version};
 use crate::harness::trial;
-use crate::proofs::{endurance, joining, slow_readers};
+use crate::proofs::{Report, endurance, joining, slow_readers};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -37,7 +37,7 @@ fn seed() -> u64 {
 }
 
 fn endurance(version: Version, client: &str) {
-    endurance::run(
+    assert_kept(&endurance::run(
         &Broker::shared(version),
         &endurance::Plan {
             client: client.to_owned(),
@@ -52,12 +52,11 @@ fn endurance(version: Version, client: &str) {
             kills: 2,
             log_bytes: "512KiB".to_owned(),
         },
-    )
-    .assert();
+    ));
 }
 
 fn slow_readers() {
-    slow_readers::run(
+    assert_kept(&slow_readers::run(
         &Broker::shared(Version::V4_4),
         &slow_readers::Plan {
             seed: seed(),
@@ -73,12 +72,11 @@ fn slow_readers() {
             records: [3000, 1000, 10_000, 1000],
             most_latency: None,
         },
-    )
-    .assert();
+    ));
 }
 
 fn joining() {
-    joining::run(
+    assert_kept(&joining::run(
         &Broker::shared(Version::V4_4),
         &joining::Plan {
             seed: seed(),
@@ -88,6 +86,12 @@ fn joining() {
             bytes: 100,
             rate: 500,
         },
-    )
-    .assert();
+    ));
+}
+
+/// # Panics
+/// If something was not as promised.
+#[track_caller]
+fn assert_kept(report: &Report) {
+    assert!(report.wrong.is_empty(), "{report}");
 }

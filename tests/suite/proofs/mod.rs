@@ -39,13 +39,6 @@ impl Report {
             self.wrong.push(otherwise.into());
         }
     }
-
-    /// # Panics
-    /// If something was not as promised.
-    #[track_caller]
-    pub fn assert(&self) {
-        assert!(self.wrong.is_empty(), "{self}");
-    }
 }
 
 impl fmt::Display for Report {

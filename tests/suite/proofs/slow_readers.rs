@@ -125,6 +125,7 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
         Err(why) => {
             report.wrong.push(why);
             report.wrong.extend(fast.tally.and(slow.tally).problems);
+            report.wrong.push(format!("the daemon's log:\n{}", daemon.log()));
             return report;
         }
     };

@@ -1,0 +1,146 @@
+//! Kafka's protocol over plain TCP, as far as a few questions need it: request and answer, one at a time.
+//!
+//! Knows neither TLS nor SASL, keeps nothing, and blocks for as long as [`TIMEOUT`] per step.
+
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ApiKey, ApiVersionsRequest, ApiVersionsResponse, MetadataRequest, MetadataResponse, RequestHeader,
+    ResponseHeader, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+
+/// How long a broker may take to accept, and to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A topic of 10,000 partitions takes half a megabyte; anything far beyond is not a broker.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// The version of `ApiVersions` that every broker since 0.10 answers (KIP-35).
+const FIRST: i16 = 0;
+
+/// `Metadata` with topic ids (KIP-516).
+const METADATA: i16 = 12;
+
+/// The first version of `Metadata` that can ask for no topic at all.
+const METADATA_LEAST: i16 = 1;
+
+/// A connection to one broker.
+pub(super) struct Plain {
+    stream: TcpStream,
+    correlation: i32,
+}
+
+/// The protocol versions that a broker speaks.
+pub(super) struct Spoken(ApiVersionsResponse);
+
+impl Spoken {
+    /// Least and greatest version of a request; `None` where the broker does not know it.
+    pub(super) fn of(&self, key: ApiKey) -> Option<(i16, i16)> {
+        let mut keys = self.0.api_keys.iter();
+        let found = keys.find(|found| found.api_key == key as i16)?;
+        Some((found.min_version, found.max_version))
+    }
+}
+
+impl Plain {
+    /// Connects to `host:port`.
+    pub(super) fn connect(broker: &str) -> io::Result<Self> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in broker.to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(TIMEOUT))?;
+                    stream.set_write_timeout(Some(TIMEOUT))?;
+                    return Ok(Self {
+                        stream,
+                        correlation: 0,
+                    });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// What the broker speaks.
+    pub(super) fn versions(&mut self) -> io::Result<Spoken> {
+        self.ask(ApiKey::ApiVersions, FIRST, &ApiVersionsRequest::default())
+            .map(Spoken)
+    }
+
+    /// The cluster's members, and what it holds of `topics`.
+    pub(super) fn metadata(&mut self, spoken: &Spoken, topics: &[&str]) -> io::Result<MetadataResponse> {
+        let (least, greatest) = spoken.of(ApiKey::Metadata).unwrap_or((0, 0));
+        let version = greatest.min(METADATA);
+        if version < least.max(METADATA_LEAST) {
+            return Err(invalid(format!("the broker speaks Metadata {least}–{greatest}")));
+        }
+        let asked = topics.iter().map(|&name| {
+            let name = TopicName(StrBytes::from_string(name.to_owned()));
+            MetadataRequestTopic::default().with_name(Some(name))
+        });
+        let request = MetadataRequest::default()
+            .with_topics(Some(asked.collect()))
+            .with_allow_auto_topic_creation(false);
+        self.ask(ApiKey::Metadata, version, &request)
+    }
+
+    fn ask<R, A>(&mut self, key: ApiKey, version: i16, request: &R) -> io::Result<A>
+    where
+        R: Encodable + HeaderVersion,
+        A: Decodable + HeaderVersion,
+    {
+        self.correlation += 1;
+        let mut bytes = BytesMut::new();
+        bytes.put_u32(0);
+        RequestHeader::default()
+            .with_request_api_key(key as i16)
+            .with_request_api_version(version)
+            .with_correlation_id(self.correlation)
+            .with_client_id(Some(StrBytes::from_static_str("kafka-sse-bridge")))
+            .encode(&mut bytes, R::header_version(version))
+            .and_then(|()| request.encode(&mut bytes, version))
+            .map_err(invalid)?;
+        let length = u32::try_from(bytes.len() - 4).map_err(invalid)?;
+        bytes[..4].copy_from_slice(&length.to_be_bytes());
+        self.stream.write_all(&bytes)?;
+
+        let mut length = [0; 4];
+        self.stream.read_exact(&mut length)?;
+        let length = u32::from_be_bytes(length) as usize;
+        if !(4..=MAX_ANSWER).contains(&length) {
+            return Err(invalid(
+                "the answer is not Kafka's protocol (does the port want TLS?)",
+            ));
+        }
+        // Only as much as comes: whoever is no broker names any length.
+        let mut answer = Vec::new();
+        let read = Read::by_ref(&mut self.stream)
+            .take(length as u64)
+            .read_to_end(&mut answer)?;
+        if read < length {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut answer = Bytes::from(answer);
+        let header = A::header_version(version);
+        let header = ResponseHeader::decode(&mut answer, header).map_err(invalid)?;
+        if header.correlation_id != self.correlation {
+            return Err(invalid("the answer is to another question"));
+        }
+        let decoded = A::decode(&mut answer, version).map_err(invalid)?;
+        if answer.has_remaining() {
+            return Err(invalid("the answer is longer than it should be"));
+        }
+        Ok(decoded)
+    }
+}
+
+/// What came is not what a broker says.
+pub(super) fn invalid(what: impl std::fmt::Display) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_string())
+}
