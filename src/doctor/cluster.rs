@@ -10,7 +10,7 @@ use super::report::{Finding, Report};
 use super::within;
 use crate::config::{Client, Settings, StreamSettings};
 use crate::daemon;
-use crate::kafka::client;
+use crate::kafka::client::{self, Purpose};
 use crate::kafka::probe::{self, Security};
 use crate::kafka::source::{Bounds, Source, SourceError};
 use crate::kafka::survey::{self, LOOK_BACK, Newest};
@@ -141,7 +141,7 @@ impl Session {
         let answered: Option<Result<_, SourceError>> = within(limit, move || {
             let mut source = match source {
                 Some(source) => source,
-                None => client::build(&connection, client)?,
+                None => client::build(&connection, client, Purpose::Live)?,
             };
             let answer = question(&mut *source);
             Ok((source, answer))
@@ -301,7 +301,9 @@ impl From<SourceError> for Trouble {
         let is_codec = matches!(error, SourceError::Codec { .. });
         let (found, remedy) = match error {
             SourceError::Unreachable { reason, .. } => (reason, REMEDY.to_owned()),
-            SourceError::Partition { at, reason, .. } => (format!("{at}: {reason}"), REMEDY.to_owned()),
+            SourceError::Partition { at, reason, .. } | SourceError::OutOfRange { at, reason, .. } => {
+                (format!("{at}: {reason}"), REMEDY.to_owned())
+            }
             SourceError::Codec { what, .. } => (
                 format!("{what}: a batch is compressed with lz4 or zstd, which the kafka crate cannot read"),
                 "set client = \"librdkafka\" in [kafka]".to_owned(),

@@ -25,16 +25,29 @@ pub trait Connect: Send {
     fn refuse(&mut self, why: &SourceError) -> bool;
 }
 
+/// What a client is to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything, once, as it comes.
+    Live,
+    /// A part of what was, while others read other parts.
+    History,
+}
+
 /// Builds the client that was chosen.
 ///
 /// # Errors
 /// When no broker answers, librdkafka refuses a setting, or the client is not part of this build.
-pub fn build(connection: &Connection, client: Client) -> Result<Box<dyn Source>, SourceError> {
+pub fn build(
+    connection: &Connection,
+    client: Client,
+    purpose: Purpose,
+) -> Result<Box<dyn Source>, SourceError> {
     match client {
         #[cfg(feature = "kafka-crate")]
         Client::Kafka => Ok(Box::new(super::kafka_crate::KafkaCrate::new(connection)?)),
         #[cfg(feature = "librdkafka")]
-        Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(connection)?)),
+        Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(connection, purpose)?)),
         other => Err(SourceError::Unsupported {
             brokers: connection.brokers.join(","),
             reason: format!("client {other} is not part of this build"),
@@ -90,7 +103,11 @@ impl Connect for Clients {
         }
         let choice = probe::choose(&self.connection)?;
         let brokers = self.brokers();
-        let source = build(&self.connection, choice.client)?;
+        let purpose = match self.role {
+            Role::Leading(_) => Purpose::Live,
+            Role::Following(_) => Purpose::History,
+        };
+        let source = build(&self.connection, choice.client, purpose)?;
         if self.choice.as_ref() != Some(&choice) {
             info!(
                 "kafka {brokers}: reading with {}: {}",

@@ -110,6 +110,11 @@ impl KafkaCrate {
                 brokers: self.brokers.clone(),
                 what: at,
             },
+            Error::Kafka(KafkaCode::OffsetOutOfRange) => SourceError::OutOfRange {
+                brokers: self.brokers.clone(),
+                at,
+                reason: error.to_string(),
+            },
             error => SourceError::Partition {
                 brokers: self.brokers.clone(),
                 at,

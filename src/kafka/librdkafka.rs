@@ -2,7 +2,9 @@
 //!
 //! Two handles: one consumes and nothing else, the other, unassigned, answers questions (metadata,
 //! watermarks, ends), because a question asked of a consuming handle waits behind its long polls.
-//! librdkafka reconnects by itself, so transport errors are a state here, not a failure.
+//! Records and the errors of their partitions come by a queue of ours, by the batch; what is of no
+//! partition stays in the handle's own, which is looked at after every batch. librdkafka reconnects by
+//! itself, so transport errors are a state here, not a failure.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,12 +14,13 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::client::Purpose;
 use super::inbox::Inbox;
-use super::record::{MAX_BATCH_RECORDS, Stamp};
+use super::native::{self, Fetched, Queue};
+use super::record::{Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
 
@@ -35,7 +38,7 @@ const CAUSE_LASTS: Duration = Duration::from_secs(30);
 
 /// Settings that differ from librdkafka's own, each with its reason. An operator's
 /// `[kafka.librdkafka]` table comes after them and wins.
-const DEFAULTS: [(&str, &str); 15] = [
+const DEFAULTS: [(&str, &str); 16] = [
     // Assigning needs a group's name, but the group is never joined and nothing is committed.
     ("group.id", "kafka-sse-bridge"),
     ("client.id", "kafka-sse-bridge"),
@@ -52,6 +55,9 @@ const DEFAULTS: [(&str, &str); 15] = [
     ("fetch.wait.max.ms", "100"),
     // 4 MiB read ahead instead of 64: the log is our buffer.
     ("queued.max.messages.kbytes", "4096"),
+    // One answer holds as much at most, whatever the number of partitions; 50 MiB is the default. A larger
+    // record comes all the same, alone.
+    ("fetch.max.bytes", "4194304"),
     // Fetching stops while those are full, and goes on as soon as there is room: the default second
     // would cost nine tenths of the throughput.
     ("fetch.queue.backoff.ms", "10"),
@@ -61,6 +67,14 @@ const DEFAULTS: [(&str, &str); 15] = [
     ("fetch.error.backoff.ms", "100"),
     ("socket.nagle.disable", "true"),
     ("log.connection.close", "false"),
+];
+
+/// What differs where records are read once more for clients that come back: several read at a time,
+/// each for a part of the topic, and hold a quarter of what the tail does.
+const THRIFTY: [(&str, &str); 3] = [
+    ("queued.max.messages.kbytes", "1024"),
+    ("fetch.max.bytes", "1048576"),
+    ("fetch.message.max.bytes", "262144"),
 ];
 
 #[derive(Default)]
@@ -91,11 +105,19 @@ impl ConsumerContext for Context {}
 /// A consuming handle and an asking one.
 pub(super) struct Librdkafka {
     brokers: String,
-    consuming: BaseConsumer<Context>,
+    consuming: Arc<BaseConsumer<Context>>,
+    /// The records of all partitions that the consuming handle reads.
+    queue: Queue<Context>,
     asking: BaseConsumer<Context>,
-    trouble: Option<String>,
+    trouble: Option<Trouble>,
     /// Whether anybody looks at headers: unpacking them costs where there are none too.
     with_headers: bool,
+}
+
+/// What is wrong although the library goes on, and with which topic and partition, if with one.
+struct Trouble {
+    at: Option<(String, i32)>,
+    what: String,
 }
 
 impl Librdkafka {
@@ -103,12 +125,17 @@ impl Librdkafka {
     ///
     /// # Errors
     /// When librdkafka refuses a setting.
-    pub(super) fn new(connection: &Connection) -> Result<Self, SourceError> {
+    pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, SourceError> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", connection.brokers.join(","));
         config.set("isolation.level", connection.isolation.as_str());
         for (name, value) in DEFAULTS {
             config.set(name, value);
+        }
+        if purpose == Purpose::History {
+            for (name, value) in THRIFTY {
+                config.set(name, value);
+            }
         }
         for (name, value) in &connection.librdkafka {
             config.set(name, value);
@@ -123,11 +150,16 @@ impl Librdkafka {
                     remedy: "correct the table [kafka.librdkafka]".to_owned(),
                 })
         };
-        let consuming = create(&config)?;
+        let consuming = Arc::new(create(&config)?);
+        let queue = Queue::new(Arc::clone(&consuming)).ok_or_else(|| SourceError::Unreachable {
+            brokers: connection.brokers.join(","),
+            reason: "librdkafka gives no queue".to_owned(),
+        })?;
         let asking = create(config.set("enable.partition.eof", "true"))?;
         Ok(Self {
             brokers,
             consuming,
+            queue,
             asking,
             trouble: None,
             with_headers: connection.needs_headers,
@@ -160,24 +192,46 @@ impl Librdkafka {
         Ok(Bounds { low, high })
     }
 
-    /// Sorts an error of the consuming handle into state and failure.
-    fn sort(&mut self, error: &KafkaError) -> Result<(), SourceError> {
-        let lost_place = matches!(
-            error,
-            KafkaError::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset)
-                | KafkaError::MessageConsumptionFatal(_)
-        );
-        let text = format!("kafka {}: {error}", self.brokers);
-        if lost_place {
-            // It names no partition. The tail compares all its offsets with the watermarks when it
-            // starts again, which finds the one that is out of range.
-            return Err(SourceError::Unreachable {
-                brokers: self.brokers.clone(),
-                reason: error.to_string(),
-            });
+    /// Looks at what the consuming handle says of no partition: transport errors are a state.
+    fn heed_events(&mut self) -> Result<(), SourceError> {
+        for _ in 0..MAX_CAUSES {
+            match self.consuming.poll(Duration::ZERO) {
+                None => break,
+                // The records are in the queue.
+                Some(Ok(_)) => {}
+                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
+                    return Err(SourceError::Unreachable {
+                        brokers: self.brokers.clone(),
+                        reason: error.to_string(),
+                    });
+                }
+                Some(Err(error)) => {
+                    let what = format!("kafka {}: {error}", self.brokers);
+                    self.trouble = Some(Trouble { at: None, what });
+                }
+            }
         }
-        self.trouble = Some(text);
         Ok(())
+    }
+}
+
+/// An error of a partition.
+struct Failed {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    code: RDKafkaErrorCode,
+    text: String,
+}
+
+impl Failed {
+    fn at(&self) -> String {
+        let Self { topic, partition, .. } = self;
+        // Of some errors it is not known where in the partition they came up.
+        match self.offset {
+            offset @ 0.. => format!("topic {topic:?} partition {partition} at offset {offset}"),
+            _ => format!("topic {topic:?} partition {partition}"),
+        }
     }
 }
 
@@ -189,21 +243,18 @@ fn without_value(error: &KafkaError) -> String {
     }
 }
 
-fn push(inbox: &mut Inbox, message: &BorrowedMessage<'_>, with_headers: bool) {
-    let Ok(partition) = u32::try_from(message.partition()) else {
+/// Takes a record in.
+fn push(inbox: &mut Inbox, record: &Fetched<'_>, with_headers: bool) {
+    let Ok(partition) = u32::try_from(record.partition()) else {
         return;
     };
     let stamp = Stamp {
         partition,
-        offset: message.offset(),
-        timestamp: message.timestamp().to_millis(),
+        offset: record.offset(),
+        timestamp: record.timestamp(),
     };
-    let headers = if with_headers { message.headers() } else { None };
-    let headers = (0..headers.map_or(0, Headers::count)).filter_map(|index| {
-        let header = headers?.try_get(index)?;
-        Some((header.key.as_bytes(), header.value))
-    });
-    inbox.push(message.topic(), stamp, message.key(), message.payload(), headers);
+    let headers = with_headers.then(|| record.headers()).into_iter().flatten();
+    inbox.push(record.topic(), stamp, record.key(), record.value(), headers);
 }
 
 impl Source for Librdkafka {
@@ -219,7 +270,10 @@ impl Source for Librdkafka {
             // A topic that we may not read, say, is not one that does not exist.
             match found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
                 None | Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
-                Some(code) => trouble = Some(format!("kafka {}: topic {topic:?}: {code}", self.brokers)),
+                Some(code) => {
+                    let what = format!("kafka {}: topic {topic:?}: {code}", self.brokers);
+                    trouble = Some(Trouble { at: None, what });
+                }
             }
             counts.push(found.map_or(0, |found| found.partitions().len()));
         }
@@ -278,6 +332,13 @@ impl Source for Librdkafka {
                 .fetch_metadata(Some(topic), ASK_TIMEOUT)
                 .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
             for (partition, &offset) in (0..).zip(next) {
+                if !self.queue.attach(topic, partition) {
+                    return Err(SourceError::Partition {
+                        brokers: self.brokers.clone(),
+                        at: format!("topic {topic:?} partition {partition}"),
+                        reason: "librdkafka gives no queue".to_owned(),
+                    });
+                }
                 list.add_partition_offset(topic, partition, Offset::Offset(offset))
                     .map_err(|error| self.unreachable(&format!("assigning {topic:?}/{partition}"), &error))?;
             }
@@ -288,22 +349,39 @@ impl Source for Librdkafka {
     }
 
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        let mut wait = wait;
-        // One call hands on what is there, and no more than a batch, so that a record never waits
-        // for those behind it and the tail's other duties come round.
-        for _ in 0..MAX_BATCH_RECORDS {
-            let error = match self.consuming.poll(wait) {
-                None => break,
-                Some(Ok(message)) => {
-                    push(inbox, &message, self.with_headers);
-                    self.trouble = None;
-                    wait = Duration::ZERO;
-                    continue;
+        let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
+        let mut failed = Vec::new();
+        self.queue.take(wait, |fetched| match fetched.error() {
+            None => {
+                // Whoever reads on is over it: over the transport's, or over that of the partition.
+                let here = |at: &(String, i32)| at.1 == fetched.partition() && at.0 == fetched.topic();
+                if trouble
+                    .as_ref()
+                    .is_some_and(|trouble| trouble.at.as_ref().is_none_or(here))
+                {
+                    *trouble = None;
                 }
-                Some(Err(error)) => error,
-            };
-            self.sort(&error)?;
-            wait = Duration::ZERO;
+                push(inbox, &fetched, with_headers);
+            }
+            Some((code, text)) => failed.push(Failed {
+                topic: fetched.topic().to_owned(),
+                partition: fetched.partition(),
+                offset: fetched.offset(),
+                code,
+                text,
+            }),
+        });
+        self.heed_events()?;
+        for failed in failed {
+            let (brokers, at) = (self.brokers.clone(), failed.at());
+            if failed.code == RDKafkaErrorCode::AutoOffsetReset {
+                let reason = failed.text;
+                return Err(SourceError::OutOfRange { brokers, at, reason });
+            }
+            self.trouble = Some(Trouble {
+                what: format!("kafka {brokers}: {at}: {}", failed.text),
+                at: Some((failed.topic, failed.partition)),
+            });
         }
         Ok(())
     }
@@ -334,7 +412,7 @@ impl Source for Librdkafka {
     }
 
     fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+        self.trouble.as_ref().map(|trouble| trouble.what.as_str())
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {
@@ -342,6 +420,11 @@ impl Source for Librdkafka {
         let metadata = metadata.map_err(|error| self.unreachable("metadata", &error))?;
         let address = |broker: &MetadataBroker| host_port(broker.host(), broker.port());
         Ok(metadata.brokers().iter().map(address).collect())
+    }
+
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        native::topic_ids(&self.asking, topics, ASK_TIMEOUT)
+            .map_err(|code| self.unreachable("ids of topics", &KafkaError::MetadataFetch(code)))
     }
 
     fn reconnects(&self) -> bool {

@@ -13,6 +13,8 @@ pub mod inbox;
 mod kafka_crate;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
+#[cfg(feature = "librdkafka")]
+mod native;
 mod plain;
 pub mod probe;
 pub mod progress;

@@ -4,6 +4,7 @@
 //! order in which they were read; the bytes of all of them stand in one allocation, so a batch of a
 //! thousand records costs three allocations, not thousands.
 
+use std::num::NonZeroU128;
 use std::sync::Arc;
 
 /// Most bytes of keys, values and headers in one batch before it is handed on (256 KiB): small
@@ -12,6 +13,25 @@ pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// Most records in one batch, so that empty records are bounded too.
 pub const MAX_BATCH_RECORDS: usize = 4096;
+
+/// What tells a topic from another of its name: a topic that is deleted and created anew has another
+/// (KIP-516). Never zero, which stands for "unknown" with brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TopicId(NonZeroU128);
+
+impl TopicId {
+    /// By its 128 bits; `None` for zero.
+    #[must_use]
+    pub fn new(bits: u128) -> Option<Self> {
+        NonZeroU128::new(bits).map(Self)
+    }
+
+    /// Its 16 bytes, as Kafka sends them.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 16] {
+        self.0.get().to_be_bytes()
+    }
+}
 
 /// One record, borrowed from its batch.
 #[derive(Debug, Clone, Copy)]

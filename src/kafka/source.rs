@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inbox::Inbox;
+use super::record::TopicId;
 
 /// The offsets a partition holds: `low` is the first that exists, `high` the next to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,17 @@ pub enum SourceError {
         /// The brokers as configured.
         brokers: String,
         /// Topic, partition and, where one was asked for, offset.
+        at: String,
+        /// What the broker or the client library said.
+        reason: String,
+    },
+    /// The offset that was asked for does not exist in its partition: the records there are gone, or the
+    /// topic is another.
+    #[error("kafka {brokers}: {at}: {reason}")]
+    OutOfRange {
+        /// The brokers as configured.
+        brokers: String,
+        /// Topic, partition and offset.
         at: String,
         /// What the broker or the client library said.
         reason: String,
@@ -71,6 +83,15 @@ pub trait Source: Send {
     /// # Errors
     /// When no broker answers within a few seconds.
     fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError>;
+
+    /// The id of every topic (KIP-516); `None` where it is unknown, because the topic does not exist or
+    /// brokers before 2.8 have none.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        Ok(vec![None; topics.len()])
+    }
 
     /// The offsets that every partition of `topic` (`0..partitions`) holds now.
     ///

@@ -276,8 +276,16 @@ impl Worker {
         let mut refreshed = Instant::now();
         while let Some(known) = &counts {
             let before = self.inbox.received();
-            source.poll(POLL_WAIT, &mut self.inbox)?;
+            let outcome = source.poll(POLL_WAIT, &mut self.inbox);
             self.inbox.flush();
+            match outcome {
+                Ok(()) => {}
+                Err(error @ SourceError::OutOfRange { .. }) => {
+                    counts = self.find_place(source, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
             if (1..ENOUGH).contains(&(self.inbox.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
                 std::thread::sleep(GATHER);
@@ -310,6 +318,26 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Where the offset of a partition is out of range: goes on at those that exist, without another
+    /// client, so that the other partitions hardly notice.
+    ///
+    /// # Errors
+    /// With `why`, if all offsets are as they should be.
+    fn find_place(
+        &mut self,
+        source: &mut dyn Source,
+        why: SourceError,
+    ) -> Result<Option<Vec<usize>>, SourceError> {
+        let places =
+            |inbox: &Inbox| -> Vec<Vec<i64>> { inbox.positions().map(|(_, next)| next.to_vec()).collect() };
+        let before = places(&self.inbox);
+        let counts = self.resolve(source)?;
+        if counts.is_some() && places(&self.inbox) == before {
+            return Err(why);
+        }
+        Ok(counts)
     }
 
     /// Reads no more what no stream wants any more; returns whether there was such a topic.

@@ -1,0 +1,225 @@
+//! Records by the batch.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::bindings as rd;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+
+/// Records that one call takes at most: enough that the call is nothing beside them.
+const MOST: usize = 1024;
+
+/// A queue of its own for the records of partitions, beside the client's, which keeps what is of no
+/// partition (transport errors, statistics): batches are taken without looking for those.
+pub(in crate::kafka) struct Queue<C: ConsumerContext> {
+    raw: NonNull<rd::rd_kafka_queue_t>,
+    /// Where calls put what they give; null beyond that.
+    slots: Box<[*mut rd::rd_kafka_message_t]>,
+    taken: Vec<Owned>,
+    /// Kept alive for as long as the queue: fields go after [`Drop::drop`].
+    client: Arc<BaseConsumer<C>>,
+}
+
+// SAFETY: librdkafka's handles may be used by any thread; the messages are in nobody else's hands.
+unsafe impl<C: ConsumerContext> Send for Queue<C> {}
+
+impl<C: ConsumerContext> Queue<C> {
+    /// A queue at `client`; [`attach`](Self::attach) fills it.
+    pub(in crate::kafka) fn new(client: Arc<BaseConsumer<C>>) -> Option<Self> {
+        // SAFETY: the client is alive.
+        let raw = unsafe { rd::rd_kafka_queue_new(client.client().native_ptr()) };
+        Some(Self {
+            raw: NonNull::new(raw)?,
+            slots: vec![ptr::null_mut(); MOST].into(),
+            taken: Vec::with_capacity(MOST),
+            client,
+        })
+    }
+
+    /// Has the records and errors of a partition put here, instead of into the client's queue. Before the
+    /// partition is assigned, or records already fetched stay there.
+    ///
+    /// Returns false for a name that Kafka cannot have.
+    pub(in crate::kafka) fn attach(&self, topic: &str, partition: i32) -> bool {
+        let Ok(name) = CString::new(topic) else {
+            return false;
+        };
+        // SAFETY: the client is alive, and the name a C string that is copied.
+        let own = unsafe {
+            rd::rd_kafka_queue_get_partition(self.client.client().native_ptr(), name.as_ptr(), partition)
+        };
+        if own.is_null() {
+            return false;
+        }
+        // SAFETY: both are queues of this client; each holds what it forwards to.
+        unsafe { rd::rd_kafka_queue_forward(own, self.raw.as_ptr()) };
+        // SAFETY: the reference that `get_partition` gave is given back; the partition keeps its own.
+        unsafe { rd::rd_kafka_queue_destroy(own) };
+        true
+    }
+
+    /// Gives what is there to `each`, waiting up to `wait` where there is nothing. Returns how many
+    /// that were; no more than fit into one call.
+    pub(in crate::kafka) fn take(&mut self, wait: Duration, mut each: impl FnMut(Fetched<'_>)) -> usize {
+        let mut count = self.consume(0, Duration::ZERO);
+        if count == 0 {
+            // A call with more room than there are records waits for the rest of its time.
+            count = self.wait(wait);
+            if count > 0 {
+                count += self.consume(count, Duration::ZERO);
+            }
+        }
+        let slots = self.slots.iter().take(count);
+        self.taken
+            .extend(slots.filter_map(|&slot| NonNull::new(slot).map(Owned)));
+        let (mut topic, mut name) = (ptr::null_mut(), "");
+        for owned in &self.taken {
+            // SAFETY: the message is ours until `Owned` gives it back.
+            let message = unsafe { owned.0.as_ref() };
+            if message.rkt != topic {
+                topic = message.rkt;
+                name = topic_name(message);
+            }
+            each(Fetched { topic: name, message });
+        }
+        self.taken.clear();
+        count
+    }
+
+    fn wait(&mut self, wait: Duration) -> usize {
+        self.call(0, 1, wait)
+    }
+
+    fn consume(&mut self, at: usize, wait: Duration) -> usize {
+        self.call(at, MOST - at, wait)
+    }
+
+    fn call(&mut self, at: usize, most: usize, wait: Duration) -> usize {
+        let wait = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
+        let slots = &mut self.slots[at..at + most];
+        // SAFETY: the queue is alive, and there is room for as many messages as the call is told.
+        let given = unsafe {
+            rd::rd_kafka_consume_batch_queue(self.raw.as_ptr(), wait, slots.as_mut_ptr(), slots.len())
+        };
+        // Below zero there is nothing.
+        usize::try_from(given).unwrap_or(0)
+    }
+}
+
+impl<C: ConsumerContext> Drop for Queue<C> {
+    fn drop(&mut self) {
+        // SAFETY: ours, once; the client is dropped after it.
+        unsafe { rd::rd_kafka_queue_destroy(self.raw.as_ptr()) };
+    }
+}
+
+/// A message that is given back.
+struct Owned(NonNull<rd::rd_kafka_message_t>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: ours, once.
+        unsafe { rd::rd_kafka_message_destroy(self.0.as_ptr()) };
+    }
+}
+
+fn topic_name(message: &rd::rd_kafka_message_t) -> &str {
+    if message.rkt.is_null() {
+        return "";
+    }
+    // SAFETY: the message holds its topic.
+    let name = unsafe { rd::rd_kafka_topic_name(message.rkt) };
+    // SAFETY: a C string that lives as long as the topic.
+    let name = unsafe { CStr::from_ptr(name) };
+    // Kafka's names are ASCII.
+    name.to_str().unwrap_or_default()
+}
+
+/// One message: a record, or an error of its partition.
+pub(in crate::kafka) struct Fetched<'a> {
+    topic: &'a str,
+    message: &'a rd::rd_kafka_message_t,
+}
+
+impl<'a> Fetched<'a> {
+    /// The topic's name.
+    pub(in crate::kafka) const fn topic(&self) -> &'a str {
+        self.topic
+    }
+
+    /// The partition, from 0.
+    pub(in crate::kafka) const fn partition(&self) -> i32 {
+        self.message.partition
+    }
+
+    /// The record's offset; of an error, where it occurred, if at an offset.
+    pub(in crate::kafka) const fn offset(&self) -> i64 {
+        self.message.offset
+    }
+
+    /// What is wrong with the partition, and in words; `None` for a record.
+    pub(in crate::kafka) fn error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        if self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let text = bytes(self.message.payload, self.message.len).unwrap_or_default();
+        Some((
+            self.message.err.into(),
+            String::from_utf8_lossy(text).into_owned(),
+        ))
+    }
+
+    /// The record's key; `None` where it has none.
+    pub(in crate::kafka) fn key(&self) -> Option<&'a [u8]> {
+        bytes(self.message.key, self.message.key_len)
+    }
+
+    /// The record's value; `None` of a tombstone.
+    pub(in crate::kafka) fn value(&self) -> Option<&'a [u8]> {
+        bytes(self.message.payload, self.message.len)
+    }
+
+    /// Milliseconds since the epoch, where the record has a time.
+    pub(in crate::kafka) fn timestamp(&self) -> Option<i64> {
+        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+        // SAFETY: the message is alive, and there is room for the kind.
+        let time = unsafe { rd::rd_kafka_message_timestamp(self.message, &raw mut kind) };
+        (kind != rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(time)
+    }
+
+    /// The record's headers in their order. Unpacks them, which costs where there are none too.
+    pub(in crate::kafka) fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is alive, and keeps what it unpacks.
+        let answer = unsafe { rd::rd_kafka_message_headers(self.message, &raw mut headers) };
+        // Where there are none there is an error.
+        let is_there = answer == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        let headers = is_there.then_some(headers.cast_const());
+        (0..).map_while(move |index| header(headers?, index))
+    }
+}
+
+/// The header with this number. Its bytes are the message's, which outlives `'a`.
+fn header<'a>(headers: *const rd::rd_kafka_headers_t, index: usize) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+    let (mut name, mut value, mut length): (*const c_char, *const c_void, usize) =
+        (ptr::null(), ptr::null(), 0);
+    // SAFETY: the headers belong to a message that is alive, and there is room for what is asked.
+    let answer = unsafe {
+        rd::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut length)
+    };
+    if answer != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return None;
+    }
+    // SAFETY: a C string of the message.
+    let name = unsafe { CStr::from_ptr(name) };
+    Some((name.to_bytes(), bytes(value, length)))
+}
+
+/// Bytes of a message; none where there is no pointer to them, which is not the same as no bytes.
+fn bytes<'a>(at: *const c_void, length: usize) -> Option<&'a [u8]> {
+    // SAFETY: librdkafka points to as many bytes as it says, or nowhere.
+    (!at.is_null()).then(|| unsafe { std::slice::from_raw_parts(at.cast(), length) })
+}
