@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::record::{Batch, Feed, Stamp};
+use super::record::{Batch, Feed, Stamp, TopicId};
 
 /// One topic as the tail reads it.
 #[derive(Debug)]
@@ -78,13 +78,14 @@ impl Inbox {
     }
 
     /// Sets where a topic is read from, and tells its streams. `low` holds the first offset of every
-    /// partition.
-    pub fn assign(&mut self, topic: &str, next: Vec<i64>, low: Vec<i64>) {
+    /// partition; `id` is the topic's, where it is known.
+    pub fn assign(&mut self, topic: &str, id: Option<TopicId>, next: Vec<i64>, low: Vec<i64>) {
         if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
             topic.flush();
             topic.next.clone_from(&next);
             topic.send(&Feed::Assigned {
                 topic: topic.name.clone(),
+                id,
                 next,
                 low,
             });

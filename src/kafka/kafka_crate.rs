@@ -23,7 +23,8 @@ use kafka::error::{Error, KafkaCode};
 use log::warn;
 
 use super::inbox::Inbox;
-use super::record::Stamp;
+use super::plain::Asking;
+use super::record::{Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
 
@@ -49,6 +50,8 @@ pub(super) struct KafkaCrate {
     brokers: String,
     client: KafkaClient,
     limits: HashMap<(Arc<str>, u32), i32>,
+    /// Answers what the library does not ask.
+    asking: Asking,
 }
 
 impl KafkaCrate {
@@ -67,6 +70,7 @@ impl KafkaCrate {
                 brokers: brokers.clone(),
                 client,
                 limits: HashMap::new(),
+                asking: Asking::new(connection.brokers.clone()),
             })
             .map_err(|error| SourceError::Unreachable {
                 brokers,
@@ -400,6 +404,15 @@ impl Source for KafkaCrate {
         let partitions = topics.iter().flat_map(|topic| topic.partitions().iter());
         let leaders = partitions.filter_map(|partition| Some(partition.leader()?.host().to_owned()));
         Ok(leaders.collect::<BTreeSet<_>>().into_iter().collect())
+    }
+
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        self.asking
+            .topic_ids(topics)
+            .map_err(|error| SourceError::Unreachable {
+                brokers: self.brokers.clone(),
+                reason: format!("ids of topics: {error}"),
+            })
     }
 
     fn reconnects(&self) -> bool {

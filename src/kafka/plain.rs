@@ -4,6 +4,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+#[cfg(feature = "kafka-crate")]
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,6 +15,9 @@ use kafka_protocol::messages::{
     ResponseHeader, TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
+
+#[cfg(feature = "kafka-crate")]
+use super::record::TopicId;
 
 /// How long a broker may take to accept, and to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -137,6 +142,50 @@ impl Plain {
             return Err(invalid("the answer is longer than it should be"));
         }
         Ok(decoded)
+    }
+}
+
+/// A connection that is kept for the next question, and made anew when it has failed.
+#[cfg(feature = "kafka-crate")]
+pub(super) struct Asking {
+    brokers: Vec<String>,
+    open: Option<(Plain, Spoken)>,
+}
+
+#[cfg(feature = "kafka-crate")]
+impl Asking {
+    /// Asks one of `brokers`, the first that answers.
+    pub(super) const fn new(brokers: Vec<String>) -> Self {
+        Self { brokers, open: None }
+    }
+
+    /// The id of every topic; `None` where the broker has none, or the topic does not exist.
+    pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> io::Result<Vec<Option<TopicId>>> {
+        let (mut plain, spoken) = match self.open.take() {
+            Some(open) => open,
+            None => self.connect()?,
+        };
+        let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        let answer = plain.metadata(&spoken, &names)?;
+        self.open = Some((plain, spoken));
+        let id = |name: &&str| {
+            let mut found = answer.topics.iter();
+            let found = found.find(|found| found.name.as_ref().is_some_and(|found| **found == **name))?;
+            TopicId::new(found.topic_id.as_u128())
+        };
+        Ok(names.iter().map(id).collect())
+    }
+
+    fn connect(&self) -> io::Result<(Plain, Spoken)> {
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "no brokers are configured");
+        for broker in &self.brokers {
+            let greet = |mut plain: Plain| plain.versions().map(|spoken| (plain, spoken));
+            match Plain::connect(broker).and_then(greet) {
+                Ok(open) => return Ok(open),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 }
 

@@ -57,7 +57,7 @@ impl Reading {
             let next: Vec<i64> = next.collect();
             if next != known || !self.is_begun {
                 let low = bounds.iter().map(|bounds| bounds.low).collect();
-                self.inbox.assign(name, next, low);
+                self.inbox.assign(name, None, next, low);
             }
         }
         self.is_begun = true;

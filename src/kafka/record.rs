@@ -220,11 +220,13 @@ pub enum Feed {
         topic: Arc<str>,
     },
     /// From here on a topic is read from these offsets: one per partition, from 0. Empty while the
-    /// topic does not exist. Comes first for every topic, and again when partitions were added or
-    /// reading had to jump.
+    /// topic does not exist. Comes first for every topic, and again when partitions were added, reading
+    /// had to jump, or the topic's id became known.
     Assigned {
         /// The topic.
         topic: Arc<str>,
+        /// Its id, where that is known.
+        id: Option<TopicId>,
         /// The next offset of every partition.
         next: Vec<i64>,
         /// The first offset that every partition held at that time.

@@ -64,7 +64,7 @@ pub fn newest(
     let next = bounds
         .iter()
         .map(|bounds| (bounds.high - LOOK_BACK).max(bounds.low));
-    inbox.assign(topic, next.collect(), low);
+    inbox.assign(topic, None, next.collect(), low);
     source.assign(&inbox)?;
     let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
     let patience = if filled == 0 {

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::progress::Loading;
-use super::record::Feed;
+use super::record::{Feed, TopicId};
 use super::source::{Bounds, Source, SourceError};
 use super::status::Status;
 use crate::config::{Client, Isolation};
@@ -189,10 +189,21 @@ impl Tail {
     }
 }
 
+/// What Kafka says of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    /// 0 where it does not exist.
+    partitions: usize,
+    id: Option<TopicId>,
+}
+
 /// What the thread knows of a topic besides its offsets.
 struct Topic {
     name: Arc<str>,
     begin: Begin,
+    id: Option<TopicId>,
+    /// Ids of topics of this name that are no more: a broker that lags behind may still tell them.
+    past: Vec<TopicId>,
     /// The way to the end as of the first contact; `None` before it, and once that was reached.
     loading: Option<Loading>,
     contacted: bool,
@@ -223,6 +234,8 @@ impl Worker {
             .map(|plan| Topic {
                 name: plan.name.clone(),
                 begin: plan.begin,
+                id: None,
+                past: Vec::new(),
                 loading: None,
                 contacted: false,
             })
@@ -272,16 +285,16 @@ impl Worker {
 
     /// Reads until told to stop or to change over (`Ok`), or the source fails.
     fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
-        let mut counts = self.resolve(source)?;
+        let mut found = self.resolve(source)?;
         let mut refreshed = Instant::now();
-        while let Some(known) = &counts {
+        while let Some(known) = &found {
             let before = self.inbox.received();
             let outcome = source.poll(POLL_WAIT, &mut self.inbox);
             self.inbox.flush();
             match outcome {
                 Ok(()) => {}
                 Err(error @ SourceError::OutOfRange { .. }) => {
-                    counts = self.find_place(source, error)?;
+                    found = self.find_place(source, error)?;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -306,11 +319,11 @@ impl Worker {
             if refreshed.elapsed() >= pause {
                 refreshed = Instant::now();
                 if self.forget_unwanted() {
-                    counts = self.resolve(source)?;
+                    found = self.resolve(source)?;
                     continue;
                 }
-                match self.count_partitions(source) {
-                    Ok(now) if now != *known => counts = self.resolve(source)?,
+                match self.look(source) {
+                    Ok(now) if now != *known => found = self.resolve(source)?,
                     Ok(_) => {}
                     Err(error) if source.reconnects() => self.troubled(&error.to_string()),
                     Err(error) => return Err(error),
@@ -329,15 +342,15 @@ impl Worker {
         &mut self,
         source: &mut dyn Source,
         why: SourceError,
-    ) -> Result<Option<Vec<usize>>, SourceError> {
+    ) -> Result<Option<Vec<Found>>, SourceError> {
         let places =
             |inbox: &Inbox| -> Vec<Vec<i64>> { inbox.positions().map(|(_, next)| next.to_vec()).collect() };
         let before = places(&self.inbox);
-        let counts = self.resolve(source)?;
-        if counts.is_some() && places(&self.inbox) == before {
+        let found = self.resolve(source)?;
+        if found.is_some() && places(&self.inbox) == before {
             return Err(why);
         }
-        Ok(counts)
+        Ok(found)
     }
 
     /// Reads no more what no stream wants any more; returns whether there was such a topic.
@@ -351,24 +364,37 @@ impl Worker {
         !gone.is_empty()
     }
 
-    fn count_partitions(&self, source: &mut dyn Source) -> Result<Vec<usize>, SourceError> {
+    /// Looks at what exists.
+    fn look(&self, source: &mut dyn Source) -> Result<Vec<Found>, SourceError> {
         let names: Vec<Arc<str>> = self.topics.iter().map(|topic| topic.name.clone()).collect();
-        source.partitions(&names)
+        let counts = source.partitions(&names)?;
+        // Without ids a topic that was recreated is told by its offsets alone, but it is read.
+        let ids = source.topic_ids(&names).unwrap_or_else(|error| {
+            debug!("{error}");
+            vec![None; names.len()]
+        });
+        let seen = self.topics.iter().zip(counts.into_iter().zip(ids));
+        Ok(seen
+            .map(|(topic, (partitions, id))| Found {
+                partitions,
+                id: id.filter(|id| !topic.past.contains(id)).or(topic.id),
+            })
+            .collect())
     }
 
-    /// Counts partitions; at the first contact, asks again for a while where a topic seems missing.
+    /// Looks at what exists; at the first contact, asks again for a while where a topic seems missing.
     /// `None` where there is something else to do first.
-    fn count_until_sure(&mut self, source: &mut dyn Source) -> Result<Option<Vec<usize>>, SourceError> {
+    fn look_until_sure(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, SourceError> {
         let asked = Instant::now();
         loop {
-            let counts = self.count_partitions(source)?;
+            let found = self.look(source)?;
             let is_missing = self
                 .topics
                 .iter()
-                .zip(&counts)
-                .any(|(topic, &count)| !topic.contacted && count == 0);
+                .zip(&found)
+                .any(|(topic, found)| !topic.contacted && found.partitions == 0);
             if !is_missing || asked.elapsed() > DOUBT {
-                return Ok(Some(counts));
+                return Ok(Some(found));
             }
             // What is decided at the first contact stays, so nothing is decided in a hurry.
             if self.is_interrupted() {
@@ -378,21 +404,30 @@ impl Worker {
         }
     }
 
-    /// Decides from where every partition is read, tells the streams, and assigns. Returns the
-    /// partition counts; `None` where there is something else to do first.
-    fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<usize>>, SourceError> {
-        let Some(counts) = self.count_until_sure(source)? else {
+    /// Decides from where every partition is read, tells the streams, and assigns. Returns what was
+    /// found; `None` where there is something else to do first, or another client to be taken.
+    fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, SourceError> {
+        let Some(found) = self.look_until_sure(source)? else {
             return Ok(None);
         };
         let brokers = self.connect.brokers();
-        let mut is_doubtful = false;
-        for (topic, &count) in self.topics.iter_mut().zip(&counts) {
-            let bounds = source.bounds(&topic.name, count)?;
+        let (mut is_doubtful, mut has_turned) = (false, false);
+        for (topic, &found) in self.topics.iter_mut().zip(&found) {
+            let bounds = source.bounds(&topic.name, found.partitions)?;
             let known = self.inbox.next_offsets(&topic.name);
+            let is_identified = topic.id != found.id;
             // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
             // and compared with what exists once it is back.
             let next = if bounds.is_empty() {
                 known.clone()
+            } else if let Some(old) = topic.id.filter(|_| is_identified) {
+                warn!(
+                    "kafka {brokers}: topic {:?}: has another id: it was recreated and is read from its beginning",
+                    topic.name
+                );
+                topic.past.push(old);
+                has_turned = true;
+                topic.begin_anew(&mut self.inbox, &bounds)
             } else if let Some(why) = looks_recreated(&known, &bounds) {
                 is_doubtful = true;
                 if self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT {
@@ -407,8 +442,8 @@ impl Worker {
                     "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
                     topic.name
                 );
-                self.inbox.recreated(&topic.name);
-                bounds.iter().map(|bounds| bounds.low).collect()
+                has_turned = true;
+                topic.begin_anew(&mut self.inbox, &bounds)
             } else {
                 topic.next_offsets(&known, &bounds)
             };
@@ -416,12 +451,13 @@ impl Worker {
                 let until = bounds.iter().map(|bounds| bounds.high).collect();
                 topic.loading = Some(Loading::new(next.clone(), until, Instant::now()));
             }
-            if next != known || !topic.contacted {
+            if next != known || is_identified || !topic.contacted {
+                topic.id = found.id;
                 let low = bounds.iter().map(|bounds| bounds.low).collect();
-                self.inbox.assign(&topic.name, next, low);
+                self.inbox.assign(&topic.name, topic.id, next, low);
             }
             topic.contacted = true;
-            let is_missing = count == 0;
+            let is_missing = found.partitions == 0;
             if self.status.set_missing(&topic.name, is_missing) {
                 let name = &topic.name;
                 if is_missing {
@@ -429,6 +465,7 @@ impl Worker {
                         "kafka {brokers}: topic {name:?} does not exist; it is looked for every {REFRESH:?}"
                     );
                 } else {
+                    let count = found.partitions;
                     info!("kafka {brokers}: topic {name:?} exists now, with {count} partitions");
                 }
             }
@@ -436,9 +473,13 @@ impl Worker {
         if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
             self.in_doubt = None;
         }
+        if has_turned {
+            // A client that knows the topic that was may ask for that one for ever.
+            return Ok(None);
+        }
         source.assign(&self.inbox)?;
         self.note_loaded(source, false)?;
-        Ok(Some(counts))
+        Ok(Some(found))
     }
 
     /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
@@ -535,6 +576,17 @@ impl Worker {
 }
 
 impl Topic {
+    /// Tells the streams that this is another topic; the offsets at which it begins.
+    fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Bounds]) -> Vec<i64> {
+        inbox.recreated(&self.name);
+        let next: Vec<i64> = bounds.iter().map(|bounds| bounds.low).collect();
+        if self.loading.is_some() {
+            let until = bounds.iter().map(|bounds| bounds.high).collect();
+            self.loading = Some(Loading::new(next.clone(), until, Instant::now()));
+        }
+        next
+    }
+
     /// The next offset of every partition, given those known before and what exists now.
     fn next_offsets(&self, known: &[i64], bounds: &[Bounds]) -> Vec<i64> {
         let next = |(partition, bounds): (usize, &Bounds)| match known.get(partition) {

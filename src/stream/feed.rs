@@ -19,10 +19,10 @@ use super::groups::{Group, Groups};
 use super::latest::{Applied, Origin, Row, Update};
 use super::log::Sequence;
 use super::notice::{self, Gap};
-use super::position::{MAX_ID, Position, TopicPosition};
+use super::position::{MAX_ID, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::Stream;
-use crate::kafka::record::{Batch, Feed, Record};
+use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
 
 /// Batches that may wait for a stream: at most 256 KiB of records each, so 4 MiB, enough to keep
@@ -107,7 +107,7 @@ impl Feeder {
         }
         match feed {
             Feed::Recreated { topic } => self.recreated(topic),
-            Feed::Assigned { topic, next, low } => self.assigned(topic, next, low),
+            Feed::Assigned { topic, id, next, low } => self.assigned(topic, *id, next, low),
             Feed::Records(batch) => self.records(batch),
             Feed::Loaded { topic } => self.loaded(topic),
         }
@@ -121,14 +121,19 @@ impl Feeder {
             .position(|name| name == topic)
     }
 
-    fn assigned(&mut self, topic: &str, next: &[i64], low: &[i64]) {
+    fn assigned(&mut self, topic: &str, id: Option<TopicId>, next: &[i64], low: &[i64]) {
         let Some(index) = self.index(topic) else { return };
         let mut notices = Builder::new(self.position.id().into());
         let is_new = self.recreated.remove(&index);
         if !is_new && !self.unassigned.contains(&index) {
             self.skipped(index, next, &mut notices);
         }
-        self.position.topics[index].next = next.to_vec();
+        let position = &mut self.position.topics[index];
+        position.next = next.to_vec();
+        // What was known of the same topic stays known.
+        if is_new || id.is_some() {
+            position.id = id_fingerprint(id);
+        }
         let known = &mut self.low.topics[index].next;
         if is_new {
             known.clear();

@@ -373,6 +373,7 @@ impl Subscription {
             if turn > stood
                 && let (Some(wanted), Some(here)) = (wanted.topics.get_mut(index), here.topics.get(index))
             {
+                wanted.id = here.id;
                 wanted.next = vec![BEGINNING; here.next.len()];
                 resets.push((Reset::Recreated, Some(index)));
             }
@@ -451,6 +452,7 @@ impl Subscription {
             if turn > cursor
                 && let (Some(position), Some(here)) = (position.topics.get_mut(index), here.topics.get(index))
             {
+                position.id = here.id;
                 position.next = vec![0; here.next.len()];
                 if self.reads(index, None) {
                     resets.push((Reset::Recreated, Some(index)));

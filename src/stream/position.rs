@@ -8,7 +8,7 @@
 //! version (1 byte: 1, or 2 on table streams)
 //! as_of (varint, version 2 only): unix seconds up to which deletes are known
 //! then per topic:  CRC-32 of its name (4 bytes, big endian)
-//!                  fingerprint of its topic id (4 bytes; zero while unknown)
+//!                  fingerprint of its topic id (4 bytes: CRC-32 of its 16; zero while unknown)
 //!                  partition count (varint), then one next offset (varint) per partition
 //! ```
 //! Varints are unsigned LEB128. Topics stand in the order of the configuration, but are matched by
@@ -16,6 +16,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::kafka::record::TopicId;
 
 /// The format of streams without a table, and that of table streams.
 const VERSIONS: (u8, u8) = (1, 2);
@@ -254,6 +256,13 @@ impl Position {
             topic.next[partition] = topic.next[partition].max(offset + 1);
         }
     }
+}
+
+/// The fingerprint of a topic's id (KIP-516): the CRC-32 of its bytes; zero, which stands for
+/// "unknown", where there is none.
+#[must_use]
+pub fn id_fingerprint(id: Option<TopicId>) -> u32 {
+    id.map_or(0, |id| crc32fast::hash(&id.to_bytes()).max(1))
 }
 
 /// The fingerprint of a topic's name: its CRC-32 (IEEE 802.3), which every language has at hand.

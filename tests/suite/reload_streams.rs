@@ -679,6 +679,7 @@ fn asked_elsewhere() {
     let mut feeder = Feeder::new(Arc::clone(&stream));
     feeder.take(&Feed::Assigned {
         topic: "t".into(),
+        id: None,
         next: vec![0],
         low: vec![0],
     });

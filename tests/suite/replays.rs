@@ -166,6 +166,7 @@ impl Rig {
         let mut feeder = Feeder::new(Arc::clone(&stream));
         feeder.take(&Feed::Assigned {
             topic: "t".into(),
+            id: None,
             next: vec![kafka.end],
             low: vec![0],
         });

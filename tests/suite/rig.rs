@@ -113,6 +113,7 @@ impl Past {
             let next: Vec<i64> = ranges.iter().zip(low).map(from).collect();
             feeds.push(Feed::Assigned {
                 topic: Arc::clone(name),
+                id: None,
                 next: next.clone(),
                 low: low.clone(),
             });
@@ -247,6 +248,7 @@ impl Rig {
         self.next[topic] = next.to_vec();
         self.feeder.take(&Feed::Assigned {
             topic: self.name(topic),
+            id: None,
             next: next.to_vec(),
             low: self.past.low.lock().unwrap()[topic].clone(),
         });

@@ -92,6 +92,7 @@ impl Rig {
     fn assign(&mut self) {
         self.feeder.take(&Feed::Assigned {
             topic: "t".into(),
+            id: None,
             next: vec![self.offset],
             low: vec![self.offset],
         });
@@ -518,12 +519,14 @@ fn too_many_partitions() {
     let mut rig = Rig::new(|_| {});
     rig.feeder.take(&Feed::Assigned {
         topic: "t".into(),
+        id: None,
         next: vec![0; 800],
         low: vec![0; 800],
     });
     assert_eq!(rig.stream.failure(), None);
     rig.feeder.take(&Feed::Assigned {
         topic: "t".into(),
+        id: None,
         next: vec![0; 2000],
         low: vec![0; 2000],
     });

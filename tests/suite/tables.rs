@@ -359,6 +359,7 @@ impl Rig {
         let mut feeder = Feeder::new(Arc::clone(&stream));
         feeder.take(&Feed::Assigned {
             topic: "t".into(),
+            id: None,
             next: vec![0],
             low: vec![0],
         });

@@ -539,6 +539,7 @@ async fn read(kafka: &Shared, job: Job, failures: usize) -> Option<()> {
                 if is_first || from != next[topic] {
                     feeds.push(Feed::Assigned {
                         topic: Arc::clone(name),
+                        id: None,
                         next: offsets(&from),
                         low,
                     });

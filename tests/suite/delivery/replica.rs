@@ -94,6 +94,7 @@ impl Replica {
             .collect();
         self.feed(&Feed::Assigned {
             topic: TOPICS[topic].into(),
+            id: None,
             next: offsets(&self.next[topic]),
             low: offsets(&low),
         });
