@@ -237,7 +237,7 @@ impl Daemon {
         let plan = plan(settings, &feeds);
         let reading = Reading {
             // Where there is no thread, the channels close with the plan, and feeding ends.
-            tail: Tail::spawn(connection, plan, Arc::default())?,
+            tail: Tail::spawn(connection, plan, self.app.kafka.status())?,
             streams: running
                 .iter()
                 .map(|running| Arc::clone(&running.stream))

@@ -8,10 +8,12 @@
 //! cannot encode as fast as Kafka delivers: that is the back-pressure, and the only queue.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 
 use super::record::{Batch, Feed, Stamp, TopicId};
+use super::tally::Tally;
 
 /// One topic as the tail reads it.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ struct Topic {
     batch: Batch,
     /// Records taken.
     received: u64,
+    /// Records handed on, by all who ever read the topic: added to once per batch.
+    handed_on: Arc<AtomicU64>,
     /// The streams that use the topic.
     feeds: Vec<mpsc::Sender<Feed>>,
 }
@@ -44,10 +48,20 @@ impl Inbox {
                 name,
                 next: Vec::new(),
                 received: 0,
+                handed_on: Arc::default(),
                 feeds,
             })
             .collect();
         Self { topics, last: 0 }
+    }
+
+    /// Counts what is handed on among what others have read.
+    #[must_use]
+    pub fn counted_in(mut self, tally: &Tally) -> Self {
+        for topic in &mut self.topics {
+            topic.handed_on = tally.topic(&topic.name);
+        }
+        self
     }
 
     /// Every topic with the next offset of each of its partitions.
@@ -62,6 +76,13 @@ impl Inbox {
     pub fn next_offsets(&self, topic: &str) -> Vec<i64> {
         let topic = self.topics.iter().find(|candidate| &*candidate.name == topic);
         topic.map(|topic| topic.next.clone()).unwrap_or_default()
+    }
+
+    /// The next offset of one partition; `None` where it is not read.
+    #[must_use]
+    pub fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
+        let topic = self.topics.iter().find(|candidate| &*candidate.name == topic)?;
+        topic.next.get(partition as usize).copied()
     }
 
     /// How many records were taken since the start.
@@ -173,6 +194,8 @@ impl Topic {
     fn flush(&mut self) {
         if !self.batch.is_empty() {
             let batch = std::mem::replace(&mut self.batch, Batch::new(self.name.clone()));
+            let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            self.handed_on.fetch_add(records, Ordering::Relaxed);
             self.send(&Feed::Records(Arc::new(batch)));
         }
     }

@@ -23,6 +23,7 @@ use kafka::error::{Error, KafkaCode};
 use log::warn;
 
 use super::inbox::Inbox;
+use super::lag::End;
 use super::plain::Asking;
 use super::record::{Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError};
@@ -41,6 +42,9 @@ const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
 /// by default (1 MiB), still bounded.
 const PARTITION_BYTES_CAP: i32 = 64 * 1024 * 1024;
 
+/// How often the ends that answers name are handed on.
+const ENDS_EVERY: Duration = Duration::from_secs(2);
+
 /// The least size of a message in the old format: offset, size, checksum, magic, attributes and two
 /// lengths. Limits closer to each other than this cannot tell two messages apart.
 const MESSAGE_OVERHEAD: i32 = 26;
@@ -52,6 +56,9 @@ pub(super) struct KafkaCrate {
     limits: HashMap<(Arc<str>, u32), i32>,
     /// Answers what the library does not ask.
     asking: Asking,
+    /// What the last answer that was looked at said of ends, and when that was.
+    ends: Vec<End>,
+    ends_noted: Option<Instant>,
 }
 
 impl KafkaCrate {
@@ -71,6 +78,8 @@ impl KafkaCrate {
                 client,
                 limits: HashMap::new(),
                 asking: Asking::new(connection.brokers.clone()),
+                ends: Vec::new(),
+                ends_noted: None,
             })
             .map_err(|error| SourceError::Unreachable {
                 brokers,
@@ -200,6 +209,26 @@ impl KafkaCrate {
         let answer = self.fetch(place, hole)?;
         take(place, &self.messages(&answer, place)?, inbox);
         Ok(())
+    }
+
+    /// Notes what an answer says of the ends of partitions, once in a while.
+    fn note_ends(&mut self, answer: &[Response]) {
+        if self.ends_noted.is_some_and(|noted| noted.elapsed() < ENDS_EVERY) {
+            return;
+        }
+        self.ends_noted = Some(Instant::now());
+        let topics = answer.iter().flat_map(Response::topics);
+        let ends = topics.flat_map(|topic| {
+            topic.partitions().iter().filter_map(|partition| {
+                Some(End {
+                    topic: topic.topic().to_owned(),
+                    partition: u32::try_from(partition.partition()).ok()?,
+                    offset: partition.data().ok()?.highwatermark_offset(),
+                    is_reached: false,
+                })
+            })
+        });
+        self.ends = ends.collect();
     }
 
     fn grow(&mut self, place: &Place<'_>, limit: i32) {
@@ -346,6 +375,7 @@ impl Source for KafkaCrate {
             .collect();
         let started = Instant::now();
         let (answer, mut failed) = self.fetch_all(&places)?;
+        self.note_ends(&answer);
         let mut is_idle = true;
         for (place, limit) in &places {
             let messages = match self.messages(&answer, place) {
@@ -395,6 +425,10 @@ impl Source for KafkaCrate {
 
     fn trouble(&self) -> Option<&str> {
         None
+    }
+
+    fn ends(&mut self) -> Vec<End> {
+        std::mem::take(&mut self.ends)
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {

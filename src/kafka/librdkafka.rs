@@ -6,6 +6,7 @@
 //! partition stays in the handle's own, which is looked at after every batch. librdkafka reconnects by
 //! itself, so transport errors are a state here, not a failure.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,16 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
+use serde::Deserialize;
 
 use super::client::Purpose;
 use super::inbox::Inbox;
+use super::lag::End;
 use super::native::{self, Fetched, Queue};
 use super::record::{Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
+use crate::config::Isolation;
 
 /// How long a question to a broker may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -36,9 +40,12 @@ const MAX_CAUSES: usize = 64;
 /// How long an error of the transport explains failures: the library repeats the same one this often.
 const CAUSE_LASTS: Duration = Duration::from_secs(30);
 
+/// How often the library says what it knows, in milliseconds; 0 is never, and then no lag is known.
+const STATISTICS: &str = "statistics.interval.ms";
+
 /// Settings that differ from librdkafka's own, each with its reason. An operator's
 /// `[kafka.librdkafka]` table comes after them and wins.
-const DEFAULTS: [(&str, &str); 16] = [
+const DEFAULTS: [(&str, &str); 17] = [
     // Assigning needs a group's name, but the group is never joined and nothing is committed.
     ("group.id", "kafka-sse-bridge"),
     ("client.id", "kafka-sse-bridge"),
@@ -67,23 +74,88 @@ const DEFAULTS: [(&str, &str); 16] = [
     ("fetch.error.backoff.ms", "100"),
     ("socket.nagle.disable", "true"),
     ("log.connection.close", "false"),
+    // Where partitions end, as fetches have told: no question to a broker, and nothing per record.
+    (STATISTICS, "2000"),
 ];
 
 /// What differs where records are read once more for clients that come back: several read at a time,
-/// each for a part of the topic, and hold a quarter of what the tail does.
-const THRIFTY: [(&str, &str); 3] = [
+/// each for a part of the topic, and hold a quarter of what the tail does; nobody asks for their lag.
+const THRIFTY: [(&str, &str); 4] = [
+    (STATISTICS, "0"),
     ("queued.max.messages.kbytes", "1024"),
     ("fetch.max.bytes", "1048576"),
     ("fetch.message.max.bytes", "262144"),
 ];
+/// What the library's statistics say of partitions; they say much more.
+#[derive(Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    topics: HashMap<String, TopicStatistics>,
+}
+
+#[derive(Deserialize)]
+struct TopicStatistics {
+    partitions: HashMap<String, PartitionStatistics>,
+}
+
+#[derive(Deserialize)]
+struct PartitionStatistics {
+    partition: i32,
+    desired: bool,
+    /// Messages that were fetched and not yet taken, of all partitions together.
+    fetchq_cnt: i64,
+    /// What is fetched next.
+    next_offset: i64,
+    /// The high watermark, and the last stable offset; below zero while unknown.
+    hi_offset: i64,
+    ls_offset: i64,
+}
+
+impl Statistics {
+    fn ends(self, reads_uncommitted: bool) -> Vec<End> {
+        let topics = self.topics.into_iter();
+        let ends = topics.flat_map(|(topic, statistics)| {
+            let partitions = statistics.partitions.into_values();
+            partitions.filter_map(move |known| {
+                let offset = if reads_uncommitted {
+                    known.hi_offset
+                } else {
+                    known.ls_offset
+                };
+                (known.desired && offset >= 0).then_some(End {
+                    topic: topic.clone(),
+                    // The library has one without a number for itself.
+                    partition: u32::try_from(known.partition).ok()?,
+                    offset,
+                    is_reached: known.fetchq_cnt == 0 && known.next_offset >= offset,
+                })
+            })
+        });
+        ends.collect()
+    }
+}
 
 #[derive(Default)]
 struct Context {
     /// The last error of the transport, and when it came: it has the cause that answers lack.
     last: Mutex<Option<(Instant, String)>>,
+    /// Ends of partitions that are news.
+    ends: Mutex<Vec<End>>,
+    /// Whether uncommitted records are read.
+    reads_uncommitted: bool,
 }
 
 impl ClientContext for Context {
+    fn stats_raw(&self, statistics: &[u8]) {
+        match serde_json::from_slice::<Statistics>(statistics) {
+            Ok(statistics) => {
+                *self.ends.lock().unwrap_or_else(PoisonError::into_inner) =
+                    statistics.ends(self.reads_uncommitted);
+            }
+            Err(error) => debug!("librdkafka's statistics: {error}"),
+        }
+    }
+
     // The library repeats itself while a broker is away; the tail says it once.
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(target: "librdkafka", "{facility}: {message}");
@@ -143,7 +215,10 @@ impl Librdkafka {
         let brokers = connection.brokers.join(",");
         let create = |config: &ClientConfig| {
             config
-                .create_with_context(Context::default())
+                .create_with_context(Context {
+                    reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
+                    ..Context::default()
+                })
                 .map_err(|error: KafkaError| SourceError::Unsupported {
                     brokers: brokers.clone(),
                     reason: format!("librdkafka refuses its settings: {}", without_value(&error)),
@@ -155,7 +230,7 @@ impl Librdkafka {
             brokers: connection.brokers.join(","),
             reason: "librdkafka gives no queue".to_owned(),
         })?;
-        let asking = create(config.set("enable.partition.eof", "true"))?;
+        let asking = create(config.set("enable.partition.eof", "true").set(STATISTICS, "0"))?;
         Ok(Self {
             brokers,
             consuming,
@@ -413,6 +488,11 @@ impl Source for Librdkafka {
 
     fn trouble(&self) -> Option<&str> {
         self.trouble.as_ref().map(|trouble| trouble.what.as_str())
+    }
+
+    fn ends(&mut self) -> Vec<End> {
+        let ends = &self.consuming.context().ends;
+        std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {

@@ -3,7 +3,8 @@
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`progress`] says how far loading
-//! has come; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
+//! has come, [`lag`] how far reading is behind; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here
+//! knows of streams, frames or browsers.
 
 mod asking;
 pub mod client;
@@ -11,6 +12,7 @@ pub mod history;
 pub mod inbox;
 #[cfg(feature = "kafka-crate")]
 mod kafka_crate;
+pub mod lag;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
 #[cfg(feature = "librdkafka")]
@@ -24,3 +26,4 @@ pub mod source;
 pub mod status;
 pub mod survey;
 pub mod tail;
+pub mod tally;

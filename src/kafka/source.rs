@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::inbox::Inbox;
+use super::lag::End;
 use super::record::TopicId;
+use super::tally::Trouble;
 
 /// The offsets a partition holds: `low` is the first that exists, `high` the next to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,19 @@ pub enum SourceError {
     },
 }
 
+impl SourceError {
+    /// Its kind, as it is counted.
+    #[must_use]
+    pub const fn kind(&self) -> Trouble {
+        match self {
+            Self::Unreachable { .. } => Trouble::Unreachable,
+            Self::Partition { .. } | Self::OutOfRange { .. } => Trouble::Partition,
+            Self::Codec { .. } => Trouble::Codec,
+            Self::Unsupported { .. } => Trouble::Unsupported,
+        }
+    }
+}
+
 /// A Kafka client that reads given partitions from given offsets.
 ///
 /// After any error the source is dropped and a new one built, which continues at the tail's own
@@ -130,6 +145,12 @@ pub trait Source: Send {
     /// Transport trouble that the client library works on by itself; `None` while all is well.
     /// A client that does not recover by itself never reports any: its errors end it.
     fn trouble(&self) -> Option<&str>;
+
+    /// What has been heard of the ends of partitions since the last call, every few seconds at most. Asks
+    /// nobody; called after every poll.
+    fn ends(&mut self) -> Vec<End> {
+        Vec::new()
+    }
 
     /// `host:port` of the brokers that Kafka names, as far as the library tells.
     ///

@@ -5,12 +5,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::lag::PartitionLag;
+use super::tally::Tally;
 use crate::config::Client;
 
 /// The state of the connection to Kafka, shared between the tail and its observers.
 #[derive(Debug, Default)]
 pub struct Status {
     state: Mutex<State>,
+    tally: Arc<Tally>,
 }
 
 #[derive(Debug, Default)]
@@ -20,6 +23,8 @@ struct State {
     trouble: Option<String>,
     missing: BTreeSet<String>,
     progress: BTreeMap<String, u8>,
+    /// Records that each partition of a topic is behind; `None` where nothing was heard of its end.
+    lag: BTreeMap<String, Vec<Option<u64>>>,
 }
 
 /// A copy of the state at one moment.
@@ -41,6 +46,55 @@ impl Status {
         // A poisoned lock means that another thread panicked between two assignments of plain
         // values; they are still worth reporting.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where what it does is counted.
+    #[must_use]
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Whether brokers have answered, and nothing is wrong with the connection now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        let state = self.lock();
+        state.contacted && state.trouble.is_none()
+    }
+
+    /// So many records are between the reader and the ends of a topic's partitions.
+    pub(crate) fn set_lags(&self, topic: &str, lags: Vec<u64>) {
+        let lags = lags.into_iter().map(Some).collect();
+        self.lock().lag.insert(topic.to_owned(), lags);
+    }
+
+    /// The same of one partition.
+    pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: u64) {
+        let mut state = self.lock();
+        if let Some(lags) = state.lag.get_mut(topic) {
+            let index = partition as usize;
+            if index >= lags.len() {
+                lags.resize(index + 1, None);
+            }
+            lags[index] = Some(lag);
+        }
+    }
+
+    /// How far the reading of every partition was behind when that was last heard of: a few seconds ago, or
+    /// before an outage. Partitions of which nothing was heard yet are left out.
+    #[must_use]
+    pub fn lag(&self) -> Vec<PartitionLag> {
+        let state = self.lock();
+        let partitions = state.lag.iter().flat_map(|(topic, lags)| {
+            let known = (0..)
+                .zip(lags)
+                .filter_map(|(partition, lag)| Some((partition, (*lag)?)));
+            known.map(move |(partition, records)| PartitionLag {
+                topic: topic.clone(),
+                partition,
+                records,
+            })
+        });
+        partitions.collect()
     }
 
     /// Names the client library in use.
@@ -106,6 +160,7 @@ impl Status {
         let mut state = self.lock();
         state.missing.remove(topic);
         state.progress.remove(topic);
+        state.lag.remove(topic);
     }
 
     /// The state now.
@@ -134,9 +189,56 @@ impl Status {
 #[derive(Debug, Default)]
 pub struct Board {
     all: Mutex<Vec<Arc<Status>>>,
+    tally: Arc<Tally>,
 }
 
 impl Board {
+    /// The status of one more thread, which counts with the others.
+    #[must_use]
+    pub fn status(&self) -> Arc<Status> {
+        Arc::new(Status {
+            tally: Arc::clone(&self.tally),
+            ..Status::default()
+        })
+    }
+
+    /// What all that ever read have counted.
+    #[must_use]
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Whether all threads reach Kafka now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.all().iter().all(|status| status.is_up())
+    }
+
+    /// How far the reading of every partition is behind ([`Status::lag`]); of two threads that read the same,
+    /// as after a reload, the one that is further behind counts.
+    #[must_use]
+    pub fn lag(&self) -> Vec<PartitionLag> {
+        let mut furthest: BTreeMap<(String, usize), u64> = BTreeMap::new();
+        for lag in self.all().iter().flat_map(|status| status.lag()) {
+            let known = furthest.entry((lag.topic, lag.partition)).or_default();
+            *known = lag.records.max(*known);
+        }
+        let lags = furthest
+            .into_iter()
+            .map(|((topic, partition), records)| PartitionLag {
+                topic,
+                partition,
+                records,
+            });
+        lags.collect()
+    }
+
+    /// How far reading is behind in all partitions together, in records.
+    #[must_use]
+    pub fn total_lag(&self) -> u64 {
+        self.lag().iter().map(|lag| lag.records).sum()
+    }
+
     /// Shows these from now on.
     pub fn set(&self, all: Vec<Arc<Status>>) {
         *self.all() = all;

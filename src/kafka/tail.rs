@@ -20,10 +20,12 @@ use tokio::sync::mpsc;
 
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
+use super::lag::lag;
 use super::progress::Loading;
 use super::record::{Feed, TopicId};
 use super::source::{Bounds, Source, SourceError};
 use super::status::Status;
+use super::tally::Trouble;
 use crate::config::{Client, Isolation};
 
 /// Longest wait for records in one poll, and so the longest before a stop is seen.
@@ -241,6 +243,7 @@ impl Worker {
             })
             .collect();
         let inbox = Inbox::new(plans.into_iter().map(|plan| (plan.name, plan.feeds)));
+        let inbox = inbox.counted_in(status.tally());
         Self {
             connect,
             topics,
@@ -271,6 +274,7 @@ impl Worker {
             // What was read before an error is right and was counted as taken.
             self.inbox.flush();
             let Err(error) = outcome else { continue };
+            self.status.tally().count(error.kind());
             if self.connect.refuse(&error) {
                 info!("{error}: another client takes over");
                 continue;
@@ -294,11 +298,13 @@ impl Worker {
             match outcome {
                 Ok(()) => {}
                 Err(error @ SourceError::OutOfRange { .. }) => {
+                    self.status.tally().count(error.kind());
                     found = self.find_place(source, error)?;
                     continue;
                 }
                 Err(error) => return Err(error),
             }
+            self.note_lag(source);
             if (1..ENOUGH).contains(&(self.inbox.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
                 std::thread::sleep(GATHER);
@@ -310,7 +316,9 @@ impl Worker {
             self.note_loaded(source, is_quiet)?;
 
             let pause = if let Some(trouble) = source.trouble() {
-                self.troubled(trouble);
+                if self.troubled(trouble) {
+                    self.status.tally().count(Trouble::Transport);
+                }
                 REFRESH_IN_TROUBLE
             } else {
                 self.healthy();
@@ -325,7 +333,10 @@ impl Worker {
                 match self.look(source) {
                     Ok(now) if now != *known => found = self.resolve(source)?,
                     Ok(_) => {}
-                    Err(error) if source.reconnects() => self.troubled(&error.to_string()),
+                    Err(error) if source.reconnects() => {
+                        self.status.tally().count(error.kind());
+                        self.troubled(&error.to_string());
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -351,6 +362,15 @@ impl Worker {
             return Err(why);
         }
         Ok(found)
+    }
+
+    /// Tells how far behind the ends of partitions reading is, as far as there is news of those.
+    fn note_lag(&self, source: &mut dyn Source) {
+        for end in source.ends() {
+            if let Some(next) = self.inbox.next_offset(&end.topic, end.partition) {
+                self.status.set_lag(&end.topic, end.partition, end.lag(next));
+            }
+        }
     }
 
     /// Reads no more what no stream wants any more; returns whether there was such a topic.
@@ -451,6 +471,12 @@ impl Worker {
                 let until = bounds.iter().map(|bounds| bounds.high).collect();
                 topic.loading = Some(Loading::new(next.clone(), until, Instant::now()));
             }
+            // A topic that is gone is read no further, and one that begins anew is at its beginning.
+            let lags = next
+                .iter()
+                .zip(&bounds)
+                .map(|(&next, bounds)| lag(next, bounds.high));
+            self.status.set_lags(&topic.name, lags.collect());
             if next != known || is_identified || !topic.contacted {
                 topic.id = found.id;
                 let low = bounds.iter().map(|bounds| bounds.low).collect();
@@ -519,14 +545,18 @@ impl Worker {
 
     fn healthy(&self) {
         if self.status.healthy() {
+            self.status.tally().count_recovery();
             info!("kafka {}: answers again", self.connect.brokers());
         }
     }
 
-    fn troubled(&self, what: &str) {
-        if self.status.troubled(what) {
+    /// Something is wrong; returns whether nothing was before.
+    fn troubled(&self, what: &str) -> bool {
+        let is_news = self.status.troubled(what);
+        if is_news {
             warn!("{what}; streams stay open, retrying");
         }
+        is_news
     }
 
     /// Whether there is something else to do than to read on. It stays so until the source is left.

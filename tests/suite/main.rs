@@ -33,6 +33,7 @@ mod framing;
 mod harness;
 mod harness_selftest;
 mod history;
+mod lag;
 mod lifecycle;
 mod loading;
 mod notices;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         pages::trials(),
         reading::trials(),
         history::trials(),
+        lag::trials(),
         loading::trials(),
         replays::trials(),
         seed::trials(),

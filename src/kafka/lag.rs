@@ -1,0 +1,48 @@
+//! How far reading is behind the ends of partitions, in records, from offsets that are known anyway.
+//!
+//! A source hears the high watermark with every fetch and hands it on every few seconds as an [`End`]; the
+//! tail subtracts its own place at that moment. Nothing is asked, and nothing is done per record.
+
+/// What a source has heard of the end of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// The topic.
+    pub topic: String,
+    /// The partition, from 0.
+    pub partition: u32,
+    /// The offset of the next record to be written, as far as it may be read: the high watermark, or the
+    /// last stable offset where only committed records are.
+    pub offset: i64,
+    /// Whether it is known that nothing readable is left before that: what lies there are the markers of
+    /// transactions, or records of aborted ones.
+    pub is_reached: bool,
+}
+
+impl End {
+    /// Offsets between a reader that stands at `next` and this end.
+    #[must_use]
+    pub fn lag(&self, next: i64) -> u64 {
+        if self.is_reached {
+            0
+        } else {
+            lag(next, self.offset)
+        }
+    }
+}
+
+/// Offsets between `next` and the end. In a compacted topic some of them hold no record.
+#[must_use]
+pub fn lag(next: i64, end: i64) -> u64 {
+    u64::try_from(end.saturating_sub(next)).unwrap_or(0)
+}
+
+/// How far the reading of one partition is behind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionLag {
+    /// The topic.
+    pub topic: String,
+    /// The partition, from 0.
+    pub partition: usize,
+    /// Records, counted as offsets.
+    pub records: u64,
+}

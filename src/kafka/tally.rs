@@ -1,0 +1,94 @@
+//! What the reading threads have counted since the start, those that are gone included: one tally for all
+//! that ever read for the daemon, so that no figure goes back when a reload replaces a thread.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A kind of trouble with Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// No broker answers.
+    Unreachable,
+    /// One partition cannot be read.
+    Partition,
+    /// A batch is compressed as the client library in use cannot read it.
+    Codec,
+    /// The client library cannot work with these brokers or settings.
+    Unsupported,
+    /// What the client library works on by itself.
+    Transport,
+}
+
+impl Trouble {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [
+        Self::Unreachable,
+        Self::Partition,
+        Self::Codec,
+        Self::Unsupported,
+        Self::Transport,
+    ];
+
+    /// Its name among figures.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Partition => "partition",
+            Self::Codec => "codec",
+            Self::Unsupported => "unsupported",
+            Self::Transport => "transport",
+        }
+    }
+}
+
+/// Figures that only grow.
+#[derive(Debug, Default)]
+pub struct Tally {
+    records: Mutex<BTreeMap<Arc<str>, Arc<AtomicU64>>>,
+    troubles: [AtomicU64; Trouble::ALL.len()],
+    recoveries: AtomicU64,
+}
+
+impl Tally {
+    fn topics(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<AtomicU64>>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counter of a topic's records, to be kept by who reads them: it is added to once per batch.
+    #[must_use]
+    pub fn topic(&self, topic: &Arc<str>) -> Arc<AtomicU64> {
+        Arc::clone(self.topics().entry(Arc::clone(topic)).or_default())
+    }
+
+    /// Records read of every topic. What is read again, as for a stream that a reload has built anew, is
+    /// counted again.
+    #[must_use]
+    pub fn records(&self) -> Vec<(Arc<str>, u64)> {
+        let topics = self.topics();
+        let read =
+            |(topic, count): (&Arc<str>, &Arc<AtomicU64>)| (Arc::clone(topic), count.load(Ordering::Relaxed));
+        topics.iter().map(read).collect()
+    }
+
+    pub(super) fn count(&self, trouble: Trouble) {
+        self.troubles[trouble as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often each kind of trouble came.
+    #[must_use]
+    pub fn troubles(&self) -> [(Trouble, u64); Trouble::ALL.len()] {
+        Trouble::ALL.map(|trouble| (trouble, self.troubles[trouble as usize].load(Ordering::Relaxed)))
+    }
+
+    pub(super) fn count_recovery(&self) {
+        self.recoveries.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often reading went on after trouble.
+    #[must_use]
+    pub fn recoveries(&self) -> u64 {
+        self.recoveries.load(Ordering::Relaxed)
+    }
+}

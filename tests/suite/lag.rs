@@ -1,0 +1,180 @@
+//! How far reading is behind the ends of partitions is known without asking: of a reader that cannot keep
+//! up, and of one that has read all there is to read.
+
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::produce::{Message, Outcome};
+use crate::harness::trial;
+use crate::harness::wait::{ensure, eventually, millis, secs};
+use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::lag::{End, lag};
+use kafka_sse_bridge::kafka::record::Feed;
+use kafka_sse_bridge::kafka::status::Status;
+use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
+use libtest_mimic::Trial;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+use tokio::sync::mpsc;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![trial("lag_is_counted_in_offsets_up_to_the_end", arithmetic)];
+    for (version, client) in [
+        (Version::V3_9, Client::Kafka),
+        (Version::V3_9, Client::Librdkafka),
+        (Version::V4_4, Client::Librdkafka),
+    ] {
+        trials.push(trial(
+            format!("the_lag_of_a_slow_reader_shrinks_as_it_reads@{version}_{client}"),
+            move || shrinks(version, client),
+        ));
+    }
+    for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
+        trials.push(trial(
+            format!("a_transactions_marker_is_no_lag@4.4.0_{}", isolation.as_str()),
+            move || markers(isolation),
+        ));
+    }
+    trials
+}
+
+fn arithmetic() {
+    assert_eq!(lag(3, 10), 7);
+    assert_eq!(lag(10, 10), 0);
+    // What was heard of the end is older than what was read.
+    assert_eq!(lag(12, 10), 0);
+    let end = End {
+        topic: "t".to_owned(),
+        partition: 0,
+        offset: 10,
+        is_reached: false,
+    };
+    assert_eq!(end.lag(4), 6);
+    let reached = End {
+        is_reached: true,
+        ..end
+    };
+    assert_eq!(reached.lag(9), 0);
+}
+
+/// A reader of one topic, with room for one batch.
+struct Reader {
+    status: Arc<Status>,
+    feeds: mpsc::Receiver<Feed>,
+    tail: Option<Tail>,
+}
+
+impl Reader {
+    fn start(broker: &Broker, topic: &str, client: Client, isolation: Isolation) -> Self {
+        let (feed, feeds) = mpsc::channel(1);
+        let plan = TopicPlan {
+            name: topic.into(),
+            begin: Begin::Earliest,
+            feeds: vec![feed],
+        };
+        let connection = Connection {
+            brokers: vec![broker.bootstrap()],
+            client,
+            isolation,
+            librdkafka: Vec::new(),
+            needs_headers: false,
+            needs_librdkafka: None,
+        };
+        let status = Arc::new(Status::default());
+        Self {
+            tail: Some(Tail::spawn(connection, vec![plan], Arc::clone(&status)).expect("a thread")),
+            status,
+            feeds,
+        }
+    }
+
+    fn lag(&self) -> Vec<u64> {
+        self.status.lag().iter().map(|lag| lag.records).collect()
+    }
+
+    /// Takes the next batch, if there is one, and says how many records it holds.
+    fn take(&mut self) -> usize {
+        match self.feeds.try_recv() {
+            Ok(Feed::Records(batch)) => batch.len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.feeds.close();
+        let stopped: Option<JoinHandle<()>> = self.tail.take().map(Tail::stop);
+        if let Some(thread) = stopped {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Two records of them make a batch, so a hundred batches are read.
+const LARGE: usize = 130 * 1024;
+const RECORDS: usize = 200;
+
+fn shrinks(version: Version, client: Client) {
+    let broker = Broker::shared(version);
+    let topic = topic_name("lag");
+    broker.create_topic(&topic, 2, &[]);
+    let large = Message::value("x".repeat(LARGE)).partition(1);
+    for _ in 0..RECORDS / 20 {
+        broker.produce(&topic, &vec![large.clone(); 20]);
+    }
+    let mut reader = Reader::start(&broker, &topic, client, Isolation::ReadUncommitted);
+    eventually(secs(30), "the lag is known before anything is taken", || {
+        ensure(
+            reader.lag() == [0, RECORDS as u64],
+            format!("{:?}", reader.status.lag()),
+        )
+    });
+    // The reader is slow: a batch at a time, with a pause in between.
+    let (mut taken, mut last) = (0, Instant::now());
+    eventually(secs(60), "a part is read", || {
+        if last.elapsed() >= millis(100) {
+            last = Instant::now();
+            taken += reader.take();
+        }
+        let lag = reader.lag()[1];
+        // What was handed on beyond what was taken is in the channel, or on its way there.
+        ensure(
+            lag > 0 && lag < RECORDS as u64,
+            format!("{lag} behind after {taken} taken"),
+        )
+    });
+    assert!(taken < RECORDS, "it is still reading");
+    eventually(secs(60), "all is read, and then nothing is behind", || {
+        taken += reader.take();
+        ensure(
+            taken == RECORDS && reader.lag() == [0, 0],
+            format!("{:?} after {taken}", reader.lag()),
+        )
+    });
+    assert_eq!(
+        reader.status.tally().records(),
+        [(topic.as_str().into(), RECORDS as u64)]
+    );
+}
+
+fn markers(isolation: Isolation) {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("markers");
+    broker.create_topic(&topic, 1, &[]);
+    let two = [Message::value("a"), Message::value("b")];
+    broker.produce_transaction(&topic, &two, Outcome::Commit);
+    broker.produce_transaction(&topic, &two, Outcome::Abort);
+    let readable = match isolation {
+        Isolation::ReadCommitted => 2,
+        Isolation::ReadUncommitted => 4,
+    };
+    let mut reader = Reader::start(&broker, &topic, Client::Librdkafka, isolation);
+    let mut taken = 0;
+    eventually(secs(60), "it is up to date", || {
+        taken += reader.take();
+        ensure(
+            taken == readable && reader.lag() == [0],
+            format!("{:?} after {taken}", reader.lag()),
+        )
+    });
+}
