@@ -7,6 +7,7 @@
 //! | 2 | the command line is wrong |
 //! | 69 | an address cannot be bound (`EX_UNAVAILABLE`) |
 //! | 78 | the configuration is wrong (`EX_CONFIG`) |
+#![forbid(unsafe_code)]
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

@@ -5,6 +5,7 @@
 //! stop:   STOPPING → no more connections, `goodbye` to every stream → tail told to stop →
 //!         connections end, channels close, thread joined, all within drain_timeout
 //! ```
+#![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
 use std::future::Future;

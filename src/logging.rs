@@ -3,6 +3,7 @@
 //! The `log` crate takes one logger for the life of the process, so the one installed here only
 //! passes on to the fern dispatch of the day. Applying settings again opens the file anew by
 //! appending, which is what log rotation needs.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::io::{self, Write};

@@ -7,6 +7,7 @@
 //! A reload that fails changes nothing. No stream that still exists is closed: what is only tuned goes on,
 //! what shows other records is built anew beside the old one, which hands its clients over. What nobody
 //! needs any more ends by itself.
+#![forbid(unsafe_code)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

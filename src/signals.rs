@@ -3,6 +3,7 @@
 //! SIGTERM and SIGINT ask to end; the second of them ends the process at once, from the handler
 //! itself, so that it works even where nothing else does any more. SIGHUP asks to read the
 //! configuration again.
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::sync::Arc;

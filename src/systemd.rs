@@ -1,4 +1,5 @@
 //! What systemd is told (`sd_notify(3)`). Outside systemd every call does nothing.
+#![forbid(unsafe_code)]
 
 use log::warn;
 use sd_notify::NotifyState;

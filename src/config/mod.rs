@@ -4,6 +4,7 @@
 //! came from, [`mod@check`] the rules between keys, [`units`] durations and sizes as people write them,
 //! [`filter`] what a filter may ask for, [`mod@diff`] what a reload changes.
 //! It knows nothing of the other rooms.
+#![forbid(unsafe_code)]
 
 pub mod check;
 pub mod diff;

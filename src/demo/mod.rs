@@ -6,6 +6,7 @@
 //! [`broker`] is a Kafka within this process (librdkafka's mock cluster, real protocol over a
 //! loopback port), [`countries`] produces, [`topn`] consumes, computes and produces. The daemon is
 //! the same as that of `run`, on a configuration of its own.
+#![forbid(unsafe_code)]
 
 mod broker;
 mod countries;

@@ -200,8 +200,20 @@ impl Session {
                 None
             }
             Ok(bounds) => {
-                report.add(Finding::ok(check, describe(&bounds)));
-                Some(bounds)
+                let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
+                let leaderless: Vec<String> =
+                    leaderless.map(|(partition, _)| partition.to_string()).collect();
+                if leaderless.is_empty() {
+                    let bounds: Vec<Bounds> = bounds.into_iter().flatten().collect();
+                    report.add(Finding::ok(check, describe(&bounds)));
+                    return Some(bounds);
+                }
+                report.add(Finding::fail(
+                    check,
+                    format!("no leader answers for partition {}", leaderless.join(", ")),
+                    "start the brokers that hold its replicas; the daemon reads the others meanwhile",
+                ));
+                None
             }
             Err(trouble) => {
                 report.add(trouble.of_topic(topic).finding(check));
@@ -304,8 +316,17 @@ impl From<SourceError> for Trouble {
             SourceError::Partition { at, reason, .. } | SourceError::OutOfRange { at, reason, .. } => {
                 (format!("{at}: {reason}"), REMEDY.to_owned())
             }
-            SourceError::Codec { what, .. } => (
-                format!("{what}: a batch is compressed with lz4 or zstd, which the kafka crate cannot read"),
+            SourceError::Codec {
+                topic,
+                partition,
+                offset,
+                codec,
+                ..
+            } => (
+                format!(
+                    "topic {topic:?} partition {partition} at offset {offset}: a batch is compressed with \
+                     {codec}, which the kafka crate cannot read"
+                ),
                 "set client = \"librdkafka\" in [kafka]".to_owned(),
             ),
             SourceError::Unsupported { reason, remedy, .. } => (reason, remedy),

@@ -5,6 +5,7 @@
 //! [`page`], [`about`], [`streams`], [`health`]; [`problem`] is how
 //! errors look. It drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
 //! the Kafka room's status, but knows nothing of records or configuration files.
+#![forbid(unsafe_code)]
 
 pub mod about;
 pub mod connections;

@@ -109,7 +109,7 @@ impl Question {
         self.topics
             .iter()
             .zip(counts)
-            .map(|((topic, asks), count)| offsets(source, topic, asks, count))
+            .map(|((topic, asks), count)| offsets(source, &connect.brokers(), topic, asks, count))
             .collect()
     }
 }
@@ -117,6 +117,7 @@ impl Question {
 /// Asks about one topic that has `count` partitions.
 fn offsets(
     source: &mut dyn Source,
+    brokers: &str,
     topic: &str,
     asks: &[Ask],
     count: usize,
@@ -125,8 +126,16 @@ fn offsets(
     let mut found = vec![None; asks.len()];
     if let Some(last) = existing.iter().rposition(|ask| *ask == Ask::End) {
         let bounds = source.bounds(topic, last + 1)?;
-        for (found, (ask, bounds)) in found.iter_mut().zip(existing.iter().zip(bounds)) {
-            *found = (*ask == Ask::End).then_some(bounds.high);
+        let asked = existing.iter().zip(bounds);
+        for (partition, (found, (ask, bounds))) in found.iter_mut().zip(asked).enumerate() {
+            if *ask == Ask::End {
+                let bounds = bounds.ok_or_else(|| SourceError::Partition {
+                    brokers: brokers.to_owned(),
+                    at: format!("topic {topic:?} partition {partition}"),
+                    reason: "no leader answers".to_owned(),
+                })?;
+                *found = Some(bounds.high);
+            }
         }
     }
     let time = |ask: &Ask| match ask {

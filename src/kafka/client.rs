@@ -45,7 +45,9 @@ pub fn build(
 ) -> Result<Box<dyn Source>, SourceError> {
     match client {
         #[cfg(feature = "kafka-crate")]
-        Client::Kafka => Ok(Box::new(super::kafka_crate::KafkaCrate::new(connection)?)),
+        Client::Kafka => Ok(Box::new(super::kafka_crate::KafkaCrate::new(
+            connection, purpose,
+        )?)),
         #[cfg(feature = "librdkafka")]
         Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(connection, purpose)?)),
         other => Err(SourceError::Unsupported {

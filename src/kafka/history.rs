@@ -469,9 +469,10 @@ fn read(connect: &mut dyn Connect, job: Job, shared: &Shared) {
     while !reading.inbox.is_closed() && !reading.is_done {
         let received = reading.inbox.received();
         // A client per job: one that rests between jobs would go on fetching, or have gone stale.
+        let brokers = connect.brokers();
         let outcome = connect
             .connect()
-            .and_then(|mut source| reading.read(&mut *source));
+            .and_then(|mut source| reading.read(&mut *source, &brokers));
         reading.inbox.flush();
         match outcome {
             Ok(()) => {}

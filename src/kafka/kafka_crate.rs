@@ -22,18 +22,20 @@ use kafka::client::{FetchOffset, FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 use log::warn;
 
+use super::client::Purpose;
 use super::inbox::Inbox;
 use super::lag::End;
 use super::plain::Asking;
-use super::record::{Stamp, TopicId};
+use super::record::{BEGINNING, Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
 
 /// How long a broker holds a fetch that finds nothing.
 const FETCH_WAIT: Duration = Duration::from_millis(100);
 
-/// What one fetch asks for in all; divided among the partitions.
-const FETCH_BYTES: i32 = 8 * 1024 * 1024;
+/// What one fetch asks for in all, divided among the partitions: live, and for history, where several
+/// read at a time.
+const FETCH_BYTES: (i32, i32) = (8 * 1024 * 1024, 1024 * 1024);
 
 /// Least and most that is asked of one partition at first.
 const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
@@ -54,6 +56,9 @@ pub(super) struct KafkaCrate {
     brokers: String,
     client: KafkaClient,
     limits: HashMap<(Arc<str>, u32), i32>,
+    fetch_bytes: i32,
+    /// Partitions that are read no more, as they cannot be.
+    stopped: BTreeSet<(Arc<str>, u32)>,
     /// Answers what the library does not ask.
     asking: Asking,
     /// What the last answer that was looked at said of ends, and when that was.
@@ -66,7 +71,7 @@ impl KafkaCrate {
     ///
     /// # Errors
     /// When no broker answers.
-    pub(super) fn new(connection: &Connection) -> Result<Self, SourceError> {
+    pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, SourceError> {
         let brokers = connection.brokers.join(",");
         let mut client = KafkaClient::new(connection.brokers.clone());
         client.set_client_id("kafka-sse-bridge".to_owned());
@@ -77,6 +82,11 @@ impl KafkaCrate {
                 brokers: brokers.clone(),
                 client,
                 limits: HashMap::new(),
+                fetch_bytes: match purpose {
+                    Purpose::Live => FETCH_BYTES.0,
+                    Purpose::History => FETCH_BYTES.1,
+                },
+                stopped: BTreeSet::new(),
                 asking: Asking::new(connection.brokers.clone()),
                 ends: Vec::new(),
                 ends_noted: None,
@@ -117,12 +127,10 @@ impl KafkaCrate {
             place.topic, place.partition, place.next
         );
         match error {
-            // The broker's word for a batch in zstd that it cannot convert, which has no name in the
-            // old protocol; and the crate's own for lz4.
-            Error::Kafka(KafkaCode::Unknown) | Error::UnsupportedCompression => SourceError::Codec {
-                brokers: self.brokers.clone(),
-                what: at,
-            },
+            // The broker's word for a batch that it cannot convert, which has no name in the old protocol.
+            Error::Kafka(KafkaCode::Unknown) => self.cannot_unpack(place, "zstd"),
+            // The crate's own.
+            Error::UnsupportedCompression => self.cannot_unpack(place, "lz4"),
             Error::Kafka(KafkaCode::OffsetOutOfRange) => SourceError::OutOfRange {
                 brokers: self.brokers.clone(),
                 at,
@@ -133,6 +141,16 @@ impl KafkaCrate {
                 at,
                 reason: error.to_string(),
             },
+        }
+    }
+
+    fn cannot_unpack(&self, place: &Place<'_>, codec: &'static str) -> SourceError {
+        SourceError::Codec {
+            brokers: self.brokers.clone(),
+            topic: Arc::clone(place.topic),
+            partition: place.partition,
+            offset: place.next,
+            codec,
         }
     }
 
@@ -294,7 +312,7 @@ impl Source for KafkaCrate {
             .collect())
     }
 
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
         let mut ask = |which| {
             let mut offsets = vec![None; partitions];
             let answer = self
@@ -313,17 +331,13 @@ impl Source for KafkaCrate {
         };
         let low = ask(FetchOffset::Earliest)?;
         let high = ask(FetchOffset::Latest)?;
-        (0..)
-            .zip(low.into_iter().zip(high))
-            .map(|(partition, bounds)| match bounds {
-                (Some(low), Some(high)) => Ok(Bounds { low, high }),
-                _ => Err(SourceError::Partition {
-                    brokers: self.brokers.clone(),
-                    at: format!("topic {topic:?} partition {partition}"),
-                    reason: "its leader gave no offsets".to_owned(),
-                }),
+        let bounds = |(low, high): (Option<i64>, Option<i64>)| {
+            Some(Bounds {
+                low: low?,
+                high: high?,
             })
-            .collect()
+        };
+        Ok(low.into_iter().zip(high).map(bounds).collect())
     }
 
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
@@ -340,7 +354,12 @@ impl Source for KafkaCrate {
     fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
         // Every fetch names its offsets, so there is nothing to set up.
         self.limits.clear();
+        self.stopped.clear();
         Ok(())
+    }
+
+    fn stop(&mut self, topic: &Arc<str>, partition: u32) {
+        self.stopped.insert((Arc::clone(topic), partition));
     }
 
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
@@ -349,11 +368,13 @@ impl Source for KafkaCrate {
             .flat_map(|(topic, next)| {
                 (0..)
                     .zip(next)
+                    .filter(|(_, next)| **next != BEGINNING)
                     .map(move |(partition, &next)| (topic.clone(), partition, next))
             })
+            .filter(|(topic, partition, _)| !self.stopped.contains(&(Arc::clone(topic), *partition)))
             .collect();
         let usual = i32::try_from(places.len().max(1))
-            .map_or(PARTITION_BYTES.0, |count| FETCH_BYTES / count)
+            .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
         let places: Vec<(Place<'_>, i32)> = places
             .iter()
@@ -414,6 +435,9 @@ impl Source for KafkaCrate {
 
     fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
         let topic: Arc<str> = topic.into();
+        if self.stopped.contains(&(Arc::clone(&topic), partition)) {
+            return Ok(true);
+        }
         let place = Place {
             topic: &topic,
             partition,

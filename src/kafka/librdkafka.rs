@@ -23,13 +23,16 @@ use super::client::Purpose;
 use super::inbox::Inbox;
 use super::lag::End;
 use super::native::{self, Fetched, Queue};
-use super::record::{Stamp, TopicId};
+use super::record::{BEGINNING, Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
 use crate::config::Isolation;
 
 /// How long a question to a broker may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long it may take where another question about the same topic has just had no answer.
+const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long the end of a partition may take to show.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -259,10 +262,10 @@ impl Librdkafka {
         }
     }
 
-    fn watermarks(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError> {
+    fn watermarks(&self, topic: &str, partition: i32, limit: Duration) -> Result<Bounds, SourceError> {
         let (low, high) = self
             .asking
-            .fetch_watermarks(topic, partition, ASK_TIMEOUT)
+            .fetch_watermarks(topic, partition, limit)
             .map_err(|error| self.unreachable(&format!("offsets of {topic:?}/{partition}"), &error))?;
         Ok(Bounds { low, high })
     }
@@ -356,10 +359,32 @@ impl Source for Librdkafka {
         Ok(counts)
     }
 
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
-        (0..partitions)
-            .map(|partition| self.watermarks(topic, i32::try_from(partition).unwrap_or(i32::MAX)))
-            .collect()
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+        let metadata = self
+            .asking
+            .fetch_metadata(Some(topic), ASK_TIMEOUT)
+            .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
+        let found = metadata
+            .topics()
+            .first()
+            .map_or(&[][..], MetadataTopic::partitions);
+        let mut bounds = vec![None; partitions];
+        let mut limit = ASK_TIMEOUT;
+        for partition in found.iter().filter(|partition| partition.leader() >= 0) {
+            let index = usize::try_from(partition.id()).ok();
+            let Some(slot) = index.and_then(|index| bounds.get_mut(index)) else {
+                continue;
+            };
+            match self.watermarks(topic, partition.id(), limit) {
+                Ok(known) => *slot = Some(known),
+                // What leads several partitions and is gone is not waited for at each of them.
+                Err(error) => {
+                    debug!("{error}");
+                    limit = ASK_AGAIN_TIMEOUT;
+                }
+            }
+        }
+        Ok(bounds)
     }
 
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
@@ -371,7 +396,7 @@ impl Source for Librdkafka {
                 offsets.push(None);
                 continue;
             };
-            offsets.push(Some(self.watermarks(topic, partition)?.high));
+            offsets.push(Some(self.watermarks(topic, partition, ASK_TIMEOUT)?.high));
             // Times before the epoch mean other things to the protocol.
             times
                 .add_partition_offset(topic, partition, Offset::Offset(time.max(0)))
@@ -407,6 +432,9 @@ impl Source for Librdkafka {
                 .fetch_metadata(Some(topic), ASK_TIMEOUT)
                 .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
             for (partition, &offset) in (0..).zip(next) {
+                if offset == BEGINNING {
+                    continue;
+                }
                 if !self.queue.attach(topic, partition) {
                     return Err(SourceError::Partition {
                         brokers: self.brokers.clone(),

@@ -10,7 +10,8 @@ use log::debug;
 
 use super::history::{Job, Range};
 use super::inbox::Inbox;
-use super::source::{Source, SourceError};
+use super::record::BEGINNING;
+use super::source::{Bounds, Source, SourceError};
 
 /// Longest wait for records in one poll, and so the longest before a closed channel is seen.
 pub(super) const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -39,16 +40,30 @@ impl Reading {
         }
     }
 
-    /// Reads to the end of the ranges, or until nobody listens.
-    pub(super) fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+    /// Reads to the end of the ranges, or until nobody listens. `brokers` are named in errors.
+    pub(super) fn read(&mut self, source: &mut dyn Source, brokers: &str) -> Result<(), SourceError> {
         for (name, ranges) in &self.topics {
             let bounds = source.bounds(name, ranges.len())?;
+            let leaderless =
+                |(range, bounds): (&Range, &Option<Bounds>)| range.from < range.to && bounds.is_none();
+            if let Some(partition) = ranges.iter().zip(&bounds).position(leaderless) {
+                return Err(SourceError::Partition {
+                    brokers: brokers.to_owned(),
+                    at: format!("topic {name:?} partition {partition}"),
+                    reason: "no leader answers".to_owned(),
+                });
+            }
             let known: Vec<i64> = self.inbox.next_offsets(name);
             let next = ranges
                 .iter()
                 .zip(&bounds)
                 .enumerate()
                 .map(|(partition, (range, bounds))| {
+                    // Of the others nothing is wanted.
+                    let bounds = bounds.unwrap_or(Bounds {
+                        low: range.to,
+                        high: range.to,
+                    });
                     let wanted = known.get(partition).copied().unwrap_or(range.from);
                     // Never beyond the range, where an offset from outside could be one that does not exist;
                     // what lies behind it is not ours to skip to.
@@ -56,7 +71,10 @@ impl Reading {
                 });
             let next: Vec<i64> = next.collect();
             if next != known || !self.is_begun {
-                let low = bounds.iter().map(|bounds| bounds.low).collect();
+                let low = bounds
+                    .iter()
+                    .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
+                let low = low.collect();
                 self.inbox.assign(name, None, next, low);
             }
         }

@@ -14,6 +14,10 @@ pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// Most records in one batch, so that empty records are bounded too.
 pub const MAX_BATCH_RECORDS: usize = 4096;
 
+/// The next offset of a partition that has not begun: it is wanted from its first record on, whichever
+/// that is, or nobody could say yet which there are.
+pub const BEGINNING: i64 = -1;
+
 /// What tells a topic from another of its name: a topic that is deleted and created anew has another
 /// (KIP-516). Never zero, which stands for "unknown" with brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -227,9 +231,9 @@ pub enum Feed {
         topic: Arc<str>,
         /// Its id, where that is known.
         id: Option<TopicId>,
-        /// The next offset of every partition.
+        /// The next offset of every partition; [`BEGINNING`] where it is not known yet.
         next: Vec<i64>,
-        /// The first offset that every partition held at that time.
+        /// The first offset that every partition held at that time; [`BEGINNING`] likewise.
         low: Vec<i64>,
     },
     /// Records, shared with the other streams that use the topic.

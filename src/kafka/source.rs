@@ -54,14 +54,20 @@ pub enum SourceError {
     },
     /// A batch is compressed as the `kafka` crate cannot read it.
     #[error(
-        "kafka {brokers}: {what}: a batch is compressed with lz4 or zstd, which the kafka crate cannot read; \
-         set client = \"librdkafka\" in [kafka]"
+        "kafka {brokers}: topic {topic:?} partition {partition} at offset {offset}: a batch is compressed with \
+         {codec}, which the kafka crate cannot read; set client = \"librdkafka\" in [kafka]"
     )]
     Codec {
         /// The brokers as configured.
         brokers: String,
-        /// Topic, partition and offset, where known.
-        what: String,
+        /// The topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: u32,
+        /// The offset that was asked for.
+        offset: i64,
+        /// How it is compressed.
+        codec: &'static str,
     },
     /// The client cannot work with these brokers or settings; retrying alone does not help.
     #[error("kafka {brokers}: {reason}; {remedy}")]
@@ -108,11 +114,12 @@ pub trait Source: Send {
         Ok(vec![None; topics.len()])
     }
 
-    /// The offsets that every partition of `topic` (`0..partitions`) holds now.
+    /// The offsets that every partition of `topic` (`0..partitions`) holds now; `None` where no leader
+    /// answers.
     ///
     /// # Errors
-    /// When the leader of a partition does not answer.
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError>;
+    /// When no broker answers.
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError>;
 
     /// Per partition of `topic`, from 0, the first offset whose record is at or after the time asked
     /// for (milliseconds since the epoch), and the high watermark where there is none. `None` where
@@ -128,6 +135,10 @@ pub trait Source: Send {
     /// # Errors
     /// When the client library refuses.
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError>;
+
+    /// Reads a partition no more, of which [`poll`](Self::poll) said that it cannot be read, until others
+    /// are assigned.
+    fn stop(&mut self, _topic: &Arc<str>, _partition: u32) {}
 
     /// Waits up to `wait` for records and puts what is there into `inbox`, in partition order.
     ///

@@ -22,6 +22,10 @@ struct State {
     contacted: bool,
     trouble: Option<String>,
     missing: BTreeSet<String>,
+    /// Partitions that are not read, and why.
+    stopped: BTreeMap<(String, u32), String>,
+    /// Partitions of which no leader answers.
+    leaderless: BTreeMap<String, Vec<usize>>,
     progress: BTreeMap<String, u8>,
     /// Records that each partition of a topic is behind; `None` where nothing was heard of its end.
     lag: BTreeMap<String, Vec<Option<u64>>>,
@@ -139,6 +143,29 @@ impl Status {
         }
     }
 
+    /// Of these partitions no leader answers; returns whether that is news, and bad.
+    pub(crate) fn set_leaderless(&self, topic: &str, partitions: &[usize]) -> bool {
+        let mut state = self.lock();
+        if partitions.is_empty() {
+            state.leaderless.remove(topic);
+            return false;
+        }
+        let known = state.leaderless.insert(topic.to_owned(), partitions.to_vec());
+        known.is_none_or(|known| known != partitions)
+    }
+
+    /// A partition cannot be read; returns whether that is news.
+    pub(crate) fn set_stopped(&self, topic: &str, partition: u32, why: &str) -> bool {
+        let mut state = self.lock();
+        let at = (topic.to_owned(), partition);
+        state.stopped.insert(at, why.to_owned()).is_none()
+    }
+
+    /// All partitions are tried again.
+    pub(crate) fn forget_stopped(&self) {
+        self.lock().stopped.clear();
+    }
+
     /// A topic is loaded to so many percent.
     pub(crate) fn set_loading(&self, topic: &str, percent: u8) {
         let mut state = self.lock();
@@ -159,6 +186,8 @@ impl Status {
     pub(crate) fn forget(&self, topic: &str) {
         let mut state = self.lock();
         state.missing.remove(topic);
+        state.leaderless.remove(topic);
+        state.stopped.retain(|(stopped, _), _| stopped != topic);
         state.progress.remove(topic);
         state.lag.remove(topic);
     }
@@ -172,6 +201,9 @@ impl Status {
             .missing
             .iter()
             .map(|topic| format!("kafka: topic {topic:?} does not exist"));
+        let leaderless = state.leaderless.iter().map(|(topic, partitions)| {
+            format!("kafka: topic {topic:?}: no leader answers for partitions {partitions:?}")
+        });
         Snapshot {
             client: state.client.clone(),
             contacted: state.contacted,
@@ -179,6 +211,8 @@ impl Status {
                 .into_iter()
                 .chain(state.trouble.iter().cloned())
                 .chain(missing)
+                .chain(leaderless)
+                .chain(state.stopped.values().cloned())
                 .collect(),
             progress: state.progress.clone(),
         }

@@ -22,7 +22,7 @@ use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::lag::lag;
 use super::progress::Loading;
-use super::record::{Feed, TopicId};
+use super::record::{BEGINNING, Feed, TopicId};
 use super::source::{Bounds, Source, SourceError};
 use super::status::Status;
 use super::tally::Trouble;
@@ -94,7 +94,7 @@ impl Begin {
         }
     }
 
-    fn offset(self, bounds: &Bounds) -> i64 {
+    fn offset(self, bounds: Bounds) -> i64 {
         match self {
             Self::Earliest => bounds.low,
             Self::Newest(count) => (bounds.high - i64::from(count)).max(bounds.low),
@@ -204,6 +204,8 @@ struct Topic {
     name: Arc<str>,
     begin: Begin,
     id: Option<TopicId>,
+    /// Partitions of which no leader answered when they were to be begun.
+    leaderless: Vec<usize>,
     /// Ids of topics of this name that are no more: a broker that lags behind may still tell them.
     past: Vec<TopicId>,
     /// The way to the end as of the first contact; `None` before it, and once that was reached.
@@ -238,6 +240,7 @@ impl Worker {
                 begin: plan.begin,
                 id: None,
                 past: Vec::new(),
+                leaderless: Vec::new(),
                 loading: None,
                 contacted: false,
             })
@@ -289,6 +292,7 @@ impl Worker {
 
     /// Reads until told to stop or to change over (`Ok`), or the source fails.
     fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+        self.status.forget_stopped();
         let mut found = self.resolve(source)?;
         let mut refreshed = Instant::now();
         while let Some(known) = &found {
@@ -301,6 +305,14 @@ impl Worker {
                     self.status.tally().count(error.kind());
                     found = self.find_place(source, error)?;
                     continue;
+                }
+                Err(error @ SourceError::Codec { .. }) => {
+                    self.status.tally().count(error.kind());
+                    if self.connect.refuse(&error) {
+                        info!("{error}: another client takes over");
+                        return Ok(());
+                    }
+                    self.stop_partition(source, &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -331,7 +343,9 @@ impl Worker {
                     continue;
                 }
                 match self.look(source) {
-                    Ok(now) if now != *known => found = self.resolve(source)?,
+                    Ok(now) if now != *known || self.has_leaders(source, &now)? => {
+                        found = self.resolve(source)?;
+                    }
                     Ok(_) => {}
                     Err(error) if source.reconnects() => {
                         self.status.tally().count(error.kind());
@@ -364,6 +378,16 @@ impl Worker {
         Ok(found)
     }
 
+    /// What cannot be read stops its partition, and no other.
+    fn stop_partition(&self, source: &mut dyn Source, why: &SourceError) {
+        if let SourceError::Codec { topic, partition, .. } = why {
+            source.stop(topic, *partition);
+            if self.status.set_stopped(topic, *partition, &why.to_string()) {
+                warn!("{why}; until then this partition is not read");
+            }
+        }
+    }
+
     /// Tells how far behind the ends of partitions reading is, as far as there is news of those.
     fn note_lag(&self, source: &mut dyn Source) {
         for end in source.ends() {
@@ -382,6 +406,20 @@ impl Worker {
             self.topics.retain(|topic| topic.name != *name);
         }
         !gone.is_empty()
+    }
+
+    /// Whether partitions that had no leader have one now.
+    fn has_leaders(&self, source: &mut dyn Source, found: &[Found]) -> Result<bool, SourceError> {
+        for (topic, found) in self.topics.iter().zip(found) {
+            if !topic.leaderless.is_empty() {
+                let bounds = source.bounds(&topic.name, found.partitions)?;
+                let has_leader = |&partition: &usize| bounds.get(partition).is_some_and(Option::is_some);
+                if topic.leaderless.iter().any(has_leader) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// Looks at what exists.
@@ -440,6 +478,9 @@ impl Worker {
             // and compared with what exists once it is back.
             let next = if bounds.is_empty() {
                 known.clone()
+            } else if bounds.iter().all(Option::is_none) && !known.is_empty() {
+                // Nobody can say anything of it.
+                known.clone()
             } else if let Some(old) = topic.id.filter(|_| is_identified) {
                 warn!(
                     "kafka {brokers}: topic {:?}: has another id: it was recreated and is read from its beginning",
@@ -468,21 +509,31 @@ impl Worker {
                 topic.next_offsets(&known, &bounds)
             };
             if !topic.contacted {
-                let until = bounds.iter().map(|bounds| bounds.high).collect();
-                topic.loading = Some(Loading::new(next.clone(), until, Instant::now()));
+                topic.loading = Some(Loading::new(next.clone(), ends(&bounds), Instant::now()));
             }
             // A topic that is gone is read no further, and one that begins anew is at its beginning.
             let lags = next
                 .iter()
                 .zip(&bounds)
-                .map(|(&next, bounds)| lag(next, bounds.high));
+                .map(|(&next, bounds)| bounds.map_or(0, |bounds| lag(next, bounds.high)));
             self.status.set_lags(&topic.name, lags.collect());
             if next != known || is_identified || !topic.contacted {
                 topic.id = found.id;
-                let low = bounds.iter().map(|bounds| bounds.low).collect();
+                let low = bounds
+                    .iter()
+                    .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
+                let low = low.collect();
                 self.inbox.assign(&topic.name, topic.id, next, low);
             }
             topic.contacted = true;
+            let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
+            topic.leaderless = leaderless.map(|(partition, _)| partition).collect();
+            if self.status.set_leaderless(&topic.name, &topic.leaderless) {
+                let (name, partitions) = (&topic.name, &topic.leaderless);
+                warn!(
+                    "kafka {brokers}: topic {name:?}: no leader answers for partitions {partitions:?}; the others are read"
+                );
+            }
             let is_missing = found.partitions == 0;
             if self.status.set_missing(&topic.name, is_missing) {
                 let name = &topic.name;
@@ -607,20 +658,25 @@ impl Worker {
 
 impl Topic {
     /// Tells the streams that this is another topic; the offsets at which it begins.
-    fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Bounds]) -> Vec<i64> {
+    fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Option<Bounds>]) -> Vec<i64> {
         inbox.recreated(&self.name);
-        let next: Vec<i64> = bounds.iter().map(|bounds| bounds.low).collect();
+        // What has no leader yet has nothing either.
+        let next: Vec<i64> = bounds
+            .iter()
+            .map(|bounds| bounds.map_or(0, |bounds| bounds.low))
+            .collect();
         if self.loading.is_some() {
-            let until = bounds.iter().map(|bounds| bounds.high).collect();
-            self.loading = Some(Loading::new(next.clone(), until, Instant::now()));
+            self.loading = Some(Loading::new(next.clone(), ends(bounds), Instant::now()));
         }
         next
     }
 
     /// The next offset of every partition, given those known before and what exists now.
-    fn next_offsets(&self, known: &[i64], bounds: &[Bounds]) -> Vec<i64> {
-        let next = |(partition, bounds): (usize, &Bounds)| match known.get(partition) {
-            Some(&next) if next < bounds.low => {
+    fn next_offsets(&self, known: &[i64], bounds: &[Option<Bounds>]) -> Vec<i64> {
+        let next = |(partition, bounds): (usize, &Option<Bounds>)| match (known.get(partition), *bounds) {
+            // It was there at the first contact, but nobody could say where it begins.
+            (Some(&BEGINNING), Some(bounds)) => self.begin.offset(bounds),
+            (Some(&next), Some(bounds)) if next < bounds.low => {
                 warn!(
                     "topic {:?} partition {partition}: records {next} to {} no longer exist; reading goes on at {}",
                     self.name,
@@ -629,17 +685,26 @@ impl Topic {
                 );
                 bounds.low
             }
-            Some(&next) => next,
-            None if !self.contacted => self.begin.offset(bounds),
+            (Some(&next), _) => next,
+            (None, None) if !self.contacted => BEGINNING,
+            (None, Some(bounds)) if !self.contacted => self.begin.offset(bounds),
             // A partition that comes later is new, and so are all its records.
-            None => bounds.low,
+            (None, bounds) => bounds.map_or(0, |bounds| bounds.low),
         };
         bounds.iter().enumerate().map(next).collect()
     }
 }
 
+/// Where partitions end; before everything where that is not known.
+fn ends(bounds: &[Option<Bounds>]) -> Vec<i64> {
+    bounds
+        .iter()
+        .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.high))
+        .collect()
+}
+
 /// Why a topic seems to be another than the one that was read up to `known`, if it does.
-fn looks_recreated(known: &[i64], bounds: &[Bounds]) -> Option<String> {
+fn looks_recreated(known: &[i64], bounds: &[Option<Bounds>]) -> Option<String> {
     if known.len() > bounds.len() {
         return Some(format!(
             "has {} partitions where it had {}",
@@ -647,13 +712,15 @@ fn looks_recreated(known: &[i64], bounds: &[Bounds]) -> Option<String> {
             known.len()
         ));
     }
-    let ahead = (0..)
+    let mut ahead = (0..)
         .zip(known.iter().zip(bounds))
-        .find(|(_, (next, bounds))| **next > bounds.high);
-    let (partition, (next, bounds)): (u32, _) = ahead?;
+        .filter_map(|(partition, (&next, bounds))| {
+            let high = (*bounds)?.high;
+            (next > high).then_some((partition, next, high))
+        });
+    let (partition, next, high): (u32, _, _) = ahead.next()?;
     Some(format!(
-        "partition {partition} ends at {}, but was read up to {next}",
-        bounds.high
+        "partition {partition} ends at {high}, but was read up to {next}"
     ))
 }
 

@@ -3,6 +3,7 @@
 //!
 //! Packaging calls it, by a hidden command; nothing of what it writes is kept in the repository.
 //! [`markdown`] turns the documentation's sections into those of a page. It knows nothing of the daemon.
+#![forbid(unsafe_code)]
 
 mod markdown;
 

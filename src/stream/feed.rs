@@ -19,7 +19,7 @@ use super::groups::{Group, Groups};
 use super::latest::{Applied, Origin, Row, Update};
 use super::log::Sequence;
 use super::notice::{self, Gap};
-use super::position::{MAX_ID, Position, TopicPosition, id_fingerprint};
+use super::position::{BEGINNING, MAX_ID, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::Stream;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
@@ -139,7 +139,12 @@ impl Feeder {
             known.clear();
         }
         // What was read once stays known, whatever has gone since.
-        known.extend(low.iter().skip(known.len()));
+        known.resize(known.len().max(low.len()), BEGINNING);
+        for (known, &low) in known.iter_mut().zip(low) {
+            if *known == BEGINNING {
+                *known = low;
+            }
+        }
         self.unassigned.remove(&index);
         if is_new {
             let id = self.position.id();
@@ -174,7 +179,8 @@ impl Feeder {
     fn skipped(&mut self, index: usize, next: &[i64], notices: &mut Builder) {
         let known = self.position.topics[index].next.clone();
         for (partition, (from, &to)) in (0..).zip(known.into_iter().zip(next)) {
-            if from >= to {
+            // A partition that begins only now has missed nothing.
+            if from == BEGINNING || from >= to {
                 continue;
             }
             let gap = Gap {

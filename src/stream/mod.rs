@@ -7,6 +7,7 @@
 //!
 //! It knows the Kafka room's plain types, but not how records are fetched, and it knows nothing of
 //! HTTP: a subscription can be driven by anything that has a clock and a waker.
+#![forbid(unsafe_code)]
 
 pub mod block;
 pub mod encode;

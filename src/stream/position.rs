@@ -17,14 +17,12 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+/// Never in an id: an id names offsets.
+pub use crate::kafka::record::BEGINNING;
 use crate::kafka::record::TopicId;
 
 /// The format of streams without a table, and that of table streams.
 const VERSIONS: (u8, u8) = (1, 2);
-
-/// The offset of a partition that is wanted from its first record on, whichever that is. Never in an
-/// id: an id names offsets.
-pub const BEGINNING: i64 = -1;
 
 /// Longest id that is written or accepted: 6 KiB, because proxies limit header lines to 8.
 pub const MAX_ID: usize = 6 * 1024;

@@ -8,6 +8,7 @@
 //! It does what an EventSource does, by the HTML standard, and says what an EventSource would not:
 //! why a stream ended, what an error's answer says, what the ids hold, how late events are. It knows
 //! of the daemon only the names of its control events and the form of its ids.
+#![forbid(unsafe_code)]
 
 pub mod connection;
 pub mod latency;

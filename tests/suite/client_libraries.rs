@@ -142,11 +142,20 @@ fn codec_is_named(broker: &Broker) {
         assert_eq!(records(&events), expected(0, 20));
         broker.produce(&plain, &numbered(0, 20, 20));
         stream.collect_until(until_records(20), secs(30)).await;
+        // What cannot be had holds up nobody, but is named.
+        daemon.wait_ready(secs(30)).await;
+        let ready = daemon.get("/health/ready").await.text();
+        assert!(
+            ready.contains(&format!(
+                "{packed}\\\" partition 0 at offset 0: a batch is compressed with lz4"
+            )),
+            "{ready}"
+        );
     });
-    daemon.wait_log(
-        &format!("topic \"{packed}\" partition 0 at offset 0: a batch is compressed"),
-        secs(10),
-    );
+    let said = format!("topic \"{packed}\" partition 0 at offset 0: a batch is compressed with lz4");
+    daemon.wait_log(&said, secs(10));
+    let log = daemon.log();
+    assert_eq!(log.matches(&said).count(), 1, "said once: {log}");
     daemon.wait_log("set client = \"librdkafka\" in [kafka]", secs(1));
 }
 

@@ -98,11 +98,11 @@ impl Source for Scripted {
         Ok(vec![script.ends.len(); topics.len()])
     }
 
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
+    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
         let ends = self.0.script.lock().unwrap().ends.clone();
         Ok(ends[..partitions]
             .iter()
-            .map(|&high| Bounds { low: 0, high })
+            .map(|&high| Some(Bounds { low: 0, high }))
             .collect())
     }
 

@@ -5,7 +5,7 @@ use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::inbox::Inbox;
-use kafka_sse_bridge::kafka::record::{Feed, Stamp};
+use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Stamp, TopicId};
 use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
 use kafka_sse_bridge::kafka::status::Status;
 use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
@@ -31,6 +31,13 @@ pub fn trials() -> Vec<Trial> {
             "a_codec_that_cannot_be_read_makes_another_client_take_over_at_once",
             codec,
         ),
+        trial("a_partition_without_a_leader_holds_up_no_other", leaderless),
+        trial("an_offset_out_of_range_needs_no_other_client", out_of_range),
+        trial(
+            "a_topic_with_another_id_begins_anew_whatever_its_offsets",
+            another_id,
+        ),
+        trial("the_id_of_a_topic_that_is_no_more_is_not_believed", past_id),
         trial("rebuilding_backs_off_while_nothing_is_read", backs_off),
         trial("an_outage_is_told_once_and_so_is_its_end", told_once),
         trial("a_stop_is_heard_while_a_channel_is_full", stops),
@@ -49,6 +56,9 @@ pub enum Poll {
 #[derive(Default)]
 pub struct Script {
     pub bounds: Vec<Bounds>,
+    /// Partitions of which nobody can say anything.
+    leaderless: Vec<usize>,
+    id: Option<TopicId>,
     pub polls: VecDeque<Poll>,
     assigned: Vec<Vec<i64>>,
     connects: Vec<Instant>,
@@ -94,8 +104,16 @@ impl Source for Scripted {
         Ok(vec![self.0.lock().unwrap().bounds.len(); topics.len()])
     }
 
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
-        Ok(self.0.lock().unwrap().bounds[..partitions].to_vec())
+    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+        let script = self.0.lock().unwrap();
+        let bounds = script.bounds[..partitions].iter().enumerate();
+        Ok(bounds
+            .map(|(partition, bounds)| (!script.leaderless.contains(&partition)).then_some(*bounds))
+            .collect())
+    }
+
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        Ok(vec![self.0.lock().unwrap().id; topics.len()])
     }
 
     fn offsets_at(&mut self, _topic: &str, _asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
@@ -194,6 +212,38 @@ impl Rig {
         offsets
     }
 
+    /// One whose topic has an id, and is read up to 3.
+    fn identified() -> Self {
+        let script = Script {
+            bounds: vec![Bounds { low: 0, high: 3 }],
+            id: TopicId::new(1),
+            ..Script::default()
+        };
+        let mut rig = Self::over(script, 1024);
+        eventually(secs(20), "it is assigned, with its id", || {
+            match rig.feeds.try_recv() {
+                Ok(Feed::Assigned { id, .. }) => ensure(id == TopicId::new(1), format!("{id:?}")),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        rig.script(|script| script.polls.push_back(Poll::Records(vec![0, 1, 2])));
+        rig.offsets(3);
+        rig
+    }
+
+    /// Waits until the topic is said to be another.
+    fn recreated(&mut self) {
+        eventually(secs(20), "the topic is another", || {
+            loop {
+                match self.feeds.try_recv() {
+                    Ok(Feed::Recreated { .. }) => break Ok(()),
+                    Ok(_) => {}
+                    Err(_) => break Err("not yet"),
+                }
+            }
+        });
+    }
+
     fn assigned(&self, times: usize) -> Vec<Vec<i64>> {
         eventually(secs(20), "the source is assigned again", || {
             let assigned = self.script(|script| script.assigned.clone());
@@ -288,10 +338,105 @@ fn added_partitions() {
     assert_eq!(rig.assigned(2)[1], [5, 2]);
 }
 
+fn leaderless() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 2 }, Bounds { low: 3, high: 9 }],
+        leaderless: vec![1],
+        polls: [Poll::Records(vec![0, 1])].into(),
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1024);
+    assert_eq!(rig.offsets(2), [0, 1], "the other is read");
+    assert_eq!(rig.assigned(1), [[0, BEGINNING]]);
+    let degraded = || rig.status.snapshot().degraded;
+    eventually(secs(20), "it is named", || {
+        ensure(
+            degraded() == ["kafka: topic \"t\": no leader answers for partitions [1]"],
+            format!("{:?}", degraded()),
+        )
+    });
+    rig.script(|script| script.leaderless.clear());
+    assert_eq!(rig.assigned(2)[1], [2, 3], "from its first record on");
+    eventually(secs(20), "it is well again", || {
+        ensure(degraded().is_empty(), format!("{:?}", degraded()))
+    });
+}
+
+fn out_of_range() {
+    let mut rig = Rig::start(0, 3, vec![Poll::Records(vec![0, 1, 2])]);
+    rig.offsets(3);
+    let gone = || SourceError::OutOfRange {
+        brokers: "b:1".to_owned(),
+        at: "topic \"t\" partition 0 at offset 3".to_owned(),
+        reason: "scripted".to_owned(),
+    };
+    rig.script(|script| {
+        script.bounds[0] = Bounds { low: 7, high: 9 };
+        script
+            .polls
+            .extend([Poll::Fail(gone()), Poll::Records(vec![7, 8])]);
+    });
+    assert_eq!(rig.offsets(2), [7, 8]);
+    assert_eq!(rig.script(|script| script.connects.len()), 1);
+    // Where all offsets are as they should be, it is the client's fault.
+    rig.script(|script| script.polls.extend([Poll::Fail(gone()), Poll::Records(vec![9])]));
+    assert_eq!(rig.offsets(1), [9]);
+    assert_eq!(rig.script(|script| script.connects.len()), 2);
+}
+
+fn another_id() {
+    let mut rig = Rig::identified();
+    // It holds all offsets that were read, so nothing else tells it from the one that was.
+    rig.script(|script| {
+        script.id = TopicId::new(2);
+        script.bounds[0] = Bounds { low: 0, high: 9 };
+    });
+    rig.recreated();
+    rig.script(|script| script.polls.push_back(Poll::Records((0..9).collect())));
+    assert_eq!(rig.offsets(9), (0..9).collect::<Vec<i64>>());
+    assert_eq!(
+        rig.script(|script| script.connects.len()),
+        2,
+        "a client that knows the old topic is of no use"
+    );
+}
+
+fn past_id() {
+    let mut rig = Rig::identified();
+    rig.script(|script| {
+        script.id = TopicId::new(2);
+        script.polls.push_back(Poll::Fail(unreachable()));
+    });
+    rig.recreated();
+    // A broker that does not know better yet is asked, and the next time one that does.
+    for id in [1, 2] {
+        let times = rig.script(|script| {
+            script.id = TopicId::new(id);
+            script.polls.push_back(Poll::Fail(unreachable()));
+            script.connects.len()
+        });
+        eventually(secs(20), "it is asked again", || {
+            ensure(
+                rig.script(|script| script.connects.len()) > times
+                    && rig.status.snapshot().degraded.is_empty(),
+                "not yet",
+            )
+        });
+    }
+    let feeds: Vec<Feed> = std::iter::from_fn(|| rig.feeds.try_recv().ok()).collect();
+    assert!(
+        !feeds.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
+        "{feeds:?}"
+    );
+}
+
 fn codec() {
     let error = SourceError::Codec {
         brokers: "b:1".to_owned(),
-        what: "topic \"t\"".to_owned(),
+        topic: "t".into(),
+        partition: 0,
+        offset: 1,
+        codec: "lz4",
     };
     let mut rig = Rig::start(
         0,

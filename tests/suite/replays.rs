@@ -92,12 +92,12 @@ impl Source for Reader {
         Ok(vec![1; topics.len()])
     }
 
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Bounds>, SourceError> {
+    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
         let bounds = Bounds {
             low: 0,
             high: self.0.end,
         };
-        Ok(vec![bounds; partitions])
+        Ok(vec![Some(bounds); partitions])
     }
 
     fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
