@@ -8,11 +8,14 @@
 //! - `blocks`: an epoll loop that writes a whole stream to everyone who asks (see `blocks`).
 //! - `count`: a `BaseConsumer` that counts (see `count`).
 //! - `quiet`: no server but clients, whose keys no record has (see `filtered`).
+//! - `comments`: a comment to everyone once in a while, as a keepalive.
+//! - `stalled`: no server, but the daemon's reading thread with nobody to take anything (see `stalled`).
+//! - `crate`: the `kafka` crate's client, which counts (see `count`).
 
 use crate::audience::{OPENED, value};
 use crate::harness::process::Process;
 use crate::measure::now;
-use crate::{blocks, count, filtered};
+use crate::{blocks, count, filtered, stalled};
 use rdkafka::Message;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
@@ -37,6 +40,11 @@ pub fn main(arguments: &[String]) {
             Loop::new(number(id)).run_consumer(brokers, topic, number(audience));
         }
         ["blocks", file] => blocks::main(file),
+        ["comments", pause] => Loop::new(0).run_comments(Duration::from_micros(number(pause))),
+        ["stalled", brokers, topic] => stalled::main(brokers, topic),
+        ["crate", brokers, topic, partitions, total] => {
+            count::with_the_crate(brokers, topic, number(partitions), number(total));
+        }
         ["quiet", port, count] => filtered::quiet(number(port), number(count)),
         ["count", brokers, topic, partitions, total] => {
             count::main(brokers, topic, number(partitions), number(total));
@@ -190,6 +198,18 @@ impl Loop {
         }
     }
 
+    fn run_comments(mut self, pause: Duration) -> ! {
+        self.announce();
+        let mut due = Instant::now() + pause;
+        loop {
+            self.turn(Some(due.saturating_duration_since(Instant::now())));
+            if Instant::now() >= due {
+                due += pause;
+                self.send_all(b"2\r\n:\n\r\n");
+            }
+        }
+    }
+
     fn run_consumer(mut self, brokers: &str, topic: &str, audience: usize) -> ! {
         let consumer = count::consumer(brokers);
         count::assign_end(&consumer, topic);
@@ -219,9 +239,13 @@ impl Loop {
         let mut frame = format!("{body:X}\r\nid: {}\ndata: ", self.id).into_bytes();
         frame.extend_from_slice(value);
         frame.extend_from_slice(b"\n\n\r\n");
+        self.send_all(&frame);
+    }
+
+    fn send_all(&mut self, bytes: &[u8]) {
         let audience = std::mem::take(&mut self.audience);
         for &token in &audience {
-            self.send(token, &frame);
+            self.send(token, bytes);
         }
         self.audience = audience;
     }

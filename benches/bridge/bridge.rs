@@ -2,7 +2,7 @@
 
 use crate::harness::broker::{Broker, free_port};
 use crate::harness::daemon::BINARY;
-use crate::harness::process::Process;
+use crate::harness::process::{Process, Signal};
 use crate::harness::scratch;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -15,6 +15,8 @@ use tempfile::TempDir;
 /// The one stream's path.
 pub const PATH: &str = "/bench";
 
+const CONFIG: &str = "config.toml";
+
 /// How long the daemon may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -22,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Bridge {
     process: Process,
     pub port: u16,
-    _directory: TempDir,
+    config: String,
+    directory: TempDir,
 }
 
 /// How a daemon is to be started, on one stream of one topic.
@@ -31,6 +34,10 @@ pub struct Launch<'a> {
     pub binary: &'a Path,
     pub topic: &'a str,
     pub start: &'a str,
+    /// Lines of the table about Kafka.
+    pub kafka: &'a str,
+    /// No keepalives into a round of somebody else, unless they are what it is about.
+    pub keepalive: &'a str,
     /// More lines of the stream's table.
     pub settings: &'a str,
 }
@@ -42,6 +49,8 @@ impl<'a> Launch<'a> {
             binary: Path::new(BINARY),
             topic,
             start,
+            kafka: "client = \"librdkafka\"",
+            keepalive: "10m",
             settings: "",
         }
     }
@@ -51,16 +60,15 @@ impl<'a> Launch<'a> {
         let directory = scratch::directory("bridge");
         let port = free_port();
         let brokers = broker.bootstrap();
-        let file = directory.path().join("config.toml");
-        // The one departure from the defaults: no keepalives into a round of somebody else.
+        let file = directory.path().join(CONFIG);
         let config = format!(
-            "[kafka]\nbrokers = [\"{brokers}\"]\nclient = \"librdkafka\"\n\
-             [http]\nlisten = [\"127.0.0.1:{port}\"]\nkeepalive = \"10m\"\n\
+            "[kafka]\nbrokers = [\"{brokers}\"]\n{}\n\
+             [http]\nlisten = [\"127.0.0.1:{port}\"]\nkeepalive = \"{}\"\n\
              [log]\nlevel = \"warn\"\n\
              [[stream]]\npath = \"{PATH}\"\ntopics = [\"{}\"]\nstart = \"{}\"\n{}\n",
-            self.topic, self.start, self.settings
+            self.kafka, self.keepalive, self.topic, self.start, self.settings
         );
-        std::fs::write(&file, config).expect("config.toml");
+        std::fs::write(&file, &config).expect("config.toml");
         let mut command = Command::new(self.binary);
         command.args(["run", "--config"]).arg(&file).stdout(Stdio::null());
         let process =
@@ -68,7 +76,8 @@ impl<'a> Launch<'a> {
         Bridge {
             process,
             port,
-            _directory: directory,
+            config,
+            directory,
         }
     }
 
@@ -83,6 +92,13 @@ impl<'a> Launch<'a> {
 impl Bridge {
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Has it read its configuration anew, which differs in the page's title.
+    pub fn reload(&self, title: &str) {
+        let config = format!("{}\n[ui]\ntitle = \"{title}\"\n", self.config);
+        std::fs::write(self.directory.path().join(CONFIG), config).expect("config.toml");
+        self.process.signal(Signal::HUP);
     }
 
     /// Asks every `pause` until the answer is 200.
@@ -109,18 +125,26 @@ impl Bridge {
 
     /// Waits until it has seen that all its clients are gone.
     pub fn wait_alone(&self) {
+        self.wait_until("/streams", "clients that left are gone", |body| {
+            let answer: serde_json::Value = serde_json::from_str(body).expect("JSON");
+            answer["streams"][0]["clients"] == 0
+        });
+    }
+
+    /// Waits until an answer holds a text.
+    pub fn wait_for_text(&self, path: &str, text: &str) {
+        self.wait_until(path, text, |body| body.contains(text));
+    }
+
+    fn wait_until(&self, path: &str, what: &str, is_so: impl Fn(&str) -> bool) {
         let mut asker = self.asker().expect("a connection");
         let began = Instant::now();
         loop {
-            let (_, body) = asker.get("/streams").expect("the daemon answers");
-            let answer: serde_json::Value = serde_json::from_str(&body).expect("JSON");
-            if answer["streams"][0]["clients"] == 0 {
+            let (_, body) = asker.get(path).expect("the daemon answers");
+            if is_so(&body) {
                 return;
             }
-            assert!(
-                began.elapsed() < PATIENCE,
-                "clients that left are still there: {body}"
-            );
+            assert!(began.elapsed() < PATIENCE, "{path}: not yet: {what}: {body}");
             thread::sleep(Duration::from_millis(50));
         }
     }

@@ -1,12 +1,14 @@
 //! A bare `BaseConsumer` with the daemon's settings: what librdkafka alone does on this machine.
 
 use crate::measure::{cpu, now};
+use kafka::client::fetch::Topic;
+use kafka::client::{FetchPartition, KafkaClient};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use std::time::Duration;
 
 /// As in src/kafka/librdkafka.rs.
-const SETTINGS: [(&str, &str); 15] = [
+const SETTINGS: [(&str, &str); 16] = [
     ("isolation.level", "read_committed"),
     ("group.id", "kafka-sse-bridge-bench"),
     ("client.id", "kafka-sse-bridge-bench"),
@@ -19,6 +21,7 @@ const SETTINGS: [(&str, &str); 15] = [
     ("fetch.wait.max.ms", "100"),
     ("fetch.queue.backoff.ms", "10"),
     ("queued.max.messages.kbytes", "4096"),
+    ("fetch.max.bytes", "4194304"),
     ("fetch.error.backoff.ms", "100"),
     ("socket.nagle.disable", "true"),
     ("log.connection.close", "false"),
@@ -72,6 +75,53 @@ pub fn main(brokers: &str, topic: &str, partitions: i32, total: u64) {
             }
             Some(Err(error)) => eprintln!("bare consumer: {error}"),
             None => {}
+        }
+    }
+    let last = now();
+    println!(
+        "{first} {last} {count} {bytes} {}",
+        cpu(std::process::id()).as_nanos()
+    );
+}
+
+/// Bytes that one fetch of the `kafka` crate asks for in all, as in src/kafka/kafka_crate.rs.
+const FETCH_BYTES: i32 = 8 * 1024 * 1024;
+
+/// The same with a bare `KafkaClient`.
+pub fn with_the_crate(brokers: &str, topic: &str, partitions: i32, total: u64) {
+    let mut client = KafkaClient::new(vec![brokers.to_owned()]);
+    client.set_fetch_min_bytes(1);
+    client
+        .set_fetch_max_wait_time(Duration::from_millis(100))
+        .expect("a wait");
+    client.load_metadata_all().expect("metadata");
+    let limit = (FETCH_BYTES / partitions).clamp(64 * 1024, 1024 * 1024);
+    let mut next: Vec<i64> = vec![0; usize::try_from(partitions).expect("few")];
+    let (mut first, mut count, mut bytes) = (0, 0, 0);
+    while count < total {
+        let asked = (0..)
+            .zip(&next)
+            .map(|(partition, &next)| FetchPartition::new(topic, partition, next).with_max_bytes(limit));
+        let answer = client.fetch_messages(asked).expect("an answer");
+        for found in answer
+            .iter()
+            .flat_map(|answer| answer.topics())
+            .flat_map(Topic::partitions)
+        {
+            let data = found.data().expect("records");
+            let next = &mut next[usize::try_from(found.partition()).expect("a partition")];
+            for message in data.messages() {
+                // A compressed set comes whole.
+                if message.offset < *next {
+                    continue;
+                }
+                if count == 0 {
+                    first = now();
+                }
+                *next = message.offset + 1;
+                count += 1;
+                bytes += message.value.len();
+            }
         }
     }
     let last = now();

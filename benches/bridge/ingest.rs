@@ -1,9 +1,10 @@
-//! Loading a topic: records per second from the first to the last, against librdkafka alone.
+//! Loading a topic: records per second from the first to the last, against the client
+//! library alone.
 
 use crate::Options;
 use crate::bare::Bare;
 use crate::bridge::{Asker, Launch};
-use crate::harness::broker::{Broker, topic_name};
+use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::produce::Message;
 use crate::measure::{cpu, median, median_ratio, now};
 use crate::report::{Table, at_least, figure};
@@ -13,7 +14,7 @@ use std::time::Duration;
 const VALUE: usize = 200;
 
 /// Least part of the bare consumer's records per second.
-const LEAST: f64 = 0.6;
+const LEAST: f64 = 0.8;
 
 /// Between two looks at the daemon's counters.
 const LOOK: Duration = Duration::from_millis(5);
@@ -37,42 +38,72 @@ impl Side {
     }
 }
 
+/// A client library in both, and the broker it can read from.
+struct Library<'a> {
+    broker: &'a Broker,
+    name: &'static str,
+    /// Lines of the daemon's configuration.
+    kafka: &'static str,
+    /// The role of the bare process.
+    role: &'static str,
+}
+
 pub fn run(broker: &Broker, options: &Options) {
     let total = options.pick(500_000, 100_000);
     let rounds = options.pick(5, 2);
     let mut table = Table::new(&["", "bridge", "bare consumer", "ratio", "target"]);
+    let librdkafka = Library {
+        broker,
+        name: "librdkafka",
+        kafka: "client = \"librdkafka\"",
+        role: "count",
+    };
+    for partitions in [1, 8, 64] {
+        compare(&librdkafka, partitions, total, rounds, &mut table);
+    }
+    let old = Broker::start(Version::V3_9);
+    let kafka_crate = Library {
+        broker: &old,
+        name: "the kafka crate, Kafka 3.9",
+        kafka: "client = \"kafka\"\nisolation = \"read_uncommitted\"",
+        role: "crate",
+    };
     for partitions in [1, 8] {
-        let topic = topic_name("ingest");
-        broker.create_topic(&topic, partitions, &[]);
-        fill(broker, &topic, partitions, total);
-        let (mut ours, mut theirs) = (Side::default(), Side::default());
-        // The first pair fills the page cache.
-        for round in 0..=rounds {
-            if round == 1 {
-                (ours, theirs) = (Side::default(), Side::default());
-            }
-            load(broker, &topic, total, &mut ours);
-            count(broker, &topic, partitions, total, &mut theirs);
-        }
-        let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, unit: f64, least: Option<f64>| {
-            let ratio = median_ratio(of(&ours), of(&theirs));
-            let target = least.map_or_else(String::new, |least| at_least(ratio, least));
-            let plural = if partitions == 1 { "" } else { "s" };
-            table.row(&[
-                format!("{partitions} partition{plural}: {name}"),
-                figure(median(of(&ours)) / unit),
-                figure(median(of(&theirs)) / unit),
-                figure(ratio),
-                target,
-            ]);
-        };
-        row("thousand records/s", |side| &side.rate, 1e3, Some(LEAST));
-        row("exec to last record, s", |side| &side.whole, 1.0, None);
-        row("processor s per million", |side| &side.cpu, 1.0, None);
+        compare(&kafka_crate, partitions, total, rounds, &mut table);
     }
     table.print(&format!(
         "ingest: {total} records of {VALUE} bytes, {rounds} rounds"
     ));
+}
+
+fn compare(library: &Library<'_>, partitions: i32, total: u64, rounds: usize, table: &mut Table) {
+    let topic = topic_name("ingest");
+    library.broker.create_topic(&topic, partitions, &[]);
+    fill(library.broker, &topic, partitions, total);
+    let (mut ours, mut theirs) = (Side::default(), Side::default());
+    // The first pair fills the page cache.
+    for round in 0..=rounds {
+        if round == 1 {
+            (ours, theirs) = (Side::default(), Side::default());
+        }
+        load(library, &topic, total, &mut ours);
+        count(library, &topic, partitions, total, &mut theirs);
+    }
+    let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, unit: f64, least: Option<f64>| {
+        let ratio = median_ratio(of(&ours), of(&theirs));
+        let target = least.map_or_else(String::new, |least| at_least(ratio, least));
+        let plural = if partitions == 1 { "" } else { "s" };
+        table.row(&[
+            format!("{}, {partitions} partition{plural}: {name}", library.name),
+            figure(median(of(&ours)) / unit),
+            figure(median(of(&theirs)) / unit),
+            figure(ratio),
+            target,
+        ]);
+    };
+    row("thousand records/s", |side| &side.rate, 1e3, Some(LEAST));
+    row("exec to last record, s", |side| &side.whole, 1.0, None);
+    row("processor s per million", |side| &side.cpu, 1.0, None);
 }
 
 /// Spreads the records evenly.
@@ -91,9 +122,13 @@ pub fn fill(broker: &Broker, topic: &str, partitions: i32, total: u64) {
 
 /// The daemon, from exec to loaded. Its first figures stand for the first record, so that how often
 /// it is asked does not count.
-fn load(broker: &Broker, topic: &str, total: u64, side: &mut Side) {
+fn load(library: &Library<'_>, topic: &str, total: u64, side: &mut Side) {
     let began = now();
-    let bridge = Launch::new(topic, "earliest").spawn(broker);
+    let launch = Launch {
+        kafka: library.kafka,
+        ..Launch::new(topic, "earliest")
+    };
+    let bridge = launch.spawn(library.broker);
     bridge.wait_for("/health/live", LOOK);
     let mut asker = bridge.asker().expect("a connection");
     let mut first = None;
@@ -124,15 +159,15 @@ fn figures(asker: &mut Asker) -> (u64, bool) {
     )
 }
 
-fn count(broker: &Broker, topic: &str, partitions: i32, total: u64, side: &mut Side) {
+fn count(library: &Library<'_>, topic: &str, partitions: i32, total: u64, side: &mut Side) {
     let began = now();
     let words = [
-        broker.bootstrap(),
+        library.broker.bootstrap(),
         topic.to_owned(),
         partitions.to_string(),
         total.to_string(),
     ];
-    let mut bare = Bare::spawn(&["count", &words[0], &words[1], &words[2], &words[3]]);
+    let mut bare = Bare::spawn(&[library.role, &words[0], &words[1], &words[2], &words[3]]);
     let [first, last, counted, _, used] = bare.numbers()[..] else {
         panic!("the bare consumer says how it went")
     };

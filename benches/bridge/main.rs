@@ -21,6 +21,7 @@
     reason = "a benchmark prints, and has nobody to hand an error to"
 )]
 
+mod arrival;
 mod audience;
 mod bare;
 mod blocks;
@@ -36,7 +37,10 @@ mod ingest;
 mod measure;
 mod position;
 mod produce;
+mod quiet;
+mod reload;
 mod report;
+mod stalled;
 mod start;
 mod storm;
 
@@ -109,12 +113,16 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 8] = [
+const BENCHMARKS: [(&str, Benchmark); 12] = [
     ("fanout", fanout::run),
+    ("arrival", arrival::run),
     ("filtered", filtered::run),
     ("storm", storm::run),
     ("idle", idle::run),
+    ("quiet", quiet::run),
+    ("reload", reload::run),
     ("ingest", ingest::run),
+    ("stalled", stalled::run),
     ("start", start::run),
     ("position", position::run),
     (COMPARE, compare::run),

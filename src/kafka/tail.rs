@@ -327,6 +327,7 @@ impl Worker {
             let is_quiet = self.inbox.received() == before;
             self.note_loaded(source, is_quiet)?;
 
+            let lacks_leaders = self.topics.iter().any(|topic| !topic.leaderless.is_empty());
             let pause = if let Some(trouble) = source.trouble() {
                 if self.troubled(trouble) {
                     self.status.tally().count(Trouble::Transport);
@@ -334,7 +335,11 @@ impl Worker {
                 REFRESH_IN_TROUBLE
             } else {
                 self.healthy();
-                REFRESH
+                if lacks_leaders {
+                    REFRESH_IN_TROUBLE
+                } else {
+                    REFRESH
+                }
             };
             if refreshed.elapsed() >= pause {
                 refreshed = Instant::now();
@@ -470,9 +475,10 @@ impl Worker {
         };
         let brokers = self.connect.brokers();
         let (mut is_doubtful, mut has_turned) = (false, false);
+        let asked = Instant::now();
         for (topic, &found) in self.topics.iter_mut().zip(&found) {
-            let bounds = source.bounds(&topic.name, found.partitions)?;
             let known = self.inbox.next_offsets(&topic.name);
+            let bounds = topic.bounds(source, found.partitions, &known, asked)?;
             let is_identified = topic.id != found.id;
             // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
             // and compared with what exists once it is back.
@@ -657,6 +663,27 @@ impl Worker {
 }
 
 impl Topic {
+    /// What exists of the topic; asks again for a while, counted from `asked`, where a partition that is
+    /// not read yet has no leader: a topic that has just been created gets them one by one.
+    fn bounds(
+        &self,
+        source: &mut dyn Source,
+        partitions: usize,
+        known: &[i64],
+        asked: Instant,
+    ) -> Result<Vec<Option<Bounds>>, SourceError> {
+        loop {
+            let bounds = source.bounds(&self.name, partitions)?;
+            let lacks = |(partition, bounds): (usize, &Option<Bounds>)| {
+                bounds.is_none() && !self.leaderless.contains(&partition) && known.get(partition).is_none()
+            };
+            if asked.elapsed() > DOUBT || !bounds.iter().enumerate().any(lacks) {
+                return Ok(bounds);
+            }
+            std::thread::sleep(DOUBT_PAUSE);
+        }
+    }
+
     /// Tells the streams that this is another topic; the offsets at which it begins.
     fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Option<Bounds>]) -> Vec<i64> {
         inbox.recreated(&self.name);
