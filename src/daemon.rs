@@ -21,7 +21,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
+use crate::descriptors;
 use crate::http::connections::Connections;
+use crate::http::front::{Front, Fronted};
+use crate::http::limits::Limits;
 use crate::http::listener::{self, BindError, Listener, Stopping};
 use crate::http::page::Page;
 use crate::http::routes::{App, Shown, routes};
@@ -165,18 +168,21 @@ pub async fn run(
 
 impl Daemon {
     fn start(settings: Settings, listeners: Vec<Bound>) -> io::Result<Self> {
+        descriptors::raise(settings.http.max_clients);
         let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
         let app = Arc::new(App {
             shown: RwLock::new(Shown {
                 streams: Vec::new(),
                 page: Arc::new(Page::new(&settings.ui.title, settings.ui.assets.clone())),
+                front: Arc::new(Front::from(&settings.http)),
             }),
             kafka: Arc::default(),
             connections: Arc::clone(&connections),
+            limits: Arc::new(Limits::new((&settings.http).into())),
             was_ready: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
         });
-        let service = warp::service(routes(Arc::clone(&app)));
+        let service = Fronted::new(warp::service(routes(Arc::clone(&app))), Arc::clone(&app));
         let served = Arc::clone(&connections);
         let serve: Serve = Box::new(move |listener, stopping| {
             Box::pin(listener::serve(

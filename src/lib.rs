@@ -11,7 +11,7 @@
 //! - [`http`]: streams, page, health.
 //! - [`config`]: files, environment and flags in, checked settings out.
 //! - [`daemon`], with `reload`: starts, changes and stops the rooms; the only place that knows all of them.
-//! - [`cli`], [`signals`], [`logging`], [`systemd`]: the process around it.
+//! - [`cli`], [`signals`], [`logging`], [`systemd`], [`descriptors`]: the process around it.
 //! - `manual`: man pages and completions, for the packages.
 //! - [`doctor`]: tries all that the daemon needs, and says what to do.
 //! - [`tail`]: the other end, a client of one stream, for support.
@@ -22,6 +22,7 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "librdkafka")]
 pub mod demo;
+pub mod descriptors;
 pub mod doctor;
 pub mod http;
 pub mod kafka;

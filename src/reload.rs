@@ -18,6 +18,7 @@ use log::{error, info, warn};
 use crate::config::diff::{Changes, StreamChange, diff};
 use crate::config::{Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection};
+use crate::descriptors;
 use crate::http::health;
 use crate::http::page::Page;
 use crate::kafka::history::{Archive, History};
@@ -135,12 +136,17 @@ impl Daemon {
         let before = std::mem::replace(&mut self.settings, next);
         self.connections
             .set_write_timeout(self.settings.http.write_timeout.0);
-        let ui = &self.settings.ui;
-        if before.ui != *ui {
-            let mut shown = self.app.shown().clone();
-            shown.page = Arc::new(Page::new(&ui.title, ui.assets.clone()));
-            self.app.show(shown);
+        let (http, ui) = (&self.settings.http, &self.settings.ui);
+        self.app.limits.set(http.into());
+        if before.http.max_clients != http.max_clients {
+            descriptors::warn_if_short(http.max_clients);
         }
+        let mut shown = self.app.shown().clone();
+        shown.front = Arc::new(http.into());
+        if before.ui != *ui {
+            shown.page = Arc::new(Page::new(&ui.title, ui.assets.clone()));
+        }
+        self.app.show(shown);
         self.connect(started.connection, started.history);
         self.exchange(started.streams);
         self.readings.extend(started.reading);

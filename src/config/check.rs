@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::filter::Filter;
+use super::public::fault_of_base_path;
 use super::settings::{Client, Draft, Format, Isolation, Lag, Settings, StreamSettings};
 use super::units::{Size, Span};
 
@@ -250,6 +251,16 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
             "http.retry",
             format!("is less than {LEAST_RETRY}; every browser waits so long, 2s is usual"),
         );
+    }
+    if let Some(why) = fault_of_base_path(&http.base_path) {
+        let message = format!(
+            "{:?} {why}; write something like \"/live\", or \"\" for none",
+            http.base_path
+        );
+        faults.add("http.base_path", message);
+    }
+    for (name, message) in http.cors.faults() {
+        faults.add(format!("http.cors.{name}"), message);
     }
 }
 

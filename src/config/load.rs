@@ -20,7 +20,12 @@ pub const ENVIRONMENT_PREFIX: &str = "KAFKA_SSE_BRIDGE";
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 
 /// Keys whose variable is a list, separated by commas.
-const LISTS: [&str; 2] = ["http.listen", "kafka.brokers"];
+const LISTS: [&str; 4] = [
+    "http.cors.allow_origins",
+    "http.listen",
+    "http.trusted_proxies",
+    "kafka.brokers",
+];
 
 /// The table of librdkafka's properties.
 const PROPERTIES: &str = "kafka.librdkafka";

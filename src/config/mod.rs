@@ -2,7 +2,7 @@
 //!
 //! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
 //! came from, [`mod@check`] the rules between keys, [`units`] durations and sizes as people write them,
-//! [`filter`] what a filter may ask for, [`mod@diff`] what a reload changes.
+//! [`filter`] what a filter may ask for, [`public`] how the daemon looks from outside, [`mod@diff`] what a reload changes.
 //! It knows nothing of the other rooms.
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ pub mod diff;
 pub mod filter;
 pub mod load;
 pub mod print;
+pub mod public;
 pub mod settings;
 pub mod units;
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::public::{CorsSettings, Proxy};
 use super::units::{Size, Span};
 
 /// Brokers asked first when none are configured.
@@ -25,6 +26,9 @@ pub const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
 pub const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
 /// How long a client's socket may take nothing: longer than a phone needs to change networks.
 pub const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
+/// Most streams that may be open at once: what a machine with a few gigabytes serves, and more than the
+/// usual limit of descriptors.
+pub const DEFAULT_MAX_CLIENTS: u64 = 100_000;
 /// Bytes of finished frames that a stream keeps in memory.
 pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
 /// Pause between heartbeat events where a stream sends them.
@@ -112,6 +116,20 @@ pub struct HttpSettings {
     pub max_lifetime: Span,
     /// A connection whose socket takes no byte for so long is closed.
     pub write_timeout: Span,
+    /// Most streams open at once; 0 is no limit.
+    pub max_clients: u64,
+    /// Most streams open at once for one address (for IPv6, one /64); 0 is no limit.
+    pub max_clients_per_ip: u64,
+    /// How many streams may be opened in a second; 0 is no limit.
+    pub max_opens_per_second: u32,
+    /// How many streams one address may open in a second; 0 is no limit.
+    pub max_opens_per_second_per_ip: u32,
+    /// Whose `X-Forwarded-For` and `Forwarded` count.
+    pub trusted_proxies: Vec<Proxy>,
+    /// A path that everything is served below; empty is none.
+    pub base_path: String,
+    /// Which pages of other sites may read.
+    pub cors: CorsSettings,
 }
 
 impl Default for HttpSettings {
@@ -123,6 +141,13 @@ impl Default for HttpSettings {
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
             max_lifetime: DEFAULT_MAX_LIFETIME,
             write_timeout: DEFAULT_WRITE_TIMEOUT,
+            max_clients: DEFAULT_MAX_CLIENTS,
+            max_clients_per_ip: 0,
+            max_opens_per_second: 0,
+            max_opens_per_second_per_ip: 0,
+            trusted_proxies: Vec::new(),
+            base_path: String::new(),
+            cors: CorsSettings::default(),
         }
     }
 }

@@ -10,18 +10,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use rustix::process::{Resource, getrlimit};
 
 use super::report::{Finding, Report};
 use super::within;
-use crate::config::Settings;
+use crate::config::{HttpSettings, Settings};
+use crate::descriptors;
 use crate::http::listener::{Listener, SYSTEMD};
-
-/// Descriptors that the daemon needs for itself: listeners, brokers, log, runtime.
-const OWN_DESCRIPTORS: u64 = 64;
-
-/// Clients below which the limit of descriptors is too low for most: a shell's usual 1024 is.
-const EXPECTED_CLIENTS: u64 = 1000;
 
 /// How long whoever holds an address may take to say who it is.
 const ABOUT_LIMIT: Duration = Duration::from_secs(3);
@@ -30,47 +24,56 @@ const ABOUT_LIMIT: Duration = Duration::from_secs(3);
 const MAX_ABOUT: u64 = 64 * 1024;
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
-    report.add(descriptors());
-    for address in &settings.http.listen {
+    let http = &settings.http;
+    report.add(check_descriptors(http));
+    for address in &http.listen {
         report.add(match address.strip_prefix("unix:") {
-            Some(path) => listen_unix(address, Path::new(path)),
+            Some(path) => listen_unix(address, Path::new(path), http),
             None if address == SYSTEMD => {
                 Finding::ok("listen systemd", "systemd has bound what the daemon will serve")
             }
-            None => listen_tcp(address),
+            None => listen_tcp(address, http),
         });
     }
     report.add(log_file(settings.log.file.as_deref()));
     report.add(assets(settings.ui.assets.as_deref()));
 }
 
-fn descriptors() -> Finding {
+fn check_descriptors(http: &HttpSettings) -> Finding {
     const CHECK: &str = "descriptors";
-    let limit = getrlimit(Resource::Nofile);
-    let Some(current) = limit.current else {
+    // Up to which the daemon raises its own.
+    let Some(limit) = descriptors::hard_limit() else {
         return Finding::ok(CHECK, "unlimited here");
     };
-    let clients = current.saturating_sub(OWN_DESCRIPTORS);
-    let found = format!("at most {current} here, enough for {clients} clients");
-    if clients >= EXPECTED_CLIENTS {
-        return Finding::ok(CHECK, found);
+    let clients = descriptors::room(limit);
+    let found = format!("at most {limit} here, enough for {clients} clients");
+    match http.max_clients {
+        0 => Finding::ok(
+            CHECK,
+            format!("{found}; max_clients sets no limit, so this is the one"),
+        ),
+        wanted if clients >= wanted => Finding::ok(CHECK, format!("{found}; max_clients is {wanted}")),
+        wanted => Finding::warn(
+            CHECK,
+            format!(
+                "{found}, and max_clients is {wanted}: those beyond wait to be accepted, and are told nothing"
+            ),
+            format!(
+                "set max_clients = {clients} in [http], or raise the limit: ulimit -Hn where the daemon is started \
+                 by hand; the shipped unit sets its own (LimitNOFILE)"
+            ),
+        ),
     }
-    Finding::warn(
-        CHECK,
-        found,
-        "where the daemon is started by hand, raise the limit (ulimit -n 65536); \
-         the shipped unit sets its own (LimitNOFILE)",
-    )
 }
 
-fn listen_tcp(address: &str) -> Finding {
+fn listen_tcp(address: &str, http: &HttpSettings) -> Finding {
     let check = format!("listen {address}");
     let Err(error) = Listener::try_tcp(address) else {
         return Finding::ok(check, "can be bound");
     };
     if error.cause().kind() == io::ErrorKind::AddrInUse {
-        let asked = address.to_owned();
-        let answer = within(ABOUT_LIMIT, move || about_tcp(&asked));
+        let (asked, path) = (address.to_owned(), about_path(http));
+        let answer = within(ABOUT_LIMIT, move || about_tcp(&asked, &path));
         if let Some(version) = answer.and_then(Result::ok).flatten() {
             return held_by_us(check, &version);
         }
@@ -78,7 +81,7 @@ fn listen_tcp(address: &str) -> Finding {
     Finding::fail(check, error.cause().to_string(), error.remedy())
 }
 
-fn listen_unix(address: &str, path: &Path) -> Finding {
+fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
     let check = format!("listen {address}");
     if let Ok(found) = path.symlink_metadata() {
         if !found.file_type().is_socket() {
@@ -90,7 +93,8 @@ fn listen_unix(address: &str, path: &Path) -> Finding {
         }
         return match UnixStream::connect(path) {
             Ok(stream) => {
-                let answer = within(ABOUT_LIMIT, move || about(stream));
+                let asked = about_path(http);
+                let answer = within(ABOUT_LIMIT, move || about(stream, &asked));
                 match answer.and_then(Result::ok).flatten() {
                     Some(version) => held_by_us(check, &version),
                     None => Finding::fail(
@@ -121,7 +125,7 @@ fn held_by_us(check: String, version: &str) -> Finding {
 }
 
 /// The version of the daemon that serves an address that is in use; `None` if it is not one.
-fn about_tcp(address: &str) -> io::Result<Option<String>> {
+fn about_tcp(address: &str, path: &str) -> io::Result<Option<String>> {
     for address in address.to_socket_addrs()? {
         let reachable = match address.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),
@@ -129,17 +133,22 @@ fn about_tcp(address: &str) -> io::Result<Option<String>> {
             _ => address,
         };
         let stream = TcpStream::connect_timeout(&reachable, ABOUT_LIMIT)?;
-        if let Some(version) = about(stream)? {
+        if let Some(version) = about(stream, path)? {
             return Ok(Some(version));
         }
     }
     Ok(None)
 }
 
-fn about(mut stream: impl Read + Write) -> io::Result<Option<String>> {
-    stream.write_all(
-        b"GET /about HTTP/1.1\r\nHost: doctor\r\nAccept: application/json\r\nConnection: close\r\n\r\n",
-    )?;
+fn about_path(http: &HttpSettings) -> String {
+    format!("{}/about", http.base_path)
+}
+
+fn about(mut stream: impl Read + Write, path: &str) -> io::Result<Option<String>> {
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: doctor\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(MAX_ABOUT).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);

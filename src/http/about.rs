@@ -17,9 +17,11 @@ pub fn answer(app: &App, headers: &HeaderMap) -> Response {
         .and_then(|accept| accept.to_str().ok())
         .unwrap_or_default();
     let urls = urls(app);
+    let front = app.front();
+    let base = front.base_path();
     let shown = shown(headers);
     let mut response = if accept.contains("text/html") || !accept.contains("application/json") {
-        warp::reply::html(html(&urls, &shown)).into_response()
+        warp::reply::html(html(&urls, base, &shown)).into_response()
     } else {
         let headers: Map<String, Value> = shown
             .into_iter()
@@ -28,7 +30,10 @@ pub fn answer(app: &App, headers: &HeaderMap) -> Response {
         problem::json(&json!({
             "product": env!("CARGO_PKG_NAME"),
             "version": env!("CARGO_PKG_VERSION"),
-            "urls": urls.iter().map(|(path, what)| json!({ "path": path, "what": what })).collect::<Vec<_>>(),
+            "urls": urls
+                .iter()
+                .map(|(path, what)| json!({ "path": format!("{base}{path}"), "what": what }))
+                .collect::<Vec<_>>(),
             "headers": headers,
         }))
     };
@@ -79,13 +84,13 @@ fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-fn html(urls: &[(String, String)], headers: &[(String, String)]) -> String {
+fn html(urls: &[(String, String)], base: &str, headers: &[(String, String)]) -> String {
     let rows = |pairs: &[(String, String)], is_link: bool| -> String {
         let row = |(name, value): &(String, String)| {
             let (name, value) = (escape(name), escape(value));
             // Relative, so that it works under a proxy's path prefix.
             let name = if is_link {
-                format!("<a href=\".{name}\">{name}</a>")
+                format!("<a href=\".{name}\">{base}{name}</a>")
             } else {
                 name
             };

@@ -13,19 +13,22 @@ use log::debug;
 use tokio::time::Sleep;
 use warp::reply::{Reply, Response};
 
+use super::limits::{Limits, Slot};
 use super::listener::Peer;
+use super::overload;
 use super::problem::Problem;
 use super::query::opening;
 use crate::stream::stream::Stream;
 use crate::stream::subscription::{Step, Subscription};
 
-/// Answers with the stream, or with an error before it opens.
+/// Answers with the stream, or with an error before it opens, or turns the client away.
 pub fn answer(
     stream: &Arc<Stream>,
+    limits: &Arc<Limits>,
     method: &Method,
     query: &str,
     headers: &HeaderMap,
-    peer: Option<Peer>,
+    peer: Peer,
 ) -> Response {
     if let Some(why) = stream.failure() {
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
@@ -34,12 +37,20 @@ pub fn answer(
         Ok(opening) => opening,
         Err(problem) => return problem.into_response(),
     };
-    let mut response = if method == Method::HEAD {
-        warp::reply().into_response()
-    } else {
-        let peer = peer.map_or_else(|| "?".to_owned(), |peer| peer.to_string());
-        warp::reply::stream(Events::new(stream.subscribe(opening), peer)).into_response()
-    };
+    if method == Method::HEAD {
+        return as_stream(warp::reply().into_response());
+    }
+    match limits.admit(limits.client(peer, headers)) {
+        Ok(slot) => {
+            let events = Events::new(stream.subscribe(opening), peer, slot);
+            as_stream(warp::reply::stream(events).into_response())
+        }
+        Err(limit) => overload::answer(limit, &opening, headers),
+    }
+}
+
+/// The head that every stream has.
+pub(super) fn as_stream(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -58,17 +69,19 @@ pub fn answer(
 struct Events {
     subscription: Subscription,
     timer: Pin<Box<Sleep>>,
-    peer: String,
+    peer: Peer,
+    slot: Slot,
     opened: Instant,
 }
 
 impl Events {
-    fn new(subscription: Subscription, peer: String) -> Self {
-        debug!("{}: {peer} opened", subscription.path());
+    fn new(subscription: Subscription, peer: Peer, slot: Slot) -> Self {
+        debug!("{}: {peer} opened, for {}", subscription.path(), slot.address());
         Self {
             subscription,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             peer,
+            slot,
             opened: Instant::now(),
         }
     }
@@ -113,9 +126,10 @@ impl futures_core::Stream for Events {
 impl Drop for Events {
     fn drop(&mut self) {
         debug!(
-            "{}: {} closed after {:.1?}",
+            "{}: {} closed, for {}, after {:.1?}",
             self.subscription.path(),
             self.peer,
+            self.slot.address(),
             self.opened.elapsed()
         );
     }

@@ -26,8 +26,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::connections::Connections;
+use super::heads::{HEAD_TIMEOUT, Heads};
 use super::patience::Patient;
-use crate::logging::Seldom;
 
 /// What stands for the sockets that systemd hands over.
 pub const SYSTEMD: &str = "systemd";
@@ -35,19 +35,20 @@ pub const SYSTEMD: &str = "systemd";
 /// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
 const BACKLOG: i32 = 4096;
 
-/// How long a client may take to send a request's head, and so how long a connection may rest
-/// between requests: longer than proxies keep theirs (60 s), or they would meet closed ones.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a connection may rest between requests: longer than proxies keep theirs (60 s), or they
+/// would meet closed ones. A head that has begun has less time, see [`heads`](super::heads).
+const REST_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Most bytes hyper buffers per connection, which also bounds a request's head. A block of frames
-/// is passed through without being copied, whatever this is.
+/// Most bytes hyper buffers per connection, and so most bytes of a request's head; a larger one is
+/// answered by 431. An event id and a dozen cookies fit. A block of frames is passed through without
+/// being copied, whatever this is.
 const BUFFER: usize = 32 * 1024;
 
 /// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
 /// for a burst, little enough that many stalled clients do not matter.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// Pause after an accept that failed, so that running out of descriptors does not spin.
+/// Pause in accepting while there is no descriptor, so that running out of them does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a request came from.
@@ -290,11 +291,10 @@ where
     B: Body,
 {
     let graceful = GracefulShutdown::new();
-    let mut failures = Seldom::new(Duration::from_secs(10));
     match listener {
         Listener::Tcp(listener) => {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            loop {
+            while wait_for_room(&connections, &mut stopping).await {
                 let accepted = tokio::select! {
                     accepted = listener.accept() => accepted,
                     () = stopping.wait() => break,
@@ -307,13 +307,13 @@ where
                         let peer = Peer::Tcp(peer);
                         spawn(stream, peer, service.clone(), &connections, graceful.watcher());
                     }
-                    Err(error) => accept_failed(&error, &mut failures).await,
+                    Err(error) => accept_failed(&error, &connections).await,
                 }
             }
         }
         Listener::Unix(listener, _file) => {
             let listener = tokio::net::UnixListener::from_std(listener)?;
-            loop {
+            while wait_for_room(&connections, &mut stopping).await {
                 let accepted = tokio::select! {
                     accepted = listener.accept() => accepted,
                     () = stopping.wait() => break,
@@ -328,7 +328,7 @@ where
                             graceful.watcher(),
                         );
                     }
-                    Err(error) => accept_failed(&error, &mut failures).await,
+                    Err(error) => accept_failed(&error, &connections).await,
                 }
             }
         }
@@ -347,10 +347,25 @@ fn tune(stream: &tokio::net::TcpStream, write_timeout: Duration) -> io::Result<(
     socket.set_tcp_user_timeout(Some(write_timeout))
 }
 
-async fn accept_failed(error: &io::Error, failures: &mut Seldom) {
-    if let Some(unsaid) = failures.admit() {
-        warn!("cannot accept a connection: {error}; trying again every {ACCEPT_PAUSE:?}{unsaid}");
+/// Waits until there is a descriptor for one more connection, beside those that reading Kafka needs. Who
+/// wants to connect meanwhile waits in the system's queue. False if told to stop.
+async fn wait_for_room(connections: &Connections, stopping: &mut Stopping) -> bool {
+    while !connections.has_room() {
+        connections.pauses(&"the limit of descriptors leaves no room for more");
+        tokio::select! {
+            () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+            () = stopping.wait() => return false,
+        }
     }
+    true
+}
+
+async fn accept_failed(error: &io::Error, connections: &Connections) {
+    // Of a client that is gone already, while others wait.
+    if error.kind() == io::ErrorKind::ConnectionAborted {
+        return;
+    }
+    connections.pauses(error);
     tokio::time::sleep(ACCEPT_PAUSE).await;
 }
 
@@ -388,7 +403,10 @@ where
     S: Service<B>,
     B: Body,
 {
+    let stream = Heads::new(Patient::new(stream, connections.write_timeout()), HEAD_TIMEOUT);
+    let served = stream.served();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        served.tell();
         request.extensions_mut().insert(peer);
         // `CONNECT host:1` and other targets without a path are nothing we serve, and warp panics when
         // it is asked for the path of one.
@@ -399,10 +417,9 @@ where
         service.clone().call(request)
     });
     let open = connections.enter();
-    let stream = Patient::new(stream, connections.write_timeout());
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(REST_TIMEOUT)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), service);
     let connection = watcher.watch(connection);

@@ -1,17 +1,23 @@
 //! The HTTP room: streams, the page, and what there is to know about the daemon.
 //!
-//! [`listener`] binds and accepts, [`connections`] counts, [`patience`] gives up; [`routes`] puts the
-//! warp filters together, and one file per feature answers: [`events`] (asked for by [`query`]),
-//! [`page`], [`about`], [`streams`], [`health`]; [`problem`] is how
-//! errors look. It drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
+//! [`listener`] binds and accepts, [`connections`] counts, [`patience`] and [`heads`] give up; [`front`]
+//! stands before the routes, [`routes`] puts the warp filters together, and one file per feature answers:
+//! [`events`] (asked for by [`query`]), [`page`], [`about`], [`streams`], [`health`]; [`problem`] is how
+//! errors look. [`limits`] says how many streams may be open, [`forwarded`] for whom a request is, and
+//! `overload` turns away who is too much. It drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
 //! the Kafka room's status, but knows nothing of records or configuration files.
 #![forbid(unsafe_code)]
 
 pub mod about;
 pub mod connections;
 pub mod events;
+pub mod forwarded;
+pub mod front;
+pub mod heads;
 pub mod health;
+pub mod limits;
 pub mod listener;
+mod overload;
 pub mod page;
 pub mod patience;
 pub mod problem;

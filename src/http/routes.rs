@@ -10,6 +10,8 @@ use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
 use super::connections::Connections;
+use super::front::Front;
+use super::limits::Limits;
 use super::listener::Peer;
 use super::page::Page;
 use super::problem::Problem;
@@ -28,6 +30,8 @@ pub struct App {
     pub was_ready: AtomicBool,
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
+    /// The streams that are open, and what limits them.
+    pub limits: Arc<Limits>,
     /// Set when the daemon is about to end.
     pub is_draining: AtomicBool,
 }
@@ -39,6 +43,8 @@ pub struct Shown {
     pub streams: Vec<Arc<Stream>>,
     /// The page.
     pub page: Arc<Page>,
+    /// What stands before the routes.
+    pub front: Arc<Front>,
 }
 
 impl App {
@@ -50,6 +56,11 @@ impl App {
     /// Shows other streams, or another page, from now on.
     pub fn show(&self, shown: Shown) {
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+
+    /// What stands before the routes.
+    pub fn front(&self) -> Arc<Front> {
+        Arc::clone(&self.shown().front)
     }
 
     fn stream(&self, path: &str) -> Option<Arc<Stream>> {
@@ -76,10 +87,11 @@ pub fn routes(
         .and(get_or_head())
         .and(query())
         .and(warp::header::headers_cloned())
-        .and(warp::ext::optional::<Peer>())
+        .and(warp::ext::get::<Peer>())
+        .and(app.clone())
         .map(
-            |stream: Arc<Stream>, method: Method, query: String, headers: HeaderMap, peer: Option<Peer>| {
-                events::answer(&stream, &method, &query, &headers, peer)
+            |stream: Arc<Stream>, method, query: String, headers, peer, app: Arc<App>| {
+                events::answer(&stream, &app.limits, &method, &query, &headers, peer)
             },
         );
     let about = at("/about")
@@ -99,7 +111,7 @@ pub fn routes(
         .and(app.clone())
         .map(|_method, app: Arc<App>| health::ready(&app));
     let page = warp::path::full()
-        .and(app)
+        .and(app.clone())
         .and_then(|path: FullPath, app: Arc<App>| async move {
             let page = app.page();
             page.holds(path.as_str())
@@ -125,7 +137,7 @@ pub fn routes(
         .unify()
         .or(page)
         .unify()
-        .or(not_found())
+        .or(not_found(app))
         .unify()
         .recover(recover)
         .unify()
@@ -177,10 +189,16 @@ struct Unknown(String);
 
 impl warp::reject::Reject for Unknown {}
 
-fn not_found() -> impl Filter<Extract = (Response,), Error = Rejection> + Copy {
-    warp::path::full().and_then(|path: FullPath| async move {
-        Err(warp::reject::custom(Unknown(path.as_str().to_owned())))
-    })
+fn not_found(
+    app: impl Filter<Extract = (Arc<App>,), Error = Infallible> + Clone + Send,
+) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
+    warp::path::full()
+        .and(app)
+        .and_then(|path: FullPath, app: Arc<App>| async move {
+            let front = app.front();
+            let path = format!("{}{}", front.base_path(), path.as_str());
+            Err(warp::reject::custom(Unknown(path)))
+        })
 }
 
 /// What a filter that knew the path has against the request, or else that none did.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
+use super::limits::Limits;
 use super::problem;
 use super::routes::App;
 use crate::stream::stream::Stream;
@@ -20,10 +21,24 @@ pub fn answer(app: &App) -> Response {
         "http": {
             "connections": app.connections.open(),
             "write_timeouts": app.connections.write_timeouts(),
+            "head_timeouts": app.connections.head_timeouts(),
+            "large_heads": app.connections.large_heads(),
+            "accept_pauses": app.connections.accept_pauses(),
+            "limits": limits(&app.limits),
         },
         "streams": streams,
         "kafka": { "client": kafka.client, "contacted": kafka.contacted, "degraded": kafka.degraded },
     }))
+}
+
+fn limits(limits: &Limits) -> Value {
+    let figures = limits.figures();
+    let refused: Map<String, Value> = figures
+        .refused
+        .iter()
+        .map(|(limit, count)| (limit.as_str().to_owned(), json!(count)))
+        .collect();
+    json!({ "clients": figures.clients, "addresses": figures.addresses, "refused": refused })
 }
 
 fn describe(stream: &Stream) -> Value {

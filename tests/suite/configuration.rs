@@ -17,6 +17,14 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("every_broken_rule_names_line_key_and_remedy", rules),
         trial(
+            "every_broken_rule_of_proxies_and_paths_names_line_key_and_remedy",
+            public_rules,
+        ),
+        trial(
+            "every_broken_rule_of_origins_names_line_key_and_remedy",
+            origin_rules,
+        ),
+        trial(
             "every_broken_rule_of_a_stream_names_line_key_and_remedy",
             stream_rules,
         ),
@@ -219,6 +227,134 @@ fn rules() {
     );
 }
 
+fn public_rules() {
+    for (line, key, pieces) in [
+        (
+            "trusted_proxies = [\"proxy-1\"]",
+            "trusted_proxies",
+            &["\"proxy-1\" is no address; write \"10.0.0.1\""][..],
+        ),
+        (
+            "max_clients = -1",
+            "max_clients",
+            &["invalid value: integer `-1`"],
+        ),
+        (
+            "base_path = \"live\"",
+            "base_path",
+            &["\"live\" does not begin with \"/\"; write something like"],
+        ),
+        ("base_path = \"/\"", "base_path", &["\"/\" ends with \"/\""]),
+        ("base_path = \"/a b\"", "base_path", &["holds more than letters"]),
+        (
+            "base_path = \"/a/../b\"",
+            "base_path",
+            &["holds a part that is no name"],
+        ),
+        (
+            "base_path = \"/a//b\"",
+            "base_path",
+            &["holds a part that is no name"],
+        ),
+    ] {
+        complains(
+            &format!("[http]\n{line}\n"),
+            &format!("FILE:2: http.{key}: "),
+            pieces,
+        );
+    }
+}
+
+fn origin_rules() {
+    for (cors, key, piece) in [
+        (
+            "allow_origins = [\"shop.example\"]",
+            "allow_origins",
+            "\"shop.example\" has no scheme; write it like",
+        ),
+        ("allow_origins = [\"null\"]", "allow_origins", "has no scheme"),
+        (
+            "allow_origins = [\"file://x\"]",
+            "allow_origins",
+            "is neither http nor https",
+        ),
+        (
+            "allow_origins = [\"https://shop.example/\"]",
+            "allow_origins",
+            "is more than scheme, host and port",
+        ),
+        (
+            "allow_origins = [\"https://a@shop.example\"]",
+            "allow_origins",
+            "is more than scheme, host and port",
+        ),
+        (
+            "allow_origins = [\"https://*.example\"]",
+            "allow_origins",
+            "is more than scheme, host and port",
+        ),
+        (
+            "allow_origins = [\"https://Shop.example\"]",
+            "allow_origins",
+            "has capitals",
+        ),
+        (
+            "allow_origins = [\"https://shop.example:443\"]",
+            "allow_origins",
+            "names its scheme's own port",
+        ),
+        (
+            "allow_origins = [\"https://shop.example:\"]",
+            "allow_origins",
+            "has no proper",
+        ),
+        (
+            "allow_origins = [\"https://:8080\"]",
+            "allow_origins",
+            "has no proper",
+        ),
+        (
+            "allow_origins = [\"https://shop.example:99999\"]",
+            "allow_origins",
+            "has no proper",
+        ),
+        (
+            "allow_origins = [\"*\", \"https://shop.example\"]",
+            "allow_origins",
+            "beside others",
+        ),
+        (
+            "allow_origins = [\"*\"]\nallow_credentials = true",
+            "allow_credentials",
+            "to every site; name origins",
+        ),
+        (
+            "allow_credentials = true",
+            "allow_credentials",
+            "has no effect without allow_origins",
+        ),
+    ] {
+        let line = if cors.contains('\n') { 3 } else { 2 };
+        complains(
+            &format!("[http.cors]\n{cors}\n"),
+            &format!("FILE:{line}: http.cors.{key}: "),
+            &[piece],
+        );
+    }
+    for good in [
+        "https://shop.example:8443",
+        "http://127.0.0.1:3000",
+        "http://[::1]:3000",
+        "http://localhost:443",
+    ] {
+        let said = complaint(
+            &format!("[http]\nkeepalive = \"1ms\"\ncors.allow_origins = [\"{good}\"]\n{GOOD}"),
+            &[],
+        );
+        assert!(!said.contains("cors"), "{said}");
+    }
+}
+
 fn stream_rules() {
     let stream = |lines: &str| format!("[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n{lines}\n");
     complains(
@@ -398,6 +534,29 @@ fn layers() {
         (vec!["127.0.0.1:3".to_owned()], "flag --listen".to_owned())
     );
     assert_eq!(flagged.origin("log.level"), "flag --log-level");
+    let more = [
+        ("KAFKA_SSE_BRIDGE__HTTP__MAX_CLIENTS", "7"),
+        ("KAFKA_SSE_BRIDGE__HTTP__TRUSTED_PROXIES", "10.0.0.0/8, unix"),
+        (
+            "KAFKA_SSE_BRIDGE__HTTP__CORS__ALLOW_ORIGINS",
+            "https://a.example,https://b.example",
+        ),
+        ("KAFKA_SSE_BRIDGE__HTTP__CORS__ALLOW_CREDENTIALS", "true"),
+    ];
+    let more = loaded(&more, &none);
+    let http = &more.settings.http;
+    assert_eq!(http.max_clients, 7);
+    let proxies: Vec<String> = http.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "unix"]);
+    assert_eq!(
+        http.cors.allow_origins,
+        ["https://a.example", "https://b.example"]
+    );
+    assert!(http.cors.allow_credentials);
+    assert_eq!(
+        more.origin("http.cors.allow_origins"),
+        "environment KAFKA_SSE_BRIDGE__HTTP__CORS__ALLOW_ORIGINS"
+    );
     assert_eq!(
         flagged.origin("http.retry"),
         format!("{name}:3"),
@@ -429,6 +588,8 @@ fn print_config() {
         ("key_field = \"k\"", &format!("# {path}:9")),
         ("keepalive = \"15s\"", "# default"),
         ("write_timeout = \"30s\"", "# default"),
+        ("max_clients = 100000", "# default"),
+        ("trusted_proxies = []", "# default"),
     ] {
         let line = printed.lines().find(|line| line.starts_with(piece));
         assert!(

@@ -582,8 +582,8 @@ fn few_descriptors() {
     let code = process.wait(secs(30)).expect("it ends").code();
     let report = Report { code, text };
     report.assert_says(
-        "warn  descriptors: at most 200 here, enough for 136 clients\n",
-        &["remedy: where the daemon is started by hand, raise the limit"],
+        "warn  descriptors: at most 200 here, enough for 100 clients, and max_clients is 100000: ",
+        &["remedy: set max_clients = 100 in [http], or raise the limit: ulimit -Hn"],
     );
     report.assert_end(0, 0);
 }

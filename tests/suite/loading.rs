@@ -5,9 +5,11 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::reading::{Poll, Rig};
 use hyper::body::Body;
-use kafka_sse_bridge::config::LogSettings;
+use kafka_sse_bridge::config::{HttpSettings, LogSettings};
 use kafka_sse_bridge::http::connections::Connections;
+use kafka_sse_bridge::http::front::Front;
 use kafka_sse_bridge::http::health;
+use kafka_sse_bridge::http::limits::Limits;
 use kafka_sse_bridge::http::page::Page;
 use kafka_sse_bridge::http::routes::{App, Shown};
 use kafka_sse_bridge::kafka::progress::{Loading, TOLD_EVERY};
@@ -192,10 +194,12 @@ fn shown() {
         shown: RwLock::new(Shown {
             streams: Vec::new(),
             page: Arc::new(Page::new("", None)),
+            front: Arc::new(Front::default()),
         }),
         kafka: Arc::default(),
         was_ready: AtomicBool::new(false),
         connections: Arc::new(Connections::new(secs(1))),
+        limits: Arc::new(Limits::new((&HttpSettings::default()).into())),
         is_draining: AtomicBool::new(false),
     };
     app.kafka.set(vec![Arc::clone(&rig.status)]);

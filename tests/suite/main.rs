@@ -20,6 +20,7 @@ mod changed_topics;
 mod client_libraries;
 mod common;
 mod configuration;
+mod connections;
 mod consumers;
 mod delivery;
 mod demo;
@@ -29,12 +30,15 @@ mod filter_races;
 mod filtered_backlogs;
 mod filtered_readers;
 mod filters;
+mod forwarded;
 mod framing;
+mod front;
 mod harness;
 mod harness_selftest;
 mod history;
 mod lag;
 mod lifecycle;
+mod limits;
 mod loading;
 mod notices;
 mod outages;
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
     let trials = [
         harness_selftest::trials(),
         framing::trials(),
+        forwarded::trials(),
         positions::trials(),
         shared_log::trials(),
         subscriptions::trials(),
@@ -97,6 +102,9 @@ fn main() -> ExitCode {
         retention::trials(),
         client_libraries::trials(),
         write_timeouts::trials(),
+        limits::trials(),
+        front::trials(),
+        connections::trials(),
         consumers::trials(),
         lifecycle::trials(),
         reload_differences::trials(),

@@ -91,8 +91,27 @@ fn keys() {
                 "http.write_timeout",
             ],
         ),
+        (
+            "[http]",
+            "[http]\nmax_clients = 1\nmax_clients_per_ip = 1\nmax_opens_per_second = 1\n\
+             max_opens_per_second_per_ip = 1\ntrusted_proxies = ['10.0.0.0/8']\nbase_path = '/x'\n\
+             cors.allow_origins = ['https://a.example']",
+            &[
+                "http.base_path",
+                "http.cors",
+                "http.max_clients",
+                "http.max_clients_per_ip",
+                "http.max_opens_per_second",
+                "http.max_opens_per_second_per_ip",
+                "http.trusted_proxies",
+            ],
+        ),
         // A default that is written out is no change.
-        ("[http]", "[http]\nkeepalive = '15s'\nretry = '2000ms'", &[]),
+        (
+            "[http]",
+            "[http]\nkeepalive = '15s'\nretry = '2000ms'\nmax_clients = 100000\ncors = {}",
+            &[],
+        ),
         ("'Before'", "'After'", &["ui.title"]),
         (
             "level = 'info'",

@@ -268,7 +268,7 @@ fn never_read() {
         eventually_async(secs(20), "who is gone is not counted", async || {
             let figures = figures().await;
             ensure(
-                figures == serde_json::json!({ "connections": 1, "write_timeouts": 4 }),
+                figures["connections"] == 1 && figures["write_timeouts"] == 4,
                 figures.to_string(),
             )
         })

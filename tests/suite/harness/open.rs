@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::stream::Stream;
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +13,7 @@ pub struct Open {
     url: String,
     headers: Vec<(String, String)>,
     receive_buffer: Option<u32>,
+    source: Option<IpAddr>,
 }
 
 impl Open {
@@ -20,6 +22,7 @@ impl Open {
             url,
             headers: Vec::new(),
             receive_buffer: None,
+            source: None,
         }
     }
 
@@ -43,6 +46,12 @@ impl Open {
         self
     }
 
+    /// Connects from another address of this machine: all of 127.0.0.0/8 are its own.
+    pub fn source(mut self, address: &str) -> Open {
+        self.source = Some(address.parse().expect("an address"));
+        self
+    }
+
     /// Connects and waits for the response head, whatever its status.
     pub async fn send(self) -> io::Result<Stream> {
         let bad = |what: &str| io::Error::other(format!("{what}: {}", self.url));
@@ -55,6 +64,9 @@ impl Open {
         let socket = TcpSocket::new_v4()?;
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
+        }
+        if let Some(source) = self.source {
+            socket.bind((source, 0).into())?;
         }
         let mut connection = Connection::new(socket.connect(address).await?);
         let mut head = format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\n");

@@ -1,0 +1,178 @@
+//! How the daemon looks from outside: behind which proxies, under which path, to which other sites.
+//!
+//! Types for `trusted_proxies` and `cors`, and the rules for both and for `base_path`.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use http::Uri;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// What stands for every peer that comes over a Unix socket.
+const UNIX: &str = "unix";
+
+/// The origin that stands for all.
+pub const ANY_ORIGIN: &str = "*";
+
+/// Who may say for whom a request is: an address, a range of them, or whoever comes over a Unix socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Proxy {
+    /// Every peer of a Unix socket.
+    Unix,
+    /// A range of addresses.
+    Range(IpNet),
+}
+
+impl Proxy {
+    /// Whether an address is meant.
+    #[must_use]
+    pub fn covers(&self, address: IpAddr) -> bool {
+        matches!(self, Self::Range(range) if range.contains(&address))
+    }
+}
+
+impl FromStr for Proxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == UNIX {
+            return Ok(Self::Unix);
+        }
+        let range = text
+            .parse::<IpNet>()
+            // `::ffff:10.0.0.1` is 10.0.0.1.
+            .or_else(|_| {
+                text.parse::<IpAddr>()
+                    .map(|address| address.to_canonical().into())
+            });
+        range.map(Self::Range).map_err(|_| {
+            format!("{text:?} is no address; write \"10.0.0.1\", \"10.0.0.0/8\", \"fd00::/8\" or \"unix\"")
+        })
+    }
+}
+
+impl TryFrom<String> for Proxy {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix => f.write_str(UNIX),
+            Self::Range(range) if range.prefix_len() == range.max_prefix_len() => range.addr().fmt(f),
+            Self::Range(range) => range.fmt(f),
+        }
+    }
+}
+
+impl From<Proxy> for String {
+    fn from(proxy: Proxy) -> Self {
+        proxy.to_string()
+    }
+}
+
+/// `[http.cors]`: which other sites' pages may read (the Fetch standard, section "HTTP CORS protocol").
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CorsSettings {
+    /// Origins like `https://shop.example.org`, or `*` for all. None: no page of another site reads.
+    pub allow_origins: Vec<String>,
+    /// Whether those pages may send cookies and other credentials.
+    pub allow_credentials: bool,
+}
+
+impl CorsSettings {
+    /// Whether every origin may read.
+    #[must_use]
+    pub fn allows_any(&self) -> bool {
+        self.allow_origins.iter().any(|origin| origin == ANY_ORIGIN)
+    }
+
+    /// What is wrong with it: the key and the message.
+    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        for origin in &self.allow_origins {
+            if let Some(why) = fault_of_origin(origin) {
+                let message = format!("{origin:?} {why}; write it like \"https://shop.example.org\"");
+                faults.push(("allow_origins", message));
+            }
+        }
+        if self.allows_any() && self.allow_origins.len() > 1 {
+            let message = "holds \"*\" beside others, which it includes; keep one or the other";
+            faults.push(("allow_origins", message.to_owned()));
+        }
+        if self.allow_credentials && self.allows_any() {
+            let message = "would hand what belongs to a user to every site; name origins instead of \"*\"";
+            faults.push(("allow_credentials", message.to_owned()));
+        } else if self.allow_credentials && self.allow_origins.is_empty() {
+            let message = "has no effect without allow_origins; name origins, or remove it";
+            faults.push(("allow_credentials", message.to_owned()));
+        }
+        faults
+    }
+}
+
+/// What is wrong with an origin, which browsers send as scheme, host in lower case, and port unless it is
+/// the scheme's own (RFC 6454, section 6.1).
+fn fault_of_origin(origin: &str) -> Option<&'static str> {
+    if origin == ANY_ORIGIN {
+        return None;
+    }
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return Some("has no scheme");
+    };
+    if !matches!(scheme, "http" | "https") {
+        return Some("is neither http nor https");
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if authority.is_empty() || !authority.bytes().all(is_plain) {
+        return Some("is more than scheme, host and port, or less");
+    }
+    if origin.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Some("has capitals, which browsers do not send");
+    }
+    let parsed = origin.parse::<Uri>().ok();
+    let port = match parsed.as_ref().and_then(Uri::authority) {
+        None => return Some("has no proper host"),
+        Some(authority) if authority.host().is_empty() => return Some("has no proper host"),
+        Some(authority) => match (
+            authority.port_u16(),
+            authority.as_str().ends_with(authority.host()),
+        ) {
+            (None, true) => None,
+            (None, false) => return Some("has no proper port"),
+            (Some(port), _) => Some(port),
+        },
+    };
+    let is_usual = matches!((scheme, port), ("http", Some(80)) | ("https", Some(443)));
+    is_usual.then_some("names its scheme's own port, which browsers leave out")
+}
+
+/// What is wrong with a path prefix.
+pub(super) fn fault_of_base_path(path: &str) -> Option<&'static str> {
+    if path.is_empty() {
+        return None;
+    }
+    if !path.starts_with('/') {
+        return Some("does not begin with \"/\"");
+    }
+    if path.ends_with('/') {
+        return Some("ends with \"/\"");
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if !path.bytes().all(is_plain) {
+        return Some("holds more than letters, digits, and any of -._~/");
+    }
+    let is_no_name = |part: &str| matches!(part, "" | "." | "..");
+    path.split('/')
+        .skip(1)
+        .any(is_no_name)
+        .then_some("holds a part that is no name")
+}

@@ -1,0 +1,85 @@
+//! How a client is turned away that met a limit.
+//!
+//! An EventSource never comes back after a status other than 200, so it gets a stream that ends at once
+//! and says when to come back; everyone else gets a status that says the same. Either way the connection
+//! ends too, for its descriptor is needed.
+
+use http::header::{ACCEPT, CONNECTION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use warp::reply::{Reply, Response};
+
+use super::events::as_stream;
+use super::limits::Limit;
+use super::problem::Problem;
+use crate::stream::frame;
+use crate::stream::opening::Opening;
+use crate::stream::position::MAX_ID;
+
+/// When to come back, in seconds; at random, so that those who were turned away together do not all
+/// come together.
+const PAUSE: std::ops::RangeInclusive<u64> = 15..=60;
+
+/// The answer to a request for a stream that met `limit`.
+pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Response {
+    let seconds = rand::random_range(PAUSE);
+    let mut response = if names_event_stream(headers) {
+        let mut body = frame::retry(u128::from(seconds) * 1000).into_bytes();
+        let id = opening
+            .last_event_id
+            .as_deref()
+            .filter(|id| may_stand_in_a_frame(id));
+        body.extend(frame::control(
+            id.map(str::as_bytes),
+            "goodbye",
+            "{\"reason\":\"overloaded\"}",
+        ));
+        as_stream(body.into_response())
+    } else {
+        let mut response = problem(limit).into_response();
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+        response
+    };
+    response
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Whether an id that came from outside may go back: an EventSource forgets its own where an event has none
+/// (HTML standard, section 9.2.6). Ours and those of KafkaSSE, JSON, are printable ASCII.
+fn may_stand_in_a_frame(id: &str) -> bool {
+    id.len() <= MAX_ID && id.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+fn problem(limit: Limit) -> Problem {
+    let (status, code, message) = match limit {
+        Limit::Clients => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_clients",
+            "as many streams are open as this server allows; come back later",
+        ),
+        Limit::ClientsPerIp => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_clients_per_ip",
+            "as many streams are open as this server allows to one address; close some, or come back later",
+        ),
+        Limit::Opens | Limit::OpensPerIp => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_opens",
+            "streams are opened more quickly than this server allows; come back later",
+        ),
+    };
+    Problem::new(status, code, message)
+}
+
+/// Whether `Accept` names `text/event-stream` itself, as EventSource does (HTML standard, section 9.2.3).
+fn names_event_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    accepted
+        .flat_map(|value| value.split(','))
+        .filter_map(|range| range.split(';').next())
+        .any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+}

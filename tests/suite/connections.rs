@@ -1,0 +1,390 @@
+//! Connections that want too much: heads that are slow or large, and more of them than there are
+//! descriptors. Whoever behaves notices nothing.
+
+use crate::common::{config, is_record, records};
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::produce::Message;
+use crate::harness::stream::Stream;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
+use crate::limits::config_of;
+use kafka_sse_bridge::http::heads::{Heads, SlowHead};
+use libtest_mimic::Trial;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::Value;
+use std::error::Error;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_head_that_is_slow_is_given_up_and_nothing_else_is", slow_heads),
+        trial("the_time_for_a_head_begins_with_it_and_ends_with_it", head_times),
+        trial("a_large_head_is_answered_by_431", large_heads),
+        trial(
+            "without_descriptors_accepting_pauses_nobody_suffers_and_all_come_in_later@4.4.0",
+            descriptors,
+        ),
+    ]
+}
+
+/// A connection that is kept, to ask over when there are no more to be had.
+struct Kept(TcpStream);
+
+impl Kept {
+    fn new(daemon: &Daemon) -> Kept {
+        Kept(connect(daemon))
+    }
+
+    /// The answer's status and body; `None` if the connection has ended.
+    fn get(&mut self, path: &str) -> Option<(u16, String)> {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.0.write_all(head.as_bytes()).ok()?;
+        let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            let count = self.0.read(&mut buffer).ok().filter(|count| *count > 0)?;
+            read.extend_from_slice(&buffer[..count]);
+            let text = String::from_utf8_lossy(&read);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.expect("a length").parse().expect("a number");
+            if body.len() >= length {
+                let status = head.split(' ').nth(1).expect("a status");
+                return Some((status.parse().expect("a number"), body.to_owned()));
+            }
+        }
+    }
+
+    fn figures(&mut self) -> Value {
+        let (status, body) = self.get("/streams").expect("it is open");
+        assert_eq!(status, 200);
+        serde_json::from_str::<Value>(&body).expect("JSON")["http"].clone()
+    }
+}
+
+fn connect(daemon: &Daemon) -> TcpStream {
+    let socket = TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
+    socket.set_read_timeout(Some(secs(60))).expect("a socket");
+    socket
+}
+
+/// Whether the peer has ended the connection, which it is given `within` for.
+fn has_ended(socket: &mut TcpStream, within: Duration) -> bool {
+    socket.set_read_timeout(Some(within)).expect("a socket");
+    match socket.read(&mut [0; 1024]) {
+        Ok(count) => count == 0,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
+    }
+}
+
+fn slow_heads() {
+    let daemon = Daemon::start(&config_of("keepalive = \"1s\""));
+    let mut kept = Kept::new(&daemon);
+    assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
+    // One that has not said anything yet, one whose stream is open, and one that has begun to ask for more
+    // behind its stream.
+    let mut silent = Kept::new(&daemon);
+    let mut stream = connect(&daemon);
+    let ask = "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+    stream.write_all(ask.as_bytes()).expect("a request fits");
+    let mut ahead = connect(&daemon);
+    ahead
+        .write_all(format!("{ask}GET /hea").as_bytes())
+        .expect("it fits");
+
+    // A byte at a time, and none any more, and none any more behind a request that was answered.
+    let mut dripping = connect(&daemon);
+    dripping
+        .write_all(b"GET /health/live HTTP/1.1\r\nX: ")
+        .expect("it fits");
+    let mut stuck = connect(&daemon);
+    stuck.write_all(b"GET / HT").expect("it fits");
+    let mut second = connect(&daemon);
+    let first = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /health/li";
+    second.write_all(first).expect("it fits");
+    eventually(secs(60), "the one that drips is cut off", || {
+        // Once it is cut off there is nobody to write to.
+        let _ = dripping.write_all(b"x");
+        ensure(has_ended(&mut dripping, millis(200)), "it is open")
+    });
+    assert!(has_ended(&mut stuck, secs(60)));
+    let mut answer = String::new();
+    second.read_to_string(&mut answer).expect("it ends");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+
+    // Those had as much time.
+    assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
+    assert_eq!(silent.get("/health/live").expect("it is open").0, 200);
+    for socket in [&mut stream, &mut ahead] {
+        // What has come meanwhile, and then more.
+        socket.set_nonblocking(true).expect("a socket");
+        let mut buffer = vec![0; 64 * 1024];
+        while socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
+        socket.set_nonblocking(false).expect("a socket");
+        assert!(!has_ended(socket, secs(20)));
+    }
+    eventually(secs(20), "each is counted", || {
+        let figures = kept.figures();
+        ensure(
+            figures["head_timeouts"] == 3 && figures["write_timeouts"] == 0,
+            figures.to_string(),
+        )
+    });
+}
+
+fn head_times() {
+    const TIME: Duration = millis(200);
+    block_on(async {
+        let (mut client, socket) = tokio::io::duplex(1024);
+        let mut heads = Heads::new(socket, TIME);
+        let served = heads.served();
+        let mut buffer = [0; 16];
+
+        // Rests are no heads.
+        let rested = tokio::time::timeout(TIME * 3, heads.read(&mut buffer)).await;
+        assert!(rested.is_err());
+        // One that is complete in time, in several pieces; then a rest again.
+        for piece in [&b"a"[..], b"b"] {
+            client.write_all(piece).await.expect("room");
+            heads.read_exact(&mut buffer[..1]).await.expect("a byte");
+        }
+        client.write_all(b"\r\n\r\n").await.expect("room");
+        heads.read_exact(&mut buffer[..4]).await.expect("its end");
+        served.tell();
+        let rested = tokio::time::timeout(TIME * 3, heads.read(&mut buffer)).await;
+        assert!(rested.is_err());
+        // What came before it was asked for has the whole time from then on.
+        client.write_all(b"c").await.expect("room");
+        heads.read_exact(&mut buffer[..1]).await.expect("a byte");
+        tokio::time::sleep(TIME * 2).await;
+        let asked = Instant::now();
+        let (read, ()) = tokio::join!(heads.read(&mut buffer), async {
+            client.write_all(b"d").await.expect("room");
+        });
+        assert_eq!(read.expect("in time"), 1);
+        // And one that is not complete then has an end, however many bytes come.
+        let drip = async {
+            loop {
+                client.write_all(b"e").await.expect("room");
+                tokio::time::sleep(TIME / 20).await;
+            }
+        };
+        let error = async {
+            loop {
+                if let Err(error) = heads.read(&mut buffer[..1]).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::select! {
+            error = error => error,
+            () = drip => unreachable!("it has no end"),
+        };
+        assert!(asked.elapsed() >= TIME, "{:?}", asked.elapsed());
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(
+            error
+                .get_ref()
+                .is_some_and(<dyn Error + Send + Sync>::is::<SlowHead>),
+            "{error}"
+        );
+        assert_eq!(error.to_string(), "a request's head was not complete after 200ms");
+    });
+}
+
+fn large_heads() {
+    let daemon = Daemon::start(&config_of(""));
+    let mut kept = Kept::new(&daemon);
+    assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
+    let ask = |size: usize| {
+        let mut socket = connect(&daemon);
+        let head = format!("GET /health/live HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(size));
+        socket.write_all(head.as_bytes()).expect("it is read");
+        if size < 30_000 {
+            socket
+                .write_all(b"\r\nConnection: close\r\n\r\n")
+                .expect("it is read");
+        } else {
+            // It never ends, so the answer is to its size.
+            socket.shutdown(Shutdown::Write).expect("it is open");
+        }
+        let mut answer = String::new();
+        socket
+            .read_to_string(&mut answer)
+            .expect("an answer, then a proper end");
+        answer
+    };
+    assert!(ask(28_000).starts_with("HTTP/1.1 200 OK\r\n"));
+    for size in [33_000, 60_000, 200_000] {
+        let answer = ask(size);
+        assert!(
+            answer.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"),
+            "{size}: {answer}"
+        );
+    }
+    // Many small fields too.
+    let mut socket = connect(&daemon);
+    let fields = "x: y\r\n".repeat(200);
+    socket
+        .write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes())
+        .expect("it is read");
+    let mut answer = String::new();
+    socket
+        .read_to_string(&mut answer)
+        .expect("an answer, then a proper end");
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    eventually(secs(20), "each is counted", || {
+        let figures = kept.figures();
+        ensure(figures["large_heads"] == 4, figures.to_string())
+    });
+}
+
+/// Descriptors that a process has open.
+fn open_descriptors(pid: u32) -> u64 {
+    let directory = format!("/proc/{pid}/fd");
+    fs::read_dir(directory).expect("it runs").count() as u64
+}
+
+/// Seconds of processor that a process has used.
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    // The name may hold spaces; behind it there are the state, and from the 14th field on the times.
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let field = |index: usize| {
+        fields
+            .split_whitespace()
+            .nth(index - 3)
+            .and_then(|field| field.parse::<u64>().ok())
+    };
+    let ticks = field(14).zip(field(15)).map(|(user, system)| user + system);
+    // A tick is a hundredth of a second on the machines that Linux commonly runs on (USER_HZ).
+    ticks.expect("numbers") as f64 / 100.0
+}
+
+fn limit_descriptors(daemon: &Daemon, limit: u64) {
+    let pid = i32::try_from(daemon.pid())
+        .ok()
+        .and_then(Pid::from_raw)
+        .expect("a process");
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: Some(limit),
+        maximum,
+    };
+    prlimit(Some(pid), Resource::Nofile, limit).unwrap_or_else(|error| panic!("prlimit: {error}"));
+}
+
+/// Asks for the stream; the answer comes when the connection is accepted.
+fn ask(daemon: &Daemon) -> TcpStream {
+    let mut socket = connect(daemon);
+    let head = "GET /events?start=live HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
+    socket.write_all(head.as_bytes()).expect("a request fits");
+    socket
+}
+
+fn descriptors() {
+    /// Fewer than the daemon keeps for itself twice, so half of them are for clients.
+    const LIMIT: u64 = 200;
+    const PAUSES: u64 = 15;
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("descriptors");
+    broker.create_topic(&topic, 1, &[]);
+    let daemon = Daemon::start(&config(&broker, &[&topic], "start = \"live\""));
+    let mut kept = Kept::new(&daemon);
+    kept.figures();
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        stream
+            .collect_until(|event| event.name == "caught-up", secs(20))
+            .await;
+        // In the first round the daemon stops by itself before the descriptors run out, in the second it
+        // has none left at all.
+        for round in 0..2 {
+            let before = kept.figures();
+            let open = before["connections"].as_u64().expect("a number");
+            let limit = if round == 0 {
+                LIMIT
+            } else {
+                // librdkafka may give one back at any time.
+                open_descriptors(daemon.pid()) - 5
+            };
+            limit_descriptors(&daemon, limit);
+            let room = if round == 0 { LIMIT / 2 - open } else { 0 };
+            let mut sockets: Vec<TcpStream> = (0..room + 10).map(|_| ask(&daemon)).collect();
+
+            let pauses = |figures: &Value| figures["accept_pauses"].as_u64().expect("a number");
+            let from = eventually(secs(60), "accepting pauses", || {
+                let now = pauses(&kept.figures());
+                ensure(now > pauses(&before), now.to_string()).map(|()| now)
+            });
+            let (began, used) = (Instant::now(), processor_seconds(daemon.pid()));
+            let now = eventually(secs(60), "it tries again and again", || {
+                let now = pauses(&kept.figures());
+                ensure(now >= from + PAUSES, now.to_string()).map(|()| now)
+            });
+            let (elapsed, used) = (began.elapsed(), processor_seconds(daemon.pid()) - used);
+            println!("{PAUSES} pauses in {elapsed:.1?}, {used:.2} s of processor");
+            // Which is to pause, not to spin: a pause lasts 100 ms, whatever the machine.
+            assert!(
+                u128::from(now - from) <= elapsed.as_millis() / 100 + 1,
+                "{now} {from} {elapsed:?}"
+            );
+            assert!(used < elapsed.as_secs_f64() / 2.0, "{used} s of {elapsed:?}");
+            assert_eq!(
+                kept.figures()["connections"],
+                open + room,
+                "who is not accepted waits"
+            );
+            if round == 0 {
+                let free = LIMIT - open_descriptors(daemon.pid());
+                assert!(free >= 20, "{free} are left for Kafka");
+            }
+
+            // Who is connected goes on.
+            broker.produce(&topic, &[Message::value(format!("meanwhile-{round}"))]);
+            let events = stream.collect_until(is_record, secs(20)).await;
+            assert_eq!(records(&events), [format!("meanwhile-{round}")]);
+
+            // A place that becomes free is taken, in the order they came.
+            let mut waiting = sockets.split_off(usize::try_from(room).expect("few"));
+            let freed = if round == 0 { 5 } else { 0 };
+            drop(sockets.drain(..freed));
+            let (first, others) = waiting.split_at_mut(freed);
+            for socket in first {
+                assert!(!has_ended(socket, secs(60)), "it is accepted and answered");
+            }
+            // And all are, once there are more.
+            limit_descriptors(&daemon, 1000);
+            for socket in others {
+                assert!(!has_ended(socket, secs(60)), "it is accepted and answered");
+            }
+            drop((sockets, waiting));
+            eventually(secs(60), "who has left is not counted", || {
+                let figures = kept.figures();
+                ensure(figures["connections"] == open, figures.to_string())
+            });
+        }
+    });
+    let log = daemon.log();
+    for why in [
+        "the limit of descriptors leaves no room for more",
+        "Too many open files",
+    ] {
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(why)).collect();
+        assert!(lines.len() <= 4, "{lines:#?}");
+    }
+    assert!(
+        log.contains("accepting pauses, with 100 connections open"),
+        "{log}"
+    );
+}

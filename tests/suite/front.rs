@@ -1,0 +1,321 @@
+//! Behind a path prefix everything is where it should be, and pages of other sites read what they may.
+
+use crate::harness::browser::Browser;
+use crate::harness::daemon::Daemon;
+use crate::harness::http::{Response, get, request};
+use crate::harness::process::Signal;
+use crate::harness::stream::Stream;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::limits::config_of;
+use libtest_mimic::Trial;
+use reqwest::Method;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "with_a_base_path_everything_is_below_it_and_nothing_beside_it",
+            base_path,
+        ),
+        trial("a_base_path_changes_by_a_reload_and_open_streams_stay", reload),
+        trial(
+            "pages_of_origins_that_are_named_may_read_and_no_others",
+            named_origins,
+        ),
+        trial(
+            "pages_of_all_origins_may_read_but_never_with_credentials",
+            any_origin,
+        ),
+        trial(
+            "a_browser_lets_a_page_of_a_named_origin_read_and_no_other",
+            browser,
+        ),
+    ]
+}
+
+fn base_path() {
+    let daemon = Daemon::start(&config_of("base_path = \"/live/v1\""));
+    block_on(async {
+        let page = daemon.get("/live/v1/").await;
+        assert_eq!(page.status, 200);
+        let text = page.text();
+        let links: Vec<&str> = text
+            .split(['"', '\''])
+            .filter(|part| part.starts_with("assets/"))
+            .collect();
+        assert!(links.len() > 2, "{text}");
+        for link in links {
+            assert_eq!(
+                daemon.get(&format!("/live/v1/{link}")).await.status,
+                200,
+                "{link}"
+            );
+        }
+        for path in ["/streams", "/health/live", "/favicon.ico"] {
+            assert_eq!(daemon.get(&format!("/live/v1{path}")).await.status, 200, "{path}");
+        }
+        let bare = daemon.get("/live/v1").await;
+        assert_eq!((bare.status, bare.header("location")), (308, Some("/live/v1/")));
+        let bare = daemon.get("/live/v1?x=1").await;
+        assert_eq!(
+            (bare.status, bare.header("location")),
+            (308, Some("/live/v1/?x=1"))
+        );
+
+        let about = get(&daemon.url("/live/v1/about"), &[("accept", "application/json")])
+            .await
+            .json();
+        let urls = about["urls"].as_array().expect("an array");
+        assert!(
+            urls.iter().any(|url| url["path"] == "/live/v1/events")
+                && urls.iter().all(|url| url["path"]
+                    .as_str()
+                    .is_some_and(|path| path.starts_with("/live/v1/"))),
+            "{about}"
+        );
+        let about = daemon.get("/live/v1/about").await.text();
+        assert!(
+            about.contains("<a href=\"./events\">/live/v1/events</a>"),
+            "{about}"
+        );
+
+        let stream = Stream::open(daemon.url("/live/v1/events?start=earliest")).await;
+        assert_eq!(stream.status, 200, "with its query");
+        assert_eq!(daemon.get("/live/v1/events?strat=live").await.status, 400);
+
+        for path in [
+            "/",
+            "/events",
+            "/about",
+            "/live",
+            "/live/",
+            "/live/v1x",
+            "/live/v1x/events",
+            "/live//v1/",
+        ] {
+            let answer = daemon.get(path).await;
+            assert_eq!(answer.status, 404, "{path}");
+            let message = answer.json()["error"]["message"].as_str().map(str::to_owned);
+            assert_eq!(
+                message.as_deref(),
+                Some(&*format!(
+                    "nothing is served at {path}; everything is below /live/v1/"
+                ))
+            );
+        }
+        let missing = daemon.get("/live/v1/nothing").await;
+        assert_eq!(missing.status, 404);
+        assert!(
+            missing.text().contains("nothing is served at /live/v1/nothing;"),
+            "{}",
+            missing.text()
+        );
+    });
+}
+
+fn reload() {
+    let daemon = Daemon::start(&config_of("base_path = \"/old\"\nkeepalive = \"1s\""));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/old/events")).await;
+        stream.next_comment(secs(20)).await.expect("it is open");
+        daemon.rewrite_config(&config_of("keepalive = \"1s\""));
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("reloaded: http.base_path", secs(20));
+        assert_eq!(daemon.get("/old/health/live").await.status, 404);
+        assert_eq!(daemon.get("/health/live").await.status, 200);
+        stream.next_comment(secs(20)).await.expect("it stays open");
+    });
+}
+
+const CORS: [&str; 5] = [
+    "access-control-allow-origin",
+    "access-control-allow-credentials",
+    "access-control-allow-methods",
+    "access-control-allow-headers",
+    "access-control-max-age",
+];
+
+fn cors_of(answer: &Response) -> Vec<Option<&str>> {
+    CORS.iter().map(|name| answer.header(name)).collect()
+}
+
+/// The values of `Vary`, of all lines.
+fn varies(answer: &Response) -> Vec<String> {
+    let lines = answer.headers.get_all("vary").iter();
+    let mut names: Vec<String> = lines
+        .flat_map(|line| line.to_str().expect("text").split(", "))
+        .map(str::to_lowercase)
+        .collect();
+    names.sort();
+    names
+}
+
+async fn preflight(daemon: &Daemon, path: &str, origin: &str) -> Response {
+    let headers = [
+        ("origin", origin),
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "cache-control,last-event-id"),
+    ];
+    let answer = request(Method::OPTIONS, &daemon.url(path), &headers).await;
+    answer.expect("an answer")
+}
+
+fn named_origins() {
+    let http = |cors: &str| format!("keepalive = \"1s\"\n{cors}");
+    let daemon = Daemon::start(&config_of(&http("")));
+    block_on(async {
+        let shop = [("origin", "https://shop.example.org")];
+        // By default nobody is told anything.
+        for path in ["/", "/streams", "/nothing"] {
+            let answer = get(&daemon.url(path), &shop).await;
+            assert_eq!(cors_of(&answer), [None; 5], "{path}");
+            assert!(!varies(&answer).contains(&"origin".to_owned()), "{path}");
+        }
+        assert_eq!(preflight(&daemon, "/events", shop[0].1).await.status, 405);
+
+        let cors = "[http.cors]\nallow_origins = [\"https://shop.example.org\", \"http://localhost:8080\"]\n\
+                    allow_credentials = true";
+        daemon.rewrite_config(&config_of(&http(cors)));
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("reloaded: http.cors", secs(20));
+        for (path, varied) in [
+            ("/streams", &["origin"][..]),
+            ("/", &["accept-encoding", "origin"]),
+            ("/about", &["accept", "origin"]),
+            ("/nothing", &["origin"]),
+            ("/events?strat=live", &["origin"]),
+        ] {
+            for origin in ["https://shop.example.org", "http://localhost:8080"] {
+                let answer = get(&daemon.url(path), &[("origin", origin)]).await;
+                assert_eq!(
+                    cors_of(&answer),
+                    [Some(origin), Some("true"), None, None, None],
+                    "{path}"
+                );
+                assert_eq!(varies(&answer), varied, "{path}");
+            }
+            for origin in [
+                "https://evil.example.org",
+                "http://shop.example.org",
+                "null",
+                "https://shop.example.org.evil.org",
+            ] {
+                let answer = get(&daemon.url(path), &[("origin", origin)]).await;
+                assert_eq!(cors_of(&answer), [None; 5], "{path} {origin}");
+                assert_eq!(varies(&answer), varied, "{path} {origin}");
+            }
+            assert_eq!(
+                varies(&daemon.get(path).await),
+                varied,
+                "{path}: a cache must not mix them"
+            );
+        }
+        let stream = Stream::to(daemon.url("/events"))
+            .header("Origin", shop[0].1)
+            .send()
+            .await;
+        let stream = stream.expect("an answer");
+        assert_eq!(stream.header("access-control-allow-origin"), Some(shop[0].1));
+        assert_eq!(
+            stream.header("access-control-expose-headers"),
+            Some("retry-after")
+        );
+        assert_eq!(stream.header("vary"), Some("origin"));
+
+        let allowed = preflight(&daemon, "/events", shop[0].1).await;
+        assert_eq!(allowed.status, 204);
+        assert_eq!(
+            cors_of(&allowed),
+            [
+                Some(shop[0].1),
+                Some("true"),
+                Some("GET, HEAD"),
+                Some("accept, cache-control, last-event-id"),
+                Some("7200")
+            ]
+        );
+        assert_eq!(varies(&allowed), ["origin"]);
+        let refused = preflight(&daemon, "/events", "https://evil.example.org").await;
+        assert_eq!((refused.status, cors_of(&refused)), (405, vec![None; 5]));
+        assert_eq!(varies(&refused), ["origin"]);
+    });
+}
+
+fn any_origin() {
+    let daemon = Daemon::start(&config_of("[http.cors]\nallow_origins = [\"*\"]"));
+    block_on(async {
+        for origin in ["https://shop.example.org", "null"] {
+            let answer = get(&daemon.url("/streams"), &[("origin", origin)]).await;
+            assert_eq!(cors_of(&answer), [Some("*"), None, None, None, None]);
+            assert!(varies(&answer).is_empty());
+            let allowed = preflight(&daemon, "/events", origin).await;
+            assert_eq!(
+                (allowed.status, cors_of(&allowed)[..2].to_vec()),
+                (204, vec![Some("*"), None])
+            );
+        }
+    });
+}
+
+/// Serves an empty page at a port, as long as the test process lives.
+fn other_site() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
+            let mut socket = socket;
+            // Chromium opens connections in advance, and may send nothing over them.
+            thread::spawn(move || {
+                let mut head = [0; 8192];
+                if socket.read(&mut head).is_ok_and(|count| count > 0) {
+                    let _ = socket.write_all(
+                        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 15\r\nConnection: close\r\n\r\n\
+                          <!doctype html>",
+                    );
+                }
+            });
+        }
+    });
+    port
+}
+
+fn browser() {
+    /// What came of an EventSource, and of a request that the browser asks for leave first.
+    const READ: &str = "
+        const [url, done] = arguments;
+        const source = new EventSource(url, { withCredentials: true });
+        source.onopen = () => { source.close(); fetched('open'); };
+        source.onerror = () => { source.close(); fetched('error'); };
+        function fetched(opened) {
+            const headers = { 'Last-Event-ID': 'x', 'Cache-Control': 'no-cache', 'Accept': 'text/event-stream' };
+            fetch(url, { headers, credentials: 'include' })
+                .then(response => done([opened, response.status]), () => done([opened, 'refused']));
+        }";
+    let port = other_site();
+    let cors =
+        format!("[http.cors]\nallow_origins = [\"http://127.0.0.1:{port}\"]\nallow_credentials = true");
+    let daemon = Daemon::start(&config_of(&cors));
+    block_on(async {
+        let browser = Browser::start().await;
+        for (host, expected) in [
+            ("127.0.0.1", serde_json::json!(["open", 200])),
+            ("localhost", serde_json::json!(["error", "refused"])),
+        ] {
+            browser.goto(&format!("http://{host}:{port}/")).await;
+            let read = browser
+                .client
+                .execute_async(READ, vec![daemon.url("/events").into()])
+                .await;
+            assert_eq!(read.expect("a result"), expected, "{host}");
+        }
+        browser.close().await;
+        eventually_async(secs(20), "the browser has left", async || {
+            let limits = daemon.get("/streams").await.json()["http"]["limits"].clone();
+            ensure(limits["clients"] == 0, limits.to_string())
+        })
+        .await;
+    });
+}
