@@ -24,9 +24,12 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 /// A bucket holds the tokens of so long: who opened nothing may open that many at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Addresses are looked through for those that have left once there are so many, and twice as many as the
-/// last time.
-const LEAST_SWEEP: usize = 64;
+/// Least time between two looks for addresses that have left and only had a bucket to fill. By then it is
+/// full.
+const SWEEP_EVERY: Duration = BURST;
+
+/// Room for so many addresses is never given back.
+const LEAST_ROOM: usize = 64;
 
 /// What is limited. Of numbers, 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +92,7 @@ impl Limit {
 pub struct Figures {
     /// Streams open.
     pub clients: u64,
-    /// Addresses they are for.
+    /// Addresses that are remembered: of streams that are open, and of those that opened one just before.
     pub addresses: u64,
     /// Requests turned away since the start, by the limit they met.
     pub refused: [(Limit, u64); 4],
@@ -158,9 +161,10 @@ impl Limits {
     #[must_use]
     pub fn figures(&self) -> Figures {
         let (clients, addresses) = {
-            let open = self.open();
-            let addresses = open.shares.values().filter(|share| share.clients > 0);
-            (open.clients, addresses.count() as u64)
+            let mut open = self.open();
+            // Where nobody comes or goes, who looks forgets them.
+            open.sweep(Instant::now());
+            (open.clients, open.shares.len() as u64)
         };
         let mut counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
         Figures {
@@ -212,7 +216,9 @@ struct Open {
     clients: u64,
     bucket: Bucket,
     shares: HashMap<Address, Share>,
-    sweep_at: usize,
+    /// How many of them have no stream any more.
+    left: usize,
+    swept_at: Option<Instant>,
 }
 
 /// What one address has.
@@ -237,12 +243,13 @@ impl Open {
         let bucket = bucket.ok_or(Limit::OpensPerIp)?;
         let all = self.bucket.take(rules.max_opens_per_second, now);
         self.bucket = all.ok_or(Limit::Opens)?;
-        if self.shares.len() >= self.sweep_at.max(LEAST_SWEEP) {
-            self.sweep(now);
-        }
         let clients = share.clients + 1;
-        self.shares.insert(address, Share { clients, bucket });
+        let before = self.shares.insert(address, Share { clients, bucket });
+        if before.is_some_and(|before| before.clients == 0) {
+            self.left -= 1;
+        }
         self.clients += 1;
+        self.sweep(now);
         Ok(())
     }
 
@@ -255,19 +262,28 @@ impl Open {
         if share.is_idle(now) {
             self.shares.remove(&address);
             self.shrink();
+        } else if share.clients == 0 {
+            self.left += 1;
         }
+        self.sweep(now);
     }
 
     /// Forgets addresses that left with an empty bucket, which has been filled since.
     fn sweep(&mut self, now: Instant) {
+        let is_due = self.swept_at.is_none_or(|before| now - before >= SWEEP_EVERY);
+        if self.left == 0 || !is_due {
+            return;
+        }
+        self.swept_at = Some(now);
+        let before = self.shares.len();
         self.shares.retain(|_, share| !share.is_idle(now));
-        self.sweep_at = self.shares.len() * 2;
+        self.left -= before - self.shares.len();
         self.shrink();
     }
 
     /// Gives memory back where most of it is unused; seldom enough to cost nothing.
     fn shrink(&mut self) {
-        let wanted = self.shares.len() + LEAST_SWEEP;
+        let wanted = self.shares.len() + LEAST_ROOM;
         if self.shares.capacity() / 4 > wanted {
             self.shares.shrink_to(wanted * 2);
         }

@@ -99,6 +99,19 @@ fn keys() -> BTreeMap<String, Option<String>> {
             panic!("{section} is a section")
         };
         for (key, value) in inner {
+            if let toml::Value::Table(table) = &value
+                && !table.is_empty()
+            {
+                // A section of its own.
+                for (inner, value) in table {
+                    let is_given = *value != toml::Value::Array(Vec::new());
+                    keys.insert(
+                        format!("{section}.{key}.{inner}"),
+                        is_given.then(|| value.to_string()),
+                    );
+                }
+                continue;
+            }
             let is_given = !matches!(&value, toml::Value::Table(table) if table.is_empty())
                 && value != toml::Value::from("")
                 && value != toml::Value::Array(Vec::new());
@@ -119,7 +132,7 @@ fn keys() -> BTreeMap<String, Option<String>> {
 }
 
 /// The configuration's sections, as their titles name them.
-const SECTIONS: [&str; 5] = ["kafka", "http", "stream", "ui", "log"];
+const SECTIONS: [&str; 6] = ["kafka", "http", "http.cors", "stream", "ui", "log"];
 
 /// docs/configuration.md has a row `| key | default | ... |` for every key, under its section's title.
 fn reference() {
