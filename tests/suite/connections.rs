@@ -26,6 +26,10 @@ pub fn trials() -> Vec<Trial> {
         trial("the_time_for_a_head_begins_with_it_and_ends_with_it", head_times),
         trial("a_large_head_is_answered_by_431", large_heads),
         trial(
+            "of_a_head_that_was_refused_the_rest_is_read_within_bounds",
+            lingering,
+        ),
+        trial(
             "without_descriptors_accepting_pauses_nobody_suffers_and_all_come_in_later@4.4.0",
             descriptors,
         ),
@@ -245,6 +249,40 @@ fn large_heads() {
     eventually(secs(20), "each is counted", || {
         let figures = kept.figures();
         ensure(figures["large_heads"] == 4, figures.to_string())
+    });
+}
+
+fn lingering() {
+    block_on(async {
+        // TCP would reset a connection that is closed with bytes unread.
+        let (mut client, socket) = tokio::io::duplex(64);
+        let mut heads = Heads::new(socket, secs(60));
+        client.write_all(b"GET / HT").await.expect("room");
+        heads.read_exact(&mut [0; 8]).await.expect("it has begun");
+        let rest = async move {
+            assert_eq!(client.read(&mut [0; 8]).await.expect("the answer's end"), 0);
+            client.write_all(&[b'x'; 10_000]).await.expect("it is read");
+        };
+        let both = async { tokio::join!(heads.shutdown(), rest) };
+        let (ended, ()) = tokio::time::timeout(secs(30), both).await.expect("it is read");
+        ended.expect("the peer has closed its side");
+
+        // But not for ever.
+        let (mut client, socket) = tokio::io::duplex(64);
+        let mut heads = Heads::new(socket, secs(60));
+        client.write_all(b"GET / HT").await.expect("room");
+        heads.read_exact(&mut [0; 8]).await.expect("it has begun");
+        let endless = async {
+            let mut written = 0;
+            loop {
+                written += client.write(&[b'x'; 64]).await.expect("it is read");
+                assert!(written < 1_000_000, "{written}");
+            }
+        };
+        tokio::select! {
+            ended = heads.shutdown() => ended.expect("enough was read"),
+            () = endless => unreachable!("it has no end"),
+        }
     });
 }
 
