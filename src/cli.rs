@@ -164,7 +164,7 @@ pub fn main() -> ExitCode {
             } else {
                 "kafka-sse-bridge: "
             };
-            let _ = writeln!(io::stderr(), "{name}{failure}");
+            logging::complain(&format!("{name}{failure}"));
             failure.exit_code()
         }
     }
@@ -200,7 +200,7 @@ pub(crate) fn serve(
 }
 
 /// A panic in any thread ends the process: half a daemon would look alive and deliver nothing.
-fn die_of_panics() {
+pub fn die_of_panics() {
     std::panic::set_hook(Box::new(|panic| {
         error!("{panic}\n{}", std::backtrace::Backtrace::capture());
         log::logger().flush();

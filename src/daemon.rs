@@ -20,22 +20,27 @@ use log::{error, info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::config::print::fingerprint;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
 use crate::descriptors;
 use crate::http::connections::Connections;
 use crate::http::front::{Front, Fronted};
+use crate::http::knock::Knock;
 use crate::http::limits::Limits;
 use crate::http::listener::{self, BindError, Listener, Stopping};
 use crate::http::page::Page;
+use crate::http::reloads::Reloads;
 use crate::http::routes::{App, Shown, routes};
 use crate::kafka::history::{Archive, History};
 use crate::kafka::record::Feed;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use crate::signals::Request;
+use crate::stream::counters::Ledger;
 use crate::stream::feed::{self, CHANNEL_BATCHES, Feeder};
 use crate::stream::stream::Stream;
 use crate::stream::subscription::Goodbye;
 use crate::stream::tuning::Pace;
+use crate::supervision::{Teller, Watchdog};
 use crate::systemd;
 
 /// Where the settings come from, to be read again on a reload.
@@ -126,6 +131,8 @@ pub(crate) struct Daemon {
     pub(crate) history: Arc<History>,
     /// Threads that are no longer needed and end by themselves.
     pub(crate) retired: Vec<JoinHandle<()>>,
+    /// Tells systemd how all that is.
+    pub(crate) teller: Arc<Teller>,
     /// Addresses with the switches of their listeners.
     pub(crate) listeners: Vec<(String, watch::Sender<bool>)>,
     tasks: JoinSet<()>,
@@ -145,6 +152,9 @@ pub async fn run(
 ) -> io::Result<()> {
     let mut daemon = Daemon::start(settings, listeners)?;
     systemd::ready();
+    if systemd::is_listening() {
+        tokio::spawn(Arc::clone(&daemon.teller).run());
+    }
     let mut outcome = Ok(());
     loop {
         tokio::select! {
@@ -180,9 +190,19 @@ impl Daemon {
             connections: Arc::clone(&connections),
             limits: Arc::new(Limits::new((&settings.http).into())),
             was_ready: AtomicBool::new(false),
+            ledger: Ledger::default(),
+            reloads: Reloads::default(),
             is_draining: AtomicBool::new(false),
         });
+        app.reloads.apply(fingerprint(&settings));
         let service = Fronted::new(warp::service(routes(Arc::clone(&app))), Arc::clone(&app));
+        let teller = Arc::new(Teller::new(Arc::clone(&app)));
+        if let Some(period) = systemd::watchdog_period() {
+            let knock = Knock::new(service.clone())?;
+            let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), knock);
+            // For the life of the runtime: an end in good order takes its time too.
+            tokio::spawn(watchdog.run(period));
+        }
         let served = Arc::clone(&connections);
         let serve: Serve = Box::new(move |listener, stopping| {
             Box::pin(listener::serve(
@@ -201,6 +221,7 @@ impl Daemon {
             readings: Vec::new(),
             history: Arc::clone(&history),
             retired: Vec::new(),
+            teller,
             listeners: Vec::new(),
             tasks: JoinSet::new(),
             serving: JoinSet::new(),
@@ -232,7 +253,8 @@ impl Daemon {
         let mut running = Vec::new();
         for settings in settings {
             let archive = Arc::clone(history) as Arc<dyn Archive>;
-            let stream = Stream::new(settings.clone(), pace, Some(archive));
+            let counters = self.app.ledger.of(&settings.path);
+            let stream = Stream::counting(settings.clone(), pace, Some(archive), counters);
             let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
             let feeding = feed::run(Feeder::new(Arc::clone(&stream)), receiver);
             running.push(Running {

@@ -12,6 +12,7 @@
 //! - [`config`]: files, environment and flags in, checked settings out.
 //! - [`daemon`], with `reload`: starts, changes and stops the rooms; the only place that knows all of them.
 //! - [`cli`], [`signals`], [`logging`], [`systemd`], [`descriptors`]: the process around it.
+//! - [`supervision`]: tells systemd that all of it turns, and how it is.
 //! - `manual`: man pages and completions, for the packages.
 //! - [`doctor`]: tries all that the daemon needs, and says what to do.
 //! - [`tail`]: the other end, a client of one stream, for support.
@@ -31,5 +32,6 @@ mod manual;
 mod reload;
 pub mod signals;
 pub mod stream;
+pub mod supervision;
 pub mod systemd;
 pub mod tail;

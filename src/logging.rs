@@ -1,16 +1,22 @@
 //! Logging: fern to stderr, a file or both, as text or JSON lines, exchangeable while running.
 //!
+//! Where stderr is systemd's journal, which has the time itself, each line begins with its priority
+//! instead (`sd-daemon(3)`). A message is written in one piece, so that those of other processes do not
+//! come in between, and cannot look like another one: what is not text in it is escaped.
+//!
 //! The `log` crate takes one logger for the life of the process, so the one installed here only
 //! passes on to the fern dispatch of the day. Applying settings again opens the file anew by
 //! appending, which is what log rotation needs.
 #![forbid(unsafe_code)]
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{LevelFilter, Log, Metadata, Record};
+use rustix::fs::fstat;
 
 use crate::config::{Level, LogFormat, LogSettings};
 
@@ -74,34 +80,16 @@ pub fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
     for (target, level) in &settings.targets {
         dispatch = dispatch.level_for(target.clone(), filter(*level));
     }
-    dispatch = match settings.format {
-        LogFormat::Text => dispatch.format(|out, message, record| {
-            let time = humantime::format_rfc3339_millis(SystemTime::now());
-            out.finish(format_args!(
-                "{time} {:5} {}: {message}",
-                record.level(),
-                record.target()
-            ));
-        }),
-        LogFormat::Json => dispatch.format(|out, message, record| {
-            let line = serde_json::json!({
-                "time": humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
-                "level": record.level().as_str().to_ascii_lowercase(),
-                "target": record.target(),
-                "message": message.to_string(),
-            });
-            out.finish(format_args!("{line}"));
-        }),
-    };
     if let Some(path) = &settings.file {
         let file = fern::log_file(path).map_err(|source| LogError {
             path: path.display().to_string(),
             source,
         })?;
-        dispatch = dispatch.chain(lenient(file));
+        dispatch = dispatch.chain(lenient(file, settings.format, Reader::Anyone));
     }
     if settings.file.is_none() || settings.stderr {
-        dispatch = dispatch.chain(lenient(io::stderr()));
+        let reader = Reader::of_stderr();
+        dispatch = dispatch.chain(lenient(io::stderr(), settings.format, reader));
     }
     let (level, logger) = dispatch.into_log();
     Ok(Prepared { level, logger })
@@ -119,12 +107,106 @@ impl Prepared {
 
 /// An output that loses lines it cannot write: a full disk or a reader that went away must not end
 /// the daemon, as fern's own outputs would.
-fn lenient(out: impl Write + Send + 'static) -> fern::Output {
+fn lenient(out: impl Write + Send + 'static, format: LogFormat, reader: Reader) -> fern::Output {
     let out = Mutex::new(out);
     fern::Output::call(move |record| {
+        // Before the lock: what is logged may panic, and the panic is logged as well.
+        let lines = render(record, SystemTime::now(), format, reader);
         let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = writeln!(out, "{}", record.args());
+        let _ = out.write_all(lines.as_bytes());
     })
+}
+
+/// Who reads what is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// A person, or a program that reads a file or a pipe.
+    Anyone,
+    /// systemd's journal.
+    Journal,
+}
+
+impl Reader {
+    /// Who reads stderr: the journal if systemd says so and it has not been led elsewhere since
+    /// (`JOURNAL_STREAM` in `systemd.exec(5)`).
+    #[must_use]
+    pub fn of_stderr() -> Self {
+        let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let named = stream
+            .split_once(':')
+            .and_then(|(device, inode)| Some((device.parse::<u64>().ok()?, inode.parse::<u64>().ok()?)));
+        let found = fstat(io::stderr().as_fd()).map(|found| (found.st_dev, found.st_ino));
+        match (named, found) {
+            (Some(named), Ok(found)) if named == found => Self::Journal,
+            _ => Self::Anyone,
+        }
+    }
+}
+
+/// A record as it is written, with the line's end.
+#[must_use]
+pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: Reader) -> String {
+    let (level, target) = (record.level(), record.target());
+    let time = humantime::format_rfc3339_millis(time);
+    let text = match format {
+        LogFormat::Json => serde_json::json!({
+            "time": time.to_string(),
+            "level": level.as_str().to_ascii_lowercase(),
+            "target": target,
+            "message": record.args().to_string(),
+        })
+        .to_string(),
+        LogFormat::Text if reader == Reader::Journal => format!("{level:5} {target}: {}", record.args()),
+        LogFormat::Text => format!("{time} {level:5} {target}: {}", record.args()),
+    };
+    lines(level, &text, reader)
+}
+
+/// A message in lines that belong together: those after the first are indented.
+fn lines(level: log::Level, text: &str, reader: Reader) -> String {
+    let mut lines = String::with_capacity(text.len() + 8);
+    for (number, line) in text.lines().enumerate() {
+        if reader == Reader::Journal {
+            // Infallible, as every write to a string.
+            let _ = write!(lines, "<{}>", priority(level));
+        }
+        if number > 0 {
+            lines.push_str("    ");
+        }
+        for character in line.chars() {
+            if character.is_control() && character != '\t' {
+                lines.extend(character.escape_default());
+            } else {
+                lines.push(character);
+            }
+        }
+        lines.push('\n');
+    }
+    lines
+}
+
+/// As syslog counts.
+const fn priority(level: log::Level) -> u8 {
+    match level {
+        log::Level::Error => 3,
+        log::Level::Warn => 4,
+        log::Level::Info => 6,
+        log::Level::Debug | log::Level::Trace => 7,
+    }
+}
+
+/// Says on stderr why a command failed, in as many lines as that takes.
+pub fn complain(text: &str) {
+    let mut said = String::with_capacity(text.len() + 8);
+    let prefix = match Reader::of_stderr() {
+        Reader::Journal => "<3>",
+        Reader::Anyone => "",
+    };
+    for line in text.lines() {
+        said.extend([prefix, line, "\n"]);
+    }
+    // Where nobody listens there is nobody to tell.
+    let _ = io::stderr().write_all(said.as_bytes());
 }
 
 const fn filter(level: Level) -> LevelFilter {

@@ -16,6 +16,7 @@ use std::time::Duration;
 use log::{error, info, warn};
 
 use crate::config::diff::{Changes, StreamChange, diff};
+use crate::config::print::fingerprint;
 use crate::config::{Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection};
 use crate::descriptors;
@@ -48,13 +49,20 @@ impl Daemon {
     /// Reads the settings again and applies them. Any error leaves everything as it was, and is said.
     pub(crate) async fn reload(&mut self, sources: &Sources) {
         systemd::reloading();
-        match self.try_reload(sources).await {
-            Ok(what) => systemd::status(&format!("reloaded: {what}")),
+        let outcome = self.try_reload(sources).await;
+        self.app.reloads.count(outcome.is_ok());
+        match outcome {
+            Ok(what) => self.teller.reloaded(&what),
             Err(why) => {
+                // Log rotation sends its SIGHUP whatever the configuration says.
+                if let Err(error) = logging::apply(&self.settings.log) {
+                    error!("{error}; the log goes on where it did");
+                }
                 // Several mistakes come on lines of their own.
                 let why = why.to_string().replace('\n', "; ");
                 error!("reload failed, everything stays as it was: {why}");
-                systemd::status(&format!("reload failed, everything stays as it was: {why}"));
+                self.teller
+                    .failed(&format!("reload failed, everything stays as it was: {why}"));
             }
         }
         systemd::ready();
@@ -133,6 +141,7 @@ impl Daemon {
     fn apply(&mut self, next: Settings, started: Started) {
         // While there are none but those it was asked about.
         health::has_loaded(&self.app);
+        self.app.reloads.apply(fingerprint(&next));
         let before = std::mem::replace(&mut self.settings, next);
         self.connections
             .set_write_timeout(self.settings.http.write_timeout.0);

@@ -1,6 +1,8 @@
 //! What systemd is told (`sd_notify(3)`). Outside systemd every call does nothing.
 #![forbid(unsafe_code)]
 
+use std::time::Duration;
+
 use log::warn;
 use sd_notify::NotifyState;
 
@@ -20,6 +22,23 @@ pub fn reloading() {
 /// The daemon ends.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
+}
+
+/// The daemon lives.
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+/// How long systemd waits for the next [`alive`]; `None` where it does not.
+#[must_use]
+pub fn watchdog_period() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
+}
+
+/// Whether there is anybody to tell.
+#[must_use]
+pub fn is_listening() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
 /// One line for `systemctl status`.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use toml::Value;
 
 use super::load::Loaded;
+use super::settings::Settings;
 
 /// What stands in place of a secret.
 const MASK: &str = "***";
@@ -57,6 +58,37 @@ pub fn print(loaded: &Loaded) -> String {
     out
 }
 
+/// A number that is the same for the same settings in every process, and another one for nearly all others.
+/// Secrets do not count: a short number is enough to try passwords on.
+#[must_use]
+pub fn fingerprint(settings: &Settings) -> u32 {
+    // As in `print`.
+    let mut value = Value::try_from(&**settings).unwrap_or_else(|_| Value::Table(toml::Table::new()));
+    mask(&mut value);
+    crc32fast::hash(value.to_string().as_bytes())
+}
+
+fn mask(value: &mut Value) {
+    match value {
+        Value::Table(table) => {
+            for (name, value) in table {
+                if is_secret(name, value) {
+                    *value = MASK.into();
+                }
+                mask(value);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+fn is_secret(name: &str, value: &Value) -> bool {
+    let is_plain = !matches!(value, Value::Table(_) | Value::Array(_));
+    (is_plain && SECRETS.iter().any(|part| name.to_lowercase().contains(part)))
+        || value.as_str().is_some_and(|value| value.contains(PRIVATE))
+}
+
 fn print_section(out: &mut String, header: &str, path: &str, section: &toml::Table, loaded: &Loaded) {
     let gap = if out.is_empty() { "" } else { "\n" };
     // Writing into a string cannot fail.
@@ -76,9 +108,7 @@ fn print_section(out: &mut String, header: &str, path: &str, section: &toml::Tab
 }
 
 fn print_line(out: &mut String, path: &str, name: &str, value: &Value, loaded: &Loaded) {
-    let is_secret = SECRETS.iter().any(|part| name.to_lowercase().contains(part))
-        || value.as_str().is_some_and(|value| value.contains(PRIVATE));
-    let value = if is_secret {
+    let value = if is_secret(name, value) {
         Value::from(MASK)
     } else {
         value.clone()

@@ -141,7 +141,7 @@ impl Session {
         let answered: Option<Result<_, SourceError>> = within(limit, move || {
             let mut source = match source {
                 Some(source) => source,
-                None => client::build(&connection, client, Purpose::Live)?,
+                None => client::build(&connection, client, Purpose::Live, &Arc::default())?,
             };
             let answer = question(&mut *source);
             Ok((source, answer))
@@ -330,6 +330,7 @@ impl From<SourceError> for Trouble {
                 "set client = \"librdkafka\" in [kafka]".to_owned(),
             ),
             SourceError::Unsupported { reason, remedy, .. } => (reason, remedy),
+            SourceError::Interrupted => (error.to_string(), REMEDY.to_owned()),
         };
         Self {
             found,

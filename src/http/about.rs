@@ -56,6 +56,7 @@ fn urls(app: &App) -> Vec<(String, String)> {
         ("/", "the page"),
         ("/about", "this"),
         ("/streams", "the streams, their positions and clients (JSON)"),
+        ("/metrics", "figures, for Prometheus"),
         ("/health/live", "whether the process runs"),
         ("/health/ready", "whether every stream has loaded"),
     ];

@@ -16,10 +16,14 @@ use warp::reply::{Reply, Response};
 use super::limits::{Limits, Slot};
 use super::listener::Peer;
 use super::overload;
+use super::patience::TimedOut;
 use super::problem::Problem;
 use super::query::opening;
 use crate::stream::stream::Stream;
 use crate::stream::subscription::{Step, Subscription};
+
+/// The other end, and what becomes of its connection.
+type Origin = (Peer, Option<TimedOut>);
 
 /// Answers with the stream, or with an error before it opens, or turns the client away.
 pub fn answer(
@@ -28,7 +32,7 @@ pub fn answer(
     method: &Method,
     query: &str,
     headers: &HeaderMap,
-    peer: Peer,
+    (peer, timed_out): Origin,
 ) -> Response {
     if let Some(why) = stream.failure() {
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
@@ -42,7 +46,7 @@ pub fn answer(
     }
     match limits.admit(limits.client(peer, headers)) {
         Ok(slot) => {
-            let events = Events::new(stream.subscribe(opening), peer, slot);
+            let events = Events::new(stream.subscribe(opening), (peer, timed_out), slot);
             as_stream(warp::reply::stream(events).into_response())
         }
         Err(limit) => overload::answer(limit, &opening, headers),
@@ -70,18 +74,20 @@ struct Events {
     subscription: Subscription,
     timer: Pin<Box<Sleep>>,
     peer: Peer,
+    timed_out: Option<TimedOut>,
     slot: Slot,
     opened: Instant,
 }
 
 impl Events {
-    fn new(subscription: Subscription, peer: Peer, slot: Slot) -> Self {
+    fn new(subscription: Subscription, (peer, timed_out): Origin, slot: Slot) -> Self {
         debug!("{}: {peer} opened, for {}", subscription.path(), slot.address());
         Self {
             subscription,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             peer,
             slot,
+            timed_out,
             opened: Instant::now(),
         }
     }
@@ -125,12 +131,17 @@ impl futures_core::Stream for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
+        if self.timed_out.as_ref().is_some_and(TimedOut::has_happened) {
+            self.subscription.timed_out();
+        }
         debug!(
-            "{}: {} closed, for {}, after {:.1?}",
+            "{}: {} closed, for {}: {} after {:.1} s, {} events",
             self.subscription.path(),
             self.peer,
             self.slot.address(),
-            self.opened.elapsed()
+            self.subscription.departure().as_str(),
+            self.opened.elapsed().as_secs_f64(),
+            self.subscription.delivered()
         );
     }
 }

@@ -4,6 +4,7 @@
 //! balancer that answers 503 in our place would end every EventSource for good. What is wrong is
 //! named in the body instead.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -35,14 +36,29 @@ fn loading(shown: &Shown) -> impl Iterator<Item = &Arc<Stream>> {
     shown.streams.iter().filter(is_loading)
 }
 
-/// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.
-pub fn ready(app: &App) -> Response {
+/// How the daemon is doing.
+#[derive(Debug)]
+pub struct Standing {
+    /// Whether every stream has loaded once, and the daemon is not about to end.
+    pub is_ready: bool,
+    /// Whether it is about to end.
+    pub is_draining: bool,
+    /// Paths of streams that are still being loaded.
+    pub loading: Vec<String>,
+    /// Topics that are being loaded, and to how many percent they are.
+    pub progress: BTreeMap<String, u8>,
+    /// What is wrong, for people.
+    pub degraded: Vec<String>,
+}
+
+/// How the daemon is doing now.
+pub fn standing(app: &App) -> Standing {
     let is_draining = app.is_draining.load(Ordering::Relaxed);
     // A stream that a reload brings is loading too, but does not turn a balancer away from the others.
     let is_ready = has_loaded(app) && !is_draining;
     let shown = app.shown();
-    let loading: Vec<&str> = loading(&shown)
-        .map(|stream| stream.settings().path.as_str())
+    let loading = loading(&shown)
+        .map(|stream| stream.settings().path.clone())
         .collect();
     let failed = shown
         .streams
@@ -59,15 +75,26 @@ pub fn ready(app: &App) -> Response {
             )
         });
     let kafka = app.kafka.snapshot();
-    let degraded: Vec<String> = kafka.degraded.into_iter().chain(failed).chain(full).collect();
+    Standing {
+        is_ready,
+        is_draining,
+        loading,
+        progress: kafka.progress,
+        degraded: kafka.degraded.into_iter().chain(failed).chain(full).collect(),
+    }
+}
+
+/// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.
+pub fn ready(app: &App) -> Response {
+    let standing = standing(app);
     let mut response = problem::json(&json!({
-        "ready": is_ready,
-        "draining": is_draining,
-        "loading": loading,
-        "progress": kafka.progress,
-        "degraded": degraded,
+        "ready": standing.is_ready,
+        "draining": standing.is_draining,
+        "loading": standing.loading,
+        "progress": standing.progress,
+        "degraded": standing.degraded,
     }));
-    if !is_ready {
+    if !standing.is_ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }
     response

@@ -11,7 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Request, Response, Uri};
@@ -145,7 +145,7 @@ impl Drop for SocketFile {
 }
 
 impl Listener {
-    /// Binds `host:port` (every address the host has) or `unix:/path`, or takes what systemd has bound.
+    /// Binds `host:port` (every address the host has) or `unix:/path`, or shares what systemd has bound.
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
@@ -196,31 +196,56 @@ impl Listener {
     }
 }
 
-/// The sockets that systemd has bound and handed over (`sd_listen_fds(3)`), the first time it is asked.
+/// A socket that systemd has bound and handed over.
+#[derive(Debug)]
+enum Inherited {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// Those sockets, or why they cannot be had; `None` until somebody wants them. Kept for the life of the
+/// process: the environment names them by numbers, which would be others' once they were closed, and an
+/// address that a reload takes away may come back.
+static INHERITED: Mutex<Option<Result<Vec<Inherited>, String>>> = Mutex::new(None);
+
+/// The sockets that systemd has bound and handed over (`sd_listen_fds(3)`).
 fn inherited() -> io::Result<Vec<Listener>> {
-    let mut sockets = ListenFd::from_env();
-    let mut listeners = Vec::new();
-    for index in 0..sockets.len() {
-        listeners.push(match sockets.take_tcp_listener(index) {
+    let mut kept = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let sockets = kept.get_or_insert_with(|| take_inherited().map_err(|error| error.to_string()));
+    let sockets = sockets
+        .as_ref()
+        .map_err(|error| io::Error::other(error.clone()))?;
+    if sockets.is_empty() {
+        return Err(io::Error::other("systemd has handed over no socket"));
+    }
+    let listener = |socket: &Inherited| match socket {
+        Inherited::Tcp(socket) => socket.try_clone().map(Listener::Tcp),
+        Inherited::Unix(socket) => socket.try_clone().map(|socket| Listener::Unix(socket, None)),
+    };
+    sockets.iter().map(listener).collect()
+}
+
+fn take_inherited() -> io::Result<Vec<Inherited>> {
+    let mut handed = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..handed.len() {
+        sockets.push(match handed.take_tcp_listener(index) {
             Ok(Some(socket)) => {
                 socket.set_nonblocking(true)?;
-                Listener::Tcp(socket)
+                Inherited::Tcp(socket)
             }
             Ok(None) => continue,
             // Of another kind; then it stays to be taken as that.
-            Err(_) => match sockets.take_unix_listener(index)? {
+            Err(_) => match handed.take_unix_listener(index)? {
                 Some(socket) => {
                     socket.set_nonblocking(true)?;
-                    Listener::Unix(socket, None)
+                    Inherited::Unix(socket)
                 }
                 None => continue,
             },
         });
     }
-    if listeners.is_empty() {
-        return Err(io::Error::other("systemd has handed over no socket"));
-    }
-    Ok(listeners)
+    Ok(sockets)
 }
 
 fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
@@ -403,11 +428,14 @@ where
     S: Service<B>,
     B: Body,
 {
-    let stream = Heads::new(Patient::new(stream, connections.write_timeout()), HEAD_TIMEOUT);
+    let stream = Patient::new(stream, connections.write_timeout());
+    let timed_out = stream.timed_out();
+    let stream = Heads::new(stream, HEAD_TIMEOUT);
     let served = stream.served();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         served.tell();
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(timed_out.clone());
         // `CONNECT host:1` and other targets without a path are nothing we serve, and warp panics when
         // it is asked for the path of one.
         if request.uri().path_and_query().is_none() {

@@ -2,9 +2,10 @@
 //!
 //! [`listener`] binds and accepts, [`connections`] counts, [`patience`] and [`heads`] give up; [`front`]
 //! stands before the routes, [`routes`] puts the warp filters together, and one file per feature answers:
-//! [`events`] (asked for by [`query`]), [`page`], [`about`], [`streams`], [`health`]; [`problem`] is how
-//! errors look. [`limits`] says how many streams may be open, [`forwarded`] for whom a request is, and
-//! `overload` turns away who is too much. It drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
+//! [`events`] (asked for by [`query`]), [`page`], [`about`], [`streams`], [`health`], which [`knock`] asks,
+//! [`metrics`], which also tells of [`reloads`]; [`problem`] is how errors look. [`limits`] says how many
+//! streams may be open, [`forwarded`] for whom a request is, and `overload` turns away who is too much. It
+//! drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
 //! the Kafka room's status, but knows nothing of records or configuration files.
 #![forbid(unsafe_code)]
 
@@ -15,12 +16,15 @@ pub mod forwarded;
 pub mod front;
 pub mod heads;
 pub mod health;
+pub mod knock;
 pub mod limits;
 pub mod listener;
+mod metrics;
 mod overload;
 pub mod page;
 pub mod patience;
 pub mod problem;
 pub mod query;
+pub mod reloads;
 pub mod routes;
 pub mod streams;

@@ -8,6 +8,8 @@
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +17,28 @@ use log::debug;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Whether a connection ended because its peer took nothing: told before what is served there is let go.
+#[derive(Debug, Clone, Default)]
+pub struct TimedOut(Arc<AtomicBool>);
+
+impl TimedOut {
+    /// Whether it did.
+    #[must_use]
+    pub fn has_happened(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Notes it, where a socket says so: by ourselves, or the kernel's `ETIMEDOUT` for a peer that
+    /// acknowledged nothing, whether a write or a read meets it.
+    fn note<T>(&self, said: &Poll<io::Result<T>>) {
+        if let Poll::Ready(Err(error)) = said
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
 
 /// A socket whose writes fail with [`io::ErrorKind::TimedOut`] once it has taken no byte for a time.
 ///
@@ -33,17 +57,24 @@ pub struct Patient<S> {
     /// without. It is not moved when the stall ends, as large writes to a quick peer stall for
     /// moments all the time; it may fire early, then, and is set anew or goes.
     alarm: Option<Pin<Box<Sleep>>>,
+    timed_out: TimedOut,
 }
 
 impl<S: AsFd> Patient<S> {
     /// Gives up on `socket` when it takes nothing for `patience`.
-    pub const fn new(socket: S, patience: Duration) -> Self {
+    pub fn new(socket: S, patience: Duration) -> Self {
         Self {
             socket,
             patience,
             stalled: None,
             alarm: None,
+            timed_out: TimedOut::default(),
         }
+    }
+
+    /// What tells whether it has given up.
+    pub fn timed_out(&self) -> TimedOut {
+        self.timed_out.clone()
     }
 
     /// What a write came to, given what the socket said to it. `offer` writes past tokio, which asks
@@ -99,14 +130,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buffer)
+        let said = Pin::new(&mut self.socket).poll_read(cx, buffer);
+        self.timed_out.note(&said);
+        said
     }
 }
 
 impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.judge(cx, said, |socket| socket.send(bytes))
+        let said = self.judge(cx, said, |socket| socket.send(bytes));
+        self.timed_out.note(&said);
+        said
     }
 
     fn poll_write_vectored(
@@ -115,7 +150,9 @@ impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Patient<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.judge(cx, said, |socket| socket.send_vectored(slices))
+        let said = self.judge(cx, said, |socket| socket.send_vectored(slices));
+        self.timed_out.note(&said);
+        said
     }
 
     fn is_write_vectored(&self) -> bool {

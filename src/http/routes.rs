@@ -14,9 +14,12 @@ use super::front::Front;
 use super::limits::Limits;
 use super::listener::Peer;
 use super::page::Page;
+use super::patience::TimedOut;
 use super::problem::Problem;
-use super::{about, events, health, streams};
+use super::reloads::Reloads;
+use super::{about, events, health, metrics, streams};
 use crate::kafka::status::Board;
+use crate::stream::counters::Ledger;
 use crate::stream::stream::Stream;
 
 /// What the features answer from.
@@ -32,6 +35,10 @@ pub struct App {
     pub connections: Arc<Connections>,
     /// The streams that are open, and what limits them.
     pub limits: Arc<Limits>,
+    /// What streams have counted, those that are gone included.
+    pub ledger: Ledger,
+    /// What became of reloads.
+    pub reloads: Reloads,
     /// Set when the daemon is about to end.
     pub is_draining: AtomicBool,
 }
@@ -88,10 +95,11 @@ pub fn routes(
         .and(query())
         .and(warp::header::headers_cloned())
         .and(warp::ext::get::<Peer>())
+        .and(warp::ext::optional::<TimedOut>())
         .and(app.clone())
         .map(
-            |stream: Arc<Stream>, method, query: String, headers, peer, app: Arc<App>| {
-                events::answer(&stream, &app.limits, &method, &query, &headers, peer)
+            |stream: Arc<Stream>, method, query: String, headers, peer, timed_out, app: Arc<App>| {
+                events::answer(&stream, &app.limits, &method, &query, &headers, (peer, timed_out))
             },
         );
     let about = at("/about")
@@ -103,6 +111,11 @@ pub fn routes(
         .and(get_or_head())
         .and(app.clone())
         .map(|_method, app: Arc<App>| streams::answer(&app));
+    let metrics = at("/metrics")
+        .and(get_or_head())
+        .and(app.clone())
+        .and(warp::header::headers_cloned())
+        .then(|_method, app: Arc<App>, headers: HeaderMap| metrics::answer(app, headers));
     let live = at("/health/live")
         .and(get_or_head())
         .map(|_method| health::live());
@@ -130,6 +143,8 @@ pub fn routes(
         .or(about)
         .unify()
         .or(streams)
+        .unify()
+        .or(metrics)
         .unify()
         .or(live)
         .unify()

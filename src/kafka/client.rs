@@ -1,14 +1,20 @@
 //! Builds the client that [`probe`] chooses, behind the one trait; for the tail and for history.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use log::info;
 
 use super::probe;
+use super::pulse::Pulse;
 use super::source::{Source, SourceError};
 use super::status::{Board, Status};
 use super::tail::Connection;
 use crate::config::Client;
+
+/// How long asking one broker which versions it speaks may take: to find the addresses of its name, and to
+/// try them.
+const BROKER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Gives a client to read with.
 pub trait Connect: Send {
@@ -17,6 +23,11 @@ pub trait Connect: Send {
     /// # Errors
     /// When no broker answers, or none can be built that suits it.
     fn connect(&mut self) -> Result<Box<dyn Source>, SourceError>;
+
+    /// How long [`connect`](Connect::connect) may take until it has chosen a client.
+    fn patience(&self) -> Duration {
+        BROKER_PATIENCE
+    }
 
     /// The brokers as configured, for messages.
     fn brokers(&self) -> String;
@@ -34,7 +45,7 @@ pub enum Purpose {
     History,
 }
 
-/// Builds the client that was chosen.
+/// Builds the client that was chosen, for a thread with this pulse.
 ///
 /// # Errors
 /// When no broker answers, librdkafka refuses a setting, or the client is not part of this build.
@@ -42,14 +53,17 @@ pub fn build(
     connection: &Connection,
     client: Client,
     purpose: Purpose,
+    pulse: &Arc<Pulse>,
 ) -> Result<Box<dyn Source>, SourceError> {
     match client {
         #[cfg(feature = "kafka-crate")]
         Client::Kafka => Ok(Box::new(super::kafka_crate::KafkaCrate::new(
-            connection, purpose,
+            connection, purpose, pulse,
         )?)),
         #[cfg(feature = "librdkafka")]
-        Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(connection, purpose)?)),
+        Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(
+            connection, purpose, pulse,
+        )?)),
         other => Err(SourceError::Unsupported {
             brokers: connection.brokers.join(","),
             reason: format!("client {other} is not part of this build"),
@@ -63,6 +77,7 @@ pub(super) struct Clients {
     connection: Connection,
     choice: Option<probe::Choice>,
     role: Role,
+    pulse: Arc<Pulse>,
 }
 
 /// Whose clients they are.
@@ -79,6 +94,7 @@ impl Clients {
         Self {
             connection,
             choice: None,
+            pulse: Arc::clone(status.pulse()),
             role: Role::Leading(status),
         }
     }
@@ -89,6 +105,8 @@ impl Clients {
             connection,
             choice: None,
             role: Role::Following(tails),
+            // Nobody watches what replays wait for.
+            pulse: Arc::default(),
         }
     }
 }
@@ -109,7 +127,7 @@ impl Connect for Clients {
             Role::Leading(_) => Purpose::Live,
             Role::Following(_) => Purpose::History,
         };
-        let source = build(&self.connection, choice.client, purpose)?;
+        let source = build(&self.connection, choice.client, purpose, &self.pulse)?;
         if self.choice.as_ref() != Some(&choice) {
             info!(
                 "kafka {brokers}: reading with {}: {}",
@@ -121,6 +139,11 @@ impl Connect for Clients {
             self.choice = Some(choice);
         }
         Ok(source)
+    }
+
+    fn patience(&self) -> Duration {
+        let brokers = u32::try_from(self.connection.brokers.len()).unwrap_or(u32::MAX);
+        BROKER_PATIENCE.saturating_mul(brokers)
     }
 
     fn brokers(&self) -> String {

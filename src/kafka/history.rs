@@ -192,6 +192,11 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// [`Busy`] when too many wait already.
     fn ask(&self, question: Question) -> Result<(), Busy>;
 
+    /// Jobs that a thread reads now, and jobs that wait for a thread or a seat.
+    fn load(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
     /// Whether the client library in use is known to give neither the times of records (nor offsets
     /// by time) nor their headers. False while it is not known yet.
     fn lacks_times_and_headers(&self) -> bool;
@@ -312,6 +317,11 @@ impl Archive for History {
     fn is_contended(&self) -> bool {
         let queue = self.shared.queue();
         !queue.jobs.is_empty() && !queue.has_room()
+    }
+
+    fn load(&self) -> (usize, usize) {
+        let queue = self.shared.queue();
+        (queue.reading, queue.jobs.len())
     }
 
     fn ask(&self, question: Question) -> Result<(), Busy> {

@@ -9,9 +9,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::pulse::Pulse;
 use super::record::{Batch, Feed, Stamp, TopicId};
 use super::tally::Tally;
 
@@ -28,6 +30,8 @@ struct Topic {
     handed_on: Arc<AtomicU64>,
     /// The streams that use the topic.
     feeds: Vec<mpsc::Sender<Feed>>,
+    /// Of the thread that fills the inbox.
+    pulse: Arc<Pulse>,
 }
 
 /// The tail's offsets, and what was read but not yet handed on.
@@ -41,6 +45,14 @@ pub struct Inbox {
 impl Inbox {
     /// An inbox for these topics, each with the streams that use it.
     pub fn new(topics: impl IntoIterator<Item = (Arc<str>, Vec<mpsc::Sender<Feed>>)>) -> Self {
+        Self::watched(topics, &Arc::default())
+    }
+
+    /// The same, filled by a thread with this pulse.
+    pub(super) fn watched(
+        topics: impl IntoIterator<Item = (Arc<str>, Vec<mpsc::Sender<Feed>>)>,
+        pulse: &Arc<Pulse>,
+    ) -> Self {
         let topics = topics
             .into_iter()
             .map(|(name, feeds)| Topic {
@@ -50,6 +62,7 @@ impl Inbox {
                 received: 0,
                 handed_on: Arc::default(),
                 feeds,
+                pulse: Arc::clone(pulse),
             })
             .collect();
         Self { topics, last: 0 }
@@ -201,7 +214,11 @@ impl Topic {
     }
 
     fn send(&mut self, feed: &Feed) {
-        self.feeds
-            .retain(|stream| stream.blocking_send(feed.clone()).is_ok());
+        self.feeds.retain(|stream| {
+            // A full channel has room again as soon as the stream has taken one batch. A stream that never
+            // does hangs, and so do we.
+            self.pulse.beat(Duration::ZERO);
+            stream.blocking_send(feed.clone()).is_ok()
+        });
     }
 }

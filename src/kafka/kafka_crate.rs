@@ -1,6 +1,7 @@
 //! The pure-Rust `kafka` crate as a [`Source`], for brokers up to 3.9.
 //!
-//! Used through its low-level `KafkaClient` with the tail's offsets. Three of its habits are closed
+//! Used through its low-level `KafkaClient` with the tail's offsets, on a thread beside the one that reads
+//! ([`aside`](super::aside)), because it cannot be interrupted. Three of its habits are closed
 //! here, each found by reading from real brokers:
 //! - dead connections stay in its pool for ever, so any error ends this source and the tail builds
 //!   another;
@@ -22,10 +23,12 @@ use kafka::client::{FetchOffset, FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 use log::warn;
 
+use super::aside::{Aside, Left};
 use super::client::Purpose;
 use super::inbox::Inbox;
 use super::lag::End;
 use super::plain::Asking;
+use super::pulse::Pulse;
 use super::record::{BEGINNING, Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
@@ -54,13 +57,13 @@ const MESSAGE_OVERHEAD: i32 = 26;
 /// A `KafkaClient` and the fetch limits of partitions that needed more than usual.
 pub(super) struct KafkaCrate {
     brokers: String,
-    client: KafkaClient,
+    client: Aside<KafkaClient>,
     limits: HashMap<(Arc<str>, u32), i32>,
     fetch_bytes: i32,
     /// Partitions that are read no more, as they cannot be.
     stopped: BTreeSet<(Arc<str>, u32)>,
     /// Answers what the library does not ask.
-    asking: Asking,
+    asking: Aside<Asking>,
     /// What the last answer that was looked at said of ends, and when that was.
     ends: Vec<End>,
     ends_noted: Option<Instant>,
@@ -71,38 +74,67 @@ impl KafkaCrate {
     ///
     /// # Errors
     /// When no broker answers.
-    pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        connection: &Connection,
+        purpose: Purpose,
+        pulse: &Arc<Pulse>,
+    ) -> Result<Self, SourceError> {
         let brokers = connection.brokers.join(",");
+        let failed = |reason: String| SourceError::Unreachable {
+            brokers: brokers.clone(),
+            reason,
+        };
         let mut client = KafkaClient::new(connection.brokers.clone());
         client.set_client_id("kafka-sse-bridge".to_owned());
         client.set_fetch_min_bytes(1);
-        let mut source = client
+        client
             .set_fetch_max_wait_time(FETCH_WAIT)
-            .map(|()| Self {
-                brokers: brokers.clone(),
-                client,
-                limits: HashMap::new(),
-                fetch_bytes: match purpose {
-                    Purpose::Live => FETCH_BYTES.0,
-                    Purpose::History => FETCH_BYTES.1,
-                },
-                stopped: BTreeSet::new(),
-                asking: Asking::new(connection.brokers.clone()),
-                ends: Vec::new(),
-                ends_noted: None,
-            })
-            .map_err(|error| SourceError::Unreachable {
-                brokers,
-                reason: error.to_string(),
-            })?;
-        source.load_metadata()?;
+            .map_err(|error| failed(error.to_string()))?;
+        let no_thread = |error| failed(format!("no thread for the client: {error}"));
+        let client = Aside::spawn(client, Arc::clone(pulse)).map_err(no_thread)?;
+        let asking = Asking::new(connection.brokers.clone());
+        let asking = Aside::spawn(asking, Arc::clone(pulse)).map_err(no_thread)?;
+        let source = Self {
+            brokers,
+            client,
+            limits: HashMap::new(),
+            fetch_bytes: match purpose {
+                Purpose::Live => FETCH_BYTES.0,
+                Purpose::History => FETCH_BYTES.1,
+            },
+            stopped: BTreeSet::new(),
+            asking,
+            ends: Vec::new(),
+            ends_noted: None,
+        };
+        source.metadata(|_| ())?;
         Ok(source)
     }
 
-    /// Asks for all topics: naming one that does not exist would create it.
-    fn load_metadata(&mut self) -> Result<(), SourceError> {
-        self.client
-            .load_metadata_all()
+    /// What `work` gives, unless it takes too long or the thread has something else to do.
+    fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut KafkaClient) -> T + Send + 'static,
+    ) -> Result<T, SourceError> {
+        self.client.call(work).map_err(|left| self.left(left))
+    }
+
+    fn left(&self, why: Left) -> SourceError {
+        match why {
+            Left::Called => SourceError::Interrupted,
+            Left::Late => SourceError::Unreachable {
+                brokers: self.brokers.clone(),
+                reason: "the kafka crate does not come back".to_owned(),
+            },
+        }
+    }
+
+    /// Asks for all topics, as naming one that does not exist would create it, and looks at them.
+    fn metadata<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&KafkaClient) -> T + Send + 'static,
+    ) -> Result<T, SourceError> {
+        self.call(|client| client.load_metadata_all().map(|()| look(client)))?
             .map_err(|error| self.failed("metadata", &error))
     }
 
@@ -121,7 +153,7 @@ impl KafkaCrate {
         }
     }
 
-    fn partition_failed(&self, place: &Place<'_>, error: &Error) -> SourceError {
+    fn partition_failed(&self, place: &Place, error: &Error) -> SourceError {
         let at = format!(
             "topic {:?} partition {} at offset {}",
             place.topic, place.partition, place.next
@@ -144,10 +176,10 @@ impl KafkaCrate {
         }
     }
 
-    fn cannot_unpack(&self, place: &Place<'_>, codec: &'static str) -> SourceError {
+    fn cannot_unpack(&self, place: &Place, codec: &'static str) -> SourceError {
         SourceError::Codec {
             brokers: self.brokers.clone(),
-            topic: Arc::clone(place.topic),
+            topic: Arc::clone(&place.topic),
             partition: place.partition,
             offset: place.next,
             codec,
@@ -159,7 +191,7 @@ impl KafkaCrate {
     fn messages<'a>(
         &self,
         answer: &'a [Response],
-        place: &Place<'_>,
+        place: &Place,
     ) -> Result<Vec<&'a Message<'a>>, SourceError> {
         let mut found = Vec::new();
         for data in partitions(answer, place) {
@@ -178,16 +210,19 @@ impl KafkaCrate {
     /// Fetches all places at once. Where that fails because of one batch that cannot be read, one by
     /// one, so that the others go on.
     fn fetch_all(
-        &mut self,
-        places: &[(Place<'_>, i32)],
+        &self,
+        places: &Arc<[(Place, i32)]>,
     ) -> Result<(Vec<Response>, Option<SourceError>), SourceError> {
-        let requests = places.iter().map(|(place, limit)| place.request(*limit));
-        match self.client.fetch_messages(requests) {
+        let asked = Arc::clone(places);
+        let answer = self.call(move |client| {
+            client.fetch_messages(asked.iter().map(|(place, limit)| place.request(*limit)))
+        })?;
+        match answer {
             Ok(answer) => Ok((answer, None)),
             Err(Error::UnsupportedCompression) => {
                 let (mut answers, mut failed) = (Vec::new(), None);
-                for (place, limit) in places {
-                    match self.client.fetch_messages_for_partition(&place.request(*limit)) {
+                for (place, limit) in &**places {
+                    match self.fetch_one(place, *limit)? {
                         Ok(answer) => answers.extend(answer),
                         Err(error @ Error::UnsupportedCompression) => {
                             failed.get_or_insert_with(|| self.partition_failed(place, &error));
@@ -201,15 +236,20 @@ impl KafkaCrate {
         }
     }
 
-    fn fetch(&mut self, place: &Place<'_>, limit: i32) -> Result<Vec<Response>, SourceError> {
-        let answer = self.client.fetch_messages_for_partition(&place.request(limit));
-        answer.map_err(|error| self.partition_failed(place, &error))
+    fn fetch(&self, place: &Place, limit: i32) -> Result<Vec<Response>, SourceError> {
+        self.fetch_one(place, limit)?
+            .map_err(|error| self.partition_failed(place, &error))
+    }
+
+    fn fetch_one(&self, place: &Place, limit: i32) -> Result<Result<Vec<Response>, Error>, SourceError> {
+        let place = place.clone();
+        self.call(move |client| client.fetch_messages_for_partition(&place.request(limit)))
     }
 
     /// Reads on at `place`, where an answer within `limit` began too late: either the records
     /// between are gone, or the client library dropped them. Bisects between a limit that yields
     /// nothing and one that shows the hole, for one that yields the missing record.
-    fn close_hole(&mut self, place: &Place<'_>, limit: i32, inbox: &mut Inbox) -> Result<(), SourceError> {
+    fn close_hole(&self, place: &Place, limit: i32, inbox: &mut Inbox) -> Result<(), SourceError> {
         let (mut empty, mut hole) = (0, limit);
         while hole - empty > MESSAGE_OVERHEAD {
             let middle = empty.midpoint(hole);
@@ -249,7 +289,7 @@ impl KafkaCrate {
         self.ends = ends.collect();
     }
 
-    fn grow(&mut self, place: &Place<'_>, limit: i32) {
+    fn grow(&mut self, place: &Place, limit: i32) {
         if limit < PARTITION_BYTES_CAP {
             let grown = limit.saturating_mul(4).min(PARTITION_BYTES_CAP);
             self.limits.insert((place.topic.clone(), place.partition), grown);
@@ -265,30 +305,31 @@ impl KafkaCrate {
 }
 
 /// A partition and the offset it is read from next.
-struct Place<'a> {
-    topic: &'a Arc<str>,
+#[derive(Clone)]
+struct Place {
+    topic: Arc<str>,
     partition: u32,
     next: i64,
 }
 
-impl<'a> Place<'a> {
-    fn request(&self, limit: i32) -> FetchPartition<'a> {
+impl Place {
+    fn request(&self, limit: i32) -> FetchPartition<'_> {
         let number = i32::try_from(self.partition).unwrap_or(i32::MAX);
-        FetchPartition::new(self.topic, number, self.next).with_max_bytes(limit)
+        FetchPartition::new(&self.topic, number, self.next).with_max_bytes(limit)
     }
 }
 
 /// What an answer says of one partition.
-fn partitions<'a>(answer: &'a [Response], place: &Place<'_>) -> impl Iterator<Item = &'a Partition<'a>> {
+fn partitions<'a>(answer: &'a [Response], place: &Place) -> impl Iterator<Item = &'a Partition<'a>> {
     answer
         .iter()
         .flat_map(Response::topics)
-        .filter(|topic| topic.topic() == &**place.topic)
+        .filter(|topic| topic.topic() == &*place.topic)
         .flat_map(Topic::partitions)
         .filter(|partition| u32::try_from(partition.partition()) == Ok(place.partition))
 }
 
-fn take(place: &Place<'_>, messages: &[&Message<'_>], inbox: &mut Inbox) {
+fn take(place: &Place, messages: &[&Message<'_>], inbox: &mut Inbox) {
     for message in messages {
         let stamp = Stamp {
             partition: place.partition,
@@ -298,26 +339,26 @@ fn take(place: &Place<'_>, messages: &[&Message<'_>], inbox: &mut Inbox) {
         let present = |bytes: &'_ [u8]| !bytes.is_empty();
         let key = Some(message.key).filter(|bytes| present(bytes));
         let value = Some(message.value).filter(|bytes| present(bytes));
-        inbox.push(place.topic, stamp, key, value, std::iter::empty());
+        inbox.push(&place.topic, stamp, key, value, std::iter::empty());
     }
 }
 
 impl Source for KafkaCrate {
     fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
-        self.load_metadata()?;
-        let known = self.client.topics();
-        Ok(topics
-            .iter()
-            .map(|topic| known.partitions(topic).map_or(0, |found| found.len()))
-            .collect())
+        let topics = topics.to_vec();
+        self.metadata(move |client| {
+            let known = client.topics();
+            let count = |topic: &Arc<str>| known.partitions(topic).map_or(0, |found| found.len());
+            topics.iter().map(count).collect()
+        })
     }
 
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
-        let mut ask = |which| {
+        let ask = |which| {
             let mut offsets = vec![None; partitions];
+            let name = topic.to_owned();
             let answer = self
-                .client
-                .fetch_offsets(&[topic], which)
+                .call(move |client| client.fetch_offsets(&[name], which))?
                 .map_err(|error| self.failed(&format!("offsets of {topic:?}"), &error))?;
             for found in answer.get(topic).into_iter().flatten() {
                 let slot = usize::try_from(found.partition)
@@ -376,29 +417,21 @@ impl Source for KafkaCrate {
         let usual = i32::try_from(places.len().max(1))
             .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
-        let places: Vec<(Place<'_>, i32)> = places
-            .iter()
-            .map(|(topic, partition, next)| {
-                let limit = self
-                    .limits
-                    .get(&(topic.clone(), *partition))
-                    .copied()
-                    .unwrap_or(usual);
-                (
-                    Place {
-                        topic,
-                        partition: *partition,
-                        next: *next,
-                    },
-                    limit,
-                )
-            })
-            .collect();
+        let place = |(topic, partition, next): (Arc<str>, u32, i64)| {
+            let limit = self.limits.get(&(topic.clone(), partition)).copied();
+            let place = Place {
+                topic,
+                partition,
+                next,
+            };
+            (place, limit.unwrap_or(usual))
+        };
+        let places: Arc<[(Place, i32)]> = places.into_iter().map(place).collect();
         let started = Instant::now();
         let (answer, mut failed) = self.fetch_all(&places)?;
         self.note_ends(&answer);
         let mut is_idle = true;
-        for (place, limit) in &places {
+        for (place, limit) in &*places {
             let messages = match self.messages(&answer, place) {
                 Ok(messages) => messages,
                 Err(error) => {
@@ -439,7 +472,7 @@ impl Source for KafkaCrate {
             return Ok(true);
         }
         let place = Place {
-            topic: &topic,
+            topic,
             partition,
             next,
         };
@@ -456,17 +489,20 @@ impl Source for KafkaCrate {
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {
-        self.load_metadata()?;
         // Brokers that lead nothing are not told.
-        let topics = self.client.topics();
-        let partitions = topics.iter().flat_map(|topic| topic.partitions().iter());
-        let leaders = partitions.filter_map(|partition| Some(partition.leader()?.host().to_owned()));
-        Ok(leaders.collect::<BTreeSet<_>>().into_iter().collect())
+        self.metadata(|client| {
+            let topics = client.topics();
+            let partitions = topics.iter().flat_map(|topic| topic.partitions().iter());
+            let leaders = partitions.filter_map(|partition| Some(partition.leader()?.host().to_owned()));
+            leaders.collect::<BTreeSet<_>>().into_iter().collect()
+        })
     }
 
     fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        let topics = topics.to_vec();
         self.asking
-            .topic_ids(topics)
+            .call(move |asking| asking.topic_ids(&topics))
+            .map_err(|left| self.left(left))?
             .map_err(|error| SourceError::Unreachable {
                 brokers: self.brokers.clone(),
                 reason: format!("ids of topics: {error}"),

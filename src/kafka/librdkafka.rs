@@ -23,6 +23,7 @@ use super::client::Purpose;
 use super::inbox::Inbox;
 use super::lag::End;
 use super::native::{self, Fetched, Queue};
+use super::pulse::Pulse;
 use super::record::{BEGINNING, Stamp, TopicId};
 use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
@@ -187,6 +188,7 @@ pub(super) struct Librdkafka {
     trouble: Option<Trouble>,
     /// Whether anybody looks at headers: unpacking them costs where there are none too.
     with_headers: bool,
+    pulse: Arc<Pulse>,
 }
 
 /// What is wrong although the library goes on, and with which topic and partition, if with one.
@@ -200,7 +202,11 @@ impl Librdkafka {
     ///
     /// # Errors
     /// When librdkafka refuses a setting.
-    pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, SourceError> {
+    pub(super) fn new(
+        connection: &Connection,
+        purpose: Purpose,
+        pulse: &Arc<Pulse>,
+    ) -> Result<Self, SourceError> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", connection.brokers.join(","));
         config.set("isolation.level", connection.isolation.as_str());
@@ -241,6 +247,7 @@ impl Librdkafka {
             asking,
             trouble: None,
             with_headers: connection.needs_headers,
+            pulse: Arc::clone(pulse),
         })
     }
 
@@ -262,7 +269,18 @@ impl Librdkafka {
         }
     }
 
+    /// To be called before every question: it may take [`ASK_TIMEOUT`], and is not asked where there is
+    /// something else to do.
+    fn may_ask(&self) -> Result<(), SourceError> {
+        if self.pulse.is_called() {
+            return Err(SourceError::Interrupted);
+        }
+        self.pulse.beat(ASK_TIMEOUT);
+        Ok(())
+    }
+
     fn watermarks(&self, topic: &str, partition: i32, limit: Duration) -> Result<Bounds, SourceError> {
+        self.may_ask()?;
         let (low, high) = self
             .asking
             .fetch_watermarks(topic, partition, limit)
@@ -340,6 +358,7 @@ impl Source for Librdkafka {
         let mut counts = Vec::with_capacity(topics.len());
         let mut trouble = None;
         for topic in topics {
+            self.may_ask()?;
             let metadata = self
                 .asking
                 .fetch_metadata(Some(topic), ASK_TIMEOUT)
@@ -360,6 +379,7 @@ impl Source for Librdkafka {
     }
 
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+        self.may_ask()?;
         let metadata = self
             .asking
             .fetch_metadata(Some(topic), ASK_TIMEOUT)
@@ -377,6 +397,7 @@ impl Source for Librdkafka {
             };
             match self.watermarks(topic, partition.id(), limit) {
                 Ok(known) => *slot = Some(known),
+                Err(error @ SourceError::Interrupted) => return Err(error),
                 // What leads several partitions and is gone is not waited for at each of them.
                 Err(error) => {
                     debug!("{error}");
@@ -405,6 +426,7 @@ impl Source for Librdkafka {
         if times.count() == 0 {
             return Ok(offsets);
         }
+        self.may_ask()?;
         let found = self
             .asking
             .offsets_for_times(times, ASK_TIMEOUT)
@@ -427,6 +449,7 @@ impl Source for Librdkafka {
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
         let mut list = TopicPartitionList::new();
         for (topic, next) in inbox.positions() {
+            self.may_ask()?;
             // The handle knows no leaders yet, and would look for them up to a second later.
             self.consuming
                 .fetch_metadata(Some(topic), ASK_TIMEOUT)
@@ -495,6 +518,7 @@ impl Source for Librdkafka {
         list.add_partition_offset(topic, number, Offset::Offset(next))
             .and_then(|()| self.asking.assign(&list))
             .map_err(|error| self.unreachable(&format!("end of {topic:?}/{partition}"), &error))?;
+        self.pulse.beat(END_TIMEOUT);
         let deadline = Instant::now() + END_TIMEOUT;
         let mut at_end = false;
         // The handle holds this one partition only, so its end needs no name to be known by.
@@ -524,6 +548,7 @@ impl Source for Librdkafka {
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {
+        self.may_ask()?;
         let metadata = self.asking.fetch_metadata(None, ASK_TIMEOUT);
         let metadata = metadata.map_err(|error| self.unreachable("metadata", &error))?;
         let address = |broker: &MetadataBroker| host_port(broker.host(), broker.port());
@@ -531,6 +556,7 @@ impl Source for Librdkafka {
     }
 
     fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        self.may_ask()?;
         native::topic_ids(&self.asking, topics, ASK_TIMEOUT)
             .map_err(|code| self.unreachable("ids of topics", &KafkaError::MetadataFetch(code)))
     }

@@ -3,9 +3,11 @@
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`progress`] says how far loading
-//! has come, [`lag`] how far reading is behind; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here
-//! knows of streams, frames or browsers.
+//! has come, [`lag`] how far reading is behind, [`pulse`] whether the thread turns; [`tally`] counts; [`survey`]
+//! looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
+#[cfg(feature = "kafka-crate")]
+mod aside;
 mod asking;
 pub mod client;
 pub mod history;
@@ -20,6 +22,7 @@ mod native;
 mod plain;
 pub mod probe;
 pub mod progress;
+pub mod pulse;
 mod reading;
 pub mod record;
 pub mod source;

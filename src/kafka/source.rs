@@ -69,6 +69,9 @@ pub enum SourceError {
         /// How it is compressed.
         codec: &'static str,
     },
+    /// An answer was not waited for, because the thread has something else to do.
+    #[error("not waited for: there is something else to do")]
+    Interrupted,
     /// The client cannot work with these brokers or settings; retrying alone does not help.
     #[error("kafka {brokers}: {reason}; {remedy}")]
     Unsupported {
@@ -86,7 +89,8 @@ impl SourceError {
     #[must_use]
     pub const fn kind(&self) -> Trouble {
         match self {
-            Self::Unreachable { .. } => Trouble::Unreachable,
+            // One that was interrupted is none that is counted.
+            Self::Unreachable { .. } | Self::Interrupted => Trouble::Unreachable,
             Self::Partition { .. } | Self::OutOfRange { .. } => Trouble::Partition,
             Self::Codec { .. } => Trouble::Codec,
             Self::Unsupported { .. } => Trouble::Unsupported,

@@ -4,8 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::lag::PartitionLag;
+use super::pulse::Pulse;
 use super::tally::Tally;
 use crate::config::Client;
 
@@ -14,6 +16,7 @@ use crate::config::Client;
 pub struct Status {
     state: Mutex<State>,
     tally: Arc<Tally>,
+    pulse: Arc<Pulse>,
 }
 
 #[derive(Debug, Default)]
@@ -21,6 +24,8 @@ struct State {
     client: Option<String>,
     contacted: bool,
     trouble: Option<String>,
+    /// Whether the trouble, or one that it began as, was told.
+    is_told: bool,
     missing: BTreeSet<String>,
     /// Partitions that are not read, and why.
     stopped: BTreeMap<(String, u32), String>,
@@ -101,14 +106,21 @@ impl Status {
         partitions.collect()
     }
 
+    /// The pulse of the thread.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
     /// Names the client library in use.
     pub(crate) fn set_client(&self, client: &str) {
         self.lock().client = Some(client.to_owned());
     }
 
-    /// Another library may be used from now on.
+    /// Another connection is used from now on, maybe with another library. What is wrong with it is news.
     pub(crate) fn forget_client(&self) {
-        self.lock().client = None;
+        let mut state = self.lock();
+        state.client = None;
+        state.is_told = false;
     }
 
     /// Whether this is the client library in use. False while none is chosen.
@@ -120,13 +132,14 @@ impl Status {
     pub(crate) fn healthy(&self) -> bool {
         let mut state = self.lock();
         state.contacted = true;
+        state.is_told = false;
         state.trouble.take().is_some()
     }
 
     /// Something is wrong; returns whether nothing was before.
     pub(crate) fn troubled(&self, what: &str) -> bool {
         let mut state = self.lock();
-        let is_news = state.trouble.is_none();
+        let is_news = !std::mem::replace(&mut state.is_told, true);
         if state.trouble.as_deref() != Some(what) {
             state.trouble = Some(what.to_owned());
         }
@@ -285,6 +298,13 @@ impl Board {
     /// Whether a thread reads with this client library.
     pub(crate) fn reads_with(&self, client: Client) -> bool {
         self.all().iter().any(|status| status.reads_with(client))
+    }
+
+    /// For how long a thread should have turned already: of the one that is the latest.
+    #[must_use]
+    pub fn overdue(&self) -> Option<Duration> {
+        let all = self.all();
+        all.iter().filter_map(|status| status.pulse.overdue()).max()
     }
 
     /// All of them together: the client of the first, contacted if all are.

@@ -7,8 +7,9 @@
 //!    └────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //! The [`Inbox`] with the offsets outlives every client, so a rebuilt one continues where the last
-//! one stopped. The thread blocks in two places: in the client's `poll` (at most [`POLL_WAIT`]) and
-//! in `blocking_send` while a stream's channel is full. It ends when it is told to stop, or when no
+//! one stopped. The thread blocks in three places: in the client's `poll` (at most [`POLL_WAIT`]), in
+//! questions to brokers, and in `blocking_send` while a stream's channel is full; before each it says by
+//! when it turns again ([`Pulse`](super::pulse::Pulse)). It ends when it is told to stop, or when no
 //! stream listens any more.
 
 use std::sync::{Arc, mpsc as std_mpsc};
@@ -22,6 +23,7 @@ use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::lag::lag;
 use super::progress::Loading;
+use super::pulse::Pulse;
 use super::record::{BEGINNING, Feed, TopicId};
 use super::source::{Bounds, Source, SourceError};
 use super::status::Status;
@@ -56,6 +58,9 @@ pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A session that lasted so long was healthy: the next trouble is a new one.
 const HEALTHY: Duration = Duration::from_secs(30);
+
+/// How long a client may take to end.
+const CLOSING: Duration = Duration::from_secs(60);
 
 /// How to reach Kafka.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +177,7 @@ impl Tail {
         let clients = Clients::leading(connection, Arc::clone(&self.status));
         // A thread that has ended reads nothing any more, over whatever connection.
         let _ = self.orders.send(Order::Connect(Box::new(clients)));
+        self.status.pulse().give();
     }
 
     /// How it is doing.
@@ -181,12 +187,12 @@ impl Tail {
     }
 
     /// Tells the thread to stop and gives its handle to be joined. It ends within about
-    /// [`POLL_WAIT`], or once a question under way is answered: a few seconds where no broker is, two
-    /// minutes where one hangs under the `kafka` crate. A thread that waits for room in a stream's
-    /// channel ends when the receiver is dropped.
+    /// [`POLL_WAIT`], or once a question under way is answered: a few seconds where no broker is. A thread
+    /// that waits for room in a stream's channel ends when the receiver is dropped.
     pub fn stop(self) -> JoinHandle<()> {
         // The thread may have ended by itself; then there is nobody to tell.
         let _ = self.orders.send(Order::Stop);
+        self.status.pulse().give();
         self.thread
     }
 }
@@ -245,8 +251,8 @@ impl Worker {
                 contacted: false,
             })
             .collect();
-        let inbox = Inbox::new(plans.into_iter().map(|plan| (plan.name, plan.feeds)));
-        let inbox = inbox.counted_in(status.tally());
+        let plans = plans.into_iter().map(|plan| (plan.name, plan.feeds));
+        let inbox = Inbox::watched(plans, status.pulse()).counted_in(status.tally());
         Self {
             connect,
             topics,
@@ -270,13 +276,18 @@ impl Worker {
                 failures = 0;
             }
             let (started, received) = (Instant::now(), self.inbox.received());
-            let outcome = self
-                .connect
-                .connect()
-                .and_then(|mut source| self.read(&mut *source));
+            self.turns(self.connect.patience());
+            let outcome = self.connect.connect().and_then(|mut source| {
+                let outcome = self.read(&mut *source);
+                self.turns(CLOSING);
+                outcome
+            });
             // What was read before an error is right and was counted as taken.
             self.inbox.flush();
-            let Err(error) = outcome else { continue };
+            let error = match outcome {
+                Ok(()) | Err(SourceError::Interrupted) => continue,
+                Err(error) => error,
+            };
             self.status.tally().count(error.kind());
             if self.connect.refuse(&error) {
                 info!("{error}: another client takes over");
@@ -287,7 +298,13 @@ impl Worker {
             failures = if was_healthy { 1 } else { failures + 1 };
             self.wait(backoff(failures));
         }
+        self.status.pulse().rest();
         debug!("kafka-tail ends");
+    }
+
+    /// The thread turns, and will again within this time.
+    fn turns(&self, within: Duration) {
+        self.status.pulse().beat(within);
     }
 
     /// Reads until told to stop or to change over (`Ok`), or the source fails.
@@ -297,6 +314,7 @@ impl Worker {
         let mut refreshed = Instant::now();
         while let Some(known) = &found {
             let before = self.inbox.received();
+            self.turns(POLL_WAIT);
             let outcome = source.poll(POLL_WAIT, &mut self.inbox);
             self.inbox.flush();
             match outcome {
@@ -352,6 +370,7 @@ impl Worker {
                         found = self.resolve(source)?;
                     }
                     Ok(_) => {}
+                    Err(error @ SourceError::Interrupted) => return Err(error),
                     Err(error) if source.reconnects() => {
                         self.status.tally().count(error.kind());
                         self.troubled(&error.to_string());
@@ -432,10 +451,14 @@ impl Worker {
         let names: Vec<Arc<str>> = self.topics.iter().map(|topic| topic.name.clone()).collect();
         let counts = source.partitions(&names)?;
         // Without ids a topic that was recreated is told by its offsets alone, but it is read.
-        let ids = source.topic_ids(&names).unwrap_or_else(|error| {
-            debug!("{error}");
-            vec![None; names.len()]
-        });
+        let ids = match source.topic_ids(&names) {
+            Ok(ids) => ids,
+            Err(error @ SourceError::Interrupted) => return Err(error),
+            Err(error) => {
+                debug!("{error}");
+                vec![None; names.len()]
+            }
+        };
         let seen = self.topics.iter().zip(counts.into_iter().zip(ids));
         Ok(seen
             .map(|(topic, (partitions, id))| Found {
@@ -463,6 +486,7 @@ impl Worker {
             if self.is_interrupted() {
                 return Ok(None);
             }
+            self.turns(DOUBT_PAUSE);
             std::thread::sleep(DOUBT_PAUSE);
         }
     }
@@ -478,7 +502,7 @@ impl Worker {
         let asked = Instant::now();
         for (topic, &found) in self.topics.iter_mut().zip(&found) {
             let known = self.inbox.next_offsets(&topic.name);
-            let bounds = topic.bounds(source, found.partitions, &known, asked)?;
+            let bounds = topic.bounds(source, found.partitions, &known, asked, self.status.pulse())?;
             let is_identified = topic.id != found.id;
             // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
             // and compared with what exists once it is back.
@@ -627,6 +651,7 @@ impl Worker {
         if self.is_interrupted() {
             return;
         }
+        self.turns(pause);
         match self.ordered.recv_timeout(pause) {
             Ok(order) => self.heed(order),
             Err(std_mpsc::RecvTimeoutError::Disconnected) => self.is_stopped = true,
@@ -650,6 +675,7 @@ impl Worker {
     }
 
     fn heed(&mut self, order: Order) {
+        self.status.pulse().take();
         match order {
             Order::Stop => self.is_stopped = true,
             Order::Connect(connect) => {
@@ -671,15 +697,18 @@ impl Topic {
         partitions: usize,
         known: &[i64],
         asked: Instant,
+        pulse: &Pulse,
     ) -> Result<Vec<Option<Bounds>>, SourceError> {
         loop {
             let bounds = source.bounds(&self.name, partitions)?;
             let lacks = |(partition, bounds): (usize, &Option<Bounds>)| {
                 bounds.is_none() && !self.leaderless.contains(&partition) && known.get(partition).is_none()
             };
-            if asked.elapsed() > DOUBT || !bounds.iter().enumerate().any(lacks) {
+            let is_called = pulse.is_called();
+            if is_called || asked.elapsed() > DOUBT || !bounds.iter().enumerate().any(lacks) {
                 return Ok(bounds);
             }
+            pulse.beat(DOUBT_PAUSE);
             std::thread::sleep(DOUBT_PAUSE);
         }
     }

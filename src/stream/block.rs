@@ -3,6 +3,8 @@
 //! What the [`log`](super::log) is made of, and what replays hand on. A block knows of each record
 //! where its frame lies, where it came from, and what filters look at; nothing of readers or numbers.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 
 use super::filter::{Candidate, Matcher, key_hash};
@@ -47,8 +49,10 @@ pub struct Entry {
 }
 
 /// Frames of successive records in one piece.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Block {
+    /// When the first of them came.
+    pub(super) came: Instant,
     /// The id of the event before the first: where a reader stands that has read none of these.
     pub(super) before: Bytes,
     pub(super) data: Bytes,
@@ -157,6 +161,7 @@ impl Block {
             }
         }
         Self {
+            came: self.came,
             before: self.before.clone(),
             data: data.into(),
             entries,
@@ -169,6 +174,7 @@ impl Block {
 /// Collects the frames of a batch into blocks.
 #[derive(Debug)]
 pub struct Builder {
+    came: Instant,
     before: Bytes,
     data: Vec<u8>,
     entries: Vec<Entry>,
@@ -178,10 +184,11 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A builder that follows the event with the id `before`.
+    /// A builder for records that have just come, which follow the event with the id `before`.
     #[must_use]
     pub fn new(before: Bytes) -> Self {
         Self {
+            came: Instant::now(),
             before,
             data: Vec::new(),
             entries: Vec::new(),
@@ -189,6 +196,12 @@ impl Builder {
             header_ends: Vec::new(),
             finished: Vec::new(),
         }
+    }
+
+    /// When the records came.
+    #[must_use]
+    pub fn came(&self) -> Instant {
+        self.came
     }
 
     /// Where the next frame is to be written.
@@ -296,6 +309,7 @@ impl Builder {
             return;
         };
         let mut block = Block {
+            came: self.came,
             before: std::mem::take(&mut self.before),
             // Exact: a log of half-filled vectors would hold twice what it is allowed.
             data: Bytes::from(std::mem::take(&mut self.data).into_boxed_slice()),

@@ -12,6 +12,7 @@ use log::{error, warn};
 use tokio::sync::mpsc;
 
 use super::block::{Builder, Kind};
+use super::counters::To;
 use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
 use super::frame;
@@ -150,6 +151,7 @@ impl Feeder {
             let id = self.position.id();
             let event = notice::reset(Some(&id), Reset::Recreated, Some(topic));
             notices.frame().extend_from_slice(&event);
+            self.stream.counters().count_reset(Reset::Recreated, To::All);
             notices.finish_notice(Kind::Reset, to_u16(index), 0, 0);
         }
         let length = self.position.id_len_ahead();
@@ -190,6 +192,7 @@ impl Feeder {
                 to,
             };
             gap.write(&mut self.position, &self.stream.settings().topics, notices);
+            self.stream.counters().count_gap(To::All);
         }
     }
 
@@ -201,13 +204,18 @@ impl Feeder {
             let state = stream.read();
             (state.log.next(), state.log.first())
         };
+        let came = notices.came();
         let blocks = notices.finish();
         for entry in blocks.iter().flat_map(|block| &block.entries) {
             groups.offer_notice((sequence, first), entry, &mut self.dirty);
             sequence += 1;
         }
         let mut state = stream.write();
-        state.notices += sequence - state.log.next();
+        let first = state.log.next();
+        state.notices += sequence - first;
+        if sequence > first {
+            state.arrivals.note(first, came);
+        }
         state.log.append(blocks, self.position.id().into());
         if let Some(topic) = turned {
             state.log.turn();
@@ -271,8 +279,16 @@ impl Feeder {
         }
         // The last records may have been passed over; the position moved all the same.
         let head = self.position.id().into();
-        stream.write().log.append(builder.finish(), head);
+        let (came, count) = (builder.came(), builder.len());
+        let blocks = builder.finish();
+        let mut state = stream.write();
+        if count > 0 {
+            state.arrivals.note(next, came);
+        }
+        state.log.append(blocks, head);
+        drop(state);
         drop(groups);
+        stream.counters().records.fetch_add(count, Ordering::Relaxed);
         stream.appended(&mut self.dirty);
     }
 
@@ -306,7 +322,7 @@ impl Feeder {
                 }
                 _ => {
                     to.builder.discard_frame();
-                    self.stream.hidden.fetch_add(1, Ordering::Relaxed);
+                    self.stream.counters().hidden.fetch_add(1, Ordering::Relaxed);
                     return;
                 }
             }
@@ -362,7 +378,7 @@ impl Feeder {
         };
         let Some(key) = record.key else {
             drop(table);
-            if self.stream.keyless.fetch_add(1, Ordering::Relaxed) == 0 {
+            if self.stream.counters().keyless.fetch_add(1, Ordering::Relaxed) == 0 {
                 warn!(
                     "stream {}: topic {:?} partition {} offset {} has no key: such records are delivered live, \
                      but have no place in the table (said once)",
@@ -408,7 +424,7 @@ impl Feeder {
             }
         };
         if let Some(trouble) = trouble {
-            self.stream.displaced.fetch_add(1, Ordering::Relaxed);
+            self.stream.counters().displaced.fetch_add(1, Ordering::Relaxed);
             if let Some(unsaid) = self.table_errors.admit() {
                 error!(
                     "stream {}: its table is full (max_keys, max_table_bytes): {trouble}{unsaid}",
@@ -424,7 +440,7 @@ impl Feeder {
     }
 
     fn passed_over(&mut self, record: &Record<'_>, cause: Invalid) {
-        self.stream.count_invalid(cause);
+        self.stream.counters().count_invalid(cause);
         if let Some(unsaid) = self.warnings.admit() {
             warn!(
                 "stream {}: passed over topic {:?} partition {} offset {}: {}{unsaid}",

@@ -421,6 +421,7 @@ impl Table {
                 out.truncate(before);
                 continue;
             }
+            show.shown += 1;
             walk.rows_to_id = walk.rows_to_id.checked_sub(1).unwrap_or(ROWS_PER_ID - 1);
             if out.len() >= limit {
                 return true;
@@ -442,6 +443,8 @@ pub struct Show<'a> {
     pub topics: &'a [String],
     /// Where ids are put together.
     pub scratch: Vec<u8>,
+    /// How many rows were shown.
+    pub shown: u64,
 }
 
 impl Show<'_> {

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -33,8 +34,8 @@ pub type Sequence = u64;
 /// What a reader finds at its cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
-    /// Frames, and the cursor behind them.
-    Frames(Bytes, Sequence),
+    /// Frames, the cursor behind them, and how many they are.
+    Frames(Bytes, Sequence, u64),
     /// Nothing yet.
     AtHead,
     /// Records that have left the log.
@@ -102,6 +103,12 @@ impl Log {
     #[must_use]
     pub fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// When the oldest record came, or one of the same small block before it that has been merged with it.
+    #[must_use]
+    pub fn oldest_came(&self) -> Option<Instant> {
+        self.blocks.front().map(|(_, block)| block.came)
     }
 
     /// Where the oldest record came from.
@@ -202,18 +209,18 @@ impl Log {
             // The reader stands where the log does: nothing is skipped, and the ids are its own.
             if let Ok(end) = Position::parse(frame::id_of(block.frame(block.len() - 1))) {
                 *wanted = end;
-                return Read::Frames(block.data.slice(block.start(index)..), next);
+                return Read::Frames(block.data.slice(block.start(index)..), next, next - cursor);
             }
         }
-        let mut out = Vec::new();
+        let (mut out, mut count) = (Vec::new(), 0);
         for place in index..block.len() {
             let is_accepted = || matcher.is_none_or(|matcher| block.is_for(place, matcher));
-            show_wanted(block, place, wanted, is_accepted, scratch, &mut out);
+            count += u64::from(show_wanted(block, place, wanted, is_accepted, scratch, &mut out));
             if out.len() >= PIECE {
-                return Read::Frames(out.into(), cursor + (place - index) as u64 + 1);
+                return Read::Frames(out.into(), cursor + (place - index) as u64 + 1, count);
             }
         }
-        Read::Frames(out.into(), next)
+        Read::Frames(out.into(), next, count)
     }
 
     /// Whether a reader at `cursor` whose own position is `wanted` has no more than those before it.
@@ -238,10 +245,8 @@ impl Log {
             return false;
         };
         let before = out.len();
-        show_wanted(block, index, wanted, || true, scratch, out);
-        if let Some(delete) = delete
-            && out.len() > before
-        {
+        let is_shown = show_wanted(block, index, wanted, || true, scratch, out);
+        if let Some(delete) = delete.filter(|_| is_shown) {
             let id = before + frame::id_line(&out[before..]).len();
             out.truncate(id);
             out.extend_from_slice(delete);
@@ -389,7 +394,7 @@ impl Log {
             // Counts one reference to the block's bytes; nothing is copied or allocated.
             Some((_, block, index)) => {
                 let next = cursor + (block.entries.len() - index) as u64;
-                Read::Frames(block.data.slice(block.start(index)..), next)
+                Read::Frames(block.data.slice(block.start(index)..), next, next - cursor)
             }
             None => Read::Evicted,
         }
@@ -410,7 +415,7 @@ impl Log {
 }
 
 /// Appends a record of `block` unless `wanted` has passed it or it is not accepted; either way `wanted`
-/// has passed it then.
+/// has passed it then. Returns whether it was appended.
 fn show_wanted(
     block: &Block,
     index: usize,
@@ -418,16 +423,16 @@ fn show_wanted(
     is_accepted: impl FnOnce() -> bool,
     scratch: &mut Vec<u8>,
     out: &mut Vec<u8>,
-) {
+) -> bool {
     let entry = &block.entries[index];
     let topic = usize::from(entry.topic);
     let is_reset = entry.kind == Kind::Reset;
     if !is_reset && entry.offset < wanted.next(topic, entry.partition) {
-        return;
+        return false;
     }
     if !is_accepted() {
         wanted.pass(topic, entry.partition, entry.offset);
-        return;
+        return false;
     }
     let frame = block.frame(index);
     if let Ok(shared) = Position::parse(frame::id_of(frame)) {
@@ -442,4 +447,5 @@ fn show_wanted(
     wanted.write_id(scratch, out);
     out.push(b'\n');
     out.extend_from_slice(frame::without_id(frame));
+    true
 }

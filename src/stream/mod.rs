@@ -3,13 +3,16 @@
 //! One [`Stream`](stream::Stream) per configured path. Its [`feed`] side encodes every record once
 //! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
 //! and a few deadlines, no queue. [`frame`] writes the bytes of SSE, [`encode`] what stands in them,
-//! [`position`] the event ids, [`tuning`] what may change meanwhile, [`filter`] who wants which record, [`waiters`] who is to be woken.
+//! [`position`] the event ids, [`tuning`] what may change meanwhile, [`filter`] who wants which record, [`waiters`] who is to be woken,
+//! [`counters`] what has happened.
 //!
 //! It knows the Kafka room's plain types, but not how records are fetched, and it knows nothing of
 //! HTTP: a subscription can be driven by anything that has a clock and a waker.
 #![forbid(unsafe_code)]
 
+mod arrivals;
 pub mod block;
+pub mod counters;
 pub mod encode;
 pub mod feed;
 pub mod filter;

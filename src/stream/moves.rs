@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::counters::To;
 use super::encode::Encoder;
 use super::filter::Matcher;
 use super::frame;
@@ -53,10 +55,31 @@ impl Place {
     }
 }
 
+/// Frames, and what is counted of them.
+#[derive(Default)]
+pub(super) struct Frames {
+    pub(super) bytes: Bytes,
+    /// How many they are.
+    pub(super) count: u64,
+    /// When the first of them came, where the reader has read all that came before.
+    pub(super) came: Option<Instant>,
+}
+
+impl Frames {
+    /// Frames of which it does not matter when they came.
+    fn of_past(bytes: impl Into<Bytes>, count: u64) -> Self {
+        Self {
+            bytes: bytes.into(),
+            count,
+            came: None,
+        }
+    }
+}
+
 /// What a move has brought.
 pub(super) enum Moved {
     /// Frames; perhaps none, and then there may be more at once.
-    Frames(Bytes),
+    Frames(Frames),
     /// The end of the log.
     AtHead,
     /// Nothing until something changes.
@@ -169,6 +192,7 @@ impl Subscription {
         // The last one alone has the new place's id: a client that misses one comes back for it.
         let last = resets.len().saturating_sub(1);
         for (index, (reason, topic)) in resets.into_iter().enumerate() {
+            self.stream.counters().count_reset(reason, To::One);
             let id = if index == last { self.id() } else { None };
             let topic = topic.and_then(|topic| self.stream.settings().topics.get(topic));
             self.announcements
@@ -190,25 +214,29 @@ impl Subscription {
         let group = quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
         let state = stream.read();
         let mut has_shown_last = true;
+        // What the reader gets first; of a filter's matches the last, as others may lie far behind the first.
+        let mut looks_at = *cursor;
         let read = match group {
             None => state.log.read(*cursor),
             Some((_, group)) => match select(&state.log, group, *cursor) {
                 Selection::Read(read, shown) => {
-                    has_shown_last = matches!(read, Read::Frames(_, next) if shown + 1 == next);
+                    looks_at = shown;
+                    has_shown_last = matches!(read, Read::Frames(_, next, _) if shown + 1 == next);
                     read
                 }
                 Selection::Look(until) => match state.log.block_at(*cursor) {
                     Some(block) => {
                         drop(state);
                         group.look(*cursor, until, &block);
-                        return Moved::Frames(Bytes::new());
+                        return Moved::Frames(Frames::default());
                     }
                     None => Read::Evicted,
                 },
             },
         };
         match read {
-            Read::Frames(frames, next) => {
+            Read::Frames(bytes, next, count) => {
+                let came = state.arrivals.of(looks_at);
                 *cursor = next;
                 if let Some(last) = last {
                     // The id of what is sent now: shared bytes, copied only in mid-block.
@@ -221,7 +249,7 @@ impl Subscription {
                 {
                     quiet.told.clone_from(state.log.head());
                 }
-                Moved::Frames(frames)
+                Moved::Frames(Frames { bytes, count, came })
             }
             Read::AtHead => Moved::AtHead,
             Read::Evicted => {
@@ -232,10 +260,10 @@ impl Subscription {
     }
 
     /// The next piece of the table; empty when the walk is over, or has come to nothing to be shown.
-    fn walk(&mut self) -> Bytes {
+    fn walk(&mut self) -> Frames {
         let group = self.group().map(Arc::clone);
         let Place::Walking(walk) = &mut self.place else {
-            return Bytes::new();
+            return Frames::default();
         };
         let mut out = Vec::with_capacity(PIECE);
         let settings = self.stream.settings();
@@ -244,6 +272,7 @@ impl Subscription {
             encoder: Encoder::new(settings),
             topics: &settings.topics,
             scratch: Vec::new(),
+            shown: 0,
         };
         let (may_have_more, has_kept) = match self.stream.read_table() {
             Some(table) => (
@@ -254,14 +283,15 @@ impl Subscription {
         };
         if !has_kept {
             self.begin_anew();
-            return Bytes::new();
+            return Frames::default();
         }
+        let shown = show.shown;
         if !may_have_more {
             // A client that came from a replica further on than this one must not go back.
             let (until, position) = (walk.until, walk.position.clone());
             self.place = Place::Catching(until, Box::new(position));
         }
-        out.into()
+        Frames::of_past(out, shown)
     }
 
     /// The next piece of the log that the reader's own position has not passed. When it has reached the
@@ -284,13 +314,13 @@ impl Subscription {
                     Some(block) => {
                         drop(state);
                         group.look(*cursor, until, &block);
-                        return Moved::Frames(Bytes::new());
+                        return Moved::Frames(Frames::default());
                     }
                     None => Read::Evicted,
                 },
             },
         };
-        if let Read::Frames(frames, next) = &read {
+        if let Read::Frames(frames, next, _) = &read {
             *cursor = *next;
             if !frames.is_empty()
                 && let Some(quiet) = &mut self.quiet
@@ -318,7 +348,7 @@ impl Subscription {
             }
         }
         match read {
-            Read::Frames(frames, _) => Moved::Frames(frames),
+            Read::Frames(frames, _, count) => Moved::Frames(Frames::of_past(frames, count)),
             Read::AtHead => Moved::AtHead,
             Read::Evicted => self.go_on(),
         }
@@ -331,7 +361,7 @@ impl Subscription {
             return Moved::On;
         };
         match reader.next(matcher, &mut Vec::new()) {
-            Found::Frames(frames) => Moved::Frames(frames),
+            Found::Frames(frames, count) => Moved::Frames(Frames::of_past(frames, count)),
             Found::Nothing => Moved::Quiet,
             Found::Gap(gap) => {
                 if self.reads(gap.topic, Some(gap.partition)) {
@@ -406,6 +436,7 @@ impl Subscription {
     }
 
     fn announce_gap(&mut self, gap: &Gap) {
+        self.stream.counters().count_gap(To::One);
         let id = self.id();
         self.announcements = gap.announce(id.as_deref(), &self.stream.settings().topics);
     }
@@ -418,11 +449,11 @@ impl Subscription {
         match self.tuning.lag {
             Lag::Latest => {}
             Lag::Disconnect => {
-                self.stream.slow.fetch_add(1, Ordering::Relaxed);
+                self.stream.counters().slow.fetch_add(1, Ordering::Relaxed);
                 return Moved::Over(self.goodbye(Goodbye::Slow));
             }
             Lag::Replay => {
-                self.stream.slow.fetch_add(1, Ordering::Relaxed);
+                self.stream.counters().slow.fetch_add(1, Ordering::Relaxed);
                 let position = self.last.as_ref().and_then(|id| Position::parse(id).ok());
                 return match position {
                     Some(position) => self.go_on_from(position, cursor),
@@ -430,7 +461,7 @@ impl Subscription {
                 };
             }
         }
-        self.stream.conflated.fetch_add(1, Ordering::Relaxed);
+        self.stream.counters().conflated.fetch_add(1, Ordering::Relaxed);
         let table = self.stream.read_table();
         if table.is_some_and(|table| table.has_lost_since(cursor)) {
             self.begin_anew();
@@ -487,9 +518,9 @@ enum Selection {
     Look(Sequence),
 }
 
-fn selection(selected: Selected, frames: Bytes, shown: Sequence) -> Selection {
+fn selection(selected: Selected, frames: Bytes, count: u64, shown: Sequence) -> Selection {
     match selected {
-        Selected::Until(next) => Selection::Read(Read::Frames(frames, next), shown),
+        Selected::Until(next) => Selection::Read(Read::Frames(frames, next, count), shown),
         Selected::Evicted => Selection::Read(Read::Evicted, shown),
         Selected::Unknown(until) => Selection::Look(until),
     }
@@ -502,13 +533,14 @@ fn select(log: &Log, group: &Group, cursor: Sequence) -> Selection {
     if cursor >= next {
         return Selection::Read(Read::AtHead, 0);
     }
-    let (mut alone, mut together, mut shown) = (Bytes::new(), Vec::new(), 0);
+    let (mut alone, mut together, mut shown, mut count) = (Bytes::new(), Vec::new(), 0, 0);
     let selected = group.select(cursor, next, |found| {
         let frame = log.frame(found.sequence).ok_or(())?;
         if !alone.is_empty() {
             together.extend_from_slice(&std::mem::take(&mut alone));
         }
         shown = found.sequence;
+        count += 1;
         match &found.delete {
             None if together.is_empty() => alone = frame,
             None => together.extend_from_slice(&frame),
@@ -524,7 +556,7 @@ fn select(log: &Log, group: &Group, cursor: Sequence) -> Selection {
     } else {
         together.into()
     };
-    selection(selected, frames, shown)
+    selection(selected, frames, count, shown)
 }
 
 /// The same for a reader with a position of its own.
@@ -539,14 +571,16 @@ fn select_wanted(
     if cursor >= next {
         return Selection::Read(Read::AtHead, 0);
     }
-    let (mut out, mut shown) = (Vec::new(), 0);
+    let (mut out, mut shown, mut count) = (Vec::new(), 0, 0);
     let selected = group.select(cursor, next, |found| {
         shown = found.sequence;
+        let before = out.len();
         if log.write_wanted(found.sequence, found.delete.as_deref(), wanted, scratch, &mut out) {
+            count += u64::from(out.len() > before);
             Ok(out.len() < PIECE)
         } else {
             Err(())
         }
     });
-    selection(selected, out.into(), shown)
+    selection(selected, out.into(), count, shown)
 }

@@ -218,8 +218,8 @@ pub(super) struct Reader {
 /// What a reader finds.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// Frames, perhaps none.
-    Frames(bytes::Bytes),
+    /// Frames, perhaps none, and how many.
+    Frames(bytes::Bytes, u64),
     /// A part of what it wants is gone; its position has passed it now.
     Gap(Gap),
     /// Nothing yet.
@@ -262,12 +262,12 @@ impl Reader {
             .log
             .read_wanted(self.cursor, &mut self.wanted, matcher, scratch)
         {
-            Read::Frames(frames, next) => {
+            Read::Frames(frames, next, count) => {
                 drop(state);
                 self.cursor = next;
                 self.replay.readers().cursors[self.slot] = next;
                 self.replay.room.notify_one();
-                Found::Frames(frames)
+                Found::Frames(frames, count)
             }
             Read::AtHead if state.is_done => Found::End,
             Read::AtHead if state.is_broken => Found::Lost,

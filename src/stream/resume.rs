@@ -23,6 +23,16 @@ pub enum Reset {
 }
 
 impl Reset {
+    /// All reasons.
+    pub const ALL: [Self; 6] = [
+        Self::UnknownId,
+        Self::OtherStream,
+        Self::Recreated,
+        Self::AheadOfTopic,
+        Self::TooOld,
+        Self::Reconfigured,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

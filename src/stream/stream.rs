@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
-use super::encode::Invalid;
+use super::arrivals::Arrivals;
+use super::counters::Counters;
 use super::filter::Matcher;
 use super::groups::{Group, Groups};
 use super::latest::Table;
@@ -72,21 +73,15 @@ pub struct Stream {
     closing: OnceLock<Goodbye>,
     failure: OnceLock<String>,
     pub(super) clients: AtomicUsize,
-    pub(super) slow: AtomicU64,
-    pub(super) conflated: AtomicU64,
-    /// Records that came without a key to a stream that keeps a table.
-    pub(super) keyless: AtomicU64,
-    /// Keys that found no place in the table, or had to leave it.
-    pub(super) displaced: AtomicU64,
-    /// Records that the fixed filter hides.
-    pub(super) hidden: AtomicU64,
-    invalid: [AtomicU64; Invalid::ALL.len()],
+    /// Goes on with what was counted for the path before.
+    counters: Arc<Counters>,
 }
 
 /// What the writer changes and the readers read.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) log: Log,
+    pub(super) arrivals: Arrivals,
     /// Whether Kafka has said what partitions there are, so that positions mean something.
     pub(super) is_assigned: bool,
     /// The first offset of every partition when it was assigned.
@@ -110,6 +105,8 @@ pub struct Figures {
     pub log_records: u64,
     /// Bytes of memory they take, all told.
     pub log_bytes: usize,
+    /// How long ago the oldest of them came, give or take what a block holds.
+    pub log_age: Option<Duration>,
     /// Topic index, partition and offset of the oldest record in memory.
     pub oldest: Option<(u16, u32, i64)>,
     /// Records passed over, by cause.
@@ -141,6 +138,17 @@ impl Stream {
         Self::with_clock(settings, pace, archive, unix_seconds)
     }
 
+    /// The same, going on with what was counted for its path before.
+    #[must_use]
+    pub fn counting(
+        settings: StreamSettings,
+        pace: Pace,
+        archive: Option<Arc<dyn Archive>>,
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
+        Arc::new(Self::build(settings, pace, archive, unix_seconds, counters))
+    }
+
     /// The same, by a clock of the caller's.
     #[must_use]
     pub fn with_clock(
@@ -149,6 +157,16 @@ impl Stream {
         archive: Option<Arc<dyn Archive>>,
         clock: Clock,
     ) -> Arc<Self> {
+        Arc::new(Self::build(settings, pace, archive, clock, Arc::default()))
+    }
+
+    fn build(
+        settings: StreamSettings,
+        pace: Pace,
+        archive: Option<Arc<dyn Archive>>,
+        clock: Clock,
+        counters: Arc<Counters>,
+    ) -> Self {
         let log = Log::new(settings.log_bytes.as_len());
         let fixed = Matcher::fixed(&settings);
         let table = settings.has_table().then(|| {
@@ -160,7 +178,7 @@ impl Stream {
             RwLock::new(table)
         });
         let topics = settings.topics.len();
-        Arc::new(Self {
+        Self {
             tuning: RwLock::new(Arc::new(Tuning::new(&settings, pace))),
             tunings: AtomicU64::new(0),
             successor: Mutex::default(),
@@ -171,6 +189,7 @@ impl Stream {
             fixed,
             state: RwLock::new(State {
                 log,
+                arrivals: Arrivals::new(),
                 is_assigned: false,
                 low: Position::default(),
                 turns: vec![0; topics],
@@ -187,13 +206,14 @@ impl Stream {
             closing: OnceLock::new(),
             failure: OnceLock::new(),
             clients: AtomicUsize::new(0),
-            slow: AtomicU64::new(0),
-            conflated: AtomicU64::new(0),
-            keyless: AtomicU64::new(0),
-            displaced: AtomicU64::new(0),
-            hidden: AtomicU64::new(0),
-            invalid: Default::default(),
-        })
+            counters,
+        }
+    }
+
+    /// What is counted for its path.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// What the stream was configured with.
@@ -267,6 +287,7 @@ impl Stream {
     /// A new reader.
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
+        self.counters.count_opened();
         Subscription::new(Arc::clone(self), opening)
     }
 
@@ -296,6 +317,12 @@ impl Stream {
     pub fn lacks_times_and_headers(&self) -> bool {
         self.archive()
             .is_some_and(|archive| archive.lacks_times_and_headers())
+    }
+
+    /// Replays that are read now, and replays that wait, of all streams that read the past in the same place.
+    #[must_use]
+    pub fn archive_load(&self) -> (usize, usize) {
+        self.archive().map(|archive| archive.load()).unwrap_or_default()
     }
 
     /// Whether the past, and offsets, can be asked for.
@@ -348,12 +375,14 @@ impl Stream {
             .filter_map(Weak::upgrade)
             .find_map(|replay| replay.join(wanted));
         if let Some(reader) = joined {
+            self.counters.count_replay(true);
             return Some(Ok(reader));
         }
         let (replay, reader) = match Replay::start(&archive, &self.settings, wanted, here.clone()) {
             Ok(started) => started,
             Err(busy) => return Some(Err(busy)),
         };
+        self.counters.count_replay(false);
         replays.push(Arc::downgrade(&replay));
         Some(Ok(reader))
     }
@@ -391,6 +420,12 @@ impl Stream {
         // The first failure is the one that is told.
         let _ = self.failure.set(why);
         self.close(Goodbye::StreamRemoved);
+    }
+
+    /// Those who read it now.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
     }
 
     /// Whether the table is full, so that new keys have no place or displace others.
@@ -457,11 +492,6 @@ impl Stream {
         dirty.drain(..).for_each(|group| group.wake());
     }
 
-    /// Counts a record that was passed over.
-    pub(super) fn count_invalid(&self, cause: Invalid) {
-        self.invalid[cause.index()].fetch_add(1, Ordering::Relaxed);
-    }
-
     /// The stream's figures now.
     #[must_use]
     pub fn figures(&self) -> Figures {
@@ -471,28 +501,26 @@ impl Stream {
         let state = self.read();
         let log = &state.log;
         Figures {
-            conflated: self.conflated.load(Ordering::Relaxed),
-            keyless: self.keyless.load(Ordering::Relaxed),
-            displaced: self.displaced.load(Ordering::Relaxed),
+            conflated: self.counters.conflated(),
+            keyless: self.counters.keyless(),
+            displaced: self.counters.displaced(),
             table: table.map(|(keys, bytes, _)| (keys, bytes)),
             is_table_full: table.is_some_and(|(_, _, is_full)| is_full),
             clients: self.clients.load(Ordering::Relaxed),
-            hidden: self.hidden.load(Ordering::Relaxed),
+            hidden: self.counters.hidden(),
             records: log.next() - 1 - state.notices,
             log_records: log.next() - log.first(),
             log_bytes: log.cost(),
+            log_age: log.oldest_came().map(|came| came.elapsed()),
             oldest: log
                 .oldest()
                 .map(|entry| (entry.topic, entry.partition, entry.offset)),
-            invalid: Invalid::ALL
-                .map(|cause| {
-                    (
-                        cause.as_str(),
-                        self.invalid[cause.index()].load(Ordering::Relaxed),
-                    )
-                })
+            invalid: self
+                .counters
+                .invalid()
+                .map(|(cause, count)| (cause.as_str(), count))
                 .to_vec(),
-            slow: self.slow.load(Ordering::Relaxed),
+            slow: self.counters.slow(),
             position: state
                 .is_assigned
                 .then(|| Position::parse(log.head()).ok())

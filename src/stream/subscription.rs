@@ -21,10 +21,11 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::counters::Departure;
 use super::frame;
 use super::groups::Group;
 use super::log::Sequence;
-use super::moves::{Moved, Place};
+use super::moves::{Frames, Moved, Place};
 use super::opening::{Answers, Opening, is_harmless};
 use super::stream::{Stream, known};
 use super::tuning::Tuning;
@@ -57,7 +58,9 @@ pub enum Goodbye {
 }
 
 impl Goodbye {
-    const fn as_str(self) -> &'static str {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
             Self::Slow => "slow",
@@ -118,6 +121,12 @@ pub struct Subscription {
     /// Whether it was said, on this connection.
     is_told: bool,
     stage: Stage,
+    /// What its end is counted as; `None` where it only goes over to another stream.
+    departure: Option<Departure>,
+    /// Records, and notices that stand among them, sent on this connection.
+    delivered: u64,
+    /// Whether it had read all there was, so that what comes next is written as soon as it can be.
+    is_waiting: bool,
     /// The stream's version when its state was last read.
     seen: u64,
     keepalive_at: Instant,
@@ -177,6 +186,9 @@ impl Subscription {
             caught_up: None,
             is_told: false,
             stage: Stage::Opening,
+            departure: Some(Departure::Left),
+            delivered: 0,
+            is_waiting: false,
             seen: 0,
             keepalive_at,
             heartbeat_at,
@@ -191,8 +203,42 @@ impl Subscription {
         &self.stream.settings().path
     }
 
+    /// Why it has ended, or would if the connection were gone now.
+    #[must_use]
+    pub fn departure(&self) -> Departure {
+        // Only one that another has gone on for has none.
+        self.departure.unwrap_or(Departure::Left)
+    }
+
+    /// Records, and notices that stand among them, that were handed out on this connection.
+    #[must_use]
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    /// Says that the connection broke because it took nothing for too long.
+    pub fn timed_out(&mut self) {
+        if self.departure == Some(Departure::Left) {
+            self.departure = Some(Departure::WriteTimeout);
+        }
+    }
+
     /// The next thing to do at `now`. Cheap when there is nothing: a shared lock and a comparison.
     pub fn step(&mut self, now: Instant) -> Step {
+        let mut sent = (0, None);
+        let step = self.next_step(now, &mut sent);
+        if let Step::Send(bytes) = &step {
+            let (count, came) = sent;
+            self.delivered += count;
+            let waited = came.map(|came| now.saturating_duration_since(came));
+            self.stream.counters().count_write(count, bytes.len(), waited);
+        }
+        step
+    }
+
+    /// The same. Where frames are sent, `sent` becomes how many, and when the first came if the reader was
+    /// waiting for it.
+    fn next_step(&mut self, now: Instant, sent: &mut (u64, Option<Instant>)) -> Step {
         match self.stage {
             Stage::Opening => {
                 self.stage = Stage::Open;
@@ -223,7 +269,12 @@ impl Subscription {
                 return self.send(now, bytes);
             }
             match self.advance() {
-                Moved::Frames(bytes) if !bytes.is_empty() => return self.send(now, bytes),
+                Moved::Frames(Frames { bytes, count, came }) if !bytes.is_empty() => {
+                    // What follows was here before the reader had taken this.
+                    let was_waiting = std::mem::take(&mut self.is_waiting);
+                    *sent = (count, came.filter(|_| was_waiting));
+                    return self.send(now, bytes);
+                }
                 Moved::Frames(_) => {
                     looks += 1;
                     if let Some(checkpoint) = self.checkpoint(now) {
@@ -235,7 +286,10 @@ impl Subscription {
                 }
                 Moved::On => {}
                 Moved::Quiet => return self.idle(now),
-                Moved::AtHead => return self.at_head(now),
+                Moved::AtHead => {
+                    self.is_waiting = true;
+                    return self.at_head(now);
+                }
                 Moved::Over(end) => return end,
             }
         }
@@ -287,6 +341,8 @@ impl Subscription {
         let mut next = Self::new(successor, opening);
         next.stage = self.stage;
         next.is_told = self.is_told;
+        next.departure = self.departure.take();
+        next.delivered = self.delivered;
         next.keepalive_at = next.keepalive_at.min(self.keepalive_at);
         if next.tuning.pace.max_lifetime == self.tuning.pace.max_lifetime {
             next.ends_at = self.ends_at;
@@ -413,6 +469,7 @@ impl Subscription {
 
     pub(super) fn goodbye(&mut self, reason: Goodbye) -> Step {
         self.stage = Stage::Over;
+        self.departure = Some(Departure::Told(reason));
         let mut bytes = self.retry().into_bytes();
         let json = format!("{{\"reason\":\"{}\"}}", reason.as_str());
         bytes.extend(frame::control(self.id().as_deref(), "goodbye", &json));
@@ -455,6 +512,9 @@ fn end_of_life(now: Instant, tuning: &Tuning) -> Option<Instant> {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.stream.clients.fetch_sub(1, Ordering::Relaxed);
+        if let Some(departure) = self.departure {
+            self.stream.counters().count_closed(departure);
+        }
         if let Some((filter, _)) = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref()) {
             self.stream.groups().leave(filter);
         }

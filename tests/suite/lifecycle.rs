@@ -28,6 +28,10 @@ pub fn trials() -> Vec<Trial> {
         trial("a_second_signal_ends_at_once", second_signal),
         trial("a_reload_applies_the_log_level_and_reopens_the_file", good_reload),
         trial("a_reload_of_a_bad_file_changes_nothing_and_says_why", bad_reload),
+        trial(
+            "the_log_file_is_opened_anew_whatever_the_configuration_says",
+            rotation,
+        ),
         trial("an_address_in_use_is_exit_69_with_a_remedy", address_in_use),
         trial(
             "systemd_handing_over_no_socket_is_exit_69_with_a_remedy",
@@ -228,6 +232,29 @@ fn bad_reload() {
         broker.produce(&topic, &[Message::value("two")]);
         assert_eq!(records(&stream.collect_until(is_record, secs(10)).await), ["two"]);
     });
+}
+
+fn rotation() {
+    let (daemon, text, _broker) = serving("[log]\nfile = \"bridge.log\"\nstderr = true\n");
+    let file = daemon.directory().join("bridge.log");
+    let elsewhere = text.replace("bridge.log", "/proc/none/x.log");
+    for (round, (wrong, why)) in [("[[[", "config.toml:1: "), (&*elsewhere, "/proc/none/x.log")]
+        .into_iter()
+        .enumerate()
+    {
+        let old = daemon.directory().join(format!("bridge.log.{round}"));
+        fs::rename(&file, &old).expect("as log rotation does");
+        let before = fs::read_to_string(&old).expect("the old file");
+        daemon.rewrite_config(wrong);
+        daemon.signal(Signal::HUP);
+        eventually(secs(10), "the reason is in the new file", || {
+            let log = fs::read_to_string(&file).unwrap_or_default();
+            ensure(log.contains("reload failed") && log.contains(why), log)
+        });
+        let after = fs::read_to_string(&old).expect("the old file");
+        assert_eq!(after, before, "nothing goes to the old one any more");
+    }
+    assert!(daemon.is_running());
 }
 
 fn address_in_use() {

@@ -11,9 +11,11 @@ use kafka_sse_bridge::http::front::Front;
 use kafka_sse_bridge::http::health;
 use kafka_sse_bridge::http::limits::Limits;
 use kafka_sse_bridge::http::page::Page;
+use kafka_sse_bridge::http::reloads::Reloads;
 use kafka_sse_bridge::http::routes::{App, Shown};
 use kafka_sse_bridge::kafka::progress::{Loading, TOLD_EVERY};
 use kafka_sse_bridge::logging;
+use kafka_sse_bridge::stream::counters::Ledger;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::fs;
@@ -198,6 +200,8 @@ fn shown() {
         }),
         kafka: Arc::default(),
         was_ready: AtomicBool::new(false),
+        ledger: Ledger::default(),
+        reloads: Reloads::default(),
         connections: Arc::new(Connections::new(secs(1))),
         limits: Arc::new(Limits::new((&HttpSettings::default()).into())),
         is_draining: AtomicBool::new(false),

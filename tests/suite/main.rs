@@ -16,6 +16,7 @@
     reason = "clippy knows tests by #[test], and these are not: they fail by a panic and say what they saw"
 )]
 
+mod activation;
 mod changed_topics;
 mod client_libraries;
 mod common;
@@ -40,9 +41,12 @@ mod lag;
 mod lifecycle;
 mod limits;
 mod loading;
+mod logs;
+mod metrics;
 mod notices;
 mod outages;
 mod pages;
+mod panics;
 mod positions;
 mod proofs;
 mod reading;
@@ -59,6 +63,7 @@ mod seed;
 mod shared_log;
 mod since;
 mod subscriptions;
+mod supervision;
 mod tables;
 mod tail;
 mod tail_parser;
@@ -69,6 +74,9 @@ use libtest_mimic::Arguments;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Ok(thread) = std::env::var(panics::THREAD) {
+        panics::child(&thread);
+    }
     let arguments = Arguments::from_args();
     let trials = [
         harness_selftest::trials(),
@@ -105,8 +113,13 @@ fn main() -> ExitCode {
         limits::trials(),
         front::trials(),
         connections::trials(),
+        metrics::trials(),
         consumers::trials(),
         lifecycle::trials(),
+        activation::trials(),
+        logs::trials(),
+        panics::trials(),
+        supervision::trials(),
         reload_differences::trials(),
         reload::trials(),
         reload_streams::trials(),

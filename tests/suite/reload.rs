@@ -9,12 +9,13 @@ use crate::harness::process::Signal;
 use crate::harness::produce::Message;
 use crate::harness::sse::Event;
 use crate::harness::stream::{NoEvent, Stream};
+use crate::harness::systemd::Systemd;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
 use libtest_mimic::Trial;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 pub fn trials() -> Vec<Trial> {
@@ -345,54 +346,26 @@ fn addresses() {
     });
 }
 
-/// What systemd would hear.
-struct Systemd {
-    socket: UnixDatagram,
-    directory: tempfile::TempDir,
-}
-
-impl Systemd {
-    fn new() -> Systemd {
-        let directory = tempfile::tempdir().expect("a directory");
-        let socket = UnixDatagram::bind(directory.path().join("notify")).expect("a socket");
-        socket.set_read_timeout(Some(secs(20))).expect("a timeout");
-        Systemd { socket, directory }
-    }
-
-    fn start(&self, text: &str) -> Daemon {
-        Daemon::with(text)
-            .env("NOTIFY_SOCKET", self.directory.path().join("notify"))
-            .start()
-    }
-
-    /// The next message, by its lines.
-    fn next(&self) -> Vec<String> {
-        let mut buffer = vec![0; 64 * 1024];
-        let length = self.socket.recv(&mut buffer).expect("a message");
-        let text = String::from_utf8_lossy(&buffer[..length]);
-        text.lines().map(str::to_owned).collect()
-    }
-}
-
 fn in_order() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
     let systemd = Systemd::new();
     let daemon = systemd.start(&text);
-    assert_eq!(systemd.next(), ["READY=1"]);
+    assert_eq!(systemd.next_change(), ["READY=1"]);
     reloaded(&daemon, &with_http(&text, "keepalive = \"5s\""), "http.keepalive");
-    let reloading = systemd.next();
+    let reloading = systemd.next_change();
     assert_eq!(reloading[0], "RELOADING=1");
     let since = reloading[1].strip_prefix("MONOTONIC_USEC=").expect("since when");
     assert!(since.parse::<u64>().is_ok_and(|since| since > 0), "{since}");
-    assert_eq!(systemd.next(), ["STATUS=reloaded: http.keepalive"]);
-    assert_eq!(systemd.next(), ["READY=1"]);
+    let status = systemd.status("what was reloaded", |status| status.contains("reloaded"));
+    assert!(status.ends_with("; reloaded: http.keepalive"), "{status}");
+    assert_eq!(systemd.next_change(), ["READY=1"]);
 }
 
 fn failures() {
     let (broker, topic, text) = topic(1, "start = \"earliest\"");
     let systemd = Systemd::new();
     let daemon = systemd.start(&text);
-    assert_eq!(systemd.next(), ["READY=1"]);
+    assert_eq!(systemd.next_change(), ["READY=1"]);
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let taken = taken.local_addr().expect("its address");
     let socket = daemon.directory().join("left.sock");
@@ -421,14 +394,9 @@ fn failures() {
             let said = reload(&daemon, &broken);
             let failed = "reload failed, everything stays as it was: ";
             assert!(said.starts_with(failed) && daemon.log().contains(why), "{said}");
-            assert_eq!(systemd.next()[0], "RELOADING=1");
-            let status = systemd.next();
-            assert_eq!(status.len(), 1, "one line, whatever was wrong: {status:?}");
-            assert!(
-                status[0].starts_with(&format!("STATUS={failed}")) && status[0].contains(why),
-                "{status:?}"
-            );
-            assert_eq!(systemd.next(), ["READY=1"]);
+            assert_eq!(systemd.next_change()[0], "RELOADING=1");
+            systemd.status(why, |status| status.starts_with(failed) && status.contains(why));
+            assert_eq!(systemd.next_change(), ["READY=1"]);
             assert!(!socket.exists(), "{why}: it leaves nothing behind");
             broker.produce(&topic, &[Message::value("more")]);
             let event = stream.next(secs(20)).await;

@@ -62,6 +62,10 @@ pub fn trials() -> Vec<Trial> {
             asked_elsewhere,
         ),
         trial("a_frozen_broker_can_be_left_for_another", another_broker),
+        trial(
+            "a_frozen_broker_can_be_left_for_another_with_the_kafka_crate@3.9.2",
+            another_broker_with_the_kafka_crate,
+        ),
     ];
     for (version, from, to) in [
         (
@@ -515,6 +519,32 @@ fn another_broker() {
         assert_eq!(stream.next(secs(120)).await.data, "p0-10");
         let (_, all) = up_to(&mut asking, 10).await;
         assert_eq!(all, expected(0, 11));
+    });
+}
+
+/// The crate waits for its broker for two minutes; the one that reads does not.
+fn another_broker_with_the_kafka_crate() {
+    let [frozen, broker] = [(); 2].map(|()| Broker::start(Version::V3_9));
+    let topic = topic_name("left");
+    for broker in [&frozen, &broker] {
+        broker.create_topic(&topic, 1, &[]);
+        broker.produce(&topic, &numbered(0, 0, 10));
+    }
+    let [before, after] =
+        [&frozen, &broker].map(|broker| config_with("kafka", broker, &[&topic], "start = \"earliest\""));
+    let daemon = Daemon::start(&before);
+    block_on(async {
+        let mut stream = client(&daemon, "/events").await;
+        frozen.freeze();
+        // It is in the middle of a fetch when the broker freezes, or begins one then.
+        assert!(reload(&daemon, &after).starts_with("reloaded: kafka.brokers"));
+        broker.produce(&topic, &numbered(0, 10, 1));
+        assert_eq!(stream.next(secs(30)).await.data, "p0-10", "and nothing before it");
+        // What was left behind comes back to life, and nobody hears of it.
+        frozen.thaw();
+        frozen.produce(&topic, &numbered(0, 100, 5));
+        broker.produce(&topic, &numbered(0, 11, 1));
+        assert_eq!(stream.next(secs(30)).await.data, "p0-11");
     });
 }
 

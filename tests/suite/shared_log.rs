@@ -84,10 +84,11 @@ fn readers_get_all() {
 fn read_all(log: &Log, cursor: &mut u64, seen: &mut Vec<u64>) {
     loop {
         match log.read(*cursor) {
-            Read::Frames(bytes, next) => {
+            Read::Frames(bytes, next, count) => {
                 let found = numbers(&bytes);
                 assert!(bytes.len() <= MAX_BLOCK || found.len() == 1, "a block too large");
                 assert_eq!(found.len() as u64, next - *cursor);
+                assert_eq!(count, next - *cursor);
                 seen.extend(found);
                 *cursor = next;
             }

@@ -260,6 +260,7 @@ impl Model {
             encoder: Encoder::new(&settings),
             topics: &[],
             scratch: Vec::new(),
+            shown: 0,
         };
         let mut out = Vec::new();
         while self.table.read(&mut walk, 1000, &mut show, &mut out) {}

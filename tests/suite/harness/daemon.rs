@@ -7,6 +7,7 @@ use super::wait::{ensure, eventually, eventually_async, secs};
 use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ pub struct Launch {
     config: String,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    socket: Option<OwnedFd>,
 }
 
 impl Launch {
@@ -46,13 +48,37 @@ impl Launch {
         self
     }
 
+    /// Hands over a socket, as systemd does (`sd_listen_fds(3)`).
+    pub fn socket(mut self, socket: impl Into<OwnedFd>) -> Launch {
+        self.socket = Some(socket.into());
+        self
+    }
+
+    /// The command without its arguments.
+    fn command(&mut self) -> Command {
+        let Some(socket) = self.socket.take() else {
+            let mut command = Command::new(&self.binary);
+            command.stdout(Stdio::null());
+            return command;
+        };
+        // The shell gives the socket its number.
+        let mut command = Command::new("sh");
+        command
+            .arg("-c")
+            .arg(r#"LISTEN_PID=$$ exec "$0" "$@" 3<&1 >/dev/null"#)
+            .arg(&self.binary)
+            .env("LISTEN_FDS", "1")
+            .stdout(socket);
+        command
+    }
+
     /// Starts it, and waits until it listens.
     #[track_caller]
-    pub fn start(self) -> Daemon {
+    pub fn start(mut self) -> Daemon {
         let directory = scratch::directory("daemon");
         let config = directory.path().join("config.toml");
-        fs::write(&config, self.config).expect("config.toml");
-        let mut command = Command::new(&self.binary);
+        fs::write(&config, &self.config).expect("config.toml");
+        let mut command = self.command();
         command
             .args(["run", "--config"])
             .arg(&config)
@@ -60,7 +86,6 @@ impl Launch {
             .env("RUST_BACKTRACE", "1")
             .envs(self.environment)
             .current_dir(directory.path())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let process =
             Process::spawn(&mut command).unwrap_or_else(|error| panic!("{}: {error}", self.binary.display()));
@@ -114,6 +139,7 @@ impl Daemon {
             config: config.to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            socket: None,
         }
     }
 

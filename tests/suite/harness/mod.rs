@@ -13,7 +13,9 @@ pub mod connection;
 pub mod consume;
 pub mod crowd;
 pub mod daemon;
+pub mod figures;
 pub mod followers;
+pub mod hang;
 pub mod http;
 pub mod kafka_home;
 pub mod memory;
@@ -24,6 +26,7 @@ pub mod proxy;
 pub mod scratch;
 pub mod sse;
 pub mod stream;
+pub mod systemd;
 pub mod wait;
 
 use broker::{Broker, Version};

@@ -1,0 +1,63 @@
+//! Reading Kafka: what has come, how far behind it is, what went wrong; and the reading of the past.
+
+use std::fmt;
+
+use super::families::{Families, Labels};
+use crate::http::routes::App;
+
+pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    let (board, tally) = (&app.kafka, app.kafka.tally());
+    families.figure(
+        "kafka_up",
+        "Whether Kafka has answered and nothing is wrong with it now",
+        u64::from(board.is_up()),
+    )?;
+    let client = board.snapshot().client;
+    families.gauge(
+        "kafka_client_info",
+        "Always 1; the label names the client library in use, once one is chosen",
+        client.map(|client| (vec![("client", client)], 1_u64)),
+    )?;
+    let of_topic = |topic: &str| -> Labels { vec![("topic", topic.to_owned())] };
+    families.counter(
+        "kafka_records",
+        "Records read live, and again for streams that a reload builds anew",
+        tally
+            .records()
+            .iter()
+            .map(|(topic, count)| (of_topic(topic), *count)),
+    )?;
+    families.gauge(
+        "kafka_lag_records",
+        "Offsets between what is read and the end of each partition, as of a few seconds ago",
+        board.lag().into_iter().map(|lag| {
+            let mut labels = of_topic(&lag.topic);
+            labels.push(("partition", lag.partition.to_string()));
+            (labels, lag.records)
+        }),
+    )?;
+    families.counter(
+        "kafka_errors",
+        "Errors of reading, by kind",
+        tally
+            .troubles()
+            .map(|(kind, count)| (vec![("kind", kind.as_str().to_owned())], count)),
+    )?;
+    families.count(
+        "kafka_reconnects",
+        "How often reading went on after trouble",
+        tally.recoveries(),
+    )?;
+    let load = app.shown().streams.first().map(|stream| stream.archive_load());
+    let (reading, waiting) = load.unwrap_or_default();
+    families.figure(
+        "replays_running",
+        "Replays that a thread reads from Kafka now, of all streams together",
+        reading as u64,
+    )?;
+    families.figure(
+        "replays_waiting",
+        "Replays that wait for a thread or for room, of all streams together",
+        waiting as u64,
+    )
+}

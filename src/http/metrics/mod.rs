@@ -1,0 +1,95 @@
+//! `GET /metrics`: all figures, for Prometheus and whatever reads its formats.
+//!
+//! Nothing is kept here. Every scrape reads what the rooms count or know anyway, so a figure costs nothing
+//! until somebody asks: [`server`] the process as a server, [`streams`] what each stream counts, [`kafka`]
+//! what reading has met, [`process`] what the operating system knows. [`families`] writes them.
+//! What each metric means stands in docs/operations.md, and a test compares that table with what is served.
+
+mod families;
+mod kafka;
+mod process;
+mod server;
+mod streams;
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use log::error;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
+use prometheus_client::registry::Registry;
+use warp::reply::{Reply, Response};
+
+use self::families::Families;
+use super::problem::Problem;
+use super::routes::App;
+
+/// The media type of OpenMetrics, which Prometheus prefers where it is offered.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What all of ours begin with.
+const PREFIX: &str = "kafka_sse_bridge";
+
+/// The figures in the format that the request prefers. On a thread that may block, as the operating system
+/// is asked too.
+pub(super) async fn answer(app: Arc<App>, headers: HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let is_open = accept.is_some_and(|accept| accept.contains(OPEN_METRICS));
+    let written = tokio::task::spawn_blocking(move || write(app, is_open)).await;
+    let Ok(Ok(body)) = written else {
+        error!("/metrics could not be written");
+        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "not written").into_response();
+    };
+    let content_type = if is_open {
+        OPEN_METRICS_TYPE
+    } else {
+        prometheus_text::CONTENT_TYPE
+    };
+    let mut response = body.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+fn write(app: Arc<App>, is_open: bool) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry
+        .sub_registry_with_prefix(PREFIX)
+        .register_collector(Box::new(Bridge(app)));
+    registry.register_collector(Box::new(Process));
+    let mut body = String::new();
+    if is_open {
+        text::encode(&mut body, &registry)?;
+    } else {
+        prometheus_text::encode(&mut body, &registry)?;
+    }
+    Ok(body)
+}
+
+/// What the daemon knows of itself.
+#[derive(Debug)]
+struct Bridge(Arc<App>);
+
+impl Collector for Bridge {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut families = Families::new(encoder);
+        server::write(&self.0, &mut families)?;
+        streams::write(&self.0, &mut families)?;
+        kafka::write(&self.0, &mut families)
+    }
+}
+
+/// What the operating system knows of it.
+#[derive(Debug)]
+struct Process;
+
+impl Collector for Process {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        process::write(&mut Families::new(encoder))
+    }
+}

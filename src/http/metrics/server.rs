@@ -1,0 +1,80 @@
+//! The daemon as a server: which it is, whether it is ready, its connections, its settings.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+
+use super::families::{Families, Labels};
+use crate::http::health;
+use crate::http::routes::App;
+
+pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    let has = |feature: bool| feature.to_string();
+    let build = vec![
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("librdkafka", has(cfg!(feature = "librdkafka"))),
+        ("kafka_crate", has(cfg!(feature = "kafka-crate"))),
+    ];
+    families.gauge(
+        "build_info",
+        "Always 1; the labels say which build this is",
+        [(build, 1_u64)],
+    )?;
+    let standing = health::standing(app);
+    families.figure(
+        "ready",
+        "Whether /health/ready answers 200",
+        u64::from(standing.is_ready),
+    )?;
+    families.figure(
+        "degraded",
+        "How many things /health/ready names as degraded",
+        standing.degraded.len() as u64,
+    )?;
+    families.figure(
+        "draining",
+        "Whether the daemon is about to end",
+        u64::from(app.is_draining.load(Ordering::Relaxed)),
+    )?;
+    connections(app, families)?;
+    reloads(app, families)
+}
+
+/// Connections of all listeners. What is refused there or before a stream opens has its families here too.
+fn connections(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    let connections = &app.connections;
+    families.figure(
+        "connections",
+        "Connections open now, streams and others",
+        connections.open(),
+    )?;
+    families.count(
+        "connection_write_timeouts",
+        "Connections closed because they took nothing for write_timeout",
+        connections.write_timeouts(),
+    )
+}
+
+fn reloads(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    let reloads = &app.reloads;
+    let of = |result: &str| -> Labels { vec![("result", result.to_owned())] };
+    families.counter(
+        "reloads",
+        "Reloads of the configuration, by what became of them",
+        [(of("ok"), reloads.succeeded()), (of("failed"), reloads.failed())],
+    )?;
+    families.figure(
+        "config_last_reload_successful",
+        "Whether the last reload was applied; 1 before the first",
+        u64::from(!reloads.has_last_failed()),
+    )?;
+    families.figure(
+        "config_last_reload_success_timestamp_seconds",
+        "Unix time at which the settings in force were applied, by a reload or the start",
+        reloads.applied_at().as_secs_f64(),
+    )?;
+    families.figure(
+        "config_hash",
+        "A number that is the same where the settings in force are the same, secrets aside",
+        u64::from(reloads.fingerprint()),
+    )
+}

@@ -1,0 +1,244 @@
+//! What each stream counts, and what it holds now.
+//!
+//! Counters are by path and outlive the stream; gauges are of the streams that are served now.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::families::{Families, Histogram, Labels};
+use crate::http::routes::App;
+use crate::stream::counters::{Counters, Departure, LATENCIES, Sent, To};
+use crate::stream::encode::Invalid;
+use crate::stream::resume::Reset;
+use crate::stream::stream::{Figures, Stream};
+
+/// A path, and what was counted there.
+type Counted = (String, Arc<Counters>);
+
+pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    let counted = app.ledger.all();
+    clients(&counted, families)?;
+    sent(&counted, families)?;
+    records(&counted, families)?;
+    notices(&counted, families)?;
+    let streams = app.shown().streams.clone();
+    let served: Vec<_> = streams
+        .iter()
+        .map(|stream| (stream.as_ref(), stream.figures()))
+        .collect();
+    held(&served, families)
+}
+
+fn of(path: &str) -> Labels {
+    vec![("stream", path.to_owned())]
+}
+
+fn and(path: &str, name: &'static str, value: &str) -> Labels {
+    vec![("stream", path.to_owned()), (name, value.to_owned())]
+}
+
+/// One sample for each path.
+fn by_path(counted: &[Counted], value: impl Fn(&Counters) -> u64) -> impl Iterator<Item = (Labels, u64)> {
+    counted
+        .iter()
+        .map(move |(path, counters)| (of(path), value(counters)))
+}
+
+fn clients(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
+    // Departures first, so that nobody has left who had not come.
+    let closed: Vec<[(Departure, u64); Departure::ALL.len()]> =
+        counted.iter().map(|(_, counters)| counters.closed()).collect();
+    let opened: Vec<u64> = counted.iter().map(|(_, counters)| counters.opened()).collect();
+    let all = || counted.iter().zip(&opened).zip(&closed);
+    families.gauge(
+        "clients",
+        "Clients of the stream now",
+        all().map(|(((path, _), opened), closed)| {
+            let gone: u64 = closed.iter().map(|(_, count)| count).sum();
+            (of(path), opened.saturating_sub(gone))
+        }),
+    )?;
+    families.counter(
+        "clients_opened",
+        "Streams opened to clients",
+        all().map(|(((path, _), opened), _)| (of(path), *opened)),
+    )?;
+    families.counter(
+        "clients_closed",
+        "Streams to clients that ended, by why: the client left, its socket took nothing, or what goodbye told it",
+        all().flat_map(|(((path, _), _), closed)| {
+            let by_reason = |(why, count): &(Departure, u64)| (and(path, "reason", why.as_str()), *count);
+            closed.iter().map(by_reason)
+        }),
+    )?;
+    families.counter(
+        "clients_slow",
+        "How often a client fell behind the log and was let go, or given what it missed from Kafka",
+        by_path(counted, Counters::slow),
+    )?;
+    families.counter(
+        "clients_conflated",
+        "How often a client fell behind the log and was given latest values instead",
+        by_path(counted, Counters::conflated),
+    )
+}
+
+fn sent(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
+    let sent: Vec<(&str, Sent)> = counted
+        .iter()
+        .map(|(path, counters)| (path.as_str(), counters.sent()))
+        .collect();
+    families.counter(
+        "deliveries",
+        "Records handed to clients' connections, one for each client, and notices that stand among them",
+        sent.iter().map(|(path, sent)| (of(path), sent.events)),
+    )?;
+    families.counter(
+        "sent_bytes",
+        "Bytes of events and comments handed to clients' connections",
+        sent.iter().map(|(path, sent)| (of(path), sent.bytes)),
+    )?;
+    families.histogram(
+        "delivery_latency_seconds",
+        "From a batch's arrival in the stream to the write to a client that was waiting for it",
+        sent.iter().map(|(path, sent)| (of(path), latencies(sent))),
+    )
+}
+
+fn latencies(sent: &Sent) -> Histogram {
+    let bounds = LATENCIES.map(|micros| micros as f64 / 1e6);
+    let bounds = bounds.into_iter().chain([f64::INFINITY]);
+    Histogram {
+        sum: sent.waited.as_secs_f64(),
+        buckets: bounds.zip(sent.latencies).collect(),
+    }
+}
+
+fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
+    families.counter(
+        "stream_records",
+        "Records that came to the stream and are shown",
+        by_path(counted, Counters::records),
+    )?;
+    families.counter(
+        "invalid_records",
+        "Records passed over because they cannot be shown, by cause",
+        counted.iter().flat_map(|(path, counters)| {
+            let by_cause = |(cause, count): (Invalid, u64)| (and(path, "cause", cause.as_str()), count);
+            counters.invalid().map(by_cause)
+        }),
+    )?;
+    families.counter(
+        "hidden_records",
+        "Records that the stream's own filter hides",
+        by_path(counted, Counters::hidden),
+    )?;
+    families.counter(
+        "keyless_records",
+        "Records without a key, which have no place in the stream's table",
+        by_path(counted, Counters::keyless),
+    )?;
+    families.counter(
+        "displaced_keys",
+        "Keys that found no place in the full table, or had to leave it",
+        by_path(counted, Counters::displaced),
+    )
+}
+
+fn notices(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
+    let whom = [(To::All, "all"), (To::One, "client")];
+    families.counter(
+        "gaps",
+        "Ranges of offsets that were gone before they could be read: told to all clients, counted once, or to a \
+         single one that reads the past",
+        counted.iter().flat_map(|(path, counters)| {
+            whom.map(|(to, name)| (and(path, "to", name), counters.gaps(to)))
+        }),
+    )?;
+    families.counter(
+        "resets",
+        "Resets by reason: told to all clients, counted once, or to a single one by its own place",
+        counted.iter().flat_map(|(path, counters)| {
+            whom.into_iter().flat_map(move |(to, name)| {
+                // All are told of nothing but a topic that begins anew.
+                let is_told = move |(reason, _): &(Reset, u64)| to == To::One || *reason == Reset::Recreated;
+                let told = counters.resets(to).into_iter().filter(is_told);
+                told.map(move |(reason, count)| {
+                    let mut labels = and(path, "to", name);
+                    labels.push(("reason", reason.as_str().to_owned()));
+                    (labels, count)
+                })
+            })
+        }),
+    )?;
+    families.counter(
+        "replays_started",
+        "Replays of the past begun",
+        by_path(counted, Counters::replays_begun),
+    )?;
+    families.counter(
+        "replays_shared",
+        "Clients that joined a replay under way instead of having one of their own",
+        by_path(counted, Counters::replays_shared),
+    )
+}
+
+/// What streams hold now.
+fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Result {
+    let all = || {
+        served
+            .iter()
+            .map(|(stream, figures)| (stream.settings().path.as_str(), figures))
+    };
+    families.gauge(
+        "stream_loaded",
+        "Whether the stream's topics were read up to the ends they had at the start",
+        all().map(|(path, figures)| (of(path), u64::from(figures.is_loaded))),
+    )?;
+    families.gauge(
+        "log_records",
+        "Records in memory",
+        all().map(|(path, figures)| (of(path), figures.log_records)),
+    )?;
+    families.gauge(
+        "log_bytes",
+        "Memory they take, index included",
+        all().map(|(path, figures)| (of(path), figures.log_bytes as u64)),
+    )?;
+    families.gauge(
+        "log_oldest_seconds",
+        "How long ago the oldest of them came; how far back a client can resume from memory",
+        all().filter_map(|(path, figures)| Some((of(path), figures.log_age?.as_secs_f64()))),
+    )?;
+    let tables = || all().filter_map(|(path, figures)| Some((path, figures, figures.table?)));
+    families.gauge(
+        "table_keys",
+        "Keys in the stream's table",
+        tables().map(|(path, _, (keys, _))| (of(path), keys as u64)),
+    )?;
+    families.gauge(
+        "table_bytes",
+        "Memory that the table takes",
+        tables().map(|(path, _, (_, bytes))| (of(path), bytes as u64)),
+    )?;
+    families.gauge(
+        "table_full",
+        "Whether the table has reached max_keys or max_table_bytes",
+        tables().map(|(path, figures, _)| (of(path), u64::from(figures.is_table_full))),
+    )?;
+    let replays = || {
+        served
+            .iter()
+            .map(|(stream, _)| (stream.settings().path.as_str(), stream.replays()))
+    };
+    families.gauge(
+        "replays",
+        "Replays that have readers",
+        replays().map(|(path, (count, _))| (of(path), count as u64)),
+    )?;
+    families.gauge(
+        "replay_bytes",
+        "Memory that they hold",
+        replays().map(|(path, (_, bytes))| (of(path), bytes as u64)),
+    )
+}

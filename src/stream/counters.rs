@@ -1,0 +1,311 @@
+//! What happens at a stream, counted since the process began.
+//!
+//! One [`Counters`] per path, whichever streams serve it one after the other: a reload that builds a stream
+//! anew, or takes it away and brings it back, never makes a figure go back. The [`Ledger`] keeps them; it
+//! holds one for every path that was ever configured, which is bounded by what an operator writes.
+//!
+//! What is counted per write to a client lies in [`SHARDS`] places, each on cache lines of its own: threads
+//! that write to different clients at the same time would otherwise take the line from each other with
+//! every write, and the sum is only needed when somebody looks. A write adds to four numbers of its thread's
+//! place, however many records it holds.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::encode::Invalid;
+use super::resume::Reset;
+use super::subscription::Goodbye;
+
+/// Places for what is counted per write: enough that the threads of a few cores seldom share one.
+const SHARDS: usize = 8;
+
+/// Upper bounds of the latency histogram's buckets, in microseconds; longer ones have a bucket of their own.
+/// A quiet machine takes a fraction of a millisecond, a crowd of thousands some tens.
+pub const LATENCIES: [u64; 14] = [
+    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
+    30_000_000,
+];
+
+/// Why a client is no longer there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// It went away.
+    Left,
+    /// Its socket took nothing for too long.
+    WriteTimeout,
+    /// The stream was ended, and it was told why.
+    Told(Goodbye),
+}
+
+impl Departure {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Left,
+        Self::WriteTimeout,
+        Self::Told(Goodbye::Shutdown),
+        Self::Told(Goodbye::Slow),
+        Self::Told(Goodbye::StreamRemoved),
+        Self::Told(Goodbye::Lifetime),
+    ];
+
+    /// Its name among figures; that of a goodbye is what the client was told.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::WriteTimeout => "write-timeout",
+            Self::Told(goodbye) => goodbye.as_str(),
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::Left => 0,
+            Self::WriteTimeout => 1,
+            Self::Told(Goodbye::Shutdown) => 2,
+            Self::Told(Goodbye::Slow) => 3,
+            Self::Told(Goodbye::StreamRemoved) => 4,
+            Self::Told(Goodbye::Lifetime) => 5,
+        }
+    }
+}
+
+/// What is counted per write. The alignment keeps two shards off one cache line, and off the pairs of lines
+/// that processors fetch together.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    events: AtomicU64,
+    bytes: AtomicU64,
+    /// Microseconds, all told.
+    waited: AtomicU64,
+    latencies: [AtomicU64; LATENCIES.len() + 1],
+}
+
+/// The sum of what was counted per write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Records, and notices that stand among them.
+    pub events: u64,
+    /// All bytes of answers, comments and control events included.
+    pub bytes: u64,
+    /// Writes to clients who were waiting for something new, by how long after its arrival: in the order of
+    /// [`LATENCIES`], the last beyond those.
+    pub latencies: [u64; LATENCIES.len() + 1],
+    /// The sum of those times.
+    pub waited: Duration,
+}
+
+/// The figures of one path.
+#[derive(Debug, Default)]
+pub struct Counters {
+    shards: [Shard; SHARDS],
+    opened: AtomicU64,
+    closed: [AtomicU64; Departure::ALL.len()],
+    /// Records shown.
+    pub(super) records: AtomicU64,
+    /// How often a client fell behind the log and was let go, or given what it missed from Kafka.
+    pub(super) slow: AtomicU64,
+    /// Clients that fell behind the log and were given latest values instead.
+    pub(super) conflated: AtomicU64,
+    /// Records that came without a key to a stream that keeps a table.
+    pub(super) keyless: AtomicU64,
+    /// Keys that found no place in the table, or had to leave it.
+    pub(super) displaced: AtomicU64,
+    /// Records that the fixed filter hides.
+    pub(super) hidden: AtomicU64,
+    /// Ranges of offsets that were gone: told to all, and to single clients that read the past.
+    pub(super) gaps: [AtomicU64; 2],
+    resets: [[AtomicU64; Reset::ALL.len()]; 2],
+    /// Replays begun, and readers that joined one under way.
+    pub(super) replays: [AtomicU64; 2],
+    invalid: [AtomicU64; Invalid::ALL.len()],
+}
+
+/// Whom a notice is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// All clients; counted once.
+    All,
+    /// One client, by its own place.
+    One,
+}
+
+fn load(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// The place of this thread among the shards.
+fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+    }
+    SHARD.with(|shard| *shard)
+}
+
+impl Counters {
+    /// Counts one write. `waited` is how long its oldest record had been here, where the client was waiting
+    /// for it.
+    pub(super) fn count_write(&self, events: u64, bytes: usize, waited: Option<Duration>) {
+        let shard = &self.shards[shard()];
+        shard
+            .bytes
+            .fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if events > 0 {
+            shard.events.fetch_add(events, Ordering::Relaxed);
+        }
+        if let Some(waited) = waited {
+            let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+            let bucket = LATENCIES.partition_point(|bound| *bound < micros);
+            shard.latencies[bucket].fetch_add(1, Ordering::Relaxed);
+            shard.waited.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
+    /// What was written to clients.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        let mut sent = Sent::default();
+        for shard in &self.shards {
+            sent.events += load(&shard.events);
+            sent.bytes += load(&shard.bytes);
+            sent.waited += Duration::from_micros(load(&shard.waited));
+            for (sum, count) in sent.latencies.iter_mut().zip(&shard.latencies) {
+                *sum += load(count);
+            }
+        }
+        sent
+    }
+
+    pub(super) fn count_opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_closed(&self, departure: Departure) {
+        // Who sees the departure sees the arrival, so there are never fewer clients than none.
+        self.closed[departure.index()].fetch_add(1, Ordering::Release);
+    }
+
+    /// Clients that have gone, by why.
+    #[must_use]
+    pub fn closed(&self) -> [(Departure, u64); Departure::ALL.len()] {
+        Departure::ALL.map(|why| (why, self.closed[why.index()].load(Ordering::Acquire)))
+    }
+
+    /// Clients that have come. Look at [`closed`](Self::closed) before.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        load(&self.opened)
+    }
+
+    pub(super) fn count_reset(&self, reason: Reset, to: To) {
+        self.resets[to as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Resets by reason: told to all, and to single clients.
+    #[must_use]
+    pub fn resets(&self, to: To) -> [(Reset, u64); Reset::ALL.len()] {
+        Reset::ALL.map(|reason| (reason, load(&self.resets[to as usize][reason as usize])))
+    }
+
+    pub(super) fn count_gap(&self, to: To) {
+        self.gaps[to as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Gaps: told to all, and to single clients.
+    #[must_use]
+    pub fn gaps(&self, to: To) -> u64 {
+        load(&self.gaps[to as usize])
+    }
+
+    pub(super) fn count_replay(&self, is_shared: bool) {
+        self.replays[usize::from(is_shared)].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Replays begun.
+    #[must_use]
+    pub fn replays_begun(&self) -> u64 {
+        load(&self.replays[0])
+    }
+
+    /// Readers that joined a replay under way.
+    #[must_use]
+    pub fn replays_shared(&self) -> u64 {
+        load(&self.replays[1])
+    }
+
+    pub(super) fn count_invalid(&self, cause: Invalid) {
+        self.invalid[cause.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Records passed over, by cause.
+    #[must_use]
+    pub fn invalid(&self) -> [(Invalid, u64); Invalid::ALL.len()] {
+        Invalid::ALL.map(|cause| (cause, load(&self.invalid[cause.index()])))
+    }
+
+    /// Records shown.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        load(&self.records)
+    }
+
+    /// How often a client fell behind the log and was let go, or given what it missed from Kafka.
+    #[must_use]
+    pub fn slow(&self) -> u64 {
+        load(&self.slow)
+    }
+
+    /// Clients that fell behind the log and were given latest values instead.
+    #[must_use]
+    pub fn conflated(&self) -> u64 {
+        load(&self.conflated)
+    }
+
+    /// Records that came without a key to a stream that keeps a table.
+    #[must_use]
+    pub fn keyless(&self) -> u64 {
+        load(&self.keyless)
+    }
+
+    /// Keys that found no place in the table, or had to leave it.
+    #[must_use]
+    pub fn displaced(&self) -> u64 {
+        load(&self.displaced)
+    }
+
+    /// Records that the fixed filter hides.
+    #[must_use]
+    pub fn hidden(&self) -> u64 {
+        load(&self.hidden)
+    }
+}
+
+/// The counters of all paths that are served, or were.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    paths: Mutex<BTreeMap<String, Arc<Counters>>>,
+}
+
+impl Ledger {
+    /// The counters of a path.
+    #[must_use]
+    pub fn of(&self, path: &str) -> Arc<Counters> {
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = paths.get(path) {
+            return Arc::clone(known);
+        }
+        Arc::clone(paths.entry(path.to_owned()).or_default())
+    }
+
+    /// All of them, by path.
+    #[must_use]
+    pub fn all(&self) -> Vec<(String, Arc<Counters>)> {
+        let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let pair = |(path, counters): (&String, &Arc<Counters>)| (path.clone(), Arc::clone(counters));
+        paths.iter().map(pair).collect()
+    }
+}

@@ -1,0 +1,159 @@
+//! A panic in any thread ends the process, with its message: half a daemon would look alive.
+//!
+//! The daemon has no place where it panics on demand. So this program starts itself once more, and panics
+//! there in a thread of each kind, by way of what such a thread is given.
+
+use crate::harness::process::Process;
+use crate::harness::trial;
+use crate::harness::wait::secs;
+use kafka_sse_bridge::config::{Client, LogSettings, StreamSettings};
+use kafka_sse_bridge::http::connections::Connections;
+use kafka_sse_bridge::http::listener::{Listener, Stopping, serve};
+use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::history::{Archive, Ask, History, Question};
+use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::kafka::source::{Source, SourceError};
+use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::stream::feed::{self, Feeder};
+use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::{cli, daemon, logging};
+use libtest_mimic::Trial;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::mpsc;
+use warp::Filter;
+
+/// Names the thread that is to panic, in the environment of the second program.
+pub const THREAD: &str = "KAFKA_SSE_BRIDGE_SUITE_PANICS";
+
+const MESSAGE: &str = "something that cannot be";
+
+pub fn trials() -> Vec<Trial> {
+    ["kafka-tail", "kafka-history", "feeder", "http"]
+        .map(|thread| trial(format!("a_panic_ends_the_process_in_{thread}"), || ends(thread)))
+        .into()
+}
+
+fn ends(thread: &str) {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command
+        .env(THREAD, thread)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let process = Process::spawn(&mut command).expect("this program again");
+    let mut stderr = process.take(|child| child.stderr.take()).expect("it is piped");
+    let status = process.wait(secs(60)).expect("it ends by itself");
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).expect("UTF-8");
+    // SIGABRT, on which systemd starts it anew.
+    assert_eq!(status.signal(), Some(6), "{status}: {said}");
+    assert!(said.contains("ERROR") && said.contains(MESSAGE), "{said}");
+}
+
+/// The second program.
+pub fn child(thread: &str) -> ! {
+    logging::apply(&LogSettings::default()).expect("a log");
+    cli::die_of_panics();
+    let runtime = daemon::runtime().expect("a runtime");
+    let (sender, receiver) = mpsc::channel(1);
+    // Kept, so that no thread ends because nobody needs it.
+    let _tail;
+    let history = History::with(Box::new(|| Box::new(Panics)), Client::Auto, Arc::default());
+    let wanted = Arc::new(());
+    match thread {
+        "kafka-tail" => {
+            let plan = TopicPlan {
+                name: "t".into(),
+                begin: Begin::Earliest,
+                feeds: vec![sender],
+            };
+            _tail = Tail::spawn_with(Box::new(Panics), vec![plan], Arc::default());
+        }
+        "kafka-history" => {
+            let question = Question {
+                topics: vec![("t".into(), vec![Ask::End])],
+                begun: Arc::default(),
+                wanted: Arc::downgrade(&wanted),
+                answer: Box::new(|_| {}),
+            };
+            history.ask(question).expect("it is not busy");
+        }
+        "feeder" => {
+            let settings = StreamSettings {
+                topics: vec!["t".to_owned()],
+                ..StreamSettings::default()
+            };
+            let pace = Pace {
+                keepalive: secs(15),
+                retry: secs(2),
+                max_lifetime: secs(0),
+            };
+            let stream = Stream::with_clock(settings, pace, None, panicking_clock);
+            runtime.spawn(feed::run(Feeder::new(stream), receiver));
+            let mut batch = Batch::new("t".into());
+            let stamp = Stamp {
+                partition: 0,
+                offset: 0,
+                timestamp: None,
+            };
+            batch.push(stamp, None, Some(b"x"), std::iter::empty());
+            for feed in [
+                Feed::Assigned {
+                    topic: "t".into(),
+                    id: None,
+                    next: vec![0],
+                    low: vec![0],
+                },
+                Feed::Records(Arc::new(batch)),
+            ] {
+                sender.blocking_send(feed).expect("it is fed");
+            }
+        }
+        "http" => {
+            let service = warp::service(warp::any().map(|| -> &str { panic!("{MESSAGE}") }));
+            let listener = Listener::bind("127.0.0.1:0").expect("a port").remove(0);
+            let address = listener.url().replace("http://", "");
+            let (_switch, stopping) = Stopping::channel();
+            let connections = Arc::new(Connections::new(secs(30)));
+            runtime.spawn(serve(listener, service, connections, stopping));
+            let mut client = TcpStream::connect(address).expect("it listens");
+            client
+                .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                .expect("sent");
+            // No answer comes.
+            let _ = client.read(&mut [0]);
+        }
+        other => unreachable!("{other}"),
+    }
+    // Half a daemon.
+    loop {
+        std::thread::park();
+    }
+}
+
+struct Panics;
+
+impl Connect for Panics {
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        panic!("{MESSAGE}")
+    }
+
+    fn brokers(&self) -> String {
+        "b:1".to_owned()
+    }
+
+    fn refuse(&mut self, _why: &SourceError) -> bool {
+        false
+    }
+}
+
+/// Told once before there is anything to do.
+fn panicking_clock() -> u64 {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    assert!(TOLD.fetch_add(1, Ordering::Relaxed) == 0, "{MESSAGE}");
+    1
+}

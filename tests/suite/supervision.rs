@@ -1,0 +1,275 @@
+//! What systemd hears of a daemon that runs: that it lives, as long as its parts turn and whatever Kafka
+//! does; and how it is.
+
+use crate::common::{config, config_with, named, numbered, records};
+use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::hang::Hung;
+use crate::harness::stream::Stream;
+use crate::harness::systemd::Systemd;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually, secs};
+use crate::reload::reload;
+use kafka_sse_bridge::daemon::runtime;
+use kafka_sse_bridge::kafka::pulse::Pulse;
+use kafka_sse_bridge::supervision::Workers;
+use libtest_mimic::Trial;
+use std::sync::mpsc;
+use std::time::Duration;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial("a_thread_is_late_only_behind_its_own_word", pulse),
+        trial("a_worker_that_does_not_come_back_is_seen", stuck_worker),
+        trial("a_kafka_thread_that_hangs_misses_the_watchdog@4.4.0", || {
+            hung_tail(Version::V4_4, "librdkafka");
+        }),
+        trial(
+            "a_kafka_thread_that_hangs_misses_the_watchdog_with_the_kafka_crate@3.9.2",
+            || hung_tail(Version::V3_9, "kafka"),
+        ),
+        trial("an_http_runtime_that_hangs_misses_the_watchdog", hung_runtime),
+        trial("a_broker_that_is_frozen_is_no_reason_to_end@4.4.0", || {
+            frozen_broker(Version::V4_4, "librdkafka");
+        }),
+        trial(
+            "a_broker_that_is_frozen_is_no_reason_to_end_with_the_kafka_crate@3.9.2",
+            || frozen_broker(Version::V3_9, "kafka"),
+        ),
+        trial("a_broker_that_is_missing_is_no_reason_to_end", missing_broker),
+        trial("without_a_watchdog_there_are_no_signs_of_life", no_watchdog),
+    ];
+    trials.push(trial("systemd_hears_of_clients_lag_and_trouble", status));
+    trials.push(trial(
+        "systemd_hears_of_a_failed_reload_until_one_succeeds",
+        failed_reload,
+    ));
+    trials
+}
+
+/// `WatchdogSec=` of the tests below.
+const PERIOD: Duration = secs(2);
+
+/// A daemon under a watchdog.
+fn watched(systemd: &Systemd, text: &str) -> Daemon {
+    let micros = PERIOD.as_micros().to_string();
+    systemd
+        .hears(Daemon::with(text))
+        .env("WATCHDOG_USEC", micros)
+        .start()
+}
+
+/// Systemd is told, as it must be to let the daemon be.
+#[track_caller]
+fn lives(systemd: &Systemd) {
+    let heard = systemd.signs_of_life(3 * PERIOD);
+    assert!(heard >= 3, "{heard} signs of life in {:?}", 3 * PERIOD);
+}
+
+fn pulse() {
+    let pulse = Pulse::default();
+    assert_eq!(pulse.overdue(), None, "nobody has begun");
+    pulse.beat(secs(60));
+    assert_eq!(pulse.overdue(), None, "it said that it may take so long");
+    pulse.beat(Duration::ZERO);
+    eventually(secs(10), "it is late", || pulse.overdue().ok_or("it is not"));
+    pulse.beat(secs(60));
+    assert_eq!(pulse.overdue(), None, "it is back");
+    pulse.beat(Duration::ZERO);
+    pulse.rest();
+    assert_eq!(pulse.overdue(), None, "it has ended");
+}
+
+fn stuck_worker() {
+    let runtime = runtime().expect("a runtime");
+    let mut workers = Workers::new(runtime.handle().metrics());
+    // A busy one, whose tasks come back.
+    let busy = runtime.spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
+    let slack = secs(1);
+    for _ in 0..30 {
+        assert_eq!(workers.stuck(slack), None);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (release, held) = mpsc::channel::<()>();
+    runtime.spawn(async move {
+        let _ = held.recv();
+    });
+    eventually(secs(20), "it is seen", || workers.stuck(slack).ok_or("it is not"));
+    drop(release);
+    eventually(secs(20), "it is back", || {
+        ensure(workers.stuck(slack).is_none(), "it is not")
+    });
+    busy.abort();
+}
+
+/// A daemon that has read a topic's one record, with a client that has it.
+fn reading(systemd: &Systemd, version: Version, client: &str) -> (Broker, String, Daemon) {
+    let broker = Broker::start(version);
+    let topic = topic_name("watched");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &numbered(0, 0, 1));
+    let text = config_with(client, &broker, &[&topic], "start = \"earliest\"");
+    let daemon = watched(systemd, &text);
+    block_on(daemon.wait_ready(secs(30)));
+    (broker, topic, daemon)
+}
+
+const HANGS: &str = "a thread that reads Kafka hangs";
+
+fn hung_tail(version: Version, client: &str) {
+    let systemd = Systemd::new();
+    let (broker, topic, daemon) = reading(&systemd, version, client);
+    lives(&systemd);
+    let hung = Hung::threads(daemon.pid(), "kafka-tail");
+    daemon.wait_log(HANGS, secs(30));
+    assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
+    assert_eq!(
+        block_on(daemon.get("/health/live")).status,
+        200,
+        "all else still turns"
+    );
+    drop(hung);
+    daemon.wait_log("everything turns again", secs(30));
+    lives(&systemd);
+    broker.produce(&topic, &numbered(0, 1, 1));
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let events = stream.collect_until(|event| event.data == "p0-1", secs(30)).await;
+        assert_eq!(records(&events), ["p0-0", "p0-1"]);
+    });
+}
+
+fn hung_runtime() {
+    let systemd = Systemd::new();
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("watched");
+    broker.create_topic(&topic, 1, &[]);
+    let daemon = watched(&systemd, &config(&broker, &[&topic], ""));
+    lives(&systemd);
+    let hung = Hung::threads(daemon.pid(), "http");
+    // One may have been on its way.
+    systemd.signs_of_life(PERIOD);
+    assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
+    drop(hung);
+    eventually(secs(30), "it lives again", || {
+        ensure(systemd.signs_of_life(PERIOD) > 0, "it does not")
+    });
+}
+
+fn frozen_broker(version: Version, client: &str) {
+    let systemd = Systemd::new();
+    let (broker, topic, daemon) = reading(&systemd, version, client);
+    block_on(async {
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        stream.collect_until(named("caught-up"), secs(30)).await;
+        broker.freeze();
+        for _ in 0..3 {
+            lives(&systemd);
+        }
+        broker.thaw();
+        broker.produce(&topic, &numbered(0, 1, 1));
+        assert_eq!(stream.next(secs(60)).await.data, "p0-1");
+    });
+    assert!(!daemon.log().contains(HANGS), "{}", daemon.log());
+    // At a start as well.
+    broker.freeze();
+    let text = config_with(client, &broker, &[&topic], "start = \"earliest\"");
+    let (later, systemd) = (systemd, Systemd::new());
+    let daemon = watched(&systemd, &text);
+    for _ in 0..2 {
+        lives(&systemd);
+    }
+    assert!(!daemon.log().contains(HANGS), "{}", daemon.log());
+    broker.thaw();
+    drop(later);
+}
+
+fn missing_broker() {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let systemd = Systemd::new();
+    let text = format!(
+        "[kafka]\nbrokers = [\"{nobody}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
+         [[stream]]\npath = \"/events\"\ntopics = [\"t\"]\n"
+    );
+    let daemon = watched(&systemd, &text);
+    systemd.status("of it", |status| status.contains(&nobody));
+    for _ in 0..3 {
+        lives(&systemd);
+    }
+    assert!(!daemon.log().contains(HANGS), "{}", daemon.log());
+}
+
+fn no_watchdog() {
+    let systemd = Systemd::new();
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("watched");
+    broker.create_topic(&topic, 1, &[]);
+    let text = config(&broker, &[&topic], "");
+    let _daemon = systemd.start(&text);
+    assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
+    // What is meant for another process.
+    let other = Systemd::new();
+    let _daemon = other
+        .hears(Daemon::with(&text))
+        .env("WATCHDOG_USEC", "1000000")
+        .env("WATCHDOG_PID", "1")
+        .start();
+    assert_eq!(other.signs_of_life(2 * PERIOD), 0);
+}
+
+fn status() {
+    let systemd = Systemd::new();
+    let broker = Broker::start(Version::V4_4);
+    let topic = topic_name("status");
+    broker.create_topic(&topic, 1, &[]);
+    let text = config(&broker, &[&topic], "start = \"earliest\"");
+    let more = format!("{text}[[stream]]\npath = \"/more\"\ntopics = [\"{topic}\"]\n");
+    let daemon = systemd.start(&more);
+    systemd.status("of nobody", |status| {
+        status == "0 clients on 2 streams; lag 0 records"
+    });
+    block_on(async {
+        let first = Stream::open(daemon.url("/events")).await;
+        systemd.status("of one", |status| {
+            status == "1 client on 2 streams; lag 0 records"
+        });
+        let second = Stream::open(daemon.url("/more")).await;
+        systemd.status("of two", |status| {
+            status == "2 clients on 2 streams; lag 0 records"
+        });
+        drop((first, second));
+    });
+    systemd.status("that they are gone", |status| status.starts_with("0 clients"));
+    broker.kill9();
+    let trouble = systemd.status("of the trouble", |status| status.contains("kafka 127.0.0.1"));
+    assert!(trouble.starts_with("0 clients on 2 streams; "), "{trouble}");
+}
+
+fn failed_reload() {
+    let systemd = Systemd::new();
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("status");
+    broker.create_topic(&topic, 1, &[]);
+    let text = config(&broker, &[&topic], "start = \"earliest\"");
+    let daemon = systemd.start(&text);
+    reload(&daemon, "[[[");
+    let why = "reload failed, everything stays as it was: ";
+    systemd.status("why", |status| {
+        status.starts_with(why) && status.contains("config.toml:1: ")
+    });
+    block_on(async {
+        // It is still told with what changes later.
+        let _stream = Stream::open(daemon.url("/events")).await;
+        systemd.status("why and of the client", |status| {
+            status.starts_with(why) && status.contains("; 1 client on 1 stream; ")
+        });
+    });
+    reload(&daemon, &text);
+    systemd.status("that all is well", |status| {
+        status.ends_with("; reloaded: nothing has changed") && !status.contains(why)
+    });
+}
