@@ -84,8 +84,8 @@ fn mask(value: &mut Value) {
 }
 
 fn is_secret(name: &str, value: &Value) -> bool {
-    let is_plain = !matches!(value, Value::Table(_) | Value::Array(_));
-    (is_plain && SECRETS.iter().any(|part| name.to_lowercase().contains(part)))
+    let is_table = matches!(value, Value::Table(_));
+    (!is_table && SECRETS.iter().any(|part| name.to_lowercase().contains(part)))
         || value.as_str().is_some_and(|value| value.contains(PRIVATE))
 }
 

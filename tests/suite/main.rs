@@ -23,6 +23,7 @@ mod common;
 mod configuration;
 mod connections;
 mod consumers;
+mod counted;
 mod delivery;
 mod demo;
 mod doctor;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         front::trials(),
         connections::trials(),
         metrics::trials(),
+        counted::trials(),
         consumers::trials(),
         lifecycle::trials(),
         activation::trials(),

@@ -1,5 +1,5 @@
-//! `/metrics` says what happens: what is counted, that it never goes back, and that the documentation, the
-//! dashboard and the alert rules speak of what is served.
+//! `/metrics` is served as it should be: in both formats, as the documentation, the dashboard and the alert
+//! rules have it, and without going back at a reload. What is counted is in `counted`.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -7,64 +7,74 @@
     reason = "counts come as floating point numbers, and are whole"
 )]
 
-use crate::common::{config, is_record, named, numbered, until_records};
+use crate::common::{config, is_record, numbered, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::figures::Figures;
 use crate::harness::http;
 use crate::harness::produce::Message;
 use crate::harness::stream::{NoEvent, Stream};
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
-use crate::harness::{on_each_broker, trial};
-use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
+use crate::harness::trial;
+use crate::harness::wait::{block_on, secs};
+use crate::reload::{client, is_reset, reload, reloaded, topic, with_http};
 use libtest_mimic::Trial;
 use reqwest::Method;
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::net::TcpStream;
+use std::fs::{self, File};
+use std::process::{Command, Output, Stdio};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
+    // scripts/promtool says in a line what is left out then.
+    let lacks_promtool = !promtool(&["--check"]).is_some_and(|output| output.status.success());
+    vec![
         trial("both_formats_of_metrics_are_served_as_asked", formats),
+        trial("promtool_finds_nothing_to_say_against_metrics", by_promtool).with_ignored_flag(lacks_promtool),
         trial("the_table_of_metrics_names_what_is_served", documented),
-        trial("dashboard_and_alert_rules_ask_for_what_is_served", asked_for),
-        trial("deliveries_bytes_and_latencies_are_counted", deliveries),
-        trial("clients_are_counted_by_why_they_left", departures),
-        trial("figures_go_on_across_reloads", across_reloads),
-        trial("the_hash_of_the_configuration_changes_with_it", hash),
         trial(
-            "what_is_passed_over_hidden_or_without_a_key_is_counted",
-            passed_over,
+            "dashboard_and_alert_rules_ask_for_metrics_that_are_served",
+            asked_for,
         ),
-        trial("gaps_and_replays_are_counted", past),
-        trial("trouble_with_kafka_is_counted_and_so_is_its_end", trouble),
-    ];
-    trials.extend(on_each_broker(
-        "records_and_lag_are_told_by_partition",
-        |broker| {
-            partitions(&broker);
-        },
-    ));
-    trials
+        trial("metrics_go_on_across_reloads", across_reloads),
+        trial("a_metric_tells_configurations_apart", hash),
+    ]
 }
 
+/// scripts/promtool, which finds it; nothing where it cannot even be run.
+fn promtool(arguments: &[&str]) -> Option<Output> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/promtool");
+    let mut command = Command::new(script);
+    command.args(arguments).stderr(Stdio::inherit()).output().ok()
+}
+
+fn by_promtool() {
+    let path = promtool(&[]).expect("it was here").stdout;
+    let path = String::from_utf8(path).expect("a path");
+    let (daemon, _stream) = daemon_with_everything();
+    let text = block_on(daemon.get("/metrics")).text();
+    let file = daemon.directory().join("metrics.txt");
+    fs::write(&file, text).expect("a file");
+    let mut check = Command::new(path.trim_end());
+    check
+        .args(["check", "metrics"])
+        .stdin(File::open(&file).expect("it is there"));
+    let output = check.output().expect("it runs");
+    let said = [output.stdout, output.stderr].concat();
+    assert!(
+        output.status.success() && said.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+}
+
+/// What it says now.
 pub async fn figures(daemon: &Daemon) -> Figures {
     let answer = daemon.get("/metrics").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     Figures::parse(&answer.text())
 }
 
-/// Waits until a sample has this value.
-async fn reaches(daemon: &Daemon, name: &str, labels: &[(&str, &str)], value: f64) {
-    eventually_async(secs(30), &format!("{name} {labels:?} is {value}"), async || {
-        let now = figures(daemon).await.get(name, labels);
-        // Whole numbers, all of them.
-        ensure((now - value).abs() < 0.5, now.to_string())
-    })
-    .await;
-}
-
-const EVENTS: (&str, &str) = ("stream", "/events");
+/// The label of the stream that `common::config` serves.
+pub const EVENTS: (&str, &str) = ("stream", "/events");
 
 fn formats() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
@@ -207,131 +217,6 @@ fn asked_for() {
     }
 }
 
-fn deliveries() {
-    let (broker, topic, text) = topic(10, "start = \"earliest\"");
-    let daemon = Daemon::start(&text);
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let mut clients = Vec::new();
-        for _ in 0..3 {
-            clients.push(client(&daemon, "/events").await);
-        }
-        let before = figures(&daemon).await;
-        let get = |figures: &Figures, name: &str| figures.get(&format!("kafka_sse_bridge_{name}"), &[EVENTS]);
-        assert_eq!(get(&before, "clients") as u64, 3);
-        assert_eq!(get(&before, "deliveries_total") as u64, 30);
-        assert_eq!(get(&before, "stream_records_total") as u64, 10);
-        assert_eq!(
-            get(&before, "delivery_latency_seconds_count") as u64,
-            0,
-            "what was there before they came says nothing of how quick the daemon is"
-        );
-        for number in 0..5 {
-            broker.produce(&topic, &numbered(0, 10 + number, 1));
-            for client in &mut clients {
-                client.collect_until(is_record, secs(20)).await;
-            }
-        }
-        let after = figures(&daemon).await;
-        assert_eq!(get(&after, "deliveries_total") as u64, 45);
-        assert_eq!(get(&after, "delivery_latency_seconds_count") as u64, 15);
-        let sum = get(&after, "delivery_latency_seconds_sum");
-        assert!(sum > 0.0 && sum < 60.0, "{sum}");
-        // 15 events with an id and a name of the record each.
-        let grown = get(&after, "sent_bytes_total") - get(&before, "sent_bytes_total");
-        assert!((15.0 * 30.0..15.0 * 200.0).contains(&grown), "{grown}");
-        assert_eq!(get(&after, "log_records") as u64, 15);
-        assert!(get(&after, "log_bytes") > 0.0);
-        assert!(get(&after, "log_oldest_seconds") >= get(&before, "log_oldest_seconds"));
-
-        // One that filters gets what it asked for, and no more is counted.
-        let mut one = client(&daemon, "/events?partition=0").await;
-        drop(clients);
-        reaches(&daemon, "kafka_sse_bridge_clients", &[EVENTS], 1.0).await;
-        let before = get(&figures(&daemon).await, "deliveries_total");
-        broker.produce(&topic, &numbered(0, 15, 1));
-        one.collect_until(is_record, secs(20)).await;
-        let after = figures(&daemon).await;
-        assert_eq!((get(&after, "deliveries_total") - before) as u64, 1);
-        assert_eq!(get(&after, "delivery_latency_seconds_count") as u64, 16);
-    });
-}
-
-fn departures() {
-    let (_broker, _topic, text) = topic(3, "start = \"earliest\"");
-    let second = text.split_once("[[stream]]").expect("a stream").1;
-    let second = format!("{text}[[stream]]{}", second.replace("/events", "/other"));
-    let daemon = Daemon::start(&second);
-    let closed = async |path: &str, reason: &str, count: f64| {
-        let labels = [("stream", path), ("reason", reason)];
-        reaches(&daemon, "kafka_sse_bridge_clients_closed_total", &labels, count).await;
-    };
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        // A head alone opens nothing.
-        let url = daemon.url("/events");
-        let head = http::request(Method::HEAD, &url, &[]).await.expect("an answer");
-        assert_eq!(head.status, 200);
-        for _ in 0..2 {
-            drop(client(&daemon, "/events").await);
-        }
-        closed("/events", "left", 2.0).await;
-
-        let mut removed = client(&daemon, "/other").await;
-        reload(&daemon, &text);
-        let (events, end) = removed.collect_to_end(secs(20)).await;
-        says_goodbye(&events, &end, "stream-removed");
-        // The figures of a path stay when its stream is gone.
-        closed("/other", "stream-removed", 1.0).await;
-
-        let short = with_http(&text, "max_lifetime = \"1s\"");
-        reload(&daemon, &short);
-        let mut lived = client(&daemon, "/events").await;
-        let (events, end) = lived.collect_to_end(secs(20)).await;
-        says_goodbye(&events, &end, "lifetime");
-        closed("/events", "lifetime", 1.0).await;
-        closed("/events", "left", 2.0).await;
-        let figures = figures(&daemon).await;
-        assert_eq!(
-            figures.get("kafka_sse_bridge_clients_opened_total", &[EVENTS]) as u64,
-            3
-        );
-        assert_eq!(figures.get("kafka_sse_bridge_clients", &[EVENTS]) as u64, 0);
-    });
-    stalled();
-}
-
-/// A client that takes nothing is closed by its socket's timeout, and counted as that.
-fn stalled() {
-    let broker = Broker::shared(Version::V4_4);
-    let topic = topic_name("stalled");
-    broker.create_topic(&topic, 1, &[]);
-    let text = config(
-        &broker,
-        &[&topic],
-        "start = \"live\"\nlag = \"disconnect\"\nlog_bytes = \"1 MiB\"",
-    );
-    let daemon = Daemon::start(&with_http(&text, "write_timeout = \"2s\""));
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let mut stalled = TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
-        stalled
-            .write_all(b"GET /events HTTP/1.0\r\nHost: x\r\n\r\n")
-            .expect("a request fits");
-        reaches(&daemon, "kafka_sse_bridge_clients", &[EVENTS], 1.0).await;
-        let large = Message::value("x".repeat(500_000));
-        for _ in 0..10 {
-            broker.produce(&topic, &vec![large.clone(); 2]);
-        }
-        let labels = [EVENTS, ("reason", "write-timeout")];
-        reaches(&daemon, "kafka_sse_bridge_clients_closed_total", &labels, 1.0).await;
-        let figures = figures(&daemon).await;
-        let timeouts = figures.get("kafka_sse_bridge_connection_write_timeouts_total", &[]);
-        assert_eq!(timeouts as u64, 1);
-        drop(stalled);
-    });
-}
-
 fn across_reloads() {
     let (broker, topic, text) = topic(10, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
@@ -434,130 +319,5 @@ fn hash() {
         assert_ne!(one, first);
         reload(&daemon, &with("other"));
         assert_eq!(hash().await, one);
-    });
-}
-
-fn passed_over() {
-    let broker = Broker::shared(Version::V4_4);
-    let topic = topic_name("passed");
-    broker.create_topic(&topic, 1, &[]);
-    let text = config(
-        &broker,
-        &[&topic],
-        "start = \"snapshot\"\nkey_field = \"id\"\nmax_keys = 2\nwhen_full = \"refuse-new\"\nfilter = { \"value.x\" = [\"1\"] }",
-    );
-    broker.produce(
-        &topic,
-        &[
-            Message::new("a", r#"{"x":1}"#),
-            Message::new("b", r#"{"x":2}"#),
-            Message::new("c", "no object"),
-            Message::new("d", [0xff]),
-            Message::new([0xff], r#"{"x":1}"#),
-            Message::new("e", r#"{"x":1}"#),
-            Message::new("f", r#"{"x":1}"#),
-            Message::value(r#"{"x":1}"#),
-        ],
-    );
-    let daemon = Daemon::start(&text);
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let figures = figures(&daemon).await;
-        let get = |name: &str| figures.get(&format!("kafka_sse_bridge_{name}"), &[EVENTS]) as u64;
-        let causes: Vec<(&str, u64)> = figures
-            .all("kafka_sse_bridge_invalid_records_total")
-            .map(|(labels, count)| (labels["cause"].as_str(), count as u64))
-            .collect();
-        assert_eq!(
-            causes,
-            [
-                ("key-not-utf8", 1),
-                ("value-not-a-json-object", 1),
-                ("value-not-utf8", 1)
-            ]
-        );
-        assert_eq!(get("hidden_records_total"), 1);
-        assert_eq!(get("keyless_records_total"), 1);
-        assert_eq!(get("stream_records_total"), 4);
-        assert_eq!((get("table_keys"), get("table_full")), (2, 1));
-        assert_eq!(get("displaced_keys_total"), 1);
-        assert!(get("table_bytes") > 0);
-        assert_eq!(figures.get("kafka_sse_bridge_degraded", &[]) as u64, 1);
-    });
-}
-
-fn past() {
-    let (broker, topic, text) = topic(20, "start = \"earliest\"");
-    let first = Daemon::start(&text);
-    let id = block_on(async {
-        let mut stream = Stream::open(first.url("/events")).await;
-        stream.collect_until(until_records(3), secs(30)).await;
-        stream.last_event_id().to_owned()
-    });
-    drop(first);
-    broker.delete_records(&topic, 0, 10);
-    // In memory is what comes from now on, so that what was before has to be read again.
-    let daemon = Daemon::start(&text.replace("\"earliest\"", "\"live\"\npreload = 0"));
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let open = Stream::to(daemon.url("/events")).last_event_id(&id).send();
-        let mut stream = open.await.expect("an answer");
-        let events = stream.collect_until(named("caught-up"), secs(30)).await;
-        assert_eq!(events.iter().filter(|event| event.is("gap")).count(), 1);
-        let figures = figures(&daemon).await;
-        let get = |name: &str, labels: &[(&str, &str)]| {
-            let labels: Vec<(&str, &str)> = [&[EVENTS], labels].concat();
-            figures.get(&format!("kafka_sse_bridge_{name}"), &labels) as u64
-        };
-        assert_eq!(get("gaps_total", &[("to", "client")]), 1);
-        assert_eq!(get("gaps_total", &[("to", "all")]), 0);
-        assert_eq!(get("replays_started_total", &[]), 1);
-        assert_eq!(get("deliveries_total", &[]), 10);
-    });
-}
-
-fn trouble() {
-    let broker = Broker::start(Version::V4_4);
-    let topic = topic_name("trouble");
-    broker.create_topic(&topic, 1, &[]);
-    let daemon = Daemon::start(&config(&broker, &[&topic], "start = \"earliest\""));
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        reaches(&daemon, "kafka_sse_bridge_kafka_up", &[], 1.0).await;
-        let errors = |figures: &Figures| -> f64 {
-            let all = figures.all("kafka_sse_bridge_kafka_errors_total");
-            all.map(|(_, count)| count).sum()
-        };
-        let before = figures(&daemon).await;
-        broker.kill9();
-        reaches(&daemon, "kafka_sse_bridge_kafka_up", &[], 0.0).await;
-        let during = figures(&daemon).await;
-        assert!(errors(&during) > errors(&before));
-        assert!(during.get("kafka_sse_bridge_degraded", &[]) > 0.0);
-        assert!(
-            during.get("kafka_sse_bridge_ready", &[]) > 0.0,
-            "ready is a latch"
-        );
-        let reconnects = during.get("kafka_sse_bridge_kafka_reconnects_total", &[]);
-        broker.restart();
-        reaches(&daemon, "kafka_sse_bridge_kafka_up", &[], 1.0).await;
-        let after = figures(&daemon).await;
-        assert!(after.get("kafka_sse_bridge_kafka_reconnects_total", &[]) > reconnects);
-    });
-}
-
-fn partitions(broker: &Broker) {
-    let topic = topic_name("partitions");
-    broker.create_topic(&topic, 2, &[]);
-    broker.produce(&topic, &numbered(1, 0, 5));
-    let daemon = Daemon::start(&config(broker, &[&topic], "start = \"earliest\""));
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let of_topic = ("topic", topic.as_str());
-        reaches(&daemon, "kafka_sse_bridge_kafka_records_total", &[of_topic], 5.0).await;
-        for partition in ["0", "1"] {
-            let labels = [of_topic, ("partition", partition)];
-            reaches(&daemon, "kafka_sse_bridge_kafka_lag_records", &labels, 0.0).await;
-        }
     });
 }
