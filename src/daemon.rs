@@ -31,6 +31,7 @@ use crate::http::listener::{self, BindError, Listener, Stopping};
 use crate::http::page::Page;
 use crate::http::reloads::Reloads;
 use crate::http::routes::{App, Shown, routes};
+use crate::kafka::access::Access;
 use crate::kafka::history::{Archive, History};
 use crate::kafka::record::Feed;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
@@ -356,6 +357,7 @@ pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connecti
         brokers: kafka.brokers.clone(),
         client: kafka.client,
         isolation: kafka.isolation,
+        access: Access::new(kafka),
         librdkafka: kafka.librdkafka.clone().into_iter().collect(),
         needs_headers: has_envelope || streams.iter().any(StreamSettings::keeps_headers),
         needs_librdkafka: needs,

@@ -81,13 +81,18 @@ impl Daemon {
         })?;
         let log = logging::prepare(&next.log)?;
         let started = self.start_fresh(&next, &changes)?;
+        let has_other_files = started.connection.access.has_other_files(&self.connection.access);
         log.install();
         self.apply(next, started);
         self.listen(bound, &changes).await;
         self.tidy();
 
-        let mut what = changes.keys.join(", ");
-        if changes.is_empty() {
+        let mut keys = changes.keys.clone();
+        if has_other_files {
+            keys.push("what the files of kafka.tls and kafka.sasl hold".to_owned());
+        }
+        let mut what = keys.join(", ");
+        if keys.is_empty() {
             "nothing has changed".clone_into(&mut what);
         }
         if changes.restart.is_empty() {

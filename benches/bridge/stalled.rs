@@ -7,6 +7,7 @@ use crate::harness::produce::Message;
 use crate::measure::{memory, peak, reset_peak};
 use crate::report::{Table, at_most, figure};
 use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::access::Access;
 use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use kafka_sse_bridge::stream::feed::CHANNEL_BATCHES;
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub fn main(brokers: &str, topic: &str) {
         client: Client::Librdkafka,
         isolation: Isolation::ReadCommitted,
         librdkafka: Vec::new(),
+        access: Access::default(),
         needs_headers: false,
         needs_librdkafka: None,
     };

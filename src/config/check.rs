@@ -1,11 +1,12 @@
 //! The rules between keys that types alone cannot hold. Pure: reads a [`Draft`], touches nothing
-//! but the assets directory it names.
+//! but the files it names.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::filter::Filter;
 use super::public::fault_of_base_path;
+use super::security;
 use super::settings::{Client, Draft, Format, Isolation, Lag, Settings, StreamSettings};
 use super::units::{Size, Span};
 
@@ -76,6 +77,7 @@ pub struct Fault {
 pub fn check(draft: Draft) -> Result<Settings, Vec<Fault>> {
     let mut faults = Faults(Vec::new());
     check_kafka(&draft, &mut faults);
+    security::check(&draft.kafka, &mut faults);
     check_http(&draft, &mut faults);
     if draft.streams.is_empty() {
         faults.add(
@@ -112,10 +114,11 @@ pub fn check(draft: Draft) -> Result<Settings, Vec<Fault>> {
     }
 }
 
-struct Faults(Vec<Fault>);
+/// What was found so far.
+pub(super) struct Faults(Vec<Fault>);
 
 impl Faults {
-    fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
         self.0.push(Fault {
             key: key.into(),
             message: message.into(),

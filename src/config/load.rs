@@ -30,6 +30,9 @@ const LISTS: [&str; 4] = [
 /// The table of librdkafka's properties.
 const PROPERTIES: &str = "kafka.librdkafka";
 
+/// The table where a secret may stand by mistake.
+const SASL: &str = "kafka.sasl";
+
 /// How far a wrong key may be from a right one to be suggested (Jaro-Winkler, 1 is equal).
 const NEAR: f64 = 0.75;
 
@@ -369,12 +372,13 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
         Some(start) => format!("{name}:{}", line(text, start)),
         None => name.to_owned(),
     };
-    // Nothing but a value's type can be wrong with a property, and the message would show the value.
-    let is_property = key
-        .as_deref()
-        .and_then(|key| key.strip_prefix(PROPERTIES))
-        .is_some_and(|rest| rest.starts_with('.'));
-    let message = if is_property {
+    let is_in = |table: &str| {
+        let rest = key.as_deref().and_then(|key| key.strip_prefix(table));
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    // Where nothing but a value's type can be wrong, the message would show the value.
+    let is_unknown = error.message().starts_with("unknown ");
+    let message = if is_in(PROPERTIES) || (is_in(SASL) && !is_unknown) {
         "is not a text; put the value in quotes".to_owned()
     } else {
         explain_unknown(error.message())

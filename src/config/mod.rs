@@ -1,8 +1,9 @@
 //! The configuration room: files, environment and flags in, checked [`Settings`] out.
 //!
 //! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
-//! came from, [`mod@check`] the rules between keys, [`units`] durations and sizes as people write them,
-//! [`filter`] what a filter may ask for, [`public`] how the daemon looks from outside, [`mod@diff`] what a reload changes.
+//! came from, [`mod@check`] the rules between keys, [`security`] those of TLS and SASL, [`units`] durations and sizes as
+//! people write them, [`filter`] what a filter may ask for, [`public`] how the daemon looks from outside, [`mod@diff`]
+//! what a reload changes.
 //! It knows nothing of the other rooms.
 #![forbid(unsafe_code)]
 
@@ -12,10 +13,12 @@ pub mod filter;
 pub mod load;
 pub mod print;
 pub mod public;
+pub mod security;
 pub mod settings;
 pub mod units;
 
 pub use load::{Document, Flags, Loaded, load};
+pub use security::{FileName, Mechanism, SaslSettings, TlsSettings};
 pub use settings::{
     Client, Format, Heartbeat, HttpSettings, Isolation, KafkaSettings, Lag, Level, LogFormat, LogSettings,
     Settings, Start, StreamSettings, UiSettings, WhenFull,

@@ -10,7 +10,10 @@ use super::settings::Settings;
 /// What stands in place of a secret.
 const MASK: &str = "***";
 
-/// Parts of property names that hold secrets themselves, not the place of one.
+/// The one table whose values may be secrets themselves, and not the place of one.
+const PROPERTIES: &str = "kafka.librdkafka";
+
+/// Parts of the names of properties that are.
 const SECRETS: [&str; 8] = [
     "password",
     "passphrase",
@@ -98,9 +101,7 @@ fn print_section(out: &mut String, header: &str, path: &str, section: &toml::Tab
         print_line(out, path, name, value, loaded);
     }
     for (name, value) in section {
-        if let Value::Table(inner) = value
-            && !inner.is_empty()
-        {
+        if let Value::Table(inner) = value {
             let path = format!("{path}.{name}");
             print_section(out, &format!("[{path}]"), &path, inner, loaded);
         }
@@ -108,7 +109,9 @@ fn print_section(out: &mut String, header: &str, path: &str, section: &toml::Tab
 }
 
 fn print_line(out: &mut String, path: &str, name: &str, value: &Value, loaded: &Loaded) {
-    let value = if is_secret(name, value) {
+    let is_secret = path == PROPERTIES && SECRETS.iter().any(|part| name.to_lowercase().contains(part))
+        || value.as_str().is_some_and(|value| value.contains(PRIVATE));
+    let value = if is_secret {
         Value::from(MASK)
     } else {
         value.clone()

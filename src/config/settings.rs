@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::public::{CorsSettings, Proxy};
+use super::security::{SaslSettings, TlsSettings};
 use super::units::{Size, Span};
 
 /// Brokers asked first when none are configured.
@@ -85,7 +86,14 @@ pub struct KafkaSettings {
     pub client: Client,
     /// Which records are visible.
     pub isolation: Isolation,
+    /// How brokers are known, and what certificate they know us by; `None` is without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSettings>,
+    /// The user that brokers know us as; `None` is nobody in particular.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sasl: Option<SaslSettings>,
     /// Any librdkafka properties, handed on as they are.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub librdkafka: BTreeMap<String, String>,
 }
 
@@ -95,6 +103,8 @@ impl Default for KafkaSettings {
             brokers: vec![DEFAULT_BROKER.to_owned()],
             client: Client::default(),
             isolation: Isolation::default(),
+            tls: None,
+            sasl: None,
             librdkafka: BTreeMap::new(),
         }
     }
@@ -193,6 +203,7 @@ pub struct StreamSettings {
     pub when_full: WhenFull,
     /// What clients are shown: the same names as in a query (`key`, `topic`, `partition`, `header.NAME`,
     /// `value.PATH`), each with the values that pass. Clients cannot widen it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub filter: BTreeMap<String, Vec<String>>,
     /// Whether clients may filter by their query.
     pub client_filters: bool,
@@ -287,6 +298,7 @@ pub struct LogSettings {
     /// Whether the log also goes to stderr where there is a file. Without a file it always does.
     pub stderr: bool,
     /// Levels by target (a module's path).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub targets: BTreeMap<String, Level>,
 }
 
@@ -331,6 +343,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(super) use words;
 
 words! {
     /// Which Kafka client library reads.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::network::{self, Kind};
 use super::report::{Finding, Report};
 use super::within;
-use crate::config::{Client, Settings, StreamSettings};
+use crate::config::{Client, KafkaSettings, Mechanism, Settings, StreamSettings};
 use crate::daemon;
 use crate::kafka::client::{self, Purpose};
 use crate::kafka::probe::{self, Security};
@@ -36,9 +36,11 @@ const MAX_AHEAD: Duration = Duration::from_secs(120);
 const EPOCH: Duration = Duration::from_secs(1_735_689_600);
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
+    if settings.kafka.tls.is_some() || settings.kafka.sasl.is_some() {
+        report.add(login(&settings.kafka));
+    }
     let mut connection = daemon::connection(&settings.kafka, &settings.streams);
-    let security = Security::of(&connection);
-    let answering = network::check(&connection.brokers, Kind::Configured, security, report);
+    let answering = network::check(&connection, &connection.brokers, Kind::Configured, report);
     if answering.is_empty() {
         report.add(Finding::fail(
             "topics",
@@ -53,7 +55,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         report.add(clock(None));
         return;
     };
-    session.check_advertised(&configured, security, report);
+    session.check_advertised(&configured, report);
 
     let names: BTreeSet<&String> = settings
         .streams
@@ -77,6 +79,29 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         report.add(id_of(stream, &known));
     }
     report.add(clock(newest));
+}
+
+/// As whom brokers are asked, and whether others can listen.
+fn login(kafka: &KafkaSettings) -> Finding {
+    const CHECK: &str = "login";
+    let has_tls = kafka.tls.is_some();
+    let over = if has_tls { "over TLS" } else { "without TLS" };
+    let Some((sasl, mechanism)) = kafka.sasl.as_ref().and_then(|sasl| Some((sasl, sasl.mechanism?))) else {
+        return Finding::ok(CHECK, format!("none by SASL, {over}"));
+    };
+    let user = sasl
+        .username
+        .as_ref()
+        .map_or_else(|| "a token".to_owned(), |name| format!("{name:?}"));
+    let found = format!("{mechanism} with {user}, {over}");
+    match mechanism {
+        Mechanism::Plain | Mechanism::OauthBearer if !has_tls => Finding::warn(
+            CHECK,
+            format!("{found}: whoever is on the way can read the secret"),
+            "set tls in [kafka] where a listener speaks it, or take SCRAM-SHA-512",
+        ),
+        _ => Finding::ok(CHECK, found),
+    }
 }
 
 /// A client, built anew after one that failed or hangs.
@@ -154,18 +179,15 @@ impl Session {
         answer.map_err(Trouble::from)
     }
 
-    fn brokers(&self) -> String {
-        self.connection.brokers.join(",")
-    }
-
     /// Whether the addresses that brokers send their clients to can be reached: after the first answer
     /// no others are used.
-    fn check_advertised(&mut self, configured: &[String], security: Security, report: &mut Report) {
+    fn check_advertised(&mut self, configured: &[String], report: &mut Report) {
         // librdkafka may be on its way to such an address already, and then nobody answers it any more.
         let plain = self.connection.brokers.first().cloned();
-        let plain = plain.filter(|_| security == Security::Plain);
+        let plain = plain.filter(|_| Security::of(&self.connection) == Security::Plain);
+        let access = self.connection.access.clone();
         let asked = self.ask(LIMIT.0, move |source| {
-            match plain.map(|broker| probe::members(&broker)) {
+            match plain.map(|broker| probe::members(&broker, &access)) {
                 Some(Ok(members)) => Ok(members),
                 _ => source.members(),
             }
@@ -173,7 +195,8 @@ impl Session {
         match asked {
             Ok(mut advertised) => {
                 advertised.retain(|broker| !configured.contains(broker));
-                network::check(&advertised, Kind::Advertised, security, report);
+                let connection = &self.connection;
+                network::check(connection, &advertised, Kind::Advertised, report);
             }
             Err(trouble) => report.add(trouble.finding("brokers".to_owned())),
         }
@@ -181,9 +204,9 @@ impl Session {
 
     fn check_topic(&mut self, topic: &Arc<str>, report: &mut Report) -> Option<Vec<Bounds>> {
         let check = format!("topic {topic}");
-        let (brokers, asked) = (self.brokers(), Arc::clone(topic));
+        let (connection, asked) = (self.connection.clone(), Arc::clone(topic));
         let counted = self.ask(LIMIT.0, move |source| {
-            survey::partitions(source, &brokers, &asked)
+            survey::partitions(source, &connection, &asked)
         });
         let bounds = counted.and_then(|count| {
             let asked = Arc::clone(topic);
@@ -216,7 +239,7 @@ impl Session {
                 None
             }
             Err(trouble) => {
-                report.add(trouble.of_topic(topic).finding(check));
+                report.add(trouble.finding(check));
                 None
             }
         }
@@ -225,9 +248,9 @@ impl Session {
     /// Returns the time of the newest record, in milliseconds since the epoch.
     fn check_reading(&mut self, topic: &Arc<str>, bounds: &[Bounds], report: &mut Report) -> Option<i64> {
         let check = format!("reading {topic}");
-        let (brokers, asked, of) = (self.brokers(), Arc::clone(topic), bounds.to_vec());
+        let (connection, asked, of) = (self.connection.clone(), Arc::clone(topic), bounds.to_vec());
         let answer = self.ask(limit(bounds.len()), move |source| {
-            survey::newest(source, &brokers, &asked, &of, PATIENCE)
+            survey::newest(source, &connection, &asked, &of, PATIENCE)
         });
         match answer {
             Ok(newest) => {
@@ -244,7 +267,7 @@ impl Session {
                 None
             }
             Err(trouble) => {
-                report.add(trouble.of_topic(topic).finding(check));
+                report.add(trouble.finding(check));
                 None
             }
         }
@@ -290,17 +313,6 @@ impl Trouble {
         }
     }
 
-    /// Names the remedy where it is a right that lacks.
-    fn of_topic(mut self, topic: &str) -> Self {
-        if self.found.to_lowercase().contains("authorization") {
-            self.remedy = format!(
-                "allow the daemon's user to read the topic: \
-                 kafka-acls.sh --add --allow-principal User:NAME --operation Read --topic {topic}"
-            );
-        }
-        self
-    }
-
     fn finding(self, check: String) -> Finding {
         Finding::fail(check, self.found, self.remedy)
     }
@@ -308,8 +320,7 @@ impl Trouble {
 
 impl From<SourceError> for Trouble {
     fn from(error: SourceError) -> Self {
-        const REMEDY: &str =
-            "see the broker's log, and security in [kafka.librdkafka] where it asks for that";
+        const REMEDY: &str = "see the broker's log, and tls and sasl in [kafka] where it asks for that";
         let is_codec = matches!(error, SourceError::Codec { .. });
         let (found, remedy) = match error {
             SourceError::Unreachable { reason, .. } => (reason, REMEDY.to_owned()),
@@ -329,7 +340,9 @@ impl From<SourceError> for Trouble {
                 ),
                 "set client = \"librdkafka\" in [kafka]".to_owned(),
             ),
-            SourceError::Unsupported { reason, remedy, .. } => (reason, remedy),
+            SourceError::Refused { reason, remedy, .. } | SourceError::Unsupported { reason, remedy, .. } => {
+                (reason, remedy)
+            }
             SourceError::Interrupted => (error.to_string(), REMEDY.to_owned()),
         };
         Self {

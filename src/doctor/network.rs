@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::report::{Finding, Report};
 use super::within;
+use crate::kafka::access::Access;
 use crate::kafka::probe::{self, Security, Versions};
+use crate::kafka::refusal::Refusal;
+use crate::kafka::tail::Connection;
 
 /// How long a name may take to be found.
 const NAME_LIMIT: Duration = Duration::from_secs(5);
@@ -32,11 +35,16 @@ pub(super) enum Kind {
 }
 
 /// Looks at all of them at once, as each may take its time. Returns those that can be asked.
-pub(super) fn check(brokers: &[String], kind: Kind, security: Security, report: &mut Report) -> Vec<String> {
+pub(super) fn check(
+    connection: &Connection,
+    brokers: &[String],
+    kind: Kind,
+    report: &mut Report,
+) -> Vec<String> {
     let looks: Vec<Option<Look>> = thread::scope(|scope| {
         let looking: Vec<_> = brokers
             .iter()
-            .map(|broker| scope.spawn(move || Look::at(broker, kind, security)))
+            .map(|broker| scope.spawn(move || Look::at(broker, kind, connection)))
             .collect();
         looking.into_iter().map(|thread| thread.join().ok()).collect()
     });
@@ -58,7 +66,7 @@ struct Look {
 }
 
 impl Look {
-    fn at(broker: &str, kind: Kind, security: Security) -> Self {
+    fn at(broker: &str, kind: Kind, connection: &Connection) -> Self {
         let mut look = Self::default();
         let name = match kind {
             Kind::Configured => broker.to_owned(),
@@ -70,14 +78,14 @@ impl Look {
         if !look.connect(&addresses, &name, kind) {
             return look;
         }
-        if security == Security::Tls {
+        if Security::of(connection) == Security::TlsOfLibrdkafka {
             look.findings.push(Finding::ok(
                 format!("api versions {name}"),
-                "not asked in plain: security.protocol asks for TLS, which librdkafka speaks",
+                "not asked in plain: TLS is asked for, which librdkafka speaks",
             ));
             look.is_answering = true;
         } else {
-            look.ask(broker, &name);
+            look.ask(broker, &name, &connection.access);
         }
         look
     }
@@ -138,10 +146,18 @@ impl Look {
         false
     }
 
-    fn ask(&mut self, broker: &str, name: &str) {
+    fn ask(&mut self, broker: &str, name: &str, access: &Access) {
         let check = format!("api versions {name}");
-        let asked = broker.to_owned();
-        let why = match within(VERSIONS_LIMIT, move || probe::ask(&asked)) {
+        let (asked, by) = (broker.to_owned(), access.clone());
+        let answer = within(VERSIONS_LIMIT, move || probe::ask(&asked, &by));
+        if let Some(Err(error)) = &answer
+            && let Some(refusal) = probe::refusal(error)
+        {
+            let Refusal { reason, remedy } = refusal.clone();
+            self.findings.push(Finding::fail(check, reason, remedy));
+            return;
+        }
+        let why = match answer {
             Some(Ok(versions)) => {
                 self.findings.push(Finding::ok(check, describe(versions)));
                 self.is_answering = true;
@@ -159,8 +175,13 @@ impl Look {
         self.findings.push(Finding::fail(
             check,
             why,
-            "is this a broker's plain listener? TLS needs \"security.protocol\" in [kafka.librdkafka]; \
-             a broker that hangs says why in its log",
+            if access.tls().is_some() {
+                "is this a broker's TLS listener? Without tls in [kafka] a plain one is spoken to; \
+                 a broker that hangs says why in its log"
+            } else {
+                "is this a broker's plain listener? One with TLS needs tls in [kafka]; \
+                 a broker that hangs says why in its log"
+            },
         ));
     }
 }

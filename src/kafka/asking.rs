@@ -106,6 +106,16 @@ impl Question {
                 reason: trouble.to_owned(),
             });
         }
+        // One that could be seen, and may be again: what it holds is not known until then.
+        let is_hidden = |((name, asks), count): (&(Arc<str>, Vec<Ask>), &usize)| {
+            *count < asks.len() && source.forbidden().contains(name)
+        };
+        if self.topics.iter().zip(&counts).any(is_hidden) {
+            return Err(SourceError::Unreachable {
+                brokers: connect.brokers(),
+                reason: "a topic may not be seen any more".to_owned(),
+            });
+        }
         self.topics
             .iter()
             .zip(counts)

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use log::info;
 
+use super::access::Access;
 use super::probe;
 use super::pulse::Pulse;
+use super::refusal::Refusal;
 use super::source::{Source, SourceError};
 use super::status::{Board, Status};
 use super::tail::Connection;
@@ -31,6 +33,11 @@ pub trait Connect: Send {
 
     /// The brokers as configured, for messages.
     fn brokers(&self) -> String;
+
+    /// What is to be said of a topic that may not be read.
+    fn forbids(&self, topic: &str) -> Refusal {
+        Refusal::topic(topic, &Access::default())
+    }
 
     /// A client could not read what is there. Returns whether the next will be another.
     fn refuse(&mut self, why: &SourceError) -> bool;
@@ -148,6 +155,10 @@ impl Connect for Clients {
 
     fn brokers(&self) -> String {
         self.connection.brokers.join(",")
+    }
+
+    fn forbids(&self, topic: &str) -> Refusal {
+        Refusal::topic(topic, &self.connection.access)
     }
 
     fn refuse(&mut self, why: &SourceError) -> bool {

@@ -18,11 +18,14 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "tls")]
+use kafka::client::SecurityConfig;
 use kafka::client::fetch::{Message, Partition, Response, Topic};
 use kafka::client::{FetchOffset, FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 use log::warn;
 
+use super::access::Access;
 use super::aside::{Aside, Left};
 use super::client::Purpose;
 use super::inbox::Inbox;
@@ -30,6 +33,7 @@ use super::lag::End;
 use super::plain::Asking;
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Stamp, TopicId};
+use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
 
@@ -54,6 +58,12 @@ const ENDS_EVERY: Duration = Duration::from_secs(2);
 /// lengths. Limits closer to each other than this cannot tell two messages apart.
 const MESSAGE_OVERHEAD: i32 = 26;
 
+/// What one record of TLS holds: the crate sends no more of a request, and waits for an answer in vain.
+const TLS_RECORD: usize = 16 * 1024;
+
+/// What a fetch says of a partition, and at most of a topic beside its name.
+const PLACE_BYTES: usize = 16;
+
 /// A `KafkaClient` and the fetch limits of partitions that needed more than usual.
 pub(super) struct KafkaCrate {
     brokers: String,
@@ -67,6 +77,9 @@ pub(super) struct KafkaCrate {
     /// What the last answer that was looked at said of ends, and when that was.
     ends: Vec<End>,
     ends_noted: Option<Instant>,
+    /// Topics that may not be read. Those that may not be seen do not exist to the crate.
+    forbidden: BTreeSet<Arc<str>>,
+    access: Access,
 }
 
 impl KafkaCrate {
@@ -84,7 +97,7 @@ impl KafkaCrate {
             brokers: brokers.clone(),
             reason,
         };
-        let mut client = KafkaClient::new(connection.brokers.clone());
+        let mut client = client_of(connection)?;
         client.set_client_id("kafka-sse-bridge".to_owned());
         client.set_fetch_min_bytes(1);
         client
@@ -92,7 +105,7 @@ impl KafkaCrate {
             .map_err(|error| failed(error.to_string()))?;
         let no_thread = |error| failed(format!("no thread for the client: {error}"));
         let client = Aside::spawn(client, Arc::clone(pulse)).map_err(no_thread)?;
-        let asking = Asking::new(connection.brokers.clone());
+        let asking = Asking::new(connection.brokers.clone(), connection.access.clone());
         let asking = Aside::spawn(asking, Arc::clone(pulse)).map_err(no_thread)?;
         let source = Self {
             brokers,
@@ -106,6 +119,8 @@ impl KafkaCrate {
             asking,
             ends: Vec::new(),
             ends_noted: None,
+            forbidden: BTreeSet::new(),
+            access: connection.access.clone(),
         };
         source.metadata(|_| ())?;
         Ok(source)
@@ -138,6 +153,19 @@ impl KafkaCrate {
             .map_err(|error| self.failed("metadata", &error))
     }
 
+    /// Whether a fetch of all that is read can be sent.
+    fn check_room(&self, inbox: &Inbox) -> Result<(), SourceError> {
+        let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
+        if self.access.tls().is_none() || inbox.positions().map(of_topic).sum::<usize>() <= TLS_RECORD {
+            return Ok(());
+        }
+        Err(SourceError::Unsupported {
+            brokers: self.brokers.clone(),
+            reason: "the kafka crate cannot ask for so many partitions over TLS".to_owned(),
+            remedy: "set client = \"librdkafka\" in [kafka]".to_owned(),
+        })
+    }
+
     fn failed(&self, what: &str, error: &Error) -> SourceError {
         match error {
             Error::UnsupportedCompression => SourceError::Unsupported {
@@ -168,6 +196,9 @@ impl KafkaCrate {
                 at,
                 reason: error.to_string(),
             },
+            Error::Kafka(KafkaCode::TopicAuthorizationFailed) => {
+                Refusal::topic(&place.topic, &self.access).at(&self.brokers)
+            }
             error => SourceError::Partition {
                 brokers: self.brokers.clone(),
                 at,
@@ -343,6 +374,31 @@ fn take(place: &Place, messages: &[&Message<'_>], inbox: &mut Inbox) {
     }
 }
 
+#[cfg(feature = "tls")]
+fn client_of(connection: &Connection) -> Result<KafkaClient, SourceError> {
+    let Some(tls) = connection.access.tls() else {
+        return Ok(KafkaClient::new(connection.brokers.clone()));
+    };
+    let connector =
+        super::tls::refusal_of(tls).map_err(|refusal| refusal.at(&connection.brokers.join(",")))?;
+    Ok(KafkaClient::new_secure(
+        connection.brokers.clone(),
+        SecurityConfig::new(connector),
+    ))
+}
+
+#[cfg(not(feature = "tls"))]
+fn client_of(connection: &Connection) -> Result<KafkaClient, SourceError> {
+    if connection.access.tls().is_none() {
+        return Ok(KafkaClient::new(connection.brokers.clone()));
+    }
+    Err(SourceError::Unsupported {
+        brokers: connection.brokers.join(","),
+        reason: "TLS is not part of this build".to_owned(),
+        remedy: "install one with the cargo feature tls or librdkafka".to_owned(),
+    })
+}
+
 impl Source for KafkaCrate {
     fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
         let topics = topics.to_vec();
@@ -414,6 +470,7 @@ impl Source for KafkaCrate {
             })
             .filter(|(topic, partition, _)| !self.stopped.contains(&(Arc::clone(topic), *partition)))
             .collect();
+        self.check_room(inbox)?;
         let usual = i32::try_from(places.len().max(1))
             .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
@@ -433,7 +490,14 @@ impl Source for KafkaCrate {
         let mut is_idle = true;
         for (place, limit) in &*places {
             let messages = match self.messages(&answer, place) {
-                Ok(messages) => messages,
+                Ok(messages) => {
+                    self.forbidden.remove(&place.topic);
+                    messages
+                }
+                Err(SourceError::Refused { .. }) => {
+                    self.forbidden.insert(Arc::clone(&place.topic));
+                    continue;
+                }
                 Err(error) => {
                     failed.get_or_insert(error);
                     continue;
@@ -477,7 +541,22 @@ impl Source for KafkaCrate {
             next,
         };
         let answer = self.fetch(&place, PARTITION_BYTES_CAP)?;
-        Ok(self.messages(&answer, &place)?.is_empty())
+        match self.messages(&answer, &place) {
+            Ok(messages) => Ok(messages.is_empty()),
+            Err(SourceError::Refused { .. }) => {
+                self.forbidden.insert(Arc::clone(&place.topic));
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {
+        self.forbidden.clone_from(topics);
+    }
+
+    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
+        &self.forbidden
     }
 
     fn trouble(&self) -> Option<&str> {

@@ -6,12 +6,13 @@
 //! partition stays in the handle's own, which is looked at after every batch. librdkafka reconnects by
 //! itself, so transport errors are a state here, not a failure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -19,15 +20,19 @@ use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
+use super::access::Access;
 use super::client::Purpose;
 use super::inbox::Inbox;
 use super::lag::End;
 use super::native::{self, Fetched, Queue};
+use super::probe::{self, Security};
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Stamp, TopicId};
+use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
-use crate::config::Isolation;
+use super::token::Token;
+use crate::config::{FileName, Isolation};
 
 /// How long a question to a broker may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,6 +42,9 @@ const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long the end of a partition may take to show.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the answer may take whether a topic may be read: a fetch, of a leader that is known.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Errors of the transport that may wait to be told when a question fails; more say nothing new.
 const MAX_CAUSES: usize = 64;
@@ -147,9 +155,32 @@ struct Context {
     ends: Mutex<Vec<End>>,
     /// Whether uncommitted records are read.
     reads_uncommitted: bool,
+    /// Where the token is, if there is one.
+    token_file: Option<FileName>,
 }
 
 impl ClientContext for Context {
+    // Asked for when the handle is made, and again when four fifths of a token's time are over; whoever
+    // polls the handle answers.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let Some(file) = &self.token_file else {
+            return Err("no token_file is set".into());
+        };
+        let token = Token::read(file)?;
+        debug!(
+            "kafka: token read from {file}, valid until {}",
+            humantime::format_rfc3339_seconds(token.until)
+        );
+        Ok(OAuthToken {
+            lifetime_ms: token.until_millis(),
+            // Only the broker knows whose a token is that does not say it.
+            principal_name: token.subject.unwrap_or_else(|| "kafka-sse-bridge".to_owned()),
+            token: token.text,
+        })
+    }
+
     fn stats_raw(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
             Ok(statistics) => {
@@ -168,8 +199,7 @@ impl ClientContext for Context {
     // The default logs the end of every partition as an error; what matters comes out of `poll`.
     fn error(&self, error: KafkaError, reason: &str) {
         debug!("librdkafka: {error}: {reason}");
-        // That all brokers are down follows from what went before, and names no cause.
-        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+        if !error.rdkafka_error_code().is_some_and(names_no_cause) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some((Instant::now(), reason.to_owned()));
         }
@@ -186,6 +216,11 @@ pub(super) struct Librdkafka {
     queue: Queue<Context>,
     asking: BaseConsumer<Context>,
     trouble: Option<Trouble>,
+    /// Topics that may not be seen, or not be read.
+    forbidden: BTreeSet<Arc<str>>,
+    access: Access,
+    /// Whether all that is said of security is in `access`.
+    is_explicable: bool,
     /// Whether anybody looks at headers: unpacking them costs where there are none too.
     with_headers: bool,
     pulse: Arc<Pulse>,
@@ -218,21 +253,37 @@ impl Librdkafka {
                 config.set(name, value);
             }
         }
+        let brokers = connection.brokers.join(",");
+        // The files as they are now, and what they were by then.
+        let access = connection.access.renewed();
+        let properties = access.properties().map_err(|reason| SourceError::Refused {
+            brokers: brokers.clone(),
+            reason,
+            remedy: "see to the files that [kafka] names".to_owned(),
+        })?;
+        #[cfg(feature = "tls")]
+        if let Some(tls) = access.tls() {
+            // It says of certificates and keys what is wrong with which file.
+            super::tls::refusal_of(tls).map_err(|refusal| refusal.at(&brokers))?;
+        }
+        for (name, value) in properties {
+            config.set(name, value);
+        }
         for (name, value) in &connection.librdkafka {
             config.set(name, value);
         }
-        let brokers = connection.brokers.join(",");
-        let create = |config: &ClientConfig| {
-            config
-                .create_with_context(Context {
-                    reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
-                    ..Context::default()
-                })
-                .map_err(|error: KafkaError| SourceError::Unsupported {
-                    brokers: brokers.clone(),
-                    reason: format!("librdkafka refuses its settings: {}", without_value(&error)),
-                    remedy: "correct the table [kafka.librdkafka]".to_owned(),
-                })
+        let create = |config: &ClientConfig| -> Result<BaseConsumer<Context>, SourceError> {
+            let context = Context {
+                reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
+                token_file: access.token_file().cloned(),
+                ..Context::default()
+            };
+            let handle = config
+                .create_with_context(context)
+                .map_err(|error: KafkaError| refused_settings(&error, &brokers))?;
+            // A question asked before there is a token waits for it in vain.
+            serve(&handle);
+            Ok(handle)
         };
         let consuming = Arc::new(create(&config)?);
         let queue = Queue::new(Arc::clone(&consuming)).ok_or_else(|| SourceError::Unreachable {
@@ -246,23 +297,34 @@ impl Librdkafka {
             queue,
             asking,
             trouble: None,
+            forbidden: BTreeSet::new(),
+            access,
+            is_explicable: match Security::of(connection) {
+                Security::Plain | Security::Tls => true,
+                Security::Sasl => connection.access.sasl().is_some(),
+                Security::TlsOfLibrdkafka => false,
+            },
             with_headers: connection.needs_headers,
             pulse: Arc::clone(pulse),
         })
     }
 
     fn unreachable(&self, what: &str, error: &KafkaError) -> SourceError {
-        // Causes come by polling only; the handle is not assigned, so there is nothing else to come.
-        for _ in 0..MAX_CAUSES {
-            // `None` is also said of an event that is none of ours.
-            let _ = self.asking.poll(Duration::ZERO);
-        }
-        let last = &self.asking.context().last;
-        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
-        let cause = match &*last {
-            Some((came, cause)) if came.elapsed() < CAUSE_LASTS => format!(" ({cause})"),
-            _ => String::new(),
+        serve(&self.asking);
+        let cause = self.asking.context().cause();
+        let refusal = match &cause {
+            Some(cause) => self.refusal(cause),
+            // A connection that is closed without a word comes without a cause.
+            None if self.is_explicable => {
+                let brokers: Vec<String> = self.brokers.split(',').map(str::to_owned).collect();
+                probe::misfit(&brokers, &self.access)
+            }
+            None => None,
         };
+        if let Some(refusal) = refusal {
+            return refusal.at(&self.brokers);
+        }
+        let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
         SourceError::Unreachable {
             brokers: self.brokers.clone(),
             reason: format!("{what}: {error}{cause}"),
@@ -279,10 +341,59 @@ impl Librdkafka {
         Ok(())
     }
 
+    fn refusal(&self, cause: &str) -> Option<Refusal> {
+        Refusal::from_transport(cause, &self.access, |broker| look(broker, &self.access))
+    }
+
+    /// The handle that answers questions, with what had to be done for it to go on.
+    fn asking(&self) -> &BaseConsumer<Context> {
+        if self.access.token_file().is_some() {
+            serve(&self.asking);
+        }
+        &self.asking
+    }
+
+    /// Whether reading of a topic is refused, which only trying shows.
+    fn is_refused(&self, topic: &str) -> Result<bool, SourceError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::End)
+            .and_then(|()| self.asking().assign(&list))
+            .map_err(|error| self.unreachable(&format!("reading of {topic:?}"), &error))?;
+        let answer = self.await_end(REFUSAL_TIMEOUT);
+        self.asking
+            .unassign()
+            .map_err(|error| self.unreachable("unassigning", &error))?;
+        // Where nothing is said, nothing is known.
+        Ok(match answer {
+            First::Refused => true,
+            First::Reached | First::Record => false,
+            First::Unknown => self.forbidden.contains(topic),
+        })
+    }
+
+    /// What comes of the one partition that the asking handle was assigned.
+    fn await_end(&self, limit: Duration) -> First {
+        self.pulse.beat(limit);
+        let deadline = Instant::now() + limit;
+        // The handle holds this one partition only, so its end needs no name to be known by.
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            match self.asking.poll(left) {
+                Some(Err(KafkaError::PartitionEOF(_))) => return First::Reached,
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                    return First::Refused;
+                }
+                Some(Ok(_)) => return First::Record,
+                None => break,
+                Some(Err(error)) => debug!("asking for an end: {error}"),
+            }
+        }
+        First::Unknown
+    }
+
     fn watermarks(&self, topic: &str, partition: i32, limit: Duration) -> Result<Bounds, SourceError> {
         self.may_ask()?;
         let (low, high) = self
-            .asking
+            .asking()
             .fetch_watermarks(topic, partition, limit)
             .map_err(|error| self.unreachable(&format!("offsets of {topic:?}/{partition}"), &error))?;
         Ok(Bounds { low, high })
@@ -301,8 +412,15 @@ impl Librdkafka {
                         reason: error.to_string(),
                     });
                 }
+                // The group is a name without a use here, and nobody needs rights on it.
+                Some(Err(error))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
                 Some(Err(error)) => {
-                    let what = format!("kafka {}: {error}", self.brokers);
+                    let cause = self.consuming.context().cause();
+                    let what = match cause.and_then(|cause| self.refusal(&cause)) {
+                        Some(refusal) => refusal.at(&self.brokers).to_string(),
+                        None => format!("kafka {}: {error}", self.brokers),
+                    };
                     self.trouble = Some(Trouble { at: None, what });
                 }
             }
@@ -328,6 +446,73 @@ impl Failed {
             offset @ 0.. => format!("topic {topic:?} partition {partition} at offset {offset}"),
             _ => format!("topic {topic:?} partition {partition}"),
         }
+    }
+}
+
+/// What a reader of one partition meets first.
+enum First {
+    /// Its end.
+    Reached,
+    /// A record.
+    Record,
+    /// It may not read.
+    Refused,
+    /// Nothing came in time.
+    Unknown,
+}
+
+impl Context {
+    /// Why the transport fails, if it has said so lately.
+    fn cause(&self) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, cause) = last.as_ref().filter(|(came, _)| came.elapsed() < CAUSE_LASTS)?;
+        Some(cause.clone())
+    }
+}
+
+/// Errors that do not explain why the transport fails: that all brokers are down follows from what went
+/// before, and rights are no matter of the transport.
+fn names_no_cause(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+    )
+}
+
+/// Lets an unassigned handle tell what it has to: causes, and that it needs a token.
+fn serve(handle: &BaseConsumer<Context>) {
+    for _ in 0..MAX_CAUSES {
+        // `None` is also said of an event that is none of ours.
+        let _ = handle.poll(Duration::ZERO);
+    }
+}
+
+/// A closer look at a certificate that did not pass.
+#[cfg(feature = "tls")]
+fn look(broker: &str, access: &Access) -> Option<Refusal> {
+    access.tls()?;
+    let error = probe::ask(broker, access).err()?;
+    probe::refusal(&error).cloned()
+}
+
+#[cfg(not(feature = "tls"))]
+fn look(_: &str, _: &Access) -> Option<Refusal> {
+    None
+}
+
+fn refused_settings(error: &KafkaError, brokers: &str) -> SourceError {
+    SourceError::Unsupported {
+        brokers: brokers.to_owned(),
+        reason: format!("librdkafka refuses its settings: {}", without_value(error)),
+        remedy: match error {
+            // Files are read when the handle is made, and nothing else can be wrong by then.
+            KafkaError::ClientCreation(what) if what.contains("ssl.") => {
+                "correct tls in [kafka], or the properties \"ssl.…\" in [kafka.librdkafka]".to_owned()
+            }
+            _ => "correct the table [kafka.librdkafka]".to_owned(),
+        },
     }
 }
 
@@ -357,16 +542,23 @@ impl Source for Librdkafka {
     fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
         let mut counts = Vec::with_capacity(topics.len());
         let mut trouble = None;
+        let mut seen = Vec::new();
         for topic in topics {
             self.may_ask()?;
             let metadata = self
-                .asking
+                .asking()
                 .fetch_metadata(Some(topic), ASK_TIMEOUT)
                 .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
             let found = metadata.topics().first();
             // A topic that we may not read, say, is not one that does not exist.
             match found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
-                None | Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {}
+                None => seen.push(Arc::clone(topic)),
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                    self.forbidden.remove(topic);
+                }
+                Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                    self.forbidden.insert(Arc::clone(topic));
+                }
                 Some(code) => {
                     let what = format!("kafka {}: topic {topic:?}: {code}", self.brokers);
                     trouble = Some(Trouble { at: None, what });
@@ -375,13 +567,19 @@ impl Source for Librdkafka {
             counts.push(found.map_or(0, |found| found.partitions().len()));
         }
         self.trouble = trouble;
+        // Who sees a topic need not be allowed to read it.
+        for topic in seen {
+            if self.forbidden.contains(&topic) && !self.is_refused(&topic)? {
+                self.forbidden.remove(&topic);
+            }
+        }
         Ok(counts)
     }
 
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
         self.may_ask()?;
         let metadata = self
-            .asking
+            .asking()
             .fetch_metadata(Some(topic), ASK_TIMEOUT)
             .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
         let found = metadata
@@ -428,7 +626,7 @@ impl Source for Librdkafka {
         }
         self.may_ask()?;
         let found = self
-            .asking
+            .asking()
             .offsets_for_times(times, ASK_TIMEOUT)
             .map_err(|error| self.unreachable(&format!("times of {topic:?}"), &error))?;
         for element in found.elements() {
@@ -475,6 +673,10 @@ impl Source for Librdkafka {
     }
 
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
+        if self.access.token_file().is_some() {
+            // The handle that is seldom asked must not be late for its next token.
+            let _ = self.asking.poll(Duration::ZERO);
+        }
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
         self.queue.take(wait, |fetched| match fetched.error() {
@@ -504,6 +706,10 @@ impl Source for Librdkafka {
                 let reason = failed.text;
                 return Err(SourceError::OutOfRange { brokers, at, reason });
             }
+            if failed.code == RDKafkaErrorCode::TopicAuthorizationFailed {
+                self.forbidden.insert(failed.topic.into());
+                continue;
+            }
             self.trouble = Some(Trouble {
                 what: format!("kafka {brokers}: {at}: {}", failed.text),
                 at: Some((failed.topic, failed.partition)),
@@ -516,26 +722,24 @@ impl Source for Librdkafka {
         let number = i32::try_from(partition).unwrap_or(i32::MAX);
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, number, Offset::Offset(next))
-            .and_then(|()| self.asking.assign(&list))
+            .and_then(|()| self.asking().assign(&list))
             .map_err(|error| self.unreachable(&format!("end of {topic:?}/{partition}"), &error))?;
-        self.pulse.beat(END_TIMEOUT);
-        let deadline = Instant::now() + END_TIMEOUT;
-        let mut at_end = false;
-        // The handle holds this one partition only, so its end needs no name to be known by.
-        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
-            match self.asking.poll(left) {
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    at_end = true;
-                    break;
-                }
-                Some(Ok(_)) | None => break,
-                Some(Err(error)) => debug!("end of {topic:?}/{partition}: {error}"),
-            }
-        }
+        let answer = self.await_end(END_TIMEOUT);
         self.asking
             .unassign()
             .map_err(|error| self.unreachable("unassigning", &error))?;
-        Ok(at_end)
+        if matches!(answer, First::Refused) {
+            self.forbidden.insert(topic.into());
+        }
+        Ok(matches!(answer, First::Reached | First::Refused))
+    }
+
+    fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {
+        self.forbidden.clone_from(topics);
+    }
+
+    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
+        &self.forbidden
     }
 
     fn trouble(&self) -> Option<&str> {
@@ -549,7 +753,7 @@ impl Source for Librdkafka {
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {
         self.may_ask()?;
-        let metadata = self.asking.fetch_metadata(None, ASK_TIMEOUT);
+        let metadata = self.asking().fetch_metadata(None, ASK_TIMEOUT);
         let metadata = metadata.map_err(|error| self.unreachable("metadata", &error))?;
         let address = |broker: &MetadataBroker| host_port(broker.host(), broker.port());
         Ok(metadata.brokers().iter().map(address).collect())
@@ -557,11 +761,12 @@ impl Source for Librdkafka {
 
     fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
         self.may_ask()?;
-        native::topic_ids(&self.asking, topics, ASK_TIMEOUT)
+        native::topic_ids(self.asking(), topics, ASK_TIMEOUT)
             .map_err(|code| self.unreachable("ids of topics", &KafkaError::MetadataFetch(code)))
     }
 
     fn reconnects(&self) -> bool {
-        true
+        // It goes on with what the files held when it was made.
+        !self.access.has_other_files(&self.access.renewed())
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
-//! read; [`record`] is what leaves the room; [`progress`] says how far loading
-//! has come, [`lag`] how far reading is behind, [`pulse`] whether the thread turns; [`tally`] counts; [`survey`]
-//! looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
+//! read; [`record`] is what leaves the room; [`access`] is who we are to brokers, and [`refusal`] what they have
+//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`pulse`] whether the
+//! thread turns; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
+pub mod access;
 #[cfg(feature = "kafka-crate")]
 mod aside;
 mod asking;
@@ -25,8 +26,14 @@ pub mod progress;
 pub mod pulse;
 mod reading;
 pub mod record;
+pub mod refusal;
+mod rights;
 pub mod source;
 pub mod status;
 pub mod survey;
 pub mod tail;
 pub mod tally;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "librdkafka")]
+mod token;

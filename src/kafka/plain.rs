@@ -1,6 +1,6 @@
-//! Kafka's protocol over plain TCP, as far as a few questions need it: request and answer, one at a time.
+//! Kafka's protocol over TCP, or TLS, as far as a few questions need it: request and answer, one at a time.
 //!
-//! Knows neither TLS nor SASL, keeps nothing, and blocks for as long as [`TIMEOUT`] per step.
+//! Knows no SASL, keeps nothing, and blocks for as long as [`TIMEOUT`] per step.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -16,6 +16,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
+use super::access::Access;
 #[cfg(feature = "kafka-crate")]
 use super::record::TopicId;
 
@@ -34,9 +35,14 @@ const METADATA: i16 = 12;
 /// The first version of `Metadata` that can ask for no topic at all.
 const METADATA_LEAST: i16 = 1;
 
+/// What is written to, and read from.
+trait Wire: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Wire for T {}
+
 /// A connection to one broker.
 pub(super) struct Plain {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     correlation: i32,
 }
 
@@ -53,8 +59,8 @@ impl Spoken {
 }
 
 impl Plain {
-    /// Connects to `host:port`.
-    pub(super) fn connect(broker: &str) -> io::Result<Self> {
+    /// Connects to `host:port`, over TLS where that is how brokers are spoken to.
+    pub(super) fn connect(broker: &str, access: &Access) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in broker.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, TIMEOUT) {
@@ -62,7 +68,7 @@ impl Plain {
                     stream.set_read_timeout(Some(TIMEOUT))?;
                     stream.set_write_timeout(Some(TIMEOUT))?;
                     return Ok(Self {
-                        stream,
+                        stream: secured(stream, broker, access)?,
                         correlation: 0,
                     });
                 }
@@ -149,14 +155,19 @@ impl Plain {
 #[cfg(feature = "kafka-crate")]
 pub(super) struct Asking {
     brokers: Vec<String>,
+    access: Access,
     open: Option<(Plain, Spoken)>,
 }
 
 #[cfg(feature = "kafka-crate")]
 impl Asking {
     /// Asks one of `brokers`, the first that answers.
-    pub(super) const fn new(brokers: Vec<String>) -> Self {
-        Self { brokers, open: None }
+    pub(super) const fn new(brokers: Vec<String>, access: Access) -> Self {
+        Self {
+            brokers,
+            access,
+            open: None,
+        }
     }
 
     /// The id of every topic; `None` where the broker has none, or the topic does not exist.
@@ -180,13 +191,32 @@ impl Asking {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no brokers are configured");
         for broker in &self.brokers {
             let greet = |mut plain: Plain| plain.versions().map(|spoken| (plain, spoken));
-            match Plain::connect(broker).and_then(greet) {
+            match Plain::connect(broker, &self.access).and_then(greet) {
                 Ok(open) => return Ok(open),
                 Err(error) => last = error,
             }
         }
         Err(last)
     }
+}
+
+#[cfg(feature = "tls")]
+fn secured(stream: TcpStream, broker: &str, access: &Access) -> io::Result<Box<dyn Wire>> {
+    if access.tls().is_none() {
+        return Ok(Box::new(stream));
+    }
+    Ok(Box::new(super::tls::connect(access, broker, stream)?))
+}
+
+#[cfg(not(feature = "tls"))]
+fn secured(stream: TcpStream, _: &str, access: &Access) -> io::Result<Box<dyn Wire>> {
+    if access.tls().is_none() {
+        return Ok(Box::new(stream));
+    }
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this build asks nothing over TLS by itself",
+    ))
 }
 
 /// What came is not what a broker says.

@@ -1,6 +1,6 @@
 //! Asks a broker which protocol versions it speaks, and chooses the client library by the answer.
 //!
-//! Asks where brokers allow it without TLS and SASL; how that is spoken is [`plain`](super::plain)'s.
+//! Asks before anybody is known, which brokers allow; how that is spoken is [`plain`](super::plain)'s.
 //! Knows nothing of records.
 
 use std::io;
@@ -8,7 +8,9 @@ use std::io;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 
+use super::access::Access;
 use super::plain::{Plain, invalid};
+use super::refusal::Refusal;
 use super::source::{SourceError, host_port};
 use super::tail::Connection;
 use crate::config::{Client, Isolation};
@@ -42,9 +44,11 @@ pub struct Choice {
 /// Asks `broker` (`host:port`) for the versions it speaks.
 ///
 /// # Errors
-/// When it does not accept, does not answer in time, or does not speak Kafka's protocol in plain.
-pub fn ask(broker: &str) -> io::Result<Versions> {
-    let spoken = Plain::connect(broker)?.versions()?;
+/// When it does not accept, does not answer in time, or does not speak Kafka's protocol; where
+/// certificates are in the way, with a [`Refusal`] inside.
+pub fn ask(broker: &str, access: &Access) -> io::Result<Versions> {
+    let spoken = Plain::connect(broker, access).and_then(|mut plain| plain.versions());
+    let spoken = spoken.map_err(|error| explain(error, access))?;
     let range = |key: ApiKey| {
         spoken
             .of(key)
@@ -60,12 +64,50 @@ pub fn ask(broker: &str) -> io::Result<Versions> {
 ///
 /// # Errors
 /// As [`ask`] does.
-pub fn members(broker: &str) -> io::Result<Vec<String>> {
-    let mut plain = Plain::connect(broker)?;
+pub fn members(broker: &str, access: &Access) -> io::Result<Vec<String>> {
+    let mut plain = Plain::connect(broker, access)?;
     let spoken = plain.versions()?;
     let answer = plain.metadata(&spoken, &[])?;
     let address = |broker: &MetadataResponseBroker| host_port(&broker.host, broker.port);
     Ok(answer.brokers.iter().map(address).collect())
+}
+
+/// Names what the broker has against us, where that is it.
+fn explain(error: io::Error, access: &Access) -> io::Error {
+    if access.tls().is_none() || refusal(&error).is_some() {
+        return error;
+    }
+    // The certificate has passed already.
+    match Refusal::from_transport(&error.to_string(), access, |_| None) {
+        Some(refusal) => io::Error::other(refusal),
+        None => error,
+    }
+}
+
+/// Where a broker closes connections without a word: whether it wants to be spoken to otherwise.
+#[cfg(feature = "librdkafka")]
+pub(super) fn misfit(brokers: &[String], access: &Access) -> Option<Refusal> {
+    brokers.iter().find_map(|broker| {
+        let mut plain = Plain::connect(broker, access).ok()?;
+        let spoken = match plain.versions() {
+            Ok(spoken) => spoken,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && access.tls().is_none() => {
+                return Some(Refusal::wants_tls());
+            }
+            Err(_) => return None,
+        };
+        let is_closed = plain.metadata(&spoken, &[]).is_err_and(|error| {
+            use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+            matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+        });
+        (is_closed && access.sasl().is_none()).then(Refusal::wants_login)
+    })
+}
+
+/// The refusal that an answer of [`ask`] holds.
+#[must_use]
+pub fn refusal(error: &io::Error) -> Option<&Refusal> {
+    error.get_ref()?.downcast_ref()
 }
 
 /// How brokers are to be spoken to.
@@ -75,18 +117,26 @@ pub enum Security {
     Plain,
     /// With SASL, without TLS: [`ask`] is answered, before anybody is known.
     Sasl,
-    /// With TLS: nothing is answered in plain.
+    /// With TLS, as `tls` says: [`ask`] is answered over it, where this build can.
     Tls,
+    /// With TLS, as properties of librdkafka say, which only that understands.
+    TlsOfLibrdkafka,
 }
 
 impl Security {
-    /// What `security.protocol` asks for.
+    /// What the connection asks for.
     #[must_use]
     pub fn of(connection: &Connection) -> Self {
+        match (connection.access.tls(), connection.access.sasl()) {
+            (Some(_), _) if cfg!(feature = "tls") => return Self::Tls,
+            (Some(_), _) => return Self::TlsOfLibrdkafka,
+            (None, Some(_)) => return Self::Sasl,
+            (None, None) => {}
+        }
         let mut properties = connection.librdkafka.iter();
         let protocol = properties.find(|(name, _)| name == "security.protocol");
         match protocol.map(|(_, value)| value.to_ascii_lowercase()).as_deref() {
-            Some("ssl" | "sasl_ssl") => Self::Tls,
+            Some("ssl" | "sasl_ssl") => Self::TlsOfLibrdkafka,
             Some("sasl_plaintext") => Self::Sasl,
             _ => Self::Plain,
         }
@@ -95,16 +145,23 @@ impl Security {
 
 /// Asks the configured brokers in turn; the first that answers speaks for all.
 fn ask_any(connection: &Connection) -> Result<(String, Versions), SourceError> {
-    let mut reasons = Vec::new();
+    let (mut reasons, mut refused) = (Vec::new(), None);
     for broker in &connection.brokers {
-        match ask(broker) {
+        match ask(broker, &connection.access) {
             Ok(versions) => return Ok((broker.clone(), versions)),
-            Err(error) => reasons.push(format!("{broker}: {error}")),
+            Err(error) => {
+                refused = refusal(&error).cloned().or(refused);
+                reasons.push(format!("{broker}: {error}"));
+            }
         }
     }
-    Err(SourceError::Unreachable {
-        brokers: connection.brokers.join(","),
-        reason: reasons.join("; "),
+    let brokers = connection.brokers.join(",");
+    Err(match refused {
+        Some(refusal) => refusal.at(&brokers),
+        None => SourceError::Unreachable {
+            brokers,
+            reason: reasons.join("; "),
+        },
     })
 }
 
@@ -114,6 +171,10 @@ fn need_of_librdkafka(connection: &Connection) -> Option<&'static str> {
         Some("this build holds no other client")
     } else if connection.isolation == Isolation::ReadCommitted {
         Some("isolation = \"read_committed\" needs it")
+    } else if connection.access.sasl().is_some() {
+        Some("sasl in [kafka] needs it")
+    } else if connection.access.tls().is_some() {
+        Some("tls in [kafka]: what a TLS listener speaks cannot be asked in plain, and it speaks with all")
     } else if let Some(need) = connection.needs_librdkafka {
         Some(need)
     } else if !connection.librdkafka.is_empty() {

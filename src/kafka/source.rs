@@ -3,6 +3,7 @@
 //! A source reads exactly the partitions and offsets it was given; it keeps no group, commits
 //! nothing and decides nothing about where to start. That is [`tail`](super::tail)'s work.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,16 @@ pub enum SourceError {
     /// An answer was not waited for, because the thread has something else to do.
     #[error("not waited for: there is something else to do")]
     Interrupted,
+    /// A login, a certificate or a right is refused; retrying alone does not help.
+    #[error("kafka {brokers}: {reason}; {remedy}")]
+    Refused {
+        /// The brokers as configured.
+        brokers: String,
+        /// Who refuses what.
+        reason: String,
+        /// What to change.
+        remedy: String,
+    },
     /// The client cannot work with these brokers or settings; retrying alone does not help.
     #[error("kafka {brokers}: {reason}; {remedy}")]
     Unsupported {
@@ -93,6 +104,7 @@ impl SourceError {
             Self::Unreachable { .. } | Self::Interrupted => Trouble::Unreachable,
             Self::Partition { .. } | Self::OutOfRange { .. } => Trouble::Partition,
             Self::Codec { .. } => Trouble::Codec,
+            Self::Refused { .. } => Trouble::Refused,
             Self::Unsupported { .. } => Trouble::Unsupported,
         }
     }
@@ -165,6 +177,16 @@ pub trait Source: Send {
     /// nobody; called after every poll.
     fn ends(&mut self) -> Vec<End> {
         Vec::new()
+    }
+
+    /// Takes over what the source before it has found of that; it counts until it is tried.
+    fn remember_forbidden(&mut self, _topics: &BTreeSet<Arc<str>>) {}
+
+    /// Topics that may not be read, as far as it has been tried. They count as having nothing to read, and
+    /// are tried on.
+    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
+        static NONE: BTreeSet<Arc<str>> = BTreeSet::new();
+        &NONE
     }
 
     /// `host:port` of the brokers that Kafka names, as far as the library tells.

@@ -31,6 +31,8 @@ struct State {
     stopped: BTreeMap<(String, u32), String>,
     /// Partitions of which no leader answers.
     leaderless: BTreeMap<String, Vec<usize>>,
+    /// What is to be said of topics that may not be read.
+    forbidden: BTreeMap<String, String>,
     progress: BTreeMap<String, u8>,
     /// Records that each partition of a topic is behind; `None` where nothing was heard of its end.
     lag: BTreeMap<String, Vec<Option<u64>>>,
@@ -146,6 +148,23 @@ impl Status {
         is_news
     }
 
+    /// A login or a certificate is refused; returns whether that is news.
+    pub(crate) fn refused(&self, what: &str) -> bool {
+        let mut state = self.lock();
+        let is_news = state.trouble.as_deref() != Some(what);
+        state.trouble = Some(what.to_owned());
+        is_news
+    }
+
+    /// A topic may not be read, of which this is to be said, or it may; returns whether that is news.
+    pub(crate) fn set_forbidden(&self, topic: &str, what: Option<String>) -> bool {
+        let mut state = self.lock();
+        match what {
+            Some(what) => state.forbidden.insert(topic.to_owned(), what).is_none(),
+            None => state.forbidden.remove(topic).is_some(),
+        }
+    }
+
     /// A topic exists or does not; returns whether that is news.
     pub(crate) fn set_missing(&self, topic: &str, missing: bool) -> bool {
         let mut state = self.lock();
@@ -201,6 +220,7 @@ impl Status {
         state.missing.remove(topic);
         state.leaderless.remove(topic);
         state.stopped.retain(|(stopped, _), _| stopped != topic);
+        state.forbidden.remove(topic);
         state.progress.remove(topic);
         state.lag.remove(topic);
     }
@@ -223,6 +243,7 @@ impl Status {
             degraded: waiting
                 .into_iter()
                 .chain(state.trouble.iter().cloned())
+                .chain(state.forbidden.values().cloned())
                 .chain(missing)
                 .chain(leaderless)
                 .chain(state.stopped.values().cloned())

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
 use super::record::{Feed, MAX_BATCH_RECORDS};
+use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
+use super::tail::Connection;
 
 /// How far before the end of a partition a record is looked for: the last offsets of a transactional
 /// topic are markers.
@@ -30,9 +32,13 @@ const FEEDS: usize = MAX_BATCH_RECORDS + 2;
 ///
 /// # Errors
 /// When no broker answers, or the topic may not be seen.
-pub fn partitions(source: &mut dyn Source, brokers: &str, topic: &Arc<str>) -> Result<usize, SourceError> {
+pub fn partitions(
+    source: &mut dyn Source,
+    connection: &Connection,
+    topic: &Arc<str>,
+) -> Result<usize, SourceError> {
     let counts = source.partitions(&[Arc::clone(topic)])?;
-    fail_of_trouble(source, brokers)?;
+    fail_of_trouble(source, connection, topic)?;
     Ok(counts.first().copied().unwrap_or(0))
 }
 
@@ -53,7 +59,7 @@ pub struct Newest {
 /// When reading is refused, or fails.
 pub fn newest(
     source: &mut dyn Source,
-    brokers: &str,
+    connection: &Connection,
     topic: &Arc<str>,
     bounds: &[Bounds],
     patience: Duration,
@@ -87,7 +93,7 @@ pub fn newest(
             }
         }
         if read.is_empty() {
-            fail_of_trouble(source, brokers)?;
+            fail_of_trouble(source, connection, topic)?;
         }
     }
     Ok(Newest {
@@ -111,15 +117,23 @@ pub fn times(source: &mut dyn Source, topic: &str, bounds: &[Bounds]) -> Result<
 }
 
 /// What a source works on by itself is a failure to who asks once.
-fn fail_of_trouble(source: &dyn Source, brokers: &str) -> Result<(), SourceError> {
+fn fail_of_trouble(
+    source: &dyn Source,
+    connection: &Connection,
+    topic: &Arc<str>,
+) -> Result<(), SourceError> {
+    let brokers = connection.brokers.join(",");
+    if source.forbidden().contains(topic) {
+        return Err(Refusal::topic(topic, &connection.access).at(&brokers));
+    }
     match source.trouble() {
         None => Ok(()),
         Some(trouble) => Err(SourceError::Unreachable {
-            brokers: brokers.to_owned(),
             reason: trouble
                 .strip_prefix(&format!("kafka {brokers}: "))
                 .unwrap_or(trouble)
                 .to_owned(),
+            brokers,
         }),
     }
 }

@@ -19,12 +19,14 @@ use std::time::{Duration, Instant};
 use log::{debug, info, warn};
 use tokio::sync::mpsc;
 
+use super::access::Access;
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::lag::lag;
 use super::progress::Loading;
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Feed, TopicId};
+use super::rights::Rights;
 use super::source::{Bounds, Source, SourceError};
 use super::status::Status;
 use super::tally::Trouble;
@@ -71,6 +73,8 @@ pub struct Connection {
     pub client: Client,
     /// Which records are visible.
     pub isolation: Isolation,
+    /// Who we are to brokers, and they to us.
+    pub access: Access,
     /// Properties handed to librdkafka as they are.
     pub librdkafka: Vec<(String, String)>,
     /// Whether a stream shows headers, or filters may look at them.
@@ -230,6 +234,7 @@ struct Worker {
     is_reconnecting: bool,
     /// Since when a topic has looked as if it had been recreated.
     in_doubt: Option<Instant>,
+    rights: Rights,
 }
 
 impl Worker {
@@ -262,6 +267,7 @@ impl Worker {
             is_stopped: false,
             is_reconnecting: false,
             in_doubt: None,
+            rights: Rights::default(),
         }
     }
 
@@ -293,7 +299,7 @@ impl Worker {
                 info!("{error}: another client takes over");
                 continue;
             }
-            self.troubled(&error.to_string());
+            self.failed(&error);
             let was_healthy = self.inbox.received() > received || started.elapsed() > HEALTHY;
             failures = if was_healthy { 1 } else { failures + 1 };
             self.wait(backoff(failures));
@@ -310,6 +316,7 @@ impl Worker {
     /// Reads until told to stop or to change over (`Ok`), or the source fails.
     fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
         self.status.forget_stopped();
+        self.rights.hand_over(source);
         let mut found = self.resolve(source)?;
         let mut refreshed = Instant::now();
         while let Some(known) = &found {
@@ -344,6 +351,7 @@ impl Worker {
             }
             let is_quiet = self.inbox.received() == before;
             self.note_loaded(source, is_quiet)?;
+            self.rights.note(source, &*self.connect, &self.status);
 
             let lacks_leaders = self.topics.iter().any(|topic| !topic.leaderless.is_empty());
             let pause = if let Some(trouble) = source.trouble() {
@@ -373,7 +381,7 @@ impl Worker {
                     Err(error @ SourceError::Interrupted) => return Err(error),
                     Err(error) if source.reconnects() => {
                         self.status.tally().count(error.kind());
-                        self.troubled(&error.to_string());
+                        self.failed(&error);
                     }
                     Err(error) => return Err(error),
                 }
@@ -427,6 +435,7 @@ impl Worker {
         for name in &gone {
             info!("topic {name:?} is read no more: no stream uses it");
             self.status.forget(name);
+            self.rights.forget(name);
             self.topics.retain(|topic| topic.name != *name);
         }
         !gone.is_empty()
@@ -474,11 +483,9 @@ impl Worker {
         let asked = Instant::now();
         loop {
             let found = self.look(source)?;
-            let is_missing = self
-                .topics
-                .iter()
-                .zip(&found)
-                .any(|(topic, found)| !topic.contacted && found.partitions == 0);
+            let is_missing = self.topics.iter().zip(&found).any(|(topic, found)| {
+                !topic.contacted && found.partitions == 0 && !source.forbidden().contains(&topic.name)
+            });
             if !is_missing || asked.elapsed() > DOUBT {
                 return Ok(Some(found));
             }
@@ -555,7 +562,9 @@ impl Worker {
                 let low = low.collect();
                 self.inbox.assign(&topic.name, topic.id, next, low);
             }
-            topic.contacted = true;
+            let is_forbidden = source.forbidden().contains(&topic.name);
+            // What may not be seen has not been met: once it may, it is read from where the streams begin.
+            topic.contacted |= !(is_forbidden && found.partitions == 0);
             let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
             topic.leaderless = leaderless.map(|(partition, _)| partition).collect();
             if self.status.set_leaderless(&topic.name, &topic.leaderless) {
@@ -564,7 +573,7 @@ impl Worker {
                     "kafka {brokers}: topic {name:?}: no leader answers for partitions {partitions:?}; the others are read"
                 );
             }
-            let is_missing = found.partitions == 0;
+            let is_missing = found.partitions == 0 && !is_forbidden;
             if self.status.set_missing(&topic.name, is_missing) {
                 let name = &topic.name;
                 if is_missing {
@@ -580,6 +589,7 @@ impl Worker {
         if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
             self.in_doubt = None;
         }
+        self.rights.note(source, &*self.connect, &self.status);
         if has_turned {
             // A client that knows the topic that was may ask for that one for ever.
             return Ok(None);
@@ -608,9 +618,12 @@ impl Worker {
             let (name, now) = (&topic.name, Instant::now());
             if is_loaded {
                 let (records, elapsed) = (self.inbox.received_from(name), loading.elapsed(now));
-                info!(
-                    "topic {name:?} is loaded up to the end it had at the start: {records} records in {elapsed:.1?}"
-                );
+                // What may not be read keeps no stream from its other topics.
+                if !source.forbidden().contains(name) {
+                    info!(
+                        "topic {name:?} is loaded up to the end it had at the start: {records} records in {elapsed:.1?}"
+                    );
+                }
                 self.status.set_loaded(name);
                 self.inbox.loaded(name);
                 topic.loading = None;
@@ -622,6 +635,17 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Tells of an error that reading does not end with. One that needs a person is told although there
+    /// was another before.
+    fn failed(&self, error: &SourceError) {
+        let what = error.to_string();
+        if !matches!(error, SourceError::Refused { .. }) {
+            self.troubled(&what);
+        } else if self.status.refused(&what) {
+            warn!("{what}; streams stay open, retrying");
+        }
     }
 
     fn healthy(&self) {

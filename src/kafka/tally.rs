@@ -14,6 +14,8 @@ pub enum Trouble {
     Partition,
     /// A batch is compressed as the client library in use cannot read it.
     Codec,
+    /// A login, a certificate or a right is refused.
+    Refused,
     /// The client library cannot work with these brokers or settings.
     Unsupported,
     /// What the client library works on by itself.
@@ -22,10 +24,11 @@ pub enum Trouble {
 
 impl Trouble {
     /// All kinds.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Unreachable,
         Self::Partition,
         Self::Codec,
+        Self::Refused,
         Self::Unsupported,
         Self::Transport,
     ];
@@ -37,6 +40,7 @@ impl Trouble {
             Self::Unreachable => "unreachable",
             Self::Partition => "partition",
             Self::Codec => "codec",
+            Self::Refused => "refused",
             Self::Unsupported => "unsupported",
             Self::Transport => "transport",
         }

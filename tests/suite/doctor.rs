@@ -506,7 +506,7 @@ fn secrets() {
         format!("fail  topic {topic}: "),
         [
             "SASL PLAIN mechanism handshake failed",
-            "remedy: see the broker's log, and security",
+            "remedy: correct the properties \"sasl.…\" in [kafka.librdkafka]",
         ],
     );
     for (properties, start, parts) in [misspelt, refused] {

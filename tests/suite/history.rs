@@ -6,6 +6,7 @@ use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
 use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::access::Access;
 use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::history::{
     Archive, Ask, Busy, History, Job, Lacking, Offsets, Question, Range, Seat,
@@ -416,6 +417,7 @@ fn connection(broker: &Broker, client: Client) -> Connection {
         brokers: vec![broker.bootstrap()],
         client,
         isolation: Isolation::ReadUncommitted,
+        access: Access::default(),
         librdkafka: Vec::new(),
         needs_headers: false,
         needs_librdkafka: None,

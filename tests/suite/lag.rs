@@ -6,6 +6,7 @@ use crate::harness::produce::{Message, Outcome};
 use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::access::Access;
 use kafka_sse_bridge::kafka::lag::{End, lag};
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::status::Status;
@@ -75,6 +76,7 @@ impl Reader {
             brokers: vec![broker.bootstrap()],
             client,
             isolation,
+            access: Access::default(),
             librdkafka: Vec::new(),
             needs_headers: false,
             needs_librdkafka: None,

@@ -60,6 +60,9 @@ mod resuming;
 mod retention;
 mod rig;
 mod samples;
+mod security;
+mod security_refusals;
+mod security_settings;
 mod seed;
 mod shared_log;
 mod since;
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         delivery::trials(),
         samples::trials(),
         configuration::trials(),
+        security_settings::trials(),
         pages::trials(),
         reading::trials(),
         history::trials(),
@@ -128,6 +132,7 @@ fn main() -> ExitCode {
         reload_endurance::trials(),
         demo::trials(),
         doctor::trials(),
+        security::trials(),
         outages::trials(),
         under_load::trials(),
     ]

@@ -81,6 +81,11 @@ fn keys() {
         ("'hush'", "'other'", &["kafka.librdkafka"]),
         ("'sasl.password' = 'hush'", "", &["kafka.librdkafka"]),
         (
+            "brokers = ['one:9092']",
+            "tls = {}",
+            &["kafka.brokers", "kafka.tls"],
+        ),
+        (
             "[http]",
             "[http]\nkeepalive = '1s'\nretry = '1s'\ndrain_timeout = '1s'\nmax_lifetime = '1h'\nwrite_timeout = '1s'",
             &[

@@ -28,7 +28,18 @@ const VERSION: i16 = 1;
 impl Broker {
     /// Gives `User:NAME` a right on a topic.
     pub fn allow(&self, principal: &str, right: Right, topic: &str) {
-        let (topic_resource, literal, allowed) = (2, 3, 3);
+        let allowed = 3;
+        self.rule(allowed, principal, right, topic);
+    }
+
+    /// Denies it, whatever was given.
+    pub fn deny(&self, principal: &str, right: Right, topic: &str) {
+        let denied = 2;
+        self.rule(denied, principal, right, topic);
+    }
+
+    fn rule(&self, permission: i8, principal: &str, right: Right, topic: &str) {
+        let (topic_resource, literal) = (2, 3);
         let creation = AclCreation::default()
             .with_resource_type(topic_resource)
             .with_resource_name(StrBytes::from_string(topic.to_owned()))
@@ -36,7 +47,7 @@ impl Broker {
             .with_principal(StrBytes::from_string(principal.to_owned()))
             .with_host(StrBytes::from_static_str("*"))
             .with_operation(right as i8)
-            .with_permission_type(allowed);
+            .with_permission_type(permission);
         let mut request = BytesMut::new();
         RequestHeader::default()
             .with_request_api_key(ApiKey::CreateAcls as i16)
@@ -58,7 +69,7 @@ impl Broker {
     }
 
     /// One request on a connection of its own, and the answer to it.
-    fn converse(&self, request: &[u8]) -> Bytes {
+    pub(super) fn converse(&self, request: &[u8]) -> Bytes {
         let mut framed = BytesMut::new();
         framed.put_i32(i32::try_from(request.len()).expect("short"));
         framed.extend_from_slice(request);

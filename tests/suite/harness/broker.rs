@@ -79,7 +79,8 @@ impl Broker {
         Broker::start_with(version, "")
     }
 
-    /// The same, with more lines of `server.properties`, which replace those of the same name.
+    /// The same, with more lines of `server.properties`, which replace those of the same name; `{port}`
+    /// and `{controller}` in them are the ports of the two usual listeners.
     pub fn start_with(version: Version, more: &str) -> Broker {
         Broker::launch(version, false, more).unwrap_or_else(|error| panic!("{error}"))
     }
@@ -99,7 +100,10 @@ impl Broker {
             home.format(&directory.path().join("data"))?;
             let port = free_port();
             let data = directory.path().join("data");
-            let properties = properties(&data, port, free_port(), session) + more;
+            let controller = free_port();
+            let more = more.replace("{port}", &port.to_string());
+            let more = more.replace("{controller}", &controller.to_string());
+            let properties = properties(&data, port, controller, session) + &more;
             fs::write(directory.path().join("server.properties"), properties)
                 .map_err(|error| format!("server.properties: {error}"))?;
             let mut broker = Broker {

@@ -24,6 +24,7 @@ pub mod process;
 pub mod produce;
 pub mod proxy;
 pub mod scratch;
+pub mod secured;
 pub mod sse;
 pub mod stream;
 pub mod systemd;
@@ -65,6 +66,7 @@ pub fn on_each_version(name: &str, test: impl Fn(Version) + Clone + Send + 'stat
 
 /// Stops all that tests share and removes what they left on disk. Called once, after the last test.
 pub fn teardown() {
+    secured::stop_shared();
     broker::stop_shared();
     scratch::remove();
 }

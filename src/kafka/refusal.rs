@@ -1,0 +1,239 @@
+//! What stands between us and the brokers where it is no outage: logins, certificates and rights, each
+//! with where to look.
+//!
+//! Client libraries tell such things in a text, with words of their own; here those become one line.
+//! Knows nothing of connections.
+
+use std::fmt;
+
+use super::access::Access;
+use super::source::SourceError;
+use crate::config::{Mechanism, SaslSettings};
+
+/// What is refused, and what to do. Trying again alone does not help.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who refuses what, and why.
+    pub reason: String,
+    /// What to change, and where.
+    pub remedy: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.reason, self.remedy)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Refusal {
+    fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// As the error of a source.
+    pub(super) fn at(self, brokers: &str) -> SourceError {
+        SourceError::Refused {
+            brokers: brokers.to_owned(),
+            reason: self.reason,
+            remedy: self.remedy,
+        }
+    }
+
+    /// What an error of the transport says that is a refusal. `look` has a closer look at the certificate
+    /// of a broker (`host:port`), where that can be had.
+    pub(super) fn from_transport(
+        text: &str,
+        access: &Access,
+        look: impl FnOnce(&str) -> Option<Self>,
+    ) -> Option<Self> {
+        let (broker, text) = parts(text);
+        let has = |what: &str| text.contains(what);
+        if has("certificate verify failed") {
+            return Some(look(broker).unwrap_or_else(|| Self::certificate("it does not say why", access)));
+        }
+        if has("SSL alert") || has("alert certificate") || has("alert handshake") {
+            return Self::alert(text, access);
+        }
+        if has("connecting to a PLAINTEXT broker listener?") {
+            return Some(Self::no_tls(access));
+        }
+        if has("SASL") {
+            return Some(Self::login(text, access));
+        }
+        None
+    }
+
+    /// TLS is asked for, and not spoken there.
+    pub(super) fn no_tls(access: &Access) -> Self {
+        Self::new(
+            "no TLS is spoken at this port",
+            format!(
+                "name a TLS listener in brokers, or remove {}",
+                of_tls(access, "tls", "security.protocol")
+            ),
+        )
+    }
+
+    /// TLS is not asked for, and seems to be wanted.
+    #[cfg(feature = "librdkafka")]
+    pub(super) fn wants_tls() -> Self {
+        Self::new(
+            "what is spoken at this port is not Kafka's protocol in plain",
+            "set tls in [kafka] if it is a TLS listener, otherwise correct brokers",
+        )
+    }
+
+    /// Nobody is told who we are, and the broker wants to know.
+    #[cfg(feature = "librdkafka")]
+    pub(super) fn wants_login() -> Self {
+        Self::new(
+            "the broker says what it speaks and then closes the connection, as one does that wants a login",
+            "set sasl in [kafka]",
+        )
+    }
+
+    /// A broker's certificate does not pass.
+    pub(super) fn certificate(why: &str, access: &Access) -> Self {
+        let ca = of_tls(access, "ca_file of tls", "ssl.ca.location");
+        Self::new(
+            format!("the broker's certificate is not trusted ({why})"),
+            format!(
+                "name the certificate of its CA in {ca}; where the host is wrong, name the broker in brokers as its \
+                 certificate does, or correct advertised.listeners at the broker"
+            ),
+        )
+    }
+
+    /// A broker's certificate is for other names than the one it was reached by.
+    #[cfg(feature = "tls")]
+    pub(super) fn host(host: &str, names: &str) -> Self {
+        Self::new(
+            format!("the broker's certificate is not for the host {host:?} but for {names}"),
+            "name the broker in brokers as its certificate does, or correct advertised.listeners, or the certificate, \
+             at the broker",
+        )
+    }
+
+    /// A broker's certificate is signed by somebody who is not trusted.
+    #[cfg(feature = "tls")]
+    pub(super) fn unknown_ca(issuer: &str, access: &Access) -> Self {
+        let ca = of_tls(access, "ca_file of tls", "ssl.ca.location");
+        Self::new(
+            format!("the broker's certificate is not trusted: its CA ({issuer}) is unknown here"),
+            format!("name that CA's certificate in {ca}"),
+        )
+    }
+
+    /// The broker has ended the handshake.
+    fn alert(text: &str, access: &Access) -> Option<Self> {
+        let is_of_certificate =
+            text.contains("certificate") || text.contains("unknown ca") || text.contains("handshake failure");
+        if !is_of_certificate {
+            return None;
+        }
+        let mut parts = text.split(':');
+        let alert = parts.find(|part| part.contains("alert") && !part.contains("alert number"));
+        let alert = alert.unwrap_or("alert").trim();
+        let has_own = access.tls().is_none_or(|tls| tls.cert_file.is_some());
+        Some(if has_own {
+            Self::new(
+                format!("the brokers refuse our certificate ({alert})"),
+                format!(
+                    "have the one in {} signed by a CA that the brokers know (ssl.truststore.location there)",
+                    of_tls(access, "cert_file of tls", "ssl.certificate.location")
+                ),
+            )
+        } else {
+            Self::new(
+                format!("the brokers want a certificate of us ({alert})"),
+                "set cert_file and key_file of tls in [kafka]",
+            )
+        })
+    }
+
+    /// The login has failed.
+    fn login(text: &str, access: &Access) -> Self {
+        let none = SaslSettings::default();
+        let sasl = access.sasl().unwrap_or(&none);
+        let text = text.strip_prefix("SASL authentication error: ").unwrap_or(text);
+        let acquire = text.split_once("Failed to acquire SASL OAUTHBEARER token: ");
+        if let Some((_, why)) = acquire {
+            return Self::new(why, "see to token_file of sasl in [kafka]");
+        }
+        let Some(mechanism) = sasl.mechanism else {
+            return Self::new(
+                format!("the login fails: {text}"),
+                "correct the properties \"sasl.…\" in [kafka.librdkafka]",
+            );
+        };
+        if text.contains("mechanism handshake failed") {
+            return Self::new(
+                format!("the login by {mechanism} fails: {text}"),
+                "correct mechanism of sasl in [kafka], or name a SASL listener in brokers",
+            );
+        }
+        match &sasl.username {
+            Some(user) if mechanism != Mechanism::OauthBearer => Self::new(
+                format!("the brokers refuse user {user:?} ({mechanism}): {text}"),
+                "correct username and password_file of sasl in [kafka], or the user at the brokers",
+            ),
+            _ => Self::new(
+                format!("the brokers refuse the token ({mechanism}): {text}"),
+                "see to token_file of sasl in [kafka], and the broker's log",
+            ),
+        }
+    }
+
+    /// A right on a topic lacks.
+    #[must_use]
+    pub fn topic(topic: &str, access: &Access) -> Self {
+        let principal = access.principal();
+        let (who, principal) = match &principal {
+            Some(principal) => (principal.as_str(), principal.as_str()),
+            None => ("the daemon's user", "User:NAME"),
+        };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:=,@".contains(&byte);
+        let quoted = if principal.bytes().all(is_plain) {
+            principal.to_owned()
+        } else {
+            format!("'{principal}'")
+        };
+        Self::new(
+            format!("topic {topic:?} may not be read: Topic authorization failed"),
+            format!(
+                "give {who} READ on it, with which DESCRIBE comes: \
+                 kafka-acls.sh --add --allow-principal {quoted} --operation Read --topic {topic}"
+            ),
+        )
+    }
+}
+
+/// Where a setting of TLS stands: in `tls`, or among librdkafka's properties.
+fn of_tls(access: &Access, key: &str, property: &str) -> String {
+    if access.tls().is_some() {
+        format!("{key} in [kafka]")
+    } else {
+        format!("{property:?} in [kafka.librdkafka]")
+    }
+}
+
+/// `ssl://kafka-1:9093/1: what (after 3ms in state X, 2 identical error(s) suppressed)`: the broker and
+/// what. The rest differs from time to time.
+fn parts(text: &str) -> (&str, &str) {
+    let (broker, what) = match text.split_once("://") {
+        Some((_, rest)) => match rest.split_once('/') {
+            Some((broker, rest)) => (broker, rest.split_once(": ").map_or(rest, |(_, what)| what)),
+            None => ("", text),
+        },
+        None => ("", text),
+    };
+    (
+        broker,
+        what.rsplit_once(" (after ").map_or(what, |(what, _)| what),
+    )
+}

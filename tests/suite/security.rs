@@ -1,0 +1,400 @@
+//! Brokers that want to know who speaks: TLS with both clients, logins, rights, and what is said where
+//! something of it is wrong.
+
+use crate::common::{expected, named, numbered, records, until_records};
+use crate::harness::acl::Right;
+use crate::harness::broker::{Version, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::process::Signal;
+use crate::harness::produce::Message;
+use crate::harness::secured::{Listener, PASSWORD, Secured, USER, token};
+use crate::harness::stream::Stream;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::{on_each_version, trial};
+use crate::security_refusals;
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::fs;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = vec![
+        trial(
+            "the_kafka_crate_reads_over_tls_with_a_certificate_of_its_own@3.9.2",
+            || mutual(&Secured::shared(Version::V3_9), "kafka"),
+        ),
+        trial("the_kafka_crate_refuses_kafka_4_clearly_over_tls@4.4.0", || {
+            too_new(&Secured::shared(Version::V4_4));
+        }),
+        trial("the_kafka_crate_names_a_topic_that_may_not_be_read@3.9.2", || {
+            rights_with_the_kafka_crate(&Secured::shared(Version::V3_9));
+        }),
+        trial("auto_takes_librdkafka_for_tls_and_says_why@3.9.2", || {
+            automatic(&Secured::shared(Version::V3_9));
+        }),
+    ];
+    let mut each = |name: &str, test: fn(Arc<Secured>)| {
+        trials.extend(on_each_version(name, move |version| {
+            test(Secured::shared(version));
+        }));
+    };
+    each(
+        "librdkafka_reads_over_tls_with_a_certificate_of_its_own",
+        |secured| {
+            mutual(&secured, "librdkafka");
+        },
+    );
+    each("every_login_reads_over_tls_and_without", |secured| {
+        logins(&secured);
+    });
+    each("a_topic_that_may_not_be_read_holds_up_no_other", |secured| {
+        rights(&secured);
+    });
+    each("a_token_is_read_again_before_it_expires", |secured| {
+        tokens(&secured);
+    });
+    each("a_reload_takes_a_secret_that_has_changed", |secured| {
+        rotated(&secured);
+    });
+    each(
+        "a_secret_that_was_corrected_is_taken_without_a_reload",
+        |secured| {
+            corrected(&secured);
+        },
+    );
+    trials.extend(security_refusals::trials());
+    trials
+}
+
+/// A configuration that reads `topics` at `/events`, from a listener as these lines of `[kafka]` say.
+pub fn config(address: &str, kafka: &str, topics: &[&str]) -> String {
+    format!(
+        "[http]\nlisten = [\"127.0.0.1:0\"]\n[[stream]]\npath = \"/events\"\ntopics = {topics:?}\n\
+         start = \"earliest\"\n[kafka]\nbrokers = [\"{address}\"]\n{kafka}\n"
+    )
+}
+
+/// A topic of one partition with so many records that `principal` may read.
+fn topic(secured: &Secured, principal: &str, count: usize) -> String {
+    let name = topic_name("secured");
+    secured.broker.create_topic(&name, 1, &[]);
+    secured.broker.produce(&name, &numbered(0, 0, count));
+    secured.broker.allow(principal, Right::Read, &name);
+    name
+}
+
+/// Reads the `before` records that a topic has, and 5 more.
+fn reads(secured: &Secured, daemon: &Daemon, topic: &str, before: usize) {
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut events = stream.collect_until(named("caught-up"), secs(30)).await;
+        secured.broker.produce(topic, &numbered(0, before, 5));
+        events.extend(stream.collect_until(until_records(5), secs(30)).await);
+        assert_eq!(records(&events), expected(0, before + 5));
+    });
+}
+
+/// Records that are told from those of [`topic`].
+fn others(count: usize) -> Vec<Message> {
+    (0..count)
+        .map(|number| Message::value(format!("p1-{number}")))
+        .collect()
+}
+
+/// What `/health/ready` names as wrong.
+pub async fn degraded(daemon: &Daemon) -> Vec<String> {
+    let ready = daemon.get("/health/ready").await;
+    let json: Value = serde_json::from_str(&ready.text()).expect("JSON");
+    let named = json["degraded"].as_array().expect("a list").iter();
+    named
+        .map(|what| what.as_str().expect("a text").to_owned())
+        .collect()
+}
+
+pub fn tls(secured: &Secured) -> String {
+    format!("tls = {{ ca_file = {:?} }}", secured.ca())
+}
+
+fn mutual_tls(secured: &Secured) -> String {
+    let (certificate, key) = secured.certificate("reader");
+    format!(
+        "tls = {{ ca_file = {:?}, cert_file = {certificate:?}, key_file = {key:?} }}",
+        secured.ca()
+    )
+}
+
+/// The `kafka` crate for `client`, which needs uncommitted reading.
+pub fn with_client(client: &str, kafka: &str) -> String {
+    format!("client = \"{client}\"\nisolation = \"read_uncommitted\"\n{kafka}")
+}
+
+fn mutual(secured: &Secured, client: &str) {
+    let topic = topic(secured, "User:CN=reader", 20);
+    let kafka = with_client(client, &mutual_tls(secured));
+    let daemon = Daemon::start(&config(&secured.address(Listener::Mutual), &kafka, &[&topic]));
+    reads(secured, &daemon, &topic, 20);
+    daemon.wait_log(&format!("reading with {client}: client = "), secs(1));
+}
+
+fn too_new(secured: &Secured) {
+    let kafka = with_client("kafka", &tls(secured));
+    let daemon = Daemon::start(&config(&secured.address(Listener::Tls), &kafka, &["never-read"]));
+    daemon.wait_log("client = \"kafka\" cannot read from broker", secs(20));
+    daemon.wait_log("(Kafka 4 dropped the old ones)", secs(1));
+}
+
+fn automatic(secured: &Secured) {
+    let topic = topic(secured, "User:CN=reader", 20);
+    let kafka = with_client("auto", &mutual_tls(secured));
+    let daemon = Daemon::start(&config(&secured.address(Listener::Mutual), &kafka, &[&topic]));
+    reads(secured, &daemon, &topic, 20);
+    daemon.wait_log("reading with librdkafka: tls in [kafka]: ", secs(1));
+}
+
+fn logins(secured: &Secured) {
+    secured.set_password("scrammer", "hush\thush");
+    let password = secured.secret(&format!("{PASSWORD}\n"));
+    let scram = secured.secret("hush\thush\r\n");
+    fs::write(secured.file("a-token"), token("tokener", 600) + "\n").expect("written");
+    let logins = [
+        (
+            USER,
+            format!("mechanism = \"PLAIN\", username = \"{USER}\", password_file = {password:?}"),
+        ),
+        (
+            "scrammer",
+            format!("mechanism = \"SCRAM-SHA-256\", username = \"scrammer\", password_file = {scram:?}"),
+        ),
+        (
+            "scrammer",
+            format!("mechanism = \"SCRAM-SHA-512\", username = \"scrammer\", password_file = {scram:?}"),
+        ),
+        (
+            "tokener",
+            "mechanism = \"OAUTHBEARER\", token_file = \"credential:a-token\"".to_owned(),
+        ),
+    ];
+    for (user, sasl) in &logins {
+        let topic = topic(secured, &format!("User:{user}"), 10);
+        let sasl = format!("sasl = {{ {sasl} }}");
+        for (listener, kafka, before) in [
+            (Listener::SaslTls, format!("{}\n{sasl}", tls(secured)), 10),
+            (Listener::Sasl, sasl, 15),
+        ] {
+            let daemon = Daemon::with(&config(&secured.address(listener), &kafka, &[&topic]))
+                .env("CREDENTIALS_DIRECTORY", secured.file(""))
+                .start();
+            reads(secured, &daemon, &topic, before);
+            daemon.wait_log("reading with librdkafka: ", secs(1));
+            assert_eq!(block_on(degraded(&daemon)), [""; 0]);
+        }
+    }
+}
+
+fn rights(secured: &Secured) {
+    secured.set_password("scrammer", "hush\thush");
+    let password = secured.secret("hush\thush\n");
+    let kafka = format!(
+        "{}\nsasl = {{ mechanism = \"SCRAM-SHA-256\", username = \"scrammer\", password_file = {password:?} }}",
+        tls(secured)
+    );
+    let (broker, user) = (&secured.broker, "User:scrammer");
+    let open = topic(secured, user, 10);
+    let (seen, hidden, empty) = (topic_name("seen"), topic_name("hidden"), topic_name("empty"));
+    for (name, count) in [(&seen, 3), (&hidden, 3), (&empty, 0)] {
+        broker.create_topic(name, 1, &[]);
+        broker.produce(name, &others(count));
+    }
+    for name in [&seen, &empty] {
+        broker.allow(user, Right::Describe, name);
+    }
+    let topics = [open.as_str(), &seen, &hidden, &empty];
+    let daemon = Daemon::start(&config(&secured.address(Listener::SaslTls), &kafka, &topics));
+    let about = |name: &str| format!("topic {name:?} may not be read: Topic authorization failed");
+    let names = async |wanted: &[&str]| {
+        eventually_async(secs(30), "topics that may not be read are named", async || {
+            let degraded = degraded(&daemon).await;
+            let are_told = wanted.iter().all(|name| {
+                let acl = format!("--add --allow-principal {user} --operation Read --topic {name}");
+                let is_told = |what: &String| what.contains(&about(name)) && what.ends_with(&acl);
+                degraded.iter().any(is_told)
+            });
+            ensure(
+                are_told && degraded.len() == wanted.len(),
+                format!("{degraded:?}, not {wanted:?}"),
+            )
+        })
+        .await;
+    };
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut events = stream.collect_until(named("caught-up"), secs(30)).await;
+        broker.produce(&open, &numbered(0, 10, 10));
+        events.extend(stream.collect_until(until_records(10), secs(10)).await);
+        assert_eq!(records(&events), expected(0, 20));
+        names(&[&seen, &hidden, &empty]).await;
+        for name in [&seen, &hidden, &empty] {
+            daemon.wait_log(&about(name), secs(1));
+        }
+        let log = daemon.log();
+        assert!(
+            !log.contains("answers again") && !log.contains("does not exist"),
+            "{log}"
+        );
+
+        // What is allowed is read from where the stream begins, and nothing of it is lost.
+        for name in [&seen, &hidden, &empty] {
+            broker.allow(user, Right::Read, name);
+        }
+        let events = stream.collect_until(until_records(6), secs(30)).await;
+        let mut read = records(&events);
+        read.sort();
+        assert_eq!(read, ["p1-0", "p1-0", "p1-1", "p1-1", "p1-2", "p1-2"]);
+        names(&[]).await;
+        for name in [&seen, &hidden, &empty] {
+            daemon.wait_log(&format!("topic {name:?} may be read now"), secs(1));
+        }
+
+        // What is taken away is named, and the others go on.
+        broker.deny(user, Right::Read, &empty);
+        names(&[&empty]).await;
+        broker.produce(&open, &numbered(0, 20, 10));
+        let events = stream.collect_until(until_records(10), secs(10)).await;
+        assert_eq!(records(&events), expected(0, 30)[20..]);
+    });
+}
+
+/// With the crate only reading can be refused: a topic that may not be seen does not exist to it.
+fn rights_with_the_kafka_crate(secured: &Secured) {
+    let open = topic(secured, "User:CN=reader", 10);
+    let seen = topic_name("seen");
+    secured.broker.create_topic(&seen, 1, &[]);
+    secured.broker.produce(&seen, &others(3));
+    secured.broker.allow("User:CN=reader", Right::Describe, &seen);
+    let kafka = with_client("kafka", &mutual_tls(secured));
+    let daemon = Daemon::start(&config(
+        &secured.address(Listener::Mutual),
+        &kafka,
+        &[&open, &seen],
+    ));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut events = stream.collect_until(named("caught-up"), secs(30)).await;
+        secured.broker.produce(&open, &numbered(0, 10, 10));
+        events.extend(stream.collect_until(until_records(10), secs(10)).await);
+        assert_eq!(records(&events), expected(0, 20));
+        let acl = format!("--allow-principal User:CN=reader --operation Read --topic {seen}");
+        let told = degraded(&daemon).await;
+        assert!(told.len() == 1 && told[0].ends_with(&acl), "{told:?}");
+        secured.broker.allow("User:CN=reader", Right::Read, &seen);
+        let events = stream.collect_until(until_records(3), secs(30)).await;
+        assert_eq!(records(&events), ["p1-0", "p1-1", "p1-2"]);
+        eventually_async(secs(10), "nothing is wrong any more", async || {
+            let told = degraded(&daemon).await;
+            ensure(told.is_empty(), format!("{told:?}"))
+        })
+        .await;
+    });
+}
+
+fn tokens(secured: &Secured) {
+    const LIFETIME: i64 = 10;
+    let topic = topic(secured, "User:tokener", 10);
+    let file = secured.secret(&token("tokener", LIFETIME));
+    let expiry = SystemTime::now() + Duration::from_secs(10);
+    let kafka = format!(
+        "{}\nsasl = {{ mechanism = \"OAUTHBEARER\", token_file = {file:?} }}\n\
+         [log.targets]\n\"kafka_sse_bridge::kafka\" = \"debug\"",
+        tls(secured)
+    );
+    let daemon = Daemon::start(&config(&secured.address(Listener::SaslTls), &kafka, &[&topic]));
+    let read = |daemon: &Daemon| daemon.log().matches(&format!("token read from {file}")).count();
+    block_on(async {
+        daemon.wait_ready(secs(9)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut events = stream.collect_until(named("caught-up"), secs(9)).await;
+        let before = read(&daemon);
+        assert!(before >= 2, "each handle has one: {}", daemon.log());
+        fs::write(&file, token("tokener", 600)).expect("written");
+        // Each handle asks for its own, the one that only answers questions too.
+        eventually_async(secs(20), "the token is read again for both handles", async || {
+            ensure(read(&daemon) >= before + 2, daemon.log())
+        })
+        .await;
+        assert!(SystemTime::now() < expiry, "later than it should have been");
+        // The broker lets nobody stay whose token has expired.
+        eventually_async(secs(20), "the first token has expired", async || {
+            ensure(
+                SystemTime::now() > expiry + Duration::from_secs(1),
+                "it is valid still",
+            )
+        })
+        .await;
+        secured.broker.produce(&topic, &numbered(0, 10, 5));
+        events.extend(stream.collect_until(until_records(5), secs(30)).await);
+        assert_eq!(records(&events), expected(0, 15));
+        // Another client, which asks for times.
+        let mut since = Stream::open(daemon.url("/events?since=1h")).await;
+        let events = since.collect_until(named("caught-up"), secs(30)).await;
+        assert_eq!(records(&events), expected(0, 15));
+        assert_eq!(degraded(&daemon).await, [""; 0]);
+        assert!(!daemon.log().contains(" WARN "), "{}", daemon.log());
+    });
+}
+
+fn rotated(secured: &Secured) {
+    let user = topic_name("rotating");
+    secured.set_password(&user, "first");
+    let file = secured.secret("first\n");
+    let topic = topic(secured, &format!("User:{user}"), 10);
+    let kafka = format!(
+        "{}\nsasl = {{ mechanism = \"SCRAM-SHA-512\", username = {user:?}, password_file = {file:?} }}",
+        tls(secured)
+    );
+    let daemon = Daemon::start(&config(&secured.address(Listener::SaslTls), &kafka, &[&topic]));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut events = stream.collect_until(named("caught-up"), secs(30)).await;
+        secured.set_password(&user, "second");
+        fs::write(&file, "second\n").expect("written");
+        daemon.signal(Signal::HUP);
+        daemon.wait_log(
+            "reloaded: what the files of kafka.tls and kafka.sasl hold\n",
+            secs(20),
+        );
+        secured.broker.produce(&topic, &numbered(0, 10, 5));
+        events.extend(stream.collect_until(until_records(5), secs(30)).await);
+        assert_eq!(records(&events), expected(0, 15));
+        let reading = daemon.log().matches("reading with librdkafka").count();
+        assert_eq!(reading, 2, "with another client: {}", daemon.log());
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("reloaded: nothing has changed\n", secs(20));
+        // A secret that cannot be read changes nothing.
+        fs::remove_file(&file).expect("removed");
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("reload failed, everything stays as it was", secs(20));
+        secured.broker.produce(&topic, &numbered(0, 15, 5));
+        events.extend(stream.collect_until(until_records(5), secs(30)).await);
+        assert_eq!(records(&events), expected(0, 20));
+    });
+}
+
+fn corrected(secured: &Secured) {
+    secured.set_password("scrammer", "hush\thush");
+    let file = secured.secret("wrong");
+    let topic = topic(secured, "User:scrammer", 10);
+    let kafka = format!(
+        "{}\nsasl = {{ mechanism = \"SCRAM-SHA-512\", username = \"scrammer\", password_file = {file:?} }}",
+        tls(secured)
+    );
+    let daemon = Daemon::start(&config(&secured.address(Listener::SaslTls), &kafka, &[&topic]));
+    daemon.wait_log("the brokers refuse user \"scrammer\"", secs(30));
+    fs::write(&file, "hush\thush\n").expect("written");
+    reads(secured, &daemon, &topic, 10);
+    daemon.wait_log("answers again", secs(1));
+}

@@ -1,0 +1,190 @@
+//! What stands in the way of reading and is no outage: each is told once, in one line, by the log, by
+//! `/health/ready` and by `doctor`, with where to look.
+
+use crate::harness::daemon::{Daemon, run_to_end};
+use crate::harness::on_each_version;
+use crate::harness::secured::{Listener, Secured, USER, token};
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::security::{config, degraded, tls, with_client};
+use libtest_mimic::Trial;
+use std::fs;
+use std::thread;
+
+pub fn trials() -> Vec<Trial> {
+    on_each_version("what_is_refused_is_told_once_with_where_to_look", |version| {
+        refusals(&Secured::shared(version));
+    })
+}
+
+/// A configuration that does not work, and what is to be said of it.
+#[derive(Clone)]
+struct Refused {
+    address: String,
+    kafka: String,
+    /// Of what is said in the log and by `/health/ready`.
+    says: &'static str,
+    /// Of where to look.
+    remedy: &'static str,
+    /// Of what `doctor` finds, where that is something else.
+    found: Option<&'static str>,
+}
+
+const SECRET: &str = "not-to-be-told";
+
+/// Nothing but what is said and where to look, of a configuration of `[kafka]` for this address.
+fn case(address: String, kafka: &str, says: &'static str, remedy: &'static str) -> Refused {
+    Refused {
+        address,
+        kafka: kafka.to_owned(),
+        says,
+        remedy,
+        found: None,
+    }
+}
+
+fn logins(secured: &Secured) -> Vec<Refused> {
+    const PASSWORD: &str = "correct username and password_file of sasl in [kafka]";
+    const TOKEN: &str = "see to token_file of sasl in [kafka]";
+    secured.set_password("scrammer", "hush\thush");
+    let wrong = secured.secret(SECRET);
+    let expired = secured.secret(&token("tokener", -60));
+    let empty = secured.secret("eyJhbGciOiJub25lIn0.e30.");
+    let case = |login: &str, says, remedy| {
+        let kafka = format!("{}\nsasl = {{ {login} }}", tls(secured));
+        case(secured.address(Listener::SaslTls), &kafka, says, remedy)
+    };
+    let user = |mechanism: &str, name: &str| {
+        format!("mechanism = \"{mechanism}\", username = \"{name}\", password_file = {wrong:?}")
+    };
+    let token = |file: &str| format!("mechanism = \"OAUTHBEARER\", token_file = {file:?}");
+    vec![
+        case(
+            &user("PLAIN", USER),
+            "the brokers refuse user \"bridge\" (PLAIN): Authentication failed: Invalid username or password",
+            PASSWORD,
+        ),
+        case(
+            &user("SCRAM-SHA-512", "scrammer"),
+            "the brokers refuse user \"scrammer\" (SCRAM-SHA-512): Authentication failed",
+            PASSWORD,
+        ),
+        case(&token(&expired), " expired at 20", TOKEN),
+        case(
+            &token(&empty),
+            "the brokers refuse the token (OAUTHBEARER): ",
+            TOKEN,
+        ),
+    ]
+}
+
+fn certificates(secured: &Secured) -> Vec<Refused> {
+    const UNKNOWN: (&str, &str) = (
+        "the broker's certificate is not trusted: its CA (CN=the suite's CA) is unknown here",
+        "name that CA's certificate in ca_file of tls in [kafka]",
+    );
+    const HOST: (&str, &str) = (
+        "the broker's certificate is not for the host \"localhost\" but for 127.0.0.1",
+        "name the broker in brokers as its certificate does",
+    );
+    const WANTED: (&str, &str) = (
+        "the brokers want a certificate of us (",
+        "set cert_file and key_file of tls in [kafka]",
+    );
+    let at = |listener| secured.address(listener);
+    let own = tls(secured);
+    let other = format!("tls = {{ ca_file = {:?} }}", secured.file("other-ca.pem"));
+    let elsewhere = at(Listener::Tls).replace("127.0.0.1", "localhost");
+    let (certificate, _) = secured.certificate("one");
+    let (_, key) = secured.certificate("another");
+    let mixed = format!(
+        "tls = {{ ca_file = {:?}, cert_file = {certificate:?}, key_file = {key:?} }}",
+        secured.ca()
+    );
+    let crate_of = |kafka: &str| with_client("kafka", kafka);
+    vec![
+        case(at(Listener::Tls), &other, UNKNOWN.0, UNKNOWN.1),
+        case(at(Listener::Tls), &crate_of(&other), UNKNOWN.0, UNKNOWN.1),
+        case(elsewhere.clone(), &own, HOST.0, HOST.1),
+        case(elsewhere, &crate_of(&own), HOST.0, HOST.1),
+        case(at(Listener::Mutual), &own, WANTED.0, WANTED.1),
+        case(at(Listener::Mutual), &crate_of(&own), WANTED.0, WANTED.1),
+        case(
+            at(Listener::Mutual),
+            &mixed,
+            "another.key.pem is not the key of ",
+            "correct tls in [kafka]",
+        ),
+    ]
+}
+
+fn listeners(secured: &Secured) -> Vec<Refused> {
+    vec![
+        case(
+            secured.broker.bootstrap(),
+            &tls(secured),
+            "no TLS is spoken at this port",
+            "name a TLS listener in brokers, or remove tls in [kafka]",
+        ),
+        Refused {
+            found: Some("the answer is not Kafka's protocol (does the port want TLS?)"),
+            ..case(
+                secured.address(Listener::Tls),
+                "",
+                "what is spoken at this port is not Kafka's protocol in plain",
+                "tls in [kafka]",
+            )
+        },
+        case(
+            secured.address(Listener::Sasl),
+            "",
+            "the broker says what it speaks and then closes the connection",
+            "set sasl in [kafka]",
+        ),
+    ]
+}
+
+/// All at once: each waits for its client library's patience, not for the processor.
+fn refusals(secured: &Secured) {
+    let cases = [logins(secured), certificates(secured), listeners(secured)].concat();
+    thread::scope(|scope| {
+        for case in &cases {
+            scope.spawn(|| refusal(case));
+        }
+    });
+}
+
+fn refusal(case: &Refused) {
+    let text = config(&case.address, &case.kafka, &["t"]);
+    let daemon = Daemon::start(&text);
+    daemon.wait_log(case.says, secs(60));
+    block_on(eventually_async(secs(20), "/health/ready names it", async || {
+        let degraded = degraded(&daemon).await;
+        let is_told = |what: &String| what.contains(case.says) && what.contains(case.remedy);
+        ensure(degraded.iter().any(is_told), format!("{degraded:?}"))
+    }));
+
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, &text).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = run_to_end(&["doctor", "--config", path], &[]);
+    let report = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let mut lines = report.lines();
+    let found = case.found.unwrap_or(case.says);
+    lines
+        .find(|line| line.starts_with("fail  ") && line.contains(found))
+        .unwrap_or_else(|| panic!("no failure that says {found:?}:\n{report}"));
+    let remedy = lines.next().unwrap_or_default();
+    assert!(remedy.contains(case.remedy), "{}: {remedy}", case.remedy);
+
+    // By now it was tried several times.
+    let log = daemon.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains(case.says)).collect();
+    assert!(
+        told.len() == 1 && told[0].contains(" WARN ") && told[0].contains(case.remedy),
+        "{log}"
+    );
+    for told in [&log, &report, &block_on(degraded(&daemon)).concat()] {
+        assert!(!told.contains(SECRET), "{told}");
+    }
+}
