@@ -11,7 +11,8 @@ use log::debug;
 use super::client::Connect;
 use super::history::{Ask, Lacking, Offsets, Question};
 use super::source::{Source, SourceError};
-use super::tail::{DOUBT, DOUBT_PAUSE, backoff};
+use super::tail::backoff;
+use super::topic::{DOUBT, DOUBT_PAUSE};
 
 /// A question that waits.
 #[derive(Debug)]

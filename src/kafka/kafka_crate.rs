@@ -15,6 +15,7 @@
 //! counts as a tombstone), reads uncommitted records, and knows gzip and snappy only.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,6 @@ use kafka::client::{FetchOffset, FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 use log::warn;
 
-use super::access::Access;
 use super::aside::{Aside, Left};
 use super::client::Purpose;
 use super::inbox::Inbox;
@@ -79,7 +79,7 @@ pub(super) struct KafkaCrate {
     ends_noted: Option<Instant>,
     /// Topics that may not be read. Those that may not be seen do not exist to the crate.
     forbidden: BTreeSet<Arc<str>>,
-    access: Access,
+    connection: Connection,
 }
 
 impl KafkaCrate {
@@ -97,12 +97,7 @@ impl KafkaCrate {
             brokers: brokers.clone(),
             reason,
         };
-        let mut client = client_of(connection)?;
-        client.set_client_id("kafka-sse-bridge".to_owned());
-        client.set_fetch_min_bytes(1);
-        client
-            .set_fetch_max_wait_time(FETCH_WAIT)
-            .map_err(|error| failed(error.to_string()))?;
+        let client = open(connection)?;
         let no_thread = |error| failed(format!("no thread for the client: {error}"));
         let client = Aside::spawn(client, Arc::clone(pulse)).map_err(no_thread)?;
         let asking = Asking::new(connection.brokers.clone(), connection.access.clone());
@@ -120,7 +115,7 @@ impl KafkaCrate {
             ends: Vec::new(),
             ends_noted: None,
             forbidden: BTreeSet::new(),
-            access: connection.access.clone(),
+            connection: connection.clone(),
         };
         source.metadata(|_| ())?;
         Ok(source)
@@ -156,7 +151,9 @@ impl KafkaCrate {
     /// Whether a fetch of all that is read can be sent.
     fn check_room(&self, inbox: &Inbox) -> Result<(), SourceError> {
         let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
-        if self.access.tls().is_none() || inbox.positions().map(of_topic).sum::<usize>() <= TLS_RECORD {
+        if self.connection.access.tls().is_none()
+            || inbox.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
+        {
             return Ok(());
         }
         Err(SourceError::Unsupported {
@@ -197,7 +194,7 @@ impl KafkaCrate {
                 reason: error.to_string(),
             },
             Error::Kafka(KafkaCode::TopicAuthorizationFailed) => {
-                Refusal::topic(&place.topic, &self.access).at(&self.brokers)
+                Refusal::topic(&place.topic, &self.connection.access).at(&self.brokers)
             }
             error => SourceError::Partition {
                 brokers: self.brokers.clone(),
@@ -250,21 +247,42 @@ impl KafkaCrate {
         })?;
         match answer {
             Ok(answer) => Ok((answer, None)),
-            Err(Error::UnsupportedCompression) => {
-                let (mut answers, mut failed) = (Vec::new(), None);
-                for (place, limit) in &**places {
-                    match self.fetch_one(place, *limit)? {
-                        Ok(answer) => answers.extend(answer),
-                        Err(error @ Error::UnsupportedCompression) => {
-                            failed.get_or_insert_with(|| self.partition_failed(place, &error));
-                        }
-                        Err(error) => return Err(self.failed("fetch", &error)),
-                    }
-                }
-                Ok((answers, failed))
+            Err(Error::UnsupportedCompression) => self.fetch_each(places),
+            // A broker that cannot convert what it has on its disk closes the connection, without a word.
+            Err(Error::Io(error)) if places.len() > 1 && error.kind() == ErrorKind::UnexpectedEof => {
+                self.reopen()?;
+                self.fetch_each(places)
             }
             Err(error) => Err(self.failed("fetch", &error)),
         }
+    }
+
+    fn fetch_each(
+        &self,
+        places: &[(Place, i32)],
+    ) -> Result<(Vec<Response>, Option<SourceError>), SourceError> {
+        let (mut answers, mut failed) = (Vec::new(), None);
+        for (place, limit) in places {
+            match self.fetch_one(place, *limit)? {
+                Ok(answer) => answers.extend(answer),
+                Err(error @ Error::UnsupportedCompression) => {
+                    failed.get_or_insert_with(|| self.partition_failed(place, &error));
+                }
+                Err(Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                    failed.get_or_insert_with(|| self.partition_failed(place, &Error::Io(error)));
+                    self.reopen()?;
+                }
+                Err(error) => return Err(self.failed("fetch", &error)),
+            }
+        }
+        Ok((answers, failed))
+    }
+
+    /// Takes a client with new connections.
+    fn reopen(&self) -> Result<(), SourceError> {
+        let fresh = open(&self.connection)?;
+        self.call(move |client| *client = fresh)?;
+        self.metadata(|_| ())
     }
 
     fn fetch(&self, place: &Place, limit: i32) -> Result<Vec<Response>, SourceError> {
@@ -397,6 +415,20 @@ fn client_of(connection: &Connection) -> Result<KafkaClient, SourceError> {
         reason: "TLS is not part of this build".to_owned(),
         remedy: "install one with the cargo feature tls or librdkafka".to_owned(),
     })
+}
+
+/// A client without metadata. It connects when it is first asked.
+fn open(connection: &Connection) -> Result<KafkaClient, SourceError> {
+    let mut client = client_of(connection)?;
+    client.set_client_id("kafka-sse-bridge".to_owned());
+    client.set_fetch_min_bytes(1);
+    client
+        .set_fetch_max_wait_time(FETCH_WAIT)
+        .map_err(|error| SourceError::Unreachable {
+            brokers: connection.brokers.join(","),
+            reason: error.to_string(),
+        })?;
+    Ok(client)
 }
 
 impl Source for KafkaCrate {

@@ -37,3 +37,4 @@ pub mod tally;
 mod tls;
 #[cfg(feature = "librdkafka")]
 mod token;
+mod topic;

@@ -24,12 +24,13 @@ use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::lag::lag;
 use super::progress::Loading;
-use super::pulse::Pulse;
-use super::record::{BEGINNING, Feed, TopicId};
+use super::record::{BEGINNING, Feed};
 use super::rights::Rights;
-use super::source::{Bounds, Source, SourceError};
+use super::source::{Source, SourceError};
 use super::status::Status;
 use super::tally::Trouble;
+pub use super::topic::Begin;
+use super::topic::{DOUBT, DOUBT_PAUSE, Found, Topic, ends, looks_recreated};
 use crate::config::{Client, Isolation};
 
 /// Longest wait for records in one poll, and so the longest before a stop is seen.
@@ -50,13 +51,6 @@ const REFRESH_IN_TROUBLE: Duration = Duration::from_secs(1);
 
 /// First and longest pause before a client is built anew; each is shortened by up to half, at random.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-
-/// How long a topic must look as if it had been recreated, or did not exist at the start, before
-/// that is believed: a broker that has just come up, or a new leader, may not know better yet.
-pub(super) const DOUBT: Duration = Duration::from_secs(3);
-
-/// Pause between two looks at a topic in doubt.
-pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A session that lasted so long was healthy: the next trouble is a new one.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -81,34 +75,6 @@ pub struct Connection {
     pub needs_headers: bool,
     /// Why librdkafka is needed whatever the broker speaks, if something needs it.
     pub needs_librdkafka: Option<&'static str>,
-}
-
-/// Where reading of a topic begins when the daemon starts. What appears later is new and always
-/// read from its beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// With the first record that exists.
-    Earliest,
-    /// So many offsets before the end of every partition.
-    Newest(u32),
-}
-
-impl Begin {
-    /// The earlier of two.
-    #[must_use]
-    pub fn earlier(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Newest(one), Self::Newest(another)) => Self::Newest(one.max(another)),
-            _ => Self::Earliest,
-        }
-    }
-
-    fn offset(self, bounds: Bounds) -> i64 {
-        match self {
-            Self::Earliest => bounds.low,
-            Self::Newest(count) => (bounds.high - i64::from(count)).max(bounds.low),
-        }
-    }
 }
 
 /// One topic to read.
@@ -201,28 +167,6 @@ impl Tail {
     }
 }
 
-/// What Kafka says of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
-    /// 0 where it does not exist.
-    partitions: usize,
-    id: Option<TopicId>,
-}
-
-/// What the thread knows of a topic besides its offsets.
-struct Topic {
-    name: Arc<str>,
-    begin: Begin,
-    id: Option<TopicId>,
-    /// Partitions of which no leader answered when they were to be begun.
-    leaderless: Vec<usize>,
-    /// Ids of topics of this name that are no more: a broker that lags behind may still tell them.
-    past: Vec<TopicId>,
-    /// The way to the end as of the first contact; `None` before it, and once that was reached.
-    loading: Option<Loading>,
-    contacted: bool,
-}
-
 struct Worker {
     connect: Box<dyn Connect>,
     topics: Vec<Topic>,
@@ -246,15 +190,7 @@ impl Worker {
     ) -> Self {
         let topics = plans
             .iter()
-            .map(|plan| Topic {
-                name: plan.name.clone(),
-                begin: plan.begin,
-                id: None,
-                past: Vec::new(),
-                leaderless: Vec::new(),
-                loading: None,
-                contacted: false,
-            })
+            .map(|plan| Topic::new(plan.name.clone(), plan.begin))
             .collect();
         let plans = plans.into_iter().map(|plan| (plan.name, plan.feeds));
         let inbox = Inbox::watched(plans, status.pulse()).counted_in(status.tally());
@@ -710,98 +646,6 @@ impl Worker {
             }
         }
     }
-}
-
-impl Topic {
-    /// What exists of the topic; asks again for a while, counted from `asked`, where a partition that is
-    /// not read yet has no leader: a topic that has just been created gets them one by one.
-    fn bounds(
-        &self,
-        source: &mut dyn Source,
-        partitions: usize,
-        known: &[i64],
-        asked: Instant,
-        pulse: &Pulse,
-    ) -> Result<Vec<Option<Bounds>>, SourceError> {
-        loop {
-            let bounds = source.bounds(&self.name, partitions)?;
-            let lacks = |(partition, bounds): (usize, &Option<Bounds>)| {
-                bounds.is_none() && !self.leaderless.contains(&partition) && known.get(partition).is_none()
-            };
-            let is_called = pulse.is_called();
-            if is_called || asked.elapsed() > DOUBT || !bounds.iter().enumerate().any(lacks) {
-                return Ok(bounds);
-            }
-            pulse.beat(DOUBT_PAUSE);
-            std::thread::sleep(DOUBT_PAUSE);
-        }
-    }
-
-    /// Tells the streams that this is another topic; the offsets at which it begins.
-    fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Option<Bounds>]) -> Vec<i64> {
-        inbox.recreated(&self.name);
-        // What has no leader yet has nothing either.
-        let next: Vec<i64> = bounds
-            .iter()
-            .map(|bounds| bounds.map_or(0, |bounds| bounds.low))
-            .collect();
-        if self.loading.is_some() {
-            self.loading = Some(Loading::new(next.clone(), ends(bounds), Instant::now()));
-        }
-        next
-    }
-
-    /// The next offset of every partition, given those known before and what exists now.
-    fn next_offsets(&self, known: &[i64], bounds: &[Option<Bounds>]) -> Vec<i64> {
-        let next = |(partition, bounds): (usize, &Option<Bounds>)| match (known.get(partition), *bounds) {
-            // It was there at the first contact, but nobody could say where it begins.
-            (Some(&BEGINNING), Some(bounds)) => self.begin.offset(bounds),
-            (Some(&next), Some(bounds)) if next < bounds.low => {
-                warn!(
-                    "topic {:?} partition {partition}: records {next} to {} no longer exist; reading goes on at {}",
-                    self.name,
-                    bounds.low - 1,
-                    bounds.low
-                );
-                bounds.low
-            }
-            (Some(&next), _) => next,
-            (None, None) if !self.contacted => BEGINNING,
-            (None, Some(bounds)) if !self.contacted => self.begin.offset(bounds),
-            // A partition that comes later is new, and so are all its records.
-            (None, bounds) => bounds.map_or(0, |bounds| bounds.low),
-        };
-        bounds.iter().enumerate().map(next).collect()
-    }
-}
-
-/// Where partitions end; before everything where that is not known.
-fn ends(bounds: &[Option<Bounds>]) -> Vec<i64> {
-    bounds
-        .iter()
-        .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.high))
-        .collect()
-}
-
-/// Why a topic seems to be another than the one that was read up to `known`, if it does.
-fn looks_recreated(known: &[i64], bounds: &[Option<Bounds>]) -> Option<String> {
-    if known.len() > bounds.len() {
-        return Some(format!(
-            "has {} partitions where it had {}",
-            bounds.len(),
-            known.len()
-        ));
-    }
-    let mut ahead = (0..)
-        .zip(known.iter().zip(bounds))
-        .filter_map(|(partition, (&next, bounds))| {
-            let high = (*bounds)?.high;
-            (next > high).then_some((partition, next, high))
-        });
-    let (partition, next, high): (u32, _, _) = ahead.next()?;
-    Some(format!(
-        "partition {partition} ends at {high}, but was read up to {next}"
-    ))
 }
 
 /// How long to wait after so many failures in a row, with jitter.

@@ -6,20 +6,24 @@
 //! partition stays in the handle's own, which is looked at after every batch. librdkafka reconnects by
 //! itself, so transport errors are a state here, not a failure.
 
-use std::collections::{BTreeSet, HashMap};
-use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+mod context;
+mod settings;
+mod trouble;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
-use rdkafka::client::{ClientContext, OAuthToken};
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
-use serde::Deserialize;
 
+use self::context::{Context, MAX_CAUSES, serve};
+use self::settings::STATISTICS;
+use self::trouble::{Failed, Trouble};
 use super::access::Access;
 use super::client::Purpose;
 use super::inbox::Inbox;
@@ -31,8 +35,7 @@ use super::record::{BEGINNING, Stamp, TopicId};
 use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
-use super::token::Token;
-use crate::config::{FileName, Isolation};
+use crate::config::Isolation;
 
 /// How long a question to a broker may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -45,168 +48,6 @@ const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the answer may take whether a topic may be read: a fetch, of a leader that is known.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// Errors of the transport that may wait to be told when a question fails; more say nothing new.
-const MAX_CAUSES: usize = 64;
-
-/// How long an error of the transport explains failures: the library repeats the same one this often.
-const CAUSE_LASTS: Duration = Duration::from_secs(30);
-
-/// How often the library says what it knows, in milliseconds; 0 is never, and then no lag is known.
-const STATISTICS: &str = "statistics.interval.ms";
-
-/// Settings that differ from librdkafka's own, each with its reason. An operator's
-/// `[kafka.librdkafka]` table comes after them and wins.
-const DEFAULTS: [(&str, &str); 17] = [
-    // Assigning needs a group's name, but the group is never joined and nothing is committed.
-    ("group.id", "kafka-sse-bridge"),
-    ("client.id", "kafka-sse-bridge"),
-    ("enable.auto.commit", "false"),
-    ("enable.auto.offset.store", "false"),
-    // An offset that is gone must be seen, not skipped in silence.
-    ("auto.offset.reset", "error"),
-    // A daemon that reads a topic must not create it.
-    ("allow.auto.create.topics", "false"),
-    // Back within two seconds when a broker returns, instead of ten.
-    ("reconnect.backoff.max.ms", "1000"),
-    // A frozen broker is noticed after twenty seconds instead of seventy.
-    ("socket.timeout.ms", "10000"),
-    ("fetch.wait.max.ms", "100"),
-    // 4 MiB read ahead instead of 64: the log is our buffer.
-    ("queued.max.messages.kbytes", "4096"),
-    // One answer holds as much at most, whatever the number of partitions; 50 MiB is the default. A larger
-    // record comes all the same, alone.
-    ("fetch.max.bytes", "4194304"),
-    // Fetching stops while those are full, and goes on as soon as there is room: the default second
-    // would cost nine tenths of the throughput.
-    ("fetch.queue.backoff.ms", "10"),
-    // Brokers need not be told how we are doing; counting it costs a twentieth of the reading thread.
-    ("enable.metrics.push", "false"),
-    // A fetch that failed is tried again soon; half a second is the default.
-    ("fetch.error.backoff.ms", "100"),
-    ("socket.nagle.disable", "true"),
-    ("log.connection.close", "false"),
-    // Where partitions end, as fetches have told: no question to a broker, and nothing per record.
-    (STATISTICS, "2000"),
-];
-
-/// What differs where records are read once more for clients that come back: several read at a time,
-/// each for a part of the topic, and hold a quarter of what the tail does; nobody asks for their lag.
-const THRIFTY: [(&str, &str); 4] = [
-    (STATISTICS, "0"),
-    ("queued.max.messages.kbytes", "1024"),
-    ("fetch.max.bytes", "1048576"),
-    ("fetch.message.max.bytes", "262144"),
-];
-/// What the library's statistics say of partitions; they say much more.
-#[derive(Deserialize)]
-struct Statistics {
-    #[serde(default)]
-    topics: HashMap<String, TopicStatistics>,
-}
-
-#[derive(Deserialize)]
-struct TopicStatistics {
-    partitions: HashMap<String, PartitionStatistics>,
-}
-
-#[derive(Deserialize)]
-struct PartitionStatistics {
-    partition: i32,
-    desired: bool,
-    /// Messages that were fetched and not yet taken, of all partitions together.
-    fetchq_cnt: i64,
-    /// What is fetched next.
-    next_offset: i64,
-    /// The high watermark, and the last stable offset; below zero while unknown.
-    hi_offset: i64,
-    ls_offset: i64,
-}
-
-impl Statistics {
-    fn ends(self, reads_uncommitted: bool) -> Vec<End> {
-        let topics = self.topics.into_iter();
-        let ends = topics.flat_map(|(topic, statistics)| {
-            let partitions = statistics.partitions.into_values();
-            partitions.filter_map(move |known| {
-                let offset = if reads_uncommitted {
-                    known.hi_offset
-                } else {
-                    known.ls_offset
-                };
-                (known.desired && offset >= 0).then_some(End {
-                    topic: topic.clone(),
-                    // The library has one without a number for itself.
-                    partition: u32::try_from(known.partition).ok()?,
-                    offset,
-                    is_reached: known.fetchq_cnt == 0 && known.next_offset >= offset,
-                })
-            })
-        });
-        ends.collect()
-    }
-}
-
-#[derive(Default)]
-struct Context {
-    /// The last error of the transport, and when it came: it has the cause that answers lack.
-    last: Mutex<Option<(Instant, String)>>,
-    /// Ends of partitions that are news.
-    ends: Mutex<Vec<End>>,
-    /// Whether uncommitted records are read.
-    reads_uncommitted: bool,
-    /// Where the token is, if there is one.
-    token_file: Option<FileName>,
-}
-
-impl ClientContext for Context {
-    // Asked for when the handle is made, and again when four fifths of a token's time are over; whoever
-    // polls the handle answers.
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        let Some(file) = &self.token_file else {
-            return Err("no token_file is set".into());
-        };
-        let token = Token::read(file)?;
-        debug!(
-            "kafka: token read from {file}, valid until {}",
-            humantime::format_rfc3339_seconds(token.until)
-        );
-        Ok(OAuthToken {
-            lifetime_ms: token.until_millis(),
-            // Only the broker knows whose a token is that does not say it.
-            principal_name: token.subject.unwrap_or_else(|| "kafka-sse-bridge".to_owned()),
-            token: token.text,
-        })
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        match serde_json::from_slice::<Statistics>(statistics) {
-            Ok(statistics) => {
-                *self.ends.lock().unwrap_or_else(PoisonError::into_inner) =
-                    statistics.ends(self.reads_uncommitted);
-            }
-            Err(error) => debug!("librdkafka's statistics: {error}"),
-        }
-    }
-
-    // The library repeats itself while a broker is away; the tail says it once.
-    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
-        debug!(target: "librdkafka", "{facility}: {message}");
-    }
-
-    // The default logs the end of every partition as an error; what matters comes out of `poll`.
-    fn error(&self, error: KafkaError, reason: &str) {
-        debug!("librdkafka: {error}: {reason}");
-        if !error.rdkafka_error_code().is_some_and(names_no_cause) {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((Instant::now(), reason.to_owned()));
-        }
-    }
-}
-
-impl ConsumerContext for Context {}
 
 /// A consuming handle and an asking one.
 pub(super) struct Librdkafka {
@@ -226,12 +67,6 @@ pub(super) struct Librdkafka {
     pulse: Arc<Pulse>,
 }
 
-/// What is wrong although the library goes on, and with which topic and partition, if with one.
-struct Trouble {
-    at: Option<(String, i32)>,
-    what: String,
-}
-
 impl Librdkafka {
     /// Creates both handles; does not wait for a broker.
     ///
@@ -242,45 +77,16 @@ impl Librdkafka {
         purpose: Purpose,
         pulse: &Arc<Pulse>,
     ) -> Result<Self, SourceError> {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", connection.brokers.join(","));
-        config.set("isolation.level", connection.isolation.as_str());
-        for (name, value) in DEFAULTS {
-            config.set(name, value);
-        }
-        if purpose == Purpose::History {
-            for (name, value) in THRIFTY {
-                config.set(name, value);
-            }
-        }
         let brokers = connection.brokers.join(",");
         // The files as they are now, and what they were by then.
         let access = connection.access.renewed();
-        let properties = access.properties().map_err(|reason| SourceError::Refused {
-            brokers: brokers.clone(),
-            reason,
-            remedy: "see to the files that [kafka] names".to_owned(),
-        })?;
-        #[cfg(feature = "tls")]
-        if let Some(tls) = access.tls() {
-            // It says of certificates and keys what is wrong with which file.
-            super::tls::refusal_of(tls).map_err(|refusal| refusal.at(&brokers))?;
-        }
-        for (name, value) in properties {
-            config.set(name, value);
-        }
-        for (name, value) in &connection.librdkafka {
-            config.set(name, value);
-        }
+        let mut config = settings::config(connection, &access, purpose)?;
         let create = |config: &ClientConfig| -> Result<BaseConsumer<Context>, SourceError> {
-            let context = Context {
-                reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
-                token_file: access.token_file().cloned(),
-                ..Context::default()
-            };
+            let reads_uncommitted = connection.isolation == Isolation::ReadUncommitted;
+            let context = Context::new(reads_uncommitted, access.token_file().cloned());
             let handle = config
                 .create_with_context(context)
-                .map_err(|error: KafkaError| refused_settings(&error, &brokers))?;
+                .map_err(|error: KafkaError| settings::refused_settings(&error, &brokers))?;
             // A question asked before there is a token waits for it in vain.
             serve(&handle);
             Ok(handle)
@@ -421,31 +227,11 @@ impl Librdkafka {
                         Some(refusal) => refusal.at(&self.brokers).to_string(),
                         None => format!("kafka {}: {error}", self.brokers),
                     };
-                    self.trouble = Some(Trouble { at: None, what });
+                    self.trouble = Some(Trouble::new(what));
                 }
             }
         }
         Ok(())
-    }
-}
-
-/// An error of a partition.
-struct Failed {
-    topic: String,
-    partition: i32,
-    offset: i64,
-    code: RDKafkaErrorCode,
-    text: String,
-}
-
-impl Failed {
-    fn at(&self) -> String {
-        let Self { topic, partition, .. } = self;
-        // Of some errors it is not known where in the partition they came up.
-        match self.offset {
-            offset @ 0.. => format!("topic {topic:?} partition {partition} at offset {offset}"),
-            _ => format!("topic {topic:?} partition {partition}"),
-        }
     }
 }
 
@@ -461,34 +247,6 @@ enum First {
     Unknown,
 }
 
-impl Context {
-    /// Why the transport fails, if it has said so lately.
-    fn cause(&self) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, cause) = last.as_ref().filter(|(came, _)| came.elapsed() < CAUSE_LASTS)?;
-        Some(cause.clone())
-    }
-}
-
-/// Errors that do not explain why the transport fails: that all brokers are down follows from what went
-/// before, and rights are no matter of the transport.
-fn names_no_cause(code: RDKafkaErrorCode) -> bool {
-    matches!(
-        code,
-        RDKafkaErrorCode::AllBrokersDown
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::TopicAuthorizationFailed
-    )
-}
-
-/// Lets an unassigned handle tell what it has to: causes, and that it needs a token.
-fn serve(handle: &BaseConsumer<Context>) {
-    for _ in 0..MAX_CAUSES {
-        // `None` is also said of an event that is none of ours.
-        let _ = handle.poll(Duration::ZERO);
-    }
-}
-
 /// A closer look at a certificate that did not pass.
 #[cfg(feature = "tls")]
 fn look(broker: &str, access: &Access) -> Option<Refusal> {
@@ -500,28 +258,6 @@ fn look(broker: &str, access: &Access) -> Option<Refusal> {
 #[cfg(not(feature = "tls"))]
 fn look(_: &str, _: &Access) -> Option<Refusal> {
     None
-}
-
-fn refused_settings(error: &KafkaError, brokers: &str) -> SourceError {
-    SourceError::Unsupported {
-        brokers: brokers.to_owned(),
-        reason: format!("librdkafka refuses its settings: {}", without_value(error)),
-        remedy: match error {
-            // Files are read when the handle is made, and nothing else can be wrong by then.
-            KafkaError::ClientCreation(what) if what.contains("ssl.") => {
-                "correct tls in [kafka], or the properties \"ssl.…\" in [kafka.librdkafka]".to_owned()
-            }
-            _ => "correct the table [kafka.librdkafka]".to_owned(),
-        },
-    }
-}
-
-/// What librdkafka has against a property, without the value: it may be a secret under a mistyped name.
-fn without_value(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, what, name, _) => format!("{what} ({name})"),
-        other => other.to_string(),
-    }
 }
 
 /// Takes a record in.
@@ -561,12 +297,14 @@ impl Source for Librdkafka {
                 }
                 Some(code) => {
                     let what = format!("kafka {}: topic {topic:?}: {code}", self.brokers);
-                    trouble = Some(Trouble { at: None, what });
+                    trouble = Some(Trouble::new(what));
                 }
             }
             counts.push(found.map_or(0, |found| found.partitions().len()));
         }
-        self.trouble = trouble;
+        if trouble.is_some() || !self.trouble.as_ref().is_some_and(Trouble::lasts) {
+            self.trouble = trouble;
+        }
         // Who sees a topic need not be allowed to read it.
         for topic in seen {
             if self.forbidden.contains(&topic) && !self.is_refused(&topic)? {
@@ -645,6 +383,12 @@ impl Source for Librdkafka {
     }
 
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+        // A partition that the library stops to read is no longer attached to our queue, and it is stopped some
+        // time after the call: questions are answered in their order, so that by this answer all are.
+        self.consuming
+            .unassign()
+            .and_then(|()| self.consuming.assignment())
+            .map_err(|error| self.unreachable("unassigning", &error))?;
         let mut list = TopicPartitionList::new();
         for (topic, next) in inbox.positions() {
             self.may_ask()?;
@@ -682,11 +426,8 @@ impl Source for Librdkafka {
         self.queue.take(wait, |fetched| match fetched.error() {
             None => {
                 // Whoever reads on is over it: over the transport's, or over that of the partition.
-                let here = |at: &(String, i32)| at.1 == fetched.partition() && at.0 == fetched.topic();
-                if trouble
-                    .as_ref()
-                    .is_some_and(|trouble| trouble.at.as_ref().is_none_or(here))
-                {
+                let is_over = |trouble: &Trouble| trouble.ends_with(fetched.topic(), fetched.partition());
+                if trouble.as_ref().is_some_and(is_over) {
                     *trouble = None;
                 }
                 push(inbox, &fetched, with_headers);
@@ -701,25 +442,30 @@ impl Source for Librdkafka {
         });
         self.heed_events()?;
         for failed in failed {
-            let (brokers, at) = (self.brokers.clone(), failed.at());
             if failed.code == RDKafkaErrorCode::AutoOffsetReset {
-                let reason = failed.text;
-                return Err(SourceError::OutOfRange { brokers, at, reason });
+                return Err(SourceError::OutOfRange {
+                    brokers: self.brokers.clone(),
+                    at: failed.at(),
+                    reason: failed.text,
+                });
             }
             if failed.code == RDKafkaErrorCode::TopicAuthorizationFailed {
                 self.forbidden.insert(failed.topic.into());
                 continue;
             }
-            self.trouble = Some(Trouble {
-                what: format!("kafka {brokers}: {at}: {}", failed.text),
-                at: Some((failed.topic, failed.partition)),
-            });
+            self.trouble = Some(Trouble::of(failed, &self.brokers));
         }
         Ok(())
     }
 
     fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
         let number = i32::try_from(partition).unwrap_or(i32::MAX);
+        let trouble = self.trouble.as_ref();
+        // One that cannot be read is not at its end, and the others must not wait for its answer.
+        if trouble.is_some_and(|trouble| trouble.is_at(topic, number)) {
+            return Ok(false);
+        }
+        serve(&self.asking);
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, number, Offset::Offset(next))
             .and_then(|()| self.asking().assign(&list))
@@ -743,12 +489,11 @@ impl Source for Librdkafka {
     }
 
     fn trouble(&self) -> Option<&str> {
-        self.trouble.as_ref().map(|trouble| trouble.what.as_str())
+        self.trouble.as_ref().map(Trouble::as_str)
     }
 
     fn ends(&mut self) -> Vec<End> {
-        let ends = &self.consuming.context().ends;
-        std::mem::take(&mut *ends.lock().unwrap_or_else(PoisonError::into_inner))
+        self.consuming.context().ends()
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {

@@ -1,0 +1,177 @@
+//! What librdkafka tells beside records, through its callbacks: causes of trouble, ends of partitions, and
+//! that it needs a token.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use log::debug;
+use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use serde::Deserialize;
+
+use crate::config::FileName;
+use crate::kafka::lag::End;
+use crate::kafka::token::Token;
+
+/// Errors of the transport that may wait to be told when a question fails; more say nothing new.
+pub(super) const MAX_CAUSES: usize = 64;
+
+/// How long an error of the transport explains failures: the library repeats the same one this often.
+const CAUSE_LASTS: Duration = Duration::from_secs(30);
+
+/// What the library's statistics say of partitions; they say much more.
+#[derive(Deserialize)]
+struct Statistics {
+    #[serde(default)]
+    topics: HashMap<String, TopicStatistics>,
+}
+
+#[derive(Deserialize)]
+struct TopicStatistics {
+    partitions: HashMap<String, PartitionStatistics>,
+}
+
+#[derive(Deserialize)]
+struct PartitionStatistics {
+    partition: i32,
+    desired: bool,
+    /// Messages that were fetched and not yet taken, of all partitions together.
+    fetchq_cnt: i64,
+    /// What is fetched next.
+    next_offset: i64,
+    /// The high watermark, and the last stable offset; below zero while unknown.
+    hi_offset: i64,
+    ls_offset: i64,
+}
+
+impl Statistics {
+    fn ends(self, reads_uncommitted: bool) -> Vec<End> {
+        let topics = self.topics.into_iter();
+        let ends = topics.flat_map(|(topic, statistics)| {
+            let partitions = statistics.partitions.into_values();
+            partitions.filter_map(move |known| {
+                let offset = if reads_uncommitted {
+                    known.hi_offset
+                } else {
+                    known.ls_offset
+                };
+                (known.desired && offset >= 0).then_some(End {
+                    topic: topic.clone(),
+                    // The library has one without a number for itself.
+                    partition: u32::try_from(known.partition).ok()?,
+                    offset,
+                    is_reached: known.fetchq_cnt == 0 && known.next_offset >= offset,
+                })
+            })
+        });
+        ends.collect()
+    }
+}
+
+/// What callbacks have left.
+#[derive(Default)]
+pub(super) struct Context {
+    /// The last error of the transport, and when it came: it has the cause that answers lack.
+    last: Mutex<Option<(Instant, String)>>,
+    /// Ends of partitions that are news.
+    ends: Mutex<Vec<End>>,
+    /// Whether uncommitted records are read.
+    reads_uncommitted: bool,
+    /// Where the token is, if there is one.
+    token_file: Option<FileName>,
+}
+
+impl ClientContext for Context {
+    // Asked for when the handle is made, and again when four fifths of a token's time are over; whoever
+    // polls the handle answers.
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let Some(file) = &self.token_file else {
+            return Err("no token_file is set".into());
+        };
+        let token = Token::read(file)?;
+        debug!(
+            "kafka: token read from {file}, valid until {}",
+            humantime::format_rfc3339_seconds(token.until)
+        );
+        Ok(OAuthToken {
+            lifetime_ms: token.until_millis(),
+            // Only the broker knows whose a token is that does not say it.
+            principal_name: token.subject.unwrap_or_else(|| "kafka-sse-bridge".to_owned()),
+            token: token.text,
+        })
+    }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        match serde_json::from_slice::<Statistics>(statistics) {
+            Ok(statistics) => {
+                *self.ends.lock().unwrap_or_else(PoisonError::into_inner) =
+                    statistics.ends(self.reads_uncommitted);
+            }
+            Err(error) => debug!("librdkafka's statistics: {error}"),
+        }
+    }
+
+    // The library repeats itself while a broker is away; the tail says it once.
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        debug!(target: "librdkafka", "{facility}: {message}");
+    }
+
+    // The default logs the end of every partition as an error; what matters comes out of `poll`.
+    fn error(&self, error: KafkaError, reason: &str) {
+        debug!("librdkafka: {error}: {reason}");
+        if !error.rdkafka_error_code().is_some_and(names_no_cause) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((Instant::now(), reason.to_owned()));
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+impl Context {
+    /// For a handle that reads uncommitted records or not, with this token, if any.
+    pub(super) fn new(reads_uncommitted: bool, token_file: Option<FileName>) -> Self {
+        Self {
+            reads_uncommitted,
+            token_file,
+            ..Self::default()
+        }
+    }
+
+    /// Ends of partitions that are news.
+    pub(super) fn ends(&self) -> Vec<End> {
+        std::mem::take(&mut *self.ends.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Why the transport fails, if it has said so lately.
+    pub(super) fn cause(&self) -> Option<String> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, cause) = last.as_ref().filter(|(came, _)| came.elapsed() < CAUSE_LASTS)?;
+        Some(cause.clone())
+    }
+}
+
+/// Errors that do not explain why the transport fails: that all brokers are down follows from what went
+/// before, and rights are no matter of the transport.
+fn names_no_cause(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::AllBrokersDown
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+    )
+}
+
+/// Lets an unassigned handle tell what it has to: causes, and that it needs a token.
+pub(super) fn serve(handle: &BaseConsumer<Context>) {
+    for _ in 0..MAX_CAUSES {
+        // `None` is also said of an event that is none of ours.
+        let _ = handle.poll(Duration::ZERO);
+    }
+}

@@ -1,0 +1,119 @@
+//! What librdkafka is told when a handle is made.
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::KafkaError;
+
+use crate::kafka::access::Access;
+use crate::kafka::client::Purpose;
+use crate::kafka::source::SourceError;
+use crate::kafka::tail::Connection;
+
+/// How often the library says what it knows, in milliseconds; 0 is never, and then no lag is known.
+pub(super) const STATISTICS: &str = "statistics.interval.ms";
+
+/// Settings that differ from librdkafka's own, each with its reason. An operator's
+/// `[kafka.librdkafka]` table comes after them and wins.
+const DEFAULTS: [(&str, &str); 17] = [
+    // Assigning needs a group's name, but the group is never joined and nothing is committed.
+    ("group.id", "kafka-sse-bridge"),
+    ("client.id", "kafka-sse-bridge"),
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    // An offset that is gone must be seen, not skipped in silence.
+    ("auto.offset.reset", "error"),
+    // A daemon that reads a topic must not create it.
+    ("allow.auto.create.topics", "false"),
+    // Back within two seconds when a broker returns, instead of ten.
+    ("reconnect.backoff.max.ms", "1000"),
+    // A frozen broker is noticed after twenty seconds instead of seventy.
+    ("socket.timeout.ms", "10000"),
+    ("fetch.wait.max.ms", "100"),
+    // 4 MiB read ahead instead of 64: the log is our buffer.
+    ("queued.max.messages.kbytes", "4096"),
+    // One answer holds as much at most, whatever the number of partitions; 50 MiB is the default. A larger
+    // record comes all the same, alone.
+    ("fetch.max.bytes", "4194304"),
+    // Fetching stops while those are full, and goes on as soon as there is room: the default second
+    // would cost nine tenths of the throughput.
+    ("fetch.queue.backoff.ms", "10"),
+    // Brokers need not be told how we are doing; counting it costs a twentieth of the reading thread.
+    ("enable.metrics.push", "false"),
+    // A fetch that failed is tried again soon; half a second is the default.
+    ("fetch.error.backoff.ms", "100"),
+    ("socket.nagle.disable", "true"),
+    ("log.connection.close", "false"),
+    // Where partitions end, as fetches have told: no question to a broker, and nothing per record.
+    (STATISTICS, "2000"),
+];
+
+/// What differs where records are read once more for clients that come back: several read at a time,
+/// each for a part of the topic, and hold a quarter of what the tail does; nobody asks for their lag.
+const THRIFTY: [(&str, &str); 4] = [
+    (STATISTICS, "0"),
+    ("queued.max.messages.kbytes", "1024"),
+    ("fetch.max.bytes", "1048576"),
+    ("fetch.message.max.bytes", "262144"),
+];
+
+/// All of it: ours, then what `access` says of security, then the operator's own.
+///
+/// # Errors
+/// When a file that [kafka] names cannot be used.
+pub(super) fn config(
+    connection: &Connection,
+    access: &Access,
+    purpose: Purpose,
+) -> Result<ClientConfig, SourceError> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", connection.brokers.join(","));
+    config.set("isolation.level", connection.isolation.as_str());
+    for (name, value) in DEFAULTS {
+        config.set(name, value);
+    }
+    if purpose == Purpose::History {
+        for (name, value) in THRIFTY {
+            config.set(name, value);
+        }
+    }
+    let brokers = connection.brokers.join(",");
+    let properties = access.properties().map_err(|reason| SourceError::Refused {
+        brokers: brokers.clone(),
+        reason,
+        remedy: "see to the files that [kafka] names".to_owned(),
+    })?;
+    #[cfg(feature = "tls")]
+    if let Some(tls) = access.tls() {
+        // It says of certificates and keys what is wrong with which file.
+        crate::kafka::tls::refusal_of(tls).map_err(|refusal| refusal.at(&brokers))?;
+    }
+    for (name, value) in properties {
+        config.set(name, value);
+    }
+    for (name, value) in &connection.librdkafka {
+        config.set(name, value);
+    }
+    Ok(config)
+}
+
+/// What librdkafka has against its settings.
+pub(super) fn refused_settings(error: &KafkaError, brokers: &str) -> SourceError {
+    SourceError::Unsupported {
+        brokers: brokers.to_owned(),
+        reason: format!("librdkafka refuses its settings: {}", without_value(error)),
+        remedy: match error {
+            // Files are read when the handle is made, and nothing else can be wrong by then.
+            KafkaError::ClientCreation(what) if what.contains("ssl.") => {
+                "correct tls in [kafka], or the properties \"ssl.…\" in [kafka.librdkafka]".to_owned()
+            }
+            _ => "correct the table [kafka.librdkafka]".to_owned(),
+        },
+    }
+}
+
+/// What librdkafka has against a property, without the value: it may be a secret under a mistyped name.
+fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, what, name, _) => format!("{what} ({name})"),
+        other => other.to_string(),
+    }
+}

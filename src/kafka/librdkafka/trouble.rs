@@ -1,0 +1,79 @@
+//! What goes wrong with a partition, or with all of them, while librdkafka goes on.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::error::RDKafkaErrorCode;
+
+/// A partition that cannot be read is tried again, and its error told, well within this.
+const TRIED_EVERY: Duration = Duration::from_secs(3);
+
+/// What is wrong although the library goes on, and with which topic and partition, if with one.
+pub(super) struct Trouble {
+    at: Option<(String, i32)>,
+    what: String,
+    /// When it was last heard of.
+    heard: Instant,
+}
+
+impl Trouble {
+    /// Trouble with all partitions.
+    pub(super) fn new(what: String) -> Self {
+        Self {
+            at: None,
+            what,
+            heard: Instant::now(),
+        }
+    }
+
+    /// Trouble with one.
+    pub(super) fn of(failed: Failed, brokers: &str) -> Self {
+        Self {
+            what: format!("kafka {brokers}: {}: {}", failed.at(), failed.text),
+            at: Some((failed.topic, failed.partition)),
+            heard: Instant::now(),
+        }
+    }
+
+    /// In words.
+    pub(super) fn as_str(&self) -> &str {
+        &self.what
+    }
+
+    /// Whether it is that of a partition which was tried in vain a moment ago.
+    pub(super) fn lasts(&self) -> bool {
+        self.at.is_some() && self.heard.elapsed() < TRIED_EVERY
+    }
+
+    /// Whether it is that of this partition.
+    pub(super) fn is_at(&self, topic: &str, partition: i32) -> bool {
+        self.at
+            .as_ref()
+            .is_some_and(|at| at.1 == partition && at.0 == topic)
+    }
+
+    /// Whether a record of this partition shows that it is over.
+    pub(super) fn ends_with(&self, topic: &str, partition: i32) -> bool {
+        self.at.is_none() || self.is_at(topic, partition)
+    }
+}
+
+/// An error of a partition.
+pub(super) struct Failed {
+    pub(super) topic: String,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    pub(super) code: RDKafkaErrorCode,
+    pub(super) text: String,
+}
+
+impl Failed {
+    /// Where, in words.
+    pub(super) fn at(&self) -> String {
+        let Self { topic, partition, .. } = self;
+        // Of some errors it is not known where in the partition they came up.
+        match self.offset {
+            offset @ 0.. => format!("topic {topic:?} partition {partition} at offset {offset}"),
+            _ => format!("topic {topic:?} partition {partition}"),
+        }
+    }
+}

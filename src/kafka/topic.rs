@@ -1,0 +1,177 @@
+//! One topic as the tail knows it: which it is, and from where each of its partitions is read.
+//!
+//! Decides by what was read before and what exists now; asks a source only for that. Knows nothing of
+//! connections, orders or streams.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::inbox::Inbox;
+use super::progress::Loading;
+use super::pulse::Pulse;
+use super::record::{BEGINNING, TopicId};
+use super::source::{Bounds, Source, SourceError};
+
+/// How long a topic must look as if it had been recreated, or did not exist at the start, before
+/// that is believed: a broker that has just come up, or a new leader, may not know better yet.
+pub(super) const DOUBT: Duration = Duration::from_secs(3);
+
+/// Pause between two looks at a topic in doubt.
+pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where reading of a topic begins when the daemon starts. What appears later is new and always
+/// read from its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// With the first record that exists.
+    Earliest,
+    /// So many offsets before the end of every partition.
+    Newest(u32),
+}
+
+impl Begin {
+    /// The earlier of two.
+    #[must_use]
+    pub fn earlier(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Newest(one), Self::Newest(another)) => Self::Newest(one.max(another)),
+            _ => Self::Earliest,
+        }
+    }
+
+    fn offset(self, bounds: Bounds) -> i64 {
+        match self {
+            Self::Earliest => bounds.low,
+            Self::Newest(count) => (bounds.high - i64::from(count)).max(bounds.low),
+        }
+    }
+}
+
+/// What Kafka says of a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    /// 0 where it does not exist.
+    pub(super) partitions: usize,
+    pub(super) id: Option<TopicId>,
+}
+
+/// What the thread knows of a topic besides its offsets.
+pub(super) struct Topic {
+    pub(super) name: Arc<str>,
+    pub(super) begin: Begin,
+    pub(super) id: Option<TopicId>,
+    /// Partitions of which no leader answered when they were to be begun.
+    pub(super) leaderless: Vec<usize>,
+    /// Ids of topics of this name that are no more: a broker that lags behind may still tell them.
+    pub(super) past: Vec<TopicId>,
+    /// The way to the end as of the first contact; `None` before it, and once that was reached.
+    pub(super) loading: Option<Loading>,
+    pub(super) contacted: bool,
+}
+
+impl Topic {
+    /// One of which nothing is known yet.
+    pub(super) const fn new(name: Arc<str>, begin: Begin) -> Self {
+        Self {
+            name,
+            begin,
+            id: None,
+            leaderless: Vec::new(),
+            past: Vec::new(),
+            loading: None,
+            contacted: false,
+        }
+    }
+
+    /// What exists of the topic; asks again for a while, counted from `asked`, where a partition that is
+    /// not read yet has no leader: a topic that has just been created gets them one by one.
+    pub(super) fn bounds(
+        &self,
+        source: &mut dyn Source,
+        partitions: usize,
+        known: &[i64],
+        asked: Instant,
+        pulse: &Pulse,
+    ) -> Result<Vec<Option<Bounds>>, SourceError> {
+        loop {
+            let bounds = source.bounds(&self.name, partitions)?;
+            let lacks = |(partition, bounds): (usize, &Option<Bounds>)| {
+                bounds.is_none() && !self.leaderless.contains(&partition) && known.get(partition).is_none()
+            };
+            let is_called = pulse.is_called();
+            if is_called || asked.elapsed() > DOUBT || !bounds.iter().enumerate().any(lacks) {
+                return Ok(bounds);
+            }
+            pulse.beat(DOUBT_PAUSE);
+            std::thread::sleep(DOUBT_PAUSE);
+        }
+    }
+
+    /// Tells the streams that this is another topic; the offsets at which it begins.
+    pub(super) fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Option<Bounds>]) -> Vec<i64> {
+        inbox.recreated(&self.name);
+        // What has no leader yet has nothing either.
+        let next: Vec<i64> = bounds
+            .iter()
+            .map(|bounds| bounds.map_or(0, |bounds| bounds.low))
+            .collect();
+        if self.loading.is_some() {
+            self.loading = Some(Loading::new(next.clone(), ends(bounds), Instant::now()));
+        }
+        next
+    }
+
+    /// The next offset of every partition, given those known before and what exists now.
+    pub(super) fn next_offsets(&self, known: &[i64], bounds: &[Option<Bounds>]) -> Vec<i64> {
+        let next = |(partition, bounds): (usize, &Option<Bounds>)| match (known.get(partition), *bounds) {
+            // It was there at the first contact, but nobody could say where it begins.
+            (Some(&BEGINNING), Some(bounds)) => self.begin.offset(bounds),
+            (Some(&next), Some(bounds)) if next < bounds.low => {
+                warn!(
+                    "topic {:?} partition {partition}: records {next} to {} no longer exist; reading goes on at {}",
+                    self.name,
+                    bounds.low - 1,
+                    bounds.low
+                );
+                bounds.low
+            }
+            (Some(&next), _) => next,
+            (None, None) if !self.contacted => BEGINNING,
+            (None, Some(bounds)) if !self.contacted => self.begin.offset(bounds),
+            // A partition that comes later is new, and so are all its records.
+            (None, bounds) => bounds.map_or(0, |bounds| bounds.low),
+        };
+        bounds.iter().enumerate().map(next).collect()
+    }
+}
+
+/// Where partitions end; before everything where that is not known.
+pub(super) fn ends(bounds: &[Option<Bounds>]) -> Vec<i64> {
+    bounds
+        .iter()
+        .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.high))
+        .collect()
+}
+
+/// Why a topic seems to be another than the one that was read up to `known`, if it does.
+pub(super) fn looks_recreated(known: &[i64], bounds: &[Option<Bounds>]) -> Option<String> {
+    if known.len() > bounds.len() {
+        return Some(format!(
+            "has {} partitions where it had {}",
+            bounds.len(),
+            known.len()
+        ));
+    }
+    let mut ahead = (0..)
+        .zip(known.iter().zip(bounds))
+        .filter_map(|(partition, (&next, bounds))| {
+            let high = (*bounds)?.high;
+            (next > high).then_some((partition, next, high))
+        });
+    let (partition, next, high): (u32, _, _) = ahead.next()?;
+    Some(format!(
+        "partition {partition} ends at {high}, but was read up to {next}"
+    ))
+}
