@@ -1,4 +1,5 @@
 //! How many descriptors the process may have, and what that leaves for clients: each takes one.
+#![forbid(unsafe_code)]
 
 use log::{debug, info, warn};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

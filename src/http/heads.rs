@@ -100,7 +100,9 @@ impl<S> Heads<S> {
     /// Whether a head has begun and is not served. After one that was, another has begun where what came
     /// last is no blank line. (It may be a body instead, which nobody here waits for.)
     fn is_begun(&mut self) -> bool {
-        if self.served.0.swap(false, Ordering::Relaxed) {
+        // Looked at by every poll of the connection, and written by few.
+        if self.served.0.load(Ordering::Relaxed) {
+            self.served.0.store(false, Ordering::Relaxed);
             self.alarm = None;
             self.is_begun = !ends_head(self.tail);
         }

@@ -9,6 +9,7 @@ use crate::harness::process::Signal;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, secs};
+use crate::metrics::figures;
 use kafka_sse_bridge::config::HttpSettings;
 use kafka_sse_bridge::http::forwarded::Address;
 use kafka_sse_bridge::http::limits::{Limits, Rules, Slot};
@@ -229,6 +230,11 @@ fn others() {
             "max_opens_per_second": 0, "max_opens_per_second_per_ip": 0,
         });
         assert_eq!(refused, counted);
+        let figures = figures(&daemon).await;
+        for (limit, count) in counted.as_object().expect("an object") {
+            let told = figures.get("kafka_sse_bridge_clients_refused_total", &[("limit", limit)]);
+            assert_eq!(Some(told), count.as_f64(), "{limit}");
+        }
     });
 }
 

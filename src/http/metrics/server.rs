@@ -51,6 +51,13 @@ fn connections(app: &App, families: &mut Families<'_>) -> fmt::Result {
         "connection_write_timeouts",
         "Connections closed because they took nothing for write_timeout",
         connections.write_timeouts(),
+    )?;
+    let refused = app.limits.figures().refused;
+    families.counter(
+        "clients_refused",
+        "Clients turned away before a stream opened, by the limit they met",
+        refused
+            .map(|(limit, count)| -> (Labels, u64) { (vec![("limit", limit.as_str().to_owned())], count) }),
     )
 }
 
