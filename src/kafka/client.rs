@@ -16,7 +16,7 @@ use crate::config::Client;
 
 /// How long asking one broker which versions it speaks may take: to find the addresses of its name, and to
 /// try them.
-const BROKER_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const BROKER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Gives a client to read with.
 pub trait Connect: Send {

@@ -183,10 +183,13 @@ fn come_and_go() {
         stream.collect_until(named("caught-up"), secs(30)).await;
         drop(stream);
         eventually(secs(20), "it is gone", || {
-            ensure(lines(" closed: left after ").len() == 1, daemon.log())
+            ensure(
+                lines(" closed, for 127.0.0.1: left after ").len() == 1,
+                daemon.log(),
+            )
         });
         assert!(
-            lines(" closed: ")[0].ends_with(" s, 3 events"),
+            lines(" closed, for ")[0].ends_with(" s, 3 events"),
             "{}",
             daemon.log()
         );
@@ -204,7 +207,7 @@ fn come_and_go() {
         stream.collect_until(named("caught-up"), secs(30)).await;
         daemon.signal(Signal::TERM);
         stream.collect_to_end(secs(20)).await;
-        daemon.wait_log(" closed: shutdown after ", secs(20));
+        daemon.wait_log(" closed, for 127.0.0.1: shutdown after ", secs(20));
     });
 }
 

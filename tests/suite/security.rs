@@ -370,8 +370,11 @@ fn rotated(secured: &Secured) {
         secured.broker.produce(&topic, &numbered(0, 10, 5));
         events.extend(stream.collect_until(until_records(5), secs(30)).await);
         assert_eq!(records(&events), expected(0, 15));
-        let reading = daemon.log().matches("reading with librdkafka").count();
-        assert_eq!(reading, 2, "with another client: {}", daemon.log());
+        eventually_async(secs(20), "another client reads", async || {
+            let reading = daemon.log().matches("reading with librdkafka").count();
+            ensure(reading == 2, daemon.log())
+        })
+        .await;
         daemon.signal(Signal::HUP);
         daemon.wait_log("reloaded: nothing has changed\n", secs(20));
         // A secret that cannot be read changes nothing.

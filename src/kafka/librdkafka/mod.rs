@@ -25,7 +25,7 @@ use self::context::{Context, MAX_CAUSES, serve};
 use self::settings::STATISTICS;
 use self::trouble::{Failed, Trouble};
 use super::access::Access;
-use super::client::Purpose;
+use super::client::{BROKER_PATIENCE, Purpose};
 use super::inbox::Inbox;
 use super::lag::End;
 use super::native::{self, Fetched, Queue};
@@ -123,6 +123,7 @@ impl Librdkafka {
             // A connection that is closed without a word comes without a cause.
             None if self.is_explicable => {
                 let brokers: Vec<String> = self.brokers.split(',').map(str::to_owned).collect();
+                self.asks_around();
                 probe::misfit(&brokers, &self.access)
             }
             None => None,
@@ -137,6 +138,12 @@ impl Librdkafka {
         }
     }
 
+    /// To be called before brokers are asked themselves, past the library, what they want.
+    fn asks_around(&self) {
+        let brokers = u32::try_from(self.brokers.split(',').count()).unwrap_or(u32::MAX);
+        self.pulse.beat(BROKER_PATIENCE.saturating_mul(brokers));
+    }
+
     /// To be called before every question: it may take [`ASK_TIMEOUT`], and is not asked where there is
     /// something else to do.
     fn may_ask(&self) -> Result<(), SourceError> {
@@ -148,6 +155,7 @@ impl Librdkafka {
     }
 
     fn refusal(&self, cause: &str) -> Option<Refusal> {
+        self.asks_around();
         Refusal::from_transport(cause, &self.access, |broker| look(broker, &self.access))
     }
 
@@ -209,9 +217,8 @@ impl Librdkafka {
     fn heed_events(&mut self) -> Result<(), SourceError> {
         for _ in 0..MAX_CAUSES {
             match self.consuming.poll(Duration::ZERO) {
-                None => break,
-                // The records are in the queue.
-                Some(Ok(_)) => {}
+                // `None` is also said of an event that is none of ours; the records are in the queue.
+                None | Some(Ok(_)) => {}
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     return Err(SourceError::Unreachable {
                         brokers: self.brokers.clone(),
