@@ -1,9 +1,9 @@
 //! The suite's proofs under load (`tests/suite/proofs`), at full length and against the release build.
 //!
 //! ```text
-//! scripts/soak [endurance] [slow] [joining] [NAME=VALUE...]
+//! scripts/soak [endurance] [slow] [joining] [leaders] [NAME=VALUE...]
 //! ```
-//! Without a name, all three. A value replaces one of the run's own (`--help` names them). Ends with 0
+//! Without a name, all four. A value replaces one of the run's own (`--help` names them). Ends with 0
 //! if everything was as promised, with 1 if not.
 
 #![expect(
@@ -23,28 +23,51 @@ mod harness;
 mod proofs;
 
 use harness::broker::{Broker, Version};
-use proofs::{Report, endurance, joining, slow_readers};
+use harness::cluster::NODES;
+use proofs::leaders::Deed;
+use proofs::{Report, endurance, joining, leaders, slow_readers};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::str::FromStr;
+use std::time::Duration;
 
 const USAGE: &str = "\
-scripts/soak [endurance] [slow] [joining] [NAME=VALUE...]     without a name, all three
+scripts/soak [endurance] [slow] [joining] [leaders] [NAME=VALUE...]     without a name, all four
+
+endurance   clients cut off and moved between daemons that are killed
+slow        half of the clients stop reading for a while
+joining     an audience takes the snapshot of a large table all at once
+leaders     three brokers: every one is killed, then frozen, then restarted, while the daemon's thread reads
 
 kafka=4.4.0     the broker's version, or 3.9.2
 seed=N          repeats the random choices of another run
 client=librdkafka, or kafka                         endurance
 clients=50 records=1000000 rate=10000 log=4MiB      endurance
 clients=200 rate=1000 stall=60 (seconds) log=8MiB   slow
-clients=200 keys=20000 rate=500                     joining";
+clients=200 keys=20000 rate=500                     joining
+rate=1000 frozen=40 (seconds) rounds=1              leaders";
 
-type Run = fn(&Broker, &mut Values) -> Result<Report, String>;
+type Run = fn(&Kafka, &mut Values) -> Result<Report, String>;
 
-const RUNS: [(&str, Run); 3] = [
+const RUNS: [(&str, Run); 4] = [
     ("endurance", run_endurance),
     ("slow", run_slow),
     ("joining", run_joining),
+    ("leaders", run_leaders),
 ];
+
+/// A broker for all runs that need but one; started when the first of them comes.
+struct Kafka {
+    version: Version,
+    broker: OnceCell<Broker>,
+}
+
+impl Kafka {
+    fn broker(&self) -> &Broker {
+        self.broker.get_or_init(|| Broker::start(self.version))
+    }
+}
 
 /// What the command line says.
 #[derive(Default)]
@@ -109,11 +132,14 @@ fn run(wanted: &[(&str, Run)], values: &mut Values) -> Result<bool, String> {
         .into_iter()
         .find(|version| version.number() == number);
     let version = version.ok_or_else(|| format!("kafka={number}: no version of the tests"))?;
-    let broker = Broker::start(version);
+    let kafka = Kafka {
+        version,
+        broker: OnceCell::new(),
+    };
     let mut is_kept = true;
     for (name, run) in wanted {
         println!("\n{name}, on Kafka {version}");
-        let report = run(&broker, values)?;
+        let report = run(&kafka, values)?;
         let verdict = if report.wrong.is_empty() {
             "as promised"
         } else {
@@ -129,7 +155,7 @@ fn run(wanted: &[(&str, Run)], values: &mut Values) -> Result<bool, String> {
     unused.map_or(Ok(is_kept), |name| Err(format!("{name} was not used")))
 }
 
-fn run_endurance(broker: &Broker, values: &mut Values) -> Result<Report, String> {
+fn run_endurance(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let plan = endurance::Plan {
         client: values.get("client", "librdkafka".to_owned())?,
         seed: values.seed()?,
@@ -143,10 +169,10 @@ fn run_endurance(broker: &Broker, values: &mut Values) -> Result<Report, String>
         kills: 4,
         log_bytes: values.get("log", "4MiB".to_owned())?,
     };
-    Ok(endurance::run(broker, &plan))
+    Ok(endurance::run(kafka.broker(), &plan))
 }
 
-fn run_slow(broker: &Broker, values: &mut Values) -> Result<Report, String> {
+fn run_slow(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let clients = values.get("clients", 200)?;
     let rate: u32 = values.get("rate", 1000)?;
     let stall: u32 = values.get("stall", 60)?;
@@ -164,13 +190,13 @@ fn run_slow(broker: &Broker, values: &mut Values) -> Result<Report, String> {
         records: [15 * rate, 30 * rate, stall * rate, 20 * rate],
         most_latency: Some(1.5),
     };
-    Ok(slow_readers::run(broker, &plan))
+    Ok(slow_readers::run(kafka.broker(), &plan))
 }
 
 /// Longer than the stall.
 const WRITE_TIMEOUT: &str = "2m";
 
-fn run_joining(broker: &Broker, values: &mut Values) -> Result<Report, String> {
+fn run_joining(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
     let plan = joining::Plan {
         seed: values.seed()?,
         clients: values.get("clients", 200)?,
@@ -179,5 +205,24 @@ fn run_joining(broker: &Broker, values: &mut Values) -> Result<Report, String> {
         bytes: 100,
         rate: values.get("rate", 500)?,
     };
-    Ok(joining::run(broker, &plan))
+    Ok(joining::run(kafka.broker(), &plan))
+}
+
+fn run_leaders(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
+    let frozen = Duration::from_secs(values.get("frozen", 40)?);
+    let deeds = [Deed::Kill, Deed::Freeze(frozen), Deed::Restart];
+    let round = deeds
+        .iter()
+        .flat_map(|&deed| (0..NODES).map(move |node| (node, deed)));
+    let rounds: usize = values.get("rounds", 1)?;
+    let plan = leaders::Plan {
+        seed: values.seed()?,
+        partitions: 6,
+        rate: values.get("rate", 1000)?,
+        bytes: 100,
+        deeds: round.cycle().take(rounds * deeds.len() * NODES).collect(),
+        // The daemon's own: a connection is given up after 10 seconds without an answer.
+        properties: Vec::new(),
+    };
+    Ok(leaders::run(kafka.version, &plan))
 }

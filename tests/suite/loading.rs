@@ -214,11 +214,10 @@ fn shown() {
         });
     };
     shows(json!({"t": 0}));
-    // Compacted: three records on the first half of the way.
+    // Compacted: forty-two records on the first half of the way.
     rig.script(|script| {
-        script
-            .polls
-            .push_back(Poll::Records(vec![10_000, 10_001, 10_387]));
+        let offsets = (10_000..10_041).chain([10_387]).collect();
+        script.polls.push_back(Poll::Records(offsets));
     });
     shows(json!({"t": 49}));
     let line = says("49 % loaded, 388 of 777 offsets");
@@ -226,7 +225,7 @@ fn shown() {
         line.contains("INFO") && line.contains("topic \"t\": 49 %"),
         "{line}"
     );
-    let end = "is loaded up to the end it had at the start: 4 records in ";
+    let end = "is loaded up to the end it had at the start: 43 records in ";
     assert!(!fs::read_to_string(&file).expect("the log").contains(end));
     rig.script(|script| script.polls.push_back(Poll::Records(vec![10_776])));
     shows(json!({}));

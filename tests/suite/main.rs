@@ -23,6 +23,7 @@ mod common;
 mod configuration;
 mod connections;
 mod consumers;
+mod contract;
 mod counted;
 mod delivery;
 mod demo;
@@ -114,6 +115,7 @@ fn main() -> ExitCode {
         changed_topics::trials(),
         retention::trials(),
         client_libraries::trials(),
+        contract::trials(),
         write_timeouts::trials(),
         limits::trials(),
         front::trials(),

@@ -53,6 +53,8 @@ fn sample_defaults() {
         "\"",
         "[kafka.librdkafka]",
         "[log.targets]",
+        "tls",
+        "sasl",
     ];
     let uncommented: Vec<&str> = text
         .lines()
@@ -120,6 +122,8 @@ fn keys() -> BTreeMap<String, Option<String>> {
     }
     // Those that are left out while they have no value.
     for key in [
+        "kafka.tls",
+        "kafka.sasl",
         "stream.key_field",
         "stream.event",
         "stream.lag",
@@ -143,6 +147,10 @@ fn reference() {
         // Other tables, of what a reload does, say, have such rows too.
         if let Some(title) = line.strip_prefix("## ") {
             title.trim_matches(['[', ']', '`']).clone_into(&mut section);
+        }
+        // What stands within a key has a heading of its own.
+        if line.starts_with("### ") {
+            section.clear();
         }
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         if let ["", key, default, ..] = cells.as_slice()

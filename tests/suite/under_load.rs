@@ -5,7 +5,8 @@
 
 use crate::harness::broker::{Broker, Version};
 use crate::harness::trial;
-use crate::proofs::{Report, endurance, joining, slow_readers};
+use crate::harness::wait::secs;
+use crate::proofs::{Report, endurance, joining, leaders, slow_readers};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -25,6 +26,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "an_audience_that_comes_at_once_gets_a_large_table_right@4.4.0",
             joining,
+        ),
+        trial(
+            "brokers_that_die_freeze_and_restart_beside_others_lose_nothing@4.4.0",
+            leaders,
         ),
     ]
 }
@@ -85,6 +90,26 @@ fn joining() {
             keys: 20_000,
             bytes: 100,
             rate: 500,
+        },
+    ));
+}
+
+fn leaders() {
+    use leaders::Deed;
+    assert_kept(&leaders::run(
+        Version::V4_4,
+        &leaders::Plan {
+            seed: seed(),
+            partitions: 6,
+            rate: 1000,
+            bytes: 100,
+            deeds: vec![
+                (0, Deed::Kill),
+                // Twice as long as clients wait for an answer here.
+                (1, Deed::Freeze(secs(4))),
+                (2, Deed::Restart),
+            ],
+            properties: vec![("socket.timeout.ms".to_owned(), "2000".to_owned())],
         },
     ));
 }

@@ -198,7 +198,12 @@ impl Librdkafka {
                 }
                 Some(Ok(_)) => return First::Record,
                 None => break,
-                Some(Err(error)) => debug!("asking for an end: {error}"),
+                Some(Err(error)) if is_of_group(&error) => {}
+                // It is asked again soon, and whoever asks reads nothing meanwhile.
+                Some(Err(error)) => {
+                    debug!("asking for an end: {error}");
+                    break;
+                }
             }
         }
         First::Unknown
@@ -225,9 +230,7 @@ impl Librdkafka {
                         reason: error.to_string(),
                     });
                 }
-                // The group is a name without a use here, and nobody needs rights on it.
-                Some(Err(error))
-                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed) => {}
+                Some(Err(error)) if is_of_group(&error) => {}
                 Some(Err(error)) => {
                     let cause = self.consuming.context().cause();
                     let what = match cause.and_then(|cause| self.refusal(&cause)) {
@@ -240,6 +243,11 @@ impl Librdkafka {
         }
         Ok(())
     }
+}
+
+/// The group is a name without a use here, and nobody needs rights on it.
+fn is_of_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }
 
 /// What a reader of one partition meets first.

@@ -1,6 +1,6 @@
 //! A real Kafka broker (KRaft, broker and controller in one process) that tests can kill and freeze.
 
-use super::kafka_home::{KafkaHome, properties, tail};
+use super::kafka_home::{KafkaHome, properties, tail, unique_id};
 use super::process::{Process, Signal};
 use super::scratch;
 use super::wait::{ensure, millis, secs};
@@ -42,6 +42,16 @@ impl fmt::Display for Version {
 
 /// How long a start may take on a machine that is busy with other builds.
 const START: Duration = Duration::from_secs(60);
+
+/// A broker's place in its cluster, which may be of one.
+pub(super) struct Node {
+    /// From 1.
+    pub number: usize,
+    pub port: u16,
+    /// The port of its controller.
+    pub controller: u16,
+    pub cluster: String,
+}
 
 /// Stopped, and its data removed, when dropped.
 pub struct Broker {
@@ -96,25 +106,14 @@ impl Broker {
         let mut last = String::new();
         // A port that was free a moment ago may be another's by the time the broker binds it.
         for _ in 0..3 {
-            let directory = scratch::directory(&format!("kafka-{version}"));
-            home.format(&directory.path().join("data"))?;
-            let port = free_port();
-            let data = directory.path().join("data");
-            let controller = free_port();
-            let more = more.replace("{port}", &port.to_string());
-            let more = more.replace("{controller}", &controller.to_string());
-            let properties = properties(&data, port, controller, session) + &more;
-            fs::write(directory.path().join("server.properties"), properties)
-                .map_err(|error| format!("server.properties: {error}"))?;
-            let mut broker = Broker {
-                version,
-                home: home.clone(),
-                port,
-                process: Mutex::new(None),
-                archiving: archiving.clone(),
-                directory,
-                started_in: Duration::ZERO,
+            let node = Node {
+                number: 1,
+                port: free_port(),
+                controller: free_port(),
+                cluster: unique_id(),
             };
+            let mut broker = Broker::prepare(version, &home, &node, session, more)?;
+            broker.archiving.clone_from(&archiving);
             match broker.run() {
                 Ok(took) => {
                     broker.started_in = took;
@@ -129,8 +128,35 @@ impl Broker {
         Err(last)
     }
 
+    /// One of the brokers of a cluster, not yet started.
+    pub(super) fn prepare(
+        version: Version,
+        home: &KafkaHome,
+        node: &Node,
+        session: Duration,
+        more: &str,
+    ) -> Result<Broker, String> {
+        let directory = scratch::directory(&format!("kafka-{version}"));
+        let data = directory.path().join("data");
+        home.format(&data, node.number, &node.cluster)?;
+        let more = more.replace("{port}", &node.port.to_string());
+        let more = more.replace("{controller}", &node.controller.to_string());
+        let properties = properties(&data, node.port, node.controller, session) + &more;
+        fs::write(directory.path().join("server.properties"), properties)
+            .map_err(|error| format!("server.properties: {error}"))?;
+        Ok(Broker {
+            version,
+            home: home.clone(),
+            port: node.port,
+            process: Mutex::new(None),
+            archiving: None,
+            directory,
+            started_in: Duration::ZERO,
+        })
+    }
+
     /// Starts java and waits for the first answer.
-    fn run(&self) -> Result<Duration, String> {
+    pub(super) fn run(&self) -> Result<Duration, String> {
         let started = Instant::now();
         let log = self.log_file();
         let archive = match &self.archiving {
@@ -228,6 +254,11 @@ impl Broker {
 
     pub fn pid(&self) -> u32 {
         self.process().as_ref().expect("the broker runs").pid()
+    }
+
+    /// Where its topics' directories are.
+    pub(super) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     pub fn log_file(&self) -> PathBuf {

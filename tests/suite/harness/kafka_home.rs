@@ -89,8 +89,8 @@ impl KafkaHome {
         Ok(command)
     }
 
-    /// Fills `data` with a formatted log directory for node 1 and gives it a cluster id of its own.
-    pub fn format(&self, data: &Path) -> Result<(), String> {
+    /// Fills `data` with a formatted log directory for a node of a cluster.
+    pub fn format(&self, data: &Path, node: usize, cluster: &str) -> Result<(), String> {
         let context = |what: &str| {
             let what = what.to_owned();
             move |error: io::Error| format!("{what}: {error}")
@@ -107,7 +107,10 @@ impl KafkaHome {
         let text: String = text
             .lines()
             .map(|line| match line.split_once('=') {
-                Some(("cluster.id", _)) => format!("cluster.id={}\n", cluster_id()),
+                Some(("cluster.id", _)) => format!("cluster.id={cluster}\n"),
+                Some(("node.id", _)) => format!("node.id={node}\n"),
+                // The nodes of a cluster refuse one that has another's.
+                Some(("directory.id", _)) => format!("directory.id={}\n", unique_id()),
                 _ => format!("{line}\n"),
             })
             .collect();
@@ -134,7 +137,7 @@ impl KafkaHome {
             .java("kafka.tools.StorageTool", &[], work.path(), &log)
             .map_err(|e| e.to_string())?;
         command
-            .args(["format", "--cluster-id", &cluster_id(), "--config"])
+            .args(["format", "--cluster-id", &unique_id(), "--config"])
             .arg(&file);
         let tool = Process::spawn(&mut command).map_err(|error| format!("java: {error}"))?;
         let ended = tool.wait(secs(60));
@@ -212,8 +215,8 @@ background.threads=2
     )
 }
 
-/// 22 characters of Kafka's base64 alphabet, different for every broker.
-fn cluster_id() -> String {
+/// 22 characters of Kafka's base64 alphabet, which no other cluster or directory has.
+pub fn unique_id() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("{:015x}{count:06x}A", std::process::id())

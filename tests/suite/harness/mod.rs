@@ -9,10 +9,12 @@
 pub mod acl;
 pub mod broker;
 pub mod browser;
+pub mod cluster;
 pub mod connection;
 pub mod consume;
 pub mod crowd;
 pub mod daemon;
+pub mod damage;
 pub mod figures;
 pub mod followers;
 pub mod hang;

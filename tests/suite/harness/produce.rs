@@ -8,7 +8,7 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use std::sync::{Mutex, PoisonError};
 
 /// A record to be written.
@@ -75,6 +75,20 @@ pub struct Written {
 pub enum Outcome {
     Commit,
     Abort,
+}
+
+/// A transaction whose records are written.
+pub struct OpenTransaction(BaseProducer<Deliveries>);
+
+impl OpenTransaction {
+    /// Ends it by a control record.
+    pub fn end(self, outcome: Outcome) {
+        match outcome {
+            Outcome::Commit => self.0.commit_transaction(secs(30)),
+            Outcome::Abort => self.0.abort_transaction(secs(30)),
+        }
+        .expect("the transaction ends");
+    }
 }
 
 /// Collects what became of each record, by its place in the batch.
@@ -157,19 +171,22 @@ impl Broker {
 
     /// Writes all in one transaction; returns where, committed or not. Its control record takes one more offset.
     pub fn produce_transaction(&self, topic: &str, messages: &[Message], outcome: Outcome) -> Vec<Written> {
+        let (open, written) = self.open_transaction(topic, messages);
+        open.end(outcome);
+        written
+    }
+
+    /// The same, and leaves the transaction open.
+    pub fn open_transaction(&self, topic: &str, messages: &[Message]) -> (OpenTransaction, Vec<Written>) {
         let id = super::broker::topic_name("transaction");
         let producer = self.producer(messages.len(), &[("transactional.id", &id)]);
         producer.init_transactions(secs(30)).expect("init_transactions");
         producer.begin_transaction().expect("begin_transaction");
         send(&producer, topic, messages);
-        // Flushed either way: an abort would purge what has not been sent, and leave nothing to hide.
+        // Flushed whatever comes: an abort would purge what has not been sent, and leave nothing to hide.
         producer.flush(secs(30)).expect("records are acknowledged");
-        match outcome {
-            Outcome::Commit => producer.commit_transaction(secs(30)),
-            Outcome::Abort => producer.abort_transaction(secs(30)),
-        }
-        .expect("the transaction ends");
-        outcomes(&producer)
+        let written = outcomes(&producer);
+        (OpenTransaction(producer), written)
     }
 
     fn producer(&self, count: usize, properties: &[(&str, &str)]) -> BaseProducer<Deliveries> {
@@ -190,12 +207,27 @@ impl Broker {
     }
 
     fn admin(&self, act: impl FnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> KafkaResult<()>) {
-        let admin = self.client().create().expect("an admin client");
-        let options = AdminOptions::new()
-            .request_timeout(Some(secs(20)))
-            .operation_timeout(Some(secs(20)));
-        act(&admin, &options).unwrap_or_else(|error| panic!("{error}"));
+        admin(&self.client(), act);
     }
+}
+
+fn admin(
+    client: &ClientConfig,
+    act: impl FnOnce(&AdminClient<DefaultClientContext>, &AdminOptions) -> KafkaResult<()>,
+) {
+    let admin = client.create().expect("an admin client");
+    let options = AdminOptions::new()
+        .request_timeout(Some(secs(20)))
+        .operation_timeout(Some(secs(20)));
+    act(&admin, &options).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Creates a topic that every one of so many brokers has a copy of.
+pub(super) fn create_replicated(client: &ClientConfig, name: &str, partitions: i32, copies: i32) {
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(copies));
+    admin(client, |admin, options| {
+        every(wait_for(admin.create_topics([&topic], options)))
+    });
 }
 
 /// A request for one topic succeeds as a whole and fails in its part.

@@ -4,14 +4,15 @@ use crate::harness::broker::Broker;
 use crate::harness::wait::{millis, secs};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
+use rdkafka::message::{DeliveryResult, Message as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// What is written.
 #[derive(Clone, Copy, Debug)]
@@ -25,18 +26,41 @@ pub struct Shape {
     pub tombstones: u32,
 }
 
-/// How often a record was not taken.
+/// How Kafka takes records.
 #[derive(Default)]
-struct Failures(AtomicU64);
+pub struct Taking {
+    /// Records that were not taken.
+    failures: AtomicU64,
+    /// The longest time until one was, in milliseconds.
+    slowest: AtomicU64,
+}
 
-impl ClientContext for Failures {}
+impl Taking {
+    /// The longest time since the last call until a record was taken.
+    pub fn slowest(&self) -> Duration {
+        millis(self.slowest.swap(0, Ordering::Relaxed))
+    }
+}
 
-impl ProducerContext for Failures {
+impl ClientContext for Taking {}
+
+impl ProducerContext for Taking {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if result.is_err() {
-            self.0.fetch_add(1, Ordering::Relaxed);
+        match result {
+            Ok(message) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH);
+                let now = now.map_or(0, |now| now.as_millis());
+                let written = message.timestamp().to_millis();
+                let written = written.and_then(|written| u128::try_from(written).ok());
+                let took = now.saturating_sub(written.unwrap_or(now));
+                self.slowest
+                    .fetch_max(u64::try_from(took).unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+            Err(_) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 }
@@ -54,7 +78,7 @@ pub struct Written {
 
 /// Writes to one topic, and to nothing else.
 pub struct Writer {
-    producer: BaseProducer<Failures>,
+    producer: BaseProducer<Taking>,
     topic: String,
     shape: Shape,
     rng: StdRng,
@@ -66,7 +90,11 @@ pub struct Writer {
 impl Writer {
     /// Times in records are counted from `began`.
     pub fn new(broker: &Broker, topic: &str, shape: Shape, seed: u64, began: Instant) -> Writer {
-        let mut client = broker.client();
+        Writer::with(broker.client(), topic, shape, seed, began)
+    }
+
+    /// The same over any connection.
+    pub fn with(mut client: ClientConfig, topic: &str, shape: Shape, seed: u64, began: Instant) -> Writer {
         client
             .set("enable.idempotence", "true")
             .set("linger.ms", "5")
@@ -77,9 +105,7 @@ impl Writer {
             shape.keys + shape.partitions
         };
         Writer {
-            producer: client
-                .create_with_context(Failures::default())
-                .expect("a producer"),
+            producer: client.create_with_context(Taking::default()).expect("a producer"),
             topic: topic.to_owned(),
             shape,
             rng: StdRng::seed_from_u64(seed),
@@ -91,6 +117,11 @@ impl Writer {
             },
             value: String::new(),
         }
+    }
+
+    /// How Kafka takes what is written, for others to look at meanwhile.
+    pub fn taking(&self) -> Arc<Taking> {
+        Arc::clone(self.producer.context())
     }
 
     /// One record: of a key chosen at random, or in a partition chosen at random.
@@ -197,7 +228,7 @@ impl Writer {
     /// If Kafka has not taken everything.
     pub fn flush(&self) {
         self.producer.flush(secs(60)).expect("records are acknowledged");
-        let failures = self.producer.context().0.load(Ordering::Relaxed);
+        let failures = self.producer.context().failures.load(Ordering::Relaxed);
         assert_eq!(failures, 0, "records were not acknowledged");
     }
 }

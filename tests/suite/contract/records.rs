@@ -1,0 +1,179 @@
+//! What stands in records, and how it is packed.
+
+use super::reader::{Bench, PATIENCE, Plan, same};
+use crate::common::numbered;
+use crate::harness::broker::{Version, topic_name};
+use crate::harness::produce::Message;
+use crate::harness::wait::ensure;
+use kafka_sse_bridge::config::Client;
+
+/// Null and empty, as key and as value, in every combination.
+pub fn null_and_empty(version: Version) {
+    let mut bench = Bench::shared(version);
+    let topic = topic_name("null");
+    bench.broker.create_topic(&topic, 1, &[]);
+    let contents = [None, Some(Vec::new()), Some(b"x".to_vec())];
+    let mut messages = Vec::new();
+    for key in &contents {
+        for value in &contents {
+            messages.push(Message {
+                key: key.clone(),
+                value: value.clone(),
+                ..Message::default()
+            });
+        }
+    }
+    bench.write(&topic, &messages, &[]);
+    // Packed, they are read by other code.
+    bench.write(&topic, &messages, &[("compression.type", "gzip")]);
+    bench.read(&[&topic]);
+    bench.whole(&[&topic]);
+}
+
+/// Of a batch with one record without a key, beside its value.
+const OVERHEAD: usize = 61 + 11;
+
+/// `message.max.bytes`, as Kafka has it by default.
+const LARGEST: usize = 1_048_588;
+
+/// A batch for every record.
+const EACH_ALONE: [(&str, &str); 1] = [("batch.num.messages", "1")];
+
+/// Whatever a client asks for at first, and whatever lies around a large record.
+pub fn sizes(version: Version) {
+    let mut bench = Bench::shared(version);
+    let (usual, large) = (topic_name("usual"), topic_name("large"));
+    bench.broker.create_topic(&usual, 2, &[]);
+    bench
+        .broker
+        .create_topic(&large, 2, &[("max.message.bytes", "10000000")]);
+    // Of letters that do not repeat soon, so that a packed one is large too.
+    let mut state = 1_u32;
+    let mut value = |bytes: usize| {
+        let letter = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            b'a' + u8::try_from(state >> 24).expect("a byte") % 26
+        };
+        Message::value((0..bytes).map(letter).collect::<Vec<u8>>())
+    };
+    for bytes in [
+        1,
+        2,
+        127,
+        128,
+        16_383,
+        65_535,
+        65_536,
+        65_537,
+        300_000,
+        LARGEST - OVERHEAD,
+    ] {
+        for partition in 0..2 {
+            let around = [value(1), value(bytes), value(1)].map(|message| message.partition(partition));
+            bench.write(&usual, &around, &EACH_ALONE);
+        }
+    }
+    let around = [1, 5_000_000, 1, 9_900_000, 1].map(|bytes| value(bytes).partition(1));
+    bench.write(&large, &around, &EACH_ALONE);
+    bench.write(
+        &large,
+        &[value(5_000_000).partition(1)],
+        &[("compression.type", "gzip")],
+    );
+    bench.write(&large, &[value(1).partition(0)], &[]);
+    bench.read(&[&usual, &large]);
+    bench.whole(&[&usual, &large]);
+}
+
+/// As producers do that pack what is worth it: plain batches before, between and behind packed ones.
+pub fn packed(version: Version) {
+    let mut bench = Bench::shared(version);
+    let topics = [topic_name("gzip"), topic_name("snappy")];
+    for (topic, codec) in topics.iter().zip(["gzip", "snappy"]) {
+        bench.broker.create_topic(topic, 2, &[]);
+        let mut first = 0;
+        for (index, count) in [1, 50, 1, 1, 200, 3, 1, 700, 1, 40, 40].into_iter().enumerate() {
+            let codec = if index % 2 == 0 { "none" } else { codec };
+            for partition in 0..2 {
+                let records = numbered(partition, first, count);
+                bench.write(topic, &records, &[("compression.type", codec)]);
+            }
+            first += count;
+        }
+        // One that decides by itself: a batch that does not get smaller stays plain.
+        let records = numbered(0, first, 1500);
+        let properties = [("compression.type", codec), ("batch.num.messages", "7")];
+        bench.write(topic, &records, &properties);
+    }
+    let topics = topics.each_ref().map(String::as_str);
+    bench.read(&topics);
+    bench.whole(&topics);
+    // And those that come while reading is at the end.
+    for topic in topics {
+        for (first, codec) in [(5000, "none"), (5001, "gzip"), (5301, "none")] {
+            let count = if codec == "gzip" { 300 } else { 1 };
+            bench.write(topic, &numbered(1, first, count), &[("compression.type", codec)]);
+        }
+    }
+    bench.whole(&topics);
+}
+
+/// What the `kafka` crate cannot read it names, and stops before; all else is read.
+fn packed_with(version: Version, codec: &str) {
+    let mut bench = Bench::shared(version);
+    let (topic, beside) = (topic_name(codec), topic_name("beside"));
+    bench.broker.create_topic(&topic, 2, &[]);
+    bench.broker.create_topic(&beside, 1, &[]);
+    bench.write(&topic, &numbered(0, 0, 10), &[]);
+    let first = bench.write(&topic, &numbered(0, 10, 300), &[("compression.type", codec)]);
+    bench.write(&topic, &numbered(0, 310, 10), &[]);
+    bench.write(&topic, &numbered(1, 0, 20), &[]);
+    bench.write(&beside, &numbered(0, 0, 20), &[]);
+    bench.read_with(&[&topic, &beside], Plan::of(Client::Librdkafka));
+    bench.whole(&[&topic, &beside]);
+    if version != Version::V3_9 {
+        return;
+    }
+    bench.readers.clear();
+    bench.read_with(&[&topic, &beside], Plan::of(Client::Kafka));
+    let name = format!("topic \"{topic}\" partition 0 at offset ");
+    let mut reader = bench.readers.remove(0);
+    reader.until(
+        PATIENCE,
+        "the partition is named, and the others are read",
+        |reader| {
+            let told = (reader.told(&topic), reader.told(&beside));
+            let healthy = (told.0.records.get(1).map_or(0, Vec::len), told.1.count());
+            let troubles = reader.troubles();
+            let is_named = troubles.contains(&name) && troubles.contains("set client = \"librdkafka\"");
+            ensure(healthy == (20, 20) && is_named, format!("{healthy:?}"))
+        },
+    );
+    // The others go on.
+    bench.write(&topic, &numbered(1, 20, 5), &[]);
+    bench.write(&beside, &numbered(0, 20, 5), &[]);
+    reader.until(PATIENCE, "the others go on", |reader| {
+        let counts = (reader.told(&topic).records[1].len(), reader.told(&beside).count());
+        ensure(counts == (25, 25), format!("{counts:?}"))
+    });
+    let before = reader.told(&topic).records[0].len();
+    let expected = bench.expected(&topic, 0, &reader);
+    same(
+        &reader.told(&topic).records[0],
+        &expected[..before],
+        "what came of the partition",
+    );
+    assert!(
+        i64::try_from(before).expect("few") <= first[0].offset,
+        "nothing behind what it cannot read"
+    );
+    assert!(reader.told(&topic).passed.is_empty());
+}
+
+pub fn lz4(version: Version) {
+    packed_with(version, "lz4");
+}
+
+pub fn zstd(version: Version) {
+    packed_with(version, "zstd");
+}
