@@ -196,10 +196,12 @@ impl Daemon {
             is_draining: AtomicBool::new(false),
         });
         app.reloads.apply(fingerprint(&settings));
-        let service = Fronted::new(warp::service(routes(Arc::clone(&app))), Arc::clone(&app));
+        let routes = warp::service(routes(Arc::clone(&app)));
+        let service = Fronted::new(routes.clone(), Arc::clone(&app));
         let teller = Arc::new(Teller::new(Arc::clone(&app)));
         if let Some(period) = systemd::watchdog_period() {
-            let knock = Knock::new(service.clone())?;
+            // Behind the front: what a path is called outside is of no concern here.
+            let knock = Knock::new(routes)?;
             let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), knock);
             // For the life of the runtime: an end in good order takes its time too.
             tokio::spawn(watchdog.run(period));

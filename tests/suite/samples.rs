@@ -122,8 +122,11 @@ fn keys() -> BTreeMap<String, Option<String>> {
     }
     // Those that are left out while they have no value.
     for key in [
+        "kafka.librdkafka",
         "kafka.tls",
         "kafka.sasl",
+        "log.targets",
+        "stream.filter",
         "stream.key_field",
         "stream.event",
         "stream.lag",

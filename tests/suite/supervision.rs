@@ -9,6 +9,7 @@ use crate::harness::stream::Stream;
 use crate::harness::systemd::Systemd;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
+use crate::limits::config_of;
 use crate::reload::reload;
 use kafka_sse_bridge::daemon::runtime;
 use kafka_sse_bridge::kafka::pulse::Pulse;
@@ -37,6 +38,10 @@ pub fn trials() -> Vec<Trial> {
             || frozen_broker(Version::V3_9, "kafka"),
         ),
         trial("a_broker_that_is_missing_is_no_reason_to_end", missing_broker),
+        trial(
+            "neither_a_path_prefix_nor_a_limit_keeps_the_watchdog_from_its_answer",
+            prefixed,
+        ),
         trial("without_a_watchdog_there_are_no_signs_of_life", no_watchdog),
     ];
     trials.push(trial("systemd_hears_of_clients_lag_and_trouble", status));
@@ -45,6 +50,17 @@ pub fn trials() -> Vec<Trial> {
         failed_reload,
     ));
     trials
+}
+
+fn prefixed() {
+    let systemd = Systemd::new();
+    let daemon = watched(&systemd, &config_of("base_path = \"/live\"\nmax_clients = 1"));
+    block_on(async {
+        let _only = Stream::open(daemon.url("/live/events")).await;
+        let status = daemon.get("/health/live").await.status;
+        assert_eq!(status, 404, "it is not there for others");
+        lives(&systemd);
+    });
 }
 
 /// `WatchdogSec=` of the tests below.
