@@ -1,7 +1,8 @@
 //! How many descriptors the process may have, and what that leaves for clients: each takes one.
 #![forbid(unsafe_code)]
 
-use log::{debug, info, warn};
+use crate::config::settings::DEFAULT_MAX_CLIENTS;
+use log::{Level, debug, info, log};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Descriptors that are kept for the daemon itself, which clients must not take from it: listeners, log,
@@ -43,12 +44,14 @@ pub fn raise(max_clients: u64) {
     warn_if_short(max_clients);
 }
 
-/// Says so where the limit is too low for `max_clients`.
+/// Says so where the limit is too low for `max_clients`: a warning where somebody has chosen that.
 pub fn warn_if_short(max_clients: u64) {
     if let Some(limit) = limit()
         && room(limit) < max_clients
     {
-        warn!(
+        let is_chosen = max_clients != DEFAULT_MAX_CLIENTS;
+        log!(
+            if is_chosen { Level::Warn } else { Level::Info },
             "max_clients is {max_clients}, but {limit} descriptors are enough for {} connections; while these are \
              open, others wait to be accepted: lower max_clients, or raise the limit (LimitNOFILE in the unit, \
              ulimit -n)",

@@ -58,6 +58,12 @@ pub fn trials() -> Vec<Trial> {
         rotated(&secured);
     });
     each(
+        "a_secret_that_was_changed_is_taken_once_the_old_one_is_refused",
+        |secured| {
+            changed(&secured);
+        },
+    );
+    each(
         "a_secret_that_was_corrected_is_taken_without_a_reload",
         |secured| {
             corrected(&secured);
@@ -76,7 +82,7 @@ pub fn config(address: &str, kafka: &str, topics: &[&str]) -> String {
 }
 
 /// A topic of one partition with so many records that `principal` may read.
-fn topic(secured: &Secured, principal: &str, count: usize) -> String {
+pub fn topic(secured: &Secured, principal: &str, count: usize) -> String {
     let name = topic_name("secured");
     secured.broker.create_topic(&name, 1, &[]);
     secured.broker.produce(&name, &numbered(0, 0, count));
@@ -384,6 +390,29 @@ fn rotated(secured: &Secured) {
         secured.broker.produce(&topic, &numbered(0, 15, 5));
         events.extend(stream.collect_until(until_records(5), secs(30)).await);
         assert_eq!(records(&events), expected(0, 20));
+    });
+}
+
+/// Both the broker and the file have another password, and nobody tells the daemon, which has read already.
+fn changed(secured: &Secured) {
+    let user = topic_name("changing");
+    secured.set_password(&user, "first");
+    let file = secured.secret("first\n");
+    let topic = topic(secured, &format!("User:{user}"), 10);
+    let kafka =
+        format!("sasl = {{ mechanism = \"SCRAM-SHA-512\", username = {user:?}, password_file = {file:?} }}");
+    let daemon = Daemon::start(&config(&secured.address(Listener::Sasl), &kafka, &[&topic]));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let mut events = stream.collect_until(named("caught-up"), secs(30)).await;
+        secured.set_password(&user, "second");
+        daemon.wait_log(&format!("the brokers refuse user {user:?}"), secs(30));
+        fs::write(&file, "second\n").expect("written");
+        daemon.wait_log("answers again", secs(30));
+        secured.broker.produce(&topic, &numbered(0, 10, 5));
+        events.extend(stream.collect_until(until_records(5), secs(30)).await);
+        assert_eq!(records(&events), expected(0, 15));
     });
 }
 

@@ -1,19 +1,69 @@
 //! What stands in the way of reading and is no outage: each is told once, in one line, by the log, by
 //! `/health/ready` and by `doctor`, with where to look.
 
+use crate::harness::broker::Version;
 use crate::harness::daemon::{Daemon, run_to_end};
-use crate::harness::on_each_version;
-use crate::harness::secured::{Listener, Secured, USER, token};
+use crate::harness::secured::{Listener, PASSWORD, Secured, USER, token};
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
-use crate::security::{config, degraded, tls, with_client};
+use crate::harness::{on_each_version, trial};
+use crate::security::{config, degraded, tls, topic, with_client};
 use libtest_mimic::Trial;
 use std::fs;
 use std::thread;
 
 pub fn trials() -> Vec<Trial> {
-    on_each_version("what_is_refused_is_told_once_with_where_to_look", |version| {
+    let mut trials = on_each_version("what_is_refused_is_told_once_with_where_to_look", |version| {
         refusals(&Secured::shared(version));
-    })
+    });
+    trials.push(trial(
+        "doctor_says_as_whom_it_asks_and_who_can_listen@4.4.0",
+        || {
+            login(&Secured::shared(Version::V4_4));
+        },
+    ));
+    trials
+}
+
+/// What `doctor` says of a configuration, and how it ends.
+fn doctor(text: &str) -> (Option<i32>, String) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(&file, text).expect("written");
+    let path = file.path().to_str().expect("UTF-8");
+    let output = run_to_end(&["doctor", "--config", path], &[]);
+    (
+        output.status.code(),
+        String::from_utf8(output.stdout).expect("UTF-8"),
+    )
+}
+
+fn login(secured: &Secured) {
+    let topic = topic(secured, &format!("User:{USER}"), 3);
+    let password = secured.secret(PASSWORD);
+    let sasl =
+        format!("sasl = {{ mechanism = \"PLAIN\", username = \"{USER}\", password_file = {password:?} }}");
+    for (listener, kafka, says) in [
+        (
+            Listener::SaslTls,
+            format!("{}\n{sasl}", tls(secured)),
+            "ok    login: PLAIN with \"bridge\", over TLS\n",
+        ),
+        (
+            Listener::Sasl,
+            sasl.clone(),
+            "warn  login: PLAIN with \"bridge\", without TLS: whoever is on the way can read the secret\n",
+        ),
+    ] {
+        let (code, report) = doctor(&config(&secured.address(listener), &kafka, &[&topic]));
+        assert_eq!(code, Some(0), "{report}");
+        assert!(report.contains(says), "{report}");
+        for part in [
+            "ok    api versions ",
+            &format!("ok    reading {topic}: records at the ends of 1 of 1"),
+        ] {
+            assert!(report.contains(part), "{part}: {report}");
+        }
+        assert!(!report.contains(PASSWORD), "{report}");
+    }
 }
 
 /// A configuration that does not work, and what is to be said of it.
@@ -163,12 +213,8 @@ fn refusal(case: &Refused) {
         ensure(degraded.iter().any(is_told), format!("{degraded:?}"))
     }));
 
-    let file = tempfile::NamedTempFile::new().expect("a file");
-    fs::write(&file, &text).expect("written");
-    let path = file.path().to_str().expect("UTF-8");
-    let output = run_to_end(&["doctor", "--config", path], &[]);
-    let report = String::from_utf8(output.stdout).expect("UTF-8");
-    assert_eq!(output.status.code(), Some(1), "{report}");
+    let (code, report) = doctor(&text);
+    assert_eq!(code, Some(1), "{report}");
     let mut lines = report.lines();
     let found = case.found.unwrap_or(case.says);
     lines

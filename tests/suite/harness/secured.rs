@@ -194,6 +194,8 @@ listener.name.mutual.ssl.client.auth=required
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
+# Here nobody stays who does not prove the password once more.
+listener.name.saslplain.scram-sha-512.connections.max.reauth.ms=4000
 {}{}",
         logins("sasltls"),
         logins("saslplain"),
