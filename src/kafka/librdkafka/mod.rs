@@ -19,7 +19,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{MetadataBroker, MetadataTopic};
-use rdkafka::{Offset, TopicPartitionList};
+use rdkafka::{Message, Offset, TopicPartitionList};
 
 use self::context::{Context, MAX_CAUSES, serve};
 use self::settings::STATISTICS;
@@ -120,8 +120,11 @@ impl Librdkafka {
         let cause = self.asking.context().cause();
         let refusal = match &cause {
             Some(cause) => self.refusal(cause),
-            // A connection that is closed without a word comes without a cause.
-            None if self.is_explicable => {
+            // A connection that is closed without a word comes without a cause. A broker that hangs closes none,
+            // and would not answer this either.
+            None if self.is_explicable
+                && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) =>
+            {
                 let brokers: Vec<String> = self.brokers.split(',').map(str::to_owned).collect();
                 self.asks_around();
                 probe::misfit(&brokers, &self.access)
@@ -221,9 +224,21 @@ impl Librdkafka {
     /// Looks at what the consuming handle says of no partition: transport errors are a state.
     fn heed_events(&mut self) -> Result<(), SourceError> {
         for _ in 0..MAX_CAUSES {
+            if !self.queue.has_events() {
+                break;
+            }
             match self.consuming.poll(Duration::ZERO) {
-                // `None` is also said of an event that is none of ours; the records are in the queue.
-                None | Some(Ok(_)) => {}
+                // Also said of an event that is none of ours.
+                None => {}
+                // Its partition is not attached to the queue, so what follows would be lost: the next client
+                // begins at our own offsets.
+                Some(Ok(record)) => {
+                    return Err(SourceError::Partition {
+                        brokers: self.brokers.clone(),
+                        at: format!("topic {:?} partition {}", record.topic(), record.partition()),
+                        reason: "a record came beside its queue".to_owned(),
+                    });
+                }
                 Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
                     return Err(SourceError::Unreachable {
                         brokers: self.brokers.clone(),

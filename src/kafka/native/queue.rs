@@ -16,6 +16,8 @@ const MOST: usize = 1024;
 /// partition (transport errors, statistics): batches are taken without looking for those.
 pub(in crate::kafka) struct Queue<C: ConsumerContext> {
     raw: NonNull<rd::rd_kafka_queue_t>,
+    /// The client's own queue.
+    events: NonNull<rd::rd_kafka_queue_t>,
     /// Where calls put what they give; null beyond that.
     slots: Box<[*mut rd::rd_kafka_message_t]>,
     taken: Vec<Owned>,
@@ -27,12 +29,16 @@ pub(in crate::kafka) struct Queue<C: ConsumerContext> {
 unsafe impl<C: ConsumerContext> Send for Queue<C> {}
 
 impl<C: ConsumerContext> Queue<C> {
-    /// A queue at `client`; [`attach`](Self::attach) fills it.
+    /// A queue at `client`, which has a group's name; [`attach`](Self::attach) fills it.
     pub(in crate::kafka) fn new(client: Arc<BaseConsumer<C>>) -> Option<Self> {
+        // SAFETY: the client is alive.
+        let events = unsafe { rd::rd_kafka_queue_get_consumer(client.client().native_ptr()) };
+        let events = NonNull::new(events)?;
         // SAFETY: the client is alive.
         let raw = unsafe { rd::rd_kafka_queue_new(client.client().native_ptr()) };
         Some(Self {
             raw: NonNull::new(raw)?,
+            events,
             slots: vec![ptr::null_mut(); MOST].into(),
             taken: Vec::with_capacity(MOST),
             client,
@@ -59,6 +65,13 @@ impl<C: ConsumerContext> Queue<C> {
         // SAFETY: the reference that `get_partition` gave is given back; the partition keeps its own.
         unsafe { rd::rd_kafka_queue_destroy(own) };
         true
+    }
+
+    /// Whether the client has something to tell that is of no partition: asking it in vain costs as much as
+    /// a record.
+    pub(in crate::kafka) fn has_events(&self) -> bool {
+        // SAFETY: the queue is alive.
+        unsafe { rd::rd_kafka_queue_length(self.events.as_ptr()) > 0 }
     }
 
     /// Gives what is there to `each`, waiting up to `wait` where there is nothing. Returns how many
@@ -113,6 +126,8 @@ impl<C: ConsumerContext> Drop for Queue<C> {
     fn drop(&mut self) {
         // SAFETY: ours, once; the client is dropped after it.
         unsafe { rd::rd_kafka_queue_destroy(self.raw.as_ptr()) };
+        // SAFETY: as above; it is the reference that was given, and the client keeps its own.
+        unsafe { rd::rd_kafka_queue_destroy(self.events.as_ptr()) };
     }
 }
 
