@@ -1,4 +1,5 @@
-//! The two Kafka client libraries: which of them reads, and what each must not lose.
+//! The two Kafka client libraries: which of them reads, and what is said of that. What each must not lose is in
+//! `contract`.
 
 use crate::common::{config, config_with, expected, named, numbered, records, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -12,14 +13,6 @@ use libtest_mimic::Trial;
 pub fn trials() -> Vec<Trial> {
     let on_3_9 = |name: &str, test: fn(&Broker)| trial(name, move || test(&Broker::shared(Version::V3_9)));
     let mut trials = vec![
-        on_3_9(
-            "gzip_and_snappy_batches_between_plain_ones_come_whole_with_the_kafka_crate@3.9.2",
-            mixed_compression,
-        ),
-        on_3_9(
-            "a_record_larger_than_a_fetch_comes_with_the_kafka_crate@3.9.2",
-            large_record,
-        ),
         on_3_9(
             "a_topic_the_kafka_crate_cannot_read_is_named_and_the_others_go_on@3.9.2",
             codec_is_named,
@@ -71,36 +64,6 @@ pub fn trials() -> Vec<Trial> {
         |broker| transactions(&broker),
     ));
     trials
-}
-
-/// The crate drops plain messages before a compressed set in one answer; the bridge must not.
-fn mixed_compression(broker: &Broker) {
-    let topic = topic_name("mixed");
-    broker.create_topic(&topic, 1, &[]);
-    let mut written = 0;
-    for (codec, count) in [
-        ("none", 37),
-        ("gzip", 400),
-        ("none", 3),
-        ("snappy", 250),
-        ("none", 1),
-        ("gzip", 9),
-    ] {
-        for _ in 0..4 {
-            broker.produce_with(
-                &topic,
-                &numbered(0, written, count),
-                &[("compression.type", codec)],
-            );
-            written += count;
-        }
-    }
-    let daemon = Daemon::start(&config_with("kafka", broker, &[&topic], "start = \"earliest\""));
-    block_on(async {
-        let mut stream = Stream::open(daemon.url("/events")).await;
-        let events = stream.collect_until(named("caught-up"), secs(30)).await;
-        assert_eq!(records(&events), expected(0, written));
-    });
 }
 
 /// What the crate cannot read makes `auto` change its mind; nothing is lost or doubled by that.
@@ -157,27 +120,6 @@ fn codec_is_named(broker: &Broker) {
     let log = daemon.log();
     assert_eq!(log.matches(&said).count(), 1, "said once: {log}");
     daemon.wait_log("set client = \"librdkafka\" in [kafka]", secs(1));
-}
-
-fn large_record(broker: &Broker) {
-    let topic = topic_name("large");
-    broker.create_topic(&topic, 1, &[("max.message.bytes", "6000000")]);
-    let large = "x".repeat(5_000_000);
-    broker.produce(
-        &topic,
-        &[
-            Message::value("before"),
-            Message::value(large.as_str()),
-            Message::value("after"),
-        ],
-    );
-    let daemon = Daemon::start(&config_with("kafka", broker, &[&topic], "start = \"earliest\""));
-    block_on(async {
-        let mut stream = Stream::open(daemon.url("/events")).await;
-        let events = stream.collect_until(named("caught-up"), secs(30)).await;
-        let lengths: Vec<usize> = records(&events).iter().map(String::len).collect();
-        assert_eq!(lengths, ["before".len(), large.len(), "after".len()]);
-    });
 }
 
 fn refuses_kafka_4() {

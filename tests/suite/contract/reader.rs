@@ -9,7 +9,7 @@ use crate::harness::produce::{Message, Outcome, Written};
 use crate::harness::wait::{ensure, eventually, secs};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::access::Access;
-use kafka_sse_bridge::kafka::record::{Feed, Record};
+use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Record};
 use kafka_sse_bridge::kafka::status::Status;
 use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use std::collections::BTreeMap;
@@ -210,7 +210,8 @@ impl Reader {
     pub fn until(&mut self, within: Duration, what: &str, holds: impl Fn(&Self) -> Result<(), String>) {
         eventually(within, &format!("{}: {what}", self.client), || {
             self.take();
-            holds(self).map_err(|why| format!("{why} [{}]", self.troubles()))
+            let had = self.status.tally().troubles();
+            holds(self).map_err(|why| format!("{why}; wrong now: {:?}; was: {had:?}", self.troubles()))
         });
     }
 
@@ -235,7 +236,7 @@ impl Reader {
                         new >= old,
                         "{client}: {topic}/{partition} goes back from {old} to {new}"
                     );
-                    if new > old {
+                    if new > old && old != BEGINNING {
                         told.passed.push(Passed {
                             partition,
                             from: old,
@@ -258,7 +259,7 @@ impl Reader {
                         record.topic,
                         *next - 1
                     );
-                    if offset > *next {
+                    if offset > *next && *next != BEGINNING {
                         told.passed.push(Passed {
                             partition,
                             from: *next,

@@ -157,7 +157,12 @@ pub fn run(version: Version, plan: &Plan) -> Report {
         keys: 0,
         tombstones: 0,
     };
-    let mut writer = Writer::with(cluster.client(), &topic, shape, plan.seed, began);
+    let mut client = cluster.client();
+    // Who writes turns away from a broker that hangs sooner than who reads, so that it is reading that is measured.
+    client
+        .set("socket.timeout.ms", "2000")
+        .set("request.timeout.ms", "2000");
+    let mut writer = Writer::with(client, &topic, shape, plan.seed, began);
     let status = Arc::new(Status::default());
     let (tail, mut feeds) = read(&cluster, &topic, plan, &status);
     let account = Mutex::new(Account::new(plan.partitions, began));
