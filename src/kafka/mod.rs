@@ -3,7 +3,8 @@
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`access`] is who we are to brokers, and [`refusal`] what they have
-//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`pulse`] whether the
+//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`link`] how
+//! connections are, [`pulse`] whether the
 //! thread turns; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 pub mod access;
@@ -18,6 +19,7 @@ mod kafka_crate;
 pub mod lag;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
+pub mod link;
 #[cfg(feature = "librdkafka")]
 mod native;
 mod plain;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::inbox::Inbox;
 use super::lag::End;
+use super::link::Link;
 use super::record::TopicId;
 use super::tally::Trouble;
 
@@ -177,6 +178,11 @@ pub trait Source: Send {
     /// nobody; called after every poll.
     fn ends(&mut self) -> Vec<End> {
         Vec::new()
+    }
+
+    /// What has been heard of connections since the last call, likewise; `None` is no news.
+    fn links(&mut self) -> Option<Vec<Link>> {
+        None
     }
 
     /// Takes over what the source before it has found of that; it counts until it is tried.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::lag::PartitionLag;
+use super::link::Link;
 use super::pulse::Pulse;
 use super::tally::Tally;
 use crate::config::Client;
@@ -36,6 +37,7 @@ struct State {
     progress: BTreeMap<String, u8>,
     /// Records that each partition of a topic is behind; `None` where nothing was heard of its end.
     lag: BTreeMap<String, Vec<Option<u64>>>,
+    links: Vec<Link>,
 }
 
 /// A copy of the state at one moment.
@@ -118,10 +120,22 @@ impl Status {
         self.lock().client = Some(client.to_owned());
     }
 
+    /// How connections are.
+    pub(crate) fn set_links(&self, links: Vec<Link>) {
+        self.lock().links = links;
+    }
+
+    /// Connections to brokers, where the client library tells them.
+    #[must_use]
+    pub fn links(&self) -> Vec<Link> {
+        self.lock().links.clone()
+    }
+
     /// Another connection is used from now on, maybe with another library. What is wrong with it is news.
     pub(crate) fn forget_client(&self) {
         let mut state = self.lock();
         state.client = None;
+        state.links.clear();
         state.is_told = false;
     }
 
@@ -299,6 +313,24 @@ impl Board {
                 records,
             });
         lags.collect()
+    }
+
+    /// Connections to brokers; of several to one, as after a reload, the one that is worse off counts.
+    #[must_use]
+    pub fn links(&self) -> Vec<Link> {
+        let mut links: BTreeMap<String, Link> = BTreeMap::new();
+        for link in self.all().iter().flat_map(|status| status.links()) {
+            match links.get_mut(&link.broker) {
+                Some(known) => {
+                    known.is_up &= link.is_up;
+                    known.round_trip = known.round_trip.max(link.round_trip);
+                }
+                None => {
+                    links.insert(link.broker.clone(), link);
+                }
+            }
+        }
+        links.into_values().collect()
     }
 
     /// How far reading is behind in all partitions together, in records.

@@ -277,7 +277,7 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             }
-            self.note_lag(source);
+            self.note_figures(source);
             if (1..ENOUGH).contains(&(self.inbox.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
                 std::thread::sleep(GATHER);
@@ -356,8 +356,12 @@ impl Worker {
         }
     }
 
-    /// Tells how far behind the ends of partitions reading is, as far as there is news of those.
-    fn note_lag(&self, source: &mut dyn Source) {
+    /// Tells how far behind the ends of partitions reading is, and how connections are, as far as there is
+    /// news of those.
+    fn note_figures(&self, source: &mut dyn Source) {
+        if let Some(links) = source.links() {
+            self.status.set_links(links);
+        }
         for end in source.ends() {
             if let Some(next) = self.inbox.next_offset(&end.topic, end.partition) {
                 self.status.set_lag(&end.topic, end.partition, end.lag(next));

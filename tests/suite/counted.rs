@@ -297,5 +297,12 @@ fn partitions(broker: &Broker) {
             let labels = [of_topic, ("partition", partition)];
             reaches(&daemon, "kafka_sse_bridge_kafka_lag_records", &labels, 0.0).await;
         }
+        // What librdkafka says of itself.
+        let bootstrap = broker.bootstrap();
+        let links = [("broker", bootstrap.as_str())];
+        reaches(&daemon, "kafka_sse_bridge_kafka_broker_up", &links, 1.0).await;
+        let name = "kafka_sse_bridge_kafka_broker_round_trip_seconds";
+        let seconds = figures(&daemon).await.get(name, &links);
+        assert!(seconds > 0.0 && seconds < 10.0, "{seconds}");
     });
 }

@@ -36,6 +36,7 @@ pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
             (labels, lag.records)
         }),
     )?;
+    links(app, families)?;
     families.counter(
         "kafka_errors",
         "Errors of reading, by kind",
@@ -59,5 +60,25 @@ pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
         "replays_waiting",
         "Replays that wait for a thread or for room, of all streams together",
         waiting as u64,
+    )
+}
+
+/// What librdkafka says of its own connections.
+fn links(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    let links = app.kafka.links();
+    let of_broker = |broker: &str| -> Labels { vec![("broker", broker.to_owned())] };
+    families.gauge(
+        "kafka_broker_up",
+        "Whether a broker can be asked, as of a few seconds ago; told by librdkafka",
+        links
+            .iter()
+            .map(|link| (of_broker(&link.broker), u64::from(link.is_up))),
+    )?;
+    families.gauge(
+        "kafka_broker_round_trip_seconds",
+        "How long a broker's answers took on average in the last seconds, waits for records included",
+        links
+            .iter()
+            .filter_map(|link| Some((of_broker(&link.broker), link.round_trip?.as_secs_f64()))),
     )
 }

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::config::FileName;
 use crate::kafka::lag::End;
+use crate::kafka::link::Link;
 use crate::kafka::token::Token;
 
 /// Errors of the transport that may wait to be told when a question fails; more say nothing new.
@@ -23,11 +24,30 @@ pub(super) const MAX_CAUSES: usize = 64;
 /// How long an error of the transport explains failures: the library repeats the same one this often.
 const CAUSE_LASTS: Duration = Duration::from_secs(30);
 
-/// What the library's statistics say of partitions; they say much more.
+/// What the library's statistics say of partitions and connections; they say much more.
 #[derive(Deserialize)]
 struct Statistics {
     #[serde(default)]
     topics: HashMap<String, TopicStatistics>,
+    #[serde(default)]
+    brokers: HashMap<String, BrokerStatistics>,
+}
+
+#[derive(Deserialize)]
+struct BrokerStatistics {
+    /// Below zero for connections that are not to a broker as the cluster names it.
+    nodeid: i32,
+    nodename: String,
+    state: String,
+    rtt: Option<Window>,
+}
+
+/// What was measured since the last statistics.
+#[derive(Deserialize)]
+struct Window {
+    /// Microseconds.
+    avg: u64,
+    cnt: u64,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +69,20 @@ struct PartitionStatistics {
 }
 
 impl Statistics {
+    fn links(&self) -> Vec<Link> {
+        let brokers = self.brokers.values().filter(|broker| broker.nodeid >= 0);
+        let link = |broker: &BrokerStatistics| Link {
+            broker: broker.nodename.clone(),
+            is_up: broker.state == "UP",
+            round_trip: broker
+                .rtt
+                .as_ref()
+                .filter(|rtt| rtt.cnt > 0)
+                .map(|rtt| Duration::from_micros(rtt.avg)),
+        };
+        brokers.map(link).collect()
+    }
+
     fn ends(self, reads_uncommitted: bool) -> Vec<End> {
         let topics = self.topics.into_iter();
         let ends = topics.flat_map(|(topic, statistics)| {
@@ -79,6 +113,8 @@ pub(super) struct Context {
     last: Mutex<Option<(Instant, String)>>,
     /// Ends of partitions that are news.
     ends: Mutex<Vec<End>>,
+    /// Connections, where there is news.
+    links: Mutex<Option<Vec<Link>>>,
     /// Whether uncommitted records are read.
     reads_uncommitted: bool,
     /// Where the token is, if there is one.
@@ -110,6 +146,7 @@ impl ClientContext for Context {
     fn stats_raw(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
             Ok(statistics) => {
+                *self.links.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics.links());
                 *self.ends.lock().unwrap_or_else(PoisonError::into_inner) =
                     statistics.ends(self.reads_uncommitted);
             }
@@ -147,6 +184,11 @@ impl Context {
     /// Ends of partitions that are news.
     pub(super) fn ends(&self) -> Vec<End> {
         std::mem::take(&mut *self.ends.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Connections, where there is news.
+    pub(super) fn links(&self) -> Option<Vec<Link>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Why the transport fails, if it has said so lately.

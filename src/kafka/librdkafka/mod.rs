@@ -28,6 +28,7 @@ use super::access::Access;
 use super::client::{BROKER_PATIENCE, Purpose};
 use super::inbox::Inbox;
 use super::lag::End;
+use super::link::Link;
 use super::native::{self, Fetched, Queue};
 use super::probe::{self, Security};
 use super::pulse::Pulse;
@@ -118,19 +119,19 @@ impl Librdkafka {
     fn unreachable(&self, what: &str, error: &KafkaError) -> SourceError {
         serve(&self.asking);
         let cause = self.asking.context().cause();
-        let refusal = match &cause {
-            Some(cause) => self.refusal(cause),
-            // A connection that is closed without a word comes without a cause. A broker that hangs closes none,
-            // and would not answer this either.
-            None if self.is_explicable
-                && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) =>
-            {
-                let brokers: Vec<String> = self.brokers.split(',').map(str::to_owned).collect();
-                self.asks_around();
-                probe::misfit(&brokers, &self.access)
+        let explained = cause.as_deref().and_then(|cause| self.refusal(cause));
+        // A connection that is closed without a word comes without a cause, or with that alone. A broker that
+        // hangs closes none, and would not answer this either.
+        let is_closed = cause.as_deref().is_none_or(is_of_closing)
+            && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
+        let refusal = explained.or_else(|| {
+            if !is_closed || !self.is_explicable {
+                return None;
             }
-            None => None,
-        };
+            let brokers: Vec<String> = self.brokers.split(',').map(str::to_owned).collect();
+            self.asks_around();
+            probe::misfit(&brokers, &self.access)
+        });
         if let Some(refusal) = refusal {
             return refusal.at(&self.brokers);
         }
@@ -258,6 +259,13 @@ impl Librdkafka {
         }
         Ok(())
     }
+}
+
+/// Whether that is the cause: that the other end closed the connection.
+fn is_of_closing(cause: &str) -> bool {
+    ["Send failed", "Receive failed", "Disconnected"]
+        .iter()
+        .any(|what| cause.contains(what))
 }
 
 /// The group is a name without a use here, and nobody needs rights on it.
@@ -524,6 +532,10 @@ impl Source for Librdkafka {
 
     fn ends(&mut self) -> Vec<End> {
         self.consuming.context().ends()
+    }
+
+    fn links(&mut self) -> Option<Vec<Link>> {
+        self.consuming.context().links()
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {
