@@ -31,6 +31,7 @@ pub mod record;
 pub mod refusal;
 mod rights;
 pub mod source;
+mod stall;
 pub mod status;
 pub mod survey;
 pub mod tail;

@@ -27,6 +27,7 @@ use super::progress::Loading;
 use super::record::{BEGINNING, Feed};
 use super::rights::Rights;
 use super::source::{Source, SourceError};
+use super::stall::Stalls;
 use super::status::Status;
 use super::tally::Trouble;
 pub use super::topic::Begin;
@@ -179,6 +180,7 @@ struct Worker {
     /// Since when a topic has looked as if it had been recreated.
     in_doubt: Option<Instant>,
     rights: Rights,
+    stalls: Stalls,
 }
 
 impl Worker {
@@ -204,6 +206,7 @@ impl Worker {
             is_reconnecting: false,
             in_doubt: None,
             rights: Rights::default(),
+            stalls: Stalls::default(),
         }
     }
 
@@ -252,6 +255,7 @@ impl Worker {
     /// Reads until told to stop or to change over (`Ok`), or the source fails.
     fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
         self.status.forget_stopped();
+        self.stalls.forget();
         self.rights.hand_over(source);
         let mut found = self.resolve(source)?;
         let mut refreshed = Instant::now();
@@ -277,7 +281,7 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             }
-            self.note_figures(source);
+            self.note_figures(source)?;
             if (1..ENOUGH).contains(&(self.inbox.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
                 std::thread::sleep(GATHER);
@@ -358,15 +362,39 @@ impl Worker {
 
     /// Tells how far behind the ends of partitions reading is, and how connections are, as far as there is
     /// news of those.
-    fn note_figures(&self, source: &mut dyn Source) {
+    ///
+    /// # Errors
+    /// When a partition does not get on although nothing is said to be wrong.
+    fn note_figures(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
         if let Some(links) = source.links() {
             self.status.set_links(links);
         }
-        for end in source.ends() {
-            if let Some(next) = self.inbox.next_offset(&end.topic, end.partition) {
-                self.status.set_lag(&end.topic, end.partition, end.lag(next));
+        let ends = source.ends();
+        // Where something is wrong, or markers at the end are not told from records, standing still means nothing.
+        let may_stall = source.reconnects() && source.trouble().is_none();
+        if !may_stall {
+            self.stalls.forget();
+        }
+        for end in ends {
+            let Some(next) = self.inbox.next_offset(&end.topic, end.partition) else {
+                continue;
+            };
+            let lag = end.lag(next);
+            self.status.set_lag(&end.topic, end.partition, lag);
+            if lag == 0 {
+                self.stalls.is_done(&end.topic, end.partition);
+            } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
+                return Err(SourceError::Partition {
+                    brokers: self.connect.brokers(),
+                    at: format!(
+                        "topic {:?} partition {} at offset {next}",
+                        end.topic, end.partition
+                    ),
+                    reason: format!("nothing comes, although there are records up to {}", end.offset),
+                });
             }
         }
+        Ok(())
     }
 
     /// Reads no more what no stream wants any more; returns whether there was such a topic.

@@ -5,6 +5,7 @@ use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::inbox::Inbox;
+use kafka_sse_bridge::kafka::lag::End;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Stamp, TopicId};
 use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
 use kafka_sse_bridge::kafka::status::Status;
@@ -38,6 +39,10 @@ pub fn trials() -> Vec<Trial> {
             another_id,
         ),
         trial("the_id_of_a_topic_that_is_no_more_is_not_believed", past_id),
+        trial(
+            "a_partition_of_which_nothing_comes_is_read_by_another_client",
+            stalled,
+        ),
         trial("rebuilding_backs_off_while_nothing_is_read", backs_off),
         trial("an_outage_is_told_once_and_so_is_its_end", told_once),
         trial("a_stop_is_heard_while_a_channel_is_full", stops),
@@ -59,6 +64,9 @@ pub struct Script {
     /// Partitions of which nobody can say anything.
     leaderless: Vec<usize>,
     id: Option<TopicId>,
+    reconnects: bool,
+    /// Where partition 0 is said to end, after every poll.
+    end: Option<i64>,
     pub polls: VecDeque<Poll>,
     assigned: Vec<Vec<i64>>,
     connects: Vec<Instant>,
@@ -112,6 +120,16 @@ impl Source for Scripted {
             .collect())
     }
 
+    fn ends(&mut self) -> Vec<End> {
+        let end = |offset| End {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset,
+            is_reached: false,
+        };
+        self.0.lock().unwrap().end.map(end).into_iter().collect()
+    }
+
     fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
         Ok(vec![self.0.lock().unwrap().id; topics.len()])
     }
@@ -154,7 +172,7 @@ impl Source for Scripted {
     }
 
     fn reconnects(&self) -> bool {
-        false
+        self.0.lock().unwrap().reconnects
     }
 }
 
@@ -360,6 +378,33 @@ fn leaderless() {
     eventually(secs(20), "it is well again", || {
         ensure(degraded().is_empty(), format!("{:?}", degraded()))
     });
+}
+
+fn stalled() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }],
+        polls: [Poll::Records(vec![0, 1, 2])].into(),
+        reconnects: true,
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1024);
+    rig.offsets(3);
+    let connects = |rig: &Rig| rig.script(|script| script.connects.len());
+    // As far as is known it has everything.
+    rig.script(|script| script.end = Some(3));
+    rig.script(|script| script.polls.push_back(Poll::Records(vec![3])));
+    rig.offsets(1);
+    assert_eq!(connects(&rig), 1);
+    // There is more, and it does not come.
+    rig.script(|script| script.end = Some(9));
+    eventually(secs(20), "another client is taken", || {
+        ensure(connects(&rig) == 2, connects(&rig).to_string())
+    });
+    rig.script(|script| {
+        script.end = Some(5);
+        script.polls.push_back(Poll::Records(vec![4]));
+    });
+    assert_eq!(rig.offsets(1), [4], "at our own offsets");
 }
 
 fn out_of_range() {
