@@ -44,6 +44,12 @@ const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long it may take where another question about the same topic has just had no answer.
 const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// How long the ids of topics may take: nothing is read meanwhile, and they are no hurry.
+const IDS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// First and longest pause where they did not come: the embedded broker of the demo, for one, never tells.
+const IDS_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
 /// How long the end of a partition may take to show.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -58,6 +64,8 @@ pub(super) struct Librdkafka {
     queue: Queue<Context>,
     asking: BaseConsumer<Context>,
     trouble: Option<Trouble>,
+    /// When ids of topics are asked for again, and the pause before, where they did not come.
+    ids_due: Option<(Instant, Duration)>,
     /// Topics that may not be seen, or not be read.
     forbidden: BTreeSet<Arc<str>>,
     access: Access,
@@ -104,6 +112,7 @@ impl Librdkafka {
             queue,
             asking,
             trouble: None,
+            ids_due: None,
             forbidden: BTreeSet::new(),
             access,
             is_explicable: match Security::of(connection) {
@@ -547,9 +556,15 @@ impl Source for Librdkafka {
     }
 
     fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        if self.ids_due.is_some_and(|(due, _)| Instant::now() < due) {
+            return Ok(vec![None; topics.len()]);
+        }
         self.may_ask()?;
-        native::topic_ids(self.asking(), topics, ASK_TIMEOUT)
-            .map_err(|code| self.unreachable("ids of topics", &KafkaError::MetadataFetch(code)))
+        let answer = native::topic_ids(self.asking(), topics, IDS_TIMEOUT);
+        let (first, longest) = IDS_PAUSE;
+        let pause = self.ids_due.map_or(first, |(_, pause)| (pause * 2).min(longest));
+        self.ids_due = answer.is_err().then(|| (Instant::now() + pause, pause));
+        answer.map_err(|code| self.unreachable("ids of topics", &KafkaError::MetadataFetch(code)))
     }
 
     fn reconnects(&self) -> bool {
