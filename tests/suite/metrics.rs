@@ -15,7 +15,7 @@ use crate::harness::http;
 use crate::harness::produce::Message;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::trial;
-use crate::harness::wait::{block_on, secs};
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::reload::{client, is_reset, reload, reloaded, topic, with_http};
 use libtest_mimic::Trial;
 use reqwest::Method;
@@ -139,6 +139,13 @@ fn daemon_with_everything() -> (Daemon, Stream) {
     let daemon = Daemon::start(&config(&broker, &[&topic], "start = \"snapshot\""));
     let stream = block_on(async {
         daemon.wait_ready(secs(30)).await;
+        // The library speaks of its connections every two seconds.
+        eventually_async(secs(30), "connections are told of", async || {
+            let figures = figures(&daemon).await;
+            let mut told = figures.all("kafka_sse_bridge_kafka_broker_round_trip_seconds");
+            ensure(told.next().is_some(), "not yet")
+        })
+        .await;
         client(&daemon, "/events").await
     });
     (daemon, stream)
