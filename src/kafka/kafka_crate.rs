@@ -330,8 +330,9 @@ impl KafkaCrate {
                 Some(End {
                     topic: topic.topic().to_owned(),
                     partition: u32::try_from(partition.partition()).ok()?,
-                    offset: partition.data().ok()?.highwatermark_offset(),
+                    offset: Some(partition.data().ok()?.highwatermark_offset()),
                     is_reached: false,
+                    is_fetched: true,
                 })
             })
         });

@@ -11,22 +11,22 @@ pub struct End {
     /// The partition, from 0.
     pub partition: u32,
     /// The offset of the next record to be written, as far as it may be read: the high watermark, or the
-    /// last stable offset where only committed records are.
-    pub offset: i64,
+    /// last stable offset where only committed records are. `None` before the first fetch.
+    pub offset: Option<i64>,
     /// Whether it is known that nothing readable is left before that: what lies there are the markers of
     /// transactions, or records of aborted ones.
     pub is_reached: bool,
+    /// Whether the source fetches there, or tries to reach a broker for that. If not, it waits for something
+    /// that need not come.
+    pub is_fetched: bool,
 }
 
 impl End {
-    /// Offsets between a reader that stands at `next` and this end.
+    /// Offsets between a reader that stands at `next` and this end, if it is known.
     #[must_use]
-    pub fn lag(&self, next: i64) -> u64 {
-        if self.is_reached {
-            0
-        } else {
-            lag(next, self.offset)
-        }
+    pub fn lag(&self, next: i64) -> Option<u64> {
+        let offset = self.offset?;
+        Some(if self.is_reached { 0 } else { lag(next, offset) })
     }
 }
 

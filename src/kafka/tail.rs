@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 use super::access::Access;
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
-use super::lag::lag;
+use super::lag::{End, lag};
 use super::progress::Loading;
 use super::record::{BEGINNING, Feed};
 use super::rights::Rights;
@@ -55,6 +55,9 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 
 /// A session that lasted so long was healthy: the next trouble is a new one.
 const HEALTHY: Duration = Duration::from_secs(30);
+
+/// How long questions may stay without an answer until a new client is tried, and how often that is.
+const UNANSWERED: Duration = Duration::from_secs(60);
 
 /// How long a client may take to end.
 const CLOSING: Duration = Duration::from_secs(60);
@@ -258,7 +261,7 @@ impl Worker {
         self.stalls.forget();
         self.rights.hand_over(source);
         let mut found = self.resolve(source)?;
-        let mut refreshed = Instant::now();
+        let (mut refreshed, mut answered) = (Instant::now(), Instant::now());
         while let Some(known) = &found {
             let before = self.inbox.received();
             self.turns(POLL_WAIT);
@@ -313,7 +316,11 @@ impl Worker {
                     found = self.resolve(source)?;
                     continue;
                 }
-                match self.look(source) {
+                let looked = self.look(source);
+                if looked.is_ok() {
+                    answered = Instant::now();
+                }
+                match looked {
                     Ok(now) if now != *known || self.has_leaders(source, &now)? => {
                         found = self.resolve(source)?;
                     }
@@ -322,6 +329,12 @@ impl Worker {
                     Err(error) if source.reconnects() => {
                         self.status.tally().count(error.kind());
                         self.failed(&error);
+                        if answered.elapsed() >= UNANSWERED {
+                            if self.is_answered_anew() {
+                                return Err(error);
+                            }
+                            answered = Instant::now();
+                        }
                     }
                     Err(error) => return Err(error),
                 }
@@ -380,21 +393,51 @@ impl Worker {
                 continue;
             };
             let lag = end.lag(next);
-            self.status.set_lag(&end.topic, end.partition, lag);
-            if lag == 0 {
+            if let Some(lag) = lag {
+                self.status.set_lag(&end.topic, end.partition, lag);
+            }
+            if end.is_fetched && lag.is_none_or(|lag| lag == 0) || self.is_leaderless(&end) {
                 self.stalls.is_done(&end.topic, end.partition);
             } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
+                let reason = match end.offset {
+                    Some(offset) if end.is_fetched => {
+                        format!("nothing comes, although there are records up to {offset}")
+                    }
+                    _ => "the client library does not fetch it".to_owned(),
+                };
                 return Err(SourceError::Partition {
                     brokers: self.connect.brokers(),
                     at: format!(
                         "topic {:?} partition {} at offset {next}",
                         end.topic, end.partition
                     ),
-                    reason: format!("nothing comes, although there are records up to {}", end.offset),
+                    reason,
                 });
             }
         }
         Ok(())
+    }
+
+    /// Whether a new client gets the answers that the present one waits for: libraries have lost their way to
+    /// brokers before, for good.
+    fn is_answered_anew(&mut self) -> bool {
+        self.turns(self.connect.patience());
+        let is_answered = match self.connect.connect() {
+            Ok(mut other) => {
+                let looked = self.look(&mut *other);
+                self.turns(CLOSING);
+                looked.is_ok()
+            }
+            Err(_) => false,
+        };
+        debug!("a new client gets answers: {is_answered}");
+        is_answered
+    }
+
+    /// Whether nothing can come of a partition because nobody leads it.
+    fn is_leaderless(&self, end: &End) -> bool {
+        let topic = self.topics.iter().find(|topic| *topic.name == *end.topic);
+        topic.is_some_and(|topic| topic.leaderless.contains(&(end.partition as usize)))
     }
 
     /// Reads no more what no stream wants any more; returns whether there was such a topic.

@@ -46,15 +46,16 @@ fn arithmetic() {
     let end = End {
         topic: "t".to_owned(),
         partition: 0,
-        offset: 10,
+        offset: Some(10),
         is_reached: false,
+        is_fetched: true,
     };
-    assert_eq!(end.lag(4), 6);
+    assert_eq!(end.lag(4), Some(6));
     let reached = End {
         is_reached: true,
         ..end
     };
-    assert_eq!(reached.lag(9), 0);
+    assert_eq!(reached.lag(9), Some(0));
 }
 
 /// A reader of one topic, with room for one batch.

@@ -124,8 +124,9 @@ impl Source for Scripted {
         let end = |offset| End {
             topic: "t".to_owned(),
             partition: 0,
-            offset,
+            offset: Some(offset),
             is_reached: false,
+            is_fetched: true,
         };
         self.0.lock().unwrap().end.map(end).into_iter().collect()
     }

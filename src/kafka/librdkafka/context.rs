@@ -1,8 +1,9 @@
-//! What librdkafka tells beside records, through its callbacks: causes of trouble, ends of partitions, and
-//! that it needs a token.
+//! What librdkafka tells beside records, through its callbacks: causes of trouble, ends of partitions, that
+//! it needs a token, and that it has no brokers left.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,10 @@ pub(super) const MAX_CAUSES: usize = 64;
 /// How long an error of the transport explains failures: the library repeats the same one this often.
 const CAUSE_LASTS: Duration = Duration::from_secs(30);
 
+/// How often in a row the library must say that it knows no broker: between two that it exchanges, it may say
+/// it once.
+const ABANDONED: u32 = 2;
+
 /// What the library's statistics say of partitions and connections; they say much more.
 #[derive(Deserialize)]
 struct Statistics {
@@ -38,8 +43,22 @@ struct BrokerStatistics {
     /// Below zero for connections that are not to a broker as the cluster names it.
     nodeid: i32,
     nodename: String,
+    source: Origin,
     state: String,
     rtt: Option<Window>,
+}
+
+/// Where the library has a broker from.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Origin {
+    /// From its settings.
+    Configured,
+    /// From the cluster.
+    Learned,
+    /// It is none.
+    #[serde(other)]
+    Internal,
 }
 
 /// What was measured since the last statistics.
@@ -58,7 +77,10 @@ struct TopicStatistics {
 #[derive(Deserialize)]
 struct PartitionStatistics {
     partition: i32,
+    /// The broker that it is fetched from; below zero for none.
+    broker: i32,
     desired: bool,
+    fetch_state: Fetching,
     /// Messages that were fetched and not yet taken, of all partitions together.
     fetchq_cnt: i64,
     /// What is fetched next.
@@ -68,7 +90,24 @@ struct PartitionStatistics {
     ls_offset: i64,
 }
 
+/// How far the library has come with the fetching of a partition.
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Fetching {
+    /// It fetches.
+    Active,
+    /// It wants to know something before, or has ended.
+    #[serde(other)]
+    Not,
+}
+
 impl Statistics {
+    fn has_brokers(&self) -> bool {
+        self.brokers
+            .values()
+            .any(|broker| broker.source != Origin::Internal)
+    }
+
     fn links(&self) -> Vec<Link> {
         let brokers = self.brokers.values().filter(|broker| broker.nodeid >= 0);
         let link = |broker: &BrokerStatistics| Link {
@@ -84,6 +123,9 @@ impl Statistics {
     }
 
     fn ends(self, reads_uncommitted: bool) -> Vec<End> {
+        let up = self.brokers.values().filter(|broker| broker.state == "UP");
+        let up: BTreeSet<i32> = up.map(|broker| broker.nodeid).collect();
+        let up = &up;
         let topics = self.topics.into_iter();
         let ends = topics.flat_map(|(topic, statistics)| {
             let partitions = statistics.partitions.into_values();
@@ -93,12 +135,14 @@ impl Statistics {
                 } else {
                     known.ls_offset
                 };
-                (known.desired && offset >= 0).then_some(End {
+                known.desired.then_some(End {
                     topic: topic.clone(),
                     // The library has one without a number for itself.
                     partition: u32::try_from(known.partition).ok()?,
-                    offset,
+                    offset: (offset >= 0).then_some(offset),
                     is_reached: known.fetchq_cnt == 0 && known.next_offset >= offset,
+                    is_fetched: known.broker >= 0
+                        && (known.fetch_state == Fetching::Active || !up.contains(&known.broker)),
                 })
             })
         });
@@ -115,6 +159,8 @@ pub(super) struct Context {
     ends: Mutex<Vec<End>>,
     /// Connections, where there is news.
     links: Mutex<Option<Vec<Link>>>,
+    /// How often in a row it has said that it knows no broker.
+    lost: AtomicU32,
     /// Whether uncommitted records are read.
     reads_uncommitted: bool,
     /// Where the token is, if there is one.
@@ -146,6 +192,11 @@ impl ClientContext for Context {
     fn stats_raw(&self, statistics: &[u8]) {
         match serde_json::from_slice::<Statistics>(statistics) {
             Ok(statistics) => {
+                if statistics.has_brokers() {
+                    self.lost.store(0, Ordering::Relaxed);
+                } else {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                }
                 *self.links.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics.links());
                 *self.ends.lock().unwrap_or_else(PoisonError::into_inner) =
                     statistics.ends(self.reads_uncommitted);
@@ -189,6 +240,15 @@ impl Context {
     /// Connections, where there is news.
     pub(super) fn links(&self) -> Option<Vec<Link>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the library has no broker left, and will ask none ever again.
+    ///
+    /// An answer that names no broker, as of a cluster that counts itself out after a frost, makes it drop
+    /// all it knows; it begins again with those of its settings, unless that very answer arrives late enough
+    /// to cancel the beginning (librdkafka issue 5301).
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.lost.load(Ordering::Relaxed) >= ABANDONED
     }
 
     /// Why the transport fails, if it has said so lately.

@@ -10,7 +10,7 @@ mod context;
 mod settings;
 mod trouble;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,6 @@ use rdkafka::metadata::{MetadataBroker, MetadataTopic};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use self::context::{Context, MAX_CAUSES, serve};
-use self::settings::STATISTICS;
 use self::trouble::{Failed, Trouble};
 use super::access::Access;
 use super::client::{BROKER_PATIENCE, Purpose};
@@ -37,6 +36,10 @@ use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError, host_port};
 use super::tail::Connection;
 use crate::config::Isolation;
+
+/// How often the asking handle is looked at for what it has to tell. It has little, but must not be late for
+/// its next token.
+const SERVE_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a question to a broker may take.
 const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -63,6 +66,8 @@ pub(super) struct Librdkafka {
     /// The records of all partitions that the consuming handle reads.
     queue: Queue<Context>,
     asking: BaseConsumer<Context>,
+    /// When that one was looked at last.
+    served: Instant,
     trouble: Option<Trouble>,
     /// When ids of topics are asked for again, and the pause before, where they did not come.
     ids_due: Option<(Instant, Duration)>,
@@ -105,12 +110,13 @@ impl Librdkafka {
             brokers: connection.brokers.join(","),
             reason: "librdkafka gives no queue".to_owned(),
         })?;
-        let asking = create(config.set("enable.partition.eof", "true").set(STATISTICS, "0"))?;
+        let asking = create(config.set("enable.partition.eof", "true"))?;
         Ok(Self {
             brokers,
             consuming,
             queue,
             asking,
+            served: Instant::now(),
             trouble: None,
             ids_due: None,
             forbidden: BTreeSet::new(),
@@ -172,6 +178,25 @@ impl Librdkafka {
         Refusal::from_transport(cause, &self.access, |broker| look(broker, &self.access))
     }
 
+    /// Hears what the asking handle has to tell.
+    ///
+    /// # Errors
+    /// When either handle has no broker left: it would not find one again by itself.
+    fn serve_asking(&mut self) -> Result<(), SourceError> {
+        if self.served.elapsed() >= SERVE_EVERY {
+            self.served = Instant::now();
+            serve(&self.asking);
+        }
+        if self.consuming.context().is_abandoned() || self.asking.context().is_abandoned() {
+            return Err(SourceError::Unreachable {
+                brokers: self.brokers.clone(),
+                reason: "the cluster named no broker for a while, and librdkafka has forgotten all"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     /// The handle that answers questions, with what had to be done for it to go on.
     fn asking(&self) -> &BaseConsumer<Context> {
         if self.access.token_file().is_some() {
@@ -210,7 +235,8 @@ impl Librdkafka {
                     return First::Refused;
                 }
                 Some(Ok(_)) => return First::Record,
-                None => break,
+                // Also said of an event that is none of ours.
+                None => {}
                 Some(Err(error)) if is_of_group(&error) => {}
                 // It is asked again soon, and whoever asks reads nothing meanwhile.
                 Some(Err(error)) => {
@@ -222,13 +248,42 @@ impl Librdkafka {
         First::Unknown
     }
 
-    fn watermarks(&self, topic: &str, partition: i32, limit: Duration) -> Result<Bounds, SourceError> {
+    /// The offsets of partitions at the times asked for (milliseconds since the epoch), or at their ends, in
+    /// one request to each leader. Partitions that their leaders know nothing of are left out.
+    ///
+    /// # Errors
+    /// When a leader does not answer within `limit`.
+    fn offsets(
+        &self,
+        topic: &str,
+        asked: impl IntoIterator<Item = (i32, Offset)>,
+        limit: Duration,
+    ) -> Result<Vec<(usize, i64)>, SourceError> {
+        let fails = |error| self.unreachable(&format!("offsets of {topic:?}"), &error);
+        let mut list = TopicPartitionList::new();
+        for (partition, asked) in asked {
+            // The protocol's requests for a partition's ends are times too: -1 and -2.
+            list.add_partition_offset(topic, partition, asked)
+                .map_err(fails)?;
+        }
+        if list.count() == 0 {
+            return Ok(Vec::new());
+        }
         self.may_ask()?;
-        let (low, high) = self
-            .asking()
-            .fetch_watermarks(topic, partition, limit)
-            .map_err(|error| self.unreachable(&format!("offsets of {topic:?}/{partition}"), &error))?;
-        Ok(Bounds { low, high })
+        let found = self.asking().offsets_for_times(list, limit).map_err(fails)?;
+        let known = found.elements_for_topic(topic).into_iter().filter_map(|element| {
+            let partition = usize::try_from(element.partition()).ok()?;
+            if let Err(error) = element.error() {
+                debug!("kafka {}: offset of {topic:?}/{partition}: {error}", self.brokers);
+                return None;
+            }
+            match element.offset() {
+                Offset::Offset(offset) => Some((partition, offset)),
+                // No record is so late.
+                _ => None,
+            }
+        });
+        Ok(known.collect())
     }
 
     /// Looks at what the consuming handle says of no partition: transport errors are a state.
@@ -371,19 +426,30 @@ impl Source for Librdkafka {
             .topics()
             .first()
             .map_or(&[][..], MetadataTopic::partitions);
+        let mut led: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for partition in found.iter().filter(|partition| partition.leader() >= 0) {
+            led.entry(partition.leader()).or_default().push(partition.id());
+        }
         let mut bounds = vec![None; partitions];
         let mut limit = ASK_TIMEOUT;
-        for partition in found.iter().filter(|partition| partition.leader() >= 0) {
-            let index = usize::try_from(partition.id()).ok();
-            let Some(slot) = index.and_then(|index| bounds.get_mut(index)) else {
-                continue;
-            };
-            match self.watermarks(topic, partition.id(), limit) {
-                Ok(known) => *slot = Some(known),
+        // One leader after the other: of a question to several, one that does not answer spoils all.
+        for (leader, led) in led {
+            let all = |end: Offset| led.iter().map(move |&partition| (partition, end));
+            let lows = self.offsets(topic, all(Offset::Beginning), limit);
+            let ends = lows.and_then(|lows| Ok((lows, self.offsets(topic, all(Offset::End), limit)?)));
+            match ends {
+                Ok((lows, highs)) => {
+                    let lows: BTreeMap<usize, i64> = lows.into_iter().collect();
+                    for (partition, high) in highs {
+                        if let (Some(&low), Some(slot)) = (lows.get(&partition), bounds.get_mut(partition)) {
+                            *slot = Some(Bounds { low, high });
+                        }
+                    }
+                }
                 Err(error @ SourceError::Interrupted) => return Err(error),
-                // What leads several partitions and is gone is not waited for at each of them.
+                // Who reads from others does not wait for each that is gone.
                 Err(error) => {
-                    debug!("{error}");
+                    debug!("{error}; broker {leader} leads {led:?}");
                     limit = ASK_AGAIN_TIMEOUT;
                 }
             }
@@ -393,38 +459,28 @@ impl Source for Librdkafka {
 
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
         // The ends come first: a record written between the two questions must not lie behind both answers.
-        let mut offsets = Vec::with_capacity(asked.len());
-        let mut times = TopicPartitionList::new();
-        for (partition, asked) in (0..).zip(asked) {
-            let Some(time) = *asked else {
-                offsets.push(None);
-                continue;
-            };
-            offsets.push(Some(self.watermarks(topic, partition, ASK_TIMEOUT)?.high));
-            // Times before the epoch mean other things to the protocol.
-            times
-                .add_partition_offset(topic, partition, Offset::Offset(time.max(0)))
-                .map_err(|error| self.unreachable(&format!("times of {topic:?}/{partition}"), &error))?;
+        let times = || {
+            (0..)
+                .zip(asked)
+                .filter_map(|(partition, time)| Some((partition, (*time)?)))
+        };
+        let ends = times().map(|(partition, _)| (partition, Offset::End));
+        let ends = self.offsets(topic, ends, ASK_TIMEOUT)?;
+        // Times before the epoch mean other things to the protocol.
+        let times = times().map(|(partition, time)| (partition, Offset::Offset(time.max(0))));
+        let found = self.offsets(topic, times, ASK_TIMEOUT)?;
+        let mut offsets = vec![None; asked.len()];
+        for (partition, offset) in ends.into_iter().chain(found) {
+            offsets[partition] = Some(offset);
         }
-        if times.count() == 0 {
-            return Ok(offsets);
-        }
-        self.may_ask()?;
-        let found = self
-            .asking()
-            .offsets_for_times(times, ASK_TIMEOUT)
-            .map_err(|error| self.unreachable(&format!("times of {topic:?}"), &error))?;
-        for element in found.elements() {
-            let partition = element.partition();
-            element
-                .error()
-                .map_err(|error| self.unreachable(&format!("times of {topic:?}/{partition}"), &error))?;
-            let slot = usize::try_from(partition)
-                .ok()
-                .and_then(|partition| offsets.get_mut(partition));
-            if let (Offset::Offset(offset), Some(slot)) = (element.offset(), slot) {
-                *slot = Some(offset);
-            }
+        let lacks_answer =
+            |(asked, offset): (&Option<i64>, &Option<i64>)| asked.is_some() && offset.is_none();
+        if let Some(partition) = asked.iter().zip(&offsets).position(lacks_answer) {
+            return Err(SourceError::Partition {
+                brokers: self.brokers.clone(),
+                at: format!("topic {topic:?} partition {partition}"),
+                reason: "its leader says nothing of its offsets".to_owned(),
+            });
         }
         Ok(offsets)
     }
@@ -464,10 +520,7 @@ impl Source for Librdkafka {
     }
 
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        if self.access.token_file().is_some() {
-            // The handle that is seldom asked must not be late for its next token.
-            let _ = self.asking.poll(Duration::ZERO);
-        }
+        self.serve_asking()?;
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
         self.queue.take(wait, |fetched| match fetched.error() {

@@ -8,9 +8,6 @@ use crate::kafka::client::Purpose;
 use crate::kafka::source::SourceError;
 use crate::kafka::tail::Connection;
 
-/// How often the library says what it knows, in milliseconds; 0 is never, and then no lag is known.
-pub(super) const STATISTICS: &str = "statistics.interval.ms";
-
 /// Settings that differ from librdkafka's own, each with its reason. An operator's
 /// `[kafka.librdkafka]` table comes after them and wins.
 const DEFAULTS: [(&str, &str); 17] = [
@@ -42,14 +39,14 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("fetch.error.backoff.ms", "100"),
     ("socket.nagle.disable", "true"),
     ("log.connection.close", "false"),
-    // Where partitions end, as fetches have told: no question to a broker, and nothing per record.
-    (STATISTICS, "2000"),
+    // Where partitions end, as fetches have told, and whether it has brokers at all: no question to one, and
+    // nothing per record.
+    ("statistics.interval.ms", "2000"),
 ];
 
 /// What differs where records are read once more for clients that come back: several read at a time,
-/// each for a part of the topic, and hold a quarter of what the tail does; nobody asks for their lag.
-const THRIFTY: [(&str, &str); 4] = [
-    (STATISTICS, "0"),
+/// each for a part of the topic, and hold a quarter of what the tail does.
+const THRIFTY: [(&str, &str); 3] = [
     ("queued.max.messages.kbytes", "1024"),
     ("fetch.max.bytes", "1048576"),
     ("fetch.message.max.bytes", "262144"),

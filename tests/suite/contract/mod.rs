@@ -6,6 +6,7 @@
 //! it hands to the streams. What a row says of each client stands in the documentation, word for word.
 
 mod holes;
+mod members;
 mod outages;
 mod reader;
 mod records;
@@ -39,7 +40,7 @@ const fn says(of: &'static str, librdkafka: &'static str, kafka_crate: &'static 
 
 const WHOLE: &str = "each once, in order";
 
-const TABLE: [Row; 13] = [
+const TABLE: [Row; 14] = [
     Row {
         promise: "null_is_told_from_empty_where_the_client_can",
         run: records::null_and_empty,
@@ -154,6 +155,15 @@ const TABLE: [Row; 13] = [
                 "named after 120 s, read on when it thaws",
             ),
         ],
+    },
+    Row {
+        promise: "a_cluster_that_names_no_broker_for_a_while_is_read_on",
+        run: members::unnamed,
+        says: &[says(
+            "a cluster that names no broker for a while",
+            "read on within about 5 s of the naming",
+            "read on within 10 s of the naming",
+        )],
     },
 ];
 

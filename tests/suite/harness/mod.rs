@@ -7,6 +7,7 @@
 #![expect(dead_code, reason = "a harness offers more than one day's tests use")]
 
 pub mod acl;
+pub mod between;
 pub mod broker;
 pub mod browser;
 pub mod cluster;

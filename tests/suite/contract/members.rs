@@ -1,0 +1,53 @@
+//! A cluster that names no broker for a while, as one that counts itself out after a frost.
+
+use super::reader::{Bench, PATIENCE, Plan, Reader};
+use crate::common::numbered;
+use crate::harness::between::Between;
+use crate::harness::broker::{Version, topic_name};
+use crate::harness::wait::ensure;
+use kafka_sse_bridge::config::Client;
+use std::sync::Arc;
+
+/// So many, that a client is still busy with the answer while the brokers that it drops for it go.
+const PARTITIONS: i32 = 200;
+
+const ROUNDS: usize = 2;
+
+/// Whoever asks is told of no broker, until librdkafka has none left and would never find one again. That is a
+/// race between its threads, which it loses once in a few answers; a release that cannot lose it
+/// needs no such test, and no such care.
+pub fn unnamed(version: Version) {
+    let between = Between::start(version);
+    let mut bench = Bench::on(Arc::clone(&between.broker));
+    let topic = topic_name("unnamed");
+    bench.broker.create_topic(&topic, PARTITIONS, &[]);
+    let write = |bench: &mut Bench, round: usize| {
+        for partition in [0, 1, PARTITIONS - 1] {
+            bench.write(&topic, &numbered(partition, round, 1), &[]);
+        }
+    };
+    write(&mut bench, 0);
+    for plan in Plan::all(version) {
+        let brokers = vec![between.bootstrap()];
+        bench.readers.push(Reader::start(brokers, &[&topic], plan));
+    }
+    bench.whole(&[&topic]);
+    for round in 1..=ROUNDS {
+        between.name_nobody();
+        // The crate goes on with those it knew.
+        let librdkafka = |reader: &&mut Reader| reader.client == Client::Librdkafka;
+        for reader in bench.readers.iter_mut().filter(librdkafka) {
+            reader.until(PATIENCE, "it is left without a broker", |reader| {
+                ensure(reader.troubles().contains("has forgotten all"), "not yet")
+            });
+        }
+        between.name_all();
+        write(&mut bench, round);
+        bench.whole(&[&topic]);
+    }
+    for reader in &mut bench.readers {
+        reader.until(PATIENCE, "nothing is wrong any more", |reader| {
+            ensure(reader.troubles().is_empty(), "still in trouble")
+        });
+    }
+}
