@@ -1,55 +1,46 @@
 //! A broker that freezes, dies, and is not there yet, in a row: one broker per version serves all three.
 
-use super::reader::{Bench, PATIENCE, Plan, stamped};
+use super::reader::{Bench, PATIENCE};
 use crate::common::numbered;
 use crate::harness::broker::{Broker, Version, topic_name};
-use crate::harness::produce::{Message, Outcome};
-use crate::harness::wait::ensure;
+use crate::harness::wait::{ensure, secs};
 use kafka_sse_bridge::config::Client;
 use std::sync::Arc;
 use std::thread;
-
-/// Librdkafka gives up a connection in two seconds instead of ten: the same, sooner.
-const IMPATIENT: &[(&str, &str)] = &[("socket.timeout.ms", "2000")];
+use std::time::{Duration, Instant};
 
 const PARTITIONS: i32 = 2;
+
+/// Longer than librdkafka waits for an answer.
+const FROST: Duration = secs(30);
+
+/// The crate waits for up to two minutes.
+const PATIENCE_OF_THE_CRATE: Duration = secs(180);
 
 pub fn in_a_row(version: Version) {
     let mut bench = Bench::on(Arc::new(Broker::start(version)));
     let topic = topic_name("outages");
     bench.broker.create_topic(&topic, PARTITIONS, &[]);
     write(&mut bench, &topic, 0);
-    let read = |bench: &mut Bench| {
-        for plan in Plan::all(version) {
-            let properties = IMPATIENT;
-            bench.read_with(&[&topic], Plan { properties, ..plan });
-        }
-    };
-    read(&mut bench);
+    bench.read(&[&topic]);
     bench.whole(&[&topic]);
 
-    // Frozen until librdkafka has noticed. The crate waits for up to two minutes and goes on.
+    // Frozen until all have noticed.
     bench.broker.freeze();
-    let messages: Vec<Message> = (0..PARTITIONS)
-        .flat_map(|partition| numbered(partition, 50, 50))
-        .map(stamped)
-        .collect();
-    let writing = {
-        let (broker, topic, messages) = (Arc::clone(&bench.broker), topic.clone(), messages.clone());
-        thread::spawn(move || broker.produce_with(&topic, &messages, &[("enable.idempotence", "true")]))
-    };
-    in_trouble(&mut bench, |client| client == Client::Librdkafka);
+    let frozen = Instant::now();
+    in_trouble(&mut bench, PATIENCE, |client| client == Client::Librdkafka);
+    in_trouble(&mut bench, PATIENCE_OF_THE_CRATE, |_| true);
+    thread::sleep(FROST.saturating_sub(frozen.elapsed()));
     bench.broker.thaw();
-    let written = writing.join().expect("the records are written");
-    bench.note(&topic, &messages, &written, Outcome::Commit);
+    write(&mut bench, &topic, 50);
     bench.whole(&[&topic]);
 
     // Killed, which all notice; and not there yet, for those who begin meanwhile.
     write(&mut bench, &topic, 100);
     bench.broker.kill9();
-    in_trouble(&mut bench, |_| true);
-    read(&mut bench);
-    in_trouble(&mut bench, |_| true);
+    in_trouble(&mut bench, PATIENCE, |_| true);
+    bench.read(&[&topic]);
+    in_trouble(&mut bench, PATIENCE, |_| true);
     bench.broker.restart();
     write(&mut bench, &topic, 150);
     bench.whole(&[&topic]);
@@ -68,10 +59,10 @@ fn write(bench: &mut Bench, topic: &str, first: usize) {
     }
 }
 
-fn in_trouble(bench: &mut Bench, whose: impl Fn(Client) -> bool) {
+fn in_trouble(bench: &mut Bench, within: Duration, whose: impl Fn(Client) -> bool) {
     let address = bench.broker.bootstrap();
     for reader in bench.readers.iter_mut().filter(|reader| whose(reader.client)) {
-        reader.until(PATIENCE, "it names the broker that does not answer", |reader| {
+        reader.until(within, "it names the broker that does not answer", |reader| {
             let troubles = reader.troubles();
             ensure(
                 troubles.contains(&address) && !troubles.contains("has answered yet"),

@@ -125,8 +125,6 @@ pub struct Plan {
     pub begin: Begin,
     /// Feeds that wait for the test.
     pub room: usize,
-    /// Properties for librdkafka.
-    pub properties: &'static [(&'static str, &'static str)],
 }
 
 impl Plan {
@@ -139,7 +137,6 @@ impl Plan {
             },
             begin: Begin::Earliest,
             room: 1024,
-            properties: &[],
         }
     }
 
@@ -161,16 +158,12 @@ impl Reader {
             begin: plan.begin,
             feeds: vec![feed.clone()],
         });
-        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         let connection = Connection {
             brokers,
             client: plan.client,
             isolation: plan.isolation,
             access: Access::default(),
-            librdkafka: match plan.client {
-                Client::Kafka => Vec::new(),
-                _ => plan.properties.iter().map(owned).collect(),
-            },
+            librdkafka: Vec::new(),
             needs_headers: false,
             needs_librdkafka: None,
         };
