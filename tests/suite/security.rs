@@ -24,6 +24,10 @@ pub fn trials() -> Vec<Trial> {
             "the_kafka_crate_reads_over_tls_with_a_certificate_of_its_own@3.9.2",
             || mutual(&Secured::shared(Version::V3_9), "kafka"),
         ),
+        trial(
+            "the_kafka_crate_reads_a_thousand_partitions_over_tls_and_refuses_more_clearly@3.9.2",
+            || many(&Secured::shared(Version::V3_9)),
+        ),
         trial("the_kafka_crate_refuses_kafka_4_clearly_over_tls@4.4.0", || {
             too_new(&Secured::shared(Version::V4_4));
         }),
@@ -142,6 +146,54 @@ fn mutual(secured: &Secured, client: &str) {
     let daemon = Daemon::start(&config(&secured.address(Listener::Mutual), &kafka, &[&topic]));
     reads(secured, &daemon, &topic, 20);
     daemon.wait_log(&format!("reading with {client}: client = "), secs(1));
+}
+
+/// As many partitions as one request of the crate has room for, and then a few too many.
+fn many(secured: &Secured) {
+    let (broker, topics) = (&secured.broker, [topic_name("many"), topic_name("more")]);
+    for topic in &topics {
+        broker.create_topic(topic, 500, &[]);
+        broker.produce(topic, &[numbered(0, 0, 2), numbered(499, 0, 2)].concat());
+        broker.allow("User:CN=reader", Right::Read, topic);
+    }
+    // One stream's ids have no room for so many.
+    let stream = |number: usize| {
+        let topic = &topics[number];
+        format!("[[stream]]\npath = \"/{number}\"\ntopics = [{topic:?}]\nstart = \"earliest\"\n")
+    };
+    let streams = stream(0) + &stream(1);
+    let daemon = Daemon::start(&format!(
+        "[http]\nlisten = [\"127.0.0.1:0\"]\n{streams}[kafka]\nbrokers = [\"{}\"]\n{}\n",
+        secured.address(Listener::Mutual),
+        with_client("kafka", &mutual_tls(secured))
+    ));
+    block_on(async {
+        daemon.wait_ready(secs(60)).await;
+        for number in 0..topics.len() {
+            let mut stream = Stream::open(daemon.url(&format!("/{number}"))).await;
+            let events = stream.collect_until(named("caught-up"), secs(30)).await;
+            let mut read = records(&events);
+            read.sort();
+            assert_eq!(read, ["p0-0", "p0-1", "p499-0", "p499-1"]);
+        }
+        broker.add_partitions(&topics[1], 530);
+        eventually_async(
+            secs(60),
+            "it is told what cannot be read, and the remedy",
+            async || {
+                let degraded = degraded(&daemon).await;
+                let is_told = degraded.iter().any(|what| {
+                    what.contains("cannot ask for so many partitions over TLS")
+                        && what.ends_with("set client = \"librdkafka\" in [kafka]")
+                });
+                ensure(is_told, format!("{degraded:?}"))
+            },
+        )
+        .await;
+    });
+    for topic in &topics {
+        broker.delete_topic(topic);
+    }
 }
 
 fn too_new(secured: &Secured) {
