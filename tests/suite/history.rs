@@ -5,21 +5,20 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
+use crate::scripted::{self, BROKERS, Pool};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::access::Access;
-use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::history::{
     Archive, Ask, Busy, History, Job, Lacking, Offsets, Question, Range, Seat,
 };
-use kafka_sse_bridge::kafka::inbox::Inbox;
-use kafka_sse_bridge::kafka::record::{Feed, Stamp};
-use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
+use kafka_sse_bridge::kafka::record::Feed;
+use kafka_sse_bridge::kafka::source::SourceError;
 use kafka_sse_bridge::kafka::status::{Board, Status};
 use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
@@ -66,91 +65,46 @@ struct Kafka {
     change: Condvar,
 }
 
-struct Scripted(Arc<Kafka>);
-
-impl Connect for Scripted {
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
-        let mut script = self.0.script.lock().unwrap();
+impl scripted::Kafka for Kafka {
+    fn answers(&self) -> bool {
+        let mut script = self.script.lock().unwrap();
         script.connects += 1;
-        if script.unreachable > 0 {
-            script.unreachable -= 1;
-            return Err(SourceError::Unreachable {
-                brokers: "b:1".to_owned(),
-                reason: "scripted".to_owned(),
-            });
-        }
-        Ok(Box::new(Self(Arc::clone(&self.0))))
+        let answers = script.unreachable == 0;
+        script.unreachable = script.unreachable.saturating_sub(1);
+        answers
     }
 
-    fn brokers(&self) -> String {
-        "b:1".to_owned()
-    }
-
-    fn refuse(&mut self, _why: &SourceError) -> bool {
-        false
-    }
-}
-
-impl Source for Scripted {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
-        let held = self.0.script.lock().unwrap();
-        let mut script = self.0.change.wait_while(held, |script| script.is_held).unwrap();
+    fn partitions(&self) -> usize {
+        let held = self.script.lock().unwrap();
+        let mut script = self.change.wait_while(held, |script| script.is_held).unwrap();
         script.looks += 1;
-        Ok(vec![script.ends.len(); topics.len()])
+        script.ends.len()
     }
 
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
-        let ends = self.0.script.lock().unwrap().ends.clone();
-        Ok(ends[..partitions]
-            .iter()
-            .map(|&high| Some(Bounds { low: 0, high }))
-            .collect())
+    fn ends(&self) -> Vec<i64> {
+        self.script.lock().unwrap().ends.clone()
     }
 
-    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
-        if self.0.script.lock().unwrap().knows_no_times {
+    fn offsets_at(&self, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        if self.script.lock().unwrap().knows_no_times {
             return Err(SourceError::Unsupported {
-                brokers: "b:1".to_owned(),
+                brokers: BROKERS.to_owned(),
                 reason: "it knows no times".to_owned(),
                 remedy: "take the other".to_owned(),
             });
         }
-        // The record of every offset was made at that time.
-        Ok(asked.to_vec())
+        Ok(times.to_vec())
     }
 
-    fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
-        Ok(())
-    }
-
-    /// One record of a megabyte, so that a channel is soon full.
-    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        let offset = inbox.next_offsets("t")[0];
-        let stamp = Stamp {
-            partition: 0,
-            offset,
-            timestamp: None,
-        };
-        inbox.push("t", stamp, None, Some(&vec![b'x'; 1 << 20]), std::iter::empty());
-        Ok(())
-    }
-
-    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
-        Ok(false)
-    }
-
-    fn trouble(&self) -> Option<&str> {
-        None
-    }
-
-    fn reconnects(&self) -> bool {
-        false
+    /// A megabyte, so that a channel is soon full.
+    fn values(&self, _next: i64) -> Vec<Vec<u8>> {
+        vec![vec![b'x'; 1 << 20]]
     }
 }
 
 struct Rig {
     kafka: Arc<Kafka>,
-    history: History,
+    history: Pool,
 }
 
 impl Rig {
@@ -159,11 +113,9 @@ impl Rig {
             script: Mutex::new(script),
             ..Kafka::default()
         });
-        let over = Arc::clone(&kafka);
-        let connects = move || Box::new(Scripted(Arc::clone(&over))) as Box<dyn Connect>;
         Self {
+            history: Pool::over(&kafka),
             kafka,
-            history: History::with(Box::new(connects), Client::Auto, Arc::default()),
         }
     }
 
@@ -182,10 +134,8 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        // No thread of the pool ends before.
         self.script(|script| script.is_held = false);
-        for thread in self.history.close() {
-            assert!(thread.join().is_ok());
-        }
     }
 }
 
@@ -424,28 +374,17 @@ fn connection(broker: &Broker, client: Client) -> Connection {
     }
 }
 
-/// A pool over a real broker, joined in the end.
-struct Pool(History);
-
-impl Pool {
-    fn new(connection: Connection, status: &Arc<Status>) -> Self {
-        let tails = Board::default();
-        tails.set(vec![Arc::clone(status)]);
-        Self(History::new(connection, Arc::new(tails)))
-    }
-
-    fn ask(&self, topic: &str, asks: &[Ask]) -> Result<Vec<Option<i64>>, Lacking> {
-        let asked = ask(&self.0, topic, asks).expect("there is room");
-        asked.answer().map(|mut offsets| offsets.remove(0))
-    }
+/// A pool over a real broker.
+fn pool(connection: Connection, status: &Arc<Status>) -> Pool {
+    let tails = Board::default();
+    tails.set(vec![Arc::clone(status)]);
+    Pool::new(History::new(connection, Arc::new(tails)))
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        for thread in self.0.close() {
-            assert!(thread.join().is_ok());
-        }
-    }
+/// What it says of a topic.
+fn told(pool: &Pool, topic: &str, asks: &[Ask]) -> Result<Vec<Option<i64>>, Lacking> {
+    let asked = ask(pool, topic, asks).expect("there is room");
+    asked.answer().map(|mut offsets| offsets.remove(0))
 }
 
 /// An hour ago, in milliseconds since the epoch: young enough for retention.
@@ -471,9 +410,9 @@ fn by_time(broker: &Broker) {
     broker.produce(&topic, &[at(3, 50), at(3, 5), at(3, 55), at(3, 6)]);
 
     let status = Arc::new(Status::default());
-    let pool = Pool::new(connection(broker, Client::Librdkafka), &status);
-    assert!(!pool.0.lacks_times_and_headers());
-    let all = |ask: Ask| pool.ask(&topic, &[ask; 4]);
+    let pool = pool(connection(broker, Client::Librdkafka), &status);
+    assert!(!pool.lacks_times_and_headers());
+    let all = |ask: Ask| told(&pool, &topic, &[ask; 4]);
     let offsets = |offsets: [i64; 4]| Ok(offsets.map(Some).to_vec());
     assert_eq!(all(Ask::End), offsets([6, 1, 0, 4]));
     for (seconds, found) in [
@@ -493,7 +432,7 @@ fn by_time(broker: &Broker) {
     assert_eq!(all(Ask::At(i64::MAX)), offsets([6, 1, 0, 4]));
     let mixed = [Ask::At(base), Ask::Nothing, Ask::End, Ask::At(base + 51_000)];
     assert_eq!(
-        pool.ask(&topic, &mixed),
+        told(&pool, &topic, &mixed),
         Ok(vec![Some(0), None, Some(0), Some(2)])
     );
     // What retention took is not found any more; what is written meanwhile is.
@@ -503,12 +442,12 @@ fn by_time(broker: &Broker) {
     assert_eq!(all(Ask::End), offsets([6, 1, 1, 4]));
     // A partition and a topic that do not exist, which is not created by asking.
     assert_eq!(
-        pool.ask(&topic, &[Ask::End; 5]),
+        told(&pool, &topic, &[Ask::End; 5]),
         Ok(vec![Some(6), Some(1), Some(1), Some(4), None])
     );
     let no_topic = topic_name("none");
     assert_eq!(
-        pool.ask(&no_topic, &[Ask::At(base), Ask::End]),
+        told(&pool, &no_topic, &[Ask::At(base), Ask::End]),
         Ok(vec![None, None])
     );
     assert!(!broker.topics().contains(&no_topic));
@@ -520,10 +459,10 @@ fn ends_alone(broker: &Broker) {
     broker.produce(&topic, &vec![Message::value("v").partition(1); 3]);
     for client in [Client::Kafka, Client::Auto] {
         let status = Arc::new(Status::default());
-        let pool = Pool::new(connection(broker, client), &status);
-        assert_eq!(pool.0.lacks_times_and_headers(), client == Client::Kafka);
-        assert_eq!(pool.ask(&topic, &[Ask::End; 2]), Ok(vec![Some(0), Some(3)]));
-        let Err(Lacking(why)) = pool.ask(&topic, &[Ask::At(0), Ask::End]) else {
+        let pool = pool(connection(broker, client), &status);
+        assert_eq!(pool.lacks_times_and_headers(), client == Client::Kafka);
+        assert_eq!(told(&pool, &topic, &[Ask::End; 2]), Ok(vec![Some(0), Some(3)]));
+        let Err(Lacking(why)) = told(&pool, &topic, &[Ask::At(0), Ask::End]) else {
             panic!("it knows times")
         };
         assert!(why.ends_with("set client = \"librdkafka\" in [kafka]"), "{why}");
@@ -537,7 +476,7 @@ fn ends_alone(broker: &Broker) {
         let tail =
             Tail::spawn(connection(broker, client), vec![plan], Arc::clone(&status)).expect("a thread");
         assert!(feeds.blocking_recv().is_some());
-        assert!(pool.0.lacks_times_and_headers());
+        assert!(pool.lacks_times_and_headers());
         drop(feeds);
         assert!(tail.stop().join().is_ok());
     }

@@ -61,6 +61,7 @@ mod resuming;
 mod retention;
 mod rig;
 mod samples;
+mod scripted;
 mod security;
 mod security_refusals;
 mod security_settings;

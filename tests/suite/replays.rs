@@ -3,14 +3,12 @@
 
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
+use crate::scripted::{self, Pool};
 use bytes::Bytes;
 use kafka_sse_bridge::config::units::Size;
-use kafka_sse_bridge::config::{Client, Lag, Start, StreamSettings};
-use kafka_sse_bridge::kafka::client::Connect;
-use kafka_sse_bridge::kafka::history::{Archive, History};
-use kafka_sse_bridge::kafka::inbox::Inbox;
-use kafka_sse_bridge::kafka::record::{Feed, Stamp};
-use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
+use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
+use kafka_sse_bridge::kafka::history::Archive;
+use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
@@ -65,89 +63,34 @@ struct Kafka {
     failing: usize,
 }
 
-struct Reader(Arc<Kafka>);
-
-impl Connect for Reader {
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
-        if self.0.connects.fetch_add(1, Ordering::SeqCst) < self.0.failing {
-            return Err(SourceError::Unreachable {
-                brokers: self.brokers(),
-                reason: "scripted".to_owned(),
-            });
-        }
-        Ok(Box::new(Self(Arc::clone(&self.0))))
+impl scripted::Kafka for Kafka {
+    fn answers(&self) -> bool {
+        self.connects.fetch_add(1, Ordering::SeqCst) >= self.failing
     }
 
-    fn brokers(&self) -> String {
-        "b:1".to_owned()
+    fn ends(&self) -> Vec<i64> {
+        vec![self.end]
     }
 
-    fn refuse(&mut self, _why: &SourceError) -> bool {
-        false
-    }
-}
-
-impl Source for Reader {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
-        Ok(vec![1; topics.len()])
-    }
-
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
-        let bounds = Bounds {
-            low: 0,
-            high: self.0.end,
-        };
-        Ok(vec![Some(bounds); partitions])
-    }
-
-    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
-        Ok(asked.to_vec())
-    }
-
-    fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
-        Ok(())
-    }
-
-    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        let next = inbox.next_offsets("t")[0];
-        for offset in next..self.0.end.min(next + 64) {
-            let stamp = Stamp {
-                partition: 0,
-                offset,
-                timestamp: None,
-            };
-            let value = format!("{offset:<RECORD$}");
-            inbox.push("t", stamp, None, Some(value.as_bytes()), std::iter::empty());
-        }
-        Ok(())
-    }
-
-    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
-        Ok(true)
-    }
-
-    fn trouble(&self) -> Option<&str> {
-        None
-    }
-
-    fn reconnects(&self) -> bool {
-        false
+    fn values(&self, next: i64) -> Vec<Vec<u8>> {
+        (next..self.end.min(next + 64))
+            .map(|offset| format!("{offset:<RECORD$}").into_bytes())
+            .collect()
     }
 }
 
 /// A stream that stands at the end of a topic of which it holds nothing.
 struct Rig {
     kafka: Arc<Kafka>,
-    history: Arc<History>,
+    /// Its threads are joined before the stream goes.
+    _history: Pool,
     stream: Arc<Stream>,
 }
 
 impl Rig {
     fn new(kafka: Kafka) -> Self {
         let kafka = Arc::new(kafka);
-        let over = Arc::clone(&kafka);
-        let connects = move || Box::new(Reader(Arc::clone(&over))) as Box<dyn Connect>;
-        let history = Arc::new(History::with(Box::new(connects), Client::Auto, Arc::default()));
+        let history = Pool::over(&kafka);
         let settings = StreamSettings {
             path: "/x".to_owned(),
             topics: vec!["t".to_owned()],
@@ -161,7 +104,7 @@ impl Rig {
             retry: secs(2),
             max_lifetime: Duration::ZERO,
         };
-        let archive: Arc<dyn Archive> = Arc::clone(&history) as _;
+        let archive: Arc<dyn Archive> = Arc::clone(&history.0) as _;
         let stream = Stream::new(settings, pace, Some(archive));
         let mut feeder = Feeder::new(Arc::clone(&stream));
         feeder.take(&Feed::Assigned {
@@ -173,7 +116,7 @@ impl Rig {
         feeder.take(&Feed::Loaded { topic: "t".into() });
         Self {
             kafka,
-            history,
+            _history: history,
             stream,
         }
     }
@@ -210,14 +153,6 @@ impl Rig {
 
     fn held(&self) -> usize {
         self.stream.replays().1
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        for thread in self.history.close() {
-            assert!(thread.join().is_ok());
-        }
     }
 }
 
