@@ -55,6 +55,7 @@ mod reading;
 mod reload;
 mod reload_differences;
 mod reload_endurance;
+mod reload_kafka;
 mod reload_streams;
 mod replays;
 mod resuming;
@@ -132,6 +133,7 @@ fn main() -> ExitCode {
         reload_differences::trials(),
         reload::trials(),
         reload_streams::trials(),
+        reload_kafka::trials(),
         reload_endurance::trials(),
         demo::trials(),
         doctor::trials(),

@@ -1,5 +1,5 @@
 //! A reload changes what was changed and nothing else: what is only tuned goes on, addresses come and go,
-//! and what is wrong changes nothing. Streams and Kafka are in `reload_streams`.
+//! and what is wrong changes nothing. Streams are in `reload_streams`, Kafka in `reload_kafka`.
 
 use crate::common::{config, is_record, named, numbered, records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
@@ -62,11 +62,17 @@ pub fn reloaded(daemon: &Daemon, text: &str, keys: &str) {
 /// A topic of the newest broker with so many numbered records, and a configuration that serves it.
 pub fn topic(count: usize, stream: &str) -> (Arc<Broker>, String, String) {
     let broker = Broker::shared(Version::V4_4);
+    let (topic, text) = topic_of(&broker, count, stream);
+    (broker, topic, text)
+}
+
+/// The same of a broker of the test's own.
+pub fn topic_of(broker: &Broker, count: usize, stream: &str) -> (String, String) {
     let topic = topic_name("reload");
     broker.create_topic(&topic, 1, &[]);
     broker.produce(&topic, &numbered(0, 0, count));
-    let text = config(&broker, &[&topic], stream);
-    (broker, topic, text)
+    let text = config(broker, &[&topic], stream);
+    (topic, text)
 }
 
 pub fn with_http(text: &str, lines: &str) -> String {
