@@ -28,6 +28,7 @@ mod counted;
 mod delivery;
 mod demo;
 mod doctor;
+mod doctor_kafka;
 mod filter_model;
 mod filter_races;
 mod filtered_backlogs;
@@ -137,6 +138,7 @@ fn main() -> ExitCode {
         reload_endurance::trials(),
         demo::trials(),
         doctor::trials(),
+        doctor_kafka::trials(),
         security::trials(),
         outages::trials(),
         under_load::trials(),
