@@ -284,18 +284,24 @@ fn filtered_notices_by_any_way() {
     });
 }
 
+/// A client that was there while the first records of every partition came, and what it was sent.
+fn followed(start: Start, log_bytes: u64) -> (Rig, Client, Vec<Event>) {
+    let mut rig = rig(start, |settings| settings.log_bytes = Size(log_bytes));
+    let mut client = rig.client(&[]);
+    let mut events = client.events();
+    write(&mut rig, 0, 0, 5);
+    events.extend(client.events());
+    write(&mut rig, 0, 1, 4);
+    write(&mut rig, 1, 0, 2);
+    events.extend(client.events());
+    (rig, client, events)
+}
+
 fn near_a_gap() {
     run(async {
         for start in [Start::Earliest, Start::Snapshot] {
             for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
-                let mut rig = rig(start, |settings| settings.log_bytes = Size(log_bytes));
-                let mut client = rig.client(&[]);
-                let mut events = client.events();
-                write(&mut rig, 0, 0, 5);
-                events.extend(client.events());
-                write(&mut rig, 0, 1, 4);
-                write(&mut rig, 1, 0, 2);
-                events.extend(client.events());
+                let (mut rig, mut client, mut events) = followed(start, log_bytes);
                 rig.lose(0, &[20, 9]);
                 events.extend(client.events());
                 write(&mut rig, 0, 0, 3);
@@ -357,14 +363,7 @@ fn near_a_reset() {
         for start in [Start::Earliest, Start::Snapshot] {
             for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
                 for partitions in 1..=3 {
-                    let mut rig = rig(start, |settings| settings.log_bytes = Size(log_bytes));
-                    let mut client = rig.client(&[]);
-                    let mut events = client.events();
-                    write(&mut rig, 0, 0, 5);
-                    events.extend(client.events());
-                    write(&mut rig, 0, 1, 4);
-                    write(&mut rig, 1, 0, 2);
-                    events.extend(client.events());
+                    let (mut rig, mut client, mut events) = followed(start, log_bytes);
                     // Before these an id may lie within the new topic, which nobody could tell.
                     let first = events.len() - 2;
                     rig.recreate(0, partitions);
