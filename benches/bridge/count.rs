@@ -3,38 +3,31 @@
 use crate::measure::{cpu, now};
 use kafka::client::fetch::Topic;
 use kafka::client::{FetchPartition, KafkaClient};
+use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::access::Access;
+use kafka_sse_bridge::kafka::client::{Purpose, librdkafka_config};
+use kafka_sse_bridge::kafka::tail::Connection;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use rdkafka::{Message, Offset, TopicPartitionList};
 use std::time::Duration;
-
-/// As in src/kafka/librdkafka.rs.
-const SETTINGS: [(&str, &str); 16] = [
-    ("isolation.level", "read_committed"),
-    ("group.id", "kafka-sse-bridge-bench"),
-    ("client.id", "kafka-sse-bridge-bench"),
-    ("enable.auto.commit", "false"),
-    ("enable.auto.offset.store", "false"),
-    ("auto.offset.reset", "error"),
-    ("allow.auto.create.topics", "false"),
-    ("reconnect.backoff.max.ms", "1000"),
-    ("socket.timeout.ms", "10000"),
-    ("fetch.wait.max.ms", "100"),
-    ("fetch.queue.backoff.ms", "10"),
-    ("queued.max.messages.kbytes", "4096"),
-    ("fetch.max.bytes", "4194304"),
-    ("fetch.error.backoff.ms", "100"),
-    ("socket.nagle.disable", "true"),
-    ("log.connection.close", "false"),
-];
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub fn consumer(brokers: &str) -> BaseConsumer {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", brokers);
-    for (name, value) in SETTINGS {
-        config.set(name, value);
+/// How the daemon would reach these brokers with librdkafka, left to its defaults.
+pub fn connection(brokers: &str) -> Connection {
+    Connection {
+        brokers: vec![brokers.to_owned()],
+        client: Client::Librdkafka,
+        isolation: Isolation::ReadCommitted,
+        librdkafka: Vec::new(),
+        access: Access::default(),
+        needs_headers: false,
+        needs_librdkafka: None,
     }
+}
+
+pub fn consumer(brokers: &str) -> BaseConsumer {
+    let config = librdkafka_config(&connection(brokers), Purpose::Live).expect("no files are named");
     config.create().expect("a consumer")
 }
 

@@ -2,13 +2,12 @@
 
 use crate::Options;
 use crate::bare::Bare;
+use crate::count::connection;
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::Message;
 use crate::measure::{memory, peak, reset_peak};
 use crate::report::{Table, at_most, figure};
-use kafka_sse_bridge::config::{Client, Isolation};
-use kafka_sse_bridge::kafka::access::Access;
-use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::stream::feed::CHANNEL_BATCHES;
 use std::sync::Arc;
 use std::thread;
@@ -62,16 +61,7 @@ pub fn main(brokers: &str, topic: &str) {
         begin: Begin::Earliest,
         feeds: vec![feed],
     };
-    let connection = Connection {
-        brokers: vec![brokers.to_owned()],
-        client: Client::Librdkafka,
-        isolation: Isolation::ReadCommitted,
-        librdkafka: Vec::new(),
-        access: Access::default(),
-        needs_headers: false,
-        needs_librdkafka: None,
-    };
-    let tail = Tail::spawn(connection, vec![plan], Arc::default()).expect("a thread");
+    let tail = Tail::spawn(connection(brokers), vec![plan], Arc::default()).expect("a thread");
     thread::sleep(WAIT);
     println!("{}", peak(process).saturating_sub(before));
     drop(tail);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::info;
+#[cfg(feature = "librdkafka")]
+use rdkafka::ClientConfig;
 
 use super::access::Access;
 use super::probe;
@@ -77,6 +79,15 @@ pub fn build(
             remedy: "set client = \"auto\" in [kafka]".to_owned(),
         }),
     }
+}
+
+/// What librdkafka is told when it is to read over this connection: for whoever compares with the library alone.
+///
+/// # Errors
+/// When a file that `[kafka]` names cannot be used.
+#[cfg(feature = "librdkafka")]
+pub fn librdkafka_config(connection: &Connection, purpose: Purpose) -> Result<ClientConfig, SourceError> {
+    super::librdkafka::settings::config(connection, &connection.access, purpose)
 }
 
 /// The client libraries.

@@ -7,7 +7,7 @@
 //! itself, so transport errors are a state here, not a failure.
 
 mod context;
-mod settings;
+pub(super) mod settings;
 mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};

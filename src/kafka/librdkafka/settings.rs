@@ -56,7 +56,7 @@ const THRIFTY: [(&str, &str); 3] = [
 ///
 /// # Errors
 /// When a file that [kafka] names cannot be used.
-pub(super) fn config(
+pub(in crate::kafka) fn config(
     connection: &Connection,
     access: &Access,
     purpose: Purpose,
