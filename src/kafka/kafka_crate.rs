@@ -99,9 +99,9 @@ impl KafkaCrate {
         };
         let client = open(connection)?;
         let no_thread = |error| failed(format!("no thread for the client: {error}"));
-        let client = Aside::spawn(client, Arc::clone(pulse)).map_err(no_thread)?;
+        let client = Aside::spawn("kafka-crate", client, Arc::clone(pulse)).map_err(no_thread)?;
         let asking = Asking::new(connection.brokers.clone(), connection.access.clone());
-        let asking = Aside::spawn(asking, Arc::clone(pulse)).map_err(no_thread)?;
+        let asking = Aside::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(no_thread)?;
         let source = Self {
             brokers,
             client,

@@ -8,7 +8,7 @@
 //! thread turns; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 pub mod access;
-#[cfg(feature = "kafka-crate")]
+#[cfg(any(feature = "kafka-crate", feature = "librdkafka"))]
 mod aside;
 mod asking;
 pub mod client;
@@ -20,6 +20,7 @@ pub mod lag;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
 pub mod link;
+pub mod look;
 #[cfg(feature = "librdkafka")]
 mod native;
 mod plain;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::inbox::Inbox;
 use super::lag::End;
 use super::link::Link;
+use super::look::{self, Asked, Looked};
 use super::record::TopicId;
 use super::tally::Trouble;
 
@@ -129,6 +130,15 @@ pub trait Source: Send {
     /// When no broker answers.
     fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
         Ok(vec![None; topics.len()])
+    }
+
+    /// Begins to look at what exists, or tells what was seen since: `None` while that goes on. A look that was begun
+    /// before [`assign`](Self::assign) is not told.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    fn look(&mut self, asked: &[Asked]) -> Option<Result<Vec<Looked>, SourceError>> {
+        Some(look::now(self, asked))
     }
 
     /// The offsets that every partition of `topic` (`0..partitions`) holds now; `None` where no leader

@@ -23,6 +23,7 @@ use super::access::Access;
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::lag::{End, lag};
+use super::look::{self, Asked, Looked};
 use super::progress::Loading;
 use super::record::{BEGINNING, Feed};
 use super::rights::Rights;
@@ -310,18 +311,21 @@ impl Worker {
                     REFRESH
                 }
             };
-            if refreshed.elapsed() >= pause {
+            if refreshed.elapsed() < pause {
+                continue;
+            }
+            if self.forget_unwanted() {
                 refreshed = Instant::now();
-                if self.forget_unwanted() {
-                    found = self.resolve(source)?;
-                    continue;
-                }
-                let looked = self.look(source);
+                found = self.resolve(source)?;
+                continue;
+            }
+            if let Some(looked) = source.look(&self.asked()) {
+                refreshed = Instant::now();
                 if looked.is_ok() {
-                    answered = Instant::now();
+                    answered = refreshed;
                 }
                 match looked {
-                    Ok(now) if now != *known || self.has_leaders(source, &now)? => {
+                    Ok(now) if self.found(&now) != *known || now.iter().any(|topic| topic.is_led) => {
                         found = self.resolve(source)?;
                     }
                     Ok(_) => {}
@@ -452,40 +456,34 @@ impl Worker {
         !gone.is_empty()
     }
 
-    /// Whether partitions that had no leader have one now.
-    fn has_leaders(&self, source: &mut dyn Source, found: &[Found]) -> Result<bool, SourceError> {
-        for (topic, found) in self.topics.iter().zip(found) {
-            if !topic.leaderless.is_empty() {
-                let bounds = source.bounds(&topic.name, found.partitions)?;
-                let has_leader = |&partition: &usize| bounds.get(partition).is_some_and(Option::is_some);
-                if topic.leaderless.iter().any(has_leader) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+    /// What is looked at.
+    fn asked(&self) -> Vec<Asked> {
+        let asked = |topic: &Topic| Asked {
+            topic: Arc::clone(&topic.name),
+            leaderless: topic.leaderless.clone(),
+        };
+        self.topics.iter().map(asked).collect()
     }
 
-    /// Looks at what exists.
+    /// What that shows: the id of a topic that is no more may still be told, and is believed of none.
+    fn found(&self, looked: &[Looked]) -> Vec<Found> {
+        let seen = self.topics.iter().zip(looked);
+        seen.map(|(topic, looked)| Found {
+            partitions: looked.partitions,
+            id: looked.id.filter(|id| !topic.past.contains(id)).or(topic.id),
+        })
+        .collect()
+    }
+
+    /// Looks at what exists, and waits for it.
     fn look(&self, source: &mut dyn Source) -> Result<Vec<Found>, SourceError> {
-        let names: Vec<Arc<str>> = self.topics.iter().map(|topic| topic.name.clone()).collect();
-        let counts = source.partitions(&names)?;
-        // Without ids a topic that was recreated is told by its offsets alone, but it is read.
-        let ids = match source.topic_ids(&names) {
-            Ok(ids) => ids,
-            Err(error @ SourceError::Interrupted) => return Err(error),
-            Err(error) => {
-                debug!("{error}");
-                vec![None; names.len()]
-            }
+        // Who asks so decides anew of all partitions anyway, those without a leader too.
+        let asked = |topic: &Topic| Asked {
+            topic: Arc::clone(&topic.name),
+            leaderless: Vec::new(),
         };
-        let seen = self.topics.iter().zip(counts.into_iter().zip(ids));
-        Ok(seen
-            .map(|(topic, (partitions, id))| Found {
-                partitions,
-                id: id.filter(|id| !topic.past.contains(id)).or(topic.id),
-            })
-            .collect())
+        let asked: Vec<Asked> = self.topics.iter().map(asked).collect();
+        look::now(source, &asked).map(|looked| self.found(&looked))
     }
 
     /// Looks at what exists; at the first contact, asks again for a while where a topic seems missing.

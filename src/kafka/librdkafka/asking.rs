@@ -1,0 +1,407 @@
+//! Questions to brokers, by a handle that reads nothing.
+//!
+//! A question asked of a consuming handle waits behind its long polls. Each blocks for as long as it says; whoever
+//! must not wait so long asks from another thread. Keeps nothing but which leaders did not answer and when ids
+//! are asked for again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{MetadataBroker, MetadataTopic};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::context::{Context, serve};
+use super::refusal;
+use crate::kafka::access::Access;
+use crate::kafka::look::{self, Asked, Looked};
+use crate::kafka::native;
+use crate::kafka::probe::{self, Security};
+use crate::kafka::pulse::Pulse;
+use crate::kafka::record::TopicId;
+use crate::kafka::source::{Bounds, SourceError, host_port};
+use crate::kafka::tail::Connection;
+
+/// How long a question to a broker may take.
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long it may take a leader that has just given no answer, or another of the same topic.
+const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How long the ids of topics may take: nothing is read meanwhile at the start, and they are no hurry.
+const IDS_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// First and longest pause where they did not come: the embedded broker of the demo, for one, never tells.
+const IDS_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// How long the end of a partition may take to show.
+const END_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the answer may take whether a topic may be read: a fetch, of a leader that is known.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// The handle, and what explains its errors.
+pub(super) struct Asking {
+    handle: BaseConsumer<Context>,
+    brokers: String,
+    access: Access,
+    /// Whether all that is said of security is in `access`.
+    is_explicable: bool,
+    /// Leaders that did not answer when they were asked last.
+    silent: BTreeSet<i32>,
+    /// When ids of topics are asked for again, and the pause before, where they did not come.
+    ids_due: Option<(Instant, Duration)>,
+    pulse: Arc<Pulse>,
+}
+
+/// What was seen of topics.
+pub(super) struct Seen {
+    /// How many partitions each has; 0 where it does not exist.
+    pub(super) counts: Vec<usize>,
+    /// What is wrong with one of them.
+    pub(super) trouble: Option<String>,
+    /// Topics of which it is known now whether they may be read.
+    pub(super) rights: Vec<(Arc<str>, bool)>,
+}
+
+/// What comes of a look.
+pub(super) type Look = Result<(Seen, Vec<Looked>), SourceError>;
+
+/// What a reader of one partition meets first.
+pub(super) enum First {
+    /// Its end.
+    Reached,
+    /// A record.
+    Record,
+    /// It may not read.
+    Refused,
+    /// Nothing came in time.
+    Unknown,
+}
+
+impl Asking {
+    /// Asks with this handle, for a thread with this pulse.
+    pub(super) fn new(
+        handle: BaseConsumer<Context>,
+        connection: &Connection,
+        access: Access,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        Self {
+            handle,
+            brokers: connection.brokers.join(","),
+            is_explicable: match Security::of(connection) {
+                Security::Plain | Security::Tls => true,
+                Security::Sasl => access.sasl().is_some(),
+                Security::TlsOfLibrdkafka => false,
+            },
+            access,
+            silent: BTreeSet::new(),
+            ids_due: None,
+            pulse,
+        }
+    }
+
+    /// The handle, once it has told what it had to: that it needs a token, for one. To be called before every
+    /// question, which is not asked where there is something else to do.
+    fn handle(&self) -> Result<&BaseConsumer<Context>, SourceError> {
+        if self.pulse.is_called() {
+            return Err(SourceError::Interrupted);
+        }
+        serve(&self.handle);
+        Ok(&self.handle)
+    }
+
+    /// Lets the handle tell what it has to.
+    pub(super) fn serve(&self) {
+        serve(&self.handle);
+    }
+
+    /// What that error is, of this handle or of another to the same brokers, with its cause and, where it needs
+    /// a person, the remedy.
+    pub(super) fn unreachable(&self, what: &str, error: &KafkaError) -> SourceError {
+        serve(&self.handle);
+        let cause = self.handle.context().cause();
+        let explained = cause.as_deref().and_then(|cause| refusal(cause, &self.access));
+        // A connection that is closed without a word comes without a cause, or with that alone. A broker that
+        // hangs closes none, and would not answer this either.
+        let is_closed = cause.as_deref().is_none_or(is_of_closing)
+            && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
+        let refusal = explained.or_else(|| {
+            if !is_closed || !self.is_explicable {
+                return None;
+            }
+            let brokers: Vec<String> = self.brokers.split(',').map(str::to_owned).collect();
+            probe::misfit(&brokers, &self.access)
+        });
+        if let Some(refusal) = refusal {
+            return refusal.at(&self.brokers);
+        }
+        let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
+        SourceError::Unreachable {
+            brokers: self.brokers.clone(),
+            reason: format!("{what}: {error}{cause}"),
+        }
+    }
+
+    /// Looks at topics; at those that are `doubted`, whether they may be read, which only trying shows.
+    pub(super) fn see(&self, topics: &[Arc<str>], doubted: &BTreeSet<Arc<str>>) -> Result<Seen, SourceError> {
+        let mut seen = Seen {
+            counts: Vec::with_capacity(topics.len()),
+            trouble: None,
+            rights: Vec::new(),
+        };
+        for topic in topics {
+            let metadata = self
+                .handle()?
+                .fetch_metadata(Some(topic), ASK_TIMEOUT)
+                .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
+            let found = metadata.topics().first();
+            // A topic that we may not read, say, is not one that does not exist.
+            match found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+                // Who sees a topic need not be allowed to read it.
+                None if doubted.contains(topic) => {
+                    let may_be_read = !matches!(
+                        self.first(topic, 0, Offset::End, REFUSAL_TIMEOUT)?,
+                        First::Refused | First::Unknown
+                    );
+                    seen.rights.push((Arc::clone(topic), may_be_read));
+                }
+                None => {}
+                Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                    seen.rights.push((Arc::clone(topic), true));
+                }
+                Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                    seen.rights.push((Arc::clone(topic), false));
+                }
+                Some(code) => {
+                    seen.trouble = Some(format!("kafka {}: topic {topic:?}: {code}", self.brokers));
+                }
+            }
+            seen.counts
+                .push(found.map_or(0, |found| found.partitions().len()));
+        }
+        Ok(seen)
+    }
+
+    /// All that a look is to show.
+    pub(super) fn look(&mut self, asked: &[Asked], doubted: &BTreeSet<Arc<str>>) -> Look {
+        let names: Vec<Arc<str>> = asked.iter().map(|asked| Arc::clone(&asked.topic)).collect();
+        let seen = self.see(&names, doubted)?;
+        let ids = look::or_unknown(self.topic_ids(&names), names.len())?;
+        let mut looked = Vec::with_capacity(asked.len());
+        for (asked, (&partitions, id)) in asked.iter().zip(seen.counts.iter().zip(ids)) {
+            let is_led =
+                !asked.leaderless.is_empty() && asked.is_led(&self.bounds(&asked.topic, partitions)?);
+            looked.push(Looked {
+                partitions,
+                id,
+                is_led,
+            });
+        }
+        Ok((seen, looked))
+    }
+
+    /// The ids of topics; all unknown for a while after they did not come.
+    pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        if self.ids_due.is_some_and(|(due, _)| Instant::now() < due) {
+            return Ok(vec![None; topics.len()]);
+        }
+        let answer = native::topic_ids(self.handle()?, topics, IDS_TIMEOUT);
+        let (first, longest) = IDS_PAUSE;
+        let pause = self.ids_due.map_or(first, |(_, pause)| (pause * 2).min(longest));
+        self.ids_due = answer.is_err().then(|| (Instant::now() + pause, pause));
+        answer.map_err(|code| self.unreachable("ids of topics", &KafkaError::MetadataFetch(code)))
+    }
+
+    /// The offsets that every partition holds; `None` where no leader answers.
+    pub(super) fn bounds(
+        &mut self,
+        topic: &str,
+        partitions: usize,
+    ) -> Result<Vec<Option<Bounds>>, SourceError> {
+        let metadata = self
+            .handle()?
+            .fetch_metadata(Some(topic), ASK_TIMEOUT)
+            .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
+        let found = metadata
+            .topics()
+            .first()
+            .map_or(&[][..], MetadataTopic::partitions);
+        let mut led: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
+        for partition in found.iter().filter(|partition| partition.leader() >= 0) {
+            led.entry(partition.leader()).or_default().push(partition.id());
+        }
+        let mut bounds = vec![None; partitions];
+        let mut patience = ASK_TIMEOUT;
+        // One leader after the other: of a question to several, one that does not answer spoils all.
+        for (leader, led) in led {
+            let limit = if self.silent.contains(&leader) {
+                ASK_AGAIN_TIMEOUT
+            } else {
+                patience
+            };
+            let all = |end: Offset| led.iter().map(move |&partition| (partition, end));
+            let lows = self.offsets(topic, all(Offset::Beginning), limit);
+            let ends = lows.and_then(|lows| Ok((lows, self.offsets(topic, all(Offset::End), limit)?)));
+            match ends {
+                Ok((lows, highs)) => {
+                    self.silent.remove(&leader);
+                    let lows: BTreeMap<usize, i64> = lows.into_iter().collect();
+                    for (partition, high) in highs {
+                        if let (Some(&low), Some(slot)) = (lows.get(&partition), bounds.get_mut(partition)) {
+                            *slot = Some(Bounds { low, high });
+                        }
+                    }
+                }
+                Err(error @ SourceError::Interrupted) => return Err(error),
+                // Not every one of several that are gone is waited for.
+                Err(error) => {
+                    debug!("{error}; broker {leader} leads {led:?}");
+                    self.silent.insert(leader);
+                    patience = ASK_AGAIN_TIMEOUT;
+                }
+            }
+        }
+        Ok(bounds)
+    }
+
+    /// The offsets of partitions at the times asked for (milliseconds since the epoch), or at their ends, in
+    /// one request to each leader. Partitions that their leaders know nothing of are left out.
+    fn offsets(
+        &self,
+        topic: &str,
+        asked: impl IntoIterator<Item = (i32, Offset)>,
+        limit: Duration,
+    ) -> Result<Vec<(usize, i64)>, SourceError> {
+        let fails = |error| self.unreachable(&format!("offsets of {topic:?}"), &error);
+        let mut list = TopicPartitionList::new();
+        for (partition, asked) in asked {
+            // The protocol's requests for a partition's ends are times too: -1 and -2.
+            list.add_partition_offset(topic, partition, asked)
+                .map_err(fails)?;
+        }
+        if list.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let found = self.handle()?.offsets_for_times(list, limit).map_err(fails)?;
+        let known = found.elements_for_topic(topic).into_iter().filter_map(|element| {
+            let partition = usize::try_from(element.partition()).ok()?;
+            if let Err(error) = element.error() {
+                debug!("kafka {}: offset of {topic:?}/{partition}: {error}", self.brokers);
+                return None;
+            }
+            match element.offset() {
+                Offset::Offset(offset) => Some((partition, offset)),
+                // No record is so late.
+                _ => None,
+            }
+        });
+        Ok(known.collect())
+    }
+
+    /// As [`Source::offsets_at`](crate::kafka::source::Source::offsets_at).
+    pub(super) fn offsets_at(
+        &self,
+        topic: &str,
+        asked: &[Option<i64>],
+    ) -> Result<Vec<Option<i64>>, SourceError> {
+        // The ends come first: a record written between the two questions must not lie behind both answers.
+        let times = || {
+            (0..)
+                .zip(asked)
+                .filter_map(|(partition, time)| Some((partition, (*time)?)))
+        };
+        let ends = times().map(|(partition, _)| (partition, Offset::End));
+        let ends = self.offsets(topic, ends, ASK_TIMEOUT)?;
+        // Times before the epoch mean other things to the protocol.
+        let times = times().map(|(partition, time)| (partition, Offset::Offset(time.max(0))));
+        let found = self.offsets(topic, times, ASK_TIMEOUT)?;
+        let mut offsets = vec![None; asked.len()];
+        for (partition, offset) in ends.into_iter().chain(found) {
+            if let Some(slot) = offsets.get_mut(partition) {
+                *slot = Some(offset);
+            }
+        }
+        let lacks_answer =
+            |(asked, offset): (&Option<i64>, &Option<i64>)| asked.is_some() && offset.is_none();
+        if let Some(partition) = asked.iter().zip(&offsets).position(lacks_answer) {
+            return Err(SourceError::Partition {
+                brokers: self.brokers.clone(),
+                at: format!("topic {topic:?} partition {partition}"),
+                reason: "its leader says nothing of its offsets".to_owned(),
+            });
+        }
+        Ok(offsets)
+    }
+
+    /// What a reader that stands at `next` meets.
+    pub(super) fn at(&self, topic: &str, partition: i32, next: i64) -> Result<First, SourceError> {
+        self.first(topic, partition, Offset::Offset(next), END_TIMEOUT)
+    }
+
+    fn first(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: Offset,
+        limit: Duration,
+    ) -> Result<First, SourceError> {
+        let fails = |error| self.unreachable(&format!("reading of {topic:?}/{partition}"), &error);
+        let handle = self.handle()?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, from)
+            .and_then(|()| handle.assign(&list))
+            .map_err(fails)?;
+        let first = self.await_first(limit);
+        handle.unassign().map_err(fails)?;
+        Ok(first)
+    }
+
+    /// What comes of the one partition that the handle was assigned.
+    fn await_first(&self, limit: Duration) -> First {
+        let deadline = Instant::now() + limit;
+        // The handle holds this one partition only, so its end needs no name to be known by.
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            match self.handle.poll(left) {
+                Some(Err(KafkaError::PartitionEOF(_))) => return First::Reached,
+                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                    return First::Refused;
+                }
+                Some(Ok(_)) => return First::Record,
+                // Also said of an event that is none of ours.
+                None => {}
+                Some(Err(error)) if is_of_group(&error) => {}
+                // It is asked again soon, and whoever asks may read nothing meanwhile.
+                Some(Err(error)) => {
+                    debug!("asking for an end: {error}");
+                    break;
+                }
+            }
+        }
+        First::Unknown
+    }
+
+    /// `host:port` of the cluster's brokers.
+    pub(super) fn members(&self) -> Result<Vec<String>, SourceError> {
+        let metadata = self.handle()?.fetch_metadata(None, ASK_TIMEOUT);
+        let metadata = metadata.map_err(|error| self.unreachable("metadata", &error))?;
+        let address = |broker: &MetadataBroker| host_port(broker.host(), broker.port());
+        Ok(metadata.brokers().iter().map(address).collect())
+    }
+}
+
+/// Whether that is the cause: that the other end closed the connection.
+fn is_of_closing(cause: &str) -> bool {
+    ["Send failed", "Receive failed", "Disconnected"]
+        .iter()
+        .any(|what| cause.contains(what))
+}
+
+/// The group is a name without a use here, and nobody needs rights on it.
+pub(super) fn is_of_group(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
