@@ -1,0 +1,126 @@
+//! What is noted of topics and partitions while they are read: how far behind they are, which of them have
+//! been loaded, which get on no more, and which nobody wants any more.
+//!
+//! Told to the streams, to whoever looks at the status, and to the log. Knows what a source has heard and where the
+//! inbox stands; decides nothing about where to read.
+
+use std::time::Instant;
+
+use log::{info, warn};
+
+use super::Worker;
+use crate::kafka::lag::End;
+use crate::kafka::source::{Source, SourceError};
+
+impl Worker {
+    /// Tells how far behind the ends of partitions reading is, and how connections are, as far as there is
+    /// news of those.
+    ///
+    /// # Errors
+    /// When a partition does not get on although nothing is said to be wrong.
+    pub(super) fn note_figures(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+        if let Some(links) = source.links() {
+            self.status.set_links(links);
+        }
+        let ends = source.ends();
+        // Where something is wrong, or markers at the end are not told from records, standing still means nothing.
+        let may_stall = source.reconnects() && source.trouble().is_none();
+        if !may_stall {
+            self.stalls.forget();
+        }
+        for end in ends {
+            let Some(next) = self.inbox.next_offset(&end.topic, end.partition) else {
+                continue;
+            };
+            let lag = end.lag(next);
+            if let Some(lag) = lag {
+                self.status.set_lag(&end.topic, end.partition, lag);
+            }
+            if end.is_fetched && lag.is_none_or(|lag| lag == 0) || self.is_leaderless(&end) {
+                self.stalls.is_done(&end.topic, end.partition);
+            } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
+                let reason = match end.offset {
+                    Some(offset) if end.is_fetched => {
+                        format!("nothing comes, although there are records up to {offset}")
+                    }
+                    _ => "the client library does not fetch it".to_owned(),
+                };
+                return Err(SourceError::Partition {
+                    brokers: self.connect.brokers(),
+                    at: format!(
+                        "topic {:?} partition {} at offset {next}",
+                        end.topic, end.partition
+                    ),
+                    reason,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing can come of a partition because nobody leads it.
+    fn is_leaderless(&self, end: &End) -> bool {
+        let topic = self.topics.iter().find(|topic| *topic.name == *end.topic);
+        topic.is_some_and(|topic| topic.leaderless.contains(&(end.partition as usize)))
+    }
+
+    /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
+    /// else how far the others are.
+    pub(super) fn note_loaded(&mut self, source: &mut dyn Source, is_quiet: bool) -> Result<(), SourceError> {
+        for topic in &mut self.topics {
+            let Some(loading) = &mut topic.loading else {
+                continue;
+            };
+            let next = self.inbox.next_offsets(&topic.name);
+            let mut is_loaded = true;
+            for (partition, (&next, &until)) in (0..).zip(next.iter().zip(loading.until())) {
+                // Asking costs a fetch, so only where no record has come for a while.
+                if next < until && !(is_quiet && source.is_at_end(&topic.name, partition, next)?) {
+                    is_loaded = false;
+                    break;
+                }
+            }
+            let (name, now) = (&topic.name, Instant::now());
+            if is_loaded {
+                let (records, elapsed) = (self.inbox.received_from(name), loading.elapsed(now));
+                // What may not be read keeps no stream from its other topics.
+                if !source.forbidden().contains(name) {
+                    info!(
+                        "topic {name:?} is loaded up to the end it had at the start: {records} records in {elapsed:.1?}"
+                    );
+                }
+                self.status.set_loaded(name);
+                self.inbox.loaded(name);
+                topic.loading = None;
+            } else {
+                self.status.set_loading(name, loading.percent(&next));
+                if let Some(progress) = loading.tell(&next, now) {
+                    info!("topic {name:?}: {progress}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What cannot be read stops its partition, and no other.
+    pub(super) fn stop_partition(&self, source: &mut dyn Source, why: &SourceError) {
+        if let SourceError::Codec { topic, partition, .. } = why {
+            source.stop(topic, *partition);
+            if self.status.set_stopped(topic, *partition, &why.to_string()) {
+                warn!("{why}; until then this partition is not read");
+            }
+        }
+    }
+
+    /// Reads no more what no stream wants any more; returns whether there was such a topic.
+    pub(super) fn forget_unwanted(&mut self) -> bool {
+        let gone = self.inbox.forget_unwanted();
+        for name in &gone {
+            info!("topic {name:?} is read no more: no stream uses it");
+            self.status.forget(name);
+            self.rights.forget(name);
+            self.topics.retain(|topic| topic.name != *name);
+        }
+        !gone.is_empty()
+    }
+}

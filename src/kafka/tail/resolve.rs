@@ -1,0 +1,162 @@
+//! Decides from where every partition is read: at the first contact, after trouble, and whenever what exists
+//! has changed.
+//!
+//! What is decided of one topic follows from what was read of it and what exists now, as
+//! [`topic`](crate::kafka::topic) knows; here that is asked for, believed or doubted, and told. Knows nothing of
+//! records, nor of how a client is built.
+
+use std::time::Instant;
+
+use log::{info, warn};
+
+use super::{REFRESH, Worker};
+use crate::kafka::inbox::Inbox;
+use crate::kafka::lag::lag;
+use crate::kafka::progress::Loading;
+use crate::kafka::record::BEGINNING;
+use crate::kafka::source::{Source, SourceError};
+use crate::kafka::topic::{DOUBT, DOUBT_PAUSE, Found, ends, looks_recreated};
+
+impl Worker {
+    /// Decides from where every partition is read, tells the streams, and assigns. Returns what was
+    /// found; `None` where there is something else to do first, or another client to be taken.
+    pub(super) fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, SourceError> {
+        let Some(found) = self.look_until_sure(source)? else {
+            return Ok(None);
+        };
+        let brokers = self.connect.brokers();
+        let (mut is_doubtful, mut has_turned) = (false, false);
+        let asked = Instant::now();
+        for (topic, &found) in self.topics.iter_mut().zip(&found) {
+            let known = self.inbox.next_offsets(&topic.name);
+            let bounds = topic.bounds(source, found.partitions, &known, asked, self.status.pulse())?;
+            let is_identified = topic.id != found.id;
+            // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
+            // and compared with what exists once it is back.
+            let next = if bounds.is_empty() {
+                known.clone()
+            } else if bounds.iter().all(Option::is_none) && !known.is_empty() {
+                // Nobody can say anything of it.
+                known.clone()
+            } else if let Some(old) = topic.id.filter(|_| is_identified) {
+                warn!(
+                    "kafka {brokers}: topic {:?}: has another id: it was recreated and is read from its beginning",
+                    topic.name
+                );
+                topic.past.push(old);
+                has_turned = true;
+                topic.begin_anew(&mut self.inbox, &bounds)
+            } else if let Some(why) = looks_recreated(&known, &bounds) {
+                is_doubtful = true;
+                if self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT {
+                    let at = format!("topic {:?}", topic.name);
+                    return Err(SourceError::Partition {
+                        brokers,
+                        at,
+                        reason: format!("{why}; asking again"),
+                    });
+                }
+                warn!(
+                    "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
+                    topic.name
+                );
+                has_turned = true;
+                topic.begin_anew(&mut self.inbox, &bounds)
+            } else {
+                topic.next_offsets(&known, &bounds)
+            };
+            if !topic.contacted {
+                topic.loading = Some(Loading::new(next.clone(), ends(&bounds), Instant::now()));
+            }
+            // A topic that is gone is read no further, and one that begins anew is at its beginning.
+            let lags = next
+                .iter()
+                .zip(&bounds)
+                .map(|(&next, bounds)| bounds.map_or(0, |bounds| lag(next, bounds.high)));
+            self.status.set_lags(&topic.name, lags.collect());
+            if next != known || is_identified || !topic.contacted {
+                topic.id = found.id;
+                let low = bounds
+                    .iter()
+                    .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
+                let low = low.collect();
+                self.inbox.assign(&topic.name, topic.id, next, low);
+            }
+            let is_forbidden = source.forbidden().contains(&topic.name);
+            // What may not be seen has not been met: once it may, it is read from where the streams begin.
+            topic.contacted |= !(is_forbidden && found.partitions == 0);
+            let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
+            topic.leaderless = leaderless.map(|(partition, _)| partition).collect();
+            if self.status.set_leaderless(&topic.name, &topic.leaderless) {
+                let (name, partitions) = (&topic.name, &topic.leaderless);
+                warn!(
+                    "kafka {brokers}: topic {name:?}: no leader answers for partitions {partitions:?}; the others are read"
+                );
+            }
+            let is_missing = found.partitions == 0 && !is_forbidden;
+            if self.status.set_missing(&topic.name, is_missing) {
+                let name = &topic.name;
+                if is_missing {
+                    warn!(
+                        "kafka {brokers}: topic {name:?} does not exist; it is looked for every {REFRESH:?}"
+                    );
+                } else {
+                    let count = found.partitions;
+                    info!("kafka {brokers}: topic {name:?} exists now, with {count} partitions");
+                }
+            }
+        }
+        if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
+            self.in_doubt = None;
+        }
+        self.rights.note(source, &*self.connect, &self.status);
+        if has_turned {
+            // A client that knows the topic that was may ask for that one for ever.
+            return Ok(None);
+        }
+        source.assign(&self.inbox)?;
+        self.note_loaded(source, false)?;
+        Ok(Some(found))
+    }
+
+    /// Looks at what exists; at the first contact, asks again for a while where a topic seems missing.
+    /// `None` where there is something else to do first.
+    fn look_until_sure(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, SourceError> {
+        let asked = Instant::now();
+        loop {
+            let found = self.look(source)?;
+            let is_missing = self.topics.iter().zip(&found).any(|(topic, found)| {
+                !topic.contacted && found.partitions == 0 && !source.forbidden().contains(&topic.name)
+            });
+            if !is_missing || asked.elapsed() > DOUBT {
+                return Ok(Some(found));
+            }
+            // What is decided at the first contact stays, so nothing is decided in a hurry.
+            if self.orders.is_interrupted() {
+                return Ok(None);
+            }
+            self.turns(DOUBT_PAUSE);
+            std::thread::sleep(DOUBT_PAUSE);
+        }
+    }
+
+    /// Where the offset of a partition is out of range: goes on at those that exist, without another
+    /// client, so that the other partitions hardly notice.
+    ///
+    /// # Errors
+    /// With `why`, if all offsets are as they should be.
+    pub(super) fn find_place(
+        &mut self,
+        source: &mut dyn Source,
+        why: SourceError,
+    ) -> Result<Option<Vec<Found>>, SourceError> {
+        let places =
+            |inbox: &Inbox| -> Vec<Vec<i64>> { inbox.positions().map(|(_, next)| next.to_vec()).collect() };
+        let before = places(&self.inbox);
+        let found = self.resolve(source)?;
+        if found.is_some() && places(&self.inbox) == before {
+            return Err(why);
+        }
+        Ok(found)
+    }
+}
