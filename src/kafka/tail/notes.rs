@@ -1,8 +1,8 @@
 //! What is noted of topics and partitions while they are read: how far behind they are, which of them have
 //! been loaded, which get on no more, and which nobody wants any more.
 //!
-//! Told to the streams, to whoever looks at the status, and to the log. Knows what a source has heard and where the
-//! inbox stands; decides nothing about where to read.
+//! Told to the streams, to whoever looks at the status, and to the log. Knows what a source has heard and
+//! where the inbox stands; decides nothing about where to read.
 
 use std::time::Instant;
 

@@ -13,9 +13,39 @@ use super::{REFRESH, Worker};
 use crate::kafka::inbox::Inbox;
 use crate::kafka::lag::lag;
 use crate::kafka::progress::Loading;
-use crate::kafka::record::BEGINNING;
-use crate::kafka::source::{Source, SourceError};
-use crate::kafka::topic::{DOUBT, DOUBT_PAUSE, Found, ends, looks_recreated};
+use crate::kafka::record::{BEGINNING, TopicId};
+use crate::kafka::source::{Bounds, Source, SourceError};
+use crate::kafka::topic::{DOUBT, DOUBT_PAUSE, Found, Topic, ends, looks_recreated};
+
+/// What a topic seems to be, held against what was read of it.
+enum Sight {
+    /// Nothing to go by: its offsets stay as they are.
+    Nothing,
+    /// The one that was read, or the first of its name.
+    Same,
+    /// Another one. The id is that of the one that was.
+    Another(TopicId),
+    /// Another one if this, which its offsets say, goes on for long enough.
+    Doubtful(String),
+}
+
+impl Sight {
+    fn of(topic: &Topic, found: Found, known: &[i64], bounds: &[Option<Bounds>]) -> Self {
+        // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
+        // and compared with what exists once it is back.
+        if bounds.is_empty() {
+            return Self::Nothing;
+        }
+        if bounds.iter().all(Option::is_none) && !known.is_empty() {
+            // Nobody can say anything of it.
+            return Self::Nothing;
+        }
+        if let Some(old) = topic.id.filter(|_| topic.id != found.id) {
+            return Self::Another(old);
+        }
+        looks_recreated(known, bounds).map_or(Self::Same, Self::Doubtful)
+    }
+}
 
 impl Worker {
     /// Decides from where every partition is read, tells the streams, and assigns. Returns what was
@@ -24,87 +54,20 @@ impl Worker {
         let Some(found) = self.look_until_sure(source)? else {
             return Ok(None);
         };
-        let brokers = self.connect.brokers();
         let (mut is_doubtful, mut has_turned) = (false, false);
         let asked = Instant::now();
-        for (topic, &found) in self.topics.iter_mut().zip(&found) {
+        for (index, &found) in found.iter().enumerate() {
+            let topic = &self.topics[index];
             let known = self.inbox.next_offsets(&topic.name);
             let bounds = topic.bounds(source, found.partitions, &known, asked, self.status.pulse())?;
-            let is_identified = topic.id != found.id;
-            // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
-            // and compared with what exists once it is back.
-            let next = if bounds.is_empty() {
-                known.clone()
-            } else if bounds.iter().all(Option::is_none) && !known.is_empty() {
-                // Nobody can say anything of it.
-                known.clone()
-            } else if let Some(old) = topic.id.filter(|_| is_identified) {
-                warn!(
-                    "kafka {brokers}: topic {:?}: has another id: it was recreated and is read from its beginning",
-                    topic.name
-                );
-                topic.past.push(old);
-                has_turned = true;
-                topic.begin_anew(&mut self.inbox, &bounds)
-            } else if let Some(why) = looks_recreated(&known, &bounds) {
-                is_doubtful = true;
-                if self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT {
-                    let at = format!("topic {:?}", topic.name);
-                    return Err(SourceError::Partition {
-                        brokers,
-                        at,
-                        reason: format!("{why}; asking again"),
-                    });
-                }
-                warn!(
-                    "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
-                    topic.name
-                );
-                has_turned = true;
-                topic.begin_anew(&mut self.inbox, &bounds)
-            } else {
-                topic.next_offsets(&known, &bounds)
-            };
-            if !topic.contacted {
-                topic.loading = Some(Loading::new(next.clone(), ends(&bounds), Instant::now()));
-            }
-            // A topic that is gone is read no further, and one that begins anew is at its beginning.
-            let lags = next
-                .iter()
-                .zip(&bounds)
-                .map(|(&next, bounds)| bounds.map_or(0, |bounds| lag(next, bounds.high)));
-            self.status.set_lags(&topic.name, lags.collect());
-            if next != known || is_identified || !topic.contacted {
-                topic.id = found.id;
-                let low = bounds
-                    .iter()
-                    .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
-                let low = low.collect();
-                self.inbox.assign(&topic.name, topic.id, next, low);
-            }
             let is_forbidden = source.forbidden().contains(&topic.name);
-            // What may not be seen has not been met: once it may, it is read from where the streams begin.
-            topic.contacted |= !(is_forbidden && found.partitions == 0);
-            let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
-            topic.leaderless = leaderless.map(|(partition, _)| partition).collect();
-            if self.status.set_leaderless(&topic.name, &topic.leaderless) {
-                let (name, partitions) = (&topic.name, &topic.leaderless);
-                warn!(
-                    "kafka {brokers}: topic {name:?}: no leader answers for partitions {partitions:?}; the others are read"
-                );
-            }
-            let is_missing = found.partitions == 0 && !is_forbidden;
-            if self.status.set_missing(&topic.name, is_missing) {
-                let name = &topic.name;
-                if is_missing {
-                    warn!(
-                        "kafka {brokers}: topic {name:?} does not exist; it is looked for every {REFRESH:?}"
-                    );
-                } else {
-                    let count = found.partitions;
-                    info!("kafka {brokers}: topic {name:?} exists now, with {count} partitions");
-                }
-            }
+            let sight = Sight::of(topic, found, &known, &bounds);
+            is_doubtful |= matches!(sight, Sight::Doubtful(_));
+            has_turned |= matches!(sight, Sight::Doubtful(_) | Sight::Another(_));
+            let next = self.next_offsets(index, sight, &known, &bounds)?;
+            self.place(index, found, &known, next, &bounds);
+            self.note_leaders(index, &bounds);
+            self.note_existence(index, found, is_forbidden);
         }
         if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
             self.in_doubt = None;
@@ -117,6 +80,106 @@ impl Worker {
         source.assign(&self.inbox)?;
         self.note_loaded(source, false)?;
         Ok(Some(found))
+    }
+
+    /// The offsets at which one topic is read on, or from its beginning where it turned out to be another.
+    ///
+    /// # Errors
+    /// While that is in doubt: it is to be asked again.
+    fn next_offsets(
+        &mut self,
+        index: usize,
+        sight: Sight,
+        known: &[i64],
+        bounds: &[Option<Bounds>],
+    ) -> Result<Vec<i64>, SourceError> {
+        let topic = &mut self.topics[index];
+        let brokers = self.connect.brokers();
+        let why = match sight {
+            Sight::Nothing => return Ok(known.to_vec()),
+            Sight::Same => return Ok(topic.next_offsets(known, bounds)),
+            Sight::Another(old) => {
+                topic.past.push(old);
+                "has another id".to_owned()
+            }
+            Sight::Doubtful(why) => {
+                if self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT {
+                    return Err(SourceError::Partition {
+                        brokers,
+                        at: format!("topic {:?}", topic.name),
+                        reason: format!("{why}; asking again"),
+                    });
+                }
+                why
+            }
+        };
+        warn!(
+            "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
+            topic.name
+        );
+        Ok(topic.begin_anew(&mut self.inbox, bounds))
+    }
+
+    /// Puts one topic at its next offsets, if those or the topic are others than before, and tells how far it
+    /// has to go from there.
+    fn place(
+        &mut self,
+        index: usize,
+        found: Found,
+        known: &[i64],
+        next: Vec<i64>,
+        bounds: &[Option<Bounds>],
+    ) {
+        let topic = &mut self.topics[index];
+        if !topic.contacted {
+            topic.loading = Some(Loading::new(next.clone(), ends(bounds), Instant::now()));
+        }
+        // A topic that is gone is read no further, and one that begins anew is at its beginning.
+        let lags = next
+            .iter()
+            .zip(bounds)
+            .map(|(&next, bounds)| bounds.map_or(0, |bounds| lag(next, bounds.high)));
+        self.status.set_lags(&topic.name, lags.collect());
+        if next != known || topic.id != found.id || !topic.contacted {
+            topic.id = found.id;
+            let low = bounds
+                .iter()
+                .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
+            let low = low.collect();
+            self.inbox.assign(&topic.name, topic.id, next, low);
+        }
+    }
+
+    /// Remembers which partitions of a topic nobody leads, and tells it where that is news.
+    fn note_leaders(&mut self, index: usize, bounds: &[Option<Bounds>]) {
+        let topic = &mut self.topics[index];
+        let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
+        topic.leaderless = leaderless.map(|(partition, _)| partition).collect();
+        if self.status.set_leaderless(&topic.name, &topic.leaderless) {
+            let brokers = self.connect.brokers();
+            let (name, partitions) = (&topic.name, &topic.leaderless);
+            warn!(
+                "kafka {brokers}: topic {name:?}: no leader answers for partitions {partitions:?}; the others are read"
+            );
+        }
+    }
+
+    /// Remembers that a topic has been met, and tells whether it exists where that is news.
+    fn note_existence(&mut self, index: usize, found: Found, is_forbidden: bool) {
+        let topic = &mut self.topics[index];
+        // What may not be seen has not been met: once it may, it is read from where the streams begin.
+        topic.contacted |= !(is_forbidden && found.partitions == 0);
+        let is_missing = found.partitions == 0 && !is_forbidden;
+        if self.status.set_missing(&topic.name, is_missing) {
+            let brokers = self.connect.brokers();
+            let name = &topic.name;
+            if is_missing {
+                warn!("kafka {brokers}: topic {name:?} does not exist; it is looked for every {REFRESH:?}");
+            } else {
+                let count = found.partitions;
+                info!("kafka {brokers}: topic {name:?} exists now, with {count} partitions");
+            }
+        }
     }
 
     /// Looks at what exists; at the first contact, asks again for a while where a topic seems missing.
