@@ -65,7 +65,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 const HEALTHY: Duration = Duration::from_secs(30);
 
 /// How long questions may stay without an answer until a new client is tried, and how often that is.
-const UNANSWERED: Duration = Duration::from_secs(60);
+const UNANSWERED: Duration = Duration::from_secs(30);
 
 /// How long a client may take to end.
 const CLOSING: Duration = Duration::from_secs(60);

@@ -1,20 +1,17 @@
 //! The reading thread over a source of the test's making: what was read is handed on once, whatever
 //! the source does, and offsets are believed only when they make sense.
 
+mod scripted;
+
+pub use self::scripted::{Poll, Rig};
+
+use self::scripted::{Script, unreachable};
 use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
-use kafka_sse_bridge::kafka::client::Connect;
-use kafka_sse_bridge::kafka::inbox::Inbox;
-use kafka_sse_bridge::kafka::lag::End;
-use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Stamp, TopicId};
-use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
-use kafka_sse_bridge::kafka::status::Status;
-use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, TopicId};
+use kafka_sse_bridge::kafka::source::{Bounds, SourceError};
 use libtest_mimic::Trial;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -43,245 +40,18 @@ pub fn trials() -> Vec<Trial> {
             "a_partition_of_which_nothing_comes_is_read_by_another_client",
             stalled,
         ),
+        trial(
+            "a_partition_that_is_not_fetched_is_read_by_another_client",
+            not_fetched,
+        ),
+        trial(
+            "a_client_whose_questions_stay_unanswered_is_replaced_once_another_gets_answers",
+            unanswered,
+        ),
         trial("rebuilding_backs_off_while_nothing_is_read", backs_off),
         trial("an_outage_is_told_once_and_so_is_its_end", told_once),
         trial("a_stop_is_heard_while_a_channel_is_full", stops),
     ]
-}
-
-/// What the next poll does.
-pub enum Poll {
-    /// Records of partition 0 with these offsets.
-    Records(Vec<i64>),
-    RecordsThenFail(Vec<i64>),
-    Fail(SourceError),
-}
-
-/// A Kafka that does as it is told; shared by the sources built over it.
-#[derive(Default)]
-pub struct Script {
-    pub bounds: Vec<Bounds>,
-    /// Partitions of which nobody can say anything.
-    leaderless: Vec<usize>,
-    id: Option<TopicId>,
-    reconnects: bool,
-    /// Where partition 0 is said to end, after every poll.
-    end: Option<i64>,
-    pub polls: VecDeque<Poll>,
-    assigned: Vec<Vec<i64>>,
-    connects: Vec<Instant>,
-    refusals: usize,
-    unreachable: bool,
-}
-
-type Kafka = Arc<Mutex<Script>>;
-
-struct Scripted(Kafka);
-
-fn unreachable() -> SourceError {
-    SourceError::Unreachable {
-        brokers: "b:1".to_owned(),
-        reason: "scripted".to_owned(),
-    }
-}
-
-impl Connect for Scripted {
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
-        let mut script = self.0.lock().unwrap();
-        script.connects.push(Instant::now());
-        if script.unreachable {
-            Err(unreachable())
-        } else {
-            Ok(Box::new(Self(Arc::clone(&self.0))))
-        }
-    }
-
-    fn brokers(&self) -> String {
-        "b:1".to_owned()
-    }
-
-    fn refuse(&mut self, why: &SourceError) -> bool {
-        let is_codec = matches!(why, SourceError::Codec { .. });
-        self.0.lock().unwrap().refusals += usize::from(is_codec);
-        is_codec
-    }
-}
-
-impl Source for Scripted {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
-        Ok(vec![self.0.lock().unwrap().bounds.len(); topics.len()])
-    }
-
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
-        let script = self.0.lock().unwrap();
-        let bounds = script.bounds[..partitions].iter().enumerate();
-        Ok(bounds
-            .map(|(partition, bounds)| (!script.leaderless.contains(&partition)).then_some(*bounds))
-            .collect())
-    }
-
-    fn ends(&mut self) -> Vec<End> {
-        let end = |offset| End {
-            topic: "t".to_owned(),
-            partition: 0,
-            offset: Some(offset),
-            is_reached: false,
-            is_fetched: true,
-        };
-        self.0.lock().unwrap().end.map(end).into_iter().collect()
-    }
-
-    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
-        Ok(vec![self.0.lock().unwrap().id; topics.len()])
-    }
-
-    fn offsets_at(&mut self, _topic: &str, _asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
-        Err(unreachable())
-    }
-
-    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
-        self.0.lock().unwrap().assigned.push(inbox.next_offsets("t"));
-        Ok(())
-    }
-
-    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        let next = self.0.lock().unwrap().polls.pop_front();
-        let is_last = matches!(next, Some(Poll::RecordsThenFail(_)));
-        match next {
-            None => std::thread::sleep(millis(1)),
-            Some(Poll::Fail(error)) => return Err(error),
-            Some(Poll::Records(offsets) | Poll::RecordsThenFail(offsets)) => {
-                for offset in offsets {
-                    let stamp = Stamp {
-                        partition: 0,
-                        offset,
-                        timestamp: None,
-                    };
-                    inbox.push("t", stamp, None, Some(b"v"), std::iter::empty());
-                }
-            }
-        }
-        if is_last { Err(unreachable()) } else { Ok(()) }
-    }
-
-    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
-        Ok(false)
-    }
-
-    fn trouble(&self) -> Option<&str> {
-        None
-    }
-
-    fn reconnects(&self) -> bool {
-        self.0.lock().unwrap().reconnects
-    }
-}
-
-pub struct Rig {
-    kafka: Kafka,
-    feeds: mpsc::Receiver<Feed>,
-    pub status: Arc<Status>,
-    tail: Option<Tail>,
-}
-
-impl Rig {
-    pub fn start(low: i64, high: i64, polls: Vec<Poll>) -> Self {
-        let script = Script {
-            bounds: vec![Bounds { low, high }],
-            polls: polls.into(),
-            ..Script::default()
-        };
-        Self::over(script, 1024)
-    }
-
-    fn over(script: Script, channel: usize) -> Self {
-        let kafka: Kafka = Arc::new(Mutex::new(script));
-        let (feed, feeds) = mpsc::channel(channel);
-        let plan = TopicPlan {
-            name: "t".into(),
-            begin: Begin::Earliest,
-            feeds: vec![feed],
-        };
-        let status = Arc::new(Status::default());
-        let connect = Box::new(Scripted(Arc::clone(&kafka)));
-        let tail = Tail::spawn_with(connect, vec![plan], Arc::clone(&status)).expect("a thread");
-        Self {
-            kafka,
-            feeds,
-            status,
-            tail: Some(tail),
-        }
-    }
-
-    pub fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
-        act(&mut self.kafka.lock().unwrap())
-    }
-
-    /// The offsets handed on, until there are that many.
-    fn offsets(&mut self, count: usize) -> Vec<i64> {
-        let mut offsets = Vec::new();
-        eventually(secs(20), "the records are handed on", || {
-            while let Ok(feed) = self.feeds.try_recv() {
-                if let Feed::Records(batch) = feed {
-                    offsets.extend(batch.iter().map(|record| record.offset));
-                }
-            }
-            ensure(offsets.len() >= count, format!("{offsets:?}"))
-        });
-        offsets
-    }
-
-    /// One whose topic has an id, and is read up to 3.
-    fn identified() -> Self {
-        let script = Script {
-            bounds: vec![Bounds { low: 0, high: 3 }],
-            id: TopicId::new(1),
-            ..Script::default()
-        };
-        let mut rig = Self::over(script, 1024);
-        eventually(secs(20), "it is assigned, with its id", || {
-            match rig.feeds.try_recv() {
-                Ok(Feed::Assigned { id, .. }) => ensure(id == TopicId::new(1), format!("{id:?}")),
-                other => Err(format!("{other:?}")),
-            }
-        });
-        rig.script(|script| script.polls.push_back(Poll::Records(vec![0, 1, 2])));
-        rig.offsets(3);
-        rig
-    }
-
-    /// Waits until the topic is said to be another.
-    fn recreated(&mut self) {
-        eventually(secs(20), "the topic is another", || {
-            loop {
-                match self.feeds.try_recv() {
-                    Ok(Feed::Recreated { .. }) => break Ok(()),
-                    Ok(_) => {}
-                    Err(_) => break Err("not yet"),
-                }
-            }
-        });
-    }
-
-    fn assigned(&self, times: usize) -> Vec<Vec<i64>> {
-        eventually(secs(20), "the source is assigned again", || {
-            let assigned = self.script(|script| script.assigned.clone());
-            if assigned.len() >= times {
-                Ok(assigned)
-            } else {
-                Err(format!("{assigned:?}"))
-            }
-        })
-    }
-}
-
-impl Drop for Rig {
-    fn drop(&mut self) {
-        self.feeds.close();
-        if let Some(tail) = self.tail.take() {
-            let _ = tail.stop().join();
-        }
-    }
 }
 
 fn before_an_error() {
@@ -406,6 +176,52 @@ fn stalled() {
         script.polls.push_back(Poll::Records(vec![4]));
     });
     assert_eq!(rig.offsets(1), [4], "at our own offsets");
+}
+
+/// Although nothing is known to be missing: what is not fetched tells no new end.
+fn not_fetched() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }],
+        polls: [Poll::Records(vec![0, 1, 2])].into(),
+        reconnects: true,
+        is_idle: true,
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1024);
+    rig.offsets(3);
+    let connects = |rig: &Rig| rig.script(|script| script.connects.len());
+    eventually(secs(20), "another client is taken", || {
+        ensure(connects(&rig) == 2, connects(&rig).to_string())
+    });
+    rig.script(|script| {
+        script.is_idle = false;
+        script.polls.push_back(Poll::Records(vec![3]));
+    });
+    assert_eq!(rig.offsets(1), [3], "at our own offsets");
+}
+
+/// A library may lose its way to brokers and go on reading, or not even that.
+fn unanswered() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 4 }],
+        polls: [Poll::Records(vec![0, 1, 2])].into(),
+        reconnects: true,
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1024);
+    rig.offsets(3);
+    let clients = |rig: &Rig| rig.script(|script| script.connects.len());
+    // The first one that is tried beside it gets no answers either, so the first is kept.
+    rig.script(|script| script.deaf = vec![1, 2]);
+    eventually(secs(90), "another is tried", || {
+        ensure(clients(&rig) == 2, clients(&rig).to_string())
+    });
+    assert_eq!(rig.script(|script| script.assigned.len()), 1);
+    rig.script(|script| script.polls.push_back(Poll::Records(vec![3])));
+    assert_eq!(rig.offsets(1), [3], "it is read on");
+    // The next one gets them, and so does the one that then takes over.
+    assert_eq!(rig.assigned_within(secs(90), 2), [[0], [4]]);
+    assert_eq!(clients(&rig), 4);
 }
 
 fn out_of_range() {

@@ -1,0 +1,264 @@
+//! A Kafka that does as it is told, and a reading thread over it.
+
+use crate::harness::wait::{ensure, eventually, millis, secs};
+use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::inbox::Inbox;
+use kafka_sse_bridge::kafka::lag::End;
+use kafka_sse_bridge::kafka::record::{Feed, Stamp, TopicId};
+use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
+use kafka_sse_bridge::kafka::status::Status;
+use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// What the next poll does.
+pub enum Poll {
+    /// Records of partition 0 with these offsets.
+    Records(Vec<i64>),
+    RecordsThenFail(Vec<i64>),
+    Fail(SourceError),
+}
+
+/// A Kafka that does as it is told; shared by the sources built over it.
+#[derive(Default)]
+pub struct Script {
+    pub bounds: Vec<Bounds>,
+    /// Partitions of which nobody can say anything.
+    pub(super) leaderless: Vec<usize>,
+    pub(super) id: Option<TopicId>,
+    pub(super) reconnects: bool,
+    /// Where partition 0 is said to end, after every poll.
+    pub(super) end: Option<i64>,
+    /// Whether partition 0 is said not to be fetched, after every poll.
+    pub(super) is_idle: bool,
+    /// Clients, by their number, that get no answers once they read.
+    pub(super) deaf: Vec<usize>,
+    pub polls: VecDeque<Poll>,
+    pub(super) assigned: Vec<Vec<i64>>,
+    pub(super) connects: Vec<Instant>,
+    pub(super) refusals: usize,
+    pub(super) unreachable: bool,
+}
+
+type Kafka = Arc<Mutex<Script>>;
+
+/// The connections, and what they give, each with its number.
+struct Scripted(Kafka, usize);
+
+pub(super) fn unreachable() -> SourceError {
+    SourceError::Unreachable {
+        brokers: "b:1".to_owned(),
+        reason: "scripted".to_owned(),
+    }
+}
+
+impl Connect for Scripted {
+    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+        let mut script = self.0.lock().unwrap();
+        script.connects.push(Instant::now());
+        if script.unreachable {
+            Err(unreachable())
+        } else {
+            Ok(Box::new(Self(Arc::clone(&self.0), script.connects.len())))
+        }
+    }
+
+    fn brokers(&self) -> String {
+        "b:1".to_owned()
+    }
+
+    fn refuse(&mut self, why: &SourceError) -> bool {
+        let is_codec = matches!(why, SourceError::Codec { .. });
+        self.0.lock().unwrap().refusals += usize::from(is_codec);
+        is_codec
+    }
+}
+
+impl Source for Scripted {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+        let script = self.0.lock().unwrap();
+        if script.deaf.contains(&self.1) {
+            return Err(unreachable());
+        }
+        Ok(vec![script.bounds.len(); topics.len()])
+    }
+
+    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+        let script = self.0.lock().unwrap();
+        let bounds = script.bounds[..partitions].iter().enumerate();
+        Ok(bounds
+            .map(|(partition, bounds)| (!script.leaderless.contains(&partition)).then_some(*bounds))
+            .collect())
+    }
+
+    fn ends(&mut self) -> Vec<End> {
+        let script = self.0.lock().unwrap();
+        let end = End {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset: script.end,
+            is_reached: false,
+            is_fetched: !script.is_idle,
+        };
+        let has_news = script.end.is_some() || script.is_idle;
+        has_news.then_some(end).into_iter().collect()
+    }
+
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        Ok(vec![self.0.lock().unwrap().id; topics.len()])
+    }
+
+    fn offsets_at(&mut self, _topic: &str, _asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        Err(unreachable())
+    }
+
+    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+        self.0.lock().unwrap().assigned.push(inbox.next_offsets("t"));
+        Ok(())
+    }
+
+    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
+        let next = self.0.lock().unwrap().polls.pop_front();
+        let is_last = matches!(next, Some(Poll::RecordsThenFail(_)));
+        match next {
+            None => std::thread::sleep(millis(1)),
+            Some(Poll::Fail(error)) => return Err(error),
+            Some(Poll::Records(offsets) | Poll::RecordsThenFail(offsets)) => {
+                for offset in offsets {
+                    let stamp = Stamp {
+                        partition: 0,
+                        offset,
+                        timestamp: None,
+                    };
+                    inbox.push("t", stamp, None, Some(b"v"), std::iter::empty());
+                }
+            }
+        }
+        if is_last { Err(unreachable()) } else { Ok(()) }
+    }
+
+    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
+        Ok(false)
+    }
+
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
+    fn reconnects(&self) -> bool {
+        self.0.lock().unwrap().reconnects
+    }
+}
+
+pub struct Rig {
+    pub(super) kafka: Kafka,
+    pub(super) feeds: mpsc::Receiver<Feed>,
+    pub status: Arc<Status>,
+    pub(super) tail: Option<Tail>,
+}
+
+impl Rig {
+    pub fn start(low: i64, high: i64, polls: Vec<Poll>) -> Self {
+        let script = Script {
+            bounds: vec![Bounds { low, high }],
+            polls: polls.into(),
+            ..Script::default()
+        };
+        Self::over(script, 1024)
+    }
+
+    pub(super) fn over(script: Script, channel: usize) -> Self {
+        let kafka: Kafka = Arc::new(Mutex::new(script));
+        let (feed, feeds) = mpsc::channel(channel);
+        let plan = TopicPlan {
+            name: "t".into(),
+            begin: Begin::Earliest,
+            feeds: vec![feed],
+        };
+        let status = Arc::new(Status::default());
+        let connect = Box::new(Scripted(Arc::clone(&kafka), 0));
+        let tail = Tail::spawn_with(connect, vec![plan], Arc::clone(&status)).expect("a thread");
+        Self {
+            kafka,
+            feeds,
+            status,
+            tail: Some(tail),
+        }
+    }
+
+    pub fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
+        act(&mut self.kafka.lock().unwrap())
+    }
+
+    /// The offsets handed on, until there are that many.
+    pub(super) fn offsets(&mut self, count: usize) -> Vec<i64> {
+        let mut offsets = Vec::new();
+        eventually(secs(20), "the records are handed on", || {
+            while let Ok(feed) = self.feeds.try_recv() {
+                if let Feed::Records(batch) = feed {
+                    offsets.extend(batch.iter().map(|record| record.offset));
+                }
+            }
+            ensure(offsets.len() >= count, format!("{offsets:?}"))
+        });
+        offsets
+    }
+
+    /// One whose topic has an id, and is read up to 3.
+    pub(super) fn identified() -> Self {
+        let script = Script {
+            bounds: vec![Bounds { low: 0, high: 3 }],
+            id: TopicId::new(1),
+            ..Script::default()
+        };
+        let mut rig = Self::over(script, 1024);
+        eventually(secs(20), "it is assigned, with its id", || {
+            match rig.feeds.try_recv() {
+                Ok(Feed::Assigned { id, .. }) => ensure(id == TopicId::new(1), format!("{id:?}")),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        rig.script(|script| script.polls.push_back(Poll::Records(vec![0, 1, 2])));
+        rig.offsets(3);
+        rig
+    }
+
+    /// Waits until the topic is said to be another.
+    pub(super) fn recreated(&mut self) {
+        eventually(secs(20), "the topic is another", || {
+            loop {
+                match self.feeds.try_recv() {
+                    Ok(Feed::Recreated { .. }) => break Ok(()),
+                    Ok(_) => {}
+                    Err(_) => break Err("not yet"),
+                }
+            }
+        });
+    }
+
+    pub(super) fn assigned(&self, times: usize) -> Vec<Vec<i64>> {
+        self.assigned_within(secs(20), times)
+    }
+
+    pub(super) fn assigned_within(&self, within: Duration, times: usize) -> Vec<Vec<i64>> {
+        eventually(within, "the source is assigned again", || {
+            let assigned = self.script(|script| script.assigned.clone());
+            if assigned.len() >= times {
+                Ok(assigned)
+            } else {
+                Err(format!("{assigned:?}"))
+            }
+        })
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.feeds.close();
+        if let Some(tail) = self.tail.take() {
+            let _ = tail.stop().join();
+        }
+    }
+}
