@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
@@ -15,6 +15,10 @@ use super::source::{Bounds, Source, SourceError};
 
 /// Longest wait for records in one poll, and so the longest before a closed channel is seen.
 pub(super) const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// How long nothing may come of ranges that hold more. A client library has lost its way to brokers for good
+/// before, in silence.
+const STANDS: Duration = Duration::from_secs(30);
 
 /// A job under way.
 pub(super) struct Reading {
@@ -81,6 +85,7 @@ impl Reading {
         self.is_begun = true;
         source.assign(&self.inbox)?;
         let mut at_end = BTreeSet::new();
+        let mut got_on = Instant::now();
         loop {
             let mut pending = Vec::new();
             for (name, ranges) in &self.topics {
@@ -105,11 +110,21 @@ impl Reading {
                 debug!("replay: nobody listens any more");
                 return Ok(());
             }
-            if self.inbox.received() == before {
-                for (name, partition, next) in pending {
-                    if source.is_at_end(&name, partition, next)? {
-                        at_end.insert((name, partition));
-                    }
+            if self.inbox.received() > before {
+                // Readers may have kept it waiting meanwhile.
+                got_on = Instant::now();
+                continue;
+            }
+            for (name, partition, next) in pending {
+                if source.is_at_end(&name, partition, next)? {
+                    at_end.insert((name, partition));
+                    got_on = Instant::now();
+                } else if got_on.elapsed() > STANDS {
+                    return Err(SourceError::Partition {
+                        brokers: brokers.to_owned(),
+                        at: format!("topic {name:?} partition {partition} at offset {next}"),
+                        reason: format!("nothing comes for {STANDS:?}"),
+                    });
                 }
             }
         }

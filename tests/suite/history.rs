@@ -28,6 +28,10 @@ pub fn trials() -> Vec<Trial> {
         trial("a_question_is_let_go_when_nobody_waits_for_it", let_go),
         trial("a_question_does_not_wait_for_replays", beside_replays),
         trial("a_freed_seat_goes_to_the_job_that_waits", seats),
+        trial(
+            "a_replay_of_which_nothing_comes_is_read_by_another_client",
+            silent,
+        ),
         trial("a_job_is_not_read_when_its_seat_is_given_up", given_up),
         trial("questions_that_wait_are_bounded", bounded),
         trial("a_question_says_whether_its_answer_will_be_fresh", fresh),
@@ -55,6 +59,8 @@ struct Script {
     /// How often partitions were counted.
     looks: usize,
     knows_no_times: bool,
+    /// The first client is given nothing, and told of no end.
+    is_silent: bool,
     /// Questions are held up before they are answered.
     is_held: bool,
 }
@@ -98,7 +104,21 @@ impl scripted::Kafka for Kafka {
 
     /// A megabyte, so that a channel is soon full.
     fn values(&self, _next: i64) -> Vec<Vec<u8>> {
+        if self.is_silent() {
+            return Vec::new();
+        }
         vec![vec![b'x'; 1 << 20]]
+    }
+
+    fn is_at_end(&self) -> bool {
+        !self.is_silent()
+    }
+}
+
+impl Kafka {
+    fn is_silent(&self) -> bool {
+        let script = self.script.lock().unwrap();
+        script.is_silent && script.connects == 1
     }
 }
 
@@ -221,6 +241,26 @@ fn job(to: i64) -> (Job, mpsc::Receiver<Feed>) {
         feed,
     };
     (job, feeds)
+}
+
+fn silent() {
+    let rig = Rig::new(Script {
+        ends: vec![3],
+        is_silent: true,
+        ..Script::default()
+    });
+    let (_seat, mut feeds) = rig.read(3);
+    let mut offsets = Vec::new();
+    eventually(secs(90), "all is read", || match feeds.try_recv() {
+        Ok(Feed::Loaded { .. }) => Ok(()),
+        Ok(Feed::Records(batch)) => {
+            offsets.extend(batch.iter().map(|record| record.offset));
+            Err("more is to come")
+        }
+        _ => Err("nothing comes"),
+    });
+    assert_eq!(offsets, [0, 1, 2]);
+    assert_eq!(rig.script(|script| script.connects), 2);
 }
 
 fn beside_replays() {

@@ -35,6 +35,11 @@ pub trait Kafka: Send + Sync + 'static {
 
     /// The values of what comes at once from that offset on. None is the end.
     fn values(&self, next: i64) -> Vec<Vec<u8>>;
+
+    /// Whether nothing comes any more where no record does.
+    fn is_at_end(&self) -> bool {
+        true
+    }
 }
 
 struct Scripted<K>(Arc<K>);
@@ -80,9 +85,13 @@ impl<K: Kafka> Source for Scripted<K> {
         Ok(())
     }
 
-    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
+    fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
         let next = inbox.next_offsets("t")[0];
-        for (offset, value) in (next..).zip(self.0.values(next)) {
+        let values = self.0.values(next);
+        if values.is_empty() {
+            std::thread::sleep(wait);
+        }
+        for (offset, value) in (next..).zip(values) {
             let stamp = Stamp {
                 partition: 0,
                 offset,
@@ -94,7 +103,7 @@ impl<K: Kafka> Source for Scripted<K> {
     }
 
     fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
-        Ok(true)
+        Ok(self.0.is_at_end())
     }
 
     fn trouble(&self) -> Option<&str> {

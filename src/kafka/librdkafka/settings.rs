@@ -8,6 +8,9 @@ use crate::kafka::client::Purpose;
 use crate::kafka::source::SourceError;
 use crate::kafka::tail::Connection;
 
+/// How often the library says what it knows, in milliseconds; 0 is never.
+const STATISTICS: &str = "statistics.interval.ms";
+
 /// Settings that differ from librdkafka's own, each with its reason. An operator's
 /// `[kafka.librdkafka]` table comes after them and wins.
 const DEFAULTS: [(&str, &str); 17] = [
@@ -41,12 +44,14 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("log.connection.close", "false"),
     // Where partitions end, as fetches have told, and whether it has brokers at all: no question to one, and
     // nothing per record.
-    ("statistics.interval.ms", "2000"),
+    (STATISTICS, "2000"),
 ];
 
 /// What differs where records are read once more for clients that come back: several read at a time,
-/// each for a part of the topic, and hold a quarter of what the tail does.
-const THRIFTY: [(&str, &str); 3] = [
+/// each for a part of the topic, and hold a quarter of what the tail does. Their readers may keep them waiting,
+/// and statistics would pile up meanwhile; that nothing comes, they notice by themselves.
+const THRIFTY: [(&str, &str); 4] = [
+    (STATISTICS, "0"),
     ("queued.max.messages.kbytes", "1024"),
     ("fetch.max.bytes", "1048576"),
     ("fetch.message.max.bytes", "262144"),
