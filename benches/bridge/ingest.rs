@@ -50,7 +50,7 @@ struct Library<'a> {
 
 pub fn run(broker: &Broker, options: &Options) {
     let total = options.pick(500_000, 100_000);
-    let rounds = options.pick(5, 2);
+    let rounds = options.pick(15, 2);
     let mut table = Table::new(&["", "bridge", "bare consumer", "ratio", "target"]);
     let librdkafka = Library {
         broker,
