@@ -184,6 +184,11 @@ pub trait Source: Send {
     /// A client that does not recover by itself never reports any: its errors end it.
     fn trouble(&self) -> Option<&str>;
 
+    /// Whether that trouble is a refusal, which needs a person.
+    fn is_refused(&self) -> bool {
+        false
+    }
+
     /// What has been heard of the ends of partitions since the last call, every few seconds at most. Asks
     /// nobody; called after every poll.
     fn ends(&mut self) -> Vec<End> {

@@ -27,6 +27,8 @@ struct State {
     trouble: Option<String>,
     /// Whether the trouble, or one that it began as, was told.
     is_told: bool,
+    /// The refusal that was told last, until all is well.
+    refusal: Option<String>,
     missing: BTreeSet<String>,
     /// Partitions that are not read, and why.
     stopped: BTreeMap<(String, u32), String>,
@@ -137,6 +139,7 @@ impl Status {
         state.client = None;
         state.links.clear();
         state.is_told = false;
+        state.refusal = None;
     }
 
     /// Whether this is the client library in use. False while none is chosen.
@@ -149,6 +152,7 @@ impl Status {
         let mut state = self.lock();
         state.contacted = true;
         state.is_told = false;
+        state.refusal = None;
         state.trouble.take().is_some()
     }
 
@@ -162,11 +166,16 @@ impl Status {
         is_news
     }
 
-    /// A login or a certificate is refused; returns whether that is news.
+    /// A login or a certificate is refused; returns whether that is news, whatever else is wrong.
     pub(crate) fn refused(&self, what: &str) -> bool {
         let mut state = self.lock();
-        let is_news = state.trouble.as_deref() != Some(what);
-        state.trouble = Some(what.to_owned());
+        let is_news = state.refusal.as_deref() != Some(what);
+        if is_news {
+            state.refusal = Some(what.to_owned());
+        }
+        if state.trouble.as_deref() != Some(what) {
+            state.trouble = Some(what.to_owned());
+        }
         is_news
     }
 

@@ -221,11 +221,10 @@ impl Librdkafka {
                 Some(Err(error)) if is_of_group(&error) => {}
                 Some(Err(error)) => {
                     let cause = self.consuming.context().cause();
-                    let what = match cause.and_then(|cause| self.refusal(&cause)) {
-                        Some(refusal) => refusal.at(&self.brokers).to_string(),
-                        None => format!("kafka {}: {error}", self.brokers),
-                    };
-                    self.trouble = Some(Trouble::new(what));
+                    self.trouble = Some(match cause.and_then(|cause| self.refusal(&cause)) {
+                        Some(refusal) => Trouble::refusal(refusal.at(&self.brokers).to_string()),
+                        None => Trouble::new(format!("kafka {}: {error}", self.brokers)),
+                    });
                 }
             }
         }
@@ -409,6 +408,10 @@ impl Source for Librdkafka {
 
     fn trouble(&self) -> Option<&str> {
         self.trouble.as_ref().map(Trouble::as_str)
+    }
+
+    fn is_refused(&self) -> bool {
+        self.trouble.as_ref().is_some_and(Trouble::is_refusal)
     }
 
     fn ends(&mut self) -> Vec<End> {

@@ -11,6 +11,8 @@ const TRIED_EVERY: Duration = Duration::from_secs(3);
 pub(super) struct Trouble {
     at: Option<(String, i32)>,
     what: String,
+    /// Whether a login or a certificate is refused.
+    is_refusal: bool,
     /// When it was last heard of.
     heard: Instant,
 }
@@ -21,7 +23,16 @@ impl Trouble {
         Self {
             at: None,
             what,
+            is_refusal: false,
             heard: Instant::now(),
+        }
+    }
+
+    /// A login or a certificate is refused.
+    pub(super) fn refusal(what: String) -> Self {
+        Self {
+            is_refusal: true,
+            ..Self::new(what)
         }
     }
 
@@ -30,6 +41,7 @@ impl Trouble {
         Self {
             what: format!("kafka {brokers}: {}: {}", failed.at(), failed.text),
             at: Some((failed.topic, failed.partition)),
+            is_refusal: false,
             heard: Instant::now(),
         }
     }
@@ -37,6 +49,11 @@ impl Trouble {
     /// In words.
     pub(super) fn as_str(&self) -> &str {
         &self.what
+    }
+
+    /// Whether a login or a certificate is refused.
+    pub(super) const fn is_refusal(&self) -> bool {
+        self.is_refusal
     }
 
     /// Whether it is that of a partition which was tried in vain a moment ago.

@@ -301,7 +301,12 @@ impl Worker {
 
             let lacks_leaders = self.topics.iter().any(|topic| !topic.leaderless.is_empty());
             let pause = if let Some(trouble) = source.trouble() {
-                if self.troubled(trouble) {
+                let is_news = if source.is_refused() {
+                    self.refused(trouble)
+                } else {
+                    self.troubled(trouble)
+                };
+                if is_news {
                     self.status.tally().count(Trouble::Transport);
                 }
                 REFRESH_IN_TROUBLE
@@ -399,11 +404,20 @@ impl Worker {
     /// was another before.
     fn failed(&self, error: &SourceError) {
         let what = error.to_string();
-        if !matches!(error, SourceError::Refused { .. }) {
+        if matches!(error, SourceError::Refused { .. }) {
+            self.refused(&what);
+        } else {
             self.troubled(&what);
-        } else if self.status.refused(&what) {
+        }
+    }
+
+    /// A login or a certificate is refused; returns whether that is news.
+    fn refused(&self, what: &str) -> bool {
+        let is_news = self.status.refused(what);
+        if is_news {
             warn!("{what}; streams stay open, retrying");
         }
+        is_news
     }
 
     fn healthy(&self) {
