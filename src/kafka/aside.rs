@@ -1,9 +1,10 @@
 //! A client on a thread of its own, which can be left behind in the middle of a call.
 //!
-//! The `kafka` crate waits for a broker for up to two minutes, librdkafka for as long as it is told, and nothing can
-//! be said to them meanwhile. So they are called on another thread, and whoever reads waits here, turning,
-//! until there is an answer or something else to do, or reads on and asks later. What is left behind ends by itself once its call does, and nobody hears what came
-//! of it: an answer changes nothing but by being returned from here. Knows nothing of Kafka.
+//! The `kafka` crate waits for a broker for up to two minutes, librdkafka for as long as it is told, and
+//! nothing can be said to them meanwhile. So they are called on another thread, and whoever reads waits here,
+//! turning, until there is an answer or something else to do, or reads on and asks later. What is left behind
+//! ends by itself once its call does, and nobody hears what came of it: an answer changes nothing but by being
+//! returned from here. Knows nothing of Kafka.
 
 use std::io;
 use std::sync::Arc;

@@ -3,10 +3,12 @@
 
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::produce::{Message, Outcome};
-use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
+use crate::harness::{on_each_broker, trial};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::access::Access;
+use kafka_sse_bridge::kafka::client::{Purpose, build};
+use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::lag::{End, lag};
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::status::Status;
@@ -29,6 +31,10 @@ pub fn trials() -> Vec<Trial> {
             move || shrinks(version, client),
         ));
     }
+    trials.extend(on_each_broker(
+        "what_is_read_is_said_to_be_fetched_and_what_is_not_there_is_not",
+        |broker| fetched(&broker),
+    ));
     for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
         trials.push(trial(
             format!("a_transactions_marker_is_no_lag@4.4.0_{}", isolation.as_str()),
@@ -56,6 +62,44 @@ fn arithmetic() {
         ..end
     };
     assert_eq!(reached.lag(9), Some(0));
+}
+
+/// By the library itself: an idle partition too, and none that does not exist.
+fn fetched(broker: &Broker) {
+    let topic = topic_name("fetched");
+    broker.create_topic(&topic, 2, &[]);
+    broker.produce(&topic, &[Message::value("one").partition(0)]);
+    let connection = Connection {
+        brokers: vec![broker.bootstrap()],
+        client: Client::Librdkafka,
+        isolation: Isolation::ReadCommitted,
+        access: Access::default(),
+        librdkafka: Vec::new(),
+        needs_headers: false,
+        needs_librdkafka: None,
+    };
+    let mut source =
+        build(&connection, Client::Librdkafka, Purpose::Live, &Arc::default()).expect("a client");
+    let (feed, _feeds) = mpsc::channel(16);
+    let mut inbox = Inbox::new([(topic.as_str().into(), vec![feed])]);
+    // The third partition does not exist.
+    inbox.assign(&topic, None, vec![0; 3], vec![0; 3]);
+    source.assign(&inbox).expect("it is assigned");
+    eventually(secs(30), "statistics say so of each", || {
+        // The error of the third is no failure of the others.
+        let _ = source.poll(millis(100), &mut inbox);
+        inbox.flush();
+        let mut told: Vec<(u32, Option<i64>, bool)> = source
+            .ends()
+            .iter()
+            .map(|end| (end.partition, end.offset, end.is_fetched))
+            .collect();
+        told.sort_unstable();
+        ensure(
+            told == [(0, Some(1), true), (1, Some(0), true), (2, None, false)],
+            format!("{told:?}"),
+        )
+    });
 }
 
 /// A reader of one topic, with room for one batch.

@@ -287,7 +287,7 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             }
-            self.note_figures(source)?;
+            self.note_figures(source, known)?;
             if (1..ENOUGH).contains(&(self.inbox.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
                 std::thread::sleep(GATHER);

@@ -11,6 +11,7 @@ use log::{info, warn};
 use super::Worker;
 use crate::kafka::lag::End;
 use crate::kafka::source::{Source, SourceError};
+use crate::kafka::topic::Found;
 
 impl Worker {
     /// Tells how far behind the ends of partitions reading is, and how connections are, as far as there is
@@ -18,7 +19,11 @@ impl Worker {
     ///
     /// # Errors
     /// When a partition does not get on although nothing is said to be wrong.
-    pub(super) fn note_figures(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+    pub(super) fn note_figures(
+        &mut self,
+        source: &mut dyn Source,
+        found: &[Found],
+    ) -> Result<(), SourceError> {
         if let Some(links) = source.links() {
             self.status.set_links(links);
         }
@@ -36,7 +41,8 @@ impl Worker {
             if let Some(lag) = lag {
                 self.status.set_lag(&end.topic, end.partition, lag);
             }
-            if end.is_fetched && lag.is_none_or(|lag| lag == 0) || self.is_leaderless(&end) {
+            let gets_on = end.is_fetched && lag.is_none_or(|lag| lag == 0);
+            if gets_on || !self.may_be_fetched(source, found, &end) {
                 self.stalls.is_done(&end.topic, end.partition);
             } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
                 let reason = match end.offset {
@@ -58,10 +64,16 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether nothing can come of a partition because nobody leads it.
-    fn is_leaderless(&self, end: &End) -> bool {
-        let topic = self.topics.iter().find(|topic| *topic.name == *end.topic);
-        topic.is_some_and(|topic| topic.leaderless.contains(&(end.partition as usize)))
+    /// Whether a partition is there, is led by somebody and may be read, so that something can come of it.
+    fn may_be_fetched(&self, source: &dyn Source, found: &[Found], end: &End) -> bool {
+        let partition = end.partition as usize;
+        let mut topics = self.topics.iter().zip(found);
+        let topic = topics.find(|(topic, _)| *topic.name == *end.topic);
+        topic.is_some_and(|(topic, found)| {
+            partition < found.partitions
+                && !topic.leaderless.contains(&partition)
+                && !source.forbidden().contains(&topic.name)
+        })
     }
 
     /// Tells the streams of every topic that has been read up to its end as of the start, and everyone

@@ -45,6 +45,10 @@ pub fn trials() -> Vec<Trial> {
             not_fetched,
         ),
         trial(
+            "a_partition_that_cannot_be_fetched_needs_no_other_client",
+            not_there,
+        ),
+        trial(
             "a_client_whose_questions_stay_unanswered_is_replaced_once_another_gets_answers",
             unanswered,
         ),
@@ -198,6 +202,41 @@ fn not_fetched() {
         script.polls.push_back(Poll::Records(vec![3]));
     });
     assert_eq!(rig.offsets(1), [3], "at our own offsets");
+}
+
+/// Nothing can come of what is not there, and of what nobody leads.
+fn not_there() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }],
+        polls: [Poll::Records(vec![0, 1, 2])].into(),
+        reconnects: true,
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1024);
+    rig.offsets(3);
+    let stands = |rig: &Rig, sign: &str| {
+        eventually(secs(20), sign, || {
+            let degraded = rig.status.snapshot().degraded.join("; ");
+            ensure(degraded.contains(sign), degraded)
+        });
+        let told = rig.script(|script| {
+            script.is_idle = true;
+            script.tellings
+        });
+        eventually(secs(20), "it is told often", || {
+            let tellings = rig.script(|script| script.tellings);
+            ensure(tellings > told + 300, tellings.to_string())
+        });
+        assert_eq!(rig.script(|script| script.connects.len()), 1, "{sign}");
+        rig.script(|script| script.is_idle = false);
+    };
+    rig.script(|script| script.bounds.clear());
+    stands(&rig, "does not exist");
+    rig.script(|script| {
+        script.bounds.push(Bounds { low: 0, high: 3 });
+        script.leaderless = vec![0];
+    });
+    stands(&rig, "no leader answers");
 }
 
 /// A library may lose its way to brokers and go on reading, or not even that.

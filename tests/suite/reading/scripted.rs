@@ -33,6 +33,8 @@ pub struct Script {
     pub(super) end: Option<i64>,
     /// Whether partition 0 is said not to be fetched, after every poll.
     pub(super) is_idle: bool,
+    /// How often ends were told.
+    pub(super) tellings: usize,
     /// Clients, by their number, that get no answers once they read.
     pub(super) deaf: Vec<usize>,
     pub polls: VecDeque<Poll>,
@@ -94,7 +96,8 @@ impl Source for Scripted {
     }
 
     fn ends(&mut self) -> Vec<End> {
-        let script = self.0.lock().unwrap();
+        let mut script = self.0.lock().unwrap();
+        script.tellings += 1;
         let end = End {
             topic: "t".to_owned(),
             partition: 0,
