@@ -1,8 +1,9 @@
 //! A broker that freezes, dies, and is not there yet, in a row: one broker per version serves all three.
 
-use super::reader::{Bench, PATIENCE};
+use super::reader::{Bench, PATIENCE, stamped};
 use crate::common::numbered;
 use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::produce::{Message, Outcome};
 use crate::harness::wait::{ensure, secs};
 use kafka_sse_bridge::config::Client;
 use std::sync::Arc;
@@ -31,8 +32,18 @@ pub fn in_a_row(version: Version) {
     in_trouble(&mut bench, PATIENCE, |client| client == Client::Librdkafka);
     in_trouble(&mut bench, PATIENCE_OF_THE_CRATE, |_| true);
     thread::sleep(FROST.saturating_sub(frozen.elapsed()));
+    // What is written meanwhile is there the moment it thaws.
+    let messages: Vec<Message> = (0..PARTITIONS)
+        .flat_map(|partition| numbered(partition, 50, 50))
+        .map(stamped)
+        .collect();
+    let writing = {
+        let (broker, topic, messages) = (Arc::clone(&bench.broker), topic.clone(), messages.clone());
+        thread::spawn(move || broker.produce_with(&topic, &messages, &[("enable.idempotence", "true")]))
+    };
     bench.broker.thaw();
-    write(&mut bench, &topic, 50);
+    let written = writing.join().expect("the records are written");
+    bench.note(&topic, &messages, &written, Outcome::Commit);
     bench.whole(&[&topic]);
 
     // Killed, which all notice; and not there yet, for those who begin meanwhile.
