@@ -18,7 +18,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{LevelFilter, Log, Metadata, Record};
 use rustix::fs::fstat;
 
-use crate::config::{Level, LogFormat, LogSettings};
+use crate::config::{Level, LogFormat, LogSettings, units};
 
 static LOGGER: Exchangeable = Exchangeable {
     inner: RwLock::new(None),
@@ -147,7 +147,7 @@ impl Reader {
 #[must_use]
 pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: Reader) -> String {
     let (level, target) = (record.level(), record.target());
-    let time = humantime::format_rfc3339_millis(time);
+    let time = units::Instant::millis(time);
     let text = match format {
         LogFormat::Json => serde_json::json!({
             "time": time.to_string(),

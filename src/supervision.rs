@@ -235,7 +235,7 @@ fn clients(shown: &Shown) -> String {
 /// How far reading is behind, once anything is known of that.
 fn lag(threads: &Board) -> Option<String> {
     let lags = threads.lag();
-    let total = lags.iter().map(|lag| lag.records).sum::<u64>();
+    let total = lags.iter().map(|lag| lag.records).fold(0, u64::saturating_add);
     let total = usize::try_from(total).unwrap_or(usize::MAX);
     (!lags.is_empty()).then(|| format!("lag {}", counted(total, "record")))
 }

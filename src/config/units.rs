@@ -1,8 +1,8 @@
-//! Durations and sizes as people write them: `15s`, `1h 30m`, `64MiB`.
+//! Durations and sizes as people write them: `15s`, `1h 30m`, `64MiB`; instants as RFC 3339.
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -71,6 +71,56 @@ impl fmt::Display for Size {
         {
             Some((unit, name)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+/// First second that RFC 3339 cannot write: the begin of the year 10000, in seconds since the epoch.
+const END_OF_CALENDAR: u64 = 253_402_300_800;
+
+/// An instant as text, in UTC: RFC 3339 from 1970 to 9999, otherwise seconds relative to 1970.
+///
+/// humantime's formatter fails outside of those years, and `format!` turns that into a panic. An instant may
+/// come from outside (a token, a record, a clock that is set wrong), so every instant is written by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instant {
+    time: SystemTime,
+    has_millis: bool,
+}
+
+impl Instant {
+    /// Written with seconds.
+    #[must_use]
+    pub const fn seconds(time: SystemTime) -> Self {
+        Self {
+            time,
+            has_millis: false,
+        }
+    }
+
+    /// Written with milliseconds.
+    #[must_use]
+    pub const fn millis(time: SystemTime) -> Self {
+        Self {
+            time,
+            has_millis: true,
+        }
+    }
+}
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.time.duration_since(UNIX_EPOCH) {
+            #[expect(clippy::disallowed_methods, reason = "the years are checked here")]
+            Ok(since) if since.as_secs() < END_OF_CALENDAR => {
+                if self.has_millis {
+                    humantime::format_rfc3339_millis(self.time).fmt(f)
+                } else {
+                    humantime::format_rfc3339_seconds(self.time).fmt(f)
+                }
+            }
+            Ok(since) => write!(f, "{} s after 1970", since.as_secs()),
+            Err(error) => write!(f, "{} s before 1970", error.duration().as_secs()),
         }
     }
 }

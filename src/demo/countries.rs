@@ -48,7 +48,7 @@ pub(super) fn produce(
 ) -> Result<JoinHandle<()>, Box<dyn Error>> {
     let mut countries = countries()?;
     let producer = broker.producer()?;
-    let pause = Duration::from_secs_f64(1.0 / rate);
+    let pause = Duration::try_from_secs_f64(1.0 / rate)?;
     let work = move || {
         while !stop.load(Ordering::Relaxed) {
             countries.shuffle(&mut rand::rng());

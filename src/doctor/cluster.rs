@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::network::{self, Kind};
 use super::report::{Finding, Report};
 use super::within;
-use crate::config::{Client, KafkaSettings, Mechanism, Settings, StreamSettings};
+use crate::config::{Client, KafkaSettings, Mechanism, Settings, StreamSettings, units};
 use crate::daemon;
 use crate::kafka::client::{self, Purpose};
 use crate::kafka::probe::{self, Security};
@@ -360,7 +360,7 @@ fn limit(partitions: usize) -> Duration {
 
 /// `3 partitions, 12 offsets; ends 0:5 1:7 2:0`
 fn describe(bounds: &[Bounds]) -> String {
-    let held: i64 = bounds.iter().map(|bounds| bounds.high - bounds.low).sum();
+    let held: i64 = bounds.iter().map(|bounds| bounds.high.saturating_sub(bounds.low)).fold(0, i64::saturating_add);
     let ends = (0..)
         .zip(bounds)
         .map(|(partition, bounds): (u32, _)| format!("{partition}:{}", bounds.high));
@@ -438,7 +438,7 @@ fn id_of(stream: &StreamSettings, known: &BTreeMap<String, Vec<Bounds>>) -> Find
 fn clock(newest: Option<(i64, String)>) -> Finding {
     const CHECK: &str = "clock";
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let shown = humantime::format_rfc3339_seconds(UNIX_EPOCH + now);
+    let shown = units::Instant::seconds(SystemTime::now());
     if now < EPOCH {
         return Finding::fail(CHECK, format!("{shown}"), "set this machine's clock (NTP)");
     }
@@ -470,12 +470,9 @@ fn clock(newest: Option<(i64, String)>) -> Finding {
 
 /// A time in milliseconds since the epoch.
 fn readable(time: i64) -> String {
-    let time = Duration::from_millis(u64::try_from(time).unwrap_or(0));
-    // What no calendar holds is shown as it is.
-    match UNIX_EPOCH.checked_add(time) {
-        Some(time) if time < UNIX_EPOCH + Duration::from_secs(253_402_300_800) => {
-            humantime::format_rfc3339_seconds(time).to_string()
-        }
-        _ => format!("{} ms after 1970", time.as_millis()),
+    let since = Duration::from_millis(u64::try_from(time).unwrap_or(0));
+    match UNIX_EPOCH.checked_add(since) {
+        Some(time) => units::Instant::seconds(time).to_string(),
+        None => format!("{time} ms after 1970"),
     }
 }

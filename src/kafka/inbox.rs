@@ -170,7 +170,7 @@ impl Inbox {
         if stamp.offset < *next {
             return false;
         }
-        *next = stamp.offset + 1;
+        *next = stamp.offset.saturating_add(1);
         topic.batch.push(stamp, key, value, headers);
         topic.received += 1;
         if topic.batch.is_full() {

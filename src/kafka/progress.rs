@@ -76,7 +76,7 @@ impl Loading {
     }
 
     fn total(&self) -> u64 {
-        self.ways().map(|(from, until)| distance(from, until)).sum()
+        self.ways().map(|(from, until)| distance(from, until)).fold(0, u64::saturating_add)
     }
 
     /// Offsets passed. What lies beyond the end is not of this way, and a reader that was put back
@@ -85,7 +85,7 @@ impl Loading {
         self.ways()
             .zip(next)
             .map(|((from, until), &next)| distance(from, next.min(until)))
-            .sum()
+            .fold(0, u64::saturating_add)
     }
 }
 

@@ -2,16 +2,25 @@
 //!
 //! Reads what a JWT says of itself (RFC 7519) and judges nothing: that is the broker's to do.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use log::warn;
 use serde::Deserialize;
 
-use crate::config::FileName;
+use crate::config::{FileName, units};
+use crate::logging::Seldom;
 
-/// How long a token counts as valid that does not say it: its file is read again before that.
+/// How long a token counts as valid whose `exp` is missing or not believed: its file is read again before that.
 const UNSAID: Duration = Duration::from_secs(300);
+
+/// An `exp` further ahead is not believed (100 years): it is in milliseconds, or a placeholder for "never".
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
+/// Least time between two warnings about such an `exp`: several handles read the token every few minutes.
+static DISBELIEF: Mutex<Seldom> = Mutex::new(Seldom::new(Duration::from_secs(3600)));
 
 /// A token, and what it says.
 pub(super) struct Token {
@@ -39,18 +48,23 @@ impl Token {
         let text = file.secret()?.trim().to_owned();
         let claims = claims(&text);
         let now = SystemTime::now();
-        let said = claims.as_ref().and_then(|claims| claims.exp);
-        let until = match said.map(Duration::try_from_secs_f64) {
-            Some(Ok(exp)) => UNIX_EPOCH.checked_add(exp),
-            Some(Err(_)) => Some(UNIX_EPOCH),
-            None => now.checked_add(UNSAID),
+        let until = match claims.as_ref().and_then(|claims| claims.exp) {
+            Some(exp) => instant(exp, now + LONGEST).unwrap_or_else(|| {
+                let mut seldom = DISBELIEF.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(held_back) = seldom.admit() {
+                    warn!(
+                        "the token in {file} has exp = {exp}, which is no time in seconds since 1970 (RFC 7519, \
+                         section 4.1.4); its file is read again every {UNSAID:?} instead: correct the issuer{held_back}"
+                    );
+                }
+                now + UNSAID
+            }),
+            None => now + UNSAID,
         };
-        // What no calendar holds is for ever.
-        let until = until.unwrap_or(now + UNSAID);
         if until <= now {
             return Err(format!(
                 "the token in {file} expired at {}; put a new one there",
-                humantime::format_rfc3339_seconds(until)
+                units::Instant::seconds(until)
             ));
         }
         Ok(Self {
@@ -65,6 +79,15 @@ impl Token {
         let since = self.until.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
+}
+
+/// The instant of an `exp`, in seconds since the epoch; `None` beyond `latest`.
+fn instant(exp: f64, latest: SystemTime) -> Option<SystemTime> {
+    if exp <= 0.0 {
+        return Some(UNIX_EPOCH);
+    }
+    let since = Duration::try_from_secs_f64(exp).ok()?;
+    UNIX_EPOCH.checked_add(since).filter(|until| *until <= latest)
 }
 
 /// The second of a JWT's three parts; `None` where it is something else.

@@ -299,7 +299,7 @@ impl Feeder {
         else {
             return;
         };
-        *next = record.offset + 1;
+        *next = record.offset.saturating_add(1);
         let mut record = *record;
         if let Err(cause) = self.encode(&record, to.builder) {
             self.passed_over(&record, cause);

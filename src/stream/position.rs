@@ -251,7 +251,7 @@ impl Position {
             if topic.next.len() <= partition {
                 topic.next.resize(partition + 1, BEGINNING);
             }
-            topic.next[partition] = topic.next[partition].max(offset + 1);
+            topic.next[partition] = topic.next[partition].max(offset.saturating_add(1));
         }
     }
 }

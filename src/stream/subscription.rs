@@ -31,7 +31,7 @@ use super::stream::{Stream, known};
 use super::tuning::Tuning;
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
-use crate::config::{Lag, Start, StreamSettings};
+use crate::config::{Lag, Start, StreamSettings, units};
 
 /// Reconnect times are spread by this part of them to either side.
 const RETRY_JITTER: f64 = 0.25;
@@ -427,7 +427,7 @@ impl Subscription {
             let interval = self.tuning.heartbeat.unwrap_or_default();
             let next = due + interval;
             self.heartbeat_at = Some(if next > now { next } else { now + interval });
-            let time = humantime::format_rfc3339_millis(SystemTime::now());
+            let time = units::Instant::millis(SystemTime::now());
             let id = self.id();
             return self.send_event(
                 now,

@@ -49,6 +49,7 @@ mod metrics;
 mod notices;
 mod outages;
 mod pages;
+mod outside_values;
 mod panics;
 mod positions;
 mod proofs;
@@ -130,6 +131,7 @@ fn main() -> ExitCode {
         activation::trials(),
         logs::trials(),
         panics::trials(),
+        outside_values::trials(),
         supervision::trials(),
         reload_differences::trials(),
         reload::trials(),

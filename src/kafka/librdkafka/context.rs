@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
 
-use crate::config::FileName;
+use crate::config::{FileName, units};
 use crate::kafka::lag::End;
 use crate::kafka::link::Link;
 use crate::kafka::token::Token;
@@ -179,7 +179,7 @@ impl ClientContext for Context {
         let token = Token::read(file)?;
         debug!(
             "kafka: token read from {file}, valid until {}",
-            humantime::format_rfc3339_seconds(token.until)
+            units::Instant::seconds(token.until)
         );
         Ok(OAuthToken {
             lifetime_ms: token.until_millis(),
