@@ -324,6 +324,7 @@ impl Daemon {
         if tokio::time::timeout(timeout, self.drain()).await.is_err() {
             warn!("not everything ended within drain_timeout ({timeout:?}); ending all the same");
         }
+        systemd::settle().await;
         info!("ended");
     }
 

@@ -1,32 +1,64 @@
-//! What systemd is told (`sd_notify(3)`). Outside systemd every call does nothing.
+//! Sends the daemon's state to systemd (`sd_notify(3)`). Outside systemd every call does nothing.
+//!
+//! No call blocks: the reader of `NOTIFY_SOCKET` may be stopped or overloaded, and its queue may be full. Then
+//! `WATCHDOG=1` is dropped, as the next one says the same, and all else is kept and sent by a task in the order it
+//! came, once there is space. At most one reload and one status are kept, the latest.
 #![forbid(unsafe_code)]
 
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::OsStr;
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use log::warn;
+use log::{info, warn};
 use sd_notify::NotifyState;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// The variable that names the socket.
+const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
+
+/// How long the task waits for the socket to be reported as writable before it tries again anyway.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the end of the process waits for messages that are still to be sent.
+pub const SETTLE: Duration = Duration::from_secs(1);
+
+static NOTIFIER: LazyLock<Option<Notifier>> =
+    LazyLock::new(|| match Notifier::new(&env::var_os(NOTIFY_SOCKET)?) {
+        Ok(notifier) => Some(notifier),
+        Err(error) => {
+            warn!("{NOTIFY_SOCKET}: {error}; systemd is not notified");
+            None
+        }
+    });
 
 /// The daemon serves.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    tell(Message::Ready);
 }
 
 /// The daemon reads its configuration again; [`ready`] ends it.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => tell(Message::Reloading(now.to_string())),
         Err(error) => warn!("the monotonic clock: {error}"),
     }
 }
 
 /// The daemon ends.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    tell(Message::Stopping);
 }
 
 /// The daemon lives.
 pub fn alive() {
-    tell(&[NotifyState::Watchdog]);
+    tell(Message::Alive);
 }
 
 /// How long systemd waits for the next [`alive`]; `None` where it does not.
@@ -38,18 +70,199 @@ pub fn watchdog_period() -> Option<Duration> {
 /// Whether there is anybody to tell.
 #[must_use]
 pub fn is_listening() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
+    NOTIFIER.is_some()
 }
 
 /// One line for `systemctl status`.
 pub fn status(line: &str) {
     // A line end would begin another assignment.
-    let line = line.replace(char::is_control, " ");
-    tell(&[NotifyState::Status(&line)]);
+    tell(Message::Status(line.replace(char::is_control, " ")));
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+/// Waits until nothing is left to be sent, for [`SETTLE`] at most.
+pub async fn settle() {
+    if let Some(notifier) = &*NOTIFIER {
+        // What is not read by then says nothing that the end of the process does not.
+        let _ = tokio::time::timeout(SETTLE, notifier.settled()).await;
+    }
+}
+
+fn tell(message: Message) {
+    if let Some(notifier) = &*NOTIFIER {
+        notifier.tell(message);
+    }
+}
+
+/// What is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// `READY=1`
+    Ready,
+    /// `RELOADING=1`, with an assignment of the time.
+    Reloading(String),
+    /// `STOPPING=1`
+    Stopping,
+    /// `STATUS=`
+    Status(String),
+    /// `WATCHDOG=1`
+    Alive,
+}
+
+impl Message {
+    fn text(&self) -> String {
+        match self {
+            Self::Ready => format!("{}\n", NotifyState::Ready),
+            Self::Reloading(time) => format!("{}\n{time}\n", NotifyState::Reloading),
+            Self::Stopping => format!("{}\n", NotifyState::Stopping),
+            Self::Status(line) => format!("{}\n", NotifyState::Status(line)),
+            Self::Alive => format!("{}\n", NotifyState::Watchdog),
+        }
+    }
+}
+
+/// Sends messages to one socket, in their order, and never blocks.
+#[derive(Debug, Clone)]
+pub struct Notifier(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    address: SocketAddr,
+    backlog: Mutex<Backlog>,
+    /// Signalled when a backlog is sent.
+    is_sent: Notify,
+}
+
+/// What could not be sent yet.
+#[derive(Debug, Default)]
+struct Backlog {
+    messages: VecDeque<Message>,
+    /// Whether a task sends them. Nothing is sent past it, so the order stays.
+    has_task: bool,
+}
+
+impl Notifier {
+    /// For an address as `NOTIFY_SOCKET` has it: a path, or `@` and an abstract name.
+    ///
+    /// # Errors
+    /// Where it is neither.
+    pub fn new(address: &OsStr) -> io::Result<Self> {
+        let address = match address.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(address)?,
+            _ => return Err(io::Error::other("neither a path nor an abstract address")),
+        };
+        Ok(Self(Arc::new(Inner {
+            address,
+            backlog: Mutex::default(),
+            is_sent: Notify::new(),
+        })))
+    }
+
+    /// Sends a message, or keeps it for a task of the current runtime.
+    pub fn tell(&self, message: Message) {
+        let mut backlog = self.0.lock();
+        if backlog.messages.is_empty() {
+            match self.0.send(&message) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return complain(outcome),
+            }
+        }
+        backlog.keep(message);
+        if backlog.messages.is_empty() || backlog.has_task {
+            return;
+        }
+        // Every caller is in a runtime; otherwise the next one that is sends what is kept.
+        if let Ok(runtime) = Handle::try_current() {
+            info!("systemd does not read {NOTIFY_SOCKET}; messages wait until it does");
+            backlog.has_task = true;
+            runtime.spawn(Arc::clone(&self.0).send_backlog());
+        }
+    }
+
+    /// Waits until there is no backlog.
+    pub async fn settled(&self) {
+        loop {
+            let is_sent = self.0.is_sent.notified();
+            if self.0.lock().messages.is_empty() {
+                return;
+            }
+            is_sent.await;
+        }
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Backlog> {
+        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A socket of its own per message: one that is kept would stay connected to a reader that was replaced.
+    fn socket(&self) -> io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        socket.connect_addr(&self.address)?;
+        Ok(socket)
+    }
+
+    fn send(&self, message: &Message) -> io::Result<()> {
+        // A datagram is sent whole or not at all.
+        self.socket()?.send(message.text().as_bytes()).map(|_| ())
+    }
+
+    async fn send_backlog(self: Arc<Self>) {
+        loop {
+            if let Ok(socket) = self.socket().and_then(tokio::net::UnixDatagram::from_std) {
+                // On failure, or where it is not reported, the messages are tried all the same.
+                let _ = tokio::time::timeout(RETRY, socket.writable()).await;
+            }
+            let is_full = {
+                let mut backlog = self.lock();
+                loop {
+                    let Some(message) = backlog.messages.front() else {
+                        backlog.has_task = false;
+                        break false;
+                    };
+                    match self.send(message) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break true,
+                        outcome => complain(outcome),
+                    }
+                    backlog.messages.pop_front();
+                }
+            };
+            if !is_full {
+                self.is_sent.notify_waiters();
+                return;
+            }
+        }
+    }
+}
+
+impl Backlog {
+    /// Keeps what must not be lost, in place of what it makes outdated; so there are never more than five.
+    fn keep(&mut self, message: Message) {
+        match &message {
+            Message::Alive => return,
+            Message::Status(_) => self.messages.retain(|kept| !matches!(kept, Message::Status(_))),
+            Message::Reloading(_) => {
+                let reload = self
+                    .messages
+                    .iter()
+                    .position(|kept| matches!(kept, Message::Reloading(_)));
+                if let Some(reload) = reload {
+                    // The end of that reload, too; a status is of no concern to either.
+                    let later = self.messages.split_off(reload);
+                    self.messages
+                        .extend(later.into_iter().filter(|kept| matches!(kept, Message::Status(_))));
+                }
+            }
+            Message::Ready | Message::Stopping => {}
+        }
+        self.messages.push_back(message);
+    }
+}
+
+fn complain(outcome: io::Result<()>) {
+    if let Err(error) = outcome {
         warn!("telling systemd: {error}");
     }
 }

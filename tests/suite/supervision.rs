@@ -5,6 +5,7 @@ use crate::common::{config, config_with, named, numbered, records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::hang::Hung;
+use crate::harness::process::Signal;
 use crate::harness::stream::Stream;
 use crate::harness::systemd::Systemd;
 use crate::harness::trial;
@@ -15,6 +16,8 @@ use kafka_sse_bridge::daemon::runtime;
 use kafka_sse_bridge::kafka::pulse::Pulse;
 use kafka_sse_bridge::supervision::Workers;
 use libtest_mimic::Trial;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -44,6 +47,12 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("without_a_watchdog_there_are_no_signs_of_life", no_watchdog),
     ];
+    trials.push(trial("a_notify_socket_that_is_not_read_blocks_nothing", unread));
+    trials.push(trial(
+        "messages_to_systemd_wait_in_order_until_they_are_read",
+        read_later,
+    ));
+    trials.push(trial("an_abstract_notify_socket_is_written_to", abstract_socket));
     trials.push(trial("systemd_hears_of_clients_lag_and_trouble", status));
     trials.push(trial(
         "systemd_hears_of_a_failed_reload_until_one_succeeds",
@@ -288,4 +297,65 @@ fn failed_reload() {
     systemd.status("that all is well", |status| {
         status.ends_with("; reloaded: nothing has changed") && !status.contains(why)
     });
+}
+
+/// A configuration that no broker answers.
+fn alone() -> String {
+    format!(
+        "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\n\
+         [[stream]]\npath = \"/events\"\ntopics = [\"t\"]\n",
+        free_port()
+    )
+}
+
+fn unread() {
+    let systemd = Systemd::new();
+    systemd.fill();
+    let mut daemon = watched(&systemd, &alone());
+    daemon.wait_log("systemd does not read NOTIFY_SOCKET", secs(20));
+    // Every worker has had something to send by then.
+    let reloads = |daemon: &Daemon| daemon.log().matches("reloaded: ").count();
+    for done in 0..8 {
+        daemon.signal(Signal::HUP);
+        eventually(secs(20), "it reloads", || {
+            ensure(reloads(&daemon) > done, "it does not")
+        });
+        assert_eq!(block_on(daemon.get("/health/live")).status, 200);
+    }
+    daemon.signal(Signal::TERM);
+    assert!(daemon.wait_exit(secs(20)).success());
+}
+
+fn read_later() {
+    let systemd = Systemd::new();
+    systemd.fill();
+    let text = alone();
+    let daemon = watched(&systemd, &text);
+    daemon.wait_log("systemd does not read NOTIFY_SOCKET", secs(20));
+    for _ in 0..3 {
+        reload(&daemon, &text);
+    }
+    // Of reloads that nobody has heard of the last one is told, of statuses as well.
+    assert_eq!(systemd.next_change(), ["READY=1"]);
+    let reloading = systemd.next_change();
+    assert_eq!(reloading[0], "RELOADING=1");
+    assert!(reloading[1].starts_with("MONOTONIC_USEC="), "{reloading:?}");
+    assert_eq!(systemd.next_change(), ["READY=1"]);
+    lives(&systemd);
+    systemd.fill();
+    daemon.signal(Signal::TERM);
+    assert_eq!(systemd.next_change(), ["STOPPING=1"]);
+}
+
+fn abstract_socket() {
+    let name = topic_name("notify");
+    let address = SocketAddr::from_abstract_name(&name).expect("a name");
+    let socket = UnixDatagram::bind_addr(&address).expect("a socket");
+    socket.set_read_timeout(Some(secs(20))).expect("a timeout");
+    let _daemon = Daemon::with(&alone())
+        .env("NOTIFY_SOCKET", format!("@{name}"))
+        .start();
+    let mut buffer = [0; 64];
+    let length = socket.recv(&mut buffer).expect("a message");
+    assert_eq!(&buffer[..length], b"READY=1\n");
 }
