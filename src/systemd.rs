@@ -251,8 +251,11 @@ impl Backlog {
                 if let Some(reload) = reload {
                     // The end of that reload, too; a status is of no concern to either.
                     let later = self.messages.split_off(reload);
-                    self.messages
-                        .extend(later.into_iter().filter(|kept| matches!(kept, Message::Status(_))));
+                    self.messages.extend(
+                        later
+                            .into_iter()
+                            .filter(|kept| matches!(kept, Message::Status(_))),
+                    );
                 }
             }
             Message::Ready | Message::Stopping => {}

@@ -360,7 +360,10 @@ fn limit(partitions: usize) -> Duration {
 
 /// `3 partitions, 12 offsets; ends 0:5 1:7 2:0`
 fn describe(bounds: &[Bounds]) -> String {
-    let held: i64 = bounds.iter().map(|bounds| bounds.high.saturating_sub(bounds.low)).fold(0, i64::saturating_add);
+    let held: i64 = bounds
+        .iter()
+        .map(|bounds| bounds.high.saturating_sub(bounds.low))
+        .fold(0, i64::saturating_add);
     let ends = (0..)
         .zip(bounds)
         .map(|(partition, bounds): (u32, _)| format!("{partition}:{}", bounds.high));

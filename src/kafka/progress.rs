@@ -76,7 +76,9 @@ impl Loading {
     }
 
     fn total(&self) -> u64 {
-        self.ways().map(|(from, until)| distance(from, until)).fold(0, u64::saturating_add)
+        self.ways()
+            .map(|(from, until)| distance(from, until))
+            .fold(0, u64::saturating_add)
     }
 
     /// Offsets passed. What lies beyond the end is not of this way, and a reader that was put back

@@ -345,7 +345,10 @@ impl Board {
     /// How far reading is behind in all partitions together, in records.
     #[must_use]
     pub fn total_lag(&self) -> u64 {
-        self.lag().iter().map(|lag| lag.records).fold(0, u64::saturating_add)
+        self.lag()
+            .iter()
+            .map(|lag| lag.records)
+            .fold(0, u64::saturating_add)
     }
 
     /// Shows these from now on.

@@ -26,7 +26,14 @@ pub fn trials() -> Vec<Trial> {
 
 /// The years before, between and after those that RFC 3339 has.
 fn extremes() -> Vec<SystemTime> {
-    let seconds = [0, 1, 253_402_300_799, 253_402_300_800, 1_764_000_000_000, i64::MAX as u64];
+    let seconds = [
+        0,
+        1,
+        253_402_300_799,
+        253_402_300_800,
+        1_764_000_000_000,
+        i64::MAX as u64,
+    ];
     let times = seconds.into_iter().flat_map(|seconds| {
         let span = Duration::from_secs(seconds);
         [UNIX_EPOCH.checked_add(span), UNIX_EPOCH.checked_sub(span)]
@@ -36,7 +43,10 @@ fn extremes() -> Vec<SystemTime> {
 
 fn instants() {
     for time in extremes() {
-        for text in [Instant::seconds(time).to_string(), Instant::millis(time).to_string()] {
+        for text in [
+            Instant::seconds(time).to_string(),
+            Instant::millis(time).to_string(),
+        ] {
             assert!(!text.is_empty());
         }
     }
@@ -72,7 +82,8 @@ fn tokens() {
     let files = tempfile::tempdir().expect("a directory");
     let file = files.path().join("token");
     let text = config(&format!(
-        "sasl = {{ mechanism = \"OAUTHBEARER\", token_file = {file:?} }}"
+        "sasl = {{ mechanism = \"OAUTHBEARER\", token_file = \"{}\" }}",
+        file.display()
     ));
     let debug = format!("{text}[log]\nlevel = \"debug\"\n");
     let disbelieved = "which is no time in seconds since 1970";
@@ -104,7 +115,11 @@ fn requests() {
     let daemon = Daemon::start(&text);
     block_on(async {
         daemon.wait_ready(secs(30)).await;
-        for since in ["9223372036854775807", "18446744073709551615y", "9999-12-31T23:59:59.999Z"] {
+        for since in [
+            "9223372036854775807",
+            "18446744073709551615y",
+            "9999-12-31T23:59:59.999Z",
+        ] {
             let url = daemon.url(&format!("/events?since={since}"));
             // A stream has no end; a refusal has.
             let _ = tokio::time::timeout(secs(1), http::get(&url, &[])).await;

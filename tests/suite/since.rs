@@ -10,6 +10,7 @@ use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use crate::rig::said;
+use kafka_sse_bridge::config::units::Instant;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
@@ -50,7 +51,7 @@ fn now() -> i64 {
 /// RFC 3339, as seen from so many hours east.
 fn rfc3339(milliseconds: i64, hours: i64) -> String {
     let shifted = u64::try_from(milliseconds + hours * 60 * MINUTE).expect("after the epoch");
-    let text = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(shifted)).to_string();
+    let text = Instant::millis(UNIX_EPOCH + Duration::from_millis(shifted)).to_string();
     let text = text.strip_suffix('Z').expect("UTC");
     match hours {
         0 => format!("{text}Z"),
