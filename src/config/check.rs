@@ -1,10 +1,11 @@
 //! The rules between keys that types alone cannot hold. Pure: reads a [`Draft`], touches nothing
 //! but the files it names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::filter::Filter;
+use super::fingerprint::fingerprint;
 use super::public::fault_of_base_path;
 use super::security;
 use super::settings::{Client, Draft, Format, Isolation, Lag, Settings, StreamSettings};
@@ -287,6 +288,7 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
         faults.add(key("topics"), "is missing; write topics = [\"my-topic\"]");
     }
     let mut topics = BTreeSet::new();
+    let mut fingerprints = BTreeMap::new();
     for topic in &stream.topics {
         let is_name = topic
             .bytes()
@@ -306,6 +308,12 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
                 key("topics"),
                 format!("{topic:?} stands there twice; name it once"),
             );
+        } else if let Some(other) = fingerprints.insert(fingerprint(topic), topic) {
+            let message = format!(
+                "{other:?} and {topic:?} have the same CRC-32, by which event ids tell topics apart; give one of \
+                 them a stream of its own"
+            );
+            faults.add(key("topics"), message);
         }
     }
 

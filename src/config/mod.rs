@@ -2,7 +2,7 @@
 //!
 //! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
 //! came from, [`mod@check`] the rules between keys, [`security`] those of TLS and SASL, [`units`] durations and sizes as
-//! people write them, [`filter`] what a filter may ask for, [`public`] how the daemon looks from outside, [`mod@diff`]
+//! people write them, [`filter`] what a filter may ask for, [`fingerprint`] what stands for a topic in event ids, [`public`] how the daemon looks from outside, [`mod@diff`]
 //! what a reload changes.
 //! It knows nothing of the other rooms.
 #![forbid(unsafe_code)]
@@ -10,6 +10,7 @@
 pub mod check;
 pub mod diff;
 pub mod filter;
+pub mod fingerprint;
 pub mod load;
 pub mod print;
 pub mod public;

@@ -17,6 +17,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+pub use crate::config::fingerprint::fingerprint;
 /// Never in an id: an id names offsets.
 pub use crate::kafka::record::BEGINNING;
 use crate::kafka::record::TopicId;
@@ -258,15 +259,13 @@ impl Position {
 
 /// The fingerprint of a topic's id (KIP-516): the CRC-32 of its bytes; zero, which stands for
 /// "unknown", where there is none.
+///
+/// Unlike names, which people choose, ids are random (KIP-516): a topic that is deleted and created anew
+/// has the fingerprint of the one before once in 4 billion times, and even then only a client that was
+/// away misses the change. The reading thread compares whole ids.
 #[must_use]
 pub fn id_fingerprint(id: Option<TopicId>) -> u32 {
     id.map_or(0, |id| crc32fast::hash(&id.to_bytes()).max(1))
-}
-
-/// The fingerprint of a topic's name: its CRC-32 (IEEE 802.3), which every language has at hand.
-#[must_use]
-pub fn fingerprint(name: &str) -> u32 {
-    crc32fast::hash(name.as_bytes())
 }
 
 const fn encoded_len(bytes: usize) -> usize {

@@ -403,6 +403,15 @@ fn stream_rules() {
         &["twice"],
     );
     complains(
+        "[[stream]]\npath = \"/x\"\ntopics = [\"plumless\", \"t\", \"buckeroo\"]\n",
+        "FILE:3: stream[0].topics: ",
+        &[
+            "\"plumless\" and \"buckeroo\"",
+            "same CRC-32",
+            "a stream of its own",
+        ],
+    );
+    complains(
         &stream("lag = \"latest\""),
         "FILE:4: stream[0].lag: ",
         &["needs a table", "snapshot"],
