@@ -3,8 +3,13 @@
 //! A [`Filter`] is in canonical form, so that equal ones can be told and shared. What it means for a record is
 //! for the stream room to say.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 /// Most terms (name and value) in a filter.
 pub const MAX_TERMS: usize = 16;
@@ -12,10 +17,30 @@ pub const MAX_TERMS: usize = 16;
 /// Most bytes of names and values in a filter.
 pub const MAX_BYTES: usize = 2 * 1024;
 
+/// What a key in base64 begins with. It goes before the text: a key that is the text `base64:x` is asked
+/// for by the base64 of its own bytes, so that a term means one key, and a misprint is an error.
+pub const BASE64: &str = "base64:";
+
+/// The bytes of a key as a filter names it: text, or what follows [`BASE64`], in the alphabet in which
+/// keys are shown or in the one for URLs, with padding or without. `None` where that is not base64.
+#[must_use]
+pub fn key_bytes(value: &str) -> Option<Cow<'_, [u8]>> {
+    const ENGINE: GeneralPurpose = GeneralPurpose::new(
+        &alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    let Some(encoded) = value.strip_prefix(BASE64) else {
+        return Some(Cow::Borrowed(value.as_bytes()));
+    };
+    // A plus that was not escaped in a query is a space when it arrives here.
+    let standard = encoded.replace([' ', '-'], "+").replace('_', "/");
+    ENGINE.decode(standard).ok().map(Cow::Owned)
+}
+
 /// Where a compared value lives.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Name {
-    /// The record's key, as text.
+    /// The record's key, as text or, behind [`BASE64`], in base64.
     Key,
     /// The name of its topic.
     Topic,
@@ -83,6 +108,12 @@ pub enum FilterError {
     /// Not a number that a partition can have.
     #[error("{0:?} is no partition; they are numbered from 0")]
     Partition(String),
+    /// [`BASE64`] without base64 behind it.
+    #[error(
+        "{0:?} does not go on in base64 after \"{BASE64}\"; write all bytes of the key in base64, as the stream shows \
+         keys that are not text"
+    )]
+    Key(String),
     /// A topic that the stream does not carry.
     #[error("{0:?} is no topic of this stream; it carries {1}")]
     Topic(String, String),
@@ -121,6 +152,7 @@ impl Filter {
             Name::Partition if value.parse::<u32>().is_err() => {
                 return Err(FilterError::Partition(value.to_owned()));
             }
+            Name::Key if key_bytes(value).is_none() => return Err(FilterError::Key(value.to_owned())),
             Name::Topic if !topics.iter().any(|topic| topic == value) => {
                 return Err(FilterError::Topic(value.to_owned(), topics.join(", ")));
             }

@@ -46,7 +46,7 @@ pub struct Record<'a> {
     pub partition: u32,
     /// Its offset within the partition, from 0.
     pub offset: i64,
-    /// Milliseconds since the Unix epoch; `None` where the client library gives none.
+    /// Milliseconds since the Unix epoch; `None` where the record has none, or the client library gives none.
     pub timestamp: Option<i64>,
     /// The key; `None` where the record has none.
     pub key: Option<&'a [u8]>,
@@ -101,7 +101,7 @@ pub struct Stamp {
     pub partition: u32,
     /// The offset within the partition.
     pub offset: i64,
-    /// Milliseconds since the Unix epoch, where known.
+    /// Milliseconds since the Unix epoch, where known; what is negative counts as unknown.
     pub timestamp: Option<i64>,
 }
 
@@ -189,7 +189,11 @@ impl Batch {
             });
         }
         self.heads.push(Head {
-            stamp,
+            stamp: Stamp {
+                // Kafka's protocol has -1 for a record without a timestamp.
+                timestamp: stamp.timestamp.filter(|time| *time >= 0),
+                ..stamp
+            },
             at,
             key: key.map(<[u8]>::len),
             value: value.map(<[u8]>::len),

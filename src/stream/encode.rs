@@ -22,8 +22,6 @@ const DELETE: &str = "delete";
 /// Why a record is passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
-    /// The key would be shown, but is not UTF-8.
-    KeyNotUtf8,
     /// The value is not UTF-8, which SSE is by definition.
     ValueNotUtf8,
     /// The stream has a `key_field`, but the value is not a JSON object.
@@ -32,13 +30,12 @@ pub enum Invalid {
 
 impl Invalid {
     /// All causes, in the order of [`Invalid::index`].
-    pub const ALL: [Self; 3] = [Self::KeyNotUtf8, Self::ValueNotUtf8, Self::ValueNotObject];
+    pub const ALL: [Self; 2] = [Self::ValueNotUtf8, Self::ValueNotObject];
 
     /// The cause as a label of reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::KeyNotUtf8 => "key-not-utf8",
             Self::ValueNotUtf8 => "value-not-utf8",
             Self::ValueNotObject => "value-not-a-json-object",
         }
@@ -121,7 +118,7 @@ impl Encoder {
                 payload.push(b'{');
                 write_json(payload, field);
                 payload.push(b':');
-                write_key(payload, record.key)?;
+                write_key(payload, record.key);
                 if self.is_multi_topic {
                     payload.extend_from_slice(b",\"topic\":");
                     write_json(payload, record.topic);
@@ -129,9 +126,9 @@ impl Encoder {
                 payload.push(b'}');
             }
             (Format::Value, Some(value)) => {
-                let text = std::str::from_utf8(value).map_err(|_| Invalid::ValueNotUtf8)?;
+                let text = text_of(value).ok_or(Invalid::ValueNotUtf8)?;
                 let Some(field) = &self.key_field else {
-                    return Ok(Some(value));
+                    return Ok(Some(text.as_bytes()));
                 };
                 write_with_key(payload, text, field, record.key)?;
             }
@@ -146,12 +143,30 @@ fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     debug_assert!(written.is_ok());
 }
 
-fn write_key(out: &mut Vec<u8>, key: Option<&[u8]>) -> Result<(), Invalid> {
-    match key {
-        None => out.extend_from_slice(b"null"),
-        Some(key) => write_json(out, std::str::from_utf8(key).map_err(|_| Invalid::KeyNotUtf8)?),
+/// A value as text, without the byte order mark that some programs write in front of UTF-8: JSON parsers
+/// refuse it. `None` where the value is not UTF-8.
+fn text_of(value: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(value).ok()?;
+    Some(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Writes a key, the same in every format: null, a string where the key is text, and otherwise
+/// `{"base64":"..."}`. Text is UTF-8 without control characters (Unicode's category Cc: C0, DEL and C1)
+/// other than tab, LF and CR, so that a binary integer like `00 00 00 00 00 00 00 11` is none.
+fn write_key(out: &mut Vec<u8>, key: Option<&[u8]>) {
+    let Some(key) = key else {
+        return out.extend_from_slice(b"null");
+    };
+    let is_binary = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    match std::str::from_utf8(key) {
+        Ok(text) if !text.contains(is_binary) => write_json(out, text),
+        _ => write_base64(out, key),
     }
-    Ok(())
+}
+
+fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    // Writing into memory cannot fail.
+    let _ = write!(out, "{{\"base64\":\"{}\"}}", STANDARD.encode(bytes));
 }
 
 /// Writes `object` with `key` under the name `field`; every other byte stays what it was.
@@ -165,7 +180,7 @@ fn write_with_key(out: &mut Vec<u8>, object: &str, field: &str, key: Option<&[u8
     let mut copied = 0;
     for range in &members.found {
         out.extend_from_slice(&bytes[copied..range.start]);
-        write_key(out, key)?;
+        write_key(out, key);
         copied = range.end;
     }
     if members.found.is_empty() {
@@ -177,7 +192,7 @@ fn write_with_key(out: &mut Vec<u8>, object: &str, field: &str, key: Option<&[u8
         }
         write_json(out, field);
         out.push(b':');
-        write_key(out, key)?;
+        write_key(out, key);
         copied = brace;
     }
     out.extend_from_slice(&bytes[copied..]);
@@ -258,7 +273,7 @@ fn write_envelope(out: &mut Vec<u8>, record: &Record<'_>) {
     );
     write_json(out, &record.timestamp);
     out.extend_from_slice(b",\"key\":");
-    write_text(out, record.key);
+    write_key(out, record.key);
     out.extend_from_slice(b",\"headers\":{");
     write_headers(out, record);
     out.extend_from_slice(b"},\"value\":");
@@ -274,7 +289,7 @@ fn write_envelope(out: &mut Vec<u8>, record: &Record<'_>) {
 
 /// Writes a value as the JSON it is, as text, or in base64; returns which.
 fn write_value(out: &mut Vec<u8>, value: &[u8]) -> &'static str {
-    let Ok(text) = std::str::from_utf8(value) else {
+    let Some(text) = text_of(value) else {
         out.push(b'"');
         out.extend_from_slice(STANDARD.encode(value).as_bytes());
         out.push(b'"');
@@ -289,14 +304,12 @@ fn write_value(out: &mut Vec<u8>, value: &[u8]) -> &'static str {
     }
 }
 
-/// A key or a header's value: a string, null, or `{"base64":"..."}` where it is not UTF-8.
-fn write_text(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+/// A header's value: a string, null, or `{"base64":"..."}` where it is not UTF-8.
+fn write_header(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
         None => out.extend_from_slice(b"null"),
         Some(Ok(text)) => write_json(out, text),
-        Some(Err(bytes)) => {
-            let _ = write!(out, "{{\"base64\":\"{}\"}}", STANDARD.encode(bytes));
-        }
+        Some(Err(bytes)) => write_base64(out, bytes),
     }
 }
 
@@ -322,12 +335,12 @@ fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
         write_json(out, &String::from_utf8_lossy(name));
         out.push(b':');
         if let [value] = values.as_slice() {
-            write_text(out, *value);
+            write_header(out, *value);
             continue;
         }
         for (index, value) in values.iter().enumerate() {
             out.push(if index == 0 { b'[' } else { b',' });
-            write_text(out, *value);
+            write_header(out, *value);
         }
         out.push(b']');
     }

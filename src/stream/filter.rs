@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::block::Kind;
 use super::frame;
-use crate::config::filter::{Filter, Name};
+use crate::config::filter::{Filter, Name, key_bytes};
 use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
 
@@ -126,8 +126,9 @@ impl Matcher {
         for (name, wanted) in filter.terms() {
             match name {
                 Name::Key => {
-                    let hash = |key: &String| key_hash(Some(key.as_bytes()));
-                    matcher.keys = Some(wanted.iter().map(hash).collect());
+                    // A filter takes only keys of which the bytes are known.
+                    let hash = |key: &String| key_bytes(key).map(|key| key_hash(Some(&key)));
+                    matcher.keys = Some(wanted.iter().filter_map(hash).collect());
                 }
                 Name::Topic => {
                     let topics = (0..).zip(&settings.topics);

@@ -163,7 +163,8 @@ pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start
             (Some(LATEST), _) => *next = end,
             (Some(EARLIEST), _) => *next = BEGINNING,
             (Some(offset), _) if offset >= 0 => *next = offset,
-            (_, Some(at)) => {
+            // KafkaSSE has -1 for a record without a timestamp: nothing to look for.
+            (_, Some(at)) if at >= 0 => {
                 *time = Some(at);
                 has_times = true;
             }

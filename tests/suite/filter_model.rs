@@ -5,11 +5,13 @@ use crate::harness::sse::Event;
 use crate::harness::trial;
 use crate::harness::wait::ensure;
 use crate::rig::{Client, Rec, Rig, run};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Lag, Start, StreamSettings};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub fn trials() -> Vec<Trial> {
@@ -51,7 +53,7 @@ fn terms(most: usize) -> impl Strategy<Value = Terms> {
             .prop_map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
     let term = prop_oneof![
-        of("key", &["k0", "k1", "k2", "none"]),
+        of("key", &["k0", "k1", "base64:azE=", "base64:AP8=", "none"]),
         of("topic", &["t", "u"]),
         of("partition", &["0", "1", "7"]),
         of("header.type", &["a", "b", ""]),
@@ -93,6 +95,19 @@ fn value() -> impl Strategy<Value = Option<Vec<u8>>> {
     ]
 }
 
+/// One of the keys is not text.
+const BINARY_KEY: &[u8] = b"\0\xff";
+
+/// How a key is shown, and how it is asked for in base64.
+fn names(key: &[u8]) -> (Value, String) {
+    let base64 = STANDARD.encode(key);
+    let shown = match key {
+        BINARY_KEY => json!({ "base64": base64 }),
+        text => json!(String::from_utf8_lossy(text)),
+    };
+    (shown, format!("base64:{base64}"))
+}
+
 const HEADER_VALUES: [&[u8]; 3] = [b"a", b"b", b"\xff"];
 
 fn records(has_table: bool) -> impl Strategy<Value = Vec<Rec>> {
@@ -110,7 +125,10 @@ fn records(has_table: bool) -> impl Strategy<Value = Vec<Rec>> {
             topic,
             // On a table too: a key may move.
             partition: u32::try_from(partition.index(PARTITIONS[topic])).expect("few"),
-            key: key.map(|key| format!("k{key}").into_bytes()),
+            key: key.map(|key| match key {
+                4 => BINARY_KEY.to_vec(),
+                key => format!("k{key}").into_bytes(),
+            }),
             value,
             headers: headers
                 .into_iter()
@@ -139,13 +157,10 @@ fn wants(terms: &Terms, record: &Rec, has_table: bool) -> bool {
         let is_delete = has_table && record.value.is_none();
         match name.split_once('.') {
             None => match name.as_str() {
-                "key" => {
-                    let key = record
-                        .key
-                        .as_ref()
-                        .map(|key| String::from_utf8(key.clone()).unwrap());
-                    key.is_some_and(|key| wanted.contains(&key))
-                }
+                "key" => record.key.as_ref().is_some_and(|key| {
+                    let (shown, base64) = names(key);
+                    wanted.contains(&base64) || shown.as_str().is_some_and(|text| wanted.contains(text))
+                }),
                 "topic" => wanted.contains(["t", "u"][record.topic]),
                 _ => wanted.contains(&record.partition.to_string()),
             },
@@ -260,7 +275,7 @@ impl Model {
             .iter()
             .filter(|(_, row)| row.value.is_some() && wants(filter, row, true));
         held.map(|((topic, key), row)| {
-            let key = String::from_utf8(key.clone()).unwrap();
+            let key = names(key).0.to_string();
             let value = row.value.as_deref().unwrap();
             let value = serde_json::from_slice(value);
             let text = || Value::String(String::from_utf8(row.value.clone().unwrap()).unwrap());
@@ -306,7 +321,7 @@ impl Browser {
                     .or_default()
                     .push(offset);
                 let data = event.json();
-                let key = (topic, data["key"].as_str().unwrap_or_default().to_owned());
+                let key = (topic, data["key"].to_string());
                 if is_delete {
                     self.table.remove(&key);
                 } else {

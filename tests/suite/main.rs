@@ -40,6 +40,7 @@ mod front;
 mod harness;
 mod harness_selftest;
 mod history;
+mod keys;
 mod lag;
 mod lifecycle;
 mod limits;
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         pages::trials(),
         reading::trials(),
         history::trials(),
+        keys::trials(),
         lag::trials(),
         loading::trials(),
         replays::trials(),
