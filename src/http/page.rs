@@ -1,28 +1,23 @@
-//! The page baked into the binary, or a directory in its place.
+//! The page in the binary, or a directory in its place.
 //!
-//! The baked-in files are prepared once: title put in, compressed where that helps, ETags made. A
-//! directory is read anew for every request, because who names one is editing it.
+//! The files in the binary are prepared once: title put in, compressed where that helps, ETags made. Those of a
+//! directory are found by [`assets`](super::assets).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::io::Write;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rust_embed::RustEmbed;
 use warp::reply::{Reply, Response};
 
-use super::problem::Problem;
-
-/// Where the title stands in index.html.
-const TITLE: &str = "{{title}}";
+use super::assets::{Assets, Body, Pieces};
+use super::content::{Content, INDEX, compress, put_in_title};
 
 /// The page shows data of strangers: nothing but its own files may run or load.
 const POLICY: &str = "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
@@ -33,76 +28,145 @@ struct Embedded;
 
 /// The page.
 #[derive(Debug)]
-pub struct Page {
-    title: String,
-    files: HashMap<String, File>,
-    directory: Option<PathBuf>,
-}
+pub struct Page(Files);
 
 #[derive(Debug)]
-struct File {
-    content_type: HeaderValue,
-    etag: HeaderValue,
-    gzip_etag: HeaderValue,
-    plain: Bytes,
-    /// Only where it is smaller.
-    gzip: Option<Bytes>,
+enum Files {
+    /// By name, with their tags.
+    InBinary(HashMap<String, (String, Arc<Content>)>),
+    Directory(Arc<Assets>),
 }
 
-impl File {
-    fn new(name: &str, content: &[u8], title: &str) -> Self {
-        let content = put_in_title(name, content, title);
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        // Into memory, which cannot fail; if it did, the plain file is served.
-        let gzip = encoder.write_all(&content).and_then(|()| encoder.finish()).ok();
-        let tag = format!("{:08x}-{:x}", crc32fast::hash(&content), content.len());
-        let mime = mime_guess::from_path(name).first_or_octet_stream();
-        let content_type = match (mime.type_().as_str(), mime.subtype().as_str()) {
-            ("text", _) | (_, "javascript" | "json") => format!("{mime}; charset=utf-8"),
-            _ => mime.to_string(),
-        };
-        let header = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
-        Self {
-            content_type: header(content_type),
-            etag: header(format!("\"{tag}\"")),
-            gzip_etag: header(format!("\"{tag}-gzip\"")),
-            gzip: gzip.filter(|gzip| gzip.len() < content.len()).map(Bytes::from),
-            plain: content.into_owned().into(),
+impl Page {
+    /// The page with this title; served from `directory` instead of the binary where one is given.
+    #[must_use]
+    pub fn new(title: &str, directory: Option<PathBuf>) -> Self {
+        let title = escape(title);
+        if let Some(directory) = directory {
+            return Self(Files::Directory(Arc::new(Assets::new(directory, title))));
         }
+        let files = Embedded::iter().filter_map(|name| {
+            let mut plain = Embedded::get(&name)?.data.into_owned();
+            if name == INDEX {
+                plain = put_in_title(plain, &title);
+            }
+            let tag = format!("{:08x}-{:x}", crc32fast::hash(&plain), plain.len());
+            let gzip = compress(&plain).map(Into::into);
+            let content = Content::new(plain.into(), gzip);
+            Some((name.to_string(), (tag, Arc::new(content))))
+        });
+        Self(Files::InBinary(files.collect()))
     }
 
-    fn answer(&self, request: &HeaderMap) -> Response {
+    /// The file at a path; `None` where there is none.
+    pub async fn answer(&self, path: &str, method: &Method, request: &HeaderMap) -> Option<Response> {
+        let name = name_of(path)?;
+        let client = Client::of(request);
+        let (tag, body) = match &self.0 {
+            Files::InBinary(files) => {
+                let (tag, content) = files.get(&*name)?;
+                (Some(tag.clone()), Body::Kept(Arc::clone(content)))
+            }
+            Files::Directory(assets) => {
+                let found = assets
+                    .find(&name, method, |tag| client.known(tag).is_some())
+                    .await?;
+                (found.tag, found.body)
+            }
+        };
+        Some(client.answer(&name, tag.as_deref(), body))
+    }
+
+    /// Whether a path is one of the page's. Whether there is a file, [`Page::answer`] finds out.
+    #[must_use]
+    pub fn holds(&self, path: &str) -> bool {
+        name_of(path).is_some_and(|name| match &self.0 {
+            Files::InBinary(files) => files.contains_key(&*name),
+            Files::Directory(_) => true,
+        })
+    }
+}
+
+/// What a client takes and has.
+struct Client<'a> {
+    has: &'a str,
+    takes_gzip: bool,
+}
+
+impl<'a> Client<'a> {
+    fn of(request: &'a HeaderMap) -> Self {
         let text = |name| {
             request
                 .get(name)
                 .and_then(|value| value.to_str().ok())
                 .unwrap_or_default()
         };
-        let gzip = self.gzip.as_ref().filter(|_| accepts_gzip(text(ACCEPT_ENCODING)));
-        // Other bytes, another tag.
-        let etag = if gzip.is_some() {
-            &self.gzip_etag
-        } else {
-            &self.etag
-        };
-        let is_known = text(IF_NONE_MATCH)
+        Self {
+            has: text(IF_NONE_MATCH),
+            takes_gzip: accepts_gzip(text(ACCEPT_ENCODING)),
+        }
+    }
+
+    /// The ETag of the bytes that the client has of the file with this tag: compressed ones have another.
+    fn known(&self, tag: &str) -> Option<String> {
+        let possible = [true, false]
+            .into_iter()
+            .filter(|is_gzip| self.takes_gzip || !is_gzip);
+        possible
+            .map(|is_gzip| etag(tag, is_gzip))
+            .find(|etag| self.has_etag(etag))
+    }
+
+    fn has_etag(&self, etag: &str) -> bool {
+        self.has
             .split(',')
             .map(|tag| tag.trim().trim_start_matches("W/"))
-            .any(|tag| tag == "*" || etag.to_str().is_ok_and(|etag| tag == etag));
-        let mut response = if is_known {
-            StatusCode::NOT_MODIFIED.into_response()
-        } else {
-            Response::new(gzip.unwrap_or(&self.plain).clone().into())
+            .any(|tag| tag == "*" || tag == etag)
+    }
+
+    fn answer(&self, name: &str, tag: Option<&str>, body: Body) -> Response {
+        let gzip = match &body {
+            Body::Kept(content) => content.gzip().cloned().filter(|_| self.takes_gzip),
+            Body::OnDisk(..) | Body::Omitted(_) => None,
+        };
+        let is_gzip = gzip.is_some();
+        let known = match (&body, tag) {
+            (_, None) => None,
+            // Which of the two it would be is not known without them.
+            (Body::Omitted(_), Some(tag)) => self.known(tag),
+            (_, Some(tag)) => Some(etag(tag, is_gzip)).filter(|etag| self.has_etag(etag)),
+        };
+        let is_known = known.is_some();
+        let mut length = None;
+        let mut response = match body {
+            _ if is_known => StatusCode::NOT_MODIFIED.into_response(),
+            Body::Kept(content) => Response::new(gzip.unwrap_or_else(|| content.plain().clone()).into()),
+            Body::OnDisk(file, size) => {
+                length = Some(size);
+                warp::reply::stream(Pieces::new(file, size)).into_response()
+            }
+            Body::Omitted(size) => {
+                length = size;
+                warp::reply().into_response()
+            }
         };
         let headers = response.headers_mut();
-        headers.insert(ETAG, etag.clone());
+        let etag = known.or_else(|| tag.map(|tag| etag(tag, is_gzip)));
+        if let Some(etag) = etag.and_then(|etag| HeaderValue::try_from(etag).ok()) {
+            headers.insert(ETAG, etag);
+        }
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+        if let Some(length) = length {
+            headers.insert(CONTENT_LENGTH, length.into());
+        }
         if !is_known {
-            headers.insert(CONTENT_TYPE, self.content_type.clone());
+            if let Ok(content_type) = HeaderValue::try_from(content_type(name)) {
+                headers.insert(CONTENT_TYPE, content_type);
+            }
             headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
             headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            if gzip.is_some() {
+            if is_gzip {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
         }
@@ -110,63 +174,23 @@ impl File {
     }
 }
 
-impl Page {
-    /// The page with this title; served from `directory` instead of the binary where one is given.
-    #[must_use]
-    pub fn new(title: &str, directory: Option<PathBuf>) -> Self {
-        let files = Embedded::iter()
-            .filter_map(|name| {
-                let embedded = Embedded::get(&name)?;
-                Some((name.to_string(), File::new(&name, &embedded.data, title)))
-            })
-            .collect();
-        Self {
-            title: title.to_owned(),
-            files,
-            directory,
-        }
-    }
+/// Other bytes, another tag.
+fn etag(tag: &str, is_gzip: bool) -> String {
+    format!("\"{tag}{}\"", if is_gzip { "-gzip" } else { "" })
+}
 
-    /// Whether a path is the page's to answer.
-    #[must_use]
-    pub fn holds(&self, path: &str) -> bool {
-        let Some(name) = name_of(path) else { return false };
-        match &self.directory {
-            Some(directory) => directory.join(&*name).is_file(),
-            None => self.files.contains_key(&*name),
-        }
-    }
-
-    /// The file at a path that the page holds.
-    pub async fn answer(&self, path: &str, request: &HeaderMap) -> Response {
-        let missing = || Problem::not_found(path).into_response();
-        let Some(name) = name_of(path) else {
-            return missing();
-        };
-        let Some(directory) = &self.directory else {
-            return self
-                .files
-                .get(&*name)
-                .map_or_else(missing, |file| file.answer(request));
-        };
-        let file = directory.join(&*name);
-        let (name, title) = (name.into_owned(), self.title.clone());
-        // Reading and compressing would hold up the streams that share this worker.
-        let prepared = tokio::task::spawn_blocking(move || {
-            let content = std::fs::read(file)?;
-            Ok::<_, std::io::Error>(File::new(&name, &content, &title))
-        });
-        match prepared.await {
-            Ok(Ok(file)) => file.answer(request),
-            _ => missing(),
-        }
+fn content_type(name: &str) -> String {
+    let mime = mime_guess::from_path(name).first_or_octet_stream();
+    match (mime.type_().as_str(), mime.subtype().as_str()) {
+        ("text", _) | (_, "javascript" | "json") => format!("{mime}; charset=utf-8"),
+        _ => mime.to_string(),
     }
 }
 
 /// The file's name for a path: `/` is index.html, everything else lies under `/assets/`.
 fn name_of(path: &str) -> Option<Cow<'_, str>> {
     if path == "/" {
-        return Some("index.html".into());
+        return Some(INDEX.into());
     }
     if path == "/favicon.ico" {
         return Some("favicon.svg".into());
@@ -179,13 +203,6 @@ fn name_of(path: &str) -> Option<Cow<'_, str>> {
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
     (is_plain && !name.is_empty()).then_some(name)
-}
-
-fn put_in_title<'a>(name: &str, content: &'a [u8], title: &str) -> Cow<'a, [u8]> {
-    match std::str::from_utf8(content) {
-        Ok(text) if name == "index.html" => text.replace(TITLE, &escape(title)).into_bytes().into(),
-        _ => content.into(),
-    }
 }
 
 /// Text for HTML, in elements and attributes.

@@ -134,8 +134,9 @@ pub fn routes(
         .and(get_or_head())
         .and(warp::header::headers_cloned())
         .and_then(
-            |(path, page): (FullPath, Arc<Page>), _method, headers: HeaderMap| async move {
-                Ok::<_, Rejection>(page.answer(path.as_str(), &headers).await)
+            |(path, page): (FullPath, Arc<Page>), method: Method, headers: HeaderMap| async move {
+                let answer = page.answer(path.as_str(), &method, &headers).await;
+                answer.ok_or_else(warp::reject::not_found)
             },
         );
 

@@ -3,8 +3,9 @@
 use crate::harness::broker::free_port;
 use crate::harness::daemon::Daemon;
 use crate::harness::http::{get, request};
+use crate::harness::memory;
 use crate::harness::trial;
-use crate::harness::wait::{block_on, secs};
+use crate::harness::wait::{block_on, eventually_async, secs};
 use flate2::read::GzDecoder;
 use libtest_mimic::Trial;
 use reqwest::Method;
@@ -12,6 +13,7 @@ use serde_json::json;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use tempfile::TempDir;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -21,6 +23,9 @@ pub fn trials() -> Vec<Trial> {
             "a_directory_of_assets_is_served_fresh_and_nothing_outside_it",
             assets_directory,
         ),
+        trial("an_edit_of_an_asset_shows_at_the_next_request", edited_assets),
+        trial("an_asset_is_read_and_compressed_once_for_all", large_asset),
+        trial("an_asset_too_large_to_keep_is_streamed_from_disk", streamed_asset),
         trial("about_tells_product_urls_and_headers_with_secrets_masked", about),
         trial("streams_tells_where_each_stands", streams),
         trial("what_is_not_served_is_an_error_in_json", errors),
@@ -154,6 +159,162 @@ fn assets_directory() {
             );
         }
     });
+}
+
+/// A daemon that serves a directory with an index.html, and that directory.
+fn with_assets() -> (TempDir, Daemon) {
+    let assets = tempfile::tempdir().expect("a directory");
+    fs::write(assets.path().join("index.html"), "<h1>{{title}}</h1>").expect("written");
+    let daemon = Daemon::with(&config(""))
+        .arg("--assets")
+        .arg(assets.path())
+        .start();
+    (assets, daemon)
+}
+
+fn edited_assets() {
+    let (assets, daemon) = with_assets();
+    block_on(async {
+        // Of one length, and within one tick of the file system's clock.
+        for round in 100..150 {
+            for (file, path) in [("index.html", "/"), ("app.js", "/assets/app.js")] {
+                let text = format!("edit {round}");
+                fs::write(assets.path().join(file), &text).expect("written");
+                let zipped = get(&daemon.url(path), &[("accept-encoding", "gzip")]).await;
+                assert_eq!(zipped.text(), text);
+            }
+        }
+        settled(&daemon, "/assets/app.js").await;
+        assert_eq!(daemon.get("/assets/app.js").await.text(), "edit 149");
+        let etag = daemon
+            .get("/assets/app.js")
+            .await
+            .header("etag")
+            .map(str::to_owned);
+        fs::write(assets.path().join("app.js"), "edit 150").expect("written");
+        let condition = [("if-none-match", etag.as_deref().expect("an ETag"))];
+        let fresh = get(&daemon.url("/assets/app.js"), &condition).await;
+        assert_eq!((fresh.status, fresh.text().as_str()), (200, "edit 150"));
+        fs::remove_file(assets.path().join("app.js")).expect("removed");
+        assert_eq!(daemon.get("/assets/app.js").await.status, 404);
+    });
+}
+
+/// Waits until a file is old enough to be kept: it has an ETag then.
+async fn settled(daemon: &Daemon, path: &str) {
+    eventually_async(secs(30), "the file is old enough", async || {
+        let head = request(Method::HEAD, &daemon.url(path), &[]).await;
+        let head = head.map_err(|error| error.to_string())?;
+        head.header("etag")
+            .map(drop)
+            .ok_or_else(|| "it is not".to_owned())
+    })
+    .await;
+}
+
+/// Bytes that the process has read by read(2) so far (proc(5), `io`).
+fn read_so_far(pid: u32) -> u64 {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).expect("its figures");
+    let line = io.lines().find_map(|line| line.strip_prefix("rchar: "));
+    line.and_then(|line| line.parse().ok()).expect("a number")
+}
+
+/// Text that compresses to about half, of so many bytes.
+fn text_of(length: usize) -> Vec<u8> {
+    let mut state = 1_u32;
+    let letters = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        b"0123456789abcdef"[(state >> 28) as usize]
+    });
+    letters.take(length).collect()
+}
+
+/// Connections that have asked for the file and read nothing of it.
+fn hungry(daemon: &Daemon, path: &str, count: usize) -> Vec<TcpStream> {
+    let connections = (0..count).map(|_| {
+        let mut connection = TcpStream::connect(("127.0.0.1", daemon.port())).expect("connected");
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n");
+        connection.write_all(head.as_bytes()).expect("sent");
+        connection
+    });
+    let connections: Vec<TcpStream> = connections.collect();
+    for connection in &connections {
+        connection.set_read_timeout(Some(secs(60))).expect("a timeout");
+        // Its answer has begun.
+        assert_eq!(connection.peek(&mut [0]).expect("an answer"), 1);
+    }
+    connections
+}
+
+fn large_asset() {
+    const SIZE: usize = 5_000_000;
+    let (assets, daemon) = with_assets();
+    let text = text_of(SIZE);
+    fs::write(assets.path().join("big.js"), &text).expect("written");
+    block_on(settled(&daemon, "/assets/big.js"));
+    let (resident, read) = (memory::resident(daemon.pid()), read_so_far(daemon.pid()));
+    memory::reset_peak(daemon.pid());
+    let mut connections = hungry(&daemon, "/assets/big.js", 100);
+    let grown = memory::peak(daemon.pid()).saturating_sub(resident);
+    println!(
+        "100 connections on 5 MB: {:.0} MiB more",
+        memory::mebibytes(grown)
+    );
+    assert!(grown < 64 << 20, "{:.0} MiB", memory::mebibytes(grown));
+    let mut bodies = connections.iter_mut().map(|connection| {
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).expect("all of it");
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        answer.split_off(end.expect("a head") + 4)
+    });
+    let first = bodies.next().expect("one of them");
+    assert!(bodies.all(|body| body == first), "they differ");
+    let mut plain = Vec::new();
+    GzDecoder::new(first.as_slice())
+        .read_to_end(&mut plain)
+        .expect("gzip");
+    assert!(plain == text, "other bytes");
+    block_on(async {
+        let url = daemon.url("/assets/big.js");
+        for coding in ["gzip", "identity"] {
+            let coding = ("accept-encoding", coding);
+            let head = request(Method::HEAD, &url, &[coding]).await.expect("a head");
+            let etag = head.header("etag").expect("an ETag").to_owned();
+            assert!(head.header("content-length").is_some());
+            let known = get(&url, &[coding, ("if-none-match", &etag)]).await;
+            assert_eq!((known.status, known.header("etag")), (304, Some(etag.as_str())));
+        }
+    });
+    let read = read_so_far(daemon.pid()) - read;
+    assert!(read < 2 * SIZE as u64, "read once, not {read} bytes");
+}
+
+fn streamed_asset() {
+    const SIZE: usize = 40_000_000;
+    let (assets, daemon) = with_assets();
+    let text = text_of(SIZE);
+    fs::write(assets.path().join("huge.bin"), &text).expect("written");
+    block_on(settled(&daemon, "/assets/huge.bin"));
+    let resident = memory::resident(daemon.pid());
+    memory::reset_peak(daemon.pid());
+    let connections = hungry(&daemon, "/assets/huge.bin", 50);
+    block_on(async {
+        let url = daemon.url("/assets/huge.bin");
+        let head = request(Method::HEAD, &url, &[]).await.expect("a head");
+        assert_eq!(head.header("content-length"), Some("40000000"));
+        let whole = get(&url, &[("accept-encoding", "gzip")]).await;
+        assert_eq!(whole.header("content-length"), Some("40000000"));
+        assert_eq!(whole.header("content-encoding"), None);
+        assert!(whole.body == text, "other bytes");
+    });
+    let grown = memory::peak(daemon.pid()).saturating_sub(resident);
+    println!(
+        "51 connections on 40 MB: {:.0} MiB more",
+        memory::mebibytes(grown)
+    );
+    assert!(grown < 64 << 20, "{:.0} MiB", memory::mebibytes(grown));
+    drop(connections);
 }
 
 fn about() {

@@ -1,0 +1,387 @@
+//! A directory of files in place of the page in the binary (`ui.assets`).
+//!
+//! A file is read and compressed once, for all requests, off the runtime's workers, and kept for as long as it is
+//! the same file of the same size and times. What is kept is bounded; what does not fit is streamed from disk in
+//! pieces, uncompressed. A HEAD request and a conditional one that matches read nothing. An edit shows at the next
+//! request: a file that has just changed is not kept, because a second change within the tick of the file system's
+//! clock would not show in its times.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::Method;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::content::{Content, INDEX, compress, put_in_title};
+
+/// Most bytes of a file that is kept and compressed; a larger one is streamed from disk.
+pub(super) const MAX_FILE: u64 = 8 << 20;
+
+/// Most bytes of index.html into which the title is put; in a larger one the place of the title stays as it is.
+pub(super) const MAX_TEMPLATE: u64 = 1 << 20;
+
+/// Most bytes that are kept, plain and compressed, those included that are still being sent.
+pub(super) const MAX_KEPT: u64 = 64 << 20;
+
+/// How many files are read and compressed at once.
+const LOADS: usize = 2;
+
+/// How long after a change a file is not kept: longer than the tick of any file system's clock.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Bytes read from disk at once for one response.
+const PIECE: u64 = 64 * 1024;
+
+/// What tells one state of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct State {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl State {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Whether it may change again without a difference to be seen. The time of change is the kernel's; that of
+    /// modification can be set to anything.
+    fn is_young(&self) -> bool {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanos) = self.changed;
+        let changed = Duration::new(
+            u64::try_from(seconds).unwrap_or(0),
+            u32::try_from(nanos).unwrap_or(0),
+        );
+        now < changed.saturating_add(YOUNG)
+    }
+
+    /// Not of inode and time of change, in which copies of a directory differ.
+    fn tag(&self, salt: u32) -> String {
+        let (seconds, nanos) = self.modified;
+        format!("{:x}-{seconds:x}.{nanos:x}-{salt:x}", self.size)
+    }
+}
+
+/// A file in memory, or the attempt to get it there.
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    /// `None` where it cannot be kept: there is no space, or it changed while it was read.
+    content: OnceCell<Option<Arc<Content>>>,
+    /// When it was last asked for, in requests.
+    used: AtomicU64,
+}
+
+/// The directory, and what is kept of it.
+#[derive(Debug)]
+pub(super) struct Assets {
+    directory: PathBuf,
+    /// Escaped for HTML.
+    title: String,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    /// Bytes in memory.
+    held: Arc<AtomicU64>,
+    loads: Semaphore,
+    requests: AtomicU64,
+}
+
+/// What a file is answered with.
+pub(super) struct Found {
+    /// `None` where the next change might not show in it.
+    pub(super) tag: Option<String>,
+    pub(super) body: Body,
+}
+
+/// Its bytes.
+pub(super) enum Body {
+    /// In memory.
+    Kept(Arc<Content>),
+    /// On disk, and so many.
+    OnDisk(File, u64),
+    /// Not wanted. How many there are is known where they are not compressed.
+    Omitted(Option<u64>),
+}
+
+impl Assets {
+    pub(super) fn new(directory: PathBuf, title: String) -> Self {
+        Self {
+            directory,
+            title,
+            slots: Mutex::default(),
+            held: Arc::default(),
+            loads: Semaphore::new(LOADS),
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// The file of this name; `is_known` says of its tag whether the client has it.
+    pub(super) async fn find(
+        self: &Arc<Self>,
+        name: &str,
+        method: &Method,
+        is_known: impl FnOnce(&str) -> bool,
+    ) -> Option<Found> {
+        let path = self.directory.join(name);
+        let of = path.clone();
+        // A directory on a network may hang.
+        let metadata = spawn_blocking(move || std::fs::metadata(of)).await.ok()?;
+        let Some(metadata) = metadata.ok().filter(Metadata::is_file) else {
+            self.lock().remove(name);
+            return None;
+        };
+        let state = State::of(&metadata);
+        let is_young = state.is_young();
+        let is_template = name == INDEX && state.size <= MAX_TEMPLATE;
+        // Another title makes another page.
+        let salt = if is_template {
+            crc32fast::hash(self.title.as_bytes())
+        } else {
+            0
+        };
+        let tag = (!is_young).then(|| state.tag(salt));
+        let found = |body| Found {
+            tag: tag.clone(),
+            body,
+        };
+        if tag.as_deref().is_some_and(is_known) {
+            return Some(found(Body::Omitted(None)));
+        }
+        if !is_young && state.size <= MAX_FILE {
+            let slot = self.slot(name, state);
+            // Known for a HEAD request only if somebody has asked for the file before.
+            let content = match (slot.content.get(), method) {
+                (Some(content), _) => content.clone(),
+                (None, &Method::HEAD) => return Some(found(Body::Omitted(None))),
+                (None, _) => Arc::clone(self).load(slot, path.clone(), is_template).await,
+            };
+            if let Some(content) = content {
+                return Some(found(Body::Kept(content)));
+            }
+        }
+        if method == Method::HEAD {
+            return Some(found(Body::Omitted((!is_template).then_some(state.size))));
+        }
+        if is_template {
+            // Its title is put in, so it cannot be sent as it is.
+            let assets = Arc::clone(self);
+            let read = spawn_blocking(move || assets.read(&path, true).map(|(plain, _)| assets.hold(plain)));
+            let content = Content::new(read.await.ok()?.ok()?, None);
+            return Some(found(Body::Kept(Arc::new(content))));
+        }
+        let opened = spawn_blocking(move || {
+            let file = File::open(path)?;
+            let size = file.metadata()?.size();
+            Ok::<_, io::Error>((file, size))
+        });
+        let (file, size) = opened.await.ok()?.ok()?;
+        Some(found(Body::OnDisk(file, size)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The slot of a file in this state, in place of one in another.
+    fn slot(&self, name: &str, state: State) -> Arc<Slot> {
+        let mut slots = self.lock();
+        let used = self.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(slot) = slots.get(name).filter(|slot| slot.state == state) {
+            slot.used.store(used, Ordering::Relaxed);
+            return Arc::clone(slot);
+        }
+        let slot = Arc::new(Slot {
+            state,
+            content: OnceCell::new(),
+            used: AtomicU64::new(used),
+        });
+        slots.insert(name.to_owned(), Arc::clone(&slot));
+        slot
+    }
+
+    /// Reads and compresses a file, once for all that wait for it.
+    async fn load(
+        self: Arc<Self>,
+        slot: Arc<Slot>,
+        path: PathBuf,
+        is_template: bool,
+    ) -> Option<Arc<Content>> {
+        // A task of its own: it goes on when the client that was first has gone.
+        let loading = tokio::spawn(async move {
+            let load = async || {
+                let permit = self.loads.acquire().await;
+                let assets = Arc::clone(&self);
+                let of = Arc::clone(&slot);
+                let prepared = spawn_blocking(move || assets.prepare(&of, &path, is_template)).await;
+                drop(permit);
+                prepared.ok().flatten()
+            };
+            let content = slot.content.get_or_init(load).await.clone();
+            if content.is_none() {
+                // The next request tries again: there may be space by then.
+                self.lock().retain(|_, kept| !Arc::ptr_eq(kept, &slot));
+            }
+            content
+        });
+        loading.await.ok().flatten()
+    }
+
+    /// Reads and compresses. Blocks.
+    fn prepare(&self, slot: &Slot, path: &Path, is_template: bool) -> Option<Arc<Content>> {
+        // What is read, and at most as much again compressed.
+        let _reserved = self.reserve(slot, 2 * slot.state.size)?;
+        let (plain, state) = self.read(path, is_template).ok()?;
+        if state != slot.state {
+            return None;
+        }
+        let gzip = compress(&plain).map(|gzip| self.hold(gzip));
+        Some(Arc::new(Content::new(self.hold(plain), gzip)))
+    }
+
+    /// The bytes of a file, and its state after they were read. Blocks.
+    fn read(&self, path: &Path, is_template: bool) -> io::Result<(Vec<u8>, State)> {
+        let file = File::open(path)?;
+        let limit = if is_template { MAX_TEMPLATE } else { MAX_FILE };
+        let mut plain = Vec::new();
+        // It may have grown since it was looked at.
+        (&file).take(limit + 1).read_to_end(&mut plain)?;
+        if plain.len() as u64 > limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let state = State::of(&file.metadata()?);
+        if is_template {
+            plain = put_in_title(plain, &self.title);
+        }
+        Ok((plain, state))
+    }
+
+    fn hold(&self, bytes: Vec<u8>) -> Bytes {
+        let held = Held::new(bytes.into_boxed_slice(), Arc::clone(&self.held));
+        Bytes::from_owner(held)
+    }
+
+    /// Lets go of what was not asked for the longest time until so many bytes have space, and keeps that; `None`
+    /// where too much is still being sent.
+    fn reserve(&self, keep: &Slot, wanted: u64) -> Option<Reserved> {
+        let mut slots = self.lock();
+        while self.held.load(Ordering::Relaxed) + wanted > MAX_KEPT {
+            let loaded = slots
+                .iter()
+                .filter(|(_, slot)| !std::ptr::eq(Arc::as_ptr(slot), keep) && slot.content.initialized());
+            let oldest = loaded.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed));
+            let name = oldest.map(|(name, _)| name.clone())?;
+            slots.remove(&name);
+        }
+        Some(Reserved::new(wanted, Arc::clone(&self.held)))
+    }
+}
+
+/// A number of bytes that count as held.
+struct Reserved {
+    bytes: u64,
+    held: Arc<AtomicU64>,
+}
+
+impl Reserved {
+    fn new(bytes: u64, held: Arc<AtomicU64>) -> Self {
+        held.fetch_add(bytes, Ordering::Relaxed);
+        Self { bytes, held }
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that count as held until the last response that sends them is done.
+struct Held {
+    bytes: Box<[u8]>,
+    _reserved: Reserved,
+}
+
+impl Held {
+    fn new(bytes: Box<[u8]>, held: Arc<AtomicU64>) -> Self {
+        Self {
+            _reserved: Reserved::new(bytes.len() as u64, held),
+            bytes,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What was read of a file, and the file.
+type Piece = (File, Vec<u8>);
+
+/// A file as it is read from disk, piece by piece, each when the one before is sent.
+pub(super) struct Pieces {
+    file: Option<File>,
+    left: u64,
+    reading: Option<JoinHandle<io::Result<Piece>>>,
+}
+
+impl Pieces {
+    /// So many bytes of a file.
+    pub(super) const fn new(file: File, length: u64) -> Self {
+        Self {
+            file: Some(file),
+            left: length,
+            reading: None,
+        }
+    }
+}
+
+impl futures_core::Stream for Pieces {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        if let Some(file) = self.file.take() {
+            let most = self.left.min(PIECE);
+            self.reading = Some(spawn_blocking(move || {
+                let mut piece = Vec::with_capacity(usize::try_from(most).unwrap_or(0));
+                (&file).take(most).read_to_end(&mut piece)?;
+                Ok((file, piece))
+            }));
+        }
+        let Some(reading) = &mut self.reading else {
+            return Poll::Ready(None);
+        };
+        let (file, piece) = ready!(Pin::new(reading).poll(context)).map_err(io::Error::other)??;
+        self.reading = None;
+        if piece.is_empty() {
+            // Its length is promised already.
+            return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+        }
+        self.left = self.left.saturating_sub(piece.len() as u64);
+        self.file = Some(file);
+        Poll::Ready(Some(Ok(piece.into())))
+    }
+}
