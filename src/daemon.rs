@@ -36,13 +36,16 @@ use crate::kafka::history::{Archive, History};
 use crate::kafka::record::Feed;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use crate::signals::Request;
+use crate::stream::announcer::Announcer;
 use crate::stream::counters::Ledger;
-use crate::stream::feed::{self, CHANNEL_BATCHES, Feeder};
+use crate::stream::feed::{CHANNEL_BATCHES, Feeder};
 use crate::stream::stream::Stream;
 use crate::stream::subscription::Goodbye;
 use crate::stream::tuning::Pace;
-use crate::supervision::{Teller, Watchdog};
+use crate::supervision::Teller;
 use crate::systemd;
+use crate::watchdog::Watchdog;
+use crate::writers::Writers;
 
 /// Where the settings come from, to be read again on a reload.
 #[derive(Debug, Clone)]
@@ -109,8 +112,17 @@ type BoxedServing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 /// A stream that is fed.
 pub(crate) struct Running {
     pub(crate) stream: Arc<Stream>,
-    /// Ends its feeding; the channel's receiver goes with it.
-    pub(crate) feed: AbortHandle,
+    /// Ends its writer; the channel's receiver goes with it.
+    writer: AbortHandle,
+    announcer: AbortHandle,
+}
+
+impl Running {
+    /// Appends no more records. The stream must have woken its readers for what comes next.
+    pub(crate) fn stop(&self) {
+        self.writer.abort();
+        self.announcer.abort();
+    }
 }
 
 /// A reading thread, and the streams it reads for.
@@ -136,6 +148,7 @@ pub(crate) struct Daemon {
     pub(crate) teller: Arc<Teller>,
     /// Addresses with the switches of their listeners.
     pub(crate) listeners: Vec<(String, watch::Sender<bool>)>,
+    writers: Writers,
     tasks: JoinSet<()>,
     serving: JoinSet<io::Result<()>>,
     serve: Serve,
@@ -199,12 +212,13 @@ impl Daemon {
         let routes = warp::service(routes(Arc::clone(&app)));
         let service = Fronted::new(routes.clone(), Arc::clone(&app));
         let teller = Arc::new(Teller::new(Arc::clone(&app)));
+        let writers = Writers::start()?;
         if let Some(period) = systemd::watchdog_period() {
             // Behind the front: what a path is called outside is of no concern here.
             let knock = Knock::new(routes)?;
-            let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), knock);
+            let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), writers.pulses(), knock);
             // For the life of the runtime: an end in good order takes its time too.
-            tokio::spawn(watchdog.run(period));
+            tokio::spawn(watchdog.run());
         }
         let served = Arc::clone(&connections);
         let serve: Serve = Box::new(move |listener, stopping| {
@@ -226,6 +240,7 @@ impl Daemon {
             retired: Vec::new(),
             teller,
             listeners: Vec::new(),
+            writers,
             tasks: JoinSet::new(),
             serving: JoinSet::new(),
             serve,
@@ -258,11 +273,13 @@ impl Daemon {
             let archive = Arc::clone(history) as Arc<dyn Archive>;
             let counters = self.app.ledger.of(&settings.path);
             let stream = Stream::counting(settings.clone(), pace, Some(archive), counters);
+            stream.set_spawn(self.writers.spawner(&settings.path));
             let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
-            let feeding = feed::run(Feeder::new(Arc::clone(&stream)), receiver);
+            let (feeder, tasks) = (Feeder::new(Arc::clone(&stream)), &mut self.tasks);
             running.push(Running {
+                announcer: tasks.spawn(Announcer::new(Arc::clone(&stream))),
+                writer: self.writers.spawn(tasks, &settings.path, feeder, receiver),
                 stream,
-                feed: self.tasks.spawn(feeding),
             });
             feeds.push(sender);
         }
@@ -388,7 +405,7 @@ fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPl
     plans.into_values().collect()
 }
 
-/// A runtime for the daemon: as many workers as there are cores.
+/// The runtime of connections: as many workers as there are cores.
 ///
 /// # Errors
 /// When the operating system gives no threads.

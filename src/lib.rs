@@ -3,7 +3,7 @@
 //! The map. Records flow one way through the rooms, each of which hands the next a plain type:
 //!
 //! ```text
-//! Kafka ──► kafka (own thread, blocking) ──Feed──► stream (one task each) ──Bytes──► http ──► EventSource
+//! Kafka ──► kafka (own thread, blocking) ──Feed──► stream (one writer each) ──Bytes──► http ──► EventSource
 //! ```
 //! - [`kafka`]: reads topics with one of two client libraries and hands on batches.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of
@@ -12,7 +12,8 @@
 //! - [`config`]: files, environment and flags in, checked settings out.
 //! - [`daemon`], with `reload`: starts, changes and stops the rooms; the only place that knows all of them.
 //! - [`cli`], [`signals`], [`logging`], [`systemd`], [`descriptors`]: the process around it.
-//! - [`supervision`]: tells systemd that all of it turns, and how it is.
+//! - [`writers`]: the threads that encode records, so that clients never wait for them.
+//! - [`watchdog`], [`supervision`]: tell systemd that all of it turns, and how it is.
 //! - `manual`: man pages and completions, for the packages.
 //! - [`doctor`]: tries all that the daemon needs, and says what to do.
 //! - [`tail`]: the other end, a client of one stream, for support.
@@ -35,3 +36,5 @@ pub mod stream;
 pub mod supervision;
 pub mod systemd;
 pub mod tail;
+pub mod watchdog;
+pub mod writers;

@@ -205,7 +205,7 @@ impl Daemon {
                 (Some(new), old) => {
                     if let Some(old) = old {
                         old.stream.succeed(&new.stream);
-                        old.feed.abort();
+                        old.stop();
                     }
                     new
                 }
@@ -220,7 +220,7 @@ impl Daemon {
         }
         for gone in before.into_values() {
             gone.stream.close(Goodbye::StreamRemoved);
-            gone.feed.abort();
+            gone.stop();
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::pulse::Pulse;
 use super::record::{Batch, Feed, Stamp, TopicId};
@@ -215,10 +216,16 @@ impl Topic {
 
     fn send(&mut self, feed: &Feed) {
         self.feeds.retain(|stream| {
-            // A full channel has room again as soon as the stream has taken one batch. A stream that never
-            // does hangs, and so do we.
+            let sent = match stream.try_send(feed.clone()) {
+                Err(TrySendError::Full(feed)) => {
+                    // The stream has a pulse of its own: one that never takes a batch is late, and we are not.
+                    self.pulse.rest();
+                    stream.blocking_send(feed).is_ok()
+                }
+                sent => sent.is_ok(),
+            };
             self.pulse.beat(Duration::ZERO);
-            stream.blocking_send(feed.clone()).is_ok()
+            sent
         });
     }
 }

@@ -365,11 +365,11 @@ impl Board {
         self.all().iter().any(|status| status.reads_with(client))
     }
 
-    /// For how long a thread should have turned already: of the one that is the latest.
-    #[must_use]
-    pub fn overdue(&self) -> Option<Duration> {
+    /// For how long a thread has been late, the latest of all; `tick` as for [`Pulse::look`].
+    pub fn look(&self, tick: Duration) -> Duration {
         let all = self.all();
-        all.iter().filter_map(|status| status.pulse.overdue()).max()
+        let late = all.iter().map(|status| status.pulse.look(tick).late).max();
+        late.unwrap_or_default()
     }
 
     /// All of them together: the client of the first, contacted if all are.

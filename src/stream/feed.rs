@@ -1,7 +1,7 @@
 //! The writing side of a stream: turns what the Kafka room hands over into blocks of the log.
 //!
-//! One task per stream runs [`run`]. A [`Feeder`] is the same without tokio, one call per
-//! [`Feed`], so that tests can drive it step by step.
+//! A [`Feeder`] takes one [`Feed`] per call. It knows no task and no thread: `writers.rs` drives it, and tests
+//! do so step by step.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use log::{error, warn};
-use tokio::sync::mpsc;
 
 use super::block::{Builder, Kind};
 use super::counters::To;
@@ -23,6 +22,7 @@ use super::notice::{self, Gap};
 use super::position::{BEGINNING, MAX_ID, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::Stream;
+use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
 
@@ -33,13 +33,6 @@ pub const CHANNEL_BATCHES: usize = 16;
 
 /// At most one warning about passed-over records in this time, with the number of those unsaid.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
-
-/// Feeds a stream until the other end of the channel is gone.
-pub async fn run(mut feeder: Feeder, mut feeds: mpsc::Receiver<Feed>) {
-    while let Some(feed) = feeds.recv().await {
-        feeder.take(&feed);
-    }
-}
 
 /// Numbers, encodes and appends the records of one stream.
 #[derive(Debug)]
@@ -63,6 +56,7 @@ pub struct Feeder {
     scratch: Vec<u8>,
     warnings: Seldom,
     table_errors: Seldom,
+    pulse: Arc<Pulse>,
 }
 
 impl Feeder {
@@ -97,8 +91,15 @@ impl Feeder {
             scratch: Vec::new(),
             warnings: Seldom::new(WARNING_PAUSE),
             table_errors: Seldom::new(WARNING_PAUSE),
+            pulse: Arc::default(),
             stream,
         }
+    }
+
+    /// Takes a step for every record.
+    #[must_use]
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
     }
 
     /// Takes what the Kafka room has to say.
@@ -275,8 +276,10 @@ impl Feeder {
             groups: &groups,
         };
         for record in batch.iter() {
+            self.pulse.step();
             self.record(&record, &mut incoming);
         }
+        self.pulse.step();
         // The last records may have been passed over; the position moved all the same.
         let head = self.position.id().into();
         let (came, count) = (builder.came(), builder.len());

@@ -4,12 +4,14 @@
 //! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
 //! and a few deadlines, no queue. [`frame`] writes the bytes of SSE, [`encode`] what stands in them,
 //! [`position`] the event ids, [`tuning`] what may change meanwhile, [`filter`] who wants which record, [`waiters`] who is to be woken,
+//! and [`announcer`] wakes them;
 //! [`counters`] what has happened.
 //!
 //! It knows the Kafka room's plain types, but not how records are fetched, and it knows nothing of
 //! HTTP: a subscription can be driven by anything that has a clock and a waker.
 #![forbid(unsafe_code)]
 
+pub mod announcer;
 mod arrivals;
 pub mod block;
 pub mod counters;

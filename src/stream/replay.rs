@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::block::Builder;
@@ -79,13 +80,14 @@ struct State {
 }
 
 impl Replay {
-    /// Asks for everything from `from` up to `to`, to be shown as the stream shows it.
+    /// Asks for everything from `from` up to `to`, to be shown as the stream shows it. The future that comes
+    /// with it writes the replay, and is to be run.
     pub(super) fn start(
         archive: &Arc<dyn Archive>,
         settings: &StreamSettings,
         from: &Position,
         to: Position,
-    ) -> Result<(Arc<Self>, Reader), Busy> {
+    ) -> Result<(Arc<Self>, Reader, impl Future<Output = ()> + Send + use<>), Busy> {
         let (feed, feeds) = mpsc::channel(CHANNEL_BATCHES);
         let ranges = |index: usize| {
             let to = to
@@ -132,8 +134,7 @@ impl Replay {
             settings,
             from.clone(),
         );
-        tokio::spawn(writer.run(feeds, seat));
-        Ok((replay, reader))
+        Ok((replay, reader, writer.run(feeds, seat)))
     }
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
@@ -398,7 +399,11 @@ impl Writer {
             let room = self.replay.room.notified();
             tokio::select! {
                 feed = feeds.recv() => match feed {
-                    Some(feed) => self.take(&feed),
+                    Some(feed) => {
+                        self.take(&feed);
+                        // Who else writes has its turn.
+                        yield_now().await;
+                    }
                     None => return true,
                 },
                 // A reader has gone on, or away.

@@ -8,6 +8,9 @@
 //! reads the state, leaves its waker, and looks at the version again: whatever happens between,
 //! either the second look or the waker catches it.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
@@ -16,6 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::announcer::Bell;
 use super::arrivals::Arrivals;
 use super::counters::Counters;
 use super::filter::Matcher;
@@ -36,6 +40,9 @@ use crate::kafka::history::{Archive, Busy};
 
 /// Tells the time in unix seconds: what deletes are remembered by.
 pub type Clock = fn() -> u64;
+
+/// Starts a task where records may be encoded without holding up clients.
+pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 /// A stream that can be subscribed to.
 #[derive(Debug)]
@@ -59,6 +66,10 @@ pub struct Stream {
     version: AtomicU64,
     /// Those who want every record.
     waiters: Arc<Waiters>,
+    /// Where the writer leaves it to another thread to wake them.
+    bell: Bell,
+    /// Where replays are written; the runtime that this is called on, unless set.
+    spawn: OnceLock<Hidden<Spawn>>,
     /// Those who filter. The writer holds this lock from when it offers a batch until the log has it, so
     /// that a group that comes knows from which record on it hears of all.
     groups: Mutex<Groups>,
@@ -199,6 +210,8 @@ impl Stream {
             table,
             version: AtomicU64::new(0),
             waiters: Waiters::new(AUDIENCE_SHARDS),
+            bell: Bell::default(),
+            spawn: OnceLock::new(),
             groups: Mutex::default(),
             archive: RwLock::new(archive),
             replays: Mutex::default(),
@@ -378,10 +391,14 @@ impl Stream {
             self.counters.count_replay(true);
             return Some(Ok(reader));
         }
-        let (replay, reader) = match Replay::start(&archive, &self.settings, wanted, here.clone()) {
+        let (replay, reader, writing) = match Replay::start(&archive, &self.settings, wanted, here.clone()) {
             Ok(started) => started,
             Err(busy) => return Some(Err(busy)),
         };
+        match self.spawn.get() {
+            Some(Hidden(spawn)) => spawn(Box::pin(writing)),
+            None => drop(tokio::spawn(writing)),
+        }
         self.counters.count_replay(false);
         replays.push(Arc::downgrade(&replay));
         Some(Ok(reader))
@@ -488,8 +505,26 @@ impl Stream {
     /// Tells those that there are new records who want every one, and the `dirty` groups.
     pub(super) fn appended(&self, dirty: &mut Vec<Arc<Group>>) {
         self.version.fetch_add(1, Ordering::SeqCst);
+        if !self.bell.ring(dirty) {
+            self.wake(std::mem::take(dirty));
+        }
+    }
+
+    /// Wakes those who want every record, and the `dirty` groups.
+    pub(super) fn wake(&self, dirty: Vec<Arc<Group>>) {
         self.waiters.wake_all();
-        dirty.drain(..).for_each(|group| group.wake());
+        for group in dirty {
+            group.wake();
+        }
+    }
+
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Writes replays there. The first that is set counts.
+    pub fn set_spawn(&self, spawn: Spawn) {
+        let _ = self.spawn.set(Hidden(spawn));
     }
 
     /// The stream's figures now.
@@ -527,6 +562,15 @@ impl Stream {
                 .flatten(),
             is_loaded: state.loaded.is_some(),
         }
+    }
+}
+
+/// Something that has nothing to say about itself.
+struct Hidden<T>(T);
+
+impl<T> fmt::Debug for Hidden<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
     }
 }
 

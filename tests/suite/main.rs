@@ -79,6 +79,7 @@ mod tail;
 mod tail_parser;
 mod under_load;
 mod write_timeouts;
+mod writers;
 
 use libtest_mimic::Arguments;
 use std::process::ExitCode;
@@ -135,6 +136,7 @@ fn main() -> ExitCode {
         panics::trials(),
         outside_values::trials(),
         supervision::trials(),
+        writers::trials(),
         reload_differences::trials(),
         reload::trials(),
         reload_streams::trials(),

@@ -14,8 +14,9 @@ use kafka_sse_bridge::kafka::history::{Archive, Ask, History, Question};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::kafka::source::{Source, SourceError};
 use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
-use kafka_sse_bridge::stream::feed::{self, Feeder};
+use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::writers::Writers;
 use kafka_sse_bridge::{cli, daemon, logging};
 use libtest_mimic::Trial;
 use std::io::{Read, Write};
@@ -25,6 +26,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use warp::Filter;
 
 /// Names the thread that is to panic, in the environment of the second program.
@@ -62,6 +64,8 @@ pub fn child(thread: &str) -> ! {
     let (sender, receiver) = mpsc::channel(1);
     // Kept, so that no thread ends because nobody needs it.
     let _tail;
+    let writers = Writers::start().expect("threads");
+    let mut tasks = JoinSet::new();
     let history = History::with(Box::new(|| Box::new(Panics)), Client::Auto, Arc::default());
     let wanted = Arc::new(());
     match thread {
@@ -93,7 +97,7 @@ pub fn child(thread: &str) -> ! {
                 max_lifetime: secs(0),
             };
             let stream = Stream::with_clock(settings, pace, None, panicking_clock);
-            runtime.spawn(feed::run(Feeder::new(stream), receiver));
+            writers.spawn(&mut tasks, "/t", Feeder::new(stream), receiver);
             let mut batch = Batch::new("t".into());
             let stamp = Stamp {
                 partition: 0,

@@ -14,7 +14,7 @@ use crate::limits::config_of;
 use crate::reload::reload;
 use kafka_sse_bridge::daemon::runtime;
 use kafka_sse_bridge::kafka::pulse::Pulse;
-use kafka_sse_bridge::supervision::Workers;
+use kafka_sse_bridge::watchdog::Workers;
 use libtest_mimic::Trial;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -33,6 +33,10 @@ pub fn trials() -> Vec<Trial> {
             || hung_tail(Version::V3_9, "kafka"),
         ),
         trial("an_http_runtime_that_hangs_misses_the_watchdog", hung_runtime),
+        trial(
+            "writers_that_hang_miss_the_watchdog_and_hold_up_nothing_else",
+            hung_writers,
+        ),
         trial("a_broker_that_is_frozen_is_no_reason_to_end@4.4.0", || {
             frozen_broker(Version::V4_4, "librdkafka");
         }),
@@ -116,6 +120,7 @@ fn stuck_worker() {
     });
     let slack = secs(1);
     for _ in 0..30 {
+        workers.look(slack / 8);
         assert_eq!(workers.stuck(slack), None);
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -123,9 +128,13 @@ fn stuck_worker() {
     runtime.spawn(async move {
         let _ = held.recv();
     });
-    eventually(secs(20), "it is seen", || workers.stuck(slack).ok_or("it is not"));
+    eventually(secs(20), "it is seen", || {
+        workers.look(slack / 8);
+        workers.stuck(slack).ok_or("it is not")
+    });
     drop(release);
     eventually(secs(20), "it is back", || {
+        workers.look(slack / 8);
         ensure(workers.stuck(slack).is_none(), "it is not")
     });
     busy.abort();
@@ -182,6 +191,27 @@ fn hung_runtime() {
     drop(hung);
     eventually(secs(30), "it lives again", || {
         ensure(systemd.signs_of_life(PERIOD) > 0, "it does not")
+    });
+}
+
+fn hung_writers() {
+    let systemd = Systemd::new();
+    let (broker, topic, daemon) = reading(&systemd, Version::V4_4, "librdkafka");
+    lives(&systemd);
+    let hung = Hung::threads(daemon.pid(), "stream-writer");
+    broker.produce(&topic, &numbered(0, 1, 1));
+    daemon.wait_log("no thread that writes comes back from its task", secs(30));
+    assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
+    block_on(async {
+        assert_eq!(daemon.get("/health/live").await.status, 200);
+        let mut stream = Stream::open(daemon.url("/events")).await;
+        let events = stream.collect_until(|event| event.data == "p0-0", secs(30)).await;
+        assert_eq!(records(&events), ["p0-0"], "what is in memory");
+        drop(hung);
+        daemon.wait_log("everything turns again", secs(30));
+        lives(&systemd);
+        let events = stream.collect_until(|event| event.data == "p0-1", secs(30)).await;
+        assert_eq!(records(&events), ["p0-1"], "what was read meanwhile");
     });
 }
 

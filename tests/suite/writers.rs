@@ -1,0 +1,274 @@
+//! Writers have threads of their own: what they do, or do not get done, holds up no client, and the watchdog
+//! tells one that advances from one that hangs.
+
+use crate::harness::http;
+use crate::harness::stream::Stream as Client;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
+use kafka_sse_bridge::config::{HttpSettings, StreamSettings};
+use kafka_sse_bridge::http::connections::Connections;
+use kafka_sse_bridge::http::front::Front;
+use kafka_sse_bridge::http::limits::Limits;
+use kafka_sse_bridge::http::listener::{Listener, Stopping, serve};
+use kafka_sse_bridge::http::page::Page;
+use kafka_sse_bridge::http::reloads::Reloads;
+use kafka_sse_bridge::http::routes::{App, Shown, routes};
+use kafka_sse_bridge::kafka::pulse::Pulse;
+use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::stream::announcer::Announcer;
+use kafka_sse_bridge::stream::counters::Ledger;
+use kafka_sse_bridge::stream::feed::Feeder;
+use kafka_sse_bridge::stream::stream::{Clock, Pace, Stream};
+use kafka_sse_bridge::writers::Writers;
+use libtest_mimic::Trial;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc as std_mpsc};
+use std::thread;
+use std::time::Duration;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("a_writer_that_hangs_holds_up_no_worker_of_the_runtime", serves),
+        trial("a_writer_that_advances_however_slowly_is_not_late", advances),
+        trial("a_writer_that_hangs_in_one_record_is_late", hangs),
+        trial("a_writer_in_a_loop_without_end_is_late", loops),
+        trial("a_look_that_comes_late_counts_as_one", busy_machine),
+        trial("writers_that_all_hang_are_late_together", all_hang),
+    ]
+}
+
+/// Holds up whoever asks for the time, while it is shut.
+static IS_SHUT: Mutex<bool> = Mutex::new(false);
+static OPENED: Condvar = Condvar::new();
+static HAS_COME: AtomicBool = AtomicBool::new(false);
+
+fn gated_clock() -> u64 {
+    let mut is_shut = IS_SHUT.lock().expect("no panic");
+    while *is_shut {
+        HAS_COME.store(true, Ordering::SeqCst);
+        is_shut = OPENED.wait(is_shut).expect("no panic");
+    }
+    1
+}
+
+fn clock() -> u64 {
+    1
+}
+
+/// A stream and its channel.
+fn stream(path: &str, clock: Clock) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
+    let settings = StreamSettings {
+        path: path.to_owned(),
+        topics: vec!["t".to_owned()],
+        ..StreamSettings::default()
+    };
+    let pace = Pace {
+        keepalive: secs(15),
+        retry: secs(2),
+        max_lifetime: Duration::ZERO,
+    };
+    let (sender, receiver) = mpsc::channel(4);
+    (Stream::with_clock(settings, pace, None, clock), sender, receiver)
+}
+
+fn begin(feeds: &mpsc::Sender<Feed>) {
+    let assigned = Feed::Assigned {
+        topic: "t".into(),
+        id: None,
+        next: vec![0],
+        low: vec![0],
+    };
+    for feed in [assigned, Feed::Loaded { topic: "t".into() }] {
+        feeds.blocking_send(feed).expect("it is taken");
+    }
+}
+
+fn send(feeds: &mpsc::Sender<Feed>, offset: i64) {
+    let mut batch = Batch::new("t".into());
+    let stamp = Stamp {
+        partition: 0,
+        offset,
+        timestamp: None,
+    };
+    let value = format!("n{offset}");
+    batch.push(stamp, None, Some(value.as_bytes()), std::iter::empty());
+    feeds
+        .blocking_send(Feed::Records(Arc::new(batch)))
+        .expect("it is taken");
+}
+
+fn serves() {
+    // One worker: a task that held it would hold up everything.
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let writers = Writers::with(Builder::new_multi_thread().worker_threads(2)).expect("threads");
+    let (busy, busy_feeds, busy_received) = stream("/busy", gated_clock);
+    let (other, feeds, received) = stream("/other", clock);
+    let mut tasks = JoinSet::new();
+    for (stream, received) in [(&busy, busy_received), (&other, received)] {
+        tasks.spawn_on(Announcer::new(Arc::clone(stream)), runtime.handle());
+        let feeder = Feeder::new(Arc::clone(stream));
+        writers.spawn(&mut tasks, &stream.settings().path, feeder, received);
+    }
+    begin(&busy_feeds);
+    begin(&feeds);
+    let app = Arc::new(App {
+        shown: RwLock::new(Shown {
+            streams: vec![busy, other],
+            page: Arc::new(Page::new("", None)),
+            front: Arc::new(Front::default()),
+        }),
+        kafka: Arc::default(),
+        was_ready: AtomicBool::new(false),
+        ledger: Ledger::default(),
+        reloads: Reloads::default(),
+        connections: Arc::new(Connections::new(secs(30))),
+        limits: Arc::new(Limits::new((&HttpSettings::default()).into())),
+        is_draining: AtomicBool::new(false),
+    });
+    let connections = Arc::clone(&app.connections);
+    let service = warp::service(routes(app));
+    let _entered = runtime.enter();
+    let listener = Listener::bind("127.0.0.1:0").expect("a port").remove(0);
+    let address = listener.url().clone();
+    let url = |path: &str| format!("{address}{path}");
+    let (_switch, stopping) = Stopping::channel();
+    runtime.spawn(serve(listener, service, connections, stopping));
+
+    let mut waiting = block_on(Client::open(url("/busy")));
+    *IS_SHUT.lock().expect("no panic") = true;
+    send(&busy_feeds, 0);
+    eventually(secs(30), "the writer hangs", || {
+        ensure(HAS_COME.load(Ordering::SeqCst), "it does not")
+    });
+    // For as long as this takes.
+    for offset in 0..20 {
+        block_on(async {
+            assert_eq!(http::get(&url("/health/live"), &[]).await.status, 200);
+        });
+        let mut client = block_on(Client::open(url("/other")));
+        block_on(client.collect_until(|event| event.is("caught-up"), secs(30)));
+        send(&feeds, offset);
+        let event = block_on(client.next(secs(30)));
+        assert_eq!(event.data, format!("n{offset}"), "beside a writer that hangs");
+    }
+    *IS_SHUT.lock().expect("no panic") = false;
+    OPENED.notify_all();
+    let events = block_on(waiting.collect_until(|event| event.is("message"), secs(30)));
+    assert_eq!(events.last().expect("one").data, "n0", "it goes on");
+}
+
+/// A look counts for so much.
+const TICK: Duration = millis(20);
+
+/// Long, in looks.
+const SLACK: Duration = millis(160);
+
+/// A thread at work with a pulse, until the channel is closed.
+fn at_work(
+    work: impl FnOnce(&Pulse, std_mpsc::Receiver<()>) + Send + 'static,
+) -> (Arc<Pulse>, impl FnOnce()) {
+    let pulse = Arc::new(Pulse::default());
+    let (release, released) = std_mpsc::channel();
+    let worker = Arc::clone(&pulse);
+    let thread = thread::spawn(move || {
+        worker.beat(Duration::ZERO);
+        work(&worker, released);
+        worker.rest();
+    });
+    (pulse, move || {
+        drop(release);
+        thread.join().expect("it ends");
+    })
+}
+
+fn is_over(released: &std_mpsc::Receiver<()>) -> bool {
+    released.try_recv() == Err(std_mpsc::TryRecvError::Disconnected)
+}
+
+fn advances() {
+    let pulse = Pulse::default();
+    pulse.beat(Duration::ZERO);
+    for _ in 0..50 {
+        thread::sleep(TICK);
+        // One record between two looks, however long those are apart.
+        pulse.step();
+        assert_eq!(pulse.look(TICK).late, Duration::ZERO);
+    }
+}
+
+/// Looks until the thread is late, and until it is not once it has ended.
+fn is_seen(pulse: &Pulse, release: impl FnOnce()) {
+    eventually(secs(60), "it is late", || {
+        ensure(pulse.look(TICK).late > SLACK, "it is not")
+    });
+    release();
+    assert_eq!(pulse.look(TICK).late, Duration::ZERO, "it has ended");
+}
+
+fn hangs() {
+    let (pulse, release) = at_work(|_, released| {
+        let _ = released.recv();
+    });
+    is_seen(&pulse, release);
+}
+
+fn loops() {
+    let (pulse, release) = at_work(|_, released| {
+        while !is_over(&released) {
+            std::hint::spin_loop();
+        }
+    });
+    is_seen(&pulse, release);
+}
+
+fn busy_machine() {
+    let (pulse, release) = at_work(|_, released| {
+        let _ = released.recv();
+    });
+    eventually(secs(60), "a look finds it late", || {
+        ensure(pulse.look(TICK).late > Duration::ZERO, "it is not")
+    });
+    let before = pulse.look(TICK).late;
+    thread::sleep(10 * TICK);
+    let late = pulse.look(TICK).late - before;
+    assert!(late <= TICK, "{late:?}: we were late ourselves");
+    release();
+}
+
+fn all_hang() {
+    let writers = Writers::with(Builder::new_multi_thread().worker_threads(1)).expect("a thread");
+    let pulses = writers.pulses();
+    pulses.look(TICK);
+    eventually(secs(60), "the thread comes for a task", || {
+        ensure(pulses.look(TICK).1 == Duration::ZERO, "it does not")
+    });
+    let (release, released) = std_mpsc::channel::<()>();
+    // On the one thread, and unknown to any pulse.
+    let spawn = writers.spawner("/x");
+    let (stuck, is_stuck) = std_mpsc::channel();
+    spawn(Box::pin(async move {
+        let _ = stuck.send(());
+        let _ = released.recv();
+    }));
+    is_stuck.recv().expect("it runs");
+    let (what, _) = eventually(secs(60), "it is late", || {
+        let (what, late) = pulses.look(TICK);
+        if late > SLACK {
+            Ok((what, late))
+        } else {
+            Err("it is not")
+        }
+    });
+    assert!(what.contains("/x") || what.contains("no thread"), "{what}");
+    drop(release);
+    eventually(secs(60), "it is back", || {
+        ensure(pulses.look(TICK).1 == Duration::ZERO, "it is not")
+    });
+}
