@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::pulse::Pulse;
-use super::record::{Batch, Feed, Stamp, TopicId};
+use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
 use super::tally::Tally;
 
 /// One topic as the tail reads it.
@@ -24,6 +24,9 @@ struct Topic {
     name: Arc<str>,
     /// The next offset of every partition.
     next: Vec<i64>,
+    /// When each of them was placed, and when the topic began: see [`Place`].
+    placed: Vec<u64>,
+    incarnation: u64,
     batch: Batch,
     /// Records taken.
     received: u64,
@@ -35,10 +38,28 @@ struct Topic {
     pulse: Arc<Pulse>,
 }
 
+/// A partition that is to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Its topic.
+    pub topic: &'a Arc<str>,
+    /// Its number.
+    pub partition: u32,
+    /// Its next offset.
+    pub next: i64,
+    /// Differs from what it was before once the partition is to be read from another offset than the one at which
+    /// reading has arrived.
+    pub placed: u64,
+    /// Differs from what it was before once the topic was recreated.
+    pub incarnation: u64,
+}
+
 /// The tail's offsets, and what was read but not yet handed on.
 #[derive(Debug)]
 pub struct Inbox {
     topics: Vec<Topic>,
+    /// How often a partition was placed.
+    places: u64,
     /// Index of the topic that took the last record: runs of one topic are the rule.
     last: usize,
 }
@@ -60,13 +81,19 @@ impl Inbox {
                 batch: Batch::new(name.clone()),
                 name,
                 next: Vec::new(),
+                placed: Vec::new(),
+                incarnation: 0,
                 received: 0,
                 handed_on: Arc::default(),
                 feeds,
                 pulse: Arc::clone(pulse),
             })
             .collect();
-        Self { topics, last: 0 }
+        Self {
+            topics,
+            places: 0,
+            last: 0,
+        }
     }
 
     /// Counts what is handed on among what others have read.
@@ -83,6 +110,22 @@ impl Inbox {
         self.topics
             .iter()
             .map(|topic| (&topic.name, topic.next.as_slice()))
+    }
+
+    /// Every partition that is to be read now.
+    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+        self.topics.iter().flat_map(|topic| {
+            let partitions = (0..).zip(topic.next.iter().zip(&topic.placed));
+            partitions
+                .filter(|(_, (next, _))| **next != BEGINNING)
+                .map(|(partition, (&next, &placed))| Place {
+                    topic: &topic.name,
+                    partition,
+                    next,
+                    placed,
+                    incarnation: topic.incarnation,
+                })
+        })
     }
 
     /// The next offset of every partition of a topic; empty where none is read.
@@ -117,6 +160,13 @@ impl Inbox {
     pub fn assign(&mut self, topic: &str, id: Option<TopicId>, next: Vec<i64>, low: Vec<i64>) {
         if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
             topic.flush();
+            topic.placed.resize(next.len(), 0);
+            for (partition, placed) in topic.placed.iter_mut().enumerate() {
+                if topic.next.get(partition) != next.get(partition) {
+                    self.places += 1;
+                    *placed = self.places;
+                }
+            }
             topic.next.clone_from(&next);
             topic.send(&Feed::Assigned {
                 topic: topic.name.clone(),
@@ -132,6 +182,8 @@ impl Inbox {
         if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
             topic.flush();
             topic.next.clear();
+            topic.placed.clear();
+            topic.incarnation += 1;
             topic.send(&Feed::Recreated {
                 topic: topic.name.clone(),
             });

@@ -28,11 +28,11 @@ use log::warn;
 
 use super::aside::{Aside, Left};
 use super::client::Purpose;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Place as Placed};
 use super::lag::End;
 use super::plain::Asking;
 use super::pulse::Pulse;
-use super::record::{BEGINNING, Stamp, TopicId};
+use super::record::{Stamp, TopicId};
 use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
@@ -72,6 +72,8 @@ pub(super) struct KafkaCrate {
     fetch_bytes: i32,
     /// Partitions that are read no more, as they cannot be.
     stopped: BTreeSet<(Arc<str>, u32)>,
+    /// When each partition was placed that has been read.
+    placed: HashMap<(Arc<str>, u32), u64>,
     /// Answers what the library does not ask.
     asking: Aside<Asking>,
     /// What the last answer that was looked at said of ends, and when that was.
@@ -111,6 +113,7 @@ impl KafkaCrate {
                 Purpose::History => FETCH_BYTES.1,
             },
             stopped: BTreeSet::new(),
+            placed: HashMap::new(),
             asking,
             ends: Vec::new(),
             ends_noted: None,
@@ -443,21 +446,29 @@ impl Source for KafkaCrate {
     }
 
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+        let bounds = self.bounds_of(&[(topic.into(), partitions)])?;
+        Ok(bounds.into_iter().next().unwrap_or_default())
+    }
+
+    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
         let ask = |which| {
-            let mut offsets = vec![None; partitions];
-            let name = topic.to_owned();
+            let names: Vec<String> = topics.iter().map(|(name, _)| name.to_string()).collect();
             let answer = self
-                .call(move |client| client.fetch_offsets(&[name], which))?
-                .map_err(|error| self.failed(&format!("offsets of {topic:?}"), &error))?;
-            for found in answer.get(topic).into_iter().flatten() {
-                let slot = usize::try_from(found.partition)
-                    .ok()
-                    .and_then(|index| offsets.get_mut(index));
-                if let Some(slot) = slot {
-                    *slot = Some(found.offset);
+                .call(move |client| client.fetch_offsets(&names, which))?
+                .map_err(|error| self.failed(&format!("offsets of {} topics", topics.len()), &error))?;
+            let offsets = topics.iter().map(|(name, partitions)| {
+                let mut offsets = vec![None; *partitions];
+                for found in answer.get(&**name).into_iter().flatten() {
+                    let slot = usize::try_from(found.partition)
+                        .ok()
+                        .and_then(|index| offsets.get_mut(index));
+                    if let Some(slot) = slot {
+                        *slot = Some(found.offset);
+                    }
                 }
-            }
-            Ok::<_, SourceError>(offsets)
+                offsets
+            });
+            Ok::<Vec<Vec<Option<i64>>>, SourceError>(offsets.collect())
         };
         let low = ask(FetchOffset::Earliest)?;
         let high = ask(FetchOffset::Latest)?;
@@ -467,7 +478,8 @@ impl Source for KafkaCrate {
                 high: high?,
             })
         };
-        Ok(low.into_iter().zip(high).map(bounds).collect())
+        let of_topic = |(low, high): (Vec<_>, Vec<_>)| low.into_iter().zip(high).map(bounds).collect();
+        Ok(low.into_iter().zip(high).map(of_topic).collect())
     }
 
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
@@ -481,10 +493,18 @@ impl Source for KafkaCrate {
         })
     }
 
-    fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
-        // Every fetch names its offsets, so there is nothing to set up.
-        self.limits.clear();
-        self.stopped.clear();
+    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+        // Every fetch names its offsets, so there is nothing to set up. What is known of a partition holds for as long
+        // as it is read on.
+        let of = |place: Placed<'_>| ((Arc::clone(place.topic), place.partition), place.placed);
+        let placed: HashMap<(Arc<str>, u32), u64> = inbox.places().map(of).collect();
+        let is_read_on = |at: &(Arc<str>, u32)| match (placed.get(at), self.placed.get(at)) {
+            (Some(now), Some(before)) => now == before,
+            _ => true,
+        };
+        self.limits.retain(|at, _| is_read_on(at));
+        self.stopped.retain(is_read_on);
+        self.placed.extend(placed);
         Ok(())
     }
 
@@ -494,13 +514,8 @@ impl Source for KafkaCrate {
 
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
         let places: Vec<(Arc<str>, u32, i64)> = inbox
-            .positions()
-            .flat_map(|(topic, next)| {
-                (0..)
-                    .zip(next)
-                    .filter(|(_, next)| **next != BEGINNING)
-                    .map(move |(partition, &next)| (topic.clone(), partition, next))
-            })
+            .places()
+            .map(|place| (Arc::clone(place.topic), place.partition, place.next))
             .filter(|(topic, partition, _)| !self.stopped.contains(&(Arc::clone(topic), *partition)))
             .collect();
         self.check_room(inbox)?;

@@ -1,14 +1,23 @@
-//! A look at what exists: partitions, ids, and leaders that were missed.
+//! A look at what exists: partitions, ids, and offsets of what is new.
 //!
 //! A source may take it beside its reading ([`Source::look`]), so that a broker that hangs holds up nothing.
 //! Decides nothing of what is seen; [`tail`](super::tail) does.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::pulse::Pulse;
 use super::record::TopicId;
 use super::source::{Bounds, Source, SourceError};
+
+/// How long a topic must look as if it had been recreated, or did not exist at the start, before
+/// that is believed: a broker that has just come up, or a new leader, may not know better yet.
+pub(super) const DOUBT: Duration = Duration::from_secs(3);
+
+/// Pause between two looks at a topic in doubt.
+pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A topic that is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,58 +26,156 @@ pub struct Asked {
     pub topic: Arc<str>,
     /// Partitions that had no leader.
     pub leaderless: Vec<usize>,
+    /// What is known of it; where it is something else now, its offsets are asked for too.
+    pub known: Option<Known>,
+}
+
+/// What is known of a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// How many partitions it has.
+    pub partitions: usize,
+    /// Its id, where that is known.
+    pub id: Option<TopicId>,
+    /// Ids of topics of this name that no longer exist.
+    pub past: Vec<TopicId>,
 }
 
 impl Asked {
     /// Whether one of the partitions that had no leader has one.
-    pub(super) fn is_led(&self, bounds: &[Option<Bounds>]) -> bool {
+    fn is_led(&self, bounds: &[Option<Bounds>]) -> bool {
         let has_leader = |&partition: &usize| bounds.get(partition).is_some_and(Option::is_some);
         self.leaderless.iter().any(has_leader)
+    }
+
+    /// Whether what was seen differs from what is known.
+    fn is_changed(&self, looked: &Looked) -> bool {
+        self.known.as_ref().is_some_and(|known| {
+            let id = looked.id.filter(|id| !known.past.contains(id));
+            known.partitions != looked.partitions || id.is_some_and(|id| known.id != Some(id))
+        })
+    }
+
+    /// Whether this partition is new, so that its leader may still be elected.
+    fn may_get_leader(&self, partition: usize) -> bool {
+        let is_read = |known: &Known| partition < known.partitions;
+        !self.leaderless.contains(&partition) && !self.known.as_ref().is_some_and(is_read)
     }
 }
 
 /// What was seen of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
     /// How many partitions there are; 0 where the topic does not exist.
     pub partitions: usize,
     /// The id, where it is known.
     pub id: Option<TopicId>,
-    /// Whether a partition that had no leader has one.
-    pub is_led: bool,
+    /// The offsets of every partition, where the topic differs from what is known or a partition that had no leader
+    /// has one.
+    pub bounds: Option<Vec<Option<Bounds>>>,
 }
 
 /// Looks, and waits for what is seen.
 ///
 /// # Errors
 /// When no broker answers.
-pub(super) fn now<S: Source + ?Sized>(source: &mut S, asked: &[Asked]) -> Result<Vec<Looked>, SourceError> {
+pub(super) fn now<S: Source + ?Sized>(
+    source: &mut S,
+    asked: &[Asked],
+    pulse: &Pulse,
+) -> Result<Vec<Looked>, SourceError> {
     let names: Vec<Arc<str>> = asked.iter().map(|asked| Arc::clone(&asked.topic)).collect();
     let counts = source.partitions(&names)?;
     let ids = or_unknown(source.topic_ids(&names), names.len())?;
-    let seen = asked.iter().zip(counts.into_iter().zip(ids));
-    seen.map(|(asked, (partitions, id))| {
-        let is_led = !asked.leaderless.is_empty() && asked.is_led(&source.bounds(&asked.topic, partitions)?);
-        Ok(Looked {
-            partitions,
-            id,
-            is_led,
-        })
-    })
-    .collect()
+    let seen = counts.into_iter().zip(ids).map(|(partitions, id)| Looked {
+        partitions,
+        id,
+        bounds: None,
+    });
+    let mut looked: Vec<Looked> = seen.collect();
+    add_bounds(
+        &mut looked,
+        asked,
+        || turn(pulse),
+        |topics| source.bounds_of(topics),
+    )?;
+    Ok(looked)
 }
 
-/// Without ids a topic that was recreated is told by its offsets alone, but it is read.
-pub(super) fn or_unknown(
-    ids: Result<Vec<Option<TopicId>>, SourceError>,
+/// Pauses before a question is asked again; returns false where there is something else to do.
+pub(super) fn turn(pulse: &Pulse) -> bool {
+    pulse.beat(DOUBT_PAUSE);
+    std::thread::sleep(DOUBT_PAUSE);
+    !pulse.is_called()
+}
+
+/// Asks for the offsets of those topics that differ from what is known. `wait` is as for [`bounds_once_led`].
+pub(super) fn add_bounds(
+    looked: &mut [Looked],
+    asked: &[Asked],
+    wait: impl FnMut() -> bool,
+    ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError>,
+) -> Result<(), SourceError> {
+    let changed: Vec<usize> = (0..looked.len())
+        .filter(|&index| !asked[index].leaderless.is_empty() || asked[index].is_changed(&looked[index]))
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let topics: Vec<(Arc<str>, usize)> = changed
+        .iter()
+        .map(|&index| (Arc::clone(&asked[index].topic), looked[index].partitions))
+        .collect();
+    let may_get_leader = |topic: usize, partition| asked[changed[topic]].may_get_leader(partition);
+    let bounds = bounds_once_led(&topics, wait, may_get_leader, ask)?;
+    for (&index, bounds) in changed.iter().zip(bounds) {
+        let (asked, looked) = (&asked[index], &mut looked[index]);
+        if asked.is_changed(looked) || asked.is_led(&bounds) {
+            looked.bounds = Some(bounds);
+        }
+    }
+    Ok(())
+}
+
+/// The offsets of topics; asks again for a while where a partition has no leader that may still get one: a topic
+/// that has just been created gets them one by one. `wait` pauses in between, and returns false where there is
+/// something else to do.
+pub(super) fn bounds_once_led(
+    topics: &[(Arc<str>, usize)],
+    mut wait: impl FnMut() -> bool,
+    may_get_leader: impl Fn(usize, usize) -> bool,
+    mut ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError>,
+) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+    let begun = Instant::now();
+    let mut bounds = ask(topics)?;
+    loop {
+        let lacks = |topic: &usize| {
+            let mut partitions = bounds[*topic].iter().enumerate();
+            partitions.any(|(partition, bounds)| bounds.is_none() && may_get_leader(*topic, partition))
+        };
+        let lacking: Vec<usize> = (0..topics.len()).filter(lacks).collect();
+        if lacking.is_empty() || begun.elapsed() > DOUBT || !wait() {
+            return Ok(bounds);
+        }
+        let again: Vec<(Arc<str>, usize)> = lacking.iter().map(|&topic| topics[topic].clone()).collect();
+        for (topic, found) in lacking.into_iter().zip(ask(&again)?) {
+            bounds[topic] = found;
+        }
+    }
+}
+
+/// What brokers do not say is unknown: without ids, a topic that was recreated is recognised by its offsets alone, but
+/// it is read.
+pub(super) fn or_unknown<T: Clone>(
+    answer: Result<Vec<Option<T>>, SourceError>,
     topics: usize,
-) -> Result<Vec<Option<TopicId>>, SourceError> {
-    match ids {
+) -> Result<Vec<Option<T>>, SourceError> {
+    match answer {
         Err(error @ SourceError::Interrupted) => Err(error),
         Err(error) => {
             debug!("{error}");
             Ok(vec![None; topics])
         }
-        ids => ids,
+        answer => answer,
     }
 }

@@ -11,6 +11,7 @@ use super::inbox::Inbox;
 use super::lag::End;
 use super::link::Link;
 use super::look::{self, Asked, Looked};
+use super::pulse::Pulse;
 use super::record::TopicId;
 use super::tally::Trouble;
 
@@ -132,14 +133,17 @@ pub trait Source: Send {
         Ok(vec![None; topics.len()])
     }
 
-    /// Begins to look at what exists, or tells what was seen since: `None` while that goes on. A look that was begun
-    /// before [`assign`](Self::assign) is not told.
+    /// Begins to look at what exists, for a thread with this pulse, or returns what was seen since: `None` while that
+    /// goes on.
     ///
     /// # Errors
     /// When no broker answers.
-    fn look(&mut self, asked: &[Asked]) -> Option<Result<Vec<Looked>, SourceError>> {
-        Some(look::now(self, asked))
+    fn look(&mut self, asked: &[Asked], pulse: &Pulse) -> Option<Result<Vec<Looked>, SourceError>> {
+        Some(look::now(self, asked, pulse))
     }
+
+    /// Discards a look that goes on: what it shows would be compared with what is no longer known.
+    fn forget_look(&mut self) {}
 
     /// The offsets that every partition of `topic` (`0..partitions`) holds now; `None` where no leader
     /// answers.
@@ -147,6 +151,17 @@ pub trait Source: Send {
     /// # Errors
     /// When no broker answers.
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError>;
+
+    /// The same of several topics, each with the number of its partitions.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+        let topics = topics.iter();
+        topics
+            .map(|(topic, partitions)| self.bounds(topic, *partitions))
+            .collect()
+    }
 
     /// Per partition of `topic`, from 0, the first offset whose record is at or after the time asked
     /// for (milliseconds since the epoch), and the high watermark where there is none. `None` where
@@ -157,7 +172,8 @@ pub trait Source: Send {
     /// leader of a partition does not answer.
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError>;
 
-    /// Reads all partitions that `inbox` knows, from its next offsets, from now on.
+    /// Reads from now on what `inbox` is to be filled with ([`Inbox::places`]). Partitions that were placed anew since
+    /// the last call are read from their next offsets; the others are read on undisturbed.
     ///
     /// # Errors
     /// When the client library refuses.

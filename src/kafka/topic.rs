@@ -1,25 +1,16 @@
 //! One topic as the tail knows it: which it is, and from where each of its partitions is read.
 //!
-//! Decides by what was read before and what exists now; asks a source only for that. Knows nothing of
-//! connections, orders or streams.
+//! Decides by what was read before and what exists now. Knows nothing of sources, connections, orders or streams.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use log::warn;
 
 use super::inbox::Inbox;
 use super::progress::Loading;
-use super::pulse::Pulse;
 use super::record::{BEGINNING, TopicId};
-use super::source::{Bounds, Source, SourceError};
-
-/// How long a topic must look as if it had been recreated, or did not exist at the start, before
-/// that is believed: a broker that has just come up, or a new leader, may not know better yet.
-pub(super) const DOUBT: Duration = Duration::from_secs(3);
-
-/// Pause between two looks at a topic in doubt.
-pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
+use super::source::Bounds;
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
 /// read from its beginning.
@@ -82,30 +73,6 @@ impl Topic {
             past: Vec::new(),
             loading: None,
             contacted: false,
-        }
-    }
-
-    /// What exists of the topic; asks again for a while, counted from `asked`, where a partition that is
-    /// not read yet has no leader: a topic that has just been created gets them one by one.
-    pub(super) fn bounds(
-        &self,
-        source: &mut dyn Source,
-        partitions: usize,
-        known: &[i64],
-        asked: Instant,
-        pulse: &Pulse,
-    ) -> Result<Vec<Option<Bounds>>, SourceError> {
-        loop {
-            let bounds = source.bounds(&self.name, partitions)?;
-            let lacks = |(partition, bounds): (usize, &Option<Bounds>)| {
-                bounds.is_none() && !self.leaderless.contains(&partition) && known.get(partition).is_none()
-            };
-            let is_called = pulse.is_called();
-            if is_called || asked.elapsed() > DOUBT || !bounds.iter().enumerate().any(lacks) {
-                return Ok(bounds);
-            }
-            pulse.beat(DOUBT_PAUSE);
-            std::thread::sleep(DOUBT_PAUSE);
         }
     }
 

@@ -4,32 +4,29 @@
 //! must not wait so long asks from another thread. Keeps nothing but which leaders did not answer and when ids
 //! are asked for again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::{MetadataBroker, MetadataTopic};
+use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, serve};
 use super::refusal;
 use crate::kafka::access::Access;
 use crate::kafka::look::{self, Asked, Looked};
-use crate::kafka::native;
+use crate::kafka::native::{self, Described};
 use crate::kafka::probe::{self, Security};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::TopicId;
-use crate::kafka::source::{Bounds, SourceError, host_port};
+use crate::kafka::source::{SourceError, host_port};
 use crate::kafka::tail::Connection;
 
 /// How long a question to a broker may take.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// How long it may take a leader that has just given no answer, or another of the same topic.
-const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long the ids of topics may take: nothing is read meanwhile at the start, and they are no hurry.
 const IDS_TIMEOUT: Duration = Duration::from_millis(500);
@@ -46,12 +43,12 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 /// The handle, and what explains its errors.
 pub(super) struct Asking {
     handle: BaseConsumer<Context>,
-    brokers: String,
+    pub(super) brokers: String,
     access: Access,
     /// Whether all that is said of security is in `access`.
     is_explicable: bool,
     /// Leaders that did not answer when they were asked last.
-    silent: BTreeSet<i32>,
+    pub(super) silent: BTreeSet<i32>,
     /// When ids of topics are asked for again, and the pause before, where they did not come.
     ids_due: Option<(Instant, Duration)>,
     pulse: Arc<Pulse>,
@@ -65,6 +62,8 @@ pub(super) struct Seen {
     pub(super) trouble: Option<String>,
     /// Topics of which it is known now whether they may be read.
     pub(super) rights: Vec<(Arc<str>, bool)>,
+    /// Whether brokers describe many topics in one request.
+    pub(super) is_described: bool,
 }
 
 /// What comes of a look.
@@ -105,9 +104,14 @@ impl Asking {
         }
     }
 
+    /// Asks with another handle from now on.
+    pub(super) fn replace_handle(&mut self, handle: BaseConsumer<Context>) {
+        self.handle = handle;
+    }
+
     /// The handle, once it has told what it had to: that it needs a token, for one. To be called before every
     /// question, which is not asked where there is something else to do.
-    fn handle(&self) -> Result<&BaseConsumer<Context>, SourceError> {
+    pub(super) fn handle(&self) -> Result<&BaseConsumer<Context>, SourceError> {
         if self.pulse.is_called() {
             return Err(SourceError::Interrupted);
         }
@@ -148,20 +152,35 @@ impl Asking {
     }
 
     /// Looks at topics; at those that are `doubted`, whether they may be read, which only trying shows.
-    pub(super) fn see(&self, topics: &[Arc<str>], doubted: &BTreeSet<Arc<str>>) -> Result<Seen, SourceError> {
+    pub(super) fn see(
+        &mut self,
+        topics: &[Arc<str>],
+        doubted: &BTreeSet<Arc<str>>,
+    ) -> Result<Seen, SourceError> {
+        let described = self.described(topics)?;
+        self.seen(topics, &described, doubted)
+    }
+
+    /// The same, of what brokers have described.
+    fn seen(
+        &self,
+        topics: &[Arc<str>],
+        described: &[Option<Described>],
+        doubted: &BTreeSet<Arc<str>>,
+    ) -> Result<Seen, SourceError> {
         let mut seen = Seen {
             counts: Vec::with_capacity(topics.len()),
             trouble: None,
             rights: Vec::new(),
+            is_described: described.iter().all(Option::is_some),
         };
-        for topic in topics {
-            let metadata = self
-                .handle()?
-                .fetch_metadata(Some(topic), ASK_TIMEOUT)
-                .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
-            let found = metadata.topics().first();
+        for (topic, described) in topics.iter().zip(described) {
+            let (count, error) = match described {
+                Some(described) => (described.leaders.len(), described.error),
+                None => self.counted(topic)?,
+            };
             // A topic that we may not read, say, is not one that does not exist.
-            match found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from) {
+            match error {
                 // Who sees a topic need not be allowed to read it.
                 None if doubted.contains(topic) => {
                     let may_be_read = !matches!(
@@ -181,161 +200,70 @@ impl Asking {
                     seen.trouble = Some(format!("kafka {}: topic {topic:?}: {code}", self.brokers));
                 }
             }
-            seen.counts
-                .push(found.map_or(0, |found| found.partitions().len()));
+            seen.counts.push(count);
         }
         Ok(seen)
+    }
+
+    /// How many partitions a topic has, and what is wrong with it, by a request for this one.
+    fn counted(&self, topic: &str) -> Result<(usize, Option<RDKafkaErrorCode>), SourceError> {
+        let metadata = self.metadata(topic)?;
+        let found = metadata.topics().first();
+        let error = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
+        Ok((found.map_or(0, |found| found.partitions().len()), error))
+    }
+
+    /// The metadata of one topic.
+    pub(super) fn metadata(&self, topic: &str) -> Result<Metadata, SourceError> {
+        self.handle()?
+            .fetch_metadata(Some(topic), ASK_TIMEOUT)
+            .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))
     }
 
     /// All that a look is to show.
     pub(super) fn look(&mut self, asked: &[Asked], doubted: &BTreeSet<Arc<str>>) -> Look {
         let names: Vec<Arc<str>> = asked.iter().map(|asked| Arc::clone(&asked.topic)).collect();
-        let seen = self.see(&names, doubted)?;
-        let ids = look::or_unknown(self.topic_ids(&names), names.len())?;
-        let mut looked = Vec::with_capacity(asked.len());
-        for (asked, (&partitions, id)) in asked.iter().zip(seen.counts.iter().zip(ids)) {
-            let is_led =
-                !asked.leaderless.is_empty() && asked.is_led(&self.bounds(&asked.topic, partitions)?);
-            looked.push(Looked {
-                partitions,
-                id,
-                is_led,
-            });
-        }
+        let described = self.described(&names)?;
+        let seen = self.seen(&names, &described, doubted)?;
+        let ids = described.iter().map(|described| described.as_ref()?.id);
+        let seen_of = seen.counts.iter().copied().zip(ids);
+        let looked = seen_of.map(|(partitions, id)| Looked {
+            partitions,
+            id,
+            bounds: None,
+        });
+        let mut looked: Vec<Looked> = looked.collect();
+        let pulse = Arc::clone(&self.pulse);
+        let wait = || {
+            std::thread::sleep(look::DOUBT_PAUSE);
+            !pulse.is_called()
+        };
+        look::add_bounds(&mut looked, asked, wait, |asked| self.bounds_of(asked))?;
         Ok((seen, looked))
     }
 
     /// The ids of topics; all unknown for a while after they did not come.
     pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+        let described = self.describe(topics)?;
+        let id = |described: Option<Described>| described.and_then(|described| described.id);
+        Ok(described.into_iter().map(id).collect())
+    }
+
+    /// What brokers say of topics, in one request; nothing of any where they do not answer it.
+    pub(super) fn described(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Described>>, SourceError> {
+        look::or_unknown(self.describe(topics), topics.len())
+    }
+
+    /// The same; nothing of any for a while after that did not come.
+    fn describe(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Described>>, SourceError> {
         if self.ids_due.is_some_and(|(due, _)| Instant::now() < due) {
             return Ok(vec![None; topics.len()]);
         }
-        let answer = native::topic_ids(self.handle()?, topics, IDS_TIMEOUT);
+        let answer = native::describe_topics(self.handle()?, topics, IDS_TIMEOUT);
         let (first, longest) = IDS_PAUSE;
         let pause = self.ids_due.map_or(first, |(_, pause)| (pause * 2).min(longest));
         self.ids_due = answer.is_err().then(|| (Instant::now() + pause, pause));
-        answer.map_err(|code| self.unreachable("ids of topics", &KafkaError::MetadataFetch(code)))
-    }
-
-    /// The offsets that every partition holds; `None` where no leader answers.
-    pub(super) fn bounds(
-        &mut self,
-        topic: &str,
-        partitions: usize,
-    ) -> Result<Vec<Option<Bounds>>, SourceError> {
-        let metadata = self
-            .handle()?
-            .fetch_metadata(Some(topic), ASK_TIMEOUT)
-            .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))?;
-        let found = metadata
-            .topics()
-            .first()
-            .map_or(&[][..], MetadataTopic::partitions);
-        let mut led: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
-        for partition in found.iter().filter(|partition| partition.leader() >= 0) {
-            led.entry(partition.leader()).or_default().push(partition.id());
-        }
-        let mut bounds = vec![None; partitions];
-        let mut patience = ASK_TIMEOUT;
-        // One leader after the other: of a question to several, one that does not answer spoils all.
-        for (leader, led) in led {
-            let limit = if self.silent.contains(&leader) {
-                ASK_AGAIN_TIMEOUT
-            } else {
-                patience
-            };
-            let all = |end: Offset| led.iter().map(move |&partition| (partition, end));
-            let lows = self.offsets(topic, all(Offset::Beginning), limit);
-            let ends = lows.and_then(|lows| Ok((lows, self.offsets(topic, all(Offset::End), limit)?)));
-            match ends {
-                Ok((lows, highs)) => {
-                    self.silent.remove(&leader);
-                    let lows: BTreeMap<usize, i64> = lows.into_iter().collect();
-                    for (partition, high) in highs {
-                        if let (Some(&low), Some(slot)) = (lows.get(&partition), bounds.get_mut(partition)) {
-                            *slot = Some(Bounds { low, high });
-                        }
-                    }
-                }
-                Err(error @ SourceError::Interrupted) => return Err(error),
-                // Not every one of several that are gone is waited for.
-                Err(error) => {
-                    debug!("{error}; broker {leader} leads {led:?}");
-                    self.silent.insert(leader);
-                    patience = ASK_AGAIN_TIMEOUT;
-                }
-            }
-        }
-        Ok(bounds)
-    }
-
-    /// The offsets of partitions at the times asked for (milliseconds since the epoch), or at their ends, in
-    /// one request to each leader. Partitions that their leaders know nothing of are left out.
-    fn offsets(
-        &self,
-        topic: &str,
-        asked: impl IntoIterator<Item = (i32, Offset)>,
-        limit: Duration,
-    ) -> Result<Vec<(usize, i64)>, SourceError> {
-        let fails = |error| self.unreachable(&format!("offsets of {topic:?}"), &error);
-        let mut list = TopicPartitionList::new();
-        for (partition, asked) in asked {
-            // The protocol's requests for a partition's ends are times too: -1 and -2.
-            list.add_partition_offset(topic, partition, asked)
-                .map_err(fails)?;
-        }
-        if list.count() == 0 {
-            return Ok(Vec::new());
-        }
-        let found = self.handle()?.offsets_for_times(list, limit).map_err(fails)?;
-        let known = found.elements_for_topic(topic).into_iter().filter_map(|element| {
-            let partition = usize::try_from(element.partition()).ok()?;
-            if let Err(error) = element.error() {
-                debug!("kafka {}: offset of {topic:?}/{partition}: {error}", self.brokers);
-                return None;
-            }
-            match element.offset() {
-                Offset::Offset(offset) => Some((partition, offset)),
-                // No record is so late.
-                _ => None,
-            }
-        });
-        Ok(known.collect())
-    }
-
-    /// As [`Source::offsets_at`](crate::kafka::source::Source::offsets_at).
-    pub(super) fn offsets_at(
-        &self,
-        topic: &str,
-        asked: &[Option<i64>],
-    ) -> Result<Vec<Option<i64>>, SourceError> {
-        // The ends come first: a record written between the two questions must not lie behind both answers.
-        let times = || {
-            (0..)
-                .zip(asked)
-                .filter_map(|(partition, time)| Some((partition, (*time)?)))
-        };
-        let ends = times().map(|(partition, _)| (partition, Offset::End));
-        let ends = self.offsets(topic, ends, ASK_TIMEOUT)?;
-        // Times before the epoch mean other things to the protocol.
-        let times = times().map(|(partition, time)| (partition, Offset::Offset(time.max(0))));
-        let found = self.offsets(topic, times, ASK_TIMEOUT)?;
-        let mut offsets = vec![None; asked.len()];
-        for (partition, offset) in ends.into_iter().chain(found) {
-            if let Some(slot) = offsets.get_mut(partition) {
-                *slot = Some(offset);
-            }
-        }
-        let lacks_answer =
-            |(asked, offset): (&Option<i64>, &Option<i64>)| asked.is_some() && offset.is_none();
-        if let Some(partition) = asked.iter().zip(&offsets).position(lacks_answer) {
-            return Err(SourceError::Partition {
-                brokers: self.brokers.clone(),
-                at: format!("topic {topic:?} partition {partition}"),
-                reason: "its leader says nothing of its offsets".to_owned(),
-            });
-        }
-        Ok(offsets)
+        answer.map_err(|code| self.unreachable("descriptions of topics", &KafkaError::MetadataFetch(code)))
     }
 
     /// What a reader that stands at `next` meets.

@@ -7,7 +7,9 @@
 //! itself, so transport errors are a state here, not a failure.
 
 mod asking;
+mod consuming;
 mod context;
+mod offsets;
 pub(super) mod settings;
 mod trouble;
 
@@ -15,13 +17,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::Message;
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{Message, Offset, TopicPartitionList};
 
 use self::asking::{ASK_TIMEOUT, Asking, First, Look, Seen, is_of_group};
-use self::context::{Context, MAX_CAUSES, serve};
+use self::consuming::{AssignError, Consuming, Maker};
+use self::context::{Context, MAX_CAUSES};
 use self::trouble::{Failed, Trouble};
 use super::access::Access;
 use super::aside::{Aside, Begun, Left};
@@ -30,11 +32,11 @@ use super::inbox::Inbox;
 use super::lag::End;
 use super::link::Link;
 use super::look::{Asked, Looked};
-use super::native::{Fetched, Queue};
+use super::native::Fetched;
 #[cfg(feature = "tls")]
 use super::probe;
 use super::pulse::Pulse;
-use super::record::{BEGINNING, Stamp, TopicId};
+use super::record::{Stamp, TopicId};
 use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
@@ -46,17 +48,20 @@ const SERVE_EVERY: Duration = Duration::from_secs(1);
 /// A consuming handle and an asking one.
 pub(super) struct Librdkafka {
     brokers: String,
-    consuming: Arc<BaseConsumer<Context>>,
-    /// The records of all partitions that the consuming handle reads.
-    queue: Queue<Context>,
+    maker: Maker,
+    consuming: Consuming,
     asking: Aside<Asking>,
     /// What the asking handle has told.
     told: Arc<Context>,
     /// The look that is under way.
     looking: Option<Begun<Look>>,
+    /// Both handles made anew, while that is under way.
+    renewing: Option<Begun<Renewed>>,
     /// Hears whether the asking handle needs a token, and when that was begun.
     serving: Option<(Begun<()>, Instant)>,
     trouble: Option<Trouble>,
+    /// Whether brokers describe many topics in one request.
+    is_described: bool,
     /// Topics that may not be seen, or not be read.
     forbidden: BTreeSet<Arc<str>>,
     access: Access,
@@ -64,6 +69,9 @@ pub(super) struct Librdkafka {
     with_headers: bool,
     pulse: Arc<Pulse>,
 }
+
+/// A new consuming handle, and what the new asking one tells.
+type Renewed = Result<(Consuming, Arc<Context>), SourceError>;
 
 impl Librdkafka {
     /// Creates both handles; does not wait for a broker.
@@ -76,45 +84,72 @@ impl Librdkafka {
         pulse: &Arc<Pulse>,
     ) -> Result<Self, SourceError> {
         let brokers = connection.brokers.join(",");
-        let failed = |reason: String| SourceError::Unreachable {
-            brokers: brokers.clone(),
-            reason,
-        };
         // The files as they are now, and what they were by then.
         let access = connection.access.renewed();
-        let mut config = settings::config(connection, &access, purpose)?;
-        let create = |config: &ClientConfig| -> Result<BaseConsumer<Context>, SourceError> {
-            let reads_uncommitted = connection.isolation == Isolation::ReadUncommitted;
-            let context = Context::new(reads_uncommitted, access.token_file().cloned());
-            let handle = config
-                .create_with_context(context)
-                .map_err(|error: KafkaError| settings::refused_settings(&error, &brokers))?;
-            // A question asked before there is a token waits for it in vain.
-            serve(&handle);
-            Ok(handle)
+        let maker = Maker {
+            brokers: brokers.clone(),
+            config: settings::config(connection, &access, purpose)?,
+            reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
+            token_file: access.token_file().cloned(),
         };
-        let consuming = Arc::new(create(&config)?);
-        let queue = Queue::new(Arc::clone(&consuming))
-            .ok_or_else(|| failed("librdkafka gives no queue".to_owned()))?;
-        let asking = create(config.set("enable.partition.eof", "true"))?;
+        let consuming = maker.consuming()?;
+        let asking = maker.asking()?;
         let told = Arc::clone(asking.context());
         let asking = Asking::new(asking, connection, access.clone(), Arc::clone(pulse));
-        let asking = Aside::spawn("kafka-asking", asking, Arc::clone(pulse))
-            .map_err(|error| failed(format!("no thread for questions: {error}")))?;
+        let asking = Aside::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(|error| {
+            SourceError::Unreachable {
+                brokers: brokers.clone(),
+                reason: format!("no thread for questions: {error}"),
+            }
+        })?;
         Ok(Self {
+            brokers,
+            maker,
             consuming,
-            queue,
             asking,
             told,
             looking: None,
+            renewing: None,
             serving: None,
             trouble: None,
+            is_described: false,
             forbidden: BTreeSet::new(),
             access,
             with_headers: connection.needs_headers,
             pulse: Arc::clone(pulse),
-            brokers,
         })
+    }
+
+    /// Begins to make both handles anew, because a topic was recreated; the others are read on meanwhile.
+    fn begin_renewal(&mut self) -> Result<(), SourceError> {
+        if self.renewing.is_some() {
+            return Ok(());
+        }
+        let (maker, topics, is_described) = (self.maker.clone(), self.consuming.topics(), self.is_described);
+        let renewing = self.asking.begin(move |asking| {
+            let fresh = maker.asking()?;
+            let told = Arc::clone(fresh.context());
+            asking.replace_handle(fresh);
+            let consuming = maker.consuming()?;
+            if is_described {
+                consuming.warm_up(&topics, ASK_TIMEOUT);
+            }
+            Ok((consuming, told))
+        });
+        self.renewing = Some(renewing.map_err(|left| self.left(left))?);
+        Ok(())
+    }
+
+    /// Goes on with the handles that were made anew, once they are there.
+    fn take_renewal(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+        let Some(answer) = self.renewing.as_ref().and_then(Begun::answer) else {
+            return Ok(());
+        };
+        self.renewing = None;
+        let (consuming, told) = answer.unwrap_or_else(|left| Err(self.left(left)))?;
+        std::mem::replace(&mut self.consuming, consuming).dispose();
+        self.told = told;
+        self.assign(inbox)
     }
 
     /// What comes of a question; nothing is read meanwhile.
@@ -154,6 +189,7 @@ impl Librdkafka {
                 self.forbidden.insert(topic);
             }
         }
+        self.is_described = seen.is_described;
         seen.counts
     }
 
@@ -162,7 +198,7 @@ impl Librdkafka {
     /// # Errors
     /// When either handle has no broker left: it would not find one again by itself.
     fn check_brokers(&self) -> Result<(), SourceError> {
-        if self.consuming.context().is_abandoned() || self.told.is_abandoned() {
+        if self.consuming.handle.context().is_abandoned() || self.told.is_abandoned() {
             return Err(SourceError::Unreachable {
                 brokers: self.brokers.clone(),
                 reason: "the cluster named no broker for a while, and librdkafka has forgotten all"
@@ -197,10 +233,10 @@ impl Librdkafka {
     /// Looks at what the consuming handle says of no partition: transport errors are a state.
     fn heed_events(&mut self) -> Result<(), SourceError> {
         for _ in 0..MAX_CAUSES {
-            if !self.queue.has_events() {
+            if !self.consuming.queue.has_events() {
                 break;
             }
-            match self.consuming.poll(Duration::ZERO) {
+            match self.consuming.handle.poll(Duration::ZERO) {
                 // Also said of an event that is none of ours.
                 None => {}
                 // Its partition is not attached to the queue, so what follows would be lost: the next client
@@ -220,7 +256,7 @@ impl Librdkafka {
                 }
                 Some(Err(error)) if is_of_group(&error) => {}
                 Some(Err(error)) => {
-                    let cause = self.consuming.context().cause();
+                    let cause = self.consuming.handle.context().cause();
                     self.trouble = Some(match cause.and_then(|cause| self.refusal(&cause)) {
                         Some(refusal) => Trouble::refusal(refusal.at(&self.brokers).to_string()),
                         None => Trouble::new(format!("kafka {}: {error}", self.brokers)),
@@ -276,7 +312,7 @@ impl Source for Librdkafka {
         self.ask(move |asking| asking.topic_ids(&topics))
     }
 
-    fn look(&mut self, asked: &[Asked]) -> Option<Result<Vec<Looked>, SourceError>> {
+    fn look(&mut self, asked: &[Asked], _pulse: &Pulse) -> Option<Result<Vec<Looked>, SourceError>> {
         let Some(looking) = &self.looking else {
             let (asked, doubted) = (asked.to_vec(), self.forbidden.clone());
             match self.asking.begin(move |asking| asking.look(&asked, &doubted)) {
@@ -294,9 +330,18 @@ impl Source for Librdkafka {
         }))
     }
 
+    fn forget_look(&mut self) {
+        self.looking = None;
+    }
+
     fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
-        let topic = topic.to_owned();
-        self.ask(move |asking| asking.bounds(&topic, partitions))
+        let bounds = self.bounds_of(&[(topic.into(), partitions)])?;
+        Ok(bounds.into_iter().next().unwrap_or_default())
+    }
+
+    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+        let topics = topics.to_vec();
+        self.ask(move |asking| asking.bounds_of(&topics))
     }
 
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
@@ -305,50 +350,26 @@ impl Source for Librdkafka {
     }
 
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
-        // What is seen by then may be of what was.
-        self.looking = None;
-        // A partition that the library stops to read is no longer attached to our queue, and it is stopped some
-        // time after the call: questions are answered in their order, so that by this answer all are.
-        self.consuming
-            .unassign()
-            .and_then(|()| self.consuming.assignment())
-            .map_err(|error| self.unreachable("unassigning", error))?;
-        let mut list = TopicPartitionList::new();
-        for (topic, next) in inbox.positions() {
-            if self.pulse.is_called() {
-                return Err(SourceError::Interrupted);
-            }
-            self.pulse.beat(ASK_TIMEOUT);
-            // The handle knows no leaders yet, and would look for them up to a second later.
-            self.consuming
-                .fetch_metadata(Some(topic), ASK_TIMEOUT)
-                .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), error))?;
-            for (partition, &offset) in (0..).zip(next) {
-                if offset == BEGINNING {
-                    continue;
-                }
-                if !self.queue.attach(topic, partition) {
-                    return Err(SourceError::Partition {
-                        brokers: self.brokers.clone(),
-                        at: format!("topic {topic:?} partition {partition}"),
-                        reason: "librdkafka gives no queue".to_owned(),
-                    });
-                }
-                list.add_partition_offset(topic, partition, Offset::Offset(offset))
-                    .map_err(|error| self.unreachable(&format!("assigning {topic:?}/{partition}"), error))?;
-            }
+        match self.consuming.assign(inbox, self.is_described, &self.pulse) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.begin_renewal(),
+            Err(AssignError::Library(what, error)) => Err(self.unreachable(&what, error)),
+            Err(AssignError::NoQueue(at)) => Err(SourceError::Partition {
+                brokers: self.brokers.clone(),
+                at,
+                reason: "librdkafka gives no queue".to_owned(),
+            }),
+            Err(AssignError::Interrupted) => Err(SourceError::Interrupted),
         }
-        self.consuming
-            .assign(&list)
-            .map_err(|error| self.unreachable("assigning", error))
     }
 
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
         self.check_brokers()?;
         self.serve_asking();
+        self.take_renewal(inbox)?;
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
-        self.queue.take(wait, |fetched| match fetched.error() {
+        self.consuming.queue.take(wait, |fetched| match fetched.error() {
             None => {
                 // Whoever reads on is over it: over the transport's, or over that of the partition.
                 let is_over = |trouble: &Trouble| trouble.ends_with(fetched.topic(), fetched.partition());
@@ -415,11 +436,11 @@ impl Source for Librdkafka {
     }
 
     fn ends(&mut self) -> Vec<End> {
-        self.consuming.context().ends()
+        self.consuming.handle.context().ends()
     }
 
     fn links(&mut self) -> Option<Vec<Link>> {
-        self.consuming.context().links()
+        self.consuming.handle.context().links()
     }
 
     fn members(&mut self) -> Result<Vec<String>, SourceError> {

@@ -1,5 +1,5 @@
 //! What rdkafka's safe interface lacks of librdkafka: records by the batch, errors with the partition
-//! they belong to, and the ids of topics.
+//! they belong to, and what there is of many topics.
 //!
 //! The one room with unsafe code. rdkafka hands on one record per call, through an event each, which
 //! costs the reading thread about as much again as all else it does with a record; its errors of a partition
@@ -18,4 +18,4 @@ mod queue;
 mod topics;
 
 pub(super) use queue::{Fetched, Queue};
-pub(super) use topics::topic_ids;
+pub(super) use topics::{Described, describe_topics, request_leaders};

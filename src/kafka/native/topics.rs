@@ -1,5 +1,6 @@
-//! The ids of topics (KIP-516), by `DescribeTopics`.
+//! What there is of many topics in one request: partitions, leaders and ids (KIP-516), by `DescribeTopics`.
 
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -11,26 +12,38 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::record::TopicId;
 
-/// The id of every topic; `None` where the broker gives none, or does not know the topic. Blocks for as
-/// long as `limit`.
-pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
+/// What a broker says of a topic.
+#[derive(Debug, Clone)]
+pub(in crate::kafka) struct Described {
+    /// Why it says nothing else, where it does not: that the topic does not exist, for one.
+    pub(in crate::kafka) error: Option<RDKafkaErrorCode>,
+    /// The id, where the broker knows ids.
+    pub(in crate::kafka) id: Option<TopicId>,
+    /// The leader of every partition, from 0; `None` where there is none.
+    pub(in crate::kafka) leaders: Vec<Option<i32>>,
+}
+
+/// Describes topics in one request, in their order; `None` of a topic that the answer leaves out. Blocks for as
+/// long as `limit`. The client takes the leaders from the answer, as from metadata that it asks for itself.
+pub(in crate::kafka) fn describe_topics<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[Arc<str>],
     limit: Duration,
-) -> Result<Vec<Option<TopicId>>, RDKafkaErrorCode> {
-    let mut ids = vec![None; topics.len()];
+) -> Result<Vec<Option<Described>>, RDKafkaErrorCode> {
+    let mut described = vec![None; topics.len()];
     let Ok(names) = topics
         .iter()
         .map(|topic| CString::new(topic.as_bytes()))
         .collect::<Result<Vec<_>, _>>()
     else {
-        return Ok(ids);
+        return Ok(described);
     };
+    let slots: HashMap<&CStr, usize> = names.iter().map(CString::as_c_str).zip(0..).collect();
     let event = describe(client, &names, limit)?;
     // SAFETY: the event is alive.
     let result = unsafe { rd::rd_kafka_event_DescribeTopics_result(event.0.as_ptr()) };
     if result.is_null() {
-        return Ok(ids);
+        return Ok(described);
     }
     let mut count = 0;
     // SAFETY: the result is the event's, and there is room for the count.
@@ -40,11 +53,30 @@ pub(in crate::kafka) fn topic_ids<C: ConsumerContext>(
         let slot = unsafe { found.add(index) };
         // SAFETY: each is a topic of the result.
         let topic = unsafe { *slot };
-        if let Some(slot) = names.iter().position(|name| **name == *name_of(topic)) {
-            ids[slot] = id_of(topic);
+        if let Some(&slot) = slots.get(name_of(topic)) {
+            described[slot] = Some(Described {
+                error: error_of(topic),
+                id: id_of(topic),
+                leaders: leaders_of(topic),
+            });
         }
     }
-    Ok(ids)
+    Ok(described)
+}
+
+/// Has the client ask for descriptions of topics, and so for their leaders. Does not wait for the answer.
+pub(in crate::kafka) fn request_leaders<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topics: &[Arc<str>],
+    limit: Duration,
+) -> Result<(), RDKafkaErrorCode> {
+    let names = topics.iter().map(|topic| CString::new(topic.as_bytes()));
+    let names = names
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+    let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
+    // An answer to a queue that is gone is discarded, after the client has taken what it needs.
+    request(client, &names, limit).map(drop)
 }
 
 fn describe<C: ConsumerContext>(
@@ -52,8 +84,30 @@ fn describe<C: ConsumerContext>(
     names: &[CString],
     limit: Duration,
 ) -> Result<Event, RDKafkaErrorCode> {
-    let handle = client.client().native_ptr();
     let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
+    let queue = request(client, names, limit)?;
+    // Longer than the request itself, which is answered by an error then.
+    // SAFETY: the queue is alive.
+    let event = unsafe { rd::rd_kafka_queue_poll(queue.0.as_ptr(), limit.saturating_add(GRACE)) };
+    let event = NonNull::new(event)
+        .map(Event)
+        .ok_or(RDKafkaErrorCode::OperationTimedOut)?;
+    // SAFETY: the event is alive.
+    let error = unsafe { rd::rd_kafka_event_error(event.0.as_ptr()) };
+    if error == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+        Ok(event)
+    } else {
+        Err(error.into())
+    }
+}
+
+/// Sends the request; the answer comes to the queue.
+fn request<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    names: &[CString],
+    limit: c_int,
+) -> Result<Queue, RDKafkaErrorCode> {
+    let handle = client.client().native_ptr();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     // SAFETY: the client is alive.
     let queue = unsafe { rd::rd_kafka_queue_new(handle) };
@@ -77,19 +131,7 @@ fn describe<C: ConsumerContext>(
     unsafe {
         rd::rd_kafka_DescribeTopics(handle, asked.0.as_ptr(), options.0.as_ptr(), queue.0.as_ptr());
     }
-    // Longer than the request itself, which is answered by an error then.
-    // SAFETY: the queue is alive.
-    let event = unsafe { rd::rd_kafka_queue_poll(queue.0.as_ptr(), limit.saturating_add(GRACE)) };
-    let event = NonNull::new(event)
-        .map(Event)
-        .ok_or(RDKafkaErrorCode::OperationTimedOut)?;
-    // SAFETY: the event is alive.
-    let error = unsafe { rd::rd_kafka_event_error(event.0.as_ptr()) };
-    if error == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
-        Ok(event)
-    } else {
-        Err(error.into())
-    }
+    Ok(queue)
 }
 
 /// Milliseconds beyond the time a request may take.
@@ -100,6 +142,43 @@ fn name_of<'a>(topic: *const rd::rd_kafka_TopicDescription_t) -> &'a CStr {
     let name = unsafe { rd::rd_kafka_TopicDescription_name(topic) };
     // SAFETY: its name is a C string that lives as long.
     unsafe { CStr::from_ptr(name) }
+}
+
+fn error_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Option<RDKafkaErrorCode> {
+    // SAFETY: a topic of a result that is alive.
+    let error = unsafe { rd::rd_kafka_TopicDescription_error(topic) };
+    if error.is_null() {
+        return None;
+    }
+    // SAFETY: its error lives as long.
+    let code = unsafe { rd::rd_kafka_error_code(error) };
+    (code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| code.into())
+}
+
+fn leaders_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Vec<Option<i32>> {
+    let mut count = 0;
+    // SAFETY: a topic of a result that is alive, and there is room for the count.
+    let found = unsafe { rd::rd_kafka_TopicDescription_partitions(topic, &raw mut count) };
+    let mut leaders = vec![None; count];
+    for index in 0..count {
+        // SAFETY: there are as many as the count says.
+        let slot = unsafe { found.add(index) };
+        // SAFETY: each is a partition of the topic.
+        let partition = unsafe { *slot };
+        // SAFETY: as above.
+        let number = unsafe { rd::rd_kafka_TopicPartitionInfo_partition(partition) };
+        // SAFETY: as above.
+        let leader = unsafe { rd::rd_kafka_TopicPartitionInfo_leader(partition) };
+        let slot = usize::try_from(number)
+            .ok()
+            .and_then(|number| leaders.get_mut(number));
+        if let Some(slot) = slot.filter(|_| !leader.is_null()) {
+            // SAFETY: the leader lives as long as the topic.
+            let leader = unsafe { rd::rd_kafka_Node_id(leader) };
+            *slot = (leader >= 0).then_some(leader);
+        }
+    }
+    leaders
 }
 
 fn id_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Option<TopicId> {

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use super::access::Access;
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
-use super::look::{self, Asked, Looked};
+use super::look::{self, Asked, Known, Looked};
 use super::record::Feed;
 use super::rights::Rights;
 use super::source::{Source, SourceError};
@@ -321,21 +321,20 @@ impl Worker {
             if refreshed.elapsed() < pause {
                 continue;
             }
-            if self.forget_unwanted() {
+            if let Some(kept) = self.forget_unwanted(known) {
+                source.forget_look();
+                source.assign(&self.inbox)?;
                 refreshed = Instant::now();
-                found = self.resolve(source)?;
+                found = Some(kept);
                 continue;
             }
-            if let Some(looked) = source.look(&self.asked()) {
+            if let Some(looked) = source.look(&self.asked(known), self.status.pulse()) {
                 refreshed = Instant::now();
                 if looked.is_ok() {
                     answered = refreshed;
                 }
                 match looked {
-                    Ok(now) if self.found(&now) != *known || now.iter().any(|topic| topic.is_led) => {
-                        found = self.resolve(source)?;
-                    }
-                    Ok(_) => {}
+                    Ok(looked) => found = Some(self.resolve_changed(source, looked)?),
                     Err(error @ SourceError::Interrupted) => return Err(error),
                     Err(error) if source.reconnects() => {
                         self.status.tally().count(error.kind());
@@ -370,13 +369,20 @@ impl Worker {
         is_answered
     }
 
-    /// What is looked at.
-    fn asked(&self) -> Vec<Asked> {
-        let asked = |topic: &Topic| Asked {
-            topic: Arc::clone(&topic.name),
-            leaderless: topic.leaderless.clone(),
-        };
-        self.topics.iter().map(asked).collect()
+    /// What is looked at, given what is known.
+    fn asked(&self, found: &[Found]) -> Vec<Asked> {
+        let asked = self.topics.iter().zip(found);
+        asked
+            .map(|(topic, found)| Asked {
+                topic: Arc::clone(&topic.name),
+                leaderless: topic.leaderless.clone(),
+                known: Some(Known {
+                    partitions: found.partitions,
+                    id: topic.id,
+                    past: topic.past.clone(),
+                }),
+            })
+            .collect()
     }
 
     /// What that shows: the id of a topic that is no more may still be told, and is believed of none.
@@ -395,9 +401,10 @@ impl Worker {
         let asked = |topic: &Topic| Asked {
             topic: Arc::clone(&topic.name),
             leaderless: Vec::new(),
+            known: None,
         };
         let asked: Vec<Asked> = self.topics.iter().map(asked).collect();
-        look::now(source, &asked).map(|looked| self.found(&looked))
+        look::now(source, &asked, self.status.pulse()).map(|looked| self.found(&looked))
     }
 
     /// Tells of an error that reading does not end with. One that needs a person is told although there

@@ -124,15 +124,25 @@ impl Worker {
         }
     }
 
-    /// Reads no more what no stream wants any more; returns whether there was such a topic.
-    pub(super) fn forget_unwanted(&mut self) -> bool {
+    /// Forgets the topics that no stream uses any more; returns what is known of the others where there were such
+    /// topics.
+    pub(super) fn forget_unwanted(&mut self, found: &[Found]) -> Option<Vec<Found>> {
         let gone = self.inbox.forget_unwanted();
+        if gone.is_empty() {
+            return None;
+        }
         for name in &gone {
             info!("topic {name:?} is read no more: no stream uses it");
             self.status.forget(name);
             self.rights.forget(name);
-            self.topics.retain(|topic| topic.name != *name);
         }
-        !gone.is_empty()
+        let topics = std::mem::take(&mut self.topics);
+        let kept = topics
+            .into_iter()
+            .zip(found)
+            .filter(|(topic, _)| !gone.contains(&topic.name));
+        let (topics, found) = kept.map(|(topic, &found)| (topic, found)).unzip();
+        self.topics = topics;
+        Some(found)
     }
 }

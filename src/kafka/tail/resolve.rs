@@ -5,6 +5,7 @@
 //! [`topic`](crate::kafka::topic) knows; here that is asked for, believed or doubted, and told. Knows nothing of
 //! records, nor of how a client is built.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{info, warn};
@@ -12,10 +13,11 @@ use log::{info, warn};
 use super::{REFRESH, Worker};
 use crate::kafka::inbox::Inbox;
 use crate::kafka::lag::lag;
+use crate::kafka::look::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
 use crate::kafka::source::{Bounds, Source, SourceError};
-use crate::kafka::topic::{DOUBT, DOUBT_PAUSE, Found, Topic, ends, looks_recreated};
+use crate::kafka::topic::{Found, Topic, ends, looks_recreated};
 
 /// What a topic seems to be, held against what was read of it.
 enum Sight {
@@ -49,21 +51,64 @@ impl Sight {
 
 impl Worker {
     /// Decides from where every partition is read, tells the streams, and assigns. Returns what was
-    /// found; `None` where there is something else to do first, or another client to be taken.
+    /// found; `None` where there is something else to do first.
     pub(super) fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, SourceError> {
+        source.forget_look();
         let Some(found) = self.look_until_sure(source)? else {
             return Ok(None);
         };
-        let (mut is_doubtful, mut has_turned) = (false, false);
-        let asked = Instant::now();
-        for (index, &found) in found.iter().enumerate() {
+        let asked = self.topics.iter().zip(&found);
+        let asked: Vec<(Arc<str>, usize)> = asked
+            .map(|(topic, found)| (Arc::clone(&topic.name), found.partitions))
+            .collect();
+        let may_get_leader = |index: usize, partition: usize| {
+            let topic = &self.topics[index];
+            !topic.leaderless.contains(&partition)
+                && u32::try_from(partition)
+                    .is_ok_and(|partition| self.inbox.next_offset(&topic.name, partition).is_none())
+        };
+        let pulse = Arc::clone(self.status.pulse());
+        let wait = || look::turn(&pulse);
+        let bounds = look::bounds_once_led(&asked, wait, may_get_leader, |topics| source.bounds_of(topics))?;
+        let sights = found.iter().copied().zip(bounds).enumerate();
+        self.settle(
+            source,
+            sights.map(|(index, (found, bounds))| (index, found, bounds)),
+        )?;
+        Ok(Some(found))
+    }
+
+    /// The same of those topics that a look has shown to be something else than is known; the others are read on.
+    pub(super) fn resolve_changed(
+        &mut self,
+        source: &mut dyn Source,
+        looked: Vec<Looked>,
+    ) -> Result<Vec<Found>, SourceError> {
+        let found = self.found(&looked);
+        let changed = looked.into_iter().enumerate().filter_map(|(index, looked)| {
+            let bounds = looked.bounds?;
+            Some((index, found[index], bounds))
+        });
+        let changed: Vec<(usize, Found, Vec<Option<Bounds>>)> = changed.collect();
+        if !changed.is_empty() {
+            self.settle(source, changed)?;
+        }
+        Ok(found)
+    }
+
+    /// Decides of topics, each by its index, from where they are read, and has the source read them from there.
+    fn settle(
+        &mut self,
+        source: &mut dyn Source,
+        topics: impl IntoIterator<Item = (usize, Found, Vec<Option<Bounds>>)>,
+    ) -> Result<(), SourceError> {
+        let mut is_doubtful = false;
+        for (index, found, bounds) in topics {
             let topic = &self.topics[index];
             let known = self.inbox.next_offsets(&topic.name);
-            let bounds = topic.bounds(source, found.partitions, &known, asked, self.status.pulse())?;
             let is_forbidden = source.forbidden().contains(&topic.name);
             let sight = Sight::of(topic, found, &known, &bounds);
             is_doubtful |= matches!(sight, Sight::Doubtful(_));
-            has_turned |= matches!(sight, Sight::Doubtful(_) | Sight::Another(_));
             let next = self.next_offsets(index, sight, &known, &bounds)?;
             self.place(index, found, &known, next, &bounds);
             self.note_leaders(index, &bounds);
@@ -73,13 +118,8 @@ impl Worker {
             self.in_doubt = None;
         }
         self.rights.note(source, &*self.connect, &self.status);
-        if has_turned {
-            // A client that knows the topic that was may ask for that one for ever.
-            return Ok(None);
-        }
         source.assign(&self.inbox)?;
-        self.note_loaded(source, false)?;
-        Ok(Some(found))
+        self.note_loaded(source, false)
     }
 
     /// The offsets at which one topic is read on, or from its beginning where it turned out to be another.

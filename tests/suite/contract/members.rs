@@ -4,14 +4,19 @@ use super::reader::{Bench, PATIENCE, Plan, Reader};
 use crate::common::numbered;
 use crate::harness::between::Between;
 use crate::harness::broker::{Version, topic_name};
-use crate::harness::wait::ensure;
+use crate::harness::wait::{ensure, secs};
 use kafka_sse_bridge::config::Client;
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// So many, that a client is still busy with the answer while the brokers that it drops for it go.
 const PARTITIONS: i32 = 200;
 
 const ROUNDS: usize = 2;
+
+/// How often connections are closed, so that it asks once more: every answer is another chance for the race.
+const AGAIN: Duration = secs(2);
 
 /// Whoever asks is told of no broker, until librdkafka has none left and would never find one again. That is a
 /// race between its threads, which it loses once in a few answers; a release that cannot lose it
@@ -36,8 +41,13 @@ pub fn unnamed(version: Version) {
         between.name_nobody();
         // The crate goes on with those it knew.
         let librdkafka = |reader: &&mut Reader| reader.client == Client::Librdkafka;
+        let provoked = Cell::new(Instant::now());
         for reader in bench.readers.iter_mut().filter(librdkafka) {
             reader.until(PATIENCE, "it is left without a broker", |reader| {
+                if provoked.get().elapsed() > AGAIN {
+                    provoked.set(Instant::now());
+                    between.name_nobody();
+                }
                 ensure(reader.troubles().contains("has forgotten all"), "not yet")
             });
         }

@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
             end_below,
         ),
         trial("added_partitions_are_read_from_their_beginning", added_partitions),
+        trial("only_what_has_changed_is_asked_for", only_changed),
         trial(
             "a_codec_that_cannot_be_read_makes_another_client_take_over_at_once",
             codec,
@@ -129,6 +130,23 @@ fn added_partitions() {
     assert_eq!(rig.assigned(1), [[5]]);
     rig.script(|script| script.bounds.push(Bounds { low: 2, high: 100 }));
     assert_eq!(rig.assigned(2)[1], [5, 2]);
+}
+
+fn only_changed() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 9 }],
+        large: Some("t".to_owned()),
+        ..Script::default()
+    };
+    let rig = Rig::of_topics(script, 1024, &["s", "t", "u"]);
+    assert_eq!(rig.assigned(1), [[0]]);
+    assert_eq!(
+        rig.script(|script| std::mem::take(&mut script.asked)),
+        ["s", "t", "u"]
+    );
+    rig.script(|script| script.bounds.push(Bounds { low: 2, high: 100 }));
+    assert_eq!(rig.assigned(2)[1], [0, 2]);
+    assert_eq!(rig.script(|script| std::mem::take(&mut script.asked)), ["t"]);
 }
 
 fn leaderless() {
@@ -297,8 +315,8 @@ fn another_id() {
     assert_eq!(rig.offsets(9), (0..9).collect::<Vec<i64>>());
     assert_eq!(
         rig.script(|script| script.connects.len()),
-        2,
-        "a client that knows the old topic is of no use"
+        1,
+        "the source reads the other topics on"
     );
 }
 

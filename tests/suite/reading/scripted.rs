@@ -25,6 +25,10 @@ pub enum Poll {
 #[derive(Default)]
 pub struct Script {
     pub bounds: Vec<Bounds>,
+    /// The one topic that has all of these; any other has the first partition only.
+    pub(super) large: Option<String>,
+    /// Topics of which offsets were asked for.
+    pub(super) asked: Vec<String>,
     /// Partitions of which nobody can say anything.
     pub(super) leaderless: Vec<usize>,
     pub(super) id: Option<TopicId>,
@@ -84,11 +88,17 @@ impl Source for Scripted {
         if script.deaf.contains(&self.1) {
             return Err(unreachable());
         }
-        Ok(vec![script.bounds.len(); topics.len()])
+        let is_large = |topic: &str| script.large.as_ref().is_none_or(|large| large == topic);
+        let count = |topic: &Arc<str>| {
+            let count = script.bounds.len();
+            if is_large(topic) { count } else { count.min(1) }
+        };
+        Ok(topics.iter().map(count).collect())
     }
 
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
-        let script = self.0.lock().unwrap();
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+        let mut script = self.0.lock().unwrap();
+        script.asked.push(topic.to_owned());
         let bounds = script.bounds[..partitions].iter().enumerate();
         Ok(bounds
             .map(|(partition, bounds)| (!script.leaderless.contains(&partition)).then_some(*bounds))
@@ -173,16 +183,22 @@ impl Rig {
     }
 
     pub(super) fn over(script: Script, channel: usize) -> Self {
+        Self::of_topics(script, channel, &["t"])
+    }
+
+    /// One that reads these topics for one stream.
+    pub(super) fn of_topics(script: Script, channel: usize, topics: &[&str]) -> Self {
         let kafka: Kafka = Arc::new(Mutex::new(script));
         let (feed, feeds) = mpsc::channel(channel);
-        let plan = TopicPlan {
-            name: "t".into(),
+        let plan = |topic: &&str| TopicPlan {
+            name: (*topic).into(),
             begin: Begin::Earliest,
-            feeds: vec![feed],
+            feeds: vec![feed.clone()],
         };
+        let plans = topics.iter().map(plan).collect();
         let status = Arc::new(Status::default());
         let connect = Box::new(Scripted(Arc::clone(&kafka), 0));
-        let tail = Tail::spawn_with(connect, vec![plan], Arc::clone(&status)).expect("a thread");
+        let tail = Tail::spawn_with(connect, plans, Arc::clone(&status)).expect("a thread");
         Self {
             kafka,
             feeds,

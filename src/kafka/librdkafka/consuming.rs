@@ -1,0 +1,227 @@
+//! The handle that reads, its queue, and which partitions it reads.
+//!
+//! What is assigned follows from an inbox ([`Inbox::places`]): only partitions that are placed anew are stopped and
+//! started, and the others are read on meanwhile. Knows nothing of questions, nor of what went wrong before.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::asking::ASK_TIMEOUT;
+use super::context::{Context, serve};
+use super::settings;
+use crate::config::FileName;
+use crate::kafka::inbox::{Inbox, Place};
+use crate::kafka::native::{self, Queue};
+use crate::kafka::pulse::Pulse;
+use crate::kafka::source::SourceError;
+
+/// Makes handles, all with the same settings.
+#[derive(Clone)]
+pub(super) struct Maker {
+    pub(super) brokers: String,
+    pub(super) config: ClientConfig,
+    pub(super) reads_uncommitted: bool,
+    pub(super) token_file: Option<FileName>,
+}
+
+impl Maker {
+    fn handle(&self, config: &ClientConfig) -> Result<BaseConsumer<Context>, SourceError> {
+        let context = Context::new(self.reads_uncommitted, self.token_file.clone());
+        let handle = config
+            .create_with_context(context)
+            .map_err(|error: KafkaError| settings::refused_settings(&error, &self.brokers))?;
+        // A question asked before there is a token waits for it in vain.
+        serve(&handle);
+        Ok(handle)
+    }
+
+    /// One that reads.
+    pub(super) fn consuming(&self) -> Result<Consuming, SourceError> {
+        let handle = Arc::new(self.handle(&self.config)?);
+        let queue = Queue::new(Arc::clone(&handle)).ok_or_else(|| SourceError::Unreachable {
+            brokers: self.brokers.clone(),
+            reason: "librdkafka gives no queue".to_owned(),
+        })?;
+        Ok(Consuming {
+            handle,
+            queue,
+            assigned: HashMap::new(),
+            met: HashMap::new(),
+        })
+    }
+
+    /// One that answers questions.
+    pub(super) fn asking(&self) -> Result<BaseConsumer<Context>, SourceError> {
+        self.handle(self.config.clone().set("enable.partition.eof", "true"))
+    }
+}
+
+/// A handle that reads.
+pub(super) struct Consuming {
+    pub(super) handle: Arc<BaseConsumer<Context>>,
+    /// The records of all partitions that it reads.
+    pub(super) queue: Queue<Context>,
+    /// Partitions that are read, and when each was placed ([`Place`]).
+    assigned: HashMap<(Arc<str>, u32), u64>,
+    /// Topics that the handle has read: their incarnation, and how many partitions were known.
+    met: HashMap<Arc<str>, (u64, u32)>,
+}
+
+/// Why partitions cannot be assigned.
+pub(super) enum AssignError {
+    /// What the library refused.
+    Library(String, KafkaError),
+    /// A partition for which it gives no queue.
+    NoQueue(String),
+    /// There is something else to do.
+    Interrupted,
+}
+
+impl Consuming {
+    /// Reads what the inbox is to be filled with. Returns whether all of that is read: a topic that was recreated is
+    /// not, since the library may compare it with the old one for ever (the leader epochs of the new one are lower, and
+    /// taken for outdated). It needs another handle.
+    ///
+    /// `is_described` says whether brokers describe many topics in one request.
+    pub(super) fn assign(
+        &mut self,
+        inbox: &Inbox,
+        is_described: bool,
+        pulse: &Pulse,
+    ) -> Result<bool, AssignError> {
+        let is_old = |place: &Place<'_>| matches!(self.met.get(place.topic), Some((met, _)) if *met != place.incarnation);
+        let (old, wanted): (Vec<Place<'_>>, Vec<Place<'_>>) = inbox.places().partition(is_old);
+        self.unassign(&wanted)?;
+        let fresh: Vec<Place<'_>> = wanted
+            .into_iter()
+            .filter(|place| {
+                !self
+                    .assigned
+                    .contains_key(&(Arc::clone(place.topic), place.partition))
+            })
+            .collect();
+        self.begin(&fresh, is_described, pulse)?;
+        Ok(old.is_empty())
+    }
+
+    /// Stops what is not among the places, or was placed anew.
+    fn unassign(&mut self, wanted: &[Place<'_>]) -> Result<(), AssignError> {
+        let wanted: HashMap<(&str, u32), u64> = wanted
+            .iter()
+            .map(|place| ((&**place.topic, place.partition), place.placed))
+            .collect();
+        let mut list = TopicPartitionList::new();
+        self.assigned.retain(|(topic, partition), placed| {
+            let is_kept = wanted.get(&(&**topic, *partition)) == Some(placed);
+            if !is_kept {
+                list.add_partition(topic, partition.cast_signed());
+            }
+            is_kept
+        });
+        if list.count() == 0 {
+            return Ok(());
+        }
+        // A partition that the library stops to read is no longer attached to our queue, and it is stopped some
+        // time after the call: questions are answered in their order, so that by this answer all are.
+        self.handle
+            .incremental_unassign(&list)
+            .and_then(|()| self.handle.assignment())
+            .map_err(|error| AssignError::Library("unassigning".to_owned(), error))?;
+        Ok(())
+    }
+
+    /// Starts partitions that are not read.
+    fn begin(&mut self, fresh: &[Place<'_>], is_described: bool, pulse: &Pulse) -> Result<(), AssignError> {
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let mut unmet = BTreeSet::new();
+        let mut list = TopicPartitionList::new();
+        for place in fresh {
+            let Place { topic, partition, .. } = *place;
+            let number = partition.cast_signed();
+            if !self.queue.attach(topic, number) {
+                return Err(AssignError::NoQueue(format!(
+                    "topic {topic:?} partition {partition}"
+                )));
+            }
+            list.add_partition_offset(topic, number, Offset::Offset(place.next))
+                .map_err(|error| AssignError::Library(format!("assigning {topic:?}/{partition}"), error))?;
+            let (_, known) = self
+                .met
+                .entry(Arc::clone(topic))
+                .or_insert((place.incarnation, 0));
+            if partition >= *known {
+                *known = partition + 1;
+                unmet.insert(Arc::clone(topic));
+            }
+        }
+        self.learn_leaders(unmet.into_iter().collect(), is_described, pulse)?;
+        self.handle
+            .incremental_assign(&list)
+            .map_err(|error| AssignError::Library("assigning".to_owned(), error))?;
+        let fresh = fresh.iter();
+        self.assigned
+            .extend(fresh.map(|place| ((Arc::clone(place.topic), place.partition), place.placed)));
+        Ok(())
+    }
+
+    /// Has the handle ask for the leaders of topics; by itself it would up to a second later. The answer to one request
+    /// for all of them is not waited for.
+    fn learn_leaders(
+        &self,
+        topics: Vec<Arc<str>>,
+        is_described: bool,
+        pulse: &Pulse,
+    ) -> Result<(), AssignError> {
+        if topics.is_empty() {
+            return Ok(());
+        }
+        if is_described {
+            if let Err(error) = native::request_leaders(&self.handle, &topics, ASK_TIMEOUT) {
+                debug!("leaders of {} topics: {error}", topics.len());
+            }
+            return Ok(());
+        }
+        for topic in topics {
+            if pulse.is_called() {
+                return Err(AssignError::Interrupted);
+            }
+            pulse.beat(ASK_TIMEOUT);
+            self.handle
+                .fetch_metadata(Some(&topic), ASK_TIMEOUT)
+                .map_err(|error| AssignError::Library(format!("metadata of topic {topic:?}"), error))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the handle knows brokers and leaders of these topics, for as long as `limit`.
+    pub(super) fn warm_up(&self, topics: &[Arc<str>], limit: Duration) {
+        if let Err(error) = native::describe_topics(&self.handle, topics, limit) {
+            debug!("leaders of {} topics: {error}", topics.len());
+        }
+    }
+
+    /// Topics that it has read.
+    pub(super) fn topics(&self) -> Vec<Arc<str>> {
+        self.met.keys().cloned().collect()
+    }
+
+    /// Ends the handle, which may take a while, on a thread of its own.
+    pub(super) fn dispose(self) {
+        let spawned = std::thread::Builder::new()
+            .name("kafka-closing".to_owned())
+            .spawn(move || drop(self));
+        if let Err(error) = spawned {
+            // What was to be moved there is dropped here by now.
+            debug!("no thread for closing a handle: {error}");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Offsets of many partitions: what they hold, and where times are. One request to each leader, whatever the number
+//! of topics.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use log::debug;
+use rdkafka::consumer::Consumer;
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::asking::{ASK_TIMEOUT, Asking};
+use crate::kafka::source::{Bounds, SourceError};
+
+/// How long it may take a leader that has just given no answer, or another one that is asked for the same.
+const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// A partition of one of the topics asked for: the topic's index among them, and its number.
+type Place = (usize, i32);
+
+impl Asking {
+    /// The offsets that every partition of these topics (`0..count` of each) holds; `None` where no leader answers.
+    pub(super) fn bounds_of(
+        &mut self,
+        asked: &[(Arc<str>, usize)],
+    ) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+        let mut bounds: Vec<Vec<Option<Bounds>>> =
+            asked.iter().map(|(_, count)| vec![None; *count]).collect();
+        let names: Vec<&str> = asked.iter().map(|(name, _)| &**name).collect();
+        let mut patience = ASK_TIMEOUT;
+        // One leader after the other: of a question to several, one that does not answer spoils all.
+        for (leader, led) in self.led(asked)? {
+            let limit = if self.silent.contains(&leader) {
+                ASK_AGAIN_TIMEOUT
+            } else {
+                patience
+            };
+            let all = |end: Offset| led.iter().map(move |&place| (place, end));
+            let lows = self.offsets(&names, all(Offset::Beginning), limit);
+            let ends = lows.and_then(|lows| Ok((lows, self.offsets(&names, all(Offset::End), limit)?)));
+            match ends {
+                Ok((lows, highs)) => {
+                    self.silent.remove(&leader);
+                    let lows: HashMap<Place, i64> = lows.into_iter().collect();
+                    for (place @ (topic, partition), high) in highs {
+                        let slot = usize::try_from(partition)
+                            .ok()
+                            .and_then(|partition| bounds[topic].get_mut(partition));
+                        if let (Some(&low), Some(slot)) = (lows.get(&place), slot) {
+                            *slot = Some(Bounds { low, high });
+                        }
+                    }
+                }
+                Err(error @ SourceError::Interrupted) => return Err(error),
+                // Not every one of several that are gone is waited for.
+                Err(error) => {
+                    debug!("{error}; broker {leader} leads {} partitions", led.len());
+                    self.silent.insert(leader);
+                    patience = ASK_AGAIN_TIMEOUT;
+                }
+            }
+        }
+        Ok(bounds)
+    }
+
+    /// The partitions that each broker leads.
+    fn led(&mut self, asked: &[(Arc<str>, usize)]) -> Result<BTreeMap<i32, Vec<Place>>, SourceError> {
+        let mut led: BTreeMap<i32, Vec<Place>> = BTreeMap::new();
+        let names: Vec<Arc<str>> = asked.iter().map(|(name, _)| Arc::clone(name)).collect();
+        for (topic, described) in self.described(&names)?.into_iter().enumerate() {
+            if let Some(described) = described {
+                for (partition, leader) in (0..).zip(described.leaders) {
+                    if let Some(leader) = leader {
+                        led.entry(leader).or_default().push((topic, partition));
+                    }
+                }
+                continue;
+            }
+            let metadata = self.metadata(&names[topic])?;
+            let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+            for partition in partitions.filter(|partition| partition.leader() >= 0) {
+                led.entry(partition.leader())
+                    .or_default()
+                    .push((topic, partition.id()));
+            }
+        }
+        Ok(led)
+    }
+
+    /// The offsets of partitions at the times asked for (milliseconds since the epoch), or at their ends, in
+    /// one request to each leader. Partitions that their leaders know nothing of are left out.
+    fn offsets(
+        &self,
+        topics: &[&str],
+        asked: impl IntoIterator<Item = (Place, Offset)>,
+        limit: Duration,
+    ) -> Result<Vec<(Place, i64)>, SourceError> {
+        let fails = |error| {
+            let others = topics.len().saturating_sub(1);
+            let first = topics.first().copied().unwrap_or_default();
+            let others = if others == 0 {
+                String::new()
+            } else {
+                format!(" and {others} other topics")
+            };
+            self.unreachable(&format!("offsets of {first:?}{others}"), &error)
+        };
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), asked) in asked {
+            // The protocol's requests for a partition's ends are times too: -1 and -2.
+            list.add_partition_offset(topics[topic], partition, asked)
+                .map_err(fails)?;
+        }
+        if list.count() == 0 {
+            return Ok(Vec::new());
+        }
+        let indices: HashMap<&str, usize> = topics.iter().copied().zip(0..).collect();
+        let found = self.handle()?.offsets_for_times(list, limit).map_err(fails)?;
+        let known = found.elements().into_iter().filter_map(|element| {
+            let (topic, partition) = (element.topic(), element.partition());
+            if let Err(error) = element.error() {
+                debug!("kafka {}: offset of {topic:?}/{partition}: {error}", self.brokers);
+                return None;
+            }
+            match element.offset() {
+                Offset::Offset(offset) => Some(((*indices.get(topic)?, partition), offset)),
+                // No record is so late.
+                _ => None,
+            }
+        });
+        Ok(known.collect())
+    }
+
+    /// As [`Source::offsets_at`](crate::kafka::source::Source::offsets_at).
+    pub(super) fn offsets_at(
+        &self,
+        topic: &str,
+        asked: &[Option<i64>],
+    ) -> Result<Vec<Option<i64>>, SourceError> {
+        // The ends come first: a record written between the two questions must not lie behind both answers.
+        let times = || {
+            (0..)
+                .zip(asked)
+                .filter_map(|(partition, time)| Some(((0, partition), (*time)?)))
+        };
+        let ends = times().map(|(place, _)| (place, Offset::End));
+        let ends = self.offsets(&[topic], ends, ASK_TIMEOUT)?;
+        // Times before the epoch mean other things to the protocol.
+        let times = times().map(|(place, time)| (place, Offset::Offset(time.max(0))));
+        let found = self.offsets(&[topic], times, ASK_TIMEOUT)?;
+        let mut offsets = vec![None; asked.len()];
+        for ((_, partition), offset) in ends.into_iter().chain(found) {
+            let partition = usize::try_from(partition).unwrap_or(usize::MAX);
+            if let Some(slot) = offsets.get_mut(partition) {
+                *slot = Some(offset);
+            }
+        }
+        let lacks_answer =
+            |(asked, offset): (&Option<i64>, &Option<i64>)| asked.is_some() && offset.is_none();
+        if let Some(partition) = asked.iter().zip(&offsets).position(lacks_answer) {
+            return Err(SourceError::Partition {
+                brokers: self.brokers.clone(),
+                at: format!("topic {topic:?} partition {partition}"),
+                reason: "its leader says nothing of its offsets".to_owned(),
+            });
+        }
+        Ok(offsets)
+    }
+}
