@@ -16,9 +16,10 @@ use std::sync::{Arc, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{debug, error, info, warn};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 
 use crate::config::print::fingerprint;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
@@ -32,7 +33,7 @@ use crate::http::page::Page;
 use crate::http::reloads::Reloads;
 use crate::http::routes::{App, Shown, routes};
 use crate::kafka::access::Access;
-use crate::kafka::history::{Archive, History};
+use crate::kafka::history::{self, Archive, History};
 use crate::kafka::record::Feed;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use crate::signals::Request;
@@ -105,6 +106,9 @@ pub fn bind(addresses: &[String]) -> Result<Vec<Bound>, BindError> {
     Ok(bound)
 }
 
+/// How often the descriptors that reading Kafka needs are counted anew: clusters grow seldom.
+const RESERVE_EVERY: Duration = Duration::from_secs(5);
+
 /// Serves a listener until the switch ends it.
 type Serve = Box<dyn Fn(Listener, Stopping) -> BoxedServing + Send>;
 type BoxedServing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -149,6 +153,8 @@ pub(crate) struct Daemon {
     /// Addresses with the switches of their listeners.
     pub(crate) listeners: Vec<(String, watch::Sender<bool>)>,
     writers: Writers,
+    /// The most brokers known so far.
+    brokers: usize,
     tasks: JoinSet<()>,
     serving: JoinSet<io::Result<()>>,
     serve: Serve,
@@ -170,8 +176,11 @@ pub async fn run(
         tokio::spawn(Arc::clone(&daemon.teller).run());
     }
     let mut outcome = Ok(());
+    let mut looks = tokio::time::interval(RESERVE_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            _ = looks.tick() => daemon.reserve(),
             request = requests.recv() => match request {
                 Some(Request::Reload) => daemon.reload(&sources).await,
                 Some(Request::Shutdown) | None => break,
@@ -192,7 +201,7 @@ pub async fn run(
 
 impl Daemon {
     fn start(settings: Settings, listeners: Vec<Bound>) -> io::Result<Self> {
-        descriptors::raise(settings.http.max_clients);
+        descriptors::raise();
         let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
         let app = Arc::new(App {
             shown: RwLock::new(Shown {
@@ -241,6 +250,7 @@ impl Daemon {
             teller,
             listeners: Vec::new(),
             writers,
+            brokers: 0,
             tasks: JoinSet::new(),
             serving: JoinSet::new(),
             serve,
@@ -253,6 +263,7 @@ impl Daemon {
         daemon.streams = streams;
         daemon.readings.push(reading);
         daemon.show();
+        daemon.reserve();
         for bound in listeners {
             daemon.serve(bound);
         }
@@ -314,6 +325,26 @@ impl Daemon {
         let (switch, stopping) = Stopping::channel();
         self.serving.spawn((self.serve)(bound.listener, stopping));
         self.listeners.push((bound.address, switch));
+    }
+
+    /// Keeps as many descriptors from clients as reading Kafka may take from as many brokers as are known now.
+    pub(crate) fn reserve(&mut self) {
+        self.tidy();
+        let brokers = self.app.kafka.brokers().max(self.connection.brokers.len());
+        // Threads that are no longer needed may hold their connections for a moment more.
+        let readers = self.readings.len() + self.retired.len() + history::CLIENTS;
+        let reserve = descriptors::reserve(brokers, readers);
+        let before = self.connections.set_reserve(reserve);
+        if before != reserve {
+            debug!(
+                "descriptors: {reserve} are kept from clients, for {readers} readers of {brokers} brokers"
+            );
+        }
+        // Told again only for more brokers: readers come and go with every reload.
+        if brokers > self.brokers {
+            self.brokers = brokers;
+            descriptors::warn_if_short(self.settings.http.max_clients, reserve);
+        }
     }
 
     /// Lets go of what has ended by itself.

@@ -5,14 +5,35 @@ use crate::config::settings::DEFAULT_MAX_CLIENTS;
 use log::{Level, debug, info, log};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that are kept for the daemon itself, which clients must not take from it: listeners, log,
-/// runtime, and what librdkafka opens for brokers, also for replays and after a reload.
-pub const RESERVE: u64 = 128;
+/// Descriptors for all but clients and Kafka: listeners, log, runtime, answers to `/metrics`, files of the page.
+const BASE: u64 = 64;
 
-/// How many connections a limit leaves room for: half of one that is smaller than twice the reserve.
+/// What a handle of librdkafka holds per broker: a connection, and a pipe that wakes its thread.
+const PER_BROKER: u64 = 3;
+
+/// Brokers of its own that a handle has beside those of the cluster: the one it began with, and a group's.
+const OWN_BROKERS: u64 = 2;
+
+/// Handles per client of Kafka: one reads, one asks.
+const HANDLES: u64 = 2;
+
+/// Descriptors that are kept for the daemon itself, which clients must not take from it, where `readers` clients of
+/// Kafka may be connected to `brokers` each. The `kafka` crate takes fewer than librdkafka.
 #[must_use]
-pub const fn room(limit: u64) -> u64 {
-    limit.saturating_sub(if RESERVE < limit / 2 { RESERVE } else { limit / 2 })
+pub const fn reserve(brokers: usize, readers: usize) -> u64 {
+    let per_handle = (brokers as u64)
+        .saturating_add(OWN_BROKERS)
+        .saturating_mul(PER_BROKER);
+    per_handle
+        .saturating_mul(HANDLES)
+        .saturating_mul(readers as u64)
+        .saturating_add(BASE)
+}
+
+/// How many connections a limit leaves room for beside the reserve: half of one that is smaller than twice that.
+#[must_use]
+pub const fn room(limit: u64, reserve: u64) -> u64 {
+    limit.saturating_sub(if reserve < limit / 2 { reserve } else { limit / 2 })
 }
 
 /// The limit in force; `None` where there is none.
@@ -27,8 +48,8 @@ pub fn hard_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-/// Raises the limit as far as it goes, and says so where it is still too low for `max_clients`.
-pub fn raise(max_clients: u64) {
+/// Raises the limit as far as it goes.
+pub fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         let wanted = Rlimit {
@@ -41,21 +62,20 @@ pub fn raise(max_clients: u64) {
             Err(error) => info!("descriptors: at most {}, not more: {error}", shown(current)),
         }
     }
-    warn_if_short(max_clients);
 }
 
-/// Says so where the limit is too low for `max_clients`: a warning where somebody has chosen that.
-pub fn warn_if_short(max_clients: u64) {
+/// Says so where the limit less the reserve is too low for `max_clients`: a warning where somebody has chosen that.
+pub fn warn_if_short(max_clients: u64, reserve: u64) {
     if let Some(limit) = limit()
-        && room(limit) < max_clients
+        && room(limit, reserve) < max_clients
     {
         let is_chosen = max_clients != DEFAULT_MAX_CLIENTS;
         log!(
             if is_chosen { Level::Warn } else { Level::Info },
-            "max_clients is {max_clients}, but {limit} descriptors are enough for {} connections; while these are \
-             open, others wait to be accepted: lower max_clients, or raise the limit (LimitNOFILE in the unit, \
-             ulimit -n)",
-            room(limit)
+            "max_clients is {max_clients}, but {limit} descriptors are enough for {} connections, as reading Kafka \
+             takes up to {reserve}; while these are open, others wait to be accepted: lower max_clients, or raise \
+             the limit (LimitNOFILE in the unit, ulimit -n)",
+            room(limit, reserve)
         );
     }
 }

@@ -152,9 +152,7 @@ impl Daemon {
             .set_write_timeout(self.settings.http.write_timeout.0);
         let (http, ui) = (&self.settings.http, &self.settings.ui);
         self.app.limits.set(http.into());
-        if before.http.max_clients != http.max_clients {
-            descriptors::warn_if_short(http.max_clients);
-        }
+        let max_clients = http.max_clients;
         let mut shown = self.app.shown().clone();
         shown.front = Arc::new(http.into());
         if before.ui != *ui {
@@ -166,6 +164,10 @@ impl Daemon {
         self.readings.extend(started.reading);
         self.retire_readings();
         self.show();
+        self.reserve();
+        if before.http.max_clients != max_clients {
+            descriptors::warn_if_short(max_clients, self.connections.reserve());
+        }
     }
 
     /// Reads over this connection from now on, at the same offsets, and the past from there.

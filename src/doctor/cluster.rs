@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::machine;
 use super::network::{self, Kind};
 use super::report::{Finding, Report};
 use super::within;
-use crate::config::{Client, KafkaSettings, Mechanism, Settings, StreamSettings, units};
+use crate::config::{Client, HttpSettings, KafkaSettings, Mechanism, Settings, StreamSettings, units};
 use crate::daemon;
 use crate::kafka::client::{self, Purpose};
 use crate::kafka::probe::{self, Security};
@@ -55,7 +56,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         report.add(clock(None));
         return;
     };
-    session.check_advertised(&configured, report);
+    session.check_advertised(&configured, &settings.http, report);
 
     let names: BTreeSet<&String> = settings
         .streams
@@ -181,7 +182,7 @@ impl Session {
 
     /// Whether the addresses that brokers send their clients to can be reached: after the first answer
     /// no others are used.
-    fn check_advertised(&mut self, configured: &[String], report: &mut Report) {
+    fn check_advertised(&mut self, configured: &[String], http: &HttpSettings, report: &mut Report) {
         // librdkafka may be on its way to such an address already, and then nobody answers it any more.
         let plain = self.connection.brokers.first().cloned();
         let plain = plain.filter(|_| Security::of(&self.connection) == Security::Plain);
@@ -194,6 +195,9 @@ impl Session {
         });
         match asked {
             Ok(mut advertised) => {
+                if advertised.len() > configured.len() {
+                    report.add(machine::check_descriptors(http, advertised.len()));
+                }
                 advertised.retain(|broker| !configured.contains(broker));
                 let connection = &self.connection;
                 network::check(connection, &advertised, Kind::Advertised, report);

@@ -16,6 +16,7 @@ use super::within;
 use crate::config::{HttpSettings, Settings};
 use crate::descriptors;
 use crate::http::listener::{Listener, SYSTEMD};
+use crate::kafka::history;
 
 /// How long whoever holds an address may take to say who it is.
 const ABOUT_LIMIT: Duration = Duration::from_secs(3);
@@ -25,7 +26,7 @@ const MAX_ABOUT: u64 = 64 * 1024;
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
     let http = &settings.http;
-    report.add(check_descriptors(http));
+    report.add(check_descriptors(http, settings.kafka.brokers.len()));
     for address in &http.listen {
         report.add(match address.strip_prefix("unix:") {
             Some(path) => listen_unix(address, Path::new(path), http),
@@ -39,14 +40,19 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     report.add(assets(settings.ui.assets.as_deref()));
 }
 
-fn check_descriptors(http: &HttpSettings) -> Finding {
+/// Whether there are enough for clients, beside those that reading so many brokers takes.
+pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding {
     const CHECK: &str = "descriptors";
+    let reserve = descriptors::reserve(brokers, 1 + history::CLIENTS);
     // Up to which the daemon raises its own.
     let Some(limit) = descriptors::hard_limit() else {
         return Finding::ok(CHECK, "unlimited here");
     };
-    let clients = descriptors::room(limit);
-    let found = format!("at most {limit} here, enough for {clients} clients");
+    let clients = descriptors::room(limit, reserve);
+    let plural = if brokers == 1 { "" } else { "s" };
+    let found = format!(
+        "at most {limit} here, enough for {clients} clients beside up to {reserve} for reading {brokers} broker{plural}"
+    );
     match http.max_clients {
         0 => Finding::ok(
             CHECK,

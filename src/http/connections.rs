@@ -27,6 +27,8 @@ pub struct Connections {
     /// In milliseconds.
     write_timeout: AtomicU64,
     open: AtomicU64,
+    /// Descriptors that are not for clients.
+    reserve: AtomicU64,
     write_timeouts: AtomicU64,
     head_timeouts: AtomicU64,
     large_heads: AtomicU64,
@@ -44,6 +46,7 @@ impl Connections {
         Self {
             write_timeout: AtomicU64::new(milliseconds(write_timeout)),
             open: AtomicU64::new(0),
+            reserve: AtomicU64::new(0),
             write_timeouts: AtomicU64::new(0),
             head_timeouts: AtomicU64::new(0),
             large_heads: AtomicU64::new(0),
@@ -63,6 +66,17 @@ impl Connections {
     pub fn set_write_timeout(&self, write_timeout: Duration) {
         self.write_timeout
             .store(milliseconds(write_timeout), Ordering::Relaxed);
+    }
+
+    /// Keeps so many descriptors from clients, from now on; returns how many it were before.
+    pub fn set_reserve(&self, reserve: u64) -> u64 {
+        self.reserve.swap(reserve, Ordering::Relaxed)
+    }
+
+    /// Descriptors that are kept from clients.
+    #[must_use]
+    pub fn reserve(&self) -> u64 {
+        self.reserve.load(Ordering::Relaxed)
     }
 
     /// Connections open now.
@@ -98,7 +112,7 @@ impl Connections {
     /// Whether there is a descriptor for one more, less those that are not for clients. The limit may be
     /// changed from outside (`prlimit`), so it is asked for; that costs less than accepting.
     pub(super) fn has_room(&self) -> bool {
-        descriptors::limit().is_none_or(|limit| self.open() < descriptors::room(limit))
+        descriptors::limit().is_none_or(|limit| self.open() < descriptors::room(limit, self.reserve()))
     }
 
     /// Counts a pause in accepting, and tells why.

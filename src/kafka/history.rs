@@ -38,6 +38,9 @@ const READING: usize = 4;
 /// 32 MiB in all.
 const SEATS: usize = 8;
 
+/// Clients of Kafka that replays and questions may have at once.
+pub const CLIENTS: usize = READING + ASKING;
+
 /// The terms of every seat of the pool. The window is a compromise: beyond a few fetches more memory
 /// makes nobody faster.
 const TERMS: Terms = Terms {

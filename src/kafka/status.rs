@@ -342,6 +342,16 @@ impl Board {
         links.into_values().collect()
     }
 
+    /// How many brokers a thread is or may be connected to, as the client library says; 0 where it says nothing.
+    #[must_use]
+    pub fn brokers(&self) -> usize {
+        let all = self.all();
+        all.iter()
+            .map(|status| status.lock().links.len())
+            .max()
+            .unwrap_or(0)
+    }
+
     /// How far reading is behind in all partitions together, in records.
     #[must_use]
     pub fn total_lag(&self) -> u64 {

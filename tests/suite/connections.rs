@@ -9,8 +9,9 @@ use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::limits::config_of;
-use kafka_sse_bridge::descriptors::room;
+use kafka_sse_bridge::descriptors::{reserve, room};
 use kafka_sse_bridge::http::heads::{Heads, SlowHead};
+use kafka_sse_bridge::kafka::history::CLIENTS;
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
@@ -34,6 +35,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "without_descriptors_accepting_pauses_nobody_suffers_and_all_come_in_later@4.4.0",
             descriptors,
+        ),
+        trial(
+            "descriptors_are_kept_for_as_many_brokers_as_there_are",
+            reserved_descriptors,
         ),
     ]
 }
@@ -335,6 +340,36 @@ fn ask(daemon: &Daemon) -> TcpStream {
     socket
 }
 
+/// Clients of Kafka that a daemon may have: one for live records, and those of replays and questions.
+const READERS: usize = 1 + CLIENTS;
+
+fn reserved_descriptors() {
+    // A handle has a connection to each broker, and there are two for every reader.
+    for brokers in [1, 3, 20, 100] {
+        assert!(reserve(brokers, READERS) >= (2 * READERS * brokers) as u64);
+    }
+    // Both clients and Kafka get half of what is not enough.
+    assert_eq!((room(200, 190), room(10_000, 190)), (100, 9_810));
+
+    // librdkafka makes a cluster of so many for the daemon.
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("reserved");
+    let text = config(&broker, &[&topic], "start = \"live\"");
+    let kafka = "[kafka]\nclient = \"librdkafka\"\nlibrdkafka = { \"test.mock.num.brokers\" = \"20\" }\n";
+    let text = format!(
+        "{}[log]\nlevel = \"debug\"\n",
+        text.replacen("[kafka]\n", kafka, 1)
+            .replacen("[http]\n", "[http]\nmax_clients = 19999\n", 1)
+    );
+    let daemon = Daemon::with(&text).start();
+    let says = |brokers: usize| {
+        let reserve = reserve(brokers, READERS);
+        format!("{reserve} are kept from clients, for {READERS} readers of {brokers} brokers")
+    };
+    daemon.wait_log(&says(1), secs(20));
+    daemon.wait_log(&says(20), secs(30));
+}
+
 fn descriptors() {
     /// Fewer than the daemon keeps for itself twice, so half of them are for clients.
     const LIMIT: u64 = 200;
@@ -364,7 +399,10 @@ fn descriptors() {
                 let free = (0..LIMIT)
                     .find(|number| !used.contains(number))
                     .expect("one is free");
-                assert!(room(free) > open + 3, "it does not stop by itself");
+                assert!(
+                    room(free, reserve(1, READERS)) > open + 3,
+                    "it does not stop by itself"
+                );
                 free
             };
             limit_descriptors(&daemon, limit);
