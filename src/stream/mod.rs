@@ -14,6 +14,7 @@
 pub mod announcer;
 mod arrivals;
 pub mod block;
+pub mod clock;
 pub mod counters;
 pub mod encode;
 pub mod feed;

@@ -170,7 +170,10 @@ impl Subscription {
     fn enter(&mut self, beginning: Beginning) {
         self.place = beginning.place;
         // What it came with has served, and a connection may last for months.
-        self.request = None;
+        let request = self.request.take();
+        let came_with = request
+            .filter(|_| beginning.resets.len() > 1)
+            .and_then(|request| Position::parse(request.0.last_event_id?.as_bytes()).ok());
         if let (Some(last), Some(id)) = (&mut self.last, beginning.id) {
             *last = id;
         }
@@ -178,7 +181,7 @@ impl Subscription {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.caught_up = Some((beginning.target, beginning.reason));
         }
-        self.announce_resets(beginning.resets);
+        self.announce_resets(beginning.resets, came_with);
     }
 
     /// Whether what becomes of a topic, or of one of its partitions, is of concern to the reader.
@@ -187,13 +190,26 @@ impl Subscription {
             .is_none_or(|group| group.matcher.reads(topic, partition))
     }
 
-    fn announce_resets(&mut self, mut resets: Vec<(Reset, Option<usize>)>) {
+    /// Sends the reasons to begin anew. Only the last event has the id of the new place. The others have the id that
+    /// the client came with, where that is known, with the new place of the topics that were sent so far: a client
+    /// that is cut off in between has forgotten those, and must not come back to where it stood in them.
+    fn announce_resets(&mut self, mut resets: Vec<(Reset, Option<usize>)>, mut came_with: Option<Position>) {
         resets.retain(|(_, topic)| topic.is_none_or(|topic| self.reads(topic, None)));
-        // The last one alone has the new place's id: a client that misses one comes back for it.
         let last = resets.len().saturating_sub(1);
         for (index, (reason, topic)) in resets.into_iter().enumerate() {
             self.stream.counters().count_reset(reason, To::One);
-            let id = if index == last { self.id() } else { None };
+            let id = if index == last {
+                self.id()
+            } else {
+                came_with.as_mut().zip(topic).and_then(|(came_with, topic)| {
+                    let here = Position::parse(&self.id()?).ok()?;
+                    let begins = here.topics.get(topic)?;
+                    let mut topics = came_with.topics.iter_mut();
+                    let stood = topics.find(|stood| stood.name == begins.name)?;
+                    stood.clone_from(begins);
+                    Some(came_with.id().into())
+                })
+            };
             let topic = topic.and_then(|topic| self.stream.settings().topics.get(topic));
             self.announcements
                 .extend(notice::reset(id.as_deref(), reason, topic.map(String::as_str)));
@@ -420,7 +436,7 @@ impl Subscription {
             opening.last_event_id = String::from_utf8(wanted.id()).ok();
             Place::Waiting
         });
-        self.announce_resets(resets);
+        self.announce_resets(resets, None);
         Moved::On
     }
 
@@ -432,7 +448,7 @@ impl Subscription {
         let place = opening::snapshot(&self.stream, &state, &here);
         drop(state);
         self.place = place;
-        self.announce_resets(vec![(Reset::TooOld, None)]);
+        self.announce_resets(vec![(Reset::TooOld, None)], None);
     }
 
     fn announce_gap(&mut self, gap: &Gap) {
@@ -505,7 +521,7 @@ impl Subscription {
         let id = self.id().filter(|_| resets.is_empty());
         self.announcements =
             frame::control(id.as_deref(), "conflated", &format!("{{\"skipped\":{skipped}}}"));
-        self.announce_resets(resets);
+        self.announce_resets(resets, None);
         Moved::On
     }
 }

@@ -98,7 +98,10 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
     };
     match came_back {
         Ok(Some(Outcome::Begin(mut beginning))) => {
-            resets.append(&mut beginning.resets);
+            // Who forgets everything needs not be told of single topics.
+            if resets.is_empty() {
+                resets = std::mem::take(&mut beginning.resets);
+            }
             return Outcome::Begin(Beginning { resets, ..beginning });
         }
         Ok(Some(outcome)) => return outcome,

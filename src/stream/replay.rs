@@ -398,6 +398,9 @@ impl Writer {
         loop {
             let room = self.replay.room.notified();
             tokio::select! {
+                // Room is made behind every feed, so readers are not kept waiting; and without chance, a
+                // simulation of this can be repeated.
+                biased;
                 feed = feeds.recv() => match feed {
                     Some(feed) => {
                         self.take(&feed);
@@ -540,6 +543,8 @@ impl Writer {
                 .position
                 .next(index, partition)
                 .max(self.begun.next(index, partition));
+            // What lies behind the range is not expired: it comes from the stream's own log.
+            let to = to.min(self.replay.to.next(index, partition));
             if from >= to {
                 continue;
             }
@@ -559,7 +564,10 @@ impl Writer {
         let mut builder = Builder::new(self.position.id().into());
         for record in batch.iter() {
             // What the stream has shown live since then comes from its log.
-            if record.offset >= self.replay.to.next(index, record.partition) {
+            let to = self.replay.to.next(index, record.partition);
+            if record.offset >= to {
+                // The range is read to its end, whatever offsets there hold no record.
+                self.position.pass(index, record.partition, to - 1);
                 continue;
             }
             self.position.pass(index, record.partition, record.offset);

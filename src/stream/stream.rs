@@ -15,12 +15,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::announcer::Bell;
 use super::arrivals::Arrivals;
+use super::clock::Clock;
 use super::counters::Counters;
 use super::filter::Matcher;
 use super::groups::{Group, Groups};
@@ -37,9 +38,6 @@ use super::waiters::{AUDIENCE_SHARDS, Waiters};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 use crate::kafka::history::{Archive, Busy};
-
-/// Tells the time in unix seconds: what deletes are remembered by.
-pub type Clock = fn() -> u64;
 
 /// Starts a task where records may be encoded without holding up clients.
 pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
@@ -146,7 +144,7 @@ impl Stream {
     /// An empty stream. Without an archive it knows no past beyond its log.
     #[must_use]
     pub fn new(settings: StreamSettings, pace: Pace, archive: Option<Arc<dyn Archive>>) -> Arc<Self> {
-        Self::with_clock(settings, pace, archive, unix_seconds)
+        Self::with_clock(settings, pace, archive, Clock::SYSTEM)
     }
 
     /// The same, going on with what was counted for its path before.
@@ -157,10 +155,10 @@ impl Stream {
         archive: Option<Arc<dyn Archive>>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        Arc::new(Self::build(settings, pace, archive, unix_seconds, counters))
+        Arc::new(Self::build(settings, pace, archive, Clock::SYSTEM, counters))
     }
 
-    /// The same, by a clock of the caller's.
+    /// The same, by clocks of the caller's.
     #[must_use]
     pub fn with_clock(
         settings: StreamSettings,
@@ -184,7 +182,7 @@ impl Stream {
             let mut table = Table::new((&settings).into());
             // Which keys were shown once and are hidden now is known only of what this process has seen.
             if fixed.is_some() {
-                table.knows_nothing_before(clock());
+                table.knows_nothing_before((clock.unix)());
             }
             RwLock::new(table)
         });
@@ -294,7 +292,12 @@ impl Stream {
 
     /// Unix seconds.
     pub(super) fn now(&self) -> u64 {
-        (self.clock)()
+        (self.clock.unix)()
+    }
+
+    /// What deadlines are counted by.
+    pub(super) fn instant(&self) -> Instant {
+        (self.clock.monotonic)()
     }
 
     /// A new reader.
@@ -572,12 +575,6 @@ impl<T> fmt::Debug for Hidden<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("..")
     }
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 /// An id as bytes, for heads that have none yet.

@@ -146,7 +146,7 @@ impl Subscription {
         stream.clients.fetch_add(1, Ordering::Relaxed);
         let tuned = stream.tunings();
         let tuning = stream.tuning();
-        let now = Instant::now();
+        let now = stream.instant();
         let heartbeat_at = tuning.heartbeat.map(|interval| now + interval);
         let keepalive_at = now + tuning.pace.keepalive;
         let ends_at = end_of_life(now, &tuning);

@@ -14,6 +14,7 @@ use kafka_sse_bridge::kafka::history::{Archive, Ask, History, Question};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::kafka::source::{Source, SourceError};
 use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::writers::Writers;
@@ -96,7 +97,11 @@ pub fn child(thread: &str) -> ! {
                 retry: secs(2),
                 max_lifetime: secs(0),
             };
-            let stream = Stream::with_clock(settings, pace, None, panicking_clock);
+            let clock = Clock {
+                unix: panicking_clock,
+                ..Clock::SYSTEM
+            };
+            let stream = Stream::with_clock(settings, pace, None, clock);
             writers.spawn(&mut tasks, "/t", Feeder::new(stream), receiver);
             let mut batch = Batch::new("t".into());
             let stamp = Stamp {

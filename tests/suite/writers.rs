@@ -16,9 +16,10 @@ use kafka_sse_bridge::http::routes::{App, Shown, routes};
 use kafka_sse_bridge::kafka::pulse::Pulse;
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::announcer::Announcer;
+use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::counters::Ledger;
 use kafka_sse_bridge::stream::feed::Feeder;
-use kafka_sse_bridge::stream::stream::{Clock, Pace, Stream};
+use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::writers::Writers;
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,7 +60,7 @@ fn clock() -> u64 {
 }
 
 /// A stream and its channel.
-fn stream(path: &str, clock: Clock) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
+fn stream(path: &str, unix: fn() -> u64) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
     let settings = StreamSettings {
         path: path.to_owned(),
         topics: vec!["t".to_owned()],
@@ -71,6 +72,10 @@ fn stream(path: &str, clock: Clock) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::R
         max_lifetime: Duration::ZERO,
     };
     let (sender, receiver) = mpsc::channel(4);
+    let clock = Clock {
+        unix,
+        ..Clock::SYSTEM
+    };
     (Stream::with_clock(settings, pace, None, clock), sender, receiver)
 }
 

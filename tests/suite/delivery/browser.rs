@@ -13,12 +13,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::{Duration, Instant};
 
-/// Turns of the executor that bring nothing, after which nothing will come.
-const IDLE_TURNS: usize = 25;
-
-/// Pauses that bring nothing, after which nothing will come.
+/// Pauses that bring nothing, after which nothing will come: each of the other clients may hold the seat for a few
+/// times the patience.
 const PAUSES: usize = 100;
 
 struct Connection {
@@ -52,8 +49,6 @@ pub struct Browser {
     is_whole: bool,
     /// Whether rows came in this connection, but not yet all.
     is_partial: bool,
-    /// What time is counted from.
-    origin: Instant,
 }
 
 impl Browser {
@@ -70,7 +65,6 @@ impl Browser {
             table: BTreeMap::new(),
             is_whole: false,
             is_partial: false,
-            origin: Instant::now(),
         }
     }
 
@@ -139,12 +133,10 @@ impl Browser {
 
     /// The next event; `None` when there is nothing more for now.
     async fn next(&mut self) -> Option<Event> {
-        // What waits for a replay goes on once its tasks have run.
-        let mut idle = 0;
+        let mut pauses = 0;
         while self.pending.is_empty() {
-            let now = self.origin + Duration::from_secs(model::elapsed());
             let connection = self.connection.as_mut()?;
-            match connection.subscription.step(now) {
+            match connection.subscription.step(model::instant()) {
                 Step::Send(bytes) => {
                     for item in connection.parser.feed(&bytes) {
                         match item {
@@ -160,15 +152,14 @@ impl Browser {
                     let _ = connection
                         .subscription
                         .wait(Context::from_waker(Waker::noop()).waker());
-                    idle += 1;
-                    if idle <= IDLE_TURNS {
-                        tokio::task::yield_now().await;
-                    } else if idle <= IDLE_TURNS + PAUSES && self.kafka.lock().jobs > 0 {
-                        // Somebody who takes nothing has the seat, until patience with him is over.
-                        tokio::time::sleep(2 * TERMS.patience).await;
-                    } else {
-                        return None;
+                    match pauses {
+                        // Over when all tasks have done what they can.
+                        0 => tokio::time::sleep(TERMS.patience / 10).await,
+                        // A client that takes nothing has the seat until the patience with it is over.
+                        1..PAUSES if self.kafka.lock().jobs > 0 => tokio::time::sleep(TERMS.patience).await,
+                        _ => return None,
                     }
+                    pauses += 1;
                 }
             }
         }
@@ -233,7 +224,9 @@ impl Browser {
             // Such a record has no place in a table.
             return Ok(());
         };
-        self.is_partial |= !self.is_caught_up();
+        // One that falls off the log may be given the table again, with no word of that, and with an id that says
+        // less than what it has.
+        self.is_partial |= !self.is_caught_up() || kafka.setup.lag == Lag::Replay;
         let topic = topic(data);
         let key = (topic, key.parse().map_err(|_| "no key of ours")?);
         if name == "delete" {

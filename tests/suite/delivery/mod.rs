@@ -1,12 +1,13 @@
 //! The promises of delivery, by simulation: two replicas that read the same topics in different
 //! interleavings and start anew at any time, clients that are cut off anywhere and come back to either,
 //! logs that forget, retention, compaction, partitions that are added, and time that passes. The real
-//! stream room, without network, sleeps or chance beyond the seed.
+//! stream room, without network, real time or chance beyond the seed.
 //!
-//! [`model`] is Kafka, [`replica`] feeds a stream as the reading thread would, and [`browser`] knows
+//! [`cases`] are those that failed once. [`model`] is Kafka, [`replica`] feeds a stream as the reading thread would, and [`browser`] knows
 //! what it may be told.
 
 mod browser;
+mod cases;
 mod model;
 mod replica;
 
@@ -32,10 +33,23 @@ pub fn trials() -> Vec<Trial> {
             "a_table_client_ends_with_the_latest_of_every_key_whatever_happens",
             || simulate(table_setup().boxed()),
         ),
+        trial(
+            "what_lies_behind_the_range_of_a_replay_is_no_gap",
+            cases::past_the_range,
+        ),
+        trial(
+            "a_client_cut_off_between_two_resets_loses_nothing",
+            cases::between_resets,
+        ),
+        trial(
+            "a_client_given_the_table_again_may_leave_half_way",
+            cases::table_again,
+        ),
     ]
 }
 
-/// Cases where `PROPTEST_CASES` names no number.
+/// Cases where `PROPTEST_CASES` names no number. A long run:
+/// `PROPTEST_CASES=25000 cargo test --test suite -- whatever_happens`.
 const CASES: u32 = 200;
 const KEYS: u8 = 6;
 const REPLICAS: usize = 2;
@@ -219,6 +233,14 @@ fn table_setup() -> impl Strategy<Value = Setup> {
     setup(Just(Start::Snapshot), lag, own_start)
 }
 
+/// Runs one case.
+fn run(setup: Setup, ops: Vec<Op>) -> Result<(), String> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // Its clock goes on to the next deadline whenever all tasks wait.
+    let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(World::new(setup).run(ops))
+}
+
 fn simulate(setup: BoxedStrategy<Setup>) {
     let mut config = ProptestConfig {
         rng_algorithm: RngAlgorithm::XorShift,
@@ -230,8 +252,7 @@ fn simulate(setup: BoxedStrategy<Setup>) {
         config.cases = CASES;
     }
     proptest!(config, |(setup in setup, ops in prop::collection::vec(op(), 10..120))| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(World::new(setup).run(ops)).map_err(TestCaseError::fail)?;
+        run(setup, ops).map_err(TestCaseError::fail)?;
     });
 }
 

@@ -4,11 +4,12 @@ use kafka_sse_bridge::config::filter::{Filter, Name};
 use kafka_sse_bridge::config::{Lag, Start};
 use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::stream::clock::Clock;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Both have the same keys.
@@ -27,9 +28,16 @@ pub const MAX_LAG: u64 = 100;
 const BEGINNING_OF_TIME: u64 = 1_000_000;
 
 thread_local! {
-    /// A simulation runs in one thread, so this is its own.
+    /// A simulation runs in one thread, so these are its own.
     static CLOCK: Cell<u64> = const { Cell::new(BEGINNING_OF_TIME) };
+    static ORIGIN: Instant = Instant::now();
 }
+
+/// The clocks of the replicas.
+pub const CLOCKS: Clock = Clock {
+    unix: now,
+    monotonic: instant,
+};
 
 /// Unix seconds.
 pub fn now() -> u64 {
@@ -39,6 +47,11 @@ pub fn now() -> u64 {
 /// Seconds since the simulation began.
 pub fn elapsed() -> u64 {
     now() - BEGINNING_OF_TIME
+}
+
+/// What deadlines are counted by.
+pub fn instant() -> Instant {
+    ORIGIN.with(|origin| *origin) + Duration::from_secs(elapsed())
 }
 
 pub fn pass(seconds: u64) {
@@ -412,10 +425,11 @@ impl Kafka {
     }
 }
 
-/// What those may hold who read the past: a few records, for hardly any time.
+/// What those may hold who read the past: a few records, and for how long of the runtime's time, which passes
+/// only while all tasks wait.
 pub const TERMS: Terms = Terms {
     window: 512,
-    patience: Duration::from_millis(1),
+    patience: Duration::from_millis(10),
 };
 
 /// Most records in a batch of a replay.
@@ -449,6 +463,8 @@ impl Shared {
     async fn sit(&self, job: &Job, held: &Held) -> bool {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let permit = tokio::select! {
+            // Without chance.
+            biased;
             permit = Arc::clone(&self.seats).acquire_owned() => permit.ok(),
             () = job.feed.closed() => None,
         };
@@ -589,7 +605,8 @@ fn begun(kafka: &Kafka, topic: usize, ranges: &[Range], known: &[usize]) -> (Vec
             .map_or(range.from, |&next| i64::try_from(next).unwrap());
         let low = i64::try_from(kafka.low(place)).unwrap();
         let high = i64::try_from(kafka.high(place)).unwrap();
-        usize::try_from(wanted.max(low).min(range.to.max(wanted)).max(0).min(high)).unwrap()
+        // Never beyond the range: what lies behind it is not the job's to skip to.
+        usize::try_from(wanted.max(low).min(range.to).max(0).min(high)).unwrap()
     };
     let low =
         (0..ranges.len()).map(|partition| i64::try_from(kafka.low(Place { topic, partition })).unwrap());

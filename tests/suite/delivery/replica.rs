@@ -53,7 +53,7 @@ impl Replica {
                 max_lifetime: Duration::ZERO,
             },
             Some(Arc::new(kafka.clone())),
-            model::now,
+            model::CLOCKS,
         );
         Self {
             feeder: Feeder::new(Arc::clone(&stream)),

@@ -1,0 +1,139 @@
+//! Cases that failed once, operation by operation: the seeds of `proptest-regressions` mean other cases as soon as
+//! the strategies change.
+
+use super::model::{Kind, Place, Setup, Wants};
+use super::replica::Pick;
+use super::{CLIENTS, Op, Then, run};
+use kafka_sse_bridge::config::{Lag, Start};
+
+fn check(setup: Setup, ops: Vec<Op>) {
+    run(setup, ops).unwrap_or_else(|what| panic!("{what}"));
+}
+
+fn setup(start: Start, partitions: [usize; 2]) -> Setup {
+    Setup {
+        start,
+        lag: Lag::Replay,
+        is_envelope: true,
+        is_spread: false,
+        partitions,
+        log_bytes: 2048,
+        preload: 1,
+        clients: vec![(None, Wants::All); CLIENTS],
+    }
+}
+
+fn place(topic: usize, partition: usize) -> Place {
+    Place { topic, partition }
+}
+
+fn produce(place: Place, count: usize) -> Op {
+    produce_keys(place, &vec![0; count])
+}
+
+fn produce_keys(place: Place, keys: &[u8]) -> Op {
+    Op::Produce {
+        place,
+        keys: keys.iter().map(|key| (Some(*key), Kind::Value)).collect(),
+        skew: 0,
+    }
+}
+
+fn read(replica: usize, place: Place, count: usize) -> Op {
+    Op::Read {
+        replica,
+        picks: vec![Pick { place, count }],
+        split: 1,
+    }
+}
+
+/// A replica learns of its topics one by one.
+fn begin(replica: usize) -> [Op; 2] {
+    [(); 2].map(|()| read(replica, place(0, 0), 1))
+}
+
+fn go(client: usize, replica: usize) -> Op {
+    Op::Go { client, replica }
+}
+
+fn take(client: usize, count: usize) -> Op {
+    Op::Take {
+        client,
+        count,
+        then: Then::Stay,
+    }
+}
+
+/// A fetch goes past the range of its job. Where the job begins again, because retention took records of another
+/// partition, or because a client was built anew, the records behind the range are still there.
+pub fn past_the_range() {
+    let retention = vec![
+        produce(place(0, 1), 1),
+        produce(place(0, 0), 1),
+        produce(place(1, 0), 1),
+        produce(place(0, 2), 26),
+        Op::Pass {
+            seconds: 101,
+            is_cut: false,
+        },
+        produce(place(0, 0), 3),
+        go(0, 0),
+        take(0, 2),
+        Op::Retain {
+            place: place(0, 2),
+            eighths: 1,
+        },
+    ];
+    check(setup(Start::Earliest, [3, 2]), retention);
+    let mut keys = vec![(Some(0), Kind::Value); 10];
+    keys[8].1 = Kind::Hole;
+    let mut hole = vec![
+        Op::Produce {
+            place: place(1, 0),
+            keys,
+            skew: 0,
+        },
+        go(0, 1),
+    ];
+    hole.extend(begin(1));
+    hole.push(take(0, 9));
+    let mut setup = setup(Start::Live, [1, 2]);
+    setup.clients[0].0 = Some(Start::Earliest);
+    check(setup, hole);
+}
+
+/// A replica that knows fewer partitions of both topics takes them for others. When the client comes back for the
+/// second `reset`, the replica knows all partitions, and the topics are the same again.
+pub fn between_resets() {
+    let mut ops = begin(0).to_vec();
+    ops.extend([
+        Op::AddPartition { topic: 0 },
+        Op::AddPartition { topic: 1 },
+        produce(place(0, 0), 1),
+    ]);
+    ops.extend(begin(1));
+    ops.extend([go(0, 1), take(0, 1), go(0, 0), take(0, 1), go(0, 0)]);
+    let setup = Setup {
+        preload: 0,
+        ..setup(Start::Live, [2, 1])
+    };
+    check(setup, ops);
+}
+
+/// A client that falls off the log walks through the table, and moves half-way to a replica that has read less: that
+/// one has the latest of every key only when it has read on.
+pub fn table_again() {
+    let place = place(0, 1);
+    let mut ops = begin(1).to_vec();
+    ops.push(produce_keys(place, &[0, 0, 0, 2, 1, 1, 0, 0, 0, 0]));
+    ops.extend(begin(0));
+    ops.push(produce_keys(place, &[0, 0, 0, 2, 2, 2, 2, 2, 2]));
+    ops.extend([go(2, 1), take(2, 1), read(1, place, 19), take(2, 1)]);
+    ops.extend([read(0, place, 10), go(2, 0), take(2, 2)]);
+    let setup = Setup {
+        is_envelope: false,
+        preload: 0,
+        ..setup(Start::Snapshot, [2, 0])
+    };
+    check(setup, ops);
+}
