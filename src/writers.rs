@@ -109,6 +109,10 @@ async fn write(mut feeder: Feeder, mut feeds: mpsc::Receiver<Feed>) {
         feeder.take(&feed);
         // The other streams have their turn.
         yield_now().await;
+        // In pieces, between which the others have theirs, and what has come meanwhile goes first.
+        while feeds.is_empty() && feeder.tidy() {
+            yield_now().await;
+        }
     }
 }
 

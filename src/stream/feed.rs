@@ -16,7 +16,7 @@ use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
 use super::frame;
 use super::groups::{Group, Groups};
-use super::latest::{Applied, Origin, Row, Update};
+use super::latest::{Applied, Cleared, Origin, Row, Update};
 use super::log::Sequence;
 use super::notice::{self, Gap};
 use super::position::{BEGINNING, MAX_ID, Position, TopicPosition, id_fingerprint};
@@ -30,6 +30,10 @@ use crate::logging::Seldom;
 /// encoding and fetching apart and little enough to hold for nothing. A full channel stops the
 /// fetching thread, which is the back-pressure on Kafka.
 pub const CHANNEL_BATCHES: usize = 16;
+
+/// Most rows of a topic that began anew that are freed at once: about a millisecond's work, and twice what
+/// a batch can bring, so that the new rows do not come faster than the old ones go.
+pub const FREED_AT_ONCE: usize = 8192;
 
 /// At most one warning about passed-over records in this time, with the number of those unsaid.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
@@ -51,6 +55,8 @@ pub struct Feeder {
     recreated: BTreeSet<usize>,
     /// Whether filters may ask for headers, which are kept beside the frames then.
     keeps_headers: bool,
+    /// Rows that have left the table, and are still to be freed.
+    cleared: Vec<Cleared>,
     /// Groups that are to be woken when the log has what they want.
     dirty: Vec<Arc<Group>>,
     scratch: Vec<u8>,
@@ -87,6 +93,7 @@ impl Feeder {
             unassigned: topics.collect(),
             recreated: BTreeSet::new(),
             keeps_headers: settings.keeps_headers(),
+            cleared: Vec::new(),
             dirty: Vec::new(),
             scratch: Vec::new(),
             warnings: Seldom::new(WARNING_PAUSE),
@@ -113,6 +120,19 @@ impl Feeder {
             Feed::Records(batch) => self.records(batch),
             Feed::Loaded { topic } => self.loaded(topic),
         }
+    }
+
+    /// Does a piece of what can wait: frees rows that have left the table, and lets go those that are to
+    /// leave it. Returns whether there is more to do.
+    pub fn tidy(&mut self) -> bool {
+        if let Some(cleared) = self.cleared.last_mut()
+            && !cleared.free(FREED_AT_ONCE)
+        {
+            self.cleared.pop();
+        }
+        // While the topics are loaded, an older record of a deleted key may still come from another partition.
+        let has_expired = self.loading.is_empty() && self.stream.tidy_table();
+        has_expired || !self.cleared.is_empty()
     }
 
     fn index(&self, topic: &str) -> Option<usize> {
@@ -231,9 +251,12 @@ impl Feeder {
         let Some(index) = self.index(topic) else { return };
         self.position.topics[index].next.clear();
         self.recreated.insert(index);
-        if let Some(mut table) = self.stream.write_table() {
-            table.clear(to_u16(index));
-        }
+        // Freed later, in pieces: the table is locked only for as long as its rows are taken out as one.
+        let cleared = self
+            .stream
+            .write_table()
+            .map(|mut table| table.clear(to_u16(index)));
+        self.cleared.extend(cleared);
     }
 
     fn records(&mut self, batch: &Batch) {
@@ -251,12 +274,7 @@ impl Feeder {
                 .max();
             self.position.as_of = Some(newest.unwrap_or(now).min(now).max(as_of));
         }
-        // While the topics are loaded, an older record of a deleted key may still come from another partition.
-        if self.loading.is_empty()
-            && let Some(mut table) = self.stream.write_table()
-        {
-            table.expire(now);
-        }
+        self.tidy();
         let stream = Arc::clone(&self.stream);
         let mut builder = Builder::new(self.position.id().into());
         // Held until the log has the records, so that a group that comes meanwhile hears of all that

@@ -5,18 +5,18 @@
 //! meanwhile moves behind it, so that nothing is missed and nothing seen twice. Tombstones stay as
 //! markers for a while, so that readers who come back hear of them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
 use super::encode::Encoder;
-use super::filter::{Candidate, Matcher, key_hash};
+use super::filter::{Matcher, key_hash};
 use super::log::Sequence;
 use super::position::{BEGINNING, Position};
+pub use super::row::{Origin, Row, Update};
+use super::rows::Rows;
 use crate::config::{StreamSettings, WhenFull};
 use crate::kafka::record::{Record, Stamp};
-
-/// What a row costs beside its key (which stands there twice as a reference) and its frame.
-const ROW_OVERHEAD: usize = size_of::<Row>() + 3 * size_of::<(Sequence, Key)>() + 32;
 
 /// At least every so many rows a reader is given an id to come back with.
 const ROWS_PER_ID: usize = 100;
@@ -31,85 +31,8 @@ const ROWS_AT_ONCE: usize = 4096;
 /// Rows that could be looked at in the time in which one is held against a filter.
 const COST_OF_ASKING: usize = 15;
 
-/// A key is that of a topic: two topics may use the same.
-type Key = Arc<(u16, Box<[u8]>)>;
-
-/// Where a record came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
-    /// Index of the topic in the stream's configuration.
-    pub topic: u16,
-    /// The partition.
-    pub partition: u32,
-    /// The offset.
-    pub offset: i64,
-    /// Milliseconds since the epoch, where known.
-    pub timestamp: Option<i64>,
-}
-
-impl Origin {
-    /// Whether this record is the newer of two of the same key, the same on every replica: within a
-    /// partition by offset, between partitions by time, then by partition.
-    fn is_newer_than(&self, other: &Self) -> bool {
-        if self.partition == other.partition {
-            return self.offset > other.offset;
-        }
-        // Without times, which the `kafka` crate does not give, the one that came later.
-        if self.timestamp.is_none() && other.timestamp.is_none() {
-            return true;
-        }
-        (self.timestamp, self.partition, self.offset) > (other.timestamp, other.partition, other.offset)
-    }
-}
-
-/// The latest record of a key.
-#[derive(Debug)]
-pub struct Row {
-    key: Key,
-    origin: Origin,
-    /// [`key_hash`] of the key.
-    hash: u64,
-    /// When the tombstone was made (unix seconds), if it is a tombstone's marker.
-    deleted: Option<u64>,
-    /// The frame without its id line: what a reader is shown.
-    frame: Box<[u8]>,
-    /// The record's headers, packed, where filters may ask for them.
-    headers: Box<[u8]>,
-}
-
-impl Row {
-    fn cost(&self) -> usize {
-        self.key.1.len() + self.frame.len() + self.headers.len() + ROW_OVERHEAD
-    }
-
-    /// The row as filters see it.
-    #[must_use]
-    pub fn candidate(&self) -> Candidate<'_> {
-        Candidate {
-            topic: self.origin.topic,
-            partition: self.origin.partition,
-            key: self.hash,
-            is_tombstone: self.deleted.is_some(),
-            headers: &self.headers,
-            frame: &self.frame,
-        }
-    }
-}
-
-/// What a record says of its key.
-#[derive(Debug, Clone, Copy)]
-pub struct Update<'a> {
-    /// The key.
-    pub key: &'a [u8],
-    /// Where the record came from.
-    pub origin: Origin,
-    /// When a tombstone was made (unix seconds).
-    pub deleted: Option<u64>,
-    /// The record's frame without its id line.
-    pub frame: &'a [u8],
-    /// Its headers, packed, where filters may ask for them.
-    pub headers: &'a [u8],
-}
+/// Most rows that leave the table while its lock is held once: half a millisecond's work.
+pub const ROWS_PER_HOLD: usize = 1024;
 
 /// How large a table may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,17 +93,27 @@ impl Lost {
 /// The newest record of every key.
 #[derive(Debug)]
 pub struct Table {
-    rows: BTreeMap<Sequence, Row>,
-    keys: HashMap<Key, Sequence>,
-    /// The markers, by when they were made (unix seconds).
-    markers: BTreeSet<(u64, Sequence)>,
+    /// By topic: two topics may use the same key, and one that begins anew loses all its rows at once.
+    topics: Vec<Rows>,
     /// Since when (unix seconds) all deletes are known that are still to be remembered.
     deletes_since: u64,
     lost: Lost,
+    len: usize,
     cost: usize,
     /// The cost of the last record that found no place.
     unplaced: usize,
     bounds: Bounds,
+}
+
+/// Rows that have left the table, and are still to be freed.
+#[derive(Debug, Default)]
+pub struct Cleared(Rows);
+
+impl Cleared {
+    /// Frees at most about `limit` rows. Returns whether there are more.
+    pub fn free(&mut self, limit: usize) -> bool {
+        self.0.free(limit)
+    }
 }
 
 impl Table {
@@ -188,11 +121,10 @@ impl Table {
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
-            rows: BTreeMap::new(),
-            keys: HashMap::new(),
-            markers: BTreeSet::new(),
+            topics: Vec::new(),
             deletes_since: 0,
             lost: Lost::default(),
+            len: 0,
             cost: 0,
             unplaced: 0,
             bounds,
@@ -202,13 +134,13 @@ impl Table {
     /// How many keys it holds, markers included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.len
     }
 
     /// Whether it holds nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.len == 0
     }
 
     /// Bytes held, all told.
@@ -220,48 +152,39 @@ impl Table {
     /// Whether another key would be one too many, or a record like the last that found no place.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= self.bounds.keys || self.cost + self.unplaced > self.bounds.bytes
+        self.len >= self.bounds.keys || self.cost + self.unplaced > self.bounds.bytes
     }
 
     /// The latest record of a key, if it has one. A tombstone's marker is one too.
     #[must_use]
     pub fn row(&self, topic: u16, key: &[u8]) -> Option<&Row> {
-        let key: Key = Arc::new((topic, key.into()));
-        self.rows.get(self.keys.get(&key)?)
+        let rows = self.topics.get(usize::from(topic))?;
+        rows.find(key_hash(Some(key)), key).map(|(_, row)| row)
     }
 
     /// Puts a record in under its number, in the place of its key's last one, which is handed back.
     pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
-        let Update {
-            key,
-            mut origin,
-            deleted,
-            frame,
-            headers,
-        } = *update;
-        let hash = key_hash(Some(key));
-        let key: Key = Arc::new((origin.topic, key.into()));
-        let known = self.keys.get(&key).copied();
-        if let Some(row) = known.and_then(|known| self.rows.get(&known)) {
-            if !origin.is_newer_than(&row.origin) {
+        let mut update = *update;
+        let topic = usize::from(update.origin.topic);
+        if self.topics.len() <= topic {
+            self.topics.resize_with(topic + 1, Rows::default);
+        }
+        let hash = key_hash(Some(update.key));
+        let known = self.topics[topic].find(hash, update.key);
+        if let Some((_, row)) = known {
+            let (origin, known) = (&mut update.origin, row.origin());
+            if !origin.is_newer_than(&known) {
                 return (Applied::Older, None);
             }
             // Times may go back within a partition. The latest it had is what others are compared with, or the
             // outcome would depend on the order in which a replica reads the partitions.
-            if origin.partition == row.origin.partition {
-                origin.timestamp = origin.timestamp.max(row.origin.timestamp);
+            if origin.partition == known.partition {
+                origin.timestamp = origin.timestamp.max(known.timestamp);
             }
         }
-        let row = Row {
-            key: Arc::clone(&key),
-            origin,
-            hash,
-            deleted,
-            frame: frame.into(),
-            headers: headers.into(),
-        };
-        let previous = known.and_then(|known| self.remove(known));
-        let cost = row.cost();
+        let known = known.map(|(known, _)| known);
+        let previous = known.and_then(|known| self.remove(topic, known));
+        let cost = Row::cost_of(&update);
         let mut applied = Applied::Taken;
         if !self.has_room(cost) {
             // A record that even an empty table could not take says nothing about this one.
@@ -270,7 +193,7 @@ impl Table {
                 self.unplaced = cost;
             }
             if !could_fit || self.bounds.when_full == WhenFull::RefuseNew {
-                self.lost.note(sequence, &origin);
+                self.lost.note(sequence, &update.origin);
                 let refused = if previous.is_some() {
                     Applied::Displaced
                 } else {
@@ -278,63 +201,93 @@ impl Table {
                 };
                 return (refused, previous);
             }
-            self.evict_until(cost);
+            self.evict(cost);
             applied = Applied::Evicted;
         }
-        if let Some(deleted) = deleted {
-            self.markers.insert((deleted, sequence));
-        }
+        self.len += 1;
         self.cost += cost;
-        self.rows.insert(sequence, row);
-        self.keys.insert(key, sequence);
+        self.topics[topic].insert(sequence, Row::new(&update, hash));
         (applied, previous)
     }
 
     /// Whether one more row of this cost would be within the bounds.
     fn has_room(&self, cost: usize) -> bool {
-        self.rows.len() < self.bounds.keys && self.cost + cost <= self.bounds.bytes
+        self.len < self.bounds.keys && self.cost + cost <= self.bounds.bytes
     }
 
-    /// Lets the oldest rows go until there is room for one of this cost.
-    fn evict_until(&mut self, cost: usize) {
-        while !self.has_room(cost)
-            && let Some((&oldest, _)) = self.rows.first_key_value()
-            && let Some(row) = self.remove(oldest)
-        {
-            self.lost.note(oldest, &row.origin);
+    /// Lets the oldest rows go until there is room for one of this cost, or [`ROWS_PER_HOLD`] have left.
+    fn evict(&mut self, cost: usize) {
+        for _ in 0..ROWS_PER_HOLD {
+            if self.has_room(cost) {
+                break;
+            }
+            // Few streams have more than a few topics.
+            let firsts = self.topics.iter().enumerate();
+            let oldest = firsts
+                .filter_map(|(topic, rows)| Some((rows.first()?.0, topic)))
+                .min();
+            let Some((oldest, topic)) = oldest else { break };
+            if let Some(row) = self.remove(topic, oldest) {
+                self.lost.note(oldest, &row.origin());
+            }
         }
     }
 
-    fn remove(&mut self, sequence: Sequence) -> Option<Row> {
-        let row = self.rows.remove(&sequence)?;
+    fn remove(&mut self, topic: usize, sequence: Sequence) -> Option<Row> {
+        let row = self.topics.get_mut(topic)?.remove(sequence)?;
+        self.len -= 1;
         self.cost -= row.cost();
-        self.keys.remove(&row.key);
-        if let Some(deleted) = row.deleted {
-            self.markers.remove(&(deleted, sequence));
-        }
         Some(row)
     }
 
-    /// Forgets everything about a topic, deletes included: it begins anew.
-    pub fn clear(&mut self, topic: u16) {
-        let of_topic = self.rows.iter().filter(|(_, row)| row.origin.topic == topic);
-        let gone: Vec<Sequence> = of_topic.map(|(sequence, _)| *sequence).collect();
-        for sequence in gone {
-            self.remove(sequence);
-        }
+    /// Forgets everything about a topic, deletes included: it begins anew. The rows are to be freed when
+    /// the table is not locked.
+    #[must_use = "freeing millions of rows takes a second, in which nobody can read the table"]
+    pub fn clear(&mut self, topic: u16) -> Cleared {
         self.lost.offsets.retain(|(of, _), _| *of != topic);
+        let rows = self.topics.get_mut(usize::from(topic));
+        let rows = rows.map(std::mem::take).unwrap_or_default();
+        self.len -= rows.len();
+        self.cost -= rows.cost();
+        Cleared(rows)
     }
 
-    /// Forgets deletes that were made longer ago than they are to be remembered. `now` in unix seconds.
-    pub fn expire(&mut self, now: u64) {
-        while let Some(&(deleted, sequence)) = self.markers.first()
-            && deleted
-                .saturating_add(self.bounds.delete_retention)
-                .saturating_add(MARGIN)
-                < now
-        {
-            self.remove(sequence);
+    /// Does a piece of what can wait: forgets deletes that were made longer ago than they are to be
+    /// remembered (`now` in unix seconds), and lets the oldest rows go where the bounds have become
+    /// smaller. Returns whether there is more to do.
+    pub fn tidy(&mut self, now: u64) -> bool {
+        if self.expire(now) {
+            return true;
         }
+        if self.bounds.when_full == WhenFull::EvictOldest && !self.is_within_bounds() {
+            self.evict(0);
+        }
+        self.bounds.when_full == WhenFull::EvictOldest && !self.is_within_bounds()
+    }
+
+    fn is_within_bounds(&self) -> bool {
+        self.len <= self.bounds.keys && self.cost <= self.bounds.bytes
+    }
+
+    /// Forgets deletes that were made longer ago than they are to be remembered, at most
+    /// [`ROWS_PER_HOLD`]. `now` in unix seconds. Returns whether there may be more.
+    pub fn expire(&mut self, now: u64) -> bool {
+        let mut left = ROWS_PER_HOLD;
+        for topic in 0..self.topics.len() {
+            while let Some((deleted, sequence)) = self.topics[topic].oldest_marker()
+                && deleted
+                    .saturating_add(self.bounds.delete_retention)
+                    .saturating_add(MARGIN)
+                    < now
+            {
+                if left == 0 {
+                    return true;
+                }
+                left -= 1;
+                self.remove(topic, sequence);
+            }
+        }
+        false
     }
 
     /// Changes how large it may become, and how long deletes are remembered. What is too much stays, but
@@ -381,27 +334,28 @@ impl Table {
     /// Returns whether there may be more.
     pub fn read(&self, walk: &mut Walk, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
         let mut budget = ROWS_AT_ONCE;
-        for (&sequence, row) in self.rows.range(walk.cursor..walk.until) {
+        for (sequence, row) in self.merged(walk.cursor, walk.until) {
             if budget == 0 {
                 return true;
             }
             budget -= 1;
             walk.cursor = sequence + 1;
-            let origin = &row.origin;
+            let origin = row.origin();
             if origin.offset < walk.wanted.next(usize::from(origin.topic), origin.partition) {
                 continue;
             }
             walk.position
                 .pass(usize::from(origin.topic), origin.partition, origin.offset);
-            let mut is_delete = row.deleted.is_some();
+            let candidate = row.candidate();
+            let mut is_delete = candidate.is_tombstone;
             let mut is_hidden = false;
             if let Some(matcher) = show.matcher {
-                if !matcher.concerns(origin.topic, row.hash) {
+                if !matcher.concerns(origin.topic, candidate.key) {
                     continue;
                 }
                 if !is_delete {
                     budget = budget.saturating_sub(COST_OF_ASKING);
-                    is_hidden = !matcher.accepts(&row.candidate());
+                    is_hidden = !matcher.accepts(&candidate);
                     is_delete = is_hidden;
                 }
             }
@@ -416,7 +370,7 @@ impl Table {
                 out.push(b'\n');
             }
             if !is_hidden {
-                out.extend_from_slice(&row.frame);
+                out.extend_from_slice(candidate.frame);
             } else if !show.write_delete(row, out) {
                 out.truncate(before);
                 continue;
@@ -429,6 +383,56 @@ impl Table {
         }
         walk.cursor = walk.until;
         false
+    }
+
+    /// The rows of all topics in the order of their numbers, from `from` up to but not including `until`.
+    fn merged(&self, from: Sequence, until: Sequence) -> impl Iterator<Item = (Sequence, &Row)> {
+        let mut heads: BinaryHeap<_> = self
+            .topics
+            .iter()
+            .filter_map(|rows| Head::of(rows.range(from, until)))
+            .collect();
+        std::iter::from_fn(move || {
+            let mut head = heads.peek_mut()?;
+            let next = head.rest.next();
+            Some(match next {
+                Some(next) => std::mem::replace(&mut head.row, next),
+                None => PeekMut::pop(head).row,
+            })
+        })
+    }
+}
+
+/// The next row of a topic, and those after it; ordered so that a heap gives the lowest number first.
+struct Head<'a, I> {
+    row: (Sequence, &'a Row),
+    rest: I,
+}
+
+impl<'a, I: Iterator<Item = (Sequence, &'a Row)>> Head<'a, I> {
+    fn of(mut rows: I) -> Option<Self> {
+        let row = rows.next()?;
+        Some(Self { row, rest: rows })
+    }
+}
+
+impl<I> PartialEq for Head<'_, I> {
+    fn eq(&self, other: &Self) -> bool {
+        self.row.0 == other.row.0
+    }
+}
+
+impl<I> Eq for Head<'_, I> {}
+
+impl<I> PartialOrd for Head<'_, I> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<I> Ord for Head<'_, I> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        Reverse(self.row.0).cmp(&Reverse(other.row.0))
     }
 }
 
@@ -450,15 +454,16 @@ pub struct Show<'a> {
 impl Show<'_> {
     /// Returns false where the key cannot be shown: then the reader never saw it.
     fn write_delete(&mut self, row: &Row, out: &mut Vec<u8>) -> bool {
+        let origin = row.origin();
         let stamp = Stamp {
-            partition: row.origin.partition,
-            offset: row.origin.offset,
-            timestamp: row.origin.timestamp,
+            partition: origin.partition,
+            offset: origin.offset,
+            timestamp: origin.timestamp,
         };
-        let Some(topic) = self.topics.get(usize::from(row.origin.topic)) else {
+        let Some(topic) = self.topics.get(usize::from(origin.topic)) else {
             return false;
         };
-        let record = Record::tombstone(topic, stamp, Some(&row.key.1));
+        let record = Record::tombstone(topic, stamp, Some(row.key()));
         self.encoder.write_body(&record, out).is_ok()
     }
 }

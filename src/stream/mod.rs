@@ -30,6 +30,8 @@ pub mod opening;
 pub mod position;
 mod replay;
 pub mod resume;
+mod row;
+mod rows;
 #[expect(clippy::module_inception, reason = "the room is named after what it keeps")]
 pub mod stream;
 pub mod subscription;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -25,7 +26,7 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::filter::Matcher;
 use super::groups::{Group, Groups};
-use super::latest::Table;
+use super::latest::{ROWS_PER_HOLD, Table};
 use super::log::{Log, Sequence};
 use super::lookup::{Asking, Lookup, Query};
 use super::opening::Opening;
@@ -491,6 +492,11 @@ impl Stream {
         )
     }
 
+    /// Does a piece of what can wait in the table. Returns whether there is more to do.
+    pub(super) fn tidy_table(&self) -> bool {
+        self.write_table().is_some_and(|mut table| table.tidy(self.now()))
+    }
+
     pub(super) fn version(&self) -> u64 {
         self.version.load(Ordering::SeqCst)
     }
@@ -574,6 +580,20 @@ struct Hidden<T>(T);
 impl<T> fmt::Debug for Hidden<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("..")
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // The last to hold a stream may be a client on a thread that serves others, and freeing millions of
+        // rows takes a second.
+        if let Some(table) = self.table.take()
+            && table.read().is_ok_and(|table| table.len() > ROWS_PER_HOLD)
+        {
+            let freeing = move || drop(table);
+            // Where there is no thread, it is freed here.
+            let _ = thread::Builder::new().name("table-free".to_owned()).spawn(freeing);
+        }
     }
 }
 

@@ -74,6 +74,7 @@ mod shared_log;
 mod since;
 mod subscriptions;
 mod supervision;
+mod table_memory;
 mod tables;
 mod tail;
 mod tail_parser;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
         filter_model::trials(),
         filter_races::trials(),
         notices::trials(),
+        table_memory::trials(),
         tables::trials(),
         tail_parser::trials(),
         tail::trials(),

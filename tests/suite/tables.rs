@@ -97,8 +97,8 @@ struct Model {
     truth: BTreeMap<u8, usize>,
 }
 
-/// What a row costs without its key and frame.
-fn overhead() -> usize {
+/// What a row costs without its key and frame; a delete's marker costs more.
+fn overhead(deleted: Option<u64>) -> usize {
     let mut table = Table::new(Bounds {
         keys: 1,
         bytes: usize::MAX,
@@ -113,7 +113,7 @@ fn overhead() -> usize {
             offset: 0,
             timestamp: None,
         },
-        deleted: None,
+        deleted,
         frame: b"",
         headers: b"",
     };
@@ -145,7 +145,7 @@ impl Model {
     fn cost(&self) -> usize {
         self.rows
             .values()
-            .map(|row| 1 + row.frame.len() + overhead())
+            .map(|row| 1 + row.frame.len() + overhead(row.deleted))
             .sum()
     }
 
@@ -202,7 +202,7 @@ impl Model {
             .map(|(at, _)| *at);
         prop_assert_eq!(previous.is_some(), known.is_some());
         known.map(|known| self.rows.remove(&known));
-        let cost = 1 + frame.len() + overhead();
+        let cost = 1 + frame.len() + overhead(deleted);
         let has_room =
             |model: &Self| model.rows.len() < model.bounds.keys && model.cost() + cost <= model.bounds.bytes;
         let expected = if has_room(self) {
