@@ -592,7 +592,9 @@ impl Drop for Stream {
         {
             let freeing = move || drop(table);
             // Where there is no thread, it is freed here.
-            let _ = thread::Builder::new().name("table-free".to_owned()).spawn(freeing);
+            let _ = thread::Builder::new()
+                .name("table-free".to_owned())
+                .spawn(freeing);
         }
     }
 }

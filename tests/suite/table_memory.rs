@@ -6,9 +6,7 @@ use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::encode::Encoder;
 use kafka_sse_bridge::stream::feed::{FREED_AT_ONCE, Feeder};
-use kafka_sse_bridge::stream::latest::{
-    Applied, Bounds, Origin, ROWS_PER_HOLD, Show, Table, Update, Walk,
-};
+use kafka_sse_bridge::stream::latest::{Applied, Bounds, Origin, ROWS_PER_HOLD, Show, Table, Update, Walk};
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use libtest_mimic::Trial;
@@ -21,8 +19,14 @@ use std::time::Duration;
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("a_large_table_holds_what_a_simple_one_would", like_a_map),
-        trial("a_topic_leaves_its_table_at_once_and_is_freed_in_pieces", cleared_in_pieces),
-        trial("the_writer_frees_a_recreated_topic_in_pieces", freed_by_the_writer),
+        trial(
+            "a_topic_leaves_its_table_at_once_and_is_freed_in_pieces",
+            cleared_in_pieces,
+        ),
+        trial(
+            "the_writer_frees_a_recreated_topic_in_pieces",
+            freed_by_the_writer,
+        ),
         trial("deletes_expire_in_pieces", expired_in_pieces),
         trial("smaller_bounds_are_reached_in_pieces", evicted_in_pieces),
     ]
@@ -79,7 +83,10 @@ fn walk(table: &Table, until: u64) -> Vec<String> {
     let mut out = Vec::new();
     while table.read(&mut walk, 64 * 1024, &mut show, &mut out) {}
     let text = String::from_utf8(out).expect("frames are text");
-    text.lines().filter(|line| line.starts_with("data: ")).map(str::to_owned).collect()
+    text.lines()
+        .filter(|line| line.starts_with("data: "))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn like_a_map() {
@@ -104,15 +111,26 @@ fn like_a_map() {
             &update(name.as_bytes(), topic, offset, frame.as_bytes(), None),
         );
         assert_eq!(applied, Applied::Taken);
-        let before = keys.insert((topic, key), sequence).and_then(|before| rows.remove(&before));
-        let previous = previous.map(|row| String::from_utf8_lossy(row.candidate().frame).trim_end().to_owned());
+        let before = keys
+            .insert((topic, key), sequence)
+            .and_then(|before| rows.remove(&before));
+        let previous = previous.map(|row| {
+            String::from_utf8_lossy(row.candidate().frame)
+                .trim_end()
+                .to_owned()
+        });
         assert_eq!(previous, before);
         rows.insert(sequence, frame.trim_end().to_owned());
         if sequence % 20_000 == 0 {
             assert_eq!(table.len(), rows.len());
-            assert_eq!(walk(&table, sequence + 1), rows.values().cloned().collect::<Vec<_>>());
+            assert_eq!(
+                walk(&table, sequence + 1),
+                rows.values().cloned().collect::<Vec<_>>()
+            );
             for (&(topic, key), number) in &keys {
-                let row = table.row(topic, key.to_string().as_bytes()).expect("it was put in");
+                let row = table
+                    .row(topic, key.to_string().as_bytes())
+                    .expect("it was put in");
                 assert_eq!(row.candidate().frame.trim_ascii_end(), rows[number].as_bytes());
             }
             // One topic begins anew now and then; the others stay.
@@ -120,7 +138,10 @@ fn like_a_map() {
             keys.retain(|(topic, _), number| *topic != 1 || rows.remove(number).is_none());
             assert_eq!(table.len(), rows.len());
             assert!(table.row(1, b"1").is_none());
-            assert_eq!(walk(&table, sequence + 1), rows.values().cloned().collect::<Vec<_>>());
+            assert_eq!(
+                walk(&table, sequence + 1),
+                rows.values().cloned().collect::<Vec<_>>()
+            );
         }
     }
     drop(table.clear(0));
@@ -161,7 +182,10 @@ fn cleared_in_pieces() {
         let mut has_more = false;
         let freed = freed(|| has_more = cleared.free(1000));
         // A piece ends with a run of rows; the first frees the index too.
-        assert!(freed <= 1000 + 256 + SHARDS + 100, "{freed} allocations freed at once");
+        assert!(
+            freed <= 1000 + 256 + SHARDS + 100,
+            "{freed} allocations freed at once"
+        );
         has_more
     } {
         pieces += 1;
@@ -203,12 +227,20 @@ fn freed_by_the_writer() {
             offset: i64::try_from(offset).expect("small"),
             timestamp: None,
         };
-        batch.push(stamp, Some(offset.to_string().as_bytes()), Some(b"{}"), std::iter::empty());
+        batch.push(
+            stamp,
+            Some(offset.to_string().as_bytes()),
+            Some(b"{}"),
+            std::iter::empty(),
+        );
     }
     feeder.take(&Feed::Records(Arc::new(batch)));
     assert_eq!(stream.figures().table.map(|(keys, _)| keys), Some(count));
     let at_once = freed(|| feeder.take(&Feed::Recreated { topic: "t".into() }));
-    assert!(at_once < 100, "{at_once} allocations freed by the new beginning itself");
+    assert!(
+        at_once < 100,
+        "{at_once} allocations freed by the new beginning itself"
+    );
     assert_eq!(stream.figures().table, Some((0, 0)));
     let mut pieces = Vec::new();
     while {
@@ -220,7 +252,10 @@ fn freed_by_the_writer() {
     let limit = i64::try_from(FREED_AT_ONCE).expect("small") + 1000;
     assert!(most <= limit, "{most} allocations freed at once");
     let all: i64 = pieces.iter().sum();
-    assert!(all >= i64::try_from(count).expect("small"), "{all} of {count} rows freed");
+    assert!(
+        all >= i64::try_from(count).expect("small"),
+        "{all} of {count} rows freed"
+    );
 }
 
 fn expired_in_pieces() {
@@ -237,7 +272,11 @@ fn expired_in_pieces() {
     let late = 10 * RETENTION;
     let mut before = table.len();
     while table.tidy(late) {
-        assert!(before - table.len() <= ROWS_PER_HOLD, "{before} became {}", table.len());
+        assert!(
+            before - table.len() <= ROWS_PER_HOLD,
+            "{before} became {}",
+            table.len()
+        );
         before = table.len();
     }
     assert_eq!((table.len(), table.cost()), (0, 0));
@@ -256,11 +295,19 @@ fn evicted_in_pieces() {
     // Of a record that comes before the rest has gone, too.
     let mut before = table.len();
     table.apply(1 << 40, &update(b"new", 0, 1 << 40, b"data: new\n\n", None));
-    assert!(before + 1 - table.len() <= ROWS_PER_HOLD, "{before} became {}", table.len());
+    assert!(
+        before + 1 - table.len() <= ROWS_PER_HOLD,
+        "{before} became {}",
+        table.len()
+    );
     assert!(table.row(0, b"new").is_some());
     before = table.len();
     while table.tidy(1) {
-        assert!(before - table.len() <= ROWS_PER_HOLD, "{before} became {}", table.len());
+        assert!(
+            before - table.len() <= ROWS_PER_HOLD,
+            "{before} became {}",
+            table.len()
+        );
         before = table.len();
     }
     assert!(table.cost() <= cost / 4 && table.cost() > cost / 5);
@@ -274,6 +321,9 @@ fn evicted_in_pieces() {
             2
         ],
     };
-    assert!(!table.has_kept_since(&position(1)), "rows that a client has not seen have left");
+    assert!(
+        !table.has_kept_since(&position(1)),
+        "rows that a client has not seen have left"
+    );
     assert!(table.has_kept_since(&position(i64::try_from(len).expect("small"))));
 }
