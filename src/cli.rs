@@ -180,7 +180,7 @@ fn run(configured: &Configured) -> Result<(), Failure> {
         env!("CARGO_PKG_VERSION"),
         configured.config.display()
     );
-    let listeners = daemon::bind(&settings.http.listen)?;
+    let listeners = daemon::bind(&settings.http.listen, &(&settings.http).into())?;
     serve(settings, sources, listeners, signals::Request::Reload)
 }
 

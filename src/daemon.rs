@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::print::fingerprint;
+use crate::config::socket::SocketAccess;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
 use crate::descriptors;
 use crate::http::connections::Connections;
@@ -91,17 +92,21 @@ pub struct Bound {
     pub listener: Listener,
 }
 
-/// Binds every address.
+/// Binds every address; `access` applies to Unix sockets.
 ///
 /// # Errors
 /// When one cannot be bound.
-pub fn bind(addresses: &[String]) -> Result<Vec<Bound>, BindError> {
+pub fn bind(addresses: &[String], access: &SocketAccess) -> Result<Vec<Bound>, BindError> {
     let mut bound = Vec::new();
     for address in addresses {
-        bound.extend(Listener::bind(address)?.into_iter().map(|listener| Bound {
-            address: address.clone(),
-            listener,
-        }));
+        bound.extend(
+            Listener::bind(address, access)?
+                .into_iter()
+                .map(|listener| Bound {
+                    address: address.clone(),
+                    listener,
+                }),
+        );
     }
     Ok(bound)
 }

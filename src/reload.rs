@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,13 @@ use log::{error, info, warn};
 
 use crate::config::diff::{Changes, StreamChange, diff};
 use crate::config::print::fingerprint;
+use crate::config::socket::SocketAccess;
 use crate::config::{Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection};
 use crate::descriptors;
 use crate::http::health;
 use crate::http::page::Page;
+use crate::http::unix;
 use crate::kafka::history::{Archive, History};
 use crate::kafka::tail::Connection;
 use crate::logging;
@@ -71,7 +74,8 @@ impl Daemon {
     async fn try_reload(&mut self, sources: &Sources) -> Said {
         let next = sources.load()?.settings;
         let changes = diff(&self.settings, &next);
-        let bound = bind(&changes.listen).map_err(|error| {
+        let access = SocketAccess::from(&next.http);
+        let bound = bind(&changes.listen, &access).map_err(|error| {
             // The old one is served until nothing can fail any more.
             if changes.unlisten.is_empty() {
                 error.to_string()
@@ -82,6 +86,7 @@ impl Daemon {
         let log = logging::prepare(&next.log)?;
         let started = self.start_fresh(&next, &changes)?;
         let has_other_files = started.connection.access.has_other_files(&self.connection.access);
+        self.set_socket_access(&next, &changes)?;
         log.install();
         self.apply(next, started);
         self.listen(bound, &changes).await;
@@ -102,6 +107,21 @@ impl Daemon {
             warn!("reloaded: {what}");
         }
         Ok(what)
+    }
+
+    /// Gives the sockets that stay their new mode and group. The last step that can fail.
+    fn set_socket_access(&self, next: &Settings, changes: &Changes) -> Result<(), String> {
+        let access = SocketAccess::from(&next.http);
+        if access == SocketAccess::from(&self.settings.http) {
+            return Ok(());
+        }
+        let stays = |address: &&String| !changes.listen.contains(address);
+        for address in next.http.listen.iter().filter(stays) {
+            if let Some(path) = address.strip_prefix("unix:") {
+                unix::set_access(Path::new(path), &access).map_err(|error| format!("{address}: {error}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Starts streams that are new or built anew, on a thread of their own: what others read is not

@@ -223,6 +223,12 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
             faults.add("http.listen", message);
         }
     }
+    if http.unix_socket_group.as_ref().is_some_and(String::is_empty) {
+        faults.add(
+            "http.unix_socket_group",
+            "is empty; write the name or number of a group, or remove the line",
+        );
+    }
     for (name, span) in [
         ("keepalive", http.keepalive),
         ("retry", http.retry),

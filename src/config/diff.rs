@@ -48,6 +48,14 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     };
     changes.note("kafka.", &old.kafka, &new.kafka);
     changes.note("http.", &old.http, &new.http);
+    // A socket that exists keeps what it was given.
+    let is_unset = (old.http.unix_socket_mode.is_some() && new.http.unix_socket_mode.is_none())
+        || (old.http.unix_socket_group.is_some() && new.http.unix_socket_group.is_none());
+    if is_unset && new.http.listen.iter().any(|address| address.starts_with("unix:")) {
+        changes
+            .restart
+            .push("http.unix_socket_mode and http.unix_socket_group".to_owned());
+    }
     for stream in &new.streams {
         let path = stream.path.clone();
         let before = old.streams.iter().find(|before| before.path == path);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::public::{CorsSettings, Proxy};
 use super::security::{SaslSettings, TlsSettings};
+use super::socket::SocketMode;
 use super::units::{Size, Span};
 
 /// Brokers asked first when none are configured.
@@ -116,6 +117,12 @@ impl Default for KafkaSettings {
 pub struct HttpSettings {
     /// `host:port`, `unix:/path`, or `systemd` for what a socket unit has bound.
     pub listen: Vec<String>,
+    /// Permissions of the Unix sockets in `listen`; by default what the umask leaves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unix_socket_mode: Option<SocketMode>,
+    /// Group of the Unix sockets in `listen`, by name or number; by default the process's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unix_socket_group: Option<String>,
     /// Pause after which a quiet client gets a comment.
     pub keepalive: Span,
     /// EventSource's reconnect time, jittered by ±25 %.
@@ -146,6 +153,8 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             listen: vec![DEFAULT_LISTEN.to_owned()],
+            unix_socket_mode: None,
+            unix_socket_group: None,
             keepalive: DEFAULT_KEEPALIVE,
             retry: DEFAULT_RETRY,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,

@@ -21,6 +21,7 @@ use clap::Args;
 use log::info;
 
 use crate::cli::{self, Failure};
+use crate::config::socket::SocketAccess;
 use crate::config::{Document, Flags, LogSettings, Settings};
 use crate::daemon::{self, Bound, Environment, Sources};
 use crate::logging;
@@ -110,10 +111,11 @@ fn failed(what: &'static str) -> impl Fn(Box<dyn std::error::Error>) -> Failure 
 
 /// Binds; where nobody chose the port and it is taken, another is as good.
 fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
-    match daemon::bind(&settings.http.listen) {
+    let access = SocketAccess::from(&settings.http);
+    match daemon::bind(&settings.http.listen, &access) {
         Err(error) if port.is_none() && std::env::var_os("PORT").is_none() => {
             info!("{error}");
-            Ok(daemon::bind(&[ANY_PORT.to_owned()])?)
+            Ok(daemon::bind(&[ANY_PORT.to_owned()], &access)?)
         }
         outcome => Ok(outcome?),
     }

@@ -16,6 +16,7 @@ use super::within;
 use crate::config::{HttpSettings, Settings};
 use crate::descriptors;
 use crate::http::listener::{Listener, SYSTEMD};
+use crate::http::unix;
 use crate::kafka::history;
 
 /// How long whoever holds an address may take to say who it is.
@@ -89,6 +90,13 @@ fn listen_tcp(address: &str, http: &HttpSettings) -> Finding {
 
 fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
     let check = format!("listen {address}");
+    if let Some(Err(why)) = http.unix_socket_group.as_deref().map(unix::group) {
+        return Finding::fail(
+            check,
+            why,
+            "correct unix_socket_group in [http], or make the group",
+        );
+    }
     if let Ok(found) = path.symlink_metadata() {
         if !found.file_type().is_socket() {
             return Finding::fail(

@@ -9,8 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use listenfd::ListenFd;
-use log::{debug, warn};
+use log::debug;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -28,6 +27,8 @@ use tokio::sync::watch;
 use super::connections::Connections;
 use super::heads::{HEAD_TIMEOUT, Heads};
 use super::patience::Patient;
+use super::unix::{self, SocketFile};
+use crate::config::socket::SocketAccess;
 
 /// What stands for the sockets that systemd hands over.
 pub const SYSTEMD: &str = "systemd";
@@ -96,6 +97,7 @@ impl BindError {
             io::ErrorKind::AddrInUse => {
                 "another program serves it: stop that, or choose another with --listen"
             }
+            _ if unix::is_about_access(&source) => unix::ACCESS_REMEDY,
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             io::ErrorKind::AddrNotAvailable => "this machine has no such address",
             _ if address == SYSTEMD => "start it by kafka-sse-bridge.socket, or name addresses",
@@ -118,44 +120,20 @@ pub enum Listener {
     Unix(std::os::unix::net::UnixListener, Option<SocketFile>),
 }
 
-/// The path of a Unix socket that this process has bound; removed when dropped.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and inode, so that another's socket at the same path is left alone.
-    made: (u64, u64),
-}
-
-impl SocketFile {
-    fn made(path: &Path) -> io::Result<(u64, u64)> {
-        let found = path.symlink_metadata()?;
-        Ok((found.dev(), found.ino()))
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // Somebody else may have removed it, or put another in its place.
-        if Self::made(&self.path).is_ok_and(|made| made == self.made)
-            && let Err(error) = std::fs::remove_file(&self.path)
-        {
-            warn!("{}: {error}", self.path.display());
-        }
-    }
-}
-
 impl Listener {
-    /// Binds `host:port` (every address the host has) or `unix:/path`, or shares what systemd has bound.
+    /// Binds `host:port` (every address the host has) or `unix:/path`, or shares what systemd has bound. To the
+    /// file of a Unix socket `access` applies.
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
-    pub fn bind(address: &str) -> Result<Vec<Self>, BindError> {
+    pub fn bind(address: &str, access: &SocketAccess) -> Result<Vec<Self>, BindError> {
         let failed = |error| BindError::new(address, error);
         if address == SYSTEMD {
             return inherited().map_err(failed);
         }
         if let Some(path) = address.strip_prefix("unix:") {
-            return Ok(vec![bind_unix(Path::new(path)).map_err(failed)?]);
+            let (listener, file) = unix::bind(Path::new(path), access, BACKLOG).map_err(failed)?;
+            return Ok(vec![Self::Unix(listener, Some(file))]);
         }
         address
             .to_socket_addrs()
@@ -184,7 +162,7 @@ impl Listener {
                 Ok(address) => format!("http://{address}"),
                 Err(_) => "http://?".to_owned(),
             },
-            Self::Unix(_, Some(file)) => format!("unix:{}", file.path.display()),
+            Self::Unix(_, Some(file)) => format!("unix:{}", file.path().display()),
             Self::Unix(listener, None) => match listener.local_addr() {
                 Ok(address) => format!(
                     "unix:{}",
@@ -262,23 +240,6 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
-}
-
-fn bind_unix(path: &Path) -> io::Result<Listener> {
-    // A socket that nobody serves was left by a process that could not clean up.
-    let is_socket = path
-        .symlink_metadata()
-        .is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path)?;
-    }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    listener.set_nonblocking(true)?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        made: SocketFile::made(path)?,
-    };
-    Ok(Listener::Unix(listener, Some(file)))
 }
 
 /// Tells a listener and its connections to end. It is dropped as soon as the listener accepts no more,

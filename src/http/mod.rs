@@ -1,6 +1,6 @@
 //! The HTTP room: streams, the page, and what there is to know about the daemon.
 //!
-//! [`listener`] binds and accepts, [`connections`] counts, [`patience`] and [`heads`] give up; [`front`]
+//! [`listener`] binds and accepts (with [`unix`]), [`connections`] counts, [`patience`] and [`heads`] give up; [`front`]
 //! stands before the routes, [`routes`] puts the warp filters together, and one file per feature answers:
 //! [`events`] (asked for by [`query`]), [`page`] (of `content`, from `assets` where a directory is named), [`about`], [`streams`],
 //! [`health`], which [`knock`] asks, [`metrics`], which also tells of [`reloads`]; [`problem`] is how errors look. [`limits`] says how many
@@ -30,3 +30,4 @@ pub mod query;
 pub mod reloads;
 pub mod routes;
 pub mod streams;
+pub mod unix;

@@ -200,6 +200,23 @@ fn rules() {
             &[listen, "unix:/run/x.sock"],
         );
     }
+    for mode in ["\"66\"", "\"0888\"", "\"01777\"", "\"rw\"", "\"+660\""] {
+        complains(
+            &format!("[http]\nunix_socket_mode = {mode}\n"),
+            "FILE:2: ",
+            &["is not a mode; write permissions in octal like \"0660\""],
+        );
+    }
+    complains(
+        "[http]\nunix_socket_mode = 660\n",
+        "FILE:2: ",
+        &["unix_socket_mode", "expected a string"],
+    );
+    complains(
+        "[http]\nunix_socket_group = \"\"\n",
+        "FILE:2: http.unix_socket_group: ",
+        &["is empty"],
+    );
     complains(
         "[http]\nkeepalive = \"10ms\"\n",
         "FILE:2: http.keepalive: ",

@@ -8,10 +8,12 @@ use crate::harness::produce::Message;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
+use crate::reload::{reload, reloaded};
 use libtest_mimic::Trial;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 pub fn trials() -> Vec<Trial> {
@@ -38,6 +40,7 @@ pub fn trials() -> Vec<Trial> {
             no_sockets_from_systemd,
         ),
         trial("a_unix_socket_is_served_and_removed", unix_socket),
+        trial("a_unix_socket_has_the_mode_and_group_that_are_set", socket_access),
         trial("the_log_can_be_json_lines", json_log),
     ]
 }
@@ -311,6 +314,61 @@ fn unix_socket() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(secs(10)).code(), Some(0));
     assert!(!socket.exists(), "it cleans up");
+}
+
+fn socket_access() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let socket = directory.path().join("bridge.sock");
+    let port = free_port();
+    let text = |more: &str| {
+        format!(
+            "[kafka]\nbrokers = [\"127.0.0.1:{port}\"]\n[http]\nlisten = [\"127.0.0.1:0\", \"unix:{}\"]\n{more}\n\
+             [[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n",
+            socket.display()
+        )
+    };
+    let found = || {
+        let found = socket.metadata().expect("a socket");
+        (found.mode() & 0o777, found.gid())
+    };
+    // Root may give it to any group, others to their own.
+    let own = rustix::process::getegid().as_raw();
+    let group = if rustix::process::geteuid().is_root() {
+        33
+    } else {
+        own
+    };
+    let with = |mode: &str| {
+        text(&format!(
+            "unix_socket_mode = \"{mode}\"\nunix_socket_group = \"{group}\""
+        ))
+    };
+    let daemon = Daemon::start(&with("0660"));
+    assert_eq!(found(), (0o660, group));
+    drop(daemon);
+
+    let daemon = Daemon::start(&text("unix_socket_mode = \"600\""));
+    assert_eq!(found(), (0o600, own));
+    // A reload changes the socket that is there, and clients that connect go on doing so.
+    reloaded(
+        &daemon,
+        &with("0666"),
+        "http.unix_socket_group, http.unix_socket_mode",
+    );
+    assert_eq!(found(), (0o666, group));
+    std::os::unix::net::UnixStream::connect(&socket).expect("it is served");
+    let nobody = "unix_socket_mode = \"0600\"\nunix_socket_group = \"no-such-group\"";
+    let why = reload(&daemon, &text(nobody));
+    assert!(
+        why.contains("reload failed") && why.contains("there is no group \"no-such-group\""),
+        "{why}"
+    );
+    assert_eq!(found(), (0o666, group), "nothing has changed");
+    let said = reload(&daemon, &text(""));
+    assert!(
+        said.contains("restart needed for: http.unix_socket_mode"),
+        "{said}"
+    );
 }
 
 fn json_log() {

@@ -6,6 +6,7 @@
 use crate::harness::process::Process;
 use crate::harness::trial;
 use crate::harness::wait::secs;
+use kafka_sse_bridge::config::socket::SocketAccess;
 use kafka_sse_bridge::config::{Client, LogSettings, StreamSettings};
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::listener::{Listener, Stopping, serve};
@@ -124,7 +125,9 @@ pub fn child(thread: &str) -> ! {
         }
         "http" => {
             let service = warp::service(warp::any().map(|| -> &str { panic!("{MESSAGE}") }));
-            let listener = Listener::bind("127.0.0.1:0").expect("a port").remove(0);
+            let listener = Listener::bind("127.0.0.1:0", &SocketAccess::default())
+                .expect("a port")
+                .remove(0);
             let address = listener.url().replace("http://", "");
             let (_switch, stopping) = Stopping::channel();
             let connections = Arc::new(Connections::new(secs(30)));

@@ -5,6 +5,7 @@ use crate::harness::http;
 use crate::harness::stream::Stream as Client;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
+use kafka_sse_bridge::config::socket::SocketAccess;
 use kafka_sse_bridge::config::{HttpSettings, StreamSettings};
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::front::Front;
@@ -137,7 +138,9 @@ fn serves() {
     let connections = Arc::clone(&app.connections);
     let service = warp::service(routes(app));
     let entered = runtime.enter();
-    let listener = Listener::bind("127.0.0.1:0").expect("a port").remove(0);
+    let listener = Listener::bind("127.0.0.1:0", &SocketAccess::default())
+        .expect("a port")
+        .remove(0);
     drop(entered);
     let address = listener.url().clone();
     let url = |path: &str| format!("{address}{path}");

@@ -1,0 +1,72 @@
+//! Who may connect to Unix sockets: `unix_socket_mode` and `unix_socket_group` in `[http]`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::settings::HttpSettings;
+
+/// Permissions of a socket's file, written in octal like `0660`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SocketMode(u32);
+
+impl SocketMode {
+    /// The bits, as chmod(2) takes them.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for SocketMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+        u32::from_str_radix(text, 8)
+            .ok()
+            .filter(|bits| is_octal && *bits <= 0o777)
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a mode; write permissions in octal like \"0660\""))
+    }
+}
+
+impl TryFrom<String> for SocketMode {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<SocketMode> for String {
+    fn from(mode: SocketMode) -> Self {
+        mode.to_string()
+    }
+}
+
+impl fmt::Display for SocketMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+/// Who may connect to the Unix sockets that the daemon makes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// Their permissions; `None` is what the umask leaves.
+    pub mode: Option<SocketMode>,
+    /// Their group, by name or number; `None` is the process's own.
+    pub group: Option<String>,
+}
+
+impl From<&HttpSettings> for SocketAccess {
+    fn from(http: &HttpSettings) -> Self {
+        Self {
+            mode: http.unix_socket_mode,
+            group: http.unix_socket_group.clone(),
+        }
+    }
+}
