@@ -53,11 +53,19 @@ pub fn answer(
     }
 }
 
-/// The head that every stream has.
+/// Event streams are always UTF-8 (HTML standard, section 9.2.5). Clients that are not browsers take `text/*`
+/// without a charset for Latin-1, as Python's requests does.
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+
+/// No cache keeps a stream. No proxy compresses it either: a compressor holds events back until its buffer is full
+/// (`no-transform`: RFC 9111, section 5.2.2.6; express's `compression()` obeys it).
+const NO_STORE_NO_TRANSFORM: HeaderValue = HeaderValue::from_static("no-store, no-transform");
+
+/// Sets the header fields that every event stream has.
 pub(super) fn as_stream(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, EVENT_STREAM);
+    headers.insert(CACHE_CONTROL, NO_STORE_NO_TRANSFORM);
     // Tells nginx and others that follow it not to hold events back.
     headers.insert(
         HeaderName::from_static("x-accel-buffering"),

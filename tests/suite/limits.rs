@@ -146,8 +146,8 @@ async fn goodbye(daemon: &Daemon, query: &str, headers: &[(&str, &str)]) -> (u64
     let answer = get(&daemon.url(&format!("/events{query}")), &all).await;
     assert_eq!(answer.status, 200);
     for (name, value) in [
-        ("content-type", "text/event-stream"),
-        ("cache-control", "no-store"),
+        ("content-type", "text/event-stream; charset=utf-8"),
+        ("cache-control", "no-store, no-transform"),
         ("x-accel-buffering", "no"),
         ("connection", "close"),
     ] {

@@ -473,7 +473,7 @@ fn head() {
         let stream = request(Method::HEAD, &daemon.url("/topn/updates"), &[])
             .await
             .expect("an answer");
-        assert_eq!(stream.header("content-type"), Some("text/event-stream"));
+        assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
     });
 }
 
