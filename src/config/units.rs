@@ -125,6 +125,22 @@ impl fmt::Display for Instant {
     }
 }
 
+/// Milliseconds since 1970 that are meant in another unit: the unit, and the same time in milliseconds.
+pub type OtherUnit = (&'static str, i64);
+
+/// Whether a number of milliseconds since 1970 can only be meant in another unit. From 10^8 up to 10^11 it is a time
+/// from 1973 to 5138 in seconds, and before March 1973 in milliseconds; from 10^14 on it is microseconds or
+/// nanoseconds, and after 5138 in milliseconds. Numbers below 10^8 are "everything", as 0 is.
+#[must_use]
+pub fn other_unit(milliseconds: i64) -> Option<OtherUnit> {
+    match milliseconds {
+        100_000_000..100_000_000_000 => Some(("seconds", milliseconds * 1000)),
+        100_000_000_000_000..100_000_000_000_000_000 => Some(("microseconds", milliseconds / 1000)),
+        100_000_000_000_000_000.. => Some(("nanoseconds", milliseconds / 1_000_000)),
+        _ => None,
+    }
+}
+
 macro_rules! serde_as_text {
     ($type:ty, $expected:literal) => {
         impl Serialize for $type {

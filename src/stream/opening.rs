@@ -7,7 +7,7 @@ use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::moves::Place;
 use super::position::{BEGINNING, MAX_ID, Position, TopicPosition};
-use super::resume::{KafkaSse, Reset, Resumed, from_kafka_sse, resume};
+use super::resume::{KafkaSse, Otherwise, Reset, Resumed, from_kafka_sse, resume};
 use super::stream::{State, Stream};
 use crate::config::Start;
 use crate::config::filter::Filter;
@@ -92,7 +92,15 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
         resets.push((Reset::Reconfigured, None));
     }
     let came_back = match (&opening.last_event_id, opening.since) {
-        (Some(id), _) => come_back(request, &state, &here, id, start),
+        (Some(id), since) => match (come_back(request, &state, &here, id, start), since) {
+            // An id that cannot be used leaves `since`, the next rule. Offsets that were looked up for times of the id
+            // are not those of `since`.
+            (Err(reason), Some(since)) if reason != Reset::TooOld || !is_kafka_sse(id) => {
+                resets.push((reason, None));
+                come_since(request, &state, &here, since).or(Ok(None))
+            }
+            (outcome, _) => outcome,
+        },
         (None, Some(since)) => come_since(request, &state, &here, since),
         (None, None) => Ok(None),
     };
@@ -148,8 +156,12 @@ fn come_back(
     start: Start,
 ) -> Result<Option<Outcome>, Reset> {
     let settings = request.stream.settings();
-    if id.starts_with('[') {
-        let KafkaSse { mut wanted, times } = from_kafka_sse(id, &settings.topics, here, start)?;
+    if is_kafka_sse(id) {
+        let otherwise = match request.opening.since {
+            Some(since) => Otherwise::Since(since),
+            None => Otherwise::Start(start),
+        };
+        let KafkaSse { mut wanted, times } = from_kafka_sse(id, &settings.topics, here, otherwise)?;
         if let Some(times) = times {
             let Some(found) = &request.answers.times else {
                 return Ok(Some(Outcome::Ask(Query::Times(times))));
@@ -199,6 +211,11 @@ fn come_back(
         }
     }
     resume_at(request, state, here, wanted, resets, Some(id))
+}
+
+/// Whether an id is one of KafkaSSE, a JSON array; ours hold no bracket.
+fn is_kafka_sse(id: &str) -> bool {
+    id.starts_with('[')
 }
 
 /// Where a client begins that wants what was written from a time on.

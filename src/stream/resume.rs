@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::position::{BEGINNING, Position, TopicPosition};
 use crate::config::Start;
+use crate::config::units::other_unit;
 
 /// Why a client is told to forget what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,15 +123,34 @@ pub struct KafkaSse {
     pub times: Option<Vec<Vec<Option<i64>>>>,
 }
 
+/// Where a client of KafkaSSE begins in partitions that its id omits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Otherwise {
+    /// At the first record at or after a time, in milliseconds since the epoch.
+    Since(i64),
+    /// As a client without an id.
+    Start(Start),
+}
+
 /// Reads an id of KafkaSSE, a JSON array of topics, partitions and next offsets or times, so that its
-/// clients can move over. What it omits begins as `start` says.
+/// clients can move over. `otherwise` says where partitions begin that it omits.
 ///
 /// # Errors
-/// [`Reset::UnknownId`] for anything else; [`Reset::OtherStream`] when it names none of `topics`.
-pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start) -> Result<KafkaSse, Reset> {
+/// [`Reset::UnknownId`] for anything else, and for a time that is not in milliseconds; [`Reset::OtherStream`] when it
+/// names none of `topics`.
+pub fn from_kafka_sse(
+    id: &str,
+    topics: &[String],
+    here: &Position,
+    otherwise: Otherwise,
+) -> Result<KafkaSse, Reset> {
     let entries: Vec<Entry> = serde_json::from_str(id).map_err(|_| Reset::UnknownId)?;
     let mut wanted = here.clone();
-    if start != Start::Live {
+    let since = match otherwise {
+        Otherwise::Since(since) => Some(since),
+        Otherwise::Start(_) => None,
+    };
+    if otherwise != Otherwise::Start(Start::Live) {
         wanted
             .topics
             .iter_mut()
@@ -139,9 +159,9 @@ pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start
     let mut times: Vec<Vec<Option<i64>>> = here
         .topics
         .iter()
-        .map(|topic| vec![None; topic.next.len()])
+        .map(|topic| vec![since; topic.next.len()])
         .collect();
-    let (mut is_known, mut has_times) = (false, false);
+    let mut is_known = false;
     for entry in entries {
         let Some(index) = topics.iter().position(|topic| *topic == entry.topic) else {
             continue;
@@ -159,18 +179,22 @@ pub fn from_kafka_sse(id: &str, topics: &[String], here: &Position, start: Start
             continue;
         };
         // As KafkaSSE has it: an offset goes before a time, and librdkafka's names are offsets too.
-        match (entry.offset, entry.timestamp) {
-            (Some(LATEST), _) => *next = end,
-            (Some(EARLIEST), _) => *next = BEGINNING,
-            (Some(offset), _) if offset >= 0 => *next = offset,
+        let offset = match (entry.offset, entry.timestamp) {
+            (Some(LATEST), _) => end,
+            (Some(EARLIEST), _) => BEGINNING,
+            (Some(offset), _) if offset >= 0 => offset,
+            // Seconds would replay the whole topic.
+            (_, Some(at)) if other_unit(at).is_some() => return Err(Reset::UnknownId),
             // KafkaSSE has -1 for a record without a timestamp: nothing to look for.
             (_, Some(at)) if at >= 0 => {
                 *time = Some(at);
-                has_times = true;
+                continue;
             }
-            _ => {}
-        }
+            _ => continue,
+        };
+        (*next, *time) = (offset, None);
     }
+    let has_times = times.iter().flatten().any(Option::is_some);
     if is_known {
         Ok(KafkaSse {
             wanted,

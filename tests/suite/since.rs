@@ -9,8 +9,10 @@ use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
-use crate::rig::said;
+use crate::rig::{Rec, Rig, run, said};
+use kafka_sse_bridge::config::Start;
 use kafka_sse_bridge::config::units::Instant;
+use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
@@ -29,6 +31,14 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(on_each_broker(
         "a_filter_in_the_url_decides_what_is_sent",
         |broker| filters(&broker),
+    ));
+    trials.push(trial(
+        "partitions_that_an_id_of_kafka_sse_omits_begin_by_since_or_else_by_start",
+        omitted_partitions,
+    ));
+    trials.push(trial(
+        "an_id_that_cannot_be_used_leaves_since",
+        since_beside_unusable_ids,
     ));
     trials.push(trial(
         "what_the_kafka_crate_cannot_answer_is_refused_with_the_remedy@3.9.2",
@@ -175,6 +185,86 @@ fn no_time(daemon: &Daemon) {
             (400, &"bad_since".into())
         );
     });
+}
+
+/// Two partitions of four records each, `p0-0` and so on, at the times 10, 20, 30 and 40.
+fn timed(start: Start) -> Rig {
+    let mut rig = Rig::with(&[2], true, |settings| settings.start = start);
+    for partition in 0..2 {
+        let record = |number: u8| Rec {
+            value: Some(format!("p{partition}-{number}").into_bytes()),
+            timestamp: Some((i64::from(number) + 1) * 10),
+            ..Rec::default()
+        };
+        let records: Vec<Rec> = (0..4).map(|number| record(number).partition(partition)).collect();
+        rig.records(&records);
+    }
+    rig
+}
+
+/// What a client with this id and `since` is told, sorted.
+fn told_from(rig: &Rig, id: &str, since: Option<i64>) -> Vec<String> {
+    let opening = Opening {
+        last_event_id: Some(id.to_owned()),
+        since,
+        ..Opening::default()
+    };
+    let mut told = run(async { rig.open(opening).told_at_last().await });
+    told.sort();
+    told
+}
+
+fn omitted_partitions() {
+    const REPLAY: &str = r#"caught-up {"reason":"replay"}"#;
+    for start in [Start::Earliest, Start::Live] {
+        let rig = timed(start);
+        let of_first = |entry: &str| format!(r#"[{{"topic":"t","partition":0,{entry}}}]"#);
+        for entry in [r#""offset":3"#, r#""timestamp":35"#] {
+            assert_eq!(
+                told_from(&rig, &of_first(entry), Some(25)),
+                [REPLAY, "message p0-3", "message p1-2", "message p1-3"],
+                "{start} {entry}"
+            );
+            let by_start: &[&str] = match start {
+                Start::Live => &[],
+                _ => &["message p1-0", "message p1-1", "message p1-2", "message p1-3"],
+            };
+            assert_eq!(
+                told_from(&rig, &of_first(entry), None),
+                [&[REPLAY, "message p0-3"], by_start].concat(),
+                "{start} {entry}"
+            );
+        }
+        // What the id names goes before `since`.
+        assert_eq!(
+            told_from(&rig, &of_first(r#""offset":-1"#), Some(35)),
+            [REPLAY, "message p1-3"],
+            "{start}"
+        );
+    }
+}
+
+fn since_beside_unusable_ids() {
+    for start in [Start::Earliest, Start::Live] {
+        let rig = timed(start);
+        for (id, reason) in [
+            ("no-id", "unknown-id"),
+            ("[", "unknown-id"),
+            (r#"[{"topic":"x","partition":0,"offset":1}]"#, "other-stream"),
+        ] {
+            let reset = format!(r#"reset {{"reason":"{reason}"}}"#);
+            assert_eq!(
+                told_from(&rig, id, Some(35)),
+                [
+                    r#"caught-up {"reason":"replay"}"#,
+                    "message p0-3",
+                    "message p1-3",
+                    reset.as_str()
+                ],
+                "{start} {id}"
+            );
+        }
+    }
 }
 
 fn since_on_table(broker: &Broker) {

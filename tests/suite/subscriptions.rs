@@ -346,6 +346,9 @@ fn kafka_sse_ids() {
         4,
         "the beginning"
     );
+    // A time in seconds would replay all of it.
+    let seconds = r#"[{"topic":"t","partition":0,"timestamp":1795593600}]"#;
+    assert_eq!(told(seconds)[0], r#"reset {"reason":"unknown-id"}"#);
     let partition_unnamed = r#"[{"topic":"t","partition":7,"offset":2}]"#;
     assert_eq!(
         told(partition_unnamed).len(),
