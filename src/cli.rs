@@ -76,7 +76,7 @@ pub(crate) struct Configured {
     #[arg(short, long, value_name = "ADDRESS")]
     listen: Vec<String>,
     /// Ask these brokers instead (host:port, separated by commas).
-    #[arg(short, long, value_name = "BROKERS", value_delimiter = ',')]
+    #[arg(short, long, value_name = "BROKERS")]
     brokers: Vec<String>,
     /// Log at this level.
     #[arg(long, value_name = "LEVEL", value_parser = LEVELS)]

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::filter::Filter;
+use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
 use super::public::fault_of_base_path;
 use super::security;
@@ -218,7 +218,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         };
         if let Err(why) = outcome {
             let message = format!(
-                "{listen:?} {why}; write \"127.0.0.1:3000\", \"[::]:3000\", \"unix:/run/x.sock\" or \"systemd\""
+                "{listen:?} {why}; write \"127.0.0.1:3000\", \"*:3000\", \"unix:/run/x.sock\" or \"systemd\""
             );
             faults.add("http.listen", message);
         }
@@ -268,6 +268,14 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
             http.base_path
         );
         faults.add("http.base_path", message);
+    }
+    for name in &http.ignored_parameters {
+        if matches!(name.as_str(), "start" | "since" | "lastEventId")
+            || !matches!(Name::parse(name), Ok(None))
+        {
+            let message = format!("{name:?} means something to streams; name only what they do not know");
+            faults.add("http.ignored_parameters", message);
+        }
     }
     for (name, message) in http.cors.faults() {
         faults.add(format!("http.cors.{name}"), message);

@@ -13,28 +13,18 @@ use toml::de::{DeTable, DeValue};
 
 use super::check::{self, check_host_port};
 use super::settings::{Draft, Settings};
+use super::suggest::nearest;
 
 /// What every variable of ours begins with; `__` separates the parts of a key.
 pub const ENVIRONMENT_PREFIX: &str = "KAFKA_SSE_BRIDGE";
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 
-/// Keys whose variable is a list, separated by commas.
-const LISTS: [&str; 4] = [
-    "http.cors.allow_origins",
-    "http.listen",
-    "http.trusted_proxies",
-    "kafka.brokers",
-];
-
 /// The table of librdkafka's properties.
 const PROPERTIES: &str = "kafka.librdkafka";
 
 /// The table where a secret may stand by mistake.
 const SASL: &str = "kafka.sasl";
-
-/// How far a wrong key may be from a right one to be suggested (Jaro-Winkler, 1 is equal).
-const NEAR: f64 = 0.75;
 
 /// The configuration's text, and what to call it in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +63,7 @@ impl Document {
 pub struct Flags {
     /// `--listen`, may be repeated.
     pub listen: Vec<String>,
-    /// `--brokers`, separated by commas.
+    /// `--brokers`, separated by commas; may be repeated.
     pub brokers: Vec<String>,
     /// `--log-level`.
     pub log_level: Option<String>,
@@ -235,7 +225,7 @@ pub fn load(
     if let Some(port) = environment.get("PORT")
         && !layer.contains_key("http.listen")
     {
-        let listen = format!("0.0.0.0:{port}");
+        let listen = format!("*:{port}");
         check_host_port(&listen, 0).map_err(|_| {
             let message = format!("{port:?} is not a port; set a number up to 65535, or unset it");
             one("environment PORT", None, message)
@@ -315,21 +305,12 @@ impl<'a> Variable<'a> {
             };
         }
         let key = parts.join(".");
-        let value = if LISTS.contains(&key.as_str()) {
-            text.split(',')
-                .map(str::trim)
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-                .into()
-        } else {
-            text.into()
-        };
         Self {
             name,
             property: None,
             path: key.clone(),
             key,
-            value,
+            value: text.into(),
         }
     }
 
@@ -403,14 +384,10 @@ fn explain_unknown(message: &str) -> String {
     let Some((wrong, known)) = words.split_first() else {
         return message.to_owned();
     };
-    let nearest = known
-        .iter()
-        .map(|word| (strsim::jaro_winkler(wrong, word), word))
-        .filter(|(nearness, _)| *nearness >= NEAR)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
+    let nearest = nearest(wrong, known.iter().map(String::as_str));
     let known = known.join(", ");
     match nearest {
-        Some((_, word)) => format!("unknown {kind} {wrong:?}; did you mean {word:?}? (known: {known})"),
+        Some(word) => format!("unknown {kind} {wrong:?}; did you mean {word:?}? (known: {known})"),
         None => format!("unknown {kind} {wrong:?} (known: {known})"),
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
 //! came from, [`mod@check`] the rules between keys, [`security`] those of TLS and SASL, [`units`] durations and sizes as
-//! people write them, [`filter`] what a filter may ask for, [`fingerprint`] what stands for a topic in event ids, [`public`] how the daemon looks from outside, [`socket`] who may connect to Unix sockets, [`mod@diff`]
-//! what a reload changes.
+//! people write them, [`filter`] what a filter may ask for, [`fingerprint`] what stands for a topic in event ids,
+//! [`public`] how the daemon looks from outside, [`socket`] who may connect to Unix sockets, [`suggest`] what a wrong name
+//! may be meant for, [`list`] lists as people write them, [`mod@diff`] what a reload changes.
 //! It knows nothing of the other rooms.
 #![forbid(unsafe_code)]
 
@@ -11,12 +12,14 @@ pub mod check;
 pub mod diff;
 pub mod filter;
 pub mod fingerprint;
+pub mod list;
 pub mod load;
 pub mod print;
 pub mod public;
 pub mod security;
 pub mod settings;
 pub mod socket;
+pub mod suggest;
 pub mod units;
 
 pub use load::{Document, Flags, Loaded, load};

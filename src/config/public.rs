@@ -6,15 +6,23 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use http::Uri;
+use http::{HeaderName, Uri};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+
+use super::list::list;
 
 /// What stands for every peer that comes over a Unix socket.
 const UNIX: &str = "unix";
 
 /// The origin that stands for all.
 pub const ANY_ORIGIN: &str = "*";
+
+/// What begins the host of an origin that stands for all below a domain.
+const ANY_SUBDOMAIN: &str = "*.";
+
+/// The one top-level domain below which every name is this machine (RFC 6761, section 6.3).
+const LOCALHOST: &str = "localhost";
 
 /// Who may say for whom a request is: an address, a range of them, or whoever comes over a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,8 +90,13 @@ impl From<Proxy> for String {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorsSettings {
-    /// Origins like `https://shop.example.org`, or `*` for all. None: no page of another site reads.
+    /// Origins like `https://shop.example.org` or `https://*.example.org`, or `*` for all. None: no page of another
+    /// site reads.
+    #[serde(deserialize_with = "list")]
     pub allow_origins: Vec<String>,
+    /// Headers that those pages may send, beside those that they always may.
+    #[serde(deserialize_with = "list")]
+    pub allow_headers: Vec<String>,
     /// Whether those pages may send cookies and other credentials.
     pub allow_credentials: bool,
 }
@@ -100,9 +113,25 @@ impl CorsSettings {
         let mut faults = Vec::new();
         for origin in &self.allow_origins {
             if let Some(why) = fault_of_origin(origin) {
-                let message = format!("{origin:?} {why}; write it like \"https://shop.example.org\"");
+                let message = format!(
+                    "{origin:?} {why}; write it like \"https://shop.example.org\" or \"https://*.example.org\""
+                );
                 faults.push(("allow_origins", message));
             }
+        }
+        for name in &self.allow_headers {
+            if name == "*" {
+                let message =
+                    "\"*\" means nothing beside credentials and never Authorization; name each header";
+                faults.push(("allow_headers", message.to_owned()));
+            } else if name.parse::<HeaderName>().is_err() {
+                let message = format!("{name:?} cannot be a header's name; write it like \"Authorization\"");
+                faults.push(("allow_headers", message));
+            }
+        }
+        if !self.allow_headers.is_empty() && self.allow_origins.is_empty() {
+            let message = "has no effect without allow_origins; name origins, or remove it";
+            faults.push(("allow_headers", message.to_owned()));
         }
         if self.allows_any() && self.allow_origins.len() > 1 {
             let message = "holds \"*\" beside others, which it includes; keep one or the other";
@@ -119,6 +148,63 @@ impl CorsSettings {
     }
 }
 
+/// An origin that may read, of checked settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedOrigin {
+    /// Every origin.
+    Any,
+    /// Just this one.
+    Exact(String),
+    /// Those whose host ends with this domain, at any depth, as in a content security policy (CSP3, section
+    /// 6.7.2.8); not the domain itself. Scheme and port are equal.
+    Below {
+        /// With its `://`.
+        scheme: String,
+        /// With its dot in front, and the port.
+        domain: String,
+    },
+}
+
+impl AllowedOrigin {
+    /// The meaning of an entry of `allow_origins`.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        if text == ANY_ORIGIN {
+            return Self::Any;
+        }
+        match text.split_once("://*.") {
+            Some((scheme, domain)) => Self::Below {
+                scheme: format!("{scheme}://"),
+                domain: format!(".{domain}"),
+            },
+            None => Self::Exact(text.to_owned()),
+        }
+    }
+
+    /// Whether a request's `Origin` is meant.
+    #[must_use]
+    pub fn covers(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(allowed) => allowed == origin,
+            Self::Below { scheme, domain } => {
+                let labels = origin
+                    .strip_prefix(scheme.as_str())
+                    .and_then(|rest| rest.strip_suffix(domain.as_str()));
+                // Nothing but a host's labels: no user, port or path of a forged origin ends with the domain.
+                labels.is_some_and(|labels| labels.split('.').all(is_label))
+            }
+        }
+    }
+}
+
+/// Whether a label of a host's name is one that browsers send: lower case, other scripts in Punycode. An underscore
+/// is not of DNS host names, but exists.
+fn is_label(label: &str) -> bool {
+    let is_of_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    !label.is_empty() && label.bytes().all(is_of_label)
+}
+
 /// What is wrong with an origin, which browsers send as scheme, host in lower case, and port unless it is
 /// the scheme's own (RFC 6454, section 6.1).
 fn fault_of_origin(origin: &str) -> Option<&'static str> {
@@ -130,6 +216,16 @@ fn fault_of_origin(origin: &str) -> Option<&'static str> {
     };
     if !matches!(scheme, "http" | "https") {
         return Some("is neither http nor https");
+    }
+    if let Some(domain) = authority.strip_prefix(ANY_SUBDOMAIN) {
+        let name = domain.split(':').next().unwrap_or_default();
+        return if name.parse::<std::net::Ipv4Addr>().is_ok() || name.starts_with('[') {
+            Some("is an address, which has no subdomains")
+        } else if !name.contains('.') && name != LOCALHOST {
+            Some("is a whole top-level domain")
+        } else {
+            fault_of_origin(&format!("{scheme}://{domain}"))
+        };
     }
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
     if authority.is_empty() || !authority.bytes().all(is_plain) {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::list::list;
 use super::public::{CorsSettings, Proxy};
 use super::security::{SaslSettings, TlsSettings};
 use super::socket::SocketMode;
@@ -82,6 +83,7 @@ pub struct Draft {
 #[serde(default, deny_unknown_fields)]
 pub struct KafkaSettings {
     /// `host:port` of some brokers; the others are learned from them.
+    #[serde(deserialize_with = "list")]
     pub brokers: Vec<String>,
     /// Which client library reads.
     pub client: Client,
@@ -115,7 +117,8 @@ impl Default for KafkaSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// `host:port`, `unix:/path`, or `systemd` for what a socket unit has bound.
+    /// `host:port`, `*:port`, `unix:/path`, or `systemd` for what a socket unit has bound.
+    #[serde(deserialize_with = "list")]
     pub listen: Vec<String>,
     /// Permissions of the Unix sockets in `listen`; by default what the umask leaves.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,9 +145,13 @@ pub struct HttpSettings {
     /// How many streams one address may open in a second; 0 is no limit.
     pub max_opens_per_second_per_ip: u32,
     /// Whose `X-Forwarded-For` and `Forwarded` count.
+    #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<Proxy>,
     /// A path that everything is served below; empty is none.
     pub base_path: String,
+    /// Query parameters that streams pass over, beside those that they always do.
+    #[serde(deserialize_with = "list")]
+    pub ignored_parameters: Vec<String>,
     /// Which pages of other sites may read.
     pub cors: CorsSettings,
 }
@@ -166,6 +173,7 @@ impl Default for HttpSettings {
             max_opens_per_second_per_ip: 0,
             trusted_proxies: Vec::new(),
             base_path: String::new(),
+            ignored_parameters: Vec::new(),
             cors: CorsSettings::default(),
         }
     }
@@ -178,6 +186,7 @@ pub struct StreamSettings {
     /// The path that serves the stream.
     pub path: String,
     /// The topics it carries.
+    #[serde(deserialize_with = "list")]
     pub topics: Vec<String>,
     /// Where a client begins to read that does not say.
     pub start: Start,

@@ -91,6 +91,10 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let topn = topn::compute(&broker, Arc::clone(&stop)).map_err(failed("the top three"))?;
 
     if let Some(url) = listeners.first().map(|bound| bound.listener.url()) {
+        // Every address of this machine is no address for a browser.
+        let url = url
+            .replace("//[::]:", "//localhost:")
+            .replace("//0.0.0.0:", "//localhost:");
         announce(&url)?;
         if !options.no_browser {
             open_browser(&url);

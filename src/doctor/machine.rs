@@ -15,7 +15,7 @@ use super::report::{Finding, Report};
 use super::within;
 use crate::config::{HttpSettings, Settings};
 use crate::descriptors;
-use crate::http::listener::{Listener, SYSTEMD};
+use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
 use crate::http::unix;
 use crate::kafka::history;
 
@@ -140,6 +140,11 @@ fn held_by_us(check: String, version: &str) -> Finding {
 
 /// The version of the daemon that serves an address that is in use; `None` if it is not one.
 fn about_tcp(address: &str, path: &str) -> io::Result<Option<String>> {
+    // `*:port` is IPv4 in any case.
+    let address = match address.strip_prefix(ANY_ADDRESS) {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => address.to_owned(),
+    };
     for address in address.to_socket_addrs()? {
         let reachable = match address.ip() {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::from((Ipv4Addr::LOCALHOST, address.port())),

@@ -1,14 +1,61 @@
 //! `/about`: product, version, URLs, and the headers that arrived, which is what one wants to see
 //! behind a proxy.
 
-use http::header::{ACCEPT, AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use warp::reply::{Reply, Response};
 
-use super::page::escape;
+use super::page::{POLICY, escape};
 use super::problem;
 use super::routes::App;
+
+/// What is shown in place of a value that may be a secret or personal.
+const HIDDEN: &str = "***";
+
+/// Headers whose values are shown: what proxies say of the way a request took, and what browsers send everywhere.
+/// Any other may hold a credential that a proxy injects (`X-Forwarded-Access-Token`, `X-Amzn-Oidc-Data`,
+/// `Cf-Access-Jwt-Assertion`), a user, or a URL with a token in its query (`Referer`, `X-Original-Url`).
+const SHOWN: [&str; 38] = [
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "cache-control",
+    "cdn-loop",
+    "cf-connecting-ip",
+    "cf-ipcountry",
+    "cf-ray",
+    "cf-visitor",
+    "connection",
+    "content-length",
+    "content-type",
+    "dnt",
+    "forwarded",
+    "host",
+    "last-event-id",
+    "origin",
+    "pragma",
+    "priority",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "te",
+    "true-client-ip",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "x-client-ip",
+    "x-forwarded-by",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+    "x-real-ip",
+    "x-request-id",
+];
 
 /// HTML for browsers, JSON where the request asks for it.
 pub fn answer(app: &App, headers: &HeaderMap) -> Response {
@@ -37,9 +84,12 @@ pub fn answer(app: &App, headers: &HeaderMap) -> Response {
             "headers": headers,
         }))
     };
-    response
-        .headers_mut()
-        .insert(VARY, HeaderValue::from_static("accept"));
+    let headers = response.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    // It shows the request of one client.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -65,9 +115,8 @@ fn urls(app: &App) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The request's headers, with secrets masked; a repeated one with its values joined.
+/// The request's headers, with the values of [`SHOWN`] only; a repeated one with its values joined.
 fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
-    let secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
     headers
         .keys()
         .map(|name| {
@@ -75,10 +124,10 @@ fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
                 .get_all(name)
                 .iter()
                 .map(|value| String::from_utf8_lossy(value.as_bytes()));
-            let value = if secret.contains(name) {
-                "***".to_owned()
-            } else {
+            let value = if SHOWN.contains(&name.as_str()) {
                 values.collect::<Vec<_>>().join(", ")
+            } else {
+                HIDDEN.to_owned()
             };
             (name.to_string(), value)
         })

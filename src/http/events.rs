@@ -25,19 +25,20 @@ use crate::stream::subscription::{Step, Subscription};
 /// The other end, and what becomes of its connection.
 type Origin = (Peer, Option<TimedOut>);
 
-/// Answers with the stream, or with an error before it opens, or turns the client away.
+/// Answers with the stream, or with an error before it opens, or turns the client away. Beside the query there are
+/// the names of the parameters in it that are passed over.
 pub fn answer(
     stream: &Arc<Stream>,
     limits: &Arc<Limits>,
     method: &Method,
-    query: &str,
+    (query, ignored): (&str, &[String]),
     headers: &HeaderMap,
     (peer, timed_out): Origin,
 ) -> Response {
     if let Some(why) = stream.failure() {
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
     }
-    let opening = match opening(query, headers, stream) {
+    let opening = match opening(query, ignored, headers, stream) {
         Ok(opening) => opening,
         Err(problem) => return problem.into_response(),
     };

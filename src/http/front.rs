@@ -19,14 +19,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use tower_service::Service;
 use warp::reply::{Reply, Response};
 
-use super::problem::Problem;
+use super::not_found;
 use super::routes::App;
 use crate::config::HttpSettings;
-use crate::config::public::ANY_ORIGIN;
+use crate::config::public::{ANY_ORIGIN, AllowedOrigin};
 
-/// What pages of other sites may send beside what they always may: what a client sends that reads a
-/// stream by itself, without EventSource.
-const ALLOWED_HEADERS: HeaderValue = HeaderValue::from_static("accept, cache-control, last-event-id");
+/// Headers that pages of other sites may send beside those that need no leave, whatever `allow_headers` says: what a
+/// client sends that reads a stream by itself, without EventSource.
+const ALLOWED_HEADERS: [&str; 3] = ["accept", "cache-control", "last-event-id"];
 
 /// What they may read beside what they always may.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("retry-after");
@@ -35,22 +35,40 @@ const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("retry-after");
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// How the daemon is seen from outside.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Front {
     base_path: String,
-    origins: Vec<HeaderValue>,
+    ignored_parameters: Vec<String>,
+    origins: Vec<AllowedOrigin>,
     allows_any: bool,
+    allowed_headers: HeaderValue,
     allows_credentials: bool,
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Self::from(&HttpSettings::default())
+    }
 }
 
 impl From<&HttpSettings> for Front {
     fn from(http: &HttpSettings) -> Self {
         let origins = http.cors.allow_origins.iter();
+        let more = http.cors.allow_headers.iter().map(|name| name.to_lowercase());
+        let mut headers: Vec<String> = ALLOWED_HEADERS
+            .map(str::to_owned)
+            .into_iter()
+            .chain(more)
+            .collect();
+        headers.sort_unstable();
+        headers.dedup();
         Self {
             base_path: http.base_path.clone(),
-            // Checked settings hold nothing that is no header's value.
-            origins: origins.filter_map(|origin| origin.parse().ok()).collect(),
+            ignored_parameters: http.ignored_parameters.clone(),
+            origins: origins.map(|origin| AllowedOrigin::new(origin)).collect(),
             allows_any: http.cors.allows_any(),
+            // Names of headers are a header's value.
+            allowed_headers: headers.join(", ").parse().unwrap_or(HeaderValue::from_static("")),
             allows_credentials: http.cors.allow_credentials,
         }
     }
@@ -71,6 +89,33 @@ impl Front {
         &self.base_path
     }
 
+    /// The query parameters that are passed over, beside those that always are.
+    pub fn ignored_parameters(&self) -> &[String] {
+        &self.ignored_parameters
+    }
+
+    /// Folds repeated slashes of a path to one. Joining a base URL and a path with a slash each makes them, and proxies
+    /// differ in whether they fold them.
+    fn fold(uri: &mut Uri) {
+        if !uri.path().contains("//") {
+            return;
+        }
+        let mut folded = String::with_capacity(uri.path().len());
+        for character in uri.path().chars() {
+            if character != '/' || !folded.ends_with('/') {
+                folded.push(character);
+            }
+        }
+        if let Some(query) = uri.query() {
+            folded.push('?');
+            folded.push_str(query);
+        }
+        // It was a path and query, and still is one.
+        if let Ok(path) = folded.parse::<PathAndQuery>() {
+            *uri = Uri::from(path);
+        }
+    }
+
     fn find(&self, uri: &Uri) -> Found {
         let Some(rest) = uri.path().strip_prefix(&self.base_path) else {
             return Found::Outside;
@@ -89,7 +134,7 @@ impl Front {
     }
 
     /// Puts what is behind the prefix in the place of the whole path, or else gives the answer.
-    fn enter(&self, uri: &mut Uri) -> Option<Response> {
+    fn enter(&self, uri: &mut Uri, app: &App) -> Option<Response> {
         if self.base_path.is_empty() {
             return None;
         }
@@ -107,11 +152,7 @@ impl Front {
                 }
                 Some(response)
             }
-            Found::Outside => {
-                let (path, base) = (uri.path(), &self.base_path);
-                let message = format!("nothing is served at {path}; everything is below {base}/");
-                Some(Problem::new(StatusCode::NOT_FOUND, "not_found", message).into_response())
-            }
+            Found::Outside => Some(not_found::answer(app, uri.path()).into_response()),
         }
     }
 
@@ -121,7 +162,11 @@ impl Front {
         if self.allows_any {
             return Some(HeaderValue::from_static(ANY_ORIGIN));
         }
-        self.origins.iter().find(|allowed| *allowed == origin).cloned()
+        let text = origin.to_str().ok()?;
+        let mut origins = self.origins.iter();
+        origins
+            .any(|allowed| allowed.covers(text))
+            .then(|| origin.clone())
     }
 
     /// Tells the browser who may read the answer.
@@ -142,14 +187,14 @@ impl Front {
 }
 
 /// The answer to a browser that asks what it may ask.
-fn preflight() -> Response {
+fn preflight(allowed_headers: &HeaderValue) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     headers.insert(
         ACCESS_CONTROL_ALLOW_METHODS,
         HeaderValue::from_static("GET, HEAD"),
     );
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED_HEADERS);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed_headers.clone());
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     response
 }
@@ -186,9 +231,10 @@ where
         let is_preflight = request.method() == Method::OPTIONS
             && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         let answer = if is_preflight && allowed.is_some() {
-            Some(preflight())
+            Some(preflight(&front.allowed_headers))
         } else {
-            front.enter(request.uri_mut())
+            Front::fold(request.uri_mut());
+            front.enter(request.uri_mut(), &self.app)
         };
         if let Some(mut response) = answer {
             front.mark(&mut response, allowed);

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use listenfd::ListenFd;
 use log::debug;
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -32,6 +33,9 @@ use crate::config::socket::SocketAccess;
 
 /// What stands for the sockets that systemd hands over.
 pub const SYSTEMD: &str = "systemd";
+
+/// What begins the address of all interfaces, IPv6 and IPv4.
+pub const ANY_ADDRESS: &str = "*:";
 
 /// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
 const BACKLOG: i32 = 4096;
@@ -121,8 +125,8 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds `host:port` (every address the host has) or `unix:/path`, or shares what systemd has bound. To the
-    /// file of a Unix socket `access` applies.
+    /// Binds `host:port` (every address the host has), `*:port` (every address of this machine) or `unix:/path`, or
+    /// shares what systemd has bound. To the file of a Unix socket `access` applies.
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
@@ -135,11 +139,15 @@ impl Listener {
             let (listener, file) = unix::bind(Path::new(path), access, BACKLOG).map_err(failed)?;
             return Ok(vec![Self::Unix(listener, Some(file))]);
         }
-        address
-            .to_socket_addrs()
-            .map_err(failed)?
-            .map(|found| bind_tcp(found).map_err(failed))
-            .collect()
+        let sockets = tcp_sockets(address).map_err(failed)?;
+        sockets
+            .into_iter()
+            .map(|socket| {
+                socket.listen(BACKLOG)?;
+                Ok(Self::Tcp(socket.into()))
+            })
+            .collect::<io::Result<_>>()
+            .map_err(failed)
     }
 
     /// Whether `host:port` could be bound now. Nothing is served, not for a moment.
@@ -147,11 +155,9 @@ impl Listener {
     /// # Errors
     /// What [`Listener::bind`] would say of the first address that cannot be.
     pub fn try_tcp(address: &str) -> Result<(), BindError> {
-        let failed = |error| BindError::new(address, error);
-        for found in address.to_socket_addrs().map_err(failed)? {
-            tcp_socket(found).map_err(failed)?;
-        }
-        Ok(())
+        tcp_sockets(address)
+            .map(drop)
+            .map_err(|error| BindError::new(address, error))
     }
 
     /// The URL at which it is served.
@@ -226,15 +232,37 @@ fn take_inherited() -> io::Result<Vec<Inherited>> {
     Ok(sockets)
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Listener> {
-    let socket = tcp_socket(address)?;
-    socket.listen(BACKLOG)?;
-    Ok(Listener::Tcp(socket.into()))
+/// Sockets that are bound and do not listen, for `host:port` or `*:port`.
+fn tcp_sockets(address: &str) -> io::Result<Vec<Socket>> {
+    let Some(port) = address.strip_prefix(ANY_ADDRESS) else {
+        return address.to_socket_addrs()?.map(tcp_socket).collect();
+    };
+    let port = port.parse().map_err(io::Error::other)?;
+    // One socket for both families: with port 0 two would get different ports.
+    let socket = match tcp_socket((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if has_no_ipv6(&error) => tcp_socket((Ipv4Addr::UNSPECIFIED, port).into()),
+        bound => bound,
+    };
+    Ok(vec![socket?])
+}
+
+/// Whether the error says that this machine has no IPv6: the kernel was built or started without it, a sandbox
+/// forbids the address family, or `disable_ipv6` is set.
+fn has_no_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || matches!(
+            Errno::from_io_error(error),
+            Some(Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT)
+        )
 }
 
 /// A socket that is bound and does not listen.
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // `[::]` is IPv4 too, also where net.ipv6.bindv6only says otherwise.
+        socket.set_only_v6(false)?;
+    }
     // A restart must not wait for the last connections' TIME_WAIT.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
@@ -290,7 +318,8 @@ where
                         if let Err(error) = tune(&stream, connections.write_timeout()) {
                             debug!("{peer}: {error}");
                         }
-                        let peer = Peer::Tcp(peer);
+                        // A socket of both families shows IPv4 as `::ffff:10.0.0.1`.
+                        let peer = Peer::Tcp(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
                         spawn(stream, peer, service.clone(), &connections, graceful.watcher());
                     }
                     Err(error) => accept_failed(&error, &connections).await,

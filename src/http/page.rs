@@ -20,7 +20,8 @@ use super::assets::{Assets, Body, Pieces};
 use super::content::{Content, INDEX, compress, put_in_title};
 
 /// The page shows data of strangers: nothing but its own files may run or load.
-const POLICY: &str = "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
+pub(super) const POLICY: &str =
+    "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]

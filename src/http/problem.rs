@@ -1,6 +1,6 @@
 //! How errors look: JSON, with a code for programs and a message for people.
 
-use http::header::{ALLOW, CACHE_CONTROL};
+use http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::{Reply, Response};
@@ -75,11 +75,11 @@ impl Reply for Problem {
     }
 }
 
-/// A JSON answer that no cache keeps.
+/// A JSON answer that no cache keeps, and that no browser takes for HTML: errors echo parts of the request.
 pub fn json(value: &serde_json::Value) -> Response {
     let mut response = warp::reply::json(value).into_response();
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -9,25 +9,28 @@ use http::HeaderMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::parameters::{is_last_event_id, is_passed_over, unknown};
 use super::problem::Problem;
 use crate::config::Start;
 use crate::config::filter::{Filter, Name};
+use crate::config::units::other_unit;
 use crate::stream::opening::Opening;
 use crate::stream::stream::Stream;
-
-/// Query parameters of a stream.
-const PARAMETERS: &str =
-    "start, since, lastEventId, and the filters key, topic, partition, header.NAME and value.PATH";
 
 /// Why a client library that gives neither times nor headers is in the way, and what to do.
 const LACKING: &str = "which the Kafka client in use does not give; set client = \"librdkafka\" in [kafka]";
 
 /// How the client wants to begin, and what it wants: the header that EventSource sends by itself goes
-/// before the query, which its first connection can only use.
+/// before the query, which its first connection can only use. `ignored` is `http.ignored_parameters`.
 ///
 /// # Errors
 /// For an unknown parameter, and a value that cannot be meant.
-pub fn opening(query: &str, headers: &HeaderMap, stream: &Stream) -> Result<Opening, Problem> {
+pub fn opening(
+    query: &str,
+    ignored: &[String],
+    headers: &HeaderMap,
+    stream: &Stream,
+) -> Result<Opening, Problem> {
     let mut opening = Opening::default();
     let mut filter = Filter::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -36,8 +39,10 @@ pub fn opening(query: &str, headers: &HeaderMap, stream: &Stream) -> Result<Open
             "start" => opening.start = Some(start(&value, stream)?),
             "since" if opening.since.is_some() => return Err(twice("bad_since", "since")),
             "since" => opening.since = Some(since(&value, stream)?),
-            "lastEventId" => opening.last_event_id = Some(value.into_owned()).filter(|id| !id.is_empty()),
-            other => add_term(&mut filter, other, &value, stream)?,
+            name if is_last_event_id(name) => {
+                opening.last_event_id = Some(value.into_owned()).filter(|id| !id.is_empty());
+            }
+            other => add_term(&mut filter, (other, &value), ignored, stream)?,
         }
     }
     if !filter.is_empty() {
@@ -81,18 +86,28 @@ fn since(text: &str, stream: &Stream) -> Result<i64, Problem> {
     if stream.lacks_times_and_headers() {
         return Err(bad(format!("\"since\" needs the time index of Kafka, {LACKING}")));
     }
-    instant(text, SystemTime::now()).ok_or_else(|| {
+    let since = instant(text, SystemTime::now()).ok_or_else(|| {
         bad(format!(
             "{text:?} is no time; write an instant like 2026-11-25T09:30:00Z, milliseconds since 1970, or how long \
              ago, like 15m"
         ))
-    })
+    })?;
+    match other_unit(since) {
+        Some((unit, meant)) if is_number(text) => Err(bad(format!(
+            "{text} is a time in {unit}; write it in milliseconds, {meant}"
+        ))),
+        _ => Ok(since),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// An instant in milliseconds since the epoch: of RFC 3339, of milliseconds themselves, or of a duration
 /// before `now`, which is taken by whole seconds, so that those who ask together ask the same.
 fn instant(text: &str, now: SystemTime) -> Option<i64> {
-    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+    if is_number(text) {
         return text.parse().ok();
     }
     if let Ok(ago) = humantime::parse_duration(text) {
@@ -106,12 +121,20 @@ fn instant(text: &str, now: SystemTime) -> Option<i64> {
     i64::try_from(milliseconds).ok().filter(|instant| *instant >= 0)
 }
 
-fn add_term(filter: &mut Filter, parameter: &str, value: &str, stream: &Stream) -> Result<(), Problem> {
+fn add_term(
+    filter: &mut Filter,
+    (parameter, value): (&str, &str),
+    ignored: &[String],
+    stream: &Stream,
+) -> Result<(), Problem> {
     let settings = stream.settings();
     let bad = |message: String| Problem::parameter("bad_filter", parameter, message);
     let Some(name) = Name::parse(parameter).map_err(|error| bad(error.to_string()))? else {
-        let message = format!("{parameter:?} is not a parameter of a stream; known are {PARAMETERS}");
-        return Err(Problem::parameter("unknown_parameter", parameter, message));
+        return if is_passed_over(parameter, ignored) {
+            Ok(())
+        } else {
+            Err(unknown(parameter))
+        };
     };
     if !stream.tuning().client_filters {
         let message = format!("this stream lets no client filter; leave {parameter:?} out");

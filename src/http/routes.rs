@@ -17,7 +17,7 @@ use super::page::Page;
 use super::patience::TimedOut;
 use super::problem::Problem;
 use super::reloads::Reloads;
-use super::{about, events, health, metrics, streams};
+use super::{about, events, health, metrics, not_found, streams};
 use crate::kafka::status::Board;
 use crate::stream::counters::Ledger;
 use crate::stream::stream::Stream;
@@ -99,7 +99,9 @@ pub fn routes(
         .and(app.clone())
         .map(
             |stream: Arc<Stream>, method, query: String, headers, peer, timed_out, app: Arc<App>| {
-                events::answer(&stream, &app.limits, &method, &query, &headers, (peer, timed_out))
+                let front = app.front();
+                let query = (&*query, front.ignored_parameters());
+                events::answer(&stream, &app.limits, &method, query, &headers, (peer, timed_out))
             },
         );
     let about = at("/about")
@@ -199,9 +201,9 @@ fn query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
     warp::query::raw().or(warp::any().map(String::new)).unify()
 }
 
-/// No filter knew the path.
+/// No filter knew the path. A type of its own: what a filter that knew it has against the request goes first.
 #[derive(Debug)]
-struct Unknown(String);
+struct Unknown(Problem);
 
 impl warp::reject::Reject for Unknown {}
 
@@ -211,20 +213,15 @@ fn not_found(
     warp::path::full()
         .and(app)
         .and_then(|path: FullPath, app: Arc<App>| async move {
-            let front = app.front();
-            let path = format!("{}{}", front.base_path(), path.as_str());
-            Err(warp::reject::custom(Unknown(path)))
+            let path = format!("{}{}", app.front().base_path(), path.as_str());
+            Err(warp::reject::custom(Unknown(not_found::answer(&app, &path))))
         })
 }
 
 /// What a filter that knew the path has against the request, or else that none did.
 async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    let problem = rejection.find::<Problem>().cloned().unwrap_or_else(|| {
-        Problem::not_found(
-            rejection
-                .find::<Unknown>()
-                .map_or("this path", |unknown| &unknown.0),
-        )
-    });
+    let unknown = || rejection.find::<Unknown>().map(|unknown| unknown.0.clone());
+    let problem = rejection.find::<Problem>().cloned().or_else(unknown);
+    let problem = problem.unwrap_or_else(|| Problem::not_found("this path"));
     Ok(problem.into_response())
 }

@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
             environment_mistakes,
         ),
         trial("flags_go_before_environment_before_file_before_defaults", layers),
+        trial("a_list_is_read_alike_in_file_environment_and_flags", lists),
         trial("print_config_can_be_read_again_and_masks_secrets", print_config),
         trial(
             "a_secret_may_come_from_the_environment_and_is_masked",
@@ -282,75 +283,113 @@ fn public_rules() {
     }
 }
 
+/// What is wrong in `[http.cors]`, of which key, and a piece of what is said.
+const WRONG_ORIGINS: &[(&str, &str, &str)] = &[
+    (
+        "allow_origins = [\"shop.example\"]",
+        "allow_origins",
+        "\"shop.example\" has no scheme; write it like",
+    ),
+    ("allow_origins = [\"null\"]", "allow_origins", "has no scheme"),
+    (
+        "allow_origins = [\"file://x\"]",
+        "allow_origins",
+        "is neither http nor https",
+    ),
+    (
+        "allow_origins = [\"https://shop.example/\"]",
+        "allow_origins",
+        "is more than scheme, host and port",
+    ),
+    (
+        "allow_origins = [\"https://a@shop.example\"]",
+        "allow_origins",
+        "is more than scheme, host and port",
+    ),
+    (
+        "allow_origins = [\"https://*.org\"]",
+        "allow_origins",
+        "is a whole top-level domain",
+    ),
+    (
+        "allow_origins = [\"https://shop.*.example\"]",
+        "allow_origins",
+        "is more than scheme, host and port",
+    ),
+    (
+        "allow_origins = [\"https://*shop.example\"]",
+        "allow_origins",
+        "is more than scheme, host and port",
+    ),
+    (
+        "allow_origins = [\"https://*.shop.example:443\"]",
+        "allow_origins",
+        "names its scheme's own port",
+    ),
+    (
+        "allow_origins = [\"https://*.10.0.0.1\"]",
+        "allow_origins",
+        "is an address",
+    ),
+    (
+        "allow_origins = [\"https://shop.example\"]\nallow_headers = [\"*\"]",
+        "allow_headers",
+        "name each header",
+    ),
+    (
+        "allow_origins = [\"https://shop.example\"]\nallow_headers = [\"a b\"]",
+        "allow_headers",
+        "cannot be a header's name",
+    ),
+    (
+        "allow_headers = [\"authorization\"]",
+        "allow_headers",
+        "has no effect without allow_origins",
+    ),
+    (
+        "allow_origins = [\"https://Shop.example\"]",
+        "allow_origins",
+        "has capitals",
+    ),
+    (
+        "allow_origins = [\"https://shop.example:443\"]",
+        "allow_origins",
+        "names its scheme's own port",
+    ),
+    (
+        "allow_origins = [\"https://shop.example:\"]",
+        "allow_origins",
+        "has no proper",
+    ),
+    (
+        "allow_origins = [\"https://:8080\"]",
+        "allow_origins",
+        "has no proper",
+    ),
+    (
+        "allow_origins = [\"https://shop.example:99999\"]",
+        "allow_origins",
+        "has no proper",
+    ),
+    (
+        "allow_origins = [\"*\", \"https://shop.example\"]",
+        "allow_origins",
+        "beside others",
+    ),
+    (
+        "allow_origins = [\"*\"]\nallow_credentials = true",
+        "allow_credentials",
+        "to every site; name origins",
+    ),
+    (
+        "allow_credentials = true",
+        "allow_credentials",
+        "has no effect without allow_origins",
+    ),
+];
+
 fn origin_rules() {
-    for (cors, key, piece) in [
-        (
-            "allow_origins = [\"shop.example\"]",
-            "allow_origins",
-            "\"shop.example\" has no scheme; write it like",
-        ),
-        ("allow_origins = [\"null\"]", "allow_origins", "has no scheme"),
-        (
-            "allow_origins = [\"file://x\"]",
-            "allow_origins",
-            "is neither http nor https",
-        ),
-        (
-            "allow_origins = [\"https://shop.example/\"]",
-            "allow_origins",
-            "is more than scheme, host and port",
-        ),
-        (
-            "allow_origins = [\"https://a@shop.example\"]",
-            "allow_origins",
-            "is more than scheme, host and port",
-        ),
-        (
-            "allow_origins = [\"https://*.example\"]",
-            "allow_origins",
-            "is more than scheme, host and port",
-        ),
-        (
-            "allow_origins = [\"https://Shop.example\"]",
-            "allow_origins",
-            "has capitals",
-        ),
-        (
-            "allow_origins = [\"https://shop.example:443\"]",
-            "allow_origins",
-            "names its scheme's own port",
-        ),
-        (
-            "allow_origins = [\"https://shop.example:\"]",
-            "allow_origins",
-            "has no proper",
-        ),
-        (
-            "allow_origins = [\"https://:8080\"]",
-            "allow_origins",
-            "has no proper",
-        ),
-        (
-            "allow_origins = [\"https://shop.example:99999\"]",
-            "allow_origins",
-            "has no proper",
-        ),
-        (
-            "allow_origins = [\"*\", \"https://shop.example\"]",
-            "allow_origins",
-            "beside others",
-        ),
-        (
-            "allow_origins = [\"*\"]\nallow_credentials = true",
-            "allow_credentials",
-            "to every site; name origins",
-        ),
-        (
-            "allow_credentials = true",
-            "allow_credentials",
-            "has no effect without allow_origins",
-        ),
-    ] {
+    for (cors, key, piece) in WRONG_ORIGINS {
         let line = if cors.contains('\n') { 3 } else { 2 };
         complains(
             &format!("[http.cors]\n{cors}\n"),
@@ -363,6 +402,9 @@ fn origin_rules() {
         "http://127.0.0.1:3000",
         "http://[::1]:3000",
         "http://localhost:443",
+        "https://*.shop.example",
+        "https://*.shop.example:8443",
+        "http://*.localhost:8080",
     ] {
         let said = complaint(
             &format!("[http]\nkeepalive = \"1ms\"\ncors.allow_origins = [\"{good}\"]\n{GOOD}"),
@@ -410,7 +452,7 @@ fn stream_rules() {
         "FILE:5: stream[1].path: ",
         &["served by another stream"],
     );
-    for topic in ["", ".", "a/b", "ä"] {
+    for topic in [".", "a/b", "ä", "a b"] {
         let text = format!("[[stream]]\npath = \"/x\"\ntopics = [\"{topic}\"]\n");
         complains(&text, "FILE:3: stream[0].topics: ", &["cannot be a topic's name"]);
     }
@@ -536,7 +578,7 @@ fn layers() {
     let port = [("PORT", "81")];
     assert_eq!(
         listens(&loaded(&port, &none)),
-        (vec!["0.0.0.0:81".to_owned()], "environment PORT".to_owned())
+        (vec!["*:81".to_owned()], "environment PORT".to_owned())
     );
     let both = [
         ("PORT", "81"),
@@ -593,6 +635,124 @@ fn layers() {
         loaded(&numeric, &none).settings.ui.title,
         "007",
         "a text that looks like a number is text"
+    );
+}
+
+/// The configuration, or what is wrong with it.
+fn read_list(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &Flags,
+) -> Result<kafka_sse_bridge::config::Loaded, String> {
+    let file = file(text);
+    let environment = environment.iter();
+    let environment = environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let document = Document::File(file.path().to_owned());
+    load(&document, &environment.collect(), flags).map_err(|error| {
+        let name = file.path().display().to_string();
+        error.to_string().replace(&name, "FILE")
+    })
+}
+
+fn lists() {
+    const SPACED: &str = " a:1 ,b:2,, c:3,";
+    let brokers = read_list;
+    let none = Flags::default();
+    let variable = "KAFKA_SSE_BRIDGE__KAFKA__BROKERS";
+    let flag = |brokers: &[&str]| Flags {
+        brokers: brokers.iter().map(ToString::to_string).collect(),
+        ..Flags::default()
+    };
+    let in_file = |brokers: &str| format!("[kafka]\nbrokers = {brokers}\n{GOOD}");
+    for (layer, read) in [
+        (
+            "file, array",
+            brokers(&in_file(r#"[" a:1 ", "b:2", "", "c:3"]"#), &[], &none),
+        ),
+        (
+            "file, one string in an array",
+            brokers(&in_file(&format!("[{SPACED:?}]")), &[], &none),
+        ),
+        (
+            "file, string",
+            brokers(&in_file(&format!("{SPACED:?}")), &[], &none),
+        ),
+        ("environment", brokers(GOOD, &[(variable, SPACED)], &none)),
+        ("flag", brokers(GOOD, &[], &flag(&[SPACED]))),
+        ("flags", brokers(GOOD, &[], &flag(&["a:1", " b:2,", "c:3"]))),
+    ] {
+        let read = read.unwrap_or_else(|error| panic!("{layer}: {error}"));
+        assert_eq!(read.settings.kafka.brokers, ["a:1", "b:2", "c:3"], "{layer}");
+    }
+    for (place, read) in [
+        ("FILE:2: ", brokers(&in_file("[]"), &[], &none)),
+        ("FILE:2: ", brokers(&in_file("[\" , \", \"\"]"), &[], &none)),
+        ("FILE:2: ", brokers(&in_file("\"\""), &[], &none)),
+        (
+            "environment KAFKA_SSE_BRIDGE__KAFKA__BROKERS: ",
+            brokers(GOOD, &[(variable, " ,")], &none),
+        ),
+        ("flag --brokers: ", brokers(GOOD, &[], &flag(&[""]))),
+    ] {
+        let error = read.expect_err("no broker is left");
+        assert_eq!(
+            error,
+            format!("{place}kafka.brokers: is empty; name at least one broker as \"host:port\"")
+        );
+    }
+    other_lists();
+}
+
+/// All of them have the same form.
+fn other_lists() {
+    let text = "[http]\nlisten = \"127.0.0.1:1, [::1]:2,\"\ntrusted_proxies = [\"10.0.0.0/8, unix\"]\n\
+         ignored_parameters = \" a, b \"\n[http.cors]\nallow_origins = \"https://a.example,\"\n\
+         allow_headers = \"Authorization, X-Y\"\n[[stream]]\npath = \"/x\"\ntopics = \"t, u\"\n\
+         filter = { key = [\"a, b\", \"\"] }\n";
+    let loaded = read_list(text, &[], &Flags::default()).expect("a good configuration");
+    let (http, stream) = (&loaded.settings.http, &loaded.settings.streams[0]);
+    assert_eq!(http.listen, ["127.0.0.1:1", "[::1]:2"]);
+    let proxies: Vec<String> = http.trusted_proxies.iter().map(ToString::to_string).collect();
+    assert_eq!(proxies, ["10.0.0.0/8", "unix"]);
+    assert_eq!(http.ignored_parameters, ["a", "b"]);
+    assert_eq!(http.cors.allow_origins, ["https://a.example"]);
+    assert_eq!(http.cors.allow_headers, ["Authorization", "X-Y"]);
+    assert_eq!(stream.topics, ["t", "u"]);
+    assert_eq!(
+        stream.filter["key"],
+        ["a, b", ""],
+        "values of a filter are any text"
+    );
+    complains(
+        "[[stream]]\npath = \"/x\"\ntopics = [\"\", \" , \"]\n",
+        "FILE:3: stream[0].topics: ",
+        &["is missing"],
+    );
+    // An error in an array of several lines names the line.
+    complains(
+        "[http]\ntrusted_proxies = [\n  \"10.0.0.1\",\n  \"nobody\",\n]\n",
+        "FILE:4: http.trusted_proxies: ",
+        &["is no address"],
+    );
+    complains(
+        "[http]\nlisten = 3000\n",
+        "FILE:2: http.listen: ",
+        &["a list of strings"],
+    );
+    complains(
+        "[http]\nlisten = [3000]\n",
+        "FILE:2: http.listen: ",
+        &["a string"],
+    );
+    complains(
+        "[http]\nignored_parameters = [\"since\"]\n",
+        "FILE:2: http.ignored_parameters: ",
+        &["\"since\" means something to streams"],
+    );
+    complains(
+        "[http]\nignored_parameters = [\"value.x\"]\n",
+        "FILE:2: http.ignored_parameters: ",
+        &["means something to streams"],
     );
 }
 

@@ -52,6 +52,7 @@ mod outages;
 mod outside_values;
 mod pages;
 mod panics;
+mod parameters;
 mod positions;
 mod proofs;
 mod reading;
@@ -112,6 +113,7 @@ fn main() -> ExitCode {
         configuration::trials(),
         security_settings::trials(),
         pages::trials(),
+        parameters::trials(),
         reading::trials(),
         history::trials(),
         keys::trials(),

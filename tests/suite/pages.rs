@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde_json::json;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use tempfile::TempDir;
 
 pub fn trials() -> Vec<Trial> {
@@ -26,12 +26,18 @@ pub fn trials() -> Vec<Trial> {
         trial("an_edit_of_an_asset_shows_at_the_next_request", edited_assets),
         trial("an_asset_is_read_and_compressed_once_for_all", large_asset),
         trial("an_asset_too_large_to_keep_is_streamed_from_disk", streamed_asset),
-        trial("about_tells_product_urls_and_headers_with_secrets_masked", about),
+        trial(
+            "about_tells_product_urls_and_values_of_harmless_headers_only",
+            about,
+        ),
         trial("streams_tells_where_each_stands", streams),
         trial("what_is_not_served_is_an_error_in_json", errors),
         trial("a_mistyped_parameter_is_an_error_not_everything", parameters),
         trial("head_works_wherever_get_does", head),
         trial("port_in_the_environment_is_the_port", port),
+        trial("a_star_for_the_host_is_served_over_ipv4_and_ipv6", both_families),
+        trial("repeated_slashes_of_a_path_count_as_one", repeated_slashes),
+        trial("a_path_that_is_nearly_right_is_told_the_right_one", near_misses),
         trial("no_request_line_however_odd_ends_the_daemon", odd_requests),
     ]
 }
@@ -320,16 +326,46 @@ fn streamed_asset() {
 fn about() {
     let daemon = daemon("");
     block_on(async {
-        let secret = [
+        let injected = [
+            "authorization",
+            "cookie",
+            "proxy-authorization",
+            "x-forwarded-access-token",
+            "x-amzn-oidc-data",
+            "cf-access-jwt-assertion",
+            "x-api-key",
+            "x-forwarded-email",
+            "referer",
+            "x-original-url",
+            "x-any-other",
+        ];
+        for accept in ["application/json", "text/html"] {
+            let mut secret: Vec<(&str, &str)> = injected.map(|name| (name, "hush")).to_vec();
+            secret.extend([("accept", accept), ("x-forwarded-for", "10.1.2.3")]);
+            let about = get(&daemon.url("/about"), &secret).await;
+            assert!(!about.text().contains("hush"), "{}", about.text());
+            for shown in injected.iter().chain(&["x-forwarded-for", "10.1.2.3"]) {
+                assert!(about.text().contains(shown), "{shown}: {}", about.text());
+            }
+            for (name, value) in [
+                ("cache-control", "no-store"),
+                ("x-content-type-options", "nosniff"),
+            ] {
+                assert_eq!(about.header(name), Some(value), "{accept}: {name}");
+            }
+            assert!(
+                about
+                    .header("content-security-policy")
+                    .is_some_and(|policy| policy.contains("default-src 'self'")),
+                "{accept}"
+            );
+        }
+        let headers = [
             ("accept", "application/json"),
             ("authorization", "Basic hush"),
-            ("cookie", "a=hush"),
-            ("proxy-authorization", "hush"),
             ("x-forwarded-for", "10.1.2.3"),
         ];
-        let about = get(&daemon.url("/about"), &secret).await;
-        assert!(!about.text().contains("hush"), "{}", about.text());
-        let about = about.json();
+        let about = get(&daemon.url("/about"), &headers).await.json();
         assert_eq!(about["product"], json!("kafka-sse-bridge"));
         assert_eq!(about["version"], json!(env!("CARGO_PKG_VERSION")));
         assert_eq!(about["headers"]["authorization"], json!("***"));
@@ -349,7 +385,7 @@ fn about() {
         }
         let browser = [
             ("accept", "text/html,application/xhtml+xml"),
-            ("x-evil", "<img src=x>"),
+            ("x-forwarded-host", "<img src=x>"),
         ];
         let html = get(&daemon.url("/about"), &browser).await;
         assert_eq!(html.header("content-type"), Some("text/html; charset=utf-8"));
@@ -451,7 +487,7 @@ fn parameters() {
                 error["message"]
                     .as_str()
                     .is_some_and(|message| message.contains("live")
-                        || message.contains("known are")
+                        || message.contains("nown are")
                         || message.contains("twice")
                         || message.contains("like")
                         || message.contains("numbered from 0")
@@ -473,7 +509,10 @@ fn head() {
         let stream = request(Method::HEAD, &daemon.url("/topn/updates"), &[])
             .await
             .expect("an answer");
-        assert_eq!(stream.header("content-type"), Some("text/event-stream; charset=utf-8"));
+        assert_eq!(
+            stream.header("content-type"),
+            Some("text/event-stream; charset=utf-8")
+        );
     });
 }
 
@@ -515,7 +554,120 @@ fn port() {
     );
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        printed.contains(&format!("listen = [\"0.0.0.0:{port}\"]")) && printed.contains("# environment PORT"),
+        printed.contains(&format!("listen = [\"*:{port}\"]")) && printed.contains("# environment PORT"),
         "{printed}"
     );
+}
+
+fn both_families() {
+    let port = free_port();
+    let both = format!("listen = [\"127.0.0.1:0\", \"*:{port}\"]");
+    let _daemon = Daemon::start(&config("").replace("listen = [\"127.0.0.1:0\"]", &both));
+    let has_ipv6 = TcpListener::bind("[::1]:0").is_ok();
+    let addresses = ["127.0.0.1", "[::1]"];
+    let served = if has_ipv6 { &addresses[..] } else { &addresses[..1] };
+    block_on(async {
+        for address in served {
+            let answer = get(&format!("http://{address}:{port}/health/live"), &[]).await;
+            assert_eq!(answer.status, 200, "{address}");
+        }
+    });
+}
+
+fn repeated_slashes() {
+    let daemon = daemon("");
+    let about = |path: &str| raw_status(&daemon, path);
+    for path in [
+        "//about",
+        "///about",
+        "/health//live",
+        "//health///live",
+        "//",
+        "//assets//app.js",
+        "//about?x=//y",
+    ] {
+        assert_eq!(about(path), 200, "{path}");
+    }
+    // Escaped slashes are no slashes.
+    for path in ["/%2Fabout", "/health%2F/live"] {
+        assert_eq!(about(path), 404, "{path}");
+    }
+    // The query stays as it is.
+    assert_eq!(about("//topn//updates?start=a//b"), 400);
+    block_on(async {
+        let answer = daemon.get("//topn//updates?start=a//b").await;
+        let message = answer.json()["error"]["message"].to_string();
+        assert!(message.contains("a//b"), "{message}");
+    });
+}
+
+/// The status of the answer to a request whose path nothing on the way makes better.
+fn raw_status(daemon: &Daemon, path: &str) -> u16 {
+    let mut socket = TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
+    socket.set_read_timeout(Some(secs(10))).expect("a timeout");
+    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    socket.write_all(head.as_bytes()).expect("written");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("an answer");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let status = answer.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    status
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_else(|| panic!("{path}: {answer}"))
+}
+
+fn near_misses() {
+    for (base, misses) in [
+        (
+            "",
+            &[
+                ("/topn/updates/", Some("/topn/updates")),
+                ("/TopN/Updates", Some("/topn/updates")),
+                ("/topn/updates//", Some("/topn/updates")),
+                ("/topn%2Fupdates", Some("/topn/updates")),
+                ("/topn/update", Some("/topn/updates")),
+                ("/About/", Some("/about")),
+                ("/health/live/", Some("/health/live")),
+                ("/stream", Some("/streams")),
+                ("/orders", None),
+                ("/assets/app.jss", None),
+                ("/%3Cscript%3E", None),
+            ][..],
+        ),
+        (
+            "/live",
+            &[
+                ("/live/topn/updates/", Some("/live/topn/updates")),
+                ("/topn/updates", Some("/live/topn/updates")),
+                ("/Live/about", Some("/live/about")),
+                ("/live/orders", None),
+                ("/orders", None),
+            ],
+        ),
+    ] {
+        let daemon =
+            Daemon::start(&config("").replace("[http]\n", &format!("[http]\nbase_path = \"{base}\"\n")));
+        block_on(async {
+            for (path, meant) in misses {
+                let answer = daemon.get(path).await;
+                assert_eq!(answer.status, 404, "{path}");
+                assert_eq!(answer.header("content-type"), Some("application/json"));
+                assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+                let error = answer.json()["error"].clone();
+                assert_eq!(error["code"], json!("not_found"));
+                let message = error["message"].as_str().expect("text").to_owned();
+                match meant {
+                    Some(meant) => {
+                        assert!(
+                            message.contains(&format!("did you mean {meant}?")),
+                            "{path}: {message}"
+                        );
+                        let right = request(Method::HEAD, &daemon.url(meant), &[]).await;
+                        assert_eq!(right.expect("an answer").status, 200, "{meant}");
+                    }
+                    None => assert!(!message.contains("did you mean"), "{path}: {message}"),
+                }
+            }
+        });
+    }
 }

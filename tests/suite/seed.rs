@@ -86,7 +86,10 @@ fn original(broker: &Broker, client: &str, binary: Option<std::path::PathBuf>) {
         daemon.wait_ready(secs(20)).await;
         let mut late = Stream::open(daemon.url("/topn/updates")).await;
         assert_eq!(late.status, 200);
-        assert_eq!(late.header("content-type"), Some("text/event-stream; charset=utf-8"));
+        assert_eq!(
+            late.header("content-type"),
+            Some("text/event-stream; charset=utf-8")
+        );
         assert_eq!(late.header("cache-control"), Some("no-store, no-transform"));
         assert_eq!(late.header("x-accel-buffering"), Some("no"));
         let events = late.collect_until(named("caught-up"), secs(10)).await;

@@ -338,7 +338,7 @@ fn error_answers() {
     for (path, wanted) in [
         (
             "/events?strat=live",
-            "400 Bad Request: unknown_parameter: \"strat\" is not a parameter of a stream; known are",
+            "400 Bad Request: unknown_parameter: \"strat\" is not a parameter of a stream; did you mean \"start\"? Known are",
         ),
         ("/event", "404 Not Found: not_found: "),
         ("/health/live", "200, but what comes is not text/event-stream"),

@@ -11,6 +11,7 @@ pub mod between;
 pub mod broker;
 pub mod browser;
 pub mod cluster;
+
 pub mod connection;
 pub mod consume;
 pub mod crowd;

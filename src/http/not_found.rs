@@ -1,0 +1,78 @@
+//! The answer to a path at which nothing is served: it names the path that was probably meant.
+//!
+//! What it names is listed by `/about` anyway. A path is compared as text; nothing here opens or redirects to one.
+
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+
+use super::problem::Problem;
+use super::routes::App;
+
+/// Everything that is served beside streams and the page's files.
+const OWN: [&str; 6] = [
+    "/",
+    "/about",
+    "/streams",
+    "/metrics",
+    "/health/live",
+    "/health/ready",
+];
+
+/// Most bytes of a letter in UTF-8.
+const MOST_BYTES: usize = 4;
+
+/// Letters of a path for each that may be wrong.
+const LETTERS_PER_MISTAKE: usize = 5;
+
+/// Answers for a whole path, as the request has it.
+pub(super) fn answer(app: &App, path: &str) -> Problem {
+    let front = app.front();
+    let base = front.base_path();
+    let meant = nearest(app, base, path).map(|meant| format!("did you mean {meant}? "));
+    let is_inside = path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'));
+    let where_else = match (is_inside, &meant) {
+        (true, _) => format!("{base}/about lists what is"),
+        (false, None) => format!("everything is below {base}/"),
+        (false, Some(_)) => format!("Everything is below {base}/"),
+    };
+    let message = format!(
+        "nothing is served at {path}; {}{where_else}",
+        meant.unwrap_or_default()
+    );
+    Problem::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
+/// The path that is served and differs least, if it differs little: by its case, by slashes at its end, by escapes that
+/// it does not need, by the base path that it lacks, or by a letter here and there.
+fn nearest(app: &App, base: &str, path: &str) -> Option<String> {
+    let plain = plain(path);
+    let shown = app.shown();
+    let streams = shown.streams.iter().map(|stream| stream.settings().path.as_str());
+    let rated = streams.chain(OWN).filter_map(|served| {
+        let whole = format!("{base}{served}");
+        let most = served.len().saturating_sub(1) / LETTERS_PER_MISTAKE;
+        let distances = [&*whole, served].map(|served| distance(&plain, &self::plain(served), most));
+        let distance = distances.into_iter().flatten().min()?;
+        Some((distance, whole))
+    });
+    rated
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, whole)| whole)
+}
+
+/// How many letters differ, if no more than `most`. Texts whose lengths differ by more are not compared: comparing takes
+/// the product of both lengths, and a client may ask for any path.
+fn distance(one: &str, other: &str, most: usize) -> Option<usize> {
+    let is_possible = one.len().abs_diff(other.len()) <= most * MOST_BYTES;
+    is_possible
+        .then(|| strsim::osa_distance(one, other))
+        .filter(|distance| *distance <= most)
+}
+
+fn plain(path: &str) -> String {
+    let decoded = percent_decode_str(path).decode_utf8_lossy().to_lowercase();
+    match decoded.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        trimmed => trimmed.to_owned(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Query parameters that are none of a stream's: those that are passed over, and those that are refused.
+//!
+//! Polyfills, cache busters and authenticating proxies add parameters to every URL, and an EventSource gives up for
+//! good on a 400. A mistyped parameter is refused all the same, because it would open another stream than was meant.
+//! Knows names only: a value may be a secret, and is never read here.
+
+use super::problem::Problem;
+use crate::config::suggest::nearest;
+
+/// Passed over on every stream, by their exact names.
+///
+/// - Access tokens in URLs (RFC 6750, section 2.3), and other credentials for a proxy in front.
+/// - Cache busters, of jQuery (`_`) and of application code.
+/// - amvtek's EventSource polyfill (`evs_…`), and the padding of Yaffle's for old browsers. Their ids are not passed
+///   over, see [`is_last_event_id`].
+const PASSED_OVER: [&str; 22] = [
+    "_",
+    "_t",
+    "_ts",
+    "access_token",
+    "api_key",
+    "apikey",
+    "cachebust",
+    "cachebuster",
+    "cb",
+    "evs_buffer_size_limit",
+    "evs_preamble",
+    "id_token",
+    "jwt",
+    "no_cache",
+    "nocache",
+    "padding",
+    "r",
+    "rand",
+    "random",
+    "t",
+    "token",
+    "ts",
+];
+
+/// Longest name that is compared with those that are known: comparing takes the product of both lengths.
+const LONGEST_COMPARED: usize = 256;
+
+/// What a stream knows, for messages.
+const PARAMETERS: &str =
+    "start, since, lastEventId, and the filters key, topic, partition, header.NAME and value.PATH";
+
+/// Names that a wrong one may be meant for.
+const WHOLE: [&str; 6] = ["start", "since", "lastEventId", "key", "topic", "partition"];
+
+/// Parts before the dot that a wrong one may be meant for.
+const PREFIXES: [&str; 2] = ["header", "value"];
+
+/// Whether a name is `lastEventId` in a spelling that polyfills use: they let applications choose the name
+/// (`Last-Event-ID` and `lastEventID` with Mercure), and amvtek's has its own. Passing over one would lose records.
+pub(super) fn is_last_event_id(name: &str) -> bool {
+    let letters = |byte: &u8| !matches!(byte, b'-' | b'_');
+    name == "evs_last_event_id"
+        || name
+            .bytes()
+            .filter(letters)
+            .map(|byte| byte.to_ascii_lowercase())
+            .eq(*b"lasteventid")
+}
+
+/// Whether a name that is none of a stream's is passed over, by the list above or by `http.ignored_parameters`.
+pub(super) fn is_passed_over(name: &str, ignored: &[String]) -> bool {
+    PASSED_OVER.contains(&name) || ignored.iter().any(|ignored| ignored == name)
+}
+
+/// The error for every other name.
+pub(super) fn unknown(name: &str) -> Problem {
+    let advice = meant(name).map_or_else(
+        || "known are".to_owned(),
+        |meant| format!("did you mean {meant:?}? Known are"),
+    );
+    let message = format!(
+        "{name:?} is not a parameter of a stream; {advice} {PARAMETERS}; where a proxy or a library adds it, name it in \
+         http.ignored_parameters"
+    );
+    Problem::parameter("unknown_parameter", name, message)
+}
+
+/// The parameter that a wrong name resembles.
+fn meant(name: &str) -> Option<String> {
+    if name.len() > LONGEST_COMPARED {
+        return None;
+    }
+    let lower = name.to_lowercase();
+    let (head, rest) = lower.split_once('.').map_or((&*lower, None), |(head, _)| {
+        (head, name.split_once('.').map(|parts| parts.1))
+    });
+    if let Some(prefix) = nearest(head, PREFIXES) {
+        match rest {
+            Some(rest) if !rest.is_empty() => return Some(format!("{prefix}.{rest}")),
+            // Other names are nearer to a whole one.
+            None if head != prefix && nearest(head, WHOLE).is_some() => {}
+            _ => {
+                let example = if prefix == "header" { "NAME" } else { "PATH" };
+                return Some(format!("{prefix}.{example}"));
+            }
+        }
+    }
+    let whole = nearest(&lower, WHOLE.iter().copied());
+    whole.map(str::to_owned)
+}

@@ -1,0 +1,200 @@
+//! Query parameters of a stream: what is passed over, what is refused, and with which advice. No Kafka is needed.
+
+use crate::harness::daemon::Daemon;
+use crate::harness::http::get;
+use crate::harness::process::Signal;
+use crate::harness::trial;
+use crate::harness::wait::{block_on, secs};
+use crate::limits::config_of;
+use libtest_mimic::Trial;
+use serde_json::json;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "parameters_that_libraries_and_proxies_add_are_passed_over_and_not_logged",
+            passed_over,
+        ),
+        trial(
+            "a_name_that_resembles_a_parameter_is_refused_with_what_was_meant",
+            resembling,
+        ),
+        trial(
+            "other_parameters_are_refused_until_ignored_parameters_names_them",
+            ignored,
+        ),
+        trial(
+            "a_last_event_id_is_found_in_every_spelling_that_libraries_use",
+            last_event_id,
+        ),
+        trial(
+            "a_time_that_can_only_be_another_unit_is_refused_with_its_milliseconds",
+            units,
+        ),
+    ]
+}
+
+/// The status of a stream's head; an error with what it says.
+async fn opens(daemon: &Daemon, query: &str) -> Result<(), serde_json::Value> {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = client.head(daemon.url(&format!("/events?{query}"))).send().await;
+    if answer.expect("an answer").status() == 200 {
+        return Ok(());
+    }
+    // HEAD has no body.
+    let answer = get(&daemon.url(&format!("/events?{query}")), &[]).await;
+    assert_eq!(answer.status, 400, "{query}");
+    Err(answer.json()["error"].clone())
+}
+
+fn passed_over() {
+    let log = "\n[log]\nlevel = \"trace\"";
+    let daemon = Daemon::start(&format!(
+        "{}{log}",
+        config_of("ignored_parameters = \"ticket, sig\"")
+    ));
+    block_on(async {
+        for name in [
+            "access_token",
+            "token",
+            "_",
+            "evs_preamble",
+            "evs_buffer_size_limit",
+            "padding",
+            "cb",
+            "t",
+            "ts",
+            "r",
+            "nocache",
+            "ticket",
+            "sig",
+        ] {
+            let query = format!("{name}=hush-{name}&start=live&{name}");
+            assert_eq!(opens(&daemon, &query).await, Ok(()), "{name}");
+        }
+        // The rest of the query counts as without them.
+        let error = opens(&daemon, "_=1&start=yesterday").await.expect_err("no start");
+        assert_eq!(error["code"], json!("bad_start"));
+    });
+    assert!(daemon.log().contains("TRACE"), "{}", daemon.log());
+    assert!(!daemon.log().contains("hush"), "{}", daemon.log());
+}
+
+fn resembling() {
+    let daemon = Daemon::start(&config_of(""));
+    block_on(async {
+        for (name, meant) in [
+            ("strat", "start"),
+            ("Start", "start"),
+            ("sicne", "since"),
+            ("kye", "key"),
+            ("Key", "key"),
+            ("topics", "topic"),
+            ("parition", "partition"),
+            ("lastEvent", "lastEventId"),
+            ("value", "value.PATH"),
+            ("values.x", "value.x"),
+            ("Value.x.y", "value.x.y"),
+            ("vlaue.Name", "value.Name"),
+            ("headers.type", "header.type"),
+            ("Header.Type", "header.Type"),
+            ("headers", "header.NAME"),
+        ] {
+            let error = opens(&daemon, &format!("{name}=1")).await.expect_err(name);
+            assert_eq!(
+                (&error["code"], &error["parameter"]),
+                (&json!("unknown_parameter"), &json!(name))
+            );
+            let message = error["message"].as_str().expect("text");
+            assert!(
+                message.contains(&format!("did you mean \"{meant}\"?")),
+                "{message}"
+            );
+        }
+    });
+}
+
+fn ignored() {
+    let daemon = Daemon::start(&config_of(""));
+    block_on(async {
+        let error = opens(&daemon, "utm_source=hush").await.expect_err("not known");
+        assert_eq!(error["code"], json!("unknown_parameter"));
+        let message = error["message"].as_str().expect("text");
+        assert!(
+            message.contains("http.ignored_parameters") && !message.contains("did you mean"),
+            "{message}"
+        );
+        assert!(!message.contains("hush"), "{message}");
+        daemon.rewrite_config(&config_of("ignored_parameters = [\"utm_source\", \"state\"]"));
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("reloaded: http.ignored_parameters", secs(20));
+        // Also what resembles a parameter, once it is named.
+        for query in ["utm_source=1", "state=1"] {
+            assert_eq!(opens(&daemon, query).await, Ok(()), "{query}");
+        }
+        assert!(
+            opens(&daemon, "utm_medium=1").await.is_err(),
+            "only what is named"
+        );
+    });
+}
+
+fn last_event_id() {
+    let daemon = Daemon::start(&config_of("max_clients = 1"));
+    block_on(async {
+        let _only = crate::harness::stream::Stream::open(daemon.url("/events")).await;
+        // Who is turned away is told the id that it came with.
+        let told = async |query: &str| {
+            let accept = [("accept", "text/event-stream")];
+            get(&daemon.url(&format!("/events?{query}")), &accept)
+                .await
+                .text()
+        };
+        for name in [
+            "lastEventId",
+            "lastEventID",
+            "last-event-id",
+            "Last-Event-ID",
+            "last_event_id",
+            "evs_last_event_id",
+        ] {
+            let told = told(&format!("{name}=AeUv_e4AAAAAAwysAgc")).await;
+            assert!(told.contains("\nid: AeUv_e4AAAAAAwysAgc\n"), "{name}: {told}");
+        }
+        let told = told("evs_preamble=AeUv_e4AAAAAAwysAgc").await;
+        assert!(told.contains("goodbye") && !told.contains("\nid: "), "{told}");
+    });
+}
+
+fn units() {
+    let daemon = Daemon::start(&config_of(""));
+    block_on(async {
+        for (since, unit, milliseconds) in [
+            ("1795593600", "seconds", "1795593600000"),
+            ("100000000", "seconds", "100000000000"),
+            ("99999999999", "seconds", "99999999999000"),
+            ("1795593600000000", "microseconds", "1795593600000"),
+            ("1795593600000000001", "nanoseconds", "1795593600000"),
+        ] {
+            let error = opens(&daemon, &format!("since={since}")).await.expect_err(since);
+            assert_eq!(
+                (&error["code"], &error["parameter"]),
+                (&json!("bad_since"), &json!("since"))
+            );
+            let message = error["message"].as_str().expect("text");
+            let wanted = format!("{since} is a time in {unit}; write it in milliseconds, {milliseconds}");
+            assert_eq!(message, wanted);
+            assert_eq!(opens(&daemon, &format!("since={milliseconds}")).await, Ok(()));
+        }
+        for since in [
+            "0",
+            "1000",
+            "99999999",
+            "100000000000",
+            "1970-06-01T00:00:00Z",
+            "50y",
+        ] {
+            assert_eq!(opens(&daemon, &format!("since={since}")).await, Ok(()), "{since}");
+        }
+    });
+}
