@@ -51,6 +51,9 @@ const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
 /// by default (1 MiB), still bounded.
 const PARTITION_BYTES_CAP: i32 = 64 * 1024 * 1024;
 
+/// By how much it grows at a time. Where only a marker of a transaction is left, it grows to the end.
+const GROWTH: i32 = 16;
+
 /// How often the ends that answers name are handed on.
 const ENDS_EVERY: Duration = Duration::from_secs(2);
 
@@ -72,6 +75,8 @@ pub(super) struct KafkaCrate {
     fetch_bytes: i32,
     /// Partitions that are read no more, as they cannot be.
     stopped: BTreeSet<(Arc<str>, u32)>,
+    /// Where nothing readable followed within the largest limit.
+    ended: HashMap<(Arc<str>, u32), i64>,
     /// When each partition was placed that has been read.
     placed: HashMap<(Arc<str>, u32), u64>,
     /// Answers what the library does not ask.
@@ -113,6 +118,7 @@ impl KafkaCrate {
                 Purpose::History => FETCH_BYTES.1,
             },
             stopped: BTreeSet::new(),
+            ended: HashMap::new(),
             placed: HashMap::new(),
             asking,
             ends: Vec::new(),
@@ -343,8 +349,11 @@ impl KafkaCrate {
     }
 
     fn grow(&mut self, place: &Place, limit: i32) {
-        if limit < PARTITION_BYTES_CAP {
-            let grown = limit.saturating_mul(4).min(PARTITION_BYTES_CAP);
+        if limit == PARTITION_BYTES_CAP {
+            self.ended
+                .insert((place.topic.clone(), place.partition), place.next);
+        } else {
+            let grown = limit.saturating_mul(GROWTH).min(PARTITION_BYTES_CAP);
             self.limits.insert((place.topic.clone(), place.partition), grown);
             if grown == PARTITION_BYTES_CAP {
                 warn!(
@@ -579,24 +588,9 @@ impl Source for KafkaCrate {
     }
 
     fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
-        let topic: Arc<str> = topic.into();
-        if self.stopped.contains(&(Arc::clone(&topic), partition)) {
-            return Ok(true);
-        }
-        let place = Place {
-            topic,
-            partition,
-            next,
-        };
-        let answer = self.fetch(&place, PARTITION_BYTES_CAP)?;
-        match self.messages(&answer, &place) {
-            Ok(messages) => Ok(messages.is_empty()),
-            Err(SourceError::Refused { .. }) => {
-                self.forbidden.insert(Arc::clone(&place.topic));
-                Ok(true)
-            }
-            Err(error) => Err(error),
-        }
+        let at = (Arc::from(topic), partition);
+        let is_ended = self.ended.get(&at).is_some_and(|&end| end == next);
+        Ok(is_ended || self.stopped.contains(&at) || self.forbidden.contains(topic))
     }
 
     fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {

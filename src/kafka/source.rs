@@ -190,7 +190,8 @@ pub trait Source: Send {
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError>;
 
     /// Whether a reader that stands at `next` has nothing left to read although the high watermark
-    /// is further on: only control records, or records of open or aborted transactions, lie there.
+    /// is further on: only control records, or records of open or aborted transactions, lie there. As far as
+    /// [`poll`](Self::poll) has heard; nobody is asked.
     ///
     /// # Errors
     /// When that could not be found out.

@@ -34,9 +34,6 @@ const IDS_TIMEOUT: Duration = Duration::from_millis(500);
 /// First and longest pause where they did not come: the embedded broker of the demo, for one, never tells.
 const IDS_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
-/// How long the end of a partition may take to show.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How long the answer may take whether a topic may be read: a fetch, of a leader that is known.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -266,11 +263,7 @@ impl Asking {
         answer.map_err(|code| self.unreachable("descriptions of topics", &KafkaError::MetadataFetch(code)))
     }
 
-    /// What a reader that stands at `next` meets.
-    pub(super) fn at(&self, topic: &str, partition: i32, next: i64) -> Result<First, SourceError> {
-        self.first(topic, partition, Offset::Offset(next), END_TIMEOUT)
-    }
-
+    /// What a reader of one partition meets first.
     fn first(
         &self,
         topic: &str,

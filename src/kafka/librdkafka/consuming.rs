@@ -32,9 +32,13 @@ pub(super) struct Maker {
 }
 
 impl Maker {
-    fn handle(&self, config: &ClientConfig) -> Result<BaseConsumer<Context>, SourceError> {
+    fn handle(&self) -> Result<BaseConsumer<Context>, SourceError> {
         let context = Context::new(self.reads_uncommitted, self.token_file.clone());
-        let handle = config
+        // Whatever the operator's table says: without them nobody knows that only markers of transactions are left.
+        let handle = self
+            .config
+            .clone()
+            .set("enable.partition.eof", "true")
             .create_with_context(context)
             .map_err(|error: KafkaError| settings::refused_settings(&error, &self.brokers))?;
         // A question asked before there is a token waits for it in vain.
@@ -44,7 +48,7 @@ impl Maker {
 
     /// One that reads.
     pub(super) fn consuming(&self) -> Result<Consuming, SourceError> {
-        let handle = Arc::new(self.handle(&self.config)?);
+        let handle = Arc::new(self.handle()?);
         let queue = Queue::new(Arc::clone(&handle)).ok_or_else(|| SourceError::Unreachable {
             brokers: self.brokers.clone(),
             reason: "librdkafka gives no queue".to_owned(),
@@ -54,12 +58,13 @@ impl Maker {
             queue,
             assigned: HashMap::new(),
             met: HashMap::new(),
+            ended: Ended::default(),
         })
     }
 
     /// One that answers questions.
     pub(super) fn asking(&self) -> Result<BaseConsumer<Context>, SourceError> {
-        self.handle(self.config.clone().set("enable.partition.eof", "true"))
+        self.handle()
     }
 }
 
@@ -72,6 +77,40 @@ pub(super) struct Consuming {
     assigned: HashMap<(Arc<str>, u32), u64>,
     /// Topics that the handle has read: their incarnation, and how many partitions were known.
     met: HashMap<Arc<str>, (u64, u32)>,
+    pub(super) ended: Ended,
+}
+
+/// Up to which offset partitions of topics have been given, where that was their end.
+#[derive(Default)]
+pub(super) struct Ended(HashMap<Arc<str>, HashMap<u32, i64>>);
+
+impl Ended {
+    /// All of a partition has been given that can be read before this offset, and nothing follows yet. What lies there
+    /// may be a marker of a transaction.
+    pub(super) fn note(&mut self, topic: &str, partition: i32, offset: i64) {
+        let Ok(partition) = u32::try_from(partition) else {
+            return;
+        };
+        match self.0.get_mut(topic) {
+            Some(partitions) => partitions.insert(partition, offset),
+            None => self.0.entry(topic.into()).or_default().insert(partition, offset),
+        };
+    }
+
+    /// Whether a reader at `next` has been given all that there was.
+    pub(super) fn is_before(&self, topic: &str, partition: u32, next: i64) -> bool {
+        let end = self
+            .0
+            .get(topic)
+            .and_then(|partitions| partitions.get(&partition));
+        end.is_some_and(|&end| end >= next)
+    }
+
+    fn forget(&mut self, topic: &str, partition: u32) {
+        if let Some(partitions) = self.0.get_mut(topic) {
+            partitions.remove(&partition);
+        }
+    }
 }
 
 /// Why partitions cannot be assigned.
@@ -147,6 +186,7 @@ impl Consuming {
         for place in fresh {
             let Place { topic, partition, .. } = *place;
             let number = partition.cast_signed();
+            self.ended.forget(topic, partition);
             if !self.queue.attach(topic, number) {
                 return Err(AssignError::NoQueue(format!(
                     "topic {topic:?} partition {partition}"

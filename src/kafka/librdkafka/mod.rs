@@ -21,7 +21,7 @@ use rdkafka::Message;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use self::asking::{ASK_TIMEOUT, Asking, First, Look, Seen, is_of_group};
+use self::asking::{ASK_TIMEOUT, Asking, Look, Seen, is_of_group};
 use self::consuming::{AssignError, Consuming, Maker};
 use self::context::{Context, MAX_CAUSES};
 use self::trouble::{Failed, Trouble};
@@ -369,22 +369,32 @@ impl Source for Librdkafka {
         self.take_renewal(inbox)?;
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
-        self.consuming.queue.take(wait, |fetched| match fetched.error() {
-            None => {
-                // Whoever reads on is over it: over the transport's, or over that of the partition.
-                let is_over = |trouble: &Trouble| trouble.ends_with(fetched.topic(), fetched.partition());
-                if trouble.as_ref().is_some_and(is_over) {
-                    *trouble = None;
-                }
+        let Consuming { queue, ended, .. } = &mut self.consuming;
+        queue.take(wait, |fetched| {
+            let error = if fetched.is_end() {
+                ended.note(fetched.topic(), fetched.partition(), fetched.offset());
+                None
+            } else {
+                fetched.error()
+            };
+            if let Some((code, text)) = error {
+                failed.push(Failed {
+                    topic: fetched.topic().to_owned(),
+                    partition: fetched.partition(),
+                    offset: fetched.offset(),
+                    code,
+                    text,
+                });
+                return;
+            }
+            // Whoever reads on is over it: over the transport's, or over that of the partition.
+            let is_over = |trouble: &Trouble| trouble.ends_with(fetched.topic(), fetched.partition());
+            if trouble.as_ref().is_some_and(is_over) {
+                *trouble = None;
+            }
+            if !fetched.is_end() {
                 push(inbox, &fetched, with_headers);
             }
-            Some((code, text)) => failed.push(Failed {
-                topic: fetched.topic().to_owned(),
-                partition: fetched.partition(),
-                offset: fetched.offset(),
-                code,
-                text,
-            }),
         });
         self.heed_events()?;
         for failed in failed {
@@ -405,18 +415,7 @@ impl Source for Librdkafka {
     }
 
     fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
-        let number = i32::try_from(partition).unwrap_or(i32::MAX);
-        let trouble = self.trouble.as_ref();
-        // One that cannot be read is not at its end, and the others must not wait for its answer.
-        if trouble.is_some_and(|trouble| trouble.is_at(topic, number)) {
-            return Ok(false);
-        }
-        let name = topic.to_owned();
-        let first = self.ask(move |asking| asking.at(&name, number, next))?;
-        if matches!(first, First::Refused) {
-            self.forbidden.insert(topic.into());
-        }
-        Ok(matches!(first, First::Reached | First::Refused))
+        Ok(self.forbidden.contains(topic) || self.consuming.ended.is_before(topic, partition, next))
     }
 
     fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {

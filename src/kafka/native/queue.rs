@@ -175,6 +175,11 @@ impl<'a> Fetched<'a> {
         self.message.offset
     }
 
+    /// Whether it says that the partition has been given up to its end, at [`offset`](Self::offset).
+    pub(in crate::kafka) fn is_end(&self) -> bool {
+        self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF
+    }
+
     /// What is wrong with the partition, and in words; `None` for a record.
     pub(in crate::kafka) fn error(&self) -> Option<(RDKafkaErrorCode, String)> {
         if self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {

@@ -295,8 +295,7 @@ impl Worker {
             if self.orders.is_interrupted() || self.inbox.is_closed() {
                 return Ok(());
             }
-            let is_quiet = self.inbox.received() == before;
-            self.note_loaded(source, is_quiet)?;
+            self.note_loaded(source)?;
             self.rights.note(source, &*self.connect, &self.status);
 
             let lacks_leaders = self.topics.iter().any(|topic| !topic.leaderless.is_empty());

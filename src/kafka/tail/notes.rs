@@ -78,7 +78,7 @@ impl Worker {
 
     /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
     /// else how far the others are.
-    pub(super) fn note_loaded(&mut self, source: &mut dyn Source, is_quiet: bool) -> Result<(), SourceError> {
+    pub(super) fn note_loaded(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
         for topic in &mut self.topics {
             let Some(loading) = &mut topic.loading else {
                 continue;
@@ -86,8 +86,7 @@ impl Worker {
             let next = self.inbox.next_offsets(&topic.name);
             let mut is_loaded = true;
             for (partition, (&next, &until)) in (0..).zip(next.iter().zip(loading.until())) {
-                // Asking costs a fetch, so only where no record has come for a while.
-                if next < until && !(is_quiet && source.is_at_end(&topic.name, partition, next)?) {
+                if next < until && !source.is_at_end(&topic.name, partition, next)? {
                     is_loaded = false;
                     break;
                 }

@@ -119,7 +119,7 @@ impl Worker {
         }
         self.rights.note(source, &*self.connect, &self.status);
         source.assign(&self.inbox)?;
-        self.note_loaded(source, false)
+        self.note_loaded(source)
     }
 
     /// The offsets at which one topic is read on, or from its beginning where it turned out to be another.

@@ -27,6 +27,10 @@ pub fn trials() -> Vec<Trial> {
         trial("added_partitions_are_read_from_their_beginning", added_partitions),
         trial("only_what_has_changed_is_asked_for", only_changed),
         trial(
+            "a_topic_that_ends_with_markers_is_loaded_while_another_is_busy",
+            markers_beside_records,
+        ),
+        trial(
             "a_codec_that_cannot_be_read_makes_another_client_take_over_at_once",
             codec,
         ),
@@ -147,6 +151,25 @@ fn only_changed() {
     rig.script(|script| script.bounds.push(Bounds { low: 2, high: 100 }));
     assert_eq!(rig.assigned(2)[1], [0, 2]);
     assert_eq!(rig.script(|script| std::mem::take(&mut script.asked)), ["t"]);
+}
+
+/// No poll is without records.
+fn markers_beside_records() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 5 }],
+        at_end: Some(3),
+        polls: [Poll::Records(vec![0, 1, 2]), Poll::Others("busy", 0)].into(),
+        ..Script::default()
+    };
+    let mut rig = Rig::of_topics(script, 1024, &["busy", "t"]);
+    eventually(secs(20), "it is loaded", || {
+        while let Ok(feed) = rig.feeds.try_recv() {
+            if matches!(&feed, Feed::Loaded { topic } if &**topic == "t") {
+                return Ok(());
+            }
+        }
+        Err("not yet")
+    });
 }
 
 fn leaderless() {

@@ -18,6 +18,8 @@ pub enum Poll {
     /// Records of partition 0 with these offsets.
     Records(Vec<i64>),
     RecordsThenFail(Vec<i64>),
+    /// One record of partition 0 of another topic, at this offset, and the next one in the poll that follows.
+    Others(&'static str, i64),
     Fail(SourceError),
 }
 
@@ -35,6 +37,8 @@ pub struct Script {
     pub(super) reconnects: bool,
     /// Where partition 0 is said to end, after every poll.
     pub(super) end: Option<i64>,
+    /// From where on partition 0 of `t` holds nothing readable.
+    pub(super) at_end: Option<i64>,
     /// Whether partition 0 is said not to be fetched, after every poll.
     pub(super) is_idle: bool,
     /// How often ends were told.
@@ -136,6 +140,16 @@ impl Source for Scripted {
         let next = self.0.lock().unwrap().polls.pop_front();
         let is_last = matches!(next, Some(Poll::RecordsThenFail(_)));
         match next {
+            Some(Poll::Others(topic, offset)) => {
+                let stamp = Stamp {
+                    partition: 0,
+                    offset,
+                    timestamp: None,
+                };
+                inbox.push(topic, stamp, None, Some(b"v"), std::iter::empty());
+                let next = Poll::Others(topic, offset + 1);
+                self.0.lock().unwrap().polls.push_back(next);
+            }
             None => std::thread::sleep(millis(1)),
             Some(Poll::Fail(error)) => return Err(error),
             Some(Poll::Records(offsets) | Poll::RecordsThenFail(offsets)) => {
@@ -152,8 +166,9 @@ impl Source for Scripted {
         if is_last { Err(unreachable()) } else { Ok(()) }
     }
 
-    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
-        Ok(false)
+    fn is_at_end(&mut self, topic: &str, _partition: u32, next: i64) -> Result<bool, SourceError> {
+        let script = self.0.lock().unwrap();
+        Ok(topic == "t" && script.at_end.is_some_and(|at| next >= at))
     }
 
     fn trouble(&self) -> Option<&str> {
