@@ -35,6 +35,7 @@ use crate::http::reloads::Reloads;
 use crate::http::routes::{App, Shown, routes};
 use crate::kafka::access::Access;
 use crate::kafka::history::{self, Archive, History};
+use crate::kafka::outlets::Recipient;
 use crate::kafka::record::Feed;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use crate::signals::Request;
@@ -435,7 +436,10 @@ fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPl
                 feeds: Vec::new(),
             });
             plan.begin = plan.begin.earlier(begin);
-            plan.feeds.push(feed.clone());
+            plan.feeds.push(Recipient {
+                stream: stream.path.as_str().into(),
+                feed: feed.clone(),
+            });
         }
     }
     plans.into_values().collect()

@@ -43,6 +43,8 @@ mod report;
 mod stalled;
 mod start;
 mod storm;
+mod topics;
+mod transactions;
 
 #[path = "../../tests/suite/harness/mod.rs"]
 mod harness;
@@ -113,7 +115,7 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 12] = [
+const BENCHMARKS: [(&str, Benchmark); 14] = [
     ("fanout", fanout::run),
     ("arrival", arrival::run),
     ("filtered", filtered::run),
@@ -123,6 +125,8 @@ const BENCHMARKS: [(&str, Benchmark); 12] = [
     ("reload", reload::run),
     ("ingest", ingest::run),
     ("stalled", stalled::run),
+    ("topics", topics::run),
+    ("transactions", transactions::run),
     ("start", start::run),
     ("position", position::run),
     (COMPARE, compare::run),

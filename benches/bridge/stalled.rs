@@ -59,7 +59,7 @@ pub fn main(brokers: &str, topic: &str) {
     let plan = TopicPlan {
         name: topic.into(),
         begin: Begin::Earliest,
-        feeds: vec![feed],
+        feeds: vec![feed.into()],
     };
     let tail = Tail::spawn(connection(brokers), vec![plan], Arc::default()).expect("a thread");
     thread::sleep(WAIT);

@@ -1,5 +1,7 @@
 //! `/streams`: what streams there are, where they stand, who listens.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
@@ -14,7 +16,7 @@ pub fn answer(app: &App) -> Response {
         .shown()
         .streams
         .iter()
-        .map(|stream| describe(stream))
+        .map(|stream| describe(stream, &app.kafka.held(&stream.settings().path)))
         .collect();
     let kafka = app.kafka.snapshot();
     problem::json(&json!({
@@ -41,7 +43,7 @@ fn limits(limits: &Limits) -> Value {
     json!({ "clients": figures.clients, "addresses": figures.addresses, "refused": refused })
 }
 
-fn describe(stream: &Stream) -> Value {
+fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
     let settings = stream.settings();
     let figures = stream.figures();
     let (replays, replay_bytes) = stream.replays();
@@ -72,6 +74,7 @@ fn describe(stream: &Stream) -> Value {
         "topics": topics,
         "loaded": figures.is_loaded,
         "failure": stream.failure(),
+        "paused_topics": paused.iter().map(|topic| &**topic).collect::<Vec<&str>>(),
         "clients": figures.clients,
         "slow_clients": figures.slow,
         "conflated_clients": figures.conflated,

@@ -4,16 +4,14 @@
 //! that offset was handed on before and is passed over, so a rebuilt client can never double one.
 //! It does not know which client fills it, nor what the streams do with a batch.
 //!
-//! The channels to the streams are bounded, so `send` blocks the reading thread when a stream
-//! cannot encode as fast as Kafka delivers: that is the back-pressure, and the only queue.
+//! The channels to the streams are bounded; what finds no place in them waits in [`outlets`](super::outlets), and the
+//! topics of a stream that cannot encode as fast as Kafka delivers are not among the places to be read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
-
+use super::outlets::{Change, Outlets, Recipient, Slow};
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
 use super::tally::Tally;
@@ -32,10 +30,8 @@ struct Topic {
     received: u64,
     /// Records handed on, by all who ever read the topic: added to once per batch.
     handed_on: Arc<AtomicU64>,
-    /// The streams that use the topic.
-    feeds: Vec<mpsc::Sender<Feed>>,
-    /// Of the thread that fills the inbox.
-    pulse: Arc<Pulse>,
+    /// The streams that use the topic, by their index among all.
+    outlets: Vec<usize>,
 }
 
 /// A partition that is to be read.
@@ -58,6 +54,9 @@ pub struct Place<'a> {
 #[derive(Debug)]
 pub struct Inbox {
     topics: Vec<Topic>,
+    /// The index of every topic.
+    by_name: HashMap<Arc<str>, usize>,
+    outlets: Outlets,
     /// How often a partition was placed.
     places: u64,
     /// Index of the topic that took the last record: runs of one topic are the rule.
@@ -66,18 +65,11 @@ pub struct Inbox {
 
 impl Inbox {
     /// An inbox for these topics, each with the streams that use it.
-    pub fn new(topics: impl IntoIterator<Item = (Arc<str>, Vec<mpsc::Sender<Feed>>)>) -> Self {
-        Self::watched(topics, &Arc::default())
-    }
-
-    /// The same, filled by a thread with this pulse.
-    pub(super) fn watched(
-        topics: impl IntoIterator<Item = (Arc<str>, Vec<mpsc::Sender<Feed>>)>,
-        pulse: &Arc<Pulse>,
-    ) -> Self {
-        let topics = topics
+    pub fn new<R: Into<Recipient>>(topics: impl IntoIterator<Item = (Arc<str>, Vec<R>)>) -> Self {
+        let mut outlets = Outlets::default();
+        let topics: Vec<Topic> = topics
             .into_iter()
-            .map(|(name, feeds)| Topic {
+            .map(|(name, recipients)| Topic {
                 batch: Batch::new(name.clone()),
                 name,
                 next: Vec::new(),
@@ -85,12 +77,16 @@ impl Inbox {
                 incarnation: 0,
                 received: 0,
                 handed_on: Arc::default(),
-                feeds,
-                pulse: Arc::clone(pulse),
+                outlets: recipients
+                    .into_iter()
+                    .map(|recipient| outlets.add(recipient.into()))
+                    .collect(),
             })
             .collect();
         Self {
+            by_name: by_name(&topics),
             topics,
+            outlets,
             places: 0,
             last: 0,
         }
@@ -102,6 +98,10 @@ impl Inbox {
         for topic in &mut self.topics {
             topic.handed_on = tally.topic(&topic.name);
         }
+        // So that streams which are never paused are counted too.
+        for stream in self.outlets.streams() {
+            drop(tally.holds(stream));
+        }
         self
     }
 
@@ -112,9 +112,10 @@ impl Inbox {
             .map(|topic| (&topic.name, topic.next.as_slice()))
     }
 
-    /// Every partition that is to be read now.
+    /// Every partition that is to be read now: of topics none of whose streams is held.
     pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        self.topics.iter().flat_map(|topic| {
+        let topics = self.topics.iter().filter(|topic| !topic.is_held(&self.outlets));
+        topics.flat_map(|topic| {
             let partitions = (0..).zip(topic.next.iter().zip(&topic.placed));
             partitions
                 .filter(|(_, (next, _))| **next != BEGINNING)
@@ -131,15 +132,32 @@ impl Inbox {
     /// The next offset of every partition of a topic; empty where none is read.
     #[must_use]
     pub fn next_offsets(&self, topic: &str) -> Vec<i64> {
-        let topic = self.topics.iter().find(|candidate| &*candidate.name == topic);
-        topic.map(|topic| topic.next.clone()).unwrap_or_default()
+        self.topic(topic)
+            .map(|topic| topic.next.clone())
+            .unwrap_or_default()
     }
 
     /// The next offset of one partition; `None` where it is not read.
     #[must_use]
     pub fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
-        let topic = self.topics.iter().find(|candidate| &*candidate.name == topic)?;
-        topic.next.get(partition as usize).copied()
+        self.topic(topic)?.next.get(partition as usize).copied()
+    }
+
+    fn topic(&self, topic: &str) -> Option<&Topic> {
+        self.by_name.get(topic).map(|&index| &self.topics[index])
+    }
+
+    /// Whether a topic is not read because a stream that uses it is held.
+    #[must_use]
+    pub fn is_held(&self, topic: &str) -> bool {
+        self.topic(topic)
+            .is_some_and(|topic| topic.is_held(&self.outlets))
+    }
+
+    /// Whether any is not.
+    #[must_use]
+    pub fn is_any_held(&self) -> bool {
+        self.outlets.is_any_held()
     }
 
     /// How many records were taken since the start.
@@ -151,15 +169,15 @@ impl Inbox {
     /// How many of them are of this topic.
     #[must_use]
     pub fn received_from(&self, topic: &str) -> u64 {
-        let topic = self.topics.iter().find(|candidate| &*candidate.name == topic);
-        topic.map_or(0, |topic| topic.received)
+        self.topic(topic).map_or(0, |topic| topic.received)
     }
 
     /// Sets where a topic is read from, and tells its streams. `low` holds the first offset of every
     /// partition; `id` is the topic's, where it is known.
     pub fn assign(&mut self, topic: &str, id: Option<TopicId>, next: Vec<i64>, low: Vec<i64>) {
-        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
-            topic.flush();
+        if let Some(&index) = self.by_name.get(topic) {
+            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
+            topic.flush(outlets);
             topic.placed.resize(next.len(), 0);
             for (partition, placed) in topic.placed.iter_mut().enumerate() {
                 if topic.next.get(partition) != next.get(partition) {
@@ -168,40 +186,44 @@ impl Inbox {
                 }
             }
             topic.next.clone_from(&next);
-            topic.send(&Feed::Assigned {
+            let feed = Feed::Assigned {
                 topic: topic.name.clone(),
                 id,
                 next,
                 low,
-            });
+            };
+            topic.send(outlets, &feed);
         }
     }
 
     /// Tells the streams of a topic that it begins anew.
     pub fn recreated(&mut self, topic: &str) {
-        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
-            topic.flush();
+        if let Some(&index) = self.by_name.get(topic) {
+            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
+            topic.flush(outlets);
             topic.next.clear();
             topic.placed.clear();
             topic.incarnation += 1;
-            topic.send(&Feed::Recreated {
+            let feed = Feed::Recreated {
                 topic: topic.name.clone(),
-            });
+            };
+            topic.send(outlets, &feed);
         }
     }
 
     /// Tells the streams of a topic that it has been read up to the end it had at the start.
     pub fn loaded(&mut self, topic: &str) {
-        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
-            topic.flush();
-            topic.send(&Feed::Loaded {
+        if let Some(&index) = self.by_name.get(topic) {
+            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
+            topic.flush(outlets);
+            let feed = Feed::Loaded {
                 topic: topic.name.clone(),
-            });
+            };
+            topic.send(outlets, &feed);
         }
     }
 
-    /// Takes one record, unless its partition is not read or it was taken before. Blocks while a
-    /// full batch finds no place in a stream's channel. Returns whether it was taken.
+    /// Takes one record, unless its partition is not read or it was taken before. Returns whether it was taken.
     pub fn push<'h>(
         &mut self,
         topic: &str,
@@ -211,7 +233,7 @@ impl Inbox {
         headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
     ) -> bool {
         if self.topics.get(self.last).is_none_or(|last| &*last.name != topic) {
-            let Some(index) = self.topics.iter().position(|candidate| &*candidate.name == topic) else {
+            let Some(&index) = self.by_name.get(topic) else {
                 return false;
             };
             self.last = index;
@@ -227,57 +249,92 @@ impl Inbox {
         topic.batch.push(stamp, key, value, headers);
         topic.received += 1;
         if topic.batch.is_full() {
-            topic.flush();
+            topic.flush(&mut self.outlets);
         }
         true
     }
 
-    /// Hands on everything that was read.
+    /// Hands on everything that was read; what finds no place waits.
     pub fn flush(&mut self) {
+        self.outlets.drain();
         for topic in &mut self.topics {
-            topic.flush();
+            topic.flush(&mut self.outlets);
         }
+    }
+
+    /// Hands on everything that was read, and waits until all of it has found its place, or nobody listens any more.
+    pub fn flush_all(&mut self) {
+        self.flush();
+        self.outlets.drain_all();
+    }
+
+    /// Waits a moment for streams whose channels are full, and decides which of them are held from now on and which are
+    /// no more. Where there is such a change, what is to be read has changed.
+    pub(super) fn settle(&mut self, pulse: &Pulse) -> Vec<Change> {
+        self.outlets.settle(pulse)
+    }
+
+    /// The path of a stream, by its index among those that the inbox hands to.
+    pub(super) fn stream(&self, outlet: usize) -> &Arc<str> {
+        self.outlets.stream(outlet)
+    }
+
+    /// The topics that this stream uses.
+    pub(super) fn topics_of(&self, outlet: usize) -> Vec<Arc<str>> {
+        let uses = self.topics.iter().filter(|topic| topic.outlets.contains(&outlet));
+        uses.map(|topic| Arc::clone(&topic.name)).collect()
+    }
+
+    /// Streams that do not keep up, and in what way.
+    pub(super) fn slow(&self) -> impl Iterator<Item = (usize, Slow)> {
+        self.outlets.slow()
     }
 
     /// Takes out the topics that nobody listens to any more, and names them.
     pub fn forget_unwanted(&mut self) -> Vec<Arc<str>> {
-        let is_unwanted = |topic: &Topic| topic.feeds.iter().all(mpsc::Sender::is_closed);
-        self.last = 0;
-        let gone = self.topics.extract_if(.., |topic| is_unwanted(topic));
-        gone.map(|topic| topic.name).collect()
+        let outlets = &self.outlets;
+        let gone = self.topics.extract_if(.., |topic| topic.is_unwanted(outlets));
+        let gone: Vec<Arc<str>> = gone.map(|topic| topic.name).collect();
+        if !gone.is_empty() {
+            self.last = 0;
+            self.by_name = by_name(&self.topics);
+        }
+        gone
     }
 
     /// Whether nobody listens any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.topics
-            .iter()
-            .all(|topic| topic.feeds.iter().all(mpsc::Sender::is_closed))
+        self.topics.iter().all(|topic| topic.is_unwanted(&self.outlets))
     }
 }
 
+fn by_name(topics: &[Topic]) -> HashMap<Arc<str>, usize> {
+    let names = topics.iter().map(|topic| Arc::clone(&topic.name));
+    names.zip(0..).collect()
+}
+
 impl Topic {
-    fn flush(&mut self) {
+    fn is_held(&self, outlets: &Outlets) -> bool {
+        self.outlets.iter().any(|&outlet| outlets.is_held(outlet))
+    }
+
+    fn is_unwanted(&self, outlets: &Outlets) -> bool {
+        self.outlets.iter().all(|&outlet| outlets.is_closed(outlet))
+    }
+
+    fn flush(&mut self, outlets: &mut Outlets) {
         if !self.batch.is_empty() {
             let batch = std::mem::replace(&mut self.batch, Batch::new(self.name.clone()));
             let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
             self.handed_on.fetch_add(records, Ordering::Relaxed);
-            self.send(&Feed::Records(Arc::new(batch)));
+            self.send(outlets, &Feed::Records(Arc::new(batch)));
         }
     }
 
-    fn send(&mut self, feed: &Feed) {
-        self.feeds.retain(|stream| {
-            let sent = match stream.try_send(feed.clone()) {
-                Err(TrySendError::Full(feed)) => {
-                    // The stream has a pulse of its own: one that never takes a batch is late, and we are not.
-                    self.pulse.rest();
-                    stream.blocking_send(feed).is_ok()
-                }
-                sent => sent.is_ok(),
-            };
-            self.pulse.beat(Duration::ZERO);
-            sent
-        });
+    fn send(&self, outlets: &mut Outlets, feed: &Feed) {
+        for &outlet in &self.outlets {
+            outlets.send(outlet, feed.clone());
+        }
     }
 }

@@ -26,6 +26,8 @@ pub struct Asked {
     pub topic: Arc<str>,
     /// Partitions that had no leader.
     pub leaderless: Vec<usize>,
+    /// Whether its offsets are asked for whatever is seen.
+    pub wants_bounds: bool,
     /// What is known of it; where it is something else now, its offsets are asked for too.
     pub known: Option<Known>,
 }
@@ -70,8 +72,8 @@ pub struct Looked {
     pub partitions: usize,
     /// The id, where it is known.
     pub id: Option<TopicId>,
-    /// The offsets of every partition, where the topic differs from what is known or a partition that had no leader
-    /// has one.
+    /// The offsets of every partition, where they were wanted, the topic differs from what is known or a partition that
+    /// had no leader has one.
     pub bounds: Option<Vec<Option<Bounds>>>,
 }
 
@@ -116,9 +118,11 @@ pub(super) fn add_bounds(
     wait: impl FnMut() -> bool,
     ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError>,
 ) -> Result<(), SourceError> {
-    let changed: Vec<usize> = (0..looked.len())
-        .filter(|&index| !asked[index].leaderless.is_empty() || asked[index].is_changed(&looked[index]))
-        .collect();
+    let is_asked_for = |&index: &usize| {
+        let asked: &Asked = &asked[index];
+        asked.wants_bounds || !asked.leaderless.is_empty() || asked.is_changed(&looked[index])
+    };
+    let changed: Vec<usize> = (0..looked.len()).filter(is_asked_for).collect();
     if changed.is_empty() {
         return Ok(());
     }
@@ -130,7 +134,7 @@ pub(super) fn add_bounds(
     let bounds = bounds_once_led(&topics, wait, may_get_leader, ask)?;
     for (&index, bounds) in changed.iter().zip(bounds) {
         let (asked, looked) = (&asked[index], &mut looked[index]);
-        if asked.is_changed(looked) || asked.is_led(&bounds) {
+        if asked.wants_bounds || asked.is_changed(looked) || asked.is_led(&bounds) {
             looked.bounds = Some(bounds);
         }
     }

@@ -23,6 +23,7 @@ pub mod link;
 pub mod look;
 #[cfg(feature = "librdkafka")]
 mod native;
+pub mod outlets;
 mod plain;
 pub mod probe;
 pub mod progress;

@@ -100,12 +100,13 @@ impl Reading {
                 for (name, _) in &self.topics {
                     self.inbox.loaded(name);
                 }
+                self.inbox.flush_all();
                 self.is_done = true;
                 return Ok(());
             }
             let before = self.inbox.received();
             source.poll(POLL_WAIT, &mut self.inbox)?;
-            self.inbox.flush();
+            self.inbox.flush_all();
             if self.inbox.is_closed() {
                 debug!("replay: nobody listens any more");
                 return Ok(());

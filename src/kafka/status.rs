@@ -40,6 +40,10 @@ struct State {
     /// Records that each partition of a topic is behind; `None` where nothing was heard of its end.
     lag: BTreeMap<String, Vec<Option<u64>>>,
     links: Vec<Link>,
+    /// Topics that are paused because of a stream, by its path.
+    held: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Streams that do not keep up, by their paths.
+    slow: BTreeSet<Arc<str>>,
 }
 
 /// A copy of the state at one moment.
@@ -237,6 +241,30 @@ impl Status {
         self.lock().progress.remove(topic);
     }
 
+    /// These topics are paused because of a stream, or none are.
+    pub(crate) fn set_held(&self, stream: &Arc<str>, topics: Option<Vec<Arc<str>>>) {
+        let mut state = self.lock();
+        match topics {
+            Some(topics) => state.held.insert(Arc::clone(stream), topics),
+            None => state.held.remove(stream),
+        };
+    }
+
+    /// Topics that are paused because of a stream with this path.
+    fn held(&self, stream: &str) -> Vec<Arc<str>> {
+        self.lock().held.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// A stream does not keep up, or does again; returns whether that is news.
+    pub(crate) fn set_slow(&self, stream: &Arc<str>, is_slow: bool) -> bool {
+        let mut state = self.lock();
+        if is_slow {
+            state.slow.insert(Arc::clone(stream))
+        } else {
+            state.slow.remove(stream)
+        }
+    }
+
     /// A topic is read no more.
     pub(crate) fn forget(&self, topic: &str) {
         let mut state = self.lock();
@@ -260,6 +288,10 @@ impl Status {
         let leaderless = state.leaderless.iter().map(|(topic, partitions)| {
             format!("kafka: topic {topic:?}: no leader answers for partitions {partitions:?}")
         });
+        let slow = state
+            .slow
+            .iter()
+            .map(|stream| format!("stream {stream}: does not keep up with its topics, its clients are late"));
         Snapshot {
             client: state.client.clone(),
             contacted: state.contacted,
@@ -270,6 +302,7 @@ impl Status {
                 .chain(missing)
                 .chain(leaderless)
                 .chain(state.stopped.values().cloned())
+                .chain(slow)
                 .collect(),
             progress: state.progress.clone(),
         }
@@ -322,6 +355,12 @@ impl Board {
                 records,
             });
         lags.collect()
+    }
+
+    /// Topics that are paused because a stream with this path does not take batches as fast as they come.
+    #[must_use]
+    pub fn held(&self, stream: &str) -> Vec<Arc<str>> {
+        self.all().iter().flat_map(|status| status.held(stream)).collect()
     }
 
     /// Connections to brokers; of several to one, as after a reload, the one that is worse off counts.

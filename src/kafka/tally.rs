@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// A kind of trouble with Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,11 +52,62 @@ impl Trouble {
 #[derive(Debug, Default)]
 pub struct Tally {
     records: Mutex<BTreeMap<Arc<str>, Arc<AtomicU64>>>,
+    holds: Mutex<BTreeMap<Arc<str>, Arc<Holds>>>,
     troubles: [AtomicU64; Trouble::ALL.len()],
     recoveries: AtomicU64,
 }
 
+/// How often, and for how long, the topics of one stream were paused because it did not keep up.
+#[derive(Debug, Default)]
+pub struct Holds {
+    count: AtomicU64,
+    micros: AtomicU64,
+}
+
+impl Holds {
+    pub(super) fn count(&self) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn add(&self, paused: Duration) {
+        let micros = u64::try_from(paused.as_micros()).unwrap_or(u64::MAX);
+        self.micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// How often.
+    #[must_use]
+    pub fn times(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// For how long in all, without a pause that goes on.
+    #[must_use]
+    pub fn paused(&self) -> Duration {
+        Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    }
+}
+
 impl Tally {
+    fn streams(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Holds>>> {
+        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pauses of one stream, by its path.
+    #[must_use]
+    pub fn holds(&self, stream: &Arc<str>) -> Arc<Holds> {
+        Arc::clone(self.streams().entry(Arc::clone(stream)).or_default())
+    }
+
+    /// The pauses of every stream that had one.
+    #[must_use]
+    pub fn all_holds(&self) -> Vec<(Arc<str>, Arc<Holds>)> {
+        let streams = self.streams();
+        streams
+            .iter()
+            .map(|(stream, holds)| (Arc::clone(stream), Arc::clone(holds)))
+            .collect()
+    }
+
     fn topics(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<AtomicU64>>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }

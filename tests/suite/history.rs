@@ -511,7 +511,7 @@ fn ends_alone(broker: &Broker) {
         let plan = TopicPlan {
             name: topic.as_str().into(),
             begin: Begin::Earliest,
-            feeds: vec![feed],
+            feeds: vec![feed.into()],
         };
         let tail =
             Tail::spawn(connection(broker, client), vec![plan], Arc::clone(&status)).expect("a thread");

@@ -115,7 +115,7 @@ impl Reader {
         let plan = TopicPlan {
             name: topic.into(),
             begin: Begin::Earliest,
-            feeds: vec![feed],
+            feeds: vec![feed.into()],
         };
         let connection = Connection {
             brokers: vec![broker.bootstrap()],

@@ -75,7 +75,7 @@ pub fn child(thread: &str) -> ! {
             let plan = TopicPlan {
                 name: "t".into(),
                 begin: Begin::Earliest,
-                feeds: vec![sender],
+                feeds: vec![sender.into()],
             };
             _tail = Tail::spawn_with(Box::new(Panics), vec![plan], Arc::default());
         }

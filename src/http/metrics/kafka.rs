@@ -36,6 +36,7 @@ pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
             (labels, lag.records)
         }),
     )?;
+    pauses(app, families)?;
     links(app, families)?;
     families.counter(
         "kafka_errors",
@@ -60,6 +61,26 @@ pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
         "replays_waiting",
         "Replays that wait for a thread or for room, of all streams together",
         waiting as u64,
+    )
+}
+
+/// Streams whose topics were paused.
+fn pauses(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    let holds = app.kafka.tally().all_holds();
+    let of_stream = |stream: &str| -> Labels { vec![("stream", stream.to_owned())] };
+    families.counter(
+        "stream_pauses",
+        "How often the topics of a stream were paused because it did not encode as fast as records came",
+        holds
+            .iter()
+            .map(|(stream, holds)| (of_stream(stream), holds.times())),
+    )?;
+    families.counter(
+        "stream_paused_seconds",
+        "For how long in all, without a pause that goes on",
+        holds
+            .iter()
+            .map(|(stream, holds)| (of_stream(stream), holds.paused().as_secs_f64())),
     )
 }
 

@@ -16,6 +16,7 @@
 //! partitions are read, in [`resolve`]; what is noted of them meanwhile, in [`notes`]. Which client library reads
 //! is not known here: [`client`](super::client) builds it.
 
+mod holds;
 mod notes;
 mod orders;
 mod resolve;
@@ -24,14 +25,11 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
-use tokio::sync::mpsc;
-
 use super::access::Access;
 use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::look::{self, Asked, Known, Looked};
-use super::record::Feed;
+use super::outlets::Recipient;
 use super::rights::Rights;
 use super::source::{Source, SourceError};
 use super::stall::Stalls;
@@ -40,10 +38,15 @@ use super::tally::Trouble;
 pub use super::topic::Begin;
 use super::topic::{Found, Topic};
 use crate::config::{Client, Isolation};
+use log::{debug, info, warn};
 use orders::{Order, Orders};
 
 /// Longest wait for records in one poll, and so the longest before a stop is seen.
 const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// The same while topics are not read because a stream has not taken what came of them: it is looked often whether it
+/// has.
+const HELD_WAIT: Duration = Duration::from_millis(10);
 
 /// Records that came one by one are handed on at most so often: who is woken for ten at once does
 /// little more than for one, and so do their clients. A record after a pause is handed on at once.
@@ -96,8 +99,8 @@ pub struct TopicPlan {
     pub name: Arc<str>,
     /// Where to begin.
     pub begin: Begin,
-    /// The streams that use it. The channels' bounds are the back-pressure.
-    pub feeds: Vec<mpsc::Sender<Feed>>,
+    /// The streams that use it.
+    pub feeds: Vec<Recipient>,
 }
 
 /// The running thread.
@@ -161,8 +164,7 @@ impl Tail {
     }
 
     /// Tells the thread to stop and gives its handle to be joined. It ends within about
-    /// [`POLL_WAIT`], or once a question under way is answered: a few seconds where no broker is. A thread
-    /// that waits for room in a stream's channel ends when the receiver is dropped.
+    /// [`POLL_WAIT`], or once a question under way is answered: a few seconds where no broker is.
     pub fn stop(self) -> JoinHandle<()> {
         // The thread may have ended by itself; then there is nobody to tell.
         let _ = self.orders.send(Order::Stop);
@@ -195,7 +197,7 @@ impl Worker {
             .map(|plan| Topic::new(plan.name.clone(), plan.begin))
             .collect();
         let plans = plans.into_iter().map(|plan| (plan.name, plan.feeds));
-        let inbox = Inbox::watched(plans, status.pulse()).counted_in(status.tally());
+        let inbox = Inbox::new(plans).counted_in(status.tally());
         let orders = Orders::new(ordered, Arc::clone(status.pulse()));
         Self {
             connect,
@@ -268,7 +270,12 @@ impl Worker {
         while let Some(known) = &found {
             let before = self.inbox.received();
             self.turns(POLL_WAIT);
-            let outcome = source.poll(POLL_WAIT, &mut self.inbox);
+            let wait = if self.inbox.is_any_held() {
+                HELD_WAIT
+            } else {
+                POLL_WAIT
+            };
+            let outcome = source.poll(wait, &mut self.inbox);
             self.inbox.flush();
             match outcome {
                 Ok(()) => {}
@@ -287,6 +294,7 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             }
+            self.settle_streams(source)?;
             self.note_figures(source, known)?;
             if (1..ENOUGH).contains(&(self.inbox.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
@@ -375,6 +383,8 @@ impl Worker {
             .map(|(topic, found)| Asked {
                 topic: Arc::clone(&topic.name),
                 leaderless: topic.leaderless.clone(),
+                // What is not fetched brings no news of its end.
+                wants_bounds: self.inbox.is_held(&topic.name),
                 known: Some(Known {
                     partitions: found.partitions,
                     id: topic.id,
@@ -400,6 +410,7 @@ impl Worker {
         let asked = |topic: &Topic| Asked {
             topic: Arc::clone(&topic.name),
             leaderless: Vec::new(),
+            wants_bounds: false,
             known: None,
         };
         let asked: Vec<Asked> = self.topics.iter().map(asked).collect();

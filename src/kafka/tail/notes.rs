@@ -42,7 +42,7 @@ impl Worker {
                 self.status.set_lag(&end.topic, end.partition, lag);
             }
             let gets_on = end.is_fetched && lag.is_none_or(|lag| lag == 0);
-            if gets_on || !self.may_be_fetched(source, found, &end) {
+            if gets_on || self.inbox.is_held(&end.topic) || !self.may_be_fetched(source, found, &end) {
                 self.stalls.is_done(&end.topic, end.partition);
             } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
                 let reason = match end.offset {

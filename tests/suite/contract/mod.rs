@@ -10,6 +10,7 @@ mod members;
 mod outages;
 mod reader;
 mod records;
+mod slow;
 mod topics;
 
 use crate::harness::broker::Version;
@@ -40,7 +41,7 @@ const fn says(of: &'static str, librdkafka: &'static str, kafka_crate: &'static 
 
 const WHOLE: &str = "each once, in order";
 
-const TABLE: [Row; 14] = [
+const TABLE: [Row; 15] = [
     Row {
         promise: "null_is_told_from_empty_where_the_client_can",
         run: records::null_and_empty,
@@ -129,6 +130,15 @@ const TABLE: [Row; 14] = [
             "a topic deleted and created anew, smaller or larger",
             "`reset`, and read from its beginning",
             "`reset`, and read from its beginning",
+        )],
+    },
+    Row {
+        promise: "a_stream_that_takes_nothing_pauses_its_own_topics_alone",
+        run: slow::stream,
+        says: &[says(
+            "a stream that encodes more slowly than records come",
+            "its topics are not fetched until it has caught up, the others go on",
+            "its topics are not fetched until it has caught up, the others go on",
         )],
     },
     Row {

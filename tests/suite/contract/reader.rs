@@ -9,6 +9,7 @@ use crate::harness::produce::{Message, Outcome, Written};
 use crate::harness::wait::{ensure, eventually, secs};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::access::Access;
+use kafka_sse_bridge::kafka::outlets::Recipient;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Record};
 use kafka_sse_bridge::kafka::status::Status;
 use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
@@ -152,11 +153,26 @@ impl Plan {
 
 impl Reader {
     pub fn start(brokers: Vec<String>, topics: &[&str], plan: Plan) -> Self {
-        let (feed, feeds) = mpsc::channel(plan.room);
-        let plans = topics.iter().map(|&name| TopicPlan {
-            name: name.into(),
-            begin: plan.begin,
-            feeds: vec![feed.clone()],
+        let [reader] = Self::beside(brokers, [("/events", topics, plan.room)], plan);
+        reader
+    }
+
+    /// Several streams of one reading thread, each with its path, its topics and how many feeds wait for it.
+    pub fn beside<const N: usize>(
+        brokers: Vec<String>,
+        streams: [(&str, &[&str], usize); N],
+        plan: Plan,
+    ) -> [Self; N] {
+        let channels = streams.map(|(stream, topics, room)| (stream, topics, mpsc::channel(room)));
+        let plans = channels.iter().flat_map(|(stream, topics, (feed, _))| {
+            topics.iter().map(move |&name| TopicPlan {
+                name: name.into(),
+                begin: plan.begin,
+                feeds: vec![Recipient {
+                    stream: (*stream).into(),
+                    feed: feed.clone(),
+                }],
+            })
         });
         let connection = Connection {
             brokers,
@@ -169,17 +185,24 @@ impl Reader {
         };
         let status = Arc::new(Status::default());
         let tail = Tail::spawn(connection, plans.collect(), Arc::clone(&status)).expect("a thread");
-        Self {
+        // The first one to go ends the thread.
+        let mut tail = Some(tail);
+        channels.map(|(_, topics, (_, feeds))| Self {
             client: plan.client,
             isolation: plan.isolation,
             topics: topics
                 .iter()
                 .map(|&name| (name.to_owned(), Told::default()))
                 .collect(),
-            status,
+            status: Arc::clone(&status),
             feeds,
-            tail: Some(tail),
-        }
+            tail: tail.take(),
+        })
+    }
+
+    /// How many feeds wait to be taken.
+    pub fn waiting(&self) -> usize {
+        self.feeds.len()
     }
 
     pub fn told(&self, topic: &str) -> &Told {

@@ -254,7 +254,7 @@ fn read(cluster: &Cluster, topic: &str, plan: &Plan, status: &Arc<Status>) -> (T
     let topics = vec![TopicPlan {
         name: topic.into(),
         begin: Begin::Earliest,
-        feeds: vec![feed],
+        feeds: vec![feed.into()],
     }];
     let tail = Tail::spawn(connection, topics, Arc::clone(status)).expect("a thread");
     (tail, feeds)

@@ -26,6 +26,11 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("added_partitions_are_read_from_their_beginning", added_partitions),
         trial("only_what_has_changed_is_asked_for", only_changed),
+        trial("a_stream_that_takes_nothing_holds_up_no_other", slow_stream),
+        trial(
+            "a_stream_that_was_held_hears_of_a_new_topic_behind_its_records",
+            held_in_order,
+        ),
         trial(
             "a_topic_that_ends_with_markers_is_loaded_while_another_is_busy",
             markers_beside_records,
@@ -153,12 +158,99 @@ fn only_changed() {
     assert_eq!(rig.script(|script| std::mem::take(&mut script.asked)), ["t"]);
 }
 
+/// Its topic is paused, and read on from where it was once the stream takes something again.
+fn slow_stream() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }],
+        polls: [Poll::Others("busy"), Poll::Records(vec![0, 1, 2])].into(),
+        ..Script::default()
+    };
+    let (mut rig, mut slow) = Rig::beside_busy(script, 2);
+    assert_eq!(rig.offsets(3), [0, 1, 2]);
+    let held = |rig: &Rig| {
+        let tally = rig.status.tally().all_holds();
+        tally.iter().map(|(_, holds)| holds.times()).sum::<u64>()
+    };
+    eventually(secs(20), "the topic of the slow stream is paused", || {
+        ensure(
+            held(&rig) == 1 && slow.len() == 2,
+            format!("{} {}", held(&rig), slow.len()),
+        )
+    });
+    for offset in 3..20 {
+        rig.script(|script| script.polls.push_front(Poll::Records(vec![offset])));
+        assert_eq!(rig.offsets(1), [offset], "the other is read on");
+    }
+    assert_eq!(held(&rig), 1, "and nothing more is read of it");
+    let mut offsets = Vec::new();
+    eventually(secs(20), "the slow stream is given what follows", || {
+        while let Ok(feed) = slow.try_recv() {
+            if let Feed::Records(batch) = feed {
+                offsets.extend(batch.iter().map(|record| record.offset));
+            }
+        }
+        ensure(offsets.len() >= 100, offsets.len().to_string())
+    });
+    let whole: Vec<i64> = (0..).take(offsets.len()).collect();
+    assert_eq!(offsets, whole);
+}
+
+fn held_in_order() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }],
+        id: TopicId::new(1),
+        polls: [
+            Poll::Records(vec![0]),
+            Poll::Records(vec![1]),
+            Poll::Records(vec![2]),
+        ]
+        .into(),
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1);
+    eventually(secs(20), "the topic is paused", || {
+        let holds = rig.status.tally().all_holds();
+        let is_told = rig.script(|script| script.assigned.len()) >= 2;
+        ensure(!holds.is_empty() && is_told, "not yet")
+    });
+    let calls = rig.script(|script| {
+        script.id = TopicId::new(2);
+        script.assigned.len()
+    });
+    eventually(secs(20), "the new topic is seen", || {
+        ensure(rig.script(|script| script.assigned.len()) > calls, "not yet")
+    });
+    let mut order = Vec::new();
+    eventually(secs(20), "it is given all of that", || {
+        while let Ok(feed) = rig.feeds.try_recv() {
+            order.push(match feed {
+                Feed::Assigned { .. } => "assigned".to_owned(),
+                Feed::Recreated { .. } => "recreated".to_owned(),
+                Feed::Loaded { .. } => "loaded".to_owned(),
+                Feed::Records(batch) => batch
+                    .iter()
+                    .map(|record| record.offset.to_string())
+                    .collect::<String>(),
+            });
+        }
+        ensure(
+            order.iter().filter(|what| *what == "assigned").count() == 2,
+            format!("{order:?}"),
+        )
+    });
+    assert_eq!(
+        &order[..4],
+        ["assigned", "0", "recreated", "assigned"],
+        "{order:?}"
+    );
+}
+
 /// No poll is without records.
 fn markers_beside_records() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 5 }],
         at_end: Some(3),
-        polls: [Poll::Records(vec![0, 1, 2]), Poll::Others("busy", 0)].into(),
+        polls: [Poll::Records(vec![0, 1, 2]), Poll::Others("busy")].into(),
         ..Script::default()
     };
     let mut rig = Rig::of_topics(script, 1024, &["busy", "t"]);

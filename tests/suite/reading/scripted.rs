@@ -18,8 +18,8 @@ pub enum Poll {
     /// Records of partition 0 with these offsets.
     Records(Vec<i64>),
     RecordsThenFail(Vec<i64>),
-    /// One record of partition 0 of another topic, at this offset, and the next one in the poll that follows.
-    Others(&'static str, i64),
+    /// The next record of partition 0 of another topic, where that is read, and so in every poll that follows.
+    Others(&'static str),
     Fail(SourceError),
 }
 
@@ -137,18 +137,31 @@ impl Source for Scripted {
     }
 
     fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        let next = self.0.lock().unwrap().polls.pop_front();
+        let is_paused = inbox.is_held("t");
+        let next = {
+            let mut script = self.0.lock().unwrap();
+            let is_of_t = !matches!(script.polls.front(), Some(Poll::Others(_)));
+            if is_of_t && is_paused {
+                None
+            } else {
+                script.polls.pop_front()
+            }
+        };
         let is_last = matches!(next, Some(Poll::RecordsThenFail(_)));
         match next {
-            Some(Poll::Others(topic, offset)) => {
-                let stamp = Stamp {
-                    partition: 0,
-                    offset,
-                    timestamp: None,
-                };
-                inbox.push(topic, stamp, None, Some(b"v"), std::iter::empty());
-                let next = Poll::Others(topic, offset + 1);
-                self.0.lock().unwrap().polls.push_back(next);
+            Some(Poll::Others(topic)) => {
+                let place = inbox.places().find(|place| **place.topic == *topic);
+                if let Some(offset) = place.map(|place| place.next) {
+                    let stamp = Stamp {
+                        partition: 0,
+                        offset,
+                        timestamp: None,
+                    };
+                    inbox.push(topic, stamp, None, Some(b"v"), std::iter::empty());
+                } else {
+                    std::thread::sleep(millis(1));
+                }
+                self.0.lock().unwrap().polls.push_back(Poll::Others(topic));
             }
             None => std::thread::sleep(millis(1)),
             Some(Poll::Fail(error)) => return Err(error),
@@ -203,14 +216,21 @@ impl Rig {
 
     /// One that reads these topics for one stream.
     pub(super) fn of_topics(script: Script, channel: usize, topics: &[&str]) -> Self {
-        let kafka: Kafka = Arc::new(Mutex::new(script));
         let (feed, feeds) = mpsc::channel(channel);
-        let plan = |topic: &&str| TopicPlan {
-            name: (*topic).into(),
-            begin: Begin::Earliest,
-            feeds: vec![feed.clone()],
-        };
-        let plans = topics.iter().map(plan).collect();
+        let plans = topics.iter().map(|topic| plan(topic, feed.clone())).collect();
+        Self::with(script, plans, feeds)
+    }
+
+    /// One that reads the topic `t` for a stream, and `busy` for another with a channel of this size.
+    pub(super) fn beside_busy(script: Script, channel: usize) -> (Self, mpsc::Receiver<Feed>) {
+        let (busy, slow) = mpsc::channel(channel);
+        let (feed, feeds) = mpsc::channel(1024);
+        let plans = vec![plan("busy", busy), plan("t", feed)];
+        (Self::with(script, plans, feeds), slow)
+    }
+
+    fn with(script: Script, plans: Vec<TopicPlan>, feeds: mpsc::Receiver<Feed>) -> Self {
+        let kafka: Kafka = Arc::new(Mutex::new(script));
         let status = Arc::new(Status::default());
         let connect = Box::new(Scripted(Arc::clone(&kafka), 0));
         let tail = Tail::spawn_with(connect, plans, Arc::clone(&status)).expect("a thread");
@@ -285,6 +305,14 @@ impl Rig {
                 Err(format!("{assigned:?}"))
             }
         })
+    }
+}
+
+fn plan(topic: &str, feed: mpsc::Sender<Feed>) -> TopicPlan {
+    TopicPlan {
+        name: topic.into(),
+        begin: Begin::Earliest,
+        feeds: vec![feed.into()],
     }
 }
 

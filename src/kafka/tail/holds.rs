@@ -1,0 +1,79 @@
+//! What is made of streams that do not take batches as fast as they come: their topics are paused, and that is counted,
+//! logged and shown.
+//!
+//! Who is slow is decided by [`outlets`](crate::kafka::outlets). Knows nothing of offsets.
+
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::Worker;
+use crate::kafka::outlets::Change;
+use crate::kafka::source::{Source, SourceError};
+
+/// A stream that does not keep up for so long after it has been loaded needs a person.
+const LASTING: Duration = Duration::from_secs(30);
+
+impl Worker {
+    /// Waits a moment for streams that have not taken what came, and pauses and resumes their topics.
+    pub(super) fn settle_streams(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+        let mut is_changed = false;
+        for change in self.inbox.settle(self.status.pulse()) {
+            match change {
+                Change::Held { outlet, is_first } => {
+                    is_changed = true;
+                    let (stream, topics) = (self.inbox.stream(outlet), self.inbox.topics_of(outlet));
+                    self.status.tally().holds(stream).count();
+                    if is_first {
+                        info!(
+                            "stream {stream}: takes batches more slowly than they come; its topics {topics:?} are \
+                             paused until it has caught up, also for other streams that use them"
+                        );
+                    }
+                    self.status.set_held(stream, Some(topics));
+                }
+                Change::Resumed(outlet, paused) => {
+                    is_changed = true;
+                    let stream = self.inbox.stream(outlet);
+                    self.status.tally().holds(stream).add(paused);
+                    self.status.set_held(stream, None);
+                }
+                Change::KeepsUp(outlet, slow) => {
+                    let stream = self.inbox.stream(outlet);
+                    self.status.set_slow(stream, false);
+                    info!(
+                        "stream {stream}: keeps up again; its topics were paused {} times, {:.1?} in all",
+                        slow.times, slow.paused
+                    );
+                }
+            }
+        }
+        self.note_slow(Instant::now());
+        if is_changed {
+            source.assign(&self.inbox)?;
+        }
+        Ok(())
+    }
+
+    /// Names streams that do not keep up although they have been loaded.
+    fn note_slow(&self, now: Instant) {
+        for (outlet, slow) in self.inbox.slow() {
+            if now.saturating_duration_since(slow.since) < LASTING {
+                continue;
+            }
+            let topics = self.inbox.topics_of(outlet);
+            let is_loading =
+                |topic: &crate::kafka::topic::Topic| topic.loading.is_some() && topics.contains(&topic.name);
+            if self.topics.iter().any(is_loading) {
+                continue;
+            }
+            let stream = self.inbox.stream(outlet);
+            if self.status.set_slow(stream, true) {
+                warn!(
+                    "stream {stream}: has not kept up for {LASTING:?}: its clients are late; give it fewer distinct \
+                     filters, split it, or spread it over more processors"
+                );
+            }
+        }
+    }
+}
