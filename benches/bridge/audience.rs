@@ -104,6 +104,15 @@ impl Audience {
         )
     }
 
+    /// Opens `count` streams, each filtered by a path of its own, with a value that no record has there.
+    pub fn connect_by_path(port: u16, path: &str, count: usize) -> Audience {
+        Audience::open(
+            port,
+            1,
+            (0..count).map(|index| format!("{path}?value.p{index}=quiet")),
+        )
+    }
+
     fn open(port: u16, shares: u64, paths: impl Iterator<Item = String>) -> Audience {
         let mut audience = Audience {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).expect("epoll"),

@@ -7,6 +7,7 @@ use crate::bare::Bare;
 use crate::bridge::{Bridge, Launch, PATH};
 use crate::harness::broker::Broker;
 use crate::measure::{Meter, median, median_ratio};
+use crate::paths;
 use crate::produce::{Flow, Source};
 use crate::report::{Table, at_most, figure};
 use std::time::Duration;
@@ -124,6 +125,8 @@ pub fn run(broker: &Broker, options: &Options) {
     }
     assert!(quiet.is_running(), "a quiet client got something");
     print(&parties.map(|party| party.load));
+    drop(quiet);
+    paths::run(broker, options);
 }
 
 fn print(loads: &[Load; 5]) {

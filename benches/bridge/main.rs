@@ -35,6 +35,7 @@ mod filtered;
 mod idle;
 mod ingest;
 mod measure;
+mod paths;
 mod position;
 mod produce;
 mod quiet;

@@ -17,6 +17,10 @@ pub const MAX_TERMS: usize = 16;
 /// Most bytes of names and values in a filter.
 pub const MAX_BYTES: usize = 2 * 1024;
 
+/// Most names in the path of a value. Each may also be part of a name with dots, so a path is looked up in as many
+/// ways.
+pub const MAX_PATH: usize = 32;
+
 /// What a key in base64 begins with. It goes before the text: a key that is the text `base64:x` is asked
 /// for by the base64 of its own bytes, so that a term means one key, and a misprint is an error.
 pub const BASE64: &str = "base64:";
@@ -48,7 +52,8 @@ pub enum Name {
     Partition,
     /// A header; where it is repeated, any of its values.
     Header(String),
-    /// A scalar in its JSON value: members and indices from the outside in.
+    /// A scalar in its JSON value: members and indices from the outside in. Names that follow each other may also
+    /// be one, with dots.
     Value(Vec<String>),
 }
 
@@ -64,7 +69,9 @@ impl Name {
             "partition" => Self::Partition,
             _ => match text.split_once('.') {
                 Some(("header", name)) => Self::Header(name.to_owned()),
-                Some(("value", path)) => Self::Value(path.split('.').map(str::to_owned).collect()),
+                Some(("value", path)) => {
+                    Self::Value(split(path).ok_or_else(|| FilterError::Escape(text.to_owned()))?)
+                }
                 _ => return Ok(None),
             },
         };
@@ -73,12 +80,42 @@ impl Name {
             Self::Value(path) => path.iter().all(|part| !part.is_empty()),
             Self::Key | Self::Topic | Self::Partition => true,
         };
-        if is_whole {
-            Ok(Some(name))
-        } else {
-            Err(FilterError::EmptyPart(text.to_owned()))
+        if !is_whole {
+            return Err(FilterError::EmptyPart(text.to_owned()));
+        }
+        match &name {
+            Self::Value(path) if path.len() > MAX_PATH => Err(FilterError::TooDeep),
+            _ => Ok(Some(name)),
         }
     }
+}
+
+/// The names of a path: a dot ends one, and `\.` and `\\` are a dot and a backslash within. `None` where a
+/// backslash stands before anything else.
+fn split(path: &str) -> Option<Vec<String>> {
+    let mut names = vec![String::new()];
+    let mut characters = path.chars();
+    while let Some(character) = characters.next() {
+        let character = match character {
+            '.' => {
+                names.push(String::new());
+                continue;
+            }
+            '\\' => characters
+                .next()
+                .filter(|escaped| matches!(escaped, '.' | '\\'))?,
+            other => other,
+        };
+        if let Some(name) = names.last_mut() {
+            name.push(character);
+        }
+    }
+    Some(names)
+}
+
+/// A name as [`split`] reads it.
+fn escaped(name: &str) -> String {
+    name.replace('\\', "\\\\").replace('.', "\\.")
 }
 
 impl fmt::Display for Name {
@@ -88,7 +125,10 @@ impl fmt::Display for Name {
             Self::Topic => f.write_str("topic"),
             Self::Partition => f.write_str("partition"),
             Self::Header(name) => write!(f, "header.{name}"),
-            Self::Value(path) => write!(f, "value.{}", path.join(".")),
+            Self::Value(path) => {
+                let names: Vec<String> = path.iter().map(|name| escaped(name)).collect();
+                write!(f, "value.{}", names.join("."))
+            }
         }
     }
 }
@@ -102,6 +142,12 @@ pub enum FilterError {
     /// More than [`MAX_BYTES`].
     #[error("the filter is longer than {MAX_BYTES} bytes; ask for less, or read the stream whole")]
     TooLong,
+    /// More than [`MAX_PATH`].
+    #[error("the path has more than {MAX_PATH} names; filter by a value that is less deep")]
+    TooDeep,
+    /// A backslash that escapes nothing.
+    #[error("{0:?} has a backslash that stands before neither a dot nor a backslash; write \\\\ for one")]
+    Escape(String),
     /// `header.` or `value.a..b`.
     #[error("{0:?} lacks a name; write it like \"header.type\" or \"value.address.city\"")]
     EmptyPart(String),

@@ -46,6 +46,11 @@ pub const DEFAULT_DELETE_RETENTION: Span = Span::seconds(24 * 60 * 60);
 pub const DEFAULT_MAX_KEYS: u64 = 1_000_000;
 /// Most bytes in a table, all told.
 pub const DEFAULT_MAX_TABLE_BYTES: Size = Size::mebibytes(256);
+/// Most paths of values and names of headers that filters of a stream's clients ask for: some tens of microseconds of
+/// work per record where it has a value at all of them.
+pub const DEFAULT_MAX_FILTER_PATHS: u32 = 1000;
+/// Most filters by topic and partition alone on a stream: each is held against every record.
+pub const DEFAULT_MAX_UNINDEXED_FILTERS: u32 = 256;
 /// Title of the page.
 pub const DEFAULT_TITLE: &str = "Continent and Country Overview";
 
@@ -225,6 +230,10 @@ pub struct StreamSettings {
     pub filter: BTreeMap<String, Vec<String>>,
     /// Whether clients may filter by their query.
     pub client_filters: bool,
+    /// Most different paths of values and names of headers that their filters ask for; 0 is no limit.
+    pub max_filter_paths: u32,
+    /// Most different filters that no index serves, those by topic and partition alone; 0 is no limit.
+    pub max_unindexed_filters: u32,
 }
 
 impl StreamSettings {
@@ -278,6 +287,8 @@ impl Default for StreamSettings {
             when_full: WhenFull::default(),
             filter: BTreeMap::new(),
             client_filters: true,
+            max_filter_paths: DEFAULT_MAX_FILTER_PATHS,
+            max_unindexed_filters: DEFAULT_MAX_UNINDEXED_FILTERS,
         }
     }
 }

@@ -45,12 +45,20 @@ pub fn answer(
     if method == Method::HEAD {
         return as_stream(warp::reply().into_response());
     }
-    match limits.admit(limits.client(peer, headers)) {
-        Ok(slot) => {
-            let events = Events::new(stream.subscribe(opening), (peer, timed_out), slot);
+    let address = limits.client(peer, headers);
+    let slot = match limits.admit(address) {
+        Ok(slot) => slot,
+        Err(limit) => return overload::answer(limit, &opening, headers),
+    };
+    match stream.admit(opening) {
+        Ok(subscription) => {
+            let events = Events::new(subscription, (peer, timed_out), slot);
             as_stream(warp::reply::stream(events).into_response())
         }
-        Err(limit) => overload::answer(limit, &opening, headers),
+        Err((limit, opening)) => {
+            limits.turned_away(limit.into(), address);
+            overload::answer(limit.into(), &opening, headers)
+        }
     }
 }
 

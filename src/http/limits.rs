@@ -17,6 +17,7 @@ use super::listener::Peer;
 use crate::config::HttpSettings;
 use crate::config::public::Proxy;
 use crate::logging::Seldom;
+use crate::stream::groups::OverLimit;
 
 /// Least time between two lines about clients that are turned away: they come by thousands.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -30,6 +31,9 @@ const SWEEP_EVERY: Duration = BURST;
 
 /// Room for so many addresses is never given back.
 const LEAST_ROOM: usize = 64;
+
+/// How many limits there are.
+const LIMITS: usize = 6;
 
 /// What is limited. Of numbers, 0 is no limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,11 +73,22 @@ pub enum Limit {
     Opens,
     /// `max_opens_per_second_per_ip`
     OpensPerIp,
+    /// A stream's `max_filter_paths`
+    FilterPaths,
+    /// A stream's `max_unindexed_filters`
+    UnindexedFilters,
 }
 
 impl Limit {
     /// All of them, in the order of [`Figures::refused`].
-    pub const ALL: [Self; 4] = [Self::Clients, Self::ClientsPerIp, Self::Opens, Self::OpensPerIp];
+    pub const ALL: [Self; LIMITS] = [
+        Self::Clients,
+        Self::ClientsPerIp,
+        Self::Opens,
+        Self::OpensPerIp,
+        Self::FilterPaths,
+        Self::UnindexedFilters,
+    ];
 
     /// The key of the configuration that sets it.
     #[must_use]
@@ -83,6 +98,17 @@ impl Limit {
             Self::ClientsPerIp => "max_clients_per_ip",
             Self::Opens => "max_opens_per_second",
             Self::OpensPerIp => "max_opens_per_second_per_ip",
+            Self::FilterPaths => "max_filter_paths",
+            Self::UnindexedFilters => "max_unindexed_filters",
+        }
+    }
+}
+
+impl From<OverLimit> for Limit {
+    fn from(limit: OverLimit) -> Self {
+        match limit {
+            OverLimit::Paths => Self::FilterPaths,
+            OverLimit::Unindexed => Self::UnindexedFilters,
         }
     }
 }
@@ -95,7 +121,7 @@ pub struct Figures {
     /// Addresses that are remembered: of streams that are open, and of those that opened one just before.
     pub addresses: u64,
     /// Requests turned away since the start, by the limit they met.
-    pub refused: [(Limit, u64); 4],
+    pub refused: [(Limit, u64); LIMITS],
 }
 
 /// The streams that are open, and what limits them.
@@ -103,7 +129,7 @@ pub struct Figures {
 pub struct Limits {
     rules: RwLock<Arc<Rules>>,
     open: Mutex<Open>,
-    refused: [AtomicU64; 4],
+    refused: [AtomicU64; LIMITS],
     /// Locked for a line about a client that was turned away, and by nothing else.
     told: Mutex<Seldom>,
 }
@@ -179,7 +205,8 @@ impl Limits {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn turned_away(&self, limit: Limit, address: Address) {
+    /// Counts and logs a client that met a limit.
+    pub fn turned_away(&self, limit: Limit, address: Address) {
         self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
         let key = limit.as_str();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

@@ -68,6 +68,18 @@ fn problem(limit: Limit) -> Problem {
             "too_many_opens",
             "streams are opened more quickly than this server allows; come back later",
         ),
+        Limit::FilterPaths => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_filter_paths",
+            "filters of this stream's clients ask for as many paths of values and names of headers as it allows; ask for \
+             those that others ask for (max_filter_paths), or come back later",
+        ),
+        Limit::UnindexedFilters => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_unindexed_filters",
+            "this stream's clients have as many filters by topic and partition alone as it allows \
+             (max_unindexed_filters); add a key, a header or a value, or come back later",
+        ),
     };
     Problem::new(status, code, message)
 }

@@ -47,6 +47,7 @@ fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
     let settings = stream.settings();
     let figures = stream.figures();
     let (replays, replay_bytes) = stream.replays();
+    let filters = stream.filters();
     let topics: Vec<Value> = settings
         .topics
         .iter()
@@ -89,6 +90,12 @@ fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
         "records": figures.records,
         "invalid_records": invalid,
         "hidden_records": figures.hidden,
+        "filters": {
+            "count": filters.filters,
+            "paths": filters.paths,
+            "unindexed": filters.unindexed,
+            "bytes": filters.noted_bytes,
+        },
         "log": { "records": figures.log_records, "bytes": figures.log_bytes, "oldest": oldest },
     })
 }

@@ -203,19 +203,27 @@ impl Batch {
 
     /// The records in the order in which they were pushed.
     pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
-        self.heads.iter().map(|head| {
-            let value_at = head.at + head.key.unwrap_or_default();
-            Record {
-                topic: &self.topic,
-                partition: head.stamp.partition,
-                offset: head.stamp.offset,
-                timestamp: head.stamp.timestamp,
-                key: head.key.map(|length| &self.bytes[head.at..head.at + length]),
-                value: head.value.map(|length| &self.bytes[value_at..value_at + length]),
-                headers: &self.headers[head.headers.0..head.headers.1],
-                bytes: &self.bytes,
-            }
-        })
+        self.heads.iter().map(|head| self.record(head))
+    }
+
+    /// A record by its number in that order, from 0.
+    #[must_use]
+    pub fn get(&self, number: usize) -> Option<Record<'_>> {
+        self.heads.get(number).map(|head| self.record(head))
+    }
+
+    fn record(&self, head: &Head) -> Record<'_> {
+        let value_at = head.at + head.key.unwrap_or_default();
+        Record {
+            topic: &self.topic,
+            partition: head.stamp.partition,
+            offset: head.stamp.offset,
+            timestamp: head.stamp.timestamp,
+            key: head.key.map(|length| &self.bytes[head.at..head.at + length]),
+            value: head.value.map(|length| &self.bytes[value_at..value_at + length]),
+            headers: &self.headers[head.headers.0..head.headers.1],
+            bytes: &self.bytes,
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use super::groups::Group;
+use super::group::Group;
 use super::stream::Stream;
 
 /// What a writer has for the announcer of its stream.

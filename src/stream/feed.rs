@@ -15,7 +15,8 @@ use super::counters::To;
 use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
 use super::frame;
-use super::groups::{Group, Groups};
+use super::group::Group;
+use super::groups::{Lookups, Replaced};
 use super::latest::{Applied, Cleared, Origin, Row, Update};
 use super::log::Sequence;
 use super::notice::{self, Gap};
@@ -277,31 +278,43 @@ impl Feeder {
         self.tidy();
         let stream = Arc::clone(&self.stream);
         let mut builder = Builder::new(self.position.id().into());
-        // Held until the log has the records, so that a group that comes meanwhile hears of all that
-        // follow or finds them there.
-        let groups = stream.groups();
         let (next, first) = {
-            // This task is the only one that appends, so the log's next number is ours to count from.
+            // This writer is the only one that appends, so the log's next number is ours to count from.
             let state = stream.read();
             (state.log.next(), state.log.first())
         };
         let mut incoming = Incoming {
             topic: index,
             next,
-            first,
             now,
             builder: &mut builder,
-            groups: &groups,
+            replaced: Vec::new(),
         };
-        for record in batch.iter() {
+        for (number, record) in batch.iter().enumerate() {
             self.pulse.step();
-            self.record(&record, &mut incoming);
+            self.record(number, &record, &mut incoming);
         }
+        let replaced = incoming.replaced;
         self.pulse.step();
         // The last records may have been passed over; the position moved all the same.
         let head = self.position.id().into();
         let (came, count) = (builder.came(), builder.len());
         let blocks = builder.finish();
+        let paths = stream.groups().paths_of_every_record();
+        let lookups = paths.map(|paths| Lookups::new(paths, &blocks, &replaced));
+        self.pulse.step();
+        // Held until the log has the records, so that a group that comes meanwhile hears of all that
+        // follow or finds them there.
+        let mut groups = stream.groups();
+        let encoder = &mut self.encoder;
+        let delete = |record| {
+            let mut frame = Vec::new();
+            let written = encoder.write_body(&batch.get(record)?.as_tombstone(), &mut frame);
+            // A key that cannot be shown was never seen.
+            written.is_ok().then(|| frame.into())
+        };
+        let looked_up = (replaced.as_slice(), &lookups.unwrap_or_default());
+        groups.offer((next, first), &blocks, looked_up, delete, &mut self.dirty);
         let mut state = stream.write();
         if count > 0 {
             state.arrivals.note(next, came);
@@ -313,7 +326,7 @@ impl Feeder {
         stream.appended(&mut self.dirty);
     }
 
-    fn record(&mut self, record: &Record<'_>, to: &mut Incoming<'_>) {
+    fn record(&mut self, number: usize, record: &Record<'_>, to: &mut Incoming<'_>) {
         let Some(next) = self.position.topics[to.topic]
             .next
             .get_mut(record.partition as usize)
@@ -353,22 +366,12 @@ impl Feeder {
             to.builder.discard_frame();
             return;
         };
-        if !to.groups.is_empty() {
-            let encoder = &mut self.encoder;
-            let delete = || {
-                let mut frame = Vec::new();
-                let written = encoder.write_body(&record.as_tombstone(), &mut frame);
-                // A key that cannot be shown was never seen.
-                written.is_ok().then(|| frame.into())
-            };
-            let previous = previous.as_ref().map(Row::candidate);
-            to.groups.offer(
-                (sequence, to.first),
-                &to.builder.candidate(&record, to_u16(to.topic)),
-                previous.as_ref(),
-                delete,
-                &mut self.dirty,
-            );
+        if let Some(row) = previous.filter(|row| !row.candidate().is_tombstone) {
+            to.replaced.push(Replaced {
+                frame: usize::try_from(to.builder.len()).unwrap_or(usize::MAX),
+                record: number,
+                row,
+            });
         }
         to.builder.finish_record(&record, to_u16(to.topic));
     }
@@ -504,13 +507,13 @@ enum Kept {
 struct Incoming<'a> {
     /// Index of its topic.
     topic: usize,
-    /// The number of its first record, and of the oldest in the log.
+    /// The number of its first record.
     next: Sequence,
-    first: Sequence,
     /// Unix seconds.
     now: u64,
     builder: &'a mut Builder,
-    groups: &'a Groups,
+    /// Rows of the table that it put an end to.
+    replaced: Vec<Replaced>,
 }
 
 /// A stream has far fewer topics than that: their names alone would fill the id.

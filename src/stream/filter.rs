@@ -6,17 +6,14 @@
 //!
 //! Pure: no lock, no clock, no clients. Who shares a filter is in [`groups`](super::groups).
 
-use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
-
 use super::block::Kind;
 use super::frame;
+use super::paths::{Found, Paths, Slot};
 use crate::config::filter::{Filter, Name, key_bytes};
 use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
@@ -56,7 +53,8 @@ fn unpack<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(bytes)
 }
 
-fn unpack_headers(mut packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+/// Headers as [`pack_headers`] has packed them.
+pub(super) fn unpack_headers(mut packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || Some((unpack(&mut packed)?, unpack(&mut packed)?)))
 }
 
@@ -84,8 +82,8 @@ pub enum Handle<'a> {
     Keys(&'a [u64]),
     /// A header and its values.
     Header(&'a str, &'a BTreeSet<String>),
-    /// A path and its values.
-    Value(&'a [String], &'a BTreeSet<String>),
+    /// The values of the first path.
+    Value(&'a BTreeSet<String>),
     /// None that would tell records apart well.
     None,
 }
@@ -99,6 +97,8 @@ pub struct Matcher {
     headers: Vec<(String, BTreeSet<String>)>,
     /// Paths from the top of the payload.
     values: Vec<(Vec<String>, BTreeSet<String>)>,
+    /// The same paths, numbered in this order.
+    paths: Paths,
     /// Whether deletes pass whatever was asked of headers and values: they say that a key went.
     lets_deletes_pass: bool,
 }
@@ -121,6 +121,7 @@ impl Matcher {
             partitions: None,
             headers: Vec::new(),
             values: Vec::new(),
+            paths: Paths::default(),
             lets_deletes_pass: settings.has_table(),
         };
         for (name, wanted) in filter.terms() {
@@ -146,7 +147,18 @@ impl Matcher {
                 }
             }
         }
+        matcher.paths = Paths::new((0..).zip(matcher.paths()));
         matcher
+    }
+
+    /// The paths that are looked at in values.
+    pub fn paths(&self) -> impl Iterator<Item = &[String]> {
+        self.values.iter().map(|(path, _)| path.as_slice())
+    }
+
+    /// The names of headers that are looked at.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(|(name, _)| name.as_str())
     }
 
     /// The terms that tell records apart best.
@@ -159,7 +171,7 @@ impl Matcher {
             return Handle::Header(name, wanted);
         }
         match self.values.first() {
-            Some((path, wanted)) => Handle::Value(path, wanted),
+            Some((_, wanted)) => Handle::Value(wanted),
             None => Handle::None,
         }
     }
@@ -187,6 +199,27 @@ impl Matcher {
     /// Whether the record is wanted.
     #[must_use]
     pub fn accepts(&self, candidate: &Candidate<'_>) -> bool {
+        // Looked up only where all else is right.
+        let found = OnceCell::new();
+        self.accepts_by(candidate, |term| {
+            let found: &Found = found.get_or_init(|| {
+                let (mut found, mut scratch) = (Found::default(), Vec::new());
+                match payload(candidate.frame, &mut scratch) {
+                    Some(json) => found.look_up(&self.paths, json),
+                    None => found.pass_over(),
+                }
+                found
+            });
+            found.values(0).get(Slot::try_from(term).ok()?)
+        })
+    }
+
+    /// The same; `value` gives the values at the matcher's paths, by their order.
+    pub(super) fn accepts_by<'v>(
+        &self,
+        candidate: &Candidate<'_>,
+        value: impl Fn(usize) -> Option<&'v str>,
+    ) -> bool {
         if !self.concerns(candidate.topic, candidate.key)
             || !is_wanted(self.partitions.as_deref(), &candidate.partition)
         {
@@ -207,13 +240,8 @@ impl Matcher {
         if candidate.is_tombstone {
             return false;
         }
-        let mut scratch = Vec::new();
-        let payload = payload(candidate.frame, &mut scratch);
-        self.values.iter().all(|(path, wanted)| {
-            payload
-                .and_then(|payload| scalar_at(payload, path))
-                .is_some_and(|text| wanted.contains(&*text))
-        })
+        let mut terms = self.values.iter().enumerate();
+        terms.all(|(term, (_, wanted))| value(term).is_some_and(|text| wanted.contains(text)))
     }
 }
 
@@ -232,81 +260,4 @@ pub fn header_values<'a>(packed: &'a [u8], wanted: &'a str) -> impl Iterator<Ite
 /// The payload of a frame as text: borrowed where it is one line, which it nearly always is.
 pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a str> {
     std::str::from_utf8(frame::payload(frame, scratch)).ok()
-}
-
-/// The text of the scalar at `path` in a JSON document: a string's content, anything else as it is
-/// written (`1.50`, `true`, `null`). Parts of the path are members of objects and indices of arrays.
-#[must_use]
-pub fn scalar_at<'a>(json: &'a str, path: &[String]) -> Option<Cow<'a, str>> {
-    let json = json.trim_ascii_start();
-    let Some((part, rest)) = path.split_first() else {
-        return match json.as_bytes().first()? {
-            b'{' | b'[' => None,
-            b'"' => serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0),
-            _ => Some(Cow::Borrowed(json.trim_ascii_end())),
-        };
-    };
-    let mut deserializer = serde_json::Deserializer::from_str(json);
-    let inner: Option<&RawValue> = match json.as_bytes().first()? {
-        b'{' => deserializer.deserialize_map(Member(part)).ok()?,
-        b'[' => {
-            let index = part
-                .parse()
-                .ok()
-                .filter(|index: &usize| index.to_string() == *part)?;
-            deserializer.deserialize_seq(Element(index)).ok()?
-        }
-        _ => None,
-    };
-    // What follows the document makes it none.
-    deserializer.end().ok()?;
-    scalar_at(inner?.get(), rest)
-}
-
-#[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// Finds a member of an object; of a repeated one the last, as browsers do.
-struct Member<'p>(&'p str);
-
-impl<'de> Visitor<'de> for Member<'_> {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(is_it) = map.next_key_seed(super::encode::IsName(self.0))? {
-            if is_it {
-                found = Some(map.next_value()?);
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// Finds an element of an array.
-struct Element(usize);
-
-impl<'de> Visitor<'de> for Element {
-    type Value = Option<&'de RawValue>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        for _ in 0..self.0 {
-            if elements.next_element::<IgnoredAny>()?.is_none() {
-                return Ok(None);
-            }
-        }
-        let found = elements.next_element()?;
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(found)
-    }
 }

@@ -14,7 +14,7 @@ use super::counters::To;
 use super::encode::Encoder;
 use super::filter::Matcher;
 use super::frame;
-use super::groups::{Group, Selected};
+use super::group::{Group, Selected};
 use super::latest::{Show, Walk};
 use super::log::{Log, PIECE, Read, Sequence};
 use super::lookup::{Asking, Offsets, Query};

@@ -27,6 +27,13 @@ pub struct Opening {
     pub is_handed_over: bool,
 }
 
+impl Opening {
+    /// What it wants to see, if that is less than everything.
+    pub(super) fn filter(&self) -> Option<&Filter> {
+        self.filter.as_ref().filter(|filter| !filter.is_empty())
+    }
+}
+
 /// Kafka cannot say: the client library in use does not know how to ask.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unknowable;

@@ -25,7 +25,8 @@ use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::counters::Counters;
 use super::filter::Matcher;
-use super::groups::{Group, Groups};
+use super::group::Group;
+use super::groups::{FilterFigures, FilterLimits, Groups, OverLimit};
 use super::latest::{ROWS_PER_HOLD, Table};
 use super::log::{Log, Sequence};
 use super::lookup::{Asking, Lookup, Query};
@@ -69,8 +70,8 @@ pub struct Stream {
     bell: Bell,
     /// Where replays are written; the runtime that this is called on, unless set.
     spawn: OnceLock<Hidden<Spawn>>,
-    /// Those who filter. The writer holds this lock from when it offers a batch until the log has it, so
-    /// that a group that comes knows from which record on it hears of all.
+    /// Those who filter. The writer holds this lock from when it offers an encoded batch until the log has it,
+    /// so that a group that comes knows from which record on it hears of all.
     groups: Mutex<Groups>,
     /// What no client is shown.
     fixed: Option<Matcher>,
@@ -188,6 +189,7 @@ impl Stream {
             RwLock::new(table)
         });
         let topics = settings.topics.len();
+        let groups = Groups::new(&settings);
         Self {
             tuning: RwLock::new(Arc::new(Tuning::new(&settings, pace))),
             tunings: AtomicU64::new(0),
@@ -211,7 +213,7 @@ impl Stream {
             waiters: Waiters::new(AUDIENCE_SHARDS),
             bell: Bell::default(),
             spawn: OnceLock::new(),
-            groups: Mutex::default(),
+            groups: Mutex::new(groups),
             archive: RwLock::new(archive),
             replays: Mutex::default(),
             lookups: Mutex::default(),
@@ -252,6 +254,7 @@ impl Stream {
             return;
         }
         self.write().log.set_capacity(tuning.log_bytes);
+        self.groups().set_log_bytes(tuning.log_bytes);
         if let Some(mut table) = self.write_table() {
             table.set_bounds(tuning.bounds, self.now());
         }
@@ -308,6 +311,22 @@ impl Stream {
         Subscription::new(Arc::clone(self), opening)
     }
 
+    /// The same, unless its filter is over a limit of the stream.
+    ///
+    /// # Errors
+    /// The limit, with what was asked for.
+    pub fn admit(self: &Arc<Self>, opening: Opening) -> Result<Subscription, (OverLimit, Opening)> {
+        let joined = match opening.filter() {
+            Some(filter) => match self.join(filter, Some(self.tuning().filter_limits)) {
+                Ok(group) => Some(group),
+                Err(limit) => return Err((limit, opening)),
+            },
+            None => None,
+        };
+        self.counters.count_opened();
+        Ok(Subscription::joined(Arc::clone(self), opening, joined))
+    }
+
     /// Where those wait who want every record.
     pub(super) fn waiters(&self) -> &Arc<Waiters> {
         &self.waiters
@@ -322,11 +341,21 @@ impl Stream {
         self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The group of a filter, with one reader more.
-    pub(super) fn join(&self, filter: &Filter) -> Arc<Group> {
+    /// The group of a filter, with one reader more, within these limits.
+    pub(super) fn join(
+        &self,
+        filter: &Filter,
+        limits: Option<FilterLimits>,
+    ) -> Result<Arc<Group>, OverLimit> {
         let mut groups = self.groups();
         let next = self.read().log.next();
-        groups.join(filter, &self.settings, next)
+        groups.join(filter, &self.settings, next, limits)
+    }
+
+    /// What filters take now.
+    #[must_use]
+    pub fn filters(&self) -> FilterFigures {
+        self.groups().figures()
     }
 
     /// Whether the client library in use is known to give neither times nor headers.

@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use super::counters::Departure;
 use super::frame;
-use super::groups::Group;
+use super::group::Group;
 use super::log::Sequence;
 use super::moves::{Frames, Moved, Place};
 use super::opening::{Answers, Opening, is_harmless};
@@ -142,7 +142,15 @@ enum Stage {
 }
 
 impl Subscription {
-    pub(super) fn new(stream: Arc<Stream>, mut opening: Opening) -> Self {
+    /// A reader that is let in whatever it filters by.
+    pub(super) fn new(stream: Arc<Stream>, opening: Opening) -> Self {
+        let group = opening.filter().and_then(|filter| stream.join(filter, None).ok());
+        Self::joined(stream, opening, group)
+    }
+
+    /// A reader that has joined the group of its filter, where it has one: before it looks for its place, so that no
+    /// match falls in between.
+    pub(super) fn joined(stream: Arc<Stream>, mut opening: Opening, group: Option<Arc<Group>>) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
         let tuned = stream.tunings();
         let tuning = stream.tuning();
@@ -151,12 +159,7 @@ impl Subscription {
         let keepalive_at = now + tuning.pace.keepalive;
         let ends_at = end_of_life(now, &tuning);
         let last = (tuning.lag == Lag::Replay).then(Bytes::new);
-        let filter = opening.filter.take().filter(|filter| !filter.is_empty());
-        // Before the reader looks for its place, so that no match falls in between.
-        let group = filter.map(|filter| {
-            let group = stream.join(&filter);
-            (filter, group)
-        });
+        let group = opening.filter.take().zip(group);
         let ticket = match &group {
             Some((_, group)) => group.waiters.enter(),
             None => stream.waiters().enter(),

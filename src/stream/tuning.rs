@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::groups::FilterLimits;
 use super::latest::Bounds;
 use crate::config::{Heartbeat, HttpSettings, Lag, StreamSettings};
 
@@ -47,6 +48,8 @@ pub struct Tuning {
     pub bounds: Bounds,
     /// Whether clients may filter.
     pub client_filters: bool,
+    /// Most that their filters may ask for.
+    pub filter_limits: FilterLimits,
 }
 
 impl Tuning {
@@ -61,6 +64,7 @@ impl Tuning {
             log_bytes: settings.log_bytes.as_len(),
             bounds: settings.into(),
             client_filters: settings.client_filters,
+            filter_limits: settings.into(),
         }
     }
 }

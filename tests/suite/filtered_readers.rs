@@ -4,6 +4,7 @@ use crate::harness::trial;
 use crate::rig::{Rec, Rig, apply, filter, gone, rec, run, said};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
+use kafka_sse_bridge::stream::groups::FilterFigures;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::subscription::{Goodbye, Step};
@@ -28,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
             moves_away,
         ),
         trial("a_filtered_client_is_woken_for_its_records_only", wakes),
+        trial("what_is_noted_for_all_filters_has_one_bound", noted),
         trial(
             "a_quiet_client_is_told_its_place_when_that_has_changed",
             checkpoints,
@@ -422,4 +424,51 @@ fn from_checkpoint() {
         let told = rig.back(&checkpoint, &[("key", "a")]).told_at_last().await;
         assert_eq!(told, ["message 2", caught_up]);
     });
+}
+
+/// Filters that want everything, each of its own kind.
+fn noted() {
+    const FILTERS: usize = 300;
+    const BATCH: i64 = 2000;
+    let log_bytes = Size(512 * 1024);
+    let mut rig = Rig::ready(|settings| settings.log_bytes = log_bytes);
+    let topics = rig.stream.settings().topics.clone();
+    let mut clients: Vec<_> = (1..=FILTERS)
+        .map(|number| {
+            let number = number.to_string();
+            let terms = [("partition", "0"), ("partition", number.as_str())];
+            rig.open(Opening {
+                filter: Some(filter(&terms, &topics).expect("a filter")),
+                ..Opening::default()
+            })
+        })
+        .collect();
+    for client in &mut clients {
+        client.items();
+    }
+    for batch in 0..40 {
+        let records: Vec<Rec> = (0..BATCH)
+            .map(|number| rec("", (batch * BATCH + number).to_string()))
+            .collect();
+        rig.records(&records);
+        let wanted: Vec<String> = (0..BATCH)
+            .map(|number| (batch * BATCH + number).to_string())
+            .collect();
+        // Those that read get all of it, whatever is noted for the others.
+        for client in &mut clients[..3] {
+            let data: Vec<String> = client.events().into_iter().map(|event| event.data).collect();
+            assert_eq!(data, wanted);
+        }
+        let figures = rig.stream.filters();
+        assert_eq!(figures.filters, FILTERS);
+        let most = log_bytes.as_len() / 4 + FILTERS * 4096;
+        assert!(
+            figures.noted_bytes <= most,
+            "{} bytes of {most}",
+            figures.noted_bytes
+        );
+        assert!(figures.noted_bytes > 0);
+    }
+    drop(clients);
+    assert_eq!(rig.stream.filters(), FilterFigures::default());
 }

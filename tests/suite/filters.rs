@@ -2,8 +2,9 @@
 
 use crate::harness::trial;
 use crate::rig::{Rec, Rig, filter, gone, rec};
-use kafka_sse_bridge::config::filter::{FilterError, MAX_BYTES, MAX_TERMS};
+use kafka_sse_bridge::config::filter::{FilterError, MAX_BYTES, MAX_PATH, MAX_TERMS, Name};
 use kafka_sse_bridge::config::{Format, Start, StreamSettings};
+use kafka_sse_bridge::stream::paths::{Found, Paths};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -12,6 +13,8 @@ pub fn trials() -> Vec<Trial> {
             "a_scalar_is_found_where_it_lies_and_compared_by_its_text",
             scalars,
         ),
+        trial("a_name_with_dots_is_found_as_one_before_it_is_walked", dots),
+        trial("all_paths_of_all_filters_find_what_each_alone_does", together),
         trial("what_is_no_json_matches_no_path", no_json),
         trial("a_payload_of_several_lines_is_looked_at_whole", several_lines),
         trial("a_filter_sees_the_value_as_it_is_shown", as_shown),
@@ -146,6 +149,116 @@ fn scalars() {
         r#"[{"größe":"ü"},2]"#,
         &[("0.größe", "ü", true), ("1", "2", true), ("2", "2", false)],
     );
+}
+
+fn dots() {
+    let both = |value: &str, cases: &[(&str, &str, bool)]| {
+        look(|_| {}, value.as_bytes(), cases);
+        let envelope = |settings: &mut StreamSettings| settings.format = Format::Envelope;
+        look(envelope, value.as_bytes(), cases);
+        // What a stream fixes is written alike.
+        for (path, text, wanted) in cases {
+            let fixed = |settings: &mut StreamSettings| {
+                settings.filter = [(format!("value.{path}"), vec![(*text).to_owned()])].into();
+            };
+            assert_eq!(
+                passes(fixed, &[], &rec("k", value)),
+                *wanted,
+                "fixed {path}={text}"
+            );
+        }
+    };
+    both(
+        r#"{"log.level":"error","log":{"level":"info","a.b":{"c":1,"c.d":2}},"back\\slash":3}"#,
+        &[
+            ("log.level", "error", true),
+            ("log.level", "info", false),
+            (r"log\.level", "error", true),
+            (r"log\.level", "info", false),
+            ("log.a.b.c", "1", false),
+            (r"log.a\.b.c", "1", true),
+            (r"log.a\.b.c.d", "2", true),
+            (r"log.a\.b.c\.d", "2", true),
+            (r"back\\slash", "3", true),
+        ],
+    );
+    both(
+        r#"{"log":{"level":"info","x.y.z":"deep"}}"#,
+        &[
+            ("log.level", "info", true),
+            (r"log\.level", "info", false),
+            ("log.x.y.z", "deep", true),
+        ],
+    );
+    // What is no scalar is not what is asked for.
+    both(
+        r#"{"a.b":{"c":1},"a":{"b":2},"0.1":"x","1":["y"]}"#,
+        &[("a.b", "2", true), ("0.1", "x", true), ("1.0", "y", true)],
+    );
+    both(
+        r#"{"a.b":1,"a.b":[],"a":{"b":2}}"#,
+        &[("a.b", "1", false), ("a.b", "2", true)],
+    );
+    let topics = ["t".to_owned()];
+    for path in [r"value.a\b", r"value.a\"] {
+        let refused = filter(&[(path, "x")], &topics);
+        assert_eq!(refused, Err(FilterError::Escape(path.to_owned())));
+    }
+    let deep = format!("value.{}a", "a.".repeat(MAX_PATH));
+    assert_eq!(filter(&[(&deep, "x")], &topics), Err(FilterError::TooDeep));
+    for path in [r"value.log\.level.x", r"value.a\\.b", "value.log.level"] {
+        let name = Name::parse(path).expect("a name").expect("of a filter");
+        assert_eq!(name.to_string(), path, "it is written as it is read");
+    }
+}
+
+/// A path looked up alone, beside many others, and after others have gone finds the same.
+fn together() {
+    let document = r#"{"a":1,"a":{"b":[7,{"c":"x"}],"b.1.c":"y"},"d":{"e":{"f":null}},"d.e":5,"g":"s"}"#;
+    let paths = [
+        "a",
+        "a.b.0",
+        "a.b.1.c",
+        "d.e",
+        "d.e.f",
+        "g",
+        "g.h",
+        "missing",
+        r"a.b\.1\.c",
+    ];
+    let wanted = [
+        None,
+        Some("7"),
+        Some("y"),
+        Some("5"),
+        Some("null"),
+        Some("s"),
+        None,
+        None,
+        Some("y"),
+    ];
+    let path = |text: &str| match Name::parse(&format!("value.{text}")) {
+        Ok(Some(Name::Value(path))) => path,
+        other => panic!("{other:?}"),
+    };
+    let parsed: Vec<Vec<String>> = paths.iter().map(|text| path(text)).collect();
+    let others: Vec<Vec<String>> = (0..500).map(|number| path(&format!("p{number}.q.r"))).collect();
+    for (index, wanted) in wanted.iter().enumerate() {
+        let mut alone = Found::default();
+        alone.look_up(&Paths::new([(3, parsed[index].as_slice())]), document);
+        assert_eq!(alone.values(0).get(3), *wanted, "{} alone", paths[index]);
+    }
+    let all = parsed.iter().chain(&others).map(Vec::as_slice);
+    let all = Paths::new((0..).zip(all));
+    let mut found = Found::default();
+    found.look_up(&all, "{\"p7\":{\"q\":{\"r\":true}}}");
+    found.pass_over();
+    found.look_up(&all, document);
+    assert_eq!(found.values(0).iter().collect::<Vec<_>>(), [(9 + 7, "true")]);
+    assert_eq!(found.values(1).iter().count(), 0);
+    for (slot, wanted) in (0..).zip(wanted) {
+        assert_eq!(found.values(2).get(slot), wanted, "{}", paths[slot as usize]);
+    }
 }
 
 fn no_json() {

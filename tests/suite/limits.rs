@@ -29,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
             event_sources,
         ),
         trial("others_over_a_limit_get_a_status_and_retry_after", others),
+        trial("filters_over_a_limit_of_their_stream_are_turned_away", filters),
         trial("who_is_turned_away_misses_nothing@4.4.0", nothing_missed),
         trial(
             "clients_are_counted_by_address_as_trusted_proxies_tell_it",
@@ -228,6 +229,7 @@ fn others() {
         let counted = json!({
             "max_clients": 1, "max_clients_per_ip": 4,
             "max_opens_per_second": 0, "max_opens_per_second_per_ip": 0,
+            "max_filter_paths": 0, "max_unindexed_filters": 0,
         });
         assert_eq!(refused, counted);
         let figures = figures(&daemon).await;
@@ -235,6 +237,72 @@ fn others() {
             let told = figures.get("kafka_sse_bridge_clients_refused_total", &[("limit", limit)]);
             assert_eq!(Some(told), count.as_f64(), "{limit}");
         }
+    });
+}
+
+fn filters() {
+    let text = config_of("") + "max_filter_paths = 2\nmax_unindexed_filters = 1\n";
+    let daemon = Daemon::start(&text);
+    let open = async |query: &str| let_in(Stream::open(daemon.url(&format!("/events?{query}"))).await);
+    let refused = async |query: &str, code: &str| {
+        let answer = get(&daemon.url(&format!("/events?{query}")), &[("accept", "*/*")]).await;
+        assert_problem(&answer, 503, code);
+        let with_id = [("last-event-id", "AeUv_e4AAAAAAwysAgc")];
+        let (_, rest) = goodbye(&daemon, &format!("?{query}"), &with_id).await;
+        let overloaded = "id: AeUv_e4AAAAAAwysAgc\nevent: goodbye\ndata: {\"reason\":\"overloaded\"}\n\n";
+        assert_eq!(rest, overloaded, "it keeps its place");
+    };
+    block_on(async {
+        let mut kept = Vec::new();
+        for query in [
+            "value.a=1",
+            "value.b=1",
+            "value.a=2&value.b=2",
+            "key=k",
+            "value.a=1",
+            "partition=0",
+        ] {
+            let (stream, is_in) = open(query).await;
+            assert!(is_in, "{query}");
+            kept.push(stream);
+        }
+        refused("value.c=1", "too_many_filter_paths").await;
+        refused("key=k&header.h=1", "too_many_filter_paths").await;
+        refused("partition=1", "too_many_unindexed_filters").await;
+        let (stream, is_in) = open("partition=0").await;
+        assert!(is_in, "a filter that is in use takes nothing");
+        kept.push(stream);
+        let answer = daemon.get("/streams").await.json();
+        assert_eq!(
+            answer["http"]["limits"]["clients"], 7,
+            "who was turned away holds no place"
+        );
+        let told = &answer["http"]["limits"]["refused"];
+        assert_eq!(
+            (&told["max_filter_paths"], &told["max_unindexed_filters"]),
+            (&json!(4), &json!(2))
+        );
+        let filters = &answer["streams"][0]["filters"];
+        assert_eq!(
+            (&filters["count"], &filters["paths"], &filters["unindexed"]),
+            (&json!(5), &json!(2), &json!(1))
+        );
+        let figures = figures(&daemon).await;
+        let limit = [("limit", "max_filter_paths")];
+        assert!((figures.get("kafka_sse_bridge_clients_refused_total", &limit) - 4.0).abs() < 0.1);
+
+        // What nobody asks for any more is free again.
+        drop(kept);
+        counts(&daemon, 0, 0).await;
+        let (_stream, is_in) = open("value.c=1&header.h=1").await;
+        assert!(is_in, "others have left");
+        // A reload changes the limits, and lets nobody go.
+        let more = text.replace("max_filter_paths = 2", "max_filter_paths = 3");
+        daemon.rewrite_config(&more);
+        daemon.signal(Signal::HUP);
+        daemon.wait_log("reloaded: stream \"/events\": max_filter_paths", secs(20));
+        let (_stream, is_in) = open("value.d=1").await;
+        assert!(is_in, "one more is allowed");
     });
 }
 

@@ -147,6 +147,8 @@ fn streams() {
         ("max_table_bytes = '1MiB'", "max_table_bytes"),
         ("when_full = 'evict-oldest'", "when_full"),
         ("client_filters = false", "client_filters"),
+        ("max_filter_paths = 7", "max_filter_paths"),
+        ("max_unindexed_filters = 7", "max_unindexed_filters"),
     ] {
         let changes = changed("start = 'snapshot'", &format!("start = 'snapshot'\n{line}"));
         assert_eq!(changes.keys, [format!("stream \"/b\": {key}")]);

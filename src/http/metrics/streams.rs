@@ -226,6 +226,31 @@ fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Resu
         "Whether the table has reached max_keys or max_table_bytes",
         tables().map(|(path, figures, _)| (of(path), u64::from(figures.is_table_full))),
     )?;
+    let filters = || {
+        served
+            .iter()
+            .map(|(stream, _)| (stream.settings().path.as_str(), stream.filters()))
+    };
+    families.gauge(
+        "filters",
+        "Different filters of the stream's clients",
+        filters().map(|(path, filters)| (of(path), filters.filters as u64)),
+    )?;
+    families.gauge(
+        "filter_paths",
+        "Different paths of values and names of headers that they ask for",
+        filters().map(|(path, filters)| (of(path), filters.paths as u64)),
+    )?;
+    families.gauge(
+        "unindexed_filters",
+        "Those of them that no index serves",
+        filters().map(|(path, filters)| (of(path), filters.unindexed as u64)),
+    )?;
+    families.gauge(
+        "filter_bytes",
+        "Memory of what is noted for them",
+        filters().map(|(path, filters)| (of(path), filters.noted_bytes as u64)),
+    )?;
     let replays = || {
         served
             .iter()

@@ -1,0 +1,255 @@
+//! The readers of a stream that share a filter, and which records are for them.
+//!
+//! The [index](super::groups) pushes every match as it comes; a reader asks what comes next and is woken for
+//! nothing else. What lies in the log from before the group came, or more than it may note, is looked through
+//! block by block as its readers need it, and remembered for the others.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::block::Block;
+use super::filter::Matcher;
+use super::groups::Offered;
+use super::log::Sequence;
+use super::noted::{Budget, DeleteFrames, Numbers};
+use super::paths::Slot;
+use super::waiters::Waiters;
+
+/// What a piece of the past costs beside its matches.
+const PAST_OVERHEAD: usize = 64;
+
+/// A record that is for a group.
+#[derive(Debug, Clone)]
+pub(super) struct Match {
+    pub(super) sequence: Sequence,
+    /// What is shown instead of the record's own frame, without an id line: its key was wanted and is
+    /// not any more.
+    pub(super) delete: Option<Arc<[u8]>>,
+}
+
+/// Records before the group came, of which it is known which are for it.
+#[derive(Debug)]
+struct Past {
+    to: Sequence,
+    found: Numbers,
+}
+
+impl Past {
+    fn bytes(&self) -> usize {
+        self.found.bytes() + PAST_OVERHEAD
+    }
+}
+
+#[derive(Debug)]
+struct Matches {
+    /// From this record on every match is noted.
+    from: Sequence,
+    /// In the order of their numbers; no more than the log has, but for a word.
+    recent: Numbers,
+    /// The last match that cannot be had any more; zero if none was.
+    lost: Sequence,
+    /// By the number of the first record.
+    past: BTreeMap<Sequence, Past>,
+    /// Bytes of those.
+    past_bytes: usize,
+    is_dirty: bool,
+}
+
+impl Matches {
+    fn bytes(&self) -> usize {
+        self.recent.bytes() + self.past_bytes
+    }
+}
+
+/// The readers of a stream that have the same filter.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) matcher: Matcher,
+    /// Where the index has the values of the matcher's paths.
+    slots: Vec<Slot>,
+    pub(super) waiters: Arc<Waiters>,
+    /// Whether what was not noted can be found by looking: not which deletes there were.
+    can_look: bool,
+    matches: Mutex<Matches>,
+    budget: Arc<Budget>,
+    /// What is shown for records that are noted as deletes.
+    frames: Arc<DeleteFrames>,
+}
+
+/// What is known about the records from a cursor on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Selected {
+    /// All matches up to this number were shown, or as many as were wanted.
+    Until(Sequence),
+    /// Nothing: the records up to this number must be looked at first.
+    Unknown(Sequence),
+    /// A match has left the log.
+    Evicted,
+}
+
+impl Group {
+    /// A group that comes before the record `from`. `slots` are those of the matcher's paths.
+    pub(super) fn new(
+        matcher: Matcher,
+        slots: Vec<Slot>,
+        can_look: bool,
+        from: Sequence,
+        (budget, frames): (&Arc<Budget>, &Arc<DeleteFrames>),
+    ) -> Self {
+        budget.enter();
+        Self {
+            matcher,
+            slots,
+            // Seldom more than a few readers: one lock.
+            waiters: Waiters::new(1),
+            can_look,
+            matches: Mutex::new(Matches {
+                from,
+                recent: Numbers::default(),
+                lost: 0,
+                past: BTreeMap::new(),
+                past_bytes: 0,
+                is_dirty: false,
+            }),
+            budget: Arc::clone(budget),
+            frames: Arc::clone(frames),
+        }
+    }
+
+    fn matches(&self) -> MutexGuard<'_, Matches> {
+        // Poisoned only by a panic, which has ended the process or the test.
+        self.matches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a record is for the group.
+    pub(super) fn wants(&self, record: &Offered<'_>) -> bool {
+        self.matcher.accepts_by(&record.candidate, |term| {
+            let slot = *self.slots.get(term)?;
+            record.values().get(slot)
+        })
+    }
+
+    /// Notes a match; returns whether the readers are still to be woken for it. `first` is the oldest
+    /// record of the log: what is older is forgotten.
+    pub(super) fn push(&self, sequence: Sequence, is_delete: bool, first: Sequence) -> bool {
+        let mut matches = self.matches();
+        let before = matches.bytes();
+        while let Some(oldest) = matches.recent.oldest().filter(|oldest| *oldest < first) {
+            matches.lost = oldest;
+            matches.recent.pop();
+        }
+        while let Some(past) = matches.past.first_entry().filter(|past| past.get().to <= first) {
+            let past = past.remove();
+            matches.past_bytes -= past.bytes();
+        }
+        while !self.budget.allows(matches.bytes()) {
+            if let Some((_, past)) = matches.past.pop_first() {
+                matches.past_bytes -= past.bytes();
+                continue;
+            }
+            let Some(oldest) = matches.recent.oldest() else {
+                break;
+            };
+            if self.can_look {
+                matches.from = oldest + 1;
+            } else {
+                matches.lost = oldest;
+            }
+            matches.recent.pop();
+        }
+        let is_new = matches.recent.push(sequence, is_delete);
+        self.budget.count(before, matches.bytes());
+        is_new && !std::mem::replace(&mut matches.is_dirty, true)
+    }
+
+    /// Wakes the readers.
+    pub(super) fn wake(&self) {
+        self.matches().is_dirty = false;
+        self.waiters.wake_all();
+    }
+
+    /// Shows every match from `cursor` up to `next` until `show` wants no more: it says where to go
+    /// on then, or `Err` where the record has left the log.
+    pub(super) fn select(
+        &self,
+        cursor: Sequence,
+        next: Sequence,
+        mut show: impl FnMut(&Match) -> Result<bool, ()>,
+    ) -> Selected {
+        let mut matches = self.matches();
+        if cursor >= matches.from {
+            if matches.lost >= cursor {
+                return Selected::Evicted;
+            }
+            let matches = &mut *matches;
+            let found = matches.recent.from(cursor);
+            for (sequence, is_delete) in found.take_while(|(sequence, _)| *sequence < next) {
+                let delete = if is_delete {
+                    self.frames.get(sequence)
+                } else {
+                    None
+                };
+                if is_delete && delete.is_none() {
+                    matches.lost = sequence;
+                    return Selected::Evicted;
+                }
+                match show(&Match { sequence, delete }) {
+                    Ok(true) => {}
+                    Ok(false) => return Selected::Until(sequence + 1),
+                    Err(()) => return Selected::Evicted,
+                }
+            }
+            return Selected::Until(next);
+        }
+        let known = matches.past.range(..=cursor).next_back();
+        let Some((_, past)) = known.filter(|(_, past)| cursor < past.to) else {
+            let later = matches.past.range(cursor..).next().map(|(first, _)| *first);
+            return Selected::Unknown(later.unwrap_or(matches.from));
+        };
+        for (sequence, _) in past.found.from(cursor) {
+            let found = Match {
+                sequence,
+                delete: None,
+            };
+            match show(&found) {
+                Ok(true) => {}
+                Ok(false) => return Selected::Until(sequence + 1),
+                Err(()) => return Selected::Evicted,
+            }
+        }
+        Selected::Until(past.to)
+    }
+
+    /// The last match that cannot be had any more; zero if none was.
+    pub(super) fn lost(&self) -> Sequence {
+        self.matches().lost
+    }
+
+    /// Looks through the records of a block from `cursor` up to `until`, for all who come after.
+    pub(super) fn look(&self, cursor: Sequence, until: Sequence, (first, block): &(Sequence, Arc<Block>)) {
+        let to = until.min(first + block.len() as u64);
+        let found: Numbers = (cursor..to)
+            .filter(|sequence| {
+                usize::try_from(sequence - first).is_ok_and(|index| block.is_for(index, &self.matcher))
+            })
+            .collect();
+        let mut matches = self.matches();
+        let before = matches.bytes();
+        if !self.budget.allows(before) {
+            matches.past.clear();
+            matches.past_bytes = 0;
+        }
+        let past = Past { to, found };
+        matches.past_bytes += past.bytes();
+        if let Some(raced) = matches.past.insert(cursor, past) {
+            matches.past_bytes -= raced.bytes();
+        }
+        self.budget.count(before, matches.bytes());
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.budget.leave(self.matches().bytes());
+    }
+}
