@@ -15,7 +15,7 @@ use crate::kafka::record::Record;
 /// Most bytes in a block, unless a single record needs more: a stalled socket pins about one.
 pub const MAX_BLOCK: usize = 256 * 1024;
 
-/// What a block costs beside its bytes and its entries: counters, pointers, the id before it.
+/// What a block costs beside its bytes, its entries and the id before it: counters and pointers.
 const BLOCK_OVERHEAD: usize = 256;
 
 /// What a frame shows.
@@ -67,6 +67,7 @@ impl Block {
     #[must_use]
     pub fn cost(&self) -> usize {
         self.data.len()
+            + self.before.len()
             + self.entries.len() * size_of::<Entry>()
             + self.headers.len()
             + self.header_ends.len() * size_of::<u32>()

@@ -20,9 +20,18 @@ use super::filter::Matcher;
 use super::frame;
 use super::position::Position;
 
-/// Blocks that left the log, of which it is still known where they stood: a gigabyte's worth of
-/// full blocks, so that a reader who fell off knows at least roughly where it was.
+/// Blocks that left the log, of which it is still known where they began, so that a reader who fell off
+/// knows at least roughly where it was.
 const REMEMBERED_BLOCKS: usize = 4096;
+
+/// Which part of the log's bytes their ids may take: an id may be as long as 6 KiB.
+const REMEMBERED_PART: usize = 16;
+
+/// What they may take at least (8 KiB), where a log has few bytes.
+const LEAST_REMEMBERED: usize = 8192;
+
+/// What an id takes beside its own bytes: its entry, and its allocation with a reference count.
+const ID_OVERHEAD: usize = size_of::<(Sequence, Bytes)>() + 48;
 
 /// About how much is copied out for a client at once (64 KiB): what a client on its way costs in memory,
 /// beside its socket's buffers.
@@ -49,7 +58,10 @@ pub struct Log {
     /// First record and id before it, of blocks that have left.
     left: VecDeque<(Sequence, Bytes)>,
     remembers: bool,
+    /// Of the blocks.
     cost: usize,
+    /// Of what is remembered of those that have left.
+    left_cost: usize,
     capacity: usize,
     /// Up to which size blocks are merged: small logs have small blocks, so that they still forget
     /// a part at a time.
@@ -70,6 +82,7 @@ impl Log {
             left: VecDeque::new(),
             remembers: true,
             cost: 0,
+            left_cost: 0,
             capacity,
             max_block: MAX_BLOCK.min(capacity / 4),
             next: 1,
@@ -99,10 +112,10 @@ impl Log {
         self.blocks.front().map_or(self.next, |(first, _)| *first)
     }
 
-    /// Bytes held, index and overhead included.
+    /// Bytes held, index, overhead and the ids of what has left included.
     #[must_use]
     pub fn cost(&self) -> usize {
-        self.cost
+        self.cost + self.left_cost
     }
 
     /// When the oldest record came, or one of the same small block before it that has been merged with it.
@@ -325,7 +338,7 @@ impl Log {
 
     /// The newest block stays, however large: a record that no reader can get is worse.
     fn evict_surplus(&mut self) {
-        while self.cost > self.capacity && self.blocks.len() > 1 {
+        while self.cost() > self.capacity && self.blocks.len() > 1 {
             self.evict();
         }
     }
@@ -341,10 +354,28 @@ impl Log {
         if let Some((first, block)) = self.blocks.pop_front() {
             self.cost -= block.cost();
             if self.remembers {
-                if self.left.len() == REMEMBERED_BLOCKS {
-                    self.left.pop_front();
-                }
-                self.left.push_back((first, block.before.clone()));
+                self.remember(first, block.before.clone());
+            }
+        }
+    }
+
+    /// Remembers where a block began. Where that becomes too much, the entry goes that leaves the smallest gap
+    /// for its age: what is known of long ago becomes coarser, but is not lost.
+    fn remember(&mut self, first: Sequence, id: Bytes) {
+        self.left_cost += id.len() + ID_OVERHEAD;
+        self.left.push_back((first, id));
+        let most = (self.capacity / REMEMBERED_PART).max(LEAST_REMEMBERED);
+        while self.left_cost > most || self.left.len() > REMEMBERED_BLOCKS {
+            let firsts = self.left.iter().map(|(first, _)| *first);
+            // A few microseconds of one pass per block of 256 KiB.
+            let gaps = firsts.clone().zip(firsts.clone().skip(1)).zip(firsts.skip(2));
+            let gap_by_age = |((before, _), after)| (after - before) as f64 / (self.next - before) as f64;
+            let gaps = (1..).zip(gaps.map(gap_by_age));
+            let Some((least, _)) = gaps.min_by(|one, other| one.1.total_cmp(&other.1)) else {
+                break;
+            };
+            if let Some((_, id)) = self.left.remove(least) {
+                self.left_cost -= id.len() + ID_OVERHEAD;
             }
         }
     }

@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
             walk_points,
         ),
         trial("the_id_before_a_record_is_that_of_the_event_before", ids_before),
+        trial("long_ids_are_counted_and_remembered_within_the_bound", long_ids),
     ]
 }
 
@@ -139,6 +140,43 @@ fn finish(builder: &mut Builder, topic: u16, partition: u32, offset: i64) {
         timestamp: None,
     };
     builder.finish_record(&Record::tombstone("t", stamp, None), topic);
+}
+
+/// Ids of nearly 6 KiB, as a topic of 900 partitions makes them.
+fn long_ids() {
+    const BATCHES: i64 = 600;
+    let capacity = 4 * 1024 * 1024;
+    let mut position = Position {
+        as_of: None,
+        topics: vec![TopicPosition {
+            next: vec![10_000_000_000; 860],
+            ..TopicPosition::unread("t")
+        }],
+    };
+    let mut log = Log::new(capacity);
+    let allocated = allocation_counter::measure(|| {
+        for number in 0..BATCHES {
+            // So large that no two become one block.
+            append_positions(&mut log, &mut position, &[(0, 130_000)], &mut Vec::new());
+            assert!(log.cost() <= capacity, "{} after batch {number}", log.cost());
+        }
+    });
+    let head = log.head().len();
+    assert!(head > 5_000, "ids of {head} bytes");
+    let held = usize::try_from(allocated.bytes_current).expect("it holds something");
+    assert!(held <= capacity + capacity / 20, "{held} bytes are allocated");
+    assert!(held >= log.cost() - capacity / 20, "{held} bytes are allocated");
+    // Where a reader was that fell off is known the better the later it fell off, and never taken for later.
+    for cursor in [3, 100, 300, 500, 560] {
+        let reached = log.reached_at(cursor).expect("that is remembered").topics[0].next[0];
+        let was = i64::try_from(cursor).expect("small") - 1;
+        let error = was - (reached - 10_000_000_000);
+        let age = BATCHES - was;
+        assert!(
+            (0..=age / 4 + 1).contains(&error),
+            "at {was}, taken for {error} before"
+        );
+    }
 }
 
 const PARTITIONS: usize = 3;
