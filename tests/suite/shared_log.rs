@@ -161,11 +161,17 @@ fn long_ids() {
             assert!(log.cost() <= capacity, "{} after batch {number}", log.cost());
         }
     });
-    let head = log.head().len();
-    assert!(head > 5_000, "ids of {head} bytes");
-    let held = usize::try_from(allocated.bytes_current).expect("it holds something");
-    assert!(held <= capacity + capacity / 20, "{held} bytes are allocated");
-    assert!(held >= log.cost() - capacity / 20, "{held} bytes are allocated");
+    let id = log.head().len();
+    assert!(id > 5_000, "ids of {id} bytes");
+    let resident = usize::try_from(allocated.bytes_current).expect("it holds something");
+    assert!(
+        resident <= capacity + capacity / 20,
+        "{resident} bytes are allocated"
+    );
+    assert!(
+        resident >= log.cost() - capacity / 20,
+        "{resident} bytes are allocated"
+    );
     // Where a reader was that fell off is known the better the later it fell off, and never taken for later.
     for cursor in [3, 100, 300, 500, 560] {
         let reached = log.reached_at(cursor).expect("that is remembered").topics[0].next[0];

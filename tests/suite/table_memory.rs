@@ -236,10 +236,10 @@ fn freed_by_the_writer() {
     }
     feeder.take(&Feed::Records(Arc::new(batch)));
     assert_eq!(stream.figures().table.map(|(keys, _)| keys), Some(count));
-    let at_once = freed(|| feeder.take(&Feed::Recreated { topic: "t".into() }));
+    let by_feed = freed(|| feeder.take(&Feed::Recreated { topic: "t".into() }));
     assert!(
-        at_once < 100,
-        "{at_once} allocations freed by the new beginning itself"
+        by_feed < 100,
+        "{by_feed} allocations freed by the new beginning itself"
     );
     assert_eq!(stream.figures().table, Some((0, 0)));
     let mut pieces = Vec::new();
