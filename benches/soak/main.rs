@@ -1,9 +1,9 @@
 //! The suite's proofs under load (`tests/suite/proofs`), at full length and against the release build.
 //!
 //! ```text
-//! scripts/soak [endurance] [slow] [joining] [leaders] [NAME=VALUE...]
+//! scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [NAME=VALUE...]
 //! ```
-//! Without a name, all four. A value replaces one of the run's own (`--help` names them). Ends with 0
+//! Without a name, all of them. A value replaces one of the run's own (`--help` names them). Ends with 0
 //! if everything was as promised, with 1 if not.
 
 #![expect(
@@ -24,8 +24,9 @@ mod proofs;
 
 use harness::broker::{Broker, Version};
 use harness::cluster::NODES;
+use harness::confined::Limits;
 use proofs::leaders::Deed;
-use proofs::{Report, endurance, joining, leaders, slow_readers};
+use proofs::{Report, endurance, hostile, joining, leaders, slow_readers};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -33,12 +34,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 const USAGE: &str = "\
-scripts/soak [endurance] [slow] [joining] [leaders] [NAME=VALUE...]     without a name, all four
+scripts/soak [endurance] [slow] [joining] [leaders] [hostile] [NAME=VALUE...]     without a name, all
 
 endurance   clients cut off and moved between daemons that are killed
 slow        half of the clients stop reading for a while
 joining     an audience takes the snapshot of a large table all at once
 leaders     three brokers: every one is killed, then frozen, then restarted, while the daemon's thread reads
+hostile     all at once that has killed or stalled a daemon, against one with limits of memory and CPU time
 
 kafka=4.4.0     the broker's version, or 3.9.2
 seed=N          repeats the random choices of another run
@@ -46,15 +48,18 @@ client=librdkafka, or kafka                         endurance
 clients=50 records=1000000 rate=10000 log=4MiB      endurance
 clients=200 rate=1000 stall=60 (seconds) log=8MiB   slow
 clients=200 keys=20000 rate=500                     joining
-rate=1000 frozen=40 (seconds) rounds=1              leaders";
+rate=1000 frozen=40 (seconds) rounds=1              leaders
+minutes=10 memory=1024 (MiB) cpu=50 (percent of a core; 0: no limits) clients=50 rate=200 filters=500
+returning=70 storming=100 keys=100000               hostile";
 
 type Run = fn(&Kafka, &mut Values) -> Result<Report, String>;
 
-const RUNS: [(&str, Run); 4] = [
+const RUNS: [(&str, Run); 5] = [
     ("endurance", run_endurance),
     ("slow", run_slow),
     ("joining", run_joining),
     ("leaders", run_leaders),
+    ("hostile", run_hostile),
 ];
 
 /// A broker for all runs that need but one; started when the first of them comes.
@@ -225,4 +230,33 @@ fn run_leaders(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
         properties: Vec::new(),
     };
     Ok(leaders::run(kafka.version, &plan))
+}
+
+fn run_hostile(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
+    let minutes: f64 = values.get("minutes", 10.0)?;
+    let memory: u64 = values.get("memory", 1024)?;
+    let cpu = values.get("cpu", 50)?;
+    let plan = hostile::Plan {
+        seed: values.seed()?,
+        lasts: Duration::from_secs_f64(minutes * 60.0),
+        limits: (cpu > 0).then_some(Limits {
+            memory: memory << 20,
+            cpu,
+        }),
+        audience: values.get("clients", 50)?,
+        partitions: 4,
+        rate: values.get("rate", 200)?,
+        bytes: 1000,
+        filters: values.get("filters", 500)?,
+        filtered_rate: 100,
+        unindexed: 50,
+        returning: values.get("returning", 70)?,
+        storming: values.get("storming", 100)?,
+        asset: 5 << 20,
+        keys: values.get("keys", 100_000)?,
+        reload: Duration::from_secs(1),
+        // In a shorter time a quarter says little.
+        most_growth: (minutes >= 4.0).then_some(115),
+    };
+    Ok(hostile::run(kafka.broker(), &plan))
 }

@@ -6,7 +6,7 @@
 use crate::harness::broker::{Broker, Version};
 use crate::harness::trial;
 use crate::harness::wait::secs;
-use crate::proofs::{Report, endurance, joining, leaders, slow_readers};
+use crate::proofs::{Report, endurance, hostile, joining, leaders, slow_readers};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -30,6 +30,10 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "brokers_that_die_freeze_and_restart_beside_others_lose_nothing@4.4.0",
             leaders,
+        ),
+        trial(
+            "nothing_that_clients_and_producers_do_costs_the_others_a_record@4.4.0",
+            hostile,
         ),
     ]
 }
@@ -110,6 +114,31 @@ fn leaders() {
                 (2, Deed::Restart),
             ],
             properties: vec![("socket.timeout.ms".to_owned(), "2000".to_owned())],
+        },
+    ));
+}
+
+fn hostile() {
+    assert_kept(&hostile::run(
+        &Broker::shared(Version::V4_4),
+        &hostile::Plan {
+            seed: seed(),
+            lasts: secs(20),
+            // The test build is slow enough, and shares its machine.
+            limits: None,
+            audience: 10,
+            partitions: 4,
+            rate: 300,
+            bytes: 1000,
+            filters: 100,
+            filtered_rate: 100,
+            unindexed: 20,
+            returning: 20,
+            storming: 20,
+            asset: 1 << 20,
+            keys: 5000,
+            reload: secs(1),
+            most_growth: None,
         },
     ));
 }

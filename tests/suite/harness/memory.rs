@@ -7,6 +7,14 @@ pub fn resident(pid: u32) -> u64 {
     field(pid, "VmRSS:")
 }
 
+/// The same of a process that may have ended.
+pub fn resident_if_any(pid: u32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
 /// The most resident pages since the process began or [`reset_peak`] (`VmHWM`).
 pub fn peak(pid: u32) -> u64 {
     field(pid, "VmHWM:")

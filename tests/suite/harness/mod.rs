@@ -11,6 +11,7 @@ pub mod between;
 pub mod broker;
 pub mod browser;
 pub mod cluster;
+pub mod confined;
 
 pub mod connection;
 pub mod consume;

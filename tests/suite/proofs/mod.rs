@@ -4,11 +4,13 @@
 //! says how much of what. A run ends with a report: what was wrong, if anything, and the figures.
 //!
 //! - [`endurance`]: clients cut off and moved between daemons that are killed.
+//! - [`hostile`]: everything at once that has killed or stalled a daemon, while one audience behaves well.
 //! - [`leaders`]: three brokers, of which one after the other dies, freezes or is restarted.
 //! - [`slow_readers`]: half of the clients stop reading for a while.
 //! - [`joining`]: an audience takes the snapshot of a large table all at once.
 
 pub mod endurance;
+pub mod hostile;
 pub mod joining;
 pub mod leaders;
 pub mod readers;

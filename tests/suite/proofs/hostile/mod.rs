@@ -1,0 +1,389 @@
+//! Everything at once that has killed or stalled a daemon, against one under limits of memory and CPU time, while one
+//! audience that behaves well counts every record.
+//!
+//! [`attacks`] are the clients and producers that do it. None of them may cost the audience a record, end the daemon or
+//! make its memory grow.
+
+mod attacks;
+
+use super::readers::{Promise, Readers};
+use super::writer::{Shape, Writer};
+use super::{Report, SILENCE};
+use crate::harness::broker::{Broker, topic_name};
+use crate::harness::confined::{Confined, Limits};
+use crate::harness::daemon::{Daemon, Launch};
+use crate::harness::memory::{mebibytes, peak, resident_if_any};
+use crate::harness::scratch;
+use crate::harness::systemd::Systemd;
+use crate::harness::wait::{block_on, millis, secs};
+use attacks::Attacks;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How much of it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub lasts: Duration,
+    /// None: the daemon may use what it likes.
+    pub limits: Option<Limits>,
+    /// Clients that behave well.
+    pub audience: usize,
+    pub partitions: u32,
+    /// Records a second for them, of so many bytes.
+    pub rate: u32,
+    pub bytes: usize,
+    /// Clients with a value filter of their own each, of records that come at so many a second.
+    pub filters: usize,
+    pub filtered_rate: u32,
+    /// Clients with filters that no index serves.
+    pub unindexed: usize,
+    /// Clients that come back at places of their own and do not read.
+    pub returning: usize,
+    /// Connections that ask for the large asset, and its bytes.
+    pub storming: usize,
+    pub asset: usize,
+    /// Keys of the table that is cleared and deleted.
+    pub keys: usize,
+    /// Pause between reloads.
+    pub reload: Duration,
+    /// The most memory that the daemon may take in the last quarter of the time, in percent of what it took in the
+    /// second. None where the time is too short to tell.
+    pub most_growth: Option<u64>,
+}
+
+/// Bytes by which memory may differ all the same: allocators give pages back in pieces.
+const UNEVEN: u64 = 32 << 20;
+
+/// Memory of the audience's log: so little that those who come back need a replay.
+const LOG_BYTES: &str = "1MiB";
+
+/// The streams.
+const AUDIENCE: &str = "/audience";
+const FILTERED: &str = "/filtered";
+const SLOW: &str = "/slow";
+const TABLE: &str = "/table";
+const ODD: &str = "/odd";
+
+/// The large asset's name.
+const ASSET: &str = "large.js";
+
+/// What all of it happens on.
+struct Stage<'a> {
+    plan: &'a Plan,
+    broker: &'a Broker,
+    daemon: &'a Daemon,
+    topics: &'a Topics,
+    systemd: &'a Systemd,
+    /// What the configuration names.
+    assets: &'a Path,
+    /// Records that were written for the audience.
+    written: AtomicU32,
+    is_over: AtomicBool,
+}
+
+impl Stage<'_> {
+    fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Sleeps unless it is over, for so long at most.
+    fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        while !self.is_over() && Instant::now() < until {
+            thread::sleep(millis(20).min(time));
+        }
+    }
+}
+
+/// The topics' names.
+struct Topics {
+    audience: String,
+    filtered: String,
+    table: String,
+    odd: String,
+}
+
+impl Topics {
+    fn create(broker: &Broker, plan: &Plan) -> Topics {
+        let topics = Topics {
+            audience: topic_name("hostile-audience"),
+            filtered: topic_name("hostile-filtered"),
+            table: topic_name("hostile-table"),
+            odd: topic_name("hostile-odd"),
+        };
+        let partitions = plan.partitions.try_into().expect("few partitions");
+        broker.create_topic(&topics.audience, partitions, &[]);
+        broker.create_topic(&topics.filtered, attacks::FILTERED_PARTITIONS, &[]);
+        broker.create_topic(&topics.table, 4, &[]);
+        broker.create_topic(&topics.odd, 2, &[]);
+        topics
+    }
+
+    /// The configuration; each `turn` differs in what a reload may change.
+    fn config(&self, broker: &Broker, assets: &Path, turn: usize) -> String {
+        let stream = |path: &str, topic: &str, how: &str| {
+            format!("[[stream]]\npath = \"{path}\"\ntopics = [\"{topic}\"]\n{how}\n")
+        };
+        let log_bytes = ["1MiB", "2MiB"][turn % 2];
+        // Now and then a stream comes, goes, or shows other records.
+        let extra = match turn % 10 {
+            5 | 6 => stream("/extra", &self.filtered, "preload = 10"),
+            7 | 8 => stream(
+                "/extra",
+                &self.filtered,
+                "preload = 10\nfilter = { partition = [\"0\"] }",
+            ),
+            _ => String::new(),
+        };
+        [
+            format!(
+                "[kafka]\nbrokers = [\"{}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\nkeepalive = \"{}s\"\n\
+                 max_clients_per_ip = {}\n[ui]\ntitle = \"Turn {turn}\"\nassets = \"{}\"\n",
+                broker.bootstrap(),
+                10 + turn % 3,
+                5000 + turn % 4,
+                assets.display(),
+            ),
+            stream(
+                AUDIENCE,
+                &self.audience,
+                &format!("lag = \"replay\"\nlog_bytes = \"{LOG_BYTES}\""),
+            ),
+            stream(FILTERED, &self.filtered, "log_bytes = \"2MiB\""),
+            stream(SLOW, &self.filtered, &format!("log_bytes = \"{log_bytes}\"")),
+            stream(TABLE, &self.table, "start = \"snapshot\"\nlog_bytes = \"2MiB\""),
+            stream(
+                ODD,
+                &self.odd,
+                "start = \"snapshot\"\nkey_field = \"key\"\nlog_bytes = \"1MiB\"",
+            ),
+            extra,
+        ]
+        .concat()
+    }
+}
+
+/// What was seen of the daemon from outside.
+#[derive(Default)]
+struct Seen {
+    /// Resident bytes, as the time went on.
+    memory: Vec<u64>,
+    /// How long `/health/live` took, each time.
+    answers: Vec<Duration>,
+    unanswered: u64,
+    /// Whether it ran to the end.
+    has_ended: bool,
+}
+
+/// Runs it.
+pub fn run(broker: &Broker, plan: &Plan) -> Report {
+    let mut report = Report::default();
+    report.figure("seed", plan.seed);
+    let topics = Topics::create(broker, plan);
+    let assets = assets(plan);
+    let systemd = Systemd::new();
+    // Before the daemon, so that it is dropped after it.
+    let confined = Confined::new(plan.limits);
+    report.figure("limits", &confined);
+    let launch: Launch = Daemon::with(&topics.config(broker, assets.path(), 0));
+    // It has to say that it lives; whether anybody reads that is an attack.
+    let launch = systemd.hears(launch).env("WATCHDOG_USEC", "30000000");
+    let daemon = confined.confines(launch).start();
+    block_on(daemon.wait_ready(secs(120)));
+    let began = Instant::now();
+    let promise = Promise {
+        every: true,
+        table: false,
+    };
+    let mut audience = Readers::new(&vec![promise; plan.audience], plan.partitions, 0, began);
+    let shape = Shape {
+        partitions: plan.partitions,
+        bytes: plan.bytes,
+        keys: 0,
+        tombstones: 0,
+    };
+    let mut writer = Writer::new(broker, &topics.audience, shape, plan.seed, began);
+    let stage = Stage {
+        plan,
+        broker,
+        daemon: &daemon,
+        topics: &topics,
+        systemd: &systemd,
+        assets: assets.path(),
+        written: AtomicU32::new(0),
+        is_over: AtomicBool::new(false),
+    };
+    let attacks = Attacks::default();
+    let mut ages = Vec::new();
+    let outcome = join(&mut audience, daemon.port()).and_then(|()| {
+        let seen = act(&stage, &attacks, &mut writer, &mut audience, &mut ages);
+        if seen.has_ended {
+            report.wrong.push("the daemon ended".to_owned());
+        }
+        look(&mut report, plan, seen);
+        // Twice: one more of each partition shows that nothing doubled came after the last.
+        audience.finish(&writer.finish())?;
+        audience.finish(&writer.finish())
+    });
+    report.wrong.extend(outcome.err());
+    report.figure(
+        "peak of memory, MiB",
+        format!("{:.1}", mebibytes(peak_of(&daemon))),
+    );
+    let written = writer.finish().next.iter().sum::<u32>();
+    report.figure(
+        "audience",
+        format!("{} clients, {written} records", plan.audience),
+    );
+    latency(&mut report, "its latency, p50, p99, most, ms", &mut ages);
+    attacks.report(&mut report);
+    let tally = audience.tally;
+    report.figure("deliveries", tally.deliveries);
+    report.figure("lost", tally.lost);
+    report.figure("doubled", tally.doubled);
+    report.demand(
+        tally.lost + tally.doubled + tally.strange == 0,
+        format!(
+            "{} lost, {} doubled, {} strange",
+            tally.lost, tally.doubled, tally.strange
+        ),
+    );
+    report.wrong.extend(tally.problems);
+    if !report.wrong.is_empty() {
+        report
+            .wrong
+            .push(format!("the end of the daemon's log:\n{}", end_of(&daemon.log())));
+    }
+    report
+}
+
+/// A page whose large asset compresses badly.
+fn assets(plan: &Plan) -> TempDir {
+    let directory = scratch::directory("assets");
+    fs::write(
+        directory.path().join("index.html"),
+        "<!doctype html><title>{{title}}</title>",
+    )
+    .expect("a page");
+    let letters = (0..plan.asset).map(|_| rand::random_range(b'!'..=b'~'));
+    fs::write(directory.path().join(ASSET), letters.collect::<Vec<u8>>()).expect("an asset");
+    directory
+}
+
+fn join(audience: &mut Readers, port: u16) -> Result<(), String> {
+    for client in 0..audience.all.len() {
+        audience
+            .crowd
+            .connect(client, port, AUDIENCE, None)
+            .map_err(|error| format!("client {client}: {error}"))?;
+    }
+    audience.catch_up()
+}
+
+/// Everybody at work, for as long as the plan says, or until the daemon has ended.
+fn act(
+    stage: &Stage<'_>,
+    attacks: &Attacks,
+    writer: &mut Writer,
+    audience: &mut Readers,
+    ages: &mut Vec<Duration>,
+) -> Seen {
+    thread::scope(|scope| {
+        attacks.start(scope, stage);
+        let probing = scope.spawn(|| probe(stage));
+        let reading = scope.spawn(|| {
+            while !stage.is_over() {
+                for (client, why) in audience.poll(millis(50), |age| ages.push(age)) {
+                    let tally = &mut audience.tally;
+                    tally.strange(|| format!("client {client} of the audience was cut off: {why}"));
+                }
+            }
+        });
+        let until = Instant::now() + stage.plan.lasts;
+        writer.pace(stage.plan.rate, |written| {
+            stage.written.store(written, Ordering::Relaxed);
+            Instant::now() < until && stage.daemon.is_running()
+        });
+        stage.is_over.store(true, Ordering::Relaxed);
+        reading.join().expect("the audience reads");
+        probing.join().expect("the daemon is looked at")
+    })
+}
+
+/// Asks whether the daemon lives, and looks at its memory, again and again.
+fn probe(stage: &Stage<'_>) -> Seen {
+    let mut seen = Seen::default();
+    while !stage.is_over() {
+        if !stage.daemon.is_running() {
+            seen.has_ended = true;
+            break;
+        }
+        seen.memory.extend(resident_if_any(stage.daemon.pid()));
+        match attacks::ask_whether_it_lives(stage.daemon.port(), SILENCE) {
+            Ok(took) => seen.answers.push(took),
+            Err(_) => seen.unanswered += 1,
+        }
+        stage.rest(millis(250));
+    }
+    seen.has_ended |= !stage.daemon.is_running();
+    seen
+}
+
+fn look(report: &mut Report, plan: &Plan, mut seen: Seen) {
+    latency(report, "/health/live, p50, p99, most, ms", &mut seen.answers);
+    report.figure("/health/live unanswered", seen.unanswered);
+    report.demand(
+        seen.unanswered == 0,
+        format!("/health/live did not answer {} times", seen.unanswered),
+    );
+    let quarter = |number: usize| {
+        let length = seen.memory.len() / 4;
+        let part = seen.memory.get(number * length..(number + 1) * length);
+        part.unwrap_or_default().iter().copied().max().unwrap_or(0)
+    };
+    let most = [0, 1, 2, 3].map(quarter);
+    report.figure(
+        "most memory by quarter, MiB",
+        most.map(|bytes| format!("{:.1}", mebibytes(bytes))).join("  "),
+    );
+    if let Some(percent) = plan.most_growth {
+        let allowed = most[1] * percent / 100 + UNEVEN;
+        report.demand(
+            most[3] <= allowed,
+            format!(
+                "memory grows: {:.1} MiB, not {:.1}",
+                mebibytes(most[3]),
+                mebibytes(allowed)
+            ),
+        );
+    }
+}
+
+fn latency(report: &mut Report, name: &'static str, times: &mut [Duration]) {
+    times.sort_unstable();
+    let at = |percent: usize| {
+        let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));
+        let time = times.get(index).copied().unwrap_or_default();
+        format!("{:.1}", time.as_secs_f64() * 1e3)
+    };
+    report.figure(name, [at(50), at(99), at(100)].join("  "));
+}
+
+/// Of one that may have ended.
+fn peak_of(daemon: &Daemon) -> u64 {
+    if daemon.is_running() {
+        peak(daemon.pid())
+    } else {
+        0
+    }
+}
+
+fn end_of(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
