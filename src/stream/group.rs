@@ -53,6 +53,8 @@ struct Matches {
     /// Bytes of those.
     past_bytes: usize,
     is_dirty: bool,
+    /// Whether a look is under way.
+    is_looking: bool,
 }
 
 impl Matches {
@@ -110,6 +112,7 @@ impl Group {
                 past: BTreeMap::new(),
                 past_bytes: 0,
                 is_dirty: false,
+                is_looking: false,
             }),
             budget: Arc::clone(budget),
             frames: Arc::clone(frames),
@@ -184,15 +187,13 @@ impl Group {
             let matches = &mut *matches;
             let found = matches.recent.from(cursor);
             for (sequence, is_delete) in found.take_while(|(sequence, _)| *sequence < next) {
-                let delete = if is_delete {
-                    self.frames.get(sequence)
-                } else {
-                    None
+                let delete = match is_delete.then(|| self.frames.get(sequence)).transpose() {
+                    Ok(delete) => delete,
+                    Err(lost) => {
+                        matches.lost = lost;
+                        return Selected::Evicted;
+                    }
                 };
-                if is_delete && delete.is_none() {
-                    matches.lost = sequence;
-                    return Selected::Evicted;
-                }
                 match show(&Match { sequence, delete }) {
                     Ok(true) => {}
                     Ok(false) => return Selected::Until(sequence + 1),
@@ -225,6 +226,11 @@ impl Group {
         self.matches().lost
     }
 
+    /// A look is to begin. False where one is under way.
+    pub(super) fn begin_look(&self) -> bool {
+        !std::mem::replace(&mut self.matches().is_looking, true)
+    }
+
     /// Looks through the records of a block from `cursor` up to `until`, for all who come after.
     pub(super) fn look(&self, cursor: Sequence, until: Sequence, (first, block): &(Sequence, Arc<Block>)) {
         let to = until.min(first + block.len() as u64);
@@ -234,6 +240,7 @@ impl Group {
             })
             .collect();
         let mut matches = self.matches();
+        matches.is_looking = false;
         let before = matches.bytes();
         if !self.budget.allows(before) {
             matches.past.clear();

@@ -24,6 +24,7 @@ mod group;
 pub mod groups;
 pub mod latest;
 pub mod log;
+mod looks;
 mod lookup;
 mod moves;
 mod noted;

@@ -243,8 +243,11 @@ impl Subscription {
                 Selection::Look(until) => match state.log.block_at(*cursor) {
                     Some(block) => {
                         drop(state);
-                        group.look(*cursor, until, &block);
-                        return Moved::Frames(Frames::default());
+                        return if stream.look(group, (*cursor, until), block) {
+                            Moved::Frames(Frames::default())
+                        } else {
+                            Moved::Quiet
+                        };
                     }
                     None => Read::Evicted,
                 },
@@ -329,8 +332,11 @@ impl Subscription {
                 Selection::Look(until) => match state.log.block_at(*cursor) {
                     Some(block) => {
                         drop(state);
-                        group.look(*cursor, until, &block);
-                        return Moved::Frames(Frames::default());
+                        return if stream.look(group, (*cursor, until), block) {
+                            Moved::Frames(Frames::default())
+                        } else {
+                            Moved::Quiet
+                        };
                     }
                     None => Read::Evicted,
                 },

@@ -135,6 +135,8 @@ struct Frames {
     all: VecDeque<(Sequence, Arc<[u8]>)>,
     bytes: usize,
     most: usize,
+    /// The last that had to go.
+    lost: Sequence,
 }
 
 impl Frames {
@@ -143,8 +145,9 @@ impl Frames {
     }
 
     fn pop(&mut self) {
-        if let Some((_, frame)) = self.all.pop_front() {
+        if let Some((number, frame)) = self.all.pop_front() {
             self.bytes -= Self::cost(&frame);
+            self.lost = number;
         }
         if self.all.capacity() > 64 && self.all.capacity() / 4 > self.all.len() {
             self.all.shrink_to(self.all.len() * 2);
@@ -159,6 +162,7 @@ impl DeleteFrames {
             all: VecDeque::new(),
             bytes: 0,
             most: most_frames(log_bytes),
+            lost: 0,
         }))
     }
 
@@ -181,14 +185,17 @@ impl DeleteFrames {
         }
     }
 
-    /// The frame for a record.
-    pub(super) fn get(&self, number: Sequence) -> Option<Arc<[u8]>> {
+    /// The frame for a record that has one.
+    ///
+    /// # Errors
+    /// The last record whose frame had to go, where that is one of them.
+    pub(super) fn get(&self, number: Sequence) -> Result<Arc<[u8]>, Sequence> {
         let frames = self.lock();
-        let index = frames
-            .all
-            .binary_search_by_key(&number, |(number, _)| *number)
-            .ok()?;
-        Some(Arc::clone(&frames.all.get(index)?.1))
+        let index = frames.all.binary_search_by_key(&number, |(number, _)| *number);
+        let found = index.ok().and_then(|index| frames.all.get(index));
+        found
+            .map(|(_, frame)| Arc::clone(frame))
+            .ok_or(frames.lost.max(number))
     }
 
     /// Bytes of memory they take.

@@ -22,6 +22,7 @@ use bytes::Bytes;
 
 use super::announcer::Bell;
 use super::arrivals::Arrivals;
+use super::block::Block;
 use super::clock::Clock;
 use super::counters::Counters;
 use super::filter::Matcher;
@@ -29,6 +30,7 @@ use super::group::Group;
 use super::groups::{FilterFigures, FilterLimits, Groups, OverLimit};
 use super::latest::{ROWS_PER_HOLD, Table};
 use super::log::{Log, Sequence};
+use super::looks::{Look, Looking, Looks};
 use super::lookup::{Asking, Lookup, Query};
 use super::opening::Opening;
 use super::position::Position;
@@ -68,7 +70,10 @@ pub struct Stream {
     waiters: Arc<Waiters>,
     /// Where the writer leaves it to another thread to wake them.
     bell: Bell,
-    /// Where replays are written; the runtime that this is called on, unless set.
+    /// Records from before a group came, which are still to be looked through for it.
+    looks: Looks,
+    /// Where replays are written and such records looked through. Unless it is set, replays are on the runtime that
+    /// asks for them, and looks are done by who asks.
     spawn: OnceLock<Hidden<Spawn>>,
     /// Those who filter. The writer holds this lock from when it offers an encoded batch until the log has it,
     /// so that a group that comes knows from which record on it hears of all.
@@ -212,6 +217,7 @@ impl Stream {
             version: AtomicU64::new(0),
             waiters: Waiters::new(AUDIENCE_SHARDS),
             bell: Bell::default(),
+            looks: Looks::default(),
             spawn: OnceLock::new(),
             groups: Mutex::new(groups),
             archive: RwLock::new(archive),
@@ -558,6 +564,40 @@ impl Stream {
 
     pub(super) fn bell(&self) -> &Bell {
         &self.bell
+    }
+
+    /// Looks through records of a block for a group. Returns whether that is done; otherwise the group is woken when
+    /// it is.
+    pub(super) fn look(
+        self: &Arc<Self>,
+        group: &Arc<Group>,
+        (from, until): (Sequence, Sequence),
+        block: (Sequence, Arc<Block>),
+    ) -> bool {
+        let look = Look {
+            group: Arc::clone(group),
+            from,
+            until,
+            block,
+        };
+        let Some(Hidden(spawn)) = self.spawn.get() else {
+            look.run();
+            return true;
+        };
+        if group.begin_look() && self.looks.push(look) {
+            spawn(Box::pin(Looking(Arc::clone(self))));
+        }
+        false
+    }
+
+    pub(super) fn looks(&self) -> &Looks {
+        &self.looks
+    }
+
+    /// Tells the readers of a group that records were looked through for it.
+    pub(super) fn looked(&self, group: &Group) {
+        self.version.fetch_add(1, Ordering::SeqCst);
+        group.waiters.wake_all();
     }
 
     /// Writes replays there. The first that is set counts.

@@ -1,0 +1,84 @@
+//! Looks through records from before a group of readers came, where that holds up no client.
+//!
+//! To hold a block of the log against a filter can take milliseconds, and a client that comes back may have the
+//! whole log to be looked through. Readers leave that to one task per stream among those that write: it looks
+//! through one block, wakes the readers of the group, and lets the others have their turn. A stream that was
+//! given no place for tasks looks at once.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use super::block::Block;
+use super::group::Group;
+use super::log::Sequence;
+use super::stream::Stream;
+
+/// Records to be held against a filter.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) group: Arc<Group>,
+    pub(super) from: Sequence,
+    pub(super) until: Sequence,
+    /// The block that holds the first of them, with the number of its first record.
+    pub(super) block: (Sequence, Arc<Block>),
+}
+
+impl Look {
+    /// Looks, and remembers for the group.
+    pub(super) fn run(&self) {
+        self.group.look(self.from, self.until, &self.block);
+    }
+}
+
+/// What a stream's groups wait for: at most one look each.
+#[derive(Debug, Default)]
+pub(super) struct Looks(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Look>,
+    /// Whether a task takes them.
+    is_taken: bool,
+}
+
+impl Looks {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more look. Returns whether a task is to be started for it.
+    pub(super) fn push(&self, look: Look) -> bool {
+        let mut queue = self.lock();
+        queue.waiting.push_back(look);
+        !std::mem::replace(&mut queue.is_taken, true)
+    }
+
+    /// The next look; where there is none, the task that takes them ends.
+    fn pop(&self) -> Option<Look> {
+        let mut queue = self.lock();
+        let look = queue.waiting.pop_front();
+        queue.is_taken = look.is_some();
+        look
+    }
+}
+
+/// The task that takes a stream's looks, one per turn.
+#[derive(Debug)]
+pub(super) struct Looking(pub(super) Arc<Stream>);
+
+impl Future for Looking {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some(look) = self.0.looks().pop() else {
+            return Poll::Ready(());
+        };
+        look.run();
+        self.0.looked(&look.group);
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
