@@ -38,7 +38,7 @@ pub fn answer(
     if let Some(why) = stream.failure() {
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
     }
-    let opening = match opening(query, ignored, headers, stream) {
+    let mut opening = match opening(query, ignored, headers, stream) {
         Ok(opening) => opening,
         Err(problem) => return problem.into_response(),
     };
@@ -46,6 +46,7 @@ pub fn answer(
         return as_stream(warp::reply().into_response());
     }
     let address = limits.client(peer, headers);
+    opening.flow = address.into();
     let slot = match limits.admit(address) {
         Ok(slot) => slot,
         Err(limit) => return overload::answer(limit, &opening, headers),

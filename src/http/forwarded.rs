@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::listener::Peer;
 use crate::config::public::Proxy;
+use crate::kafka::turns::Flow;
 
 /// Bits of an IPv6 address that tell clients apart: a /64 is one network, whose hosts take what
 /// addresses they like (RFC 4291, section 2.5.1; RFC 8981).
@@ -38,6 +39,16 @@ impl From<IpAddr> for Address {
                 Self::V6(u64::try_from(address.to_bits() >> HOST_BITS).unwrap_or(u64::MAX))
             }
         }
+    }
+}
+
+impl From<Address> for Flow {
+    fn from(address: Address) -> Self {
+        Self(match address {
+            Address::V4(address) => u64::from(address.to_bits()),
+            Address::V6(network) => network,
+            Address::Unix => u64::MAX,
+        })
     }
 }
 

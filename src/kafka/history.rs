@@ -7,7 +7,7 @@
 //! From when a thread takes it, a job occupies one of [`SEATS`] seats until its [`Seat`] is dropped,
 //! which whoever holds its records for readers does when they are taken: that bounds what all of
 //! them hold. Jobs for which there is no thread or no seat wait in a queue, and
-//! [`Archive::is_contended`] says so.
+//! [`Archive::is_contended`] says so. Flows take [`turns`](super::turns): one that queues many jobs delays its own.
 //!
 //! A [`Question`] is short. At most [`READING`] threads read and at most [`ASKING`] ask, so that
 //! neither kind of work waits for the other. Knows nothing of streams, clients or positions.
@@ -29,6 +29,7 @@ use super::reading::{POLL_WAIT, Reading};
 use super::record::Feed;
 use super::status::Board;
 use super::tail::{Connection, backoff};
+use super::turns::{Flow, Turns};
 use crate::config::Client;
 
 /// Jobs that run at once: each may hold a fetch of a few MiB.
@@ -70,11 +71,23 @@ pub struct Range {
 /// What to read, and where to send it.
 #[derive(Debug)]
 pub struct Job {
+    /// For whom.
+    pub flow: Flow,
     /// Topics, each with a range per partition, from 0.
     pub topics: Vec<(Arc<str>, Vec<Range>)>,
     /// Takes [`Feed::Assigned`] with the offsets at which reading really begins, records, gaps, and
     /// [`Feed::Loaded`] at the end of each topic.
     pub feed: mpsc::Sender<Feed>,
+}
+
+impl Job {
+    /// How many offsets there are to be read, as far as is known beforehand.
+    fn offsets(&self) -> u64 {
+        let ranges = self.topics.iter().flat_map(|(_, ranges)| ranges);
+        ranges
+            .map(|range| u64::try_from(range.to.saturating_sub(range.from.max(0))).unwrap_or(0))
+            .fold(0, u64::saturating_add)
+    }
 }
 
 /// What those who hold records for readers may do with a seat.
@@ -207,11 +220,10 @@ pub trait Archive: fmt::Debug + Send + Sync {
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Jobs that wait, each by its number.
-    jobs: VecDeque<(u64, Job)>,
+    /// Jobs that wait.
+    jobs: Turns<Job>,
     /// Numbers of those that have a seat.
     seated: BTreeSet<u64>,
-    next_number: u64,
     questions: VecDeque<Pending>,
     /// Threads that read now, and threads that ask.
     reading: usize,
@@ -292,10 +304,10 @@ impl History {
     pub fn close(&self) -> Vec<JoinHandle<()>> {
         let mut queue = self.shared.queue();
         queue.is_closed = true;
-        queue.jobs.clear();
+        let unread = queue.jobs.clear();
         let unanswered = std::mem::take(&mut queue.questions);
         drop(queue);
-        drop(unanswered);
+        drop((unread, unanswered));
         self.shared.change.notify_all();
         std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -303,18 +315,25 @@ impl History {
 
 impl Archive for History {
     fn read(&self, job: Job) -> Result<Seat, Busy> {
+        let flow = job.flow;
         let mut queue = self.shared.queue();
+        let mut displaced = None;
+        if queue.jobs.len() >= MAX_WAITING {
+            // Its readers ask again.
+            displaced = queue.jobs.displace(flow);
+        }
         if queue.jobs.len() >= MAX_WAITING || queue.is_closed {
             return Err(Busy);
         }
-        let number = queue.next_number;
-        queue.next_number += 1;
-        queue.jobs.push_back((number, job));
+        let offsets = job.offsets();
+        let number = queue.jobs.push(flow, offsets, job);
         drop(queue);
+        // Its channel is not ours: it is closed outside of the lock.
+        drop(displaced);
         self.shared.change.notify_one();
         self.grow();
         let shared = Arc::clone(&self.shared);
-        Ok(Seat::new(TERMS, move || shared.leave(number)))
+        Ok(Seat::new(TERMS, move || shared.leave(flow, number)))
     }
 
     fn is_contended(&self) -> bool {
@@ -377,7 +396,7 @@ impl Shared {
                 return Some(Work::Ask(pending));
             }
             if queue.has_room()
-                && let Some((number, job)) = queue.jobs.pop_front()
+                && let Some((number, job)) = queue.jobs.pop()
             {
                 queue.reading += 1;
                 queue.seated.insert(number);
@@ -394,11 +413,14 @@ impl Shared {
     }
 
     /// Frees a job's seat, or takes it out of the queue.
-    fn leave(&self, number: u64) {
+    fn leave(&self, flow: Flow, number: u64) {
         let mut queue = self.queue();
-        queue.seated.remove(&number);
-        let waiting = queue.jobs.iter().position(|(waiting, _)| *waiting == number);
-        let job = waiting.and_then(|index| queue.jobs.remove(index));
+        let job = if queue.seated.remove(&number) {
+            queue.jobs.done(flow);
+            None
+        } else {
+            queue.jobs.remove(flow, number)
+        };
         drop(queue);
         drop(job);
         self.change.notify_one();

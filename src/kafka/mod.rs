@@ -43,3 +43,4 @@ mod tls;
 #[cfg(feature = "librdkafka")]
 mod token;
 mod topic;
+pub mod turns;

@@ -120,6 +120,7 @@ impl Subscription {
             opening,
             answers,
             is_filtered: self.group().is_some(),
+            flow: self.flow,
         });
         match outcome {
             Outcome::Wait => Moved::Quiet,
@@ -430,7 +431,7 @@ impl Subscription {
                 resets.push((Reset::Recreated, Some(index)));
             }
         }
-        let reader = (&*stream, self.group().is_some());
+        let reader = (&*stream, self.group().is_some(), self.flow);
         let place = opening::go_on(reader, &state, &here, wanted.clone(), None);
         if let (Some(last), Some(Place::Reading(cursor))) = (&mut self.last, &place) {
             *last = state.log.id_before(*cursor).unwrap_or_default();

@@ -11,6 +11,7 @@ use super::resume::{KafkaSse, Otherwise, Reset, Resumed, from_kafka_sse, resume}
 use super::stream::{State, Stream};
 use crate::config::Start;
 use crate::config::filter::Filter;
+use crate::kafka::turns::Flow;
 
 /// How a client wants to begin, and what it wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Opening {
     pub last_event_id: Option<String>,
     /// What it wants to see; everything, if it does not say.
     pub filter: Option<Filter>,
+    /// With whom it takes turns where it needs what has left memory.
+    pub flow: Flow,
     /// It did not come from outside, but over from the stream that was served in this one's place.
     pub is_handed_over: bool,
 }
@@ -79,6 +82,7 @@ pub(super) struct Request<'a> {
     pub(super) answers: &'a Answers,
     /// Whether the reader has a filter: then ids of the log are not all that it hears of.
     pub(super) is_filtered: bool,
+    pub(super) flow: Flow,
 }
 
 /// Finds where a reader begins.
@@ -330,19 +334,19 @@ fn resume_at(
     })))
 }
 
-/// A stream, and whether its reader has a filter.
-pub(super) type Reader<'a> = (&'a Stream, bool);
+/// A stream, whether its reader has a filter, and with whom it takes turns.
+pub(super) type Reader<'a> = (&'a Stream, bool, Flow);
 
 impl<'a> Request<'a> {
     fn reader(&self) -> Reader<'a> {
-        (self.stream, self.is_filtered)
+        (self.stream, self.is_filtered, self.flow)
     }
 }
 
 /// The place of a reader that wants everything from `wanted` on: in the log if that holds it,
 /// otherwise in the table, otherwise in a replay. `None` where it has to wait for its turn.
 pub(super) fn go_on(
-    (stream, is_filtered): Reader<'_>,
+    (stream, is_filtered, flow): Reader<'_>,
     state: &State,
     here: &Position,
     wanted: Position,
@@ -373,7 +377,7 @@ pub(super) fn go_on(
     if has_table {
         return Some(walk(from, wanted, state));
     }
-    match stream.replay(&wanted, here) {
+    match stream.replay(flow, &wanted, here) {
         Some(Ok(reader)) => Some(Place::Replaying(Box::new(reader), state.log.next())),
         Some(Err(_busy)) => None,
         None => Some(Place::Reading(state.log.first())),

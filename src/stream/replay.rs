@@ -40,6 +40,7 @@ use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 use crate::config::StreamSettings;
 use crate::kafka::history::{Archive, Busy, Job, Range, Seat, Terms};
 use crate::kafka::record::{Batch, Feed};
+use crate::kafka::turns::Flow;
 
 /// Offsets that a reader lets others have first, to share what is read for them. Reading anew from
 /// where it stands takes as long as some ten thousand records, and depends on nobody.
@@ -85,8 +86,8 @@ impl Replay {
     pub(super) fn start(
         archive: &Arc<dyn Archive>,
         settings: &StreamSettings,
-        from: &Position,
-        to: Position,
+        flow: Flow,
+        (from, to): (&Position, Position),
     ) -> Result<(Arc<Self>, Reader, impl Future<Output = ()> + Send + use<>), Busy> {
         let (feed, feeds) = mpsc::channel(CHANNEL_BATCHES);
         let ranges = |index: usize| {
@@ -107,7 +108,7 @@ impl Replay {
             .enumerate()
             .map(|(index, name)| (name.as_str().into(), ranges(index)))
             .collect();
-        let seat = archive.read(Job { topics, feed })?;
+        let seat = archive.read(Job { flow, topics, feed })?;
 
         let mut log = Log::unbounded();
         log.set_head(from.id().into());

@@ -42,6 +42,7 @@ use super::waiters::{AUDIENCE_SHARDS, Waiters};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 use crate::kafka::history::{Archive, Busy};
+use crate::kafka::turns::Flow;
 
 /// Starts a task where records may be encoded without holding up clients.
 pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
@@ -417,8 +418,13 @@ impl Stream {
     }
 
     /// A reader of the past from `wanted` to where the stream stands now: of a replay under way that
-    /// still holds all of that, otherwise of a new one. `None` where there is no archive.
-    pub(super) fn replay(&self, wanted: &Position, here: &Position) -> Option<Result<Reader, Busy>> {
+    /// still holds all of that, otherwise of a new one, which takes its turn as work of `flow`. `None` where there is no archive.
+    pub(super) fn replay(
+        &self,
+        flow: Flow,
+        wanted: &Position,
+        here: &Position,
+    ) -> Option<Result<Reader, Busy>> {
         let archive = self.archive()?;
         let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
         replays.retain(|replay| replay.strong_count() > 0);
@@ -430,10 +436,11 @@ impl Stream {
             self.counters.count_replay(true);
             return Some(Ok(reader));
         }
-        let (replay, reader, writing) = match Replay::start(&archive, &self.settings, wanted, here.clone()) {
-            Ok(started) => started,
-            Err(busy) => return Some(Err(busy)),
-        };
+        let (replay, reader, writing) =
+            match Replay::start(&archive, &self.settings, flow, (wanted, here.clone())) {
+                Ok(started) => started,
+                Err(busy) => return Some(Err(busy)),
+            };
         match self.spawn.get() {
             Some(Hidden(spawn)) => spawn(Box::pin(writing)),
             None => drop(tokio::spawn(writing)),

@@ -32,6 +32,7 @@ use super::tuning::Tuning;
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings, units};
+use crate::kafka::turns::Flow;
 
 /// Reconnect times are spread by this part of them to either side.
 const RETRY_JITTER: f64 = 0.25;
@@ -102,6 +103,8 @@ pub struct Subscription {
     /// How often the stream's tuning had changed when that was taken.
     tuned: u64,
     ticket: Ticket,
+    /// With whom it takes turns at the past.
+    pub(super) flow: Flow,
     /// Where it wanted to begin, in case it has to begin again.
     start: Option<Start>,
     since: Option<i64>,
@@ -164,6 +167,7 @@ impl Subscription {
             Some((_, group)) => group.waiters.enter(),
             None => stream.waiters().enter(),
         };
+        let flow = std::mem::take(&mut opening.flow);
         let is_plain = opening == Opening::default();
         let quiet = (group.is_some() || stream.fixed().is_some()).then(|| {
             Box::new(Quiet {
@@ -178,6 +182,7 @@ impl Subscription {
             tuning,
             tuned,
             ticket,
+            flow,
             start,
             since,
             request: (!is_plain).then(|| Box::new((opening, Answers::default()))),
@@ -341,6 +346,7 @@ impl Subscription {
         };
         let filter = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
         opening.filter = filter.map(|(filter, _)| filter.clone());
+        opening.flow = self.flow;
         let mut next = Self::new(successor, opening);
         next.stage = self.stage;
         next.is_told = self.is_told;
@@ -367,6 +373,7 @@ impl Subscription {
             since: self.since,
             last_event_id: id.and_then(|id| String::from_utf8(id.into()).ok()),
             filter: None,
+            flow: self.flow,
             is_handed_over: true,
         }
     }

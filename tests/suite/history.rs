@@ -15,6 +15,7 @@ use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::source::SourceError;
 use kafka_sse_bridge::kafka::status::{Board, Status};
 use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::turns::{Flow, MAX_PASSED, Turns};
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};
@@ -28,6 +29,9 @@ pub fn trials() -> Vec<Trial> {
         trial("a_question_is_let_go_when_nobody_waits_for_it", let_go),
         trial("a_question_does_not_wait_for_replays", beside_replays),
         trial("a_freed_seat_goes_to_the_job_that_waits", seats),
+        trial("a_flow_that_queues_many_jobs_delays_its_own", flows),
+        trial("a_flow_that_fills_the_queue_gives_way", filled),
+        trial("cheap_work_passes_costly_work_but_not_for_ever", turns),
         trial(
             "a_replay_of_which_nothing_comes_is_read_by_another_client",
             silent,
@@ -141,7 +145,11 @@ impl Rig {
 
     /// Begins to read up to an offset.
     fn read(&self, to: i64) -> (Seat, mpsc::Receiver<Feed>) {
-        let (job, feeds) = job(to);
+        self.read_for(Flow::default(), to)
+    }
+
+    fn read_for(&self, flow: Flow, to: i64) -> (Seat, mpsc::Receiver<Feed>) {
+        let (job, feeds) = job(flow, to);
         (self.history.read(job).expect("there is room"), feeds)
     }
 
@@ -233,10 +241,11 @@ fn let_go() {
     );
 }
 
-fn job(to: i64) -> (Job, mpsc::Receiver<Feed>) {
+fn job(flow: Flow, to: i64) -> (Job, mpsc::Receiver<Feed>) {
     let (feed, feeds) = mpsc::channel(1);
     let range = Range { from: 0, to };
     let job = Job {
+        flow,
         topics: vec![("t".into(), vec![range])],
         feed,
     };
@@ -311,6 +320,95 @@ fn seats() {
     assert_eq!(rig.script(|script| script.connects), 9);
     drop(tenth);
     assert!(!rig.history.is_contended());
+}
+
+/// As 70 clients of one address do that read nothing, at distinct places.
+fn flows() {
+    let rig = Rig::new(Script {
+        ends: vec![1000],
+        ..Script::default()
+    });
+    let hog = Flow(1);
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let (seat, feeds) = rig.read_for(hog, 2);
+        assert!(read_all(feeds));
+        held.push(seat);
+    }
+    let mut waiting: Vec<_> = (0..62).map(|_| rig.read_for(hog, 2)).collect();
+    let (_other, feeds) = rig.read_for(Flow(2), 1000);
+    assert_eq!(rig.history.load(), (0, 63));
+    drop(held.pop());
+    eventually(secs(20), "the freed seat is taken", || {
+        ensure(rig.history.load() == (1, 62), "not yet")
+    });
+    for (_, feeds) in &mut waiting {
+        assert!(feeds.try_recv().is_err(), "it is not for the flow that has seven");
+    }
+    drop(feeds);
+}
+
+fn filled() {
+    let rig = Rig::new(Script {
+        unreachable: usize::MAX,
+        ..Script::default()
+    });
+    let hog = Flow(1);
+    let mut jobs = Vec::new();
+    while let Ok(seat) = {
+        let (job, feeds) = job(hog, 2);
+        rig.history.read(job).map(|seat| (seat, feeds))
+    } {
+        jobs.push(seat);
+        assert!(jobs.len() < 5000, "there is a bound");
+    }
+    let (job, feeds) = job(Flow(2), 2);
+    let seat = rig.history.read(job).expect("a place for one more flow");
+    let (_, last) = jobs.last_mut().expect("many");
+    assert_eq!(
+        last.try_recv().err(),
+        Some(mpsc::error::TryRecvError::Disconnected),
+        "the last of the flow that has most gives way"
+    );
+    drop((seat, feeds));
+}
+
+fn turns() {
+    let mut turns = Turns::default();
+    let (one, other) = (Flow(1), Flow(2));
+    let long = turns.push(one, u64::MAX, "long");
+    turns.push(one, 5000, "middle");
+    turns.push(one, 10, "short");
+    turns.push(other, 1_000_000, "other");
+    let next = |turns: &mut Turns<&'static str>| turns.pop().map(|(_, work)| work);
+    assert_eq!(next(&mut turns), Some("short"));
+    assert_eq!(
+        next(&mut turns),
+        Some("other"),
+        "the flow that has nothing under way"
+    );
+    turns.done(other);
+    assert_eq!(next(&mut turns), Some("middle"), "nobody else waits");
+    turns.done(one);
+    turns.done(one);
+    // Short ones keep coming.
+    let mut passed = 0;
+    loop {
+        turns.push(one, 0, "short");
+        turns.push(other, 0, "other");
+        let (number, work) = turns.pop().expect("work");
+        turns.done(if work == "other" { other } else { one });
+        if number == long {
+            break;
+        }
+        passed += u64::from(work == "short");
+        assert!(passed <= MAX_PASSED);
+    }
+    assert!(passed > 10, "{passed}");
+    assert_eq!(turns.remove(one, long), None);
+    let waits = turns.len();
+    assert_eq!(turns.clear().len(), waits);
+    assert!(turns.is_empty());
 }
 
 fn given_up() {
