@@ -25,7 +25,7 @@ pub struct Turns<T> {
     /// The number of the next work.
     number: u64,
     /// Turns so far.
-    turns: u64,
+    popped: u64,
 }
 
 /// The work of one flow.
@@ -45,7 +45,7 @@ impl<T> Default for Turns<T> {
             flows: BTreeMap::new(),
             len: 0,
             number: 0,
-            turns: 0,
+            popped: 0,
         }
     }
 }
@@ -83,8 +83,8 @@ impl<T> Turns<T> {
         let waits = self.flows.values_mut().filter(|flow| !flow.work.is_empty());
         let flow = waits.min_by_key(|flow| (flow.under_way, flow.last_turn))?;
         let ((_, number), work) = flow.work.pop_first()?;
-        self.turns += 1;
-        flow.last_turn = self.turns;
+        self.popped += 1;
+        flow.last_turn = self.popped;
         flow.under_way += 1;
         self.len -= 1;
         Some((number, work))

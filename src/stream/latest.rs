@@ -80,13 +80,22 @@ struct Lost {
     offsets: BTreeMap<(u16, u32), i64>,
     /// The last number of any.
     sequence: Sequence,
+    /// The last number of any row that was in the table.
+    row: Sequence,
 }
 
 impl Lost {
+    /// A record that found no place.
     fn note(&mut self, sequence: Sequence, origin: &Origin) {
         self.sequence = self.sequence.max(sequence);
         let last = self.offsets.entry((origin.topic, origin.partition)).or_default();
         *last = origin.offset.max(*last);
+    }
+
+    /// A row that had to leave.
+    fn note_row(&mut self, sequence: Sequence, origin: &Origin) {
+        self.note(sequence, origin);
+        self.row = self.row.max(sequence);
     }
 }
 
@@ -228,7 +237,7 @@ impl Table {
                 .min();
             let Some((oldest, topic)) = oldest else { break };
             if let Some(row) = self.remove(topic, oldest) {
-                self.lost.note(oldest, &row.origin());
+                self.lost.note_row(oldest, &row.origin());
             }
         }
     }
@@ -328,6 +337,13 @@ impl Table {
     #[must_use]
     pub fn has_lost_since(&self, cursor: Sequence) -> bool {
         self.lost.sequence >= cursor
+    }
+
+    /// Whether a row had to leave that a reader on its way has not come to, although it may show an older record of
+    /// that key.
+    #[must_use]
+    pub fn has_overtaken(&self, walk: &Walk) -> bool {
+        walk.is_conflated && self.lost.row >= walk.cursor
     }
 
     /// Appends rows from `walk` on to `out` until about `limit` bytes are there, as `show` has it.
@@ -479,6 +495,8 @@ pub struct Walk {
     pub wanted: Position,
     /// Deletes with lower numbers are of no concern: the reader has never had those keys.
     pub deletes_from: Sequence,
+    /// Whether the reader has rows already, and no position that says which: it fell off the log.
+    pub is_conflated: bool,
     /// Where the reader stands: the running maximum over the rows walked. Exact, because rows come
     /// in the order of their numbers, and within a partition that is the order of offsets.
     pub position: Position,

@@ -295,10 +295,10 @@ impl Subscription {
             shown: 0,
         };
         let (may_have_more, has_kept) = match self.stream.read_table() {
-            Some(table) => (
-                table.read(walk, PIECE, &mut show, &mut out),
-                table.has_kept_since(&walk.wanted),
-            ),
+            Some(table) => {
+                let has_kept = table.has_kept_since(&walk.wanted) && !table.has_overtaken(walk);
+                (table.read(walk, PIECE, &mut show, &mut out), has_kept)
+            }
             None => (false, true),
         };
         if !has_kept {
@@ -520,6 +520,7 @@ impl Subscription {
             until,
             wanted: Position::default(),
             deletes_from: 0,
+            is_conflated: true,
             position,
             rows_to_id: 0,
         };

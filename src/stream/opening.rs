@@ -403,6 +403,7 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> Place
         until,
         wanted: Position::default(),
         deletes_from: until,
+        is_conflated: false,
         position,
         rows_to_id: 0,
     }))
@@ -416,6 +417,7 @@ fn walk(position: Position, wanted: Position, state: &State) -> Place {
         until,
         wanted,
         deletes_from: 0,
+        is_conflated: false,
         position,
         rows_to_id: 0,
     }))

@@ -69,6 +69,7 @@ fn walk(table: &Table, until: u64) -> Vec<String> {
         until,
         wanted: Position::default(),
         deletes_from: 0,
+        is_conflated: false,
         position: Position::default(),
         rows_to_id: 0,
     };

@@ -41,6 +41,10 @@ pub fn trials() -> Vec<Trial> {
             "a_client_too_slow_to_see_what_had_to_leave_begins_anew",
             slow_clients,
         ),
+        trial(
+            "a_conflated_client_begins_anew_when_rows_ahead_of_it_leave",
+            overtaken,
+        ),
         trial("a_record_no_table_could_hold_displaces_nobody_else", too_large),
         trial("who_comes_back_does_not_look_at_what_it_had_already", begins_late),
         trial("readiness_names_a_full_table@4.4.0", readiness),
@@ -251,6 +255,7 @@ impl Model {
             until: self.sequence + 1,
             wanted: wanted.clone(),
             deletes_from: 0,
+            is_conflated: false,
             position: wanted.clone(),
             rows_to_id: 0,
         };
@@ -563,6 +568,36 @@ fn slow_clients() {
     assert_eq!(slow.told(), anew, "it has caught up before");
     anew.push("caught-up");
     assert_eq!(amid.told(), anew);
+}
+
+fn overtaken() {
+    let mut rig = Rig::with(WhenFull::EvictOldest, Size(900_000));
+    let mut clients = [rig.client(""), rig.client("")];
+    for size in [30_000, 40_000] {
+        for number in 0..10 {
+            rig.record(&number.to_string(), size);
+            for client in clients.iter_mut().filter(|_| size == 30_000) {
+                client.told();
+            }
+        }
+    }
+    for client in &mut clients {
+        assert_eq!(client.piece(), ["conflated"]);
+        assert_eq!(client.piece(), ["040000", "140000"]);
+    }
+    let [behind, ahead] = &mut clients;
+    // What leaves lies behind this one.
+    assert_eq!(ahead.piece(), ["240000", "340000"]);
+    rig.record("b", 400_000);
+    rig.record("c", 250_000);
+    let table = ["440000", "540000", "640000", "740000", "840000", "940000"];
+    let live = ["b400000", "c250000"];
+    let mut rest = table[..].to_vec();
+    rest.extend(live);
+    assert_eq!(ahead.told(), rest);
+    let anew = behind.told();
+    assert_eq!(anew[0], "reset \"too-old\"");
+    assert_eq!(anew[anew.len() - 2..], live);
 }
 
 fn too_large() {

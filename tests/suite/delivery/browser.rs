@@ -312,17 +312,22 @@ impl Browser {
 
     fn reset(&mut self, kafka: &Kafka, data: &Value) -> Result<(), String> {
         let connection = self.connection.as_ref().ok_or("not connected")?;
-        let (next, as_of) = connection.brought.as_ref().ok_or("it brought nothing")?;
+        let brought = connection.brought.as_ref();
         match (data["reason"].as_str(), data["topic"].as_str()) {
             (Some("too-old"), None) => {
+                let as_of = brought.and_then(|(_, as_of)| *as_of);
                 let is_old = as_of.is_some_and(|as_of| as_of + DELETE_RETENTION < model::now());
                 let replica = connection.replica.borrow();
                 let is_before = |place: Place| {
-                    let next = next[place.topic].get(place.partition);
+                    let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));
                     let first = replica.first[place.topic].get(place.partition);
                     next.is_some_and(|next| Some(next) < first)
                 };
-                ensure(is_old || kafka.places().any(is_before), "it is not too old")?;
+                let is_lost = kafka.setup.bounds.is_some();
+                ensure(
+                    is_old || is_lost || kafka.places().any(is_before),
+                    "it is not too old",
+                )?;
                 self.table.clear();
                 self.reached.clear();
                 (self.is_new, self.is_whole) = (true, false);
@@ -330,6 +335,7 @@ impl Browser {
             (Some("recreated"), Some(_)) => {
                 let topic = topic(data);
                 let here = connection.here.get(topic).map_or(0, Vec::len);
+                let (next, _) = brought.ok_or("it brought nothing")?;
                 ensure(next[topic].len() > here, "it is the same topic")?;
                 self.table.retain(|key, _| key.0 != topic);
                 self.reached.retain(|place, _| place.topic != topic);
@@ -361,7 +367,8 @@ impl Browser {
         let is_ahead = brought.is_some_and(|(brought, _)| !has_passed(&connection.here, brought));
         let is_fresh = connection.brought.is_none() || reason == "snapshot";
         self.is_whole = is_fresh || self.is_whole && !is_ahead;
-        if !self.is_whole {
+        // Of a full table it is not known here what has left it.
+        if !self.is_whole || kafka.setup.bounds.is_some() {
             return Ok(());
         }
         // The table is that of the replica, as of the moment that the id names.
@@ -393,6 +400,11 @@ impl Browser {
         for (key, row) in &kafka.latest {
             let shown = self.table.get(key);
             let latest = kafka.value(self.wants, *key, row);
+            // What had no place in the table is not shown to those who came later. Nobody is left with an older
+            // record.
+            if kafka.setup.bounds.is_some() && shown.is_none() {
+                continue;
+            }
             let is_unknown = kafka.is_unknown(*key, row) && (kafka.setup.is_spread || shown.is_none());
             ensure(
                 shown == latest.as_ref() || is_unknown,

@@ -19,6 +19,8 @@ fn setup(start: Start, partitions: [usize; 2]) -> Setup {
         partitions,
         log_bytes: 2048,
         preload: 1,
+        bounds: None,
+        padding: 0,
         clients: vec![(None, Wants::All); CLIENTS],
     }
 }

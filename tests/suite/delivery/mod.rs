@@ -13,7 +13,7 @@ mod replica;
 
 use crate::harness::trial;
 use browser::Browser;
-use kafka_sse_bridge::config::{Lag, Start};
+use kafka_sse_bridge::config::{Lag, Start, WhenFull};
 use kafka_sse_bridge::stream::subscription::Goodbye;
 use libtest_mimic::Trial;
 use model::{Kind, MAX_LAG, PARTITIONS, Place, Setup, Shared, TOPICS, Wants};
@@ -202,17 +202,36 @@ fn setup(
     let partitions = [1..=PARTITIONS - 1, 0..=2_usize];
     let log_bytes = prop_oneof![Just(2048_u64), Just(8192), Just(32768)];
     let clients = prop::collection::vec((own_start, wants()), CLIENTS);
-    let sizes = (partitions, log_bytes, 0..20_usize);
+    let bounds = prop_oneof![
+        2 => Just(None),
+        2 => (2..u64::from(KEYS)).prop_map(|keys| Some((keys, WhenFull::EvictOldest))),
+        1 => (2..u64::from(KEYS)).prop_map(|keys| Some((keys, WhenFull::RefuseNew))),
+    ];
+    // A fifth of the values need a piece of their own, with which little else is as likely.
+    let padding = prop_oneof![4 => Just(0_usize), 1 => Just(20_000)];
+    let sizes = (partitions, log_bytes, 0..20_usize, bounds, padding);
     (start, lag, any::<bool>(), any::<bool>(), sizes, clients).prop_map(
-        |(start, lag, is_envelope, is_spread, (partitions, log_bytes, preload), clients)| Setup {
-            start,
-            lag,
-            is_envelope,
-            is_spread,
-            partitions,
-            log_bytes,
-            preload,
-            clients,
+        |(start, lag, is_envelope, is_spread, (partitions, log_bytes, preload, bounds, padding), clients)| {
+            Setup {
+                start,
+                lag,
+                is_envelope,
+                // Which partition had a key's latest record is not known of a key that has left the table.
+                is_spread: is_spread && bounds.is_none(),
+                partitions,
+                log_bytes,
+                preload,
+                bounds,
+                padding: if start == Start::Snapshot { padding } else { 0 },
+                clients: clients
+                    .into_iter()
+                    .map(|(start, wants)| match (bounds, wants) {
+                        // Nor whether its latest record had passed a filter of values.
+                        (Some(_), Wants::Shade(_)) => (start, Wants::All),
+                        _ => (start, wants),
+                    })
+                    .collect(),
+            }
         },
     )
 }

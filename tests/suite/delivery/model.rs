@@ -1,7 +1,7 @@
 //! Kafka as the simulation has it: topics that forget, a past that can be read, and a clock.
 
 use kafka_sse_bridge::config::filter::{Filter, Name};
-use kafka_sse_bridge::config::{Lag, Start};
+use kafka_sse_bridge::config::{Lag, Start, WhenFull};
 use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::clock::Clock;
@@ -70,6 +70,10 @@ pub struct Setup {
     pub partitions: [usize; TOPICS.len()],
     pub log_bytes: u64,
     pub preload: usize,
+    /// Most keys of the table, and what happens there.
+    pub bounds: Option<(u64, WhenFull)>,
+    /// Bytes that every value has more: a client is given a table of such rows in several pieces.
+    pub padding: usize,
     /// Where each client begins that brings no id, and what it wants to see.
     pub clients: Vec<(Option<Start>, Wants)>,
 }
@@ -408,7 +412,7 @@ impl Kafka {
         let key = record.key.map(|key| key.to_string());
         let value = serde_json::json!({
             "topic": TOPICS[place.topic], "partition": place.partition, "offset": offset, "key": key,
-            "shade": shade(offset),
+            "shade": shade(offset), "padding": "x".repeat(self.setup.padding),
         })
         .to_string();
         let value = match record.kind {

@@ -2,7 +2,7 @@
 
 use super::model::{self, Kafka, Place, Rows, Setup, Shared, TOPICS, fold, offsets};
 use kafka_sse_bridge::config::units::{Size, Span};
-use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings};
+use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
@@ -218,6 +218,7 @@ impl Replica {
 }
 
 fn settings(setup: &Setup) -> StreamSettings {
+    let (max_keys, when_full) = setup.bounds.unwrap_or((u64::MAX, WhenFull::RefuseNew));
     StreamSettings {
         path: "/x".to_owned(),
         topics: TOPICS.map(str::to_owned).to_vec(),
@@ -228,6 +229,8 @@ fn settings(setup: &Setup) -> StreamSettings {
             Format::Value
         },
         log_bytes: Size(setup.log_bytes),
+        max_keys,
+        when_full,
         delete_retention: Span::seconds(model::DELETE_RETENTION),
         lag: Some(setup.lag),
         heartbeat: Heartbeat::Event,
