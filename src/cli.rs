@@ -20,7 +20,7 @@ use crate::config::load::ConfigError;
 use crate::config::{Document, Flags, LogSettings, Settings, print};
 use crate::daemon::{self, Bound, Environment, Sources};
 use crate::http::listener::BindError;
-use crate::stream::position::{Position, TopicPosition};
+use crate::stream::position::{NOT_BEGUN, Position, TopicPosition};
 use crate::{logging, manual, signals};
 
 /// Where the packages put the configuration; read when no other is named.
@@ -228,7 +228,11 @@ fn describe_id(id: &str) -> Result<(), Failure> {
     let topic = |topic: &TopicPosition| {
         let next: Vec<String> = (0..)
             .zip(&topic.next)
-            .map(|(partition, next)| format!("{partition}:{next}"))
+            .map(|(partition, &next)| match (next, topic.mark(partition)) {
+                (NOT_BEGUN, _) => format!("{partition}:not-begun"),
+                (next, 0) => format!("{partition}:{next}"),
+                (next, mark) => format!("{partition}:{next}/{mark}"),
+            })
             .collect();
         format!(
             "topic name {:08x} id {:08x} next {}\n",

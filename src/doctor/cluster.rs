@@ -16,7 +16,7 @@ use crate::kafka::probe::{self, Security};
 use crate::kafka::source::{Bounds, Source, SourceError};
 use crate::kafka::survey::{self, LOOK_BACK, Newest};
 use crate::kafka::tail::Connection;
-use crate::stream::position::{MAX_ID, Position, TopicPosition, fingerprint};
+use crate::stream::position::{MAX_ID, Position, TopicPosition};
 
 /// How long one question may take, and how much more for every partition asked about.
 const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
@@ -412,9 +412,8 @@ fn id_of(stream: &StreamSettings, known: &BTreeMap<String, Vec<Bounds>>) -> Find
         .iter()
         .filter_map(|topic| {
             Some(TopicPosition {
-                name: fingerprint(topic),
-                id: 0,
                 next: known.get(topic)?.iter().map(|bounds| bounds.high).collect(),
+                ..TopicPosition::unread(topic)
             })
         })
         .collect();

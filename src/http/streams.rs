@@ -57,7 +57,11 @@ fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
                 .position
                 .as_ref()
                 .and_then(|position| position.topics.get(index));
-            json!({ "topic": topic, "next": position.map(|position| &position.next) })
+            let next = |&next: &i64| (next >= 0).then_some(next);
+            json!({
+                "topic": topic,
+                "next": position.map(|position| position.next.iter().map(next).collect::<Vec<_>>()),
+            })
         })
         .collect();
     let oldest = figures.oldest.map(|(topic, partition, offset)| {

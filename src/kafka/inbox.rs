@@ -196,6 +196,19 @@ impl Inbox {
         }
     }
 
+    /// Tells the streams of a topic that one of its partitions, which had no leader, begins: records from `at`
+    /// on are live.
+    pub fn begun(&mut self, topic: &str, partition: u32, at: i64) {
+        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
+            topic.flush();
+            topic.send(&Feed::Begun {
+                topic: topic.name.clone(),
+                partition,
+                at,
+            });
+        }
+    }
+
     /// Tells the streams of a topic that it begins anew.
     pub fn recreated(&mut self, topic: &str) {
         if let Some(&index) = self.by_name.get(topic) {

@@ -235,6 +235,16 @@ pub enum Feed {
         /// The topic.
         topic: Arc<str>,
     },
+    /// A partition that had no leader when reading began has one. [`Feed::Assigned`] follows, perhaps with an
+    /// earlier offset.
+    Begun {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// Where it ended when a leader was missed last: records from here on are live.
+        at: i64,
+    },
     /// From here on a topic is read from these offsets: one per partition, from 0. Empty while the
     /// topic does not exist. Comes first for every topic, and again when partitions were added, reading
     /// had to jump, or the topic's id became known.

@@ -1,16 +1,17 @@
 //! One topic as the tail knows it: which it is, and from where each of its partitions is read.
 //!
-//! Decides by what was read before and what exists now. Knows nothing of sources, connections, orders or streams.
+//! Decides by what was read before and what exists now. Knows nothing of connections, orders or streams.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use log::warn;
+use log::{debug, warn};
 
 use super::inbox::Inbox;
 use super::progress::Loading;
 use super::record::{BEGINNING, TopicId};
-use super::source::Bounds;
+use super::source::{Bounds, Source, SourceError};
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
 /// read from its beginning.
@@ -41,11 +42,14 @@ impl Begin {
 }
 
 /// What Kafka says of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Found {
     /// 0 where it does not exist.
     pub(super) partitions: usize,
+    /// The id, the one known before where no answer named one.
     pub(super) id: Option<TopicId>,
+    /// Whether this very answer named the id.
+    pub(super) is_identified: bool,
 }
 
 /// What the thread knows of a topic besides its offsets.
@@ -55,6 +59,8 @@ pub(super) struct Topic {
     pub(super) id: Option<TopicId>,
     /// Partitions of which no leader answered when they were to be begun.
     pub(super) leaderless: Vec<usize>,
+    /// When they were last seen to have none, in milliseconds since the epoch.
+    pub(super) leaderless_at: i64,
     /// Ids of topics of this name that are no more: a broker that lags behind may still tell them.
     pub(super) past: Vec<TopicId>,
     /// The way to the end as of the first contact; `None` before it, and once that was reached.
@@ -70,6 +76,7 @@ impl Topic {
             begin,
             id: None,
             leaderless: Vec::new(),
+            leaderless_at: 0,
             past: Vec::new(),
             loading: None,
             contacted: false,
@@ -90,11 +97,25 @@ impl Topic {
         next
     }
 
-    /// The next offset of every partition, given those known before and what exists now.
-    pub(super) fn next_offsets(&self, known: &[i64], bounds: &[Option<Bounds>]) -> Vec<i64> {
+    /// The next offset of every partition, given those known before, what exists now, and the first live
+    /// offsets of partitions that had no leader.
+    pub(super) fn next_offsets(
+        &self,
+        known: &[i64],
+        bounds: &[Option<Bounds>],
+        live: &BTreeMap<usize, i64>,
+    ) -> Vec<i64> {
         let next = |(partition, bounds): (usize, &Option<Bounds>)| match (known.get(partition), *bounds) {
-            // It was there at the first contact, but nobody could say where it begins.
-            (Some(&BEGINNING), Some(bounds)) => self.begin.offset(bounds),
+            // It had no leader at the first contact, and streams have been read since: what they preload then
+            // would seem to be new.
+            (Some(&BEGINNING), Some(bounds)) => match self.begin {
+                Begin::Earliest => bounds.low,
+                Begin::Newest(_) => live
+                    .get(&partition)
+                    .copied()
+                    .unwrap_or(bounds.high)
+                    .max(bounds.low),
+            },
             (Some(&next), Some(bounds)) if next < bounds.low => {
                 warn!(
                     "topic {:?} partition {partition}: records {next} to {} no longer exist; reading goes on at {}",
@@ -110,8 +131,43 @@ impl Topic {
             // A partition that comes later is new, and so are all its records.
             (None, bounds) => bounds.map_or(0, |bounds| bounds.low),
         };
-        bounds.iter().enumerate().map(next).collect()
+        // Kafka removes no partitions: a broker that names fewer lags behind, and offsets of the rest stay.
+        let surplus = known.iter().skip(bounds.len()).copied();
+        bounds.iter().enumerate().map(next).chain(surplus).collect()
     }
+}
+
+/// Where records of partitions are live that had no leader and have one now: from the first record that was
+/// written since they were last seen without, or from the end where the client library knows no times.
+pub(super) fn live_offsets(
+    source: &mut dyn Source,
+    topic: &Topic,
+    known: &[i64],
+    bounds: &[Option<Bounds>],
+) -> Result<BTreeMap<usize, i64>, SourceError> {
+    let ends = bounds.iter().enumerate().filter_map(|(partition, bounds)| {
+        let is_late = topic.contacted && known.get(partition) == Some(&BEGINNING);
+        bounds.filter(|_| is_late).map(|bounds| (partition, bounds))
+    });
+    let ends: BTreeMap<usize, Bounds> = ends.collect();
+    if ends.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let at = |partition| ends.contains_key(&partition).then_some(topic.leaderless_at);
+    let asked: Vec<Option<i64>> = (0..bounds.len()).map(at).collect();
+    let found = match source.offsets_at(&topic.name, &asked) {
+        Err(error @ SourceError::Interrupted) => return Err(error),
+        Err(error) => {
+            debug!("{error}");
+            Vec::new()
+        }
+        Ok(found) => found,
+    };
+    let live = ends.into_iter().map(|(partition, bounds)| {
+        let found = found.get(partition).copied().flatten().unwrap_or(bounds.high);
+        (partition, found.clamp(bounds.low, bounds.high.max(bounds.low)))
+    });
+    Ok(live.collect())
 }
 
 /// Where partitions end; before everything where that is not known.

@@ -3,7 +3,7 @@
 //! A [`Feeder`] takes one [`Feed`] per call. It knows no task and no thread: `writers.rs` drives it, and tests
 //! do so step by step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,9 +20,9 @@ use super::groups::{Lookups, Replaced};
 use super::latest::{Applied, Cleared, Origin, Row, Update};
 use super::log::Sequence;
 use super::notice::{self, Gap};
-use super::position::{BEGINNING, MAX_ID, Position, TopicPosition, id_fingerprint};
+use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
-use super::stream::Stream;
+use super::stream::{Begin, Stream};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
@@ -52,6 +52,10 @@ pub struct Feeder {
     began: u64,
     loading: BTreeSet<usize>,
     unassigned: BTreeSet<usize>,
+    /// Where a client begins to read a partition that its id says has not begun.
+    live: Position,
+    /// Partitions that had no leader at first, by topic and partition, with their first live offsets.
+    begun: BTreeMap<(usize, u32), i64>,
     /// Topics that begin anew as soon as it is known where.
     recreated: BTreeSet<usize>,
     /// Whether filters may ask for headers, which are kept beside the frames then.
@@ -87,8 +91,13 @@ impl Feeder {
             },
             position: Position {
                 as_of,
+                topics: unread.clone(),
+            },
+            live: Position {
+                as_of: None,
                 topics: unread,
             },
+            begun: BTreeMap::new(),
             began: stream.now(),
             loading: topics.clone().collect(),
             unassigned: topics.collect(),
@@ -117,6 +126,11 @@ impl Feeder {
         }
         match feed {
             Feed::Recreated { topic } => self.recreated(topic),
+            Feed::Begun { topic, partition, at } => {
+                if let Some(index) = self.index(topic) {
+                    self.begun.insert((index, *partition), *at);
+                }
+            }
             Feed::Assigned { topic, id, next, low } => self.assigned(topic, *id, next, low),
             Feed::Records(batch) => self.records(batch),
             Feed::Loaded { topic } => self.loaded(topic),
@@ -151,8 +165,8 @@ impl Feeder {
         if !is_new && !self.unassigned.contains(&index) {
             self.skipped(index, next, &mut notices);
         }
+        let begins = self.place(index, next);
         let position = &mut self.position.topics[index];
-        position.next = next.to_vec();
         // What was known of the same topic stays known.
         if is_new || id.is_some() {
             position.id = id_fingerprint(id);
@@ -194,9 +208,59 @@ impl Feeder {
             let mut state = self.stream.write();
             state.is_assigned = true;
             state.low = self.low.clone();
+            state.live = self.live.clone();
+            if !begins.is_empty() {
+                // What has left the log cannot be joined any more.
+                let (first, sequence) = (state.log.first(), state.log.next());
+                state.begins.retain(|begin| begin.sequence >= first);
+                let begins = begins.into_iter();
+                state
+                    .begins
+                    .extend(begins.map(|begin| Begin { sequence, ..begin }));
+                // No read may run over this place.
+                state.log.turn();
+            }
             drop(state);
             self.stream.changed();
         }
+    }
+
+    /// Puts the position at the next offsets of a topic. Returns the partitions that begin although others were
+    /// read before. The past of such a partition is not in the log, where clients would take it for new, but
+    /// a table needs it.
+    fn place(&mut self, index: usize, next: &[i64]) -> Vec<Begin> {
+        let has_table = self.stream.settings().has_table();
+        let (position, live) = (&mut self.position.topics[index], &mut self.live.topics[index]);
+        position.next.truncate(next.len());
+        live.next.truncate(next.len());
+        let mut begins = Vec::new();
+        for (partition, &next) in (0..).zip(next) {
+            let is_late = position.next.get(partition as usize) == Some(&NOT_BEGUN) && next >= 0;
+            let at = match self.begun.get(&(index, partition)) {
+                Some(&at) if is_late && !has_table => at.max(next),
+                _ if next < 0 => NOT_BEGUN,
+                _ => next,
+            };
+            match position.next.get_mut(partition as usize) {
+                // What a stream has read or passed by is not read again.
+                Some(known) => *known = at.max(*known),
+                None => position.next.push(at),
+            }
+            match live.next.get_mut(partition as usize) {
+                Some(live) if *live == NOT_BEGUN => *live = at,
+                Some(_) => {}
+                None => live.next.push(at),
+            }
+            if is_late {
+                begins.push(Begin {
+                    sequence: 0,
+                    topic: index,
+                    partition,
+                    at,
+                });
+            }
+        }
+        begins
     }
 
     /// Writes down which records of a topic were gone before they could be read.
@@ -204,7 +268,7 @@ impl Feeder {
         let known = self.position.topics[index].next.clone();
         for (partition, (from, &to)) in (0..).zip(known.into_iter().zip(next)) {
             // A partition that begins only now has missed nothing.
-            if from == BEGINNING || from >= to {
+            if from < 0 || from >= to {
                 continue;
             }
             let gap = Gap {
@@ -250,7 +314,11 @@ impl Feeder {
     /// A topic begins anew: nothing of what is held of it is true any more.
     fn recreated(&mut self, topic: &str) {
         let Some(index) = self.index(topic) else { return };
-        self.position.topics[index].next.clear();
+        for position in [&mut self.position, &mut self.live] {
+            position.topics[index].next.clear();
+            position.topics[index].marks.clear();
+        }
+        self.begun.retain(|(topic, _), _| *topic != index);
         self.recreated.insert(index);
         // Freed later, in pieces: the table is locked only for as long as its rows are taken out as one.
         let cleared = self
@@ -333,6 +401,10 @@ impl Feeder {
         else {
             return;
         };
+        // The past of a partition that began late, read for others.
+        if record.offset < *next {
+            return;
+        }
         *next = record.offset.saturating_add(1);
         let mut record = *record;
         if let Err(cause) = self.encode(&record, to.builder) {
@@ -480,12 +552,21 @@ impl Feeder {
     fn loaded(&mut self, topic: &str) {
         let Some(index) = self.index(topic) else { return };
         self.loading.remove(&index);
+        // Where a client is to begin that has nothing of a partition: no further back than others could.
+        let preload = i64::from(self.stream.settings().preload);
+        let (read, live) = (&self.position.topics[index], &mut self.live.topics[index]);
+        for (partition, (&next, live)) in (0..).zip(read.next.iter().zip(&mut live.next)) {
+            if !self.begun.contains_key(&(index, partition)) {
+                *live = (next - preload).max(*live);
+            }
+        }
         if self.loading.is_empty() {
             self.position.as_of = self.position.as_of.map(|as_of| as_of.max(self.began));
             let id = self.position.id().into();
             let mut state = self.stream.write();
             let head = state.log.next();
             state.loaded.get_or_insert(head);
+            state.live = self.live.clone();
             if state.is_assigned {
                 state.log.set_head(id);
             }

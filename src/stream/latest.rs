@@ -12,7 +12,7 @@ use std::collections::binary_heap::{BinaryHeap, PeekMut};
 use super::encode::Encoder;
 use super::filter::{Matcher, key_hash};
 use super::log::Sequence;
-use super::position::{BEGINNING, Position};
+use super::position::Position;
 pub use super::row::{Origin, Row, Update};
 use super::rows::Rows;
 use crate::config::{StreamSettings, WhenFull};
@@ -329,7 +329,7 @@ impl Table {
         // Of a partition that it wants from its beginning it holds nothing.
         self.lost.offsets.iter().all(|(&(topic, partition), &last)| {
             let next = wanted.next(usize::from(topic), partition);
-            next > last || next == BEGINNING
+            next > last || next < 0
         })
     }
 

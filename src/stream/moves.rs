@@ -325,6 +325,11 @@ impl Subscription {
         };
         let group = quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
         let state = stream.read();
+        if state.begins_behind(*cursor, wanted) {
+            // What it wants of that partition is not in the log.
+            drop(state);
+            return self.go_on();
+        }
         let mut scratch = Vec::new();
         let read = match group {
             None => state.log.read_wanted(*cursor, wanted, None, &mut scratch),

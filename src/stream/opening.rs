@@ -6,7 +6,7 @@ use super::latest::Walk;
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::moves::Place;
-use super::position::{BEGINNING, MAX_ID, Position, TopicPosition};
+use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition};
 use super::resume::{KafkaSse, Otherwise, Reset, Resumed, from_kafka_sse, resume};
 use super::stream::{State, Stream};
 use crate::config::Start;
@@ -188,6 +188,10 @@ fn come_back(
         mut wanted,
         recreated,
     } = resume(&client, here)?;
+    if request.stream.settings().has_table() && names_more_partitions(&wanted, here) {
+        // The table lacks rows of those partitions, so which record of a key is the latest is not known yet.
+        return Ok(Some(Outcome::Wait));
+    }
     if request.opening.is_handed_over {
         // Topics that are new to it are read as for others who come now: it stands at what is live.
         for (wanted, here) in wanted.topics.iter_mut().zip(&here.topics) {
@@ -200,6 +204,9 @@ fn come_back(
         .into_iter()
         .map(|index| (Reset::Recreated, index))
         .collect();
+    if state.loaded.is_none() && names_unbegun(&wanted, here) {
+        return Ok(Some(Outcome::Wait));
+    }
     if let Some(ahead) = ahead_of(&wanted, here) {
         let Some(ends) = &request.answers.ends else {
             if request.stream.has_archive() {
@@ -227,6 +234,21 @@ fn come_back(
 /// Whether an id is one of KafkaSSE, a JSON array; ours hold no bracket.
 fn is_kafka_sse(id: &str) -> bool {
     id.starts_with('[')
+}
+
+/// Whether an id names partitions of an existing topic that this daemon's metadata does not show yet.
+fn names_more_partitions(wanted: &Position, here: &Position) -> bool {
+    let mut topics = wanted.topics.iter().zip(&here.topics);
+    topics.any(|(wanted, here)| !here.next.is_empty() && wanted.next.len() > here.next.len())
+}
+
+/// Whether an id names partitions as not begun that have begun here.
+fn names_unbegun(wanted: &Position, here: &Position) -> bool {
+    let mut topics = (0..).zip(&wanted.topics);
+    topics.any(|(topic, wanted)| {
+        let mut next = (0..).zip(&wanted.next);
+        next.any(|(partition, &next)| next == NOT_BEGUN && here.next(topic, partition) >= 0)
+    })
 }
 
 /// Where a client begins that wants what was written from a time on.
@@ -274,7 +296,8 @@ fn ahead_of(wanted: &Position, here: &Position) -> Option<Vec<usize>> {
             .next
             .iter()
             .zip(&here.next)
-            .any(|(wanted, here)| wanted > here)
+            // One that has not begun here has no leader that could say where it ends.
+            .any(|(wanted, here)| *here >= 0 && wanted > here)
     };
     let topics = wanted.topics.iter().zip(&here.topics);
     let ahead: Vec<usize> = (0..)
@@ -299,6 +322,8 @@ fn resume_at(
         let Some(loaded) = state.loaded else {
             return Ok(Some(Outcome::Wait));
         };
+        // Of a partition that has not begun the client holds nothing, and a table shows all.
+        wanted.replace(NOT_BEGUN, |_, _| BEGINNING);
         // A key may stand in several partitions. Where this replica is behind the client, it may show it an
         // older record than it has, and must show it the newer one again: no id may claim that.
         wanted.retreat_to(here);
@@ -349,12 +374,20 @@ pub(super) fn go_on(
     (stream, is_filtered, flow): Reader<'_>,
     state: &State,
     here: &Position,
-    wanted: Position,
+    mut wanted: Position,
     id: Option<&str>,
 ) -> Option<Place> {
+    let has_table = stream.settings().has_table();
+    // Nothing of such a partition was there when the reader began: it gets what is new since, or all rows.
+    wanted.replace(NOT_BEGUN, |topic, partition| {
+        if has_table {
+            BEGINNING
+        } else {
+            state.live.next(topic, partition)
+        }
+    });
     let mut from = wanted.clone();
     from.start_at(&state.low);
-    let has_table = stream.settings().has_table();
     // The log does not say what a filter makes of a key's history; the table does.
     let in_log = state
         .log

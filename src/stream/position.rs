@@ -5,12 +5,15 @@
 //! section 5) of:
 //!
 //! ```text
-//! version (1 byte: 1, or 2 on table streams)
-//! as_of (varint, version 2 only): unix seconds up to which deletes are known
+//! version (1 byte: 1, or 2 on table streams; 3 or 4 where a partition needs more than its next offset)
+//! as_of (varint, versions 2 and 4 only): unix seconds up to which deletes are known
 //! then per topic:  CRC-32 of its name (4 bytes, big endian)
 //!                  fingerprint of its topic id (4 bytes: CRC-32 of its 16; zero while unknown)
 //!                  partition count (varint), then one next offset (varint) per partition
 //! ```
+//! In versions 3 and 4 a partition is the varint 0 while it is [`NOT_BEGUN`], otherwise 1 more than twice its
+//! next offset, or 2 more than that and its mark (varint) where it has one.
+//!
 //! Varints are unsigned LEB128. Topics stand in the order of the configuration, but are matched by
 //! fingerprint.
 
@@ -22,8 +25,15 @@ pub use crate::config::fingerprint::fingerprint;
 pub use crate::kafka::record::BEGINNING;
 use crate::kafka::record::TopicId;
 
+/// The next offset of a partition that has had no leader since the stream was first read: it begins at the end
+/// that it has when a leader is found.
+pub const NOT_BEGUN: i64 = -2;
+
 /// The format of streams without a table, and that of table streams.
 const VERSIONS: (u8, u8) = (1, 2);
+
+/// The same where a partition has not begun or has a mark.
+const MARKED_VERSIONS: (u8, u8) = (3, 4);
 
 /// Longest id that is written or accepted: 6 KiB, because proxies limit header lines to 8.
 pub const MAX_ID: usize = 6 * 1024;
@@ -43,6 +53,9 @@ pub struct TopicPosition {
     pub id: u32,
     /// The next offset of every partition, from 0.
     pub next: Vec<i64>,
+    /// The mark of every partition, from 0; zero, or missing at the end, where it has none. Positions before and
+    /// after a truncation of a partition's log differ in its mark, and the later one is greater.
+    pub marks: Vec<u32>,
 }
 
 impl TopicPosition {
@@ -53,7 +66,59 @@ impl TopicPosition {
             name: fingerprint(name),
             id: 0,
             next: Vec::new(),
+            marks: Vec::new(),
         }
+    }
+
+    /// The mark of a partition; zero where it has none.
+    #[must_use]
+    pub fn mark(&self, partition: usize) -> u32 {
+        self.marks.get(partition).copied().unwrap_or(0)
+    }
+
+    /// Sets the mark of a partition.
+    pub fn set_mark(&mut self, partition: usize, mark: u32) {
+        if self.mark(partition) != mark {
+            if self.marks.len() <= partition {
+                self.marks.resize(partition + 1, 0);
+            }
+            self.marks[partition] = mark;
+        }
+    }
+
+    /// Whether its partitions need more than their next offsets in an id.
+    fn is_marked(&self) -> bool {
+        self.next.contains(&NOT_BEGUN) || self.marks.iter().any(|&mark| mark > 0)
+    }
+
+    /// Appends a partition in the form that [`is_marked`](Self::is_marked) requires.
+    fn write_marked(&self, partition: usize, next: i64, out: &mut Vec<u8>) {
+        if next == NOT_BEGUN {
+            out.push(0);
+            return;
+        }
+        // Kafka has no offsets so high that doubling them takes a 65th bit.
+        let offset = next.clamp(0, i64::MAX >> 1).unsigned_abs();
+        let mark = self.mark(partition);
+        write_varint(out, (offset << 1 | u64::from(mark > 0)) + 1);
+        if mark > 0 {
+            write_varint(out, u64::from(mark));
+        }
+    }
+
+    /// Reads what [`write_marked`](Self::write_marked) wrote.
+    fn read_marked(&mut self, partition: usize, rest: &mut &[u8]) -> Result<(), PositionError> {
+        let Some(coded) = read_varint(rest)?.checked_sub(1) else {
+            self.next.push(NOT_BEGUN);
+            return Ok(());
+        };
+        self.next
+            .push(i64::try_from(coded >> 1).map_err(|_| PositionError::Damaged)?);
+        if coded & 1 == 1 {
+            let mark = u32::try_from(read_varint(rest)?).map_err(|_| PositionError::Damaged)?;
+            self.set_mark(partition, mark);
+        }
+        Ok(())
     }
 }
 
@@ -87,10 +152,12 @@ impl Position {
     /// Appends the position as an event id. Allocates only where the buffers grow.
     pub fn write_id(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         scratch.clear();
+        let is_marked = self.topics.iter().any(TopicPosition::is_marked);
+        let (plain, table) = if is_marked { MARKED_VERSIONS } else { VERSIONS };
         match self.as_of {
-            None => scratch.push(VERSIONS.0),
+            None => scratch.push(plain),
             Some(as_of) => {
-                scratch.push(VERSIONS.1);
+                scratch.push(table);
                 write_varint(scratch, as_of);
             }
         }
@@ -98,8 +165,12 @@ impl Position {
             scratch.extend_from_slice(&topic.name.to_be_bytes());
             scratch.extend_from_slice(&topic.id.to_be_bytes());
             write_varint(scratch, topic.next.len() as u64);
-            for &next in &topic.next {
-                write_varint(scratch, next.max(0).unsigned_abs());
+            for (partition, &next) in topic.next.iter().enumerate() {
+                if is_marked {
+                    topic.write_marked(partition, next, scratch);
+                } else {
+                    write_varint(scratch, next.max(0).unsigned_abs());
+                }
             }
         }
         let at = out.len();
@@ -125,9 +196,11 @@ impl Position {
             let offsets = topic
                 .next
                 .iter()
-                .map(|&next| varint_len(next.max(0).unsigned_abs()));
+                .map(|&next| varint_len(next.clamp(0, i64::MAX >> 1).unsigned_abs() * 2 + 2));
+            let marks = topic.marks.iter().filter(|&&mark| mark > 0);
             8 + varint_len(topic.next.len() as u64)
                 + offsets.map(|len| len.max(ROOM_PER_OFFSET)).sum::<usize>()
+                + marks.map(|&mark| varint_len(u64::from(mark))).sum::<usize>()
         };
         encoded_len(1 + MAX_AS_OF + self.topics.iter().map(topic_len).sum::<usize>())
     }
@@ -142,10 +215,17 @@ impl Position {
         }
         let bytes = URL_SAFE_NO_PAD.decode(id).map_err(|_| PositionError::NotBase64)?;
         let (&version, mut rest) = bytes.split_first().ok_or(PositionError::Damaged)?;
-        let as_of = match version {
-            version if version == VERSIONS.0 => None,
-            version if version == VERSIONS.1 => Some(read_varint(&mut rest)?),
+        let (has_as_of, is_marked) = match version {
+            version if version == VERSIONS.0 => (false, false),
+            version if version == VERSIONS.1 => (true, false),
+            version if version == MARKED_VERSIONS.0 => (false, true),
+            version if version == MARKED_VERSIONS.1 => (true, true),
             _ => return Err(PositionError::Version),
+        };
+        let as_of = if has_as_of {
+            Some(read_varint(&mut rest)?)
+        } else {
+            None
         };
         let mut topics = Vec::new();
         while !rest.is_empty() {
@@ -156,10 +236,23 @@ impl Position {
             if count > rest.len() as u64 {
                 return Err(PositionError::Damaged);
             }
-            let next = (0..count)
-                .map(|_| i64::try_from(read_varint(&mut rest)?).map_err(|_| PositionError::Damaged))
-                .collect::<Result<_, _>>()?;
-            topics.push(TopicPosition { name, id, next });
+            let mut topic = TopicPosition {
+                name,
+                id,
+                next: Vec::new(),
+                marks: Vec::new(),
+            };
+            for partition in 0..usize::try_from(count).map_err(|_| PositionError::Damaged)? {
+                if is_marked {
+                    topic.read_marked(partition, &mut rest)?;
+                } else {
+                    let next = read_varint(&mut rest)?;
+                    topic
+                        .next
+                        .push(i64::try_from(next).map_err(|_| PositionError::Damaged)?);
+                }
+            }
+            topics.push(topic);
         }
         Ok(Self { as_of, topics })
     }
@@ -176,17 +269,22 @@ impl Position {
             .unwrap_or(BEGINNING)
     }
 
-    /// Whether everything before `other` lies before this position too: no partition is behind.
+    /// Whether everything before `other` lies before this position too: no partition is behind. A partition
+    /// that has not begun is behind one that has, or that is wanted from its beginning.
     /// Both must be of the same stream.
     #[must_use]
     pub fn has_passed(&self, other: &Self) -> bool {
+        let reached = |mine: Option<&i64>| match mine {
+            None | Some(&BEGINNING) => 0,
+            Some(&next) => next,
+        };
         other.topics.iter().enumerate().all(|(index, topic)| {
             let mine = self.topics.get(index).map_or(&[] as &[i64], |mine| &mine.next);
             topic
                 .next
                 .iter()
                 .enumerate()
-                .all(|(partition, &next)| mine.get(partition).copied().unwrap_or(BEGINNING).max(0) >= next)
+                .all(|(partition, &next)| reached(mine.get(partition)) >= next)
         })
     }
 
@@ -212,15 +310,19 @@ impl Position {
             for (mine, &other) in mine.next.iter_mut().zip(&other.next) {
                 *mine = (*mine).max(other);
             }
+            for (partition, &mark) in other.marks.iter().enumerate() {
+                mine.set_mark(partition, mark.max(mine.mark(partition)));
+            }
         }
         self.as_of = self.as_of.max(other.as_of);
     }
 
-    /// Goes back to `other` in every partition where that is less far on.
+    /// Goes back to `other` in every partition where that is less far on. One that `other` has not begun is
+    /// wanted from its first offset on, but something of it may have been seen.
     pub fn retreat_to(&mut self, other: &Self) {
         for (index, topic) in self.topics.iter_mut().enumerate() {
             for (partition, next) in (0..).zip(&mut topic.next) {
-                *next = (*next).min(other.next(index, partition));
+                *next = (*next).min(other.next(index, partition).max(0));
             }
         }
     }
@@ -230,16 +332,21 @@ impl Position {
     pub fn misses_before(&self, low: &Self) -> bool {
         self.topics.iter().enumerate().any(|(index, topic)| {
             let mut next = (0..).zip(&topic.next);
-            next.any(|(partition, &next)| next != BEGINNING && next < low.next(index, partition))
+            next.any(|(partition, &next)| next >= 0 && next < low.next(index, partition))
         })
     }
 
-    /// Sets the partitions that are wanted from their beginning to where that is.
+    /// Sets the partitions that are wanted from their beginning to where that is, as far as it is known.
     pub fn start_at(&mut self, low: &Self) {
+        self.replace(BEGINNING, |index, partition| low.next(index, partition));
+    }
+
+    /// Sets the partitions whose next offset is `from` to what `to` gives for the topic and the partition.
+    pub fn replace(&mut self, from: i64, to: impl Fn(usize, u32) -> i64) {
         for (index, topic) in self.topics.iter_mut().enumerate() {
             for (partition, next) in (0..).zip(&mut topic.next) {
-                if *next == BEGINNING {
-                    *next = low.next(index, partition).max(0);
+                if *next == from {
+                    *next = to(index, partition);
                 }
             }
         }

@@ -96,9 +96,10 @@ impl Replay {
                 .get(index)
                 .map(|topic| topic.next.clone())
                 .unwrap_or_default();
-            let range = |(partition, to)| Range {
-                from: from.next(index, partition),
-                to,
+            // Nothing is read of a partition that has not begun.
+            let range = |(partition, to): (u32, i64)| Range {
+                from: from.next(index, partition).max(BEGINNING),
+                to: to.max(BEGINNING),
             };
             (0..).zip(to).map(range).collect()
         };
@@ -305,7 +306,7 @@ fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
     for (topic, found) in begun.topics.iter().enumerate() {
         for (partition, &to) in (0..).zip(&found.next) {
             let from = wanted.next(topic, partition);
-            if from != BEGINNING && from < to {
+            if from >= 0 && from < to {
                 return Some(Gap {
                     topic,
                     partition,
@@ -505,7 +506,10 @@ impl Writer {
 
     fn take(&mut self, feed: &Feed) {
         let topic = match feed {
-            Feed::Recreated { topic } | Feed::Assigned { topic, .. } | Feed::Loaded { topic } => topic,
+            Feed::Recreated { topic }
+            | Feed::Begun { topic, .. }
+            | Feed::Assigned { topic, .. }
+            | Feed::Loaded { topic } => topic,
             Feed::Records(batch) => batch.topic(),
         };
         let Some(index) = self.names.iter().position(|name| *name == **topic) else {
@@ -526,7 +530,7 @@ impl Writer {
                 }
             }
             // A job reads what it was asked for; it does not watch topics.
-            Feed::Recreated { .. } => {}
+            Feed::Recreated { .. } | Feed::Begun { .. } => {}
             Feed::Records(batch) => self.records(index, batch),
             Feed::Loaded { .. } => {
                 self.loading.remove(&index);

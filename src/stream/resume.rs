@@ -51,7 +51,8 @@ impl Reset {
 /// A client's position in the terms of the stream it came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resumed {
-    /// Where to go on: the stream's topics and partitions, [`BEGINNING`] where the client has none.
+    /// Where to go on: the stream's topics and partitions, [`BEGINNING`] where the client has none. A topic has
+    /// more partitions than the stream knows where this daemon's metadata lags behind.
     pub wanted: Position,
     /// Topics (by index) that begin anew.
     pub recreated: Vec<usize>,
@@ -59,7 +60,8 @@ pub struct Resumed {
 
 /// Matches a client's position with where the stream stands. Topics are matched by the fingerprint
 /// of their name, not by their order; a topic or partition that the id lacks is new and wanted from
-/// its beginning.
+/// its beginning. Kafka never removes partitions from a topic: where both topic ids are known and equal,
+/// partitions that only the client names are kept until the stream knows them too.
 ///
 /// # Errors
 /// [`Reset::OtherStream`] when nothing matches.
@@ -73,11 +75,11 @@ pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
             is_known = true;
             // Zero is unknown, and unknown matches any.
             let is_same = theirs.id == here.id || theirs.id == 0 || here.id == 0;
+            let is_known_same = theirs.id == here.id && here.id != 0;
             // A topic that does not exist now has no partitions, and may be back with all of them.
             let has_shrunk = theirs.next.len() > here.next.len() && !here.next.is_empty();
-            if is_same && here.next.is_empty() {
-                next.clone_from(&theirs.next);
-            } else if is_same && !has_shrunk {
+            if is_same && (is_known_same || !has_shrunk) {
+                next.resize(next.len().max(theirs.next.len()), BEGINNING);
                 next.iter_mut()
                     .zip(&theirs.next)
                     .for_each(|(next, &theirs)| *next = theirs);

@@ -33,7 +33,7 @@ use super::log::{Log, Sequence};
 use super::looks::{Look, Looking, Looks};
 use super::lookup::{Asking, Lookup, Query};
 use super::opening::Opening;
-use super::position::Position;
+use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::replay::{Reader, Replay};
 use super::subscription::{Goodbye, Subscription};
 pub use super::tuning::Pace;
@@ -103,12 +103,42 @@ pub(super) struct State {
     pub(super) is_assigned: bool,
     /// The first offset of every partition when it was assigned.
     pub(super) low: Position,
+    /// Where a client begins to read a partition that its id says has not begun; final once loaded.
+    pub(super) live: Position,
+    /// Partitions that began after others were read, in the order of the log.
+    pub(super) begins: Vec<Begin>,
     /// For every topic the first record behind its last new beginning.
     pub(super) turns: Vec<Sequence>,
     /// Notices in the log that are no records.
     pub(super) notices: u64,
     /// The head when the topics had been read up to the ends they had at the start.
     pub(super) loaded: Option<Sequence>,
+}
+
+/// A partition that had no leader when the stream was first read, and begins in mid-log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// The first record behind which it may have records.
+    pub(super) sequence: Sequence,
+    /// Index of its topic in the stream's configuration.
+    pub(super) topic: usize,
+    pub(super) partition: u32,
+    /// Its first offset in the log.
+    pub(super) at: i64,
+}
+
+impl State {
+    /// Whether a reader at `cursor` that stands at `wanted` needs records of a partition from before the place
+    /// where that begins in the log.
+    pub(super) fn begins_behind(&self, cursor: Sequence, wanted: &Position) -> bool {
+        self.begins.iter().any(|begin| {
+            let next = match wanted.next(begin.topic, begin.partition) {
+                BEGINNING => self.low.next(begin.topic, begin.partition),
+                next => next,
+            };
+            begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
+        })
+    }
 }
 
 /// A stream's figures at one moment.
@@ -210,6 +240,8 @@ impl Stream {
                 arrivals: Arrivals::new(),
                 is_assigned: false,
                 low: Position::default(),
+                live: Position::default(),
+                begins: Vec::new(),
                 turns: vec![0; topics],
                 notices: 0,
                 loaded: None,

@@ -40,6 +40,7 @@ mod front;
 mod harness;
 mod harness_selftest;
 mod history;
+mod identity;
 mod keys;
 mod lag;
 mod lifecycle;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         parameters::trials(),
         reading::trials(),
         history::trials(),
+        identity::trials(),
         keys::trials(),
         lag::trials(),
         loading::trials(),

@@ -4,7 +4,7 @@ use crate::harness::sse::{Event, Item, Parser};
 use kafka_sse_bridge::config::filter::{Filter, FilterError, Name};
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
-use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp, TopicId};
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
@@ -194,6 +194,8 @@ pub struct Rig {
     pub past: Arc<Past>,
     /// The next offset of every partition of every topic.
     pub next: Vec<Vec<i64>>,
+    /// The id that all topics have.
+    pub id: Option<TopicId>,
 }
 
 impl Rig {
@@ -204,6 +206,19 @@ impl Rig {
 
     /// With so many partitions per topic, empty and loaded, and perhaps with Kafka to read the past from.
     pub fn with(partitions: &[usize], has_archive: bool, change: impl FnOnce(&mut StreamSettings)) -> Self {
+        let next: Vec<Vec<i64>> = partitions.iter().map(|count| vec![0; *count]).collect();
+        let past: Vec<Vec<usize>> = partitions.iter().map(|count| vec![0; *count]).collect();
+        Self::begun(&next, &past, has_archive, change)
+    }
+
+    /// With topics that are read from these offsets, hold so many records, and are loaded.
+    pub fn begun(
+        next: &[Vec<i64>],
+        past_records: &[Vec<usize>],
+        has_archive: bool,
+        change: impl FnOnce(&mut StreamSettings),
+    ) -> Self {
+        let partitions: Vec<usize> = next.iter().map(Vec::len).collect();
         let mut settings = StreamSettings {
             path: "/x".to_owned(),
             topics: ["t", "u", "v"][..partitions.len()]
@@ -219,7 +234,12 @@ impl Rig {
             max_lifetime: Duration::ZERO,
         };
         let past = Arc::new(Past::default());
-        *past.records.lock().unwrap() = partitions.iter().map(|count| vec![Vec::new(); *count]).collect();
+        let numbered = |(partition, count): (u32, &usize)| {
+            let past = |number| rec("k", format!("past-{number}")).partition(partition);
+            (0..*count).map(past).collect()
+        };
+        let of_topic = |counts: &Vec<usize>| (0..).zip(counts).map(numbered).collect();
+        *past.records.lock().unwrap() = past_records.iter().map(of_topic).collect();
         *past.low.lock().unwrap() = partitions.iter().map(|count| vec![0; *count]).collect();
         let archive = has_archive.then(|| Arc::clone(&past) as Arc<dyn Archive>);
         let stream = Stream::new(settings, pace, archive);
@@ -227,7 +247,8 @@ impl Rig {
             past,
             feeder: Feeder::new(Arc::clone(&stream)),
             stream,
-            next: partitions.iter().map(|count| vec![0; *count]).collect(),
+            next: next.to_vec(),
+            id: None,
         };
         for topic in 0..partitions.len() {
             rig.assign(topic, &rig.next[topic].clone());
@@ -248,10 +269,39 @@ impl Rig {
         self.next[topic] = next.to_vec();
         self.feeder.take(&Feed::Assigned {
             topic: self.name(topic),
-            id: None,
+            id: self.id,
             next: next.to_vec(),
             low: self.past.low.lock().unwrap()[topic].clone(),
         });
+    }
+
+    /// A partition is added to a topic; the stream is not told.
+    pub fn grow(&mut self, topic: usize) {
+        self.past.records.lock().unwrap()[topic].push(Vec::new());
+        self.past.low.lock().unwrap()[topic].push(0);
+        self.next[topic].push(0);
+    }
+
+    /// A partition of the first topic that had no leader has one, and ends at `at`; it is read from `next` on.
+    pub fn led(&mut self, partition: u32, at: i64, next: i64) {
+        let topic = self.name(0);
+        self.feeder.take(&Feed::Begun { topic, partition, at });
+        self.next[0][partition as usize] = next;
+        self.assign(0, &self.next[0].clone());
+    }
+
+    /// Hands on records of the first topic that Kafka holds.
+    pub fn hand_on(&mut self, partition: u32, offsets: std::ops::Range<i64>) {
+        let mut batch = Batch::new(self.name(0));
+        for offset in offsets.clone() {
+            let at = usize::try_from(offset).expect("not negative");
+            self.past.records.lock().unwrap()[0][partition as usize][at]
+                .clone()
+                .partition(partition)
+                .push(&mut batch, offset);
+        }
+        self.next[0][partition as usize] = offsets.end;
+        self.feeder.take(&Feed::Records(Arc::new(batch)));
     }
 
     /// Retention takes what lies before these offsets, and overtakes reading where that is not so far.

@@ -31,8 +31,10 @@ pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the ids of topics may take: nothing is read meanwhile at the start, and they are no hurry.
 const IDS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// First and longest pause where they did not come: the embedded broker of the demo, for one, never tells.
-const IDS_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+/// First and longest pause where they did not come. A topic that is recreated meanwhile and outgrows its place is not
+/// recognised, so every look asks again; in between nothing waits for the embedded broker of the demo, which never
+/// answers.
+const IDS_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
 /// How long the answer may take whether a topic may be read: a fetch, of a leader that is known.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);

@@ -183,6 +183,8 @@ struct Worker {
     in_doubt: Option<Instant>,
     rights: Rights,
     stalls: Stalls,
+    /// When the look that is under way was begun, in milliseconds since the epoch.
+    asked_at: Option<i64>,
 }
 
 impl Worker {
@@ -208,6 +210,7 @@ impl Worker {
             in_doubt: None,
             rights: Rights::default(),
             stalls: Stalls::default(),
+            asked_at: None,
         }
     }
 
@@ -335,13 +338,16 @@ impl Worker {
                 found = Some(kept);
                 continue;
             }
+            let asked_at = *self.asked_at.get_or_insert_with(resolve::unix_millis);
             if let Some(looked) = source.look(&self.asked(known), self.status.pulse()) {
                 refreshed = Instant::now();
+                self.asked_at = None;
+                self.note_leaderless(&looked, asked_at);
                 if looked.is_ok() {
                     answered = refreshed;
                 }
                 match looked {
-                    Ok(looked) => found = Some(self.resolve_changed(source, looked)?),
+                    Ok(looked) => found = Some(self.resolve_changed(source, looked, asked_at)?),
                     Err(error @ SourceError::Interrupted) => return Err(error),
                     Err(error) if source.reconnects() => {
                         self.status.tally().count(error.kind());
@@ -358,6 +364,16 @@ impl Worker {
             }
         }
         Ok(())
+    }
+
+    /// Partitions that a look found without a leader had none when it was begun.
+    fn note_leaderless(&mut self, looked: &Result<Vec<Looked>, SourceError>, asked_at: i64) {
+        let Ok(looked) = looked else { return };
+        for (topic, looked) in self.topics.iter_mut().zip(looked) {
+            if !topic.leaderless.is_empty() && looked.bounds.is_none() {
+                topic.leaderless_at = asked_at;
+            }
+        }
     }
 
     /// Whether a new client gets the answers that the present one waits for: libraries have lost their way to
@@ -400,6 +416,7 @@ impl Worker {
         seen.map(|(topic, looked)| Found {
             partitions: looked.partitions,
             id: looked.id.filter(|id| !topic.past.contains(id)).or(topic.id),
+            is_identified: looked.id.is_some_and(|id| !topic.past.contains(&id)),
         })
         .collect()
     }

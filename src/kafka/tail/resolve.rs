@@ -5,8 +5,9 @@
 //! [`topic`](crate::kafka::topic) knows; here that is asked for, believed or doubted, and told. Knows nothing of
 //! records, nor of how a client is built.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
@@ -17,11 +18,11 @@ use crate::kafka::look::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
 use crate::kafka::source::{Bounds, Source, SourceError};
-use crate::kafka::topic::{Found, Topic, ends, looks_recreated};
+use crate::kafka::topic::{Found, Topic, ends, live_offsets, looks_recreated};
 
 /// What a topic seems to be, held against what was read of it.
 enum Sight {
-    /// Nothing to go by: its offsets stay as they are.
+    /// Nothing to go by: its offsets and its id stay as they are.
     Nothing,
     /// The one that was read, or the first of its name.
     Same,
@@ -45,8 +46,22 @@ impl Sight {
         if let Some(old) = topic.id.filter(|_| topic.id != found.id) {
             return Self::Another(old);
         }
-        looks_recreated(known, bounds).map_or(Self::Same, Self::Doubtful)
+        let sign = looks_recreated(known, bounds);
+        match (topic.id, found.is_identified) {
+            // The id is the same, so the topic is: a broker that names fewer partitions lags behind, and an end
+            // below what was read is the last stable offset where more was read before.
+            (Some(_), true) => Self::Same,
+            // Offsets tell less than an id, and believing both would begin the topic anew twice.
+            (Some(_), false) => sign.map_or(Self::Same, |_| Self::Nothing),
+            (None, _) => sign.map_or(Self::Same, Self::Doubtful),
+        }
     }
+}
+
+/// Milliseconds since the epoch.
+pub(super) fn unix_millis() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl Worker {
@@ -67,6 +82,7 @@ impl Worker {
                 && u32::try_from(partition)
                     .is_ok_and(|partition| self.inbox.next_offset(&topic.name, partition).is_none())
         };
+        let asked_at = unix_millis();
         let pulse = Arc::clone(self.status.pulse());
         let wait = || look::turn(&pulse);
         let bounds = look::bounds_once_led(&asked, wait, may_get_leader, |topics| source.bounds_of(topics))?;
@@ -74,6 +90,7 @@ impl Worker {
         self.settle(
             source,
             sights.map(|(index, (found, bounds))| (index, found, bounds)),
+            asked_at,
         )?;
         Ok(Some(found))
     }
@@ -83,6 +100,7 @@ impl Worker {
         &mut self,
         source: &mut dyn Source,
         looked: Vec<Looked>,
+        asked_at: i64,
     ) -> Result<Vec<Found>, SourceError> {
         let found = self.found(&looked);
         let changed = looked.into_iter().enumerate().filter_map(|(index, looked)| {
@@ -91,16 +109,18 @@ impl Worker {
         });
         let changed: Vec<(usize, Found, Vec<Option<Bounds>>)> = changed.collect();
         if !changed.is_empty() {
-            self.settle(source, changed)?;
+            self.settle(source, changed, asked_at)?;
         }
         Ok(found)
     }
 
     /// Decides of topics, each by its index, from where they are read, and has the source read them from there.
+    /// `asked_at` is when it was asked what there is, in milliseconds since the epoch.
     fn settle(
         &mut self,
         source: &mut dyn Source,
         topics: impl IntoIterator<Item = (usize, Found, Vec<Option<Bounds>>)>,
+        asked_at: i64,
     ) -> Result<(), SourceError> {
         let mut is_doubtful = false;
         for (index, found, bounds) in topics {
@@ -109,9 +129,18 @@ impl Worker {
             let is_forbidden = source.forbidden().contains(&topic.name);
             let sight = Sight::of(topic, found, &known, &bounds);
             is_doubtful |= matches!(sight, Sight::Doubtful(_));
-            let next = self.next_offsets(index, sight, &known, &bounds)?;
-            self.place(index, found, &known, next, &bounds);
-            self.note_leaders(index, &bounds);
+            let id = match sight {
+                Sight::Nothing => self.topics[index].id,
+                _ => found.id,
+            };
+            let live = live_offsets(source, topic, &known, &bounds)?;
+            let next = self.next_offsets(index, sight, &known, (&bounds, &live))?;
+            for (&partition, &at) in &live {
+                let partition = u32::try_from(partition).unwrap_or(u32::MAX);
+                self.inbox.begun(&self.topics[index].name, partition, at);
+            }
+            self.place(index, id, &known, next, &bounds);
+            self.note_leaders(index, &bounds, asked_at);
             self.note_existence(index, found, is_forbidden);
         }
         if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
@@ -131,13 +160,13 @@ impl Worker {
         index: usize,
         sight: Sight,
         known: &[i64],
-        bounds: &[Option<Bounds>],
+        (bounds, live): (&[Option<Bounds>], &BTreeMap<usize, i64>),
     ) -> Result<Vec<i64>, SourceError> {
         let topic = &mut self.topics[index];
         let brokers = self.connect.brokers();
         let why = match sight {
             Sight::Nothing => return Ok(known.to_vec()),
-            Sight::Same => return Ok(topic.next_offsets(known, bounds)),
+            Sight::Same => return Ok(topic.next_offsets(known, bounds, live)),
             Sight::Another(old) => {
                 topic.past.push(old);
                 "has another id".to_owned()
@@ -165,7 +194,7 @@ impl Worker {
     fn place(
         &mut self,
         index: usize,
-        found: Found,
+        id: Option<TopicId>,
         known: &[i64],
         next: Vec<i64>,
         bounds: &[Option<Bounds>],
@@ -180,8 +209,8 @@ impl Worker {
             .zip(bounds)
             .map(|(&next, bounds)| bounds.map_or(0, |bounds| lag(next, bounds.high)));
         self.status.set_lags(&topic.name, lags.collect());
-        if next != known || topic.id != found.id || !topic.contacted {
-            topic.id = found.id;
+        if next != known || topic.id != id || !topic.contacted {
+            topic.id = id;
             let low = bounds
                 .iter()
                 .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
@@ -190,9 +219,10 @@ impl Worker {
         }
     }
 
-    /// Remembers which partitions of a topic nobody leads, and tells it where that is news.
-    fn note_leaders(&mut self, index: usize, bounds: &[Option<Bounds>]) {
+    /// Remembers which partitions of a topic nobody leads, as of `asked_at`, and tells it where that is news.
+    fn note_leaders(&mut self, index: usize, bounds: &[Option<Bounds>], asked_at: i64) {
         let topic = &mut self.topics[index];
+        topic.leaderless_at = asked_at;
         let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
         topic.leaderless = leaderless.map(|(partition, _)| partition).collect();
         if self.status.set_leaderless(&topic.name, &topic.leaderless) {

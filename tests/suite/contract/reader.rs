@@ -243,6 +243,7 @@ impl Reader {
                     ..Told::default()
                 };
             }
+            Feed::Begun { .. } => {}
             Feed::Assigned { topic, next, .. } => {
                 let told = self.topics.get_mut(&**topic).expect("a topic of ours");
                 told.assigned += 1;

@@ -10,6 +10,7 @@ use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, TopicId};
 use kafka_sse_bridge::kafka::source::{Bounds, SourceError};
+use kafka_sse_bridge::kafka::tail::Begin;
 use libtest_mimic::Trial;
 use std::time::Duration;
 
@@ -40,6 +41,19 @@ pub fn trials() -> Vec<Trial> {
             codec,
         ),
         trial("a_partition_without_a_leader_holds_up_no_other", leaderless),
+        trial(
+            "a_partition_whose_leader_comes_late_begins_where_that_came",
+            late_leader,
+        ),
+        trial(
+            "fewer_partitions_of_the_same_topic_are_metadata_that_lags",
+            fewer_partitions,
+        ),
+        trial(
+            "an_end_below_what_was_read_of_the_same_topic_is_waited_for",
+            end_below_of_the_same,
+        ),
+        trial("offsets_wait_for_the_id_and_one_recreation_is_told_once", late_id),
         trial("an_offset_out_of_range_needs_no_other_client", out_of_range),
         trial(
             "a_topic_with_another_id_begins_anew_whatever_its_offsets",
@@ -286,6 +300,97 @@ fn leaderless() {
     eventually(secs(20), "it is well again", || {
         ensure(degraded().is_empty(), format!("{:?}", degraded()))
     });
+}
+
+fn late_leader() {
+    for (begin, at, from, live) in [
+        (Begin::Newest(100), None, 9, 9),
+        (Begin::Newest(100), Some(7), 7, 7),
+        // Offsets that do not exist any more, or not yet, are not live.
+        (Begin::Newest(100), Some(1), 3, 3),
+        (Begin::Newest(100), Some(12), 9, 9),
+        (Begin::Earliest, Some(7), 3, 7),
+    ] {
+        let script = Script {
+            bounds: vec![Bounds { low: 0, high: 2 }, Bounds { low: 3, high: 9 }],
+            leaderless: vec![1],
+            at,
+            ..Script::default()
+        };
+        let mut rig = Rig::beginning(begin, script);
+        assert_eq!(rig.assigned(1), [[0, BEGINNING]]);
+        rig.script(|script| script.leaderless.clear());
+        assert_eq!(rig.assigned(2)[1], [0, from], "{begin:?} {at:?}");
+        let told = rig.told();
+        let begun = told.iter().find_map(|feed| match feed {
+            Feed::Begun { partition, at, .. } => Some((*partition, *at)),
+            _ => None,
+        });
+        assert_eq!(begun, Some((1, live)), "{begin:?} {at:?}");
+    }
+}
+
+fn fewer_partitions() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }, Bounds { low: 0, high: 5 }],
+        id: TopicId::new(1),
+        polls: [Poll::Records(vec![0, 1, 2])].into(),
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1024);
+    rig.offsets(3);
+    rig.script(|script| {
+        script.bounds.pop();
+        script.polls.push_back(Poll::Fail(unreachable()));
+    });
+    assert_eq!(rig.assigned(2)[1], [3, 0], "the rest stays as it was");
+    rig.script(|script| {
+        script.bounds.push(Bounds { low: 0, high: 5 });
+        script.polls.push_back(Poll::Fail(unreachable()));
+    });
+    assert_eq!(rig.assigned(3)[2], [3, 0]);
+    let told = rig.told();
+    assert!(
+        !told.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
+        "{told:?}"
+    );
+}
+
+fn end_below_of_the_same() {
+    let mut rig = Rig::identified();
+    // The last stable offset, where uncommitted records were read before.
+    rig.script(|script| {
+        script.bounds[0].high = 1;
+        script
+            .polls
+            .extend([Poll::Fail(unreachable()), Poll::Records(vec![3])]);
+    });
+    assert_eq!(rig.offsets(1), [3], "nothing was read again");
+    assert_eq!(rig.assigned(2)[1], [3]);
+}
+
+fn late_id() {
+    let mut rig = Rig::identified();
+    // The new topic is smaller, and which it is nobody says yet.
+    rig.script(|script| {
+        script.id = None;
+        script.bounds[0] = Bounds { low: 0, high: 2 };
+        script.polls.push_back(Poll::Fail(unreachable()));
+    });
+    let before = rig.assigned(2);
+    assert_eq!(before[1], [3], "the offsets wait for it");
+    rig.script(|script| script.id = TopicId::new(2));
+    rig.recreated();
+    rig.script(|script| script.polls.push_back(Poll::Records(vec![0, 1])));
+    assert_eq!(rig.offsets(2), [0, 1]);
+    rig.script(|script| script.polls.push_back(Poll::Fail(unreachable())));
+    let times = rig.script(|script| script.assigned.len());
+    rig.assigned(times + 1);
+    let told = rig.told();
+    assert!(
+        !told.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
+        "{told:?}"
+    );
 }
 
 fn stalled() {

@@ -34,6 +34,8 @@ pub struct Script {
     /// Partitions of which nobody can say anything.
     pub(super) leaderless: Vec<usize>,
     pub(super) id: Option<TopicId>,
+    /// The offset that every time lies at; no times are known where there is none.
+    pub(super) at: Option<i64>,
     pub(super) reconnects: bool,
     /// Where partition 0 is said to end, after every poll.
     pub(super) end: Option<i64>,
@@ -127,8 +129,10 @@ impl Source for Scripted {
         Ok(vec![self.0.lock().unwrap().id; topics.len()])
     }
 
-    fn offsets_at(&mut self, _topic: &str, _asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
-        Err(unreachable())
+    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+        let at = self.0.lock().unwrap().at;
+        let at = at.ok_or_else(unreachable)?;
+        Ok(asked.iter().map(|asked| asked.map(|_| at)).collect())
     }
 
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
@@ -221,6 +225,16 @@ impl Rig {
         Self::with(script, plans, feeds)
     }
 
+    /// One that reads the topic `t` from where reading is to begin.
+    pub(super) fn beginning(begin: Begin, script: Script) -> Self {
+        let (feed, feeds) = mpsc::channel(1024);
+        let plan = TopicPlan {
+            begin,
+            ..plan("t", feed)
+        };
+        Self::with(script, vec![plan], feeds)
+    }
+
     /// One that reads the topic `t` for a stream, and `busy` for another with a channel of this size.
     pub(super) fn beside_busy(script: Script, channel: usize) -> (Self, mpsc::Receiver<Feed>) {
         let (busy, slow) = mpsc::channel(channel);
@@ -277,6 +291,11 @@ impl Rig {
         rig.script(|script| script.polls.push_back(Poll::Records(vec![0, 1, 2])));
         rig.offsets(3);
         rig
+    }
+
+    /// What has been handed on since.
+    pub(super) fn told(&mut self) -> Vec<Feed> {
+        std::iter::from_fn(|| self.feeds.try_recv().ok()).collect()
     }
 
     /// Waits until the topic is said to be another.

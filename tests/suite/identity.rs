@@ -1,0 +1,254 @@
+//! What a stream makes of metadata that comes late, and of partitions whose leaders come late.
+
+use crate::harness::sse::Event;
+use crate::harness::trial;
+use crate::rig::{Rig, rec, run};
+use kafka_sse_bridge::config::Start;
+use kafka_sse_bridge::kafka::record::{BEGINNING, TopicId};
+use kafka_sse_bridge::stream::position::{
+    NOT_BEGUN, Position, PositionError, TopicPosition, fingerprint, id_fingerprint,
+};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "partitions_that_only_an_id_names_are_kept_until_the_daemon_knows_them",
+            late_partition,
+        ),
+        trial(
+            "a_table_client_whose_id_names_more_partitions_waits_for_them",
+            late_partition_of_a_table,
+        ),
+        trial(
+            "a_partition_that_had_no_leader_is_live_from_its_end_and_complete_for_those_who_want_its_past",
+            late_leader,
+        ),
+        trial(
+            "an_id_made_while_a_partition_had_no_leader_neither_replays_nor_loses",
+            id_without_a_leader,
+        ),
+        trial(
+            "a_table_shows_the_past_of_a_partition_that_had_no_leader",
+            late_leader_of_a_table,
+        ),
+        trial("an_id_names_partitions_that_have_not_begun", not_begun_in_an_id),
+    ]
+}
+
+/// The id that names these next offsets of the topic `t` with id 1.
+fn id(next: &[i64]) -> String {
+    let topic = TopicPosition {
+        id: id_fingerprint(TopicId::new(1)),
+        next: next.to_vec(),
+        ..TopicPosition::unread("t")
+    };
+    let position = Position {
+        as_of: None,
+        topics: vec![topic],
+    };
+    String::from_utf8(position.id()).expect("ASCII")
+}
+
+fn next(id: &str) -> Vec<i64> {
+    Position::parse(id.as_bytes()).expect("an id").topics[0]
+        .next
+        .clone()
+}
+
+fn values(events: &[Event]) -> Vec<&str> {
+    events.iter().map(|event| event.data.as_str()).collect()
+}
+
+fn late_partition() {
+    run(async {
+        let mut rig = Rig::with(&[1], true, |_| {});
+        rig.id = TopicId::new(1);
+        rig.assign(0, &[0]);
+        rig.records(&[rec("k", "0-0"), rec("k", "0-1"), rec("k", "0-2")]);
+        let mut client = rig.back(&id(&[2, 5]), &[]);
+        let told = client.events_at_last().await;
+        assert_eq!(values(&told), ["0-2", "{\"reason\":\"replay\"}"], "no reset");
+        assert_eq!(
+            next(client.last_event_id()),
+            [3, 5],
+            "what it has seen stays in its id"
+        );
+        rig.records(&[rec("k", "0-3")]);
+        assert_eq!(client.told_at_last().await, ["message 0-3"]);
+        let cut_off = client.last_event_id().to_owned();
+        assert_eq!(next(&cut_off), [4, 5]);
+        // The daemon learns of the partition, and reads it from its beginning.
+        rig.grow(0);
+        rig.assign(0, &[4, 0]);
+        let write = |rig: &mut Rig, range: std::ops::Range<usize>| {
+            let written: Vec<_> = range
+                .map(|number| rec("k", format!("1-{number}")).partition(1))
+                .collect();
+            rig.records(&written);
+        };
+        write(&mut rig, 0..4);
+        assert_eq!(client.told_at_last().await, [""; 0]);
+        write(&mut rig, 4..7);
+        let wanted = ["message 1-5", "message 1-6"];
+        assert_eq!(client.told_at_last().await, wanted);
+        assert_eq!(next(client.last_event_id()), [4, 7]);
+        // So does a client that comes back only now.
+        let mut back = rig.back(&cut_off, &[]);
+        assert_eq!(back.told_at_last().await[..2], wanted);
+    });
+}
+
+fn late_partition_of_a_table() {
+    run(async {
+        let mut rig = Rig::with(&[1], true, |settings| settings.start = Start::Snapshot);
+        rig.id = TopicId::new(1);
+        rig.assign(0, &[0]);
+        rig.records(&[rec("a", "0-0")]);
+        let mut position = Position::parse(id(&[1, 2]).as_bytes()).expect("an id");
+        position.as_of = Some(u64::MAX / 2);
+        let id = String::from_utf8(position.id()).expect("ASCII");
+        let mut client = rig.back(&id, &[]);
+        assert_eq!(
+            client.told_at_last().await,
+            [""; 0],
+            "its table cannot be right yet"
+        );
+        rig.grow(0);
+        rig.assign(0, &[1, 0]);
+        rig.records(&[
+            rec("b", "1-0").partition(1),
+            rec("c", "1-1").partition(1),
+            rec("b", "1-2").partition(1),
+        ]);
+        let told = client.told_at_last().await;
+        assert!(told.iter().all(|event| !event.starts_with("reset")), "{told:?}");
+        assert!(told.contains(&"message 1-2".to_owned()), "{told:?}");
+    });
+}
+
+/// Partition 1 holds ten records, and nobody leads it.
+fn without_leader(change: impl FnOnce(&mut kafka_sse_bridge::config::StreamSettings)) -> Rig {
+    Rig::begun(&[vec![0, BEGINNING]], &[vec![0, 10]], true, change)
+}
+
+fn more(rig: &mut Rig, from: usize, count: usize) {
+    let written: Vec<_> = (from..from + count)
+        .map(|number| rec("k", format!("new-{number}")).partition(1))
+        .collect();
+    rig.records(&written);
+}
+
+fn late_leader() {
+    run(async {
+        // Read from its end for this stream alone, or from its beginning for others too.
+        for reads_past in [false, true] {
+            let mut rig = without_leader(|_| {});
+            let mut live = rig.client_at(Start::Live, &[]);
+            let mut filtered = rig.client_at(Start::Live, &[("partition", "1")]);
+            let mut all = rig.client_at(Start::Earliest, &[]);
+            let mut all_filtered = rig.client_at(Start::Earliest, &[("partition", "1")]);
+            for client in [&mut live, &mut filtered, &mut all, &mut all_filtered] {
+                assert!(client.told_at_last().await[0].starts_with("caught-up"));
+            }
+            rig.records(&[rec("k", "before")]);
+            for client in [&mut live, &mut all] {
+                assert_eq!(client.told_at_last().await, ["message before"]);
+            }
+            rig.led(1, 10, if reads_past { 0 } else { 10 });
+            if reads_past {
+                rig.hand_on(1, 0..10);
+            }
+            assert_eq!(rig.next[0], [1, 10]);
+            more(&mut rig, 10, 2);
+            let new = ["message new-10", "message new-11"];
+            for client in [&mut live, &mut filtered] {
+                assert_eq!(client.told_at_last().await, new, "{reads_past}");
+            }
+            let mut whole: Vec<String> = (0..10).map(|number| format!("message past-{number}")).collect();
+            whole.extend(new.map(str::to_owned));
+            for client in [&mut all, &mut all_filtered] {
+                assert_eq!(client.told_at_last().await, whole, "{reads_past}");
+                assert_eq!(next(client.last_event_id())[1], 12);
+            }
+        }
+    });
+}
+
+fn id_without_a_leader() {
+    run(async {
+        let mut rig = without_leader(|_| {});
+        let mut live = rig.client_at(Start::Live, &[]);
+        let mut all = rig.client_at(Start::Earliest, &[]);
+        rig.records(&[rec("k", "before")]);
+        live.told_at_last().await;
+        all.told_at_last().await;
+        let (live, all) = (live.last_event_id().to_owned(), all.last_event_id().to_owned());
+        assert_eq!(next(&live), [1, NOT_BEGUN]);
+        assert_eq!(next(&all), [1, 0]);
+        // It may come back while there is still no leader, and hears nothing twice.
+        let mut back = rig.back(&live, &[]);
+        assert_eq!(back.told_at_last().await, ["caught-up {\"reason\":\"replay\"}"]);
+        rig.led(1, 10, 10);
+        more(&mut rig, 10, 2);
+        let new = ["message new-10", "message new-11"];
+        assert_eq!(back.told_at_last().await, new);
+        let mut back = rig.back(&live, &[]);
+        assert_eq!(back.told_at_last().await[..2], new);
+        let mut back = rig.back(&all, &[]);
+        assert_eq!(back.told_at_last().await.len(), 13, "all of it, and caught-up");
+        // A daemon that found the leader at its start shows what it preloads at most.
+        let mut other = Rig::begun(&[vec![1, 0]], &[vec![1, 40]], true, |settings| {
+            settings.preload = 3
+        });
+        other.hand_on(1, 0..40);
+        other
+            .feeder
+            .take(&kafka_sse_bridge::kafka::record::Feed::Loaded { topic: "t".into() });
+        let mut back = other.back(&live, &[]);
+        let told = back.told_at_last().await;
+        assert_eq!(
+            told[..3],
+            ["message past-37", "message past-38", "message past-39"]
+        );
+        assert_eq!(told.len(), 4);
+    });
+}
+
+fn late_leader_of_a_table() {
+    run(async {
+        let mut rig = without_leader(|settings| settings.start = Start::Snapshot);
+        let mut client = rig.client(&[]);
+        rig.records(&[rec("a", "before")]);
+        assert_eq!(client.told_at_last().await.len(), 2);
+        let id = client.last_event_id().to_owned();
+        assert_eq!(next(&id), [1, 0], "it is wanted from its beginning");
+        rig.led(1, 10, 0);
+        rig.hand_on(1, 0..10);
+        assert!(client.told_at_last().await.contains(&"message past-9".to_owned()));
+        for mut client in [rig.client(&[]), rig.back(&id, &[])] {
+            let told = client.told_at_last().await;
+            assert!(told.contains(&"message past-9".to_owned()), "{told:?}");
+        }
+    });
+}
+
+fn not_begun_in_an_id() {
+    let topic = TopicPosition {
+        next: vec![12, NOT_BEGUN, 300],
+        marks: vec![0, 0, 7],
+        ..TopicPosition::unread("orders")
+    };
+    let position = Position {
+        as_of: None,
+        topics: vec![topic],
+    };
+    let id = position.id();
+    let mut bytes = vec![3];
+    bytes.extend(fingerprint("orders").to_be_bytes());
+    bytes.extend([0, 0, 0, 0, 3, 25, 0, 0xda, 4, 7]);
+    let wanted = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, bytes);
+    assert_eq!(String::from_utf8_lossy(&id), wanted);
+    assert_eq!(Position::parse(&id), Ok(position));
+    assert_eq!(Position::parse(b"BQ"), Err(PositionError::Version));
+}
