@@ -199,7 +199,7 @@ fn id_without_a_leader() {
         assert_eq!(back.told_at_last().await.len(), 13, "all of it, and caught-up");
         // A daemon that found the leader at its start shows what it preloads at most.
         let mut other = Rig::begun(&[vec![1, 0]], &[vec![1, 40]], true, |settings| {
-            settings.preload = 3
+            settings.preload = 3;
         });
         other.hand_on(1, 0..40);
         other
