@@ -199,13 +199,15 @@ impl Inbox {
     /// Tells the streams of a topic that one of its partitions, which had no leader, begins: records from `at`
     /// on are live.
     pub fn begun(&mut self, topic: &str, partition: u32, at: i64) {
-        if let Some(topic) = self.topics.iter_mut().find(|candidate| &*candidate.name == topic) {
-            topic.flush();
-            topic.send(&Feed::Begun {
+        if let Some(&index) = self.by_name.get(topic) {
+            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
+            topic.flush(outlets);
+            let feed = Feed::Begun {
                 topic: topic.name.clone(),
                 partition,
                 at,
-            });
+            };
+            topic.send(outlets, &feed);
         }
     }
 
