@@ -240,6 +240,7 @@ fn held_in_order() {
             order.push(match feed {
                 Feed::Assigned { .. } => "assigned".to_owned(),
                 Feed::Recreated { .. } => "recreated".to_owned(),
+                Feed::Begun { .. } => "begun".to_owned(),
                 Feed::Loaded { .. } => "loaded".to_owned(),
                 Feed::Records(batch) => batch
                     .iter()
