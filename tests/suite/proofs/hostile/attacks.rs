@@ -198,6 +198,7 @@ impl Attacks {
                         name: fingerprint(&stage.topics.audience),
                         id: 0,
                         next: next.collect(),
+                        marks: Vec::new(),
                     }],
                 };
                 let id = String::from_utf8(position.id()).expect("base64");
