@@ -31,10 +31,15 @@ pub fn run(broker: &Broker, options: &Options) {
     }
     broker.produce(&plain, &messages);
     broker.produce_transaction(&transactional, &messages, Outcome::Commit);
+    // The markers are written after the commit has been acknowledged.
+    while load(broker, &transactional).1 < messages.len() {}
     let (mut with, mut without) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        with.push(load(broker, &transactional, messages.len()));
-        without.push(load(broker, &plain, messages.len()));
+        for (topic, times) in [(&transactional, &mut with), (&plain, &mut without)] {
+            let (took, records) = load(broker, topic);
+            assert_eq!(records, messages.len(), "records of {topic}");
+            times.push(took);
+        }
     }
     let ratio = median_ratio(&with, &without);
     let mut table = Table::new(&["", "transactional", "plain", "ratio", "target"]);
@@ -50,8 +55,8 @@ pub fn run(broker: &Broker, options: &Options) {
     ));
 }
 
-/// Milliseconds until all of a topic is loaded.
-fn load(broker: &Broker, topic: &str, count: usize) -> f64 {
+/// Milliseconds until all of a topic is loaded, and the records by then.
+fn load(broker: &Broker, topic: &str) -> (f64, usize) {
     let (feed, mut feeds) = mpsc::channel(1024);
     let plan = TopicPlan {
         name: topic.into(),
@@ -69,8 +74,7 @@ fn load(broker: &Broker, topic: &str, count: usize) -> f64 {
             None => panic!("the reading thread has ended"),
         }
     };
-    assert_eq!(records, count, "records of {topic}");
     drop(feeds);
     let _ = tail.stop().join();
-    took
+    (took, records)
 }

@@ -117,7 +117,10 @@ impl Reading {
                 continue;
             }
             for (name, partition, next) in pending {
-                if source.is_at_end(&name, partition, next)? {
+                let to = self.topics.iter().find(|(topic, _)| *topic == name);
+                let to = to.and_then(|(_, ranges)| Some(ranges.get(partition as usize)?.to));
+                let is_passed = to.is_some_and(|to| source.passed(&name, partition, next) >= to);
+                if is_passed || source.is_at_end(&name, partition, next)? {
                     at_end.insert((name, partition));
                     got_on = Instant::now();
                 } else if got_on.elapsed() > STANDS {

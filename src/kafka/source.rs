@@ -189,6 +189,12 @@ pub trait Source: Send {
     /// When the source is of no further use. What was put into the inbox before is still right.
     fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError>;
 
+    /// The offset before which all of a partition has been given that can be read: `next`, or a later one where control
+    /// records, or records of aborted transactions, follow that. As far as [`poll`](Self::poll) has met them.
+    fn passed(&mut self, _topic: &str, _partition: u32, next: i64) -> i64 {
+        next
+    }
+
     /// Whether a reader that stands at `next` has nothing left to read although the high watermark
     /// is further on: only control records, or records of open or aborted transactions, lie there. As far as
     /// [`poll`](Self::poll) has heard; nobody is asked.

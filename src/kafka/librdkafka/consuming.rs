@@ -59,6 +59,7 @@ impl Maker {
             assigned: HashMap::new(),
             met: HashMap::new(),
             ended: Ended::default(),
+            is_drained: false,
         })
     }
 
@@ -78,6 +79,8 @@ pub(super) struct Consuming {
     /// Topics that the handle has read: their incarnation, and how many partitions were known.
     met: HashMap<Arc<str>, (u64, u32)>,
     pub(super) ended: Ended,
+    /// Whether the last call has taken all that was there.
+    pub(super) is_drained: bool,
 }
 
 /// Up to which offset partitions of topics have been given, where that was their end.

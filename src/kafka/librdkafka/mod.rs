@@ -32,7 +32,7 @@ use super::inbox::Inbox;
 use super::lag::End;
 use super::link::Link;
 use super::look::{Asked, Looked};
-use super::native::Fetched;
+use super::native::{Fetched, MOST};
 #[cfg(feature = "tls")]
 use super::probe;
 use super::pulse::Pulse;
@@ -370,7 +370,7 @@ impl Source for Librdkafka {
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
         let Consuming { queue, ended, .. } = &mut self.consuming;
-        queue.take(wait, |fetched| {
+        let taken = queue.take(wait, |fetched| {
             let error = if fetched.is_end() {
                 ended.note(fetched.topic(), fetched.partition(), fetched.offset());
                 None
@@ -396,6 +396,7 @@ impl Source for Librdkafka {
                 push(inbox, &fetched, with_headers);
             }
         });
+        self.consuming.is_drained = taken < MOST;
         self.heed_events()?;
         for failed in failed {
             if failed.code == RDKafkaErrorCode::AutoOffsetReset {
@@ -412,6 +413,15 @@ impl Source for Librdkafka {
             self.trouble = Some(Trouble::of(failed, &self.brokers));
         }
         Ok(())
+    }
+
+    fn passed(&mut self, topic: &str, partition: u32, next: i64) -> i64 {
+        // While more is there than one call takes, records follow, and whether markers do need not be asked.
+        if !self.consuming.is_drained {
+            return next;
+        }
+        let position = self.consuming.queue.position(topic, partition.cast_signed());
+        position.map_or(next, |position| position.max(next))
     }
 
     fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {

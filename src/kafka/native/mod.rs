@@ -17,5 +17,5 @@
 mod queue;
 mod topics;
 
-pub(super) use queue::{Fetched, Queue};
+pub(super) use queue::{Fetched, MOST, Queue};
 pub(super) use topics::{Described, describe_topics, request_leaders};

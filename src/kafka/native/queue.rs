@@ -8,9 +8,10 @@ use std::time::Duration;
 use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{Offset, TopicPartitionList};
 
 /// Records that one call takes at most: enough that the call is nothing beside them.
-const MOST: usize = 1024;
+pub(in crate::kafka) const MOST: usize = 1024;
 
 /// A queue of its own for the records of partitions, beside the client's, which keeps what is of no
 /// partition (transport errors, statistics): batches are taken without looking for those.
@@ -72,6 +73,22 @@ impl<C: ConsumerContext> Queue<C> {
     pub(in crate::kafka) fn has_events(&self) -> bool {
         // SAFETY: the queue is alive.
         unsafe { rd::rd_kafka_queue_length(self.events.as_ptr()) > 0 }
+    }
+
+    /// The offset before which all of a partition has been taken that can be read: markers of transactions are passed
+    /// like records. `None` before the first record or marker.
+    pub(in crate::kafka) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(topic, partition);
+        // SAFETY: the client and the list are alive; the answer is written into the list.
+        let answer = unsafe { rd::rd_kafka_position(self.client.client().native_ptr(), list.ptr()) };
+        if answer != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        match list.find_partition(topic, partition)?.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        }
     }
 
     /// Gives what is there to `each`, waiting up to `wait` where there is nothing. Returns how many

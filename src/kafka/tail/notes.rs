@@ -86,7 +86,11 @@ impl Worker {
             let next = self.inbox.next_offsets(&topic.name);
             let mut is_loaded = true;
             for (partition, (&next, &until)) in (0..).zip(next.iter().zip(loading.until())) {
-                if next < until && !source.is_at_end(&topic.name, partition, next)? {
+                let name = &topic.name;
+                if next < until
+                    && source.passed(name, partition, next) < until
+                    && !source.is_at_end(name, partition, next)?
+                {
                     is_loaded = false;
                     break;
                 }
