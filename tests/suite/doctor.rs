@@ -210,12 +210,15 @@ fn addresses() {
     let other = taken.local_addr().expect("its address").to_string();
     let ours = format!("127.0.0.1:{}", daemon.port());
     let everywhere = format!("0.0.0.0:{}", daemon.port());
+    let every_family = format!("*:{}", daemon.port());
     let free = format!("127.0.0.1:{}", free_port());
     let listens: Vec<&str> = vec![
         "--listen",
         &ours,
         "--listen",
         &everywhere,
+        "--listen",
+        &every_family,
         "--listen",
         &other,
         "--listen",
@@ -224,7 +227,7 @@ fn addresses() {
     let report = Report::with(&text, &listens);
     report.assert_end(1, 1);
     let version = env!("CARGO_PKG_VERSION");
-    for address in [&ours, &everywhere] {
+    for address in [&ours, &everywhere, &every_family] {
         report.assert_says(
             &format!("ok    listen {address}: held by a running kafka-sse-bridge {version}\n"),
             &[],
