@@ -14,6 +14,8 @@ use warp::reply::Response;
 
 use super::problem;
 use super::routes::{App, Shown};
+use crate::config::units::Span;
+use crate::stream::counters::SUPERSEDED_FOR;
 use crate::stream::stream::Stream;
 
 /// 200 as long as the process turns its loops.
@@ -64,24 +66,44 @@ pub fn standing(app: &App) -> Standing {
         .streams
         .iter()
         .filter_map(|stream| stream.failure().map(str::to_owned));
-    let full = shown
-        .streams
-        .iter()
-        .filter(|stream| stream.is_table_full())
-        .map(|stream| {
-            format!(
-                "stream {}: its table is full (max_keys, max_table_bytes)",
-                stream.settings().path
-            )
-        });
+    let tables = shown.streams.iter().flat_map(|stream| of_table(stream));
     let kafka = app.kafka.snapshot();
     Standing {
         is_ready,
         is_draining,
         loading,
         progress: kafka.progress,
-        degraded: kafka.degraded.into_iter().chain(failed).chain(full).collect(),
+        degraded: kafka.degraded.into_iter().chain(failed).chain(tables).collect(),
     }
+}
+
+/// What is wrong with the table of a stream.
+fn of_table(stream: &Stream) -> Vec<String> {
+    let path = &stream.settings().path;
+    let mut troubles = Vec::new();
+    if stream.is_table_full() {
+        troubles.push(format!(
+            "stream {path}: its table is full (max_keys, max_table_bytes)"
+        ));
+    }
+    for (cause, keys) in stream.unusable_keys() {
+        if keys > 0 {
+            troubles.push(format!(
+                "stream {path}: keys whose newest record cannot be shown, so that clients do not have them: {keys} \
+                 ({}); write these keys anew, or delete them",
+                cause.as_str()
+            ));
+        }
+    }
+    for (topic, records) in stream.superseded_lately() {
+        troubles.push(format!(
+            "stream {path}: records of topic {topic:?} that are not shown, because their keys have newer ones in other \
+             partitions: {records}, some in the last {}; write a key to one partition only, and see to the \
+             producers' clocks",
+            Span(SUPERSEDED_FOR)
+        ));
+    }
+    troubles
 }
 
 /// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.

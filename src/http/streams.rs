@@ -72,6 +72,17 @@ fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
         .iter()
         .map(|(cause, count)| ((*cause).to_owned(), json!(count)))
         .collect();
+    let unusable: Map<String, Value> = stream
+        .unusable_keys()
+        .iter()
+        .map(|(cause, keys)| (cause.as_str().to_owned(), json!(keys)))
+        .collect();
+    let superseded: Map<String, Value> = stream
+        .counters()
+        .superseded()
+        .into_iter()
+        .map(|(topic, count)| (topic, json!(count.records)))
+        .collect();
     json!({
         "path": settings.path,
         "format": settings.format,
@@ -90,10 +101,12 @@ fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
             "full": figures.is_table_full,
             "keyless_records": figures.keyless,
             "displaced_keys": figures.displaced,
+            "unusable_keys": unusable,
         })),
         "records": figures.records,
         "invalid_records": invalid,
         "hidden_records": figures.hidden,
+        "superseded_records": superseded,
         "filters": {
             "count": filters.filters,
             "paths": filters.paths,

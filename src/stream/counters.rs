@@ -122,6 +122,21 @@ pub struct Counters {
     /// Replays begun, and readers that joined one under way.
     pub(super) replays: [AtomicU64; 2],
     invalid: [AtomicU64; Invalid::ALL.len()],
+    /// By topic.
+    superseded: Mutex<BTreeMap<String, Superseded>>,
+}
+
+/// For how long a superseded record counts as trouble: who looks every few minutes sees what happens now and
+/// then, and what was set right is forgotten soon.
+pub const SUPERSEDED_FOR: Duration = Duration::from_secs(10 * 60);
+
+/// Records of one topic that were not shown because their keys have newer ones in other partitions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Superseded {
+    /// How many.
+    pub records: u64,
+    /// When the last came that cannot be explained by the order in which partitions are read (unix seconds).
+    pub last: Option<u64>,
 }
 
 /// Whom a notice is for.
@@ -245,6 +260,46 @@ impl Counters {
     #[must_use]
     pub fn invalid(&self) -> [(Invalid, u64); Invalid::ALL.len()] {
         Invalid::ALL.map(|cause| (cause, load(&self.invalid[cause.index()])))
+    }
+
+    /// Counts records of these topics from 0.
+    pub(super) fn expect_superseded(&self, topics: &[String]) {
+        let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        for topic in topics {
+            superseded.entry(topic.clone()).or_default();
+        }
+    }
+
+    /// Counts a record that has a newer one of its key in another partition; with the time (unix seconds) where an
+    /// operator should know. A lock that only who asks for figures takes besides.
+    pub(super) fn count_superseded(&self, topic: &str, at: Option<u64>) {
+        let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(superseded) = superseded.get_mut(topic) {
+            superseded.records += 1;
+            superseded.last = at.or(superseded.last);
+        }
+    }
+
+    /// Records that have a newer one of their key in another partition, by topic; of streams that keep a table.
+    #[must_use]
+    pub fn superseded(&self) -> Vec<(String, Superseded)> {
+        let superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        superseded
+            .iter()
+            .map(|(topic, count)| (topic.clone(), *count))
+            .collect()
+    }
+
+    /// Those of `topics` of which such a record came in the last [`SUPERSEDED_FOR`], which an operator should know of,
+    /// and how many there were since the start. `now` in unix seconds.
+    pub(super) fn superseded_lately(&self, now: u64, topics: &[String]) -> Vec<(String, u64)> {
+        let since = now.saturating_sub(SUPERSEDED_FOR.as_secs());
+        let is_late = |count: &Superseded| count.last.is_some_and(|last| last >= since);
+        self.superseded()
+            .into_iter()
+            .filter(|(topic, count)| is_late(count) && topics.contains(topic))
+            .map(|(topic, count)| (topic, count.records))
+            .collect()
     }
 
     /// Records shown.

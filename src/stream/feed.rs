@@ -14,15 +14,15 @@ use super::block::{Builder, Kind};
 use super::counters::To;
 use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
-use super::frame;
 use super::group::Group;
 use super::groups::{Lookups, Replaced};
-use super::latest::{Applied, Cleared, Origin, Row, Update};
+use super::latest::Cleared;
 use super::log::Sequence;
 use super::notice::{self, Gap};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
+use super::table_writer::{Arrival, Kept, TableWriter};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
@@ -65,8 +65,8 @@ pub struct Feeder {
     /// Groups that are to be woken when the log has what they want.
     dirty: Vec<Arc<Group>>,
     scratch: Vec<u8>,
+    table: TableWriter,
     warnings: Seldom,
-    table_errors: Seldom,
     pulse: Arc<Pulse>,
 }
 
@@ -107,8 +107,8 @@ impl Feeder {
             dirty: Vec::new(),
             scratch: Vec::new(),
             warnings: Seldom::new(WARNING_PAUSE),
-            table_errors: Seldom::new(WARNING_PAUSE),
             pulse: Arc::default(),
+            table: TableWriter::new(Arc::clone(&stream)),
             stream,
         }
     }
@@ -326,6 +326,7 @@ impl Feeder {
             .write_table()
             .map(|mut table| table.clear(to_u16(index)));
         self.cleared.extend(cleared);
+        self.table.forget_times(index);
     }
 
     fn records(&mut self, batch: &Batch) {
@@ -407,34 +408,50 @@ impl Feeder {
         }
         *next = record.offset.saturating_add(1);
         let mut record = *record;
+        let mut unusable = None;
         if let Err(cause) = self.encode(&record, to.builder) {
             self.passed_over(&record, cause);
-            return;
+            // What a table holds of the key is outdated, as after a tombstone.
+            if record.key.is_none() || !self.stream.settings().has_table() {
+                return;
+            }
+            unusable = Some(cause);
+            record = record.as_tombstone();
+            self.encode_delete(&record, to.builder);
         }
         if let Some(fixed) = self.stream.fixed() {
             let is_shown = fixed.accepts(&to.builder.candidate(&record, to_u16(to.topic)));
-            let is_held = || self.holds(to.topic, record.key);
+            let is_held = || self.table.holds(to_u16(to.topic), record.key);
             // A delete says that there was a key, which must have been seen before.
             match (is_shown, self.stream.settings().has_table()) {
                 (true, false) => {}
                 (true, true) if record.value.is_some() || is_held() => {}
                 (false, true) if is_held() => {
                     to.builder.discard_frame();
+                    unusable = None;
                     record = record.as_tombstone();
-                    if let Err(cause) = self.encode(&record, to.builder) {
-                        self.passed_over(&record, cause);
-                        return;
-                    }
+                    self.encode_delete(&record, to.builder);
                 }
                 _ => {
                     to.builder.discard_frame();
-                    self.stream.counters().hidden.fetch_add(1, Ordering::Relaxed);
+                    // What cannot be shown was counted as that.
+                    if unusable.is_none() {
+                        self.stream.counters().hidden.fetch_add(1, Ordering::Relaxed);
+                    }
                     return;
                 }
             }
         }
         let sequence = to.next + to.builder.len();
-        let Kept::Shown(previous) = self.keep_latest(sequence, &record, to) else {
+        let arrival = Arrival {
+            sequence,
+            topic: to.topic,
+            now: to.now,
+            is_topic_loading: self.loading.contains(&to.topic),
+            is_loading: !self.loading.is_empty(),
+        };
+        let shown = to.builder.candidate(&record, 0);
+        let Kept::Shown(previous) = self.table.keep(&record, unusable, &shown, &arrival) else {
             to.builder.discard_frame();
             return;
         };
@@ -459,80 +476,10 @@ impl Feeder {
         Ok(())
     }
 
-    /// Whether clients may hold a record of this key.
-    fn holds(&self, topic: usize, key: Option<&[u8]>) -> bool {
-        let table = self.stream.read_table();
-        key.zip(table.as_ref())
-            .and_then(|(key, table)| table.row(to_u16(topic), key))
-            .is_some_and(|row| !row.candidate().is_tombstone)
-    }
-
-    /// Puts the record into the table, where the stream has one.
-    fn keep_latest(&mut self, sequence: Sequence, record: &Record<'_>, to: &Incoming<'_>) -> Kept {
-        let Some(mut table) = self.stream.write_table() else {
-            return Kept::Shown(None);
-        };
-        let Some(key) = record.key else {
-            drop(table);
-            if self.stream.counters().keyless.fetch_add(1, Ordering::Relaxed) == 0 {
-                warn!(
-                    "stream {}: topic {:?} partition {} offset {} has no key: such records are delivered live, \
-                     but have no place in the table (said once)",
-                    self.stream.settings().path,
-                    record.topic,
-                    record.partition,
-                    record.offset
-                );
-            }
-            return Kept::Shown(None);
-        };
-        // While the topics are loaded, a tombstone's own time, so that a restart does not make old
-        // deletes young again; afterwards the time at which clients could hear of it.
-        let own = record.timestamp.and_then(|time| u64::try_from(time / 1000).ok());
-        let made = own
-            .filter(|_| !self.loading.is_empty())
-            .unwrap_or(to.now)
-            .min(to.now);
-        let update = Update {
-            key,
-            origin: Origin {
-                topic: to_u16(to.topic),
-                partition: record.partition,
-                offset: record.offset,
-                timestamp: record.timestamp,
-            },
-            deleted: record.value.is_none().then_some(made),
-            frame: frame::without_id(to.builder.unfinished()),
-            headers: to.builder.candidate(record, 0).headers,
-        };
-        // While the topics are loaded, only where room is needed.
-        if table.is_full() {
-            table.expire(to.now);
-        }
-        let (applied, previous) = table.apply(sequence, &update);
-        drop(table);
-        let trouble = match applied {
-            Applied::Taken | Applied::Older => None,
-            Applied::Evicted => Some("keys that were not updated for the longest time have left"),
-            Applied::Refused => Some("a new key has no place; it is delivered live only"),
-            Applied::Displaced => {
-                Some("a key has left, as its new record has no place; that is delivered live only")
-            }
-        };
-        if let Some(trouble) = trouble {
-            self.stream.counters().displaced.fetch_add(1, Ordering::Relaxed);
-            if let Some(unsaid) = self.table_errors.admit() {
-                error!(
-                    "stream {}: its table is full (max_keys, max_table_bytes): {trouble}{unsaid}",
-                    self.stream.settings().path
-                );
-            }
-        }
-        if applied == Applied::Older {
-            Kept::Older
-        } else {
-            Kept::Shown(previous)
-        }
+    /// Writes the frame of a tombstone, of which only its key is shown.
+    fn encode_delete(&mut self, tombstone: &Record<'_>, builder: &mut Builder) {
+        let written = self.encode(tombstone, builder);
+        debug_assert_eq!(written, Ok(()), "every key can be shown");
     }
 
     fn passed_over(&mut self, record: &Record<'_>, cause: Invalid) {
@@ -574,14 +521,6 @@ impl Feeder {
             self.stream.changed();
         }
     }
-}
-
-/// What became of a record on its way through the table.
-enum Kept {
-    /// It is shown; with what its key had in the table before.
-    Shown(Option<Row>),
-    /// It is not its key's latest: another partition held a newer one, and clients must end with that.
-    Older,
 }
 
 /// What a batch is on its way into.

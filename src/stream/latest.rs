@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Invalid};
 use super::filter::{Matcher, key_hash};
 use super::log::Sequence;
 use super::position::Position;
@@ -65,8 +65,8 @@ pub enum Applied {
     Taken,
     /// It is its key's latest; there was no place for it until the oldest keys had left.
     Evicted,
-    /// Another partition holds a newer one.
-    Older,
+    /// Another partition holds a newer one, which is this.
+    Older(Origin),
     /// There is no place for it, and its key is new.
     Refused,
     /// There is no place for it, and its key has left the table: what it had there is no longer true.
@@ -152,6 +152,13 @@ impl Table {
         self.len == 0
     }
 
+    /// How many keys have a latest record that cannot be shown, by cause.
+    #[must_use]
+    pub fn unusable(&self) -> [(Invalid, usize); Invalid::ALL.len()] {
+        let count = |cause| self.topics.iter().map(|rows| rows.unusable(cause)).sum();
+        Invalid::ALL.map(|cause| (cause, count(cause)))
+    }
+
     /// Bytes held, all told.
     #[must_use]
     pub fn cost(&self) -> usize {
@@ -183,7 +190,7 @@ impl Table {
         if let Some((_, row)) = known {
             let (origin, known) = (&mut update.origin, row.origin());
             if !origin.is_newer_than(&known) {
-                return (Applied::Older, None);
+                return (Applied::Older(known), None);
             }
             // Times may go back within a partition. The latest it had is what others are compared with, or the
             // outcome would depend on the order in which a replica reads the partitions.

@@ -32,6 +32,7 @@ mod notice;
 pub mod opening;
 pub mod paths;
 pub mod position;
+pub mod record_time;
 mod replay;
 pub mod resume;
 mod row;
@@ -39,5 +40,6 @@ mod rows;
 #[expect(clippy::module_inception, reason = "the room is named after what it keeps")]
 pub mod stream;
 pub mod subscription;
+mod table_writer;
 pub mod tuning;
 pub mod waiters;

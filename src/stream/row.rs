@@ -4,6 +4,7 @@
 //! records has more rows than anything else in the process has objects: each further allocation costs
 //! a header, a pointer and a rounding per key.
 
+use super::encode::Invalid;
 use super::filter::Candidate;
 
 /// Where a record came from.
@@ -43,6 +44,9 @@ pub struct Update<'a> {
     pub origin: Origin,
     /// When a tombstone was made (unix seconds).
     pub deleted: Option<u64>,
+    /// Why the record cannot be shown, if so; `deleted` is none then. It deletes what its key had, and stays for as
+    /// long as it is its key's latest, while a tombstone is forgotten.
+    pub unusable: Option<Invalid>,
     /// The record's frame without its id line.
     pub frame: &'a [u8],
     /// Its headers, packed, where filters may ask for them.
@@ -71,7 +75,7 @@ const ALLOCATION: usize = 16;
 /// | 4 | length of the key |
 /// | 4 | length of the headers |
 /// | 2 | topic |
-/// | 1 | flags: [`HAS_TIMESTAMP`], [`IS_TOMBSTONE`] |
+/// | 1 | flags: [`HAS_TIMESTAMP`], [`IS_TOMBSTONE`], [`IS_UNUSABLE`]; above them the index of the cause |
 /// | 8, of a tombstone only | when it was made, unix seconds |
 /// | the rest | key, headers, frame |
 #[derive(Debug)]
@@ -90,6 +94,8 @@ const DELETED: usize = 8;
 
 const HAS_TIMESTAMP: u8 = 1;
 const IS_TOMBSTONE: u8 = 2;
+const IS_UNUSABLE: u8 = 4;
+const CAUSE_SHIFT: u32 = 3;
 
 impl Row {
     /// A row of a record whose key has this hash.
@@ -98,6 +104,7 @@ impl Row {
             key,
             origin,
             deleted,
+            unusable,
             frame,
             headers,
         } = *update;
@@ -112,7 +119,9 @@ impl Row {
         bytes.extend_from_slice(&to_u32(headers.len()).to_le_bytes());
         bytes.extend_from_slice(&origin.topic.to_le_bytes());
         let has_timestamp = u8::from(origin.timestamp.is_some()) * HAS_TIMESTAMP;
-        bytes.push(has_timestamp | (u8::from(deleted.is_some()) * IS_TOMBSTONE));
+        let unusable = unusable.map_or(0, |cause| IS_UNUSABLE | (cause as u8) << CAUSE_SHIFT);
+        let is_tombstone = u8::from(deleted.is_some()) * IS_TOMBSTONE;
+        bytes.push(has_timestamp | is_tombstone | unusable);
         if let Some(deleted) = deleted {
             bytes.extend_from_slice(&deleted.to_le_bytes());
         }
@@ -168,6 +177,13 @@ impl Row {
         self.is_tombstone().then(|| u64::from_le_bytes(self.field(FIXED)))
     }
 
+    /// Why the record cannot be shown, if so: then the frame is that of a delete.
+    pub(super) fn unusable(&self) -> Option<Invalid> {
+        let flags = self.0[FLAGS];
+        let cause = Invalid::ALL.get(usize::from(flags >> CAUSE_SHIFT))?;
+        (flags & IS_UNUSABLE != 0).then_some(*cause)
+    }
+
     fn key_start(&self) -> usize {
         FIXED + if self.is_tombstone() { DELETED } else { 0 }
     }
@@ -199,7 +215,7 @@ impl Row {
             topic: origin.topic,
             partition: origin.partition,
             key: self.hash(),
-            is_tombstone: self.is_tombstone(),
+            is_tombstone: self.0[FLAGS] & (IS_TOMBSTONE | IS_UNUSABLE) != 0,
             headers: self.headers(),
             frame: self.frame(),
         }

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::HashTable;
 
+use super::encode::Invalid;
 use super::log::Sequence;
 use super::row::Row;
 
@@ -36,6 +37,8 @@ pub(super) struct Rows {
     index: Box<[HashTable<Sequence>]>,
     /// The markers of deletes, by when those were made (unix seconds).
     markers: BTreeSet<(u64, Sequence)>,
+    /// How many rows are of records that cannot be shown, by the index of the cause.
+    unusable: [usize; Invalid::ALL.len()],
     cost: usize,
 }
 
@@ -48,6 +51,11 @@ impl Rows {
     /// Bytes of memory they take, all told.
     pub(super) fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// How many are of records that cannot be shown for this cause.
+    pub(super) fn unusable(&self, cause: Invalid) -> usize {
+        self.unusable[cause.index()]
     }
 
     /// The number and the row of a key whose hash is `hash`.
@@ -82,6 +90,9 @@ impl Rows {
         if let Some(deleted) = row.deleted() {
             self.markers.insert((deleted, sequence));
         }
+        if let Some(cause) = row.unusable() {
+            self.unusable[cause.index()] += 1;
+        }
         self.cost += row.cost();
         let hash = row.hash();
         self.order.push(sequence, row);
@@ -107,6 +118,9 @@ impl Rows {
         self.cost -= row.cost();
         if let Some(deleted) = row.deleted() {
             self.markers.remove(&(deleted, sequence));
+        }
+        if let Some(cause) = row.unusable() {
+            self.unusable[cause.index()] -= 1;
         }
         Some(row)
     }

@@ -25,6 +25,7 @@ use super::arrivals::Arrivals;
 use super::block::Block;
 use super::clock::Clock;
 use super::counters::Counters;
+use super::encode::Invalid;
 use super::filter::Matcher;
 use super::group::Group;
 use super::groups::{FilterFigures, FilterLimits, Groups, OverLimit};
@@ -224,6 +225,9 @@ impl Stream {
             }
             RwLock::new(table)
         });
+        if table.is_some() {
+            counters.expect_superseded(&settings.topics);
+        }
         let topics = settings.topics.len();
         let groups = Groups::new(&settings);
         Self {
@@ -521,6 +525,19 @@ impl Stream {
     #[must_use]
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
+    }
+
+    /// How many keys of the table have a newest record that cannot be shown, by cause.
+    #[must_use]
+    pub fn unusable_keys(&self) -> Vec<(Invalid, usize)> {
+        let table = self.read_table();
+        table.map_or_else(Vec::new, |table| table.unusable().to_vec())
+    }
+
+    /// Topics of which records were superseded [lately](super::counters::SUPERSEDED_FOR), and how many since the start.
+    #[must_use]
+    pub fn superseded_lately(&self) -> Vec<(String, u64)> {
+        self.counters.superseded_lately(self.now(), &self.settings.topics)
     }
 
     /// Whether the table is full, so that new keys have no place or displace others.

@@ -19,6 +19,7 @@
 mod activation;
 mod changed_topics;
 mod client_libraries;
+mod clocks;
 mod common;
 mod configuration;
 mod connections;
@@ -81,6 +82,7 @@ mod tables;
 mod tail;
 mod tail_parser;
 mod under_load;
+mod unusable;
 mod write_timeouts;
 mod writers;
 
@@ -107,6 +109,8 @@ fn main() -> ExitCode {
         notices::trials(),
         table_memory::trials(),
         tables::trials(),
+        clocks::trials(),
+        unusable::trials(),
         tail_parser::trials(),
         tail::trials(),
         delivery::trials(),

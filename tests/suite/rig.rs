@@ -341,12 +341,7 @@ impl Rig {
     }
 
     pub fn open(&self, opening: Opening) -> Client {
-        Client {
-            subscription: self.stream.subscribe(opening),
-            parser: Parser::new(),
-            now: Instant::now(),
-            wakes: Arc::default(),
-        }
+        Client::of(self.stream.subscribe(opening))
     }
 
     /// A client that begins as the stream does.
@@ -412,6 +407,15 @@ pub struct Client {
 }
 
 impl Client {
+    pub fn of(subscription: Subscription) -> Self {
+        Self {
+            subscription,
+            parser: Parser::new(),
+            now: Instant::now(),
+            wakes: Arc::default(),
+        }
+    }
+
     /// The next thing there is to do.
     pub fn step(&mut self) -> (Vec<Item>, Step) {
         let step = self.subscription.step(self.now);

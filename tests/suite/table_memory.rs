@@ -57,6 +57,7 @@ fn update<'a>(key: &'a [u8], topic: u16, offset: i64, frame: &'a [u8], deleted: 
             timestamp: None,
         },
         deleted,
+        unusable: None,
         frame,
         headers: b"",
     }

@@ -118,6 +118,7 @@ fn overhead(deleted: Option<u64>) -> usize {
             timestamp: None,
         },
         deleted,
+        unusable: None,
         frame: b"",
         headers: b"",
     };
@@ -190,6 +191,7 @@ impl Model {
                 timestamp: None,
             },
             deleted,
+            unusable: None,
             frame: &frame,
             headers: b"",
         };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::families::{Families, Histogram, Labels};
 use crate::http::routes::App;
-use crate::stream::counters::{Counters, Departure, LATENCIES, Sent, To};
+use crate::stream::counters::{Counters, Departure, LATENCIES, Sent, Superseded, To};
 use crate::stream::encode::Invalid;
 use crate::stream::resume::Reset;
 use crate::stream::stream::{Figures, Stream};
@@ -139,6 +139,14 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
         by_path(counted, Counters::keyless),
     )?;
     families.counter(
+        "superseded_records",
+        "Records that are not shown because their keys have newer ones in other partitions",
+        counted.iter().flat_map(|(path, counters)| {
+            let by_topic = |(topic, count): (String, Superseded)| (and(path, "topic", &topic), count.records);
+            counters.superseded().into_iter().map(by_topic)
+        }),
+    )?;
+    families.counter(
         "displaced_keys",
         "Keys that found no place in the full table, or had to leave it",
         by_path(counted, Counters::displaced),
@@ -220,6 +228,17 @@ fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Resu
         "table_bytes",
         "Memory that the table takes",
         tables().map(|(path, _, (_, bytes))| (of(path), bytes as u64)),
+    )?;
+    families.gauge(
+        "table_unusable_keys",
+        "Keys whose newest record cannot be shown, by cause",
+        served.iter().flat_map(|(stream, _)| {
+            let by_cause = |(cause, keys): (Invalid, usize)| {
+                let labels = and(&stream.settings().path, "cause", cause.as_str());
+                (labels, keys as u64)
+            };
+            stream.unusable_keys().into_iter().map(by_cause)
+        }),
     )?;
     families.gauge(
         "table_full",

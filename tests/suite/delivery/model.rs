@@ -138,7 +138,7 @@ pub type Key = (usize, u8);
 pub enum Kind {
     Value,
     Tombstone,
-    /// Not UTF-8: passed over, except in an envelope.
+    /// Not UTF-8: shown in an envelope only. Otherwise it is passed over, and deletes its key from a table.
     Bad,
     /// An offset without a record, as the end of a transaction leaves it.
     Hole,
@@ -283,8 +283,6 @@ impl Kafka {
             let kind = match kind {
                 // Shown by its key alone, it could not be told from others.
                 Kind::Tombstone if !is_envelope && !has_table => Kind::Value,
-                // What it does to a key depends on what compaction has left.
-                Kind::Bad if has_table => Kind::Value,
                 kind => kind,
             };
             // Without spreading a key belongs to one partition, as a partitioner sees to.

@@ -1,0 +1,93 @@
+//! When a record was written, as far as that can be believed.
+//!
+//! A table compares the timestamps of records that have the same key in different partitions. A producer
+//! that writes microseconds, or whose clock is years ahead, would win against all others for ever.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::warn;
+
+use crate::kafka::record::Record;
+use crate::logging::Seldom;
+
+/// How far a timestamp may lie ahead of this machine's clock: further than any time zone mistaken for UTC.
+pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How far it may lie ahead of us without anything being wrong: clocks of a cluster are never quite the same.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
+
+/// At most one warning in this time.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
+
+/// Tells the times of a stream's records.
+#[derive(Debug)]
+pub(super) struct RecordTimes {
+    /// The latest that could be believed, in milliseconds, by topic and partition; 0 where there was none.
+    latest: Vec<Vec<i64>>,
+    warnings: Seldom,
+}
+
+impl RecordTimes {
+    pub(super) fn new(topics: usize) -> Self {
+        Self {
+            latest: vec![Vec::new(); topics],
+            warnings: Seldom::new(WARNING_PAUSE),
+        }
+    }
+
+    /// A topic begins anew.
+    pub(super) fn forget(&mut self, topic: usize) {
+        if let Some(latest) = self.latest.get_mut(topic) {
+            latest.clear();
+        }
+    }
+
+    /// The time of a record in milliseconds since the epoch, on a machine whose clock says `now` (milliseconds
+    /// too). A timestamp that lies too far ahead counts as the time of arrival. While its topic is loaded, nobody
+    /// knows when that was, so the latest timestamp before it in its partition stands for it: that is the same on
+    /// every replica.
+    pub(super) fn of(
+        &mut self,
+        topic: usize,
+        record: &Record<'_>,
+        now: impl FnOnce() -> i64,
+        is_loading: bool,
+    ) -> Option<i64> {
+        let time = record.timestamp?;
+        let partition = record.partition as usize;
+        let partitions = self.latest.get_mut(topic)?;
+        if partitions.len() <= partition {
+            partitions.resize(partition + 1, 0);
+        }
+        let latest = &mut partitions[partition];
+        if time <= *latest {
+            return Some(time);
+        }
+        let now = now();
+        if time <= now.saturating_add(i64::try_from(MAX_AHEAD.as_millis()).unwrap_or(i64::MAX)) {
+            *latest = time;
+            return Some(time);
+        }
+        let arrival = if is_loading && *latest > 0 { *latest } else { now };
+        if let Some(unsaid) = self.warnings.admit() {
+            warn!(
+                "topic {:?} partition {} offset {}: its timestamp {time} lies more than a day ahead of this machine's \
+                 clock, and counts as {arrival}; correct the clock or the unit (milliseconds) of the producer{unsaid}",
+                record.topic, record.partition, record.offset
+            );
+        }
+        Some(arrival)
+    }
+}
+
+/// Milliseconds since the epoch, of which the seconds are `now` by the stream's clock.
+pub(super) fn millis(now: u64) -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // A test's clock tells only seconds; the system's may have gone on to the next.
+    let millis = if since.as_secs().abs_diff(now) <= 1 {
+        since.as_millis()
+    } else {
+        u128::from(now) * 1000
+    };
+    i64::try_from(millis).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,195 @@
+//! How records come into the table of a stream, and what is said of those that do not.
+//!
+//! The writing side alone uses it. On a stream without a table it lets every record pass.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use log::{error, warn};
+
+use super::encode::Invalid;
+use super::filter::Candidate;
+use super::frame;
+use super::latest::{Applied, Origin, Row, Update};
+use super::log::Sequence;
+use super::record_time::{CLOCK_TOLERANCE, RecordTimes, millis};
+use super::stream::Stream;
+use crate::kafka::record::Record;
+use crate::logging::Seldom;
+
+/// At most one message of a kind in this time, with the number of those unsaid.
+const WARNING_PAUSE: Duration = Duration::from_secs(10);
+
+/// Puts records into the table of a stream.
+#[derive(Debug)]
+pub(super) struct TableWriter {
+    stream: Arc<Stream>,
+    times: RecordTimes,
+    full: Seldom,
+    superseded: Seldom,
+}
+
+/// How a record comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    /// The number that it gets.
+    pub(super) sequence: Sequence,
+    /// Index of its topic.
+    pub(super) topic: usize,
+    /// Unix seconds.
+    pub(super) now: u64,
+    /// Whether its topic is still being read up to the end it had at the start.
+    pub(super) is_topic_loading: bool,
+    /// Whether any topic of the stream is.
+    pub(super) is_loading: bool,
+}
+
+/// What became of a record.
+#[derive(Debug)]
+pub(super) enum Kept {
+    /// It is shown; with what its key had in the table before.
+    Shown(Option<Row>),
+    /// It is not its key's latest: another partition held a newer one, and clients must end with that.
+    Older,
+}
+
+impl TableWriter {
+    pub(super) fn new(stream: Arc<Stream>) -> Self {
+        Self {
+            times: RecordTimes::new(stream.settings().topics.len()),
+            full: Seldom::new(WARNING_PAUSE),
+            superseded: Seldom::new(WARNING_PAUSE),
+            stream,
+        }
+    }
+
+    /// Forgets the timestamps of a topic, which begins anew.
+    pub(super) fn forget_times(&mut self, topic: usize) {
+        self.times.forget(topic);
+    }
+
+    /// Whether clients may hold a record of this key.
+    pub(super) fn holds(&self, topic: u16, key: Option<&[u8]>) -> bool {
+        let table = self.stream.read_table();
+        key.zip(table.as_ref())
+            .and_then(|(key, table)| table.row(topic, key))
+            .is_some_and(|row| !row.candidate().is_tombstone)
+    }
+
+    /// Puts a record into the table, where the stream has one; `shown` is how clients see it. A record that is
+    /// `unusable` is shown as a tombstone.
+    pub(super) fn keep(
+        &mut self,
+        record: &Record<'_>,
+        unusable: Option<Invalid>,
+        shown: &Candidate<'_>,
+        arrival: &Arrival,
+    ) -> Kept {
+        let Some(mut table) = self.stream.write_table() else {
+            return Kept::Shown(None);
+        };
+        let Some(key) = record.key else {
+            drop(table);
+            self.keyless(record);
+            return Kept::Shown(None);
+        };
+        let clock = || millis(arrival.now);
+        let timestamp = self
+            .times
+            .of(arrival.topic, record, clock, arrival.is_topic_loading);
+        // While the topics are loaded, a tombstone's own time, so that a restart does not make old
+        // deletes young again; afterwards the time at which clients could hear of it.
+        let own = record.timestamp.and_then(|time| u64::try_from(time / 1000).ok());
+        let made = own
+            .filter(|_| arrival.is_loading)
+            .unwrap_or(arrival.now)
+            .min(arrival.now);
+        let update = Update {
+            key,
+            origin: Origin {
+                // A stream has far fewer topics than that: their names alone would fill the id.
+                topic: u16::try_from(arrival.topic).unwrap_or(u16::MAX),
+                partition: record.partition,
+                offset: record.offset,
+                timestamp,
+            },
+            deleted: (record.value.is_none() && unusable.is_none()).then_some(made),
+            unusable,
+            frame: frame::without_id(shown.frame),
+            headers: shown.headers,
+        };
+        // While the topics are loaded, only where room is needed.
+        if table.is_full() {
+            table.expire(arrival.now);
+        }
+        let (applied, previous) = table.apply(arrival.sequence, &update);
+        drop(table);
+        match applied {
+            Applied::Taken => {}
+            Applied::Older(winner) => {
+                self.superseded(record, &winner, arrival);
+                return Kept::Older;
+            }
+            Applied::Evicted => self.displaced("keys that were not updated for the longest time have left"),
+            Applied::Refused => self.displaced("a new key has no place; it is delivered live only"),
+            Applied::Displaced => {
+                self.displaced("a key has left, as its new record has no place; that is delivered live only");
+            }
+        }
+        Kept::Shown(previous)
+    }
+
+    fn keyless(&self, record: &Record<'_>) {
+        if self.stream.counters().keyless.fetch_add(1, Ordering::Relaxed) == 0 {
+            warn!(
+                "stream {}: topic {:?} partition {} offset {} has no key: such records are delivered live, but have \
+                 no place in the table (said once)",
+                self.stream.settings().path,
+                record.topic,
+                record.partition,
+                record.offset
+            );
+        }
+    }
+
+    fn displaced(&mut self, trouble: &str) {
+        self.stream.counters().displaced.fetch_add(1, Ordering::Relaxed);
+        if let Some(unsaid) = self.full.admit() {
+            error!(
+                "stream {}: its table is full (max_keys, max_table_bytes): {trouble}{unsaid}",
+                self.stream.settings().path
+            );
+        }
+    }
+
+    /// A record is not shown, because its key has a newer one in another partition.
+    fn superseded(&mut self, record: &Record<'_>, winner: &Origin, arrival: &Arrival) {
+        // While a topic is loaded, one partition is read before another, so older records come later. That says
+        // nothing of the producers, unless the newer record is from the future.
+        let is_from_future = winner
+            .timestamp
+            .and_then(|time| u64::try_from(time / 1000).ok())
+            .is_some_and(|time| time > arrival.now.saturating_add(CLOCK_TOLERANCE.as_secs()));
+        let is_trouble = is_from_future || !arrival.is_topic_loading;
+        self.stream
+            .counters()
+            .count_superseded(record.topic, is_trouble.then_some(arrival.now));
+        if is_trouble && let Some(unsaid) = self.superseded.admit() {
+            let readable =
+                |time: Option<i64>| time.map_or_else(|| "none".to_owned(), |time| time.to_string());
+            warn!(
+                "stream {}: not shown: topic {:?} partition {} offset {}, timestamp {}: its key has a newer record in \
+                 partition {} at offset {}, timestamp {}; write a key to one partition only{unsaid}",
+                self.stream.settings().path,
+                record.topic,
+                record.partition,
+                record.offset,
+                readable(record.timestamp),
+                winner.partition,
+                winner.offset,
+                readable(winner.timestamp),
+            );
+        }
+    }
+}
