@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::keys;
 use super::machine;
 use super::network::{self, Kind};
 use super::report::{Finding, Report};
@@ -17,6 +18,7 @@ use crate::kafka::source::{Bounds, Source, SourceError};
 use crate::kafka::survey::{self, LOOK_BACK, Newest};
 use crate::kafka::tail::Connection;
 use crate::stream::position::{MAX_ID, Position, TopicPosition};
+use crate::stream::record_time::CLOCK_TOLERANCE;
 
 /// How long one question may take, and how much more for every partition asked about.
 const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
@@ -29,9 +31,6 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Partitions whose ends are shown.
 const MAX_SHOWN: usize = 8;
-
-/// How far ahead of us the newest record may be: clocks of a cluster are never quite the same.
-const MAX_AHEAD: Duration = Duration::from_secs(120);
 
 /// A time before which this program was not written: 2025-01-01.
 const EPOCH: Duration = Duration::from_secs(1_735_689_600);
@@ -73,6 +72,10 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
             newest = newest.max(Some((time, name.clone())));
         }
         session.check_times(&topic, &bounds, report);
+        let is_in_table = |stream: &&StreamSettings| stream.has_table() && stream.topics.contains(name);
+        if settings.streams.iter().any(|stream| is_in_table(&stream)) {
+            session.check_keys(&topic, &bounds, report);
+        }
         known.insert(name.clone(), bounds);
     }
     session.close();
@@ -301,6 +304,28 @@ impl Session {
         });
     }
 
+    /// Whether a table can tell which record of a key is the latest.
+    fn check_keys(&mut self, topic: &Arc<str>, bounds: &[Bounds], report: &mut Report) {
+        let (asked, of) = (Arc::clone(topic), bounds.to_vec());
+        let late = SystemTime::now() + CLOCK_TOLERANCE;
+        let late = late.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let late = i64::try_from(late).unwrap_or(i64::MAX);
+        let answer = self.ask(limit(bounds.len()), move |source| {
+            survey::sample(source, &asked, &of, late, PATIENCE)
+        });
+        match answer {
+            Ok(sample) => keys::describe(topic, &sample, late)
+                .into_iter()
+                .for_each(|finding| report.add(finding)),
+            // What hinders reading was said by the check before.
+            Err(trouble) => report.add(Finding::warn(
+                format!("keys {topic}"),
+                trouble.found,
+                trouble.remedy,
+            )),
+        }
+    }
+
     fn close(mut self) {
         let source = self.source.take();
         // Where a broker hangs it may take longer, and ends with the process.
@@ -455,7 +480,7 @@ fn clock(newest: Option<(i64, String)>) -> Finding {
     let seconds =
         |span: Duration| humantime::format_duration(Duration::from_secs(span.as_secs())).to_string();
     match time.checked_sub(now) {
-        Some(ahead) if ahead > MAX_AHEAD => Finding::warn(
+        Some(ahead) if ahead > CLOCK_TOLERANCE => Finding::warn(
             CHECK,
             format!(
                 "{shown}, and the newest record of topic {topic:?} lies {} in the future",

@@ -2,12 +2,14 @@
 //! something fails.
 //!
 //! [`machine`] looks at what this machine gives (descriptors, addresses, files), [`network`] at the
-//! way to each broker, [`cluster`] at what Kafka holds, by one look of the Kafka room's; [`report`]
-//! is how findings look. Checks change nothing: no topic, file or socket comes into being. Each has a
-//! time in which it must answer, so that a broker that hangs is a finding and not an end to them.
+//! way to each broker, [`cluster`] at what Kafka holds, by one look of the Kafka room's, [`keys`] at
+//! what its records say; [`report`] is how findings look. Checks change nothing: no topic, file or
+//! socket comes into being. Each has a time in which it must answer, so that a broker that hangs is a
+//! finding and not an end to them.
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod keys;
 mod machine;
 mod network;
 mod report;

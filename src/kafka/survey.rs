@@ -3,14 +3,14 @@
 //! Every function asks once and says what went wrong; nothing is retried, and nothing is kept. They
 //! block for as long as the client library does: who calls them bounds that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
-use super::record::{Feed, MAX_BATCH_RECORDS};
+use super::record::{Feed, MAX_BATCH_RECORDS, Record};
 use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
@@ -18,6 +18,17 @@ use super::tail::Connection;
 /// How far before the end of a partition a record is looked for: the last offsets of a transactional
 /// topic are markers.
 pub const LOOK_BACK: i64 = 5;
+
+/// How many of the newest records are looked at, spread over the partitions, and most of one: enough that a
+/// producer whose clock or partitioner differs shows, and read in about a second.
+const SAMPLE_RECORDS: usize = 2000;
+const MAX_PER_PARTITION: i64 = 500;
+
+/// Most bytes of keys and values among them.
+const SAMPLE_BYTES: usize = 16 * 1024 * 1024;
+
+/// How long nothing comes before all is taken as read: markers of transactions end a partition without a record.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Longest wait for records in one poll.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -101,6 +112,98 @@ pub fn newest(
         read: read.len(),
         timestamp,
     })
+}
+
+/// The newest records of a topic, as far as they were read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// How many.
+    pub records: usize,
+    /// Different keys among them.
+    pub keys: usize,
+    /// Keys in more than one partition.
+    pub spread: usize,
+    /// Partition and offset of two records that have one of those.
+    pub example: Option<[(u32, i64); 2]>,
+    /// Records that have a timestamp.
+    pub timed: usize,
+    /// Records whose timestamp is later than was asked about.
+    pub late: usize,
+    /// The latest of those timestamps (milliseconds since the epoch), with partition and offset.
+    pub latest: Option<(i64, u32, i64)>,
+}
+
+/// Reads some of the newest records of a topic, as far as `patience` and [`SAMPLE_BYTES`] allow: at most about
+/// [`SAMPLE_RECORDS`], unless there are more partitions. Looks for timestamps after `late` (milliseconds since the
+/// epoch).
+///
+/// # Errors
+/// When reading fails.
+pub fn sample(
+    source: &mut dyn Source,
+    topic: &Arc<str>,
+    bounds: &[Bounds],
+    late: i64,
+    patience: Duration,
+) -> Result<Sample, SourceError> {
+    let (sender, mut feed) = mpsc::channel(FEEDS);
+    let mut inbox = Inbox::new([(Arc::clone(topic), vec![sender])]);
+    let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
+    let share = i64::try_from(SAMPLE_RECORDS / filled.max(1)).unwrap_or(i64::MAX);
+    let look_back = share.clamp(LOOK_BACK, MAX_PER_PARTITION);
+    let low = bounds.iter().map(|bounds| bounds.low).collect();
+    let next = bounds
+        .iter()
+        .map(|bounds| (bounds.high - look_back).max(bounds.low));
+    inbox.assign(topic, None, next.collect(), low);
+    // A source leaves a partition where it is that seems to be assigned as before: by another inbox, it is not.
+    source.assign(&Inbox::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
+    source.assign(&inbox)?;
+    let (mut sample, mut bytes) = (Sample::default(), 0);
+    let mut places: HashMap<Box<[u8]>, (u32, i64, bool)> = HashMap::new();
+    let started = Instant::now();
+    let mut quiet_since = started;
+    while started.elapsed() < patience && quiet_since.elapsed() < QUIET && bytes < SAMPLE_BYTES {
+        let next = inbox.next_offsets(topic);
+        if next.iter().zip(bounds).all(|(next, bounds)| *next >= bounds.high) {
+            break;
+        }
+        source.poll(POLL_WAIT, &mut inbox)?;
+        inbox.flush();
+        while let Ok(fed) = feed.try_recv() {
+            let Feed::Records(batch) = fed else { continue };
+            quiet_since = Instant::now();
+            for record in batch.iter() {
+                bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+                sample.add(&record, late, &mut places);
+            }
+        }
+    }
+    sample.keys = places.len();
+    Ok(sample)
+}
+
+impl Sample {
+    /// `places` holds where each key was seen first, and whether it was seen in another partition.
+    fn add(&mut self, record: &Record<'_>, late: i64, places: &mut HashMap<Box<[u8]>, (u32, i64, bool)>) {
+        self.records += 1;
+        self.timed += usize::from(record.timestamp.is_some());
+        let here = (record.partition, record.offset);
+        if let Some(time) = record.timestamp.filter(|time| *time > late) {
+            self.late += 1;
+            self.latest = self.latest.max(Some((time, here.0, here.1)));
+        }
+        let Some(key) = record.key else { return };
+        match places.get_mut(key) {
+            None => drop(places.insert(key.into(), (here.0, here.1, false))),
+            Some((partition, offset, is_spread)) if *partition != here.0 && !*is_spread => {
+                *is_spread = true;
+                self.spread += 1;
+                self.example.get_or_insert([(*partition, *offset), here]);
+            }
+            Some(_) => {}
+        }
+    }
 }
 
 /// In how many partitions the time index knows a record.

@@ -34,6 +34,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("doctor_refuses_ids_that_are_too_long", long_ids),
         trial("doctor_warns_of_records_from_the_future", future),
+        trial(
+            "doctor_names_keys_in_several_partitions_and_timestamps_from_the_future",
+            keys,
+        ),
         trial("doctor_says_what_the_kafka_crate_lacks", kafka_crate),
         trial("doctor_warns_of_markers_at_the_end", markers),
     ];
@@ -230,6 +234,64 @@ fn future() {
             "remedy: set the clock (NTP)",
         ],
     );
+}
+
+fn keys() {
+    let broker = Broker::shared(Version::V4_4);
+    let topics = ["doctor-keys", "doctor-hour", "doctor-micros"].map(topic_name);
+    let [keys, hour, micros] = &topics;
+    for topic in &topics {
+        // Without it brokers refuse what lies more than an hour ahead.
+        let any_time = ("message.timestamp.after.max.ms", "9223372036854775807");
+        broker.create_topic(topic, 2, &[any_time]);
+    }
+    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis();
+    let now = i64::try_from(now).expect("it fits");
+    let in_partition = |key: &str, partition| Message::new(key, "x").partition(partition);
+    broker.produce(
+        keys,
+        &[in_partition("a", 0), in_partition("a", 0), in_partition("b", 1)],
+    );
+    broker.produce(
+        hour,
+        &[
+            in_partition("a", 0).timestamp(now + 3_600_000),
+            in_partition("b", 0),
+            in_partition("b", 1),
+            in_partition("a", 1),
+        ],
+    );
+    broker.produce(micros, &[in_partition("a", 1).timestamp(now * 1000)]);
+    let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+    let report = Report::of(&config(&broker, &names, "start = \"snapshot\""));
+    report.assert_end(0, 0);
+    report.assert_says(
+        &format!("ok    keys {keys}: each in one partition, among 2 keys of the newest 3 records"),
+        &[],
+    );
+    report.assert_says(
+        &format!("ok    timestamps {keys}: none of the newest 3 records is from the future"),
+        &[],
+    );
+    report.assert_says(
+        &format!("warn  keys {hour}: 2 of 2 keys of the newest 4 records stand in several partitions"),
+        &[
+            "partition 0 offset ",
+            "partition 1 offset ",
+            "the same partitioner",
+        ],
+    );
+    report.assert_says(
+        &format!("warn  timestamps {hour}: 1 of the newest 4 records are from the future, by up to "),
+        &["(partition 0 offset 0)", "set the clock (NTP)"],
+    );
+    report.assert_says(
+        &format!("warn  timestamps {micros}: 1 of the newest 1 records are from the future, by up to "),
+        &["beyond a day the time of arrival counts instead"],
+    );
+    // Without a table every record is shown, whichever is later.
+    let report = Report::of(&config(&broker, &[hour], ""));
+    assert!(!report.text.contains("keys "), "{}", report.text);
 }
 
 fn kafka_crate() {
