@@ -26,6 +26,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use super::connections::Connections;
+use super::hangup::Hangup;
 use super::heads::{HEAD_TIMEOUT, Heads};
 use super::patience::Patient;
 use super::unix::{self, SocketFile};
@@ -420,7 +421,7 @@ where
 {
     let stream = Patient::new(stream, connections.write_timeout());
     let timed_out = stream.timed_out();
-    let stream = Heads::new(stream, HEAD_TIMEOUT);
+    let stream = Heads::new(Hangup::new(stream), HEAD_TIMEOUT);
     let served = stream.served();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         served.tell();

@@ -1,6 +1,6 @@
 //! The HTTP room: streams, the page, and what there is to know about the daemon.
 //!
-//! [`listener`] binds and accepts (with [`unix`]), [`connections`] counts, [`patience`] and [`heads`] give up; [`front`]
+//! [`listener`] binds and accepts (with [`unix`]), [`connections`] counts, [`patience`], [`heads`] and [`hangup`] give up; [`front`]
 //! stands before the routes, [`routes`] puts the warp filters together, and one file per feature answers:
 //! [`events`] (asked for by [`query`], which knows other parameters by `parameters`), [`page`] (of `content`, from `assets`
 //! where a directory is named), [`about`], [`streams`], [`health`], which [`knock`] asks,
@@ -17,6 +17,7 @@ mod content;
 pub mod events;
 pub mod forwarded;
 pub mod front;
+pub mod hangup;
 pub mod heads;
 pub mod health;
 pub mod knock;

@@ -6,7 +6,7 @@
 //! nor what is written.
 
 use std::io::{self, IoSlice};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,6 +121,12 @@ impl<S: AsFd> Patient<S> {
         if self.alarm.as_ref().is_some_and(|alarm| alarm.is_elapsed()) {
             self.alarm = None;
         }
+    }
+}
+
+impl<S: AsFd> AsFd for Patient<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

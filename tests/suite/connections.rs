@@ -29,6 +29,14 @@ pub fn trials() -> Vec<Trial> {
         trial("the_time_for_a_head_begins_with_it_and_ends_with_it", head_times),
         trial("a_large_head_is_answered_by_431", large_heads),
         trial(
+            "a_client_that_leaves_is_noticed_behind_what_it_has_pipelined",
+            pipelined,
+        ),
+        trial(
+            "pipelined_requests_are_answered_although_no_more_come",
+            half_closed,
+        ),
+        trial(
             "of_a_head_that_was_refused_the_rest_is_read_within_bounds",
             lingering,
         ),
@@ -342,6 +350,66 @@ fn ask(daemon: &Daemon) -> TcpStream {
 
 /// Clients of Kafka that a daemon may have: one for live records, and those of replays and questions.
 const READERS: usize = 1 + CLIENTS;
+
+/// Waits until this many streams are open.
+fn await_clients(daemon: &Daemon, clients: u64, what: &str) {
+    eventually(secs(20), what, || {
+        let text = block_on(daemon.get("/streams")).text();
+        let streams: Value = serde_json::from_str(&text).expect("JSON");
+        ensure(streams["streams"][0]["clients"] == clients, text)
+    });
+}
+
+fn pipelined() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("pipelined");
+    broker.create_topic(&topic, 1, &[]);
+    // Nothing is written meanwhile, so no write can fail.
+    let text = config(&broker, &[&topic], "start = \"live\"");
+    let with =
+        |keepalive: &str| text.replacen("[http]\n", &format!("[http]\nkeepalive = \"{keepalive}\"\n"), 1);
+    let daemon = Daemon::start(&with("1h"));
+    block_on(daemon.wait_ready(secs(30)));
+    let next = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    for behind in ["", "GET /health", next, &next.repeat(10)] {
+        let mut socket = ask(&daemon);
+        socket.write_all(behind.as_bytes()).expect("it fits");
+        await_clients(&daemon, 1, "it is there");
+        drop(socket);
+        await_clients(&daemon, 0, "it is gone");
+    }
+    // What comes while the stream is open already.
+    let mut socket = ask(&daemon);
+    await_clients(&daemon, 1, "it is there");
+    for _ in 0..3 {
+        socket.write_all(next.as_bytes()).expect("it fits");
+    }
+    drop(socket);
+    await_clients(&daemon, 0, "it is gone");
+    drop(daemon);
+
+    // More than is read ahead: the end is seen with the next write.
+    let daemon = Daemon::start(&with("1s"));
+    block_on(daemon.wait_ready(secs(30)));
+    let mut socket = ask(&daemon);
+    socket.write_all(next.repeat(1200).as_bytes()).expect("it fits");
+    await_clients(&daemon, 1, "it is there");
+    drop(socket);
+    await_clients(&daemon, 0, "it is gone");
+}
+
+fn half_closed() {
+    let daemon = Daemon::start(&config_of(""));
+    let mut socket = connect(&daemon);
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
+    socket.write_all(request.repeat(20).as_bytes()).expect("they fit");
+    socket.shutdown(Shutdown::Write).expect("it is half closed");
+    socket.set_read_timeout(Some(secs(20))).expect("a timeout");
+    let mut answers = String::new();
+    socket.read_to_string(&mut answers).expect("the end comes");
+    // hyper gives up the last, behind which it sees the end, unless its answer is there at once.
+    assert!(answers.matches("HTTP/1.1 200 OK").count() >= 19, "{answers}");
+}
 
 fn reserved_descriptors() {
     // A handle has a connection to each broker, and there are two for every reader.

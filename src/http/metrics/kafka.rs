@@ -37,6 +37,7 @@ pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
         }),
     )?;
     pauses(app, families)?;
+    lag_to_high(app, families)?;
     links(app, families)?;
     families.counter(
         "kafka_errors",
@@ -81,6 +82,18 @@ fn pauses(app: &App, families: &mut Families<'_>) -> fmt::Result {
         holds
             .iter()
             .map(|(stream, holds)| (of_stream(stream), holds.paused().as_secs_f64())),
+    )
+}
+
+/// Beside the lag, what open transactions hold back.
+fn lag_to_high(app: &App, families: &mut Families<'_>) -> fmt::Result {
+    families.gauge(
+        "kafka_lag_high_watermark_records",
+        "The same up to the high watermark, so that what open transactions hold back counts too",
+        app.kafka.lag().into_iter().map(|lag| {
+            let labels = vec![("topic", lag.topic), ("partition", lag.partition.to_string())];
+            (labels, lag.to_high)
+        }),
     )
 }
 
