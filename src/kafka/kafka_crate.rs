@@ -340,6 +340,7 @@ impl KafkaCrate {
                     topic: topic.topic().to_owned(),
                     partition: u32::try_from(partition.partition()).ok()?,
                     offset: Some(partition.data().ok()?.highwatermark_offset()),
+                    high: None,
                     is_reached: false,
                     is_fetched: true,
                 })

@@ -13,6 +13,9 @@ pub struct End {
     /// The offset of the next record to be written, as far as it may be read: the high watermark, or the
     /// last stable offset where only committed records are. `None` before the first fetch.
     pub offset: Option<i64>,
+    /// The high watermark, where only committed records are read and it is known: beyond `offset` while a transaction
+    /// is open.
+    pub high: Option<i64>,
     /// Whether it is known that nothing readable is left before that: what lies there are the markers of
     /// transactions, or records of aborted ones.
     pub is_reached: bool,
@@ -27,6 +30,16 @@ impl End {
     pub fn lag(&self, next: i64) -> Option<u64> {
         let offset = self.offset?;
         Some(if self.is_reached { 0 } else { lag(next, offset) })
+    }
+
+    /// The same up to the high watermark: what open transactions hold back counts too.
+    #[must_use]
+    pub fn lag_to_high(&self, next: i64) -> Option<u64> {
+        let held = self
+            .offset
+            .zip(self.high)
+            .map_or(0, |(offset, high)| lag(offset, high));
+        Some(self.lag(next)?.saturating_add(held))
     }
 }
 
@@ -45,4 +58,6 @@ pub struct PartitionLag {
     pub partition: usize,
     /// Records, counted as offsets.
     pub records: u64,
+    /// The same up to the high watermark, where only committed records are read.
+    pub to_high: u64,
 }

@@ -3,7 +3,7 @@
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`access`] is who we are to brokers, and [`refusal`] what they have
-//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`link`] how
+//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`held`] which ends open transactions hold, [`link`] how
 //! connections are, [`pulse`] whether the
 //! thread turns; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
@@ -12,6 +12,7 @@ pub mod access;
 mod aside;
 mod asking;
 pub mod client;
+pub mod held;
 pub mod history;
 pub mod inbox;
 #[cfg(feature = "kafka-crate")]

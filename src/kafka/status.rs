@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::lag::PartitionLag;
+use super::held::{Held, News};
+use super::lag::{End, PartitionLag};
 use super::link::Link;
 use super::pulse::Pulse;
 use super::tally::Tally;
@@ -38,13 +39,18 @@ struct State {
     forbidden: BTreeMap<String, String>,
     progress: BTreeMap<String, u8>,
     /// Records that each partition of a topic is behind; `None` where nothing was heard of its end.
-    lag: BTreeMap<String, Vec<Option<u64>>>,
+    lag: BTreeMap<String, Vec<Option<Lag>>>,
+    /// Ends of partitions that open transactions hold.
+    transactions: Held,
     links: Vec<Link>,
     /// Topics that are paused because of a stream, by its path.
     held: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Streams that do not keep up, by their paths.
     slow: BTreeSet<Arc<str>>,
 }
+
+/// How far the reading of a partition is behind: the end as far as it may be read, and the high watermark.
+type Lag = (u64, u64);
 
 /// A copy of the state at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,20 +88,25 @@ impl Status {
 
     /// So many records are between the reader and the ends of a topic's partitions.
     pub(crate) fn set_lags(&self, topic: &str, lags: Vec<u64>) {
-        let lags = lags.into_iter().map(Some).collect();
+        let lags = lags.into_iter().map(|lag| Some((lag, lag))).collect();
         self.lock().lag.insert(topic.to_owned(), lags);
     }
 
     /// The same of one partition.
-    pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: u64) {
+    pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: u64, to_high: u64) {
         let mut state = self.lock();
         if let Some(lags) = state.lag.get_mut(topic) {
             let index = partition as usize;
             if index >= lags.len() {
                 lags.resize(index + 1, None);
             }
-            lags[index] = Some(lag);
+            lags[index] = Some((lag, to_high));
         }
+    }
+
+    /// This was heard of the end of a partition; returns whether it is news that a transaction holds it.
+    pub(crate) fn note_end(&self, end: &End) -> Option<News> {
+        self.lock().transactions.note(end, Instant::now())
     }
 
     /// How far the reading of every partition was behind when that was last heard of: a few seconds ago, or
@@ -107,10 +118,11 @@ impl Status {
             let known = (0..)
                 .zip(lags)
                 .filter_map(|(partition, lag)| Some((partition, (*lag)?)));
-            known.map(move |(partition, records)| PartitionLag {
+            known.map(move |(partition, (records, to_high))| PartitionLag {
                 topic: topic.clone(),
                 partition,
                 records,
+                to_high,
             })
         });
         partitions.collect()
@@ -274,6 +286,7 @@ impl Status {
         state.forbidden.remove(topic);
         state.progress.remove(topic);
         state.lag.remove(topic);
+        state.transactions.forget(topic);
     }
 
     /// The state now.
@@ -303,6 +316,7 @@ impl Status {
                 .chain(leaderless)
                 .chain(state.stopped.values().cloned())
                 .chain(slow)
+                .chain(state.transactions.lines())
                 .collect(),
             progress: state.progress.clone(),
         }
@@ -342,17 +356,18 @@ impl Board {
     /// as after a reload, the one that is further behind counts.
     #[must_use]
     pub fn lag(&self) -> Vec<PartitionLag> {
-        let mut furthest: BTreeMap<(String, usize), u64> = BTreeMap::new();
+        let mut furthest: BTreeMap<(String, usize), Lag> = BTreeMap::new();
         for lag in self.all().iter().flat_map(|status| status.lag()) {
-            let known = furthest.entry((lag.topic, lag.partition)).or_default();
-            *known = lag.records.max(*known);
+            let (records, to_high) = furthest.entry((lag.topic, lag.partition)).or_default();
+            (*records, *to_high) = (lag.records.max(*records), lag.to_high.max(*to_high));
         }
         let lags = furthest
             .into_iter()
-            .map(|((topic, partition), records)| PartitionLag {
+            .map(|((topic, partition), (records, to_high))| PartitionLag {
                 topic,
                 partition,
                 records,
+                to_high,
             });
         lags.collect()
     }

@@ -1,13 +1,16 @@
 //! How far reading is behind the ends of partitions is known without asking: of a reader that cannot keep
 //! up, and of one that has read all there is to read.
 
+use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::Daemon;
 use crate::harness::produce::{Message, Outcome};
-use crate::harness::wait::{ensure, eventually, millis, secs};
+use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::harness::{on_each_broker, trial};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::access::Access;
 use kafka_sse_bridge::kafka::client::{Purpose, build};
+use kafka_sse_bridge::kafka::held::{Held, News};
 use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::lag::{End, lag};
 use kafka_sse_bridge::kafka::record::Feed;
@@ -20,7 +23,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial("lag_is_counted_in_offsets_up_to_the_end", arithmetic)];
+    let mut trials = vec![
+        trial("lag_is_counted_in_offsets_up_to_the_end", arithmetic),
+        trial("an_end_that_a_transaction_holds_for_a_minute_is_named", held),
+        trial("an_open_transaction_is_counted_and_named@4.4.0", open_transaction),
+    ];
     for (version, client) in [
         (Version::V3_9, Client::Kafka),
         (Version::V3_9, Client::Librdkafka),
@@ -53,15 +60,95 @@ fn arithmetic() {
         topic: "t".to_owned(),
         partition: 0,
         offset: Some(10),
+        high: None,
         is_reached: false,
         is_fetched: true,
     };
     assert_eq!(end.lag(4), Some(6));
+    let held = End {
+        high: Some(15),
+        ..end.clone()
+    };
+    assert_eq!((held.lag(4), held.lag_to_high(4)), (Some(6), Some(11)));
     let reached = End {
         is_reached: true,
         ..end
     };
     assert_eq!(reached.lag(9), Some(0));
+}
+
+fn held() {
+    let end = |offset, high| End {
+        topic: "t".to_owned(),
+        partition: 3,
+        offset: Some(offset),
+        high: Some(high),
+        is_reached: true,
+        is_fetched: true,
+    };
+    let mut held = Held::default();
+    let start = Instant::now();
+    let at = |seconds| start + secs(seconds);
+    assert_eq!(held.note(&end(7, 9), at(0)), None);
+    assert_eq!(held.note(&end(7, 12), at(59)), None);
+    assert_eq!(held.lines().count(), 0);
+    assert_eq!(held.note(&end(7, 12), at(60)), Some(News::Held));
+    assert_eq!(held.note(&end(7, 12), at(62)), None, "it is said once");
+    let line = held.lines().next().expect("it is named");
+    assert!(line.contains("topic \"t\"") && line.contains(" 3:7 "), "{line}");
+    // The next one has begun already: it has its own minute.
+    assert_eq!(held.note(&end(13, 14), at(64)), Some(News::Released));
+    assert_eq!(held.note(&end(13, 14), at(123)), None);
+    assert_eq!(held.note(&end(13, 14), at(124)), Some(News::Held));
+    assert_eq!(held.note(&end(20, 20), at(126)), Some(News::Released));
+    assert_eq!(held.lines().count(), 0);
+    // Transactions that come and go, always one of them open.
+    for second in 200..400 {
+        let offset = i64::try_from(second).expect("small");
+        assert_eq!(held.note(&end(offset, offset + 5), at(second)), None);
+    }
+}
+
+fn open_transaction() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("held");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &[Message::value("before")]);
+    let daemon = Daemon::start(&config(&broker, &[&topic], "start = \"earliest\""));
+    block_on(daemon.wait_ready(secs(30)));
+    let three = [Message::value("a"), Message::value("b"), Message::value("c")];
+    let (open, _) = broker.open_transaction(&topic, &three);
+    let figures = || {
+        let text = block_on(daemon.get("/metrics")).text();
+        let figure = |name: &str| {
+            let line = format!("kafka_sse_bridge_{name}{{topic=\"{topic}\",partition=\"0\"}} ");
+            text.lines()
+                .find_map(|text| text.strip_prefix(&line).map(str::to_owned))
+        };
+        (
+            figure("kafka_lag_records"),
+            figure("kafka_lag_high_watermark_records"),
+        )
+    };
+    let both = |lag: &str, to_high: &str| (Some(lag.to_owned()), Some(to_high.to_owned()));
+    eventually(secs(30), "what it holds back is counted", || {
+        ensure(figures() == both("0", "3"), format!("{:?}", figures()))
+    });
+    let named = format!("kafka: topic {topic:?}: an open transaction has kept records from being read");
+    let health = || block_on(daemon.get("/health/ready")).text().replace("\\\"", "\"");
+    assert!(!health().contains(&named), "{}", health());
+    eventually(secs(120), "it is named", || {
+        ensure(health().contains(&named), health())
+    });
+    daemon.wait_log(&named, secs(10));
+    open.end(Outcome::Commit);
+    eventually(secs(30), "it has ended", || {
+        ensure(
+            !health().contains(&named) && figures() == both("0", "0"),
+            health(),
+        )
+    });
+    daemon.wait_log("the transaction that held it has ended", secs(10));
 }
 
 /// By the library itself: an idle partition too, and none that does not exist.

@@ -140,6 +140,7 @@ impl Statistics {
                     // The library has one without a number for itself.
                     partition: u32::try_from(known.partition).ok()?,
                     offset: (offset >= 0).then_some(offset),
+                    high: (!reads_uncommitted && known.hi_offset >= 0).then_some(known.hi_offset),
                     is_reached: known.fetchq_cnt == 0 && known.next_offset >= offset,
                     is_fetched: known.broker >= 0
                         && (known.fetch_state == Fetching::Active || !up.contains(&known.broker)),

@@ -13,7 +13,7 @@ const STATISTICS: &str = "statistics.interval.ms";
 
 /// Settings that differ from librdkafka's own, each with its reason. An operator's
 /// `[kafka.librdkafka]` table comes after them and wins.
-const DEFAULTS: [(&str, &str); 17] = [
+const DEFAULTS: [(&str, &str); 18] = [
     // Assigning needs a group's name, but the group is never joined and nothing is committed.
     ("group.id", "kafka-sse-bridge"),
     ("client.id", "kafka-sse-bridge"),
@@ -33,6 +33,10 @@ const DEFAULTS: [(&str, &str); 17] = [
     // One answer holds as much at most, whatever the number of partitions; 50 MiB is the default. A larger
     // record comes all the same, alone.
     ("fetch.max.bytes", "4194304"),
+    // 128 MiB: above what brokers take in one request by default (socket.request.max.bytes, 100 MiB), with what a
+    // fetch of thousands of partitions adds. librdkafka's own 100,000,000 bytes are below. Memory is taken for the
+    // answers that come, not for this.
+    ("receive.message.max.bytes", "134217728"),
     // Fetching stops while those are full, and goes on as soon as there is room: the default second
     // would cost nine tenths of the throughput.
     ("fetch.queue.backoff.ms", "10"),

@@ -9,6 +9,7 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::Worker;
+use crate::kafka::held::{self, News};
 use crate::kafka::lag::End;
 use crate::kafka::source::{Source, SourceError};
 use crate::kafka::topic::Found;
@@ -38,8 +39,17 @@ impl Worker {
                 continue;
             };
             let lag = end.lag(next);
-            if let Some(lag) = lag {
-                self.status.set_lag(&end.topic, end.partition, lag);
+            if let (Some(lag), Some(to_high)) = (lag, end.lag_to_high(next)) {
+                self.status.set_lag(&end.topic, end.partition, lag, to_high);
+            }
+            let place = || format!("{}:{}", end.partition, end.offset.unwrap_or_default());
+            match self.status.note_end(&end) {
+                Some(News::Held) => warn!("{}", held::line(&end.topic, &place())),
+                Some(News::Released) => info!(
+                    "topic {:?} partition {}: the transaction that held it has ended",
+                    end.topic, end.partition
+                ),
+                None => {}
             }
             let gets_on = end.is_fetched && lag.is_none_or(|lag| lag == 0);
             if gets_on || self.inbox.is_held(&end.topic) || !self.may_be_fetched(source, found, &end) {

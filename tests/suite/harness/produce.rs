@@ -179,7 +179,12 @@ impl Broker {
     /// The same, and leaves the transaction open.
     pub fn open_transaction(&self, topic: &str, messages: &[Message]) -> (OpenTransaction, Vec<Written>) {
         let id = super::broker::topic_name("transaction");
-        let producer = self.producer(messages.len(), &[("transactional.id", &id)]);
+        // Longer than any test lets one hang: the broker aborts it then.
+        let properties = [
+            ("transactional.id", id.as_str()),
+            ("transaction.timeout.ms", "300000"),
+        ];
+        let producer = self.producer(messages.len(), &properties);
         producer.init_transactions(secs(30)).expect("init_transactions");
         producer.begin_transaction().expect("begin_transaction");
         send(&producer, topic, messages);

@@ -118,6 +118,7 @@ impl Source for Scripted {
             topic: "t".to_owned(),
             partition: 0,
             offset: script.end,
+            high: None,
             is_reached: false,
             is_fetched: !script.is_idle,
         };
