@@ -123,8 +123,9 @@ const VALUES: [&str; 19] = [
     "\0 is a character\tlike others \u{7f}",
 ];
 
-/// The value as a client is to see it.
+/// The value as a client is to see it: a byte order mark at its beginning is no part of it.
 fn shown(value: &str) -> String {
+    let value = value.strip_prefix('\u{feff}').unwrap_or(value);
     value.replace("\r\n", "\n").replace('\r', "\n")
 }
 
