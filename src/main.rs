@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// Only of the program: a library leaves the choice to whoever uses it.
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     kafka_sse_bridge::cli::main()
 }

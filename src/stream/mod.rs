@@ -31,6 +31,7 @@ mod noted;
 mod notice;
 pub mod opening;
 pub mod paths;
+pub mod pieces;
 pub mod position;
 pub mod record_time;
 mod replay;

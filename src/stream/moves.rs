@@ -20,6 +20,7 @@ use super::log::{Log, PIECE, Read, Sequence};
 use super::lookup::{Asking, Offsets, Query};
 use super::notice::{self, Gap};
 use super::opening::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
+use super::pieces;
 use super::position::{BEGINNING, Position};
 use super::replay::{Found, Reader};
 use super::resume::Reset;
@@ -285,7 +286,8 @@ impl Subscription {
         let Place::Walking(walk) = &mut self.place else {
             return Frames::default();
         };
-        let mut out = Vec::with_capacity(PIECE);
+        let size = pieces::next_size();
+        let mut out = Vec::with_capacity(size);
         let settings = self.stream.settings();
         let mut show = Show {
             matcher: group.as_deref().map(|group| &group.matcher),
@@ -297,7 +299,7 @@ impl Subscription {
         let (may_have_more, has_kept) = match self.stream.read_table() {
             Some(table) => {
                 let has_kept = table.has_kept_since(&walk.wanted) && !table.has_overtaken(walk);
-                (table.read(walk, PIECE, &mut show, &mut out), has_kept)
+                (table.read(walk, size, &mut show, &mut out), has_kept)
             }
             None => (false, true),
         };
@@ -311,7 +313,7 @@ impl Subscription {
             let (until, position) = (walk.until, walk.position.clone());
             self.place = Place::Catching(until, Box::new(position));
         }
-        Frames::of_past(out, shown)
+        Frames::of_past(pieces::count(out), shown)
     }
 
     /// The next piece of the log that the reader's own position has not passed. When it has reached the

@@ -2,19 +2,24 @@
 
 use crate::harness::trial;
 use allocation_counter::measure;
+use bytes::Bytes;
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::encode::Encoder;
 use kafka_sse_bridge::stream::feed::{FREED_AT_ONCE, Feeder};
 use kafka_sse_bridge::stream::latest::{Applied, Bounds, Origin, ROWS_PER_HOLD, Show, Table, Update, Walk};
+use kafka_sse_bridge::stream::log::PIECE;
+use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::pieces::{AMPLE, SMALL_PIECE};
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use libtest_mimic::Trial;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -29,6 +34,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("deletes_expire_in_pieces", expired_in_pieces),
         trial("smaller_bounds_are_reached_in_pieces", evicted_in_pieces),
+        trial(
+            "clients_that_scan_a_table_and_do_not_read_hold_a_bounded_amount",
+            scans_are_bounded,
+        ),
     ]
 }
 
@@ -219,9 +228,8 @@ fn rig() -> (Arc<Stream>, Feeder) {
     (stream, feeder)
 }
 
-fn freed_by_the_writer() {
-    let (stream, mut feeder) = rig();
-    let count = 3 * FREED_AT_ONCE;
+/// A batch of so many keys.
+fn keys(count: usize) -> Feed {
     let mut batch = Batch::new("t".into());
     for offset in 0..count {
         let stamp = Stamp {
@@ -229,14 +237,21 @@ fn freed_by_the_writer() {
             offset: i64::try_from(offset).expect("small"),
             timestamp: None,
         };
+        let key = offset.to_string();
         batch.push(
             stamp,
-            Some(offset.to_string().as_bytes()),
-            Some(b"{}"),
+            Some(key.as_bytes()),
+            Some(key.as_bytes()),
             std::iter::empty(),
         );
     }
-    feeder.take(&Feed::Records(Arc::new(batch)));
+    Feed::Records(Arc::new(batch))
+}
+
+fn freed_by_the_writer() {
+    let (stream, mut feeder) = rig();
+    let count = 3 * FREED_AT_ONCE;
+    feeder.take(&keys(count));
     assert_eq!(stream.figures().table.map(|(keys, _)| keys), Some(count));
     let by_feed = freed(|| feeder.take(&Feed::Recreated { topic: "t".into() }));
     assert!(
@@ -257,6 +272,52 @@ fn freed_by_the_writer() {
     assert!(
         all >= i64::try_from(count).expect("small"),
         "{all} of {count} rows freed"
+    );
+}
+
+fn scans_are_bounded() {
+    const CLIENTS: usize = 1000;
+    const KEYS: usize = 20_000;
+    let (stream, mut feeder) = rig();
+    feeder.take(&keys(KEYS));
+    let next = |client: &mut Subscription| match client.step(Instant::now()) {
+        Step::Send(bytes) => Some(bytes),
+        Step::Yield => Some(Bytes::new()),
+        Step::Wait(_) | Step::End => None,
+    };
+    // Each has its first piece of the table, which its socket does not take.
+    let mut held = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = stream.subscribe(Opening::default());
+        assert!(next(&mut client).is_some(), "the opening");
+        let piece = next(&mut client).expect("a piece of the table");
+        assert!(!piece.is_empty());
+        held.push((client, piece));
+    }
+    let bytes: usize = held.iter().map(|(_, piece)| piece.len()).sum();
+    let most = AMPLE + PIECE + CLIENTS * (SMALL_PIECE + 100);
+    assert!(bytes <= most, "{bytes} bytes held by {CLIENTS} clients");
+    // One that reads goes on beside them, and gets all.
+    let mut reader = stream.subscribe(Opening::default());
+    let mut shown = 0;
+    while let Some(piece) = next(&mut reader) {
+        assert!(piece.len() <= SMALL_PIECE + 100, "{} bytes at once", piece.len());
+        shown += String::from_utf8_lossy(&piece)
+            .lines()
+            .filter(|line| line.starts_with("data: "))
+            .count();
+    }
+    assert_eq!(shown, KEYS + 1, "every key, and caught-up");
+    // Those who were slow get the rest as well.
+    let (mut slow, piece) = held.swap_remove(CLIENTS - 1);
+    let mut text = String::from_utf8_lossy(&piece).into_owned();
+    drop(held);
+    while let Some(piece) = next(&mut slow) {
+        text.push_str(&String::from_utf8_lossy(&piece));
+    }
+    assert_eq!(
+        text.lines().filter(|line| line.starts_with("data: ")).count(),
+        KEYS + 1
     );
 }
 
