@@ -20,6 +20,7 @@ use super::latest::Cleared;
 use super::log::Sequence;
 use super::notice::{self, Gap};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
+use super::record_time;
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
 use super::table_writer::{Arrival, Kept, TableWriter};
@@ -340,7 +341,7 @@ impl Feeder {
             // Behind after an outage, deletes are known only up to what is read now.
             let newest = batch
                 .iter()
-                .filter_map(|record| u64::try_from(record.timestamp? / 1000).ok())
+                .filter_map(|record| record_time::seconds(record.timestamp?))
                 .max();
             self.position.as_of = Some(newest.unwrap_or(now).min(now).max(as_of));
         }
@@ -509,6 +510,9 @@ impl Feeder {
         }
         if self.loading.is_empty() {
             self.position.as_of = self.position.as_of.map(|as_of| as_of.max(self.began));
+            if let Some(mut table) = self.stream.write_table() {
+                table.loaded(self.stream.now());
+            }
             let id = self.position.id().into();
             let mut state = self.stream.write();
             let head = state.log.next();

@@ -73,7 +73,8 @@ pub enum Applied {
     Displaced,
 }
 
-/// What had to leave the table, or found no place in it, although it is its key's latest.
+/// What had to leave the table, or found no place in it, although it is its key's latest: rows, and deletes that are
+/// remembered no longer.
 #[derive(Debug, Default)]
 struct Lost {
     /// Its last offset, by topic and partition: who has come by that has seen it.
@@ -300,7 +301,10 @@ impl Table {
                     return true;
                 }
                 left -= 1;
-                self.remove(topic, sequence);
+                if let Some(row) = self.remove(topic, sequence) {
+                    // Who has not come by it must not take the key for unchanged.
+                    self.lost.note_row(sequence, &row.origin());
+                }
             }
         }
         false
@@ -320,13 +324,20 @@ impl Table {
         self.deletes_since = self.deletes_since.max(time);
     }
 
-    /// Whether the table has all that happened since a client left with this position: its deletes are
-    /// remembered long enough (`now` in unix seconds), and nothing had to leave that it has not seen.
+    /// Says that the topics are loaded at `now` (unix seconds): deletes that are older than they are to be remembered
+    /// may have been compacted before. Later ones are forgotten one by one, each with its offset.
+    pub fn loaded(&mut self, now: u64) {
+        self.knows_nothing_before(now.saturating_sub(self.bounds.delete_retention));
+    }
+
+    /// Whether the table has all that happened since a client left with this position: no delete since then was gone
+    /// before it could be read, and nothing had to leave that it has not seen, deletes included. `now` in unix
+    /// seconds: who claims to know of later deletes had them from a wrong clock.
     #[must_use]
     pub fn knows_all_since(&self, wanted: &Position, now: u64) -> bool {
-        let knows_deletes = wanted.as_of.is_some_and(|as_of| {
-            as_of >= self.deletes_since && as_of.saturating_add(self.bounds.delete_retention) >= now
-        });
+        let knows_deletes = wanted
+            .as_of
+            .is_some_and(|as_of| as_of >= self.deletes_since && as_of <= now.saturating_add(MARGIN));
         knows_deletes && self.has_kept_since(wanted)
     }
 
@@ -334,6 +345,7 @@ impl Table {
     #[must_use]
     pub fn has_kept_since(&self, wanted: &Position) -> bool {
         // Of a partition that it wants from its beginning it holds nothing.
+        // Times decide nothing here: clocks may have been set back since.
         self.lost.offsets.iter().all(|(&(topic, partition), &last)| {
             let next = wanted.next(usize::from(topic), partition);
             next > last || next < 0

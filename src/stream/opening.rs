@@ -274,7 +274,7 @@ fn come_since(
         .stream
         .settings()
         .has_table()
-        .then(|| u64::try_from(since / 1000).unwrap_or(0));
+        .then(|| u64::try_from(since / 1000).unwrap_or(0).min(request.stream.now()));
     resume_at(request, state, here, wanted, Vec::new(), None)
 }
 

@@ -91,3 +91,8 @@ pub(super) fn millis(now: u64) -> i64 {
     };
     i64::try_from(millis).unwrap_or(i64::MAX)
 }
+
+/// The unix seconds of a record's timestamp. Kafka has -1 where there is none.
+pub(super) fn seconds(timestamp: i64) -> Option<u64> {
+    Some(u64::try_from(timestamp).ok()? / 1000)
+}

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use super::announcer::Bell;
 use super::arrivals::Arrivals;
 use super::block::Block;
-use super::clock::Clock;
+use super::clock::{Clock, Guarded};
 use super::counters::Counters;
 use super::encode::Invalid;
 use super::filter::Matcher;
@@ -61,7 +61,7 @@ pub struct Stream {
     is_succeeded: AtomicBool,
     /// The streams in whose place this one came and that still have readers.
     predecessors: Mutex<Vec<Weak<Self>>>,
-    clock: Clock,
+    clock: Guarded,
     state: RwLock<State>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
@@ -215,13 +215,14 @@ impl Stream {
         clock: Clock,
         counters: Arc<Counters>,
     ) -> Self {
+        let clock = Guarded::new(clock);
         let log = Log::new(settings.log_bytes.as_len());
         let fixed = Matcher::fixed(&settings);
         let table = settings.has_table().then(|| {
             let mut table = Table::new((&settings).into());
             // Which keys were shown once and are hidden now is known only of what this process has seen.
             if fixed.is_some() {
-                table.knows_nothing_before((clock.unix)());
+                table.knows_nothing_before(clock.unix());
             }
             RwLock::new(table)
         });
@@ -339,12 +340,12 @@ impl Stream {
 
     /// Unix seconds.
     pub(super) fn now(&self) -> u64 {
-        (self.clock.unix)()
+        self.clock.unix()
     }
 
     /// What deadlines are counted by.
     pub(super) fn instant(&self) -> Instant {
-        (self.clock.monotonic)()
+        self.clock.instant()
     }
 
     /// A new reader.

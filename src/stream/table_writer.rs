@@ -13,6 +13,7 @@ use super::filter::Candidate;
 use super::frame;
 use super::latest::{Applied, Origin, Row, Update};
 use super::log::Sequence;
+use super::record_time;
 use super::record_time::{CLOCK_TOLERANCE, RecordTimes, millis};
 use super::stream::Stream;
 use crate::kafka::record::Record;
@@ -100,7 +101,7 @@ impl TableWriter {
             .of(arrival.topic, record, clock, arrival.is_topic_loading);
         // While the topics are loaded, a tombstone's own time, so that a restart does not make old
         // deletes young again; afterwards the time at which clients could hear of it.
-        let own = record.timestamp.and_then(|time| u64::try_from(time / 1000).ok());
+        let own = record.timestamp.and_then(record_time::seconds);
         let made = own
             .filter(|_| arrival.is_loading)
             .unwrap_or(arrival.now)

@@ -316,14 +316,20 @@ impl Browser {
         match (data["reason"].as_str(), data["topic"].as_str()) {
             (Some("too-old"), None) => {
                 let as_of = brought.and_then(|(_, as_of)| *as_of);
-                let is_old = as_of.is_some_and(|as_of| as_of + DELETE_RETENTION < model::now());
+                // One that is still connected may have come no further than what was written long ago.
+                let here = read_id(&self.id).ok().and_then(|(_, as_of)| as_of);
+                let is_old = as_of
+                    .into_iter()
+                    .chain(here)
+                    .any(|as_of| as_of + DELETE_RETENTION < model::now());
                 let replica = connection.replica.borrow();
                 let is_before = |place: Place| {
                     let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));
                     let first = replica.first[place.topic].get(place.partition);
                     next.is_some_and(|next| Some(next) < first)
                 };
-                let is_lost = kafka.setup.bounds.is_some();
+                // A client that left half-way through the table names an offset that may lie far behind.
+                let is_lost = kafka.setup.bounds.is_some() || kafka.was_behind || !self.is_whole;
                 ensure(
                     is_old || is_lost || kafka.places().any(is_before),
                     "it is not too old",

@@ -114,6 +114,10 @@ enum Op {
     },
     /// All jobs of the history pool fail.
     Fail,
+    /// The clocks of the replicas are set wrong by so many seconds, until time passes or a replica starts.
+    SetClocks {
+        by: i64,
+    },
     /// Time passes. Clients that have not taken everything are cut off, or take it before.
     Pass {
         seconds: u64,
@@ -181,6 +185,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => place().prop_map(|place| Op::Compact { place }),
         2 => any::<bool>().prop_map(|is_busy| Op::Busy { is_busy }),
         1 => Just(Op::Fail),
+        1 => (-3000..20_000_i64).prop_map(|by| Op::SetClocks { by }),
         3 => pass.prop_map(|(seconds, is_cut)| Op::Pass { seconds, is_cut }),
     ]
 }
@@ -381,12 +386,18 @@ impl World {
             }
             Op::Busy { is_busy } => self.kafka.lock().is_busy = is_busy,
             Op::Fail => self.kafka.lock().failures += 1,
+            Op::SetClocks { by } => {
+                model::set_wrong(by);
+                self.kafka.lock().was_behind |= by < 0;
+            }
             Op::Pass { seconds, is_cut } => self.pass(seconds, is_cut).await?,
         }
         Ok(())
     }
 
     fn restart(&mut self, replica: usize, is_graceful: bool) {
+        // The clock that a process starts with is all that it has.
+        model::set_wrong(0);
         let new = Rc::new(RefCell::new(Replica::new(&self.kafka)));
         let old = std::mem::replace(&mut self.replicas[replica], new);
         if is_graceful {
@@ -402,6 +413,7 @@ impl World {
     }
 
     async fn pass(&mut self, seconds: u64, is_cut: bool) -> Result<(), String> {
+        model::set_wrong(0);
         self.lag += seconds;
         if self.lag > MAX_LAG {
             self.read_all();

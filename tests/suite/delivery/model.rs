@@ -31,13 +31,25 @@ thread_local! {
     /// A simulation runs in one thread, so these are its own.
     static CLOCK: Cell<u64> = const { Cell::new(BEGINNING_OF_TIME) };
     static ORIGIN: Instant = Instant::now();
+    /// By how many seconds the clocks of the replicas are wrong.
+    static ERROR: Cell<i64> = const { Cell::new(0) };
 }
 
 /// The clocks of the replicas.
 pub const CLOCKS: Clock = Clock {
-    unix: now,
+    unix: time_of_day,
     monotonic: instant,
 };
+
+/// Unix seconds, as the replicas are told.
+fn time_of_day() -> u64 {
+    now().saturating_add_signed(ERROR.get())
+}
+
+/// Sets the clocks of the replicas wrong by so many seconds.
+pub fn set_wrong(by: i64) {
+    ERROR.set(by);
+}
 
 /// Unix seconds.
 pub fn now() -> u64 {
@@ -206,11 +218,14 @@ pub struct Kafka {
     pub failures: usize,
     /// How many jobs and questions are under way, or wait.
     pub jobs: usize,
+    /// Whether clocks were set back: deletes of that time are forgotten early.
+    pub was_behind: bool,
 }
 
 impl Kafka {
     pub fn new(setup: Setup) -> Self {
         CLOCK.set(BEGINNING_OF_TIME);
+        ERROR.set(0);
         let partitions = |count: &usize| (0..*count).map(|_| Partition::default()).collect();
         Self {
             topics: setup.partitions.iter().map(partitions).collect(),
@@ -220,6 +235,7 @@ impl Kafka {
             is_busy: false,
             failures: 0,
             jobs: 0,
+            was_behind: false,
         }
     }
 
