@@ -173,13 +173,15 @@ pub fn main() -> ExitCode {
 fn run(configured: &Configured) -> Result<(), Failure> {
     logging::apply(&LogSettings::default())?;
     let sources = configured.sources();
-    let settings = sources.load()?.settings;
-    logging::apply(&settings.log)?;
+    let loaded = sources.load()?;
+    logging::apply(&loaded.settings.log)?;
     info!(
         "kafka-sse-bridge {} with {}",
         env!("CARGO_PKG_VERSION"),
         configured.config.display()
     );
+    daemon::warn_of_memory(&loaded);
+    let settings = loaded.settings;
     let listeners = daemon::bind(&settings.http.listen, &(&settings.http).into())?;
     serve(settings, sources, listeners, signals::Request::Reload)
 }
@@ -212,10 +214,17 @@ fn check(configured: &Configured) -> Result<(), Failure> {
     let loaded = configured.sources().load()?;
     let streams = loaded.settings.streams.len();
     say(&format!(
-        "{}: ok, {streams} stream{}\n",
+        "{}: ok, {streams} stream{}\nmemory: {}\n",
         configured.config.display(),
-        if streams == 1 { "" } else { "s" }
-    ))
+        if streams == 1 { "" } else { "s" },
+        loaded.memory.describe(&loaded.settings)
+    ))?;
+    if let Some(remedy) = loaded.memory.remedy(&loaded.settings) {
+        logging::complain(&format!(
+            "warning: bounds and clients together exceed the memory available: {remedy}"
+        ));
+    }
+    Ok(())
 }
 
 fn print_config(configured: &Configured) -> Result<(), Failure> {

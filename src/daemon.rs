@@ -84,6 +84,14 @@ impl Sources {
     }
 }
 
+/// Logs that the bounds exceed the available memory, where they do.
+pub(crate) fn warn_of_memory(loaded: &Loaded) {
+    if let Some(remedy) = loaded.memory.remedy(&loaded.settings) {
+        let found = loaded.memory.describe(&loaded.settings);
+        warn!("memory: {found}, which is too little: {remedy}");
+    }
+}
+
 /// An address that is bound, as the settings name it.
 #[derive(Debug)]
 pub struct Bound {

@@ -20,7 +20,7 @@ use crate::config::diff::{Changes, StreamChange, diff};
 use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
 use crate::config::{Settings, StreamSettings};
-use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection};
+use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
 use crate::descriptors;
 use crate::http::health;
 use crate::http::page::Page;
@@ -72,7 +72,9 @@ impl Daemon {
     }
 
     async fn try_reload(&mut self, sources: &Sources) -> Said {
-        let next = sources.load()?.settings;
+        let loaded = sources.load()?;
+        warn_of_memory(&loaded);
+        let next = loaded.settings;
         let changes = diff(&self.settings, &next);
         let access = SocketAccess::from(&next.http);
         let bound = bind(&changes.listen, &access).map_err(|error| {

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
+use super::memory;
 use super::public::fault_of_base_path;
 use super::security;
-use super::settings::{Client, Draft, Format, Isolation, Lag, Settings, StreamSettings};
-use super::units::{Size, Span};
+use super::settings::{Client, Draft, Format, Isolation, LEAST_LOG, Lag, Settings, StreamSettings};
+use super::units::Span;
 
 /// Event names with a meaning of their own: control events, and EventSource's `open` and `error`.
 pub const RESERVED_EVENTS: [&str; 10] = [
@@ -46,9 +47,6 @@ const OWN_PROPERTIES: [&str; 7] = [
     "isolation.level",
     "metadata.broker.list",
 ];
-
-/// The least log a stream can have: two full blocks.
-const LEAST_LOG: Size = Size(512 * 1024);
 
 /// The least pause between keepalives or heartbeats, and the least patience with a client.
 const LEAST_PAUSE: Span = Span::seconds(1);
@@ -98,6 +96,9 @@ pub fn check(draft: Draft) -> Result<Settings, Vec<Fault>> {
                 format!("{:?} is served by another stream; give each its own", stream.path),
             );
         }
+    }
+    if let Some(message) = memory::fault(&draft) {
+        faults.add("memory.limit", message);
     }
     if let Some(assets) = &draft.ui.assets
         && !assets.join("index.html").is_file()

@@ -48,6 +48,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
     };
     changes.note("kafka.", &old.kafka, &new.kafka);
     changes.note("http.", &old.http, &new.http);
+    changes.note("memory.", &old.memory, &new.memory);
     // A socket that exists keeps what it was given.
     let is_unset = (old.http.unix_socket_mode.is_some() && new.http.unix_socket_mode.is_none())
         || (old.http.unix_socket_group.is_some() && new.http.unix_socket_group.is_none());

@@ -11,7 +11,9 @@ use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
+use super::available::available;
 use super::check::{self, check_host_port};
+use super::memory::{self, Memory};
 use super::settings::{Draft, Settings};
 use super::suggest::nearest;
 
@@ -123,15 +125,23 @@ pub struct ConfigError(pub Vec<Problem>);
 pub struct Loaded {
     /// The checked settings.
     pub settings: Settings,
+    /// The limit of memory, and what follows from it.
+    pub memory: Memory,
     origins: Origins,
 }
 
 impl Loaded {
-    /// Where the value of `key` (`http.listen`, `stream[0].path`) came from: `default`, `file:line`,
-    /// `environment NAME` or `flag --name`.
+    /// Where the value of `key` (`http.listen`, `stream[0].path`) came from: `default`, `derived from memory.limit`,
+    /// `file:line`, `environment NAME` or `flag --name`.
     #[must_use]
     pub fn origin(&self, key: &str) -> String {
-        self.origins.of(key).unwrap_or_else(|| "default".to_owned())
+        let origin = self.origins.of(key);
+        let default = if self.memory.is_derived(key) {
+            "derived from memory.limit"
+        } else {
+            "default"
+        };
+        origin.unwrap_or_else(|| default.to_owned())
     }
 }
 
@@ -247,12 +257,25 @@ pub fn load(
     }
     origins.layers.push(layer);
 
-    let draft: Draft = builder
+    let mut draft: Draft = builder
         .build()
         .and_then(config::Config::try_deserialize)
         .map_err(|error| one("flags", None, explain_unknown(&error.to_string())))?;
+    let memory = {
+        // Streams are in the file alone, which is parsed once for all of them.
+        let table = DeTable::parse(&origins.document.1).ok();
+        let is_set = |key: &str| {
+            let table = table.as_ref();
+            table.is_some_and(|table| find(table.get_ref(), &segments(key)).is_some())
+        };
+        memory::derive(&mut draft, available(), is_set)
+    };
     match check::check(draft) {
-        Ok(settings) => Ok(Loaded { settings, origins }),
+        Ok(settings) => Ok(Loaded {
+            settings,
+            memory,
+            origins,
+        }),
         Err(faults) => {
             let problem = |fault: check::Fault| Problem {
                 place: origins.blame(&fault.key),

@@ -4,16 +4,19 @@
 //! came from, [`mod@check`] the rules between keys, [`security`] those of TLS and SASL, [`units`] durations and sizes as
 //! people write them, [`filter`] what a filter may ask for, [`fingerprint`] what stands for a topic in event ids,
 //! [`public`] how the daemon looks from outside, [`socket`] who may connect to Unix sockets, [`suggest`] what a wrong name
-//! may be meant for, [`list`] lists as people write them, [`mod@diff`] what a reload changes.
+//! may be meant for, [`list`] lists as people write them, [`mod@diff`] what a reload changes, [`memory`] the sum of
+//! bounds on memory and its limit, [`available`] the memory of the machine and its control groups.
 //! It knows nothing of the other rooms.
 #![forbid(unsafe_code)]
 
+pub mod available;
 pub mod check;
 pub mod diff;
 pub mod filter;
 pub mod fingerprint;
 pub mod list;
 pub mod load;
+pub mod memory;
 pub mod print;
 pub mod public;
 pub mod security;

@@ -41,7 +41,12 @@ pub fn print(loaded: &Loaded) -> String {
     };
     for (name, section) in &table {
         match section {
-            Value::Table(section) => print_section(&mut out, &format!("[{name}]"), name, section, loaded),
+            Value::Table(section) => {
+                print_section(&mut out, &format!("[{name}]"), name, section, loaded);
+                if name == "memory" && section.is_empty() {
+                    print_default_limit(&mut out, loaded);
+                }
+            }
             Value::Array(items) => {
                 for (index, item) in items.iter().enumerate() {
                     if let Value::Table(section) = item {
@@ -105,6 +110,18 @@ fn print_section(out: &mut String, header: &str, path: &str, section: &toml::Tab
             let path = format!("{path}.{name}");
             print_section(out, &format!("[{path}]"), &path, inner, loaded);
         }
+    }
+}
+
+/// The limit of memory where none is set: a comment, because it depends on where the daemon runs.
+fn print_default_limit(out: &mut String, loaded: &Loaded) {
+    if let (Some(limit), Some(available)) = (loaded.memory.limit, &loaded.memory.available) {
+        let line = format!("#limit = \"{limit}\"");
+        let _ = writeln!(
+            out,
+            "{line:ORIGIN_COLUMN$} # default: half of the memory of {}",
+            available.source
+        );
     }
 }
 

@@ -34,6 +34,8 @@ pub const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
 pub const DEFAULT_MAX_CLIENTS: u64 = 100_000;
 /// Bytes of finished frames that a stream keeps in memory.
 pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
+/// The least log a stream can have, two full blocks, and the least table.
+pub const LEAST_LOG: Size = Size(512 * 1024);
 /// Pause between heartbeat events where a stream sends them.
 pub const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
 /// A client that a filter keeps quiet is told its place so often, where that has changed.
@@ -74,6 +76,8 @@ pub struct Draft {
     pub kafka: KafkaSettings,
     /// What is served where.
     pub http: HttpSettings,
+    /// Memory.
+    pub memory: MemorySettings,
     /// The event streams.
     #[serde(rename = "stream")]
     pub streams: Vec<StreamSettings>,
@@ -182,6 +186,15 @@ impl Default for HttpSettings {
             cors: CorsSettings::default(),
         }
     }
+}
+
+/// `[memory]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemorySettings {
+    /// Most memory for all streams and what they share; by default half of what is available.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Size>,
 }
 
 /// `[[stream]]`

@@ -13,7 +13,7 @@ use rustix::fs::{Access, access};
 
 use super::report::{Finding, Report};
 use super::within;
-use crate::config::{HttpSettings, Settings};
+use crate::config::{HttpSettings, Loaded, Settings};
 use crate::descriptors;
 use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
 use crate::http::unix;
@@ -70,6 +70,16 @@ pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding 
                  by hand; the shipped unit sets its own (LimitNOFILE)"
             ),
         ),
+    }
+}
+
+/// Whether the machine or its control groups have what the bounds add up to.
+pub(super) fn memory(loaded: &Loaded) -> Finding {
+    const CHECK: &str = "memory";
+    let found = loaded.memory.describe(&loaded.settings);
+    match loaded.memory.remedy(&loaded.settings) {
+        Some(remedy) => Finding::warn(CHECK, found, remedy),
+        None => Finding::ok(CHECK, found),
     }
 }
 

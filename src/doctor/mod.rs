@@ -54,15 +54,16 @@ pub fn run(options: &Options) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
-    let settings = loaded.settings;
+    let settings = &loaded.settings;
     let count = settings.streams.len();
     let streams = if count == 1 { "stream" } else { "streams" };
     report.add(Finding::ok(
         "configuration",
         format!("{}: {count} {streams}", options.configured.config().display()),
     ));
-    machine::check(&settings, &mut report);
-    cluster::check(&settings, &mut report);
+    report.add(machine::memory(&loaded));
+    machine::check(settings, &mut report);
+    cluster::check(settings, &mut report);
     if report.finish() {
         ExitCode::SUCCESS
     } else {

@@ -191,6 +191,7 @@ fn all_is_well(broker: &Broker) {
     let named = |name: &str| checks.iter().any(|check| check["check"] == *name);
     for name in [
         "configuration",
+        "memory",
         "descriptors",
         "kafka client",
         "clock",

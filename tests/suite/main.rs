@@ -48,6 +48,7 @@ mod lifecycle;
 mod limits;
 mod loading;
 mod logs;
+mod memory_limit;
 mod metrics;
 mod notices;
 mod outages;
@@ -137,6 +138,7 @@ fn main() -> ExitCode {
         limits::trials(),
         front::trials(),
         connections::trials(),
+        memory_limit::trials(),
         metrics::trials(),
         counted::trials(),
         consumers::trials(),

@@ -170,7 +170,7 @@ fn lifetime() {
 }
 
 /// What `/streams` says of the first stream.
-async fn figures(daemon: &Daemon) -> serde_json::Value {
+pub async fn figures(daemon: &Daemon) -> serde_json::Value {
     daemon.get("/streams").await.json()["streams"][0].clone()
 }
 

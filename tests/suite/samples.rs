@@ -48,6 +48,7 @@ fn sample_defaults() {
     let examples = [
         "event =",
         "lag =",
+        "limit =",
         "assets =",
         "unix_socket",
         "file =",
@@ -129,6 +130,7 @@ fn keys() -> BTreeMap<String, Option<String>> {
         "http.unix_socket_mode",
         "http.unix_socket_group",
         "log.targets",
+        "memory.limit",
         "stream.filter",
         "stream.key_field",
         "stream.event",
@@ -142,7 +144,7 @@ fn keys() -> BTreeMap<String, Option<String>> {
 }
 
 /// The configuration's sections, as their titles name them.
-const SECTIONS: [&str; 6] = ["kafka", "http", "http.cors", "stream", "ui", "log"];
+const SECTIONS: [&str; 7] = ["kafka", "http", "http.cors", "memory", "stream", "ui", "log"];
 
 /// docs/configuration.md has a row `| key | default | ... |` for every key, under its section's title.
 fn reference() {
