@@ -155,7 +155,10 @@ pub fn main() -> ExitCode {
         Command::Generate(options) => manual::generate(options, &Cli::command()).map_err(Failure::from),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
             // The log may go to a file; who started the command looks here. Problems of the
             // configuration begin with their place, as editors expect.
@@ -205,7 +208,7 @@ pub(crate) fn serve(
 pub fn die_of_panics() {
     std::panic::set_hook(Box::new(|panic| {
         error!("{panic}\n{}", std::backtrace::Backtrace::capture());
-        log::logger().flush();
+        logging::flush();
         std::process::abort();
     }));
 }

@@ -4,21 +4,35 @@
 //! instead (`sd-daemon(3)`). A message is written in one piece, so that those of other processes do not
 //! come in between, and cannot look like another one: what is not text in it is escaped.
 //!
+//! No caller waits for an output: lines go through a bounded queue for stderr and one for the file, each written by a
+//! thread of its own, so that a pipe that nobody reads keeps nothing from the file. Full queues drop lines and
+//! report how many. Each line carries its output: a reopened file takes effect in order.
+//!
 //! The `log` crate takes one logger for the life of the process, so the one installed here only
 //! passes on to the fern dispatch of the day. Applying settings again opens the file anew by
 //! appending, which is what log rotation needs.
 #![forbid(unsafe_code)]
 
+pub mod queue;
+
 use std::fmt::{self, Write as _};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{LevelFilter, Log, Metadata, Record};
 use rustix::fs::fstat;
 
+use self::queue::{Output, Queue};
 use crate::config::{Level, LogFormat, LogSettings, units};
+
+/// Longest wait for lines to be written before the process ends.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+static STDERR: Queue = Queue::new();
+static FILE: Queue = Queue::new();
 
 static LOGGER: Exchangeable = Exchangeable {
     inner: RwLock::new(None),
@@ -42,19 +56,32 @@ impl Log for Exchangeable {
     }
 
     fn flush(&self) {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(inner) = inner.as_ref() {
-            inner.flush();
-        }
+        flush();
     }
 }
 
-/// Why a log file cannot be used.
+/// Waits until what was logged before is written, for at most [`FLUSH_LIMIT`].
+pub fn flush() {
+    let deadline = Instant::now() + FLUSH_LIMIT;
+    // The file first: stderr may be a pipe that nobody reads.
+    FILE.flush(deadline);
+    STDERR.flush(deadline);
+}
+
+/// Why nothing can be logged by these settings.
 #[derive(Debug, thiserror::Error)]
-#[error("log file {path}: {source}; correct file in [log], or its permissions")]
-pub struct LogError {
-    path: String,
-    source: io::Error,
+pub enum LogError {
+    /// The file cannot be opened.
+    #[error("log file {path}: {source}; correct file in [log], or its permissions")]
+    File {
+        /// As configured.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system refuses a thread.
+    #[error("the log's thread cannot start: {0}; raise the limit of threads (ulimit -u, TasksMax=)")]
+    Thread(io::Error),
 }
 
 /// A logger that is ready to take over.
@@ -81,15 +108,17 @@ pub fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
         dispatch = dispatch.level_for(target.clone(), filter(*level));
     }
     if let Some(path) = &settings.file {
-        let file = fern::log_file(path).map_err(|source| LogError {
+        let file = fern::log_file(path).map_err(|source| LogError::File {
             path: path.display().to_string(),
             source,
         })?;
-        dispatch = dispatch.chain(lenient(file, settings.format, Reader::Anyone));
+        FILE.start("log-file").map_err(LogError::Thread)?;
+        dispatch = dispatch.chain(queued(&FILE, Sink::File(file), settings.format, Reader::Anyone));
     }
     if settings.file.is_none() || settings.stderr {
         let reader = Reader::of_stderr();
-        dispatch = dispatch.chain(lenient(io::stderr(), settings.format, reader));
+        STDERR.start("log-stderr").map_err(LogError::Thread)?;
+        dispatch = dispatch.chain(queued(&STDERR, Sink::Stderr, settings.format, reader));
     }
     let (level, logger) = dispatch.into_log();
     Ok(Prepared { level, logger })
@@ -105,16 +134,54 @@ impl Prepared {
     }
 }
 
+/// An output behind a queue.
+fn queued(queue: &'static Queue, sink: Sink, format: LogFormat, reader: Reader) -> fern::Output {
+    let output: Arc<dyn Output> = Arc::new(Lenient { sink, format, reader });
+    fern::Output::call(move |record| {
+        let lines = render(record, SystemTime::now(), format, reader);
+        queue.push(&output, lines, record.level() == log::Level::Error);
+    })
+}
+
 /// An output that loses lines it cannot write: a full disk or a reader that went away must not end
 /// the daemon, as fern's own outputs would.
-fn lenient(out: impl Write + Send + 'static, format: LogFormat, reader: Reader) -> fern::Output {
-    let out = Mutex::new(out);
-    fern::Output::call(move |record| {
-        // Before the lock: what is logged may panic, and the panic is logged as well.
-        let lines = render(record, SystemTime::now(), format, reader);
-        let mut out = out.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = out.write_all(lines.as_bytes());
-    })
+struct Lenient {
+    sink: Sink,
+    format: LogFormat,
+    reader: Reader,
+}
+
+enum Sink {
+    File(File),
+    Stderr,
+}
+
+impl Output for Lenient {
+    fn write(&self, text: &str) {
+        let _ = match &self.sink {
+            Sink::File(file) => (&*file).write_all(text.as_bytes()),
+            Sink::Stderr => io::stderr().write_all(text.as_bytes()),
+        };
+    }
+
+    fn dropped(&self, count: u64) -> String {
+        let output = match self.sink {
+            Sink::File(_) => "the log file is written",
+            Sink::Stderr => "stderr is read",
+        };
+        let record = &mut Record::builder();
+        let record = record.level(log::Level::Warn).target(module_path!());
+        render(
+            &record
+                .args(format_args!(
+                    "{count} log lines dropped: they come faster than {output}"
+                ))
+                .build(),
+            SystemTime::now(),
+            self.format,
+            self.reader,
+        )
+    }
 }
 
 /// Who reads what is logged.
@@ -195,18 +262,29 @@ const fn priority(level: log::Level) -> u8 {
     }
 }
 
-/// Says on stderr why a command failed, in as many lines as that takes.
+/// Says on stderr why a command failed, in as many lines as that takes, after what was logged.
 pub fn complain(text: &str) {
+    let reader = Reader::of_stderr();
     let mut said = String::with_capacity(text.len() + 8);
-    let prefix = match Reader::of_stderr() {
+    let prefix = match reader {
         Reader::Journal => "<3>",
         Reader::Anyone => "",
     };
     for line in text.lines() {
         said.extend([prefix, line, "\n"]);
     }
-    // Where nobody listens there is nobody to tell.
-    let _ = io::stderr().write_all(said.as_bytes());
+    let output = Lenient {
+        sink: Sink::Stderr,
+        format: LogFormat::Text,
+        reader,
+    };
+    if STDERR.start("log-stderr").is_ok() {
+        let output: Arc<dyn Output> = Arc::new(output);
+        STDERR.push(&output, said, true);
+    } else {
+        output.write(&said);
+    }
+    flush();
 }
 
 const fn filter(level: Level) -> LevelFilter {

@@ -12,15 +12,18 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::reload::reload;
 use kafka_sse_bridge::config::LogFormat;
+use kafka_sse_bridge::logging::queue::{MAX_BYTES, Output, Queue};
 use kafka_sse_bridge::logging::{Reader, render};
 use libtest_mimic::Trial;
 use log::{Level, Record};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fs::{self, File};
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
-use std::time::UNIX_EPOCH;
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -29,6 +32,8 @@ pub fn trials() -> Vec<Trial> {
         trial("why_a_start_failed_reaches_the_journal_as_an_error", failed_start),
         trial("clients_come_and_go_in_one_line_each", come_and_go),
         trial("no_secret_is_logged_at_any_level", secrets),
+        trial("a_full_stderr_that_nobody_reads_blocks_nothing", unread_stderr),
+        trial("lines_that_a_full_queue_drops_are_counted_in_order", full_queue),
     ]
 }
 
@@ -263,4 +268,93 @@ fn secrets() {
         log.contains("TRACE") || log.contains("DEBUG"),
         "it says all it can"
     );
+}
+
+fn unread_stderr() {
+    // Never read.
+    let (_reader, mut writer) = std::io::pipe().expect("a pipe");
+    let flags = fcntl_getfl(&writer).expect("its flags");
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).expect("it does not block");
+    while writer.write(&[b'\n'; 4096]).is_ok() {}
+    fcntl_setfl(&writer, flags).expect("it blocks");
+
+    let directory = scratch::directory("unread");
+    let file = directory.path().join("config.toml");
+    let bridge_log = directory.path().join("bridge.log");
+    let port = free_port();
+    let text = format!(
+        "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n[http]\nlisten = [\"127.0.0.1:{port}\"]\n\
+         [log]\nstderr = true\nfile = \"{}\"\n[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n",
+        free_port(),
+        bridge_log.display()
+    );
+    fs::write(&file, text).expect("written");
+    let mut command = Command::new(BINARY);
+    command.arg("run").arg("--config").arg(&file);
+    command.stdout(Stdio::null()).stderr(writer);
+    let process = Process::spawn(&mut command).expect("the binary");
+    let logged = || fs::read_to_string(&bridge_log).unwrap_or_default();
+    eventually(secs(30), "it serves", || {
+        let answer = block_on(reqwest::get(format!("http://127.0.0.1:{port}/health/live")));
+        ensure(answer.is_ok_and(|answer| answer.status() == 200), logged())
+    });
+    process.signal(Signal::TERM);
+    let status = process.wait(secs(20));
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    // The other output gets the last line too.
+    assert!(logged().contains("daemon: ended\n"), "{}", logged());
+}
+
+/// An output that writes nothing while the gate is locked.
+#[derive(Default)]
+struct Gated {
+    gate: Mutex<()>,
+    written: Mutex<Vec<String>>,
+}
+
+impl Output for Gated {
+    fn write(&self, text: &str) {
+        let _open = self.gate.lock().expect("no panic");
+        self.written.lock().expect("no panic").push(text.to_owned());
+    }
+
+    fn dropped(&self, count: u64) -> String {
+        format!("{count} dropped")
+    }
+}
+
+fn full_queue() {
+    let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
+    queue.start("queue").expect("a thread");
+    let gated = Arc::new(Gated::default());
+    let output: Arc<dyn Output> = gated.clone();
+    let closed = gated.gate.lock().expect("no panic");
+    let line = |number: usize| format!("{number:>1000}");
+    let pushed = 2 * MAX_BYTES / 1000;
+    for number in 0..pushed {
+        queue.push(&output, line(number), false);
+    }
+    queue.push(&output, "an error".to_owned(), true);
+    let started = Instant::now();
+    queue.flush(started + millis(50));
+    assert!(started.elapsed() >= millis(50), "nothing can be written");
+    drop(closed);
+    queue.push(&output, "after".to_owned(), true);
+    queue.flush(Instant::now() + secs(30));
+
+    let written = gated.written.lock().expect("no panic").clone();
+    let lines = written.iter().take_while(|text| text.len() == 1000).count();
+    assert!(lines > pushed / 4 && lines < pushed, "{lines} of {pushed}");
+    assert!(
+        written
+            .iter()
+            .take(lines)
+            .eq(&(0..lines).map(line).collect::<Vec<_>>())
+    );
+    let rest = [
+        "an error".to_owned(),
+        format!("{} dropped", pushed - lines),
+        "after".to_owned(),
+    ];
+    assert_eq!(written[lines..], rest);
 }

@@ -1,0 +1,168 @@
+//! A bounded queue of log lines in front of one output, and the thread that writes them.
+//!
+//! A write can block for as long as nobody reads a pipe or a disk hangs. Only the thread of the queue blocks then:
+//! a full queue drops lines and counts them. The queue does not know what a line looks like.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+/// Most bytes of lines in a queue. Lines are dropped from then on until half of it is free, so that a slow
+/// reader gets stretches of the log without gaps.
+pub const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes that only errors may use beyond [`MAX_BYTES`].
+const RESERVE: usize = 256 * 1024;
+
+/// What an entry takes besides its text.
+const OVERHEAD: usize = size_of::<Entry>();
+
+/// Where lines go.
+pub trait Output: Send + Sync {
+    /// Writes, for as long as that takes.
+    fn write(&self, text: &str);
+
+    /// The line that reports how many lines were dropped.
+    fn dropped(&self, count: u64) -> String;
+}
+
+/// Lines in the order in which they were pushed, each with its output.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    /// There is an entry to be written.
+    filled: Condvar,
+    /// An entry has been written.
+    wrote: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    entries: VecDeque<Entry>,
+    /// Of the entries, and of the one that is being written.
+    bytes: usize,
+    /// How many entries were pushed and written so far.
+    pushed: u64,
+    written: u64,
+    /// Lines that were dropped and not reported, and the output of the last of them.
+    dropped: Option<(u64, Arc<dyn Output>)>,
+    is_started: bool,
+}
+
+struct Entry {
+    output: Arc<dyn Output>,
+    text: String,
+}
+
+impl Queue {
+    /// Empty, and without a thread.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                entries: VecDeque::new(),
+                bytes: 0,
+                pushed: 0,
+                written: 0,
+                dropped: None,
+                is_started: false,
+            }),
+            filled: Condvar::new(),
+            wrote: Condvar::new(),
+        }
+    }
+
+    /// Starts the thread, once.
+    ///
+    /// # Errors
+    /// When the operating system refuses the thread.
+    pub fn start(&'static self, name: &str) -> io::Result<()> {
+        let mut state = self.state();
+        if !state.is_started {
+            thread::Builder::new()
+                .name(name.to_owned())
+                .spawn(|| self.write())?;
+            state.is_started = true;
+        }
+        Ok(())
+    }
+
+    /// Adds a line, or drops it where the queue is full. Never waits for the output: the lock is only held to move
+    /// an entry.
+    pub fn push(&self, output: &Arc<dyn Output>, text: String, is_error: bool) {
+        let mut state = self.state();
+        let bytes = state.bytes + text.len() + OVERHEAD;
+        let fits = state.dropped.is_none() && bytes <= MAX_BYTES || state.entries.is_empty();
+        if fits || is_error && bytes <= MAX_BYTES + RESERVE {
+            state.add(Arc::clone(output), text);
+            self.filled.notify_one();
+        } else {
+            let count = state.dropped.take().map_or(0, |(count, _)| count);
+            state.dropped = Some((count + 1, Arc::clone(output)));
+        }
+    }
+
+    /// Waits until everything pushed before is written, or the deadline has passed.
+    pub fn flush(&self, deadline: Instant) {
+        let mut state = self.state();
+        if !state.is_started {
+            return;
+        }
+        if state.report_dropped() {
+            self.filled.notify_one();
+        }
+        let target = state.pushed;
+        while state.written < target {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                return;
+            };
+            let waited = self.wrote.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// The thread.
+    fn write(&self) -> ! {
+        let mut state = self.state();
+        loop {
+            let Some(entry) = state.entries.pop_front() else {
+                let waited = self.filled.wait(state);
+                state = waited.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            drop(state);
+            entry.output.write(&entry.text);
+            state = self.state();
+            state.bytes -= entry.text.len() + OVERHEAD;
+            state.written += 1;
+            if state.bytes <= MAX_BYTES / 2 {
+                state.report_dropped();
+            }
+            self.wrote.notify_all();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, output: Arc<dyn Output>, text: String) {
+        self.bytes += text.len() + OVERHEAD;
+        self.pushed += 1;
+        self.entries.push_back(Entry { output, text });
+    }
+
+    /// Adds the line that reports dropped lines, at their place among the others.
+    fn report_dropped(&mut self) -> bool {
+        let Some((count, output)) = self.dropped.take() else {
+            return false;
+        };
+        let text = output.dropped(count);
+        self.add(output, text);
+        true
+    }
+}
