@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::families::{Families, Labels};
 use crate::http::health;
 use crate::http::routes::App;
+use crate::stream::pieces;
 
 pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
     let has = |feature: bool| feature.to_string();
@@ -51,6 +52,11 @@ fn connections(app: &App, families: &mut Families<'_>) -> fmt::Result {
         "connection_write_timeouts",
         "Connections closed because they took nothing for write_timeout",
         connections.write_timeouts(),
+    )?;
+    families.figure(
+        "scan_bytes",
+        "Memory of rows copied out of tables for clients that have not taken them yet",
+        pieces::held() as u64,
     )?;
     let refused = app.limits.figures().refused;
     families.counter(
