@@ -68,10 +68,13 @@ impl<T> Turns<T> {
         let number = self.number;
         self.number += 1;
         let place = number + (cost / COST_OF_A_PLACE).min(MAX_PASSED);
+        // A flow that was idle has no claim on turns of the past: it comes behind those that wait, or one that queues
+        // its work piece by piece would always come first.
+        let last_turn = self.popped;
         let waiting = self.flows.entry(flow).or_insert_with(|| Waiting {
             work: BTreeMap::new(),
             under_way: 0,
-            last_turn: 0,
+            last_turn,
         });
         waiting.work.insert((place, number), work);
         self.len += 1;

@@ -19,8 +19,8 @@ use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use libtest_mimic::Trial;
 use std::cell::Cell;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -45,6 +45,12 @@ const HOUR: i64 = 3_600_000;
 thread_local! {
     /// Unix seconds.
     static CLOCK: Cell<u64> = const { Cell::new(0) };
+}
+
+/// A monotonic clock that keeps pace with [`CLOCK`], which is never set back here: time passes, no clock is set.
+fn monotonic() -> Instant {
+    static AT_NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+    *AT_NOW + Duration::from_secs(CLOCK.get() - NOW)
 }
 
 fn at(key: &str, value: &str, partition: u32, timestamp: i64) -> Rec {
@@ -76,7 +82,7 @@ impl Loading {
         };
         let clock = Clock {
             unix: || CLOCK.get(),
-            ..Clock::SYSTEM
+            monotonic,
         };
         let stream = Stream::with_clock(settings, pace, None, clock);
         let mut feeder = Feeder::new(Arc::clone(&stream));
