@@ -59,6 +59,10 @@ pub fn trials() -> Vec<Trial> {
             "a_topic_with_another_id_begins_anew_whatever_its_offsets",
             another_id,
         ),
+        trial(
+            "records_of_a_new_topic_before_its_id_is_seen_come_again_behind_one_reset",
+            records_before_the_id,
+        ),
         trial("the_id_of_a_topic_that_is_no_more_is_not_believed", past_id),
         trial(
             "a_partition_of_which_nothing_comes_is_read_by_another_client",
@@ -538,6 +542,36 @@ fn another_id() {
         rig.script(|script| script.connects.len()),
         1,
         "the source reads the other topics on"
+    );
+}
+
+/// The client library reads a recreated topic on at the old offset, so records from there on can precede the look
+/// that finds the new id. One such look is enough, and the new topic then comes complete.
+fn records_before_the_id() {
+    let mut rig = Rig::identified();
+    rig.script(|script| script.polls.push_back(Poll::Records(vec![3, 4])));
+    assert_eq!(
+        rig.offsets(2),
+        [3, 4],
+        "nothing shows yet that they are of another topic"
+    );
+    // Only one look finds the id: where a second one were needed, no reset would come.
+    rig.script(|script| {
+        script.id = None;
+        script.id_once = TopicId::new(2);
+        script.bounds[0] = Bounds { low: 0, high: 7 };
+    });
+    rig.recreated();
+    let assigned = rig.assigned(2);
+    assert_eq!(assigned[1], [0], "{assigned:?}");
+    rig.script(|script| script.polls.push_back(Poll::Records((0..7).collect())));
+    assert_eq!(rig.offsets(7), (0..7).collect::<Vec<i64>>());
+    let told = rig.told();
+    assert!(
+        !told
+            .iter()
+            .any(|feed| matches!(feed, Feed::Recreated { .. } | Feed::Records(_))),
+        "{told:?}"
     );
 }
 

@@ -34,6 +34,8 @@ pub struct Script {
     /// Partitions of which nobody can say anything.
     pub(super) leaderless: Vec<usize>,
     pub(super) id: Option<TopicId>,
+    /// The id that the next look alone returns, in place of `id`.
+    pub(super) id_once: Option<TopicId>,
     /// The offset that every time lies at; no times are known where there is none.
     pub(super) at: Option<i64>,
     pub(super) reconnects: bool,
@@ -127,7 +129,9 @@ impl Source for Scripted {
     }
 
     fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
-        Ok(vec![self.0.lock().unwrap().id; topics.len()])
+        let mut script = self.0.lock().unwrap();
+        let id = script.id_once.take().or(script.id);
+        Ok(vec![id; topics.len()])
     }
 
     fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
