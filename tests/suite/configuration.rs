@@ -34,7 +34,6 @@ pub fn trials() -> Vec<Trial> {
             environment_mistakes,
         ),
         trial("flags_go_before_environment_before_file_before_defaults", layers),
-        trial("a_list_is_read_alike_in_file_environment_and_flags", lists),
         trial("print_config_can_be_read_again_and_masks_secrets", print_config),
         trial(
             "a_secret_may_come_from_the_environment_and_is_masked",
@@ -44,7 +43,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-const GOOD: &str = "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n";
+pub const GOOD: &str = "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n";
 
 fn file(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new()
@@ -55,22 +54,27 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// What `load` has against a text, with the file's name as FILE.
-fn complaint(text: &str, environment: &[(&str, &str)]) -> String {
+/// The configuration, or what is wrong with it, with the file's name as FILE.
+pub fn read(
+    text: &str,
+    environment: &[(&str, &str)],
+    flags: &Flags,
+) -> Result<kafka_sse_bridge::config::Loaded, String> {
     let file = file(text);
-    let environment: BTreeMap<String, String> = environment
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    match load(
-        &Document::File(file.path().to_owned()),
-        &environment,
-        &Flags::default(),
-    ) {
+    let environment = environment.iter();
+    let environment = environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let document = Document::File(file.path().to_owned());
+    load(&document, &environment.collect(), flags).map_err(|error| {
+        let name = file.path().display().to_string();
+        error.to_string().replace(&name, "FILE")
+    })
+}
+
+/// What `load` has against a text.
+fn complaint(text: &str, environment: &[(&str, &str)]) -> String {
+    match read(text, environment, &Flags::default()) {
         Ok(_) => panic!("accepted: {text}"),
-        Err(error) => error
-            .to_string()
-            .replace(&file.path().display().to_string(), "FILE"),
+        Err(error) => error,
     }
 }
 
@@ -111,7 +115,7 @@ fn secrets_in_the_environment() {
 }
 
 #[track_caller]
-fn complains(text: &str, place: &str, pieces: &[&str]) {
+pub fn complains(text: &str, place: &str, pieces: &[&str]) {
     let said = complaint(text, &[]);
     let line = said.lines().find(|line| line.starts_with(place));
     let line = line.unwrap_or_else(|| panic!("nothing at {place:?} in:\n{said}"));
@@ -635,124 +639,6 @@ fn layers() {
         loaded(&numeric, &none).settings.ui.title,
         "007",
         "a text that looks like a number is text"
-    );
-}
-
-/// The configuration, or what is wrong with it.
-fn read_list(
-    text: &str,
-    environment: &[(&str, &str)],
-    flags: &Flags,
-) -> Result<kafka_sse_bridge::config::Loaded, String> {
-    let file = file(text);
-    let environment = environment.iter();
-    let environment = environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let document = Document::File(file.path().to_owned());
-    load(&document, &environment.collect(), flags).map_err(|error| {
-        let name = file.path().display().to_string();
-        error.to_string().replace(&name, "FILE")
-    })
-}
-
-fn lists() {
-    const SPACED: &str = " a:1 ,b:2,, c:3,";
-    let brokers = read_list;
-    let none = Flags::default();
-    let variable = "KAFKA_SSE_BRIDGE__KAFKA__BROKERS";
-    let flag = |brokers: &[&str]| Flags {
-        brokers: brokers.iter().map(ToString::to_string).collect(),
-        ..Flags::default()
-    };
-    let in_file = |brokers: &str| format!("[kafka]\nbrokers = {brokers}\n{GOOD}");
-    for (layer, read) in [
-        (
-            "file, array",
-            brokers(&in_file(r#"[" a:1 ", "b:2", "", "c:3"]"#), &[], &none),
-        ),
-        (
-            "file, one string in an array",
-            brokers(&in_file(&format!("[{SPACED:?}]")), &[], &none),
-        ),
-        (
-            "file, string",
-            brokers(&in_file(&format!("{SPACED:?}")), &[], &none),
-        ),
-        ("environment", brokers(GOOD, &[(variable, SPACED)], &none)),
-        ("flag", brokers(GOOD, &[], &flag(&[SPACED]))),
-        ("flags", brokers(GOOD, &[], &flag(&["a:1", " b:2,", "c:3"]))),
-    ] {
-        let read = read.unwrap_or_else(|error| panic!("{layer}: {error}"));
-        assert_eq!(read.settings.kafka.brokers, ["a:1", "b:2", "c:3"], "{layer}");
-    }
-    for (place, read) in [
-        ("FILE:2: ", brokers(&in_file("[]"), &[], &none)),
-        ("FILE:2: ", brokers(&in_file("[\" , \", \"\"]"), &[], &none)),
-        ("FILE:2: ", brokers(&in_file("\"\""), &[], &none)),
-        (
-            "environment KAFKA_SSE_BRIDGE__KAFKA__BROKERS: ",
-            brokers(GOOD, &[(variable, " ,")], &none),
-        ),
-        ("flag --brokers: ", brokers(GOOD, &[], &flag(&[""]))),
-    ] {
-        let error = read.expect_err("no broker is left");
-        assert_eq!(
-            error,
-            format!("{place}kafka.brokers: is empty; name at least one broker as \"host:port\"")
-        );
-    }
-    other_lists();
-}
-
-/// All of them have the same form.
-fn other_lists() {
-    let text = "[http]\nlisten = \"127.0.0.1:1, [::1]:2,\"\ntrusted_proxies = [\"10.0.0.0/8, unix\"]\n\
-         ignored_parameters = \" a, b \"\n[http.cors]\nallow_origins = \"https://a.example,\"\n\
-         allow_headers = \"Authorization, X-Y\"\n[[stream]]\npath = \"/x\"\ntopics = \"t, u\"\n\
-         filter = { key = [\"a, b\", \"\"] }\n";
-    let loaded = read_list(text, &[], &Flags::default()).expect("a good configuration");
-    let (http, stream) = (&loaded.settings.http, &loaded.settings.streams[0]);
-    assert_eq!(http.listen, ["127.0.0.1:1", "[::1]:2"]);
-    let proxies: Vec<String> = http.trusted_proxies.iter().map(ToString::to_string).collect();
-    assert_eq!(proxies, ["10.0.0.0/8", "unix"]);
-    assert_eq!(http.ignored_parameters, ["a", "b"]);
-    assert_eq!(http.cors.allow_origins, ["https://a.example"]);
-    assert_eq!(http.cors.allow_headers, ["Authorization", "X-Y"]);
-    assert_eq!(stream.topics, ["t", "u"]);
-    assert_eq!(
-        stream.filter["key"],
-        ["a, b", ""],
-        "values of a filter are any text"
-    );
-    complains(
-        "[[stream]]\npath = \"/x\"\ntopics = [\"\", \" , \"]\n",
-        "FILE:3: stream[0].topics: ",
-        &["is missing"],
-    );
-    // An error in an array of several lines names the line.
-    complains(
-        "[http]\ntrusted_proxies = [\n  \"10.0.0.1\",\n  \"nobody\",\n]\n",
-        "FILE:4: http.trusted_proxies: ",
-        &["is no address"],
-    );
-    complains(
-        "[http]\nlisten = 3000\n",
-        "FILE:2: http.listen: ",
-        &["a list of strings"],
-    );
-    complains(
-        "[http]\nlisten = [3000]\n",
-        "FILE:2: http.listen: ",
-        &["a string"],
-    );
-    complains(
-        "[http]\nignored_parameters = [\"since\"]\n",
-        "FILE:2: http.ignored_parameters: ",
-        &["\"since\" means something to streams"],
-    );
-    complains(
-        "[http]\nignored_parameters = [\"value.x\"]\n",
-        "FILE:2: http.ignored_parameters: ",
-        &["means something to streams"],
     );
 }
 

@@ -22,6 +22,7 @@ mod client_libraries;
 mod clocks;
 mod common;
 mod configuration;
+mod configuration_lists;
 mod connections;
 mod consumers;
 mod contract;
@@ -117,6 +118,7 @@ fn main() -> ExitCode {
         delivery::trials(),
         samples::trials(),
         configuration::trials(),
+        configuration_lists::trials(),
         security_settings::trials(),
         pages::trials(),
         parameters::trials(),
