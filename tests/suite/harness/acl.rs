@@ -1,11 +1,12 @@
 //! Rights on topics, for brokers that look at them.
 
 use super::broker::Broker;
-use super::wait::secs;
+use super::wait::{ensure, eventually, secs};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::{
-    ApiKey, CreateAclsRequest, CreateAclsResponse, RequestHeader, ResponseHeader,
+    ApiKey, CreateAclsRequest, CreateAclsResponse, DescribeAclsRequest, DescribeAclsResponse, RequestHeader,
+    ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use std::io::{Read, Write};
@@ -22,8 +23,14 @@ pub enum Right {
     Describe = 8,
 }
 
-/// `CreateAcls`, which librdkafka's Rust API lacks, before its headers became flexible.
+/// `CreateAcls` and `DescribeAcls`, which librdkafka's Rust API lacks, before their headers became flexible.
 const VERSION: i16 = 1;
+
+/// The protocol's number of a topic as a resource.
+const TOPIC: i8 = 2;
+
+/// The protocol's number of a pattern that is a name.
+const LITERAL: i8 = 3;
 
 impl Broker {
     /// Gives `User:NAME` a right on a topic.
@@ -38,34 +45,51 @@ impl Broker {
         self.rule(denied, principal, right, topic);
     }
 
+    /// Creates a rule, and returns once the broker goes by it: the controller answers before.
     fn rule(&self, permission: i8, principal: &str, right: Right, topic: &str) {
-        let (topic_resource, literal) = (2, 3);
+        let text = |text: &str| StrBytes::from_string(text.to_owned());
         let creation = AclCreation::default()
-            .with_resource_type(topic_resource)
-            .with_resource_name(StrBytes::from_string(topic.to_owned()))
-            .with_resource_pattern_type(literal)
-            .with_principal(StrBytes::from_string(principal.to_owned()))
-            .with_host(StrBytes::from_static_str("*"))
+            .with_resource_type(TOPIC)
+            .with_resource_name(text(topic))
+            .with_resource_pattern_type(LITERAL)
+            .with_principal(text(principal))
+            .with_host(text("*"))
             .with_operation(right as i8)
             .with_permission_type(permission);
+        let creations = CreateAclsRequest::default().with_creations(vec![creation]);
+        let created: CreateAclsResponse = self.acl_answer(ApiKey::CreateAcls, &creations);
+        for result in &created.results {
+            assert_eq!(result.error_code, 0, "{:?}", result.error_message);
+        }
+        let rule = DescribeAclsRequest::default()
+            .with_resource_type_filter(TOPIC)
+            .with_resource_name_filter(Some(text(topic)))
+            .with_pattern_type_filter(LITERAL)
+            .with_principal_filter(Some(text(principal)))
+            .with_host_filter(Some(text("*")))
+            .with_operation(right as i8)
+            .with_permission_type(permission);
+        eventually(secs(30), "the broker goes by the new rule", || {
+            let known: DescribeAclsResponse = self.acl_answer(ApiKey::DescribeAcls, &rule);
+            ensure(!known.resources.is_empty(), format!("{known:?}"))
+        });
+    }
+
+    /// The answer to a request about rules.
+    fn acl_answer<T: Decodable>(&self, key: ApiKey, question: &impl Encodable) -> T {
         let mut request = BytesMut::new();
         RequestHeader::default()
-            .with_request_api_key(ApiKey::CreateAcls as i16)
+            .with_request_api_key(key as i16)
             .with_request_api_version(VERSION)
             .with_client_id(Some(StrBytes::from_static_str("suite")))
             .encode(&mut request, 1)
             .expect("a header");
-        CreateAclsRequest::default()
-            .with_creations(vec![creation])
-            .encode(&mut request, VERSION)
-            .expect("a request");
+        question.encode(&mut request, VERSION).expect("a request");
         let mut answer = self.converse(&request);
         ResponseHeader::decode(&mut answer, 0).expect("a header");
-        let answered = CreateAclsResponse::decode(&mut answer, VERSION).expect("a response");
+        let answered = T::decode(&mut answer, VERSION).expect("a response");
         assert!(!answer.has_remaining());
-        for result in &answered.results {
-            assert_eq!(result.error_code, 0, "{:?}", result.error_message);
-        }
+        answered
     }
 
     /// One request on a connection of its own, and the answer to it.
