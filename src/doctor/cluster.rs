@@ -9,25 +9,18 @@ use super::keys;
 use super::machine;
 use super::network::{self, Kind};
 use super::report::{Finding, Report};
-use super::within;
-use crate::config::{Client, HttpSettings, KafkaSettings, Mechanism, Settings, StreamSettings, units};
+use super::session::{LIMIT, Session, limit};
+use super::transactions;
+use crate::config::{HttpSettings, KafkaSettings, Mechanism, Settings, StreamSettings, units};
 use crate::daemon;
-use crate::kafka::client::{self, Purpose};
 use crate::kafka::probe::{self, Security};
-use crate::kafka::source::{Bounds, Source, SourceError};
+use crate::kafka::source::Bounds;
 use crate::kafka::survey::{self, LOOK_BACK, Newest};
-use crate::kafka::tail::Connection;
 use crate::stream::position::{MAX_ID, Position, TopicPosition};
 use crate::stream::record_time::CLOCK_TOLERANCE;
 
-/// How long one question may take, and how much more for every partition asked about.
-const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
-
 /// How long the newest records of a topic may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long the client may take to be taken down in the end.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Partitions whose ends are shown.
 const MAX_SHOWN: usize = 8;
@@ -62,6 +55,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         .iter()
         .flat_map(|stream| &stream.topics)
         .collect();
+    let mut uncommitted = session.of_uncommitted();
     let (mut known, mut newest) = (BTreeMap::new(), None);
     for name in names {
         let topic: Arc<str> = name.as_str().into();
@@ -71,6 +65,9 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         if let Some(time) = session.check_reading(&topic, &bounds, report) {
             newest = newest.max(Some((time, name.clone())));
         }
+        if let Some(uncommitted) = &mut uncommitted {
+            transactions::check(&mut session, uncommitted, &topic, bounds.len(), report);
+        }
         session.check_times(&topic, &bounds, report);
         let is_in_table = |stream: &&StreamSettings| stream.has_table() && stream.topics.contains(name);
         if settings.streams.iter().any(|stream| is_in_table(&stream)) {
@@ -79,6 +76,9 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
         known.insert(name.clone(), bounds);
     }
     session.close();
+    if let Some(uncommitted) = uncommitted {
+        uncommitted.close();
+    }
     for stream in &settings.streams {
         report.add(id_of(stream, &known));
     }
@@ -108,81 +108,7 @@ fn login(kafka: &KafkaSettings) -> Finding {
     }
 }
 
-/// A client, built anew after one that failed or hangs.
-struct Session {
-    connection: Connection,
-    client: Client,
-    /// Whether a batch that this client cannot read makes the daemon take the other.
-    is_auto: bool,
-    source: Option<Box<dyn Source>>,
-}
-
-/// Why a question has no answer.
-struct Trouble {
-    found: String,
-    remedy: String,
-    is_codec: bool,
-}
-
 impl Session {
-    /// Chooses a client, as the daemon would, and builds it.
-    fn open(connection: Connection, report: &mut Report) -> Option<Self> {
-        const CHECK: &str = "kafka client";
-        let asked = connection.clone();
-        let choice = match within(LIMIT.0, move || probe::choose(&asked)) {
-            Some(Ok(choice)) => choice,
-            Some(Err(error)) => {
-                let trouble = Trouble::from(error);
-                report.add(Finding::fail(CHECK, trouble.found, trouble.remedy));
-                return None;
-            }
-            None => {
-                report.add(Trouble::late(LIMIT.0).finding(CHECK.to_owned()));
-                return None;
-            }
-        };
-        let mut session = Self {
-            is_auto: connection.client == Client::Auto,
-            connection,
-            client: choice.client,
-            source: None,
-        };
-        match session.ask(LIMIT.0, |_| Ok(())) {
-            Ok(()) => {
-                let found = format!("{}: {}", choice.client, choice.reason);
-                report.add(Finding::ok(CHECK, found));
-                Some(session)
-            }
-            Err(trouble) => {
-                report.add(trouble.finding(CHECK.to_owned()));
-                None
-            }
-        }
-    }
-
-    fn ask<T: Send + 'static>(
-        &mut self,
-        limit: Duration,
-        question: impl FnOnce(&mut dyn Source) -> Result<T, SourceError> + Send + 'static,
-    ) -> Result<T, Trouble> {
-        let (connection, client) = (self.connection.clone(), self.client);
-        let source = self.source.take();
-        let answered: Option<Result<_, SourceError>> = within(limit, move || {
-            let mut source = match source {
-                Some(source) => source,
-                None => client::build(&connection, client, Purpose::Live, &Arc::default())?,
-            };
-            let answer = question(&mut *source);
-            Ok((source, answer))
-        });
-        let (source, answer) = answered.ok_or_else(|| Trouble::late(limit))??;
-        // One that has failed may be of no further use.
-        if answer.is_ok() || source.reconnects() {
-            self.source = Some(source);
-        }
-        answer.map_err(Trouble::from)
-    }
-
     /// Whether the addresses that brokers send their clients to can be reached: after the first answer
     /// no others are used.
     fn check_advertised(&mut self, configured: &[String], http: &HttpSettings, report: &mut Report) {
@@ -325,66 +251,6 @@ impl Session {
             )),
         }
     }
-
-    fn close(mut self) {
-        let source = self.source.take();
-        // Where a broker hangs it may take longer, and ends with the process.
-        let _ = within(CLOSE_LIMIT, move || drop(source));
-    }
-}
-
-impl Trouble {
-    fn late(limit: Duration) -> Self {
-        Self {
-            found: format!("no answer within {limit:?}"),
-            remedy: "a broker hangs, or the network loses what is sent: see the broker's log".to_owned(),
-            is_codec: false,
-        }
-    }
-
-    fn finding(self, check: String) -> Finding {
-        Finding::fail(check, self.found, self.remedy)
-    }
-}
-
-impl From<SourceError> for Trouble {
-    fn from(error: SourceError) -> Self {
-        const REMEDY: &str = "see the broker's log, and tls and sasl in [kafka] where it asks for that";
-        let is_codec = matches!(error, SourceError::Codec { .. });
-        let (found, remedy) = match error {
-            SourceError::Unreachable { reason, .. } => (reason, REMEDY.to_owned()),
-            SourceError::Partition { at, reason, .. } | SourceError::OutOfRange { at, reason, .. } => {
-                (format!("{at}: {reason}"), REMEDY.to_owned())
-            }
-            SourceError::Codec {
-                topic,
-                partition,
-                offset,
-                codec,
-                ..
-            } => (
-                format!(
-                    "topic {topic:?} partition {partition} at offset {offset}: a batch is compressed with \
-                     {codec}, which the kafka crate cannot read"
-                ),
-                "set client = \"librdkafka\" in [kafka]".to_owned(),
-            ),
-            SourceError::Refused { reason, remedy, .. } | SourceError::Unsupported { reason, remedy, .. } => {
-                (reason, remedy)
-            }
-            SourceError::Interrupted => (error.to_string(), REMEDY.to_owned()),
-        };
-        Self {
-            found,
-            remedy,
-            is_codec,
-        }
-    }
-}
-
-fn limit(partitions: usize) -> Duration {
-    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
-    LIMIT.0 + LIMIT.1.saturating_mul(partitions)
 }
 
 /// `3 partitions, 12 offsets; ends 0:5 1:7 2:0`

@@ -3,7 +3,8 @@
 //!
 //! [`machine`] looks at what this machine gives (descriptors, addresses, files), [`network`] at the
 //! way to each broker, [`cluster`] at what Kafka holds, by one look of the Kafka room's, [`keys`] at
-//! what its records say; [`report`] is how findings look. Checks change nothing: no topic, file or
+//! what its records say, [`transactions`] at what open transactions hold back; [`session`] asks Kafka,
+//! [`report`] is how findings look. Checks change nothing: no topic, file or
 //! socket comes into being. Each has a time in which it must answer, so that a broker that hangs is a
 //! finding and not an end to them.
 #![forbid(unsafe_code)]
@@ -13,6 +14,8 @@ mod keys;
 mod machine;
 mod network;
 mod report;
+mod session;
+mod transactions;
 
 use std::process::ExitCode;
 use std::sync::mpsc;

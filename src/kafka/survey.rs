@@ -3,14 +3,14 @@
 //! Every function asks once and says what went wrong; nothing is retried, and nothing is kept. They
 //! block for as long as the client library does: who calls them bounds that.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::inbox::Inbox;
-use super::record::{Feed, MAX_BATCH_RECORDS, Record};
+use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
 use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
@@ -204,6 +204,58 @@ impl Sample {
             Some(_) => {}
         }
     }
+}
+
+/// The first record of a partition from an offset on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct First {
+    /// The partition.
+    pub partition: u32,
+    /// The record's offset.
+    pub offset: i64,
+    /// Its time, in milliseconds since the epoch, where it has one.
+    pub timestamp: Option<i64>,
+}
+
+/// Reads the first record of some partitions of a topic, each from an offset on, for as long as `patience` at most.
+/// Partitions of which none came are left out.
+///
+/// # Errors
+/// When reading fails.
+pub fn first_from(
+    source: &mut dyn Source,
+    topic: &Arc<str>,
+    from: &[(u32, i64)],
+    patience: Duration,
+) -> Result<Vec<First>, SourceError> {
+    let (sender, mut feed) = mpsc::channel(FEEDS);
+    let mut inbox = Inbox::new([(Arc::clone(topic), vec![sender])]);
+    let partitions = from.iter().map(|(partition, _)| *partition as usize + 1).max();
+    let mut next = vec![BEGINNING; partitions.unwrap_or(0)];
+    for &(partition, offset) in from {
+        next[partition as usize] = offset;
+    }
+    inbox.assign(topic, None, next.clone(), next);
+    // A source leaves a partition where it is that seems to be assigned as before: by another inbox, it is not.
+    source.assign(&Inbox::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
+    source.assign(&inbox)?;
+    let mut first: BTreeMap<u32, First> = BTreeMap::new();
+    let started = Instant::now();
+    while started.elapsed() < patience && first.len() < from.len() {
+        source.poll(POLL_WAIT, &mut inbox)?;
+        inbox.flush();
+        while let Ok(fed) = feed.try_recv() {
+            let Feed::Records(batch) = fed else { continue };
+            for record in batch.iter() {
+                first.entry(record.partition).or_insert(First {
+                    partition: record.partition,
+                    offset: record.offset,
+                    timestamp: record.timestamp,
+                });
+            }
+        }
+    }
+    Ok(first.into_values().collect())
 }
 
 /// In how many partitions the time index knows a record.

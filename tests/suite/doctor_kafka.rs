@@ -14,6 +14,7 @@ use socket2::{Domain, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
@@ -40,6 +41,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("doctor_says_what_the_kafka_crate_lacks", kafka_crate),
         trial("doctor_warns_of_markers_at_the_end", markers),
+        trial(
+            "doctor_names_transactions_that_are_open_for_long@4.4.0",
+            transactions,
+        ),
     ];
     trials.extend(on_each_broker(
         "doctor_names_a_missing_topic_and_creates_none",
@@ -222,7 +227,7 @@ fn future() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("doctor-future");
     broker.create_topic(&topic, 1, &[]);
-    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis();
+    let now = UNIX_EPOCH.elapsed().expect("after 1970").as_millis();
     let ahead = i64::try_from(now).expect("it fits") + 3_600_000;
     broker.produce(&topic, &[Message::value("x").timestamp(ahead)]);
     let report = Report::of(&config(&broker, &[&topic], ""));
@@ -245,7 +250,7 @@ fn keys() {
         let any_time = ("message.timestamp.after.max.ms", "9223372036854775807");
         broker.create_topic(topic, 2, &[any_time]);
     }
-    let now = std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis();
+    let now = UNIX_EPOCH.elapsed().expect("after 1970").as_millis();
     let now = i64::try_from(now).expect("it fits");
     let in_partition = |key: &str, partition| Message::new(key, "x").partition(partition);
     broker.produce(
@@ -374,6 +379,54 @@ fn markers() {
         &format!("warn  reading {topic}: records at the ends of 0 of 1 partitions"),
         &["remedy: markers of transactions may end the others"],
     );
+}
+
+/// A transaction whose first record is minutes old is named with its place; one that has just begun is not.
+fn transactions() {
+    let broker = Broker::shared(Version::V4_4);
+    let (hanging, fresh) = (topic_name("doctor-hanging"), topic_name("doctor-fresh"));
+    for topic in [&hanging, &fresh] {
+        broker.create_topic(topic, 2, &[]);
+        broker.produce(topic, &[Message::value("committed").partition(1)]);
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = i64::try_from(now.as_millis()).expect("a time");
+    let in_transaction = |timestamp| Message::value("open").partition(1).timestamp(timestamp);
+    let (held, _) = broker.open_transaction(&hanging, &[in_transaction(now - 300_000), in_transaction(now)]);
+    broker.produce(&hanging, &[Message::value("behind").partition(1)]);
+    let (open, _) = broker.open_transaction(&fresh, &[in_transaction(now)]);
+    let text = config(&broker, &[&hanging, &fresh], "");
+    let report = Report::of(&text);
+    report.assert_end(0, 0);
+    report.assert_says(
+        &format!(
+            "warn  transactions {hanging}: an open one keeps committed records from being read: partition 1 held at \
+             offset 1, 3 offsets before its high watermark 4, for 5m"
+        ),
+        &[&format!(
+            "find-hanging --topic {hanging}, then abort --topic {hanging} --partition 1 --start-offset 1\n"
+        )],
+    );
+    report.assert_says(
+        &format!(
+            "ok    transactions {fresh}: open for less than 1m: partition 1 held at offset 1, 1 offsets before its high \
+             watermark 2, for "
+        ),
+        &[],
+    );
+    held.end(Outcome::Commit);
+    open.end(Outcome::Abort);
+    let report = Report::of(&text);
+    for topic in [&hanging, &fresh] {
+        report.assert_says(
+            &format!("ok    transactions {topic}: no open one keeps records from being read"),
+            &[],
+        );
+    }
+    // Who reads uncommitted records is held up by nothing.
+    let text = text.replacen("[kafka]\n", "[kafka]\nisolation = \"read_uncommitted\"\n", 1);
+    let report = Report::of(&text);
+    assert!(!report.text.contains("transactions "), "{}", report.text);
 }
 
 fn forbidden(version: Version) {

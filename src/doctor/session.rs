@@ -1,0 +1,168 @@
+//! A client of Kafka that answers questions, each within a time: built anew after one that failed or hangs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::report::{Finding, Report};
+use super::within;
+use crate::config::{Client, Isolation};
+use crate::kafka::client::{self, Purpose};
+use crate::kafka::probe;
+use crate::kafka::source::{Source, SourceError};
+use crate::kafka::tail::Connection;
+
+/// How long one question may take, and how much more for every partition asked about.
+pub(super) const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
+
+/// How long the client may take to be taken down in the end.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// A client, built anew after one that failed or hangs.
+pub(super) struct Session {
+    pub(super) connection: Connection,
+    client: Client,
+    /// Whether a batch that this client cannot read makes the daemon take the other.
+    pub(super) is_auto: bool,
+    source: Option<Box<dyn Source>>,
+}
+
+/// Why a question has no answer.
+pub(super) struct Trouble {
+    pub(super) found: String,
+    pub(super) remedy: String,
+    pub(super) is_codec: bool,
+}
+
+impl Session {
+    /// Chooses a client, as the daemon would, and builds it.
+    pub(super) fn open(connection: Connection, report: &mut Report) -> Option<Self> {
+        const CHECK: &str = "kafka client";
+        let asked = connection.clone();
+        let choice = match within(LIMIT.0, move || probe::choose(&asked)) {
+            Some(Ok(choice)) => choice,
+            Some(Err(error)) => {
+                let trouble = Trouble::from(error);
+                report.add(Finding::fail(CHECK, trouble.found, trouble.remedy));
+                return None;
+            }
+            None => {
+                report.add(Trouble::late(LIMIT.0).finding(CHECK.to_owned()));
+                return None;
+            }
+        };
+        let mut session = Self {
+            is_auto: connection.client == Client::Auto,
+            connection,
+            client: choice.client,
+            source: None,
+        };
+        match session.ask(LIMIT.0, |_| Ok(())) {
+            Ok(()) => {
+                let found = format!("{}: {}", choice.client, choice.reason);
+                report.add(Finding::ok(CHECK, found));
+                Some(session)
+            }
+            Err(trouble) => {
+                report.add(trouble.finding(CHECK.to_owned()));
+                None
+            }
+        }
+    }
+
+    pub(super) fn ask<T: Send + 'static>(
+        &mut self,
+        limit: Duration,
+        question: impl FnOnce(&mut dyn Source) -> Result<T, SourceError> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let (connection, client) = (self.connection.clone(), self.client);
+        let source = self.source.take();
+        let answered: Option<Result<_, SourceError>> = within(limit, move || {
+            let mut source = match source {
+                Some(source) => source,
+                None => client::build(&connection, client, Purpose::Live, &Arc::default())?,
+            };
+            let answer = question(&mut *source);
+            Ok((source, answer))
+        });
+        let (source, answer) = answered.ok_or_else(|| Trouble::late(limit))??;
+        // One that has failed may be of no further use.
+        if answer.is_ok() || source.reconnects() {
+            self.source = Some(source);
+        }
+        answer.map_err(Trouble::from)
+    }
+
+    /// Another one that sees records of open transactions; `None` where this one does already.
+    pub(super) fn of_uncommitted(&self) -> Option<Self> {
+        (self.connection.isolation == Isolation::ReadCommitted).then(|| Self {
+            connection: Connection {
+                isolation: Isolation::ReadUncommitted,
+                ..self.connection.clone()
+            },
+            client: self.client,
+            is_auto: self.is_auto,
+            source: None,
+        })
+    }
+
+    pub(super) fn close(mut self) {
+        let source = self.source.take();
+        // Where a broker hangs it may take longer, and ends with the process.
+        let _ = within(CLOSE_LIMIT, move || drop(source));
+    }
+}
+
+impl Trouble {
+    fn late(limit: Duration) -> Self {
+        Self {
+            found: format!("no answer within {limit:?}"),
+            remedy: "a broker hangs, or the network loses what is sent: see the broker's log".to_owned(),
+            is_codec: false,
+        }
+    }
+
+    pub(super) fn finding(self, check: String) -> Finding {
+        Finding::fail(check, self.found, self.remedy)
+    }
+}
+
+impl From<SourceError> for Trouble {
+    fn from(error: SourceError) -> Self {
+        const REMEDY: &str = "see the broker's log, and tls and sasl in [kafka] where it asks for that";
+        let is_codec = matches!(error, SourceError::Codec { .. });
+        let (found, remedy) = match error {
+            SourceError::Unreachable { reason, .. } => (reason, REMEDY.to_owned()),
+            SourceError::Partition { at, reason, .. } | SourceError::OutOfRange { at, reason, .. } => {
+                (format!("{at}: {reason}"), REMEDY.to_owned())
+            }
+            SourceError::Codec {
+                topic,
+                partition,
+                offset,
+                codec,
+                ..
+            } => (
+                format!(
+                    "topic {topic:?} partition {partition} at offset {offset}: a batch is compressed with \
+                     {codec}, which the kafka crate cannot read"
+                ),
+                "set client = \"librdkafka\" in [kafka]".to_owned(),
+            ),
+            SourceError::Refused { reason, remedy, .. } | SourceError::Unsupported { reason, remedy, .. } => {
+                (reason, remedy)
+            }
+            SourceError::Interrupted => (error.to_string(), REMEDY.to_owned()),
+        };
+        Self {
+            found,
+            remedy,
+            is_codec,
+        }
+    }
+}
+
+/// How long a question about so many partitions may take.
+pub(super) fn limit(partitions: usize) -> Duration {
+    let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
+    LIMIT.0 + LIMIT.1.saturating_mul(partitions)
+}

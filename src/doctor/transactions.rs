@@ -1,0 +1,150 @@
+//! Whether open transactions keep records from readers of committed ones: where the last stable offset of a partition
+//! is behind its high watermark, and for how long.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::report::{Finding, Report};
+use super::session::{Session, Trouble, limit};
+use crate::config::units::Span;
+use crate::kafka::held::HELD_FOR;
+use crate::kafka::source::Bounds;
+use crate::kafka::survey::{self, First};
+
+/// How long the first records of open transactions may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Most partitions that are named.
+const MAX_NAMED: usize = 8;
+
+/// A partition whose last stable offset is behind its high watermark.
+struct Hold {
+    partition: u32,
+    /// The last stable offset: the first record of the earliest open transaction.
+    stable: i64,
+    high: i64,
+    /// The age of that record; `None` where it has no timestamp, or one from the future.
+    age: Option<Duration>,
+}
+
+/// `session` reads committed records, `uncommitted` those of open transactions too.
+pub(super) fn check(
+    session: &mut Session,
+    uncommitted: &mut Session,
+    topic: &Arc<str>,
+    partitions: usize,
+    report: &mut Report,
+) {
+    report.add(match holds(session, uncommitted, topic, partitions) {
+        Ok(holds) => describe(topic, holds),
+        // The daemon reads without knowing it.
+        Err(trouble) => Finding::warn(check_name(topic), trouble.found, trouble.remedy),
+    });
+}
+
+fn check_name(topic: &str) -> String {
+    format!("transactions {topic}")
+}
+
+fn holds(
+    session: &mut Session,
+    uncommitted: &mut Session,
+    topic: &Arc<str>,
+    partitions: usize,
+) -> Result<Vec<Hold>, Trouble> {
+    let ends = |session: &mut Session| {
+        let asked = Arc::clone(topic);
+        session.ask(limit(partitions), move |source| source.bounds(&asked, partitions))
+    };
+    // The high watermarks first: what is written between the two questions must not look held.
+    let high = ends(uncommitted)?;
+    let stable = ends(session)?;
+    let behind = (0..).zip(stable.into_iter().zip(high));
+    let behind = behind.filter_map(|(partition, (stable, high))| {
+        let (Bounds { high: stable, .. }, Bounds { high, .. }) = (stable?, high?);
+        (stable < high).then_some((partition, stable, high))
+    });
+    let behind: Vec<(u32, i64, i64)> = behind.collect();
+    if behind.is_empty() {
+        return Ok(Vec::new());
+    }
+    let from: Vec<(u32, i64)> = behind
+        .iter()
+        .map(|&(partition, stable, _)| (partition, stable))
+        .collect();
+    let asked = Arc::clone(topic);
+    let first = uncommitted.ask(limit(from.len()), move |source| {
+        survey::first_from(source, &asked, &from, PATIENCE)
+    })?;
+    let now = SystemTime::now();
+    let hold = |(partition, stable, high)| Hold {
+        partition,
+        stable,
+        high,
+        age: age(&first, partition, now),
+    };
+    Ok(behind.into_iter().map(hold).collect())
+}
+
+/// The age of a partition's first record.
+fn age(first: &[First], partition: u32, now: SystemTime) -> Option<Duration> {
+    let first = first.iter().find(|first| first.partition == partition)?;
+    let since = Duration::from_millis(u64::try_from(first.timestamp?).ok()?);
+    now.duration_since(UNIX_EPOCH.checked_add(since)?).ok()
+}
+
+fn describe(topic: &str, mut holds: Vec<Hold>) -> Finding {
+    let check = check_name(topic);
+    if holds.is_empty() {
+        return Finding::ok(check, "no open one keeps records from being read");
+    }
+    let is_long = |hold: &Hold| hold.age.is_none_or(|age| age > HELD_FOR);
+    if !holds.iter().any(is_long) {
+        let found = format!("open for less than {}: {}", Span(HELD_FOR), lines(&holds));
+        return Finding::ok(check, found);
+    }
+    holds.retain(is_long);
+    let example = holds.first().map(|hold| (hold.partition, hold.stable));
+    let (partition, stable) = example.unwrap_or_default();
+    Finding::warn(
+        check,
+        format!(
+            "an open one keeps committed records from being read: {}",
+            lines(&holds)
+        ),
+        format!(
+            "end it at its producer, or find and abort it: kafka-transactions.sh --bootstrap-server … find-hanging \
+             --topic {topic}, then abort --topic {topic} --partition {partition} --start-offset {stable}"
+        ),
+    )
+}
+
+/// `partition 0 held at offset 17, 25 offsets before its high watermark 42, for 5m 3s`
+fn lines(holds: &[Hold]) -> String {
+    let line = |hold: &Hold| {
+        let Hold {
+            partition,
+            stable,
+            high,
+            age,
+        } = hold;
+        let age = age.map_or_else(
+            || "of unknown age, as its first record has no time in the past".to_owned(),
+            |age| {
+                format!(
+                    "for {}",
+                    humantime::format_duration(Duration::from_secs(age.as_secs()))
+                )
+            },
+        );
+        format!(
+            "partition {partition} held at offset {stable}, {} offsets before its high watermark {high}, {age}",
+            high.saturating_sub(*stable)
+        )
+    };
+    let mut lines: Vec<String> = holds.iter().take(MAX_NAMED).map(line).collect();
+    if holds.len() > MAX_NAMED {
+        lines.push(format!("and {} other partitions", holds.len() - MAX_NAMED));
+    }
+    lines.join("; ")
+}
