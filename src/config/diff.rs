@@ -1,6 +1,7 @@
 //! What a reload changes. Pure: two settings in, a list out.
 
-use super::settings::{Settings, Start, StreamSettings};
+use super::reload_effect::{self, Effect, Key};
+use super::settings::{Draft, Settings};
 
 /// The differences between the settings that are in effect and those to come.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,18 +47,18 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
         unlisten: missing(&old.http.listen, &new.http.listen),
         ..Changes::default()
     };
-    changes.note("kafka.", &old.kafka, &new.kafka);
-    changes.note("http.", &old.http, &new.http);
-    changes.note("memory.", &old.memory, &new.memory);
-    // A socket that exists keeps what it was given.
-    let is_unset = (old.http.unix_socket_mode.is_some() && new.http.unix_socket_mode.is_none())
-        || (old.http.unix_socket_group.is_some() && new.http.unix_socket_group.is_none());
-    if is_unset && new.http.listen.iter().any(|address| address.starts_with("unix:")) {
-        changes
-            .restart
-            .push("http.unix_socket_mode and http.unix_socket_group".to_owned());
-    }
-    for stream in &new.streams {
+    let Draft {
+        kafka,
+        http,
+        memory,
+        streams,
+        ui,
+        log,
+    } = &**new;
+    changes.note("kafka.", reload_effect::kafka(&old.kafka, kafka));
+    changes.note("http.", reload_effect::http(&old.http, http));
+    changes.note("memory.", reload_effect::memory(&old.memory, memory));
+    for stream in streams {
         let path = stream.path.clone();
         let before = old.streams.iter().find(|before| before.path == path);
         let Some(before) = before else {
@@ -65,16 +66,13 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
             changes.streams.push(StreamChange::Added(path));
             continue;
         };
-        changes.note(&format!("stream {path:?}: "), before, stream);
-        if !shows_alike(before, stream) {
-            changes.streams.push(StreamChange::Rebuilt(path));
-            continue;
-        }
-        // It says how much is read when a stream starts to be read.
-        if before.preload != stream.preload && stream.start == Start::Live {
-            changes.restart.push(format!("stream {path:?}: preload"));
-        }
-        changes.streams.push(StreamChange::Kept(path));
+        let keys = reload_effect::stream(before, stream);
+        let is_rebuilt = changes.note(&format!("stream {path:?}: "), keys);
+        changes.streams.push(if is_rebuilt {
+            StreamChange::Rebuilt(path)
+        } else {
+            StreamChange::Kept(path)
+        });
     }
     for before in &old.streams {
         if new.streams.iter().all(|stream| stream.path != before.path) {
@@ -82,41 +80,31 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
             changes.streams.push(StreamChange::Removed(before.path.clone()));
         }
     }
-    changes.note("ui.", &old.ui, &new.ui);
-    changes.note("log.", &old.log, &new.log);
+    changes.note("ui.", reload_effect::ui(&old.ui, ui));
+    changes.note("log.", reload_effect::log(&old.log, log));
     changes
 }
 
 impl Changes {
-    /// Notes which members of a section differ.
-    fn note<T: serde::Serialize>(&mut self, prefix: &str, old: &T, new: &T) {
-        let (old, new) = (members(old), members(new));
-        let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
-        names.sort_unstable();
-        names.dedup();
-        let differ = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
-        self.keys.extend(differ.map(|name| format!("{prefix}{name}")));
+    /// Notes which keys of a section differ, and which of them wait for a restart. Returns whether a stream is
+    /// rebuilt, which applies all of its keys.
+    fn note(&mut self, prefix: &str, keys: Vec<Key>) -> bool {
+        let mut differing: Vec<Key> = keys.into_iter().filter(|key| key.differs).collect();
+        differing.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let has = |key: &Key, effect| key.effects.of_change() == effect;
+        let is_rebuilt = differing.iter().any(|key| has(key, Effect::Rebuild));
+        for key in differing {
+            let name = format!("{prefix}{}", key.name);
+            if has(&key, Effect::Restart) && !is_rebuilt {
+                self.restart.push(name.clone());
+            }
+            self.keys.push(name);
+        }
+        is_rebuilt
     }
-}
-
-fn members<T: serde::Serialize>(section: &T) -> toml::Table {
-    // Sections are structs that were read from TOML.
-    toml::Table::try_from(section).unwrap_or_default()
 }
 
 fn missing(wanted: &[String], there: &[String]) -> Vec<String> {
     let is_missing = |address: &&String| !there.contains(address);
     wanted.iter().filter(is_missing).cloned().collect()
-}
-
-/// Whether clients are shown the same records in the same way.
-fn shows_alike(one: &StreamSettings, other: &StreamSettings) -> bool {
-    one.topics == other.topics
-        && one.start == other.start
-        && one.format == other.format
-        && one.key_field == other.key_field
-        && one.event == other.event
-        && one.filter == other.filter
-        // Headers that were not kept beside the records are not there to filter by; those that were may stay.
-        && (one.keeps_headers() || !other.keeps_headers())
 }

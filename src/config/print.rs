@@ -10,10 +10,10 @@ use super::settings::Settings;
 /// What stands in place of a secret.
 const MASK: &str = "***";
 
-/// The one table whose values may be secrets themselves, and not the place of one.
-const PROPERTIES: &str = "kafka.librdkafka";
+/// The only table whose values may be secrets; other tables hold paths of files with secrets.
+const PROPERTIES: &str = "kafka.librdkafka.";
 
-/// Parts of the names of properties that are.
+/// Parts of the names of properties whose values are secrets.
 const SECRETS: [&str; 8] = [
     "password",
     "passphrase",
@@ -25,7 +25,7 @@ const SECRETS: [&str; 8] = [
     "assertion",
 ];
 
-/// What no value may show, whatever its name.
+/// Text that marks a value as a secret, whatever its name.
 const PRIVATE: &str = "PRIVATE KEY";
 
 /// Column in which the origins begin, where the line is short enough.
@@ -35,11 +35,7 @@ const ORIGIN_COLUMN: usize = 56;
 #[must_use]
 pub fn print(loaded: &Loaded) -> String {
     let mut out = String::new();
-    // Settings are plain tables, strings, numbers and lists, which TOML can all hold.
-    let Ok(Value::Table(table)) = Value::try_from(&*loaded.settings) else {
-        return out;
-    };
-    for (name, section) in &table {
+    for (name, section) in &masked(&loaded.settings) {
         match section {
             Value::Table(section) => {
                 print_section(&mut out, &format!("[{name}]"), name, section, loaded);
@@ -66,35 +62,39 @@ pub fn print(loaded: &Loaded) -> String {
     out
 }
 
-/// A number that is the same for the same settings in every process, and another one for nearly all others.
-/// Secrets do not count: a short number is enough to try passwords on.
+/// A number that is equal for equal settings in every process, and differs for nearly all others. Secrets do not
+/// count, because a short number is enough to try passwords on; the paths of their files do.
 #[must_use]
 pub fn fingerprint(settings: &Settings) -> u32 {
-    // As in `print`.
-    let mut value = Value::try_from(&**settings).unwrap_or_else(|_| Value::Table(toml::Table::new()));
-    mask(&mut value);
-    crc32fast::hash(value.to_string().as_bytes())
+    crc32fast::hash(Value::Table(masked(settings)).to_string().as_bytes())
 }
 
-fn mask(value: &mut Value) {
+/// The settings with [`MASK`] in place of secrets.
+fn masked(settings: &Settings) -> toml::Table {
+    // Settings are plain tables, strings, numbers and lists, which TOML can all hold.
+    let mut table = toml::Table::try_from(&**settings).unwrap_or_default();
+    for (name, section) in &mut table {
+        mask(name, section);
+    }
+    table
+}
+
+fn mask(path: &str, value: &mut Value) {
+    let is_secret = |name: &str| SECRETS.iter().any(|part| name.to_lowercase().contains(part));
     match value {
         Value::Table(table) => {
             for (name, value) in table {
-                if is_secret(name, value) {
-                    *value = MASK.into();
-                }
-                mask(value);
+                mask(&format!("{path}.{name}"), value);
             }
         }
-        Value::Array(items) => items.iter_mut().for_each(mask),
+        Value::Array(items) => items.iter_mut().for_each(|item| mask(path, item)),
+        Value::String(text)
+            if text.contains(PRIVATE) || path.strip_prefix(PROPERTIES).is_some_and(is_secret) =>
+        {
+            MASK.clone_into(text);
+        }
         _ => {}
     }
-}
-
-fn is_secret(name: &str, value: &Value) -> bool {
-    let is_table = matches!(value, Value::Table(_));
-    (!is_table && SECRETS.iter().any(|part| name.to_lowercase().contains(part)))
-        || value.as_str().is_some_and(|value| value.contains(PRIVATE))
 }
 
 fn print_section(out: &mut String, header: &str, path: &str, section: &toml::Table, loaded: &Loaded) {
@@ -126,13 +126,6 @@ fn print_default_limit(out: &mut String, loaded: &Loaded) {
 }
 
 fn print_line(out: &mut String, path: &str, name: &str, value: &Value, loaded: &Loaded) {
-    let is_secret = path == PROPERTIES && SECRETS.iter().any(|part| name.to_lowercase().contains(part))
-        || value.as_str().is_some_and(|value| value.contains(PRIVATE));
-    let value = if is_secret {
-        Value::from(MASK)
-    } else {
-        value.clone()
-    };
     let is_bare = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));

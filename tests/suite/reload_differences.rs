@@ -2,7 +2,9 @@
 
 use crate::harness::trial;
 use kafka_sse_bridge::config::diff::{Changes, StreamChange, diff};
-use kafka_sse_bridge::config::{Document, Flags, Settings, load};
+use kafka_sse_bridge::config::print::fingerprint;
+use kafka_sse_bridge::config::{Document, Flags, Settings, load, reload_effect};
+use kafka_sse_bridge::stream::tuning::{Pace, Tuning};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +19,18 @@ pub fn trials() -> Vec<Trial> {
         trial("streams_are_told_apart_by_their_paths_in_any_order", paths),
         trial("addresses_are_added_and_removed_one_by_one", addresses),
         trial("headers_that_are_kept_may_stay", headers),
-        trial("what_waits_for_a_restart_is_named", restart),
+        trial(
+            "keys_that_wait_for_a_restart_are_named",
+            keys_that_wait_for_a_restart_are_named,
+        ),
+        trial(
+            "every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key",
+            every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key,
+        ),
+        trial(
+            "config_hash_changes_with_paths_of_secret_files_not_with_secrets",
+            config_hash_changes_with_paths_of_secret_files_not_with_secrets,
+        ),
     ]
 }
 
@@ -103,7 +116,7 @@ fn keys() {
              cors.allow_origins = ['https://a.example']",
             &[
                 "http.base_path",
-                "http.cors",
+                "http.cors.allow_origins",
                 "http.max_clients",
                 "http.max_clients_per_ip",
                 "http.max_opens_per_second",
@@ -230,7 +243,7 @@ fn headers() {
     );
 }
 
-fn restart() {
+fn keys_that_wait_for_a_restart_are_named() {
     let preload = "topics = ['one', 'two']\npreload = 5";
     let changes = changed("topics = ['one', 'two']", preload);
     assert_eq!(changes.keys, ["stream \"/a\": preload"]);
@@ -243,4 +256,92 @@ fn restart() {
     assert!(changes.restart.is_empty(), "{changes:?}");
     let changes = changed("topics = ['one', 'two']", &format!("{preload}\nevent = 'x'"));
     assert!(changes.restart.is_empty(), "{changes:?}");
+}
+
+/// A line for each key of a stream, which changes it; `heartbeat_interval` counts only beside `heartbeat = 'event'`.
+const CHANGED_LINES: [(&str, &str); 19] = [
+    ("topics", "topics = ['other']"),
+    ("start", "start = 'earliest'"),
+    ("format", "format = 'envelope'"),
+    ("key_field", "key_field = 'k'"),
+    ("event", "event = 'x'"),
+    ("heartbeat", "heartbeat = 'comment'"),
+    ("heartbeat_interval", "heartbeat_interval = '7s'"),
+    ("log_bytes", "log_bytes = '1MiB'"),
+    ("preload", "preload = 5"),
+    ("lag", "lag = 'disconnect'"),
+    ("checkpoint_interval", "checkpoint_interval = '7s'"),
+    ("delete_retention", "delete_retention = '7s'"),
+    ("max_keys", "max_keys = 7"),
+    ("max_table_bytes", "max_table_bytes = '1MiB'"),
+    ("when_full", "when_full = 'evict-oldest'"),
+    ("filter", "filter = { key = ['1'] }"),
+    ("client_filters", "client_filters = false"),
+    ("max_filter_paths", "max_filter_paths = 7"),
+    ("max_unindexed_filters", "max_unindexed_filters = 7"),
+];
+
+fn every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key() {
+    let decided: BTreeMap<String, String> = reload_effect::all()
+        .into_iter()
+        .filter_map(|(key, effects)| Some((key.strip_prefix("stream.")?.to_owned(), effects.to_string())))
+        .filter(|(key, _)| key != "path")
+        .collect();
+    let shown: Vec<&str> = CHANGED_LINES.iter().map(|(key, _)| *key).collect();
+    assert_eq!(decided.len(), shown.len(), "{decided:?} has no line in {shown:?}");
+    let before = "[memory]\nlimit = '2GiB'\n[[stream]]\npath = '/a'\n";
+    let given = [
+        ("topics", "topics = ['one']"),
+        ("heartbeat", "heartbeat = 'event'"),
+    ];
+    let with = |changed: &[(&str, &str)]| {
+        let is_given = |(key, _): &&(&str, &str)| changed.iter().all(|(other, _)| other != key);
+        let lines = given.iter().filter(is_given).chain(changed);
+        settings(&lines.fold(before.to_owned(), |text, (_, line)| format!("{text}{line}\n")))
+    };
+    let tuning = |settings: &Settings| Tuning::new(&settings.streams[0], Pace::from(&settings.http));
+    let old = with(&[]);
+    for (key, line) in CHANGED_LINES {
+        let new = with(&[(key, line)]);
+        let changes = diff(&old, &new);
+        assert_eq!(changes.keys, [format!("stream \"/a\": {key}")], "{line}");
+        let is_rebuilt = changes.streams == [StreamChange::Rebuilt("/a".to_owned())];
+        let (waits, applies) = (!changes.restart.is_empty(), tuning(&old) != tuning(&new));
+        let effect = &*decided[key];
+        let is_as_decided = match effect {
+            // A stream that continues applies its tuning and nothing else.
+            "live" | "live or rebuild" => applies && !is_rebuilt && !waits,
+            "rebuild" => is_rebuilt && !waits,
+            "live or restart" => waits && !is_rebuilt && !applies,
+            _ => false,
+        };
+        assert!(is_as_decided, "{line} is decided to be {effect}: {changes:?}");
+    }
+}
+
+fn config_hash_changes_with_paths_of_secret_files_not_with_secrets() {
+    let secrets = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| {
+        let path = secrets.path().join(name);
+        fs::write(&path, "hush").expect("written");
+        path.display().to_string()
+    };
+    let with = |kafka: &str| {
+        let text = BEFORE.split_once("[kafka.librdkafka]").expect("properties").1;
+        let rest = text.split_once("[http]").expect("a section").1;
+        fingerprint(&settings(&format!("[kafka]\n{kafka}\n[http]{rest}")))
+    };
+    for (mechanism, key) in [
+        ("mechanism = 'PLAIN', username = 'me'", "password_file"),
+        ("mechanism = 'OAUTHBEARER'", "token_file"),
+    ] {
+        let sasl = |path: String| with(&format!("sasl = {{ {mechanism}, {key} = '{path}' }}"));
+        assert_ne!(sasl(file("one")), sasl(file("other")), "{key}");
+    }
+    let property = |name: &str, value: &str| with(&format!("librdkafka = {{ '{name}' = '{value}' }}"));
+    assert_eq!(
+        property("sasl.password", "one"),
+        property("sasl.password", "other")
+    );
+    assert_ne!(property("client.id", "one"), property("client.id", "other"));
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::trial;
 use kafka_sse_bridge::config::settings::Draft;
-use kafka_sse_bridge::config::{Client, Document, Flags, Heartbeat, Start, load};
+use kafka_sse_bridge::config::{Client, Document, Flags, Heartbeat, Start, load, reload_effect};
 use libtest_mimic::Trial;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,7 +12,10 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("the_shipped_sample_reproduces_the_original_program", sample),
         trial("the_samples_comments_show_the_true_defaults", sample_defaults),
-        trial("the_reference_lists_every_key_with_its_true_default", reference),
+        trial(
+            "the_reference_lists_every_key_with_its_true_default_and_its_reload",
+            the_reference_lists_every_key_with_its_true_default_and_its_reload,
+        ),
     ]
 }
 
@@ -84,101 +87,81 @@ fn sample_defaults() {
     assert_eq!(read(&uncommented.join("\n")), read(&text));
 }
 
-/// Every key of the settings, with its default as TOML; `None` where there is none.
-fn keys() -> BTreeMap<String, Option<String>> {
+/// A key's default, as TOML, and when a change of it takes effect.
+type Row = (Option<String>, String);
+
+/// Every key of the settings.
+fn keys() -> BTreeMap<String, Row> {
     let draft = Draft {
         streams: vec![kafka_sse_bridge::config::StreamSettings::default()],
         ..Draft::default()
     };
-    let toml::Value::Table(table) = toml::Value::try_from(&draft).expect("TOML") else {
-        panic!("a table")
+    let mut defaults = toml::Value::try_from(&draft).expect("TOML");
+    let stream = defaults["stream"][0].clone();
+    let sections = defaults.as_table_mut().expect("sections");
+    sections.insert("stream".to_owned(), stream);
+    let default = |key: &str| {
+        let value = key
+            .split('.')
+            .try_fold(&defaults, |table, name| table.get(name))?;
+        let is_empty = ["", "[]", "{}", "\"\""].contains(&value.to_string().trim());
+        (!is_empty).then(|| value.to_string())
     };
-    let mut keys = BTreeMap::new();
-    for (section, value) in table {
-        let inner = match value {
-            toml::Value::Array(mut items) => items.remove(0),
-            other => other,
-        };
-        let toml::Value::Table(inner) = inner else {
-            panic!("{section} is a section")
-        };
-        for (key, value) in inner {
-            if let toml::Value::Table(table) = &value
-                && !table.is_empty()
-            {
-                // A section of its own.
-                for (inner, value) in table {
-                    let is_given = *value != toml::Value::Array(Vec::new());
-                    keys.insert(
-                        format!("{section}.{key}.{inner}"),
-                        is_given.then(|| value.to_string()),
-                    );
-                }
-                continue;
-            }
-            let is_given = !matches!(&value, toml::Value::Table(table) if table.is_empty())
-                && value != toml::Value::from("")
-                && value != toml::Value::Array(Vec::new());
-            keys.insert(format!("{section}.{key}"), is_given.then(|| value.to_string()));
-        }
-    }
-    // Those that are left out while they have no value.
-    for key in [
-        "kafka.librdkafka",
-        "kafka.tls",
-        "kafka.sasl",
-        "http.unix_socket_mode",
-        "http.unix_socket_group",
-        "log.targets",
-        "memory.limit",
-        "stream.filter",
-        "stream.key_field",
-        "stream.event",
-        "stream.lag",
-        "ui.assets",
-        "log.file",
-    ] {
-        keys.insert(key.to_owned(), None);
-    }
-    keys
+    reload_effect::all()
+        .into_iter()
+        .map(|(key, effects)| (key.clone(), (default(&key), effects.to_string())))
+        .collect()
 }
 
-/// The configuration's sections, as their titles name them.
-const SECTIONS: [&str; 7] = ["kafka", "http", "http.cors", "memory", "stream", "ui", "log"];
+/// The cells of a row of a table, without the quotes of code.
+fn cells(line: &str) -> Vec<&str> {
+    let inner = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |"));
+    let cells = inner.into_iter().flat_map(|inner| inner.split(" | "));
+    cells.map(|cell| cell.trim_matches('`')).collect()
+}
 
-/// docs/configuration.md has a row `| key | default | ... |` for every key, under its section's title.
-fn reference() {
+/// docs/configuration.md has a table with a row for every key, under its section's title, or headed "key of" where the
+/// key is within another one.
+fn the_reference_lists_every_key_with_its_true_default_and_its_reload() {
     let text = fs::read_to_string(repository("docs/configuration.md")).expect("the reference");
-    let mut section = String::new();
     let mut rows = BTreeMap::new();
+    let (mut section, mut table, mut sections) = ("", None, BTreeSet::new());
     for line in text.lines() {
-        // Other tables, of what a reload does, say, have such rows too.
+        let cells = cells(line);
         if let Some(title) = line.strip_prefix("## ") {
-            title.trim_matches(['[', ']', '`']).clone_into(&mut section);
+            section = title.trim_matches(['[', ']', '`']);
+            sections.insert(section);
         }
-        // What stands within a key has a heading of its own.
-        if line.starts_with("### ") {
-            section.clear();
+        match (cells.as_slice(), &table) {
+            (["key", "default", "reload", "meaning"], _) => table = Some(section.to_owned()),
+            ([key, "reload", "meaning"], _) => {
+                let outer = key.strip_prefix("key of `").expect("a table of keys");
+                table = Some(format!("{section}.{outer}"));
+            }
+            ([] | ["---", ..], _) | (_, None) => {}
+            ([key, default, reload, _], Some(table)) => {
+                let default = (*default != "none").then(|| (*default).to_owned());
+                rows.insert(format!("{table}.{key}"), (default, (*reload).to_owned()));
+            }
+            ([key, reload, _], Some(table)) => {
+                rows.insert(format!("{table}.{key}"), (None, (*reload).to_owned()));
+            }
+            (_, Some(_)) => panic!("a row of other cells: {line}"),
         }
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        if let ["", key, default, ..] = cells.as_slice()
-            && key.starts_with('`')
-            && SECTIONS.contains(&section.as_str())
-        {
-            let default = default.trim_matches('`');
-            let default = (!default.is_empty() && default != "none").then(|| default.to_owned());
-            rows.insert(format!("{section}.{}", key.trim_matches('`')), default);
+        if cells.is_empty() {
+            table = None;
         }
     }
-    let keys = keys();
-    let named = |map: &BTreeMap<String, Option<String>>| map.keys().cloned().collect::<BTreeSet<_>>();
+    let mut keys = keys();
+    // A table with a section of its own has no row.
+    keys.retain(|key, _| !sections.contains(key.as_str()));
+    let named = |map: &BTreeMap<String, Row>| map.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(
         named(&rows),
         named(&keys),
         "docs/configuration.md and the code name different keys"
     );
-    assert_eq!(
-        rows, keys,
-        "docs/configuration.md and the code have different defaults"
-    );
+    for (key, row) in &keys {
+        assert_eq!(&rows[key], row, "docs/configuration.md is wrong about {key}");
+    }
 }

@@ -1,0 +1,313 @@
+//! When a change of each key takes effect: the only place that decides it.
+//!
+//! Every section is destructured without `..`, so that a key that is added does not compile until it is decided here.
+
+use std::fmt;
+
+use super::public::CorsSettings;
+use super::security::{SaslSettings, TlsSettings};
+use super::settings::{
+    Draft, HttpSettings, KafkaSettings, LogSettings, MemorySettings, Start, StreamSettings, UiSettings,
+};
+
+/// When a change takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// At the reload; open streams continue.
+    Live,
+    /// At the reload: the stream is rebuilt, and its clients move to the new one.
+    Rebuild,
+    /// At the next start of the daemon.
+    Restart,
+    /// At the reload: the key identifies a stream, so that one stream is removed and another one added.
+    NewStream,
+}
+
+use Effect::{Live, NewStream, Rebuild, Restart};
+
+impl Effect {
+    /// This effect, but `exception` where `holds` is true.
+    const fn unless(self, exception: Self, holds: bool) -> Effects {
+        Effects {
+            usual: self,
+            exception: Some(exception),
+            is_exception: holds,
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Live => "live",
+            Rebuild => "rebuild",
+            Restart => "restart",
+            NewStream => "new stream",
+        })
+    }
+}
+
+/// The effects that a change of a key can have, and the one that a given change has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effects {
+    usual: Effect,
+    exception: Option<Effect>,
+    is_exception: bool,
+}
+
+impl Effects {
+    /// The effect of the change that was compared.
+    #[must_use]
+    pub fn of_change(self) -> Effect {
+        match self.exception {
+            Some(exception) if self.is_exception => exception,
+            _ => self.usual,
+        }
+    }
+}
+
+impl From<Effect> for Effects {
+    fn from(usual: Effect) -> Self {
+        Self {
+            usual,
+            exception: None,
+            is_exception: false,
+        }
+    }
+}
+
+/// All effects that are possible, as in docs/configuration.md: `live`, or `live or rebuild`.
+impl fmt::Display for Effects {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.usual.fmt(f)?;
+        self.exception
+            .map_or(Ok(()), |exception| write!(f, " or {exception}"))
+    }
+}
+
+/// A key of a section, compared in two settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// Its name within the section: `keepalive`, `cors.allow_origins`.
+    pub name: String,
+    /// Whether its values differ.
+    pub differs: bool,
+    /// When the change takes effect.
+    pub effects: Effects,
+}
+
+/// Compares all keys of a section; does not compile where one is missing.
+macro_rules! compare {
+    ($old:ident, $new:ident, $section:ident { $($key:ident: $effect:expr),+ $(,)? }) => {{
+        let $section { $($key),+ } = $old;
+        vec![$(Key {
+            name: stringify!($key).to_owned(),
+            differs: *$key != $new.$key,
+            effects: Effects::from($effect),
+        }),+]
+    }};
+}
+
+pub(super) fn kafka(old: &KafkaSettings, new: &KafkaSettings) -> Vec<Key> {
+    // Reading continues over a new connection.
+    let mut keys = compare!(
+        old,
+        new,
+        KafkaSettings {
+            brokers: Live,
+            client: Live,
+            isolation: Live,
+            tls: Live,
+            sasl: Live,
+            librdkafka: Live,
+        }
+    );
+    let [old_tls, new_tls] = [old, new].map(|kafka| kafka.tls.clone().unwrap_or_default());
+    let [old_sasl, new_sasl] = [old, new].map(|kafka| kafka.sasl.clone().unwrap_or_default());
+    nest(
+        &mut keys,
+        "tls",
+        old.tls.is_some() != new.tls.is_some(),
+        tls(&old_tls, &new_tls),
+    );
+    nest(
+        &mut keys,
+        "sasl",
+        old.sasl.is_some() != new.sasl.is_some(),
+        sasl(&old_sasl, &new_sasl),
+    );
+    keys
+}
+
+fn tls(old: &TlsSettings, new: &TlsSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        TlsSettings {
+            ca_file: Live,
+            cert_file: Live,
+            key_file: Live,
+        }
+    )
+}
+
+fn sasl(old: &SaslSettings, new: &SaslSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        SaslSettings {
+            mechanism: Live,
+            username: Live,
+            password_file: Live,
+            token_file: Live,
+        }
+    )
+}
+
+pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
+    let has_sockets = new.listen.iter().any(|address| address.starts_with("unix:"));
+    // A socket that exists keeps the mode and the group that it has.
+    let keeps_mode = has_sockets && old.unix_socket_mode.is_some() && new.unix_socket_mode.is_none();
+    let keeps_group = has_sockets && old.unix_socket_group.is_some() && new.unix_socket_group.is_none();
+    let mut keys = compare!(
+        old,
+        new,
+        HttpSettings {
+            listen: Live,
+            unix_socket_mode: Live.unless(Restart, keeps_mode),
+            unix_socket_group: Live.unless(Restart, keeps_group),
+            keepalive: Live,
+            retry: Live,
+            drain_timeout: Live,
+            max_lifetime: Live,
+            write_timeout: Live,
+            max_clients: Live,
+            max_clients_per_ip: Live,
+            max_opens_per_second: Live,
+            max_opens_per_second_per_ip: Live,
+            trusted_proxies: Live,
+            base_path: Live,
+            ignored_parameters: Live,
+            cors: Live,
+        }
+    );
+    nest(&mut keys, "cors", false, cors(&old.cors, &new.cors));
+    keys
+}
+
+fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        CorsSettings {
+            allow_origins: Live,
+            allow_headers: Live,
+            allow_credentials: Live,
+        }
+    )
+}
+
+pub(super) fn memory(old: &MemorySettings, new: &MemorySettings) -> Vec<Key> {
+    compare!(old, new, MemorySettings { limit: Live })
+}
+
+pub(super) fn stream(old: &StreamSettings, new: &StreamSettings) -> Vec<Key> {
+    // Records whose headers were not kept cannot be filtered by them; headers that were kept may stay.
+    let lacks_headers = new.keeps_headers() && !old.keeps_headers();
+    // How much is read when reading a stream begins; with another start everything is.
+    let has_preload = new.start == Start::Live;
+    compare!(
+        old,
+        new,
+        StreamSettings {
+            path: NewStream,
+            topics: Rebuild,
+            start: Rebuild,
+            format: Rebuild,
+            key_field: Rebuild,
+            event: Rebuild,
+            heartbeat: Live,
+            heartbeat_interval: Live,
+            log_bytes: Live,
+            preload: Live.unless(Restart, has_preload),
+            lag: Live,
+            checkpoint_interval: Live,
+            delete_retention: Live,
+            max_keys: Live,
+            max_table_bytes: Live,
+            when_full: Live,
+            filter: Rebuild,
+            client_filters: Live.unless(Rebuild, lacks_headers),
+            max_filter_paths: Live,
+            max_unindexed_filters: Live,
+        }
+    )
+}
+
+pub(super) fn ui(old: &UiSettings, new: &UiSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        UiSettings {
+            title: Live,
+            assets: Live,
+        }
+    )
+}
+
+pub(super) fn log(old: &LogSettings, new: &LogSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        LogSettings {
+            level: Live,
+            format: Live,
+            file: Live,
+            stderr: Live,
+            targets: Live,
+        }
+    )
+}
+
+/// Lists the keys of a table within a section. The table itself differs where it was added or removed.
+fn nest(keys: &mut Vec<Key>, table: &str, is_added_or_removed: bool, inner: Vec<Key>) {
+    for key in keys.iter_mut().filter(|key| key.name == table) {
+        key.differs = is_added_or_removed;
+    }
+    keys.extend(inner.into_iter().map(|key| Key {
+        name: format!("{table}.{}", key.name),
+        differs: key.differs && !is_added_or_removed,
+        effects: key.effects,
+    }));
+}
+
+/// Every key with its section (`http.cors.allow_origins`, `stream.path`), and the effects that a change of it can have.
+#[must_use]
+pub fn all() -> Vec<(String, Effects)> {
+    let draft = Draft::default();
+    let Draft {
+        kafka: of_kafka,
+        http: of_http,
+        memory: of_memory,
+        streams: _,
+        ui: of_ui,
+        log: of_log,
+    } = &draft;
+    let of_stream = StreamSettings::default();
+    let sections = [
+        ("kafka", kafka(of_kafka, of_kafka)),
+        ("http", http(of_http, of_http)),
+        ("memory", memory(of_memory, of_memory)),
+        ("stream", stream(&of_stream, &of_stream)),
+        ("ui", ui(of_ui, of_ui)),
+        ("log", log(of_log, of_log)),
+    ];
+    let named = |(section, keys): (&str, Vec<Key>)| {
+        let named: Vec<_> = keys
+            .into_iter()
+            .map(|key| (format!("{section}.{}", key.name), key.effects))
+            .collect();
+        named
+    };
+    sections.into_iter().flat_map(named).collect()
+}
