@@ -25,14 +25,14 @@ use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
 use crate::descriptors;
+use crate::http::assets::Assets;
 use crate::http::connections::Connections;
 use crate::http::front::{Front, Fronted};
-use crate::http::knock::Knock;
 use crate::http::limits::Limits;
 use crate::http::listener::{self, BindError, Listener, Stopping};
-use crate::http::page::Page;
 use crate::http::reloads::Reloads;
-use crate::http::routes::{App, Shown, routes};
+use crate::http::router::{AppState, Shown, routes};
+use crate::http::self_check::SelfCheck;
 use crate::kafka::access::Access;
 use crate::kafka::history::{self, Archive, History};
 use crate::kafka::outlets::Recipient;
@@ -154,7 +154,7 @@ pub(crate) struct Daemon {
     pub(crate) settings: Settings,
     /// What those come to for all readers of Kafka.
     pub(crate) connection: Connection,
-    pub(crate) app: Arc<App>,
+    pub(crate) app: Arc<AppState>,
     pub(crate) connections: Arc<Connections>,
     /// In the order of the configuration.
     pub(crate) streams: Vec<Running>,
@@ -217,10 +217,10 @@ impl Daemon {
     fn start(settings: Settings, listeners: Vec<Bound>) -> io::Result<Self> {
         descriptors::raise();
         let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
-        let app = Arc::new(App {
+        let app = Arc::new(AppState {
             shown: RwLock::new(Shown {
                 streams: Vec::new(),
-                page: Arc::new(Page::new(&settings.ui.title, settings.ui.assets.clone())),
+                page: Arc::new(Assets::new(&settings.ui.title, settings.ui.assets.clone())),
                 front: Arc::new(Front::from(&settings.http)),
             }),
             kafka: Arc::default(),
@@ -238,8 +238,8 @@ impl Daemon {
         let writers = Writers::start()?;
         if let Some(period) = systemd::watchdog_period() {
             // Behind the front: what a path is called outside is of no concern here.
-            let knock = Knock::new(routes)?;
-            let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), writers.pulses(), knock);
+            let self_check = SelfCheck::new(routes)?;
+            let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), writers.pulses(), self_check);
             // For the life of the runtime: an end in good order takes its time too.
             tokio::spawn(watchdog.run());
         }

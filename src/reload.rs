@@ -22,8 +22,8 @@ use crate::config::socket::SocketAccess;
 use crate::config::{Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
 use crate::descriptors;
+use crate::http::assets::Assets;
 use crate::http::health;
-use crate::http::page::Page;
 use crate::http::unix;
 use crate::kafka::history::{Archive, History};
 use crate::kafka::tail::Connection;
@@ -178,7 +178,7 @@ impl Daemon {
         let mut shown = self.app.shown().clone();
         shown.front = Arc::new(http.into());
         if before.ui != *ui {
-            shown.page = Arc::new(Page::new(&ui.title, ui.assets.clone()));
+            shown.page = Arc::new(Assets::new(&ui.title, ui.assets.clone()));
         }
         self.app.show(shown);
         self.connect(started.connection, started.history);

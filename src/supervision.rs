@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::http::health;
-use crate::http::routes::{App, Shown};
+use crate::http::router::{AppState, Shown};
 use crate::kafka::status::Board;
 use crate::systemd;
 
@@ -22,7 +22,7 @@ const MAX_STATUS: usize = 1000;
 /// Tells systemd how the daemon is, in one line.
 #[derive(Debug)]
 pub struct Teller {
-    app: Arc<App>,
+    app: Arc<AppState>,
     said: Mutex<Said>,
 }
 
@@ -38,7 +38,7 @@ struct Said {
 impl Teller {
     /// Tells of what is shown by `app`.
     #[must_use]
-    pub fn new(app: Arc<App>) -> Self {
+    pub fn new(app: Arc<AppState>) -> Self {
         Self {
             app,
             said: Mutex::default(),

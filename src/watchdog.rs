@@ -16,7 +16,7 @@ use log::{error, info};
 use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::http::knock::Knock;
+use crate::http::self_check::SelfCheck;
 use crate::kafka::status::Board;
 use crate::systemd;
 use crate::writers::Pulses;
@@ -36,7 +36,7 @@ pub struct Watchdog {
     threads: Arc<Board>,
     writers: Arc<Pulses>,
     workers: Workers,
-    service: Knock,
+    service: SelfCheck,
     /// Looks with an idle runtime in which a question had no answer.
     unanswered: u32,
 }
@@ -45,7 +45,7 @@ impl Watchdog {
     /// Looks at these threads and writers, the runtime this is called in, and the service that answers a knock.
     /// A part may be late by `slack`.
     #[must_use]
-    pub fn new(slack: Duration, threads: Arc<Board>, writers: Arc<Pulses>, service: Knock) -> Self {
+    pub fn new(slack: Duration, threads: Arc<Board>, writers: Arc<Pulses>, service: SelfCheck) -> Self {
         Self {
             slack,
             threads,

@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use warp::reply::{Reply, Response};
 
-use super::page::{POLICY, escape};
-use super::problem;
-use super::routes::App;
+use super::assets::{POLICY, escape};
+use super::error;
+use super::router::AppState;
 
 /// What is shown in place of a value that may be a secret or personal.
 const HIDDEN: &str = "***";
@@ -58,7 +58,7 @@ const SHOWN: [&str; 38] = [
 ];
 
 /// HTML for browsers, JSON where the request asks for it.
-pub fn answer(app: &App, headers: &HeaderMap) -> Response {
+pub fn answer(app: &AppState, headers: &HeaderMap) -> Response {
     let accept = headers
         .get(ACCEPT)
         .and_then(|accept| accept.to_str().ok())
@@ -74,7 +74,7 @@ pub fn answer(app: &App, headers: &HeaderMap) -> Response {
             .into_iter()
             .map(|(name, value)| (name, json!(value)))
             .collect();
-        problem::json(&json!({
+        error::json(&json!({
             "product": env!("CARGO_PKG_NAME"),
             "version": env!("CARGO_PKG_VERSION"),
             "urls": urls
@@ -93,7 +93,7 @@ pub fn answer(app: &App, headers: &HeaderMap) -> Response {
     response
 }
 
-fn urls(app: &App) -> Vec<(String, String)> {
+fn urls(app: &AppState) -> Vec<(String, String)> {
     let shown = app.shown();
     let streams = shown.streams.iter().map(|stream| {
         let settings = stream.settings();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use super::heads::SlowHead;
+use super::head_timeout::SlowHead;
 use super::listener::Peer;
 use crate::descriptors;
 use crate::logging::Seldom;
@@ -139,10 +139,10 @@ fn milliseconds(duration: Duration) -> u64 {
 /// Why a connection was given up, as far as that is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GivenUp {
-    /// By a socket's timeout: [`Patient`](super::patience::Patient)'s own, or the kernel's `ETIMEDOUT` for
+    /// By a socket's timeout: [`Patient`](super::write_timeout::Patient)'s own, or the kernel's `ETIMEDOUT` for
     /// a peer that acknowledged nothing, whether a write or a read met it.
     TookNothing,
-    /// By [`Heads`](super::heads::Heads).
+    /// By [`Heads`](super::head_timeout::Heads).
     SlowHead,
     /// By hyper.
     LargeHead,

@@ -20,7 +20,7 @@ use tower_service::Service;
 use warp::reply::{Reply, Response};
 
 use super::not_found;
-use super::routes::App;
+use super::router::AppState;
 use crate::config::HttpSettings;
 use crate::config::public::{ANY_ORIGIN, AllowedOrigin};
 
@@ -134,7 +134,7 @@ impl Front {
     }
 
     /// Puts what is behind the prefix in the place of the whole path, or else gives the answer.
-    fn enter(&self, uri: &mut Uri, app: &App) -> Option<Response> {
+    fn enter(&self, uri: &mut Uri, app: &AppState) -> Option<Response> {
         if self.base_path.is_empty() {
             return None;
         }
@@ -203,12 +203,12 @@ fn preflight(allowed_headers: &HeaderValue) -> Response {
 #[derive(Debug, Clone)]
 pub struct Fronted<S> {
     routes: S,
-    app: Arc<App>,
+    app: Arc<AppState>,
 }
 
 impl<S> Fronted<S> {
     /// Looks at every request before `routes` do.
-    pub fn new(routes: S, app: Arc<App>) -> Self {
+    pub fn new(routes: S, app: Arc<AppState>) -> Self {
         Self { routes, app }
     }
 }

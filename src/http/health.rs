@@ -12,19 +12,19 @@ use http::StatusCode;
 use serde_json::json;
 use warp::reply::Response;
 
-use super::problem;
-use super::routes::{App, Shown};
+use super::error;
+use super::router::{AppState, Shown};
 use crate::config::units::Span;
 use crate::stream::counters::SUPERSEDED_FOR;
 use crate::stream::stream::Stream;
 
 /// 200 as long as the process turns its loops.
 pub fn live() -> Response {
-    problem::json(&json!({ "live": true }))
+    error::json(&json!({ "live": true }))
 }
 
 /// Whether all streams have been loaded once; to be asked before there are others.
-pub fn has_loaded(app: &App) -> bool {
+pub fn has_loaded(app: &AppState) -> bool {
     let has_loaded = app.was_ready.load(Ordering::Relaxed) || loading(&app.shown()).next().is_none();
     if has_loaded {
         app.was_ready.store(true, Ordering::Relaxed);
@@ -54,7 +54,7 @@ pub struct Standing {
 }
 
 /// How the daemon is doing now.
-pub fn standing(app: &App) -> Standing {
+pub fn standing(app: &AppState) -> Standing {
     let is_draining = app.is_draining.load(Ordering::Relaxed);
     // A stream that a reload brings is loading too, but does not turn a balancer away from the others.
     let is_ready = has_loaded(app) && !is_draining;
@@ -107,9 +107,9 @@ fn of_table(stream: &Stream) -> Vec<String> {
 }
 
 /// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.
-pub fn ready(app: &App) -> Response {
+pub fn ready(app: &AppState) -> Response {
     let standing = standing(app);
-    let mut response = problem::json(&json!({
+    let mut response = error::json(&json!({
         "ready": standing.is_ready,
         "draining": standing.is_draining,
         "loading": standing.loading,

@@ -27,9 +27,9 @@ use tokio::sync::watch;
 
 use super::connections::Connections;
 use super::hangup::Hangup;
-use super::heads::{HEAD_TIMEOUT, Heads};
-use super::patience::Patient;
+use super::head_timeout::{HEAD_TIMEOUT, HeadTimeout};
 use super::unix::{self, SocketFile};
+use super::write_timeout::WriteTimeout;
 use crate::config::socket::SocketAccess;
 
 /// What stands for the sockets that systemd hands over.
@@ -42,7 +42,7 @@ pub const ANY_ADDRESS: &str = "*:";
 const BACKLOG: i32 = 4096;
 
 /// How long a connection may rest between requests: longer than proxies keep theirs (60 s), or they
-/// would meet closed ones. A head that has begun has less time, see [`heads`](super::heads).
+/// would meet closed ones. A head that has begun has less time, see [`heads`](super::head_timeout).
 const REST_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Most bytes hyper buffers per connection, and so most bytes of a request's head; a larger one is
@@ -419,9 +419,9 @@ where
     S: Service<B>,
     B: Body,
 {
-    let stream = Patient::new(stream, connections.write_timeout());
+    let stream = WriteTimeout::new(stream, connections.write_timeout());
     let timed_out = stream.timed_out();
-    let stream = Heads::new(Hangup::new(stream), HEAD_TIMEOUT);
+    let stream = HeadTimeout::new(Hangup::new(stream), HEAD_TIMEOUT);
     let served = stream.served();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         served.tell();

@@ -1,37 +1,35 @@
-//! The HTTP room: streams, the page, and what there is to know about the daemon.
+//! HTTP: event streams, the page, and the state of the daemon.
 //!
-//! [`listener`] binds and accepts (with [`unix`]), [`connections`] counts, [`patience`], [`heads`] and [`hangup`] give up; [`front`]
-//! stands before the routes, [`routes`] puts the warp filters together, and one file per feature answers:
-//! [`events`] (asked for by [`query`], which knows other parameters by `parameters`), [`page`] (of `content`, from `assets`
-//! where a directory is named), [`about`], [`streams`], [`health`], which [`knock`] asks,
-//! [`metrics`], which also tells of [`reloads`]; [`problem`] is how errors look. [`limits`] says how many
-//! streams may be open, [`forwarded`] for whom a request is, and `overload` turns away who is too much. It
-//! drives [`Subscription`](crate::stream::subscription::Subscription)s and reads
-//! the Kafka room's status, but knows nothing of records or configuration files.
+//! [`listener`] binds and accepts (with [`unix`]), [`connections`] counts; [`write_timeout`], [`head_timeout`] and
+//! [`hangup`] end connections; [`front`] handles a request before [`router`] puts the warp filters together; one file per
+//! feature answers: [`event_stream`] ([`query`] parses its parameters, `parameters` those of others), [`assets`],
+//! [`about`], [`streams`], [`health`], [`metrics`] with [`reloads`]. [`self_check`] asks [`health`] for the watchdog.
+//! [`limits`] enforces connection limits, [`forwarded`] finds the client address behind proxies, `over_limit` builds the
+//! response for clients over a limit, [`error`] that of every other error. Drives
+//! [`Subscription`](crate::stream::subscription::Subscription)s and reads the status of Kafka; must not know records or
+//! configuration files.
 #![forbid(unsafe_code)]
 
 pub mod about;
-mod assets;
+pub mod assets;
 pub mod connections;
-mod content;
-pub mod events;
+pub mod error;
+pub mod event_stream;
 pub mod forwarded;
 pub mod front;
 pub mod hangup;
-pub mod heads;
+pub mod head_timeout;
 pub mod health;
-pub mod knock;
 pub mod limits;
 pub mod listener;
 mod metrics;
 mod not_found;
-mod overload;
-pub mod page;
+mod over_limit;
 mod parameters;
-pub mod patience;
-pub mod problem;
 pub mod query;
 pub mod reloads;
-pub mod routes;
+pub mod router;
+pub mod self_check;
 pub mod streams;
 pub mod unix;
+pub mod write_timeout;

@@ -5,8 +5,8 @@
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
-use super::problem::Problem;
-use super::routes::App;
+use super::error::ApiError;
+use super::router::AppState;
 
 /// Everything that is served beside streams and the page's files.
 const OWN: [&str; 6] = [
@@ -25,7 +25,7 @@ const MOST_BYTES: usize = 4;
 const LETTERS_PER_MISTAKE: usize = 5;
 
 /// Answers for a whole path, as the request has it.
-pub(super) fn answer(app: &App, path: &str) -> Problem {
+pub(super) fn answer(app: &AppState, path: &str) -> ApiError {
     let front = app.front();
     let base = front.base_path();
     let meant = nearest(app, base, path).map(|meant| format!("did you mean {meant}? "));
@@ -39,12 +39,12 @@ pub(super) fn answer(app: &App, path: &str) -> Problem {
         "nothing is served at {path}; {}{where_else}",
         meant.unwrap_or_default()
     );
-    Problem::new(StatusCode::NOT_FOUND, "not_found", message)
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 /// The path that is served and differs least, if it differs little: by its case, by slashes at its end, by escapes that
 /// it does not need, by the base path that it lacks, or by a letter here and there.
-fn nearest(app: &App, base: &str, path: &str) -> Option<String> {
+fn nearest(app: &AppState, base: &str, path: &str) -> Option<String> {
     let plain = plain(path);
     let shown = app.shown();
     let streams = shown.streams.iter().map(|stream| stream.settings().path.as_str());

@@ -4,7 +4,7 @@
 //! good on a 400. A mistyped parameter is refused all the same, because it would open another stream than was meant.
 //! Knows names only: a value may be a secret, and is never read here.
 
-use super::problem::Problem;
+use super::error::ApiError;
 use crate::config::suggest::nearest;
 
 /// Passed over on every stream, by their exact names.
@@ -69,7 +69,7 @@ pub(super) fn is_passed_over(name: &str, ignored: &[String]) -> bool {
 }
 
 /// The error for every other name.
-pub(super) fn unknown(name: &str) -> Problem {
+pub(super) fn unknown(name: &str) -> ApiError {
     let advice = meant(name).map_or_else(
         || "known are".to_owned(),
         |meant| format!("did you mean {meant:?}? Known are"),
@@ -78,7 +78,7 @@ pub(super) fn unknown(name: &str) -> Problem {
         "{name:?} is not a parameter of a stream; {advice} {PARAMETERS}; where a proxy or a library adds it, name it in \
          http.ignored_parameters"
     );
-    Problem::parameter("unknown_parameter", name, message)
+    ApiError::parameter("unknown_parameter", name, message)
 }
 
 /// The parameter that a wrong name resembles.

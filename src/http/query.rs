@@ -9,8 +9,8 @@ use http::HeaderMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::error::ApiError;
 use super::parameters::{is_last_event_id, is_passed_over, unknown};
-use super::problem::Problem;
 use crate::config::Start;
 use crate::config::filter::{Filter, Name};
 use crate::config::units::other_unit;
@@ -30,7 +30,7 @@ pub fn opening(
     ignored: &[String],
     headers: &HeaderMap,
     stream: &Stream,
-) -> Result<Opening, Problem> {
+) -> Result<Opening, ApiError> {
     let mut opening = Opening::default();
     let mut filter = Filter::default();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -56,12 +56,12 @@ pub fn opening(
     Ok(opening)
 }
 
-fn twice(code: &'static str, parameter: &str) -> Problem {
+fn twice(code: &'static str, parameter: &str) -> ApiError {
     let message = format!("{parameter:?} stands there twice; a stream begins in one place");
-    Problem::parameter(code, parameter, message)
+    ApiError::parameter(code, parameter, message)
 }
 
-fn start(word: &str, stream: &Stream) -> Result<Start, Problem> {
+fn start(word: &str, stream: &Stream) -> Result<Start, ApiError> {
     let has_table = stream.settings().has_table();
     match word {
         "live" => Ok(Start::Live),
@@ -70,19 +70,19 @@ fn start(word: &str, stream: &Stream) -> Result<Start, Problem> {
         "snapshot" => {
             let message =
                 "this stream keeps no table of latest records; \"live\" and \"earliest\" are possible";
-            Err(Problem::parameter("bad_start", "start", message))
+            Err(ApiError::parameter("bad_start", "start", message))
         }
         other => {
             let snapshot = if has_table { "\"snapshot\", " } else { "" };
             let message =
                 format!("{other:?} is no place to start; {snapshot}\"live\" and \"earliest\" are possible");
-            Err(Problem::parameter("bad_start", "start", message))
+            Err(ApiError::parameter("bad_start", "start", message))
         }
     }
 }
 
-fn since(text: &str, stream: &Stream) -> Result<i64, Problem> {
-    let bad = |message: String| Problem::parameter("bad_since", "since", message);
+fn since(text: &str, stream: &Stream) -> Result<i64, ApiError> {
+    let bad = |message: String| ApiError::parameter("bad_since", "since", message);
     if stream.lacks_times_and_headers() {
         return Err(bad(format!("\"since\" needs the time index of Kafka, {LACKING}")));
     }
@@ -126,9 +126,9 @@ fn add_term(
     (parameter, value): (&str, &str),
     ignored: &[String],
     stream: &Stream,
-) -> Result<(), Problem> {
+) -> Result<(), ApiError> {
     let settings = stream.settings();
-    let bad = |message: String| Problem::parameter("bad_filter", parameter, message);
+    let bad = |message: String| ApiError::parameter("bad_filter", parameter, message);
     let Some(name) = Name::parse(parameter).map_err(|error| bad(error.to_string()))? else {
         return if is_passed_over(parameter, ignored) {
             Ok(())
@@ -138,7 +138,7 @@ fn add_term(
     };
     if !stream.tuning().client_filters {
         let message = format!("this stream lets no client filter; leave {parameter:?} out");
-        return Err(Problem::forbidden("filters_forbidden", parameter, message));
+        return Err(ApiError::forbidden("filters_forbidden", parameter, message));
     }
     if matches!(name, Name::Header(_)) && stream.lacks_times_and_headers() {
         return Err(bad(format!("{parameter:?} asks for headers, {LACKING}")));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
+use super::error;
 use super::limits::Limits;
-use super::problem;
-use super::routes::App;
+use super::router::AppState;
 use crate::stream::stream::Stream;
 
 /// JSON for people and programs; see docs/wire.md.
-pub fn answer(app: &App) -> Response {
+pub fn answer(app: &AppState) -> Response {
     let streams: Vec<Value> = app
         .shown()
         .streams
@@ -19,7 +19,7 @@ pub fn answer(app: &App) -> Response {
         .map(|stream| describe(stream, &app.kafka.held(&stream.settings().path)))
         .collect();
     let kafka = app.kafka.snapshot();
-    problem::json(&json!({
+    error::json(&json!({
         "http": {
             "connections": app.connections.open(),
             "write_timeouts": app.connections.write_timeouts(),

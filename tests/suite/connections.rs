@@ -10,7 +10,7 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::limits::config_of;
 use kafka_sse_bridge::descriptors::{reserve, room};
-use kafka_sse_bridge::http::heads::{Heads, SlowHead};
+use kafka_sse_bridge::http::head_timeout::{HeadTimeout, SlowHead};
 use kafka_sse_bridge::kafka::history::CLIENTS;
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -164,7 +164,7 @@ fn head_times() {
     const TIME: Duration = millis(200);
     block_on(async {
         let (mut client, socket) = tokio::io::duplex(1024);
-        let mut heads = Heads::new(socket, TIME);
+        let mut heads = HeadTimeout::new(socket, TIME);
         let served = heads.served();
         let mut buffer = [0; 16];
 
@@ -271,7 +271,7 @@ fn lingering() {
     block_on(async {
         // TCP would reset a connection that is closed with bytes unread.
         let (mut client, socket) = tokio::io::duplex(64);
-        let mut heads = Heads::new(socket, secs(60));
+        let mut heads = HeadTimeout::new(socket, secs(60));
         client.write_all(b"GET / HT").await.expect("room");
         heads.read_exact(&mut [0; 8]).await.expect("it has begun");
         let rest = async move {
@@ -284,7 +284,7 @@ fn lingering() {
 
         // But not for ever.
         let (mut client, socket) = tokio::io::duplex(64);
-        let mut heads = Heads::new(socket, secs(60));
+        let mut heads = HeadTimeout::new(socket, secs(60));
         client.write_all(b"GET / HT").await.expect("room");
         heads.read_exact(&mut [0; 8]).await.expect("it has begun");
         let endless = async {

@@ -178,7 +178,7 @@ fn good_reload() {
         );
         drop(Stream::open(daemon.url("/events")).await);
         daemon.wait_log(
-            "DEBUG kafka_sse_bridge::http::events: /events: 127.0.0.1",
+            "DEBUG kafka_sse_bridge::http::event_stream: /events: 127.0.0.1",
             secs(10),
         );
 

@@ -6,13 +6,13 @@ use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::reading::{Poll, Rig};
 use hyper::body::Body;
 use kafka_sse_bridge::config::{HttpSettings, LogSettings};
+use kafka_sse_bridge::http::assets::Assets;
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::front::Front;
 use kafka_sse_bridge::http::health;
 use kafka_sse_bridge::http::limits::Limits;
-use kafka_sse_bridge::http::page::Page;
 use kafka_sse_bridge::http::reloads::Reloads;
-use kafka_sse_bridge::http::routes::{App, Shown};
+use kafka_sse_bridge::http::router::{AppState, Shown};
 use kafka_sse_bridge::kafka::progress::{Loading, TOLD_EVERY};
 use kafka_sse_bridge::logging;
 use kafka_sse_bridge::stream::counters::Ledger;
@@ -192,10 +192,10 @@ fn shown() {
         })
     };
     let rig = Rig::start(10_000, 10_777, Vec::new());
-    let app = App {
+    let app = AppState {
         shown: RwLock::new(Shown {
             streams: Vec::new(),
-            page: Arc::new(Page::new("", None)),
+            page: Arc::new(Assets::new("", None)),
             front: Arc::new(Front::default()),
         }),
         kafka: Arc::default(),

@@ -9,7 +9,7 @@ use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
-use kafka_sse_bridge::http::patience::Patient;
+use kafka_sse_bridge::http::write_timeout::WriteTimeout;
 use libtest_mimic::Trial;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::future::poll_fn;
@@ -44,22 +44,22 @@ pub fn trials() -> Vec<Trial> {
 const PATIENCE: std::time::Duration = millis(200);
 
 /// Both ends of a connection, the first of which gives up.
-async fn unix_pair() -> (Patient<tokio::net::UnixStream>, UnixStream) {
+async fn unix_pair() -> (WriteTimeout<tokio::net::UnixStream>, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("a socket");
     let ours = tokio::net::UnixStream::from_std(ours).expect("a runtime");
     ours.writable().await.expect("it is new");
-    (Patient::new(ours, PATIENCE), theirs)
+    (WriteTimeout::new(ours, PATIENCE), theirs)
 }
 
-async fn tcp_pair() -> (Patient<tokio::net::TcpStream>, TcpStream) {
+async fn tcp_pair() -> (WriteTimeout<tokio::net::TcpStream>, TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let theirs = connect_tcp(listener.local_addr().expect("its address"));
     let (ours, _) = listener.accept().expect("a connection");
     ours.set_nonblocking(true).expect("a socket");
     let ours = tokio::net::TcpStream::from_std(ours).expect("a runtime");
     ours.writable().await.expect("it is new");
-    (Patient::new(ours, PATIENCE), theirs)
+    (WriteTimeout::new(ours, PATIENCE), theirs)
 }
 
 /// One write, by either way that there is.
@@ -86,9 +86,9 @@ async fn fill<S: AsyncWrite + Unpin>(socket: &mut S, bytes: &[u8]) -> usize {
 }
 
 fn takes_nothing() {
-    async fn check<S: AsyncWrite + AsFd + Unpin>(mut ours: Patient<S>, mut theirs: impl Read)
+    async fn check<S: AsyncWrite + AsFd + Unpin>(mut ours: WriteTimeout<S>, mut theirs: impl Read)
     where
-        Patient<S>: AsyncWrite,
+        WriteTimeout<S>: AsyncWrite,
     {
         let large = vec![b'x'; 64 * 1024];
         assert!(ours.is_write_vectored(), "several slices still go as one write");

@@ -7,13 +7,13 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use kafka_sse_bridge::config::socket::SocketAccess;
 use kafka_sse_bridge::config::{HttpSettings, StreamSettings};
+use kafka_sse_bridge::http::assets::Assets;
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::front::Front;
 use kafka_sse_bridge::http::limits::Limits;
 use kafka_sse_bridge::http::listener::{Listener, Stopping, serve};
-use kafka_sse_bridge::http::page::Page;
 use kafka_sse_bridge::http::reloads::Reloads;
-use kafka_sse_bridge::http::routes::{App, Shown, routes};
+use kafka_sse_bridge::http::router::{AppState, Shown, routes};
 use kafka_sse_bridge::kafka::pulse::Pulse;
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::announcer::Announcer;
@@ -121,10 +121,10 @@ fn serves() {
         let feeder = Feeder::new(Arc::clone(stream));
         writers.spawn(&mut tasks, &stream.settings().path, feeder, received);
     }
-    let app = Arc::new(App {
+    let app = Arc::new(AppState {
         shown: RwLock::new(Shown {
             streams: vec![busy, other],
-            page: Arc::new(Page::new("", None)),
+            page: Arc::new(Assets::new("", None)),
             front: Arc::new(Front::default()),
         }),
         kafka: Arc::default(),

@@ -3,9 +3,9 @@
 use std::fmt;
 
 use super::families::{Families, Labels};
-use crate::http::routes::App;
+use crate::http::router::AppState;
 
-pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
+pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let (board, tally) = (&app.kafka, app.kafka.tally());
     families.figure(
         "kafka_up",
@@ -66,7 +66,7 @@ pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
 }
 
 /// Streams whose topics were paused.
-fn pauses(app: &App, families: &mut Families<'_>) -> fmt::Result {
+fn pauses(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let holds = app.kafka.tally().all_holds();
     let of_stream = |stream: &str| -> Labels { vec![("stream", stream.to_owned())] };
     families.counter(
@@ -86,7 +86,7 @@ fn pauses(app: &App, families: &mut Families<'_>) -> fmt::Result {
 }
 
 /// Beside the lag, what open transactions hold back.
-fn lag_to_high(app: &App, families: &mut Families<'_>) -> fmt::Result {
+fn lag_to_high(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_lag_high_watermark_records",
         "The same up to the high watermark, so that what open transactions hold back counts too",
@@ -98,7 +98,7 @@ fn lag_to_high(app: &App, families: &mut Families<'_>) -> fmt::Result {
 }
 
 /// What librdkafka says of its own connections.
-fn links(app: &App, families: &mut Families<'_>) -> fmt::Result {
+fn links(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let links = app.kafka.links();
     let of_broker = |broker: &str| -> Labels { vec![("broker", broker.to_owned())] };
     families.gauge(

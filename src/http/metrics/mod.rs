@@ -23,8 +23,8 @@ use prometheus_client::registry::Registry;
 use warp::reply::{Reply, Response};
 
 use self::families::Families;
-use super::problem::Problem;
-use super::routes::App;
+use super::error::ApiError;
+use super::router::AppState;
 
 /// The media type of OpenMetrics, which Prometheus prefers where it is offered.
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -35,13 +35,13 @@ const PREFIX: &str = "kafka_sse_bridge";
 
 /// The figures in the format that the request prefers. On a thread that may block, as the operating system
 /// is asked too.
-pub(super) async fn answer(app: Arc<App>, headers: HeaderMap) -> Response {
+pub(super) async fn answer(app: Arc<AppState>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_open = accept.is_some_and(|accept| accept.contains(OPEN_METRICS));
     let written = tokio::task::spawn_blocking(move || write(app, is_open)).await;
     let Ok(Ok(body)) = written else {
         error!("/metrics could not be written");
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "not written").into_response();
+        return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "not written").into_response();
     };
     let content_type = if is_open {
         OPEN_METRICS_TYPE
@@ -56,7 +56,7 @@ pub(super) async fn answer(app: Arc<App>, headers: HeaderMap) -> Response {
     response
 }
 
-fn write(app: Arc<App>, is_open: bool) -> Result<String, fmt::Error> {
+fn write(app: Arc<AppState>, is_open: bool) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry
         .sub_registry_with_prefix(PREFIX)
@@ -73,7 +73,7 @@ fn write(app: Arc<App>, is_open: bool) -> Result<String, fmt::Error> {
 
 /// What the daemon knows of itself.
 #[derive(Debug)]
-struct Bridge(Arc<App>);
+struct Bridge(Arc<AppState>);
 
 impl Collector for Bridge {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::families::{Families, Labels};
 use crate::http::health;
-use crate::http::routes::App;
+use crate::http::router::AppState;
 use crate::stream::pieces;
 
-pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
+pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let has = |feature: bool| feature.to_string();
     let build = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -41,7 +41,7 @@ pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
 }
 
 /// Connections of all listeners. What is refused there or before a stream opens has its families here too.
-fn connections(app: &App, families: &mut Families<'_>) -> fmt::Result {
+fn connections(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let connections = &app.connections;
     families.figure(
         "connections",
@@ -67,7 +67,7 @@ fn connections(app: &App, families: &mut Families<'_>) -> fmt::Result {
     )
 }
 
-fn reloads(app: &App, families: &mut Families<'_>) -> fmt::Result {
+fn reloads(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let reloads = &app.reloads;
     let of = |result: &str| -> Labels { vec![("result", result.to_owned())] };
     families.counter(

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::families::{Families, Histogram, Labels};
-use crate::http::routes::App;
+use crate::http::router::AppState;
 use crate::stream::counters::{Counters, Departure, LATENCIES, Sent, Superseded, To};
 use crate::stream::encode::Invalid;
 use crate::stream::resume::Reset;
@@ -15,7 +15,7 @@ use crate::stream::stream::{Figures, Stream};
 /// A path, and what was counted there.
 type Counted = (String, Arc<Counters>);
 
-pub(super) fn write(app: &App, families: &mut Families<'_>) -> fmt::Result {
+pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let counted = app.ledger.all();
     clients(&counted, families)?;
     sent(&counted, families)?;

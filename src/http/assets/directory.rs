@@ -94,8 +94,8 @@ struct Slot {
 
 /// The directory, and what is kept of it.
 #[derive(Debug)]
-pub(super) struct Assets {
-    directory: PathBuf,
+pub(super) struct Directory {
+    path: PathBuf,
     /// Escaped for HTML.
     title: String,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
@@ -122,10 +122,10 @@ pub(super) enum Body {
     Omitted(Option<u64>),
 }
 
-impl Assets {
-    pub(super) fn new(directory: PathBuf, title: String) -> Self {
+impl Directory {
+    pub(super) fn new(path: PathBuf, title: String) -> Self {
         Self {
-            directory,
+            path,
             title,
             slots: Mutex::default(),
             held: Arc::default(),
@@ -141,7 +141,7 @@ impl Assets {
         method: &Method,
         is_known: impl FnOnce(&str) -> bool,
     ) -> Option<Found> {
-        let path = self.directory.join(name);
+        let path = self.path.join(name);
         let of = path.clone();
         // A directory on a network may hang.
         let metadata = spawn_blocking(move || std::fs::metadata(of)).await.ok()?;

@@ -48,7 +48,7 @@ impl TimedOut {
 /// bytes once more, whatever was reported, and only a refusal counts; a peer that took something
 /// just before it stopped is therefore given up after up to twice the time.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub struct WriteTimeout<S> {
     socket: S,
     patience: Duration,
     /// Since when the socket has taken nothing that it was offered; `None` while it takes.
@@ -60,7 +60,7 @@ pub struct Patient<S> {
     timed_out: TimedOut,
 }
 
-impl<S: AsFd> Patient<S> {
+impl<S: AsFd> WriteTimeout<S> {
     /// Gives up on `socket` when it takes nothing for `patience`.
     pub fn new(socket: S, patience: Duration) -> Self {
         Self {
@@ -124,13 +124,13 @@ impl<S: AsFd> Patient<S> {
     }
 }
 
-impl<S: AsFd> AsFd for Patient<S> {
+impl<S: AsFd> AsFd for WriteTimeout<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -142,7 +142,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + AsFd + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.socket).poll_write(cx, bytes);
         let said = self.judge(cx, said, |socket| socket.send(bytes));

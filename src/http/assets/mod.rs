@@ -1,7 +1,10 @@
 //! The page in the binary, or a directory in its place.
 //!
 //! The files in the binary are prepared once: title put in, compressed where that helps, ETags made. Those of a
-//! directory are found by [`assets`](super::assets).
+//! directory are found by [`directory`].
+
+mod content;
+mod directory;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -16,8 +19,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use rust_embed::RustEmbed;
 use warp::reply::{Reply, Response};
 
-use super::assets::{Assets, Body, Pieces};
-use super::content::{Content, INDEX, compress, put_in_title};
+use self::content::{Content, INDEX, compress, put_in_title};
+use self::directory::{Body, Directory, Pieces};
 
 /// The page shows data of strangers: nothing but its own files may run or load.
 pub(super) const POLICY: &str =
@@ -29,22 +32,22 @@ struct Embedded;
 
 /// The page.
 #[derive(Debug)]
-pub struct Page(Files);
+pub struct Assets(Files);
 
 #[derive(Debug)]
 enum Files {
     /// By name, with their tags.
     InBinary(HashMap<String, (String, Arc<Content>)>),
-    Directory(Arc<Assets>),
+    Directory(Arc<Directory>),
 }
 
-impl Page {
+impl Assets {
     /// The page with this title; served from `directory` instead of the binary where one is given.
     #[must_use]
     pub fn new(title: &str, directory: Option<PathBuf>) -> Self {
         let title = escape(title);
         if let Some(directory) = directory {
-            return Self(Files::Directory(Arc::new(Assets::new(directory, title))));
+            return Self(Files::Directory(Arc::new(Directory::new(directory, title))));
         }
         let files = Embedded::iter().filter_map(|name| {
             let mut plain = Embedded::get(&name)?.data.into_owned();
@@ -78,7 +81,7 @@ impl Page {
         Some(client.answer(&name, tag.as_deref(), body))
     }
 
-    /// Whether a path is one of the page's. Whether there is a file, [`Page::answer`] finds out.
+    /// Whether a path is one of the page's. Whether there is a file, [`Assets::answer`] finds out.
     #[must_use]
     pub fn holds(&self, path: &str) -> bool {
         name_of(path).is_some_and(|name| match &self.0 {

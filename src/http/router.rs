@@ -9,22 +9,22 @@ use warp::path::FullPath;
 use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
+use super::assets::Assets;
 use super::connections::Connections;
+use super::error::ApiError;
 use super::front::Front;
 use super::limits::Limits;
 use super::listener::Peer;
-use super::page::Page;
-use super::patience::TimedOut;
-use super::problem::Problem;
 use super::reloads::Reloads;
-use super::{about, events, health, metrics, not_found, streams};
+use super::write_timeout::TimedOut;
+use super::{about, event_stream, health, metrics, not_found, streams};
 use crate::kafka::status::Board;
 use crate::stream::counters::Ledger;
 use crate::stream::stream::Stream;
 
 /// What the features answer from.
 #[derive(Debug)]
-pub struct App {
+pub struct AppState {
     /// What a reload may exchange.
     pub shown: RwLock<Shown>,
     /// How the Kafka room is doing.
@@ -49,12 +49,12 @@ pub struct Shown {
     /// The streams, in the order of the configuration.
     pub streams: Vec<Arc<Stream>>,
     /// The page.
-    pub page: Arc<Page>,
+    pub page: Arc<Assets>,
     /// What stands before the routes.
     pub front: Arc<Front>,
 }
 
-impl App {
+impl AppState {
     /// What is shown now.
     pub fn shown(&self) -> RwLockReadGuard<'_, Shown> {
         self.shown.read().unwrap_or_else(PoisonError::into_inner)
@@ -79,14 +79,14 @@ impl App {
         Some(Arc::clone(found))
     }
 
-    fn page(&self) -> Arc<Page> {
+    fn page(&self) -> Arc<Assets> {
         Arc::clone(&self.shown().page)
     }
 }
 
 /// Everything that is served. Never rejects: what nothing answers is a 404 in JSON.
 pub fn routes(
-    app: Arc<App>,
+    app: Arc<AppState>,
 ) -> impl Filter<Extract = (impl Reply + use<>,), Error = Infallible> + Clone + Send + Sync + 'static {
     let app = warp::any().map(move || Arc::clone(&app));
 
@@ -98,36 +98,36 @@ pub fn routes(
         .and(warp::ext::optional::<TimedOut>())
         .and(app.clone())
         .map(
-            |stream: Arc<Stream>, method, query: String, headers, peer, timed_out, app: Arc<App>| {
+            |stream: Arc<Stream>, method, query: String, headers, peer, timed_out, app: Arc<AppState>| {
                 let front = app.front();
                 let query = (&*query, front.ignored_parameters());
-                events::answer(&stream, &app.limits, &method, query, &headers, (peer, timed_out))
+                event_stream::answer(&stream, &app.limits, &method, query, &headers, (peer, timed_out))
             },
         );
     let about = at("/about")
         .and(get_or_head())
         .and(app.clone())
         .and(warp::header::headers_cloned())
-        .map(|_method, app: Arc<App>, headers: HeaderMap| about::answer(&app, &headers));
+        .map(|_method, app: Arc<AppState>, headers: HeaderMap| about::answer(&app, &headers));
     let streams = at("/streams")
         .and(get_or_head())
         .and(app.clone())
-        .map(|_method, app: Arc<App>| streams::answer(&app));
+        .map(|_method, app: Arc<AppState>| streams::answer(&app));
     let metrics = at("/metrics")
         .and(get_or_head())
         .and(app.clone())
         .and(warp::header::headers_cloned())
-        .then(|_method, app: Arc<App>, headers: HeaderMap| metrics::answer(app, headers));
+        .then(|_method, app: Arc<AppState>, headers: HeaderMap| metrics::answer(app, headers));
     let live = at("/health/live")
         .and(get_or_head())
         .map(|_method| health::live());
     let ready = at("/health/ready")
         .and(get_or_head())
         .and(app.clone())
-        .map(|_method, app: Arc<App>| health::ready(&app));
+        .map(|_method, app: Arc<AppState>| health::ready(&app));
     let page = warp::path::full()
         .and(app.clone())
-        .and_then(|path: FullPath, app: Arc<App>| async move {
+        .and_then(|path: FullPath, app: Arc<AppState>| async move {
             let page = app.page();
             page.holds(path.as_str())
                 .then_some((path, page))
@@ -136,7 +136,7 @@ pub fn routes(
         .and(get_or_head())
         .and(warp::header::headers_cloned())
         .and_then(
-            |(path, page): (FullPath, Arc<Page>), method: Method, headers: HeaderMap| async move {
+            |(path, page): (FullPath, Arc<Assets>), method: Method, headers: HeaderMap| async move {
                 let answer = page.answer(path.as_str(), &method, &headers).await;
                 answer.ok_or_else(warp::reject::not_found)
             },
@@ -163,11 +163,11 @@ pub fn routes(
 
 /// The stream at the request's path.
 fn stream(
-    app: impl Filter<Extract = (Arc<App>,), Error = Infallible> + Clone + Send,
+    app: impl Filter<Extract = (Arc<AppState>,), Error = Infallible> + Clone + Send,
 ) -> impl Filter<Extract = (Arc<Stream>,), Error = Rejection> + Clone {
     warp::path::full()
         .and(app)
-        .and_then(|path: FullPath, app: Arc<App>| async move {
+        .and_then(|path: FullPath, app: Arc<AppState>| async move {
             app.stream(path.as_str()).ok_or_else(warp::reject::not_found)
         })
 }
@@ -191,7 +191,7 @@ fn get_or_head() -> impl Filter<Extract = (Method,), Error = Rejection> + Copy {
         if matches!(method, Method::GET | Method::HEAD) {
             Ok(method)
         } else {
-            Err(warp::reject::custom(Problem::method_not_allowed()))
+            Err(warp::reject::custom(ApiError::method_not_allowed()))
         }
     })
 }
@@ -203,16 +203,16 @@ fn query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
 
 /// No filter knew the path. A type of its own: what a filter that knew it has against the request goes first.
 #[derive(Debug)]
-struct Unknown(Problem);
+struct Unknown(ApiError);
 
 impl warp::reject::Reject for Unknown {}
 
 fn not_found(
-    app: impl Filter<Extract = (Arc<App>,), Error = Infallible> + Clone + Send,
+    app: impl Filter<Extract = (Arc<AppState>,), Error = Infallible> + Clone + Send,
 ) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
     warp::path::full()
         .and(app)
-        .and_then(|path: FullPath, app: Arc<App>| async move {
+        .and_then(|path: FullPath, app: Arc<AppState>| async move {
             let path = format!("{}{}", app.front().base_path(), path.as_str());
             Err(warp::reject::custom(Unknown(not_found::answer(&app, &path))))
         })
@@ -221,7 +221,7 @@ fn not_found(
 /// What a filter that knew the path has against the request, or else that none did.
 async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
     let unknown = || rejection.find::<Unknown>().map(|unknown| unknown.0.clone());
-    let problem = rejection.find::<Problem>().cloned().or_else(unknown);
-    let problem = problem.unwrap_or_else(|| Problem::not_found("this path"));
+    let problem = rejection.find::<ApiError>().cloned().or_else(unknown);
+    let problem = problem.unwrap_or_else(|| ApiError::not_found("this path"));
     Ok(problem.into_response())
 }

@@ -13,12 +13,12 @@ use log::debug;
 use tokio::time::Sleep;
 use warp::reply::{Reply, Response};
 
+use super::error::ApiError;
 use super::limits::{Limits, Slot};
 use super::listener::Peer;
-use super::overload;
-use super::patience::TimedOut;
-use super::problem::Problem;
+use super::over_limit;
 use super::query::opening;
+use super::write_timeout::TimedOut;
 use crate::stream::stream::Stream;
 use crate::stream::subscription::{Step, Subscription};
 
@@ -36,7 +36,7 @@ pub fn answer(
     (peer, timed_out): Origin,
 ) -> Response {
     if let Some(why) = stream.failure() {
-        return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
+        return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
     }
     let mut opening = match opening(query, ignored, headers, stream) {
         Ok(opening) => opening,
@@ -49,16 +49,16 @@ pub fn answer(
     opening.flow = address.into();
     let slot = match limits.admit(address) {
         Ok(slot) => slot,
-        Err(limit) => return overload::answer(limit, &opening, headers),
+        Err(limit) => return over_limit::answer(limit, &opening, headers),
     };
     match stream.admit(opening) {
         Ok(subscription) => {
-            let events = Events::new(subscription, (peer, timed_out), slot);
+            let events = EventStream::new(subscription, (peer, timed_out), slot);
             as_stream(warp::reply::stream(events).into_response())
         }
         Err((limit, opening)) => {
             limits.turned_away(limit.into(), address);
-            overload::answer(limit.into(), &opening, headers)
+            over_limit::answer(limit.into(), &opening, headers)
         }
     }
 }
@@ -88,7 +88,7 @@ pub(super) fn as_stream(mut response: Response) -> Response {
 ///
 /// Holds one timer. Deadlines move away with everything that is sent, so the timer is not touched
 /// by a delivery: it may fire early, and is then set anew.
-struct Events {
+struct EventStream {
     subscription: Subscription,
     timer: Pin<Box<Sleep>>,
     peer: Peer,
@@ -97,7 +97,7 @@ struct Events {
     opened: Instant,
 }
 
-impl Events {
+impl EventStream {
     fn new(subscription: Subscription, (peer, timed_out): Origin, slot: Slot) -> Self {
         debug!("{}: {peer} opened, for {}", subscription.path(), slot.address());
         Self {
@@ -111,7 +111,7 @@ impl Events {
     }
 }
 
-impl futures_core::Stream for Events {
+impl futures_core::Stream for EventStream {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -147,7 +147,7 @@ impl futures_core::Stream for Events {
     }
 }
 
-impl Drop for Events {
+impl Drop for EventStream {
     fn drop(&mut self) {
         if self.timed_out.as_ref().is_some_and(TimedOut::has_happened) {
             self.subscription.timed_out();

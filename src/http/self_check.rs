@@ -25,13 +25,13 @@ const GOOD: &[u8] = b"HTTP/1.1 200 ";
 
 /// A connection to the service.
 #[derive(Debug)]
-pub struct Knock {
+pub struct SelfCheck {
     socket: UnixStream,
     /// What has come of the answer to a question; `None` where nothing is asked.
     answer: Option<Vec<u8>>,
 }
 
-impl Knock {
+impl SelfCheck {
     /// A connection that `service` answers. To be called within a runtime.
     ///
     /// # Errors

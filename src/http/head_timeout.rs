@@ -59,7 +59,7 @@ impl Served {
 
 /// A socket whose reads fail with [`SlowHead`] once a head takes longer than a time.
 #[derive(Debug)]
-pub struct Heads<S> {
+pub struct HeadTimeout<S> {
     socket: S,
     timeout: Duration,
     served: Served,
@@ -78,7 +78,7 @@ struct Lingering {
     left: usize,
 }
 
-impl<S> Heads<S> {
+impl<S> HeadTimeout<S> {
     /// Gives each head of `socket` so long.
     pub fn new(socket: S, timeout: Duration) -> Self {
         Self {
@@ -128,7 +128,7 @@ const fn ends_head(tail: u32) -> bool {
     tail & 0xff_ffff == 0x0a_0d_0a || tail & 0xffff == 0x0a_0a
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HeadTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,7 +154,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Heads<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Heads<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HeadTimeout<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }

@@ -7,7 +7,7 @@ use warp::reply::{Reply, Response};
 
 /// An answer that is an error: `{"error":{"code","message","parameter"?}}`.
 #[derive(Debug, Clone, Serialize)]
-pub struct Problem {
+pub struct ApiError {
     #[serde(skip)]
     status: StatusCode,
     code: &'static str,
@@ -16,9 +16,9 @@ pub struct Problem {
     parameter: Option<String>,
 }
 
-impl warp::reject::Reject for Problem {}
+impl warp::reject::Reject for ApiError {}
 
-impl Problem {
+impl ApiError {
     /// An error with its HTTP status.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
@@ -61,7 +61,7 @@ impl Problem {
     }
 }
 
-impl Reply for Problem {
+impl Reply for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
         let mut response = json(&serde_json::json!({ "error": self }));

@@ -8,9 +8,9 @@ use http::header::{ACCEPT, CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
-use super::events::as_stream;
+use super::error::ApiError;
+use super::event_stream::as_stream;
 use super::limits::Limit;
-use super::problem::Problem;
 use crate::stream::frame;
 use crate::stream::opening::Opening;
 use crate::stream::position::MAX_ID;
@@ -51,7 +51,7 @@ fn may_stand_in_a_frame(id: &str) -> bool {
     id.len() <= MAX_ID && id.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
-fn problem(limit: Limit) -> Problem {
+fn problem(limit: Limit) -> ApiError {
     let (status, code, message) = match limit {
         Limit::Clients => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -81,7 +81,7 @@ fn problem(limit: Limit) -> Problem {
              (max_unindexed_filters); add a key, a header or a value, or come back later",
         ),
     };
-    Problem::new(status, code, message)
+    ApiError::new(status, code, message)
 }
 
 /// Whether `Accept` names `text/event-stream` itself, as EventSource does (HTML standard, section 9.2.3).
