@@ -12,10 +12,11 @@ use std::path::PathBuf;
 use toml::de::{DeTable, DeValue};
 
 use super::available::available;
-use super::check::{self, check_host_port};
+use super::faults::Fault;
 use super::memory::{self, Memory};
 use super::settings::{Draft, Settings};
 use super::suggest::nearest;
+use super::validate::{check_host_port, validate};
 
 /// What every variable of ours begins with; `__` separates the parts of a key.
 pub const ENVIRONMENT_PREFIX: &str = "KAFKA_SSE_BRIDGE";
@@ -270,14 +271,14 @@ pub fn load(
         };
         memory::derive(&mut draft, available(), is_set)
     };
-    match check::check(draft) {
+    match validate(draft) {
         Ok(settings) => Ok(Loaded {
             settings,
             memory,
             origins,
         }),
         Err(faults) => {
-            let problem = |fault: check::Fault| Problem {
+            let problem = |fault: Fault| Problem {
                 place: origins.blame(&fault.key),
                 key: Some(fault.key),
                 message: fault.message,

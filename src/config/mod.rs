@@ -1,31 +1,36 @@
-//! The configuration room: files, environment and flags in, checked [`Settings`] out.
+//! Configuration: files, environment and flags in, validated [`Settings`] out. It uses no other module.
 //!
-//! [`settings`] holds the types and the named defaults, [`mod@load`] the layers and where each value
-//! came from, [`mod@check`] the rules between keys, [`security`] those of TLS and SASL, [`units`] durations and sizes as
-//! people write them, [`filter`] what a filter may ask for, [`fingerprint`] what stands for a topic in event ids,
-//! [`public`] how the daemon looks from outside, [`socket`] who may connect to Unix sockets, [`suggest`] what a wrong name
-//! may be meant for, [`list`] lists as people write them, [`mod@diff`] what a reload changes,
-//! [`reload_effect`] when a change of each key takes effect, [`memory`] the sum of
-//! bounds on memory and its limit, [`available`] the memory of the machine and its control groups.
-//! It knows nothing of the other rooms.
+//! - [`settings`]: the types of the sections, and each default as a named constant.
+//! - [`mod@load`]: the layers, and the origin of each value.
+//! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
+//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`]: the types of keys that need more than a word or a number.
+//! - [`units`], [`list`]: durations, sizes, instants and lists as text.
+//! - [`mod@diff`], [`reload_effect`]: what a reload changes, and when a change of each key takes effect.
+//! - [`mod@print`]: the effective settings as TOML, and their hash.
+//! - [`memory`], [`available`]: the sum of the bounds on memory, its limit, and the memory of the machine.
+//! - [`fingerprint`], [`suggest`]: topics in event ids; the known name that is nearest to an unknown one.
 #![forbid(unsafe_code)]
 
 pub mod available;
-pub mod check;
+pub mod cors;
 pub mod diff;
+pub mod faults;
 pub mod filter;
 pub mod fingerprint;
 pub mod list;
 pub mod load;
 pub mod memory;
 pub mod print;
-pub mod public;
+pub mod proxies;
 pub mod reload_effect;
 pub mod security;
 pub mod settings;
 pub mod socket;
 pub mod suggest;
 pub mod units;
+pub mod validate;
+mod validate_security;
+mod words;
 
 pub use load::{Document, Flags, Loaded, load};
 pub use security::{FileName, Mechanism, SaslSettings, TlsSettings};

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::public::CorsSettings;
+use super::cors::CorsSettings;
 use super::security::{SaslSettings, TlsSettings};
 use super::settings::{
     Draft, HttpSettings, KafkaSettings, LogSettings, MemorySettings, Start, StreamSettings, UiSettings,

@@ -1,19 +1,20 @@
 //! The settings: types, and each default as a named constant.
 //!
-//! A [`Draft`] is what was written; [`Settings`] exist only checked (see [`check`](super::check)).
+//! A [`Draft`] is what was written; [`Settings`] exist only checked (see [`validate`](super::validate)).
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::ops::Deref;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Serialize};
 
+use super::cors::CorsSettings;
 use super::list::list;
-use super::public::{CorsSettings, Proxy};
-use super::security::{SaslSettings, TlsSettings};
-use super::socket::SocketMode;
+use super::proxies::Proxy;
+use super::security::{FileName, SaslSettings, TlsSettings};
+use super::socket::{SocketAccess, SocketMode};
 use super::units::{Size, Span};
+use super::words::words;
 
 /// Brokers asked first when none are configured.
 pub const DEFAULT_BROKER: &str = "localhost:9092";
@@ -122,6 +123,27 @@ impl Default for KafkaSettings {
     }
 }
 
+impl KafkaSettings {
+    /// Every file that `tls` and `sasl` name, with its key.
+    pub fn files(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
+        let tls = self.tls.iter().flat_map(|tls| {
+            [
+                ("kafka.tls.ca_file", &tls.ca_file),
+                ("kafka.tls.cert_file", &tls.cert_file),
+                ("kafka.tls.key_file", &tls.key_file),
+            ]
+        });
+        let sasl = self.sasl.iter().flat_map(|sasl| {
+            [
+                ("kafka.sasl.password_file", &sasl.password_file),
+                ("kafka.sasl.token_file", &sasl.token_file),
+            ]
+        });
+        tls.chain(sasl)
+            .filter_map(|(key, file)| Some((key, file.as_ref()?)))
+    }
+}
+
 /// `[http]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -184,6 +206,15 @@ impl Default for HttpSettings {
             base_path: String::new(),
             ignored_parameters: Vec::new(),
             cors: CorsSettings::default(),
+        }
+    }
+}
+
+impl From<&HttpSettings> for SocketAccess {
+    fn from(http: &HttpSettings) -> Self {
+        Self {
+            mode: http.unix_socket_mode,
+            group: http.unix_socket_group.clone(),
         }
     }
 }
@@ -343,50 +374,6 @@ pub struct LogSettings {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub targets: BTreeMap<String, Level>,
 }
-
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $word:literal,)+ }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-        pub enum $name {
-            $($(#[$vmeta])* $variant,)+
-        }
-
-        impl $name {
-            /// The word for it in the configuration.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $word,)+
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(self.as_str())
-            }
-        }
-
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.as_str())
-            }
-        }
-
-        // By hand, because every layer (TOML, environment, flags) must name the known words alike.
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                match String::deserialize(deserializer)?.as_str() {
-                    $($word => Ok(Self::$variant),)+
-                    other => Err(de::Error::unknown_variant(other, &[$($word),+])),
-                }
-            }
-        }
-    };
-}
-
-pub(super) use words;
 
 words! {
     /// Which Kafka client library reads.

@@ -5,8 +5,6 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::settings::HttpSettings;
-
 /// Permissions of a socket's file, written in octal like `0660`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -60,13 +58,4 @@ pub struct SocketAccess {
     pub mode: Option<SocketMode>,
     /// Their group, by name or number; `None` is the process's own.
     pub group: Option<String>,
-}
-
-impl From<&HttpSettings> for SocketAccess {
-    fn from(http: &HttpSettings) -> Self {
-        Self {
-            mode: http.unix_socket_mode,
-            group: http.unix_socket_group.clone(),
-        }
-    }
 }

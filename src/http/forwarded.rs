@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::listener::Peer;
-use crate::config::public::Proxy;
+use crate::config::proxies::Proxy;
 use crate::kafka::turns::Flow;
 
 /// Bits of an IPv6 address that tell clients apart: a /64 is one network, whose hosts take what

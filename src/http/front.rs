@@ -22,7 +22,7 @@ use warp::reply::{Reply, Response};
 use super::not_found;
 use super::router::AppState;
 use crate::config::HttpSettings;
-use crate::config::public::{ANY_ORIGIN, AllowedOrigin};
+use crate::config::cors::{ANY_ORIGIN, AllowedOrigin};
 
 /// Headers that pages of other sites may send beside those that need no leave, whatever `allow_headers` says: what a
 /// client sends that reads a stream by itself, without EventSource.

@@ -15,7 +15,7 @@ use log::{debug, warn};
 use super::forwarded::{Address, client};
 use super::listener::Peer;
 use crate::config::HttpSettings;
-use crate::config::public::Proxy;
+use crate::config::proxies::Proxy;
 use crate::logging::Seldom;
 use crate::stream::groups::OverLimit;
 

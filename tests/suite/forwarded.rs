@@ -2,7 +2,7 @@
 
 use crate::harness::trial;
 use http::HeaderMap;
-use kafka_sse_bridge::config::public::Proxy;
+use kafka_sse_bridge::config::proxies::Proxy;
 use kafka_sse_bridge::http::forwarded::{Address, client};
 use kafka_sse_bridge::http::listener::Peer;
 use libtest_mimic::Trial;

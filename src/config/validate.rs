@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::faults::{Fault, Faults};
 use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
 use super::memory;
-use super::public::fault_of_base_path;
-use super::security;
 use super::settings::{Client, Draft, Format, Isolation, LEAST_LOG, Lag, Settings, StreamSettings};
 use super::units::Span;
+use super::validate_security;
 
 /// Event names with a meaning of their own: control events, and EventSource's `open` and `error`.
 pub const RESERVED_EVENTS: [&str; 10] = [
@@ -51,32 +51,20 @@ const OWN_PROPERTIES: [&str; 7] = [
 /// The least pause between keepalives or heartbeats, and the least patience with a client.
 const LEAST_PAUSE: Span = Span::seconds(1);
 
-/// The longest of all durations: beyond it, something else was meant.
-const LONGEST: Span = Span::seconds(24 * 60 * 60);
-
 /// The least reconnect time that browsers are told.
 const LEAST_RETRY: Span = Span(Duration::from_millis(100));
 
 /// Longest topic name that Kafka allows.
 const MAX_TOPIC_NAME: usize = 249;
 
-/// One broken rule: the key (`stream[0].path`), and what is wrong with its remedy.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// Path of the key.
-    pub key: String,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
 /// Makes [`Settings`] of a draft.
 ///
 /// # Errors
 /// Every broken rule, in the order of the file's sections.
-pub fn check(draft: Draft) -> Result<Settings, Vec<Fault>> {
-    let mut faults = Faults(Vec::new());
+pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
+    let mut faults = Faults::default();
     check_kafka(&draft, &mut faults);
-    security::check(&draft.kafka, &mut faults);
+    validate_security::validate(&draft.kafka, &mut faults);
     check_http(&draft, &mut faults);
     if draft.streams.is_empty() {
         faults.add(
@@ -109,32 +97,7 @@ pub fn check(draft: Draft) -> Result<Settings, Vec<Fault>> {
         );
         faults.add("ui.assets", message);
     }
-    if faults.0.is_empty() {
-        Ok(Settings(draft))
-    } else {
-        Err(faults.0)
-    }
-}
-
-/// What was found so far.
-pub(super) struct Faults(Vec<Fault>);
-
-impl Faults {
-    pub(super) fn add(&mut self, key: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Fault {
-            key: key.into(),
-            message: message.into(),
-        });
-    }
-
-    fn add_if_longest(&mut self, key: String, span: Span) {
-        if span > LONGEST {
-            self.add(
-                key,
-                format!("is longer than {LONGEST}; write something like \"15s\""),
-            );
-        }
-    }
+    faults.or(Settings(draft))
 }
 
 fn check_kafka(draft: &Draft, faults: &mut Faults) {
@@ -428,4 +391,26 @@ pub(super) fn check_host_port(text: &str, least: u16) -> Result<(), String> {
         Ok(port) if port >= least => Ok(()),
         _ => Err(format!("has no proper port ({port:?})")),
     }
+}
+
+/// What is wrong with a path prefix.
+fn fault_of_base_path(path: &str) -> Option<&'static str> {
+    if path.is_empty() {
+        return None;
+    }
+    if !path.starts_with('/') {
+        return Some("does not begin with \"/\"");
+    }
+    if path.ends_with('/') {
+        return Some("ends with \"/\"");
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
+    if !path.bytes().all(is_plain) {
+        return Some("holds more than letters, digits, and any of -._~/");
+    }
+    let is_no_name = |part: &str| matches!(part, "" | "." | "..");
+    path.split('/')
+        .skip(1)
+        .any(is_no_name)
+        .then_some("holds a part that is no name")
 }

@@ -1,19 +1,9 @@
-//! How the daemon looks from outside: behind which proxies, under which path, to which other sites.
-//!
-//! Types for `trusted_proxies` and `cors`, and the rules for both and for `base_path`.
-
-use std::fmt;
-use std::net::IpAddr;
-use std::str::FromStr;
+//! `cors` in `[http]`: the origins whose pages may read streams.
 
 use http::{HeaderName, Uri};
-use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::list::list;
-
-/// What stands for every peer that comes over a Unix socket.
-const UNIX: &str = "unix";
 
 /// The origin that stands for all.
 pub const ANY_ORIGIN: &str = "*";
@@ -23,68 +13,6 @@ const ANY_SUBDOMAIN: &str = "*.";
 
 /// The one top-level domain below which every name is this machine (RFC 6761, section 6.3).
 const LOCALHOST: &str = "localhost";
-
-/// Who may say for whom a request is: an address, a range of them, or whoever comes over a Unix socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Proxy {
-    /// Every peer of a Unix socket.
-    Unix,
-    /// A range of addresses.
-    Range(IpNet),
-}
-
-impl Proxy {
-    /// Whether an address is meant.
-    #[must_use]
-    pub fn covers(&self, address: IpAddr) -> bool {
-        matches!(self, Self::Range(range) if range.contains(&address))
-    }
-}
-
-impl FromStr for Proxy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == UNIX {
-            return Ok(Self::Unix);
-        }
-        let range = text
-            .parse::<IpNet>()
-            // `::ffff:10.0.0.1` is 10.0.0.1.
-            .or_else(|_| {
-                text.parse::<IpAddr>()
-                    .map(|address| address.to_canonical().into())
-            });
-        range.map(Self::Range).map_err(|_| {
-            format!("{text:?} is no address; write \"10.0.0.1\", \"10.0.0.0/8\", \"fd00::/8\" or \"unix\"")
-        })
-    }
-}
-
-impl TryFrom<String> for Proxy {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl fmt::Display for Proxy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix => f.write_str(UNIX),
-            Self::Range(range) if range.prefix_len() == range.max_prefix_len() => range.addr().fmt(f),
-            Self::Range(range) => range.fmt(f),
-        }
-    }
-}
-
-impl From<Proxy> for String {
-    fn from(proxy: Proxy) -> Self {
-        proxy.to_string()
-    }
-}
 
 /// `[http.cors]`: which other sites' pages may read (the Fetch standard, section "HTTP CORS protocol").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -249,26 +177,4 @@ fn fault_of_origin(origin: &str) -> Option<&'static str> {
     };
     let is_usual = matches!((scheme, port), ("http", Some(80)) | ("https", Some(443)));
     is_usual.then_some("names its scheme's own port, which browsers leave out")
-}
-
-/// What is wrong with a path prefix.
-pub(super) fn fault_of_base_path(path: &str) -> Option<&'static str> {
-    if path.is_empty() {
-        return None;
-    }
-    if !path.starts_with('/') {
-        return Some("does not begin with \"/\"");
-    }
-    if path.ends_with('/') {
-        return Some("ends with \"/\"");
-    }
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte);
-    if !path.bytes().all(is_plain) {
-        return Some("holds more than letters, digits, and any of -._~/");
-    }
-    let is_no_name = |part: &str| matches!(part, "" | "." | "..");
-    path.split('/')
-        .skip(1)
-        .any(is_no_name)
-        .then_some("holds a part that is no name")
 }
