@@ -24,7 +24,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
-use crate::descriptors;
+use crate::fd_limit;
 use crate::http::assets::Assets;
 use crate::http::connections::Connections;
 use crate::http::front::{Front, Fronted};
@@ -39,13 +39,13 @@ use crate::kafka::outlets::Recipient;
 use crate::kafka::record::Feed;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use crate::signals::Request;
+use crate::status_line::Teller;
 use crate::stream::announcer::Announcer;
 use crate::stream::counters::Ledger;
 use crate::stream::feed::{CHANNEL_BATCHES, Feeder};
 use crate::stream::stream::Stream;
 use crate::stream::subscription::Goodbye;
 use crate::stream::tuning::Pace;
-use crate::supervision::Teller;
 use crate::systemd;
 use crate::watchdog::Watchdog;
 use crate::writers::Writers;
@@ -215,7 +215,7 @@ pub async fn run(
 
 impl Daemon {
     fn start(settings: Settings, listeners: Vec<Bound>) -> io::Result<Self> {
-        descriptors::raise();
+        fd_limit::raise();
         let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
         let app = Arc::new(AppState {
             shown: RwLock::new(Shown {
@@ -347,7 +347,7 @@ impl Daemon {
         let brokers = self.app.kafka.brokers().max(self.connection.brokers.len());
         // Threads that are no longer needed may hold their connections for a moment more.
         let readers = self.readings.len() + self.retired.len() + history::CLIENTS;
-        let reserve = descriptors::reserve(brokers, readers);
+        let reserve = fd_limit::reserve(brokers, readers);
         let before = self.connections.set_reserve(reserve);
         if before != reserve {
             debug!(
@@ -357,7 +357,7 @@ impl Daemon {
         // Told again only for more brokers: readers come and go with every reload.
         if brokers > self.brokers {
             self.brokers = brokers;
-            descriptors::warn_if_short(self.settings.http.max_clients, reserve);
+            fd_limit::warn_if_short(self.settings.http.max_clients, reserve);
         }
     }
 

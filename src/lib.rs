@@ -22,19 +22,15 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
-#[cfg(feature = "librdkafka")]
-pub mod demo;
-pub mod descriptors;
 pub mod doctor;
+pub mod fd_limit;
 pub mod http;
 pub mod kafka;
 pub mod logging;
-mod manual;
 mod reload;
 pub mod signals;
+pub mod status_line;
 pub mod stream;
-pub mod supervision;
 pub mod systemd;
-pub mod tail;
 pub mod watchdog;
 pub mod writers;

@@ -21,7 +21,7 @@ use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
 use crate::config::{Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
-use crate::descriptors;
+use crate::fd_limit;
 use crate::http::assets::Assets;
 use crate::http::health;
 use crate::http::unix;
@@ -188,7 +188,7 @@ impl Daemon {
         self.show();
         self.reserve();
         if before.http.max_clients != max_clients {
-            descriptors::warn_if_short(max_clients, self.connections.reserve());
+            fd_limit::warn_if_short(max_clients, self.connections.reserve());
         }
     }
 

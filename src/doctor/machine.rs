@@ -14,7 +14,7 @@ use rustix::fs::{Access, access};
 use super::report::{Finding, Report};
 use super::within;
 use crate::config::{HttpSettings, Loaded, Settings};
-use crate::descriptors;
+use crate::fd_limit;
 use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
 use crate::http::unix;
 use crate::kafka::history;
@@ -44,12 +44,12 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
 /// Whether there are enough for clients, beside those that reading so many brokers takes.
 pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding {
     const CHECK: &str = "descriptors";
-    let reserve = descriptors::reserve(brokers, 1 + history::CLIENTS);
+    let reserve = fd_limit::reserve(brokers, 1 + history::CLIENTS);
     // Up to which the daemon raises its own.
-    let Some(limit) = descriptors::hard_limit() else {
+    let Some(limit) = fd_limit::hard_limit() else {
         return Finding::ok(CHECK, "unlimited here");
     };
-    let clients = descriptors::room(limit, reserve);
+    let clients = fd_limit::room(limit, reserve);
     let plural = if brokers == 1 { "" } else { "s" };
     let found = format!(
         "at most {limit} here, enough for {clients} clients beside up to {reserve} for reading {brokers} broker{plural}"

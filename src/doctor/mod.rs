@@ -25,7 +25,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::report::{Finding, Report};
-use crate::cli::{Configured, EXIT_CONFIG};
+use crate::cli::common::{Configured, EXIT_CONFIG};
 use crate::config::load::ConfigError;
 
 /// What is looked at, and how it is told.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde_json::json;
 
-use crate::cli;
-use crate::tail::show::printable;
+use crate::cli::common::say;
+use crate::cli::tail::show::printable;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,5 +143,5 @@ impl Report {
 
 fn print(text: &str) {
     // The exit code says it to those who do not read.
-    let _ = cli::say(text);
+    let _ = say(text);
 }

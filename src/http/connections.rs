@@ -14,7 +14,7 @@ use log::{debug, info, warn};
 
 use super::head_timeout::SlowHead;
 use super::listener::Peer;
-use crate::descriptors;
+use crate::fd_limit;
 use crate::logging::Seldom;
 
 /// Least time between two lines about clients that took nothing: a network that fails takes
@@ -112,7 +112,7 @@ impl Connections {
     /// Whether there is a descriptor for one more, less those that are not for clients. The limit may be
     /// changed from outside (`prlimit`), so it is asked for; that costs less than accepting.
     pub(super) fn has_room(&self) -> bool {
-        descriptors::limit().is_none_or(|limit| self.open() < descriptors::room(limit, self.reserve()))
+        fd_limit::limit().is_none_or(|limit| self.open() < fd_limit::room(limit, self.reserve()))
     }
 
     /// Counts a pause in accepting, and tells why.

@@ -9,7 +9,7 @@ use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::limits::config_of;
-use kafka_sse_bridge::descriptors::{reserve, room};
+use kafka_sse_bridge::fd_limit::{reserve, room};
 use kafka_sse_bridge::http::head_timeout::{HeadTimeout, SlowHead};
 use kafka_sse_bridge::kafka::history::CLIENTS;
 use libtest_mimic::Trial;

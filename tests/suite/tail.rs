@@ -7,7 +7,7 @@ use crate::harness::process::{Process, Signal};
 use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
-use kafka_sse_bridge::tail::latency::Latencies;
+use kafka_sse_bridge::cli::tail::latency::Latencies;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -20,7 +20,8 @@ use std::sync::atomic::AtomicBool;
 use clap::Args;
 use log::info;
 
-use crate::cli::{self, Failure};
+use crate::cli::common::{Failure, LEVELS, say};
+use crate::cli::run::serve;
 use crate::config::socket::SocketAccess;
 use crate::config::{Document, Flags, LogSettings, Settings};
 use crate::daemon::{self, Bound, Environment, Sources};
@@ -37,7 +38,7 @@ const ANY_PORT: &str = "127.0.0.1:0";
 
 /// How the demo runs.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// Serve at this port of 127.0.0.1; 0 takes any that is free [default: 3000, or a free one].
     #[arg(short, long)]
     port: Option<u16>,
@@ -48,7 +49,7 @@ pub struct Options {
     #[arg(long)]
     no_browser: bool,
     /// Log at this level.
-    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = cli::LEVELS)]
+    #[arg(long, value_name = "LEVEL", default_value = "info", value_parser = LEVELS)]
     log_level: String,
 }
 
@@ -63,7 +64,7 @@ fn rate(text: &str) -> Result<f64, String> {
 ///
 /// # Errors
 /// When the embedded broker or the daemon cannot start.
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     logging::apply(&LogSettings::default())?;
     let broker = broker::Broker::start().map_err(failed("the embedded broker"))?;
     let sources = Sources {
@@ -100,7 +101,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             open_browser(&url);
         }
     }
-    let outcome = cli::serve(settings, sources, listeners, Request::Shutdown);
+    let outcome = serve(settings, sources, listeners, Request::Shutdown);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     for thread in [countries, topn] {
         // A panic has ended the process already.
@@ -126,7 +127,7 @@ fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
 }
 
 fn announce(url: &str) -> Result<(), Failure> {
-    cli::say(&format!(
+    say(&format!(
         "\n  The demo is at  {url}/\n  Its events:     curl -N {url}/topn/updates\n  Ctrl-C ends it.\n\n"
     ))
 }

@@ -17,8 +17,8 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 const PROGRAM: &str = env!("CARGO_PKG_NAME");
-const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
-const OPERATIONS: &str = include_str!("../../docs/operations.md");
+const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 
 /// Title of the page about the configuration file.
 const FILE_PAGE: &str = "kafka-sse-bridge.toml";

@@ -28,7 +28,7 @@ use self::connection::{OpenError, Stream, Target};
 use self::parser::{Item, Parser};
 use self::show::{Style, printable};
 use self::summary::Summary;
-use crate::cli::Failure;
+use crate::cli::common::Failure;
 use crate::signals::{self, Request};
 
 /// Pause before reconnecting until the server names another: what browsers take.

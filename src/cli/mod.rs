@@ -1,0 +1,95 @@
+//! Commands and flags, and the exit code of each.
+//!
+//! | code | meaning |
+//! | --- | --- |
+//! | 0 | done, or ended by a signal in good order |
+//! | 1 | something failed; a second signal cut the end short |
+//! | 2 | the command line is wrong |
+//! | 69 | an address cannot be bound (`EX_UNAVAILABLE`) |
+//! | 78 | the configuration is wrong (`EX_CONFIG`) |
+#![forbid(unsafe_code)]
+
+mod check;
+pub mod common;
+#[cfg(feature = "librdkafka")]
+mod demo;
+mod id;
+mod manual;
+mod print_config;
+mod run;
+pub mod tail;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::common::{Configured, Failure};
+use crate::logging;
+
+pub use run::die_of_panics;
+
+/// Bridge from Kafka topics to browsers by Server-Sent Events.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the configured streams until SIGTERM or SIGINT.
+    Run(Configured),
+    /// Check the configuration; exits with 0, or with 78 and what is wrong where.
+    Check(Configured),
+    /// Try all that the daemon needs, from descriptors to topics, and say what to do where something fails.
+    Doctor(crate::doctor::Options),
+    /// Print the effective settings and where each came from, secrets masked.
+    PrintConfig(Configured),
+    /// Print an event id (a position) readably.
+    Id(id::Options),
+    /// Follow a stream: print its events, resume, and measure how late they are.
+    Tail(tail::Options),
+    /// Show live tables in a browser: brings its own broker and data, needs no configuration.
+    #[cfg(feature = "librdkafka")]
+    Demo(demo::Options),
+    /// Write the man pages and the shell completions, as the packages hold them.
+    #[command(hide = true)]
+    Generate(manual::Options),
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Exits with 2 and a hint by itself where the command line is wrong.
+    let cli = Cli::parse();
+    let outcome = match &cli.command {
+        Command::Run(configured) => run::run(configured),
+        Command::Check(configured) => check::run(configured),
+        // Says by itself what it found.
+        Command::Doctor(options) => return crate::doctor::run(options),
+        Command::PrintConfig(configured) => print_config::run(configured),
+        Command::Id(options) => id::run(options),
+        Command::Tail(options) => tail::run(options),
+        #[cfg(feature = "librdkafka")]
+        Command::Demo(options) => demo::run(options),
+        Command::Generate(options) => manual::generate(options, &Cli::command()).map_err(Failure::from),
+    };
+    match outcome {
+        Ok(()) => {
+            logging::flush();
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            // The log may go to a file; who started the command looks here. Problems of the
+            // configuration begin with their place, as editors expect.
+            let name = if matches!(failure, Failure::Config(_)) {
+                ""
+            } else {
+                "kafka-sse-bridge: "
+            };
+            logging::complain(&format!("{name}{failure}"));
+            failure.exit_code()
+        }
+    }
+}
