@@ -447,6 +447,7 @@ fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPl
             plan.feeds.push(Recipient {
                 stream: stream.path.as_str().into(),
                 feed: feed.clone(),
+                has_table: stream.has_table(),
             });
         }
     }

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::outlets::{Change, Outlets, Recipient, Slow};
 use super::pulse::Pulse;
@@ -25,6 +26,8 @@ struct Topic {
     /// When each of them was placed, and when the topic began: see [`Place`].
     placed: Vec<u64>,
     incarnation: u64,
+    /// Whether a stream keeps a table of it.
+    has_table: bool,
     batch: Batch,
     /// Records taken.
     received: u64,
@@ -69,18 +72,22 @@ impl Inbox {
         let mut outlets = Outlets::default();
         let topics: Vec<Topic> = topics
             .into_iter()
-            .map(|(name, recipients)| Topic {
-                batch: Batch::new(name.clone()),
-                name,
-                next: Vec::new(),
-                placed: Vec::new(),
-                incarnation: 0,
-                received: 0,
-                handed_on: Arc::default(),
-                outlets: recipients
-                    .into_iter()
-                    .map(|recipient| outlets.add(recipient.into()))
-                    .collect(),
+            .map(|(name, recipients)| {
+                let recipients: Vec<Recipient> = recipients.into_iter().map(Into::into).collect();
+                Topic {
+                    batch: Batch::new(name.clone()),
+                    name,
+                    next: Vec::new(),
+                    placed: Vec::new(),
+                    incarnation: 0,
+                    has_table: recipients.iter().any(|recipient| recipient.has_table),
+                    received: 0,
+                    handed_on: Arc::default(),
+                    outlets: recipients
+                        .into_iter()
+                        .map(|recipient| outlets.add(recipient))
+                        .collect(),
+                }
             })
             .collect();
         Self {
@@ -141,6 +148,11 @@ impl Inbox {
     #[must_use]
     pub fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
         self.topic(topic)?.next.get(partition as usize).copied()
+    }
+
+    /// Whether a stream keeps a table of a topic.
+    pub(super) fn has_table(&self, topic: &str) -> bool {
+        self.topic(topic).is_some_and(|topic| topic.has_table)
     }
 
     fn topic(&self, topic: &str) -> Option<&Topic> {
@@ -233,6 +245,19 @@ impl Inbox {
             topic.flush(outlets);
             let feed = Feed::Loaded {
                 topic: topic.name.clone(),
+            };
+            topic.send(outlets, &feed);
+        }
+    }
+
+    /// Tells the streams of a topic that everything written to it before `at` has been handed on.
+    pub fn at_end(&mut self, topic: &str, at: Instant) {
+        if let Some(&index) = self.by_name.get(topic) {
+            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
+            topic.flush(outlets);
+            let feed = Feed::AtEnd {
+                topic: topic.name.clone(),
+                at,
             };
             topic.send(outlets, &feed);
         }

@@ -28,6 +28,8 @@ pub struct Asked {
     pub leaderless: Vec<usize>,
     /// Whether its offsets are asked for whatever is seen.
     pub wants_bounds: bool,
+    /// Whether the ends of its partitions are asked for whatever is seen.
+    pub wants_ends: bool,
     /// What is known of it; where it is something else now, its offsets are asked for too.
     pub known: Option<Known>,
 }
@@ -75,6 +77,8 @@ pub struct Looked {
     /// The offsets of every partition, where they were wanted, the topic differs from what is known or a partition that
     /// had no leader has one.
     pub bounds: Option<Vec<Option<Bounds>>>,
+    /// The end of every partition, where they were wanted; `None` where no leader answers.
+    pub ends: Option<Vec<Option<i64>>>,
 }
 
 /// Looks, and waits for what is seen.
@@ -93,6 +97,7 @@ pub(super) fn now<S: Source + ?Sized>(
         partitions,
         id,
         bounds: None,
+        ends: None,
     });
     let mut looked: Vec<Looked> = seen.collect();
     add_bounds(
@@ -101,6 +106,7 @@ pub(super) fn now<S: Source + ?Sized>(
         || turn(pulse),
         |topics| source.bounds_of(topics),
     )?;
+    add_ends(&mut looked, asked, |topics| source.bounds_of(topics))?;
     Ok(looked)
 }
 
@@ -137,6 +143,37 @@ pub(super) fn add_bounds(
         if asked.wants_bounds || asked.is_changed(looked) || asked.is_led(&bounds) {
             looked.bounds = Some(bounds);
         }
+    }
+    Ok(())
+}
+
+/// Asks for the ends of those topics where they are wanted. Ends that cannot be had now are asked for by a later look.
+pub(super) fn add_ends(
+    looked: &mut [Looked],
+    asked: &[Asked],
+    ask: impl FnOnce(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError>,
+) -> Result<(), SourceError> {
+    let wanted: Vec<usize> = (0..looked.len())
+        .filter(|&index| asked[index].wants_ends)
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let topics: Vec<(Arc<str>, usize)> = wanted
+        .iter()
+        .map(|&index| (Arc::clone(&asked[index].topic), looked[index].partitions))
+        .collect();
+    let bounds = match ask(&topics) {
+        Err(error @ SourceError::Interrupted) => return Err(error),
+        Err(error) => {
+            debug!("{error}");
+            return Ok(());
+        }
+        Ok(bounds) => bounds,
+    };
+    for (index, bounds) in wanted.into_iter().zip(bounds) {
+        let ends = bounds.into_iter().map(|bounds| bounds.map(|bounds| bounds.high));
+        looked[index].ends = Some(ends.collect());
     }
     Ok(())
 }

@@ -37,6 +37,8 @@ pub struct Recipient {
     pub stream: Arc<str>,
     /// The channel. Its bound is the back-pressure.
     pub feed: mpsc::Sender<Feed>,
+    /// Whether the stream keeps a table.
+    pub has_table: bool,
 }
 
 impl From<mpsc::Sender<Feed>> for Recipient {
@@ -44,6 +46,7 @@ impl From<mpsc::Sender<Feed>> for Recipient {
         Self {
             stream: "".into(),
             feed,
+            has_table: false,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::num::NonZeroU128;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Most bytes of keys, values and headers in one batch before it is handed on (256 KiB): small
 /// enough that a full channel stays small, large enough that the cost per batch vanishes.
@@ -264,5 +265,12 @@ pub enum Feed {
     Loaded {
         /// The topic.
         topic: Arc<str>,
+    },
+    /// Everything that was written to the topic before `at` has been handed on.
+    AtEnd {
+        /// The topic.
+        topic: Arc<str>,
+        /// By the monotonic clock, which nobody sets.
+        at: Instant,
     },
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, warn};
 
@@ -16,11 +16,11 @@ use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
 use super::group::Group;
 use super::groups::{Lookups, Replaced};
+use super::known_deletes::KnownDeletes;
 use super::latest::Cleared;
 use super::log::Sequence;
 use super::notice::{self, Gap};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
-use super::record_time;
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
 use super::table_writer::{Arrival, Kept, TableWriter};
@@ -49,8 +49,8 @@ pub struct Feeder {
     position: Position,
     /// The first offset of every partition when it was assigned.
     low: Position,
-    /// When loading began: all deletes made before are known when it is done.
-    began: u64,
+    /// Up to when all deletes are known.
+    known: KnownDeletes,
     loading: BTreeSet<usize>,
     unassigned: BTreeSet<usize>,
     /// Where a client begins to read a partition that its id says has not begun.
@@ -99,7 +99,7 @@ impl Feeder {
                 topics: unread,
             },
             begun: BTreeMap::new(),
-            began: stream.now(),
+            known: KnownDeletes::new(settings.topics.len(), stream.now()),
             loading: topics.clone().collect(),
             unassigned: topics.collect(),
             recreated: BTreeSet::new(),
@@ -135,6 +135,7 @@ impl Feeder {
             Feed::Assigned { topic, id, next, low } => self.assigned(topic, *id, next, low),
             Feed::Records(batch) => self.records(batch),
             Feed::Loaded { topic } => self.loaded(topic),
+            Feed::AtEnd { topic, at } => self.at_end(topic, *at),
         }
     }
 
@@ -321,6 +322,7 @@ impl Feeder {
         }
         self.begun.retain(|(topic, _), _| *topic != index);
         self.recreated.insert(index);
+        self.known.forget(index);
         // Freed later, in pieces: the table is locked only for as long as its rows are taken out as one.
         let cleared = self
             .stream
@@ -335,16 +337,6 @@ impl Feeder {
             return;
         };
         let now = self.stream.now();
-        if let Some(as_of) = self.position.as_of
-            && self.loading.is_empty()
-        {
-            // Behind after an outage, deletes are known only up to what is read now.
-            let newest = batch
-                .iter()
-                .filter_map(|record| record_time::seconds(record.timestamp?))
-                .max();
-            self.position.as_of = Some(newest.unwrap_or(now).min(now).max(as_of));
-        }
         self.tidy();
         let stream = Arc::clone(&self.stream);
         let mut builder = Builder::new(self.position.id().into());
@@ -509,7 +501,7 @@ impl Feeder {
             }
         }
         if self.loading.is_empty() {
-            self.position.as_of = self.position.as_of.map(|as_of| as_of.max(self.began));
+            self.know_deletes();
             if let Some(mut table) = self.stream.write_table() {
                 table.loaded(self.stream.now());
             }
@@ -523,6 +515,32 @@ impl Feeder {
             }
             drop(state);
             self.stream.changed();
+        }
+    }
+
+    /// Everything that was written to a topic before `at` was read.
+    fn at_end(&mut self, topic: &str, at: Instant) {
+        let Some(index) = self.index(topic) else { return };
+        self.known.at_end(index, at);
+        if self.loading.is_empty() && self.know_deletes() {
+            let id = self.position.id().into();
+            let mut state = self.stream.write();
+            if state.is_assigned {
+                // Nobody is woken for it: it is in the ids that clients are sent from now on.
+                state.log.set_head(id);
+            }
+        }
+    }
+
+    /// Has ids say up to when deletes are known. Returns whether that is news.
+    fn know_deletes(&mut self) -> bool {
+        let until = self.known.until(self.stream.now(), self.stream.instant());
+        match &mut self.position.as_of {
+            Some(as_of) if *as_of < until => {
+                *as_of = until;
+                true
+            }
+            _ => false,
         }
     }
 }

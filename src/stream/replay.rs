@@ -509,7 +509,8 @@ impl Writer {
             Feed::Recreated { topic }
             | Feed::Begun { topic, .. }
             | Feed::Assigned { topic, .. }
-            | Feed::Loaded { topic } => topic,
+            | Feed::Loaded { topic }
+            | Feed::AtEnd { topic, .. } => topic,
             Feed::Records(batch) => batch.topic(),
         };
         let Some(index) = self.names.iter().position(|name| *name == **topic) else {
@@ -530,7 +531,7 @@ impl Writer {
                 }
             }
             // A job reads what it was asked for; it does not watch topics.
-            Feed::Recreated { .. } | Feed::Begun { .. } => {}
+            Feed::Recreated { .. } | Feed::Begun { .. } | Feed::AtEnd { .. } => {}
             Feed::Records(batch) => self.records(index, batch),
             Feed::Loaded { .. } => {
                 self.loading.remove(&index);

@@ -17,12 +17,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
 use super::counters::Departure;
 use super::frame;
+pub use super::goodbye::Goodbye;
 use super::group::Group;
 use super::log::Sequence;
 use super::moves::{Frames, Moved, Place};
@@ -41,35 +42,12 @@ const RETRY_JITTER: f64 = 0.25;
 /// come back together.
 const LIFETIME_JITTER: f64 = 0.1;
 
+/// How often a reader of a quiet table is sent its place in the time for which deletes are remembered.
+const REFRESHES: u32 = 8;
+
 /// Pieces with nothing to send that are looked at before others have their turn: a filter may pass over
 /// a whole log, and each piece can take a millisecond.
 const LOOKS_AT_ONCE: usize = 4;
-
-/// Why the server ends a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goodbye {
-    /// The daemon ends.
-    Shutdown,
-    /// The client fell behind the records in memory.
-    Slow,
-    /// The stream is served no more.
-    StreamRemoved,
-    /// The connection has lasted as long as connections may.
-    Lifetime,
-}
-
-impl Goodbye {
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Shutdown => "shutdown",
-            Self::Slow => "slow",
-            Self::StreamRemoved => "stream-removed",
-            Self::Lifetime => "lifetime",
-        }
-    }
-}
 
 /// What there is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +112,9 @@ pub struct Subscription {
     seen: u64,
     keepalive_at: Instant,
     heartbeat_at: Option<Instant>,
+    /// When a reader of a table that was sent nothing meanwhile is sent its place: the time up to which deletes are
+    /// known moves although no record comes. One with a filter has checkpoints anyway.
+    refresh_at: Option<Instant>,
     ends_at: Option<Instant>,
 }
 
@@ -177,6 +158,8 @@ impl Subscription {
                 told: opening.last_event_id.clone().unwrap_or_default().into(),
             })
         });
+        let is_refreshed = stream.settings().has_table() && quiet.is_none();
+        let refresh_at = is_refreshed.then(|| now + refresh_interval(&tuning));
         let (start, since) = (opening.start, opening.since);
         Self {
             tuning,
@@ -200,6 +183,7 @@ impl Subscription {
             seen: 0,
             keepalive_at,
             heartbeat_at,
+            refresh_at,
             ends_at,
             stream,
         }
@@ -383,6 +367,9 @@ impl Subscription {
         if let Some(quiet) = &mut self.quiet {
             quiet.checkpoint_at = now + self.tuning.checkpoint_interval;
         }
+        if let Some(refresh_at) = &mut self.refresh_at {
+            *refresh_at = now + refresh_interval(&self.tuning);
+        }
         Step::Send(bytes.into())
     }
 
@@ -459,6 +446,7 @@ impl Subscription {
             Some(self.keepalive_at),
             self.heartbeat_at,
             checkpoint_at,
+            self.refresh_at.filter(|_| self.has_begun),
             self.ends_at,
         ];
         Step::Wait(due.into_iter().flatten().min().unwrap_or(self.keepalive_at))
@@ -466,6 +454,14 @@ impl Subscription {
 
     /// A checkpoint, where one is due and the place has changed since the reader was last told it.
     fn checkpoint(&mut self, now: Instant) -> Option<Step> {
+        if let Some(refresh_at) = self.refresh_at.filter(|_| self.has_begun) {
+            if now < refresh_at {
+                return None;
+            }
+            self.refresh_at = Some(now + refresh_interval(&self.tuning));
+            let id = self.id()?;
+            return Some(self.send_event(now, Some(&id), "checkpoint", "{}"));
+        }
         if now < self.quiet.as_ref()?.checkpoint_at {
             return None;
         }
@@ -511,6 +507,13 @@ impl Subscription {
             Place::Reading(cursor) => self.stream.read().log.id_before(*cursor).and_then(known),
         }
     }
+}
+
+/// After how long without an event a reader of a table is sent its place: an id must not become as old as deletes are
+/// remembered.
+fn refresh_interval(tuning: &Tuning) -> Duration {
+    let retention = Duration::from_secs(tuning.bounds.delete_retention);
+    (retention / REFRESHES).max(tuning.checkpoint_interval)
 }
 
 /// When a connection's time is over, if it has one.

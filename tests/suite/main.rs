@@ -44,6 +44,7 @@ mod harness_selftest;
 mod history;
 mod identity;
 mod keys;
+mod known_deletes;
 mod lag;
 mod lifecycle;
 mod limits;
@@ -126,6 +127,7 @@ fn main() -> ExitCode {
         history::trials(),
         identity::trials(),
         keys::trials(),
+        known_deletes::trials(),
         lag::trials(),
         loading::trials(),
         replays::trials(),

@@ -230,6 +230,7 @@ impl Asking {
             partitions,
             id,
             bounds: None,
+            ends: None,
         });
         let mut looked: Vec<Looked> = looked.collect();
         let pulse = Arc::clone(&self.pulse);
@@ -238,6 +239,7 @@ impl Asking {
             !pulse.is_called()
         };
         look::add_bounds(&mut looked, asked, wait, |asked| self.bounds_of(asked))?;
+        look::add_ends(&mut looked, asked, |asked| self.bounds_of(asked))?;
         Ok((seen, looked))
     }
 

@@ -100,13 +100,14 @@ impl Ended {
         };
     }
 
+    /// The end up to which all of a partition has been given, where one was reached.
+    pub(super) fn offset(&self, topic: &str, partition: u32) -> Option<i64> {
+        self.0.get(topic)?.get(&partition).copied()
+    }
+
     /// Whether a reader at `next` has been given all that there was.
     pub(super) fn is_before(&self, topic: &str, partition: u32, next: i64) -> bool {
-        let end = self
-            .0
-            .get(topic)
-            .and_then(|partitions| partitions.get(&partition));
-        end.is_some_and(|&end| end >= next)
+        self.offset(topic, partition).is_some_and(|end| end >= next)
     }
 
     fn forget(&mut self, topic: &str, partition: u32) {

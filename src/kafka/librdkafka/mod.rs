@@ -421,7 +421,8 @@ impl Source for Librdkafka {
             return next;
         }
         let position = self.consuming.queue.position(topic, partition.cast_signed());
-        position.map_or(next, |position| position.max(next))
+        let end = self.consuming.ended.offset(topic, partition);
+        position.into_iter().chain(end).fold(next, i64::max)
     }
 
     fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {

@@ -16,6 +16,7 @@
 //! partitions are read, in [`resolve`]; what is noted of them meanwhile, in [`notes`]. Which client library reads
 //! is not known here: [`client`](super::client) builds it.
 
+mod ends;
 mod holds;
 mod notes;
 mod orders;
@@ -38,6 +39,7 @@ use super::tally::Trouble;
 pub use super::topic::Begin;
 use super::topic::{Found, Topic};
 use crate::config::{Client, Isolation};
+use ends::Ends;
 use log::{debug, info, warn};
 use orders::{Order, Orders};
 
@@ -185,6 +187,7 @@ struct Worker {
     stalls: Stalls,
     /// When the look that is under way was begun, in milliseconds since the epoch.
     asked_at: Option<i64>,
+    ends: Ends,
 }
 
 impl Worker {
@@ -211,6 +214,7 @@ impl Worker {
             rights: Rights::default(),
             stalls: Stalls::default(),
             asked_at: None,
+            ends: Ends::default(),
         }
     }
 
@@ -307,6 +311,7 @@ impl Worker {
                 return Ok(());
             }
             self.note_loaded(source)?;
+            self.note_at_end(source);
             self.rights.note(source, &*self.connect, &self.status);
 
             let lacks_leaders = self.topics.iter().any(|topic| !topic.leaderless.is_empty());
@@ -339,9 +344,11 @@ impl Worker {
                 continue;
             }
             let asked_at = *self.asked_at.get_or_insert_with(resolve::unix_millis);
+            self.ends.begin_look();
             if let Some(looked) = source.look(&self.asked(known), self.status.pulse()) {
                 refreshed = Instant::now();
                 self.asked_at = None;
+                self.note_ends(&looked);
                 self.note_leaderless(&looked, asked_at);
                 if looked.is_ok() {
                     answered = refreshed;
@@ -401,6 +408,7 @@ impl Worker {
                 leaderless: topic.leaderless.clone(),
                 // What is not fetched brings no news of its end.
                 wants_bounds: self.inbox.is_held(&topic.name),
+                wants_ends: self.inbox.has_table(&topic.name) && self.ends.wants(&topic.name),
                 known: Some(Known {
                     partitions: found.partitions,
                     id: topic.id,
@@ -428,6 +436,7 @@ impl Worker {
             topic: Arc::clone(&topic.name),
             leaderless: Vec::new(),
             wants_bounds: false,
+            wants_ends: false,
             known: None,
         };
         let asked: Vec<Asked> = self.topics.iter().map(asked).collect();

@@ -148,6 +148,7 @@ impl Worker {
             info!("topic {name:?} is read no more: no stream uses it");
             self.status.forget(name);
             self.rights.forget(name);
+            self.ends.forget(name);
         }
         let topics = std::mem::take(&mut self.topics);
         let kept = topics

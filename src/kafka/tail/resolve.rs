@@ -186,6 +186,7 @@ impl Worker {
             "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
             topic.name
         );
+        self.ends.forget(&topic.name);
         Ok(topic.begin_anew(&mut self.inbox, bounds))
     }
 

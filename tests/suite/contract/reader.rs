@@ -171,6 +171,7 @@ impl Reader {
                 feeds: vec![Recipient {
                     stream: (*stream).into(),
                     feed: feed.clone(),
+                    has_table: false,
                 }],
             })
         });
@@ -243,7 +244,7 @@ impl Reader {
                     ..Told::default()
                 };
             }
-            Feed::Begun { .. } => {}
+            Feed::Begun { .. } | Feed::AtEnd { .. } => {}
             Feed::Assigned { topic, next, .. } => {
                 let told = self.topics.get_mut(&**topic).expect("a topic of ours");
                 told.assigned += 1;

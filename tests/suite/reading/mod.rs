@@ -12,7 +12,7 @@ use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, TopicId};
 use kafka_sse_bridge::kafka::source::{Bounds, SourceError};
 use kafka_sse_bridge::kafka::tail::Begin;
 use libtest_mimic::Trial;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -27,6 +27,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("added_partitions_are_read_from_their_beginning", added_partitions),
         trial("only_what_has_changed_is_asked_for", only_changed),
+        trial(
+            "a_table_hears_that_all_was_read_once_the_ends_that_were_asked_for_are_passed",
+            at_end,
+        ),
         trial("a_stream_that_takes_nothing_holds_up_no_other", slow_stream),
         trial(
             "a_stream_that_was_held_hears_of_a_new_topic_behind_its_records",
@@ -246,6 +250,7 @@ fn held_in_order() {
                 Feed::Recreated { .. } => "recreated".to_owned(),
                 Feed::Begun { .. } => "begun".to_owned(),
                 Feed::Loaded { .. } => "loaded".to_owned(),
+                Feed::AtEnd { .. } => "at end".to_owned(),
                 Feed::Records(batch) => batch
                     .iter()
                     .map(|record| record.offset.to_string())
@@ -480,6 +485,46 @@ fn not_there() {
         script.leaderless = vec![0];
     });
     stands(&rig, "no leader answers");
+}
+
+fn at_end() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }],
+        id: TopicId::new(1),
+        polls: [Poll::Records(vec![0, 1])].into(),
+        ..Script::default()
+    };
+    let begun = Instant::now();
+    let mut rig = Rig::of_table(script);
+    rig.offsets(2);
+    let asked = rig.script(|script| script.asked.len());
+    eventually(secs(30), "its ends are asked for", || {
+        ensure(rig.script(|script| script.asked.len()) > asked, "not yet")
+    });
+    let asked = Instant::now();
+    // What comes behind the ends of that time is not waited for.
+    rig.script(|script| {
+        script.bounds[0].high = 100;
+        script.polls.push_back(Poll::Records(vec![2]));
+    });
+    let mut told = Vec::new();
+    eventually(secs(20), "that all was read is told", || {
+        while let Ok(feed) = rig.feeds.try_recv() {
+            match feed {
+                Feed::Records(batch) => told.extend(batch.iter().map(|record| record.offset)),
+                Feed::AtEnd { at, .. } => {
+                    assert_eq!(told, [2], "behind the last of those records");
+                    assert!(
+                        (begun..asked).contains(&at),
+                        "when it was asked, not when it was read"
+                    );
+                    return Ok(());
+                }
+                _ => {}
+            }
+        }
+        Err(format!("{told:?}"))
+    });
 }
 
 /// A library may lose its way to brokers and go on reading, or not even that.

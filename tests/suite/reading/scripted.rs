@@ -230,6 +230,16 @@ impl Rig {
         Self::with(script, plans, feeds)
     }
 
+    /// One that reads the topic `t` for a stream that keeps a table.
+    pub(super) fn of_table(script: Script) -> Self {
+        let (feed, feeds) = mpsc::channel(1024);
+        let mut plan = plan("t", feed);
+        for recipient in &mut plan.feeds {
+            recipient.has_table = true;
+        }
+        Self::with(script, vec![plan], feeds)
+    }
+
     /// One that reads the topic `t` from where reading is to begin.
     pub(super) fn beginning(begin: Begin, script: Script) -> Self {
         let (feed, feeds) = mpsc::channel(1024);
