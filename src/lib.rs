@@ -1,23 +1,22 @@
-//! kafka-sse-bridge: from Kafka topics to browsers by Server-Sent Events.
-//!
-//! The map. Records flow one way through the rooms, each of which hands the next a plain type:
+//! kafka-sse-bridge serves records of Kafka topics to browsers as Server-Sent Events.
 //!
 //! ```text
 //! Kafka ──► kafka (own thread, blocking) ──Feed──► stream (one writer each) ──Bytes──► http ──► EventSource
 //! ```
-//! - [`kafka`]: reads topics with one of two client libraries and hands on batches.
-//! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of
-//!   cursors read it.
-//! - [`http`]: streams, page, health.
-//! - [`config`]: files, environment and flags in, checked settings out.
-//! - [`daemon`], with `reload`: starts, changes and stops the rooms; the only place that knows all of them.
-//! - [`cli`], [`signals`], [`logging`], [`systemd`], [`descriptors`]: the process around it.
-//! - [`writers`]: the threads that encode records, so that clients never wait for them.
-//! - [`watchdog`], [`supervision`]: tell systemd that all of it turns, and how it is.
-//! - `manual`: man pages and completions, for the packages.
-//! - [`doctor`]: tries all that the daemon needs, and says what to do.
-//! - [`tail`]: the other end, a client of one stream, for support.
-//! - [`demo`]: a broker, countries and a top three, to see it all without a Kafka.
+//! Modules, in the order in which they may import each other:
+//!
+//! - [`config`]: reads files, environment and flags into validated settings.
+//! - [`logging`]: writes log lines; [`signals`], [`systemd`], [`fd_limit`]: the process and its surroundings.
+//! - [`kafka`]: reads topics with one of two client libraries, and hands on batches of records.
+//! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
+//! - [`writers`]: the threads that encode, apart from those that serve clients.
+//! - [`http`]: serves event streams, the page, figures and health.
+//! - [`watchdog`], [`status_line`]: report to systemd whether the daemon lives, and how it is.
+//! - [`daemon`]: starts and stops all of these; `reload` applies changed settings to them.
+//! - [`doctor`]: the command that tries all that the daemon needs.
+//! - [`cli`]: the command line, with a module for each command.
+//!
+//! docs/architecture.md explains threads, queues, locks and the way of a record.
 
 pub mod cli;
 pub mod config;

@@ -240,16 +240,28 @@ fn lines(level: log::Level, text: &str, reader: Reader) -> String {
         if number > 0 {
             lines.push_str("    ");
         }
-        for character in line.chars() {
-            if character.is_control() && character != '\t' {
-                lines.extend(character.escape_default());
-            } else {
-                lines.push(character);
-            }
-        }
+        push_printable(&mut lines, line);
         lines.push('\n');
     }
     lines
+}
+
+/// The text with control characters escaped, so that a terminal does not interpret them.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    push_printable(&mut out, text);
+    out
+}
+
+fn push_printable(out: &mut String, text: &str) {
+    for character in text.chars() {
+        if character.is_control() && character != '\t' {
+            out.extend(character.escape_default());
+        } else {
+            out.push(character);
+        }
+    }
 }
 
 /// As syslog counts.

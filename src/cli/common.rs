@@ -10,19 +10,53 @@ use crate::config::load::ConfigError;
 use crate::config::{Document, Flags};
 use crate::daemon::{Environment, Sources};
 use crate::http::listener::BindError;
-use crate::logging;
+use crate::{logging, signals};
 
 /// Where the packages put the configuration; read when no other is named.
 pub const DEFAULT_CONFIG: &str = "/etc/kafka-sse-bridge/kafka-sse-bridge.toml";
 
-/// The words for levels of the log.
-pub(crate) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+/// The log levels that `--log-level` accepts.
+pub(super) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-const EXIT_CANNOT_BIND: u8 = 69;
-/// The configuration is wrong.
-pub(crate) const EXIT_CONFIG: u8 = 78;
+/// The exit codes of all commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or ended by a signal.
+    Success = 0,
+    /// Something failed, or a second signal ended the process at once.
+    Failure = signals::EXIT_FORCED as isize,
+    /// The command line is wrong; clap ends the process.
+    Usage = 2,
+    /// An address cannot be bound (`EX_UNAVAILABLE`).
+    CannotBind = 69,
+    /// The configuration is wrong (`EX_CONFIG`).
+    Config = 78,
+}
 
-/// Which configuration is meant.
+impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Success,
+        Self::Failure,
+        Self::Usage,
+        Self::CannotBind,
+        Self::Config,
+    ];
+
+    /// The number that the process returns.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// The flags that name a configuration and override keys of it.
 #[derive(Debug, Args)]
 pub(crate) struct Configured {
     /// The configuration file.
@@ -78,27 +112,34 @@ pub enum Failure {
     /// The operating system refused something.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Anything else, said in full.
+    /// Any other failure, with its whole message.
     #[error("{0}")]
     Other(String),
 }
 
 impl Failure {
-    pub(super) fn exit_code(&self) -> ExitCode {
+    pub(super) const fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Log(_) => ExitCode::from(EXIT_CONFIG),
-            Self::Bind(_) => ExitCode::from(EXIT_CANNOT_BIND),
-            Self::Io(_) | Self::Other(_) => ExitCode::FAILURE,
+            Self::Config(_) | Self::Log(_) => Exit::Config,
+            Self::Bind(_) => Exit::CannotBind,
+            Self::Io(_) | Self::Other(_) => Exit::Failure,
         }
     }
 }
 
-/// Prints what a command has to say.
+/// Prints a command's result.
 pub(crate) fn say(text: &str) -> Result<(), Failure> {
-    // Who reads only the first lines (`| head`) closes the pipe; that is no failure.
+    print(text)?;
+    Ok(())
+}
+
+/// Prints to stdout and flushes it. Returns false where the reader has closed the pipe, as `| head` does, which is no
+/// failure.
+pub(super) fn print(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
     }
 }

@@ -1,12 +1,4 @@
-//! Commands and flags, and the exit code of each.
-//!
-//! | code | meaning |
-//! | --- | --- |
-//! | 0 | done, or ended by a signal in good order |
-//! | 1 | something failed; a second signal cut the end short |
-//! | 2 | the command line is wrong |
-//! | 69 | an address cannot be bound (`EX_UNAVAILABLE`) |
-//! | 78 | the configuration is wrong (`EX_CONFIG`) |
+//! The command line: a module for each command, and what they share in [`common`].
 #![forbid(unsafe_code)]
 
 mod check;
@@ -23,7 +15,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use self::common::{Configured, Failure};
+use self::common::{Configured, Exit, Failure};
 use crate::logging;
 
 pub use run::die_of_panics;
@@ -58,15 +50,15 @@ enum Command {
     Generate(manual::Options),
 }
 
-/// Parses the command line and does what it says.
+/// Parses the command line and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Exits with 2 and a hint by itself where the command line is wrong.
+    // Ends the process with `Exit::Usage` where the command line is wrong.
     let cli = Cli::parse();
     let outcome = match &cli.command {
         Command::Run(configured) => run::run(configured),
         Command::Check(configured) => check::run(configured),
-        // Says by itself what it found.
+        // Prints its failures itself, as findings.
         Command::Doctor(options) => return crate::doctor::run(options),
         Command::PrintConfig(configured) => print_config::run(configured),
         Command::Id(options) => id::run(options),
@@ -78,18 +70,18 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => {
             logging::flush();
-            ExitCode::SUCCESS
+            Exit::Success.into()
         }
         Err(failure) => {
-            // The log may go to a file; who started the command looks here. Problems of the
-            // configuration begin with their place, as editors expect.
+            // Also on stderr, because the log may go to a file. Problems of the configuration begin with
+            // their file and line, as editors expect.
             let name = if matches!(failure, Failure::Config(_)) {
                 ""
             } else {
                 "kafka-sse-bridge: "
             };
             logging::complain(&format!("{name}{failure}"));
-            failure.exit_code()
+            failure.exit().into()
         }
     }
 }

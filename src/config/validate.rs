@@ -26,8 +26,8 @@ pub const RESERVED_EVENTS: [&str; 10] = [
     "reset",
 ];
 
-/// Paths, and paths with everything under them, that the daemon serves itself.
-const RESERVED_PATHS: [&str; 7] = [
+/// Paths that the daemon serves itself, each with everything below it.
+pub const RESERVED_PATHS: [&str; 7] = [
     "/",
     "/about",
     "/assets",

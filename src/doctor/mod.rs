@@ -25,7 +25,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::report::{Finding, Report};
-use crate::cli::common::{Configured, EXIT_CONFIG};
+use crate::cli::common::{Configured, Exit};
 use crate::config::load::ConfigError;
 
 /// What is looked at, and how it is told.
@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> ExitCode {
                 ));
             }
             report.finish();
-            return ExitCode::from(EXIT_CONFIG);
+            return Exit::Config.into();
         }
     };
     let settings = &loaded.settings;

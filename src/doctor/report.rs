@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::json;
 
 use crate::cli::common::say;
-use crate::cli::tail::show::printable;
+use crate::logging::printable;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,6 +29,7 @@ mod contract;
 mod counted;
 mod delivery;
 mod demo;
+mod docs;
 mod doctor;
 mod doctor_kafka;
 mod filter_model;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         tail::trials(),
         delivery::trials(),
         samples::trials(),
+        docs::trials(),
         configuration::trials(),
         configuration_lists::trials(),
         security_settings::trials(),

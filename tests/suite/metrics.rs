@@ -8,6 +8,7 @@
 )]
 
 use crate::common::{config, is_record, numbered, until_records};
+use crate::docs::documents;
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::figures::Figures;
@@ -185,6 +186,15 @@ fn documented() {
     let served: BTreeSet<String> = figures.types.into_keys().collect();
     let missing: Vec<&String> = served.difference(&described).collect();
     assert!(missing.is_empty(), "docs/operations.md lacks {missing:?}");
+    for (path, text) in documents() {
+        for name in names_in(&text) {
+            let family = ["_bucket", "_count", "_sum"]
+                .iter()
+                .find_map(|part| name.strip_suffix(part));
+            let is_served = served.contains(&name) || family.is_some_and(|family| served.contains(family));
+            assert!(is_served, "{path}: {name} is not served");
+        }
+    }
 }
 
 /// Names of metrics in a text.

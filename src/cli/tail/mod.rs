@@ -26,9 +26,10 @@ use tokio::time::sleep;
 
 use self::connection::{OpenError, Stream, Target};
 use self::parser::{Item, Parser};
-use self::show::{Style, printable};
+use self::show::Style;
 use self::summary::Summary;
-use crate::cli::common::Failure;
+use crate::cli::common::{Failure, print};
+use crate::logging::printable;
 use crate::signals::{self, Request};
 
 /// Pause before reconnecting until the server names another: what browsers take.
@@ -197,21 +198,10 @@ async fn read(
     }
 }
 
-/// Prints at once; returns whether anybody still reads.
-fn print(text: &str) -> io::Result<bool> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        // `| head` has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Says something on stderr, where it does not mix with events.
+/// Writes to stderr, apart from the events.
 fn note(text: &str) {
     for line in text.lines() {
-        // Who does not read it misses nothing else.
+        // A closed stderr is no reason to end.
         let _ = writeln!(io::stderr(), "kafka-sse-bridge: {line}");
     }
 }

@@ -8,7 +8,8 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::parser::Event;
-use crate::stream::position::Position;
+use crate::logging::printable;
+use crate::stream::position::{Position, TopicPosition};
 
 /// Ids up to this length are shown whole; of longer ones, this much less the dots.
 const SHORT_ID: usize = 16;
@@ -83,7 +84,7 @@ fn short(id: &str) -> String {
 
 /// A position by the names' fingerprints: `e52ffdee[0:12 1:300]`.
 fn readable(position: &Position) -> String {
-    let topic = |topic: &crate::stream::position::TopicPosition| {
+    let topic = |topic: &TopicPosition| {
         let next = (0..).zip(&topic.next);
         let next: Vec<String> = next
             .map(|(partition, next): (u32, _)| format!("{partition}:{next}"))
@@ -92,18 +93,4 @@ fn readable(position: &Position) -> String {
     };
     let topics: Vec<String> = position.topics.iter().map(topic).collect();
     topics.join(" ")
-}
-
-/// The text without characters that a terminal would obey.
-#[must_use]
-pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() && character != '\t' {
-            out.extend(character.escape_default());
-        } else {
-            out.push(character);
-        }
-    }
-    out
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::latency::Latencies;
 use super::parser::Event;
+use crate::logging::printable;
 
 /// Most names that are counted apart: a server that makes them up must not fill the memory.
 const MAX_NAMES: usize = 1000;
@@ -149,7 +150,7 @@ fn count(counts: &mut BTreeMap<String, u64>, name: &str) {
 fn counted(counts: &BTreeMap<String, u64>) -> String {
     let each: Vec<String> = counts
         .iter()
-        .map(|(name, count)| format!("{} {count}", super::show::printable(name)))
+        .map(|(name, count)| format!("{} {count}", printable(name)))
         .collect();
     each.join(", ")
 }
