@@ -89,7 +89,11 @@ impl Session {
         if answer.is_ok() || source.reconnects() {
             self.source = Some(source);
         }
-        answer.map_err(Trouble::from)
+        answer.map_err(|error| {
+            let mut trouble = Trouble::from(error);
+            trouble.is_codec &= client == Client::Kafka;
+            trouble
+        })
     }
 
     /// Another one that sees records of open transactions; `None` where this one does already.
@@ -129,7 +133,8 @@ impl Trouble {
 impl From<SourceError> for Trouble {
     fn from(error: SourceError) -> Self {
         const REMEDY: &str = "see the broker's log, and tls and sasl in [kafka] where it asks for that";
-        let is_codec = matches!(error, SourceError::Codec { .. });
+        // What the crate cannot take, librdkafka may.
+        let is_codec = matches!(error, SourceError::Codec { .. } | SourceError::TooLarge { .. });
         let (found, remedy) = match error {
             SourceError::Unreachable { reason, .. } => (reason, REMEDY.to_owned()),
             SourceError::Partition { at, reason, .. } | SourceError::OutOfRange { at, reason, .. } => {
@@ -147,6 +152,21 @@ impl From<SourceError> for Trouble {
                      {codec}, which the kafka crate cannot read"
                 ),
                 "set client = \"librdkafka\" in [kafka]".to_owned(),
+            ),
+            SourceError::TooLarge {
+                topic,
+                partition,
+                offset,
+                limit,
+                size,
+                remedy,
+                ..
+            } => (
+                format!(
+                    "topic {topic:?} partition {partition} at offset {offset}: a record, or the batch that holds it, is \
+                     larger than {limit}{size}"
+                ),
+                remedy.to_owned(),
             ),
             SourceError::Refused { reason, remedy, .. } | SourceError::Unsupported { reason, remedy, .. } => {
                 (reason, remedy)

@@ -174,11 +174,19 @@ impl Connect for Clients {
 
     fn refuse(&mut self, why: &SourceError) -> bool {
         let is_ours_to_choose = self.connection.client == Client::Auto && cfg!(feature = "librdkafka");
-        let is_codec = matches!(why, SourceError::Codec { .. });
-        if is_ours_to_choose && is_codec && self.connection.needs_librdkafka.is_none() {
-            self.connection.needs_librdkafka = Some("a batch is compressed as only it can read");
-            return true;
+        let is_of_crate = self
+            .choice
+            .as_ref()
+            .is_some_and(|choice| choice.client == Client::Kafka);
+        let reason = match why {
+            SourceError::Codec { .. } => "a batch is compressed as only it can read",
+            SourceError::TooLarge { .. } => "a batch is larger than the kafka crate takes",
+            _ => return false,
+        };
+        let is_refused = is_ours_to_choose && is_of_crate && self.connection.needs_librdkafka.is_none();
+        if is_refused {
+            self.connection.needs_librdkafka = Some(reason);
         }
-        false
+        is_refused
     }
 }

@@ -27,6 +27,7 @@ use super::client::{Clients, Connect};
 use super::inbox::Inbox;
 use super::reading::{POLL_WAIT, Reading};
 use super::record::Feed;
+use super::source::SourceError;
 use super::status::Board;
 use super::tail::{Connection, backoff};
 use super::turns::{Flow, Turns};
@@ -519,6 +520,9 @@ fn read(connect: &mut dyn Connect, job: Job, shared: &Shared) {
                     failures + 1
                 };
                 if failures > MAX_FAILURES || shared.queue().is_closed {
+                    if matches!(error, SourceError::TooLarge { .. }) {
+                        shared.tails.tally().count(error.kind());
+                    }
                     // Its readers ask again, behind those who wait, or another pool.
                     warn!("replay: {error}; given up for now");
                     break;

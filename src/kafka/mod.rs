@@ -3,8 +3,8 @@
 //! Start with [`tail`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`access`] is who we are to brokers, and [`refusal`] what they have
-//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`held`] which ends open transactions hold, [`link`] how
-//! connections are, [`pulse`] whether the
+//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`held`] which ends open transactions hold,
+//! [`stops`] which partitions cannot be read on, [`link`] how connections are, [`pulse`] whether the
 //! thread turns; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 pub mod access;
@@ -36,6 +36,7 @@ mod rights;
 pub mod source;
 mod stall;
 pub mod status;
+pub mod stops;
 pub mod survey;
 pub mod tail;
 pub mod tally;

@@ -13,6 +13,7 @@ use super::link::Link;
 use super::look::{self, Asked, Looked};
 use super::pulse::Pulse;
 use super::record::TopicId;
+use super::stops::{Cause, Stop};
 use super::tally::Trouble;
 
 /// The offsets a partition holds: `low` is the first that exists, `high` the next to be written.
@@ -73,6 +74,27 @@ pub enum SourceError {
         /// How it is compressed.
         codec: &'static str,
     },
+    /// A batch is larger than the client takes.
+    #[error(
+        "kafka {brokers}: topic {topic:?} partition {partition} at offset {offset}: a record, or the batch that holds \
+         it, is larger than {limit}{size}; {remedy}"
+    )]
+    TooLarge {
+        /// The brokers as configured.
+        brokers: String,
+        /// The topic.
+        topic: Arc<str>,
+        /// Its partition.
+        partition: u32,
+        /// The offset that is read next.
+        offset: i64,
+        /// What bounds it, with the bound in bytes.
+        limit: String,
+        /// How large it is, as far as that is known, ready to follow the bound.
+        size: String,
+        /// What to change.
+        remedy: &'static str,
+    },
     /// An answer was not waited for, because the thread has something else to do.
     #[error("not waited for: there is something else to do")]
     Interrupted,
@@ -107,9 +129,32 @@ impl SourceError {
             Self::Unreachable { .. } | Self::Interrupted => Trouble::Unreachable,
             Self::Partition { .. } | Self::OutOfRange { .. } => Trouble::Partition,
             Self::Codec { .. } => Trouble::Codec,
+            Self::TooLarge { .. } => Trouble::TooLarge,
             Self::Refused { .. } => Trouble::Refused,
             Self::Unsupported { .. } => Trouble::Unsupported,
         }
+    }
+
+    /// The partition that cannot be read on, where it is one batch that stops it and no other.
+    #[must_use]
+    pub fn stop(&self) -> Option<(&Arc<str>, u32, Stop)> {
+        let (topic, partition, offset, cause) = match self {
+            Self::Codec {
+                topic,
+                partition,
+                offset,
+                ..
+            } => (topic, *partition, *offset, Cause::Codec),
+            Self::TooLarge {
+                topic,
+                partition,
+                offset,
+                ..
+            } => (topic, *partition, *offset, Cause::TooLarge),
+            _ => return None,
+        };
+        let why = self.to_string();
+        Some((topic, partition, Stop { offset, cause, why }))
     }
 }
 
@@ -179,9 +224,14 @@ pub trait Source: Send {
     /// When the client library refuses.
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError>;
 
-    /// Reads a partition no more, of which [`poll`](Self::poll) said that it cannot be read, until others
-    /// are assigned.
+    /// Reads a partition no more, of which [`poll`](Self::poll) said that it cannot be read, until it is placed anew.
+    /// Takes effect with the next [`assign`](Self::assign). A source may try it again by itself, seldom.
     fn stop(&mut self, _topic: &Arc<str>, _partition: u32) {}
+
+    /// Partitions that were stopped and are read again, since the last call.
+    fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
+        Vec::new()
+    }
 
     /// Waits up to `wait` for records and puts what is there into `inbox`, in partition order.
     ///
@@ -206,6 +256,11 @@ pub trait Source: Send {
     /// Transport trouble that the client library works on by itself; `None` while all is well.
     /// A client that does not recover by itself never reports any: its errors end it.
     fn trouble(&self) -> Option<&str>;
+
+    /// Whether it is finding out what that trouble comes of, so that [`poll`](Self::poll) may name it soon.
+    fn is_searching(&self) -> bool {
+        false
+    }
 
     /// Whether that trouble is a refusal, which needs a person.
     fn is_refused(&self) -> bool {

@@ -10,6 +10,7 @@ use super::held::{Held, News};
 use super::lag::{End, PartitionLag};
 use super::link::Link;
 use super::pulse::Pulse;
+use super::stops::{Stop, StoppedPartition, Stops};
 use super::tally::Tally;
 use crate::config::Client;
 
@@ -31,8 +32,7 @@ struct State {
     /// The refusal that was told last, until all is well.
     refusal: Option<String>,
     missing: BTreeSet<String>,
-    /// Partitions that are not read, and why.
-    stopped: BTreeMap<(String, u32), String>,
+    stops: Stops,
     /// Partitions of which no leader answers.
     leaderless: BTreeMap<String, Vec<usize>>,
     /// What is to be said of topics that may not be read.
@@ -225,16 +225,30 @@ impl Status {
         known.is_none_or(|known| known != partitions)
     }
 
-    /// A partition cannot be read; returns whether that is news.
-    pub(crate) fn set_stopped(&self, topic: &str, partition: u32, why: &str) -> bool {
-        let mut state = self.lock();
-        let at = (topic.to_owned(), partition);
-        state.stopped.insert(at, why.to_owned()).is_none()
+    /// A partition cannot be read; returns whether that is to be logged.
+    pub(crate) fn set_stopped(&self, topic: &str, partition: u32, stop: Stop) -> bool {
+        self.lock().stops.set(topic, partition, stop, Instant::now())
+    }
+
+    /// A partition is read again; returns whether it was stopped.
+    pub(crate) fn set_resumed(&self, topic: &str, partition: u32) -> bool {
+        self.lock().stops.clear(topic, partition)
     }
 
     /// All partitions are tried again.
     pub(crate) fn forget_stopped(&self) {
-        self.lock().stopped.clear();
+        self.lock().stops.clear_all();
+    }
+
+    /// The partitions of a topic at which reading is stopped.
+    pub(crate) fn stopped_of(&self, topic: &str) -> Vec<u32> {
+        self.lock().stops.of(topic).collect()
+    }
+
+    /// Partitions at which reading is stopped.
+    #[must_use]
+    pub fn stops(&self) -> Vec<StoppedPartition> {
+        self.lock().stops.all().collect()
     }
 
     /// A topic is loaded to so many percent.
@@ -282,7 +296,7 @@ impl Status {
         let mut state = self.lock();
         state.missing.remove(topic);
         state.leaderless.remove(topic);
-        state.stopped.retain(|(stopped, _), _| stopped != topic);
+        state.stops.forget(topic);
         state.forbidden.remove(topic);
         state.progress.remove(topic);
         state.lag.remove(topic);
@@ -314,7 +328,7 @@ impl Status {
                 .chain(state.forbidden.values().cloned())
                 .chain(missing)
                 .chain(leaderless)
-                .chain(state.stopped.values().cloned())
+                .chain(state.stops.lines())
                 .chain(slow)
                 .chain(state.transactions.lines())
                 .collect(),
@@ -370,6 +384,21 @@ impl Board {
                 to_high,
             });
         lags.collect()
+    }
+
+    /// Partitions at which reading is stopped; of two threads that read the same, as after a reload, the one that is
+    /// further behind counts.
+    #[must_use]
+    pub fn stops(&self) -> Vec<StoppedPartition> {
+        let mut stops: BTreeMap<(String, u32), StoppedPartition> = BTreeMap::new();
+        for stopped in self.all().iter().flat_map(|status| status.stops()) {
+            let at = (stopped.topic.clone(), stopped.partition);
+            let known = stops.entry(at).or_insert_with(|| stopped.clone());
+            if stopped.stop.offset < known.stop.offset {
+                *known = stopped;
+            }
+        }
+        stops.into_values().collect()
     }
 
     /// Topics that are paused because a stream with this path does not take batches as fast as they come.

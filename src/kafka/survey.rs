@@ -103,9 +103,12 @@ pub fn newest(
                 }
             }
         }
-        if read.is_empty() {
+        if read.is_empty() && !source.is_searching() {
             fail_of_trouble(source, connection, topic)?;
         }
+    }
+    if read.is_empty() {
+        fail_of_trouble(source, connection, topic)?;
     }
     Ok(Newest {
         filled,

@@ -15,6 +15,8 @@ pub enum Trouble {
     Partition,
     /// A batch is compressed as the client library in use cannot read it.
     Codec,
+    /// A batch is larger than the client takes.
+    TooLarge,
     /// A login, a certificate or a right is refused.
     Refused,
     /// The client library cannot work with these brokers or settings.
@@ -25,10 +27,11 @@ pub enum Trouble {
 
 impl Trouble {
     /// All kinds.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Unreachable,
         Self::Partition,
         Self::Codec,
+        Self::TooLarge,
         Self::Refused,
         Self::Unsupported,
         Self::Transport,
@@ -41,6 +44,7 @@ impl Trouble {
             Self::Unreachable => "unreachable",
             Self::Partition => "partition",
             Self::Codec => "codec",
+            Self::TooLarge => "too-large",
             Self::Refused => "refused",
             Self::Unsupported => "unsupported",
             Self::Transport => "transport",

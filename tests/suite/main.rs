@@ -47,6 +47,7 @@ mod identity;
 mod keys;
 mod known_deletes;
 mod lag;
+mod large_records;
 mod lifecycle;
 mod limits;
 mod loading;
@@ -131,6 +132,7 @@ fn main() -> ExitCode {
         keys::trials(),
         known_deletes::trials(),
         lag::trials(),
+        large_records::trials(),
         loading::trials(),
         replays::trials(),
         seed::trials(),

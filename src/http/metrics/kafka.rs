@@ -36,6 +36,7 @@ pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result 
             (labels, lag.records)
         }),
     )?;
+    stops(app, families)?;
     pauses(app, families)?;
     lag_to_high(app, families)?;
     links(app, families)?;
@@ -62,6 +63,22 @@ pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result 
         "replays_waiting",
         "Replays that wait for a thread or for room, of all streams together",
         waiting as u64,
+    )
+}
+
+/// Partitions at which reading is stopped.
+fn stops(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    families.gauge(
+        "kafka_stopped_offset",
+        "Offset at which reading of a partition is stopped, because the client cannot take the batch there",
+        app.kafka.stops().into_iter().map(|stopped| {
+            let labels = vec![
+                ("topic", stopped.topic),
+                ("partition", stopped.partition.to_string()),
+                ("cause", stopped.stop.cause.as_str().to_owned()),
+            ];
+            (labels, u64::try_from(stopped.stop.offset).unwrap_or(0))
+        }),
     )
 }
 

@@ -15,7 +15,7 @@ use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, serve};
-use super::refusal;
+use super::explain::refusal;
 use crate::kafka::access::Access;
 use crate::kafka::look::{self, Asked, Looked};
 use crate::kafka::native::{self, Described};

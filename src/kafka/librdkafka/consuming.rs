@@ -32,12 +32,10 @@ pub(super) struct Maker {
 }
 
 impl Maker {
-    fn handle(&self) -> Result<BaseConsumer<Context>, SourceError> {
+    fn handle(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, SourceError> {
         let context = Context::new(self.reads_uncommitted, self.token_file.clone());
         // Whatever the operator's table says: without them nobody knows that only markers of transactions are left.
-        let handle = self
-            .config
-            .clone()
+        let handle = config
             .set("enable.partition.eof", "true")
             .create_with_context(context)
             .map_err(|error: KafkaError| settings::refused_settings(&error, &self.brokers))?;
@@ -48,7 +46,7 @@ impl Maker {
 
     /// One that reads.
     pub(super) fn consuming(&self) -> Result<Consuming, SourceError> {
-        let handle = Arc::new(self.handle()?);
+        let handle = Arc::new(self.handle(self.config.clone())?);
         let queue = Queue::new(Arc::clone(&handle)).ok_or_else(|| SourceError::Unreachable {
             brokers: self.brokers.clone(),
             reason: "librdkafka gives no queue".to_owned(),
@@ -65,7 +63,12 @@ impl Maker {
 
     /// One that answers questions.
     pub(super) fn asking(&self) -> Result<BaseConsumer<Context>, SourceError> {
-        self.handle()
+        self.handle(self.config.clone())
+    }
+
+    /// One that fetches a single batch of a partition, to see whether it can be had.
+    pub(super) fn probing(&self) -> Result<BaseConsumer<Context>, SourceError> {
+        self.handle(settings::probing(&self.config))
     }
 }
 
@@ -132,15 +135,17 @@ impl Consuming {
     /// not, since the library may compare it with the old one for ever (the leader epochs of the new one are lower, and
     /// taken for outdated). It needs another handle.
     ///
-    /// `is_described` says whether brokers describe many topics in one request.
+    /// Places that are stopped are left out. `is_described` says whether brokers describe many topics in one request.
     pub(super) fn assign(
         &mut self,
         inbox: &Inbox,
+        is_stopped: impl Fn(&Place<'_>) -> bool,
         is_described: bool,
         pulse: &Pulse,
     ) -> Result<bool, AssignError> {
         let is_old = |place: &Place<'_>| matches!(self.met.get(place.topic), Some((met, _)) if *met != place.incarnation);
-        let (old, wanted): (Vec<Place<'_>>, Vec<Place<'_>>) = inbox.places().partition(is_old);
+        let places = inbox.places().filter(|place| !is_stopped(place));
+        let (old, wanted): (Vec<Place<'_>>, Vec<Place<'_>>) = places.partition(is_old);
         self.unassign(&wanted)?;
         let fresh: Vec<Place<'_>> = wanted
             .into_iter()
@@ -244,6 +249,13 @@ impl Consuming {
                 .map_err(|error| AssignError::Library(format!("metadata of topic {topic:?}"), error))?;
         }
         Ok(())
+    }
+
+    /// The offset of a partition that is read next: `next`, or a later one where control records, or records of aborted
+    /// transactions, follow that.
+    pub(super) fn position(&self, topic: &str, partition: u32, next: i64) -> i64 {
+        let position = self.queue.position(topic, partition.cast_signed());
+        position.map_or(next, |position| position.max(next))
     }
 
     /// Waits until the handle knows brokers and leaders of these topics, for as long as `limit`.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
@@ -24,6 +24,12 @@ pub(super) const MAX_CAUSES: usize = 64;
 
 /// How long an error of the transport explains failures: the library repeats the same one this often.
 const CAUSE_LASTS: Duration = Duration::from_secs(30);
+
+/// The same of an answer that is too large, with a margin: while it goes on, statistics tell of it every two seconds.
+const OVERSIZE_LASTS: Duration = Duration::from_secs(45);
+
+/// How long such an answer explains what else goes wrong: requests on the same connection fail with it.
+const OVERSIZE_EXPLAINS: Duration = Duration::from_secs(5);
 
 /// How often in a row the library must say that it knows no broker: between two that it exchanges, it may say
 /// it once.
@@ -45,6 +51,9 @@ struct BrokerStatistics {
     nodename: String,
     source: Origin,
     state: String,
+    /// Answers that were not taken, for whatever reason, since the handle was made.
+    #[serde(default)]
+    rxerrs: u64,
     rtt: Option<Window>,
 }
 
@@ -108,6 +117,10 @@ impl Statistics {
             .any(|broker| broker.source != Origin::Internal)
     }
 
+    fn receive_errors(&self) -> u64 {
+        self.brokers.values().map(|broker| broker.rxerrs).sum()
+    }
+
     fn links(&self) -> Vec<Link> {
         let brokers = self.brokers.values().filter(|broker| broker.nodeid >= 0);
         let link = |broker: &BrokerStatistics| Link {
@@ -160,12 +173,27 @@ pub(super) struct Context {
     ends: Mutex<Vec<End>>,
     /// Connections, where there is news.
     links: Mutex<Option<Vec<Link>>>,
+    /// Answers that were too large.
+    oversize: Mutex<Oversize>,
     /// How often in a row it has said that it knows no broker.
     lost: AtomicU32,
     /// Whether uncommitted records are read.
     reads_uncommitted: bool,
     /// Where the token is, if there is one.
     token_file: Option<FileName>,
+}
+
+/// What was heard of answers that are larger than the library takes.
+#[derive(Default)]
+struct Oversize {
+    /// The last such error, and when it came.
+    last: Option<(Instant, String)>,
+    /// When it was heard last that it goes on.
+    seen: Option<Instant>,
+    /// Whether that is news.
+    is_news: bool,
+    /// How many answers were not taken, as of the last statistics.
+    receive_errors: u64,
 }
 
 impl ClientContext for Context {
@@ -198,6 +226,7 @@ impl ClientContext for Context {
                 } else {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
+                self.note_receive_errors(statistics.receive_errors());
                 *self.links.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics.links());
                 *self.ends.lock().unwrap_or_else(PoisonError::into_inner) =
                     statistics.ends(self.reads_uncommitted);
@@ -214,6 +243,12 @@ impl ClientContext for Context {
     // The default logs the end of every partition as an error; what matters comes out of `poll`.
     fn error(&self, error: KafkaError, reason: &str) {
         debug!("librdkafka: {error}: {reason}");
+        if is_too_large(reason) {
+            let mut oversize = self.oversize();
+            let now = Instant::now();
+            oversize.last = Some((now, reason.to_owned()));
+            (oversize.seen, oversize.is_news) = (Some(now), true);
+        }
         if !error.rdkafka_error_code().is_some_and(names_no_cause) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
                 Some((Instant::now(), reason.to_owned()));
@@ -243,6 +278,41 @@ impl Context {
         self.links.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    fn oversize(&self) -> MutexGuard<'_, Oversize> {
+        self.oversize.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The library says the same once in 30 seconds only; its statistics tell that it goes on.
+    fn note_receive_errors(&self, count: u64) {
+        let mut oversize = self.oversize();
+        let is_known = oversize
+            .last
+            .as_ref()
+            .is_some_and(|(came, _)| came.elapsed() < OVERSIZE_LASTS);
+        if is_known && count > oversize.receive_errors {
+            (oversize.seen, oversize.is_news) = (Some(Instant::now()), true);
+        }
+        oversize.receive_errors = count;
+    }
+
+    /// Whether an answer was larger than the library takes, since the last call.
+    pub(super) fn take_oversize(&self) -> bool {
+        std::mem::take(&mut self.oversize().is_news)
+    }
+
+    /// Whether answers are too large now, as far as it was heard: what goes wrong meanwhile follows from that.
+    pub(super) fn is_oversize(&self) -> bool {
+        self.oversize()
+            .seen
+            .is_some_and(|seen| seen.elapsed() < OVERSIZE_EXPLAINS)
+    }
+
+    /// What the library has said of the last such answer.
+    pub(super) fn last_oversize(&self) -> Option<String> {
+        let oversize = self.oversize();
+        oversize.last.as_ref().map(|(_, reason)| reason.clone())
+    }
+
     /// Whether the library has no broker left, and will ask none ever again.
     ///
     /// An answer that names no broker, as of a cluster that counts itself out after a frost, makes it drop
@@ -269,6 +339,11 @@ fn names_no_cause(code: RDKafkaErrorCode) -> bool {
             | RDKafkaErrorCode::GroupAuthorizationFailed
             | RDKafkaErrorCode::TopicAuthorizationFailed
     )
+}
+
+/// Whether the library says that an answer is larger than it takes.
+fn is_too_large(reason: &str) -> bool {
+    reason.contains("increase receive.message.max.bytes")
 }
 
 /// Lets an unassigned handle tell what it has to: causes, and that it needs a token.

@@ -9,7 +9,10 @@
 mod asking;
 mod consuming;
 mod context;
+mod explain;
 mod offsets;
+mod oversize;
+mod probing;
 pub(super) mod settings;
 mod trouble;
 
@@ -24,17 +27,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use self::asking::{ASK_TIMEOUT, Asking, Look, Seen, is_of_group};
 use self::consuming::{AssignError, Consuming, Maker};
 use self::context::{Context, MAX_CAUSES};
+use self::explain::refusal;
+use self::oversize::{Oversize, Step, Tools};
 use self::trouble::{Failed, Trouble};
 use super::access::Access;
 use super::aside::{Aside, Begun, Left};
 use super::client::{BROKER_PATIENCE, Purpose};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Place};
 use super::lag::End;
 use super::link::Link;
 use super::look::{Asked, Looked};
 use super::native::{Fetched, MOST};
-#[cfg(feature = "tls")]
-use super::probe;
 use super::pulse::Pulse;
 use super::record::{Stamp, TopicId};
 use super::refusal::Refusal;
@@ -60,6 +63,7 @@ pub(super) struct Librdkafka {
     /// Hears whether the asking handle needs a token, and when that was begun.
     serving: Option<(Begun<()>, Instant)>,
     trouble: Option<Trouble>,
+    oversize: Oversize,
     /// Whether brokers describe many topics in one request.
     is_described: bool,
     /// Topics that may not be seen, or not be read.
@@ -103,6 +107,7 @@ impl Librdkafka {
             }
         })?;
         Ok(Self {
+            oversize: Oversize::new(&brokers),
             brokers,
             maker,
             consuming,
@@ -256,7 +261,16 @@ impl Librdkafka {
                 }
                 Some(Err(error)) if is_of_group(&error) => {}
                 Some(Err(error)) => {
-                    let cause = self.consuming.handle.context().cause();
+                    let context = self.consuming.handle.context();
+                    let cause = context.cause();
+                    if context.is_oversize() {
+                        self.trouble = Some(Trouble::new(format!(
+                            "kafka {}: an answer is larger than receive.message.max.bytes; finding out which partition \
+                             it is of",
+                            self.brokers
+                        )));
+                        continue;
+                    }
                     self.trouble = Some(match cause.and_then(|cause| self.refusal(&cause)) {
                         Some(refusal) => Trouble::refusal(refusal.at(&self.brokers).to_string()),
                         None => Trouble::new(format!("kafka {}: {error}", self.brokers)),
@@ -266,24 +280,25 @@ impl Librdkafka {
         }
         Ok(())
     }
-}
 
-/// Who refuses what, where that is the cause. May ask a broker for its certificate.
-fn refusal(cause: &str, access: &Access) -> Option<Refusal> {
-    Refusal::from_transport(cause, access, |broker| look(broker, access))
-}
-
-/// A closer look at a certificate that did not pass.
-#[cfg(feature = "tls")]
-fn look(broker: &str, access: &Access) -> Option<Refusal> {
-    access.tls()?;
-    let error = probe::ask(broker, access).err()?;
-    probe::refusal(&error).cloned()
-}
-
-#[cfg(not(feature = "tls"))]
-fn look(_: &str, _: &Access) -> Option<Refusal> {
-    None
+    /// Goes on with finding out whose batch is too large, where one is.
+    ///
+    /// # Errors
+    /// When one was found.
+    fn search_oversize(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+        let is_heard = self.consuming.handle.context().take_oversize();
+        let tools = Tools {
+            maker: &self.maker,
+            asking: &self.asking,
+            consuming: &self.consuming,
+            pulse: &self.pulse,
+        };
+        match self.oversize.step(is_heard, inbox, &tools) {
+            Step::Nothing => Ok(()),
+            Step::Resumed => self.assign(inbox),
+            Step::Found(found) => Err(found.error(&self.brokers)),
+        }
+    }
 }
 
 /// Takes a record in.
@@ -350,7 +365,12 @@ impl Source for Librdkafka {
     }
 
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
-        match self.consuming.assign(inbox, self.is_described, &self.pulse) {
+        self.oversize.forget_moved(inbox);
+        let is_stopped = |place: &Place<'_>| self.oversize.is_stopped(place);
+        match self
+            .consuming
+            .assign(inbox, is_stopped, self.is_described, &self.pulse)
+        {
             Ok(true) => Ok(()),
             Ok(false) => self.begin_renewal(),
             Err(AssignError::Library(what, error)) => Err(self.unreachable(&what, error)),
@@ -412,7 +432,16 @@ impl Source for Librdkafka {
             }
             self.trouble = Some(Trouble::of(failed, &self.brokers));
         }
-        Ok(())
+        self.search_oversize(inbox)
+    }
+
+    fn stop(&mut self, topic: &Arc<str>, partition: u32) {
+        self.oversize.stop(topic, partition);
+        self.trouble = None;
+    }
+
+    fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
+        self.oversize.take_resumed()
     }
 
     fn passed(&mut self, topic: &str, partition: u32, next: i64) -> i64 {
@@ -420,13 +449,15 @@ impl Source for Librdkafka {
         if !self.consuming.is_drained {
             return next;
         }
-        let position = self.consuming.queue.position(topic, partition.cast_signed());
         let end = self.consuming.ended.offset(topic, partition);
-        position.into_iter().chain(end).fold(next, i64::max)
+        let position = self.consuming.position(topic, partition, next);
+        end.map_or(position, |end| end.max(position))
     }
 
     fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
-        Ok(self.forbidden.contains(topic) || self.consuming.ended.is_before(topic, partition, next))
+        Ok(self.forbidden.contains(topic)
+            || self.consuming.ended.is_before(topic, partition, next)
+            || self.oversize.has_stopped(topic, partition))
     }
 
     fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {
@@ -438,7 +469,12 @@ impl Source for Librdkafka {
     }
 
     fn trouble(&self) -> Option<&str> {
-        self.trouble.as_ref().map(Trouble::as_str)
+        let trouble = self.trouble.as_ref().map(Trouble::as_str);
+        trouble.or_else(|| self.oversize.trouble())
+    }
+
+    fn is_searching(&self) -> bool {
+        self.oversize.is_searching()
     }
 
     fn is_refused(&self) -> bool {

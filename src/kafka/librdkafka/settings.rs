@@ -61,6 +61,26 @@ const THRIFTY: [(&str, &str); 4] = [
     ("fetch.message.max.bytes", "262144"),
 ];
 
+/// What differs where one batch of one partition is fetched, to see whether it can be had: a limit of one byte brings
+/// one batch, however large it is.
+const PROBING: [(&str, &str); 4] = [
+    (STATISTICS, "0"),
+    ("fetch.message.max.bytes", "1"),
+    ("queued.min.messages", "1"),
+    ("fetch.wait.max.ms", "10"),
+];
+
+/// The settings of a handle that probes, of those of one that reads.
+pub(super) fn probing(config: &ClientConfig) -> ClientConfig {
+    let mut config = config.clone();
+    // Another name of the same property, in a map without an order.
+    config.remove("max.partition.fetch.bytes");
+    for (name, value) in PROBING {
+        config.set(name, value);
+    }
+    config
+}
+
 /// All of it: ours, then what `access` says of security, then the operator's own.
 ///
 /// # Errors

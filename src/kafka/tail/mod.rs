@@ -291,13 +291,13 @@ impl Worker {
                     found = self.find_place(source, error)?;
                     continue;
                 }
-                Err(error @ SourceError::Codec { .. }) => {
+                Err(error @ (SourceError::Codec { .. } | SourceError::TooLarge { .. })) => {
                     self.status.tally().count(error.kind());
                     if self.connect.refuse(&error) {
                         info!("{error}: another client takes over");
                         return Ok(());
                     }
-                    self.stop_partition(source, &error);
+                    self.stop_partition(source, &error)?;
                 }
                 Err(error) => return Err(error),
             }
@@ -406,8 +406,9 @@ impl Worker {
             .map(|(topic, found)| Asked {
                 topic: Arc::clone(&topic.name),
                 leaderless: topic.leaderless.clone(),
-                // What is not fetched brings no news of its end.
-                wants_bounds: self.inbox.is_held(&topic.name),
+                // What is not fetched brings no news of its end, nor of where it begins now.
+                wants_bounds: self.inbox.is_held(&topic.name)
+                    || !self.status.stopped_of(&topic.name).is_empty(),
                 wants_ends: self.inbox.has_table(&topic.name) && self.ends.wants(&topic.name),
                 known: Some(Known {
                     partitions: found.partitions,

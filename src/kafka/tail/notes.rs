@@ -15,8 +15,8 @@ use crate::kafka::source::{Source, SourceError};
 use crate::kafka::topic::Found;
 
 impl Worker {
-    /// Tells how far behind the ends of partitions reading is, and how connections are, as far as there is
-    /// news of those.
+    /// Tells how far behind the ends of partitions reading is, which partitions are read again, and how connections are,
+    /// as far as there is news of those.
     ///
     /// # Errors
     /// When a partition does not get on although nothing is said to be wrong.
@@ -25,6 +25,7 @@ impl Worker {
         source: &mut dyn Source,
         found: &[Found],
     ) -> Result<(), SourceError> {
+        self.note_resumed(source);
         if let Some(links) = source.links() {
             self.status.set_links(links);
         }
@@ -110,8 +111,15 @@ impl Worker {
                 let (records, elapsed) = (self.inbox.received_from(name), loading.elapsed(now));
                 // What may not be read keeps no stream from its other topics.
                 if !source.forbidden().contains(name) {
+                    let stopped = self.status.stopped_of(name);
+                    let except = if stopped.is_empty() {
+                        String::new()
+                    } else {
+                        format!(", but for partitions {stopped:?}, which are not read on")
+                    };
                     info!(
-                        "topic {name:?} is loaded up to the end it had at the start: {records} records in {elapsed:.1?}"
+                        "topic {name:?} is loaded up to the end it had at the start{except}: {records} records in \
+                         {elapsed:.1?}"
                     );
                 }
                 self.status.set_loaded(name);
@@ -128,11 +136,29 @@ impl Worker {
     }
 
     /// What cannot be read stops its partition, and no other.
-    pub(super) fn stop_partition(&self, source: &mut dyn Source, why: &SourceError) {
-        if let SourceError::Codec { topic, partition, .. } = why {
-            source.stop(topic, *partition);
-            if self.status.set_stopped(topic, *partition, &why.to_string()) {
-                warn!("{why}; until then this partition is not read");
+    ///
+    /// # Errors
+    /// When the source refuses to read the others on.
+    pub(super) fn stop_partition(
+        &self,
+        source: &mut dyn Source,
+        why: &SourceError,
+    ) -> Result<(), SourceError> {
+        let Some((topic, partition, stop)) = why.stop() else {
+            return Ok(());
+        };
+        source.stop(topic, partition);
+        if self.status.set_stopped(topic, partition, stop) {
+            warn!("{why}; until then this partition is not read");
+        }
+        source.assign(&self.inbox)
+    }
+
+    /// Takes note of partitions that were stopped and are read again.
+    fn note_resumed(&self, source: &mut dyn Source) {
+        for (topic, partition) in source.resumed() {
+            if self.status.set_resumed(&topic, partition) {
+                info!("topic {topic:?} partition {partition}: is read again");
             }
         }
     }

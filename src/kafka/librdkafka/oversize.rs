@@ -1,0 +1,440 @@
+//! Finds the partitions whose next batch is larger than librdkafka takes (`receive.message.max.bytes`), and keeps them
+//! out of what is read, so that the others go on.
+//!
+//! librdkafka drops an answer that is too large together with the connection, asks for the same again, and does not
+//! say which partition it was: all that the broker leads are held up. Only a batch that is first in an answer may exceed
+//! `fetch.max.bytes`. So the partitions that do not get on are fetched one at a time, by a handle of their own and a
+//! batch each, and one that fails alone is it. Nothing is skipped: it is tried again when it is placed anew, and seldom
+//! otherwise.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::debug;
+
+use super::asking::Asking;
+use super::consuming::{Consuming, Maker};
+use super::probing::{Probed, Prober};
+use crate::kafka::aside::{Aside, Begun};
+use crate::kafka::inbox::{Inbox, Place};
+use crate::kafka::pulse::Pulse;
+use crate::kafka::source::{Bounds, SourceError};
+
+/// Pause between two searches: others that are held up get on meanwhile.
+const SEARCH_PAUSE: Duration = Duration::from_secs(2);
+
+/// How often a partition that is stopped is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(300);
+
+/// Searches in a row that find nothing, after which that is said.
+const MAX_IN_VAIN: u32 = 3;
+
+/// Answers were too large as long as the last of them is not older.
+const LASTS: Duration = Duration::from_secs(60);
+
+/// A partition that may hold a batch that is too large, with its next offset.
+struct Candidate {
+    topic: Arc<str>,
+    partition: u32,
+    next: i64,
+    /// When it was placed ([`Place`]).
+    placed: u64,
+}
+
+impl Candidate {
+    fn of(place: &Place<'_>) -> Self {
+        Self {
+            topic: Arc::clone(place.topic),
+            partition: place.partition,
+            next: place.next,
+            placed: place.placed,
+        }
+    }
+
+    fn key(&self) -> (Arc<str>, u32) {
+        (Arc::clone(&self.topic), self.partition)
+    }
+
+    /// Whether the partition has not got on since.
+    fn is_there(&self, inbox: &Inbox) -> bool {
+        inbox.next_offset(&self.topic, self.partition) == Some(self.next)
+    }
+}
+
+/// What is being done to find them.
+enum Search {
+    /// Brokers are asked which partitions hold more than was read.
+    Narrowing(Vec<Candidate>, Begun<Offsets>),
+    /// Partitions are fetched one at a time.
+    Probing {
+        prober: Aside<Prober>,
+        left: Vec<Candidate>,
+        probing: Option<(Candidate, Begun<Probed>)>,
+        has_found: bool,
+        /// Whether those are partitions that were found before.
+        is_retry: bool,
+    },
+}
+
+type Offsets = Result<BTreeMap<(Arc<str>, u32), i64>, SourceError>;
+
+/// A partition that is not read.
+struct Stopped {
+    /// When it was placed ([`Place`]).
+    placed: u64,
+    retry_at: Instant,
+}
+
+/// A batch that is too large.
+pub(super) struct Found {
+    pub(super) topic: Arc<str>,
+    pub(super) partition: u32,
+    pub(super) offset: i64,
+    /// What the library said.
+    pub(super) reason: String,
+}
+
+/// What comes of a step.
+pub(super) enum Step {
+    Nothing,
+    /// This one is to be stopped.
+    Found(Found),
+    /// One that was stopped can be read.
+    Resumed,
+}
+
+/// What a search needs.
+pub(super) struct Tools<'a> {
+    pub(super) maker: &'a Maker,
+    pub(super) asking: &'a Aside<Asking>,
+    pub(super) consuming: &'a Consuming,
+    pub(super) pulse: &'a Arc<Pulse>,
+}
+
+/// Which partitions are stopped, and the search for others.
+#[derive(Default)]
+pub(super) struct Oversize {
+    search: Option<Search>,
+    stopped: BTreeMap<(Arc<str>, u32), Stopped>,
+    /// What was found last: the partition, and when it was placed.
+    found: Option<((Arc<str>, u32), u64)>,
+    resumed: Vec<(Arc<str>, u32)>,
+    /// When an answer was too large last.
+    heard: Option<Instant>,
+    /// Whether that is to be looked into, and not before when.
+    is_due: bool,
+    pause_until: Option<Instant>,
+    /// Searches in a row that have found nothing.
+    in_vain: u32,
+    /// What is said then.
+    unexplained: String,
+}
+
+impl Oversize {
+    /// For a client of these brokers.
+    pub(super) fn new(brokers: &str) -> Self {
+        Self {
+            unexplained: format!(
+                "kafka {brokers}: answers are larger than receive.message.max.bytes, although each partition alone can \
+                 be read; raise that in [kafka.librdkafka], or lower fetch.max.bytes there, and reload"
+            ),
+            ..Self::default()
+        }
+    }
+
+    /// Goes on with the search, where there is one; `is_heard` says whether an answer was too large since the last step.
+    /// Blocks for nothing.
+    pub(super) fn step(&mut self, is_heard: bool, inbox: &Inbox, tools: &Tools<'_>) -> Step {
+        if !is_heard && self.heard.is_none() && self.search.is_none() && self.stopped.is_empty() {
+            return Step::Nothing;
+        }
+        let now = Instant::now();
+        if is_heard {
+            self.heard = Some(now);
+            self.is_due = true;
+        }
+        match self.search.take() {
+            None => {
+                if self.heard.is_some_and(|heard| now - heard > LASTS) {
+                    (self.heard, self.in_vain) = (None, 0);
+                }
+                self.begin(now, inbox, tools);
+                Step::Nothing
+            }
+            Some(Search::Narrowing(candidates, asked)) => {
+                match asked.answer() {
+                    None => self.search = Some(Search::Narrowing(candidates, asked)),
+                    Some(answer) => {
+                        let ends = answer.ok().and_then(Result::ok);
+                        let is_behind = |candidate: &Candidate| {
+                            // One of which nothing is known may be it.
+                            let end = ends.as_ref().and_then(|ends| ends.get(&candidate.key()));
+                            end.is_none_or(|&end| candidate.next < end)
+                        };
+                        let left = candidates.into_iter().filter(is_behind).collect();
+                        self.probe(left, false, tools);
+                    }
+                }
+                Step::Nothing
+            }
+            Some(Search::Probing {
+                prober,
+                mut left,
+                probing,
+                mut has_found,
+                is_retry,
+            }) => {
+                let mut step = Step::Nothing;
+                if let Some((candidate, begun)) = probing {
+                    let Some(answer) = begun.answer() else {
+                        self.search = Some(Search::Probing {
+                            prober,
+                            left,
+                            probing: Some((candidate, begun)),
+                            has_found,
+                            is_retry,
+                        });
+                        return Step::Nothing;
+                    };
+                    step = self.heed(&candidate, answer.unwrap_or(Probed::Unknown), inbox, tools);
+                    has_found |= matches!(step, Step::Found(_));
+                }
+                let probing = self.next(&prober, &mut left, is_retry, inbox, tools);
+                if probing.is_some() {
+                    self.search = Some(Search::Probing {
+                        prober,
+                        left,
+                        probing,
+                        has_found,
+                        is_retry,
+                    });
+                } else if !is_retry {
+                    self.end(has_found);
+                }
+                step
+            }
+        }
+    }
+
+    /// Begins what is due.
+    fn begin(&mut self, now: Instant, inbox: &Inbox, tools: &Tools<'_>) {
+        if self.is_due && self.pause_until.is_none_or(|until| now >= until) {
+            self.is_due = false;
+            let places = inbox.places().filter(|place| !self.is_stopped(place));
+            let candidates: Vec<Candidate> = places.map(|place| Candidate::of(&place)).collect();
+            let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
+            for candidate in &candidates {
+                let count = counts.entry(Arc::clone(&candidate.topic)).or_default();
+                *count = (*count).max(candidate.partition as usize + 1);
+            }
+            let topics: Vec<(Arc<str>, usize)> = counts.into_iter().collect();
+            let asked = tools.asking.begin(move |asking| {
+                let bounds = asking.bounds_of(&topics)?;
+                Ok(ends(&topics, &bounds))
+            });
+            match asked {
+                Ok(asked) => self.search = Some(Search::Narrowing(candidates, asked)),
+                // One that is full hangs in a question, which says so itself.
+                Err(_) => self.probe(candidates, false, tools),
+            }
+            return;
+        }
+        let is_due = |place: &Place<'_>| {
+            let stopped = self.stopped.get(&(Arc::clone(place.topic), place.partition));
+            stopped.is_some_and(|stopped| now >= stopped.retry_at)
+        };
+        if !self.stopped.is_empty() {
+            let due: Vec<Candidate> = inbox
+                .places()
+                .filter(is_due)
+                .map(|place| Candidate::of(&place))
+                .collect();
+            if !due.is_empty() {
+                self.probe(due, true, tools);
+            }
+        }
+    }
+
+    /// Begins to fetch these one at a time.
+    fn probe(&mut self, left: Vec<Candidate>, is_retry: bool, tools: &Tools<'_>) {
+        let prober = Prober::new(tools.maker.clone(), Arc::clone(tools.pulse));
+        match Aside::spawn("kafka-probing", prober, Arc::clone(tools.pulse)) {
+            Ok(prober) => {
+                self.search = Some(Search::Probing {
+                    prober,
+                    left,
+                    probing: None,
+                    has_found: false,
+                    is_retry,
+                });
+            }
+            Err(error) => {
+                debug!("no thread for probing: {error}");
+                self.end(false);
+            }
+        }
+    }
+
+    /// Takes in what has come of a candidate.
+    fn heed(&mut self, candidate: &Candidate, probed: Probed, inbox: &Inbox, tools: &Tools<'_>) -> Step {
+        let key = candidate.key();
+        if let Some(stopped) = self.stopped.get_mut(&key) {
+            if matches!(probed, Probed::Readable) {
+                self.stopped.remove(&key);
+                self.resumed.push(key);
+                return Step::Resumed;
+            }
+            stopped.retry_at = Instant::now() + RETRY_EVERY;
+            return Step::Nothing;
+        }
+        match probed {
+            Probed::TooLarge(reason) if candidate.is_there(inbox) => {
+                self.found = Some((key, candidate.placed));
+                let (topic, partition) = (&candidate.topic, candidate.partition);
+                Step::Found(Found {
+                    topic: Arc::clone(topic),
+                    partition,
+                    offset: tools.consuming.position(topic, partition, candidate.next),
+                    reason,
+                })
+            }
+            _ => Step::Nothing,
+        }
+    }
+
+    /// Begins to fetch the next candidate that has not got on meanwhile.
+    fn next(
+        &self,
+        prober: &Aside<Prober>,
+        left: &mut Vec<Candidate>,
+        is_retry: bool,
+        inbox: &Inbox,
+        tools: &Tools<'_>,
+    ) -> Option<(Candidate, Begun<Probed>)> {
+        while let Some(candidate) = left.pop() {
+            let is_stopped = self.stopped.contains_key(&candidate.key());
+            if is_stopped != is_retry || !candidate.is_there(inbox) {
+                continue;
+            }
+            let (topic, partition) = candidate.key();
+            let from = tools.consuming.position(&topic, partition, candidate.next);
+            let probing = prober.begin(move |prober| prober.probe(&topic, partition.cast_signed(), from));
+            return Some((candidate, probing.ok()?));
+        }
+        None
+    }
+
+    fn end(&mut self, has_found: bool) {
+        self.pause_until = Some(Instant::now() + SEARCH_PAUSE);
+        // What was heard meanwhile is of what was found.
+        self.is_due &= !has_found;
+        self.in_vain = if has_found {
+            0
+        } else {
+            self.in_vain.saturating_add(1)
+        };
+    }
+
+    /// Leaves out the partition that was found last.
+    pub(super) fn stop(&mut self, topic: &str, partition: u32) {
+        if let Some((key, placed)) = self
+            .found
+            .take_if(|((of, number), _)| **of == *topic && *number == partition)
+        {
+            let stopped = Stopped {
+                placed,
+                retry_at: Instant::now() + RETRY_EVERY,
+            };
+            self.stopped.insert(key, stopped);
+        }
+    }
+
+    /// Forgets partitions that are placed anew, or not read any more.
+    pub(super) fn forget_moved(&mut self, inbox: &Inbox) {
+        if self.stopped.is_empty() {
+            return;
+        }
+        let mut moved: Vec<(Arc<str>, u32)> = Vec::new();
+        for place in inbox.places() {
+            let key = (Arc::clone(place.topic), place.partition);
+            let stopped = self.stopped.get(&key);
+            if stopped.is_some_and(|stopped| stopped.placed != place.placed) {
+                moved.push(key);
+            }
+        }
+        // What is held is not among the places, but known.
+        let gone = self.stopped.keys();
+        moved.extend(
+            gone.filter(|(topic, partition)| inbox.next_offset(topic, *partition).is_none())
+                .cloned(),
+        );
+        for key in moved {
+            self.stopped.remove(&key);
+            self.resumed.push(key);
+        }
+    }
+
+    /// Partitions that were stopped and are read again, since the last call.
+    pub(super) fn take_resumed(&mut self) -> Vec<(Arc<str>, u32)> {
+        std::mem::take(&mut self.resumed)
+    }
+
+    /// Whether a partition is left out.
+    pub(super) fn has_stopped(&self, topic: &str, partition: u32) -> bool {
+        !self.stopped.is_empty() && self.stopped.contains_key(&(Arc::from(topic), partition))
+    }
+
+    /// Whether a search is under way, or about to begin.
+    pub(super) const fn is_searching(&self) -> bool {
+        self.is_due || self.search.is_some()
+    }
+
+    /// Said while answers are too large although no partition's next batch is.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        (self.in_vain >= MAX_IN_VAIN).then_some(&*self.unexplained)
+    }
+
+    /// Whether a place is left out.
+    pub(super) fn is_stopped(&self, place: &Place<'_>) -> bool {
+        if self.stopped.is_empty() {
+            return false;
+        }
+        let stopped = self.stopped.get(&(Arc::clone(place.topic), place.partition));
+        stopped.is_some_and(|stopped| stopped.placed == place.placed)
+    }
+}
+
+/// The ends of partitions, as far as they are known.
+fn ends(topics: &[(Arc<str>, usize)], bounds: &[Vec<Option<Bounds>>]) -> BTreeMap<(Arc<str>, u32), i64> {
+    let topics = topics.iter().zip(bounds);
+    let ends = topics.flat_map(|((topic, _), bounds)| {
+        let known = (0..).zip(bounds);
+        known.filter_map(move |(partition, bounds)| Some(((Arc::clone(topic), partition), (*bounds)?.high)))
+    });
+    ends.collect()
+}
+
+impl Found {
+    /// As it is said to people.
+    pub(super) fn error(self, brokers: &str) -> SourceError {
+        // "Invalid response size 2000123 (0..1000512): increase receive.message.max.bytes"
+        let figure = |before: &str| {
+            let (_, rest) = self.reason.split_once(before)?;
+            rest.split(|other: char| !other.is_ascii_digit()).next()
+        };
+        let size = figure("response size ").map_or_else(String::new, |size| {
+            format!(" (an answer with that alone takes {size} bytes)")
+        });
+        let limit = figure("(0..").map_or_else(String::new, |limit| format!(" = {limit}"));
+        SourceError::TooLarge {
+            brokers: brokers.to_owned(),
+            limit: format!("receive.message.max.bytes{limit}"),
+            size,
+            remedy: "raise that in [kafka.librdkafka] above the topic's max.message.bytes, and reload",
+            topic: self.topic,
+            partition: self.partition,
+            offset: self.offset,
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A handle that fetches one batch of one partition at a time, to see whether it can be had.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::debug;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::asking::ASK_TIMEOUT;
+use super::consuming::Maker;
+use super::context::Context;
+use crate::kafka::pulse::Pulse;
+
+/// How long one batch may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait in one poll.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+
+/// What has come of a partition.
+pub(super) enum Probed {
+    /// A batch, or its end.
+    Readable,
+    /// An answer that is larger than the library takes, in its words.
+    TooLarge(String),
+    /// Nothing that tells.
+    Unknown,
+}
+
+pub(super) struct Prober {
+    maker: Maker,
+    pulse: Arc<Pulse>,
+    handle: Option<BaseConsumer<Context>>,
+}
+
+impl Prober {
+    /// Probes for a thread with this pulse.
+    pub(super) const fn new(maker: Maker, pulse: Arc<Pulse>) -> Self {
+        Self {
+            maker,
+            pulse,
+            handle: None,
+        }
+    }
+
+    /// Fetches the batch of a partition that holds this offset, or follows it.
+    pub(super) fn probe(&mut self, topic: &str, partition: i32, from: i64) -> Probed {
+        let handle = match self.handle.take().map_or_else(|| self.maker.probing(), Ok) {
+            Ok(handle) => handle,
+            Err(error) => {
+                debug!("probing {topic:?}/{partition}: {error}");
+                return Probed::Unknown;
+            }
+        };
+        match self.first(&handle, topic, partition, from) {
+            Ok(Probed::Readable) => {
+                // One that has failed says the same again only after a while.
+                self.handle = Some(handle);
+                Probed::Readable
+            }
+            Ok(probed) => probed,
+            Err(error) => {
+                debug!("probing {topic:?}/{partition}: {error}");
+                Probed::Unknown
+            }
+        }
+    }
+
+    fn first(
+        &self,
+        handle: &BaseConsumer<Context>,
+        topic: &str,
+        partition: i32,
+        from: i64,
+    ) -> Result<Probed, KafkaError> {
+        // Makes the leader known, and shows that other answers can be had.
+        handle.fetch_metadata(Some(topic), ASK_TIMEOUT)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(from))?;
+        handle.assign(&list)?;
+        let deadline = Instant::now() + LIMIT;
+        let mut probed = Probed::Unknown;
+        while Instant::now() < deadline && !self.pulse.is_called() {
+            let polled = handle.poll(POLL_WAIT);
+            if let Some(reason) = handle.context().last_oversize() {
+                probed = Probed::TooLarge(reason);
+                break;
+            }
+            // The handle holds this one partition only, so its end needs no name to be known by.
+            if let Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) = polled {
+                probed = Probed::Readable;
+                break;
+            }
+        }
+        handle.unassign()?;
+        Ok(probed)
+    }
+}
