@@ -128,9 +128,12 @@ impl Memory {
         } else {
             String::new()
         };
+        let bounds = match largest(settings) {
+            bounds if bounds.is_empty() => String::new(),
+            bounds => format!("lower limit in [memory] or {bounds}, or "),
+        };
         Some(format!(
-            "{more}lower limit in [memory] or {}, or give the daemon more memory (MemoryMax= in the unit)",
-            largest(settings)
+            "{more}{bounds}give the daemon more memory (MemoryMax= in the unit)"
         ))
     }
 }
@@ -196,10 +199,11 @@ pub(super) fn fault(draft: &Draft) -> Option<String> {
     let limit = draft.memory.limit?;
     let sum = Sum::of(draft);
     (sum.limited() > limit.0).then(|| {
-        format!(
-            "{limit} is less than the sum of all bounds, {sum}; raise it, or lower {}",
-            largest(draft)
-        )
+        let lower = match largest(draft) {
+            bounds if bounds.is_empty() => "serve fewer streams".to_owned(),
+            bounds => format!("lower {bounds}"),
+        };
+        format!("{limit} is less than the sum of all bounds, {sum}; raise it, or {lower}")
     })
 }
 
@@ -215,7 +219,7 @@ fn key(index: usize, name: &str) -> String {
     format!("stream[{index}].{name}")
 }
 
-/// The largest bounds with their values.
+/// The largest bounds that can be lower, with their values.
 fn largest(settings: &Draft) -> String {
     let logs = settings.streams.iter().map(|stream| Some(stream.log_bytes));
     let tables = settings
@@ -228,6 +232,7 @@ fn largest(settings: &Draft) -> String {
         .enumerate()
         .filter_map(named("log_bytes"))
         .chain(tables.enumerate().filter_map(named("max_table_bytes")))
+        .filter(|(size, _)| *size > LEAST_LOG)
         .collect();
     bounds.sort_by_key(|(size, _)| std::cmp::Reverse(*size));
     let shown: Vec<String> = bounds

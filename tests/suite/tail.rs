@@ -8,6 +8,9 @@ use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
 use kafka_sse_bridge::cli::tail::latency::Latencies;
+use kafka_sse_bridge::cli::tail::parser::Event;
+use kafka_sse_bridge::cli::tail::show::{CUT, Style};
+use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -28,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
             last_whole_id,
         ),
         trial("tail_counts_gaps_and_resets", gaps_and_resets),
+        trial("tail_prints_whole_ids_of_a_dozen_partitions", whole_ids),
         trial("tail_shows_an_errors_message_and_exits_1", error_answers),
         trial("tail_refuses_what_it_cannot_open_with_a_remedy", bad_arguments),
         trial("tail_ends_by_sigint_with_its_summary", interrupted),
@@ -370,6 +374,35 @@ fn error_answers() {
     assert!(said(&output).contains("it is at /elsewhere"), "{}", said(&output));
 }
 
+fn whole_ids() {
+    let shown = |partitions: usize| {
+        let mut topic = TopicPosition::unread("orders");
+        topic.next = vec![300; partitions];
+        let position = Position {
+            topics: vec![topic],
+            ..Position::default()
+        };
+        let id = String::from_utf8(position.id()).expect("base64url");
+        let event = Event {
+            name: "message".to_owned(),
+            data: "1".to_owned(),
+            id: id.clone(),
+        };
+        let mut line = String::new();
+        let style = Style {
+            is_json: false,
+            shows_positions: false,
+            shows_latency: false,
+        };
+        style.write(&mut line, &event, None);
+        (id, line)
+    };
+    let (id, line) = shown(12);
+    assert!(line.contains(&format!(" {id} ")), "{line}");
+    let (id, line) = shown(900);
+    assert!(!line.contains(&id) && line.contains(CUT), "{line}");
+}
+
 fn bad_arguments() {
     let nobody = format!("http://127.0.0.1:{}/x", free_port());
     for (arguments, code, wanted) in [
@@ -391,6 +424,11 @@ fn bad_arguments() {
             "a header like 'Name: value' is needed",
         ),
         (vec!["http://localhost/x", "--count", "0"], 2, "--count"),
+        (
+            vec!["http://localhost/x", "--id", "AWDB0KA…rhAwUFBQ"],
+            2,
+            "this id is not whole",
+        ),
         (vec![], 2, "<URL>"),
     ] {
         let output = tail(&arguments);

@@ -26,7 +26,7 @@ use tokio::time::sleep;
 
 use self::connection::{OpenError, Stream, Target};
 use self::parser::{Item, Parser};
-use self::show::Style;
+use self::show::{CUT, Style};
 use self::summary::Summary;
 use crate::cli::common::{Failure, print};
 use crate::logging::printable;
@@ -41,7 +41,7 @@ pub struct Options {
     /// The stream, like http://127.0.0.1:3000/events; filters and since as in any client.
     url: String,
     /// Go on behind the event of this id, instead of where the URL says.
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = whole_id)]
     id: String,
     /// Send this header too; may be repeated.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
@@ -61,6 +61,15 @@ pub struct Options {
     /// Print one JSON object per event and line.
     #[arg(long)]
     json: bool,
+}
+
+fn whole_id(text: &str) -> Result<String, String> {
+    if text.contains(CUT) {
+        return Err(format!(
+            "this id is not whole: {CUT} replaces its middle; tail --json shows whole ids"
+        ));
+    }
+    Ok(text.to_owned())
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -11,8 +11,12 @@ use super::parser::Event;
 use crate::logging::printable;
 use crate::stream::position::{Position, TopicPosition};
 
-/// Ids up to this length are shown whole; of longer ones, this much less the dots.
-const SHORT_ID: usize = 16;
+/// Ids up to this length are shown whole, which is enough for a dozen partitions; of longer ones, this much with
+/// [`CUT`] in the middle.
+const SHORT_ID: usize = 64;
+
+/// Stands in place of what is left out of an id. No id holds it.
+pub const CUT: char = '…';
 
 /// How events are shown.
 #[derive(Debug, Clone, Copy)]
@@ -79,7 +83,7 @@ fn short(id: &str) -> String {
     }
     let half = SHORT_ID / 2;
     let (start, end) = (&id[..half - 1], &id[id.len() - half..]);
-    start.iter().chain(&['…']).chain(end).collect()
+    start.iter().chain(&[CUT]).chain(end).collect()
 }
 
 /// A position by the names' fingerprints: `e52ffdee[0:12 1:300]`.
