@@ -1,9 +1,9 @@
-//! Starts and stops the rooms; with [`reload`](crate::reload), the only place that knows all of them.
+//! Starts and stops all parts of the daemon; [`reload`](crate::reload) changes them.
 //!
 //! ```text
 //! start:  log → bind → streams → kafka-tail → serve → READY
-//! stop:   STOPPING → no more connections, `goodbye` to every stream → tail told to stop →
-//!         connections end, channels close, thread joined, all within drain_timeout
+//! stop:   STOPPING → listeners close, `goodbye` to every client → reading threads stop →
+//!         connections end, channels close, threads are joined, all within drain_timeout
 //! ```
 #![forbid(unsafe_code)]
 
@@ -39,7 +39,7 @@ use crate::kafka::outlets::Recipient;
 use crate::kafka::record::Feed;
 use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use crate::signals::Request;
-use crate::status_line::Teller;
+use crate::status_line::StatusLine;
 use crate::stream::announcer::Announcer;
 use crate::stream::counters::Ledger;
 use crate::stream::feed::{CHANNEL_BATCHES, Feeder};
@@ -50,31 +50,31 @@ use crate::systemd;
 use crate::watchdog::Watchdog;
 use crate::writers::Writers;
 
-/// Where the settings come from, to be read again on a reload.
+/// The sources of the settings, which a reload reads again.
 #[derive(Debug, Clone)]
 pub struct Sources {
     /// The file, or the demo's text.
     pub document: Document,
-    /// Which variables count.
+    /// The variables that are read.
     pub environment: Environment,
     /// The command line.
     pub flags: Flags,
 }
 
-/// Which variables of the environment count.
+/// The variables that are read from the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Environment {
-    /// All of ours, and `PORT`.
+    /// Those with the daemon's prefix, and `PORT`.
     All,
-    /// `PORT` alone.
+    /// Only `PORT`.
     PortOnly,
 }
 
 impl Sources {
-    /// Reads and checks the settings.
+    /// Reads and validates the settings.
     ///
     /// # Errors
-    /// Every problem found.
+    /// All faults of the configuration.
     pub fn load(&self) -> Result<Loaded, config::load::ConfigError> {
         let environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -84,7 +84,7 @@ impl Sources {
     }
 }
 
-/// Logs that the bounds exceed the available memory, where they do.
+/// Logs a warning where the bounds exceed the available memory.
 pub(crate) fn warn_of_memory(loaded: &Loaded) {
     if let Some(remedy) = loaded.memory.remedy(&loaded.settings) {
         let found = loaded.memory.describe(&loaded.settings);
@@ -92,12 +92,12 @@ pub(crate) fn warn_of_memory(loaded: &Loaded) {
     }
 }
 
-/// An address that is bound, as the settings name it.
+/// A bound listener and its address in the settings.
 #[derive(Debug)]
 pub struct Bound {
-    /// As the settings name it.
+    /// The address in the settings.
     pub address: String,
-    /// One of the sockets it stands for.
+    /// One of the sockets of the address.
     pub listener: Listener,
 }
 
@@ -120,39 +120,39 @@ pub fn bind(addresses: &[String], access: &SocketAccess) -> Result<Vec<Bound>, B
     Ok(bound)
 }
 
-/// How often the descriptors that reading Kafka needs are counted anew: clusters grow seldom.
+/// Interval of counting the descriptors that reading Kafka needs: clusters grow rarely.
 const RESERVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Serves a listener until the switch ends it.
+/// Serves a listener until its switch closes it.
 type Serve = Box<dyn Fn(Listener, Stopping) -> BoxedServing + Send>;
 type BoxedServing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// A stream that is fed.
+/// A stream with its tasks.
 pub(crate) struct Running {
     pub(crate) stream: Arc<Stream>,
-    /// Ends its writer; the channel's receiver goes with it.
+    /// Aborts its writer, which drops the channel's receiver.
     writer: AbortHandle,
     announcer: AbortHandle,
 }
 
 impl Running {
-    /// Appends no more records. The stream must have woken its readers for what comes next.
+    /// Stops its tasks. Its readers must have been woken before, because nothing wakes them afterwards.
     pub(crate) fn stop(&self) {
         self.writer.abort();
         self.announcer.abort();
     }
 }
 
-/// A reading thread, and the streams it reads for.
+/// A reading thread and its streams.
 pub(crate) struct Reading {
     pub(crate) tail: Tail,
     pub(crate) streams: Vec<Arc<Stream>>,
 }
 
-/// The rooms of a running daemon, for the reload to change.
+/// All parts of a running daemon.
 pub(crate) struct Daemon {
     pub(crate) settings: Settings,
-    /// What those come to for all readers of Kafka.
+    /// The connection settings of all Kafka clients.
     pub(crate) connection: Connection,
     pub(crate) app: Arc<AppState>,
     pub(crate) connections: Arc<Connections>,
@@ -160,21 +160,21 @@ pub(crate) struct Daemon {
     pub(crate) streams: Vec<Running>,
     pub(crate) readings: Vec<Reading>,
     pub(crate) history: Arc<History>,
-    /// Threads that are no longer needed and end by themselves.
+    /// Threads that are stopping.
     pub(crate) retired: Vec<JoinHandle<()>>,
-    /// Tells systemd how all that is.
-    pub(crate) teller: Arc<Teller>,
-    /// Addresses with the switches of their listeners.
+    /// The status line in systemd.
+    pub(crate) status_line: Arc<StatusLine>,
+    /// Addresses, and the switches of their listeners.
     pub(crate) listeners: Vec<(String, watch::Sender<bool>)>,
     writers: Writers,
-    /// The most brokers known so far.
+    /// The largest number of brokers known so far.
     brokers: usize,
     tasks: JoinSet<()>,
     serving: JoinSet<io::Result<()>>,
     serve: Serve,
 }
 
-/// Runs the bridge on bound listeners until it is asked to end, then drains it. Reloads on the way.
+/// Runs the daemon on bound listeners until it is asked to shut down, and reloads it on request.
 ///
 /// # Errors
 /// When the operating system refuses the reading thread or a listener.
@@ -187,7 +187,7 @@ pub async fn run(
     let mut daemon = Daemon::start(settings, listeners)?;
     systemd::ready();
     if systemd::is_listening() {
-        tokio::spawn(Arc::clone(&daemon.teller).run());
+        tokio::spawn(Arc::clone(&daemon.status_line).run());
     }
     let mut outcome = Ok(());
     let mut looks = tokio::time::interval(RESERVE_EVERY);
@@ -201,8 +201,8 @@ pub async fn run(
             },
             Some(ended) = daemon.serving.join_next() => {
                 if let Ok(Err(error)) = ended {
-                    // The listeners were bound, so this is the operating system's doing.
-                    error!("a listener ended: {error}");
+                    // The listeners were bound, so the operating system has failed.
+                    error!("a listener failed: {error}");
                     outcome = Err(error);
                     break;
                 }
@@ -234,13 +234,13 @@ impl Daemon {
         app.reloads.apply(fingerprint(&settings));
         let routes = warp::service(routes(Arc::clone(&app)));
         let service = Fronted::new(routes.clone(), Arc::clone(&app));
-        let teller = Arc::new(Teller::new(Arc::clone(&app)));
+        let status_line = Arc::new(StatusLine::new(Arc::clone(&app)));
         let writers = Writers::start()?;
         if let Some(period) = systemd::watchdog_period() {
-            // Behind the front: what a path is called outside is of no concern here.
+            // Without the base path, which applies to clients only.
             let self_check = SelfCheck::new(routes)?;
             let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), writers.pulses(), self_check);
-            // For the life of the runtime: an end in good order takes its time too.
+            // Until the runtime ends, because a shutdown takes time too.
             tokio::spawn(watchdog.run());
         }
         let served = Arc::clone(&connections);
@@ -261,7 +261,7 @@ impl Daemon {
             readings: Vec::new(),
             history: Arc::clone(&history),
             retired: Vec::new(),
-            teller,
+            status_line,
             listeners: Vec::new(),
             writers,
             brokers: 0,
@@ -284,7 +284,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Starts streams, and a thread of their own that reads for them.
+    /// Starts streams, and a thread that reads for them.
     pub(crate) fn read(
         &mut self,
         settings: &[StreamSettings],
@@ -310,7 +310,7 @@ impl Daemon {
         }
         let plan = plan(settings, &feeds);
         let reading = Reading {
-            // Where there is no thread, the channels close with the plan, and feeding ends.
+            // Without a thread the channels close with the plan, and the writers end.
             tail: Tail::spawn(connection, plan, self.app.kafka.status())?,
             streams: running
                 .iter()
@@ -320,7 +320,7 @@ impl Daemon {
         Ok((running, reading))
     }
 
-    /// Shows what is running now.
+    /// Publishes the running streams and reading threads to the HTTP service.
     pub(crate) fn show(&self) {
         let statuses = self.readings.iter().map(|reading| reading.tail.status());
         self.app.kafka.set(statuses.map(Arc::clone).collect());
@@ -341,27 +341,25 @@ impl Daemon {
         self.listeners.push((bound.address, switch));
     }
 
-    /// Keeps as many descriptors from clients as reading Kafka may take from as many brokers as are known now.
+    /// Reserves the descriptors that reading Kafka needs with the number of brokers known now.
     pub(crate) fn reserve(&mut self) {
         self.tidy();
         let brokers = self.app.kafka.brokers().max(self.connection.brokers.len());
-        // Threads that are no longer needed may hold their connections for a moment more.
+        // Threads that are stopping may still hold connections.
         let readers = self.readings.len() + self.retired.len() + history::CLIENTS;
         let reserve = fd_limit::reserve(brokers, readers);
         let before = self.connections.set_reserve(reserve);
         if before != reserve {
-            debug!(
-                "descriptors: {reserve} are kept from clients, for {readers} readers of {brokers} brokers"
-            );
+            debug!("descriptors: {reserve} are reserved, for {readers} readers of {brokers} brokers");
         }
-        // Told again only for more brokers: readers come and go with every reload.
+        // Logged again only for more brokers, because the number of readers changes with every reload.
         if brokers > self.brokers {
             self.brokers = brokers;
             fd_limit::warn_if_short(self.settings.http.max_clients, reserve);
         }
     }
 
-    /// Lets go of what has ended by itself.
+    /// Drops tasks and threads that have ended.
     pub(crate) fn tidy(&mut self) {
         while self.tasks.try_join_next().is_some() {}
         self.retired.retain(|thread| !thread.is_finished());
@@ -371,12 +369,12 @@ impl Daemon {
         systemd::stopping();
         let clients = |running: &Running| running.stream.figures().clients;
         info!(
-            "ending: {} clients get goodbye",
+            "shutting down, {} clients connected",
             self.streams.iter().map(clients).sum::<usize>()
         );
         self.app.is_draining.store(true, Ordering::Relaxed);
         for (_, switch) in &self.listeners {
-            // Nobody receives any more only if that listener has failed.
+            // Fails only if that listener has failed.
             let _ = switch.send(true);
         }
         for running in &self.streams {
@@ -384,10 +382,10 @@ impl Daemon {
         }
         let timeout = self.settings.http.drain_timeout.0;
         if tokio::time::timeout(timeout, self.drain()).await.is_err() {
-            warn!("not everything ended within drain_timeout ({timeout:?}); ending all the same");
+            warn!("drain_timeout ({timeout:?}) exceeded, exiting anyway");
         }
         systemd::settle().await;
-        info!("ended");
+        info!("stopped");
     }
 
     async fn drain(&mut self) {
@@ -395,7 +393,7 @@ impl Daemon {
         let mut threads: Vec<JoinHandle<()>> =
             readings.into_iter().map(|reading| reading.tail.stop()).collect();
         while self.serving.join_next().await.is_some() {}
-        // Receivers first: a thread that waits for room in a channel then sees that nobody listens.
+        // Receivers first: a thread that is blocked on a full channel then sees that it is closed.
         self.tasks.shutdown().await;
         threads.append(&mut self.retired);
         threads.extend(self.history.close());
@@ -407,7 +405,7 @@ impl Daemon {
     }
 }
 
-/// How all readers reach Kafka: alike, whichever stream needs what.
+/// The connection settings of all Kafka clients: the same for all streams, whichever needs what.
 #[must_use]
 pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connection {
     let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
@@ -429,7 +427,7 @@ pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connecti
     }
 }
 
-/// Every topic once, with all streams that use it, begun as early as any of them wants.
+/// Every topic once, with all streams that use it; read from the earliest place that one of them needs.
 fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
     let mut plans: BTreeMap<&str, TopicPlan> = BTreeMap::new();
     for (stream, feed) in streams.iter().zip(feeds) {
@@ -454,10 +452,10 @@ fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPl
     plans.into_values().collect()
 }
 
-/// The runtime of connections: as many workers as there are cores.
+/// The runtime of connections, with a worker per core.
 ///
 /// # Errors
-/// When the operating system gives no threads.
+/// When the operating system refuses a thread.
 pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -465,5 +463,5 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-/// How long leftover blocking work may hold up the end of the process.
+/// How long the exit waits for blocking tasks.
 pub const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! How many descriptors the process may have, and what that leaves for clients: each takes one.
+//! The limit of file descriptors, and how many of them are left for clients.
 #![forbid(unsafe_code)]
 
 use crate::config::settings::DEFAULT_MAX_CLIENTS;
@@ -8,17 +8,17 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Descriptors for all but clients and Kafka: listeners, log, runtime, answers to `/metrics`, files of the page.
 const BASE: u64 = 64;
 
-/// What a handle of librdkafka holds per broker: a connection, and a pipe that wakes its thread.
+/// Descriptors of a librdkafka handle per broker: a connection, and a pipe that wakes its thread.
 const PER_BROKER: u64 = 3;
 
-/// Brokers of its own that a handle has beside those of the cluster: the one it began with, and a group's.
+/// Brokers of a handle in addition to those of the cluster: the bootstrap broker, and a group's coordinator.
 const OWN_BROKERS: u64 = 2;
 
-/// Handles per client of Kafka: one reads, one asks.
+/// Handles per Kafka client: one consumes, one answers questions.
 const HANDLES: u64 = 2;
 
-/// Descriptors that are kept for the daemon itself, which clients must not take from it, where `readers` clients of
-/// Kafka may be connected to `brokers` each. The `kafka` crate takes fewer than librdkafka.
+/// Descriptors that are reserved for the daemon itself, where `readers` Kafka clients may be connected to `brokers`
+/// each. The `kafka` crate needs fewer than librdkafka.
 #[must_use]
 pub const fn reserve(brokers: usize, readers: usize) -> u64 {
     let per_handle = (brokers as u64)
@@ -30,7 +30,7 @@ pub const fn reserve(brokers: usize, readers: usize) -> u64 {
         .saturating_add(BASE)
 }
 
-/// How many connections a limit leaves room for beside the reserve: half of one that is smaller than twice that.
+/// How many connections a limit allows beside the reserve, which takes half of the limit at most.
 #[must_use]
 pub const fn room(limit: u64, reserve: u64) -> u64 {
     limit.saturating_sub(if reserve < limit / 2 { reserve } else { limit / 2 })
@@ -42,13 +42,13 @@ pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// The limit up to which a process may raise its own.
+/// The hard limit.
 #[must_use]
 pub fn hard_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
-/// Raises the limit as far as it goes.
+/// Raises the soft limit to the hard limit.
 pub fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -58,13 +58,13 @@ pub fn raise() {
         };
         match setrlimit(Resource::Nofile, wanted) {
             Ok(()) => debug!("descriptors: at most {}, were {}", shown(maximum), shown(current)),
-            // A sandbox may forbid it; what is there is then what there is.
+            // A sandbox may forbid it; the daemon runs with the limit that it has.
             Err(error) => info!("descriptors: at most {}, not more: {error}", shown(current)),
         }
     }
 }
 
-/// Says so where the limit less the reserve is too low for `max_clients`: a warning where somebody has chosen that.
+/// Logs where the limit less the reserve is too low for `max_clients`: as a warning where the operator has set it.
 pub fn warn_if_short(max_clients: u64, reserve: u64) {
     if let Some(limit) = limit()
         && room(limit, reserve) < max_clients
@@ -73,7 +73,7 @@ pub fn warn_if_short(max_clients: u64, reserve: u64) {
         log!(
             if is_chosen { Level::Warn } else { Level::Info },
             "max_clients is {max_clients}, but {limit} descriptors are enough for {} connections, as reading Kafka \
-             takes up to {reserve}; while these are open, others wait to be accepted: lower max_clients, or raise \
+             takes up to {reserve}; further connections wait to be accepted: lower max_clients, or raise \
              the limit (LimitNOFILE in the unit, ulimit -n)",
             room(limit, reserve)
         );

@@ -1,12 +1,12 @@
-//! Applies changed settings to the running rooms.
+//! Applies changed settings to the running daemon.
 //!
 //! ```text
-//! read → check → bind what is new → open the log → read for what is new      (may fail)
-//! log → pace, page → Kafka → streams → listeners                             (cannot)
+//! load → validate → bind new addresses → open the log → start new streams     (may fail)
+//! log → pace, page → Kafka → streams → listeners                             (cannot fail)
 //! ```
-//! A reload that fails changes nothing. No stream that still exists is closed: what is only tuned goes on,
-//! what shows other records is built anew beside the old one, which hands its clients over. What nobody
-//! needs any more ends by itself.
+//! A reload that fails changes nothing. No stream that still exists is closed: live changes apply to open streams, and a
+//! stream that is rebuilt is started beside the old one, which hands its clients over. Threads and streams that are no
+//! longer needed end by themselves.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -32,57 +32,58 @@ use crate::stream::subscription::Goodbye;
 use crate::stream::tuning::{Pace, Tuning};
 use crate::systemd;
 
-/// How long a listener that is not wanted any more may take to let go of its address. It is far quicker
-/// unless every worker is busy, and then only the next reload that wants the address back would notice.
+/// How long to wait until a removed listener has closed its address. It takes longer only if every worker is busy, and
+/// that matters only to the next reload that binds the same address.
 const UNLISTEN: Duration = Duration::from_secs(1);
 
-/// What was done, or why nothing was.
-type Said = Result<String, Box<dyn std::error::Error>>;
+/// What was changed, or why nothing was.
+type Outcome = Result<String, Box<dyn std::error::Error>>;
 
-/// What takes over, and runs already.
+/// The parts that take over, already running.
 struct Started {
     connection: Connection,
     history: Arc<History>,
     streams: Vec<Running>,
-    /// The thread that reads for them, if there are any.
+    /// The thread that reads for the streams, if there are any.
     reading: Option<Reading>,
 }
 
 impl Daemon {
-    /// Reads the settings again and applies them. Any error leaves everything as it was, and is said.
+    /// Reads the settings again and applies them. An error is logged, and changes nothing.
     pub(crate) async fn reload(&mut self, sources: &Sources) {
         systemd::reloading();
         let outcome = self.try_reload(sources).await;
         self.app.reloads.count(outcome.is_ok());
         match outcome {
-            Ok(what) => self.teller.reloaded(&what),
+            Ok(what) => self.status_line.reloaded(&what),
             Err(why) => {
-                // Log rotation sends its SIGHUP whatever the configuration says.
+                // Log rotation sends a SIGHUP even while the configuration is invalid.
                 if let Err(error) = logging::apply(&self.settings.log) {
-                    error!("{error}; the log goes on where it did");
+                    error!("{error}; the log output is unchanged");
                 }
-                // Several mistakes come on lines of their own.
+                // Each fault is a line.
                 let why = why.to_string().replace('\n', "; ");
-                error!("reload failed, everything stays as it was: {why}");
-                self.teller
-                    .failed(&format!("reload failed, everything stays as it was: {why}"));
+                error!("reload failed, the running configuration is unchanged: {why}");
+                self.status_line.failed(&format!(
+                    "reload failed, the running configuration is unchanged: {why}"
+                ));
             }
         }
         systemd::ready();
     }
 
-    async fn try_reload(&mut self, sources: &Sources) -> Said {
+    async fn try_reload(&mut self, sources: &Sources) -> Outcome {
         let loaded = sources.load()?;
         warn_of_memory(&loaded);
         let next = loaded.settings;
         let changes = diff(&self.settings, &next);
         let access = SocketAccess::from(&next.http);
         let bound = bind(&changes.listen, &access).map_err(|error| {
-            // The old one is served until nothing can fail any more.
+            // Old addresses stay bound until nothing can fail any more.
             if changes.unlisten.is_empty() {
                 error.to_string()
             } else {
-                format!("{error} (if it overlaps with an address that it is to replace, restart)")
+                format!("{error} (if it overlaps with an address that it replaces, restart)")
             }
         })?;
         let log = logging::prepare(&next.log)?;
@@ -96,7 +97,7 @@ impl Daemon {
 
         let mut keys = changes.keys.clone();
         if has_other_files {
-            keys.push("what the files of kafka.tls and kafka.sasl hold".to_owned());
+            keys.push("contents of the files in kafka.tls and kafka.sasl".to_owned());
         }
         let mut what = keys.join(", ");
         if keys.is_empty() {
@@ -111,7 +112,7 @@ impl Daemon {
         Ok(what)
     }
 
-    /// Gives the sockets that stay their new mode and group. The last step that can fail.
+    /// Sets mode and group of the sockets that remain. The last step that can fail.
     fn set_socket_access(&self, next: &Settings, changes: &Changes) -> Result<(), String> {
         let access = SocketAccess::from(&next.http);
         if access == SocketAccess::from(&self.settings.http) {
@@ -126,7 +127,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Starts streams that are new or built anew, on a thread of their own: what others read is not
+    /// Starts streams that are added or rebuilt, on a thread of their own, so that reading for the others is not
     /// disturbed.
     fn start_fresh(&mut self, next: &Settings, changes: &Changes) -> std::io::Result<Started> {
         let path_of = |change: &StreamChange| match change {
@@ -139,8 +140,8 @@ impl Daemon {
             .iter()
             .cloned()
             .partition(|settings| paths.contains(&settings.path));
-        // A stream that stays needs what it was built with: connected clients may have filters that are
-        // refused from now on.
+        // A stream that continues needs the settings that it was built with: connected clients may have filters that
+        // are refused from now on.
         let built = self.streams.iter().map(|running| running.stream.settings());
         let stays = |settings: &&StreamSettings| kept.iter().any(|kept| kept.path == settings.path);
         let all: Vec<StreamSettings> = built.filter(stays).chain(&fresh).cloned().collect();
@@ -166,7 +167,7 @@ impl Daemon {
     }
 
     fn apply(&mut self, next: Settings, started: Started) {
-        // While there are none but those it was asked about.
+        // Readiness is latched before new streams are added.
         health::has_loaded(&self.app);
         self.app.reloads.apply(fingerprint(&next));
         let before = std::mem::replace(&mut self.settings, next);
@@ -192,7 +193,7 @@ impl Daemon {
         }
     }
 
-    /// Reads over this connection from now on, at the same offsets, and the past from there.
+    /// Switches live reading, at the same offsets, and replays to this connection.
     fn connect(&mut self, connection: Connection, history: Arc<History>) {
         if connection == self.connection {
             return;
@@ -207,11 +208,11 @@ impl Daemon {
                 .stream
                 .set_archive(Arc::clone(&self.history) as Arc<dyn Archive>);
         }
-        // Last, so that who waits there finds the new one when it is told.
+        // Last, so that jobs that are dropped find the new pool.
         self.retired.extend(before.close());
     }
 
-    /// Puts new streams in their places, tunes those that stay, and lets go of the others.
+    /// Puts new streams in place, applies live settings to those that continue, and closes the others.
     fn exchange(&mut self, fresh: Vec<Running>) {
         let pace = Pace::from(&self.settings.http);
         let by_path = |streams: Vec<Running>| -> HashMap<String, Running> {
@@ -237,7 +238,7 @@ impl Daemon {
                     old.stream.retune(Tuning::new(settings, pace));
                     old
                 }
-                // Every stream of the settings is fresh or was there.
+                // Every stream of the settings is new or existed before.
                 (None, None) => continue,
             };
             self.streams.push(running);
@@ -248,7 +249,7 @@ impl Daemon {
         }
     }
 
-    /// Lets go of streams that are gone, and of the threads that read for none any more.
+    /// Drops streams that are gone, and stops threads that read for none.
     fn retire_readings(&mut self) {
         let mut kept = Vec::new();
         for mut reading in self.readings.drain(..) {
@@ -266,7 +267,7 @@ impl Daemon {
         self.readings = kept;
     }
 
-    /// Serves new addresses, and those that are gone no more. Who is connected there stays.
+    /// Serves new addresses and closes removed ones. Open connections are unaffected.
     async fn listen(&mut self, bound: Vec<Bound>, changes: &Changes) {
         for bound in bound {
             self.serve(bound);
@@ -274,11 +275,11 @@ impl Daemon {
         let is_gone = |(address, _): &mut (String, _)| changes.unlisten.contains(address);
         let gone: Vec<_> = self.listeners.extract_if(.., is_gone).collect();
         for (address, switch) in gone {
-            // Nobody receives only if that listener has failed.
+            // Fails only if that listener has failed.
             let _ = switch.send(true);
             match tokio::time::timeout(UNLISTEN, switch.closed()).await {
-                Ok(()) => info!("listening on {address} no more"),
-                Err(_) => warn!("{address}: its listener is slow to end"),
+                Ok(()) => info!("stopped listening on {address}"),
+                Err(_) => warn!("{address}: the listener has not closed yet"),
             }
         }
     }

@@ -1,8 +1,7 @@
-//! Signals, as what they mean.
+//! Signals as requests.
 //!
-//! SIGTERM and SIGINT ask to end; the second of them ends the process at once, from the handler
-//! itself, so that it works even where nothing else does any more. SIGHUP asks to read the
-//! configuration again.
+//! SIGTERM and SIGINT request a shutdown; the second one ends the process at once, from within the handler, so that it
+//! works even where the daemon hangs. SIGHUP requests a reload.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -17,20 +16,20 @@ use tokio::sync::mpsc;
 /// Exit status when a second signal cuts a shutdown short.
 pub const EXIT_FORCED: i32 = 1;
 
-/// Signals that may wait to be handled; more than that say nothing new.
+/// Most pending signals; more of them carry no information.
 const PENDING: usize = 8;
 
-/// What a signal asks for.
+/// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
-    /// Read the configuration again.
+    /// Reload the configuration.
     Reload,
-    /// End in good order.
+    /// Shut down.
     Shutdown,
 }
 
-/// Watches for signals on a thread of its own. SIGHUP asks for `on_hangup`: a daemon reloads, what runs
-/// in somebody's terminal ends with it.
+/// Watches for signals on a thread of its own. SIGHUP requests `on_hangup`: a daemon reloads, and a command in a
+/// terminal shuts down with it.
 ///
 /// # Errors
 /// When the operating system refuses a handler or the thread.

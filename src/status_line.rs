@@ -1,6 +1,6 @@
-//! How the daemon is, in one line for `systemctl status` (`STATUS=`).
+//! The status line for `systemctl status` (`STATUS=`).
 //!
-//! Whether it lives is another question: [`watchdog`](crate::watchdog).
+//! [`watchdog`](crate::watchdog) reports whether the daemon lives.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,24 +10,24 @@ use crate::http::router::{AppState, Shown};
 use crate::kafka::status::Board;
 use crate::systemd;
 
-/// How often systemd is told how the daemon is, where that has changed.
+/// How often the line is updated, if it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(3);
 
-/// How long it is told what a reload changed. What a failed one says stays until one succeeds.
+/// How long the line shows what a reload changed. The error of a failed one stays until one succeeds.
 const RELOADED_LASTS: Duration = Duration::from_secs(60);
 
-/// Most characters of a status line: it is for a terminal, and what is wrong with Kafka may be long.
+/// Most characters of the line: it is for a terminal, and errors of Kafka may be long.
 const MAX_STATUS: usize = 1000;
 
-/// Tells systemd how the daemon is, in one line.
+/// Sends the status line to systemd.
 #[derive(Debug)]
-pub struct Teller {
+pub struct StatusLine {
     app: Arc<AppState>,
-    said: Mutex<Said>,
+    content: Mutex<Content>,
 }
 
 #[derive(Debug, Default)]
-struct Said {
+struct Content {
     line: String,
     /// What the last reload changed, and when.
     reloaded: Option<(String, Instant)>,
@@ -35,60 +35,60 @@ struct Said {
     failed: Option<String>,
 }
 
-impl Teller {
-    /// Tells of what is shown by `app`.
+impl StatusLine {
+    /// The status line of the daemon with this state.
     #[must_use]
     pub fn new(app: Arc<AppState>) -> Self {
         Self {
             app,
-            said: Mutex::default(),
+            content: Mutex::default(),
         }
     }
 
-    /// A reload changed this.
+    /// Shows what a reload changed.
     pub fn reloaded(&self, what: &str) {
-        self.say(|said| {
-            said.reloaded = Some((format!("reloaded: {what}"), Instant::now()));
-            said.failed = None;
+        self.update(|content| {
+            content.reloaded = Some((format!("reloaded: {what}"), Instant::now()));
+            content.failed = None;
         });
     }
 
-    /// A reload failed for this reason.
+    /// Shows why a reload failed.
     pub fn failed(&self, why: &str) {
-        self.say(|said| {
-            said.reloaded = None;
-            said.failed = Some(why.to_owned());
+        self.update(|content| {
+            content.reloaded = None;
+            content.failed = Some(why.to_owned());
         });
     }
 
-    /// Tells every few seconds what has changed.
+    /// Updates the line every few seconds.
     pub async fn run(self: Arc<Self>) -> ! {
         loop {
-            self.say(|_| {});
+            self.update(|_| {});
             tokio::time::sleep(STATUS_EVERY).await;
         }
     }
 
-    fn say(&self, change: impl FnOnce(&mut Said)) {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut said);
-        if said
+    fn update(&self, change: impl FnOnce(&mut Content)) {
+        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut content);
+        if content
             .reloaded
             .as_ref()
             .is_some_and(|(_, since)| since.elapsed() > RELOADED_LASTS)
         {
-            said.reloaded = None;
+            content.reloaded = None;
         }
-        let line = self.line(&said);
-        if line != said.line {
+        let line = self.line(&content);
+        if line != content.line {
             systemd::status(&line);
-            said.line = line;
+            content.line = line;
         }
     }
 
-    /// What an operator has to act on comes first.
-    fn line(&self, said: &Said) -> String {
-        let mut parts: Vec<String> = said.failed.iter().cloned().collect();
+    /// The line; what an operator must act on comes first.
+    fn line(&self, content: &Content) -> String {
+        let mut parts: Vec<String> = content.failed.iter().cloned().collect();
         let standing = health::standing(&self.app);
         parts.push(clients(&self.app.shown()));
         parts.extend(lag(&self.app.kafka));
@@ -96,7 +96,7 @@ impl Teller {
             parts.push(format!("loading {}", standing.loading.join(", ")));
         }
         parts.extend(standing.degraded);
-        parts.extend(said.reloaded.iter().map(|(what, _)| what.clone()));
+        parts.extend(content.reloaded.iter().map(|(what, _)| what.clone()));
         let line = parts.join("; ");
         match line.char_indices().nth(MAX_STATUS) {
             Some((end, _)) => line.split_at(end).0.to_owned() + "…",
@@ -111,7 +111,7 @@ fn clients(shown: &Shown) -> String {
     format!("{clients} on {streams}")
 }
 
-/// How far reading is behind, once anything is known of that.
+/// The lag of all partitions, once it is known.
 fn lag(threads: &Board) -> Option<String> {
     let lags = threads.lag();
     let total = lags.iter().map(|lag| lag.records).fold(0, u64::saturating_add);

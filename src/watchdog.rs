@@ -1,13 +1,13 @@
-//! Tells systemd that the daemon lives (`WATCHDOG=1`), as long as its parts get on.
+//! Sends `WATCHDOG=1` to systemd as long as all parts of the daemon advance.
 //!
-//! The parts are the service, which answers a request; every worker of the runtime, which comes back from its
-//! task; every reading thread, which is where it said it would be; and every writer, which gets through its
-//! records ([`Pulse`](crate::kafka::pulse::Pulse)). Otherwise systemd is not told, and starts the service anew
-//! once `WatchdogSec=` is over. This is a task of the runtime it looks at, so that nothing is told where that
-//! hangs. What Kafka does, or clients do, is no reason: a broker that hangs leaves the threads turning.
+//! The parts are the HTTP service, which must answer a request; every worker of the runtime, which must return from
+//! its task; every reading thread, which must be back when it announced; and every writer, which must get through its
+//! records ([`Pulse`](crate::kafka::pulse::Pulse)). Otherwise the message is not sent, and systemd restarts the service
+//! when `WatchdogSec=` is over. The watchdog is a task of the runtime that it checks, so a runtime that hangs sends
+//! nothing. Neither Kafka nor clients are a reason: reading threads keep turning while a broker hangs.
 //!
-//! A part that gets on, however slowly, is alive. Lateness is counted in looks, each of which counts for at
-//! most a tick: where the machine is too busy for us to look, the parts had no processor either.
+//! A part that advances, however slowly, is alive. Lateness is counted in checks, each of which counts for at most a
+//! tick: where the machine is too busy to run the watchdog, the parts had no processor either.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,14 +21,14 @@ use crate::kafka::status::Board;
 use crate::systemd;
 use crate::writers::Pulses;
 
-/// Looks in the time that a part may be late.
-const LOOKS: u32 = 8;
+/// Checks in the time that a part may be late.
+const CHECKS: u32 = 8;
 
-/// Looks from one sign of life to the next: eight signs in `WatchdogSec=`, as on a busy machine each may be seconds
-/// late.
-const LOOKS_PER_SIGN: u32 = 2;
+/// Checks from one message to the next: eight messages in `WatchdogSec=`, as each may be seconds late on a busy
+/// machine.
+const CHECKS_PER_MESSAGE: u32 = 2;
 
-/// Looks whether all parts get on.
+/// Checks all parts of the daemon.
 #[derive(Debug)]
 pub struct Watchdog {
     /// How long a part may be late.
@@ -37,13 +37,12 @@ pub struct Watchdog {
     writers: Arc<Pulses>,
     workers: Workers,
     service: SelfCheck,
-    /// Looks with an idle runtime in which a question had no answer.
+    /// Checks with an idle runtime in which the service did not answer.
     unanswered: u32,
 }
 
 impl Watchdog {
-    /// Looks at these threads and writers, the runtime this is called in, and the service that answers a knock.
-    /// A part may be late by `slack`.
+    /// Checks these threads and writers, the runtime of the caller, and the service. A part may be late by `slack`.
     #[must_use]
     pub fn new(slack: Duration, threads: Arc<Board>, writers: Arc<Pulses>, service: SelfCheck) -> Self {
         Self {
@@ -56,12 +55,12 @@ impl Watchdog {
         }
     }
 
-    /// Whether all parts get on. Waits until `end` at most for the service.
+    /// Checks all parts. Waits for the service until `end` at most.
     ///
     /// # Errors
-    /// Which does not, in words.
+    /// The first part that does not advance.
     async fn look(&mut self, end: Instant) -> Result<(), String> {
-        let tick = self.slack / LOOKS;
+        let tick = self.slack / CHECKS;
         let late = self.threads.look(tick);
         if late > self.slack {
             return Err(format!("a thread that reads Kafka hangs, for {late:.0?} now"));
@@ -79,46 +78,46 @@ impl Watchdog {
         match timeout_at(end, self.service.answers()).await {
             Ok(Ok(())) => self.unanswered = 0,
             Ok(Err(error)) => return Err(format!("the service does not answer: {error}")),
-            // A runtime that had nothing else to do has had the time to answer.
+            // An idle runtime had the time to answer.
             Err(_) => self.unanswered += u32::from(has_rested),
         }
-        if self.unanswered > LOOKS {
+        if self.unanswered > CHECKS {
             return Err("the service does not answer".to_owned());
         }
         Ok(())
     }
 
-    /// Tells systemd four times per `slack` that the daemon lives, as long as it does.
+    /// Sends `WATCHDOG=1` four times per `slack`, as long as all parts advance.
     pub async fn run(mut self) -> ! {
         let mut is_well = true;
-        let mut looks = 0;
+        let mut checks = 0;
         loop {
-            let end = Instant::now() + self.slack / LOOKS;
+            let end = Instant::now() + self.slack / CHECKS;
             match self.look(end).await {
                 Ok(()) => {
-                    // What was late for a moment is told to be back before systemd loses patience.
-                    if !is_well || looks % LOOKS_PER_SIGN == 0 {
+                    // After a failure at once, before the time of systemd is over.
+                    if !is_well || checks % CHECKS_PER_MESSAGE == 0 {
                         systemd::alive();
                     }
                     if !is_well {
-                        info!("everything turns again");
+                        info!("watchdog: all parts advance again");
                     }
                     is_well = true;
                 }
                 Err(why) => {
                     if is_well {
-                        error!("{why}; systemd is not told that the daemon lives");
+                        error!("watchdog: {why}; no longer reporting to systemd");
                     }
                     is_well = false;
                 }
             }
-            looks = looks.wrapping_add(1);
+            checks = checks.wrapping_add(1);
             sleep_until(end).await;
         }
     }
 }
 
-/// The workers of a runtime, and for how long each has looked the same.
+/// The workers of a runtime, and for how long each has not advanced.
 #[derive(Debug)]
 pub struct Workers {
     metrics: RuntimeMetrics,
@@ -127,7 +126,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Those of the runtime with these figures.
+    /// The workers of the runtime with these metrics.
     #[must_use]
     pub fn new(metrics: RuntimeMetrics) -> Self {
         let seen = (0..metrics.num_workers()).map(|worker| (figures(&metrics, worker), Duration::ZERO));
@@ -138,8 +137,8 @@ impl Workers {
         }
     }
 
-    /// Looks at all of them; the time since the last look counts for at most `tick`. Returns whether one of
-    /// them went to rest meanwhile, so that nothing waited for a worker.
+    /// Checks all of them; the time since the last check counts for at most `tick`. Returns whether one of them parked
+    /// meanwhile, so that no task waited for a worker.
     pub fn look(&mut self, tick: Duration) -> bool {
         let now = std::time::Instant::now();
         let passed = now.duration_since(self.looked_at).min(tick);
@@ -147,7 +146,7 @@ impl Workers {
         let mut has_rested = false;
         for (worker, (seen, late)) in self.seen.iter_mut().enumerate() {
             let current = figures(&self.metrics, worker);
-            // Odd: it rests. A busy one adds to its figures every few tasks.
+            // Odd: it is parked. A busy one updates its metrics every few tasks.
             let is_resting = current.0 % 2 == 1;
             has_rested |= is_resting || current.0 != seen.0;
             if is_resting || current != *seen {
@@ -159,14 +158,14 @@ impl Workers {
         has_rested
     }
 
-    /// The first that has been at one task for longer than `slack`, as far as looks tell.
+    /// The first that has been in one task for longer than `slack`.
     #[must_use]
     pub fn stuck(&self, slack: Duration) -> Option<usize> {
         self.seen.iter().position(|(_, late)| *late > slack)
     }
 }
 
-/// How often a worker went to rest and came back, and how long it was busy.
+/// How often a worker was parked and unparked, and how long it was busy.
 fn figures(metrics: &RuntimeMetrics, worker: usize) -> (u64, Duration) {
     (
         metrics.worker_park_unpark_count(worker),

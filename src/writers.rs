@@ -1,11 +1,11 @@
-//! The threads that write: a runtime of their own for everything that encodes records.
+//! The writer threads: a runtime of their own for all tasks that encode records.
 //!
-//! A stream's writer, and that of a replay, may need a processor for as long as records come. On the runtime of
-//! connections it would hold up every client, and the watchdog with them. Here each is a task among others,
-//! which has its turn after every batch of another, on as many threads as there are processors. What wakes
-//! readers stays on the runtime of connections ([`Announcer`](crate::stream::announcer::Announcer)).
+//! The writer of a stream or a replay may keep a processor busy for as long as records arrive. On the runtime of
+//! connections it would delay all clients and the watchdog. Here it yields to the other writers after every batch, on as
+//! many threads as there are processors. Readers are woken on the runtime of connections
+//! ([`Announcer`](crate::stream::announcer::Announcer)).
 //!
-//! Each task has a [`Pulse`] that the watchdog judges.
+//! Each task has a [`Pulse`] that the watchdog checks.
 
 use std::future::Future;
 use std::io;
@@ -27,7 +27,7 @@ use crate::stream::stream::Spawn;
 /// The name of the threads.
 const NAME: &str = "stream-writer";
 
-/// The threads, and what the tasks on them are at.
+/// The threads, and the pulses of the tasks on them.
 #[derive(Debug)]
 pub struct Writers {
     /// Taken when this is dropped.
@@ -40,17 +40,17 @@ impl Writers {
     /// As many threads as there are processors.
     ///
     /// # Errors
-    /// When the operating system gives none.
+    /// When the operating system refuses a thread.
     pub fn start() -> io::Result<Self> {
         Self::with(&mut Builder::new_multi_thread())
     }
 
-    /// The same, with so many threads as `builder` is set to.
+    /// As [`start`](Self::start), with the number of threads of `builder`.
     ///
     /// # Errors
-    /// When the operating system gives none.
+    /// When the operating system refuses a thread.
     pub fn with(builder: &mut Builder) -> io::Result<Self> {
-        // Replays look at the time; nothing here has a socket.
+        // Replays have timers; no task has a socket.
         let runtime = builder.thread_name(NAME).enable_time().build()?;
         Ok(Self {
             handle: runtime.handle().clone(),
@@ -59,13 +59,13 @@ impl Writers {
         })
     }
 
-    /// What the tasks are at.
+    /// The pulses of the tasks.
     #[must_use]
     pub fn pulses(&self) -> Arc<Pulses> {
         Arc::clone(&self.pulses)
     }
 
-    /// Writes a stream until the other end of the channel is gone, as one of `tasks`.
+    /// Spawns a stream's writer into `tasks`. It ends when the channel is closed.
     pub fn spawn(
         &self,
         tasks: &mut JoinSet<()>,
@@ -82,7 +82,7 @@ impl Writers {
         tasks.spawn_on(writing, &self.handle)
     }
 
-    /// What a stream starts the writers of its replays with.
+    /// Spawns the replays of a stream.
     #[must_use]
     pub fn spawner(&self, path: &str) -> Spawn {
         let (handle, pulses) = (self.handle.clone(), self.pulses());
@@ -97,7 +97,7 @@ impl Writers {
 
 impl Drop for Writers {
     fn drop(&mut self) {
-        // Not by waiting: this may be a thread of another runtime, and a writer may hang.
+        // Without waiting: this may be a thread of another runtime, and a writer may hang.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -107,16 +107,16 @@ impl Drop for Writers {
 async fn write(mut feeder: Feeder, mut feeds: mpsc::Receiver<Feed>) {
     while let Some(feed) = feeds.recv().await {
         feeder.take(&feed);
-        // The other streams have their turn.
+        // To the other writers.
         yield_now().await;
-        // In pieces, between which the others have theirs, and what has come meanwhile goes first.
+        // In pieces, with a yield after each; feeds that have arrived meanwhile go first.
         while feeds.is_empty() && feeder.tidy() {
             yield_now().await;
         }
     }
 }
 
-/// A task that is due whenever it is polled.
+/// A task that is due while it is polled.
 struct Judged {
     pulse: Arc<Pulse>,
     task: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -133,14 +133,14 @@ impl Future for Judged {
     }
 }
 
-/// The pulses of all tasks that write, and that of the threads themselves.
+/// The pulses of all writers, and whether the threads take tasks.
 #[derive(Debug)]
 pub struct Pulses {
     handle: Handle,
     tasks: Mutex<Vec<(String, Weak<Pulse>)>>,
-    /// Whether a thread has taken the empty task of the last look.
+    /// Whether a thread has run the empty task of the last check.
     is_taken: Arc<AtomicBool>,
-    /// For how long none has: locked by looks alone.
+    /// For how long none has; locked by checks only.
     untaken: Mutex<Duration>,
 }
 
@@ -164,7 +164,7 @@ impl Pulses {
         tasks.push((name, Arc::downgrade(pulse)));
     }
 
-    /// What is the latest, and for how long it has got nothing done; `tick` as for [`Pulse::look`].
+    /// The task that has not advanced for the longest time, and that time; `tick` as for [`Pulse::look`].
     pub fn look(&self, tick: Duration) -> (String, Duration) {
         let (mut name, mut late, mut has_moved) = (String::new(), Duration::ZERO, false);
         for (task, pulse) in &*self.tasks() {
@@ -178,15 +178,12 @@ impl Pulses {
         }
         let untaken = self.look_at_threads(tick, has_moved);
         if untaken > late {
-            (name, late) = (
-                "no thread that writes comes back from its task".to_owned(),
-                untaken,
-            );
+            (name, late) = ("no writer thread returns from its task".to_owned(), untaken);
         }
         (name, late)
     }
 
-    /// For how long no thread has come for a task, while none got anything done.
+    /// For how long no thread has taken a task while no writer advanced.
     fn look_at_threads(&self, tick: Duration, has_moved: bool) -> Duration {
         let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_taken.swap(false, Ordering::Relaxed) {
@@ -195,7 +192,7 @@ impl Pulses {
             self.handle
                 .spawn(async move { is_taken.store(true, Ordering::Relaxed) });
         } else if has_moved {
-            // The task waits for its turn.
+            // The task waits behind others.
             *untaken = Duration::ZERO;
         } else {
             *untaken += tick;

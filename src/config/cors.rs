@@ -5,24 +5,24 @@ use serde::{Deserialize, Serialize};
 
 use super::list::list;
 
-/// The origin that stands for all.
+/// The entry that allows every origin.
 pub const ANY_ORIGIN: &str = "*";
 
-/// What begins the host of an origin that stands for all below a domain.
+/// The prefix of a host that allows every host below a domain.
 const ANY_SUBDOMAIN: &str = "*.";
 
-/// The one top-level domain below which every name is this machine (RFC 6761, section 6.3).
+/// The top-level domain whose names all resolve to this machine (RFC 6761, section 6.3).
 const LOCALHOST: &str = "localhost";
 
 /// `[http.cors]`: which other sites' pages may read (the Fetch standard, section "HTTP CORS protocol").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorsSettings {
-    /// Origins like `https://shop.example.org` or `https://*.example.org`, or `*` for all. None: no page of another
-    /// site reads.
+    /// Origins like `https://shop.example.org` or `https://*.example.org`, or `*` for all. Without any, no page of
+    /// another site may read.
     #[serde(deserialize_with = "list")]
     pub allow_origins: Vec<String>,
-    /// Headers that those pages may send, beside those that they always may.
+    /// Headers that those pages may send, in addition to those that they always may.
     #[serde(deserialize_with = "list")]
     pub allow_headers: Vec<String>,
     /// Whether those pages may send cookies and other credentials.
@@ -36,7 +36,7 @@ impl CorsSettings {
         self.allow_origins.iter().any(|origin| origin == ANY_ORIGIN)
     }
 
-    /// What is wrong with it: the key and the message.
+    /// The broken rules: key and message of each.
     pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         for origin in &self.allow_origins {
@@ -76,25 +76,25 @@ impl CorsSettings {
     }
 }
 
-/// An origin that may read, of checked settings.
+/// A validated entry of `allow_origins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedOrigin {
     /// Every origin.
     Any,
-    /// Just this one.
+    /// One origin.
     Exact(String),
-    /// Those whose host ends with this domain, at any depth, as in a content security policy (CSP3, section
-    /// 6.7.2.8); not the domain itself. Scheme and port are equal.
+    /// Origins whose host ends with this domain, at any depth, as in a content security policy (CSP3, section
+    /// 6.7.2.8), except the domain itself. Scheme and port must be equal.
     Below {
-        /// With its `://`.
+        /// The scheme, with `://`.
         scheme: String,
-        /// With its dot in front, and the port.
+        /// The domain, with a leading dot, and the port.
         domain: String,
     },
 }
 
 impl AllowedOrigin {
-    /// The meaning of an entry of `allow_origins`.
+    /// Parses an entry of `allow_origins`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         if text == ANY_ORIGIN {
@@ -109,7 +109,7 @@ impl AllowedOrigin {
         }
     }
 
-    /// Whether a request's `Origin` is meant.
+    /// Whether the entry allows a request's `Origin`.
     #[must_use]
     pub fn covers(&self, origin: &str) -> bool {
         match self {
@@ -119,22 +119,22 @@ impl AllowedOrigin {
                 let labels = origin
                     .strip_prefix(scheme.as_str())
                     .and_then(|rest| rest.strip_suffix(domain.as_str()));
-                // Nothing but a host's labels: no user, port or path of a forged origin ends with the domain.
+                // Only labels of a host, so that no user, port or path of a forged origin matches.
                 labels.is_some_and(|labels| labels.split('.').all(is_label))
             }
         }
     }
 }
 
-/// Whether a label of a host's name is one that browsers send: lower case, other scripts in Punycode. An underscore
-/// is not of DNS host names, but exists.
+/// Whether browsers send this label of a host name: lower case, with other scripts in Punycode. DNS host names have no
+/// underscores, but hosts with them exist.
 fn is_label(label: &str) -> bool {
     let is_of_label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     !label.is_empty() && label.bytes().all(is_of_label)
 }
 
-/// What is wrong with an origin, which browsers send as scheme, host in lower case, and port unless it is
-/// the scheme's own (RFC 6454, section 6.1).
+/// The fault of an origin, if any. Browsers send scheme, host in lower case, and port unless it is the scheme's
+/// default (RFC 6454, section 6.1).
 fn fault_of_origin(origin: &str) -> Option<&'static str> {
     if origin == ANY_ORIGIN {
         return None;

@@ -3,31 +3,31 @@
 use super::reload_effect::{self, Effect, Key};
 use super::settings::{Draft, Settings};
 
-/// The differences between the settings that are in effect and those to come.
+/// The differences between the settings in effect and the next ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Every key that differs, as a person would name it: `http.keepalive`, `stream "/x": lag`.
+    /// Every key that differs, as logs name it: `http.keepalive`, `stream "/x": lag`.
     pub keys: Vec<String>,
-    /// What becomes of each stream of the new settings, in their order, and of those that are gone.
+    /// The change of each stream of the new settings, in their order, and of removed streams.
     pub streams: Vec<StreamChange>,
-    /// Addresses to be served from now on.
+    /// Addresses to bind.
     pub listen: Vec<String>,
-    /// Addresses to be served no more.
+    /// Addresses to close.
     pub unlisten: Vec<String>,
     /// Keys whose change waits for a restart.
     pub restart: Vec<String>,
 }
 
-/// What becomes of a stream, by its path.
+/// The change of a stream, by its path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamChange {
-    /// It is as it was, or differs in what may change while clients are connected.
+    /// It continues, perhaps with changed settings.
     Kept(String),
-    /// It shows other records, or shows them differently: another one takes its place and its clients.
+    /// It is replaced by a new stream, which takes its clients over.
     Rebuilt(String),
-    /// It is new.
+    /// It is added.
     Added(String),
-    /// It is served no more.
+    /// It is removed.
     Removed(String),
 }
 

@@ -2,7 +2,7 @@
 
 use super::units::Span;
 
-/// The longest of all durations: beyond it, something else was meant.
+/// The longest duration: a longer one is probably a mistake.
 const LONGEST: Span = Span::seconds(24 * 60 * 60);
 
 /// One broken rule: the key (`stream[0].path`), and what is wrong with its remedy.
@@ -10,7 +10,7 @@ const LONGEST: Span = Span::seconds(24 * 60 * 60);
 pub struct Fault {
     /// Path of the key.
     pub key: String,
-    /// What is wrong and what to do.
+    /// The fault and the remedy.
     pub message: String,
 }
 

@@ -1,7 +1,7 @@
-//! The language of filters: what a query or a configuration can ask for, and how it is written.
+//! The language of filters, in queries and in the configuration.
 //!
-//! A [`Filter`] is in canonical form, so that equal ones can be told and shared. What it means for a record is
-//! for the stream room to say.
+//! A [`Filter`] is in canonical form, so that equal ones compare equal and can be shared. Matching records is the job
+//! of `stream`.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,8 +21,8 @@ pub const MAX_BYTES: usize = 2 * 1024;
 /// ways.
 pub const MAX_PATH: usize = 32;
 
-/// What a key in base64 begins with. It goes before the text: a key that is the text `base64:x` is asked
-/// for by the base64 of its own bytes, so that a term means one key, and a misprint is an error.
+/// The prefix of a key in base64. A key whose text begins with it must be given in base64 itself, so that a term means
+/// one key and a typing error is reported.
 pub const BASE64: &str = "base64:";
 
 /// The bytes of a key as a filter names it: text, or what follows [`BASE64`], in the alphabet in which
@@ -36,12 +36,12 @@ pub fn key_bytes(value: &str) -> Option<Cow<'_, [u8]>> {
     let Some(encoded) = value.strip_prefix(BASE64) else {
         return Some(Cow::Borrowed(value.as_bytes()));
     };
-    // A plus that was not escaped in a query is a space when it arrives here.
+    // A query decodes an unescaped plus as a space.
     let standard = encoded.replace([' ', '-'], "+").replace('_', "/");
     ENGINE.decode(standard).ok().map(Cow::Owned)
 }
 
-/// Where a compared value lives.
+/// The part of a record that a term compares.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Name {
     /// The record's key, as text or, behind [`BASE64`], in base64.
@@ -52,13 +52,13 @@ pub enum Name {
     Partition,
     /// A header; where it is repeated, any of its values.
     Header(String),
-    /// A scalar in its JSON value: members and indices from the outside in. Names that follow each other may also
-    /// be one, with dots.
+    /// A scalar in its JSON value: members and indices from the outside in. Consecutive names may also be one name
+    /// with dots.
     Value(Vec<String>),
 }
 
 impl Name {
-    /// The name as it is written in a query or a configuration; `Ok(None)` where it is none of a filter's.
+    /// Parses a name of a query or a configuration; `Ok(None)` where it is not a filter's.
     ///
     /// # Errors
     /// [`FilterError::EmptyPart`] where a header's name or a part of a path is missing.
@@ -90,8 +90,8 @@ impl Name {
     }
 }
 
-/// The names of a path: a dot ends one, and `\.` and `\\` are a dot and a backslash within. `None` where a
-/// backslash stands before anything else.
+/// Splits a path into names: a dot ends one, and `\.` and `\\` are a dot and a backslash within. `None` where a
+/// backslash escapes anything else.
 fn split(path: &str) -> Option<Vec<String>> {
     let mut names = vec![String::new()];
     let mut characters = path.chars();
@@ -133,7 +133,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Why something is no filter.
+/// Why a filter is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
     /// More than [`MAX_TERMS`].
@@ -165,14 +165,14 @@ pub enum FilterError {
     Topic(String, String),
 }
 
-/// What is wanted: for every name one of its values.
+/// A filter: for each name, the values of which one must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     terms: BTreeMap<Name, BTreeSet<String>>,
 }
 
 impl Filter {
-    /// Whether it wants everything.
+    /// Whether it passes all records.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
@@ -192,7 +192,7 @@ impl Filter {
     /// Adds a term: the same name again is OR, another name is AND. `topics` are the stream's.
     ///
     /// # Errors
-    /// Where the value cannot be one of that name, or the filter grows beyond its bounds.
+    /// When the name cannot have the value, or the filter exceeds its bounds.
     pub fn add(&mut self, name: Name, value: &str, topics: &[String]) -> Result<(), FilterError> {
         match name {
             Name::Partition if value.parse::<u32>().is_err() => {
@@ -223,7 +223,7 @@ impl Filter {
     /// The filter of a configuration: names as in a query, each with its values.
     ///
     /// # Errors
-    /// The key at fault, or none where the whole is, and what is wrong with it.
+    /// The key at fault, or none where the whole filter is, and the message.
     pub fn from_settings(
         written: &BTreeMap<String, Vec<String>>,
         topics: &[String],

@@ -1,7 +1,7 @@
-//! What stands for a topic's name in event ids.
+//! Fingerprints of topic names, for event ids.
 
-/// The fingerprint of a topic's name: its CRC-32 (IEEE 802.3), which every language has at hand. Within a
-/// stream no two topics may have the same, which [`validate`](super::validate) sees to.
+/// The fingerprint of a topic's name: its CRC-32 (IEEE 802.3), which every language provides. Within a stream all
+/// fingerprints differ; [`validate`](super::validate) checks that.
 #[must_use]
 pub fn fingerprint(name: &str) -> u32 {
     crc32fast::hash(name.as_bytes())

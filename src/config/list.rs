@@ -1,4 +1,4 @@
-//! Lists of names and addresses, written alike in the file, the environment and flags.
+//! Lists of names and addresses, in the same form in the file, the environment and flags.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -7,9 +7,9 @@ use std::str::FromStr;
 use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, SeqAccess, Visitor};
 
-/// Reads a list: an array of strings, or one string. Each string is split at commas, spaces around an entry do not
-/// count, and an empty entry is none. So a trailing comma and a list in one string mean the same in every layer. Not
-/// for lists whose entries may hold commas themselves, as the values of a filter.
+/// Reads a list: an array of strings, or one string. Each string is split at commas, entries are trimmed, and empty ones
+/// are ignored, so that a list in one string and a trailing comma mean the same in every layer. Not for lists whose
+/// entries may contain commas, such as the values of a filter.
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

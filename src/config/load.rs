@@ -1,4 +1,4 @@
-//! The layers: defaults < file < environment < flags, and where each value came from.
+//! The layers: defaults < file < environment < flags, and the origin of each value.
 //!
 //! The file is read twice: once strictly on its own, so that an error names its line, and once as a
 //! layer under the environment and the flags, by the crate config.
@@ -18,7 +18,7 @@ use super::settings::{Draft, Settings};
 use super::suggest::nearest;
 use super::validate::{check_host_port, validate};
 
-/// What every variable of ours begins with; `__` separates the parts of a key.
+/// The prefix of the daemon's variables; `__` separates the parts of a key.
 pub const ENVIRONMENT_PREFIX: &str = "KAFKA_SSE_BRIDGE";
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
@@ -26,17 +26,17 @@ type Builder = config::ConfigBuilder<config::builder::DefaultState>;
 /// The table of librdkafka's properties.
 const PROPERTIES: &str = "kafka.librdkafka";
 
-/// The table where a secret may stand by mistake.
+/// The table into which an operator may write a secret by mistake.
 const SASL: &str = "kafka.sasl";
 
-/// The configuration's text, and what to call it in messages.
+/// The text of a configuration, and its name in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
-    /// A file, read anew at every load.
+    /// A file, read at every load.
     File(PathBuf),
-    /// A text that is part of the binary.
+    /// A text in the binary.
     BuiltIn {
-        /// What it is called.
+        /// The name.
         name: &'static str,
         /// The text.
         text: &'static str,
@@ -95,14 +95,14 @@ impl Flags {
     }
 }
 
-/// One thing wrong with the configuration.
+/// A fault of the configuration and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// File and line, variable or flag.
     pub place: String,
-    /// The key, where one is to blame.
+    /// The key, if the fault is that of one.
     pub key: Option<String>,
-    /// What is wrong and what to do.
+    /// The fault and the remedy.
     pub message: String,
 }
 
@@ -116,23 +116,23 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Everything wrong with the configuration, a line each.
+/// All faults of a configuration, one per line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
 pub struct ConfigError(pub Vec<Problem>);
 
-/// Settings, and where they came from.
+/// Settings, and the origin of each value.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// The checked settings.
+    /// The validated settings.
     pub settings: Settings,
-    /// The limit of memory, and what follows from it.
+    /// The limit of memory, and the bounds that are derived from it.
     pub memory: Memory,
     origins: Origins,
 }
 
 impl Loaded {
-    /// Where the value of `key` (`http.listen`, `stream[0].path`) came from: `default`, `derived from memory.limit`,
+    /// The origin of the value of `key` (`http.listen`, `stream[0].path`): `default`, `derived from memory.limit`,
     /// `file:line`, `environment NAME` or `flag --name`.
     #[must_use]
     pub fn origin(&self, key: &str) -> String {

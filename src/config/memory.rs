@@ -21,7 +21,7 @@ const MEBIBYTE: u64 = 1 << 20;
 /// Bounds that a message names, the largest first.
 const MOST_NAMED: usize = 3;
 
-/// What the configured bounds add up to.
+/// The sum of the configured bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sum {
     /// Logs of all streams.
@@ -30,7 +30,7 @@ pub struct Sum {
     pub notes: u64,
     /// Tables of streams that have one.
     pub tables: u64,
-    /// Clients, by an estimate; not part of the limit.
+    /// An estimate for clients, which is not part of the limit.
     pub clients: u64,
 }
 
@@ -56,7 +56,7 @@ impl Sum {
         }
     }
 
-    /// What the limit applies to: all but clients.
+    /// The part that the limit applies to: all but clients.
     #[must_use]
     pub fn limited(&self) -> u64 {
         [self.logs, self.notes, self.tables]
@@ -79,19 +79,19 @@ impl fmt::Display for Sum {
     }
 }
 
-/// The limit in effect, and what follows from it.
+/// The limit in effect, and the bounds that are derived from it.
 #[derive(Debug, Clone)]
 pub struct Memory {
     /// The limit, unless it is not set and the available memory is unknown.
     pub limit: Option<Size>,
-    /// What the machine and its control groups allow.
+    /// Memory of the machine and its control groups.
     pub available: Option<Available>,
-    /// Keys of bounds that are below their default for the sake of the limit.
+    /// Keys of bounds that are below their default because of the limit.
     derived: BTreeSet<String>,
 }
 
 impl Memory {
-    /// Whether the value of a key follows from the limit.
+    /// Whether the value of a key is derived from the limit.
     #[must_use]
     pub fn is_derived(&self, key: &str) -> bool {
         self.derived.contains(key)
@@ -114,7 +114,7 @@ impl Memory {
         parts.join("; ")
     }
 
-    /// What to do where bounds and clients together exceed the available memory; `None` where they do not.
+    /// The remedy where bounds and clients together exceed the available memory.
     #[must_use]
     pub fn remedy(&self, settings: &Draft) -> Option<String> {
         let available = self.available.as_ref()?;
@@ -181,7 +181,7 @@ pub fn derive(draft: &mut Draft, available: Option<Available>, is_set: impl Fn(&
     let scaled = |most_of_one: Size| {
         let (part, whole) = (limit.0.saturating_sub(least), (most - least).max(1));
         let more = u128::from(most_of_one.0 - LEAST_LOG.0) * u128::from(part) / u128::from(whole);
-        // In steps that can be read.
+        // Rounded to readable sizes.
         let steps = u64::try_from(more).unwrap_or(u64::MAX) / LEAST_LOG.0;
         Size(LEAST_LOG.0 + steps * LEAST_LOG.0)
     };
@@ -193,7 +193,7 @@ pub fn derive(draft: &mut Draft, available: Option<Available>, is_set: impl Fn(&
     memory
 }
 
-/// What is wrong with bounds that exceed a limit that is set. A limit that is not set refuses nothing: a configuration
+/// The fault of bounds that exceed a limit that is set. A limit that is not set refuses nothing: a configuration
 /// that is accepted on one machine is accepted on a smaller one, with a warning.
 pub(super) fn fault(draft: &Draft) -> Option<String> {
     let limit = draft.memory.limit?;
@@ -243,7 +243,7 @@ fn largest(settings: &Draft) -> String {
     shown.join(", ")
 }
 
-/// Bytes for people.
+/// Bytes as text.
 fn shown(bytes: u64) -> String {
     let mebibytes = bytes.div_ceil(MEBIBYTE);
     if mebibytes < 10 * 1024 {

@@ -1,4 +1,4 @@
-//! The effective settings as TOML that can be used again, each with where it came from.
+//! The effective settings as TOML that can be used again, with the origin of each.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use toml::Value;
 use super::load::Loaded;
 use super::settings::Settings;
 
-/// What stands in place of a secret.
+/// The text in place of a secret.
 const MASK: &str = "***";
 
 /// The only table whose values may be secrets; other tables hold paths of files with secrets.
@@ -28,7 +28,7 @@ const SECRETS: [&str; 8] = [
 /// Text that marks a value as a secret, whatever its name.
 const PRIVATE: &str = "PRIVATE KEY";
 
-/// Column in which the origins begin, where the line is short enough.
+/// Column of the origins, behind lines that are short enough.
 const ORIGIN_COLUMN: usize = 56;
 
 /// All settings as TOML, with a comment per line that names the origin; secrets are masked.

@@ -7,10 +7,10 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// What stands for every peer that comes over a Unix socket.
+/// The entry for every peer of a Unix socket.
 const UNIX: &str = "unix";
 
-/// Who may say for whom a request is: an address, a range of them, or whoever comes over a Unix socket.
+/// A trusted proxy: an address, a range of addresses, or every peer of a Unix socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Proxy {
@@ -21,7 +21,7 @@ pub enum Proxy {
 }
 
 impl Proxy {
-    /// Whether an address is meant.
+    /// Whether the entry covers an address.
     #[must_use]
     pub fn covers(&self, address: IpAddr) -> bool {
         matches!(self, Self::Range(range) if range.contains(&address))
@@ -37,13 +37,15 @@ impl FromStr for Proxy {
         }
         let range = text
             .parse::<IpNet>()
-            // `::ffff:10.0.0.1` is 10.0.0.1.
+            // `::ffff:10.0.0.1` means 10.0.0.1.
             .or_else(|_| {
                 text.parse::<IpAddr>()
                     .map(|address| address.to_canonical().into())
             });
         range.map(Self::Range).map_err(|_| {
-            format!("{text:?} is no address; write \"10.0.0.1\", \"10.0.0.0/8\", \"fd00::/8\" or \"unix\"")
+            format!(
+                "{text:?} is not an address; write \"10.0.0.1\", \"10.0.0.0/8\", \"fd00::/8\" or \"unix\""
+            )
         })
     }
 }

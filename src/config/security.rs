@@ -1,7 +1,6 @@
-//! How brokers are known and how they know us: `tls` and `sasl` in `[kafka]`, and the rules between them.
+//! `tls` and `sasl` in `[kafka]`, and the files that they name.
 //!
-//! Secrets stand in files of their own, so that settings can be printed, compared and logged as they
-//! are; here is also how such a file is named and read.
+//! Secrets are in files of their own, so that settings can be printed, compared and logged.
 
 use std::fmt;
 use std::fs::File;
@@ -12,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::words::words;
 
-/// What the name of a file begins with that systemd hands to the service (`LoadCredential=`).
+/// The prefix of a file name that is a systemd credential (`LoadCredential=`).
 pub const CREDENTIAL: &str = "credential:";
 
 /// The variable in which systemd names the directory of credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// No certificate chain, password or token is larger; what is may be a mistake, like a device.
+/// Most bytes of a file: no certificate chain, password or token is larger, but a device may be.
 const MAX_FILE: u64 = 1 << 20;
 
 /// A file that the configuration names: a path, or `credential:NAME`.
@@ -33,10 +32,10 @@ impl fmt::Display for FileName {
 }
 
 impl FileName {
-    /// Where it is.
+    /// The path of the file.
     ///
     /// # Errors
-    /// Where it is a credential and systemd gives none.
+    /// When it is a credential, and systemd has set no directory of credentials.
     pub fn path(&self) -> Result<PathBuf, String> {
         let Some(name) = self.0.strip_prefix(CREDENTIAL) else {
             return Ok(PathBuf::from(&self.0));
@@ -55,10 +54,10 @@ impl FileName {
         }
     }
 
-    /// What it holds.
+    /// The content.
     ///
     /// # Errors
-    /// Where it cannot be read, with its name and why.
+    /// When it cannot be read; names the file and the cause.
     pub fn read(&self) -> Result<Vec<u8>, String> {
         let path = self.path()?;
         let read = || -> io::Result<Vec<u8>> {
@@ -81,10 +80,10 @@ impl FileName {
         Ok(content)
     }
 
-    /// The secret it holds, without the newline at its end.
+    /// The content as a secret, without the newline at its end.
     ///
     /// # Errors
-    /// Where it cannot be read, is empty, or holds what is no text. The content is never told.
+    /// When it cannot be read, is empty, or is not UTF-8. Errors never contain the content.
     pub fn secret(&self) -> Result<String, String> {
         let mut content = self.read()?;
         if content.last() == Some(&b'\n') {
@@ -102,28 +101,28 @@ impl FileName {
 }
 
 words! {
-    /// How one makes oneself known by SASL.
+    /// SASL mechanisms.
     Mechanism {
-        /// The password itself.
+        /// Sends the password.
         Plain = "PLAIN",
-        /// Proof of knowing the password (RFC 7677).
+        /// Proves knowledge of the password (RFC 7677).
         ScramSha256 = "SCRAM-SHA-256",
-        /// The same, with the longer hash.
+        /// As SCRAM-SHA-256, with a longer hash.
         #[default]
         ScramSha512 = "SCRAM-SHA-512",
-        /// A token that somebody else has issued (RFC 7628).
+        /// Sends a token of an identity provider (RFC 7628).
         OauthBearer = "OAUTHBEARER",
     }
 }
 
-/// `tls` in `[kafka]`: brokers are spoken to over TLS, whatever it holds.
+/// `tls` in `[kafka]`: connects to brokers over TLS, even if the table is empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsSettings {
-    /// Certificates of those who may vouch for brokers (PEM); without it the system's.
+    /// Certificates of trusted CAs (PEM); by default those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<FileName>,
-    /// Our own certificate, and those between it and its CA (PEM).
+    /// The client certificate and its intermediate certificates (PEM).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<FileName>,
     /// Its private key (PEM, not encrypted).
@@ -131,20 +130,20 @@ pub struct TlsSettings {
     pub key_file: Option<FileName>,
 }
 
-/// `sasl` in `[kafka]`: as whom brokers know us.
+/// `sasl` in `[kafka]`: how the daemon authenticates to brokers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaslSettings {
-    /// How.
+    /// The mechanism; required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mechanism: Option<Mechanism>,
-    /// The user's name; a token has one of its own.
+    /// The user name; not with a token, which contains one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// The user's password.
+    /// The file with the user's password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password_file: Option<FileName>,
-    /// The token.
+    /// The file with the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<FileName>,
 }

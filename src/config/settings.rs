@@ -1,6 +1,6 @@
 //! The settings: types, and each default as a named constant.
 //!
-//! A [`Draft`] is what was written; [`Settings`] exist only checked (see [`validate`](super::validate)).
+//! A [`Draft`] is what the operator wrote; [`Settings`] exist only validated (see [`validate`](super::validate)).
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -20,44 +20,44 @@ use super::words::words;
 pub const DEFAULT_BROKER: &str = "localhost:9092";
 /// Address and port served when none are configured: this machine only.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:3000";
-/// A comment goes to every client that was quiet for so long; proxies give up after 30 to 60 s.
+/// Interval of comments on idle connections; proxies close them after 30 to 60 s.
 pub const DEFAULT_KEEPALIVE: Span = Span::seconds(15);
-/// What a browser waits before it reconnects, jittered by ±25 % per connection.
+/// Reconnect time of browsers, jittered by ±25 % per connection.
 pub const DEFAULT_RETRY: Span = Span::seconds(2);
 /// How long a shutdown waits for streams and requests to end.
 pub const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
-/// How long a connection may last: for ever.
+/// How long a connection may last: without a limit.
 pub const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
-/// How long a client's socket may take nothing: longer than a phone needs to change networks.
+/// How long a client's socket may accept no byte: longer than a phone needs to change networks.
 pub const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
-/// Most streams that may be open at once: what a machine with a few gigabytes serves, and more than the
-/// usual limit of descriptors.
+/// Most streams open at once: as many as a machine with a few gigabytes serves, and more than the usual limit of
+/// descriptors.
 pub const DEFAULT_MAX_CLIENTS: u64 = 100_000;
 /// Bytes of finished frames that a stream keeps in memory.
 pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
-/// The least log a stream can have, two full blocks, and the least table.
+/// The smallest log, two full blocks, and the smallest table.
 pub const LEAST_LOG: Size = Size(512 * 1024);
-/// Pause between heartbeat events where a stream sends them.
+/// Interval of heartbeat events, on streams that send them.
 pub const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
-/// A client that a filter keeps quiet is told its place so often, where that has changed.
+/// Interval of checkpoints for a client whose filter passes nothing while its position advances.
 pub const DEFAULT_CHECKPOINT_INTERVAL: Span = Span::seconds(10);
-/// Newest records per partition that are put into the log at the start.
+/// Newest records per partition that are read into the log at the start.
 pub const DEFAULT_PRELOAD: u32 = 1000;
 /// How long deletes are remembered; keep it at or below the topics' delete.retention.ms.
 pub const DEFAULT_DELETE_RETENTION: Span = Span::seconds(24 * 60 * 60);
 /// Most keys in a table, deleted ones that are still remembered included.
 pub const DEFAULT_MAX_KEYS: u64 = 1_000_000;
-/// Most bytes in a table, all told.
+/// Most bytes of a table, with all overhead.
 pub const DEFAULT_MAX_TABLE_BYTES: Size = Size::mebibytes(256);
-/// Most paths of values and names of headers that filters of a stream's clients ask for: some tens of microseconds of
-/// work per record where it has a value at all of them.
+/// Most value paths and header names in the filters of a stream's clients: some tens of microseconds per record that
+/// has a value at all of them.
 pub const DEFAULT_MAX_FILTER_PATHS: u32 = 1000;
-/// Most filters by topic and partition alone on a stream: each is held against every record.
+/// Most filters by topic and partition alone on a stream: each is compared with every record.
 pub const DEFAULT_MAX_UNINDEXED_FILTERS: u32 = 256;
 /// Title of the page.
 pub const DEFAULT_TITLE: &str = "Continent and Country Overview";
 
-/// Settings that were checked; read like a [`Draft`].
+/// Validated settings; read like a [`Draft`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings(pub(super) Draft);
 
@@ -69,15 +69,15 @@ impl Deref for Settings {
     }
 }
 
-/// Everything an operator may write, with defaults for what was left out.
+/// All sections as written, with defaults for missing keys.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Draft {
-    /// How to reach Kafka.
+    /// The connection to Kafka.
     pub kafka: KafkaSettings,
-    /// What is served where.
+    /// The HTTP service.
     pub http: HttpSettings,
-    /// Memory.
+    /// Limits of memory.
     pub memory: MemorySettings,
     /// The event streams.
     #[serde(rename = "stream")]
@@ -95,17 +95,17 @@ pub struct KafkaSettings {
     /// `host:port` of some brokers; the others are learned from them.
     #[serde(deserialize_with = "list")]
     pub brokers: Vec<String>,
-    /// Which client library reads.
+    /// The client library.
     pub client: Client,
-    /// Which records are visible.
+    /// Which records of transactions are visible.
     pub isolation: Isolation,
-    /// How brokers are known, and what certificate they know us by; `None` is without TLS.
+    /// Certificates for TLS; `None` is without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSettings>,
-    /// The user that brokers know us as; `None` is nobody in particular.
+    /// How the daemon authenticates; `None` is without SASL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sasl: Option<SaslSettings>,
-    /// Any librdkafka properties, handed on as they are.
+    /// Properties that are passed to librdkafka unchanged.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub librdkafka: BTreeMap<String, String>,
 }
@@ -124,7 +124,7 @@ impl Default for KafkaSettings {
 }
 
 impl KafkaSettings {
-    /// Every file that `tls` and `sasl` name, with its key.
+    /// The files that `tls` and `sasl` name, with their keys.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
         let tls = self.tls.iter().flat_map(|tls| {
             [
@@ -148,22 +148,22 @@ impl KafkaSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpSettings {
-    /// `host:port`, `*:port`, `unix:/path`, or `systemd` for what a socket unit has bound.
+    /// `host:port`, `*:port`, `unix:/path`, or `systemd` for the sockets that a socket unit has bound.
     #[serde(deserialize_with = "list")]
     pub listen: Vec<String>,
-    /// Permissions of the Unix sockets in `listen`; by default what the umask leaves.
+    /// Permissions of the Unix sockets in `listen`; by default those of the umask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unix_socket_mode: Option<SocketMode>,
-    /// Group of the Unix sockets in `listen`, by name or number; by default the process's own.
+    /// Group of the Unix sockets in `listen`, by name or number; by default that of the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unix_socket_group: Option<String>,
-    /// Pause after which a quiet client gets a comment.
+    /// Interval of comments on idle connections.
     pub keepalive: Span,
     /// EventSource's reconnect time, jittered by ±25 %.
     pub retry: Span,
     /// How long a shutdown waits for streams and requests to end.
     pub drain_timeout: Span,
-    /// How long a stream's connection may last, shortened by up to a tenth at random; 0 is for ever.
+    /// How long a stream's connection may last, shortened by up to a tenth at random; 0 is no limit.
     pub max_lifetime: Span,
     /// A connection whose socket takes no byte for so long is closed.
     pub write_timeout: Span,
@@ -175,15 +175,15 @@ pub struct HttpSettings {
     pub max_opens_per_second: u32,
     /// How many streams one address may open in a second; 0 is no limit.
     pub max_opens_per_second_per_ip: u32,
-    /// Whose `X-Forwarded-For` and `Forwarded` count.
+    /// Peers whose `X-Forwarded-For` and `Forwarded` are believed.
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<Proxy>,
-    /// A path that everything is served below; empty is none.
+    /// Prefix of all paths; empty is none.
     pub base_path: String,
-    /// Query parameters that streams pass over, beside those that they always do.
+    /// Query parameters that streams ignore, in addition to those that they always ignore.
     #[serde(deserialize_with = "list")]
     pub ignored_parameters: Vec<String>,
-    /// Which pages of other sites may read.
+    /// Pages of other origins that may read streams.
     pub cors: CorsSettings,
 }
 
@@ -223,7 +223,7 @@ impl From<&HttpSettings> for SocketAccess {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MemorySettings {
-    /// Most memory for all streams and what they share; by default half of what is available.
+    /// Most memory for all streams and what they share; by default half of the available memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Size>,
 }
@@ -237,9 +237,9 @@ pub struct StreamSettings {
     /// The topics it carries.
     #[serde(deserialize_with = "list")]
     pub topics: Vec<String>,
-    /// Where a client begins to read that does not say.
+    /// Where a client begins that does not specify it.
     pub start: Start,
-    /// What becomes of a record.
+    /// How a record is shown.
     pub format: Format,
     /// Name under which the key is put into the value, a JSON object.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -247,18 +247,18 @@ pub struct StreamSettings {
     /// The SSE event name of records; without one it is EventSource's `message`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
-    /// Whether heartbeats are events, besides the comments that keep quiet connections alive.
+    /// Whether heartbeats are events, in addition to the comments that keep idle connections alive.
     pub heartbeat: Heartbeat,
-    /// Pause between heartbeat events.
+    /// Interval of heartbeat events.
     pub heartbeat_interval: Span,
     /// Bytes of finished frames kept in memory.
     pub log_bytes: Size,
-    /// Newest records per partition put into the log at the start.
+    /// Newest records per partition read into the log at the start.
     pub preload: u32,
-    /// What becomes of a client that falls off the log; by default what suits the stream.
+    /// What a client gets whose next record has left the log; the default depends on whether there is a table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<Lag>,
-    /// How often a client that a filter keeps quiet is told its place, where that has changed.
+    /// Interval of checkpoints for a client whose filter passes nothing while its position advances.
     pub checkpoint_interval: Span,
     /// How long a table remembers deletes.
     pub delete_retention: Span,
@@ -266,17 +266,17 @@ pub struct StreamSettings {
     pub max_keys: u64,
     /// Most bytes in a table.
     pub max_table_bytes: Size,
-    /// What becomes of new keys when the table is full.
+    /// What happens to new keys when the table is full.
     pub when_full: WhenFull,
-    /// What clients are shown: the same names as in a query (`key`, `topic`, `partition`, `header.NAME`,
-    /// `value.PATH`), each with the values that pass. Clients cannot widen it.
+    /// The fixed filter, which clients cannot widen: names as in a query (`key`, `topic`, `partition`, `header.NAME`,
+    /// `value.PATH`), each with the values that pass.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub filter: BTreeMap<String, Vec<String>>,
     /// Whether clients may filter by their query.
     pub client_filters: bool,
-    /// Most different paths of values and names of headers that their filters ask for; 0 is no limit.
+    /// Most different value paths and header names in the filters of all clients; 0 is no limit.
     pub max_filter_paths: u32,
-    /// Most different filters that no index serves, those by topic and partition alone; 0 is no limit.
+    /// Most different filters by topic and partition alone, which no index serves; 0 is no limit.
     pub max_unindexed_filters: u32,
 }
 
@@ -293,13 +293,13 @@ impl StreamSettings {
         self.filter.keys().any(|name| name.starts_with("header."))
     }
 
-    /// Whether headers are kept beside the frames, because a filter may ask for them.
+    /// Whether headers are kept beside the frames, for filters.
     #[must_use]
     pub fn keeps_headers(&self) -> bool {
         self.client_filters || self.filters_headers()
     }
 
-    /// What becomes of a client that falls off the log.
+    /// What a client gets whose next record has left the log.
     #[must_use]
     pub fn lag(&self) -> Lag {
         self.lag.unwrap_or(if self.has_table() {
@@ -343,7 +343,7 @@ impl Default for StreamSettings {
 pub struct UiSettings {
     /// Title of the page.
     pub title: String,
-    /// A directory that is served instead of the page in the binary.
+    /// Directory that is served instead of the page in the binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<PathBuf>,
 }
@@ -361,24 +361,24 @@ impl Default for UiSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSettings {
-    /// What is logged where no target says otherwise.
+    /// Level of targets that are not in `targets`.
     pub level: Level,
-    /// Lines for people or JSON lines.
+    /// Text or JSON lines.
     pub format: LogFormat,
-    /// A file that is appended to, opened anew on SIGHUP.
+    /// File to append to; a SIGHUP reopens it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// Whether the log also goes to stderr where there is a file. Without a file it always does.
+    /// Whether to log to stderr in addition to a file. Without a file the log always goes to stderr.
     pub stderr: bool,
-    /// Levels by target (a module's path).
+    /// Levels by target (the path of a module).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub targets: BTreeMap<String, Level>,
 }
 
 words! {
-    /// Which Kafka client library reads.
+    /// Kafka client libraries.
     Client {
-        /// The `kafka` crate where that trades no promise away, otherwise librdkafka.
+        /// The `kafka` crate where it keeps all promises, otherwise librdkafka.
         #[default]
         Auto = "auto",
         /// The pure-Rust `kafka` crate, for brokers up to 3.9.
@@ -391,10 +391,10 @@ words! {
 words! {
     /// Which records of transactions are visible.
     Isolation {
-        /// Only those of committed transactions.
+        /// Records of committed transactions only.
         #[default]
         ReadCommitted = "read_committed",
-        /// Those of open and aborted transactions too.
+        /// Records of open and aborted transactions too.
         ReadUncommitted = "read_uncommitted",
     }
 }
@@ -402,7 +402,7 @@ words! {
 words! {
     /// Where a client begins to read.
     Start {
-        /// With what comes from now on.
+        /// With the next record.
         #[default]
         Live = "live",
         /// With the first record that Kafka still has.
@@ -413,44 +413,44 @@ words! {
 }
 
 words! {
-    /// What becomes of a record.
+    /// How a record is shown.
     Format {
-        /// Its value.
+        /// As its value.
         #[default]
         Value = "value",
-        /// A JSON object with its value and everything around it.
+        /// As a JSON object with value, key, headers, topic, partition, offset and timestamp.
         Envelope = "envelope",
     }
 }
 
 words! {
-    /// What becomes of a client that falls off the log.
+    /// What a client gets whose next record has left the log.
     Lag {
-        /// It gets the latest record of every key that changed meanwhile.
+        /// The latest record of every key that has changed since.
         Latest = "latest",
-        /// It gets every record it missed, from Kafka.
+        /// Every record that it missed, from Kafka.
         #[default]
         Replay = "replay",
-        /// It is let go; its EventSource comes back with its place.
+        /// `goodbye`; an EventSource reconnects with its position.
         Disconnect = "disconnect",
     }
 }
 
 words! {
-    /// What becomes of new keys when a table is full.
+    /// What happens to new keys when a table is full.
     WhenFull {
-        /// They have no place.
+        /// They are not stored.
         #[default]
         RefuseNew = "refuse-new",
-        /// They take the place of the key that was not updated for the longest time.
+        /// They replace the keys that were not updated for the longest time.
         EvictOldest = "evict-oldest",
     }
 }
 
 words! {
-    /// How a stream shows that it lives.
+    /// How a stream shows that the connection lives.
     Heartbeat {
-        /// By comments only, which clients do not see.
+        /// By comments, which EventSource ignores.
         #[default]
         Comment = "comment",
         /// By `heartbeat` events too.
@@ -461,14 +461,14 @@ words! {
 words! {
     /// How much is logged.
     Level {
-        /// What lost something or needs a person.
+        /// Data was lost, or an operator must act.
         Error = "error",
-        /// What may need one.
+        /// An operator may have to act.
         Warn = "warn",
         /// Changes of state.
         #[default]
         Info = "info",
-        /// Every client that comes and goes.
+        /// Every connection of a client.
         Debug = "debug",
         /// Everything.
         Trace = "trace",
@@ -478,7 +478,7 @@ words! {
 words! {
     /// How log lines look.
     LogFormat {
-        /// For people.
+        /// A line of text.
         #[default]
         Text = "text",
         /// One JSON object per line.

@@ -1,4 +1,4 @@
-//! Who may connect to Unix sockets: `unix_socket_mode` and `unix_socket_group` in `[http]`.
+//! `unix_socket_mode` and `unix_socket_group` in `[http]`: access to Unix sockets.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct SocketMode(u32);
 
 impl SocketMode {
-    /// The bits, as chmod(2) takes them.
+    /// The bits for chmod(2).
     #[must_use]
     pub const fn bits(self) -> u32 {
         self.0
@@ -51,11 +51,11 @@ impl fmt::Display for SocketMode {
     }
 }
 
-/// Who may connect to the Unix sockets that the daemon makes.
+/// Mode and group of the Unix sockets that the daemon binds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SocketAccess {
-    /// Their permissions; `None` is what the umask leaves.
+    /// The permissions; `None` leaves those of the umask.
     pub mode: Option<SocketMode>,
-    /// Their group, by name or number; `None` is the process's own.
+    /// The group, by name or number; `None` is that of the process.
     pub group: Option<String>,
 }

@@ -1,14 +1,14 @@
-//! The known name that a wrong one resembles, for messages.
+//! The known name that is nearest to an unknown one, for messages.
 
-/// How far a wrong name may be from a right one to be suggested (Jaro-Winkler, 1 is equal).
+/// The least similarity of a suggestion (Jaro-Winkler; 1 is equal).
 const NEAR: f64 = 0.75;
 
-/// The most similar of the known names, if one is similar enough to be what was meant.
+/// The most similar of the known names, if one is similar enough.
 #[must_use]
 pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let rated = known.into_iter().map(|name| {
         let similarity = strsim::jaro_winkler(wrong, name);
-        // Of short names it sees no letters that are swapped.
+        // Jaro-Winkler rates swapped letters in short names too low.
         let is_one_off = strsim::osa_distance(wrong, name) == 1;
         (
             if is_one_off {

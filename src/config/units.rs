@@ -1,4 +1,4 @@
-//! Durations and sizes as people write them: `15s`, `1h 30m`, `64MiB`; instants as RFC 3339.
+//! Durations and sizes as text: `15s`, `1h 30m`, `64MiB`; instants as RFC 3339.
 
 use std::fmt;
 use std::str::FromStr;
@@ -45,7 +45,7 @@ impl Size {
         Self(count * 1024 * 1024)
     }
 
-    /// The size as a length in memory; what does not fit is as good as unbounded.
+    /// The size as a length in memory; a size that does not fit becomes the largest length.
     #[must_use]
     pub fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
@@ -75,13 +75,13 @@ impl fmt::Display for Size {
     }
 }
 
-/// First second that RFC 3339 cannot write: the begin of the year 10000, in seconds since the epoch.
+/// The first second that RFC 3339 cannot express: the beginning of the year 10000, in seconds since the epoch.
 const END_OF_CALENDAR: u64 = 253_402_300_800;
 
 /// An instant as text, in UTC: RFC 3339 from 1970 to 9999, otherwise seconds relative to 1970.
 ///
-/// humantime's formatter fails outside of those years, and `format!` turns that into a panic. An instant may
-/// come from outside (a token, a record, a clock that is set wrong), so every instant is written by this.
+/// humantime's formatter fails outside of those years, and `format!` turns that into a panic. An instant may come from
+/// a token, a record or a wrong clock, so every instant is formatted here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant {
     time: SystemTime,
@@ -125,10 +125,10 @@ impl fmt::Display for Instant {
     }
 }
 
-/// Milliseconds since 1970 that are meant in another unit: the unit, and the same time in milliseconds.
+/// The unit that a number of milliseconds is probably in, and the same time in milliseconds.
 pub type OtherUnit = (&'static str, i64);
 
-/// Whether a number of milliseconds since 1970 can only be meant in another unit. From 10^8 up to 10^11 it is a time
+/// Detects a number of milliseconds since 1970 that is probably in another unit. From 10^8 up to 10^11 it is a time
 /// from 1973 to 5138 in seconds, and before March 1973 in milliseconds; from 10^14 on it is microseconds or
 /// nanoseconds, and after 5138 in milliseconds. Numbers below 10^8 are "everything", as 0 is.
 #[must_use]

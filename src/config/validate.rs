@@ -1,5 +1,4 @@
-//! The rules between keys that types alone cannot hold. Pure: reads a [`Draft`], touches nothing
-//! but the files it names.
+//! The rules for values and between keys that types do not hold. Reads a [`Draft`] and the files that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use super::settings::{Client, Draft, Format, Isolation, LEAST_LOG, Lag, Settings
 use super::units::Span;
 use super::validate_security;
 
-/// Event names with a meaning of their own: control events, and EventSource's `open` and `error`.
+/// Reserved event names: those of control events, and EventSource's `open` and `error`.
 pub const RESERVED_EVENTS: [&str; 10] = [
     "caught-up",
     "checkpoint",
@@ -37,7 +36,7 @@ pub const RESERVED_PATHS: [&str; 7] = [
     "/streams",
 ];
 
-/// librdkafka properties on which the promise "every record once" rests.
+/// librdkafka properties that the daemon sets, because "every record once" depends on them.
 const OWN_PROPERTIES: [&str; 7] = [
     "auto.offset.reset",
     "bootstrap.servers",
@@ -48,19 +47,19 @@ const OWN_PROPERTIES: [&str; 7] = [
     "metadata.broker.list",
 ];
 
-/// The least pause between keepalives or heartbeats, and the least patience with a client.
+/// The shortest interval of keepalives, heartbeats and checkpoints, and the shortest timeout of a client.
 const LEAST_PAUSE: Span = Span::seconds(1);
 
-/// The least reconnect time that browsers are told.
+/// The shortest reconnect time that is sent to browsers.
 const LEAST_RETRY: Span = Span(Duration::from_millis(100));
 
 /// Longest topic name that Kafka allows.
 const MAX_TOPIC_NAME: usize = 249;
 
-/// Makes [`Settings`] of a draft.
+/// Validates a draft.
 ///
 /// # Errors
-/// Every broken rule, in the order of the file's sections.
+/// Every broken rule, in the order of the sections.
 pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
     let mut faults = Faults::default();
     check_kafka(&draft, &mut faults);
@@ -176,7 +175,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         let outcome = match listen.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => Ok(()),
             Some(_) => Err("names a socket without an absolute path".to_owned()),
-            // What a socket unit has bound.
+            // Sockets that a socket unit has bound.
             None if listen == "systemd" => Ok(()),
             None => check_host_port(listen, 0),
         };
@@ -282,10 +281,7 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
             faults.add(key("topics"), message);
         }
         if !topics.insert(topic) {
-            faults.add(
-                key("topics"),
-                format!("{topic:?} stands there twice; name it once"),
-            );
+            faults.add(key("topics"), format!("{topic:?} is named twice; name it once"));
         } else if let Some(other) = fingerprints.insert(fingerprint(topic), topic) {
             let message = format!(
                 "{other:?} and {topic:?} have the same CRC-32, by which event ids tell topics apart; give one of \
@@ -393,7 +389,7 @@ pub(super) fn check_host_port(text: &str, least: u16) -> Result<(), String> {
     }
 }
 
-/// What is wrong with a path prefix.
+/// The fault of a path prefix, if any.
 fn fault_of_base_path(path: &str) -> Option<&'static str> {
     if path.is_empty() {
         return None;
@@ -412,5 +408,5 @@ fn fault_of_base_path(path: &str) -> Option<&'static str> {
     path.split('/')
         .skip(1)
         .any(is_no_name)
-        .then_some("holds a part that is no name")
+        .then_some("holds an empty part, \".\" or \"..\"")
 }

@@ -4,7 +4,7 @@ use super::faults::Faults;
 use super::security::{FileName, Mechanism, SaslSettings, TlsSettings};
 use super::settings::{Client, KafkaSettings};
 
-/// How a certificate begins in PEM.
+/// The first line of a certificate in PEM.
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
 pub(super) fn validate(kafka: &KafkaSettings, faults: &mut Faults) {
@@ -31,7 +31,7 @@ pub(super) fn validate(kafka: &KafkaSettings, faults: &mut Faults) {
 
 fn is_of_tls(name: &str) -> bool {
     let of = |what: &str| name.strip_prefix(what).is_some_and(|rest| rest.starts_with('.'));
-    // How a broker's certificate is looked at, and ciphers, may be said beside.
+    // Properties of verification and ciphers may be set in addition.
     of("ssl.ca") || of("ssl.certificate") || of("ssl.key") || of("ssl.keystore")
 }
 

@@ -295,6 +295,6 @@ fn proxies() {
         "unix:/run/x.sock",
     ] {
         let error = text.parse::<Proxy>().expect_err(text);
-        assert!(error.contains("is no address; write"), "{error}");
+        assert!(error.contains("is not an address; write"), "{error}");
     }
 }

@@ -96,7 +96,7 @@ fn ends_well(signal: Signal) {
     });
     assert_eq!(daemon.wait_exit(secs(10)).code(), Some(0));
     assert!(!daemon.log().contains("panicked"));
-    assert!(daemon.log().trim_end().ends_with("ended"), "{}", daemon.log());
+    assert!(daemon.log().trim_end().ends_with("stopped"), "{}", daemon.log());
 }
 
 /// A client that is behind when the end comes still gets what was on its way to it, and its goodbye.
@@ -105,7 +105,7 @@ fn slow_client_while_draining() {
     block_on(async {
         let mut stream = sluggish(&daemon).await;
         daemon.signal(Signal::TERM);
-        daemon.wait_log("ending: 1 clients", secs(10));
+        daemon.wait_log("shutting down, 1 clients", secs(10));
         let (events, end) = stream.collect_to_end(secs(20)).await;
         assert!(matches!(end, NoEvent::Ended), "{end:?}");
         assert_eq!(
@@ -140,7 +140,7 @@ fn stuck_client() {
     block_on(async {
         let stream = sluggish(&daemon).await;
         daemon.signal(Signal::TERM);
-        daemon.wait_log("ended within drain_timeout (1s); ending all the same", secs(10));
+        daemon.wait_log("drain_timeout (1s) exceeded, exiting anyway", secs(10));
         assert_eq!(daemon.wait_exit(secs(10)).code(), Some(0));
         drop(stream);
     });
@@ -151,7 +151,7 @@ fn second_signal() {
     block_on(async {
         let stream = sluggish(&daemon).await;
         daemon.signal(Signal::TERM);
-        daemon.wait_log("ending:", secs(10));
+        daemon.wait_log("shutting down", secs(10));
         daemon.signal(Signal::INT);
         assert_eq!(daemon.wait_exit(secs(10)).code(), Some(1));
         drop(stream);
@@ -228,7 +228,7 @@ fn bad_reload() {
         assert_eq!(
             daemon
                 .log()
-                .matches("reload failed, everything stays as it was")
+                .matches("reload failed, the running configuration is unchanged")
                 .count(),
             4
         );

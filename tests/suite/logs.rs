@@ -303,7 +303,7 @@ fn unread_stderr() {
     let status = process.wait(secs(20));
     assert!(status.is_some_and(|status| status.success()), "{status:?}");
     // The other output gets the last line too.
-    assert!(logged().contains("daemon: ended\n"), "{}", logged());
+    assert!(logged().contains("daemon: stopped\n"), "{}", logged());
 }
 
 /// An output that writes nothing while the gate is locked.

@@ -398,7 +398,7 @@ fn failures() {
             ),
         ] {
             let said = reload(&daemon, &broken);
-            let failed = "reload failed, everything stays as it was: ";
+            let failed = "reload failed, the running configuration is unchanged: ";
             assert!(said.starts_with(failed) && daemon.log().contains(why), "{said}");
             assert_eq!(systemd.next_change()[0], "RELOADING=1");
             systemd.status(why, |status| status.starts_with(failed) && status.contains(why));

@@ -422,7 +422,7 @@ fn rotated(secured: &Secured) {
         fs::write(&file, "second\n").expect("written");
         daemon.signal(Signal::HUP);
         daemon.wait_log(
-            "reloaded: what the files of kafka.tls and kafka.sasl hold\n",
+            "reloaded: contents of the files in kafka.tls and kafka.sasl\n",
             secs(20),
         );
         secured.broker.produce(&topic, &numbered(0, 10, 5));
@@ -438,7 +438,7 @@ fn rotated(secured: &Secured) {
         // A secret that cannot be read changes nothing.
         fs::remove_file(&file).expect("removed");
         daemon.signal(Signal::HUP);
-        daemon.wait_log("reload failed, everything stays as it was", secs(20));
+        daemon.wait_log("reload failed, the running configuration is unchanged", secs(20));
         secured.broker.produce(&topic, &numbered(0, 15, 5));
         events.extend(stream.collect_until(until_records(5), secs(30)).await);
         assert_eq!(records(&events), expected(0, 20));

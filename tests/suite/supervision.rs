@@ -167,7 +167,7 @@ fn hung_tail(version: Version, client: &str) {
         "all else still turns"
     );
     drop(hung);
-    daemon.wait_log("everything turns again", secs(30));
+    daemon.wait_log("all parts advance again", secs(30));
     lives(&systemd);
     broker.produce(&topic, &numbered(0, 1, 1));
     block_on(async {
@@ -200,7 +200,7 @@ fn hung_writers() {
     lives(&systemd);
     let hung = Hung::threads(daemon.pid(), "stream-writer");
     broker.produce(&topic, &numbered(0, 1, 1));
-    daemon.wait_log("no thread that writes comes back from its task", secs(30));
+    daemon.wait_log("no writer thread returns from its task", secs(30));
     assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
     block_on(async {
         assert_eq!(daemon.get("/health/live").await.status, 200);
@@ -208,7 +208,7 @@ fn hung_writers() {
         let events = stream.collect_until(|event| event.data == "p0-0", secs(30)).await;
         assert_eq!(records(&events), ["p0-0"], "what is in memory");
         drop(hung);
-        daemon.wait_log("everything turns again", secs(30));
+        daemon.wait_log("all parts advance again", secs(30));
         lives(&systemd);
         let events = stream.collect_until(|event| event.data == "p0-1", secs(30)).await;
         assert_eq!(records(&events), ["p0-1"], "what was read meanwhile");
@@ -312,7 +312,7 @@ fn failed_reload() {
     let text = config(&broker, &[&topic], "start = \"earliest\"");
     let daemon = systemd.start(&text);
     reload(&daemon, "[[[");
-    let why = "reload failed, everything stays as it was: ";
+    let why = "reload failed, the running configuration is unchanged: ";
     systemd.status("why", |status| {
         status.starts_with(why) && status.contains("config.toml:1: ")
     });

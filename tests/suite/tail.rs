@@ -585,6 +585,6 @@ fn percentiles() {
     assert!(
         latencies
             .to_string()
-            .ends_with("; 1 came before their own time, so the clocks differ")
+            .ends_with("; 1 have timestamps in the future, so the clocks differ")
     );
 }

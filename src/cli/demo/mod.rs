@@ -33,7 +33,7 @@ const CONFIG: Document = Document::BuiltIn {
     text: include_str!("demo.toml"),
 };
 
-/// The address served when the configured one is taken and nobody asked for it.
+/// The address to serve when the default one is in use.
 const ANY_PORT: &str = "127.0.0.1:0";
 
 /// How the demo runs.
@@ -69,7 +69,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let broker = broker::Broker::start().map_err(failed("the embedded broker"))?;
     let sources = Sources {
         document: CONFIG,
-        // What configures a daemon on this machine is none of the demo's business.
+        // Variables for a daemon on this machine do not apply to the demo.
         environment: Environment::PortOnly,
         flags: Flags {
             listen: options
@@ -92,7 +92,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let topn = topn::compute(&broker, Arc::clone(&stop)).map_err(failed("the top three"))?;
 
     if let Some(url) = listeners.first().map(|bound| bound.listener.url()) {
-        // Every address of this machine is no address for a browser.
+        // A browser cannot open the unspecified address.
         let url = url
             .replace("//[::]:", "//localhost:")
             .replace("//0.0.0.0:", "//localhost:");
@@ -114,7 +114,7 @@ fn failed(what: &'static str) -> impl Fn(Box<dyn std::error::Error>) -> Failure 
     move |error| Failure::Other(format!("demo: {what}: {error}"))
 }
 
-/// Binds; where nobody chose the port and it is taken, another is as good.
+/// Binds the address, or another port where the default one is in use.
 fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
     let access = SocketAccess::from(&settings.http);
     match daemon::bind(&settings.http.listen, &access) {
@@ -132,7 +132,7 @@ fn announce(url: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Opens a browser where a person sits before a screen.
+/// Opens a browser in a graphical session.
 fn open_browser(url: &str) {
     let has_screen = ["DISPLAY", "WAYLAND_DISPLAY"]
         .iter()

@@ -1,19 +1,19 @@
 //! The documentation's Markdown as parts of a man page.
 //!
-//! It reads what this repository's documents use: headings, paragraphs, lists, fenced code, tables, and
-//! within a line code, strong words and links. A table's rows become a list: the first cell, in bold, is
-//! explained by the last, and one between them is named after its column.
+//! It supports the Markdown of this repository's documents: headings, paragraphs, lists, fenced code, tables, and
+//! code, strong text and links within a line. The rows of a table become a list: the first cell in bold, the cells in
+//! the middle with the names of their columns, and the last cell as the description.
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-/// Adds what stands before the first section, but for the document's title.
+/// Adds the text before the first section, without the document's title.
 pub(super) fn opening(roff: &mut Roff, document: &str) {
     let lines = document.lines().skip_while(|line| line.starts_with("# "));
     let lines: Vec<&str> = lines.take_while(|line| !line.starts_with("## ")).collect();
     blocks(roff, &lines);
 }
 
-/// Adds the sections whose titles are wanted.
+/// Adds the sections with wanted titles.
 pub(super) fn sections(roff: &mut Roff, document: &str, is_wanted: impl Fn(&str) -> bool) {
     let mut lines = document.lines().peekable();
     let mut is_code = false;
@@ -52,7 +52,7 @@ fn blocks(roff: &mut Roff, lines: &[&str]) {
     }
 }
 
-/// Fenced lines, after the first fence; returns how many, the last fence included.
+/// Adds fenced lines, after the first fence; returns their number, with the last fence.
 fn code(roff: &mut Roff, lines: &[&str]) -> usize {
     let length = lines.iter().take_while(|line| !line.starts_with("```")).count();
     for name in ["PP", "nf"] {
@@ -67,7 +67,7 @@ fn code(roff: &mut Roff, lines: &[&str]) -> usize {
     length + 1
 }
 
-/// A paragraph, or one entry of a list; returns how many lines it has.
+/// Adds a paragraph, or an entry of a list; returns its number of lines.
 fn paragraph(roff: &mut Roff, lines: &[&str]) -> usize {
     let is_new_block = |line: &str| {
         line.trim().is_empty()
@@ -92,12 +92,12 @@ fn paragraph(roff: &mut Roff, lines: &[&str]) -> usize {
     length
 }
 
-/// A table as a list of its rows; returns how many lines it has.
+/// Adds a table as a list of its rows; returns its number of lines.
 fn table(roff: &mut Roff, lines: &[&str]) -> usize {
     let length = lines.iter().take_while(|line| line.starts_with('|')).count();
     let mut rows = lines.iter().take(length).map(|line| cells(line));
     let head = rows.next().unwrap_or_default();
-    // The row below the head only draws a line.
+    // The row below the head is a separator.
     for row in rows.skip(1) {
         let (Some((first, others)), Some(last)) = (row.split_first(), row.last()) else {
             continue;
@@ -117,7 +117,7 @@ fn table(roff: &mut Roff, lines: &[&str]) -> usize {
     length
 }
 
-/// A table's row; `\|` is a bar within a cell.
+/// The cells of a row; `\|` is a bar within a cell.
 fn cells(line: &str) -> Vec<String> {
     const BAR: &str = "\u{0}";
     let line = line.trim().replace("\\|", BAR);
@@ -129,7 +129,7 @@ fn cells(line: &str) -> Vec<String> {
         .collect()
 }
 
-/// A line without its marks.
+/// A line without its markup.
 fn plain(text: &str) -> String {
     let text_of = |part| match part {
         Inline::Roman(text) | Inline::Bold(text) | Inline::Italic(text) => text,
@@ -138,7 +138,7 @@ fn plain(text: &str) -> String {
     inline(text).into_iter().map(text_of).collect()
 }
 
-/// Marks within a line. What is not closed stands as it is.
+/// Converts the markup within a line; markup that is not closed is kept as text.
 fn inline(text: &str) -> Vec<Inline> {
     let mut parts = Vec::new();
     let mut plain = String::new();
@@ -167,7 +167,7 @@ fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a s
     text.strip_prefix(open)?.split_once(close)
 }
 
-/// `[text](target)`: the target too, where it leads somewhere outside the repository.
+/// `[text](target)`; the target is shown if it is outside the repository.
 fn link(text: &str) -> Option<(Vec<Inline>, &str)> {
     let (name, rest) = between(text, "[", "](").filter(|(name, _)| !name.contains(']'))?;
     let (target, rest) = rest.split_once(')')?;

@@ -1,8 +1,7 @@
-//! The manual: man pages and shell completions, made from the commands' own definitions and from the
-//! documentation that is compiled in, so that neither can say what the program does not do.
+//! `kafka-sse-bridge generate`: man pages and shell completions, from the definitions of the commands and the
+//! documentation, so that they agree with the program.
 //!
-//! Packaging calls it, by a hidden command; nothing of what it writes is kept in the repository.
-//! [`markdown`] turns the documentation's sections into those of a page. It knows nothing of the daemon.
+//! A hidden command for packaging; its output is not in the repository. [`markdown`] converts the documentation.
 #![forbid(unsafe_code)]
 
 mod markdown;
@@ -23,20 +22,20 @@ const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 /// Title of the page about the configuration file.
 const FILE_PAGE: &str = "kafka-sse-bridge.toml";
 
-/// A page's date: none, so that equal sources make equal pages. roff would leave out an empty argument.
+/// The date of a page: empty, for reproducible pages, and quoted, because roff drops an empty argument.
 const NO_DATE: &str = "\"\"";
 
-/// Sections of the operations guide that belong into the program's page.
+/// Sections of the operations guide that are part of the program's page.
 const OPERATIONS_IN_PAGE: [&str; 4] = ["Signals", "Exit codes", "Files", "Environment"];
 
-/// Where to write.
+/// The output directory.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The directory that stands for /usr.
+    /// The directory to use as /usr.
     directory: PathBuf,
 }
 
-/// Writes pages and completions below `share` of a directory, at the places where the tools look for them.
+/// Writes pages and completions below `share`, where the tools expect them.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -47,7 +46,7 @@ pub(crate) fn generate(options: &Options, commands: &Command) -> io::Result<()> 
     completions(&share, commands)
 }
 
-/// The commands without the hidden ones, which the completions would offer too.
+/// The commands without hidden ones, which completions would offer.
 fn visible(commands: &Command) -> Command {
     Command::new(PROGRAM)
         .version(env!("CARGO_PKG_VERSION"))
@@ -98,7 +97,7 @@ fn pages(share: &Path, commands: &Command) -> io::Result<()> {
     page.to_writer(&mut File::create(directory.join(format!("{FILE_PAGE}.5")))?)
 }
 
-/// A page of section 1: what clap knows of the command, and `more`.
+/// A page of section 1: the definition of the command, and `more`.
 fn command_page(directory: &Path, command: Command, more: &Roff) -> io::Result<()> {
     let man = Man::new(command)
         .date(NO_DATE)

@@ -1,6 +1,4 @@
-//! Opens a stream as an EventSource does, over TCP or a Unix socket, and hands on its bytes.
-//!
-//! Knows HTTP, and nothing of events.
+//! Opens a stream as an EventSource does, over TCP or a Unix socket. It knows HTTP, but no events.
 
 use std::future::poll_fn;
 use std::path::PathBuf;
@@ -20,16 +18,16 @@ use tokio::time::timeout;
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the head may take, and the body of an error's answer. The daemon sends a head at once.
+/// How long the head of a response may take, and the body of an error. The daemon sends a head at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most of an error's answer that is read.
+/// Most bytes of an error's body that are read.
 const MAX_ANSWER: usize = 64 * 1024;
 
-/// The header that says where to go on.
+/// The header with the id after which the stream continues.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Where a stream is, and what is sent to get it.
+/// The address of a stream, and the headers of its requests.
 #[derive(Debug, Clone)]
 pub struct Target {
     uri: Uri,
@@ -39,29 +37,28 @@ pub struct Target {
     headers: HeaderMap,
 }
 
-/// Why there is no stream.
+/// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// No HTTP answer: what an EventSource would try again.
+    /// No HTTP response: an EventSource would reconnect.
     #[error("{0}")]
     Unreachable(String),
-    /// An answer that is no stream: what an EventSource gives up at.
+    /// A response other than an event stream: an EventSource would give up.
     #[error("{0}")]
     Refused(String),
 }
 
-/// A stream's body.
+/// The body of an open stream.
 #[derive(Debug)]
 pub struct Stream {
     body: Incoming,
 }
 
 impl Target {
-    /// The stream at `url`, by way of the Unix socket if one is named. `headers` come after our own and
-    /// replace them.
+    /// The stream at `url`, over the Unix socket if one is named. `headers` replace default headers.
     ///
     /// # Errors
-    /// When the URL is none that can be opened, with the remedy.
+    /// When the URL cannot be opened, with the remedy.
     pub fn new(
         url: &str,
         unix: Option<PathBuf>,
@@ -118,10 +115,10 @@ impl Target {
         })
     }
 
-    /// Opens the stream, going on behind the event of this id; empty for none.
+    /// Opens the stream after the event with this id; empty for none.
     ///
     /// # Errors
-    /// When nobody answers, or the answer is no stream.
+    /// When there is no response, or it is not an event stream.
     pub async fn open(&self, id: &str) -> Result<Stream, OpenError> {
         let unreachable = |what: &dyn std::fmt::Display| {
             OpenError::Unreachable(match &self.unix {

@@ -1,23 +1,23 @@
-//! How late events arrive, as percentiles of any number of them in a fixed amount of memory.
+//! Percentiles of latencies, in a fixed amount of memory.
 
 use std::fmt;
 
-/// Steps per doubling: a percentile is at most 1/32 above the true one.
+/// Buckets per doubling: a percentile is at most 1/32 above the true value.
 const STEPS: u64 = 32;
 
-/// Latencies, counted by their size.
+/// A histogram of latencies.
 #[derive(Debug, Clone, Default)]
 pub struct Latencies {
-    /// Counts by [`bucket`]; grows to the largest seen, which at most doubles 63 times.
+    /// Counts by [`bucket`], up to that of the largest latency.
     counts: Vec<u64>,
     count: u64,
     max: u64,
-    /// Those below zero: the clock that stamped them is ahead of ours.
+    /// Latencies below zero: the clock of the timestamp is ahead of ours.
     early: u64,
 }
 
 impl Latencies {
-    /// Counts one, in milliseconds.
+    /// Adds a latency in milliseconds.
     pub fn add(&mut self, milliseconds: i64) {
         self.early += u64::from(milliseconds < 0);
         let late = u64::try_from(milliseconds).unwrap_or(0);
@@ -30,13 +30,13 @@ impl Latencies {
         self.max = self.max.max(late);
     }
 
-    /// How many were counted.
+    /// The number of latencies.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The latency in milliseconds that so many percent do not exceed; 0 where none was counted.
+    /// The percentile in milliseconds; 0 where there is no latency.
     #[must_use]
     pub fn percentile(&self, percent: u64) -> u64 {
         let wanted = (self.count * percent).div_ceil(100);
@@ -61,7 +61,7 @@ impl fmt::Display for Latencies {
         if self.early > 0 {
             write!(
                 f,
-                "; {} came before their own time, so the clocks differ",
+                "; {} have timestamps in the future, so the clocks differ",
                 self.early
             )?;
         }
@@ -69,13 +69,13 @@ impl fmt::Display for Latencies {
     }
 }
 
-/// Where a latency is counted: exactly below [`STEPS`], by its leading bits above.
+/// The bucket of a latency: exact below [`STEPS`], by its leading bits above.
 fn bucket(late: u64) -> usize {
     let shift = u64::from((late / STEPS).checked_ilog2().unwrap_or(0));
     usize::try_from(shift * STEPS + (late >> shift)).unwrap_or(usize::MAX)
 }
 
-/// The greatest latency that is counted in a bucket.
+/// The largest latency in a bucket.
 fn greatest(bucket: usize) -> u64 {
     let bucket = bucket as u64;
     if bucket < 2 * STEPS {
@@ -83,6 +83,6 @@ fn greatest(bucket: usize) -> u64 {
     }
     let shift = bucket / STEPS - 1;
     let leading = bucket - shift * STEPS;
-    // Beyond what 64 bits hold only in the last bucket of all.
+    // Overflows in the last bucket only.
     ((leading + 1) << shift).wrapping_sub(1)
 }

@@ -5,9 +5,9 @@
 //!      ▲                                     │
 //!      └──── again after `retry`, with the last id ◄──┘
 //! ```
-//! It does what an EventSource does, by the HTML standard, and says what an EventSource would not:
-//! why a stream ended, what an error's answer says, what the ids hold, how late events are. It knows
-//! of the daemon only the names of its control events and the form of its ids.
+//! It behaves as an EventSource does by the HTML standard, and shows what an EventSource hides: why a stream ended, the
+//! body of an error, the offsets in ids, and the latency of events. It knows only the names of the daemon's control
+//! events and the format of its ids.
 #![forbid(unsafe_code)]
 
 pub mod connection;
@@ -32,10 +32,10 @@ use crate::cli::common::{Failure, print};
 use crate::logging::printable;
 use crate::signals::{self, Request};
 
-/// Pause before reconnecting until the server names another: what browsers take.
+/// Reconnect time until the server sends another: that of browsers.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// What is followed, and how it is shown.
+/// The stream, and how it is shown.
 #[derive(Debug, Args)]
 pub struct Options {
     /// The stream, like http://127.0.0.1:3000/events; filters and since as in any client.
@@ -77,15 +77,15 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or(form)?;
     let name = name.trim().parse().map_err(|error| format!("{error}; {form}"))?;
     let mut value: HeaderValue = value.trim().parse().map_err(|error| format!("{error}; {form}"))?;
-    // Not to be shown by anything that prints headers.
+    // It may be a secret, so headers that are printed must not show it.
     value.set_sensitive(true);
     Ok((name, value))
 }
 
-/// Follows the stream until it has shown enough, or a signal ends it; then tells what it came to.
+/// Follows the stream until the wanted number of events or a signal, then prints a summary.
 ///
 /// # Errors
-/// When the stream cannot be opened, or an answer to a reconnect is one that an EventSource gives up at.
+/// When the stream cannot be opened, or a reconnect gets a response at which an EventSource gives up.
 pub fn run(options: &Options) -> Result<(), Failure> {
     let target =
         Target::new(&options.url, options.unix_socket.clone(), &options.header).map_err(Failure::Other)?;
@@ -101,37 +101,37 @@ pub fn run(options: &Options) -> Result<(), Failure> {
             _ = requests.recv() => Ok(()),
         }
     });
-    // A name that is being resolved holds a thread, which nobody waits for.
+    // Without waiting for a thread that resolves a name.
     runtime.shutdown_background();
     if !summary.is_first() {
-        note(&summary.told(started.elapsed()));
+        note(&summary.text(started.elapsed()));
     }
     outcome
 }
 
 /// How a connection ended.
 enum End {
-    /// All that was wanted has come, or nobody reads what is printed any more.
+    /// The wanted number of events has arrived, or the reader of stdout has closed it.
     Enough,
-    /// It is to be opened again.
+    /// It broke or was closed, for this reason; reconnect.
     Again(String),
 }
 
 async fn follow(options: &Options, target: &Target, summary: &mut Summary) -> Result<(), Failure> {
-    let mut place = Place {
+    let mut resume = Resume {
         id: options.id.clone(),
         retry: DEFAULT_RETRY,
     };
     loop {
-        let why = match target.open(&place.id).await {
+        let why = match target.open(&resume.id).await {
             Ok(stream) => {
                 summary.connected();
-                match read(options, stream, &mut place, summary).await? {
+                match read(options, stream, &mut resume, summary).await? {
                     End::Enough => return Ok(()),
                     End::Again(why) => why,
                 }
             }
-            // Nothing has come from there yet: more likely a wrong address than an outage.
+            // On the first connection a wrong address is more likely than an outage.
             Err(OpenError::Unreachable(why)) if summary.is_first() => return Err(Failure::Other(why)),
             Err(OpenError::Unreachable(why)) => why,
             Err(OpenError::Refused(why)) => {
@@ -141,7 +141,7 @@ async fn follow(options: &Options, target: &Target, summary: &mut Summary) -> Re
                 )));
             }
         };
-        let id = if place.id.is_empty() {
+        let id = if resume.id.is_empty() {
             "without an id"
         } else {
             "with the last id"
@@ -149,14 +149,14 @@ async fn follow(options: &Options, target: &Target, summary: &mut Summary) -> Re
         note(&format!(
             "{}; connecting again in {:?}, {id}",
             printable(&why),
-            place.retry
+            resume.retry
         ));
-        sleep(place.retry).await;
+        sleep(resume.retry).await;
     }
 }
 
-/// What the next connection is opened with.
-struct Place {
+/// The state that the next connection needs.
+struct Resume {
     id: String,
     retry: Duration,
 }
@@ -164,7 +164,7 @@ struct Place {
 async fn read(
     options: &Options,
     mut stream: Stream,
-    place: &mut Place,
+    resume: &mut Resume,
     summary: &mut Summary,
 ) -> Result<End, Failure> {
     let style = Style {
@@ -172,7 +172,7 @@ async fn read(
         shows_positions: options.ids,
         shows_latency: options.latency,
     };
-    let mut parser = Parser::resuming(&place.id);
+    let mut parser = Parser::resuming(&resume.id);
     let (mut items, mut out) = (Vec::new(), String::new());
     loop {
         let bytes = match stream.next().await {
@@ -189,8 +189,8 @@ async fn read(
         for item in items.drain(..) {
             match item {
                 Item::Comment(_) => summary.comment(),
-                Item::Retry(retry) => place.retry = retry,
-                // Those behind the last one wanted came with it, and are not shown.
+                Item::Retry(retry) => resume.retry = retry,
+                // Events after the last wanted one arrived in the same read.
                 Item::Event(_) if is_enough => {}
                 Item::Event(event) => {
                     let latency = summary.event(&event, now);
@@ -199,7 +199,7 @@ async fn read(
                 }
             }
         }
-        parser.last_event_id().clone_into(&mut place.id);
+        parser.last_event_id().clone_into(&mut resume.id);
         if !print(&out)? || is_enough {
             return Ok(End::Enough);
         }

@@ -1,7 +1,6 @@
-//! Puts an event into a line for people, or into a JSON object for programs.
+//! Formats an event as text or as a JSON object.
 //!
-//! What comes is a stranger's: control characters are shown as escapes, so that no record can write
-//! to the terminal on its own account.
+//! Records are not trusted: control characters are escaped, so that the terminal does not interpret them.
 
 use std::fmt::Write;
 
@@ -11,11 +10,10 @@ use super::parser::Event;
 use crate::logging::printable;
 use crate::stream::position::{Position, TopicPosition};
 
-/// Ids up to this length are shown whole, which is enough for a dozen partitions; of longer ones, this much with
-/// [`CUT`] in the middle.
+/// Longer ids are shortened to this length, with [`CUT`] in the middle; it is enough for a dozen partitions.
 const SHORT_ID: usize = 64;
 
-/// Stands in place of what is left out of an id. No id holds it.
+/// The mark of a shortened id. No id contains it.
 pub const CUT: char = '…';
 
 /// How events are shown.
@@ -23,14 +21,14 @@ pub const CUT: char = '…';
 pub struct Style {
     /// One JSON object per line.
     pub is_json: bool,
-    /// Positions in place of ids.
+    /// Show positions instead of ids.
     pub shows_positions: bool,
-    /// How late each event is, where that is known.
+    /// Show the latency of each event that has a timestamp.
     pub shows_latency: bool,
 }
 
 impl Style {
-    /// Appends an event to `out`, with the line's end.
+    /// Appends an event to `out`, with a newline at its end.
     pub fn write(self, out: &mut String, event: &Event, latency: Option<i64>) {
         let position = Some(event.id.as_bytes())
             .filter(|_| self.shows_positions)
@@ -72,7 +70,7 @@ fn write_json(out: &mut String, event: &Event, position: Option<&Position>, late
     let _ = writeln!(out, "{json}");
 }
 
-/// The beginning of an id, which names version and topic, and its end, where the last partitions are.
+/// Shortens an id to its beginning, with version and topic, and its end, with the last partitions.
 fn short(id: &str) -> String {
     if id.is_empty() {
         return "-".to_owned();
@@ -86,7 +84,7 @@ fn short(id: &str) -> String {
     start.iter().chain(&[CUT]).chain(end).collect()
 }
 
-/// A position by the names' fingerprints: `e52ffdee[0:12 1:300]`.
+/// A position with the fingerprints of topics: `e52ffdee[0:12 1:300]`.
 fn readable(position: &Position) -> String {
     let topic = |topic: &TopicPosition| {
         let next = (0..).zip(&topic.next);

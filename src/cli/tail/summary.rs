@@ -1,4 +1,4 @@
-//! What a whole session came to, told at its end.
+//! The summary of a session, printed at its end.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use super::latency::Latencies;
 use super::parser::Event;
 use crate::logging::printable;
 
-/// Most names that are counted apart: a server that makes them up must not fill the memory.
+/// Most event names that are counted: a server that invents names must not fill the memory.
 const MAX_NAMES: usize = 1000;
 
 /// Counts of a session, over all its connections.
@@ -22,18 +22,18 @@ pub struct Summary {
     bytes: u64,
     connections: u64,
     gaps: u64,
-    /// Offsets that the gaps named.
+    /// Offsets in the gaps.
     missing: u64,
     resets: BTreeMap<String, u64>,
     latencies: Latencies,
-    /// Whether heartbeats are measured too.
+    /// Whether the latency of heartbeats is measured too.
     measures_heartbeats: bool,
-    /// Whether this connection's events are live: what comes before is as old as it is.
+    /// Whether this connection's events are live; the latency of older ones means nothing.
     is_live: bool,
 }
 
 impl Summary {
-    /// Nothing yet. Heartbeats are measured where that is asked for.
+    /// An empty summary.
     #[must_use]
     pub fn new(measures_heartbeats: bool) -> Self {
         Self {
@@ -48,29 +48,29 @@ impl Summary {
         self.is_live = false;
     }
 
-    /// Whether none has yet.
+    /// Whether no connection has been opened yet.
     #[must_use]
     pub fn is_first(&self) -> bool {
         self.connections == 0
     }
 
-    /// Bytes have come.
+    /// Counts received bytes.
     pub fn received(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
 
-    /// A comment has come.
+    /// Counts a comment.
     pub fn comment(&mut self) {
         self.comments += 1;
     }
 
-    /// How many events have come.
+    /// The number of events.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// Counts an event that has come just now; returns its latency in milliseconds, where it is known.
+    /// Counts an event that arrived at `now`; returns its latency in milliseconds, if it has a timestamp.
     pub fn event(&mut self, event: &Event, now: SystemTime) -> Option<i64> {
         self.events += 1;
         count(&mut self.names, &event.name);
@@ -101,9 +101,9 @@ impl Summary {
         }
     }
 
-    /// What is told of a session that lasted so long, a line per subject.
+    /// The text for a session of this duration, a line per subject.
     #[must_use]
-    pub fn told(&self, lasted: Duration) -> String {
+    pub fn text(&self, lasted: Duration) -> String {
         let lasted = humantime::format_duration(Duration::from_millis(
             u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
         ));
@@ -165,14 +165,14 @@ fn text_of(data: &str, member: &str) -> Option<String> {
     Some(value.get(member)?.as_str()?.to_owned())
 }
 
-/// The time in a heartbeat, in milliseconds since the epoch.
+/// The time of a heartbeat, in milliseconds since the epoch.
 fn stamped_in_heartbeat(data: &str) -> Option<i64> {
     humantime::parse_rfc3339(&text_of(data, "time")?)
         .ok()
         .map(milliseconds)
 }
 
-/// The parts of an envelope that tell it from a value that happens to hold a timestamp.
+/// The members by which an envelope differs from a value that has a timestamp too.
 #[derive(serde::Deserialize)]
 struct Envelope {
     timestamp: i64,
