@@ -32,7 +32,7 @@ pub const fn reserve(brokers: usize, readers: usize) -> u64 {
 
 /// How many connections a limit allows beside the reserve, which takes half of the limit at most.
 #[must_use]
-pub const fn room(limit: u64, reserve: u64) -> u64 {
+pub const fn left_for_clients(limit: u64, reserve: u64) -> u64 {
     limit.saturating_sub(if reserve < limit / 2 { reserve } else { limit / 2 })
 }
 
@@ -67,7 +67,7 @@ pub fn raise() {
 /// Logs where the limit less the reserve is too low for `max_clients`: as a warning where the operator has set it.
 pub fn warn_if_short(max_clients: u64, reserve: u64) {
     if let Some(limit) = limit()
-        && room(limit, reserve) < max_clients
+        && left_for_clients(limit, reserve) < max_clients
     {
         let is_chosen = max_clients != DEFAULT_MAX_CLIENTS;
         log!(
@@ -75,7 +75,7 @@ pub fn warn_if_short(max_clients: u64, reserve: u64) {
             "max_clients is {max_clients}, but {limit} descriptors are enough for {} connections, as reading Kafka \
              takes up to {reserve}; further connections wait to be accepted: lower max_clients, or raise \
              the limit (LimitNOFILE in the unit, ulimit -n)",
-            room(limit, reserve)
+            left_for_clients(limit, reserve)
         );
     }
 }

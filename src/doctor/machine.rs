@@ -49,7 +49,7 @@ pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding 
     let Some(limit) = fd_limit::hard_limit() else {
         return Finding::ok(CHECK, "unlimited here");
     };
-    let clients = fd_limit::room(limit, reserve);
+    let clients = fd_limit::left_for_clients(limit, reserve);
     let plural = if brokers == 1 { "" } else { "s" };
     let found = format!(
         "at most {limit} here, enough for {clients} clients beside up to {reserve} for reading {brokers} broker{plural}"

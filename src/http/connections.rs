@@ -112,7 +112,7 @@ impl Connections {
     /// Whether there is a descriptor for one more, less those that are not for clients. The limit may be
     /// changed from outside (`prlimit`), so it is asked for; that costs less than accepting.
     pub(super) fn has_room(&self) -> bool {
-        fd_limit::limit().is_none_or(|limit| self.open() < fd_limit::room(limit, self.reserve()))
+        fd_limit::limit().is_none_or(|limit| self.open() < fd_limit::left_for_clients(limit, self.reserve()))
     }
 
     /// Counts a pause in accepting, and tells why.

@@ -9,7 +9,7 @@ use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::limits::config_of;
-use kafka_sse_bridge::fd_limit::{reserve, room};
+use kafka_sse_bridge::fd_limit::{left_for_clients, reserve};
 use kafka_sse_bridge::http::head_timeout::{HeadTimeout, SlowHead};
 use kafka_sse_bridge::kafka::history::CLIENTS;
 use libtest_mimic::Trial;
@@ -417,7 +417,10 @@ fn reserved_descriptors() {
         assert!(reserve(brokers, READERS) >= (2 * READERS * brokers) as u64);
     }
     // Both clients and Kafka get half of what is not enough.
-    assert_eq!((room(200, 190), room(10_000, 190)), (100, 9_810));
+    assert_eq!(
+        (left_for_clients(200, 190), left_for_clients(10_000, 190)),
+        (100, 9_810)
+    );
 
     // librdkafka makes a cluster of so many for the daemon.
     let broker = Broker::shared(Version::V4_4);
@@ -468,7 +471,7 @@ fn descriptors() {
                     .find(|number| !used.contains(number))
                     .expect("one is free");
                 assert!(
-                    room(free, reserve(1, READERS)) > open + 3,
+                    left_for_clients(free, reserve(1, READERS)) > open + 3,
                     "it does not stop by itself"
                 );
                 free
