@@ -128,7 +128,11 @@ fn take(mut feeds: mpsc::Receiver<Feed>, written: String, seen: Arc<Mutex<Seen>>
             let mut seen = seen.lock().expect("whole");
             match feed {
                 Feed::Records(batch) if **batch.topic() == *written => seen.arrivals.push(now()),
-                Feed::Records(_) | Feed::Recreated { .. } | Feed::Begun { .. } | Feed::AtEnd { .. } => {}
+                Feed::Records(_)
+                | Feed::Recreated { .. }
+                | Feed::Begun { .. }
+                | Feed::Truncated { .. }
+                | Feed::AtEnd { .. } => {}
                 Feed::Assigned { topic, next, .. } => seen.assigned.push((topic.to_string(), next.len())),
                 Feed::Loaded { .. } => seen.loaded += 1,
             }

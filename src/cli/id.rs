@@ -20,10 +20,10 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let topic = |topic: &TopicPosition| {
         let next: Vec<String> = (0..)
             .zip(&topic.next)
-            .map(|(partition, &next)| match (next, topic.mark(partition)) {
+            .map(|(partition, &next)| match (next, topic.epoch(partition)) {
                 (NOT_BEGUN, _) => format!("{partition}:not-begun"),
-                (next, 0) => format!("{partition}:{next}"),
-                (next, mark) => format!("{partition}:{next}/{mark}"),
+                (next, None) => format!("{partition}:{next}"),
+                (next, Some(epoch)) => format!("{partition}:{next}/{epoch}"),
             })
             .collect();
         format!(

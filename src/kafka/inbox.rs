@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::epochs::{EpochEnd, Epochs};
 use super::outlets::{Change, Outlets, Recipient, Slow};
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
+use super::source::Cut;
 use super::tally::Tally;
 
 /// One topic as the tail reads it.
@@ -26,6 +28,8 @@ struct Topic {
     /// When each of them was placed, and when the topic began: see [`Place`].
     placed: Vec<u64>,
     incarnation: u64,
+    /// The leader epochs of what was read, by partition; shorter where none are known.
+    epochs: Vec<Epochs>,
     /// Whether a stream keeps a table of it.
     has_table: bool,
     batch: Batch,
@@ -51,6 +55,8 @@ pub struct Place<'a> {
     pub placed: u64,
     /// Differs from what it was before once the topic was recreated.
     pub incarnation: u64,
+    /// The leader epoch of the last record that was read, where it is known.
+    pub epoch: Option<u32>,
 }
 
 /// The tail's offsets, and what was read but not yet handed on.
@@ -80,6 +86,7 @@ impl Inbox {
                     next: Vec::new(),
                     placed: Vec::new(),
                     incarnation: 0,
+                    epochs: Vec::new(),
                     has_table: recipients.iter().any(|recipient| recipient.has_table),
                     received: 0,
                     handed_on: Arc::default(),
@@ -132,6 +139,7 @@ impl Inbox {
                     next,
                     placed,
                     incarnation: topic.incarnation,
+                    epoch: topic.epoch(partition),
                 })
         })
     }
@@ -148,6 +156,11 @@ impl Inbox {
     #[must_use]
     pub fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
         self.topic(topic)?.next.get(partition as usize).copied()
+    }
+
+    /// The leader epoch of the last record that was read of a partition, where it is known.
+    pub(super) fn epoch(&self, topic: &str, partition: u32) -> Option<u32> {
+        self.topic(topic)?.epoch(partition)
     }
 
     /// Whether a stream keeps a table of a topic.
@@ -195,6 +208,12 @@ impl Inbox {
                 if topic.next.get(partition) != next.get(partition) {
                     self.places += 1;
                     *placed = self.places;
+                    if let Some(epochs) = topic.epochs.get_mut(partition) {
+                        match (topic.next.get(partition), next.get(partition)) {
+                            (Some(known), Some(&next)) if next < *known => epochs.go_back(next),
+                            _ => epochs.forget(),
+                        }
+                    }
                 }
             }
             topic.next.clone_from(&next);
@@ -223,6 +242,55 @@ impl Inbox {
         }
     }
 
+    /// The log of a partition was truncated: goes back to where it agrees with what was read, as far as `cut` and the
+    /// epochs that were read say, but not below `low`. Tells the streams of the topic. Returns the offset, or `None`
+    /// where reading has not passed it.
+    pub(super) fn truncate(&mut self, topic: &str, partition: u32, cut: Cut, low: i64) -> Option<i64> {
+        let &found = self.by_name.get(topic)?;
+        let (topic, outlets) = (&mut self.topics[found], &mut self.outlets);
+        let index = partition as usize;
+        let to = *topic.next.get(index)?;
+        if topic.epochs.len() <= index {
+            topic.epochs.resize(index + 1, Epochs::default());
+        }
+        let epochs = &mut topic.epochs[index];
+        let lost = epochs.last();
+        let from = match cut {
+            Cut::Shorter { end } => end,
+            Cut::Unrelated => low,
+            // What was read in a later epoch than the last that is shared is not in the log any more.
+            Cut::Diverged { epoch, end } => match epochs.end_of(epoch) {
+                EpochEnd::At(first) | EpochEnd::Before(first) => end.min(first),
+                EpochEnd::Open | EpochEnd::Unknown => end,
+            },
+        };
+        let from = from.max(low);
+        if from >= to {
+            return None;
+        }
+        epochs.go_back(from);
+        if let Cut::Diverged { epoch, end } = cut
+            && epochs.last().is_none()
+            && from == end
+        {
+            epochs.note(Some(epoch), from - 1);
+        }
+        let epoch = epochs.last();
+        topic.flush(outlets);
+        topic.next[index] = from;
+        self.places += 1;
+        topic.placed[index] = self.places;
+        let feed = Feed::Truncated {
+            topic: topic.name.clone(),
+            partition,
+            from,
+            epoch,
+            lost,
+        };
+        topic.send(outlets, &feed);
+        Some(from)
+    }
+
     /// Tells the streams of a topic that it begins anew.
     pub fn recreated(&mut self, topic: &str) {
         if let Some(&index) = self.by_name.get(topic) {
@@ -230,6 +298,7 @@ impl Inbox {
             topic.flush(outlets);
             topic.next.clear();
             topic.placed.clear();
+            topic.epochs.clear();
             topic.incarnation += 1;
             let feed = Feed::Recreated {
                 topic: topic.name.clone(),
@@ -272,6 +341,19 @@ impl Inbox {
         value: Option<&[u8]>,
         headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
     ) -> bool {
+        self.push_of(None, topic, stamp, key, value, headers)
+    }
+
+    /// The same of a record whose leader epoch is known.
+    pub fn push_of<'h>(
+        &mut self,
+        epoch: Option<u32>,
+        topic: &str,
+        stamp: Stamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) -> bool {
         if self.topics.get(self.last).is_none_or(|last| &*last.name != topic) {
             let Some(&index) = self.by_name.get(topic) else {
                 return false;
@@ -286,7 +368,10 @@ impl Inbox {
             return false;
         }
         *next = stamp.offset.saturating_add(1);
-        topic.batch.push(stamp, key, value, headers);
+        if topic.epoch(stamp.partition) != epoch {
+            topic.note_epoch(stamp.partition as usize, epoch, stamp.offset);
+        }
+        topic.batch.push_of(epoch, stamp, key, value, headers);
         topic.received += 1;
         if topic.batch.is_full() {
             topic.flush(&mut self.outlets);
@@ -355,6 +440,18 @@ fn by_name(topics: &[Topic]) -> HashMap<Arc<str>, usize> {
 }
 
 impl Topic {
+    /// A record is of another leader epoch than the one before it in its partition.
+    fn note_epoch(&mut self, partition: usize, epoch: Option<u32>, offset: i64) {
+        if self.epochs.len() <= partition {
+            self.epochs.resize(partition + 1, Epochs::default());
+        }
+        self.epochs[partition].note(epoch, offset);
+    }
+
+    fn epoch(&self, partition: u32) -> Option<u32> {
+        self.epochs.get(partition as usize)?.last()
+    }
+
     fn is_held(&self, outlets: &Outlets) -> bool {
         self.outlets.iter().any(|&outlet| outlets.is_held(outlet))
     }

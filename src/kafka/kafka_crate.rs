@@ -34,7 +34,7 @@ use super::plain::Asking;
 use super::pulse::Pulse;
 use super::record::{Stamp, TopicId};
 use super::refusal::Refusal;
-use super::source::{Bounds, Source, SourceError};
+use super::source::{Bounds, Lost, Source, SourceError};
 use super::tail::Connection;
 
 /// How long a broker holds a fetch that finds nothing.
@@ -201,6 +201,11 @@ impl KafkaCrate {
                 brokers: self.brokers.clone(),
                 at,
                 reason: error.to_string(),
+                lost: vec![Lost {
+                    topic: Arc::clone(&place.topic),
+                    partition: place.partition,
+                    cut: None,
+                }],
             },
             Error::Kafka(KafkaCode::TopicAuthorizationFailed) => {
                 Refusal::topic(&place.topic, &self.connection.access).at(&self.brokers)

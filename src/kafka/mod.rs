@@ -4,7 +4,7 @@
 //! two client libraries; [`probe`] chooses between them; [`inbox`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`access`] is who we are to brokers, and [`refusal`] what they have
 //! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`held`] which ends open transactions hold,
-//! [`stops`] which partitions cannot be read on, [`link`] how connections are, [`pulse`] whether the
+//! [`stops`] which partitions cannot be read on, [`epochs`] which leaders wrote what was read, [`link`] how connections are, [`pulse`] whether the
 //! thread turns; [`tally`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 pub mod access;
@@ -12,6 +12,7 @@ pub mod access;
 mod aside;
 mod asking;
 pub mod client;
+pub mod epochs;
 pub mod held;
 pub mod history;
 pub mod inbox;

@@ -53,6 +53,8 @@ pub struct Record<'a> {
     pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
+    /// The epoch of the leader that wrote it (KIP-320); `None` where it is unknown.
+    pub epoch: Option<u32>,
     headers: &'a [HeaderSpan],
     bytes: &'a [u8],
 }
@@ -69,6 +71,7 @@ impl<'a> Record<'a> {
             timestamp: stamp.timestamp,
             key,
             value: None,
+            epoch: None,
             headers: &[],
             bytes: &[],
         }
@@ -113,6 +116,7 @@ struct Head {
     key: Option<usize>,
     value: Option<usize>,
     headers: (usize, usize),
+    epoch: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -175,6 +179,18 @@ impl Batch {
         value: Option<&[u8]>,
         headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
     ) {
+        self.push_of(None, stamp, key, value, headers);
+    }
+
+    /// The same, of a record whose leader epoch is known.
+    pub fn push_of<'h>(
+        &mut self,
+        epoch: Option<u32>,
+        stamp: Stamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(key.unwrap_or_default());
         self.bytes.extend_from_slice(value.unwrap_or_default());
@@ -199,6 +215,7 @@ impl Batch {
             key: key.map(<[u8]>::len),
             value: value.map(<[u8]>::len),
             headers: (first_header, self.headers.len()),
+            epoch,
         });
     }
 
@@ -222,6 +239,7 @@ impl Batch {
             timestamp: head.stamp.timestamp,
             key: head.key.map(|length| &self.bytes[head.at..head.at + length]),
             value: head.value.map(|length| &self.bytes[value_at..value_at + length]),
+            epoch: head.epoch,
             headers: &self.headers[head.headers.0..head.headers.1],
             bytes: &self.bytes,
         }
@@ -245,6 +263,20 @@ pub enum Feed {
         partition: u32,
         /// Where it ended when a leader was missed last: records from here on are live.
         at: i64,
+    },
+    /// The log of a partition was truncated, as by an unclean election or a power loss: records from `from` on that
+    /// were read are no longer in Kafka, or other records have their offsets. [`Feed::Assigned`] follows.
+    Truncated {
+        /// The topic.
+        topic: Arc<str>,
+        /// The partition.
+        partition: u32,
+        /// The first offset that holds another record, or none.
+        from: i64,
+        /// The leader epoch of the record before `from`, where it is known.
+        epoch: Option<u32>,
+        /// The leader epoch of the last record that was lost, where it is known. What follows is of later epochs.
+        lost: Option<u32>,
     },
     /// From here on a topic is read from these offsets: one per partition, from 0. Empty while the
     /// topic does not exist. Comes first for every topic, and again when partitions were added, reading

@@ -11,7 +11,7 @@ use log::{debug, warn};
 use super::inbox::Inbox;
 use super::progress::Loading;
 use super::record::{BEGINNING, TopicId};
-use super::source::{Bounds, Source, SourceError};
+use super::source::{Bounds, Cut, Lost, Source, SourceError};
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
 /// read from its beginning.
@@ -61,6 +61,10 @@ pub(super) struct Topic {
     pub(super) leaderless: Vec<usize>,
     /// When they were last seen to have none, in milliseconds since the epoch.
     pub(super) leaderless_at: i64,
+    /// Partitions whose next offset was said not to exist, until it is decided where they are read on.
+    pub(super) lost: Vec<Lost>,
+    /// Partitions and offsets that were said not to exist although the leader was to be asked for their epochs first.
+    unvalidated: Vec<(u32, i64)>,
     /// Ids of topics of this name that are no more: a broker that lags behind may still tell them.
     pub(super) past: Vec<TopicId>,
     /// The way to the end as of the first contact; `None` before it, and once that was reached.
@@ -77,15 +81,62 @@ impl Topic {
             id: None,
             leaderless: Vec::new(),
             leaderless_at: 0,
+            lost: Vec::new(),
+            unvalidated: Vec::new(),
             past: Vec::new(),
             loading: None,
             contacted: false,
         }
     }
 
-    /// Tells the streams that this is another topic; the offsets at which it begins.
-    pub(super) fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Option<Bounds>]) -> Vec<i64> {
-        inbox.recreated(&self.name);
+    /// Goes back in partitions whose logs were truncated below what was read, and tells the streams. Returns whether
+    /// there were any.
+    pub(super) fn truncate(&mut self, inbox: &mut Inbox, known: &[i64], bounds: &[Option<Bounds>]) -> bool {
+        let mut is_truncated = false;
+        if self.lost.is_empty() {
+            return false;
+        }
+        let unvalidated = std::mem::take(&mut self.unvalidated);
+        for lost in std::mem::take(&mut self.lost) {
+            let partition = lost.partition as usize;
+            let Some(&next) = known.get(partition) else {
+                continue;
+            };
+            let Some(&Some(bounds)) = bounds.get(partition) else {
+                // It has no leader; the next client is told the same.
+                self.lost.push(lost);
+                continue;
+            };
+            // Without an epoch a log that has outgrown the offset looks like the one that was read.
+            let is_shorter = next > bounds.high;
+            let at = (lost.partition, next);
+            let cut = match lost.cut {
+                Some(cut) => cut,
+                None if !is_shorter => continue,
+                // It may have grown since it was truncated: the next client asks its leader where.
+                None if inbox.epoch(&self.name, lost.partition).is_some() && !unvalidated.contains(&at) => {
+                    self.unvalidated.push(at);
+                    self.lost.push(lost);
+                    continue;
+                }
+                None => Cut::Shorter { end: bounds.high },
+            };
+            if let Some(from) = inbox.truncate(&self.name, lost.partition, cut, bounds.low) {
+                warn!(
+                    "topic {:?} partition {partition}: its log was truncated at offset {from}, but was read up to \
+                     {next}: Kafka has lost the records in between, or has others at their offsets; reading continues \
+                     at {from}",
+                    self.name
+                );
+                is_truncated = true;
+            }
+        }
+        is_truncated
+    }
+
+    /// The offsets at which tables are read anew after that: they need the records that those which are lost had
+    /// replaced.
+    pub(super) fn read_anew(&mut self, bounds: &[Option<Bounds>]) -> Vec<i64> {
         // What has no leader yet has nothing either.
         let next: Vec<i64> = bounds
             .iter()
@@ -95,6 +146,12 @@ impl Topic {
             self.loading = Some(Loading::new(next.clone(), ends(bounds), Instant::now()));
         }
         next
+    }
+
+    /// Tells the streams that this is another topic; the offsets at which it begins.
+    pub(super) fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Option<Bounds>]) -> Vec<i64> {
+        inbox.recreated(&self.name);
+        self.read_anew(bounds)
     }
 
     /// The next offset of every partition, given those known before, what exists now, and the first live

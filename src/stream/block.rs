@@ -27,6 +27,8 @@ pub enum Kind {
     Tombstone,
     /// Offsets that are gone.
     Gap,
+    /// Offsets of a truncated log, which are gone or hold other records: the frame's id is behind the one before.
+    Cut,
     /// A topic that begins anew: the frame's id may be behind the one before.
     Reset,
 }

@@ -19,11 +19,12 @@ use super::groups::{Lookups, Replaced};
 use super::known_deletes::KnownDeletes;
 use super::latest::Cleared;
 use super::log::Sequence;
-use super::notice::{self, Gap};
-use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
+use super::notice::{self, Cause, Gap};
+use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint, mark_of};
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
 use super::table_writer::{Arrival, Kept, TableWriter};
+use super::truncation::Cut;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
@@ -57,8 +58,14 @@ pub struct Feeder {
     live: Position,
     /// Partitions that had no leader at first, by topic and partition, with their first live offsets.
     begun: BTreeMap<(usize, u32), i64>,
-    /// Topics that begin anew as soon as it is known where.
-    recreated: BTreeSet<usize>,
+    /// Topics that begin anew as soon as it is known where, and why.
+    anew: BTreeMap<usize, Reset>,
+    /// The leader epoch of the last record of every partition; shorter where none are known.
+    led: Vec<Vec<Option<u32>>>,
+    /// Where it has changed since the log was last appended to.
+    changes: Vec<((usize, u32), Option<u32>, i64)>,
+    /// Whether ids have room for leader epochs.
+    names_epochs: bool,
     /// Whether filters may ask for headers, which are kept beside the frames then.
     keeps_headers: bool,
     /// Rows that have left the table, and are still to be freed.
@@ -102,7 +109,10 @@ impl Feeder {
             known: KnownDeletes::new(settings.topics.len(), stream.now()),
             loading: topics.clone().collect(),
             unassigned: topics.collect(),
-            recreated: BTreeSet::new(),
+            anew: BTreeMap::new(),
+            led: Vec::new(),
+            changes: Vec::new(),
+            names_epochs: true,
             keeps_headers: settings.keeps_headers(),
             cleared: Vec::new(),
             dirty: Vec::new(),
@@ -126,7 +136,22 @@ impl Feeder {
             return;
         }
         match feed {
-            Feed::Recreated { topic } => self.recreated(topic),
+            Feed::Recreated { topic } => {
+                if let Some(index) = self.index(topic) {
+                    self.begin_anew(index, Reset::Recreated);
+                }
+            }
+            Feed::Truncated {
+                topic,
+                partition,
+                from,
+                epoch,
+                lost,
+            } => {
+                if let Some(index) = self.index(topic) {
+                    self.truncated((index, *partition), *from, *epoch, *lost);
+                }
+            }
             Feed::Begun { topic, partition, at } => {
                 if let Some(index) = self.index(topic) {
                     self.begun.insert((index, *partition), *at);
@@ -163,7 +188,8 @@ impl Feeder {
     fn assigned(&mut self, topic: &str, id: Option<TopicId>, next: &[i64], low: &[i64]) {
         let Some(index) = self.index(topic) else { return };
         let mut notices = Builder::new(self.position.id().into());
-        let is_new = self.recreated.remove(&index);
+        let anew = self.anew.remove(&index);
+        let is_new = anew.is_some();
         if !is_new && !self.unassigned.contains(&index) {
             self.skipped(index, next, &mut notices);
         }
@@ -185,11 +211,15 @@ impl Feeder {
             }
         }
         self.unassigned.remove(&index);
-        if is_new {
+        self.names_epochs = self.position.has_room_for_epochs();
+        if !self.names_epochs {
+            self.position.forget_epochs();
+        }
+        if let Some(reason) = anew {
             let id = self.position.id();
-            let event = notice::reset(Some(&id), Reset::Recreated, Some(topic));
+            let event = notice::reset(Some(&id), reason, Some(topic));
             notices.frame().extend_from_slice(&event);
-            self.stream.counters().count_reset(Reset::Recreated, To::All);
+            self.stream.counters().count_reset(reason, To::All);
             notices.finish_notice(Kind::Reset, to_u16(index), 0, 0);
         }
         let length = self.position.id_len_ahead();
@@ -206,7 +236,7 @@ impl Feeder {
         }
         // Ids mean something once every topic has said what partitions it has.
         if self.unassigned.is_empty() {
-            self.announce(notices, is_new.then_some(index));
+            self.announce(notices, anew.map(|reason| (index, reason)));
             let mut state = self.stream.write();
             state.is_assigned = true;
             state.low = self.low.clone();
@@ -227,6 +257,88 @@ impl Feeder {
         }
     }
 
+    /// The log of a partition was truncated at `from`. A topic with a table begins anew, since the records are gone from
+    /// it that those which are lost had replaced.
+    fn truncated(
+        &mut self,
+        (index, partition): (usize, u32),
+        from: i64,
+        epoch: Option<u32>,
+        lost: Option<u32>,
+    ) {
+        let position = &self.position.topics[index];
+        let number = partition as usize;
+        let Some(&to) = position.next.get(number) else {
+            return;
+        };
+        let cut = Cut {
+            sequence: 0,
+            topic: index,
+            partition,
+            from,
+            to,
+            epoch: mark_of(epoch.filter(|_| self.names_epochs)),
+            lost: mark_of(lost).max(position.mark(number)),
+        };
+        self.stream.outdate_replays();
+        if self.stream.settings().has_table() {
+            self.begin_anew(index, Reset::Truncated);
+            let mut state = self.stream.write();
+            let sequence = state.log.next();
+            state.truncations.note(Cut { sequence, ..cut });
+            return;
+        }
+        // Another stream has read further, or this one was to begin further on.
+        if to <= from {
+            return;
+        }
+        let mut notices = Builder::new(self.position.id().into());
+        let position = &mut self.position.topics[index];
+        position.move_to(number, from);
+        position.set_mark(number, cut.epoch);
+        self.set_led(index, partition, epoch);
+        // Before every topic has been assigned nobody has been shown anything.
+        if self.unassigned.is_empty() {
+            let gap = Gap {
+                cause: Cause::Truncated,
+                topic: index,
+                partition,
+                from,
+                to,
+            };
+            gap.write_back(&self.position, &self.stream.settings().topics, &mut notices);
+            self.stream.counters().count_gap(To::All);
+            self.announce(notices, None);
+        }
+        let mut state = self.stream.write();
+        // Ids go back here.
+        state.log.turn();
+        let sequence = state.log.next();
+        state.truncations.note(Cut { sequence, ..cut });
+        drop(state);
+        self.stream.changed();
+    }
+
+    /// Sets the leader epoch of the last record of a partition.
+    fn set_led(&mut self, topic: usize, partition: u32, epoch: Option<u32>) {
+        if self.led.len() <= topic {
+            self.led.resize(topic + 1, Vec::new());
+        }
+        let (led, partition) = (&mut self.led[topic], partition as usize);
+        if led.len() <= partition {
+            led.resize(partition + 1, None);
+        }
+        led[partition] = epoch;
+    }
+
+    /// A record is of another leader epoch than the one before it in its partition.
+    fn led_by(&mut self, topic: usize, partition: u32, epoch: Option<u32>, offset: i64) {
+        self.set_led(topic, partition, epoch);
+        let mark = mark_of(epoch.filter(|_| self.names_epochs));
+        self.position.topics[topic].set_mark(partition as usize, mark);
+        self.changes.push(((topic, partition), epoch, offset));
+    }
+
     /// Puts the position at the next offsets of a topic. Returns the partitions that begin although others were
     /// read before. The past of such a partition is not in the log, where clients would take it for new, but
     /// a table needs it.
@@ -235,7 +347,7 @@ impl Feeder {
         let (position, live) = (&mut self.position.topics[index], &mut self.live.topics[index]);
         position.next.truncate(next.len());
         live.next.truncate(next.len());
-        let mut begins = Vec::new();
+        let (mut begins, mut jumped) = (Vec::new(), Vec::new());
         for (partition, &next) in (0..).zip(next) {
             let is_late = position.next.get(partition as usize) == Some(&NOT_BEGUN) && next >= 0;
             let at = match self.begun.get(&(index, partition)) {
@@ -245,7 +357,11 @@ impl Feeder {
             };
             match position.next.get_mut(partition as usize) {
                 // What a stream has read or passed by is not read again.
-                Some(known) => *known = at.max(*known),
+                Some(&mut known) if at > known => {
+                    position.move_to(partition as usize, at);
+                    jumped.push(partition);
+                }
+                Some(_) => {}
                 None => position.next.push(at),
             }
             match live.next.get_mut(partition as usize) {
@@ -262,6 +378,9 @@ impl Feeder {
                 });
             }
         }
+        for partition in jumped {
+            self.set_led(index, partition, None);
+        }
         begins
     }
 
@@ -274,18 +393,20 @@ impl Feeder {
                 continue;
             }
             let gap = Gap {
+                cause: Cause::Expired,
                 topic: index,
                 partition,
                 from,
                 to,
             };
             gap.write(&mut self.position, &self.stream.settings().topics, notices);
+            self.set_led(index, partition, None);
             self.stream.counters().count_gap(To::All);
         }
     }
 
-    /// Appends notices for all clients; behind them the topic `turned`, if one does, begins anew.
-    fn announce(&mut self, notices: Builder, turned: Option<usize>) {
+    /// Appends notices for all clients; behind them the topic `turned`, if one does, begins anew for that reason.
+    fn announce(&mut self, notices: Builder, turned: Option<(usize, Reset)>) {
         let stream = Arc::clone(&self.stream);
         let groups = stream.groups();
         let (mut sequence, first) = {
@@ -305,23 +426,25 @@ impl Feeder {
             state.arrivals.note(first, came);
         }
         state.log.append(blocks, self.position.id().into());
-        if let Some(topic) = turned {
+        if let Some((topic, reason)) = turned {
             state.log.turn();
-            state.turns[topic] = state.log.next();
+            state.turns[topic] = (state.log.next(), reason);
         }
         // Whoever calls this wakes everyone.
         self.dirty.clear();
     }
 
     /// A topic begins anew: nothing of what is held of it is true any more.
-    fn recreated(&mut self, topic: &str) {
-        let Some(index) = self.index(topic) else { return };
+    fn begin_anew(&mut self, index: usize, reason: Reset) {
         for position in [&mut self.position, &mut self.live] {
-            position.topics[index].next.clear();
-            position.topics[index].marks.clear();
+            position.topics[index].start_over(Vec::new());
         }
+        if let Some(led) = self.led.get_mut(index) {
+            led.clear();
+        }
+        self.stream.write().truncations.forget_epochs(index);
         self.begun.retain(|(topic, _), _| *topic != index);
-        self.recreated.insert(index);
+        self.anew.insert(index, reason);
         self.known.forget(index);
         // Freed later, in pieces: the table is locked only for as long as its rows are taken out as one.
         let cleared = self
@@ -382,6 +505,9 @@ impl Feeder {
             state.arrivals.note(next, came);
         }
         state.log.append(blocks, head);
+        for (place, epoch, offset) in self.changes.drain(..) {
+            state.truncations.note_epoch(place, epoch, offset);
+        }
         drop(state);
         drop(groups);
         stream.counters().records.fetch_add(count, Ordering::Relaxed);
@@ -400,6 +526,11 @@ impl Feeder {
             return;
         }
         *next = record.offset.saturating_add(1);
+        let led = self.led.get(to.topic);
+        let led = led.and_then(|led| *led.get(record.partition as usize)?);
+        if led != record.epoch {
+            self.led_by(to.topic, record.partition, record.epoch, record.offset);
+        }
         let mut record = *record;
         let mut unusable = None;
         if let Err(cause) = self.encode(&record, to.builder) {

@@ -6,8 +6,8 @@
 //! logarithm of the block size), so a slow trickle of records ends up in large blocks too, while a
 //! reader at the head takes the newest small one without any copy.
 //!
-//! Ids only go forward, which is what finding a place by an id rests on, until a topic begins anew:
-//! from that *turn* on they are compared among themselves only.
+//! Ids only go forward, which is what finding a place by an id rests on, until a topic begins anew or the log of a
+//! partition was truncated: from that *turn* on they are compared among themselves only.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub struct Log {
     /// a part at a time.
     max_block: usize,
     next: Sequence,
-    /// The first record behind the last [`Kind::Reset`].
+    /// The first record behind the last [`Kind::Reset`] or [`Kind::Cut`].
     turn: Sequence,
     /// The id of the last event: where a reader at the head stands.
     head: Bytes,
@@ -445,6 +445,35 @@ impl Log {
     }
 }
 
+/// Takes a reader back to where the log of a partition was truncated. Returns false for one that has not seen what was
+/// lost.
+fn take_back(block: &Block, index: usize, wanted: &mut Position) -> bool {
+    let entry = &block.entries[index];
+    let (topic, partition) = (usize::from(entry.topic), entry.partition as usize);
+    let position = |id: &[u8]| Position::parse(id).unwrap_or_default();
+    let mark = |position: &Position| {
+        position
+            .topics
+            .get(topic)
+            .map_or(0, |topic| topic.mark(partition))
+    };
+    let before = match index.checked_sub(1) {
+        Some(before) => position(frame::id_of(block.frame(before))),
+        None => position(&block.before),
+    };
+    // One with a later epoch than what was lost has read the log as it is since.
+    let lost = mark(&before);
+    if wanted.next(topic, entry.partition) <= entry.offset || lost > 0 && mark(wanted) > lost {
+        return false;
+    }
+    let shared = mark(&position(frame::id_of(block.frame(index))));
+    if let Some(wanted) = wanted.topics.get_mut(topic) {
+        wanted.move_to(partition, entry.offset);
+        wanted.set_mark(partition, shared);
+    }
+    true
+}
+
 /// Appends a record of `block` unless `wanted` has passed it or it is not accepted; either way `wanted`
 /// has passed it then. Returns whether it was appended.
 fn show_wanted(
@@ -458,11 +487,17 @@ fn show_wanted(
     let entry = &block.entries[index];
     let topic = usize::from(entry.topic);
     let is_reset = entry.kind == Kind::Reset;
-    if !is_reset && entry.offset < wanted.next(topic, entry.partition) {
+    let is_back = is_reset || entry.kind == Kind::Cut;
+    if !is_back && entry.offset < wanted.next(topic, entry.partition) {
+        return false;
+    }
+    if entry.kind == Kind::Cut && !take_back(block, index, wanted) {
         return false;
     }
     if !is_accepted() {
-        wanted.pass(topic, entry.partition, entry.offset);
+        if !is_back {
+            wanted.pass(topic, entry.partition, entry.offset);
+        }
         return false;
     }
     let frame = block.frame(index);

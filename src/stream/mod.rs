@@ -3,7 +3,8 @@
 //! One [`Stream`](stream::Stream) per configured path. Its [`feed`] side encodes every record once
 //! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
 //! and a few deadlines, no queue. [`frame`] writes the bytes of SSE, [`encode`] what stands in them,
-//! [`position`] the event ids, [`tuning`] what may change meanwhile, [`filter`] who wants which record, [`waiters`] who is to be woken,
+//! [`position`] the event ids, [`tuning`] what may change meanwhile, `truncation` which
+//! offsets Kafka has lost, [`filter`] who wants which record, [`waiters`] who is to be woken,
 //! and [`announcer`] wakes them;
 //! [`counters`] what has happened.
 //!
@@ -44,5 +45,6 @@ mod rows;
 pub mod stream;
 pub mod subscription;
 mod table_writer;
+mod truncation;
 pub mod tuning;
 pub mod waiters;

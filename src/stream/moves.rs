@@ -183,6 +183,7 @@ impl Subscription {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.caught_up = Some((beginning.target, beginning.reason));
         }
+        self.announce_gaps(&beginning.gaps);
         self.announce_resets(beginning.resets, came_with);
     }
 
@@ -402,7 +403,7 @@ impl Subscription {
             Found::End => self.go_on(),
             Found::Lost => {
                 let (wanted, joined) = (reader.position().clone(), *joined);
-                self.go_on_from(wanted, joined)
+                self.go_on_from(wanted, joined, true)
             }
         }
     }
@@ -410,34 +411,40 @@ impl Subscription {
     /// Finds the next place of a reader that has read all its last place held, up to its own position.
     fn go_on(&mut self) -> Moved {
         let stood = self.place.stands_at();
-        let wanted = match std::mem::replace(&mut self.place, Place::Waiting) {
-            Place::Catching(_, wanted) => *wanted,
-            Place::Replaying(reader, _) => reader.end(),
+        let (wanted, has_read_kafka) = match std::mem::replace(&mut self.place, Place::Waiting) {
+            Place::Catching(_, wanted) => (*wanted, false),
+            Place::Replaying(reader, _) => (reader.end(), true),
             // Told apart by the caller.
             other => {
                 self.place = other;
                 return Moved::On;
             }
         };
-        self.go_on_from(wanted, stood)
+        self.go_on_from(wanted, stood, has_read_kafka)
     }
 
-    /// Goes on at `wanted`, which the reader reached when it stood at record `stood`.
-    fn go_on_from(&mut self, mut wanted: Position, stood: Sequence) -> Moved {
+    /// Goes on at `wanted`, which the reader reached in the log at record `stood`, or by a replay since then.
+    fn go_on_from(&mut self, mut wanted: Position, stood: Sequence, has_read_kafka: bool) -> Moved {
         let stream = Arc::clone(&self.stream);
         let state = stream.read();
         let here = Position::parse(state.log.head()).unwrap_or_default();
         let mut resets = Vec::new();
-        for (index, &turn) in state.turns.iter().enumerate() {
+        for (index, &(turn, reason)) in state.turns.iter().enumerate() {
             // What the reader would have been told in the log it did not get to.
             if turn > stood
                 && let (Some(wanted), Some(here)) = (wanted.topics.get_mut(index), here.topics.get(index))
             {
                 wanted.id = here.id;
-                wanted.next = vec![BEGINNING; here.next.len()];
-                resets.push((Reset::Recreated, Some(index)));
+                wanted.start_over(vec![BEGINNING; here.next.len()]);
+                resets.push((reason, Some(index)));
             }
         }
+        let gaps = if stream.settings().has_table() {
+            Vec::new()
+        } else {
+            let truncations = &state.truncations;
+            truncations.take_reader_back(&mut wanted, stood, has_read_kafka)
+        };
         let reader = (&*stream, self.group().is_some(), self.flow);
         let place = opening::go_on(reader, &state, &here, wanted.clone(), None);
         if let (Some(last), Some(Place::Reading(cursor))) = (&mut self.last, &place) {
@@ -450,8 +457,21 @@ impl Subscription {
             opening.last_event_id = String::from_utf8(wanted.id()).ok();
             Place::Waiting
         });
+        self.announce_gaps(&gaps);
         self.announce_resets(resets, None);
         Moved::On
+    }
+
+    /// Announces what a reader has seen that is no longer in Kafka. Without an id: a client that misses it comes back with
+    /// one from before, and is told again.
+    fn announce_gaps(&mut self, gaps: &[Gap]) {
+        for gap in gaps {
+            if self.reads(gap.topic, Some(gap.partition)) {
+                self.stream.counters().count_gap(To::One);
+                let event = gap.announce(None, &self.stream.settings().topics);
+                self.announcements.extend(event);
+            }
+        }
     }
 
     /// Something that the reader has not seen had to leave the full table: only a snapshot makes up
@@ -486,7 +506,7 @@ impl Subscription {
                 self.stream.counters().slow.fetch_add(1, Ordering::Relaxed);
                 let position = self.last.as_ref().and_then(|id| Position::parse(id).ok());
                 return match position {
-                    Some(position) => self.go_on_from(position, cursor),
+                    Some(position) => self.go_on_from(position, cursor, false),
                     None => Moved::Over(self.goodbye(Goodbye::Slow)),
                 };
             }
@@ -509,14 +529,14 @@ impl Subscription {
             .unwrap_or_default();
         let mut resets = Vec::new();
         let here = Position::parse(state.log.head()).unwrap_or_default();
-        for (index, &turn) in state.turns.iter().enumerate() {
+        for (index, &(turn, reason)) in state.turns.iter().enumerate() {
             if turn > cursor
                 && let (Some(position), Some(here)) = (position.topics.get_mut(index), here.topics.get(index))
             {
                 position.id = here.id;
-                position.next = vec![0; here.next.len()];
+                position.start_over(vec![0; here.next.len()]);
                 if self.reads(index, None) {
-                    resets.push((Reset::Recreated, Some(index)));
+                    resets.push((reason, Some(index)));
                 }
             }
         }

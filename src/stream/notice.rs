@@ -5,9 +5,19 @@ use super::frame;
 use super::position::Position;
 use super::resume::Reset;
 
+/// Why records are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Kafka deleted them.
+    Expired,
+    /// The log was truncated, and grows again from there with other records.
+    Truncated,
+}
+
 /// Offsets of one partition that no longer exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Gap {
+    pub(super) cause: Cause,
     /// Index of the topic in the stream's configuration.
     pub(super) topic: usize,
     pub(super) partition: u32,
@@ -25,9 +35,21 @@ impl Gap {
             "partition": self.partition,
             "from": self.from,
             "to": self.to,
-            "reason": "expired",
+            "reason": match self.cause {
+                Cause::Expired => "expired",
+                Cause::Truncated => "truncated",
+            },
         });
         frame::control(id, "gap", &json.to_string())
+    }
+
+    /// Appends the notice that records were lost which may have been shown; `position` is where the partition goes on
+    /// behind it.
+    pub(super) fn write_back(&self, position: &Position, topics: &[String], out: &mut Builder) {
+        out.frame()
+            .extend_from_slice(&self.announce(Some(&position.id()), topics));
+        let topic = u16::try_from(self.topic).unwrap_or(u16::MAX);
+        out.finish_notice(Kind::Cut, topic, self.partition, self.from);
     }
 
     /// Appends the gap to what is being built, for every reader to find in its place, and goes behind it.

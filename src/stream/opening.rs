@@ -6,9 +6,11 @@ use super::latest::Walk;
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::moves::Place;
+use super::notice::Gap;
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition};
 use super::resume::{KafkaSse, Otherwise, Reset, Resumed, from_kafka_sse, resume};
 use super::stream::{State, Stream};
+use super::truncation::Departed;
 use crate::config::Start;
 use crate::config::filter::Filter;
 use crate::kafka::turns::Flow;
@@ -58,6 +60,8 @@ pub(super) struct Beginning {
     pub(super) id: Option<Bytes>,
     /// Why it must forget what it holds, of which topic (by index) if not of all.
     pub(super) resets: Vec<(Reset, Option<usize>)>,
+    /// What it has seen that is no longer in Kafka.
+    pub(super) gaps: Vec<Gap>,
     /// The record at which it has caught up.
     pub(super) target: Sequence,
     /// What `caught-up` says.
@@ -146,6 +150,7 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
         place,
         id,
         resets,
+        gaps: Vec::new(),
         target,
         reason,
     })
@@ -196,7 +201,7 @@ fn come_back(
         // Topics that are new to it are read as for others who come now: it stands at what is live.
         for (wanted, here) in wanted.topics.iter_mut().zip(&here.topics) {
             if client.topics.iter().all(|topic| topic.name != here.name) {
-                wanted.next.clone_from(&here.next);
+                wanted.start_over(here.next.clone());
             }
         }
     }
@@ -204,6 +209,7 @@ fn come_back(
         .into_iter()
         .map(|index| (Reset::Recreated, index))
         .collect();
+    let gaps = truncated(request, state, here, &mut wanted, &mut resets, start);
     if state.loaded.is_none() && names_unbegun(&wanted, here) {
         return Ok(Some(Outcome::Wait));
     }
@@ -213,7 +219,8 @@ fn come_back(
                 let counts = here.topics.iter().map(|topic| topic.next.len()).collect();
                 return Ok(Some(Outcome::Ask(Query::Ends(counts))));
             }
-            return resume_at(request, state, here, wanted, resets, Some(id));
+            return resume_at(request, state, here, wanted, resets, Some(id))
+                .map(|outcome| with_gaps(outcome, gaps));
         };
         // This replica may be behind the one that made the id. A topic that ends before it is another.
         for topic in ahead {
@@ -223,12 +230,52 @@ fn come_back(
             let is_behind = |(next, end): (&i64, &Option<i64>)| end.is_some_and(|end| *next > end);
             if wanted.next.iter().zip(ends).any(is_behind) {
                 let from = |here: &i64| if start == Start::Live { *here } else { BEGINNING };
-                wanted.next = here.topics[topic].next.iter().map(from).collect();
+                wanted.start_over(here.topics[topic].next.iter().map(from).collect());
                 resets.push((Reset::AheadOfTopic, topic));
             }
         }
     }
-    resume_at(request, state, here, wanted, resets, Some(id))
+    resume_at(request, state, here, wanted, resets, Some(id)).map(|outcome| with_gaps(outcome, gaps))
+}
+
+/// Takes a client back to where it departs from the logs, as far as this process can tell. Returns what it has seen
+/// beyond.
+fn truncated(
+    request: &Request<'_>,
+    state: &State,
+    here: &Position,
+    wanted: &mut Position,
+    resets: &mut Vec<(Reset, usize)>,
+    start: Start,
+) -> Vec<Gap> {
+    let mut gaps = state.truncations.take_back(wanted, here);
+    let Departed { gaps: more, unknown } = state.truncations.compare(wanted);
+    gaps.extend(more);
+    // It departs before what was read here, and nobody can say where.
+    let mut anew: Vec<usize> = unknown;
+    let has_table = request.stream.settings().has_table();
+    if has_table {
+        // Rows that those records had replaced are shown again.
+        anew.extend(gaps.drain(..).map(|gap| gap.topic));
+    }
+    gaps.retain(|gap| !anew.contains(&gap.topic));
+    for topic in anew {
+        if resets.iter().all(|(_, named)| *named != topic) {
+            let is_live = start == Start::Live && !has_table;
+            let from = |here: &i64| if is_live { *here } else { BEGINNING };
+            wanted.topics[topic].start_over(here.topics[topic].next.iter().map(from).collect());
+            resets.push((Reset::Truncated, topic));
+        }
+    }
+    gaps
+}
+
+/// Adds what a client has seen that is no longer in Kafka.
+fn with_gaps(outcome: Option<Outcome>, gaps: Vec<Gap>) -> Option<Outcome> {
+    match outcome {
+        Some(Outcome::Begin(beginning)) => Some(Outcome::Begin(Beginning { gaps, ..beginning })),
+        outcome => outcome,
+    }
 }
 
 /// Whether an id is one of KafkaSSE, a JSON array; ours hold no bracket.
@@ -354,6 +401,7 @@ fn resume_at(
             .into_iter()
             .map(|(reason, index)| (reason, Some(index)))
             .collect(),
+        gaps: Vec::new(),
         target,
         reason: "replay",
     })))
@@ -460,6 +508,7 @@ fn walk(position: Position, wanted: Position, state: &State) -> Place {
 fn beginning(here: &Position) -> Position {
     let topic = |topic: &TopicPosition| TopicPosition {
         next: vec![BEGINNING; topic.next.len()],
+        marks: Vec::new(),
         ..topic.clone()
     };
     Position {

@@ -12,7 +12,8 @@
 //!                  partition count (varint), then one next offset (varint) per partition
 //! ```
 //! In versions 3 and 4 a partition is the varint 0 while it is [`NOT_BEGUN`], otherwise 1 more than twice its
-//! next offset, or 2 more than that and its mark (varint) where it has one.
+//! next offset, or 2 more than that and its mark (varint) where it has one. The mark is 1 more than the leader
+//! epoch of the record before the next offset, where that is known.
 //!
 //! Varints are unsigned LEB128. Topics stand in the order of the configuration, but are matched by
 //! fingerprint.
@@ -32,7 +33,7 @@ pub const NOT_BEGUN: i64 = -2;
 /// The format of streams without a table, and that of table streams.
 const VERSIONS: (u8, u8) = (1, 2);
 
-/// The same where a partition has not begun or has a mark.
+/// The same where a partition has not begun or its leader epoch is known.
 const MARKED_VERSIONS: (u8, u8) = (3, 4);
 
 /// Longest id that is written or accepted: 6 KiB, because proxies limit header lines to 8.
@@ -44,6 +45,15 @@ const MAX_AS_OF: usize = 5;
 /// Bytes an offset may take later although it takes fewer now: 5 bytes hold 34 billion records.
 const ROOM_PER_OFFSET: usize = 5;
 
+/// The mark of a leader epoch; zero where it is unknown.
+#[must_use]
+pub fn mark_of(epoch: Option<u32>) -> u32 {
+    epoch.map_or(0, |epoch| epoch.saturating_add(1))
+}
+
+/// Bytes that are reserved for a leader epoch: 2 bytes hold 16,383 changes of leaders.
+const ROOM_PER_EPOCH: usize = 2;
+
 /// The next offsets of one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicPosition {
@@ -53,8 +63,9 @@ pub struct TopicPosition {
     pub id: u32,
     /// The next offset of every partition, from 0.
     pub next: Vec<i64>,
-    /// The mark of every partition, from 0; zero, or missing at the end, where it has none. Positions before and
-    /// after a truncation of a partition's log differ in its mark, and the later one is greater.
+    /// Per partition, from 0, the [`mark_of`] the leader epoch of the record before the next offset (KIP-320); missing
+    /// at the end where that is unknown. Two logs that hold a record with this offset and this epoch are the same up to
+    /// it, so the epoch tells whether the log was truncated since.
     pub marks: Vec<u32>,
 }
 
@@ -70,13 +81,19 @@ impl TopicPosition {
         }
     }
 
-    /// The mark of a partition; zero where it has none.
+    /// The leader epoch of the record before a partition's next offset, where it is known.
+    #[must_use]
+    pub fn epoch(&self, partition: usize) -> Option<u32> {
+        self.mark(partition).checked_sub(1)
+    }
+
+    /// The mark of that epoch.
     #[must_use]
     pub fn mark(&self, partition: usize) -> u32 {
         self.marks.get(partition).copied().unwrap_or(0)
     }
 
-    /// Sets the mark of a partition.
+    /// Sets the mark of that epoch.
     pub fn set_mark(&mut self, partition: usize, mark: u32) {
         if self.mark(partition) != mark {
             if self.marks.len() <= partition {
@@ -84,6 +101,22 @@ impl TopicPosition {
             }
             self.marks[partition] = mark;
         }
+    }
+
+    /// Sets the next offset of a partition it has, whose epoch is not known.
+    pub fn move_to(&mut self, partition: usize, next: i64) {
+        if let Some(known) = self.next.get_mut(partition)
+            && *known != next
+        {
+            *known = next;
+            self.set_mark(partition, 0);
+        }
+    }
+
+    /// Sets all next offsets, whose epochs are not known.
+    pub fn start_over(&mut self, next: Vec<i64>) {
+        self.next = next;
+        self.marks.clear();
     }
 
     /// Whether its partitions need more than their next offsets in an id.
@@ -307,11 +340,14 @@ impl Position {
             if mine.next.len() < other.next.len() {
                 mine.next.resize(other.next.len(), BEGINNING);
             }
-            for (mine, &other) in mine.next.iter_mut().zip(&other.next) {
-                *mine = (*mine).max(other);
-            }
-            for (partition, &mark) in other.marks.iter().enumerate() {
-                mine.set_mark(partition, mark.max(mine.mark(partition)));
+            for (partition, &next) in other.next.iter().enumerate() {
+                let reached = mine.next[partition];
+                if next > reached {
+                    mine.next[partition] = next;
+                    mine.set_mark(partition, other.mark(partition));
+                } else if next == reached && mine.mark(partition) == 0 {
+                    mine.set_mark(partition, other.mark(partition));
+                }
             }
         }
         self.as_of = self.as_of.max(other.as_of);
@@ -321,8 +357,14 @@ impl Position {
     /// wanted from its first offset on, but something of it may have been seen.
     pub fn retreat_to(&mut self, other: &Self) {
         for (index, topic) in self.topics.iter_mut().enumerate() {
-            for (partition, next) in (0..).zip(&mut topic.next) {
-                *next = (*next).min(other.next(index, partition).max(0));
+            for partition in 0..topic.next.len() {
+                let number = u32::try_from(partition).unwrap_or(u32::MAX);
+                let to = other.next(index, number).max(0);
+                if to < topic.next[partition] {
+                    topic.next[partition] = to;
+                    let mark = other.topics.get(index).map_or(0, |other| other.mark(partition));
+                    topic.set_mark(partition, mark);
+                }
             }
         }
     }
@@ -359,8 +401,29 @@ impl Position {
             if topic.next.len() <= partition {
                 topic.next.resize(partition + 1, BEGINNING);
             }
-            topic.next[partition] = topic.next[partition].max(offset.saturating_add(1));
+            let next = topic.next[partition].max(offset.saturating_add(1));
+            topic.move_to(partition, next);
         }
+    }
+
+    /// Whether ids stay short enough with a leader epoch for every partition.
+    #[must_use]
+    pub fn has_room_for_epochs(&self) -> bool {
+        let without = |topic: &TopicPosition| TopicPosition {
+            marks: Vec::new(),
+            ..topic.clone()
+        };
+        let plain = Self {
+            as_of: self.as_of,
+            topics: self.topics.iter().map(without).collect(),
+        };
+        let partitions: usize = self.topics.iter().map(|topic| topic.next.len()).sum();
+        plain.id_len_ahead() + encoded_len(partitions * ROOM_PER_EPOCH) <= MAX_ID
+    }
+
+    /// Leaves out all leader epochs.
+    pub fn forget_epochs(&mut self) {
+        self.topics.iter_mut().for_each(|topic| topic.marks.clear());
     }
 }
 

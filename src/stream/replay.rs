@@ -34,8 +34,8 @@ use super::block::Builder;
 use super::encode::Encoder;
 use super::filter::{Matcher, pack_headers};
 use super::log::{Log, Read, Sequence};
-use super::notice::Gap;
-use super::position::{BEGINNING, Position};
+use super::notice::{Cause, Gap};
+use super::position::{BEGINNING, Position, mark_of};
 use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 use crate::config::StreamSettings;
 use crate::kafka::history::{Archive, Busy, Job, Range, Seat, Terms};
@@ -68,6 +68,8 @@ struct Readers {
     cursors: Slab<Sequence>,
     /// Set when the last has gone: the writing task ends, and nobody may join any more.
     is_abandoned: bool,
+    /// Set when a log that it reads was truncated: nobody may join any more.
+    is_outdated: bool,
 }
 
 #[derive(Debug)]
@@ -184,7 +186,7 @@ impl Replay {
         let mut readers = self.readers();
         let cursor = {
             let state = self.read();
-            if readers.is_abandoned || state.is_broken {
+            if readers.is_abandoned || readers.is_outdated || state.is_broken {
                 return None;
             }
             let head = Position::parse(state.log.head()).ok()?;
@@ -194,6 +196,11 @@ impl Replay {
             state.log.resume_point(wanted)?
         };
         Some(self.enter(&mut readers, cursor, wanted))
+    }
+
+    /// Nobody may join any more.
+    pub(super) fn outdate(&self) {
+        self.readers().is_outdated = true;
     }
 
     /// The cursors of the slowest and the fastest reader; `None` when there is none left.
@@ -281,8 +288,17 @@ impl Reader {
 
     /// Where the client stands that has read to the end.
     pub(super) fn end(&self) -> Position {
-        let mut position = self.wanted.clone();
-        position.advance_to(&self.replay.to);
+        let (mut position, to) = (self.wanted.clone(), &self.replay.to);
+        position.advance_to(to);
+        for (mine, to) in position.topics.iter_mut().zip(&to.topics) {
+            for (partition, next) in to.next.iter().enumerate() {
+                // Where both are at the same offset, that of the stream's log counts: a truncation which the stream has
+                // still to notice concerns this reader too.
+                if mine.next.get(partition) == Some(next) {
+                    mine.set_mark(partition, to.mark(partition));
+                }
+            }
+        }
         position
     }
 
@@ -308,6 +324,7 @@ fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
             let from = wanted.next(topic, partition);
             if from >= 0 && from < to {
                 return Some(Gap {
+                    cause: Cause::Expired,
                     topic,
                     partition,
                     from,
@@ -333,6 +350,8 @@ struct Writer {
     unassigned: BTreeSet<usize>,
     loading: BTreeSet<usize>,
     keeps_headers: bool,
+    /// Whether ids have room for leader epochs.
+    names_epochs: bool,
     /// What no client of the stream is shown.
     fixed: Option<Matcher>,
     scratch: Vec<u8>,
@@ -359,7 +378,7 @@ impl Writer {
         begun
             .topics
             .iter_mut()
-            .for_each(|topic| topic.next.fill(BEGINNING));
+            .for_each(|topic| topic.start_over(vec![BEGINNING; topic.next.len()]));
         Self {
             replay,
             archive,
@@ -367,6 +386,7 @@ impl Writer {
             held_up: Duration::ZERO,
             encoder: Encoder::new(settings),
             names: settings.topics.clone(),
+            names_epochs: from.has_room_for_epochs(),
             position: from,
             begun,
             unassigned: topics.clone().collect(),
@@ -508,6 +528,7 @@ impl Writer {
         let topic = match feed {
             Feed::Recreated { topic }
             | Feed::Begun { topic, .. }
+            | Feed::Truncated { topic, .. }
             | Feed::Assigned { topic, .. }
             | Feed::Loaded { topic }
             | Feed::AtEnd { topic, .. } => topic,
@@ -531,7 +552,7 @@ impl Writer {
                 }
             }
             // A job reads what it was asked for; it does not watch topics.
-            Feed::Recreated { .. } | Feed::Begun { .. } | Feed::AtEnd { .. } => {}
+            Feed::Recreated { .. } | Feed::Begun { .. } | Feed::Truncated { .. } | Feed::AtEnd { .. } => {}
             Feed::Records(batch) => self.records(index, batch),
             Feed::Loaded { .. } => {
                 self.loading.remove(&index);
@@ -555,6 +576,7 @@ impl Writer {
                 continue;
             }
             let gap = Gap {
+                cause: Cause::Expired,
                 topic: index,
                 partition,
                 from,
@@ -577,6 +599,8 @@ impl Writer {
                 continue;
             }
             self.position.pass(index, record.partition, record.offset);
+            let mark = mark_of(record.epoch.filter(|_| self.names_epochs));
+            self.position.topics[index].set_mark(record.partition as usize, mark);
             let (position, scratch) = (&self.position, &mut self.scratch);
             let written = self
                 .encoder

@@ -19,18 +19,21 @@ pub enum Reset {
     AheadOfTopic,
     /// Deletes since the id may have been forgotten.
     TooOld,
+    /// Kafka has lost records at the end of a log.
+    Truncated,
     /// The stream was configured anew while the client was connected.
     Reconfigured,
 }
 
 impl Reset {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::UnknownId,
         Self::OtherStream,
         Self::Recreated,
         Self::AheadOfTopic,
         Self::TooOld,
+        Self::Truncated,
         Self::Reconfigured,
     ];
 
@@ -43,6 +46,7 @@ impl Reset {
             Self::Recreated => "recreated",
             Self::AheadOfTopic => "ahead-of-topic",
             Self::TooOld => "too-old",
+            Self::Truncated => "truncated",
             Self::Reconfigured => "reconfigured",
         }
     }
@@ -71,6 +75,7 @@ pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
     let mut topics = Vec::with_capacity(stream.topics.len());
     for (index, here) in stream.topics.iter().enumerate() {
         let mut next = vec![BEGINNING; here.next.len()];
+        let mut marks = Vec::new();
         if let Some(theirs) = client.topics.iter().find(|theirs| theirs.name == here.name) {
             is_known = true;
             // Zero is unknown, and unknown matches any.
@@ -83,11 +88,16 @@ pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
                 next.iter_mut()
                     .zip(&theirs.next)
                     .for_each(|(next, &theirs)| *next = theirs);
+                marks.clone_from(&theirs.marks);
             } else {
                 recreated.push(index);
             }
         }
-        topics.push(TopicPosition { next, ..here.clone() });
+        topics.push(TopicPosition {
+            next,
+            marks,
+            ..here.clone()
+        });
     }
     if !is_known && !client.topics.is_empty() {
         return Err(Reset::OtherStream);
@@ -148,6 +158,7 @@ pub fn from_kafka_sse(
 ) -> Result<KafkaSse, Reset> {
     let entries: Vec<Entry> = serde_json::from_str(id).map_err(|_| Reset::UnknownId)?;
     let mut wanted = here.clone();
+    wanted.forget_epochs();
     let since = match otherwise {
         Otherwise::Since(since) => Some(since),
         Otherwise::Start(_) => None,

@@ -36,7 +36,9 @@ use super::lookup::{Asking, Lookup, Query};
 use super::opening::Opening;
 use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::replay::{Reader, Replay};
+use super::resume::Reset;
 use super::subscription::{Goodbye, Subscription};
+use super::truncation::Truncations;
 pub use super::tuning::Pace;
 use super::tuning::Tuning;
 use super::waiters::{AUDIENCE_SHARDS, Waiters};
@@ -108,8 +110,10 @@ pub(super) struct State {
     pub(super) live: Position,
     /// Partitions that began after others were read, in the order of the log.
     pub(super) begins: Vec<Begin>,
-    /// For every topic the first record behind its last new beginning.
-    pub(super) turns: Vec<Sequence>,
+    /// What is known of logs that were truncated.
+    pub(super) truncations: Truncations,
+    /// For every topic the first record behind its last new beginning, and why it began anew.
+    pub(super) turns: Vec<(Sequence, Reset)>,
     /// Notices in the log that are no records.
     pub(super) notices: u64,
     /// The head when the topics had been read up to the ends they had at the start.
@@ -247,7 +251,8 @@ impl Stream {
                 low: Position::default(),
                 live: Position::default(),
                 begins: Vec::new(),
-                turns: vec![0; topics],
+                truncations: Truncations::default(),
+                turns: vec![(0, Reset::Recreated); topics],
                 notices: 0,
                 loaded: None,
             }),
@@ -485,6 +490,15 @@ impl Stream {
         self.counters.count_replay(false);
         replays.push(Arc::downgrade(&replay));
         Some(Ok(reader))
+    }
+
+    /// A log was truncated: what replays have read of it is of no use to clients who come from now on.
+    pub(super) fn outdate_replays(&self) {
+        let replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        replays
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|replay| replay.outdate());
     }
 
     /// How many replays have readers, and how many bytes of records they hold, all told.

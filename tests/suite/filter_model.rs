@@ -135,6 +135,7 @@ fn records(has_table: bool) -> impl Strategy<Value = Vec<Rec>> {
                 .map(|(name, value): (&str, Option<&[u8]>)| (name.into(), value.map(<[u8]>::to_vec)))
                 .collect(),
             timestamp: None,
+            epoch: None,
         };
         records.into_iter().map(record).collect()
     })

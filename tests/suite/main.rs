@@ -86,6 +86,8 @@ mod table_memory;
 mod tables;
 mod tail;
 mod tail_parser;
+mod truncation;
+mod unclean_elections;
 mod under_load;
 mod unusable;
 mod write_timeouts;
@@ -115,6 +117,8 @@ fn main() -> ExitCode {
         table_memory::trials(),
         tables::trials(),
         clocks::trials(),
+        truncation::trials(),
+        unclean_elections::trials(),
         unusable::trials(),
         tail_parser::trials(),
         tail::trials(),

@@ -26,6 +26,8 @@ pub struct Rec {
     pub value: Option<Vec<u8>>,
     pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     pub timestamp: Option<i64>,
+    /// The epoch of the leader that wrote it.
+    pub epoch: Option<u32>,
 }
 
 impl fmt::Debug for Rec {
@@ -73,6 +75,11 @@ impl Rec {
         self
     }
 
+    pub fn epoch(mut self, epoch: u32) -> Self {
+        self.epoch = Some(epoch);
+        self
+    }
+
     pub fn header(mut self, name: &str, value: impl Into<Vec<u8>>) -> Self {
         self.headers.push((name.as_bytes().to_vec(), Some(value.into())));
         self
@@ -85,7 +92,8 @@ impl Rec {
             timestamp: self.timestamp,
         };
         let headers = self.headers.iter();
-        batch.push(
+        batch.push_of(
+            self.epoch,
             stamp,
             self.key.as_deref(),
             self.value.as_deref(),
@@ -105,6 +113,11 @@ pub struct Past {
 }
 
 impl Past {
+    /// All records, by topic, partition and offset.
+    pub fn records(&self) -> Vec<Vec<Vec<Rec>>> {
+        self.records.lock().unwrap().clone()
+    }
+
     fn feeds(&self, job: &Job) -> Vec<Feed> {
         let (topics, low) = (self.records.lock().unwrap(), self.low.lock().unwrap());
         let mut feeds = Vec::new();
@@ -187,6 +200,12 @@ impl Archive for Past {
     }
 }
 
+const PACE: Pace = Pace {
+    keepalive: Duration::from_secs(15),
+    retry: Duration::from_secs(2),
+    max_lifetime: Duration::ZERO,
+};
+
 /// The stream and what feeds it. Topics are named `t`, `u`, `v`.
 pub struct Rig {
     pub stream: Arc<Stream>,
@@ -228,11 +247,6 @@ impl Rig {
             ..StreamSettings::default()
         };
         change(&mut settings);
-        let pace = Pace {
-            keepalive: Duration::from_secs(15),
-            retry: Duration::from_secs(2),
-            max_lifetime: Duration::ZERO,
-        };
         let past = Arc::new(Past::default());
         let numbered = |(partition, count): (u32, &usize)| {
             let past = |number| rec("k", format!("past-{number}")).partition(partition);
@@ -242,7 +256,7 @@ impl Rig {
         *past.records.lock().unwrap() = past_records.iter().map(of_topic).collect();
         *past.low.lock().unwrap() = partitions.iter().map(|count| vec![0; *count]).collect();
         let archive = has_archive.then(|| Arc::clone(&past) as Arc<dyn Archive>);
-        let stream = Stream::new(settings, pace, archive);
+        let stream = Stream::new(settings, PACE, archive);
         let mut rig = Self {
             past,
             feeder: Feeder::new(Arc::clone(&stream)),
@@ -325,6 +339,70 @@ impl Rig {
             topic: self.name(topic),
         });
         self.assign(topic, &vec![0; partitions]);
+    }
+
+    /// The log of a partition of the first topic is truncated, up to a record of the one leader epoch; what was lost
+    /// ends with the other. A table reads all of it anew.
+    pub fn truncate(&mut self, partition: u32, from: i64, epoch: Option<u32>, lost: Option<u32>) {
+        let topic = self.name(0);
+        let index = partition as usize;
+        self.past.records.lock().unwrap()[0][index].truncate(usize::try_from(from).expect("not negative"));
+        self.feeder.take(&Feed::Truncated {
+            topic,
+            partition,
+            from,
+            epoch,
+            lost,
+        });
+        self.next[0][index] = from;
+        let ends = self.next[0].clone();
+        if self.stream.settings().has_table() {
+            self.assign(0, &vec![0; ends.len()]);
+            for (partition, end) in (0..).zip(ends) {
+                self.hand_on(partition, 0..end);
+            }
+        } else {
+            self.assign(0, &ends);
+        }
+    }
+
+    /// Another replica of the same topics, which has read what Kafka holds.
+    pub fn other(&self, start: Start) -> Self {
+        let records = self.past.records();
+        let partitions: Vec<usize> = records.iter().map(Vec::len).collect();
+        let mut other = Self::with(&partitions, true, |settings| {
+            settings.clone_from(self.stream.settings());
+            settings.start = start;
+        });
+        for (topic, partitions) in records.iter().enumerate() {
+            for record in partitions.iter().flatten() {
+                other.records(std::slice::from_ref(&record.clone().topic(topic)));
+            }
+        }
+        other
+    }
+
+    /// Two topics of one partition each, of which nothing is known yet.
+    pub fn unassigned(change: impl FnOnce(&mut StreamSettings)) -> Self {
+        let mut rig = Self::with(&[1, 1], true, change);
+        rig.stream = Stream::new(
+            rig.stream.settings().clone(),
+            PACE,
+            Some(Arc::clone(&rig.past) as Arc<dyn Archive>),
+        );
+        rig.feeder = Feeder::new(Arc::clone(&rig.stream));
+        rig
+    }
+
+    /// Kafka has so many partitions of the first topic.
+    pub fn grow_to(&mut self, partitions: usize) {
+        self.past.records.lock().unwrap()[0].resize(partitions, Vec::new());
+        self.past.low.lock().unwrap()[0].resize(partitions, 0);
+    }
+
+    /// The id of a reader at the head.
+    pub fn position(&self) -> Vec<u8> {
+        self.stream.figures().position.expect("a position").id()
     }
 
     /// One batch; all of one topic.

@@ -157,8 +157,8 @@ fn notices(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     let whom = [(To::All, "all"), (To::One, "client")];
     families.counter(
         "gaps",
-        "Ranges of offsets that were gone before they could be read: told to all clients, counted once, or to a \
-         single one that reads the past",
+        "Ranges of offsets that were gone before they could be read, or that Kafka has lost since: told to all \
+         clients, counted once, or to a single one that reads the past or comes back",
         counted.iter().flat_map(|(path, counters)| {
             whom.map(|(to, name)| (and(path, "to", name), counters.gaps(to)))
         }),
@@ -169,7 +169,9 @@ fn notices(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
         counted.iter().flat_map(|(path, counters)| {
             whom.into_iter().flat_map(move |(to, name)| {
                 // All are told of nothing but a topic that begins anew.
-                let is_told = move |(reason, _): &(Reset, u64)| to == To::One || *reason == Reset::Recreated;
+                let is_told = move |(reason, _): &(Reset, u64)| {
+                    to == To::One || matches!(reason, Reset::Recreated | Reset::Truncated)
+                };
                 let told = counters.resets(to).into_iter().filter(is_told);
                 told.map(move |(reason, count)| {
                     let mut labels = and(path, "to", name);

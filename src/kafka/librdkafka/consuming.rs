@@ -216,6 +216,26 @@ impl Consuming {
         self.handle
             .incremental_assign(&list)
             .map_err(|error| AssignError::Library("assigning".to_owned(), error))?;
+        // A log that was truncated may have outgrown our offset since, which only the epoch shows. To assign an offset with
+        // an epoch validates nothing; to seek to it does.
+        let read = fresh.iter().filter_map(|place| {
+            Some(native::Read {
+                topic: place.topic,
+                partition: place.partition.cast_signed(),
+                next: place.next,
+                epoch: place.epoch?,
+            })
+        });
+        let read: Vec<native::Read<'_>> = read.collect();
+        if !read.is_empty() {
+            pulse.beat(ASK_TIMEOUT);
+            native::validate(&self.handle, &read, ASK_TIMEOUT).map_err(|code| {
+                AssignError::Library(
+                    "validating offsets".to_owned(),
+                    KafkaError::Seek(code.to_string()),
+                )
+            })?;
+        }
         let fresh = fresh.iter();
         self.assigned
             .extend(fresh.map(|place| ((Arc::clone(place.topic), place.partition), place.placed)));

@@ -312,7 +312,8 @@ fn push(inbox: &mut Inbox, record: &Fetched<'_>, with_headers: bool) {
         timestamp: record.timestamp(),
     };
     let headers = with_headers.then(|| record.headers()).into_iter().flatten();
-    inbox.push(record.topic(), stamp, record.key(), record.value(), headers);
+    let (epoch, topic) = (record.leader_epoch(), record.topic());
+    inbox.push_of(epoch, topic, stamp, record.key(), record.value(), headers);
 }
 
 impl Source for Librdkafka {
@@ -418,19 +419,27 @@ impl Source for Librdkafka {
         });
         self.consuming.is_drained = taken < MOST;
         self.heed_events()?;
+        let (mut out_of_range, mut lost) = (None, Vec::new());
         for failed in failed {
             if failed.code == RDKafkaErrorCode::AutoOffsetReset {
-                return Err(SourceError::OutOfRange {
-                    brokers: self.brokers.clone(),
-                    at: failed.at(),
-                    reason: failed.text,
-                });
+                // Each is reported once, and several come together when a broker is lost.
+                lost.extend(failed.lost());
+                out_of_range.get_or_insert((failed.at(), failed.text));
+                continue;
             }
             if failed.code == RDKafkaErrorCode::TopicAuthorizationFailed {
                 self.forbidden.insert(failed.topic.into());
                 continue;
             }
             self.trouble = Some(Trouble::of(failed, &self.brokers));
+        }
+        if let Some((at, reason)) = out_of_range {
+            return Err(SourceError::OutOfRange {
+                brokers: self.brokers.clone(),
+                at,
+                reason,
+                lost,
+            });
         }
         self.search_oversize(inbox)
     }

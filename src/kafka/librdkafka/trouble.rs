@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::kafka::source::{Cut, Lost};
+
 /// A partition that cannot be read is tried again, and its error told, well within this.
 const TRIED_EVERY: Duration = Duration::from_secs(3);
 
@@ -84,6 +86,15 @@ pub(super) struct Failed {
 }
 
 impl Failed {
+    /// The partition whose offset does not exist.
+    pub(super) fn lost(&self) -> Option<Lost> {
+        Some(Lost {
+            topic: self.topic.as_str().into(),
+            partition: u32::try_from(self.partition).ok()?,
+            cut: Cut::from_text(&self.text),
+        })
+    }
+
     /// Where, in words.
     pub(super) fn at(&self) -> String {
         let Self { topic, partition, .. } = self;

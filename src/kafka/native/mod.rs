@@ -14,8 +14,10 @@
     reason = "there is no safe way to these functions, as said above"
 )]
 
+mod epochs;
 mod queue;
 mod topics;
 
+pub(super) use epochs::{Read, validate};
 pub(super) use queue::{Fetched, MOST, Queue};
 pub(super) use topics::{Described, describe_topics, request_leaders};

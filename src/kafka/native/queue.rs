@@ -197,6 +197,13 @@ impl<'a> Fetched<'a> {
         self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF
     }
 
+    /// The epoch of the leader that wrote the record; `None` where its batch has none.
+    pub(in crate::kafka) fn leader_epoch(&self) -> Option<u32> {
+        // SAFETY: the message is alive.
+        let epoch = unsafe { rd::rd_kafka_message_leader_epoch(self.message) };
+        u32::try_from(epoch).ok()
+    }
+
     /// What is wrong with the partition, and in words; `None` for a record.
     pub(in crate::kafka) fn error(&self) -> Option<(RDKafkaErrorCode, String)> {
         if self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {

@@ -133,13 +133,24 @@ impl Worker {
                 Sight::Nothing => self.topics[index].id,
                 _ => found.id,
             };
-            let live = live_offsets(source, topic, &known, &bounds)?;
-            let next = self.next_offsets(index, sight, &known, (&bounds, &live))?;
+            let live = live_offsets(source, &self.topics[index], &known, &bounds)?;
+            // Nothing fails from here on that would leave streams without the offsets which follow a truncation.
+            let is_truncated = self.truncate(index, &sight, &known, &bounds);
+            let known = self.inbox.next_offsets(&self.topics[index].name);
+            let mut next = self.next_offsets(index, sight, &known, (&bounds, &live))?;
+            let topic = &mut self.topics[index];
+            if is_truncated {
+                // They may be beyond the end of the log as it is now.
+                self.ends.forget(&topic.name);
+                if self.inbox.has_table(&topic.name) {
+                    next = topic.read_anew(&bounds);
+                }
+            }
             for (&partition, &at) in &live {
                 let partition = u32::try_from(partition).unwrap_or(u32::MAX);
                 self.inbox.begun(&self.topics[index].name, partition, at);
             }
-            self.place(index, id, &known, next, &bounds);
+            self.place(index, id, (&known, is_truncated), next, &bounds);
             self.note_leaders(index, &bounds, asked_at);
             self.note_existence(index, found, is_forbidden);
         }
@@ -149,6 +160,19 @@ impl Worker {
         self.rights.note(source, &*self.connect, &self.status);
         source.assign(&self.inbox)?;
         self.note_loaded(source)
+    }
+
+    /// Goes back where the log of the same topic was truncated. Returns whether that was so.
+    fn truncate(&mut self, index: usize, sight: &Sight, known: &[i64], bounds: &[Option<Bounds>]) -> bool {
+        let topic = &mut self.topics[index];
+        match sight {
+            Sight::Same => topic.truncate(&mut self.inbox, known, bounds),
+            Sight::Nothing => false,
+            Sight::Another(_) | Sight::Doubtful(_) => {
+                topic.lost.clear();
+                false
+            }
+        }
     }
 
     /// The offsets at which one topic is read on, or from its beginning where it turned out to be another.
@@ -196,7 +220,7 @@ impl Worker {
         &mut self,
         index: usize,
         id: Option<TopicId>,
-        known: &[i64],
+        (known, is_truncated): (&[i64], bool),
         next: Vec<i64>,
         bounds: &[Option<Bounds>],
     ) {
@@ -210,7 +234,7 @@ impl Worker {
             .zip(bounds)
             .map(|(&next, bounds)| bounds.map_or(0, |bounds| lag(next, bounds.high)));
         self.status.set_lags(&topic.name, lags.collect());
-        if next != known || topic.id != id || !topic.contacted {
+        if next != known || is_truncated || topic.id != id || !topic.contacted {
             topic.id = id;
             let low = bounds
                 .iter()
@@ -287,8 +311,19 @@ impl Worker {
         let places =
             |inbox: &Inbox| -> Vec<Vec<i64>> { inbox.positions().map(|(_, next)| next.to_vec()).collect() };
         let before = places(&self.inbox);
+        if let SourceError::OutOfRange { lost, .. } = &why {
+            for topic in &mut self.topics {
+                let lost = lost.iter().filter(|lost| *lost.topic == *topic.name);
+                topic.lost = lost.cloned().collect();
+            }
+        }
         let found = self.resolve(source)?;
-        if found.is_some() && places(&self.inbox) == before {
+        let mut is_left = false;
+        for topic in &mut self.topics {
+            // This client does not report them again.
+            is_left |= !std::mem::take(&mut topic.lost).is_empty();
+        }
+        if found.is_some() && (is_left || places(&self.inbox) == before) {
             return Err(why);
         }
         Ok(found)

@@ -244,7 +244,7 @@ impl Reader {
                     ..Told::default()
                 };
             }
-            Feed::Begun { .. } | Feed::AtEnd { .. } => {}
+            Feed::Begun { .. } | Feed::Truncated { .. } | Feed::AtEnd { .. } => {}
             Feed::Assigned { topic, next, .. } => {
                 let told = self.topics.get_mut(&**topic).expect("a topic of ours");
                 told.assigned += 1;

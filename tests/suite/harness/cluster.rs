@@ -2,7 +2,7 @@
 
 use super::broker::{Broker, Node, Version, free_port};
 use super::kafka_home::{KafkaHome, unique_id};
-use super::produce::create_replicated;
+use super::produce::{create_on, create_replicated};
 use super::wait::{ensure, eventually, millis, secs};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -97,6 +97,21 @@ impl Cluster {
     pub fn create_topic(&self, name: &str, partitions: i32) {
         create_replicated(&self.client(), name, partitions, NODES.try_into().expect("few"));
         self.await_calm(name, partitions);
+    }
+
+    /// Creates a topic of one partition with copies on these nodes, of which the first is to lead.
+    pub fn create_topic_on(&self, name: &str, nodes: &[usize], config: &[(&str, &str)]) {
+        create_on(&self.client(), name, nodes, config);
+        self.await_led(name, nodes[0], nodes.len());
+    }
+
+    /// Waits until this node leads the topic's one partition, and so many nodes have all of it.
+    pub fn await_led(&self, topic: &str, by: usize, in_sync: usize) {
+        eventually(secs(90), "the node leads", || {
+            let led = self.leaders(topic)?;
+            let is_led = led.iter().all(|led| led.by == Some(by) && led.in_sync == in_sync);
+            ensure(is_led && !led.is_empty(), format!("{led:?}"))
+        });
     }
 
     /// Who leads each partition now, as some broker says.

@@ -235,6 +235,27 @@ pub(super) fn create_replicated(client: &ClientConfig, name: &str, partitions: i
     });
 }
 
+/// Creates a topic of one partition with copies on these nodes, from 0.
+pub(super) fn create_on(client: &ClientConfig, name: &str, nodes: &[usize], config: &[(&str, &str)]) {
+    let nodes: Vec<i32> = nodes
+        .iter()
+        .map(|&node| i32::try_from(node + 1).expect("few"))
+        .collect();
+    let partitions = [nodes.as_slice()];
+    let topic = NewTopic::new(name, 1, TopicReplication::Variable(&partitions));
+    let topic = config
+        .iter()
+        .fold(topic, |topic, (key, value)| topic.set(key, value));
+    let admin: AdminClient<DefaultClientContext> = client.create().expect("an admin client");
+    // A handle that learns the members of a new cluster drops requests to the addresses it began with.
+    eventually(secs(30), "the topic is created", || {
+        match every(wait_for(admin.create_topics([&topic], &AdminOptions::new()))) {
+            Ok(()) | Err(KafkaError::AdminOp(RDKafkaErrorCode::TopicAlreadyExists)) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    });
+}
+
 /// A request for one topic succeeds as a whole and fails in its part.
 fn every(answer: KafkaResult<Vec<TopicResult>>) -> KafkaResult<()> {
     answer?

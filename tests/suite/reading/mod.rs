@@ -2,6 +2,7 @@
 //! the source does, and offsets are believed only when they make sense.
 
 mod scripted;
+mod truncated;
 
 pub use self::scripted::{Poll, Rig};
 
@@ -15,7 +16,8 @@ use libtest_mimic::Trial;
 use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = truncated::trials();
+    trials.extend([
         trial("what_was_read_before_an_error_is_handed_on_once", before_an_error),
         trial(
             "records_that_left_kafka_are_passed_and_reading_goes_on",
@@ -87,7 +89,8 @@ pub fn trials() -> Vec<Trial> {
         trial("rebuilding_backs_off_while_nothing_is_read", backs_off),
         trial("an_outage_is_told_once_and_so_is_its_end", told_once),
         trial("a_stop_is_heard_while_a_channel_is_full", stops),
-    ]
+    ]);
+    trials
 }
 
 fn before_an_error() {
@@ -249,6 +252,7 @@ fn held_in_order() {
                 Feed::Assigned { .. } => "assigned".to_owned(),
                 Feed::Recreated { .. } => "recreated".to_owned(),
                 Feed::Begun { .. } => "begun".to_owned(),
+                Feed::Truncated { .. } => "truncated".to_owned(),
                 Feed::Loaded { .. } => "loaded".to_owned(),
                 Feed::AtEnd { .. } => "at end".to_owned(),
                 Feed::Records(batch) => batch
@@ -558,6 +562,7 @@ fn out_of_range() {
         brokers: "b:1".to_owned(),
         at: "topic \"t\" partition 0 at offset 3".to_owned(),
         reason: "scripted".to_owned(),
+        lost: Vec::new(),
     };
     rig.script(|script| {
         script.bounds[0] = Bounds { low: 7, high: 9 };

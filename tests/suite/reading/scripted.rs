@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 pub enum Poll {
     /// Records of partition 0 with these offsets.
     Records(Vec<i64>),
+    /// The same, of a leader epoch.
+    RecordsOf(u32, Vec<i64>),
     RecordsThenFail(Vec<i64>),
     /// The next record of partition 0 of another topic, where that is read, and so in every poll that follows.
     Others(&'static str),
@@ -174,6 +176,16 @@ impl Source for Scripted {
             }
             None => std::thread::sleep(millis(1)),
             Some(Poll::Fail(error)) => return Err(error),
+            Some(Poll::RecordsOf(epoch, offsets)) => {
+                for offset in offsets {
+                    let stamp = Stamp {
+                        partition: 0,
+                        offset,
+                        timestamp: None,
+                    };
+                    inbox.push_of(Some(epoch), "t", stamp, None, Some(b"v"), std::iter::empty());
+                }
+            }
             Some(Poll::Records(offsets) | Poll::RecordsThenFail(offsets)) => {
                 for offset in offsets {
                     let stamp = Stamp {
@@ -247,6 +259,14 @@ impl Rig {
             begin,
             ..plan("t", feed)
         };
+        Self::with(script, vec![plan], feeds)
+    }
+
+    /// One that reads the topic `t` for a stream that keeps a table.
+    pub(super) fn with_table(script: Script) -> Self {
+        let (feed, feeds) = mpsc::channel(1024);
+        let mut plan = plan("t", feed);
+        plan.feeds[0].has_table = true;
         Self::with(script, vec![plan], feeds)
     }
 

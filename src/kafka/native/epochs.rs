@@ -1,0 +1,115 @@
+//! Offsets with leader epochs (KIP-320): has the library ask leaders whether their logs still agree.
+
+use std::ffi::{CString, c_int};
+use std::ptr::NonNull;
+use std::time::{Duration, Instant};
+
+use rdkafka::bindings as rd;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+
+/// How long to wait for the library to start a partition before it is asked again.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Up to where a partition was read: the next offset, and the leader epoch of the record before it.
+#[derive(Clone, Copy)]
+pub(in crate::kafka) struct Read<'a> {
+    pub(in crate::kafka) topic: &'a str,
+    pub(in crate::kafka) partition: i32,
+    pub(in crate::kafka) next: i64,
+    pub(in crate::kafka) epoch: u32,
+}
+
+/// Has assigned partitions fetched from these offsets, each once its leader has answered that its log agrees with the
+/// epoch there; otherwise the partition gives an error with the leader's answer. Waits until the library has begun with
+/// all of them, not for leaders, and no longer than `limit`.
+pub(in crate::kafka) fn validate<C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    read: &[Read<'_>],
+    limit: Duration,
+) -> Result<(), RDKafkaErrorCode> {
+    let until = Instant::now() + limit;
+    let mut left = read.to_vec();
+    loop {
+        let refused = seek(client, &left, until.saturating_duration_since(Instant::now()))?;
+        let Some(&(_, code)) = refused.first() else {
+            return Ok(());
+        };
+        // The library starts assigned partitions after the call that assigns them.
+        let is_early = |code| {
+            use RDKafkaErrorCode::{InProgress, PreviousInProgress, State, UnknownPartition};
+            matches!(code, InProgress | PreviousInProgress | State | UnknownPartition)
+        };
+        if Instant::now() >= until || !refused.iter().all(|(_, code)| is_early(*code)) {
+            return Err(code);
+        }
+        left = refused.into_iter().map(|(read, _)| read).collect();
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// Asks for that once; returns the offsets that were not taken.
+fn seek<'a, C: ConsumerContext>(
+    client: &BaseConsumer<C>,
+    read: &[Read<'a>],
+    limit: Duration,
+) -> Result<Vec<(Read<'a>, RDKafkaErrorCode)>, RDKafkaErrorCode> {
+    let count = c_int::try_from(read.len()).unwrap_or(c_int::MAX);
+    // SAFETY: no pointers are given.
+    let list = unsafe { rd::rd_kafka_topic_partition_list_new(count) };
+    let list = NonNull::new(list).map(List).ok_or(RDKafkaErrorCode::Fail)?;
+    for read in read {
+        // Kafka's names are ASCII.
+        let name = CString::new(read.topic).map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
+        // SAFETY: the list is alive, and the name a C string that is copied.
+        let added =
+            unsafe { rd::rd_kafka_topic_partition_list_add(list.0.as_ptr(), name.as_ptr(), read.partition) };
+        let mut added = NonNull::new(added).ok_or(RDKafkaErrorCode::Fail)?;
+        // SAFETY: an element of the list, to which there is no other reference.
+        unsafe { added.as_mut() }.offset = read.next;
+        let epoch = i32::try_from(read.epoch).unwrap_or(i32::MAX);
+        // SAFETY: as above.
+        unsafe { rd::rd_kafka_topic_partition_set_leader_epoch(added.as_ptr(), epoch) };
+    }
+    // At least a little: with none the library gives no results.
+    let limit = c_int::try_from(limit.max(PAUSE).as_millis()).unwrap_or(c_int::MAX);
+    // SAFETY: the client and the list are alive; results are written into the list.
+    let error = unsafe { rd::rd_kafka_seek_partitions(client.client().native_ptr(), list.0.as_ptr(), limit) };
+    if let Some(error) = NonNull::new(error).map(Failure) {
+        // SAFETY: the error is alive.
+        let code = unsafe { rd::rd_kafka_error_code(error.0.as_ptr()) };
+        return Err(code.into());
+    }
+    // SAFETY: the list is alive.
+    let list = unsafe { list.0.as_ref() };
+    let (elements, count) = (list.elems, usize::try_from(list.cnt).unwrap_or(0));
+    if elements.is_null() || count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the list holds so many elements, in the order in which they were added.
+    let elements = unsafe { std::slice::from_raw_parts(elements, count) };
+    let results = read
+        .iter()
+        .zip(elements)
+        .map(|(read, element)| (*read, element.err));
+    let refused = results.filter(|(_, code)| *code != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
+    Ok(refused.map(|(read, code)| (read, code.into())).collect())
+}
+
+struct List(NonNull<rd::rd_kafka_topic_partition_list_t>);
+
+impl Drop for List {
+    fn drop(&mut self) {
+        // SAFETY: ours, once.
+        unsafe { rd::rd_kafka_topic_partition_list_destroy(self.0.as_ptr()) };
+    }
+}
+
+struct Failure(NonNull<rd::rd_kafka_error_t>);
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        // SAFETY: ours, once.
+        unsafe { rd::rd_kafka_error_destroy(self.0.as_ptr()) };
+    }
+}

@@ -1,0 +1,175 @@
+//! Truncated logs: which offsets that clients may have seen are no longer in Kafka, or hold other records.
+//!
+//! After an unclean election, or a power loss with one replica, the log of a partition ends before what was read, and
+//! grows again with other records, of later leader epochs. The reading thread goes back; here is what a stream remembers
+//! of it, and what a position that was made before means now. Pure: positions in, positions and gaps out.
+
+use super::log::Sequence;
+use super::notice::{Cause, Gap};
+use super::position::Position;
+use crate::kafka::epochs::{EpochEnd, Epochs};
+
+/// Truncations that are remembered; of more, the oldest are forgotten.
+const MAX_CUTS: usize = 4096;
+
+/// A partition whose log was truncated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    /// The first record behind the notice.
+    pub(super) sequence: Sequence,
+    /// Index of its topic in the stream's configuration.
+    pub(super) topic: usize,
+    pub(super) partition: u32,
+    /// The first offset that holds another record.
+    pub(super) from: i64,
+    /// Up to where the stream had read.
+    pub(super) to: i64,
+    /// The mark of the leader epoch of the record before that; zero where it is unknown.
+    pub(super) epoch: u32,
+    /// The mark of the leader epoch of the last record that was lost, likewise. Positions with a greater one are of the
+    /// log as it is since.
+    pub(super) lost: u32,
+}
+
+/// What a stream knows of the logs it reads.
+#[derive(Debug, Default)]
+pub(super) struct Truncations {
+    /// In the order in which they were noticed.
+    cuts: Vec<Cut>,
+    /// Leader epochs of what was read, by topic and partition; shorter where none are known.
+    epochs: Vec<Vec<Epochs>>,
+}
+
+/// What of a position is not in the log.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Departed {
+    /// What it had beyond where it departs from the log.
+    pub(super) gaps: Vec<Gap>,
+    /// Topics, by index, where it departs from the log before what was read of it.
+    pub(super) unknown: Vec<usize>,
+}
+
+impl Truncations {
+    /// Remembers that a log was truncated.
+    pub(super) fn note(&mut self, cut: Cut) {
+        if let Some(epochs) = self.epochs_of(cut.topic, cut.partition) {
+            epochs.go_back(cut.from);
+        }
+        if self.cuts.len() == MAX_CUTS {
+            self.cuts.remove(0);
+        }
+        self.cuts.push(cut);
+    }
+
+    /// A record at this offset is of another leader epoch than the one before it in its partition.
+    pub(super) fn note_epoch(&mut self, (topic, partition): (usize, u32), epoch: Option<u32>, offset: i64) {
+        if self.epochs.len() <= topic {
+            self.epochs.resize(topic + 1, Vec::new());
+        }
+        let (epochs, partition) = (&mut self.epochs[topic], partition as usize);
+        if epochs.len() <= partition {
+            epochs.resize(partition + 1, Epochs::default());
+        }
+        epochs[partition].note(epoch, offset);
+    }
+
+    /// A topic begins anew.
+    pub(super) fn forget_epochs(&mut self, topic: usize) {
+        if let Some(epochs) = self.epochs.get_mut(topic) {
+            epochs.clear();
+        }
+    }
+
+    fn epochs_of(&mut self, topic: usize, partition: u32) -> Option<&mut Epochs> {
+        self.epochs.get_mut(topic)?.get_mut(partition as usize)
+    }
+
+    /// Takes the position of a client that comes back to where logs were truncated; the stream is at `here`. Returns what
+    /// it had beyond.
+    pub(super) fn take_back(&self, wanted: &mut Position, here: &Position) -> Vec<Gap> {
+        let cuts = self.cuts.iter();
+        cuts.filter_map(|cut| {
+            let to = wanted.next(cut.topic, cut.partition);
+            // Without leader epochs, only an id beyond the end of the log as it is since is surely of the one before.
+            let are_known = cut.lost > 0 && cut.mark(wanted) > 0;
+            let is_sure = are_known || to <= cut.to && to > here.next(cut.topic, cut.partition);
+            (is_sure && cut.is_lost(wanted)).then(|| cut.take_back(wanted))
+        })
+        .collect()
+    }
+
+    /// The same for a reader that was connected, of truncations behind record `since`. What one has read from Kafka
+    /// meanwhile may be of the log before and of the log since.
+    pub(super) fn take_reader_back(
+        &self,
+        wanted: &mut Position,
+        since: Sequence,
+        has_read_kafka: bool,
+    ) -> Vec<Gap> {
+        let cuts = self.cuts.iter().filter(|cut| cut.sequence > since);
+        cuts.filter_map(|cut| {
+            let is_beyond = wanted.next(cut.topic, cut.partition) > cut.from;
+            let is_lost = cut.is_lost(wanted) || has_read_kafka && is_beyond;
+            is_lost.then(|| cut.take_back(wanted))
+        })
+        .collect()
+    }
+
+    /// Compares the leader epochs of a position with those of what was read, and takes it back to where they differ.
+    pub(super) fn compare(&self, wanted: &mut Position) -> Departed {
+        let mut departed = Departed::default();
+        for (index, (topic, epochs)) in wanted.topics.iter_mut().zip(&self.epochs).enumerate() {
+            for (number, (partition, epochs)) in (0..).zip(epochs.iter().enumerate()) {
+                let (Some(epoch), Some(&to)) = (topic.epoch(partition), topic.next.get(partition)) else {
+                    continue;
+                };
+                match epochs.end_of(epoch) {
+                    EpochEnd::At(from) if from < to => {
+                        topic.move_to(partition, from);
+                        departed.gaps.push(Gap {
+                            cause: Cause::Truncated,
+                            topic: index,
+                            partition: number,
+                            from,
+                            to,
+                        });
+                    }
+                    EpochEnd::Before(first) if first < to => departed.unknown.push(index),
+                    // A later epoch than was read here is of a log that this process has still to read.
+                    EpochEnd::At(_) | EpochEnd::Before(_) | EpochEnd::Open | EpochEnd::Unknown => {}
+                }
+            }
+        }
+        departed.unknown.dedup();
+        departed
+    }
+}
+
+impl Cut {
+    fn mark(&self, position: &Position) -> u32 {
+        let topic = position.topics.get(self.topic);
+        topic.map_or(0, |topic| topic.mark(self.partition as usize))
+    }
+
+    /// Whether a position has seen records that were lost, unless it has no leader epoch and is of the log since.
+    fn is_lost(&self, position: &Position) -> bool {
+        let is_since = self.lost > 0 && self.mark(position) > self.lost;
+        !is_since && position.next(self.topic, self.partition) > self.from
+    }
+
+    /// Takes a position back; returns what it had beyond.
+    fn take_back(&self, position: &mut Position) -> Gap {
+        let to = position.next(self.topic, self.partition);
+        if let Some(topic) = position.topics.get_mut(self.topic) {
+            topic.move_to(self.partition as usize, self.from);
+            topic.set_mark(self.partition as usize, self.epoch);
+        }
+        Gap {
+            cause: Cause::Truncated,
+            topic: self.topic,
+            partition: self.partition,
+            from: self.from,
+            to,
+        }
+    }
+}
