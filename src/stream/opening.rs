@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::latest::Walk;
 use super::log::Sequence;
-use super::lookup::{Offsets, Query};
+use super::lookup::{Epochs, Offsets, Query};
 use super::moves::Place;
 use super::notice::Gap;
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition};
@@ -50,6 +50,8 @@ pub(super) struct Answers {
     pub(super) times: Option<Result<Offsets, Unknowable>>,
     /// Where partitions end.
     pub(super) ends: Option<Offsets>,
+    /// Where leader epochs end.
+    pub(super) epochs: Option<Offsets>,
 }
 
 /// Where a reader begins, and what it is told first.
@@ -209,7 +211,10 @@ fn come_back(
         .into_iter()
         .map(|index| (Reset::Recreated, index))
         .collect();
-    let gaps = truncated(request, state, here, &mut wanted, &mut resets, start);
+    let gaps = match truncated(request, state, here, &mut wanted, &mut resets, start) {
+        Ok(gaps) => gaps,
+        Err(epochs) => return Ok(Some(Outcome::Ask(Query::Epochs(epochs)))),
+    };
     if state.loaded.is_none() && names_unbegun(&wanted, here) {
         return Ok(Some(Outcome::Wait));
     }
@@ -238,8 +243,10 @@ fn come_back(
     resume_at(request, state, here, wanted, resets, Some(id)).map(|outcome| with_gaps(outcome, gaps))
 }
 
-/// Takes a client back to where it departs from the logs, as far as this process can tell. Returns what it has seen
-/// beyond.
+/// Takes a client back to where it departs from the logs. Returns what it has seen beyond.
+///
+/// # Errors
+/// The leader epochs that Kafka has to be asked for first.
 fn truncated(
     request: &Request<'_>,
     state: &State,
@@ -247,9 +254,17 @@ fn truncated(
     wanted: &mut Position,
     resets: &mut Vec<(Reset, usize)>,
     start: Start,
-) -> Vec<Gap> {
+) -> Result<Vec<Gap>, Epochs> {
     let mut gaps = state.truncations.take_back(wanted, here);
-    let Departed { gaps: more, unknown } = state.truncations.compare(wanted);
+    let answers = request.answers.epochs.as_ref();
+    let Departed {
+        gaps: more,
+        unknown,
+        asked,
+    } = state.truncations.compare(wanted, here, answers);
+    if answers.is_none() && asked.iter().flatten().any(Option::is_some) {
+        return Err(asked);
+    }
     gaps.extend(more);
     // It departs before what was read here, and nobody can say where.
     let mut anew: Vec<usize> = unknown;
@@ -267,7 +282,7 @@ fn truncated(
             resets.push((Reset::Truncated, topic));
         }
     }
-    gaps
+    Ok(gaps)
 }
 
 /// Adds what a client has seen that is no longer in Kafka.

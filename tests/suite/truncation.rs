@@ -261,6 +261,12 @@ fn other_replica() {
         come_back_everywhere(&whole, &events, "another replica").await;
         let told = whole.back(&events[11].id, &[]).told_at_last().await;
         assert!(told.len() > 4, "{told:?}");
+        // One that has read none of it asks Kafka where the epochs end.
+        let mut late = rig.other_at_end();
+        come_back_everywhere(&late, &events, "a late replica, nothing read").await;
+        write(&mut late, 0, 6, 2);
+        write(&mut late, 1, 1, 1);
+        come_back_everywhere(&late, &events, "a late replica").await;
         // Nobody is told of changes of leaders by which nothing is lost.
         let last = whole.back(client.last_event_id(), &[]).told_at_last().await;
         assert_eq!(last, [r#"caught-up {"reason":"replay"}"#]);
