@@ -188,7 +188,11 @@ fn come_back(
             fill(&mut wanted, found, &times);
         }
         wanted.as_of = None;
-        return resume_at(request, state, here, wanted, Vec::new(), Some(id));
+        let mut resets = Vec::new();
+        if let Some(query) = start_over_beyond_ends(request, here, &mut wanted, &mut resets, start) {
+            return Ok(Some(Outcome::Ask(query)));
+        }
+        return resume_at(request, state, here, wanted, resets, Some(id));
     }
     let client = Position::parse(id.as_bytes()).map_err(|_| Reset::UnknownId)?;
     let Resumed {
@@ -218,29 +222,38 @@ fn come_back(
     if state.loaded.is_none() && names_unbegun(&wanted, here) {
         return Ok(Some(Outcome::Wait));
     }
-    if let Some(ahead) = ahead_of(&wanted, here) {
-        let Some(ends) = &request.answers.ends else {
-            if request.stream.has_archive() {
-                let counts = here.topics.iter().map(|topic| topic.next.len()).collect();
-                return Ok(Some(Outcome::Ask(Query::Ends(counts))));
-            }
-            return resume_at(request, state, here, wanted, resets, Some(id))
-                .map(|outcome| with_gaps(outcome, gaps));
-        };
-        // This replica may be behind the one that made the id. A topic that ends before it is another.
-        for topic in ahead {
-            let (Some(wanted), Some(ends)) = (wanted.topics.get_mut(topic), ends.get(topic)) else {
-                continue;
-            };
-            let is_behind = |(next, end): (&i64, &Option<i64>)| end.is_some_and(|end| *next > end);
-            if wanted.next.iter().zip(ends).any(is_behind) {
-                let from = |here: &i64| if start == Start::Live { *here } else { BEGINNING };
-                wanted.start_over(here.topics[topic].next.iter().map(from).collect());
-                resets.push((Reset::AheadOfTopic, topic));
-            }
-        }
+    if let Some(query) = start_over_beyond_ends(request, here, &mut wanted, &mut resets, start) {
+        return Ok(Some(Outcome::Ask(query)));
     }
     resume_at(request, state, here, wanted, resets, Some(id)).map(|outcome| with_gaps(outcome, gaps))
+}
+
+/// Starts topics over that end before what a client wants, as Kafka confirms: they are other topics than those that the
+/// id was made of. This replica alone may be behind the one that made it. Returns what Kafka is to be asked first.
+fn start_over_beyond_ends(
+    request: &Request<'_>,
+    here: &Position,
+    wanted: &mut Position,
+    resets: &mut Vec<(Reset, usize)>,
+    start: Start,
+) -> Option<Query> {
+    let ahead = ahead_of(wanted, here)?;
+    let Some(ends) = &request.answers.ends else {
+        let counts = || here.topics.iter().map(|topic| topic.next.len()).collect();
+        return request.stream.has_archive().then(|| Query::Ends(counts()));
+    };
+    for topic in ahead {
+        let (Some(wanted), Some(ends)) = (wanted.topics.get_mut(topic), ends.get(topic)) else {
+            continue;
+        };
+        let is_behind = |(next, end): (&i64, &Option<i64>)| end.is_some_and(|end| *next > end);
+        if wanted.next.iter().zip(ends).any(is_behind) {
+            let from = |here: &i64| if start == Start::Live { *here } else { BEGINNING };
+            wanted.start_over(here.topics[topic].next.iter().map(from).collect());
+            resets.push((Reset::AheadOfTopic, topic));
+        }
+    }
+    None
 }
 
 /// Takes a client back to where it departs from the logs. Returns what it has seen beyond.

@@ -98,6 +98,22 @@ fn ahead_of_topic(version: Version, client: &str) {
             .expect("it opens");
         let events = stream.collect_until(named("caught-up"), secs(30)).await;
         check(&events);
+        // An id of KafkaSSE is held against the ends as well.
+        let place = |topic: &str, partition, offset| {
+            format!(r#"{{"topic":"{topic}","partition":{partition},"offset":{offset}}}"#)
+        };
+        let places = [
+            place(&topic, 0, 5),
+            place(&topic, 1, 50),
+            place(&other, 0, 7),
+            place(&other, 1, 7),
+        ];
+        let mut like_kafka_sse = Stream::to(daemon.url("/events"))
+            .last_event_id(&format!("[{}]", places.join(",")))
+            .send()
+            .await
+            .expect("it opens");
+        check(&like_kafka_sse.collect_until(named("caught-up"), secs(30)).await);
         // By the id of the reset, and of every event behind it, it goes on.
         for cut in [1, 2, events.len() / 2, events.len() - 1] {
             let back = Stream::to(daemon.url("/events"))
