@@ -7,6 +7,7 @@
 //!
 //! - [`config`]: reads files, environment and flags into validated settings.
 //! - [`logging`]: writes log lines; [`signals`], [`systemd`], [`fd_limit`]: the process and its surroundings.
+//! - [`sse`]: the format of Server-Sent Events.
 //! - [`kafka`]: reads topics with one of two client libraries, and hands on batches of records.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
 //! - [`writers`]: the threads that encode, apart from those that serve clients.
@@ -28,6 +29,7 @@ pub mod kafka;
 pub mod logging;
 mod reload;
 pub mod signals;
+pub mod sse;
 pub mod status_line;
 pub mod stream;
 pub mod systemd;

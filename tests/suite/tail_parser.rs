@@ -1,7 +1,7 @@
 //! The parser of `tail` finds in any bytes, however they are cut, what the HTML standard says is there.
 
 use crate::harness::{sse, trial};
-use kafka_sse_bridge::cli::tail::parser::{Event, Item, MAX_EVENT, Parser, TooLong};
+use kafka_sse_bridge::sse::parse::{Event, Item, MAX_EVENT, Parser, TooLong};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use std::time::Duration;

@@ -12,7 +12,6 @@
 
 pub mod connection;
 pub mod latency;
-pub mod parser;
 pub mod show;
 pub mod summary;
 
@@ -25,12 +24,12 @@ use http::{HeaderName, HeaderValue};
 use tokio::time::sleep;
 
 use self::connection::{OpenError, Stream, Target};
-use self::parser::{Item, Parser};
 use self::show::{CUT, Style};
 use self::summary::Summary;
 use crate::cli::common::{Failure, print};
 use crate::logging::printable;
 use crate::signals::{self, Request};
+use crate::sse::parse::{Item, Parser};
 
 /// Reconnect time until the server sends another: that of browsers.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);

@@ -6,8 +6,8 @@ use std::fmt::Write;
 
 use serde_json::json;
 
-use super::parser::Event;
 use crate::logging::printable;
+use crate::sse::parse::Event;
 use crate::stream::position::{Position, TopicPosition};
 
 /// Longer ids are shortened to this length, with [`CUT`] in the middle; it is enough for a dozen partitions.

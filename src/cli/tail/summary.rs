@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::latency::Latencies;
-use super::parser::Event;
 use crate::logging::printable;
+use crate::sse::parse::Event;
 
 /// Most event names that are counted: a server that invents names must not fill the memory.
 const MAX_NAMES: usize = 1000;
