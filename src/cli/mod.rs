@@ -9,7 +9,7 @@ mod id;
 mod manual;
 mod print_config;
 mod run;
-pub mod tail;
+mod tail;
 
 use std::process::ExitCode;
 

@@ -33,8 +33,7 @@ fn machine_bytes(meminfo: &str) -> Option<u64> {
 }
 
 /// The limits of the groups that `groups` (`/proc/self/cgroup`) names, and of their parents, below `root`.
-#[must_use]
-pub fn group_limits(groups: &str, root: &Path) -> Vec<Available> {
+fn group_limits(groups: &str, root: &Path) -> Vec<Available> {
     let mut limits = Vec::new();
     for line in groups.lines() {
         // hierarchy:controllers:path
@@ -64,4 +63,36 @@ pub fn group_limits(groups: &str, root: &Path) -> Vec<Available> {
         }
     }
     limits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::group_limits;
+    use std::fs;
+
+    #[test]
+    fn limits_of_control_groups_and_their_parents_count() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let write = |path: &str, text: &str| {
+            let path = directory.path().join(path);
+            fs::create_dir_all(path.parent().expect("it has one")).expect("created");
+            fs::write(path, text).expect("written");
+        };
+        write("system.slice/memory.max", "1000000\n");
+        write("system.slice/bridge.service/memory.max", "max\n");
+        write("system.slice/bridge.service/memory.high", "2000000\n");
+        write("memory/bridge/memory.limit_in_bytes", "3000000\n");
+        let limits = |groups: &str| -> Vec<u64> {
+            let found = group_limits(groups, directory.path());
+            let mut limits: Vec<u64> = found.iter().map(|limit| limit.bytes).collect();
+            limits.sort_unstable();
+            limits
+        };
+        assert_eq!(
+            limits("0::/system.slice/bridge.service\n"),
+            [1_000_000, 2_000_000]
+        );
+        assert_eq!(limits("5:cpu,memory:/bridge\n4:cpuset:/bridge\n"), [3_000_000]);
+        assert_eq!(limits("0::/\n"), [0; 0]);
+    }
 }

@@ -255,3 +255,51 @@ impl Filter {
         Ok(filter)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{FilterError, MAX_PATH, Name, key_bytes};
+
+    #[test]
+    fn names_are_written_as_they_are_read() {
+        for text in [
+            "key",
+            "topic",
+            "partition",
+            "header.type",
+            "header.a.b",
+            r"value.log\.level.x",
+            r"value.a\\.b",
+            "value.log.level",
+        ] {
+            let name = Name::parse(text).expect("a name").expect("of a filter");
+            assert_eq!(name.to_string(), text);
+        }
+        for text in ["keys", "start", "header", "value", "Key"] {
+            assert_eq!(Name::parse(text), Ok(None), "{text}");
+        }
+    }
+
+    #[test]
+    fn incomplete_names_are_refused() {
+        for text in ["header.", "value.", "value.a..b", "value.a."] {
+            assert_eq!(Name::parse(text), Err(FilterError::EmptyPart(text.to_owned())));
+        }
+        for text in [r"value.a\b", r"value.a\"] {
+            assert_eq!(Name::parse(text), Err(FilterError::Escape(text.to_owned())));
+        }
+        let deep = format!("value.{}a", "a.".repeat(MAX_PATH));
+        assert_eq!(Name::parse(&deep), Err(FilterError::TooDeep));
+    }
+
+    #[test]
+    fn a_key_in_base64_may_be_in_either_alphabet_with_or_without_padding() {
+        let bytes = [0xfb, 0xff, 0xfe, 0x01];
+        for encoded in ["+//+AQ==", "-__-AQ", "-__-AQ==", " //+AQ"] {
+            let key = format!("base64:{encoded}");
+            assert_eq!(key_bytes(&key).as_deref(), Some(&bytes[..]), "{encoded}");
+        }
+        assert_eq!(key_bytes("NL").as_deref(), Some(&b"NL"[..]));
+        assert_eq!(key_bytes("base64:?"), None);
+    }
+}

@@ -70,3 +70,30 @@ fn add<T: FromStr<Err: fmt::Display>, E: de::Error>(list: &mut Vec<T>, text: &st
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::list;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    struct Section {
+        #[serde(deserialize_with = "list")]
+        entries: Vec<String>,
+    }
+
+    fn read(value: &str) -> Result<Vec<String>, toml::de::Error> {
+        toml::from_str(&format!("entries = {value}")).map(|Section { entries }| entries)
+    }
+
+    #[test]
+    fn an_array_and_a_string_are_the_same_list() {
+        for value in [r#"["a", "b", "c"]"#, r#"" a ,b,, c,""#, r#"["a, b", "", " c "]"#] {
+            assert_eq!(read(value).expect(value), ["a", "b", "c"], "{value}");
+        }
+        assert_eq!(read(r#"" , ""#).expect("a list"), [""; 0]);
+        for value in ["7", "[7]", "{}"] {
+            assert!(read(value).is_err(), "{value}");
+        }
+    }
+}

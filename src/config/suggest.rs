@@ -24,3 +24,23 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .max_by(|one, other| one.0.total_cmp(&other.0))
         .map(|(_, name)| name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_typing_error_suggests_the_key_that_was_meant_and_others_suggest_none() {
+        let known = ["path", "topics", "start", "key_field", "lag", "log_bytes"];
+        for (wrong, meant) in [
+            ("keyfield", Some("key_field")),
+            ("topic", Some("topics")),
+            ("lga", Some("lag")),
+            ("logbyte", Some("log_bytes")),
+            ("password", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(wrong, known), meant, "{wrong}");
+        }
+    }
+}

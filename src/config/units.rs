@@ -171,3 +171,57 @@ macro_rules! serde_as_text {
 
 serde_as_text!(Span, "a duration in quotes, like \"15s\"");
 serde_as_text!(Size, "a size in quotes, like \"64MiB\"");
+
+#[cfg(test)]
+mod tests {
+    use super::{Instant, Size, Span, other_unit};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn every_instant_can_be_written() {
+        let at = |seconds| {
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            [Instant::seconds(time), Instant::millis(time)].map(|instant| instant.to_string())
+        };
+        assert_eq!(at(0), ["1970-01-01T00:00:00Z", "1970-01-01T00:00:00.000Z"]);
+        assert_eq!(at(253_402_300_799)[0], "9999-12-31T23:59:59Z");
+        for (seconds, text) in [
+            (253_402_300_800, "253402300800 s after 1970"),
+            (i64::MAX as u64, "9223372036854775807 s after 1970"),
+        ] {
+            assert_eq!(at(seconds), [text, text]);
+        }
+        let before = UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(Instant::millis(before).to_string(), "1 s before 1970");
+    }
+
+    #[test]
+    fn sizes_and_durations_are_written_as_they_are_read() {
+        for text in ["0B", "1KiB", "64MiB", "3GiB", "4097B"] {
+            assert_eq!(text.parse::<Size>().expect("a size").to_string(), text);
+        }
+        assert_eq!("1GB".parse(), Ok(Size(1_000_000_000)));
+        assert_eq!("4096".parse(), Ok(Size(4096)));
+        for text in ["0s", "500ms", "15s", "1h 30m", "1day"] {
+            assert_eq!(text.parse::<Span>().expect("a duration").to_string(), text);
+        }
+        for text in ["", "15", "-1s", "1 parsec"] {
+            let error = text.parse::<Span>().expect_err(text);
+            assert!(error.ends_with("write it like \"15s\" or \"500ms\""), "{error}");
+        }
+        for text in ["", "64 Mebi", "-1"] {
+            let error = text.parse::<Size>().expect_err(text);
+            assert!(error.ends_with("write it like \"64MiB\""), "{error}");
+        }
+    }
+
+    #[test]
+    fn seconds_and_microseconds_are_told_from_milliseconds() {
+        let now = 1_764_000_000_000;
+        assert_eq!(other_unit(now), None);
+        assert_eq!(other_unit(0), None);
+        assert_eq!(other_unit(now / 1000), Some(("seconds", now)));
+        assert_eq!(other_unit(now * 1000), Some(("microseconds", now)));
+        assert_eq!(other_unit(now * 1_000_000), Some(("nanoseconds", now)));
+    }
+}

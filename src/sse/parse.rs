@@ -1,23 +1,21 @@
-//! Interprets `text/event-stream` as the HTML standard says (section 9.2.6, "Interpreting an event
-//! stream"), byte for byte and over any boundary between pieces.
+//! Parses `text/event-stream` by the HTML standard (section 9.2.6, "Interpreting an event stream"), in pieces of any size.
 //!
-//! Knows nothing of HTTP, of reconnecting, or of what our own events mean. One thing is taken from
-//! browsers rather than from the standard's letter: a parser begins with the id that its connection
-//! was resumed with, so that an event without an id does not take the place back to nothing.
+//! It knows neither HTTP nor reconnecting nor the daemon's events. It follows browsers instead of the standard in one
+//! point: a parser starts with the id of the `Last-Event-ID` that was sent, so that an event without an id keeps it.
 
 use std::mem;
 use std::time::Duration;
 
 use memchr::memchr2;
 
-/// Most bytes of one event, or of one line (64 MiB): beyond the largest batch that the daemon reads
-/// from Kafka. Without a bound, a server that never ends a line would fill the memory.
+/// Most bytes of an event or a line (64 MiB): more than the largest batch that the daemon reads from Kafka. Without a
+/// bound, a server that never ends a line would fill the memory.
 pub const MAX_EVENT: usize = 64 * 1024 * 1024;
 
-/// What a stream yields, in its order.
+/// An item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Item {
-    /// What an EventSource would dispatch.
+    /// An event that an EventSource would dispatch.
     Event(Event),
     /// The text after the colon of a comment.
     Comment(String),
@@ -25,30 +23,30 @@ pub enum Item {
     Retry(Duration),
 }
 
-/// What a listener would be given.
+/// An event as a listener receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// `message` unless the block named one.
+    /// The event's name; `message` by default.
     pub name: String,
     /// The lines of data, joined by LF.
     pub data: String,
-    /// `lastEventId`: the last id so far, this block's or an earlier one's.
+    /// `lastEventId`: the last id so far, of this event or an earlier one.
     pub id: String,
 }
 
-/// An event or a line does not end.
+/// An event or a line is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an event is longer than {MAX_EVENT} bytes")]
 pub struct TooLong;
 
-/// The state between two pieces of a stream.
+/// The parser's state between two pieces of a stream.
 #[derive(Debug, Clone, Default)]
 pub struct Parser {
-    /// Bytes of the line not ended yet.
+    /// The unfinished line.
     line: Vec<u8>,
-    /// The last byte was a CR: an LF that follows belongs to it.
+    /// Whether the last byte was a CR, to which a following LF belongs.
     after_cr: bool,
-    /// Whether a line has ended: only before that may a byte order mark stand.
+    /// Whether a line has ended; a byte order mark is allowed before that only.
     is_begun: bool,
     data: String,
     event: String,
@@ -59,7 +57,7 @@ pub struct Parser {
 }
 
 impl Parser {
-    /// A parser of a connection that was opened with this id; empty for none.
+    /// A parser for a connection that was opened with this id; empty for none.
     #[must_use]
     pub fn resuming(id: &str) -> Self {
         Self {
@@ -69,10 +67,10 @@ impl Parser {
         }
     }
 
-    /// Appends all that these bytes complete to `items`.
+    /// Appends the items that these bytes complete.
     ///
     /// # Errors
-    /// [`TooLong`]; the parser is of no further use then.
+    /// [`TooLong`]; the parser is unusable afterwards.
     pub fn feed(&mut self, mut bytes: &[u8], items: &mut Vec<Item>) -> Result<(), TooLong> {
         if bytes.is_empty() {
             return Ok(());
@@ -91,7 +89,7 @@ impl Parser {
             }
             let line = mem::take(&mut self.line);
             self.end_line(&line, items);
-            // The allocation is worth keeping: lines come one after another.
+            // Keeps the allocation for the next line.
             self.line = line;
             self.line.clear();
             self.check_length()?;
@@ -100,7 +98,7 @@ impl Parser {
         self.check_length()
     }
 
-    /// What an EventSource would send as `Last-Event-ID` now; empty for nothing.
+    /// The value of `Last-Event-ID` for a reconnect; empty for none.
     #[must_use]
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
@@ -151,7 +149,7 @@ impl Parser {
         self.last_event_id.clone_from(&self.id);
         let event = mem::take(&mut self.event);
         let mut data = mem::take(&mut self.data);
-        // A `data` line, even an empty one, has left an LF here; none means that there was none.
+        // Each `data` line, even an empty one, has appended an LF.
         if data.pop().is_none() {
             return;
         }
@@ -164,5 +162,144 @@ impl Parser {
             data,
             id: self.last_event_id.clone(),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Event, Item, MAX_EVENT, Parser, TooLong};
+    use std::time::Duration;
+
+    fn event(name: &str, data: &str, id: &str) -> Item {
+        Item::Event(Event {
+            name: name.to_owned(),
+            data: data.to_owned(),
+            id: id.to_owned(),
+        })
+    }
+
+    fn parse(bytes: &[u8]) -> (Vec<Item>, String) {
+        let (mut parser, mut items) = (Parser::default(), Vec::new());
+        parser.feed(bytes, &mut items).expect("not too long");
+        (items, parser.last_event_id().to_owned())
+    }
+
+    #[test]
+    fn the_parser_follows_the_html_standard() {
+        let retry = |milliseconds| Item::Retry(Duration::from_millis(milliseconds));
+        let comment = |text: &str| Item::Comment(text.to_owned());
+        let cases: Vec<(&[u8], Vec<Item>, &str)> = vec![
+            // The standard's own examples.
+            (
+                b"data: YHOO\ndata: +2\ndata: 10\n\n",
+                vec![event("message", "YHOO\n+2\n10", "")],
+                "",
+            ),
+            (
+                b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
+                vec![
+                    comment(" test stream"),
+                    event("message", "first event", "1"),
+                    event("message", "second event", ""),
+                    event("message", " third event", ""),
+                ],
+                "",
+            ),
+            (
+                b"data\n\ndata\ndata\n\ndata:",
+                vec![event("message", "", ""), event("message", "\n", "")],
+                "",
+            ),
+            (
+                b"data:test\n\ndata: test\n\n",
+                vec![event("message", "test", ""), event("message", "test", "")],
+                "",
+            ),
+            // Ends of lines, and the byte order mark, once and only at the start.
+            (
+                b"data: a\rdata: b\r\ndata: c\n\r\n",
+                vec![event("message", "a\nb\nc", "")],
+                "",
+            ),
+            (
+                b"data: a\r\rdata: b\r\n\r\n",
+                vec![event("message", "a", ""), event("message", "b", "")],
+                "",
+            ),
+            (b"\xEF\xBB\xBFdata: a\n\n", vec![event("message", "a", "")], ""),
+            (
+                b"\xEF\xBB\xBF\xEF\xBB\xBFdata: a\n\ndata: b\n\n",
+                vec![event("message", "b", "")],
+                "",
+            ),
+            (b"\xEF\xBBdata: a\n\n", vec![], ""),
+            (
+                b"data: a\n\n\xEF\xBB\xBFdata: b\n\n",
+                vec![event("message", "a", "")],
+                "",
+            ),
+            (
+                b"data: \xFF\xC3\n\n",
+                vec![event("message", "\u{FFFD}\u{FFFD}", "")],
+                "",
+            ),
+            // Ids: kept until another comes, not taken with NUL, taken at the blank line even without data.
+            (
+                b"id: 1\ndata: a\n\nid: x\0y\ndata: b\n\n",
+                vec![event("message", "a", "1"), event("message", "b", "1")],
+                "1",
+            ),
+            (b"id: 1\n\nid: 2\n", vec![], "1"),
+            (
+                b"id: 1\ndata: a\n\nid:\ndata: b\n\n",
+                vec![event("message", "a", "1"), event("message", "b", "")],
+                "",
+            ),
+            // Reconnection times: digits only.
+            (b"retry: 1500\n", vec![retry(1500)], ""),
+            (
+                b"retry: +1\nretry: -1\nretry: 1.5\nretry: 0x1\nretry:\nretry: 1 \nretry:  1\n",
+                vec![],
+                "",
+            ),
+            (b"retry: 99999999999999999999999\n", vec![], ""),
+            // Names: the last of a block counts, and a block without data takes its name along.
+            (b"event: a\nevent: b\ndata: x\n\n", vec![event("b", "x", "")], ""),
+            (b"event: a\n\ndata: x\n\n", vec![event("message", "x", "")], ""),
+            (
+                b"event: a\nevent:\ndata: x\n\n",
+                vec![event("message", "x", "")],
+                "",
+            ),
+            // What is no field is nothing, whatever its case.
+            (b"Data: x\ndata : x\n data: x\nfoo: x\nfoo\n\n", vec![], ""),
+            (b":\n::\n", vec![comment(""), comment(":")], ""),
+            (b"data: never ended\n", vec![], ""),
+        ];
+        for (bytes, items, id) in cases {
+            let shown = String::from_utf8_lossy(bytes);
+            assert_eq!(parse(bytes), (items, id.to_owned()), "{shown:?}");
+        }
+        let (mut parser, mut items) = (Parser::resuming("before"), Vec::new());
+        parser.feed(b"data: a\n\n", &mut items).expect("short");
+        assert_eq!(items, [event("message", "a", "before")]);
+        assert_eq!(parser.last_event_id(), "before");
+    }
+
+    #[test]
+    fn lines_and_events_that_never_end_are_refused() {
+        let (mut parser, mut items) = (Parser::default(), Vec::new());
+        let piece = vec![b'x'; MAX_EVENT / 4];
+        for _ in 0..4 {
+            parser.feed(&piece, &mut items).expect("up to the limit");
+        }
+        assert_eq!(parser.feed(b"x", &mut items), Err(TooLong), "a line");
+
+        let mut parser = Parser::default();
+        let mut line = b"data: ".to_vec();
+        line.resize(MAX_EVENT / 4, b'x');
+        line.push(b'\n');
+        let outcome = (0..5).try_for_each(|_| parser.feed(&line, &mut items));
+        assert_eq!(outcome, Err(TooLong), "an event");
     }
 }

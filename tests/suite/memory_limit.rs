@@ -8,7 +8,7 @@ use crate::harness::produce::Message;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::reload::{client, figures, reloaded};
-use kafka_sse_bridge::config::available::{Available, group_limits};
+use kafka_sse_bridge::config::available::Available;
 use kafka_sse_bridge::config::memory::{Memory, Sum, derive};
 use kafka_sse_bridge::config::settings::{Draft, LEAST_LOG};
 use kafka_sse_bridge::config::units::Size;
@@ -22,7 +22,6 @@ pub fn trials() -> Vec<Trial> {
         trial("derived_bounds_never_exceed_a_limit_that_the_least_fit", sweep),
         trial("the_limit_is_half_of_what_is_available", by_machine),
         trial("clients_count_in_the_warning_and_not_in_the_limit", clients),
-        trial("limits_of_control_groups_and_their_parents_count", groups),
         trial("bounds_beyond_the_limit_are_refused_by_their_keys", refusal),
         trial("check_adds_the_bounds_up_and_warns", sum),
         trial("print_config_shows_what_is_derived", printed),
@@ -188,32 +187,6 @@ fn clients() {
     let remedy = memory.remedy(&draft).expect("too little");
     assert!(!remedy.contains("max_clients"), "{remedy}");
     assert!(remedy.contains("stream[0].log_bytes (64MiB)"), "{remedy}");
-}
-
-/// The least limit of the groups counts, those of parents included, in version 1 as in version 2.
-fn groups() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let write = |path: &str, text: &str| {
-        let path = directory.path().join(path);
-        fs::create_dir_all(path.parent().expect("it has one")).expect("created");
-        fs::write(path, text).expect("written");
-    };
-    write("system.slice/memory.max", "1000000\n");
-    write("system.slice/bridge.service/memory.max", "max\n");
-    write("system.slice/bridge.service/memory.high", "2000000\n");
-    write("memory/bridge/memory.limit_in_bytes", "3000000\n");
-    let limits = |groups: &str| -> Vec<u64> {
-        let found = group_limits(groups, directory.path());
-        let mut limits: Vec<u64> = found.iter().map(|limit| limit.bytes).collect();
-        limits.sort_unstable();
-        limits
-    };
-    assert_eq!(
-        limits("0::/system.slice/bridge.service\n"),
-        [1_000_000, 2_000_000]
-    );
-    assert_eq!(limits("5:cpu,memory:/bridge\n4:cpuset:/bridge\n"), [3_000_000]);
-    assert_eq!(limits("0::/\n"), [0; 0]);
 }
 
 /// What a command makes of a configuration: its result, and what it writes.

@@ -8,7 +8,6 @@ use crate::harness::secured::token_until;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
 use kafka_sse_bridge::config::LogFormat;
-use kafka_sse_bridge::config::units::Instant;
 use kafka_sse_bridge::logging::{Reader, render};
 use libtest_mimic::Trial;
 use log::{Level, Record};
@@ -17,14 +16,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("every_instant_can_be_written", instants),
         trial("a_log_line_is_written_whatever_the_clock_says", clocks),
         trial("no_exp_of_a_token_ends_the_daemon", tokens),
         trial("no_id_or_time_of_a_client_ends_the_daemon", requests),
     ]
 }
 
-/// The years before, between and after those that RFC 3339 has.
+/// Times before, within and after the years of RFC 3339.
 fn extremes() -> Vec<SystemTime> {
     let seconds = [
         0,
@@ -39,23 +37,6 @@ fn extremes() -> Vec<SystemTime> {
         [UNIX_EPOCH.checked_add(span), UNIX_EPOCH.checked_sub(span)]
     });
     times.flatten().collect()
-}
-
-fn instants() {
-    for time in extremes() {
-        for text in [
-            Instant::seconds(time).to_string(),
-            Instant::millis(time).to_string(),
-        ] {
-            assert!(!text.is_empty());
-        }
-    }
-    let at = |seconds| Instant::seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
-    assert_eq!(at(0), "1970-01-01T00:00:00Z");
-    assert_eq!(at(253_402_300_799), "9999-12-31T23:59:59Z");
-    assert_eq!(at(253_402_300_800), "253402300800 s after 1970");
-    let before = UNIX_EPOCH - Duration::from_secs(1);
-    assert_eq!(Instant::millis(before).to_string(), "1 s before 1970");
 }
 
 fn clocks() {

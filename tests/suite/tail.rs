@@ -7,10 +7,6 @@ use crate::harness::process::{Process, Signal};
 use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
-use kafka_sse_bridge::cli::tail::latency::Latencies;
-use kafka_sse_bridge::cli::tail::show::{CUT, Style};
-use kafka_sse_bridge::sse::parse::Event;
-use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,7 +17,6 @@ use std::thread::{self, JoinHandle};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial("tails_percentiles_are_within_a_32nd", percentiles),
         trial(
             "tail_resumes_over_restarts_of_the_daemon_without_losing_a_record",
             over_restarts,
@@ -31,7 +26,6 @@ pub fn trials() -> Vec<Trial> {
             last_whole_id,
         ),
         trial("tail_counts_gaps_and_resets", gaps_and_resets),
-        trial("tail_prints_whole_ids_of_a_dozen_partitions", whole_ids),
         trial("tail_shows_an_errors_message_and_exits_1", error_answers),
         trial("tail_refuses_what_it_cannot_open_with_a_remedy", bad_arguments),
         trial("tail_ends_by_sigint_with_its_summary", interrupted),
@@ -374,35 +368,6 @@ fn error_answers() {
     assert!(said(&output).contains("it is at /elsewhere"), "{}", said(&output));
 }
 
-fn whole_ids() {
-    let shown = |partitions: usize| {
-        let mut topic = TopicPosition::unread("orders");
-        topic.next = vec![300; partitions];
-        let position = Position {
-            topics: vec![topic],
-            ..Position::default()
-        };
-        let id = String::from_utf8(position.id()).expect("base64url");
-        let event = Event {
-            name: "message".to_owned(),
-            data: "1".to_owned(),
-            id: id.clone(),
-        };
-        let mut line = String::new();
-        let style = Style {
-            is_json: false,
-            shows_positions: false,
-            shows_latency: false,
-        };
-        style.write(&mut line, &event, None);
-        (id, line)
-    };
-    let (id, line) = shown(12);
-    assert!(line.contains(&format!(" {id} ")), "{line}");
-    let (id, line) = shown(900);
-    assert!(!line.contains(&id) && line.contains(CUT), "{line}");
-}
-
 fn bad_arguments() {
     let nobody = format!("http://127.0.0.1:{}/x", free_port());
     for (arguments, code, wanted) in [
@@ -560,31 +525,4 @@ fn broken_pipe() {
     drop(process.take(|child| child.stdout.take()));
     let status = process.wait(secs(30)).expect("it ends");
     assert_eq!(status.code(), Some(0));
-}
-
-fn percentiles() {
-    let mut latencies = Latencies::default();
-    assert_eq!(latencies.percentile(50), 0);
-    for milliseconds in 1..=10_000 {
-        latencies.add(milliseconds);
-    }
-    for percent in [1, 50, 90, 99] {
-        let (found, exact) = (latencies.percentile(percent), percent * 100);
-        assert!(
-            (exact..=exact + exact / 32 + 1).contains(&found),
-            "p{percent}: {found}, not {exact}"
-        );
-    }
-    assert_eq!(latencies.percentile(100), 10_000, "the greatest is exact");
-    latencies.add(i64::MAX);
-    latencies.add(-5);
-    assert_eq!(
-        latencies.percentile(100),
-        u64::try_from(i64::MAX).expect("positive")
-    );
-    assert!(
-        latencies
-            .to_string()
-            .ends_with("; 1 have timestamps in the future, so the clocks differ")
-    );
 }

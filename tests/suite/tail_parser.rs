@@ -1,23 +1,21 @@
-//! The parser of `tail` finds in any bytes, however they are cut, what the HTML standard says is there.
+//! The parser of event streams finds the same items as the strict one of the harness, wherever a stream is cut.
 
 use crate::harness::{sse, trial};
-use kafka_sse_bridge::sse::parse::{Event, Item, MAX_EVENT, Parser, TooLong};
+use kafka_sse_bridge::sse::parse::{Event, Item, Parser};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("tails_parser_follows_the_html_standard", by_the_standard),
         trial(
-            "tails_parser_finds_what_the_strict_one_finds_wherever_a_stream_is_cut",
+            "the_parser_finds_what_the_strict_one_finds_wherever_a_stream_is_cut",
             at_every_byte,
         ),
         trial(
-            "tails_parser_finds_what_the_strict_one_finds_in_any_bytes",
+            "the_parser_finds_what_the_strict_one_finds_in_any_bytes",
             of_any_bytes,
         ),
-        trial("tails_parser_bounds_what_never_ends", bounded),
     ]
 }
 
@@ -27,113 +25,6 @@ fn event(name: &str, data: &str, id: &str) -> Item {
         data: data.to_owned(),
         id: id.to_owned(),
     })
-}
-
-fn parse(bytes: &[u8]) -> (Vec<Item>, String) {
-    let (mut parser, mut items) = (Parser::default(), Vec::new());
-    parser.feed(bytes, &mut items).expect("not too long");
-    (items, parser.last_event_id().to_owned())
-}
-
-fn by_the_standard() {
-    let retry = |milliseconds| Item::Retry(Duration::from_millis(milliseconds));
-    let comment = |text: &str| Item::Comment(text.to_owned());
-    let cases: Vec<(&[u8], Vec<Item>, &str)> = vec![
-        // The standard's own examples.
-        (
-            b"data: YHOO\ndata: +2\ndata: 10\n\n",
-            vec![event("message", "YHOO\n+2\n10", "")],
-            "",
-        ),
-        (
-            b": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
-            vec![
-                comment(" test stream"),
-                event("message", "first event", "1"),
-                event("message", "second event", ""),
-                event("message", " third event", ""),
-            ],
-            "",
-        ),
-        (
-            b"data\n\ndata\ndata\n\ndata:",
-            vec![event("message", "", ""), event("message", "\n", "")],
-            "",
-        ),
-        (
-            b"data:test\n\ndata: test\n\n",
-            vec![event("message", "test", ""), event("message", "test", "")],
-            "",
-        ),
-        // Ends of lines, and the byte order mark, once and only at the start.
-        (
-            b"data: a\rdata: b\r\ndata: c\n\r\n",
-            vec![event("message", "a\nb\nc", "")],
-            "",
-        ),
-        (
-            b"data: a\r\rdata: b\r\n\r\n",
-            vec![event("message", "a", ""), event("message", "b", "")],
-            "",
-        ),
-        (b"\xEF\xBB\xBFdata: a\n\n", vec![event("message", "a", "")], ""),
-        (
-            b"\xEF\xBB\xBF\xEF\xBB\xBFdata: a\n\ndata: b\n\n",
-            vec![event("message", "b", "")],
-            "",
-        ),
-        (b"\xEF\xBBdata: a\n\n", vec![], ""),
-        (
-            b"data: a\n\n\xEF\xBB\xBFdata: b\n\n",
-            vec![event("message", "a", "")],
-            "",
-        ),
-        (
-            b"data: \xFF\xC3\n\n",
-            vec![event("message", "\u{FFFD}\u{FFFD}", "")],
-            "",
-        ),
-        // Ids: kept until another comes, not taken with NUL, taken at the blank line even without data.
-        (
-            b"id: 1\ndata: a\n\nid: x\0y\ndata: b\n\n",
-            vec![event("message", "a", "1"), event("message", "b", "1")],
-            "1",
-        ),
-        (b"id: 1\n\nid: 2\n", vec![], "1"),
-        (
-            b"id: 1\ndata: a\n\nid:\ndata: b\n\n",
-            vec![event("message", "a", "1"), event("message", "b", "")],
-            "",
-        ),
-        // Reconnection times: digits only.
-        (b"retry: 1500\n", vec![retry(1500)], ""),
-        (
-            b"retry: +1\nretry: -1\nretry: 1.5\nretry: 0x1\nretry:\nretry: 1 \nretry:  1\n",
-            vec![],
-            "",
-        ),
-        (b"retry: 99999999999999999999999\n", vec![], ""),
-        // Names: the last of a block counts, and a block without data takes its name along.
-        (b"event: a\nevent: b\ndata: x\n\n", vec![event("b", "x", "")], ""),
-        (b"event: a\n\ndata: x\n\n", vec![event("message", "x", "")], ""),
-        (
-            b"event: a\nevent:\ndata: x\n\n",
-            vec![event("message", "x", "")],
-            "",
-        ),
-        // What is no field is nothing, whatever its case.
-        (b"Data: x\ndata : x\n data: x\nfoo: x\nfoo\n\n", vec![], ""),
-        (b":\n::\n", vec![comment(""), comment(":")], ""),
-        (b"data: never ended\n", vec![], ""),
-    ];
-    for (bytes, items, id) in cases {
-        let shown = String::from_utf8_lossy(bytes);
-        assert_eq!(parse(bytes), (items, id.to_owned()), "{shown:?}");
-    }
-    let (mut parser, mut items) = (Parser::resuming("before"), Vec::new());
-    parser.feed(b"data: a\n\n", &mut items).expect("short");
-    assert_eq!(items, [event("message", "a", "before")]);
-    assert_eq!(parser.last_event_id(), "before");
 }
 
 /// What the harness's parser finds, without the house rules that it also keeps.
@@ -219,20 +110,4 @@ fn of_any_bytes() {
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{error}"));
-}
-
-fn bounded() {
-    let (mut parser, mut items) = (Parser::default(), Vec::new());
-    let piece = vec![b'x'; MAX_EVENT / 4];
-    for _ in 0..4 {
-        parser.feed(&piece, &mut items).expect("up to the limit");
-    }
-    assert_eq!(parser.feed(b"x", &mut items), Err(TooLong), "a line");
-
-    let mut parser = Parser::default();
-    let mut line = b"data: ".to_vec();
-    line.resize(MAX_EVENT / 4, b'x');
-    line.push(b'\n');
-    let outcome = (0..5).try_for_each(|_| parser.feed(&line, &mut items));
-    assert_eq!(outcome, Err(TooLong), "an event");
 }

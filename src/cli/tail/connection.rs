@@ -29,7 +29,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The address of a stream, and the headers of its requests.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub(super) struct Target {
     uri: Uri,
     host: String,
     port: u16,
@@ -39,7 +39,7 @@ pub struct Target {
 
 /// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(super) enum OpenError {
     /// No HTTP response: an EventSource would reconnect.
     #[error("{0}")]
     Unreachable(String),
@@ -50,7 +50,7 @@ pub enum OpenError {
 
 /// The body of an open stream.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     body: Incoming,
 }
 
@@ -59,7 +59,7 @@ impl Target {
     ///
     /// # Errors
     /// When the URL cannot be opened, with the remedy.
-    pub fn new(
+    pub(super) fn new(
         url: &str,
         unix: Option<PathBuf>,
         headers: &[(HeaderName, HeaderValue)],
@@ -119,7 +119,7 @@ impl Target {
     ///
     /// # Errors
     /// When there is no response, or it is not an event stream.
-    pub async fn open(&self, id: &str) -> Result<Stream, OpenError> {
+    pub(super) async fn open(&self, id: &str) -> Result<Stream, OpenError> {
         let unreachable = |what: &dyn std::fmt::Display| {
             OpenError::Unreachable(match &self.unix {
                 Some(path) => format!("{}: {what}", path.display()),
@@ -232,7 +232,7 @@ impl Stream {
     ///
     /// # Errors
     /// When the connection breaks, in words.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, String> {
         loop {
             let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
             match frame {

@@ -7,7 +7,7 @@ const STEPS: u64 = 32;
 
 /// A histogram of latencies.
 #[derive(Debug, Clone, Default)]
-pub struct Latencies {
+pub(super) struct Latencies {
     /// Counts by [`bucket`], up to that of the largest latency.
     counts: Vec<u64>,
     count: u64,
@@ -18,7 +18,7 @@ pub struct Latencies {
 
 impl Latencies {
     /// Adds a latency in milliseconds.
-    pub fn add(&mut self, milliseconds: i64) {
+    pub(super) fn add(&mut self, milliseconds: i64) {
         self.early += u64::from(milliseconds < 0);
         let late = u64::try_from(milliseconds).unwrap_or(0);
         let bucket = bucket(late);
@@ -32,13 +32,13 @@ impl Latencies {
 
     /// The number of latencies.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.count
     }
 
     /// The percentile in milliseconds; 0 where there is no latency.
     #[must_use]
-    pub fn percentile(&self, percent: u64) -> u64 {
+    pub(super) fn percentile(&self, percent: u64) -> u64 {
         let wanted = (self.count * percent).div_ceil(100);
         let mut passed = 0;
         for (bucket, count) in self.counts.iter().enumerate() {
@@ -85,4 +85,37 @@ fn greatest(bucket: usize) -> u64 {
     let leading = bucket - shift * STEPS;
     // Overflows in the last bucket only.
     ((leading + 1) << shift).wrapping_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Latencies;
+
+    #[test]
+    fn percentiles_are_within_a_32nd() {
+        let mut latencies = Latencies::default();
+        assert_eq!(latencies.percentile(50), 0);
+        for milliseconds in 1..=10_000 {
+            latencies.add(milliseconds);
+        }
+        for percent in [1, 50, 90, 99] {
+            let (found, exact) = (latencies.percentile(percent), percent * 100);
+            assert!(
+                (exact..=exact + exact / 32 + 1).contains(&found),
+                "p{percent}: {found}, not {exact}"
+            );
+        }
+        assert_eq!(latencies.percentile(100), 10_000, "the greatest is exact");
+        latencies.add(i64::MAX);
+        latencies.add(-5);
+        assert_eq!(
+            latencies.percentile(100),
+            u64::try_from(i64::MAX).expect("positive")
+        );
+        assert!(
+            latencies
+                .to_string()
+                .ends_with("; 1 have timestamps in the future, so the clocks differ")
+        );
+    }
 }

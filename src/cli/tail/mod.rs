@@ -10,10 +10,10 @@
 //! events and the format of its ids.
 #![forbid(unsafe_code)]
 
-pub mod connection;
-pub mod latency;
-pub mod show;
-pub mod summary;
+mod connection;
+mod latency;
+mod show;
+mod summary;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
 /// The stream, and how it is shown.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     /// The stream, like http://127.0.0.1:3000/events; filters and since as in any client.
     url: String,
     /// Go on behind the event of this id, instead of where the URL says.
@@ -85,7 +85,7 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 ///
 /// # Errors
 /// When the stream cannot be opened, or a reconnect gets a response at which an EventSource gives up.
-pub fn run(options: &Options) -> Result<(), Failure> {
+pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let target =
         Target::new(&options.url, options.unix_socket.clone(), &options.header).map_err(Failure::Other)?;
     let mut requests = signals::watch(Request::Shutdown)?;

@@ -14,22 +14,22 @@ use crate::stream::position::{Position, TopicPosition};
 const SHORT_ID: usize = 64;
 
 /// The mark of a shortened id. No id contains it.
-pub const CUT: char = '…';
+pub(super) const CUT: char = '…';
 
 /// How events are shown.
 #[derive(Debug, Clone, Copy)]
-pub struct Style {
+pub(super) struct Style {
     /// One JSON object per line.
-    pub is_json: bool,
+    pub(super) is_json: bool,
     /// Show positions instead of ids.
-    pub shows_positions: bool,
+    pub(super) shows_positions: bool,
     /// Show the latency of each event that has a timestamp.
-    pub shows_latency: bool,
+    pub(super) shows_latency: bool,
 }
 
 impl Style {
     /// Appends an event to `out`, with a newline at its end.
-    pub fn write(self, out: &mut String, event: &Event, latency: Option<i64>) {
+    pub(super) fn write(self, out: &mut String, event: &Event, latency: Option<i64>) {
         let position = Some(event.id.as_bytes())
             .filter(|_| self.shows_positions)
             .and_then(|id| Position::parse(id).ok());
@@ -95,4 +95,41 @@ fn readable(position: &Position) -> String {
     };
     let topics: Vec<String> = position.topics.iter().map(topic).collect();
     topics.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{CUT, Style};
+    use crate::sse::parse::Event;
+    use crate::stream::position::{Position, TopicPosition};
+
+    #[test]
+    fn tail_prints_whole_ids_of_a_dozen_partitions() {
+        let shown = |partitions: usize| {
+            let mut topic = TopicPosition::unread("orders");
+            topic.next = vec![300; partitions];
+            let position = Position {
+                topics: vec![topic],
+                ..Position::default()
+            };
+            let id = String::from_utf8(position.id()).expect("base64url");
+            let event = Event {
+                name: "message".to_owned(),
+                data: "1".to_owned(),
+                id: id.clone(),
+            };
+            let mut line = String::new();
+            let style = Style {
+                is_json: false,
+                shows_positions: false,
+                shows_latency: false,
+            };
+            style.write(&mut line, &event, None);
+            (id, line)
+        };
+        let (id, line) = shown(12);
+        assert!(line.contains(&format!(" {id} ")), "{line}");
+        let (id, line) = shown(900);
+        assert!(!line.contains(&id) && line.contains(CUT), "{line}");
+    }
 }

@@ -15,7 +15,7 @@ const MAX_NAMES: usize = 1000;
 
 /// Counts of a session, over all its connections.
 #[derive(Debug, Default)]
-pub struct Summary {
+pub(super) struct Summary {
     events: u64,
     names: BTreeMap<String, u64>,
     comments: u64,
@@ -35,7 +35,7 @@ pub struct Summary {
 impl Summary {
     /// An empty summary.
     #[must_use]
-    pub fn new(measures_heartbeats: bool) -> Self {
+    pub(super) fn new(measures_heartbeats: bool) -> Self {
         Self {
             measures_heartbeats,
             ..Self::default()
@@ -43,35 +43,35 @@ impl Summary {
     }
 
     /// A connection has opened.
-    pub fn connected(&mut self) {
+    pub(super) fn connected(&mut self) {
         self.connections += 1;
         self.is_live = false;
     }
 
     /// Whether no connection has been opened yet.
     #[must_use]
-    pub fn is_first(&self) -> bool {
+    pub(super) fn is_first(&self) -> bool {
         self.connections == 0
     }
 
     /// Counts received bytes.
-    pub fn received(&mut self, bytes: usize) {
+    pub(super) fn received(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
 
     /// Counts a comment.
-    pub fn comment(&mut self) {
+    pub(super) fn comment(&mut self) {
         self.comments += 1;
     }
 
     /// The number of events.
     #[must_use]
-    pub fn events(&self) -> u64 {
+    pub(super) fn events(&self) -> u64 {
         self.events
     }
 
     /// Counts an event that arrived at `now`; returns its latency in milliseconds, if it has a timestamp.
-    pub fn event(&mut self, event: &Event, now: SystemTime) -> Option<i64> {
+    pub(super) fn event(&mut self, event: &Event, now: SystemTime) -> Option<i64> {
         self.events += 1;
         count(&mut self.names, &event.name);
         match event.name.as_str() {
@@ -103,7 +103,7 @@ impl Summary {
 
     /// The text for a session of this duration, a line per subject.
     #[must_use]
-    pub fn text(&self, lasted: Duration) -> String {
+    pub(super) fn text(&self, lasted: Duration) -> String {
         let lasted = humantime::format_duration(Duration::from_millis(
             u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),
         ));
