@@ -14,7 +14,6 @@
 //! - [`http`]: serves event streams, the page, figures and health.
 //! - [`watchdog`], [`status_line`]: report to systemd whether the daemon lives, and how it is.
 //! - [`daemon`]: starts and stops all of these; `reload` applies changed settings to them.
-//! - [`doctor`]: the command that tries all that the daemon needs.
 //! - [`cli`]: the command line, with a module for each command.
 //!
 //! docs/architecture.md explains threads, queues, locks and the way of a record.
@@ -22,7 +21,6 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
-pub mod doctor;
 pub mod fd_limit;
 pub mod http;
 pub mod kafka;

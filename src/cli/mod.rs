@@ -5,6 +5,7 @@ mod check;
 pub mod common;
 #[cfg(feature = "librdkafka")]
 mod demo;
+mod doctor;
 mod id;
 mod manual;
 mod print_config;
@@ -35,7 +36,7 @@ enum Command {
     /// Check the configuration; exits with 0, or with 78 and what is wrong where.
     Check(Configured),
     /// Try all that the daemon needs, from descriptors to topics, and say what to do where something fails.
-    Doctor(crate::doctor::Options),
+    Doctor(doctor::Options),
     /// Print the effective settings and where each came from, secrets masked.
     PrintConfig(Configured),
     /// Print an event id (a position) readably.
@@ -59,7 +60,7 @@ pub fn main() -> ExitCode {
         Command::Run(configured) => run::run(configured),
         Command::Check(configured) => check::run(configured),
         // Prints its failures itself, as findings.
-        Command::Doctor(options) => return crate::doctor::run(options),
+        Command::Doctor(options) => return doctor::run(options),
         Command::PrintConfig(configured) => print_config::run(configured),
         Command::Id(options) => id::run(options),
         Command::Tail(options) => tail::run(options),

@@ -30,7 +30,7 @@ use crate::config::load::ConfigError;
 
 /// What is looked at, and how it is told.
 #[derive(Debug, Args)]
-pub struct Options {
+pub(super) struct Options {
     #[command(flatten)]
     configured: Configured,
     /// Print one JSON object: every check with status, what was found and the remedy, and a summary.
@@ -41,7 +41,7 @@ pub struct Options {
 /// Checks everything, and tells each finding as it comes. Exits with 0 if nothing failed, 1 if
 /// something did, 78 if the configuration is wrong, in which case nothing else is looked at.
 #[must_use]
-pub fn run(options: &Options) -> ExitCode {
+pub(super) fn run(options: &Options) -> ExitCode {
     let mut report = Report::new(options.json);
     let loaded = match options.configured.sources().load() {
         Ok(loaded) => loaded,
