@@ -25,6 +25,8 @@ pub mod link;
 pub mod look;
 #[cfg(feature = "librdkafka")]
 mod native;
+#[cfg(feature = "kafka-crate")]
+mod next_batch;
 pub mod outlets;
 mod plain;
 pub mod probe;

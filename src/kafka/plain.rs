@@ -101,10 +101,10 @@ impl Plain {
         self.ask(ApiKey::Metadata, version, &request)
     }
 
-    fn ask<R, A>(&mut self, key: ApiKey, version: i16, request: &R) -> io::Result<A>
+    /// Sends a request, and returns how long the answer is.
+    fn send<R>(&mut self, key: ApiKey, version: i16, request: &R) -> io::Result<usize>
     where
         R: Encodable + HeaderVersion,
-        A: Decodable + HeaderVersion,
     {
         self.correlation += 1;
         let mut bytes = BytesMut::new();
@@ -123,7 +123,39 @@ impl Plain {
 
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
-        let length = u32::from_be_bytes(length) as usize;
+        Ok(u32::from_be_bytes(length) as usize)
+    }
+
+    /// Asks, and reads at most so many bytes of the answer, from behind its header. The connection is of no further use.
+    #[cfg(feature = "kafka-crate")]
+    pub(super) fn ask_head<R>(
+        &mut self,
+        key: ApiKey,
+        version: i16,
+        request: &R,
+        most: usize,
+    ) -> io::Result<Bytes>
+    where
+        R: Encodable + HeaderVersion,
+    {
+        let length = self.send(key, version, request)?;
+        let mut answer = Vec::new();
+        Read::by_ref(&mut self.stream)
+            .take(length.min(most) as u64)
+            .read_to_end(&mut answer)?;
+        let mut answer = Bytes::from(answer);
+        if answer.try_get_i32() != Ok(self.correlation) {
+            return Err(invalid("the answer is to another question"));
+        }
+        Ok(answer)
+    }
+
+    fn ask<R, A>(&mut self, key: ApiKey, version: i16, request: &R) -> io::Result<A>
+    where
+        R: Encodable + HeaderVersion,
+        A: Decodable + HeaderVersion,
+    {
+        let length = self.send(key, version, request)?;
         if !(4..=MAX_ANSWER).contains(&length) {
             return Err(invalid(
                 "the answer is not Kafka's protocol (does the port want TLS?)",
@@ -170,15 +202,32 @@ impl Asking {
         }
     }
 
-    /// The id of every topic; `None` where the broker has none, or the topic does not exist.
-    pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> io::Result<Vec<Option<TopicId>>> {
+    /// Who brokers are to us.
+    pub(super) const fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Whether the broker that was asked last speaks this version of a request.
+    pub(super) fn speaks(&self, key: ApiKey, version: i16) -> bool {
+        let spoken = self.open.as_ref().and_then(|(_, spoken)| spoken.of(key));
+        spoken.is_none_or(|(_, greatest)| version <= greatest)
+    }
+
+    /// What a broker says of topics.
+    pub(super) fn metadata(&mut self, topics: &[&str]) -> io::Result<MetadataResponse> {
         let (mut plain, spoken) = match self.open.take() {
             Some(open) => open,
             None => self.connect()?,
         };
-        let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
-        let answer = plain.metadata(&spoken, &names)?;
+        let answer = plain.metadata(&spoken, topics)?;
         self.open = Some((plain, spoken));
+        Ok(answer)
+    }
+
+    /// The id of every topic; `None` where the broker has none, or the topic does not exist.
+    pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> io::Result<Vec<Option<TopicId>>> {
+        let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
+        let answer = self.metadata(&names)?;
         let id = |name: &&str| {
             let mut found = answer.topics.iter();
             let found = found.find(|found| found.name.as_ref().is_some_and(|found| **found == **name))?;

@@ -18,8 +18,9 @@ use super::context::{Context, serve};
 use super::settings;
 use crate::config::FileName;
 use crate::kafka::inbox::{Inbox, Place};
-use crate::kafka::native::{self, Queue};
+use crate::kafka::native::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
+use crate::kafka::record::Stamp;
 use crate::kafka::source::SourceError;
 
 /// Makes handles, all with the same settings.
@@ -300,4 +301,19 @@ impl Consuming {
             debug!("no thread for closing a handle: {error}");
         }
     }
+}
+
+/// Takes a record in.
+pub(super) fn push(inbox: &mut Inbox, record: &Fetched<'_>, with_headers: bool) {
+    let Ok(partition) = u32::try_from(record.partition()) else {
+        return;
+    };
+    let stamp = Stamp {
+        partition,
+        offset: record.offset(),
+        timestamp: record.timestamp(),
+    };
+    let headers = with_headers.then(|| record.headers()).into_iter().flatten();
+    let (epoch, topic) = (record.leader_epoch(), record.topic());
+    inbox.push_of(epoch, topic, stamp, record.key(), record.value(), headers);
 }

@@ -26,7 +26,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use self::asking::{ASK_TIMEOUT, Asking, Look, Seen, is_of_group};
-use self::consuming::{AssignError, Consuming, Maker};
+use self::consuming::{AssignError, Consuming, Maker, push};
 use self::context::{Context, MAX_CAUSES};
 use self::explain::refusal;
 use self::oversize::{Oversize, Step, Tools};
@@ -38,9 +38,9 @@ use super::inbox::{Inbox, Place};
 use super::lag::End;
 use super::link::Link;
 use super::look::{Asked, Looked};
-use super::native::{Fetched, MOST};
+use super::native::MOST;
 use super::pulse::Pulse;
-use super::record::{Stamp, TopicId};
+use super::record::TopicId;
 use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
 use super::tail::Connection;
@@ -300,21 +300,6 @@ impl Librdkafka {
             Step::Found(found) => Err(found.error(&self.brokers)),
         }
     }
-}
-
-/// Takes a record in.
-fn push(inbox: &mut Inbox, record: &Fetched<'_>, with_headers: bool) {
-    let Ok(partition) = u32::try_from(record.partition()) else {
-        return;
-    };
-    let stamp = Stamp {
-        partition,
-        offset: record.offset(),
-        timestamp: record.timestamp(),
-    };
-    let headers = with_headers.then(|| record.headers()).into_iter().flatten();
-    let (epoch, topic) = (record.leader_epoch(), record.topic());
-    inbox.push_of(epoch, topic, stamp, record.key(), record.value(), headers);
 }
 
 impl Source for Librdkafka {

@@ -41,7 +41,7 @@ const fn says(of: &'static str, librdkafka: &'static str, kafka_crate: &'static 
 
 const WHOLE: &str = "each once, in order";
 
-const TABLE: [Row; 15] = [
+const TABLE: [Row; 16] = [
     Row {
         promise: "null_is_told_from_empty_where_the_client_can",
         run: records::null_and_empty,
@@ -61,6 +61,16 @@ const TABLE: [Row; 15] = [
             "records from one byte to the broker's largest",
             WHOLE,
             "each once, in order, up to 64 MiB",
+        )],
+    },
+    Row {
+        promise: "a_record_above_the_kafka_crates_limit_is_named_and_the_others_are_read_on",
+        run: records::above_the_crates_limit,
+        says: &[says(
+            "a record that is larger",
+            "read, up to `receive.message.max.bytes` (128 MiB); the partition stops before a larger one and is named, the \
+             others go on",
+            "the partition stops before it and is named, the others go on",
         )],
     },
     Row {

@@ -1,11 +1,12 @@
 //! What stands in records, and how it is packed.
 
-use super::reader::{Bench, PATIENCE, Plan, same};
+use super::reader::{Bench, PATIENCE, Plan, Reader, same};
 use crate::common::numbered;
-use crate::harness::broker::{Version, topic_name};
-use crate::harness::produce::Message;
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::produce::{Message, Outcome};
 use crate::harness::wait::ensure;
-use kafka_sse_bridge::config::Client;
+use kafka_sse_bridge::config::{Client, Isolation};
+use std::sync::Arc;
 
 /// Null and empty, as key and as value, in every combination.
 pub fn null_and_empty(version: Version) {
@@ -83,6 +84,76 @@ pub fn sizes(version: Version) {
     bench.write(&large, &[value(1).partition(0)], &[]);
     bench.read(&[&usual, &large]);
     bench.whole(&[&usual, &large]);
+}
+
+/// More than the `kafka` crate is given, behind a marker of a transaction and before a small record. What is stopped is
+/// named with its place, and counts as loaded.
+pub fn above_the_crates_limit(version: Version) {
+    const BYTES: usize = 70_000_000;
+    let mut bench = Bench::on(Arc::new(Broker::start(version)));
+    let (topic, beside) = (topic_name("above"), topic_name("beside"));
+    bench
+        .broker
+        .create_topic(&topic, 2, &[("max.message.bytes", "80000000")]);
+    bench.broker.create_topic(&beside, 1, &[]);
+    bench.write_transaction(&topic, &numbered(0, 0, 3), Outcome::Commit);
+    bench.write_transaction(&topic, &numbered(1, 0, 3), Outcome::Commit);
+    let large = Message::value("x".repeat(BYTES)).partition(0);
+    let written = bench.write(&topic, &[large], &[("message.max.bytes", "80000000")]);
+    assert_eq!(written[0].offset, 4, "a marker lies before it");
+    bench.write(&topic, &numbered(0, 3, 1), &[]);
+    bench.write(&beside, &numbered(0, 0, 3), &[]);
+    bench.read_with(&[&topic, &beside], Plan::of(Client::Librdkafka));
+    bench.given(&[&topic, &beside]);
+    if version != Version::V3_9 {
+        return;
+    }
+    bench.readers.clear();
+    bench.read_with(&[&topic, &beside], Plan::of(Client::Kafka));
+    let mut reader = bench.readers.remove(0);
+    let name = format!(
+        "topic \"{topic}\" partition 0 at offset 4: a record, or the batch that holds it, is larger than 67108864 bytes"
+    );
+    let is_named = |reader: &Reader| {
+        let troubles = reader.troubles();
+        ensure(
+            troubles.contains(&name) && troubles.contains("set client = \"librdkafka\" in [kafka]"),
+            troubles,
+        )
+    };
+    reader.until(PATIENCE, "the partition is named", is_named);
+    reader.until(PATIENCE, "all that can be read is loaded", |reader| {
+        let is_loaded = reader.told(&topic).is_loaded && reader.told(&beside).is_loaded;
+        ensure(is_loaded, "it is not")
+    });
+    assert_eq!(reader.status.stops().len(), 1, "{:?}", reader.status.stops());
+    bench.write(&topic, &numbered(1, 3, 5), &[]);
+    bench.write(&beside, &numbered(0, 3, 5), &[]);
+    reader.until(PATIENCE, "the others go on", |reader| {
+        let counts = (reader.told(&topic).counts(), reader.told(&beside).counts());
+        ensure(counts == (vec![3, 8], vec![8]), format!("{counts:?}"))
+    });
+    is_named(&reader).expect("it is named on");
+    for (topic, partition, count) in [(&topic, 0, 3), (&topic, 1, 8), (&beside, 0, 8)] {
+        let expected = bench.expected(topic, partition, &reader);
+        let at = format!("{topic}/{partition}");
+        same(&reader.told(topic).records[partition], &expected[..count], &at);
+    }
+    drop(reader);
+
+    // Where the choice is the daemon's, the other library takes over at the same offset.
+    let plan = Plan {
+        isolation: Isolation::ReadUncommitted,
+        ..Plan::of(Client::Auto)
+    };
+    bench.read_with(&[&topic, &beside], plan);
+    let mut reader = bench.readers.remove(0);
+    reader.until(PATIENCE, "everything is read", |reader| {
+        let counts = (reader.told(&topic).counts(), reader.told(&beside).counts());
+        ensure(counts == (vec![5, 8], vec![8]), format!("{counts:?}"))
+    });
+    assert_eq!(reader.status.snapshot().client.as_deref(), Some("librdkafka"));
+    assert!(reader.status.stops().is_empty());
 }
 
 /// As producers do that pack what is worth it: plain batches before, between and behind packed ones.
