@@ -29,10 +29,12 @@ use crate::http::assets::Assets;
 use crate::http::connections::Connections;
 use crate::http::front::{Front, Fronted};
 use crate::http::limits::Limits;
-use crate::http::listener::{self, BindError, Listener, Stopping};
+use crate::http::listener::{BindError, Listener};
 use crate::http::reloads::Reloads;
-use crate::http::router::{AppState, Shown, routes};
+use crate::http::router::routes;
 use crate::http::self_check::SelfCheck;
+use crate::http::server::{self, Stopping};
+use crate::http::state::{AppState, Shown};
 use crate::kafka::access::Access;
 use crate::kafka::history::{self, Archive, History};
 use crate::kafka::outlets::Recipient;
@@ -245,7 +247,7 @@ impl Daemon {
         }
         let served = Arc::clone(&connections);
         let serve: Serve = Box::new(move |listener, stopping| {
-            Box::pin(listener::serve(
+            Box::pin(server::serve(
                 listener,
                 service.clone(),
                 Arc::clone(&served),

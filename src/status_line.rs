@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::http::health;
-use crate::http::router::{AppState, Shown};
+use crate::http::state::{AppState, Shown};
 use crate::kafka::status::Board;
 use crate::systemd;
 

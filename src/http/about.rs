@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use warp::reply::{Reply, Response};
 
 use super::assets::{POLICY, escape};
-use super::error;
-use super::router::AppState;
+use super::response;
+use super::state::AppState;
 
 /// What is shown in place of a value that may be a secret or personal.
 const HIDDEN: &str = "***";
@@ -74,7 +74,7 @@ pub fn answer(app: &AppState, headers: &HeaderMap) -> Response {
             .into_iter()
             .map(|(name, value)| (name, json!(value)))
             .collect();
-        error::json(&json!({
+        response::json(&json!({
             "product": env!("CARGO_PKG_NAME"),
             "version": env!("CARGO_PKG_VERSION"),
             "urls": urls

@@ -13,7 +13,7 @@ use std::time::Duration;
 use log::{debug, info, warn};
 
 use super::head_timeout::SlowHead;
-use super::listener::Peer;
+use super::peer::Peer;
 use crate::fd_limit;
 use crate::logging::Seldom;
 

@@ -1,9 +1,11 @@
 //! How errors look: JSON, with a code for programs and a message for people.
 
-use http::header::{ALLOW, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::header::ALLOW;
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::{Reply, Response};
+
+use super::response::json;
 
 /// An answer that is an error: `{"error":{"code","message","parameter"?}}`.
 #[derive(Debug, Clone, Serialize)]
@@ -73,13 +75,4 @@ impl Reply for ApiError {
         }
         response
     }
-}
-
-/// A JSON answer that no cache keeps, and that no browser takes for HTML: errors echo parts of the request.
-pub fn json(value: &serde_json::Value) -> Response {
-    let mut response = warp::reply::json(value).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

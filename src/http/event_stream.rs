@@ -7,17 +7,17 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use log::debug;
 use tokio::time::Sleep;
 use warp::reply::{Reply, Response};
 
 use super::error::ApiError;
 use super::limits::{Limits, Slot};
-use super::listener::Peer;
 use super::over_limit;
+use super::peer::Peer;
 use super::query::opening;
+use super::response::as_stream;
 use super::write_timeout::TimedOut;
 use crate::stream::stream::Stream;
 use crate::stream::subscription::{Step, Subscription};
@@ -61,27 +61,6 @@ pub fn answer(
             over_limit::answer(limit.into(), &opening, headers)
         }
     }
-}
-
-/// Event streams are always UTF-8 (HTML standard, section 9.2.5). Clients that are not browsers take `text/*`
-/// without a charset for Latin-1, as Python's requests does.
-const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
-
-/// No cache keeps a stream. No proxy compresses it either: a compressor holds events back until its buffer is full
-/// (`no-transform`: RFC 9111, section 5.2.2.6; express's `compression()` obeys it).
-const NO_STORE_NO_TRANSFORM: HeaderValue = HeaderValue::from_static("no-store, no-transform");
-
-/// Sets the header fields that every event stream has.
-pub(super) fn as_stream(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, EVENT_STREAM);
-    headers.insert(CACHE_CONTROL, NO_STORE_NO_TRANSFORM);
-    // Tells nginx and others that follow it not to hold events back.
-    headers.insert(
-        HeaderName::from_static("x-accel-buffering"),
-        HeaderValue::from_static("no"),
-    );
-    response
 }
 
 /// The body of a stream's answer.

@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::listener::Peer;
+use super::peer::Peer;
 use crate::config::proxies::Proxy;
 use crate::kafka::turns::Flow;
 

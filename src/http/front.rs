@@ -20,7 +20,7 @@ use tower_service::Service;
 use warp::reply::{Reply, Response};
 
 use super::not_found;
-use super::router::AppState;
+use super::state::AppState;
 use crate::config::HttpSettings;
 use crate::config::cors::{ANY_ORIGIN, AllowedOrigin};
 

@@ -12,15 +12,15 @@ use http::StatusCode;
 use serde_json::json;
 use warp::reply::Response;
 
-use super::error;
-use super::router::{AppState, Shown};
+use super::response;
+use super::state::{AppState, Shown};
 use crate::config::units::Span;
 use crate::stream::counters::SUPERSEDED_FOR;
 use crate::stream::stream::Stream;
 
 /// 200 as long as the process turns its loops.
 pub fn live() -> Response {
-    error::json(&json!({ "live": true }))
+    response::json(&json!({ "live": true }))
 }
 
 /// Whether all streams have been loaded once; to be asked before there are others.
@@ -109,7 +109,7 @@ fn of_table(stream: &Stream) -> Vec<String> {
 /// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.
 pub fn ready(app: &AppState) -> Response {
     let standing = standing(app);
-    let mut response = error::json(&json!({
+    let mut response = response::json(&json!({
         "ready": standing.is_ready,
         "draining": standing.is_draining,
         "loading": standing.loading,

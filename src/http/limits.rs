@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::forwarded::{Address, client};
-use super::listener::Peer;
+use super::peer::Peer;
 use crate::config::HttpSettings;
 use crate::config::proxies::Proxy;
 use crate::logging::Seldom;

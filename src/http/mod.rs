@@ -1,6 +1,6 @@
 //! HTTP: event streams, the page, and the state of the daemon.
 //!
-//! [`listener`] binds and accepts (with [`unix`]), [`connections`] counts; [`write_timeout`], [`head_timeout`] and
+//! [`listener`] binds (with [`unix`]), [`server`] accepts, [`connections`] counts; [`write_timeout`], [`head_timeout`] and
 //! [`hangup`] end connections; [`front`] handles a request before [`router`] puts the warp filters together; one file per
 //! feature answers: [`event_stream`] ([`query`] parses its parameters, `parameters` those of others), [`assets`],
 //! [`about`], [`streams`], [`health`], [`metrics`] with [`reloads`]. [`self_check`] asks [`health`] for the watchdog.
@@ -26,10 +26,14 @@ mod metrics;
 mod not_found;
 mod over_limit;
 mod parameters;
+pub mod peer;
 pub mod query;
 pub mod reloads;
+mod response;
 pub mod router;
 pub mod self_check;
+pub mod server;
+pub mod state;
 pub mod streams;
 pub mod unix;
 pub mod write_timeout;

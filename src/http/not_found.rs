@@ -6,7 +6,7 @@ use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
-use super::router::AppState;
+use super::state::AppState;
 
 /// Everything that is served beside streams and the page's files.
 const OWN: [&str; 6] = [

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::error::ApiError;
-use super::event_stream::as_stream;
 use super::limits::Limit;
+use super::response::as_stream;
 use crate::stream::frame;
 use crate::stream::opening::Opening;
 use crate::stream::position::MAX_ID;

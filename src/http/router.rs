@@ -1,8 +1,7 @@
 //! The warp filters of all features, put together.
 
 use std::convert::Infallible;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use warp::path::FullPath;
@@ -10,79 +9,12 @@ use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
 use super::assets::Assets;
-use super::connections::Connections;
 use super::error::ApiError;
-use super::front::Front;
-use super::limits::Limits;
-use super::listener::Peer;
-use super::reloads::Reloads;
+use super::peer::Peer;
+use super::state::AppState;
 use super::write_timeout::TimedOut;
 use super::{about, event_stream, health, metrics, not_found, streams};
-use crate::kafka::status::Board;
-use crate::stream::counters::Ledger;
 use crate::stream::stream::Stream;
-
-/// What the features answer from.
-#[derive(Debug)]
-pub struct AppState {
-    /// What a reload may exchange.
-    pub shown: RwLock<Shown>,
-    /// How the Kafka room is doing.
-    pub kafka: Arc<Board>,
-    /// Set once every stream has loaded; a stream that a reload brings does not take it away.
-    pub was_ready: AtomicBool,
-    /// The connections of all listeners.
-    pub connections: Arc<Connections>,
-    /// The streams that are open, and what limits them.
-    pub limits: Arc<Limits>,
-    /// What streams have counted, those that are gone included.
-    pub ledger: Ledger,
-    /// What became of reloads.
-    pub reloads: Reloads,
-    /// Set when the daemon is about to end.
-    pub is_draining: AtomicBool,
-}
-
-/// The part of it that a reload may exchange.
-#[derive(Debug, Clone)]
-pub struct Shown {
-    /// The streams, in the order of the configuration.
-    pub streams: Vec<Arc<Stream>>,
-    /// The page.
-    pub page: Arc<Assets>,
-    /// What stands before the routes.
-    pub front: Arc<Front>,
-}
-
-impl AppState {
-    /// What is shown now.
-    pub fn shown(&self) -> RwLockReadGuard<'_, Shown> {
-        self.shown.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows other streams, or another page, from now on.
-    pub fn show(&self, shown: Shown) {
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
-    }
-
-    /// What stands before the routes.
-    pub fn front(&self) -> Arc<Front> {
-        Arc::clone(&self.shown().front)
-    }
-
-    fn stream(&self, path: &str) -> Option<Arc<Stream>> {
-        let shown = self.shown();
-        let found = shown
-            .streams
-            .iter()
-            .find(|stream| stream.settings().path == path)?;
-        Some(Arc::clone(found))
-    }
-
-    fn page(&self) -> Arc<Assets> {
-        Arc::clone(&self.shown().page)
-    }
-}
 
 /// Everything that is served. Never rejects: what nothing answers is a 404 in JSON.
 pub fn routes(

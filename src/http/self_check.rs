@@ -15,7 +15,7 @@ use log::debug;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::listener::{Body, Service};
+use super::server::{Body, Service};
 
 /// An answer to this has no body, so its head is all of it (RFC 9110, section 9.3.2).
 const QUESTION: &[u8] = b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";

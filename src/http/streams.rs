@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
-use super::error;
 use super::limits::Limits;
-use super::router::AppState;
+use super::response;
+use super::state::AppState;
 use crate::stream::stream::Stream;
 
 /// JSON for people and programs; see docs/wire.md.
@@ -19,7 +19,7 @@ pub fn answer(app: &AppState) -> Response {
         .map(|stream| describe(stream, &app.kafka.held(&stream.settings().path)))
         .collect();
     let kafka = app.kafka.snapshot();
-    error::json(&json!({
+    response::json(&json!({
         "http": {
             "connections": app.connections.open(),
             "write_timeouts": app.connections.write_timeouts(),

@@ -4,7 +4,7 @@ use crate::harness::trial;
 use http::HeaderMap;
 use kafka_sse_bridge::config::proxies::Proxy;
 use kafka_sse_bridge::http::forwarded::{Address, client};
-use kafka_sse_bridge::http::listener::Peer;
+use kafka_sse_bridge::http::peer::Peer;
 use libtest_mimic::Trial;
 use proptest::prelude::{Just, Strategy, any, prop, prop_assert_eq, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};

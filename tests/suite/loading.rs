@@ -12,7 +12,7 @@ use kafka_sse_bridge::http::front::Front;
 use kafka_sse_bridge::http::health;
 use kafka_sse_bridge::http::limits::Limits;
 use kafka_sse_bridge::http::reloads::Reloads;
-use kafka_sse_bridge::http::router::{AppState, Shown};
+use kafka_sse_bridge::http::state::{AppState, Shown};
 use kafka_sse_bridge::kafka::progress::{Loading, TOLD_EVERY};
 use kafka_sse_bridge::logging;
 use kafka_sse_bridge::stream::counters::Ledger;

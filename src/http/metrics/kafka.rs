@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::families::{Families, Labels};
-use crate::http::router::AppState;
+use crate::http::state::AppState;
 
 pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let (board, tally) = (&app.kafka, app.kafka.tally());

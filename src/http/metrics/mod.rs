@@ -24,7 +24,7 @@ use warp::reply::{Reply, Response};
 
 use self::families::Families;
 use super::error::ApiError;
-use super::router::AppState;
+use super::state::AppState;
 
 /// The media type of OpenMetrics, which Prometheus prefers where it is offered.
 const OPEN_METRICS: &str = "application/openmetrics-text";

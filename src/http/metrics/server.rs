@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::families::{Families, Labels};
 use crate::http::health;
-use crate::http::router::AppState;
+use crate::http::state::AppState;
 use crate::stream::pieces;
 
 pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::families::{Families, Histogram, Labels};
-use crate::http::router::AppState;
+use crate::http::state::AppState;
 use crate::stream::counters::{Counters, Departure, LATENCIES, Sent, Superseded, To};
 use crate::stream::encode::Invalid;
 use crate::stream::resume::Reset;
