@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,16 +25,12 @@ use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
 use crate::fd_limit;
-use crate::http::assets::Assets;
 use crate::http::connections::Connections;
-use crate::http::front::{Front, Fronted};
-use crate::http::limits::Limits;
 use crate::http::listener::{BindError, Listener};
-use crate::http::reloads::Reloads;
 use crate::http::router::routes;
 use crate::http::self_check::SelfCheck;
 use crate::http::server::{self, Stopping};
-use crate::http::state::{AppState, Shown};
+use crate::http::state::AppState;
 use crate::kafka::access::Access;
 use crate::kafka::history::{self, Archive, History};
 use crate::kafka::outlets::Recipient;
@@ -43,7 +39,6 @@ use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use crate::signals::Request;
 use crate::status_line::StatusLine;
 use crate::stream::announcer::Announcer;
-use crate::stream::counters::Ledger;
 use crate::stream::feed::{CHANNEL_BATCHES, Feeder};
 use crate::stream::stream::Stream;
 use crate::stream::subscription::Goodbye;
@@ -218,24 +213,11 @@ pub async fn run(
 impl Daemon {
     fn start(settings: Settings, listeners: Vec<Bound>) -> io::Result<Self> {
         fd_limit::raise();
-        let connections = Arc::new(Connections::new(settings.http.write_timeout.0));
-        let app = Arc::new(AppState {
-            shown: RwLock::new(Shown {
-                streams: Vec::new(),
-                page: Arc::new(Assets::new(&settings.ui.title, settings.ui.assets.clone())),
-                front: Arc::new(Front::from(&settings.http)),
-            }),
-            kafka: Arc::default(),
-            connections: Arc::clone(&connections),
-            limits: Arc::new(Limits::new((&settings.http).into())),
-            was_ready: AtomicBool::new(false),
-            ledger: Ledger::default(),
-            reloads: Reloads::default(),
-            is_draining: AtomicBool::new(false),
-        });
+        let app = Arc::new(AppState::new(&settings.http, &settings.ui));
+        let connections = Arc::clone(&app.connections);
         app.reloads.apply(fingerprint(&settings));
-        let routes = warp::service(routes(Arc::clone(&app)));
-        let service = Fronted::new(routes.clone(), Arc::clone(&app));
+        let routes = routes(Arc::clone(&app));
+        let handler = server::handler(Arc::clone(&app), Arc::clone(&routes));
         let status_line = Arc::new(StatusLine::new(Arc::clone(&app)));
         let writers = Writers::start()?;
         if let Some(period) = systemd::watchdog_period() {
@@ -249,7 +231,7 @@ impl Daemon {
         let serve: Serve = Box::new(move |listener, stopping| {
             Box::pin(server::serve(
                 listener,
-                service.clone(),
+                Arc::clone(&handler),
                 Arc::clone(&served),
                 stopping,
             ))

@@ -22,7 +22,6 @@ use crate::config::socket::SocketAccess;
 use crate::config::{Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
 use crate::fd_limit;
-use crate::http::assets::Assets;
 use crate::http::health;
 use crate::http::unix;
 use crate::kafka::history::{Archive, History};
@@ -177,9 +176,9 @@ impl Daemon {
         self.app.limits.set(http.into());
         let max_clients = http.max_clients;
         let mut shown = self.app.shown().clone();
-        shown.front = Arc::new(http.into());
+        shown.requests = Arc::new(http.into());
         if before.ui != *ui {
-            shown.page = Arc::new(Assets::new(&ui.title, ui.assets.clone()));
+            shown.assets = Arc::new(ui.into());
         }
         self.app.show(shown);
         self.connect(started.connection, started.history);

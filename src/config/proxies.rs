@@ -73,3 +73,28 @@ impl From<Proxy> for String {
         proxy.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_an_address_a_range_or_unix() {
+        for text in ["10.0.0.1", "10.0.0.0/8", "fd00::1", "fd00::/8", "unix"] {
+            let proxy: Proxy = text.parse().expect(text);
+            assert_eq!(proxy.to_string(), text);
+        }
+        for text in [
+            "",
+            "10.0.0",
+            "10.0.0.0/33",
+            "10.0.0.1:80",
+            "localhost",
+            "*",
+            "unix:/run/x.sock",
+        ] {
+            let error = text.parse::<Proxy>().expect_err(text);
+            assert!(error.contains("is not an address; write"), "{error}");
+        }
+    }
+}

@@ -58,14 +58,14 @@ const SHOWN: [&str; 38] = [
 ];
 
 /// HTML for browsers, JSON where the request asks for it.
-pub fn answer(app: &AppState, headers: &HeaderMap) -> Response {
+pub(super) fn answer(state: &AppState, headers: &HeaderMap) -> Response {
     let accept = headers
         .get(ACCEPT)
         .and_then(|accept| accept.to_str().ok())
         .unwrap_or_default();
-    let urls = urls(app);
-    let front = app.front();
-    let base = front.base_path();
+    let urls = urls(state);
+    let requests = state.requests();
+    let base = requests.base_path.as_str();
     let shown = shown(headers);
     let mut response = if accept.contains("text/html") || !accept.contains("application/json") {
         warp::reply::html(html(&urls, base, &shown)).into_response()
@@ -93,8 +93,8 @@ pub fn answer(app: &AppState, headers: &HeaderMap) -> Response {
     response
 }
 
-fn urls(app: &AppState) -> Vec<(String, String)> {
-    let shown = app.shown();
+fn urls(state: &AppState) -> Vec<(String, String)> {
+    let shown = state.shown();
     let streams = shown.streams.iter().map(|stream| {
         let settings = stream.settings();
         (

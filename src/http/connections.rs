@@ -1,27 +1,24 @@
-//! How many connections there are, how many were given up and why, and whether there is room for more:
-//! one count for all listeners.
+//! The connections of all listeners: how many are open, why the daemon closed others, and whether one more can be
+//! accepted.
 //!
-//! Written when a connection begins and ends, never while it is served; read by `/streams`.
+//! A [`Connection`] is what the parts of one connection share. It is written when the connection begins and ends and
+//! once per request, never by a delivery.
 
-use std::error::Error;
 use std::fmt;
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 
-use super::head_timeout::SlowHead;
 use super::peer::Peer;
 use crate::fd_limit;
 use crate::logging::Seldom;
 
-/// Least time between two lines about clients that took nothing: a network that fails takes
-/// thousands of them at once.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// Shortest time between two log lines of one kind: a network failure stalls thousands of clients at once.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// What the listeners' connections have in common.
+/// Settings and counters of the connections of all listeners.
 #[derive(Debug)]
 pub struct Connections {
     /// In milliseconds.
@@ -33,14 +30,14 @@ pub struct Connections {
     head_timeouts: AtomicU64,
     large_heads: AtomicU64,
     accept_pauses: AtomicU64,
-    /// Locked for a line about descriptors that ran out, and by nothing else.
-    short: Mutex<Seldom>,
-    /// Locked for a line about a client that took nothing, and by nothing else.
-    told: Mutex<Seldom>,
+    /// Locked for a log line about accept pauses, and by nothing else.
+    pause_log: Mutex<Seldom>,
+    /// Locked for a log line about write timeouts, and by nothing else.
+    timeout_log: Mutex<Seldom>,
 }
 
 impl Connections {
-    /// None yet. A connection that takes no byte for `write_timeout` is given up.
+    /// No connection is open. A connection is closed once it takes no byte for `write_timeout`.
     #[must_use]
     pub fn new(write_timeout: Duration) -> Self {
         Self {
@@ -51,24 +48,24 @@ impl Connections {
             head_timeouts: AtomicU64::new(0),
             large_heads: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
-            short: Mutex::new(Seldom::new(TOLD_EVERY)),
-            told: Mutex::new(Seldom::new(TOLD_EVERY)),
+            pause_log: Mutex::new(Seldom::new(LOG_EVERY)),
+            timeout_log: Mutex::new(Seldom::new(LOG_EVERY)),
         }
     }
 
-    /// How long a socket may take nothing.
+    /// How long a socket may take no byte.
     #[must_use]
     pub fn write_timeout(&self) -> Duration {
         Duration::from_millis(self.write_timeout.load(Ordering::Relaxed))
     }
 
-    /// Changes how long a socket may take nothing, for connections that are made from now on.
+    /// Changes the write timeout of connections that are accepted from now on.
     pub fn set_write_timeout(&self, write_timeout: Duration) {
         self.write_timeout
             .store(milliseconds(write_timeout), Ordering::Relaxed);
     }
 
-    /// Keeps so many descriptors from clients, from now on; returns how many it were before.
+    /// Changes how many descriptors are kept from clients; returns how many they were.
     pub fn set_reserve(&self, reserve: u64) -> u64 {
         self.reserve.swap(reserve, Ordering::Relaxed)
     }
@@ -85,50 +82,74 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Connections that were given up because they took nothing, since the start.
+    /// Connections closed by the write timeout, since the start.
     #[must_use]
     pub fn write_timeouts(&self) -> u64 {
         self.write_timeouts.load(Ordering::Relaxed)
     }
 
-    /// Connections that were given up because a request's head took too long, since the start.
+    /// Connections closed because a request's head took too long, since the start.
     #[must_use]
     pub fn head_timeouts(&self) -> u64 {
         self.head_timeouts.load(Ordering::Relaxed)
     }
 
-    /// Requests that were refused for their heads' size, since the start.
+    /// Requests refused for the size of their heads, since the start.
     #[must_use]
     pub fn large_heads(&self) -> u64 {
         self.large_heads.load(Ordering::Relaxed)
     }
 
-    /// How often a listener paused because there was no descriptor for a connection, since the start.
+    /// How often a listener paused for want of descriptors, since the start.
     #[must_use]
     pub fn accept_pauses(&self) -> u64 {
         self.accept_pauses.load(Ordering::Relaxed)
     }
 
-    /// Whether there is a descriptor for one more, less those that are not for clients. The limit may be
-    /// changed from outside (`prlimit`), so it is asked for; that costs less than accepting.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether the limit of descriptors, less the reserve, leaves one for another connection. `prlimit` may change the
+    /// limit at any time, so it is read each time, which costs less than accepting.
+    pub(super) fn can_accept(&self) -> bool {
         fd_limit::limit().is_none_or(|limit| self.open() < fd_limit::left_for_clients(limit, self.reserve()))
     }
 
-    /// Counts a pause in accepting, and tells why.
-    pub(super) fn pauses(&self, why: &dyn fmt::Display) {
+    /// Counts and logs a pause in accepting.
+    pub(super) fn count_accept_pause(&self, cause: &dyn fmt::Display) {
         self.accept_pauses.fetch_add(1, Ordering::Relaxed);
-        let mut short = self.short.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unsaid) = short.admit() {
+        let mut log = self.pause_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held_back) = log.admit() {
             let open = self.open();
-            warn!("accepting pauses, with {open} connections open: {why}; who is connected goes on{unsaid}");
+            warn!("accept paused at {open} connections: {cause}; open connections are unaffected{held_back}");
         }
     }
 
-    /// Counts a connection for as long as what is returned lives.
-    pub(super) fn enter(self: &Arc<Self>) -> Open {
+    /// Counts a connection until the last reference to it is dropped.
+    pub(super) fn accept(self: &Arc<Self>, peer: Peer) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
-        Open(Arc::clone(self))
+        Arc::new(Connection {
+            connections: Arc::clone(self),
+            peer,
+            has_request: AtomicBool::new(false),
+            closed_by: OnceLock::new(),
+        })
+    }
+
+    fn count_end(&self, peer: Peer, closed_by: Limit) {
+        let counter = match closed_by {
+            Limit::WriteTimeout => &self.write_timeouts,
+            Limit::HeadTimeout => &self.head_timeouts,
+            Limit::HeadSize => &self.large_heads,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        if closed_by == Limit::WriteTimeout {
+            let timeout = self.write_timeout();
+            let mut log = self.timeout_log.lock().unwrap_or_else(PoisonError::into_inner);
+            match log.admit() {
+                Some(held_back) => {
+                    info!("{peer}: closed, took no byte for {timeout:?} (write_timeout){held_back}");
+                }
+                None => debug!("{peer}: closed, took no byte for {timeout:?} (write_timeout)"),
+            }
+        }
     }
 }
 
@@ -136,70 +157,63 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Why a connection was given up, as far as that is counted.
+/// A limit that the daemon closes a connection by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum GivenUp {
-    /// By a socket's timeout: [`Patient`](super::write_timeout::Patient)'s own, or the kernel's `ETIMEDOUT` for
-    /// a peer that acknowledged nothing, whether a write or a read met it.
-    TookNothing,
-    /// By [`Heads`](super::head_timeout::Heads).
-    SlowHead,
-    /// By hyper.
-    LargeHead,
+pub(super) enum Limit {
+    /// The socket took no byte for `write_timeout`, or the kernel reported `ETIMEDOUT`: the peer acknowledged nothing.
+    WriteTimeout,
+    /// A request's head was not complete in time.
+    HeadTimeout,
+    /// A request's head was too large.
+    HeadSize,
 }
 
-impl GivenUp {
-    fn why(error: &(dyn Error + 'static)) -> Option<Self> {
-        if error
-            .downcast_ref::<hyper::Error>()
-            .is_some_and(hyper::Error::is_parse_too_large)
-        {
-            return Some(Self::LargeHead);
-        }
-        let causes = std::iter::successors(Some(error), |&error| error.source());
-        let cause = causes
-            .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .find(|cause| cause.kind() == io::ErrorKind::TimedOut)?;
-        Some(match cause.get_ref() {
-            Some(inner) if inner.is::<SlowHead>() => Self::SlowHead,
-            _ => Self::TookNothing,
-        })
-    }
-}
-
-/// One connection that is open.
+/// One open connection, shared by its socket, its requests and their responses.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Connections>);
+pub(super) struct Connection {
+    connections: Arc<Connections>,
+    peer: Peer,
+    /// Whether a head was complete since the socket last looked.
+    has_request: AtomicBool,
+    closed_by: OnceLock<Limit>,
+}
 
-impl Open {
-    /// Tells with what error it ended, which is counted if the connection was given up.
-    pub(super) fn failed(&self, peer: Peer, error: &(dyn Error + 'static)) {
-        let all = &self.0;
-        match GivenUp::why(error) {
-            None => return,
-            Some(GivenUp::SlowHead) => {
-                all.head_timeouts.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            Some(GivenUp::LargeHead) => {
-                all.large_heads.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            Some(GivenUp::TookNothing) => {}
+impl Connection {
+    pub(super) const fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Notes that the head of a request is complete.
+    pub(super) fn note_request(&self) {
+        self.has_request.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a head was complete since the last call.
+    pub(super) fn take_request(&self) -> bool {
+        // Every poll of the connection reads it, few write it. All of them are of one task.
+        let has_request = self.has_request.load(Ordering::Relaxed);
+        if has_request {
+            self.has_request.store(false, Ordering::Relaxed);
         }
-        all.write_timeouts.fetch_add(1, Ordering::Relaxed);
-        // Plain values: they are right whatever another thread did.
-        let mut told = all.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let timeout = all.write_timeout();
-        match told.admit() {
-            Some(unsaid) => info!("{peer}: closed, it took nothing for {timeout:?} (write_timeout){unsaid}"),
-            None => debug!("{peer}: closed, it took nothing for {timeout:?} (write_timeout)"),
-        }
+        has_request
+    }
+
+    /// Notes the limit that closes the connection; the first one counts.
+    pub(super) fn close_by(&self, limit: Limit) {
+        let _ = self.closed_by.set(limit);
+    }
+
+    /// Whether the write timeout closed the connection.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.closed_by.get() == Some(&Limit::WriteTimeout)
     }
 }
 
-impl Drop for Open {
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(limit) = self.closed_by.get() {
+            self.connections.count_end(self.peer, *limit);
+        }
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

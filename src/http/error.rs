@@ -9,7 +9,7 @@ use super::response::json;
 
 /// An answer that is an error: `{"error":{"code","message","parameter"?}}`.
 #[derive(Debug, Clone, Serialize)]
-pub struct ApiError {
+pub(super) struct ApiError {
     #[serde(skip)]
     status: StatusCode,
     code: &'static str,
@@ -18,11 +18,9 @@ pub struct ApiError {
     parameter: Option<String>,
 }
 
-impl warp::reject::Reject for ApiError {}
-
 impl ApiError {
     /// An error with its HTTP status.
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -32,7 +30,7 @@ impl ApiError {
     }
 
     /// A query parameter is to blame: 400.
-    pub fn parameter(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
+    pub(super) fn parameter(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
         Self {
             parameter: Some(parameter.to_owned()),
             ..Self::new(StatusCode::BAD_REQUEST, code, message)
@@ -40,21 +38,20 @@ impl ApiError {
     }
 
     /// A query parameter asks for what the configuration forbids: 403.
-    pub fn forbidden(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
+    pub(super) fn forbidden(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::FORBIDDEN,
             ..Self::parameter(code, parameter, message)
         }
     }
 
-    /// Nothing is served at this path: 404.
-    pub fn not_found(path: &str) -> Self {
-        let message = format!("nothing is served at {path}; /about lists what is");
-        Self::new(StatusCode::NOT_FOUND, "not_found", message)
+    /// The daemon is to blame: 500.
+    pub(super) fn internal(message: &str) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
     /// The path exists, the method does not: 405.
-    pub fn method_not_allowed() -> Self {
+    pub(super) fn method_not_allowed() -> Self {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "method_not_allowed",

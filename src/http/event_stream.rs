@@ -1,4 +1,4 @@
-//! `GET <stream.path>`: a subscription driven by hyper.
+//! `GET <stream.path>`: a subscription that hyper polls.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -12,79 +12,84 @@ use log::debug;
 use tokio::time::Sleep;
 use warp::reply::{Reply, Response};
 
+use super::connections::Connection;
 use super::error::ApiError;
-use super::limits::{Limits, Slot};
+use super::limits::Slot;
 use super::over_limit;
-use super::peer::Peer;
 use super::query::opening;
-use super::response::as_stream;
-use super::write_timeout::TimedOut;
+use super::response::as_event_stream;
+use super::state::AppState;
 use crate::stream::stream::Stream;
 use crate::stream::subscription::{Step, Subscription};
 
-/// The other end, and what becomes of its connection.
-type Origin = (Peer, Option<TimedOut>);
-
-/// Answers with the stream, or with an error before it opens, or turns the client away. Beside the query there are
-/// the names of the parameters in it that are passed over.
-pub fn answer(
+/// Opens the stream for a client.
+///
+/// # Errors
+/// When the stream cannot be opened as it is asked for. A client over a limit gets no error, see
+/// [`over_limit`](super::over_limit).
+pub(super) fn answer(
+    state: &AppState,
     stream: &Arc<Stream>,
-    limits: &Arc<Limits>,
     method: &Method,
-    (query, ignored): (&str, &[String]),
+    query: &str,
     headers: &HeaderMap,
-    (peer, timed_out): Origin,
-) -> Response {
+    connection: Option<Arc<Connection>>,
+) -> Result<Response, ApiError> {
     if let Some(why) = stream.failure() {
-        return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "stream_refused", why).into_response();
+        return Err(ApiError::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "stream_refused",
+            why,
+        ));
     }
-    let mut opening = match opening(query, ignored, headers, stream) {
-        Ok(opening) => opening,
-        Err(problem) => return problem.into_response(),
-    };
+    let mut opening = opening(query, &state.requests().ignored_parameters, headers, stream)?;
     if method == Method::HEAD {
-        return as_stream(warp::reply().into_response());
+        return Ok(as_event_stream(warp::reply().into_response()));
     }
-    let address = limits.client(peer, headers);
+    let connection = connection.ok_or_else(|| ApiError::internal("the request has no connection"))?;
+    let address = state.limits.client(connection.peer(), headers);
     opening.flow = address.into();
-    let slot = match limits.admit(address) {
+    let slot = match state.limits.admit(address) {
         Ok(slot) => slot,
-        Err(limit) => return over_limit::answer(limit, &opening, headers),
+        Err(limit) => return Ok(over_limit::answer(limit, &opening, headers)),
     };
     match stream.admit(opening) {
         Ok(subscription) => {
-            let events = EventStream::new(subscription, (peer, timed_out), slot);
-            as_stream(warp::reply::stream(events).into_response())
+            let events = EventStream::new(subscription, connection, slot);
+            Ok(as_event_stream(warp::reply::stream(events).into_response()))
         }
         Err((limit, opening)) => {
-            limits.turned_away(limit.into(), address);
-            over_limit::answer(limit.into(), &opening, headers)
+            state.limits.turned_away(limit.into(), address);
+            Ok(over_limit::answer(limit.into(), &opening, headers))
         }
     }
 }
 
-/// The body of a stream's answer.
+/// The body of a stream's response.
 ///
-/// Holds one timer. Deadlines move away with everything that is sent, so the timer is not touched
-/// by a delivery: it may fire early, and is then set anew.
+/// It has one timer. Each delivery moves the deadline away, so a delivery does not touch the timer: it may fire early, and is
+/// then reset.
 struct EventStream {
     subscription: Subscription,
     timer: Pin<Box<Sleep>>,
-    peer: Peer,
-    timed_out: Option<TimedOut>,
+    connection: Arc<Connection>,
     slot: Slot,
     opened: Instant,
 }
 
 impl EventStream {
-    fn new(subscription: Subscription, (peer, timed_out): Origin, slot: Slot) -> Self {
-        debug!("{}: {peer} opened, for {}", subscription.path(), slot.address());
+    fn new(subscription: Subscription, connection: Arc<Connection>, slot: Slot) -> Self {
+        debug!(
+            "{}: {} opened, for {}",
+            subscription.path(),
+            connection.peer(),
+            slot.address()
+        );
         Self {
             subscription,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
-            peer,
+            connection,
             slot,
-            timed_out,
             opened: Instant::now(),
         }
     }
@@ -128,13 +133,13 @@ impl futures_core::Stream for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
-        if self.timed_out.as_ref().is_some_and(TimedOut::has_happened) {
+        if self.connection.has_timed_out() {
             self.subscription.timed_out();
         }
         debug!(
             "{}: {} closed, for {}: {} after {:.1} s, {} events",
             self.subscription.path(),
-            self.peer,
+            self.connection.peer(),
             self.slot.address(),
             self.subscription.departure().as_str(),
             self.opened.elapsed().as_secs_f64(),

@@ -24,10 +24,10 @@ pub fn live() -> Response {
 }
 
 /// Whether all streams have been loaded once; to be asked before there are others.
-pub fn has_loaded(app: &AppState) -> bool {
-    let has_loaded = app.was_ready.load(Ordering::Relaxed) || loading(&app.shown()).next().is_none();
+pub fn has_loaded(state: &AppState) -> bool {
+    let has_loaded = state.was_ready.load(Ordering::Relaxed) || loading(&state.shown()).next().is_none();
     if has_loaded {
-        app.was_ready.store(true, Ordering::Relaxed);
+        state.was_ready.store(true, Ordering::Relaxed);
     }
     has_loaded
 }
@@ -54,11 +54,11 @@ pub struct Standing {
 }
 
 /// How the daemon is doing now.
-pub fn standing(app: &AppState) -> Standing {
-    let is_draining = app.is_draining.load(Ordering::Relaxed);
+pub fn standing(state: &AppState) -> Standing {
+    let is_draining = state.is_draining.load(Ordering::Relaxed);
     // A stream that a reload brings is loading too, but does not turn a balancer away from the others.
-    let is_ready = has_loaded(app) && !is_draining;
-    let shown = app.shown();
+    let is_ready = has_loaded(state) && !is_draining;
+    let shown = state.shown();
     let loading = loading(&shown)
         .map(|stream| stream.settings().path.clone())
         .collect();
@@ -67,7 +67,7 @@ pub fn standing(app: &AppState) -> Standing {
         .iter()
         .filter_map(|stream| stream.failure().map(str::to_owned));
     let tables = shown.streams.iter().flat_map(|stream| of_table(stream));
-    let kafka = app.kafka.snapshot();
+    let kafka = state.kafka.snapshot();
     Standing {
         is_ready,
         is_draining,
@@ -107,8 +107,8 @@ fn of_table(stream: &Stream) -> Vec<String> {
 }
 
 /// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.
-pub fn ready(app: &AppState) -> Response {
-    let standing = standing(app);
+pub fn ready(state: &AppState) -> Response {
+    let standing = standing(state);
     let mut response = response::json(&json!({
         "ready": standing.is_ready,
         "draining": standing.is_draining,

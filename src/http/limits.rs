@@ -347,3 +347,56 @@ impl Bucket {
         self.full_at.is_none_or(|full_at| full_at <= now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    const MANY: u32 = 5000;
+
+    fn address(number: u32) -> Address {
+        IpAddr::V4(number.into()).into()
+    }
+
+    fn rules(max_opens_per_second_per_ip: u32) -> Rules {
+        Rules {
+            max_opens_per_second_per_ip,
+            ..(&HttpSettings::default()).into()
+        }
+    }
+
+    #[test]
+    fn addresses_without_streams_are_forgotten_at_once_where_their_rate_is_unlimited() {
+        let (mut open, now) = (Open::default(), Instant::now());
+        for number in 0..MANY {
+            assert_eq!(open.enter(address(number), &rules(0), now), Ok(()));
+        }
+        assert_eq!(open.shares.len(), MANY as usize);
+        (0..MANY).for_each(|number| open.leave(address(number), now));
+        assert_eq!((open.clients, open.shares.len()), (0, 0));
+        assert!(
+            open.shares.capacity() < 4 * LEAST_ROOM,
+            "its memory is given back"
+        );
+    }
+
+    #[test]
+    fn addresses_without_streams_are_forgotten_once_they_may_open_one_again() {
+        let (mut open, now) = (Open::default(), Instant::now());
+        for number in 0..MANY {
+            assert_eq!(open.enter(address(number), &rules(1), now), Ok(()));
+            open.leave(address(number), now);
+        }
+        let just_before = now + BURST.mul_f64(0.9);
+        assert_eq!(
+            open.enter(address(7), &rules(1), just_before),
+            Err(Limit::OpensPerIp)
+        );
+        open.sweep(just_before);
+        assert_eq!(open.shares.len(), MANY as usize);
+        open.sweep(now + BURST);
+        assert_eq!((open.left, open.shares.len()), (0, 0));
+    }
+}

@@ -1,24 +1,29 @@
 //! HTTP: event streams, the page, and the state of the daemon.
 //!
-//! [`listener`] binds (with [`unix`]), [`server`] accepts, [`connections`] counts; [`write_timeout`], [`head_timeout`] and
-//! [`hangup`] end connections; [`front`] handles a request before [`router`] puts the warp filters together; one file per
-//! feature answers: [`event_stream`] ([`query`] parses its parameters, `parameters` those of others), [`assets`],
-//! [`about`], [`streams`], [`health`], [`metrics`] with [`reloads`]. [`self_check`] asks [`health`] for the watchdog.
-//! [`limits`] enforces connection limits, [`forwarded`] finds the client address behind proxies, `over_limit` builds the
-//! response for clients over a limit, [`error`] that of every other error. Drives
-//! [`Subscription`](crate::stream::subscription::Subscription)s and reads the status of Kafka; must not know records or
-//! configuration files.
+//! - A request's way: [`listener`] binds (with [`unix`]), [`server`] accepts and takes a request from `socket` over
+//!   `base_path` and `cors` to [`router`], which calls a handler. [`connections`] counts, and has what the parts of one
+//!   connection share; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
+//! - Handlers: `event_stream` (`query` and `parameters` read what it is asked for), [`assets`], `about`, `streams`,
+//!   [`health`], `metrics`, `not_found`. They answer from [`state`], with [`reloads`] in it; `response` and `error` are what
+//!   their answers have in common.
+//! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
+//!   response for clients over a limit.
+//! - [`self_check`] asks [`health`] for the watchdog.
+//!
+//! Drives [`Subscription`](crate::stream::subscription::Subscription)s and reads the status of Kafka; must not know records
+//! or configuration files. No two of these files import each other.
 #![forbid(unsafe_code)]
 
-pub mod about;
+mod about;
 pub mod assets;
+mod base_path;
 pub mod connections;
-pub mod error;
-pub mod event_stream;
-pub mod forwarded;
-pub mod front;
-pub mod hangup;
-pub mod head_timeout;
+mod cors;
+mod error;
+mod event_stream;
+mod forwarded;
+mod hangup;
+mod head_timeout;
 pub mod health;
 pub mod limits;
 pub mod listener;
@@ -26,14 +31,15 @@ mod metrics;
 mod not_found;
 mod over_limit;
 mod parameters;
-pub mod peer;
-pub mod query;
+mod peer;
+mod query;
 pub mod reloads;
 mod response;
 pub mod router;
 pub mod self_check;
 pub mod server;
+mod socket;
 pub mod state;
-pub mod streams;
+mod streams;
 pub mod unix;
-pub mod write_timeout;
+mod write_timeout;

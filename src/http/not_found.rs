@@ -25,10 +25,10 @@ const MOST_BYTES: usize = 4;
 const LETTERS_PER_MISTAKE: usize = 5;
 
 /// Answers for a whole path, as the request has it.
-pub(super) fn answer(app: &AppState, path: &str) -> ApiError {
-    let front = app.front();
-    let base = front.base_path();
-    let meant = nearest(app, base, path).map(|meant| format!("did you mean {meant}? "));
+pub(super) fn error(state: &AppState, path: &str) -> ApiError {
+    let requests = state.requests();
+    let base = requests.base_path.as_str();
+    let meant = nearest(state, base, path).map(|meant| format!("did you mean {meant}? "));
     let is_inside = path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'));
     let where_else = match (is_inside, &meant) {
         (true, _) => format!("{base}/about lists what is"),
@@ -44,9 +44,9 @@ pub(super) fn answer(app: &AppState, path: &str) -> ApiError {
 
 /// The path that is served and differs least, if it differs little: by its case, by slashes at its end, by escapes that
 /// it does not need, by the base path that it lacks, or by a letter here and there.
-fn nearest(app: &AppState, base: &str, path: &str) -> Option<String> {
+fn nearest(state: &AppState, base: &str, path: &str) -> Option<String> {
     let plain = plain(path);
-    let shown = app.shown();
+    let shown = state.shown();
     let streams = shown.streams.iter().map(|stream| stream.settings().path.as_str());
     let rated = streams.chain(OWN).filter_map(|served| {
         let whole = format!("{base}{served}");

@@ -10,7 +10,7 @@ use warp::reply::{Reply, Response};
 
 use super::error::ApiError;
 use super::limits::Limit;
-use super::response::as_stream;
+use super::response::as_event_stream;
 use crate::stream::frame;
 use crate::stream::opening::Opening;
 use crate::stream::position::MAX_ID;
@@ -33,7 +33,7 @@ pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Re
             "goodbye",
             "{\"reason\":\"overloaded\"}",
         ));
-        as_stream(body.into_response())
+        as_event_stream(body.into_response())
     } else {
         let mut response = problem(limit).into_response();
         response.headers_mut().insert(RETRY_AFTER, seconds.into());

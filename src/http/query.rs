@@ -25,7 +25,7 @@ const LACKING: &str = "which the Kafka client in use does not give; set client =
 ///
 /// # Errors
 /// For an unknown parameter, and a value that cannot be meant.
-pub fn opening(
+pub(super) fn opening(
     query: &str,
     ignored: &[String],
     headers: &HeaderMap,

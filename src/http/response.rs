@@ -22,7 +22,7 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; c
 const NO_STORE_NO_TRANSFORM: HeaderValue = HeaderValue::from_static("no-store, no-transform");
 
 /// Sets the header fields that every event stream has.
-pub(super) fn as_stream(mut response: Response) -> Response {
+pub(super) fn as_event_stream(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, EVENT_STREAM);
     headers.insert(CACHE_CONTROL, NO_STORE_NO_TRANSFORM);

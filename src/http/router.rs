@@ -1,159 +1,114 @@
-//! The warp filters of all features, put together.
+//! The routes: which handler answers a path.
 
-use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Request};
+use hyper::body::Incoming;
+use tower_service::Service;
+use warp::Filter;
 use warp::path::FullPath;
 use warp::reply::{Reply, Response};
-use warp::{Filter, Rejection};
 
 use super::assets::Assets;
+use super::connections::Connection;
 use super::error::ApiError;
-use super::peer::Peer;
 use super::state::AppState;
-use super::write_timeout::TimedOut;
 use super::{about, event_stream, health, metrics, not_found, streams};
 use crate::stream::stream::Stream;
 
-/// Everything that is served. Never rejects: what nothing answers is a 404 in JSON.
-pub fn routes(
-    app: Arc<AppState>,
-) -> impl Filter<Extract = (impl Reply + use<>,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let app = warp::any().map(move || Arc::clone(&app));
+/// Answers requests. One type, so that connections are compiled once and tests can answer by a closure.
+pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 
-    let events = stream(app.clone())
-        .and(get_or_head())
-        .and(query())
-        .and(warp::header::headers_cloned())
-        .and(warp::ext::get::<Peer>())
-        .and(warp::ext::optional::<TimedOut>())
-        .and(app.clone())
-        .map(
-            |stream: Arc<Stream>, method, query: String, headers, peer, timed_out, app: Arc<AppState>| {
-                let front = app.front();
-                let query = (&*query, front.ignored_parameters());
-                event_stream::answer(&stream, &app.limits, &method, query, &headers, (peer, timed_out))
-            },
-        );
-    let about = at("/about")
-        .and(get_or_head())
-        .and(app.clone())
-        .and(warp::header::headers_cloned())
-        .map(|_method, app: Arc<AppState>, headers: HeaderMap| about::answer(&app, &headers));
-    let streams = at("/streams")
-        .and(get_or_head())
-        .and(app.clone())
-        .map(|_method, app: Arc<AppState>| streams::answer(&app));
-    let metrics = at("/metrics")
-        .and(get_or_head())
-        .and(app.clone())
-        .and(warp::header::headers_cloned())
-        .then(|_method, app: Arc<AppState>, headers: HeaderMap| metrics::answer(app, headers));
-    let live = at("/health/live")
-        .and(get_or_head())
-        .map(|_method| health::live());
-    let ready = at("/health/ready")
-        .and(get_or_head())
-        .and(app.clone())
-        .map(|_method, app: Arc<AppState>| health::ready(&app));
-    let page = warp::path::full()
-        .and(app.clone())
-        .and_then(|path: FullPath, app: Arc<AppState>| async move {
-            let page = app.page();
-            page.holds(path.as_str())
-                .then_some((path, page))
-                .ok_or_else(warp::reject::not_found)
-        })
-        .and(get_or_head())
-        .and(warp::header::headers_cloned())
-        .and_then(
-            |(path, page): (FullPath, Arc<Assets>), method: Method, headers: HeaderMap| async move {
-                let answer = page.answer(path.as_str(), &method, &headers).await;
-                answer.ok_or_else(warp::reject::not_found)
-            },
-        );
+/// A response that is being made.
+pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-    events
-        .or(about)
-        .unify()
-        .or(streams)
-        .unify()
-        .or(metrics)
-        .unify()
-        .or(live)
-        .unify()
-        .or(ready)
-        .unify()
-        .or(page)
-        .unify()
-        .or(not_found(app))
-        .unify()
-        .recover(recover)
-        .unify()
-}
-
-/// The stream at the request's path.
-fn stream(
-    app: impl Filter<Extract = (Arc<AppState>,), Error = Infallible> + Clone + Send,
-) -> impl Filter<Extract = (Arc<Stream>,), Error = Rejection> + Clone {
-    warp::path::full()
-        .and(app)
-        .and_then(|path: FullPath, app: Arc<AppState>| async move {
-            app.stream(path.as_str()).ok_or_else(warp::reject::not_found)
-        })
-}
-
-/// Just this path, without a slash behind it: relative links would lead elsewhere from there.
-fn at(wanted: &'static str) -> impl Filter<Extract = (), Error = Rejection> + Copy {
-    warp::path::full()
-        .and_then(move |path: FullPath| async move {
-            if path.as_str() == wanted {
-                Ok(())
-            } else {
-                Err(warp::reject::not_found())
+/// Answers by the route of the path.
+pub fn routes(state: Arc<AppState>) -> Handler {
+    let query = warp::query::raw().or(warp::any().map(String::new)).unify();
+    let routes = warp::path::full()
+        .and(warp::method())
+        .and(query)
+        .and(warp::header::headers_cloned())
+        .and(warp::ext::optional::<Arc<Connection>>())
+        .and(warp::any().map(move || Arc::clone(&state)))
+        .then(answer);
+    let routes = warp::service(routes);
+    Arc::new(move |request| {
+        // A clone per request: tower's services are called by `&mut self`.
+        let response = routes.clone().call(request);
+        Box::pin(async {
+            match response.await {
+                Ok(response) => response,
+                Err(never) => match never {},
             }
         })
-        .untuple_one()
-}
-
-/// The method, if it is one that is served.
-fn get_or_head() -> impl Filter<Extract = (Method,), Error = Rejection> + Copy {
-    warp::method().and_then(|method: Method| async move {
-        if matches!(method, Method::GET | Method::HEAD) {
-            Ok(method)
-        } else {
-            Err(warp::reject::custom(ApiError::method_not_allowed()))
-        }
     })
 }
 
-/// The query as it was written; empty where there is none.
-fn query() -> impl Filter<Extract = (String,), Error = Infallible> + Copy {
-    warp::query::raw().or(warp::any().map(String::new)).unify()
+/// A path that is served.
+enum Route {
+    Stream(Arc<Stream>),
+    About,
+    Streams,
+    Metrics,
+    Live,
+    Ready,
+    Asset(Arc<Assets>),
 }
 
-/// No filter knew the path. A type of its own: what a filter that knew it has against the request goes first.
-#[derive(Debug)]
-struct Unknown(ApiError);
-
-impl warp::reject::Reject for Unknown {}
-
-fn not_found(
-    app: impl Filter<Extract = (Arc<AppState>,), Error = Infallible> + Clone + Send,
-) -> impl Filter<Extract = (Response,), Error = Rejection> + Clone {
-    warp::path::full()
-        .and(app)
-        .and_then(|path: FullPath, app: Arc<AppState>| async move {
-            let path = format!("{}{}", app.front().base_path(), path.as_str());
-            Err(warp::reject::custom(Unknown(not_found::answer(&app, &path))))
-        })
+impl Route {
+    /// The route of just this path, without a slash behind it: relative links would lead elsewhere from there.
+    fn find(state: &AppState, path: &str) -> Option<Self> {
+        if let Some(stream) = state.stream(path) {
+            return Some(Self::Stream(stream));
+        }
+        match path {
+            "/about" => Some(Self::About),
+            "/streams" => Some(Self::Streams),
+            "/metrics" => Some(Self::Metrics),
+            "/health/live" => Some(Self::Live),
+            "/health/ready" => Some(Self::Ready),
+            _ => Some(state.assets())
+                .filter(|assets| assets.holds(path))
+                .map(Self::Asset),
+        }
+    }
 }
 
-/// What a filter that knew the path has against the request, or else that none did.
-async fn recover(rejection: Rejection) -> Result<Response, Infallible> {
-    let unknown = || rejection.find::<Unknown>().map(|unknown| unknown.0.clone());
-    let problem = rejection.find::<ApiError>().cloned().or_else(unknown);
-    let problem = problem.unwrap_or_else(|| ApiError::not_found("this path"));
-    Ok(problem.into_response())
+async fn answer(
+    path: FullPath,
+    method: Method,
+    query: String,
+    headers: HeaderMap,
+    connection: Option<Arc<Connection>>,
+    state: Arc<AppState>,
+) -> Response {
+    let path = path.as_str();
+    let not_found = || {
+        let path = format!("{}{path}", state.requests().base_path.as_str());
+        not_found::error(&state, &path).into_response()
+    };
+    let Some(route) = Route::find(&state, path) else {
+        return not_found();
+    };
+    if !matches!(method, Method::GET | Method::HEAD) {
+        return ApiError::method_not_allowed().into_response();
+    }
+    match route {
+        Route::Stream(stream) => {
+            let answer = event_stream::answer(&state, &stream, &method, &query, &headers, connection);
+            answer.unwrap_or_else(Reply::into_response)
+        }
+        Route::About => about::answer(&state, &headers),
+        Route::Streams => streams::answer(&state),
+        Route::Metrics => metrics::answer(state, headers).await,
+        Route::Live => health::live(),
+        Route::Ready => health::ready(&state),
+        Route::Asset(assets) => {
+            let answer = assets.answer(path, &method, &headers).await;
+            answer.unwrap_or_else(not_found)
+        }
+    }
 }

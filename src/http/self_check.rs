@@ -4,6 +4,7 @@
 //! no reason to end a daemon that serves thousands. This one is a pair of sockets, opened once: a request
 //! over it takes the same reactor, protocol and routes as those of clients.
 
+use std::convert::Infallible;
 use std::io;
 
 use http::Request;
@@ -15,7 +16,7 @@ use log::debug;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::server::{Body, Service};
+use super::router::Handler;
 
 /// An answer to this has no body, so its head is all of it (RFC 9110, section 9.3.2).
 const QUESTION: &[u8] = b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -32,17 +33,16 @@ pub struct SelfCheck {
 }
 
 impl SelfCheck {
-    /// A connection that `service` answers. To be called within a runtime.
+    /// A connection that `handler` answers. To be called within a runtime.
     ///
     /// # Errors
     /// When the operating system gives no sockets.
-    pub fn new<S, B>(service: S) -> io::Result<Self>
-    where
-        S: Service<B>,
-        B: Body,
-    {
+    pub fn new(handler: Handler) -> io::Result<Self> {
         let (socket, served) = UnixStream::pair()?;
-        let service = service_fn(move |request: Request<Incoming>| service.clone().call(request));
+        let service = service_fn(move |request: Request<Incoming>| {
+            let response = handler(request);
+            async { Ok::<_, Infallible>(response.await) }
+        });
         let connection = http1::Builder::new().serve_connection(TokioIo::new(served), service);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -1,32 +1,45 @@
-//! Accepts connections and serves them until drained.
+//! Accepts connections and handles their requests, until it is stopped and all connections have ended.
+//!
+//! ```text
+//! accept ──► head limits (socket, hyper) ──► base path ──► CORS ──► routes ──► handler
+//! ```
+//! [`serve`] accepts, `serve_connection` applies the limits of a connection, [`handler`] handles each request, and
+//! [`router`](super::router) finds its handler. warp's own server gives no hold on connections that a shutdown could wait
+//! for.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, Uri};
+use http::header::LOCATION;
+use http::{HeaderValue, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::server::graceful::GracefulShutdown;
 use log::debug;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
+use warp::reply::{Reply, Response};
 
-use super::connections::Connections;
-use super::hangup::Hangup;
-use super::head_timeout::{HEAD_TIMEOUT, HeadTimeout};
+use super::base_path::{NotBelow, fold_slashes};
+use super::connections::{Connection, Connections, Limit};
+use super::cors::is_preflight;
+use super::head_timeout::HEAD_TIMEOUT;
 use super::listener::Listener;
+use super::not_found;
 use super::peer::Peer;
-use super::write_timeout::WriteTimeout;
+use super::router::Handler;
+use super::socket::ClientSocket;
+use super::state::AppState;
 
 /// How long a connection may rest between requests: longer than proxies keep theirs (60 s), or they
 /// would meet closed ones. A head that has begun has less time, see [`heads`](super::head_timeout).
-const REST_TIMEOUT: Duration = Duration::from_secs(75);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Most bytes hyper buffers per connection, and so most bytes of a request's head; a larger one is
 /// answered by 431. An event id and a dozen cookies fit. A block of frames is passed through without
@@ -40,82 +53,45 @@ const SEND_BUFFER: usize = 128 * 1024;
 /// Pause in accepting while there is no descriptor, so that running out of them does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Tells a listener and its connections to end. It is dropped as soon as the listener accepts no more,
-/// which whoever has the switch can wait for.
+/// Stops a listener and its connections. It is dropped once the listener accepts no more, which the holder of the switch
+/// can wait for.
 #[derive(Debug)]
 pub struct Stopping(watch::Receiver<bool>);
 
 impl Stopping {
-    /// The switch, and what watches it.
+    /// The switch, and its receiver.
     #[must_use]
     pub fn channel() -> (watch::Sender<bool>, Self) {
-        let (switch, watched) = watch::channel(false);
-        (switch, Self(watched))
+        let (switch, receiver) = watch::channel(false);
+        (switch, Self(receiver))
     }
 
     async fn wait(&mut self) {
-        // A switch that is gone is a switch thrown.
+        // A switch that was dropped counts as thrown.
         let _ = self.0.wait_for(|&is_thrown| is_thrown).await;
     }
 }
 
-/// Accepts and serves until told to stop, then waits for the connections to end: an answer that is under
-/// way, as a stream is, is still given. Whoever calls this bounds that wait.
+/// Accepts and serves until it is stopped, then waits for the connections to end: a response that is under way, as a stream
+/// is, is completed. The caller bounds that wait.
 ///
 /// # Errors
 /// When the operating system does not let the listener be polled.
-pub async fn serve<S, B>(
+pub async fn serve(
     listener: Listener,
-    service: S,
+    handler: Handler,
     connections: Arc<Connections>,
     mut stopping: Stopping,
-) -> io::Result<()>
-where
-    S: Service<B>,
-    B: Body,
-{
+) -> io::Result<()> {
     let graceful = GracefulShutdown::new();
     match listener {
         Listener::Tcp(listener) => {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            while wait_for_room(&connections, &mut stopping).await {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = stopping.wait() => break,
-                };
-                match accepted {
-                    Ok((stream, peer)) => {
-                        if let Err(error) = tune(&stream, connections.write_timeout()) {
-                            debug!("{peer}: {error}");
-                        }
-                        // A socket of both families shows IPv4 as `::ffff:10.0.0.1`.
-                        let peer = Peer::Tcp(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-                        spawn(stream, peer, service.clone(), &connections, graceful.watcher());
-                    }
-                    Err(error) => accept_failed(&error, &connections).await,
-                }
-            }
+            let listener = TcpListener::from_std(listener)?;
+            accept_all(&listener, &handler, &connections, &graceful, &mut stopping).await;
         }
         Listener::Unix(listener, _file) => {
-            let listener = tokio::net::UnixListener::from_std(listener)?;
-            while wait_for_room(&connections, &mut stopping).await {
-                let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted,
-                    () = stopping.wait() => break,
-                };
-                match accepted {
-                    Ok((stream, _)) => {
-                        spawn(
-                            stream,
-                            Peer::Unix,
-                            service.clone(),
-                            &connections,
-                            graceful.watcher(),
-                        );
-                    }
-                    Err(error) => accept_failed(&error, &connections).await,
-                }
-            }
+            let listener = UnixListener::from_std(listener)?;
+            accept_all(&listener, &handler, &connections, &graceful, &mut stopping).await;
         }
     }
     drop(stopping);
@@ -123,100 +99,154 @@ where
     Ok(())
 }
 
-fn tune(stream: &tokio::net::TcpStream, write_timeout: Duration) -> io::Result<()> {
+/// A listener of one kind.
+trait Accept {
+    type Socket: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static;
+
+    async fn accept_one(&self, write_timeout: Duration) -> io::Result<(Self::Socket, Peer)>;
+}
+
+impl Accept for TcpListener {
+    type Socket = TcpStream;
+
+    async fn accept_one(&self, write_timeout: Duration) -> io::Result<(TcpStream, Peer)> {
+        let (stream, peer) = self.accept().await?;
+        if let Err(error) = set_options(&stream, write_timeout) {
+            debug!("{peer}: {error}");
+        }
+        // A socket of both families shows IPv4 as `::ffff:10.0.0.1`.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        Ok((stream, Peer::Tcp(peer)))
+    }
+}
+
+impl Accept for UnixListener {
+    type Socket = UnixStream;
+
+    async fn accept_one(&self, _write_timeout: Duration) -> io::Result<(UnixStream, Peer)> {
+        let (stream, _) = self.accept().await?;
+        Ok((stream, Peer::Unix))
+    }
+}
+
+fn set_options(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     // A record must not wait for the acknowledgement of the one before.
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    // A peer that is gone acknowledges nothing, also while its socket still has room (RFC 5482).
+    // A peer that is gone acknowledges nothing, also while its socket still has space (RFC 5482).
     socket.set_tcp_user_timeout(Some(write_timeout))
 }
 
-/// Waits until there is a descriptor for one more connection, beside those that reading Kafka needs. Who
-/// wants to connect meanwhile waits in the system's queue. False if told to stop.
-async fn wait_for_room(connections: &Connections, stopping: &mut Stopping) -> bool {
-    while !connections.has_room() {
-        connections.pauses(&"the limit of descriptors leaves no room for more");
-        tokio::select! {
-            () = tokio::time::sleep(ACCEPT_PAUSE) => {}
-            () = stopping.wait() => return false,
+/// Accepts connections until stopped, as long as there are descriptors for them beside those that reading Kafka needs. While
+/// there are none, connections wait in the queue of the operating system.
+async fn accept_all<L: Accept>(
+    listener: &L,
+    handler: &Handler,
+    connections: &Arc<Connections>,
+    graceful: &GracefulShutdown,
+    stopping: &mut Stopping,
+) {
+    loop {
+        let is_paused = if connections.can_accept() {
+            let accepted = tokio::select! {
+                accepted = listener.accept_one(connections.write_timeout()) => accepted,
+                () = stopping.wait() => return,
+            };
+            match accepted {
+                Ok((socket, peer)) => {
+                    serve_connection(socket, connections.accept(peer), handler, connections, graceful);
+                    false
+                }
+                // The client is gone already, and others wait.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => false,
+                Err(error) => {
+                    connections.count_accept_pause(&error);
+                    true
+                }
+            }
+        } else {
+            connections.count_accept_pause(&"the limit of descriptors leaves none for more");
+            true
+        };
+        if is_paused {
+            tokio::select! {
+                () = tokio::time::sleep(ACCEPT_PAUSE) => {}
+                () = stopping.wait() => return,
+            }
         }
     }
-    true
 }
 
-async fn accept_failed(error: &io::Error, connections: &Connections) {
-    // Of a client that is gone already, while others wait.
-    if error.kind() == io::ErrorKind::ConnectionAborted {
-        return;
-    }
-    connections.pauses(error);
-    tokio::time::sleep(ACCEPT_PAUSE).await;
-}
-
-/// What serves requests.
-pub trait Service<B>:
-    tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-    + Clone
-    + Send
-    + 'static
+/// Reads requests from a connection within the limits of heads, and writes responses within the write timeout.
+fn serve_connection<S>(
+    socket: S,
+    connection: Arc<Connection>,
+    handler: &Handler,
+    connections: &Connections,
+    graceful: &GracefulShutdown,
+) where
+    S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
 {
-}
-
-impl<S, B> Service<B> for S where
-    S: tower_service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
-        + Clone
-        + Send
-        + 'static
-{
-}
-
-/// What is served.
-pub trait Body:
-    hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
-{
-}
-
-impl<B> Body for B where
-    B: hyper::body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static
-{
-}
-
-fn spawn<I, S, B>(stream: I, peer: Peer, service: S, connections: &Arc<Connections>, watcher: Watcher)
-where
-    I: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
-    S: Service<B>,
-    B: Body,
-{
-    let stream = WriteTimeout::new(stream, connections.write_timeout());
-    let timed_out = stream.timed_out();
-    let stream = HeadTimeout::new(Hangup::new(stream), HEAD_TIMEOUT);
-    let served = stream.served();
+    let write_timeout = connections.write_timeout();
+    let socket = ClientSocket::new(socket, Arc::clone(&connection), write_timeout, HEAD_TIMEOUT);
+    let handler = Arc::clone(handler);
+    let requests = Arc::clone(&connection);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        served.tell();
-        request.extensions_mut().insert(peer);
-        request.extensions_mut().insert(timed_out.clone());
-        // `CONNECT host:1` and other targets without a path are nothing we serve, and warp panics when
-        // it is asked for the path of one.
+        requests.note_request();
+        request.extensions_mut().insert(Arc::clone(&requests));
+        // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their path.
         if request.uri().path_and_query().is_none() {
             *request.uri_mut() = Uri::from_static("*");
         }
-        // A clone per request: tower's services take themselves mutably, and warp's are cheap to clone.
-        service.clone().call(request)
+        let response = handler(request);
+        async { Ok::<_, std::convert::Infallible>(response.await) }
     });
-    let open = connections.enter();
-    let connection = http1::Builder::new()
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(REST_TIMEOUT)
+        .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(stream), service);
-    let connection = watcher.watch(connection);
+        .serve_connection(TokioIo::new(socket), service);
+    let served = graceful.watch(served);
     tokio::spawn(async move {
-        // Clients go away in the middle of everything; that is their right.
-        if let Err(error) = connection.await {
-            debug!("{peer}: {error}");
-            open.failed(peer, &error);
+        // A client may leave at any time, so an error is nothing to log above debug.
+        if let Err(error) = served.await {
+            debug!("{}: {error}", connection.peer());
+            if error.is_parse_too_large() {
+                connection.close_by(Limit::HeadSize);
+            }
         }
-        drop(open);
     });
+}
+
+/// Handles requests: base path, CORS, then `routes`.
+#[must_use]
+pub fn handler(state: Arc<AppState>, routes: Handler) -> Handler {
+    Arc::new(move |request| Box::pin(handle(Arc::clone(&state), Arc::clone(&routes), request)))
+}
+
+async fn handle(state: Arc<AppState>, routes: Handler, mut request: Request<Incoming>) -> Response {
+    let settings = state.requests();
+    fold_slashes(request.uri_mut());
+    let stripped = settings.base_path.strip(request.uri_mut());
+    let allowed = settings.cors.allowed_origin(request.headers());
+    let mut response = if allowed.is_some() && is_preflight(&request) {
+        settings.cors.preflight()
+    } else {
+        match stripped {
+            Ok(()) => routes(request).await,
+            Err(NotBelow::NoSlash(location)) => redirect(&location),
+            Err(NotBelow::Outside) => not_found::error(&state, request.uri().path()).into_response(),
+        }
+    };
+    settings.cors.add_headers(response.headers_mut(), allowed);
+    response
+}
+
+fn redirect(location: &str) -> Response {
+    let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
 }

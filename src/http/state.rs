@@ -4,72 +4,115 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::assets::Assets;
+use super::base_path::BasePath;
 use super::connections::Connections;
-use super::front::Front;
+use super::cors::Cors;
 use super::limits::Limits;
 use super::reloads::Reloads;
+use crate::config::HttpSettings;
+use crate::config::settings::UiSettings;
 use crate::kafka::status::Board;
 use crate::stream::counters::Ledger;
 use crate::stream::stream::Stream;
 
-/// What the features answer from.
+/// What handlers answer from.
 #[derive(Debug)]
 pub struct AppState {
-    /// What a reload may exchange.
-    pub shown: RwLock<Shown>,
-    /// How the Kafka room is doing.
+    shown: RwLock<Shown>,
+    /// The status of reading Kafka.
     pub kafka: Arc<Board>,
-    /// Set once every stream has loaded; a stream that a reload brings does not take it away.
-    pub was_ready: AtomicBool,
+    /// Set once every stream has loaded; a stream that a reload adds does not clear it.
+    pub(super) was_ready: AtomicBool,
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
     /// The streams that are open, and what limits them.
     pub limits: Arc<Limits>,
-    /// What streams have counted, those that are gone included.
+    /// What streams have counted, including those that a reload has removed.
     pub ledger: Ledger,
-    /// What became of reloads.
+    /// The outcomes of reloads.
     pub reloads: Reloads,
-    /// Set when the daemon is about to end.
+    /// Set when the daemon shuts down.
     pub is_draining: AtomicBool,
 }
 
-/// The part of it that a reload may exchange.
+/// The part of the state that a reload may exchange.
 #[derive(Debug, Clone)]
 pub struct Shown {
     /// The streams, in the order of the configuration.
     pub streams: Vec<Arc<Stream>>,
-    /// The page.
-    pub page: Arc<Assets>,
-    /// What stands before the routes.
-    pub front: Arc<Front>,
+    /// The files of the page.
+    pub assets: Arc<Assets>,
+    /// How every request is handled.
+    pub requests: Arc<RequestSettings>,
+}
+
+/// The settings of `[http]` that apply to every request.
+#[derive(Debug)]
+pub struct RequestSettings {
+    pub(super) base_path: BasePath,
+    pub(super) cors: Cors,
+    /// Query parameters that are ignored, beside those that always are.
+    pub(super) ignored_parameters: Vec<String>,
+}
+
+impl From<&HttpSettings> for RequestSettings {
+    fn from(http: &HttpSettings) -> Self {
+        Self {
+            base_path: BasePath::new(http.base_path.clone()),
+            cors: Cors::from(&http.cors),
+            ignored_parameters: http.ignored_parameters.clone(),
+        }
+    }
+}
+
+impl From<&UiSettings> for Assets {
+    fn from(ui: &UiSettings) -> Self {
+        Self::new(&ui.title, ui.assets.clone())
+    }
 }
 
 impl AppState {
+    /// The state before any stream is shown.
+    #[must_use]
+    pub fn new(http: &HttpSettings, ui: &UiSettings) -> Self {
+        Self {
+            shown: RwLock::new(Shown {
+                streams: Vec::new(),
+                assets: Arc::new(ui.into()),
+                requests: Arc::new(http.into()),
+            }),
+            kafka: Arc::default(),
+            was_ready: AtomicBool::new(false),
+            connections: Arc::new(Connections::new(http.write_timeout.0)),
+            limits: Arc::new(Limits::new(http.into())),
+            ledger: Ledger::default(),
+            reloads: Reloads::default(),
+            is_draining: AtomicBool::new(false),
+        }
+    }
+
     /// What is shown now.
     pub fn shown(&self) -> RwLockReadGuard<'_, Shown> {
         self.shown.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Shows other streams, or another page, from now on.
+    /// Shows other streams, another page, or handles requests differently, from now on.
     pub fn show(&self, shown: Shown) {
         *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
     }
 
-    /// What stands before the routes.
-    pub fn front(&self) -> Arc<Front> {
-        Arc::clone(&self.shown().front)
+    pub(super) fn requests(&self) -> Arc<RequestSettings> {
+        Arc::clone(&self.shown().requests)
     }
 
+    /// The stream at a path.
     pub(super) fn stream(&self, path: &str) -> Option<Arc<Stream>> {
         let shown = self.shown();
-        let found = shown
-            .streams
-            .iter()
-            .find(|stream| stream.settings().path == path)?;
-        Some(Arc::clone(found))
+        let mut streams = shown.streams.iter();
+        streams.find(|stream| stream.settings().path == path).cloned()
     }
 
-    pub(super) fn page(&self) -> Arc<Assets> {
-        Arc::clone(&self.shown().page)
+    pub(super) fn assets(&self) -> Arc<Assets> {
+        Arc::clone(&self.shown().assets)
     }
 }

@@ -11,22 +11,22 @@ use super::state::AppState;
 use crate::stream::stream::Stream;
 
 /// JSON for people and programs; see docs/wire.md.
-pub fn answer(app: &AppState) -> Response {
-    let streams: Vec<Value> = app
+pub(super) fn answer(state: &AppState) -> Response {
+    let streams: Vec<Value> = state
         .shown()
         .streams
         .iter()
-        .map(|stream| describe(stream, &app.kafka.held(&stream.settings().path)))
+        .map(|stream| describe(stream, &state.kafka.held(&stream.settings().path)))
         .collect();
-    let kafka = app.kafka.snapshot();
+    let kafka = state.kafka.snapshot();
     response::json(&json!({
         "http": {
-            "connections": app.connections.open(),
-            "write_timeouts": app.connections.write_timeouts(),
-            "head_timeouts": app.connections.head_timeouts(),
-            "large_heads": app.connections.large_heads(),
-            "accept_pauses": app.connections.accept_pauses(),
-            "limits": limits(&app.limits),
+            "connections": state.connections.open(),
+            "write_timeouts": state.connections.write_timeouts(),
+            "head_timeouts": state.connections.head_timeouts(),
+            "large_heads": state.connections.large_heads(),
+            "accept_pauses": state.connections.accept_pauses(),
+            "limits": limits(&state.limits),
         },
         "streams": streams,
         "kafka": { "client": kafka.client, "contacted": kafka.contacted, "degraded": kafka.degraded },

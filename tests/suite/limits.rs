@@ -8,18 +8,14 @@ use crate::harness::http::{Response, get};
 use crate::harness::process::Signal;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::trial;
-use crate::harness::wait::{block_on, ensure, eventually, eventually_async, secs};
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::metrics::figures;
-use kafka_sse_bridge::config::HttpSettings;
-use kafka_sse_bridge::http::forwarded::Address;
-use kafka_sse_bridge::http::limits::{Limits, Rules, Slot};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -37,7 +33,6 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("over_a_unix_socket_the_proxy_is_trusted_where_it_is_named", unix),
         trial("opens_are_limited_by_the_second_in_all_and_per_address", rates),
-        trial("addresses_that_have_left_are_forgotten", forgotten),
         trial("limits_change_by_a_reload_and_close_nobody", reload),
     ]
 }
@@ -485,33 +480,6 @@ fn rates() {
         .await;
         counts(&daemon, 0, 0).await;
     });
-}
-
-fn forgotten() {
-    const MANY: u32 = 5000;
-    let of = |number: u32| Address::from(IpAddr::V4(number.into()));
-    for rate in [0, 1] {
-        let limits = Arc::new(Limits::new(Rules {
-            max_opens_per_second_per_ip: rate,
-            ..(&HttpSettings::default()).into()
-        }));
-        let slots: Vec<Slot> = (0..MANY)
-            .map(|number| limits.admit(of(number)).expect("there is no limit"))
-            .collect();
-        assert_eq!(limits.figures().addresses, u64::from(MANY));
-        drop(slots);
-        assert_eq!(limits.figures().clients, 0);
-        if rate == 0 {
-            assert_eq!(limits.figures().addresses, 0);
-            continue;
-        }
-        // Who comes back at once is still known, later none is but who comes.
-        assert!((0..MANY).any(|number| limits.admit(of(number)).is_err()));
-        eventually(secs(20), "they are forgotten", || {
-            let addresses = limits.figures().addresses;
-            ensure(addresses == 0, addresses.to_string())
-        });
-    }
 }
 
 fn reload() {

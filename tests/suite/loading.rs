@@ -5,24 +5,18 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::reading::{Poll, Rig};
 use hyper::body::Body;
+use kafka_sse_bridge::config::settings::UiSettings;
 use kafka_sse_bridge::config::{HttpSettings, LogSettings};
-use kafka_sse_bridge::http::assets::Assets;
-use kafka_sse_bridge::http::connections::Connections;
-use kafka_sse_bridge::http::front::Front;
 use kafka_sse_bridge::http::health;
-use kafka_sse_bridge::http::limits::Limits;
-use kafka_sse_bridge::http::reloads::Reloads;
-use kafka_sse_bridge::http::state::{AppState, Shown};
+use kafka_sse_bridge::http::state::AppState;
 use kafka_sse_bridge::kafka::progress::{Loading, TOLD_EVERY};
 use kafka_sse_bridge::logging;
-use kafka_sse_bridge::stream::counters::Ledger;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::fs;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use warp::reply::Response;
 
@@ -192,20 +186,7 @@ fn shown() {
         })
     };
     let rig = Rig::start(10_000, 10_777, Vec::new());
-    let app = AppState {
-        shown: RwLock::new(Shown {
-            streams: Vec::new(),
-            page: Arc::new(Assets::new("", None)),
-            front: Arc::new(Front::default()),
-        }),
-        kafka: Arc::default(),
-        was_ready: AtomicBool::new(false),
-        ledger: Ledger::default(),
-        reloads: Reloads::default(),
-        connections: Arc::new(Connections::new(secs(1))),
-        limits: Arc::new(Limits::new((&HttpSettings::default()).into())),
-        is_draining: AtomicBool::new(false),
-    };
+    let app = AppState::new(&HttpSettings::default(), &UiSettings::default());
     app.kafka.set(vec![Arc::clone(&rig.status)]);
     let shows = |expected: Value| {
         eventually(secs(20), "/health/ready shows it", || {

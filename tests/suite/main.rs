@@ -37,7 +37,6 @@ mod filter_races;
 mod filtered_backlogs;
 mod filtered_readers;
 mod filters;
-mod forwarded;
 mod framing;
 mod front;
 mod harness;
@@ -104,7 +103,6 @@ fn main() -> ExitCode {
     let trials = [
         harness_selftest::trials(),
         framing::trials(),
-        forwarded::trials(),
         positions::trials(),
         shared_log::trials(),
         subscriptions::trials(),

@@ -10,6 +10,7 @@ use kafka_sse_bridge::config::socket::SocketAccess;
 use kafka_sse_bridge::config::{Client, LogSettings, StreamSettings};
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::listener::Listener;
+use kafka_sse_bridge::http::router::Handler;
 use kafka_sse_bridge::http::server::{Stopping, serve};
 use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::history::{Archive, Ask, History, Question};
@@ -30,7 +31,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use warp::Filter;
 
 /// Names the thread that is to panic, in the environment of the second program.
 pub const THREAD: &str = "KAFKA_SSE_BRIDGE_SUITE_PANICS";
@@ -125,14 +125,14 @@ pub fn child(thread: &str) -> ! {
             }
         }
         "http" => {
-            let service = warp::service(warp::any().map(|| -> &str { panic!("{MESSAGE}") }));
+            let handler: Handler = Arc::new(|_| panic!("{MESSAGE}"));
             let listener = Listener::bind("127.0.0.1:0", &SocketAccess::default())
                 .expect("a port")
                 .remove(0);
             let address = listener.url().replace("http://", "");
             let (_switch, stopping) = Stopping::channel();
             let connections = Arc::new(Connections::new(secs(30)));
-            runtime.spawn(serve(listener, service, connections, stopping));
+            runtime.spawn(serve(listener, handler, connections, stopping));
             let mut client = TcpStream::connect(address).expect("it listens");
             client
                 .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

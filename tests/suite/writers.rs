@@ -5,28 +5,23 @@ use crate::harness::http;
 use crate::harness::stream::Stream as Client;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
+use kafka_sse_bridge::config::settings::UiSettings;
 use kafka_sse_bridge::config::socket::SocketAccess;
 use kafka_sse_bridge::config::{HttpSettings, StreamSettings};
-use kafka_sse_bridge::http::assets::Assets;
-use kafka_sse_bridge::http::connections::Connections;
-use kafka_sse_bridge::http::front::Front;
-use kafka_sse_bridge::http::limits::Limits;
 use kafka_sse_bridge::http::listener::Listener;
-use kafka_sse_bridge::http::reloads::Reloads;
 use kafka_sse_bridge::http::router::routes;
 use kafka_sse_bridge::http::server::{Stopping, serve};
-use kafka_sse_bridge::http::state::{AppState, Shown};
+use kafka_sse_bridge::http::state::AppState;
 use kafka_sse_bridge::kafka::pulse::Pulse;
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::announcer::Announcer;
 use kafka_sse_bridge::stream::clock::Clock;
-use kafka_sse_bridge::stream::counters::Ledger;
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::writers::Writers;
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc as std_mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};
 use std::thread;
 use std::time::Duration;
 use tokio::runtime::Builder;
@@ -123,22 +118,12 @@ fn serves() {
         let feeder = Feeder::new(Arc::clone(stream));
         writers.spawn(&mut tasks, &stream.settings().path, feeder, received);
     }
-    let app = Arc::new(AppState {
-        shown: RwLock::new(Shown {
-            streams: vec![busy, other],
-            page: Arc::new(Assets::new("", None)),
-            front: Arc::new(Front::default()),
-        }),
-        kafka: Arc::default(),
-        was_ready: AtomicBool::new(false),
-        ledger: Ledger::default(),
-        reloads: Reloads::default(),
-        connections: Arc::new(Connections::new(secs(30))),
-        limits: Arc::new(Limits::new((&HttpSettings::default()).into())),
-        is_draining: AtomicBool::new(false),
-    });
-    let connections = Arc::clone(&app.connections);
-    let service = warp::service(routes(app));
+    let state = AppState::new(&HttpSettings::default(), &UiSettings::default());
+    let mut shown = state.shown().clone();
+    shown.streams = vec![busy, other];
+    state.show(shown);
+    let connections = Arc::clone(&state.connections);
+    let handler = routes(Arc::new(state));
     let entered = runtime.enter();
     let listener = Listener::bind("127.0.0.1:0", &SocketAccess::default())
         .expect("a port")
@@ -147,7 +132,7 @@ fn serves() {
     let address = listener.url().clone();
     let url = |path: &str| format!("{address}{path}");
     let (_switch, stopping) = Stopping::channel();
-    runtime.spawn(serve(listener, service, connections, stopping));
+    runtime.spawn(serve(listener, handler, connections, stopping));
 
     block_on(async {
         begin(&busy_feeds).await;

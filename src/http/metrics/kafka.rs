@@ -5,8 +5,8 @@ use std::fmt;
 use super::families::{Families, Labels};
 use crate::http::state::AppState;
 
-pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let (board, tally) = (&app.kafka, app.kafka.tally());
+pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let (board, tally) = (&state.kafka, state.kafka.tally());
     families.figure(
         "kafka_up",
         "Whether Kafka has answered and nothing is wrong with it now",
@@ -36,10 +36,10 @@ pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result 
             (labels, lag.records)
         }),
     )?;
-    stops(app, families)?;
-    pauses(app, families)?;
-    lag_to_high(app, families)?;
-    links(app, families)?;
+    stops(state, families)?;
+    pauses(state, families)?;
+    lag_to_high(state, families)?;
+    links(state, families)?;
     families.counter(
         "kafka_errors",
         "Errors of reading, by kind",
@@ -52,7 +52,7 @@ pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result 
         "How often reading went on after trouble",
         tally.recoveries(),
     )?;
-    let load = app.shown().streams.first().map(|stream| stream.archive_load());
+    let load = state.shown().streams.first().map(|stream| stream.archive_load());
     let (reading, waiting) = load.unwrap_or_default();
     families.figure(
         "replays_running",
@@ -67,11 +67,11 @@ pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result 
 }
 
 /// Partitions at which reading is stopped.
-fn stops(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
+fn stops(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_stopped_offset",
         "Offset at which reading of a partition is stopped, because the client cannot take the batch there",
-        app.kafka.stops().into_iter().map(|stopped| {
+        state.kafka.stops().into_iter().map(|stopped| {
             let labels = vec![
                 ("topic", stopped.topic),
                 ("partition", stopped.partition.to_string()),
@@ -83,8 +83,8 @@ fn stops(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
 }
 
 /// Streams whose topics were paused.
-fn pauses(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let holds = app.kafka.tally().all_holds();
+fn pauses(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let holds = state.kafka.tally().all_holds();
     let of_stream = |stream: &str| -> Labels { vec![("stream", stream.to_owned())] };
     families.counter(
         "stream_pauses",
@@ -103,11 +103,11 @@ fn pauses(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
 }
 
 /// Beside the lag, what open transactions hold back.
-fn lag_to_high(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
+fn lag_to_high(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_lag_high_watermark_records",
         "The same up to the high watermark, so that what open transactions hold back counts too",
-        app.kafka.lag().into_iter().map(|lag| {
+        state.kafka.lag().into_iter().map(|lag| {
             let labels = vec![("topic", lag.topic), ("partition", lag.partition.to_string())];
             (labels, lag.to_high)
         }),
@@ -115,8 +115,8 @@ fn lag_to_high(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
 }
 
 /// What librdkafka says of its own connections.
-fn links(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let links = app.kafka.links();
+fn links(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let links = state.kafka.links();
     let of_broker = |broker: &str| -> Labels { vec![("broker", broker.to_owned())] };
     families.gauge(
         "kafka_broker_up",

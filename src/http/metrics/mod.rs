@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue};
 use log::error;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
@@ -35,13 +35,13 @@ const PREFIX: &str = "kafka_sse_bridge";
 
 /// The figures in the format that the request prefers. On a thread that may block, as the operating system
 /// is asked too.
-pub(super) async fn answer(app: Arc<AppState>, headers: HeaderMap) -> Response {
+pub(super) async fn answer(state: Arc<AppState>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let is_open = accept.is_some_and(|accept| accept.contains(OPEN_METRICS));
-    let written = tokio::task::spawn_blocking(move || write(app, is_open)).await;
+    let written = tokio::task::spawn_blocking(move || write(state, is_open)).await;
     let Ok(Ok(body)) = written else {
         error!("/metrics could not be written");
-        return ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "not written").into_response();
+        return ApiError::internal("not written").into_response();
     };
     let content_type = if is_open {
         OPEN_METRICS_TYPE
@@ -56,11 +56,11 @@ pub(super) async fn answer(app: Arc<AppState>, headers: HeaderMap) -> Response {
     response
 }
 
-fn write(app: Arc<AppState>, is_open: bool) -> Result<String, fmt::Error> {
+fn write(state: Arc<AppState>, is_open: bool) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
     registry
         .sub_registry_with_prefix(PREFIX)
-        .register_collector(Box::new(Bridge(app)));
+        .register_collector(Box::new(Bridge(state)));
     registry.register_collector(Box::new(Process));
     let mut body = String::new();
     if is_open {

@@ -8,7 +8,7 @@ use crate::http::health;
 use crate::http::state::AppState;
 use crate::stream::pieces;
 
-pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
+pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let has = |feature: bool| feature.to_string();
     let build = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -20,7 +20,7 @@ pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result 
         "Always 1; the labels say which build this is",
         [(build, 1_u64)],
     )?;
-    let standing = health::standing(app);
+    let standing = health::standing(state);
     families.figure(
         "ready",
         "Whether /health/ready answers 200",
@@ -34,15 +34,15 @@ pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result 
     families.figure(
         "draining",
         "Whether the daemon is about to end",
-        u64::from(app.is_draining.load(Ordering::Relaxed)),
+        u64::from(state.is_draining.load(Ordering::Relaxed)),
     )?;
-    connections(app, families)?;
-    reloads(app, families)
+    connections(state, families)?;
+    reloads(state, families)
 }
 
 /// Connections of all listeners. What is refused there or before a stream opens has its families here too.
-fn connections(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let connections = &app.connections;
+fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let connections = &state.connections;
     families.figure(
         "connections",
         "Connections open now, streams and others",
@@ -58,7 +58,7 @@ fn connections(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "Memory of rows copied out of tables for clients that have not taken them yet",
         pieces::held() as u64,
     )?;
-    let refused = app.limits.figures().refused;
+    let refused = state.limits.figures().refused;
     families.counter(
         "clients_refused",
         "Clients turned away before a stream opened, by the limit they met",
@@ -67,8 +67,8 @@ fn connections(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
     )
 }
 
-fn reloads(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let reloads = &app.reloads;
+fn reloads(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let reloads = &state.reloads;
     let of = |result: &str| -> Labels { vec![("result", result.to_owned())] };
     families.counter(
         "reloads",

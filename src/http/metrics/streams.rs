@@ -15,13 +15,13 @@ use crate::stream::stream::{Figures, Stream};
 /// A path, and what was counted there.
 type Counted = (String, Arc<Counters>);
 
-pub(super) fn write(app: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let counted = app.ledger.all();
+pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let counted = state.ledger.all();
     clients(&counted, families)?;
     sent(&counted, families)?;
     records(&counted, families)?;
     notices(&counted, families)?;
-    let streams = app.shown().streams.clone();
+    let streams = state.shown().streams.clone();
     let served: Vec<_> = streams
         .iter()
         .map(|stream| (stream.as_ref(), stream.figures()))

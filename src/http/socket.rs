@@ -1,0 +1,359 @@
+//! The socket of a client, as hyper reads and writes it.
+//!
+//! ```text
+//! read      hangup (bytes that were read ahead) ──► socket; head_timeout: the head of a request takes too long
+//! write     socket; write_timeout: the client takes no byte
+//! flush     hangup: the client has closed its side ──► socket
+//! shutdown  socket; head_timeout: read what is left of a refused head
+//! ```
+
+use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::connections::{Connection, Limit};
+use super::hangup::Hangup;
+use super::head_timeout::HeadTimeout;
+use super::write_timeout::WriteTimeout;
+
+/// A socket with the limits under which its connection is closed.
+#[derive(Debug)]
+pub(super) struct ClientSocket<S> {
+    socket: S,
+    connection: Arc<Connection>,
+    write_timeout: WriteTimeout,
+    head_timeout: HeadTimeout,
+    hangup: Hangup,
+}
+
+impl<S> ClientSocket<S> {
+    pub(super) fn new(
+        socket: S,
+        connection: Arc<Connection>,
+        write_timeout: Duration,
+        head_timeout: Duration,
+    ) -> Self {
+        Self {
+            socket,
+            connection,
+            write_timeout: WriteTimeout::new(write_timeout),
+            head_timeout: HeadTimeout::new(head_timeout),
+            hangup: Hangup::default(),
+        }
+    }
+
+    /// Notes an error by which the socket says that the write timeout is over.
+    fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &result
+            && error.kind() == io::ErrorKind::TimedOut
+        {
+            self.connection.close_by(Limit::WriteTimeout);
+        }
+        result
+    }
+}
+
+impl<S: AsyncRead + Unpin> ClientSocket<S> {
+    /// Reads what was read ahead, then from the socket.
+    fn poll_read_next(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = self.hangup.poll_read(&mut self.socket, cx, buffer);
+        self.note(read)
+    }
+}
+
+impl<S: AsyncWrite + AsFd + Unpin> ClientSocket<S> {
+    /// The result of a write, under the write timeout. `retry` writes without asking tokio.
+    fn check_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+        retry: impl FnOnce(&SockRef<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let written = self.write_timeout.check(&self.socket, cx, written, retry);
+        self.note(written)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientSocket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = this.poll_read_next(cx, buffer);
+        if this.connection.take_request() {
+            this.head_timeout.end_head();
+        }
+        match read {
+            Poll::Ready(Ok(())) => this.head_timeout.begin_head(&buffer.filled()[before..]),
+            Poll::Pending => {
+                if let Err(error) = this.head_timeout.check(cx) {
+                    this.connection.close_by(Limit::HeadTimeout);
+                    return Poll::Ready(Err(error));
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+        read
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.check_write(cx, written, |socket| socket.send(bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.check_write(cx, written, |socket| socket.send_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    // hyper flushes at the end of each of its turns. The socket holds nothing back, so this waits for nothing.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if let Err(error) = this.hangup.check(&mut this.socket, cx) {
+            return this.note(Poll::Ready(Err(error)));
+        }
+        Pin::new(&mut this.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.head_timeout.is_lingering() {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+            if this.connection.take_request() {
+                this.head_timeout.end_head();
+            }
+            if !this.head_timeout.has_begun() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let (hangup, socket) = (&mut this.hangup, &mut this.socket);
+        this.head_timeout
+            .poll_linger(cx, |cx, buffer| hangup.poll_read(socket, cx, buffer))
+            .map(Ok)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixStream;
+
+    use socket2::{Domain, SockAddr, Socket, Type};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::{Instant, sleep, timeout};
+
+    use super::super::connections::Connections;
+    use super::super::peer::Peer;
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    /// A socket of one connection, both of whose timeouts are [`TIMEOUT`].
+    fn client_socket<S>(socket: S) -> (ClientSocket<S>, Arc<Connections>) {
+        let connections = Arc::new(Connections::new(TIMEOUT));
+        let connection = connections.accept(Peer::Unix);
+        (
+            ClientSocket::new(socket, connection, TIMEOUT, TIMEOUT),
+            connections,
+        )
+    }
+
+    async fn unix_pair() -> (tokio::net::UnixStream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("a socket");
+        let ours = tokio::net::UnixStream::from_std(ours).expect("a runtime");
+        ours.writable().await.expect("it is new");
+        (ours, theirs)
+    }
+
+    async fn tcp_pair() -> (tokio::net::TcpStream, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let theirs = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // Before connecting, or the kernel offers more than it is to hold.
+        theirs.set_recv_buffer_size(4096).expect("a small buffer");
+        let address = listener.local_addr().expect("its address");
+        theirs.connect(&SockAddr::from(address)).expect("it listens");
+        let (ours, _) = listener.accept().expect("a connection");
+        ours.set_nonblocking(true).expect("a socket");
+        let ours = tokio::net::TcpStream::from_std(ours).expect("a runtime");
+        ours.writable().await.expect("it is new");
+        (ours, theirs.into())
+    }
+
+    async fn write_vectored(socket: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<usize> {
+        let (one, two) = bytes.split_at(bytes.len() / 2);
+        let slices = [IoSlice::new(one), IoSlice::new(two)];
+        poll_fn(|cx| Pin::new(&mut *socket).poll_write_vectored(cx, &slices)).await
+    }
+
+    /// Writes until the socket is full; returns how many bytes it took.
+    async fn fill(socket: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> usize {
+        let mut filled = 0;
+        loop {
+            match poll_fn(|cx| Poll::Ready(Pin::new(&mut *socket).poll_write(cx, bytes))).await {
+                Poll::Ready(written) => filled += written.expect("it is open"),
+                Poll::Pending => return filled,
+            }
+        }
+    }
+
+    async fn takes_no_byte<S: AsyncRead + AsyncWrite + AsFd + Unpin>(ours: S, mut theirs: impl Read) {
+        let (mut ours, connections) = client_socket(ours);
+        let large = vec![b'x'; 64 * 1024];
+        assert!(ours.is_write_vectored(), "several slices go as one write");
+        let mut filled = fill(&mut ours, &large).await;
+        // The bytes that it can still squeeze in are no progress for ever.
+        let error = loop {
+            match write_vectored(&mut ours, &large).await {
+                Ok(written) => filled += written,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+        assert_eq!(error.to_string(), "took no byte for 10s");
+        assert!(ours.connection.has_timed_out());
+        assert_eq!((connections.open(), connections.write_timeouts()), (1, 0));
+        drop(ours);
+        assert_eq!((connections.open(), connections.write_timeouts()), (0, 1));
+        // A Unix socket keeps the bytes that the peer has not read, a TCP connection is reset.
+        let mut left = Vec::new();
+        match theirs.read_to_end(&mut left) {
+            Ok(read) => assert_eq!(read, filled),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{error}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_takes_no_byte_is_closed_by_the_write_timeout() {
+        let (ours, theirs) = unix_pair().await;
+        takes_no_byte(ours, theirs).await;
+        let (ours, theirs) = tcp_pair().await;
+        takes_no_byte(ours, theirs).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_takes_less_than_makes_it_writable_is_not_closed() {
+        let (ours, mut theirs) = unix_pair().await;
+        let (mut ours, _connections) = client_socket(ours);
+        let large = vec![b'x'; 32 * 1024];
+        let filled = fill(&mut ours, &large).await;
+        // Linux would report it as writable once three quarters were taken.
+        let mut little = vec![0; filled / 3];
+        for round in 0..4 {
+            theirs.read_exact(&mut little).expect("it is there");
+            let written = if round % 2 == 0 {
+                ours.write(&large).await
+            } else {
+                write_vectored(&mut ours, &large).await
+            };
+            assert!(written.expect("it is waited for") > 0);
+            fill(&mut ours, &large).await;
+        }
+        assert!(!ours.connection.has_timed_out());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_head_timeout_begins_and_ends_with_a_head() {
+        let (mut client, socket) = tokio::io::duplex(1024);
+        let (mut socket, connections) = client_socket(socket);
+        let mut buffer = [0; 16];
+
+        // Idle times are no heads.
+        assert!(timeout(TIMEOUT * 3, socket.read(&mut buffer)).await.is_err());
+        // A head that is complete in time, in several pieces; then an idle time.
+        for piece in [&b"a"[..], b"b"] {
+            client.write_all(piece).await.expect("space");
+            socket.read_exact(&mut buffer[..1]).await.expect("a byte");
+        }
+        client.write_all(b"\r\n\r\n").await.expect("space");
+        socket.read_exact(&mut buffer[..4]).await.expect("its end");
+        socket.connection.note_request();
+        assert!(timeout(TIMEOUT * 3, socket.read(&mut buffer)).await.is_err());
+        // A head that came before it was asked for has the whole time from then on.
+        client.write_all(b"c").await.expect("space");
+        socket.read_exact(&mut buffer[..1]).await.expect("a byte");
+        sleep(TIMEOUT * 2).await;
+        let asked = Instant::now();
+        let (read, ()) = tokio::join!(socket.read(&mut buffer), async {
+            client.write_all(b"d").await.expect("space");
+        });
+        assert_eq!(read.expect("in time"), 1);
+        // A head that is not complete then ends, however many bytes come.
+        let drip = async {
+            loop {
+                client.write_all(b"e").await.expect("space");
+                sleep(TIMEOUT / 20).await;
+            }
+        };
+        let error = async {
+            loop {
+                if let Err(error) = socket.read(&mut buffer[..1]).await {
+                    return error;
+                }
+            }
+        };
+        let error = tokio::select! {
+            error = error => error,
+            () = drip => unreachable!("it has no end"),
+        };
+        let elapsed = asked.elapsed();
+        assert!(elapsed >= TIMEOUT && elapsed < TIMEOUT * 2, "{elapsed:?}");
+        assert_eq!(
+            error.to_string(),
+            "the head of a request was not complete after 10s"
+        );
+        drop(socket);
+        assert_eq!(
+            (connections.head_timeouts(), connections.write_timeouts()),
+            (1, 0)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_refused_head_is_read_within_bounds() {
+        // TCP resets a connection that is closed with bytes unread.
+        let (socket, client) = unix_pair().await;
+        client.set_nonblocking(true).expect("a socket");
+        let mut client = tokio::net::UnixStream::from_std(client).expect("a runtime");
+        let (mut socket, _connections) = client_socket(socket);
+        client.write_all(b"GET / HT").await.expect("space");
+        socket.read_exact(&mut [0; 8]).await.expect("it has begun");
+        let rest = async move {
+            assert_eq!(client.read(&mut [0; 8]).await.expect("the response's end"), 0);
+            client.write_all(&[b'x'; 10_000]).await.expect("it is read");
+        };
+        let (ended, ()) = tokio::join!(socket.shutdown(), rest);
+        ended.expect("the peer has closed its side");
+
+        // But not for ever.
+        let (socket, mut client) = unix_pair().await;
+        let (mut socket, _connections) = client_socket(socket);
+        client.write_all(b"GET / HT").expect("space");
+        socket.read_exact(&mut [0; 8]).await.expect("it has begun");
+        let endless = std::thread::spawn(move || while client.write_all(&[b'x'; 1024]).is_ok() {});
+        socket.shutdown().await.expect("enough was read");
+        drop(socket);
+        endless.join().expect("its socket is closed");
+    }
+}
