@@ -47,6 +47,7 @@ mod keys;
 mod known_deletes;
 mod lag;
 mod large_records;
+mod layers;
 mod lifecycle;
 mod limits;
 mod loading;
@@ -103,6 +104,7 @@ fn main() -> ExitCode {
     let trials = [
         harness_selftest::trials(),
         framing::trials(),
+        layers::trials(),
         positions::trials(),
         shared_log::trials(),
         subscriptions::trials(),

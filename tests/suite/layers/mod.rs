@@ -1,0 +1,201 @@
+//! The order of the modules, and that none import each other in a circle: whoever reads one needs to know only those
+//! below it. `scripts/modules` prints the imports that this reads.
+
+mod imports;
+
+use self::imports::{Imports, read};
+use crate::harness::{scratch, trial};
+use libtest_mimic::Trial;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// The modules of the crate's root, from the lowest layer on. A module imports only from its own layer and lower ones.
+const LAYERS: [&[&str]; 9] = [
+    &["config"],
+    &["fd_limit", "logging", "signals", "systemd"],
+    &["kafka"],
+    &["stream"],
+    &["http", "writers"],
+    &["status_line", "watchdog"],
+    &["daemon", "reload"],
+    &["cli"],
+    &["lib", "main"],
+];
+
+/// Modules that import each other in a circle and still have to be taken apart. The list is exact: a new circle, or one
+/// more module in one of these, is an error, and so is an entry that holds no longer.
+const CIRCLES: [&[&str]; 8] = [
+    &[
+        "cli::doctor",
+        "cli::doctor::cluster",
+        "cli::doctor::machine",
+        "cli::doctor::network",
+        "cli::doctor::session",
+        "cli::doctor::transactions",
+    ],
+    &["kafka::access", "kafka::refusal", "kafka::tls"],
+    &["kafka::asking", "kafka::history", "kafka::reading"],
+    &[
+        "kafka::client",
+        "kafka::kafka_crate",
+        "kafka::librdkafka",
+        "kafka::librdkafka::asking",
+        "kafka::librdkafka::consuming",
+        "kafka::librdkafka::explain",
+        "kafka::librdkafka::oversize",
+        "kafka::librdkafka::probing",
+        "kafka::librdkafka::settings",
+        "kafka::probe",
+        "kafka::rights",
+        "kafka::tail",
+        "kafka::tail::ends",
+        "kafka::tail::orders",
+        "kafka::tail::resolve",
+    ],
+    &["kafka::inbox", "kafka::look", "kafka::source"],
+    &[
+        "stream::announcer",
+        "stream::counters",
+        "stream::looks",
+        "stream::moves",
+        "stream::opening",
+        "stream::stream",
+        "stream::subscription",
+    ],
+    &["stream::block", "stream::filter"],
+    &["stream::group", "stream::groups"],
+];
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "modules_import_only_from_their_own_layer_and_lower_ones",
+            modules_import_only_from_their_own_layer_and_lower_ones,
+        ),
+        trial(
+            "modules_import_each_other_only_in_the_circles_that_are_listed",
+            modules_import_each_other_only_in_the_circles_that_are_listed,
+        ),
+        trial(
+            "imports_are_read_from_uses_and_code_and_from_nothing_else",
+            imports_are_read_from_uses_and_code_and_from_nothing_else,
+        ),
+    ]
+}
+
+fn of_crate() -> Imports {
+    read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+fn modules_import_only_from_their_own_layer_and_lower_ones() {
+    let layer_of = |module: &str| {
+        let root = module.split("::").next().expect("a name");
+        let layer = LAYERS.iter().position(|layer| layer.contains(&root));
+        layer.unwrap_or_else(|| panic!("{root} has no layer yet: put it into LAYERS"))
+    };
+    let imports = of_crate();
+    let wrong: Vec<String> = imports
+        .iter()
+        .flat_map(|(module, imported)| imported.iter().map(move |imported| (module, imported)))
+        .filter(|(module, imported)| layer_of(module) < layer_of(imported))
+        .map(|(module, imported)| format!("{module} imports {imported}"))
+        .collect();
+    assert!(wrong.is_empty(), "against the order of layers: {wrong:#?}");
+    for root in LAYERS.concat() {
+        assert!(imports.contains_key(root), "there is no module {root}");
+    }
+}
+
+fn modules_import_each_other_only_in_the_circles_that_are_listed() {
+    let known: BTreeSet<BTreeSet<&str>> = CIRCLES
+        .iter()
+        .map(|circle| circle.iter().copied().collect())
+        .collect();
+    let imports = of_crate();
+    let found = circles(&imports);
+    let new: Vec<_> = found.difference(&known).collect();
+    assert!(new.is_empty(), "these import each other in a circle: {new:#?}");
+    let fixed: Vec<_> = known.difference(&found).collect();
+    assert!(
+        fixed.is_empty(),
+        "circles no more, take them out of CIRCLES: {fixed:#?}"
+    );
+}
+
+/// Sets of modules each of which imports all others of its set, directly or through them.
+fn circles(imports: &Imports) -> BTreeSet<BTreeSet<&str>> {
+    let reached: BTreeMap<&str, BTreeSet<&str>> = imports
+        .keys()
+        .map(|module| {
+            let (mut reached, mut open) = (BTreeSet::new(), vec![module.as_str()]);
+            while let Some(next) = open.pop() {
+                open.extend(
+                    imports[next]
+                        .iter()
+                        .map(String::as_str)
+                        .filter(|&imported| reached.insert(imported)),
+                );
+            }
+            (module.as_str(), reached)
+        })
+        .collect();
+    let circle = |module: &&str| {
+        let others = reached[module].iter().copied();
+        others.filter(|other| reached[other].contains(module)).collect()
+    };
+    let circles = reached.keys().map(circle);
+    circles
+        .filter(|circle: &BTreeSet<&str>| !circle.is_empty())
+        .collect()
+}
+
+fn imports_are_read_from_uses_and_code_and_from_nothing_else() {
+    let scratch = scratch::directory("layers");
+    let src = scratch.path();
+    let files = [
+        ("lib.rs", "pub mod a;\nmod b;\nfn run() { b::run() }\n"),
+        ("main.rs", "fn main() { kafka_sse_bridge::a::run() }\n"),
+        (
+            "a/mod.rs",
+            "mod inner;\nmod other;\nuse self::inner::Thing;\npub(in crate::b) fn run() { other::run::<u8>() }\n",
+        ),
+        (
+            "a/inner.rs",
+            "use std::{fmt, io};\nuse super::{\n    other::{self, Item as Renamed},\n    Text,\n};\n",
+        ),
+        (
+            "a/other.rs",
+            "//! See crate::b.\nfn f<'a>(c: char) -> &'a str { if c == '\"' { \"crate::b\" } else { r#\"\"super::inner\"# } }\n\
+             #[cfg(test)]\nmod tests {\n    use super::*;\n    fn f() { crate::b::run() }\n}\nfn g() { super::super::d::e::f() }\n",
+        ),
+        ("b.rs", "use crate::a::inner::{Thing, f};\n"),
+        ("d/e.rs", "fn f(x: X) { x.a::<u8>(); std::a::f() }\n"),
+    ];
+    for (name, text) in files {
+        let path = src.join(name);
+        fs::create_dir_all(path.parent().expect("a directory")).expect("a scratch directory");
+        fs::write(path, text).expect("a file");
+    }
+    let found = read(src);
+    let found: Vec<(&str, Vec<&str>)> = found
+        .iter()
+        .map(|(module, imports)| (module.as_str(), imports.iter().map(String::as_str).collect()))
+        .collect();
+    let expected = [
+        ("a", vec!["a::inner", "a::other"]),
+        ("a::inner", vec!["a", "a::other"]),
+        ("a::other", vec!["d::e"]),
+        ("b", vec!["a::inner"]),
+        ("d::e", vec![]),
+        ("lib", vec!["b"]),
+        ("main", vec!["a"]),
+    ];
+    assert_eq!(found, expected);
+    let found = read(src);
+    assert_eq!(
+        circles(&found),
+        BTreeSet::from([BTreeSet::from(["a", "a::inner"])]),
+        "a circle of two"
+    );
+}
