@@ -183,12 +183,6 @@ impl Filter {
         self.terms.iter()
     }
 
-    /// Whether it looks at headers, which not every Kafka client library gives.
-    #[must_use]
-    pub fn has_headers(&self) -> bool {
-        self.terms.keys().any(|name| matches!(name, Name::Header(_)))
-    }
-
     /// Adds a term: the same name again is OR, another name is AND. `topics` are the stream's.
     ///
     /// # Errors
