@@ -3,7 +3,9 @@
 use clap::Args;
 
 use super::common::{Failure, say};
+use crate::config::units::other_unit;
 use crate::stream::position::{NOT_BEGUN, Position, TopicPosition};
+use crate::stream::resume::{EARLIEST, Entry, LATEST};
 
 /// The id to print.
 #[derive(Debug, Args)]
@@ -12,9 +14,17 @@ pub(super) struct Options {
     id: String,
 }
 
-/// Prints a line for each topic.
+/// Prints a line for each topic, or each entry of an id of KafkaSSE.
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let id = &options.id;
+    if id.trim_start().starts_with('[') {
+        let entries = Entry::all(id).map_err(|error| {
+            Failure::Other(format!(
+                "id {id:?} is an array, as KafkaSSE gives, but not of topics, partitions, and offsets or timestamps: {error}"
+            ))
+        })?;
+        return say(&entries.iter().map(of_entry).collect::<String>());
+    }
     let position =
         Position::parse(id.as_bytes()).map_err(|error| Failure::Other(format!("id {id:?} {error}")))?;
     let topic = |topic: &TopicPosition| {
@@ -34,4 +44,23 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         )
     };
     say(&position.topics.iter().map(topic).collect::<String>())
+}
+
+fn of_entry(entry: &Entry) -> String {
+    let place = match (entry.offset, entry.timestamp) {
+        (Some(LATEST), _) => "end".to_owned(),
+        (Some(EARLIEST), _) => "beginning".to_owned(),
+        (Some(offset), _) if offset >= 0 => format!("next {offset}"),
+        (_, Some(at)) => match other_unit(at) {
+            Some((unit, meant)) => {
+                format!(
+                    "timestamp {at}, which is in {unit} and makes the id unusable; in milliseconds it is {meant}"
+                )
+            }
+            None if at >= 0 => format!("timestamp {at}"),
+            None => "no place".to_owned(),
+        },
+        _ => "no place".to_owned(),
+    };
+    format!("topic {} partition {} {place}\n", entry.topic, entry.partition)
 }

@@ -4,6 +4,8 @@
 //! - [`mod@load`]: the layers, and the origin of each value.
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
 //! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`]: the types of keys that need more than a word or a number.
+//! - `librdkafka`: which properties librdkafka takes.
+//! - [`parameters`]: names of query parameters that have a meaning to streams.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
 //! - [`mod@diff`], [`reload_effect`]: what a reload changes, and when a change of each key takes effect.
 //! - [`mod@print`]: the effective settings as TOML, and their hash.
@@ -17,9 +19,12 @@ pub mod diff;
 pub mod faults;
 pub mod filter;
 pub mod fingerprint;
+#[cfg(feature = "librdkafka")]
+pub mod librdkafka;
 pub mod list;
 pub mod load;
 pub mod memory;
+pub mod parameters;
 pub mod print;
 pub mod proxies;
 pub mod reload_effect;

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use super::units::serde_as_text;
 
 /// Permissions of a socket's file, written in octal like `0660`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SocketMode(u32);
 
 impl SocketMode {
@@ -31,25 +30,13 @@ impl FromStr for SocketMode {
     }
 }
 
-impl TryFrom<String> for SocketMode {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<SocketMode> for String {
-    fn from(mode: SocketMode) -> Self {
-        mode.to_string()
-    }
-}
-
 impl fmt::Display for SocketMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:04o}", self.0)
     }
 }
+
+serde_as_text!(SocketMode, "permissions in octal in quotes, like \"0660\"");
 
 /// Mode and group of the Unix sockets that the daemon binds.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

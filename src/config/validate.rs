@@ -7,7 +7,10 @@ use super::faults::{Fault, Faults};
 use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
 use super::memory;
-use super::settings::{Client, Draft, Format, Isolation, LEAST_LOG, Lag, Settings, StreamSettings};
+use super::parameters::is_last_event_id;
+use super::settings::{
+    Client, Draft, Format, Isolation, KafkaSettings, LEAST_LOG, Lag, Settings, StreamSettings,
+};
 use super::units::Span;
 use super::validate_security;
 
@@ -155,10 +158,23 @@ fn check_kafka(draft: &Draft, faults: &mut Faults) {
             ),
         );
     }
+    check_properties(kafka, faults);
+}
+
+fn check_properties(kafka: &KafkaSettings, faults: &mut Faults) {
     for name in OWN_PROPERTIES {
         if kafka.librdkafka.contains_key(name) {
             let message = format!("{name:?} is the daemon's own to set; remove it");
             faults.add(format!("kafka.librdkafka.{name:?}"), message);
+        }
+    }
+    // With the other client no property has an effect, which is a fault of its own.
+    #[cfg(feature = "librdkafka")]
+    if kafka.client != Client::Kafka {
+        for (name, value) in &kafka.librdkafka {
+            if let Some(message) = super::librdkafka::fault(name, value) {
+                faults.add(format!("kafka.librdkafka.{name:?}"), message);
+            }
         }
     }
 }
@@ -233,7 +249,8 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         faults.add("http.base_path", message);
     }
     for name in &http.ignored_parameters {
-        if matches!(name.as_str(), "start" | "since" | "lastEventId")
+        if matches!(name.as_str(), "start" | "since")
+            || is_last_event_id(name)
             || !matches!(Name::parse(name), Ok(None))
         {
             let message = format!("{name:?} means something to streams; name only what they do not know");

@@ -81,10 +81,8 @@ pub fn standing(state: &AppState) -> Standing {
 fn of_table(stream: &Stream) -> Vec<String> {
     let path = &stream.settings().path;
     let mut troubles = Vec::new();
-    if stream.is_table_full() {
-        troubles.push(format!(
-            "stream {path}: its table is full (max_keys, max_table_bytes)"
-        ));
+    if let Some(reached) = stream.table_bounds_reached() {
+        troubles.push(format!("stream {path}: its table is full ({reached})"));
     }
     for (cause, keys) in stream.unusable_keys() {
         if keys > 0 {

@@ -12,7 +12,7 @@ use crate::config::suggest::nearest;
 /// - Access tokens in URLs (RFC 6750, section 2.3), and other credentials for a proxy in front.
 /// - Cache busters, of jQuery (`_`) and of application code.
 /// - amvtek's EventSource polyfill (`evs_…`), and the padding of Yaffle's for old browsers. Their ids are not passed
-///   over, see [`is_last_event_id`].
+///   over, see [`is_last_event_id`](crate::config::parameters::is_last_event_id).
 const PASSED_OVER: [&str; 22] = [
     "_",
     "_t",
@@ -50,18 +50,6 @@ const WHOLE: [&str; 6] = ["start", "since", "lastEventId", "key", "topic", "part
 
 /// Parts before the dot that a wrong one may be meant for.
 const PREFIXES: [&str; 2] = ["header", "value"];
-
-/// Whether a name is `lastEventId` in a spelling that polyfills use: they let applications choose the name
-/// (`Last-Event-ID` and `lastEventID` with Mercure), and amvtek's has its own. Passing over one would lose records.
-pub(super) fn is_last_event_id(name: &str) -> bool {
-    let letters = |byte: &u8| !matches!(byte, b'-' | b'_');
-    name == "evs_last_event_id"
-        || name
-            .bytes()
-            .filter(letters)
-            .map(|byte| byte.to_ascii_lowercase())
-            .eq(*b"lasteventid")
-}
 
 /// Whether a name that is none of a stream's is passed over, by the list above or by `http.ignored_parameters`.
 pub(super) fn is_passed_over(name: &str, ignored: &[String]) -> bool {

@@ -6,13 +6,15 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
+use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::ApiError;
-use super::parameters::{is_last_event_id, is_passed_over, unknown};
+use super::parameters::{is_passed_over, unknown};
 use crate::config::Start;
-use crate::config::filter::{Filter, Name};
+use crate::config::filter::{BASE64, Filter, Name};
+use crate::config::parameters::is_last_event_id;
 use crate::config::units::other_unit;
 use crate::stream::opening::Opening;
 use crate::stream::stream::Stream;
@@ -33,24 +35,28 @@ pub(super) fn opening(
 ) -> Result<Opening, ApiError> {
     let mut opening = Opening::default();
     let mut filter = Filter::default();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    // Parsing replaces what is not UTF-8, and passes over the same empty parts.
+    let written = query.split('&').filter(|part| !part.is_empty());
+    for (written, (name, value)) in written.zip(form_urlencoded::parse(query.as_bytes())) {
         match &*name {
             "start" if opening.start.is_some() => return Err(twice("bad_start", "start")),
             "start" => opening.start = Some(start(&value, stream)?),
             "since" if opening.since.is_some() => return Err(twice("bad_since", "since")),
             "since" => opening.since = Some(since(&value, stream)?),
             name if is_last_event_id(name) => {
-                opening.last_event_id = Some(value.into_owned()).filter(|id| !id.is_empty());
+                // Of several the last counts, unless it is empty.
+                if !value.is_empty() {
+                    opening.last_event_id = Some(value.into_owned());
+                }
             }
-            other => add_term(&mut filter, (other, &value), ignored, stream)?,
+            other => add_term(&mut filter, (other, &value), written, ignored, stream)?,
         }
     }
     if !filter.is_empty() {
         opening.filter = Some(filter);
     }
-    if let Some(id) = headers.get("last-event-id")
-        && !id.is_empty()
-    {
+    let mut ids = headers.get_all("last-event-id").iter();
+    if let Some(id) = ids.rfind(|id| !id.is_empty()) {
         opening.last_event_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
     }
     Ok(opening)
@@ -124,6 +130,7 @@ fn instant(text: &str, now: SystemTime) -> Option<i64> {
 fn add_term(
     filter: &mut Filter,
     (parameter, value): (&str, &str),
+    written: &str,
     ignored: &[String],
     stream: &Stream,
 ) -> Result<(), ApiError> {
@@ -139,6 +146,12 @@ fn add_term(
     if !stream.tuning().client_filters {
         let message = format!("this stream lets no client filter; leave {parameter:?} out");
         return Err(ApiError::forbidden("filters_forbidden", parameter, message));
+    }
+    if percent_decode_str(written).decode_utf8().is_err() {
+        return Err(bad(format!(
+            "{parameter:?} is not UTF-8 after its escapes are decoded; only texts are compared, and a key that is not \
+             text is asked for by its bytes in base64, as key={BASE64}..."
+        )));
     }
     if matches!(name, Name::Header(_)) && stream.lacks_times_and_headers() {
         return Err(bad(format!("{parameter:?} asks for headers, {LACKING}")));

@@ -112,6 +112,8 @@ pub struct Table {
     cost: usize,
     /// The cost of the last record that found no place.
     unplaced: usize,
+    /// The bound that the last record without a place met.
+    met: &'static str,
     bounds: Bounds,
 }
 
@@ -137,6 +139,7 @@ impl Table {
             len: 0,
             cost: 0,
             unplaced: 0,
+            met: "",
             bounds,
         }
     }
@@ -169,7 +172,19 @@ impl Table {
     /// Whether another key would be one too many, or a record like the last that found no place.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.len >= self.bounds.keys || self.cost + self.unplaced > self.bounds.bytes
+        self.reached().is_some()
+    }
+
+    /// The bounds that make it full, by their keys in the configuration.
+    #[must_use]
+    pub fn reached(&self) -> Option<&'static str> {
+        self.bound_against(self.unplaced)
+    }
+
+    /// The bound that the last record without a place met.
+    #[must_use]
+    pub fn met(&self) -> &'static str {
+        self.met
     }
 
     /// The latest record of a key, if it has one. A tombstone's marker is one too.
@@ -203,7 +218,8 @@ impl Table {
         let previous = known.and_then(|known| self.remove(topic, known));
         let cost = Row::cost_of(&update);
         let mut applied = Applied::Taken;
-        if !self.has_room(cost) {
+        if let Some(met) = self.bound_against(cost) {
+            self.met = met;
             // A record that even an empty table could not take says nothing about this one.
             let could_fit = cost <= self.bounds.bytes;
             if could_fit {
@@ -229,7 +245,18 @@ impl Table {
 
     /// Whether one more row of this cost would be within the bounds.
     fn has_room(&self, cost: usize) -> bool {
-        self.len < self.bounds.keys && self.cost + cost <= self.bounds.bytes
+        self.bound_against(cost).is_none()
+    }
+
+    /// The bound that one more row of this cost would exceed.
+    fn bound_against(&self, cost: usize) -> Option<&'static str> {
+        let (is_long, is_large) = (self.len >= self.bounds.keys, self.cost + cost > self.bounds.bytes);
+        match (is_long, is_large) {
+            (true, true) => Some("max_keys and max_table_bytes"),
+            (true, false) => Some("max_keys"),
+            (false, true) => Some("max_table_bytes"),
+            (false, false) => None,
+        }
     }
 
     /// Lets the oldest rows go until there is room for one of this cost, or [`ROWS_PER_HOLD`] have left.

@@ -114,16 +114,31 @@ pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
 /// One entry of the ids that Wikimedia's KafkaSSE gives: the next offset of a partition, or a time in
 /// milliseconds since the epoch.
 #[derive(Debug, Deserialize)]
-struct Entry {
-    topic: String,
-    partition: u32,
-    offset: Option<i64>,
-    timestamp: Option<i64>,
+pub struct Entry {
+    /// The topic.
+    pub topic: String,
+    /// Its partition.
+    pub partition: u32,
+    /// The next offset, [`LATEST`] or [`EARLIEST`]. It goes before a time.
+    pub offset: Option<i64>,
+    /// The time of the first record to read; -1 where KafkaSSE knew none.
+    pub timestamp: Option<i64>,
 }
 
-/// What librdkafka, and so KafkaSSE, calls the end and the beginning of a partition.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
+impl Entry {
+    /// All entries of an id of KafkaSSE.
+    ///
+    /// # Errors
+    /// Where it is not a JSON array of them.
+    pub fn all(id: &str) -> serde_json::Result<Vec<Self>> {
+        serde_json::from_str(id)
+    }
+}
+
+/// What librdkafka, and so KafkaSSE, calls the end of a partition.
+pub const LATEST: i64 = -1;
+/// The same for its beginning.
+pub const EARLIEST: i64 = -2;
 
 /// What an id of KafkaSSE says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +171,7 @@ pub fn from_kafka_sse(
     here: &Position,
     otherwise: Otherwise,
 ) -> Result<KafkaSse, Reset> {
-    let entries: Vec<Entry> = serde_json::from_str(id).map_err(|_| Reset::UnknownId)?;
+    let entries = Entry::all(id).map_err(|_| Reset::UnknownId)?;
     let mut wanted = here.clone();
     wanted.forget_epochs();
     let since = match otherwise {

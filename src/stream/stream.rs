@@ -558,7 +558,13 @@ impl Stream {
     /// Whether the table is full, so that new keys have no place or displace others.
     #[must_use]
     pub fn is_table_full(&self) -> bool {
-        self.read_table().is_some_and(|table| table.is_full())
+        self.table_bounds_reached().is_some()
+    }
+
+    /// The bounds that make the table full, by their keys in the configuration.
+    #[must_use]
+    pub fn table_bounds_reached(&self) -> Option<&'static str> {
+        self.read_table()?.reached()
     }
 
     /// Whether the topics were read up to the ends they had at the start.

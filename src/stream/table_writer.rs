@@ -125,6 +125,7 @@ impl TableWriter {
             table.expire(arrival.now);
         }
         let (applied, previous) = table.apply(arrival.sequence, &update);
+        let met = table.met();
         drop(table);
         match applied {
             Applied::Taken => {}
@@ -132,10 +133,15 @@ impl TableWriter {
                 self.superseded(record, &winner, arrival);
                 return Kept::Older;
             }
-            Applied::Evicted => self.displaced("keys that were not updated for the longest time have left"),
-            Applied::Refused => self.displaced("a new key has no place; it is delivered live only"),
+            Applied::Evicted => {
+                self.displaced(met, "keys that were not updated for the longest time have left");
+            }
+            Applied::Refused => self.displaced(met, "a new key has no place; it is delivered live only"),
             Applied::Displaced => {
-                self.displaced("a key has left, as its new record has no place; that is delivered live only");
+                self.displaced(
+                    met,
+                    "a key has left, as its new record has no place; that is delivered live only",
+                );
             }
         }
         Kept::Shown(previous)
@@ -154,11 +160,11 @@ impl TableWriter {
         }
     }
 
-    fn displaced(&mut self, trouble: &str) {
+    fn displaced(&mut self, met: &str, trouble: &str) {
         self.stream.counters().displaced.fetch_add(1, Ordering::Relaxed);
         if let Some(unsaid) = self.full.admit() {
             error!(
-                "stream {}: its table is full (max_keys, max_table_bytes): {trouble}{unsaid}",
+                "stream {}: its table is full ({met}): {trouble}{unsaid}",
                 self.stream.settings().path
             );
         }

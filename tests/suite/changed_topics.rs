@@ -1,7 +1,7 @@
 //! Topics that are not what they were, on real brokers: shorter than an id says, deleted and created anew,
 //! or rid of records before the daemon could read them.
 
-use crate::common::{config_with, expected, named, numbered, of_partition, records, until_records};
+use crate::common::{config, config_with, expected, named, numbered, of_partition, records, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
@@ -16,7 +16,10 @@ use libtest_mimic::Trial;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let mut trials = vec![trial(
+        "partitions_that_a_topic_gains_are_logged_once",
+        more_partitions,
+    )];
     for client in ["librdkafka", "kafka"] {
         let version = if client == "kafka" {
             Version::V3_9
@@ -39,6 +42,24 @@ pub fn trials() -> Vec<Trial> {
         ));
     }
     trials
+}
+
+fn more_partitions() {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("grows");
+    broker.create_topic(&topic, 1, &[]);
+    let daemon = Daemon::start(&config(&broker, &[&topic], "start = \"earliest\""));
+    block_on(daemon.wait_ready(secs(30)));
+    for (before, after) in [(1, 3), (3, 4)] {
+        broker.add_partitions(&topic, after);
+        let line = format!(
+            "topic {topic:?} has {after} partitions now, {} more than before",
+            after - before
+        );
+        daemon.wait_log(&line, secs(30));
+    }
+    let log = daemon.log();
+    assert_eq!(log.matches("more than before").count(), 2, "{log}");
 }
 
 const PARTITIONS: i32 = 2;

@@ -17,6 +17,10 @@ pub fn trials() -> Vec<Trial> {
         ),
         trial("every_broken_rule_names_line_key_and_remedy", rules),
         trial(
+            "a_property_that_librdkafka_does_not_take_is_refused_without_its_value",
+            properties,
+        ),
+        trial(
             "every_broken_rule_of_proxies_and_paths_names_line_key_and_remedy",
             public_rules,
         ),
@@ -115,13 +119,14 @@ fn secrets_in_the_environment() {
 }
 
 #[track_caller]
-pub fn complains(text: &str, place: &str, pieces: &[&str]) {
+pub fn complains(text: &str, place: &str, pieces: &[&str]) -> String {
     let said = complaint(text, &[]);
     let line = said.lines().find(|line| line.starts_with(place));
     let line = line.unwrap_or_else(|| panic!("nothing at {place:?} in:\n{said}"));
     for piece in pieces {
         assert!(line.contains(piece), "{piece:?} is not in {line:?}");
     }
+    said
 }
 
 fn mistakes() {
@@ -166,6 +171,43 @@ fn mistakes() {
         "FILE:2: log.level: ",
         &["error, warn, info, debug, trace"],
     );
+}
+
+fn properties() {
+    for (property, parts) in [
+        (
+            "\"fetch.mesage.max.bytes\" = \"271828\"",
+            ["is not a property of librdkafka", "correct its name"],
+        ),
+        (
+            "\"sasl.pasword\" = \"hush271828\"",
+            ["is not a property of librdkafka", "remove it"],
+        ),
+        (
+            "\"fetch.wait.max.ms\" = \"271828271828\"",
+            ["has a value", "correct it"],
+        ),
+        (
+            "\"fetch.wait.max.ms\" = \"-271828\"",
+            ["has a value outside of 0..300000", "correct it"],
+        ),
+        (
+            "\"socket.keepalive.enable\" = \"271828\"",
+            ["neither true nor false", "correct it"],
+        ),
+        (
+            "\"security.protocol\" = \"hush271828\"",
+            ["a value that librdkafka does not take", "correct it"],
+        ),
+    ] {
+        let name = property.split(" = ").next().expect("a name");
+        let told = complains(
+            &format!("[kafka.librdkafka]\n\"log.queue\" = \"false\"\n{property}\n"),
+            &format!("FILE:3: kafka.librdkafka.{name}: "),
+            &parts,
+        );
+        assert!(!told.contains("271828"), "the value may be a secret: {told}");
+    }
 }
 
 fn rules() {
@@ -215,7 +257,10 @@ fn rules() {
     complains(
         "[http]\nunix_socket_mode = 660\n",
         "FILE:2: ",
-        &["unix_socket_mode", "expected a string"],
+        &[
+            "unix_socket_mode",
+            "expected permissions in octal in quotes, like \"0660\"",
+        ],
     );
     complains(
         "[http]\nunix_socket_group = \"\"\n",

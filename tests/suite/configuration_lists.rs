@@ -104,6 +104,19 @@ fn other_lists() {
         "FILE:2: http.ignored_parameters: ",
         &["\"since\" means something to streams"],
     );
+    for name in [
+        "lastEventId",
+        "Last-Event-ID",
+        "last_event_id",
+        "evs_last_event_id",
+        "evsLastEventId",
+    ] {
+        complains(
+            &format!("[http]\nignored_parameters = [\"{name}\"]\n"),
+            "FILE:2: http.ignored_parameters: ",
+            &["means something to streams"],
+        );
+    }
     complains(
         "[http]\nignored_parameters = [\"value.x\"]\n",
         "FILE:2: http.ignored_parameters: ",

@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
             "a_last_event_id_is_found_in_every_spelling_that_libraries_use",
             last_event_id,
         ),
+        trial("a_filter_that_is_not_utf_8_is_refused", not_utf_8),
         trial(
             "a_time_that_can_only_be_another_unit_is_refused_with_its_milliseconds",
             units,
@@ -157,12 +158,63 @@ fn last_event_id() {
             "Last-Event-ID",
             "last_event_id",
             "evs_last_event_id",
+            "evs_lasteventid",
+            "evsLastEventId",
+            "EVS-Last-Event-ID",
         ] {
             let told = told(&format!("{name}=AeUv_e4AAAAAAwysAgc")).await;
             assert!(told.contains("\nid: AeUv_e4AAAAAAwysAgc\n"), "{name}: {told}");
         }
+        // Of several the last counts that is not empty.
+        let of_two = told("evsLastEventId=x&last_event_id=y&lastEventId=").await;
+        assert!(of_two.contains("\nid: y\n"), "{of_two}");
+        let accept = ("accept", "text/event-stream");
+        for (ids, counts) in [
+            (["", "z"], "z"),
+            (["z", ""], "z"),
+            (["x", "z"], "z"),
+            (["", ""], "y"),
+        ] {
+            let headers = [accept, ("last-event-id", ids[0]), ("last-event-id", ids[1])];
+            let told = get(&daemon.url("/events?lastEventId=y"), &headers).await.text();
+            assert!(told.contains(&format!("\nid: {counts}\n")), "{ids:?}: {told}");
+        }
         let told = told("evs_preamble=AeUv_e4AAAAAAwysAgc").await;
         assert!(told.contains("goodbye") && !told.contains("\nid: "), "{told}");
+    });
+}
+
+fn not_utf_8() {
+    let daemon = Daemon::start(&config_of("ignored_parameters = \"ticket\""));
+    block_on(async {
+        for query in [
+            "key=%FF",
+            "key=a%C3",
+            "header.type=%FF",
+            "value.city=Paris%80",
+            "value.%FF=1",
+            "topic=%FF",
+            "key=NL&key=%FF",
+            "&&key=%FF",
+        ] {
+            let error = opens(&daemon, query).await.expect_err(query);
+            assert_eq!(error["code"], json!("bad_filter"), "{query}");
+            let message = error["message"].as_str().expect("text");
+            assert!(
+                message.contains("UTF-8") && message.contains("key=base64:"),
+                "{message}"
+            );
+        }
+        // The character that stands for what is not UTF-8 is one, and what is passed over is not looked at.
+        for query in [
+            "key=%EF%BF%BD",
+            "key=%C3%A4",
+            "key=base64:%2Fw==",
+            "ticket=%FF",
+            "&&token=%FF&&key=x",
+        ] {
+            assert_eq!(opens(&daemon, query).await, Ok(()), "{query}");
+        }
     });
 }
 

@@ -127,6 +127,28 @@ fn id_command() {
         )
     );
 
+    let kafka_sse = r#"[{"topic":"orders","partition":0,"offset":12},{"topic":"orders","partition":1,"timestamp":1795593600000},
+        {"topic":"orders","partition":2,"offset":-1},{"topic":"orders","partition":3,"offset":-2},
+        {"topic":"orders","partition":4,"timestamp":-1},{"topic":"orders","partition":5,"timestamp":1795593600}]"#;
+    let output = run_to_end(&["id", kafka_sse], &[]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "topic orders partition 0 next 12",
+            "topic orders partition 1 timestamp 1795593600000",
+            "topic orders partition 2 end",
+            "topic orders partition 3 beginning",
+            "topic orders partition 4 no place",
+            "topic orders partition 5 timestamp 1795593600, which is in seconds and makes the id unusable; in \
+             milliseconds it is 1795593600000",
+        ]
+    );
+    let output = run_to_end(&["id", "[1]"], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not of topics, partitions"));
+
     let output = run_to_end(&["id", "no id!"], &[]);
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not base64url"));

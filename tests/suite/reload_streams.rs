@@ -143,7 +143,10 @@ fn removed() {
         assert_eq!(events[0].id, id, "with the client's place");
         let gone = daemon.get("/gone").await;
         assert_eq!(gone.status, 404, "{}", gone.text());
-        daemon.wait_log(&format!("topic {other:?} is read no more"), secs(30));
+        daemon.wait_log(
+            &format!("topic {other:?}: this thread reads it no more"),
+            secs(30),
+        );
         let ready = daemon.get("/health/ready").await;
         assert!(!ready.text().contains(&other), "{}", ready.text());
         broker.produce(&topic, &[Message::value("more")]);

@@ -3,6 +3,7 @@
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 
+use crate::config::librdkafka::reason;
 use crate::kafka::access::Access;
 use crate::kafka::client::Purpose;
 use crate::kafka::source::SourceError;
@@ -125,7 +126,13 @@ pub(in crate::kafka) fn config(
 pub(super) fn refused_settings(error: &KafkaError, brokers: &str) -> SourceError {
     SourceError::Unsupported {
         brokers: brokers.to_owned(),
-        reason: format!("librdkafka refuses its settings: {}", without_value(error)),
+        reason: match error {
+            // Without the value, which may be a secret.
+            KafkaError::ClientConfig(_, _, name, _) => {
+                format!("librdkafka refuses its settings: {name:?} {}", reason(error))
+            }
+            other => format!("librdkafka refuses its settings: {other}"),
+        },
         remedy: match error {
             // Files are read when the handle is made, and nothing else can be wrong by then.
             KafkaError::ClientCreation(what) if what.contains("ssl.") => {
@@ -133,13 +140,5 @@ pub(super) fn refused_settings(error: &KafkaError, brokers: &str) -> SourceError
             }
             _ => "correct the table [kafka.librdkafka]".to_owned(),
         },
-    }
-}
-
-/// What librdkafka has against a property, without the value: it may be a secret under a mistyped name.
-fn without_value(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, what, name, _) => format!("{what} ({name})"),
-        other => other.to_string(),
     }
 }

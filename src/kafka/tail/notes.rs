@@ -171,7 +171,10 @@ impl Worker {
             return None;
         }
         for name in &gone {
-            info!("topic {name:?} is read no more: no stream uses it");
+            // A stream that a reload rebuilt may use it: another thread reads it for that.
+            info!(
+                "topic {name:?}: this thread reads it no more: the streams it read it for were removed or rebuilt"
+            );
             self.status.forget(name);
             self.rights.forget(name);
             self.ends.forget(name);

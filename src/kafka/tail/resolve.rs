@@ -58,6 +58,17 @@ impl Sight {
     }
 }
 
+/// Logs that a topic which is read has more partitions than before.
+fn note_growth(topic: &Topic, sight: &Sight, known: &[i64], bounds: &[Option<Bounds>]) {
+    let added = bounds.len().saturating_sub(known.len());
+    if topic.contacted && !known.is_empty() && added > 0 && matches!(sight, Sight::Same) {
+        let (name, count) = (&topic.name, bounds.len());
+        info!(
+            "topic {name:?} has {count} partitions now, {added} more than before; they are read from their beginning"
+        );
+    }
+}
+
 /// Milliseconds since the epoch.
 pub(super) fn unix_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -128,6 +139,7 @@ impl Worker {
             let known = self.inbox.next_offsets(&topic.name);
             let is_forbidden = source.forbidden().contains(&topic.name);
             let sight = Sight::of(topic, found, &known, &bounds);
+            note_growth(topic, &sight, &known, &bounds);
             is_doubtful |= matches!(sight, Sight::Doubtful(_));
             let id = match sight {
                 Sight::Nothing => self.topics[index].id,

@@ -1,0 +1,20 @@
+//! Names of query parameters that have a meaning to streams, whoever spells them.
+
+/// Whether a name is `lastEventId` in a spelling that polyfills use. They let applications choose the name
+/// (`Last-Event-ID` and `lastEventID` with Mercure), and amvtek's has its own, `evs_last_event_id`. Case, `-` and `_` do
+/// not count: a name that was passed over or refused would lose records.
+#[must_use]
+pub fn is_last_event_id(name: &str) -> bool {
+    let letters = |byte: &u8| !matches!(byte, b'-' | b'_');
+    let mut plain = name
+        .bytes()
+        .filter(letters)
+        .map(|byte| byte.to_ascii_lowercase())
+        .peekable();
+    // "evs" stands before the rest, or not at all.
+    if plain.peek() == Some(&b'e') {
+        plain.eq(*b"evslasteventid")
+    } else {
+        plain.eq(*b"lasteventid")
+    }
+}
