@@ -512,6 +512,7 @@ impl Feeder {
         drop(groups);
         stream.counters().records.fetch_add(count, Ordering::Relaxed);
         stream.appended(&mut self.dirty);
+        stream.note_forgettings();
     }
 
     fn record(&mut self, number: usize, record: &Record<'_>, to: &mut Incoming<'_>) {
@@ -579,7 +580,7 @@ impl Feeder {
             to.builder.discard_frame();
             return;
         };
-        if let Some(row) = previous.filter(|row| !row.candidate().is_tombstone) {
+        if let Some(row) = previous {
             to.replaced.push(Replaced {
                 frame: usize::try_from(to.builder.len()).unwrap_or(usize::MAX),
                 record: number,

@@ -182,6 +182,12 @@ impl Matcher {
         is_wanted(self.topics.as_deref(), &topic) && is_wanted(self.keys.as_deref(), &key)
     }
 
+    /// Whether records of one key may differ in whether they pass, so that a record can end what another showed.
+    #[must_use]
+    pub fn tells_records_apart(&self) -> bool {
+        self.partitions.is_some() || !self.headers.is_empty() || !self.values.is_empty()
+    }
+
     /// Whether a gap of a partition, or the reset of a topic, is for whoever has this filter.
     #[must_use]
     pub fn accepts_notice(&self, kind: Kind, topic: u16, partition: u32) -> bool {

@@ -30,7 +30,7 @@ use super::paths::{Found, Paths, Slot, Values};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 
-/// A row of the table that a record of a batch replaced.
+/// A row of the table that a record of a batch replaced, or a stand-in for one that had left.
 #[derive(Debug)]
 pub(super) struct Replaced {
     /// Which frame of the batch did it.

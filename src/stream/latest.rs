@@ -5,42 +5,37 @@
 //! meanwhile moves behind it, so that nothing is missed and nothing seen twice. Tombstones stay as
 //! markers for a while, so that readers who come back hear of them.
 
-use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
-use super::encode::{Encoder, Invalid};
-use super::filter::{Matcher, key_hash};
+use super::encode::Invalid;
+use super::evicted::{Departed, Evicted};
+use super::filter::key_hash;
 use super::log::Sequence;
 use super::position::Position;
 pub use super::row::{Origin, Row, Update};
 use super::rows::Rows;
+pub use super::scan::{Show, Walk};
 use crate::config::{StreamSettings, WhenFull};
-use crate::kafka::record::{Record, Stamp};
-
-/// At least every so many rows a reader is given an id to come back with.
-const ROWS_PER_ID: usize = 100;
 
 /// How much longer than promised (in seconds) deletes are remembered, for those who are on their way
 /// through the table when the time is over.
 const MARGIN: u64 = 600;
 
-/// Rows looked at before the table is let go for others, shown or not.
-const ROWS_AT_ONCE: usize = 4096;
-
-/// Rows that could be looked at in the time in which one is held against a filter.
-const COST_OF_ASKING: usize = 15;
-
 /// Most rows that leave the table while its lock is held once: half a millisecond's work.
 pub const ROWS_PER_HOLD: usize = 1024;
+
+/// The part of a table's bytes that is for what is known of keys without a row: some 600,000 of them in 256 MiB.
+const PART_FOR_DEPARTED: usize = 8;
 
 /// How large a table may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Most keys, markers included.
     pub keys: usize,
-    /// Most bytes, all told.
+    /// Most bytes of rows, all told.
     pub bytes: usize,
+    /// Most bytes of what is known of keys without a row.
+    pub departed_bytes: usize,
     /// What happens there.
     pub when_full: WhenFull,
     /// How long, in seconds, deletes are remembered.
@@ -49,9 +44,12 @@ pub struct Bounds {
 
 impl From<&StreamSettings> for Bounds {
     fn from(settings: &StreamSettings) -> Self {
+        let bytes = settings.max_table_bytes.as_len();
+        let departed_bytes = bytes / PART_FOR_DEPARTED;
         Self {
             keys: usize::try_from(settings.max_keys).unwrap_or(usize::MAX),
-            bytes: settings.max_table_bytes.as_len(),
+            bytes: bytes - departed_bytes,
+            departed_bytes,
             when_full: settings.when_full,
             delete_retention: settings.delete_retention.0.as_secs(),
         }
@@ -104,10 +102,14 @@ impl Lost {
 #[derive(Debug)]
 pub struct Table {
     /// By topic: two topics may use the same key, and one that begins anew loses all its rows at once.
-    topics: Vec<Rows>,
+    pub(super) topics: Vec<Rows>,
+    /// Keys without a row, because the table is full.
+    evicted: Evicted,
     /// Since when (unix seconds) all deletes are known that are still to be remembered.
     deletes_since: u64,
     lost: Lost,
+    /// Whether topics are still being read up to the ends that they had at the start.
+    is_loading: bool,
     len: usize,
     cost: usize,
     /// The cost of the last record that found no place.
@@ -134,8 +136,10 @@ impl Table {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             topics: Vec::new(),
+            evicted: Evicted::new(bounds.departed_bytes),
             deletes_since: 0,
             lost: Lost::default(),
+            is_loading: true,
             len: 0,
             cost: 0,
             unplaced: 0,
@@ -163,10 +167,22 @@ impl Table {
         Invalid::ALL.map(|cause| (cause, count(cause)))
     }
 
-    /// Bytes held, all told.
+    /// Bytes of its rows, all told.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// Bytes of what is known of keys without a row.
+    #[must_use]
+    pub fn departed_cost(&self) -> usize {
+        self.evicted.cost()
+    }
+
+    /// How often it has forgotten which keys have left it.
+    #[must_use]
+    pub fn forgettings(&self) -> u64 {
+        self.evicted.forgettings()
     }
 
     /// Whether another key would be one too many, or a record like the last that found no place.
@@ -194,7 +210,20 @@ impl Table {
         rows.find(key_hash(Some(key)), key).map(|(_, row)| row)
     }
 
-    /// Puts a record in under its number, in the place of its key's last one, which is handed back.
+    /// Whether clients may hold a record of a key: its row is that of a value, or was when it left.
+    #[must_use]
+    pub fn may_be_held(&self, topic: u16, key: &[u8]) -> bool {
+        match self.row(topic, key) {
+            Some(row) => !row.candidate().is_tombstone,
+            None => self
+                .evicted
+                .find(topic, key_hash(Some(key)))
+                .is_some_and(|departed| departed.is_held),
+        }
+    }
+
+    /// Puts a record in under its number, in the place of its key's last one, which is handed back: of a key that
+    /// has left the table a [stand-in](Row::stand_in), if clients may hold a record of it.
     pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
         let mut update = *update;
         let topic = usize::from(update.origin.topic);
@@ -202,9 +231,15 @@ impl Table {
             self.topics.resize_with(topic + 1, Rows::default);
         }
         let hash = key_hash(Some(update.key));
-        let known = self.topics[topic].find(hash, update.key);
-        if let Some((_, row)) = known {
-            let (origin, known) = (&mut update.origin, row.origin());
+        let row = self.topics[topic].find(hash, update.key);
+        let row = row.map(|(number, row)| (number, row.origin()));
+        let departed = match row {
+            Some(_) => None,
+            None => self.evicted.find(update.origin.topic, hash),
+        };
+        let known = row.map(|(_, origin)| origin);
+        if let Some(known) = known.or(departed.map(|departed| departed.origin)) {
+            let origin = &mut update.origin;
             if !origin.is_newer_than(&known) {
                 return (Applied::Older(known), None);
             }
@@ -214,8 +249,11 @@ impl Table {
                 origin.timestamp = origin.timestamp.max(known.timestamp);
             }
         }
-        let known = known.map(|(known, _)| known);
-        let previous = known.and_then(|known| self.remove(topic, known));
+        let mut previous = row.and_then(|(number, _)| self.remove(topic, number));
+        if let Some(departed) = departed {
+            self.evicted.remove(update.origin.topic, hash);
+            previous = departed.is_held.then(|| Row::stand_in(departed.origin, hash));
+        }
         let cost = Row::cost_of(&update);
         let mut applied = Applied::Taken;
         if let Some(met) = self.bound_against(cost) {
@@ -227,7 +265,14 @@ impl Table {
             }
             if !could_fit || self.bounds.when_full == WhenFull::RefuseNew {
                 self.lost.note(sequence, &update.origin);
-                let refused = if previous.is_some() {
+                self.evicted.note(
+                    hash,
+                    Departed {
+                        origin: update.origin,
+                        is_held: update.deleted.is_none() && update.unusable.is_none(),
+                    },
+                );
+                let refused = if row.is_some() {
                     Applied::Displaced
                 } else {
                     Applied::Refused
@@ -273,8 +318,18 @@ impl Table {
             let Some((oldest, topic)) = oldest else { break };
             if let Some(row) = self.remove(topic, oldest) {
                 self.lost.note_row(oldest, &row.origin());
+                self.depart(&row);
             }
         }
+    }
+
+    /// Remembers the key of a row that has left.
+    fn depart(&mut self, row: &Row) {
+        let departed = Departed {
+            origin: row.origin(),
+            is_held: !row.candidate().is_tombstone,
+        };
+        self.evicted.note(row.hash(), departed);
     }
 
     fn remove(&mut self, topic: usize, sequence: Sequence) -> Option<Row> {
@@ -289,6 +344,7 @@ impl Table {
     #[must_use = "freeing millions of rows takes a second, in which nobody can read the table"]
     pub fn clear(&mut self, topic: u16) -> Cleared {
         self.lost.offsets.retain(|(of, _), _| *of != topic);
+        self.evicted.clear(topic);
         let rows = self.topics.get_mut(usize::from(topic));
         let rows = rows.map(std::mem::take).unwrap_or_default();
         self.len -= rows.len();
@@ -329,6 +385,10 @@ impl Table {
                 }
                 left -= 1;
                 if let Some(row) = self.remove(topic, sequence) {
+                    if self.is_loading {
+                        // An older record of the key may still come from another partition.
+                        self.depart(&row);
+                    }
                     // Who has not come by it must not take the key for unchanged.
                     self.lost.note_row(sequence, &row.origin());
                 }
@@ -344,6 +404,7 @@ impl Table {
         let known_since = now.saturating_sub(self.bounds.delete_retention);
         self.knows_nothing_before(known_since);
         self.bounds = bounds;
+        self.evicted.set_bytes(bounds.departed_bytes);
     }
 
     /// Says that nothing is known of what was deleted before `time` (unix seconds).
@@ -354,6 +415,7 @@ impl Table {
     /// Says that the topics are loaded at `now` (unix seconds): deletes that are older than they are to be remembered
     /// may have been compacted before. Later ones are forgotten one by one, each with its offset.
     pub fn loaded(&mut self, now: u64) {
+        self.is_loading = false;
         self.knows_nothing_before(now.saturating_sub(self.bounds.delete_retention));
     }
 
@@ -371,11 +433,17 @@ impl Table {
     /// Whether nothing had to leave that a client with this position has not seen.
     #[must_use]
     pub fn has_kept_since(&self, wanted: &Position) -> bool {
-        // Of a partition that it wants from its beginning it holds nothing.
+        // Of a topic that it wants from the beginning it holds nothing. Of a partition alone that is not said: it may
+        // hold older records of the same keys from another one.
         // Times decide nothing here: clocks may have been set back since.
         self.lost.offsets.iter().all(|(&(topic, partition), &last)| {
-            let next = wanted.next(usize::from(topic), partition);
-            next > last || next < 0
+            let topic = usize::from(topic);
+            let next = wanted.next(topic, partition);
+            let holds_nothing = || {
+                let topic = wanted.topics.get(topic);
+                topic.is_none_or(|topic| topic.next.iter().all(|&next| next < 0))
+            };
+            next > last || next < 0 && holds_nothing()
         })
     }
 
@@ -391,161 +459,4 @@ impl Table {
     pub fn has_overtaken(&self, walk: &Walk) -> bool {
         walk.is_conflated && self.lost.row >= walk.cursor
     }
-
-    /// Appends rows from `walk` on to `out` until about `limit` bytes are there, as `show` has it.
-    /// Returns whether there may be more.
-    pub fn read(&self, walk: &mut Walk, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
-        let mut budget = ROWS_AT_ONCE;
-        for (sequence, row) in self.merged(walk.cursor, walk.until) {
-            if budget == 0 {
-                return true;
-            }
-            budget -= 1;
-            walk.cursor = sequence + 1;
-            let origin = row.origin();
-            if origin.offset < walk.wanted.next(usize::from(origin.topic), origin.partition) {
-                continue;
-            }
-            walk.position
-                .pass(usize::from(origin.topic), origin.partition, origin.offset);
-            let candidate = row.candidate();
-            let mut is_delete = candidate.is_tombstone;
-            let mut is_hidden = false;
-            if let Some(matcher) = show.matcher {
-                if !matcher.concerns(origin.topic, candidate.key) {
-                    continue;
-                }
-                if !is_delete {
-                    budget = budget.saturating_sub(COST_OF_ASKING);
-                    is_hidden = !matcher.accepts(&candidate);
-                    is_delete = is_hidden;
-                }
-            }
-            if is_delete && sequence < walk.deletes_from {
-                continue;
-            }
-            let before = out.len();
-            // The first row has one too: a client cut off after it must not come back as a stranger.
-            if walk.rows_to_id == 0 {
-                out.extend_from_slice(b"id: ");
-                walk.position.write_id(&mut show.scratch, out);
-                out.push(b'\n');
-            }
-            if !is_hidden {
-                out.extend_from_slice(candidate.frame);
-            } else if !show.write_delete(row, out) {
-                out.truncate(before);
-                continue;
-            }
-            show.shown += 1;
-            walk.rows_to_id = walk.rows_to_id.checked_sub(1).unwrap_or(ROWS_PER_ID - 1);
-            if out.len() >= limit {
-                return true;
-            }
-        }
-        walk.cursor = walk.until;
-        false
-    }
-
-    /// The rows of all topics in the order of their numbers, from `from` up to but not including `until`.
-    fn merged(&self, from: Sequence, until: Sequence) -> impl Iterator<Item = (Sequence, &Row)> {
-        let mut heads: BinaryHeap<_> = self
-            .topics
-            .iter()
-            .filter_map(|rows| Head::of(rows.range(from, until)))
-            .collect();
-        std::iter::from_fn(move || {
-            let mut head = heads.peek_mut()?;
-            let next = head.rest.next();
-            Some(match next {
-                Some(next) => std::mem::replace(&mut head.row, next),
-                None => PeekMut::pop(head).row,
-            })
-        })
-    }
-}
-
-/// The next row of a topic, and those after it; ordered so that a heap gives the lowest number first.
-struct Head<'a, I> {
-    row: (Sequence, &'a Row),
-    rest: I,
-}
-
-impl<'a, I: Iterator<Item = (Sequence, &'a Row)>> Head<'a, I> {
-    fn of(mut rows: I) -> Option<Self> {
-        let row = rows.next()?;
-        Some(Self { row, rest: rows })
-    }
-}
-
-impl<I> PartialEq for Head<'_, I> {
-    fn eq(&self, other: &Self) -> bool {
-        self.row.0 == other.row.0
-    }
-}
-
-impl<I> Eq for Head<'_, I> {}
-
-impl<I> PartialOrd for Head<'_, I> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<I> Ord for Head<'_, I> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        Reverse(self.row.0).cmp(&Reverse(other.row.0))
-    }
-}
-
-/// How rows are shown to a reader.
-pub struct Show<'a> {
-    /// The reader's filter. A row it does not want is shown as a delete: the reader may hold an older
-    /// record of the key that it wanted.
-    pub matcher: Option<&'a Matcher>,
-    /// Writes those.
-    pub encoder: Encoder,
-    /// The names of the stream's topics.
-    pub topics: &'a [String],
-    /// Where ids are put together.
-    pub scratch: Vec<u8>,
-    /// How many rows were shown.
-    pub shown: u64,
-}
-
-impl Show<'_> {
-    /// Returns false where the key cannot be shown: then the reader never saw it.
-    fn write_delete(&mut self, row: &Row, out: &mut Vec<u8>) -> bool {
-        let origin = row.origin();
-        let stamp = Stamp {
-            partition: origin.partition,
-            offset: origin.offset,
-            timestamp: origin.timestamp,
-        };
-        let Some(topic) = self.topics.get(usize::from(origin.topic)) else {
-            return false;
-        };
-        let record = Record::tombstone(topic, stamp, Some(row.key()));
-        self.encoder.write_body(&record, out).is_ok()
-    }
-}
-
-/// A reader on its way through the table.
-#[derive(Debug, Clone)]
-pub struct Walk {
-    /// The number of the next row to look at.
-    pub cursor: Sequence,
-    /// Where the walk ends and the log begins.
-    pub until: Sequence,
-    /// Rows before this position are known to the reader.
-    pub wanted: Position,
-    /// Deletes with lower numbers are of no concern: the reader has never had those keys.
-    pub deletes_from: Sequence,
-    /// Whether the reader has rows already, and no position that says which: it fell off the log.
-    pub is_conflated: bool,
-    /// Where the reader stands: the running maximum over the rows walked. Exact, because rows come
-    /// in the order of their numbers, and within a partition that is the order of offsets.
-    pub position: Position,
-    /// Rows until the next one with an id.
-    pub rows_to_id: usize,
 }

@@ -18,6 +18,7 @@ pub mod block;
 pub mod clock;
 pub mod counters;
 pub mod encode;
+mod evicted;
 pub mod feed;
 pub mod filter;
 pub mod frame;
@@ -41,6 +42,7 @@ mod replay;
 pub mod resume;
 mod row;
 mod rows;
+mod scan;
 #[expect(clippy::module_inception, reason = "the room is named after what it keeps")]
 pub mod stream;
 pub mod subscription;

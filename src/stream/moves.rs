@@ -97,6 +97,25 @@ impl Subscription {
         self.quiet.as_ref()?.group.as_ref().map(|(_, group)| group)
     }
 
+    /// Whether a record can end what another one of its key showed to the reader, because it does not pass.
+    fn makes_deletes(&self) -> bool {
+        let is_by_record = |group: &Arc<Group>| group.matcher.tells_records_apart();
+        self.stream.fixed().is_some() || self.group().is_some_and(is_by_record)
+    }
+
+    /// Has a reader begin anew where the table has forgotten keys that left it since the reader began: it may hold
+    /// records of them, and would not be told when the next ones do not pass.
+    pub(super) fn heed_forgettings(&mut self) {
+        let forgettings = self.stream.forgettings();
+        if forgettings == self.forgettings || matches!(self.place, Place::Waiting | Place::Asking(_)) {
+            return;
+        }
+        self.forgettings = forgettings;
+        if self.makes_deletes() {
+            self.begin_anew();
+        }
+    }
+
     /// Reads on from where the reader is.
     pub(super) fn advance(&mut self) -> Moved {
         match &mut self.place {
@@ -116,11 +135,14 @@ impl Subscription {
             Some((opening, answers)) => (opening, answers),
             None => (&nothing.0, &nothing.1),
         };
+        // What is forgotten from now on concerns it, whatever it is given.
+        self.forgettings = self.stream.forgettings();
         let outcome = begin(&Request {
             stream: &self.stream,
             opening,
             answers,
             is_filtered: self.group().is_some(),
+            makes_deletes: self.makes_deletes(),
             flow: self.flow,
         });
         match outcome {

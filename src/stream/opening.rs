@@ -88,6 +88,8 @@ pub(super) struct Request<'a> {
     pub(super) answers: &'a Answers,
     /// Whether the reader has a filter: then ids of the log are not all that it hears of.
     pub(super) is_filtered: bool,
+    /// Whether a record can end what another one of its key showed, because it does not pass.
+    pub(super) makes_deletes: bool,
     pub(super) flow: Flow,
 }
 
@@ -413,7 +415,9 @@ fn resume_at(
         let makes_deletes = stream.fixed().is_some() || request.is_filtered && !wanted.has_passed(here);
         // What went away before this replica began to read may have changed or deleted what the client holds.
         let misses = !is_in_log && wanted.misses_before(&state.low);
-        if misses || (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted) {
+        // Nor is it known of keys that left the table whether a client holds records of them.
+        let has_forgotten = id.is_some() && request.makes_deletes && stream.forgettings() > 0;
+        if misses || has_forgotten || (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted) {
             return Err(Reset::TooOld);
         }
     }
@@ -464,11 +468,13 @@ pub(super) fn go_on(
     });
     let mut from = wanted.clone();
     from.start_at(&state.low);
-    // The log does not say what a filter makes of a key's history; the table does.
+    // The log does not say what a filter makes of a key's history; the table does. Of the stream's own filter it does,
+    // unless the table had forgotten that a key was shown which no longer passes.
+    let is_partial = is_filtered || stream.fixed().is_some() && stream.forgettings() > 0;
     let in_log = state
         .log
         .resume_point(&from)
-        .filter(|_| !(has_table && is_filtered));
+        .filter(|_| !(has_table && is_partial));
     if let Some(cursor) = in_log {
         // The very event is in memory: it was this replica that made the id.
         let exact = id.and_then(|id| state.log.after_id(cursor, id.as_bytes()));

@@ -42,6 +42,15 @@ impl RecordTimes {
         }
     }
 
+    /// The latest time of a partition's records that could be believed, in milliseconds; 0 where there was none.
+    pub(super) fn latest(&self, topic: usize, partition: u32) -> i64 {
+        let latest = self
+            .latest
+            .get(topic)
+            .and_then(|topic| topic.get(partition as usize));
+        latest.copied().unwrap_or(0)
+    }
+
     /// The time of a record in milliseconds since the epoch, on a machine whose clock says `now` (milliseconds
     /// too). A timestamp that lies too far ahead counts as the time of arrival. While its topic is loaded, nobody
     /// knows when that was, so the latest timestamp before it in its partition stands for it: that is the same on

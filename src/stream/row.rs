@@ -132,6 +132,25 @@ impl Row {
         Self(bytes.into_boxed_slice())
     }
 
+    /// What stands for the row of a key that has left the table. Of the record that it was only the origin is known, so
+    /// to filters it is a delete: they must not take it for one that did not pass.
+    pub(super) fn stand_in(origin: Origin, hash: u64) -> Self {
+        let update = Update {
+            key: &[],
+            origin,
+            deleted: Some(0),
+            unusable: None,
+            frame: &[],
+            headers: &[],
+        };
+        Self::new(&update, hash)
+    }
+
+    /// Whether it [stands for](Self::stand_in) one that has left the table.
+    pub(super) fn is_stand_in(&self) -> bool {
+        self.is_tombstone() && self.frame().is_empty()
+    }
+
     /// Bytes of memory that the row of an update takes, all told.
     pub(super) fn cost_of(update: &Update<'_>) -> usize {
         cost(packed_length(update), update.deleted.is_some())

@@ -68,6 +68,8 @@ pub struct Stream {
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
     table: Option<RwLock<Table>>,
+    /// How often that has forgotten which keys have left it.
+    forgettings: AtomicU64,
     /// Grows with every change that a waiting reader must see.
     version: AtomicU64,
     /// Those who want every record.
@@ -257,6 +259,7 @@ impl Stream {
                 loaded: None,
             }),
             table,
+            forgettings: AtomicU64::new(0),
             version: AtomicU64::new(0),
             waiters: Waiters::new(AUDIENCE_SHARDS),
             bell: Bell::default(),
@@ -606,7 +609,26 @@ impl Stream {
 
     /// Does a piece of what can wait in the table. Returns whether there is more to do.
     pub(super) fn tidy_table(&self) -> bool {
-        self.write_table().is_some_and(|mut table| table.tidy(self.now()))
+        let has_more = self.write_table().is_some_and(|mut table| table.tidy(self.now()));
+        self.note_forgettings();
+        has_more
+    }
+
+    /// Tells the readers where the table has forgotten which keys have left it. To be called when the log has all
+    /// records that the table has: a reader that begins anew must not be shown one that was forgotten.
+    pub(super) fn note_forgettings(&self) {
+        let Some(forgettings) = self.read_table().map(|table| table.forgettings()) else {
+            return;
+        };
+        if self.forgettings.swap(forgettings, Ordering::SeqCst) != forgettings {
+            self.changed();
+        }
+    }
+
+    /// How often the table has forgotten which keys have left it.
+    #[must_use]
+    pub fn forgettings(&self) -> u64 {
+        self.forgettings.load(Ordering::SeqCst)
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -687,7 +709,7 @@ impl Stream {
     pub fn figures(&self) -> Figures {
         let table = self
             .read_table()
-            .map(|table| (table.len(), table.cost(), table.is_full()));
+            .map(|table| (table.len(), table.cost() + table.departed_cost(), table.is_full()));
         let state = self.read();
         let log = &state.log;
         Figures {

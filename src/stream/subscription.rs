@@ -95,6 +95,8 @@ pub struct Subscription {
     /// The id of what was sent last, where the reader may have to go on from exactly there although
     /// that has left the log (`lag = "replay"`).
     pub(super) last: Option<Bytes>,
+    /// How often the table had forgotten which keys have left it when the reader began.
+    pub(super) forgettings: u64,
     /// Whether the reader has had a place before.
     pub(super) has_begun: bool,
     /// The record at which the reader has caught up, and what `caught-up` says; `None` once said.
@@ -173,6 +175,7 @@ impl Subscription {
             quiet,
             announcements: Vec::new(),
             last,
+            forgettings: 0,
             has_begun: false,
             caught_up: None,
             is_told: false,
@@ -240,6 +243,7 @@ impl Subscription {
             Stage::Open => {}
         }
         self.seen = self.stream.version();
+        self.heed_forgettings();
         if let Some(successor) = self.stream.successor() {
             self.go_over(successor);
             // The others who go over have their turn.

@@ -49,7 +49,7 @@ pub(super) struct Arrival {
 /// What became of a record.
 #[derive(Debug)]
 pub(super) enum Kept {
-    /// It is shown; with what its key had in the table before.
+    /// It is shown; with the row that its key had before, if clients may hold what that showed.
     Shown(Option<Row>),
     /// It is not its key's latest: another partition held a newer one, and clients must end with that.
     Older,
@@ -74,8 +74,7 @@ impl TableWriter {
     pub(super) fn holds(&self, topic: u16, key: Option<&[u8]>) -> bool {
         let table = self.stream.read_table();
         key.zip(table.as_ref())
-            .and_then(|(key, table)| table.row(topic, key))
-            .is_some_and(|row| !row.candidate().is_tombstone)
+            .is_some_and(|(key, table)| table.may_be_held(topic, key))
     }
 
     /// Puts a record into the table, where the stream has one; `shown` is how clients see it. A record that is
@@ -100,8 +99,11 @@ impl TableWriter {
             .times
             .of(arrival.topic, record, clock, arrival.is_topic_loading);
         // While the topics are loaded, a tombstone's own time, so that a restart does not make old
-        // deletes young again; afterwards the time at which clients could hear of it.
-        let own = record.timestamp.and_then(record_time::seconds);
+        // deletes young again, or a later one that its partition had before, as a backfill may have written it;
+        // afterwards the time at which clients could hear of it.
+        let before = || self.times.latest(arrival.topic, record.partition);
+        let own = record.timestamp.map(|own| own.max(before()));
+        let own = own.and_then(record_time::seconds);
         let made = own
             .filter(|_| arrival.is_loading)
             .unwrap_or(arrival.now)
@@ -144,7 +146,7 @@ impl TableWriter {
                 );
             }
         }
-        Kept::Shown(previous)
+        Kept::Shown(previous.filter(|row| row.is_stand_in() || !row.candidate().is_tombstone))
     }
 
     fn keyless(&self, record: &Record<'_>) {

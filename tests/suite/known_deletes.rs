@@ -2,7 +2,7 @@
 //! delete may be unknown.
 
 use crate::harness::trial;
-use crate::rig::{Client, Rec, rec};
+use crate::rig::{Client, Rec, gone, rec};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
@@ -33,6 +33,10 @@ pub fn trials() -> Vec<Trial> {
         trial("a_fixed_filter_that_passes_nothing_leaves_no_id_too_old", || {
             return_after_hours(Some(NOW_MILLIS), true);
         }),
+        trial(
+            "a_backfilled_delete_is_as_new_as_what_its_partition_had_before",
+            backfilled_delete,
+        ),
         trial(
             "ids_claim_no_knowledge_of_deletes_that_are_still_to_be_read",
             still_to_be_read,
@@ -239,4 +243,27 @@ fn still_to_be_read() {
     replica.at_end("t", monotonic());
     replica.record(&fresh, 3);
     assert_eq!(as_of(&mut client), 10 + HOUR - 1);
+}
+
+fn backfilled_delete() {
+    CLOCK.set(NOW);
+    let mut first = Replica::new(&["t"], false);
+    first.loaded();
+    let mut client = first.open(None);
+    client.events();
+    let mut second = Replica::new(&["t"], false);
+    let at = |record: Rec, days: i64| Rec {
+        timestamp: Some(NOW_MILLIS - days * 24 * 3_600_000),
+        ..record
+    };
+    second.record(&at(rec("a", "{}"), 0), 0);
+    second.record(&at(gone("b"), 30), 1);
+    second.loaded();
+    // More than the log holds.
+    for offset in 2..100 {
+        second.record(&at(rec("a", "{}"), 0), offset);
+    }
+    let told = second.open(Some(client.last_event_id())).told();
+    let replay = r#"caught-up {"reason":"replay"}"#;
+    assert_eq!(told, [r#"delete {"key":"b"}"#, "message {}", replay]);
 }

@@ -29,6 +29,7 @@ mod contract;
 mod counted;
 mod delivery;
 mod demo;
+mod departed_keys;
 mod docs;
 mod doctor;
 mod doctor_kafka;
@@ -167,6 +168,7 @@ fn main() -> ExitCode {
         reload_kafka::trials(),
         reload_endurance::trials(),
         demo::trials(),
+        departed_keys::trials(),
         doctor::trials(),
         doctor_kafka::trials(),
         security::trials(),

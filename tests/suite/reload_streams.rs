@@ -411,6 +411,7 @@ fn longer_memory() {
     let bounds = |delete_retention| Bounds {
         keys: 10,
         bytes: 1 << 20,
+        departed_bytes: 1 << 20,
         when_full: WhenFull::RefuseNew,
         delete_retention,
     };

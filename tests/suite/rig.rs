@@ -234,8 +234,26 @@ impl Rig {
         Self::begun(&next, &past, has_archive, change)
     }
 
+    /// With so many partitions per topic, empty and still being loaded.
+    pub fn loading(partitions: &[usize], change: impl FnOnce(&mut StreamSettings)) -> Self {
+        let next: Vec<Vec<i64>> = partitions.iter().map(|count| vec![0; *count]).collect();
+        let past: Vec<Vec<usize>> = partitions.iter().map(|count| vec![0; *count]).collect();
+        Self::assigned(&next, &past, false, change)
+    }
+
     /// With topics that are read from these offsets, hold so many records, and are loaded.
     pub fn begun(
+        next: &[Vec<i64>],
+        past_records: &[Vec<usize>],
+        has_archive: bool,
+        change: impl FnOnce(&mut StreamSettings),
+    ) -> Self {
+        let mut rig = Self::assigned(next, past_records, has_archive, change);
+        rig.loaded();
+        rig
+    }
+
+    fn assigned(
         next: &[Vec<i64>],
         past_records: &[Vec<usize>],
         has_archive: bool,
@@ -271,11 +289,15 @@ impl Rig {
         for topic in 0..partitions.len() {
             rig.assign(topic, &rig.next[topic].clone());
         }
-        for topic in 0..partitions.len() {
-            let topic = rig.name(topic);
-            rig.feeder.take(&Feed::Loaded { topic });
-        }
         rig
+    }
+
+    /// All topics have been read up to the ends that they had at the start.
+    pub fn loaded(&mut self) {
+        for topic in 0..self.next.len() {
+            let topic = self.name(topic);
+            self.feeder.take(&Feed::Loaded { topic });
+        }
     }
 
     fn name(&self, topic: usize) -> Arc<str> {

@@ -51,6 +51,7 @@ fn bounds(when_full: WhenFull) -> Bounds {
     Bounds {
         keys: usize::MAX,
         bytes: usize::MAX,
+        departed_bytes: 1 << 20,
         when_full,
         delete_retention: RETENTION,
     }

@@ -21,7 +21,7 @@ use kafka_sse_bridge::stream::subscription::Step;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -74,6 +74,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     (1..16_usize, 300..12_000_usize, when_full).prop_map(|(keys, bytes, when_full)| Bounds {
         keys,
         bytes,
+        departed_bytes: 1 << 20,
         when_full,
         delete_retention: RETENTION,
     })
@@ -99,6 +100,8 @@ struct Model {
     now: u64,
     /// What a client holds that was there all the time.
     truth: BTreeMap<u8, usize>,
+    /// Keys of values that had to leave, or found no place.
+    departed: BTreeSet<u8>,
 }
 
 /// What a row costs without its key and frame; a delete's marker costs more.
@@ -106,6 +109,7 @@ fn overhead(deleted: Option<u64>) -> usize {
     let mut table = Table::new(Bounds {
         keys: 1,
         bytes: usize::MAX,
+        departed_bytes: 1 << 20,
         when_full: WhenFull::RefuseNew,
         delete_retention: 0,
     });
@@ -144,6 +148,7 @@ impl Model {
             sequence: 0,
             now: 1_000_000,
             truth: BTreeMap::new(),
+            departed: BTreeSet::new(),
         }
     }
 
@@ -209,7 +214,9 @@ impl Model {
             .iter()
             .find(|(_, row)| row.key == key)
             .map(|(at, _)| *at);
-        prop_assert_eq!(previous.is_some(), known.is_some());
+        // A stand-in for a value that has left.
+        let has_departed = self.departed.remove(&key);
+        prop_assert_eq!(previous.is_some(), known.is_some() || has_departed);
         known.map(|known| self.rows.remove(&known));
         let cost = 1 + frame.len() + overhead(deleted);
         let has_room =
@@ -220,6 +227,9 @@ impl Model {
             while !has_room(self) {
                 let (_, row) = self.rows.pop_first().expect("it fits into an empty one");
                 self.lost.push((row.key % PARTITIONS, row.offset));
+                if row.deleted.is_none() {
+                    self.departed.insert(row.key);
+                }
             }
             Applied::Evicted
         } else if known.is_some() {
@@ -238,6 +248,9 @@ impl Model {
             self.rows.insert(self.sequence, row);
         } else {
             self.lost.push((partition, offset));
+            if deleted.is_none() {
+                self.departed.insert(key);
+            }
             prop_assert!(self.table.is_full() || cost > self.bounds.bytes);
         }
         Ok(())
@@ -348,14 +361,15 @@ impl Rig {
         Self::with(when_full, Size(10_000))
     }
 
-    fn with(when_full: WhenFull, max_table_bytes: Size) -> Self {
+    fn with(when_full: WhenFull, Size(row_bytes): Size) -> Self {
         let settings = StreamSettings {
             path: "/x".to_owned(),
             topics: vec!["t".to_owned()],
             start: Start::Snapshot,
             // So little that it holds the last record only.
             log_bytes: Size(1024),
-            max_table_bytes,
+            // An eighth is not for rows.
+            max_table_bytes: Size(row_bytes * 8 / 7),
             delete_retention: Span::seconds(1_000_000),
             when_full,
             ..StreamSettings::default()

@@ -151,6 +151,7 @@ fn not_forgotten() {
     let mut table = Table::new(Bounds {
         keys: 10,
         bytes: usize::MAX,
+        departed_bytes: 1 << 20,
         when_full: WhenFull::RefuseNew,
         delete_retention: 10,
     });

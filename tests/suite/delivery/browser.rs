@@ -191,7 +191,10 @@ impl Browser {
                 self.gap(&kafka, place(&data), number(&data["from"]), number(&data["to"]))?;
             }
             "caught-up" | "heartbeat" => {}
-            "checkpoint" => ensure(event.own_id && self.wants.filter().is_some(), "nothing to say")?,
+            "checkpoint" => {
+                let is_quiet = self.wants.filter().is_some() || kafka.setup.is_fixed;
+                ensure(event.own_id && (is_quiet || has_table), "nothing to say")?;
+            }
             "conflated" => {
                 ensure(kafka.setup.lag == Lag::Latest, "not what was asked for")?;
                 ensure(number(&data["skipped"]) > 0, "nothing is skipped")?;
@@ -230,6 +233,7 @@ impl Browser {
         let topic = topic(data);
         let key = (topic, key.parse().map_err(|_| "no key of ours")?);
         if name == "delete" {
+            ensure(kafka.may_be_deleted(key), "a key that was never shown")?;
             self.table.remove(&key);
             return Ok(());
         }
@@ -330,8 +334,17 @@ impl Browser {
                 };
                 // A client that left half-way through the table names an offset that may lie far behind.
                 let is_lost = kafka.setup.bounds.is_some() || kafka.was_behind || !self.is_whole;
+                // Of what was hidden before it began a replica knows nothing.
+                let is_hidden = kafka.setup.is_fixed && as_of.is_none_or(|as_of| as_of < replica.began);
+                // While its topics are loaded, a delete is as old as its timestamp says.
+                let is_backfilled = || {
+                    kafka.places().any(|place| {
+                        let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));
+                        kafka.has_old_delete(place, next.copied().unwrap_or(0))
+                    })
+                };
                 ensure(
-                    is_old || is_lost || kafka.places().any(is_before),
+                    is_old || is_lost || is_hidden || is_backfilled() || kafka.places().any(is_before),
                     "it is not too old",
                 )?;
                 self.table.clear();
@@ -342,7 +355,10 @@ impl Browser {
                 let topic = topic(data);
                 let here = connection.here.get(topic).map_or(0, Vec::len);
                 let (next, _) = brought.ok_or("it brought nothing")?;
-                ensure(next[topic].len() > here, "it is the same topic")?;
+                ensure(
+                    !kafka.setup.has_ids && next[topic].len() > here,
+                    "it is the same topic",
+                )?;
                 self.table.retain(|key, _| key.0 != topic);
                 self.reached.retain(|place, _| place.topic != topic);
             }
@@ -407,8 +423,9 @@ impl Browser {
             let shown = self.table.get(key);
             let latest = kafka.value(self.wants, *key, row);
             // What had no place in the table is not shown to those who came later. Nobody is left with an older
-            // record.
-            if kafka.setup.bounds.is_some() && shown.is_none() {
+            // record, unless the table has forgotten in which partition a key had its latest.
+            let has_forgotten = || kafka.setup.is_spread && kafka.has_forgotten;
+            if kafka.setup.bounds.is_some() && (shown.is_none() || has_forgotten()) {
                 continue;
             }
             let is_unknown = kafka.is_unknown(*key, row) && (kafka.setup.is_spread || shown.is_none());

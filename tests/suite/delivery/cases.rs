@@ -4,7 +4,7 @@
 use super::model::{Kind, Place, Setup, Wants};
 use super::replica::Pick;
 use super::{CLIENTS, Op, Then, run};
-use kafka_sse_bridge::config::{Lag, Start};
+use kafka_sse_bridge::config::{Lag, Start, WhenFull};
 
 fn check(setup: Setup, ops: Vec<Op>) {
     run(setup, ops).unwrap_or_else(|what| panic!("{what}"));
@@ -20,6 +20,9 @@ fn setup(start: Start, partitions: [usize; 2]) -> Setup {
         log_bytes: 2048,
         preload: 1,
         bounds: None,
+        is_fixed: false,
+        has_times: true,
+        has_ids: false,
         padding: 0,
         clients: vec![(None, Wants::All); CLIENTS],
     }
@@ -136,6 +139,37 @@ pub fn table_again() {
         is_envelope: false,
         preload: 0,
         ..setup(Start::Snapshot, [2, 0])
+    };
+    check(setup, ops);
+}
+
+/// A client holds a record of a key from one partition, and goes away. Then another partition is added, and has a later
+/// record of the key, which leaves the full table of the replica to which the client comes back.
+pub fn departed_from_an_added_partition() {
+    let mut ops = vec![produce_keys(place(1, 0), &[2])];
+    ops.extend(begin(0));
+    ops.extend([
+        read(0, place(1, 0), 1),
+        Op::Pass {
+            seconds: 5,
+            is_cut: false,
+        },
+        Op::AddPartition { topic: 1 },
+        produce_keys(place(1, 1), &[2, 3, 4]),
+        go(0, 0),
+        take(0, 1),
+        Op::Restart {
+            replica: 0,
+            is_graceful: false,
+        },
+    ]);
+    let setup = Setup {
+        lag: Lag::Latest,
+        is_envelope: false,
+        is_spread: true,
+        preload: 0,
+        bounds: Some((2, 1 << 20, WhenFull::EvictOldest)),
+        ..setup(Start::Snapshot, [1, 1])
     };
     check(setup, ops);
 }

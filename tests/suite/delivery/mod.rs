@@ -1,7 +1,8 @@
 //! The promises of delivery, by simulation: two replicas that read the same topics in different
 //! interleavings and start anew at any time, clients that are cut off anywhere and come back to either,
-//! logs that forget, retention, compaction, partitions that are added, and time that passes. The real
-//! stream room, without network, real time or chance beyond the seed.
+//! logs that forget, retention, compaction, partitions that are added and seen at different times, full tables,
+//! backfills, clocks that are set, and time that passes. The real stream room, without network, real time or chance
+//! beyond the seed.
 //!
 //! [`cases`] are those that failed once. [`model`] is Kafka, [`replica`] feeds a stream as the reading thread would, and [`browser`] knows
 //! what it may be told.
@@ -45,6 +46,10 @@ pub fn trials() -> Vec<Trial> {
             "a_client_given_the_table_again_may_leave_half_way",
             cases::table_again,
         ),
+        trial(
+            "a_client_is_not_left_with_a_record_older_than_one_that_left_an_added_partition",
+            cases::departed_from_an_added_partition,
+        ),
     ]
 }
 
@@ -78,6 +83,10 @@ enum Op {
     },
     /// A replica looks for new partitions.
     Refresh {
+        replica: usize,
+    },
+    /// A replica asks where partitions end.
+    AskEnds {
         replica: usize,
     },
     AddPartition {
@@ -147,7 +156,9 @@ fn produce() -> impl Strategy<Value = Op> {
     });
     let key = (0..KEYS * 3 + 1).prop_map(|number| Some(number % KEYS).filter(|_| number < KEYS * 3));
     let keys = prop::collection::vec((key, kind), 1..16);
-    (place(), keys, 0..5000_i64).prop_map(|(place, keys, skew)| Op::Produce { place, keys, skew })
+    // Now and then a backfill, with times from before anything is remembered.
+    let skew = prop_oneof![6 => 0..5000_i64, 1 => 0..500_000_000_i64];
+    (place(), keys, skew).prop_map(|(place, keys, skew)| Op::Produce { place, keys, skew })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -179,6 +190,7 @@ fn op() -> impl Strategy<Value = Op> {
         12 => take,
         8 => go,
         2 => (0..REPLICAS).prop_map(|replica| Op::Refresh { replica }),
+        2 => (0..REPLICAS).prop_map(|replica| Op::AskEnds { replica }),
         1 => (0..TOPICS.len()).prop_map(|topic| Op::AddPartition { topic }),
         2 => restart,
         3 => (place(), 0..8_usize).prop_map(|(place, eighths)| Op::Retain { place, eighths }),
@@ -207,35 +219,40 @@ fn setup(
     let partitions = [1..=PARTITIONS - 1, 0..=2_usize];
     let log_bytes = prop_oneof![Just(2048_u64), Just(8192), Just(32768)];
     let clients = prop::collection::vec((own_start, wants()), CLIENTS);
-    let bounds = prop_oneof![
-        2 => Just(None),
-        2 => (2..u64::from(KEYS)).prop_map(|keys| Some((keys, WhenFull::EvictOldest))),
-        1 => (2..u64::from(KEYS)).prop_map(|keys| Some((keys, WhenFull::RefuseNew))),
-    ];
+    // With so few bytes the table forgets which keys have left it.
+    let bytes = prop_oneof![2 => Just(1_u64 << 20), 1 => 2000..6000_u64];
+    let when_full = prop_oneof![2 => Just(WhenFull::EvictOldest), 1 => Just(WhenFull::RefuseNew)];
+    let bounds = (2..u64::from(KEYS), bytes, when_full);
+    let bounds = prop_oneof![2 => Just(None), 3 => bounds.prop_map(Some)];
+    let flags = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        any::<bool>(),
+    );
     // A fifth of the values need a piece of their own, with which little else is as likely.
     let padding = prop_oneof![4 => Just(0_usize), 1 => Just(20_000)];
     let sizes = (partitions, log_bytes, 0..20_usize, bounds, padding);
-    (start, lag, any::<bool>(), any::<bool>(), sizes, clients).prop_map(
-        |(start, lag, is_envelope, is_spread, (partitions, log_bytes, preload, bounds, padding), clients)| {
+    (start, lag, flags, sizes, clients).prop_map(
+        |(start, lag, flags, (partitions, log_bytes, preload, bounds, padding), clients)| {
+            let (is_envelope, is_spread, is_fixed, has_times, has_ids) = flags;
             Setup {
                 start,
                 lag,
                 is_envelope,
-                // Which partition had a key's latest record is not known of a key that has left the table.
-                is_spread: is_spread && bounds.is_none(),
+                // Which of two partitions has the latest record of a key that is hidden is not known, nor which has
+                // it where there are no times.
+                is_spread: is_spread && !is_fixed && has_times,
+                is_fixed,
+                has_times,
+                has_ids,
                 partitions,
                 log_bytes,
                 preload,
                 bounds,
                 padding: if start == Start::Snapshot { padding } else { 0 },
-                clients: clients
-                    .into_iter()
-                    .map(|(start, wants)| match (bounds, wants) {
-                        // Nor whether its latest record had passed a filter of values.
-                        (Some(_), Wants::Shade(_)) => (start, Wants::All),
-                        _ => (start, wants),
-                    })
-                    .collect(),
+                clients,
             }
         },
     )
@@ -310,9 +327,13 @@ impl World {
         for (number, op) in ops.into_iter().enumerate() {
             let name = format!("operation {number}, {op:?}");
             self.apply(op).await.map_err(|what| format!("{name}: {what}"))?;
+            let has_forgotten = |replica: &Rc<RefCell<Replica>>| replica.borrow().stream.forgettings() > 0;
+            self.kafka.lock().has_forgotten |= self.replicas.iter().any(has_forgotten);
         }
         self.kafka.lock().is_busy = false;
         self.read_all();
+        let has_forgotten = |replica: &Rc<RefCell<Replica>>| replica.borrow().stream.forgettings() > 0;
+        self.kafka.lock().has_forgotten |= self.replicas.iter().any(has_forgotten);
         for (number, client) in self.clients.iter_mut().enumerate() {
             let replica = &self.replicas[number % REPLICAS];
             let ended = end(client, replica).await;
@@ -362,6 +383,7 @@ impl World {
                     .read(&self.kafka.lock(), &picks, split);
             }
             Op::Refresh { replica } => self.replicas[replica].borrow_mut().refresh(&self.kafka.lock()),
+            Op::AskEnds { replica } => self.replicas[replica].borrow_mut().ask_ends(&self.kafka.lock()),
             Op::AddPartition { topic } => self.kafka.lock().add_partition(topic),
             Op::Restart { replica, is_graceful } => self.restart(replica, is_graceful),
             Op::Take { client, count, then } => {

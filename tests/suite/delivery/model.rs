@@ -82,8 +82,14 @@ pub struct Setup {
     pub partitions: [usize; TOPICS.len()],
     pub log_bytes: u64,
     pub preload: usize,
-    /// Most keys of the table, and what happens there.
-    pub bounds: Option<(u64, WhenFull)>,
+    /// Most keys and bytes of the table, and what happens there.
+    pub bounds: Option<(u64, u64, WhenFull)>,
+    /// Whether the stream itself shows one shade of values only.
+    pub is_fixed: bool,
+    /// Whether records have timestamps.
+    pub has_times: bool,
+    /// Whether the ids of topics are known.
+    pub has_ids: bool,
     /// Bytes that every value has more: a client is given a table of such rows in several pieces.
     pub padding: usize,
     /// Where each client begins that brings no id, and what it wants to see.
@@ -125,6 +131,14 @@ impl Wants {
     }
 }
 
+/// What streams with a filter of their own let through.
+const FIXED: Wants = Wants::Shade(0);
+
+/// The same in their configuration.
+pub fn fixed() -> BTreeMap<String, Vec<String>> {
+    BTreeMap::from([("value.shade".to_owned(), vec!["0".to_owned()])])
+}
+
 /// Values have shades, so that a key's records pass a filter at times, and at times do not.
 fn shade(offset: usize) -> usize {
     offset % 3
@@ -160,8 +174,10 @@ pub enum Kind {
 pub struct Record {
     pub key: Option<u8>,
     pub kind: Kind,
-    /// Milliseconds.
+    /// Milliseconds; -1 for none.
     pub timestamp: i64,
+    /// When it was written, whatever its timestamp says. Unix seconds.
+    written: u64,
 }
 
 /// The latest record of a key: the partition with the latest time wins, then the later partition, and in
@@ -218,6 +234,8 @@ pub struct Kafka {
     pub failures: usize,
     /// How many jobs and questions are under way, or wait.
     pub jobs: usize,
+    /// Whether a replica has forgotten which keys have left its table.
+    pub has_forgotten: bool,
     /// Whether clocks were set back: deletes of that time are forgotten early.
     pub was_behind: bool,
 }
@@ -235,6 +253,7 @@ impl Kafka {
             is_busy: false,
             failures: 0,
             jobs: 0,
+            has_forgotten: false,
             was_behind: false,
         }
     }
@@ -291,7 +310,11 @@ impl Kafka {
     pub fn produce(&mut self, place: Place, keys: &[(Option<u8>, Kind)], skew: i64) {
         let (is_spread, is_envelope) = (self.setup.is_spread, self.setup.is_envelope);
         let has_table = self.setup.has_table();
+        // Of a backfill into another partition than that of a delete nobody knows that it is older, once the delete is
+        // forgotten.
+        let skew = if is_spread { skew % 5000 } else { skew };
         let time = i64::try_from(now()).unwrap() * 1000 - skew;
+        let time = if self.setup.has_times { time } else { -1 };
         let Some(partition) = self.topics[place.topic].get_mut(place.partition) else {
             return;
         };
@@ -314,6 +337,7 @@ impl Kafka {
                 key: key.map(own),
                 kind,
                 timestamp: time,
+                written: now(),
             };
             partition.is_there.push(kind != Kind::Hole);
             if kind != Kind::Hole {
@@ -357,11 +381,10 @@ impl Kafka {
                 partition.is_there[before] = false;
             }
         }
-        let old = i64::try_from(now() - DELETE_RETENTION.min(now())).unwrap() * 1000
-            - i64::try_from(MAX_LAG).unwrap() * 1000;
+        let old = now() - (DELETE_RETENTION + MAX_LAG).min(now());
         for (key, offset) in last {
             let record = &self.partition(place).written[offset];
-            let is_old = record.kind == Kind::Tombstone && record.timestamp < old;
+            let is_old = record.kind == Kind::Tombstone && record.written < old;
             // Brokers never compact the newest segment, so the last record of all stays. Where another partition
             // holds an older record of the key, that would be back: an operator's fault.
             let is_last = self.high(place) == offset + 1;
@@ -393,6 +416,16 @@ impl Kafka {
         self.expired.contains(&key) && (self.setup.is_spread || !is_there)
     }
 
+    /// Whether a delete was written from an offset on whose timestamp is older than deletes are remembered.
+    pub fn has_old_delete(&self, place: Place, from: usize) -> bool {
+        let written = &self.partition(place).written;
+        let is_old = |record: &Record| {
+            let time = u64::try_from(record.timestamp / 1000);
+            record.kind == Kind::Tombstone && time.is_ok_and(|time| time + DELETE_RETENTION < now())
+        };
+        written.iter().skip(from).any(is_old)
+    }
+
     /// Whether a client is to see a record, that is there or was: its stream shows it, and it passes.
     pub fn is_for(&self, wants: Wants, place: Place, offset: usize) -> bool {
         self.written(place, offset).is_some_and(|record| {
@@ -401,7 +434,25 @@ impl Kafka {
                 Kind::Bad => self.setup.is_envelope,
                 Kind::Hole => false,
             };
-            is_shown && wants.passes(place, offset, record)
+            is_shown && self.is_let_through(place, offset) && wants.passes(place, offset, record)
+        })
+    }
+
+    /// Whether the stream's own filter lets a record through.
+    fn is_let_through(&self, place: Place, offset: usize) -> bool {
+        let record = self.written(place, offset);
+        !self.setup.is_fixed || record.is_some_and(|record| FIXED.passes(place, offset, record))
+    }
+
+    /// Whether one of the key's records was let through before this time, so that a delete of it tells nothing.
+    pub fn may_be_deleted(&self, key: Key) -> bool {
+        let mut places = self.places().filter(|place| place.topic == key.0);
+        places.any(|place| {
+            let is_of_key = |&offset: &usize| {
+                let record = self.written(place, offset);
+                record.is_some_and(|record| record.key == Some(key.1)) && self.is_let_through(place, offset)
+            };
+            (0..self.high(place)).any(|offset| is_of_key(&offset))
         })
     }
 

@@ -3,11 +3,12 @@
 use super::model::{self, Kafka, Place, Rows, Setup, Shared, TOPICS, fold, offsets};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
-use kafka_sse_bridge::kafka::record::{Batch, Feed};
+use kafka_sse_bridge::kafka::record::{Batch, Feed, TopicId};
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The next offset of every partition of every topic.
 pub type Next = Vec<Vec<usize>>;
@@ -41,6 +42,10 @@ pub struct Replica {
     pub moments: Vec<Moment>,
     /// The moment since which all topics are loaded.
     pub loaded: Option<usize>,
+    /// When it began, by its clock.
+    pub began: u64,
+    /// When ends were asked for, and those that have still to be passed, by topic.
+    ends: Vec<Option<(Instant, Vec<usize>)>>,
 }
 
 impl Replica {
@@ -64,6 +69,8 @@ impl Replica {
             rows: Rows::new(),
             moments: Vec::new(),
             loaded: None,
+            began: (model::CLOCKS.unix)(),
+            ends: vec![None; TOPICS.len()],
         }
     }
 
@@ -94,7 +101,7 @@ impl Replica {
             .collect();
         self.feed(&Feed::Assigned {
             topic: TOPICS[topic].into(),
-            id: None,
+            id: kafka.setup.has_ids.then(|| id(topic)),
             next: offsets(&self.next[topic]),
             low: offsets(&low),
         });
@@ -166,6 +173,7 @@ impl Replica {
             }
         }
         self.note_loaded(kafka);
+        self.note_at_end(kafka);
     }
 
     fn hand_on(&mut self, kafka: &Kafka, topic: usize, records: &[(Place, usize)]) {
@@ -194,6 +202,44 @@ impl Replica {
         };
         let picks: Vec<Pick> = kafka.places().map(all).collect();
         self.read(kafka, &picks, usize::MAX);
+        self.ask_ends(kafka);
+    }
+
+    /// Asks for the ends of all partitions that there are, as the reading thread does now and then.
+    pub fn ask_ends(&mut self, kafka: &Kafka) {
+        for topic in 0..TOPICS.len() {
+            let places = (0..kafka.partitions(topic)).map(|partition| Place { topic, partition });
+            let ends = places.map(|place| kafka.high(place)).collect();
+            self.ends[topic].get_or_insert((model::instant(), ends));
+        }
+        self.note_at_end(kafka);
+    }
+
+    fn note_at_end(&mut self, kafka: &Kafka) {
+        if self.next.len() < TOPICS.len() {
+            return;
+        }
+        for topic in 0..TOPICS.len() {
+            let Some((at, ends)) = &self.ends[topic] else {
+                continue;
+            };
+            if ends.len() != self.next[topic].len() {
+                self.ends[topic] = None;
+                continue;
+            }
+            let is_passed = |(partition, &end): (usize, &usize)| {
+                let next = self.next[topic][partition];
+                kafka.next(Place { topic, partition }, next, end).is_none()
+            };
+            if ends.iter().enumerate().all(is_passed) {
+                let at = *at;
+                self.ends[topic] = None;
+                self.feeder.take(&Feed::AtEnd {
+                    topic: TOPICS[topic].into(),
+                    at,
+                });
+            }
+        }
     }
 
     fn note_loaded(&mut self, kafka: &Kafka) {
@@ -217,8 +263,14 @@ impl Replica {
     }
 }
 
+/// The id of a topic.
+fn id(topic: usize) -> TopicId {
+    TopicId::new(1 + topic as u128).unwrap()
+}
+
 fn settings(setup: &Setup) -> StreamSettings {
-    let (max_keys, when_full) = setup.bounds.unwrap_or((u64::MAX, WhenFull::RefuseNew));
+    let unbounded = (u64::MAX, 1 << 30, WhenFull::RefuseNew);
+    let (max_keys, max_table_bytes, when_full) = setup.bounds.unwrap_or(unbounded);
     StreamSettings {
         path: "/x".to_owned(),
         topics: TOPICS.map(str::to_owned).to_vec(),
@@ -230,7 +282,13 @@ fn settings(setup: &Setup) -> StreamSettings {
         },
         log_bytes: Size(setup.log_bytes),
         max_keys,
+        max_table_bytes: Size(max_table_bytes),
         when_full,
+        filter: if setup.is_fixed {
+            model::fixed()
+        } else {
+            BTreeMap::new()
+        },
         delete_retention: Span::seconds(model::DELETE_RETENTION),
         lag: Some(setup.lag),
         heartbeat: Heartbeat::Event,

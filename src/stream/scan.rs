@@ -1,0 +1,183 @@
+//! How rows of the table are shown to readers that walk through it.
+//!
+//! A walk goes by the numbers of rows, through the rows of all topics at once, and takes a piece at a time. It does not
+//! know what becomes of the reader before and after that.
+
+use std::cmp::Reverse;
+use std::collections::binary_heap::{BinaryHeap, PeekMut};
+
+use super::encode::Encoder;
+use super::filter::Matcher;
+use super::latest::Table;
+use super::log::Sequence;
+use super::position::Position;
+use super::row::Row;
+use crate::kafka::record::{Record, Stamp};
+
+/// At least every so many rows a reader is given an id to come back with.
+const ROWS_PER_ID: usize = 100;
+
+/// Rows looked at before the table is let go for others, shown or not.
+const ROWS_AT_ONCE: usize = 4096;
+
+/// Rows that could be looked at in the time in which one is held against a filter.
+const COST_OF_ASKING: usize = 15;
+
+impl Table {
+    /// Appends rows from `walk` on to `out` until about `limit` bytes are there, as `show` has it.
+    /// Returns whether there may be more.
+    pub fn read(&self, walk: &mut Walk, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
+        let mut budget = ROWS_AT_ONCE;
+        for (sequence, row) in self.merged(walk.cursor, walk.until) {
+            if budget == 0 {
+                return true;
+            }
+            budget -= 1;
+            walk.cursor = sequence + 1;
+            let origin = row.origin();
+            if origin.offset < walk.wanted.next(usize::from(origin.topic), origin.partition) {
+                continue;
+            }
+            walk.position
+                .pass(usize::from(origin.topic), origin.partition, origin.offset);
+            let candidate = row.candidate();
+            let mut is_delete = candidate.is_tombstone;
+            let mut is_hidden = false;
+            if let Some(matcher) = show.matcher {
+                if !matcher.concerns(origin.topic, candidate.key) {
+                    continue;
+                }
+                if !is_delete {
+                    budget = budget.saturating_sub(COST_OF_ASKING);
+                    is_hidden = !matcher.accepts(&candidate);
+                    is_delete = is_hidden;
+                }
+            }
+            if is_delete && sequence < walk.deletes_from {
+                continue;
+            }
+            let before = out.len();
+            // The first row has one too: a client cut off after it must not come back as a stranger.
+            if walk.rows_to_id == 0 {
+                out.extend_from_slice(b"id: ");
+                walk.position.write_id(&mut show.scratch, out);
+                out.push(b'\n');
+            }
+            if !is_hidden {
+                out.extend_from_slice(candidate.frame);
+            } else if !show.write_delete(row, out) {
+                out.truncate(before);
+                continue;
+            }
+            show.shown += 1;
+            walk.rows_to_id = walk.rows_to_id.checked_sub(1).unwrap_or(ROWS_PER_ID - 1);
+            if out.len() >= limit {
+                return true;
+            }
+        }
+        walk.cursor = walk.until;
+        false
+    }
+
+    /// The rows of all topics in the order of their numbers, from `from` up to but not including `until`.
+    fn merged(&self, from: Sequence, until: Sequence) -> impl Iterator<Item = (Sequence, &Row)> {
+        let mut heads: BinaryHeap<_> = self
+            .topics
+            .iter()
+            .filter_map(|rows| Head::of(rows.range(from, until)))
+            .collect();
+        std::iter::from_fn(move || {
+            let mut head = heads.peek_mut()?;
+            let next = head.rest.next();
+            Some(match next {
+                Some(next) => std::mem::replace(&mut head.row, next),
+                None => PeekMut::pop(head).row,
+            })
+        })
+    }
+}
+
+/// The next row of a topic, and those after it; ordered so that a heap gives the lowest number first.
+struct Head<'a, I> {
+    row: (Sequence, &'a Row),
+    rest: I,
+}
+
+impl<'a, I: Iterator<Item = (Sequence, &'a Row)>> Head<'a, I> {
+    fn of(mut rows: I) -> Option<Self> {
+        let row = rows.next()?;
+        Some(Self { row, rest: rows })
+    }
+}
+
+impl<I> PartialEq for Head<'_, I> {
+    fn eq(&self, other: &Self) -> bool {
+        self.row.0 == other.row.0
+    }
+}
+
+impl<I> Eq for Head<'_, I> {}
+
+impl<I> PartialOrd for Head<'_, I> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<I> Ord for Head<'_, I> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        Reverse(self.row.0).cmp(&Reverse(other.row.0))
+    }
+}
+
+/// How rows are shown to a reader.
+pub struct Show<'a> {
+    /// The reader's filter. A row it does not want is shown as a delete: the reader may hold an older
+    /// record of the key that it wanted.
+    pub matcher: Option<&'a Matcher>,
+    /// Writes those.
+    pub encoder: Encoder,
+    /// The names of the stream's topics.
+    pub topics: &'a [String],
+    /// Where ids are put together.
+    pub scratch: Vec<u8>,
+    /// How many rows were shown.
+    pub shown: u64,
+}
+
+impl Show<'_> {
+    /// Returns false where the key cannot be shown: then the reader never saw it.
+    fn write_delete(&mut self, row: &Row, out: &mut Vec<u8>) -> bool {
+        let origin = row.origin();
+        let stamp = Stamp {
+            partition: origin.partition,
+            offset: origin.offset,
+            timestamp: origin.timestamp,
+        };
+        let Some(topic) = self.topics.get(usize::from(origin.topic)) else {
+            return false;
+        };
+        let record = Record::tombstone(topic, stamp, Some(row.key()));
+        self.encoder.write_body(&record, out).is_ok()
+    }
+}
+
+/// A reader on its way through the table.
+#[derive(Debug, Clone)]
+pub struct Walk {
+    /// The number of the next row to look at.
+    pub cursor: Sequence,
+    /// Where the walk ends and the log begins.
+    pub until: Sequence,
+    /// Rows before this position are known to the reader.
+    pub wanted: Position,
+    /// Deletes with lower numbers are of no concern: the reader has never had those keys.
+    pub deletes_from: Sequence,
+    /// Whether the reader has rows already, and no position that says which: it fell off the log.
+    pub is_conflated: bool,
+    /// Where the reader stands: the running maximum over the rows walked. Exact, because rows come
+    /// in the order of their numbers, and within a partition that is the order of offsets.
+    pub position: Position,
+    /// Rows until the next one with an id.
+    pub rows_to_id: usize,
+}

@@ -1,0 +1,211 @@
+//! Keys that a full table has no row of: which clients hold what was shown of them, and who is sent a delete.
+
+use crate::filtered_readers::{PARIS, city, delete, paris};
+use crate::harness::trial;
+use crate::rig::{Rec, Rig, gone};
+use kafka_sse_bridge::config::units::Size;
+use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
+use libtest_mimic::Trial;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial(
+            "a_key_that_left_the_full_table_arrives_as_a_delete_when_it_matches_no_more",
+            matches_no_more,
+        ),
+        trial(
+            "a_record_that_found_no_place_is_ended_by_one_that_matches_no_more",
+            refused,
+        ),
+        trial(
+            "a_fixed_filter_ends_keys_that_left_the_full_table_and_shows_no_others",
+            fixed,
+        ),
+        trial(
+            "a_key_that_left_the_full_table_is_not_shown_by_an_older_record",
+            older,
+        ),
+        trial(
+            "a_delete_that_loading_forgets_hides_older_records_all_the_same",
+            forgotten_delete,
+        ),
+        trial(
+            "clients_begin_anew_where_the_table_has_forgotten_what_left_it",
+            forgotten,
+        ),
+        trial(
+            "a_client_from_the_earliest_is_not_shown_what_a_fixed_filter_hides_since",
+            forgotten_in_log,
+        ),
+    ]
+}
+
+/// A table of two keys.
+fn table(when_full: WhenFull) -> impl FnOnce(&mut StreamSettings) {
+    move |settings| {
+        settings.start = Start::Snapshot;
+        settings.key_field = Some("id".to_owned());
+        settings.max_keys = 2;
+        settings.when_full = when_full;
+    }
+}
+
+fn matches_no_more() {
+    let mut rig = Rig::ready(table(WhenFull::EvictOldest));
+    let mut client = rig.client(&[PARIS]);
+    let mut in_rome = rig.client(&[("value.city", "Rome")]);
+    let mut of_other = rig.client(&[("key", "b"), PARIS]);
+    for client in [&mut client, &mut in_rome, &mut of_other] {
+        assert_eq!(client.shown(), [""; 0]);
+    }
+    rig.records(&[city("a", "Paris"), city("b", "Oslo"), city("c", "Oslo")]);
+    assert_eq!(client.shown(), [paris("a")]);
+    assert_eq!(in_rome.shown(), [""; 0]);
+    rig.records(&[city("a", "Rome")]);
+    assert_eq!(client.shown(), [delete("a")]);
+    assert_eq!(in_rome.shown(), [r#"message {"city":"Rome","id":"a"}"#]);
+    assert_eq!(of_other.shown(), [""; 0], "it asks for another key");
+    // A key that is new is none that a client could hold.
+    rig.records(&[city("d", "Oslo"), city("e", "Oslo")]);
+    assert_eq!(client.shown(), [""; 0]);
+    // What left as a delete is not held either.
+    rig.records(&[gone("f"), city("g", "Oslo"), city("h", "Oslo")]);
+    client.shown();
+    rig.records(&[city("f", "Oslo")]);
+    assert_eq!(client.shown(), [""; 0]);
+}
+
+fn refused() {
+    let mut rig = Rig::ready(table(WhenFull::RefuseNew));
+    let mut client = rig.client(&[PARIS]);
+    client.told();
+    rig.records(&[city("a", "Oslo"), city("b", "Oslo"), city("c", "Paris")]);
+    assert_eq!(client.shown(), [paris("c")], "it is delivered live");
+    rig.records(&[city("c", "Oslo"), city("d", "Oslo")]);
+    assert_eq!(client.shown(), [delete("c")]);
+}
+
+fn fixed() {
+    let mut rig = Rig::ready(|settings| {
+        table(WhenFull::EvictOldest)(settings);
+        settings
+            .filter
+            .insert("value.city".to_owned(), vec!["Paris".to_owned()]);
+    });
+    let mut client = rig.client(&[]);
+    client.told();
+    rig.records(&["a", "b", "c", "d"].map(|key| city(key, "Paris")));
+    assert_eq!(client.shown(), ["a", "b", "c", "d"].map(paris));
+    rig.records(&[city("a", "Oslo"), gone("b"), city("e", "Oslo"), gone("f")]);
+    assert_eq!(client.shown(), [delete("a"), delete("b")]);
+}
+
+fn older() {
+    for is_spread in [true, false] {
+        let mut rig = Rig::with(&[2], false, table(WhenFull::EvictOldest));
+        let at = |key: &str, name: &str, partition: u32, timestamp: i64| Rec {
+            timestamp: Some(timestamp),
+            ..city(key, name).partition(partition)
+        };
+        let mut client = rig.client(&[]);
+        client.told();
+        rig.records(&[
+            at("a", "Paris", 0, 50),
+            at("b", "Oslo", 0, 60),
+            at("c", "Oslo", 0, 70),
+        ]);
+        client.shown();
+        let partition = u32::from(is_spread);
+        rig.records(&[at("a", "Rome", partition, 40)]);
+        if is_spread {
+            assert_eq!(client.shown(), [""; 0]);
+            // The time of the latest counts on.
+            rig.records(&[at("a", "Bern", 0, 30), at("a", "Rome", 1, 40)]);
+            assert_eq!(client.shown(), [r#"message {"city":"Bern","id":"a"}"#]);
+        } else {
+            assert_eq!(client.shown(), [r#"message {"city":"Rome","id":"a"}"#]);
+        }
+    }
+}
+
+fn forgotten_delete() {
+    let mut rig = Rig::loading(&[2], table(WhenFull::EvictOldest));
+    let at = |record: Rec, partition: u32, timestamp: i64| Rec {
+        timestamp: Some(timestamp),
+        ..record.partition(partition)
+    };
+    // Of long ago, so that its marker is the first to go.
+    rig.records(&[
+        at(gone("a"), 0, 2000),
+        at(city("b", "Oslo"), 0, 3000),
+        at(city("c", "Oslo"), 0, 3000),
+        at(city("a", "Paris"), 1, 1000),
+    ]);
+    rig.loaded();
+    let shown = rig.client(&[]).shown();
+    let in_oslo = |key: &str| format!(r#"message {{"city":"Oslo","id":"{key}"}}"#);
+    assert_eq!(shown, [in_oslo("b"), in_oslo("c")]);
+}
+
+fn forgotten() {
+    // An eighth of it holds what is known of some keys.
+    let mut rig = Rig::ready(|settings| {
+        table(WhenFull::EvictOldest)(settings);
+        settings.max_table_bytes = Size(4096);
+    });
+    rig.records(&[city("a", "Paris")]);
+    let mut client = rig.client(&[PARIS]);
+    let mut by_key = rig.client(&[("key", "a")]);
+    let mut everything = rig.client(&[]);
+    for client in [&mut client, &mut by_key, &mut everything] {
+        assert_eq!(
+            client.told(),
+            [paris("a"), r#"caught-up {"reason":"snapshot"}"#.to_owned()]
+        );
+    }
+    let left = client.last_event_id().to_owned();
+    let others: Vec<Rec> = (0..40).map(|key| city(&key.to_string(), "Oslo")).collect();
+    rig.records(&others);
+    rig.records(&[city("last", "Paris")]);
+    assert!(rig.stream.forgettings() > 0);
+    let anew = [r#"reset {"reason":"too-old"}"#.to_owned(), paris("last")];
+    assert_eq!(client.told(), anew);
+    // A key alone never stops to match.
+    assert_eq!(by_key.told(), [""; 0]);
+    assert_eq!(everything.shown().len(), 41);
+    // From now on all is known again to those who began since; nobody can know when others did.
+    rig.records(&[city("a", "Rome")]);
+    assert_eq!(client.told(), [""; 0]);
+    assert_eq!(rig.back(&left, &[PARIS]).told()[0], anew[0]);
+    let now = client.last_event_id().to_owned();
+    assert_eq!(rig.back(&now, &[PARIS]).told()[0], anew[0]);
+    assert_eq!(
+        rig.back(&now, &[]).told(),
+        [
+            r#"message {"city":"Rome","id":"a"}"#,
+            r#"caught-up {"reason":"replay"}"#
+        ]
+    );
+}
+
+/// The log holds the record that was shown, and no delete, because the table had forgotten the key by then.
+fn forgotten_in_log() {
+    let mut rig = Rig::ready(|settings| {
+        table(WhenFull::EvictOldest)(settings);
+        settings.max_table_bytes = Size(4096);
+        settings
+            .filter
+            .insert("value.city".to_owned(), vec!["Paris".to_owned()]);
+    });
+    let mut client = rig.client_at(Start::Earliest, &[]);
+    client.told();
+    let others = (0..40).map(|key| city(&key.to_string(), "Paris"));
+    let mut batch = vec![city("a", "Paris")];
+    batch.extend(others);
+    batch.push(city("a", "Oslo"));
+    rig.records(&batch);
+    assert!(rig.stream.forgettings() > 0);
+    let anew = [paris("38"), paris("39")];
+    assert_eq!(client.told()[0], r#"reset {"reason":"too-old"}"#);
+    assert_eq!(rig.client_at(Start::Earliest, &[]).shown(), anew);
+}
