@@ -303,12 +303,14 @@ impl Position {
     }
 
     /// Whether everything before `other` lies before this position too: no partition is behind. A partition
-    /// that has not begun is behind one that has, or that is wanted from its beginning.
+    /// that has not begun is behind one that has, or that is wanted from its beginning. One that is not named is behind
+    /// any offset, the first too: an id that named that must not lose it, or nothing would say what retention takes.
     /// Both must be of the same stream.
     #[must_use]
     pub fn has_passed(&self, other: &Self) -> bool {
         let reached = |mine: Option<&i64>| match mine {
-            None | Some(&BEGINNING) => 0,
+            None => BEGINNING,
+            Some(&BEGINNING) => 0,
             Some(&next) => next,
         };
         other.topics.iter().enumerate().all(|(index, topic)| {

@@ -173,3 +173,41 @@ pub fn departed_from_an_added_partition() {
     };
     check(setup, ops);
 }
+
+/// A client whose id names the first offset of a partition goes to a replica that does not know the partition yet, and
+/// then to another one. What retention takes of it meanwhile is named all the same.
+pub fn unknown_partition() {
+    let mut ops = begin(0).to_vec();
+    ops.extend([
+        read(1, place(0, 0), 1),
+        Op::AddPartition { topic: 0 },
+        Op::Refresh { replica: 0 },
+        go(0, 0),
+        produce(place(0, 1), 2),
+        take(0, 1),
+        go(0, 1),
+        read(1, place(0, 0), 1),
+        take(0, 1),
+        read(0, place(0, 1), 2),
+        Op::Restart {
+            replica: 1,
+            is_graceful: false,
+        },
+        Op::Retain {
+            place: place(0, 1),
+            eighths: 4,
+        },
+        Op::Restart {
+            replica: 0,
+            is_graceful: false,
+        },
+    ]);
+    let setup = Setup {
+        is_envelope: false,
+        preload: 0,
+        has_times: false,
+        has_ids: true,
+        ..setup(Start::Live, [1, 0])
+    };
+    check(setup, ops);
+}

@@ -47,6 +47,10 @@ pub fn trials() -> Vec<Trial> {
             cases::table_again,
         ),
         trial(
+            "a_replica_that_does_not_know_a_partition_yet_keeps_its_first_offset_in_ids",
+            cases::unknown_partition,
+        ),
+        trial(
             "a_client_is_not_left_with_a_record_older_than_one_that_left_an_added_partition",
             cases::departed_from_an_added_partition,
         ),
