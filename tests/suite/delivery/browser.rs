@@ -1,7 +1,7 @@
 //! A browser that writes down what it is told, and sees at once where that breaks a promise.
 
 use super::model::{self, DELETE_RETENTION, Kafka, Key, Place, Row, Shared, TERMS, TOPICS, Wants};
-use super::replica::{Next, Replica};
+use super::replica::{Moment, Next, Replica};
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::wait::ensure;
 use kafka_sse_bridge::config::{Lag, Start};
@@ -394,7 +394,14 @@ impl Browser {
             return Ok(());
         }
         // The table is that of the replica, as of the moment that the id names.
-        let moment = replica.moments[since..].iter().find(|moment| moment.next == next);
+        // Partitions that it does not know yet stay in the id.
+        let is_named = |moment: &&Moment| {
+            let mut topics = next.iter().zip(&moment.next);
+            topics.all(|(next, here)| next.starts_with(here))
+        };
+        let mut moments = replica.moments[since..].iter();
+        let exact = moments.clone().find(|moment| moment.next == next);
+        let moment = exact.or_else(|| moments.rfind(is_named));
         let moment = moment.ok_or("of no moment that its replica has seen")?;
         let is_certain = |key: &Key| !kafka.expired.contains(key);
         let wants = self.wants;

@@ -416,12 +416,14 @@ impl Kafka {
         self.expired.contains(&key) && (self.setup.is_spread || !is_there)
     }
 
-    /// Whether a delete was written from an offset on whose timestamp is older than deletes are remembered.
+    /// Whether a delete was written, or a record that may be shown as one, from an offset on whose timestamp is older
+    /// than deletes are remembered.
     pub fn has_old_delete(&self, place: Place, from: usize) -> bool {
         let written = &self.partition(place).written;
         let is_old = |record: &Record| {
             let time = u64::try_from(record.timestamp / 1000);
-            record.kind == Kind::Tombstone && time.is_ok_and(|time| time + DELETE_RETENTION < now())
+            let is_delete = record.kind == Kind::Tombstone || self.setup.is_fixed;
+            is_delete && time.is_ok_and(|time| time + DELETE_RETENTION < now())
         };
         written.iter().skip(from).any(is_old)
     }

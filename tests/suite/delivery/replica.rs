@@ -219,7 +219,7 @@ impl Replica {
         if self.next.len() < TOPICS.len() {
             return;
         }
-        for topic in 0..TOPICS.len() {
+        for (topic, name) in TOPICS.iter().enumerate() {
             let Some((at, ends)) = &self.ends[topic] else {
                 continue;
             };
@@ -235,7 +235,7 @@ impl Replica {
                 let at = *at;
                 self.ends[topic] = None;
                 self.feeder.take(&Feed::AtEnd {
-                    topic: TOPICS[topic].into(),
+                    topic: (*name).into(),
                     at,
                 });
             }
