@@ -139,6 +139,35 @@ impl Block {
         matcher.accepts_notice(notice.kind, notice.topic, notice.partition)
     }
 
+    /// Takes a reader back to where the log of a partition was truncated, as this [`Kind::Cut`] says. Returns false for
+    /// one that has not seen what was lost.
+    pub(super) fn take_back(&self, index: usize, wanted: &mut Position) -> bool {
+        let entry = &self.entries[index];
+        let (topic, partition) = (usize::from(entry.topic), entry.partition as usize);
+        let position = |id: &[u8]| Position::parse(id).unwrap_or_default();
+        let mark = |position: &Position| {
+            position
+                .topics
+                .get(topic)
+                .map_or(0, |topic| topic.mark(partition))
+        };
+        let before = match index.checked_sub(1) {
+            Some(before) => position(frame::id_of(self.frame(before))),
+            None => position(&self.before),
+        };
+        // One with a later epoch than what was lost has read the log as it is since.
+        let lost = mark(&before);
+        if wanted.next(topic, entry.partition) <= entry.offset || lost > 0 && mark(wanted) > lost {
+            return false;
+        }
+        let shared = mark(&position(frame::id_of(self.frame(index))));
+        if let Some(wanted) = wanted.topics.get_mut(topic) {
+            wanted.move_to(partition, entry.offset);
+            wanted.set_mark(partition, shared);
+        }
+        true
+    }
+
     pub(super) fn merge(&self, later: &Self) -> Self {
         let mut data = Vec::with_capacity(self.data.len() + later.data.len());
         data.extend_from_slice(&self.data);

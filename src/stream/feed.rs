@@ -3,6 +3,8 @@
 //! A [`Feeder`] takes one [`Feed`] per call. It knows no task and no thread: `writers.rs` drives it, and tests
 //! do so step by step.
 
+mod led;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,11 +22,10 @@ use super::known_deletes::KnownDeletes;
 use super::latest::Cleared;
 use super::log::Sequence;
 use super::notice::{self, Cause, Gap};
-use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint, mark_of};
+use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
 use super::table_writer::{Arrival, Kept, TableWriter};
-use super::truncation::Cut;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
@@ -255,88 +256,6 @@ impl Feeder {
             drop(state);
             self.stream.changed();
         }
-    }
-
-    /// The log of a partition was truncated at `from`. A topic with a table begins anew, since the records are gone from
-    /// it that those which are lost had replaced.
-    fn truncated(
-        &mut self,
-        (index, partition): (usize, u32),
-        from: i64,
-        epoch: Option<u32>,
-        lost: Option<u32>,
-    ) {
-        let position = &self.position.topics[index];
-        let number = partition as usize;
-        let Some(&to) = position.next.get(number) else {
-            return;
-        };
-        let cut = Cut {
-            sequence: 0,
-            topic: index,
-            partition,
-            from,
-            to,
-            epoch: mark_of(epoch.filter(|_| self.names_epochs)),
-            lost: mark_of(lost).max(position.mark(number)),
-        };
-        self.stream.outdate_replays();
-        if self.stream.settings().has_table() {
-            self.begin_anew(index, Reset::Truncated);
-            let mut state = self.stream.write();
-            let sequence = state.log.next();
-            state.truncations.note(Cut { sequence, ..cut });
-            return;
-        }
-        // Another stream has read further, or this one was to begin further on.
-        if to <= from {
-            return;
-        }
-        let mut notices = Builder::new(self.position.id().into());
-        let position = &mut self.position.topics[index];
-        position.move_to(number, from);
-        position.set_mark(number, cut.epoch);
-        self.set_led(index, partition, epoch);
-        // Before every topic has been assigned nobody has been shown anything.
-        if self.unassigned.is_empty() {
-            let gap = Gap {
-                cause: Cause::Truncated,
-                topic: index,
-                partition,
-                from,
-                to,
-            };
-            gap.write_back(&self.position, &self.stream.settings().topics, &mut notices);
-            self.stream.counters().count_gap(To::All);
-            self.announce(notices, None);
-        }
-        let mut state = self.stream.write();
-        // Ids go back here.
-        state.log.turn();
-        let sequence = state.log.next();
-        state.truncations.note(Cut { sequence, ..cut });
-        drop(state);
-        self.stream.changed();
-    }
-
-    /// Sets the leader epoch of the last record of a partition.
-    fn set_led(&mut self, topic: usize, partition: u32, epoch: Option<u32>) {
-        if self.led.len() <= topic {
-            self.led.resize(topic + 1, Vec::new());
-        }
-        let (led, partition) = (&mut self.led[topic], partition as usize);
-        if led.len() <= partition {
-            led.resize(partition + 1, None);
-        }
-        led[partition] = epoch;
-    }
-
-    /// A record is of another leader epoch than the one before it in its partition.
-    fn led_by(&mut self, topic: usize, partition: u32, epoch: Option<u32>, offset: i64) {
-        self.set_led(topic, partition, epoch);
-        let mark = mark_of(epoch.filter(|_| self.names_epochs));
-        self.position.topics[topic].set_mark(partition as usize, mark);
-        self.changes.push(((topic, partition), epoch, offset));
     }
 
     /// Puts the position at the next offsets of a topic. Returns the partitions that begin although others were

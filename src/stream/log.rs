@@ -445,35 +445,6 @@ impl Log {
     }
 }
 
-/// Takes a reader back to where the log of a partition was truncated. Returns false for one that has not seen what was
-/// lost.
-fn take_back(block: &Block, index: usize, wanted: &mut Position) -> bool {
-    let entry = &block.entries[index];
-    let (topic, partition) = (usize::from(entry.topic), entry.partition as usize);
-    let position = |id: &[u8]| Position::parse(id).unwrap_or_default();
-    let mark = |position: &Position| {
-        position
-            .topics
-            .get(topic)
-            .map_or(0, |topic| topic.mark(partition))
-    };
-    let before = match index.checked_sub(1) {
-        Some(before) => position(frame::id_of(block.frame(before))),
-        None => position(&block.before),
-    };
-    // One with a later epoch than what was lost has read the log as it is since.
-    let lost = mark(&before);
-    if wanted.next(topic, entry.partition) <= entry.offset || lost > 0 && mark(wanted) > lost {
-        return false;
-    }
-    let shared = mark(&position(frame::id_of(block.frame(index))));
-    if let Some(wanted) = wanted.topics.get_mut(topic) {
-        wanted.move_to(partition, entry.offset);
-        wanted.set_mark(partition, shared);
-    }
-    true
-}
-
 /// Appends a record of `block` unless `wanted` has passed it or it is not accepted; either way `wanted`
 /// has passed it then. Returns whether it was appended.
 fn show_wanted(
@@ -491,7 +462,7 @@ fn show_wanted(
     if !is_back && entry.offset < wanted.next(topic, entry.partition) {
         return false;
     }
-    if entry.kind == Kind::Cut && !take_back(block, index, wanted) {
+    if entry.kind == Kind::Cut && !block.take_back(index, wanted) {
         return false;
     }
     if !is_accepted() {
