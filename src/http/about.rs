@@ -1,5 +1,4 @@
-//! `/about`: product, version, URLs, and the headers that arrived, which is what one wants to see
-//! behind a proxy.
+//! `/about`: product, version, URLs, and the headers that arrived, to debug proxies with.
 
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue};
@@ -10,10 +9,11 @@ use super::assets::{POLICY, escape};
 use super::response;
 use super::state::AppState;
 
-/// What is shown in place of a value that may be a secret or personal.
+/// Shown in place of a value that may be secret or personal.
 const HIDDEN: &str = "***";
 
-/// Headers whose values are shown: what proxies say of the way a request took, and what browsers send everywhere.
+/// Headers whose values are shown: those in which proxies describe a request's path, and those that browsers send to every
+/// site.
 /// Any other may hold a credential that a proxy injects (`X-Forwarded-Access-Token`, `X-Amzn-Oidc-Data`,
 /// `Cf-Access-Jwt-Assertion`), a user, or a URL with a token in its query (`Referer`, `X-Original-Url`).
 const SHOWN: [&str; 38] = [

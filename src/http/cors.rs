@@ -98,3 +98,67 @@ impl Cors {
 pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cors(origins: &[&str], allow_credentials: bool) -> Cors {
+        Cors::from(&CorsSettings {
+            allow_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            allow_headers: vec!["Authorization".to_owned(), "Accept".to_owned()],
+            allow_credentials,
+        })
+    }
+
+    fn allowed(cors: &Cors, origin: &'static str) -> Option<HeaderValue> {
+        let headers = [(ORIGIN, HeaderValue::from_static(origin))];
+        cors.allowed_origin(&headers.into_iter().collect())
+    }
+
+    #[test]
+    fn only_listed_origins_are_allowed_and_responses_vary_by_origin() {
+        let cors = cors(&["https://a.example", "https://*.b.example"], true);
+        let origin = allowed(&cors, "https://x.b.example");
+        assert_eq!(
+            origin.as_ref().map(HeaderValue::as_bytes),
+            Some(&b"https://x.b.example"[..])
+        );
+        assert_eq!(allowed(&cors, "https://b.example"), None);
+        assert_eq!(cors.allowed_origin(&HeaderMap::new()), None);
+        let mut headers = HeaderMap::new();
+        cors.add_headers(&mut headers, origin);
+        assert_eq!(headers[VARY], "origin");
+        assert_eq!(headers[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+        let mut headers = HeaderMap::new();
+        cors.add_headers(&mut headers, None);
+        assert_eq!(
+            (headers.len(), &headers[VARY]),
+            (1, &HeaderValue::from_static("origin"))
+        );
+    }
+
+    #[test]
+    fn any_origin_is_a_wildcard_and_no_origin_adds_nothing() {
+        let any = cors(&["*"], false);
+        let mut headers = HeaderMap::new();
+        any.add_headers(&mut headers, allowed(&any, "null"));
+        assert_eq!(headers[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        assert!(!headers.contains_key(VARY));
+        let none = cors(&[], false);
+        assert_eq!(allowed(&none, "https://a.example"), None);
+        let mut headers = HeaderMap::new();
+        none.add_headers(&mut headers, None);
+        assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_preflight_lists_configured_headers_once_in_lower_case() {
+        let response = cors(&["https://a.example"], false).preflight();
+        assert_eq!(response.status(), StatusCode::NO_CONTENT);
+        assert_eq!(
+            response.headers()[ACCESS_CONTROL_ALLOW_HEADERS],
+            "accept, authorization, cache-control, last-event-id"
+        );
+    }
+}

@@ -14,7 +14,7 @@ use warp::reply::{Reply, Response};
 
 use super::connections::Connection;
 use super::error::ApiError;
-use super::limits::Slot;
+use super::limits::Permit;
 use super::over_limit;
 use super::query::opening;
 use super::response::as_event_stream;
@@ -49,13 +49,13 @@ pub(super) fn answer(
     let connection = connection.ok_or_else(|| ApiError::internal("the request has no connection"))?;
     let address = state.limits.client(connection.peer(), headers);
     opening.flow = address.into();
-    let slot = match state.limits.admit(address) {
-        Ok(slot) => slot,
+    let permit = match state.limits.admit(address) {
+        Ok(permit) => permit,
         Err(limit) => return Ok(over_limit::answer(limit, &opening, headers)),
     };
     match stream.admit(opening) {
         Ok(subscription) => {
-            let events = EventStream::new(subscription, connection, slot);
+            let events = EventStream::new(subscription, connection, permit);
             Ok(as_event_stream(warp::reply::stream(events).into_response()))
         }
         Err((limit, opening)) => {
@@ -73,23 +73,23 @@ struct EventStream {
     subscription: Subscription,
     timer: Pin<Box<Sleep>>,
     connection: Arc<Connection>,
-    slot: Slot,
+    permit: Permit,
     opened: Instant,
 }
 
 impl EventStream {
-    fn new(subscription: Subscription, connection: Arc<Connection>, slot: Slot) -> Self {
+    fn new(subscription: Subscription, connection: Arc<Connection>, permit: Permit) -> Self {
         debug!(
             "{}: {} opened, for {}",
             subscription.path(),
             connection.peer(),
-            slot.address()
+            permit.address()
         );
         Self {
             subscription,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             connection,
-            slot,
+            permit,
             opened: Instant::now(),
         }
     }
@@ -140,7 +140,7 @@ impl Drop for EventStream {
             "{}: {} closed, for {}: {} after {:.1} s, {} events",
             self.subscription.path(),
             self.connection.peer(),
-            self.slot.address(),
+            self.permit.address(),
             self.subscription.departure().as_str(),
             self.opened.elapsed().as_secs_f64(),
             self.subscription.delivered()

@@ -1,10 +1,9 @@
-//! For whom a request is: the peer, or who a proxy says it comes from (`X-Forwarded-For`, and
+//! The client address of a request: the peer, or the address that a trusted proxy names (`X-Forwarded-For`, and
 //! `Forwarded`, RFC 7239).
 //!
 //! Every proxy appends the address it was asked from, so the lists are read from their right ends: the
-//! client is the first address from there that is no trusted proxy, and whatever stands further left may
-//! be forged and is never looked at. Pure; what is done with an address is in
-//! [`limits`](super::limits).
+//! client is the first address from there that is no trusted proxy, and entries further left may be forged and are never read.
+//! Pure; [`limits`](super::limits) uses the address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,18 +14,17 @@ use super::peer::Peer;
 use crate::config::proxies::Proxy;
 use crate::kafka::turns::Flow;
 
-/// Bits of an IPv6 address that tell clients apart: a /64 is one network, whose hosts take what
-/// addresses they like (RFC 4291, section 2.5.1; RFC 8981).
+/// Bits of an IPv6 address within a client's network: a /64 is one network, whose hosts choose their addresses (RFC 4291, section 2.5.1; RFC 8981).
 const HOST_BITS: u32 = 64;
 
-/// What clients are told apart by.
+/// The address by which clients are distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Address {
     /// An IPv4 address, also where it is written as IPv6 (`::ffff:10.0.0.1`).
     V4(Ipv4Addr),
     /// The upper half of an IPv6 address: its /64.
     V6(u64),
-    /// Over a Unix socket, without a proxy that says for whom.
+    /// A Unix socket, without a proxy that names the client.
     Unix,
 }
 
@@ -65,9 +63,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// The address a request is for. Headers count only where the peer is a trusted proxy. An entry that is
-/// no address (`unknown`, an obfuscated name, anything malformed) ends the way: the request then counts
-/// for the proxy that wrote it.
+/// The client address of a request. Headers count only if the peer is a trusted proxy. An entry that is not an address
+/// (`unknown`, an obfuscated name, anything malformed) ends the search: the request then counts for the proxy that wrote it.
 pub(super) fn client(peer: Peer, headers: &HeaderMap, trusted: &[Proxy]) -> Address {
     let (own, is_proxy) = match peer {
         Peer::Tcp(peer) => {

@@ -1,8 +1,7 @@
 //! `/health/live` and `/health/ready`.
 //!
 //! Ready is a latch: once every stream has loaded, losing Kafka does not take it away, because a
-//! balancer that answers 503 in our place would end every EventSource for good. What is wrong is
-//! named in the body instead.
+//! balancer that answers 503 in our place would end every EventSource for good. The body names faults instead.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +17,12 @@ use crate::config::units::Span;
 use crate::stream::counters::SUPERSEDED_FOR;
 use crate::stream::stream::Stream;
 
-/// 200 as long as the process turns its loops.
+/// 200 as long as the process serves requests.
 pub fn live() -> Response {
     response::json(&json!({ "live": true }))
 }
 
-/// Whether all streams have been loaded once; to be asked before there are others.
+/// Whether all streams have been loaded once. To be called before a reload adds others.
 pub fn has_loaded(state: &AppState) -> bool {
     let has_loaded = state.was_ready.load(Ordering::Relaxed) || loading(&state.shown()).next().is_none();
     if has_loaded {
@@ -38,25 +37,25 @@ fn loading(shown: &Shown) -> impl Iterator<Item = &Arc<Stream>> {
     shown.streams.iter().filter(is_loading)
 }
 
-/// How the daemon is doing.
+/// The health of the daemon.
 #[derive(Debug)]
 pub struct Standing {
-    /// Whether every stream has loaded once, and the daemon is not about to end.
+    /// Whether every stream has loaded once, and the daemon is not shutting down.
     pub is_ready: bool,
-    /// Whether it is about to end.
+    /// Whether the daemon is shutting down.
     pub is_draining: bool,
     /// Paths of streams that are still being loaded.
     pub loading: Vec<String>,
-    /// Topics that are being loaded, and to how many percent they are.
+    /// Topics that are being loaded, with the percentage loaded.
     pub progress: BTreeMap<String, u8>,
-    /// What is wrong, for people.
+    /// Faults, in words.
     pub degraded: Vec<String>,
 }
 
-/// How the daemon is doing now.
+/// The health of the daemon now.
 pub fn standing(state: &AppState) -> Standing {
     let is_draining = state.is_draining.load(Ordering::Relaxed);
-    // A stream that a reload brings is loading too, but does not turn a balancer away from the others.
+    // A stream that a reload adds is loading too, but must not make a balancer avoid the others.
     let is_ready = has_loaded(state) && !is_draining;
     let shown = state.shown();
     let loading = loading(&shown)
@@ -77,7 +76,7 @@ pub fn standing(state: &AppState) -> Standing {
     }
 }
 
-/// What is wrong with the table of a stream.
+/// Faults of the table of a stream.
 fn of_table(stream: &Stream) -> Vec<String> {
     let path = &stream.settings().path;
     let mut troubles = Vec::new();

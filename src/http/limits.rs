@@ -1,9 +1,8 @@
-//! How many streams may be open and how quickly they may be opened, in all and for one address.
+//! Limits on how many streams are open and on how fast they are opened, in all and per client address.
 //!
-//! A stream takes a [`Slot`] before it opens, which is given back when it ends, in whatever way. Counting
-//! and deciding are one step under one lock, so a limit is exact; the lock is taken when a stream opens
-//! and when it ends, never by a delivery. Addresses are counted whether they are limited or not, so that a
-//! reload can begin to; one that has left is forgotten.
+//! A stream has a [`Permit`] from before it opens until it ends, in whatever way. Counting and deciding are one step under
+//! one lock, so a limit is exact; the lock is taken when a stream opens and when it ends, never by a delivery. Addresses
+//! are counted whether they are limited or not, so that a reload can add a limit; an address without streams is forgotten.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,23 +18,22 @@ use crate::config::proxies::Proxy;
 use crate::logging::Seldom;
 use crate::stream::groups::OverLimit;
 
-/// Least time between two lines about clients that are turned away: they come by thousands.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// Shortest time between two log lines about refused clients: thousands may come at once.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
-/// A bucket holds the tokens of so long: who opened nothing may open that many at once.
+/// A bucket holds the tokens of this time: a client that opened nothing may open that many streams at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Least time between two looks for addresses that have left and only had a bucket to fill. By then it is
-/// full.
+/// Shortest time between two sweeps of addresses that have no stream and a bucket that was not full. After this time it is.
 const SWEEP_EVERY: Duration = BURST;
 
-/// Room for so many addresses is never given back.
+/// Capacity for this many addresses is never freed.
 const LEAST_ROOM: usize = 64;
 
-/// How many limits there are.
+/// The number of limits.
 const LIMITS: usize = 6;
 
-/// What is limited. Of numbers, 0 is no limit.
+/// The limits in force; 0 is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
     /// Streams open at once.
@@ -46,7 +44,7 @@ pub struct Rules {
     pub max_opens_per_second: u32,
     /// Streams opened in a second by one address.
     pub max_opens_per_second_per_ip: u32,
-    /// Who may say for whom a request is.
+    /// Proxies whose headers name the client address.
     pub trusted_proxies: Vec<Proxy>,
 }
 
@@ -62,7 +60,7 @@ impl From<&HttpSettings> for Rules {
     }
 }
 
-/// The limit that a client met.
+/// The limit that refuses a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// `max_clients`
@@ -80,7 +78,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// All of them, in the order of [`Figures::refused`].
+    /// All of them, in the order of [`Counts::refused`].
     pub const ALL: [Self; LIMITS] = [
         Self::Clients,
         Self::ClientsPerIp,
@@ -113,41 +111,40 @@ impl From<OverLimit> for Limit {
     }
 }
 
-/// The figures of one moment.
+/// The counts at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Figures {
+pub struct Counts {
     /// Streams open.
     pub clients: u64,
-    /// Addresses that are remembered: of streams that are open, and of those that opened one just before.
+    /// Addresses that are kept: those with open streams, and those that have just opened one.
     pub addresses: u64,
-    /// Requests turned away since the start, by the limit they met.
+    /// Requests refused since the start, by limit.
     pub refused: [(Limit, u64); LIMITS],
 }
 
-/// The streams that are open, and what limits them.
+/// The open streams, and their limits.
 #[derive(Debug)]
 pub struct Limits {
     rules: RwLock<Arc<Rules>>,
-    open: Mutex<Open>,
+    open: Mutex<OpenStreams>,
     refused: [AtomicU64; LIMITS],
-    /// Locked for a line about a client that was turned away, and by nothing else.
-    told: Mutex<Seldom>,
+    /// Locked for a log line about a refused client, and by nothing else.
+    refusal_log: Mutex<Seldom>,
 }
 
 impl Limits {
-    /// None is open yet.
+    /// No stream is open.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
             rules: RwLock::new(Arc::new(rules)),
             open: Mutex::default(),
             refused: Default::default(),
-            told: Mutex::new(Seldom::new(TOLD_EVERY)),
+            refusal_log: Mutex::new(Seldom::new(LOG_EVERY)),
         }
     }
 
-    /// Other limits from now on. Streams that are open stay, and stay counted as what they were, also
-    /// where there are too many of them now.
+    /// Changes the limits. OpenStreams streams stay open and counted, even if they are more than a new limit allows.
     pub fn set(&self, rules: Rules) {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
@@ -158,21 +155,21 @@ impl Limits {
         Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// For whom a request of this peer is.
+    /// The client address of a request of this peer.
     #[must_use]
     pub fn client(&self, peer: Peer, headers: &http::HeaderMap) -> Address {
         client(peer, headers, &self.rules().trusted_proxies)
     }
 
-    /// Takes a place for a stream.
+    /// Admits a stream.
     ///
     /// # Errors
-    /// The limit that stands against it; it is counted and logged.
-    pub fn admit(self: &Arc<Self>, address: Address) -> Result<Slot, Limit> {
+    /// The limit that refuses it; that is counted and logged.
+    pub fn admit(self: &Arc<Self>, address: Address) -> Result<Permit, Limit> {
         let rules = self.rules();
         let outcome = self.open().enter(address, &rules, Instant::now());
         match outcome {
-            Ok(()) => Ok(Slot {
+            Ok(()) => Ok(Permit {
                 limits: Arc::clone(self),
                 address,
             }),
@@ -183,79 +180,79 @@ impl Limits {
         }
     }
 
-    /// How many streams are open, for how many addresses, and how many were turned away.
+    /// The counts now.
     #[must_use]
-    pub fn figures(&self) -> Figures {
+    pub fn counts(&self) -> Counts {
         let (clients, addresses) = {
             let mut open = self.open();
-            // Where nobody comes or goes, who looks forgets them.
+            // Where no stream opens or ends, this call forgets addresses.
             open.sweep(Instant::now());
             (open.clients, open.shares.len() as u64)
         };
         let mut counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
-        Figures {
+        Counts {
             clients,
             addresses,
             refused: Limit::ALL.map(|limit| (limit, counts.next().unwrap_or_default())),
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
-        // Nothing in there panics half-way.
+    fn open(&self) -> MutexGuard<'_, OpenStreams> {
+        // Nothing panics while it holds the lock.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts and logs a client that met a limit.
+    /// Counts and logs a refused client.
     pub fn turned_away(&self, limit: Limit, address: Address) {
         self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
         let key = limit.as_str();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        match told.admit() {
-            Some(unsaid) => warn!("{address}: turned away, {key} is reached{unsaid}"),
+        let mut log = self.refusal_log.lock().unwrap_or_else(PoisonError::into_inner);
+        match log.admit() {
+            Some(held_back) => warn!("{address}: turned away, {key} is reached{held_back}"),
             None => debug!("{address}: turned away, {key} is reached"),
         }
     }
 }
 
-/// The place of one open stream; dropped, it is free.
+/// Counts one open stream until it is dropped.
 #[derive(Debug)]
-pub struct Slot {
+pub struct Permit {
     limits: Arc<Limits>,
     address: Address,
 }
 
-impl Slot {
-    /// Whom it is counted for.
+impl Permit {
+    /// The client address that it is counted for.
     #[must_use]
     pub fn address(&self) -> Address {
         self.address
     }
 }
 
-impl Drop for Slot {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.limits.open().leave(self.address, Instant::now());
     }
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenStreams {
     clients: u64,
     bucket: Bucket,
     shares: HashMap<Address, Share>,
-    /// How many of them have no stream any more.
+    /// How many of them have no open stream.
     left: usize,
     swept_at: Option<Instant>,
 }
 
-/// What one address has.
+/// The streams and the bucket of one address.
 #[derive(Debug, Clone, Copy, Default)]
 struct Share {
     clients: u64,
     bucket: Bucket,
 }
 
-impl Open {
+impl OpenStreams {
     fn enter(&mut self, address: Address, rules: &Rules, now: Instant) -> Result<(), Limit> {
         let is_reached = |count: u64, limit: u64| limit > 0 && count >= limit;
         if is_reached(self.clients, rules.max_clients) {
@@ -265,7 +262,7 @@ impl Open {
         if is_reached(share.clients, rules.max_clients_per_ip) {
             return Err(Limit::ClientsPerIp);
         }
-        // A token is taken only where the other bucket has one too.
+        // A token is taken only if the other bucket has one too.
         let bucket = share.bucket.take(rules.max_opens_per_second_per_ip, now);
         let bucket = bucket.ok_or(Limit::OpensPerIp)?;
         let all = self.bucket.take(rules.max_opens_per_second, now);
@@ -295,7 +292,7 @@ impl Open {
         self.sweep(now);
     }
 
-    /// Forgets addresses that left with an empty bucket, which has been filled since.
+    /// Forgets addresses without streams whose buckets are full again.
     fn sweep(&mut self, now: Instant) {
         let is_due = self.swept_at.is_none_or(|before| now - before >= SWEEP_EVERY);
         if self.left == 0 || !is_due {
@@ -308,7 +305,7 @@ impl Open {
         self.shrink();
     }
 
-    /// Gives memory back where most of it is unused; seldom enough to cost nothing.
+    /// Frees memory if most of it is unused; seldom enough to cost nothing.
     fn shrink(&mut self) {
         let wanted = self.shares.len() + LEAST_ROOM;
         if self.shares.capacity() / 4 > wanted {
@@ -318,7 +315,7 @@ impl Open {
 }
 
 impl Share {
-    /// Whether there is nothing to remember.
+    /// Whether nothing has to be kept.
     fn is_idle(&self, now: Instant) -> bool {
         self.clients == 0 && self.bucket.is_full(now)
     }
@@ -331,8 +328,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// The bucket with a token less, or nothing if there is none. `rate` is in tokens per second, 0 for as
-    /// many as you like.
+    /// The bucket with one token less, or `None` if it is empty. `rate` is in tokens per second, 0 for unlimited.
     fn take(self, rate: u32, now: Instant) -> Option<Self> {
         let Some(token) = BURST.checked_div(rate) else {
             return Some(Self::default());
@@ -369,7 +365,7 @@ mod tests {
 
     #[test]
     fn addresses_without_streams_are_forgotten_at_once_where_their_rate_is_unlimited() {
-        let (mut open, now) = (Open::default(), Instant::now());
+        let (mut open, now) = (OpenStreams::default(), Instant::now());
         for number in 0..MANY {
             assert_eq!(open.enter(address(number), &rules(0), now), Ok(()));
         }
@@ -384,7 +380,7 @@ mod tests {
 
     #[test]
     fn addresses_without_streams_are_forgotten_once_they_may_open_one_again() {
-        let (mut open, now) = (Open::default(), Instant::now());
+        let (mut open, now) = (OpenStreams::default(), Instant::now());
         for number in 0..MANY {
             assert_eq!(open.enter(address(number), &rules(1), now), Ok(()));
             open.leave(address(number), now);

@@ -1,4 +1,4 @@
-//! The answer to a path at which nothing is served: it names the path that was probably meant.
+//! The response to a path that is not served: it names the path that was probably meant.
 //!
 //! What it names is listed by `/about` anyway. A path is compared as text; nothing here opens or redirects to one.
 
@@ -8,7 +8,7 @@ use percent_encoding::percent_decode_str;
 use super::error::ApiError;
 use super::state::AppState;
 
-/// Everything that is served beside streams and the page's files.
+/// Paths that are served beside streams and files of the page.
 const OWN: [&str; 6] = [
     "/",
     "/about",
@@ -24,7 +24,7 @@ const MOST_BYTES: usize = 4;
 /// Letters of a path for each that may be wrong.
 const LETTERS_PER_MISTAKE: usize = 5;
 
-/// Answers for a whole path, as the request has it.
+/// The error for a whole path, as the request has it.
 pub(super) fn error(state: &AppState, path: &str) -> ApiError {
     let requests = state.requests();
     let base = requests.base_path.as_str();

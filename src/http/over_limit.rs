@@ -1,8 +1,8 @@
-//! How a client is turned away that met a limit.
+//! The response to a client over a limit.
 //!
 //! An EventSource never comes back after a status other than 200, so it gets a stream that ends at once
-//! and says when to come back; everyone else gets a status that says the same. Either way the connection
-//! ends too, for its descriptor is needed.
+//! and says when to come back; every other client gets a status that says the same. Either way the connection
+//! ends too, because its descriptor is needed.
 
 use http::header::{ACCEPT, CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -15,11 +15,11 @@ use crate::stream::frame;
 use crate::stream::opening::Opening;
 use crate::stream::position::MAX_ID;
 
-/// When to come back, in seconds; at random, so that those who were turned away together do not all
-/// come together.
+/// After how many seconds the client may come back; at random, so that clients that are refused together do not come back
+/// together.
 const PAUSE: std::ops::RangeInclusive<u64> = 15..=60;
 
-/// The answer to a request for a stream that met `limit`.
+/// The response to a request for a stream over `limit`.
 pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Response {
     let seconds = rand::random_range(PAUSE);
     let mut response = if names_event_stream(headers) {
@@ -27,7 +27,7 @@ pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Re
         let id = opening
             .last_event_id
             .as_deref()
-            .filter(|id| may_stand_in_a_frame(id));
+            .filter(|id| is_safe_in_a_frame(id));
         body.extend(frame::control(
             id.map(str::as_bytes),
             "goodbye",
@@ -45,9 +45,9 @@ pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Re
     response
 }
 
-/// Whether an id that came from outside may go back: an EventSource forgets its own where an event has none
+/// Whether an id of the client may be sent back: an EventSource forgets its own if an event has none
 /// (HTML standard, section 9.2.6). Ours and those of KafkaSSE, JSON, are printable ASCII.
-fn may_stand_in_a_frame(id: &str) -> bool {
+fn is_safe_in_a_frame(id: &str) -> bool {
     id.len() <= MAX_ID && id.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
@@ -94,4 +94,36 @@ fn names_event_stream(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.split(','))
         .filter_map(|range| range.split(';').next())
         .any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_accept_headers_that_name_event_streams_get_a_stream() {
+        for (accept, names) in [
+            (&["text/event-stream"][..], true),
+            (&["text/html, Text/Event-Stream;q=0.5"], true),
+            (&["text/html", "text/event-stream"], true),
+            (&["*/*"], false),
+            (&["text/*"], false),
+            (&["text/event-streams"], false),
+            (&[], false),
+        ] {
+            let headers = accept
+                .iter()
+                .map(|value| (ACCEPT, HeaderValue::from_static(value)));
+            assert_eq!(names_event_stream(&headers.collect()), names, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn only_printable_ascii_of_bounded_length_is_sent_back_as_an_id() {
+        assert!(is_safe_in_a_frame("[{\"topic\":\"t\"}] ~"));
+        assert!(!is_safe_in_a_frame("a\nevent: reset"));
+        assert!(!is_safe_in_a_frame("\u{e9}"));
+        assert!(is_safe_in_a_frame(&"x".repeat(MAX_ID)));
+        assert!(!is_safe_in_a_frame(&"x".repeat(MAX_ID + 1)));
+    }
 }

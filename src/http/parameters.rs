@@ -1,4 +1,4 @@
-//! Query parameters that are none of a stream's: those that are passed over, and those that are refused.
+//! Query parameters that a stream does not know: which are ignored, and which are errors.
 //!
 //! Polyfills, cache busters and authenticating proxies add parameters to every URL, and an EventSource gives up for
 //! good on a 400. A mistyped parameter is refused all the same, because it would open another stream than was meant.
@@ -7,13 +7,13 @@
 use super::error::ApiError;
 use crate::config::suggest::nearest;
 
-/// Passed over on every stream, by their exact names.
+/// Ignored on every stream, by their exact names.
 ///
 /// - Access tokens in URLs (RFC 6750, section 2.3), and other credentials for a proxy in front.
 /// - Cache busters, of jQuery (`_`) and of application code.
-/// - amvtek's EventSource polyfill (`evs_…`), and the padding of Yaffle's for old browsers. Their ids are not passed
-///   over, see [`is_last_event_id`](crate::config::parameters::is_last_event_id).
-const PASSED_OVER: [&str; 22] = [
+/// - amvtek's EventSource polyfill (`evs_…`), and the padding of Yaffle's for old browsers. Their ids are not
+///   ignored, see [`is_last_event_id`](crate::config::parameters::is_last_event_id).
+const IGNORED: [&str; 22] = [
     "_",
     "_t",
     "_ts",
@@ -38,7 +38,7 @@ const PASSED_OVER: [&str; 22] = [
     "ts",
 ];
 
-/// Longest name that is compared with those that are known: comparing takes the product of both lengths.
+/// Longest name that is compared with known ones: comparing takes the product of both lengths.
 const LONGEST_COMPARED: usize = 256;
 
 /// What a stream knows, for messages.
@@ -51,9 +51,9 @@ const WHOLE: [&str; 6] = ["start", "since", "lastEventId", "key", "topic", "part
 /// Parts before the dot that a wrong one may be meant for.
 const PREFIXES: [&str; 2] = ["header", "value"];
 
-/// Whether a name that is none of a stream's is passed over, by the list above or by `http.ignored_parameters`.
-pub(super) fn is_passed_over(name: &str, ignored: &[String]) -> bool {
-    PASSED_OVER.contains(&name) || ignored.iter().any(|ignored| ignored == name)
+/// Whether a name that a stream does not know is ignored, by the list above or by `http.ignored_parameters`.
+pub(super) fn is_ignored(name: &str, ignored: &[String]) -> bool {
+    IGNORED.contains(&name) || ignored.iter().any(|ignored| ignored == name)
 }
 
 /// The error for every other name.
@@ -91,4 +91,23 @@ fn meant(name: &str) -> Option<String> {
     }
     let whole = nearest(&lower, WHOLE.iter().copied());
     whole.map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_name_is_taken_for_the_one_that_it_resembles() {
+        for (name, resembled) in [
+            ("strat", Some("start")),
+            ("Since", Some("since")),
+            ("headers.User-Id", Some("header.User-Id")),
+            ("vlaue.a", Some("value.a")),
+            ("value", Some("value.PATH")),
+            ("utm_source", None),
+        ] {
+            assert_eq!(meant(name).as_deref(), resembled, "{name}");
+        }
+    }
 }

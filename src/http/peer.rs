@@ -1,9 +1,9 @@
-//! Where a connection comes from.
+//! The peer of a connection.
 
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Where a request came from.
+/// The peer of a connection.
 #[derive(Debug, Clone, Copy)]
 pub enum Peer {
     /// Over TCP.

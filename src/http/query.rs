@@ -1,7 +1,6 @@
-//! What a request for a stream asks for: its query and its `Last-Event-ID`, checked.
+//! Parses the query and the `Last-Event-ID` of a request for a stream.
 //!
-//! Knows the names of parameters and what a stream's settings forbid; what they mean for reading is in
-//! `stream/opening.rs`.
+//! Knows the names of parameters and what a stream's settings forbid; `stream/opening.rs` knows what they mean for reading.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,7 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::ApiError;
-use super::parameters::{is_passed_over, unknown};
+use super::parameters::{is_ignored, unknown};
 use crate::config::Start;
 use crate::config::filter::{BASE64, Filter, Name};
 use crate::config::parameters::is_last_event_id;
@@ -19,14 +18,14 @@ use crate::config::units::other_unit;
 use crate::stream::opening::Opening;
 use crate::stream::stream::Stream;
 
-/// Why a client library that gives neither times nor headers is in the way, and what to do.
+/// The end of errors about a Kafka client that gives neither times nor headers.
 const LACKING: &str = "which the Kafka client in use does not give; set client = \"librdkafka\" in [kafka]";
 
-/// How the client wants to begin, and what it wants: the header that EventSource sends by itself goes
-/// before the query, which its first connection can only use. `ignored` is `http.ignored_parameters`.
+/// The start and the filter that the client asks for. The `Last-Event-ID` header, which EventSource sends by itself, takes
+/// precedence over the query, which is all that its first connection can use. `ignored` is `http.ignored_parameters`.
 ///
 /// # Errors
-/// For an unknown parameter, and a value that cannot be meant.
+/// For an unknown parameter, and an invalid value.
 pub(super) fn opening(
     query: &str,
     ignored: &[String],
@@ -63,7 +62,7 @@ pub(super) fn opening(
 }
 
 fn twice(code: &'static str, parameter: &str) -> ApiError {
-    let message = format!("{parameter:?} stands there twice; a stream begins in one place");
+    let message = format!("duplicate query parameter {parameter:?}; keep one of them");
     ApiError::parameter(code, parameter, message)
 }
 
@@ -80,8 +79,7 @@ fn start(word: &str, stream: &Stream) -> Result<Start, ApiError> {
         }
         other => {
             let snapshot = if has_table { "\"snapshot\", " } else { "" };
-            let message =
-                format!("{other:?} is no place to start; {snapshot}\"live\" and \"earliest\" are possible");
+            let message = format!("invalid start {other:?}: expected {snapshot}\"live\" or \"earliest\"");
             Err(ApiError::parameter("bad_start", "start", message))
         }
     }
@@ -94,8 +92,8 @@ fn since(text: &str, stream: &Stream) -> Result<i64, ApiError> {
     }
     let since = instant(text, SystemTime::now()).ok_or_else(|| {
         bad(format!(
-            "{text:?} is no time; write an instant like 2026-11-25T09:30:00Z, milliseconds since 1970, or how long \
-             ago, like 15m"
+            "invalid since {text:?}: expected RFC 3339 such as 2026-11-25T09:30:00Z, epoch milliseconds, or a duration such \
+             as 15m"
         ))
     })?;
     match other_unit(since) {
@@ -137,7 +135,7 @@ fn add_term(
     let settings = stream.settings();
     let bad = |message: String| ApiError::parameter("bad_filter", parameter, message);
     let Some(name) = Name::parse(parameter).map_err(|error| bad(error.to_string()))? else {
-        return if is_passed_over(parameter, ignored) {
+        return if is_ignored(parameter, ignored) {
             Ok(())
         } else {
             Err(unknown(parameter))
@@ -159,4 +157,34 @@ fn add_term(
     filter
         .add(name, value, &settings.topics)
         .map_err(|error| bad(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn since_is_rfc_3339_or_epoch_milliseconds_or_a_duration_before_now() {
+        let now = UNIX_EPOCH + Duration::from_millis(1_000_000_999);
+        for (text, milliseconds) in [
+            ("0", Some(0)),
+            ("1764063000123", Some(1_764_063_000_123)),
+            ("15m", Some(999_100_000)),
+            ("1day", Some(913_600_000)),
+            // Longer ago than the epoch.
+            ("1000000years", Some(0)),
+            ("1970-01-01T00:00:01Z", Some(1_000)),
+            // A plus that was not escaped.
+            ("1970-01-01T02:00:01.5 02:00", Some(1_500)),
+            ("1969-12-31T23:59:59Z", None),
+            ("1970-01-01", None),
+            ("-1", None),
+            ("yesterday", None),
+            ("", None),
+        ] {
+            assert_eq!(instant(text, now), milliseconds, "{text:?}");
+        }
+    }
 }

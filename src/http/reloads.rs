@@ -1,4 +1,4 @@
-//! What became of reloads, and which settings hold: written by the daemon, read by `/metrics`.
+//! The outcomes of reloads, and the settings in force: written by the daemon, read by `/metrics`.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -15,7 +15,7 @@ pub struct Reloads {
 }
 
 impl Reloads {
-    /// The settings with this fingerprint hold from now on: at the start, and after a reload.
+    /// The settings with this fingerprint are in force from now on: at the start, and after a reload.
     pub fn apply(&self, fingerprint: u32) {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -47,7 +47,7 @@ impl Reloads {
         self.succeeded.load(Ordering::Relaxed)
     }
 
-    /// Reloads after which everything stayed as it was.
+    /// Reloads that failed and changed nothing.
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)

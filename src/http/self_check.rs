@@ -1,8 +1,8 @@
-//! Asks the service itself whether it answers, over a connection that never leaves the process.
+//! A request to the daemon itself, over a connection that never leaves the process, for the watchdog.
 //!
-//! A connection to an address would be refused where clients are (a limit, no descriptors left), which is
-//! no reason to end a daemon that serves thousands. This one is a pair of sockets, opened once: a request
-//! over it takes the same reactor, protocol and routes as those of clients.
+//! A connection to an address is refused where those of clients are (a limit, no descriptors left), which is no reason to
+//! end a daemon that serves thousands. This one is a pair of sockets, opened once: a request over it takes the same
+//! reactor, protocol and routes as those of clients.
 
 use std::convert::Infallible;
 use std::io;
@@ -18,17 +18,17 @@ use tokio::net::UnixStream;
 
 use super::router::Handler;
 
-/// An answer to this has no body, so its head is all of it (RFC 9110, section 9.3.2).
-const QUESTION: &[u8] = b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+/// The response has no body, so its head is all of it (RFC 9110, section 9.3.2).
+const REQUEST: &[u8] = b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// How an answer begins.
+/// How a good response begins.
 const GOOD: &[u8] = b"HTTP/1.1 200 ";
 
-/// A connection to the service.
+/// A connection to the daemon itself.
 #[derive(Debug)]
 pub struct SelfCheck {
     socket: UnixStream,
-    /// What has come of the answer to a question; `None` where nothing is asked.
+    /// The bytes of the response so far; `None` if no request is under way.
     answer: Option<Vec<u8>>,
 }
 
@@ -46,20 +46,20 @@ impl SelfCheck {
         let connection = http1::Builder::new().serve_connection(TokioIo::new(served), service);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                debug!("the connection to ourselves: {error}");
+                debug!("self-check connection: {error}");
             }
         });
         Ok(Self { socket, answer: None })
     }
 
-    /// Waits for the answer to a question, asked now unless an earlier one was not waited for to its end.
+    /// Waits for a response, to a request that is sent now unless an earlier one is still under way.
     ///
     /// # Errors
-    /// When the service answers that it does not live, or not at all any more.
+    /// When the response is not 200, or the connection has ended.
     pub async fn answers(&mut self) -> io::Result<()> {
         if self.answer.is_none() {
             self.answer = Some(Vec::new());
-            self.socket.write_all(QUESTION).await?;
+            self.socket.write_all(REQUEST).await?;
         }
         loop {
             let answer = self.answer.get_or_insert_default();
@@ -69,7 +69,7 @@ impl SelfCheck {
                 return if is_good {
                     Ok(())
                 } else {
-                    Err(io::Error::other("/health/live is not well"))
+                    Err(io::Error::other("/health/live does not answer 200"))
                 };
             }
             if self.socket.read_buf(answer).await? == 0 {

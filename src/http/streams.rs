@@ -1,4 +1,4 @@
-//! `/streams`: what streams there are, where they stand, who listens.
+//! `/streams`: the streams, their positions and their clients.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub(super) fn answer(state: &AppState) -> Response {
 }
 
 fn limits(limits: &Limits) -> Value {
-    let figures = limits.figures();
+    let figures = limits.counts();
     let refused: Map<String, Value> = figures
         .refused
         .iter()

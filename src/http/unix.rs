@@ -1,4 +1,4 @@
-//! Unix sockets: their files, and who may connect to them.
+//! Unix sockets: their files, and the permissions of those.
 
 use std::fmt;
 use std::fs::Permissions;
@@ -13,7 +13,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::config::socket::{SocketAccess, SocketMode};
 
-/// What to do where a socket cannot be given its mode or group.
+/// The remedy if the mode or group of a socket cannot be set.
 pub(super) const ACCESS_REMEDY: &str = "correct unix_socket_mode and unix_socket_group in [http]; the daemon can give its \
      sockets only groups that it is a member of (under systemd SupplementaryGroups=, see docs/operations.md)";
 
@@ -21,7 +21,7 @@ pub(super) const ACCESS_REMEDY: &str = "correct unix_socket_mode and unix_socket
 #[derive(Debug)]
 pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode, so that another's socket at the same path is left alone.
+    /// Device and inode, so that a socket of another process at the same path is not removed.
     made: (u64, u64),
 }
 
@@ -38,7 +38,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // Somebody else may have removed it, or put another in its place.
+        // Another process may have removed it, or replaced it.
         if Self::made(&self.path).is_ok_and(|made| made == self.made)
             && let Err(error) = std::fs::remove_file(&self.path)
         {
@@ -59,7 +59,7 @@ impl fmt::Display for AccessError {
 
 impl std::error::Error for AccessError {}
 
-/// Whether that is what the error is about.
+/// Whether the error is an [`AccessError`].
 pub(super) fn is_about_access(error: &io::Error) -> bool {
     let inner = error.get_ref();
     inner
@@ -67,13 +67,13 @@ pub(super) fn is_about_access(error: &io::Error) -> bool {
         .is_some()
 }
 
-/// Binds the path, and listens there with so many connections waiting at most.
+/// Binds the path and listens with this backlog.
 pub(super) fn bind(
     path: &Path,
     access: &SocketAccess,
     backlog: i32,
 ) -> io::Result<(UnixListener, SocketFile)> {
-    // A socket that nobody serves was left by a process that could not clean up.
+    // A socket that refuses connections was left by a process that could not remove it.
     let is_socket = path
         .symlink_metadata()
         .is_ok_and(|found| found.file_type().is_socket());
@@ -87,7 +87,7 @@ pub(super) fn bind(
         path: path.to_owned(),
         made: SocketFile::made(path)?,
     };
-    // Before it listens nobody can connect, whatever the umask has left.
+    // No client can connect before it listens, whatever the umask allows.
     set_access(path, access)?;
     socket.listen(backlog)?;
     Ok((socket.into(), file))
@@ -123,7 +123,7 @@ pub fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
 /// The number of a group.
 ///
 /// # Errors
-/// When there is none of that name.
+/// When no group has that name.
 pub fn group(name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);

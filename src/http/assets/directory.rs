@@ -1,4 +1,4 @@
-//! A directory of files in place of the page in the binary (`ui.assets`).
+//! A directory of files in place of the page in the binary (`ui.assets`), with a cache.
 //!
 //! A file is read and compressed once, for all requests, off the runtime's workers, and kept for as long as it is
 //! the same file of the same size and times. What is kept is bounded; what does not fit is streamed from disk in
@@ -42,9 +42,9 @@ const YOUNG: Duration = Duration::from_secs(2);
 /// Bytes read from disk at once for one response.
 const PIECE: u64 = 64 * 1024;
 
-/// What tells one state of a file from another.
+/// Properties that differ between two states of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct State {
+struct FileState {
     device: u64,
     inode: u64,
     size: u64,
@@ -52,7 +52,7 @@ struct State {
     changed: (i64, i64),
 }
 
-impl State {
+impl FileState {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -63,8 +63,8 @@ impl State {
         }
     }
 
-    /// Whether it may change again without a difference to be seen. The time of change is the kernel's; that of
-    /// modification can be set to anything.
+    /// Whether the file may change again without a visible difference. The kernel sets the time of change; programs can set
+    /// that of modification to anything.
     fn is_young(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, nanos) = self.changed;
@@ -84,30 +84,30 @@ impl State {
 
 /// A file in memory, or the attempt to get it there.
 #[derive(Debug)]
-struct Slot {
-    state: State,
+struct CachedFile {
+    state: FileState,
     /// `None` where it cannot be kept: there is no space, or it changed while it was read.
     content: OnceCell<Option<Arc<Content>>>,
     /// When it was last asked for, in requests.
     used: AtomicU64,
 }
 
-/// The directory, and what is kept of it.
+/// The directory, and its cache.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     /// Escaped for HTML.
     title: String,
-    slots: Mutex<HashMap<String, Arc<Slot>>>,
+    cached: Mutex<HashMap<String, Arc<CachedFile>>>,
     /// Bytes in memory.
     held: Arc<AtomicU64>,
     loads: Semaphore,
     requests: AtomicU64,
 }
 
-/// What a file is answered with.
+/// A file that was found.
 pub(super) struct Found {
-    /// `None` where the next change might not show in it.
+    /// `None` if the next change might not show in it.
     pub(super) tag: Option<String>,
     pub(super) body: Body,
 }
@@ -118,7 +118,7 @@ pub(super) enum Body {
     Kept(Arc<Content>),
     /// On disk, and so many.
     OnDisk(File, u64),
-    /// Not wanted. How many there are is known where they are not compressed.
+    /// Not needed. The length is known if the file is not compressed.
     Omitted(Option<u64>),
 }
 
@@ -127,7 +127,7 @@ impl Directory {
         Self {
             path,
             title,
-            slots: Mutex::default(),
+            cached: Mutex::default(),
             held: Arc::default(),
             loads: Semaphore::new(LOADS),
             requests: AtomicU64::new(0),
@@ -149,7 +149,7 @@ impl Directory {
             self.lock().remove(name);
             return None;
         };
-        let state = State::of(&metadata);
+        let state = FileState::of(&metadata);
         let is_young = state.is_young();
         let is_template = name == INDEX && state.size <= MAX_TEMPLATE;
         // Another title makes another page.
@@ -182,7 +182,7 @@ impl Directory {
             return Some(found(Body::Omitted((!is_template).then_some(state.size))));
         }
         if is_template {
-            // Its title is put in, so it cannot be sent as it is.
+            // It holds a place for the title, so it cannot be sent as it is.
             let assets = Arc::clone(self);
             let read = spawn_blocking(move || assets.read(&path, true).map(|(plain, _)| assets.hold(plain)));
             let content = Content::new(read.await.ok()?.ok()?, None);
@@ -197,31 +197,31 @@ impl Directory {
         Some(found(Body::OnDisk(file, size)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Slot>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<CachedFile>>> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The slot of a file in this state, in place of one in another.
-    fn slot(&self, name: &str, state: State) -> Arc<Slot> {
-        let mut slots = self.lock();
+    fn slot(&self, name: &str, state: FileState) -> Arc<CachedFile> {
+        let mut cached = self.lock();
         let used = self.requests.fetch_add(1, Ordering::Relaxed);
-        if let Some(slot) = slots.get(name).filter(|slot| slot.state == state) {
+        if let Some(slot) = cached.get(name).filter(|slot| slot.state == state) {
             slot.used.store(used, Ordering::Relaxed);
             return Arc::clone(slot);
         }
-        let slot = Arc::new(Slot {
+        let slot = Arc::new(CachedFile {
             state,
             content: OnceCell::new(),
             used: AtomicU64::new(used),
         });
-        slots.insert(name.to_owned(), Arc::clone(&slot));
+        cached.insert(name.to_owned(), Arc::clone(&slot));
         slot
     }
 
     /// Reads and compresses a file, once for all that wait for it.
     async fn load(
         self: Arc<Self>,
-        slot: Arc<Slot>,
+        slot: Arc<CachedFile>,
         path: PathBuf,
         is_template: bool,
     ) -> Option<Arc<Content>> {
@@ -246,7 +246,7 @@ impl Directory {
     }
 
     /// Reads and compresses. Blocks.
-    fn prepare(&self, slot: &Slot, path: &Path, is_template: bool) -> Option<Arc<Content>> {
+    fn prepare(&self, slot: &CachedFile, path: &Path, is_template: bool) -> Option<Arc<Content>> {
         // What is read, and at most as much again compressed.
         let _reserved = self.reserve(slot, 2 * slot.state.size)?;
         let (plain, state) = self.read(path, is_template).ok()?;
@@ -258,7 +258,7 @@ impl Directory {
     }
 
     /// The bytes of a file, and its state after they were read. Blocks.
-    fn read(&self, path: &Path, is_template: bool) -> io::Result<(Vec<u8>, State)> {
+    fn read(&self, path: &Path, is_template: bool) -> io::Result<(Vec<u8>, FileState)> {
         let file = File::open(path)?;
         let limit = if is_template { MAX_TEMPLATE } else { MAX_FILE };
         let mut plain = Vec::new();
@@ -267,7 +267,7 @@ impl Directory {
         if plain.len() as u64 > limit {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let state = State::of(&file.metadata()?);
+        let state = FileState::of(&file.metadata()?);
         if is_template {
             plain = put_in_title(plain, &self.title);
         }
@@ -279,17 +279,17 @@ impl Directory {
         Bytes::from_owner(held)
     }
 
-    /// Lets go of what was not asked for the longest time until so many bytes have space, and keeps that; `None`
-    /// where too much is still being sent.
-    fn reserve(&self, keep: &Slot, wanted: u64) -> Option<Reserved> {
-        let mut slots = self.lock();
+    /// Drops the least recently requested files until this many bytes have space, and reserves it; `None` if too much is
+    /// still being sent.
+    fn reserve(&self, keep: &CachedFile, wanted: u64) -> Option<Reserved> {
+        let mut cached = self.lock();
         while self.held.load(Ordering::Relaxed) + wanted > MAX_KEPT {
-            let loaded = slots
+            let loaded = cached
                 .iter()
                 .filter(|(_, slot)| !std::ptr::eq(Arc::as_ptr(slot), keep) && slot.content.initialized());
             let oldest = loaded.min_by_key(|(_, slot)| slot.used.load(Ordering::Relaxed));
             let name = oldest.map(|(name, _)| name.clone())?;
-            slots.remove(&name);
+            cached.remove(&name);
         }
         Some(Reserved::new(wanted, Arc::clone(&self.held)))
     }
@@ -335,7 +335,7 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// What was read of a file, and the file.
+/// A file, and bytes that were read from it.
 type Piece = (File, Vec<u8>);
 
 /// A file as it is read from disk, piece by piece, each when the one before is sent.

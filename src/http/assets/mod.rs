@@ -1,4 +1,4 @@
-//! The page in the binary, or a directory in its place.
+//! The files of the page: those in the binary, or a directory in their place.
 //!
 //! The files in the binary are prepared once: title put in, compressed where that helps, ETags made. Those of a
 //! directory are found by [`directory`].
@@ -22,7 +22,7 @@ use warp::reply::{Reply, Response};
 use self::content::{Content, INDEX, compress, put_in_title};
 use self::directory::{Body, Directory, Pieces};
 
-/// The page shows data of strangers: nothing but its own files may run or load.
+/// The page shows data of unknown origin: nothing but its own files may run or load.
 pub(super) const POLICY: &str =
     "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 
@@ -91,7 +91,7 @@ impl Assets {
     }
 }
 
-/// What a client takes and has.
+/// What a client accepts, and has cached.
 struct Client<'a> {
     has: &'a str,
     takes_gzip: bool,
@@ -136,7 +136,7 @@ impl<'a> Client<'a> {
         let is_gzip = gzip.is_some();
         let known = match (&body, tag) {
             (_, None) => None,
-            // Which of the two it would be is not known without them.
+            // Without them it is not known which of the two it would be.
             (Body::Omitted(_), Some(tag)) => self.known(tag),
             (_, Some(tag)) => Some(etag(tag, is_gzip)).filter(|etag| self.has_etag(etag)),
         };
@@ -202,7 +202,7 @@ fn name_of(path: &str) -> Option<Cow<'_, str>> {
     let name = percent_encoding::percent_decode_str(path.strip_prefix("/assets/")?)
         .decode_utf8()
         .ok()?;
-    // Nothing but plain names: no way out of the directory.
+    // Only plain names, so that no path leaves the directory.
     let is_plain = Path::new(&*name)
         .components()
         .all(|part| matches!(part, Component::Normal(_)));
@@ -241,4 +241,42 @@ fn accepts_gzip(accept: &str) -> bool {
     weight_of("gzip")
         .or_else(|| weight_of("*"))
         .is_some_and(|weight| weight > 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_accepted_by_name_or_else_by_a_wildcard_unless_its_weight_is_zero() {
+        for (accept, accepts) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.1", true),
+            ("*", true),
+            ("gzip;q=0, *", false),
+            ("identity, *;q=0", false),
+            ("br", false),
+            ("", false),
+        ] {
+            assert_eq!(accepts_gzip(accept), accepts, "{accept:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_names_a_file_of_the_page_and_none_outside_of_it() {
+        for (path, name) in [
+            ("/", Some(INDEX)),
+            ("/favicon.ico", Some("favicon.svg")),
+            ("/assets/a/b.css", Some("a/b.css")),
+            ("/assets/a%20b", Some("a b")),
+            ("/assets/", None),
+            ("/assets/../secret", None),
+            ("/assets/%2e%2e/secret", None),
+            ("/assets//etc/passwd", None),
+            ("/assets/%ff", None),
+            ("/other", None),
+        ] {
+            assert_eq!(name_of(path).as_deref(), name, "{path}");
+        }
+    }
 }

@@ -58,7 +58,7 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "Memory of rows copied out of tables for clients that have not taken them yet",
         pieces::held() as u64,
     )?;
-    let refused = state.limits.figures().refused;
+    let refused = state.limits.counts().refused;
     families.counter(
         "clients_refused",
         "Clients turned away before a stream opened, by the limit they met",
