@@ -26,7 +26,7 @@ const MOST_NAMED: usize = 3;
 pub struct Sum {
     /// Logs of all streams.
     pub logs: u64,
-    /// Notes for the filters of their clients: at most half of each log.
+    /// Notes for the filters of their clients, and the paths of these: at most half of each log.
     pub notes: u64,
     /// Tables of streams that have one.
     pub tables: u64,

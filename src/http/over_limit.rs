@@ -71,8 +71,8 @@ fn problem(limit: Limit) -> ApiError {
         Limit::FilterPaths => (
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_filter_paths",
-            "filters of this stream's clients ask for as many paths of values and names of headers as it allows; ask for \
-             those that others ask for (max_filter_paths), or come back later",
+            "filters of this stream's clients ask for as many paths of values and names of headers as it allows \
+             (max_filter_paths, or an eighth of log_bytes for them); ask for those that others ask for, or come back later",
         ),
         Limit::UnindexedFilters => (
             StatusCode::SERVICE_UNAVAILABLE,

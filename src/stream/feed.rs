@@ -17,11 +17,11 @@ use super::counters::To;
 use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
 use super::group::Group;
-use super::groups::{Lookups, Replaced};
 use super::known_deletes::KnownDeletes;
 use super::latest::Cleared;
 use super::log::Sequence;
 use super::notice::{self, Cause, Gap};
+use super::path_index::{Lookups, Replaced};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
@@ -404,12 +404,17 @@ impl Feeder {
         let head = self.position.id().into();
         let (came, count) = (builder.came(), builder.len());
         let blocks = builder.finish();
-        let paths = stream.groups().paths_of_every_record();
-        let lookups = paths.map(|paths| Lookups::new(paths, &blocks, &replaced));
+        let trie = stream.paths();
+        let mut lookups = Lookups::new(&trie);
+        let asks_for_values = stream.groups().asks_for_values();
+        if asks_for_values {
+            lookups.look_up(&blocks, &replaced, |slot| stream.groups().paths_since(slot));
+        }
         self.pulse.step();
         // Held until the log has the records, so that a group that comes meanwhile hears of all that
         // follow or finds them there.
-        let mut groups = stream.groups();
+        let groups = stream.groups();
+        lookups.add(groups.paths_since(lookups.end()));
         let encoder = &mut self.encoder;
         let delete = |record| {
             let mut frame = Vec::new();
@@ -417,8 +422,13 @@ impl Feeder {
             // A key that cannot be shown was never seen.
             written.is_ok().then(|| frame.into())
         };
-        let looked_up = (replaced.as_slice(), &lookups.unwrap_or_default());
-        groups.offer((next, first), &blocks, looked_up, delete, &mut self.dirty);
+        groups.offer(
+            (next, first),
+            &blocks,
+            (&replaced, &lookups),
+            delete,
+            &mut self.dirty,
+        );
         let mut state = stream.write();
         if count > 0 {
             state.arrivals.note(next, came);
@@ -429,6 +439,8 @@ impl Feeder {
         }
         drop(state);
         drop(groups);
+        drop(lookups);
+        drop(trie);
         stream.counters().records.fetch_add(count, Ordering::Relaxed);
         stream.appended(&mut self.dirty);
         stream.note_forgettings();

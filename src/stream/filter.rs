@@ -9,11 +9,12 @@
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use super::block::Kind;
 use super::frame;
-use super::paths::{Found, Paths, Slot};
+use super::paths::Paths;
+use super::values::Found;
 use crate::config::filter::{Filter, Name, key_bytes};
 use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
@@ -97,8 +98,8 @@ pub struct Matcher {
     headers: Vec<(String, BTreeSet<String>)>,
     /// Paths from the top of the payload.
     values: Vec<(Vec<String>, BTreeSet<String>)>,
-    /// The same paths, numbered in this order.
-    paths: Paths,
+    /// The same paths, numbered in this order; made when they are first looked up one record at a time.
+    paths: OnceLock<Paths>,
     /// Whether deletes pass whatever was asked of headers and values: they say that a key went.
     lets_deletes_pass: bool,
 }
@@ -121,7 +122,7 @@ impl Matcher {
             partitions: None,
             headers: Vec::new(),
             values: Vec::new(),
-            paths: Paths::default(),
+            paths: OnceLock::new(),
             lets_deletes_pass: settings.has_table(),
         };
         for (name, wanted) in filter.terms() {
@@ -147,7 +148,6 @@ impl Matcher {
                 }
             }
         }
-        matcher.paths = Paths::new((0..).zip(matcher.paths()));
         matcher
     }
 
@@ -211,13 +211,17 @@ impl Matcher {
             let found: &Found = found.get_or_init(|| {
                 let (mut found, mut scratch) = (Found::default(), Vec::new());
                 match payload(candidate.frame, &mut scratch) {
-                    Some(json) => found.look_up(&self.paths, json),
+                    Some(json) => found.look_up(self.trie(), json),
                     None => found.pass_over(),
                 }
                 found
             });
-            found.values(0).get(Slot::try_from(term).ok()?)
+            found.values(0).get(term as u64)
         })
+    }
+
+    fn trie(&self) -> &Paths {
+        self.paths.get_or_init(|| Paths::new((0..).zip(self.paths())))
     }
 
     /// The same; `value` gives the values at the matcher's paths, by their order.

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::block::Block;
 use super::filter::Matcher;
-use super::groups::Offered;
 use super::log::Sequence;
 use super::noted::{Budget, DeleteFrames, Numbers};
+use super::path_index::Offered;
 use super::paths::Slot;
 use super::waiters::Waiters;
 
@@ -128,7 +128,7 @@ impl Group {
     pub(super) fn wants(&self, record: &Offered<'_>) -> bool {
         self.matcher.accepts_by(&record.candidate, |term| {
             let slot = *self.slots.get(term)?;
-            record.values().get(slot)
+            record.value(slot)
         })
     }
 

@@ -9,109 +9,26 @@
 //! of those is asked once for all of its readers and notes the record's number.
 //!
 //! The values at the paths of all filters are looked up once per record, for a whole batch before the index is
-//! locked ([`Lookups`]). The lock is held from the first offer of a batch until the log has it, so that a group
+//! locked ([`Lookups`]). The index's lock is held from the first offer of a batch until the log has it, so that a group
 //! that comes knows from which record on it hears of all; not while records are encoded or their values looked
 //! up.
 //!
 //! On a stream that keeps a table a record can end what a reader holds: the group that wanted the key's
 //! last record, but not this one, notes it as a delete.
 
-use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::block::{Block, Entry};
-use super::filter::{Candidate, Handle, Matcher, payload, unpack_headers};
+use super::filter::{Handle, Matcher, unpack_headers};
+use super::filter_names::FilterNames;
 use super::group::Group;
-use super::latest::Row;
 use super::log::Sequence;
 use super::noted::{Budget, DeleteFrames};
-use super::paths::{Found, Paths, Slot, Values};
+use super::path_index::{Changes, Lookups, Offered, Replaced, SharedPath, Which};
+use super::paths::Slot;
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
-
-/// A row of the table that a record of a batch replaced, or a stand-in for one that had left.
-#[derive(Debug)]
-pub(super) struct Replaced {
-    /// Which frame of the batch did it.
-    pub(super) frame: usize,
-    /// Which record of the batch that shows.
-    pub(super) record: usize,
-    pub(super) row: Row,
-}
-
-/// The values of a batch's records at the paths of filters.
-#[derive(Debug, Default)]
-pub(super) struct Lookups {
-    /// The paths; `None` where nothing was looked up.
-    paths: Option<Arc<Paths>>,
-    frames: Found,
-    replaced: Found,
-}
-
-impl Lookups {
-    /// Looks up these paths in all records of finished blocks, and in the rows that they replaced.
-    pub(super) fn new(paths: Arc<Paths>, blocks: &[Block], replaced: &[Replaced]) -> Self {
-        let (mut frames, mut rows) = (Found::default(), Found::default());
-        let mut scratch = Vec::new();
-        let mut look_up = |found: &mut Found, candidate: Option<&Candidate<'_>>| {
-            let candidate = candidate.filter(|candidate| !candidate.is_tombstone);
-            match candidate.and_then(|candidate| payload(candidate.frame, &mut scratch)) {
-                Some(json) => found.look_up(&paths, json),
-                None => found.pass_over(),
-            }
-        };
-        for block in blocks {
-            for index in 0..block.len() {
-                look_up(&mut frames, block.candidate(index).as_ref());
-            }
-        }
-        for replaced in replaced {
-            look_up(&mut rows, Some(&replaced.row.candidate()));
-        }
-        Self {
-            paths: Some(paths),
-            frames,
-            replaced: rows,
-        }
-    }
-}
-
-/// A record as groups see it: its values are looked up once for all of them.
-#[derive(Debug)]
-pub(super) struct Offered<'a> {
-    pub(super) candidate: Candidate<'a>,
-    known: Option<Values<'a>>,
-    paths: &'a Paths,
-    /// The values, where they were not known before.
-    late: OnceCell<Found>,
-}
-
-impl<'a> Offered<'a> {
-    fn new(candidate: Candidate<'a>, known: Option<Values<'a>>, paths: &'a Paths) -> Self {
-        Self {
-            candidate,
-            known,
-            paths,
-            late: OnceCell::new(),
-        }
-    }
-
-    /// Its values by the index's numbers of paths.
-    pub(super) fn values(&self) -> Values<'_> {
-        self.known.unwrap_or_else(|| {
-            let found = self.late.get_or_init(|| {
-                let (mut found, mut scratch) = (Found::default(), Vec::new());
-                match payload(self.candidate.frame, &mut scratch) {
-                    Some(json) => found.look_up(self.paths, json),
-                    None => found.pass_over(),
-                }
-                found
-            });
-            found.values(0)
-        })
-    }
-}
 
 /// Most that filters of one stream may ask for; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,7 +51,7 @@ impl From<&StreamSettings> for FilterLimits {
 /// The limit of a stream that a filter met.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverLimit {
-    /// `max_filter_paths`
+    /// `max_filter_paths`, or the memory for them
     Paths,
     /// `max_unindexed_filters`
     Unindexed,
@@ -149,7 +66,7 @@ pub struct FilterFigures {
     pub paths: usize,
     /// Filters that no index serves.
     pub unindexed: usize,
-    /// Bytes of what is noted for them.
+    /// Bytes of what is noted for them, and of the trie of their paths.
     pub noted_bytes: usize,
 }
 
@@ -165,7 +82,7 @@ pub(super) struct Groups {
     by_header: HashMap<String, ByValue<String>>,
     by_value: HashMap<Slot, ByValue<String>>,
     others: Vec<Arc<Group>>,
-    names: Names,
+    names: FilterNames,
     budget: Arc<Budget>,
     frames: Arc<DeleteFrames>,
 }
@@ -180,7 +97,7 @@ impl Groups {
             by_header: HashMap::new(),
             by_value: HashMap::new(),
             others: Vec::new(),
-            names: Names::default(),
+            names: FilterNames::default(),
             budget: Arc::new(Budget::new(settings.log_bytes.as_len())),
             frames: Arc::new(DeleteFrames::new(settings.log_bytes.as_len())),
         }
@@ -203,7 +120,10 @@ impl Groups {
             filters: self.by_filter.len(),
             paths: self.names.len(),
             unindexed: self.others.len(),
-            noted_bytes: self.budget.used() + self.frames.bytes(),
+            noted_bytes: self.budget.used()
+                + self.frames.bytes()
+                + self.budget.paths()
+                + self.names.pending_bytes(),
         }
     }
 
@@ -227,8 +147,11 @@ impl Groups {
             if is_unindexed && is_over(self.others.len() + 1, limits.max_unindexed) {
                 return Err(OverLimit::Unindexed);
             }
-            let fresh = self.names.count_new(&matcher);
+            let (fresh, bytes) = self.names.count_new(&matcher);
             if fresh > 0 && is_over(self.names.len() + fresh, limits.max_paths) {
+                return Err(OverLimit::Paths);
+            }
+            if bytes > 0 && !self.budget.allows_paths(self.names.pending_bytes() + bytes) {
                 return Err(OverLimit::Paths);
             }
         }
@@ -298,40 +221,48 @@ impl Groups {
         }
     }
 
-    /// The paths that are to be looked up in every record; `None` where a group is found by another term, and
-    /// paths are looked up where one of those may want the record.
-    pub(super) fn paths_of_every_record(&mut self) -> Option<Arc<Paths>> {
-        (!self.by_value.is_empty()).then(|| Arc::clone(self.names.paths()))
+    /// Whether the values of every record are asked for; otherwise groups are found by other terms, and values are
+    /// looked up where one of those may want the record.
+    pub(super) fn asks_for_values(&self) -> bool {
+        !self.by_value.is_empty()
+    }
+
+    /// The paths from a number on, and the number of the next.
+    pub(super) fn paths_since(&self, slot: Slot) -> (Vec<(Slot, SharedPath)>, Slot) {
+        self.names.since(slot)
+    }
+
+    /// What the trie of paths is to take over; `None` where that is nothing.
+    pub(super) fn path_changes(&mut self) -> Option<Changes> {
+        self.names.changes(&self.budget)
+    }
+
+    /// What counts the bytes of notes and of the trie.
+    pub(super) fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     /// Offers the records of finished blocks to all groups, before the log has them. `replaced` are the rows
     /// that they put an end to, where the stream keeps a table; `delete` makes what is shown for a record of the
     /// batch to those who wanted such a row only. Groups that are to be woken are added to `dirty`.
     pub(super) fn offer(
-        &mut self,
+        &self,
         (next, first): (Sequence, Sequence),
         blocks: &[Block],
-        (replaced, lookups): (&[Replaced], &Lookups),
+        (replaced, lookups): (&[Replaced], &Lookups<'_>),
         mut delete: impl FnMut(usize) -> Option<Arc<[u8]>>,
         dirty: &mut Vec<Arc<Group>>,
     ) {
         if self.is_empty() {
             return;
         }
-        let paths = Arc::clone(self.names.paths());
-        // A group that came since may have brought other paths.
-        let is_known = lookups
-            .paths
-            .as_ref()
-            .is_some_and(|known| Arc::ptr_eq(known, &paths));
         let mut replaced = replaced.iter().enumerate().peekable();
         let candidates = blocks
             .iter()
             .flat_map(|block| (0..block.len()).filter_map(|index| block.candidate(index)));
         for (frame, candidate) in candidates.enumerate() {
             let sequence = next + frame as u64;
-            let known = is_known.then(|| lookups.frames.values(frame));
-            let record = Offered::new(candidate, known, &paths);
+            let record = Offered::new(candidate, Which::Frame(frame), lookups);
             self.candidates(&record, |group| {
                 if group.wants(&record) && group.push(sequence, false, first) {
                     dirty.push(Arc::clone(group));
@@ -340,8 +271,7 @@ impl Groups {
             let Some((index, replaced)) = replaced.next_if(|(_, replaced)| replaced.frame == frame) else {
                 continue;
             };
-            let known = is_known.then(|| lookups.replaced.values(index));
-            let previous = Offered::new(replaced.row.candidate(), known, &paths);
+            let previous = Offered::new(replaced.row.candidate(), Which::Replaced(index), lookups);
             // Made once, for the first that wants it.
             let mut is_made: Option<bool> = None;
             self.candidates(&previous, |group| {
@@ -388,7 +318,7 @@ impl Groups {
         if self.by_value.is_empty() || candidate.is_tombstone {
             return;
         }
-        for (slot, value) in record.values().iter() {
+        for (slot, value) in record.values() {
             let groups = self.by_value.get(&slot).and_then(|values| values.get(value));
             groups.into_iter().flatten().for_each(&mut visit);
         }
@@ -435,92 +365,5 @@ fn forget_values<'a, K, Q>(
         if groups.is_empty() {
             index.remove(value);
         }
-    }
-}
-
-/// The paths of values and names of headers that filters ask for.
-#[derive(Debug, Default)]
-struct Names {
-    /// Paths with their numbers and how many groups ask for them.
-    paths: HashMap<Vec<String>, (Slot, usize)>,
-    headers: HashMap<String, usize>,
-    /// Numbers that were given up.
-    free: Vec<Slot>,
-    /// The paths to look up; `None` where they have changed.
-    trie: Option<Arc<Paths>>,
-}
-
-impl Names {
-    fn len(&self) -> usize {
-        self.paths.len() + self.headers.len()
-    }
-
-    /// How many names of a matcher nobody asks for yet.
-    fn count_new(&self, matcher: &Matcher) -> usize {
-        let paths = matcher.paths().filter(|path| !self.paths.contains_key(*path));
-        let headers: BTreeSet<&str> = matcher.headers().collect();
-        let headers = headers
-            .into_iter()
-            .filter(|name| !self.headers.contains_key(*name));
-        paths.count() + headers.count()
-    }
-
-    /// One group more asks for the names of a matcher. The numbers of its paths.
-    fn enter(&mut self, matcher: &Matcher) -> Vec<Slot> {
-        for name in matcher.headers() {
-            *self.headers.entry(name.to_owned()).or_default() += 1;
-        }
-        let mut slots = Vec::new();
-        for path in matcher.paths() {
-            if let Some((slot, groups)) = self.paths.get_mut(path) {
-                *groups += 1;
-                slots.push(*slot);
-                continue;
-            }
-            let unused = Slot::try_from(self.paths.len()).unwrap_or(Slot::MAX);
-            let slot = self.free.pop().unwrap_or(unused);
-            self.paths.insert(path.to_vec(), (slot, 1));
-            self.trie = None;
-            slots.push(slot);
-        }
-        slots
-    }
-
-    /// One group less. The number of its first path.
-    fn leave(&mut self, matcher: &Matcher) -> Option<Slot> {
-        for name in matcher.headers() {
-            if let Some(groups) = self.headers.get_mut(name) {
-                *groups -= 1;
-                if *groups == 0 {
-                    self.headers.remove(name);
-                }
-            }
-        }
-        let mut first = None;
-        for path in matcher.paths() {
-            let Some((slot, groups)) = self.paths.get_mut(path) else {
-                continue;
-            };
-            let slot = *slot;
-            first.get_or_insert(slot);
-            *groups -= 1;
-            if *groups == 0 {
-                self.paths.remove(path);
-                self.free.push(slot);
-                self.trie = None;
-            }
-        }
-        first
-    }
-
-    /// The paths to look up. Put together anew where they have changed, at most once per batch, however many
-    /// clients come and go.
-    fn paths(&mut self) -> &Arc<Paths> {
-        self.trie.get_or_insert_with(|| {
-            let paths = self.paths.iter();
-            Arc::new(Paths::new(
-                paths.map(|(path, (slot, _))| (*slot, path.as_slice())),
-            ))
-        })
     }
 }

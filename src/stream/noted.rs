@@ -24,6 +24,12 @@ fn most_frames(log_bytes: usize) -> usize {
     (log_bytes / 4).max(512 * 1024)
 }
 
+/// The bytes that the trie of paths may use beside a log of so many: with what it holds in reserve, half as much again,
+/// an eighth.
+fn most_paths(log_bytes: usize) -> usize {
+    (log_bytes / 12).max(160 * 1024)
+}
+
 /// Up to 64 numbers that follow each other.
 #[derive(Debug, Clone, Copy)]
 struct Word {
@@ -210,6 +216,11 @@ pub(super) struct Budget {
     used: AtomicUsize,
     groups: AtomicUsize,
     most: AtomicUsize,
+    most_paths: AtomicUsize,
+    /// What the trie of paths uses.
+    used_by_paths: AtomicUsize,
+    /// What it holds.
+    paths: AtomicUsize,
 }
 
 impl Budget {
@@ -219,18 +230,23 @@ impl Budget {
             used: AtomicUsize::new(0),
             groups: AtomicUsize::new(0),
             most: AtomicUsize::new(log_bytes / PART_OF_LOG),
+            most_paths: AtomicUsize::new(most_paths(log_bytes)),
+            used_by_paths: AtomicUsize::new(0),
+            paths: AtomicUsize::new(0),
         }
     }
 
     /// The log may hold so many bytes from now on.
     pub(super) fn set_log_bytes(&self, log_bytes: usize) {
         self.most.store(log_bytes / PART_OF_LOG, Ordering::Relaxed);
+        self.most_paths.store(most_paths(log_bytes), Ordering::Relaxed);
     }
 
     /// Whether a group that holds so many bytes may note more: where all together hold what they may, each has
-    /// its share.
+    /// its share. The trie of paths takes its part first.
     pub(super) fn allows(&self, held: usize) -> bool {
         let most = self.most.load(Ordering::Relaxed);
+        let most = most.saturating_sub(self.paths.load(Ordering::Relaxed));
         held < LEAST
             || self.used.load(Ordering::Relaxed) < most
             || held < most / self.groups.load(Ordering::Relaxed).max(1)
@@ -243,6 +259,29 @@ impl Budget {
         } else if now < before {
             self.used.fetch_sub(before - now, Ordering::Relaxed);
         }
+    }
+
+    /// Whether paths that take so many bytes may be added to the trie.
+    pub(super) fn allows_paths(&self, bytes: usize) -> bool {
+        let most = self.most_paths.load(Ordering::Relaxed);
+        self.used_by_paths.load(Ordering::Relaxed) + bytes <= most
+    }
+
+    /// Paths of at most so many bytes are about to be added to the trie.
+    pub(super) fn add_paths(&self, bytes: usize) {
+        self.used_by_paths.fetch_add(bytes, Ordering::Relaxed);
+        self.paths.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What the trie uses and holds now.
+    pub(super) fn set_paths(&self, used: usize, held: usize) {
+        self.used_by_paths.store(used, Ordering::Relaxed);
+        self.paths.store(held, Ordering::Relaxed);
+    }
+
+    /// What the trie holds.
+    pub(super) fn paths(&self) -> usize {
+        self.paths.load(Ordering::Relaxed)
     }
 
     /// One group more.

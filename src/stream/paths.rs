@@ -1,357 +1,473 @@
-//! Paths into JSON payloads: the values at all of them are found by one walk over the text.
+//! Paths into JSON payloads as a trie: all of them are found by one walk over a text, which
+//! [`values`](super::values) does.
 //!
 //! A path is a list of names from the outside in: members of objects and indices of arrays. Producers use dots
 //! within names too, so at each object the rest of the path as one name goes first, then its next name.
-//! The value at a path is the text of the first scalar found so: a string's content, anything else as it is
-//! written (`1.50`, `true`, `null`). Of a repeated member the last counts, as in browsers. A text that is no JSON
-//! document has no values.
 //!
-//! No value is built: serde_json passes over what no path leads to. An object or array on a path is scanned
-//! once for each level that paths lead through it.
+//! A path is added and removed for what it costs itself, however many others there are: names are found by their
+//! hashes, with a key that nobody outside knows. Its text is kept once; the rests of it are slices of that.
 //!
 //! Pure: no filters, no records.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fmt;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
+use hashbrown::HashTable;
+use slab::Slab;
 
 /// Names of an object up to which comparing is cheaper than hashing.
 const FEW: usize = 8;
 
-/// A path's number among those of a [`Paths`].
-pub type Slot = u32;
+/// No entry, no node.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// The document.
+pub(super) const ROOT: u32 = 0;
+
+/// Bytes of the trie for each entry, node and path, beside what these own: with what the indices need for one.
+const PER_ENTRY: usize = size_of::<Entry>() + size_of::<Hashed>() * 8 / 7 + 1;
+const PER_NODE: usize = size_of::<Node>();
+const PER_PATH: usize = size_of::<Text>() + size_of::<(Slot, u32)>() * 8 / 7 + 1;
+
+/// An estimate for an index of an array.
+const PER_ELEMENT: usize = 32;
+
+/// Unused memory up to which it is not worth it to build the trie anew.
+const SPARE: usize = 16 * 1024;
+
+/// A path's number. None is used twice.
+pub type Slot = u64;
 
 /// Paths as a trie.
 #[derive(Debug, Default)]
 pub struct Paths {
-    /// The first is the document.
-    nodes: Vec<Node>,
-    entries: Vec<Entry>,
+    /// The first is the document; it is there where there are paths.
+    nodes: Slab<Node>,
+    entries: Slab<Entry>,
+    /// Every entry by the hash of its node and name.
+    by_name: HashTable<Hashed>,
+    texts: Slab<Text>,
+    by_slot: HashMap<Slot, u32>,
+    /// With random keys: names are chosen by clients.
+    hasher: RandomState,
+    /// Bytes that nodes, entries and texts own.
+    owned: usize,
+    /// Names hashed and compared for changes.
+    work: u64,
 }
+
+/// A hash with its entry.
+type Hashed = (u64, u32);
 
 /// An object or array that paths lead through.
 #[derive(Debug, Default)]
 struct Node {
-    /// Names with their entries.
-    members: Vec<(Box<str>, usize)>,
-    /// The same to look up, where there are many.
-    by_name: HashMap<Box<str>, usize>,
-    /// Indices with their entries, in ascending order.
-    elements: Vec<(usize, usize)>,
+    /// Its own name in the node above.
+    name: Box<str>,
+    entries: u32,
+    /// Its entries with the lengths of their names, as long as they are few.
+    few: Vec<(u32, u32)>,
+    /// Whether they have been more.
+    is_large: bool,
+    /// Indices with their entries.
+    elements: BTreeMap<usize, u32>,
 }
 
-/// A member or element.
-#[derive(Debug, Default)]
+/// A member or element. Its name is that of its child, or, where it has none, the rest of any path that ends here.
+#[derive(Debug)]
 struct Entry {
+    node: u32,
     /// Where paths lead on.
-    child: Option<usize>,
-    /// Paths that end here, each with its rank: of several values of a path that of the lowest counts.
-    ends: Vec<(Slot, u32)>,
+    child: u32,
+    /// Paths that end here.
+    ends: Vec<End>,
+}
+
+/// A path of which the rest behind its first names is the name of an entry. How many these are is the rank: of
+/// several values of a path that of the lowest counts.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    text: u32,
+    rank: u32,
+}
+
+/// A path.
+#[derive(Debug)]
+struct Text {
+    slot: Slot,
+    /// Its names, with dots between them.
+    joined: Box<str>,
+    steps: Box<[Step]>,
+}
+
+/// A name of a path.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// Where it begins.
+    start: u32,
+    /// Which of the ends of its entry is that of the rest from here on.
+    place: u32,
+}
+
+impl Text {
+    fn new(slot: Slot, path: &[String]) -> Self {
+        let mut start = 0;
+        let steps = path.iter().map(|name| {
+            let step = Step { start, place: 0 };
+            start += to_u32(name.len() + 1);
+            step
+        });
+        Self {
+            slot,
+            steps: steps.collect(),
+            joined: path.join(".").into(),
+        }
+    }
+
+    fn rest(&self, depth: usize) -> &str {
+        let start = self.steps[depth].start as usize;
+        self.joined.get(start..).unwrap_or_default()
+    }
+
+    fn name(&self, depth: usize) -> &str {
+        let start = self.steps[depth].start as usize;
+        let end = self
+            .steps
+            .get(depth + 1)
+            .map_or(self.joined.len(), |next| next.start as usize - 1);
+        self.joined.get(start..end).unwrap_or_default()
+    }
+
+    fn owned(&self) -> usize {
+        self.joined.len() + size_of_val(&*self.steps)
+    }
+}
+
+/// A name in a node.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    node: u32,
+    hash: u64,
+    /// The index that it is in an array.
+    element: Option<usize>,
+    len: u32,
+    entry: u32,
 }
 
 impl Paths {
     /// These paths.
     pub fn new<'a>(paths: impl IntoIterator<Item = (Slot, &'a [String])>) -> Self {
-        let mut trie = Self {
-            nodes: vec![Node::default()],
-            entries: Vec::new(),
-        };
+        let mut trie = Self::default();
         for (slot, path) in paths {
             trie.insert(slot, path);
-        }
-        for node in &mut trie.nodes {
-            if node.members.len() > FEW {
-                node.by_name = node.members.iter().cloned().collect();
-            }
         }
         trie
     }
 
-    fn insert(&mut self, slot: Slot, path: &[String]) {
-        let mut node = 0;
-        for (depth, name) in path.iter().enumerate() {
-            let rank = u32::try_from(depth).unwrap_or(u32::MAX);
-            let is_last = depth + 1 == path.len();
-            let rest = if is_last {
-                Cow::Borrowed(name)
-            } else {
-                Cow::Owned(path[depth..].join("."))
-            };
-            let end = self.entry(node, &rest);
-            self.entries[end].ends.push((slot, rank));
-            if !is_last {
-                let entry = self.entry(node, name);
-                node = self.entries[entry].child.unwrap_or_else(|| {
-                    self.nodes.push(Node::default());
-                    let child = self.nodes.len() - 1;
-                    self.entries[entry].child = Some(child);
-                    child
-                });
+    /// Adds a path by a number that no other has had.
+    pub fn insert(&mut self, slot: Slot, path: &[String]) {
+        if self.nodes.is_empty() {
+            self.nodes.insert(Node::default());
+        }
+        let text = Text::new(slot, path);
+        self.owned += text.owned();
+        grow(&mut self.texts);
+        let text = to_u32(self.texts.insert(text));
+        self.by_slot.insert(slot, text);
+        let mut node = ROOT;
+        for depth in 0..path.len() {
+            let rest = self.enter(node, text, depth, Text::rest);
+            let entry = &mut self.entries[rest as usize];
+            let before = entry.ends.capacity();
+            if entry.ends.is_empty() {
+                entry.ends.reserve_exact(1);
+            }
+            self.texts[text as usize].steps[depth].place = to_u32(entry.ends.len());
+            let rank = to_u32(depth);
+            entry.ends.push(End { text, rank });
+            self.owned += (entry.ends.capacity() - before) * size_of::<End>();
+            if depth + 1 < path.len() {
+                let entry = self.enter(node, text, depth, Text::name);
+                node = self.child(entry, text, depth);
             }
         }
     }
 
-    /// The entry of a name in a node, made where there is none. Only used to build: by comparing.
-    fn entry(&mut self, node: usize, name: &str) -> usize {
-        let node = &mut self.nodes[node];
-        if let Some((_, entry)) = node.members.iter().find(|(known, _)| **known == *name) {
-            return *entry;
+    /// The node behind an entry, made where there is none.
+    fn child(&mut self, entry: u32, text: u32, depth: usize) -> u32 {
+        let child = self.entries[entry as usize].child;
+        if child != NONE {
+            return child;
         }
-        let entry = self.entries.len();
-        self.entries.push(Entry::default());
-        node.members.push((name.into(), entry));
-        if let Some(index) = name
-            .parse::<usize>()
-            .ok()
-            .filter(|index| index.to_string() == name)
-        {
-            let place = node.elements.partition_point(|(other, _)| *other < index);
-            node.elements.insert(place, (index, entry));
+        let name: Box<str> = self.texts[text as usize].name(depth).into();
+        self.owned += name.len();
+        grow(&mut self.nodes);
+        let child = to_u32(self.nodes.insert(Node {
+            name,
+            ..Node::default()
+        }));
+        self.entries[entry as usize].child = child;
+        child
+    }
+
+    /// The entry of a name in a node, made where there is none.
+    fn enter(&mut self, node: u32, text: u32, depth: usize, name: fn(&Text, usize) -> &str) -> u32 {
+        let place = self.find(node, text, depth, name);
+        if place.entry != NONE {
+            return place.entry;
         }
+        grow(&mut self.entries);
+        let entry = to_u32(self.entries.insert(Entry {
+            node,
+            child: NONE,
+            ends: Vec::new(),
+        }));
+        self.by_name
+            .insert_unique(place.hash, (place.hash, entry), |(hash, _)| *hash);
+        let node = &mut self.nodes[node as usize];
+        node.entries += 1;
+        if let Some(index) = place.element {
+            node.elements.insert(index, entry);
+            self.owned += PER_ELEMENT;
+        }
+        let before = node.few.capacity();
+        if node.few.len() == FEW {
+            node.is_large = true;
+            node.few = Vec::new();
+        } else if !node.is_large {
+            node.few.reserve_exact(1);
+            node.few.push((entry, place.len));
+        }
+        self.owned =
+            self.owned + node.few.capacity() * size_of::<(u32, u32)>() - before * size_of::<(u32, u32)>();
         entry
+    }
+
+    /// Where a name of a path is, or would be, in a node.
+    fn find(&mut self, node: u32, text: u32, depth: usize, name: fn(&Text, usize) -> &str) -> Place {
+        let name = name(&self.texts[text as usize], depth);
+        let hash = self.hash(node, name);
+        let mut work = 1;
+        let entry = self.by_hash(hash, node, name, &mut work);
+        let place = Place {
+            node,
+            hash,
+            element: name
+                .parse::<usize>()
+                .ok()
+                .filter(|index| index.to_string() == name),
+            len: to_u32(name.len()),
+            entry: entry.unwrap_or(NONE),
+        };
+        self.work += work;
+        place
+    }
+
+    /// Removes a path.
+    pub fn remove(&mut self, slot: Slot) {
+        let Some(text) = self.by_slot.remove(&slot) else {
+            return;
+        };
+        if self.by_slot.is_empty() {
+            *self = Self {
+                work: self.work,
+                ..Self::default()
+            };
+            return;
+        }
+        let depths = self.texts[text as usize].steps.len();
+        let (mut node, mut way) = (ROOT, Vec::with_capacity(depths));
+        for depth in 0..depths {
+            let rest = self.find(node, text, depth, Text::rest);
+            let name = (depth + 1 < depths).then(|| self.find(node, text, depth, Text::name));
+            if let Some(name) = &name {
+                node = self.entries[name.entry as usize].child;
+            }
+            way.push((rest, name));
+        }
+        // From the inside out: a node goes with its last entry.
+        for (depth, (rest, name)) in way.into_iter().enumerate().rev() {
+            if let Some(name) = name {
+                self.leave_child(&name);
+            }
+            self.leave_end(&rest, text, depth);
+        }
+        self.owned -= self.texts.remove(text as usize).owned();
+    }
+
+    fn leave_child(&mut self, name: &Place) {
+        let entry = &mut self.entries[name.entry as usize];
+        let child = entry.child as usize;
+        if self.nodes[child].entries > 0 {
+            return;
+        }
+        entry.child = NONE;
+        let is_unused = entry.ends.is_empty();
+        let child = self.nodes.remove(child);
+        self.owned -= child.name.len() + child.few.capacity() * size_of::<(u32, u32)>();
+        if is_unused {
+            self.forget(name);
+        }
+    }
+
+    fn leave_end(&mut self, rest: &Place, text: u32, depth: usize) {
+        let place = self.texts[text as usize].steps[depth].place;
+        let entry = &mut self.entries[rest.entry as usize];
+        entry.ends.swap_remove(place as usize);
+        if let Some(moved) = entry.ends.get(place as usize) {
+            self.texts[moved.text as usize].steps[moved.rank as usize].place = place;
+        }
+        if entry.ends.is_empty() {
+            self.owned -= entry.ends.capacity() * size_of::<End>();
+            entry.ends = Vec::new();
+            if entry.child == NONE {
+                self.forget(rest);
+            }
+        }
+    }
+
+    /// Takes out an entry that nothing leads to.
+    fn forget(&mut self, place: &Place) {
+        let known = self
+            .by_name
+            .find_entry(place.hash, |(_, entry)| *entry == place.entry);
+        if let Ok(known) = known {
+            known.remove();
+        }
+        self.entries.remove(place.entry as usize);
+        let node = &mut self.nodes[place.node as usize];
+        node.entries -= 1;
+        node.few.retain(|(entry, _)| *entry != place.entry);
+        if let Some(index) = place.element {
+            node.elements.remove(&index);
+            self.owned -= PER_ELEMENT;
+        }
+    }
+
+    /// Gives back memory where more than half as much again is held as is used. Takes as long as to add all paths, so
+    /// a part of what it took to remove as many.
+    pub fn tidy(&mut self) {
+        if self.bytes() <= self.used_bytes() / 2 * 3 + SPARE {
+            return;
+        }
+        let old = std::mem::take(self);
+        self.work = old.work;
+        for (_, text) in &old.texts {
+            let names = (0..text.steps.len()).map(|depth| text.name(depth).to_owned());
+            self.insert(text.slot, &names.collect::<Vec<_>>());
+        }
+    }
+
+    fn hash(&self, node: u32, name: &str) -> u64 {
+        self.hasher.hash_one((node, name))
+    }
+
+    fn by_hash(&self, hash: u64, node: u32, name: &str, work: &mut u64) -> Option<u32> {
+        let is_meant = |&(other, entry): &Hashed| {
+            *work += 1;
+            other == hash && self.entries[entry as usize].node == node && self.name(entry) == name
+        };
+        self.by_name.find(hash, is_meant).map(|(_, entry)| *entry)
+    }
+
+    fn name(&self, entry: u32) -> &str {
+        let entry = &self.entries[entry as usize];
+        match entry.ends.first() {
+            Some(end) if entry.child == NONE => self.texts[end.text as usize].rest(end.rank as usize),
+            _ => self
+                .nodes
+                .get(entry.child as usize)
+                .map_or("", |child| &child.name),
+        }
+    }
+
+    /// The entry of a name in a node.
+    pub(super) fn member(&self, node: u32, name: &str) -> Option<u32> {
+        let known = &self.nodes[node as usize];
+        if known.is_large {
+            return self.by_hash(self.hash(node, name), node, name, &mut 0);
+        }
+        let mut few = known.few.iter();
+        few.find(|&&(entry, len)| len as usize == name.len() && self.name(entry) == name)
+            .map(|(entry, _)| *entry)
+    }
+
+    /// The indices of a node with their entries, in ascending order.
+    pub(super) fn elements(&self, node: u32) -> impl Iterator<Item = (usize, u32)> {
+        let elements = self.nodes[node as usize].elements.iter();
+        elements.map(|(index, entry)| (*index, *entry))
+    }
+
+    /// Where paths lead on from an entry.
+    pub(super) fn child_of(&self, entry: u32) -> Option<u32> {
+        let child = self.entries[entry as usize].child;
+        (child != NONE).then_some(child)
+    }
+
+    /// Whether paths end at an entry.
+    pub(super) fn is_end(&self, entry: u32) -> bool {
+        !self.entries[entry as usize].ends.is_empty()
+    }
+
+    /// The paths that end at an entry, each with its rank.
+    pub(super) fn ends(&self, entry: u32) -> impl Iterator<Item = (Slot, u32)> {
+        let ends = self.entries[entry as usize].ends.iter();
+        ends.map(|end| (self.texts[end.text as usize].slot, end.rank))
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-}
-
-impl Node {
-    fn member(&self, name: &str) -> Option<usize> {
-        if self.by_name.is_empty() {
-            let found = self.members.iter().find(|(known, _)| **known == *name);
-            return found.map(|(_, entry)| *entry);
-        }
-        self.by_name.get(name).copied()
-    }
-}
-
-/// A value that was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Hit {
-    slot: Slot,
-    rank: u32,
-    /// Where its text begins and ends.
-    start: usize,
-    end: usize,
-}
-
-/// No path has this number: what was found there does not count.
-const NOTHING: Slot = Slot::MAX;
-
-/// The values of successive documents.
-#[derive(Debug, Default)]
-pub struct Found {
-    hits: Vec<Hit>,
-    /// The texts, copied: payloads of several lines are put together anew for each.
-    text: String,
-    /// Where the hits of each document end.
-    ends: Vec<usize>,
-    /// Members met on the way, with the first of their hits and the one behind the last.
-    met: Vec<(usize, usize, usize)>,
-}
-
-impl Found {
-    /// Looks up all paths in one more document.
-    pub fn look_up(&mut self, paths: &Paths, json: &str) {
-        let first = self.hits.len();
-        if !paths.is_empty() {
-            self.walk(paths, 0, json);
-            self.hits[first..].sort_unstable();
-            let mut last = NOTHING;
-            let mut kept = first;
-            for index in first..self.hits.len() {
-                let hit = self.hits[index];
-                if hit.slot != last && hit.slot != NOTHING {
-                    self.hits[kept] = hit;
-                    kept += 1;
-                    last = hit.slot;
-                }
-            }
-            self.hits.truncate(kept);
-        }
-        self.ends.push(self.hits.len());
+        self.by_slot.is_empty()
     }
 
-    /// One more, in which nothing is found.
-    pub fn pass_over(&mut self) {
-        self.ends.push(self.hits.len());
-    }
-
-    /// The values of a document, by the order in which they were looked up.
+    /// Bytes of memory that these paths use.
     #[must_use]
-    pub fn values(&self, document: usize) -> Values<'_> {
-        let start = document.checked_sub(1).map_or(0, |before| self.ends[before]);
-        Values {
-            hits: &self.hits[start..self.ends[document]],
-            text: &self.text,
-        }
+    pub fn used_bytes(&self) -> usize {
+        self.entries.len() * PER_ENTRY
+            + self.nodes.len() * PER_NODE
+            + self.texts.len() * PER_PATH
+            + self.owned
     }
 
-    /// Walks an object or array; what is found in one that is none does not count.
-    fn walk(&mut self, paths: &Paths, node: usize, json: &str) {
-        let (hits, met) = (self.hits.len(), self.met.len());
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        let level = Level {
-            found: &mut *self,
-            paths,
-            node: &paths.nodes[node],
-        };
-        let walked = match json.trim_ascii_start().as_bytes().first() {
-            Some(b'{') => deserializer.deserialize_map(level),
-            Some(b'[') => deserializer.deserialize_seq(level),
-            _ => Ok(()),
-        };
-        // What follows the document makes it none.
-        let is_whole = walked.and_then(|()| deserializer.end()).is_ok();
-        if !is_whole {
-            self.hits.truncate(hits);
-        }
-        self.met.truncate(met);
-    }
-
-    /// Takes the value of an entry.
-    fn take(&mut self, paths: &Paths, entry: usize, value: &str) {
-        let entry = &paths.entries[entry];
-        if matches!(value.as_bytes().first(), Some(b'{' | b'[')) {
-            if let Some(child) = entry.child {
-                self.walk(paths, child, value);
-            }
-            return;
-        }
-        if entry.ends.is_empty() {
-            return;
-        }
-        let start = self.text.len();
-        if value.starts_with('"') {
-            let Ok(Text(text)) = serde_json::from_str(value) else {
-                return;
-            };
-            self.text.push_str(&text);
-        } else {
-            self.text.push_str(value);
-        }
-        let end = self.text.len();
-        self.hits.extend(entry.ends.iter().map(|&(slot, rank)| Hit {
-            slot,
-            rank,
-            start,
-            end,
-        }));
-    }
-}
-
-#[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// The values found in one document.
-#[derive(Debug, Clone, Copy)]
-pub struct Values<'a> {
-    hits: &'a [Hit],
-    text: &'a str,
-}
-
-impl<'a> Values<'a> {
-    /// The value at a path.
+    /// Bytes of memory that are held for them.
     #[must_use]
-    pub fn get(&self, slot: Slot) -> Option<&'a str> {
-        let index = self.hits.binary_search_by_key(&slot, |hit| hit.slot).ok()?;
-        let hit = self.hits[index];
-        self.text.get(hit.start..hit.end)
+    pub fn bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Entry>()
+            + self.nodes.capacity() * size_of::<Node>()
+            + self.texts.capacity() * size_of::<Text>()
+            + self.by_name.allocation_size()
+            + self.by_slot.capacity() * size_of::<(Slot, u32)>() * 8 / 7
+            + self.owned
     }
 
-    /// All values, with their paths.
-    pub fn iter(self) -> impl Iterator<Item = (Slot, &'a str)> {
-        let text = self.text;
-        let hits = self.hits.iter();
-        hits.filter_map(move |hit| Some((hit.slot, text.get(hit.start..hit.end)?)))
-    }
-}
-
-/// One object or array on the way.
-struct Level<'w> {
-    found: &'w mut Found,
-    paths: &'w Paths,
-    node: &'w Node,
-}
-
-impl<'de> Visitor<'de> for Level<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object or an array")
+    /// The most bytes that a path can use: where it shares nothing with others.
+    #[must_use]
+    pub fn most_bytes(path: &[String]) -> usize {
+        let names = path.len();
+        let text: usize = path.iter().map(|name| name.len() + 1).sum();
+        let entries = names * 2;
+        // A list of few entries has two where nothing is shared.
+        let lists = entries * (size_of::<End>() + size_of::<(u32, u32)>() + PER_ELEMENT);
+        let own = text * 2 + names * (size_of::<Step>() + PER_NODE) + lists;
+        PER_PATH + entries * PER_ENTRY + own
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let first_met = self.found.met.len();
-        while let Some(entry) = map.next_key_seed(MemberOf(self.node))? {
-            let Some(entry) = entry else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let value: &RawValue = map.next_value()?;
-            let mut met = self.found.met[first_met..].iter();
-            let before = met.position(|(other, ..)| *other == entry);
-            let start = self.found.hits.len();
-            self.found.take(self.paths, entry, value.get());
-            let range = (entry, start, self.found.hits.len());
-            if let Some(before) = before {
-                let before = &mut self.found.met[first_met + before];
-                for hit in &mut self.found.hits[before.1..before.2] {
-                    hit.slot = NOTHING;
-                }
-                *before = range;
-            } else {
-                self.found.met.push(range);
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let mut passed = 0;
-        for &(index, entry) in &self.node.elements {
-            while passed < index {
-                if elements.next_element::<IgnoredAny>()?.is_none() {
-                    return Ok(());
-                }
-                passed += 1;
-            }
-            let Some(value) = elements.next_element::<&RawValue>()? else {
-                return Ok(());
-            };
-            passed += 1;
-            self.found.take(self.paths, entry, value.get());
-        }
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
+    /// How many names were hashed and compared to add and remove paths so far: a measure of work that is no time.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.work
     }
 }
 
-/// Finds the entry of a member by its name, without copying that.
-struct MemberOf<'n>(&'n Node);
-
-impl<'de> DeserializeSeed<'de> for MemberOf<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<usize>, D::Error> {
-        deserializer.deserialize_str(self)
+/// Makes a place for one more, by an eighth, not by as much again: all of it counts.
+fn grow<T>(slab: &mut Slab<T>) {
+    if slab.len() == slab.capacity() {
+        slab.reserve_exact(slab.len() / 8 + 1);
     }
 }
 
-impl Visitor<'_> for MemberOf<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.member(name))
-    }
+/// Lengths of filters are far below 4 GiB, and so are numbers of names.
+fn to_u32(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(NONE)
 }

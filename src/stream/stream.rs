@@ -34,6 +34,7 @@ use super::log::{Log, Sequence};
 use super::looks::{Look, Looking, Looks};
 use super::lookup::{Asking, Lookup, Query};
 use super::opening::Opening;
+use super::path_index::{PathIndex, Trie};
 use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::replay::{Reader, Replay};
 use super::resume::Reset;
@@ -84,6 +85,8 @@ pub struct Stream {
     /// Those who filter. The writer holds this lock from when it offers an encoded batch until the log has it,
     /// so that a group that comes knows from which record on it hears of all.
     groups: Mutex<Groups>,
+    /// The paths of their filters.
+    paths: PathIndex,
     /// What no client is shown.
     fixed: Option<Matcher>,
     /// Where the past is read that has left the log.
@@ -265,6 +268,7 @@ impl Stream {
             bell: Bell::default(),
             looks: Looks::default(),
             spawn: OnceLock::new(),
+            paths: PathIndex::new(Arc::clone(groups.budget())),
             groups: Mutex::new(groups),
             archive: RwLock::new(archive),
             replays: Mutex::default(),
@@ -401,7 +405,38 @@ impl Stream {
     ) -> Result<Arc<Group>, OverLimit> {
         let mut groups = self.groups();
         let next = self.read().log.next();
-        groups.join(filter, &self.settings, next, limits)
+        let group = groups.join(filter, &self.settings, next, limits)?;
+        drop(groups);
+        self.settle_paths();
+        Ok(group)
+    }
+
+    /// One reader of a filter less.
+    pub(super) fn leave(&self, filter: &Filter) {
+        self.groups().leave(filter);
+        self.settle_paths();
+    }
+
+    /// Puts paths that came and went into the trie, unless somebody uses that, who does it then.
+    fn settle_paths(&self) {
+        if let Some(mut trie) = self.paths.try_lock() {
+            self.update(&mut trie);
+        }
+    }
+
+    /// The trie of paths for the writer, up to date. Clients do not wait for it.
+    pub(super) fn paths(&self) -> MutexGuard<'_, Trie> {
+        let mut trie = self.paths.lock();
+        self.update(&mut trie);
+        trie.tidy();
+        trie
+    }
+
+    fn update(&self, trie: &mut Trie) {
+        let changes = self.groups().path_changes();
+        if let Some(changes) = changes {
+            trie.apply(changes);
+        }
     }
 
     /// What filters take now.

@@ -533,7 +533,7 @@ impl Drop for Subscription {
             self.stream.counters().count_closed(departure);
         }
         if let Some((filter, _)) = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref()) {
-            self.stream.groups().leave(filter);
+            self.stream.leave(filter);
         }
     }
 }

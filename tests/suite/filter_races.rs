@@ -28,9 +28,17 @@ pub fn trials() -> Vec<Trial> {
 
 /// Every third record is the client's; all say which offset they have.
 fn record(number: i64) -> Rec {
-    let key = if number % 3 == 0 { "mine" } else { "other" };
-    rec(key, format!("{{\"mine\":{},\"n\":{number}}}", number % 3 == 0))
+    let is_mine = number % 3 == 0;
+    let key = if is_mine { "mine" } else { "other" };
+    // As many members as there are paths that come and go.
+    let more: Vec<String> = (0..PATHS)
+        .map(|path| format!("\"m{path}\":{{\"x\":{is_mine}}}"))
+        .collect();
+    let more = more.join(",");
+    rec(key, format!("{{\"mine\":{is_mine},\"n\":{number},{more}}}"))
 }
+
+const PATHS: usize = 12;
 
 fn open(stream: &Arc<Stream>, term: (&str, &str)) -> Subscription {
     let topics = stream.settings().topics.clone();
@@ -62,7 +70,11 @@ fn joins() {
             }
         });
         for client in 0..600 {
-            let term = TERMS[client % TERMS.len()];
+            let path = format!("value.m{}.x", client % PATHS);
+            let term = match client % 4 {
+                3 => (path.as_str(), "true"),
+                index => TERMS[index],
+            };
             let stride = if term.0 == "partition" { 1 } else { 3 };
             let mut subscription = open(&stream, term);
             let (mut parser, mut place, mut left) = (Parser::new(), None, 3);

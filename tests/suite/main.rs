@@ -34,6 +34,7 @@ mod docs;
 mod doctor;
 mod doctor_kafka;
 mod filter_model;
+mod filter_paths;
 mod filter_races;
 mod filtered_backlogs;
 mod filtered_readers;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         filtered_readers::trials(),
         filtered_backlogs::trials(),
         filter_model::trials(),
+        filter_paths::trials(),
         filter_races::trials(),
         notices::trials(),
         table_memory::trials(),

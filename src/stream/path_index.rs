@@ -1,0 +1,273 @@
+//! The paths of all filters of a stream as one trie, and the values of a batch's records at them.
+//!
+//! Paths come and go with clients, under the lock of the index of filters, which only notes them. The trie takes
+//! them over behind a lock of its own: at once where nobody uses it, otherwise before the next batch. So who serves
+//! clients never waits for the writer to walk over values, and changes cost what their own paths cost.
+//!
+//! Paths that come while a batch is looked up are looked up by a trie of their own.
+
+use std::cell::OnceCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::block::Block;
+use super::filter::{Candidate, payload};
+use super::latest::Row;
+use super::noted::Budget;
+use super::paths::{Paths, Slot};
+use super::values::{Found, Values};
+
+/// How often a batch is walked before the index is locked: for all paths, then for those that came meanwhile. What
+/// comes after is looked up under the lock, where it is asked for.
+const ROUNDS: usize = 3;
+
+/// A path of a filter, shared by all that note it.
+pub(super) type SharedPath = Arc<[String]>;
+
+/// The trie.
+#[derive(Debug)]
+pub(super) struct PathIndex(Mutex<Trie>);
+
+/// The paths, as far as they were taken over.
+#[derive(Debug)]
+pub(super) struct Trie {
+    paths: Paths,
+    /// Paths from this number on are not in it.
+    end: Slot,
+    budget: Arc<Budget>,
+}
+
+/// What came and went since the trie last took over.
+#[derive(Debug)]
+pub(super) struct Changes {
+    pub(super) added: Vec<(Slot, SharedPath)>,
+    pub(super) removed: Vec<Slot>,
+    /// The number of the next path.
+    pub(super) end: Slot,
+}
+
+impl PathIndex {
+    /// Of no paths yet, whose bytes count here.
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
+        Self(Mutex::new(Trie {
+            paths: Paths::default(),
+            end: 0,
+            budget,
+        }))
+    }
+
+    /// The trie, for who may wait for those that change it.
+    pub(super) fn lock(&self) -> MutexGuard<'_, Trie> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The trie, unless somebody uses it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Trie>> {
+        self.0.try_lock().ok()
+    }
+}
+
+impl Trie {
+    /// Takes over what came and went.
+    pub(super) fn apply(&mut self, changes: Changes) {
+        for slot in changes.removed {
+            self.paths.remove(slot);
+        }
+        for (slot, path) in &changes.added {
+            self.paths.insert(*slot, path);
+        }
+        self.end = changes.end;
+        self.count();
+    }
+
+    /// Gives memory back that is not used any more.
+    pub(super) fn tidy(&mut self) {
+        self.paths.tidy();
+        self.count();
+    }
+
+    fn count(&self) {
+        let (used, held) = (self.paths.used_bytes(), self.paths.bytes());
+        self.budget.set_paths(used, held);
+    }
+}
+
+/// A row of the table that a record of a batch replaced, or a stand-in for one that had left.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    /// Which frame of the batch did it.
+    pub(super) frame: usize,
+    /// Which record of the batch that shows.
+    pub(super) record: usize,
+    pub(super) row: Row,
+}
+
+/// The values of a batch's records at the paths of filters.
+#[derive(Debug)]
+pub(super) struct Lookups<'t> {
+    /// By the numbers of their paths.
+    layers: Vec<Layer<'t>>,
+}
+
+/// Some of the paths.
+#[derive(Debug)]
+struct Layer<'t> {
+    paths: LayerPaths<'t>,
+    /// Those of numbers below this, as far as no layer before has them.
+    end: Slot,
+    /// The values in all frames and in all rows that they replaced; `None` where they are looked up record by record,
+    /// as they are asked for.
+    values: Option<(Found, Found)>,
+}
+
+#[derive(Debug)]
+enum LayerPaths<'t> {
+    Trie(&'t Paths),
+    Late(Box<Paths>),
+}
+
+impl Layer<'_> {
+    fn paths(&self) -> &Paths {
+        match &self.paths {
+            LayerPaths::Trie(paths) => paths,
+            LayerPaths::Late(paths) => paths,
+        }
+    }
+}
+
+impl<'t> Lookups<'t> {
+    /// Nothing looked up yet.
+    pub(super) fn new(trie: &'t Trie) -> Self {
+        Self {
+            layers: vec![Layer {
+                paths: LayerPaths::Trie(&trie.paths),
+                end: trie.end,
+                values: None,
+            }],
+        }
+    }
+
+    /// Looks up all paths in all records of finished blocks, and in the rows that they replaced; `since` gives
+    /// the paths from a number on, and the next number.
+    pub(super) fn look_up(
+        &mut self,
+        blocks: &[Block],
+        replaced: &[Replaced],
+        mut since: impl FnMut(Slot) -> (Vec<(Slot, SharedPath)>, Slot),
+    ) {
+        loop {
+            if let Some(layer) = self.layers.last_mut() {
+                layer.values = Some(values(layer.paths(), blocks, replaced));
+            }
+            let late = since(self.end());
+            if late.0.is_empty() || self.layers.len() == ROUNDS {
+                return;
+            }
+            self.add(late);
+        }
+    }
+
+    /// Paths from this number on are not among those looked up.
+    pub(super) fn end(&self) -> Slot {
+        self.layers.last().map_or(0, |layer| layer.end)
+    }
+
+    /// More paths, with the number of the next.
+    pub(super) fn add(&mut self, (paths, end): (Vec<(Slot, SharedPath)>, Slot)) {
+        if paths.is_empty() {
+            return;
+        }
+        let paths = Paths::new(paths.iter().map(|(slot, path)| (*slot, &**path)));
+        self.layers.push(Layer {
+            paths: LayerPaths::Late(Box::new(paths)),
+            end,
+            values: None,
+        });
+    }
+}
+
+fn values(paths: &Paths, blocks: &[Block], replaced: &[Replaced]) -> (Found, Found) {
+    let (mut frames, mut rows) = (Found::default(), Found::default());
+    let mut scratch = Vec::new();
+    let mut look_up = |found: &mut Found, candidate: Option<&Candidate<'_>>| {
+        let candidate = candidate.filter(|candidate| !candidate.is_tombstone);
+        match candidate.and_then(|candidate| payload(candidate.frame, &mut scratch)) {
+            Some(json) => found.look_up(paths, json),
+            None => found.pass_over(),
+        }
+    };
+    for block in blocks {
+        for index in 0..block.len() {
+            look_up(&mut frames, block.candidate(index).as_ref());
+        }
+    }
+    for replaced in replaced {
+        look_up(&mut rows, Some(&replaced.row.candidate()));
+    }
+    (frames, rows)
+}
+
+/// Which record of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which {
+    /// That of a frame.
+    Frame(usize),
+    /// A replaced row.
+    Replaced(usize),
+}
+
+/// A record as groups see it: its values are looked up once for all of them.
+#[derive(Debug)]
+pub(super) struct Offered<'a> {
+    pub(super) candidate: Candidate<'a>,
+    which: Which,
+    layers: &'a [Layer<'a>],
+    /// The values of layers that were not looked up before.
+    late: OnceCell<Vec<Found>>,
+}
+
+impl<'a> Offered<'a> {
+    pub(super) fn new(candidate: Candidate<'a>, which: Which, lookups: &'a Lookups<'a>) -> Self {
+        Self {
+            candidate,
+            which,
+            layers: &lookups.layers,
+            late: OnceCell::new(),
+        }
+    }
+
+    /// The value at a path.
+    pub(super) fn value(&self, slot: Slot) -> Option<&str> {
+        let layer = self.layers.partition_point(|layer| layer.end <= slot);
+        (layer < self.layers.len())
+            .then(|| self.layer(layer).get(slot))
+            .flatten()
+    }
+
+    /// All values, with their paths.
+    pub(super) fn values(&self) -> impl Iterator<Item = (Slot, &str)> {
+        (0..self.layers.len()).flat_map(|layer| self.layer(layer).iter())
+    }
+
+    fn layer(&self, index: usize) -> Values<'_> {
+        match (&self.layers[index].values, self.which) {
+            (Some((frames, _)), Which::Frame(frame)) => frames.values(frame),
+            (Some((_, rows)), Which::Replaced(row)) => rows.values(row),
+            (None, _) => self.late.get_or_init(|| self.look_up())[index].values(0),
+        }
+    }
+
+    /// Of every layer that was not looked up; nothing of the others.
+    fn look_up(&self) -> Vec<Found> {
+        let mut scratch = Vec::new();
+        let json = payload(self.candidate.frame, &mut scratch);
+        let layers = self.layers.iter().map(|layer| {
+            let mut found = Found::default();
+            match json.filter(|_| layer.values.is_none()) {
+                Some(json) => found.look_up(layer.paths(), json),
+                None => found.pass_over(),
+            }
+            found
+        });
+        layers.collect()
+    }
+}

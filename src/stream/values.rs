@@ -1,0 +1,281 @@
+//! The values of JSON payloads at [`Paths`], all found by one walk over the text.
+//!
+//! The value at a path is the text of the first scalar found so: a string's content, anything else as it is
+//! written (`1.50`, `true`, `null`). Of a repeated member the last counts, as in browsers. A text that is no JSON
+//! document has no values.
+//!
+//! No value is built: serde_json passes over what no path leads to. An object or array on a path is scanned
+//! once for each level that paths lead through it.
+//!
+//! Pure: no filters, no records.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::paths::{NONE, Paths, ROOT, Slot};
+
+/// A value of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Hit {
+    slot: Slot,
+    rank: u32,
+    /// Where its text begins and ends.
+    start: usize,
+    end: usize,
+}
+
+/// A scalar at an entry of the trie, which is [`NONE`] where it does not count any more.
+#[derive(Debug, Clone, Copy)]
+struct Scalar {
+    entry: u32,
+    start: usize,
+    end: usize,
+}
+
+/// A member that was met, with the first of the scalars in it and the one behind the last.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    entry: u32,
+    start: usize,
+    end: usize,
+}
+
+/// The values of successive documents.
+#[derive(Debug, Default)]
+pub struct Found {
+    hits: Vec<Hit>,
+    /// The texts, copied: payloads of several lines are put together anew for each.
+    text: String,
+    /// Where the hits of each document end.
+    ends: Vec<usize>,
+    /// Those of the document that is walked.
+    scalars: Vec<Scalar>,
+    /// Members met in the objects that are walked.
+    members: Vec<Member>,
+    /// For each entry which of those members is its, or [`NONE`]: an entry lies in one object, so it is one at most.
+    met: Vec<u32>,
+}
+
+impl Found {
+    /// Looks up all paths in one more document.
+    pub fn look_up(&mut self, paths: &Paths, json: &str) {
+        if !paths.is_empty() {
+            self.walk(paths, ROOT, json);
+            self.settle(paths);
+        }
+        self.ends.push(self.hits.len());
+    }
+
+    /// One more, in which nothing is found.
+    pub fn pass_over(&mut self) {
+        self.ends.push(self.hits.len());
+    }
+
+    /// The values of a document, by the order in which they were looked up.
+    #[must_use]
+    pub fn values(&self, document: usize) -> Values<'_> {
+        let start = document.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Values {
+            hits: &self.hits[start..self.ends[document]],
+            text: &self.text,
+        }
+    }
+
+    /// Makes hits of a document's scalars: for every path that of the lowest rank.
+    fn settle(&mut self, paths: &Paths) {
+        let first = self.hits.len();
+        for scalar in self.scalars.drain(..).filter(|scalar| scalar.entry != NONE) {
+            let hits = paths.ends(scalar.entry).map(|(slot, rank)| Hit {
+                slot,
+                rank,
+                start: scalar.start,
+                end: scalar.end,
+            });
+            self.hits.extend(hits);
+        }
+        self.hits[first..].sort_unstable();
+        let (mut last, mut kept) = (None, first);
+        for index in first..self.hits.len() {
+            let hit = self.hits[index];
+            if last != Some(hit.slot) {
+                self.hits[kept] = hit;
+                kept += 1;
+                last = Some(hit.slot);
+            }
+        }
+        self.hits.truncate(kept);
+    }
+
+    /// Walks an object or array; what is found in one that is none does not count.
+    fn walk(&mut self, paths: &Paths, node: u32, json: &str) {
+        let (scalars, members) = (self.scalars.len(), self.members.len());
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        let level = Level {
+            found: &mut *self,
+            paths,
+            node,
+        };
+        let walked = match json.trim_ascii_start().as_bytes().first() {
+            Some(b'{') => deserializer.deserialize_map(level),
+            Some(b'[') => deserializer.deserialize_seq(level),
+            _ => Ok(()),
+        };
+        // What follows the document makes it none.
+        let is_whole = walked.and_then(|()| deserializer.end()).is_ok();
+        if !is_whole {
+            self.scalars.truncate(scalars);
+        }
+        for member in self.members.drain(members..) {
+            self.met[member.entry as usize] = NONE;
+        }
+    }
+
+    /// Takes the value of an entry.
+    fn take(&mut self, paths: &Paths, entry: u32, value: &str) {
+        if matches!(value.as_bytes().first(), Some(b'{' | b'[')) {
+            if let Some(child) = paths.child_of(entry) {
+                self.walk(paths, child, value);
+            }
+            return;
+        }
+        if !paths.is_end(entry) {
+            return;
+        }
+        let start = self.text.len();
+        if value.starts_with('"') {
+            let Ok(Text(text)) = serde_json::from_str(value) else {
+                return;
+            };
+            self.text.push_str(&text);
+        } else {
+            self.text.push_str(value);
+        }
+        let end = self.text.len();
+        self.scalars.push(Scalar { entry, start, end });
+    }
+
+    /// A member's value was taken from the scalar `start` on. What was found in one before of the same name does
+    /// not count any more.
+    fn meet(&mut self, entry: u32, start: usize) {
+        let member = Member {
+            entry,
+            start,
+            end: self.scalars.len(),
+        };
+        if self.met.len() <= entry as usize {
+            self.met.resize(entry as usize + 1, NONE);
+        }
+        let met = &mut self.met[entry as usize];
+        if let Some(before) = self.members.get_mut(*met as usize) {
+            for scalar in &mut self.scalars[before.start..before.end] {
+                scalar.entry = NONE;
+            }
+            *before = member;
+        } else {
+            // Members are fewer than bytes of a record, which Kafka keeps below 2 GiB.
+            *met = u32::try_from(self.members.len()).unwrap_or(NONE);
+            self.members.push(member);
+        }
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The values found in one document.
+#[derive(Debug, Clone, Copy)]
+pub struct Values<'a> {
+    hits: &'a [Hit],
+    text: &'a str,
+}
+
+impl<'a> Values<'a> {
+    /// The value at a path.
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> Option<&'a str> {
+        let index = self.hits.binary_search_by_key(&slot, |hit| hit.slot).ok()?;
+        let hit = self.hits[index];
+        self.text.get(hit.start..hit.end)
+    }
+
+    /// All values, with their paths.
+    pub fn iter(self) -> impl Iterator<Item = (Slot, &'a str)> {
+        let text = self.text;
+        let hits = self.hits.iter();
+        hits.filter_map(move |hit| Some((hit.slot, text.get(hit.start..hit.end)?)))
+    }
+}
+
+/// One object or array on the way.
+struct Level<'w> {
+    found: &'w mut Found,
+    paths: &'w Paths,
+    node: u32,
+}
+
+impl<'de> Visitor<'de> for Level<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(entry) = map.next_key_seed(MemberOf(self.paths, self.node))? {
+            let Some(entry) = entry else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            let value: &RawValue = map.next_value()?;
+            let start = self.found.scalars.len();
+            self.found.take(self.paths, entry, value.get());
+            self.found.meet(entry, start);
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let mut passed = 0;
+        for (index, entry) in self.paths.elements(self.node) {
+            while passed < index {
+                if elements.next_element::<IgnoredAny>()?.is_none() {
+                    return Ok(());
+                }
+                passed += 1;
+            }
+            let Some(value) = elements.next_element::<&RawValue>()? else {
+                return Ok(());
+            };
+            passed += 1;
+            self.found.take(self.paths, entry, value.get());
+        }
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Finds the entry of a member by its name, without copying that.
+struct MemberOf<'n>(&'n Paths, u32);
+
+impl<'de> DeserializeSeed<'de> for MemberOf<'_> {
+    type Value = Option<u32>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u32>, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for MemberOf<'_> {
+    type Value = Option<u32>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member's name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Option<u32>, E> {
+        Ok(self.0.member(self.1, name))
+    }
+}

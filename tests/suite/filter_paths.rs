@@ -1,0 +1,371 @@
+//! Paths of filters as they come and go: what they find against a simple search, what work they make, and what
+//! memory they take.
+
+use crate::harness::trial;
+use crate::rig::{Rig, filter, rec};
+use allocation_counter::measure;
+use kafka_sse_bridge::config::units::Size;
+use kafka_sse_bridge::stream::groups::{FilterFigures, OverLimit};
+use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::paths::{Paths, Slot};
+use kafka_sse_bridge::stream::subscription::Subscription;
+use kafka_sse_bridge::stream::values::Found;
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+use std::fmt::{self, Display};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("paths_that_come_and_go_find_what_a_simple_search_does", model),
+        trial(
+            "a_path_is_as_much_work_as_it_is_long_however_many_others_there_are",
+            work,
+        ),
+        trial("the_trie_of_paths_counts_what_it_holds", counted),
+        trial("a_member_that_is_repeated_is_held_once_for_all_paths", repeated),
+        trial("paths_of_a_streams_filters_have_a_bound_in_memory", bounded),
+    ]
+}
+
+/// A JSON document with members in order, of which some may be repeated.
+#[derive(Clone, Debug)]
+enum Document {
+    Scalar(u8),
+    Object(Vec<(String, Document)>),
+    Array(Vec<Document>),
+}
+
+impl Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |f: &mut fmt::Formatter<'_>, texts: Vec<String>| f.write_str(&texts.join(","));
+        match self {
+            Self::Scalar(number) => write!(f, "\"s{number}\""),
+            Self::Object(members) => {
+                let members = members.iter();
+                f.write_str("{")?;
+                list(
+                    f,
+                    members
+                        .map(|(name, value)| format!("\"{name}\":{value}"))
+                        .collect(),
+                )?;
+                f.write_str("}")
+            }
+            Self::Array(elements) => {
+                f.write_str("[")?;
+                list(f, elements.iter().map(ToString::to_string).collect())?;
+                f.write_str("]")
+            }
+        }
+    }
+}
+
+impl Document {
+    fn get(&self, name: &str) -> Option<&Self> {
+        match self {
+            Self::Scalar(_) => None,
+            Self::Object(members) => {
+                let mut members = members.iter().rev();
+                members.find(|(other, _)| other == name).map(|(_, value)| value)
+            }
+            Self::Array(elements) => {
+                let index: usize = name.parse().ok()?;
+                elements.get(index).filter(|_| index.to_string() == name)
+            }
+        }
+    }
+
+    /// By the words of the documentation: the whole rest as one name, if it is a scalar, then the next name.
+    fn find(&self, path: &[String]) -> Option<String> {
+        if let Some(Self::Scalar(number)) = self.get(&path.join(".")) {
+            return Some(format!("s{number}"));
+        }
+        match path {
+            [name, rest @ ..] if !rest.is_empty() => self.get(name)?.find(rest),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Add(Vec<String>),
+    Remove(prop::sample::Index),
+    Tidy,
+    Look(Document),
+}
+
+/// More names than are compared one by one, some with dots, some that are indices or look like them.
+fn name() -> impl Strategy<Value = String> {
+    const ALL: [&str; 17] = [
+        "a", "b", "a", "b", "a.b", "b.a", "a.a.b", "0", "1", "0.1", "01", "c", "d", "e", "f", "g", "h",
+    ];
+    prop::sample::select(&ALL[..]).prop_map(str::to_owned)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let document = any::<u8>()
+        .prop_map(Document::Scalar)
+        .prop_recursive(4, 40, 8, |inner| {
+            prop_oneof![
+                3 => prop::collection::vec((name(), inner.clone()), 0..8).prop_map(Document::Object),
+                1 => prop::collection::vec(inner, 0..3).prop_map(Document::Array),
+            ]
+        });
+    prop_oneof![
+        6 => prop::collection::vec(name(), 1..5).prop_map(Op::Add),
+        4 => any::<prop::sample::Index>().prop_map(Op::Remove),
+        1 => Just(Op::Tidy),
+        4 => document.prop_map(Op::Look),
+    ]
+}
+
+fn model() {
+    let cases = ProptestConfig {
+        cases: 2000,
+        ..ProptestConfig::default()
+    };
+    proptest!(cases, |(ops in prop::collection::vec(op(), 1..60))| {
+        let (mut paths, mut known, mut next) = (Paths::default(), Vec::new(), 0);
+        for op in &ops {
+            match op {
+                Op::Add(path) => {
+                    paths.insert(next, path);
+                    known.push((next, path.clone()));
+                    next += 1;
+                }
+                Op::Remove(_) if known.is_empty() => {}
+                Op::Remove(index) => paths.remove(known.swap_remove(index.index(known.len())).0),
+                Op::Tidy => paths.tidy(),
+                Op::Look(document) => look(&paths, &known, document)?,
+            }
+            prop_assert_eq!(paths.is_empty(), known.is_empty());
+        }
+        for (slot, _) in known {
+            paths.remove(slot);
+        }
+        prop_assert_eq!((paths.used_bytes(), paths.bytes()), (0, 0));
+    });
+}
+
+fn look(paths: &Paths, known: &[(Slot, Vec<String>)], document: &Document) -> Result<(), TestCaseError> {
+    let text = document.to_string();
+    let mut found = Found::default();
+    // What was found before does not show.
+    found.look_up(paths, "{\"a\":{\"b\":1,\"a\":{\"b\":[2]}},\"b\":3,\"0\":4}");
+    found.look_up(paths, &text);
+    let mut wanted: Vec<(Slot, String)> = known
+        .iter()
+        .filter_map(|(slot, path)| Some((*slot, document.find(path)?)))
+        .collect();
+    wanted.sort_unstable();
+    let values: Vec<(Slot, String)> = found
+        .values(1)
+        .iter()
+        .map(|(slot, text)| (slot, text.to_owned()))
+        .collect();
+    prop_assert_eq!(&values, &wanted, "{}", text);
+    for (slot, _) in known {
+        let place = wanted.iter().find(|(other, _)| other == slot);
+        prop_assert_eq!(found.values(1).get(*slot), place.map(|(_, text)| text.as_str()));
+    }
+    Ok(())
+}
+
+const NAMES: usize = 31;
+
+/// A path that differs from the others only at its end: what a request line of 2 KiB can hold.
+fn long(number: usize) -> Vec<String> {
+    let mut path = vec!["n".repeat(58); NAMES];
+    path.push(format!("b{number:03}"));
+    path
+}
+
+fn slot(number: usize) -> Slot {
+    number as Slot
+}
+
+fn long_paths(count: usize) -> Paths {
+    let mut paths = Paths::default();
+    for number in 0..count {
+        paths.insert(slot(number), &long(number));
+    }
+    paths
+}
+
+fn work() {
+    // The same text, with other dots as parts of names.
+    let escaped = |number: usize| -> Vec<String> {
+        let mut path = vec![String::from("x")];
+        for bit in 0..10 {
+            if number >> bit & 1 == 1 {
+                path.push(String::from("x"));
+            } else if let Some(last) = path.last_mut() {
+                last.push_str(".x");
+            }
+        }
+        path
+    };
+    let cost = |paths: &mut Paths, path: &[String]| {
+        let before = paths.work();
+        paths.insert(Slot::MAX, path);
+        paths.remove(Slot::MAX);
+        paths.work() - before
+    };
+    for count in [1, 10, 100, 990] {
+        let mut paths = long_paths(count);
+        for number in 0..count {
+            paths.insert(slot(2000 + number), &escaped(number));
+            paths.insert(slot(4000 + number), &[format!("z{number}")]);
+        }
+        for path in [
+            long(1500),
+            escaped(1023),
+            vec![String::from("new")],
+            vec![String::from("z"), String::from("y")],
+        ] {
+            let work = cost(&mut paths, &path);
+            // To add and to remove: the rest and the name at each of its names are hashed, and found at once.
+            let bound = 8 * path.len() as u64 + 8;
+            assert!(
+                work <= bound,
+                "{work} names for one of {} beside {count}",
+                path.len()
+            );
+        }
+        // Nothing is built anew for it.
+        let before = paths.work();
+        paths.tidy();
+        assert_eq!(paths.work(), before);
+    }
+}
+
+fn counted() {
+    const COUNT: usize = 990;
+    let held = |paths: &mut Option<Paths>, act: &mut dyn FnMut(&mut Paths)| {
+        let mut taken = paths.take().expect("paths");
+        let info = measure(|| act(&mut taken));
+        *paths = Some(taken);
+        info.bytes_current
+    };
+    let mut paths = Some(Paths::default());
+    let mut resident = 0;
+    let mut check = |paths: &mut Option<Paths>, act: &mut dyn FnMut(&mut Paths)| {
+        resident += held(paths, act);
+        let counted = i64::try_from(paths.as_ref().expect("paths").bytes()).expect("small");
+        assert!(
+            resident <= counted + counted / 10 + 4096 && counted <= resident + resident / 5 + 4096,
+            "{resident} bytes are allocated, {counted} counted"
+        );
+        counted
+    };
+    let added = check(&mut paths, &mut |paths| {
+        for number in 0..COUNT {
+            paths.insert(slot(number), &long(number));
+        }
+    });
+    let (used, held) = {
+        let paths = paths.as_ref().expect("paths");
+        (paths.used_bytes(), paths.bytes())
+    };
+    assert!(
+        held <= used + used / 2,
+        "{held} bytes are held where {used} are used"
+    );
+    assert!(used <= Paths::most_bytes(&long(0)) * COUNT);
+    // A text once, not once for every rest of it: that would be sixteen times as much.
+    let text: usize = long(0).iter().map(|name| name.len() + 1).sum();
+    let each = usize::try_from(added).expect("positive") / COUNT;
+    assert!(each < text * 3, "{each} bytes for a path of {text}");
+    check(&mut paths, &mut |paths| {
+        for number in 10..COUNT {
+            paths.remove(slot(number));
+        }
+    });
+    let few = check(&mut paths, &mut Paths::tidy);
+    assert!(few < added / 20, "{few} bytes of {added} for one in 99");
+    let none = check(&mut paths, &mut |paths| {
+        for number in 0..10 {
+            paths.remove(slot(number));
+        }
+    });
+    assert_eq!(none, 0);
+}
+
+fn repeated() {
+    const NAMES: usize = 200;
+    const MEMBERS: usize = 40_000;
+    // Five hundred paths that are one name, written as one or as several.
+    let written = |number: usize| -> Vec<String> {
+        let mut path = vec![String::from("x")];
+        for bit in 0..9 {
+            if number >> bit & 1 == 1 {
+                path.push(String::from("x"));
+            } else if let Some(last) = path.last_mut() {
+                last.push_str(".x");
+            }
+        }
+        path
+    };
+    let mut paths = Paths::new([]);
+    for number in 0..512 {
+        paths.insert(slot(number), &written(number));
+    }
+    for number in 0..NAMES {
+        paths.insert(slot(1000 + number), &[format!("p{number}")]);
+    }
+    let name = ["x"; 10].join(".");
+    let members: Vec<String> = (0..MEMBERS)
+        .map(|number| format!("\"{name}\":{number},\"p{}\":{number}", number % NAMES))
+        .collect();
+    let json = format!("{{{}}}", members.join(","));
+    let mut found = Found::default();
+    let held = measure(|| found.look_up(&paths, &json)).bytes_max;
+    assert_eq!(found.values(0).iter().count(), 512 + NAMES);
+    let last = (MEMBERS - 1).to_string();
+    assert!((0..512).all(|number| found.values(0).get(slot(number)) == Some(last.as_str())));
+    for number in 0..NAMES {
+        let last = (MEMBERS - NAMES + number).to_string();
+        assert_eq!(found.values(0).get(slot(1000 + number)), Some(last.as_str()));
+    }
+    // Not five hundred values for each member.
+    let most = json.len() as u64 * 10;
+    assert!(held <= most, "{held} bytes for a value of {}", json.len());
+}
+
+fn bounded() {
+    let mut rig = Rig::ready(|settings| {
+        settings.log_bytes = Size(512 * 1024);
+        settings.max_filter_paths = 0;
+    });
+    let topics = rig.stream.settings().topics.clone();
+    let open = |rig: &Rig, number: usize| -> Result<Subscription, OverLimit> {
+        let name = format!("value.{}", long(number).join("."));
+        let opening = Opening {
+            filter: Some(filter(&[(&name, "1")], &topics).expect("a filter")),
+            ..Opening::default()
+        };
+        rig.stream.admit(opening).map_err(|(limit, _)| limit)
+    };
+    for round in 0..3 {
+        let mut clients = Vec::new();
+        let limit = loop {
+            match open(&rig, round * 1000 + clients.len()) {
+                Ok(client) => clients.push(client),
+                Err(limit) => break limit,
+            }
+            let noted = rig.stream.filters().noted_bytes;
+            assert!(noted > clients.len() * 1024, "{noted} bytes");
+            assert!(noted <= 256 * 1024, "{noted} bytes");
+            // The writer takes what comes into account, as does a client that filters as others do.
+            if clients.len().is_multiple_of(8) {
+                rig.records(&[rec("k", "{\"n\":1}")]);
+                clients.push(open(&rig, round * 1000).expect("a filter that is in use"));
+            }
+        };
+        assert_eq!(limit, OverLimit::Paths);
+        assert!(clients.len() > 20, "{} clients", clients.len());
+        drop(clients);
+        assert_eq!(rig.stream.filters(), FilterFigures::default());
+    }
+}
