@@ -399,6 +399,11 @@ impl Inbox {
         self.outlets.settle(pulse)
     }
 
+    /// Whether something waits for a stream whose topics are read.
+    pub(super) fn is_any_full(&self) -> bool {
+        self.outlets.is_any_full()
+    }
+
     /// The path of a stream, by its index among those that the inbox hands to.
     pub(super) fn stream(&self, outlet: usize) -> &Arc<str> {
         self.outlets.stream(outlet)
@@ -462,7 +467,9 @@ impl Topic {
 
     fn flush(&mut self, outlets: &mut Outlets) {
         if !self.batch.is_empty() {
-            let batch = std::mem::replace(&mut self.batch, Batch::new(self.name.clone()));
+            // The next batch is probably as large: vectors that grow are copied again and again.
+            let another = self.batch.another();
+            let batch = std::mem::replace(&mut self.batch, another);
             let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
             self.handed_on.fetch_add(records, Ordering::Relaxed);
             self.send(outlets, &Feed::Records(Arc::new(batch)));

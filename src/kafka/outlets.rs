@@ -142,6 +142,11 @@ impl Outlets {
         self.busy > 0 && self.all.iter().any(|outlet| outlet.held.is_some())
     }
 
+    /// Whether something has found no place in the channel of a stream that is not held.
+    pub(super) fn is_any_full(&self) -> bool {
+        self.busy > 0 && self.full().any(|outlet| outlet.held.is_none())
+    }
+
     /// Streams that do not keep up, and in what way.
     pub(super) fn slow(&self) -> impl Iterator<Item = (usize, Slow)> {
         let all = self.all.iter().enumerate().filter(|_| self.busy > 0);

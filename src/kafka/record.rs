@@ -147,6 +147,23 @@ impl Batch {
         }
     }
 
+    /// An empty batch of the same topic, with room for as much as this one holds.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self {
+            topic: Arc::clone(&self.topic),
+            heads: Vec::with_capacity(self.heads.len()),
+            headers: Vec::with_capacity(self.headers.len()),
+            bytes: Vec::with_capacity(self.bytes.len()),
+        }
+    }
+
+    /// How many bytes of keys, values and headers it holds.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// The topic all its records were read from.
     #[must_use]
     pub fn topic(&self) -> &Arc<str> {

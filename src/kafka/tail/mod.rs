@@ -262,6 +262,15 @@ impl Worker {
         debug!("kafka-tail ends");
     }
 
+    /// How long a poll may wait for records.
+    fn poll_wait(&self) -> Duration {
+        if self.inbox.is_any_held() {
+            HELD_WAIT
+        } else {
+            POLL_WAIT
+        }
+    }
+
     /// The thread turns, and will again within this time.
     fn turns(&self, within: Duration) {
         self.status.pulse().beat(within);
@@ -275,14 +284,13 @@ impl Worker {
         let mut found = self.resolve(source)?;
         let (mut refreshed, mut answered) = (Instant::now(), Instant::now());
         while let Some(known) = &found {
+            if self.inbox.is_any_full() {
+                // Said since the last poll, such as that a topic is loaded: the next one may wait for records in vain.
+                self.settle_streams(source)?;
+            }
             let before = self.inbox.received();
             self.turns(POLL_WAIT);
-            let wait = if self.inbox.is_any_held() {
-                HELD_WAIT
-            } else {
-                POLL_WAIT
-            };
-            let outcome = source.poll(wait, &mut self.inbox);
+            let outcome = source.poll(self.poll_wait(), &mut self.inbox);
             self.inbox.flush();
             match outcome {
                 Ok(()) => {}

@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
             "a_stream_that_was_held_hears_of_a_new_topic_behind_its_records",
             held_in_order,
         ),
+        trial("no_poll_begins_while_a_full_channel_is_waited_for", full_channel),
         trial(
             "a_topic_that_ends_with_markers_is_loaded_while_another_is_busy",
             markers_beside_records,
@@ -271,6 +272,31 @@ fn held_in_order() {
         ["assigned", "0", "recreated", "assigned"],
         "{order:?}"
     );
+}
+
+/// A poll waits for records, 100 ms and more: what was said after the poll before, such as that the topic is loaded,
+/// must not wait for it.
+fn full_channel() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }],
+        polls: [Poll::Records(vec![0, 1, 2])].into(),
+        ..Script::default()
+    };
+    // One place, which is taken by where the topic is read from, and then by the records.
+    let mut rig = Rig::over(script, 1);
+    let first = rig.feeds.blocking_recv();
+    assert!(matches!(first, Some(Feed::Assigned { .. })), "{first:?}");
+    // The records are not taken, so there is no place for what follows.
+    eventually(secs(20), "a second poll begins", || {
+        let begun = rig.script(|script| script.polls_begun.clone());
+        ensure(begun.len() > 1, format!("{begun:?}"))
+    });
+    let is_held = rig.script(|script| script.polls_begun[1]);
+    assert!(is_held, "the stream is waited for until it is held");
+    let is_loaded = |feed: &Feed| matches!(feed, Feed::Loaded { .. });
+    eventually(secs(20), "the topic is loaded", || {
+        ensure(rig.told().iter().any(is_loaded), "not yet")
+    });
 }
 
 /// No poll is without records.

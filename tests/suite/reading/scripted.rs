@@ -52,6 +52,8 @@ pub struct Script {
     /// Clients, by their number, that get no answers once they read.
     pub(super) deaf: Vec<usize>,
     pub polls: VecDeque<Poll>,
+    /// For every poll, whether the topic `t` was held when it began.
+    pub(super) polls_begun: Vec<bool>,
     pub(super) assigned: Vec<Vec<i64>>,
     pub(super) connects: Vec<Instant>,
     pub(super) refusals: usize,
@@ -151,6 +153,7 @@ impl Source for Scripted {
         let is_paused = inbox.is_held("t");
         let next = {
             let mut script = self.0.lock().unwrap();
+            script.polls_begun.push(is_paused);
             let is_of_t = !matches!(script.polls.front(), Some(Poll::Others(_)));
             if is_of_t && is_paused {
                 None
