@@ -87,6 +87,42 @@ pub(super) struct Consuming {
     pub(super) is_drained: bool,
 }
 
+/// A [`Place`] as it was, to be read from on another thread than the inbox's.
+pub(super) struct PlaceCopy {
+    topic: Arc<str>,
+    partition: u32,
+    next: i64,
+    placed: u64,
+    incarnation: u64,
+    epoch: Option<u32>,
+}
+
+impl From<Place<'_>> for PlaceCopy {
+    fn from(place: Place<'_>) -> Self {
+        Self {
+            topic: Arc::clone(place.topic),
+            partition: place.partition,
+            next: place.next,
+            placed: place.placed,
+            incarnation: place.incarnation,
+            epoch: place.epoch,
+        }
+    }
+}
+
+impl<'a> From<&'a PlaceCopy> for Place<'a> {
+    fn from(copy: &'a PlaceCopy) -> Self {
+        Self {
+            topic: &copy.topic,
+            partition: copy.partition,
+            next: copy.next,
+            placed: copy.placed,
+            incarnation: copy.incarnation,
+            epoch: copy.epoch,
+        }
+    }
+}
+
 /// Up to which offset partitions of topics have been given, where that was their end.
 #[derive(Default)]
 pub(super) struct Ended(HashMap<Arc<str>, HashMap<u32, i64>>);
@@ -279,16 +315,19 @@ impl Consuming {
         position.map_or(next, |position| position.max(next))
     }
 
-    /// Waits until the handle knows brokers and leaders of these topics, for as long as `limit`.
-    pub(super) fn warm_up(&self, topics: &[Arc<str>], limit: Duration) {
-        if let Err(error) = native::describe_topics(&self.handle, topics, limit) {
+    /// Waits until the handle knows brokers and leaders of the topics of these places, for as long as `limit`, and
+    /// starts to read from there, where brokers describe many topics in one request.
+    pub(super) fn warm_up(&mut self, places: &[PlaceCopy], limit: Duration, pulse: &Pulse) {
+        let topics: BTreeSet<Arc<str>> = places.iter().map(|place| Arc::clone(&place.topic)).collect();
+        let topics: Vec<Arc<str>> = topics.into_iter().collect();
+        if let Err(error) = native::describe_topics(&self.handle, &topics, limit) {
             debug!("leaders of {} topics: {error}", topics.len());
         }
-    }
-
-    /// Topics that it has read.
-    pub(super) fn topics(&self) -> Vec<Arc<str>> {
-        self.met.keys().cloned().collect()
+        let places: Vec<Place<'_>> = places.iter().map(Place::from).collect();
+        // What fails here is assigned again, and fails again, where the error is handled.
+        if self.begin(&places, true, pulse).is_err() {
+            debug!("{} partitions are not assigned ahead", places.len());
+        }
     }
 
     /// Ends the handle, which may take a while, on a thread of its own.

@@ -14,6 +14,7 @@ mod explain;
 mod offsets;
 mod oversize;
 mod probing;
+mod renewal;
 pub(super) mod settings;
 mod trouble;
 
@@ -25,11 +26,12 @@ use rdkafka::Message;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use self::asking::{ASK_TIMEOUT, Asking, Look, Seen, is_of_group};
+use self::asking::{Asking, Look, Seen, is_of_group};
 use self::consuming::{AssignError, Consuming, Maker, push};
 use self::context::{Context, MAX_CAUSES};
 use self::explain::refusal;
 use self::oversize::{Oversize, Step, Tools};
+use self::renewal::Renewed;
 use self::trouble::{Failed, Trouble};
 use super::access::Access;
 use super::aside::{Aside, Begun, Left};
@@ -61,6 +63,8 @@ pub(super) struct Librdkafka {
     looking: Option<Begun<Look>>,
     /// Both handles made anew, while that is under way.
     renewing: Option<Begun<Renewed>>,
+    /// The consuming handle before, which is read until that time.
+    retiring: Option<(Consuming, Instant)>,
     /// Hears whether the asking handle needs a token, and when that was begun.
     serving: Option<(Begun<()>, Instant)>,
     trouble: Option<Trouble>,
@@ -74,9 +78,6 @@ pub(super) struct Librdkafka {
     with_headers: bool,
     pulse: Arc<Pulse>,
 }
-
-/// A new consuming handle, and what the new asking one tells.
-type Renewed = Result<(Consuming, Arc<Context>), SourceError>;
 
 impl Librdkafka {
     /// Creates both handles; does not wait for a broker.
@@ -116,6 +117,7 @@ impl Librdkafka {
             told,
             looking: None,
             renewing: None,
+            retiring: None,
             serving: None,
             trouble: None,
             is_described: false,
@@ -124,38 +126,6 @@ impl Librdkafka {
             with_headers: connection.needs_headers,
             pulse: Arc::clone(pulse),
         })
-    }
-
-    /// Begins to make both handles anew, because a topic was recreated; the others are read on meanwhile.
-    fn begin_renewal(&mut self) -> Result<(), SourceError> {
-        if self.renewing.is_some() {
-            return Ok(());
-        }
-        let (maker, topics, is_described) = (self.maker.clone(), self.consuming.topics(), self.is_described);
-        let renewing = self.asking.begin(move |asking| {
-            let fresh = maker.asking()?;
-            let told = Arc::clone(fresh.context());
-            asking.replace_handle(fresh);
-            let consuming = maker.consuming()?;
-            if is_described {
-                consuming.warm_up(&topics, ASK_TIMEOUT);
-            }
-            Ok((consuming, told))
-        });
-        self.renewing = Some(renewing.map_err(|left| self.left(left))?);
-        Ok(())
-    }
-
-    /// Goes on with the handles that were made anew, once they are there.
-    fn take_renewal(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
-        let Some(answer) = self.renewing.as_ref().and_then(Begun::answer) else {
-            return Ok(());
-        };
-        self.renewing = None;
-        let (consuming, told) = answer.unwrap_or_else(|left| Err(self.left(left)))?;
-        std::mem::replace(&mut self.consuming, consuming).dispose();
-        self.told = told;
-        self.assign(inbox)
     }
 
     /// What comes of a question; nothing is read meanwhile.
@@ -358,6 +328,8 @@ impl Source for Librdkafka {
     }
 
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+        // It may read what is not to be read any more.
+        self.retire();
         self.oversize.forget_moved(inbox);
         let is_stopped = |place: &Place<'_>| self.oversize.is_stopped(place);
         match self
@@ -365,7 +337,7 @@ impl Source for Librdkafka {
             .assign(inbox, is_stopped, self.is_described, &self.pulse)
         {
             Ok(true) => Ok(()),
-            Ok(false) => self.begin_renewal(),
+            Ok(false) => self.begin_renewal(inbox),
             Err(AssignError::Library(what, error)) => Err(self.unreachable(&what, error)),
             Err(AssignError::NoQueue(at)) => Err(SourceError::Partition {
                 brokers: self.brokers.clone(),
@@ -380,6 +352,7 @@ impl Source for Librdkafka {
         self.check_brokers()?;
         self.serve_asking();
         self.take_renewal(inbox)?;
+        let wait = self.poll_retiring(wait, inbox);
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
         let Consuming { queue, ended, .. } = &mut self.consuming;
