@@ -213,6 +213,8 @@ pub struct Builder {
     headers: Vec<u8>,
     header_ends: Vec<u32>,
     finished: Vec<Block>,
+    /// Bytes of frames that probably are still to come.
+    expected: usize,
 }
 
 impl Builder {
@@ -227,7 +229,22 @@ impl Builder {
             headers: Vec::new(),
             header_ends: Vec::new(),
             finished: Vec::new(),
+            expected: 0,
         }
+    }
+
+    /// The same, with room for about so many bytes of frames, in as many blocks as that takes.
+    #[must_use]
+    pub fn with_room(before: Bytes, frames: usize) -> Self {
+        let mut builder = Self::new(before);
+        builder.expected = frames;
+        builder.data.reserve(builder.room());
+        builder
+    }
+
+    /// Bytes that the next block will probably take, of which the last frame may be the next block's.
+    fn room(&self) -> usize {
+        self.expected.min(MAX_BLOCK + MAX_BLOCK / 4)
     }
 
     /// When the records came.
@@ -250,6 +267,12 @@ impl Builder {
     #[must_use]
     pub fn unfinished(&self) -> &[u8] {
         &self.data[self.entries.last().map_or(0, |entry| entry.end as usize)..]
+    }
+
+    /// The headers that were packed since the last finished frame.
+    #[must_use]
+    pub fn unfinished_headers(&self) -> &[u8] {
+        &self.headers[self.header_ends.last().map_or(0, |&end| end as usize)..]
     }
 
     /// Takes back what was written since the last finished frame.
@@ -284,7 +307,7 @@ impl Builder {
             partition: record.partition,
             key: key_hash(record.key),
             is_tombstone: record.value.is_none(),
-            headers: &self.headers[self.header_ends.last().map_or(0, |&end| end as usize)..],
+            headers: self.unfinished_headers(),
             frame: self.unfinished(),
         }
     }
@@ -321,7 +344,10 @@ impl Builder {
     fn finish_frame(&mut self, entry: Entry) {
         let start = self.entries.last().map_or(0, |entry| entry.end as usize);
         if self.data.len() > MAX_BLOCK && start > 0 {
-            let frame = self.data.split_off(start);
+            self.expected = self.expected.saturating_sub(start);
+            let mut frame = Vec::with_capacity(self.room().max(self.data.len() - start));
+            frame.extend_from_slice(&self.data[start..]);
+            self.data.truncate(start);
             let headers = self
                 .headers
                 .split_off(self.header_ends.last().map_or(0, |&end| end as usize));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use log::{error, warn};
 
 use super::block::{Builder, Kind};
@@ -25,7 +26,7 @@ use super::path_index::{Lookups, Replaced};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
-use super::table_writer::{Arrival, Kept, TableWriter};
+use super::table_writer::{Arrival, Kept, Shown, TableWriter};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
@@ -38,6 +39,9 @@ pub const CHANNEL_BATCHES: usize = 16;
 /// Most rows of a topic that began anew that are freed at once: about a millisecond's work, and twice what
 /// a batch can bring, so that the new rows do not come faster than the old ones go.
 pub const FREED_AT_ONCE: usize = 8192;
+
+/// What a frame has beside its id and the record's own bytes, as a rule: names of fields and ends of lines.
+const FRAME_OVERHEAD: usize = 16;
 
 /// At most one warning about passed-over records in this time, with the number of those unsaid.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
@@ -381,7 +385,9 @@ impl Feeder {
         let now = self.stream.now();
         self.tidy();
         let stream = Arc::clone(&self.stream);
-        let mut builder = Builder::new(self.position.id().into());
+        let id: Bytes = self.position.id().into();
+        let frames = batch.size() + batch.len() * (id.len() + FRAME_OVERHEAD);
+        let mut builder = Builder::with_room(id, frames);
         let (next, first) = {
             // This writer is the only one that appends, so the log's next number is ours to count from.
             let state = stream.read();
@@ -506,8 +512,11 @@ impl Feeder {
             is_topic_loading: self.loading.contains(&to.topic),
             is_loading: !self.loading.is_empty(),
         };
-        let shown = to.builder.candidate(&record, 0);
-        let Kept::Shown(previous) = self.table.keep(&record, unusable, &shown, &arrival) else {
+        let shown = Shown {
+            frame: to.builder.unfinished(),
+            headers: to.builder.unfinished_headers(),
+        };
+        let Kept::Shown(previous) = self.table.keep(&record, unusable, shown, &arrival) else {
             to.builder.discard_frame();
             return;
         };

@@ -683,6 +683,10 @@ impl Stream {
     /// Tells those that there are new records who want every one, and the `dirty` groups.
     pub(super) fn appended(&self, dirty: &mut Vec<Arc<Group>>) {
         self.version.fetch_add(1, Ordering::SeqCst);
+        // A reader that comes after this look waits only after it has seen the version.
+        if dirty.is_empty() && self.waiters.is_empty() {
+            return;
+        }
         if !self.bell.ring(dirty) {
             self.wake(std::mem::take(dirty));
         }

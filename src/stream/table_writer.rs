@@ -9,7 +9,6 @@ use std::time::Duration;
 use log::{error, warn};
 
 use super::encode::Invalid;
-use super::filter::Candidate;
 use super::frame;
 use super::latest::{Applied, Origin, Row, Update};
 use super::log::Sequence;
@@ -44,6 +43,15 @@ pub(super) struct Arrival {
     pub(super) is_topic_loading: bool,
     /// Whether any topic of the stream is.
     pub(super) is_loading: bool,
+}
+
+/// How clients see a record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shown<'a> {
+    /// Its frame.
+    pub(super) frame: &'a [u8],
+    /// Its headers, packed.
+    pub(super) headers: &'a [u8],
 }
 
 /// What became of a record.
@@ -83,7 +91,7 @@ impl TableWriter {
         &mut self,
         record: &Record<'_>,
         unusable: Option<Invalid>,
-        shown: &Candidate<'_>,
+        shown: Shown<'_>,
         arrival: &Arrival,
     ) -> Kept {
         let Some(mut table) = self.stream.write_table() else {

@@ -58,6 +58,12 @@ impl Waiters {
         }
     }
 
+    /// Whether nobody has a slot.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        (0..self.shards.len()).all(|index| self.shard(index).is_empty())
+    }
+
     /// Wakes everyone who waits.
     pub fn wake_all(&self) {
         let mut woken = Vec::new();
