@@ -2,10 +2,13 @@
 
 use std::process::ExitCode;
 
+#[cfg(feature = "jemalloc")]
+mod allocator;
+
 /// Only of the program: a library leaves the choice to whoever uses it.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
     kafka_sse_bridge::cli::main()

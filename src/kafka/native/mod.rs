@@ -1,7 +1,7 @@
 //! What rdkafka's safe interface lacks of librdkafka: records by the batch, errors with the partition
 //! they belong to, and what there is of many topics.
 //!
-//! The one room with unsafe code. rdkafka hands on one record per call, through an event each, which
+//! The only unsafe code of the library. rdkafka hands on one record per call, through an event each, which
 //! costs the reading thread about as much again as all else it does with a record; its errors of a partition
 //! name neither topic nor partition; and it does not know `DescribeTopics`. The C functions that do are
 //! in its `bindings`. What makes their use sound is said at each; the rules are three: a queue holds
