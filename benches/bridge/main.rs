@@ -44,6 +44,7 @@ mod report;
 mod stalled;
 mod start;
 mod storm;
+mod table;
 mod topics;
 mod transactions;
 
@@ -116,7 +117,7 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 14] = [
+const BENCHMARKS: [(&str, Benchmark); 15] = [
     ("fanout", fanout::run),
     ("arrival", arrival::run),
     ("filtered", filtered::run),
@@ -125,6 +126,7 @@ const BENCHMARKS: [(&str, Benchmark); 14] = [
     ("quiet", quiet::run),
     ("reload", reload::run),
     ("ingest", ingest::run),
+    ("table", table::run),
     ("stalled", stalled::run),
     ("topics", topics::run),
     ("transactions", transactions::run),
