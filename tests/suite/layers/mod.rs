@@ -13,7 +13,7 @@ use std::path::Path;
 /// The modules of the crate's root, from the lowest layer on. A module imports only from its own layer and lower ones.
 const LAYERS: [&[&str]; 9] = [
     &["config"],
-    &["fd_limit", "logging", "signals", "sse", "systemd"],
+    &["allocator", "fd_limit", "logging", "signals", "sse", "systemd"],
     &["kafka"],
     &["stream"],
     &["http", "writers"],
