@@ -75,7 +75,11 @@ impl Daemon {
         let loaded = sources.load()?;
         warn_of_memory(&loaded);
         let next = loaded.settings;
-        let changes = diff(&self.settings, &next);
+        let lacks_rows = |path: &str| {
+            let mut streams = self.streams.iter().map(|running| &running.stream);
+            streams.any(|stream| stream.settings().path == path && stream.lacks_rows())
+        };
+        let changes = diff(&self.settings, &next, lacks_rows);
         let access = SocketAccess::from(&next.http);
         let bound = bind(&changes.listen, &access).map_err(|error| {
             // Old addresses stay bound until nothing can fail any more.

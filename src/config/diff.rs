@@ -39,9 +39,10 @@ impl Changes {
     }
 }
 
-/// Compares two settings.
+/// Compares two settings. `lacks_rows` says of a path whether the table that is served there now has no rows of some keys,
+/// because it is or was full.
 #[must_use]
-pub fn diff(old: &Settings, new: &Settings) -> Changes {
+pub fn diff(old: &Settings, new: &Settings, lacks_rows: impl Fn(&str) -> bool) -> Changes {
     let mut changes = Changes {
         listen: missing(&new.http.listen, &old.http.listen),
         unlisten: missing(&old.http.listen, &new.http.listen),
@@ -66,7 +67,7 @@ pub fn diff(old: &Settings, new: &Settings) -> Changes {
             changes.streams.push(StreamChange::Added(path));
             continue;
         };
-        let keys = reload_effect::stream(before, stream);
+        let keys = reload_effect::stream(before, stream, lacks_rows(&path));
         let is_rebuilt = changes.note(&format!("stream {path:?}: "), keys);
         changes.streams.push(if is_rebuilt {
             StreamChange::Rebuilt(path)

@@ -211,9 +211,11 @@ pub(super) fn memory(old: &MemorySettings, new: &MemorySettings) -> Vec<Key> {
     compare!(old, new, MemorySettings { limit: Live })
 }
 
-pub(super) fn stream(old: &StreamSettings, new: &StreamSettings) -> Vec<Key> {
+pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: bool) -> Vec<Key> {
     // Records whose headers were not kept cannot be filtered by them; headers that were kept may stay.
     let lacks_headers = new.keeps_headers() && !old.keeps_headers();
+    // Only reading again brings the rows that found no place.
+    let has_room = |is_raised: bool| lacks_rows && is_raised;
     // How much is read when reading a stream begins; with another start everything is.
     let has_preload = new.start == Start::Live;
     compare!(
@@ -233,8 +235,8 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings) -> Vec<Key> {
             lag: Live,
             checkpoint_interval: Live,
             delete_retention: Live,
-            max_keys: Live,
-            max_table_bytes: Live,
+            max_keys: Live.unless(Rebuild, has_room(new.max_keys > old.max_keys)),
+            max_table_bytes: Live.unless(Rebuild, has_room(new.max_table_bytes > old.max_table_bytes)),
             when_full: Live,
             filter: Rebuild,
             client_filters: Live.unless(Rebuild, lacks_headers),
@@ -298,7 +300,7 @@ pub fn all() -> Vec<(String, Effects)> {
         ("kafka", kafka(of_kafka, of_kafka)),
         ("http", http(of_http, of_http)),
         ("memory", memory(of_memory, of_memory)),
-        ("stream", stream(&of_stream, &of_stream)),
+        ("stream", stream(&of_stream, &of_stream, false)),
         ("ui", ui(of_ui, of_ui)),
         ("log", log(of_log, of_log)),
     ];

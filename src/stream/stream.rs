@@ -95,6 +95,8 @@ pub struct Stream {
     replays: Mutex<Vec<Weak<Replay>>>,
     /// Questions about offsets that somebody waits for.
     lookups: Mutex<Vec<Weak<Lookup>>>,
+    /// Whether keys are without a row in the table, because it is or was full.
+    lacks_rows: AtomicBool,
     closing: OnceLock<Goodbye>,
     failure: OnceLock<String>,
     pub(super) clients: AtomicUsize,
@@ -273,6 +275,7 @@ impl Stream {
             archive: RwLock::new(archive),
             replays: Mutex::default(),
             lookups: Mutex::default(),
+            lacks_rows: AtomicBool::new(false),
             closing: OnceLock::new(),
             failure: OnceLock::new(),
             clients: AtomicUsize::new(0),
@@ -603,6 +606,17 @@ impl Stream {
     #[must_use]
     pub fn table_bounds_reached(&self) -> Option<&'static str> {
         self.read_table()?.reached()
+    }
+
+    /// Whether keys are without a row in the table, because it is or was full. Higher bounds do not bring these rows back,
+    /// only a stream that reads the topics again does.
+    #[must_use]
+    pub fn lacks_rows(&self) -> bool {
+        self.lacks_rows.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_lack_of_rows(&self) {
+        self.lacks_rows.store(true, Ordering::Relaxed);
     }
 
     /// Whether the topics were read up to the ends they had at the start.

@@ -172,6 +172,7 @@ impl TableWriter {
 
     fn displaced(&mut self, met: &str, trouble: &str) {
         self.stream.counters().displaced.fetch_add(1, Ordering::Relaxed);
+        self.stream.note_lack_of_rows();
         if let Some(unsaid) = self.full.admit() {
             error!(
                 "stream {}: its table is full ({met}): {trouble}{unsaid}",

@@ -1,7 +1,7 @@
 //! A reload changes what was changed and nothing else: what is only tuned goes on, addresses come and go,
 //! and what is wrong changes nothing. Streams are in `reload_streams`, Kafka in `reload_kafka`.
 
-use crate::common::{config, is_record, named, numbered, records};
+use crate::common::{config, is_record, named, numbered, records, until_records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::http;
@@ -12,6 +12,7 @@ use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::systemd::Systemd;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
+use crate::rig::said;
 use libtest_mimic::Trial;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -23,7 +24,10 @@ pub fn trials() -> Vec<Trial> {
         trial("keepalive_heartbeat_and_retry_change_for_open_streams", paces),
         trial("a_lifetime_counts_from_the_reload_that_set_it", lifetime),
         trial("log_bytes_and_lag_change_for_open_streams", limits),
-        trial("a_table_is_given_more_room", table_bounds),
+        trial(
+            "a_table_that_was_full_has_all_rows_once_its_bound_is_raised",
+            table_bounds,
+        ),
         trial("write_timeout_changes_for_new_connections", write_timeout),
         trial(
             "the_title_and_whether_clients_filter_change_for_new_requests",
@@ -222,7 +226,7 @@ fn table_bounds() {
         );
         reloaded(
             &daemon,
-            &text.replace("max_keys = 2", "max_keys = 3"),
+            &text.replace("max_keys = 2", "max_keys = 4"),
             "stream \"/events\": max_keys",
         );
         assert!(
@@ -232,11 +236,15 @@ fn table_bounds() {
                 .text()
                 .contains("its table is full")
         );
+        // What found no place is read again.
+        let events = stream.collect_until(until_records(3), secs(20)).await;
+        assert_eq!(said(&events[0]), r#"reset {"reason":"reconfigured"}"#);
+        assert_eq!(records(&events), ["a", "b", "c"]);
         broker.produce(&topic, &[row("d")]);
         stream.collect_until(is_record, secs(20)).await;
         let mut fresh = Stream::open(daemon.url("/events")).await;
         let events = fresh.collect_until(named("caught-up"), secs(20)).await;
-        assert_eq!(records(&events), ["a", "b", "d"]);
+        assert_eq!(records(&events), ["a", "b", "c", "d"]);
     });
 }
 

@@ -28,6 +28,10 @@ pub fn trials() -> Vec<Trial> {
             every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key,
         ),
         trial(
+            "a_raised_bound_of_a_table_that_lacks_rows_rebuilds_its_stream",
+            a_raised_bound_of_a_table_that_lacks_rows_rebuilds_its_stream,
+        ),
+        trial(
             "config_hash_changes_with_paths_of_secret_files_not_with_secrets",
             config_hash_changes_with_paths_of_secret_files_not_with_secrets,
         ),
@@ -69,7 +73,7 @@ fn settings(text: &str) -> Settings {
 /// The changes when a piece of [`BEFORE`] is replaced, or when text is put behind it.
 fn changed(from: &str, to: &str) -> Changes {
     assert_eq!(BEFORE.matches(from).count(), 1, "{from}");
-    diff(&settings(BEFORE), &settings(&BEFORE.replace(from, to)))
+    diff(&settings(BEFORE), &settings(&BEFORE.replace(from, to)), |_| false)
 }
 
 fn kept() -> Vec<StreamChange> {
@@ -79,7 +83,7 @@ fn kept() -> Vec<StreamChange> {
 }
 
 fn keys() {
-    let same = diff(&settings(BEFORE), &settings(BEFORE));
+    let same = diff(&settings(BEFORE), &settings(BEFORE), |_| false);
     assert!(same.is_empty(), "{same:?}");
     assert_eq!(same.streams, kept());
 
@@ -194,7 +198,7 @@ fn paths() {
     let (first, second) = rest.split_once("[[stream]]\n").expect("two streams");
     let (second, others) = second.split_once("[ui]").expect("a page");
     let swapped = format!("{a}[[stream]]\n{second}[[stream]]\n{first}[ui]{others}");
-    let changes = diff(&settings(BEFORE), &settings(&swapped));
+    let changes = diff(&settings(BEFORE), &settings(&swapped), |_| false);
     assert!(changes.is_empty(), "{changes:?}");
     assert_eq!(
         changes.streams,
@@ -235,9 +239,12 @@ fn headers() {
     let with = |line: &str| settings(&BEFORE.replace("start = 'snapshot'", line));
     let (on, off) = (with("client_filters = true"), with("client_filters = false"));
     let of_b = |changes: &Changes| changes.streams[1].clone();
-    assert_eq!(of_b(&diff(&on, &off)), StreamChange::Kept("/b".to_owned()));
     assert_eq!(
-        of_b(&diff(&off, &on)),
+        of_b(&diff(&on, &off, |_| false)),
+        StreamChange::Kept("/b".to_owned())
+    );
+    assert_eq!(
+        of_b(&diff(&off, &on, |_| false)),
         StreamChange::Rebuilt("/b".to_owned()),
         "clients may ask for headers that nobody kept"
     );
@@ -281,6 +288,30 @@ const CHANGED_LINES: [(&str, &str); 19] = [
     ("max_unindexed_filters", "max_unindexed_filters = 7"),
 ];
 
+fn a_raised_bound_of_a_table_that_lacks_rows_rebuilds_its_stream() {
+    let with = |bounds: &str| {
+        settings(&BEFORE.replace("start = 'snapshot'", &format!("start = 'snapshot'\n{bounds}")))
+    };
+    let old = with("max_keys = 10\nmax_table_bytes = '2MiB'");
+    for (bounds, is_raised) in [
+        ("max_keys = 11\nmax_table_bytes = '2MiB'", true),
+        ("max_keys = 10\nmax_table_bytes = '3MiB'", true),
+        ("max_keys = 9\nmax_table_bytes = '2MiB'", false),
+        ("max_keys = 10\nmax_table_bytes = '1MiB'", false),
+    ] {
+        for lacks_rows in [true, false] {
+            let changes = diff(&old, &with(bounds), |path| path == "/b" && lacks_rows);
+            let path = "/b".to_owned();
+            let expected = if is_raised && lacks_rows {
+                StreamChange::Rebuilt(path)
+            } else {
+                StreamChange::Kept(path)
+            };
+            assert_eq!(changes.streams[1], expected, "{bounds}, lacks rows: {lacks_rows}");
+        }
+    }
+}
+
 fn every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key() {
     let decided: BTreeMap<String, String> = reload_effect::all()
         .into_iter()
@@ -303,7 +334,7 @@ fn every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key() {
     let old = with(&[]);
     for (key, line) in CHANGED_LINES {
         let new = with(&[(key, line)]);
-        let changes = diff(&old, &new);
+        let changes = diff(&old, &new, |_| false);
         assert_eq!(changes.keys, [format!("stream \"/a\": {key}")], "{line}");
         let is_rebuilt = changes.streams == [StreamChange::Rebuilt("/a".to_owned())];
         let (waits, applies) = (!changes.restart.is_empty(), tuning(&old) != tuning(&new));
