@@ -436,8 +436,9 @@ impl Browser {
                 continue;
             }
             let is_unknown = kafka.is_unknown(*key, row) && (kafka.setup.is_spread || shown.is_none());
+            let is_left = latest.is_none() && kafka.may_be_left(self.wants, *key, row);
             ensure(
-                shown == latest.as_ref() || is_unknown,
+                shown == latest.as_ref() || is_unknown || is_left,
                 format!("key {key:?} is shown as {shown:?}, not {latest:?}"),
             )?;
         }
