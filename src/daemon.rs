@@ -26,7 +26,7 @@ use crate::config::socket::SocketAccess;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
 use crate::fd_limit;
 use crate::http::connections::Connections;
-use crate::http::listener::{BindError, Listener};
+use crate::http::listener::{BindError, Listener, overlap};
 use crate::http::router::routes;
 use crate::http::self_check::SelfCheck;
 use crate::http::server::{self, Stopping};
@@ -98,21 +98,30 @@ pub struct Bound {
     pub listener: Listener,
 }
 
-/// Binds every address; `access` applies to Unix sockets.
+/// Binds every address; `access` applies to Unix sockets. `held` are the addresses that the daemon serves already.
 ///
 /// # Errors
 /// When one cannot be bound.
-pub fn bind(addresses: &[String], access: &SocketAccess) -> Result<Vec<Bound>, BindError> {
-    let mut bound = Vec::new();
+pub fn bind(addresses: &[String], access: &SocketAccess, held: &[String]) -> Result<Vec<Bound>, BindError> {
+    let mut bound: Vec<Bound> = Vec::new();
     for address in addresses {
-        bound.extend(
-            Listener::bind(address, access)?
-                .into_iter()
-                .map(|listener| Bound {
-                    address: address.clone(),
-                    listener,
-                }),
-        );
+        let listeners = Listener::bind(address, access).map_err(|error| {
+            let ours = bound.iter().map(|bound| &bound.address).chain(held);
+            match ours.filter(|_| error.is_taken()).find(|ours| overlap(ours, address)) {
+                Some(ours) => {
+                    let remedy = format!(
+                        "the daemon itself serves {ours}, which overlaps: remove one of them from listen in [http], or \
+                         restart where one replaces the other"
+                    );
+                    error.with_remedy(remedy)
+                }
+                None => error,
+            }
+        })?;
+        bound.extend(listeners.into_iter().map(|listener| Bound {
+            address: address.clone(),
+            listener,
+        }));
     }
     Ok(bound)
 }

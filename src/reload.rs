@@ -81,14 +81,13 @@ impl Daemon {
         };
         let changes = diff(&self.settings, &next, lacks_rows);
         let access = SocketAccess::from(&next.http);
-        let bound = bind(&changes.listen, &access).map_err(|error| {
-            // Old addresses stay bound until nothing can fail any more.
-            if changes.unlisten.is_empty() {
-                error.to_string()
-            } else {
-                format!("{error} (if it overlaps with an address that it replaces, restart)")
-            }
-        })?;
+        // Old addresses stay bound until nothing can fail any more.
+        let held: Vec<String> = self
+            .listeners
+            .iter()
+            .map(|(address, _)| address.clone())
+            .collect();
+        let bound = bind(&changes.listen, &access, &held)?;
         let log = logging::prepare(&next.log)?;
         let started = self.start_fresh(&next, &changes)?;
         let has_other_files = started.connection.access.has_other_files(&self.connection.access);

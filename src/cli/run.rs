@@ -20,7 +20,7 @@ pub(super) fn run(configured: &Configured) -> Result<(), Failure> {
     );
     daemon::warn_of_memory(&loaded);
     let settings = loaded.settings;
-    let listeners = daemon::bind(&settings.http.listen, &(&settings.http).into())?;
+    let listeners = daemon::bind(&settings.http.listen, &(&settings.http).into(), &[])?;
     serve(settings, sources, listeners, signals::Request::Reload)
 }
 

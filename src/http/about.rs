@@ -1,13 +1,17 @@
 //! `/about`: product, version, URLs, and the headers that arrived, to debug proxies with.
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 use warp::reply::{Reply, Response};
 
+use super::accept;
 use super::assets::{POLICY, escape};
 use super::response;
 use super::state::AppState;
+
+/// The style of the page.
+const STYLE: &str = "/assets/style.css";
 
 /// Shown in place of a value that may be secret or personal.
 const HIDDEN: &str = "***";
@@ -58,17 +62,21 @@ const SHOWN: [&str; 38] = [
 ];
 
 /// HTML for browsers, JSON where the request asks for it.
-pub(super) fn answer(state: &AppState, headers: &HeaderMap) -> Response {
-    let accept = headers
-        .get(ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .unwrap_or_default();
+pub(super) async fn answer(state: &AppState, headers: &HeaderMap) -> Response {
+    let json = accept::media_type(headers, "application/json");
+    let is_html = !json.is_named() || accept::media_type(headers, "text/html") >= json;
+    // A directory in place of the page may have no style.
+    let has_style = is_html && {
+        let (assets, no_headers) = (state.assets(), HeaderMap::new());
+        let found = assets.answer(STYLE, &Method::HEAD, &no_headers).await;
+        found.is_some()
+    };
     let urls = urls(state);
     let requests = state.requests();
     let base = requests.base_path.as_str();
     let shown = shown(headers);
-    let mut response = if accept.contains("text/html") || !accept.contains("application/json") {
-        warp::reply::html(html(&urls, base, &shown)).into_response()
+    let mut response = if is_html {
+        warp::reply::html(html(&urls, base, &shown, has_style)).into_response()
     } else {
         let headers: Map<String, Value> = shown
             .into_iter()
@@ -134,7 +142,7 @@ fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-fn html(urls: &[(String, String)], base: &str, headers: &[(String, String)]) -> String {
+fn html(urls: &[(String, String)], base: &str, headers: &[(String, String)], has_style: bool) -> String {
     let rows = |pairs: &[(String, String)], is_link: bool| -> String {
         let row = |(name, value): &(String, String)| {
             let (name, value) = (escape(name), escape(value));
@@ -151,11 +159,16 @@ fn html(urls: &[(String, String)], base: &str, headers: &[(String, String)]) -> 
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>About {product}</title>\
-         <link rel=\"stylesheet\" href=\"assets/style.css\"></head><body class=\"about\"><main>\
+         {style}</head><body class=\"about\"><main>\
          <h1>{product} {version}</h1><h2>URLs</h2><table>{urls}</table>\
          <h2>Headers of this request</h2><table>{headers}</table></main></body></html>",
         product = env!("CARGO_PKG_NAME"),
         version = env!("CARGO_PKG_VERSION"),
+        style = if has_style {
+            format!("<link rel=\"stylesheet\" href=\".{STYLE}\">")
+        } else {
+            String::new()
+        },
         urls = rows(urls, true),
         headers = rows(headers, false),
     )

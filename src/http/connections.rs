@@ -129,6 +129,7 @@ impl Connections {
             connections: Arc::clone(self),
             peer,
             has_request: AtomicBool::new(false),
+            is_streaming: AtomicBool::new(false),
             closed_by: OnceLock::new(),
         })
     }
@@ -175,6 +176,8 @@ pub(super) struct Connection {
     peer: Peer,
     /// Whether a head was complete since the socket last looked.
     has_request: AtomicBool,
+    /// Whether a response is under way that has no end.
+    is_streaming: AtomicBool,
     closed_by: OnceLock<Limit>,
 }
 
@@ -186,6 +189,16 @@ impl Connection {
     /// Notes that the head of a request is complete.
     pub(super) fn note_request(&self) {
         self.has_request.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that an event stream begins or ends.
+    pub(super) fn set_streaming(&self, is_streaming: bool) {
+        self.is_streaming.store(is_streaming, Ordering::Relaxed);
+    }
+
+    /// Whether an event stream is under way. Every flush reads it; the task that writes it is the same.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.is_streaming.load(Ordering::Relaxed)
     }
 
     /// Whether a head was complete since the last call.

@@ -59,7 +59,9 @@ pub(super) fn answer(
             Ok(as_event_stream(warp::reply::stream(events).into_response()))
         }
         Err((limit, opening)) => {
-            state.limits.turned_away(limit.into(), address);
+            state
+                .limits
+                .turned_away_by(&stream.settings().path, limit, address);
             Ok(over_limit::answer(limit.into(), &opening, headers))
         }
     }
@@ -85,6 +87,7 @@ impl EventStream {
             connection.peer(),
             permit.address()
         );
+        connection.set_streaming(true);
         Self {
             subscription,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
@@ -133,6 +136,7 @@ impl futures_core::Stream for EventStream {
 
 impl Drop for EventStream {
     fn drop(&mut self) {
+        self.connection.set_streaming(false);
         if self.connection.has_timed_out() {
             self.subscription.timed_out();
         }

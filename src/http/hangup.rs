@@ -1,11 +1,11 @@
 //! Notices that a client has closed its side behind bytes that nobody reads.
 //!
-//! hyper looks for the end of a connection while it answers, but not once it holds a part of the next request: a
-//! client that pipelines a request behind one for an event stream could leave unnoticed, and keep its connection until
-//! writes fail. While hyper does not read, a bounded number of bytes is read ahead here and kept for it, and the end is
-//! seen. Requests that were sent before the end are still answered if that takes no longer than [`GRACE`].
+//! hyper reads nothing while it answers, so the bytes that a client sends meanwhile are read here: a bounded number is read
+//! ahead and kept for hyper, and the end is seen. A stream ends [`GRACE`] after the end, or it would last until writes fail.
+//! A response that ends by itself is completed: a client may close its side behind its last request (RFC 9112, section 9.6).
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a response may go on after the client has closed its side.
+/// How long a stream may go on after the client has closed its side.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Most bytes that are read ahead. Behind more of them the end is seen only by a write.
@@ -28,7 +28,9 @@ pub(super) struct Hangup {
     ahead: Vec<u8>,
     /// Whether hyper has read since the last flush and waits for bytes: then it sees the end itself.
     is_waiting: bool,
-    /// Runs from when the end was seen.
+    /// Whether the peer has closed its side.
+    has_ended: bool,
+    /// Runs from when the end of a stream's client was seen.
     grace: Option<Pin<Box<Sleep>>>,
 }
 
@@ -40,7 +42,7 @@ impl Hangup {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.grace = None;
+        (self.has_ended, self.grace) = (false, None);
         if self.ahead.is_empty() {
             let read = Pin::new(socket).poll_read(cx, buffer);
             self.is_waiting = read.is_pending();
@@ -55,29 +57,35 @@ impl Hangup {
         Poll::Ready(Ok(()))
     }
 
-    /// To be called when hyper has read or has not wanted to. An error once the peer has closed its side for longer than
-    /// [`GRACE`]; otherwise the task is woken when it may have.
+    /// To be called when hyper has read or has not wanted to. An error once the peer of a stream has closed its side for longer
+    /// than [`GRACE`]; otherwise the task is woken when it may have.
     pub(super) fn check(
         &mut self,
         socket: &mut (impl AsyncRead + AsFd + Unpin),
         cx: &mut Context<'_>,
+        is_streaming: bool,
     ) -> io::Result<()> {
         if std::mem::take(&mut self.is_waiting) {
             return Ok(());
         }
-        let mut piece = [0; 1024];
+        // Not initialised: this runs with every write.
+        let mut piece = [MaybeUninit::uninit(); 1024];
         loop {
-            if let Some(grace) = &mut self.grace {
+            if self.has_ended {
+                if !is_streaming {
+                    return Ok(());
+                }
+                let grace = self.grace.get_or_insert_with(|| Box::pin(sleep(GRACE)));
                 return match grace.as_mut().poll(cx) {
                     Poll::Pending => Ok(()),
                     Poll::Ready(()) => Err(io::Error::new(
                         io::ErrorKind::ConnectionAborted,
-                        "the peer has closed its side, behind requests that were not read",
+                        "the client of a stream has closed its side",
                     )),
                 };
             }
-            let has_ended = if self.ahead.len() < AHEAD {
-                let mut buffer = ReadBuf::new(&mut piece);
+            self.has_ended = if self.ahead.len() < AHEAD {
+                let mut buffer = ReadBuf::uninit(&mut piece);
                 match Pin::new(&mut *socket).poll_read(cx, &mut buffer)? {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(()) => {}
@@ -87,9 +95,7 @@ impl Hangup {
             } else {
                 has_closed(socket)
             };
-            if has_ended {
-                self.grace = Some(Box::pin(sleep(GRACE)));
-            } else if self.ahead.len() >= AHEAD {
+            if !self.has_ended && self.ahead.len() >= AHEAD {
                 return Ok(());
             }
         }

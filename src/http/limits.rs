@@ -4,7 +4,7 @@
 //! one lock, so a limit is exact; the lock is taken when a stream opens and when it ends, never by a delivery. Addresses
 //! are counted whether they are limited or not, so that a reload can add a limit; an address without streams is forgotten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -128,8 +128,27 @@ pub struct Limits {
     rules: RwLock<Arc<Rules>>,
     open: Mutex<OpenStreams>,
     refused: [AtomicU64; LIMITS],
-    /// Locked for a log line about a refused client, and by nothing else.
-    refusal_log: Mutex<Seldom>,
+    /// By the limit. Locked for a line about a client that was turned away, and by nothing else.
+    told: [Mutex<Seldom>; LIMITS],
+    /// By the path of the stream. Locked for a client that was turned away, and by who asks for figures.
+    by_stream: Mutex<BTreeMap<String, OfStream>>,
+}
+
+/// The clients that limits of one stream turned away.
+#[derive(Debug)]
+struct OfStream {
+    paths: (u64, Seldom),
+    unindexed: (u64, Seldom),
+}
+
+impl Default for OfStream {
+    fn default() -> Self {
+        let none = || (0, Seldom::new(LOG_EVERY));
+        Self {
+            paths: none(),
+            unindexed: none(),
+        }
+    }
 }
 
 impl Limits {
@@ -140,7 +159,8 @@ impl Limits {
             rules: RwLock::new(Arc::new(rules)),
             open: Mutex::default(),
             refused: Default::default(),
-            refusal_log: Mutex::new(Seldom::new(LOG_EVERY)),
+            told: [const { Mutex::new(Seldom::new(LOG_EVERY)) }; LIMITS],
+            by_stream: Mutex::default(),
         }
     }
 
@@ -202,15 +222,49 @@ impl Limits {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts and logs a refused client.
-    pub fn turned_away(&self, limit: Limit, address: Address) {
+    /// Counts and logs a client that met a limit of all streams.
+    fn turned_away(&self, limit: Limit, address: Address) {
         self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
-        let key = limit.as_str();
-        let mut log = self.refusal_log.lock().unwrap_or_else(PoisonError::into_inner);
-        match log.admit() {
-            Some(held_back) => warn!("{address}: turned away, {key} is reached{held_back}"),
-            None => debug!("{address}: turned away, {key} is reached"),
-        }
+        let mut told = self.told[limit as usize]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        log_refusal(&mut told, address, "", limit);
+    }
+
+    /// Counts and logs a client that met a limit of the stream at `path`.
+    pub fn turned_away_by(&self, path: &str, limit: OverLimit, address: Address) {
+        self.refused[Limit::from(limit) as usize].fetch_add(1, Ordering::Relaxed);
+        let mut by_stream = self.by_stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_stream = by_stream.entry(path.to_owned()).or_default();
+        let (count, told) = match limit {
+            OverLimit::Paths => &mut of_stream.paths,
+            OverLimit::Unindexed => &mut of_stream.unindexed,
+        };
+        *count += 1;
+        log_refusal(told, address, &format!(" from {path}"), limit.into());
+    }
+
+    /// Clients that limits of the stream at `path` turned away since the start.
+    #[must_use]
+    pub fn refused_by(&self, path: &str) -> [(Limit, u64); 2] {
+        let by_stream = self.by_stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_stream = by_stream.get(path);
+        [
+            (Limit::FilterPaths, of_stream.map_or(0, |refused| refused.paths.0)),
+            (
+                Limit::UnindexedFilters,
+                of_stream.map_or(0, |refused| refused.unindexed.0),
+            ),
+        ]
+    }
+}
+
+/// One line in a while for each limit, so that one that is reached all the time does not hide another.
+fn log_refusal(told: &mut Seldom, address: Address, from: &str, limit: Limit) {
+    let key = limit.as_str();
+    match told.admit() {
+        Some(unsaid) => warn!("{address}: turned away{from}, {key} is reached{unsaid}"),
+        None => debug!("{address}: turned away{from}, {key} is reached"),
     }
 }
 

@@ -3,8 +3,10 @@
 //! warp can bind by itself, but panics where it fails. Here an address that cannot be bound is an error before anything
 //! starts.
 
+use std::borrow::Cow;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,13 +26,58 @@ pub const ANY_ADDRESS: &str = "*:";
 /// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
 const BACKLOG: i32 = 4096;
 
+/// What to do where another program serves an address.
+pub const ANOTHER_PROGRAM: &str = "another program serves it: stop that, or choose another with --listen";
+
+/// What to do where a file that is no socket has the path of a Unix socket.
+const OTHER_FILE: &str =
+    "there is a file of that name, which is no socket: remove it, or correct listen in [http]";
+
+/// Whether the path of a Unix socket is that of another file.
+fn is_other_file(address: &str) -> bool {
+    let path = address.strip_prefix("unix:").map(Path::new);
+    let found = path.and_then(|path| path.symlink_metadata().ok());
+    found.is_some_and(|found| !found.file_type().is_socket())
+}
+
+/// Whether two addresses of `listen` cannot both be bound: they have the same port, and a host in common.
+#[must_use]
+pub fn overlap(one: &str, other: &str) -> bool {
+    let resolved = |address: &str| -> Vec<SocketAddr> {
+        match address.strip_prefix(ANY_ADDRESS) {
+            Some(port) => port.parse().map_or_else(
+                |_| Vec::new(),
+                |port: u16| vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))],
+            ),
+            None => address
+                .to_socket_addrs()
+                .map(Iterator::collect)
+                .unwrap_or_default(),
+        }
+    };
+    let meets = |one: SocketAddr, other: SocketAddr| {
+        // `[::]` is IPv4 too.
+        let covers = |one: SocketAddr, other: SocketAddr| {
+            one.ip() == other.ip() || (one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
+        };
+        one.port() != 0 && one.port() == other.port() && (covers(one, other) || covers(other, one))
+    };
+    if one == other {
+        return true;
+    }
+    let others = resolved(other);
+    resolved(one)
+        .into_iter()
+        .any(|one| others.iter().any(|other| meets(one, *other)))
+}
+
 /// An address that cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}; {remedy}")]
 pub struct BindError {
     address: String,
     source: io::Error,
-    remedy: &'static str,
+    remedy: Cow<'static, str>,
 }
 
 impl BindError {
@@ -42,15 +89,33 @@ impl BindError {
 
     /// What to do.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
-        self.remedy
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Whether another socket has the address, of whatever program.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.remedy == ANOTHER_PROGRAM
+    }
+
+    /// The same error with another remedy.
+    #[must_use]
+    pub fn with_remedy(self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        let remedy = remedy.into();
+        Self { remedy, ..self }
     }
 
     fn new(address: &str, source: io::Error) -> Self {
         let remedy = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program serves it: stop that, or choose another with --listen"
-            }
+            io::ErrorKind::AddrInUse if is_other_file(address) => OTHER_FILE,
+            io::ErrorKind::AddrInUse => ANOTHER_PROGRAM,
             _ if unix::is_about_access(&source) => unix::ACCESS_REMEDY,
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             io::ErrorKind::AddrNotAvailable => "this machine has no such address",
@@ -60,7 +125,7 @@ impl BindError {
         Self {
             address: address.to_owned(),
             source,
-            remedy,
+            remedy: remedy.into(),
         }
     }
 }
@@ -218,4 +283,31 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::overlap;
+
+    #[test]
+    fn addresses_overlap_that_cannot_both_be_bound() {
+        for (one, other, is_overlap) in [
+            ("127.0.0.1:3000", "127.0.0.1:3000", true),
+            ("127.0.0.1:3000", "0.0.0.0:3000", true),
+            ("*:3000", "127.0.0.1:3000", true),
+            ("[::]:3000", "0.0.0.0:3000", true),
+            ("*:3000", "[::1]:3000", true),
+            ("0.0.0.0:3000", "[::1]:3000", false),
+            ("127.0.0.1:3000", "127.0.0.2:3000", false),
+            ("127.0.0.1:3000", "127.0.0.1:3001", false),
+            ("*:3000", "*:3001", false),
+            ("*:0", "127.0.0.1:0", false),
+            ("unix:/run/a.sock", "unix:/run/a.sock", true),
+            ("unix:/run/a.sock", "*:3000", false),
+            ("systemd", "*:3000", false),
+        ] {
+            assert_eq!(overlap(one, other), is_overlap, "{one} {other}");
+            assert_eq!(overlap(other, one), is_overlap, "{other} {one}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 //!   connection share; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
 //! - Handlers: `event_stream` (`query` and `parameters` read what it is asked for), [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], with [`reloads`] in it; `response` and `error` are what
-//!   their answers have in common.
+//!   their answers have in common, `accept` reads what a client prefers.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
 //!   response for clients over a limit.
 //! - [`self_check`] asks [`health`] for the watchdog.
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod about;
+mod accept;
 pub mod assets;
 mod base_path;
 pub mod connections;

@@ -42,6 +42,17 @@ pub(super) fn error(state: &AppState, path: &str) -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
+/// The answer where `ui.assets` holds no page.
+pub(super) fn no_page(state: &AppState) -> ApiError {
+    let requests = state.requests();
+    let base = requests.base_path.as_str();
+    let message = format!(
+        "there is no page at {base}/: the directory that ui.assets names holds no index.html that can be read; {base}/about \
+         lists what is served"
+    );
+    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+}
+
 /// The path that is served and differs least, if it differs little: by its case, by slashes at its end, by escapes that
 /// it does not need, by the base path that it lacks, or by a letter here and there.
 fn nearest(state: &AppState, base: &str, path: &str) -> Option<String> {

@@ -4,10 +4,11 @@
 //! and says when to come back; every other client gets a status that says the same. Either way the connection
 //! ends too, because its descriptor is needed.
 
-use http::header::{ACCEPT, CONNECTION, RETRY_AFTER};
+use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
+use super::accept;
 use super::error::ApiError;
 use super::limits::Limit;
 use super::response::as_event_stream;
@@ -22,7 +23,8 @@ const PAUSE: std::ops::RangeInclusive<u64> = 15..=60;
 /// The response to a request for a stream over `limit`.
 pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Response {
     let seconds = rand::random_range(PAUSE);
-    let mut response = if names_event_stream(headers) {
+    // As EventSource does (HTML standard, section 9.2.3).
+    let mut response = if accept::media_type(headers, "text/event-stream").is_named() {
         let mut body = frame::retry(u128::from(seconds) * 1000).into_bytes();
         let id = opening
             .last_event_id
@@ -84,37 +86,27 @@ fn problem(limit: Limit) -> ApiError {
     ApiError::new(status, code, message)
 }
 
-/// Whether `Accept` names `text/event-stream` itself, as EventSource does (HTML standard, section 9.2.3).
-fn names_event_stream(headers: &HeaderMap) -> bool {
-    let accepted = headers
-        .get_all(ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    accepted
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.split(';').next())
-        .any(|range| range.trim().eq_ignore_ascii_case("text/event-stream"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_accept_headers_that_name_event_streams_get_a_stream() {
-        for (accept, names) in [
+        for (values, names) in [
             (&["text/event-stream"][..], true),
             (&["text/html, Text/Event-Stream;q=0.5"], true),
             (&["text/html", "text/event-stream"], true),
             (&["*/*"], false),
             (&["text/*"], false),
+            (&["text/event-stream;q=0"], false),
             (&["text/event-streams"], false),
             (&[], false),
         ] {
-            let headers = accept
+            let headers = values
                 .iter()
-                .map(|value| (ACCEPT, HeaderValue::from_static(value)));
-            assert_eq!(names_event_stream(&headers.collect()), names, "{accept:?}");
+                .map(|value| (http::header::ACCEPT, HeaderValue::from_static(value)));
+            let preference = accept::media_type(&headers.collect(), "text/event-stream");
+            assert_eq!(preference.is_named(), names, "{values:?}");
         }
     }
 

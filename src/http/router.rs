@@ -101,14 +101,20 @@ async fn answer(
             let answer = event_stream::answer(&state, &stream, &method, &query, &headers, connection);
             answer.unwrap_or_else(Reply::into_response)
         }
-        Route::About => about::answer(&state, &headers),
+        Route::About => about::answer(&state, &headers).await,
         Route::Streams => streams::answer(&state),
         Route::Metrics => metrics::answer(state, headers).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(&state),
         Route::Asset(assets) => {
             let answer = assets.answer(path, &method, &headers).await;
-            answer.unwrap_or_else(not_found)
+            answer.unwrap_or_else(|| {
+                if assets.lacks_page(path) {
+                    not_found::no_page(&state).into_response()
+                } else {
+                    not_found()
+                }
+            })
         }
     }
 }

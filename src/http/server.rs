@@ -41,10 +41,11 @@ use super::state::AppState;
 /// would meet closed ones. A head that has begun has less time, see [`heads`](super::head_timeout).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Most bytes hyper buffers per connection, and so most bytes of a request's head; a larger one is
-/// answered by 431. An event id and a dozen cookies fit. A block of frames is passed through without
-/// being copied, whatever this is.
-const BUFFER: usize = 32 * 1024;
+/// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
+const MAX_HEAD: usize = 32 * 1024;
+
+/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever this is.
+const BUFFER: usize = MAX_HEAD;
 
 /// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
 /// for a burst, little enough that many stalled clients do not matter.
@@ -206,6 +207,10 @@ fn serve_connection<S>(
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER)
+        // What one read brings may be more than the buffer's limit.
+        .max_header_size(MAX_HEAD)
+        // A client that has closed its side still gets responses; `hangup` ends its streams.
+        .half_close(true)
         .serve_connection(TokioIo::new(socket), service);
     let served = graceful.watch(served);
     tokio::spawn(async move {

@@ -128,7 +128,8 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<S> {
     // hyper flushes at the end of each of its turns. The socket holds nothing back, so this waits for nothing.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Err(error) = this.hangup.check(&mut this.socket, cx) {
+        let is_streaming = this.connection.is_streaming();
+        if let Err(error) = this.hangup.check(&mut this.socket, cx, is_streaming) {
             return this.note(Poll::Ready(Err(error)));
         }
         Pin::new(&mut this.socket).poll_flush(cx)
@@ -271,6 +272,30 @@ mod tests {
             fill(&mut ours, &large).await;
         }
         assert!(!ours.connection.has_timed_out());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_stream_ends_when_the_client_has_closed_its_side() {
+        for behind in [0, 100, 10_000] {
+            let (ours, mut theirs) = unix_pair().await;
+            let (mut ours, _connections) = client_socket(ours);
+            theirs.write_all(&vec![b'x'; behind]).expect("space");
+            theirs.shutdown(std::net::Shutdown::Write).expect("it is open");
+            ours.socket.readable().await.expect("its end");
+            for _ in 0..3 {
+                ours.flush().await.expect("the response is still to come");
+                sleep(Duration::from_secs(3600)).await;
+            }
+            ours.connection.set_streaming(true);
+            ours.flush()
+                .await
+                .expect("requests that were sent before have a moment");
+            sleep(Duration::from_secs(2)).await;
+            let error = ours.flush().await.expect_err("the stream ends");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted, "{error}");
+            ours.connection.set_streaming(false);
+            ours.flush().await.expect("no stream, no end");
+        }
     }
 
     #[tokio::test(start_paused = true)]

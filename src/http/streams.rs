@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
-use super::limits::Limits;
+use super::limits::{Limit, Limits};
 use super::response;
 use super::state::AppState;
 use crate::stream::stream::Stream;
@@ -16,7 +16,7 @@ pub(super) fn answer(state: &AppState) -> Response {
         .shown()
         .streams
         .iter()
-        .map(|stream| describe(stream, &state.kafka.held(&stream.settings().path)))
+        .map(|stream| describe(stream, &state.kafka.held(&stream.settings().path), &state.limits))
         .collect();
     let kafka = state.kafka.snapshot();
     response::json(&json!({
@@ -35,15 +35,16 @@ pub(super) fn answer(state: &AppState) -> Response {
 
 fn limits(limits: &Limits) -> Value {
     let figures = limits.counts();
-    let refused: Map<String, Value> = figures
-        .refused
-        .iter()
-        .map(|(limit, count)| (limit.as_str().to_owned(), json!(count)))
-        .collect();
+    let refused = by_limit(&figures.refused);
     json!({ "clients": figures.clients, "addresses": figures.addresses, "refused": refused })
 }
 
-fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
+fn by_limit(refused: &[(Limit, u64)]) -> Map<String, Value> {
+    let entry = |(limit, count): &(Limit, u64)| (limit.as_str().to_owned(), json!(count));
+    refused.iter().map(entry).collect()
+}
+
+fn describe(stream: &Stream, paused: &[Arc<str>], limits: &Limits) -> Value {
     let settings = stream.settings();
     let figures = stream.figures();
     let (replays, replay_bytes) = stream.replays();
@@ -112,6 +113,7 @@ fn describe(stream: &Stream, paused: &[Arc<str>]) -> Value {
             "paths": filters.paths,
             "unindexed": filters.unindexed,
             "bytes": filters.noted_bytes,
+            "refused": by_limit(&limits.refused_by(&settings.path)),
         },
         "log": { "records": figures.log_records, "bytes": figures.log_bytes, "oldest": oldest },
     })

@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
             rotation,
         ),
         trial("an_address_in_use_is_exit_69_with_a_remedy", address_in_use),
+        trial("who_has_an_address_that_is_in_use_is_named", address_of_a_file),
         trial(
             "systemd_handing_over_no_socket_is_exit_69_with_a_remedy",
             no_sockets_from_systemd,
@@ -271,6 +272,50 @@ fn address_in_use() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         said.contains(&format!("cannot listen on {address}")) && said.contains("--listen"),
+        "{said}"
+    );
+}
+
+fn address_of_a_file() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, plain) = (
+        directory.path().join("config.toml"),
+        directory.path().join("plain"),
+    );
+    fs::write(&file, "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n").expect("written");
+    fs::write(&plain, "precious").expect("written");
+    let config = file.to_str().expect("UTF-8");
+    let address = format!("unix:{}", plain.display());
+    let output = run_to_end(&["run", "--config", config, "--listen", &address], &[]);
+    assert_eq!(output.status.code(), Some(69));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("which is no socket: remove it") && !said.contains("another program"),
+        "{said}"
+    );
+    assert_eq!(fs::read_to_string(&plain).expect("it is left alone"), "precious");
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    // Two addresses of one daemon.
+    drop(taken);
+    let (one, two) = (format!("127.0.0.1:{port}"), format!("*:{port}"));
+    let output = run_to_end(
+        &["run", "--config", config, "--listen", &one, "--listen", &two],
+        &[],
+    );
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains(&format!("the daemon itself serves {one}, which overlaps")),
+        "{said}"
+    );
+
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port().to_string();
+    let output = run_to_end(&["demo", "--port", &port, "--no-browser"], &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("another with --port") && !said.contains("--listen"),
         "{said}"
     );
 }

@@ -282,7 +282,16 @@ fn filters() {
             (&filters["count"], &filters["paths"], &filters["unindexed"]),
             (&json!(5), &json!(2), &json!(1))
         );
+        let of_stream = json!({ "max_filter_paths": 4, "max_unindexed_filters": 2 });
+        assert_eq!(filters["refused"], of_stream);
+        // Each limit has its own line, whatever came before.
+        for key in ["max_filter_paths", "max_unindexed_filters"] {
+            let line = format!("127.0.0.1: turned away from /events, {key} is reached");
+            daemon.wait_log(&line, secs(10));
+        }
         let figures = figures(&daemon).await;
+        let limit = [("limit", "max_unindexed_filters"), ("stream", "/events")];
+        assert!((figures.get("kafka_sse_bridge_filters_refused_total", &limit) - 2.0).abs() < 0.1);
         let limit = [("limit", "max_filter_paths")];
         assert!((figures.get("kafka_sse_bridge_clients_refused_total", &limit) - 4.0).abs() < 0.1);
 

@@ -33,6 +33,8 @@ pub fn trials() -> Vec<Trial> {
         trial("streams_tells_where_each_stands", streams),
         trial("what_is_not_served_is_an_error_in_json", errors),
         trial("a_mistyped_parameter_is_an_error_not_everything", parameters),
+        trial("a_directory_without_a_page_is_named", no_page),
+        trial("what_a_client_prefers_is_weighed", preferences),
         trial("head_works_wherever_get_does", head),
         trial("port_in_the_environment_is_the_port", port),
         trial("a_star_for_the_host_is_served_over_ipv4_and_ipv6", both_families),
@@ -163,6 +165,85 @@ fn assets_directory() {
                 404,
                 "{outside}"
             );
+        }
+    });
+}
+
+fn no_page() {
+    let (assets, daemon) = with_assets();
+    let css = "main { color: red }";
+    block_on(async {
+        let head = async |path: &str| {
+            let answer = request(Method::HEAD, &daemon.url(path), &[])
+                .await
+                .expect("an answer");
+            answer.header("content-length").map(str::to_owned)
+        };
+        let page = daemon.get("/").await.text();
+        assert_eq!(head("/").await, Some(page.len().to_string()));
+        // /about links what is there.
+        let about = async || {
+            get(&daemon.url("/about"), &[("accept", "text/html")])
+                .await
+                .text()
+        };
+        let link = "href=\"./assets/style.css\"";
+        assert!(!about().await.contains(link), "it would be a 404");
+        fs::write(assets.path().join("style.css"), css).expect("written");
+        assert!(about().await.contains(link));
+        assert_eq!(head("/assets/style.css").await, Some(css.len().to_string()));
+
+        fs::remove_file(assets.path().join("index.html")).expect("removed");
+        for _ in 0..3 {
+            let answer = daemon.get("/").await;
+            assert_eq!(answer.status, 404);
+            let told = answer.text();
+            assert!(told.contains("index.html") && told.contains("/about"), "{told}");
+            assert!(!told.contains("did you mean"), "{told}");
+            let directory = assets.path().to_str().expect("UTF-8");
+            assert!(!told.contains(directory), "{told}");
+        }
+        let told = daemon.get("/assets/none.js").await.text();
+        assert!(!told.contains("index.html"), "{told}");
+        let warning = format!(
+            "{}: holds no index.html that can be read",
+            assets.path().display()
+        );
+        daemon.wait_log(&warning, secs(10));
+        assert_eq!(daemon.log().matches(&warning).count(), 1, "once in a while");
+    });
+}
+
+fn preferences() {
+    let daemon = Daemon::start(&config(""));
+    block_on(async {
+        for (path, accept, content_type) in [
+            ("/metrics", "*/*", "text/plain"),
+            (
+                "/metrics",
+                "application/openmetrics-text;q=0, text/plain",
+                "text/plain",
+            ),
+            (
+                "/metrics",
+                "application/openmetrics-text;version=1.0.0;q=0.5, text/plain;q=0.6",
+                "text/plain",
+            ),
+            (
+                "/metrics",
+                "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                "application/openmetrics-text",
+            ),
+            ("/about", "application/json;q=0", "text/html"),
+            ("/about", "application/json", "application/json"),
+            ("/about", "application/json, text/plain, */*", "application/json"),
+            ("/about", "text/html;q=0.5, application/json", "application/json"),
+            ("/about", "text/html, application/json;q=0.9", "text/html"),
+            ("/about", "*/*", "text/html"),
+        ] {
+            let answer = get(&daemon.url(path), &[("accept", accept)]).await;
+            let told = answer.header("content-type").unwrap_or_default();
+            assert!(told.starts_with(content_type), "{path} {accept}: {told}");
         }
     });
 }

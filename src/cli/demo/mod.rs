@@ -25,6 +25,7 @@ use crate::cli::run::serve;
 use crate::config::socket::SocketAccess;
 use crate::config::{Document, Flags, LogSettings, Settings};
 use crate::daemon::{self, Bound, Environment, Sources};
+use crate::http::listener::BindError;
 use crate::logging;
 use crate::signals::Request;
 
@@ -117,12 +118,23 @@ fn failed(what: &'static str) -> impl Fn(Box<dyn std::error::Error>) -> Failure 
 /// Binds the address, or another port where the default one is in use.
 fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
     let access = SocketAccess::from(&settings.http);
-    match daemon::bind(&settings.http.listen, &access) {
-        Err(error) if port.is_none() && std::env::var_os("PORT").is_none() => {
-            info!("{error}");
-            Ok(daemon::bind(&[ANY_PORT.to_owned()], &access)?)
+    let with_remedy = |error: BindError, remedy: &'static str| {
+        if error.is_taken() {
+            error.with_remedy(remedy)
+        } else {
+            error
         }
-        outcome => Ok(outcome?),
+    };
+    match daemon::bind(&settings.http.listen, &access, &[]) {
+        Err(error) if port.is_none() && std::env::var_os("PORT").is_none() => {
+            let error = with_remedy(error, "another program serves it, so a free port is taken");
+            info!("{error}");
+            Ok(daemon::bind(&[ANY_PORT.to_owned()], &access, &[])?)
+        }
+        outcome => {
+            let remedy = "another program serves it: stop that, or choose another with --port";
+            Ok(outcome.map_err(|error| with_remedy(error, remedy))?)
+        }
     }
 }
 

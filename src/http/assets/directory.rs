@@ -2,7 +2,8 @@
 //!
 //! A file is read and compressed once, for all requests, off the runtime's workers, and kept for as long as it is
 //! the same file of the same size and times. What is kept is bounded; what does not fit is streamed from disk in
-//! pieces, uncompressed. A HEAD request and a conditional one that matches read nothing. An edit shows at the next
+//! pieces, uncompressed. A conditional request that matches reads nothing, and a HEAD request nothing but index.html, whose
+//! title changes its length. An edit shows at the next
 //! request: a file that has just changed is not kept, because a second change within the tick of the file system's
 //! clock would not show in its times.
 
@@ -134,11 +135,16 @@ impl Directory {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file of this name; `is_known` says of its tag whether the client has it.
     pub(super) async fn find(
         self: &Arc<Self>,
         name: &str,
         method: &Method,
+        takes_gzip: bool,
         is_known: impl FnOnce(&str) -> bool,
     ) -> Option<Found> {
         let path = self.path.join(name);
@@ -171,15 +177,18 @@ impl Directory {
             // Known for a HEAD request only if somebody has asked for the file before.
             let content = match (slot.content.get(), method) {
                 (Some(content), _) => content.clone(),
-                (None, &Method::HEAD) => return Some(found(Body::Omitted(None))),
+                (None, &Method::HEAD) if !is_template => {
+                    let size = (!takes_gzip).then_some(state.size);
+                    return Some(found(Body::Omitted(size)));
+                }
                 (None, _) => Arc::clone(self).load(slot, path.clone(), is_template).await,
             };
             if let Some(content) = content {
                 return Some(found(Body::Kept(content)));
             }
         }
-        if method == Method::HEAD {
-            return Some(found(Body::Omitted((!is_template).then_some(state.size))));
+        if method == Method::HEAD && !is_template {
+            return Some(found(Body::Omitted(Some(state.size))));
         }
         if is_template {
             // It holds a place for the title, so it cannot be sent as it is.

@@ -9,18 +9,22 @@ mod directory;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
-    ETAG, IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
+    IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use log::warn;
 use rust_embed::RustEmbed;
 use warp::reply::{Reply, Response};
 
 use self::content::{Content, INDEX, compress, put_in_title};
 use self::directory::{Body, Directory, Pieces};
+use super::accept;
+use crate::logging::Seldom;
 
 /// The page shows data of unknown origin: nothing but its own files may run or load.
 pub(super) const POLICY: &str =
@@ -30,9 +34,16 @@ pub(super) const POLICY: &str =
 #[folder = "assets/"]
 struct Embedded;
 
+/// Shortest time between two log lines about a directory without a page.
+const LOG_EVERY: Duration = Duration::from_secs(60);
+
 /// The page.
 #[derive(Debug)]
-pub struct Assets(Files);
+pub struct Assets {
+    files: Files,
+    /// Locked for a log line about a directory without a page, and by nothing else.
+    lacks_page_log: Mutex<Seldom>,
+}
 
 #[derive(Debug)]
 enum Files {
@@ -47,7 +58,7 @@ impl Assets {
     pub fn new(title: &str, directory: Option<PathBuf>) -> Self {
         let title = escape(title);
         if let Some(directory) = directory {
-            return Self(Files::Directory(Arc::new(Directory::new(directory, title))));
+            return Self::of(Files::Directory(Arc::new(Directory::new(directory, title))));
         }
         let files = Embedded::iter().filter_map(|name| {
             let mut plain = Embedded::get(&name)?.data.into_owned();
@@ -59,21 +70,49 @@ impl Assets {
             let content = Content::new(plain.into(), gzip);
             Some((name.to_string(), (tag, Arc::new(content))))
         });
-        Self(Files::InBinary(files.collect()))
+        Self::of(Files::InBinary(files.collect()))
+    }
+
+    const fn of(files: Files) -> Self {
+        Self {
+            files,
+            lacks_page_log: Mutex::new(Seldom::new(LOG_EVERY)),
+        }
+    }
+
+    /// Whether the page is what is wanted at a path. Only a directory can lack it, which is logged.
+    pub(super) fn lacks_page(&self, path: &str) -> bool {
+        let Files::Directory(directory) = &self.files else {
+            return false;
+        };
+        if name_of(path).as_deref() != Some(INDEX) {
+            return false;
+        }
+        let mut log = self.lacks_page_log.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held_back) = log.admit() {
+            warn!(
+                "{}: holds no index.html that can be read, so / answers 404; put one there, or correct assets in \
+                 [ui]{held_back}",
+                directory.path().display()
+            );
+        }
+        true
     }
 
     /// The file at a path; `None` where there is none.
     pub async fn answer(&self, path: &str, method: &Method, request: &HeaderMap) -> Option<Response> {
         let name = name_of(path)?;
         let client = Client::of(request);
-        let (tag, body) = match &self.0 {
+        let (tag, body) = match &self.files {
             Files::InBinary(files) => {
                 let (tag, content) = files.get(&*name)?;
                 (Some(tag.clone()), Body::Kept(Arc::clone(content)))
             }
             Files::Directory(assets) => {
                 let found = assets
-                    .find(&name, method, |tag| client.known(tag).is_some())
+                    .find(&name, method, client.takes_gzip, |tag| {
+                        client.known(tag).is_some()
+                    })
                     .await?;
                 (found.tag, found.body)
             }
@@ -84,7 +123,7 @@ impl Assets {
     /// Whether a path is one of the page's. Whether there is a file, [`Assets::answer`] finds out.
     #[must_use]
     pub fn holds(&self, path: &str) -> bool {
-        name_of(path).is_some_and(|name| match &self.0 {
+        name_of(path).is_some_and(|name| match &self.files {
             Files::InBinary(files) => files.contains_key(&*name),
             Files::Directory(_) => true,
         })
@@ -99,15 +138,12 @@ struct Client<'a> {
 
 impl<'a> Client<'a> {
     fn of(request: &'a HeaderMap) -> Self {
-        let text = |name| {
-            request
-                .get(name)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default()
-        };
         Self {
-            has: text(IF_NONE_MATCH),
-            takes_gzip: accepts_gzip(text(ACCEPT_ENCODING)),
+            has: request
+                .get(IF_NONE_MATCH)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or_default(),
+            takes_gzip: accept::gzip(request),
         }
     }
 
@@ -226,41 +262,9 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Whether `Accept-Encoding` allows gzip (RFC 9110, section 12.5.3): by name, or else by `*`.
-fn accepts_gzip(accept: &str) -> bool {
-    let weight_of = |wanted: &str| {
-        accept.split(',').find_map(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            let is_wanted = parts
-                .next()
-                .is_some_and(|coding| coding.eq_ignore_ascii_case(wanted));
-            let weight = parts.find_map(|parameter| parameter.strip_prefix("q=")?.parse::<f32>().ok());
-            is_wanted.then_some(weight.unwrap_or(1.0))
-        })
-    };
-    weight_of("gzip")
-        .or_else(|| weight_of("*"))
-        .is_some_and(|weight| weight > 0.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn gzip_is_accepted_by_name_or_else_by_a_wildcard_unless_its_weight_is_zero() {
-        for (accept, accepts) in [
-            ("gzip", true),
-            ("br, GZIP;q=0.1", true),
-            ("*", true),
-            ("gzip;q=0, *", false),
-            ("identity, *;q=0", false),
-            ("br", false),
-            ("", false),
-        ] {
-            assert_eq!(accepts_gzip(accept), accepts, "{accept:?}");
-        }
-    }
 
     #[test]
     fn a_path_names_a_file_of_the_page_and_none_outside_of_it() {

@@ -14,7 +14,7 @@ mod streams;
 use std::fmt;
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue};
 use log::error;
 use prometheus_client::collector::Collector;
@@ -23,11 +23,14 @@ use prometheus_client::registry::Registry;
 use warp::reply::{Reply, Response};
 
 use self::families::Families;
+use super::accept;
 use super::error::ApiError;
 use super::state::AppState;
 
 /// The media type of OpenMetrics, which Prometheus prefers where it is offered.
 const OPEN_METRICS: &str = "application/openmetrics-text";
+/// The media type of Prometheus' own text format.
+const PLAIN: &str = "text/plain";
 const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What all of ours begin with.
@@ -36,8 +39,8 @@ const PREFIX: &str = "kafka_sse_bridge";
 /// The figures in the format that the request prefers. On a thread that may block, as the operating system
 /// is asked too.
 pub(super) async fn answer(state: Arc<AppState>, headers: HeaderMap) -> Response {
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let is_open = accept.is_some_and(|accept| accept.contains(OPEN_METRICS));
+    let open = accept::media_type(&headers, OPEN_METRICS);
+    let is_open = open.is_named() && open >= accept::media_type(&headers, PLAIN);
     let written = tokio::task::spawn_blocking(move || write(state, is_open)).await;
     let Ok(Ok(body)) = written else {
         error!("/metrics could not be written");

@@ -64,6 +64,20 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "Clients turned away before a stream opened, by the limit they met",
         refused
             .map(|(limit, count)| -> (Labels, u64) { (vec![("limit", limit.as_str().to_owned())], count) }),
+    )?;
+    let of_streams = state.ledger.all().into_iter().flat_map(|(path, _)| {
+        state
+            .limits
+            .refused_by(&path)
+            .map(|(limit, count)| -> (Labels, u64) {
+                let labels = vec![("stream", path.clone()), ("limit", limit.as_str().to_owned())];
+                (labels, count)
+            })
+    });
+    families.counter(
+        "filters_refused",
+        "Clients turned away by a limit of the stream's filters; those refused by limit count them too",
+        of_streams,
     )
 }
 
