@@ -26,7 +26,7 @@ use crate::stream::subscription::{Step, Subscription};
 ///
 /// # Errors
 /// When the stream cannot be opened as it is asked for. A client over a limit gets no error, see
-/// [`over_limit`](super::over_limit).
+/// [`over_limit`].
 pub(super) fn answer(
     state: &AppState,
     stream: &Arc<Stream>,

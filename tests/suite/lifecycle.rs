@@ -411,7 +411,7 @@ fn socket_access() {
     assert_eq!(found(), (0o666, group), "nothing has changed");
     let said = reload(&daemon, &text(""));
     assert!(
-        said.contains("restart needed for: http.unix_socket_mode"),
+        said.contains("restart needed for: http.unix_socket_group, http.unix_socket_mode"),
         "{said}"
     );
 }
