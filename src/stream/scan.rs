@@ -28,7 +28,14 @@ impl Table {
     /// Returns whether there may be more.
     pub fn read(&self, walk: &mut Walk, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
         let mut budget = ROWS_AT_ONCE;
-        for (sequence, row) in self.merged(walk.cursor, walk.until) {
+        // A row that moves ahead of the walk, to a record that does not pass, and then to another one, brings no delete
+        // in the log: the row before each of them does not pass, or is not what the reader holds.
+        let end = if show.matcher.is_some() && walk.may_hold_rows() {
+            Sequence::MAX
+        } else {
+            walk.until
+        };
+        for (sequence, row) in self.merged(walk.cursor, end) {
             if budget == 0 {
                 return true;
             }
@@ -38,8 +45,11 @@ impl Table {
             if origin.offset < walk.wanted.next(usize::from(origin.topic), origin.partition) {
                 continue;
             }
-            walk.position
-                .pass(usize::from(origin.topic), origin.partition, origin.offset);
+            let is_in_log = sequence >= walk.until;
+            if !is_in_log {
+                walk.position
+                    .pass(usize::from(origin.topic), origin.partition, origin.offset);
+            }
             let candidate = row.candidate();
             let mut is_delete = candidate.is_tombstone;
             let mut is_hidden = false;
@@ -53,7 +63,7 @@ impl Table {
                     is_delete = is_hidden;
                 }
             }
-            if is_delete && sequence < walk.deletes_from {
+            if is_delete && sequence < walk.deletes_from || is_in_log && !is_hidden {
                 continue;
             }
             let before = out.len();
@@ -75,7 +85,7 @@ impl Table {
                 return true;
             }
         }
-        walk.cursor = walk.until;
+        walk.cursor = walk.cursor.max(walk.until);
         false
     }
 
@@ -180,4 +190,11 @@ pub struct Walk {
     pub position: Position,
     /// Rows until the next one with an id.
     pub rows_to_id: usize,
+}
+
+impl Walk {
+    /// Whether the reader may hold older records of the keys that it walks through.
+    fn may_hold_rows(&self) -> bool {
+        self.deletes_from < self.until
+    }
 }
