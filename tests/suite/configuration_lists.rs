@@ -87,7 +87,7 @@ fn other_lists() {
     complains(
         "[http]\ntrusted_proxies = [\n  \"10.0.0.1\",\n  \"nobody\",\n]\n",
         "FILE:4: http.trusted_proxies: ",
-        &["is no address"],
+        &["is not an address"],
     );
     complains(
         "[http]\nlisten = 3000\n",

@@ -569,8 +569,9 @@ fn parameters() {
                     .as_str()
                     .is_some_and(|message| message.contains("live")
                         || message.contains("nown are")
-                        || message.contains("twice")
+                        || message.contains("duplicate")
                         || message.contains("like")
+                        || message.contains("expected")
                         || message.contains("numbered from 0")
                         || message.contains("it carries"))
             );
