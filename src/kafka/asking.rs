@@ -91,7 +91,7 @@ impl Pending {
         let asked = self.question.topics.iter().flat_map(|(_, asks)| asks);
         let is_missing = asked
             .zip(offsets.iter().flatten())
-            .any(|(ask, offset)| !matches!(ask, Ask::Nothing | Ask::EpochEnd(_)) && offset.is_none());
+            .any(|(ask, offset)| *ask != Ask::Nothing && offset.is_none());
         is_missing && self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT
     }
 }
@@ -151,21 +151,11 @@ fn offsets(
     }
     let time = |ask: &Ask| match ask {
         Ask::At(time) => Some(*time),
-        Ask::Nothing | Ask::End | Ask::EpochEnd(_) => None,
+        Ask::Nothing | Ask::End => None,
     };
     let times: Vec<Option<i64>> = existing.iter().map(time).collect();
     if times.iter().any(Option::is_some) {
         for (found, offset) in found.iter_mut().zip(source.offsets_at(topic, &times)?) {
-            *found = found.or(offset);
-        }
-    }
-    let epoch = |ask: &Ask| match ask {
-        Ask::EpochEnd(epoch) => Some(*epoch),
-        Ask::Nothing | Ask::End | Ask::At(_) => None,
-    };
-    let epochs: Vec<Option<u32>> = existing.iter().map(epoch).collect();
-    if epochs.iter().any(Option::is_some) {
-        for (found, offset) in found.iter_mut().zip(source.epoch_ends(topic, &epochs)?) {
             *found = found.or(offset);
         }
     }

@@ -150,12 +150,10 @@ pub enum Ask {
     /// The first offset whose record is at or after this time (milliseconds since the epoch); the
     /// high watermark where there is none.
     At(i64),
-    /// Where this leader epoch ends, or the last one before it; `None` where that cannot be known.
-    EpochEnd(u32),
 }
 
-/// Offsets by topic and partition, as they were asked for; `None` for [`Ask::Nothing`], for
-/// partitions that do not exist, and for leader epochs of which nothing is known.
+/// Offsets by topic and partition, as they were asked for; `None` for [`Ask::Nothing`] and for
+/// partitions that do not exist.
 pub type Offsets = Vec<Vec<Option<i64>>>;
 
 /// Takes the answer, on the thread that asked: it must not block.

@@ -273,16 +273,6 @@ pub trait Source: Send {
     /// leader of a partition does not answer.
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError>;
 
-    /// Per partition of `topic`, from 0, where the leader's log ends the leader epoch asked for, or the last one before
-    /// that where it has none of that number (KIP-320); 0 where it has later epochs only. `None` where nothing is asked,
-    /// or it cannot be known. Of a source that reads nothing.
-    ///
-    /// # Errors
-    /// When the leader of a partition does not answer.
-    fn epoch_ends(&mut self, _topic: &str, asked: &[Option<u32>]) -> Result<Vec<Option<i64>>, SourceError> {
-        Ok(vec![None; asked.len()])
-    }
-
     /// Reads from now on what `inbox` is to be filled with ([`Inbox::places`]). Partitions that were placed anew since
     /// the last call are read from their next offsets; the others are read on undisturbed.
     ///

@@ -17,12 +17,7 @@ pub(super) enum Query {
     Ends(Vec<usize>),
     /// The first record at or after a time, in milliseconds since the epoch; not where there is none.
     Times(Vec<Vec<Option<i64>>>),
-    /// Where leader epochs end; not where there is none.
-    Epochs(Epochs),
 }
-
-/// A leader epoch for every partition of every topic, where one is asked for.
-pub(super) type Epochs = Vec<Vec<Option<u32>>>;
 
 /// An offset for every partition of every topic, where one was asked for and exists.
 pub(super) type Offsets = Vec<Vec<Option<i64>>>;
@@ -53,13 +48,6 @@ impl Lookup {
                 times
                     .iter()
                     .map(|times| times.iter().map(ask).collect())
-                    .collect()
-            }
-            Query::Epochs(epochs) => {
-                let ask = |epoch: &Option<u32>| epoch.map_or(Ask::Nothing, Ask::EpochEnd);
-                epochs
-                    .iter()
-                    .map(|epochs| epochs.iter().map(ask).collect())
                     .collect()
             }
         };

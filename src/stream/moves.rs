@@ -188,7 +188,6 @@ impl Subscription {
         match query {
             Query::Times(_) => answers.times = Some(offsets.ok_or(Unknowable)),
             Query::Ends(_) => answers.ends = Some(offsets.unwrap_or_default()),
-            Query::Epochs(_) => answers.epochs = Some(offsets.unwrap_or_default()),
         }
     }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::latest::Walk;
 use super::log::Sequence;
-use super::lookup::{Epochs, Offsets, Query};
+use super::lookup::{Offsets, Query};
 use super::moves::Place;
 use super::notice::Gap;
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition};
@@ -50,8 +50,6 @@ pub(super) struct Answers {
     pub(super) times: Option<Result<Offsets, Unknowable>>,
     /// Where partitions end.
     pub(super) ends: Option<Offsets>,
-    /// Where leader epochs end.
-    pub(super) epochs: Option<Offsets>,
 }
 
 /// Where a reader begins, and what it is told first.
@@ -217,10 +215,7 @@ fn come_back(
         .into_iter()
         .map(|index| (Reset::Recreated, index))
         .collect();
-    let gaps = match truncated(request, state, here, &mut wanted, &mut resets, start) {
-        Ok(gaps) => gaps,
-        Err(epochs) => return Ok(Some(Outcome::Ask(Query::Epochs(epochs)))),
-    };
+    let gaps = truncated(request, state, here, &mut wanted, &mut resets, start);
     if state.loaded.is_none() && names_unbegun(&wanted, here) {
         return Ok(Some(Outcome::Wait));
     }
@@ -258,10 +253,8 @@ fn start_over_beyond_ends(
     None
 }
 
-/// Takes a client back to where it departs from the logs. Returns what it has seen beyond.
-///
-/// # Errors
-/// The leader epochs that Kafka has to be asked for first.
+/// Takes a client back to where it departs from the logs, as far as this process can tell. Returns what it has seen
+/// beyond.
 fn truncated(
     request: &Request<'_>,
     state: &State,
@@ -269,17 +262,9 @@ fn truncated(
     wanted: &mut Position,
     resets: &mut Vec<(Reset, usize)>,
     start: Start,
-) -> Result<Vec<Gap>, Epochs> {
+) -> Vec<Gap> {
     let mut gaps = state.truncations.take_back(wanted, here);
-    let answers = request.answers.epochs.as_ref();
-    let Departed {
-        gaps: more,
-        unknown,
-        asked,
-    } = state.truncations.compare(wanted, here, answers);
-    if answers.is_none() && asked.iter().flatten().any(Option::is_some) {
-        return Err(asked);
-    }
+    let Departed { gaps: more, unknown } = state.truncations.compare(wanted);
     gaps.extend(more);
     // It departs before what was read here, and nobody can say where.
     let mut anew: Vec<usize> = unknown;
@@ -297,7 +282,7 @@ fn truncated(
             resets.push((Reset::Truncated, topic));
         }
     }
-    Ok(gaps)
+    gaps
 }
 
 /// Adds what a client has seen that is no longer in Kafka.

@@ -5,7 +5,6 @@
 //! of it, and what a position that was made before means now. Pure: positions in, positions and gaps out.
 
 use super::log::Sequence;
-use super::lookup::{self, Offsets};
 use super::notice::{Cause, Gap};
 use super::position::Position;
 use crate::kafka::epochs::{EpochEnd, Epochs};
@@ -48,8 +47,6 @@ pub(super) struct Departed {
     pub(super) gaps: Vec<Gap>,
     /// Topics, by index, where it departs from the log before what was read of it.
     pub(super) unknown: Vec<usize>,
-    /// The leader epochs that Kafka alone can tell of.
-    pub(super) asked: lookup::Epochs,
 }
 
 impl Truncations {
@@ -118,54 +115,30 @@ impl Truncations {
         .collect()
     }
 
-    /// Compares the leader epochs of a position with those of what was read, and takes it back to where they differ. Where
-    /// that is not known here, Kafka's `answers` count.
-    pub(super) fn compare(
-        &self,
-        wanted: &mut Position,
-        here: &Position,
-        answers: Option<&Offsets>,
-    ) -> Departed {
+    /// Compares the leader epochs of a position with those of what was read, and takes it back to where they differ.
+    pub(super) fn compare(&self, wanted: &mut Position) -> Departed {
         let mut departed = Departed::default();
-        for (index, topic) in wanted.topics.iter_mut().enumerate() {
-            let mut asked = vec![None; here.topics.get(index).map_or(0, |here| here.next.len())];
-            for (number, partition) in (0..).zip(0..asked.len()) {
+        for (index, (topic, epochs)) in wanted.topics.iter_mut().zip(&self.epochs).enumerate() {
+            for (number, (partition, epochs)) in (0..).zip(epochs.iter().enumerate()) {
                 let (Some(epoch), Some(&to)) = (topic.epoch(partition), topic.next.get(partition)) else {
                     continue;
                 };
-                let known = self.epochs.get(index).and_then(|epochs| epochs.get(partition));
-                let end = known.map_or(EpochEnd::Unknown, |known| known.end_of(epoch));
-                let is_behind = to < here.next(index, number);
-                let from = match end {
-                    // A later epoch than was read here is of a log that this process has still to read.
-                    EpochEnd::Open => continue,
-                    EpochEnd::At(end) => end,
-                    EpochEnd::Unknown if !is_behind => continue,
-                    EpochEnd::Before(_) | EpochEnd::Unknown => {
-                        asked[partition] = Some(epoch);
-                        let answer = answers.and_then(|answers| *answers.get(index)?.get(partition)?);
-                        match (answer, end) {
-                            (Some(end), _) => end,
-                            (None, EpochEnd::Before(first)) if first < to => {
-                                departed.unknown.push(index);
-                                continue;
-                            }
-                            (None, _) => continue,
-                        }
+                match epochs.end_of(epoch) {
+                    EpochEnd::At(from) if from < to => {
+                        topic.move_to(partition, from);
+                        departed.gaps.push(Gap {
+                            cause: Cause::Truncated,
+                            topic: index,
+                            partition: number,
+                            from,
+                            to,
+                        });
                     }
-                };
-                if from < to {
-                    topic.move_to(partition, from);
-                    departed.gaps.push(Gap {
-                        cause: Cause::Truncated,
-                        topic: index,
-                        partition: number,
-                        from,
-                        to,
-                    });
+                    EpochEnd::Before(first) if first < to => departed.unknown.push(index),
+                    // A later epoch than was read here is of a log that this process has still to read.
+                    EpochEnd::At(_) | EpochEnd::Before(_) | EpochEnd::Open | EpochEnd::Unknown => {}
                 }
             }
-            departed.asked.push(asked);
         }
         departed.unknown.dedup();
         departed

@@ -179,10 +179,6 @@ impl Archive for Past {
         let answer = |(ask, records): (&Ask, &Vec<Rec>)| match ask {
             Ask::Nothing => None,
             Ask::End => Some(end(records)),
-            Ask::EpochEnd(epoch) => {
-                let later = (0..).zip(records).find(|(_, record)| record.epoch > Some(*epoch));
-                Some(later.map_or(end(records), |(offset, _)| offset))
-            }
             Ask::At(time) => {
                 let found = (0..)
                     .zip(records)
@@ -405,22 +401,6 @@ impl Rig {
                 other.records(std::slice::from_ref(&record.clone().topic(topic)));
             }
         }
-        other
-    }
-
-    /// Another replica of the same topics, which begins at their ends.
-    pub fn other_at_end(&self) -> Self {
-        let records = self.past.records();
-        let end = |records: &Vec<Rec>| i64::try_from(records.len()).expect("few");
-        let next: Vec<Vec<i64>> = records
-            .iter()
-            .map(|topic| topic.iter().map(end).collect())
-            .collect();
-        let none: Vec<Vec<usize>> = records.iter().map(|topic| vec![0; topic.len()]).collect();
-        let other = Self::begun(&next, &none, true, |settings| {
-            settings.clone_from(self.stream.settings());
-        });
-        *other.past.records.lock().unwrap() = records;
         other
     }
 

@@ -9,7 +9,6 @@
 mod asking;
 mod consuming;
 mod context;
-mod epochs;
 mod explain;
 mod offsets;
 mod oversize;
@@ -319,12 +318,6 @@ impl Source for Librdkafka {
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
         let (topic, asked) = (topic.to_owned(), asked.to_vec());
         self.ask(move |asking| asking.offsets_at(&topic, &asked))
-    }
-
-    fn epoch_ends(&mut self, topic: &str, asked: &[Option<u32>]) -> Result<Vec<Option<i64>>, SourceError> {
-        let pulse = Arc::clone(&self.pulse);
-        let ends = self.consuming.epoch_ends(topic, asked, &pulse);
-        ends.map_err(|error| self.unreachable(&format!("leader epochs of topic {topic:?}"), error))
     }
 
     fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
