@@ -417,7 +417,7 @@ fn reserved_descriptors() {
     let daemon = Daemon::with(&text).start();
     let says = |brokers: usize| {
         let reserve = reserve(brokers, READERS);
-        format!("{reserve} are kept from clients, for {READERS} readers of {brokers} brokers")
+        format!("{reserve} are reserved, for {READERS} readers of {brokers} brokers")
     };
     daemon.wait_log(&says(1), secs(20));
     daemon.wait_log(&says(20), secs(30));
