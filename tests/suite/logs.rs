@@ -181,7 +181,7 @@ fn come_and_go() {
         let log = daemon.log();
         let lines = log
             .lines()
-            .filter(|line| line.contains("http::events: /events: 127.0.0.1:") && line.contains(what));
+            .filter(|line| line.contains("http::event_stream: /events: 127.0.0.1:") && line.contains(what));
         lines.map(str::to_owned).collect()
     };
     block_on(async {
