@@ -20,6 +20,7 @@ pub mod counters;
 pub mod encode;
 mod evicted;
 pub mod feed;
+pub mod figures;
 pub mod filter;
 mod filter_names;
 pub mod frame;

@@ -16,7 +16,7 @@ use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -151,43 +151,6 @@ impl State {
             begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
         })
     }
-}
-
-/// A stream's figures at one moment.
-#[derive(Debug, Clone)]
-pub struct Figures {
-    /// Clients connected.
-    pub clients: usize,
-    /// Records that came since the start, less those passed over.
-    pub records: u64,
-    /// Records in memory.
-    pub log_records: u64,
-    /// Bytes of memory they take, all told.
-    pub log_bytes: usize,
-    /// How long ago the oldest of them came, give or take what a block holds.
-    pub log_age: Option<Duration>,
-    /// Topic index, partition and offset of the oldest record in memory.
-    pub oldest: Option<(u16, u32, i64)>,
-    /// Records passed over, by cause.
-    pub invalid: Vec<(&'static str, u64)>,
-    /// How often a client fell behind the log and was let go, or given what it missed from Kafka.
-    pub slow: u64,
-    /// Clients that fell behind the log and were given latest values instead.
-    pub conflated: u64,
-    /// Records without a key, which have no place in the table.
-    pub keyless: u64,
-    /// Keys that found no place in the table, or had to leave it, because it was full.
-    pub displaced: u64,
-    /// Keys and bytes of the table, where the stream keeps one.
-    pub table: Option<(usize, usize)>,
-    /// Whether the table is full.
-    pub is_table_full: bool,
-    /// Records that the fixed filter hides.
-    pub hidden: u64,
-    /// The next offset of every partition; `None` until Kafka has answered.
-    pub position: Option<Position>,
-    /// Whether the topics were read up to the ends they had at the start.
-    pub is_loaded: bool,
 }
 
 impl Stream {
@@ -755,43 +718,6 @@ impl Stream {
     /// Writes replays there. The first that is set counts.
     pub fn set_spawn(&self, spawn: Spawn) {
         let _ = self.spawn.set(Hidden(spawn));
-    }
-
-    /// The stream's figures now.
-    #[must_use]
-    pub fn figures(&self) -> Figures {
-        let table = self
-            .read_table()
-            .map(|table| (table.len(), table.cost() + table.departed_cost(), table.is_full()));
-        let state = self.read();
-        let log = &state.log;
-        Figures {
-            conflated: self.counters.conflated(),
-            keyless: self.counters.keyless(),
-            displaced: self.counters.displaced(),
-            table: table.map(|(keys, bytes, _)| (keys, bytes)),
-            is_table_full: table.is_some_and(|(_, _, is_full)| is_full),
-            clients: self.clients.load(Ordering::Relaxed),
-            hidden: self.counters.hidden(),
-            records: log.next() - 1 - state.notices,
-            log_records: log.next() - log.first(),
-            log_bytes: log.cost(),
-            log_age: log.oldest_came().map(|came| came.elapsed()),
-            oldest: log
-                .oldest()
-                .map(|entry| (entry.topic, entry.partition, entry.offset)),
-            invalid: self
-                .counters
-                .invalid()
-                .map(|(cause, count)| (cause.as_str(), count))
-                .to_vec(),
-            slow: self.counters.slow(),
-            position: state
-                .is_assigned
-                .then(|| Position::parse(log.head()).ok())
-                .flatten(),
-            is_loaded: state.loaded.is_some(),
-        }
     }
 }
 

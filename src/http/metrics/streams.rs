@@ -9,8 +9,9 @@ use super::families::{Families, Histogram, Labels};
 use crate::http::state::AppState;
 use crate::stream::counters::{Counters, Departure, LATENCIES, Sent, Superseded, To};
 use crate::stream::encode::Invalid;
+use crate::stream::figures::Figures;
 use crate::stream::resume::Reset;
-use crate::stream::stream::{Figures, Stream};
+use crate::stream::stream::Stream;
 
 /// A path, and what was counted there.
 type Counted = (String, Arc<Counters>);
