@@ -160,14 +160,11 @@ fn unclean() {
             }
         }
         assert_eq!(rows, wanted);
-        // Replicas that began after the election have never read what was lost.
+        // A replica that began after the election has never read what was lost. It compares ids once it has read the log
+        // around them.
         let later = Daemon::start(&config(&cluster, &topic, "earliest"));
-        let live = Daemon::start(&config(&cluster, &topic, "live"));
-        for (daemon, what) in [
-            (&frozen, "back"),
-            (&later, "at another"),
-            (&live, "at a live one"),
-        ] {
+        later.wait_ready(secs(60)).await;
+        for (daemon, what) in [(&frozen, "back"), (&later, "at another")] {
             for id in &ids {
                 let url = daemon.url(&format!("/events?lastEventId={id}"));
                 let mut client = Stream::open(url).await;
