@@ -416,8 +416,8 @@ impl Kafka {
         self.expired.contains(&key) && (self.setup.is_spread || !is_there)
     }
 
-    /// Whether a client may keep an older record of a key whose latest does not pass its filter: retention took a record
-    /// of the key, and a replica that began later does not know that one had passed.
+    /// Whether a client may keep an older record of a key whose latest does not pass its filter or the stream's: retention
+    /// took a record of the key, and a replica that began later does not know that one had passed.
     pub fn may_be_left(&self, wants: Wants, key: Key, latest: &Row) -> bool {
         let place = Place {
             topic: key.0,
@@ -426,7 +426,8 @@ impl Kafka {
         let is_delete = self
             .written(place, latest.offset)
             .is_some_and(|record| record.kind == Kind::Tombstone);
-        matches!(wants, Wants::Shade(_) | Wants::Partition(_)) && self.expired.contains(&key) && !is_delete
+        let has_filter = matches!(wants, Wants::Shade(_) | Wants::Partition(_)) && !is_delete;
+        self.expired.contains(&key) && (self.setup.is_fixed || has_filter)
     }
 
     /// Whether a delete was written, or a record that may be shown as one, from an offset on whose timestamp is older
