@@ -28,8 +28,10 @@ impl Table {
     /// Returns whether there may be more.
     pub fn read(&self, walk: &mut Walk, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
         let mut budget = ROWS_AT_ONCE;
-        // A row that moves ahead of the walk, to a record that does not pass, and then to another one, brings no delete
-        // in the log: the row before each of them does not pass, or is not what the reader holds.
+        // While the reader walks, a record that does not pass may move a row from ahead of it to behind `until`. If the
+        // record that it replaces did not pass either, the log brings no delete, although the reader may hold an older one
+        // that passed. So the walk goes on to the end of the table, and shows such rows as deletes; what passes comes from
+        // the log.
         let end = if show.matcher.is_some() && walk.may_hold_rows() {
             Sequence::MAX
         } else {

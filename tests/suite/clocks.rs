@@ -9,14 +9,14 @@ use crate::harness::produce::Message;
 use crate::harness::stream::Stream as Connection;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
-use crate::rig::{Rec, Rig, rec};
+use crate::rig::{PACE, Rec, Rig, rec};
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
 use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::counters::SUPERSEDED_FOR;
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
-use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::stream::Stream;
 use libtest_mimic::Trial;
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
@@ -75,16 +75,11 @@ impl Loading {
             start: Start::Snapshot,
             ..StreamSettings::default()
         };
-        let pace = Pace {
-            keepalive: Duration::from_secs(15),
-            retry: Duration::from_secs(2),
-            max_lifetime: Duration::ZERO,
-        };
         let clock = Clock {
             unix: || CLOCK.get(),
             monotonic,
         };
-        let stream = Stream::with_clock(settings, pace, None, clock);
+        let stream = Stream::with_clock(settings, PACE, None, clock);
         let mut feeder = Feeder::new(Arc::clone(&stream));
         feeder.take(&Feed::Assigned {
             topic: "t".into(),

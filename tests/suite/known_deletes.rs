@@ -2,7 +2,7 @@
 //! delete may be unknown.
 
 use crate::harness::trial;
-use crate::rig::{Client, Rec, gone, rec};
+use crate::rig::{Client, PACE, Rec, gone, rec};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
@@ -10,7 +10,7 @@ use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
-use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::stream::Stream;
 use libtest_mimic::Trial;
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
@@ -87,16 +87,11 @@ impl Replica {
             let shown = vec!["yes".to_owned()];
             settings.filter.insert("value.shown".to_owned(), shown);
         }
-        let pace = Pace {
-            keepalive: Duration::from_secs(15),
-            retry: Duration::from_secs(2),
-            max_lifetime: Duration::ZERO,
-        };
         let clock = Clock {
             unix: || CLOCK.get(),
             monotonic,
         };
-        let stream = Stream::with_clock(settings, pace, None, clock);
+        let stream = Stream::with_clock(settings, PACE, None, clock);
         let mut feeder = Feeder::new(Arc::clone(&stream));
         for topic in topics {
             feeder.take(&Feed::Assigned {

@@ -200,7 +200,7 @@ impl Archive for Past {
     }
 }
 
-const PACE: Pace = Pace {
+pub const PACE: Pace = Pace {
     keepalive: Duration::from_secs(15),
     retry: Duration::from_secs(2),
     max_lifetime: Duration::ZERO,
