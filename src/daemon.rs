@@ -31,18 +31,18 @@ use crate::http::router::routes;
 use crate::http::self_check::SelfCheck;
 use crate::http::server::{self, Stopping};
 use crate::http::state::AppState;
-use crate::kafka::access::Access;
 use crate::kafka::history::{self, Archive, History};
 use crate::kafka::outlets::Recipient;
+use crate::kafka::reader::{Begin, Connection, Tail, TopicPlan};
 use crate::kafka::record::Feed;
-use crate::kafka::tail::{Begin, Connection, Tail, TopicPlan};
+use crate::kafka::security::Access;
 use crate::signals::Request;
 use crate::status_line::StatusLine;
 use crate::stream::announcer::Announcer;
-use crate::stream::feed::{CHANNEL_BATCHES, Feeder};
+use crate::stream::live_settings::Pace;
 use crate::stream::stream::Stream;
 use crate::stream::subscription::Goodbye;
-use crate::stream::tuning::Pace;
+use crate::stream::writer::{CHANNEL_BATCHES, Writer};
 use crate::systemd;
 use crate::watchdog::Watchdog;
 use crate::writers::Writers;
@@ -293,10 +293,10 @@ impl Daemon {
             let stream = Stream::counting(settings.clone(), pace, Some(archive), counters);
             stream.set_spawn(self.writers.spawner(&settings.path));
             let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
-            let (feeder, tasks) = (Feeder::new(Arc::clone(&stream)), &mut self.tasks);
+            let (writer, tasks) = (Writer::new(Arc::clone(&stream)), &mut self.tasks);
             running.push(Running {
                 announcer: tasks.spawn(Announcer::new(Arc::clone(&stream))),
-                writer: self.writers.spawn(tasks, &settings.path, feeder, receiver),
+                writer: self.writers.spawn(tasks, &settings.path, writer, receiver),
                 stream,
             });
             feeds.push(sender);

@@ -19,10 +19,11 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{LevelFilter, Log, Metadata, Record};
+use parking_lot::RwLock;
 use rustix::fs::fstat;
 
 use self::queue::{Output, Queue};
@@ -44,12 +45,12 @@ struct Exchangeable {
 
 impl Log for Exchangeable {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.read();
         inner.as_ref().is_some_and(|inner| inner.enabled(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.read();
         if let Some(inner) = inner.as_ref() {
             inner.log(record);
         }
@@ -127,7 +128,7 @@ pub fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
 impl Prepared {
     /// Takes over.
     pub fn install(self) {
-        *LOGGER.inner.write().unwrap_or_else(PoisonError::into_inner) = Some(self.logger);
+        *LOGGER.inner.write() = Some(self.logger);
         // Fails when it is installed already, which is all that is wanted.
         let _ = log::set_logger(&LOGGER);
         log::set_max_level(self.level);

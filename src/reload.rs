@@ -25,10 +25,10 @@ use crate::fd_limit;
 use crate::http::health;
 use crate::http::unix;
 use crate::kafka::history::{Archive, History};
-use crate::kafka::tail::Connection;
+use crate::kafka::reader::Connection;
 use crate::logging;
+use crate::stream::live_settings::{LiveSettings, Pace};
 use crate::stream::subscription::Goodbye;
-use crate::stream::tuning::{Pace, Tuning};
 use crate::systemd;
 
 /// How long to wait until a removed listener has closed its address. It takes longer only if every worker is busy, and
@@ -237,7 +237,7 @@ impl Daemon {
                     new
                 }
                 (None, Some(old)) => {
-                    old.stream.retune(Tuning::new(settings, pace));
+                    old.stream.apply(LiveSettings::new(settings, pace));
                     old
                 }
                 // Every stream of the settings is new or existed before.

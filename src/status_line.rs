@@ -2,8 +2,10 @@
 //!
 //! [`watchdog`](crate::watchdog) reports whether the daemon lives.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::http::health;
 use crate::http::state::{AppState, Shown};
@@ -70,7 +72,7 @@ impl StatusLine {
     }
 
     fn update(&self, change: impl FnOnce(&mut Content)) {
-        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut content = self.content.lock();
         change(&mut content);
         if content
             .reloaded

@@ -12,10 +12,11 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use log::{info, warn};
+use parking_lot::{Mutex, MutexGuard};
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -193,7 +194,7 @@ impl Notifier {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+        self.backlog.lock()
     }
 
     /// A socket of its own per message: one that is kept would stay connected to a reader that was replaced.

@@ -11,18 +11,19 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet, yield_now};
 
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Feed;
-use crate::stream::feed::Feeder;
 use crate::stream::stream::Spawn;
+use crate::stream::writer::Writer;
 
 /// The name of the threads.
 const NAME: &str = "stream-writer";
@@ -70,14 +71,14 @@ impl Writers {
         &self,
         tasks: &mut JoinSet<()>,
         path: &str,
-        feeder: Feeder,
+        writer: Writer,
         feeds: mpsc::Receiver<Feed>,
     ) -> AbortHandle {
-        let pulse = Arc::clone(feeder.pulse());
+        let pulse = Arc::clone(writer.pulse());
         self.pulses.add(format!("the writer of stream {path}"), &pulse);
         let writing = Judged {
             pulse,
-            task: Box::pin(write(feeder, feeds)),
+            task: Box::pin(write(writer, feeds)),
         };
         tasks.spawn_on(writing, &self.handle)
     }
@@ -104,13 +105,13 @@ impl Drop for Writers {
     }
 }
 
-async fn write(mut feeder: Feeder, mut feeds: mpsc::Receiver<Feed>) {
+async fn write(mut writer: Writer, mut feeds: mpsc::Receiver<Feed>) {
     while let Some(feed) = feeds.recv().await {
-        feeder.take(&feed);
+        writer.take(&feed);
         // To the other writers.
         yield_now().await;
         // In pieces, with a yield after each; feeds that have arrived meanwhile go first.
-        while feeds.is_empty() && feeder.tidy() {
+        while feeds.is_empty() && writer.tidy() {
             yield_now().await;
         }
     }
@@ -155,7 +156,7 @@ impl Pulses {
     }
 
     fn tasks(&self) -> MutexGuard<'_, Vec<(String, Weak<Pulse>)>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock()
     }
 
     fn add(&self, name: String, pulse: &Arc<Pulse>) {
@@ -185,7 +186,7 @@ impl Pulses {
 
     /// For how long no thread has taken a task while no writer advanced.
     fn look_at_threads(&self, tick: Duration, has_moved: bool) -> Duration {
-        let mut untaken = self.untaken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut untaken = self.untaken.lock();
         if self.is_taken.swap(false, Ordering::Relaxed) {
             *untaken = Duration::ZERO;
             let is_taken = Arc::clone(&self.is_taken);

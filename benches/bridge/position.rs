@@ -24,7 +24,7 @@ const BLOCK: usize = 256 * 1024;
 /// The events over which allocations are counted.
 const COUNTED: u64 = 100_000;
 
-/// What encodes the records of a stream, as its feeder holds it.
+/// What encodes the records of a stream, as its writer holds it.
 struct Writing {
     encoder: Encoder,
     position: Position,

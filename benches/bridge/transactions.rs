@@ -7,8 +7,8 @@ use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::{Message, Outcome};
 use crate::measure::{median, median_ratio, now};
 use crate::report::{Table, at_most, figure};
+use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::Feed;
-use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 

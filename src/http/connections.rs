@@ -6,10 +6,11 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use parking_lot::Mutex;
 
 use super::peer::Peer;
 use crate::fd_limit;
@@ -115,7 +116,7 @@ impl Connections {
     /// Counts and logs a pause in accepting.
     pub(super) fn count_accept_pause(&self, cause: &dyn fmt::Display) {
         self.accept_pauses.fetch_add(1, Ordering::Relaxed);
-        let mut log = self.pause_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.pause_log.lock();
         if let Some(held_back) = log.admit() {
             let open = self.open();
             warn!("accept paused at {open} connections: {cause}; open connections are unaffected{held_back}");
@@ -143,7 +144,7 @@ impl Connections {
         counter.fetch_add(1, Ordering::Relaxed);
         if closed_by == Limit::WriteTimeout {
             let timeout = self.write_timeout();
-            let mut log = self.timeout_log.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut log = self.timeout_log.lock();
             match log.admit() {
                 Some(held_back) => {
                     info!("{peer}: closed, took no byte for {timeout:?} (write_timeout){held_back}");

@@ -5,18 +5,19 @@
 //! are counted whether they are limited or not, so that a reload can add a limit; an address without streams is forgotten.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::forwarded::{Address, client};
 use super::peer::Peer;
 use crate::config::HttpSettings;
 use crate::config::proxies::Proxy;
 use crate::logging::Seldom;
-use crate::stream::groups::OverLimit;
+use crate::stream::filter_index::OverLimit;
 
 /// Shortest time between two log lines about refused clients: thousands may come at once.
 const LOG_EVERY: Duration = Duration::from_secs(10);
@@ -166,13 +167,13 @@ impl Limits {
 
     /// Changes the limits. OpenStreams streams stay open and counted, even if they are more than a new limit allows.
     pub fn set(&self, rules: Rules) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+        *self.rules.write() = Arc::new(rules);
     }
 
     /// The limits in force.
     #[must_use]
     pub fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.rules.read())
     }
 
     /// The client address of a request of this peer.
@@ -219,22 +220,20 @@ impl Limits {
 
     fn open(&self) -> MutexGuard<'_, OpenStreams> {
         // Nothing panics while it holds the lock.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 
     /// Counts and logs a client that met a limit of all streams.
     fn turned_away(&self, limit: Limit, address: Address) {
         self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
-        let mut told = self.told[limit as usize]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.told[limit as usize].lock();
         log_refusal(&mut told, address, "", limit);
     }
 
     /// Counts and logs a client that met a limit of the stream at `path`.
     pub fn turned_away_by(&self, path: &str, limit: OverLimit, address: Address) {
         self.refused[Limit::from(limit) as usize].fetch_add(1, Ordering::Relaxed);
-        let mut by_stream = self.by_stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_stream = self.by_stream.lock();
         let of_stream = by_stream.entry(path.to_owned()).or_default();
         let (count, told) = match limit {
             OverLimit::Paths => &mut of_stream.paths,
@@ -247,7 +246,7 @@ impl Limits {
     /// Clients that limits of the stream at `path` turned away since the start.
     #[must_use]
     pub fn refused_by(&self, path: &str) -> [(Limit, u64); 2] {
-        let by_stream = self.by_stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_stream = self.by_stream.lock();
         let of_stream = by_stream.get(path);
         [
             (Limit::FilterPaths, of_stream.map_or(0, |refused| refused.paths.0)),

@@ -8,9 +8,9 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use listenfd::ListenFd;
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
@@ -209,7 +209,7 @@ static INHERITED: Mutex<Option<Result<Vec<Inherited>, String>>> = Mutex::new(Non
 
 /// The sockets that systemd has bound and handed over (`sd_listen_fds(3)`).
 fn inherited() -> io::Result<Vec<Listener>> {
-    let mut kept = INHERITED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = INHERITED.lock();
     let sockets = kept.get_or_insert_with(|| take_inherited().map_err(|error| error.to_string()));
     let sockets = sockets
         .as_ref()

@@ -12,7 +12,7 @@ use super::accept;
 use super::error::ApiError;
 use super::limits::Limit;
 use super::response::as_event_stream;
-use crate::stream::frame;
+use crate::sse::write;
 use crate::stream::opening::Opening;
 use crate::stream::position::MAX_ID;
 
@@ -25,12 +25,12 @@ pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Re
     let seconds = rand::random_range(PAUSE);
     // As EventSource does (HTML standard, section 9.2.3).
     let mut response = if accept::media_type(headers, "text/event-stream").is_named() {
-        let mut body = frame::retry(u128::from(seconds) * 1000).into_bytes();
+        let mut body = write::retry(u128::from(seconds) * 1000).into_bytes();
         let id = opening
             .last_event_id
             .as_deref()
             .filter(|id| is_safe_in_a_frame(id));
-        body.extend(frame::control(
+        body.extend(write::control(
             id.map(str::as_bytes),
             "goodbye",
             "{\"reason\":\"overloaded\"}",

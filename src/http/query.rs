@@ -141,7 +141,7 @@ fn add_term(
             Err(unknown(parameter))
         };
     };
-    if !stream.tuning().client_filters {
+    if !stream.live_settings().client_filters {
         let message = format!("this stream lets no client filter; leave {parameter:?} out");
         return Err(ApiError::forbidden("filters_forbidden", parameter, message));
     }

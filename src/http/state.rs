@@ -1,7 +1,9 @@
 //! The state that requests are answered from.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::assets::Assets;
 use super::base_path::BasePath;
@@ -93,12 +95,12 @@ impl AppState {
 
     /// What is shown now.
     pub fn shown(&self) -> RwLockReadGuard<'_, Shown> {
-        self.shown.read().unwrap_or_else(PoisonError::into_inner)
+        self.shown.read()
     }
 
     /// Shows other streams, another page, or handles requests differently, from now on.
     pub fn show(&self, shown: Shown) {
-        *self.shown.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.shown.write() = shown;
     }
 
     pub(super) fn requests(&self) -> Arc<RequestSettings> {

@@ -10,9 +10,9 @@ use log::debug;
 
 use super::client::Connect;
 use super::history::{Ask, Lacking, Offsets, Question};
-use super::look::{DOUBT, DOUBT_PAUSE};
+use super::metadata::{DOUBT, DOUBT_PAUSE};
+use super::reader::backoff;
 use super::source::{Source, SourceError};
-use super::tail::backoff;
 
 /// A question that waits.
 #[derive(Debug)]

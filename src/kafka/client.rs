@@ -7,13 +7,13 @@ use log::info;
 #[cfg(feature = "librdkafka")]
 use rdkafka::ClientConfig;
 
-use super::access::Access;
+use super::auth_error::Refusal;
 use super::probe;
 use super::pulse::Pulse;
-use super::refusal::Refusal;
+use super::reader::Connection;
+use super::security::Access;
 use super::source::{Source, SourceError};
 use super::status::{Board, Status};
-use super::tail::Connection;
 use crate::config::Client;
 
 /// How long asking one broker which versions it speaks may take: to find the addresses of its name, and to

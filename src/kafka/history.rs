@@ -15,21 +15,22 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
 use super::asking::{Outcome, Pending};
+use super::batcher::Batcher;
 use super::client::{Clients, Connect};
-use super::inbox::Inbox;
+use super::reader::{Connection, backoff};
 use super::reading::{POLL_WAIT, Reading};
 use super::record::Feed;
 use super::source::SourceError;
 use super::status::Board;
-use super::tail::{Connection, backoff};
 use super::turns::{Flow, Turns};
 use crate::config::Client;
 
@@ -286,7 +287,7 @@ impl History {
 
     /// One thread per piece of work at first, so that a daemon without replays has none.
     fn grow(&self) {
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut threads = self.threads.lock();
         if threads.len() < READING + ASKING {
             let shared = Arc::clone(&self.shared);
             let name = format!("kafka-history-{}", threads.len());
@@ -310,7 +311,7 @@ impl History {
         drop(queue);
         drop((unread, unanswered));
         self.shared.change.notify_all();
-        std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.threads.lock())
     }
 }
 
@@ -381,8 +382,7 @@ enum Work {
 
 impl Shared {
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        // A thread that panicked has ended the process or the test.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     /// The next piece of work; `None` when the pool is closed.
@@ -403,13 +403,10 @@ impl Shared {
                 queue.seated.insert(number);
                 return Some(Work::Read(job));
             }
-            queue = match queue.next_due() {
-                Some(pause) => {
-                    let waited = self.change.wait_timeout(queue, pause);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.change.wait(queue).unwrap_or_else(PoisonError::into_inner),
-            };
+            match queue.next_due() {
+                Some(pause) => drop(self.change.wait_for(&mut queue, pause)),
+                None => self.change.wait(&mut queue),
+            }
         }
     }
 
@@ -502,19 +499,19 @@ fn work(shared: &Shared) {
 fn read(connect: &mut dyn Connect, job: Job, shared: &Shared) {
     let mut reading = Reading::new(job);
     let mut failures = 0;
-    while !reading.inbox.is_closed() && !reading.is_done {
-        let received = reading.inbox.received();
+    while !reading.batcher.is_closed() && !reading.is_done {
+        let received = reading.batcher.received();
         // A client per job: one that rests between jobs would go on fetching, or have gone stale.
         let brokers = connect.brokers();
         let outcome = connect
             .connect()
             .and_then(|mut source| reading.read(&mut *source, &brokers));
-        reading.inbox.flush();
+        reading.batcher.flush();
         match outcome {
             Ok(()) => {}
             Err(error) if connect.refuse(&error) => debug!("replay: {error}: another client takes over"),
             Err(error) => {
-                failures = if reading.inbox.received() > received {
+                failures = if reading.batcher.received() > received {
                     1
                 } else {
                     failures + 1
@@ -528,16 +525,16 @@ fn read(connect: &mut dyn Connect, job: Job, shared: &Shared) {
                     break;
                 }
                 debug!("replay: {error}; trying again");
-                pause(&reading.inbox, backoff(failures));
+                pause(&reading.batcher, backoff(failures));
             }
         }
     }
 }
 
 /// Waits, but not for a job whose readers are gone.
-fn pause(inbox: &Inbox, pause: Duration) {
+fn pause(batcher: &Batcher, pause: Duration) {
     let until = Instant::now() + pause;
-    while Instant::now() < until && !inbox.is_closed() {
+    while Instant::now() < until && !batcher.is_closed() {
         std::thread::sleep(POLL_WAIT.min(until.saturating_duration_since(Instant::now())));
     }
 }

@@ -1,6 +1,6 @@
 //! Asks a broker which protocol versions it speaks, and chooses the client library by the answer.
 //!
-//! Asks before anybody is known, which brokers allow; how that is spoken is [`plain`](super::plain)'s.
+//! Asks before anybody is known, which brokers allow; how that is spoken is [`plain`](super::wire_protocol)'s.
 //! Knows nothing of records.
 
 use std::io;
@@ -8,11 +8,11 @@ use std::io;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 
-use super::access::Access;
-use super::plain::{Plain, invalid};
-use super::refusal::Refusal;
+use super::auth_error::Refusal;
+use super::reader::Connection;
+use super::security::Access;
 use super::source::{SourceError, host_port};
-use super::tail::Connection;
+use super::wire_protocol::{Plain, invalid};
 use crate::config::{Client, Isolation};
 
 /// The version ranges that decide which client can read.

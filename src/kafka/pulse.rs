@@ -9,9 +9,9 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use procfs::process::Process;
 
 /// Nothing is due: nobody began, or the thread has ended.
@@ -110,7 +110,7 @@ impl Pulse {
     /// that is too busy to look in time, the thread is late no more than we are. Time in which the thread waits
     /// for a processor does not count at all.
     pub fn look(&self, tick: Duration) -> Look {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         let now = Instant::now();
         let passed = now.duration_since(seen.at).min(tick);
         let steps = self.steps.load(Ordering::Relaxed);

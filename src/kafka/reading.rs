@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::batcher::Batcher;
 use super::history::{Job, Range};
-use super::inbox::Inbox;
 use super::record::BEGINNING;
 use super::source::{Bounds, Source, SourceError};
 
@@ -23,7 +23,7 @@ const STANDS: Duration = Duration::from_secs(30);
 /// A job under way.
 pub(super) struct Reading {
     topics: Vec<(Arc<str>, Vec<Range>)>,
-    pub(super) inbox: Inbox,
+    pub(super) batcher: Batcher,
     is_begun: bool,
     /// Set at the end of all ranges.
     pub(super) is_done: bool,
@@ -31,14 +31,14 @@ pub(super) struct Reading {
 
 impl Reading {
     pub(super) fn new(job: Job) -> Self {
-        let inbox = Inbox::new(
+        let batcher = Batcher::new(
             job.topics
                 .iter()
                 .map(|(name, _)| (Arc::clone(name), vec![job.feed.clone()])),
         );
         Self {
             topics: job.topics,
-            inbox,
+            batcher,
             is_begun: false,
             is_done: false,
         }
@@ -57,7 +57,7 @@ impl Reading {
                     reason: "no leader answers".to_owned(),
                 });
             }
-            let known: Vec<i64> = self.inbox.next_offsets(name);
+            let known: Vec<i64> = self.batcher.next_offsets(name);
             let next = ranges
                 .iter()
                 .zip(&bounds)
@@ -79,17 +79,17 @@ impl Reading {
                     .iter()
                     .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
                 let low = low.collect();
-                self.inbox.assign(name, None, next, low);
+                self.batcher.assign(name, None, next, low);
             }
         }
         self.is_begun = true;
-        source.assign(&self.inbox)?;
+        source.assign(&self.batcher)?;
         let mut at_end = BTreeSet::new();
         let mut got_on = Instant::now();
         loop {
             let mut pending = Vec::new();
             for (name, ranges) in &self.topics {
-                let next = self.inbox.next_offsets(name);
+                let next = self.batcher.next_offsets(name);
                 for (partition, (range, &next)) in (0..).zip(ranges.iter().zip(&next)) {
                     if next < range.to && !at_end.contains(&(Arc::clone(name), partition)) {
                         pending.push((Arc::clone(name), partition, next));
@@ -98,20 +98,20 @@ impl Reading {
             }
             if pending.is_empty() {
                 for (name, _) in &self.topics {
-                    self.inbox.loaded(name);
+                    self.batcher.loaded(name);
                 }
-                self.inbox.flush_all();
+                self.batcher.flush_all();
                 self.is_done = true;
                 return Ok(());
             }
-            let before = self.inbox.received();
-            source.poll(POLL_WAIT, &mut self.inbox)?;
-            self.inbox.flush_all();
-            if self.inbox.is_closed() {
+            let before = self.batcher.received();
+            source.poll(POLL_WAIT, &mut self.batcher)?;
+            self.batcher.flush_all();
+            if self.batcher.is_closed() {
                 debug!("replay: nobody listens any more");
                 return Ok(());
             }
-            if self.inbox.received() > before {
+            if self.batcher.received() > before {
                 // Readers may have kept it waiting meanwhile.
                 got_on = Instant::now();
                 continue;

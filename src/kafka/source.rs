@@ -1,20 +1,20 @@
 //! The trait that both Kafka clients fill, and how they say what went wrong.
 //!
 //! A source reads exactly the partitions and offsets it was given; it keeps no group, commits
-//! nothing and decides nothing about where to start. That is [`tail`](super::tail)'s work.
+//! nothing and decides nothing about where to start. That is [`tail`](super::reader)'s work.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inbox::Inbox;
+use super::batcher::Batcher;
+use super::counters::Trouble;
 use super::lag::End;
 use super::link::Link;
-use super::look::{self, Asked, Looked};
+use super::metadata::{self, Asked, Looked};
 use super::pulse::Pulse;
 use super::record::TopicId;
 use super::stops::{Cause, Stop};
-use super::tally::Trouble;
 
 /// The offsets a partition holds: `low` is the first that exists, `high` the next to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,7 +240,7 @@ pub trait Source: Send {
     /// # Errors
     /// When no broker answers.
     fn look(&mut self, asked: &[Asked], pulse: &Pulse) -> Option<Result<Vec<Looked>, SourceError>> {
-        Some(look::now(self, asked, pulse))
+        Some(metadata::now(self, asked, pulse))
     }
 
     /// Discards a look that goes on: what it shows would be compared with what is no longer known.
@@ -273,12 +273,12 @@ pub trait Source: Send {
     /// leader of a partition does not answer.
     fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError>;
 
-    /// Reads from now on what `inbox` is to be filled with ([`Inbox::places`]). Partitions that were placed anew since
+    /// Reads from now on what `batcher` is to be filled with ([`Batcher::places`]). Partitions that were placed anew since
     /// the last call are read from their next offsets; the others are read on undisturbed.
     ///
     /// # Errors
     /// When the client library refuses.
-    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError>;
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), SourceError>;
 
     /// Reads a partition no more, of which [`poll`](Self::poll) said that it cannot be read, until it is placed anew.
     /// Takes effect with the next [`assign`](Self::assign). A source may try it again by itself, seldom.
@@ -289,11 +289,11 @@ pub trait Source: Send {
         Vec::new()
     }
 
-    /// Waits up to `wait` for records and puts what is there into `inbox`, in partition order.
+    /// Waits up to `wait` for records and puts what is there into `batcher`, in partition order.
     ///
     /// # Errors
-    /// When the source is of no further use. What was put into the inbox before is still right.
-    fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError>;
+    /// When the source is of no further use. What was put into the batcher before is still right.
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError>;
 
     /// The offset before which all of a partition has been given that can be read: `next`, or a later one where control
     /// records, or records of aborted transactions, follow that. As far as [`poll`](Self::poll) has met them.

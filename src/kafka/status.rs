@@ -3,15 +3,17 @@
 //! Written by the tail's thread, read by anyone; never on the path of a record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
+
+use super::counters::Tally;
 use super::held::{Held, News};
 use super::lag::{End, PartitionLag};
 use super::link::Link;
 use super::pulse::Pulse;
 use super::stops::{Stop, StoppedPartition, Stops};
-use super::tally::Tally;
 use crate::config::Client;
 
 /// The state of the connection to Kafka, shared between the tail and its observers.
@@ -68,9 +70,7 @@ pub struct Snapshot {
 
 impl Status {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A poisoned lock means that another thread panicked between two assignments of plain
-        // values; they are still worth reporting.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Where what it does is counted.
@@ -450,7 +450,7 @@ impl Board {
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Arc<Status>>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock()
     }
 
     /// Whether a thread reads with this client library.

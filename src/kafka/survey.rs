@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::inbox::Inbox;
+use super::auth_error::Refusal;
+use super::batcher::Batcher;
+use super::reader::Connection;
 use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
-use super::refusal::Refusal;
 use super::source::{Bounds, Source, SourceError};
-use super::tail::Connection;
 
 /// How far before the end of a partition a record is looked for: the last offsets of a transactional
 /// topic are markers.
@@ -76,13 +76,13 @@ pub fn newest(
     patience: Duration,
 ) -> Result<Newest, SourceError> {
     let (sender, mut feed) = mpsc::channel(FEEDS);
-    let mut inbox = Inbox::new([(Arc::clone(topic), vec![sender])]);
+    let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let low = bounds.iter().map(|bounds| bounds.low).collect();
     let next = bounds
         .iter()
         .map(|bounds| (bounds.high - LOOK_BACK).max(bounds.low));
-    inbox.assign(topic, None, next.collect(), low);
-    source.assign(&inbox)?;
+    batcher.assign(topic, None, next.collect(), low);
+    source.assign(&batcher)?;
     let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
     let patience = if filled == 0 {
         patience.min(EMPTY_PATIENCE)
@@ -93,8 +93,8 @@ pub fn newest(
     let mut read = BTreeSet::new();
     let mut timestamp = None;
     while started.elapsed() < patience && (read.len() < filled || filled == 0) {
-        source.poll(POLL_WAIT, &mut inbox)?;
-        inbox.flush();
+        source.poll(POLL_WAIT, &mut batcher)?;
+        batcher.flush();
         while let Ok(fed) = feed.try_recv() {
             if let Feed::Records(batch) = fed {
                 for record in batch.iter() {
@@ -150,7 +150,7 @@ pub fn sample(
     patience: Duration,
 ) -> Result<Sample, SourceError> {
     let (sender, mut feed) = mpsc::channel(FEEDS);
-    let mut inbox = Inbox::new([(Arc::clone(topic), vec![sender])]);
+    let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
     let share = i64::try_from(SAMPLE_RECORDS / filled.max(1)).unwrap_or(i64::MAX);
     let look_back = share.clamp(LOOK_BACK, MAX_PER_PARTITION);
@@ -158,21 +158,21 @@ pub fn sample(
     let next = bounds
         .iter()
         .map(|bounds| (bounds.high - look_back).max(bounds.low));
-    inbox.assign(topic, None, next.collect(), low);
-    // A source leaves a partition where it is that seems to be assigned as before: by another inbox, it is not.
-    source.assign(&Inbox::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
-    source.assign(&inbox)?;
+    batcher.assign(topic, None, next.collect(), low);
+    // A source leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
+    source.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
+    source.assign(&batcher)?;
     let (mut sample, mut bytes) = (Sample::default(), 0);
     let mut places: HashMap<Box<[u8]>, (u32, i64, bool)> = HashMap::new();
     let started = Instant::now();
     let mut quiet_since = started;
     while started.elapsed() < patience && quiet_since.elapsed() < QUIET && bytes < SAMPLE_BYTES {
-        let next = inbox.next_offsets(topic);
+        let next = batcher.next_offsets(topic);
         if next.iter().zip(bounds).all(|(next, bounds)| *next >= bounds.high) {
             break;
         }
-        source.poll(POLL_WAIT, &mut inbox)?;
-        inbox.flush();
+        source.poll(POLL_WAIT, &mut batcher)?;
+        batcher.flush();
         while let Ok(fed) = feed.try_recv() {
             let Feed::Records(batch) = fed else { continue };
             quiet_since = Instant::now();
@@ -232,21 +232,21 @@ pub fn first_from(
     patience: Duration,
 ) -> Result<Vec<First>, SourceError> {
     let (sender, mut feed) = mpsc::channel(FEEDS);
-    let mut inbox = Inbox::new([(Arc::clone(topic), vec![sender])]);
+    let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let partitions = from.iter().map(|(partition, _)| *partition as usize + 1).max();
     let mut next = vec![BEGINNING; partitions.unwrap_or(0)];
     for &(partition, offset) in from {
         next[partition as usize] = offset;
     }
-    inbox.assign(topic, None, next.clone(), next);
-    // A source leaves a partition where it is that seems to be assigned as before: by another inbox, it is not.
-    source.assign(&Inbox::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
-    source.assign(&inbox)?;
+    batcher.assign(topic, None, next.clone(), next);
+    // A source leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
+    source.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
+    source.assign(&batcher)?;
     let mut first: BTreeMap<u32, First> = BTreeMap::new();
     let started = Instant::now();
     while started.elapsed() < patience && first.len() < from.len() {
-        source.poll(POLL_WAIT, &mut inbox)?;
-        inbox.flush();
+        source.poll(POLL_WAIT, &mut batcher)?;
+        batcher.flush();
         while let Ok(fed) = feed.try_recv() {
             let Feed::Records(batch) = fed else { continue };
             for record in batch.iter() {

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
@@ -11,9 +11,10 @@ use openssl::pkey::PKey;
 use openssl::ssl::{ErrorCode, HandshakeError, SslConnector, SslMethod, SslStream, SslVerifyMode};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
+use parking_lot::Mutex;
 
-use super::access::Access;
-use super::refusal::Refusal;
+use super::auth_error::Refusal;
+use super::security::Access;
 use crate::config::TlsSettings;
 
 /// Verdicts by which a certificate's CA is unknown: itself, or one above it.
@@ -83,12 +84,12 @@ pub(super) fn connect(access: &Access, broker: &str, stream: TcpStream) -> io::R
     session.set_verify_callback(SslVerifyMode::PEER, move |has_passed, context| {
         if !has_passed {
             let refusal = verdict(context.error(), context.current_cert(), &of, &by);
-            *judge.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+            *judge.lock() = Some(refusal);
         }
         has_passed
     });
     session.connect(host, stream).map_err(|error| {
-        if let Some(refusal) = judged.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(refusal) = judged.lock().take() {
             return io::Error::other(refusal);
         }
         match error {

@@ -2,12 +2,12 @@
 //!
 //! Reads what a JWT says of itself (RFC 7519) and judges nothing: that is the broker's to do.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use log::warn;
+use parking_lot::Mutex;
 use serde::Deserialize;
 
 use crate::config::{FileName, units};
@@ -50,7 +50,7 @@ impl Token {
         let now = SystemTime::now();
         let until = match claims.as_ref().and_then(|claims| claims.exp) {
             Some(exp) => instant(exp, now + LONGEST).unwrap_or_else(|| {
-                let mut seldom = DISBELIEF.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut seldom = DISBELIEF.lock();
                 if let Some(held_back) = seldom.admit() {
                     warn!(
                         "the token in {file} has exp = {exp}, which is no time in seconds since 1970 (RFC 7519, \

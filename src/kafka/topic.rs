@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
-use super::inbox::Inbox;
+use super::batcher::Batcher;
 use super::progress::Loading;
 use super::record::{BEGINNING, TopicId};
 use super::source::{Bounds, Cut, Lost, Source, SourceError};
@@ -91,7 +91,12 @@ impl Topic {
 
     /// Goes back in partitions whose logs were truncated below what was read, and tells the streams. Returns whether
     /// there were any.
-    pub(super) fn truncate(&mut self, inbox: &mut Inbox, known: &[i64], bounds: &[Option<Bounds>]) -> bool {
+    pub(super) fn truncate(
+        &mut self,
+        batcher: &mut Batcher,
+        known: &[i64],
+        bounds: &[Option<Bounds>],
+    ) -> bool {
         let mut is_truncated = false;
         if self.lost.is_empty() {
             return false;
@@ -114,14 +119,14 @@ impl Topic {
                 Some(cut) => cut,
                 None if !is_shorter => continue,
                 // It may have grown since it was truncated: the next client asks its leader where.
-                None if inbox.epoch(&self.name, lost.partition).is_some() && !unvalidated.contains(&at) => {
+                None if batcher.epoch(&self.name, lost.partition).is_some() && !unvalidated.contains(&at) => {
                     self.unvalidated.push(at);
                     self.lost.push(lost);
                     continue;
                 }
                 None => Cut::Shorter { end: bounds.high },
             };
-            if let Some(from) = inbox.truncate(&self.name, lost.partition, cut, bounds.low) {
+            if let Some(from) = batcher.truncate(&self.name, lost.partition, cut, bounds.low) {
                 warn!(
                     "topic {:?} partition {partition}: its log was truncated at offset {from}, but was read up to \
                      {next}: Kafka has lost the records in between, or has others at their offsets; reading continues \
@@ -149,8 +154,8 @@ impl Topic {
     }
 
     /// Tells the streams that this is another topic; the offsets at which it begins.
-    pub(super) fn begin_anew(&mut self, inbox: &mut Inbox, bounds: &[Option<Bounds>]) -> Vec<i64> {
-        inbox.recreated(&self.name);
+    pub(super) fn begin_anew(&mut self, batcher: &mut Batcher, bounds: &[Option<Bounds>]) -> Vec<i64> {
+        batcher.recreated(&self.name);
         self.read_anew(bounds)
     }
 

@@ -5,9 +5,11 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Most bytes of lines in a queue. Lines are dropped from then on until half of it is free, so that a slow
 /// reader gets stretches of the log without gaps.
@@ -118,8 +120,7 @@ impl Queue {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 return;
             };
-            let waited = self.wrote.wait_timeout(state, left);
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let _ = self.wrote.wait_for(&mut state, left);
         }
     }
 
@@ -128,8 +129,7 @@ impl Queue {
         let mut state = self.state();
         loop {
             let Some(entry) = state.entries.pop_front() else {
-                let waited = self.filled.wait(state);
-                state = waited.unwrap_or_else(PoisonError::into_inner);
+                self.filled.wait(&mut state);
                 continue;
             };
             drop(state);
@@ -145,7 +145,7 @@ impl Queue {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -2,3 +2,4 @@
 #![forbid(unsafe_code)]
 
 pub mod parse;
+pub mod write;

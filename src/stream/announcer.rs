@@ -6,8 +6,10 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::group::Group;
 use super::stream::Stream;
@@ -22,13 +24,13 @@ struct Rung {
     waker: Option<Waker>,
     /// There are new records.
     has_news: bool,
-    /// Groups that are to be woken.
+    /// FilterIndex that are to be woken.
     dirty: Vec<Arc<Group>>,
 }
 
 impl Bell {
     fn lock(&self) -> MutexGuard<'_, Rung> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Leaves it to the announcer to wake the readers. False where there is none: `dirty` is as it was.

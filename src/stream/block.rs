@@ -8,9 +8,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::filter::{Candidate, Matcher, key_hash};
-use super::frame;
 use super::position::Position;
 use crate::kafka::record::Record;
+use crate::sse::write;
 
 /// Most bytes in a block, unless a single record needs more: a stalled socket pins about one.
 pub const MAX_BLOCK: usize = 256 * 1024;
@@ -152,7 +152,7 @@ impl Block {
                 .map_or(0, |topic| topic.mark(partition))
         };
         let before = match index.checked_sub(1) {
-            Some(before) => position(frame::id_of(self.frame(before))),
+            Some(before) => position(write::id_of(self.frame(before))),
             None => position(&self.before),
         };
         // One with a later epoch than what was lost has read the log as it is since.
@@ -160,7 +160,7 @@ impl Block {
         if wanted.next(topic, entry.partition) <= entry.offset || lost > 0 && mark(wanted) > lost {
             return false;
         }
-        let shared = mark(&position(frame::id_of(self.frame(index))));
+        let shared = mark(&position(write::id_of(self.frame(index))));
         if let Some(wanted) = wanted.topics.get_mut(topic) {
             wanted.move_to(partition, entry.offset);
             wanted.set_mark(partition, shared);
@@ -381,7 +381,7 @@ impl Builder {
         block.entries.shrink_to_fit();
         block.headers.shrink_to_fit();
         block.header_ends.shrink_to_fit();
-        self.before = Bytes::copy_from_slice(frame::id_of(block.frame(last)));
+        self.before = Bytes::copy_from_slice(write::id_of(block.frame(last)));
         self.finished.push(block);
     }
 

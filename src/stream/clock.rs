@@ -1,7 +1,8 @@
 //! Where a stream takes the time from: the system's clocks, or those of a simulation.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 /// The two clocks of a stream.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +60,7 @@ impl Guarded {
     /// Unix seconds.
     pub(super) fn unix(&self) -> u64 {
         let (unix, now) = ((self.clock.unix)(), (self.clock.monotonic)());
-        let mut believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut believed = self.believed.lock();
         let elapsed = now.saturating_duration_since(believed.at).as_secs();
         let expected = believed.unix.saturating_add(elapsed);
         if unix > expected.saturating_add(DRIFT) {

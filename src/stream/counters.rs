@@ -10,9 +10,11 @@
 //! place, however many records it holds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::encode::Invalid;
 use super::resume::Reset;
@@ -264,7 +266,7 @@ impl Counters {
 
     /// Counts records of these topics from 0.
     pub(super) fn expect_superseded(&self, topics: &[String]) {
-        let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut superseded = self.superseded.lock();
         for topic in topics {
             superseded.entry(topic.clone()).or_default();
         }
@@ -273,7 +275,7 @@ impl Counters {
     /// Counts a record that has a newer one of its key in another partition; with the time (unix seconds) where an
     /// operator should know. A lock that only who asks for figures takes besides.
     pub(super) fn count_superseded(&self, topic: &str, at: Option<u64>) {
-        let mut superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut superseded = self.superseded.lock();
         if let Some(superseded) = superseded.get_mut(topic) {
             superseded.records += 1;
             superseded.last = at.or(superseded.last);
@@ -283,7 +285,7 @@ impl Counters {
     /// Records that have a newer one of their key in another partition, by topic; of streams that keep a table.
     #[must_use]
     pub fn superseded(&self) -> Vec<(String, Superseded)> {
-        let superseded = self.superseded.lock().unwrap_or_else(PoisonError::into_inner);
+        let superseded = self.superseded.lock();
         superseded
             .iter()
             .map(|(topic, count)| (topic.clone(), *count))
@@ -349,7 +351,7 @@ impl Ledger {
     /// The counters of a path.
     #[must_use]
     pub fn of(&self, path: &str) -> Arc<Counters> {
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paths = self.paths.lock();
         if let Some(known) = paths.get(path) {
             return Arc::clone(known);
         }
@@ -359,7 +361,7 @@ impl Ledger {
     /// All of them, by path.
     #[must_use]
     pub fn all(&self) -> Vec<(String, Arc<Counters>)> {
-        let paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        let paths = self.paths.lock();
         let pair = |(path, counters): (&String, &Arc<Counters>)| (path.clone(), Arc::clone(counters));
         paths.iter().map(pair).collect()
     }

@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::frame;
 use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
+use crate::sse::write;
 
 /// The event name of tombstones.
 const DELETE: &str = "delete";
@@ -84,7 +84,7 @@ impl Encoder {
         write_id: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), Invalid> {
         let before = out.len();
-        frame::begin(out, write_id);
+        write::begin(out, write_id);
         self.write_body(record, out).inspect_err(|_| out.truncate(before))
     }
 
@@ -98,12 +98,12 @@ impl Encoder {
         let made = self.payload(record, &mut payload);
         if let Ok(borrowed) = made {
             if record.value.is_none() {
-                frame::write_event(out, DELETE);
+                write::write_event(out, DELETE);
             } else if let Some(event) = &self.event {
-                frame::write_event(out, event);
+                write::write_event(out, event);
             }
-            frame::write_data(out, borrowed.unwrap_or(&payload));
-            frame::end(out);
+            write::write_data(out, borrowed.unwrap_or(&payload));
+            write::end(out);
         }
         self.payload = payload;
         made.map(|_| ())

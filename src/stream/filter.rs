@@ -4,7 +4,7 @@
 //! entry of the log or a row of the table knows of its record, and its finished frame. Values are
 //! compared as clients are shown them, so what is in the browser's hands is what a filter names.
 //!
-//! Pure: no lock, no clock, no clients. Who shares a filter is in [`groups`](super::groups).
+//! Pure: no lock, no clock, no clients. Who shares a filter is in [`groups`](super::filter_index).
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -12,12 +12,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{LazyLock, OnceLock};
 
 use super::block::Kind;
-use super::frame;
 use super::paths::Paths;
 use super::values::Found;
 use crate::config::filter::{Filter, Name, key_bytes};
 use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
+use crate::sse::write;
 
 /// Hashes keys with a seed of this process, so that nobody can make two keys meet: filters compare 64
 /// bits instead of keys, which need not be kept for that.
@@ -269,5 +269,5 @@ pub fn header_values<'a>(packed: &'a [u8], wanted: &'a str) -> impl Iterator<Ite
 
 /// The payload of a frame as text: borrowed where it is one line, which it nearly always is.
 pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a str> {
-    std::str::from_utf8(frame::payload(frame, scratch)).ok()
+    std::str::from_utf8(write::payload(frame, scratch)).ok()
 }

@@ -1,11 +1,13 @@
 //! The readers of a stream that share a filter, and which records are for them.
 //!
-//! The [index](super::groups) pushes every match as it comes; a reader asks what comes next and is woken for
+//! The [index](super::filter_index) pushes every match as it comes; a reader asks what comes next and is woken for
 //! nothing else. What lies in the log from before the group came, or more than it may note, is looked through
 //! block by block as its readers need it, and remembered for the others.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::block::Block;
 use super::filter::Matcher;
@@ -120,8 +122,7 @@ impl Group {
     }
 
     fn matches(&self) -> MutexGuard<'_, Matches> {
-        // Poisoned only by a panic, which has ended the process or the test.
-        self.matches.lock().unwrap_or_else(PoisonError::into_inner)
+        self.matches.lock()
     }
 
     /// Whether a record is for the group.

@@ -17,8 +17,8 @@ use bytes::Bytes;
 
 use super::block::{Block, Entry, Kind, MAX_BLOCK};
 use super::filter::Matcher;
-use super::frame;
 use super::position::Position;
+use crate::sse::write;
 
 /// Blocks that left the log, of which it is still known where they began, so that a reader who fell off
 /// knows at least roughly where it was.
@@ -196,7 +196,7 @@ impl Log {
         if *id == *block.before {
             return Some(from);
         }
-        let place = (0..block.len()).find(|&index| frame::id_of(block.frame(index)) == id)?;
+        let place = (0..block.len()).find(|&index| write::id_of(block.frame(index)) == id)?;
         Some(from + place as u64 + 1)
     }
 
@@ -220,7 +220,7 @@ impl Log {
         let next = cursor + (block.len() - index) as u64;
         if matcher.is_none() && self.is_at(cursor, wanted) {
             // The reader stands where the log does: nothing is skipped, and the ids are its own.
-            if let Ok(end) = Position::parse(frame::id_of(block.frame(block.len() - 1))) {
+            if let Ok(end) = Position::parse(write::id_of(block.frame(block.len() - 1))) {
                 *wanted = end;
                 return Read::Frames(block.data.slice(block.start(index)..), next, next - cursor);
             }
@@ -260,7 +260,7 @@ impl Log {
         let before = out.len();
         let is_shown = show_wanted(block, index, wanted, || true, scratch, out);
         if let Some(delete) = delete.filter(|_| is_shown) {
-            let id = before + frame::id_line(&out[before..]).len();
+            let id = before + write::id_line(&out[before..]).len();
             out.truncate(id);
             out.extend_from_slice(delete);
         }
@@ -307,7 +307,7 @@ impl Log {
     pub fn ends_with_head(&self) -> bool {
         let newest = self.blocks.back();
         let last = newest.and_then(|(_, block)| Some(block.frame(block.len().checked_sub(1)?)));
-        last.is_some_and(|frame| *frame::id_of(frame) == *self.head)
+        last.is_some_and(|frame| *write::id_of(frame) == *self.head)
     }
 
     /// Sets the id of a reader at the head, where it changed without a record.
@@ -441,7 +441,7 @@ impl Log {
         if index == 0 {
             return Some(block.before.clone());
         }
-        Some(Bytes::copy_from_slice(frame::id_of(block.frame(index - 1))))
+        Some(Bytes::copy_from_slice(write::id_of(block.frame(index - 1))))
     }
 }
 
@@ -472,7 +472,7 @@ fn show_wanted(
         return false;
     }
     let frame = block.frame(index);
-    if let Ok(shared) = Position::parse(frame::id_of(frame)) {
+    if let Ok(shared) = Position::parse(write::id_of(frame)) {
         wanted.advance_to(&shared);
         if is_reset
             && let (Some(wanted), Some(shared)) = (wanted.topics.get_mut(topic), shared.topics.get(topic))
@@ -483,6 +483,6 @@ fn show_wanted(
     out.extend_from_slice(b"id: ");
     wanted.write_id(scratch, out);
     out.push(b'\n');
-    out.extend_from_slice(frame::without_id(frame));
+    out.extend_from_slice(write::without_id(frame));
     true
 }

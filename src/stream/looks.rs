@@ -8,8 +8,10 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::block::Block;
 use super::group::Group;
@@ -46,7 +48,7 @@ struct Queue {
 
 impl Looks {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// One more look. Returns whether a task is to be started for it.

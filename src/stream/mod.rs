@@ -1,9 +1,9 @@
 //! The stream room: records in, finished frames out.
 //!
-//! One [`Stream`](stream::Stream) per configured path. Its [`feed`] side encodes every record once
+//! One [`Stream`](stream::Stream) per configured path. Its [`writer`] side encodes every record once
 //! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
-//! and a few deadlines, no queue. [`frame`] writes the bytes of SSE, [`encode`] what stands in them,
-//! [`position`] the event ids, [`tuning`] what may change meanwhile, `truncation` which
+//! and a few deadlines, no queue. [`encode`] what stands in them,
+//! [`position`] the event ids, [`live_settings`] what may change meanwhile, `truncation` which
 //! offsets Kafka has lost, [`filter`] who wants which record, [`waiters`] who is to be woken,
 //! and [`announcer`] wakes them;
 //! [`counters`] what has happened.
@@ -19,16 +19,14 @@ pub mod clock;
 pub mod counters;
 pub mod encode;
 mod evicted;
-pub mod feed;
 pub mod figures;
 pub mod filter;
+pub mod filter_index;
 mod filter_names;
-pub mod frame;
 mod goodbye;
 mod group;
-pub mod groups;
 mod known_deletes;
-pub mod latest;
+pub mod live_settings;
 pub mod log;
 mod looks;
 mod lookup;
@@ -49,8 +47,9 @@ mod scan;
 #[expect(clippy::module_inception, reason = "the room is named after what it keeps")]
 pub mod stream;
 pub mod subscription;
+pub mod table;
 mod table_writer;
 mod truncation;
-pub mod tuning;
 pub mod values;
 pub mod waiters;
+pub mod writer;

@@ -13,9 +13,7 @@ use bytes::Bytes;
 use super::counters::To;
 use super::encode::Encoder;
 use super::filter::Matcher;
-use super::frame;
 use super::group::{Group, Selected};
-use super::latest::{Show, Walk};
 use super::log::{Log, PIECE, Read, Sequence};
 use super::lookup::{Asking, Offsets, Query};
 use super::notice::{self, Gap};
@@ -25,7 +23,9 @@ use super::position::{BEGINNING, Position};
 use super::replay::{Found, Reader};
 use super::resume::Reset;
 use super::subscription::{Goodbye, Step, Subscription};
+use super::table::{Scan, Show};
 use crate::config::Lag;
+use crate::sse::write;
 
 /// Where a reader is. The larger kinds are boxed: nearly all readers are [`Place::Reading`].
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) enum Place {
     /// Kafka is asked where offsets lie.
     Asking(Box<Asking>),
     /// On its way through the table.
-    Walking(Box<Walk>),
+    Scanning(Box<Scan>),
     /// In the log, behind or beside its own position: what that has passed is skipped, and its ids
     /// never go back behind it.
     Catching(Sequence, Box<Position>),
@@ -50,7 +50,7 @@ impl Place {
     fn stands_at(&self) -> Sequence {
         match self {
             Self::Waiting | Self::Asking(_) => Sequence::MAX,
-            Self::Walking(walk) => walk.until,
+            Self::Scanning(scan) => scan.until,
             Self::Catching(cursor, _) | Self::Reading(cursor) | Self::Replaying(_, cursor) => *cursor,
         }
     }
@@ -122,7 +122,7 @@ impl Subscription {
             Place::Waiting => self.begin(),
             Place::Asking(_) => self.hear_answer(),
             Place::Reading(_) => self.read_log(),
-            Place::Walking(_) => Moved::Frames(self.walk()),
+            Place::Scanning(_) => Moved::Frames(self.scan()),
             Place::Catching(..) => self.catch_up(),
             Place::Replaying(..) => self.replay(),
         }
@@ -303,10 +303,10 @@ impl Subscription {
         }
     }
 
-    /// The next piece of the table; empty when the walk is over, or has come to nothing to be shown.
-    fn walk(&mut self) -> Frames {
+    /// The next piece of the table; empty when the scan is over, or has come to nothing to be shown.
+    fn scan(&mut self) -> Frames {
         let group = self.group().map(Arc::clone);
-        let Place::Walking(walk) = &mut self.place else {
+        let Place::Scanning(scan) = &mut self.place else {
             return Frames::default();
         };
         let size = pieces::next_size();
@@ -321,8 +321,8 @@ impl Subscription {
         };
         let (may_have_more, has_kept) = match self.stream.read_table() {
             Some(table) => {
-                let has_kept = table.has_kept_since(&walk.wanted) && !table.has_overtaken(walk);
-                (table.read(walk, size, &mut show, &mut out), has_kept)
+                let has_kept = table.has_kept_since(&scan.wanted) && !table.has_overtaken(scan);
+                (table.read(scan, size, &mut show, &mut out), has_kept)
             }
             None => (false, true),
         };
@@ -333,7 +333,7 @@ impl Subscription {
         let shown = show.shown;
         if !may_have_more {
             // A client that came from a replica further on than this one must not go back.
-            let (until, position) = (walk.until, walk.position.clone());
+            let (until, position) = (scan.until, scan.position.clone());
             self.place = Place::Catching(until, Box::new(position));
         }
         Frames::of_past(pieces::count(out), shown)
@@ -518,7 +518,7 @@ impl Subscription {
         let Place::Reading(cursor) = self.place else {
             return Moved::On;
         };
-        match self.tuning.lag {
+        match self.live_settings.lag {
             Lag::Latest => {}
             Lag::Disconnect => {
                 self.stream.counters().slow.fetch_add(1, Ordering::Relaxed);
@@ -564,7 +564,7 @@ impl Subscription {
         }
         let until = state.log.next();
         drop(state);
-        let walk = Walk {
+        let scan = Scan {
             cursor,
             until,
             wanted: Position::default(),
@@ -573,11 +573,11 @@ impl Subscription {
             position,
             rows_to_id: 0,
         };
-        self.place = Place::Walking(Box::new(walk));
+        self.place = Place::Scanning(Box::new(scan));
         // Where a reset follows, that one tells the new place: a client that misses it comes back for it.
         let id = self.id().filter(|_| resets.is_empty());
         self.announcements =
-            frame::control(id.as_deref(), "conflated", &format!("{{\"skipped\":{skipped}}}"));
+            write::control(id.as_deref(), "conflated", &format!("{{\"skipped\":{skipped}}}"));
         self.announce_resets(resets, None);
         Moved::On
     }
@@ -618,7 +618,7 @@ fn select(log: &Log, group: &Group, cursor: Sequence) -> Selection {
             None if together.is_empty() => alone = frame,
             None => together.extend_from_slice(&frame),
             Some(delete) => {
-                together.extend_from_slice(frame::id_line(&frame));
+                together.extend_from_slice(write::id_line(&frame));
                 together.extend_from_slice(delete);
             }
         }

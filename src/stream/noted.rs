@@ -5,8 +5,10 @@
 //! record, one that wants little a word per match. No lock, no readers, no filters.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::log::Sequence;
 
@@ -173,7 +175,7 @@ impl DeleteFrames {
     }
 
     fn lock(&self) -> MutexGuard<'_, Frames> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn set_log_bytes(&self, log_bytes: usize) {

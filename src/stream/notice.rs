@@ -1,9 +1,9 @@
 //! Notices: the control events that say what became of records and of what a client holds.
 
 use super::block::{Builder, Kind};
-use super::frame;
 use super::position::Position;
 use super::resume::Reset;
+use crate::sse::write;
 
 /// Why records are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Gap {
                 Cause::Truncated => "truncated",
             },
         });
-        frame::control(id, "gap", &json.to_string())
+        write::control(id, "gap", &json.to_string())
     }
 
     /// Appends the notice that records were lost which may have been shown; `position` is where the partition goes on
@@ -70,5 +70,5 @@ pub(super) fn reset(id: Option<&[u8]>, reason: Reset, topic: Option<&str>) -> Ve
     if let Some(topic) = topic {
         json["topic"] = topic.into();
     }
-    frame::control(id, "reset", &json.to_string())
+    write::control(id, "reset", &json.to_string())
 }

@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::latest::Walk;
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::moves::Place;
@@ -10,6 +9,7 @@ use super::notice::Gap;
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition};
 use super::resume::{KafkaSse, Otherwise, Reset, Resumed, from_kafka_sse, resume};
 use super::stream::{State, Stream};
+use super::table::Scan;
 use super::truncation::Departed;
 use crate::config::Start;
 use crate::config::filter::Filter;
@@ -468,14 +468,14 @@ pub(super) fn go_on(
             None if cursor == state.log.first() && state.log.begins_at(&from) => Place::Reading(cursor),
             // Two replicas may have read the partitions of one key in another order: only the table says
             // which record is the latest, so a position that is not of this replica goes through it.
-            None if is_in_table(stream, &wanted) => walk(from, wanted, state),
+            None if is_in_table(stream, &wanted) => scan(from, wanted, state),
             // Or all that came since: it ends with the latest too, and holds the deletes.
             None if has_table => Place::Reading(cursor),
             None => Place::Catching(cursor, Box::new(from)),
         });
     }
     if has_table {
-        return Some(walk(from, wanted, state));
+        return Some(scan(from, wanted, state));
     }
     match stream.replay(flow, &wanted, here) {
         Some(Ok(reader)) => Some(Place::Replaying(Box::new(reader), state.log.next())),
@@ -498,7 +498,7 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> Place
     position.start_at(&state.low);
     position.as_of = Some(stream.now());
     let until = state.log.next();
-    Place::Walking(Box::new(Walk {
+    Place::Scanning(Box::new(Scan {
         cursor: 0,
         until,
         wanted: Position::default(),
@@ -510,9 +510,9 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> Place
 }
 
 /// Through the table, for what is newer than `wanted`, and on in the log.
-fn walk(position: Position, wanted: Position, state: &State) -> Place {
+fn scan(position: Position, wanted: Position, state: &State) -> Place {
     let until = state.log.next();
-    Place::Walking(Box::new(Walk {
+    Place::Scanning(Box::new(Scan {
         cursor: state.log.walk_point(&wanted),
         until,
         wanted,

@@ -7,13 +7,15 @@
 //! Paths that come while a batch is looked up are looked up by a trie of their own.
 
 use std::cell::OnceCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::block::Block;
 use super::filter::{Candidate, payload};
-use super::latest::Row;
 use super::noted::Budget;
 use super::paths::{Paths, Slot};
+use super::table::Row;
 use super::values::{Found, Values};
 
 /// How often a batch is walked before the index is locked: for all paths, then for those that came meanwhile. What
@@ -57,12 +59,12 @@ impl PathIndex {
 
     /// The trie, for who may wait for those that change it.
     pub(super) fn lock(&self) -> MutexGuard<'_, Trie> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// The trie, unless somebody uses it.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Trie>> {
-        self.0.try_lock().ok()
+        self.0.try_lock()
     }
 }
 

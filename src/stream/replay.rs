@@ -20,11 +20,12 @@
 //! further.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::task::Waker;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use slab::Slab;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::yield_now;
@@ -131,7 +132,7 @@ impl Replay {
         });
         // Before the task that ends when there is no reader.
         let reader = replay.enter(&mut replay.readers(), 1, from);
-        let writer = Writer::new(
+        let writer = PieceWriter::new(
             Arc::clone(&replay),
             Arc::clone(archive),
             seat.terms(),
@@ -142,7 +143,7 @@ impl Replay {
     }
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.lock()
     }
 
     fn enter(self: &Arc<Self>, readers: &mut Readers, cursor: Sequence, wanted: &Position) -> Reader {
@@ -158,11 +159,11 @@ impl Replay {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write()
     }
 
     /// Bytes held, all told.
@@ -337,7 +338,7 @@ fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
 }
 
 /// The writing side: one task per replay.
-struct Writer {
+struct PieceWriter {
     replay: Arc<Replay>,
     archive: Arc<dyn Archive>,
     terms: Terms,
@@ -365,7 +366,7 @@ enum Room {
     NoReader,
 }
 
-impl Writer {
+impl PieceWriter {
     fn new(
         replay: Arc<Replay>,
         archive: Arc<dyn Archive>,

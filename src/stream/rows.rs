@@ -1,4 +1,4 @@
-//! The rows of one topic: found by their key, walked in the order of their numbers.
+//! The rows of one topic: found by their key, scanned in the order of their numbers.
 //!
 //! Pure data. Numbers only grow, so the order is a tree of short sorted runs: a row costs one slot in a
 //! run, not a tree node's overhead. The index holds numbers only and compares keys in the rows

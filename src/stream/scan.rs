@@ -1,6 +1,6 @@
-//! How rows of the table are shown to readers that walk through it.
+//! How rows of the table are shown to readers that scan through it.
 //!
-//! A walk goes by the numbers of rows, through the rows of all topics at once, and takes a piece at a time. It does not
+//! A scan goes by the numbers of rows, through the rows of all topics at once, and takes a piece at a time. It does not
 //! know what becomes of the reader before and after that.
 
 use std::cmp::Reverse;
@@ -8,10 +8,10 @@ use std::collections::binary_heap::{BinaryHeap, PeekMut};
 
 use super::encode::Encoder;
 use super::filter::Matcher;
-use super::latest::Table;
 use super::log::Sequence;
 use super::position::Position;
 use super::row::Row;
+use super::table::Table;
 use crate::kafka::record::{Record, Stamp};
 
 /// At least every so many rows a reader is given an id to come back with.
@@ -24,32 +24,32 @@ const ROWS_AT_ONCE: usize = 4096;
 const COST_OF_ASKING: usize = 15;
 
 impl Table {
-    /// Appends rows from `walk` on to `out` until about `limit` bytes are there, as `show` has it.
+    /// Appends rows from `scan` on to `out` until about `limit` bytes are there, as `show` has it.
     /// Returns whether there may be more.
-    pub fn read(&self, walk: &mut Walk, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
+    pub fn read(&self, scan: &mut Scan, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
         let mut budget = ROWS_AT_ONCE;
-        // While the reader walks, a record that does not pass may move a row from ahead of it to behind `until`. If the
+        // While the reader scans, a record that does not pass may move a row from ahead of it to behind `until`. If the
         // record that it replaces did not pass either, the log brings no delete, although the reader may hold an older one
-        // that passed. So the walk goes on to the end of the table, and shows such rows as deletes; what passes comes from
+        // that passed. So the scan goes on to the end of the table, and shows such rows as deletes; what passes comes from
         // the log.
-        let end = if show.matcher.is_some() && walk.may_hold_rows() {
+        let end = if show.matcher.is_some() && scan.may_hold_rows() {
             Sequence::MAX
         } else {
-            walk.until
+            scan.until
         };
-        for (sequence, row) in self.merged(walk.cursor, end) {
+        for (sequence, row) in self.merged(scan.cursor, end) {
             if budget == 0 {
                 return true;
             }
             budget -= 1;
-            walk.cursor = sequence + 1;
+            scan.cursor = sequence + 1;
             let origin = row.origin();
-            if origin.offset < walk.wanted.next(usize::from(origin.topic), origin.partition) {
+            if origin.offset < scan.wanted.next(usize::from(origin.topic), origin.partition) {
                 continue;
             }
-            let is_in_log = sequence >= walk.until;
+            let is_in_log = sequence >= scan.until;
             if !is_in_log {
-                walk.position
+                scan.position
                     .pass(usize::from(origin.topic), origin.partition, origin.offset);
             }
             let candidate = row.candidate();
@@ -65,14 +65,14 @@ impl Table {
                     is_delete = is_hidden;
                 }
             }
-            if is_delete && sequence < walk.deletes_from || is_in_log && !is_hidden {
+            if is_delete && sequence < scan.deletes_from || is_in_log && !is_hidden {
                 continue;
             }
             let before = out.len();
             // The first row has one too: a client cut off after it must not come back as a stranger.
-            if walk.rows_to_id == 0 {
+            if scan.rows_to_id == 0 {
                 out.extend_from_slice(b"id: ");
-                walk.position.write_id(&mut show.scratch, out);
+                scan.position.write_id(&mut show.scratch, out);
                 out.push(b'\n');
             }
             if !is_hidden {
@@ -82,12 +82,12 @@ impl Table {
                 continue;
             }
             show.shown += 1;
-            walk.rows_to_id = walk.rows_to_id.checked_sub(1).unwrap_or(ROWS_PER_ID - 1);
+            scan.rows_to_id = scan.rows_to_id.checked_sub(1).unwrap_or(ROWS_PER_ID - 1);
             if out.len() >= limit {
                 return true;
             }
         }
-        walk.cursor = walk.cursor.max(walk.until);
+        scan.cursor = scan.cursor.max(scan.until);
         false
     }
 
@@ -176,10 +176,10 @@ impl Show<'_> {
 
 /// A reader on its way through the table.
 #[derive(Debug, Clone)]
-pub struct Walk {
+pub struct Scan {
     /// The number of the next row to look at.
     pub cursor: Sequence,
-    /// Where the walk ends and the log begins.
+    /// Where the scan ends and the log begins.
     pub until: Sequence,
     /// Rows before this position are known to the reader.
     pub wanted: Position,
@@ -187,15 +187,15 @@ pub struct Walk {
     pub deletes_from: Sequence,
     /// Whether the reader has rows already, and no position that says which: it fell off the log.
     pub is_conflated: bool,
-    /// Where the reader stands: the running maximum over the rows walked. Exact, because rows come
+    /// Where the reader stands: the running maximum over the rows scanned. Exact, because rows come
     /// in the order of their numbers, and within a partition that is the order of offsets.
     pub position: Position,
     /// Rows until the next one with an id.
     pub rows_to_id: usize,
 }
 
-impl Walk {
-    /// Whether the reader may hold older records of the keys that it walks through.
+impl Scan {
+    /// Whether the reader may hold older records of the keys that it scans through.
     fn may_hold_rows(&self) -> bool {
         self.deletes_from < self.until
     }

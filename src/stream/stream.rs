@@ -12,13 +12,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
-};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::announcer::Bell;
 use super::arrivals::Arrivals;
@@ -27,9 +26,10 @@ use super::clock::{Clock, Guarded};
 use super::counters::Counters;
 use super::encode::Invalid;
 use super::filter::Matcher;
+use super::filter_index::{FilterFigures, FilterIndex, FilterLimits, OverLimit};
 use super::group::Group;
-use super::groups::{FilterFigures, FilterLimits, Groups, OverLimit};
-use super::latest::{ROWS_PER_HOLD, Table};
+use super::live_settings::LiveSettings;
+pub use super::live_settings::Pace;
 use super::log::{Log, Sequence};
 use super::looks::{Look, Looking, Looks};
 use super::lookup::{Asking, Lookup, Query};
@@ -39,9 +39,8 @@ use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::replay::{Reader, Replay};
 use super::resume::Reset;
 use super::subscription::{Goodbye, Subscription};
+use super::table::{ROWS_PER_HOLD, Table};
 use super::truncation::Truncations;
-pub use super::tuning::Pace;
-use super::tuning::Tuning;
 use super::waiters::{AUDIENCE_SHARDS, Waiters};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
@@ -55,8 +54,8 @@ pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + S
 #[derive(Debug)]
 pub struct Stream {
     settings: StreamSettings,
-    tuning: RwLock<Arc<Tuning>>,
-    /// Grows with every change of the tuning.
+    live_settings: RwLock<Arc<LiveSettings>>,
+    /// Grows with every change of the live_settings.
     tunings: AtomicU64,
     /// The stream that took this one's place, to which the readers go over.
     successor: Mutex<Option<Arc<Self>>>,
@@ -84,7 +83,7 @@ pub struct Stream {
     spawn: OnceLock<Hidden<Spawn>>,
     /// Those who filter. The writer holds this lock from when it offers an encoded batch until the log has it,
     /// so that a group that comes knows from which record on it hears of all.
-    groups: Mutex<Groups>,
+    groups: Mutex<FilterIndex>,
     /// The paths of their filters.
     paths: PathIndex,
     /// What no client is shown.
@@ -204,9 +203,9 @@ impl Stream {
             counters.expect_superseded(&settings.topics);
         }
         let topics = settings.topics.len();
-        let groups = Groups::new(&settings);
+        let groups = FilterIndex::new(&settings);
         Self {
-            tuning: RwLock::new(Arc::new(Tuning::new(&settings, pace))),
+            live_settings: RwLock::new(Arc::new(LiveSettings::new(&settings, pace))),
             tunings: AtomicU64::new(0),
             successor: Mutex::default(),
             is_succeeded: AtomicBool::new(false),
@@ -260,27 +259,27 @@ impl Stream {
 
     /// What may change, as it is now.
     #[must_use]
-    pub fn tuning(&self) -> Arc<Tuning> {
-        Arc::clone(&self.tuning.read().unwrap_or_else(PoisonError::into_inner))
+    pub fn live_settings(&self) -> Arc<LiveSettings> {
+        Arc::clone(&self.live_settings.read())
     }
 
-    /// How often the tuning has changed.
+    /// How often the live_settings has changed.
     pub(super) fn tunings(&self) -> u64 {
         self.tunings.load(Ordering::Relaxed)
     }
 
     /// Changes what may change, for connected clients too.
-    pub fn retune(&self, tuning: Tuning) {
-        let mut current = self.tuning.write().unwrap_or_else(PoisonError::into_inner);
-        if **current == tuning {
+    pub fn apply(&self, live_settings: LiveSettings) {
+        let mut current = self.live_settings.write();
+        if **current == live_settings {
             return;
         }
-        self.write().log.set_capacity(tuning.log_bytes);
-        self.groups().set_log_bytes(tuning.log_bytes);
+        self.write().log.set_capacity(live_settings.log_bytes);
+        self.groups().set_log_bytes(live_settings.log_bytes);
         if let Some(mut table) = self.write_table() {
-            table.set_bounds(tuning.bounds, self.now());
+            table.set_bounds(live_settings.bounds, self.now());
         }
-        *current = Arc::new(tuning);
+        *current = Arc::new(live_settings);
         drop(current);
         self.tunings.fetch_add(1, Ordering::Relaxed);
         self.changed();
@@ -301,11 +300,11 @@ impl Stream {
     }
 
     fn predecessors(&self) -> MutexGuard<'_, Vec<Weak<Self>>> {
-        self.predecessors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.predecessors.lock()
     }
 
     fn next(&self) -> MutexGuard<'_, Option<Arc<Self>>> {
-        self.successor.lock().unwrap_or_else(PoisonError::into_inner)
+        self.successor.lock()
     }
 
     pub(super) fn successor(&self) -> Option<Arc<Self>> {
@@ -339,7 +338,7 @@ impl Stream {
     /// The limit, with what was asked for.
     pub fn admit(self: &Arc<Self>, opening: Opening) -> Result<Subscription, (OverLimit, Opening)> {
         let joined = match opening.filter() {
-            Some(filter) => match self.join(filter, Some(self.tuning().filter_limits)) {
+            Some(filter) => match self.join(filter, Some(self.live_settings().filter_limits)) {
                 Ok(group) => Some(group),
                 Err(limit) => return Err((limit, opening)),
             },
@@ -359,8 +358,8 @@ impl Stream {
         self.fixed.as_ref()
     }
 
-    pub(super) fn groups(&self) -> MutexGuard<'_, Groups> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn groups(&self) -> MutexGuard<'_, FilterIndex> {
+        self.groups.lock()
     }
 
     /// The group of a filter, with one reader more, within these limits.
@@ -430,15 +429,12 @@ impl Stream {
     }
 
     fn archive(&self) -> Option<Arc<dyn Archive>> {
-        self.archive
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.archive.read().clone()
     }
 
     /// Reads the past elsewhere from now on.
     pub fn set_archive(&self, archive: Arc<dyn Archive>) {
-        *self.archive.write().unwrap_or_else(PoisonError::into_inner) = Some(archive);
+        *self.archive.write() = Some(archive);
         // Some may wait for their turn at the one before.
         self.changed();
     }
@@ -446,7 +442,7 @@ impl Stream {
     /// Asks Kafka about offsets, together with whoever asks the same. `None` where there is no archive.
     pub(super) fn ask(&self, query: &Query) -> Option<Result<Asking, Busy>> {
         let archive = self.archive()?;
-        let mut lookups = self.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lookups = self.lookups.lock();
         lookups.retain(|lookup| lookup.strong_count() > 0);
         let shared = lookups
             .iter()
@@ -472,7 +468,7 @@ impl Stream {
         here: &Position,
     ) -> Option<Result<Reader, Busy>> {
         let archive = self.archive()?;
-        let mut replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut replays = self.replays.lock();
         replays.retain(|replay| replay.strong_count() > 0);
         let joined = replays
             .iter()
@@ -498,7 +494,7 @@ impl Stream {
 
     /// A log was truncated: what replays have read of it is of no use to clients who come from now on.
     pub(super) fn outdate_replays(&self) {
-        let replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        let replays = self.replays.lock();
         replays
             .iter()
             .filter_map(Weak::upgrade)
@@ -508,7 +504,7 @@ impl Stream {
     /// How many replays have readers, and how many bytes of records they hold, all told.
     #[must_use]
     pub fn replays(&self) -> (usize, usize) {
-        let replays = self.replays.lock().unwrap_or_else(PoisonError::into_inner);
+        let replays = self.replays.lock();
         let costs: Vec<usize> = replays
             .iter()
             .filter_map(|replay| Some(replay.upgrade()?.cost()))
@@ -591,32 +587,21 @@ impl Stream {
     /// Locks the state for reading. Once per delivery: readers share the lock, and the writer holds
     /// it only while finished blocks are linked in and small ones merged, never while it encodes.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
-        // A writer that panicked has ended the process or the test.
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write()
     }
 
     /// Locks the table for reading: for as long as one piece of it is copied out to a client.
     pub(super) fn read_table(&self) -> Option<RwLockReadGuard<'_, Table>> {
-        Some(
-            self.table
-                .as_ref()?
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Some(self.table.as_ref()?.read())
     }
 
     /// Locks the table for one record.
     pub(super) fn write_table(&self) -> Option<RwLockWriteGuard<'_, Table>> {
-        Some(
-            self.table
-                .as_ref()?
-                .write()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Some(self.table.as_ref()?.write())
     }
 
     /// Does a piece of what can wait in the table. Returns whether there is more to do.
@@ -735,7 +720,7 @@ impl Drop for Stream {
         // The last to hold a stream may be a client on a thread that serves others, and freeing millions of
         // rows takes a second.
         if let Some(table) = self.table.take()
-            && table.read().is_ok_and(|table| table.len() > ROWS_PER_HOLD)
+            && table.read().len() > ROWS_PER_HOLD
         {
             let freeing = move || drop(table);
             // Where there is no thread, it is freed here.

@@ -5,11 +5,11 @@
 //! at the deadline. See `http/events.rs` for the driver over hyper.
 //!
 //! ```text
-//!            ┌──────────► Walking (table) ──rows done──┐
+//!            ┌──────────► Scanning (table) ──rows done──┐
 //! Waiting ───┼──────────► Catching (log, past its own position) ──shared position passes──► Reading (log)
 //!  ▲  │      └─────────────────────────────────────────┴──────────────────────────────────────► ▲ │
 //!  │  ▼       Replaying (Kafka) ──end──► Catching      │                                          │ │
-//! Asking                          Walking ◄──────────── fell off the log (lag = "latest") ────────┘─┘
+//! Asking                          Scanning ◄──────────── fell off the log (lag = "latest") ────────┘─┘
 //! ```
 //! Here is when something is sent, and what beside records; [`moves`](super::moves) is how the reader gets
 //! from place to place, [`opening`](super::opening) where it begins.
@@ -22,18 +22,18 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::counters::Departure;
-use super::frame;
 pub use super::goodbye::Goodbye;
 use super::group::Group;
+use super::live_settings::LiveSettings;
 use super::log::Sequence;
 use super::moves::{Frames, Moved, Place};
 use super::opening::{Answers, Opening, is_harmless};
 use super::stream::{Stream, known};
-use super::tuning::Tuning;
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings, units};
 use crate::kafka::turns::Flow;
+use crate::sse::write;
 
 /// Reconnect times are spread by this part of them to either side.
 const RETRY_JITTER: f64 = 0.25;
@@ -77,8 +77,8 @@ pub(super) struct Quiet {
 #[derive(Debug)]
 pub struct Subscription {
     pub(super) stream: Arc<Stream>,
-    pub(super) tuning: Arc<Tuning>,
-    /// How often the stream's tuning had changed when that was taken.
+    pub(super) live_settings: Arc<LiveSettings>,
+    /// How often the stream's live_settings had changed when that was taken.
     tuned: u64,
     ticket: Ticket,
     /// With whom it takes turns at the past.
@@ -139,12 +139,12 @@ impl Subscription {
     pub(super) fn joined(stream: Arc<Stream>, mut opening: Opening, group: Option<Arc<Group>>) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
         let tuned = stream.tunings();
-        let tuning = stream.tuning();
+        let live_settings = stream.live_settings();
         let now = stream.instant();
-        let heartbeat_at = tuning.heartbeat.map(|interval| now + interval);
-        let keepalive_at = now + tuning.pace.keepalive;
-        let ends_at = end_of_life(now, &tuning);
-        let last = (tuning.lag == Lag::Replay).then(Bytes::new);
+        let heartbeat_at = live_settings.heartbeat.map(|interval| now + interval);
+        let keepalive_at = now + live_settings.pace.keepalive;
+        let ends_at = end_of_life(now, &live_settings);
+        let last = (live_settings.lag == Lag::Replay).then(Bytes::new);
         let group = opening.filter.take().zip(group);
         let ticket = match &group {
             Some((_, group)) => group.waiters.enter(),
@@ -155,16 +155,16 @@ impl Subscription {
         let quiet = (group.is_some() || stream.fixed().is_some()).then(|| {
             Box::new(Quiet {
                 group,
-                checkpoint_at: now + tuning.checkpoint_interval,
+                checkpoint_at: now + live_settings.checkpoint_interval,
                 // What it came with it knows.
                 told: opening.last_event_id.clone().unwrap_or_default().into(),
             })
         });
         let is_refreshed = stream.settings().has_table() && quiet.is_none();
-        let refresh_at = is_refreshed.then(|| now + refresh_interval(&tuning));
+        let refresh_at = is_refreshed.then(|| now + refresh_interval(&live_settings));
         let (start, since) = (opening.start, opening.since);
         Self {
-            tuning,
+            live_settings,
             tuned,
             ticket,
             flow,
@@ -250,7 +250,7 @@ impl Subscription {
             return Step::Yield;
         }
         if self.stream.tunings() != self.tuned {
-            self.retune(now);
+            self.apply(now);
         }
         if let Some(reason) = self.stream.closing() {
             return self.goodbye(reason);
@@ -305,22 +305,22 @@ impl Subscription {
     }
 
     /// Takes over what has changed.
-    fn retune(&mut self, now: Instant) {
+    fn apply(&mut self, now: Instant) {
         self.tuned = self.stream.tunings();
-        let tuning = self.stream.tuning();
-        let before = std::mem::replace(&mut self.tuning, Arc::clone(&tuning));
-        if tuning.pace.keepalive != before.pace.keepalive {
-            self.keepalive_at = now + tuning.pace.keepalive;
+        let live_settings = self.stream.live_settings();
+        let before = std::mem::replace(&mut self.live_settings, Arc::clone(&live_settings));
+        if live_settings.pace.keepalive != before.pace.keepalive {
+            self.keepalive_at = now + live_settings.pace.keepalive;
         }
-        if tuning.heartbeat != before.heartbeat {
-            self.heartbeat_at = tuning.heartbeat.map(|interval| now + interval);
+        if live_settings.heartbeat != before.heartbeat {
+            self.heartbeat_at = live_settings.heartbeat.map(|interval| now + interval);
         }
-        if tuning.pace.max_lifetime != before.pace.max_lifetime {
-            self.ends_at = end_of_life(now, &tuning);
+        if live_settings.pace.max_lifetime != before.pace.max_lifetime {
+            self.ends_at = end_of_life(now, &live_settings);
         }
-        if tuning.lag != before.lag {
+        if live_settings.lag != before.lag {
             // Known where it stands now; a reader on its way gets there with the id of its place.
-            self.last = (tuning.lag == Lag::Replay).then(|| self.id().unwrap_or_default());
+            self.last = (live_settings.lag == Lag::Replay).then(|| self.id().unwrap_or_default());
         }
     }
 
@@ -341,7 +341,7 @@ impl Subscription {
         next.departure = self.departure.take();
         next.delivered = self.delivered;
         next.keepalive_at = next.keepalive_at.min(self.keepalive_at);
-        if next.tuning.pace.max_lifetime == self.tuning.pace.max_lifetime {
+        if next.live_settings.pace.max_lifetime == self.live_settings.pace.max_lifetime {
             next.ends_at = self.ends_at;
         }
         *self = next;
@@ -367,12 +367,12 @@ impl Subscription {
     }
 
     fn send(&mut self, now: Instant, bytes: impl Into<Bytes>) -> Step {
-        self.keepalive_at = now + self.tuning.pace.keepalive;
+        self.keepalive_at = now + self.live_settings.pace.keepalive;
         if let Some(quiet) = &mut self.quiet {
-            quiet.checkpoint_at = now + self.tuning.checkpoint_interval;
+            quiet.checkpoint_at = now + self.live_settings.checkpoint_interval;
         }
         if let Some(refresh_at) = &mut self.refresh_at {
-            *refresh_at = now + refresh_interval(&self.tuning);
+            *refresh_at = now + refresh_interval(&self.live_settings);
         }
         Step::Send(bytes.into())
     }
@@ -389,7 +389,7 @@ impl Subscription {
 
     fn retry(&self) -> String {
         let factor = rand::random_range(1.0 - RETRY_JITTER..=1.0 + RETRY_JITTER);
-        frame::retry(self.tuning.pace.retry.mul_f64(factor).as_millis())
+        write::retry(self.live_settings.pace.retry.mul_f64(factor).as_millis())
     }
 
     /// Everything was sent: say so once, then keep the connection alive.
@@ -397,7 +397,7 @@ impl Subscription {
         if let Some((target, reason)) = self.caught_up.filter(|_| !self.is_told) {
             let cursor = match self.place {
                 Place::Reading(cursor) | Place::Catching(cursor, _) => cursor,
-                Place::Waiting | Place::Asking(_) | Place::Walking(_) | Place::Replaying(..) => 0,
+                Place::Waiting | Place::Asking(_) | Place::Scanning(_) | Place::Replaying(..) => 0,
             };
             let loaded = self
                 .stream
@@ -425,7 +425,7 @@ impl Subscription {
             && now >= due
         {
             // Late by more than an interval (a stalled socket, a suspended machine): skip, not burst.
-            let interval = self.tuning.heartbeat.unwrap_or_default();
+            let interval = self.live_settings.heartbeat.unwrap_or_default();
             let next = due + interval;
             self.heartbeat_at = Some(if next > now { next } else { now + interval });
             let time = units::Instant::millis(SystemTime::now());
@@ -442,8 +442,8 @@ impl Subscription {
         }
         if now >= self.keepalive_at {
             // It tells no place, so a checkpoint is not due later for it.
-            self.keepalive_at = now + self.tuning.pace.keepalive;
-            return Step::Send(Bytes::from_static(frame::KEEPALIVE));
+            self.keepalive_at = now + self.live_settings.pace.keepalive;
+            return Step::Send(Bytes::from_static(write::KEEPALIVE));
         }
         let checkpoint_at = self.quiet.as_ref().map(|quiet| quiet.checkpoint_at);
         let due = [
@@ -462,7 +462,7 @@ impl Subscription {
             if now < refresh_at {
                 return None;
             }
-            self.refresh_at = Some(now + refresh_interval(&self.tuning));
+            self.refresh_at = Some(now + refresh_interval(&self.live_settings));
             let id = self.id()?;
             return Some(self.send_event(now, Some(&id), "checkpoint", "{}"));
         }
@@ -471,7 +471,7 @@ impl Subscription {
         }
         let id = self.id();
         let quiet = self.quiet.as_mut()?;
-        quiet.checkpoint_at = now + self.tuning.checkpoint_interval;
+        quiet.checkpoint_at = now + self.live_settings.checkpoint_interval;
         let id = id.filter(|id| *id != quiet.told)?;
         quiet.told.clone_from(&id);
         Some(self.send_event(now, Some(&id), "checkpoint", "{}"))
@@ -482,12 +482,12 @@ impl Subscription {
         self.departure = Some(Departure::Told(reason));
         let mut bytes = self.retry().into_bytes();
         let json = format!("{{\"reason\":\"{}\"}}", reason.as_str());
-        bytes.extend(frame::control(self.id().as_deref(), "goodbye", &json));
+        bytes.extend(write::control(self.id().as_deref(), "goodbye", &json));
         Step::Send(bytes.into())
     }
 
     fn send_event(&mut self, now: Instant, id: Option<&[u8]>, event: &str, json: &str) -> Step {
-        let bytes = frame::control(id, event, json);
+        let bytes = write::control(id, event, json);
         if let (Some(quiet), Some(id)) = (&mut self.quiet, id) {
             quiet.told = Bytes::copy_from_slice(id);
         }
@@ -505,7 +505,7 @@ impl Subscription {
                 .and_then(|request| request.0.last_event_id.as_deref())
                 .filter(|id| is_harmless(id))
                 .map(|id| id.to_owned().into()),
-            Place::Walking(walk) => Some(walk.position.id().into()),
+            Place::Scanning(scan) => Some(scan.position.id().into()),
             Place::Catching(_, wanted) => Some(wanted.id().into()),
             Place::Replaying(reader, _) => Some(reader.position().id().into()),
             Place::Reading(cursor) => self.stream.read().log.id_before(*cursor).and_then(known),
@@ -515,14 +515,14 @@ impl Subscription {
 
 /// After how long without an event a reader of a table is sent its place: an id must not become as old as deletes are
 /// remembered.
-fn refresh_interval(tuning: &Tuning) -> Duration {
-    let retention = Duration::from_secs(tuning.bounds.delete_retention);
-    (retention / REFRESHES).max(tuning.checkpoint_interval)
+fn refresh_interval(live_settings: &LiveSettings) -> Duration {
+    let retention = Duration::from_secs(live_settings.bounds.delete_retention);
+    (retention / REFRESHES).max(live_settings.checkpoint_interval)
 }
 
 /// When a connection's time is over, if it has one.
-fn end_of_life(now: Instant, tuning: &Tuning) -> Option<Instant> {
-    let lifetime = tuning.pace.max_lifetime;
+fn end_of_life(now: Instant, live_settings: &LiveSettings) -> Option<Instant> {
+    let lifetime = live_settings.pace.max_lifetime;
     (!lifetime.is_zero()).then(|| now + lifetime.mul_f64(rand::random_range(1.0 - LIFETIME_JITTER..=1.0)))
 }
 

@@ -9,14 +9,14 @@ use std::time::Duration;
 use log::{error, warn};
 
 use super::encode::Invalid;
-use super::frame;
-use super::latest::{Applied, Origin, Row, Update};
 use super::log::Sequence;
 use super::record_time;
 use super::record_time::{CLOCK_TOLERANCE, RecordTimes, millis};
 use super::stream::Stream;
+use super::table::{Applied, Origin, Row, Update};
 use crate::kafka::record::Record;
 use crate::logging::Seldom;
+use crate::sse::write;
 
 /// At most one message of a kind in this time, with the number of those unsaid.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
@@ -127,7 +127,7 @@ impl TableWriter {
             },
             deleted: (record.value.is_none() && unusable.is_none()).then_some(made),
             unusable,
-            frame: frame::without_id(shown.frame),
+            frame: write::without_id(shown.frame),
             headers: shown.headers,
         };
         // While the topics are loaded, only where room is needed.

@@ -5,10 +5,11 @@
 //! subscription. The slots of many are spread over a few locks so that clients on different threads
 //! seldom meet. No waker is called while a lock is held.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
 /// Locks over which the slots of a whole audience are spread.
@@ -42,8 +43,7 @@ impl Waiters {
     }
 
     fn shard(&self, index: usize) -> MutexGuard<'_, Slots> {
-        // Poisoned only if a waker panicked while being cloned or dropped; the slots are whole.
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[index].lock()
     }
 
     /// A slot for one more subscription.

@@ -14,9 +14,9 @@ use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
 use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::counters::SUPERSEDED_FOR;
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::stream::Stream;
+use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
@@ -63,7 +63,7 @@ fn at(key: &str, value: &str, partition: u32, timestamp: i64) -> Rec {
 /// A table of one topic with two partitions, by a clock of the test's; still being loaded.
 struct Loading {
     stream: Arc<Stream>,
-    feeder: Feeder,
+    writer: Writer,
     next: [i64; 2],
 }
 
@@ -80,8 +80,8 @@ impl Loading {
             monotonic,
         };
         let stream = Stream::with_clock(settings, PACE, None, clock);
-        let mut feeder = Feeder::new(Arc::clone(&stream));
-        feeder.take(&Feed::Assigned {
+        let mut writer = Writer::new(Arc::clone(&stream));
+        writer.take(&Feed::Assigned {
             topic: "t".into(),
             id: None,
             next: vec![0; 2],
@@ -89,7 +89,7 @@ impl Loading {
         });
         Self {
             stream,
-            feeder,
+            writer,
             next: [0; 2],
         }
     }
@@ -101,11 +101,11 @@ impl Loading {
             record.push(&mut batch, *next);
             *next += 1;
         }
-        self.feeder.take(&Feed::Records(Arc::new(batch)));
+        self.writer.take(&Feed::Records(Arc::new(batch)));
     }
 
     fn loaded(mut self) -> Self {
-        self.feeder.take(&Feed::Loaded { topic: "t".into() });
+        self.writer.take(&Feed::Loaded { topic: "t".into() });
         self
     }
 

@@ -5,7 +5,7 @@ use crate::harness::trial;
 use crate::rig::{Rig, filter, rec};
 use allocation_counter::measure;
 use kafka_sse_bridge::config::units::Size;
-use kafka_sse_bridge::stream::groups::{FilterFigures, OverLimit};
+use kafka_sse_bridge::stream::filter_index::{FilterFigures, OverLimit};
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::paths::{Paths, Slot};
 use kafka_sse_bridge::stream::subscription::Subscription;

@@ -4,7 +4,7 @@ use crate::harness::trial;
 use crate::rig::{Rec, Rig, apply, filter, gone, rec, run, said};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
-use kafka_sse_bridge::stream::groups::FilterFigures;
+use kafka_sse_bridge::stream::filter_index::FilterFigures;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::subscription::{Goodbye, Step};

@@ -5,8 +5,8 @@ use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::trial;
 use kafka_sse_bridge::config::{Format, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
+use kafka_sse_bridge::sse::write;
 use kafka_sse_bridge::stream::encode::{Encoder, Invalid};
-use kafka_sse_bridge::stream::frame;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -145,14 +145,14 @@ fn any_text_arrives() {
 }
 
 fn control_events() {
-    let event = parse(&frame::control(Some(b"P"), "reset", r#"{"reason":"x"}"#));
+    let event = parse(&write::control(Some(b"P"), "reset", r#"{"reason":"x"}"#));
     assert_eq!(
         (event.name.as_str(), event.data.as_str(), event.id.as_str()),
         ("reset", r#"{"reason":"x"}"#, "P")
     );
-    assert!(!parse(&frame::control(None, "heartbeat", "{}")).own_id);
+    assert!(!parse(&write::control(None, "heartbeat", "{}")).own_id);
     let mut parser = Parser::new();
-    let quiet = [frame::KEEPALIVE, frame::retry(1500).as_bytes()].concat();
+    let quiet = [write::KEEPALIVE, write::retry(1500).as_bytes()].concat();
     assert_eq!(
         parser.feed(&quiet),
         [Item::Comment(String::new()), Item::Retry(1500)]

@@ -203,7 +203,7 @@ fn id_without_a_leader() {
         });
         other.hand_on(1, 0..40);
         other
-            .feeder
+            .writer
             .take(&kafka_sse_bridge::kafka::record::Feed::Loaded { topic: "t".into() });
         let mut back = other.back(&live, &[]);
         let told = back.told_at_last().await;

@@ -7,10 +7,10 @@ use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
 use kafka_sse_bridge::stream::clock::Clock;
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::stream::Stream;
+use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
@@ -69,7 +69,7 @@ fn pass(seconds: u64) {
 /// A replica of a stream that keeps a table of topics with two partitions each, and remembers deletes for an hour.
 struct Replica {
     stream: Arc<Stream>,
-    feeder: Feeder,
+    writer: Writer,
     topics: &'static [&'static str],
 }
 
@@ -92,9 +92,9 @@ impl Replica {
             monotonic,
         };
         let stream = Stream::with_clock(settings, PACE, None, clock);
-        let mut feeder = Feeder::new(Arc::clone(&stream));
+        let mut writer = Writer::new(Arc::clone(&stream));
         for topic in topics {
-            feeder.take(&Feed::Assigned {
+            writer.take(&Feed::Assigned {
                 topic: (*topic).into(),
                 id: None,
                 next: vec![0; 2],
@@ -103,7 +103,7 @@ impl Replica {
         }
         Self {
             stream,
-            feeder,
+            writer,
             topics,
         }
     }
@@ -111,19 +111,19 @@ impl Replica {
     fn record(&mut self, record: &Rec, offset: i64) {
         let mut batch = Batch::new(self.topics[0].into());
         record.push(&mut batch, offset);
-        self.feeder.take(&Feed::Records(Arc::new(batch)));
+        self.writer.take(&Feed::Records(Arc::new(batch)));
     }
 
     fn loaded(&mut self) {
         for topic in self.topics {
-            self.feeder.take(&Feed::Loaded {
+            self.writer.take(&Feed::Loaded {
                 topic: (*topic).into(),
             });
         }
     }
 
     fn at_end(&mut self, topic: &str, at: Instant) {
-        self.feeder.take(&Feed::AtEnd {
+        self.writer.take(&Feed::AtEnd {
             topic: topic.into(),
             at,
         });
@@ -234,7 +234,7 @@ fn still_to_be_read() {
     assert_eq!(as_of(&mut client), 10 + HOUR - 1);
     // A topic that begins anew has to be read first.
     pass(100);
-    replica.feeder.take(&Feed::Recreated { topic: "u".into() });
+    replica.writer.take(&Feed::Recreated { topic: "u".into() });
     replica.at_end("t", monotonic());
     replica.record(&fresh, 3);
     assert_eq!(as_of(&mut client), 10 + HOUR - 1);

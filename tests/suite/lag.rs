@@ -8,14 +8,14 @@ use crate::harness::produce::{Message, Outcome};
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::harness::{on_each_broker, trial};
 use kafka_sse_bridge::config::{Client, Isolation};
-use kafka_sse_bridge::kafka::access::Access;
+use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::{Purpose, build};
 use kafka_sse_bridge::kafka::held::{Held, News};
-use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::lag::{End, lag};
+use kafka_sse_bridge::kafka::reader::{Begin, Connection, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::Feed;
+use kafka_sse_bridge::kafka::security::Access;
 use kafka_sse_bridge::kafka::status::Status;
-use kafka_sse_bridge::kafka::tail::{Begin, Connection, Tail, TopicPlan};
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -168,14 +168,14 @@ fn fetched(broker: &Broker) {
     let mut source =
         build(&connection, Client::Librdkafka, Purpose::Live, &Arc::default()).expect("a client");
     let (feed, _feeds) = mpsc::channel(16);
-    let mut inbox = Inbox::new([(topic.as_str().into(), vec![feed])]);
+    let mut batcher = Batcher::new([(topic.as_str().into(), vec![feed])]);
     // The third partition does not exist.
-    inbox.assign(&topic, None, vec![0; 3], vec![0; 3]);
-    source.assign(&inbox).expect("it is assigned");
+    batcher.assign(&topic, None, vec![0; 3], vec![0; 3]);
+    source.assign(&batcher).expect("it is assigned");
     eventually(secs(30), "statistics say so of each", || {
         // The error of the third is no failure of the others.
-        let _ = source.poll(millis(100), &mut inbox);
-        inbox.flush();
+        let _ = source.poll(millis(100), &mut batcher);
+        batcher.flush();
         let mut told: Vec<(u32, Option<i64>, bool)> = source
             .ends()
             .iter()

@@ -14,12 +14,12 @@ use kafka_sse_bridge::http::router::Handler;
 use kafka_sse_bridge::http::server::{Stopping, serve};
 use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::history::{Archive, Ask, History, Question};
+use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::kafka::source::{Source, SourceError};
-use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::stream::clock::Clock;
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::writer::Writer;
 use kafka_sse_bridge::writers::Writers;
 use kafka_sse_bridge::{cli, daemon, logging};
 use libtest_mimic::Trial;
@@ -38,7 +38,7 @@ pub const THREAD: &str = "KAFKA_SSE_BRIDGE_SUITE_PANICS";
 const MESSAGE: &str = "something that cannot be";
 
 pub fn trials() -> Vec<Trial> {
-    ["kafka-tail", "kafka-history", "feeder", "http"]
+    ["kafka-tail", "kafka-history", "writer", "http"]
         .map(|thread| trial(format!("a_panic_ends_the_process_in_{thread}"), || ends(thread)))
         .into()
 }
@@ -89,7 +89,7 @@ pub fn child(thread: &str) -> ! {
             };
             history.ask(question).expect("it is not busy");
         }
-        "feeder" => {
+        "writer" => {
             let settings = StreamSettings {
                 topics: vec!["t".to_owned()],
                 ..StreamSettings::default()
@@ -104,7 +104,7 @@ pub fn child(thread: &str) -> ! {
                 ..Clock::SYSTEM
             };
             let stream = Stream::with_clock(settings, pace, None, clock);
-            writers.spawn(&mut tasks, "/t", Feeder::new(stream), receiver);
+            writers.spawn(&mut tasks, "/t", Writer::new(stream), receiver);
             let mut batch = Batch::new("t".into());
             let stamp = Stamp {
                 partition: 0,

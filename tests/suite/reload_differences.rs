@@ -4,7 +4,7 @@ use crate::harness::trial;
 use kafka_sse_bridge::config::diff::{Changes, StreamChange, diff};
 use kafka_sse_bridge::config::print::fingerprint;
 use kafka_sse_bridge::config::{Document, Flags, Settings, load, reload_effect};
-use kafka_sse_bridge::stream::tuning::{Pace, Tuning};
+use kafka_sse_bridge::stream::live_settings::{LiveSettings, Pace};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 use std::fs;
@@ -330,17 +330,21 @@ fn every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key() {
         let lines = given.iter().filter(is_given).chain(changed);
         settings(&lines.fold(before.to_owned(), |text, (_, line)| format!("{text}{line}\n")))
     };
-    let tuning = |settings: &Settings| Tuning::new(&settings.streams[0], Pace::from(&settings.http));
+    let live_settings =
+        |settings: &Settings| LiveSettings::new(&settings.streams[0], Pace::from(&settings.http));
     let old = with(&[]);
     for (key, line) in CHANGED_LINES {
         let new = with(&[(key, line)]);
         let changes = diff(&old, &new, |_| false);
         assert_eq!(changes.keys, [format!("stream \"/a\": {key}")], "{line}");
         let is_rebuilt = changes.streams == [StreamChange::Rebuilt("/a".to_owned())];
-        let (waits, applies) = (!changes.restart.is_empty(), tuning(&old) != tuning(&new));
+        let (waits, applies) = (
+            !changes.restart.is_empty(),
+            live_settings(&old) != live_settings(&new),
+        );
         let effect = &*decided[key];
         let is_as_decided = match effect {
-            // A stream that continues applies its tuning and nothing else.
+            // A stream that continues applies its live_settings and nothing else.
             "live" | "live or rebuild" => applies && !is_rebuilt && !waits,
             "rebuild" => is_rebuilt && !waits,
             "live or restart" => waits && !is_rebuilt && !applies,

@@ -12,9 +12,9 @@ use crate::reload::{client, is_reset, reload, reloaded, topic, topic_of};
 use crate::reload_streams::{Pen, Silent, bare, up_to};
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::record::Feed;
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::subscription::Step;
+use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -238,14 +238,14 @@ impl Wake for Bell {
 fn asked_elsewhere() {
     let (one, other) = (Arc::new(Silent::default()), Arc::new(Silent::default()));
     let stream = bare(&one);
-    let mut feeder = Feeder::new(Arc::clone(&stream));
-    feeder.take(&Feed::Assigned {
+    let mut writer = Writer::new(Arc::clone(&stream));
+    writer.take(&Feed::Assigned {
         topic: "t".into(),
         id: None,
         next: vec![0],
         low: vec![0],
     });
-    feeder.take(&Feed::Loaded { topic: "t".into() });
+    writer.take(&Feed::Loaded { topic: "t".into() });
     let since = || Opening {
         since: Some(1),
         ..Opening::default()

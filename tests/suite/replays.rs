@@ -9,11 +9,11 @@ use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::record::Feed;
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
+use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -106,14 +106,14 @@ impl Rig {
         };
         let archive: Arc<dyn Archive> = Arc::clone(&history.0) as _;
         let stream = Stream::new(settings, pace, Some(archive));
-        let mut feeder = Feeder::new(Arc::clone(&stream));
-        feeder.take(&Feed::Assigned {
+        let mut writer = Writer::new(Arc::clone(&stream));
+        writer.take(&Feed::Assigned {
             topic: "t".into(),
             id: None,
             next: vec![kafka.end],
             low: vec![0],
         });
-        feeder.take(&Feed::Loaded { topic: "t".into() });
+        writer.take(&Feed::Loaded { topic: "t".into() });
         Self {
             kafka,
             _history: history,

@@ -5,10 +5,10 @@ use kafka_sse_bridge::config::filter::{Filter, FilterError, Name};
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp, TopicId};
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
+use kafka_sse_bridge::stream::writer::Writer;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -209,7 +209,7 @@ pub const PACE: Pace = Pace {
 /// The stream and what feeds it. Topics are named `t`, `u`, `v`.
 pub struct Rig {
     pub stream: Arc<Stream>,
-    pub feeder: Feeder,
+    pub writer: Writer,
     pub past: Arc<Past>,
     /// The next offset of every partition of every topic.
     pub next: Vec<Vec<i64>>,
@@ -277,7 +277,7 @@ impl Rig {
         let stream = Stream::new(settings, PACE, archive);
         let mut rig = Self {
             past,
-            feeder: Feeder::new(Arc::clone(&stream)),
+            writer: Writer::new(Arc::clone(&stream)),
             stream,
             next: next.to_vec(),
             id: None,
@@ -292,7 +292,7 @@ impl Rig {
     pub fn loaded(&mut self) {
         for topic in 0..self.next.len() {
             let topic = self.name(topic);
-            self.feeder.take(&Feed::Loaded { topic });
+            self.writer.take(&Feed::Loaded { topic });
         }
     }
 
@@ -303,7 +303,7 @@ impl Rig {
     /// Reading of a topic goes on at these offsets.
     pub fn assign(&mut self, topic: usize, next: &[i64]) {
         self.next[topic] = next.to_vec();
-        self.feeder.take(&Feed::Assigned {
+        self.writer.take(&Feed::Assigned {
             topic: self.name(topic),
             id: self.id,
             next: next.to_vec(),
@@ -321,7 +321,7 @@ impl Rig {
     /// A partition of the first topic that had no leader has one, and ends at `at`; it is read from `next` on.
     pub fn led(&mut self, partition: u32, at: i64, next: i64) {
         let topic = self.name(0);
-        self.feeder.take(&Feed::Begun { topic, partition, at });
+        self.writer.take(&Feed::Begun { topic, partition, at });
         self.next[0][partition as usize] = next;
         self.assign(0, &self.next[0].clone());
     }
@@ -337,7 +337,7 @@ impl Rig {
                 .push(&mut batch, offset);
         }
         self.next[0][partition as usize] = offsets.end;
-        self.feeder.take(&Feed::Records(Arc::new(batch)));
+        self.writer.take(&Feed::Records(Arc::new(batch)));
     }
 
     /// Retention takes what lies before these offsets, and overtakes reading where that is not so far.
@@ -357,7 +357,7 @@ impl Rig {
     pub fn recreate(&mut self, topic: usize, partitions: usize) {
         self.past.records.lock().unwrap()[topic] = vec![Vec::new(); partitions];
         self.past.low.lock().unwrap()[topic] = vec![0; partitions];
-        self.feeder.take(&Feed::Recreated {
+        self.writer.take(&Feed::Recreated {
             topic: self.name(topic),
         });
         self.assign(topic, &vec![0; partitions]);
@@ -369,7 +369,7 @@ impl Rig {
         let topic = self.name(0);
         let index = partition as usize;
         self.past.records.lock().unwrap()[0][index].truncate(usize::try_from(from).expect("not negative"));
-        self.feeder.take(&Feed::Truncated {
+        self.writer.take(&Feed::Truncated {
             topic,
             partition,
             from,
@@ -412,7 +412,7 @@ impl Rig {
             PACE,
             Some(Arc::clone(&rig.past) as Arc<dyn Archive>),
         );
-        rig.feeder = Feeder::new(Arc::clone(&rig.stream));
+        rig.writer = Writer::new(Arc::clone(&rig.stream));
         rig
     }
 
@@ -437,7 +437,7 @@ impl Rig {
             *next += 1;
             self.past.records.lock().unwrap()[topic][record.partition as usize].push(record.clone());
         }
-        self.feeder.take(&Feed::Records(Arc::new(batch)));
+        self.writer.take(&Feed::Records(Arc::new(batch)));
     }
 
     pub fn open(&self, opening: Opening) -> Client {

@@ -2,9 +2,9 @@
 //! test. Its topics are all alike, and the records of their first partition can be read.
 
 use kafka_sse_bridge::config::Client;
+use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::Connect;
 use kafka_sse_bridge::kafka::history::History;
-use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::record::Stamp;
 use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
 use std::ops::Deref;
@@ -81,12 +81,12 @@ impl<K: Kafka> Source for Scripted<K> {
         self.0.offsets_at(asked)
     }
 
-    fn assign(&mut self, _inbox: &Inbox) -> Result<(), SourceError> {
+    fn assign(&mut self, _inbox: &Batcher) -> Result<(), SourceError> {
         Ok(())
     }
 
-    fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        let next = inbox.next_offsets("t")[0];
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
+        let next = batcher.next_offsets("t")[0];
         let values = self.0.values(next);
         if values.is_empty() {
             std::thread::sleep(wait);
@@ -97,7 +97,7 @@ impl<K: Kafka> Source for Scripted<K> {
                 offset,
                 timestamp: None,
             };
-            inbox.push("t", stamp, None, Some(&value), std::iter::empty());
+            batcher.push("t", stamp, None, Some(&value), std::iter::empty());
         }
         Ok(())
     }

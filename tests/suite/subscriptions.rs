@@ -5,11 +5,11 @@ use crate::harness::trial;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::stream::subscription::{Goodbye, Step, Subscription};
+use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,7 +52,7 @@ pub fn trials() -> Vec<Trial> {
 /// A stream without Kafka: the test is its feed.
 struct Rig {
     stream: Arc<Stream>,
-    feeder: Feeder,
+    writer: Writer,
     offset: i64,
 }
 
@@ -75,7 +75,7 @@ impl Rig {
         change(&mut settings);
         let stream = Stream::new(settings, pace, None);
         Self {
-            feeder: Feeder::new(Arc::clone(&stream)),
+            writer: Writer::new(Arc::clone(&stream)),
             stream,
             offset: 0,
         }
@@ -90,7 +90,7 @@ impl Rig {
     }
 
     fn assign(&mut self) {
-        self.feeder.take(&Feed::Assigned {
+        self.writer.take(&Feed::Assigned {
             topic: "t".into(),
             id: None,
             next: vec![self.offset],
@@ -99,7 +99,7 @@ impl Rig {
     }
 
     fn load(&mut self) {
-        self.feeder.take(&Feed::Loaded { topic: "t".into() });
+        self.writer.take(&Feed::Loaded { topic: "t".into() });
     }
 
     fn records(&mut self, values: &[&[u8]]) {
@@ -113,7 +113,7 @@ impl Rig {
             batch.push(stamp, None, Some(value), std::iter::empty());
             self.offset += 1;
         }
-        self.feeder.take(&Feed::Records(Arc::new(batch)));
+        self.writer.take(&Feed::Records(Arc::new(batch)));
     }
 
     fn client(&self, start: Option<Start>, last_event_id: Option<&str>) -> Client {
@@ -520,14 +520,14 @@ fn passed_over() {
 
 fn too_many_partitions() {
     let mut rig = Rig::new(|_| {});
-    rig.feeder.take(&Feed::Assigned {
+    rig.writer.take(&Feed::Assigned {
         topic: "t".into(),
         id: None,
         next: vec![0; 800],
         low: vec![0; 800],
     });
     assert_eq!(rig.stream.failure(), None);
-    rig.feeder.take(&Feed::Assigned {
+    rig.writer.take(&Feed::Assigned {
         topic: "t".into(),
         id: None,
         next: vec![0; 2000],

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::encode::Encoder;
-use kafka_sse_bridge::stream::feed::{FREED_AT_ONCE, Feeder};
-use kafka_sse_bridge::stream::latest::{Applied, Bounds, Origin, ROWS_PER_HOLD, Show, Table, Update, Walk};
 use kafka_sse_bridge::stream::log::PIECE;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::pieces::{AMPLE, SMALL_PIECE};
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
+use kafka_sse_bridge::stream::table::{Applied, Bounds, Origin, ROWS_PER_HOLD, Scan, Show, Table, Update};
+use kafka_sse_bridge::stream::writer::{FREED_AT_ONCE, Writer};
 use libtest_mimic::Trial;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -74,8 +74,8 @@ fn update<'a>(key: &'a [u8], topic: u16, offset: i64, frame: &'a [u8], deleted: 
 }
 
 /// The frames that a reader of the whole table is shown, without ids.
-fn walk(table: &Table, until: u64) -> Vec<String> {
-    let mut walk = Walk {
+fn scan(table: &Table, until: u64) -> Vec<String> {
+    let mut scan = Scan {
         cursor: 0,
         until,
         wanted: Position::default(),
@@ -93,7 +93,7 @@ fn walk(table: &Table, until: u64) -> Vec<String> {
         shown: 0,
     };
     let mut out = Vec::new();
-    while table.read(&mut walk, 64 * 1024, &mut show, &mut out) {}
+    while table.read(&mut scan, 64 * 1024, &mut show, &mut out) {}
     let text = String::from_utf8(out).expect("frames are text");
     text.lines()
         .filter(|line| line.starts_with("data: "))
@@ -136,7 +136,7 @@ fn like_a_map() {
         if sequence % 20_000 == 0 {
             assert_eq!(table.len(), rows.len());
             assert_eq!(
-                walk(&table, sequence + 1),
+                scan(&table, sequence + 1),
                 rows.values().cloned().collect::<Vec<_>>()
             );
             for (&(topic, key), number) in &keys {
@@ -151,7 +151,7 @@ fn like_a_map() {
             assert_eq!(table.len(), rows.len());
             assert!(table.row(1, b"1").is_none());
             assert_eq!(
-                walk(&table, sequence + 1),
+                scan(&table, sequence + 1),
                 rows.values().cloned().collect::<Vec<_>>()
             );
         }
@@ -187,7 +187,7 @@ fn cleared_in_pieces() {
     let while_locked = freed(|| cleared = Some(table.clear(0)));
     assert_eq!(while_locked, 0, "allocations freed while the table is locked");
     assert_eq!((table.len(), table.cost()), (len / 2, cost / 2));
-    assert_eq!(walk(&table, u64::MAX).len(), len / 2, "the other topic's rows");
+    assert_eq!(scan(&table, u64::MAX).len(), len / 2, "the other topic's rows");
     let mut cleared = cleared.expect("it was");
     let mut pieces = 1;
     while {
@@ -205,7 +205,7 @@ fn cleared_in_pieces() {
     assert!((8..=11).contains(&pieces), "{pieces} pieces");
 }
 
-fn rig() -> (Arc<Stream>, Feeder) {
+fn rig() -> (Arc<Stream>, Writer) {
     let settings = StreamSettings {
         path: "/x".to_owned(),
         topics: vec!["t".to_owned()],
@@ -218,15 +218,15 @@ fn rig() -> (Arc<Stream>, Feeder) {
         max_lifetime: Duration::ZERO,
     };
     let stream = Stream::new(settings, pace, None);
-    let mut feeder = Feeder::new(Arc::clone(&stream));
-    feeder.take(&Feed::Assigned {
+    let mut writer = Writer::new(Arc::clone(&stream));
+    writer.take(&Feed::Assigned {
         topic: "t".into(),
         id: None,
         next: vec![0],
         low: vec![0],
     });
-    feeder.take(&Feed::Loaded { topic: "t".into() });
-    (stream, feeder)
+    writer.take(&Feed::Loaded { topic: "t".into() });
+    (stream, writer)
 }
 
 /// A batch of so many keys.
@@ -250,11 +250,11 @@ fn keys(count: usize) -> Feed {
 }
 
 fn freed_by_the_writer() {
-    let (stream, mut feeder) = rig();
+    let (stream, mut writer) = rig();
     let count = 3 * FREED_AT_ONCE;
-    feeder.take(&keys(count));
+    writer.take(&keys(count));
     assert_eq!(stream.figures().table.map(|(keys, _)| keys), Some(count));
-    let by_feed = freed(|| feeder.take(&Feed::Recreated { topic: "t".into() }));
+    let by_feed = freed(|| writer.take(&Feed::Recreated { topic: "t".into() }));
     assert!(
         by_feed < 100,
         "{by_feed} allocations freed by the new beginning itself"
@@ -263,7 +263,7 @@ fn freed_by_the_writer() {
     let mut pieces = Vec::new();
     while {
         let mut has_more = false;
-        pieces.push(freed(|| has_more = feeder.tidy()));
+        pieces.push(freed(|| has_more = writer.tidy()));
         has_more
     } {}
     let most = pieces.iter().copied().max().unwrap_or_default();
@@ -279,8 +279,8 @@ fn freed_by_the_writer() {
 fn scans_are_bounded() {
     const CLIENTS: usize = 1000;
     const KEYS: usize = 20_000;
-    let (stream, mut feeder) = rig();
-    feeder.take(&keys(KEYS));
+    let (stream, mut writer) = rig();
+    writer.take(&keys(KEYS));
     let next = |client: &mut Subscription| match client.step(Instant::now()) {
         Step::Send(bytes) => Some(bytes),
         Step::Yield => Some(Bytes::new()),

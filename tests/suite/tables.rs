@@ -12,12 +12,12 @@ use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::encode::Encoder;
-use kafka_sse_bridge::stream::feed::Feeder;
-use kafka_sse_bridge::stream::latest::{Applied, Bounds, Origin, Show, Table, Update, Walk};
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::stream::subscription::Step;
+use kafka_sse_bridge::stream::table::{Applied, Bounds, Origin, Scan, Show, Table, Update};
+use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -179,7 +179,7 @@ impl Model {
         prop_assert!(self.table.len() <= self.bounds.keys);
         prop_assert!(self.table.cost() <= self.bounds.bytes);
         let wanted: Vec<u8> = self.rows.values().flat_map(|row| row.frame.clone()).collect();
-        prop_assert_eq!(self.walk(&Position::default()), wanted);
+        prop_assert_eq!(self.scan(&Position::default()), wanted);
         Ok(())
     }
 
@@ -267,8 +267,8 @@ impl Model {
     }
 
     /// What a reader is shown that wants what is newer than `wanted`, without ids.
-    fn walk(&self, wanted: &Position) -> Vec<u8> {
-        let mut walk = Walk {
+    fn scan(&self, wanted: &Position) -> Vec<u8> {
+        let mut scan = Scan {
             cursor: 0,
             until: self.sequence + 1,
             wanted: wanted.clone(),
@@ -286,7 +286,7 @@ impl Model {
             shown: 0,
         };
         let mut out = Vec::new();
-        while self.table.read(&mut walk, 1000, &mut show, &mut out) {}
+        while self.table.read(&mut scan, 1000, &mut show, &mut out) {}
         let lines = out.split_inclusive(|&byte| byte == b'\n');
         lines
             .filter(|line| !line.starts_with(b"id: "))
@@ -332,7 +332,7 @@ fn truth_or_reset() {
             return Ok(());
         }
         outcomes.set((went_on + usize::from(sequence < model.sequence), began_anew));
-        for text in std::str::from_utf8(&model.walk(&position)).unwrap().split("\n\n") {
+        for text in std::str::from_utf8(&model.scan(&position)).unwrap().split("\n\n") {
             let words: Vec<&str> = text.split_whitespace().collect();
             match *words.as_slice() {
                 ["event:", _, _, key] => drop(shown.remove(&key.parse().unwrap())),
@@ -352,7 +352,7 @@ fn truth_or_reset() {
 /// A stream with a table, without Kafka: the test is its feed.
 struct Rig {
     stream: Arc<Stream>,
-    feeder: Feeder,
+    writer: Writer,
     offset: i64,
 }
 
@@ -380,17 +380,17 @@ impl Rig {
             max_lifetime: secs(0),
         };
         let stream = Stream::new(settings, pace, None);
-        let mut feeder = Feeder::new(Arc::clone(&stream));
-        feeder.take(&Feed::Assigned {
+        let mut writer = Writer::new(Arc::clone(&stream));
+        writer.take(&Feed::Assigned {
             topic: "t".into(),
             id: None,
             next: vec![0],
             low: vec![0],
         });
-        feeder.take(&Feed::Loaded { topic: "t".into() });
+        writer.take(&Feed::Loaded { topic: "t".into() });
         Self {
             stream,
-            feeder,
+            writer,
             offset: 0,
         }
     }
@@ -411,7 +411,7 @@ impl Rig {
             Some(value.as_bytes()),
             std::iter::empty(),
         );
-        self.feeder.take(&Feed::Records(Arc::new(batch)));
+        self.writer.take(&Feed::Records(Arc::new(batch)));
     }
 
     /// A record of each key, with its number as its value.
@@ -432,7 +432,7 @@ impl Rig {
                 std::iter::empty(),
             );
         }
-        self.feeder.take(&Feed::Records(Arc::new(batch)));
+        self.writer.take(&Feed::Records(Arc::new(batch)));
     }
 
     fn client(&self, id: &str) -> Client {

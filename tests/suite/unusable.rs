@@ -10,7 +10,7 @@ use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::rig::{Rec, Rig, gone, rec};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::stream::encode::Invalid;
-use kafka_sse_bridge::stream::latest::{Bounds, Origin, Table, Update};
+use kafka_sse_bridge::stream::table::{Bounds, Origin, Table, Update};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {

@@ -16,8 +16,8 @@ use kafka_sse_bridge::kafka::pulse::Pulse;
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::announcer::Announcer;
 use kafka_sse_bridge::stream::clock::Clock;
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::writer::Writer;
 use kafka_sse_bridge::writers::Writers;
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,8 +115,8 @@ fn serves() {
     let mut tasks = JoinSet::new();
     for (stream, received) in [(&busy, busy_received), (&other, received)] {
         tasks.spawn_on(Announcer::new(Arc::clone(stream)), runtime.handle());
-        let feeder = Feeder::new(Arc::clone(stream));
-        writers.spawn(&mut tasks, &stream.settings().path, feeder, received);
+        let writer = Writer::new(Arc::clone(stream));
+        writers.spawn(&mut tasks, &stream.settings().path, writer, received);
     }
     let state = AppState::new(&HttpSettings::default(), &UiSettings::default());
     let mut shown = state.shown().clone();

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::report::{Finding, Report};
 use super::within;
-use crate::kafka::access::Access;
+use crate::kafka::auth_error::Refusal;
 use crate::kafka::probe::{self, Security, Versions};
-use crate::kafka::refusal::Refusal;
-use crate::kafka::tail::Connection;
+use crate::kafka::reader::Connection;
+use crate::kafka::security::Access;
 
 /// How long a name may take to be found.
 const NAME_LIMIT: Duration = Duration::from_secs(5);

@@ -8,8 +8,8 @@ use super::within;
 use crate::config::{Client, Isolation};
 use crate::kafka::client::{self, Purpose};
 use crate::kafka::probe;
+use crate::kafka::reader::Connection;
 use crate::kafka::source::{Source, SourceError};
-use crate::kafka::tail::Connection;
 
 /// How long one question may take, and how much more for every partition asked about.
 pub(super) const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));

@@ -9,7 +9,7 @@ mod directory;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
@@ -18,6 +18,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use log::warn;
+use parking_lot::Mutex;
 use rust_embed::RustEmbed;
 use warp::reply::{Reply, Response};
 
@@ -88,7 +89,7 @@ impl Assets {
         if name_of(path).as_deref() != Some(INDEX) {
             return false;
         }
-        let mut log = self.lacks_page_log.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = self.lacks_page_log.lock();
         if let Some(held_back) = log.admit() {
             warn!(
                 "{}: holds no index.html that can be read, so / answers 404; put one there, or correct assets in \

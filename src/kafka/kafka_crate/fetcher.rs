@@ -13,13 +13,13 @@ use kafka::client::fetch::{Message, Partition, Response, Topic};
 use kafka::client::{FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 
-use crate::kafka::aside::{Aside, Left};
-use crate::kafka::inbox::Inbox;
+use crate::kafka::auth_error::Refusal;
+use crate::kafka::batcher::Batcher;
 use crate::kafka::pulse::Pulse;
+use crate::kafka::reader::Connection;
 use crate::kafka::record::Stamp;
-use crate::kafka::refusal::Refusal;
 use crate::kafka::source::{Lost, SourceError};
-use crate::kafka::tail::Connection;
+use crate::kafka::worker_thread::{Left, WorkerThread};
 
 /// How long a broker holds a fetch that finds nothing.
 const FETCH_WAIT: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ const MESSAGE_OVERHEAD: i32 = 26;
 pub(super) struct Fetcher {
     pub(super) brokers: String,
     pub(super) connection: Connection,
-    client: Aside<KafkaClient>,
+    client: WorkerThread<KafkaClient>,
 }
 
 impl Fetcher {
@@ -42,7 +42,7 @@ impl Fetcher {
     /// When there is no thread for it, or a file that `[kafka]` names cannot be used.
     pub(super) fn new(connection: &Connection, pulse: &Arc<Pulse>) -> Result<Self, SourceError> {
         let brokers = connection.brokers.join(",");
-        let client = Aside::spawn("kafka-crate", open(connection)?, Arc::clone(pulse));
+        let client = WorkerThread::spawn("kafka-crate", open(connection)?, Arc::clone(pulse));
         Ok(Self {
             client: client.map_err(|error| SourceError::Unreachable {
                 brokers: brokers.clone(),
@@ -220,7 +220,12 @@ impl Fetcher {
     /// Reads on at `place`, where an answer within `limit` began too late: either the records
     /// between are gone, or the client library dropped them. Bisects between a limit that yields
     /// nothing and one that shows the hole, for one that yields the missing record.
-    pub(super) fn close_hole(&self, place: &Place, limit: i32, inbox: &mut Inbox) -> Result<(), SourceError> {
+    pub(super) fn close_hole(
+        &self,
+        place: &Place,
+        limit: i32,
+        batcher: &mut Batcher,
+    ) -> Result<(), SourceError> {
         let (mut empty, mut hole) = (0, limit);
         while hole - empty > MESSAGE_OVERHEAD {
             let middle = empty.midpoint(hole);
@@ -229,14 +234,14 @@ impl Fetcher {
             match messages.first() {
                 None => empty = middle,
                 Some(first) if first.offset == place.next => {
-                    take(place, &messages, inbox);
+                    take(place, &messages, batcher);
                     return Ok(());
                 }
                 Some(_) => hole = middle,
             }
         }
         let answer = self.fetch(place, hole)?;
-        take(place, &self.messages(&answer, place)?, inbox);
+        take(place, &self.messages(&answer, place)?, batcher);
         Ok(())
     }
 }
@@ -269,7 +274,7 @@ pub(super) fn partitions<'a>(
         .filter(|partition| u32::try_from(partition.partition()) == Ok(place.partition))
 }
 
-pub(super) fn take(place: &Place, messages: &[&Message<'_>], inbox: &mut Inbox) {
+pub(super) fn take(place: &Place, messages: &[&Message<'_>], batcher: &mut Batcher) {
     for message in messages {
         let stamp = Stamp {
             partition: place.partition,
@@ -279,7 +284,7 @@ pub(super) fn take(place: &Place, messages: &[&Message<'_>], inbox: &mut Inbox) 
         let present = |bytes: &'_ [u8]| !bytes.is_empty();
         let key = Some(message.key).filter(|bytes| present(bytes));
         let value = Some(message.value).filter(|bytes| present(bytes));
-        inbox.push(&place.topic, stamp, key, value, std::iter::empty());
+        batcher.push(&place.topic, stamp, key, value, std::iter::empty());
     }
 }
 

@@ -1,7 +1,7 @@
 //! The pure-Rust `kafka` crate as a [`Source`], for brokers up to 3.9.
 //!
 //! Used through its low-level `KafkaClient` with the tail's offsets, on a thread beside the one that reads
-//! ([`aside`](super::aside)), because it cannot be interrupted. Three of its habits are closed
+//! ([`aside`](super::worker_thread)), because it cannot be interrupted. Three of its habits are closed
 //! here, each found by reading from real brokers:
 //! - dead connections stay in its pool for ever, so any error ends this source and the tail builds
 //!   another;
@@ -26,16 +26,16 @@ use kafka::client::fetch::Response;
 use log::debug;
 
 use self::fetcher::{Fetcher, Place, partitions, take};
-use super::aside::Aside;
+use super::batcher::{Batcher, Place as Placed};
 use super::client::Purpose;
-use super::inbox::{Inbox, Place as Placed};
 use super::lag::End;
 use super::next_batch::NextBatch;
-use super::plain::Asking;
 use super::pulse::Pulse;
+use super::reader::Connection;
 use super::record::TopicId;
 use super::source::{Bounds, Source, SourceError};
-use super::tail::Connection;
+use super::wire_protocol::Asking;
+use super::worker_thread::WorkerThread;
 
 /// What one fetch asks for in all, divided among the partitions: live, and for history, where several
 /// read at a time.
@@ -83,7 +83,7 @@ pub(super) struct KafkaCrate {
     /// When each partition was placed that has been read.
     placed: HashMap<(Arc<str>, u32), u64>,
     /// Answers what the library does not ask.
-    asking: Aside<Asking>,
+    asking: WorkerThread<Asking>,
     /// What the last answer that was looked at said of ends, and when that was.
     ends: Vec<End>,
     ends_noted: Option<Instant>,
@@ -109,7 +109,7 @@ impl KafkaCrate {
         let no_thread = |error| failed(format!("no thread for the client: {error}"));
         let fetcher = Fetcher::new(connection, pulse)?;
         let asking = Asking::new(connection.brokers.clone(), connection.access.clone());
-        let asking = Aside::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(no_thread)?;
+        let asking = WorkerThread::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(no_thread)?;
         let source = Self {
             fetcher,
             limits: HashMap::new(),
@@ -133,10 +133,10 @@ impl KafkaCrate {
     }
 
     /// Whether a fetch of all that is read can be sent.
-    fn check_room(&self, inbox: &Inbox) -> Result<(), SourceError> {
+    fn check_room(&self, batcher: &Batcher) -> Result<(), SourceError> {
         let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
         if self.fetcher.connection.access.tls().is_none()
-            || inbox.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
+            || batcher.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
         {
             return Ok(());
         }
@@ -239,14 +239,14 @@ impl KafkaCrate {
     }
 
     /// Looks at partitions, seldom, that were stopped before a batch that was too large: compaction may have taken it.
-    fn retry_stopped(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+    fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
         let now = Instant::now();
         let is_due = |retry_at: &Option<Instant>| retry_at.is_some_and(|retry_at| now >= retry_at);
         let due = self.stopped.iter().find(|(_, retry_at)| is_due(retry_at));
         let Some((topic, partition)) = due.map(|(at, _)| at.clone()) else {
             return Ok(());
         };
-        let next = inbox.next_offset(&topic, partition).unwrap_or_default();
+        let next = batcher.next_offset(&topic, partition).unwrap_or_default();
         let place = Place {
             topic,
             partition,
@@ -326,11 +326,11 @@ impl Source for KafkaCrate {
         })
     }
 
-    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
         // Every fetch names its offsets, so there is nothing to set up. What is known of a partition holds for as long
         // as it is read on.
         let of = |place: Placed<'_>| ((Arc::clone(place.topic), place.partition), place.placed);
-        let placed: HashMap<(Arc<str>, u32), u64> = inbox.places().map(of).collect();
+        let placed: HashMap<(Arc<str>, u32), u64> = batcher.places().map(of).collect();
         let is_read_on = |at: &(Arc<str>, u32)| match (placed.get(at), self.placed.get(at)) {
             (Some(now), Some(before)) => now == before,
             _ => true,
@@ -354,14 +354,14 @@ impl Source for KafkaCrate {
         std::mem::take(&mut self.resumed)
     }
 
-    fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        self.retry_stopped(inbox)?;
-        let places: Vec<(Arc<str>, u32, i64)> = inbox
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
+        self.retry_stopped(batcher)?;
+        let places: Vec<(Arc<str>, u32, i64)> = batcher
             .places()
             .map(|place| (Arc::clone(place.topic), place.partition, place.next))
             .filter(|(topic, partition, _)| !self.stopped.contains_key(&(Arc::clone(topic), *partition)))
             .collect();
-        self.check_room(inbox)?;
+        self.check_room(batcher)?;
         let usual = i32::try_from(places.len().max(1))
             .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
@@ -407,9 +407,9 @@ impl Source for KafkaCrate {
             is_idle = false;
             self.limits.remove(&(place.topic.clone(), place.partition));
             if first.offset > place.next {
-                self.fetcher.close_hole(place, *limit, inbox)?;
+                self.fetcher.close_hole(place, *limit, batcher)?;
             } else {
-                take(place, &messages, inbox);
+                take(place, &messages, batcher);
             }
         }
         // The healthy partitions first: what they gave is taken.

@@ -16,14 +16,14 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, serve};
 use super::explain::refusal;
-use crate::kafka::access::Access;
-use crate::kafka::look::{self, Asked, Looked};
-use crate::kafka::native::{self, Described};
+use crate::kafka::librdkafka::ffi::{self, Described};
+use crate::kafka::metadata::{self, Asked, Looked};
 use crate::kafka::probe::{self, Security};
 use crate::kafka::pulse::Pulse;
+use crate::kafka::reader::Connection;
 use crate::kafka::record::TopicId;
+use crate::kafka::security::Access;
 use crate::kafka::source::{SourceError, host_port};
-use crate::kafka::tail::Connection;
 
 /// How long a question to a broker may take.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -235,11 +235,11 @@ impl Asking {
         let mut looked: Vec<Looked> = looked.collect();
         let pulse = Arc::clone(&self.pulse);
         let wait = || {
-            std::thread::sleep(look::DOUBT_PAUSE);
+            std::thread::sleep(metadata::DOUBT_PAUSE);
             !pulse.is_called()
         };
-        look::add_bounds(&mut looked, asked, wait, |asked| self.bounds_of(asked))?;
-        look::add_ends(&mut looked, asked, |asked| self.bounds_of(asked))?;
+        metadata::add_bounds(&mut looked, asked, wait, |asked| self.bounds_of(asked))?;
+        metadata::add_ends(&mut looked, asked, |asked| self.bounds_of(asked))?;
         Ok((seen, looked))
     }
 
@@ -252,7 +252,7 @@ impl Asking {
 
     /// What brokers say of topics, in one request; nothing of any where they do not answer it.
     pub(super) fn described(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Described>>, SourceError> {
-        look::or_unknown(self.describe(topics), topics.len())
+        metadata::or_unknown(self.describe(topics), topics.len())
     }
 
     /// The same; nothing of any for a while after that did not come.
@@ -260,7 +260,7 @@ impl Asking {
         if self.ids_due.is_some_and(|(due, _)| Instant::now() < due) {
             return Ok(vec![None; topics.len()]);
         }
-        let answer = native::describe_topics(self.handle()?, topics, IDS_TIMEOUT);
+        let answer = ffi::describe_topics(self.handle()?, topics, IDS_TIMEOUT);
         let (first, longest) = IDS_PAUSE;
         let pause = self.ids_due.map_or(first, |(_, pause)| (pause * 2).min(longest));
         self.ids_due = answer.is_err().then(|| (Instant::now() + pause, pause));

@@ -1,6 +1,6 @@
 //! The handle that reads, its queue, and which partitions it reads.
 //!
-//! What is assigned follows from an inbox ([`Inbox::places`]): only partitions that are placed anew are stopped and
+//! What is assigned follows from an batcher ([`Batcher::places`]): only partitions that are placed anew are stopped and
 //! started, and the others are read on meanwhile. Knows nothing of questions, nor of what went wrong before.
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,8 +17,8 @@ use super::asking::ASK_TIMEOUT;
 use super::context::{Context, serve};
 use super::settings;
 use crate::config::FileName;
-use crate::kafka::inbox::{Inbox, Place};
-use crate::kafka::native::{self, Fetched, Queue};
+use crate::kafka::batcher::{Batcher, Place};
+use crate::kafka::librdkafka::ffi::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
 use crate::kafka::source::SourceError;
@@ -87,7 +87,7 @@ pub(super) struct Consuming {
     pub(super) is_drained: bool,
 }
 
-/// A [`Place`] as it was, to be read from on another thread than the inbox's.
+/// A [`Place`] as it was, to be read from on another thread than the batcher's.
 pub(super) struct PlaceCopy {
     topic: Arc<str>,
     partition: u32,
@@ -168,20 +168,20 @@ pub(super) enum AssignError {
 }
 
 impl Consuming {
-    /// Reads what the inbox is to be filled with. Returns whether all of that is read: a topic that was recreated is
+    /// Reads what the batcher is to be filled with. Returns whether all of that is read: a topic that was recreated is
     /// not, since the library may compare it with the old one for ever (the leader epochs of the new one are lower, and
     /// taken for outdated). It needs another handle.
     ///
     /// Places that are stopped are left out. `is_described` says whether brokers describe many topics in one request.
     pub(super) fn assign(
         &mut self,
-        inbox: &Inbox,
+        batcher: &Batcher,
         is_stopped: impl Fn(&Place<'_>) -> bool,
         is_described: bool,
         pulse: &Pulse,
     ) -> Result<bool, AssignError> {
         let is_old = |place: &Place<'_>| matches!(self.met.get(place.topic), Some((met, _)) if *met != place.incarnation);
-        let places = inbox.places().filter(|place| !is_stopped(place));
+        let places = batcher.places().filter(|place| !is_stopped(place));
         let (old, wanted): (Vec<Place<'_>>, Vec<Place<'_>>) = places.partition(is_old);
         self.unassign(&wanted)?;
         let fresh: Vec<Place<'_>> = wanted
@@ -256,17 +256,17 @@ impl Consuming {
         // A log that was truncated may have outgrown our offset since, which only the epoch shows. To assign an offset with
         // an epoch validates nothing; to seek to it does.
         let read = fresh.iter().filter_map(|place| {
-            Some(native::Read {
+            Some(ffi::Read {
                 topic: place.topic,
                 partition: place.partition.cast_signed(),
                 next: place.next,
                 epoch: place.epoch?,
             })
         });
-        let read: Vec<native::Read<'_>> = read.collect();
+        let read: Vec<ffi::Read<'_>> = read.collect();
         if !read.is_empty() {
             pulse.beat(ASK_TIMEOUT);
-            native::validate(&self.handle, &read, ASK_TIMEOUT).map_err(|code| {
+            ffi::validate(&self.handle, &read, ASK_TIMEOUT).map_err(|code| {
                 AssignError::Library(
                     "validating offsets".to_owned(),
                     KafkaError::Seek(code.to_string()),
@@ -291,7 +291,7 @@ impl Consuming {
             return Ok(());
         }
         if is_described {
-            if let Err(error) = native::request_leaders(&self.handle, &topics, ASK_TIMEOUT) {
+            if let Err(error) = ffi::request_leaders(&self.handle, &topics, ASK_TIMEOUT) {
                 debug!("leaders of {} topics: {error}", topics.len());
             }
             return Ok(());
@@ -320,7 +320,7 @@ impl Consuming {
     pub(super) fn warm_up(&mut self, places: &[PlaceCopy], limit: Duration, pulse: &Pulse) {
         let topics: BTreeSet<Arc<str>> = places.iter().map(|place| Arc::clone(&place.topic)).collect();
         let topics: Vec<Arc<str>> = topics.into_iter().collect();
-        if let Err(error) = native::describe_topics(&self.handle, &topics, limit) {
+        if let Err(error) = ffi::describe_topics(&self.handle, &topics, limit) {
             debug!("leaders of {} topics: {error}", topics.len());
         }
         let places: Vec<Place<'_>> = places.iter().map(Place::from).collect();
@@ -343,7 +343,7 @@ impl Consuming {
 }
 
 /// Takes a record in.
-pub(super) fn push(inbox: &mut Inbox, record: &Fetched<'_>, with_headers: bool) {
+pub(super) fn push(batcher: &mut Batcher, record: &Fetched<'_>, with_headers: bool) {
     let Ok(partition) = u32::try_from(record.partition()) else {
         return;
     };
@@ -354,5 +354,5 @@ pub(super) fn push(inbox: &mut Inbox, record: &Fetched<'_>, with_headers: bool) 
     };
     let headers = with_headers.then(|| record.headers()).into_iter().flatten();
     let (epoch, topic) = (record.leader_epoch(), record.topic());
-    inbox.push_of(epoch, topic, stamp, record.key(), record.value(), headers);
+    batcher.push_of(epoch, topic, stamp, record.key(), record.value(), headers);
 }

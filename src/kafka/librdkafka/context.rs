@@ -4,10 +4,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::debug;
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -227,9 +227,8 @@ impl ClientContext for Context {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
                 self.note_receive_errors(statistics.receive_errors());
-                *self.links.lock().unwrap_or_else(PoisonError::into_inner) = Some(statistics.links());
-                *self.ends.lock().unwrap_or_else(PoisonError::into_inner) =
-                    statistics.ends(self.reads_uncommitted);
+                *self.links.lock() = Some(statistics.links());
+                *self.ends.lock() = statistics.ends(self.reads_uncommitted);
             }
             Err(error) => debug!("librdkafka's statistics: {error}"),
         }
@@ -250,8 +249,7 @@ impl ClientContext for Context {
             (oversize.seen, oversize.is_news) = (Some(now), true);
         }
         if !error.rdkafka_error_code().is_some_and(names_no_cause) {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((Instant::now(), reason.to_owned()));
+            *self.last.lock() = Some((Instant::now(), reason.to_owned()));
         }
     }
 }
@@ -270,16 +268,16 @@ impl Context {
 
     /// Ends of partitions that are news.
     pub(super) fn ends(&self) -> Vec<End> {
-        std::mem::take(&mut *self.ends.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.ends.lock())
     }
 
     /// Connections, where there is news.
     pub(super) fn links(&self) -> Option<Vec<Link>> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.links.lock().take()
     }
 
     fn oversize(&self) -> MutexGuard<'_, Oversize> {
-        self.oversize.lock().unwrap_or_else(PoisonError::into_inner)
+        self.oversize.lock()
     }
 
     /// The library says the same once in 30 seconds only; its statistics tell that it goes on.
@@ -324,7 +322,7 @@ impl Context {
 
     /// Why the transport fails, if it has said so lately.
     pub(super) fn cause(&self) -> Option<String> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         let (_, cause) = last.as_ref().filter(|(came, _)| came.elapsed() < CAUSE_LASTS)?;
         Some(cause.clone())
     }

@@ -1,9 +1,9 @@
 //! What the library's words for a failed connection come from, with the remedy.
 
-use crate::kafka::access::Access;
+use crate::kafka::auth_error::Refusal;
 #[cfg(feature = "tls")]
 use crate::kafka::probe;
-use crate::kafka::refusal::Refusal;
+use crate::kafka::security::Access;
 
 /// Who refuses what, where that is the cause. May ask a broker for its certificate.
 pub(super) fn refusal(cause: &str, access: &Access) -> Option<Refusal> {

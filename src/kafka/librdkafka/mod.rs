@@ -1,7 +1,7 @@
 //! The librdkafka client as a [`Source`]: every broker, compression, transactions and security.
 //!
 //! Two handles: one consumes and nothing else, the other, unassigned, answers questions ([`asking`]), on a thread
-//! beside ([`aside`](super::aside)): a broker that hangs may be the one that is asked, and the others are read on.
+//! beside ([`aside`](super::worker_thread)): a broker that hangs may be the one that is asked, and the others are read on.
 //! Records and the errors of their partitions come by a queue of ours, by the batch; what is of no
 //! partition stays in the handle's own, which is looked at after every batch. librdkafka reconnects by
 //! itself, so transport errors are a state here, not a failure.
@@ -10,6 +10,7 @@ mod asking;
 mod consuming;
 mod context;
 mod explain;
+mod ffi;
 mod offsets;
 mod oversize;
 mod probing;
@@ -29,22 +30,22 @@ use self::asking::{Asking, Look, Seen, is_of_group};
 use self::consuming::{AssignError, Consuming, Maker, push};
 use self::context::{Context, MAX_CAUSES};
 use self::explain::refusal;
+use self::ffi::MOST;
 use self::oversize::{Oversize, Step, Tools};
 use self::renewal::Renewed;
 use self::trouble::{Failed, Trouble};
-use super::access::Access;
-use super::aside::{Aside, Begun, Left};
+use super::auth_error::Refusal;
+use super::batcher::{Batcher, Place};
 use super::client::{BROKER_PATIENCE, Purpose};
-use super::inbox::{Inbox, Place};
 use super::lag::End;
 use super::link::Link;
-use super::look::{Asked, Looked};
-use super::native::MOST;
+use super::metadata::{Asked, Looked};
 use super::pulse::Pulse;
+use super::reader::Connection;
 use super::record::TopicId;
-use super::refusal::Refusal;
+use super::security::Access;
 use super::source::{Bounds, Source, SourceError};
-use super::tail::Connection;
+use super::worker_thread::{Begun, Left, WorkerThread};
 use crate::config::Isolation;
 
 /// How often the asking handle is served that is asked seldom, and must not be late for its next token.
@@ -55,7 +56,7 @@ pub(super) struct Librdkafka {
     brokers: String,
     maker: Maker,
     consuming: Consuming,
-    asking: Aside<Asking>,
+    asking: WorkerThread<Asking>,
     /// What the asking handle has told.
     told: Arc<Context>,
     /// The look that is under way.
@@ -101,7 +102,7 @@ impl Librdkafka {
         let asking = maker.asking()?;
         let told = Arc::clone(asking.context());
         let asking = Asking::new(asking, connection, access.clone(), Arc::clone(pulse));
-        let asking = Aside::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(|error| {
+        let asking = WorkerThread::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(|error| {
             SourceError::Unreachable {
                 brokers: brokers.clone(),
                 reason: format!("no thread for questions: {error}"),
@@ -255,7 +256,7 @@ impl Librdkafka {
     ///
     /// # Errors
     /// When one was found.
-    fn search_oversize(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+    fn search_oversize(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
         let is_heard = self.consuming.handle.context().take_oversize();
         let tools = Tools {
             maker: &self.maker,
@@ -263,9 +264,9 @@ impl Librdkafka {
             consuming: &self.consuming,
             pulse: &self.pulse,
         };
-        match self.oversize.step(is_heard, inbox, &tools) {
+        match self.oversize.step(is_heard, batcher, &tools) {
             Step::Nothing => Ok(()),
-            Step::Resumed => self.assign(inbox),
+            Step::Resumed => self.assign(batcher),
             Step::Found(found) => Err(found.error(&self.brokers)),
         }
     }
@@ -320,17 +321,17 @@ impl Source for Librdkafka {
         self.ask(move |asking| asking.offsets_at(&topic, &asked))
     }
 
-    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
         // It may read what is not to be read any more.
         self.retire();
-        self.oversize.forget_moved(inbox);
+        self.oversize.forget_moved(batcher);
         let is_stopped = |place: &Place<'_>| self.oversize.is_stopped(place);
         match self
             .consuming
-            .assign(inbox, is_stopped, self.is_described, &self.pulse)
+            .assign(batcher, is_stopped, self.is_described, &self.pulse)
         {
             Ok(true) => Ok(()),
-            Ok(false) => self.begin_renewal(inbox),
+            Ok(false) => self.begin_renewal(batcher),
             Err(AssignError::Library(what, error)) => Err(self.unreachable(&what, error)),
             Err(AssignError::NoQueue(at)) => Err(SourceError::Partition {
                 brokers: self.brokers.clone(),
@@ -341,11 +342,11 @@ impl Source for Librdkafka {
         }
     }
 
-    fn poll(&mut self, wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
         self.check_brokers()?;
         self.serve_asking();
-        self.take_renewal(inbox)?;
-        let wait = self.poll_retiring(wait, inbox);
+        self.take_renewal(batcher)?;
+        let wait = self.poll_retiring(wait, batcher);
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
         let Consuming { queue, ended, .. } = &mut self.consuming;
@@ -372,7 +373,7 @@ impl Source for Librdkafka {
                 *trouble = None;
             }
             if !fetched.is_end() {
-                push(inbox, &fetched, with_headers);
+                push(batcher, &fetched, with_headers);
             }
         });
         self.consuming.is_drained = taken < MOST;
@@ -399,7 +400,7 @@ impl Source for Librdkafka {
                 lost,
             });
         }
-        self.search_oversize(inbox)
+        self.search_oversize(batcher)
     }
 
     fn stop(&mut self, topic: &Arc<str>, partition: u32) {

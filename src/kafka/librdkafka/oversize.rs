@@ -16,10 +16,10 @@ use log::debug;
 use super::asking::Asking;
 use super::consuming::{Consuming, Maker};
 use super::probing::{Probed, Prober};
-use crate::kafka::aside::{Aside, Begun};
-use crate::kafka::inbox::{Inbox, Place};
+use crate::kafka::batcher::{Batcher, Place};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::source::{Bounds, SourceError};
+use crate::kafka::worker_thread::{Begun, WorkerThread};
 
 /// Pause between two searches: others that are held up get on meanwhile.
 const SEARCH_PAUSE: Duration = Duration::from_secs(2);
@@ -57,8 +57,8 @@ impl Candidate {
     }
 
     /// Whether the partition has not got on since.
-    fn is_there(&self, inbox: &Inbox) -> bool {
-        inbox.next_offset(&self.topic, self.partition) == Some(self.next)
+    fn is_there(&self, batcher: &Batcher) -> bool {
+        batcher.next_offset(&self.topic, self.partition) == Some(self.next)
     }
 }
 
@@ -68,7 +68,7 @@ enum Search {
     Narrowing(Vec<Candidate>, Begun<Offsets>),
     /// Partitions are fetched one at a time.
     Probing {
-        prober: Aside<Prober>,
+        prober: WorkerThread<Prober>,
         left: Vec<Candidate>,
         probing: Option<(Candidate, Begun<Probed>)>,
         has_found: bool,
@@ -107,7 +107,7 @@ pub(super) enum Step {
 /// What a search needs.
 pub(super) struct Tools<'a> {
     pub(super) maker: &'a Maker,
-    pub(super) asking: &'a Aside<Asking>,
+    pub(super) asking: &'a WorkerThread<Asking>,
     pub(super) consuming: &'a Consuming,
     pub(super) pulse: &'a Arc<Pulse>,
 }
@@ -145,7 +145,7 @@ impl Oversize {
 
     /// Goes on with the search, where there is one; `is_heard` says whether an answer was too large since the last step.
     /// Blocks for nothing.
-    pub(super) fn step(&mut self, is_heard: bool, inbox: &Inbox, tools: &Tools<'_>) -> Step {
+    pub(super) fn step(&mut self, is_heard: bool, batcher: &Batcher, tools: &Tools<'_>) -> Step {
         if !is_heard && self.heard.is_none() && self.search.is_none() && self.stopped.is_empty() {
             return Step::Nothing;
         }
@@ -159,7 +159,7 @@ impl Oversize {
                 if self.heard.is_some_and(|heard| now - heard > LASTS) {
                     (self.heard, self.in_vain) = (None, 0);
                 }
-                self.begin(now, inbox, tools);
+                self.begin(now, batcher, tools);
                 Step::Nothing
             }
             Some(Search::Narrowing(candidates, asked)) => {
@@ -197,10 +197,10 @@ impl Oversize {
                         });
                         return Step::Nothing;
                     };
-                    step = self.heed(&candidate, answer.unwrap_or(Probed::Unknown), inbox, tools);
+                    step = self.heed(&candidate, answer.unwrap_or(Probed::Unknown), batcher, tools);
                     has_found |= matches!(step, Step::Found(_));
                 }
-                let probing = self.next(&prober, &mut left, is_retry, inbox, tools);
+                let probing = self.next(&prober, &mut left, is_retry, batcher, tools);
                 if probing.is_some() {
                     self.search = Some(Search::Probing {
                         prober,
@@ -218,10 +218,10 @@ impl Oversize {
     }
 
     /// Begins what is due.
-    fn begin(&mut self, now: Instant, inbox: &Inbox, tools: &Tools<'_>) {
+    fn begin(&mut self, now: Instant, batcher: &Batcher, tools: &Tools<'_>) {
         if self.is_due && self.pause_until.is_none_or(|until| now >= until) {
             self.is_due = false;
-            let places = inbox.places().filter(|place| !self.is_stopped(place));
+            let places = batcher.places().filter(|place| !self.is_stopped(place));
             let candidates: Vec<Candidate> = places.map(|place| Candidate::of(&place)).collect();
             let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
             for candidate in &candidates {
@@ -245,7 +245,7 @@ impl Oversize {
             stopped.is_some_and(|stopped| now >= stopped.retry_at)
         };
         if !self.stopped.is_empty() {
-            let due: Vec<Candidate> = inbox
+            let due: Vec<Candidate> = batcher
                 .places()
                 .filter(is_due)
                 .map(|place| Candidate::of(&place))
@@ -259,7 +259,7 @@ impl Oversize {
     /// Begins to fetch these one at a time.
     fn probe(&mut self, left: Vec<Candidate>, is_retry: bool, tools: &Tools<'_>) {
         let prober = Prober::new(tools.maker.clone(), Arc::clone(tools.pulse));
-        match Aside::spawn("kafka-probing", prober, Arc::clone(tools.pulse)) {
+        match WorkerThread::spawn("kafka-probing", prober, Arc::clone(tools.pulse)) {
             Ok(prober) => {
                 self.search = Some(Search::Probing {
                     prober,
@@ -277,7 +277,7 @@ impl Oversize {
     }
 
     /// Takes in what has come of a candidate.
-    fn heed(&mut self, candidate: &Candidate, probed: Probed, inbox: &Inbox, tools: &Tools<'_>) -> Step {
+    fn heed(&mut self, candidate: &Candidate, probed: Probed, batcher: &Batcher, tools: &Tools<'_>) -> Step {
         let key = candidate.key();
         if let Some(stopped) = self.stopped.get_mut(&key) {
             if matches!(probed, Probed::Readable) {
@@ -289,7 +289,7 @@ impl Oversize {
             return Step::Nothing;
         }
         match probed {
-            Probed::TooLarge(reason) if candidate.is_there(inbox) => {
+            Probed::TooLarge(reason) if candidate.is_there(batcher) => {
                 self.found = Some((key, candidate.placed));
                 let (topic, partition) = (&candidate.topic, candidate.partition);
                 Step::Found(Found {
@@ -306,15 +306,15 @@ impl Oversize {
     /// Begins to fetch the next candidate that has not got on meanwhile.
     fn next(
         &self,
-        prober: &Aside<Prober>,
+        prober: &WorkerThread<Prober>,
         left: &mut Vec<Candidate>,
         is_retry: bool,
-        inbox: &Inbox,
+        batcher: &Batcher,
         tools: &Tools<'_>,
     ) -> Option<(Candidate, Begun<Probed>)> {
         while let Some(candidate) = left.pop() {
             let is_stopped = self.stopped.contains_key(&candidate.key());
-            if is_stopped != is_retry || !candidate.is_there(inbox) {
+            if is_stopped != is_retry || !candidate.is_there(batcher) {
                 continue;
             }
             let (topic, partition) = candidate.key();
@@ -351,12 +351,12 @@ impl Oversize {
     }
 
     /// Forgets partitions that are placed anew, or not read any more.
-    pub(super) fn forget_moved(&mut self, inbox: &Inbox) {
+    pub(super) fn forget_moved(&mut self, batcher: &Batcher) {
         if self.stopped.is_empty() {
             return;
         }
         let mut moved: Vec<(Arc<str>, u32)> = Vec::new();
-        for place in inbox.places() {
+        for place in batcher.places() {
             let key = (Arc::clone(place.topic), place.partition);
             let stopped = self.stopped.get(&key);
             if stopped.is_some_and(|stopped| stopped.placed != place.placed) {
@@ -366,7 +366,7 @@ impl Oversize {
         // What is held is not among the places, but known.
         let gone = self.stopped.keys();
         moved.extend(
-            gone.filter(|(topic, partition)| inbox.next_offset(topic, *partition).is_none())
+            gone.filter(|(topic, partition)| batcher.next_offset(topic, *partition).is_none())
                 .cloned(),
         );
         for key in moved {

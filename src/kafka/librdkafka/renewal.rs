@@ -12,9 +12,9 @@ use super::Librdkafka;
 use super::asking::ASK_TIMEOUT;
 use super::consuming::{Consuming, PlaceCopy, push};
 use super::context::Context;
-use crate::kafka::aside::Begun;
-use crate::kafka::inbox::Inbox;
+use crate::kafka::batcher::Batcher;
 use crate::kafka::source::{Source, SourceError};
+use crate::kafka::worker_thread::Begun;
 
 /// How long a handle that another one replaces is still read: the other needs about as long until its first record
 /// comes.
@@ -28,12 +28,12 @@ pub(super) type Renewed = Result<(Consuming, Arc<Context>), SourceError>;
 
 impl Librdkafka {
     /// Begins to make both handles anew, because a topic was recreated; the others are read on meanwhile.
-    pub(super) fn begin_renewal(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+    pub(super) fn begin_renewal(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
         if self.renewing.is_some() {
             return Ok(());
         }
         let (maker, is_described, pulse) = (self.maker.clone(), self.is_described, Arc::clone(&self.pulse));
-        let places = inbox.places().filter(|place| !self.oversize.is_stopped(place));
+        let places = batcher.places().filter(|place| !self.oversize.is_stopped(place));
         let places: Vec<PlaceCopy> = places.map(PlaceCopy::from).collect();
         let renewing = self.asking.begin(move |asking| {
             let fresh = maker.asking()?;
@@ -50,7 +50,7 @@ impl Librdkafka {
     }
 
     /// Goes on with the handles that were made anew, once they are there.
-    pub(super) fn take_renewal(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
+    pub(super) fn take_renewal(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
         let Some(answer) = self.renewing.as_ref().and_then(Begun::answer) else {
             return Ok(());
         };
@@ -58,14 +58,14 @@ impl Librdkafka {
         let (consuming, told) = answer.unwrap_or_else(|left| Err(self.left(left)))?;
         let old = std::mem::replace(&mut self.consuming, consuming);
         self.told = told;
-        self.assign(inbox)?;
+        self.assign(batcher)?;
         self.retiring = Some((old, Instant::now() + OVERLAP));
         Ok(())
     }
 
     /// Takes what the handle before still brings, so that there is no pause until the new one brings records. What both
-    /// bring is passed over by the inbox. Returns how long the new handle may be waited for.
-    pub(super) fn poll_retiring(&mut self, wait: Duration, inbox: &mut Inbox) -> Duration {
+    /// bring is passed over by the batcher. Returns how long the new handle may be waited for.
+    pub(super) fn poll_retiring(&mut self, wait: Duration, batcher: &mut Batcher) -> Duration {
         let with_headers = self.with_headers;
         let Some((old, until)) = &mut self.retiring else {
             return wait;
@@ -73,7 +73,7 @@ impl Librdkafka {
         // Its errors are those of the new handle, or of no consequence.
         old.queue.take(Duration::ZERO, |fetched| {
             if fetched.error().is_none() {
-                push(inbox, &fetched, with_headers);
+                push(batcher, &fetched, with_headers);
             }
         });
         if Instant::now() >= *until {

@@ -4,10 +4,10 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use crate::config::librdkafka::reason;
-use crate::kafka::access::Access;
 use crate::kafka::client::Purpose;
+use crate::kafka::reader::Connection;
+use crate::kafka::security::Access;
 use crate::kafka::source::SourceError;
-use crate::kafka::tail::Connection;
 
 /// How often the library says what it knows, in milliseconds; 0 is never.
 const STATISTICS: &str = "statistics.interval.ms";

@@ -6,8 +6,8 @@ use crate::harness::broker::{Version, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, secs};
 use kafka_sse_bridge::config::Client;
-use kafka_sse_bridge::kafka::tail::Begin;
-use kafka_sse_bridge::kafka::tally::Trouble;
+use kafka_sse_bridge::kafka::counters::Trouble;
+use kafka_sse_bridge::kafka::reader::Begin;
 use std::time::{Duration, Instant};
 
 /// How soon what is new is read, from its first record on.

@@ -4,8 +4,8 @@ use super::model::{self, Kafka, Place, Rows, Setup, Shared, TOPICS, fold, offset
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, TopicId};
-use kafka_sse_bridge::stream::feed::Feeder;
 use kafka_sse_bridge::stream::stream::{Pace, Stream};
+use kafka_sse_bridge::stream::writer::Writer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ pub struct Pick {
 
 pub struct Replica {
     pub stream: Arc<Stream>,
-    feeder: Feeder,
+    writer: Writer,
     /// What its stream was told of.
     pub next: Next,
     /// Where it began to read: of what went before it knows nothing.
@@ -61,7 +61,7 @@ impl Replica {
             model::CLOCKS,
         );
         Self {
-            feeder: Feeder::new(Arc::clone(&stream)),
+            writer: Writer::new(Arc::clone(&stream)),
             stream,
             next: Next::new(),
             first: Next::new(),
@@ -86,7 +86,7 @@ impl Replica {
     }
 
     fn feed(&mut self, feed: &Feed) {
-        self.feeder.take(feed);
+        self.writer.take(feed);
         if self.next.len() == TOPICS.len() {
             self.moments.push(Moment {
                 next: self.next.clone(),
@@ -152,7 +152,7 @@ impl Replica {
             return;
         }
         let mut read = self.next.clone();
-        let mut inbox: Vec<(Place, usize)> = Vec::new();
+        let mut batcher: Vec<(Place, usize)> = Vec::new();
         for pick in picks {
             let place = pick.place;
             if place.partition >= self.partitions(place.topic) {
@@ -164,10 +164,10 @@ impl Replica {
                     break;
                 };
                 *next = offset + 1;
-                inbox.push((place, offset));
+                batcher.push((place, offset));
             }
         }
-        for records in inbox.chunks(split.max(1)) {
+        for records in batcher.chunks(split.max(1)) {
             for topic in 0..TOPICS.len() {
                 self.hand_on(kafka, topic, records);
             }
@@ -234,7 +234,7 @@ impl Replica {
             if ends.iter().enumerate().all(is_passed) {
                 let at = *at;
                 self.ends[topic] = None;
-                self.feeder.take(&Feed::AtEnd {
+                self.writer.take(&Feed::AtEnd {
                     topic: (*name).into(),
                     at,
                 });

@@ -34,7 +34,7 @@ const CIRCLES: [&[&str]; 8] = [
         "cli::doctor::session",
         "cli::doctor::transactions",
     ],
-    &["kafka::access", "kafka::refusal", "kafka::tls"],
+    &["kafka::security", "kafka::auth_error", "kafka::tls"],
     &["kafka::asking", "kafka::history", "kafka::reading"],
     &[
         "kafka::client",
@@ -49,13 +49,13 @@ const CIRCLES: [&[&str]; 8] = [
         "kafka::librdkafka::renewal",
         "kafka::librdkafka::settings",
         "kafka::probe",
-        "kafka::rights",
-        "kafka::tail",
-        "kafka::tail::ends",
-        "kafka::tail::orders",
-        "kafka::tail::resolve",
+        "kafka::acl",
+        "kafka::reader",
+        "kafka::reader::ends",
+        "kafka::reader::orders",
+        "kafka::reader::resolve",
     ],
-    &["kafka::inbox", "kafka::look", "kafka::source"],
+    &["kafka::batcher", "kafka::metadata", "kafka::source"],
     &[
         "stream::announcer",
         "stream::counters",
@@ -66,7 +66,7 @@ const CIRCLES: [&[&str]; 8] = [
         "stream::subscription",
     ],
     &["stream::block", "stream::filter"],
-    &["stream::latest", "stream::scan"],
+    &["stream::table", "stream::scan"],
 ];
 
 pub fn trials() -> Vec<Trial> {

@@ -9,9 +9,9 @@ pub use self::scripted::{Poll, Rig};
 use self::scripted::{Script, unreachable};
 use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
+use kafka_sse_bridge::kafka::reader::Begin;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, TopicId};
 use kafka_sse_bridge::kafka::source::{Bounds, SourceError};
-use kafka_sse_bridge::kafka::tail::Begin;
 use libtest_mimic::Trial;
 use std::time::{Duration, Instant};
 

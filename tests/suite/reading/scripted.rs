@@ -1,13 +1,13 @@
 //! A Kafka that does as it is told, and a reading thread over it.
 
 use crate::harness::wait::{ensure, eventually, millis, secs};
+use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::Connect;
-use kafka_sse_bridge::kafka::inbox::Inbox;
 use kafka_sse_bridge::kafka::lag::End;
+use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Feed, Stamp, TopicId};
 use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
 use kafka_sse_bridge::kafka::status::Status;
-use kafka_sse_bridge::kafka::tail::{Begin, Tail, TopicPlan};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -144,13 +144,13 @@ impl Source for Scripted {
         Ok(asked.iter().map(|asked| asked.map(|_| at)).collect())
     }
 
-    fn assign(&mut self, inbox: &Inbox) -> Result<(), SourceError> {
-        self.0.lock().unwrap().assigned.push(inbox.next_offsets("t"));
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+        self.0.lock().unwrap().assigned.push(batcher.next_offsets("t"));
         Ok(())
     }
 
-    fn poll(&mut self, _wait: Duration, inbox: &mut Inbox) -> Result<(), SourceError> {
-        let is_paused = inbox.is_held("t");
+    fn poll(&mut self, _wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
+        let is_paused = batcher.is_held("t");
         let next = {
             let mut script = self.0.lock().unwrap();
             script.polls_begun.push(is_paused);
@@ -164,14 +164,14 @@ impl Source for Scripted {
         let is_last = matches!(next, Some(Poll::RecordsThenFail(_)));
         match next {
             Some(Poll::Others(topic)) => {
-                let place = inbox.places().find(|place| **place.topic == *topic);
+                let place = batcher.places().find(|place| **place.topic == *topic);
                 if let Some(offset) = place.map(|place| place.next) {
                     let stamp = Stamp {
                         partition: 0,
                         offset,
                         timestamp: None,
                     };
-                    inbox.push(topic, stamp, None, Some(b"v"), std::iter::empty());
+                    batcher.push(topic, stamp, None, Some(b"v"), std::iter::empty());
                 } else {
                     std::thread::sleep(millis(1));
                 }
@@ -186,7 +186,7 @@ impl Source for Scripted {
                         offset,
                         timestamp: None,
                     };
-                    inbox.push_of(Some(epoch), "t", stamp, None, Some(b"v"), std::iter::empty());
+                    batcher.push_of(Some(epoch), "t", stamp, None, Some(b"v"), std::iter::empty());
                 }
             }
             Some(Poll::Records(offsets) | Poll::RecordsThenFail(offsets)) => {
@@ -196,7 +196,7 @@ impl Source for Scripted {
                         offset,
                         timestamp: None,
                     };
-                    inbox.push("t", stamp, None, Some(b"v"), std::iter::empty());
+                    batcher.push("t", stamp, None, Some(b"v"), std::iter::empty());
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Where a source puts what it reads: the tail's own offsets, and the batches on their way out.
 //!
-//! The inbox is the one place that knows which offset of which partition comes next. A record below
+//! The batcher is the one place that knows which offset of which partition comes next. A record below
 //! that offset was handed on before and is passed over, so a rebuilt client can never double one.
 //! It does not know which client fills it, nor what the streams do with a batch.
 //!
@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use super::counters::Tally;
 use super::epochs::{EpochEnd, Epochs};
 use super::outlets::{Change, Outlets, Recipient, Slow};
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
 use super::source::Cut;
-use super::tally::Tally;
 
 /// One topic as the tail reads it.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ pub struct Place<'a> {
 
 /// The tail's offsets, and what was read but not yet handed on.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct Batcher {
     topics: Vec<Topic>,
     /// The index of every topic.
     by_name: HashMap<Arc<str>, usize>,
@@ -72,8 +72,8 @@ pub struct Inbox {
     last: usize,
 }
 
-impl Inbox {
-    /// An inbox for these topics, each with the streams that use it.
+impl Batcher {
+    /// An batcher for these topics, each with the streams that use it.
     pub fn new<R: Into<Recipient>>(topics: impl IntoIterator<Item = (Arc<str>, Vec<R>)>) -> Self {
         let mut outlets = Outlets::default();
         let topics: Vec<Topic> = topics
@@ -404,7 +404,7 @@ impl Inbox {
         self.outlets.is_any_full()
     }
 
-    /// The path of a stream, by its index among those that the inbox hands to.
+    /// The path of a stream, by its index among those that the batcher hands to.
     pub(super) fn stream(&self, outlet: usize) -> &Arc<str> {
         self.outlets.stream(outlet)
     }

@@ -2,9 +2,11 @@
 //! that ever read for the daemon, so that no figure goes back when a reload replaces a thread.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// A kind of trouble with Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +95,7 @@ impl Holds {
 
 impl Tally {
     fn streams(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Holds>>> {
-        self.holds.lock().unwrap_or_else(PoisonError::into_inner)
+        self.holds.lock()
     }
 
     /// The pauses of one stream, by its path.
@@ -113,7 +115,7 @@ impl Tally {
     }
 
     fn topics(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<AtomicU64>>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock()
     }
 
     /// The counter of a topic's records, to be kept by who reads them: it is added to once per batch.

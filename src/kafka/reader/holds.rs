@@ -18,11 +18,11 @@ impl Worker {
     /// Waits a moment for streams that have not taken what came, and pauses and resumes their topics.
     pub(super) fn settle_streams(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
         let mut is_changed = false;
-        for change in self.inbox.settle(self.status.pulse()) {
+        for change in self.batcher.settle(self.status.pulse()) {
             match change {
                 Change::Held { outlet, is_first } => {
                     is_changed = true;
-                    let (stream, topics) = (self.inbox.stream(outlet), self.inbox.topics_of(outlet));
+                    let (stream, topics) = (self.batcher.stream(outlet), self.batcher.topics_of(outlet));
                     self.status.tally().holds(stream).count();
                     if is_first {
                         info!(
@@ -34,12 +34,12 @@ impl Worker {
                 }
                 Change::Resumed(outlet, paused) => {
                     is_changed = true;
-                    let stream = self.inbox.stream(outlet);
+                    let stream = self.batcher.stream(outlet);
                     self.status.tally().holds(stream).add(paused);
                     self.status.set_held(stream, None);
                 }
                 Change::KeepsUp(outlet, slow) => {
-                    let stream = self.inbox.stream(outlet);
+                    let stream = self.batcher.stream(outlet);
                     self.status.set_slow(stream, false);
                     info!(
                         "stream {stream}: keeps up again; its topics were paused {} times, {:.1?} in all",
@@ -50,24 +50,24 @@ impl Worker {
         }
         self.note_slow(Instant::now());
         if is_changed {
-            source.assign(&self.inbox)?;
+            source.assign(&self.batcher)?;
         }
         Ok(())
     }
 
     /// Names streams that do not keep up although they have been loaded.
     fn note_slow(&self, now: Instant) {
-        for (outlet, slow) in self.inbox.slow() {
+        for (outlet, slow) in self.batcher.slow() {
             if now.saturating_duration_since(slow.since) < LASTING {
                 continue;
             }
-            let topics = self.inbox.topics_of(outlet);
+            let topics = self.batcher.topics_of(outlet);
             let is_loading =
                 |topic: &crate::kafka::topic::Topic| topic.loading.is_some() && topics.contains(&topic.name);
             if self.topics.iter().any(is_loading) {
                 continue;
             }
-            let stream = self.inbox.stream(outlet);
+            let stream = self.batcher.stream(outlet);
             if self.status.set_slow(stream, true) {
                 warn!(
                     "stream {stream}: has not kept up for {LASTING:?}: its clients are late; give it fewer distinct \

@@ -2,7 +2,7 @@
 //! been loaded, which get on no more, and which nobody wants any more.
 //!
 //! Told to the streams, to whoever looks at the status, and to the log. Knows what a source has heard and
-//! where the inbox stands; decides nothing about where to read.
+//! where the batcher stands; decides nothing about where to read.
 
 use std::time::Instant;
 
@@ -36,7 +36,7 @@ impl Worker {
             self.stalls.forget();
         }
         for end in ends {
-            let Some(next) = self.inbox.next_offset(&end.topic, end.partition) else {
+            let Some(next) = self.batcher.next_offset(&end.topic, end.partition) else {
                 continue;
             };
             let lag = end.lag(next);
@@ -53,7 +53,7 @@ impl Worker {
                 None => {}
             }
             let gets_on = end.is_fetched && lag.is_none_or(|lag| lag == 0);
-            if gets_on || self.inbox.is_held(&end.topic) || !self.may_be_fetched(source, found, &end) {
+            if gets_on || self.batcher.is_held(&end.topic) || !self.may_be_fetched(source, found, &end) {
                 self.stalls.is_done(&end.topic, end.partition);
             } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
                 let reason = match end.offset {
@@ -94,7 +94,7 @@ impl Worker {
             let Some(loading) = &mut topic.loading else {
                 continue;
             };
-            let next = self.inbox.next_offsets(&topic.name);
+            let next = self.batcher.next_offsets(&topic.name);
             let mut is_loaded = true;
             for (partition, (&next, &until)) in (0..).zip(next.iter().zip(loading.until())) {
                 let name = &topic.name;
@@ -108,7 +108,7 @@ impl Worker {
             }
             let (name, now) = (&topic.name, Instant::now());
             if is_loaded {
-                let (records, elapsed) = (self.inbox.received_from(name), loading.elapsed(now));
+                let (records, elapsed) = (self.batcher.received_from(name), loading.elapsed(now));
                 // What may not be read keeps no stream from its other topics.
                 if !source.forbidden().contains(name) {
                     let stopped = self.status.stopped_of(name);
@@ -123,7 +123,7 @@ impl Worker {
                     );
                 }
                 self.status.set_loaded(name);
-                self.inbox.loaded(name);
+                self.batcher.loaded(name);
                 topic.loading = None;
             } else {
                 self.status.set_loading(name, loading.percent(&next));
@@ -151,7 +151,7 @@ impl Worker {
         if self.status.set_stopped(topic, partition, stop) {
             warn!("{why}; until then this partition is not read");
         }
-        source.assign(&self.inbox)
+        source.assign(&self.batcher)
     }
 
     /// Takes note of partitions that were stopped and are read again.
@@ -166,7 +166,7 @@ impl Worker {
     /// Forgets the topics that no stream uses any more; returns what is known of the others where there were such
     /// topics.
     pub(super) fn forget_unwanted(&mut self, found: &[Found]) -> Option<Vec<Found>> {
-        let gone = self.inbox.forget_unwanted();
+        let gone = self.batcher.forget_unwanted();
         if gone.is_empty() {
             return None;
         }

@@ -1,7 +1,7 @@
 //! The index of filters: which groups of readers a record is for.
 //!
 //! ```text
-//! feed ──batch──► Groups ──by key, header or value──► Group ──dirty──► its waiters
+//! feed ──batch──► FilterIndex ──by key, header or value──► Group ──dirty──► its waiters
 //!                                                      └─ matches ◄── cursors of its readers
 //! ```
 //! A record is offered once. What tells filters apart best is an index: the record's key, the value of
@@ -70,12 +70,12 @@ pub struct FilterFigures {
     pub noted_bytes: usize,
 }
 
-/// Groups that are found by a value of theirs.
+/// FilterIndex that are found by a value of theirs.
 type ByValue<K> = HashMap<K, Vec<Arc<Group>>>;
 
 /// All groups of a stream.
 #[derive(Debug)]
-pub(super) struct Groups {
+pub(super) struct FilterIndex {
     has_table: bool,
     by_filter: HashMap<Filter, (Arc<Group>, usize)>,
     by_key: ByValue<u64>,
@@ -87,7 +87,7 @@ pub(super) struct Groups {
     frames: Arc<DeleteFrames>,
 }
 
-impl Groups {
+impl FilterIndex {
     /// No groups yet, for a stream of these settings.
     pub(super) fn new(settings: &StreamSettings) -> Self {
         Self {
@@ -244,7 +244,7 @@ impl Groups {
 
     /// Offers the records of finished blocks to all groups, before the log has them. `replaced` are the rows
     /// that they put an end to, where the stream keeps a table; `delete` makes what is shown for a record of the
-    /// batch to those who wanted such a row only. Groups that are to be woken are added to `dirty`.
+    /// batch to those who wanted such a row only. FilterIndex that are to be woken are added to `dirty`.
     pub(super) fn offer(
         &self,
         (next, first): (Sequence, Sequence),

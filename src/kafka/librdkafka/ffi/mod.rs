@@ -8,7 +8,7 @@
 //! its client, so that it never outlives it; every record is given back once, after the last look at
 //! it; and nothing that C owns leaves this room but for the time of one call.
 //!
-//! Knows nothing of offsets, inboxes or streams.
+//! Knows nothing of offsets, batchers or streams.
 #![expect(
     unsafe_code,
     reason = "there is no safe way to these functions, as said above"

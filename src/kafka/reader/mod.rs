@@ -6,7 +6,7 @@
 //!    ▲                                                                                    │
 //!    └────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! The [`Inbox`] with the offsets outlives every client, so a rebuilt one continues where the last
+//! The [`Batcher`] with the offsets outlives every client, so a rebuilt one continues where the last
 //! one stopped. The thread blocks in three places: in the client's `poll` (at most [`POLL_WAIT`]), in
 //! questions to brokers, and in `blocking_send` while a stream's channel is full; before each it says by
 //! when it turns again ([`Pulse`](super::pulse::Pulse)). It ends when it is told to stop, or when no
@@ -26,16 +26,16 @@ use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::access::Access;
+use super::acl::Rights;
+use super::batcher::Batcher;
 use super::client::{Clients, Connect};
-use super::inbox::Inbox;
-use super::look::{self, Asked, Known, Looked};
+use super::counters::Trouble;
+use super::metadata::{self, Asked, Known, Looked};
 use super::outlets::Recipient;
-use super::rights::Rights;
+use super::security::Access;
 use super::source::{Source, SourceError};
 use super::stall::Stalls;
 use super::status::Status;
-use super::tally::Trouble;
 pub use super::topic::Begin;
 use super::topic::{Found, Topic};
 use crate::config::{Client, Isolation};
@@ -178,7 +178,7 @@ impl Tail {
 struct Worker {
     connect: Box<dyn Connect>,
     topics: Vec<Topic>,
-    inbox: Inbox,
+    batcher: Batcher,
     status: Arc<Status>,
     orders: Orders,
     /// Since when a topic has looked as if it had been recreated.
@@ -202,12 +202,12 @@ impl Worker {
             .map(|plan| Topic::new(plan.name.clone(), plan.begin))
             .collect();
         let plans = plans.into_iter().map(|plan| (plan.name, plan.feeds));
-        let inbox = Inbox::new(plans).counted_in(status.tally());
+        let batcher = Batcher::new(plans).counted_in(status.tally());
         let orders = Orders::new(ordered, Arc::clone(status.pulse()));
         Self {
             connect,
             topics,
-            inbox,
+            batcher,
             status,
             orders,
             in_doubt: None,
@@ -220,7 +220,7 @@ impl Worker {
 
     fn run(mut self) {
         let mut failures = 0;
-        while !self.inbox.is_closed() {
+        while !self.batcher.is_closed() {
             self.orders.heed();
             if self.orders.is_stopped {
                 break;
@@ -231,7 +231,7 @@ impl Worker {
                 // Which library it will be is not known until it has connected.
                 self.status.forget_client();
             }
-            let (started, received) = (Instant::now(), self.inbox.received());
+            let (started, received) = (Instant::now(), self.batcher.received());
             self.turns(self.connect.patience());
             let outcome = self.connect.connect().and_then(|mut source| {
                 let outcome = self.read(&mut *source);
@@ -243,7 +243,7 @@ impl Worker {
                 outcome
             });
             // What was read before an error is right and was counted as taken.
-            self.inbox.flush();
+            self.batcher.flush();
             let error = match outcome {
                 Ok(()) | Err(SourceError::Interrupted) => continue,
                 Err(error) => error,
@@ -254,7 +254,7 @@ impl Worker {
                 continue;
             }
             self.failed(&error);
-            let was_healthy = self.inbox.received() > received || started.elapsed() > HEALTHY;
+            let was_healthy = self.batcher.received() > received || started.elapsed() > HEALTHY;
             failures = if was_healthy { 1 } else { failures + 1 };
             self.orders.wait(backoff(failures));
         }
@@ -264,7 +264,7 @@ impl Worker {
 
     /// How long a poll may wait for records.
     fn poll_wait(&self) -> Duration {
-        if self.inbox.is_any_held() {
+        if self.batcher.is_any_held() {
             HELD_WAIT
         } else {
             POLL_WAIT
@@ -284,14 +284,14 @@ impl Worker {
         let mut found = self.resolve(source)?;
         let (mut refreshed, mut answered) = (Instant::now(), Instant::now());
         while let Some(known) = &found {
-            if self.inbox.is_any_full() {
+            if self.batcher.is_any_full() {
                 // Said since the last poll, such as that a topic is loaded: the next one may wait for records in vain.
                 self.settle_streams(source)?;
             }
-            let before = self.inbox.received();
+            let before = self.batcher.received();
             self.turns(POLL_WAIT);
-            let outcome = source.poll(self.poll_wait(), &mut self.inbox);
-            self.inbox.flush();
+            let outcome = source.poll(self.poll_wait(), &mut self.batcher);
+            self.batcher.flush();
             match outcome {
                 Ok(()) => {}
                 Err(error @ SourceError::OutOfRange { .. }) => {
@@ -311,11 +311,11 @@ impl Worker {
             }
             self.settle_streams(source)?;
             self.note_figures(source, known)?;
-            if (1..ENOUGH).contains(&(self.inbox.received() - before)) {
+            if (1..ENOUGH).contains(&(self.batcher.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
                 std::thread::sleep(GATHER);
             }
-            if self.orders.is_interrupted() || self.inbox.is_closed() {
+            if self.orders.is_interrupted() || self.batcher.is_closed() {
                 return Ok(());
             }
             self.note_loaded(source)?;
@@ -346,7 +346,7 @@ impl Worker {
             }
             if let Some(kept) = self.forget_unwanted(known) {
                 source.forget_look();
-                source.assign(&self.inbox)?;
+                source.assign(&self.batcher)?;
                 refreshed = Instant::now();
                 found = Some(kept);
                 continue;
@@ -415,9 +415,9 @@ impl Worker {
                 topic: Arc::clone(&topic.name),
                 leaderless: topic.leaderless.clone(),
                 // What is not fetched brings no news of its end, nor of where it begins now.
-                wants_bounds: self.inbox.is_held(&topic.name)
+                wants_bounds: self.batcher.is_held(&topic.name)
                     || !self.status.stopped_of(&topic.name).is_empty(),
-                wants_ends: self.inbox.has_table(&topic.name) && self.ends.wants(&topic.name),
+                wants_ends: self.batcher.has_table(&topic.name) && self.ends.wants(&topic.name),
                 known: Some(Known {
                     partitions: found.partitions,
                     id: topic.id,
@@ -449,7 +449,7 @@ impl Worker {
             known: None,
         };
         let asked: Vec<Asked> = self.topics.iter().map(asked).collect();
-        look::now(source, &asked, self.status.pulse()).map(|looked| self.found(&looked))
+        metadata::now(source, &asked, self.status.pulse()).map(|looked| self.found(&looked))
     }
 
     /// Tells of an error that reading does not end with. One that needs a person is told although there

@@ -1,7 +1,7 @@
 //! A look at what exists: partitions, ids, and offsets of what is new.
 //!
 //! A source may take it beside its reading ([`Source::look`]), so that a broker that hangs holds up nothing.
-//! Decides nothing of what is seen; [`tail`](super::tail) does.
+//! Decides nothing of what is seen; [`tail`](super::reader) does.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

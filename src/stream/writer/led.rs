@@ -1,6 +1,6 @@
 //! Leader epochs of what is written, and logs that were truncated.
 
-use super::Feeder;
+use super::Writer;
 use crate::stream::block::Builder;
 use crate::stream::counters::To;
 use crate::stream::notice::{Cause, Gap};
@@ -8,7 +8,7 @@ use crate::stream::position::mark_of;
 use crate::stream::resume::Reset;
 use crate::stream::truncation::Cut;
 
-impl Feeder {
+impl Writer {
     /// The log of a partition was truncated at `from`. A topic with a table begins anew, since the records are gone from
     /// it that those which are lost had replaced.
     pub(super) fn truncated(

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const CALLS: usize = 3;
 
 /// A client, wherever it is busy.
-pub(super) struct Aside<C> {
+pub(super) struct WorkerThread<C> {
     /// Few: those that were begun, each once at a time, and one that is waited for.
     calls: SyncSender<Call<C>>,
     pulse: Arc<Pulse>,
@@ -41,7 +41,7 @@ pub(super) enum Left {
     Late,
 }
 
-impl<C: Send + 'static> Aside<C> {
+impl<C: Send + 'static> WorkerThread<C> {
     /// Takes the client to a thread of its own, of this name, for calls by the thread with this pulse.
     ///
     /// # Errors

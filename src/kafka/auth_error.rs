@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::access::Access;
+use super::security::Access;
 use super::source::SourceError;
 use crate::config::{Mechanism, SaslSettings};
 

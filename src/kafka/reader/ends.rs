@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Worker;
-use crate::kafka::look::Looked;
+use crate::kafka::metadata::Looked;
 use crate::kafka::source::{Source, SourceError};
 
 /// How often ends are asked for: one request to each leader, whatever the number of topics.
@@ -67,7 +67,7 @@ impl Worker {
     pub(super) fn note_at_end(&mut self, source: &mut dyn Source) {
         for (name, (at, ends)) in &mut self.ends.topics {
             let Some(wanted) = ends else { continue };
-            let next = self.inbox.next_offsets(name);
+            let next = self.batcher.next_offsets(name);
             // Metadata lagged behind, or a partition of the topic is not read.
             if next.len() != wanted.len() || source.forbidden().contains(name) {
                 *ends = None;
@@ -79,7 +79,7 @@ impl Worker {
             });
             if is_passed {
                 *ends = None;
-                self.inbox.at_end(name, *at);
+                self.batcher.at_end(name, *at);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The latest table: the newest record of every key, ordered by last update.
 //!
 //! Pure data, like the [`log`](super::log), and numbered by the same sequence: a row bears the
-//! number of the record that made it. A reader walks the rows by number; a row that is updated
+//! number of the record that made it. A reader scans the rows by number; a row that is updated
 //! meanwhile moves behind it, so that nothing is missed and nothing seen twice. Tombstones stay as
 //! markers for a while, so that readers who come back hear of them.
 
@@ -14,7 +14,7 @@ use super::log::Sequence;
 use super::position::Position;
 pub use super::row::{Origin, Row, Update};
 use super::rows::Rows;
-pub use super::scan::{Show, Walk};
+pub use super::scan::{Scan, Show};
 use crate::config::{StreamSettings, WhenFull};
 
 /// How much longer than promised (in seconds) deletes are remembered, for those who are on their way
@@ -456,7 +456,7 @@ impl Table {
     /// Whether a row had to leave that a reader on its way has not come to, although it may show an older record of
     /// that key.
     #[must_use]
-    pub fn has_overtaken(&self, walk: &Walk) -> bool {
-        walk.is_conflated && self.lost.row >= walk.cursor
+    pub fn has_overtaken(&self, scan: &Scan) -> bool {
+        scan.is_conflated && self.lost.row >= scan.cursor
     }
 }

@@ -16,9 +16,9 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
-use super::access::Access;
 #[cfg(feature = "kafka-crate")]
 use super::record::TopicId;
+use super::security::Access;
 
 /// How long a broker may take to accept, and to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -12,9 +12,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use log::{info, warn};
 
 use super::{REFRESH, Worker};
-use crate::kafka::inbox::Inbox;
+use crate::kafka::batcher::Batcher;
 use crate::kafka::lag::lag;
-use crate::kafka::look::{self, DOUBT, DOUBT_PAUSE, Looked};
+use crate::kafka::metadata::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
 use crate::kafka::source::{Bounds, Source, SourceError};
@@ -91,12 +91,13 @@ impl Worker {
             let topic = &self.topics[index];
             !topic.leaderless.contains(&partition)
                 && u32::try_from(partition)
-                    .is_ok_and(|partition| self.inbox.next_offset(&topic.name, partition).is_none())
+                    .is_ok_and(|partition| self.batcher.next_offset(&topic.name, partition).is_none())
         };
         let asked_at = unix_millis();
         let pulse = Arc::clone(self.status.pulse());
-        let wait = || look::turn(&pulse);
-        let bounds = look::bounds_once_led(&asked, wait, may_get_leader, |topics| source.bounds_of(topics))?;
+        let wait = || metadata::turn(&pulse);
+        let bounds =
+            metadata::bounds_once_led(&asked, wait, may_get_leader, |topics| source.bounds_of(topics))?;
         let sights = found.iter().copied().zip(bounds).enumerate();
         self.settle(
             source,
@@ -136,7 +137,7 @@ impl Worker {
         let mut is_doubtful = false;
         for (index, found, bounds) in topics {
             let topic = &self.topics[index];
-            let known = self.inbox.next_offsets(&topic.name);
+            let known = self.batcher.next_offsets(&topic.name);
             let is_forbidden = source.forbidden().contains(&topic.name);
             let sight = Sight::of(topic, found, &known, &bounds);
             note_growth(topic, &sight, &known, &bounds);
@@ -148,19 +149,19 @@ impl Worker {
             let live = live_offsets(source, &self.topics[index], &known, &bounds)?;
             // Nothing fails from here on that would leave streams without the offsets which follow a truncation.
             let is_truncated = self.truncate(index, &sight, &known, &bounds);
-            let known = self.inbox.next_offsets(&self.topics[index].name);
+            let known = self.batcher.next_offsets(&self.topics[index].name);
             let mut next = self.next_offsets(index, sight, &known, (&bounds, &live))?;
             let topic = &mut self.topics[index];
             if is_truncated {
                 // They may be beyond the end of the log as it is now.
                 self.ends.forget(&topic.name);
-                if self.inbox.has_table(&topic.name) {
+                if self.batcher.has_table(&topic.name) {
                     next = topic.read_anew(&bounds);
                 }
             }
             for (&partition, &at) in &live {
                 let partition = u32::try_from(partition).unwrap_or(u32::MAX);
-                self.inbox.begun(&self.topics[index].name, partition, at);
+                self.batcher.begun(&self.topics[index].name, partition, at);
             }
             self.place(index, id, (&known, is_truncated), next, &bounds);
             self.note_leaders(index, &bounds, asked_at);
@@ -170,7 +171,7 @@ impl Worker {
             self.in_doubt = None;
         }
         self.rights.note(source, &*self.connect, &self.status);
-        source.assign(&self.inbox)?;
+        source.assign(&self.batcher)?;
         self.note_loaded(source)
     }
 
@@ -178,7 +179,7 @@ impl Worker {
     fn truncate(&mut self, index: usize, sight: &Sight, known: &[i64], bounds: &[Option<Bounds>]) -> bool {
         let topic = &mut self.topics[index];
         match sight {
-            Sight::Same => topic.truncate(&mut self.inbox, known, bounds),
+            Sight::Same => topic.truncate(&mut self.batcher, known, bounds),
             Sight::Nothing => false,
             Sight::Another(_) | Sight::Doubtful(_) => {
                 topic.lost.clear();
@@ -223,7 +224,7 @@ impl Worker {
             topic.name
         );
         self.ends.forget(&topic.name);
-        Ok(topic.begin_anew(&mut self.inbox, bounds))
+        Ok(topic.begin_anew(&mut self.batcher, bounds))
     }
 
     /// Puts one topic at its next offsets, if those or the topic are others than before, and tells how far it
@@ -252,7 +253,7 @@ impl Worker {
                 .iter()
                 .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
             let low = low.collect();
-            self.inbox.assign(&topic.name, topic.id, next, low);
+            self.batcher.assign(&topic.name, topic.id, next, low);
         }
     }
 
@@ -320,9 +321,10 @@ impl Worker {
         source: &mut dyn Source,
         why: SourceError,
     ) -> Result<Option<Vec<Found>>, SourceError> {
-        let places =
-            |inbox: &Inbox| -> Vec<Vec<i64>> { inbox.positions().map(|(_, next)| next.to_vec()).collect() };
-        let before = places(&self.inbox);
+        let places = |batcher: &Batcher| -> Vec<Vec<i64>> {
+            batcher.positions().map(|(_, next)| next.to_vec()).collect()
+        };
+        let before = places(&self.batcher);
         if let SourceError::OutOfRange { lost, .. } = &why {
             for topic in &mut self.topics {
                 let lost = lost.iter().filter(|lost| *lost.topic == *topic.name);
@@ -335,7 +337,7 @@ impl Worker {
             // This client does not report them again.
             is_left |= !std::mem::take(&mut topic.lost).is_empty();
         }
-        if found.is_some() && (is_left || places(&self.inbox) == before) {
+        if found.is_some() && (is_left || places(&self.batcher) == before) {
             return Err(why);
         }
         Ok(found)

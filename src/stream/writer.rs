@@ -1,6 +1,6 @@
 //! The writing side of a stream: turns what the Kafka room hands over into blocks of the log.
 //!
-//! A [`Feeder`] takes one [`Feed`] per call. It knows no task and no thread: `writers.rs` drives it, and tests
+//! A [`Writer`] takes one [`Feed`] per call. It knows no task and no thread: `writers.rs` drives it, and tests
 //! do so step by step.
 
 mod led;
@@ -19,13 +19,13 @@ use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
 use super::group::Group;
 use super::known_deletes::KnownDeletes;
-use super::latest::Cleared;
 use super::log::Sequence;
 use super::notice::{self, Cause, Gap};
 use super::path_index::{Lookups, Replaced};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
 use super::stream::{Begin, Stream};
+use super::table::Cleared;
 use super::table_writer::{Arrival, Kept, Shown, TableWriter};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
@@ -48,7 +48,7 @@ const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 /// Numbers, encodes and appends the records of one stream.
 #[derive(Debug)]
-pub struct Feeder {
+pub struct Writer {
     stream: Arc<Stream>,
     encoder: Encoder,
     /// In the order of the stream's topics.
@@ -75,7 +75,7 @@ pub struct Feeder {
     keeps_headers: bool,
     /// Rows that have left the table, and are still to be freed.
     cleared: Vec<Cleared>,
-    /// Groups that are to be woken when the log has what they want.
+    /// FilterIndex that are to be woken when the log has what they want.
     dirty: Vec<Arc<Group>>,
     scratch: Vec<u8>,
     table: TableWriter,
@@ -83,8 +83,8 @@ pub struct Feeder {
     pulse: Arc<Pulse>,
 }
 
-impl Feeder {
-    /// The one feeder of `stream`.
+impl Writer {
+    /// The one writer of `stream`.
     #[must_use]
     pub fn new(stream: Arc<Stream>) -> Self {
         let settings = stream.settings();

@@ -1,13 +1,13 @@
 //! What of a stream may change while clients are connected.
 //!
 //! Everything else ([`StreamSettings`]) is what a stream was built with; a change of that makes another
-//! stream, to which the clients go over. Readers keep a [`Tuning`] of their own and look at a counter to
+//! stream, to which the clients go over. Readers keep a [`LiveSettings`] of their own and look at a counter to
 //! see that there is a newer one, so a delivery costs no lock for it.
 
 use std::time::Duration;
 
-use super::groups::FilterLimits;
-use super::latest::Bounds;
+use super::filter_index::FilterLimits;
+use super::table::Bounds;
 use crate::config::{Heartbeat, HttpSettings, Lag, StreamSettings};
 
 /// How subscriptions of all streams are paced.
@@ -33,7 +33,7 @@ impl From<&HttpSettings> for Pace {
 
 /// What may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuning {
+pub struct LiveSettings {
     /// What all streams have in common.
     pub pace: Pace,
     /// Pause between heartbeat events, where the stream sends them.
@@ -52,8 +52,8 @@ pub struct Tuning {
     pub filter_limits: FilterLimits,
 }
 
-impl Tuning {
-    /// The tuning that a stream's settings ask for.
+impl LiveSettings {
+    /// The live_settings that a stream's settings ask for.
     #[must_use]
     pub fn new(settings: &StreamSettings, pace: Pace) -> Self {
         Self {
