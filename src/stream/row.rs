@@ -61,8 +61,11 @@ const SLOT: usize = 42;
 /// Bytes of a marker in the set that deletes expire by, with its share of half-filled tree nodes.
 const MARKER: usize = 32;
 
-/// What the allocator adds to a row.
-const ALLOCATION: usize = 16;
+/// Step between the sizes that jemalloc serves up to 128 bytes.
+const SMALLEST_STEP: usize = 16;
+
+/// Sizes that jemalloc serves to each power of two above that, times two.
+const STEPS: usize = 8;
 
 /// The latest record of a key.
 ///
@@ -247,7 +250,12 @@ fn packed_length(update: &Update<'_>) -> usize {
 }
 
 fn cost(packed: usize, is_tombstone: bool) -> usize {
-    packed + ALLOCATION + SLOT + if is_tombstone { MARKER } else { 0 }
+    allocated(packed) + SLOT + if is_tombstone { MARKER } else { 0 }
+}
+
+/// Bytes that jemalloc takes for an allocation: the next of its sizes.
+fn allocated(bytes: usize) -> usize {
+    bytes.next_multiple_of((bytes.next_power_of_two() / STEPS).max(SMALLEST_STEP))
 }
 
 /// A length in a row. Kafka's largest record is below 2 GiB.
