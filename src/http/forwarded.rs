@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::peer::Peer;
 use crate::config::proxies::Proxy;
-use crate::kafka::turns::Flow;
+use crate::kafka::history::fair_queue::Flow;
 
 /// Bits of an IPv6 address within a client's network: a /64 is one network, whose hosts choose their addresses (RFC 4291, section 2.5.1; RFC 8981).
 const HOST_BITS: u32 = 64;

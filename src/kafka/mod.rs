@@ -8,7 +8,6 @@
 //! thread turns; [`counters`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 mod acl;
-mod asking;
 pub mod auth_error;
 pub mod batcher;
 pub mod client;
@@ -30,7 +29,6 @@ pub mod probe;
 pub mod progress;
 pub mod pulse;
 pub mod reader;
-mod reading;
 pub mod record;
 pub mod security;
 pub mod source;
@@ -43,7 +41,6 @@ mod tls;
 #[cfg(feature = "librdkafka")]
 mod token;
 mod topic;
-pub mod turns;
 mod wire_protocol;
 #[cfg(any(feature = "kafka-crate", feature = "librdkafka"))]
 mod worker_thread;

@@ -13,7 +13,7 @@ use super::table::Scan;
 use super::truncation::Departed;
 use crate::config::Start;
 use crate::config::filter::Filter;
-use crate::kafka::turns::Flow;
+use crate::kafka::history::fair_queue::Flow;
 
 /// How a client wants to begin, and what it wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -39,9 +39,9 @@ use super::notice::{Cause, Gap};
 use super::position::{BEGINNING, Position, mark_of};
 use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 use crate::config::StreamSettings;
+use crate::kafka::history::fair_queue::Flow;
 use crate::kafka::history::{Archive, Busy, Job, Range, Seat, Terms};
 use crate::kafka::record::{Batch, Feed};
-use crate::kafka::turns::Flow;
 
 /// Offsets that a reader lets others have first, to share what is read for them. Reading anew from
 /// where it stands takes as long as some ten thousand records, and depends on nobody.

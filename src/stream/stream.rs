@@ -44,8 +44,8 @@ use super::truncation::Truncations;
 use super::waiters::{AUDIENCE_SHARDS, Waiters};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
+use crate::kafka::history::fair_queue::Flow;
 use crate::kafka::history::{Archive, Busy};
-use crate::kafka::turns::Flow;
 
 /// Starts a task where records may be encoded without holding up clients.
 pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;

@@ -32,7 +32,7 @@ use super::stream::{Stream, known};
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings, units};
-use crate::kafka::turns::Flow;
+use crate::kafka::history::fair_queue::Flow;
 use crate::sse::write;
 
 /// Reconnect times are spread by this part of them to either side.

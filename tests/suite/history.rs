@@ -7,6 +7,7 @@ use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
 use crate::scripted::{self, BROKERS, Pool};
 use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::history::fair_queue::{Flow, MAX_PASSED, Turns};
 use kafka_sse_bridge::kafka::history::{
     Archive, Ask, Busy, History, Job, Lacking, Offsets, Question, Range, Seat,
 };
@@ -15,7 +16,6 @@ use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::security::Access;
 use kafka_sse_bridge::kafka::source::SourceError;
 use kafka_sse_bridge::kafka::status::{Board, Status};
-use kafka_sse_bridge::kafka::turns::{Flow, MAX_PASSED, Turns};
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};

@@ -35,7 +35,11 @@ const CIRCLES: [&[&str]; 8] = [
         "cli::doctor::transactions",
     ],
     &["kafka::security", "kafka::auth_error", "kafka::tls"],
-    &["kafka::asking", "kafka::history", "kafka::reading"],
+    &[
+        "kafka::history::lookup",
+        "kafka::history::pool",
+        "kafka::history::replay",
+    ],
     &[
         "kafka::client",
         "kafka::kafka_crate",

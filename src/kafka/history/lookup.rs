@@ -1,6 +1,6 @@
 //! A question about offsets on its way to an answer: one try at a time, and when the next is due.
 //!
-//! Knows nothing of threads or of who waits; [`history`](super::history) does.
+//! Knows nothing of threads or of who waits; [`history`](super::pool) does.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::client::Connect;
-use super::history::{Ask, Lacking, Offsets, Question};
-use super::metadata::{DOUBT, DOUBT_PAUSE};
-use super::reader::backoff;
-use super::source::{Source, SourceError};
+use super::pool::{Ask, Lacking, Offsets, Question};
+use crate::kafka::client::Connect;
+use crate::kafka::metadata::{DOUBT, DOUBT_PAUSE};
+use crate::kafka::reader::backoff;
+use crate::kafka::source::{Source, SourceError};
 
 /// A question that waits.
 #[derive(Debug)]

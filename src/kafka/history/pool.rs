@@ -7,7 +7,7 @@
 //! From when a thread takes it, a job occupies one of [`SEATS`] seats until its [`Seat`] is dropped,
 //! which whoever holds its records for readers does when they are taken: that bounds what all of
 //! them hold. Jobs for which there is no thread or no seat wait in a queue, and
-//! [`Archive::is_contended`] says so. Flows take [`turns`](super::turns): one that queues many jobs delays its own.
+//! [`Archive::is_contended`] says so. Flows take [`turns`](super::fair_queue): one that queues many jobs delays its own.
 //!
 //! A [`Question`] is short. At most [`READING`] threads read and at most [`ASKING`] ask, so that
 //! neither kind of work waits for the other. Knows nothing of streams, clients or positions.
@@ -23,16 +23,16 @@ use log::{debug, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::mpsc;
 
-use super::asking::{Outcome, Pending};
-use super::batcher::Batcher;
-use super::client::{Clients, Connect};
-use super::reader::{Connection, backoff};
-use super::reading::{POLL_WAIT, Reading};
-use super::record::Feed;
-use super::source::SourceError;
-use super::status::Board;
-use super::turns::{Flow, Turns};
+use super::fair_queue::{Flow, Turns};
+use super::lookup::{Outcome, Pending};
+use super::replay::{POLL_WAIT, Reading};
 use crate::config::Client;
+use crate::kafka::batcher::Batcher;
+use crate::kafka::client::{Clients, Connect};
+use crate::kafka::reader::{Connection, backoff};
+use crate::kafka::record::Feed;
+use crate::kafka::source::SourceError;
+use crate::kafka::status::Board;
 
 /// Jobs that run at once: each may hold a fetch of a few MiB.
 const READING: usize = 4;

@@ -1,6 +1,6 @@
 //! A job under way: reads its ranges to their ends, however often the client under it is built anew.
 //!
-//! Knows nothing of threads or of who waits; [`history`](super::history) does.
+//! Knows nothing of threads or of who waits; [`history`](super::pool) does.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::batcher::Batcher;
-use super::history::{Job, Range};
-use super::record::BEGINNING;
-use super::source::{Bounds, Source, SourceError};
+use super::pool::{Job, Range};
+use crate::kafka::batcher::Batcher;
+use crate::kafka::record::BEGINNING;
+use crate::kafka::source::{Bounds, Source, SourceError};
 
 /// Longest wait for records in one poll, and so the longest before a closed channel is seen.
 pub(super) const POLL_WAIT: Duration = Duration::from_millis(100);
