@@ -4,7 +4,7 @@
 //! that offset was handed on before and is passed over, so a rebuilt client can never double one.
 //! It does not know which client fills it, nor what the streams do with a batch.
 //!
-//! The channels to the streams are bounded; what finds no place in them waits in [`outlets`](super::outlets), and the
+//! The channels to the streams are bounded; what finds no place in them waits in [`stream_queues`](super::stream_queues), and the
 //! topics of a stream that cannot encode as fast as Kafka delivers are not among the places to be read.
 
 use std::collections::HashMap;
@@ -14,10 +14,10 @@ use std::time::Instant;
 
 use super::counters::Tally;
 use super::epochs::{EpochEnd, Epochs};
-use super::outlets::{Change, Outlets, Recipient, Slow};
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
 use super::source::Cut;
+use super::stream_queues::{Change, Outlets, Recipient, Slow};
 
 /// One topic as the tail reads it.
 #[derive(Debug)]

@@ -3,8 +3,8 @@
 //! Start with [`reader`], which owns the thread, the offsets and the retries. A [`source`] is one of
 //! two client libraries; [`probe`] chooses between them; [`batcher`] holds the offsets and what was
 //! read; [`record`] is what leaves the room; [`security`] is who we are to brokers, and [`auth_error`] what they have
-//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`held`] which ends open transactions hold,
-//! [`stops`] which partitions cannot be read on, [`epochs`] which leaders wrote what was read, [`link`] how connections are, [`pulse`] whether the
+//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`open_transactions`] which ends open transactions hold,
+//! [`stopped_partitions`] which partitions cannot be read on, [`epochs`] which leaders wrote what was read, [`link`] how connections are, [`pulse`] whether the
 //! thread turns; [`counters`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 mod acl;
@@ -13,7 +13,6 @@ pub mod batcher;
 pub mod client;
 pub mod counters;
 pub mod epochs;
-pub mod held;
 pub mod history;
 #[cfg(feature = "kafka-crate")]
 mod kafka_crate;
@@ -24,7 +23,7 @@ pub mod link;
 pub mod metadata;
 #[cfg(feature = "kafka-crate")]
 mod next_batch;
-pub mod outlets;
+pub mod open_transactions;
 pub mod probe;
 pub mod progress;
 pub mod pulse;
@@ -34,13 +33,13 @@ pub mod security;
 pub mod source;
 mod stall;
 pub mod status;
-pub mod stops;
+pub mod stopped_partitions;
+pub mod stream_queues;
 pub mod survey;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "librdkafka")]
 mod token;
-mod topic;
 mod wire_protocol;
 #[cfg(any(feature = "kafka-crate", feature = "librdkafka"))]
 mod worker_thread;

@@ -14,7 +14,7 @@ use super::link::Link;
 use super::metadata::{self, Asked, Looked};
 use super::pulse::Pulse;
 use super::record::TopicId;
-use super::stops::{Cause, Stop};
+use super::stopped_partitions::{Cause, Stop};
 
 /// The offsets a partition holds: `low` is the first that exists, `high` the next to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::counters::Tally;
-use super::held::{Held, News};
 use super::lag::{End, PartitionLag};
 use super::link::Link;
+use super::open_transactions::{Held, News};
 use super::pulse::Pulse;
-use super::stops::{Stop, StoppedPartition, Stops};
+use super::stopped_partitions::{Stop, StoppedPartition, Stops};
 use crate::config::Client;
 
 /// The state of the connection to Kafka, shared between the tail and its observers.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::report::{Finding, Report};
 use super::session::{Session, Trouble, limit};
 use crate::config::units::Span;
-use crate::kafka::held::HELD_FOR;
+use crate::kafka::open_transactions::HELD_FOR;
 use crate::kafka::source::Bounds;
 use crate::kafka::survey::{self, First};
 

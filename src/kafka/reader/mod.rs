@@ -12,36 +12,37 @@
 //! when it turns again ([`Pulse`](super::pulse::Pulse)). It ends when it is told to stop, or when no
 //! stream listens any more.
 //!
-//! Here is the thread's way round, and what it says of trouble. What it is told is in [`orders`]; from where
-//! partitions are read, in [`resolve`]; what is noted of them meanwhile, in [`notes`]. Which client library reads
+//! Here is the thread's way round, and what it says of trouble. What it is told is in [`commands`]; from where
+//! partitions are read, in [`resolve`]; what is noted of them meanwhile, in [`monitoring`]. Which client library reads
 //! is not known here: [`client`](super::client) builds it.
 
-mod ends;
-mod holds;
-mod notes;
-mod orders;
+mod backpressure;
+mod commands;
+mod end_offsets;
+mod monitoring;
 mod resolve;
+mod topic;
 
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+pub use self::topic::Begin;
 use super::acl::Rights;
 use super::batcher::Batcher;
 use super::client::{Clients, Connect};
 use super::counters::Trouble;
 use super::metadata::{self, Asked, Known, Looked};
-use super::outlets::Recipient;
 use super::security::Access;
 use super::source::{Source, SourceError};
 use super::stall::Stalls;
 use super::status::Status;
-pub use super::topic::Begin;
-use super::topic::{Found, Topic};
+use super::stream_queues::Recipient;
 use crate::config::{Client, Isolation};
-use ends::Ends;
+use commands::{Order, Orders};
+use end_offsets::Ends;
 use log::{debug, info, warn};
-use orders::{Order, Orders};
+use topic::{Found, Topic};
 
 /// Longest wait for records in one poll, and so the longest before a stop is seen.
 const POLL_WAIT: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 //! has changed.
 //!
 //! What is decided of one topic follows from what was read of it and what exists now, as
-//! [`topic`](crate::kafka::topic) knows; here that is asked for, believed or doubted, and told. Knows nothing of
+//! [`topic`](super::topic) knows; here that is asked for, believed or doubted, and told. Knows nothing of
 //! records, nor of how a client is built.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
+use super::topic::{Found, Topic, ends, live_offsets, looks_recreated};
 use super::{REFRESH, Worker};
 use crate::kafka::batcher::Batcher;
 use crate::kafka::lag::lag;
@@ -18,7 +19,6 @@ use crate::kafka::metadata::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
 use crate::kafka::source::{Bounds, Source, SourceError};
-use crate::kafka::topic::{Found, Topic, ends, live_offsets, looks_recreated};
 
 /// What a topic seems to be, held against what was read of it.
 enum Sight {

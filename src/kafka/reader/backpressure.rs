@@ -1,15 +1,15 @@
 //! What is made of streams that do not take batches as fast as they come: their topics are paused, and that is counted,
 //! logged and shown.
 //!
-//! Who is slow is decided by [`outlets`](crate::kafka::outlets). Knows nothing of offsets.
+//! Who is slow is decided by [`stream_queues`](crate::kafka::stream_queues). Knows nothing of offsets.
 
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::Worker;
-use crate::kafka::outlets::Change;
 use crate::kafka::source::{Source, SourceError};
+use crate::kafka::stream_queues::Change;
 
 /// A stream that does not keep up for so long after it has been loaded needs a person.
 const LASTING: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ impl Worker {
             }
             let topics = self.batcher.topics_of(outlet);
             let is_loading =
-                |topic: &crate::kafka::topic::Topic| topic.loading.is_some() && topics.contains(&topic.name);
+                |topic: &super::topic::Topic| topic.loading.is_some() && topics.contains(&topic.name);
             if self.topics.iter().any(is_loading) {
                 continue;
             }

@@ -9,10 +9,10 @@ use std::time::Instant;
 use log::{info, warn};
 
 use super::Worker;
-use crate::kafka::held::{self, News};
+use super::topic::Found;
 use crate::kafka::lag::End;
+use crate::kafka::open_transactions::{self, News};
 use crate::kafka::source::{Source, SourceError};
-use crate::kafka::topic::Found;
 
 impl Worker {
     /// Tells how far behind the ends of partitions reading is, which partitions are read again, and how connections are,
@@ -45,7 +45,7 @@ impl Worker {
             }
             let place = || format!("{}:{}", end.partition, end.offset.unwrap_or_default());
             match self.status.note_end(&end) {
-                Some(News::Held) => warn!("{}", held::line(&end.topic, &place())),
+                Some(News::Held) => warn!("{}", open_transactions::line(&end.topic, &place())),
                 Some(News::Released) => info!(
                     "topic {:?} partition {}: the transaction that held it has ended",
                     end.topic, end.partition

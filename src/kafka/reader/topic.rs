@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
-use super::batcher::Batcher;
-use super::progress::Loading;
-use super::record::{BEGINNING, TopicId};
-use super::source::{Bounds, Cut, Lost, Source, SourceError};
+use crate::kafka::batcher::Batcher;
+use crate::kafka::progress::Loading;
+use crate::kafka::record::{BEGINNING, TopicId};
+use crate::kafka::source::{Bounds, Cut, Lost, Source, SourceError};
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
 /// read from its beginning.
