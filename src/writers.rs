@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, JoinSet, yield_now};
 
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Feed;
-use crate::stream::stream::Spawn;
+use crate::stream::Spawn;
 use crate::stream::writer::Writer;
 
 /// The name of the threads.

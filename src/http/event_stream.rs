@@ -19,7 +19,7 @@ use super::over_limit;
 use super::query::opening;
 use super::response::as_event_stream;
 use super::state::AppState;
-use crate::stream::stream::Stream;
+use crate::stream::Stream;
 use crate::stream::subscription::{Step, Subscription};
 
 /// Opens the stream for a client.

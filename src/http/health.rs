@@ -14,8 +14,8 @@ use warp::reply::Response;
 use super::response;
 use super::state::{AppState, Shown};
 use crate::config::units::Span;
+use crate::stream::Stream;
 use crate::stream::counters::SUPERSEDED_FOR;
-use crate::stream::stream::Stream;
 
 /// 200 as long as the process serves requests.
 pub fn live() -> Response {

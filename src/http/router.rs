@@ -16,7 +16,7 @@ use super::connections::Connection;
 use super::error::ApiError;
 use super::state::AppState;
 use super::{about, event_stream, health, metrics, not_found, streams};
-use crate::stream::stream::Stream;
+use crate::stream::Stream;
 
 /// Answers requests. One type, so that connections are compiled once and tests can answer by a closure.
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;

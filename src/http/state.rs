@@ -14,8 +14,8 @@ use super::reloads::Reloads;
 use crate::config::HttpSettings;
 use crate::config::settings::UiSettings;
 use crate::kafka::status::Board;
+use crate::stream::Stream;
 use crate::stream::counters::Ledger;
-use crate::stream::stream::Stream;
 
 /// What handlers answer from.
 #[derive(Debug)]

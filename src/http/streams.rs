@@ -8,7 +8,7 @@ use warp::reply::Response;
 use super::limits::{Limit, Limits};
 use super::response;
 use super::state::AppState;
-use crate::stream::stream::Stream;
+use crate::stream::Stream;
 
 /// JSON for people and programs; see docs/wire.md.
 pub(super) fn answer(state: &AppState) -> Response {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::group::Group;
-use super::stream::Stream;
+use super::shared::Stream;
 
 /// What a writer has for the announcer of its stream.
 #[derive(Debug, Default)]

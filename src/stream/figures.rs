@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::position::Position;
-use super::stream::Stream;
+use super::shared::Stream;
 
 /// A stream's figures at one moment.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::block::Block;
 use super::group::Group;
 use super::log::Sequence;
-use super::stream::Stream;
+use super::shared::Stream;
 
 /// Records to be held against a filter.
 #[derive(Debug)]

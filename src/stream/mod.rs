@@ -1,6 +1,6 @@
 //! The stream room: records in, finished frames out.
 //!
-//! One [`Stream`](stream::Stream) per configured path. Its [`writer`] side encodes every record once
+//! One [`Stream`] per configured path. Its [`writer`] side encodes every record once
 //! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
 //! and a few deadlines, no queue. [`encode`] what stands in them,
 //! [`position`] the event ids, [`live_settings`] what may change meanwhile, `truncation` which
@@ -44,8 +44,7 @@ pub mod resume;
 mod row;
 mod rows;
 mod scan;
-#[expect(clippy::module_inception, reason = "the room is named after what it keeps")]
-pub mod stream;
+mod shared;
 pub mod subscription;
 pub mod table;
 mod table_writer;
@@ -53,3 +52,5 @@ mod truncation;
 pub mod values;
 pub mod waiters;
 pub mod writer;
+
+pub use shared::{Spawn, Stream};

@@ -8,7 +8,7 @@ use super::moves::Place;
 use super::notice::Gap;
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition};
 use super::resume::{KafkaSse, Otherwise, Reset, Resumed, from_kafka_sse, resume};
-use super::stream::{State, Stream};
+use super::shared::{State, Stream};
 use super::table::Scan;
 use super::truncation::Departed;
 use crate::config::Start;

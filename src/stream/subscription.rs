@@ -28,7 +28,7 @@ use super::live_settings::LiveSettings;
 use super::log::Sequence;
 use super::moves::{Frames, Moved, Place};
 use super::opening::{Answers, Opening, is_harmless};
-use super::stream::{Stream, known};
+use super::shared::{Stream, known};
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings, units};

@@ -12,7 +12,7 @@ use super::encode::Invalid;
 use super::log::Sequence;
 use super::record_time;
 use super::record_time::{CLOCK_TOLERANCE, RecordTimes, millis};
-use super::stream::Stream;
+use super::shared::Stream;
 use super::table::{Applied, Origin, Row, Update};
 use crate::kafka::record::Record;
 use crate::logging::Seldom;

@@ -24,7 +24,7 @@ use super::notice::{self, Cause, Gap};
 use super::path_index::{Lookups, Replaced};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
 use super::resume::Reset;
-use super::stream::{Begin, Stream};
+use super::shared::{Begin, Stream};
 use super::table::Cleared;
 use super::table_writer::{Arrival, Kept, Shown, TableWriter};
 use crate::kafka::pulse::Pulse;

@@ -380,12 +380,12 @@ fn no_place_yet() {
     let id = client.last_event_id().to_owned();
     // A daemon that has not reached Kafka.
     let settings = rig.stream.settings().clone();
-    let pace = kafka_sse_bridge::stream::stream::Pace {
+    let pace = kafka_sse_bridge::stream::live_settings::Pace {
         keepalive: Duration::from_secs(15),
         retry: Duration::from_secs(2),
         max_lifetime: Duration::ZERO,
     };
-    rig.stream = kafka_sse_bridge::stream::stream::Stream::new(settings, pace, None);
+    rig.stream = kafka_sse_bridge::stream::Stream::new(settings, pace, None);
     let mut client = rig.back(&id, &[("key", "a")]);
     client.items();
     for _ in 0..4 {

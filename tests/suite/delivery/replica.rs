@@ -4,8 +4,8 @@ use super::model::{self, Kafka, Place, Rows, Setup, Shared, TOPICS, fold, offset
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, TopicId};
-use kafka_sse_bridge::stream::stream::{Pace, Stream};
 use kafka_sse_bridge::stream::writer::Writer;
+use kafka_sse_bridge::stream::{Stream, live_settings::Pace};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

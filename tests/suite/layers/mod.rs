@@ -66,7 +66,7 @@ const CIRCLES: [&[&str]; 8] = [
         "stream::looks",
         "stream::moves",
         "stream::opening",
-        "stream::stream",
+        "stream::shared",
         "stream::subscription",
     ],
     &["stream::block", "stream::filter"],
