@@ -339,7 +339,7 @@ impl Daemon {
         self.tidy();
         let brokers = self.app.kafka.brokers().max(self.connection.brokers.len());
         // Threads that are stopping may still hold connections.
-        let readers = self.readings.len() + self.retired.len() + history::CLIENTS;
+        let readers = self.readings.len() + self.retired.len() + history::MAX_CLIENTS;
         let reserve = fd_limit::reserve(brokers, readers);
         let before = self.connections.set_reserve(reserve);
         if before != reserve {

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
 use super::waiters::{Ticket, Waiters};
-use crate::kafka::history::{Archive, Ask, Busy, Lacking, Question};
+use crate::kafka::history::{Archive, Busy, LookupUnsupported, OffsetLookup, OffsetSpec};
 
 /// What is asked, for every partition of every topic of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +27,8 @@ pub(super) type Offsets = Vec<Vec<Option<i64>>>;
 pub(super) struct Lookup {
     query: Query,
     /// A thread has begun to ask.
-    begun: Arc<AtomicBool>,
-    answer: OnceLock<Result<Offsets, Lacking>>,
+    is_started: Arc<AtomicBool>,
+    answer: OnceLock<Result<Offsets, LookupUnsupported>>,
     /// Nobody will answer any more: the archive was closed.
     is_lost: AtomicBool,
     /// Gone when nobody waits any more.
@@ -38,33 +38,37 @@ pub(super) struct Lookup {
 
 impl Lookup {
     pub(super) fn start(archive: &dyn Archive, topics: &[String], query: &Query) -> Result<Arc<Self>, Busy> {
-        let asks: Vec<Vec<Ask>> = match query {
+        let specs: Vec<Vec<OffsetSpec>> = match query {
             Query::Ends(counts) => counts
                 .iter()
-                .map(|&count| (0..count).map(|_| Ask::End).collect())
+                .map(|&count| (0..count).map(|_| OffsetSpec::Latest).collect())
                 .collect(),
             Query::Times(times) => {
-                let ask = |time: &Option<i64>| time.map_or(Ask::Nothing, Ask::At);
+                let spec = |time: &Option<i64>| time.map_or(OffsetSpec::Skip, OffsetSpec::Timestamp);
                 times
                     .iter()
-                    .map(|times| times.iter().map(ask).collect())
+                    .map(|times| times.iter().map(spec).collect())
                     .collect()
             }
         };
         let lookup = Arc::new(Self {
             query: query.clone(),
-            begun: Arc::default(),
+            is_started: Arc::default(),
             answer: OnceLock::new(),
             is_lost: AtomicBool::new(false),
             wanted: Arc::default(),
             waiters: Waiters::new(1),
         });
         let mut hope = Hope(Some(Arc::downgrade(&lookup)));
-        archive.ask(Question {
-            topics: topics.iter().map(|name| name.as_str().into()).zip(asks).collect(),
-            begun: Arc::clone(&lookup.begun),
+        archive.look_up(OffsetLookup {
+            topics: topics
+                .iter()
+                .map(|name| name.as_str().into())
+                .zip(specs)
+                .collect(),
+            is_started: Arc::clone(&lookup.is_started),
             wanted: Arc::downgrade(&lookup.wanted),
-            answer: Box::new(move |answer| {
+            reply: Box::new(move |answer| {
                 if let Some(lookup) = hope.0.take().and_then(|lookup| lookup.upgrade()) {
                     // A question is answered once.
                     let _ = lookup.answer.set(answer);
@@ -77,7 +81,7 @@ impl Lookup {
 
     /// Whether its answer serves who asks now. Where a time lies does not change; an end does.
     pub(super) fn answers(&self, query: &Query) -> bool {
-        let is_fresh = matches!(query, Query::Times(_)) || !self.begun.load(Ordering::SeqCst);
+        let is_fresh = matches!(query, Query::Times(_)) || !self.is_started.load(Ordering::SeqCst);
         is_fresh && self.query == *query && !self.is_lost()
     }
 
@@ -117,7 +121,7 @@ impl Asking {
         &self.lookup.query
     }
 
-    pub(super) fn answer(&self) -> Option<&Result<Offsets, Lacking>> {
+    pub(super) fn answer(&self) -> Option<&Result<Offsets, LookupUnsupported>> {
         self.lookup.answer.get()
     }
 

@@ -1,17 +1,17 @@
 //! A replay: a range of a stream's past, read from Kafka once for all clients that need it.
 //!
-//! It is a small [`Log`] of its own between one history job and any number of readers. The job's
+//! It is a small [`Log`] of its own between one replay request and any number of readers. The job's
 //! records are encoded as they come and kept until the slowest reader has taken them; more than the
-//! window of its [`Seat`] is never held, because the writing task then waits, and with it the thread
+//! limit of its [`ReplaySlot`] is never held, because the writing task then waits, and with it the thread
 //! that reads Kafka. Readers skip what their own position has passed, so ranges that overlap are
 //! shared. When the last reader is gone, the channel closes and the job ends.
 //!
 //! ```text
-//! waiting ──thread and seat──► filling ──range read, or turn over──► draining ──all taken──► over
+//! waiting ──thread and slot──► filling ──range read, or turn over──► draining ──all taken──► over
 //! ```
 //! Slow readers may keep a replay for as long as nobody else is kept waiting. Otherwise:
 //! - within a replay, one who takes nothing while another has taken everything loses its place;
-//! - while other replays wait, one whose full window has held up its thread for the seat's patience
+//! - while other replays wait, one whose full window has held up its thread for the slow-reader timeout
 //!   gives the thread back, and goes on draining: its readers have a window's worth before them;
 //! - while other replays wait, a window of which nothing leaves in that time is let go.
 //!
@@ -40,7 +40,7 @@ use super::position::{BEGINNING, Position, mark_of};
 use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 use crate::config::StreamSettings;
 use crate::kafka::history::fair_queue::Flow;
-use crate::kafka::history::{Archive, Busy, Job, Range, Seat, Terms};
+use crate::kafka::history::{Archive, Busy, OffsetRange, ReplayRequest, ReplaySlot, SlotLimits};
 use crate::kafka::record::{Batch, Feed};
 
 /// Offsets that a reader lets others have first, to share what is read for them. Reading anew from
@@ -100,7 +100,7 @@ impl Replay {
                 .map(|topic| topic.next.clone())
                 .unwrap_or_default();
             // Nothing is read of a partition that has not begun.
-            let range = |(partition, to): (u32, i64)| Range {
+            let range = |(partition, to): (u32, i64)| OffsetRange {
                 from: from.next(index, partition).max(BEGINNING),
                 to: to.max(BEGINNING),
             };
@@ -112,7 +112,7 @@ impl Replay {
             .enumerate()
             .map(|(index, name)| (name.as_str().into(), ranges(index)))
             .collect();
-        let seat = archive.read(Job { flow, topics, feed })?;
+        let slot = archive.replay(ReplayRequest { flow, topics, feed })?;
 
         let mut log = Log::unbounded();
         log.set_head(from.id().into());
@@ -135,11 +135,11 @@ impl Replay {
         let writer = PieceWriter::new(
             Arc::clone(&replay),
             Arc::clone(archive),
-            seat.terms(),
+            slot.limits(),
             settings,
             from.clone(),
         );
-        Ok((replay, reader, writer.run(feeds, seat)))
+        Ok((replay, reader, writer.run(feeds, slot)))
     }
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
@@ -341,7 +341,7 @@ fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
 struct PieceWriter {
     replay: Arc<Replay>,
     archive: Arc<dyn Archive>,
-    terms: Terms,
+    limits: SlotLimits,
     /// How long the full window has held up the thread that reads, all told.
     held_up: Duration,
     encoder: Encoder,
@@ -370,7 +370,7 @@ impl PieceWriter {
     fn new(
         replay: Arc<Replay>,
         archive: Arc<dyn Archive>,
-        terms: Terms,
+        limits: SlotLimits,
         settings: &StreamSettings,
         from: Position,
     ) -> Self {
@@ -383,7 +383,7 @@ impl PieceWriter {
         Self {
             replay,
             archive,
-            terms,
+            limits,
             held_up: Duration::ZERO,
             encoder: Encoder::new(settings),
             names: settings.topics.clone(),
@@ -398,8 +398,8 @@ impl PieceWriter {
         }
     }
 
-    /// Holds the seat until nothing is held in it.
-    async fn run(mut self, feeds: mpsc::Receiver<Feed>, _seat: Seat) {
+    /// Keeps the slot until the replay buffers nothing.
+    async fn run(mut self, feeds: mpsc::Receiver<Feed>, _slot: ReplaySlot) {
         if !self.fill(feeds).await {
             return;
         }
@@ -454,11 +454,11 @@ impl PieceWriter {
             if !self.let_go_before(slowest) {
                 return Room::Some;
             }
-            if self.held_up >= self.terms.patience && self.archive.is_contended() {
+            if self.held_up >= self.limits.slow_reader_timeout && self.archive.is_contended() {
                 return Room::TurnOver;
             }
             let since = Instant::now();
-            let is_quiet = timeout(self.terms.patience, room).await.is_err();
+            let is_quiet = timeout(self.limits.slow_reader_timeout, room).await.is_err();
             self.held_up += since.elapsed();
             if is_quiet && self.is_at_head(fastest) {
                 self.let_go_half();
@@ -476,7 +476,7 @@ impl PieceWriter {
                 return;
             };
             let mut left = self.let_go_all_before(slowest);
-            let is_quiet = left == Some(first) && since.elapsed() >= self.terms.patience;
+            let is_quiet = left == Some(first) && since.elapsed() >= self.limits.slow_reader_timeout;
             if is_quiet && self.archive.is_contended() {
                 // Those who take something keep their places. If nobody does, nothing is kept.
                 left = self.let_go_all_before(fastest);
@@ -490,7 +490,7 @@ impl PieceWriter {
                 (first, since) = (left, Instant::now());
             }
             // Whether others wait is looked at again after that time: nobody tells.
-            let _ = timeout(self.terms.patience, room).await;
+            let _ = timeout(self.limits.slow_reader_timeout, room).await;
         }
     }
 
@@ -498,7 +498,7 @@ impl PieceWriter {
     fn let_go_before(&self, cursor: Sequence) -> bool {
         let mut state = self.replay.write();
         state.log.let_go_before(cursor);
-        state.log.cost() > self.terms.window && !state.is_done
+        state.log.cost() > self.limits.max_bytes && !state.is_done
     }
 
     /// The same; returns the first record that is left.

@@ -10,7 +10,7 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::limits::config_of;
 use kafka_sse_bridge::fd_limit::{left_for_clients, reserve};
-use kafka_sse_bridge::kafka::history::CLIENTS;
+use kafka_sse_bridge::kafka::history::MAX_CLIENTS;
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
@@ -253,7 +253,7 @@ fn ask(daemon: &Daemon) -> TcpStream {
 }
 
 /// Clients of Kafka that a daemon may have: one for live records, and those of replays and questions.
-const READERS: usize = 1 + CLIENTS;
+const READERS: usize = 1 + MAX_CLIENTS;
 
 /// Waits until this many streams are open.
 fn await_clients(daemon: &Daemon, clients: u64, what: &str) {

@@ -1,5 +1,4 @@
-//! The pool that reads the past and answers questions about offsets: over a Kafka of the test's
-//! making, and on real brokers.
+//! The history pool: replays and offset lookups, over a scripted Kafka and on real brokers.
 
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::produce::Message;
@@ -7,9 +6,10 @@ use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
 use crate::scripted::{self, BROKERS, Pool};
 use kafka_sse_bridge::config::{Client, Isolation};
-use kafka_sse_bridge::kafka::history::fair_queue::{Flow, MAX_PASSED, Turns};
+use kafka_sse_bridge::kafka::history::fair_queue::{FairQueue, Flow, MAX_OVERTAKEN};
 use kafka_sse_bridge::kafka::history::{
-    Archive, Ask, Busy, History, Job, Lacking, Offsets, Question, Range, Seat,
+    Archive, Busy, History, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, ReplayRequest,
+    ReplaySlot,
 };
 use kafka_sse_bridge::kafka::reader::{Begin, Connection, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::Feed;
@@ -24,23 +24,59 @@ use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial("each_partition_is_answered_as_it_was_asked", answered),
-        trial("a_question_is_asked_again_until_a_broker_answers", asked_again),
-        trial("a_question_is_let_go_when_nobody_waits_for_it", let_go),
-        trial("a_question_does_not_wait_for_replays", beside_replays),
-        trial("a_freed_seat_goes_to_the_job_that_waits", seats),
-        trial("a_flow_that_queues_many_jobs_delays_its_own", flows),
-        trial("a_flow_that_fills_the_queue_gives_way", filled),
-        trial("cheap_work_passes_costly_work_but_not_for_ever", turns),
         trial(
-            "a_replay_of_which_nothing_comes_is_read_by_another_client",
-            silent,
+            "a_lookup_returns_what_was_wanted_of_each_partition",
+            a_lookup_returns_what_was_wanted_of_each_partition,
         ),
-        trial("a_job_is_not_read_when_its_seat_is_given_up", given_up),
-        trial("questions_that_wait_are_bounded", bounded),
-        trial("a_question_says_whether_its_answer_will_be_fresh", fresh),
-        trial("a_client_library_that_cannot_answer_says_so_at_once", lacking),
-        trial("a_partition_that_seems_to_be_missing_is_asked_for_again", missing),
+        trial(
+            "a_lookup_is_retried_until_a_broker_answers",
+            a_lookup_is_retried_until_a_broker_answers,
+        ),
+        trial(
+            "a_lookup_is_dropped_when_no_reader_waits_for_it",
+            a_lookup_is_dropped_when_no_reader_waits_for_it,
+        ),
+        trial(
+            "a_lookup_does_not_wait_for_replays",
+            a_lookup_does_not_wait_for_replays,
+        ),
+        trial(
+            "a_freed_slot_goes_to_the_replay_that_waits",
+            a_freed_slot_goes_to_the_replay_that_waits,
+        ),
+        trial(
+            "a_flow_that_queues_many_replays_delays_its_own",
+            a_flow_that_queues_many_replays_delays_its_own,
+        ),
+        trial(
+            "a_flow_that_fills_the_queue_loses_its_last_replay",
+            a_flow_that_fills_the_queue_loses_its_last_replay,
+        ),
+        trial(
+            "cheap_work_overtakes_costly_work_a_bounded_number_of_times",
+            cheap_work_overtakes_costly_work_a_bounded_number_of_times,
+        ),
+        trial(
+            "a_replay_that_receives_nothing_continues_with_another_client",
+            a_replay_that_receives_nothing_continues_with_another_client,
+        ),
+        trial(
+            "a_replay_whose_slot_is_dropped_is_not_read",
+            a_replay_whose_slot_is_dropped_is_not_read,
+        ),
+        trial("waiting_lookups_are_bounded", waiting_lookups_are_bounded),
+        trial(
+            "a_lookup_says_whether_its_reply_will_be_fresh",
+            a_lookup_says_whether_its_reply_will_be_fresh,
+        ),
+        trial(
+            "a_lookup_that_the_client_library_does_not_support_fails_at_once",
+            a_lookup_that_the_client_library_does_not_support_fails_at_once,
+        ),
+        trial(
+            "a_lookup_is_repeated_where_a_partition_seems_to_be_missing",
+            a_lookup_is_repeated_where_a_partition_seems_to_be_missing,
+        ),
     ];
     trials.extend(on_each_broker(
         "offsets_are_found_by_time_with_librdkafka",
@@ -65,7 +101,7 @@ struct Script {
     knows_no_times: bool,
     /// The first client is given nothing, and told of no end.
     is_silent: bool,
-    /// Questions are held up before they are answered.
+    /// Lookups block until this is cleared.
     is_held: bool,
 }
 
@@ -144,13 +180,13 @@ impl Rig {
     }
 
     /// Begins to read up to an offset.
-    fn read(&self, to: i64) -> (Seat, mpsc::Receiver<Feed>) {
+    fn read(&self, to: i64) -> (ReplaySlot, mpsc::Receiver<Feed>) {
         self.read_for(Flow::default(), to)
     }
 
-    fn read_for(&self, flow: Flow, to: i64) -> (Seat, mpsc::Receiver<Feed>) {
+    fn read_for(&self, flow: Flow, to: i64) -> (ReplaySlot, mpsc::Receiver<Feed>) {
         let (job, feeds) = job(flow, to);
-        (self.history.read(job).expect("there is room"), feeds)
+        (self.history.replay(job).expect("there is room"), feeds)
     }
 
     fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
@@ -167,84 +203,89 @@ impl Drop for Rig {
     }
 }
 
-/// A question that somebody waits for.
+/// A lookup that is waited for.
 struct Asked {
-    begun: Arc<AtomicBool>,
+    is_started: Arc<AtomicBool>,
     wanted: Arc<()>,
-    answers: std_mpsc::Receiver<Result<Offsets, Lacking>>,
+    answers: std_mpsc::Receiver<Result<Offsets, LookupUnsupported>>,
 }
 
 impl Asked {
-    fn answer(&self) -> Result<Offsets, Lacking> {
+    fn answer(&self) -> Result<Offsets, LookupUnsupported> {
         self.answers.recv_timeout(secs(30)).expect("an answer")
     }
 
-    fn has_begun(&self) -> bool {
-        self.begun.load(Ordering::SeqCst)
+    fn is_started(&self) -> bool {
+        self.is_started.load(Ordering::SeqCst)
     }
 }
 
-fn ask(history: &History, topic: &str, asks: &[Ask]) -> Result<Asked, Busy> {
+fn ask(history: &History, topic: &str, asks: &[OffsetSpec]) -> Result<Asked, Busy> {
     let (sender, answers) = std_mpsc::channel();
-    let (begun, wanted) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
-    history.ask(Question {
+    let (is_started, wanted) = (Arc::new(AtomicBool::new(false)), Arc::new(()));
+    history.look_up(OffsetLookup {
         topics: vec![(topic.into(), asks.to_vec())],
-        begun: Arc::clone(&begun),
+        is_started: Arc::clone(&is_started),
         wanted: Arc::downgrade(&wanted),
-        answer: Box::new(move |answer| drop(sender.send(answer))),
+        reply: Box::new(move |answer| drop(sender.send(answer))),
     })?;
     Ok(Asked {
-        begun,
+        is_started,
         wanted,
         answers,
     })
 }
 
-fn answered() {
+fn a_lookup_returns_what_was_wanted_of_each_partition() {
     let rig = Rig::new(Script {
         ends: vec![10, 20, 30, 40],
         ..Script::default()
     });
-    let asks = [Ask::End, Ask::Nothing, Ask::At(7), Ask::End];
+    let asks = [
+        OffsetSpec::Latest,
+        OffsetSpec::Skip,
+        OffsetSpec::Timestamp(7),
+        OffsetSpec::Latest,
+    ];
     let asked = ask(&rig.history, "t", &asks).expect("there is room");
     assert_eq!(asked.answer(), Ok(vec![vec![Some(10), None, Some(7), Some(40)]]));
-    let nothing = ask(&rig.history, "t", &[Ask::Nothing; 2]).expect("there is room");
+    let nothing = ask(&rig.history, "t", &[OffsetSpec::Skip; 2]).expect("there is room");
     assert_eq!(nothing.answer(), Ok(vec![vec![None, None]]));
 }
 
-fn asked_again() {
+fn a_lookup_is_retried_until_a_broker_answers() {
     let rig = Rig::new(Script {
         ends: vec![10],
         unreachable: 3,
         ..Script::default()
     });
-    let asked = ask(&rig.history, "t", &[Ask::End]).expect("there is room");
+    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room");
     assert_eq!(asked.answer(), Ok(vec![vec![Some(10)]]));
-    assert!(asked.has_begun());
+    assert!(asked.is_started());
     assert_eq!(rig.script(|script| script.connects), 4);
 }
 
-fn let_go() {
+fn a_lookup_is_dropped_when_no_reader_waits_for_it() {
     let rig = Rig::new(Script {
         unreachable: usize::MAX,
         ..Script::default()
     });
-    let asked = ask(&rig.history, "t", &[Ask::End]).expect("there is room");
+    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room");
     eventually(secs(20), "it is asked again", || {
         ensure(rig.script(|script| script.connects) >= 2, "not yet")
     });
     drop(asked.wanted);
-    // The question is dropped, and with it our sender.
+    // The lookup is dropped, and with it our sender.
     assert_eq!(
         asked.answers.recv_timeout(secs(30)),
         Err(std_mpsc::RecvTimeoutError::Disconnected)
     );
 }
 
-fn job(flow: Flow, to: i64) -> (Job, mpsc::Receiver<Feed>) {
+fn job(flow: Flow, to: i64) -> (ReplayRequest, mpsc::Receiver<Feed>) {
     let (feed, feeds) = mpsc::channel(1);
-    let range = Range { from: 0, to };
-    let job = Job {
+    let range = OffsetRange { from: 0, to };
+    let job = ReplayRequest {
         flow,
         topics: vec![("t".into(), vec![range])],
         feed,
@@ -252,13 +293,13 @@ fn job(flow: Flow, to: i64) -> (Job, mpsc::Receiver<Feed>) {
     (job, feeds)
 }
 
-fn silent() {
+fn a_replay_that_receives_nothing_continues_with_another_client() {
     let rig = Rig::new(Script {
         ends: vec![3],
         is_silent: true,
         ..Script::default()
     });
-    let (_seat, mut feeds) = rig.read(3);
+    let (_slot, mut feeds) = rig.read(3);
     let mut offsets = Vec::new();
     eventually(secs(90), "all is read", || match feeds.try_recv() {
         Ok(Feed::Loaded { .. }) => Ok(()),
@@ -272,19 +313,19 @@ fn silent() {
     assert_eq!(rig.script(|script| script.connects), 2);
 }
 
-fn beside_replays() {
+fn a_lookup_does_not_wait_for_replays() {
     let rig = Rig::new(Script {
         ends: vec![1000],
         ..Script::default()
     });
     // Nobody takes what they send, so every thread that may read is taken, and others wait.
-    let replays: Vec<(Seat, mpsc::Receiver<Feed>)> = (0..12).map(|_| rig.read(1000)).collect();
+    let replays: Vec<(ReplaySlot, mpsc::Receiver<Feed>)> = (0..12).map(|_| rig.read(1000)).collect();
     eventually(secs(20), "replays run", || {
         let running = replays.iter().filter(|(_, feeds)| feeds.len() == 1).count();
         ensure(running == 4, format!("{running}"))
     });
     for _ in 0..20 {
-        let asked = ask(&rig.history, "t", &[Ask::End]).expect("there is room");
+        let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room");
         assert_eq!(asked.answer(), Ok(vec![vec![Some(1000)]]));
     }
 }
@@ -298,7 +339,7 @@ fn read_all(mut feeds: mpsc::Receiver<Feed>) -> bool {
     is_loaded
 }
 
-fn seats() {
+fn a_freed_slot_goes_to_the_replay_that_waits() {
     let rig = Rig::new(Script {
         ends: vec![1000],
         ..Script::default()
@@ -306,9 +347,9 @@ fn seats() {
     // Read to their ends, but held on to.
     let mut held = Vec::new();
     for _ in 0..8 {
-        let (seat, feeds) = rig.read(2);
+        let (slot, feeds) = rig.read(2);
         assert!(read_all(feeds));
-        held.push(seat);
+        held.push(slot);
     }
     assert!(!rig.history.is_contended());
     let (_ninth, feeds) = rig.read(2);
@@ -323,7 +364,7 @@ fn seats() {
 }
 
 /// As 70 clients of one address do that read nothing, at distinct places.
-fn flows() {
+fn a_flow_that_queues_many_replays_delays_its_own() {
     let rig = Rig::new(Script {
         ends: vec![1000],
         ..Script::default()
@@ -331,9 +372,9 @@ fn flows() {
     let hog = Flow(1);
     let mut held = Vec::new();
     for _ in 0..8 {
-        let (seat, feeds) = rig.read_for(hog, 2);
+        let (slot, feeds) = rig.read_for(hog, 2);
         assert!(read_all(feeds));
-        held.push(seat);
+        held.push(slot);
     }
     let mut waiting: Vec<_> = (0..62).map(|_| rig.read_for(hog, 2)).collect();
     let (_other, feeds) = rig.read_for(Flow(2), 1000);
@@ -341,7 +382,7 @@ fn flows() {
         ensure(rig.history.load() == (0, 63), "not yet")
     });
     drop(held.pop());
-    eventually(secs(20), "the freed seat is taken", || {
+    eventually(secs(20), "the freed slot is taken", || {
         ensure(rig.history.load() == (1, 62), "not yet")
     });
     for (_, feeds) in &mut waiting {
@@ -350,70 +391,70 @@ fn flows() {
     drop(feeds);
 }
 
-fn filled() {
+fn a_flow_that_fills_the_queue_loses_its_last_replay() {
     let rig = Rig::new(Script {
         unreachable: usize::MAX,
         ..Script::default()
     });
     let hog = Flow(1);
     let mut jobs = Vec::new();
-    while let Ok(seat) = {
+    while let Ok(slot) = {
         let (job, feeds) = job(hog, 2);
-        rig.history.read(job).map(|seat| (seat, feeds))
+        rig.history.replay(job).map(|slot| (slot, feeds))
     } {
-        jobs.push(seat);
+        jobs.push(slot);
         assert!(jobs.len() < 5000, "there is a bound");
     }
     let (job, feeds) = job(Flow(2), 2);
-    let seat = rig.history.read(job).expect("a place for one more flow");
+    let slot = rig.history.replay(job).expect("a place for one more flow");
     let (_, last) = jobs.last_mut().expect("many");
     assert_eq!(
         last.try_recv().err(),
         Some(mpsc::error::TryRecvError::Disconnected),
         "the last of the flow that has most gives way"
     );
-    drop((seat, feeds));
+    drop((slot, feeds));
 }
 
-fn turns() {
-    let mut turns = Turns::default();
+fn cheap_work_overtakes_costly_work_a_bounded_number_of_times() {
+    let mut queue = FairQueue::default();
     let (one, other) = (Flow(1), Flow(2));
-    let long = turns.push(one, u64::MAX, "long");
-    turns.push(one, 5000, "middle");
-    turns.push(one, 10, "short");
-    turns.push(other, 1_000_000, "other");
-    let next = |turns: &mut Turns<&'static str>| turns.pop().map(|(_, work)| work);
-    assert_eq!(next(&mut turns), Some("short"));
+    let long = queue.push(one, u64::MAX, "long");
+    queue.push(one, 5000, "middle");
+    queue.push(one, 10, "short");
+    queue.push(other, 1_000_000, "other");
+    let next = |queue: &mut FairQueue<&'static str>| queue.pop().map(|(_, work)| work);
+    assert_eq!(next(&mut queue), Some("short"));
     assert_eq!(
-        next(&mut turns),
+        next(&mut queue),
         Some("other"),
         "the flow that has nothing under way"
     );
-    turns.done(other);
-    assert_eq!(next(&mut turns), Some("middle"), "nobody else waits");
-    turns.done(one);
-    turns.done(one);
+    queue.done(other);
+    assert_eq!(next(&mut queue), Some("middle"), "nobody else waits");
+    queue.done(one);
+    queue.done(one);
     // Short ones keep coming.
     let mut passed = 0;
     loop {
-        turns.push(one, 0, "short");
-        turns.push(other, 0, "other");
-        let (number, work) = turns.pop().expect("work");
-        turns.done(if work == "other" { other } else { one });
+        queue.push(one, 0, "short");
+        queue.push(other, 0, "other");
+        let (number, work) = queue.pop().expect("work");
+        queue.done(if work == "other" { other } else { one });
         if number == long {
             break;
         }
         passed += u64::from(work == "short");
-        assert!(passed <= MAX_PASSED);
+        assert!(passed <= MAX_OVERTAKEN);
     }
     assert!(passed > 10, "{passed}");
-    assert_eq!(turns.remove(one, long), None);
-    let waits = turns.len();
-    assert_eq!(turns.clear().len(), waits);
-    assert!(turns.is_empty());
+    assert_eq!(queue.remove(one, long), None);
+    let waits = queue.len();
+    assert_eq!(queue.clear().len(), waits);
+    assert!(queue.is_empty());
 }
 
-fn given_up() {
+fn a_replay_whose_slot_is_dropped_is_not_read() {
     let rig = Rig::new(Script {
         ends: vec![1000],
         ..Script::default()
@@ -431,66 +472,67 @@ fn given_up() {
     assert!(read_all(sixth_feeds));
 }
 
-fn bounded() {
+fn waiting_lookups_are_bounded() {
     let rig = Rig::new(Script {
         unreachable: usize::MAX,
         ..Script::default()
     });
-    let asked: Vec<Asked> = std::iter::from_fn(|| ask(&rig.history, "t", &[Ask::End]).ok())
+    let asked: Vec<Asked> = std::iter::from_fn(|| ask(&rig.history, "t", &[OffsetSpec::Latest]).ok())
         .take(2000)
         .collect();
     // Those that are being asked just now do not wait.
     assert!((1024..1030).contains(&asked.len()), "{}", asked.len());
     drop(asked);
     eventually(secs(20), "there is room again", || {
-        ask(&rig.history, "t", &[Ask::End]).map(drop)
+        ask(&rig.history, "t", &[OffsetSpec::Latest]).map(drop)
     });
 }
 
-fn fresh() {
+fn a_lookup_says_whether_its_reply_will_be_fresh() {
     let rig = Rig::new(Script {
         ends: vec![10],
         is_held: true,
         ..Script::default()
     });
     let asked: Vec<Asked> = (0..4)
-        .map(|_| ask(&rig.history, "t", &[Ask::End]).expect("there is room"))
+        .map(|_| ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room"))
         .collect();
-    let begun = |from: usize| asked[from..].iter().filter(|asked| asked.has_begun()).count();
+    let is_started = |from: usize| asked[from..].iter().filter(|asked| asked.is_started()).count();
     eventually(secs(20), "two are asked at once", || {
-        ensure(begun(0) == 2, format!("{}", begun(0)))
+        ensure(is_started(0) == 2, format!("{}", is_started(0)))
     });
-    assert_eq!(begun(2), 0, "the first come first");
+    assert_eq!(is_started(2), 0, "the first come first");
     rig.script(|script| {
         script.ends[0] = 11;
         script.is_held = false;
     });
     for asked in &asked {
         assert_eq!(asked.answer(), Ok(vec![vec![Some(11)]]));
-        assert!(asked.has_begun());
+        assert!(asked.is_started());
     }
 }
 
-fn lacking() {
+fn a_lookup_that_the_client_library_does_not_support_fails_at_once() {
     let rig = Rig::new(Script {
         ends: vec![10, 20],
         knows_no_times: true,
         ..Script::default()
     });
-    let asked = ask(&rig.history, "t", &[Ask::End, Ask::At(1)]).expect("there is room");
+    let asked =
+        ask(&rig.history, "t", &[OffsetSpec::Latest, OffsetSpec::Timestamp(1)]).expect("there is room");
     assert_eq!(
         asked.answer(),
-        Err(Lacking("it knows no times; take the other".to_owned()))
+        Err(LookupUnsupported("it knows no times; take the other".to_owned()))
     );
     assert_eq!(rig.script(|script| script.connects), 1);
 }
 
-fn missing() {
+fn a_lookup_is_repeated_where_a_partition_seems_to_be_missing() {
     let rig = Rig::new(Script {
         ends: vec![10],
         ..Script::default()
     });
-    let asked = ask(&rig.history, "t", &[Ask::End, Ask::End]).expect("there is room");
+    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest, OffsetSpec::Latest]).expect("there is room");
     eventually(secs(20), "it is asked", || {
         ensure(rig.script(|script| script.looks) > 0, "not yet")
     });
@@ -498,7 +540,12 @@ fn missing() {
     rig.script(|script| script.ends.push(20));
     assert_eq!(asked.answer(), Ok(vec![vec![Some(10), Some(20)]]));
     // One that stays away is believed in the end.
-    let asked = ask(&rig.history, "t", &[Ask::End, Ask::End, Ask::End]).expect("there is room");
+    let asked = ask(
+        &rig.history,
+        "t",
+        &[OffsetSpec::Latest, OffsetSpec::Latest, OffsetSpec::Latest],
+    )
+    .expect("there is room");
     assert_eq!(asked.answer(), Ok(vec![vec![Some(10), Some(20), None]]));
 }
 
@@ -522,7 +569,7 @@ fn pool(connection: Connection, status: &Arc<Status>) -> Pool {
 }
 
 /// What it says of a topic.
-fn told(pool: &Pool, topic: &str, asks: &[Ask]) -> Result<Vec<Option<i64>>, Lacking> {
+fn told(pool: &Pool, topic: &str, asks: &[OffsetSpec]) -> Result<Vec<Option<i64>>, LookupUnsupported> {
     let asked = ask(pool, topic, asks).expect("there is room");
     asked.answer().map(|mut offsets| offsets.remove(0))
 }
@@ -552,9 +599,9 @@ fn by_time(broker: &Broker) {
     let status = Arc::new(Status::default());
     let pool = pool(connection(broker, Client::Librdkafka), &status);
     assert!(!pool.lacks_times_and_headers());
-    let all = |ask: Ask| told(&pool, &topic, &[ask; 4]);
+    let all = |ask: OffsetSpec| told(&pool, &topic, &[ask; 4]);
     let offsets = |offsets: [i64; 4]| Ok(offsets.map(Some).to_vec());
-    assert_eq!(all(Ask::End), offsets([6, 1, 0, 4]));
+    assert_eq!(all(OffsetSpec::Latest), offsets([6, 1, 0, 4]));
     for (seconds, found) in [
         // Before the first record of all; of some; between records; at one; just behind one.
         (-100, [0, 0, 0, 0]),
@@ -565,12 +612,21 @@ fn by_time(broker: &Broker) {
         // After the last.
         (1000, [6, 1, 0, 4]),
     ] {
-        assert_eq!(all(Ask::At(base + seconds * 1000)), offsets(found), "{seconds} s");
+        assert_eq!(
+            all(OffsetSpec::Timestamp(base + seconds * 1000)),
+            offsets(found),
+            "{seconds} s"
+        );
     }
-    assert_eq!(all(Ask::At(i64::MIN)), offsets([0, 0, 0, 0]));
-    assert_eq!(all(Ask::At(-1)), offsets([0, 0, 0, 0]));
-    assert_eq!(all(Ask::At(i64::MAX)), offsets([6, 1, 0, 4]));
-    let mixed = [Ask::At(base), Ask::Nothing, Ask::End, Ask::At(base + 51_000)];
+    assert_eq!(all(OffsetSpec::Timestamp(i64::MIN)), offsets([0, 0, 0, 0]));
+    assert_eq!(all(OffsetSpec::Timestamp(-1)), offsets([0, 0, 0, 0]));
+    assert_eq!(all(OffsetSpec::Timestamp(i64::MAX)), offsets([6, 1, 0, 4]));
+    let mixed = [
+        OffsetSpec::Timestamp(base),
+        OffsetSpec::Skip,
+        OffsetSpec::Latest,
+        OffsetSpec::Timestamp(base + 51_000),
+    ];
     assert_eq!(
         told(&pool, &topic, &mixed),
         Ok(vec![Some(0), None, Some(0), Some(2)])
@@ -578,16 +634,20 @@ fn by_time(broker: &Broker) {
     // What retention took is not found any more; what is written meanwhile is.
     broker.delete_records(&topic, 0, 3);
     broker.produce(&topic, &[at(2, 70)]);
-    assert_eq!(all(Ask::At(base)), offsets([3, 0, 0, 0]));
-    assert_eq!(all(Ask::End), offsets([6, 1, 1, 4]));
+    assert_eq!(all(OffsetSpec::Timestamp(base)), offsets([3, 0, 0, 0]));
+    assert_eq!(all(OffsetSpec::Latest), offsets([6, 1, 1, 4]));
     // A partition and a topic that do not exist, which is not created by asking.
     assert_eq!(
-        told(&pool, &topic, &[Ask::End; 5]),
+        told(&pool, &topic, &[OffsetSpec::Latest; 5]),
         Ok(vec![Some(6), Some(1), Some(1), Some(4), None])
     );
     let no_topic = topic_name("none");
     assert_eq!(
-        told(&pool, &no_topic, &[Ask::At(base), Ask::End]),
+        told(
+            &pool,
+            &no_topic,
+            &[OffsetSpec::Timestamp(base), OffsetSpec::Latest]
+        ),
         Ok(vec![None, None])
     );
     assert!(!broker.topics().contains(&no_topic));
@@ -601,8 +661,13 @@ fn ends_alone(broker: &Broker) {
         let status = Arc::new(Status::default());
         let pool = pool(connection(broker, client), &status);
         assert_eq!(pool.lacks_times_and_headers(), client == Client::Kafka);
-        assert_eq!(told(&pool, &topic, &[Ask::End; 2]), Ok(vec![Some(0), Some(3)]));
-        let Err(Lacking(why)) = told(&pool, &topic, &[Ask::At(0), Ask::End]) else {
+        assert_eq!(
+            told(&pool, &topic, &[OffsetSpec::Latest; 2]),
+            Ok(vec![Some(0), Some(3)])
+        );
+        let Err(LookupUnsupported(why)) =
+            told(&pool, &topic, &[OffsetSpec::Timestamp(0), OffsetSpec::Latest])
+        else {
             panic!("it knows times")
         };
         assert!(why.ends_with("set client = \"librdkafka\" in [kafka]"), "{why}");

@@ -13,7 +13,7 @@ use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::Handler;
 use kafka_sse_bridge::http::server::{Stopping, serve};
 use kafka_sse_bridge::kafka::client::Connect;
-use kafka_sse_bridge::kafka::history::{Archive, Ask, History, Question};
+use kafka_sse_bridge::kafka::history::{Archive, History, OffsetLookup, OffsetSpec};
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::kafka::source::{Source, SourceError};
@@ -81,13 +81,13 @@ pub fn child(thread: &str) -> ! {
             _tail = Tail::spawn_with(Box::new(Panics), vec![plan], Arc::default());
         }
         "kafka-history" => {
-            let question = Question {
-                topics: vec![("t".into(), vec![Ask::End])],
-                begun: Arc::default(),
+            let lookup = OffsetLookup {
+                topics: vec![("t".into(), vec![OffsetSpec::Latest])],
+                is_started: Arc::default(),
                 wanted: Arc::downgrade(&wanted),
-                answer: Box::new(|_| {}),
+                reply: Box::new(|_| {}),
             };
-            history.ask(question).expect("it is not busy");
+            history.look_up(lookup).expect("it is not busy");
         }
         "writer" => {
             let settings = StreamSettings {

@@ -282,7 +282,7 @@ fn asked_elsewhere() {
     }
     let mut asked = other.take();
     assert_eq!(asked.len(), 1, "both ask the other");
-    (asked.remove(0).answer)(Ok(vec![vec![Some(0)]]));
+    (asked.remove(0).reply)(Ok(vec![vec![Some(0)]]));
     for reader in &mut readers {
         let Step::Send(bytes) = reader.step(now) else {
             panic!("it has begun")

@@ -11,7 +11,7 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
 use kafka_sse_bridge::config::{StreamSettings, WhenFull};
-use kafka_sse_bridge::kafka::history::{Archive, Busy, Job, Question, Seat};
+use kafka_sse_bridge::kafka::history::{Archive, Busy, OffsetLookup, ReplayRequest, ReplaySlot};
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::subscription::Step;
@@ -437,16 +437,16 @@ fn longer_memory() {
 
 /// An archive that leaves questions unanswered until it is told otherwise.
 #[derive(Debug, Default)]
-pub struct Silent(Mutex<Vec<Question>>);
+pub struct Silent(Mutex<Vec<OffsetLookup>>);
 
 impl Silent {
-    pub fn take(&self) -> Vec<Question> {
+    pub fn take(&self) -> Vec<OffsetLookup> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
 impl Archive for Silent {
-    fn read(&self, _job: Job) -> Result<Seat, Busy> {
+    fn replay(&self, _request: ReplayRequest) -> Result<ReplaySlot, Busy> {
         Err(Busy)
     }
 
@@ -454,8 +454,8 @@ impl Archive for Silent {
         false
     }
 
-    fn ask(&self, question: Question) -> Result<(), Busy> {
-        self.0.lock().unwrap().push(question);
+    fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy> {
+        self.0.lock().unwrap().push(lookup);
         Ok(())
     }
 

@@ -3,7 +3,9 @@
 use crate::harness::sse::{Event, Item, Parser};
 use kafka_sse_bridge::config::filter::{Filter, FilterError, Name};
 use kafka_sse_bridge::config::{Start, StreamSettings};
-use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
+use kafka_sse_bridge::kafka::history::{
+    Archive, Busy, OffsetLookup, OffsetRange, OffsetSpec, ReplayRequest, ReplaySlot, SlotLimits,
+};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp, TopicId};
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
@@ -118,11 +120,11 @@ impl Past {
         self.records.lock().unwrap().clone()
     }
 
-    fn feeds(&self, job: &Job) -> Vec<Feed> {
+    fn feeds(&self, request: &ReplayRequest) -> Vec<Feed> {
         let (topics, low) = (self.records.lock().unwrap(), self.low.lock().unwrap());
         let mut feeds = Vec::new();
-        for ((name, ranges), (records, low)) in job.topics.iter().zip(topics.iter().zip(&*low)) {
-            let from = |(range, low): (&Range, &i64)| range.from.max((*low).min(range.to));
+        for ((name, ranges), (records, low)) in request.topics.iter().zip(topics.iter().zip(&*low)) {
+            let from = |(range, low): (&OffsetRange, &i64)| range.from.max((*low).min(range.to));
             let next: Vec<i64> = ranges.iter().zip(low).map(from).collect();
             feeds.push(Feed::Assigned {
                 topic: Arc::clone(name),
@@ -144,7 +146,7 @@ impl Past {
                 }
             }
         }
-        feeds.extend(job.topics.iter().map(|(topic, _)| Feed::Loaded {
+        feeds.extend(request.topics.iter().map(|(topic, _)| Feed::Loaded {
             topic: Arc::clone(topic),
         }));
         feeds
@@ -152,46 +154,46 @@ impl Past {
 }
 
 impl Archive for Past {
-    fn read(&self, job: Job) -> Result<Seat, Busy> {
+    fn replay(&self, request: ReplayRequest) -> Result<ReplaySlot, Busy> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        let feeds = self.feeds(&job);
+        let feeds = self.feeds(&request);
         tokio::spawn(async move {
             for feed in feeds {
-                if job.feed.send(feed).await.is_err() {
+                if request.feed.send(feed).await.is_err() {
                     return;
                 }
             }
         });
-        let terms = Terms {
-            window: usize::MAX,
-            patience: Duration::from_secs(3600),
+        let terms = SlotLimits {
+            max_bytes: usize::MAX,
+            slow_reader_timeout: Duration::from_secs(3600),
         };
-        Ok(Seat::new(terms, || {}))
+        Ok(ReplaySlot::new(terms, || {}))
     }
 
     fn is_contended(&self) -> bool {
         false
     }
 
-    fn ask(&self, question: Question) -> Result<(), Busy> {
+    fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy> {
         let topics = self.records.lock().unwrap();
         let end = |records: &Vec<Rec>| i64::try_from(records.len()).expect("few");
-        let answer = |(ask, records): (&Ask, &Vec<Rec>)| match ask {
-            Ask::Nothing => None,
-            Ask::End => Some(end(records)),
-            Ask::At(time) => {
+        let answer = |(ask, records): (&OffsetSpec, &Vec<Rec>)| match ask {
+            OffsetSpec::Skip => None,
+            OffsetSpec::Latest => Some(end(records)),
+            OffsetSpec::Timestamp(time) => {
                 let found = (0..)
                     .zip(records)
                     .find(|(_, record)| record.timestamp >= Some(*time));
                 Some(found.map_or(end(records), |(offset, _)| offset))
             }
         };
-        let asked = question.topics.iter().zip(&*topics);
+        let asked = lookup.topics.iter().zip(&*topics);
         let offsets = asked.map(|((_, asks), topic)| asks.iter().zip(topic).map(answer).collect());
         let offsets = offsets.collect();
         drop(topics);
-        question.begun.store(true, Ordering::SeqCst);
-        (question.answer)(Ok(offsets));
+        lookup.is_started.store(true, Ordering::SeqCst);
+        (lookup.reply)(Ok(offsets));
         Ok(())
     }
 

@@ -44,7 +44,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
 /// Whether there are enough for clients, beside those that reading so many brokers takes.
 pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding {
     const CHECK: &str = "descriptors";
-    let reserve = fd_limit::reserve(brokers, 1 + history::CLIENTS);
+    let reserve = fd_limit::reserve(brokers, 1 + history::MAX_CLIENTS);
     // Up to which the daemon raises its own.
     let Some(limit) = fd_limit::hard_limit() else {
         return Finding::ok(CHECK, "unlimited here");

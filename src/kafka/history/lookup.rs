@@ -1,6 +1,6 @@
-//! A question about offsets on its way to an answer: one try at a time, and when the next is due.
+//! Offset lookups: one attempt at a time, and when the next is due.
 //!
-//! Knows nothing of threads or of who waits; [`history`](super::pool) does.
+//! Knows nothing of threads or of the readers that wait; the pool runs the attempts.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,138 +8,137 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::pool::{Ask, Lacking, Offsets, Question};
+use super::request::{LookupUnsupported, OffsetLookup, OffsetSpec, Offsets};
 use crate::kafka::client::Connect;
 use crate::kafka::metadata::{DOUBT, DOUBT_PAUSE};
 use crate::kafka::reader::backoff;
 use crate::kafka::source::{Source, SourceError};
 
-/// A question that waits.
+/// A lookup that has not succeeded yet.
 #[derive(Debug)]
-pub(super) struct Pending {
-    question: Question,
-    /// When it is to be asked.
+pub(super) struct PendingLookup {
+    lookup: OffsetLookup,
+    /// When the next attempt is due.
     pub(super) due: Instant,
     failures: u32,
-    /// Since when a partition it names has seemed not to exist.
+    /// Since when one of its partitions has seemed not to exist.
     in_doubt: Option<Instant>,
 }
 
-/// What became of a question.
-pub(super) enum Outcome {
-    /// It was answered.
-    Answered,
-    /// It is to be asked again.
-    Later(Pending),
-}
-
-impl Pending {
-    pub(super) fn new(question: Question) -> Self {
+impl PendingLookup {
+    pub(super) fn new(lookup: OffsetLookup) -> Self {
         Self {
-            question,
+            lookup,
             due: Instant::now(),
             failures: 0,
             in_doubt: None,
         }
     }
 
-    /// Whether anybody waits for the answer.
     pub(super) fn is_wanted(&self) -> bool {
-        self.question.wanted.strong_count() > 0
+        self.lookup.wanted.strong_count() > 0
     }
 
-    /// Asks once, with `source` or, where there is none, a new one; leaves a source that works there.
-    pub(super) fn ask(mut self, connect: &mut dyn Connect, source: &mut Option<Box<dyn Source>>) -> Outcome {
-        // Before anything is asked: who sees it unset has come in time for what is asked from now on.
-        self.question.begun.store(true, Ordering::SeqCst);
+    /// Makes one attempt, over `source` or else a new one, and leaves a source that works there. Returns the lookup
+    /// if it must be tried again.
+    pub(super) fn attempt(
+        mut self,
+        connect: &mut dyn Connect,
+        source: &mut Option<Box<dyn Source>>,
+    ) -> Option<Self> {
+        // Before the first request to a broker: a reader that sees it unset gets offsets newer than its own request.
+        self.lookup.is_started.store(true, Ordering::SeqCst);
         let connected = source.take().map_or_else(|| connect.connect(), Ok);
         let error = match connected {
-            Ok(mut connected) => match self.question.ask(&mut *connected, connect) {
+            Ok(mut connected) => match offsets(&self.lookup, &mut *connected, connect) {
                 Ok(offsets) => {
                     *source = Some(connected);
-                    if !self.is_doubtful(&offsets) {
-                        (self.question.answer)(Ok(offsets));
-                        return Outcome::Answered;
+                    if self.is_doubtful(&offsets) {
+                        return Some(self.retry_after(DOUBT_PAUSE));
                     }
-                    return self.later(DOUBT_PAUSE);
+                    (self.lookup.reply)(Ok(offsets));
+                    return None;
                 }
                 Err(SourceError::Unsupported { reason, remedy, .. }) => {
-                    (self.question.answer)(Err(Lacking(format!("{reason}; {remedy}"))));
-                    return Outcome::Answered;
+                    (self.lookup.reply)(Err(LookupUnsupported(format!("{reason}; {remedy}"))));
+                    return None;
                 }
                 Err(error) => error,
             },
-            // Another broker, or an upgraded one, may suit the client: only what a client in use says
-            // that it lacks is believed.
+            // Another broker, or an upgraded one, may suit the client: only a connected client is believed when it
+            // reports that something is unsupported.
             Err(error) => error,
         };
         self.failures += 1;
-        debug!("asking for offsets: {error}; trying again");
+        debug!("offset lookup: {error}; retrying");
         let pause = backoff(self.failures);
-        self.later(pause)
+        Some(self.retry_after(pause))
     }
 
-    fn later(mut self, pause: Duration) -> Outcome {
-        self.question.begun.store(false, Ordering::SeqCst);
+    fn retry_after(mut self, pause: Duration) -> Self {
+        self.lookup.is_started.store(false, Ordering::SeqCst);
         self.due = Instant::now() + pause;
-        Outcome::Later(self)
+        self
     }
 
-    /// Whether a partition seems not to exist, which a broker that has just come up, or a new leader,
-    /// may say of one that does.
+    /// Whether a partition seems not to exist: a broker that has just started, or a new leader, may not know of one
+    /// that does.
     fn is_doubtful(&mut self, offsets: &Offsets) -> bool {
-        let asked = self.question.topics.iter().flat_map(|(_, asks)| asks);
-        let is_missing = asked
+        let specs = self.lookup.topics.iter().flat_map(|(_, specs)| specs);
+        let is_missing = specs
             .zip(offsets.iter().flatten())
-            .any(|(ask, offset)| *ask != Ask::Nothing && offset.is_none());
+            .any(|(spec, offset)| *spec != OffsetSpec::Skip && offset.is_none());
         is_missing && self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT
     }
 }
 
-impl Question {
-    fn ask(&self, source: &mut dyn Source, connect: &dyn Connect) -> Result<Offsets, SourceError> {
-        let names: Vec<Arc<str>> = self.topics.iter().map(|(name, _)| Arc::clone(name)).collect();
-        let counts = source.partitions(&names)?;
-        // A topic that we may not read, say, is not one that does not exist.
-        if let Some(trouble) = source.trouble() {
-            return Err(SourceError::Unreachable {
-                brokers: connect.brokers(),
-                reason: trouble.to_owned(),
-            });
-        }
-        // One that could be seen, and may be again: what it holds is not known until then.
-        let is_hidden = |((name, asks), count): (&(Arc<str>, Vec<Ask>), &usize)| {
-            *count < asks.len() && source.forbidden().contains(name)
-        };
-        if self.topics.iter().zip(&counts).any(is_hidden) {
-            return Err(SourceError::Unreachable {
-                brokers: connect.brokers(),
-                reason: "a topic may not be seen any more".to_owned(),
-            });
-        }
-        self.topics
-            .iter()
-            .zip(counts)
-            .map(|((topic, asks), count)| offsets(source, &connect.brokers(), topic, asks, count))
-            .collect()
+fn offsets(
+    lookup: &OffsetLookup,
+    source: &mut dyn Source,
+    connect: &dyn Connect,
+) -> Result<Offsets, SourceError> {
+    let names: Vec<Arc<str>> = lookup.topics.iter().map(|(name, _)| Arc::clone(name)).collect();
+    let counts = source.partitions(&names)?;
+    // A topic without READ permission, for one, may still exist.
+    if let Some(trouble) = source.trouble() {
+        return Err(SourceError::Unreachable {
+            brokers: connect.brokers(),
+            reason: trouble.to_owned(),
+        });
     }
+    // A hidden topic existed before and may become visible again; until then its offsets are unknown.
+    let is_hidden = |((name, specs), count): (&(Arc<str>, Vec<OffsetSpec>), &usize)| {
+        *count < specs.len() && source.forbidden().contains(name)
+    };
+    if lookup.topics.iter().zip(&counts).any(is_hidden) {
+        return Err(SourceError::Unreachable {
+            brokers: connect.brokers(),
+            reason: "a topic may not be seen any more".to_owned(),
+        });
+    }
+    lookup
+        .topics
+        .iter()
+        .zip(counts)
+        .map(|((topic, specs), count)| topic_offsets(source, &connect.brokers(), topic, specs, count))
+        .collect()
 }
 
-/// Asks about one topic that has `count` partitions.
-fn offsets(
+/// Looks up the offsets of one topic that has `count` partitions.
+fn topic_offsets(
     source: &mut dyn Source,
     brokers: &str,
     topic: &str,
-    asks: &[Ask],
+    specs: &[OffsetSpec],
     count: usize,
 ) -> Result<Vec<Option<i64>>, SourceError> {
-    let existing = &asks[..asks.len().min(count)];
-    let mut found = vec![None; asks.len()];
-    if let Some(last) = existing.iter().rposition(|ask| *ask == Ask::End) {
+    let existing = &specs[..specs.len().min(count)];
+    let mut found = vec![None; specs.len()];
+    if let Some(last) = existing.iter().rposition(|spec| *spec == OffsetSpec::Latest) {
         let bounds = source.bounds(topic, last + 1)?;
-        let asked = existing.iter().zip(bounds);
-        for (partition, (found, (ask, bounds))) in found.iter_mut().zip(asked).enumerate() {
-            if *ask == Ask::End {
+        let wanted = existing.iter().zip(bounds);
+        for (partition, (found, (spec, bounds))) in found.iter_mut().zip(wanted).enumerate() {
+            if *spec == OffsetSpec::Latest {
                 let bounds = bounds.ok_or_else(|| SourceError::Partition {
                     brokers: brokers.to_owned(),
                     at: format!("topic {topic:?} partition {partition}"),
@@ -149,9 +148,9 @@ fn offsets(
             }
         }
     }
-    let time = |ask: &Ask| match ask {
-        Ask::At(time) => Some(*time),
-        Ask::Nothing | Ask::End => None,
+    let time = |spec: &OffsetSpec| match spec {
+        OffsetSpec::Timestamp(time) => Some(*time),
+        OffsetSpec::Skip | OffsetSpec::Latest => None,
     };
     let times: Vec<Option<i64>> = existing.iter().map(time).collect();
     if times.iter().any(Option::is_some) {

@@ -1,55 +1,154 @@
-//! A job under way: reads its ranges to their ends, however often the client under it is built anew.
+//! Replays: reads the ranges of a request to their ends, and continues at its own offsets after a failure.
 //!
-//! Knows nothing of threads or of who waits; [`history`](super::pool) does.
+//! Knows nothing of the queue or of the readers that wait; the pool gives each replay a thread.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::debug;
+use log::{debug, warn};
 
-use super::pool::{Job, Range};
+use super::request::{OffsetRange, ReplayRequest};
 use crate::kafka::batcher::Batcher;
+use crate::kafka::client::Connect;
+use crate::kafka::counters::Tally;
+use crate::kafka::reader::backoff;
 use crate::kafka::record::BEGINNING;
 use crate::kafka::source::{Bounds, Source, SourceError};
 
-/// Longest wait for records in one poll, and so the longest before a closed channel is seen.
-pub(super) const POLL_WAIT: Duration = Duration::from_millis(100);
+/// Longest wait for records in one poll, and so the longest until a closed channel is noticed.
+const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// How long nothing may come of ranges that hold more. A client library has lost its way to brokers for good
-/// before, in silence.
-const STANDS: Duration = Duration::from_secs(30);
+/// How long ranges that hold more may bring nothing: client libraries have lost their connections for good before
+/// without reporting an error.
+const STALLED: Duration = Duration::from_secs(30);
 
-/// A job under way.
-pub(super) struct Reading {
-    topics: Vec<(Arc<str>, Vec<Range>)>,
-    pub(super) batcher: Batcher,
-    is_begun: bool,
-    /// Set at the end of all ranges.
-    pub(super) is_done: bool,
+/// Failures in a row, without a record between, after which a replay gives its thread to others.
+const MAX_FAILURES: u32 = 6;
+
+/// Reads to the end of the ranges, or until the readers are gone, the pool is closed or reading has failed too often.
+pub(super) fn run(
+    request: ReplayRequest,
+    connect: &mut dyn Connect,
+    tally: &Tally,
+    is_pool_closed: impl Fn() -> bool,
+) {
+    let mut replay = RangeReader::new(request);
+    let mut failures = 0;
+    while !replay.batcher.is_closed() && !replay.is_done {
+        let received = replay.batcher.received();
+        // A client per replay: one kept between replays would go on fetching, or have stale metadata.
+        let brokers = connect.brokers();
+        let outcome = connect
+            .connect()
+            .and_then(|mut source| replay.read(&mut *source, &brokers));
+        replay.batcher.flush();
+        match outcome {
+            Ok(()) => {}
+            Err(error) if connect.refuse(&error) => debug!("replay: {error}: another client takes over"),
+            Err(error) => {
+                failures = if replay.batcher.received() > received {
+                    1
+                } else {
+                    failures + 1
+                };
+                if failures > MAX_FAILURES || is_pool_closed() {
+                    if matches!(error, SourceError::TooLarge { .. }) {
+                        tally.count(error.kind());
+                    }
+                    // The readers queue another replay behind those that wait, or in another pool.
+                    warn!("replay: {error}; giving up, its clients queue again");
+                    break;
+                }
+                debug!("replay: {error}; retrying");
+                pause(&replay.batcher, backoff(failures));
+            }
+        }
+    }
 }
 
-impl Reading {
-    pub(super) fn new(job: Job) -> Self {
+/// Waits, unless the readers are gone.
+fn pause(batcher: &Batcher, pause: Duration) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until && !batcher.is_closed() {
+        std::thread::sleep(POLL_WAIT.min(until.saturating_duration_since(Instant::now())));
+    }
+}
+
+/// Reads ranges, over one client after the other.
+struct RangeReader {
+    topics: Vec<(Arc<str>, Vec<OffsetRange>)>,
+    batcher: Batcher,
+    has_begun: bool,
+    /// Set at the end of all ranges.
+    is_done: bool,
+}
+
+impl RangeReader {
+    fn new(request: ReplayRequest) -> Self {
         let batcher = Batcher::new(
-            job.topics
+            request
+                .topics
                 .iter()
-                .map(|(name, _)| (Arc::clone(name), vec![job.feed.clone()])),
+                .map(|(name, _)| (Arc::clone(name), vec![request.feed.clone()])),
         );
         Self {
-            topics: job.topics,
+            topics: request.topics,
             batcher,
-            is_begun: false,
+            has_begun: false,
             is_done: false,
         }
     }
 
-    /// Reads to the end of the ranges, or until nobody listens. `brokers` are named in errors.
-    pub(super) fn read(&mut self, source: &mut dyn Source, brokers: &str) -> Result<(), SourceError> {
+    /// Reads to the end of the ranges, or until the readers are gone. Errors name `brokers`.
+    fn read(&mut self, source: &mut dyn Source, brokers: &str) -> Result<(), SourceError> {
+        self.place(source, brokers)?;
+        source.assign(&self.batcher)?;
+        let mut at_end = BTreeSet::new();
+        let mut advanced = Instant::now();
+        loop {
+            let pending = self.pending(&at_end);
+            if pending.is_empty() {
+                for (name, _) in &self.topics {
+                    self.batcher.loaded(name);
+                }
+                self.batcher.flush_all();
+                self.is_done = true;
+                return Ok(());
+            }
+            let before = self.batcher.received();
+            source.poll(POLL_WAIT, &mut self.batcher)?;
+            self.batcher.flush_all();
+            if self.batcher.is_closed() {
+                debug!("replay: its readers are gone");
+                return Ok(());
+            }
+            if self.batcher.received() > before {
+                // Readers may have held it up meanwhile.
+                advanced = Instant::now();
+                continue;
+            }
+            for (name, partition, next, to) in pending {
+                if source.passed(&name, partition, next) >= to || source.is_at_end(&name, partition, next)? {
+                    at_end.insert((name, partition));
+                    advanced = Instant::now();
+                } else if advanced.elapsed() > STALLED {
+                    return Err(SourceError::Partition {
+                        brokers: brokers.to_owned(),
+                        at: format!("topic {name:?} partition {partition} at offset {next}"),
+                        reason: format!("no record for {STALLED:?}"),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Sets the next offsets from the ranges, what was read of them, and what exists.
+    fn place(&mut self, source: &mut dyn Source, brokers: &str) -> Result<(), SourceError> {
         for (name, ranges) in &self.topics {
             let bounds = source.bounds(name, ranges.len())?;
             let leaderless =
-                |(range, bounds): (&Range, &Option<Bounds>)| range.from < range.to && bounds.is_none();
+                |(range, bounds): (&OffsetRange, &Option<Bounds>)| range.from < range.to && bounds.is_none();
             if let Some(partition) = ranges.iter().zip(&bounds).position(leaderless) {
                 return Err(SourceError::Partition {
                     brokers: brokers.to_owned(),
@@ -63,18 +162,18 @@ impl Reading {
                 .zip(&bounds)
                 .enumerate()
                 .map(|(partition, (range, bounds))| {
-                    // Of the others nothing is wanted.
+                    // The range of a partition without a leader is empty.
                     let bounds = bounds.unwrap_or(Bounds {
                         low: range.to,
                         high: range.to,
                     });
                     let wanted = known.get(partition).copied().unwrap_or(range.from);
-                    // Never beyond the range, where an offset from outside could be one that does not exist;
-                    // what lies behind it is not ours to skip to.
+                    // Clients choose offsets, which may lie beyond the log; and a gap must not extend beyond the
+                    // range.
                     wanted.max(bounds.low).min(range.to).max(0).min(bounds.high)
                 });
             let next: Vec<i64> = next.collect();
-            if next != known || !self.is_begun {
+            if next != known || !self.has_begun {
                 let low = bounds
                     .iter()
                     .map(|bounds| bounds.map_or(BEGINNING, |bounds| bounds.low));
@@ -82,55 +181,21 @@ impl Reading {
                 self.batcher.assign(name, None, next, low);
             }
         }
-        self.is_begun = true;
-        source.assign(&self.batcher)?;
-        let mut at_end = BTreeSet::new();
-        let mut got_on = Instant::now();
-        loop {
-            let mut pending = Vec::new();
-            for (name, ranges) in &self.topics {
-                let next = self.batcher.next_offsets(name);
-                for (partition, (range, &next)) in (0..).zip(ranges.iter().zip(&next)) {
-                    if next < range.to && !at_end.contains(&(Arc::clone(name), partition)) {
-                        pending.push((Arc::clone(name), partition, next));
-                    }
-                }
-            }
-            if pending.is_empty() {
-                for (name, _) in &self.topics {
-                    self.batcher.loaded(name);
-                }
-                self.batcher.flush_all();
-                self.is_done = true;
-                return Ok(());
-            }
-            let before = self.batcher.received();
-            source.poll(POLL_WAIT, &mut self.batcher)?;
-            self.batcher.flush_all();
-            if self.batcher.is_closed() {
-                debug!("replay: nobody listens any more");
-                return Ok(());
-            }
-            if self.batcher.received() > before {
-                // Readers may have kept it waiting meanwhile.
-                got_on = Instant::now();
-                continue;
-            }
-            for (name, partition, next) in pending {
-                let to = self.topics.iter().find(|(topic, _)| *topic == name);
-                let to = to.and_then(|(_, ranges)| Some(ranges.get(partition as usize)?.to));
-                let is_passed = to.is_some_and(|to| source.passed(&name, partition, next) >= to);
-                if is_passed || source.is_at_end(&name, partition, next)? {
-                    at_end.insert((name, partition));
-                    got_on = Instant::now();
-                } else if got_on.elapsed() > STANDS {
-                    return Err(SourceError::Partition {
-                        brokers: brokers.to_owned(),
-                        at: format!("topic {name:?} partition {partition} at offset {next}"),
-                        reason: format!("nothing comes for {STANDS:?}"),
-                    });
+        self.has_begun = true;
+        Ok(())
+    }
+
+    /// Partitions that are not read to the end of their ranges: topic, partition, next offset and end.
+    fn pending(&self, at_end: &BTreeSet<(Arc<str>, u32)>) -> Vec<(Arc<str>, u32, i64, i64)> {
+        let mut pending = Vec::new();
+        for (name, ranges) in &self.topics {
+            let next = self.batcher.next_offsets(name);
+            for (partition, (range, &next)) in (0..).zip(ranges.iter().zip(&next)) {
+                if next < range.to && !at_end.contains(&(Arc::clone(name), partition)) {
+                    pending.push((Arc::clone(name), partition, next, range.to));
                 }
             }
         }
+        pending
     }
 }

@@ -154,9 +154,11 @@ impl Browser {
                         .wait(Context::from_waker(Waker::noop()).waker());
                     match pauses {
                         // Over when all tasks have done what they can.
-                        0 => tokio::time::sleep(TERMS.patience / 10).await,
+                        0 => tokio::time::sleep(TERMS.slow_reader_timeout / 10).await,
                         // A client that takes nothing has the seat until the patience with it is over.
-                        1..PAUSES if self.kafka.lock().jobs > 0 => tokio::time::sleep(TERMS.patience).await,
+                        1..PAUSES if self.kafka.lock().jobs > 0 => {
+                            tokio::time::sleep(TERMS.slow_reader_timeout).await;
+                        }
                         _ => return None,
                     }
                     pauses += 1;

@@ -471,7 +471,7 @@ async fn end(client: &mut Browser, replica: &Rc<RefCell<Replica>>) -> Result<(),
             if client.is_caught_up() || !client.is_connected() {
                 break;
             }
-            tokio::time::sleep(2 * model::TERMS.patience).await;
+            tokio::time::sleep(2 * model::TERMS.slow_reader_timeout).await;
             client.take(usize::MAX).await?;
         }
         if client.is_connected() {

@@ -2,7 +2,9 @@
 
 use kafka_sse_bridge::config::filter::{Filter, Name};
 use kafka_sse_bridge::config::{Lag, Start, WhenFull};
-use kafka_sse_bridge::kafka::history::{Archive, Ask, Busy, Job, Question, Range, Seat, Terms};
+use kafka_sse_bridge::kafka::history::{
+    Archive, Busy, OffsetLookup, OffsetRange, OffsetSpec, ReplayRequest, ReplaySlot, SlotLimits,
+};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::clock::Clock;
 use std::cell::Cell;
@@ -512,9 +514,9 @@ impl Kafka {
 
 /// What those may hold who read the past: a few records, and for how long of the runtime's time, which passes
 /// only while all tasks wait.
-pub const TERMS: Terms = Terms {
-    window: 512,
-    patience: Duration::from_millis(10),
+pub const TERMS: SlotLimits = SlotLimits {
+    max_bytes: 512,
+    slow_reader_timeout: Duration::from_millis(10),
 };
 
 /// Most records in a batch of a replay.
@@ -545,7 +547,7 @@ impl Shared {
     }
 
     /// Waits for a seat; false when it is not wanted any more.
-    async fn sit(&self, job: &Job, held: &Held) -> bool {
+    async fn sit(&self, job: &ReplayRequest, held: &Held) -> bool {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         let permit = tokio::select! {
             // Without chance.
@@ -565,7 +567,7 @@ impl Shared {
 }
 
 impl Archive for Shared {
-    fn read(&self, job: Job) -> Result<Seat, Busy> {
+    fn replay(&self, request: ReplayRequest) -> Result<ReplaySlot, Busy> {
         let mut kafka = self.lock();
         if kafka.is_busy {
             return Err(Busy);
@@ -574,15 +576,15 @@ impl Archive for Shared {
         let failures = kafka.failures;
         drop(kafka);
         let held: Held = Arc::new(Mutex::new(Some(Vec::new())));
-        let seat = Seat::new(TERMS, {
+        let seat = ReplaySlot::new(TERMS, {
             let held = Arc::clone(&held);
             move || drop(held.lock().unwrap().take())
         });
         let kafka = self.clone();
         tokio::spawn(async move {
-            if kafka.sit(&job, &held).await {
-                // The channel is dropped in the end, or before where nobody listens or the job fails.
-                let _ = read(&kafka, job, failures).await;
+            if kafka.sit(&request, &held).await {
+                // The channel is dropped in the end, or before where nobody listens or the request fails.
+                let _ = read(&kafka, request, failures).await;
             }
             kafka.lock().jobs -= 1;
         });
@@ -593,7 +595,7 @@ impl Archive for Shared {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    fn ask(&self, question: Question) -> Result<(), Busy> {
+    fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy> {
         let mut kafka = self.lock();
         if kafka.is_busy {
             return Err(Busy);
@@ -603,17 +605,17 @@ impl Archive for Shared {
         let kafka = self.clone();
         tokio::spawn(async move {
             tokio::task::yield_now().await;
-            question.begun.store(true, Ordering::SeqCst);
-            let ends = |(topic, (_, asks)): (usize, &(Arc<str>, Vec<Ask>))| {
+            lookup.is_started.store(true, Ordering::SeqCst);
+            let ends = |(topic, (_, asks)): (usize, &(Arc<str>, Vec<OffsetSpec>))| {
                 let places = (0..asks.len()).map(|partition| Place { topic, partition });
                 let kafka = kafka.lock();
                 places
                     .map(|place| i64::try_from(kafka.high(place)).ok())
                     .collect()
             };
-            let ends = question.topics.iter().enumerate().map(ends).collect();
+            let ends = lookup.topics.iter().enumerate().map(ends).collect();
             tokio::task::yield_now().await;
-            (question.answer)(Ok(ends));
+            (lookup.reply)(Ok(ends));
             kafka.lock().jobs -= 1;
         });
         Ok(())
@@ -625,7 +627,7 @@ impl Archive for Shared {
 }
 
 /// Reads as the history pool does: ranges in small batches, and a word where retention is ahead.
-async fn read(kafka: &Shared, job: Job, failures: usize) -> Option<()> {
+async fn read(kafka: &Shared, job: ReplayRequest, failures: usize) -> Option<()> {
     let mut next: Vec<Vec<usize>> = vec![Vec::new(); job.topics.len()];
     let mut turn = 0;
     for is_first in std::iter::once(true).chain(std::iter::repeat(false)) {
@@ -648,7 +650,7 @@ async fn read(kafka: &Shared, job: Job, failures: usize) -> Option<()> {
                 }
             }
             // The topics' and partitions' turns come one after the other.
-            let places: Vec<(Place, Range)> = pending(&kafka, &job, &next);
+            let places: Vec<(Place, OffsetRange)> = pending(&kafka, &job, &next);
             match places.get(turn % places.len().max(1)) {
                 Some((place, range)) => {
                     turn += 1;
@@ -682,8 +684,8 @@ async fn read(kafka: &Shared, job: Job, failures: usize) -> Option<()> {
 }
 
 /// Where reading a topic begins, or goes on, and the first offsets there are.
-fn begun(kafka: &Kafka, topic: usize, ranges: &[Range], known: &[usize]) -> (Vec<usize>, Vec<i64>) {
-    let from = |(partition, range): (usize, &Range)| {
+fn begun(kafka: &Kafka, topic: usize, ranges: &[OffsetRange], known: &[usize]) -> (Vec<usize>, Vec<i64>) {
+    let from = |(partition, range): (usize, &OffsetRange)| {
         let place = Place { topic, partition };
         let wanted = known
             .get(partition)
@@ -699,7 +701,7 @@ fn begun(kafka: &Kafka, topic: usize, ranges: &[Range], known: &[usize]) -> (Vec
 }
 
 /// Partitions with records that are still to be read.
-fn pending(kafka: &Kafka, job: &Job, next: &[Vec<usize>]) -> Vec<(Place, Range)> {
+fn pending(kafka: &Kafka, job: &ReplayRequest, next: &[Vec<usize>]) -> Vec<(Place, OffsetRange)> {
     let mut places = Vec::new();
     for (topic, (_, ranges)) in job.topics.iter().enumerate() {
         for (partition, range) in ranges.iter().enumerate() {

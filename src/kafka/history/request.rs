@@ -1,0 +1,174 @@
+//! Requests for records and offsets that are no longer in memory, and the trait that takes them.
+//!
+//! Holds no logic: [`pool`](super::pool) takes the requests of a running daemon, tests take them by themselves.
+
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::fair_queue::Flow;
+use crate::kafka::record::Feed;
+
+/// Replays that may wait, and lookups. Each keeps clients waiting, and holds their memory.
+pub(super) const MAX_WAITING: usize = 1024;
+
+/// Offsets of one partition; `from` below zero is the log start offset at the time of reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last one.
+    pub to: i64,
+}
+
+/// A request to read ranges of offsets.
+#[derive(Debug)]
+pub struct ReplayRequest {
+    /// The flow that shares turns with others.
+    pub flow: Flow,
+    /// Topics, each with a range per partition, from 0.
+    pub topics: Vec<(Arc<str>, Vec<OffsetRange>)>,
+    /// Receives [`Feed::Assigned`] with the offsets at which reading begins, records, gaps, and
+    /// [`Feed::Loaded`] at the end of each topic.
+    pub feed: mpsc::Sender<Feed>,
+}
+
+impl ReplayRequest {
+    /// How many offsets the ranges span, as far as that is known before reading.
+    pub(super) fn offsets(&self) -> u64 {
+        let ranges = self.topics.iter().flat_map(|(_, ranges)| ranges);
+        ranges
+            .map(|range| u64::try_from(range.to.saturating_sub(range.from.max(0))).unwrap_or(0))
+            .fold(0, u64::saturating_add)
+    }
+}
+
+/// The bounds on records that a replay buffers for its readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotLimits {
+    /// Most bytes buffered, give or take a block.
+    pub max_bytes: usize,
+    /// How long slow readers may hold up the replay, or keep records buffered, while others wait.
+    pub slow_reader_timeout: Duration,
+}
+
+/// The right to buffer a replay's records. Dropped while the replay waits, it removes the replay from the queue.
+pub struct ReplaySlot {
+    limits: SlotLimits,
+    release: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl ReplaySlot {
+    /// A slot; `release` is called when it is dropped.
+    #[must_use]
+    pub fn new(limits: SlotLimits, release: impl FnOnce() + Send + 'static) -> Self {
+        Self {
+            limits,
+            release: Some(Box::new(release)),
+        }
+    }
+
+    /// The bounds on what is buffered.
+    #[must_use]
+    pub fn limits(&self) -> SlotLimits {
+        self.limits
+    }
+}
+
+impl fmt::Debug for ReplaySlot {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("ReplaySlot")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for ReplaySlot {
+    fn drop(&mut self) {
+        if let Some(release) = self.release.take() {
+            release();
+        }
+    }
+}
+
+/// The offset wanted of one partition, as Kafka's `ListOffsets` knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OffsetSpec {
+    /// None: the partition is skipped.
+    Skip,
+    /// The high watermark: the offset of the next record.
+    Latest,
+    /// The first offset whose record is at or after this time (milliseconds since the epoch); the
+    /// high watermark if no record is.
+    Timestamp(i64),
+}
+
+/// Offsets by topic and partition, in the order of the request; `None` for [`OffsetSpec::Skip`] and for
+/// partitions that do not exist.
+pub type Offsets = Vec<Vec<Option<i64>>>;
+
+/// Receives the offsets on the thread that looked them up: it must not block.
+pub type Reply = Box<dyn FnOnce(Result<Offsets, LookupUnsupported>) + Send>;
+
+/// A request for offsets.
+pub struct OffsetLookup {
+    /// Topics, each with the offset wanted of every partition, from 0.
+    pub topics: Vec<(Arc<str>, Vec<OffsetSpec>)>,
+    /// Set when a thread begins an attempt, cleared when the attempt fails: while it is clear, the reply will be
+    /// newer than the present moment.
+    pub is_started: Arc<AtomicBool>,
+    /// The lookup is abandoned when no strong reference is left.
+    pub wanted: Weak<()>,
+    /// Called once, however many attempts that takes; dropped uncalled when the lookup is abandoned or the pool
+    /// closes.
+    pub reply: Reply,
+}
+
+impl fmt::Debug for OffsetLookup {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("OffsetLookup")
+            .field("topics", &self.topics)
+            .field("is_started", &self.is_started)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The client library in use cannot look this up. Names what it lacks, and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct LookupUnsupported(pub String);
+
+/// The queue is full or closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{MAX_WAITING} replays or offset lookups are already waiting")]
+pub struct Busy;
+
+/// Takes requests for records and offsets that are no longer in memory.
+pub trait Archive: fmt::Debug + Send + Sync {
+    /// Queues a replay. The caller keeps the slot for as long as it buffers the replay's records.
+    ///
+    /// # Errors
+    /// [`Busy`] when too many wait already.
+    fn replay(&self, request: ReplayRequest) -> Result<ReplaySlot, Busy>;
+
+    /// Whether replays wait for a thread or a slot.
+    fn is_contended(&self) -> bool;
+
+    /// Queues a lookup. It is tried again, with backoff, until it succeeds or is abandoned.
+    ///
+    /// # Errors
+    /// [`Busy`] when too many wait already.
+    fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy>;
+
+    /// Replays that run, and replays that wait for a thread or a slot.
+    fn load(&self) -> (usize, usize) {
+        (0, 0)
+    }
+
+    /// Whether the client library in use is known to give neither the times of records (nor offsets
+    /// by time) nor their headers. False while it is not known yet.
+    fn lacks_times_and_headers(&self) -> bool;
+}
