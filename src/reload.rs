@@ -24,8 +24,8 @@ use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, 
 use crate::fd_limit;
 use crate::http::health;
 use crate::http::unix;
+use crate::kafka::connection::Connection;
 use crate::kafka::history::{Archive, History};
-use crate::kafka::reader::Connection;
 use crate::logging;
 use crate::stream::live_settings::{LiveSettings, Pace};
 use crate::stream::subscription::Goodbye;

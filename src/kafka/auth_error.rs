@@ -5,9 +5,10 @@
 //! Knows nothing of connections.
 
 use std::fmt;
+use std::sync::Arc;
 
+use super::error::{ErrorKind, KafkaError};
 use super::security::Access;
-use super::source::SourceError;
 use crate::config::{Mechanism, SaslSettings};
 
 /// What is refused, and what to do. Trying again alone does not help.
@@ -35,13 +36,10 @@ impl Refusal {
         }
     }
 
-    /// As the error of a source.
-    pub(super) fn at(self, brokers: &str) -> SourceError {
-        SourceError::Refused {
-            brokers: brokers.to_owned(),
-            reason: self.reason,
-            remedy: self.remedy,
-        }
+    /// As an error of these brokers.
+    pub(super) fn at(self, brokers: &Arc<str>) -> KafkaError {
+        let Self { reason, remedy } = self;
+        KafkaError::new(brokers, ErrorKind::Refused { reason, remedy })
     }
 
     /// What an error of the transport says that is a refusal. `look` has a closer look at the certificate

@@ -14,9 +14,9 @@ use std::time::Instant;
 
 use super::counters::Tally;
 use super::epochs::{EpochEnd, Epochs};
+use super::partition::Cut;
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
-use super::source::Cut;
 use super::stream_queues::{Change, Outlets, Recipient, Slow};
 
 /// One topic as the tail reads it.

@@ -8,17 +8,14 @@ use log::info;
 use rdkafka::ClientConfig;
 
 use super::auth_error::Refusal;
+use super::connection::{BROKER_PATIENCE, Connection, Purpose};
+use super::error::{ErrorKind, KafkaError};
 use super::probe;
 use super::pulse::Pulse;
-use super::reader::Connection;
 use super::security::Access;
-use super::source::{Source, SourceError};
+use super::source::Source;
 use super::status::{Board, Status};
 use crate::config::Client;
-
-/// How long asking one broker which versions it speaks may take: to find the addresses of its name, and to
-/// try them.
-pub(super) const BROKER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Gives a client to read with.
 pub trait Connect: Send {
@@ -26,7 +23,7 @@ pub trait Connect: Send {
     ///
     /// # Errors
     /// When no broker answers, or none can be built that suits it.
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError>;
+    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError>;
 
     /// How long [`connect`](Connect::connect) may take until it has chosen a client.
     fn patience(&self) -> Duration {
@@ -34,7 +31,7 @@ pub trait Connect: Send {
     }
 
     /// The brokers as configured, for messages.
-    fn brokers(&self) -> String;
+    fn brokers(&self) -> Arc<str>;
 
     /// What is to be said of a topic that may not be read.
     fn forbids(&self, topic: &str) -> Refusal {
@@ -42,16 +39,7 @@ pub trait Connect: Send {
     }
 
     /// A client could not read what is there. Returns whether the next will be another.
-    fn refuse(&mut self, why: &SourceError) -> bool;
-}
-
-/// What a client is to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// Everything, once, as it comes.
-    Live,
-    /// A part of what was, while others read other parts.
-    History,
+    fn refuse(&mut self, why: &KafkaError) -> bool;
 }
 
 /// Builds the client that was chosen, for a thread with this pulse.
@@ -63,7 +51,7 @@ pub fn build(
     client: Client,
     purpose: Purpose,
     pulse: &Arc<Pulse>,
-) -> Result<Box<dyn Source>, SourceError> {
+) -> Result<Box<dyn Source>, KafkaError> {
     match client {
         #[cfg(feature = "kafka-crate")]
         Client::Kafka => Ok(Box::new(super::kafka_crate::KafkaCrate::new(
@@ -73,11 +61,11 @@ pub fn build(
         Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(
             connection, purpose, pulse,
         )?)),
-        other => Err(SourceError::Unsupported {
-            brokers: connection.brokers.join(","),
-            reason: format!("client {other} is not part of this build"),
-            remedy: "set client = \"auto\" in [kafka]".to_owned(),
-        }),
+        other => Err(KafkaError::unsupported(
+            &connection.bootstrap_servers(),
+            format!("client {other} is not part of this build"),
+            "set client = \"auto\" in [kafka]",
+        )),
     }
 }
 
@@ -86,7 +74,7 @@ pub fn build(
 /// # Errors
 /// When a file that `[kafka]` names cannot be used.
 #[cfg(feature = "librdkafka")]
-pub fn librdkafka_config(connection: &Connection, purpose: Purpose) -> Result<ClientConfig, SourceError> {
+pub fn librdkafka_config(connection: &Connection, purpose: Purpose) -> Result<ClientConfig, KafkaError> {
     super::librdkafka::settings::config(connection, &connection.access, purpose)
 }
 
@@ -130,7 +118,7 @@ impl Clients {
 }
 
 impl Connect for Clients {
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError> {
         if let Role::Following(tails) = &self.role
             && self.connection.client == Client::Auto
             && tails.reads_with(Client::Librdkafka)
@@ -164,23 +152,23 @@ impl Connect for Clients {
         BROKER_PATIENCE.saturating_mul(brokers)
     }
 
-    fn brokers(&self) -> String {
-        self.connection.brokers.join(",")
+    fn brokers(&self) -> Arc<str> {
+        self.connection.bootstrap_servers()
     }
 
     fn forbids(&self, topic: &str) -> Refusal {
         Refusal::topic(topic, &self.connection.access)
     }
 
-    fn refuse(&mut self, why: &SourceError) -> bool {
+    fn refuse(&mut self, why: &KafkaError) -> bool {
         let is_ours_to_choose = self.connection.client == Client::Auto && cfg!(feature = "librdkafka");
         let is_of_crate = self
             .choice
             .as_ref()
             .is_some_and(|choice| choice.client == Client::Kafka);
-        let reason = match why {
-            SourceError::Codec { .. } => "a batch is compressed as only it can read",
-            SourceError::TooLarge { .. } => "a batch is larger than the kafka crate takes",
+        let reason = match why.kind {
+            ErrorKind::Codec(_) => "a batch is compressed as only it can read",
+            ErrorKind::TooLarge { .. } => "a batch is larger than the kafka crate takes",
             _ => return false,
         };
         let is_refused = is_ours_to_choose && is_of_crate && self.connection.needs_librdkafka.is_none();

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::error::KafkaError;
+use super::partition::Bounds;
 use super::pulse::Pulse;
 use super::record::TopicId;
-use super::source::{Bounds, Source, SourceError};
+use super::source::Source;
 
 /// How long a topic must look as if it had been recreated, or did not exist at the start, before
 /// that is believed: a broker that has just come up, or a new leader, may not know better yet.
@@ -89,7 +91,7 @@ pub(super) fn now<S: Source + ?Sized>(
     source: &mut S,
     asked: &[Asked],
     pulse: &Pulse,
-) -> Result<Vec<Looked>, SourceError> {
+) -> Result<Vec<Looked>, KafkaError> {
     let names: Vec<Arc<str>> = asked.iter().map(|asked| Arc::clone(&asked.topic)).collect();
     let counts = source.partitions(&names)?;
     let ids = or_unknown(source.topic_ids(&names), names.len())?;
@@ -122,8 +124,8 @@ pub(super) fn add_bounds(
     looked: &mut [Looked],
     asked: &[Asked],
     wait: impl FnMut() -> bool,
-    ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError>,
-) -> Result<(), SourceError> {
+    ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>,
+) -> Result<(), KafkaError> {
     let is_asked_for = |&index: &usize| {
         let asked: &Asked = &asked[index];
         asked.wants_bounds || !asked.leaderless.is_empty() || asked.is_changed(&looked[index])
@@ -151,8 +153,8 @@ pub(super) fn add_bounds(
 pub(super) fn add_ends(
     looked: &mut [Looked],
     asked: &[Asked],
-    ask: impl FnOnce(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError>,
-) -> Result<(), SourceError> {
+    ask: impl FnOnce(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>,
+) -> Result<(), KafkaError> {
     let wanted: Vec<usize> = (0..looked.len())
         .filter(|&index| asked[index].wants_ends)
         .collect();
@@ -164,7 +166,7 @@ pub(super) fn add_ends(
         .map(|&index| (Arc::clone(&asked[index].topic), looked[index].partitions))
         .collect();
     let bounds = match ask(&topics) {
-        Err(error @ SourceError::Interrupted) => return Err(error),
+        Err(error) if error.is_interrupted() => return Err(error),
         Err(error) => {
             debug!("{error}");
             return Ok(());
@@ -185,8 +187,8 @@ pub(super) fn bounds_once_led(
     topics: &[(Arc<str>, usize)],
     mut wait: impl FnMut() -> bool,
     may_get_leader: impl Fn(usize, usize) -> bool,
-    mut ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError>,
-) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+    mut ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>,
+) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
     let begun = Instant::now();
     let mut bounds = ask(topics)?;
     loop {
@@ -208,11 +210,11 @@ pub(super) fn bounds_once_led(
 /// What brokers do not say is unknown: without ids, a topic that was recreated is recognised by its offsets alone, but
 /// it is read.
 pub(super) fn or_unknown<T: Clone>(
-    answer: Result<Vec<Option<T>>, SourceError>,
+    answer: Result<Vec<Option<T>>, KafkaError>,
     topics: usize,
-) -> Result<Vec<Option<T>>, SourceError> {
+) -> Result<Vec<Option<T>>, KafkaError> {
     match answer {
-        Err(error @ SourceError::Interrupted) => Err(error),
+        Err(error) if error.is_interrupted() => Err(error),
         Err(error) => {
             debug!("{error}");
             Ok(vec![None; topics])

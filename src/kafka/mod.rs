@@ -11,8 +11,10 @@ mod acl;
 pub mod auth_error;
 pub mod batcher;
 pub mod client;
+pub mod connection;
 pub mod counters;
 pub mod epochs;
+pub mod error;
 pub mod history;
 #[cfg(feature = "kafka-crate")]
 mod kafka_crate;
@@ -24,6 +26,7 @@ pub mod metadata;
 #[cfg(feature = "kafka-crate")]
 mod next_batch;
 pub mod open_transactions;
+pub mod partition;
 pub mod probe;
 pub mod progress;
 pub mod pulse;

@@ -10,7 +10,7 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-use super::source::host_port;
+use super::connection::host_port;
 use super::wire_protocol::{Asking, Plain, invalid};
 
 /// The version of `Fetch` that brings a batch whole whatever its size (KIP-74), in the format with markers (KIP-98).

@@ -9,9 +9,10 @@ use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 
 use super::auth_error::Refusal;
-use super::reader::Connection;
+use super::connection::Connection;
+use super::connection::host_port;
+use super::error::KafkaError;
 use super::security::Access;
-use super::source::{SourceError, host_port};
 use super::wire_protocol::{Plain, invalid};
 use crate::config::{Client, Isolation};
 
@@ -144,7 +145,7 @@ impl Security {
 }
 
 /// Asks the configured brokers in turn; the first that answers speaks for all.
-fn ask_any(connection: &Connection) -> Result<(String, Versions), SourceError> {
+fn ask_any(connection: &Connection) -> Result<(String, Versions), KafkaError> {
     let (mut reasons, mut refused) = (Vec::new(), None);
     for broker in &connection.brokers {
         match ask(broker, &connection.access) {
@@ -155,13 +156,10 @@ fn ask_any(connection: &Connection) -> Result<(String, Versions), SourceError> {
             }
         }
     }
-    let brokers = connection.brokers.join(",");
+    let brokers = connection.bootstrap_servers();
     Err(match refused {
         Some(refusal) => refusal.at(&brokers),
-        None => SourceError::Unreachable {
-            brokers,
-            reason: reasons.join("; "),
-        },
+        None => KafkaError::unreachable(&brokers, reasons.join("; ")),
     })
 }
 
@@ -188,9 +186,9 @@ fn need_of_librdkafka(connection: &Connection) -> Option<&'static str> {
 /// promise away. Asks a broker where the answer depends on it.
 ///
 /// # Errors
-/// [`SourceError::Unreachable`] while no broker answers and it matters; [`SourceError::Unsupported`]
+/// When no broker answers and the choice depends on it, or as unsupported
 /// where the configured client cannot read from the broker, or is not part of this build.
-pub fn choose(connection: &Connection) -> Result<Choice, SourceError> {
+pub fn choose(connection: &Connection) -> Result<Choice, KafkaError> {
     let choice = |client, reason: &str| {
         Ok(Choice {
             client,
@@ -198,11 +196,11 @@ pub fn choose(connection: &Connection) -> Result<Choice, SourceError> {
         })
     };
     let unsupported = |reason: String, remedy: &str| {
-        Err(SourceError::Unsupported {
-            brokers: connection.brokers.join(","),
+        Err(KafkaError::unsupported(
+            &connection.bootstrap_servers(),
             reason,
-            remedy: remedy.to_owned(),
-        })
+            remedy,
+        ))
     };
     let librdkafka = |reason: &str| {
         if cfg!(feature = "librdkafka") {

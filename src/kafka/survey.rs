@@ -11,9 +11,11 @@ use tokio::sync::mpsc;
 
 use super::auth_error::Refusal;
 use super::batcher::Batcher;
-use super::reader::Connection;
+use super::connection::Connection;
+use super::error::KafkaError;
+use super::partition::Bounds;
 use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
-use super::source::{Bounds, Source, SourceError};
+use super::source::Source;
 
 /// How far before the end of a partition a record is looked for: the last offsets of a transactional
 /// topic are markers.
@@ -47,7 +49,7 @@ pub fn partitions(
     source: &mut dyn Source,
     connection: &Connection,
     topic: &Arc<str>,
-) -> Result<usize, SourceError> {
+) -> Result<usize, KafkaError> {
     let counts = source.partitions(&[Arc::clone(topic)])?;
     fail_of_trouble(source, connection, topic)?;
     Ok(counts.first().copied().unwrap_or(0))
@@ -74,7 +76,7 @@ pub fn newest(
     topic: &Arc<str>,
     bounds: &[Bounds],
     patience: Duration,
-) -> Result<Newest, SourceError> {
+) -> Result<Newest, KafkaError> {
     let (sender, mut feed) = mpsc::channel(FEEDS);
     let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let low = bounds.iter().map(|bounds| bounds.low).collect();
@@ -148,7 +150,7 @@ pub fn sample(
     bounds: &[Bounds],
     late: i64,
     patience: Duration,
-) -> Result<Sample, SourceError> {
+) -> Result<Sample, KafkaError> {
     let (sender, mut feed) = mpsc::channel(FEEDS);
     let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
@@ -230,7 +232,7 @@ pub fn first_from(
     topic: &Arc<str>,
     from: &[(u32, i64)],
     patience: Duration,
-) -> Result<Vec<First>, SourceError> {
+) -> Result<Vec<First>, KafkaError> {
     let (sender, mut feed) = mpsc::channel(FEEDS);
     let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let partitions = from.iter().map(|(partition, _)| *partition as usize + 1).max();
@@ -264,9 +266,9 @@ pub fn first_from(
 /// In how many partitions the time index knows a record.
 ///
 /// # Errors
-/// [`SourceError::Unsupported`] from a client library that knows no times; otherwise when a
+/// [`ErrorKind::Unsupported`](super::error::ErrorKind::Unsupported) from a client library that knows no times; otherwise when a
 /// partition's leader does not answer.
-pub fn times(source: &mut dyn Source, topic: &str, bounds: &[Bounds]) -> Result<usize, SourceError> {
+pub fn times(source: &mut dyn Source, topic: &str, bounds: &[Bounds]) -> Result<usize, KafkaError> {
     let found = source.offsets_at(topic, &vec![Some(0); bounds.len()])?;
     let found = found.iter().zip(bounds);
     Ok(found
@@ -275,23 +277,17 @@ pub fn times(source: &mut dyn Source, topic: &str, bounds: &[Bounds]) -> Result<
 }
 
 /// What a source works on by itself is a failure to who asks once.
-fn fail_of_trouble(
-    source: &dyn Source,
-    connection: &Connection,
-    topic: &Arc<str>,
-) -> Result<(), SourceError> {
-    let brokers = connection.brokers.join(",");
+fn fail_of_trouble(source: &dyn Source, connection: &Connection, topic: &Arc<str>) -> Result<(), KafkaError> {
+    let brokers = connection.bootstrap_servers();
     if source.forbidden().contains(topic) {
         return Err(Refusal::topic(topic, &connection.access).at(&brokers));
     }
     match source.trouble() {
         None => Ok(()),
-        Some(trouble) => Err(SourceError::Unreachable {
-            reason: trouble
-                .strip_prefix(&format!("kafka {brokers}: "))
-                .unwrap_or(trouble)
-                .to_owned(),
-            brokers,
-        }),
+        Some(trouble) => {
+            let prefix = format!("kafka {brokers}: ");
+            let reason = trouble.strip_prefix(&prefix).unwrap_or(trouble);
+            Err(KafkaError::unreachable(&brokers, reason))
+        }
     }
 }

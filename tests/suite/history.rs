@@ -6,15 +6,16 @@ use crate::harness::wait::{ensure, eventually, secs};
 use crate::harness::{on_each_broker, trial};
 use crate::scripted::{self, BROKERS, Pool};
 use kafka_sse_bridge::config::{Client, Isolation};
+use kafka_sse_bridge::kafka::connection::Connection;
+use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::fair_queue::{FairQueue, Flow, MAX_OVERTAKEN};
 use kafka_sse_bridge::kafka::history::{
     Archive, Busy, History, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, ReplayRequest,
     ReplaySlot,
 };
-use kafka_sse_bridge::kafka::reader::{Begin, Connection, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::security::Access;
-use kafka_sse_bridge::kafka::source::SourceError;
 use kafka_sse_bridge::kafka::status::{Board, Status};
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,13 +132,13 @@ impl scripted::Kafka for Kafka {
         self.script.lock().unwrap().ends.clone()
     }
 
-    fn offsets_at(&self, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+    fn offsets_at(&self, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
         if self.script.lock().unwrap().knows_no_times {
-            return Err(SourceError::Unsupported {
-                brokers: BROKERS.to_owned(),
-                reason: "it knows no times".to_owned(),
-                remedy: "take the other".to_owned(),
-            });
+            return Err(KafkaError::unsupported(
+                &BROKERS.into(),
+                "it knows no times",
+                "take the other",
+            ));
         }
         Ok(times.to_vec())
     }

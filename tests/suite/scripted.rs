@@ -4,9 +4,11 @@
 use kafka_sse_bridge::config::Client;
 use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::History;
+use kafka_sse_bridge::kafka::partition::Bounds;
 use kafka_sse_bridge::kafka::record::Stamp;
-use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
+use kafka_sse_bridge::kafka::source::Source;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +30,7 @@ pub trait Kafka: Send + Sync + 'static {
     fn ends(&self) -> Vec<i64>;
 
     /// The offsets of those times.
-    fn offsets_at(&self, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+    fn offsets_at(&self, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
         // The record of every offset was made at that time.
         Ok(times.to_vec())
     }
@@ -45,47 +47,44 @@ pub trait Kafka: Send + Sync + 'static {
 struct Scripted<K>(Arc<K>);
 
 impl<K: Kafka> Connect for Scripted<K> {
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError> {
         if self.0.answers() {
             Ok(Box::new(Self(Arc::clone(&self.0))))
         } else {
-            Err(SourceError::Unreachable {
-                brokers: self.brokers(),
-                reason: "scripted".to_owned(),
-            })
+            Err(KafkaError::unreachable(&self.brokers(), "scripted"))
         }
     }
 
-    fn brokers(&self) -> String {
-        BROKERS.to_owned()
+    fn brokers(&self) -> Arc<str> {
+        BROKERS.into()
     }
 
-    fn refuse(&mut self, _why: &SourceError) -> bool {
+    fn refuse(&mut self, _why: &KafkaError) -> bool {
         false
     }
 }
 
 impl<K: Kafka> Source for Scripted<K> {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, KafkaError> {
         Ok(vec![self.0.partitions(); topics.len()])
     }
 
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
         Ok(self.0.ends()[..partitions]
             .iter()
             .map(|&high| Some(Bounds { low: 0, high }))
             .collect())
     }
 
-    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
         self.0.offsets_at(asked)
     }
 
-    fn assign(&mut self, _inbox: &Batcher) -> Result<(), SourceError> {
+    fn assign(&mut self, _inbox: &Batcher) -> Result<(), KafkaError> {
         Ok(())
     }
 
-    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
         let next = batcher.next_offsets("t")[0];
         let values = self.0.values(next);
         if values.is_empty() {
@@ -102,7 +101,7 @@ impl<K: Kafka> Source for Scripted<K> {
         Ok(())
     }
 
-    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, SourceError> {
+    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, KafkaError> {
         Ok(self.0.is_at_end())
     }
 

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use super::report::{Finding, Report};
 use super::within;
 use crate::kafka::auth_error::Refusal;
+use crate::kafka::connection::Connection;
 use crate::kafka::probe::{self, Security, Versions};
-use crate::kafka::reader::Connection;
 use crate::kafka::security::Access;
 
 /// How long a name may take to be found.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::report::{Finding, Report};
 use super::within;
 use crate::config::{Client, Isolation};
-use crate::kafka::client::{self, Purpose};
+use crate::kafka::client;
+use crate::kafka::connection::{Connection, Purpose};
+use crate::kafka::error::KafkaError;
 use crate::kafka::probe;
-use crate::kafka::reader::Connection;
-use crate::kafka::source::{Source, SourceError};
+use crate::kafka::source::Source;
 
 /// How long one question may take, and how much more for every partition asked about.
 pub(super) const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
@@ -72,11 +73,11 @@ impl Session {
     pub(super) fn ask<T: Send + 'static>(
         &mut self,
         limit: Duration,
-        question: impl FnOnce(&mut dyn Source) -> Result<T, SourceError> + Send + 'static,
+        question: impl FnOnce(&mut dyn Source) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, Trouble> {
         let (connection, client) = (self.connection.clone(), self.client);
         let source = self.source.take();
-        let answered: Option<Result<_, SourceError>> = within(limit, move || {
+        let answered: Option<Result<_, KafkaError>> = within(limit, move || {
             let mut source = match source {
                 Some(source) => source,
                 None => client::build(&connection, client, Purpose::Live, &Arc::default())?,
@@ -130,53 +131,14 @@ impl Trouble {
     }
 }
 
-impl From<SourceError> for Trouble {
-    fn from(error: SourceError) -> Self {
+impl From<KafkaError> for Trouble {
+    fn from(error: KafkaError) -> Self {
         const REMEDY: &str = "see the broker's log, and tls and sasl in [kafka] where it asks for that";
         // What the crate cannot take, librdkafka may.
-        let is_codec = matches!(error, SourceError::Codec { .. } | SourceError::TooLarge { .. });
-        let (found, remedy) = match error {
-            SourceError::Unreachable { reason, .. } => (reason, REMEDY.to_owned()),
-            SourceError::Partition { at, reason, .. } | SourceError::OutOfRange { at, reason, .. } => {
-                (format!("{at}: {reason}"), REMEDY.to_owned())
-            }
-            SourceError::Codec {
-                topic,
-                partition,
-                offset,
-                codec,
-                ..
-            } => (
-                format!(
-                    "topic {topic:?} partition {partition} at offset {offset}: a batch is compressed with \
-                     {codec}, which the kafka crate cannot read"
-                ),
-                "set client = \"librdkafka\" in [kafka]".to_owned(),
-            ),
-            SourceError::TooLarge {
-                topic,
-                partition,
-                offset,
-                limit,
-                size,
-                remedy,
-                ..
-            } => (
-                format!(
-                    "topic {topic:?} partition {partition} at offset {offset}: a record, or the batch that holds it, is \
-                     larger than {limit}{size}"
-                ),
-                remedy.to_owned(),
-            ),
-            SourceError::Refused { reason, remedy, .. } | SourceError::Unsupported { reason, remedy, .. } => {
-                (reason, remedy)
-            }
-            SourceError::Interrupted => (error.to_string(), REMEDY.to_owned()),
-        };
         Self {
-            found,
-            remedy,
-            is_codec,
+            found: error.reason(),
+            remedy: error.remedy().unwrap_or(REMEDY).to_owned(),
+            is_codec: error.is_of_batch(),
         }
     }
 }

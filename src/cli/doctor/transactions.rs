@@ -8,7 +8,7 @@ use super::report::{Finding, Report};
 use super::session::{Session, Trouble, limit};
 use crate::config::units::Span;
 use crate::kafka::open_transactions::HELD_FOR;
-use crate::kafka::source::Bounds;
+use crate::kafka::partition::Bounds;
 use crate::kafka::survey::{self, First};
 
 /// How long the first records of open transactions may take to come.

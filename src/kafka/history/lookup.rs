@@ -10,9 +10,10 @@ use log::debug;
 
 use super::request::{LookupUnsupported, OffsetLookup, OffsetSpec, Offsets};
 use crate::kafka::client::Connect;
+use crate::kafka::connection::backoff;
+use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::metadata::{DOUBT, DOUBT_PAUSE};
-use crate::kafka::reader::backoff;
-use crate::kafka::source::{Source, SourceError};
+use crate::kafka::source::Source;
 
 /// A lookup that has not succeeded yet.
 #[derive(Debug)]
@@ -59,7 +60,10 @@ impl PendingLookup {
                     (self.lookup.reply)(Ok(offsets));
                     return None;
                 }
-                Err(SourceError::Unsupported { reason, remedy, .. }) => {
+                Err(KafkaError {
+                    kind: ErrorKind::Unsupported { reason, remedy },
+                    ..
+                }) => {
                     (self.lookup.reply)(Err(LookupUnsupported(format!("{reason}; {remedy}"))));
                     return None;
                 }
@@ -96,25 +100,22 @@ fn offsets(
     lookup: &OffsetLookup,
     source: &mut dyn Source,
     connect: &dyn Connect,
-) -> Result<Offsets, SourceError> {
+) -> Result<Offsets, KafkaError> {
     let names: Vec<Arc<str>> = lookup.topics.iter().map(|(name, _)| Arc::clone(name)).collect();
     let counts = source.partitions(&names)?;
     // A topic without READ permission, for one, may still exist.
     if let Some(trouble) = source.trouble() {
-        return Err(SourceError::Unreachable {
-            brokers: connect.brokers(),
-            reason: trouble.to_owned(),
-        });
+        return Err(KafkaError::unreachable(&connect.brokers(), trouble));
     }
     // A hidden topic existed before and may become visible again; until then its offsets are unknown.
     let is_hidden = |((name, specs), count): (&(Arc<str>, Vec<OffsetSpec>), &usize)| {
         *count < specs.len() && source.forbidden().contains(name)
     };
     if lookup.topics.iter().zip(&counts).any(is_hidden) {
-        return Err(SourceError::Unreachable {
-            brokers: connect.brokers(),
-            reason: "a topic may not be seen any more".to_owned(),
-        });
+        return Err(KafkaError::unreachable(
+            &connect.brokers(),
+            "a topic may not be seen any more",
+        ));
     }
     lookup
         .topics
@@ -127,22 +128,21 @@ fn offsets(
 /// Looks up the offsets of one topic that has `count` partitions.
 fn topic_offsets(
     source: &mut dyn Source,
-    brokers: &str,
+    brokers: &Arc<str>,
     topic: &str,
     specs: &[OffsetSpec],
     count: usize,
-) -> Result<Vec<Option<i64>>, SourceError> {
+) -> Result<Vec<Option<i64>>, KafkaError> {
     let existing = &specs[..specs.len().min(count)];
     let mut found = vec![None; specs.len()];
     if let Some(last) = existing.iter().rposition(|spec| *spec == OffsetSpec::Latest) {
         let bounds = source.bounds(topic, last + 1)?;
         let wanted = existing.iter().zip(bounds);
-        for (partition, (found, (spec, bounds))) in found.iter_mut().zip(wanted).enumerate() {
+        for (partition, (found, (spec, bounds))) in (0..).zip(found.iter_mut().zip(wanted)) {
             if *spec == OffsetSpec::Latest {
-                let bounds = bounds.ok_or_else(|| SourceError::Partition {
-                    brokers: brokers.to_owned(),
-                    at: format!("topic {topic:?} partition {partition}"),
-                    reason: "no leader answers".to_owned(),
+                let bounds = bounds.ok_or_else(|| {
+                    let at = Location::partition(topic, partition);
+                    KafkaError::partition(brokers, at, "no leader answers")
                 })?;
                 *found = Some(bounds.high);
             }

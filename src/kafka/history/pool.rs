@@ -24,7 +24,7 @@ use super::replay;
 use super::request::{Archive, Busy, MAX_WAITING, OffsetLookup, ReplayRequest, ReplaySlot, SlotLimits};
 use crate::config::Client;
 use crate::kafka::client::{Clients, Connect};
-use crate::kafka::reader::Connection;
+use crate::kafka::connection::Connection;
 use crate::kafka::status::Board;
 
 /// Replays that run at once: each may hold a fetch of a few MiB.

@@ -11,10 +11,12 @@ use log::{debug, warn};
 use super::request::{OffsetRange, ReplayRequest};
 use crate::kafka::batcher::Batcher;
 use crate::kafka::client::Connect;
+use crate::kafka::connection::backoff;
 use crate::kafka::counters::Tally;
-use crate::kafka::reader::backoff;
+use crate::kafka::error::{ErrorKind, KafkaError, Location};
+use crate::kafka::partition::Bounds;
 use crate::kafka::record::BEGINNING;
-use crate::kafka::source::{Bounds, Source, SourceError};
+use crate::kafka::source::Source;
 
 /// Longest wait for records in one poll, and so the longest until a closed channel is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -53,8 +55,8 @@ pub(super) fn run(
                     failures + 1
                 };
                 if failures > MAX_FAILURES || is_pool_closed() {
-                    if matches!(error, SourceError::TooLarge { .. }) {
-                        tally.count(error.kind());
+                    if matches!(error.kind, ErrorKind::TooLarge { .. }) {
+                        tally.count(error.counted_as());
                     }
                     // The readers queue another replay behind those that wait, or in another pool.
                     warn!("replay: {error}; giving up, its clients queue again");
@@ -101,7 +103,7 @@ impl RangeReader {
     }
 
     /// Reads to the end of the ranges, or until the readers are gone. Errors name `brokers`.
-    fn read(&mut self, source: &mut dyn Source, brokers: &str) -> Result<(), SourceError> {
+    fn read(&mut self, source: &mut dyn Source, brokers: &Arc<str>) -> Result<(), KafkaError> {
         self.place(source, brokers)?;
         source.assign(&self.batcher)?;
         let mut at_end = BTreeSet::new();
@@ -133,28 +135,26 @@ impl RangeReader {
                     at_end.insert((name, partition));
                     advanced = Instant::now();
                 } else if advanced.elapsed() > STALLED {
-                    return Err(SourceError::Partition {
-                        brokers: brokers.to_owned(),
-                        at: format!("topic {name:?} partition {partition} at offset {next}"),
-                        reason: format!("no record for {STALLED:?}"),
-                    });
+                    return Err(KafkaError::partition(
+                        brokers,
+                        Location::offset(name, partition, next),
+                        format!("no record for {STALLED:?}"),
+                    ));
                 }
             }
         }
     }
 
     /// Sets the next offsets from the ranges, what was read of them, and what exists.
-    fn place(&mut self, source: &mut dyn Source, brokers: &str) -> Result<(), SourceError> {
+    fn place(&mut self, source: &mut dyn Source, brokers: &Arc<str>) -> Result<(), KafkaError> {
         for (name, ranges) in &self.topics {
             let bounds = source.bounds(name, ranges.len())?;
             let leaderless =
                 |(range, bounds): (&OffsetRange, &Option<Bounds>)| range.from < range.to && bounds.is_none();
             if let Some(partition) = ranges.iter().zip(&bounds).position(leaderless) {
-                return Err(SourceError::Partition {
-                    brokers: brokers.to_owned(),
-                    at: format!("topic {name:?} partition {partition}"),
-                    reason: "no leader answers".to_owned(),
-                });
+                let partition = u32::try_from(partition).unwrap_or(u32::MAX);
+                let at = Location::partition(Arc::clone(name), partition);
+                return Err(KafkaError::partition(brokers, at, "no leader answers"));
             }
             let known: Vec<i64> = self.batcher.next_offsets(name);
             let next = ranges

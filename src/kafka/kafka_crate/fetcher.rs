@@ -3,7 +3,7 @@
 //!
 //! Knows which partition an error is of; decides nothing about limits, nor about which partitions are read.
 
-use std::io::ErrorKind;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use kafka::error::{Error, KafkaCode};
 
 use crate::kafka::auth_error::Refusal;
 use crate::kafka::batcher::Batcher;
+use crate::kafka::connection::Connection;
+use crate::kafka::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
+use crate::kafka::partition::Lost;
 use crate::kafka::pulse::Pulse;
-use crate::kafka::reader::Connection;
 use crate::kafka::record::Stamp;
-use crate::kafka::source::{Lost, SourceError};
 use crate::kafka::worker_thread::{Left, WorkerThread};
 
 /// How long a broker holds a fetch that finds nothing.
@@ -30,7 +31,7 @@ const MESSAGE_OVERHEAD: i32 = 26;
 
 /// The client, on a thread of its own.
 pub(super) struct Fetcher {
-    pub(super) brokers: String,
+    pub(super) brokers: Arc<str>,
     pub(super) connection: Connection,
     client: WorkerThread<KafkaClient>,
 }
@@ -40,13 +41,12 @@ impl Fetcher {
     ///
     /// # Errors
     /// When there is no thread for it, or a file that `[kafka]` names cannot be used.
-    pub(super) fn new(connection: &Connection, pulse: &Arc<Pulse>) -> Result<Self, SourceError> {
-        let brokers = connection.brokers.join(",");
+    pub(super) fn new(connection: &Connection, pulse: &Arc<Pulse>) -> Result<Self, KafkaError> {
+        let brokers = connection.bootstrap_servers();
         let client = WorkerThread::spawn("kafka-crate", open(connection)?, Arc::clone(pulse));
         Ok(Self {
-            client: client.map_err(|error| SourceError::Unreachable {
-                brokers: brokers.clone(),
-                reason: format!("no thread for the client: {error}"),
+            client: client.map_err(|error| {
+                KafkaError::unreachable(&brokers, format!("no thread for the client: {error}"))
             })?,
             brokers,
             connection: connection.clone(),
@@ -57,17 +57,14 @@ impl Fetcher {
     pub(super) fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut KafkaClient) -> T + Send + 'static,
-    ) -> Result<T, SourceError> {
+    ) -> Result<T, KafkaError> {
         self.client.call(work).map_err(|left| self.left(left))
     }
 
-    pub(super) fn left(&self, why: Left) -> SourceError {
+    pub(super) fn left(&self, why: Left) -> KafkaError {
         match why {
-            Left::Called => SourceError::Interrupted,
-            Left::Late => SourceError::Unreachable {
-                brokers: self.brokers.clone(),
-                reason: "the kafka crate does not come back".to_owned(),
-            },
+            Left::Called => KafkaError::new(&self.brokers, ErrorKind::Interrupted),
+            Left::Late => KafkaError::unreachable(&self.brokers, "the kafka crate does not come back"),
         }
     }
 
@@ -75,39 +72,29 @@ impl Fetcher {
     pub(super) fn metadata<T: Send + 'static>(
         &self,
         look: impl FnOnce(&KafkaClient) -> T + Send + 'static,
-    ) -> Result<T, SourceError> {
+    ) -> Result<T, KafkaError> {
         self.call(|client| client.load_metadata_all().map(|()| look(client)))?
             .map_err(|error| self.failed("metadata", &error))
     }
 
-    pub(super) fn failed(&self, what: &str, error: &Error) -> SourceError {
+    pub(super) fn failed(&self, what: &str, error: &Error) -> KafkaError {
         match error {
-            Error::UnsupportedCompression => SourceError::Unsupported {
-                brokers: self.brokers.clone(),
-                reason: "a batch is compressed with lz4 or zstd, which the kafka crate cannot read"
-                    .to_owned(),
-                remedy: "set client = \"librdkafka\" in [kafka]".to_owned(),
-            },
-            error => SourceError::Unreachable {
-                brokers: self.brokers.clone(),
-                reason: format!("{what}: {error}"),
-            },
+            Error::UnsupportedCompression => KafkaError::unsupported(
+                &self.brokers,
+                "a batch is compressed with lz4 or zstd, which the kafka crate cannot read",
+                USE_LIBRDKAFKA,
+            ),
+            error => KafkaError::unreachable(&self.brokers, format!("{what}: {error}")),
         }
     }
 
-    fn partition_failed(&self, place: &Place, error: &Error) -> SourceError {
-        let at = format!(
-            "topic {:?} partition {} at offset {}",
-            place.topic, place.partition, place.next
-        );
-        match error {
-            // The broker's word for a batch that it cannot convert, which has no name in the old protocol.
-            Error::Kafka(KafkaCode::Unknown) => self.cannot_unpack(place, "zstd"),
+    fn partition_failed(&self, place: &Place, error: &Error) -> KafkaError {
+        let kind = match error {
+            // The broker's code for a batch that it cannot convert, which has no name in the old protocol.
+            Error::Kafka(KafkaCode::Unknown) => ErrorKind::Codec("zstd"),
             // The crate's own.
-            Error::UnsupportedCompression => self.cannot_unpack(place, "lz4"),
-            Error::Kafka(KafkaCode::OffsetOutOfRange) => SourceError::OutOfRange {
-                brokers: self.brokers.clone(),
-                at,
+            Error::UnsupportedCompression => ErrorKind::Codec("lz4"),
+            Error::Kafka(KafkaCode::OffsetOutOfRange) => ErrorKind::OutOfRange {
                 reason: error.to_string(),
                 lost: vec![Lost {
                     topic: Arc::clone(&place.topic),
@@ -116,24 +103,11 @@ impl Fetcher {
                 }],
             },
             Error::Kafka(KafkaCode::TopicAuthorizationFailed) => {
-                Refusal::topic(&place.topic, &self.connection.access).at(&self.brokers)
+                return Refusal::topic(&place.topic, &self.connection.access).at(&self.brokers);
             }
-            error => SourceError::Partition {
-                brokers: self.brokers.clone(),
-                at,
-                reason: error.to_string(),
-            },
-        }
-    }
-
-    fn cannot_unpack(&self, place: &Place, codec: &'static str) -> SourceError {
-        SourceError::Codec {
-            brokers: self.brokers.clone(),
-            topic: Arc::clone(&place.topic),
-            partition: place.partition,
-            offset: place.next,
-            codec,
-        }
+            error => ErrorKind::Partition(error.to_string()),
+        };
+        KafkaError::new(&self.brokers, kind).located(place.location())
     }
 
     /// The messages of one partition in an answer, from the offset asked for on: a compressed set
@@ -142,7 +116,7 @@ impl Fetcher {
         &self,
         answer: &'a [Response],
         place: &Place,
-    ) -> Result<Vec<&'a Message<'a>>, SourceError> {
+    ) -> Result<Vec<&'a Message<'a>>, KafkaError> {
         let mut found = Vec::new();
         for data in partitions(answer, place) {
             let data = data
@@ -162,7 +136,7 @@ impl Fetcher {
     pub(super) fn fetch_all(
         &self,
         places: &Arc<[(Place, i32)]>,
-    ) -> Result<(Vec<Response>, Option<SourceError>), SourceError> {
+    ) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
         let asked = Arc::clone(places);
         let answer = self.call(move |client| {
             client.fetch_messages(asked.iter().map(|(place, limit)| place.request(*limit)))
@@ -171,7 +145,7 @@ impl Fetcher {
             Ok(answer) => Ok((answer, None)),
             Err(Error::UnsupportedCompression) => self.fetch_each(places),
             // A broker that cannot convert what it has on its disk closes the connection, without a word.
-            Err(Error::Io(error)) if places.len() > 1 && error.kind() == ErrorKind::UnexpectedEof => {
+            Err(Error::Io(error)) if places.len() > 1 && error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.reopen()?;
                 self.fetch_each(places)
             }
@@ -179,10 +153,7 @@ impl Fetcher {
         }
     }
 
-    fn fetch_each(
-        &self,
-        places: &[(Place, i32)],
-    ) -> Result<(Vec<Response>, Option<SourceError>), SourceError> {
+    fn fetch_each(&self, places: &[(Place, i32)]) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
         let (mut answers, mut failed) = (Vec::new(), None);
         for (place, limit) in places {
             match self.fetch_one(place, *limit)? {
@@ -190,7 +161,7 @@ impl Fetcher {
                 Err(error @ Error::UnsupportedCompression) => {
                     failed.get_or_insert_with(|| self.partition_failed(place, &error));
                 }
-                Err(Error::Io(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                     failed.get_or_insert_with(|| self.partition_failed(place, &Error::Io(error)));
                     self.reopen()?;
                 }
@@ -201,18 +172,18 @@ impl Fetcher {
     }
 
     /// Takes a client with new connections.
-    fn reopen(&self) -> Result<(), SourceError> {
+    fn reopen(&self) -> Result<(), KafkaError> {
         let fresh = open(&self.connection)?;
         self.call(move |client| *client = fresh)?;
         self.metadata(|_| ())
     }
 
-    fn fetch(&self, place: &Place, limit: i32) -> Result<Vec<Response>, SourceError> {
+    fn fetch(&self, place: &Place, limit: i32) -> Result<Vec<Response>, KafkaError> {
         self.fetch_one(place, limit)?
             .map_err(|error| self.partition_failed(place, &error))
     }
 
-    fn fetch_one(&self, place: &Place, limit: i32) -> Result<Result<Vec<Response>, Error>, SourceError> {
+    fn fetch_one(&self, place: &Place, limit: i32) -> Result<Result<Vec<Response>, Error>, KafkaError> {
         let place = place.clone();
         self.call(move |client| client.fetch_messages_for_partition(&place.request(limit)))
     }
@@ -225,7 +196,7 @@ impl Fetcher {
         place: &Place,
         limit: i32,
         batcher: &mut Batcher,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), KafkaError> {
         let (mut empty, mut hole) = (0, limit);
         while hole - empty > MESSAGE_OVERHEAD {
             let middle = empty.midpoint(hole);
@@ -255,6 +226,10 @@ pub(super) struct Place {
 }
 
 impl Place {
+    pub(super) fn location(&self) -> Location {
+        Location::offset(Arc::clone(&self.topic), self.partition, self.next)
+    }
+
     fn request(&self, limit: i32) -> FetchPartition<'_> {
         let number = i32::try_from(self.partition).unwrap_or(i32::MAX);
         FetchPartition::new(&self.topic, number, self.next).with_max_bytes(limit)
@@ -289,12 +264,12 @@ pub(super) fn take(place: &Place, messages: &[&Message<'_>], batcher: &mut Batch
 }
 
 #[cfg(feature = "tls")]
-fn client_of(connection: &Connection) -> Result<KafkaClient, SourceError> {
+fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
     let Some(tls) = connection.access.tls() else {
         return Ok(KafkaClient::new(connection.brokers.clone()));
     };
     let connector =
-        crate::kafka::tls::refusal_of(tls).map_err(|refusal| refusal.at(&connection.brokers.join(",")))?;
+        crate::kafka::tls::refusal_of(tls).map_err(|refusal| refusal.at(&connection.bootstrap_servers()))?;
     Ok(KafkaClient::new_secure(
         connection.brokers.clone(),
         SecurityConfig::new(connector),
@@ -302,27 +277,24 @@ fn client_of(connection: &Connection) -> Result<KafkaClient, SourceError> {
 }
 
 #[cfg(not(feature = "tls"))]
-fn client_of(connection: &Connection) -> Result<KafkaClient, SourceError> {
+fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
     if connection.access.tls().is_none() {
         return Ok(KafkaClient::new(connection.brokers.clone()));
     }
-    Err(SourceError::Unsupported {
-        brokers: connection.brokers.join(","),
-        reason: "TLS is not part of this build".to_owned(),
-        remedy: "install one with the cargo feature tls or librdkafka".to_owned(),
-    })
+    Err(KafkaError::unsupported(
+        &connection.bootstrap_servers(),
+        "TLS is not part of this build",
+        "install one with the cargo feature tls or librdkafka",
+    ))
 }
 
 /// A client without metadata. It connects when it is first asked.
-fn open(connection: &Connection) -> Result<KafkaClient, SourceError> {
+fn open(connection: &Connection) -> Result<KafkaClient, KafkaError> {
     let mut client = client_of(connection)?;
     client.set_client_id("kafka-sse-bridge".to_owned());
     client.set_fetch_min_bytes(1);
     client
         .set_fetch_max_wait_time(FETCH_WAIT)
-        .map_err(|error| SourceError::Unreachable {
-            brokers: connection.brokers.join(","),
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| KafkaError::unreachable(&connection.bootstrap_servers(), error.to_string()))?;
     Ok(client)
 }

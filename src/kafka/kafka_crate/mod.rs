@@ -27,13 +27,14 @@ use log::debug;
 
 use self::fetcher::{Fetcher, Place, partitions, take};
 use super::batcher::{Batcher, Place as Placed};
-use super::client::Purpose;
+use super::connection::{Connection, Purpose};
+use super::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
 use super::lag::End;
 use super::next_batch::NextBatch;
+use super::partition::Bounds;
 use super::pulse::Pulse;
-use super::reader::Connection;
 use super::record::TopicId;
-use super::source::{Bounds, Source, SourceError};
+use super::source::Source;
 use super::wire_protocol::Asking;
 use super::worker_thread::WorkerThread;
 
@@ -100,13 +101,11 @@ impl KafkaCrate {
         connection: &Connection,
         purpose: Purpose,
         pulse: &Arc<Pulse>,
-    ) -> Result<Self, SourceError> {
-        let brokers = connection.brokers.join(",");
-        let failed = |reason: String| SourceError::Unreachable {
-            brokers: brokers.clone(),
-            reason,
+    ) -> Result<Self, KafkaError> {
+        let no_thread = |error| {
+            let reason = format!("no thread for the client: {error}");
+            KafkaError::unreachable(&connection.bootstrap_servers(), reason)
         };
-        let no_thread = |error| failed(format!("no thread for the client: {error}"));
         let fetcher = Fetcher::new(connection, pulse)?;
         let asking = Asking::new(connection.brokers.clone(), connection.access.clone());
         let asking = WorkerThread::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(no_thread)?;
@@ -133,18 +132,18 @@ impl KafkaCrate {
     }
 
     /// Whether a fetch of all that is read can be sent.
-    fn check_room(&self, batcher: &Batcher) -> Result<(), SourceError> {
+    fn check_room(&self, batcher: &Batcher) -> Result<(), KafkaError> {
         let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
         if self.fetcher.connection.access.tls().is_none()
             || batcher.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
         {
             return Ok(());
         }
-        Err(SourceError::Unsupported {
-            brokers: self.fetcher.brokers.clone(),
-            reason: "the kafka crate cannot ask for so many partitions over TLS".to_owned(),
-            remedy: "set client = \"librdkafka\" in [kafka]".to_owned(),
-        })
+        Err(KafkaError::unsupported(
+            &self.fetcher.brokers,
+            "the kafka crate cannot ask for so many partitions over TLS",
+            USE_LIBRDKAFKA,
+        ))
     }
 
     /// Notes what an answer says of the ends of partitions, once in a while.
@@ -173,7 +172,7 @@ impl KafkaCrate {
     ///
     /// # Errors
     /// When a batch follows that is larger than the largest limit, or that could not be found out.
-    fn grow(&mut self, place: &Place, limit: i32, high: i64) -> Result<(), SourceError> {
+    fn grow(&mut self, place: &Place, limit: i32, high: i64) -> Result<(), KafkaError> {
         let at = (Arc::clone(&place.topic), place.partition);
         if limit < PARTITION_BYTES_CAP {
             let grown = limit.saturating_mul(GROWTH).min(PARTITION_BYTES_CAP);
@@ -189,18 +188,18 @@ impl KafkaCrate {
         match self.next_batch(place)? {
             Some(batch) if batch.bytes > i64::from(PARTITION_BYTES_CAP) => {
                 self.too_large = Some(at);
-                Err(SourceError::TooLarge {
-                    brokers: self.fetcher.brokers.clone(),
-                    topic: Arc::clone(&place.topic),
-                    partition: place.partition,
-                    offset: batch.offset,
-                    limit: format!("{PARTITION_BYTES_CAP} bytes, the most that the kafka crate is given"),
-                    size: match batch.bytes {
-                        i64::MAX => String::new(),
-                        bytes => format!(" ({bytes} bytes)"),
-                    },
-                    remedy: "set client = \"librdkafka\" in [kafka]",
-                })
+                let size = match batch.bytes {
+                    i64::MAX => String::new(),
+                    bytes => format!(" ({bytes} bytes)"),
+                };
+                let kind = ErrorKind::TooLarge {
+                    limit: format!(
+                        "{PARTITION_BYTES_CAP} bytes, the most that the kafka crate is given{size}"
+                    ),
+                    remedy: USE_LIBRDKAFKA,
+                };
+                let at = Location::offset(Arc::clone(&place.topic), place.partition, batch.offset);
+                Err(KafkaError::new(&self.fetcher.brokers, kind).located(at))
             }
             // It has just been written, or the crate gives none of it.
             Some(batch) => {
@@ -218,7 +217,7 @@ impl KafkaCrate {
     }
 
     /// The next batch with records, by its head.
-    fn next_batch(&self, place: &Place) -> Result<Option<NextBatch>, SourceError> {
+    fn next_batch(&self, place: &Place) -> Result<Option<NextBatch>, KafkaError> {
         let Place {
             topic,
             partition,
@@ -228,18 +227,14 @@ impl KafkaCrate {
             .asking
             .call(move |asking| asking.next_batch(&topic, partition, next))
             .map_err(|left| self.fetcher.left(left))?;
-        answer.map_err(|error| SourceError::Partition {
-            brokers: self.fetcher.brokers.clone(),
-            at: format!(
-                "topic {:?} partition {} at offset {}",
-                place.topic, place.partition, place.next
-            ),
-            reason: format!("nothing comes, and what follows cannot be found out: {error}"),
+        answer.map_err(|error| {
+            let reason = format!("nothing comes, and what follows cannot be found out: {error}");
+            KafkaError::partition(&self.fetcher.brokers, place.location(), reason)
         })
     }
 
     /// Looks at partitions, seldom, that were stopped before a batch that was too large: compaction may have taken it.
-    fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+    fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let now = Instant::now();
         let is_due = |retry_at: &Option<Instant>| retry_at.is_some_and(|retry_at| now >= retry_at);
         let due = self.stopped.iter().find(|(_, retry_at)| is_due(retry_at));
@@ -265,7 +260,7 @@ impl KafkaCrate {
 }
 
 impl Source for KafkaCrate {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, KafkaError> {
         let topics = topics.to_vec();
         self.fetcher.metadata(move |client| {
             let known = client.topics();
@@ -274,12 +269,12 @@ impl Source for KafkaCrate {
         })
     }
 
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
         let bounds = self.bounds_of(&[(topic.into(), partitions)])?;
         Ok(bounds.into_iter().next().unwrap_or_default())
     }
 
-    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
         let ask = |which| {
             let names: Vec<String> = topics.iter().map(|(name, _)| name.to_string()).collect();
             let answer = self
@@ -301,7 +296,7 @@ impl Source for KafkaCrate {
                 }
                 offsets
             });
-            Ok::<Vec<Vec<Option<i64>>>, SourceError>(offsets.collect())
+            Ok::<Vec<Vec<Option<i64>>>, KafkaError>(offsets.collect())
         };
         let low = ask(FetchOffset::Earliest)?;
         let high = ask(FetchOffset::Latest)?;
@@ -315,18 +310,18 @@ impl Source for KafkaCrate {
         Ok(low.into_iter().zip(high).map(of_topic).collect())
     }
 
-    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
         if asked.iter().all(Option::is_none) {
             return Ok(vec![None; asked.len()]);
         }
-        Err(SourceError::Unsupported {
-            brokers: self.fetcher.brokers.clone(),
-            reason: format!("the kafka crate cannot look up times in topic {topic:?}"),
-            remedy: "set client = \"librdkafka\" in [kafka]".to_owned(),
-        })
+        Err(KafkaError::unsupported(
+            &self.fetcher.brokers,
+            format!("the kafka crate cannot look up times in topic {topic:?}"),
+            USE_LIBRDKAFKA,
+        ))
     }
 
-    fn assign(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         // Every fetch names its offsets, so there is nothing to set up. What is known of a partition holds for as long
         // as it is read on.
         let of = |place: Placed<'_>| ((Arc::clone(place.topic), place.partition), place.placed);
@@ -354,7 +349,7 @@ impl Source for KafkaCrate {
         std::mem::take(&mut self.resumed)
     }
 
-    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
         self.retry_stopped(batcher)?;
         let places: Vec<(Arc<str>, u32, i64)> = batcher
             .places()
@@ -385,7 +380,7 @@ impl Source for KafkaCrate {
                     self.forbidden.remove(&place.topic);
                     messages
                 }
-                Err(SourceError::Refused { .. }) => {
+                Err(error) if matches!(error.kind, ErrorKind::Refused { .. }) => {
                     self.forbidden.insert(Arc::clone(&place.topic));
                     continue;
                 }
@@ -423,7 +418,7 @@ impl Source for KafkaCrate {
         Ok(())
     }
 
-    fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
+    fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, KafkaError> {
         let at = (Arc::from(topic), partition);
         let is_ended = self.ended.get(&at).is_some_and(|&(end, _)| end == next);
         Ok(is_ended || self.stopped.contains_key(&at) || self.forbidden.contains(topic))
@@ -445,7 +440,7 @@ impl Source for KafkaCrate {
         std::mem::take(&mut self.ends)
     }
 
-    fn members(&mut self) -> Result<Vec<String>, SourceError> {
+    fn members(&mut self) -> Result<Vec<String>, KafkaError> {
         // Brokers that lead nothing are not told.
         self.fetcher.metadata(|client| {
             let topics = client.topics();
@@ -455,14 +450,13 @@ impl Source for KafkaCrate {
         })
     }
 
-    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, KafkaError> {
         let topics = topics.to_vec();
         self.asking
             .call(move |asking| asking.topic_ids(&topics))
             .map_err(|left| self.fetcher.left(left))?
-            .map_err(|error| SourceError::Unreachable {
-                brokers: self.fetcher.brokers.clone(),
-                reason: format!("ids of topics: {error}"),
+            .map_err(|error| {
+                KafkaError::unreachable(&self.fetcher.brokers, format!("ids of topics: {error}"))
             })
     }
 

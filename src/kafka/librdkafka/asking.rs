@@ -10,20 +10,21 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Context, serve};
 use super::explain::refusal;
+use crate::kafka::connection::Connection;
+use crate::kafka::connection::host_port;
+use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::librdkafka::ffi::{self, Described};
 use crate::kafka::metadata::{self, Asked, Looked};
 use crate::kafka::probe::{self, Security};
 use crate::kafka::pulse::Pulse;
-use crate::kafka::reader::Connection;
 use crate::kafka::record::TopicId;
 use crate::kafka::security::Access;
-use crate::kafka::source::{SourceError, host_port};
 
 /// How long a question to a broker may take.
 pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -42,7 +43,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 /// The handle, and what explains its errors.
 pub(super) struct Asking {
     handle: BaseConsumer<Context>,
-    pub(super) brokers: String,
+    pub(super) brokers: Arc<str>,
     access: Access,
     /// Whether all that is said of security is in `access`.
     is_explicable: bool,
@@ -66,7 +67,7 @@ pub(super) struct Seen {
 }
 
 /// What comes of a look.
-pub(super) type Look = Result<(Seen, Vec<Looked>), SourceError>;
+pub(super) type Look = Result<(Seen, Vec<Looked>), KafkaError>;
 
 /// What a reader of one partition meets first.
 pub(super) enum First {
@@ -90,7 +91,7 @@ impl Asking {
     ) -> Self {
         Self {
             handle,
-            brokers: connection.brokers.join(","),
+            brokers: connection.bootstrap_servers(),
             is_explicable: match Security::of(connection) {
                 Security::Plain | Security::Tls => true,
                 Security::Sasl => access.sasl().is_some(),
@@ -110,9 +111,9 @@ impl Asking {
 
     /// The handle, once it has told what it had to: that it needs a token, for one. To be called before every
     /// question, which is not asked where there is something else to do.
-    pub(super) fn handle(&self) -> Result<&BaseConsumer<Context>, SourceError> {
+    pub(super) fn handle(&self) -> Result<&BaseConsumer<Context>, KafkaError> {
         if self.pulse.is_called() {
-            return Err(SourceError::Interrupted);
+            return Err(KafkaError::new(&self.brokers, ErrorKind::Interrupted));
         }
         serve(&self.handle);
         Ok(&self.handle)
@@ -125,7 +126,7 @@ impl Asking {
 
     /// What that error is, of this handle or of another to the same brokers, with its cause and, where it needs
     /// a person, the remedy.
-    pub(super) fn unreachable(&self, what: &str, error: &KafkaError) -> SourceError {
+    pub(super) fn unreachable(&self, what: &str, error: &RdKafkaError) -> KafkaError {
         serve(&self.handle);
         let cause = self.handle.context().cause();
         let explained = cause.as_deref().and_then(|cause| refusal(cause, &self.access));
@@ -144,10 +145,7 @@ impl Asking {
             return refusal.at(&self.brokers);
         }
         let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
-        SourceError::Unreachable {
-            brokers: self.brokers.clone(),
-            reason: format!("{what}: {error}{cause}"),
-        }
+        KafkaError::unreachable(&self.brokers, format!("{what}: {error}{cause}"))
     }
 
     /// Looks at topics; at those that are `doubted`, whether they may be read, which only trying shows.
@@ -155,7 +153,7 @@ impl Asking {
         &mut self,
         topics: &[Arc<str>],
         doubted: &BTreeSet<Arc<str>>,
-    ) -> Result<Seen, SourceError> {
+    ) -> Result<Seen, KafkaError> {
         let described = self.described(topics)?;
         self.seen(topics, &described, doubted)
     }
@@ -166,7 +164,7 @@ impl Asking {
         topics: &[Arc<str>],
         described: &[Option<Described>],
         doubted: &BTreeSet<Arc<str>>,
-    ) -> Result<Seen, SourceError> {
+    ) -> Result<Seen, KafkaError> {
         let mut seen = Seen {
             counts: Vec::with_capacity(topics.len()),
             trouble: None,
@@ -205,7 +203,7 @@ impl Asking {
     }
 
     /// How many partitions a topic has, and what is wrong with it, by a request for this one.
-    fn counted(&self, topic: &str) -> Result<(usize, Option<RDKafkaErrorCode>), SourceError> {
+    fn counted(&self, topic: &str) -> Result<(usize, Option<RDKafkaErrorCode>), KafkaError> {
         let metadata = self.metadata(topic)?;
         let found = metadata.topics().first();
         let error = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
@@ -213,7 +211,7 @@ impl Asking {
     }
 
     /// The metadata of one topic.
-    pub(super) fn metadata(&self, topic: &str) -> Result<Metadata, SourceError> {
+    pub(super) fn metadata(&self, topic: &str) -> Result<Metadata, KafkaError> {
         self.handle()?
             .fetch_metadata(Some(topic), ASK_TIMEOUT)
             .map_err(|error| self.unreachable(&format!("metadata of topic {topic:?}"), &error))
@@ -244,19 +242,19 @@ impl Asking {
     }
 
     /// The ids of topics; all unknown for a while after they did not come.
-    pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+    pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, KafkaError> {
         let described = self.describe(topics)?;
         let id = |described: Option<Described>| described.and_then(|described| described.id);
         Ok(described.into_iter().map(id).collect())
     }
 
     /// What brokers say of topics, in one request; nothing of any where they do not answer it.
-    pub(super) fn described(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Described>>, SourceError> {
+    pub(super) fn described(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Described>>, KafkaError> {
         metadata::or_unknown(self.describe(topics), topics.len())
     }
 
     /// The same; nothing of any for a while after that did not come.
-    fn describe(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Described>>, SourceError> {
+    fn describe(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<Described>>, KafkaError> {
         if self.ids_due.is_some_and(|(due, _)| Instant::now() < due) {
             return Ok(vec![None; topics.len()]);
         }
@@ -264,17 +262,11 @@ impl Asking {
         let (first, longest) = IDS_PAUSE;
         let pause = self.ids_due.map_or(first, |(_, pause)| (pause * 2).min(longest));
         self.ids_due = answer.is_err().then(|| (Instant::now() + pause, pause));
-        answer.map_err(|code| self.unreachable("descriptions of topics", &KafkaError::MetadataFetch(code)))
+        answer.map_err(|code| self.unreachable("descriptions of topics", &RdKafkaError::MetadataFetch(code)))
     }
 
     /// What a reader of one partition meets first.
-    fn first(
-        &self,
-        topic: &str,
-        partition: i32,
-        from: Offset,
-        limit: Duration,
-    ) -> Result<First, SourceError> {
+    fn first(&self, topic: &str, partition: i32, from: Offset, limit: Duration) -> Result<First, KafkaError> {
         let fails = |error| self.unreachable(&format!("reading of {topic:?}/{partition}"), &error);
         let handle = self.handle()?;
         let mut list = TopicPartitionList::new();
@@ -292,8 +284,8 @@ impl Asking {
         // The handle holds this one partition only, so its end needs no name to be known by.
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
             match self.handle.poll(left) {
-                Some(Err(KafkaError::PartitionEOF(_))) => return First::Reached,
-                Some(Err(KafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed))) => {
+                Some(Err(RdKafkaError::PartitionEOF(_))) => return First::Reached,
+                Some(Err(RdKafkaError::MessageConsumption(RDKafkaErrorCode::TopicAuthorizationFailed))) => {
                     return First::Refused;
                 }
                 Some(Ok(_)) => return First::Record,
@@ -311,7 +303,7 @@ impl Asking {
     }
 
     /// `host:port` of the cluster's brokers.
-    pub(super) fn members(&self) -> Result<Vec<String>, SourceError> {
+    pub(super) fn members(&self) -> Result<Vec<String>, KafkaError> {
         let metadata = self.handle()?.fetch_metadata(None, ASK_TIMEOUT);
         let metadata = metadata.map_err(|error| self.unreachable("metadata", &error))?;
         let address = |broker: &MetadataBroker| host_port(broker.host(), broker.port());
@@ -327,6 +319,6 @@ fn is_of_closing(cause: &str) -> bool {
 }
 
 /// The group is a name without a use here, and nobody needs rights on it.
-pub(super) fn is_of_group(error: &KafkaError) -> bool {
+pub(super) fn is_of_group(error: &RdKafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }

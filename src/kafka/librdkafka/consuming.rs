@@ -10,7 +10,7 @@ use std::time::Duration;
 use log::debug;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::asking::ASK_TIMEOUT;
@@ -18,40 +18,38 @@ use super::context::{Context, serve};
 use super::settings;
 use crate::config::FileName;
 use crate::kafka::batcher::{Batcher, Place};
+use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::librdkafka::ffi::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
-use crate::kafka::source::SourceError;
 
 /// Makes handles, all with the same settings.
 #[derive(Clone)]
 pub(super) struct Maker {
-    pub(super) brokers: String,
+    pub(super) brokers: Arc<str>,
     pub(super) config: ClientConfig,
     pub(super) reads_uncommitted: bool,
     pub(super) token_file: Option<FileName>,
 }
 
 impl Maker {
-    fn handle(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, SourceError> {
+    fn handle(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, KafkaError> {
         let context = Context::new(self.reads_uncommitted, self.token_file.clone());
         // Whatever the operator's table says: without them nobody knows that only markers of transactions are left.
         let handle = config
             .set("enable.partition.eof", "true")
             .create_with_context(context)
-            .map_err(|error: KafkaError| settings::refused_settings(&error, &self.brokers))?;
+            .map_err(|error: RdKafkaError| settings::refused_settings(&error, &self.brokers))?;
         // A question asked before there is a token waits for it in vain.
         serve(&handle);
         Ok(handle)
     }
 
     /// One that reads.
-    pub(super) fn consuming(&self) -> Result<Consuming, SourceError> {
+    pub(super) fn consuming(&self) -> Result<Consuming, KafkaError> {
         let handle = Arc::new(self.handle(self.config.clone())?);
-        let queue = Queue::new(Arc::clone(&handle)).ok_or_else(|| SourceError::Unreachable {
-            brokers: self.brokers.clone(),
-            reason: "librdkafka gives no queue".to_owned(),
-        })?;
+        let queue = Queue::new(Arc::clone(&handle))
+            .ok_or_else(|| KafkaError::unreachable(&self.brokers, "librdkafka gives no queue"))?;
         Ok(Consuming {
             handle,
             queue,
@@ -63,12 +61,12 @@ impl Maker {
     }
 
     /// One that answers questions.
-    pub(super) fn asking(&self) -> Result<BaseConsumer<Context>, SourceError> {
+    pub(super) fn asking(&self) -> Result<BaseConsumer<Context>, KafkaError> {
         self.handle(self.config.clone())
     }
 
     /// One that fetches a single batch of a partition, to see whether it can be had.
-    pub(super) fn probing(&self) -> Result<BaseConsumer<Context>, SourceError> {
+    pub(super) fn probing(&self) -> Result<BaseConsumer<Context>, KafkaError> {
         self.handle(settings::probing(&self.config))
     }
 }
@@ -160,9 +158,9 @@ impl Ended {
 /// Why partitions cannot be assigned.
 pub(super) enum AssignError {
     /// What the library refused.
-    Library(String, KafkaError),
+    Library(String, RdKafkaError),
     /// A partition for which it gives no queue.
-    NoQueue(String),
+    NoQueue(Location),
     /// There is something else to do.
     Interrupted,
 }
@@ -234,9 +232,8 @@ impl Consuming {
             let number = partition.cast_signed();
             self.ended.forget(topic, partition);
             if !self.queue.attach(topic, number) {
-                return Err(AssignError::NoQueue(format!(
-                    "topic {topic:?} partition {partition}"
-                )));
+                let at = Location::partition(Arc::clone(topic), partition);
+                return Err(AssignError::NoQueue(at));
             }
             list.add_partition_offset(topic, number, Offset::Offset(place.next))
                 .map_err(|error| AssignError::Library(format!("assigning {topic:?}/{partition}"), error))?;
@@ -269,7 +266,7 @@ impl Consuming {
             ffi::validate(&self.handle, &read, ASK_TIMEOUT).map_err(|code| {
                 AssignError::Library(
                     "validating offsets".to_owned(),
-                    KafkaError::Seek(code.to_string()),
+                    RdKafkaError::Seek(code.to_string()),
                 )
             })?;
         }

@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 use serde::Deserialize;
 
 use crate::config::{FileName, units};
@@ -240,7 +240,7 @@ impl ClientContext for Context {
     }
 
     // The default logs the end of every partition as an error; what matters comes out of `poll`.
-    fn error(&self, error: KafkaError, reason: &str) {
+    fn error(&self, error: RdKafkaError, reason: &str) {
         debug!("librdkafka: {error}: {reason}");
         if is_too_large(reason) {
             let mut oversize = self.oversize();

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message;
 use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 
 use self::asking::{Asking, Look, Seen, is_of_group};
 use self::consuming::{AssignError, Consuming, Maker, push};
@@ -36,15 +36,16 @@ use self::renewal::Renewed;
 use self::trouble::{Failed, Trouble};
 use super::auth_error::Refusal;
 use super::batcher::{Batcher, Place};
-use super::client::{BROKER_PATIENCE, Purpose};
+use super::connection::{BROKER_PATIENCE, Connection, Purpose};
+use super::error::{ErrorKind, KafkaError, Location};
 use super::lag::End;
 use super::link::Link;
 use super::metadata::{Asked, Looked};
+use super::partition::Bounds;
 use super::pulse::Pulse;
-use super::reader::Connection;
 use super::record::TopicId;
 use super::security::Access;
-use super::source::{Bounds, Source, SourceError};
+use super::source::Source;
 use super::worker_thread::{Begun, Left, WorkerThread};
 use crate::config::Isolation;
 
@@ -53,7 +54,7 @@ const SERVE_EVERY: Duration = Duration::from_secs(1);
 
 /// A consuming handle and an asking one.
 pub(super) struct Librdkafka {
-    brokers: String,
+    brokers: Arc<str>,
     maker: Maker,
     consuming: Consuming,
     asking: WorkerThread<Asking>,
@@ -88,8 +89,8 @@ impl Librdkafka {
         connection: &Connection,
         purpose: Purpose,
         pulse: &Arc<Pulse>,
-    ) -> Result<Self, SourceError> {
-        let brokers = connection.brokers.join(",");
+    ) -> Result<Self, KafkaError> {
+        let brokers = connection.bootstrap_servers();
         // The files as they are now, and what they were by then.
         let access = connection.access.renewed();
         let maker = Maker {
@@ -103,10 +104,7 @@ impl Librdkafka {
         let told = Arc::clone(asking.context());
         let asking = Asking::new(asking, connection, access.clone(), Arc::clone(pulse));
         let asking = WorkerThread::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(|error| {
-            SourceError::Unreachable {
-                brokers: brokers.clone(),
-                reason: format!("no thread for questions: {error}"),
-            }
+            KafkaError::unreachable(&brokers, format!("no thread for questions: {error}"))
         })?;
         Ok(Self {
             oversize: Oversize::new(&brokers),
@@ -131,23 +129,20 @@ impl Librdkafka {
     /// What comes of a question; nothing is read meanwhile.
     fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Asking) -> Result<T, SourceError> + Send + 'static,
-    ) -> Result<T, SourceError> {
+        question: impl FnOnce(&mut Asking) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
         self.asking.call(question).map_err(|left| self.left(left))?
     }
 
-    fn left(&self, why: Left) -> SourceError {
+    fn left(&self, why: Left) -> KafkaError {
         match why {
-            Left::Called => SourceError::Interrupted,
-            Left::Late => SourceError::Unreachable {
-                brokers: self.brokers.clone(),
-                reason: "librdkafka does not come back".to_owned(),
-            },
+            Left::Called => KafkaError::new(&self.brokers, ErrorKind::Interrupted),
+            Left::Late => KafkaError::unreachable(&self.brokers, "librdkafka does not come back"),
         }
     }
 
     /// What that error of the consuming handle is.
-    fn unreachable(&self, what: &str, error: KafkaError) -> SourceError {
+    fn unreachable(&self, what: &str, error: RdKafkaError) -> KafkaError {
         let what = what.to_owned();
         let explained = self.ask(move |asking| Ok(asking.unreachable(&what, &error)));
         explained.unwrap_or_else(|error| error)
@@ -173,13 +168,12 @@ impl Librdkafka {
     ///
     /// # Errors
     /// When either handle has no broker left: it would not find one again by itself.
-    fn check_brokers(&self) -> Result<(), SourceError> {
+    fn check_brokers(&self) -> Result<(), KafkaError> {
         if self.consuming.handle.context().is_abandoned() || self.told.is_abandoned() {
-            return Err(SourceError::Unreachable {
-                brokers: self.brokers.clone(),
-                reason: "the cluster named no broker for a while, and librdkafka has forgotten all"
-                    .to_owned(),
-            });
+            return Err(KafkaError::unreachable(
+                &self.brokers,
+                "the cluster named no broker for a while, and librdkafka has forgotten all",
+            ));
         }
         Ok(())
     }
@@ -207,7 +201,7 @@ impl Librdkafka {
     }
 
     /// Looks at what the consuming handle says of no partition: transport errors are a state.
-    fn heed_events(&mut self) -> Result<(), SourceError> {
+    fn heed_events(&mut self) -> Result<(), KafkaError> {
         for _ in 0..MAX_CAUSES {
             if !self.consuming.queue.has_events() {
                 break;
@@ -218,17 +212,15 @@ impl Librdkafka {
                 // Its partition is not attached to the queue, so what follows would be lost: the next client
                 // begins at our own offsets.
                 Some(Ok(record)) => {
-                    return Err(SourceError::Partition {
-                        brokers: self.brokers.clone(),
-                        at: format!("topic {:?} partition {}", record.topic(), record.partition()),
-                        reason: "a record came beside its queue".to_owned(),
-                    });
+                    let partition = record.partition().cast_unsigned();
+                    return Err(KafkaError::partition(
+                        &self.brokers,
+                        Location::partition(record.topic(), partition),
+                        "a record came beside its queue",
+                    ));
                 }
-                Some(Err(error @ KafkaError::MessageConsumptionFatal(_))) => {
-                    return Err(SourceError::Unreachable {
-                        brokers: self.brokers.clone(),
-                        reason: error.to_string(),
-                    });
+                Some(Err(error @ RdKafkaError::MessageConsumptionFatal(_))) => {
+                    return Err(KafkaError::unreachable(&self.brokers, error.to_string()));
                 }
                 Some(Err(error)) if is_of_group(&error) => {}
                 Some(Err(error)) => {
@@ -256,7 +248,7 @@ impl Librdkafka {
     ///
     /// # Errors
     /// When one was found.
-    fn search_oversize(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+    fn search_oversize(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let is_heard = self.consuming.handle.context().take_oversize();
         let tools = Tools {
             maker: &self.maker,
@@ -273,18 +265,18 @@ impl Librdkafka {
 }
 
 impl Source for Librdkafka {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, KafkaError> {
         let (topics, doubted) = (topics.to_vec(), self.forbidden.clone());
         let seen = self.ask(move |asking| asking.see(&topics, &doubted))?;
         Ok(self.take_in(seen))
     }
 
-    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, KafkaError> {
         let topics = topics.to_vec();
         self.ask(move |asking| asking.topic_ids(&topics))
     }
 
-    fn look(&mut self, asked: &[Asked], _pulse: &Pulse) -> Option<Result<Vec<Looked>, SourceError>> {
+    fn look(&mut self, asked: &[Asked], _pulse: &Pulse) -> Option<Result<Vec<Looked>, KafkaError>> {
         let Some(looking) = &self.looking else {
             let (asked, doubted) = (asked.to_vec(), self.forbidden.clone());
             match self.asking.begin(move |asking| asking.look(&asked, &doubted)) {
@@ -306,22 +298,22 @@ impl Source for Librdkafka {
         self.looking = None;
     }
 
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
         let bounds = self.bounds_of(&[(topic.into(), partitions)])?;
         Ok(bounds.into_iter().next().unwrap_or_default())
     }
 
-    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
         let topics = topics.to_vec();
         self.ask(move |asking| asking.bounds_of(&topics))
     }
 
-    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
         let (topic, asked) = (topic.to_owned(), asked.to_vec());
         self.ask(move |asking| asking.offsets_at(&topic, &asked))
     }
 
-    fn assign(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         // It may read what is not to be read any more.
         self.retire();
         self.oversize.forget_moved(batcher);
@@ -333,16 +325,16 @@ impl Source for Librdkafka {
             Ok(true) => Ok(()),
             Ok(false) => self.begin_renewal(batcher),
             Err(AssignError::Library(what, error)) => Err(self.unreachable(&what, error)),
-            Err(AssignError::NoQueue(at)) => Err(SourceError::Partition {
-                brokers: self.brokers.clone(),
+            Err(AssignError::NoQueue(at)) => Err(KafkaError::partition(
+                &self.brokers,
                 at,
-                reason: "librdkafka gives no queue".to_owned(),
-            }),
-            Err(AssignError::Interrupted) => Err(SourceError::Interrupted),
+                "librdkafka gives no queue",
+            )),
+            Err(AssignError::Interrupted) => Err(KafkaError::new(&self.brokers, ErrorKind::Interrupted)),
         }
     }
 
-    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
         self.check_brokers()?;
         self.serve_asking();
         self.take_renewal(batcher)?;
@@ -393,12 +385,8 @@ impl Source for Librdkafka {
             self.trouble = Some(Trouble::of(failed, &self.brokers));
         }
         if let Some((at, reason)) = out_of_range {
-            return Err(SourceError::OutOfRange {
-                brokers: self.brokers.clone(),
-                at,
-                reason,
-                lost,
-            });
+            let kind = ErrorKind::OutOfRange { reason, lost };
+            return Err(KafkaError::new(&self.brokers, kind).located(at));
         }
         self.search_oversize(batcher)
     }
@@ -422,7 +410,7 @@ impl Source for Librdkafka {
         end.map_or(position, |end| end.max(position))
     }
 
-    fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, SourceError> {
+    fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, KafkaError> {
         Ok(self.forbidden.contains(topic)
             || self.consuming.ended.is_before(topic, partition, next)
             || self.oversize.has_stopped(topic, partition))
@@ -457,7 +445,7 @@ impl Source for Librdkafka {
         self.consuming.handle.context().links()
     }
 
-    fn members(&mut self) -> Result<Vec<String>, SourceError> {
+    fn members(&mut self) -> Result<Vec<String>, KafkaError> {
         self.ask(|asking| asking.members())
     }
 

@@ -11,7 +11,8 @@ use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::asking::{ASK_TIMEOUT, Asking};
-use crate::kafka::source::{Bounds, SourceError};
+use crate::kafka::error::{KafkaError, Location};
+use crate::kafka::partition::Bounds;
 
 /// How long it may take a leader that has just given no answer, or another one that is asked for the same.
 const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
@@ -24,7 +25,7 @@ impl Asking {
     pub(super) fn bounds_of(
         &mut self,
         asked: &[(Arc<str>, usize)],
-    ) -> Result<Vec<Vec<Option<Bounds>>>, SourceError> {
+    ) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
         let mut bounds: Vec<Vec<Option<Bounds>>> =
             asked.iter().map(|(_, count)| vec![None; *count]).collect();
         let names: Vec<&str> = asked.iter().map(|(name, _)| &**name).collect();
@@ -52,7 +53,7 @@ impl Asking {
                         }
                     }
                 }
-                Err(error @ SourceError::Interrupted) => return Err(error),
+                Err(error) if error.is_interrupted() => return Err(error),
                 // Not every one of several that are gone is waited for.
                 Err(error) => {
                     debug!("{error}; broker {leader} leads {} partitions", led.len());
@@ -65,7 +66,7 @@ impl Asking {
     }
 
     /// The partitions that each broker leads.
-    fn led(&mut self, asked: &[(Arc<str>, usize)]) -> Result<BTreeMap<i32, Vec<Place>>, SourceError> {
+    fn led(&mut self, asked: &[(Arc<str>, usize)]) -> Result<BTreeMap<i32, Vec<Place>>, KafkaError> {
         let mut led: BTreeMap<i32, Vec<Place>> = BTreeMap::new();
         let names: Vec<Arc<str>> = asked.iter().map(|(name, _)| Arc::clone(name)).collect();
         for (topic, described) in self.described(&names)?.into_iter().enumerate() {
@@ -95,7 +96,7 @@ impl Asking {
         topics: &[&str],
         asked: impl IntoIterator<Item = (Place, Offset)>,
         limit: Duration,
-    ) -> Result<Vec<(Place, i64)>, SourceError> {
+    ) -> Result<Vec<(Place, i64)>, KafkaError> {
         let fails = |error| {
             let others = topics.len().saturating_sub(1);
             let first = topics.first().copied().unwrap_or_default();
@@ -137,7 +138,7 @@ impl Asking {
         &self,
         topic: &str,
         asked: &[Option<i64>],
-    ) -> Result<Vec<Option<i64>>, SourceError> {
+    ) -> Result<Vec<Option<i64>>, KafkaError> {
         // The ends come first: a record written between the two questions must not lie behind both answers.
         let times = || {
             (0..)
@@ -159,11 +160,12 @@ impl Asking {
         let lacks_answer =
             |(asked, offset): (&Option<i64>, &Option<i64>)| asked.is_some() && offset.is_none();
         if let Some(partition) = asked.iter().zip(&offsets).position(lacks_answer) {
-            return Err(SourceError::Partition {
-                brokers: self.brokers.clone(),
-                at: format!("topic {topic:?} partition {partition}"),
-                reason: "its leader says nothing of its offsets".to_owned(),
-            });
+            let partition = u32::try_from(partition).unwrap_or(u32::MAX);
+            return Err(KafkaError::partition(
+                &self.brokers,
+                Location::partition(topic, partition),
+                "its leader says nothing of its offsets",
+            ));
         }
         Ok(offsets)
     }

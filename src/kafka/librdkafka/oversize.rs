@@ -17,8 +17,9 @@ use super::asking::Asking;
 use super::consuming::{Consuming, Maker};
 use super::probing::{Probed, Prober};
 use crate::kafka::batcher::{Batcher, Place};
+use crate::kafka::error::{ErrorKind, KafkaError, Location};
+use crate::kafka::partition::Bounds;
 use crate::kafka::pulse::Pulse;
-use crate::kafka::source::{Bounds, SourceError};
 use crate::kafka::worker_thread::{Begun, WorkerThread};
 
 /// Pause between two searches: others that are held up get on meanwhile.
@@ -77,7 +78,7 @@ enum Search {
     },
 }
 
-type Offsets = Result<BTreeMap<(Arc<str>, u32), i64>, SourceError>;
+type Offsets = Result<BTreeMap<(Arc<str>, u32), i64>, KafkaError>;
 
 /// A partition that is not read.
 struct Stopped {
@@ -417,7 +418,7 @@ fn ends(topics: &[(Arc<str>, usize)], bounds: &[Vec<Option<Bounds>>]) -> BTreeMa
 
 impl Found {
     /// As it is said to people.
-    pub(super) fn error(self, brokers: &str) -> SourceError {
+    pub(super) fn error(self, brokers: &Arc<str>) -> KafkaError {
         // "Invalid response size 2000123 (0..1000512): increase receive.message.max.bytes"
         let figure = |before: &str| {
             let (_, rest) = self.reason.split_once(before)?;
@@ -427,14 +428,10 @@ impl Found {
             format!(" (an answer with that alone takes {size} bytes)")
         });
         let limit = figure("(0..").map_or_else(String::new, |limit| format!(" = {limit}"));
-        SourceError::TooLarge {
-            brokers: brokers.to_owned(),
-            limit: format!("receive.message.max.bytes{limit}"),
-            size,
+        let kind = ErrorKind::TooLarge {
+            limit: format!("receive.message.max.bytes{limit}{size}"),
             remedy: "raise that in [kafka.librdkafka] above the topic's max.message.bytes, and reload",
-            topic: self.topic,
-            partition: self.partition,
-            offset: self.offset,
-        }
+        };
+        KafkaError::new(brokers, kind).located(Location::offset(self.topic, self.partition, self.offset))
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::asking::ASK_TIMEOUT;
@@ -74,7 +74,7 @@ impl Prober {
         topic: &str,
         partition: i32,
         from: i64,
-    ) -> Result<Probed, KafkaError> {
+    ) -> Result<Probed, RdKafkaError> {
         // Makes the leader known, and shows that other answers can be had.
         handle.fetch_metadata(Some(topic), ASK_TIMEOUT)?;
         let mut list = TopicPartitionList::new();
@@ -89,7 +89,7 @@ impl Prober {
                 break;
             }
             // The handle holds this one partition only, so its end needs no name to be known by.
-            if let Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) = polled {
+            if let Some(Ok(_) | Err(RdKafkaError::PartitionEOF(_))) = polled {
                 probed = Probed::Readable;
                 break;
             }

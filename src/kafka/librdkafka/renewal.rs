@@ -13,7 +13,8 @@ use super::asking::ASK_TIMEOUT;
 use super::consuming::{Consuming, PlaceCopy, push};
 use super::context::Context;
 use crate::kafka::batcher::Batcher;
-use crate::kafka::source::{Source, SourceError};
+use crate::kafka::error::KafkaError;
+use crate::kafka::source::Source;
 use crate::kafka::worker_thread::Begun;
 
 /// How long a handle that another one replaces is still read: the other needs about as long until its first record
@@ -24,11 +25,11 @@ const OVERLAP: Duration = Duration::from_secs(1);
 const OVERLAP_WAIT: Duration = Duration::from_millis(5);
 
 /// A new consuming handle, and what the new asking one tells.
-pub(super) type Renewed = Result<(Consuming, Arc<Context>), SourceError>;
+pub(super) type Renewed = Result<(Consuming, Arc<Context>), KafkaError>;
 
 impl Librdkafka {
     /// Begins to make both handles anew, because a topic was recreated; the others are read on meanwhile.
-    pub(super) fn begin_renewal(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+    pub(super) fn begin_renewal(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         if self.renewing.is_some() {
             return Ok(());
         }
@@ -50,7 +51,7 @@ impl Librdkafka {
     }
 
     /// Goes on with the handles that were made anew, once they are there.
-    pub(super) fn take_renewal(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+    pub(super) fn take_renewal(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let Some(answer) = self.renewing.as_ref().and_then(Begun::answer) else {
             return Ok(());
         };

@@ -1,13 +1,14 @@
 //! What librdkafka is told when a handle is made.
 
+use std::sync::Arc;
+
 use rdkafka::config::ClientConfig;
-use rdkafka::error::KafkaError;
+use rdkafka::error::KafkaError as RdKafkaError;
 
 use crate::config::librdkafka::reason;
-use crate::kafka::client::Purpose;
-use crate::kafka::reader::Connection;
+use crate::kafka::connection::{Connection, Purpose};
+use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::security::Access;
-use crate::kafka::source::SourceError;
 
 /// How often the library says what it knows, in milliseconds; 0 is never.
 const STATISTICS: &str = "statistics.interval.ms";
@@ -90,9 +91,9 @@ pub(in crate::kafka) fn config(
     connection: &Connection,
     access: &Access,
     purpose: Purpose,
-) -> Result<ClientConfig, SourceError> {
+) -> Result<ClientConfig, KafkaError> {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", connection.brokers.join(","));
+    config.set("bootstrap.servers", &*connection.bootstrap_servers());
     config.set("isolation.level", connection.isolation.as_str());
     for (name, value) in DEFAULTS {
         config.set(name, value);
@@ -102,11 +103,10 @@ pub(in crate::kafka) fn config(
             config.set(name, value);
         }
     }
-    let brokers = connection.brokers.join(",");
-    let properties = access.properties().map_err(|reason| SourceError::Refused {
-        brokers: brokers.clone(),
-        reason,
-        remedy: "see to the files that [kafka] names".to_owned(),
+    let brokers = connection.bootstrap_servers();
+    let properties = access.properties().map_err(|reason| {
+        let remedy = "see to the files that [kafka] names".to_owned();
+        KafkaError::new(&brokers, ErrorKind::Refused { reason, remedy })
     })?;
     #[cfg(feature = "tls")]
     if let Some(tls) = access.tls() {
@@ -123,22 +123,18 @@ pub(in crate::kafka) fn config(
 }
 
 /// What librdkafka has against its settings.
-pub(super) fn refused_settings(error: &KafkaError, brokers: &str) -> SourceError {
-    SourceError::Unsupported {
-        brokers: brokers.to_owned(),
-        reason: match error {
-            // Without the value, which may be a secret.
-            KafkaError::ClientConfig(_, _, name, _) => {
-                format!("librdkafka refuses its settings: {name:?} {}", reason(error))
-            }
-            other => format!("librdkafka refuses its settings: {other}"),
-        },
-        remedy: match error {
-            // Files are read when the handle is made, and nothing else can be wrong by then.
-            KafkaError::ClientCreation(what) if what.contains("ssl.") => {
-                "correct tls in [kafka], or the properties \"ssl.…\" in [kafka.librdkafka]".to_owned()
-            }
-            _ => "correct the table [kafka.librdkafka]".to_owned(),
-        },
-    }
+pub(super) fn refused_settings(error: &RdKafkaError, brokers: &Arc<str>) -> KafkaError {
+    let why = match error {
+        // Without the value, which may be a secret.
+        RdKafkaError::ClientConfig(_, _, name, _) => format!("{name:?} {}", reason(error)),
+        other => other.to_string(),
+    };
+    let remedy = match error {
+        // Files are read when the handle is made, and nothing else can be wrong by then.
+        RdKafkaError::ClientCreation(what) if what.contains("ssl.") => {
+            "correct tls in [kafka], or the properties \"ssl.…\" in [kafka.librdkafka]"
+        }
+        _ => "correct the table [kafka.librdkafka]",
+    };
+    KafkaError::unsupported(brokers, format!("librdkafka refuses its settings: {why}"), remedy)
 }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::RDKafkaErrorCode;
 
-use crate::kafka::source::{Cut, Lost};
+use crate::kafka::error::Location;
+use crate::kafka::partition::{Cut, Lost};
 
 /// A partition that cannot be read is tried again, and its error told, well within this.
 const TRIED_EVERY: Duration = Duration::from_secs(3);
@@ -95,13 +96,12 @@ impl Failed {
         })
     }
 
-    /// Where, in words.
-    pub(super) fn at(&self) -> String {
-        let Self { topic, partition, .. } = self;
-        // Of some errors it is not known where in the partition they came up.
-        match self.offset {
-            offset @ 0.. => format!("topic {topic:?} partition {partition} at offset {offset}"),
-            _ => format!("topic {topic:?} partition {partition}"),
+    /// The partition and, where the error has one, the offset.
+    pub(super) fn at(&self) -> Location {
+        Location {
+            topic: self.topic.as_str().into(),
+            partition: u32::try_from(self.partition).ok(),
+            offset: (self.offset >= 0).then_some(self.offset),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use super::Worker;
-use crate::kafka::source::{Source, SourceError};
+use crate::kafka::error::KafkaError;
+use crate::kafka::source::Source;
 use crate::kafka::stream_queues::Change;
 
 /// A stream that does not keep up for so long after it has been loaded needs a person.
@@ -16,7 +17,7 @@ const LASTING: Duration = Duration::from_secs(30);
 
 impl Worker {
     /// Waits a moment for streams that have not taken what came, and pauses and resumes their topics.
-    pub(super) fn settle_streams(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+    pub(super) fn settle_streams(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
         let mut is_changed = false;
         for change in self.batcher.settle(self.status.pulse()) {
             match change {

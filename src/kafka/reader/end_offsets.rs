@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Worker;
+use crate::kafka::error::KafkaError;
 use crate::kafka::metadata::Looked;
-use crate::kafka::source::{Source, SourceError};
+use crate::kafka::source::Source;
 
 /// How often ends are asked for: one request to each leader, whatever the number of topics.
 const ASK_EVERY: Duration = Duration::from_secs(30);
@@ -49,7 +50,7 @@ impl Ends {
 
 impl Worker {
     /// Takes in what a look has shown of ends.
-    pub(super) fn note_ends(&mut self, looked: &Result<Vec<Looked>, SourceError>) {
+    pub(super) fn note_ends(&mut self, looked: &Result<Vec<Looked>, KafkaError>) {
         let begun = self.ends.begun.take();
         let (Ok(looked), Some(begun)) = (looked, begun) else {
             return;

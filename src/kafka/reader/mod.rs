@@ -31,14 +31,14 @@ pub use self::topic::Begin;
 use super::acl::Rights;
 use super::batcher::Batcher;
 use super::client::{Clients, Connect};
+use super::connection::{Connection, backoff};
 use super::counters::Trouble;
+use super::error::{ErrorKind, KafkaError};
 use super::metadata::{self, Asked, Known, Looked};
-use super::security::Access;
-use super::source::{Source, SourceError};
+use super::source::Source;
 use super::stall::Stalls;
 use super::status::Status;
 use super::stream_queues::Recipient;
-use crate::config::{Client, Isolation};
 use commands::{Order, Orders};
 use end_offsets::Ends;
 use log::{debug, info, warn};
@@ -64,9 +64,6 @@ const REFRESH: Duration = Duration::from_secs(5);
 /// How often a broker is asked whether it answers again, while the client library reconnects.
 const REFRESH_IN_TROUBLE: Duration = Duration::from_secs(1);
 
-/// First and longest pause before a client is built anew; each is shortened by up to half, at random.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
-
 /// A session that lasted so long was healthy: the next trouble is a new one.
 const HEALTHY: Duration = Duration::from_secs(30);
 
@@ -75,25 +72,6 @@ const UNANSWERED: Duration = Duration::from_secs(30);
 
 /// How long a client may take to end.
 const CLOSING: Duration = Duration::from_secs(60);
-
-/// How to reach Kafka.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Connection {
-    /// `host:port` of some brokers.
-    pub brokers: Vec<String>,
-    /// Which client library is wanted.
-    pub client: Client,
-    /// Which records are visible.
-    pub isolation: Isolation,
-    /// Who we are to brokers, and they to us.
-    pub access: Access,
-    /// Properties handed to librdkafka as they are.
-    pub librdkafka: Vec<(String, String)>,
-    /// Whether a stream shows headers, or filters may look at them.
-    pub needs_headers: bool,
-    /// Why librdkafka is needed whatever the broker speaks, if something needs it.
-    pub needs_librdkafka: Option<&'static str>,
-}
 
 /// One topic to read.
 #[derive(Debug)]
@@ -246,10 +224,11 @@ impl Worker {
             // What was read before an error is right and was counted as taken.
             self.batcher.flush();
             let error = match outcome {
-                Ok(()) | Err(SourceError::Interrupted) => continue,
+                Ok(()) => continue,
+                Err(error) if error.is_interrupted() => continue,
                 Err(error) => error,
             };
-            self.status.tally().count(error.kind());
+            self.status.tally().count(error.counted_as());
             if self.connect.refuse(&error) {
                 info!("{error}: another client takes over");
                 continue;
@@ -278,7 +257,7 @@ impl Worker {
     }
 
     /// Reads until told to stop or to change over (`Ok`), or the source fails.
-    fn read(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+    fn read(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
         self.status.forget_stopped();
         self.stalls.forget();
         self.rights.hand_over(source);
@@ -295,13 +274,13 @@ impl Worker {
             self.batcher.flush();
             match outcome {
                 Ok(()) => {}
-                Err(error @ SourceError::OutOfRange { .. }) => {
-                    self.status.tally().count(error.kind());
+                Err(error) if matches!(error.kind, ErrorKind::OutOfRange { .. }) => {
+                    self.status.tally().count(error.counted_as());
                     found = self.find_place(source, error)?;
                     continue;
                 }
-                Err(error @ (SourceError::Codec { .. } | SourceError::TooLarge { .. })) => {
-                    self.status.tally().count(error.kind());
+                Err(error) if error.is_of_batch() => {
+                    self.status.tally().count(error.counted_as());
                     if self.connect.refuse(&error) {
                         info!("{error}: another client takes over");
                         return Ok(());
@@ -364,9 +343,9 @@ impl Worker {
                 }
                 match looked {
                     Ok(looked) => found = Some(self.resolve_changed(source, looked, asked_at)?),
-                    Err(error @ SourceError::Interrupted) => return Err(error),
+                    Err(error) if error.is_interrupted() => return Err(error),
                     Err(error) if source.reconnects() => {
-                        self.status.tally().count(error.kind());
+                        self.status.tally().count(error.counted_as());
                         self.failed(&error);
                         if answered.elapsed() >= UNANSWERED {
                             if self.is_answered_anew() {
@@ -383,7 +362,7 @@ impl Worker {
     }
 
     /// Partitions that a look found without a leader had none when it was begun.
-    fn note_leaderless(&mut self, looked: &Result<Vec<Looked>, SourceError>, asked_at: i64) {
+    fn note_leaderless(&mut self, looked: &Result<Vec<Looked>, KafkaError>, asked_at: i64) {
         let Ok(looked) = looked else { return };
         for (topic, looked) in self.topics.iter_mut().zip(looked) {
             if !topic.leaderless.is_empty() && looked.bounds.is_none() {
@@ -440,7 +419,7 @@ impl Worker {
     }
 
     /// Looks at what exists, and waits for it.
-    fn look(&self, source: &mut dyn Source) -> Result<Vec<Found>, SourceError> {
+    fn look(&self, source: &mut dyn Source) -> Result<Vec<Found>, KafkaError> {
         // Who asks so decides anew of all partitions anyway, those without a leader too.
         let asked = |topic: &Topic| Asked {
             topic: Arc::clone(&topic.name),
@@ -455,9 +434,9 @@ impl Worker {
 
     /// Tells of an error that reading does not end with. One that needs a person is told although there
     /// was another before.
-    fn failed(&self, error: &SourceError) {
+    fn failed(&self, error: &KafkaError) {
         let what = error.to_string();
-        if matches!(error, SourceError::Refused { .. }) {
+        if matches!(error.kind, ErrorKind::Refused { .. }) {
             self.refused(&what);
         } else {
             self.troubled(&what);
@@ -488,13 +467,4 @@ impl Worker {
         }
         is_news
     }
-}
-
-/// How long to wait after so many failures in a row, with jitter.
-pub(super) fn backoff(failures: u32) -> Duration {
-    let (first, longest) = BACKOFF;
-    let full = first
-        .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(longest);
-    full.mul_f64(rand::random_range(0.5..1.0))
 }

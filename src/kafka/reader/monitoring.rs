@@ -10,9 +10,10 @@ use log::{info, warn};
 
 use super::Worker;
 use super::topic::Found;
+use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::lag::End;
 use crate::kafka::open_transactions::{self, News};
-use crate::kafka::source::{Source, SourceError};
+use crate::kafka::source::Source;
 
 impl Worker {
     /// Tells how far behind the ends of partitions reading is, which partitions are read again, and how connections are,
@@ -24,7 +25,7 @@ impl Worker {
         &mut self,
         source: &mut dyn Source,
         found: &[Found],
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), KafkaError> {
         self.note_resumed(source);
         if let Some(links) = source.links() {
             self.status.set_links(links);
@@ -62,14 +63,8 @@ impl Worker {
                     }
                     _ => "the client library does not fetch it".to_owned(),
                 };
-                return Err(SourceError::Partition {
-                    brokers: self.connect.brokers(),
-                    at: format!(
-                        "topic {:?} partition {} at offset {next}",
-                        end.topic, end.partition
-                    ),
-                    reason,
-                });
+                let at = Location::offset(end.topic, end.partition, next);
+                return Err(KafkaError::partition(&self.connect.brokers(), at, reason));
             }
         }
         Ok(())
@@ -89,7 +84,7 @@ impl Worker {
 
     /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
     /// else how far the others are.
-    pub(super) fn note_loaded(&mut self, source: &mut dyn Source) -> Result<(), SourceError> {
+    pub(super) fn note_loaded(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
         for topic in &mut self.topics {
             let Some(loading) = &mut topic.loading else {
                 continue;
@@ -139,11 +134,7 @@ impl Worker {
     ///
     /// # Errors
     /// When the source refuses to read the others on.
-    pub(super) fn stop_partition(
-        &self,
-        source: &mut dyn Source,
-        why: &SourceError,
-    ) -> Result<(), SourceError> {
+    pub(super) fn stop_partition(&self, source: &mut dyn Source, why: &KafkaError) -> Result<(), KafkaError> {
         let Some((topic, partition, stop)) = why.stop() else {
             return Ok(());
         };

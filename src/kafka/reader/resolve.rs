@@ -14,11 +14,13 @@ use log::{info, warn};
 use super::topic::{Found, Topic, ends, live_offsets, looks_recreated};
 use super::{REFRESH, Worker};
 use crate::kafka::batcher::Batcher;
+use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::lag::lag;
 use crate::kafka::metadata::{self, DOUBT, DOUBT_PAUSE, Looked};
+use crate::kafka::partition::Bounds;
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
-use crate::kafka::source::{Bounds, Source, SourceError};
+use crate::kafka::source::Source;
 
 /// What a topic seems to be, held against what was read of it.
 enum Sight {
@@ -78,7 +80,7 @@ pub(super) fn unix_millis() -> i64 {
 impl Worker {
     /// Decides from where every partition is read, tells the streams, and assigns. Returns what was
     /// found; `None` where there is something else to do first.
-    pub(super) fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, SourceError> {
+    pub(super) fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, KafkaError> {
         source.forget_look();
         let Some(found) = self.look_until_sure(source)? else {
             return Ok(None);
@@ -113,7 +115,7 @@ impl Worker {
         source: &mut dyn Source,
         looked: Vec<Looked>,
         asked_at: i64,
-    ) -> Result<Vec<Found>, SourceError> {
+    ) -> Result<Vec<Found>, KafkaError> {
         let found = self.found(&looked);
         let changed = looked.into_iter().enumerate().filter_map(|(index, looked)| {
             let bounds = looked.bounds?;
@@ -133,7 +135,7 @@ impl Worker {
         source: &mut dyn Source,
         topics: impl IntoIterator<Item = (usize, Found, Vec<Option<Bounds>>)>,
         asked_at: i64,
-    ) -> Result<(), SourceError> {
+    ) -> Result<(), KafkaError> {
         let mut is_doubtful = false;
         for (index, found, bounds) in topics {
             let topic = &self.topics[index];
@@ -198,7 +200,7 @@ impl Worker {
         sight: Sight,
         known: &[i64],
         (bounds, live): (&[Option<Bounds>], &BTreeMap<usize, i64>),
-    ) -> Result<Vec<i64>, SourceError> {
+    ) -> Result<Vec<i64>, KafkaError> {
         let topic = &mut self.topics[index];
         let brokers = self.connect.brokers();
         let why = match sight {
@@ -210,11 +212,12 @@ impl Worker {
             }
             Sight::Doubtful(why) => {
                 if self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT {
-                    return Err(SourceError::Partition {
-                        brokers,
-                        at: format!("topic {:?}", topic.name),
-                        reason: format!("{why}; asking again"),
-                    });
+                    let at = Location::topic(Arc::clone(&topic.name));
+                    return Err(KafkaError::partition(
+                        &brokers,
+                        at,
+                        format!("{why}; asking again"),
+                    ));
                 }
                 why
             }
@@ -292,7 +295,7 @@ impl Worker {
 
     /// Looks at what exists; at the first contact, asks again for a while where a topic seems missing.
     /// `None` where there is something else to do first.
-    fn look_until_sure(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, SourceError> {
+    fn look_until_sure(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, KafkaError> {
         let asked = Instant::now();
         loop {
             let found = self.look(source)?;
@@ -319,13 +322,13 @@ impl Worker {
     pub(super) fn find_place(
         &mut self,
         source: &mut dyn Source,
-        why: SourceError,
-    ) -> Result<Option<Vec<Found>>, SourceError> {
+        why: KafkaError,
+    ) -> Result<Option<Vec<Found>>, KafkaError> {
         let places = |batcher: &Batcher| -> Vec<Vec<i64>> {
             batcher.positions().map(|(_, next)| next.to_vec()).collect()
         };
         let before = places(&self.batcher);
-        if let SourceError::OutOfRange { lost, .. } = &why {
+        if let ErrorKind::OutOfRange { lost, .. } = &why.kind {
             for topic in &mut self.topics {
                 let lost = lost.iter().filter(|lost| *lost.topic == *topic.name);
                 topic.lost = lost.cloned().collect();

@@ -9,9 +9,11 @@ use std::time::Instant;
 use log::{debug, warn};
 
 use crate::kafka::batcher::Batcher;
+use crate::kafka::error::KafkaError;
+use crate::kafka::partition::{Bounds, Cut, Lost};
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
-use crate::kafka::source::{Bounds, Cut, Lost, Source, SourceError};
+use crate::kafka::source::Source;
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
 /// read from its beginning.
@@ -206,7 +208,7 @@ pub(super) fn live_offsets(
     topic: &Topic,
     known: &[i64],
     bounds: &[Option<Bounds>],
-) -> Result<BTreeMap<usize, i64>, SourceError> {
+) -> Result<BTreeMap<usize, i64>, KafkaError> {
     let ends = bounds.iter().enumerate().filter_map(|(partition, bounds)| {
         let is_late = topic.contacted && known.get(partition) == Some(&BEGINNING);
         bounds.filter(|_| is_late).map(|bounds| (partition, bounds))
@@ -218,7 +220,7 @@ pub(super) fn live_offsets(
     let at = |partition| ends.contains_key(&partition).then_some(topic.leaderless_at);
     let asked: Vec<Option<i64>> = (0..bounds.len()).map(at).collect();
     let found = match source.offsets_at(&topic.name, &asked) {
-        Err(error @ SourceError::Interrupted) => return Err(error),
+        Err(error) if error.is_interrupted() => return Err(error),
         Err(error) => {
             debug!("{error}");
             Vec::new()

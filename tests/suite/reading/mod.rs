@@ -9,9 +9,10 @@ pub use self::scripted::{Poll, Rig};
 use self::scripted::{Script, unreachable};
 use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, millis, secs};
+use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError, Location};
+use kafka_sse_bridge::kafka::partition::Bounds;
 use kafka_sse_bridge::kafka::reader::Begin;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, TopicId};
-use kafka_sse_bridge::kafka::source::{Bounds, SourceError};
 use libtest_mimic::Trial;
 use std::time::{Duration, Instant};
 
@@ -584,11 +585,12 @@ fn unanswered() {
 fn out_of_range() {
     let mut rig = Rig::start(0, 3, vec![Poll::Records(vec![0, 1, 2])]);
     rig.offsets(3);
-    let gone = || SourceError::OutOfRange {
-        brokers: "b:1".to_owned(),
-        at: "topic \"t\" partition 0 at offset 3".to_owned(),
-        reason: "scripted".to_owned(),
-        lost: Vec::new(),
+    let gone = || {
+        let kind = ErrorKind::OutOfRange {
+            reason: "scripted".to_owned(),
+            lost: Vec::new(),
+        };
+        KafkaError::new(&"b:1".into(), kind).located(Location::offset("t", 0, 3))
     };
     rig.script(|script| {
         script.bounds[0] = Bounds { low: 7, high: 9 };
@@ -681,13 +683,7 @@ fn past_id() {
 }
 
 fn codec() {
-    let error = SourceError::Codec {
-        brokers: "b:1".to_owned(),
-        topic: "t".into(),
-        partition: 0,
-        offset: 1,
-        codec: "lz4",
-    };
+    let error = KafkaError::new(&"b:1".into(), ErrorKind::Codec("lz4")).located(Location::offset("t", 0, 1));
     let mut rig = Rig::start(
         0,
         2,

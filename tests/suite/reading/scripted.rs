@@ -3,10 +3,12 @@
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError};
 use kafka_sse_bridge::kafka::lag::End;
+use kafka_sse_bridge::kafka::partition::Bounds;
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Feed, Stamp, TopicId};
-use kafka_sse_bridge::kafka::source::{Bounds, Source, SourceError};
+use kafka_sse_bridge::kafka::source::Source;
 use kafka_sse_bridge::kafka::status::Status;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -22,7 +24,7 @@ pub enum Poll {
     RecordsThenFail(Vec<i64>),
     /// The next record of partition 0 of another topic, where that is read, and so in every poll that follows.
     Others(&'static str),
-    Fail(SourceError),
+    Fail(KafkaError),
 }
 
 /// A Kafka that does as it is told; shared by the sources built over it.
@@ -65,15 +67,12 @@ type Kafka = Arc<Mutex<Script>>;
 /// The connections, and what they give, each with its number.
 struct Scripted(Kafka, usize);
 
-pub(super) fn unreachable() -> SourceError {
-    SourceError::Unreachable {
-        brokers: "b:1".to_owned(),
-        reason: "scripted".to_owned(),
-    }
+pub(super) fn unreachable() -> KafkaError {
+    KafkaError::unreachable(&"b:1".into(), "scripted")
 }
 
 impl Connect for Scripted {
-    fn connect(&mut self) -> Result<Box<dyn Source>, SourceError> {
+    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError> {
         let mut script = self.0.lock().unwrap();
         script.connects.push(Instant::now());
         if script.unreachable {
@@ -83,19 +82,19 @@ impl Connect for Scripted {
         }
     }
 
-    fn brokers(&self) -> String {
-        "b:1".to_owned()
+    fn brokers(&self) -> Arc<str> {
+        "b:1".into()
     }
 
-    fn refuse(&mut self, why: &SourceError) -> bool {
-        let is_codec = matches!(why, SourceError::Codec { .. });
+    fn refuse(&mut self, why: &KafkaError) -> bool {
+        let is_codec = matches!(why.kind, ErrorKind::Codec(_));
         self.0.lock().unwrap().refusals += usize::from(is_codec);
         is_codec
     }
 }
 
 impl Source for Scripted {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, SourceError> {
+    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, KafkaError> {
         let script = self.0.lock().unwrap();
         if script.deaf.contains(&self.1) {
             return Err(unreachable());
@@ -108,7 +107,7 @@ impl Source for Scripted {
         Ok(topics.iter().map(count).collect())
     }
 
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, SourceError> {
+    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
         let mut script = self.0.lock().unwrap();
         script.asked.push(topic.to_owned());
         let bounds = script.bounds[..partitions].iter().enumerate();
@@ -132,24 +131,24 @@ impl Source for Scripted {
         has_news.then_some(end).into_iter().collect()
     }
 
-    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, SourceError> {
+    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, KafkaError> {
         let mut script = self.0.lock().unwrap();
         let id = script.id_once.take().or(script.id);
         Ok(vec![id; topics.len()])
     }
 
-    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, SourceError> {
+    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
         let at = self.0.lock().unwrap().at;
         let at = at.ok_or_else(unreachable)?;
         Ok(asked.iter().map(|asked| asked.map(|_| at)).collect())
     }
 
-    fn assign(&mut self, batcher: &Batcher) -> Result<(), SourceError> {
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         self.0.lock().unwrap().assigned.push(batcher.next_offsets("t"));
         Ok(())
     }
 
-    fn poll(&mut self, _wait: Duration, batcher: &mut Batcher) -> Result<(), SourceError> {
+    fn poll(&mut self, _wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
         let is_paused = batcher.is_held("t");
         let next = {
             let mut script = self.0.lock().unwrap();
@@ -203,7 +202,7 @@ impl Source for Scripted {
         if is_last { Err(unreachable()) } else { Ok(()) }
     }
 
-    fn is_at_end(&mut self, topic: &str, _partition: u32, next: i64) -> Result<bool, SourceError> {
+    fn is_at_end(&mut self, topic: &str, _partition: u32, next: i64) -> Result<bool, KafkaError> {
         let script = self.0.lock().unwrap();
         Ok(topic == "t" && script.at_end.is_some_and(|at| next >= at))
     }

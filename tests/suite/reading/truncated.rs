@@ -3,8 +3,9 @@
 use super::scripted::{Poll, Rig, Script};
 use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, secs};
+use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError, Location};
+use kafka_sse_bridge::kafka::partition::{Bounds, Cut, Lost};
 use kafka_sse_bridge::kafka::record::{Feed, TopicId};
-use kafka_sse_bridge::kafka::source::{Bounds, Cut, Lost, SourceError};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -54,16 +55,16 @@ fn texts() {
 
 /// What is said of partition 0 of `t`.
 fn lost(cut: Option<Cut>) -> Poll {
-    Poll::Fail(SourceError::OutOfRange {
-        brokers: "b:1".to_owned(),
-        at: "topic \"t\" partition 0".to_owned(),
+    let kind = ErrorKind::OutOfRange {
         reason: "scripted".to_owned(),
         lost: vec![Lost {
             topic: "t".into(),
             partition: 0,
             cut,
         }],
-    })
+    };
+    let at = Location::partition("t", 0);
+    Poll::Fail(KafkaError::new(&"b:1".into(), kind).located(at))
 }
 
 /// A topic whose id is known, read up to 9 under the epochs 2, 4 and 5.

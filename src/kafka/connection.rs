@@ -1,0 +1,68 @@
+//! How to reach Kafka, and how long to wait before trying again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::security::Access;
+use crate::config::{Client, Isolation};
+
+/// How long asking one broker which versions it speaks may take: to find the addresses of its name, and to
+/// try them.
+pub(super) const BROKER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// First and longest pause before a client is built anew; each is shortened by up to half, at random.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+
+/// How to reach Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// `host:port` of some brokers.
+    pub brokers: Vec<String>,
+    /// Which client library is wanted.
+    pub client: Client,
+    /// Which records are visible.
+    pub isolation: Isolation,
+    /// Who we are to brokers, and they to us.
+    pub access: Access,
+    /// Properties handed to librdkafka as they are.
+    pub librdkafka: Vec<(String, String)>,
+    /// Whether a stream shows headers, or filters may look at them.
+    pub needs_headers: bool,
+    /// Why librdkafka is needed whatever the broker speaks, if something needs it.
+    pub needs_librdkafka: Option<&'static str>,
+}
+
+impl Connection {
+    /// The brokers as configured, for error messages and for the client libraries.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> Arc<str> {
+        self.brokers.join(",").into()
+    }
+}
+
+/// What a client is to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Everything, once, as it comes.
+    Live,
+    /// A part of what was, while others read other parts.
+    History,
+}
+
+/// How long to wait after so many failures in a row, with jitter.
+pub(super) fn backoff(failures: u32) -> Duration {
+    let (first, longest) = BACKOFF;
+    let full = first
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(longest);
+    full.mul_f64(rand::random_range(0.5..1.0))
+}
+
+/// As a broker's address is written; a bare IPv6 address in brackets.
+pub(super) fn host_port(host: &str, port: i32) -> String {
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
