@@ -27,8 +27,8 @@ use crate::http::unix;
 use crate::kafka::connection::Connection;
 use crate::kafka::history::{Archive, History};
 use crate::logging;
+use crate::stream::control::Goodbye;
 use crate::stream::live_settings::{LiveSettings, Pace};
-use crate::stream::subscription::Goodbye;
 use crate::systemd;
 
 /// How long to wait until a removed listener has closed its address. It takes longer only if every worker is busy, and

@@ -13,20 +13,13 @@ use super::settings::{
 };
 use super::units::Span;
 use super::validate_security;
+use crate::sse::control::ControlEvent;
 
 /// Reserved event names: those of control events, and EventSource's `open` and `error`.
-pub const RESERVED_EVENTS: [&str; 10] = [
-    "caught-up",
-    "checkpoint",
-    "conflated",
-    "delete",
-    "error",
-    "gap",
-    "goodbye",
-    "heartbeat",
-    "open",
-    "reset",
-];
+pub fn reserved_events() -> impl Iterator<Item = &'static str> {
+    let control = ControlEvent::ALL.map(ControlEvent::as_str);
+    control.into_iter().chain(["error", "open"])
+}
 
 /// Paths that the daemon serves itself, each with everything below it.
 pub const RESERVED_PATHS: [&str; 7] = [
@@ -320,10 +313,10 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
         }
     }
     if let Some(event) = &stream.event {
-        if RESERVED_EVENTS.contains(&event.as_str()) {
+        if reserved_events().any(|reserved| reserved == event) {
             let message = format!(
                 "{event:?} has a meaning of its own; take another than {}",
-                RESERVED_EVENTS.join(", ")
+                reserved_events().collect::<Vec<_>>().join(", ")
             );
             faults.add(key("event"), message);
         } else if event.is_empty() || event.chars().any(char::is_control) {

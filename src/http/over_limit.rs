@@ -13,8 +13,8 @@ use super::error::ApiError;
 use super::limits::Limit;
 use super::response::as_event_stream;
 use crate::sse::write;
+use crate::stream::control::{Control, Goodbye, echoed_id};
 use crate::stream::opening::Opening;
-use crate::stream::position::MAX_ID;
 
 /// After how many seconds the client may come back; at random, so that clients that are refused together do not come back
 /// together.
@@ -26,15 +26,8 @@ pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Re
     // As EventSource does (HTML standard, section 9.2.3).
     let mut response = if accept::media_type(headers, "text/event-stream").is_named() {
         let mut body = write::retry(u128::from(seconds) * 1000).into_bytes();
-        let id = opening
-            .last_event_id
-            .as_deref()
-            .filter(|id| is_safe_in_a_frame(id));
-        body.extend(write::control(
-            id.map(str::as_bytes),
-            "goodbye",
-            "{\"reason\":\"overloaded\"}",
-        ));
+        let id = opening.last_event_id.as_deref().and_then(echoed_id);
+        body.extend(Control::Goodbye(Goodbye::Overloaded).frame(id.map(str::as_bytes)));
         as_event_stream(body.into_response())
     } else {
         let mut response = problem(limit).into_response();
@@ -45,12 +38,6 @@ pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Re
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
     response
-}
-
-/// Whether an id of the client may be sent back: an EventSource forgets its own if an event has none
-/// (HTML standard, section 9.2.6). Ours and those of KafkaSSE, JSON, are printable ASCII.
-fn is_safe_in_a_frame(id: &str) -> bool {
-    id.len() <= MAX_ID && id.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 fn problem(limit: Limit) -> ApiError {
@@ -108,14 +95,5 @@ mod tests {
             let preference = accept::media_type(&headers.collect(), "text/event-stream");
             assert_eq!(preference.is_named(), names, "{values:?}");
         }
-    }
-
-    #[test]
-    fn only_printable_ascii_of_bounded_length_is_sent_back_as_an_id() {
-        assert!(is_safe_in_a_frame("[{\"topic\":\"t\"}] ~"));
-        assert!(!is_safe_in_a_frame("a\nevent: reset"));
-        assert!(!is_safe_in_a_frame("\u{e9}"));
-        assert!(is_safe_in_a_frame(&"x".repeat(MAX_ID)));
-        assert!(!is_safe_in_a_frame(&"x".repeat(MAX_ID + 1)));
     }
 }

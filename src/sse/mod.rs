@@ -1,5 +1,10 @@
-//! The format of Server-Sent Events, without HTTP and without the daemon's own events.
+//! The format of Server-Sent Events, without HTTP.
+//!
+//! - [`write`]: the fields of an event
+//! - [`parse`]: a stream of bytes into events
+//! - [`control`]: the names of the daemon's control events
 #![forbid(unsafe_code)]
 
+pub mod control;
 pub mod parse;
 pub mod write;

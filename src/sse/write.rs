@@ -91,19 +91,6 @@ pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
     }
 }
 
-/// A whole control event with JSON data on one line. Without an id the client keeps its last one.
-#[must_use]
-pub fn control(id: Option<&[u8]>, event: &str, json: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + id.map_or(0, <[u8]>::len) + event.len() + json.len());
-    if let Some(id) = id {
-        begin(&mut out, |out| out.extend_from_slice(id));
-    }
-    write_event(&mut out, event);
-    write_data(&mut out, json.as_bytes());
-    end(&mut out);
-    out
-}
-
 /// The reconnect time, in milliseconds. Not an event: it ends with a single LF.
 #[must_use]
 pub fn retry(milliseconds: u128) -> String {

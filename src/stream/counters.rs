@@ -16,9 +16,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::control::{Goodbye, Reset};
 use super::encode::Invalid;
-use super::resume::Reset;
-use super::subscription::Goodbye;
 
 /// Places for what is counted per write: enough that the threads of a few cores seldom share one.
 const SHARDS: usize = 8;
@@ -62,15 +61,10 @@ impl Departure {
         }
     }
 
-    const fn index(self) -> usize {
-        match self {
-            Self::Left => 0,
-            Self::WriteTimeout => 1,
-            Self::Told(Goodbye::Shutdown) => 2,
-            Self::Told(Goodbye::Slow) => 3,
-            Self::Told(Goodbye::StreamRemoved) => 4,
-            Self::Told(Goodbye::Lifetime) => 5,
-        }
+    fn index(self) -> usize {
+        let place = Self::ALL.iter().position(|departure| *departure == self);
+        // An overloaded client has no subscription that could depart.
+        place.unwrap_or_default()
     }
 }
 

@@ -14,10 +14,8 @@ use serde_json::value::RawValue;
 
 use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
+use crate::sse::control::ControlEvent;
 use crate::sse::write;
-
-/// The event name of tombstones.
-const DELETE: &str = "delete";
 
 /// Why a record is passed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +96,7 @@ impl Encoder {
         let made = self.payload(record, &mut payload);
         if let Ok(borrowed) = made {
             if record.value.is_none() {
-                write::write_event(out, DELETE);
+                write::write_event(out, ControlEvent::Delete.as_str());
             } else if let Some(event) = &self.event {
                 write::write_event(out, event);
             }

@@ -10,19 +10,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::control::{Control, Gap, Goodbye, Reset};
 use super::counters::To;
 use super::encode::Encoder;
 use super::filter::Matcher;
 use super::group::{Group, Selected};
 use super::log::{Log, PIECE, Read, Sequence};
 use super::lookup::{Asking, Offsets, Query};
-use super::notice::{self, Gap};
 use super::opening::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
 use super::pieces;
 use super::position::{BEGINNING, Position};
 use super::replay::{Found, Reader};
-use super::resume::Reset;
-use super::subscription::{Goodbye, Step, Subscription};
+use super::subscription::{Step, Subscription};
 use super::table::{Scan, Show};
 use crate::config::Lag;
 use crate::sse::write;
@@ -236,8 +235,9 @@ impl Subscription {
                 })
             };
             let topic = topic.and_then(|topic| self.stream.settings().topics.get(topic));
+            let topic = topic.map(String::as_str);
             self.announcements
-                .extend(notice::reset(id.as_deref(), reason, topic.map(String::as_str)));
+                .extend(Control::Reset { reason, topic }.frame(id.as_deref()));
         }
     }
 
@@ -490,8 +490,9 @@ impl Subscription {
         for gap in gaps {
             if self.reads(gap.topic, Some(gap.partition)) {
                 self.stream.counters().count_gap(To::One);
-                let event = gap.announce(None, &self.stream.settings().topics);
-                self.announcements.extend(event);
+                let topics = &self.stream.settings().topics;
+                self.announcements
+                    .extend(Control::Gap { gap, topics }.frame(None));
             }
         }
     }
@@ -510,7 +511,8 @@ impl Subscription {
     fn announce_gap(&mut self, gap: &Gap) {
         self.stream.counters().count_gap(To::One);
         let id = self.id();
-        self.announcements = gap.announce(id.as_deref(), &self.stream.settings().topics);
+        let topics = &self.stream.settings().topics;
+        self.announcements = Control::Gap { gap, topics }.frame(id.as_deref());
     }
 
     /// The reader was too slow: its next record has left the log.
@@ -576,8 +578,7 @@ impl Subscription {
         self.place = Place::Scanning(Box::new(scan));
         // Where a reset follows, that one tells the new place: a client that misses it comes back for it.
         let id = self.id().filter(|_| resets.is_empty());
-        self.announcements =
-            write::control(id.as_deref(), "conflated", &format!("{{\"skipped\":{skipped}}}"));
+        self.announcements = Control::Conflated { skipped }.frame(id.as_deref());
         self.announce_resets(resets, None);
         Moved::On
     }

@@ -1,74 +1,66 @@
-//! Notices: the control events that say what became of records and of what a client holds.
+//! Notices: control events that the log holds between records, for all readers.
 
 use super::block::{Builder, Kind};
+use super::control::{Control, Gap, GapReason, Reset};
 use super::position::Position;
-use super::resume::Reset;
-use crate::sse::write;
 
-/// Why records are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
-    /// Kafka deleted them.
-    Expired,
-    /// The log was truncated, and grows again from there with other records.
-    Truncated,
+/// A stream has far fewer topics: their names alone would fill an id.
+pub(super) fn to_u16(topic: usize) -> u16 {
+    u16::try_from(topic).unwrap_or(u16::MAX)
 }
 
-/// Offsets of one partition that no longer exist.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) cause: Cause,
-    /// Index of the topic in the stream's configuration.
-    pub(super) topic: usize,
-    pub(super) partition: u32,
-    /// The first that is gone.
-    pub(super) from: i64,
-    /// The one behind the last that is gone.
-    pub(super) to: i64,
+/// Appends a `reset` of one topic.
+pub(super) fn append_reset(
+    position: &Position,
+    topic: usize,
+    reason: Reset,
+    topics: &[String],
+    out: &mut Builder,
+) {
+    let topic_name = topics.get(topic).map(String::as_str);
+    let event = Control::Reset {
+        reason,
+        topic: topic_name,
+    };
+    out.frame().extend_from_slice(&event.frame(Some(&position.id())));
+    out.finish_notice(Kind::Reset, to_u16(topic), 0, 0);
 }
 
-impl Gap {
-    /// The event `gap`. `topics` are the stream's names.
-    pub(super) fn announce(&self, id: Option<&[u8]>, topics: &[String]) -> Vec<u8> {
-        let json = serde_json::json!({
-            "topic": topics.get(self.topic),
-            "partition": self.partition,
-            "from": self.from,
-            "to": self.to,
-            "reason": match self.cause {
-                Cause::Expired => "expired",
-                Cause::Truncated => "truncated",
-            },
-        });
-        write::control(id, "gap", &json.to_string())
-    }
-
-    /// Appends the notice that records were lost which may have been shown; `position` is where the partition goes on
-    /// behind it.
-    pub(super) fn write_back(&self, position: &Position, topics: &[String], out: &mut Builder) {
-        out.frame()
-            .extend_from_slice(&self.announce(Some(&position.id()), topics));
-        let topic = u16::try_from(self.topic).unwrap_or(u16::MAX);
-        out.finish_notice(Kind::Cut, topic, self.partition, self.from);
-    }
-
-    /// Appends the gap to what is being built, for every reader to find in its place, and goes behind it.
-    pub(super) fn write(&self, position: &mut Position, topics: &[String], out: &mut Builder) {
+/// Appends a `gap` for each partition of a topic of which retention has deleted a range of offsets, with the position
+/// behind it. Returns these partitions.
+pub(super) fn append_expired(
+    position: &mut Position,
+    topic: usize,
+    ranges: impl IntoIterator<Item = (u32, i64, i64)>,
+    topics: &[String],
+    out: &mut Builder,
+) -> Vec<u32> {
+    let mut partitions = Vec::new();
+    for (partition, from, to) in ranges {
+        // A partition that has not begun misses nothing.
+        if from < 0 || from >= to {
+            continue;
+        }
+        let gap = Gap {
+            reason: GapReason::Expired,
+            topic,
+            partition,
+            from,
+            to,
+        };
         // One at a time: the id that goes with it must not claim others.
-        position.pass(self.topic, self.partition, self.to - 1);
-        out.frame()
-            .extend_from_slice(&self.announce(Some(&position.id()), topics));
-        // A stream has far fewer topics than that.
-        let topic = u16::try_from(self.topic).unwrap_or(u16::MAX);
-        out.finish_notice(Kind::Gap, topic, self.partition, self.to - 1);
+        position.pass(topic, partition, to - 1);
+        let event = Control::Gap { gap: &gap, topics };
+        out.frame().extend_from_slice(&event.frame(Some(&position.id())));
+        out.finish_notice(Kind::Gap, to_u16(topic), partition, to - 1);
+        partitions.push(partition);
     }
+    partitions
 }
 
-/// The event `reset`, of one topic if not of all.
-pub(super) fn reset(id: Option<&[u8]>, reason: Reset, topic: Option<&str>) -> Vec<u8> {
-    let mut json = serde_json::json!({ "reason": reason.as_str() });
-    if let Some(topic) = topic {
-        json["topic"] = topic.into();
-    }
-    write::control(id, "reset", &json.to_string())
+/// Appends the `gap` of a truncated log; `position` is where the partition continues behind it.
+pub(super) fn append_truncated(gap: &Gap, position: &Position, topics: &[String], out: &mut Builder) {
+    let event = Control::Gap { gap, topics };
+    out.frame().extend_from_slice(&event.frame(Some(&position.id())));
+    out.finish_notice(Kind::Cut, to_u16(gap.topic), gap.partition, gap.from);
 }

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
+use super::control::{CaughtUp, Gap, Reset};
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::moves::Place;
-use super::notice::Gap;
-use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition};
-use super::resume::{KafkaSse, Otherwise, Reset, Resumed, from_kafka_sse, resume};
+use super::position::{BEGINNING, NOT_BEGUN, Position, TopicPosition};
+use super::resume::{KafkaSse, Otherwise, Resumed, from_kafka_sse, resume};
 use super::shared::{State, Stream};
 use super::table::Scan;
 use super::truncation::Departed;
@@ -65,7 +65,7 @@ pub(super) struct Beginning {
     /// The record at which it has caught up.
     pub(super) target: Sequence,
     /// What `caught-up` says.
-    pub(super) reason: &'static str,
+    pub(super) reason: CaughtUp,
 }
 
 /// What there is for a reader that wants to begin.
@@ -140,12 +140,12 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
     }
     let target = state.log.next();
     let (place, reason) = match start {
-        Start::Live => (Place::Reading(target), "live"),
+        Start::Live => (Place::Reading(target), CaughtUp::Live),
         Start::Earliest => match go_on(request.reader(), &state, &here, beginning(&here), None) {
-            Some(place) => (place, "replay"),
+            Some(place) => (place, CaughtUp::Replay),
             None => return Outcome::Wait,
         },
-        Start::Snapshot => (snapshot(stream, &state, &here), "snapshot"),
+        Start::Snapshot => (snapshot(stream, &state, &here), CaughtUp::Snapshot),
     };
     let id = id_of(&state, &place);
     Outcome::Begin(Beginning {
@@ -420,7 +420,7 @@ fn resume_at(
             .collect(),
         gaps: Vec::new(),
         target,
-        reason: "replay",
+        reason: CaughtUp::Replay,
     })))
 }
 
@@ -534,13 +534,4 @@ fn beginning(here: &Position) -> Position {
         as_of: here.as_of,
         topics: here.topics.iter().map(topic).collect(),
     }
-}
-
-/// Whether an id that came from outside may stand in a frame.
-pub(super) fn is_harmless(id: &str) -> bool {
-    !id.is_empty()
-        && id.len() <= MAX_ID
-        && id
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }

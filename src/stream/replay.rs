@@ -32,10 +32,11 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, timeout};
 
 use super::block::Builder;
+use super::control::{Gap, GapReason};
 use super::encode::Encoder;
 use super::filter::{Matcher, pack_headers};
 use super::log::{Log, Read, Sequence};
-use super::notice::{Cause, Gap};
+use super::notice;
 use super::position::{BEGINNING, Position, mark_of};
 use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 use crate::config::StreamSettings;
@@ -325,7 +326,7 @@ fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
             let from = wanted.next(topic, partition);
             if from >= 0 && from < to {
                 return Some(Gap {
-                    cause: Cause::Expired,
+                    reason: GapReason::Expired,
                     topic,
                     partition,
                     from,
@@ -563,28 +564,23 @@ impl PieceWriter {
         self.replay.changed();
     }
 
-    /// Retention took records ahead of the job while it ran: every reader is told where it comes to it.
+    /// Retention deleted records ahead of the job while it ran.
     fn overtaken(&mut self, index: usize, next: &[i64]) {
         let mut builder = Builder::new(self.position.id().into());
-        for (partition, &to) in (0..).zip(next) {
-            let from = self
-                .position
-                .next(index, partition)
-                .max(self.begun.next(index, partition));
-            // What lies behind the range is not expired: it comes from the stream's own log.
-            let to = to.min(self.replay.to.next(index, partition));
-            if from >= to {
-                continue;
-            }
-            let gap = Gap {
-                cause: Cause::Expired,
-                topic: index,
-                partition,
-                from,
-                to,
-            };
-            gap.write(&mut self.position, &self.names, &mut builder);
-        }
+        let ranges: Vec<_> = (0..)
+            .zip(next)
+            .map(|(partition, &to)| {
+                let reached = self.position.next(index, partition);
+                // What lies behind the range is not expired: it comes from the stream's own log.
+                let end = self.replay.to.next(index, partition);
+                (
+                    partition,
+                    reached.max(self.begun.next(index, partition)),
+                    to.min(end),
+                )
+            })
+            .collect();
+        notice::append_expired(&mut self.position, index, ranges, &self.names, &mut builder);
         let head = self.position.id().into();
         self.replay.write().log.append(builder.finish(), head);
     }

@@ -2,55 +2,10 @@
 
 use serde::Deserialize;
 
+use super::control::Reset;
 use super::position::{BEGINNING, Position, TopicPosition};
 use crate::config::Start;
 use crate::config::units::other_unit;
-
-/// Why a client is told to forget what it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reset {
-    /// The id is none of ours.
-    UnknownId,
-    /// None of its topics is one of this stream's.
-    OtherStream,
-    /// A topic is not the one it was.
-    Recreated,
-    /// The id names offsets that the topic does not have yet.
-    AheadOfTopic,
-    /// Deletes since the id may have been forgotten.
-    TooOld,
-    /// Kafka has lost records at the end of a log.
-    Truncated,
-    /// The stream was configured anew while the client was connected.
-    Reconfigured,
-}
-
-impl Reset {
-    /// All reasons.
-    pub const ALL: [Self; 7] = [
-        Self::UnknownId,
-        Self::OtherStream,
-        Self::Recreated,
-        Self::AheadOfTopic,
-        Self::TooOld,
-        Self::Truncated,
-        Self::Reconfigured,
-    ];
-
-    /// The word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownId => "unknown-id",
-            Self::OtherStream => "other-stream",
-            Self::Recreated => "recreated",
-            Self::AheadOfTopic => "ahead-of-topic",
-            Self::TooOld => "too-old",
-            Self::Truncated => "truncated",
-            Self::Reconfigured => "reconfigured",
-        }
-    }
-}
 
 /// A client's position in the terms of the stream it came to.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,17 +21,17 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::control::{CaughtUp, Control, Goodbye, echoed_id};
 use super::counters::Departure;
-pub use super::goodbye::Goodbye;
 use super::group::Group;
 use super::live_settings::LiveSettings;
 use super::log::Sequence;
 use super::moves::{Frames, Moved, Place};
-use super::opening::{Answers, Opening, is_harmless};
+use super::opening::{Answers, Opening};
 use super::shared::{Stream, known};
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
-use crate::config::{Lag, Start, StreamSettings, units};
+use crate::config::{Lag, Start, StreamSettings};
 use crate::kafka::history::fair_queue::Flow;
 use crate::sse::write;
 
@@ -100,7 +100,7 @@ pub struct Subscription {
     /// Whether the reader has had a place before.
     pub(super) has_begun: bool,
     /// The record at which the reader has caught up, and what `caught-up` says; `None` once said.
-    pub(super) caught_up: Option<(Sequence, &'static str)>,
+    pub(super) caught_up: Option<(Sequence, CaughtUp)>,
     /// Whether it was said, on this connection.
     is_told: bool,
     stage: Stage,
@@ -408,12 +408,7 @@ impl Subscription {
                 self.caught_up = None;
                 self.is_told = true;
                 let id = self.id();
-                return self.send_event(
-                    now,
-                    id.as_deref(),
-                    "caught-up",
-                    &format!("{{\"reason\":\"{reason}\"}}"),
-                );
+                return self.send_event(now, id.as_deref(), &Control::CaughtUp(reason));
             }
         }
         self.idle(now)
@@ -428,14 +423,9 @@ impl Subscription {
             let interval = self.live_settings.heartbeat.unwrap_or_default();
             let next = due + interval;
             self.heartbeat_at = Some(if next > now { next } else { now + interval });
-            let time = units::Instant::millis(SystemTime::now());
+            let time = SystemTime::now();
             let id = self.id();
-            return self.send_event(
-                now,
-                id.as_deref(),
-                "heartbeat",
-                &format!("{{\"time\":\"{time}\"}}"),
-            );
+            return self.send_event(now, id.as_deref(), &Control::Heartbeat { time });
         }
         if let Some(checkpoint) = self.checkpoint(now) {
             return checkpoint;
@@ -464,7 +454,7 @@ impl Subscription {
             }
             self.refresh_at = Some(now + refresh_interval(&self.live_settings));
             let id = self.id()?;
-            return Some(self.send_event(now, Some(&id), "checkpoint", "{}"));
+            return Some(self.send_event(now, Some(&id), &Control::Checkpoint));
         }
         if now < self.quiet.as_ref()?.checkpoint_at {
             return None;
@@ -474,20 +464,19 @@ impl Subscription {
         quiet.checkpoint_at = now + self.live_settings.checkpoint_interval;
         let id = id.filter(|id| *id != quiet.told)?;
         quiet.told.clone_from(&id);
-        Some(self.send_event(now, Some(&id), "checkpoint", "{}"))
+        Some(self.send_event(now, Some(&id), &Control::Checkpoint))
     }
 
     pub(super) fn goodbye(&mut self, reason: Goodbye) -> Step {
         self.stage = Stage::Over;
         self.departure = Some(Departure::Told(reason));
         let mut bytes = self.retry().into_bytes();
-        let json = format!("{{\"reason\":\"{}\"}}", reason.as_str());
-        bytes.extend(write::control(self.id().as_deref(), "goodbye", &json));
+        bytes.extend(Control::Goodbye(reason).frame(self.id().as_deref()));
         Step::Send(bytes.into())
     }
 
-    fn send_event(&mut self, now: Instant, id: Option<&[u8]>, event: &str, json: &str) -> Step {
-        let bytes = write::control(id, event, json);
+    fn send_event(&mut self, now: Instant, id: Option<&[u8]>, event: &Control<'_>) -> Step {
+        let bytes = event.frame(id);
         if let (Some(quiet), Some(id)) = (&mut self.quiet, id) {
             quiet.told = Bytes::copy_from_slice(id);
         }
@@ -503,7 +492,7 @@ impl Subscription {
                 .request
                 .as_ref()
                 .and_then(|request| request.0.last_event_id.as_deref())
-                .filter(|id| is_harmless(id))
+                .and_then(echoed_id)
                 .map(|id| id.to_owned().into()),
             Place::Scanning(scan) => Some(scan.position.id().into()),
             Place::Catching(_, wanted) => Some(wanted.id().into()),

@@ -4,8 +4,8 @@
 //! grows again with other records, of later leader epochs. The reading thread goes back; here is what a stream remembers
 //! of it, and what a position that was made before means now. Pure: positions in, positions and gaps out.
 
+use super::control::{Gap, GapReason};
 use super::log::Sequence;
-use super::notice::{Cause, Gap};
 use super::position::Position;
 use crate::kafka::epochs::{EpochEnd, Epochs};
 
@@ -127,7 +127,7 @@ impl Truncations {
                     EpochEnd::At(from) if from < to => {
                         topic.move_to(partition, from);
                         departed.gaps.push(Gap {
-                            cause: Cause::Truncated,
+                            reason: GapReason::Truncated,
                             topic: index,
                             partition: number,
                             from,
@@ -165,7 +165,7 @@ impl Cut {
             topic.set_mark(self.partition as usize, self.epoch);
         }
         Gap {
-            cause: Cause::Truncated,
+            reason: GapReason::Truncated,
             topic: self.topic,
             partition: self.partition,
             from: self.from,

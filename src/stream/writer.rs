@@ -13,17 +13,17 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use log::{error, warn};
 
-use super::block::{Builder, Kind};
+use super::block::Builder;
+use super::control::Reset;
 use super::counters::To;
 use super::encode::{Encoder, Invalid};
 use super::filter::pack_headers;
 use super::group::Group;
 use super::known_deletes::KnownDeletes;
 use super::log::Sequence;
-use super::notice::{self, Cause, Gap};
+use super::notice::{self, to_u16};
 use super::path_index::{Lookups, Replaced};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
-use super::resume::Reset;
 use super::shared::{Begin, Stream};
 use super::table::Cleared;
 use super::table_writer::{Arrival, Kept, Shown, TableWriter};
@@ -221,11 +221,9 @@ impl Writer {
             self.position.forget_epochs();
         }
         if let Some(reason) = anew {
-            let id = self.position.id();
-            let event = notice::reset(Some(&id), reason, Some(topic));
-            notices.frame().extend_from_slice(&event);
+            let topics = &self.stream.settings().topics;
+            notice::append_reset(&self.position, index, reason, topics, &mut notices);
             self.stream.counters().count_reset(reason, To::All);
-            notices.finish_notice(Kind::Reset, to_u16(index), 0, 0);
         }
         let length = self.position.id_len_ahead();
         if length > MAX_ID {
@@ -307,24 +305,16 @@ impl Writer {
         begins
     }
 
-    /// Writes down which records of a topic were gone before they could be read.
+    /// Appends gaps for the records of a topic that were gone before they could be read.
     fn skipped(&mut self, index: usize, next: &[i64], notices: &mut Builder) {
         let known = self.position.topics[index].next.clone();
-        for (partition, (from, &to)) in (0..).zip(known.into_iter().zip(next)) {
-            // A partition that begins only now has missed nothing.
-            if from < 0 || from >= to {
-                continue;
-            }
-            let gap = Gap {
-                cause: Cause::Expired,
-                topic: index,
-                partition,
-                from,
-                to,
-            };
-            gap.write(&mut self.position, &self.stream.settings().topics, notices);
+        let ranges = (0..).zip(known.into_iter().zip(next));
+        let ranges = ranges.map(|(partition, (from, &to))| (partition, from, to));
+        let stream = Arc::clone(&self.stream);
+        let topics = &stream.settings().topics;
+        for partition in notice::append_expired(&mut self.position, index, ranges, topics, notices) {
             self.set_led(index, partition, None);
-            self.stream.counters().count_gap(To::All);
+            stream.counters().count_gap(To::All);
         }
     }
 
@@ -628,9 +618,4 @@ struct Incoming<'a> {
     builder: &'a mut Builder,
     /// Rows of the table that it put an end to.
     replaced: Vec<Replaced>,
-}
-
-/// A stream has far fewer topics than that: their names alone would fill the id.
-fn to_u16(topic: usize) -> u16 {
-    u16::try_from(topic).unwrap_or(u16::MAX)
 }

@@ -5,6 +5,7 @@ use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::trial;
 use kafka_sse_bridge::config::{Format, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
+use kafka_sse_bridge::sse::control::ControlEvent;
 use kafka_sse_bridge::sse::write;
 use kafka_sse_bridge::stream::encode::{Encoder, Invalid};
 use libtest_mimic::Trial;
@@ -145,12 +146,12 @@ fn any_text_arrives() {
 }
 
 fn control_events() {
-    let event = parse(&write::control(Some(b"P"), "reset", r#"{"reason":"x"}"#));
+    let event = parse(&ControlEvent::Reset.frame(Some(b"P"), r#"{"reason":"x"}"#));
     assert_eq!(
         (event.name.as_str(), event.data.as_str(), event.id.as_str()),
         ("reset", r#"{"reason":"x"}"#, "P")
     );
-    assert!(!parse(&write::control(None, "heartbeat", "{}")).own_id);
+    assert!(!parse(&ControlEvent::Heartbeat.frame(None, "{}")).own_id);
     let mut parser = Parser::new();
     let quiet = [write::KEEPALIVE, write::retry(1500).as_bytes()].concat();
     assert_eq!(

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use super::families::{Families, Histogram, Labels};
 use crate::http::state::AppState;
 use crate::stream::Stream;
+use crate::stream::control::Reset;
 use crate::stream::counters::{Counters, Departure, LATENCIES, Sent, Superseded, To};
 use crate::stream::encode::Invalid;
 use crate::stream::figures::Figures;
-use crate::stream::resume::Reset;
 
 /// A path, and what was counted there.
 type Counted = (String, Arc<Counters>);

@@ -2,10 +2,10 @@
 
 use super::Writer;
 use crate::stream::block::Builder;
+use crate::stream::control::{Gap, GapReason, Reset};
 use crate::stream::counters::To;
-use crate::stream::notice::{Cause, Gap};
+use crate::stream::notice;
 use crate::stream::position::mark_of;
-use crate::stream::resume::Reset;
 use crate::stream::truncation::Cut;
 
 impl Writer {
@@ -52,13 +52,13 @@ impl Writer {
         // Before every topic has been assigned nobody has been shown anything.
         if self.unassigned.is_empty() {
             let gap = Gap {
-                cause: Cause::Truncated,
+                reason: GapReason::Truncated,
                 topic: index,
                 partition,
                 from,
                 to,
             };
-            gap.write_back(&self.position, &self.stream.settings().topics, &mut notices);
+            notice::append_truncated(&gap, &self.position, &self.stream.settings().topics, &mut notices);
             self.stream.counters().count_gap(To::All);
             self.announce(notices, None);
         }

@@ -15,7 +15,7 @@ mod replica;
 use crate::harness::trial;
 use browser::Browser;
 use kafka_sse_bridge::config::{Lag, Start, WhenFull};
-use kafka_sse_bridge::stream::subscription::Goodbye;
+use kafka_sse_bridge::stream::control::Goodbye;
 use libtest_mimic::Trial;
 use model::{Kind, MAX_LAG, PARTITIONS, Place, Setup, Shared, TOPICS, Wants};
 use proptest::prelude::*;

@@ -1,0 +1,235 @@
+//! The control events that a stream sends, with their data.
+
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use super::position::MAX_ID;
+use crate::config::units;
+use crate::sse::control::ControlEvent;
+
+/// A control event. `delete` is not among them: it shows a record, so the [encoder](super::encode) writes it.
+#[derive(Debug, Clone, Copy)]
+pub enum Control<'a> {
+    /// Events are live from here on.
+    CaughtUp(CaughtUp),
+    /// The id alone.
+    Checkpoint,
+    /// The client was too slow.
+    Conflated {
+        /// Records that left memory before the client took them.
+        skipped: u64,
+    },
+    /// Offsets no longer exist.
+    Gap {
+        /// Which.
+        gap: &'a Gap,
+        /// The names of the stream's topics.
+        topics: &'a [String],
+    },
+    /// The server ends the stream.
+    Goodbye(Goodbye),
+    /// The connection is alive.
+    Heartbeat {
+        /// The time of day.
+        time: SystemTime,
+    },
+    /// The client must forget what it holds.
+    Reset {
+        /// Why.
+        reason: Reset,
+        /// Of which topic, if not of all.
+        topic: Option<&'a str>,
+    },
+}
+
+impl Control<'_> {
+    /// The frame of the event. Without an id the client keeps its last one.
+    #[must_use]
+    pub fn frame(&self, id: Option<&[u8]>) -> Vec<u8> {
+        let (event, data) = match *self {
+            Self::CaughtUp(reason) => (ControlEvent::CaughtUp, json!({ "reason": reason.as_str() })),
+            Self::Checkpoint => (ControlEvent::Checkpoint, json!({})),
+            Self::Conflated { skipped } => (ControlEvent::Conflated, json!({ "skipped": skipped })),
+            Self::Gap { gap, topics } => (
+                ControlEvent::Gap,
+                json!({
+                    "topic": topics.get(gap.topic),
+                    "partition": gap.partition,
+                    "from": gap.from,
+                    "to": gap.to,
+                    "reason": gap.reason.as_str(),
+                }),
+            ),
+            Self::Goodbye(reason) => (ControlEvent::Goodbye, json!({ "reason": reason.as_str() })),
+            Self::Heartbeat { time } => {
+                let time = units::Instant::millis(time).to_string();
+                (ControlEvent::Heartbeat, json!({ "time": time }))
+            }
+            Self::Reset { reason, topic } => {
+                let mut data = json!({ "reason": reason.as_str() });
+                if let Some(topic) = topic {
+                    data["topic"] = topic.into();
+                }
+                (ControlEvent::Reset, data)
+            }
+        };
+        event.frame(id, &data.to_string())
+    }
+}
+
+/// The id that a client came with, if it may be sent back. An EventSource forgets its id where an event has an empty one
+/// (HTML standard, section 9.2.6), so control events echo it. Ids of this daemon and of KafkaSSE are printable ASCII.
+#[must_use]
+pub fn echoed_id(id: &str) -> Option<&str> {
+    let is_safe = id.len() <= MAX_ID && id.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    (is_safe && !id.is_empty()).then_some(id)
+}
+
+/// The past that a client had before `caught-up`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CaughtUp {
+    /// None.
+    Live,
+    /// Records since its position or a time.
+    Replay,
+    /// The latest record of each key.
+    Snapshot,
+}
+
+impl CaughtUp {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Replay => "replay",
+            Self::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// Why the server ends a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goodbye {
+    /// The daemon ends.
+    Shutdown,
+    /// The client fell behind the records in memory.
+    Slow,
+    /// The stream is served no more.
+    StreamRemoved,
+    /// The connection has lasted as long as connections may.
+    Lifetime,
+    /// The client is over a limit. Its subscription has never begun.
+    Overloaded,
+}
+
+impl Goodbye {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::Slow => "slow",
+            Self::StreamRemoved => "stream-removed",
+            Self::Lifetime => "lifetime",
+            Self::Overloaded => "overloaded",
+        }
+    }
+}
+
+/// Why a client must forget what it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// The id is not one of this daemon's.
+    UnknownId,
+    /// None of its topics is one of this stream's.
+    OtherStream,
+    /// The topic was deleted and created again.
+    Recreated,
+    /// The id names offsets that the topic does not have yet.
+    AheadOfTopic,
+    /// Deletes since the id may have been forgotten.
+    TooOld,
+    /// Kafka has lost records at the end of a log.
+    Truncated,
+    /// The stream's settings changed while the client was connected.
+    Reconfigured,
+}
+
+impl Reset {
+    /// All reasons.
+    pub const ALL: [Self; 7] = [
+        Self::UnknownId,
+        Self::OtherStream,
+        Self::Recreated,
+        Self::AheadOfTopic,
+        Self::TooOld,
+        Self::Truncated,
+        Self::Reconfigured,
+    ];
+
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownId => "unknown-id",
+            Self::OtherStream => "other-stream",
+            Self::Recreated => "recreated",
+            Self::AheadOfTopic => "ahead-of-topic",
+            Self::TooOld => "too-old",
+            Self::Truncated => "truncated",
+            Self::Reconfigured => "reconfigured",
+        }
+    }
+}
+
+/// Offsets of one partition that no longer exist.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gap {
+    /// Why they are missing.
+    pub reason: GapReason,
+    /// Index of the topic in the stream's configuration.
+    pub topic: usize,
+    /// Its partition.
+    pub partition: u32,
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last.
+    pub to: i64,
+}
+
+/// Why records are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GapReason {
+    /// Kafka deleted them.
+    Expired,
+    /// The log was truncated, and grows again from there with other records.
+    Truncated,
+}
+
+impl GapReason {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_printable_ascii_of_bounded_length_is_sent_back_as_an_id() {
+        assert_eq!(echoed_id("[{\"topic\":\"t\"}] ~"), Some("[{\"topic\":\"t\"}] ~"));
+        assert_eq!(echoed_id(""), None);
+        assert_eq!(echoed_id("a\nevent: reset"), None);
+        assert_eq!(echoed_id("\u{e9}"), None);
+        assert!(echoed_id(&"x".repeat(MAX_ID)).is_some());
+        assert_eq!(echoed_id(&"x".repeat(MAX_ID + 1)), None);
+    }
+}
