@@ -50,6 +50,14 @@ pub struct Entry {
     pub key: u64,
 }
 
+impl Entry {
+    /// Whether a notice is for a reader with this filter: a reset concerns a topic, a gap one of its partitions.
+    pub(super) fn is_read_by(&self, matcher: &Matcher) -> bool {
+        let partition = (self.kind != Kind::Reset).then_some(self.partition);
+        matcher.reads(usize::from(self.topic), partition)
+    }
+}
+
 /// Frames of successive records in one piece.
 #[derive(Debug, Clone)]
 pub struct Block {
@@ -135,8 +143,7 @@ impl Block {
         if let Some(candidate) = self.candidate(index) {
             return matcher.accepts(&candidate);
         }
-        let notice = &self.entries[index];
-        matcher.accepts_notice(notice.kind, notice.topic, notice.partition)
+        self.entries[index].is_read_by(matcher)
     }
 
     /// Takes a reader back to where the log of a partition was truncated, as this [`Kind::Cut`] says. Returns false for

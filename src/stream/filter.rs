@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{LazyLock, OnceLock};
 
-use super::block::Kind;
 use super::paths::Paths;
 use super::values::Found;
 use crate::config::filter::{Filter, Name, key_bytes};
@@ -186,12 +185,6 @@ impl Matcher {
     #[must_use]
     pub fn tells_records_apart(&self) -> bool {
         self.partitions.is_some() || !self.headers.is_empty() || !self.values.is_empty()
-    }
-
-    /// Whether a gap of a partition, or the reset of a topic, is for whoever has this filter.
-    #[must_use]
-    pub fn accepts_notice(&self, kind: Kind, topic: u16, partition: u32) -> bool {
-        self.reads(usize::from(topic), (kind != Kind::Reset).then_some(partition))
     }
 
     /// Whether what becomes of a topic, or of one of its partitions, is of concern.

@@ -332,11 +332,7 @@ impl FilterIndex {
         dirty: &mut Vec<Arc<Group>>,
     ) {
         for (group, _) in self.by_filter.values() {
-            if group
-                .matcher
-                .accepts_notice(notice.kind, notice.topic, notice.partition)
-                && group.push(sequence, false, first)
-            {
+            if notice.is_read_by(&group.matcher) && group.push(sequence, false, first) {
                 dirty.push(Arc::clone(group));
             }
         }

@@ -6,17 +6,13 @@
 //! given no place for tasks looks at once.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::block::Block;
 use super::group::Group;
 use super::log::Sequence;
-use super::shared::Stream;
 
 /// Records to be held against a filter.
 #[derive(Debug)]
@@ -59,28 +55,10 @@ impl Looks {
     }
 
     /// The next look; where there is none, the task that takes them ends.
-    fn pop(&self) -> Option<Look> {
+    pub(super) fn pop(&self) -> Option<Look> {
         let mut queue = self.lock();
         let look = queue.waiting.pop_front();
         queue.is_taken = look.is_some();
         look
-    }
-}
-
-/// The task that takes a stream's looks, one per turn.
-#[derive(Debug)]
-pub(super) struct Looking(pub(super) Arc<Stream>);
-
-impl Future for Looking {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some(look) = self.0.looks().pop() else {
-            return Poll::Ready(());
-        };
-        look.run();
-        self.0.looked(&look.group);
-        context.waker().wake_by_ref();
-        Poll::Pending
     }
 }

@@ -14,6 +14,7 @@
 
 pub mod announcer;
 mod arrivals;
+mod audience;
 pub mod block;
 pub mod clock;
 pub mod control;
@@ -45,6 +46,7 @@ mod row;
 mod rows;
 mod scan;
 mod shared;
+mod state;
 pub mod subscription;
 pub mod table;
 mod table_writer;

@@ -1,29 +1,26 @@
-//! One stream: its log, its readers, and how it is doing.
+//! The object that the writer and the readers of a stream share.
 //!
 //! ```text
-//!  feed (one task) ──write──► State (log, head, loaded) ◄──read── subscriptions (many)
-//!                  ──bump───► version ──wake──► waiters
+//!  writer (one task) ──write──► State (log, head, loaded) ◄──read── subscriptions (many)
+//!                    ──note───► Audience (version)        ──wake──► waiters
 //! ```
-//! The writer changes the state, then bumps the version, then wakes. A reader notes the version,
-//! reads the state, leaves its waker, and looks at the version again: whatever happens between,
-//! either the second look or the waker catches it.
+//! The writer changes the state, then the version, then wakes the readers.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Instant;
 
-use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::announcer::Bell;
-use super::arrivals::Arrivals;
+use super::audience::Audience;
 use super::block::Block;
 use super::clock::{Clock, Guarded};
-use super::control::{Goodbye, Reset};
+use super::control::Goodbye;
 use super::counters::Counters;
 use super::encode::Invalid;
 use super::filter::Matcher;
@@ -31,16 +28,13 @@ use super::filter_index::{FilterFigures, FilterIndex, FilterLimits, OverLimit};
 use super::group::Group;
 use super::live_settings::{LiveSettings, Pace};
 use super::log::{Log, Sequence};
-use super::looks::{Look, Looking, Looks};
+use super::looks::{Look, Looks};
 use super::lookup::{Asking, Lookup, Query};
-use super::opening::Opening;
 use super::path_index::{PathIndex, Trie};
-use super::position::{BEGINNING, NOT_BEGUN, Position};
+use super::position::Position;
 use super::replay::{Reader, Replay};
-use super::subscription::Subscription;
+use super::state::State;
 use super::table::{ROWS_PER_HOLD, Table};
-use super::truncation::Truncations;
-use super::waiters::{AUDIENCE_SHARDS, Waiters};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 use crate::kafka::history::fair_queue::Flow;
@@ -54,12 +48,8 @@ pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + S
 pub struct Stream {
     settings: StreamSettings,
     live_settings: RwLock<Arc<LiveSettings>>,
-    /// Grows with every change of the live_settings.
-    tunings: AtomicU64,
     /// The stream that took this one's place, to which the readers go over.
     successor: Mutex<Option<Arc<Self>>>,
-    /// Whether there is one: every step of a reader looks at that, and takes no lock for it.
-    is_succeeded: AtomicBool,
     /// The streams in whose place this one came and that still have readers.
     predecessors: Mutex<Vec<Weak<Self>>>,
     clock: Guarded,
@@ -69,12 +59,7 @@ pub struct Stream {
     table: Option<RwLock<Table>>,
     /// How often that has forgotten which keys have left it.
     forgettings: AtomicU64,
-    /// Grows with every change that a waiting reader must see.
-    version: AtomicU64,
-    /// Those who want every record.
-    waiters: Arc<Waiters>,
-    /// Where the writer leaves it to another thread to wake them.
-    bell: Bell,
+    audience: Audience,
     /// Records from before a group came, which are still to be looked through for it.
     looks: Looks,
     /// Where replays are written and such records looked through. Unless it is set, replays are on the runtime that
@@ -100,55 +85,6 @@ pub struct Stream {
     pub(super) clients: AtomicUsize,
     /// Goes on with what was counted for the path before.
     counters: Arc<Counters>,
-}
-
-/// What the writer changes and the readers read.
-#[derive(Debug)]
-pub(super) struct State {
-    pub(super) log: Log,
-    pub(super) arrivals: Arrivals,
-    /// Whether Kafka has said what partitions there are, so that positions mean something.
-    pub(super) is_assigned: bool,
-    /// The first offset of every partition when it was assigned.
-    pub(super) low: Position,
-    /// Where a client begins to read a partition that its id says has not begun; final once loaded.
-    pub(super) live: Position,
-    /// Partitions that began after others were read, in the order of the log.
-    pub(super) begins: Vec<Begin>,
-    /// What is known of logs that were truncated.
-    pub(super) truncations: Truncations,
-    /// For every topic the first record behind its last new beginning, and why it began anew.
-    pub(super) turns: Vec<(Sequence, Reset)>,
-    /// Notices in the log that are no records.
-    pub(super) notices: u64,
-    /// The head when the topics had been read up to the ends they had at the start.
-    pub(super) loaded: Option<Sequence>,
-}
-
-/// A partition that had no leader when the stream was first read, and begins in mid-log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Begin {
-    /// The first record behind which it may have records.
-    pub(super) sequence: Sequence,
-    /// Index of its topic in the stream's configuration.
-    pub(super) topic: usize,
-    pub(super) partition: u32,
-    /// Its first offset in the log.
-    pub(super) at: i64,
-}
-
-impl State {
-    /// Whether a reader at `cursor` that stands at `wanted` needs records of a partition from before the place
-    /// where that begins in the log.
-    pub(super) fn begins_behind(&self, cursor: Sequence, wanted: &Position) -> bool {
-        self.begins.iter().any(|begin| {
-            let next = match wanted.next(begin.topic, begin.partition) {
-                BEGINNING => self.low.next(begin.topic, begin.partition),
-                next => next,
-            };
-            begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
-        })
-    }
 }
 
 impl Stream {
@@ -205,30 +141,15 @@ impl Stream {
         let groups = FilterIndex::new(&settings);
         Self {
             live_settings: RwLock::new(Arc::new(LiveSettings::new(&settings, pace))),
-            tunings: AtomicU64::new(0),
             successor: Mutex::default(),
-            is_succeeded: AtomicBool::new(false),
             predecessors: Mutex::default(),
             settings,
             clock,
             fixed,
-            state: RwLock::new(State {
-                log,
-                arrivals: Arrivals::new(),
-                is_assigned: false,
-                low: Position::default(),
-                live: Position::default(),
-                begins: Vec::new(),
-                truncations: Truncations::default(),
-                turns: vec![(0, Reset::Recreated); topics],
-                notices: 0,
-                loaded: None,
-            }),
+            state: RwLock::new(State::new(log, topics)),
             table,
             forgettings: AtomicU64::new(0),
-            version: AtomicU64::new(0),
-            waiters: Waiters::new(AUDIENCE_SHARDS),
-            bell: Bell::default(),
+            audience: Audience::new(),
             looks: Looks::default(),
             spawn: OnceLock::new(),
             paths: PathIndex::new(Arc::clone(groups.budget())),
@@ -262,11 +183,6 @@ impl Stream {
         Arc::clone(&self.live_settings.read())
     }
 
-    /// How often the live_settings has changed.
-    pub(super) fn tunings(&self) -> u64 {
-        self.tunings.load(Ordering::Relaxed)
-    }
-
     /// Changes what may change, for connected clients too.
     pub fn apply(&self, live_settings: LiveSettings) {
         let mut current = self.live_settings.write();
@@ -280,7 +196,6 @@ impl Stream {
         }
         *current = Arc::new(live_settings);
         drop(current);
-        self.tunings.fetch_add(1, Ordering::Relaxed);
         self.changed();
     }
 
@@ -292,7 +207,6 @@ impl Stream {
         before.retain(|stream| stream.strong_count() > 0);
         for stream in before.iter().filter_map(Weak::upgrade) {
             *stream.next() = Some(Arc::clone(successor));
-            stream.is_succeeded.store(true, Ordering::SeqCst);
         }
         *successor.predecessors() = before;
         self.changed();
@@ -306,12 +220,9 @@ impl Stream {
         self.successor.lock()
     }
 
+    /// The stream that took this one's place.
     pub(super) fn successor(&self) -> Option<Arc<Self>> {
-        if self.is_succeeded.load(Ordering::SeqCst) {
-            self.next().clone()
-        } else {
-            None
-        }
+        self.next().clone()
     }
 
     /// Unix seconds.
@@ -324,32 +235,8 @@ impl Stream {
         self.clock.instant()
     }
 
-    /// A new reader.
-    #[must_use]
-    pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
-        self.counters.count_opened();
-        Subscription::new(Arc::clone(self), opening)
-    }
-
-    /// The same, unless its filter is over a limit of the stream.
-    ///
-    /// # Errors
-    /// The limit, with what was asked for.
-    pub fn admit(self: &Arc<Self>, opening: Opening) -> Result<Subscription, (OverLimit, Opening)> {
-        let joined = match opening.filter() {
-            Some(filter) => match self.join(filter, Some(self.live_settings().filter_limits)) {
-                Ok(group) => Some(group),
-                Err(limit) => return Err((limit, opening)),
-            },
-            None => None,
-        };
-        self.counters.count_opened();
-        Ok(Subscription::joined(Arc::clone(self), opening, joined))
-    }
-
-    /// Where those wait who want every record.
-    pub(super) fn waiters(&self) -> &Arc<Waiters> {
-        &self.waiters
+    pub(super) fn audience(&self) -> &Audience {
+        &self.audience
     }
 
     /// What no client is shown.
@@ -627,42 +514,11 @@ impl Stream {
         self.forgettings.load(Ordering::SeqCst)
     }
 
-    pub(super) fn version(&self) -> u64 {
-        self.version.load(Ordering::SeqCst)
-    }
-
-    /// Tells all readers that something changed. The state must have been changed before.
+    /// Tells all readers that something other than the log changed, which must be visible already.
     pub(super) fn changed(&self) {
-        self.version.fetch_add(1, Ordering::SeqCst);
-        self.waiters.wake_all();
-        let groups: Vec<Arc<Group>> = self.groups().iter().map(Arc::clone).collect();
-        for group in groups {
-            group.wake();
-        }
-    }
-
-    /// Tells those that there are new records who want every one, and the `dirty` groups.
-    pub(super) fn appended(&self, dirty: &mut Vec<Arc<Group>>) {
-        self.version.fetch_add(1, Ordering::SeqCst);
-        // A reader that comes after this look waits only after it has seen the version.
-        if dirty.is_empty() && self.waiters.is_empty() {
-            return;
-        }
-        if !self.bell.ring(dirty) {
-            self.wake(std::mem::take(dirty));
-        }
-    }
-
-    /// Wakes those who want every record, and the `dirty` groups.
-    pub(super) fn wake(&self, dirty: Vec<Arc<Group>>) {
-        self.waiters.wake_all();
-        for group in dirty {
-            group.wake();
-        }
-    }
-
-    pub(super) fn bell(&self) -> &Bell {
-        &self.bell
+        self.audience.note_change();
+        let groups = self.groups().iter().map(Arc::clone).collect();
+        self.audience.wake(groups);
     }
 
     /// Looks through records of a block for a group. Returns whether that is done; otherwise the group is woken when
@@ -684,19 +540,21 @@ impl Stream {
             return true;
         };
         if group.begin_look() && self.looks.push(look) {
-            spawn(Box::pin(Looking(Arc::clone(self))));
+            let stream = Arc::clone(self);
+            spawn(Box::pin(poll_fn(move |context| stream.look_on(context.waker()))));
         }
         false
     }
 
-    pub(super) fn looks(&self) -> &Looks {
-        &self.looks
-    }
-
-    /// Tells the readers of a group that records were looked through for it.
-    pub(super) fn looked(&self, group: &Group) {
-        self.version.fetch_add(1, Ordering::SeqCst);
-        group.waiters.wake_all();
+    /// One turn of the task that looks through records for groups.
+    fn look_on(&self, waker: &Waker) -> Poll<()> {
+        let Some(look) = self.looks.pop() else {
+            return Poll::Ready(());
+        };
+        look.run();
+        self.audience.looked(&look.group);
+        waker.wake_by_ref();
+        Poll::Pending
     }
 
     /// Writes replays there. The first that is set counts.
@@ -728,9 +586,4 @@ impl Drop for Stream {
                 .spawn(freeing);
         }
     }
-}
-
-/// An id as bytes, for heads that have none yet.
-pub(super) fn known(id: Bytes) -> Option<Bytes> {
-    (!id.is_empty()).then_some(id)
 }

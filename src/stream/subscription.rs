@@ -23,12 +23,13 @@ use bytes::Bytes;
 
 use super::control::{CaughtUp, Control, Goodbye, echoed_id};
 use super::counters::Departure;
+use super::filter_index::OverLimit;
 use super::group::Group;
 use super::live_settings::LiveSettings;
 use super::log::Sequence;
 use super::moves::{Frames, Moved, Place};
 use super::opening::{Answers, Opening};
-use super::shared::{Stream, known};
+use super::shared::Stream;
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings};
@@ -78,8 +79,6 @@ pub(super) struct Quiet {
 pub struct Subscription {
     pub(super) stream: Arc<Stream>,
     pub(super) live_settings: Arc<LiveSettings>,
-    /// How often the stream's live_settings had changed when that was taken.
-    tuned: u64,
     ticket: Ticket,
     /// With whom it takes turns at the past.
     pub(super) flow: Flow,
@@ -112,6 +111,8 @@ pub struct Subscription {
     is_waiting: bool,
     /// The stream's version when its state was last read.
     seen: u64,
+    /// Its changes that this reader has followed.
+    followed: u64,
     keepalive_at: Instant,
     heartbeat_at: Option<Instant>,
     /// When a reader of a table that was sent nothing meanwhile is sent its place: the time up to which deletes are
@@ -127,18 +128,41 @@ enum Stage {
     Over,
 }
 
+impl Stream {
+    /// A new reader, whatever it filters by.
+    #[must_use]
+    pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
+        self.counters().count_opened();
+        Subscription::new(Arc::clone(self), opening)
+    }
+
+    /// A new reader, unless its filter is over a limit of the stream.
+    ///
+    /// # Errors
+    /// The limit, and `opening`.
+    pub fn admit(self: &Arc<Self>, opening: Opening) -> Result<Subscription, (OverLimit, Opening)> {
+        let joined = match opening.filter() {
+            Some(filter) => match self.join(filter, Some(self.live_settings().filter_limits)) {
+                Ok(group) => Some(group),
+                Err(limit) => return Err((limit, opening)),
+            },
+            None => None,
+        };
+        self.counters().count_opened();
+        Ok(Subscription::joined(Arc::clone(self), opening, joined))
+    }
+}
+
 impl Subscription {
-    /// A reader that is let in whatever it filters by.
-    pub(super) fn new(stream: Arc<Stream>, opening: Opening) -> Self {
+    fn new(stream: Arc<Stream>, opening: Opening) -> Self {
         let group = opening.filter().and_then(|filter| stream.join(filter, None).ok());
         Self::joined(stream, opening, group)
     }
 
     /// A reader that has joined the group of its filter, where it has one: before it looks for its place, so that no
     /// match falls in between.
-    pub(super) fn joined(stream: Arc<Stream>, mut opening: Opening, group: Option<Arc<Group>>) -> Self {
+    fn joined(stream: Arc<Stream>, mut opening: Opening, group: Option<Arc<Group>>) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
-        let tuned = stream.tunings();
         let live_settings = stream.live_settings();
         let now = stream.instant();
         let heartbeat_at = live_settings.heartbeat.map(|interval| now + interval);
@@ -148,7 +172,7 @@ impl Subscription {
         let group = opening.filter.take().zip(group);
         let ticket = match &group {
             Some((_, group)) => group.waiters.enter(),
-            None => stream.waiters().enter(),
+            None => stream.audience().waiters().enter(),
         };
         let flow = std::mem::take(&mut opening.flow);
         let is_plain = opening == Opening::default();
@@ -165,7 +189,6 @@ impl Subscription {
         let (start, since) = (opening.start, opening.since);
         Self {
             live_settings,
-            tuned,
             ticket,
             flow,
             start,
@@ -184,6 +207,7 @@ impl Subscription {
             delivered: 0,
             is_waiting: false,
             seen: 0,
+            followed: 0,
             keepalive_at,
             heartbeat_at,
             refresh_at,
@@ -242,18 +266,13 @@ impl Subscription {
             Stage::Over => return Step::End,
             Stage::Open => {}
         }
-        self.seen = self.stream.version();
-        self.heed_forgettings();
-        if let Some(successor) = self.stream.successor() {
-            self.go_over(successor);
-            // The others who go over have their turn.
-            return Step::Yield;
-        }
-        if self.stream.tunings() != self.tuned {
-            self.apply(now);
-        }
-        if let Some(reason) = self.stream.closing() {
-            return self.goodbye(reason);
+        self.seen = self.stream.audience().version();
+        let changes = self.stream.audience().changes();
+        if self.followed != changes {
+            self.followed = changes;
+            if let Some(step) = self.follow(now) {
+                return step;
+            }
         }
         if self.ends_at.is_some_and(|end| now >= end) {
             return self.goodbye(Goodbye::Lifetime);
@@ -301,12 +320,24 @@ impl Subscription {
             Place::Asking(asking) => asking.wait(waker),
             _ => true,
         };
-        is_other_quiet && self.stream.version() == self.seen
+        is_other_quiet && self.stream.audience().version() == self.seen
     }
 
-    /// Takes over what has changed.
+    /// Follows what has changed beside the log. Returns the step that this takes, if it takes one.
+    fn follow(&mut self, now: Instant) -> Option<Step> {
+        self.heed_forgettings();
+        if let Some(successor) = self.stream.successor() {
+            self.go_over(successor);
+            // The others who go over have their turn.
+            return Some(Step::Yield);
+        }
+        self.apply(now);
+        let reason = self.stream.closing()?;
+        Some(self.goodbye(reason))
+    }
+
+    /// Applies the stream's live settings.
     fn apply(&mut self, now: Instant) {
-        self.tuned = self.stream.tunings();
         let live_settings = self.stream.live_settings();
         let before = std::mem::replace(&mut self.live_settings, Arc::clone(&live_settings));
         if live_settings.pace.keepalive != before.pace.keepalive {
@@ -497,7 +528,12 @@ impl Subscription {
             Place::Scanning(scan) => Some(scan.position.id().into()),
             Place::Catching(_, wanted) => Some(wanted.id().into()),
             Place::Replaying(reader, _) => Some(reader.position().id().into()),
-            Place::Reading(cursor) => self.stream.read().log.id_before(*cursor).and_then(known),
+            Place::Reading(cursor) => self
+                .stream
+                .read()
+                .log
+                .id_before(*cursor)
+                .filter(|id| !id.is_empty()),
         }
     }
 }

@@ -24,7 +24,8 @@ use super::log::Sequence;
 use super::notice::{self, to_u16};
 use super::path_index::{Lookups, Replaced};
 use super::position::{BEGINNING, MAX_ID, NOT_BEGUN, Position, TopicPosition, id_fingerprint};
-use super::shared::{Begin, Stream};
+use super::shared::Stream;
+use super::state::Begin;
 use super::table::Cleared;
 use super::table_writer::{Arrival, Kept, Shown, TableWriter};
 use crate::kafka::pulse::Pulse;
@@ -438,7 +439,7 @@ impl Writer {
         drop(lookups);
         drop(trie);
         stream.counters().records.fetch_add(count, Ordering::Relaxed);
-        stream.appended(&mut self.dirty);
+        stream.audience().appended(&mut self.dirty);
         stream.note_forgettings();
     }
 

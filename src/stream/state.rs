@@ -1,0 +1,72 @@
+//! What the writer of a stream changes and its readers read.
+
+use super::arrivals::Arrivals;
+use super::control::Reset;
+use super::log::{Log, Sequence};
+use super::position::{BEGINNING, NOT_BEGUN, Position};
+use super::truncation::Truncations;
+
+/// The shared state of a stream, behind one lock.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) log: Log,
+    pub(super) arrivals: Arrivals,
+    /// Whether Kafka has said what partitions there are, so that positions mean something.
+    pub(super) is_assigned: bool,
+    /// The first offset of every partition when it was assigned.
+    pub(super) low: Position,
+    /// Where a client begins to read a partition that its id says has not begun; final once loaded.
+    pub(super) live: Position,
+    /// Partitions that began after others were read, in the order of the log.
+    pub(super) begins: Vec<Begin>,
+    /// What is known of logs that were truncated.
+    pub(super) truncations: Truncations,
+    /// For every topic the first record behind its last new beginning, and why it began anew.
+    pub(super) turns: Vec<(Sequence, Reset)>,
+    /// Notices in the log that are no records.
+    pub(super) notices: u64,
+    /// The head when the topics had been read up to the ends they had at the start.
+    pub(super) loaded: Option<Sequence>,
+}
+
+/// A partition that had no leader when the stream was first read, and begins in mid-log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Begin {
+    /// The first record behind which it may have records.
+    pub(super) sequence: Sequence,
+    /// Index of its topic in the stream's configuration.
+    pub(super) topic: usize,
+    pub(super) partition: u32,
+    /// Its first offset in the log.
+    pub(super) at: i64,
+}
+
+impl State {
+    /// That of a stream of which nothing is known yet.
+    pub(super) fn new(log: Log, topics: usize) -> Self {
+        Self {
+            log,
+            arrivals: Arrivals::new(),
+            is_assigned: false,
+            low: Position::default(),
+            live: Position::default(),
+            begins: Vec::new(),
+            truncations: Truncations::default(),
+            turns: vec![(0, Reset::Recreated); topics],
+            notices: 0,
+            loaded: None,
+        }
+    }
+
+    /// Whether a reader at `cursor` that stands at `wanted` needs records of a partition from before the place
+    /// where that begins in the log.
+    pub(super) fn begins_behind(&self, cursor: Sequence, wanted: &Position) -> bool {
+        self.begins.iter().any(|begin| {
+            let next = match wanted.next(begin.topic, begin.partition) {
+                BEGINNING => self.low.next(begin.topic, begin.partition),
+                next => next,
+            };
+            begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
+        })
+    }
+}
