@@ -90,7 +90,7 @@ impl Daemon {
         let bound = bind(&changes.listen, &access, &held)?;
         let log = logging::prepare(&next.log)?;
         let started = self.start_fresh(&next, &changes)?;
-        let has_other_files = started.connection.access.has_other_files(&self.connection.access);
+        let are_files_rotated = started.connection.access.is_rotation_of(&self.connection.access);
         self.set_socket_access(&next, &changes)?;
         log.install();
         self.apply(next, started);
@@ -98,7 +98,7 @@ impl Daemon {
         self.tidy();
 
         let mut keys = changes.keys.clone();
-        if has_other_files {
+        if are_files_rotated {
             keys.push("contents of the files in kafka.tls and kafka.sasl".to_owned());
         }
         let mut what = keys.join(", ");

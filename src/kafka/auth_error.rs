@@ -1,8 +1,7 @@
-//! What stands between us and the brokers where it is no outage: logins, certificates and rights, each
-//! with where to look.
+//! Failures of authentication and authorization, each with a remedy.
 //!
-//! Client libraries tell such things in a text, with words of their own; here those become one line.
-//! Knows nothing of connections.
+//! Client libraries report them as text of their own; this module turns that text into one line. Knows nothing of
+//! connections.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,10 +10,10 @@ use super::error::{ErrorKind, KafkaError};
 use super::security::Access;
 use crate::config::{Mechanism, SaslSettings};
 
-/// What is refused, and what to do. Trying again alone does not help.
+/// Authentication or authorization failed. Retrying alone does not help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who refuses what, and why.
+    /// What failed, and why.
     pub reason: String,
     /// What to change, and where.
     pub remedy: String,
@@ -36,23 +35,23 @@ impl Refusal {
         }
     }
 
-    /// As an error of these brokers.
+    /// As an error that names the brokers.
     pub(super) fn at(self, brokers: &Arc<str>) -> KafkaError {
         let Self { reason, remedy } = self;
         KafkaError::new(brokers, ErrorKind::Refused { reason, remedy })
     }
 
-    /// What an error of the transport says that is a refusal. `look` has a closer look at the certificate
-    /// of a broker (`host:port`), where that can be had.
+    /// Recognizes an authentication failure in the text of a transport error. `verify` verifies the certificate of a
+    /// broker (`host:port`) once more to find the reason.
     pub(super) fn from_transport(
         text: &str,
         access: &Access,
-        look: impl FnOnce(&str) -> Option<Self>,
+        verify: impl FnOnce(&str) -> Option<Self>,
     ) -> Option<Self> {
         let (broker, text) = parts(text);
-        let has = |what: &str| text.contains(what);
+        let has = |phrase: &str| text.contains(phrase);
         if has("certificate verify failed") {
-            return Some(look(broker).unwrap_or_else(|| Self::certificate("it does not say why", access)));
+            return Some(verify(broker).unwrap_or_else(|| Self::certificate("it does not say why", access)));
         }
         if has("SSL alert") || has("alert certificate") || has("alert handshake") {
             return Self::alert(text, access);
@@ -66,7 +65,7 @@ impl Refusal {
         None
     }
 
-    /// TLS is asked for, and not spoken there.
+    /// TLS is configured, and the listener does not use it.
     pub(super) fn no_tls(access: &Access) -> Self {
         Self::new(
             "no TLS is spoken at this port",
@@ -77,7 +76,7 @@ impl Refusal {
         )
     }
 
-    /// TLS is not asked for, and seems to be wanted.
+    /// TLS is not configured, and the listener seems to use it.
     #[cfg(feature = "librdkafka")]
     pub(super) fn wants_tls() -> Self {
         Self::new(
@@ -86,7 +85,7 @@ impl Refusal {
         )
     }
 
-    /// Nobody is told who we are, and the broker wants to know.
+    /// SASL is not configured, and the broker seems to require it.
     #[cfg(feature = "librdkafka")]
     pub(super) fn wants_login() -> Self {
         Self::new(
@@ -95,7 +94,7 @@ impl Refusal {
         )
     }
 
-    /// A broker's certificate does not pass.
+    /// A broker's certificate failed verification.
     pub(super) fn certificate(why: &str, access: &Access) -> Self {
         let ca = of_tls(access, "ca_file of tls", "ssl.ca.location");
         Self::new(
@@ -107,7 +106,7 @@ impl Refusal {
         )
     }
 
-    /// A broker's certificate is for other names than the one it was reached by.
+    /// A broker's certificate is for other hosts than the one we connected to.
     #[cfg(feature = "tls")]
     pub(super) fn host(host: &str, names: &str) -> Self {
         Self::new(
@@ -117,7 +116,7 @@ impl Refusal {
         )
     }
 
-    /// A broker's certificate is signed by somebody who is not trusted.
+    /// The CA of a broker's certificate is not trusted.
     #[cfg(feature = "tls")]
     pub(super) fn unknown_ca(issuer: &str, access: &Access) -> Self {
         let ca = of_tls(access, "ca_file of tls", "ssl.ca.location");
@@ -127,7 +126,7 @@ impl Refusal {
         )
     }
 
-    /// The broker has ended the handshake.
+    /// The broker aborted the TLS handshake.
     fn alert(text: &str, access: &Access) -> Option<Self> {
         let is_of_certificate =
             text.contains("certificate") || text.contains("unknown ca") || text.contains("handshake failure");
@@ -154,7 +153,7 @@ impl Refusal {
         })
     }
 
-    /// The login has failed.
+    /// SASL authentication failed.
     fn login(text: &str, access: &Access) -> Self {
         let none = SaslSettings::default();
         let sasl = access.sasl().unwrap_or(&none);
@@ -187,7 +186,7 @@ impl Refusal {
         }
     }
 
-    /// A right on a topic lacks.
+    /// The principal lacks READ on a topic.
     #[must_use]
     pub fn topic(topic: &str, access: &Access) -> Self {
         let principal = access.principal();
@@ -211,7 +210,7 @@ impl Refusal {
     }
 }
 
-/// Where a setting of TLS stands: in `tls`, or among librdkafka's properties.
+/// Where TLS is configured: in `tls`, or among librdkafka's properties.
 fn of_tls(access: &Access, key: &str, property: &str) -> String {
     if access.tls().is_some() {
         format!("{key} in [kafka]")
@@ -220,18 +219,20 @@ fn of_tls(access: &Access, key: &str, property: &str) -> String {
     }
 }
 
-/// `ssl://kafka-1:9093/1: what (after 3ms in state X, 2 identical error(s) suppressed)`: the broker and
-/// what. The rest differs from time to time.
+/// Splits `ssl://kafka-1:9093/1: reason (after 3ms in state X, 2 identical error(s) suppressed)` into broker and
+/// reason. The rest differs between repetitions.
 fn parts(text: &str) -> (&str, &str) {
-    let (broker, what) = match text.split_once("://") {
+    let (broker, reason) = match text.split_once("://") {
         Some((_, rest)) => match rest.split_once('/') {
-            Some((broker, rest)) => (broker, rest.split_once(": ").map_or(rest, |(_, what)| what)),
+            Some((broker, rest)) => (broker, rest.split_once(": ").map_or(rest, |(_, reason)| reason)),
             None => ("", text),
         },
         None => ("", text),
     };
     (
         broker,
-        what.rsplit_once(" (after ").map_or(what, |(what, _)| what),
+        reason
+            .rsplit_once(" (after ")
+            .map_or(reason, |(reason, _)| reason),
     )
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use super::counters::Tally;
+use super::counters::KafkaCounters;
 use super::epochs::{EpochEnd, Epochs};
 use super::partition::Cut;
 use super::pulse::Pulse;
@@ -108,13 +108,13 @@ impl Batcher {
 
     /// Counts what is handed on among what others have read.
     #[must_use]
-    pub fn counted_in(mut self, tally: &Tally) -> Self {
+    pub fn counted_in(mut self, counters: &KafkaCounters) -> Self {
         for topic in &mut self.topics {
-            topic.handed_on = tally.topic(&topic.name);
+            topic.handed_on = counters.topic(&topic.name);
         }
         // So that streams which are never paused are counted too.
         for stream in self.outlets.streams() {
-            drop(tally.holds(stream));
+            drop(counters.pauses(stream));
         }
         self
     }

@@ -1,14 +1,14 @@
-//! What the reading threads have counted since the start, those that are gone included: one tally for all
-//! that ever read for the daemon, so that no figure goes back when a reload replaces a thread.
+//! Counters of the reading threads since the start. All threads share them, so that none decreases when a reload
+//! replaces a thread.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
-/// A kind of trouble with Kafka.
+/// The kind of an error, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
     /// No broker answers.
@@ -19,11 +19,11 @@ pub enum Trouble {
     Codec,
     /// A batch is larger than the client takes.
     TooLarge,
-    /// A login, a certificate or a right is refused.
+    /// Authentication or authorization failed.
     Refused,
     /// The client library cannot work with these brokers or settings.
     Unsupported,
-    /// What the client library works on by itself.
+    /// A transport error from which the client library recovers by itself.
     Transport,
 }
 
@@ -39,7 +39,7 @@ impl Trouble {
         Self::Transport,
     ];
 
-    /// Its name among figures.
+    /// The value of the label `kind` in `/metrics`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,23 +54,23 @@ impl Trouble {
     }
 }
 
-/// Figures that only grow.
+/// Counters that only grow.
 #[derive(Debug, Default)]
-pub struct Tally {
+pub struct KafkaCounters {
     records: Mutex<BTreeMap<Arc<str>, Arc<AtomicU64>>>,
-    holds: Mutex<BTreeMap<Arc<str>, Arc<Holds>>>,
-    troubles: [AtomicU64; Trouble::ALL.len()],
+    pauses: Mutex<BTreeMap<Arc<str>, Arc<PauseCounters>>>,
+    errors: [AtomicU64; Trouble::ALL.len()],
     recoveries: AtomicU64,
 }
 
 /// How often, and for how long, the topics of one stream were paused because it did not keep up.
 #[derive(Debug, Default)]
-pub struct Holds {
+pub struct PauseCounters {
     count: AtomicU64,
     micros: AtomicU64,
 }
 
-impl Holds {
+impl PauseCounters {
     pub(super) fn count(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
@@ -93,62 +93,54 @@ impl Holds {
     }
 }
 
-impl Tally {
-    fn streams(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<Holds>>> {
-        self.holds.lock()
-    }
-
+impl KafkaCounters {
     /// The pauses of one stream, by its path.
     #[must_use]
-    pub fn holds(&self, stream: &Arc<str>) -> Arc<Holds> {
-        Arc::clone(self.streams().entry(Arc::clone(stream)).or_default())
+    pub fn pauses(&self, stream: &Arc<str>) -> Arc<PauseCounters> {
+        Arc::clone(self.pauses.lock().entry(Arc::clone(stream)).or_default())
     }
 
     /// The pauses of every stream that had one.
     #[must_use]
-    pub fn all_holds(&self) -> Vec<(Arc<str>, Arc<Holds>)> {
-        let streams = self.streams();
+    pub fn all_pauses(&self) -> Vec<(Arc<str>, Arc<PauseCounters>)> {
+        let streams = self.pauses.lock();
         streams
             .iter()
-            .map(|(stream, holds)| (Arc::clone(stream), Arc::clone(holds)))
+            .map(|(stream, pauses)| (Arc::clone(stream), Arc::clone(pauses)))
             .collect()
     }
 
-    fn topics(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Arc<AtomicU64>>> {
-        self.records.lock()
-    }
-
-    /// The counter of a topic's records, to be kept by who reads them: it is added to once per batch.
+    /// The counter of a topic's records. Readers keep it, and add to it once per batch.
     #[must_use]
     pub fn topic(&self, topic: &Arc<str>) -> Arc<AtomicU64> {
-        Arc::clone(self.topics().entry(Arc::clone(topic)).or_default())
+        Arc::clone(self.records.lock().entry(Arc::clone(topic)).or_default())
     }
 
-    /// Records read of every topic. What is read again, as for a stream that a reload has built anew, is
+    /// Records read of every topic. Those that are read again, as for a stream that a reload rebuilt, are
     /// counted again.
     #[must_use]
     pub fn records(&self) -> Vec<(Arc<str>, u64)> {
-        let topics = self.topics();
+        let topics = self.records.lock();
         let read =
             |(topic, count): (&Arc<str>, &Arc<AtomicU64>)| (Arc::clone(topic), count.load(Ordering::Relaxed));
         topics.iter().map(read).collect()
     }
 
-    pub(super) fn count(&self, trouble: Trouble) {
-        self.troubles[trouble as usize].fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_error(&self, kind: Trouble) {
+        self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often each kind of trouble came.
+    /// Errors of each kind.
     #[must_use]
-    pub fn troubles(&self) -> [(Trouble, u64); Trouble::ALL.len()] {
-        Trouble::ALL.map(|trouble| (trouble, self.troubles[trouble as usize].load(Ordering::Relaxed)))
+    pub fn errors(&self) -> [(Trouble, u64); Trouble::ALL.len()] {
+        Trouble::ALL.map(|kind| (kind, self.errors[kind as usize].load(Ordering::Relaxed)))
     }
 
     pub(super) fn count_recovery(&self) {
         self.recoveries.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often reading went on after trouble.
+    /// How often reading recovered from an error.
     #[must_use]
     pub fn recoveries(&self) -> u64 {
         self.recoveries.load(Ordering::Relaxed)

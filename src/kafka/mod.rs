@@ -10,6 +10,8 @@
 mod acl;
 pub mod auth_error;
 pub mod batcher;
+#[cfg(feature = "tls")]
+mod certificate;
 pub mod client;
 pub mod connection;
 pub mod counters;

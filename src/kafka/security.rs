@@ -1,80 +1,78 @@
-//! How we make ourselves known to brokers, and know them: the settings `tls` and `sasl`, with the files
-//! they name as these are now.
+//! TLS and SASL: the settings `tls` and `sasl`, with fingerprints of the files that they name.
 //!
-//! Says it in librdkafka's properties; what the `kafka` crate needs of it is made by `tls`. Knows
-//! nothing of connections.
+//! Translates them into librdkafka's properties; `tls` does so for the `kafka` crate. Knows nothing of connections.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
 #[cfg(feature = "tls")]
-use super::tls::subject;
+use super::certificate::subject;
 use crate::config::{FileName, KafkaSettings, Mechanism, SaslSettings, TlsSettings};
 
-/// Who we are to brokers. Two are equal if they say the same, and their files held the same when each
-/// was made.
+/// How to authenticate brokers, and ourselves to them. Two are equal if their settings are, and their files had the
+/// same content when each was created.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Access {
     tls: Option<TlsSettings>,
     sasl: Option<SaslSettings>,
-    /// What the files held, in a form that tells nothing of it.
-    print: Vec<u64>,
+    /// Keyed hashes of the files' content.
+    fingerprints: Vec<u64>,
 }
 
 impl Access {
-    /// As these settings say, with the files they name.
+    /// Reads the files that the settings name.
     #[must_use]
     pub fn new(settings: &KafkaSettings) -> Self {
         Self {
             tls: settings.tls.clone(),
             sasl: settings.sasl.clone(),
-            print: Vec::new(),
+            fingerprints: Vec::new(),
         }
-        .renewed()
+        .reloaded()
     }
 
-    /// The same, with the files as they are now.
+    /// The same settings, with the present content of the files.
     #[must_use]
-    pub fn renewed(&self) -> Self {
-        let print = files(self.tls.as_ref(), self.sasl.as_ref())
-            .map(print_of)
+    pub fn reloaded(&self) -> Self {
+        let fingerprints = files(self.tls.as_ref(), self.sasl.as_ref())
+            .map(fingerprint)
             .collect();
         Self {
-            print,
+            fingerprints,
             ..self.clone()
         }
     }
 
-    /// Whether it has the same names and files as another, with other contents.
+    /// Whether the settings are the same and the content of a file differs.
     #[must_use]
-    pub fn has_other_files(&self, other: &Self) -> bool {
-        self.tls == other.tls && self.sasl == other.sasl && self.print != other.print
+    pub fn is_rotation_of(&self, other: &Self) -> bool {
+        self.tls == other.tls && self.sasl == other.sasl && self.fingerprints != other.fingerprints
     }
 
-    /// How brokers are known, where that is over TLS.
+    /// The settings of TLS, if it is used.
     #[must_use]
     pub fn tls(&self) -> Option<&TlsSettings> {
         self.tls.as_ref()
     }
 
-    /// As whom brokers know us, if they do by SASL.
+    /// The settings of SASL, if it is used.
     #[must_use]
     pub fn sasl(&self) -> Option<&SaslSettings> {
         self.sasl.as_ref()
     }
 
-    /// Where the token is, if it is one that makes us known.
+    /// The file of the OAuth token, if one is used.
     #[must_use]
     pub fn token_file(&self) -> Option<&FileName> {
         self.sasl.as_ref()?.token_file.as_ref()
     }
 
-    /// Whom brokers know us as, in their ACLs' words, as far as that can be told from here.
+    /// Our principal in brokers' ACLs, as far as it follows from the settings.
     #[must_use]
     pub fn principal(&self) -> Option<String> {
         let name = match (&self.sasl, &self.tls) {
             (Some(sasl), _) => match &sasl.token_file {
-                Some(file) => holder(file)?,
+                Some(file) => token_subject(file)?,
                 None => sasl.username.clone()?,
             },
             (None, Some(tls)) => subject(tls)?,
@@ -83,10 +81,10 @@ impl Access {
         Some(format!("User:{name}"))
     }
 
-    /// librdkafka's properties for it. The password is read; certificates and keys the library reads.
+    /// librdkafka's properties. Reads the password file; the library reads certificates and keys.
     ///
     /// # Errors
-    /// When a file cannot be read, with its name.
+    /// Names a file that cannot be read.
     pub fn properties(&self) -> Result<Vec<(&'static str, String)>, String> {
         let mut properties = Vec::new();
         let protocol = match (&self.tls, &self.sasl) {
@@ -119,21 +117,18 @@ impl Access {
     }
 }
 
-/// Nobody reads certificates in such a build.
 #[cfg(not(feature = "tls"))]
 fn subject(_: &TlsSettings) -> Option<String> {
     None
 }
 
-/// Whose token it is, if it says so.
 #[cfg(feature = "librdkafka")]
-fn holder(file: &FileName) -> Option<String> {
+fn token_subject(file: &FileName) -> Option<String> {
     super::token::Token::read(file).ok()?.subject
 }
 
-/// Nobody shows tokens in such a build.
 #[cfg(not(feature = "librdkafka"))]
-fn holder(_: &FileName) -> Option<String> {
+fn token_subject(_: &FileName) -> Option<String> {
     None
 }
 
@@ -150,8 +145,8 @@ fn files<'a>(
     tls.chain(sasl).flatten()
 }
 
-/// Differs where the content does, and means nothing outside this process: nobody can try passwords on it.
-fn print_of(file: &FileName) -> u64 {
+/// A hash with a key of this process, so that it is no oracle for guessing passwords.
+fn fingerprint(file: &FileName) -> u64 {
     static KEYS: OnceLock<RandomState> = OnceLock::new();
     KEYS.get_or_init(RandomState::new).hash_one(file.read())
 }

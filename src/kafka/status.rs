@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::counters::Tally;
+use super::counters::KafkaCounters;
 use super::lag::{End, PartitionLag};
 use super::link::Link;
 use super::open_transactions::{Held, News};
@@ -20,7 +20,7 @@ use crate::config::Client;
 #[derive(Debug, Default)]
 pub struct Status {
     state: Mutex<State>,
-    tally: Arc<Tally>,
+    counters: Arc<KafkaCounters>,
     pulse: Arc<Pulse>,
 }
 
@@ -75,8 +75,8 @@ impl Status {
 
     /// Where what it does is counted.
     #[must_use]
-    pub fn tally(&self) -> &Arc<Tally> {
-        &self.tally
+    pub fn counters(&self) -> &Arc<KafkaCounters> {
+        &self.counters
     }
 
     /// Whether brokers have answered, and nothing is wrong with the connection now.
@@ -341,7 +341,7 @@ impl Status {
 #[derive(Debug, Default)]
 pub struct Board {
     all: Mutex<Vec<Arc<Status>>>,
-    tally: Arc<Tally>,
+    counters: Arc<KafkaCounters>,
 }
 
 impl Board {
@@ -349,15 +349,15 @@ impl Board {
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         Arc::new(Status {
-            tally: Arc::clone(&self.tally),
+            counters: Arc::clone(&self.counters),
             ..Status::default()
         })
     }
 
     /// What all that ever read have counted.
     #[must_use]
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+    pub fn counters(&self) -> &KafkaCounters {
+        &self.counters
     }
 
     /// Whether all threads reach Kafka now.

@@ -1,40 +1,37 @@
-//! TLS by OpenSSL: for the questions we ask ourselves, for the `kafka` crate, and for a closer look at
-//! certificates, as librdkafka does not say why one does not pass.
+//! TLS by OpenSSL: for the requests that we send ourselves, for the `kafka` crate, and to find out why a broker's
+//! certificate fails verification, which librdkafka does not say.
 
 use std::io;
 use std::net::TcpStream;
 use std::sync::Arc;
 
 use openssl::error::ErrorStack;
-use openssl::nid::Nid;
 use openssl::pkey::PKey;
 use openssl::ssl::{ErrorCode, HandshakeError, SslConnector, SslMethod, SslStream, SslVerifyMode};
 use openssl::x509::store::X509StoreBuilder;
-use openssl::x509::{X509, X509NameRef, X509Ref, X509VerifyResult};
+use openssl::x509::{X509, X509Ref, X509VerifyResult};
 use parking_lot::Mutex;
 
 use super::auth_error::Refusal;
+use super::certificate::{distinguished_name, hosts};
 use super::security::Access;
 use crate::config::TlsSettings;
 
-/// Verdicts by which a certificate's CA is unknown: itself, or one above it.
+/// Verification errors for an unknown CA: the issuer, or one above it.
 const UNKNOWN_CA: [i32; 4] = [18, 19, 20, 21];
 
-/// Verdicts by which a certificate is not for the host: its name, or its address.
+/// Verification errors for a certificate of another host: its name, or its address.
 const OTHER_HOST: [i32; 2] = [62, 64];
 
-/// Names of a certificate that are shown.
-const MAX_NAMES: usize = 8;
-
-/// What knows brokers, and makes us known to them, as these settings say.
+/// Verifies brokers, and presents our certificate to them, as the settings say.
 ///
 /// # Errors
-/// When a file cannot be read, or does not hold what it should.
+/// When a file cannot be read, or its content is malformed.
 pub(super) fn connector(tls: &TlsSettings) -> Result<SslConnector, String> {
     let own = |error: ErrorStack| error.to_string();
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(own)?;
     if let Some(file) = &tls.ca_file {
-        // These alone vouch for brokers, not the system's as well.
+        // In place of the system's CAs, not in addition to them.
         let mut store = X509StoreBuilder::new().map_err(own)?;
         let bad = |error: ErrorStack| format!("{file}: {error}");
         for certificate in X509::stack_from_pem(&file.read()?).map_err(bad)? {
@@ -53,7 +50,7 @@ pub(super) fn connector(tls: &TlsSettings) -> Result<SslConnector, String> {
             builder.add_extra_chain_cert(certificate).map_err(bad)?;
         }
         let bad = |error: ErrorStack| format!("{key_file}: {error}");
-        // Without an answer of ours OpenSSL asks the terminal for a passphrase.
+        // By default OpenSSL prompts for a passphrase on the terminal.
         let key = PKey::private_key_from_pem_callback(&key_file.read()?, |_| Ok(0)).map_err(bad)?;
         builder
             .set_private_key(&key)
@@ -63,7 +60,7 @@ pub(super) fn connector(tls: &TlsSettings) -> Result<SslConnector, String> {
     Ok(builder.build())
 }
 
-/// As [`connector`] does, to say what is wrong with the files.
+/// As [`connector`], with an error that names the remedy.
 pub(super) fn refusal_of(tls: &TlsSettings) -> Result<SslConnector, Refusal> {
     connector(tls).map_err(|reason| Refusal {
         reason,
@@ -71,13 +68,13 @@ pub(super) fn refusal_of(tls: &TlsSettings) -> Result<SslConnector, Refusal> {
     })
 }
 
-/// Speaks TLS to `broker` (`host:port`), which `stream` is connected to.
+/// Performs the TLS handshake with `broker` (`host:port`) over `stream`.
 pub(super) fn connect(access: &Access, broker: &str, stream: TcpStream) -> io::Result<SslStream<TcpStream>> {
     let tls = access.tls().cloned().unwrap_or_default();
     let connector = refusal_of(&tls).map_err(io::Error::other)?;
     let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    // Where a certificate does not pass it is not kept, so it is looked at meanwhile.
+    // OpenSSL does not keep a certificate that fails verification, so the callback examines it.
     let judged = Arc::new(Mutex::new(None));
     let (judge, by, of) = (Arc::clone(&judged), access.clone(), host.to_owned());
     let mut session = connector.configure()?;
@@ -108,58 +105,15 @@ pub(super) fn connect(access: &Access, broker: &str, stream: TcpStream) -> io::R
     })
 }
 
-/// Why a certificate does not pass, in words.
+/// Why a certificate fails verification.
 fn verdict(verdict: X509VerifyResult, certificate: Option<&X509Ref>, host: &str, access: &Access) -> Refusal {
     let code = verdict.as_raw();
     if UNKNOWN_CA.contains(&code) {
-        let issuer = certificate.map(|certificate| name(certificate.issuer_name()));
+        let issuer = certificate.map(|certificate| distinguished_name(certificate.issuer_name()));
         return Refusal::unknown_ca(&issuer.unwrap_or_default(), access);
     }
     if OTHER_HOST.contains(&code) {
-        return Refusal::host(host, &names(certificate));
+        return Refusal::host(host, &hosts(certificate));
     }
     Refusal::certificate(verdict.error_string(), access)
-}
-
-/// The hosts that a certificate names.
-fn names(certificate: Option<&X509Ref>) -> String {
-    let alternatives = certificate.and_then(X509Ref::subject_alt_names);
-    let names: Vec<String> = alternatives
-        .iter()
-        .flatten()
-        .filter_map(|name| match (name.dnsname(), name.ipaddress()) {
-            (Some(name), _) => Some(name.to_owned()),
-            (None, Some(&[a, b, c, d])) => Some(format!("{a}.{b}.{c}.{d}")),
-            (None, Some(_)) => Some("an IPv6 address".to_owned()),
-            (None, None) => None,
-        })
-        .take(MAX_NAMES)
-        .collect();
-    match (names.is_empty(), certificate) {
-        (true, Some(certificate)) => name(certificate.subject_name()),
-        (true, None) => "others".to_owned(),
-        (false, _) => names.join(", "),
-    }
-}
-
-/// A name as brokers write it: the last part first (RFC 2253).
-fn name(name: &X509NameRef) -> String {
-    let mut parts: Vec<String> = name
-        .entries()
-        .filter_map(|entry| {
-            let kind = match entry.object().nid() {
-                Nid::UNDEF => return None,
-                nid => nid.short_name().ok()?,
-            };
-            Some(format!("{kind}={}", entry.data().to_string().ok()?))
-        })
-        .collect();
-    parts.reverse();
-    parts.join(",")
-}
-
-/// Whom brokers know by our certificate, unless they have rules of their own for it.
-pub(super) fn subject(tls: &TlsSettings) -> Option<String> {
-    let certificate = X509::from_pem(&tls.cert_file.as_ref()?.read().ok()?).ok()?;
-    Some(name(certificate.subject_name()))
 }

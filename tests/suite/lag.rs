@@ -287,7 +287,7 @@ fn shrinks(version: Version, client: Client) {
         )
     });
     assert_eq!(
-        reader.status.tally().records(),
+        reader.status.counters().records(),
         [(topic.as_str().into(), RECORDS as u64)]
     );
 }

@@ -6,7 +6,7 @@ use super::families::{Families, Labels};
 use crate::http::state::AppState;
 
 pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let (board, tally) = (&state.kafka, state.kafka.tally());
+    let (board, counters) = (&state.kafka, state.kafka.counters());
     families.figure(
         "kafka_up",
         "Whether Kafka has answered and nothing is wrong with it now",
@@ -22,7 +22,7 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     families.counter(
         "kafka_records",
         "Records read live, and again for streams that a reload builds anew",
-        tally
+        counters
             .records()
             .iter()
             .map(|(topic, count)| (of_topic(topic), *count)),
@@ -43,14 +43,14 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     families.counter(
         "kafka_errors",
         "Errors of reading, by kind",
-        tally
-            .troubles()
+        counters
+            .errors()
             .map(|(kind, count)| (vec![("kind", kind.as_str().to_owned())], count)),
     )?;
     families.count(
         "kafka_reconnects",
         "How often reading went on after trouble",
-        tally.recoveries(),
+        counters.recoveries(),
     )?;
     let load = state.shown().streams.first().map(|stream| stream.archive_load());
     let (reading, waiting) = load.unwrap_or_default();
@@ -84,21 +84,21 @@ fn stops(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
 
 /// Streams whose topics were paused.
 fn pauses(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let holds = state.kafka.tally().all_holds();
+    let pauses = state.kafka.counters().all_pauses();
     let of_stream = |stream: &str| -> Labels { vec![("stream", stream.to_owned())] };
     families.counter(
         "stream_pauses",
         "How often the topics of a stream were paused because it did not encode as fast as records came",
-        holds
+        pauses
             .iter()
-            .map(|(stream, holds)| (of_stream(stream), holds.times())),
+            .map(|(stream, pauses)| (of_stream(stream), pauses.times())),
     )?;
     families.counter(
         "stream_paused_seconds",
         "For how long in all, without a pause that goes on",
-        holds
+        pauses
             .iter()
-            .map(|(stream, holds)| (of_stream(stream), holds.paused().as_secs_f64())),
+            .map(|(stream, pauses)| (of_stream(stream), pauses.paused().as_secs_f64())),
     )
 }
 

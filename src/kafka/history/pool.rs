@@ -221,7 +221,7 @@ impl Shared {
                     self.queue().looking_up -= 1;
                 }
                 Work::Replay(request) => {
-                    replay::run(request, &mut *connect, self.board.tally(), || {
+                    replay::run(request, &mut *connect, self.board.counters(), || {
                         self.queue().is_closed
                     });
                     self.queue().replaying -= 1;

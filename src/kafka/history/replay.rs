@@ -12,7 +12,7 @@ use super::request::{OffsetRange, ReplayRequest};
 use crate::kafka::batcher::Batcher;
 use crate::kafka::client::Connect;
 use crate::kafka::connection::backoff;
-use crate::kafka::counters::Tally;
+use crate::kafka::counters::KafkaCounters;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::partition::Bounds;
 use crate::kafka::record::BEGINNING;
@@ -32,7 +32,7 @@ const MAX_FAILURES: u32 = 6;
 pub(super) fn run(
     request: ReplayRequest,
     connect: &mut dyn Connect,
-    tally: &Tally,
+    counters: &KafkaCounters,
     is_pool_closed: impl Fn() -> bool,
 ) {
     let mut replay = RangeReader::new(request);
@@ -56,7 +56,7 @@ pub(super) fn run(
                 };
                 if failures > MAX_FAILURES || is_pool_closed() {
                     if matches!(error.kind, ErrorKind::TooLarge { .. }) {
-                        tally.count(error.counted_as());
+                        counters.count_error(error.counted_as());
                     }
                     // The readers queue another replay behind those that wait, or in another pool.
                     warn!("replay: {error}; giving up, its clients queue again");

@@ -92,7 +92,7 @@ impl Librdkafka {
     ) -> Result<Self, KafkaError> {
         let brokers = connection.bootstrap_servers();
         // The files as they are now, and what they were by then.
-        let access = connection.access.renewed();
+        let access = connection.access.reloaded();
         let maker = Maker {
             brokers: brokers.clone(),
             config: settings::config(connection, &access, purpose)?,
@@ -451,6 +451,6 @@ impl Source for Librdkafka {
 
     fn reconnects(&self) -> bool {
         // It goes on with what the files held when it was made.
-        !self.access.has_other_files(&self.access.renewed())
+        !self.access.reloaded().is_rotation_of(&self.access)
     }
 }

@@ -24,7 +24,7 @@ impl Worker {
                 Change::Held { outlet, is_first } => {
                     is_changed = true;
                     let (stream, topics) = (self.batcher.stream(outlet), self.batcher.topics_of(outlet));
-                    self.status.tally().holds(stream).count();
+                    self.status.counters().pauses(stream).count();
                     if is_first {
                         info!(
                             "stream {stream}: takes batches more slowly than they come; its topics {topics:?} are \
@@ -36,7 +36,7 @@ impl Worker {
                 Change::Resumed(outlet, paused) => {
                     is_changed = true;
                     let stream = self.batcher.stream(outlet);
-                    self.status.tally().holds(stream).add(paused);
+                    self.status.counters().pauses(stream).add(paused);
                     self.status.set_held(stream, None);
                 }
                 Change::KeepsUp(outlet, slow) => {

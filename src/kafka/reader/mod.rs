@@ -181,7 +181,7 @@ impl Worker {
             .map(|plan| Topic::new(plan.name.clone(), plan.begin))
             .collect();
         let plans = plans.into_iter().map(|plan| (plan.name, plan.feeds));
-        let batcher = Batcher::new(plans).counted_in(status.tally());
+        let batcher = Batcher::new(plans).counted_in(status.counters());
         let orders = Orders::new(ordered, Arc::clone(status.pulse()));
         Self {
             connect,
@@ -228,7 +228,7 @@ impl Worker {
                 Err(error) if error.is_interrupted() => continue,
                 Err(error) => error,
             };
-            self.status.tally().count(error.counted_as());
+            self.status.counters().count_error(error.counted_as());
             if self.connect.refuse(&error) {
                 info!("{error}: another client takes over");
                 continue;
@@ -275,12 +275,12 @@ impl Worker {
             match outcome {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind, ErrorKind::OutOfRange { .. }) => {
-                    self.status.tally().count(error.counted_as());
+                    self.status.counters().count_error(error.counted_as());
                     found = self.find_place(source, error)?;
                     continue;
                 }
                 Err(error) if error.is_of_batch() => {
-                    self.status.tally().count(error.counted_as());
+                    self.status.counters().count_error(error.counted_as());
                     if self.connect.refuse(&error) {
                         info!("{error}: another client takes over");
                         return Ok(());
@@ -310,7 +310,7 @@ impl Worker {
                     self.troubled(trouble)
                 };
                 if is_news {
-                    self.status.tally().count(Trouble::Transport);
+                    self.status.counters().count_error(Trouble::Transport);
                 }
                 REFRESH_IN_TROUBLE
             } else {
@@ -345,7 +345,7 @@ impl Worker {
                     Ok(looked) => found = Some(self.resolve_changed(source, looked, asked_at)?),
                     Err(error) if error.is_interrupted() => return Err(error),
                     Err(error) if source.reconnects() => {
-                        self.status.tally().count(error.counted_as());
+                        self.status.counters().count_error(error.counted_as());
                         self.failed(&error);
                         if answered.elapsed() >= UNANSWERED {
                             if self.is_answered_anew() {
@@ -454,7 +454,7 @@ impl Worker {
 
     fn healthy(&self) {
         if self.status.healthy() {
-            self.status.tally().count_recovery();
+            self.status.counters().count_recovery();
             info!("kafka {}: answers again", self.connect.brokers());
         }
     }

@@ -228,7 +228,7 @@ impl Reader {
     pub fn until(&mut self, within: Duration, what: &str, holds: impl Fn(&Self) -> Result<(), String>) {
         eventually(within, &format!("{}: {what}", self.client), || {
             self.take();
-            let had = self.status.tally().troubles();
+            let had = self.status.counters().errors();
             holds(self).map_err(|why| format!("{why}; wrong now: {:?}; was: {had:?}", self.troubles()))
         });
     }

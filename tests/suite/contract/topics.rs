@@ -177,7 +177,7 @@ pub fn broken(version: Version) {
         if reader.client == Client::Librdkafka {
             assert_eq!(rebuilt(reader), before, "it goes on with the client it has");
             assert_eq!(
-                reader.status.tally().recoveries(),
+                reader.status.counters().recoveries(),
                 0,
                 "nothing was over meanwhile"
             );
@@ -194,7 +194,7 @@ pub fn broken(version: Version) {
 
 /// How often an error of a reader's ended its client, so that all partitions waited for another one.
 fn rebuilt(reader: &Reader) -> u64 {
-    let troubles = reader.status.tally().troubles();
+    let troubles = reader.status.counters().errors();
     let kinds = troubles.iter().filter(|(kind, _)| REBUILT.contains(kind));
     kinds.map(|(_, count)| count).sum()
 }

@@ -225,7 +225,7 @@ pub fn run(version: Version, plan: &Plan) -> Report {
     report.figure("lost", account.lost);
     report.figure("doubled", account.doubled);
     report.figure("seconds", format!("{:.1}", began.elapsed().as_secs_f64()));
-    report.figure("troubles", format!("{:?}", status.tally().troubles()));
+    report.figure("troubles", format!("{:?}", status.counters().errors()));
     report.demand(
         account.lost + account.doubled == 0 && account.strange.is_empty(),
         format!(

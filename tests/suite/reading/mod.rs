@@ -195,7 +195,7 @@ fn slow_stream() {
     let (mut rig, mut slow) = Rig::beside_busy(script, 2);
     assert_eq!(rig.offsets(3), [0, 1, 2]);
     let held = |rig: &Rig| {
-        let tally = rig.status.tally().all_holds();
+        let tally = rig.status.counters().all_pauses();
         tally.iter().map(|(_, holds)| holds.times()).sum::<u64>()
     };
     eventually(secs(20), "the topic of the slow stream is paused", || {
@@ -236,7 +236,7 @@ fn held_in_order() {
     };
     let mut rig = Rig::over(script, 1);
     eventually(secs(20), "the topic is paused", || {
-        let holds = rig.status.tally().all_holds();
+        let holds = rig.status.counters().all_pauses();
         let is_told = rig.script(|script| script.assigned.len()) >= 2;
         ensure(!holds.is_empty() && is_told, "not yet")
     });
