@@ -36,7 +36,7 @@ use crate::kafka::history::{self, Archive, History};
 use crate::kafka::reader::{Begin, Tail, TopicPlan};
 use crate::kafka::record::Feed;
 use crate::kafka::security::Access;
-use crate::kafka::stream_queues::Recipient;
+use crate::kafka::stream_queues::StreamChannel;
 use crate::signals::Request;
 use crate::status_line::StatusLine;
 use crate::stream::Stream;
@@ -436,7 +436,7 @@ fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPl
                 feeds: Vec::new(),
             });
             plan.begin = plan.begin.earlier(begin);
-            plan.feeds.push(Recipient {
+            plan.feeds.push(StreamChannel {
                 stream: stream.path.as_str().into(),
                 feed: feed.clone(),
                 has_table: stream.has_table(),

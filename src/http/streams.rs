@@ -16,7 +16,13 @@ pub(super) fn answer(state: &AppState) -> Response {
         .shown()
         .streams
         .iter()
-        .map(|stream| describe(stream, &state.kafka.held(&stream.settings().path), &state.limits))
+        .map(|stream| {
+            describe(
+                stream,
+                &state.kafka.paused_by(&stream.settings().path),
+                &state.limits,
+            )
+        })
         .collect();
     let kafka = state.kafka.snapshot();
     response::json(&json!({

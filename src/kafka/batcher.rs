@@ -1,11 +1,10 @@
-//! Where a source puts what it reads: the tail's own offsets, and the batches on their way out.
+//! Batches records by topic and sends the batches to the streams.
 //!
-//! The batcher is the one place that knows which offset of which partition comes next. A record below
-//! that offset was handed on before and is passed over, so a rebuilt client can never double one.
-//! It does not know which client fills it, nor what the streams do with a batch.
+//! The batcher alone knows the next offset of every partition. It drops a record below that offset, so that a rebuilt
+//! client duplicates none. It knows neither the client that fills it, nor what the streams do with a batch.
 //!
-//! The channels to the streams are bounded; what finds no place in them waits in [`stream_queues`](super::stream_queues), and the
-//! topics of a stream that cannot encode as fast as Kafka delivers are not among the places to be read.
+//! [`stream_queues`](super::stream_queues) holds what the bounded channels to the streams cannot take, and pauses the
+//! topics of a stream that is slower than Kafka delivers: those are not among the [`places`](Batcher::places) to read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,15 +16,15 @@ use super::epochs::{EpochEnd, Epochs};
 use super::partition::Cut;
 use super::pulse::Pulse;
 use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
-use super::stream_queues::{Change, Outlets, Recipient, Slow};
+use super::stream_queues::{FlowChange, SlowPeriod, StreamChannel, StreamQueues};
 
-/// One topic as the tail reads it.
+/// One topic that is read.
 #[derive(Debug)]
 struct Topic {
     name: Arc<str>,
     /// The next offset of every partition.
     next: Vec<i64>,
-    /// When each of them was placed, and when the topic began: see [`Place`].
+    /// See [`Place`].
     placed: Vec<u64>,
     incarnation: u64,
     /// The leader epochs of what was read, by partition; shorter where none are known.
@@ -35,13 +34,13 @@ struct Topic {
     batch: Batch,
     /// Records taken.
     received: u64,
-    /// Records handed on, by all who ever read the topic: added to once per batch.
-    handed_on: Arc<AtomicU64>,
+    /// Records sent, counted for `/metrics`: added to once per batch.
+    sent: Arc<AtomicU64>,
     /// The streams that use the topic, by their index among all.
-    outlets: Vec<usize>,
+    queues: Vec<usize>,
 }
 
-/// A partition that is to be read.
+/// A partition to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// Its topic.
@@ -50,36 +49,35 @@ pub struct Place<'a> {
     pub partition: u32,
     /// Its next offset.
     pub next: i64,
-    /// Differs from what it was before once the partition is to be read from another offset than the one at which
-    /// reading has arrived.
+    /// Changes when reading must continue at another offset than the one that it has reached.
     pub placed: u64,
-    /// Differs from what it was before once the topic was recreated.
+    /// Changes when the topic is recreated.
     pub incarnation: u64,
     /// The leader epoch of the last record that was read, where it is known.
     pub epoch: Option<u32>,
 }
 
-/// The tail's offsets, and what was read but not yet handed on.
+/// The next offsets, and the records that are not sent yet.
 #[derive(Debug)]
 pub struct Batcher {
     topics: Vec<Topic>,
     /// The index of every topic.
     by_name: HashMap<Arc<str>, usize>,
-    outlets: Outlets,
-    /// How often a partition was placed.
+    queues: StreamQueues,
+    /// How often the next offset of a partition was set.
     places: u64,
     /// Index of the topic that took the last record: runs of one topic are the rule.
     last: usize,
 }
 
 impl Batcher {
-    /// An batcher for these topics, each with the streams that use it.
-    pub fn new<R: Into<Recipient>>(topics: impl IntoIterator<Item = (Arc<str>, Vec<R>)>) -> Self {
-        let mut outlets = Outlets::default();
+    /// A batcher for these topics, each with the streams that use it.
+    pub fn new<R: Into<StreamChannel>>(topics: impl IntoIterator<Item = (Arc<str>, Vec<R>)>) -> Self {
+        let mut queues = StreamQueues::default();
         let topics: Vec<Topic> = topics
             .into_iter()
-            .map(|(name, recipients)| {
-                let recipients: Vec<Recipient> = recipients.into_iter().map(Into::into).collect();
+            .map(|(name, channels)| {
+                let channels: Vec<StreamChannel> = channels.into_iter().map(Into::into).collect();
                 Topic {
                     batch: Batch::new(name.clone()),
                     name,
@@ -87,33 +85,30 @@ impl Batcher {
                     placed: Vec::new(),
                     incarnation: 0,
                     epochs: Vec::new(),
-                    has_table: recipients.iter().any(|recipient| recipient.has_table),
+                    has_table: channels.iter().any(|channel| channel.has_table),
                     received: 0,
-                    handed_on: Arc::default(),
-                    outlets: recipients
-                        .into_iter()
-                        .map(|recipient| outlets.add(recipient))
-                        .collect(),
+                    sent: Arc::default(),
+                    queues: channels.into_iter().map(|channel| queues.add(channel)).collect(),
                 }
             })
             .collect();
         Self {
             by_name: by_name(&topics),
             topics,
-            outlets,
+            queues,
             places: 0,
             last: 0,
         }
     }
 
-    /// Counts what is handed on among what others have read.
+    /// Counts records and pauses in counters that it shares with other batchers.
     #[must_use]
     pub fn counted_in(mut self, counters: &KafkaCounters) -> Self {
         for topic in &mut self.topics {
-            topic.handed_on = counters.topic(&topic.name);
+            topic.sent = counters.topic(&topic.name);
         }
-        // So that streams which are never paused are counted too.
-        for stream in self.outlets.streams() {
+        // Streams that are never paused are shown with zero.
+        for stream in self.queues.streams() {
             drop(counters.pauses(stream));
         }
         self
@@ -126,9 +121,9 @@ impl Batcher {
             .map(|topic| (&topic.name, topic.next.as_slice()))
     }
 
-    /// Every partition that is to be read now: of topics none of whose streams is held.
+    /// Every partition to read now: those of topics that are not paused.
     pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
-        let topics = self.topics.iter().filter(|topic| !topic.is_held(&self.outlets));
+        let topics = self.topics.iter().filter(|topic| !topic.is_paused(&self.queues));
         topics.flat_map(|topic| {
             let partitions = (0..).zip(topic.next.iter().zip(&topic.placed));
             partitions
@@ -172,37 +167,37 @@ impl Batcher {
         self.by_name.get(topic).map(|&index| &self.topics[index])
     }
 
-    /// Whether a topic is not read because a stream that uses it is held.
+    /// Whether a topic is paused because a stream that uses it does not keep up.
     #[must_use]
-    pub fn is_held(&self, topic: &str) -> bool {
+    pub fn is_paused(&self, topic: &str) -> bool {
         self.topic(topic)
-            .is_some_and(|topic| topic.is_held(&self.outlets))
+            .is_some_and(|topic| topic.is_paused(&self.queues))
     }
 
-    /// Whether any is not.
+    /// Whether any topic is paused.
     #[must_use]
-    pub fn is_any_held(&self) -> bool {
-        self.outlets.is_any_held()
+    pub fn is_any_paused(&self) -> bool {
+        self.queues.is_any_paused()
     }
 
-    /// How many records were taken since the start.
+    /// Records taken since the start.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.topics.iter().map(|topic| topic.received).sum()
     }
 
-    /// How many of them are of this topic.
+    /// Records taken of one topic.
     #[must_use]
     pub fn received_from(&self, topic: &str) -> u64 {
         self.topic(topic).map_or(0, |topic| topic.received)
     }
 
-    /// Sets where a topic is read from, and tells its streams. `low` holds the first offset of every
-    /// partition; `id` is the topic's, where it is known.
+    /// Sets the next offsets of a topic, and notifies its streams. `low` holds the log start offset of every
+    /// partition; `id` is the topic's, if it is known.
     pub fn assign(&mut self, topic: &str, id: Option<TopicId>, next: Vec<i64>, low: Vec<i64>) {
         if let Some(&index) = self.by_name.get(topic) {
-            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
-            topic.flush(outlets);
+            let (topic, queues) = (&mut self.topics[index], &mut self.queues);
+            topic.flush(queues);
             topic.placed.resize(next.len(), 0);
             for (partition, placed) in topic.placed.iter_mut().enumerate() {
                 if topic.next.get(partition) != next.get(partition) {
@@ -223,31 +218,30 @@ impl Batcher {
                 next,
                 low,
             };
-            topic.send(outlets, &feed);
+            topic.send(queues, &feed);
         }
     }
 
-    /// Tells the streams of a topic that one of its partitions, which had no leader, begins: records from `at`
-    /// on are live.
+    /// Notifies the streams of a topic that a partition which had no leader has one: records from `at` on are live.
     pub fn begun(&mut self, topic: &str, partition: u32, at: i64) {
         if let Some(&index) = self.by_name.get(topic) {
-            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
-            topic.flush(outlets);
+            let (topic, queues) = (&mut self.topics[index], &mut self.queues);
+            topic.flush(queues);
             let feed = Feed::Begun {
                 topic: topic.name.clone(),
                 partition,
                 at,
             };
-            topic.send(outlets, &feed);
+            topic.send(queues, &feed);
         }
     }
 
-    /// The log of a partition was truncated: goes back to where it agrees with what was read, as far as `cut` and the
-    /// epochs that were read say, but not below `low`. Tells the streams of the topic. Returns the offset, or `None`
-    /// where reading has not passed it.
+    /// The log of a partition was truncated: goes back to the offset up to which it agrees with what was read, according
+    /// to `cut` and the epochs read, but not below `low`. Notifies the streams of the topic. Returns the offset, or `None`
+    /// if reading has not passed it.
     pub(super) fn truncate(&mut self, topic: &str, partition: u32, cut: Cut, low: i64) -> Option<i64> {
         let &found = self.by_name.get(topic)?;
-        let (topic, outlets) = (&mut self.topics[found], &mut self.outlets);
+        let (topic, queues) = (&mut self.topics[found], &mut self.queues);
         let index = partition as usize;
         let to = *topic.next.get(index)?;
         if topic.epochs.len() <= index {
@@ -258,7 +252,7 @@ impl Batcher {
         let from = match cut {
             Cut::Shorter { end } => end,
             Cut::Unrelated => low,
-            // What was read in a later epoch than the last that is shared is not in the log any more.
+            // Records read in a later epoch than the last common one are no longer in the log.
             Cut::Diverged { epoch, end } => match epochs.end_of(epoch) {
                 EpochEnd::At(first) | EpochEnd::Before(first) => end.min(first),
                 EpochEnd::Open | EpochEnd::Unknown => end,
@@ -276,7 +270,7 @@ impl Batcher {
             epochs.note(Some(epoch), from - 1);
         }
         let epoch = epochs.last();
-        topic.flush(outlets);
+        topic.flush(queues);
         topic.next[index] = from;
         self.places += 1;
         topic.placed[index] = self.places;
@@ -287,15 +281,15 @@ impl Batcher {
             epoch,
             lost,
         };
-        topic.send(outlets, &feed);
+        topic.send(queues, &feed);
         Some(from)
     }
 
-    /// Tells the streams of a topic that it begins anew.
+    /// Notifies the streams of a topic that it was recreated.
     pub fn recreated(&mut self, topic: &str) {
         if let Some(&index) = self.by_name.get(topic) {
-            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
-            topic.flush(outlets);
+            let (topic, queues) = (&mut self.topics[index], &mut self.queues);
+            topic.flush(queues);
             topic.next.clear();
             topic.placed.clear();
             topic.epochs.clear();
@@ -303,36 +297,36 @@ impl Batcher {
             let feed = Feed::Recreated {
                 topic: topic.name.clone(),
             };
-            topic.send(outlets, &feed);
+            topic.send(queues, &feed);
         }
     }
 
-    /// Tells the streams of a topic that it has been read up to the end it had at the start.
+    /// Notifies the streams of a topic that it is read up to the end offsets as of the start.
     pub fn loaded(&mut self, topic: &str) {
         if let Some(&index) = self.by_name.get(topic) {
-            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
-            topic.flush(outlets);
+            let (topic, queues) = (&mut self.topics[index], &mut self.queues);
+            topic.flush(queues);
             let feed = Feed::Loaded {
                 topic: topic.name.clone(),
             };
-            topic.send(outlets, &feed);
+            topic.send(queues, &feed);
         }
     }
 
-    /// Tells the streams of a topic that everything written to it before `at` has been handed on.
+    /// Notifies the streams of a topic that all records written before `at` are sent.
     pub fn at_end(&mut self, topic: &str, at: Instant) {
         if let Some(&index) = self.by_name.get(topic) {
-            let (topic, outlets) = (&mut self.topics[index], &mut self.outlets);
-            topic.flush(outlets);
+            let (topic, queues) = (&mut self.topics[index], &mut self.queues);
+            topic.flush(queues);
             let feed = Feed::AtEnd {
                 topic: topic.name.clone(),
                 at,
             };
-            topic.send(outlets, &feed);
+            topic.send(queues, &feed);
         }
     }
 
-    /// Takes one record, unless its partition is not read or it was taken before. Returns whether it was taken.
+    /// Takes one record, unless its partition is not read or the record was taken before. Returns whether it was taken.
     pub fn push<'h>(
         &mut self,
         topic: &str,
@@ -344,7 +338,7 @@ impl Batcher {
         self.push_of(None, topic, stamp, key, value, headers)
     }
 
-    /// The same of a record whose leader epoch is known.
+    /// The same, with the record's leader epoch.
     pub fn push_of<'h>(
         &mut self,
         epoch: Option<u32>,
@@ -374,56 +368,55 @@ impl Batcher {
         topic.batch.push_of(epoch, stamp, key, value, headers);
         topic.received += 1;
         if topic.batch.is_full() {
-            topic.flush(&mut self.outlets);
+            topic.flush(&mut self.queues);
         }
         true
     }
 
-    /// Hands on everything that was read; what finds no place waits.
+    /// Sends everything that was read, without waiting for full channels.
     pub fn flush(&mut self) {
-        self.outlets.drain();
+        self.queues.drain();
         for topic in &mut self.topics {
-            topic.flush(&mut self.outlets);
+            topic.flush(&mut self.queues);
         }
     }
 
-    /// Hands on everything that was read, and waits until all of it has found its place, or nobody listens any more.
+    /// Sends everything that was read, and waits for full channels.
     pub fn flush_all(&mut self) {
         self.flush();
-        self.outlets.drain_all();
+        self.queues.drain_all();
     }
 
-    /// Waits a moment for streams whose channels are full, and decides which of them are held from now on and which are
-    /// no more. Where there is such a change, what is to be read has changed.
-    pub(super) fn settle(&mut self, pulse: &Pulse) -> Vec<Change> {
-        self.outlets.settle(pulse)
+    /// Waits briefly for full channels, then pauses and resumes topics: with a change, [`places`](Self::places) differ.
+    pub(super) fn update_paused(&mut self, pulse: &Pulse) -> Vec<FlowChange> {
+        self.queues.update_paused(pulse)
     }
 
-    /// Whether something waits for a stream whose topics are read.
+    /// Whether the channel of a stream whose topics are not paused is full.
     pub(super) fn is_any_full(&self) -> bool {
-        self.outlets.is_any_full()
+        self.queues.is_any_full()
     }
 
-    /// The path of a stream, by its index among those that the batcher hands to.
-    pub(super) fn stream(&self, outlet: usize) -> &Arc<str> {
-        self.outlets.stream(outlet)
+    /// The path of a stream, by its index.
+    pub(super) fn stream(&self, queue: usize) -> &Arc<str> {
+        self.queues.stream(queue)
     }
 
-    /// The topics that this stream uses.
-    pub(super) fn topics_of(&self, outlet: usize) -> Vec<Arc<str>> {
-        let uses = self.topics.iter().filter(|topic| topic.outlets.contains(&outlet));
+    /// The topics that a stream uses.
+    pub(super) fn topics_of(&self, queue: usize) -> Vec<Arc<str>> {
+        let uses = self.topics.iter().filter(|topic| topic.queues.contains(&queue));
         uses.map(|topic| Arc::clone(&topic.name)).collect()
     }
 
-    /// Streams that do not keep up, and in what way.
-    pub(super) fn slow(&self) -> impl Iterator<Item = (usize, Slow)> {
-        self.outlets.slow()
+    /// Streams that do not keep up.
+    pub(super) fn slow(&self) -> impl Iterator<Item = (usize, SlowPeriod)> {
+        self.queues.slow()
     }
 
-    /// Takes out the topics that nobody listens to any more, and names them.
+    /// Removes the topics that no stream uses any more, and returns their names.
     pub fn forget_unwanted(&mut self) -> Vec<Arc<str>> {
-        let outlets = &self.outlets;
-        let gone = self.topics.extract_if(.., |topic| topic.is_unwanted(outlets));
+        let queues = &self.queues;
+        let gone = self.topics.extract_if(.., |topic| topic.is_unwanted(queues));
         let gone: Vec<Arc<str>> = gone.map(|topic| topic.name).collect();
         if !gone.is_empty() {
             self.last = 0;
@@ -432,10 +425,10 @@ impl Batcher {
         gone
     }
 
-    /// Whether nobody listens any more.
+    /// Whether all streams have closed their channels.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.topics.iter().all(|topic| topic.is_unwanted(&self.outlets))
+        self.topics.iter().all(|topic| topic.is_unwanted(&self.queues))
     }
 }
 
@@ -445,7 +438,7 @@ fn by_name(topics: &[Topic]) -> HashMap<Arc<str>, usize> {
 }
 
 impl Topic {
-    /// A record is of another leader epoch than the one before it in its partition.
+    /// The leader epoch changes with this record.
     fn note_epoch(&mut self, partition: usize, epoch: Option<u32>, offset: i64) {
         if self.epochs.len() <= partition {
             self.epochs.resize(partition + 1, Epochs::default());
@@ -457,28 +450,28 @@ impl Topic {
         self.epochs.get(partition as usize)?.last()
     }
 
-    fn is_held(&self, outlets: &Outlets) -> bool {
-        self.outlets.iter().any(|&outlet| outlets.is_held(outlet))
+    fn is_paused(&self, queues: &StreamQueues) -> bool {
+        self.queues.iter().any(|&queue| queues.is_paused(queue))
     }
 
-    fn is_unwanted(&self, outlets: &Outlets) -> bool {
-        self.outlets.iter().all(|&outlet| outlets.is_closed(outlet))
+    fn is_unwanted(&self, queues: &StreamQueues) -> bool {
+        self.queues.iter().all(|&queue| queues.is_closed(queue))
     }
 
-    fn flush(&mut self, outlets: &mut Outlets) {
+    fn flush(&mut self, queues: &mut StreamQueues) {
         if !self.batch.is_empty() {
-            // The next batch is probably as large: vectors that grow are copied again and again.
+            // The next batch is probably as large, and growing its vectors would copy them repeatedly.
             let another = self.batch.another();
             let batch = std::mem::replace(&mut self.batch, another);
             let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
-            self.handed_on.fetch_add(records, Ordering::Relaxed);
-            self.send(outlets, &Feed::Records(Arc::new(batch)));
+            self.sent.fetch_add(records, Ordering::Relaxed);
+            self.send(queues, &Feed::Records(Arc::new(batch)));
         }
     }
 
-    fn send(&self, outlets: &mut Outlets, feed: &Feed) {
-        for &outlet in &self.outlets {
-            outlets.send(outlet, feed.clone());
+    fn send(&self, queues: &mut StreamQueues, feed: &Feed) {
+        for &queue in &self.queues {
+            queues.send(queue, feed.clone());
         }
     }
 }

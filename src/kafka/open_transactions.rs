@@ -1,62 +1,63 @@
-//! Ends of partitions that open transactions hold: records lie behind the last stable offset, and that does not move.
+//! Open transactions that block a partition: records follow the last stable offset, and that does not advance.
 //!
-//! A transaction that is open for a moment is no news; one that hangs keeps what everybody writes after it from all who
-//! read committed records, without an error anywhere. Reads no clock.
+//! A hanging transaction hides all later records of the partition from consumers that read committed records, without an
+//! error anywhere. Reads no clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::lag::End;
 
-/// How long an end must be held to be named: `transaction.timeout.ms` of producers is a minute by default.
-pub const HELD_FOR: Duration = Duration::from_secs(60);
+/// How long a transaction must block a partition to be reported: producers' `transaction.timeout.ms` is a minute by
+/// default.
+pub const REPORT_AFTER: Duration = Duration::from_secs(60);
 
-/// What is known of the ends of partitions.
+/// Partitions of which records follow the last stable offset, by topic.
 #[derive(Debug, Default)]
-pub struct Held(BTreeMap<String, BTreeMap<u32, Hold>>);
+pub struct OpenTransactions(BTreeMap<String, BTreeMap<u32, Blocked>>);
 
 #[derive(Debug)]
-struct Hold {
-    /// The last stable offset.
-    at: i64,
+struct Blocked {
+    last_stable: i64,
     since: Instant,
-    is_named: bool,
+    is_reported: bool,
 }
 
-/// What has become of an end.
+/// A change that is to be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum News {
-    /// It has been held for [`HELD_FOR`].
-    Held,
-    /// One that was named moves again.
-    Released,
+pub enum TransactionChange {
+    /// A transaction has blocked the partition for [`REPORT_AFTER`].
+    Blocked,
+    /// One that was reported has ended.
+    Ended,
 }
 
-impl Held {
-    /// Takes in what was heard of an end; returns what is news.
-    pub fn note(&mut self, end: &End, now: Instant) -> Option<News> {
-        let at = end.offset.filter(|&at| end.high.is_some_and(|high| high > at));
+impl OpenTransactions {
+    /// Updates the end of a partition; returns a change that is to be logged.
+    pub fn update(&mut self, end: &End, now: Instant) -> Option<TransactionChange> {
+        let last_stable = end.offset.filter(|&at| end.high.is_some_and(|high| high > at));
         let partitions = self.0.entry(end.topic.clone()).or_default();
-        let Some(at) = at else {
-            let hold = partitions.remove(&end.partition);
-            return hold.filter(|hold| hold.is_named).map(|_| News::Released);
+        let Some(last_stable) = last_stable else {
+            let blocked = partitions.remove(&end.partition);
+            return blocked
+                .filter(|blocked| blocked.is_reported)
+                .map(|_| TransactionChange::Ended);
         };
-        let fresh = Hold {
-            at,
+        let blocked = partitions.entry(end.partition).or_insert(Blocked {
+            last_stable,
             since: now,
-            is_named: false,
-        };
-        let hold = partitions.entry(end.partition).or_insert(fresh);
-        if hold.at != at {
-            let was_named = std::mem::replace(&mut hold.is_named, false);
-            (hold.at, hold.since) = (at, now);
-            return was_named.then_some(News::Released);
+            is_reported: false,
+        });
+        if blocked.last_stable != last_stable {
+            let was_reported = std::mem::replace(&mut blocked.is_reported, false);
+            (blocked.last_stable, blocked.since) = (last_stable, now);
+            return was_reported.then_some(TransactionChange::Ended);
         }
-        if hold.is_named || now.saturating_duration_since(hold.since) < HELD_FOR {
+        if blocked.is_reported || now.saturating_duration_since(blocked.since) < REPORT_AFTER {
             return None;
         }
-        hold.is_named = true;
-        Some(News::Held)
+        blocked.is_reported = true;
+        Some(TransactionChange::Blocked)
     }
 
     /// Forgets a topic.
@@ -64,24 +65,24 @@ impl Held {
         self.0.remove(topic);
     }
 
-    /// What an operator should know, a line per topic.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
+    /// A message per topic for operators.
+    pub fn messages(&self) -> impl Iterator<Item = String> {
         self.0.iter().filter_map(|(topic, partitions)| {
-            let named = partitions.iter().filter(|(_, hold)| hold.is_named);
-            let at: Vec<String> = named
-                .map(|(partition, hold)| format!("{partition}:{}", hold.at))
+            let reported = partitions.iter().filter(|(_, blocked)| blocked.is_reported);
+            let at: Vec<String> = reported
+                .map(|(partition, blocked)| format!("{partition}:{}", blocked.last_stable))
                 .collect();
-            (!at.is_empty()).then(|| line(topic, &at.join(" ")))
+            (!at.is_empty()).then(|| message(topic, &at.join(" ")))
         })
     }
 }
 
-/// What is said of partitions of a topic with the offsets at which they are held, as in `0:17 3:5`.
+/// The message for a topic, with its blocked partitions and their last stable offsets, as in `0:17 3:5`.
 #[must_use]
-pub fn line(topic: &str, held: &str) -> String {
+pub fn message(topic: &str, blocked: &str) -> String {
     format!(
         "kafka: topic {topic:?}: an open transaction has kept records from being read for more than a minute, at \
-         {held} (partition:offset); end it at its producer, or find and abort it with kafka-transactions.sh \
+         {blocked} (partition:offset); end it at its producer, or find and abort it with kafka-transactions.sh \
          (find-hanging, abort)"
     )
 }

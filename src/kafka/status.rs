@@ -11,7 +11,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::counters::KafkaCounters;
 use super::lag::{End, PartitionLag};
 use super::link::Link;
-use super::open_transactions::{Held, News};
+use super::open_transactions::{OpenTransactions, TransactionChange};
 use super::pulse::Pulse;
 use super::stopped_partitions::{Stop, StoppedPartition, Stops};
 use crate::config::Client;
@@ -43,10 +43,10 @@ struct State {
     /// Records that each partition of a topic is behind; `None` where nothing was heard of its end.
     lag: BTreeMap<String, Vec<Option<Lag>>>,
     /// Ends of partitions that open transactions hold.
-    transactions: Held,
+    transactions: OpenTransactions,
     links: Vec<Link>,
     /// Topics that are paused because of a stream, by its path.
-    held: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    paused: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Streams that do not keep up, by their paths.
     slow: BTreeSet<Arc<str>>,
 }
@@ -105,8 +105,8 @@ impl Status {
     }
 
     /// This was heard of the end of a partition; returns whether it is news that a transaction holds it.
-    pub(crate) fn note_end(&self, end: &End) -> Option<News> {
-        self.lock().transactions.note(end, Instant::now())
+    pub(crate) fn update_end(&self, end: &End) -> Option<TransactionChange> {
+        self.lock().transactions.update(end, Instant::now())
     }
 
     /// How far the reading of every partition was behind when that was last heard of: a few seconds ago, or
@@ -268,17 +268,17 @@ impl Status {
     }
 
     /// These topics are paused because of a stream, or none are.
-    pub(crate) fn set_held(&self, stream: &Arc<str>, topics: Option<Vec<Arc<str>>>) {
+    pub(crate) fn set_paused(&self, stream: &Arc<str>, topics: Option<Vec<Arc<str>>>) {
         let mut state = self.lock();
         match topics {
-            Some(topics) => state.held.insert(Arc::clone(stream), topics),
-            None => state.held.remove(stream),
+            Some(topics) => state.paused.insert(Arc::clone(stream), topics),
+            None => state.paused.remove(stream),
         };
     }
 
     /// Topics that are paused because of a stream with this path.
-    fn held(&self, stream: &str) -> Vec<Arc<str>> {
-        self.lock().held.get(stream).cloned().unwrap_or_default()
+    fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
+        self.lock().paused.get(stream).cloned().unwrap_or_default()
     }
 
     /// A stream does not keep up, or does again; returns whether that is news.
@@ -330,7 +330,7 @@ impl Status {
                 .chain(leaderless)
                 .chain(state.stops.lines())
                 .chain(slow)
-                .chain(state.transactions.lines())
+                .chain(state.transactions.messages())
                 .collect(),
             progress: state.progress.clone(),
         }
@@ -403,8 +403,11 @@ impl Board {
 
     /// Topics that are paused because a stream with this path does not take batches as fast as they come.
     #[must_use]
-    pub fn held(&self, stream: &str) -> Vec<Arc<str>> {
-        self.all().iter().flat_map(|status| status.held(stream)).collect()
+    pub fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
+        self.all()
+            .iter()
+            .flat_map(|status| status.paused_by(stream))
+            .collect()
     }
 
     /// Connections to brokers; of several to one, as after a reload, the one that is worse off counts.

@@ -1,9 +1,9 @@
-//! Where batches go: the channels of the streams, what found no place in them, and who is waited for.
+//! The queues to the streams, and backpressure.
 //!
-//! A channel is bounded, and a stream that encodes more slowly than Kafka delivers fills it. What it has no place for
-//! waits here, in order and bounded by what one poll brings. A stream that takes a batch within a moment is waited
-//! for, so that reading slows down to its pace; one that does not is held: its topics are not read until it has
-//! caught up, and the other streams go on. Knows nothing of sources, offsets or clients.
+//! A stream's channel is bounded, and a stream that encodes more slowly than Kafka delivers fills it. The overflow
+//! waits here, in order and bounded by what one poll brings. Reading waits briefly for a full channel, so that it slows
+//! down to the pace of a stream that is a little slower; the topics of a stream that takes nothing in that time are
+//! paused until it has caught up, and the other streams go on. Knows nothing of sources, offsets or clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,31 +17,31 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::pulse::Pulse;
 use super::record::Feed;
 
-/// How long all streams are waited for after a poll while another one could go on: reading in step with a stream that
-/// is a little slower costs less than stopping its topics, whose records that were read ahead are fetched again.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// Longest wait for full channels after a poll while another stream could go on. Reading at the pace of a stream that is
+/// a little slower costs less than pausing its topics, whose prefetched records are fetched again.
+const WAIT: Duration = Duration::from_millis(10);
 
-/// How long they are waited for while no other could go on.
-const PATIENCE_ALONE: Duration = Duration::from_millis(500);
+/// The same while no other stream could go on.
+const WAIT_ALONE: Duration = Duration::from_millis(500);
 
-/// How often is looked whether there is something else to do, while streams are waited for.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often a wait checks whether the thread has a command.
+const CHECK_EVERY: Duration = Duration::from_millis(100);
 
-/// A stream that was not held for so long keeps up again.
-const CALM: Duration = Duration::from_secs(5);
+/// A stream keeps up again when its topics were not paused for this long.
+const KEEPS_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// The channel of one stream.
 #[derive(Debug, Clone)]
-pub struct Recipient {
-    /// The stream's path; empty where nobody asks for it.
+pub struct StreamChannel {
+    /// The stream's path; empty for a replay.
     pub stream: Arc<str>,
-    /// The channel. Its bound is the back-pressure.
+    /// The channel. Its bound causes backpressure.
     pub feed: mpsc::Sender<Feed>,
     /// Whether the stream keeps a table.
     pub has_table: bool,
 }
 
-impl From<mpsc::Sender<Feed>> for Recipient {
+impl From<mpsc::Sender<Feed>> for StreamChannel {
     fn from(feed: mpsc::Sender<Feed>) -> Self {
         Self {
             stream: "".into(),
@@ -51,147 +51,144 @@ impl From<mpsc::Sender<Feed>> for Recipient {
     }
 }
 
-/// One of them, and how it gets on.
+/// A channel with its overflow.
 #[derive(Debug)]
-struct Outlet {
-    recipient: Recipient,
-    /// What found no place in the channel.
-    waiting: VecDeque<Feed>,
-    /// Since when the stream's topics are not read.
-    held: Option<Instant>,
-    /// While it does not keep up: since when, how often it was held, and how long in all.
-    slow: Option<Slow>,
+struct StreamQueue {
+    channel: StreamChannel,
+    overflow: VecDeque<Feed>,
+    /// Since when the stream's topics are paused.
+    paused_since: Option<Instant>,
+    /// Set while the stream does not keep up.
+    slow: Option<SlowPeriod>,
 }
 
-/// How a stream has not kept up.
+/// A time in which a stream does not keep up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slow {
+pub struct SlowPeriod {
     /// Since when.
     pub since: Instant,
     /// How often its topics were paused.
     pub times: u64,
     /// For how long in all.
     pub paused: Duration,
-    /// When they were read again.
+    /// When they were last resumed.
     resumed: Instant,
 }
 
-/// What has become of a stream, by its index.
+/// A change of a stream's backpressure; streams by their index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Its topics are not read from now on. The first time since it kept up?
-    Held {
+pub enum FlowChange {
+    /// Its topics are paused.
+    Paused {
         /// The stream.
-        outlet: usize,
-        /// Whether it kept up before.
+        queue: usize,
+        /// Whether the stream kept up until now.
         is_first: bool,
     },
-    /// Its topics are read again, after so long.
+    /// Its topics are resumed after this time.
     Resumed(usize, Duration),
-    /// It keeps up again, after it did not in this way.
-    KeepsUp(usize, Slow),
+    /// It keeps up again.
+    KeepsUp(usize, SlowPeriod),
 }
 
-/// The channels of all streams that one thread reads for.
+/// The queues to all streams that one thread reads for.
 #[derive(Debug, Default)]
-pub struct Outlets {
-    all: Vec<Outlet>,
-    /// How many have something waiting, are held or have not kept up: usually none.
+pub struct StreamQueues {
+    all: Vec<StreamQueue>,
+    /// How many have overflow, are paused or do not keep up: usually none.
     busy: usize,
 }
 
-impl Outlets {
-    /// The index of this recipient, which is a new one where its channel is.
-    pub(super) fn add(&mut self, recipient: Recipient) -> usize {
-        let same = |outlet: &Outlet| outlet.recipient.feed.same_channel(&recipient.feed);
+impl StreamQueues {
+    /// Adds a channel unless it is known; returns its index.
+    pub(super) fn add(&mut self, channel: StreamChannel) -> usize {
+        let same = |queue: &StreamQueue| queue.channel.feed.same_channel(&channel.feed);
         if let Some(known) = self.all.iter().position(same) {
             return known;
         }
-        self.all.push(Outlet {
-            recipient,
-            waiting: VecDeque::new(),
-            held: None,
+        self.all.push(StreamQueue {
+            channel,
+            overflow: VecDeque::new(),
+            paused_since: None,
             slow: None,
         });
         self.all.len() - 1
     }
 
     /// The path of a stream.
-    pub(super) fn stream(&self, outlet: usize) -> &Arc<str> {
-        &self.all[outlet].recipient.stream
+    pub(super) fn stream(&self, queue: usize) -> &Arc<str> {
+        &self.all[queue].channel.stream
     }
 
-    /// The paths of all of them that have one.
+    /// The paths of all streams.
     pub(super) fn streams(&self) -> impl Iterator<Item = &Arc<str>> {
-        let streams = self.all.iter().map(|outlet| &outlet.recipient.stream);
+        let streams = self.all.iter().map(|queue| &queue.channel.stream);
         streams.filter(|stream| !stream.is_empty())
     }
 
-    /// Whether nobody listens there any more.
-    pub(super) fn is_closed(&self, outlet: usize) -> bool {
-        self.all[outlet].recipient.feed.is_closed()
+    /// Whether the stream has closed its channel.
+    pub(super) fn is_closed(&self, queue: usize) -> bool {
+        self.all[queue].channel.feed.is_closed()
     }
 
-    /// Whether the topics of a stream are not read.
-    pub(super) fn is_held(&self, outlet: usize) -> bool {
-        self.all[outlet].held.is_some()
+    /// Whether the topics of a stream are paused.
+    pub(super) fn is_paused(&self, queue: usize) -> bool {
+        self.all[queue].paused_since.is_some()
     }
 
-    /// Whether those of any are not.
-    pub(super) fn is_any_held(&self) -> bool {
-        self.busy > 0 && self.all.iter().any(|outlet| outlet.held.is_some())
+    /// Whether those of any stream are.
+    pub(super) fn is_any_paused(&self) -> bool {
+        self.busy > 0 && self.all.iter().any(|queue| queue.paused_since.is_some())
     }
 
-    /// Whether something has found no place in the channel of a stream that is not held.
+    /// Whether there is overflow for a stream that is not paused.
     pub(super) fn is_any_full(&self) -> bool {
-        self.busy > 0 && self.full().any(|outlet| outlet.held.is_none())
+        self.busy > 0 && self.full().any(|queue| queue.paused_since.is_none())
     }
 
-    /// Streams that do not keep up, and in what way.
-    pub(super) fn slow(&self) -> impl Iterator<Item = (usize, Slow)> {
+    /// Streams that do not keep up.
+    pub(super) fn slow(&self) -> impl Iterator<Item = (usize, SlowPeriod)> {
         let all = self.all.iter().enumerate().filter(|_| self.busy > 0);
-        all.filter_map(|(index, outlet)| Some((index, outlet.slow?)))
+        all.filter_map(|(index, queue)| Some((index, queue.slow?)))
     }
 
-    /// Hands this to a stream, or keeps it until there is a place for it. Does not wait.
-    pub(super) fn send(&mut self, outlet: usize, feed: Feed) {
-        let outlet = &mut self.all[outlet];
-        if !outlet.waiting.is_empty() {
-            outlet.waiting.push_back(feed);
+    /// Sends to a stream, or adds to its overflow. Does not wait.
+    pub(super) fn send(&mut self, queue: usize, feed: Feed) {
+        let queue = &mut self.all[queue];
+        if !queue.overflow.is_empty() {
+            queue.overflow.push_back(feed);
             return;
         }
-        match outlet.recipient.feed.try_send(feed) {
-            // Nobody listens there any more.
+        match queue.channel.feed.try_send(feed) {
             Ok(()) | Err(TrySendError::Closed(_)) => {}
             Err(TrySendError::Full(feed)) => {
-                self.busy += usize::from(!outlet.is_busy());
-                outlet.waiting.push_back(feed);
+                self.busy += usize::from(!queue.is_busy());
+                queue.overflow.push_back(feed);
             }
         }
     }
 
-    /// Hands on what has waited. Does not wait.
+    /// Sends the overflow as far as it goes. Does not wait.
     pub(super) fn drain(&mut self) {
         if self.busy > 0 {
-            self.all.iter_mut().for_each(Outlet::drain);
+            self.all.iter_mut().for_each(StreamQueue::drain);
             self.count();
         }
     }
 
-    /// Hands on all that has waited, however long that takes, unless nobody listens any more.
+    /// Sends all overflow, and waits for that unless the streams close their channels.
     pub(super) fn drain_all(&mut self) {
         loop {
             self.drain();
             if self.full().next().is_none() {
                 return;
             }
-            self.wait_for_room(LOOK);
+            self.wait_for_capacity(CHECK_EVERY);
         }
     }
 
-    /// Waits a moment for streams that have no place, and decides whose topics are to be paused and whose are to be
-    /// read again.
-    pub(super) fn settle(&mut self, pulse: &Pulse) -> Vec<Change> {
+    /// Waits briefly for full channels, then decides which topics are paused and which are resumed.
+    pub(super) fn update_paused(&mut self, pulse: &Pulse) -> Vec<FlowChange> {
         self.drain();
         if self.busy == 0 {
             return Vec::new();
@@ -200,7 +197,7 @@ impl Outlets {
         let now = Instant::now();
         let all = self.all.iter_mut().enumerate();
         let changes = all
-            .filter_map(|(index, outlet)| outlet.change(index, now))
+            .filter_map(|(index, queue)| queue.change(index, now))
             .collect();
         self.count();
         changes
@@ -209,43 +206,43 @@ impl Outlets {
     fn wait_for_slow(&mut self, pulse: &Pulse) {
         let begun = Instant::now();
         loop {
-            let patience = if self.all.iter().any(Outlet::goes_on) {
-                PATIENCE
+            let limit = if self.all.iter().any(StreamQueue::goes_on) {
+                WAIT
             } else {
-                PATIENCE_ALONE
+                WAIT_ALONE
             };
-            let is_waited_for = |outlet: &Outlet| outlet.held.is_none();
-            let Some(left) = patience.checked_sub(begun.elapsed()) else {
+            let is_waited_for = |queue: &StreamQueue| queue.paused_since.is_none();
+            let Some(left) = limit.checked_sub(begun.elapsed()) else {
                 return;
             };
-            let is_resumed = |outlet: &Outlet| outlet.held.is_some() && outlet.has_caught_up();
+            let is_resumed = |queue: &StreamQueue| queue.paused_since.is_some() && queue.has_caught_up();
             if pulse.is_called() || self.all.iter().any(is_resumed) || !self.full().any(is_waited_for) {
                 return;
             }
-            pulse.beat(LOOK);
-            self.wait_for_room(left.min(LOOK));
+            pulse.beat(CHECK_EVERY);
+            self.wait_for_capacity(left.min(CHECK_EVERY));
             self.drain();
         }
     }
 
-    /// Streams that have something waiting.
-    fn full(&self) -> impl Iterator<Item = &Outlet> {
-        self.all.iter().filter(|outlet| !outlet.waiting.is_empty())
+    /// Queues with overflow.
+    fn full(&self) -> impl Iterator<Item = &StreamQueue> {
+        self.all.iter().filter(|queue| !queue.overflow.is_empty())
     }
 
-    /// Waits until one of the streams that have something waiting takes more, or has ended.
-    fn wait_for_room(&self, limit: Duration) {
+    /// Waits until a full channel has capacity, or is closed.
+    fn wait_for_capacity(&self, limit: Duration) {
         let begun = Instant::now();
         let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = Context::from_waker(&waker);
-        let mut rooms: Vec<_> = self
+        let mut permits: Vec<_> = self
             .full()
-            .map(|outlet| Box::pin(outlet.recipient.feed.reserve()))
+            .map(|queue| Box::pin(queue.channel.feed.reserve()))
             .collect();
         loop {
-            let mut rooms = rooms.iter_mut();
-            // The place is given back, and taken when what waits is handed on.
-            if rooms.any(|room| room.as_mut().poll(&mut context).is_ready()) {
+            let mut permits = permits.iter_mut();
+            // The permit is released at once: `drain` acquires its own.
+            if permits.any(|permit| permit.as_mut().poll(&mut context).is_ready()) {
                 return;
             }
             let Some(left) = limit.checked_sub(begun.elapsed()) else {
@@ -256,74 +253,74 @@ impl Outlets {
     }
 
     fn count(&mut self) {
-        self.busy = self.all.iter().filter(|outlet| outlet.is_busy()).count();
+        self.busy = self.all.iter().filter(|queue| queue.is_busy()).count();
     }
 }
 
-impl Outlet {
+impl StreamQueue {
     fn is_busy(&self) -> bool {
-        !self.waiting.is_empty() || self.held.is_some() || self.slow.is_some()
+        !self.overflow.is_empty() || self.paused_since.is_some() || self.slow.is_some()
     }
 
-    /// Whether its topics are read, and what they bring finds a place.
+    /// Whether its topics are read, and its channel has capacity.
     fn goes_on(&self) -> bool {
-        self.held.is_none() && self.waiting.is_empty() && !self.recipient.feed.is_closed()
+        self.paused_since.is_none() && self.overflow.is_empty() && !self.channel.feed.is_closed()
     }
 
     fn drain(&mut self) {
-        while let Some(feed) = self.waiting.pop_front() {
-            match self.recipient.feed.try_send(feed) {
+        while let Some(feed) = self.overflow.pop_front() {
+            match self.channel.feed.try_send(feed) {
                 Ok(()) => {}
                 Err(TrySendError::Full(feed)) => {
-                    self.waiting.push_front(feed);
+                    self.overflow.push_front(feed);
                     return;
                 }
-                Err(TrySendError::Closed(_)) => self.waiting.clear(),
+                Err(TrySendError::Closed(_)) => self.overflow.clear(),
             }
         }
     }
 
-    /// Whether there is place for so much that it is worth reading again.
+    /// Whether the channel has enough capacity to resume reading.
     fn has_caught_up(&self) -> bool {
-        let feed = &self.recipient.feed;
-        feed.is_closed() || (self.waiting.is_empty() && feed.capacity() * 2 >= feed.max_capacity())
+        let feed = &self.channel.feed;
+        feed.is_closed() || (self.overflow.is_empty() && feed.capacity() * 2 >= feed.max_capacity())
     }
 
-    fn change(&mut self, outlet: usize, now: Instant) -> Option<Change> {
-        if let Some(since) = self.held {
+    fn change(&mut self, queue: usize, now: Instant) -> Option<FlowChange> {
+        if let Some(since) = self.paused_since {
             if !self.has_caught_up() {
                 return None;
             }
-            self.held = None;
+            self.paused_since = None;
             let paused = now.saturating_duration_since(since);
             if let Some(slow) = &mut self.slow {
                 slow.paused += paused;
                 slow.resumed = now;
             }
-            return Some(Change::Resumed(outlet, paused));
+            return Some(FlowChange::Resumed(queue, paused));
         }
-        if !self.waiting.is_empty() {
-            self.held = Some(now);
+        if !self.overflow.is_empty() {
+            self.paused_since = Some(now);
             let is_first = self.slow.is_none();
-            let slow = self.slow.get_or_insert(Slow {
+            let slow = self.slow.get_or_insert(SlowPeriod {
                 since: now,
                 times: 0,
                 paused: Duration::ZERO,
                 resumed: now,
             });
             slow.times += 1;
-            return Some(Change::Held { outlet, is_first });
+            return Some(FlowChange::Paused { queue, is_first });
         }
         let slow = self.slow?;
-        let is_calm = now.saturating_duration_since(slow.resumed) >= CALM;
+        let is_calm = now.saturating_duration_since(slow.resumed) >= KEEPS_UP_AFTER;
         is_calm.then(|| {
             self.slow = None;
-            Change::KeepsUp(outlet, slow)
+            FlowChange::KeepsUp(queue, slow)
         })
     }
 }
 
-/// Wakes the thread that waits for room.
+/// Wakes the thread that waits for capacity.
 struct Unpark(Thread);
 
 impl Wake for Unpark {

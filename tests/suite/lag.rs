@@ -12,7 +12,7 @@ use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::build;
 use kafka_sse_bridge::kafka::connection::{Connection, Purpose};
 use kafka_sse_bridge::kafka::lag::{End, lag};
-use kafka_sse_bridge::kafka::open_transactions::{Held, News};
+use kafka_sse_bridge::kafka::open_transactions::{OpenTransactions, TransactionChange};
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::security::Access;
@@ -87,26 +87,29 @@ fn held() {
         is_reached: true,
         is_fetched: true,
     };
-    let mut held = Held::default();
+    let mut open = OpenTransactions::default();
     let start = Instant::now();
     let at = |seconds| start + secs(seconds);
-    assert_eq!(held.note(&end(7, 9), at(0)), None);
-    assert_eq!(held.note(&end(7, 12), at(59)), None);
-    assert_eq!(held.lines().count(), 0);
-    assert_eq!(held.note(&end(7, 12), at(60)), Some(News::Held));
-    assert_eq!(held.note(&end(7, 12), at(62)), None, "it is said once");
-    let line = held.lines().next().expect("it is named");
+    assert_eq!(open.update(&end(7, 9), at(0)), None);
+    assert_eq!(open.update(&end(7, 12), at(59)), None);
+    assert_eq!(open.messages().count(), 0);
+    assert_eq!(open.update(&end(7, 12), at(60)), Some(TransactionChange::Blocked));
+    assert_eq!(open.update(&end(7, 12), at(62)), None, "it is said once");
+    let line = open.messages().next().expect("it is named");
     assert!(line.contains("topic \"t\"") && line.contains(" 3:7 "), "{line}");
     // The next one has begun already: it has its own minute.
-    assert_eq!(held.note(&end(13, 14), at(64)), Some(News::Released));
-    assert_eq!(held.note(&end(13, 14), at(123)), None);
-    assert_eq!(held.note(&end(13, 14), at(124)), Some(News::Held));
-    assert_eq!(held.note(&end(20, 20), at(126)), Some(News::Released));
-    assert_eq!(held.lines().count(), 0);
+    assert_eq!(open.update(&end(13, 14), at(64)), Some(TransactionChange::Ended));
+    assert_eq!(open.update(&end(13, 14), at(123)), None);
+    assert_eq!(
+        open.update(&end(13, 14), at(124)),
+        Some(TransactionChange::Blocked)
+    );
+    assert_eq!(open.update(&end(20, 20), at(126)), Some(TransactionChange::Ended));
+    assert_eq!(open.messages().count(), 0);
     // Transactions that come and go, always one of them open.
     for second in 200..400 {
         let offset = i64::try_from(second).expect("small");
-        assert_eq!(held.note(&end(offset, offset + 5), at(second)), None);
+        assert_eq!(open.update(&end(offset, offset + 5), at(second)), None);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::report::{Finding, Report};
 use super::session::{Session, Trouble, limit};
 use crate::config::units::Span;
-use crate::kafka::open_transactions::HELD_FOR;
+use crate::kafka::open_transactions::REPORT_AFTER;
 use crate::kafka::partition::Bounds;
 use crate::kafka::survey::{self, First};
 
@@ -98,9 +98,9 @@ fn describe(topic: &str, mut holds: Vec<Hold>) -> Finding {
     if holds.is_empty() {
         return Finding::ok(check, "no open one keeps records from being read");
     }
-    let is_long = |hold: &Hold| hold.age.is_none_or(|age| age > HELD_FOR);
+    let is_long = |hold: &Hold| hold.age.is_none_or(|age| age > REPORT_AFTER);
     if !holds.iter().any(is_long) {
-        let found = format!("open for less than {}: {}", Span(HELD_FOR), lines(&holds));
+        let found = format!("open for less than {}: {}", Span(REPORT_AFTER), lines(&holds));
         return Finding::ok(check, found);
     }
     holds.retain(is_long);

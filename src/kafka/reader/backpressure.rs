@@ -1,29 +1,30 @@
-//! What is made of streams that do not take batches as fast as they come: their topics are paused, and that is counted,
-//! logged and shown.
+//! Backpressure: pauses and resumes the topics of streams that do not take batches as fast as they come, and counts, logs
+//! and shows that.
 //!
-//! Who is slow is decided by [`stream_queues`](crate::kafka::stream_queues). Knows nothing of offsets.
+//! [`stream_queues`](crate::kafka::stream_queues) decides which streams are slow. Knows nothing of offsets.
 
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::Worker;
+use super::topic::Topic;
 use crate::kafka::error::KafkaError;
 use crate::kafka::source::Source;
-use crate::kafka::stream_queues::Change;
+use crate::kafka::stream_queues::FlowChange;
 
-/// A stream that does not keep up for so long after it has been loaded needs a person.
-const LASTING: Duration = Duration::from_secs(30);
+/// How long a stream may be slow after it was loaded until an operator must act.
+const REPORT_AFTER: Duration = Duration::from_secs(30);
 
 impl Worker {
-    /// Waits a moment for streams that have not taken what came, and pauses and resumes their topics.
-    pub(super) fn settle_streams(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
+    /// Waits briefly for streams with full channels, then pauses and resumes topics.
+    pub(super) fn update_paused(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
         let mut is_changed = false;
-        for change in self.batcher.settle(self.status.pulse()) {
+        for change in self.batcher.update_paused(self.status.pulse()) {
             match change {
-                Change::Held { outlet, is_first } => {
+                FlowChange::Paused { queue, is_first } => {
                     is_changed = true;
-                    let (stream, topics) = (self.batcher.stream(outlet), self.batcher.topics_of(outlet));
+                    let (stream, topics) = (self.batcher.stream(queue), self.batcher.topics_of(queue));
                     self.status.counters().pauses(stream).count();
                     if is_first {
                         info!(
@@ -31,16 +32,16 @@ impl Worker {
                              paused until it has caught up, also for other streams that use them"
                         );
                     }
-                    self.status.set_held(stream, Some(topics));
+                    self.status.set_paused(stream, Some(topics));
                 }
-                Change::Resumed(outlet, paused) => {
+                FlowChange::Resumed(queue, paused) => {
                     is_changed = true;
-                    let stream = self.batcher.stream(outlet);
+                    let stream = self.batcher.stream(queue);
                     self.status.counters().pauses(stream).add(paused);
-                    self.status.set_held(stream, None);
+                    self.status.set_paused(stream, None);
                 }
-                Change::KeepsUp(outlet, slow) => {
-                    let stream = self.batcher.stream(outlet);
+                FlowChange::KeepsUp(queue, slow) => {
+                    let stream = self.batcher.stream(queue);
                     self.status.set_slow(stream, false);
                     info!(
                         "stream {stream}: keeps up again; its topics were paused {} times, {:.1?} in all",
@@ -49,30 +50,29 @@ impl Worker {
                 }
             }
         }
-        self.note_slow(Instant::now());
+        self.report_slow(Instant::now());
         if is_changed {
             source.assign(&self.batcher)?;
         }
         Ok(())
     }
 
-    /// Names streams that do not keep up although they have been loaded.
-    fn note_slow(&self, now: Instant) {
-        for (outlet, slow) in self.batcher.slow() {
-            if now.saturating_duration_since(slow.since) < LASTING {
+    /// Reports streams that do not keep up although their topics are loaded.
+    fn report_slow(&self, now: Instant) {
+        for (queue, slow) in self.batcher.slow() {
+            if now.saturating_duration_since(slow.since) < REPORT_AFTER {
                 continue;
             }
-            let topics = self.batcher.topics_of(outlet);
-            let is_loading =
-                |topic: &super::topic::Topic| topic.loading.is_some() && topics.contains(&topic.name);
+            let topics = self.batcher.topics_of(queue);
+            let is_loading = |topic: &Topic| topic.loading.is_some() && topics.contains(&topic.name);
             if self.topics.iter().any(is_loading) {
                 continue;
             }
-            let stream = self.batcher.stream(outlet);
+            let stream = self.batcher.stream(queue);
             if self.status.set_slow(stream, true) {
                 warn!(
-                    "stream {stream}: has not kept up for {LASTING:?}: its clients are late; give it fewer distinct \
-                     filters, split it, or spread it over more processors"
+                    "stream {stream}: has not kept up for {REPORT_AFTER:?}: its clients are late; give it fewer \
+                     distinct filters, split it, or spread it over more processors"
                 );
             }
         }

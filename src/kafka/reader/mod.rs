@@ -38,7 +38,7 @@ use super::metadata::{self, Asked, Known, Looked};
 use super::source::Source;
 use super::stall::Stalls;
 use super::status::Status;
-use super::stream_queues::Recipient;
+use super::stream_queues::StreamChannel;
 use commands::{Order, Orders};
 use end_offsets::Ends;
 use log::{debug, info, warn};
@@ -49,7 +49,7 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// The same while topics are not read because a stream has not taken what came of them: it is looked often whether it
 /// has.
-const HELD_WAIT: Duration = Duration::from_millis(10);
+const PAUSED_WAIT: Duration = Duration::from_millis(10);
 
 /// Records that came one by one are handed on at most so often: who is woken for ten at once does
 /// little more than for one, and so do their clients. A record after a pause is handed on at once.
@@ -81,7 +81,7 @@ pub struct TopicPlan {
     /// Where to begin.
     pub begin: Begin,
     /// The streams that use it.
-    pub feeds: Vec<Recipient>,
+    pub feeds: Vec<StreamChannel>,
 }
 
 /// The running thread.
@@ -244,8 +244,8 @@ impl Worker {
 
     /// How long a poll may wait for records.
     fn poll_wait(&self) -> Duration {
-        if self.batcher.is_any_held() {
-            HELD_WAIT
+        if self.batcher.is_any_paused() {
+            PAUSED_WAIT
         } else {
             POLL_WAIT
         }
@@ -266,7 +266,7 @@ impl Worker {
         while let Some(known) = &found {
             if self.batcher.is_any_full() {
                 // Said since the last poll, such as that a topic is loaded: the next one may wait for records in vain.
-                self.settle_streams(source)?;
+                self.update_paused(source)?;
             }
             let before = self.batcher.received();
             self.turns(POLL_WAIT);
@@ -289,7 +289,7 @@ impl Worker {
                 }
                 Err(error) => return Err(error),
             }
-            self.settle_streams(source)?;
+            self.update_paused(source)?;
             self.note_figures(source, known)?;
             if (1..ENOUGH).contains(&(self.batcher.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
@@ -395,7 +395,7 @@ impl Worker {
                 topic: Arc::clone(&topic.name),
                 leaderless: topic.leaderless.clone(),
                 // What is not fetched brings no news of its end, nor of where it begins now.
-                wants_bounds: self.batcher.is_held(&topic.name)
+                wants_bounds: self.batcher.is_paused(&topic.name)
                     || !self.status.stopped_of(&topic.name).is_empty(),
                 wants_ends: self.batcher.has_table(&topic.name) && self.ends.wants(&topic.name),
                 known: Some(Known {

@@ -12,7 +12,7 @@ use super::Worker;
 use super::topic::Found;
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::lag::End;
-use crate::kafka::open_transactions::{self, News};
+use crate::kafka::open_transactions::{self, TransactionChange};
 use crate::kafka::source::Source;
 
 impl Worker {
@@ -45,16 +45,18 @@ impl Worker {
                 self.status.set_lag(&end.topic, end.partition, lag, to_high);
             }
             let place = || format!("{}:{}", end.partition, end.offset.unwrap_or_default());
-            match self.status.note_end(&end) {
-                Some(News::Held) => warn!("{}", open_transactions::line(&end.topic, &place())),
-                Some(News::Released) => info!(
+            match self.status.update_end(&end) {
+                Some(TransactionChange::Blocked) => {
+                    warn!("{}", open_transactions::message(&end.topic, &place()))
+                }
+                Some(TransactionChange::Ended) => info!(
                     "topic {:?} partition {}: the transaction that held it has ended",
                     end.topic, end.partition
                 ),
                 None => {}
             }
             let gets_on = end.is_fetched && lag.is_none_or(|lag| lag == 0);
-            if gets_on || self.batcher.is_held(&end.topic) || !self.may_be_fetched(source, found, &end) {
+            if gets_on || self.batcher.is_paused(&end.topic) || !self.may_be_fetched(source, found, &end) {
                 self.stalls.is_done(&end.topic, end.partition);
             } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
                 let reason = match end.offset {

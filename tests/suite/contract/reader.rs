@@ -13,7 +13,7 @@ use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Record};
 use kafka_sse_bridge::kafka::security::Access;
 use kafka_sse_bridge::kafka::status::Status;
-use kafka_sse_bridge::kafka::stream_queues::Recipient;
+use kafka_sse_bridge::kafka::stream_queues::StreamChannel;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -169,7 +169,7 @@ impl Reader {
             topics.iter().map(move |&name| TopicPlan {
                 name: name.into(),
                 begin: plan.begin,
-                feeds: vec![Recipient {
+                feeds: vec![StreamChannel {
                     stream: (*stream).into(),
                     feed: feed.clone(),
                     has_table: false,

@@ -34,7 +34,7 @@ pub fn stream(version: Version) {
         let board = Board::default();
         board.set(vec![Arc::clone(&fast_reader.status)]);
         fast_reader.until(PATIENCE, "the topics of the slow stream are paused", |_| {
-            let held = board.held("/slow");
+            let held = board.paused_by("/slow");
             ensure(held.iter().any(|topic| **topic == *slow), format!("{held:?}"))
         });
         for partition in 0..2 {
@@ -72,6 +72,6 @@ pub fn stream(version: Version) {
                 reader.told(topic).passed
             );
         }
-        assert!(board.held("/fast").is_empty());
+        assert!(board.paused_by("/fast").is_empty());
     }
 }

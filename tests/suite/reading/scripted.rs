@@ -149,7 +149,7 @@ impl Source for Scripted {
     }
 
     fn poll(&mut self, _wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
-        let is_paused = batcher.is_held("t");
+        let is_paused = batcher.is_paused("t");
         let next = {
             let mut script = self.0.lock().unwrap();
             script.polls_begun.push(is_paused);
