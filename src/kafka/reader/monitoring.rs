@@ -47,7 +47,7 @@ impl Worker {
             let place = || format!("{}:{}", end.partition, end.offset.unwrap_or_default());
             match self.status.update_end(&end) {
                 Some(TransactionChange::Blocked) => {
-                    warn!("{}", open_transactions::message(&end.topic, &place()))
+                    warn!("{}", open_transactions::message(&end.topic, &place()));
                 }
                 Some(TransactionChange::Ended) => info!(
                     "topic {:?} partition {}: the transaction that held it has ended",

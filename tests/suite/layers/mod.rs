@@ -35,7 +35,6 @@ const CIRCLES: &[&[&str]] = &[
         "cli::doctor::session",
         "cli::doctor::transactions",
     ],
-    &["kafka::security", "kafka::auth_error", "kafka::tls"],
     &["kafka::librdkafka", "kafka::librdkafka::renewal"],
     &["kafka::metadata", "kafka::source"],
     &[
