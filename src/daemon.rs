@@ -42,6 +42,7 @@ use crate::status_line::StatusLine;
 use crate::stream::Stream;
 use crate::stream::announcer::Announcer;
 use crate::stream::control::Goodbye;
+use crate::stream::history_reads::HistoryReads;
 use crate::stream::live_settings::Pace;
 use crate::stream::writer::{CHANNEL_BATCHES, Writer};
 use crate::systemd;
@@ -291,7 +292,8 @@ impl Daemon {
         for settings in settings {
             let archive = Arc::clone(history) as Arc<dyn Archive>;
             let counters = self.app.ledger.of(&settings.path);
-            let stream = Stream::counting(settings.clone(), pace, Some(archive), counters);
+            let past = HistoryReads::new(archive, self.writers.replay_spawner(&settings.path));
+            let stream = Stream::counting(settings.clone(), pace, Some(past), counters);
             stream.set_spawn(self.writers.spawner(&settings.path));
             let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
             let (writer, tasks) = (Writer::new(Arc::clone(&stream)), &mut self.tasks);

@@ -7,7 +7,7 @@
 //!
 //! Each task has a [`Pulse`] that the watchdog checks.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,10 +19,13 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet, yield_now};
+use tokio::time::{Instant, timeout_at};
 
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Feed;
 use crate::stream::Spawn;
+use crate::stream::history_reads::SpawnReplay;
+use crate::stream::replay_writer::{ReplayStep, ReplayTask, ReplayWriter};
 use crate::stream::writer::Writer;
 
 /// The name of the threads.
@@ -83,11 +86,21 @@ impl Writers {
         tasks.spawn_on(writing, &self.handle)
     }
 
-    /// Spawns the replays of a stream.
+    /// Spawns the tasks that look through records for the filters of a stream.
     #[must_use]
     pub fn spawner(&self, path: &str) -> Spawn {
+        self.spawner_of(format!("a filter of stream {path}"))
+    }
+
+    /// Spawns the replays of a stream.
+    #[must_use]
+    pub fn replay_spawner(&self, path: &str) -> SpawnReplay {
+        let spawn = self.spawner_of(format!("a replay of stream {path}"));
+        Box::new(move |task| spawn(Box::pin(write_replay(task))))
+    }
+
+    fn spawner_of(&self, name: String) -> Spawn {
         let (handle, pulses) = (self.handle.clone(), self.pulses());
-        let name = format!("a replay of stream {path}");
         Box::new(move |task| {
             let pulse = Arc::default();
             pulses.add(name.clone(), &pulse);
@@ -115,6 +128,50 @@ async fn write(mut writer: Writer, mut feeds: mpsc::Receiver<Feed>) {
             yield_now().await;
         }
     }
+}
+
+/// Writes a replay until its readers have taken everything.
+pub async fn write_replay(task: ReplayTask) {
+    let ReplayTask {
+        mut writer,
+        feeds,
+        slot: _slot,
+    } = task;
+    let mut feeds = Some(feeds);
+    loop {
+        match (writer.step(Instant::now().into_std()), &mut feeds) {
+            (ReplayStep::Take, Some(open)) => tokio::select! {
+                // The writer makes space behind every feed, so readers are not kept waiting; and without chance, a
+                // simulation of this can be repeated.
+                biased;
+                feed = open.recv() => {
+                    writer.take(feed.as_ref());
+                    // To the other writers.
+                    yield_now().await;
+                }
+                () = reader_moved(&writer) => {}
+            },
+            (ReplayStep::Full(until), _) => {
+                let _ = timeout_at(until.into(), reader_moved(&writer)).await;
+            }
+            (ReplayStep::Drain(until), _) => {
+                feeds = None;
+                let _ = timeout_at(until.into(), reader_moved(&writer)).await;
+            }
+            (ReplayStep::Take, None) | (ReplayStep::End, _) => return,
+        }
+    }
+}
+
+async fn reader_moved(writer: &ReplayWriter) {
+    poll_fn(|context| {
+        if writer.wait(context.waker()) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    })
+    .await;
 }
 
 /// A task that is due while it is polled.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::history_reads::HistoryReads;
 use super::position::Position;
 use super::shared::Stream;
 
@@ -43,6 +44,27 @@ pub struct Figures {
 }
 
 impl Stream {
+    /// Whether the client library in use is known to give neither times nor headers.
+    #[must_use]
+    pub fn lacks_times_and_headers(&self) -> bool {
+        self.history()
+            .is_some_and(|history| history.archive().lacks_times_and_headers())
+    }
+
+    /// Replays that are read now, and replays that wait, of all streams that read the past in the same place.
+    #[must_use]
+    pub fn archive_load(&self) -> (usize, usize) {
+        self.history()
+            .map(|history| history.archive().load())
+            .unwrap_or_default()
+    }
+
+    /// How many replays have readers, and how many bytes of records they hold, all told.
+    #[must_use]
+    pub fn replays(&self) -> (usize, usize) {
+        self.history().map(HistoryReads::replays).unwrap_or_default()
+    }
+
     /// The stream's figures now.
     #[must_use]
     pub fn figures(&self) -> Figures {

@@ -59,7 +59,7 @@ impl Lookup {
             wanted: Arc::default(),
             waiters: Waiters::new(1),
         });
-        let mut hope = Hope(Some(Arc::downgrade(&lookup)));
+        let mut guard = ReplyGuard(Some(Arc::downgrade(&lookup)));
         archive.look_up(OffsetLookup {
             topics: topics
                 .iter()
@@ -69,7 +69,7 @@ impl Lookup {
             is_started: Arc::clone(&lookup.is_started),
             wanted: Arc::downgrade(&lookup.wanted),
             reply: Box::new(move |answer| {
-                if let Some(lookup) = hope.0.take().and_then(|lookup| lookup.upgrade()) {
+                if let Some(lookup) = guard.0.take().and_then(|lookup| lookup.upgrade()) {
                     // A question is answered once.
                     let _ = lookup.answer.set(answer);
                     lookup.waiters.wake_all();
@@ -91,9 +91,9 @@ impl Lookup {
 }
 
 /// Goes with the question: if it is dropped without an answer, those who wait are told.
-struct Hope(Option<Weak<Lookup>>);
+struct ReplyGuard(Option<Weak<Lookup>>);
 
-impl Drop for Hope {
+impl Drop for ReplyGuard {
     fn drop(&mut self) {
         if let Some(lookup) = self.0.take().and_then(|lookup| lookup.upgrade()) {
             lookup.is_lost.store(true, Ordering::SeqCst);
@@ -104,12 +104,12 @@ impl Drop for Hope {
 
 /// A reader that waits for an answer.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct PendingLookup {
     lookup: Arc<Lookup>,
     ticket: Ticket,
 }
 
-impl Asking {
+impl PendingLookup {
     pub(super) fn new(lookup: Arc<Lookup>) -> Self {
         Self {
             ticket: lookup.waiters.enter(),

@@ -16,11 +16,11 @@ use super::encode::Encoder;
 use super::filter::Matcher;
 use super::group::{Group, Selected};
 use super::log::{Log, PIECE, Read, Sequence};
-use super::lookup::{Asking, Offsets, Query};
+use super::lookup::{Offsets, PendingLookup, Query};
 use super::opening::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
 use super::pieces;
 use super::position::{BEGINNING, Position};
-use super::replay::{Found, Reader};
+use super::replay::{ReplayRead, ReplayReader};
 use super::subscription::{Step, Subscription};
 use super::table::{Scan, Show};
 use crate::config::Lag;
@@ -32,14 +32,14 @@ pub(super) enum Place {
     /// The stream does not know yet where it stands.
     Waiting,
     /// Kafka is asked where offsets lie.
-    Asking(Box<Asking>),
+    Asking(Box<PendingLookup>),
     /// On its way through the table.
     Scanning(Box<Scan>),
     /// In the log, behind or beside its own position: what that has passed is skipped, and its ids
     /// never go back behind it.
     Catching(Sequence, Box<Position>),
     /// In a past that is read from Kafka; with the log's next record when that began.
-    Replaying(Box<Reader>, Sequence),
+    Replaying(Box<ReplayReader>, Sequence),
     /// In the log, at the position it shares with all.
     Reading(Sequence),
 }
@@ -150,7 +150,7 @@ impl Subscription {
                 self.enter(beginning);
                 Moved::On
             }
-            Outcome::Ask(query) => match self.stream.ask(&query) {
+            Outcome::Ask(query) => match self.stream.look_up(&query) {
                 Some(Ok(asking)) => {
                     self.place = Place::Asking(Box::new(asking));
                     Moved::On
@@ -414,16 +414,16 @@ impl Subscription {
             return Moved::On;
         };
         match reader.next(matcher, &mut Vec::new()) {
-            Found::Frames(frames, count) => Moved::Frames(Frames::of_past(frames, count)),
-            Found::Nothing => Moved::Quiet,
-            Found::Gap(gap) => {
+            ReplayRead::Frames(frames, count) => Moved::Frames(Frames::of_past(frames, count)),
+            ReplayRead::Nothing => Moved::Quiet,
+            ReplayRead::Gap(gap) => {
                 if self.reads(gap.topic, Some(gap.partition)) {
                     self.announce_gap(&gap);
                 }
                 Moved::On
             }
-            Found::End => self.go_on(),
-            Found::Lost => {
+            ReplayRead::End => self.go_on(),
+            ReplayRead::Lost => {
                 let (wanted, joined) = (reader.position().clone(), *joined);
                 self.go_on_from(wanted, joined, true)
             }

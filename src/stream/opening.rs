@@ -238,7 +238,7 @@ fn start_over_beyond_ends(
     let ahead = ahead_of(wanted, here)?;
     let Some(ends) = &request.answers.ends else {
         let counts = || here.topics.iter().map(|topic| topic.next.len()).collect();
-        return request.stream.has_archive().then(|| Query::Ends(counts()));
+        return request.stream.history().map(|_| Query::Ends(counts()));
     };
     for topic in ahead {
         let (Some(wanted), Some(ends)) = (wanted.topics.get_mut(topic), ends.get(topic)) else {

@@ -26,13 +26,14 @@ use super::encode::Invalid;
 use super::filter::Matcher;
 use super::filter_index::{FilterFigures, FilterIndex, FilterLimits, OverLimit};
 use super::group::Group;
+use super::history_reads::HistoryReads;
 use super::live_settings::{LiveSettings, Pace};
 use super::log::{Log, Sequence};
 use super::looks::{Look, Looks};
-use super::lookup::{Asking, Lookup, Query};
+use super::lookup::{PendingLookup, Query};
 use super::path_index::{PathIndex, Trie};
 use super::position::Position;
-use super::replay::{Reader, Replay};
+use super::replay::ReplayReader;
 use super::state::State;
 use super::table::{ROWS_PER_HOLD, Table};
 use crate::config::StreamSettings;
@@ -40,7 +41,7 @@ use crate::config::filter::Filter;
 use crate::kafka::history::fair_queue::Flow;
 use crate::kafka::history::{Archive, Busy};
 
-/// Starts a task where records may be encoded without holding up clients.
+/// Starts a task where it holds up no client.
 pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
 
 /// A stream that can be subscribed to.
@@ -62,8 +63,7 @@ pub struct Stream {
     audience: Audience,
     /// Records from before a group came, which are still to be looked through for it.
     looks: Looks,
-    /// Where replays are written and such records looked through. Unless it is set, replays are on the runtime that
-    /// asks for them, and looks are done by who asks.
+    /// Where such records are looked through; unless it is set, the reader that asks does it.
     spawn: OnceLock<Hidden<Spawn>>,
     /// Those who filter. The writer holds this lock from when it offers an encoded batch until the log has it,
     /// so that a group that comes knows from which record on it hears of all.
@@ -72,12 +72,8 @@ pub struct Stream {
     paths: PathIndex,
     /// What no client is shown.
     fixed: Option<Matcher>,
-    /// Where the past is read that has left the log.
-    archive: RwLock<Option<Arc<dyn Archive>>>,
-    /// Replays that have readers.
-    replays: Mutex<Vec<Weak<Replay>>>,
-    /// Questions about offsets that somebody waits for.
-    lookups: Mutex<Vec<Weak<Lookup>>>,
+    /// The past that has left the log.
+    history: Option<HistoryReads>,
     /// Whether keys are without a row in the table, because it is or was full.
     lacks_rows: AtomicBool,
     closing: OnceLock<Goodbye>,
@@ -88,10 +84,10 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// An empty stream. Without an archive it knows no past beyond its log.
+    /// An empty stream. Without `history` it knows no past beyond its log.
     #[must_use]
-    pub fn new(settings: StreamSettings, pace: Pace, archive: Option<Arc<dyn Archive>>) -> Arc<Self> {
-        Self::with_clock(settings, pace, archive, Clock::SYSTEM)
+    pub fn new(settings: StreamSettings, pace: Pace, history: Option<HistoryReads>) -> Arc<Self> {
+        Self::with_clock(settings, pace, history, Clock::SYSTEM)
     }
 
     /// The same, going on with what was counted for its path before.
@@ -99,10 +95,10 @@ impl Stream {
     pub fn counting(
         settings: StreamSettings,
         pace: Pace,
-        archive: Option<Arc<dyn Archive>>,
+        history: Option<HistoryReads>,
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        Arc::new(Self::build(settings, pace, archive, Clock::SYSTEM, counters))
+        Arc::new(Self::build(settings, pace, history, Clock::SYSTEM, counters))
     }
 
     /// The same, by clocks of the caller's.
@@ -110,16 +106,16 @@ impl Stream {
     pub fn with_clock(
         settings: StreamSettings,
         pace: Pace,
-        archive: Option<Arc<dyn Archive>>,
+        history: Option<HistoryReads>,
         clock: Clock,
     ) -> Arc<Self> {
-        Arc::new(Self::build(settings, pace, archive, clock, Arc::default()))
+        Arc::new(Self::build(settings, pace, history, clock, Arc::default()))
     }
 
     fn build(
         settings: StreamSettings,
         pace: Pace,
-        archive: Option<Arc<dyn Archive>>,
+        history: Option<HistoryReads>,
         clock: Clock,
         counters: Arc<Counters>,
     ) -> Self {
@@ -154,9 +150,7 @@ impl Stream {
             spawn: OnceLock::new(),
             paths: PathIndex::new(Arc::clone(groups.budget())),
             groups: Mutex::new(groups),
-            archive: RwLock::new(archive),
-            replays: Mutex::default(),
-            lookups: Mutex::default(),
+            history,
             lacks_rows: AtomicBool::new(false),
             closing: OnceLock::new(),
             failure: OnceLock::new(),
@@ -296,106 +290,34 @@ impl Stream {
         self.groups().figures()
     }
 
-    /// Whether the client library in use is known to give neither times nor headers.
-    #[must_use]
-    pub fn lacks_times_and_headers(&self) -> bool {
-        self.archive()
-            .is_some_and(|archive| archive.lacks_times_and_headers())
-    }
-
-    /// Replays that are read now, and replays that wait, of all streams that read the past in the same place.
-    #[must_use]
-    pub fn archive_load(&self) -> (usize, usize) {
-        self.archive().map(|archive| archive.load()).unwrap_or_default()
-    }
-
-    /// Whether the past, and offsets, can be asked for.
-    pub(super) fn has_archive(&self) -> bool {
-        self.archive().is_some()
-    }
-
-    fn archive(&self) -> Option<Arc<dyn Archive>> {
-        self.archive.read().clone()
+    /// The past that has left the log, where it can be read.
+    pub(super) fn history(&self) -> Option<&HistoryReads> {
+        self.history.as_ref()
     }
 
     /// Reads the past elsewhere from now on.
     pub fn set_archive(&self, archive: Arc<dyn Archive>) {
-        *self.archive.write() = Some(archive);
+        if let Some(history) = &self.history {
+            history.set_archive(archive);
+        }
         // Some may wait for their turn at the one before.
         self.changed();
     }
 
-    /// Asks Kafka about offsets, together with whoever asks the same. `None` where there is no archive.
-    pub(super) fn ask(&self, query: &Query) -> Option<Result<Asking, Busy>> {
-        let archive = self.archive()?;
-        let mut lookups = self.lookups.lock();
-        lookups.retain(|lookup| lookup.strong_count() > 0);
-        let shared = lookups
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find(|lookup| lookup.answers(query));
-        if let Some(lookup) = shared {
-            return Some(Ok(Asking::new(lookup)));
-        }
-        let lookup = match Lookup::start(&*archive, &self.settings.topics, query) {
-            Ok(lookup) => lookup,
-            Err(busy) => return Some(Err(busy)),
-        };
-        lookups.push(Arc::downgrade(&lookup));
-        Some(Ok(Asking::new(lookup)))
+    /// Asks Kafka about offsets. `None` where it cannot be asked.
+    pub(super) fn look_up(&self, query: &Query) -> Option<Result<PendingLookup, Busy>> {
+        Some(self.history()?.look_up(&self.settings.topics, query))
     }
 
-    /// A reader of the past from `wanted` to where the stream stands now: of a replay under way that
-    /// still holds all of that, otherwise of a new one, which takes its turn as work of `flow`. `None` where there is no archive.
+    /// A reader of the past from `from` up to `to`. `None` where that cannot be read.
     pub(super) fn replay(
         &self,
         flow: Flow,
-        wanted: &Position,
-        here: &Position,
-    ) -> Option<Result<Reader, Busy>> {
-        let archive = self.archive()?;
-        let mut replays = self.replays.lock();
-        replays.retain(|replay| replay.strong_count() > 0);
-        let joined = replays
-            .iter()
-            .filter_map(Weak::upgrade)
-            .find_map(|replay| replay.join(wanted));
-        if let Some(reader) = joined {
-            self.counters.count_replay(true);
-            return Some(Ok(reader));
-        }
-        let (replay, reader, writing) =
-            match Replay::start(&archive, &self.settings, flow, (wanted, here.clone())) {
-                Ok(started) => started,
-                Err(busy) => return Some(Err(busy)),
-            };
-        match self.spawn.get() {
-            Some(Hidden(spawn)) => spawn(Box::pin(writing)),
-            None => drop(tokio::spawn(writing)),
-        }
-        self.counters.count_replay(false);
-        replays.push(Arc::downgrade(&replay));
-        Some(Ok(reader))
-    }
-
-    /// A log was truncated: what replays have read of it is of no use to clients who come from now on.
-    pub(super) fn outdate_replays(&self) {
-        let replays = self.replays.lock();
-        replays
-            .iter()
-            .filter_map(Weak::upgrade)
-            .for_each(|replay| replay.outdate());
-    }
-
-    /// How many replays have readers, and how many bytes of records they hold, all told.
-    #[must_use]
-    pub fn replays(&self) -> (usize, usize) {
-        let replays = self.replays.lock();
-        let costs: Vec<usize> = replays
-            .iter()
-            .filter_map(|replay| Some(replay.upgrade()?.cost()))
-            .collect();
-        (costs.len(), costs.iter().sum())
+        from: &Position,
+        to: &Position,
+    ) -> Option<Result<ReplayReader, Busy>> {
+        let history = self.history()?;
+        Some(history.replay(&self.settings, flow, (from, to), &self.counters))
     }
 
     /// Ends all subscriptions, present and future, with an event that says why.
@@ -557,7 +479,7 @@ impl Stream {
         Poll::Pending
     }
 
-    /// Writes replays there. The first that is set counts.
+    /// Looks through records for filters there. The first that is set counts.
     pub fn set_spawn(&self, spawn: Spawn) {
         let _ = self.spawn.set(Hidden(spawn));
     }

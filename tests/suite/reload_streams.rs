@@ -10,6 +10,7 @@ use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
+use crate::rig;
 use kafka_sse_bridge::config::{StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::history::{Archive, Busy, OffsetLookup, ReplayRequest, ReplaySlot};
 use kafka_sse_bridge::stream::opening::Opening;
@@ -476,7 +477,7 @@ pub fn bare(archive: &Arc<Silent>) -> Arc<Served> {
         retry: secs(2),
         max_lifetime: secs(0),
     };
-    Served::new(settings, pace, Some(Arc::clone(archive) as Arc<dyn Archive>))
+    Served::new(settings, pace, Some(rig::history(Arc::clone(archive) as _)))
 }
 
 fn in_between() {

@@ -3,6 +3,7 @@
 
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
+use crate::rig;
 use crate::scripted::{self, Pool};
 use bytes::Bytes;
 use kafka_sse_bridge::config::units::Size;
@@ -105,7 +106,7 @@ impl Rig {
             max_lifetime: Duration::ZERO,
         };
         let archive: Arc<dyn Archive> = Arc::clone(&history.0) as _;
-        let stream = Stream::new(settings, pace, Some(archive));
+        let stream = Stream::new(settings, pace, Some(rig::history(archive)));
         let mut writer = Writer::new(Arc::clone(&stream));
         writer.take(&Feed::Assigned {
             topic: "t".into(),

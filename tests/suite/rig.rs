@@ -7,10 +7,12 @@ use kafka_sse_bridge::kafka::history::{
     Archive, Busy, OffsetLookup, OffsetRange, OffsetSpec, ReplayRequest, ReplaySlot, SlotLimits,
 };
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp, TopicId};
+use kafka_sse_bridge::stream::history_reads::HistoryReads;
 use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use kafka_sse_bridge::stream::writer::Writer;
 use kafka_sse_bridge::stream::{Stream, live_settings::Pace};
+use kafka_sse_bridge::writers::write_replay;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -275,8 +277,8 @@ impl Rig {
         let of_topic = |counts: &Vec<usize>| (0..).zip(counts).map(numbered).collect();
         *past.records.lock().unwrap() = past_records.iter().map(of_topic).collect();
         *past.low.lock().unwrap() = partitions.iter().map(|count| vec![0; *count]).collect();
-        let archive = has_archive.then(|| Arc::clone(&past) as Arc<dyn Archive>);
-        let stream = Stream::new(settings, PACE, archive);
+        let history = has_archive.then(|| history(Arc::clone(&past) as _));
+        let stream = Stream::new(settings, PACE, history);
         let mut rig = Self {
             past,
             writer: Writer::new(Arc::clone(&stream)),
@@ -412,7 +414,7 @@ impl Rig {
         rig.stream = Stream::new(
             rig.stream.settings().clone(),
             PACE,
-            Some(Arc::clone(&rig.past) as Arc<dyn Archive>),
+            Some(history(Arc::clone(&rig.past) as _)),
         );
         rig.writer = Writer::new(Arc::clone(&rig.stream));
         rig
@@ -617,4 +619,9 @@ pub fn apply(table: &mut BTreeMap<String, String>, events: &[Event]) {
 
 pub fn said(event: &Event) -> String {
     format!("{} {}", event.name, event.data)
+}
+
+/// A past that `archive` reads, with replays on the caller's runtime.
+pub fn history(archive: Arc<dyn Archive>) -> HistoryReads {
+    HistoryReads::new(archive, Box::new(|task| drop(tokio::spawn(write_replay(task)))))
 }

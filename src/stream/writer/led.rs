@@ -32,7 +32,9 @@ impl Writer {
             epoch: mark_of(epoch.filter(|_| self.names_epochs)),
             lost: mark_of(lost).max(position.mark(number)),
         };
-        self.stream.outdate_replays();
+        if let Some(history) = self.stream.history() {
+            history.outdate_replays();
+        }
         if self.stream.settings().has_table() {
             self.begin_anew(index, Reset::Truncated);
             let mut state = self.stream.write();

@@ -1,6 +1,7 @@
 //! A replica of the daemon: the real stream room, fed as the reading thread would feed it.
 
 use super::model::{self, Kafka, Place, Rows, Setup, Shared, TOPICS, fold, offsets};
+use crate::rig;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, TopicId};
@@ -57,7 +58,7 @@ impl Replica {
                 retry: Duration::from_secs(2),
                 max_lifetime: Duration::ZERO,
             },
-            Some(Arc::new(kafka.clone())),
+            Some(rig::history(Arc::new(kafka.clone()))),
             model::CLOCKS,
         );
         Self {
