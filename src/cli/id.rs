@@ -4,8 +4,8 @@ use clap::Args;
 
 use super::common::{Failure, say};
 use crate::config::units::other_unit;
+use crate::stream::kafka_sse_id::{EARLIEST, Entry, LATEST};
 use crate::stream::position::{NOT_BEGUN, Position, TopicPosition};
-use crate::stream::resume::{EARLIEST, Entry, LATEST};
 
 /// The id to print.
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use super::limits::Limit;
 use super::response::as_event_stream;
 use crate::sse::write;
 use crate::stream::control::{Control, Goodbye, echoed_id};
-use crate::stream::opening::Opening;
+use crate::stream::start_position::Opening;
 
 /// After how many seconds the client may come back; at random, so that clients that are refused together do not come back
 /// together.

@@ -16,7 +16,7 @@ use crate::config::filter::{BASE64, Filter, Name};
 use crate::config::parameters::is_last_event_id;
 use crate::config::units::other_unit;
 use crate::stream::Stream;
-use crate::stream::opening::Opening;
+use crate::stream::start_position::Opening;
 
 /// The end of errors about a Kafka client that gives neither times nor headers.
 const LACKING: &str = "which the Kafka client in use does not give; set client = \"librdkafka\" in [kafka]";

@@ -11,8 +11,8 @@
 //!  │  ▼       Replaying (Kafka) ──end──► Catching      │                                          │ │
 //! Asking                          Scanning ◄──────────── fell off the log (lag = "latest") ────────┘─┘
 //! ```
-//! Here is when something is sent, and what beside records; [`moves`](super::moves) is how the reader gets
-//! from place to place, [`opening`](super::opening) where it begins.
+//! Here is when something is sent, and what beside records; [`cursor`](super::cursor) is how the reader gets
+//! from place to place, [`start_position`](super::start_position) where it begins.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,13 +23,13 @@ use bytes::Bytes;
 
 use super::control::{CaughtUp, Control, Goodbye, echoed_id};
 use super::counters::Departure;
+use super::cursor::{Frames, Moved, Place};
 use super::filter_index::OverLimit;
 use super::group::Group;
 use super::live_settings::LiveSettings;
 use super::log::Sequence;
-use super::moves::{Frames, Moved, Place};
-use super::opening::{Answers, Opening};
 use super::shared::Stream;
+use super::start_position::{Answers, Opening};
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings};

@@ -15,7 +15,7 @@ use kafka_sse_bridge::kafka::record::{Batch, Feed};
 use kafka_sse_bridge::stream::Stream;
 use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::counters::SUPERSEDED_FOR;
-use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
 use std::cell::Cell;

@@ -12,7 +12,7 @@ use crate::reload::{client, is_reset, reload, reloaded, topic, topic_of};
 use crate::reload_streams::{Pen, Silent, bare, up_to};
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::record::Feed;
-use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::Step;
 use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;

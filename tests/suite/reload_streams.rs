@@ -13,8 +13,8 @@ use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, wit
 use crate::rig;
 use kafka_sse_bridge::config::{StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::history::{Archive, Busy, OffsetLookup, ReplayRequest, ReplaySlot};
-use kafka_sse_bridge::stream::opening::Opening;
 use kafka_sse_bridge::stream::position::Position;
+use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::Step;
 use kafka_sse_bridge::stream::table::{Bounds, Table};
 use kafka_sse_bridge::stream::{Stream as Served, live_settings::Pace};

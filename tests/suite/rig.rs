@@ -8,7 +8,7 @@ use kafka_sse_bridge::kafka::history::{
 };
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp, TopicId};
 use kafka_sse_bridge::stream::history_reads::HistoryReads;
-use kafka_sse_bridge::stream::opening::Opening;
+use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use kafka_sse_bridge::stream::writer::Writer;
 use kafka_sse_bridge::stream::{Stream, live_settings::Pace};

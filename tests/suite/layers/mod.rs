@@ -42,7 +42,7 @@ const CIRCLES: &[&[&str]] = &[
         "kafka::reader::end_offsets",
         "kafka::reader::resolve",
     ],
-    &["stream::moves", "stream::opening", "stream::subscription"],
+    &["stream::cursor", "stream::start_position", "stream::subscription"],
     &["stream::table", "stream::scan"],
 ];
 

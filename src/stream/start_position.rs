@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use super::control::{CaughtUp, Gap, Reset};
+use super::cursor::Place;
+use super::kafka_sse_id::{KafkaSse, Otherwise, Resumed, from_kafka_sse, resume};
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
-use super::moves::Place;
 use super::position::{BEGINNING, NOT_BEGUN, Position, TopicPosition};
-use super::resume::{KafkaSse, Otherwise, Resumed, from_kafka_sse, resume};
 use super::shared::Stream;
 use super::state::State;
 use super::table::Scan;

@@ -17,10 +17,10 @@ use super::filter::Matcher;
 use super::group::{Group, Selected};
 use super::log::{Log, PIECE, Read, Sequence};
 use super::lookup::{Offsets, PendingLookup, Query};
-use super::opening::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
 use super::pieces;
 use super::position::{BEGINNING, Position};
 use super::replay::{ReplayRead, ReplayReader};
+use super::start_position::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
 use super::subscription::{Step, Subscription};
 use super::table::{Scan, Show};
 use crate::config::Lag;
@@ -468,7 +468,7 @@ impl Subscription {
             truncations.take_reader_back(&mut wanted, stood, has_read_kafka)
         };
         let reader = (&*stream, self.group().is_some(), self.flow);
-        let place = opening::go_on(reader, &state, &here, wanted.clone(), None);
+        let place = start_position::go_on(reader, &state, &here, wanted.clone(), None);
         if let (Some(last), Some(Place::Reading(cursor))) = (&mut self.last, &place) {
             *last = state.log.id_before(*cursor).unwrap_or_default();
         }
@@ -502,7 +502,7 @@ impl Subscription {
     fn begin_anew(&mut self) {
         let state = self.stream.read();
         let here = Position::parse(state.log.head()).unwrap_or_default();
-        let place = opening::snapshot(&self.stream, &state, &here);
+        let place = start_position::snapshot(&self.stream, &state, &here);
         drop(state);
         self.place = place;
         self.announce_resets(vec![(Reset::TooOld, None)], None);
