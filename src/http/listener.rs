@@ -26,12 +26,13 @@ pub const ANY_ADDRESS: &str = "*:";
 /// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
 const BACKLOG: i32 = 4096;
 
-/// What to do where another program serves an address.
-pub const ANOTHER_PROGRAM: &str = "another program serves it: stop that, or choose another with --listen";
+/// The remedy if another program serves the address.
+pub const ANOTHER_PROGRAM: &str =
+    "another program serves this address: stop that program, or choose another address with --listen";
 
-/// What to do where a file that is no socket has the path of a Unix socket.
+/// The remedy if a file that is not a socket has the path of a Unix socket.
 const OTHER_FILE: &str =
-    "there is a file of that name, which is no socket: remove it, or correct listen in [http]";
+    "a file exists at this path and is not a socket: remove it, or correct listen in [http]";
 
 /// Whether the path of a Unix socket is that of another file.
 fn is_other_file(address: &str) -> bool {

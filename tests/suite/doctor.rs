@@ -134,12 +134,12 @@ fn all_is_well(broker: &Broker) {
     report.assert_says("ok    configuration: ", &[".toml: 1 stream\n"]);
     report.assert_says("ok    listen 127.0.0.1:0: can be bound", &[]);
     report.assert_says("ok    log file: none", &[]);
-    report.assert_says("ok    assets: the page in the binary", &[]);
+    report.assert_says("ok    assets: the built-in page", &[]);
     report.assert_says(&format!("ok    dns {bootstrap}: 127.0.0.1\n"), &[]);
     report.assert_says(&format!("ok    tcp {bootstrap}: connected"), &[]);
     let fetch = match broker.version() {
-        Version::V3_9 => "Fetch 0–17, ListOffsets 0–9: spoken by the kafka crate and librdkafka",
-        Version::V4_4 => "Fetch 4–18, ListOffsets 1–11: spoken by librdkafka",
+        Version::V3_9 => "Fetch 0–17, ListOffsets 0–9: supported by the kafka crate and librdkafka",
+        Version::V4_4 => "Fetch 4–18, ListOffsets 1–11: supported by librdkafka",
     };
     report.assert_says(&format!("ok    api versions {bootstrap}: "), &[fetch]);
     report.assert_says(
@@ -236,7 +236,7 @@ fn addresses() {
     }
     report.assert_says(
         &format!("fail  listen {other}: Address already in use"),
-        &["remedy: another program serves it: stop that, or choose another with --listen"],
+        &["remedy: another program serves this address: stop that program, or choose another address with --listen"],
     );
     report.assert_says(&format!("ok    listen {free}: can be bound\n"), &[]);
     report.assert_says(&format!("ok    topic {topic}"), &[]);
@@ -269,13 +269,13 @@ fn unix_sockets() {
         &[],
     );
     report.assert_says(&format!("ok    listen {fresh}: can be created"), &[]);
-    report.assert_says(&format!("ok    listen {left}: left behind"), &[]);
+    report.assert_says(&format!("ok    listen {left}: stale socket"), &[]);
     report.assert_says(
-        &format!("fail  listen {silent}: another program serves it"),
-        &["remedy: stop that"],
+        &format!("fail  listen {silent}: another program serves this address"),
+        &["remedy: stop that program"],
     );
     report.assert_says(
-        &format!("fail  listen {file}: there is a file"),
+        &format!("fail  listen {file}: a file exists"),
         &["remedy: remove it"],
     );
     report.assert_says(
@@ -417,7 +417,7 @@ fn files() {
     report.assert_end(0, 0);
     report.assert_says(&format!("ok    log file: {} can be written", log.display()), &[]);
     report.assert_says(&format!("ok    assets: {} holds a page", page.display()), &[]);
-    assert!(!log.exists(), "it would belong to whoever looked");
+    assert!(!log.exists(), "it would belong to the user of doctor");
 
     let nowhere = directory.path().join("missing/bridge.log");
     let report = Report::of(&text(&nowhere));

@@ -294,7 +294,7 @@ fn address_of_a_file() {
     assert_eq!(output.status.code(), Some(69));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        said.contains("which is no socket: remove it") && !said.contains("another program"),
+        said.contains("is not a socket: remove it") && !said.contains("another program"),
         "{said}"
     );
     assert_eq!(fs::read_to_string(&plain).expect("it is left alone"), "precious");

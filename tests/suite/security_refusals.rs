@@ -50,7 +50,7 @@ fn login(secured: &Secured) {
         (
             Listener::Sasl,
             sasl.clone(),
-            "warn  login: PLAIN with \"bridge\", without TLS: whoever is on the way can read the secret\n",
+            "warn  login: PLAIN with \"bridge\", without TLS: the secret can be read on the network\n",
         ),
     ] {
         let (code, report) = doctor(&config(&secured.address(listener), &kafka, &[&topic]));

@@ -1,5 +1,5 @@
-//! What Kafka holds: which client reads it, and whether every topic of every stream can be read, with
-//! times, and told in an id.
+//! Checks the cluster: the choice of the Kafka client, and for each topic partitions, records and the time index; for
+//! each stream the length of its ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,13 +19,13 @@ use crate::kafka::survey::{self, LOOK_BACK, Newest};
 use crate::stream::position::{MAX_ID, Position, TopicPosition};
 use crate::stream::record_time::CLOCK_TOLERANCE;
 
-/// How long the newest records of a topic may take to come.
+/// Time limit for reading the newest records of a topic.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Partitions whose ends are shown.
 const MAX_SHOWN: usize = 8;
 
-/// A time before which this program was not written: 2025-01-01.
+/// 2025-01-01. A clock before it is wrong, because this program is newer.
 const EPOCH: Duration = Duration::from_secs(1_735_689_600);
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
@@ -37,8 +37,8 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     if answering.is_empty() {
         report.add(Finding::fail(
             "topics",
-            "not looked at: no broker answers",
-            "see to the brokers first",
+            "skipped: no broker answers",
+            "repair the connection to the brokers first",
         ));
         report.add(clock(None));
         return;
@@ -85,7 +85,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     report.add(clock(newest));
 }
 
-/// As whom brokers are asked, and whether others can listen.
+/// The user at the brokers, and whether the secret is sent in plain text.
 fn login(kafka: &KafkaSettings) -> Finding {
     const CHECK: &str = "login";
     let has_tls = kafka.tls.is_some();
@@ -101,18 +101,17 @@ fn login(kafka: &KafkaSettings) -> Finding {
     match mechanism {
         Mechanism::Plain | Mechanism::OauthBearer if !has_tls => Finding::warn(
             CHECK,
-            format!("{found}: whoever is on the way can read the secret"),
-            "set tls in [kafka] where a listener speaks it, or take SCRAM-SHA-512",
+            format!("{found}: the secret can be read on the network"),
+            "set tls in [kafka] if a listener supports it, or use SCRAM-SHA-512",
         ),
         _ => Finding::ok(CHECK, found),
     }
 }
 
 impl Session {
-    /// Whether the addresses that brokers send their clients to can be reached: after the first answer
-    /// no others are used.
+    /// Checks the addresses that brokers advertise: clients use only these after the first response.
     fn check_advertised(&mut self, configured: &[String], http: &HttpSettings, report: &mut Report) {
-        // librdkafka may be on its way to such an address already, and then nobody answers it any more.
+        // librdkafka may be connecting to an unreachable advertised address already, and then its requests time out.
         let plain = self.connection.brokers.first().cloned();
         let plain = plain.filter(|_| Security::of(&self.connection) == Security::Plain);
         let access = self.connection.access.clone();
@@ -149,9 +148,9 @@ impl Session {
             Ok(bounds) if bounds.is_empty() => {
                 report.add(Finding::fail(
                     check,
-                    "does not exist, or may not be seen",
+                    "does not exist, or the daemon's user may not describe it",
                     "create it, correct topics in [[stream]], or allow the daemon's user to read it; \
-                     the daemon looks for it every 5s",
+                     the daemon retries every 5s",
                 ));
                 None
             }
@@ -167,7 +166,7 @@ impl Session {
                 report.add(Finding::fail(
                     check,
                     format!("no leader answers for partition {}", leaderless.join(", ")),
-                    "start the brokers that hold its replicas; the daemon reads the others meanwhile",
+                    "start the brokers that hold its replicas; the daemon reads the other partitions",
                 ));
                 None
             }
@@ -194,8 +193,8 @@ impl Session {
                 report.add(Finding::warn(
                     check,
                     trouble.found,
-                    "nothing: the daemon changes to librdkafka when it meets one; \
-                     client = \"librdkafka\" in [kafka] spares it that",
+                    "none needed: the daemon changes to librdkafka at the first such record; \
+                     client = \"librdkafka\" in [kafka] avoids the change",
                 ));
                 None
             }
@@ -216,8 +215,9 @@ impl Session {
         report.add(match answer {
             Ok(0) if filled > 0 => Finding::warn(
                 check,
-                "the time index answers, but knows no record",
-                "records without times, or none but markers: ?since= finds nothing in this topic",
+                "the time index answers, but has no record",
+                "none if the topic holds only transaction markers or records without timestamps; \
+                 ?since= finds nothing in this topic",
             ),
             Ok(indexed) => Finding::ok(
                 check,
@@ -225,12 +225,12 @@ impl Session {
                     "the time index answers, with records in {indexed} of {filled} partitions that hold any"
                 ),
             ),
-            // Streams work without: only ?since= is refused.
+            // Only ?since= needs the time index.
             Err(trouble) => Finding::warn(check, trouble.found, trouble.remedy),
         });
     }
 
-    /// Whether a table can tell which record of a key is the latest.
+    /// Checks that a table can find the latest record of each key.
     fn check_keys(&mut self, topic: &Arc<str>, bounds: &[Bounds], report: &mut Report) {
         let (asked, of) = (Arc::clone(topic), bounds.to_vec());
         let late = SystemTime::now() + CLOCK_TOLERANCE;
@@ -243,7 +243,7 @@ impl Session {
             Ok(sample) => keys::describe(topic, &sample, late)
                 .into_iter()
                 .for_each(|finding| report.add(finding)),
-            // What hinders reading was said by the check before.
+            // The check of reading has reported the failure.
             Err(trouble) => report.add(Finding::warn(
                 format!("keys {topic}"),
                 trouble.found,
@@ -278,13 +278,13 @@ fn describe_newest(check: String, newest: Newest) -> Finding {
         timestamp,
     } = newest;
     if filled == 0 {
-        return Finding::ok(check, "nothing to be read, and nobody refuses it");
+        return Finding::ok(check, "no records, and access is allowed");
     }
     if read < filled {
         return Finding::warn(
             check,
             format!("records at the ends of {read} of {filled} partitions, looking back {LOOK_BACK} offsets"),
-            "markers of transactions may end the others, or a transaction is open and holds readers up \
+            "the other partitions may end in transaction markers, or an open transaction blocks reading \
              (kafka-transactions.sh find-hanging)",
         );
     }
@@ -295,7 +295,7 @@ fn describe_newest(check: String, newest: Newest) -> Finding {
     )
 }
 
-/// Whether ids can hold the stream's position.
+/// Checks that an event id can hold the stream's position.
 fn id_of(stream: &StreamSettings, known: &BTreeMap<String, Vec<Bounds>>) -> Finding {
     let check = format!("ids {}", stream.path);
     let topics: Vec<TopicPosition> = stream
@@ -309,7 +309,7 @@ fn id_of(stream: &StreamSettings, known: &BTreeMap<String, Vec<Bounds>>) -> Find
         })
         .collect();
     let unknown = if topics.len() < stream.topics.len() {
-        ", without the topics that are not known"
+        ", not counting unknown topics"
     } else {
         ""
     };
@@ -324,14 +324,13 @@ fn id_of(stream: &StreamSettings, known: &BTreeMap<String, Vec<Bounds>>) -> Find
         return Finding::fail(
             check,
             found,
-            "the stream is refused: spread its topics over several streams",
+            "the daemon refuses this stream: spread its topics over several streams",
         );
     }
     Finding::ok(check, found)
 }
 
-/// Whether our clock can be right, by the newest record: its time in milliseconds since the epoch, and
-/// its topic.
+/// Compares this machine's clock with the newest record: its time in milliseconds since the epoch, and its topic.
 fn clock(newest: Option<(i64, String)>) -> Finding {
     const CHECK: &str = "clock";
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -340,7 +339,7 @@ fn clock(newest: Option<(i64, String)>) -> Finding {
         return Finding::fail(CHECK, format!("{shown}"), "set this machine's clock (NTP)");
     }
     let Some((time, topic)) = newest else {
-        return Finding::ok(CHECK, format!("{shown}; no record's time to compare with"));
+        return Finding::ok(CHECK, format!("{shown}; no record timestamp to compare with"));
     };
     let time = Duration::from_millis(u64::try_from(time).unwrap_or(0));
     let seconds =
@@ -349,11 +348,11 @@ fn clock(newest: Option<(i64, String)>) -> Finding {
         Some(ahead) if ahead > CLOCK_TOLERANCE => Finding::warn(
             CHECK,
             format!(
-                "{shown}, and the newest record of topic {topic:?} lies {} in the future",
+                "{shown}, and the newest record of topic {topic:?} is {} in the future",
                 seconds(ahead)
             ),
             "set the clock (NTP) of this machine, or of the topic's producers: \
-             times asked for by ?since= and latencies are wrong by so much",
+             ?since= and latencies are wrong by this difference",
         ),
         _ => Finding::ok(
             CHECK,

@@ -1,5 +1,4 @@
-//! What the newest records of a topic say of its keys and timestamps, by which a table tells the latest
-//! record of each key.
+//! Checks keys and timestamps of a topic's newest records: a table needs both to find the latest record of each key.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use super::report::Finding;
 use crate::kafka::survey::Sample;
 use crate::stream::record_time::{CLOCK_TOLERANCE, MAX_AHEAD};
 
-/// `late` is the time (milliseconds since the epoch) after which the sample counted timestamps as late.
+/// The sample counts timestamps after `late` (milliseconds since the epoch) as late.
 pub(super) fn describe(topic: &str, sample: &Sample, late: i64) -> [Finding; 2] {
     [keys(topic, sample), timestamps(topic, sample, late)]
 }
@@ -28,12 +27,12 @@ fn keys(topic: &str, sample: &Sample) -> Finding {
     Finding::warn(
         check,
         format!(
-            "{spread} of {keys} keys of the newest {records} records stand in several partitions, like that of \
+            "{spread} of {keys} keys of the newest {records} records are in several partitions, such as the key of \
              partition {} offset {} and partition {} offset {}: the later timestamp wins",
             one.0, one.1, other.0, other.1
         ),
         "have all producers use the same partitioner (librdkafka: partitioner = murmur2_random, as Java has it); \
-         after partitions were added, write the keys anew",
+         after adding partitions, write the keys again",
     )
 }
 
@@ -43,7 +42,7 @@ fn timestamps(topic: &str, sample: &Sample, late: i64) -> Finding {
     if sample.timed == 0 && records > 0 {
         return Finding::ok(
             check,
-            format!("the newest {records} records have none, or the client gives none"),
+            format!("the newest {records} records have none, or the client does not return them"),
         );
     }
     let Some((time, partition, offset)) = sample.latest else {
@@ -60,12 +59,12 @@ fn timestamps(topic: &str, sample: &Sample, late: i64) -> Finding {
         humantime::format_duration(Duration::from_secs(ahead.as_secs())),
     );
     if ahead > MAX_AHEAD {
-        found.push_str("; beyond a day the time of arrival counts instead");
+        found.push_str("; more than a day ahead, the time of arrival counts instead");
     }
     Finding::warn(
         check,
         found,
-        "set the clock (NTP) of the producer, and see that it writes milliseconds: such a record wins against later \
-         ones of its key in other partitions",
+        "set the clock (NTP) of the producer, and check that it writes milliseconds: such a record wins over later \
+         records of its key in other partitions",
     )
 }

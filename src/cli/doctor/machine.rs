@@ -1,5 +1,4 @@
-//! What this machine gives: descriptors, addresses, files. Nothing is created, and what is bound is
-//! let go without ever being listened at.
+//! Checks this machine: descriptors, memory, addresses, files. Creates nothing; sockets are bound but never listened on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,18 +10,18 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
+use super::deadline::within;
 use super::report::{Finding, Report};
-use super::within;
 use crate::config::{HttpSettings, Loaded, Settings};
 use crate::fd_limit;
 use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
 use crate::http::unix;
 use crate::kafka::history;
 
-/// How long whoever holds an address may take to say who it is.
+/// Time limit for identifying the program that serves an address.
 const ABOUT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Most of such an answer that is read.
+/// Largest response read from that program.
 const MAX_ABOUT: u64 = 64 * 1024;
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
@@ -31,9 +30,10 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     for address in &http.listen {
         report.add(match address.strip_prefix("unix:") {
             Some(path) => listen_unix(address, Path::new(path), http),
-            None if address == SYSTEMD => {
-                Finding::ok("listen systemd", "systemd has bound what the daemon will serve")
-            }
+            None if address == SYSTEMD => Finding::ok(
+                "listen systemd",
+                "systemd binds the sockets that the daemon serves",
+            ),
             None => listen_tcp(address, http),
         });
     }
@@ -41,11 +41,11 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     report.add(assets(settings.ui.assets.as_deref()));
 }
 
-/// Whether there are enough for clients, beside those that reading so many brokers takes.
+/// Checks that the limit of descriptors suffices for `max_clients` and connections to this many brokers.
 pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding {
     const CHECK: &str = "descriptors";
     let reserve = fd_limit::reserve(brokers, 1 + history::MAX_CLIENTS);
-    // Up to which the daemon raises its own.
+    // The daemon raises its soft limit to the hard limit.
     let Some(limit) = fd_limit::hard_limit() else {
         return Finding::ok(CHECK, "unlimited here");
     };
@@ -57,13 +57,13 @@ pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding 
     match http.max_clients {
         0 => Finding::ok(
             CHECK,
-            format!("{found}; max_clients sets no limit, so this is the one"),
+            format!("{found}; max_clients is unlimited, so this limit applies"),
         ),
         wanted if clients >= wanted => Finding::ok(CHECK, format!("{found}; max_clients is {wanted}")),
         wanted => Finding::warn(
             CHECK,
             format!(
-                "{found}, and max_clients is {wanted}: those beyond wait to be accepted, and are told nothing"
+                "{found}, and max_clients is {wanted}: further connections wait to be accepted, without a response"
             ),
             format!(
                 "set max_clients = {clients} in [http], or raise the limit: ulimit -Hn where the daemon is started \
@@ -73,7 +73,7 @@ pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding 
     }
 }
 
-/// Whether the machine or its control groups have what the bounds add up to.
+/// Checks that the available memory covers the sum of the configured bounds.
 pub(super) fn memory(loaded: &Loaded) -> Finding {
     const CHECK: &str = "memory";
     let found = loaded.memory.describe(&loaded.settings);
@@ -104,14 +104,14 @@ fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
         return Finding::fail(
             check,
             why,
-            "correct unix_socket_group in [http], or make the group",
+            "correct unix_socket_group in [http], or create the group",
         );
     }
     if let Ok(found) = path.symlink_metadata() {
         if !found.file_type().is_socket() {
             return Finding::fail(
                 check,
-                "there is a file of that name, which is no socket",
+                "a file exists at this path and is not a socket",
                 "remove it, or correct listen in [http]",
             );
         }
@@ -123,14 +123,15 @@ fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
                     Some(version) => held_by_us(check, &version),
                     None => Finding::fail(
                         check,
-                        "another program serves it",
-                        "stop that, or choose another with --listen",
+                        "another program serves this address",
+                        "stop that program, or choose another address with --listen",
                     ),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Finding::ok(check, "left behind by a process that ended; it is replaced")
-            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Finding::ok(
+                check,
+                "stale socket of a process that ended; the daemon replaces it",
+            ),
             Err(error) => Finding::fail(check, error.to_string(), "correct its permissions"),
         };
     }
@@ -139,7 +140,7 @@ fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
         Err(error) => Finding::fail(
             check,
             format!("its directory: {error}"),
-            "create the directory, for the daemon's user to write (RuntimeDirectory in the unit)",
+            "create the directory, writable by the daemon's user (RuntimeDirectory in the unit)",
         ),
     }
 }
@@ -148,9 +149,9 @@ fn held_by_us(check: String, version: &str) -> Finding {
     Finding::ok(check, format!("held by a running kafka-sse-bridge {version}"))
 }
 
-/// The version of the daemon that serves an address that is in use; `None` if it is not one.
+/// The version of the daemon that serves an address; `None` if another program does.
 fn about_tcp(address: &str, path: &str) -> io::Result<Option<String>> {
-    // `*:port` is IPv4 in any case.
+    // `*:port` always includes IPv4.
     let address = match address.strip_prefix(ANY_ADDRESS) {
         Some(port) => format!("127.0.0.1:{port}"),
         None => address.to_owned(),
@@ -192,17 +193,17 @@ fn log_file(path: Option<&Path>) -> Finding {
     let Some(path) = path else {
         return Finding::ok(
             CHECK,
-            "none: the log goes to stderr, under systemd to the journal",
+            "none: the log goes to stderr, which is the journal under systemd",
         );
     };
     let shown = path.display();
     let outcome = match path.metadata() {
-        // Anything else, like a pipe, may block who opens it.
+        // Opening anything else, such as a pipe, may block.
         Ok(found) if !found.is_file() && !found.is_dir() => {
             access(path, Access::WRITE_OK).map_err(io::Error::from)
         }
         Ok(_) => OpenOptions::new().append(true).open(path).map(drop),
-        // Not created: it would belong to whoever runs this.
+        // Not created, because it would belong to the user who runs doctor.
         Err(error) if error.kind() == io::ErrorKind::NotFound => writable_directory(path),
         Err(error) => Err(error),
     };
@@ -219,7 +220,7 @@ fn log_file(path: Option<&Path>) -> Finding {
 fn assets(directory: Option<&Path>) -> Finding {
     const CHECK: &str = "assets";
     let Some(directory) = directory else {
-        return Finding::ok(CHECK, "the page in the binary");
+        return Finding::ok(CHECK, "the built-in page");
     };
     match File::open(directory.join("index.html")) {
         Ok(_) => Finding::ok(CHECK, format!("{} holds a page", directory.display())),

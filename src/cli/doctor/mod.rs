@@ -1,15 +1,13 @@
-//! `kafka-sse-bridge doctor`: tries everything that the daemon will need, and says what to do where
-//! something fails.
+//! `kafka-sse-bridge doctor`: checks everything that the daemon needs, and prints a remedy for each failure.
 //!
-//! [`machine`] looks at what this machine gives (descriptors, addresses, files), [`network`] at the
-//! way to each broker, [`cluster`] at what Kafka holds, by one look of the Kafka room's, [`keys`] at
-//! what its records say, [`transactions`] at what open transactions hold back; [`session`] asks Kafka,
-//! [`report`] is how findings look. Checks change nothing: no topic, file or
-//! socket comes into being. Each has a time in which it must answer, so that a broker that hangs is a
-//! finding and not an end to them.
+//! [`machine`] checks descriptors, addresses and files, [`network`] the connection to each broker, [`cluster`] topics,
+//! [`keys`] keys and timestamps of records, [`transactions`] open transactions. [`session`] sends requests to Kafka,
+//! [`report`] prints findings. Checks create no topic, file or socket. Each has a [`deadline`], so that a broker that
+//! hangs is a finding and does not block the other checks.
 #![forbid(unsafe_code)]
 
 mod cluster;
+mod deadline;
 mod keys;
 mod machine;
 mod network;
@@ -18,9 +16,6 @@ mod session;
 mod transactions;
 
 use std::process::ExitCode;
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -28,7 +23,7 @@ use self::report::{Finding, Report};
 use crate::cli::common::{Configured, Exit};
 use crate::config::load::ConfigError;
 
-/// What is looked at, and how it is told.
+/// The configuration to check, and the output format.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     #[command(flatten)]
@@ -38,8 +33,8 @@ pub(super) struct Options {
     json: bool,
 }
 
-/// Checks everything, and tells each finding as it comes. Exits with 0 if nothing failed, 1 if
-/// something did, 78 if the configuration is wrong, in which case nothing else is looked at.
+/// Runs all checks and prints each finding at once. Exits with 0 if no check failed, 1 if one did, and 78 if the
+/// configuration is invalid; the other checks are skipped then.
 #[must_use]
 pub(super) fn run(options: &Options) -> ExitCode {
     let mut report = Report::new(options.json);
@@ -72,16 +67,4 @@ pub(super) fn run(options: &Options) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
-}
-
-/// Asks on a thread of its own, and waits for the answer only so long. Where there is none, the thread
-/// is left behind with all it holds; it ends with the process.
-fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, answer) = mpsc::channel();
-    let asking = thread::Builder::new().name("doctor".to_owned()).spawn(move || {
-        // Nobody waits any more where the limit has passed.
-        let _ = sender.send(ask());
-    });
-    asking.ok()?;
-    answer.recv_timeout(limit).ok()
 }

@@ -1,31 +1,30 @@
-//! The way to each broker: its name, a connection, and the first question every broker answers.
+//! Checks the network path to each broker: DNS, TCP, and the `ApiVersions` request that every broker answers.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::deadline::within;
 use super::report::{Finding, Report};
-use super::within;
 use crate::kafka::auth_error::Refusal;
 use crate::kafka::connection::Connection;
 use crate::kafka::probe::{self, Security, Versions};
 use crate::kafka::security::Access;
 
-/// How long a name may take to be found.
+/// Time limit for resolving a name.
 const NAME_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long a connection may take, to one address.
+/// Time limit for connecting to one address.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// How long a broker may take to say what it speaks; the probe gives up sooner by itself where there
-/// is one address.
+/// Time limit for a broker's `ApiVersions` response. For a name with one address the probe's own limit is shorter.
 const VERSIONS_LIMIT: Duration = Duration::from_secs(8);
 
-/// What a broker that was looked at is called.
+/// The origin of a broker's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The configuration names it.
@@ -34,7 +33,7 @@ pub(super) enum Kind {
     Advertised,
 }
 
-/// Looks at all of them at once, as each may take its time. Returns those that can be asked.
+/// Checks all brokers in parallel. Returns those that answer.
 pub(super) fn check(
     connection: &Connection,
     brokers: &[String],
@@ -81,7 +80,7 @@ impl Look {
         if Security::of(connection) == Security::TlsOfLibrdkafka {
             look.findings.push(Finding::ok(
                 format!("api versions {name}"),
-                "not asked in plain: TLS is asked for, which librdkafka speaks",
+                "skipped: librdkafka's own TLS settings are in use",
             ));
             look.is_answering = true;
         } else {
@@ -163,7 +162,7 @@ impl Look {
                 self.is_answering = true;
                 return;
             }
-            // A socket's timeout has no words of its own.
+            // The operating system's text for a timeout of a socket does not mention a timeout.
             Some(Err(error))
                 if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) =>
             {
@@ -176,11 +175,11 @@ impl Look {
             check,
             why,
             if access.tls().is_some() {
-                "is this a broker's TLS listener? Without tls in [kafka] a plain one is spoken to; \
-                 a broker that hangs says why in its log"
+                "check that this is the broker's TLS listener; a plaintext listener needs no tls in [kafka]; \
+                 see the broker's log if it hangs"
             } else {
-                "is this a broker's plain listener? One with TLS needs tls in [kafka]; \
-                 a broker that hangs says why in its log"
+                "check that this is the broker's plaintext listener; a TLS listener needs tls in [kafka]; \
+                 see the broker's log if it hangs"
             },
         ));
     }
@@ -194,7 +193,7 @@ fn describe(versions: Versions) -> String {
         "librdkafka"
     };
     format!(
-        "Fetch {}–{}, ListOffsets {}–{}: spoken by {readers}",
+        "Fetch {}–{}, ListOffsets {}–{}: supported by {readers}",
         fetch.0, fetch.1, list_offsets.0, list_offsets.1
     )
 }

@@ -1,4 +1,4 @@
-//! Findings, and how they look to people and to programs.
+//! Findings, printed as text or JSON.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use serde_json::json;
 use crate::cli::common::say;
 use crate::logging::printable;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
-    /// As it should be.
+    /// Correct.
     Ok,
-    /// Works, but may not do what is wanted.
+    /// Works, but the result may be unexpected.
     Warn,
     /// Does not work.
     Fail,
@@ -28,15 +28,15 @@ impl Status {
     }
 }
 
-/// What one check has found.
+/// The result of one check.
 #[derive(Debug, Clone)]
 pub(super) struct Finding {
-    /// What was looked at: `dns kafka-1:9092`.
+    /// The name of the check: `dns kafka-1:9092`.
     check: String,
     status: Status,
-    /// What was found, in one line.
+    /// The result, in one line.
     found: String,
-    /// What to do; present unless all is well.
+    /// `None` for [`Status::Ok`].
     remedy: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl Finding {
         remedy: Option<String>,
     ) -> Self {
         let found: String = found.into();
-        // Some of it comes from others, and may hold more lines than one.
+        // Texts of brokers and libraries may have several lines.
         let lines: Vec<&str> = found.lines().map(str::trim).collect();
         Self {
             check: check.into(),
@@ -89,7 +89,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// All findings of a run. For people each is told at once, because the next may take its time.
+/// All findings of a run. Text is printed finding by finding, because a check may take seconds.
 #[derive(Debug)]
 pub(super) struct Report {
     is_json: bool,
@@ -111,7 +111,7 @@ impl Report {
         self.findings.push(finding);
     }
 
-    /// Tells what it all came to; returns whether nothing failed.
+    /// Prints the summary; returns whether no check failed.
     pub(super) fn finish(&self) -> bool {
         let count = |status| {
             self.findings
@@ -142,6 +142,6 @@ impl Report {
 }
 
 fn print(text: &str) {
-    // The exit code says it to those who do not read.
+    // A closed stdout is no failure of a check; the exit code reports the result.
     let _ = say(text);
 }

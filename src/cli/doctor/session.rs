@@ -1,10 +1,10 @@
-//! A client of Kafka that answers questions, each within a time: built anew after one that failed or hangs.
+//! A Kafka client for requests with time limits. It is rebuilt after a request that failed or hangs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::deadline::within;
 use super::report::{Finding, Report};
-use super::within;
 use crate::config::{Client, Isolation};
 use crate::kafka::client;
 use crate::kafka::connection::{Connection, Purpose};
@@ -12,22 +12,22 @@ use crate::kafka::error::KafkaError;
 use crate::kafka::probe;
 use crate::kafka::source::Source;
 
-/// How long one question may take, and how much more for every partition asked about.
+/// Time limit of one request, and the addition for each of its partitions.
 pub(super) const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
 
-/// How long the client may take to be taken down in the end.
+/// Time limit for closing the client.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// A client, built anew after one that failed or hangs.
+/// A client that is rebuilt after a request that failed or hangs.
 pub(super) struct Session {
     pub(super) connection: Connection,
     client: Client,
-    /// Whether a batch that this client cannot read makes the daemon take the other.
+    /// Whether the daemon changes to the other client at a batch that this one cannot read.
     pub(super) is_auto: bool,
     source: Option<Box<dyn Source>>,
 }
 
-/// Why a question has no answer.
+/// Why a request failed.
 pub(super) struct Trouble {
     pub(super) found: String,
     pub(super) remedy: String,
@@ -35,7 +35,7 @@ pub(super) struct Trouble {
 }
 
 impl Session {
-    /// Chooses a client, as the daemon would, and builds it.
+    /// Chooses a client as the daemon does, and builds it.
     pub(super) fn open(connection: Connection, report: &mut Report) -> Option<Self> {
         const CHECK: &str = "kafka client";
         let asked = connection.clone();
@@ -86,7 +86,7 @@ impl Session {
             Ok((source, answer))
         });
         let (source, answer) = answered.ok_or_else(|| Trouble::late(limit))??;
-        // One that has failed may be of no further use.
+        // A client that does not reconnect is unusable after an error.
         if answer.is_ok() || source.reconnects() {
             self.source = Some(source);
         }
@@ -97,7 +97,7 @@ impl Session {
         })
     }
 
-    /// Another one that sees records of open transactions; `None` where this one does already.
+    /// A second session that reads records of open transactions; `None` if this one does.
     pub(super) fn of_uncommitted(&self) -> Option<Self> {
         (self.connection.isolation == Isolation::ReadCommitted).then(|| Self {
             connection: Connection {
@@ -112,7 +112,7 @@ impl Session {
 
     pub(super) fn close(mut self) {
         let source = self.source.take();
-        // Where a broker hangs it may take longer, and ends with the process.
+        // While a broker hangs it takes longer, and ends with the process.
         let _ = within(CLOSE_LIMIT, move || drop(source));
     }
 }
@@ -121,7 +121,7 @@ impl Trouble {
     fn late(limit: Duration) -> Self {
         Self {
             found: format!("no answer within {limit:?}"),
-            remedy: "a broker hangs, or the network loses what is sent: see the broker's log".to_owned(),
+            remedy: "a broker hangs, or the network drops packets: see the broker's log".to_owned(),
             is_codec: false,
         }
     }
@@ -133,8 +133,7 @@ impl Trouble {
 
 impl From<KafkaError> for Trouble {
     fn from(error: KafkaError) -> Self {
-        const REMEDY: &str = "see the broker's log, and tls and sasl in [kafka] where it asks for that";
-        // What the crate cannot take, librdkafka may.
+        const REMEDY: &str = "see the broker's log, and check tls and sasl in [kafka]";
         Self {
             found: error.reason(),
             remedy: error.remedy().unwrap_or(REMEDY).to_owned(),
@@ -143,7 +142,7 @@ impl From<KafkaError> for Trouble {
     }
 }
 
-/// How long a question about so many partitions may take.
+/// Time limit of a request about this many partitions.
 pub(super) fn limit(partitions: usize) -> Duration {
     let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
     LIMIT.0 + LIMIT.1.saturating_mul(partitions)

@@ -1,5 +1,5 @@
-//! Whether open transactions keep records from readers of committed ones: where the last stable offset of a partition
-//! is behind its high watermark, and for how long.
+//! Checks whether open transactions block readers of committed records: a partition whose last stable offset is behind
+//! its high watermark, and since when.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,10 +11,10 @@ use crate::kafka::open_transactions::REPORT_AFTER;
 use crate::kafka::partition::Bounds;
 use crate::kafka::survey::{self, First};
 
-/// How long the first records of open transactions may take to come.
+/// Time limit for reading the first records of open transactions.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Most partitions that are named.
+/// Most partitions shown.
 const MAX_NAMED: usize = 8;
 
 /// A partition whose last stable offset is behind its high watermark.
@@ -27,7 +27,7 @@ struct Hold {
     age: Option<Duration>,
 }
 
-/// `session` reads committed records, `uncommitted` those of open transactions too.
+/// `session` reads committed records, `uncommitted` also those of open transactions.
 pub(super) fn check(
     session: &mut Session,
     uncommitted: &mut Session,
@@ -37,7 +37,7 @@ pub(super) fn check(
 ) {
     report.add(match holds(session, uncommitted, topic, partitions) {
         Ok(holds) => describe(topic, holds),
-        // The daemon reads without knowing it.
+        // The daemon does not need this.
         Err(trouble) => Finding::warn(check_name(topic), trouble.found, trouble.remedy),
     });
 }
@@ -56,7 +56,7 @@ fn holds(
         let asked = Arc::clone(topic);
         session.ask(limit(partitions), move |source| source.bounds(&asked, partitions))
     };
-    // The high watermarks first: what is written between the two questions must not look held.
+    // The high watermarks first: records written between the two requests must not look blocked.
     let high = ends(uncommitted)?;
     let stable = ends(session)?;
     let behind = (0..).zip(stable.into_iter().zip(high));
@@ -96,7 +96,7 @@ fn age(first: &[First], partition: u32, now: SystemTime) -> Option<Duration> {
 fn describe(topic: &str, mut holds: Vec<Hold>) -> Finding {
     let check = check_name(topic);
     if holds.is_empty() {
-        return Finding::ok(check, "no open one keeps records from being read");
+        return Finding::ok(check, "no open transaction blocks reading");
     }
     let is_long = |hold: &Hold| hold.age.is_none_or(|age| age > REPORT_AFTER);
     if !holds.iter().any(is_long) {
@@ -109,7 +109,7 @@ fn describe(topic: &str, mut holds: Vec<Hold>) -> Finding {
     Finding::warn(
         check,
         format!(
-            "an open one keeps committed records from being read: {}",
+            "an open transaction blocks reading of committed records: {}",
             lines(&holds)
         ),
         format!(
@@ -129,7 +129,7 @@ fn lines(holds: &[Hold]) -> String {
             age,
         } = hold;
         let age = age.map_or_else(
-            || "of unknown age, as its first record has no time in the past".to_owned(),
+            || "of unknown age, as its first record has no timestamp in the past".to_owned(),
             |age| {
                 format!(
                     "for {}",
