@@ -6,7 +6,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "an allocator is unsafe by definition; all calls are handed on"
+    reason = "an allocator is unsafe by definition; all calls are forwarded"
 )]
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -17,7 +17,7 @@ use tikv_jemallocator::Jemalloc;
 /// From this size on jemalloc has no cache per thread, by default, and asks the kernel for zeroes.
 const LARGE: usize = 32 * 1024;
 
-/// What the `kafka` crate asks for in one answer at most, with room for its heads.
+/// The largest response that the `kafka` crate requests, with headers.
 const LARGEST: usize = 128 * 1024 * 1024;
 
 /// One arena for all threads, where jemalloc has four per processor by default. Memory is allocated by one thread and
@@ -26,8 +26,8 @@ const LARGEST: usize = 128 * 1024 * 1024;
 /// updated in random order took 1.8 times what it counts. With one arena it takes as much as it counts, and fewer pages
 /// are faulted in. Threads seldom meet there, as small memory is cached per thread.
 ///
-/// Freed memory of 8 MiB and more goes back to the kernel at once, by default, and answers from eight partitions are as
-/// large. Up to the largest answer it goes back as all other does, after ten seconds in which nobody takes it.
+/// By default freed memory of 8 MiB and more goes back to the kernel at once, and responses for eight partitions are that
+/// large. Up to the largest response it goes back like other memory, after ten seconds without use.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 #[used]
 static SETTINGS: &[u8; 39] = b"narenas:1,oversize_threshold:134217728\0";
@@ -35,8 +35,7 @@ static SETTINGS: &[u8; 39] = b"narenas:1,oversize_threshold:134217728\0";
 /// The allocator of the program.
 pub(crate) struct Allocator;
 
-// SAFETY: all calls are handed on to an allocator that keeps the promises; what it gives is zeroed where that is
-// promised.
+// SAFETY: all calls are forwarded to an allocator that keeps the contract; memory is zeroed where the contract requires it.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller promises.
@@ -51,7 +50,7 @@ unsafe impl GlobalAlloc for Allocator {
         // SAFETY: as the caller promises.
         let memory = unsafe { Jemalloc.alloc(layout) };
         if !memory.is_null() {
-            // SAFETY: there are as many bytes, and nobody else has them.
+            // SAFETY: the allocation has this many bytes, and nothing else refers to it.
             unsafe { ptr::write_bytes(memory, 0, layout.size()) };
         }
         memory

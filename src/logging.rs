@@ -1,16 +1,15 @@
 //! Logging: fern to stderr, a file or both, as text or JSON lines, exchangeable while running.
 //!
-//! Where stderr is systemd's journal, which has the time itself, each line begins with its priority
-//! instead (`sd-daemon(3)`). A message is written in one piece, so that those of other processes do not
-//! come in between, and cannot look like another one: what is not text in it is escaped.
+//! Where stderr is systemd's journal, which adds the time, each line begins with its priority instead (`sd-daemon(3)`). A
+//! message is one write, so that lines of other processes do not split it. Control characters are escaped, so that a
+//! message cannot imitate another one.
 //!
-//! No caller waits for an output: lines go through a bounded queue for stderr and one for the file, each written by a
-//! thread of its own, so that a pipe that nobody reads keeps nothing from the file. Full queues drop lines and
-//! report how many. Each line carries its output: a reopened file takes effect in order.
+//! No caller waits for an output: lines go through a bounded queue for stderr and one for the file, each with a writer
+//! thread, so that a blocked pipe does not delay the file. Full queues drop lines and report how many. Each line carries
+//! its output, so that a reopened file takes effect in order.
 //!
-//! The `log` crate takes one logger for the life of the process, so the one installed here only
-//! passes on to the fern dispatch of the day. Applying settings again opens the file anew by
-//! appending, which is what log rotation needs.
+//! The `log` crate takes one logger for the life of the process, so the one installed here forwards to the current fern
+//! dispatch. Applying settings again reopens the file for appending, which log rotation needs.
 #![forbid(unsafe_code)]
 
 pub mod queue;
@@ -64,20 +63,20 @@ impl Log for Exchangeable {
 /// Waits until what was logged before is written, for at most [`FLUSH_LIMIT`].
 pub fn flush() {
     let deadline = Instant::now() + FLUSH_LIMIT;
-    // The file first: stderr may be a pipe that nobody reads.
+    // The file first: stderr may be a blocked pipe.
     FILE.flush(deadline);
     STDERR.flush(deadline);
 }
 
-/// Why nothing can be logged by these settings.
+/// Why the settings cannot be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The file cannot be opened.
     #[error("log file {path}: {source}; correct file in [log], or its permissions")]
     File {
-        /// As configured.
+        /// The configured path.
         path: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The operating system refuses a thread.
@@ -85,21 +84,21 @@ pub enum LogError {
     Thread(io::Error),
 }
 
-/// A logger that is ready to take over.
+/// A logger that is ready to be installed.
 pub struct Prepared {
     level: LevelFilter,
     logger: Box<dyn Log>,
 }
 
-/// Logs by these settings from now on; opens the file anew where there is one.
+/// Applies settings; reopens the file if one is set.
 ///
 /// # Errors
-/// When the file cannot be opened; logging then goes on as before.
+/// When the file cannot be opened; logging then continues as before.
 pub fn apply(settings: &LogSettings) -> Result<(), LogError> {
     prepare(settings).map(Prepared::install)
 }
 
-/// Opens what these settings name, and changes nothing yet.
+/// Opens the outputs of these settings without using them yet.
 ///
 /// # Errors
 /// When the file cannot be opened.
@@ -126,10 +125,10 @@ pub fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
 }
 
 impl Prepared {
-    /// Takes over.
+    /// Replaces the logger in use.
     pub fn install(self) {
         *LOGGER.inner.write() = Some(self.logger);
-        // Fails when it is installed already, which is all that is wanted.
+        // Fails when it is installed already.
         let _ = log::set_logger(&LOGGER);
         log::set_max_level(self.level);
     }
@@ -144,8 +143,8 @@ fn queued(queue: &'static Queue, sink: Sink, format: LogFormat, reader: Reader) 
     })
 }
 
-/// An output that loses lines it cannot write: a full disk or a reader that went away must not end
-/// the daemon, as fern's own outputs would.
+/// An output that drops lines it cannot write: a full disk or a closed pipe must not end the daemon, as fern's own
+/// outputs would.
 struct Lenient {
     sink: Sink,
     format: LogFormat,
@@ -185,7 +184,7 @@ impl Output for Lenient {
     }
 }
 
-/// Who reads what is logged.
+/// The reader of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reader {
     /// A person, or a program that reads a file or a pipe.
@@ -195,8 +194,7 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Who reads stderr: the journal if systemd says so and it has not been led elsewhere since
-    /// (`JOURNAL_STREAM` in `systemd.exec(5)`).
+    /// The reader of stderr: the journal if `JOURNAL_STREAM` names the file that stderr is (`systemd.exec(5)`).
     #[must_use]
     pub fn of_stderr() -> Self {
         let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -211,7 +209,7 @@ impl Reader {
     }
 }
 
-/// A record as it is written, with the line's end.
+/// A record as text, with a newline at its end.
 #[must_use]
 pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: Reader) -> String {
     let (level, target) = (record.level(), record.target());
@@ -230,7 +228,7 @@ pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: 
     lines(level, &text, reader)
 }
 
-/// A message in lines that belong together: those after the first are indented.
+/// A message as lines; those after the first are indented.
 fn lines(level: log::Level, text: &str, reader: Reader) -> String {
     let mut lines = String::with_capacity(text.len() + 8);
     for (number, line) in text.lines().enumerate() {
@@ -265,7 +263,7 @@ fn push_printable(out: &mut String, text: &str) {
     }
 }
 
-/// As syslog counts.
+/// The syslog priority.
 const fn priority(level: log::Level) -> u8 {
     match level {
         log::Level::Error => 3,
@@ -275,7 +273,7 @@ const fn priority(level: log::Level) -> u8 {
     }
 }
 
-/// Says on stderr why a command failed, in as many lines as that takes, after what was logged.
+/// Writes a message about a failed command to stderr, after all lines logged before.
 pub fn complain(text: &str) {
     let reader = Reader::of_stderr();
     let mut said = String::with_capacity(text.len() + 8);
@@ -310,7 +308,7 @@ const fn filter(level: Level) -> LevelFilter {
     }
 }
 
-/// Admits a repeated message at most once in a time, and counts those it held back.
+/// Rate limit for repeated messages: admits one per period and counts the suppressed ones.
 #[derive(Debug)]
 pub struct Seldom {
     pause: Duration,
@@ -329,8 +327,7 @@ impl Seldom {
         }
     }
 
-    /// Whether a message may be logged now; if so, with the number of those held back since the
-    /// last one, to be shown at its end.
+    /// The number of messages suppressed since the last one, to append, if a message may be logged now.
     pub fn admit(&mut self) -> Option<HeldBack> {
         let now = Instant::now();
         if self
@@ -345,7 +342,7 @@ impl Seldom {
     }
 }
 
-/// How many messages were held back; shows nothing for none.
+/// The number of suppressed messages; prints nothing for 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeldBack(u64);
 

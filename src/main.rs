@@ -1,11 +1,11 @@
-//! Parses, runs, and gives the exit code. Everything else is in the library.
+//! Runs the command line and returns its exit code. Everything else is in the library.
 
 use std::process::ExitCode;
 
 #[cfg(feature = "jemalloc")]
 mod allocator;
 
-/// Only of the program: a library leaves the choice to whoever uses it.
+/// Set in the program only: the users of a library choose their own allocator.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;

@@ -35,7 +35,7 @@ use crate::systemd;
 /// that matters only to the next reload that binds the same address.
 const UNLISTEN: Duration = Duration::from_secs(1);
 
-/// What was changed, or why nothing was.
+/// The changed keys, or why the reload failed.
 type Outcome = Result<String, Box<dyn std::error::Error>>;
 
 /// The parts that take over, already running.

@@ -15,7 +15,7 @@ use crate::systemd;
 /// How often the line is updated, if it has changed.
 const STATUS_EVERY: Duration = Duration::from_secs(3);
 
-/// How long the line shows what a reload changed. The error of a failed one stays until one succeeds.
+/// How long the line shows the changes of a reload. The error of a failed one is shown until one succeeds.
 const RELOADED_LASTS: Duration = Duration::from_secs(60);
 
 /// Most characters of the line: it is for a terminal, and errors of Kafka may be long.
@@ -31,7 +31,7 @@ pub struct StatusLine {
 #[derive(Debug, Default)]
 struct Content {
     line: String,
-    /// What the last reload changed, and when.
+    /// The changes of the last reload, and its time.
     reloaded: Option<(String, Instant)>,
     /// Why the last reload failed.
     failed: Option<String>,
@@ -47,7 +47,7 @@ impl StatusLine {
         }
     }
 
-    /// Shows what a reload changed.
+    /// Shows the changes of a reload.
     pub fn reloaded(&self, what: &str) {
         self.update(|content| {
             content.reloaded = Some((format!("reloaded: {what}"), Instant::now()));
@@ -88,7 +88,7 @@ impl StatusLine {
         }
     }
 
-    /// The line; what an operator must act on comes first.
+    /// The line; faults that need an operator come first.
     fn line(&self, content: &Content) -> String {
         let mut parts: Vec<String> = content.failed.iter().cloned().collect();
         let standing = health::standing(&self.app);

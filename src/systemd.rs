@@ -1,8 +1,8 @@
 //! Sends the daemon's state to systemd (`sd_notify(3)`). Outside systemd every call does nothing.
 //!
 //! No call blocks: the reader of `NOTIFY_SOCKET` may be stopped or overloaded, and its queue may be full. Then
-//! `WATCHDOG=1` is dropped, as the next one says the same, and all else is kept and sent by a task in the order it
-//! came, once there is space. At most one reload and one status are kept, the latest.
+//! `WATCHDOG=1` is dropped, because the next one repeats it. All other messages are kept, and a task sends them in order
+//! once there is space. Of reloads and statuses only the latest is kept.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
@@ -62,13 +62,13 @@ pub fn alive() {
     tell(Message::Alive);
 }
 
-/// How long systemd waits for the next [`alive`]; `None` where it does not.
+/// How long systemd waits for the next [`alive`]; `None` without a watchdog.
 #[must_use]
 pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
 }
 
-/// Whether there is anybody to tell.
+/// Whether systemd is notified.
 #[must_use]
 pub fn is_listening() -> bool {
     NOTIFIER.is_some()
@@ -80,10 +80,10 @@ pub fn status(line: &str) {
     tell(Message::Status(line.replace(char::is_control, " ")));
 }
 
-/// Waits until nothing is left to be sent, for [`SETTLE`] at most.
+/// Waits until all messages are sent, for [`SETTLE`] at most.
 pub async fn settle() {
     if let Some(notifier) = &*NOTIFIER {
-        // What is not read by then says nothing that the end of the process does not.
+        // systemd also sees the end of the process.
         let _ = tokio::time::timeout(SETTLE, notifier.settled()).await;
     }
 }
@@ -94,7 +94,7 @@ fn tell(message: Message) {
     }
 }
 
-/// What is sent.
+/// A message to systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// `READY=1`
@@ -133,7 +133,7 @@ struct Inner {
     is_sent: Notify,
 }
 
-/// What could not be sent yet.
+/// Messages that could not be sent yet.
 #[derive(Debug, Default)]
 struct Backlog {
     messages: VecDeque<Message>,
@@ -180,7 +180,7 @@ impl Notifier {
         }
     }
 
-    /// Waits until there is no backlog.
+    /// Waits until the backlog is empty.
     pub async fn settled(&self) {
         loop {
             let is_sent = self.0.is_sent.notified();
@@ -239,7 +239,7 @@ impl Inner {
 }
 
 impl Backlog {
-    /// Keeps what must not be lost, in place of what it makes outdated; so there are never more than five.
+    /// Keeps a message that must not be lost, and drops those that it makes outdated; at most five are kept.
     fn keep(&mut self, message: Message) {
         match &message {
             Message::Alive => return,
@@ -267,6 +267,6 @@ impl Backlog {
 
 fn complain(outcome: io::Result<()>) {
     if let Err(error) = outcome {
-        warn!("telling systemd: {error}");
+        warn!("notifying systemd: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What several commands need: the flags that name a configuration, failures with their exit codes, and stdout.
+//! Shared by several commands: the flags that name a configuration, failures with their exit codes, and stdout.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::daemon::{Environment, Sources};
 use crate::http::listener::BindError;
 use crate::{logging, signals};
 
-/// Where the packages put the configuration; read when no other is named.
+/// The default path of the configuration, where packages install it.
 pub const DEFAULT_CONFIG: &str = "/etc/kafka-sse-bridge/kafka-sse-bridge.toml";
 
 /// The log levels that `--log-level` accepts.
@@ -21,7 +21,7 @@ pub(super) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"]
 /// The exit codes of all commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
-    /// Done, or ended by a signal.
+    /// Success, also after a signal.
     Success = 0,
     /// Something failed, or a second signal ended the process at once.
     Failure = signals::EXIT_FORCED as isize,

@@ -1,4 +1,4 @@
-//! `kafka-sse-bridge id`: an event id as the offsets that it holds.
+//! `kafka-sse-bridge id`: prints the offsets in an event id.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use crate::stream::position::{NOT_BEGUN, Position, TopicPosition};
 /// The id to print.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The id as it stands in the event.
+    /// The event's id.
     id: String,
 }
 
@@ -20,7 +20,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     if id.trim_start().starts_with('[') {
         let entries = Entry::all(id).map_err(|error| {
             Failure::Other(format!(
-                "id {id:?} is an array, as KafkaSSE gives, but not of topics, partitions, and offsets or timestamps: {error}"
+                "id {id:?} is an array, as in KafkaSSE, but not of topics, partitions, and offsets or timestamps: {error}"
             ))
         })?;
         return say(&entries.iter().map(of_entry).collect::<String>());
@@ -58,9 +58,9 @@ fn of_entry(entry: &Entry) -> String {
                 )
             }
             None if at >= 0 => format!("timestamp {at}"),
-            None => "no place".to_owned(),
+            None => "no position".to_owned(),
         },
-        _ => "no place".to_owned(),
+        _ => "no position".to_owned(),
     };
     format!("topic {} partition {} {place}\n", entry.topic, entry.partition)
 }

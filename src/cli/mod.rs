@@ -1,4 +1,4 @@
-//! The command line: a module for each command, and what they share in [`common`].
+//! The command line: a module per command; [`common`] is shared.
 #![forbid(unsafe_code)]
 
 mod check;
@@ -33,17 +33,17 @@ pub struct Cli {
 enum Command {
     /// Serve the configured streams until SIGTERM or SIGINT.
     Run(Configured),
-    /// Check the configuration; exits with 0, or with 78 and what is wrong where.
+    /// Check the configuration; exits with 0, or with 78 and a list of faults with file and line.
     Check(Configured),
-    /// Try all that the daemon needs, from descriptors to topics, and say what to do where something fails.
+    /// Check everything that the daemon needs, from descriptors to topics, and print a remedy for each failure.
     Doctor(doctor::Options),
     /// Print the effective settings and where each came from, secrets masked.
     PrintConfig(Configured),
     /// Print an event id (a position) readably.
     Id(id::Options),
-    /// Follow a stream: print its events, resume, and measure how late they are.
+    /// Follow a stream: print its events, resume, and measure their latency.
     Tail(tail::Options),
-    /// Show live tables in a browser: brings its own broker and data, needs no configuration.
+    /// Show live tables in a browser, with an embedded broker and data; needs no configuration.
     #[cfg(feature = "librdkafka")]
     Demo(demo::Options),
     /// Write the man pages and the shell completions, as the packages hold them.

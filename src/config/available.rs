@@ -52,7 +52,7 @@ fn group_limits(groups: &str, root: &Path) -> Vec<Available> {
         let group = root.join(path.trim_start_matches('/'));
         let parents = group.ancestors().take_while(|group| group.starts_with(&root));
         for file in parents.flat_map(|group| files.iter().map(|file| group.join(file))) {
-            // "max" is no limit.
+            // "max" is unlimited.
             let text = fs::read_to_string(&file).unwrap_or_default();
             if let Ok(bytes) = text.trim().parse() {
                 limits.push(Available {

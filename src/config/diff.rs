@@ -1,4 +1,4 @@
-//! What a reload changes. Pure: two settings in, a list out.
+//! The differences between two settings, which a reload applies. Pure.
 
 use super::reload_effect::{self, Effect, Key};
 use super::settings::{Draft, Settings};

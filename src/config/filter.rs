@@ -146,13 +146,13 @@ pub enum FilterError {
     #[error("the path has more than {MAX_PATH} names; filter by a value that is less deep")]
     TooDeep,
     /// A backslash that escapes nothing.
-    #[error("{0:?} has a backslash that stands before neither a dot nor a backslash; write \\\\ for one")]
+    #[error("{0:?} has a backslash before neither a dot nor a backslash; write \\\\ for a backslash")]
     Escape(String),
     /// `header.` or `value.a..b`.
     #[error("{0:?} lacks a name; write it like \"header.type\" or \"value.address.city\"")]
     EmptyPart(String),
     /// Not a number that a partition can have.
-    #[error("{0:?} is no partition; they are numbered from 0")]
+    #[error("invalid partition {0:?}: expected a number from 0")]
     Partition(String),
     /// [`BASE64`] without base64 behind it.
     #[error(
@@ -161,7 +161,7 @@ pub enum FilterError {
     )]
     Key(String),
     /// A topic that the stream does not carry.
-    #[error("{0:?} is no topic of this stream; it carries {1}")]
+    #[error("{0:?} is not a topic of this stream; its topics are {1}")]
     Topic(String, String),
 }
 

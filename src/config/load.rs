@@ -299,8 +299,7 @@ fn our_variables(environment: &BTreeMap<String, String>) -> impl Iterator<Item =
         .map(|(name, text)| (name.as_str(), text.as_str()))
 }
 
-/// One variable, as the key and value it stands for. Values are texts as they are written: what
-/// looks like a number may be a title.
+/// One variable as a key and a value. Values stay text: a title may look like a number.
 struct Variable<'a> {
     name: &'a str,
     /// The key, as origins are looked up by it.
@@ -366,7 +365,7 @@ fn one(place: impl Into<String>, key: Option<&str>, message: impl Into<String>) 
     }])
 }
 
-/// What the strict reading of the file says, with line and key.
+/// The fault found by the strict reading of the file, with line and key.
 fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     let start = error.span().map(|span| span.start);
     let key = start.and_then(|start| {

@@ -1,4 +1,4 @@
-//! Names of query parameters that have a meaning to streams, whoever spells them.
+//! Names of query parameters that streams understand, in all spellings.
 
 /// Whether a name is `lastEventId` in a spelling that polyfills use. They let applications choose the name
 /// (`Last-Event-ID` and `lastEventID` with Mercure), and amvtek's has its own, `evs_last_event_id`. Case, `-` and `_` do
@@ -11,7 +11,7 @@ pub fn is_last_event_id(name: &str) -> bool {
         .filter(letters)
         .map(|byte| byte.to_ascii_lowercase())
         .peekable();
-    // "evs" stands before the rest, or not at all.
+    // The prefix "evs" is optional.
     if plain.peek() == Some(&b'e') {
         plain.eq(*b"evslasteventid")
     } else {

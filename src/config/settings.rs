@@ -163,17 +163,17 @@ pub struct HttpSettings {
     pub retry: Span,
     /// How long a shutdown waits for streams and requests to end.
     pub drain_timeout: Span,
-    /// How long a stream's connection may last, shortened by up to a tenth at random; 0 is no limit.
+    /// How long a stream's connection may last, shortened by up to a tenth at random; 0 is unlimited.
     pub max_lifetime: Span,
-    /// A connection whose socket takes no byte for so long is closed.
+    /// A connection whose socket takes no byte for this time is closed.
     pub write_timeout: Span,
-    /// Most streams open at once; 0 is no limit.
+    /// Most streams open at once; 0 is unlimited.
     pub max_clients: u64,
-    /// Most streams open at once for one address (for IPv6, one /64); 0 is no limit.
+    /// Most streams open at once for one address (for IPv6, one /64); 0 is unlimited.
     pub max_clients_per_ip: u64,
-    /// How many streams may be opened in a second; 0 is no limit.
+    /// How many streams may be opened in a second; 0 is unlimited.
     pub max_opens_per_second: u32,
-    /// How many streams one address may open in a second; 0 is no limit.
+    /// How many streams one address may open in a second; 0 is unlimited.
     pub max_opens_per_second_per_ip: u32,
     /// Peers whose `X-Forwarded-For` and `Forwarded` are believed.
     #[serde(deserialize_with = "list")]
@@ -255,7 +255,7 @@ pub struct StreamSettings {
     pub log_bytes: Size,
     /// Newest records per partition read into the log at the start.
     pub preload: u32,
-    /// What a client gets whose next record has left the log; the default depends on whether there is a table.
+    /// How a client continues after its next record has left the log; the default depends on the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<Lag>,
     /// Interval of checkpoints for a client whose filter passes nothing while its position advances.
@@ -266,7 +266,7 @@ pub struct StreamSettings {
     pub max_keys: u64,
     /// Most bytes in a table.
     pub max_table_bytes: Size,
-    /// What happens to new keys when the table is full.
+    /// How a full table treats new keys.
     pub when_full: WhenFull,
     /// The fixed filter, which clients cannot widen: names as in a query (`key`, `topic`, `partition`, `header.NAME`,
     /// `value.PATH`), each with the values that pass.
@@ -274,9 +274,9 @@ pub struct StreamSettings {
     pub filter: BTreeMap<String, Vec<String>>,
     /// Whether clients may filter by their query.
     pub client_filters: bool,
-    /// Most different value paths and header names in the filters of all clients; 0 is no limit.
+    /// Most different value paths and header names in the filters of all clients; 0 is unlimited.
     pub max_filter_paths: u32,
-    /// Most different filters by topic and partition alone, which no index serves; 0 is no limit.
+    /// Most different filters by topic and partition alone, which no index serves; 0 is unlimited.
     pub max_unindexed_filters: u32,
 }
 

@@ -64,7 +64,7 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
     if draft.streams.is_empty() {
         faults.add(
             "stream",
-            "there is no stream; add [[stream]] with a path and topics",
+            "no stream is configured; add [[stream]] with a path and topics",
         );
     }
     let mut paths = BTreeSet::new();
@@ -305,7 +305,7 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
         if stream.format == Format::Envelope {
             faults.add(
                 key("key_field"),
-                "has no place in an envelope, which shows the key anyway; remove it",
+                "has no effect with format = \"envelope\", which shows the key anyway; remove it",
             );
         }
         if field.is_empty() {
@@ -354,7 +354,7 @@ fn check_table(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &m
     if stream.max_keys == 0 {
         faults.add(
             key("max_keys"),
-            "is 0, which leaves no place for a key; 1000000 is usual",
+            "is 0, so that the table holds no key; 1000000 is usual",
         );
     }
     if stream.max_table_bytes < LEAST_LOG {

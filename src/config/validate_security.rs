@@ -62,7 +62,7 @@ fn check_tls(kafka: &KafkaSettings, tls: &TlsSettings, faults: &mut Faults) {
         if one.is_some() && other.is_none() {
             faults.add(
                 key,
-                format!("has no {lacking} beside it; a certificate and its key go together"),
+                format!("needs {lacking}; set both a certificate and its key"),
             );
         }
     }
@@ -121,7 +121,7 @@ fn check_sasl(kafka: &KafkaSettings, sasl: &SaslSettings, faults: &mut Faults) {
             (false, true) => faults.add(key, format!("is missing; mechanism = \"{mechanism}\" needs it")),
             (true, false) => faults.add(
                 key,
-                format!("has no place beside mechanism = \"{mechanism}\"; remove it"),
+                format!("cannot be set with mechanism = \"{mechanism}\"; remove it"),
             ),
             _ => {}
         }

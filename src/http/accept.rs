@@ -1,4 +1,4 @@
-//! What a client accepts: the lists of `Accept` and `Accept-Encoding`, with their weights (RFC 9110, section 12). Pure.
+//! Content negotiation: the lists of `Accept` and `Accept-Encoding`, with their weights (RFC 9110, section 12). Pure.
 
 use http::{HeaderMap, HeaderName, header};
 

@@ -78,7 +78,7 @@ impl Cors {
         response
     }
 
-    /// Adds the headers that say who may read the response.
+    /// Adds the headers that allow an origin to read the response.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap, allowed: Option<HeaderValue>) {
         // Also where no origin is allowed: a cache must not show one site what was meant for another.
         if !self.origins.is_empty() && !self.allows_any {

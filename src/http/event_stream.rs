@@ -59,9 +59,7 @@ pub(super) fn answer(
             Ok(as_event_stream(warp::reply::stream(events).into_response()))
         }
         Err((limit, opening)) => {
-            state
-                .limits
-                .turned_away_by(&stream.settings().path, limit, address);
+            state.limits.refuse_by(&stream.settings().path, limit, address);
             Ok(over_limit::answer(limit.into(), &opening, headers))
         }
     }

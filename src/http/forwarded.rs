@@ -1,9 +1,9 @@
 //! The client address of a request: the peer, or the address that a trusted proxy names (`X-Forwarded-For`, and
 //! `Forwarded`, RFC 7239).
 //!
-//! Every proxy appends the address it was asked from, so the lists are read from their right ends: the
-//! client is the first address from there that is no trusted proxy, and entries further left may be forged and are never read.
-//! Pure; [`limits`](super::limits) uses the address.
+//! Every proxy appends the address of its peer, so lists are read from the right: the client is the first address that is
+//! not a trusted proxy. Entries further left may be forged and are never read. Pure; [`limits`](super::limits) uses the
+//! address.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -32,7 +32,7 @@ impl From<IpAddr> for Address {
     fn from(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::V4(address),
-            // What is left fits.
+            // The upper half fits.
             IpAddr::V6(address) => {
                 Self::V6(u64::try_from(address.to_bits() >> HOST_BITS).unwrap_or(u64::MAX))
             }
@@ -78,7 +78,7 @@ pub(super) fn client(peer: Peer, headers: &HeaderMap, trusted: &[Proxy]) -> Addr
     }
     let lines = |name: &'static str| {
         let name = HeaderName::from_static(name);
-        // A later line stands further right.
+        // A later line is further right.
         headers.get_all(name).iter().rev().map(HeaderValue::as_bytes)
     };
     let for_list = || lines("x-forwarded-for").flat_map(|line| line.rsplit(|byte| *byte == b',').map(node));
@@ -90,8 +90,8 @@ pub(super) fn client(peer: Peer, headers: &HeaderMap, trusted: &[Proxy]) -> Addr
         (true, false) => walk(own, for_list(), trusted),
         (false, true) => walk(own, forwarded(), trusted),
         (true, true) => {
-            // A proxy that writes the one hands the other on as the client sent it. Where they differ there
-            // is no telling which is forged, so neither helps.
+            // A proxy that writes one header forwards the other as the client sent it. If they differ, either may be
+            // forged, so neither is used.
             let found = walk(own, for_list(), trusted);
             let other = walk(own, forwarded(), trusted);
             if found == other { found } else { own }
@@ -142,7 +142,7 @@ fn is_port(text: &str) -> bool {
     }
 }
 
-/// What `for` names in one element of `Forwarded` (RFC 7239, section 4): `for="[2001:db8::1]:80";proto=https`.
+/// The node of `for` in one element of `Forwarded` (RFC 7239, section 4): `for="[2001:db8::1]:80";proto=https`.
 fn named_by_for(element: &[u8]) -> Option<IpAddr> {
     let mut found = None;
     for pair in from_right(element, b';') {
@@ -155,7 +155,7 @@ fn named_by_for(element: &[u8]) -> Option<IpAddr> {
             return None;
         }
         let value = value.trim_ascii();
-        // An address needs no escapes, so a backslash within the quotes is no part of one.
+        // Addresses need no escapes, so a backslash within the quotes is invalid.
         let quoted = value
             .strip_prefix(b"\"")
             .and_then(|rest| rest.strip_suffix(b"\""));
@@ -164,8 +164,8 @@ fn named_by_for(element: &[u8]) -> Option<IpAddr> {
     found
 }
 
-/// The parts between separators that do not stand in quotes, from the right. Quotes are matched from
-/// there too: one that a client left open, further left, takes nothing of what a proxy appended.
+/// The parts between separators outside of quotes, from the right. Quotes are matched from the right too, so that a quote
+/// that a client left open does not include the parts that proxies appended.
 fn from_right(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -184,7 +184,7 @@ fn from_right(text: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether an odd number of backslashes stands before a byte.
+/// Whether an odd number of backslashes precedes a byte.
 fn is_escaped(text: &[u8], index: usize) -> bool {
     let backslashes = text[..index].iter().rev().take_while(|byte| **byte == b'\\');
     backslashes.count() % 2 == 1
@@ -205,7 +205,7 @@ mod tests {
         Peer::Tcp((ip, 4711).into())
     }
 
-    /// Whom a request is for, of a peer that is trusted as 10.0.0.0/8 is, with these headers.
+    /// The client address of a request with these headers, from a trusted peer in 10.0.0.0/8.
     fn found(headers: &[(&'static str, &str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -247,7 +247,7 @@ mod tests {
             ("[2001:db8:1:2:3::4]:1234", "2001:db8:1:2::/64"),
             ("[2001:db8:1:2:3::4]", "2001:db8:1:2::/64"),
             ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
-            // Nobody but proxies: the first of them asked.
+            // Only proxies: the first of them is the client.
             ("10.0.0.3, 10.0.0.2", "10.0.0.3"),
         ] {
             assert_eq!(found(&[("x-forwarded-for", value)]), expected, "{value}");
@@ -259,7 +259,7 @@ mod tests {
             ("for=192.0.2.1:_port", "192.0.2.1"),
             ("for=\"[2001:db8:1:2:3::4]:1234\"", "2001:db8:1:2::/64"),
             ("for=192.0.2.1, for=192.0.2.2, for=10.0.0.2", "192.0.2.2"),
-            // Commas and semicolons in quotes are none.
+            // Commas and semicolons in quotes do not separate.
             (
                 "for=192.0.2.1, host=\"a,b;for=192.0.2.9\";for=192.0.2.2",
                 "192.0.2.2",
@@ -340,7 +340,7 @@ mod tests {
             found(&[("forwarded", "for=192.0.2.1, for=unknown, for=10.0.0.2")]),
             "10.0.0.2"
         );
-        // Bytes that are no text.
+        // Bytes that are not text.
         let mut headers = HeaderMap::new();
         let value = HeaderValue::from_bytes(b"192.0.2.1, \xff").expect("a value");
         headers.insert("x-forwarded-for", value);
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(of("2001:db8:1:2::1").to_string(), "2001:db8:1:2::/64");
     }
 
-    /// An address that is no trusted proxy's.
+    /// An address outside of the trusted proxies.
     fn stranger() -> impl Strategy<Value = IpAddr> {
         prop_oneof![
             any::<u32>()
@@ -390,7 +390,7 @@ mod tests {
         (host, format!("proto=https;for=\"{quoted}\""))
     }
 
-    /// What a client may put before what proxies append.
+    /// Text that a client may send before the entries of proxies.
     fn forgery() -> impl Strategy<Value = String> {
         let piece = prop_oneof![
             Just("for=".to_owned()),
@@ -443,7 +443,7 @@ mod tests {
                 }
                 let found = client(tcp("10.0.0.1"), &headers, &proxies);
                 prop_assert_eq!(found, Address::from(asked), "{:?}", headers);
-                // Who is not trusted is who asks, whatever it sends.
+                // The headers of an untrusted peer are ignored.
                 let found = client(tcp("192.0.2.77"), &headers, &proxies);
                 prop_assert_eq!(found.to_string(), "192.0.2.77");
                 Ok(())

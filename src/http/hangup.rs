@@ -1,8 +1,9 @@
-//! Notices that a client has closed its side behind bytes that nobody reads.
+//! Detects that a client has closed its side of the connection after bytes that hyper does not read.
 //!
-//! hyper reads nothing while it answers, so the bytes that a client sends meanwhile are read here: a bounded number is read
-//! ahead and kept for hyper, and the end is seen. A stream ends [`GRACE`] after the end, or it would last until writes fail.
-//! A response that ends by itself is completed: a client may close its side behind its last request (RFC 9112, section 9.6).
+//! hyper does not read while it responds, so bytes that a client sends in that time are read here: a bounded number is
+//! read ahead and kept for hyper. An event stream ends [`GRACE`] after the client's end of file; otherwise it would last
+//! until writes fail. A finite response is completed: a client may close its side after its last request (RFC 9112,
+//! section 9.6).
 
 use std::io;
 use std::mem::MaybeUninit;

@@ -11,8 +11,8 @@
 //! The time begins when the socket is asked for more of the head, not with its first bytes: those of a next request may
 //! come while the response before still streams, for hours.
 //!
-//! What is left of a refused head is read for a moment before the connection ends: TCP resets a connection that is closed
-//! with bytes unread, and the response that says why is lost (RFC 9112, section 9.6).
+//! The rest of a refused head is read for a moment before the connection ends: TCP resets a connection that is closed
+//! with bytes unread, and the error response is lost (RFC 9112, section 9.6).
 
 use std::io;
 use std::pin::Pin;

@@ -87,7 +87,7 @@ fn of_table(stream: &Stream) -> Vec<String> {
         if keys > 0 {
             troubles.push(format!(
                 "stream {path}: keys whose newest record cannot be shown, so that clients do not have them: {keys} \
-                 ({}); write these keys anew, or delete them",
+                 ({}); write these keys again, or delete them",
                 cause.as_str()
             ));
         }
@@ -95,7 +95,7 @@ fn of_table(stream: &Stream) -> Vec<String> {
     for (topic, records) in stream.superseded_lately() {
         troubles.push(format!(
             "stream {path}: records of topic {topic:?} that are not shown, because their keys have newer ones in other \
-             partitions: {records}, some in the last {}; write a key to one partition only, and see to the \
+             partitions: {records}, some in the last {}; write a key to one partition only, and check the \
              producers' clocks",
             Span(SUPERSEDED_FOR)
         ));

@@ -1,8 +1,8 @@
 //! Limits on how many streams are open and on how fast they are opened, in all and per client address.
 //!
-//! A stream has a [`Permit`] from before it opens until it ends, in whatever way. Counting and deciding are one step under
-//! one lock, so a limit is exact; the lock is taken when a stream opens and when it ends, never by a delivery. Addresses
-//! are counted whether they are limited or not, so that a reload can add a limit; an address without streams is forgotten.
+//! A stream has a [`Permit`] from before it opens until it ends. Counting and deciding are one step under one lock, so a
+//! limit is exact; the lock is taken when a stream opens and when it ends, never by a delivery. Addresses are always
+//! counted, so that a reload can add a limit; an address without streams is forgotten.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -129,13 +129,13 @@ pub struct Limits {
     rules: RwLock<Arc<Rules>>,
     open: Mutex<OpenStreams>,
     refused: [AtomicU64; LIMITS],
-    /// By the limit. Locked for a line about a client that was turned away, and by nothing else.
-    told: [Mutex<Seldom>; LIMITS],
-    /// By the path of the stream. Locked for a client that was turned away, and by who asks for figures.
+    /// By limit. Locked only to log a refused client.
+    log_rates: [Mutex<Seldom>; LIMITS],
+    /// By the path of the stream. Locked for refused clients and metrics.
     by_stream: Mutex<BTreeMap<String, OfStream>>,
 }
 
-/// The clients that limits of one stream turned away.
+/// Clients refused by the limits of one stream.
 #[derive(Debug)]
 struct OfStream {
     paths: (u64, Seldom),
@@ -160,12 +160,12 @@ impl Limits {
             rules: RwLock::new(Arc::new(rules)),
             open: Mutex::default(),
             refused: Default::default(),
-            told: [const { Mutex::new(Seldom::new(LOG_EVERY)) }; LIMITS],
+            log_rates: [const { Mutex::new(Seldom::new(LOG_EVERY)) }; LIMITS],
             by_stream: Mutex::default(),
         }
     }
 
-    /// Changes the limits. OpenStreams streams stay open and counted, even if they are more than a new limit allows.
+    /// Changes the limits. Open streams stay open and counted, even if they exceed a new limit.
     pub fn set(&self, rules: Rules) {
         *self.rules.write() = Arc::new(rules);
     }
@@ -195,7 +195,7 @@ impl Limits {
                 address,
             }),
             Err(limit) => {
-                self.turned_away(limit, address);
+                self.refuse(limit, address);
                 Err(limit)
             }
         }
@@ -219,31 +219,30 @@ impl Limits {
     }
 
     fn open(&self) -> MutexGuard<'_, OpenStreams> {
-        // Nothing panics while it holds the lock.
         self.open.lock()
     }
 
-    /// Counts and logs a client that met a limit of all streams.
-    fn turned_away(&self, limit: Limit, address: Address) {
+    /// Counts and logs a client over a limit of all streams.
+    fn refuse(&self, limit: Limit, address: Address) {
         self.refused[limit as usize].fetch_add(1, Ordering::Relaxed);
-        let mut told = self.told[limit as usize].lock();
-        log_refusal(&mut told, address, "", limit);
+        let mut rate = self.log_rates[limit as usize].lock();
+        log_refusal(&mut rate, address, "", limit);
     }
 
-    /// Counts and logs a client that met a limit of the stream at `path`.
-    pub fn turned_away_by(&self, path: &str, limit: OverLimit, address: Address) {
+    /// Counts and logs a client over a limit of the stream at `path`.
+    pub fn refuse_by(&self, path: &str, limit: OverLimit, address: Address) {
         self.refused[Limit::from(limit) as usize].fetch_add(1, Ordering::Relaxed);
         let mut by_stream = self.by_stream.lock();
         let of_stream = by_stream.entry(path.to_owned()).or_default();
-        let (count, told) = match limit {
+        let (count, rate) = match limit {
             OverLimit::Paths => &mut of_stream.paths,
             OverLimit::Unindexed => &mut of_stream.unindexed,
         };
         *count += 1;
-        log_refusal(told, address, &format!(" from {path}"), limit.into());
+        log_refusal(rate, address, &format!(" from {path}"), limit.into());
     }
 
-    /// Clients that limits of the stream at `path` turned away since the start.
+    /// Clients refused by limits of the stream at `path` since the start.
     #[must_use]
     pub fn refused_by(&self, path: &str) -> [(Limit, u64); 2] {
         let by_stream = self.by_stream.lock();
@@ -258,12 +257,12 @@ impl Limits {
     }
 }
 
-/// One line in a while for each limit, so that one that is reached all the time does not hide another.
-fn log_refusal(told: &mut Seldom, address: Address, from: &str, limit: Limit) {
+/// Logs each limit at its own rate, so that one that is reached all the time does not hide another.
+fn log_refusal(rate: &mut Seldom, address: Address, from: &str, limit: Limit) {
     let key = limit.as_str();
-    match told.admit() {
-        Some(unsaid) => warn!("{address}: turned away{from}, {key} is reached{unsaid}"),
-        None => debug!("{address}: turned away{from}, {key} is reached"),
+    match rate.admit() {
+        Some(held_back) => warn!("{address}: refused{from}, {key} reached{held_back}"),
+        None => debug!("{address}: refused{from}, {key} reached"),
     }
 }
 

@@ -1,6 +1,6 @@
-//! Binds addresses: TCP, Unix sockets, and sockets that systemd hands over.
+//! Binds addresses: TCP, Unix sockets, and sockets that systemd passes.
 //!
-//! warp can bind by itself, but panics where it fails. Here an address that cannot be bound is an error before anything
+//! warp can bind by itself, but panics on failure. Here an address that cannot be bound is an error before anything
 //! starts.
 
 use std::borrow::Cow;
@@ -17,13 +17,13 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::unix::{self, SocketFile};
 use crate::config::socket::SocketAccess;
 
-/// What stands for the sockets that systemd hands over.
+/// The address of sockets that systemd passes.
 pub const SYSTEMD: &str = "systemd";
 
-/// What begins the address of all interfaces, IPv6 and IPv4.
+/// The prefix of the address of all interfaces, IPv6 and IPv4.
 pub const ANY_ADDRESS: &str = "*:";
 
-/// Connections that may wait to be accepted: a whole audience reconnects at once after a restart.
+/// Connections that may wait to be accepted: all clients reconnect at once after a restart.
 const BACKLOG: i32 = 4096;
 
 /// The remedy if another program serves the address.
@@ -82,13 +82,13 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// What the operating system says.
+    /// The operating system's error.
     #[must_use]
     pub fn cause(&self) -> &io::Error {
         &self.source
     }
 
-    /// What to do.
+    /// The remedy.
     #[must_use]
     pub fn remedy(&self) -> &str {
         &self.remedy
@@ -100,7 +100,7 @@ impl BindError {
         &self.address
     }
 
-    /// Whether another socket has the address, of whatever program.
+    /// Whether another socket, of any program, has the address.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         self.remedy == ANOTHER_PROGRAM
@@ -120,7 +120,7 @@ impl BindError {
             _ if unix::is_about_access(&source) => unix::ACCESS_REMEDY,
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            _ if address == SYSTEMD => "start it by kafka-sse-bridge.socket, or name addresses",
+            _ if address == SYSTEMD => "start the daemon with kafka-sse-bridge.socket, or name addresses",
             _ => "correct listen in [http]",
         };
         Self {
@@ -142,7 +142,7 @@ pub enum Listener {
 
 impl Listener {
     /// Binds `host:port` (every address the host has), `*:port` (every address of this machine) or `unix:/path`, or
-    /// shares what systemd has bound. To the file of a Unix socket `access` applies.
+    /// shares the sockets that systemd has bound. `access` applies to the file of a Unix socket.
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
@@ -166,10 +166,10 @@ impl Listener {
             .map_err(failed)
     }
 
-    /// Whether `host:port` could be bound now. Nothing is served, not for a moment.
+    /// Checks that `host:port` can be bound, without listening.
     ///
     /// # Errors
-    /// What [`Listener::bind`] would say of the first address that cannot be.
+    /// The error of [`Listener::bind`] for the first address that cannot be bound.
     pub fn try_tcp(address: &str) -> Result<(), BindError> {
         tcp_sockets(address)
             .map(drop)
@@ -196,19 +196,18 @@ impl Listener {
     }
 }
 
-/// A socket that systemd has bound and handed over.
+/// A socket that systemd has bound and passed.
 #[derive(Debug)]
 enum Inherited {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// Those sockets, or why they cannot be had; `None` until somebody wants them. Kept for the life of the
-/// process: the environment names them by numbers, which would be others' once they were closed, and an
-/// address that a reload takes away may come back.
+/// The sockets, or an error; `None` before the first use. Kept for the life of the process: the environment names them by
+/// number, which other descriptors could get after a close, and a reload may remove `systemd` and add it again.
 static INHERITED: Mutex<Option<Result<Vec<Inherited>, String>>> = Mutex::new(None);
 
-/// The sockets that systemd has bound and handed over (`sd_listen_fds(3)`).
+/// The sockets that systemd has passed (`sd_listen_fds(3)`).
 fn inherited() -> io::Result<Vec<Listener>> {
     let mut kept = INHERITED.lock();
     let sockets = kept.get_or_insert_with(|| take_inherited().map_err(|error| error.to_string()));
@@ -216,7 +215,7 @@ fn inherited() -> io::Result<Vec<Listener>> {
         .as_ref()
         .map_err(|error| io::Error::other(error.clone()))?;
     if sockets.is_empty() {
-        return Err(io::Error::other("systemd has handed over no socket"));
+        return Err(io::Error::other("systemd has passed no socket"));
     }
     let listener = |socket: &Inherited| match socket {
         Inherited::Tcp(socket) => socket.try_clone().map(Listener::Tcp),
@@ -235,7 +234,7 @@ fn take_inherited() -> io::Result<Vec<Inherited>> {
                 Inherited::Tcp(socket)
             }
             Ok(None) => continue,
-            // Of another kind; then it stays to be taken as that.
+            // Of another kind, and not taken yet.
             Err(_) => match handed.take_unix_listener(index)? {
                 Some(socket) => {
                     socket.set_nonblocking(true)?;

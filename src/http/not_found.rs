@@ -1,6 +1,6 @@
 //! The response to a path that is not served: it names the path that was probably meant.
 //!
-//! What it names is listed by `/about` anyway. A path is compared as text; nothing here opens or redirects to one.
+//! `/about` lists these paths anyway. A path is compared as text; nothing here opens or redirects to one.
 
 use http::StatusCode;
 use percent_encoding::percent_decode_str;

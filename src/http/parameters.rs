@@ -41,7 +41,7 @@ const IGNORED: [&str; 22] = [
 /// Longest name that is compared with known ones: comparing takes the product of both lengths.
 const LONGEST_COMPARED: usize = 256;
 
-/// What a stream knows, for messages.
+/// The parameters of a stream, for messages.
 const PARAMETERS: &str =
     "start, since, lastEventId, and the filters key, topic, partition, header.NAME and value.PATH";
 

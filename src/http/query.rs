@@ -18,8 +18,9 @@ use crate::config::units::other_unit;
 use crate::stream::Stream;
 use crate::stream::start_position::Opening;
 
-/// The end of errors about a Kafka client that gives neither times nor headers.
-const LACKING: &str = "which the Kafka client in use does not give; set client = \"librdkafka\" in [kafka]";
+/// The end of errors about a Kafka client that supports neither times nor headers.
+const LACKING: &str =
+    "which the Kafka client in use does not support; set client = \"librdkafka\" in [kafka]";
 
 /// The start and the filter that the client asks for. The `Last-Event-ID` header, which EventSource sends by itself, takes
 /// precedence over the query, which is all that its first connection can use. `ignored` is `http.ignored_parameters`.
@@ -74,7 +75,7 @@ fn start(word: &str, stream: &Stream) -> Result<Start, ApiError> {
         "snapshot" if has_table => Ok(Start::Snapshot),
         "snapshot" => {
             let message =
-                "this stream keeps no table of latest records; \"live\" and \"earliest\" are possible";
+                "invalid start \"snapshot\": this stream has no table; expected \"live\" or \"earliest\"";
             Err(ApiError::parameter("bad_start", "start", message))
         }
         other => {
@@ -108,8 +109,8 @@ fn is_number(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// An instant in milliseconds since the epoch: of RFC 3339, of milliseconds themselves, or of a duration
-/// before `now`, which is taken by whole seconds, so that those who ask together ask the same.
+/// An instant in milliseconds since the epoch, written as RFC 3339, as milliseconds, or as a duration before `now`. `now`
+/// is rounded down to seconds, so that clients that ask at the same time can share a replay.
 fn instant(text: &str, now: SystemTime) -> Option<i64> {
     if is_number(text) {
         return text.parse().ok();
@@ -142,7 +143,7 @@ fn add_term(
         };
     };
     if !stream.live_settings().client_filters {
-        let message = format!("this stream lets no client filter; leave {parameter:?} out");
+        let message = format!("this stream does not allow client filters; remove {parameter:?}");
         return Err(ApiError::forbidden("filters_forbidden", parameter, message));
     }
     if percent_decode_str(written).decode_utf8().is_err() {

@@ -1,8 +1,8 @@
 //! A request to the daemon itself, over a connection that never leaves the process, for the watchdog.
 //!
-//! A connection to an address is refused where those of clients are (a limit, no descriptors left), which is no reason to
-//! end a daemon that serves thousands. This one is a pair of sockets, opened once: a request over it takes the same
-//! reactor, protocol and routes as those of clients.
+//! A connection to a listener could fail by limits and a lack of descriptors, which must not end a daemon that serves
+//! thousands of clients. This connection is a pair of sockets, opened once; its requests use the same reactor, protocol
+//! and routes as those of clients.
 
 use std::convert::Infallible;
 use std::io;

@@ -51,7 +51,7 @@ const BUFFER: usize = MAX_HEAD;
 /// for a burst, little enough that many stalled clients do not matter.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// Pause in accepting while there is no descriptor, so that running out of them does not spin.
+/// Pause in accepting while no descriptor is left, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Stops a listener and its connections. It is dropped once the listener accepts no more, which the holder of the switch
@@ -207,7 +207,7 @@ fn serve_connection<S>(
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
         .max_buf_size(BUFFER)
-        // What one read brings may be more than the buffer's limit.
+        // One read may return more than the buffer's limit.
         .max_header_size(MAX_HEAD)
         // A client that has closed its side still gets responses; `hangup` ends its streams.
         .half_close(true)

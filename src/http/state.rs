@@ -17,7 +17,7 @@ use crate::kafka::status::Board;
 use crate::stream::Stream;
 use crate::stream::counters::Ledger;
 
-/// What handlers answer from.
+/// The state of the HTTP service.
 #[derive(Debug)]
 pub struct AppState {
     shown: RwLock<Shown>,
@@ -29,7 +29,7 @@ pub struct AppState {
     pub connections: Arc<Connections>,
     /// The streams that are open, and what limits them.
     pub limits: Arc<Limits>,
-    /// What streams have counted, including those that a reload has removed.
+    /// The counters of streams, including those that a reload has removed.
     pub ledger: Ledger,
     /// The outcomes of reloads.
     pub reloads: Reloads,
@@ -93,7 +93,7 @@ impl AppState {
         }
     }
 
-    /// What is shown now.
+    /// The exchangeable part.
     pub fn shown(&self) -> RwLockReadGuard<'_, Shown> {
         self.shown.read()
     }

@@ -96,7 +96,7 @@ pub(super) fn bind(
 /// Gives the file of a socket the mode and group that are set. While its group changes, no group has access.
 ///
 /// # Errors
-/// When there is no such group, or the operating system refuses.
+/// When the group does not exist, or the operating system refuses.
 pub fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
     let failed = |what: String| io::Error::other(AccessError(what));
     let chmod = |bits| {
@@ -130,7 +130,7 @@ pub fn group(name: &str) -> Result<u32, String> {
     }
     match Group::from_name(name) {
         Ok(Some(group)) => Ok(group.gid.as_raw()),
-        Ok(None) => Err(format!("there is no group {name:?}")),
+        Ok(None) => Err(format!("group {name:?} does not exist")),
         Err(error) => Err(format!("group {name:?}: {error}")),
     }
 }

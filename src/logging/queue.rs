@@ -1,7 +1,7 @@
-//! A bounded queue of log lines in front of one output, and the thread that writes them.
+//! A bounded queue of log lines for one output, and the thread that writes them.
 //!
-//! A write can block for as long as nobody reads a pipe or a disk hangs. Only the thread of the queue blocks then:
-//! a full queue drops lines and counts them. The queue does not know what a line looks like.
+//! A write blocks while a pipe is full or a disk hangs. Only the thread of the queue blocks then; a full queue drops
+//! lines and counts them. The queue does not know the format of lines.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,12 +18,12 @@ pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that only errors may use beyond [`MAX_BYTES`].
 const RESERVE: usize = 256 * 1024;
 
-/// What an entry takes besides its text.
+/// Memory of an entry besides its text.
 const OVERHEAD: usize = size_of::<Entry>();
 
-/// Where lines go.
+/// The destination of lines.
 pub trait Output: Send + Sync {
-    /// Writes, for as long as that takes.
+    /// Writes; may block.
     fn write(&self, text: &str);
 
     /// The line that reports how many lines were dropped.
@@ -34,7 +34,7 @@ pub trait Output: Send + Sync {
 #[derive(Default)]
 pub struct Queue {
     state: Mutex<State>,
-    /// There is an entry to be written.
+    /// An entry was added.
     filled: Condvar,
     /// An entry has been written.
     wrote: Condvar,
@@ -156,7 +156,7 @@ impl State {
         self.entries.push_back(Entry { output, text });
     }
 
-    /// Adds the line that reports dropped lines, at their place among the others.
+    /// Adds the line that reports dropped lines, at their position among the others.
     fn report_dropped(&mut self) -> bool {
         let Some((count, output)) = self.dropped.take() else {
             return false;

@@ -127,12 +127,9 @@ fn exact() {
         counts(&daemon, 0, 0).await;
     });
     let log = daemon.log();
-    let lines = log.lines().filter(|line| line.contains("turned away"));
+    let lines = log.lines().filter(|line| line.contains("refused, "));
     assert_eq!(lines.count(), 1, "{log}");
-    assert!(
-        log.contains("127.0.0.1: turned away, max_clients is reached"),
-        "{log}"
-    );
+    assert!(log.contains("127.0.0.1: refused, max_clients reached"), "{log}");
 }
 
 /// The whole answer to a client that was turned away, which must say so as a stream.
@@ -286,7 +283,7 @@ fn filters() {
         assert_eq!(filters["refused"], of_stream);
         // Each limit has its own line, whatever came before.
         for key in ["max_filter_paths", "max_unindexed_filters"] {
-            let line = format!("127.0.0.1: turned away from /events, {key} is reached");
+            let line = format!("127.0.0.1: refused from /events, {key} reached");
             daemon.wait_log(&line, secs(10));
         }
         let figures = figures(&daemon).await;
@@ -397,7 +394,7 @@ fn per_ip() {
     });
     let log = daemon.log();
     assert!(
-        log.contains("192.0.2.1: turned away, max_clients_per_ip is reached"),
+        log.contains("192.0.2.1: refused, max_clients_per_ip reached"),
         "{log}"
     );
 }

@@ -140,7 +140,7 @@ fn id_command() {
             "topic orders partition 1 timestamp 1795593600000",
             "topic orders partition 2 end",
             "topic orders partition 3 beginning",
-            "topic orders partition 4 no place",
+            "topic orders partition 4 no position",
             "topic orders partition 5 timestamp 1795593600, which is in seconds and makes the id unusable; in \
              milliseconds it is 1795593600000",
         ]

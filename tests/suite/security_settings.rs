@@ -121,11 +121,11 @@ const WRONG_SASL: Wrong = &[
     ),
     (
         "sasl = { mechanism = \"PLAIN\", USER, token_file = \"@token\" }",
-        "kafka.sasl.token_file: has no place beside mechanism = \"PLAIN\"; remove it",
+        "kafka.sasl.token_file: cannot be set with mechanism = \"PLAIN\"; remove it",
     ),
     (
         "sasl = { mechanism = \"OAUTHBEARER\", token_file = \"@token\", password_file = \"@password\" }",
-        "kafka.sasl.password_file: has no place beside mechanism = \"OAUTHBEARER\"; remove it",
+        "kafka.sasl.password_file: cannot be set with mechanism = \"OAUTHBEARER\"; remove it",
     ),
     (
         "sasl = { mechanism = \"PLAIN\", username = \"me\", password_file = \"@empty\" }",

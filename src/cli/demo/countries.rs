@@ -19,7 +19,7 @@ const CSV: &str = include_str!("countries.csv");
 /// How long records may take to leave when the demo ends.
 const FLUSH: Duration = Duration::from_secs(1);
 
-/// A country as it stands in both topics.
+/// A country, as written to both topics.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Country {
     /// ISO 3166-1 alpha-2.

@@ -118,7 +118,7 @@ impl Target {
     /// Opens the stream after the event with this id; empty for none.
     ///
     /// # Errors
-    /// When there is no response, or it is not an event stream.
+    /// When no response arrives, or it is not an event stream.
     pub(super) async fn open(&self, id: &str) -> Result<Stream, OpenError> {
         let unreachable = |what: &dyn std::fmt::Display| {
             OpenError::Unreachable(match &self.unix {
@@ -164,7 +164,7 @@ impl Target {
         request.headers_mut().clone_from(&self.headers);
         if !id.is_empty() {
             let id = HeaderValue::from_str(id)
-                .map_err(|_| OpenError::Refused("the id cannot stand in a header".to_owned()))?;
+                .map_err(|_| OpenError::Refused("the id is not a valid header value".to_owned()))?;
             request.headers_mut().insert(LAST_EVENT_ID, id);
         }
         Ok(request)
@@ -178,7 +178,7 @@ where
 {
     let exchange = async {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // What breaks the connection ends the body, or the answer waited for below.
+        // An error of the connection also ends the body, or the response awaited below.
         tokio::spawn(connection);
         sender.send_request(request).await
     };
@@ -189,17 +189,17 @@ where
     }
 }
 
-/// Says what an answer that is no stream says: the daemon's errors are JSON, others' are not.
+/// Describes a response that is not an event stream. Errors of the daemon are JSON; those of other servers may not be.
 async fn refusal(response: Response<Incoming>) -> String {
     let status = response.status();
     if status == StatusCode::OK {
-        return "200, but what comes is not text/event-stream: is it the path of a stream?".to_owned();
+        return "200, but not text/event-stream: check that this is the path of a stream".to_owned();
     }
     if let Some(location) = response.headers().get(LOCATION)
         && status.is_redirection()
     {
         let location = String::from_utf8_lossy(location.as_bytes());
-        return format!("{status}: it is at {location}; redirects are not followed here");
+        return format!("{status}: redirect to {location}, which tail does not follow");
     }
     let mut body = Vec::new();
     let mut stream = Stream {
@@ -213,7 +213,7 @@ async fn refusal(response: Response<Incoming>) -> String {
             }
         }
     };
-    // What has come by then says what it says.
+    // An incomplete body is shown too.
     let _ = timeout(ANSWER_TIMEOUT, read).await;
     let said = serde_json::from_slice::<serde_json::Value>(&body).ok();
     let error = said.as_ref().and_then(|said| said.get("error"));
@@ -238,7 +238,7 @@ impl Stream {
             match frame {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(chain(&error)),
-                // Trailers say nothing.
+                // Trailers are not needed.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Ok(Some(bytes));

@@ -36,7 +36,7 @@ impl Latencies {
         self.count
     }
 
-    /// The percentile in milliseconds; 0 where there is no latency.
+    /// The percentile in milliseconds; 0 without latencies.
     #[must_use]
     pub(super) fn percentile(&self, percent: u64) -> u64 {
         let wanted = (self.count * percent).div_ceil(100);

@@ -39,7 +39,7 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 pub(super) struct Options {
     /// The stream, like http://127.0.0.1:3000/events; filters and since as in any client.
     url: String,
-    /// Go on behind the event of this id, instead of where the URL says.
+    /// Continue after the event with this id, instead of the start in the URL.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = whole_id)]
     id: String,
     /// Send this header too; may be repeated.
@@ -48,13 +48,13 @@ pub(super) struct Options {
     /// Connect to this Unix socket; of the URL, only path and host are used then.
     #[arg(long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
-    /// End after so many events, control events included.
+    /// End after this many events, control events included.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Show ids as the offsets they hold, by partition.
     #[arg(long)]
     ids: bool,
-    /// Show how late each event is, and measure heartbeats too.
+    /// Show the latency of each event, and measure heartbeats too.
     #[arg(long)]
     latency: bool,
     /// Print one JSON object per event and line.
@@ -209,7 +209,7 @@ async fn read(
 /// Writes to stderr, apart from the events.
 fn note(text: &str) {
     for line in text.lines() {
-        // A closed stderr is no reason to end.
+        // The command continues without stderr.
         let _ = writeln!(io::stderr(), "kafka-sse-bridge: {line}");
     }
 }

@@ -1,11 +1,10 @@
 //! A directory of files in place of the page in the binary (`ui.assets`), with a cache.
 //!
-//! A file is read and compressed once, for all requests, off the runtime's workers, and kept for as long as it is
-//! the same file of the same size and times. What is kept is bounded; what does not fit is streamed from disk in
-//! pieces, uncompressed. A conditional request that matches reads nothing, and a HEAD request nothing but index.html, whose
-//! title changes its length. An edit shows at the next
-//! request: a file that has just changed is not kept, because a second change within the tick of the file system's
-//! clock would not show in its times.
+//! A file is read and compressed once for all requests, on a blocking thread, and cached while its identity, size and
+//! times are unchanged. The cache is bounded; files that do not fit are streamed from disk in pieces, uncompressed. A
+//! conditional request that matches reads nothing, and a HEAD request only index.html, whose title changes its length. An
+//! edit is visible at the next request: a file that has just changed is not cached, because a second change within the
+//! tick of the file system's clock would not change its times.
 
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
@@ -88,7 +87,7 @@ impl FileState {
 #[derive(Debug)]
 struct CachedFile {
     state: FileState,
-    /// `None` where it cannot be kept: there is no space, or it changed while it was read.
+    /// `None` if it cannot be cached: no space is left, or it changed while it was read.
     content: OnceCell<Option<Arc<Content>>>,
     /// When it was last asked for, in requests.
     used: AtomicU64,
@@ -118,7 +117,7 @@ pub(super) struct Found {
 pub(super) enum Body {
     /// In memory.
     Kept(Arc<Content>),
-    /// On disk, and so many.
+    /// On disk, with this length.
     OnDisk(File, u64),
     /// Not needed. The length is known if the file is not compressed.
     Omitted(Option<u64>),
@@ -257,7 +256,7 @@ impl Directory {
 
     /// Reads and compresses. Blocks.
     fn prepare(&self, slot: &CachedFile, path: &Path, is_template: bool) -> Option<Arc<Content>> {
-        // What is read, and at most as much again compressed.
+        // The file, and at most as much again compressed.
         let _reserved = self.reserve(slot, 2 * slot.state.size)?;
         let (plain, state) = self.read(path, is_template).ok()?;
         if state != slot.state {
@@ -356,7 +355,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// So many bytes of a file.
+    /// This many bytes of a file.
     pub(super) const fn new(file: File, length: u64) -> Self {
         Self {
             file: Some(file),

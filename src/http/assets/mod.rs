@@ -131,7 +131,7 @@ impl Assets {
     }
 }
 
-/// What a client accepts, and has cached.
+/// The encoding that a client accepts, and the ETags in its cache.
 struct Client<'a> {
     has: &'a str,
     takes_gzip: bool,

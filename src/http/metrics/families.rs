@@ -10,13 +10,13 @@ use prometheus_client::metrics::MetricType;
 /// Labels of a sample, by name.
 pub(super) type Labels = Vec<(&'static str, String)>;
 
-/// A distribution: the sum of all values, and how many were at most each bound and above the one before.
+/// The sum of all values, and for each upper bound the number of values above the previous bound.
 pub(super) struct Histogram {
     pub(super) sum: f64,
     pub(super) buckets: Vec<(f64, u64)>,
 }
 
-/// Where families are written.
+/// Writes families to an encoder.
 pub(super) struct Families<'a>(DescriptorEncoder<'a>);
 
 impl<'a> Families<'a> {
@@ -24,7 +24,7 @@ impl<'a> Families<'a> {
         Self(encoder)
     }
 
-    /// What only grows; `_total` is put behind the name.
+    /// Counters; `_total` is appended to the name.
     pub(super) fn counter<V: EncodeCounterValue>(
         &mut self,
         name: &str,
@@ -40,7 +40,7 @@ impl<'a> Families<'a> {
         Ok(())
     }
 
-    /// What goes up and down.
+    /// Gauges.
     pub(super) fn gauge<V: EncodeGaugeValue>(
         &mut self,
         name: &str,
@@ -64,7 +64,7 @@ impl<'a> Families<'a> {
         self.counter(name, help, [(Labels::new(), value)])
     }
 
-    /// Distributions.
+    /// Histograms.
     pub(super) fn histogram(
         &mut self,
         name: &str,

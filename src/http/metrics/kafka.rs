@@ -1,4 +1,4 @@
-//! Reading Kafka: what has come, how far behind it is, what went wrong; and the reading of the past.
+//! Metrics of reading Kafka: records, lag, errors, connections, replays.
 
 use std::fmt;
 
@@ -9,19 +9,19 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     let (board, counters) = (&state.kafka, state.kafka.counters());
     families.figure(
         "kafka_up",
-        "Whether Kafka has answered and nothing is wrong with it now",
+        "Whether Kafka answers without an error",
         u64::from(board.is_up()),
     )?;
     let client = board.snapshot().client;
     families.gauge(
         "kafka_client_info",
-        "Always 1; the label names the client library in use, once one is chosen",
+        "Always 1; the label names the client library, once one is chosen",
         client.map(|client| (vec![("client", client)], 1_u64)),
     )?;
     let of_topic = |topic: &str| -> Labels { vec![("topic", topic.to_owned())] };
     families.counter(
         "kafka_records",
-        "Records read live, and again for streams that a reload builds anew",
+        "Records read live, and read again for streams that a reload rebuilds",
         counters
             .records()
             .iter()
@@ -29,7 +29,7 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     )?;
     families.gauge(
         "kafka_lag_records",
-        "Offsets between what is read and the end of each partition, as of a few seconds ago",
+        "Offsets between the reading position and the end of each partition, as of a few seconds ago",
         board.lag().into_iter().map(|lag| {
             let mut labels = of_topic(&lag.topic);
             labels.push(("partition", lag.partition.to_string()));
@@ -49,19 +49,19 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     )?;
     families.count(
         "kafka_reconnects",
-        "How often reading went on after trouble",
+        "How often reading continued after an error",
         counters.recoveries(),
     )?;
     let load = state.shown().streams.first().map(|stream| stream.archive_load());
     let (reading, waiting) = load.unwrap_or_default();
     families.figure(
         "replays_running",
-        "Replays that a thread reads from Kafka now, of all streams together",
+        "Replays that a thread reads from Kafka, of all streams",
         reading as u64,
     )?;
     families.figure(
         "replays_waiting",
-        "Replays that wait for a thread or for room, of all streams together",
+        "Replays that wait for a thread or for memory, of all streams",
         waiting as u64,
     )
 }
@@ -70,7 +70,7 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
 fn stops(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_stopped_offset",
-        "Offset at which reading of a partition is stopped, because the client cannot take the batch there",
+        "Offset at which reading of a partition is stopped, because the client cannot read the batch there",
         state.kafka.stops().into_iter().map(|stopped| {
             let labels = vec![
                 ("topic", stopped.topic),
@@ -88,25 +88,25 @@ fn pauses(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let of_stream = |stream: &str| -> Labels { vec![("stream", stream.to_owned())] };
     families.counter(
         "stream_pauses",
-        "How often the topics of a stream were paused because it did not encode as fast as records came",
+        "How often the topics of a stream were paused because it encoded more slowly than records arrived",
         pauses
             .iter()
             .map(|(stream, pauses)| (of_stream(stream), pauses.times())),
     )?;
     families.counter(
         "stream_paused_seconds",
-        "For how long in all, without a pause that goes on",
+        "Total time of these pauses, without the current one",
         pauses
             .iter()
             .map(|(stream, pauses)| (of_stream(stream), pauses.paused().as_secs_f64())),
     )
 }
 
-/// Beside the lag, what open transactions hold back.
+/// The lag up to the high watermark.
 fn lag_to_high(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_lag_high_watermark_records",
-        "The same up to the high watermark, so that what open transactions hold back counts too",
+        "Offsets between the reading position and the high watermark, which include those of open transactions",
         state.kafka.lag().into_iter().map(|lag| {
             let labels = vec![("topic", lag.topic), ("partition", lag.partition.to_string())];
             (labels, lag.to_high)
@@ -114,20 +114,20 @@ fn lag_to_high(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     )
 }
 
-/// What librdkafka says of its own connections.
+/// librdkafka's statistics of its connections.
 fn links(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let links = state.kafka.links();
     let of_broker = |broker: &str| -> Labels { vec![("broker", broker.to_owned())] };
     families.gauge(
         "kafka_broker_up",
-        "Whether a broker can be asked, as of a few seconds ago; told by librdkafka",
+        "Whether librdkafka is connected to a broker, as of a few seconds ago",
         links
             .iter()
             .map(|link| (of_broker(&link.broker), u64::from(link.is_up))),
     )?;
     families.gauge(
         "kafka_broker_round_trip_seconds",
-        "How long a broker's answers took on average in the last seconds, waits for records included",
+        "Average time of a broker's responses in the last seconds, with waits for records",
         links
             .iter()
             .filter_map(|link| Some((of_broker(&link.broker), link.round_trip?.as_secs_f64()))),

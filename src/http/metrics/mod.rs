@@ -1,9 +1,8 @@
-//! `GET /metrics`: all figures, for Prometheus and whatever reads its formats.
+//! `GET /metrics`: all metrics, in the formats of Prometheus.
 //!
-//! Nothing is kept here. Every scrape reads what the rooms count or know anyway, so a figure costs nothing
-//! until somebody asks: [`server`] the process as a server, [`streams`] what each stream counts, [`kafka`]
-//! what reading has met, [`process`] what the operating system knows. [`families`] writes them.
-//! What each metric means stands in docs/operations.md, and a test compares that table with what is served.
+//! Stores nothing: every scrape reads counters and state of other modules, so a metric costs nothing between scrapes.
+//! [`server`] has the HTTP service, [`streams`] each stream, [`kafka`] reading, [`process`] the operating system's
+//! figures; [`families`] writes them. docs/operations.md describes each metric; a test compares that table with a scrape.
 
 mod families;
 mod kafka;
@@ -33,11 +32,10 @@ const OPEN_METRICS: &str = "application/openmetrics-text";
 const PLAIN: &str = "text/plain";
 const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What all of ours begin with.
+/// The prefix of all metrics of the daemon.
 const PREFIX: &str = "kafka_sse_bridge";
 
-/// The figures in the format that the request prefers. On a thread that may block, as the operating system
-/// is asked too.
+/// The metrics in the format that the request prefers. Written on a blocking thread, because `/proc` is read.
 pub(super) async fn answer(state: Arc<AppState>, headers: HeaderMap) -> Response {
     let open = accept::media_type(&headers, OPEN_METRICS);
     let is_open = open.is_named() && open >= accept::media_type(&headers, PLAIN);
@@ -74,7 +72,7 @@ fn write(state: Arc<AppState>, is_open: bool) -> Result<String, fmt::Error> {
     Ok(body)
 }
 
-/// What the daemon knows of itself.
+/// The daemon's own metrics.
 #[derive(Debug)]
 struct Bridge(Arc<AppState>);
 
@@ -87,7 +85,7 @@ impl Collector for Bridge {
     }
 }
 
-/// What the operating system knows of it.
+/// The operating system's figures.
 #[derive(Debug)]
 struct Process;
 

@@ -1,4 +1,4 @@
-//! The process as the operating system sees it, by the names that every Prometheus client library gives.
+//! The process as the operating system sees it, under the names that all Prometheus client libraries use.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::families::Families;
 
-/// Nothing is written where `/proc` cannot be read.
+/// Writes nothing if `/proc` cannot be read.
 pub(super) fn write(families: &mut Families<'_>) -> fmt::Result {
     let read = || {
         let process = Process::myself()?;
@@ -39,7 +39,7 @@ fn tell(stat: &Stat, descriptors: usize, booted: u64, families: &mut Families<'_
     )?;
     families.figure("process_virtual_memory_bytes", "Address space in use", stat.vsize)?;
     families.figure("process_open_fds", "Open file descriptors", descriptors as u64)?;
-    // No limit is one that is never reached.
+    // Unlimited is infinity.
     let most = getrlimit(Resource::Nofile).current;
     families.figure(
         "process_max_fds",

@@ -1,4 +1,4 @@
-//! The daemon as a server: which it is, whether it is ready, its connections, its settings.
+//! Metrics of the HTTP service: build, readiness, connections, reloads.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -28,19 +28,19 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     )?;
     families.figure(
         "degraded",
-        "How many things /health/ready names as degraded",
+        "Number of faults that /health/ready names as degraded",
         standing.degraded.len() as u64,
     )?;
     families.figure(
         "draining",
-        "Whether the daemon is about to end",
+        "Whether the daemon is shutting down",
         u64::from(state.is_draining.load(Ordering::Relaxed)),
     )?;
     connections(state, families)?;
     reloads(state, families)
 }
 
-/// Connections of all listeners. What is refused there or before a stream opens has its families here too.
+/// Connections of all listeners, and refused requests.
 fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let connections = &state.connections;
     families.figure(
@@ -50,18 +50,18 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.count(
         "connection_write_timeouts",
-        "Connections closed because they took nothing for write_timeout",
+        "Connections closed because they took no byte for write_timeout",
         connections.write_timeouts(),
     )?;
     families.figure(
         "scan_bytes",
-        "Memory of rows copied out of tables for clients that have not taken them yet",
+        "Memory of rows copied from tables for clients that have not taken them yet",
         pieces::held() as u64,
     )?;
     let refused = state.limits.counts().refused;
     families.counter(
         "clients_refused",
-        "Clients turned away before a stream opened, by the limit they met",
+        "Clients refused before a stream opened, by limit",
         refused
             .map(|(limit, count)| -> (Labels, u64) { (vec![("limit", limit.as_str().to_owned())], count) }),
     )?;
@@ -76,7 +76,7 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     });
     families.counter(
         "filters_refused",
-        "Clients turned away by a limit of the stream's filters; those refused by limit count them too",
+        "Clients refused by a limit of the stream's filters; clients_refused counts them too",
         of_streams,
     )
 }
@@ -86,7 +86,7 @@ fn reloads(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let of = |result: &str| -> Labels { vec![("result", result.to_owned())] };
     families.counter(
         "reloads",
-        "Reloads of the configuration, by what became of them",
+        "Reloads of the configuration, by result",
         [(of("ok"), reloads.succeeded()), (of("failed"), reloads.failed())],
     )?;
     families.figure(
@@ -96,12 +96,12 @@ fn reloads(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.figure(
         "config_last_reload_success_timestamp_seconds",
-        "Unix time at which the settings in force were applied, by a reload or the start",
+        "Unix time at which the current settings were applied, by a reload or the start",
         reloads.applied_at().as_secs_f64(),
     )?;
     families.figure(
         "config_hash",
-        "A number that is the same where the settings in force are the same, secrets aside",
+        "A number that is equal for equal settings, ignoring secrets",
         u64::from(reloads.fingerprint()),
     )
 }

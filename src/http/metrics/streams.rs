@@ -1,6 +1,6 @@
-//! What each stream counts, and what it holds now.
+//! Counters and gauges of each stream.
 //!
-//! Counters are by path and outlive the stream; gauges are of the streams that are served now.
+//! Counters are kept by path and outlive the stream; gauges exist only for streams that are served.
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ fn by_path(counted: &[Counted], value: impl Fn(&Counters) -> u64) -> impl Iterat
 }
 
 fn clients(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
-    // Departures first, so that nobody has left who had not come.
+    // Departures are read first, so that they never exceed arrivals.
     let closed: Vec<[(Departure, u64); Departure::ALL.len()]> =
         counted.iter().map(|(_, counters)| counters.closed()).collect();
     let opened: Vec<u64> = counted.iter().map(|(_, counters)| counters.opened()).collect();
@@ -66,7 +66,7 @@ fn clients(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.counter(
         "clients_closed",
-        "Streams to clients that ended, by why: the client left, its socket took nothing, or what goodbye told it",
+        "Streams to clients that ended, by reason: the client left, write timeout, or the reason in goodbye",
         all().flat_map(|(((path, _), _), closed)| {
             let by_reason = |(why, count): &(Departure, u64)| (and(path, "reason", why.as_str()), *count);
             closed.iter().map(by_reason)
@@ -74,12 +74,12 @@ fn clients(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.counter(
         "clients_slow",
-        "How often a client fell behind the log and was let go, or given what it missed from Kafka",
+        "How often a client fell behind the log and was disconnected, or continued with a replay from Kafka",
         by_path(counted, Counters::slow),
     )?;
     families.counter(
         "clients_conflated",
-        "How often a client fell behind the log and was given latest values instead",
+        "How often a client fell behind the log and continued with the latest values",
         by_path(counted, Counters::conflated),
     )
 }
@@ -91,12 +91,12 @@ fn sent(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
         .collect();
     families.counter(
         "deliveries",
-        "Records handed to clients' connections, one for each client, and notices that stand among them",
+        "Records written to connections, counted once per client, and control events between them",
         sent.iter().map(|(path, sent)| (of(path), sent.events)),
     )?;
     families.counter(
         "sent_bytes",
-        "Bytes of events and comments handed to clients' connections",
+        "Bytes of events and comments written to connections",
         sent.iter().map(|(path, sent)| (of(path), sent.bytes)),
     )?;
     families.histogram(
@@ -118,12 +118,12 @@ fn latencies(sent: &Sent) -> Histogram {
 fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     families.counter(
         "stream_records",
-        "Records that came to the stream and are shown",
+        "Records read by the stream and shown",
         by_path(counted, Counters::records),
     )?;
     families.counter(
         "invalid_records",
-        "Records passed over because they cannot be shown, by cause",
+        "Records skipped because they cannot be shown, by cause",
         counted.iter().flat_map(|(path, counters)| {
             let by_cause = |(cause, count): (Invalid, u64)| (and(path, "cause", cause.as_str()), count);
             counters.invalid().map(by_cause)
@@ -136,7 +136,7 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.counter(
         "keyless_records",
-        "Records without a key, which have no place in the stream's table",
+        "Records without a key, which the stream's table cannot hold",
         by_path(counted, Counters::keyless),
     )?;
     families.counter(
@@ -149,7 +149,7 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.counter(
         "displaced_keys",
-        "Keys that found no place in the full table, or had to leave it",
+        "Keys that the full table did not store, or removed",
         by_path(counted, Counters::displaced),
     )
 }
@@ -158,23 +158,23 @@ fn notices(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     let whom = [(To::All, "all"), (To::One, "client")];
     families.counter(
         "gaps",
-        "Ranges of offsets that were gone before they could be read, or that Kafka has lost since: told to all \
-         clients, counted once, or to a single one that reads the past or comes back",
+        "Ranges of offsets that were deleted before they could be read, or that Kafka has lost since: sent to all \
+         clients, counted once, or to a single client that replays or resumes",
         counted.iter().flat_map(|(path, counters)| {
             whom.map(|(to, name)| (and(path, "to", name), counters.gaps(to)))
         }),
     )?;
     families.counter(
         "resets",
-        "Resets by reason: told to all clients, counted once, or to a single one by its own place",
+        "Resets by reason: sent to all clients, counted once, or to a single client by its own position",
         counted.iter().flat_map(|(path, counters)| {
             whom.into_iter().flat_map(move |(to, name)| {
-                // All are told of nothing but a topic that begins anew.
-                let is_told = move |(reason, _): &(Reset, u64)| {
+                // A reset of all clients is always that of a topic.
+                let is_possible = move |(reason, _): &(Reset, u64)| {
                     to == To::One || matches!(reason, Reset::Recreated | Reset::Truncated)
                 };
-                let told = counters.resets(to).into_iter().filter(is_told);
-                told.map(move |(reason, count)| {
+                let resets = counters.resets(to).into_iter().filter(is_possible);
+                resets.map(move |(reason, count)| {
                     let mut labels = and(path, "to", name);
                     labels.push(("reason", reason.as_str().to_owned()));
                     (labels, count)
@@ -184,17 +184,17 @@ fn notices(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     )?;
     families.counter(
         "replays_started",
-        "Replays of the past begun",
+        "Replays started",
         by_path(counted, Counters::replays_begun),
     )?;
     families.counter(
         "replays_shared",
-        "Clients that joined a replay under way instead of having one of their own",
+        "Clients that joined a running replay instead of starting one",
         by_path(counted, Counters::replays_shared),
     )
 }
 
-/// What streams hold now.
+/// Gauges.
 fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Result {
     let all = || {
         served
@@ -213,12 +213,12 @@ fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Resu
     )?;
     families.gauge(
         "log_bytes",
-        "Memory they take, index included",
+        "Memory of the log, with its index",
         all().map(|(path, figures)| (of(path), figures.log_bytes as u64)),
     )?;
     families.gauge(
         "log_oldest_seconds",
-        "How long ago the oldest of them came; how far back a client can resume from memory",
+        "Age of the oldest record in memory: how far back a client can resume without a replay",
         all().filter_map(|(path, figures)| Some((of(path), figures.log_age?.as_secs_f64()))),
     )?;
     let tables = || all().filter_map(|(path, figures)| Some((path, figures, figures.table?)));
@@ -229,7 +229,7 @@ fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Resu
     )?;
     families.gauge(
         "table_bytes",
-        "Memory that the table takes",
+        "Memory of the table",
         tables().map(|(path, _, (_, bytes))| (of(path), bytes as u64)),
     )?;
     families.gauge(
@@ -260,17 +260,17 @@ fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Resu
     )?;
     families.gauge(
         "filter_paths",
-        "Different paths of values and names of headers that they ask for",
+        "Different value paths and header names in these filters",
         filters().map(|(path, filters)| (of(path), filters.paths as u64)),
     )?;
     families.gauge(
         "unindexed_filters",
-        "Those of them that no index serves",
+        "Filters that no index serves",
         filters().map(|(path, filters)| (of(path), filters.unindexed as u64)),
     )?;
     families.gauge(
         "filter_bytes",
-        "Memory of what is noted for them",
+        "Memory of the notes in the log for filters",
         filters().map(|(path, filters)| (of(path), filters.noted_bytes as u64)),
     )?;
     let replays = || {
@@ -285,7 +285,7 @@ fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Resu
     )?;
     families.gauge(
         "replay_bytes",
-        "Memory that they hold",
+        "Memory of replays",
         replays().map(|(path, (_, bytes))| (of(path), bytes as u64)),
     )
 }
