@@ -1,6 +1,6 @@
 //! Which topics may not be read, as it was last told.
 //!
-//! Decides nothing: what may be read, the source finds out by trying.
+//! Decides nothing: what may be read, the consumer finds out by trying.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use log::{info, warn};
 
 use super::client::Connect;
-use super::source::Source;
+use super::consumer::Consumer;
 use super::status::Status;
 
 /// Topics that may not be read.
@@ -19,8 +19,8 @@ pub(super) struct Rights {
 
 impl Rights {
     /// Says of topics that they may not be read, and that they may again.
-    pub(super) fn note(&mut self, source: &dyn Source, connect: &dyn Connect, status: &Status) {
-        let forbidden = source.forbidden();
+    pub(super) fn note(&mut self, consumer: &dyn Consumer, connect: &dyn Connect, status: &Status) {
+        let forbidden = consumer.forbidden();
         if *forbidden == self.forbidden {
             return;
         }
@@ -39,9 +39,9 @@ impl Rights {
         self.forbidden.clone_from(forbidden);
     }
 
-    /// Tells a new source what is known.
-    pub(super) fn hand_over(&self, source: &mut dyn Source) {
-        source.remember_forbidden(&self.forbidden);
+    /// Tells a new consumer what is known.
+    pub(super) fn hand_over(&self, consumer: &mut dyn Consumer) {
+        consumer.remember_forbidden(&self.forbidden);
     }
 
     /// A topic is read no more.

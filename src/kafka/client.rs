@@ -7,23 +7,97 @@ use log::info;
 #[cfg(feature = "librdkafka")]
 use rdkafka::ClientConfig;
 
+use super::admin::{Admin, AdminThread, PendingRequest, TopicState};
 use super::auth_error::Refusal;
 use super::connection::{BROKER_PATIENCE, Connection, Purpose};
+use super::consumer::Consumer;
 use super::error::{ErrorKind, KafkaError};
-use super::probe;
+use super::metadata::{self, Asked, Looked};
+use super::probe::{self, Choice};
 use super::pulse::Pulse;
 use super::security::Access;
-use super::source::Source;
 use super::status::{Board, Status};
 use crate::config::Client;
 
-/// Gives a client to read with.
+/// A connected client: one handle reads, the other answers questions.
+pub struct Handles {
+    /// Reads records.
+    pub consumer: Box<dyn Consumer>,
+    /// Answers questions about topics and offsets.
+    pub admin: AdminThread,
+    /// The look at topics that is under way.
+    looking: Option<PendingRequest<Vec<Looked>>>,
+}
+
+impl Handles {
+    /// Both handles of one client.
+    #[must_use]
+    pub fn new(consumer: Box<dyn Consumer>, admin: AdminThread) -> Self {
+        Self {
+            consumer,
+            admin,
+            looking: None,
+        }
+    }
+
+    /// Begins a look at topics, or returns the result of the one before: `None` while that is under way.
+    pub(super) fn look(&mut self, asked: &[Asked]) -> Option<Result<Vec<Looked>, KafkaError>> {
+        let Some(looking) = &self.looking else {
+            match self.admin.begin(self.request(asked)) {
+                Ok(looking) => self.looking = Some(looking),
+                Err(error) => return Some(Err(error)),
+            }
+            return None;
+        };
+        let answer = looking.answer()?;
+        self.looking = None;
+        Some(self.note(answer))
+    }
+
+    /// Looks at topics, and waits for the result.
+    pub(super) fn look_now(&mut self, asked: &[Asked]) -> Result<Vec<Looked>, KafkaError> {
+        let answer = self.admin.call(self.request(asked));
+        self.note(answer)
+    }
+
+    /// Discards a look that is under way, because its result would be compared with outdated state.
+    pub(super) fn forget_look(&mut self) {
+        self.looking = None;
+    }
+
+    fn request(
+        &self,
+        asked: &[Asked],
+    ) -> impl FnOnce(&mut dyn Admin) -> Result<Vec<Looked>, KafkaError> + Send + 'static {
+        let (asked, forbidden) = (asked.to_vec(), self.consumer.forbidden().clone());
+        let pulse = Arc::clone(self.admin.pulse());
+        move |admin| metadata::look(admin, &asked, &forbidden, &pulse)
+    }
+
+    fn note(&mut self, answer: Result<Vec<Looked>, KafkaError>) -> Result<Vec<Looked>, KafkaError> {
+        if let Ok(looked) = &answer {
+            let states: Vec<&TopicState> = looked.iter().map(|looked| &looked.state).collect();
+            self.consumer.note_topics(&states);
+        }
+        answer
+    }
+}
+
+/// Connects to Kafka.
 pub trait Connect: Send {
-    /// Builds one.
+    /// Builds both handles of a client.
     ///
     /// # Errors
-    /// When no broker answers, or none can be built that suits it.
-    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError>;
+    /// When no broker answers, or no client suits it.
+    fn connect(&mut self) -> Result<Handles, KafkaError>;
+
+    /// Builds the handle that answers questions alone.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    fn connect_admin(&mut self) -> Result<AdminThread, KafkaError> {
+        self.connect().map(|handles| handles.admin)
+    }
 
     /// How long [`connect`](Connect::connect) may take until it has chosen a client.
     fn patience(&self) -> Duration {
@@ -42,7 +116,7 @@ pub trait Connect: Send {
     fn refuse(&mut self, why: &KafkaError) -> bool;
 }
 
-/// Builds the client that was chosen, for a thread with this pulse.
+/// Builds both handles of the client that was chosen, for a thread with this pulse.
 ///
 /// # Errors
 /// When no broker answers, librdkafka refuses a setting, or the client is not part of this build.
@@ -51,22 +125,38 @@ pub fn build(
     client: Client,
     purpose: Purpose,
     pulse: &Arc<Pulse>,
-) -> Result<Box<dyn Source>, KafkaError> {
+) -> Result<Handles, KafkaError> {
+    let (consumer, admin) = match client {
+        #[cfg(feature = "kafka-crate")]
+        Client::Kafka => super::kafka_crate::connect(connection, purpose, pulse),
+        #[cfg(feature = "librdkafka")]
+        Client::Librdkafka => super::librdkafka::connect(connection, purpose, pulse),
+        other => return Err(not_built(connection, other)),
+    }?;
+    Ok(Handles::new(consumer, admin))
+}
+
+/// Builds the handle that answers questions alone.
+fn build_admin(
+    connection: &Connection,
+    client: Client,
+    pulse: &Arc<Pulse>,
+) -> Result<AdminThread, KafkaError> {
     match client {
         #[cfg(feature = "kafka-crate")]
-        Client::Kafka => Ok(Box::new(super::kafka_crate::KafkaCrate::new(
-            connection, purpose, pulse,
-        )?)),
+        Client::Kafka => super::kafka_crate::connect_admin(connection, pulse),
         #[cfg(feature = "librdkafka")]
-        Client::Librdkafka => Ok(Box::new(super::librdkafka::Librdkafka::new(
-            connection, purpose, pulse,
-        )?)),
-        other => Err(KafkaError::unsupported(
-            &connection.bootstrap_servers(),
-            format!("client {other} is not part of this build"),
-            "set client = \"auto\" in [kafka]",
-        )),
+        Client::Librdkafka => super::librdkafka::connect_admin(connection, pulse),
+        other => Err(not_built(connection, other)),
     }
+}
+
+fn not_built(connection: &Connection, client: Client) -> KafkaError {
+    KafkaError::unsupported(
+        &connection.bootstrap_servers(),
+        format!("client {client} is not part of this build"),
+        "set client = \"auto\" in [kafka]",
+    )
 }
 
 /// What librdkafka is told when it is to read over this connection: for whoever compares with the library alone.
@@ -81,7 +171,7 @@ pub fn librdkafka_config(connection: &Connection, purpose: Purpose) -> Result<Cl
 /// The client libraries.
 pub(super) struct Clients {
     connection: Connection,
-    choice: Option<probe::Choice>,
+    choice: Option<Choice>,
     role: Role,
     pulse: Arc<Pulse>,
 }
@@ -117,8 +207,8 @@ impl Clients {
     }
 }
 
-impl Connect for Clients {
-    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError> {
+impl Clients {
+    fn choose(&mut self) -> Result<Choice, KafkaError> {
         if let Role::Following(tails) = &self.role
             && self.connection.client == Client::Auto
             && tails.reads_with(Client::Librdkafka)
@@ -127,24 +217,46 @@ impl Connect for Clients {
                 .needs_librdkafka
                 .get_or_insert("live records are read with it");
         }
-        let choice = probe::choose(&self.connection)?;
-        let brokers = self.brokers();
-        let purpose = match self.role {
-            Role::Leading(_) => Purpose::Live,
-            Role::Following(_) => Purpose::History,
-        };
-        let source = build(&self.connection, choice.client, purpose, &self.pulse)?;
+        probe::choose(&self.connection)
+    }
+
+    /// Logs the choice where it is another than before.
+    fn note(&mut self, choice: Choice) {
         if self.choice.as_ref() != Some(&choice) {
             info!(
-                "kafka {brokers}: reading with {}: {}",
-                choice.client, choice.reason
+                "kafka {}: reading with {}: {}",
+                self.brokers(),
+                choice.client,
+                choice.reason
             );
             if let Role::Leading(status) = &self.role {
                 status.set_client(choice.client.as_str());
             }
             self.choice = Some(choice);
         }
-        Ok(source)
+    }
+
+    fn purpose(&self) -> Purpose {
+        match self.role {
+            Role::Leading(_) => Purpose::Live,
+            Role::Following(_) => Purpose::History,
+        }
+    }
+}
+
+impl Connect for Clients {
+    fn connect(&mut self) -> Result<Handles, KafkaError> {
+        let choice = self.choose()?;
+        let handles = build(&self.connection, choice.client, self.purpose(), &self.pulse)?;
+        self.note(choice);
+        Ok(handles)
+    }
+
+    fn connect_admin(&mut self) -> Result<AdminThread, KafkaError> {
+        let choice = self.choose()?;
+        let admin = build_admin(&self.connection, choice.client, &self.pulse)?;
+        self.note(choice);
+        Ok(admin)
     }
 
     fn patience(&self) -> Duration {

@@ -1,18 +1,18 @@
 //! A look at what exists: partitions, ids, and offsets of what is new.
 //!
-//! A source may take it beside its reading ([`Source::look`]), so that a broker that hangs holds up nothing.
-//! Decides nothing of what is seen; [`tail`](super::reader) does.
+//! Runs on the thread of an [`Admin`] beside reading. Decides nothing; the [`reader`](super::reader) does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::debug;
 
+use super::admin::{Admin, TopicState};
 use super::error::KafkaError;
 use super::partition::Bounds;
 use super::pulse::Pulse;
 use super::record::TopicId;
-use super::source::Source;
 
 /// How long a topic must look as if it had been recreated, or did not exist at the start, before
 /// that is believed: a broker that has just come up, or a new leader, may not know better yet.
@@ -57,8 +57,8 @@ impl Asked {
     /// Whether what was seen differs from what is known.
     fn is_changed(&self, looked: &Looked) -> bool {
         self.known.as_ref().is_some_and(|known| {
-            let id = looked.id.filter(|id| !known.past.contains(id));
-            known.partitions != looked.partitions || id.is_some_and(|id| known.id != Some(id))
+            let id = looked.state.id.filter(|id| !known.past.contains(id));
+            known.partitions != looked.state.partitions || id.is_some_and(|id| known.id != Some(id))
         })
     }
 
@@ -72,10 +72,8 @@ impl Asked {
 /// What was seen of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
-    /// How many partitions there are; 0 where the topic does not exist.
-    pub partitions: usize,
-    /// The id, where it is known.
-    pub id: Option<TopicId>,
+    /// Its partitions and id.
+    pub state: TopicState,
     /// The offsets of every partition, where they were wanted, the topic differs from what is known or a partition that
     /// had no leader has one.
     pub bounds: Option<Vec<Option<Bounds>>>,
@@ -83,32 +81,30 @@ pub struct Looked {
     pub ends: Option<Vec<Option<i64>>>,
 }
 
-/// Looks, and waits for what is seen.
+/// Looks at topics for a thread with this pulse.
 ///
 /// # Errors
 /// When no broker answers.
-pub(super) fn now<S: Source + ?Sized>(
-    source: &mut S,
+pub(super) fn look(
+    admin: &mut dyn Admin,
     asked: &[Asked],
+    forbidden: &BTreeSet<Arc<str>>,
     pulse: &Pulse,
 ) -> Result<Vec<Looked>, KafkaError> {
     let names: Vec<Arc<str>> = asked.iter().map(|asked| Arc::clone(&asked.topic)).collect();
-    let counts = source.partitions(&names)?;
-    let ids = or_unknown(source.topic_ids(&names), names.len())?;
-    let seen = counts.into_iter().zip(ids).map(|(partitions, id)| Looked {
-        partitions,
-        id,
+    let states = admin.topics(&names, forbidden)?.into_iter();
+    let looked = states.map(|state| Looked {
+        state,
         bounds: None,
         ends: None,
     });
-    let mut looked: Vec<Looked> = seen.collect();
-    add_bounds(
-        &mut looked,
-        asked,
-        || turn(pulse),
-        |topics| source.bounds_of(topics),
-    )?;
-    add_ends(&mut looked, asked, |topics| source.bounds_of(topics))?;
+    let mut looked: Vec<Looked> = looked.collect();
+    let wait = || {
+        std::thread::sleep(DOUBT_PAUSE);
+        !pulse.is_called()
+    };
+    add_bounds(&mut looked, asked, wait, |topics| admin.bounds(topics))?;
+    add_ends(&mut looked, asked, |topics| admin.bounds(topics))?;
     Ok(looked)
 }
 
@@ -120,7 +116,7 @@ pub(super) fn turn(pulse: &Pulse) -> bool {
 }
 
 /// Asks for the offsets of those topics that differ from what is known. `wait` is as for [`bounds_once_led`].
-pub(super) fn add_bounds(
+fn add_bounds(
     looked: &mut [Looked],
     asked: &[Asked],
     wait: impl FnMut() -> bool,
@@ -136,7 +132,7 @@ pub(super) fn add_bounds(
     }
     let topics: Vec<(Arc<str>, usize)> = changed
         .iter()
-        .map(|&index| (Arc::clone(&asked[index].topic), looked[index].partitions))
+        .map(|&index| (Arc::clone(&asked[index].topic), looked[index].state.partitions))
         .collect();
     let may_get_leader = |topic: usize, partition| asked[changed[topic]].may_get_leader(partition);
     let bounds = bounds_once_led(&topics, wait, may_get_leader, ask)?;
@@ -150,7 +146,7 @@ pub(super) fn add_bounds(
 }
 
 /// Asks for the ends of those topics where they are wanted. Ends that cannot be had now are asked for by a later look.
-pub(super) fn add_ends(
+fn add_ends(
     looked: &mut [Looked],
     asked: &[Asked],
     ask: impl FnOnce(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>,
@@ -163,7 +159,7 @@ pub(super) fn add_ends(
     }
     let topics: Vec<(Arc<str>, usize)> = wanted
         .iter()
-        .map(|&index| (Arc::clone(&asked[index].topic), looked[index].partitions))
+        .map(|&index| (Arc::clone(&asked[index].topic), looked[index].state.partitions))
         .collect();
     let bounds = match ask(&topics) {
         Err(error) if error.is_interrupted() => return Err(error),
@@ -204,21 +200,5 @@ pub(super) fn bounds_once_led(
         for (topic, found) in lacking.into_iter().zip(ask(&again)?) {
             bounds[topic] = found;
         }
-    }
-}
-
-/// What brokers do not say is unknown: without ids, a topic that was recreated is recognised by its offsets alone, but
-/// it is read.
-pub(super) fn or_unknown<T: Clone>(
-    answer: Result<Vec<Option<T>>, KafkaError>,
-    topics: usize,
-) -> Result<Vec<Option<T>>, KafkaError> {
-    match answer {
-        Err(error) if error.is_interrupted() => Err(error),
-        Err(error) => {
-            debug!("{error}");
-            Ok(vec![None; topics])
-        }
-        answer => answer,
     }
 }

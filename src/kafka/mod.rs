@@ -8,12 +8,14 @@
 //! thread turns; [`counters`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
 
 mod acl;
+pub mod admin;
 pub mod auth_error;
 pub mod batcher;
 #[cfg(feature = "tls")]
 mod certificate;
 pub mod client;
 pub mod connection;
+pub mod consumer;
 pub mod counters;
 pub mod epochs;
 pub mod error;
@@ -35,7 +37,6 @@ pub mod pulse;
 pub mod reader;
 pub mod record;
 pub mod security;
-pub mod source;
 mod stall;
 pub mod status;
 pub mod stopped_partitions;
@@ -46,5 +47,4 @@ mod tls;
 #[cfg(feature = "librdkafka")]
 mod token;
 mod wire_protocol;
-#[cfg(any(feature = "kafka-crate", feature = "librdkafka"))]
-mod worker_thread;
+pub mod worker_thread;

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::admin::AdminThread;
 use super::auth_error::Refusal;
 use super::batcher::Batcher;
 use super::connection::Connection;
+use super::consumer::Consumer;
 use super::error::KafkaError;
 use super::partition::Bounds;
 use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
-use super::source::Source;
 
 /// How far before the end of a partition a record is looked for: the last offsets of a transactional
 /// topic are markers.
@@ -46,13 +47,19 @@ const FEEDS: usize = MAX_BATCH_RECORDS + 2;
 /// # Errors
 /// When no broker answers, or the topic may not be seen.
 pub fn partitions(
-    source: &mut dyn Source,
+    admin: &AdminThread,
     connection: &Connection,
     topic: &Arc<str>,
 ) -> Result<usize, KafkaError> {
-    let counts = source.partitions(&[Arc::clone(topic)])?;
-    fail_of_trouble(source, connection, topic)?;
-    Ok(counts.first().copied().unwrap_or(0))
+    let states = admin.topics(&[Arc::clone(topic)], &BTreeSet::new())?;
+    let state = states.into_iter().next().unwrap_or_default();
+    if state.may_be_read == Some(false) {
+        return Err(forbidden(connection, topic));
+    }
+    match state.error {
+        Some(error) => Err(KafkaError::unreachable(&connection.bootstrap_servers(), error)),
+        None => Ok(state.partitions),
+    }
 }
 
 /// What was read at the ends of a topic's partitions.
@@ -71,7 +78,7 @@ pub struct Newest {
 /// # Errors
 /// When reading is refused, or fails.
 pub fn newest(
-    source: &mut dyn Source,
+    consumer: &mut dyn Consumer,
     connection: &Connection,
     topic: &Arc<str>,
     bounds: &[Bounds],
@@ -84,7 +91,7 @@ pub fn newest(
         .iter()
         .map(|bounds| (bounds.high - LOOK_BACK).max(bounds.low));
     batcher.assign(topic, None, next.collect(), low);
-    source.assign(&batcher)?;
+    consumer.assign(&batcher)?;
     let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
     let patience = if filled == 0 {
         patience.min(EMPTY_PATIENCE)
@@ -95,7 +102,7 @@ pub fn newest(
     let mut read = BTreeSet::new();
     let mut timestamp = None;
     while started.elapsed() < patience && (read.len() < filled || filled == 0) {
-        source.poll(POLL_WAIT, &mut batcher)?;
+        consumer.poll(POLL_WAIT, &mut batcher)?;
         batcher.flush();
         while let Ok(fed) = feed.try_recv() {
             if let Feed::Records(batch) = fed {
@@ -105,12 +112,12 @@ pub fn newest(
                 }
             }
         }
-        if read.is_empty() && !source.is_searching() {
-            fail_of_trouble(source, connection, topic)?;
+        if read.is_empty() && !consumer.is_searching() {
+            fail_of_trouble(consumer, connection, topic)?;
         }
     }
     if read.is_empty() {
-        fail_of_trouble(source, connection, topic)?;
+        fail_of_trouble(consumer, connection, topic)?;
     }
     Ok(Newest {
         filled,
@@ -145,7 +152,7 @@ pub struct Sample {
 /// # Errors
 /// When reading fails.
 pub fn sample(
-    source: &mut dyn Source,
+    consumer: &mut dyn Consumer,
     topic: &Arc<str>,
     bounds: &[Bounds],
     late: i64,
@@ -161,9 +168,9 @@ pub fn sample(
         .iter()
         .map(|bounds| (bounds.high - look_back).max(bounds.low));
     batcher.assign(topic, None, next.collect(), low);
-    // A source leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
-    source.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
-    source.assign(&batcher)?;
+    // A consumer leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
+    consumer.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
+    consumer.assign(&batcher)?;
     let (mut sample, mut bytes) = (Sample::default(), 0);
     let mut places: HashMap<Box<[u8]>, (u32, i64, bool)> = HashMap::new();
     let started = Instant::now();
@@ -173,7 +180,7 @@ pub fn sample(
         if next.iter().zip(bounds).all(|(next, bounds)| *next >= bounds.high) {
             break;
         }
-        source.poll(POLL_WAIT, &mut batcher)?;
+        consumer.poll(POLL_WAIT, &mut batcher)?;
         batcher.flush();
         while let Ok(fed) = feed.try_recv() {
             let Feed::Records(batch) = fed else { continue };
@@ -228,7 +235,7 @@ pub struct First {
 /// # Errors
 /// When reading fails.
 pub fn first_from(
-    source: &mut dyn Source,
+    consumer: &mut dyn Consumer,
     topic: &Arc<str>,
     from: &[(u32, i64)],
     patience: Duration,
@@ -241,13 +248,13 @@ pub fn first_from(
         next[partition as usize] = offset;
     }
     batcher.assign(topic, None, next.clone(), next);
-    // A source leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
-    source.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
-    source.assign(&batcher)?;
+    // A consumer leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
+    consumer.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
+    consumer.assign(&batcher)?;
     let mut first: BTreeMap<u32, First> = BTreeMap::new();
     let started = Instant::now();
     while started.elapsed() < patience && first.len() < from.len() {
-        source.poll(POLL_WAIT, &mut batcher)?;
+        consumer.poll(POLL_WAIT, &mut batcher)?;
         batcher.flush();
         while let Ok(fed) = feed.try_recv() {
             let Feed::Records(batch) = fed else { continue };
@@ -268,21 +275,29 @@ pub fn first_from(
 /// # Errors
 /// [`ErrorKind::Unsupported`](super::error::ErrorKind::Unsupported) from a client library that knows no times; otherwise when a
 /// partition's leader does not answer.
-pub fn times(source: &mut dyn Source, topic: &str, bounds: &[Bounds]) -> Result<usize, KafkaError> {
-    let found = source.offsets_at(topic, &vec![Some(0); bounds.len()])?;
+pub fn times(admin: &AdminThread, topic: &Arc<str>, bounds: &[Bounds]) -> Result<usize, KafkaError> {
+    let found = admin.offsets_at(topic, &vec![Some(0); bounds.len()])?;
     let found = found.iter().zip(bounds);
     Ok(found
         .filter(|(offset, bounds)| offset.is_some_and(|offset| offset < bounds.high))
         .count())
 }
 
-/// What a source works on by itself is a failure to who asks once.
-fn fail_of_trouble(source: &dyn Source, connection: &Connection, topic: &Arc<str>) -> Result<(), KafkaError> {
+fn forbidden(connection: &Connection, topic: &str) -> KafkaError {
+    Refusal::topic(topic, &connection.access).at(&connection.bootstrap_servers())
+}
+
+/// An error that the client library retries is a failure of a single attempt.
+fn fail_of_trouble(
+    consumer: &dyn Consumer,
+    connection: &Connection,
+    topic: &Arc<str>,
+) -> Result<(), KafkaError> {
     let brokers = connection.bootstrap_servers();
-    if source.forbidden().contains(topic) {
-        return Err(Refusal::topic(topic, &connection.access).at(&brokers));
+    if consumer.forbidden().contains(topic) {
+        return Err(forbidden(connection, topic));
     }
-    match source.trouble() {
+    match consumer.trouble() {
         None => Ok(()),
         Some(trouble) => {
             let prefix = format!("kafka {brokers}: ");

@@ -169,18 +169,19 @@ fn fetched(broker: &Broker) {
         needs_headers: false,
         needs_librdkafka: None,
     };
-    let mut source =
-        build(&connection, Client::Librdkafka, Purpose::Live, &Arc::default()).expect("a client");
+    let mut consumer = build(&connection, Client::Librdkafka, Purpose::Live, &Arc::default())
+        .expect("a client")
+        .consumer;
     let (feed, _feeds) = mpsc::channel(16);
     let mut batcher = Batcher::new([(topic.as_str().into(), vec![feed])]);
     // The third partition does not exist.
     batcher.assign(&topic, None, vec![0; 3], vec![0; 3]);
-    source.assign(&batcher).expect("it is assigned");
+    consumer.assign(&batcher).expect("it is assigned");
     eventually(secs(30), "statistics say so of each", || {
         // The error of the third is no failure of the others.
-        let _ = source.poll(millis(100), &mut batcher);
+        let _ = consumer.poll(millis(100), &mut batcher);
         batcher.flush();
-        let mut told: Vec<(u32, Option<i64>, bool)> = source
+        let mut told: Vec<(u32, Option<i64>, bool)> = consumer
             .ends()
             .iter()
             .map(|end| (end.partition, end.offset, end.is_fetched))

@@ -12,12 +12,11 @@ use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::Handler;
 use kafka_sse_bridge::http::server::{Stopping, serve};
-use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::client::{Connect, Handles};
 use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::{Archive, History, OffsetLookup, OffsetSpec};
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
-use kafka_sse_bridge::kafka::source::Source;
 use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::writer::Writer;
 use kafka_sse_bridge::stream::{Stream, live_settings::Pace};
@@ -152,7 +151,7 @@ pub fn child(thread: &str) -> ! {
 struct Panics;
 
 impl Connect for Panics {
-    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError> {
+    fn connect(&mut self) -> Result<Handles, KafkaError> {
         panic!("{MESSAGE}")
     }
 

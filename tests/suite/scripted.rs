@@ -2,13 +2,15 @@
 //! test. Its topics are all alike, and the records of their first partition can be read.
 
 use kafka_sse_bridge::config::Client;
+use kafka_sse_bridge::kafka::admin::{Admin, AdminThread, TopicState};
 use kafka_sse_bridge::kafka::batcher::Batcher;
-use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::client::{Connect, Handles};
+use kafka_sse_bridge::kafka::consumer::Consumer;
 use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::History;
 use kafka_sse_bridge::kafka::partition::Bounds;
 use kafka_sse_bridge::kafka::record::Stamp;
-use kafka_sse_bridge::kafka::source::Source;
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,11 +49,13 @@ pub trait Kafka: Send + Sync + 'static {
 struct Scripted<K>(Arc<K>);
 
 impl<K: Kafka> Connect for Scripted<K> {
-    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError> {
+    fn connect(&mut self) -> Result<Handles, KafkaError> {
         if self.0.answers() {
-            Ok(Box::new(Self(Arc::clone(&self.0))))
+            let admin =
+                AdminThread::spawn(Self(Arc::clone(&self.0)), Connect::brokers(self), &Arc::default())?;
+            Ok(Handles::new(Box::new(Self(Arc::clone(&self.0))), admin))
         } else {
-            Err(KafkaError::unreachable(&self.brokers(), "scripted"))
+            Err(KafkaError::unreachable(&Connect::brokers(self), "scripted"))
         }
     }
 
@@ -64,23 +68,37 @@ impl<K: Kafka> Connect for Scripted<K> {
     }
 }
 
-impl<K: Kafka> Source for Scripted<K> {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, KafkaError> {
-        Ok(vec![self.0.partitions(); topics.len()])
+impl<K: Kafka> Admin for Scripted<K> {
+    fn topics(
+        &mut self,
+        topics: &[Arc<str>],
+        _forbidden: &BTreeSet<Arc<str>>,
+    ) -> Result<Vec<TopicState>, KafkaError> {
+        let partitions = self.0.partitions();
+        let state = |topic: &Arc<str>| TopicState {
+            topic: Arc::clone(topic),
+            partitions,
+            ..TopicState::default()
+        };
+        Ok(topics.iter().map(state).collect())
     }
 
-    fn bounds(&mut self, _topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
-        Ok(self.0.ends()[..partitions]
+    fn bounds(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
+        let ends = self.0.ends();
+        let bounds = |&high: &i64| Some(Bounds { low: 0, high });
+        Ok(topics
             .iter()
-            .map(|&high| Some(Bounds { low: 0, high }))
+            .map(|(_, partitions)| ends[..*partitions].iter().map(bounds).collect())
             .collect())
     }
 
     fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
         self.0.offsets_at(asked)
     }
+}
 
-    fn assign(&mut self, _inbox: &Batcher) -> Result<(), KafkaError> {
+impl<K: Kafka> Consumer for Scripted<K> {
+    fn assign(&mut self, _batcher: &Batcher) -> Result<(), KafkaError> {
         Ok(())
     }
 
@@ -101,12 +119,8 @@ impl<K: Kafka> Source for Scripted<K> {
         Ok(())
     }
 
-    fn is_at_end(&mut self, _topic: &str, _partition: u32, _next: i64) -> Result<bool, KafkaError> {
-        Ok(self.0.is_at_end())
-    }
-
-    fn trouble(&self) -> Option<&str> {
-        None
+    fn is_at_end(&self, _topic: &str, _partition: u32, _next: i64) -> bool {
+        self.0.is_at_end()
     }
 
     fn reconnects(&self) -> bool {

@@ -115,10 +115,10 @@ impl Session {
         let plain = self.connection.brokers.first().cloned();
         let plain = plain.filter(|_| Security::of(&self.connection) == Security::Plain);
         let access = self.connection.access.clone();
-        let asked = self.ask(LIMIT.0, move |source| {
+        let asked = self.ask(LIMIT.0, move |handles| {
             match plain.map(|broker| probe::members(&broker, &access)) {
                 Some(Ok(members)) => Ok(members),
-                _ => source.members(),
+                _ => handles.admin.call(|admin| admin.brokers()),
             }
         });
         match asked {
@@ -137,12 +137,14 @@ impl Session {
     fn check_topic(&mut self, topic: &Arc<str>, report: &mut Report) -> Option<Vec<Bounds>> {
         let check = format!("topic {topic}");
         let (connection, asked) = (self.connection.clone(), Arc::clone(topic));
-        let counted = self.ask(LIMIT.0, move |source| {
-            survey::partitions(source, &connection, &asked)
+        let counted = self.ask(LIMIT.0, move |handles| {
+            survey::partitions(&handles.admin, &connection, &asked)
         });
         let bounds = counted.and_then(|count| {
             let asked = Arc::clone(topic);
-            self.ask(limit(count), move |source| source.bounds(&asked, count))
+            self.ask(limit(count), move |handles| {
+                handles.admin.bounds_of(&asked, count)
+            })
         });
         match bounds {
             Ok(bounds) if bounds.is_empty() => {
@@ -181,8 +183,8 @@ impl Session {
     fn check_reading(&mut self, topic: &Arc<str>, bounds: &[Bounds], report: &mut Report) -> Option<i64> {
         let check = format!("reading {topic}");
         let (connection, asked, of) = (self.connection.clone(), Arc::clone(topic), bounds.to_vec());
-        let answer = self.ask(limit(bounds.len()), move |source| {
-            survey::newest(source, &connection, &asked, &of, PATIENCE)
+        let answer = self.ask(limit(bounds.len()), move |handles| {
+            survey::newest(&mut *handles.consumer, &connection, &asked, &of, PATIENCE)
         });
         match answer {
             Ok(newest) => {
@@ -209,8 +211,8 @@ impl Session {
         let check = format!("times {topic}");
         let (asked, of) = (Arc::clone(topic), bounds.to_vec());
         let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
-        let answer = self.ask(limit(bounds.len()), move |source| {
-            survey::times(source, &asked, &of)
+        let answer = self.ask(limit(bounds.len()), move |handles| {
+            survey::times(&handles.admin, &asked, &of)
         });
         report.add(match answer {
             Ok(0) if filled > 0 => Finding::warn(
@@ -236,8 +238,8 @@ impl Session {
         let late = SystemTime::now() + CLOCK_TOLERANCE;
         let late = late.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let late = i64::try_from(late).unwrap_or(i64::MAX);
-        let answer = self.ask(limit(bounds.len()), move |source| {
-            survey::sample(source, &asked, &of, late, PATIENCE)
+        let answer = self.ask(limit(bounds.len()), move |handles| {
+            survey::sample(&mut *handles.consumer, &asked, &of, late, PATIENCE)
         });
         match answer {
             Ok(sample) => keys::describe(topic, &sample, late)

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use rustix::fs::{Access, access};
 
-use super::deadline::within;
 use super::report::{Finding, Report};
 use crate::config::{HttpSettings, Loaded, Settings};
 use crate::fd_limit;
 use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
 use crate::http::unix;
 use crate::kafka::history;
+use crate::kafka::worker_thread::within;
 
 /// Time limit for identifying the program that serves an address.
 const ABOUT_LIMIT: Duration = Duration::from_secs(3);

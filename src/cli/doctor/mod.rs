@@ -2,12 +2,11 @@
 //!
 //! [`machine`] checks descriptors, addresses and files, [`network`] the connection to each broker, [`cluster`] topics,
 //! [`keys`] keys and timestamps of records, [`transactions`] open transactions. [`session`] sends requests to Kafka,
-//! [`report`] prints findings. Checks create no topic, file or socket. Each has a [`deadline`], so that a broker that
+//! [`report`] prints findings. Checks create no topic, file or socket. Each has a time limit, so that a broker that
 //! hangs is a finding and does not block the other checks.
 #![forbid(unsafe_code)]
 
 mod cluster;
-mod deadline;
 mod keys;
 mod machine;
 mod network;

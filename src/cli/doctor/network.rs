@@ -5,12 +5,12 @@ use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::deadline::within;
 use super::report::{Finding, Report};
 use crate::kafka::auth_error::Refusal;
 use crate::kafka::connection::Connection;
 use crate::kafka::probe::{self, Security, Versions};
 use crate::kafka::security::Access;
+use crate::kafka::worker_thread::within;
 
 /// Time limit for resolving a name.
 const NAME_LIMIT: Duration = Duration::from_secs(5);

@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::deadline::within;
 use super::report::{Finding, Report};
 use crate::config::{Client, Isolation};
-use crate::kafka::client;
+use crate::kafka::client::{self, Handles};
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::KafkaError;
 use crate::kafka::probe;
-use crate::kafka::source::Source;
+use crate::kafka::worker_thread::within;
 
 /// Time limit of one request, and the addition for each of its partitions.
 pub(super) const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
@@ -24,7 +23,7 @@ pub(super) struct Session {
     client: Client,
     /// Whether the daemon changes to the other client at a batch that this one cannot read.
     pub(super) is_auto: bool,
-    source: Option<Box<dyn Source>>,
+    handles: Option<Handles>,
 }
 
 /// Why a request failed.
@@ -55,7 +54,7 @@ impl Session {
             is_auto: connection.client == Client::Auto,
             connection,
             client: choice.client,
-            source: None,
+            handles: None,
         };
         match session.ask(LIMIT.0, |_| Ok(())) {
             Ok(()) => {
@@ -73,22 +72,22 @@ impl Session {
     pub(super) fn ask<T: Send + 'static>(
         &mut self,
         limit: Duration,
-        question: impl FnOnce(&mut dyn Source) -> Result<T, KafkaError> + Send + 'static,
+        question: impl FnOnce(&mut Handles) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, Trouble> {
         let (connection, client) = (self.connection.clone(), self.client);
-        let source = self.source.take();
+        let handles = self.handles.take();
         let answered: Option<Result<_, KafkaError>> = within(limit, move || {
-            let mut source = match source {
-                Some(source) => source,
+            let mut handles = match handles {
+                Some(handles) => handles,
                 None => client::build(&connection, client, Purpose::Live, &Arc::default())?,
             };
-            let answer = question(&mut *source);
-            Ok((source, answer))
+            let answer = question(&mut handles);
+            Ok((handles, answer))
         });
-        let (source, answer) = answered.ok_or_else(|| Trouble::late(limit))??;
+        let (handles, answer) = answered.ok_or_else(|| Trouble::late(limit))??;
         // A client that does not reconnect is unusable after an error.
-        if answer.is_ok() || source.reconnects() {
-            self.source = Some(source);
+        if answer.is_ok() || handles.consumer.reconnects() {
+            self.handles = Some(handles);
         }
         answer.map_err(|error| {
             let mut trouble = Trouble::from(error);
@@ -106,14 +105,14 @@ impl Session {
             },
             client: self.client,
             is_auto: self.is_auto,
-            source: None,
+            handles: None,
         })
     }
 
     pub(super) fn close(mut self) {
-        let source = self.source.take();
+        let handles = self.handles.take();
         // While a broker hangs it takes longer, and ends with the process.
-        let _ = within(CLOSE_LIMIT, move || drop(source));
+        let _ = within(CLOSE_LIMIT, move || drop(handles));
     }
 }
 

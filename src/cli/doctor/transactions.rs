@@ -54,7 +54,9 @@ fn holds(
 ) -> Result<Vec<Hold>, Trouble> {
     let ends = |session: &mut Session| {
         let asked = Arc::clone(topic);
-        session.ask(limit(partitions), move |source| source.bounds(&asked, partitions))
+        session.ask(limit(partitions), move |handles| {
+            handles.admin.bounds_of(&asked, partitions)
+        })
     };
     // The high watermarks first: records written between the two requests must not look blocked.
     let high = ends(uncommitted)?;
@@ -73,8 +75,8 @@ fn holds(
         .map(|&(partition, stable, _)| (partition, stable))
         .collect();
     let asked = Arc::clone(topic);
-    let first = uncommitted.ask(limit(from.len()), move |source| {
-        survey::first_from(source, &asked, &from, PATIENCE)
+    let first = uncommitted.ask(limit(from.len()), move |handles| {
+        survey::first_from(&mut *handles.consumer, &asked, &from, PATIENCE)
     })?;
     let now = SystemTime::now();
     let hold = |(partition, stable, high)| Hold {

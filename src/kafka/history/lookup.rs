@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of threads or of the readers that wait; the pool runs the attempts.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,11 +10,11 @@ use std::time::{Duration, Instant};
 use log::debug;
 
 use super::request::{LookupUnsupported, OffsetLookup, OffsetSpec, Offsets};
+use crate::kafka::admin::{AdminThread, TopicState};
 use crate::kafka::client::Connect;
 use crate::kafka::connection::backoff;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::metadata::{DOUBT, DOUBT_PAUSE};
-use crate::kafka::source::Source;
 
 /// A lookup that has not succeeded yet.
 #[derive(Debug)]
@@ -40,20 +41,20 @@ impl PendingLookup {
         self.lookup.wanted.strong_count() > 0
     }
 
-    /// Makes one attempt, over `source` or else a new one, and leaves a source that works there. Returns the lookup
+    /// Makes one attempt, over `admin` or else a new one, and leaves an admin that works there. Returns the lookup
     /// if it must be tried again.
     pub(super) fn attempt(
         mut self,
         connect: &mut dyn Connect,
-        source: &mut Option<Box<dyn Source>>,
+        admin: &mut Option<AdminThread>,
     ) -> Option<Self> {
         // Before the first request to a broker: a reader that sees it unset gets offsets newer than its own request.
         self.lookup.is_started.store(true, Ordering::SeqCst);
-        let connected = source.take().map_or_else(|| connect.connect(), Ok);
+        let connected = admin.take().map_or_else(|| connect.connect_admin(), Ok);
         let error = match connected {
-            Ok(mut connected) => match offsets(&self.lookup, &mut *connected, connect) {
+            Ok(connected) => match offsets(&self.lookup, &connected, connect) {
                 Ok(offsets) => {
-                    *source = Some(connected);
+                    *admin = Some(connected);
                     if self.is_doubtful(&offsets) {
                         return Some(self.retry_after(DOUBT_PAUSE));
                     }
@@ -96,22 +97,18 @@ impl PendingLookup {
     }
 }
 
-fn offsets(
-    lookup: &OffsetLookup,
-    source: &mut dyn Source,
-    connect: &dyn Connect,
-) -> Result<Offsets, KafkaError> {
+fn offsets(lookup: &OffsetLookup, admin: &AdminThread, connect: &dyn Connect) -> Result<Offsets, KafkaError> {
     let names: Vec<Arc<str>> = lookup.topics.iter().map(|(name, _)| Arc::clone(name)).collect();
-    let counts = source.partitions(&names)?;
-    // A topic without READ permission, for one, may still exist.
-    if let Some(trouble) = source.trouble() {
-        return Err(KafkaError::unreachable(&connect.brokers(), trouble));
+    let states = admin.topics(&names, &BTreeSet::new())?;
+    // Such a topic may still exist.
+    if let Some(error) = states.iter().find_map(|state| state.error.as_ref()) {
+        return Err(KafkaError::unreachable(&connect.brokers(), error));
     }
     // A hidden topic existed before and may become visible again; until then its offsets are unknown.
-    let is_hidden = |((name, specs), count): (&(Arc<str>, Vec<OffsetSpec>), &usize)| {
-        *count < specs.len() && source.forbidden().contains(name)
+    let is_hidden = |((_, specs), state): (&(Arc<str>, Vec<OffsetSpec>), &TopicState)| {
+        state.partitions < specs.len() && state.may_be_read == Some(false)
     };
-    if lookup.topics.iter().zip(&counts).any(is_hidden) {
+    if lookup.topics.iter().zip(&states).any(is_hidden) {
         return Err(KafkaError::unreachable(
             &connect.brokers(),
             "a topic may not be seen any more",
@@ -120,28 +117,30 @@ fn offsets(
     lookup
         .topics
         .iter()
-        .zip(counts)
-        .map(|((topic, specs), count)| topic_offsets(source, &connect.brokers(), topic, specs, count))
+        .zip(states)
+        .map(|((topic, specs), state)| {
+            topic_offsets(admin, &connect.brokers(), topic, specs, state.partitions)
+        })
         .collect()
 }
 
 /// Looks up the offsets of one topic that has `count` partitions.
 fn topic_offsets(
-    source: &mut dyn Source,
+    admin: &AdminThread,
     brokers: &Arc<str>,
-    topic: &str,
+    topic: &Arc<str>,
     specs: &[OffsetSpec],
     count: usize,
 ) -> Result<Vec<Option<i64>>, KafkaError> {
     let existing = &specs[..specs.len().min(count)];
     let mut found = vec![None; specs.len()];
     if let Some(last) = existing.iter().rposition(|spec| *spec == OffsetSpec::Latest) {
-        let bounds = source.bounds(topic, last + 1)?;
+        let bounds = admin.bounds_of(topic, last + 1)?;
         let wanted = existing.iter().zip(bounds);
         for (partition, (found, (spec, bounds))) in (0..).zip(found.iter_mut().zip(wanted)) {
             if *spec == OffsetSpec::Latest {
                 let bounds = bounds.ok_or_else(|| {
-                    let at = Location::partition(topic, partition);
+                    let at = Location::partition(Arc::clone(topic), partition);
                     KafkaError::partition(brokers, at, "no leader answers")
                 })?;
                 *found = Some(bounds.high);
@@ -154,7 +153,7 @@ fn topic_offsets(
     };
     let times: Vec<Option<i64>> = existing.iter().map(time).collect();
     if times.iter().any(Option::is_some) {
-        for (found, offset) in found.iter_mut().zip(source.offsets_at(topic, &times)?) {
+        for (found, offset) in found.iter_mut().zip(admin.offsets_at(topic, &times)?) {
             *found = found.or(offset);
         }
     }

@@ -274,11 +274,11 @@ impl Shared {
     /// Runs a lookup, and then the others that are due over the same connection, which would become stale if it were
     /// kept for later ones.
     fn look_up(&self, connect: &mut dyn Connect, first: PendingLookup) {
-        let mut source = None;
+        let mut admin = None;
         let mut next = Some(first);
         while let Some(lookup) = next {
             let again = if lookup.is_wanted() {
-                lookup.attempt(connect, &mut source)
+                lookup.attempt(connect, &mut admin)
             } else {
                 None
             };

@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 
 use super::request::{OffsetRange, ReplayRequest};
+use crate::kafka::admin::AdminThread;
 use crate::kafka::batcher::Batcher;
-use crate::kafka::client::Connect;
+use crate::kafka::client::{Connect, Handles};
 use crate::kafka::connection::backoff;
 use crate::kafka::counters::KafkaCounters;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::partition::Bounds;
 use crate::kafka::record::BEGINNING;
-use crate::kafka::source::Source;
 
 /// Longest wait for records in one poll, and so the longest until a closed channel is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ pub(super) fn run(
         let brokers = connect.brokers();
         let outcome = connect
             .connect()
-            .and_then(|mut source| replay.read(&mut *source, &brokers));
+            .and_then(|mut handles| replay.read(&mut handles, &brokers));
         replay.batcher.flush();
         match outcome {
             Ok(()) => {}
@@ -103,9 +103,10 @@ impl RangeReader {
     }
 
     /// Reads to the end of the ranges, or until the readers are gone. Errors name `brokers`.
-    fn read(&mut self, source: &mut dyn Source, brokers: &Arc<str>) -> Result<(), KafkaError> {
-        self.place(source, brokers)?;
-        source.assign(&self.batcher)?;
+    fn read(&mut self, handles: &mut Handles, brokers: &Arc<str>) -> Result<(), KafkaError> {
+        self.place(&handles.admin, brokers)?;
+        let consumer = &mut handles.consumer;
+        consumer.assign(&self.batcher)?;
         let mut at_end = BTreeSet::new();
         let mut advanced = Instant::now();
         loop {
@@ -119,7 +120,7 @@ impl RangeReader {
                 return Ok(());
             }
             let before = self.batcher.received();
-            source.poll(POLL_WAIT, &mut self.batcher)?;
+            consumer.poll(POLL_WAIT, &mut self.batcher)?;
             self.batcher.flush_all();
             if self.batcher.is_closed() {
                 debug!("replay: its readers are gone");
@@ -131,7 +132,8 @@ impl RangeReader {
                 continue;
             }
             for (name, partition, next, to) in pending {
-                if source.passed(&name, partition, next) >= to || source.is_at_end(&name, partition, next)? {
+                if consumer.passed(&name, partition, next) >= to || consumer.is_at_end(&name, partition, next)
+                {
                     at_end.insert((name, partition));
                     advanced = Instant::now();
                 } else if advanced.elapsed() > STALLED {
@@ -146,9 +148,9 @@ impl RangeReader {
     }
 
     /// Sets the next offsets from the ranges, what was read of them, and what exists.
-    fn place(&mut self, source: &mut dyn Source, brokers: &Arc<str>) -> Result<(), KafkaError> {
+    fn place(&mut self, admin: &AdminThread, brokers: &Arc<str>) -> Result<(), KafkaError> {
         for (name, ranges) in &self.topics {
-            let bounds = source.bounds(name, ranges.len())?;
+            let bounds = admin.bounds_of(name, ranges.len())?;
             let leaderless =
                 |(range, bounds): (&OffsetRange, &Option<Bounds>)| range.from < range.to && bounds.is_none();
             if let Some(partition) = ranges.iter().zip(&bounds).position(leaderless) {

@@ -5,35 +5,40 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-#[cfg(feature = "tls")]
-use kafka::client::SecurityConfig;
 use kafka::client::fetch::{Message, Partition, Response, Topic};
 use kafka::client::{FetchPartition, KafkaClient};
 use kafka::error::{Error, KafkaCode};
 
+use super::open::open;
+use crate::kafka::admin::no_answer;
 use crate::kafka::auth_error::Refusal;
 use crate::kafka::batcher::Batcher;
 use crate::kafka::connection::Connection;
 use crate::kafka::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
+use crate::kafka::next_batch::NextBatch;
 use crate::kafka::partition::Lost;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
-use crate::kafka::worker_thread::{Left, WorkerThread};
-
-/// How long a broker holds a fetch that finds nothing.
-const FETCH_WAIT: Duration = Duration::from_millis(100);
+use crate::kafka::wire_protocol::Asking;
+use crate::kafka::worker_thread::WorkerThread;
 
 /// The least size of a message in the old format: offset, size, checksum, magic, attributes and two
 /// lengths. Limits closer to each other than this cannot tell two messages apart.
 const MESSAGE_OVERHEAD: i32 = 26;
 
-/// The client, on a thread of its own.
+/// What makes requests.
+struct Library {
+    client: KafkaClient,
+    /// For requests that the crate does not know.
+    protocol: Asking,
+}
+
+/// A client that fetches, on a thread of its own.
 pub(super) struct Fetcher {
     pub(super) brokers: Arc<str>,
     pub(super) connection: Connection,
-    client: WorkerThread<KafkaClient>,
+    library: WorkerThread<Library>,
 }
 
 impl Fetcher {
@@ -43,9 +48,13 @@ impl Fetcher {
     /// When there is no thread for it, or a file that `[kafka]` names cannot be used.
     pub(super) fn new(connection: &Connection, pulse: &Arc<Pulse>) -> Result<Self, KafkaError> {
         let brokers = connection.bootstrap_servers();
-        let client = WorkerThread::spawn("kafka-crate", open(connection)?, Arc::clone(pulse));
+        let library = Library {
+            client: open(connection)?,
+            protocol: Asking::new(connection.brokers.clone(), connection.access.clone()),
+        };
+        let library = WorkerThread::spawn("kafka-crate", library, Arc::clone(pulse), |_| None);
         Ok(Self {
-            client: client.map_err(|error| {
+            library: library.map_err(|error| {
                 KafkaError::unreachable(&brokers, format!("no thread for the client: {error}"))
             })?,
             brokers,
@@ -58,22 +67,24 @@ impl Fetcher {
         &self,
         work: impl FnOnce(&mut KafkaClient) -> T + Send + 'static,
     ) -> Result<T, KafkaError> {
-        self.client.call(work).map_err(|left| self.left(left))
+        let answer = self.library.call(move |library| work(&mut library.client));
+        answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))
     }
 
-    pub(super) fn left(&self, why: Left) -> KafkaError {
-        match why {
-            Left::Called => KafkaError::new(&self.brokers, ErrorKind::Interrupted),
-            Left::Late => KafkaError::unreachable(&self.brokers, "the kafka crate does not come back"),
-        }
+    /// The next batch with records, by its head.
+    pub(super) fn next_batch(&self, place: &Place) -> Result<io::Result<Option<NextBatch>>, KafkaError> {
+        let place = place.clone();
+        let answer = self.library.call(move |library| {
+            library
+                .protocol
+                .next_batch(&place.topic, place.partition, place.next)
+        });
+        answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))
     }
 
-    /// Asks for all topics, as naming one that does not exist would create it, and looks at them.
-    pub(super) fn metadata<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&KafkaClient) -> T + Send + 'static,
-    ) -> Result<T, KafkaError> {
-        self.call(|client| client.load_metadata_all().map(|()| look(client)))?
+    /// Loads the metadata of all topics: naming one that does not exist would create it.
+    pub(super) fn load_metadata(&self) -> Result<(), KafkaError> {
+        self.call(KafkaClient::load_metadata_all)?
             .map_err(|error| self.failed("metadata", &error))
     }
 
@@ -175,7 +186,7 @@ impl Fetcher {
     fn reopen(&self) -> Result<(), KafkaError> {
         let fresh = open(&self.connection)?;
         self.call(move |client| *client = fresh)?;
-        self.metadata(|_| ())
+        self.load_metadata()
     }
 
     fn fetch(&self, place: &Place, limit: i32) -> Result<Vec<Response>, KafkaError> {
@@ -261,40 +272,4 @@ pub(super) fn take(place: &Place, messages: &[&Message<'_>], batcher: &mut Batch
         let value = Some(message.value).filter(|bytes| present(bytes));
         batcher.push(&place.topic, stamp, key, value, std::iter::empty());
     }
-}
-
-#[cfg(feature = "tls")]
-fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
-    let Some(tls) = connection.access.tls() else {
-        return Ok(KafkaClient::new(connection.brokers.clone()));
-    };
-    let connector =
-        crate::kafka::tls::refusal_of(tls).map_err(|refusal| refusal.at(&connection.bootstrap_servers()))?;
-    Ok(KafkaClient::new_secure(
-        connection.brokers.clone(),
-        SecurityConfig::new(connector),
-    ))
-}
-
-#[cfg(not(feature = "tls"))]
-fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
-    if connection.access.tls().is_none() {
-        return Ok(KafkaClient::new(connection.brokers.clone()));
-    }
-    Err(KafkaError::unsupported(
-        &connection.bootstrap_servers(),
-        "TLS is not part of this build",
-        "install one with the cargo feature tls or librdkafka",
-    ))
-}
-
-/// A client without metadata. It connects when it is first asked.
-fn open(connection: &Connection) -> Result<KafkaClient, KafkaError> {
-    let mut client = client_of(connection)?;
-    client.set_client_id("kafka-sse-bridge".to_owned());
-    client.set_fetch_min_bytes(1);
-    client
-        .set_fetch_max_wait_time(FETCH_WAIT)
-        .map_err(|error| KafkaError::unreachable(&connection.bootstrap_servers(), error.to_string()))?;
-    Ok(client)
 }

@@ -1,466 +1,53 @@
-//! The pure-Rust `kafka` crate as a [`Source`], for brokers up to 3.9.
+//! The pure-Rust `kafka` crate, for brokers up to 3.9.
 //!
-//! Used through its low-level `KafkaClient` with the tail's offsets, on a thread beside the one that reads
-//! ([`aside`](super::worker_thread)), because it cannot be interrupted. Three of its habits are closed
-//! here, each found by reading from real brokers:
-//! - dead connections stay in its pool for ever, so any error ends this source and the tail builds
-//!   another;
-//! - plain messages before a compressed set in the same answer are dropped without an error. The
-//!   hole always lies between the offset asked for and the first one delivered, so an answer that
-//!   begins too late is asked for again in smaller pieces until the pieces meet or the hole is
-//!   proven real (compaction);
+//! Both handles use its low-level `KafkaClient` at our own offsets, each on a [worker
+//! thread](super::worker_thread), because its calls cannot be cancelled. Four of its traits are made up for here, each
+//! found by reading from real brokers:
+//! - dead connections stay in its pool for ever, so after any error the reader builds another client;
+//! - it knows the leaders of its last metadata only, so the consumer loads that again for partitions that no answer
+//!   names;
+//! - plain messages before a compressed set in the same answer are dropped without an error. The hole always lies
+//!   between the offset asked for and the first one delivered, so an answer that begins too late is asked for again in
+//!   smaller pieces until the pieces meet or the hole is proven real (compaction);
 //! - a batch larger than the limit is answered with nothing, so the limit grows to a cap; whether a batch follows that
 //!   is larger still, or markers of transactions only, is asked beside the crate ([`next_batch`](super::next_batch)).
 //!
-//! By its nature it gives no timestamps and no headers, cannot tell null from empty (an empty value
-//! counts as a tombstone), reads uncommitted records, and knows gzip and snappy only.
+//! It gives no timestamps and no headers, cannot tell null from empty (an empty value counts as a tombstone), reads
+//! uncommitted records, and knows gzip and snappy only.
 
+mod admin;
+mod consumer;
 mod fetcher;
+mod open;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use kafka::client::FetchOffset;
-use kafka::client::fetch::Response;
-use log::debug;
-
-use self::fetcher::{Fetcher, Place, partitions, take};
-use super::batcher::{Batcher, Place as Placed};
+use self::admin::KafkaCrateAdmin;
+use self::consumer::KafkaCrateConsumer;
+use super::admin::AdminThread;
 use super::connection::{Connection, Purpose};
-use super::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
-use super::lag::End;
-use super::next_batch::NextBatch;
-use super::partition::Bounds;
+use super::consumer::Consumer;
+use super::error::KafkaError;
 use super::pulse::Pulse;
-use super::record::TopicId;
-use super::source::Source;
-use super::wire_protocol::Asking;
-use super::worker_thread::WorkerThread;
 
-/// What one fetch asks for in all, divided among the partitions: live, and for history, where several
-/// read at a time.
-const FETCH_BYTES: (i32, i32) = (8 * 1024 * 1024, 1024 * 1024);
-
-/// Least and most that is asked of one partition at first.
-const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
-
-/// Up to where the limit of a partition grows to get a large batch: far beyond what brokers accept
-/// by default (1 MiB), still bounded.
-const PARTITION_BYTES_CAP: i32 = 64 * 1024 * 1024;
-
-/// By how much it grows at a time. Where only a marker of a transaction is left, it grows to the end.
-const GROWTH: i32 = 16;
-
-/// How often the ends that answers name are handed on.
-const ENDS_EVERY: Duration = Duration::from_secs(2);
-
-/// How often it is asked what follows where nothing comes within the largest limit.
-const EXAMINE_EVERY: Duration = Duration::from_secs(1);
-
-/// How often a partition that is stopped before a batch that is too large is looked at again.
-const RETRY_EVERY: Duration = Duration::from_secs(300);
-
-/// What one record of TLS holds: the crate sends no more of a request, and waits for an answer in vain.
-const TLS_RECORD: usize = 16 * 1024;
-
-/// What a fetch says of a partition, and at most of a topic beside its name.
-const PLACE_BYTES: usize = 16;
-
-/// A `KafkaClient` and the fetch limits of partitions that needed more than usual.
-pub(super) struct KafkaCrate {
-    fetcher: Fetcher,
-    limits: HashMap<(Arc<str>, u32), i32>,
-    fetch_bytes: i32,
-    /// Partitions that are read no more, as they cannot be, and when those are looked at again that may get smaller.
-    stopped: BTreeMap<(Arc<str>, u32), Option<Instant>>,
-    /// What was found to be too large last.
-    too_large: Option<(Arc<str>, u32)>,
-    resumed: Vec<(Arc<str>, u32)>,
-    /// Where only markers of transactions follow: the next offset, and the high watermark by then.
-    ended: HashMap<(Arc<str>, u32), (i64, i64)>,
-    /// When it was asked last what follows.
-    examined: HashMap<(Arc<str>, u32), Instant>,
-    /// When each partition was placed that has been read.
-    placed: HashMap<(Arc<str>, u32), u64>,
-    /// Answers what the library does not ask.
-    asking: WorkerThread<Asking>,
-    /// What the last answer that was looked at said of ends, and when that was.
-    ends: Vec<End>,
-    ends_noted: Option<Instant>,
-    /// Topics that may not be read. Those that may not be seen do not exist to the crate.
-    forbidden: BTreeSet<Arc<str>>,
+/// Connects both handles, for the thread with this pulse.
+///
+/// # Errors
+/// When no broker answers, or a file that `[kafka]` names cannot be used.
+pub(super) fn connect(
+    connection: &Connection,
+    purpose: Purpose,
+    pulse: &Arc<Pulse>,
+) -> Result<(Box<dyn Consumer>, AdminThread), KafkaError> {
+    let consumer = KafkaCrateConsumer::new(connection, purpose, pulse)?;
+    Ok((Box::new(consumer), connect_admin(connection, pulse)?))
 }
 
-impl KafkaCrate {
-    /// Connects and loads the metadata.
-    ///
-    /// # Errors
-    /// When no broker answers.
-    pub(super) fn new(
-        connection: &Connection,
-        purpose: Purpose,
-        pulse: &Arc<Pulse>,
-    ) -> Result<Self, KafkaError> {
-        let no_thread = |error| {
-            let reason = format!("no thread for the client: {error}");
-            KafkaError::unreachable(&connection.bootstrap_servers(), reason)
-        };
-        let fetcher = Fetcher::new(connection, pulse)?;
-        let asking = Asking::new(connection.brokers.clone(), connection.access.clone());
-        let asking = WorkerThread::spawn("kafka-asking", asking, Arc::clone(pulse)).map_err(no_thread)?;
-        let source = Self {
-            fetcher,
-            limits: HashMap::new(),
-            fetch_bytes: match purpose {
-                Purpose::Live => FETCH_BYTES.0,
-                Purpose::History => FETCH_BYTES.1,
-            },
-            stopped: BTreeMap::new(),
-            too_large: None,
-            resumed: Vec::new(),
-            ended: HashMap::new(),
-            examined: HashMap::new(),
-            placed: HashMap::new(),
-            asking,
-            ends: Vec::new(),
-            ends_noted: None,
-            forbidden: BTreeSet::new(),
-        };
-        source.fetcher.metadata(|_| ())?;
-        Ok(source)
-    }
-
-    /// Whether a fetch of all that is read can be sent.
-    fn check_room(&self, batcher: &Batcher) -> Result<(), KafkaError> {
-        let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
-        if self.fetcher.connection.access.tls().is_none()
-            || batcher.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
-        {
-            return Ok(());
-        }
-        Err(KafkaError::unsupported(
-            &self.fetcher.brokers,
-            "the kafka crate cannot ask for so many partitions over TLS",
-            USE_LIBRDKAFKA,
-        ))
-    }
-
-    /// Notes what an answer says of the ends of partitions, once in a while.
-    fn note_ends(&mut self, answer: &[Response]) {
-        if self.ends_noted.is_some_and(|noted| noted.elapsed() < ENDS_EVERY) {
-            return;
-        }
-        self.ends_noted = Some(Instant::now());
-        let topics = answer.iter().flat_map(Response::topics);
-        let ends = topics.flat_map(|topic| {
-            topic.partitions().iter().filter_map(|partition| {
-                Some(End {
-                    topic: topic.topic().to_owned(),
-                    partition: u32::try_from(partition.partition()).ok()?,
-                    offset: Some(partition.data().ok()?.highwatermark_offset()),
-                    high: None,
-                    is_reached: false,
-                    is_fetched: true,
-                })
-            })
-        });
-        self.ends = ends.collect();
-    }
-
-    /// Nothing came of a partition within its limit, although its high watermark is further on.
-    ///
-    /// # Errors
-    /// When a batch follows that is larger than the largest limit, or that could not be found out.
-    fn grow(&mut self, place: &Place, limit: i32, high: i64) -> Result<(), KafkaError> {
-        let at = (Arc::clone(&place.topic), place.partition);
-        if limit < PARTITION_BYTES_CAP {
-            let grown = limit.saturating_mul(GROWTH).min(PARTITION_BYTES_CAP);
-            self.limits.insert(at, grown);
-            return Ok(());
-        }
-        let is_known = self.ended.get(&at) == Some(&(place.next, high));
-        let is_late = |examined: &Instant| examined.elapsed() < EXAMINE_EVERY;
-        if is_known || self.examined.get(&at).is_some_and(is_late) {
-            return Ok(());
-        }
-        self.examined.insert(at.clone(), Instant::now());
-        match self.next_batch(place)? {
-            Some(batch) if batch.bytes > i64::from(PARTITION_BYTES_CAP) => {
-                self.too_large = Some(at);
-                let size = match batch.bytes {
-                    i64::MAX => String::new(),
-                    bytes => format!(" ({bytes} bytes)"),
-                };
-                let kind = ErrorKind::TooLarge {
-                    limit: format!(
-                        "{PARTITION_BYTES_CAP} bytes, the most that the kafka crate is given{size}"
-                    ),
-                    remedy: USE_LIBRDKAFKA,
-                };
-                let at = Location::offset(Arc::clone(&place.topic), place.partition, batch.offset);
-                Err(KafkaError::new(&self.fetcher.brokers, kind).located(at))
-            }
-            // It has just been written, or the crate gives none of it.
-            Some(batch) => {
-                debug!(
-                    "nothing comes of {:?}/{}: {batch:?}",
-                    place.topic, place.partition
-                );
-                Ok(())
-            }
-            None => {
-                self.ended.insert(at, (place.next, high));
-                Ok(())
-            }
-        }
-    }
-
-    /// The next batch with records, by its head.
-    fn next_batch(&self, place: &Place) -> Result<Option<NextBatch>, KafkaError> {
-        let Place {
-            topic,
-            partition,
-            next,
-        } = place.clone();
-        let answer = self
-            .asking
-            .call(move |asking| asking.next_batch(&topic, partition, next))
-            .map_err(|left| self.fetcher.left(left))?;
-        answer.map_err(|error| {
-            let reason = format!("nothing comes, and what follows cannot be found out: {error}");
-            KafkaError::partition(&self.fetcher.brokers, place.location(), reason)
-        })
-    }
-
-    /// Looks at partitions, seldom, that were stopped before a batch that was too large: compaction may have taken it.
-    fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        let now = Instant::now();
-        let is_due = |retry_at: &Option<Instant>| retry_at.is_some_and(|retry_at| now >= retry_at);
-        let due = self.stopped.iter().find(|(_, retry_at)| is_due(retry_at));
-        let Some((topic, partition)) = due.map(|(at, _)| at.clone()) else {
-            return Ok(());
-        };
-        let next = batcher.next_offset(&topic, partition).unwrap_or_default();
-        let place = Place {
-            topic,
-            partition,
-            next,
-        };
-        let batch = self.next_batch(&place)?;
-        let at = (place.topic, place.partition);
-        if batch.is_some_and(|batch| batch.bytes > i64::from(PARTITION_BYTES_CAP)) {
-            self.stopped.insert(at, Some(now + RETRY_EVERY));
-        } else {
-            self.stopped.remove(&at);
-            self.resumed.push(at);
-        }
-        Ok(())
-    }
-}
-
-impl Source for KafkaCrate {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, KafkaError> {
-        let topics = topics.to_vec();
-        self.fetcher.metadata(move |client| {
-            let known = client.topics();
-            let count = |topic: &Arc<str>| known.partitions(topic).map_or(0, |found| found.len());
-            topics.iter().map(count).collect()
-        })
-    }
-
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
-        let bounds = self.bounds_of(&[(topic.into(), partitions)])?;
-        Ok(bounds.into_iter().next().unwrap_or_default())
-    }
-
-    fn bounds_of(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
-        let ask = |which| {
-            let names: Vec<String> = topics.iter().map(|(name, _)| name.to_string()).collect();
-            let answer = self
-                .fetcher
-                .call(move |client| client.fetch_offsets(&names, which))?
-                .map_err(|error| {
-                    self.fetcher
-                        .failed(&format!("offsets of {} topics", topics.len()), &error)
-                })?;
-            let offsets = topics.iter().map(|(name, partitions)| {
-                let mut offsets = vec![None; *partitions];
-                for found in answer.get(&**name).into_iter().flatten() {
-                    let slot = usize::try_from(found.partition)
-                        .ok()
-                        .and_then(|index| offsets.get_mut(index));
-                    if let Some(slot) = slot {
-                        *slot = Some(found.offset);
-                    }
-                }
-                offsets
-            });
-            Ok::<Vec<Vec<Option<i64>>>, KafkaError>(offsets.collect())
-        };
-        let low = ask(FetchOffset::Earliest)?;
-        let high = ask(FetchOffset::Latest)?;
-        let bounds = |(low, high): (Option<i64>, Option<i64>)| {
-            Some(Bounds {
-                low: low?,
-                high: high?,
-            })
-        };
-        let of_topic = |(low, high): (Vec<_>, Vec<_>)| low.into_iter().zip(high).map(bounds).collect();
-        Ok(low.into_iter().zip(high).map(of_topic).collect())
-    }
-
-    fn offsets_at(&mut self, topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
-        if asked.iter().all(Option::is_none) {
-            return Ok(vec![None; asked.len()]);
-        }
-        Err(KafkaError::unsupported(
-            &self.fetcher.brokers,
-            format!("the kafka crate cannot look up times in topic {topic:?}"),
-            USE_LIBRDKAFKA,
-        ))
-    }
-
-    fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        // Every fetch names its offsets, so there is nothing to set up. What is known of a partition holds for as long
-        // as it is read on.
-        let of = |place: Placed<'_>| ((Arc::clone(place.topic), place.partition), place.placed);
-        let placed: HashMap<(Arc<str>, u32), u64> = batcher.places().map(of).collect();
-        let is_read_on = |at: &(Arc<str>, u32)| match (placed.get(at), self.placed.get(at)) {
-            (Some(now), Some(before)) => now == before,
-            _ => true,
-        };
-        self.limits.retain(|at, _| is_read_on(at));
-        let resumed = self.stopped.keys().filter(|at| !is_read_on(at)).cloned();
-        self.resumed.extend(resumed);
-        self.stopped.retain(|at, _| is_read_on(at));
-        self.placed.extend(placed);
-        Ok(())
-    }
-
-    fn stop(&mut self, topic: &Arc<str>, partition: u32) {
-        let at = (Arc::clone(topic), partition);
-        let may_shrink = self.too_large.take().as_ref() == Some(&at);
-        let retry_at = may_shrink.then(|| Instant::now() + RETRY_EVERY);
-        self.stopped.insert(at, retry_at);
-    }
-
-    fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
-        std::mem::take(&mut self.resumed)
-    }
-
-    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
-        self.retry_stopped(batcher)?;
-        let places: Vec<(Arc<str>, u32, i64)> = batcher
-            .places()
-            .map(|place| (Arc::clone(place.topic), place.partition, place.next))
-            .filter(|(topic, partition, _)| !self.stopped.contains_key(&(Arc::clone(topic), *partition)))
-            .collect();
-        self.check_room(batcher)?;
-        let usual = i32::try_from(places.len().max(1))
-            .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
-            .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
-        let place = |(topic, partition, next): (Arc<str>, u32, i64)| {
-            let limit = self.limits.get(&(topic.clone(), partition)).copied();
-            let place = Place {
-                topic,
-                partition,
-                next,
-            };
-            (place, limit.unwrap_or(usual))
-        };
-        let places: Arc<[(Place, i32)]> = places.into_iter().map(place).collect();
-        let started = Instant::now();
-        let (answer, mut failed) = self.fetcher.fetch_all(&places)?;
-        self.note_ends(&answer);
-        let mut is_idle = true;
-        for (place, limit) in &*places {
-            let messages = match self.fetcher.messages(&answer, place) {
-                Ok(messages) => {
-                    self.forbidden.remove(&place.topic);
-                    messages
-                }
-                Err(error) if matches!(error.kind, ErrorKind::Refused { .. }) => {
-                    self.forbidden.insert(Arc::clone(&place.topic));
-                    continue;
-                }
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    continue;
-                }
-            };
-            let Some(first) = messages.first() else {
-                let high = partitions(&answer, place)
-                    .find_map(|found| Some(found.data().ok()?.highwatermark_offset()));
-                if let Some(high) = high.filter(|&high| high > place.next)
-                    && let Err(error) = self.grow(place, *limit, high)
-                {
-                    failed.get_or_insert(error);
-                }
-                continue;
-            };
-            is_idle = false;
-            self.limits.remove(&(place.topic.clone(), place.partition));
-            if first.offset > place.next {
-                self.fetcher.close_hole(place, *limit, batcher)?;
-            } else {
-                take(place, &messages, batcher);
-            }
-        }
-        // The healthy partitions first: what they gave is taken.
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        // A fetch of partitions that have no leader or do not exist is answered at once.
-        if is_idle {
-            std::thread::sleep(wait.saturating_sub(started.elapsed()));
-        }
-        Ok(())
-    }
-
-    fn is_at_end(&mut self, topic: &str, partition: u32, next: i64) -> Result<bool, KafkaError> {
-        let at = (Arc::from(topic), partition);
-        let is_ended = self.ended.get(&at).is_some_and(|&(end, _)| end == next);
-        Ok(is_ended || self.stopped.contains_key(&at) || self.forbidden.contains(topic))
-    }
-
-    fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {
-        self.forbidden.clone_from(topics);
-    }
-
-    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
-        &self.forbidden
-    }
-
-    fn trouble(&self) -> Option<&str> {
-        None
-    }
-
-    fn ends(&mut self) -> Vec<End> {
-        std::mem::take(&mut self.ends)
-    }
-
-    fn members(&mut self) -> Result<Vec<String>, KafkaError> {
-        // Brokers that lead nothing are not told.
-        self.fetcher.metadata(|client| {
-            let topics = client.topics();
-            let partitions = topics.iter().flat_map(|topic| topic.partitions().iter());
-            let leaders = partitions.filter_map(|partition| Some(partition.leader()?.host().to_owned()));
-            leaders.collect::<BTreeSet<_>>().into_iter().collect()
-        })
-    }
-
-    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, KafkaError> {
-        let topics = topics.to_vec();
-        self.asking
-            .call(move |asking| asking.topic_ids(&topics))
-            .map_err(|left| self.fetcher.left(left))?
-            .map_err(|error| {
-                KafkaError::unreachable(&self.fetcher.brokers, format!("ids of topics: {error}"))
-            })
-    }
-
-    fn reconnects(&self) -> bool {
-        false
-    }
+/// Builds the handle that answers questions, which connects when it is first asked.
+///
+/// # Errors
+/// When a file that `[kafka]` names cannot be used.
+pub(super) fn connect_admin(connection: &Connection, pulse: &Arc<Pulse>) -> Result<AdminThread, KafkaError> {
+    let admin = KafkaCrateAdmin::new(connection)?;
+    AdminThread::spawn(admin, connection.bootstrap_servers(), pulse)
 }

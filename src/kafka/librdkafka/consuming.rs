@@ -13,26 +13,44 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::asking::ASK_TIMEOUT;
 use super::context::{Context, serve};
-use super::settings;
-use crate::config::FileName;
+use super::settings::{self, REQUEST_TIMEOUT};
+use crate::config::{FileName, Isolation};
 use crate::kafka::batcher::{Batcher, Place};
+use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::librdkafka::ffi::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
+use crate::kafka::security::Access;
 
 /// Makes handles, all with the same settings.
 #[derive(Clone)]
 pub(super) struct Maker {
     pub(super) brokers: Arc<str>,
-    pub(super) config: ClientConfig,
-    pub(super) reads_uncommitted: bool,
     pub(super) token_file: Option<FileName>,
+    /// With the files as they were when the maker was created.
+    pub(super) access: Access,
+    config: ClientConfig,
+    reads_uncommitted: bool,
 }
 
 impl Maker {
+    /// Reads the files that `[kafka]` names.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, KafkaError> {
+        let access = connection.access.reloaded();
+        Ok(Self {
+            brokers: connection.bootstrap_servers(),
+            token_file: access.token_file().cloned(),
+            config: settings::config(connection, &access, purpose)?,
+            access,
+            reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
+        })
+    }
+
     fn handle(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, KafkaError> {
         let context = Context::new(self.reads_uncommitted, self.token_file.clone());
         // Whatever the operator's table says: without them nobody knows that only markers of transactions are left.
@@ -61,7 +79,7 @@ impl Maker {
     }
 
     /// One that answers questions.
-    pub(super) fn asking(&self) -> Result<BaseConsumer<Context>, KafkaError> {
+    pub(super) fn admin(&self) -> Result<BaseConsumer<Context>, KafkaError> {
         self.handle(self.config.clone())
     }
 
@@ -262,8 +280,8 @@ impl Consuming {
         });
         let read: Vec<ffi::Read<'_>> = read.collect();
         if !read.is_empty() {
-            pulse.beat(ASK_TIMEOUT);
-            ffi::validate(&self.handle, &read, ASK_TIMEOUT).map_err(|code| {
+            pulse.beat(REQUEST_TIMEOUT);
+            ffi::validate(&self.handle, &read, REQUEST_TIMEOUT).map_err(|code| {
                 AssignError::Library(
                     "validating offsets".to_owned(),
                     RdKafkaError::Seek(code.to_string()),
@@ -288,7 +306,7 @@ impl Consuming {
             return Ok(());
         }
         if is_described {
-            if let Err(error) = ffi::request_leaders(&self.handle, &topics, ASK_TIMEOUT) {
+            if let Err(error) = ffi::request_leaders(&self.handle, &topics, REQUEST_TIMEOUT) {
                 debug!("leaders of {} topics: {error}", topics.len());
             }
             return Ok(());
@@ -297,9 +315,9 @@ impl Consuming {
             if pulse.is_called() {
                 return Err(AssignError::Interrupted);
             }
-            pulse.beat(ASK_TIMEOUT);
+            pulse.beat(REQUEST_TIMEOUT);
             self.handle
-                .fetch_metadata(Some(&topic), ASK_TIMEOUT)
+                .fetch_metadata(Some(&topic), REQUEST_TIMEOUT)
                 .map_err(|error| AssignError::Library(format!("metadata of topic {topic:?}"), error))?;
         }
         Ok(())

@@ -1,24 +1,79 @@
-//! What the library's words for a failed connection come from, with the remedy.
+//! Finds the cause of a failed connection, with the remedy.
+
+use std::sync::Arc;
+
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 
 use crate::kafka::auth_error::Refusal;
-#[cfg(feature = "tls")]
-use crate::kafka::probe;
+use crate::kafka::connection::Connection;
+use crate::kafka::error::KafkaError;
+use crate::kafka::probe::{self, Security};
 use crate::kafka::security::Access;
 
-/// Who refuses what, where that is the cause. May ask a broker for its certificate.
-pub(super) fn refusal(cause: &str, access: &Access) -> Option<Refusal> {
-    Refusal::from_transport(cause, access, |broker| look(broker, access))
+/// Explains errors of handles to the same brokers. May connect to a broker, and blocks meanwhile.
+pub(super) struct Explainer {
+    brokers: Vec<String>,
+    bootstrap_servers: Arc<str>,
+    access: Access,
+    /// Whether all settings of security are in `access`.
+    is_explicable: bool,
 }
 
-/// A closer look at a certificate that did not pass.
-#[cfg(feature = "tls")]
-fn look(broker: &str, access: &Access) -> Option<Refusal> {
-    access.tls()?;
-    let error = probe::ask(broker, access).err()?;
-    probe::refusal(&error).cloned()
+impl Explainer {
+    pub(super) fn new(connection: &Connection, access: Access) -> Self {
+        Self {
+            is_explicable: match Security::of(connection) {
+                Security::Plain | Security::Tls => true,
+                Security::Sasl => access.sasl().is_some(),
+                Security::TlsOfLibrdkafka => false,
+            },
+            brokers: connection.brokers.clone(),
+            bootstrap_servers: connection.bootstrap_servers(),
+            access,
+        }
+    }
+
+    /// The refusal that librdkafka's text for a failed connection comes from.
+    pub(super) fn refusal(&self, cause: &str) -> Option<Refusal> {
+        Refusal::from_transport(cause, &self.access, |broker| self.of_certificate(broker))
+    }
+
+    /// The error of a request, given the last error of the transport.
+    pub(super) fn error(&self, request: &str, error: &RdKafkaError, cause: Option<&str>) -> KafkaError {
+        let refusal = cause.and_then(|cause| self.refusal(cause)).or_else(|| {
+            // A broker that closes a connection without an answer leaves no cause, or that it was closed. A broker that
+            // hangs closes none, and would not answer this either.
+            let is_closed = cause.is_none_or(is_of_closing)
+                && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
+            (is_closed && self.is_explicable)
+                .then(|| probe::misfit(&self.brokers, &self.access))
+                .flatten()
+        });
+        if let Some(refusal) = refusal {
+            return refusal.at(&self.bootstrap_servers);
+        }
+        let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
+        KafkaError::unreachable(&self.bootstrap_servers, format!("{request}: {error}{cause}"))
+    }
+
+    /// A certificate that failed verification, examined.
+    #[cfg(feature = "tls")]
+    fn of_certificate(&self, broker: &str) -> Option<Refusal> {
+        self.access.tls()?;
+        let error = probe::ask(broker, &self.access).err()?;
+        probe::refusal(&error).cloned()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[expect(clippy::unused_self, reason = "builds with TLS examine the certificate")]
+    fn of_certificate(&self, _: &str) -> Option<Refusal> {
+        None
+    }
 }
 
-#[cfg(not(feature = "tls"))]
-fn look(_: &str, _: &Access) -> Option<Refusal> {
-    None
+/// Whether the cause is that the broker closed the connection.
+fn is_of_closing(cause: &str) -> bool {
+    ["Send failed", "Receive failed", "Disconnected"]
+        .iter()
+        .any(|text| cause.contains(text))
 }

@@ -10,30 +10,31 @@ use rdkafka::consumer::Consumer;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::asking::{ASK_TIMEOUT, Asking};
+use super::admin::LibrdkafkaAdmin;
+use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::partition::Bounds;
 
 /// How long it may take a leader that has just given no answer, or another one that is asked for the same.
-const ASK_AGAIN_TIMEOUT: Duration = Duration::from_millis(300);
+const RETRY_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A partition of one of the topics asked for: the topic's index among them, and its number.
 type Place = (usize, i32);
 
-impl Asking {
+impl LibrdkafkaAdmin {
     /// The offsets that every partition of these topics (`0..count` of each) holds; `None` where no leader answers.
-    pub(super) fn bounds_of(
+    pub(super) fn bounds_by_leader(
         &mut self,
         asked: &[(Arc<str>, usize)],
     ) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
         let mut bounds: Vec<Vec<Option<Bounds>>> =
             asked.iter().map(|(_, count)| vec![None; *count]).collect();
         let names: Vec<&str> = asked.iter().map(|(name, _)| &**name).collect();
-        let mut patience = ASK_TIMEOUT;
+        let mut patience = REQUEST_TIMEOUT;
         // One leader after the other: of a question to several, one that does not answer spoils all.
         for (leader, led) in self.led(asked)? {
             let limit = if self.silent.contains(&leader) {
-                ASK_AGAIN_TIMEOUT
+                RETRY_TIMEOUT
             } else {
                 patience
             };
@@ -58,7 +59,7 @@ impl Asking {
                 Err(error) => {
                     debug!("{error}; broker {leader} leads {} partitions", led.len());
                     self.silent.insert(leader);
-                    patience = ASK_AGAIN_TIMEOUT;
+                    patience = RETRY_TIMEOUT;
                 }
             }
         }
@@ -92,11 +93,12 @@ impl Asking {
     /// The offsets of partitions at the times asked for (milliseconds since the epoch), or at their ends, in
     /// one request to each leader. Partitions that their leaders know nothing of are left out.
     fn offsets(
-        &self,
+        &mut self,
         topics: &[&str],
         asked: impl IntoIterator<Item = (Place, Offset)>,
         limit: Duration,
     ) -> Result<Vec<(Place, i64)>, KafkaError> {
+        self.prepare()?;
         let fails = |error| {
             let others = topics.len().saturating_sub(1);
             let first = topics.first().copied().unwrap_or_default();
@@ -105,7 +107,7 @@ impl Asking {
             } else {
                 format!(" and {others} other topics")
             };
-            self.unreachable(&format!("offsets of {first:?}{others}"), &error)
+            self.failed(&format!("offsets of {first:?}{others}"), &error)
         };
         let mut list = TopicPartitionList::new();
         for ((topic, partition), asked) in asked {
@@ -117,7 +119,7 @@ impl Asking {
             return Ok(Vec::new());
         }
         let indices: HashMap<&str, usize> = topics.iter().copied().zip(0..).collect();
-        let found = self.handle()?.offsets_for_times(list, limit).map_err(fails)?;
+        let found = self.handle.offsets_for_times(list, limit).map_err(fails)?;
         let known = found.elements().into_iter().filter_map(|element| {
             let (topic, partition) = (element.topic(), element.partition());
             if let Err(error) = element.error() {
@@ -133,9 +135,9 @@ impl Asking {
         Ok(known.collect())
     }
 
-    /// As [`Source::offsets_at`](crate::kafka::source::Source::offsets_at).
-    pub(super) fn offsets_at(
-        &self,
+    /// As [`Admin::offsets_at`](crate::kafka::admin::Admin::offsets_at).
+    pub(super) fn offsets_by_time(
+        &mut self,
         topic: &str,
         asked: &[Option<i64>],
     ) -> Result<Vec<Option<i64>>, KafkaError> {
@@ -146,10 +148,10 @@ impl Asking {
                 .filter_map(|(partition, time)| Some(((0, partition), (*time)?)))
         };
         let ends = times().map(|(place, _)| (place, Offset::End));
-        let ends = self.offsets(&[topic], ends, ASK_TIMEOUT)?;
+        let ends = self.offsets(&[topic], ends, REQUEST_TIMEOUT)?;
         // Times before the epoch mean other things to the protocol.
         let times = times().map(|(place, time)| (place, Offset::Offset(time.max(0))));
-        let found = self.offsets(&[topic], times, ASK_TIMEOUT)?;
+        let found = self.offsets(&[topic], times, REQUEST_TIMEOUT)?;
         let mut offsets = vec![None; asked.len()];
         for ((_, partition), offset) in ends.into_iter().chain(found) {
             let partition = usize::try_from(partition).unwrap_or(usize::MAX);

@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::asking::Asking;
 use super::consuming::{Consuming, Maker};
 use super::probing::{Probed, Prober};
+use crate::kafka::admin::{AdminThread, PendingRequest};
 use crate::kafka::batcher::{Batcher, Place};
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::partition::Bounds;
 use crate::kafka::pulse::Pulse;
-use crate::kafka::worker_thread::{Begun, WorkerThread};
+use crate::kafka::worker_thread::{PendingCall, WorkerThread};
 
 /// Pause between two searches: others that are held up get on meanwhile.
 const SEARCH_PAUSE: Duration = Duration::from_secs(2);
@@ -66,19 +66,19 @@ impl Candidate {
 /// What is being done to find them.
 enum Search {
     /// Brokers are asked which partitions hold more than was read.
-    Narrowing(Vec<Candidate>, Begun<Offsets>),
+    Narrowing(Vec<Candidate>, PendingRequest<Offsets>),
     /// Partitions are fetched one at a time.
     Probing {
         prober: WorkerThread<Prober>,
         left: Vec<Candidate>,
-        probing: Option<(Candidate, Begun<Probed>)>,
+        probing: Option<(Candidate, PendingCall<Probed>)>,
         has_found: bool,
         /// Whether those are partitions that were found before.
         is_retry: bool,
     },
 }
 
-type Offsets = Result<BTreeMap<(Arc<str>, u32), i64>, KafkaError>;
+type Offsets = BTreeMap<(Arc<str>, u32), i64>;
 
 /// A partition that is not read.
 struct Stopped {
@@ -108,7 +108,7 @@ pub(super) enum Step {
 /// What a search needs.
 pub(super) struct Tools<'a> {
     pub(super) maker: &'a Maker,
-    pub(super) asking: &'a WorkerThread<Asking>,
+    pub(super) admin: &'a AdminThread,
     pub(super) consuming: &'a Consuming,
     pub(super) pulse: &'a Arc<Pulse>,
 }
@@ -167,7 +167,7 @@ impl Oversize {
                 match asked.answer() {
                     None => self.search = Some(Search::Narrowing(candidates, asked)),
                     Some(answer) => {
-                        let ends = answer.ok().and_then(Result::ok);
+                        let ends = answer.ok();
                         let is_behind = |candidate: &Candidate| {
                             // One of which nothing is known may be it.
                             let end = ends.as_ref().and_then(|ends| ends.get(&candidate.key()));
@@ -230,8 +230,8 @@ impl Oversize {
                 *count = (*count).max(candidate.partition as usize + 1);
             }
             let topics: Vec<(Arc<str>, usize)> = counts.into_iter().collect();
-            let asked = tools.asking.begin(move |asking| {
-                let bounds = asking.bounds_of(&topics)?;
+            let asked = tools.admin.begin(move |admin| {
+                let bounds = admin.bounds(&topics)?;
                 Ok(ends(&topics, &bounds))
             });
             match asked {
@@ -260,7 +260,7 @@ impl Oversize {
     /// Begins to fetch these one at a time.
     fn probe(&mut self, left: Vec<Candidate>, is_retry: bool, tools: &Tools<'_>) {
         let prober = Prober::new(tools.maker.clone(), Arc::clone(tools.pulse));
-        match WorkerThread::spawn("kafka-probing", prober, Arc::clone(tools.pulse)) {
+        match WorkerThread::spawn("kafka-probing", prober, Arc::clone(tools.pulse), |_| None) {
             Ok(prober) => {
                 self.search = Some(Search::Probing {
                     prober,
@@ -312,7 +312,7 @@ impl Oversize {
         is_retry: bool,
         batcher: &Batcher,
         tools: &Tools<'_>,
-    ) -> Option<(Candidate, Begun<Probed>)> {
+    ) -> Option<(Candidate, PendingCall<Probed>)> {
         while let Some(candidate) = left.pop() {
             let is_stopped = self.stopped.contains_key(&candidate.key());
             if is_stopped != is_retry || !candidate.is_there(batcher) {

@@ -8,9 +8,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::asking::ASK_TIMEOUT;
 use super::consuming::Maker;
 use super::context::Context;
+use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::pulse::Pulse;
 
 /// How long one batch may take.
@@ -76,7 +76,7 @@ impl Prober {
         from: i64,
     ) -> Result<Probed, RdKafkaError> {
         // Makes the leader known, and shows that other answers can be had.
-        handle.fetch_metadata(Some(topic), ASK_TIMEOUT)?;
+        handle.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(from))?;
         handle.assign(&list)?;

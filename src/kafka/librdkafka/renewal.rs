@@ -1,21 +1,19 @@
 //! Both handles made anew, because a topic was recreated, while the others are read on.
 //!
-//! The new ones are made, connected and assigned on the asking thread. The old one is read until the new one has
+//! The new ones are made, connected and assigned on the admin thread. The old one is read until the new one has
 //! brought its first records.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::Consumer;
-
-use super::Librdkafka;
-use super::asking::ASK_TIMEOUT;
-use super::consuming::{Consuming, PlaceCopy, push};
-use super::context::Context;
+use super::consumer::LibrdkafkaConsumer;
+use super::consuming::{PlaceCopy, push};
+use super::settings::REQUEST_TIMEOUT;
+use crate::kafka::admin::PendingRequest;
 use crate::kafka::batcher::Batcher;
+use crate::kafka::consumer::Consumer;
 use crate::kafka::error::KafkaError;
-use crate::kafka::source::Source;
-use crate::kafka::worker_thread::Begun;
 
 /// How long a handle that another one replaces is still read: the other needs about as long until its first record
 /// comes.
@@ -24,41 +22,34 @@ const OVERLAP: Duration = Duration::from_secs(1);
 /// How long one of the two is waited for meanwhile.
 const OVERLAP_WAIT: Duration = Duration::from_millis(5);
 
-/// A new consuming handle, and what the new asking one tells.
-pub(super) type Renewed = Result<(Consuming, Arc<Context>), KafkaError>;
-
-impl Librdkafka {
+impl LibrdkafkaConsumer {
     /// Begins to make both handles anew, because a topic was recreated; the others are read on meanwhile.
     pub(super) fn begin_renewal(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         if self.renewing.is_some() {
             return Ok(());
         }
-        let (maker, is_described, pulse) = (self.maker.clone(), self.is_described, Arc::clone(&self.pulse));
+        let (maker, pulse) = (self.maker.clone(), Arc::clone(&self.pulse));
+        let describes_topics = self.describes_topics.load(Ordering::Relaxed);
         let places = batcher.places().filter(|place| !self.oversize.is_stopped(place));
         let places: Vec<PlaceCopy> = places.map(PlaceCopy::from).collect();
-        let renewing = self.asking.begin(move |asking| {
-            let fresh = maker.asking()?;
-            let told = Arc::clone(fresh.context());
-            asking.replace_handle(fresh);
+        self.renewing = Some(self.admin.begin(move |admin| {
+            admin.reset()?;
             let mut consuming = maker.consuming()?;
-            if is_described {
-                consuming.warm_up(&places, ASK_TIMEOUT, &pulse);
+            if describes_topics {
+                consuming.warm_up(&places, REQUEST_TIMEOUT, &pulse);
             }
-            Ok((consuming, told))
-        });
-        self.renewing = Some(renewing.map_err(|left| self.left(left))?);
+            Ok(consuming)
+        })?);
         Ok(())
     }
 
-    /// Goes on with the handles that were made anew, once they are there.
+    /// Goes on with the handle that was made anew, once it is there.
     pub(super) fn take_renewal(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        let Some(answer) = self.renewing.as_ref().and_then(Begun::answer) else {
+        let Some(answer) = self.renewing.as_ref().and_then(PendingRequest::answer) else {
             return Ok(());
         };
         self.renewing = None;
-        let (consuming, told) = answer.unwrap_or_else(|left| Err(self.left(left)))?;
-        let old = std::mem::replace(&mut self.consuming, consuming);
-        self.told = told;
+        let old = std::mem::replace(&mut self.consuming, answer?);
         self.assign(batcher)?;
         self.retiring = Some((old, Instant::now() + OVERLAP));
         Ok(())

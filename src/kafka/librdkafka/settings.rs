@@ -1,6 +1,7 @@
 //! What librdkafka is told when a handle is made.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError as RdKafkaError;
@@ -9,6 +10,9 @@ use crate::config::librdkafka::reason;
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::security::Access;
+
+/// How long a request to a broker may take.
+pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How often the library says what it knows, in milliseconds; 0 is never.
 const STATISTICS: &str = "statistics.interval.ms";

@@ -9,8 +9,8 @@ use log::{info, warn};
 
 use super::Worker;
 use super::topic::Topic;
+use crate::kafka::consumer::Consumer;
 use crate::kafka::error::KafkaError;
-use crate::kafka::source::Source;
 use crate::kafka::stream_queues::FlowChange;
 
 /// How long a stream may be slow after it was loaded until an operator must act.
@@ -18,7 +18,7 @@ const REPORT_AFTER: Duration = Duration::from_secs(30);
 
 impl Worker {
     /// Waits briefly for streams with full channels, then pauses and resumes topics.
-    pub(super) fn update_paused(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
+    pub(super) fn update_paused(&mut self, consumer: &mut dyn Consumer) -> Result<(), KafkaError> {
         let mut is_changed = false;
         for change in self.batcher.update_paused(self.status.pulse()) {
             match change {
@@ -52,7 +52,7 @@ impl Worker {
         }
         self.report_slow(Instant::now());
         if is_changed {
-            source.assign(&self.batcher)?;
+            consumer.assign(&self.batcher)?;
         }
         Ok(())
     }

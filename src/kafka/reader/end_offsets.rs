@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Worker;
+use crate::kafka::consumer::Consumer;
 use crate::kafka::error::KafkaError;
 use crate::kafka::metadata::Looked;
-use crate::kafka::source::Source;
 
 /// How often ends are asked for: one request to each leader, whatever the number of topics.
 const ASK_EVERY: Duration = Duration::from_secs(30);
@@ -65,18 +65,18 @@ impl Worker {
     }
 
     /// Tells the streams of every topic that has been read up to the ends that were asked for.
-    pub(super) fn note_at_end(&mut self, source: &mut dyn Source) {
+    pub(super) fn note_at_end(&mut self, consumer: &dyn Consumer) {
         for (name, (at, ends)) in &mut self.ends.topics {
             let Some(wanted) = ends else { continue };
             let next = self.batcher.next_offsets(name);
             // Metadata lagged behind, or a partition of the topic is not read.
-            if next.len() != wanted.len() || source.forbidden().contains(name) {
+            if next.len() != wanted.len() || consumer.forbidden().contains(name) {
                 *ends = None;
                 continue;
             }
             let mut places = (0..).zip(next.iter().zip(&*wanted));
             let is_passed = places.all(|(partition, (&next, &end))| {
-                next >= end || next >= 0 && source.passed(name, partition, next) >= end
+                next >= end || next >= 0 && consumer.passed(name, partition, next) >= end
             });
             if is_passed {
                 *ends = None;

@@ -23,6 +23,7 @@ mod monitoring;
 mod resolve;
 mod topic;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,12 +31,11 @@ use std::time::{Duration, Instant};
 pub use self::topic::Begin;
 use super::acl::Rights;
 use super::batcher::Batcher;
-use super::client::{Clients, Connect};
+use super::client::{Clients, Connect, Handles};
 use super::connection::{Connection, backoff};
 use super::counters::Trouble;
 use super::error::{ErrorKind, KafkaError};
-use super::metadata::{self, Asked, Known, Looked};
-use super::source::Source;
+use super::metadata::{Asked, Known, Looked};
 use super::stall::Stalls;
 use super::status::Status;
 use super::stream_queues::StreamChannel;
@@ -212,8 +212,8 @@ impl Worker {
             }
             let (started, received) = (Instant::now(), self.batcher.received());
             self.turns(self.connect.patience());
-            let outcome = self.connect.connect().and_then(|mut source| {
-                let outcome = self.read(&mut *source);
+            let outcome = self.connect.connect().and_then(|mut handles| {
+                let outcome = self.read(&mut handles);
                 if self.orders.next.is_some() {
                     // It may take a while to end, and is not what is read with any more.
                     self.status.forget_client();
@@ -257,26 +257,26 @@ impl Worker {
     }
 
     /// Reads until told to stop or to change over (`Ok`), or the source fails.
-    fn read(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
+    fn read(&mut self, handles: &mut Handles) -> Result<(), KafkaError> {
         self.status.forget_stopped();
         self.stalls.forget();
-        self.rights.hand_over(source);
-        let mut found = self.resolve(source)?;
+        self.rights.hand_over(&mut *handles.consumer);
+        let mut found = self.resolve(handles)?;
         let (mut refreshed, mut answered) = (Instant::now(), Instant::now());
         while let Some(known) = &found {
             if self.batcher.is_any_full() {
                 // Said since the last poll, such as that a topic is loaded: the next one may wait for records in vain.
-                self.update_paused(source)?;
+                self.update_paused(&mut *handles.consumer)?;
             }
             let before = self.batcher.received();
             self.turns(POLL_WAIT);
-            let outcome = source.poll(self.poll_wait(), &mut self.batcher);
+            let outcome = handles.consumer.poll(self.poll_wait(), &mut self.batcher);
             self.batcher.flush();
             match outcome {
                 Ok(()) => {}
                 Err(error) if matches!(error.kind, ErrorKind::OutOfRange { .. }) => {
                     self.status.counters().count_error(error.counted_as());
-                    found = self.find_place(source, error)?;
+                    found = self.find_place(handles, error)?;
                     continue;
                 }
                 Err(error) if error.is_of_batch() => {
@@ -285,12 +285,12 @@ impl Worker {
                         info!("{error}: another client takes over");
                         return Ok(());
                     }
-                    self.stop_partition(source, &error)?;
+                    self.stop_partition(&mut *handles.consumer, &error)?;
                 }
                 Err(error) => return Err(error),
             }
-            self.update_paused(source)?;
-            self.note_figures(source, known)?;
+            self.update_paused(&mut *handles.consumer)?;
+            self.note_figures(&mut *handles.consumer, known)?;
             if (1..ENOUGH).contains(&(self.batcher.received() - before)) {
                 // Not on the way of the record that has just come, but of those behind it.
                 std::thread::sleep(GATHER);
@@ -298,13 +298,13 @@ impl Worker {
             if self.orders.is_interrupted() || self.batcher.is_closed() {
                 return Ok(());
             }
-            self.note_loaded(source)?;
-            self.note_at_end(source);
-            self.rights.note(source, &*self.connect, &self.status);
+            self.note_loaded(&*handles.consumer);
+            self.note_at_end(&*handles.consumer);
+            self.rights.note(&*handles.consumer, &*self.connect, &self.status);
 
             let lacks_leaders = self.topics.iter().any(|topic| !topic.leaderless.is_empty());
-            let pause = if let Some(trouble) = source.trouble() {
-                let is_news = if source.is_refused() {
+            let pause = if let Some(trouble) = handles.consumer.trouble() {
+                let is_news = if handles.consumer.is_refused() {
                     self.refused(trouble)
                 } else {
                     self.troubled(trouble)
@@ -325,15 +325,15 @@ impl Worker {
                 continue;
             }
             if let Some(kept) = self.forget_unwanted(known) {
-                source.forget_look();
-                source.assign(&self.batcher)?;
+                handles.forget_look();
+                handles.consumer.assign(&self.batcher)?;
                 refreshed = Instant::now();
                 found = Some(kept);
                 continue;
             }
             let asked_at = *self.asked_at.get_or_insert_with(resolve::unix_millis);
             self.ends.begin_look();
-            if let Some(looked) = source.look(&self.asked(known), self.status.pulse()) {
+            if let Some(looked) = handles.look(&self.asked(known)) {
                 refreshed = Instant::now();
                 self.asked_at = None;
                 self.note_ends(&looked);
@@ -342,9 +342,9 @@ impl Worker {
                     answered = refreshed;
                 }
                 match looked {
-                    Ok(looked) => found = Some(self.resolve_changed(source, looked, asked_at)?),
+                    Ok(looked) => found = Some(self.resolve_changed(handles, looked, asked_at)?),
                     Err(error) if error.is_interrupted() => return Err(error),
-                    Err(error) if source.reconnects() => {
+                    Err(error) if handles.consumer.reconnects() => {
                         self.status.counters().count_error(error.counted_as());
                         self.failed(&error);
                         if answered.elapsed() >= UNANSWERED {
@@ -375,14 +375,10 @@ impl Worker {
     /// brokers before, for good.
     fn is_answered_anew(&mut self) -> bool {
         self.turns(self.connect.patience());
-        let is_answered = match self.connect.connect() {
-            Ok(mut other) => {
-                let looked = self.look(&mut *other);
-                self.turns(CLOSING);
-                looked.is_ok()
-            }
-            Err(_) => false,
-        };
+        let is_answered = self.connect.connect_admin().is_ok_and(|admin| {
+            let names: Vec<Arc<str>> = self.topics.iter().map(|topic| Arc::clone(&topic.name)).collect();
+            admin.topics(&names, &BTreeSet::new()).is_ok()
+        });
         debug!("a new client gets answers: {is_answered}");
         is_answered
     }
@@ -411,15 +407,15 @@ impl Worker {
     fn found(&self, looked: &[Looked]) -> Vec<Found> {
         let seen = self.topics.iter().zip(looked);
         seen.map(|(topic, looked)| Found {
-            partitions: looked.partitions,
-            id: looked.id.filter(|id| !topic.past.contains(id)).or(topic.id),
-            is_identified: looked.id.is_some_and(|id| !topic.past.contains(&id)),
+            partitions: looked.state.partitions,
+            id: looked.state.id.filter(|id| !topic.past.contains(id)).or(topic.id),
+            is_identified: looked.state.id.is_some_and(|id| !topic.past.contains(&id)),
         })
         .collect()
     }
 
     /// Looks at what exists, and waits for it.
-    fn look(&self, source: &mut dyn Source) -> Result<Vec<Found>, KafkaError> {
+    fn look(&self, handles: &mut Handles) -> Result<Vec<Found>, KafkaError> {
         // Who asks so decides anew of all partitions anyway, those without a leader too.
         let asked = |topic: &Topic| Asked {
             topic: Arc::clone(&topic.name),
@@ -429,7 +425,7 @@ impl Worker {
             known: None,
         };
         let asked: Vec<Asked> = self.topics.iter().map(asked).collect();
-        metadata::now(source, &asked, self.status.pulse()).map(|looked| self.found(&looked))
+        handles.look_now(&asked).map(|looked| self.found(&looked))
     }
 
     /// Tells of an error that reading does not end with. One that needs a person is told although there

@@ -10,10 +10,10 @@ use log::{info, warn};
 
 use super::Worker;
 use super::topic::Found;
+use crate::kafka::consumer::Consumer;
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::lag::End;
 use crate::kafka::open_transactions::{self, TransactionChange};
-use crate::kafka::source::Source;
 
 impl Worker {
     /// Tells how far behind the ends of partitions reading is, which partitions are read again, and how connections are,
@@ -23,16 +23,16 @@ impl Worker {
     /// When a partition does not get on although nothing is said to be wrong.
     pub(super) fn note_figures(
         &mut self,
-        source: &mut dyn Source,
+        consumer: &mut dyn Consumer,
         found: &[Found],
     ) -> Result<(), KafkaError> {
-        self.note_resumed(source);
-        if let Some(links) = source.links() {
+        self.note_resumed(consumer);
+        if let Some(links) = consumer.links() {
             self.status.set_links(links);
         }
-        let ends = source.ends();
+        let ends = consumer.ends();
         // Where something is wrong, or markers at the end are not told from records, standing still means nothing.
-        let may_stall = source.reconnects() && source.trouble().is_none();
+        let may_stall = consumer.reconnects() && consumer.trouble().is_none();
         if !may_stall {
             self.stalls.forget();
         }
@@ -56,7 +56,7 @@ impl Worker {
                 None => {}
             }
             let gets_on = end.is_fetched && lag.is_none_or(|lag| lag == 0);
-            if gets_on || self.batcher.is_paused(&end.topic) || !self.may_be_fetched(source, found, &end) {
+            if gets_on || self.batcher.is_paused(&end.topic) || !self.may_be_fetched(consumer, found, &end) {
                 self.stalls.is_done(&end.topic, end.partition);
             } else if may_stall && self.stalls.is_stalled(&end.topic, end.partition, next) {
                 let reason = match end.offset {
@@ -73,20 +73,20 @@ impl Worker {
     }
 
     /// Whether a partition is there, is led by somebody and may be read, so that something can come of it.
-    fn may_be_fetched(&self, source: &dyn Source, found: &[Found], end: &End) -> bool {
+    fn may_be_fetched(&self, consumer: &dyn Consumer, found: &[Found], end: &End) -> bool {
         let partition = end.partition as usize;
         let mut topics = self.topics.iter().zip(found);
         let topic = topics.find(|(topic, _)| *topic.name == *end.topic);
         topic.is_some_and(|(topic, found)| {
             partition < found.partitions
                 && !topic.leaderless.contains(&partition)
-                && !source.forbidden().contains(&topic.name)
+                && !consumer.forbidden().contains(&topic.name)
         })
     }
 
     /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
     /// else how far the others are.
-    pub(super) fn note_loaded(&mut self, source: &mut dyn Source) -> Result<(), KafkaError> {
+    pub(super) fn note_loaded(&mut self, consumer: &dyn Consumer) {
         for topic in &mut self.topics {
             let Some(loading) = &mut topic.loading else {
                 continue;
@@ -96,8 +96,8 @@ impl Worker {
             for (partition, (&next, &until)) in (0..).zip(next.iter().zip(loading.until())) {
                 let name = &topic.name;
                 if next < until
-                    && source.passed(name, partition, next) < until
-                    && !source.is_at_end(name, partition, next)?
+                    && consumer.passed(name, partition, next) < until
+                    && !consumer.is_at_end(name, partition, next)
                 {
                     is_loaded = false;
                     break;
@@ -107,7 +107,7 @@ impl Worker {
             if is_loaded {
                 let (records, elapsed) = (self.batcher.received_from(name), loading.elapsed(now));
                 // What may not be read keeps no stream from its other topics.
-                if !source.forbidden().contains(name) {
+                if !consumer.forbidden().contains(name) {
                     let stopped = self.status.stopped_of(name);
                     let except = if stopped.is_empty() {
                         String::new()
@@ -129,27 +129,30 @@ impl Worker {
                 }
             }
         }
-        Ok(())
     }
 
     /// What cannot be read stops its partition, and no other.
     ///
     /// # Errors
     /// When the source refuses to read the others on.
-    pub(super) fn stop_partition(&self, source: &mut dyn Source, why: &KafkaError) -> Result<(), KafkaError> {
+    pub(super) fn stop_partition(
+        &self,
+        consumer: &mut dyn Consumer,
+        why: &KafkaError,
+    ) -> Result<(), KafkaError> {
         let Some((topic, partition, stop)) = why.stop() else {
             return Ok(());
         };
-        source.stop(topic, partition);
+        consumer.stop(topic, partition);
         if self.status.set_stopped(topic, partition, stop) {
             warn!("{why}; until then this partition is not read");
         }
-        source.assign(&self.batcher)
+        consumer.assign(&self.batcher)
     }
 
     /// Takes note of partitions that were stopped and are read again.
-    fn note_resumed(&self, source: &mut dyn Source) {
-        for (topic, partition) in source.resumed() {
+    fn note_resumed(&self, consumer: &mut dyn Consumer) {
+        for (topic, partition) in consumer.resumed() {
             if self.status.set_resumed(&topic, partition) {
                 info!("topic {topic:?} partition {partition}: is read again");
             }

@@ -14,13 +14,13 @@ use log::{info, warn};
 use super::topic::{Found, Topic, ends, live_offsets, looks_recreated};
 use super::{REFRESH, Worker};
 use crate::kafka::batcher::Batcher;
+use crate::kafka::client::Handles;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::lag::lag;
 use crate::kafka::metadata::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::partition::Bounds;
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
-use crate::kafka::source::Source;
 
 /// What a topic seems to be, held against what was read of it.
 enum Sight {
@@ -80,9 +80,9 @@ pub(super) fn unix_millis() -> i64 {
 impl Worker {
     /// Decides from where every partition is read, tells the streams, and assigns. Returns what was
     /// found; `None` where there is something else to do first.
-    pub(super) fn resolve(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, KafkaError> {
-        source.forget_look();
-        let Some(found) = self.look_until_sure(source)? else {
+    pub(super) fn resolve(&mut self, handles: &mut Handles) -> Result<Option<Vec<Found>>, KafkaError> {
+        handles.forget_look();
+        let Some(found) = self.look_until_sure(handles)? else {
             return Ok(None);
         };
         let asked = self.topics.iter().zip(&found);
@@ -98,11 +98,12 @@ impl Worker {
         let asked_at = unix_millis();
         let pulse = Arc::clone(self.status.pulse());
         let wait = || metadata::turn(&pulse);
-        let bounds =
-            metadata::bounds_once_led(&asked, wait, may_get_leader, |topics| source.bounds_of(topics))?;
+        let bounds = metadata::bounds_once_led(&asked, wait, may_get_leader, |topics| {
+            handles.admin.bounds(topics)
+        })?;
         let sights = found.iter().copied().zip(bounds).enumerate();
         self.settle(
-            source,
+            handles,
             sights.map(|(index, (found, bounds))| (index, found, bounds)),
             asked_at,
         )?;
@@ -112,7 +113,7 @@ impl Worker {
     /// The same of those topics that a look has shown to be something else than is known; the others are read on.
     pub(super) fn resolve_changed(
         &mut self,
-        source: &mut dyn Source,
+        handles: &mut Handles,
         looked: Vec<Looked>,
         asked_at: i64,
     ) -> Result<Vec<Found>, KafkaError> {
@@ -123,16 +124,16 @@ impl Worker {
         });
         let changed: Vec<(usize, Found, Vec<Option<Bounds>>)> = changed.collect();
         if !changed.is_empty() {
-            self.settle(source, changed, asked_at)?;
+            self.settle(handles, changed, asked_at)?;
         }
         Ok(found)
     }
 
-    /// Decides of topics, each by its index, from where they are read, and has the source read them from there.
+    /// Decides of topics, each by its index, from where they are read, and has the consumer read them from there.
     /// `asked_at` is when it was asked what there is, in milliseconds since the epoch.
     fn settle(
         &mut self,
-        source: &mut dyn Source,
+        handles: &mut Handles,
         topics: impl IntoIterator<Item = (usize, Found, Vec<Option<Bounds>>)>,
         asked_at: i64,
     ) -> Result<(), KafkaError> {
@@ -140,7 +141,7 @@ impl Worker {
         for (index, found, bounds) in topics {
             let topic = &self.topics[index];
             let known = self.batcher.next_offsets(&topic.name);
-            let is_forbidden = source.forbidden().contains(&topic.name);
+            let is_forbidden = handles.consumer.forbidden().contains(&topic.name);
             let sight = Sight::of(topic, found, &known, &bounds);
             note_growth(topic, &sight, &known, &bounds);
             is_doubtful |= matches!(sight, Sight::Doubtful(_));
@@ -148,7 +149,7 @@ impl Worker {
                 Sight::Nothing => self.topics[index].id,
                 _ => found.id,
             };
-            let live = live_offsets(source, &self.topics[index], &known, &bounds)?;
+            let live = live_offsets(&handles.admin, &self.topics[index], &known, &bounds)?;
             // Nothing fails from here on that would leave streams without the offsets which follow a truncation.
             let is_truncated = self.truncate(index, &sight, &known, &bounds);
             let known = self.batcher.next_offsets(&self.topics[index].name);
@@ -172,9 +173,10 @@ impl Worker {
         if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
             self.in_doubt = None;
         }
-        self.rights.note(source, &*self.connect, &self.status);
-        source.assign(&self.batcher)?;
-        self.note_loaded(source)
+        self.rights.note(&*handles.consumer, &*self.connect, &self.status);
+        handles.consumer.assign(&self.batcher)?;
+        self.note_loaded(&*handles.consumer);
+        Ok(())
     }
 
     /// Goes back where the log of the same topic was truncated. Returns whether that was so.
@@ -295,12 +297,14 @@ impl Worker {
 
     /// Looks at what exists; at the first contact, asks again for a while where a topic seems missing.
     /// `None` where there is something else to do first.
-    fn look_until_sure(&mut self, source: &mut dyn Source) -> Result<Option<Vec<Found>>, KafkaError> {
+    fn look_until_sure(&mut self, handles: &mut Handles) -> Result<Option<Vec<Found>>, KafkaError> {
         let asked = Instant::now();
         loop {
-            let found = self.look(source)?;
+            let found = self.look(handles)?;
             let is_missing = self.topics.iter().zip(&found).any(|(topic, found)| {
-                !topic.contacted && found.partitions == 0 && !source.forbidden().contains(&topic.name)
+                !topic.contacted
+                    && found.partitions == 0
+                    && !handles.consumer.forbidden().contains(&topic.name)
             });
             if !is_missing || asked.elapsed() > DOUBT {
                 return Ok(Some(found));
@@ -321,7 +325,7 @@ impl Worker {
     /// With `why`, if all offsets are as they should be.
     pub(super) fn find_place(
         &mut self,
-        source: &mut dyn Source,
+        handles: &mut Handles,
         why: KafkaError,
     ) -> Result<Option<Vec<Found>>, KafkaError> {
         let places = |batcher: &Batcher| -> Vec<Vec<i64>> {
@@ -334,7 +338,7 @@ impl Worker {
                 topic.lost = lost.cloned().collect();
             }
         }
-        let found = self.resolve(source)?;
+        let found = self.resolve(handles)?;
         let mut is_left = false;
         for topic in &mut self.topics {
             // This client does not report them again.

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
+use crate::kafka::admin::AdminThread;
 use crate::kafka::batcher::Batcher;
 use crate::kafka::error::KafkaError;
 use crate::kafka::partition::{Bounds, Cut, Lost};
 use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
-use crate::kafka::source::Source;
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
 /// read from its beginning.
@@ -204,7 +204,7 @@ impl Topic {
 /// Where records of partitions are live that had no leader and have one now: from the first record that was
 /// written since they were last seen without, or from the end where the client library knows no times.
 pub(super) fn live_offsets(
-    source: &mut dyn Source,
+    admin: &AdminThread,
     topic: &Topic,
     known: &[i64],
     bounds: &[Option<Bounds>],
@@ -219,7 +219,7 @@ pub(super) fn live_offsets(
     }
     let at = |partition| ends.contains_key(&partition).then_some(topic.leaderless_at);
     let asked: Vec<Option<i64>> = (0..bounds.len()).map(at).collect();
-    let found = match source.offsets_at(&topic.name, &asked) {
+    let found = match admin.offsets_at(&topic.name, &asked) {
         Err(error) if error.is_interrupted() => return Err(error),
         Err(error) => {
             debug!("{error}");

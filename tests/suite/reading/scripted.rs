@@ -1,16 +1,17 @@
 //! A Kafka that does as it is told, and a reading thread over it.
 
 use crate::harness::wait::{ensure, eventually, millis, secs};
+use kafka_sse_bridge::kafka::admin::{Admin, AdminThread, TopicState};
 use kafka_sse_bridge::kafka::batcher::Batcher;
-use kafka_sse_bridge::kafka::client::Connect;
+use kafka_sse_bridge::kafka::client::{Connect, Handles};
+use kafka_sse_bridge::kafka::consumer::Consumer;
 use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError};
 use kafka_sse_bridge::kafka::lag::End;
 use kafka_sse_bridge::kafka::partition::Bounds;
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Feed, Stamp, TopicId};
-use kafka_sse_bridge::kafka::source::Source;
 use kafka_sse_bridge::kafka::status::Status;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -72,13 +73,17 @@ pub(super) fn unreachable() -> KafkaError {
 }
 
 impl Connect for Scripted {
-    fn connect(&mut self) -> Result<Box<dyn Source>, KafkaError> {
+    fn connect(&mut self) -> Result<Handles, KafkaError> {
         let mut script = self.0.lock().unwrap();
         script.connects.push(Instant::now());
         if script.unreachable {
             Err(unreachable())
         } else {
-            Ok(Box::new(Self(Arc::clone(&self.0), script.connects.len())))
+            let number = script.connects.len();
+            let admin = Self(Arc::clone(&self.0), number);
+            let admin = AdminThread::spawn(admin, Connect::brokers(self), &Arc::default())?;
+            let consumer = Self(Arc::clone(&self.0), number);
+            Ok(Handles::new(Box::new(consumer), admin))
         }
     }
 
@@ -93,29 +98,48 @@ impl Connect for Scripted {
     }
 }
 
-impl Source for Scripted {
-    fn partitions(&mut self, topics: &[Arc<str>]) -> Result<Vec<usize>, KafkaError> {
-        let script = self.0.lock().unwrap();
+impl Admin for Scripted {
+    fn topics(
+        &mut self,
+        topics: &[Arc<str>],
+        _forbidden: &BTreeSet<Arc<str>>,
+    ) -> Result<Vec<TopicState>, KafkaError> {
+        let mut script = self.0.lock().unwrap();
         if script.deaf.contains(&self.1) {
             return Err(unreachable());
         }
+        let id = script.id_once.take().or(script.id);
         let is_large = |topic: &str| script.large.as_ref().is_none_or(|large| large == topic);
-        let count = |topic: &Arc<str>| {
-            let count = script.bounds.len();
-            if is_large(topic) { count } else { count.min(1) }
+        let count = script.bounds.len();
+        let state = |topic: &Arc<str>| TopicState {
+            topic: Arc::clone(topic),
+            partitions: if is_large(topic) { count } else { count.min(1) },
+            id,
+            ..TopicState::default()
         };
-        Ok(topics.iter().map(count).collect())
+        Ok(topics.iter().map(state).collect())
     }
 
-    fn bounds(&mut self, topic: &str, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
+    fn bounds(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
         let mut script = self.0.lock().unwrap();
-        script.asked.push(topic.to_owned());
-        let bounds = script.bounds[..partitions].iter().enumerate();
-        Ok(bounds
-            .map(|(partition, bounds)| (!script.leaderless.contains(&partition)).then_some(*bounds))
-            .collect())
+        let bounds = topics.iter().map(|(topic, partitions)| {
+            script.asked.push(topic.to_string());
+            let bounds = script.bounds[..*partitions].iter().enumerate();
+            bounds
+                .map(|(partition, bounds)| (!script.leaderless.contains(&partition)).then_some(*bounds))
+                .collect()
+        });
+        Ok(bounds.collect())
     }
 
+    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
+        let at = self.0.lock().unwrap().at;
+        let at = at.ok_or_else(unreachable)?;
+        Ok(asked.iter().map(|asked| asked.map(|_| at)).collect())
+    }
+}
+
+impl Consumer for Scripted {
     fn ends(&mut self) -> Vec<End> {
         let mut script = self.0.lock().unwrap();
         script.tellings += 1;
@@ -129,18 +153,6 @@ impl Source for Scripted {
         };
         let has_news = script.end.is_some() || script.is_idle;
         has_news.then_some(end).into_iter().collect()
-    }
-
-    fn topic_ids(&mut self, topics: &[Arc<str>]) -> Result<Vec<Option<TopicId>>, KafkaError> {
-        let mut script = self.0.lock().unwrap();
-        let id = script.id_once.take().or(script.id);
-        Ok(vec![id; topics.len()])
-    }
-
-    fn offsets_at(&mut self, _topic: &str, asked: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
-        let at = self.0.lock().unwrap().at;
-        let at = at.ok_or_else(unreachable)?;
-        Ok(asked.iter().map(|asked| asked.map(|_| at)).collect())
     }
 
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
@@ -202,13 +214,9 @@ impl Source for Scripted {
         if is_last { Err(unreachable()) } else { Ok(()) }
     }
 
-    fn is_at_end(&mut self, topic: &str, _partition: u32, next: i64) -> Result<bool, KafkaError> {
+    fn is_at_end(&self, topic: &str, _partition: u32, next: i64) -> bool {
         let script = self.0.lock().unwrap();
-        Ok(topic == "t" && script.at_end.is_some_and(|at| next >= at))
-    }
-
-    fn trouble(&self) -> Option<&str> {
-        None
+        topic == "t" && script.at_end.is_some_and(|at| next >= at)
     }
 
     fn reconnects(&self) -> bool {

@@ -20,4 +20,4 @@ mod topics;
 
 pub(super) use epochs::{Read, validate};
 pub(super) use queue::{Fetched, MOST, Queue};
-pub(super) use topics::{Described, describe_topics, request_leaders};
+pub(super) use topics::{TopicDescription, describe_topics, request_leaders};

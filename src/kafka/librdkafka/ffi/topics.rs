@@ -14,7 +14,7 @@ use crate::kafka::record::TopicId;
 
 /// What a broker says of a topic.
 #[derive(Debug, Clone)]
-pub(in crate::kafka) struct Described {
+pub(in crate::kafka) struct TopicDescription {
     /// Why it says nothing else, where it does not: that the topic does not exist, for one.
     pub(in crate::kafka) error: Option<RDKafkaErrorCode>,
     /// The id, where the broker knows ids.
@@ -29,7 +29,7 @@ pub(in crate::kafka) fn describe_topics<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[Arc<str>],
     limit: Duration,
-) -> Result<Vec<Option<Described>>, RDKafkaErrorCode> {
+) -> Result<Vec<Option<TopicDescription>>, RDKafkaErrorCode> {
     let mut described = vec![None; topics.len()];
     let Ok(names) = topics
         .iter()
@@ -54,7 +54,7 @@ pub(in crate::kafka) fn describe_topics<C: ConsumerContext>(
         // SAFETY: each is a topic of the result.
         let topic = unsafe { *slot };
         if let Some(&slot) = slots.get(name_of(topic)) {
-            described[slot] = Some(Described {
+            described[slot] = Some(TopicDescription {
                 error: error_of(topic),
                 id: id_of(topic),
                 leaders: leaders_of(topic),

@@ -1,0 +1,205 @@
+//! Requests about topics and offsets: the trait that both Kafka clients implement beside
+//! [`Consumer`](super::consumer::Consumer), and the thread that makes them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{ErrorKind, KafkaError};
+use super::partition::Bounds;
+use super::pulse::Pulse;
+use super::record::TopicId;
+use super::worker_thread::{self, Abandoned, WorkerThread};
+
+/// What the brokers report about a topic.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicState {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// How many partitions it has; 0 where it does not exist.
+    pub partitions: usize,
+    /// Its id (KIP-516); `None` where it is unknown, because the topic does not exist or brokers before 2.8 have none.
+    pub id: Option<TopicId>,
+    /// Whether it may be read, where the request has shown that.
+    pub may_be_read: Option<bool>,
+    /// Any other error of the topic.
+    pub error: Option<String>,
+}
+
+/// A Kafka client that answers questions, and blocks meanwhile. After an error that is no refusal it may be of no
+/// further use.
+pub trait Admin: Send {
+    /// The state of every topic. Never creates one. Whether `forbidden` topics may be read by now is tried.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    fn topics(
+        &mut self,
+        topics: &[Arc<str>],
+        forbidden: &BTreeSet<Arc<str>>,
+    ) -> Result<Vec<TopicState>, KafkaError>;
+
+    /// The offsets that the partitions (`0..count`) of every topic hold; `None` where no leader answers.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    fn bounds(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>;
+
+    /// Per partition of a topic, from 0, the first offset whose record is at or after the given time (milliseconds
+    /// since the epoch), and the high watermark where there is none. `None` where no time is given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] by a client that knows no times; otherwise when the leader of a partition does not
+    /// answer.
+    fn offsets_at(&mut self, topic: &str, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError>;
+
+    /// `host:port` of the cluster's brokers, as far as the client knows them.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    fn brokers(&mut self) -> Result<Vec<String>, KafkaError> {
+        Ok(Vec::new())
+    }
+
+    /// Drops what is cached of topics, because one was recreated.
+    ///
+    /// # Errors
+    /// When the client library refuses.
+    fn reset(&mut self) -> Result<(), KafkaError> {
+        Ok(())
+    }
+
+    /// Lets the client library do what cannot wait for the next request. Returns the time until the next call; `None`
+    /// is never.
+    fn serve(&mut self) -> Option<Duration> {
+        None
+    }
+}
+
+/// An [`Admin`] on a thread of its own: a broker that hangs holds up neither reading nor orders.
+#[derive(Clone)]
+pub struct AdminThread {
+    worker: WorkerThread<Box<dyn Admin>>,
+    pulse: Arc<Pulse>,
+    brokers: Arc<str>,
+}
+
+/// A request that was begun.
+pub struct PendingRequest<T> {
+    call: worker_thread::PendingCall<Result<T, KafkaError>>,
+    brokers: Arc<str>,
+}
+
+impl AdminThread {
+    /// Starts the thread, for requests by the thread with this pulse.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn spawn(
+        admin: impl Admin + 'static,
+        brokers: Arc<str>,
+        pulse: &Arc<Pulse>,
+    ) -> Result<Self, KafkaError> {
+        let admin: Box<dyn Admin> = Box::new(admin);
+        let worker = WorkerThread::spawn("kafka-admin", admin, Arc::clone(pulse), |admin| admin.serve());
+        Ok(Self {
+            worker: worker.map_err(|error| {
+                KafkaError::unreachable(&brokers, format!("no thread for requests: {error}"))
+            })?,
+            pulse: Arc::clone(pulse),
+            brokers,
+        })
+    }
+
+    /// The pulse of the thread whose requests these are.
+    pub(super) fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Begins a request.
+    ///
+    /// # Errors
+    /// When an earlier request hangs.
+    pub fn begin<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut dyn Admin) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<PendingRequest<T>, KafkaError> {
+        let call = self.worker.begin(move |admin| request(&mut **admin));
+        Ok(PendingRequest {
+            call: call.map_err(|abandoned| no_answer(&self.brokers, abandoned))?,
+            brokers: Arc::clone(&self.brokers),
+        })
+    }
+
+    /// Makes a request and waits for the answer, or for an order to the calling thread.
+    ///
+    /// # Errors
+    /// Those of the request; [`ErrorKind::Interrupted`] when an order came first.
+    pub fn call<T: Send + 'static>(
+        &self,
+        request: impl FnOnce(&mut dyn Admin) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, KafkaError> {
+        let answer = self.worker.call(move |admin| request(&mut **admin));
+        answer.unwrap_or_else(|abandoned| Err(no_answer(&self.brokers, abandoned)))
+    }
+
+    /// See [`Admin::topics`].
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn topics(
+        &self,
+        topics: &[Arc<str>],
+        forbidden: &BTreeSet<Arc<str>>,
+    ) -> Result<Vec<TopicState>, KafkaError> {
+        let (topics, forbidden) = (topics.to_vec(), forbidden.clone());
+        self.call(move |admin| admin.topics(&topics, &forbidden))
+    }
+
+    /// See [`Admin::bounds`].
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn bounds(&self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
+        let topics = topics.to_vec();
+        self.call(move |admin| admin.bounds(&topics))
+    }
+
+    /// The same of one topic.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn bounds_of(&self, topic: &Arc<str>, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
+        let bounds = self.bounds(&[(Arc::clone(topic), partitions)])?;
+        Ok(bounds.into_iter().next().unwrap_or_default())
+    }
+
+    /// See [`Admin::offsets_at`].
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    pub fn offsets_at(
+        &self,
+        topic: &Arc<str>,
+        times: &[Option<i64>],
+    ) -> Result<Vec<Option<i64>>, KafkaError> {
+        let (topic, times) = (Arc::clone(topic), times.to_vec());
+        self.call(move |admin| admin.offsets_at(&topic, &times))
+    }
+}
+
+impl<T> PendingRequest<T> {
+    /// The answer; `None` while there is none.
+    pub fn answer(&self) -> Option<Result<T, KafkaError>> {
+        let answer = self.call.answer()?;
+        Some(answer.unwrap_or_else(|abandoned| Err(no_answer(&self.brokers, abandoned))))
+    }
+}
+
+/// The error of a call that was abandoned.
+pub(super) fn no_answer(brokers: &Arc<str>, abandoned: Abandoned) -> KafkaError {
+    match abandoned {
+        Abandoned::Interrupted => KafkaError::new(brokers, ErrorKind::Interrupted),
+        Abandoned::TimedOut => KafkaError::unreachable(brokers, "the Kafka client does not come back"),
+    }
+}

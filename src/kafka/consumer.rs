@@ -1,0 +1,95 @@
+//! Reading records: the trait that both Kafka clients implement beside [`Admin`](super::admin::Admin).
+//!
+//! A consumer reads exactly the partitions and offsets that it is given; it joins no group, commits nothing and does
+//! not decide where to start.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::admin::TopicState;
+use super::batcher::Batcher;
+use super::error::KafkaError;
+use super::lag::End;
+use super::link::Link;
+
+/// A Kafka client that reads given partitions from given offsets.
+///
+/// After an error the consumer is dropped, and another one continues at the batcher's offsets; so a consumer need not
+/// recover by itself, but may.
+pub trait Consumer: Send {
+    /// Reads from now on the partitions that `batcher` names ([`Batcher::places`]): those whose `placed` has changed
+    /// from their next offsets, the others without interruption.
+    ///
+    /// # Errors
+    /// When the client library refuses.
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError>;
+
+    /// Waits up to `wait` for records, and pushes them into `batcher` in the order of each partition.
+    ///
+    /// # Errors
+    /// When a batch cannot be read, an offset does not exist, or the consumer is of no further use. Records that were
+    /// pushed before are valid.
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError>;
+
+    /// Stops a partition whose next batch cannot be read, from the next [`assign`](Self::assign) on and until it is
+    /// placed elsewhere. A consumer may try it again by itself, seldom.
+    fn stop(&mut self, _topic: &Arc<str>, _partition: u32) {}
+
+    /// Stopped partitions that are read again, since the last call.
+    fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
+        Vec::new()
+    }
+
+    /// The offset before which every readable record of a partition has been pushed: `next`, or a later one where
+    /// control records or records of aborted transactions follow. As far as [`poll`](Self::poll) has met them.
+    fn passed(&self, _topic: &str, _partition: u32, next: i64) -> i64 {
+        next
+    }
+
+    /// Whether no readable record follows `next` although the high watermark is higher: only control records, or records
+    /// of open or aborted transactions. As far as [`poll`](Self::poll) has met them.
+    fn is_at_end(&self, topic: &str, partition: u32, next: i64) -> bool;
+
+    /// An error that the client library retries by itself; `None` while there is none. A client that does not recover
+    /// by itself returns errors from [`poll`](Self::poll) instead.
+    fn trouble(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether the cause of that error is being looked for, so that [`poll`](Self::poll) may return it soon.
+    fn is_searching(&self) -> bool {
+        false
+    }
+
+    /// Whether that error is a refusal, which an operator must resolve.
+    fn is_refused(&self) -> bool {
+        false
+    }
+
+    /// News of the ends of partitions since the last call, every few seconds at most. Makes no request; called after
+    /// every poll.
+    fn ends(&mut self) -> Vec<End> {
+        Vec::new()
+    }
+
+    /// News of connections since the last call, likewise.
+    fn links(&mut self) -> Option<Vec<Link>> {
+        None
+    }
+
+    /// Takes in the state of topics as an [`Admin`](super::admin::Admin) has seen it.
+    fn note_topics(&mut self, _topics: &[&TopicState]) {}
+
+    /// Takes over the forbidden topics of the consumer before; each counts until it is tried.
+    fn remember_forbidden(&mut self, _topics: &BTreeSet<Arc<str>>) {}
+
+    /// Topics that may not be read, as far as it was tried. They count as read to their ends, and are tried again.
+    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
+        static NONE: BTreeSet<Arc<str>> = BTreeSet::new();
+        &NONE
+    }
+
+    /// Whether the client library reconnects by itself, so that the consumer is kept when no broker answers.
+    fn reconnects(&self) -> bool;
+}

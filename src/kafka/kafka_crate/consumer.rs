@@ -1,0 +1,360 @@
+//! Reads with the `kafka` crate: chooses the partitions and limits of every fetch, and what to make of the answers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kafka::client::fetch::Response;
+use log::debug;
+
+use super::fetcher::{Fetcher, Place, partitions, take};
+use crate::kafka::batcher::{Batcher, Place as Placed};
+use crate::kafka::connection::{Connection, Purpose};
+use crate::kafka::consumer::Consumer;
+use crate::kafka::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
+use crate::kafka::lag::End;
+use crate::kafka::next_batch::NextBatch;
+use crate::kafka::pulse::Pulse;
+
+/// What one fetch asks for in all, divided among the partitions: live, and for history, where several
+/// read at a time.
+const FETCH_BYTES: (i32, i32) = (8 * 1024 * 1024, 1024 * 1024);
+
+/// Least and most that is asked of one partition at first.
+const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
+
+/// Up to where the limit of a partition grows to get a large batch: far beyond what brokers accept
+/// by default (1 MiB), still bounded.
+const PARTITION_BYTES_CAP: i32 = 64 * 1024 * 1024;
+
+/// By how much it grows at a time. Where only a marker of a transaction is left, it grows to the end.
+const GROWTH: i32 = 16;
+
+/// How often the ends that answers name are handed on.
+const ENDS_EVERY: Duration = Duration::from_secs(2);
+
+/// How often metadata is loaded while an answer leaves out a partition.
+const METADATA_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is asked what follows where nothing comes within the largest limit.
+const EXAMINE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a partition that is stopped before a batch that is too large is looked at again.
+const RETRY_EVERY: Duration = Duration::from_secs(300);
+
+/// What one record of TLS holds: the crate sends no more of a request, and waits for an answer in vain.
+const TLS_RECORD: usize = 16 * 1024;
+
+/// What a fetch says of a partition, and at most of a topic beside its name.
+const PLACE_BYTES: usize = 16;
+
+/// A `KafkaClient` and the fetch limits of partitions that needed more than usual.
+pub(super) struct KafkaCrateConsumer {
+    fetcher: Fetcher,
+    limits: HashMap<(Arc<str>, u32), i32>,
+    fetch_bytes: i32,
+    /// Partitions that are read no more, as they cannot be, and when those are looked at again that may get smaller.
+    stopped: BTreeMap<(Arc<str>, u32), Option<Instant>>,
+    /// What was found to be too large last.
+    too_large: Option<(Arc<str>, u32)>,
+    resumed: Vec<(Arc<str>, u32)>,
+    /// Where only markers of transactions follow: the next offset, and the high watermark by then.
+    ended: HashMap<(Arc<str>, u32), (i64, i64)>,
+    /// When it was asked last what follows.
+    examined: HashMap<(Arc<str>, u32), Instant>,
+    /// When each partition was placed that has been read.
+    placed: HashMap<(Arc<str>, u32), u64>,
+    metadata_loaded: Instant,
+    /// What the last answer that was looked at said of ends, and when that was.
+    ends: Vec<End>,
+    ends_noted: Option<Instant>,
+    /// Topics that may not be read. Those that may not be seen do not exist to the crate.
+    forbidden: BTreeSet<Arc<str>>,
+}
+
+impl KafkaCrateConsumer {
+    /// Connects and loads the metadata.
+    ///
+    /// # Errors
+    /// When no broker answers.
+    pub(super) fn new(
+        connection: &Connection,
+        purpose: Purpose,
+        pulse: &Arc<Pulse>,
+    ) -> Result<Self, KafkaError> {
+        let fetcher = Fetcher::new(connection, pulse)?;
+        fetcher.load_metadata()?;
+        Ok(Self {
+            fetcher,
+            limits: HashMap::new(),
+            fetch_bytes: match purpose {
+                Purpose::Live => FETCH_BYTES.0,
+                Purpose::History => FETCH_BYTES.1,
+            },
+            stopped: BTreeMap::new(),
+            too_large: None,
+            resumed: Vec::new(),
+            ended: HashMap::new(),
+            examined: HashMap::new(),
+            placed: HashMap::new(),
+            metadata_loaded: Instant::now(),
+            ends: Vec::new(),
+            ends_noted: None,
+            forbidden: BTreeSet::new(),
+        })
+    }
+
+    /// Whether a fetch of all that is read can be sent.
+    fn check_room(&self, batcher: &Batcher) -> Result<(), KafkaError> {
+        let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
+        if self.fetcher.connection.access.tls().is_none()
+            || batcher.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
+        {
+            return Ok(());
+        }
+        Err(KafkaError::unsupported(
+            &self.fetcher.brokers,
+            "the kafka crate cannot ask for so many partitions over TLS",
+            USE_LIBRDKAFKA,
+        ))
+    }
+
+    /// Notes what an answer says of the ends of partitions, once in a while.
+    fn note_ends(&mut self, answer: &[Response]) {
+        if self.ends_noted.is_some_and(|noted| noted.elapsed() < ENDS_EVERY) {
+            return;
+        }
+        self.ends_noted = Some(Instant::now());
+        let topics = answer.iter().flat_map(Response::topics);
+        let ends = topics.flat_map(|topic| {
+            topic.partitions().iter().filter_map(|partition| {
+                Some(End {
+                    topic: topic.topic().to_owned(),
+                    partition: u32::try_from(partition.partition()).ok()?,
+                    offset: Some(partition.data().ok()?.highwatermark_offset()),
+                    high: None,
+                    is_reached: false,
+                    is_fetched: true,
+                })
+            })
+        });
+        self.ends = ends.collect();
+    }
+
+    /// Loads metadata where an answer leaves out a partition: the crate knew no leader of it.
+    fn find_leaders(&mut self, answer: &[Response], places: &[(Place, i32)]) -> Result<(), KafkaError> {
+        if self.metadata_loaded.elapsed() < METADATA_EVERY {
+            return Ok(());
+        }
+        let topics = answer.iter().flat_map(Response::topics);
+        let answered: usize = topics.map(|topic| topic.partitions().len()).sum();
+        if answered < places.len() {
+            self.metadata_loaded = Instant::now();
+            self.fetcher.load_metadata()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing came of a partition within its limit, although its high watermark is further on.
+    ///
+    /// # Errors
+    /// When a batch follows that is larger than the largest limit, or that could not be found out.
+    fn grow(&mut self, place: &Place, limit: i32, high: i64) -> Result<(), KafkaError> {
+        let at = (Arc::clone(&place.topic), place.partition);
+        if limit < PARTITION_BYTES_CAP {
+            let grown = limit.saturating_mul(GROWTH).min(PARTITION_BYTES_CAP);
+            self.limits.insert(at, grown);
+            return Ok(());
+        }
+        let is_known = self.ended.get(&at) == Some(&(place.next, high));
+        let is_late = |examined: &Instant| examined.elapsed() < EXAMINE_EVERY;
+        if is_known || self.examined.get(&at).is_some_and(is_late) {
+            return Ok(());
+        }
+        self.examined.insert(at.clone(), Instant::now());
+        match self.next_batch(place)? {
+            Some(batch) if batch.bytes > i64::from(PARTITION_BYTES_CAP) => {
+                self.too_large = Some(at);
+                let size = match batch.bytes {
+                    i64::MAX => String::new(),
+                    bytes => format!(" ({bytes} bytes)"),
+                };
+                let kind = ErrorKind::TooLarge {
+                    limit: format!(
+                        "{PARTITION_BYTES_CAP} bytes, the most that the kafka crate is given{size}"
+                    ),
+                    remedy: USE_LIBRDKAFKA,
+                };
+                let at = Location::offset(Arc::clone(&place.topic), place.partition, batch.offset);
+                Err(KafkaError::new(&self.fetcher.brokers, kind).located(at))
+            }
+            // It has just been written, or the crate gives none of it.
+            Some(batch) => {
+                debug!(
+                    "nothing comes of {:?}/{}: {batch:?}",
+                    place.topic, place.partition
+                );
+                Ok(())
+            }
+            None => {
+                self.ended.insert(at, (place.next, high));
+                Ok(())
+            }
+        }
+    }
+
+    /// The next batch with records, by its head.
+    fn next_batch(&self, place: &Place) -> Result<Option<NextBatch>, KafkaError> {
+        self.fetcher.next_batch(place)?.map_err(|error| {
+            let reason = format!("nothing comes, and what follows cannot be found out: {error}");
+            KafkaError::partition(&self.fetcher.brokers, place.location(), reason)
+        })
+    }
+
+    /// Looks at partitions, seldom, that were stopped before a batch that was too large: compaction may have taken it.
+    fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
+        let now = Instant::now();
+        let is_due = |retry_at: &Option<Instant>| retry_at.is_some_and(|retry_at| now >= retry_at);
+        let due = self.stopped.iter().find(|(_, retry_at)| is_due(retry_at));
+        let Some((topic, partition)) = due.map(|(at, _)| at.clone()) else {
+            return Ok(());
+        };
+        let next = batcher.next_offset(&topic, partition).unwrap_or_default();
+        let place = Place {
+            topic,
+            partition,
+            next,
+        };
+        let batch = self.next_batch(&place)?;
+        let at = (place.topic, place.partition);
+        if batch.is_some_and(|batch| batch.bytes > i64::from(PARTITION_BYTES_CAP)) {
+            self.stopped.insert(at, Some(now + RETRY_EVERY));
+        } else {
+            self.stopped.remove(&at);
+            self.resumed.push(at);
+        }
+        Ok(())
+    }
+}
+
+impl Consumer for KafkaCrateConsumer {
+    fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
+        // Every fetch names its offsets, so there is nothing to set up. What is known of a partition holds for as long
+        // as it is read on.
+        let of = |place: Placed<'_>| ((Arc::clone(place.topic), place.partition), place.placed);
+        let placed: HashMap<(Arc<str>, u32), u64> = batcher.places().map(of).collect();
+        let is_read_on = |at: &(Arc<str>, u32)| match (placed.get(at), self.placed.get(at)) {
+            (Some(now), Some(before)) => now == before,
+            _ => true,
+        };
+        self.limits.retain(|at, _| is_read_on(at));
+        let resumed = self.stopped.keys().filter(|at| !is_read_on(at)).cloned();
+        self.resumed.extend(resumed);
+        self.stopped.retain(|at, _| is_read_on(at));
+        self.placed.extend(placed);
+        Ok(())
+    }
+
+    fn stop(&mut self, topic: &Arc<str>, partition: u32) {
+        let at = (Arc::clone(topic), partition);
+        let may_shrink = self.too_large.take().as_ref() == Some(&at);
+        let retry_at = may_shrink.then(|| Instant::now() + RETRY_EVERY);
+        self.stopped.insert(at, retry_at);
+    }
+
+    fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
+        std::mem::take(&mut self.resumed)
+    }
+
+    fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
+        self.retry_stopped(batcher)?;
+        let places: Vec<(Arc<str>, u32, i64)> = batcher
+            .places()
+            .map(|place| (Arc::clone(place.topic), place.partition, place.next))
+            .filter(|(topic, partition, _)| !self.stopped.contains_key(&(Arc::clone(topic), *partition)))
+            .collect();
+        self.check_room(batcher)?;
+        let usual = i32::try_from(places.len().max(1))
+            .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
+            .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
+        let place = |(topic, partition, next): (Arc<str>, u32, i64)| {
+            let limit = self.limits.get(&(topic.clone(), partition)).copied();
+            let place = Place {
+                topic,
+                partition,
+                next,
+            };
+            (place, limit.unwrap_or(usual))
+        };
+        let places: Arc<[(Place, i32)]> = places.into_iter().map(place).collect();
+        let started = Instant::now();
+        let (answer, mut failed) = self.fetcher.fetch_all(&places)?;
+        self.note_ends(&answer);
+        self.find_leaders(&answer, &places)?;
+        let mut is_idle = true;
+        for (place, limit) in &*places {
+            let messages = match self.fetcher.messages(&answer, place) {
+                Ok(messages) => {
+                    self.forbidden.remove(&place.topic);
+                    messages
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Refused { .. }) => {
+                    self.forbidden.insert(Arc::clone(&place.topic));
+                    continue;
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
+            let Some(first) = messages.first() else {
+                let high = partitions(&answer, place)
+                    .find_map(|found| Some(found.data().ok()?.highwatermark_offset()));
+                if let Some(high) = high.filter(|&high| high > place.next)
+                    && let Err(error) = self.grow(place, *limit, high)
+                {
+                    failed.get_or_insert(error);
+                }
+                continue;
+            };
+            is_idle = false;
+            self.limits.remove(&(place.topic.clone(), place.partition));
+            if first.offset > place.next {
+                self.fetcher.close_hole(place, *limit, batcher)?;
+            } else {
+                take(place, &messages, batcher);
+            }
+        }
+        // The healthy partitions first: what they gave is taken.
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        // A fetch of partitions that have no leader or do not exist is answered at once.
+        if is_idle {
+            std::thread::sleep(wait.saturating_sub(started.elapsed()));
+        }
+        Ok(())
+    }
+
+    fn is_at_end(&self, topic: &str, partition: u32, next: i64) -> bool {
+        let at = (Arc::from(topic), partition);
+        let is_ended = self.ended.get(&at).is_some_and(|&(end, _)| end == next);
+        is_ended || self.stopped.contains_key(&at) || self.forbidden.contains(topic)
+    }
+
+    fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {
+        self.forbidden.clone_from(topics);
+    }
+
+    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
+        &self.forbidden
+    }
+
+    fn ends(&mut self) -> Vec<End> {
+        std::mem::take(&mut self.ends)
+    }
+
+    fn reconnects(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,256 @@
+//! Requests about topics and offsets, by a handle that reads nothing.
+//!
+//! A request by a handle that consumes waits behind its long polls.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use log::debug;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::consuming::Maker;
+use super::context::{Context, serve};
+use super::explain::Explainer;
+use super::ffi::{self, TopicDescription};
+use super::settings::REQUEST_TIMEOUT;
+use crate::kafka::admin::{Admin, TopicState};
+use crate::kafka::connection::host_port;
+use crate::kafka::error::{ErrorKind, KafkaError};
+use crate::kafka::partition::Bounds;
+use crate::kafka::pulse::Pulse;
+
+/// How long descriptions of topics may take: nothing is read meanwhile at the start, and metadata serves too.
+const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// First and longest pause after descriptions that did not come. A topic that is recreated meanwhile and outgrows the
+/// next offset is not recognised, so they are requested with every look; in between nothing waits for the embedded broker
+/// of the demo, which never answers.
+const DESCRIBE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
+
+/// How long a fetch may take that shows whether a topic may be read.
+const FETCH_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How often a handle with a token is served, to be in time for the next token.
+const SERVE_EVERY: Duration = Duration::from_secs(1);
+
+/// A handle that is assigned nothing.
+pub(super) struct LibrdkafkaAdmin {
+    maker: Maker,
+    pub(super) handle: BaseConsumer<Context>,
+    explainer: Explainer,
+    pub(super) brokers: Arc<str>,
+    /// Whether brokers describe many topics in one request.
+    describes_topics: Arc<AtomicBool>,
+    /// Leaders that did not answer the last request.
+    pub(super) silent: BTreeSet<i32>,
+    /// When topics are described again, and the pause before, after that failed.
+    describe_due: Option<(Instant, Duration)>,
+    pulse: Arc<Pulse>,
+}
+
+impl LibrdkafkaAdmin {
+    /// For requests by the thread with this pulse.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a setting.
+    pub(super) fn new(
+        maker: Maker,
+        explainer: Explainer,
+        describes_topics: Arc<AtomicBool>,
+        pulse: Arc<Pulse>,
+    ) -> Result<Self, KafkaError> {
+        Ok(Self {
+            handle: maker.admin()?,
+            explainer,
+            brokers: Arc::clone(&maker.brokers),
+            maker,
+            describes_topics,
+            silent: BTreeSet::new(),
+            describe_due: None,
+            pulse,
+        })
+    }
+
+    /// To be called before every request: runs the callbacks of the handle, and replaces one that knows no broker any
+    /// more.
+    ///
+    /// # Errors
+    /// When there is an order for the calling thread.
+    pub(super) fn prepare(&mut self) -> Result<(), KafkaError> {
+        if self.pulse.is_called() {
+            return Err(KafkaError::new(&self.brokers, ErrorKind::Interrupted));
+        }
+        serve(&self.handle);
+        if self.handle.context().is_abandoned() {
+            debug!(
+                "kafka {}: the admin handle knows no broker any more",
+                self.brokers
+            );
+            self.reset()?;
+        }
+        Ok(())
+    }
+
+    /// The error of a request of this handle, with its cause and, where an operator must act, the remedy.
+    pub(super) fn failed(&self, request: &str, error: &RdKafkaError) -> KafkaError {
+        serve(&self.handle);
+        let cause = self.handle.context().cause();
+        self.explainer.error(request, error, cause.as_deref())
+    }
+
+    /// The state of a topic, given its description, if there is one.
+    fn state(
+        &mut self,
+        topic: &Arc<str>,
+        described: Option<TopicDescription>,
+        is_forbidden: bool,
+    ) -> Result<TopicState, KafkaError> {
+        let (partitions, id, error) = if let Some(described) = described {
+            (described.leaders.len(), described.id, described.error)
+        } else {
+            let (count, error) = self.counted(topic)?;
+            (count, None, error)
+        };
+        let (mut may_be_read, mut other) = (None, None);
+        match error {
+            // DESCRIBE permission does not imply READ.
+            None if is_forbidden => {
+                may_be_read = Some(self.may_read(topic)?);
+            }
+            None => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => may_be_read = Some(true),
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => may_be_read = Some(false),
+            Some(code) => other = Some(format!("topic {topic:?}: {code}")),
+        }
+        Ok(TopicState {
+            topic: Arc::clone(topic),
+            partitions,
+            id,
+            may_be_read,
+            error: other,
+        })
+    }
+
+    /// How many partitions a topic has, and what is wrong with it, by a request for this one.
+    fn counted(&mut self, topic: &str) -> Result<(usize, Option<RDKafkaErrorCode>), KafkaError> {
+        let metadata = self.metadata(topic)?;
+        let found = metadata.topics().first();
+        let error = found.and_then(MetadataTopic::error).map(RDKafkaErrorCode::from);
+        Ok((found.map_or(0, |found| found.partitions().len()), error))
+    }
+
+    /// The metadata of one topic.
+    pub(super) fn metadata(&mut self, topic: &str) -> Result<Metadata, KafkaError> {
+        self.prepare()?;
+        let answer = self.handle.fetch_metadata(Some(topic), REQUEST_TIMEOUT);
+        answer.map_err(|error| self.failed(&format!("metadata of topic {topic:?}"), &error))
+    }
+
+    /// The descriptions of topics by one request; none where brokers do not answer it.
+    pub(super) fn described(
+        &mut self,
+        topics: &[Arc<str>],
+    ) -> Result<Vec<Option<TopicDescription>>, KafkaError> {
+        if self.describe_due.is_some_and(|(due, _)| Instant::now() < due) {
+            return Ok(vec![None; topics.len()]);
+        }
+        self.prepare()?;
+        let answer = ffi::describe_topics(&self.handle, topics, DESCRIBE_TIMEOUT);
+        let (first, longest) = DESCRIBE_PAUSE;
+        let pause = self
+            .describe_due
+            .map_or(first, |(_, pause)| (pause * 2).min(longest));
+        self.describe_due = answer.is_err().then(|| (Instant::now() + pause, pause));
+        // Without ids a recreated topic is recognised by its offsets alone, but it is read.
+        Ok(answer.unwrap_or_else(|code| {
+            debug!("kafka {}: descriptions of topics: {code}", self.brokers);
+            vec![None; topics.len()]
+        }))
+    }
+
+    /// Whether the end of the first partition may be fetched. False where no answer comes in time.
+    fn may_read(&mut self, topic: &str) -> Result<bool, KafkaError> {
+        self.prepare()?;
+        let failed = |error| self.failed(&format!("reading of {topic:?}/0"), &error);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::End)
+            .and_then(|()| self.handle.assign(&list))
+            .map_err(failed)?;
+        let is_answered = self.is_fetched();
+        self.handle.unassign().map_err(failed)?;
+        Ok(is_answered)
+    }
+
+    /// Whether a record or the end of the one assigned partition comes in time.
+    fn is_fetched(&self) -> bool {
+        let deadline = Instant::now() + FETCH_TIMEOUT;
+        while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+            match self.handle.poll(left) {
+                Some(Ok(_) | Err(RdKafkaError::PartitionEOF(_))) => return true,
+                // `None` is also returned for an event that rdkafka handles by itself.
+                None => {}
+                Some(Err(error)) if is_of_group(&error) => {}
+                Some(Err(error)) => {
+                    debug!("kafka {}: trying to read: {error}", self.brokers);
+                    return false;
+                }
+            }
+        }
+        false
+    }
+}
+
+impl Admin for LibrdkafkaAdmin {
+    fn topics(
+        &mut self,
+        topics: &[Arc<str>],
+        forbidden: &BTreeSet<Arc<str>>,
+    ) -> Result<Vec<TopicState>, KafkaError> {
+        let described = self.described(topics)?;
+        let describes_topics = described.iter().all(Option::is_some);
+        self.describes_topics.store(describes_topics, Ordering::Relaxed);
+        let topics = topics.iter().zip(described);
+        topics
+            .map(|(topic, described)| self.state(topic, described, forbidden.contains(topic)))
+            .collect()
+    }
+
+    fn bounds(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
+        self.bounds_by_leader(topics)
+    }
+
+    fn offsets_at(&mut self, topic: &str, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
+        self.offsets_by_time(topic, times)
+    }
+
+    fn brokers(&mut self) -> Result<Vec<String>, KafkaError> {
+        self.prepare()?;
+        let metadata = self.handle.fetch_metadata(None, REQUEST_TIMEOUT);
+        let metadata = metadata.map_err(|error| self.failed("metadata", &error))?;
+        let address = |broker: &MetadataBroker| host_port(broker.host(), broker.port());
+        Ok(metadata.brokers().iter().map(address).collect())
+    }
+
+    /// The handle may take the leaders of a recreated topic for outdated: their epochs are lower.
+    fn reset(&mut self) -> Result<(), KafkaError> {
+        self.handle = self.maker.admin()?;
+        Ok(())
+    }
+
+    /// Answers the library's request for a token.
+    fn serve(&mut self) -> Option<Duration> {
+        self.maker.token_file.as_ref()?;
+        serve(&self.handle);
+        Some(SERVE_EVERY)
+    }
+}
+
+/// The group is only a name that assigning needs, and no permission on it is needed.
+pub(super) fn is_of_group(error: &RdKafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
