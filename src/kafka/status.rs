@@ -438,15 +438,6 @@ impl Board {
             .unwrap_or(0)
     }
 
-    /// How far reading is behind in all partitions together, in records.
-    #[must_use]
-    pub fn total_lag(&self) -> u64 {
-        self.lag()
-            .iter()
-            .map(|lag| lag.records)
-            .fold(0, u64::saturating_add)
-    }
-
     /// Shows these from now on.
     pub fn set(&self, all: Vec<Arc<Status>>) {
         *self.all() = all;

@@ -80,11 +80,11 @@ const WRONG_TLS: Wrong = &[
     ("tls = { ca_file = \"@large\" }", "is larger than 1048576 bytes"),
     (
         "tls = { cert_file = \"@ca.pem\" }",
-        "kafka.tls.cert_file: has no key_file beside it",
+        "kafka.tls.cert_file: needs key_file; set both",
     ),
     (
         "tls = { key_file = \"@key.pem\" }",
-        "kafka.tls.key_file: has no cert_file beside it",
+        "kafka.tls.key_file: needs cert_file; set both",
     ),
     (
         "tls = { cert_file = \"@ca.pem\", key_file = \"@ca.pem\" }",

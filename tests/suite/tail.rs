@@ -339,7 +339,7 @@ fn error_answers() {
             "400 Bad Request: unknown_parameter: \"strat\" is not a parameter of a stream; did you mean \"start\"? Known are",
         ),
         ("/event", "404 Not Found: not_found: "),
-        ("/health/live", "200, but what comes is not text/event-stream"),
+        ("/health/live", "200, but not text/event-stream"),
     ] {
         let output = tail(&[&daemon.url(path)]);
         assert_eq!(output.status.code(), Some(1), "{path}");
@@ -365,7 +365,11 @@ fn error_answers() {
     let (url, _heads) = scripted(vec![moved.to_vec()]);
     let output = tail(&[&url]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("it is at /elsewhere"), "{}", said(&output));
+    assert!(
+        said(&output).contains("redirect to /elsewhere"),
+        "{}",
+        said(&output)
+    );
 }
 
 fn bad_arguments() {
