@@ -307,7 +307,7 @@ impl Daemon {
         let plan = plan(settings, &feeds);
         let reading = Reading {
             // Without a thread the channels close with the plan, and the writers end.
-            tail: Tail::spawn(connection, plan, self.app.kafka.status())?,
+            tail: Tail::spawn(connection, plan, self.app.kafka.reader())?,
             streams: running
                 .iter()
                 .map(|running| Arc::clone(&running.stream))

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::http::health;
 use crate::http::state::{AppState, Shown};
-use crate::kafka::status::Board;
+use crate::kafka::status::KafkaStatus;
 use crate::systemd;
 
 /// How often the line is updated, if it has changed.
@@ -114,7 +114,7 @@ fn clients(shown: &Shown) -> String {
 }
 
 /// The lag of all partitions, once it is known.
-fn lag(threads: &Board) -> Option<String> {
+fn lag(threads: &KafkaStatus) -> Option<String> {
     let lags = threads.lag();
     let total = lags.iter().map(|lag| lag.records).fold(0, u64::saturating_add);
     let total = usize::try_from(total).unwrap_or(usize::MAX);

@@ -17,7 +17,7 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::http::self_check::SelfCheck;
-use crate::kafka::status::Board;
+use crate::kafka::status::KafkaStatus;
 use crate::systemd;
 use crate::writers::Pulses;
 
@@ -33,7 +33,7 @@ const CHECKS_PER_MESSAGE: u32 = 2;
 pub struct Watchdog {
     /// How long a part may be late.
     slack: Duration,
-    threads: Arc<Board>,
+    threads: Arc<KafkaStatus>,
     writers: Arc<Pulses>,
     workers: Workers,
     service: SelfCheck,
@@ -44,7 +44,7 @@ pub struct Watchdog {
 impl Watchdog {
     /// Checks these threads and writers, the runtime of the caller, and the service. A part may be late by `slack`.
     #[must_use]
-    pub fn new(slack: Duration, threads: Arc<Board>, writers: Arc<Pulses>, service: SelfCheck) -> Self {
+    pub fn new(slack: Duration, threads: Arc<KafkaStatus>, writers: Arc<Pulses>, service: SelfCheck) -> Self {
         Self {
             slack,
             threads,

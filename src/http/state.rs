@@ -13,7 +13,7 @@ use super::limits::Limits;
 use super::reloads::Reloads;
 use crate::config::HttpSettings;
 use crate::config::settings::UiSettings;
-use crate::kafka::status::Board;
+use crate::kafka::status::KafkaStatus;
 use crate::stream::Stream;
 use crate::stream::counters::Ledger;
 
@@ -22,7 +22,7 @@ use crate::stream::counters::Ledger;
 pub struct AppState {
     shown: RwLock<Shown>,
     /// The status of reading Kafka.
-    pub kafka: Arc<Board>,
+    pub kafka: Arc<KafkaStatus>,
     /// Set once every stream has loaded; a stream that a reload adds does not clear it.
     pub(super) was_ready: AtomicBool,
     /// The connections of all listeners.

@@ -9,7 +9,7 @@ use log::{info, warn};
 
 use super::client::Connect;
 use super::consumer::Consumer;
-use super::status::Status;
+use super::reader_status::ReaderStatus;
 
 /// Topics that may not be read.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(super) struct Rights {
 
 impl Rights {
     /// Says of topics that they may not be read, and that they may again.
-    pub(super) fn note(&mut self, consumer: &dyn Consumer, connect: &dyn Connect, status: &Status) {
+    pub(super) fn note(&mut self, consumer: &dyn Consumer, connect: &dyn Connect, status: &ReaderStatus) {
         let forbidden = consumer.forbidden();
         if *forbidden == self.forbidden {
             return;

@@ -15,8 +15,9 @@ use super::error::{ErrorKind, KafkaError};
 use super::metadata::{self, Asked, Looked};
 use super::probe::{self, Choice};
 use super::pulse::Pulse;
+use super::reader_status::ReaderStatus;
 use super::security::Access;
-use super::status::{Board, Status};
+use super::status::KafkaStatus;
 use crate::config::Client;
 
 /// A connected client: one handle reads, the other answers questions.
@@ -179,14 +180,14 @@ pub(super) struct Clients {
 /// Whose clients they are.
 enum Role {
     /// A tail's, which tells what it reads with.
-    Leading(Arc<Status>),
+    Leading(Arc<ReaderStatus>),
     /// Others', who look at that.
-    Following(Arc<Board>),
+    Following(Arc<KafkaStatus>),
 }
 
 impl Clients {
     /// For the tail.
-    pub(super) fn leading(connection: Connection, status: Arc<Status>) -> Self {
+    pub(super) fn leading(connection: Connection, status: Arc<ReaderStatus>) -> Self {
         Self {
             connection,
             choice: None,
@@ -196,7 +197,7 @@ impl Clients {
     }
 
     /// For others, who never read with less than the tails do.
-    pub(super) fn following(connection: Connection, tails: Arc<Board>) -> Self {
+    pub(super) fn following(connection: Connection, tails: Arc<KafkaStatus>) -> Self {
         Self {
             connection,
             choice: None,

@@ -35,6 +35,7 @@ pub mod probe;
 pub mod progress;
 pub mod pulse;
 pub mod reader;
+pub mod reader_status;
 pub mod record;
 pub mod security;
 mod stall;

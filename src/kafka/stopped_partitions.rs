@@ -1,25 +1,24 @@
-//! Partitions at which reading is stopped, because the client cannot take the batch that is next.
+//! Partitions that are stopped because the client cannot read their next batch.
 //!
-//! Nothing is skipped: such a partition is read on once the client, its settings or the partition has changed. Reads no
-//! clock.
+//! No record is skipped: reading resumes once the client, its settings or the partition has changed. Reads no clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// How long a stop that has been logged is not logged again, however often the client is built anew meanwhile.
-pub const TOLD_EVERY: Duration = Duration::from_secs(600);
+/// Least time between two log lines about the same stop, however often the client is rebuilt meanwhile.
+pub const LOG_EVERY: Duration = Duration::from_secs(600);
 
 /// Why a partition is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// The batch is compressed as the client cannot read it.
+    /// The client does not support the batch's compression.
     Codec,
-    /// The batch is larger than the client takes.
+    /// The batch is larger than the client accepts.
     TooLarge,
 }
 
 impl Cause {
-    /// Its name among figures.
+    /// The value of the label `cause` in `/metrics`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -29,58 +28,58 @@ impl Cause {
     }
 }
 
-/// A partition that is stopped.
+/// Why a partition is stopped, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
     /// The offset that is read next.
     pub offset: i64,
-    /// Why.
+    /// The cause.
     pub cause: Cause,
-    /// The same for people, with place and remedy.
+    /// The error message, with place and remedy.
     pub why: String,
 }
 
-/// A stop with its place.
+/// A stopped partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoppedPartition {
     /// The topic.
     pub topic: String,
     /// The partition, from 0.
     pub partition: u32,
-    /// Where and why.
+    /// Offset and cause.
     pub stop: Stop,
 }
 
-/// The partitions of one reading thread that are stopped.
+/// The stopped partitions of one reading thread.
 #[derive(Debug, Default)]
-pub struct Stops {
+pub struct StoppedPartitions {
     now: BTreeMap<(String, u32), Stop>,
-    /// What was logged, and when.
-    told: BTreeMap<(String, u32), (String, Instant)>,
+    /// The messages that were logged, and when.
+    logged: BTreeMap<(String, u32), (String, Instant)>,
 }
 
-impl Stops {
-    /// A partition is stopped; returns whether that is to be logged.
+impl StoppedPartitions {
+    /// Stops a partition; returns whether that is to be logged.
     pub fn set(&mut self, topic: &str, partition: u32, stop: Stop, now: Instant) -> bool {
         let at = (topic.to_owned(), partition);
-        let is_told = self.told.get(&at).is_some_and(|(why, since)| {
-            *why == stop.why && now.saturating_duration_since(*since) < TOLD_EVERY
+        let is_logged = self.logged.get(&at).is_some_and(|(why, since)| {
+            *why == stop.why && now.saturating_duration_since(*since) < LOG_EVERY
         });
-        if !is_told {
-            self.told.insert(at.clone(), (stop.why.clone(), now));
+        if !is_logged {
+            self.logged.insert(at.clone(), (stop.why.clone(), now));
         }
         self.now.insert(at, stop);
-        !is_told
+        !is_logged
     }
 
-    /// A partition is read again; returns whether it was stopped.
+    /// Resumes a partition; returns whether it was stopped.
     pub fn clear(&mut self, topic: &str, partition: u32) -> bool {
         let at = (topic.to_owned(), partition);
-        self.told.remove(&at);
+        self.logged.remove(&at);
         self.now.remove(&at).is_some()
     }
 
-    /// All are tried again.
+    /// Resumes all partitions.
     pub fn clear_all(&mut self) {
         self.now.clear();
     }
@@ -88,22 +87,22 @@ impl Stops {
     /// Forgets a topic.
     pub fn forget(&mut self, topic: &str) {
         self.now.retain(|(stopped, _), _| stopped != topic);
-        self.told.retain(|(told, _), _| told != topic);
+        self.logged.retain(|(logged, _), _| logged != topic);
     }
 
-    /// The partitions of a topic that are stopped.
+    /// The stopped partitions of a topic.
     pub fn of(&self, topic: &str) -> impl Iterator<Item = u32> {
         let from = (topic.to_owned(), 0);
         let of_topic = self.now.range(from..).take_while(move |((of, _), _)| of == topic);
         of_topic.map(|((_, partition), _)| *partition)
     }
 
-    /// What an operator should know, a line per partition.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
+    /// A message per partition for operators.
+    pub fn messages(&self) -> impl Iterator<Item = String> {
         self.now.values().map(|stop| stop.why.clone())
     }
 
-    /// All of them.
+    /// All stopped partitions.
     pub fn all(&self) -> impl Iterator<Item = StoppedPartition> {
         self.now
             .iter()

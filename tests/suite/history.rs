@@ -14,9 +14,10 @@ use kafka_sse_bridge::kafka::history::{
     ReplaySlot,
 };
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::security::Access;
-use kafka_sse_bridge::kafka::status::{Board, Status};
+use kafka_sse_bridge::kafka::status::KafkaStatus;
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};
@@ -563,8 +564,8 @@ fn connection(broker: &Broker, client: Client) -> Connection {
 }
 
 /// A pool over a real broker.
-fn pool(connection: Connection, status: &Arc<Status>) -> Pool {
-    let tails = Board::default();
+fn pool(connection: Connection, status: &Arc<ReaderStatus>) -> Pool {
+    let tails = KafkaStatus::default();
     tails.set(vec![Arc::clone(status)]);
     Pool::new(History::new(connection, Arc::new(tails)))
 }
@@ -597,7 +598,7 @@ fn by_time(broker: &Broker) {
     broker.produce(&topic, &[at(1, 35)]);
     broker.produce(&topic, &[at(3, 50), at(3, 5), at(3, 55), at(3, 6)]);
 
-    let status = Arc::new(Status::default());
+    let status = Arc::new(ReaderStatus::default());
     let pool = pool(connection(broker, Client::Librdkafka), &status);
     assert!(!pool.lacks_times_and_headers());
     let all = |ask: OffsetSpec| told(&pool, &topic, &[ask; 4]);
@@ -659,7 +660,7 @@ fn ends_alone(broker: &Broker) {
     broker.create_topic(&topic, 2, &[]);
     broker.produce(&topic, &vec![Message::value("v").partition(1); 3]);
     for client in [Client::Kafka, Client::Auto] {
-        let status = Arc::new(Status::default());
+        let status = Arc::new(ReaderStatus::default());
         let pool = pool(connection(broker, client), &status);
         assert_eq!(pool.lacks_times_and_headers(), client == Client::Kafka);
         assert_eq!(

@@ -14,9 +14,9 @@ use kafka_sse_bridge::kafka::connection::{Connection, Purpose};
 use kafka_sse_bridge::kafka::lag::{End, lag};
 use kafka_sse_bridge::kafka::open_transactions::{OpenTransactions, TransactionChange};
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::security::Access;
-use kafka_sse_bridge::kafka::status::Status;
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -196,7 +196,7 @@ fn fetched(broker: &Broker) {
 
 /// A reader of one topic, with room for one batch.
 struct Reader {
-    status: Arc<Status>,
+    status: Arc<ReaderStatus>,
     feeds: mpsc::Receiver<Feed>,
     tail: Option<Tail>,
 }
@@ -218,7 +218,7 @@ impl Reader {
             needs_headers: false,
             needs_librdkafka: None,
         };
-        let status = Arc::new(Status::default());
+        let status = Arc::new(ReaderStatus::default());
         Self {
             tail: Some(Tail::spawn(connection, vec![plan], Arc::clone(&status)).expect("a thread")),
             status,

@@ -71,7 +71,7 @@ fn stops(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_stopped_offset",
         "Offset at which reading of a partition is stopped, because the client cannot read the batch there",
-        state.kafka.stops().into_iter().map(|stopped| {
+        state.kafka.stopped_partitions().into_iter().map(|stopped| {
             let labels = vec![
                 ("topic", stopped.topic),
                 ("partition", stopped.partition.to_string()),

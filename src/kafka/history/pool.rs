@@ -25,7 +25,7 @@ use super::request::{Archive, Busy, MAX_WAITING, OffsetLookup, ReplayRequest, Re
 use crate::config::Client;
 use crate::kafka::client::{Clients, Connect};
 use crate::kafka::connection::Connection;
-use crate::kafka::status::Board;
+use crate::kafka::status::KafkaStatus;
 
 /// Replays that run at once: each may hold a fetch of a few MiB.
 const REPLAY_THREADS: usize = 4;
@@ -69,7 +69,7 @@ struct Shared {
     /// The client library as configured.
     client: Client,
     /// The reading threads, which choose the client library and count errors.
-    board: Arc<Board>,
+    board: Arc<KafkaStatus>,
 }
 
 /// The pool. Threads start with the first request and end when the pool is closed.
@@ -87,7 +87,7 @@ impl fmt::Debug for History {
 impl History {
     /// A pool that reads over `connection`.
     #[must_use]
-    pub fn new(connection: Connection, board: Arc<Board>) -> Self {
+    pub fn new(connection: Connection, board: Arc<KafkaStatus>) -> Self {
         let (client, followed) = (connection.client, Arc::clone(&board));
         let connects = move || {
             Box::new(Clients::following(connection.clone(), Arc::clone(&followed))) as Box<dyn Connect>
@@ -97,7 +97,7 @@ impl History {
 
     /// A pool whose threads connect by `connects`. `client` is the library as configured.
     #[must_use]
-    pub fn with(connects: Connects, client: Client, board: Arc<Board>) -> Self {
+    pub fn with(connects: Connects, client: Client, board: Arc<KafkaStatus>) -> Self {
         let shared = Shared {
             queue: Mutex::default(),
             change: Condvar::new(),

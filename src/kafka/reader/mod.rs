@@ -36,8 +36,8 @@ use super::connection::{Connection, backoff};
 use super::counters::Trouble;
 use super::error::{ErrorKind, KafkaError};
 use super::metadata::{Asked, Known, Looked};
+use super::reader_status::ReaderStatus;
 use super::stall::Stalls;
-use super::status::Status;
 use super::stream_queues::StreamChannel;
 use commands::{Order, Orders};
 use end_offsets::Ends;
@@ -89,7 +89,7 @@ pub struct TopicPlan {
 pub struct Tail {
     orders: std_mpsc::Sender<Order>,
     thread: JoinHandle<()>,
-    status: Arc<Status>,
+    status: Arc<ReaderStatus>,
 }
 
 impl Tail {
@@ -100,7 +100,7 @@ impl Tail {
     pub fn spawn(
         connection: Connection,
         topics: Vec<TopicPlan>,
-        status: Arc<Status>,
+        status: Arc<ReaderStatus>,
     ) -> std::io::Result<Self> {
         Self::spawn_with(
             Box::new(Clients::leading(connection, Arc::clone(&status))),
@@ -116,7 +116,7 @@ impl Tail {
     pub fn spawn_with(
         connect: Box<dyn Connect>,
         topics: Vec<TopicPlan>,
-        status: Arc<Status>,
+        status: Arc<ReaderStatus>,
     ) -> std::io::Result<Self> {
         let (orders, ordered) = std_mpsc::channel();
         let worker_status = Arc::clone(&status);
@@ -140,7 +140,7 @@ impl Tail {
 
     /// How it is doing.
     #[must_use]
-    pub fn status(&self) -> &Arc<Status> {
+    pub fn status(&self) -> &Arc<ReaderStatus> {
         &self.status
     }
 
@@ -158,7 +158,7 @@ struct Worker {
     connect: Box<dyn Connect>,
     topics: Vec<Topic>,
     batcher: Batcher,
-    status: Arc<Status>,
+    status: Arc<ReaderStatus>,
     orders: Orders,
     /// Since when a topic has looked as if it had been recreated.
     in_doubt: Option<Instant>,
@@ -173,7 +173,7 @@ impl Worker {
     fn new(
         connect: Box<dyn Connect>,
         plans: Vec<TopicPlan>,
-        status: Arc<Status>,
+        status: Arc<ReaderStatus>,
         ordered: std_mpsc::Receiver<Order>,
     ) -> Self {
         let topics = plans
@@ -441,7 +441,7 @@ impl Worker {
 
     /// A login or a certificate is refused; returns whether that is news.
     fn refused(&self, what: &str) -> bool {
-        let is_news = self.status.refused(what);
+        let is_news = self.status.set_auth_error(what);
         if is_news {
             warn!("{what}; streams stay open, retrying");
         }
@@ -449,7 +449,7 @@ impl Worker {
     }
 
     fn healthy(&self) {
-        if self.status.healthy() {
+        if self.status.set_healthy() {
             self.status.counters().count_recovery();
             info!("kafka {}: answers again", self.connect.brokers());
         }
@@ -457,7 +457,7 @@ impl Worker {
 
     /// Something is wrong; returns whether nothing was before.
     fn troubled(&self, what: &str) -> bool {
-        let is_news = self.status.troubled(what);
+        let is_news = self.status.set_error(what);
         if is_news {
             warn!("{what}; streams stay open, retrying");
         }

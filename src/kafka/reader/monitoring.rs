@@ -171,7 +171,7 @@ impl Worker {
             info!(
                 "topic {name:?}: this thread reads it no more: the streams it read it for were removed or rebuilt"
             );
-            self.status.forget(name);
+            self.status.forget_topic(name);
             self.rights.forget(name);
             self.ends.forget(name);
         }

@@ -10,9 +10,9 @@ use crate::harness::wait::{ensure, eventually, secs};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::connection::Connection;
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Record};
 use kafka_sse_bridge::kafka::security::Access;
-use kafka_sse_bridge::kafka::status::Status;
 use kafka_sse_bridge::kafka::stream_queues::StreamChannel;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -113,7 +113,7 @@ impl Told {
 pub struct Reader {
     pub client: Client,
     pub isolation: Isolation,
-    pub status: Arc<Status>,
+    pub status: Arc<ReaderStatus>,
     topics: BTreeMap<String, Told>,
     feeds: mpsc::Receiver<Feed>,
     tail: Option<Tail>,
@@ -185,7 +185,7 @@ impl Reader {
             needs_headers: false,
             needs_librdkafka: None,
         };
-        let status = Arc::new(Status::default());
+        let status = Arc::new(ReaderStatus::default());
         let tail = Tail::spawn(connection, plans.collect(), Arc::clone(&status)).expect("a thread");
         // The first one to go ends the thread.
         let mut tail = Some(tail);

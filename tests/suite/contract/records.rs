@@ -126,7 +126,12 @@ pub fn above_the_crates_limit(version: Version) {
         let is_loaded = reader.told(&topic).is_loaded && reader.told(&beside).is_loaded;
         ensure(is_loaded, "it is not")
     });
-    assert_eq!(reader.status.stops().len(), 1, "{:?}", reader.status.stops());
+    assert_eq!(
+        reader.status.stopped_partitions().len(),
+        1,
+        "{:?}",
+        reader.status.stopped_partitions()
+    );
     bench.write(&topic, &numbered(1, 3, 5), &[]);
     bench.write(&beside, &numbered(0, 3, 5), &[]);
     reader.until(PATIENCE, "the others go on", |reader| {
@@ -153,7 +158,7 @@ pub fn above_the_crates_limit(version: Version) {
         ensure(counts == (vec![5, 8], vec![8]), format!("{counts:?}"))
     });
     assert_eq!(reader.status.snapshot().client.as_deref(), Some("librdkafka"));
-    assert!(reader.status.stops().is_empty());
+    assert!(reader.status.stopped_partitions().is_empty());
 }
 
 /// As producers do that pack what is worth it: plain batches before, between and behind packed ones.

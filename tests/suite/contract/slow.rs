@@ -5,7 +5,7 @@ use crate::common::numbered;
 use crate::harness::broker::{Version, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::wait::ensure;
-use kafka_sse_bridge::kafka::status::Board;
+use kafka_sse_bridge::kafka::status::KafkaStatus;
 use std::sync::Arc;
 
 /// Records of each partition of the slow stream's topic, and their size: more than is read ahead.
@@ -31,7 +31,7 @@ pub fn stream(version: Version) {
         let streams = [("/slow", &[&*slow][..], ROOM), ("/fast", &[&*fast][..], 1024)];
         let [mut slow_reader, mut fast_reader] =
             Reader::beside(vec![bench.broker.bootstrap()], streams, plan);
-        let board = Board::default();
+        let board = KafkaStatus::default();
         board.set(vec![Arc::clone(&fast_reader.status)]);
         fast_reader.until(PATIENCE, "the topics of the slow stream are paused", |_| {
             let held = board.paused_by("/slow");

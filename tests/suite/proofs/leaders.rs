@@ -9,9 +9,9 @@ use crate::harness::wait::millis;
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::connection::Connection;
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
 use kafka_sse_bridge::kafka::security::Access;
-use kafka_sse_bridge::kafka::status::Status;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -164,7 +164,7 @@ pub fn run(version: Version, plan: &Plan) -> Report {
         .set("socket.timeout.ms", "2000")
         .set("request.timeout.ms", "2000");
     let mut writer = Writer::with(client, &topic, shape, plan.seed, began);
-    let status = Arc::new(Status::default());
+    let status = Arc::new(ReaderStatus::default());
     let (tail, mut feeds) = read(&cluster, &topic, plan, &status);
     let account = Mutex::new(Account::new(plan.partitions, began));
     let lock = || account.lock().unwrap_or_else(PoisonError::into_inner);
@@ -241,7 +241,12 @@ pub fn run(version: Version, plan: &Plan) -> Report {
 }
 
 /// Lets the daemon's reading thread begin.
-fn read(cluster: &Cluster, topic: &str, plan: &Plan, status: &Arc<Status>) -> (Tail, mpsc::Receiver<Feed>) {
+fn read(
+    cluster: &Cluster,
+    topic: &str,
+    plan: &Plan,
+    status: &Arc<ReaderStatus>,
+) -> (Tail, mpsc::Receiver<Feed>) {
     let (feed, feeds) = mpsc::channel(16);
     let connection = Connection {
         brokers: cluster.bootstrap(),

@@ -9,8 +9,8 @@ use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError};
 use kafka_sse_bridge::kafka::lag::End;
 use kafka_sse_bridge::kafka::partition::Bounds;
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{Feed, Stamp, TopicId};
-use kafka_sse_bridge::kafka::status::Status;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -227,7 +227,7 @@ impl Consumer for Scripted {
 pub struct Rig {
     pub(super) kafka: Kafka,
     pub(super) feeds: mpsc::Receiver<Feed>,
-    pub status: Arc<Status>,
+    pub status: Arc<ReaderStatus>,
     pub(super) tail: Option<Tail>,
 }
 
@@ -290,7 +290,7 @@ impl Rig {
 
     fn with(script: Script, plans: Vec<TopicPlan>, feeds: mpsc::Receiver<Feed>) -> Self {
         let kafka: Kafka = Arc::new(Mutex::new(script));
-        let status = Arc::new(Status::default());
+        let status = Arc::new(ReaderStatus::default());
         let connect = Box::new(Scripted(Arc::clone(&kafka), 0));
         let tail = Tail::spawn_with(connect, plans, Arc::clone(&status)).expect("a thread");
         Self {

@@ -1,0 +1,344 @@
+//! The status of one reading thread, for readiness, `/streams`, metrics and logs.
+//!
+//! The thread writes it, any other reads it; never on the path of a record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::counters::KafkaCounters;
+use super::lag::{End, PartitionLag};
+use super::link::Link;
+use super::open_transactions::{OpenTransactions, TransactionChange};
+use super::pulse::Pulse;
+use super::stopped_partitions::{Stop, StoppedPartition, StoppedPartitions};
+use crate::config::Client;
+
+/// The status of one reading thread.
+#[derive(Debug, Default)]
+pub struct ReaderStatus {
+    state: Mutex<State>,
+    counters: Arc<KafkaCounters>,
+    pulse: Arc<Pulse>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    client: Option<String>,
+    contacted: bool,
+    /// The error from which reading has not recovered.
+    error: Option<String>,
+    /// Whether this outage is logged.
+    is_logged: bool,
+    /// The authentication error that is logged.
+    auth_error: Option<String>,
+    missing: BTreeSet<String>,
+    stopped: StoppedPartitions,
+    leaderless: BTreeMap<String, Vec<usize>>,
+    /// Topics without READ permission, each with its message.
+    forbidden: BTreeMap<String, String>,
+    progress: BTreeMap<String, u8>,
+    /// The lag of each partition of a topic; `None` before its end is known.
+    lag: BTreeMap<String, Vec<Option<Lag>>>,
+    transactions: OpenTransactions,
+    links: Vec<Link>,
+    /// Topics that are paused because of a stream, by the stream's path.
+    paused: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Paths of streams that do not keep up.
+    slow: BTreeSet<Arc<str>>,
+}
+
+/// Lag up to the end as far as it may be read, and up to the high watermark.
+pub(super) type Lag = (u64, u64);
+
+/// A copy of the status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The client library in use, once one is chosen.
+    pub client: Option<String>,
+    /// Whether a broker has ever answered.
+    pub contacted: bool,
+    /// Messages about what is wrong now: `kafka ...`, `topic ... does not exist`.
+    pub degraded: Vec<String>,
+    /// Topics that are read up to their end as of the start, with the percentage of offsets passed.
+    pub progress: BTreeMap<String, u8>,
+}
+
+impl ReaderStatus {
+    /// A status that shares counters with others.
+    pub(super) fn counted_in(counters: &Arc<KafkaCounters>) -> Self {
+        Self {
+            counters: Arc::clone(counters),
+            ..Self::default()
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// The counters of all threads.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<KafkaCounters> {
+        &self.counters
+    }
+
+    /// Whether brokers have answered, and the connection works now.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        let state = self.lock();
+        state.contacted && state.error.is_none()
+    }
+
+    /// Sets the lag of all partitions of a topic.
+    pub(crate) fn set_lags(&self, topic: &str, lags: Vec<u64>) {
+        let lags = lags.into_iter().map(|lag| Some((lag, lag))).collect();
+        self.lock().lag.insert(topic.to_owned(), lags);
+    }
+
+    /// Sets the lag of one partition.
+    pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: u64, to_high: u64) {
+        let mut state = self.lock();
+        if let Some(lags) = state.lag.get_mut(topic) {
+            let index = partition as usize;
+            if index >= lags.len() {
+                lags.resize(index + 1, None);
+            }
+            lags[index] = Some((lag, to_high));
+        }
+    }
+
+    /// Updates the end of a partition; returns a change that is to be logged.
+    pub(crate) fn update_end(&self, end: &End) -> Option<TransactionChange> {
+        self.lock().transactions.update(end, Instant::now())
+    }
+
+    /// The lag of every partition as it was last known: a few seconds ago, or before an outage. Partitions whose ends
+    /// are unknown are left out.
+    #[must_use]
+    pub fn lag(&self) -> Vec<PartitionLag> {
+        let state = self.lock();
+        let partitions = state.lag.iter().flat_map(|(topic, lags)| {
+            let known = (0..)
+                .zip(lags)
+                .filter_map(|(partition, lag)| Some((partition, (*lag)?)));
+            known.map(move |(partition, (records, to_high))| PartitionLag {
+                topic: topic.clone(),
+                partition,
+                records,
+                to_high,
+            })
+        });
+        partitions.collect()
+    }
+
+    /// The pulse of the thread.
+    pub fn pulse(&self) -> &Arc<Pulse> {
+        &self.pulse
+    }
+
+    /// Sets the client library in use.
+    pub(crate) fn set_client(&self, client: &str) {
+        self.lock().client = Some(client.to_owned());
+    }
+
+    /// Sets the state of the connections to brokers.
+    pub(crate) fn set_links(&self, links: Vec<Link>) {
+        self.lock().links = links;
+    }
+
+    /// Connections to brokers, if the client library reports them.
+    #[must_use]
+    pub fn links(&self) -> Vec<Link> {
+        self.lock().links.clone()
+    }
+
+    /// Another connection takes over, maybe with another library. Its errors are logged again.
+    pub(crate) fn forget_client(&self) {
+        let mut state = self.lock();
+        state.client = None;
+        state.links.clear();
+        state.is_logged = false;
+        state.auth_error = None;
+    }
+
+    /// Whether this client library is in use. False while none is chosen.
+    pub(crate) fn reads_with(&self, client: Client) -> bool {
+        self.lock().client.as_deref() == Some(client.as_str())
+    }
+
+    /// Brokers answer; returns whether that ends an outage.
+    pub(crate) fn set_healthy(&self) -> bool {
+        let mut state = self.lock();
+        state.contacted = true;
+        state.is_logged = false;
+        state.auth_error = None;
+        state.error.take().is_some()
+    }
+
+    /// Reading fails; returns whether that begins an outage.
+    pub(crate) fn set_error(&self, error: &str) -> bool {
+        let mut state = self.lock();
+        let is_new = !std::mem::replace(&mut state.is_logged, true);
+        if state.error.as_deref() != Some(error) {
+            state.error = Some(error.to_owned());
+        }
+        is_new
+    }
+
+    /// Authentication fails; returns whether this error is new, even within an outage.
+    pub(crate) fn set_auth_error(&self, error: &str) -> bool {
+        let mut state = self.lock();
+        let is_new = state.auth_error.as_deref() != Some(error);
+        if is_new {
+            state.auth_error = Some(error.to_owned());
+        }
+        if state.error.as_deref() != Some(error) {
+            state.error = Some(error.to_owned());
+        }
+        is_new
+    }
+
+    /// Sets the message for a topic without READ permission, or clears it; returns whether that changes anything.
+    pub(crate) fn set_forbidden(&self, topic: &str, message: Option<String>) -> bool {
+        let mut state = self.lock();
+        match message {
+            Some(message) => state.forbidden.insert(topic.to_owned(), message).is_none(),
+            None => state.forbidden.remove(topic).is_some(),
+        }
+    }
+
+    /// Sets whether a topic is missing; returns whether that changes anything.
+    pub(crate) fn set_missing(&self, topic: &str, missing: bool) -> bool {
+        let mut state = self.lock();
+        if missing {
+            state.missing.insert(topic.to_owned())
+        } else {
+            state.missing.remove(topic)
+        }
+    }
+
+    /// Sets the partitions without a leader; returns whether others lack one than before.
+    pub(crate) fn set_leaderless(&self, topic: &str, partitions: &[usize]) -> bool {
+        let mut state = self.lock();
+        if partitions.is_empty() {
+            state.leaderless.remove(topic);
+            return false;
+        }
+        let known = state.leaderless.insert(topic.to_owned(), partitions.to_vec());
+        known.is_none_or(|known| known != partitions)
+    }
+
+    /// A partition is stopped; returns whether that is to be logged.
+    pub(crate) fn set_stopped(&self, topic: &str, partition: u32, stop: Stop) -> bool {
+        self.lock().stopped.set(topic, partition, stop, Instant::now())
+    }
+
+    /// A partition is resumed; returns whether it was stopped.
+    pub(crate) fn set_resumed(&self, topic: &str, partition: u32) -> bool {
+        self.lock().stopped.clear(topic, partition)
+    }
+
+    /// A new client tries all stopped partitions again.
+    pub(crate) fn forget_stopped(&self) {
+        self.lock().stopped.clear_all();
+    }
+
+    /// The stopped partitions of a topic.
+    pub(crate) fn stopped_of(&self, topic: &str) -> Vec<u32> {
+        self.lock().stopped.of(topic).collect()
+    }
+
+    /// All stopped partitions.
+    #[must_use]
+    pub fn stopped_partitions(&self) -> Vec<StoppedPartition> {
+        self.lock().stopped.all().collect()
+    }
+
+    /// Sets the percentage to which a topic is loaded.
+    pub(crate) fn set_loading(&self, topic: &str, percent: u8) {
+        let mut state = self.lock();
+        match state.progress.get_mut(topic) {
+            Some(known) => *known = percent,
+            None => {
+                state.progress.insert(topic.to_owned(), percent);
+            }
+        }
+    }
+
+    /// A topic is loaded.
+    pub(crate) fn set_loaded(&self, topic: &str) {
+        self.lock().progress.remove(topic);
+    }
+
+    /// Sets the topics that are paused because of a stream.
+    pub(crate) fn set_paused(&self, stream: &Arc<str>, topics: Option<Vec<Arc<str>>>) {
+        let mut state = self.lock();
+        match topics {
+            Some(topics) => state.paused.insert(Arc::clone(stream), topics),
+            None => state.paused.remove(stream),
+        };
+    }
+
+    /// Topics that are paused because of a stream.
+    pub(super) fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
+        self.lock().paused.get(stream).cloned().unwrap_or_default()
+    }
+
+    /// Sets whether a stream keeps up; returns whether that changes anything.
+    pub(crate) fn set_slow(&self, stream: &Arc<str>, is_slow: bool) -> bool {
+        let mut state = self.lock();
+        if is_slow {
+            state.slow.insert(Arc::clone(stream))
+        } else {
+            state.slow.remove(stream)
+        }
+    }
+
+    /// A topic is no longer read.
+    pub(crate) fn forget_topic(&self, topic: &str) {
+        let mut state = self.lock();
+        state.missing.remove(topic);
+        state.leaderless.remove(topic);
+        state.stopped.forget(topic);
+        state.forbidden.remove(topic);
+        state.progress.remove(topic);
+        state.lag.remove(topic);
+        state.transactions.forget(topic);
+    }
+
+    /// A copy of the status now.
+    pub fn snapshot(&self) -> Snapshot {
+        let state = self.lock();
+        let waiting = (!state.contacted && state.error.is_none())
+            .then(|| "kafka: no broker has answered yet".to_owned());
+        let missing = state
+            .missing
+            .iter()
+            .map(|topic| format!("kafka: topic {topic:?} does not exist"));
+        let leaderless = state.leaderless.iter().map(|(topic, partitions)| {
+            format!("kafka: topic {topic:?}: no leader answers for partitions {partitions:?}")
+        });
+        let slow = state
+            .slow
+            .iter()
+            .map(|stream| format!("stream {stream}: does not keep up with its topics, its clients are late"));
+        Snapshot {
+            client: state.client.clone(),
+            contacted: state.contacted,
+            degraded: waiting
+                .into_iter()
+                .chain(state.error.iter().cloned())
+                .chain(state.forbidden.values().cloned())
+                .chain(missing)
+                .chain(leaderless)
+                .chain(state.stopped.messages())
+                .chain(slow)
+                .chain(state.transactions.messages())
+                .collect(),
+            progress: state.progress.clone(),
+        }
+    }
+}
