@@ -1,41 +1,40 @@
-//! Leader epochs of a partition's log, as far as it was read (KIP-320).
+//! Leader epochs of the records that were read of a partition (KIP-320).
 //!
-//! Each leader writes under an epoch above those of the leaders before it, so two logs that hold a record with the same
-//! offset and epoch are the same up to that record. Knows nothing of clients or streams.
+//! Each leader writes under a higher epoch than the leaders before it, so two logs that hold a record with the same
+//! offset and epoch are equal up to that record. Knows nothing of clients or streams.
 
-/// Epochs that are remembered of a partition: one comes with each change of its leader.
+/// Epochs kept per partition: each change of the leader adds one.
 const MAX_EPOCHS: usize = 16;
 
-/// The last epochs of a partition, each with the first offset that was read of it.
+/// The last epochs of a partition, each with its first offset that was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Epochs {
+pub(crate) struct Epochs {
     last: Option<u32>,
     /// Ascending in epochs and offsets.
     known: Vec<(u32, i64)>,
 }
 
-/// Where an epoch ends in the log that was read.
+/// The end of an epoch in the log that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EpochEnd {
-    /// Not before the end of what was read.
+pub(crate) enum EpochEnd {
+    /// At the end of what was read, or later.
     Open,
-    /// At this offset, with which a later epoch begins.
+    /// At this offset, where a later epoch begins.
     At(i64),
-    /// At this offset or before it: what was read begins there, with a later epoch.
+    /// At this offset or before it: reading began there, in a later epoch.
     Before(i64),
     /// No epoch is known.
     Unknown,
 }
 
 impl Epochs {
-    /// The epoch of the last record that was read, where it is known.
-    #[must_use]
-    pub const fn last(&self) -> Option<u32> {
+    /// The epoch of the last record that was read, if it is known.
+    pub(crate) const fn last(&self) -> Option<u32> {
         self.last
     }
 
-    /// The record at this offset is of another epoch than [`last`](Self::last).
-    pub fn note(&mut self, epoch: Option<u32>, offset: i64) {
+    /// The epoch changes from [`last`](Self::last) with the record at this offset.
+    pub(crate) fn note(&mut self, epoch: Option<u32>, offset: i64) {
         let is_later = |&(last, first): &(u32, i64)| Some(last) < epoch && first < offset;
         if !self.known.last().is_none_or(is_later) {
             self.known.clear();
@@ -48,19 +47,18 @@ impl Epochs {
     }
 
     /// Reading goes back to this offset.
-    pub fn go_back(&mut self, to: i64) {
+    pub(crate) fn go_back(&mut self, to: i64) {
         self.known.retain(|&(_, first)| first < to);
         self.last = self.known.last().map(|&(epoch, _)| epoch);
     }
 
-    /// Reading goes on at another offset, and the record before that is not known.
-    pub fn forget(&mut self) {
+    /// Reading continues after a record that was not read.
+    pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 
-    /// Where an epoch ends, or the last one before it where the log has none of that number.
-    #[must_use]
-    pub fn end_of(&self, epoch: u32) -> EpochEnd {
+    /// The end of an epoch, or of the last one before it if the log has none of that number.
+    pub(crate) fn end_of(&self, epoch: u32) -> EpochEnd {
         if self.known.is_empty() {
             return EpochEnd::Unknown;
         }

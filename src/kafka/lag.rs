@@ -1,63 +1,92 @@
-//! How far reading is behind the ends of partitions, in records, from offsets that are known anyway.
+//! Consumer lag, from offsets that are known without asking for them.
 //!
-//! A source hears the high watermark with every fetch and hands it on every few seconds as an [`End`]; the
-//! tail subtracts its own place at that moment. Nothing is asked, and nothing is done per record.
+//! Every fetch response holds the high watermark. The client reports it every few seconds as an [`End`], and the reading
+//! thread subtracts its next offset: no request, and no work per record.
 
-/// What a source has heard of the end of a partition.
+/// The end of a partition as of the last fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// The topic.
     pub topic: String,
     /// The partition, from 0.
     pub partition: u32,
-    /// The offset of the next record to be written, as far as it may be read: the high watermark, or the
-    /// last stable offset where only committed records are. `None` before the first fetch.
+    /// The high watermark, or the last stable offset if only committed records are read. `None` before the first fetch.
     pub offset: Option<i64>,
-    /// The high watermark, where only committed records are read and it is known: beyond `offset` while a transaction
-    /// is open.
+    /// The high watermark, if only committed records are read and it is known: beyond `offset` while a transaction is
+    /// open.
     pub high: Option<i64>,
-    /// Whether it is known that nothing readable is left before that: what lies there are the markers of
-    /// transactions, or records of aborted ones.
+    /// Whether no readable record is left before that, only transaction markers or records of aborted transactions.
     pub is_reached: bool,
-    /// Whether the source fetches there, or tries to reach a broker for that. If not, it waits for something
-    /// that need not come.
+    /// Whether the client fetches the partition, or tries to reach a broker for that. Otherwise it waits for an event
+    /// that may never come.
     pub is_fetched: bool,
 }
 
 impl End {
-    /// Offsets between a reader that stands at `next` and this end, if it is known.
+    /// Offsets from `next` to this end, if it is known.
     #[must_use]
     pub fn lag(&self, next: i64) -> Option<u64> {
         let offset = self.offset?;
         Some(if self.is_reached { 0 } else { lag(next, offset) })
     }
 
-    /// The same up to the high watermark: what open transactions hold back counts too.
+    /// The same up to the high watermark, behind open transactions.
     #[must_use]
     pub fn lag_to_high(&self, next: i64) -> Option<u64> {
-        let held = self
+        let blocked = self
             .offset
             .zip(self.high)
             .map_or(0, |(offset, high)| lag(offset, high));
-        Some(self.lag(next)?.saturating_add(held))
+        Some(self.lag(next)?.saturating_add(blocked))
     }
 }
 
-/// Offsets between `next` and the end. In a compacted topic some of them hold no record.
-#[must_use]
-pub fn lag(next: i64, end: i64) -> u64 {
+/// Offsets from `next` to the end. In a compacted topic some of them hold no record.
+pub(super) fn lag(next: i64, end: i64) -> u64 {
     u64::try_from(end.saturating_sub(next)).unwrap_or(0)
 }
 
-/// How far the reading of one partition is behind.
+/// The lag of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionLag {
     /// The topic.
     pub topic: String,
     /// The partition, from 0.
     pub partition: usize,
-    /// Records, counted as offsets.
+    /// The lag in offsets.
     pub records: u64,
-    /// The same up to the high watermark, where only committed records are read.
+    /// The lag up to the high watermark, if only committed records are read.
     pub to_high: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_counted_in_offsets_up_to_the_end() {
+        assert_eq!(lag(3, 10), 7);
+        assert_eq!(lag(10, 10), 0);
+        // The known end is older than the last record read.
+        assert_eq!(lag(12, 10), 0);
+        let end = End {
+            topic: "t".to_owned(),
+            partition: 0,
+            offset: Some(10),
+            high: None,
+            is_reached: false,
+            is_fetched: true,
+        };
+        assert_eq!(end.lag(4), Some(6));
+        let blocked = End {
+            high: Some(15),
+            ..end.clone()
+        };
+        assert_eq!((blocked.lag(4), blocked.lag_to_high(4)), (Some(6), Some(11)));
+        let reached = End {
+            is_reached: true,
+            ..end
+        };
+        assert_eq!(reached.lag(9), Some(0));
+    }
 }

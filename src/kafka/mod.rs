@@ -1,11 +1,18 @@
-//! The Kafka room: reads topics on an OS thread of its own and hands batches on.
+//! Reads Kafka: live records on one thread, history on a pool, and hands batches to the streams.
 //!
-//! Start with [`reader`], which owns the thread, the offsets and the retries. A [`source`] is one of
-//! two client libraries; [`probe`] chooses between them; [`batcher`] holds the offsets and what was
-//! read; [`record`] is what leaves the room; [`security`] is who we are to brokers, and [`auth_error`] what they have
-//! against us; [`progress`] says how far loading has come, [`lag`] how far reading is behind, [`open_transactions`] which ends open transactions hold,
-//! [`stopped_partitions`] which partitions cannot be read on, [`epochs`] which leaders wrote what was read, [`link`] how connections are, [`pulse`] whether the
-//! thread turns; [`counters`] counts; [`survey`] looks once, for `doctor`. Nothing here knows of streams, frames or browsers.
+//! - [`reader`]: the reading thread, which decides where every partition is read from, and survives outages
+//! - [`history`]: replays and offset lookups
+//! - [`consumer`], [`admin`]: the traits of both client libraries; [`client`] builds the one that [`probe`] chooses
+//! - [`batcher`], [`stream_queues`]: next offsets, batches, and backpressure
+//! - [`record`]: records, and what else a stream receives
+//! - [`metadata`], [`partition`], `epochs`: topics, offsets and leader epochs
+//! - [`connection`], [`security`]: addresses, TLS and SASL; [`auth_error`] explains failures of the latter
+//! - [`error`], [`stopped_partitions`], `open_transactions`: what can be wrong
+//! - [`status`], [`reader_status`], [`counters`], [`lag`], [`link`]: what is shown
+//! - [`pulse`]: whether a thread hangs
+//! - [`survey`]: what `doctor` asks
+//!
+//! Nothing here knows of streams, frames or browsers.
 
 mod acl;
 pub mod admin;
@@ -17,7 +24,7 @@ pub mod client;
 pub mod connection;
 pub mod consumer;
 pub mod counters;
-pub mod epochs;
+pub(crate) mod epochs;
 pub mod error;
 pub mod history;
 #[cfg(feature = "kafka-crate")]
@@ -29,10 +36,9 @@ pub mod link;
 pub mod metadata;
 #[cfg(feature = "kafka-crate")]
 mod next_batch;
-pub mod open_transactions;
+pub(crate) mod open_transactions;
 pub mod partition;
 pub mod probe;
-pub mod progress;
 pub mod pulse;
 pub mod reader;
 pub mod reader_status;

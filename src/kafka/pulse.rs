@@ -1,11 +1,10 @@
-//! The pulse of a thread: by when it turns again, as it says itself before it may block, and the steps that
-//! it takes meanwhile.
+//! The pulse of a thread, by which the watchdog recognizes one that hangs: a deadline for its next beat, and a count of its
+//! steps.
 //!
-//! A thread that reads Kafka blocks for good reasons and for times that differ: a poll, a question, a
-//! pause. It names the longest that each may take, so that the watchdog can tell a broker that hangs
-//! from a thread that does. A writer is due as long as it works, and takes a step per record. Also carries
-//! the other way that there is something else to do, for those who wait on the thread's behalf. Knows nothing
-//! of Kafka or of the watchdog.
+//! A thread that reads Kafka blocks for times that differ: a poll, a request, a pause. Before each it sets a deadline, so
+//! that the watchdog can tell a hanging broker from a hanging thread. A writer has a deadline while it works, and counts a
+//! step per record. In the other direction the pulse tells code that waits for the thread whether a command is pending.
+//! Knows nothing of Kafka or of the watchdog.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -14,58 +13,58 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use procfs::process::Process;
 
-/// Nothing is due: nobody began, or the thread has ended.
+/// No deadline: the thread has not begun, rests, or has ended.
 const NEVER: u64 = u64::MAX;
 
-/// No thread has this id.
+/// Not a thread id.
 const UNKNOWN: i32 = 0;
 
 /// One thread's pulse.
 #[derive(Debug)]
 pub struct Pulse {
     born: Instant,
-    /// When the thread turns again at the latest, in milliseconds since `born`.
+    /// The deadline for the next beat, in milliseconds since `born`.
     due: AtomicU64,
-    /// Grows with everything that the thread gets done.
+    /// Counts progress of the thread.
     steps: AtomicU64,
-    /// The thread that took the last turn, by the kernel's id.
+    /// The kernel's id of the thread that beat last.
     thread: AtomicI32,
-    /// Orders given to the thread, and those of them it has taken.
-    given: AtomicU64,
-    taken: AtomicU64,
-    /// What the watchdog saw: locked by its looks alone.
+    /// Commands sent to the thread, and those that it has received.
+    sent: AtomicU64,
+    received: AtomicU64,
+    /// State of the watchdog, which alone locks it.
     seen: Mutex<Seen>,
 }
 
-/// What a look at a pulse finds.
+/// The result of a look at a pulse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Look {
-    /// For how long the thread has been overdue without a step.
+    /// How long the thread has been overdue without a step.
     pub late: Duration,
-    /// Whether it took one since the look before.
+    /// Whether it took a step since the last look.
     pub has_moved: bool,
 }
 
-/// What the looks at a pulse have seen.
+/// The last look at a pulse.
 #[derive(Debug)]
 struct Seen {
     at: Instant,
     steps: u64,
-    /// Processor time of the thread, where the kernel tells it.
+    /// CPU time of the thread, if the kernel reports it.
     ran: Option<Duration>,
     late: Duration,
 }
 
 impl Default for Pulse {
-    /// One that nothing is due of.
+    /// A pulse without a deadline.
     fn default() -> Self {
         Self {
             born: Instant::now(),
             due: AtomicU64::new(NEVER),
             steps: AtomicU64::new(0),
             thread: AtomicI32::new(UNKNOWN),
-            given: AtomicU64::new(0),
-            taken: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
             seen: Mutex::new(Seen {
                 at: Instant::now(),
                 steps: 0,
@@ -77,7 +76,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// The thread turns, and will again within this time. In memory that is at once: zero.
+    /// The thread is alive, and will beat again within this time: zero for work in memory.
     pub fn beat(&self, within: Duration) {
         let due = self.born.elapsed().saturating_add(within).as_millis();
         let due = u64::try_from(due).unwrap_or(NEVER);
@@ -86,19 +85,19 @@ impl Pulse {
         self.due.store(due, Ordering::Relaxed);
     }
 
-    /// The thread gets on with what it said it would do.
+    /// The thread makes progress.
     pub fn step(&self) {
-        // Only the thread that turns takes steps, so nothing is lost between these two.
+        // Only one thread takes steps, so no increment is lost between these two.
         let steps = self.steps.load(Ordering::Relaxed);
         self.steps.store(steps.wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// Nothing is due of the thread: it has ended, or waits for another one, which has a pulse of its own.
+    /// Clears the deadline: the thread has ended, or waits for another one, which has a pulse of its own.
     pub fn rest(&self) {
         self.due.store(NEVER, Ordering::Relaxed);
     }
 
-    /// For how long the thread should have turned already.
+    /// How long the deadline has passed.
     #[must_use]
     pub fn overdue(&self) -> Option<Duration> {
         let due = self.due.load(Ordering::Relaxed);
@@ -106,9 +105,8 @@ impl Pulse {
         (!late.is_zero()).then_some(late)
     }
 
-    /// Looks at the thread. Lateness is what looks tell, of which one counts for at most `tick`: on a machine
-    /// that is too busy to look in time, the thread is late no more than we are. Time in which the thread waits
-    /// for a processor does not count at all.
+    /// Updates and returns how late the thread is. Each look adds at most `tick`: on a machine that is too busy for
+    /// timely looks, the thread is no later than the watchdog. Time in which the thread waits for a CPU does not count.
     pub fn look(&self, tick: Duration) -> Look {
         let mut seen = self.seen.lock();
         let now = Instant::now();
@@ -127,7 +125,7 @@ impl Pulse {
         }
         let (ran, is_runnable) = kernel(self.thread.load(Ordering::Relaxed)).unzip();
         let counts = match (seen.ran, ran) {
-            // A loop without end runs; what is ready to run and does not run waits for a processor.
+            // An endless loop uses CPU time; a runnable thread that uses none waits for a CPU.
             (Some(before), Some(ran)) if is_runnable == Some(true) => ran.saturating_sub(before).min(passed),
             _ => passed,
         };
@@ -139,23 +137,23 @@ impl Pulse {
         }
     }
 
-    /// The thread was given an order, which it finds where it looks for orders.
-    pub(super) fn give(&self) {
-        self.given.fetch_add(1, Ordering::Relaxed);
+    /// A command was sent to the thread.
+    pub(super) fn command_sent(&self) {
+        self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The thread has taken one.
-    pub(super) fn take(&self) {
-        self.taken.fetch_add(1, Ordering::Relaxed);
+    /// The thread has received one.
+    pub(super) fn command_received(&self) {
+        self.received.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether an order waits for the thread. One that was given just now may show a little later.
+    /// Whether a command is pending. One that was just sent may be seen a little later.
     pub(super) fn is_called(&self) -> bool {
-        self.given.load(Ordering::Relaxed) > self.taken.load(Ordering::Relaxed)
+        self.sent.load(Ordering::Relaxed) > self.received.load(Ordering::Relaxed)
     }
 }
 
-/// The kernel's id of the calling thread; asked for once per thread.
+/// The kernel's id of the calling thread, cached per thread.
 fn current_thread() -> i32 {
     thread_local! {
         static ID: Cell<Option<i32>> = const { Cell::new(None) };
@@ -173,7 +171,7 @@ fn current_thread() -> i32 {
     })
 }
 
-/// Processor time of a thread of this process, and whether it runs or is ready to.
+/// CPU time of a thread of this process, and whether it is runnable.
 fn kernel(thread: i32) -> Option<(Duration, bool)> {
     if thread == UNKNOWN {
         return None;

@@ -1,31 +1,29 @@
-//! Records as they leave the Kafka room: plain bytes in one arena per batch.
+//! Records as `kafka` hands them to the streams: plain bytes in one arena per batch.
 //!
-//! Knows nothing of streams, frames or clients. A [`Batch`] holds the records of one topic in the
-//! order in which they were read; the bytes of all of them stand in one allocation, so a batch of a
-//! thousand records costs three allocations, not thousands.
+//! A [`Batch`] holds the records of one topic in the order in which they were read. Their bytes share one allocation, so a
+//! batch of a thousand records costs three allocations, not thousands. Knows nothing of streams, frames or clients.
 
 use std::num::NonZeroU128;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Most bytes of keys, values and headers in one batch before it is handed on (256 KiB): small
-/// enough that a full channel stays small, large enough that the cost per batch vanishes.
+/// Most bytes of keys, values and headers in one batch before it is sent (256 KiB): small enough for a full channel to
+/// stay small, large enough for the cost per batch to vanish.
 pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 
-/// Most records in one batch, so that empty records are bounded too.
+/// Most records in one batch, which bounds empty records too.
 pub const MAX_BATCH_RECORDS: usize = 4096;
 
-/// The next offset of a partition that has not begun: it is wanted from its first record on, whichever
-/// that is, or nobody could say yet which there are.
+/// The next offset of a partition that has not begun: the log start offset, whichever that is or turns out to be.
 pub const BEGINNING: i64 = -1;
 
-/// What tells a topic from another of its name: a topic that is deleted and created anew has another
-/// (KIP-516). Never zero, which stands for "unknown" with brokers.
+/// A topic's id (KIP-516): a topic that is deleted and recreated has another. Never zero, which means "unknown" to
+/// brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TopicId(NonZeroU128);
 
 impl TopicId {
-    /// By its 128 bits; `None` for zero.
+    /// From its 128 bits; `None` for zero.
     #[must_use]
     pub fn new(bits: u128) -> Option<Self> {
         NonZeroU128::new(bits).map(Self)
@@ -47,21 +45,20 @@ pub struct Record<'a> {
     pub partition: u32,
     /// Its offset within the partition, from 0.
     pub offset: i64,
-    /// Milliseconds since the Unix epoch; `None` where the record has none, or the client library gives none.
+    /// Milliseconds since the Unix epoch; `None` if the record has none or the client library provides none.
     pub timestamp: Option<i64>,
-    /// The key; `None` where the record has none.
+    /// The key, if the record has one.
     pub key: Option<&'a [u8]>,
     /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
-    /// The epoch of the leader that wrote it (KIP-320); `None` where it is unknown.
+    /// The epoch of the leader that wrote it (KIP-320), if it is known.
     pub epoch: Option<u32>,
     headers: &'a [HeaderSpan],
     bytes: &'a [u8],
 }
 
 impl<'a> Record<'a> {
-    /// A delete of `key` that no producer wrote: what the key's last record stands for to those who are
-    /// not to see it.
+    /// A tombstone for `key` that no producer wrote, in place of a record that a client may not see.
     #[must_use]
     pub fn tombstone(topic: &'a str, stamp: Stamp, key: Option<&'a [u8]>) -> Self {
         Self {
@@ -77,7 +74,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// A delete of the record's key in its place.
+    /// A tombstone in place of the record.
     #[must_use]
     pub fn as_tombstone(&self) -> Self {
         Self {
@@ -87,7 +84,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The headers in the order the producer wrote them; a name may come more than once.
+    /// The headers in the producer's order; names may repeat.
     pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let bytes = self.bytes;
         self.headers.iter().map(move |header| {
@@ -98,14 +95,14 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What a client library knows of a record besides its bytes.
+/// The metadata of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Stamp {
     /// The partition, from 0.
     pub partition: u32,
     /// The offset within the partition.
     pub offset: i64,
-    /// Milliseconds since the Unix epoch, where known; what is negative counts as unknown.
+    /// Milliseconds since the Unix epoch, if known; negative means unknown.
     pub timestamp: Option<i64>,
 }
 
@@ -147,7 +144,7 @@ impl Batch {
         }
     }
 
-    /// An empty batch of the same topic, with room for as much as this one holds.
+    /// An empty batch of the same topic, with the capacity that this one uses.
     #[must_use]
     pub fn another(&self) -> Self {
         Self {
@@ -158,19 +155,19 @@ impl Batch {
         }
     }
 
-    /// How many bytes of keys, values and headers it holds.
+    /// Bytes of keys, values and headers.
     #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The topic all its records were read from.
+    /// The topic of all its records.
     #[must_use]
     pub fn topic(&self) -> &Arc<str> {
         &self.topic
     }
 
-    /// How many records it holds.
+    /// The number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.heads.len()
@@ -182,7 +179,7 @@ impl Batch {
         self.heads.is_empty()
     }
 
-    /// Whether it has reached [`MAX_BATCH_BYTES`] or [`MAX_BATCH_RECORDS`] and should be handed on.
+    /// Whether it has reached [`MAX_BATCH_BYTES`] or [`MAX_BATCH_RECORDS`].
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= MAX_BATCH_BYTES || self.heads.len() >= MAX_BATCH_RECORDS
@@ -199,7 +196,7 @@ impl Batch {
         self.push_of(None, stamp, key, value, headers);
     }
 
-    /// The same, of a record whose leader epoch is known.
+    /// The same, with the record's leader epoch.
     pub fn push_of<'h>(
         &mut self,
         epoch: Option<u32>,
@@ -263,10 +260,10 @@ impl Batch {
     }
 }
 
-/// What the Kafka room hands to the stream room, in order.
+/// What `kafka` sends to a stream, in order.
 #[derive(Debug, Clone)]
 pub enum Feed {
-    /// A topic is not the one it was, but was deleted and created anew. [`Feed::Assigned`] follows.
+    /// A topic was deleted and recreated. [`Feed::Assigned`] follows.
     Recreated {
         /// The topic.
         topic: Arc<str>,
@@ -278,11 +275,11 @@ pub enum Feed {
         topic: Arc<str>,
         /// The partition.
         partition: u32,
-        /// Where it ended when a leader was missed last: records from here on are live.
+        /// Its end when it was last seen without a leader: records from here on are live.
         at: i64,
     },
-    /// The log of a partition was truncated, as by an unclean election or a power loss: records from `from` on that
-    /// were read are no longer in Kafka, or other records have their offsets. [`Feed::Assigned`] follows.
+    /// The log of a partition was truncated, as by an unclean election or a power loss: records from `from` on are
+    /// lost, or other records have their offsets. [`Feed::Assigned`] follows.
     Truncated {
         /// The topic.
         topic: Arc<str>,
@@ -290,22 +287,21 @@ pub enum Feed {
         partition: u32,
         /// The first offset that holds another record, or none.
         from: i64,
-        /// The leader epoch of the record before `from`, where it is known.
+        /// The leader epoch of the record before `from`, if it is known.
         epoch: Option<u32>,
-        /// The leader epoch of the last record that was lost, where it is known. What follows is of later epochs.
+        /// The leader epoch of the last lost record, if it is known. Later records have later epochs.
         lost: Option<u32>,
     },
-    /// From here on a topic is read from these offsets: one per partition, from 0. Empty while the
-    /// topic does not exist. Comes first for every topic, and again when partitions were added, reading
-    /// had to jump, or the topic's id became known.
+    /// The topic is read from these offsets: one per partition, from 0. Empty while the topic does not exist. Sent first
+    /// for every topic, and again when partitions are added, offsets are skipped, or the topic's id becomes known.
     Assigned {
         /// The topic.
         topic: Arc<str>,
-        /// Its id, where that is known.
+        /// Its id, if it is known.
         id: Option<TopicId>,
-        /// The next offset of every partition; [`BEGINNING`] where it is not known yet.
+        /// The next offset of every partition; [`BEGINNING`] while it is not known.
         next: Vec<i64>,
-        /// The first offset that every partition held at that time; [`BEGINNING`] likewise.
+        /// The log start offset of every partition; [`BEGINNING`] likewise.
         low: Vec<i64>,
     },
     /// Records, shared with the other streams that use the topic.
@@ -315,11 +311,11 @@ pub enum Feed {
         /// The topic.
         topic: Arc<str>,
     },
-    /// Everything that was written to the topic before `at` has been handed on.
+    /// All records that were written to the topic before `at` were sent.
     AtEnd {
         /// The topic.
         topic: Arc<str>,
-        /// By the monotonic clock, which nobody sets.
+        /// By the monotonic clock.
         at: Instant,
     },
 }

@@ -1,5 +1,4 @@
-//! How far reading is behind the ends of partitions is known without asking: of a reader that cannot keep
-//! up, and of one that has read all there is to read.
+//! Consumer lag on real brokers: of a slow reader, at transaction markers, and behind an open transaction.
 
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -11,8 +10,6 @@ use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::build;
 use kafka_sse_bridge::kafka::connection::{Connection, Purpose};
-use kafka_sse_bridge::kafka::lag::{End, lag};
-use kafka_sse_bridge::kafka::open_transactions::{OpenTransactions, TransactionChange};
 use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::Feed;
@@ -24,11 +21,10 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial("lag_is_counted_in_offsets_up_to_the_end", arithmetic),
-        trial("an_end_that_a_transaction_holds_for_a_minute_is_named", held),
-        trial("an_open_transaction_is_counted_and_named@4.4.0", open_transaction),
-    ];
+    let mut trials = vec![trial(
+        "an_open_transaction_is_counted_and_named@4.4.0",
+        open_transaction,
+    )];
     for (version, client) in [
         (Version::V3_9, Client::Kafka),
         (Version::V3_9, Client::Librdkafka),
@@ -50,67 +46,6 @@ pub fn trials() -> Vec<Trial> {
         ));
     }
     trials
-}
-
-fn arithmetic() {
-    assert_eq!(lag(3, 10), 7);
-    assert_eq!(lag(10, 10), 0);
-    // What was heard of the end is older than what was read.
-    assert_eq!(lag(12, 10), 0);
-    let end = End {
-        topic: "t".to_owned(),
-        partition: 0,
-        offset: Some(10),
-        high: None,
-        is_reached: false,
-        is_fetched: true,
-    };
-    assert_eq!(end.lag(4), Some(6));
-    let held = End {
-        high: Some(15),
-        ..end.clone()
-    };
-    assert_eq!((held.lag(4), held.lag_to_high(4)), (Some(6), Some(11)));
-    let reached = End {
-        is_reached: true,
-        ..end
-    };
-    assert_eq!(reached.lag(9), Some(0));
-}
-
-fn held() {
-    let end = |offset, high| End {
-        topic: "t".to_owned(),
-        partition: 3,
-        offset: Some(offset),
-        high: Some(high),
-        is_reached: true,
-        is_fetched: true,
-    };
-    let mut open = OpenTransactions::default();
-    let start = Instant::now();
-    let at = |seconds| start + secs(seconds);
-    assert_eq!(open.update(&end(7, 9), at(0)), None);
-    assert_eq!(open.update(&end(7, 12), at(59)), None);
-    assert_eq!(open.messages().count(), 0);
-    assert_eq!(open.update(&end(7, 12), at(60)), Some(TransactionChange::Blocked));
-    assert_eq!(open.update(&end(7, 12), at(62)), None, "it is said once");
-    let line = open.messages().next().expect("it is named");
-    assert!(line.contains("topic \"t\"") && line.contains(" 3:7 "), "{line}");
-    // The next one has begun already: it has its own minute.
-    assert_eq!(open.update(&end(13, 14), at(64)), Some(TransactionChange::Ended));
-    assert_eq!(open.update(&end(13, 14), at(123)), None);
-    assert_eq!(
-        open.update(&end(13, 14), at(124)),
-        Some(TransactionChange::Blocked)
-    );
-    assert_eq!(open.update(&end(20, 20), at(126)), Some(TransactionChange::Ended));
-    assert_eq!(open.messages().count(), 0);
-    // Transactions that come and go, always one of them open.
-    for second in 200..400 {
-        let offset = i64::try_from(second).expect("small");
-        assert_eq!(open.update(&end(offset, offset + 5), at(second)), None);
-    }
 }
 
 fn open_transaction() {

@@ -73,7 +73,7 @@ impl Orders {
     }
 
     fn take(&mut self, order: Order) {
-        self.pulse.take();
+        self.pulse.command_received();
         match order {
             Order::Stop => self.is_stopped = true,
             Order::Connect(connect) => self.next = Some(connect),

@@ -20,6 +20,7 @@ mod backpressure;
 mod commands;
 mod end_offsets;
 mod monitoring;
+mod progress;
 mod resolve;
 mod topic;
 
@@ -135,7 +136,7 @@ impl Tail {
         let clients = Clients::leading(connection, Arc::clone(&self.status));
         // A thread that has ended reads nothing any more, over whatever connection.
         let _ = self.orders.send(Order::Connect(Box::new(clients)));
-        self.status.pulse().give();
+        self.status.pulse().command_sent();
     }
 
     /// How it is doing.
@@ -149,7 +150,7 @@ impl Tail {
     pub fn stop(self) -> JoinHandle<()> {
         // The thread may have ended by itself; then there is nobody to tell.
         let _ = self.orders.send(Order::Stop);
-        self.status.pulse().give();
+        self.status.pulse().command_sent();
         self.thread
     }
 }

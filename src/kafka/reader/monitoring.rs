@@ -124,7 +124,7 @@ impl Worker {
                 topic.loading = None;
             } else {
                 self.status.set_loading(name, loading.percent(&next));
-                if let Some(progress) = loading.tell(&next, now) {
+                if let Some(progress) = loading.report(&next, now) {
                     info!("topic {name:?}: {progress}");
                 }
             }

@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
+use super::progress::Loading;
 use super::topic::{Found, Topic, ends, live_offsets, looks_recreated};
 use super::{REFRESH, Worker};
 use crate::kafka::batcher::Batcher;
@@ -19,7 +20,6 @@ use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::lag::lag;
 use crate::kafka::metadata::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::partition::Bounds;
-use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
 
 /// What a topic seems to be, held against what was read of it.

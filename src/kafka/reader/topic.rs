@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use log::{debug, warn};
 
+use super::progress::Loading;
 use crate::kafka::admin::AdminThread;
 use crate::kafka::batcher::Batcher;
 use crate::kafka::error::KafkaError;
 use crate::kafka::partition::{Bounds, Cut, Lost};
-use crate::kafka::progress::Loading;
 use crate::kafka::record::{BEGINNING, TopicId};
 
 /// Where reading of a topic begins when the daemon starts. What appears later is new and always
