@@ -15,7 +15,7 @@ use hashbrown::HashTable;
 use super::row::Origin;
 
 /// A key takes so many bytes: a bucket of a hash table, of which between seven sixteenths and seven eighths are used.
-const COST: usize = 54;
+pub(super) const COST: usize = 54;
 
 /// Hash tables that a topic's keys are split over, so that none stops its caller for long when it grows.
 const SHARDS: usize = 64;
@@ -42,44 +42,17 @@ struct Entry {
     is_held: bool,
 }
 
-/// Keys without a row.
-#[derive(Debug)]
-pub(super) struct Evicted {
+/// What is known of keys, by topic and hash.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
     /// By topic; no tables where there were no keys.
     topics: Vec<Box<[HashTable<Entry>]>>,
     len: usize,
-    /// Most keys.
-    most: usize,
-    forgettings: u64,
 }
 
-impl Evicted {
-    /// None yet, which may take so many bytes.
-    pub(super) fn new(bytes: usize) -> Self {
-        Self {
-            topics: Vec::new(),
-            len: 0,
-            most: most(bytes),
-            forgettings: 0,
-        }
-    }
-
-    /// They may take so many bytes from now on.
-    pub(super) fn set_bytes(&mut self, bytes: usize) {
-        self.most = most(bytes);
-        if self.len > self.most {
-            self.forget();
-        }
-    }
-
-    /// Bytes they take.
-    pub(super) fn cost(&self) -> usize {
-        self.len * COST
-    }
-
-    /// How often everything was forgotten.
-    pub(super) fn forgettings(&self) -> u64 {
-        self.forgettings
+impl Keys {
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
     /// What is known of a key with this hash.
@@ -97,7 +70,6 @@ impl Evicted {
         })
     }
 
-    /// Forgets a key, which has a row from now on.
     pub(super) fn remove(&mut self, topic: u16, hash: u64) {
         let topic = self.topics.get_mut(usize::from(topic));
         let Some(shard) = topic.and_then(|shards| shards.get_mut(shard_of(hash))) else {
@@ -109,11 +81,8 @@ impl Evicted {
         }
     }
 
-    /// Remembers a key that has no row and was not remembered.
-    pub(super) fn note(&mut self, hash: u64, departed: Departed) {
-        if self.len >= self.most {
-            self.forget();
-        }
+    /// Adds a key that is not there.
+    pub(super) fn insert(&mut self, hash: u64, departed: Departed) {
         let Departed { origin, is_held } = departed;
         let topic = usize::from(origin.topic);
         if self.topics.len() <= topic {
@@ -135,23 +104,83 @@ impl Evicted {
         self.len += 1;
     }
 
-    /// Forgets the keys of a topic, which begins anew: clients are told to forget them too.
+    /// Removes the keys of a topic.
     pub(super) fn clear(&mut self, topic: u16) {
         if let Some(shards) = self.topics.get_mut(usize::from(topic)) {
             self.len -= shards.iter().map(HashTable::len).sum::<usize>();
             *shards = Box::default();
         }
     }
+}
+
+/// Keys without a row.
+#[derive(Debug)]
+pub(super) struct Evicted {
+    keys: Keys,
+    /// Most keys.
+    most: usize,
+    forgettings: u64,
+}
+
+impl Evicted {
+    /// None yet, which may take so many bytes.
+    pub(super) fn new(bytes: usize) -> Self {
+        Self {
+            keys: Keys::default(),
+            most: most(bytes),
+            forgettings: 0,
+        }
+    }
+
+    /// They may take so many bytes from now on.
+    pub(super) fn set_bytes(&mut self, bytes: usize) {
+        self.most = most(bytes);
+        if self.keys.len() > self.most {
+            self.forget();
+        }
+    }
+
+    /// Bytes they take.
+    pub(super) fn cost(&self) -> usize {
+        self.keys.len() * COST
+    }
+
+    /// How often everything was forgotten.
+    pub(super) fn forgettings(&self) -> u64 {
+        self.forgettings
+    }
+
+    /// What is known of a key with this hash.
+    pub(super) fn find(&self, topic: u16, hash: u64) -> Option<Departed> {
+        self.keys.find(topic, hash)
+    }
+
+    /// Forgets a key, which has a row from now on.
+    pub(super) fn remove(&mut self, topic: u16, hash: u64) {
+        self.keys.remove(topic, hash);
+    }
+
+    /// Remembers a key that has no row and was not remembered.
+    pub(super) fn note(&mut self, hash: u64, departed: Departed) {
+        if self.keys.len() >= self.most {
+            self.forget();
+        }
+        self.keys.insert(hash, departed);
+    }
+
+    /// Forgets the keys of a topic, which begins anew: clients are told to forget them too.
+    pub(super) fn clear(&mut self, topic: u16) {
+        self.keys.clear(topic);
+    }
 
     fn forget(&mut self) {
-        self.topics.clear();
-        self.len = 0;
+        self.keys = Keys::default();
         self.forgettings += 1;
     }
 }
 
 /// Most keys that take so many bytes.
-fn most(bytes: usize) -> usize {
+pub(super) fn most(bytes: usize) -> usize {
     (bytes / COST).max(1)
 }
 

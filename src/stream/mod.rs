@@ -27,6 +27,7 @@ pub mod filter;
 pub mod filter_index;
 mod filter_names;
 mod group;
+mod hidden;
 pub mod history_reads;
 pub mod kafka_sse_id;
 mod known_deletes;

@@ -33,6 +33,17 @@ impl Origin {
         }
         (self.timestamp, self.partition, self.offset) > (other.timestamp, other.partition, other.offset)
     }
+
+    /// Whether this record takes the place of its key's latest.
+    pub(super) fn supersedes(&mut self, latest: &Self) -> bool {
+        let is_newer = self.is_newer_than(latest);
+        // Times may go back within a partition. The latest it had is what others are compared with, or the
+        // outcome would depend on the order in which a replica reads the partitions.
+        if is_newer && self.partition == latest.partition {
+            self.timestamp = self.timestamp.max(latest.timestamp);
+        }
+        is_newer
+    }
 }
 
 /// What a record says of its key.

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use super::encode::Invalid;
 use super::evicted::{Departed, Evicted};
 use super::filter::key_hash;
+use super::hidden::Hidden;
 use super::log::Sequence;
 use super::position::Position;
 pub use super::row::{Origin, Row, Update};
@@ -36,6 +37,8 @@ pub struct Bounds {
     pub bytes: usize,
     /// Most bytes of what is known of keys without a row.
     pub departed_bytes: usize,
+    /// Most bytes of what is known of keys that the stream's own filter hides.
+    pub hidden_bytes: usize,
     /// What happens there.
     pub when_full: WhenFull,
     /// How long, in seconds, deletes are remembered.
@@ -45,11 +48,17 @@ pub struct Bounds {
 impl From<&StreamSettings> for Bounds {
     fn from(settings: &StreamSettings) -> Self {
         let bytes = settings.max_table_bytes.as_len();
-        let departed_bytes = bytes / PART_FOR_DEPARTED;
+        let without_rows = bytes / PART_FOR_DEPARTED;
+        let hidden_bytes = if settings.filter.is_empty() {
+            0
+        } else {
+            without_rows / 2
+        };
         Self {
             keys: usize::try_from(settings.max_keys).unwrap_or(usize::MAX),
-            bytes: bytes - departed_bytes,
-            departed_bytes,
+            bytes: bytes - without_rows,
+            departed_bytes: without_rows - hidden_bytes,
+            hidden_bytes,
             when_full: settings.when_full,
             delete_retention: settings.delete_retention.0.as_secs(),
         }
@@ -105,6 +114,8 @@ pub struct Table {
     pub(super) topics: Vec<Rows>,
     /// Keys without a row, because the table is full.
     evicted: Evicted,
+    /// Keys whose latest record is not shown. One may have the row of an older delete.
+    hidden: Hidden,
     /// Since when (unix seconds) all deletes are known that are still to be remembered.
     deletes_since: u64,
     lost: Lost,
@@ -137,6 +148,7 @@ impl Table {
         Self {
             topics: Vec::new(),
             evicted: Evicted::new(bounds.departed_bytes),
+            hidden: Hidden::new(bounds.hidden_bytes),
             deletes_since: 0,
             lost: Lost::default(),
             is_loading: true,
@@ -176,7 +188,7 @@ impl Table {
     /// Bytes of what is known of keys without a row.
     #[must_use]
     pub fn departed_cost(&self) -> usize {
-        self.evicted.cost()
+        self.evicted.cost() + self.hidden.cost()
     }
 
     /// How often it has forgotten which keys have left it.
@@ -237,17 +249,26 @@ impl Table {
             Some(_) => None,
             None => self.evicted.find(update.origin.topic, hash),
         };
+        let hidden = self.hidden.find(update.origin.topic, hash);
+        let newer = hidden.filter(|hidden| !update.origin.is_newer_than(hidden));
         let known = row.map(|(_, origin)| origin);
-        if let Some(known) = known.or(departed.map(|departed| departed.origin)) {
-            let origin = &mut update.origin;
-            if !origin.is_newer_than(&known) {
-                return (Applied::Older(known), None);
-            }
-            // Times may go back within a partition. The latest it had is what others are compared with, or the
-            // outcome would depend on the order in which a replica reads the partitions.
-            if origin.partition == known.partition {
-                origin.timestamp = origin.timestamp.max(known.timestamp);
-            }
+        let known = known.or(departed.map(|departed| departed.origin));
+        // The delete of a record that is older than a hidden one takes its place in the table; that one goes on to count.
+        let known = if update.deleted.is_some() {
+            known
+        } else {
+            hidden.or(known)
+        };
+        if let Some(known) = known
+            && !update.origin.supersedes(&known)
+        {
+            return (Applied::Older(known), None);
+        }
+        match (hidden, newer) {
+            // A client to which another replica has shown the older record may come back for what follows the hidden one.
+            (_, Some(newer)) => self.lost.note(0, &newer),
+            (Some(_), None) => self.hidden.remove(update.origin.topic, hash),
+            (None, None) => {}
         }
         let mut previous = row.and_then(|(number, _)| self.remove(topic, number));
         if let Some(departed) = departed {
@@ -286,6 +307,24 @@ impl Table {
         self.cost += cost;
         self.topics[topic].insert(sequence, Row::new(&update, hash));
         (applied, previous)
+    }
+
+    /// Remembers a record that the stream's own filter hides, of a key of which clients hold nothing.
+    pub fn hide(&mut self, key: &[u8], mut origin: Origin) {
+        let hash = key_hash(Some(key));
+        let known = self.hidden.find(origin.topic, hash);
+        let known = known.or_else(|| self.row(origin.topic, key).map(Row::origin));
+        let known = known.or_else(|| Some(self.evicted.find(origin.topic, hash)?.origin));
+        if known.is_none_or(|known| origin.supersedes(&known)) {
+            self.hidden.note(hash, origin);
+        }
+    }
+
+    /// The hidden record of a key that is newer than one with this origin.
+    #[must_use]
+    pub fn hidden_since(&self, key: &[u8], origin: &Origin) -> Option<Origin> {
+        let hidden = self.hidden.find(origin.topic, key_hash(Some(key)));
+        hidden.filter(|hidden| !origin.is_newer_than(hidden))
     }
 
     /// Whether one more row of this cost would be within the bounds.
@@ -345,6 +384,7 @@ impl Table {
     pub fn clear(&mut self, topic: u16) -> Cleared {
         self.lost.offsets.retain(|(of, _), _| *of != topic);
         self.evicted.clear(topic);
+        self.hidden.clear(topic);
         let rows = self.topics.get_mut(usize::from(topic));
         let rows = rows.map(std::mem::take).unwrap_or_default();
         self.len -= rows.len();
@@ -405,6 +445,7 @@ impl Table {
         self.knows_nothing_before(known_since);
         self.bounds = bounds;
         self.evicted.set_bytes(bounds.departed_bytes);
+        self.hidden.set_bytes(bounds.hidden_bytes);
     }
 
     /// Says that nothing is known of what was deleted before `time` (unix seconds).

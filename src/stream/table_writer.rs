@@ -102,10 +102,7 @@ impl TableWriter {
             self.keyless(record);
             return Kept::Shown(None);
         };
-        let clock = || millis(arrival.now);
-        let timestamp = self
-            .times
-            .of(arrival.topic, record, clock, arrival.is_topic_loading);
+        let origin = origin(&mut self.times, record, arrival);
         // While the topics are loaded, a tombstone's own time, so that a restart does not make old
         // deletes young again, or a later one that its partition had before, as a backfill may have written it;
         // afterwards the time at which clients could hear of it.
@@ -118,13 +115,7 @@ impl TableWriter {
             .min(arrival.now);
         let update = Update {
             key,
-            origin: Origin {
-                // A stream has far fewer topics than that: their names alone would fill the id.
-                topic: u16::try_from(arrival.topic).unwrap_or(u16::MAX),
-                partition: record.partition,
-                offset: record.offset,
-                timestamp,
-            },
+            origin,
             deleted: (record.value.is_none() && unusable.is_none()).then_some(made),
             unusable,
             frame: write::without_id(shown.frame),
@@ -155,6 +146,25 @@ impl TableWriter {
             }
         }
         Kept::Shown(previous.filter(|row| row.is_stand_in() || !row.candidate().is_tombstone))
+    }
+
+    /// Remembers a record that the stream's own filter hides, of a key of which clients hold nothing.
+    pub(super) fn hide(&mut self, record: &Record<'_>, arrival: &Arrival) {
+        let origin = origin(&mut self.times, record, arrival);
+        if let Some((key, mut table)) = record.key.zip(self.stream.write_table()) {
+            table.hide(key, origin);
+        }
+    }
+
+    /// Whether the stream's own filter hides a newer record of this one's key.
+    pub(super) fn is_outdated(&mut self, record: &Record<'_>, arrival: &Arrival) -> bool {
+        let origin = origin(&mut self.times, record, arrival);
+        let table = self.stream.read_table();
+        let newer = table.and_then(|table| table.hidden_since(record.key?, &origin));
+        if let Some(newer) = &newer {
+            self.superseded(record, newer, arrival);
+        }
+        newer.is_some()
     }
 
     fn keyless(&self, record: &Record<'_>) {
@@ -209,5 +219,17 @@ impl TableWriter {
                 readable(winner.timestamp),
             );
         }
+    }
+}
+
+/// Where a record comes from, with the time that its table goes by.
+fn origin(times: &mut RecordTimes, record: &Record<'_>, arrival: &Arrival) -> Origin {
+    let clock = || millis(arrival.now);
+    Origin {
+        // A stream has far fewer topics than that: their names alone would fill the id.
+        topic: u16::try_from(arrival.topic).unwrap_or(u16::MAX),
+        partition: record.partition,
+        offset: record.offset,
+        timestamp: times.of(arrival.topic, record, clock, arrival.is_topic_loading),
     }
 }

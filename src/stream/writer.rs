@@ -472,14 +472,24 @@ impl Writer {
             record = record.as_tombstone();
             self.encode_delete(&record, to.builder);
         }
+        let arrival = Arrival {
+            sequence: to.next + to.builder.len(),
+            topic: to.topic,
+            now: to.now,
+            is_topic_loading: self.loading.contains(&to.topic),
+            is_loading: !self.loading.is_empty(),
+        };
         if let Some(fixed) = self.stream.fixed() {
             let is_shown = fixed.accepts(&to.builder.candidate(&record, to_u16(to.topic)));
+            let has_table = self.stream.settings().has_table();
+            // Shown as a delete: another replica may have shown it before it read the newer one.
+            let is_outdated = is_shown && has_table && self.table.is_outdated(&record, &arrival);
             let is_held = || self.table.holds(to_u16(to.topic), record.key);
             // A delete says that there was a key, which must have been seen before.
-            match (is_shown, self.stream.settings().has_table()) {
+            match (is_shown && !is_outdated, has_table) {
                 (true, false) => {}
                 (true, true) if record.value.is_some() || is_held() => {}
-                (false, true) if is_held() => {
+                (false, true) if is_outdated && record.value.is_some() || is_held() => {
                     to.builder.discard_frame();
                     unusable = None;
                     record = record.as_tombstone();
@@ -491,18 +501,11 @@ impl Writer {
                     if unusable.is_none() {
                         self.stream.counters().hidden.fetch_add(1, Ordering::Relaxed);
                     }
+                    self.table.hide(&record, &arrival);
                     return;
                 }
             }
         }
-        let sequence = to.next + to.builder.len();
-        let arrival = Arrival {
-            sequence,
-            topic: to.topic,
-            now: to.now,
-            is_topic_loading: self.loading.contains(&to.topic),
-            is_loading: !self.loading.is_empty(),
-        };
         let shown = Shown {
             frame: to.builder.unfinished(),
             headers: to.builder.unfinished_headers(),

@@ -2,7 +2,7 @@
 
 use crate::filtered_readers::{PARIS, city, delete, paris};
 use crate::harness::trial;
-use crate::rig::{Rec, Rig, gone};
+use crate::rig::{Rec, Rig, gone, rec};
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use libtest_mimic::Trial;
@@ -24,6 +24,14 @@ pub fn trials() -> Vec<Trial> {
         trial(
             "a_key_that_left_the_full_table_is_not_shown_by_an_older_record",
             older,
+        ),
+        trial(
+            "a_hidden_record_is_not_outlived_by_an_older_one_of_another_partition",
+            hidden_and_older,
+        ),
+        trial(
+            "more_hidden_keys_than_are_remembered_reset_no_client",
+            many_hidden,
         ),
         trial(
             "a_delete_that_loading_forgets_hides_older_records_all_the_same",
@@ -128,12 +136,76 @@ fn older() {
     }
 }
 
-fn forgotten_delete() {
-    let mut rig = Rig::loading(&[2], table(WhenFull::EvictOldest));
-    let at = |record: Rec, partition: u32, timestamp: i64| Rec {
+/// A record of a key in a partition, with a timestamp in milliseconds.
+fn at(record: Rec, partition: u32, timestamp: i64) -> Rec {
+    Rec {
         timestamp: Some(timestamp),
         ..record.partition(partition)
-    };
+    }
+}
+
+/// A table of what is in Paris, of a topic with two partitions.
+fn in_paris(settings: &mut StreamSettings) {
+    settings.start = Start::Snapshot;
+    settings.key_field = Some("id".to_owned());
+    settings
+        .filter
+        .insert("value.city".to_owned(), vec!["Paris".to_owned()]);
+}
+
+fn hidden_and_older() {
+    let mut rig = Rig::with(&[2], false, in_paris);
+    let mut client = rig.client(&[]);
+    client.told();
+    // Hidden by the filter, a tombstone of a key never seen, and a value that cannot be shown.
+    rig.records(&[
+        at(city("a", "Oslo"), 0, 60),
+        at(gone("b"), 0, 60),
+        at(rec("c", b"\xff"), 0, 60),
+        at(city("d", "Oslo"), 0, 60),
+        at(city("d", "Oslo"), 0, 30),
+    ]);
+    let older = ["a", "b", "c", "d"].map(|key| at(city(key, "Paris"), 1, 50));
+    rig.records(&older);
+    let holds = |shown: &[String]| shown.iter().any(|said| said.starts_with("message"));
+    assert!(!holds(&client.shown()), "older than what is hidden");
+    assert!(!holds(&rig.client(&[]).shown()), "nor as a row");
+    assert_eq!(rig.stream.counters().superseded()[0].1.records, 4);
+    // Newer ones are shown, and end when they are hidden by another partition's.
+    rig.records(&[at(city("a", "Paris"), 1, 70), at(city("b", "Paris"), 0, 40)]);
+    assert_eq!(client.shown(), ["a", "b"].map(paris));
+    rig.records(&[at(city("a", "Oslo"), 0, 80), at(city("b", "Oslo"), 1, 61)]);
+    assert_eq!(client.shown(), ["a", "b"].map(delete));
+    // What is hidden behind a delete counts as well.
+    rig.records(&[at(city("a", "Oslo"), 0, 90), at(city("a", "Paris"), 1, 85)]);
+    assert!(!holds(&client.shown()));
+    rig.records(&[at(city("a", "Paris"), 1, 95)]);
+    assert_eq!(client.shown(), [paris("a")]);
+}
+
+fn many_hidden() {
+    let mut rig = Rig::with(&[2], false, |settings| {
+        in_paris(settings);
+        settings.max_table_bytes = Size(8192);
+    });
+    let mut client = rig.client(&[]);
+    client.told();
+    rig.records(&[at(city("a", "Oslo"), 0, 60), at(city("b", "Oslo"), 0, 60)]);
+    let others: Vec<Rec> = (0..40)
+        .map(|key| at(city(&key.to_string(), "Oslo"), 0, 60))
+        .collect();
+    rig.records(&others);
+    rig.records(&[at(city("a", "Paris"), 1, 50), at(city("39", "Paris"), 1, 50)]);
+    let shown = client.shown();
+    assert!(shown.contains(&paris("a")), "the oldest are forgotten: {shown:?}");
+    assert!(!shown.contains(&paris("39")), "the youngest are not: {shown:?}");
+    assert_eq!(rig.stream.forgettings(), 0);
+    let table = rig.stream.figures().table;
+    assert!(table.is_some_and(|(_, bytes)| bytes <= 8192), "{table:?}");
+}
+
+fn forgotten_delete() {
+    let mut rig = Rig::loading(&[2], table(WhenFull::EvictOldest));
     // Of long ago, so that its marker is the first to go.
     rig.records(&[
         at(gone("a"), 0, 2000),

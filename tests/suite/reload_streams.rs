@@ -413,6 +413,7 @@ fn longer_memory() {
         keys: 10,
         bytes: 1 << 20,
         departed_bytes: 1 << 20,
+        hidden_bytes: 0,
         when_full: WhenFull::RefuseNew,
         delete_retention,
     };

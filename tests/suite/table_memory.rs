@@ -52,6 +52,7 @@ fn bounds(when_full: WhenFull) -> Bounds {
         keys: usize::MAX,
         bytes: usize::MAX,
         departed_bytes: 1 << 20,
+        hidden_bytes: 0,
         when_full,
         delete_retention: RETENTION,
     }

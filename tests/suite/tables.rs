@@ -75,6 +75,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
         keys,
         bytes,
         departed_bytes: 1 << 20,
+        hidden_bytes: 0,
         when_full,
         delete_retention: RETENTION,
     })
@@ -110,6 +111,7 @@ fn overhead(deleted: Option<u64>) -> usize {
         keys: 1,
         bytes: usize::MAX,
         departed_bytes: 1 << 20,
+        hidden_bytes: 0,
         when_full: WhenFull::RefuseNew,
         delete_retention: 0,
     });

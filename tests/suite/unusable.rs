@@ -152,6 +152,7 @@ fn not_forgotten() {
         keys: 10,
         bytes: usize::MAX,
         departed_bytes: 1 << 20,
+        hidden_bytes: 0,
         when_full: WhenFull::RefuseNew,
         delete_retention: 10,
     });

@@ -245,9 +245,8 @@ fn setup(
                 start,
                 lag,
                 is_envelope,
-                // Which of two partitions has the latest record of a key that is hidden is not known, nor which has
-                // it where there are no times.
-                is_spread: is_spread && !is_fixed && has_times,
+                // Where there are no times, it is not known which of two partitions has the latest record of a key.
+                is_spread: is_spread && has_times,
                 is_fixed,
                 has_times,
                 has_ids,

@@ -444,6 +444,26 @@ impl Kafka {
         written.iter().skip(from).any(is_old)
     }
 
+    /// Whether a record from an offset on is hidden by the stream's own filter and of a key of which another partition has
+    /// one that passes: a client to which a replica has shown that one may have to be told by another that it is outdated.
+    pub fn hides_since(&self, place: Place, from: usize) -> bool {
+        let records = self.partition(place).written.iter().enumerate().skip(from);
+        let mut hidden = records.filter(|(offset, record)| {
+            record.kind != Kind::Hole && record.key.is_some() && !self.is_let_through(place, *offset)
+        });
+        hidden.any(|(_, record)| {
+            let mut others = self
+                .places()
+                .filter(|other| other.topic == place.topic && *other != place);
+            others.any(|other| {
+                let passes = |(offset, one): (usize, &Record)| {
+                    one.key == record.key && self.is_let_through(other, offset)
+                };
+                self.partition(other).written.iter().enumerate().any(passes)
+            })
+        })
+    }
+
     /// Whether a client is to see a record, that is there or was: its stream shows it, and it passes.
     pub fn is_for(&self, wants: Wants, place: Place, offset: usize) -> bool {
         self.written(place, offset).is_some_and(|record| {
