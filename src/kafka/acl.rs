@@ -13,39 +13,39 @@ use super::reader_status::ReaderStatus;
 
 /// Topics that may not be read.
 #[derive(Debug, Default)]
-pub(super) struct Rights {
-    forbidden: BTreeSet<Arc<str>>,
+pub(super) struct UnauthorizedTopics {
+    unauthorized: BTreeSet<Arc<str>>,
 }
 
-impl Rights {
+impl UnauthorizedTopics {
     /// Says of topics that they may not be read, and that they may again.
     pub(super) fn note(&mut self, consumer: &dyn Consumer, connect: &dyn Connect, status: &ReaderStatus) {
-        let forbidden = consumer.forbidden();
-        if *forbidden == self.forbidden {
+        let unauthorized = consumer.unauthorized();
+        if *unauthorized == self.unauthorized {
             return;
         }
         let brokers = connect.brokers();
-        for name in forbidden {
+        for name in unauthorized {
             let what = format!("kafka {brokers}: {}", connect.forbids(name));
             if status.set_forbidden(name, Some(what.clone())) {
                 warn!("{what}; it is tried on, and other topics are read");
             }
         }
-        for name in self.forbidden.difference(forbidden) {
+        for name in self.unauthorized.difference(unauthorized) {
             if status.set_forbidden(name, None) {
                 info!("kafka {brokers}: topic {name:?} may be read now");
             }
         }
-        self.forbidden.clone_from(forbidden);
+        self.unauthorized.clone_from(unauthorized);
     }
 
     /// Tells a new consumer what is known.
     pub(super) fn hand_over(&self, consumer: &mut dyn Consumer) {
-        consumer.remember_forbidden(&self.forbidden);
+        consumer.remember_unauthorized(&self.unauthorized);
     }
 
     /// A topic is read no more.
     pub(super) fn forget(&mut self, topic: &str) {
-        self.forbidden.remove(topic);
+        self.unauthorized.remove(topic);
     }
 }

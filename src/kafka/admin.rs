@@ -21,7 +21,7 @@ pub struct TopicState {
     /// Its id (KIP-516); `None` where it is unknown, because the topic does not exist or brokers before 2.8 have none.
     pub id: Option<TopicId>,
     /// Whether it may be read, where the request has shown that.
-    pub may_be_read: Option<bool>,
+    pub is_authorized: Option<bool>,
     /// Any other error of the topic.
     pub error: Option<String>,
 }
@@ -29,14 +29,14 @@ pub struct TopicState {
 /// A Kafka client that answers questions, and blocks meanwhile. After an error that is no refusal it may be of no
 /// further use.
 pub trait Admin: Send {
-    /// The state of every topic. Never creates one. Whether `forbidden` topics may be read by now is tried.
+    /// The state of every topic. Never creates one. Whether `unauthorized` topics may be read by now is tried.
     ///
     /// # Errors
     /// When no broker answers.
     fn topics(
         &mut self,
         topics: &[Arc<str>],
-        forbidden: &BTreeSet<Arc<str>>,
+        unauthorized: &BTreeSet<Arc<str>>,
     ) -> Result<Vec<TopicState>, KafkaError>;
 
     /// The offsets that the partitions (`0..count`) of every topic hold; `None` where no leader answers.
@@ -150,10 +150,10 @@ impl AdminThread {
     pub fn topics(
         &self,
         topics: &[Arc<str>],
-        forbidden: &BTreeSet<Arc<str>>,
+        unauthorized: &BTreeSet<Arc<str>>,
     ) -> Result<Vec<TopicState>, KafkaError> {
-        let (topics, forbidden) = (topics.to_vec(), forbidden.clone());
-        self.call(move |admin| admin.topics(&topics, &forbidden))
+        let (topics, unauthorized) = (topics.to_vec(), unauthorized.clone());
+        self.call(move |admin| admin.topics(&topics, &unauthorized))
     }
 
     /// See [`Admin::bounds`].

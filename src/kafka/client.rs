@@ -1,4 +1,4 @@
-//! Builds the client that [`probe`] chooses, behind the one trait; for the tail and for history.
+//! Builds the client that [`client_choice`](super::client_choice) chooses, behind the one trait; for the tail and for history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use rdkafka::ClientConfig;
 
 use super::admin::{Admin, AdminThread, PendingRequest, TopicState};
 use super::auth_error::Refusal;
+use super::client_choice::{Choice, choose};
 use super::connection::{BROKER_PATIENCE, Connection, Purpose};
 use super::consumer::Consumer;
 use super::error::{ErrorKind, KafkaError};
 use super::metadata::{self, Asked, Looked};
-use super::probe::{self, Choice};
 use super::pulse::Pulse;
 use super::reader_status::ReaderStatus;
 use super::security::Access;
@@ -70,9 +70,9 @@ impl Handles {
         &self,
         asked: &[Asked],
     ) -> impl FnOnce(&mut dyn Admin) -> Result<Vec<Looked>, KafkaError> + Send + 'static {
-        let (asked, forbidden) = (asked.to_vec(), self.consumer.forbidden().clone());
+        let (asked, unauthorized) = (asked.to_vec(), self.consumer.unauthorized().clone());
         let pulse = Arc::clone(self.admin.pulse());
-        move |admin| metadata::look(admin, &asked, &forbidden, &pulse)
+        move |admin| metadata::look(admin, &asked, &unauthorized, &pulse)
     }
 
     fn note(&mut self, answer: Result<Vec<Looked>, KafkaError>) -> Result<Vec<Looked>, KafkaError> {
@@ -218,7 +218,7 @@ impl Clients {
                 .needs_librdkafka
                 .get_or_insert("live records are read with it");
         }
-        probe::choose(&self.connection)
+        choose(&self.connection)
     }
 
     /// Logs the choice where it is another than before.

@@ -40,6 +40,39 @@ impl Connection {
     }
 }
 
+/// The protocol of the brokers' listeners, and how far our own requests get with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SecurityProtocol {
+    /// Without TLS and SASL: all requests are answered.
+    Plain,
+    /// With SASL, without TLS: `ApiVersions` is answered before a login.
+    Sasl,
+    /// With TLS as set by `tls`: `ApiVersions` is answered over it, where this build has TLS.
+    Tls,
+    /// With TLS as set by properties of librdkafka, which only the library understands.
+    TlsOfLibrdkafka,
+}
+
+impl SecurityProtocol {
+    /// The protocol that a connection sets.
+    #[must_use]
+    pub fn of(connection: &Connection) -> Self {
+        match (connection.access.tls(), connection.access.sasl()) {
+            (Some(_), _) if cfg!(feature = "tls") => return Self::Tls,
+            (Some(_), _) => return Self::TlsOfLibrdkafka,
+            (None, Some(_)) => return Self::Sasl,
+            (None, None) => {}
+        }
+        let mut properties = connection.librdkafka.iter();
+        let protocol = properties.find(|(name, _)| name == "security.protocol");
+        match protocol.map(|(_, value)| value.to_ascii_lowercase()).as_deref() {
+            Some("ssl" | "sasl_ssl") => Self::TlsOfLibrdkafka,
+            Some("sasl_plaintext") => Self::Sasl,
+            _ => Self::Plain,
+        }
+    }
+}
+
 /// What a client is to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {

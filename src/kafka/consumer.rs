@@ -82,10 +82,10 @@ pub trait Consumer: Send {
     fn note_topics(&mut self, _topics: &[&TopicState]) {}
 
     /// Takes over the forbidden topics of the consumer before; each counts until it is tried.
-    fn remember_forbidden(&mut self, _topics: &BTreeSet<Arc<str>>) {}
+    fn remember_unauthorized(&mut self, _topics: &BTreeSet<Arc<str>>) {}
 
     /// Topics that may not be read, as far as it was tried. They count as read to their ends, and are tried again.
-    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
+    fn unauthorized(&self) -> &BTreeSet<Arc<str>> {
         static NONE: BTreeSet<Arc<str>> = BTreeSet::new();
         &NONE
     }

@@ -88,11 +88,11 @@ pub struct Looked {
 pub(super) fn look(
     admin: &mut dyn Admin,
     asked: &[Asked],
-    forbidden: &BTreeSet<Arc<str>>,
+    unauthorized: &BTreeSet<Arc<str>>,
     pulse: &Pulse,
 ) -> Result<Vec<Looked>, KafkaError> {
     let names: Vec<Arc<str>> = asked.iter().map(|asked| Arc::clone(&asked.topic)).collect();
-    let states = admin.topics(&names, forbidden)?.into_iter();
+    let states = admin.topics(&names, unauthorized)?.into_iter();
     let looked = states.map(|state| Looked {
         state,
         bounds: None,

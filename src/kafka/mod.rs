@@ -2,7 +2,8 @@
 //!
 //! - [`reader`]: the reading thread, which decides where every partition is read from, and survives outages
 //! - [`history`]: replays and offset lookups
-//! - [`consumer`], [`admin`]: the traits of both client libraries; [`client`] builds the one that [`probe`] chooses
+//! - [`consumer`], [`admin`]: the traits of both client libraries; [`client`] builds the one that [`client_choice`]
+//!   chooses
 //! - [`batcher`], [`stream_queues`]: next offsets, batches, and backpressure
 //! - [`record`]: records, and what else a stream receives
 //! - [`metadata`], [`partition`], `epochs`: topics, offsets and leader epochs
@@ -16,11 +17,13 @@
 
 mod acl;
 pub mod admin;
+pub mod api_versions;
 pub mod auth_error;
 pub mod batcher;
 #[cfg(feature = "tls")]
 mod certificate;
 pub mod client;
+pub mod client_choice;
 pub mod connection;
 pub mod consumer;
 pub mod counters;
@@ -38,7 +41,6 @@ pub mod metadata;
 mod next_batch;
 pub(crate) mod open_transactions;
 pub mod partition;
-pub mod probe;
 pub mod pulse;
 pub mod reader;
 pub mod reader_status;

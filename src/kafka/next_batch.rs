@@ -11,7 +11,7 @@ use kafka_protocol::messages::{ApiKey, BrokerId, FetchRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use super::connection::host_port;
-use super::wire_protocol::{Asking, Plain, invalid};
+use super::wire_protocol::{BrokerClient, BrokerConnection, invalid};
 
 /// The version of `Fetch` that brings a batch whole whatever its size (KIP-74), in the format with markers (KIP-98).
 const FETCH: i16 = 4;
@@ -46,7 +46,7 @@ pub(super) struct NextBatch {
     pub(super) bytes: i64,
 }
 
-impl Asking {
+impl BrokerClient {
     /// The next batch with records from an offset on; `None` where nothing but markers follows.
     pub(super) fn next_batch(
         &mut self,
@@ -65,8 +65,8 @@ impl Asking {
         let (mut offset, mut bytes) = (from, 0_i64);
         for _ in 0..MAX_PASSED {
             // What is left of an answer is not read, so that the connection is of no further use.
-            let mut plain = Plain::connect(&leader, self.access())?;
-            let answer = plain.ask_head(
+            let mut plain = BrokerConnection::connect(&leader, self.access())?;
+            let answer = plain.request_head(
                 ApiKey::Fetch,
                 FETCH,
                 &request(topic, partition, offset)?,

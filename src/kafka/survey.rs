@@ -53,7 +53,7 @@ pub fn partitions(
 ) -> Result<usize, KafkaError> {
     let states = admin.topics(&[Arc::clone(topic)], &BTreeSet::new())?;
     let state = states.into_iter().next().unwrap_or_default();
-    if state.may_be_read == Some(false) {
+    if state.is_authorized == Some(false) {
         return Err(forbidden(connection, topic));
     }
     match state.error {
@@ -294,7 +294,7 @@ fn fail_of_trouble(
     topic: &Arc<str>,
 ) -> Result<(), KafkaError> {
     let brokers = connection.bootstrap_servers();
-    if consumer.forbidden().contains(topic) {
+    if consumer.unauthorized().contains(topic) {
         return Err(forbidden(connection, topic));
     }
     match consumer.trouble() {

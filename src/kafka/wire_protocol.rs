@@ -36,20 +36,20 @@ const METADATA: i16 = 12;
 const METADATA_LEAST: i16 = 1;
 
 /// What is written to, and read from.
-trait Wire: Read + Write + Send {}
+trait Transport: Read + Write + Send {}
 
-impl<T: Read + Write + Send> Wire for T {}
+impl<T: Read + Write + Send> Transport for T {}
 
 /// A connection to one broker.
-pub(super) struct Plain {
-    stream: Box<dyn Wire>,
+pub(super) struct BrokerConnection {
+    stream: Box<dyn Transport>,
     correlation: i32,
 }
 
 /// The protocol versions that a broker speaks.
-pub(super) struct Spoken(ApiVersionsResponse);
+pub(super) struct ApiVersions(ApiVersionsResponse);
 
-impl Spoken {
+impl ApiVersions {
     /// Least and greatest version of a request; `None` where the broker does not know it.
     pub(super) fn of(&self, key: ApiKey) -> Option<(i16, i16)> {
         let mut keys = self.0.api_keys.iter();
@@ -58,8 +58,8 @@ impl Spoken {
     }
 }
 
-impl Plain {
-    /// Connects to `host:port`, over TLS where that is how brokers are spoken to.
+impl BrokerConnection {
+    /// Connects to `host:port`, over TLS where the settings say so.
     pub(super) fn connect(broker: &str, access: &Access) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in broker.to_socket_addrs()? {
@@ -68,7 +68,7 @@ impl Plain {
                     stream.set_read_timeout(Some(TIMEOUT))?;
                     stream.set_write_timeout(Some(TIMEOUT))?;
                     return Ok(Self {
-                        stream: secured(stream, broker, access)?,
+                        stream: transport(stream, broker, access)?,
                         correlation: 0,
                     });
                 }
@@ -79,14 +79,18 @@ impl Plain {
     }
 
     /// What the broker speaks.
-    pub(super) fn versions(&mut self) -> io::Result<Spoken> {
-        self.ask(ApiKey::ApiVersions, FIRST, &ApiVersionsRequest::default())
-            .map(Spoken)
+    pub(super) fn versions(&mut self) -> io::Result<ApiVersions> {
+        self.request(ApiKey::ApiVersions, FIRST, &ApiVersionsRequest::default())
+            .map(ApiVersions)
     }
 
     /// The cluster's members, and what it holds of `topics`.
-    pub(super) fn metadata(&mut self, spoken: &Spoken, topics: &[&str]) -> io::Result<MetadataResponse> {
-        let (least, greatest) = spoken.of(ApiKey::Metadata).unwrap_or((0, 0));
+    pub(super) fn metadata(
+        &mut self,
+        versions: &ApiVersions,
+        topics: &[&str],
+    ) -> io::Result<MetadataResponse> {
+        let (least, greatest) = versions.of(ApiKey::Metadata).unwrap_or((0, 0));
         let version = greatest.min(METADATA);
         if version < least.max(METADATA_LEAST) {
             return Err(invalid(format!("the broker speaks Metadata {least}–{greatest}")));
@@ -98,7 +102,7 @@ impl Plain {
         let request = MetadataRequest::default()
             .with_topics(Some(asked.collect()))
             .with_allow_auto_topic_creation(false);
-        self.ask(ApiKey::Metadata, version, &request)
+        self.request(ApiKey::Metadata, version, &request)
     }
 
     /// Sends a request, and returns how long the answer is.
@@ -128,7 +132,7 @@ impl Plain {
 
     /// Asks, and reads at most so many bytes of the answer, from behind its header. The connection is of no further use.
     #[cfg(feature = "kafka-crate")]
-    pub(super) fn ask_head<R>(
+    pub(super) fn request_head<R>(
         &mut self,
         key: ApiKey,
         version: i16,
@@ -150,7 +154,7 @@ impl Plain {
         Ok(answer)
     }
 
-    fn ask<R, A>(&mut self, key: ApiKey, version: i16, request: &R) -> io::Result<A>
+    fn request<R, A>(&mut self, key: ApiKey, version: i16, request: &R) -> io::Result<A>
     where
         R: Encodable + HeaderVersion,
         A: Decodable + HeaderVersion,
@@ -185,14 +189,14 @@ impl Plain {
 
 /// A connection that is kept for the next question, and made anew when it has failed.
 #[cfg(feature = "kafka-crate")]
-pub(super) struct Asking {
+pub(super) struct BrokerClient {
     brokers: Vec<String>,
     access: Access,
-    open: Option<(Plain, Spoken)>,
+    open: Option<(BrokerConnection, ApiVersions)>,
 }
 
 #[cfg(feature = "kafka-crate")]
-impl Asking {
+impl BrokerClient {
     /// Asks one of `brokers`, the first that answers.
     pub(super) const fn new(brokers: Vec<String>, access: Access) -> Self {
         Self {
@@ -209,18 +213,18 @@ impl Asking {
 
     /// Whether the broker that was asked last speaks this version of a request.
     pub(super) fn speaks(&self, key: ApiKey, version: i16) -> bool {
-        let spoken = self.open.as_ref().and_then(|(_, spoken)| spoken.of(key));
-        spoken.is_none_or(|(_, greatest)| version <= greatest)
+        let versions = self.open.as_ref().and_then(|(_, versions)| versions.of(key));
+        versions.is_none_or(|(_, greatest)| version <= greatest)
     }
 
     /// What a broker says of topics.
     pub(super) fn metadata(&mut self, topics: &[&str]) -> io::Result<MetadataResponse> {
-        let (mut plain, spoken) = match self.open.take() {
+        let (mut plain, versions) = match self.open.take() {
             Some(open) => open,
             None => self.connect()?,
         };
-        let answer = plain.metadata(&spoken, topics)?;
-        self.open = Some((plain, spoken));
+        let answer = plain.metadata(&versions, topics)?;
+        self.open = Some((plain, versions));
         Ok(answer)
     }
 
@@ -236,11 +240,11 @@ impl Asking {
         Ok(names.iter().map(id).collect())
     }
 
-    fn connect(&self) -> io::Result<(Plain, Spoken)> {
+    fn connect(&self) -> io::Result<(BrokerConnection, ApiVersions)> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no brokers are configured");
         for broker in &self.brokers {
-            let greet = |mut plain: Plain| plain.versions().map(|spoken| (plain, spoken));
-            match Plain::connect(broker, &self.access).and_then(greet) {
+            let greet = |mut plain: BrokerConnection| plain.versions().map(|versions| (plain, versions));
+            match BrokerConnection::connect(broker, &self.access).and_then(greet) {
                 Ok(open) => return Ok(open),
                 Err(error) => last = error,
             }
@@ -250,7 +254,7 @@ impl Asking {
 }
 
 #[cfg(feature = "tls")]
-fn secured(stream: TcpStream, broker: &str, access: &Access) -> io::Result<Box<dyn Wire>> {
+fn transport(stream: TcpStream, broker: &str, access: &Access) -> io::Result<Box<dyn Transport>> {
     if access.tls().is_none() {
         return Ok(Box::new(stream));
     }
@@ -258,7 +262,7 @@ fn secured(stream: TcpStream, broker: &str, access: &Access) -> io::Result<Box<d
 }
 
 #[cfg(not(feature = "tls"))]
-fn secured(stream: TcpStream, _: &str, access: &Access) -> io::Result<Box<dyn Wire>> {
+fn transport(stream: TcpStream, _: &str, access: &Access) -> io::Result<Box<dyn Transport>> {
     if access.tls().is_none() {
         return Ok(Box::new(stream));
     }

@@ -72,7 +72,7 @@ impl<K: Kafka> Admin for Scripted<K> {
     fn topics(
         &mut self,
         topics: &[Arc<str>],
-        _forbidden: &BTreeSet<Arc<str>>,
+        _unauthorized: &BTreeSet<Arc<str>>,
     ) -> Result<Vec<TopicState>, KafkaError> {
         let partitions = self.0.partitions();
         let state = |topic: &Arc<str>| TopicState {

@@ -13,8 +13,9 @@ use super::session::{LIMIT, Session, limit};
 use super::transactions;
 use crate::config::{HttpSettings, KafkaSettings, Mechanism, Settings, StreamSettings, units};
 use crate::daemon;
+use crate::kafka::api_versions;
+use crate::kafka::connection::SecurityProtocol;
 use crate::kafka::partition::Bounds;
-use crate::kafka::probe::{self, Security};
 use crate::kafka::survey::{self, LOOK_BACK, Newest};
 use crate::stream::position::{MAX_ID, Position, TopicPosition};
 use crate::stream::record_time::CLOCK_TOLERANCE;
@@ -113,10 +114,10 @@ impl Session {
     fn check_advertised(&mut self, configured: &[String], http: &HttpSettings, report: &mut Report) {
         // librdkafka may be connecting to an unreachable advertised address already, and then its requests time out.
         let plain = self.connection.brokers.first().cloned();
-        let plain = plain.filter(|_| Security::of(&self.connection) == Security::Plain);
+        let plain = plain.filter(|_| SecurityProtocol::of(&self.connection) == SecurityProtocol::Plain);
         let access = self.connection.access.clone();
         let asked = self.ask(LIMIT.0, move |handles| {
-            match plain.map(|broker| probe::members(&broker, &access)) {
+            match plain.map(|broker| api_versions::advertised(&broker, &access)) {
                 Some(Ok(members)) => Ok(members),
                 _ => handles.admin.call(|admin| admin.brokers()),
             }

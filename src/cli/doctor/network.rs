@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::report::{Finding, Report};
+use crate::kafka::api_versions::{self, VersionRanges};
 use crate::kafka::auth_error::Refusal;
-use crate::kafka::connection::Connection;
-use crate::kafka::probe::{self, Security, Versions};
+use crate::kafka::connection::{Connection, SecurityProtocol};
 use crate::kafka::security::Access;
 use crate::kafka::worker_thread::within;
 
@@ -77,7 +77,7 @@ impl Look {
         if !look.connect(&addresses, &name, kind) {
             return look;
         }
-        if Security::of(connection) == Security::TlsOfLibrdkafka {
+        if SecurityProtocol::of(connection) == SecurityProtocol::TlsOfLibrdkafka {
             look.findings.push(Finding::ok(
                 format!("api versions {name}"),
                 "skipped: librdkafka's own TLS settings are in use",
@@ -148,9 +148,9 @@ impl Look {
     fn ask(&mut self, broker: &str, name: &str, access: &Access) {
         let check = format!("api versions {name}");
         let (asked, by) = (broker.to_owned(), access.clone());
-        let answer = within(VERSIONS_LIMIT, move || probe::ask(&asked, &by));
+        let answer = within(VERSIONS_LIMIT, move || api_versions::version_ranges(&asked, &by));
         if let Some(Err(error)) = &answer
-            && let Some(refusal) = probe::refusal(error)
+            && let Some(refusal) = api_versions::refusal(error)
         {
             let Refusal { reason, remedy } = refusal.clone();
             self.findings.push(Finding::fail(check, reason, remedy));
@@ -185,8 +185,8 @@ impl Look {
     }
 }
 
-fn describe(versions: Versions) -> String {
-    let Versions { fetch, list_offsets } = versions;
+fn describe(versions: VersionRanges) -> String {
+    let VersionRanges { fetch, list_offsets } = versions;
     let readers = if versions.suit_the_kafka_crate() {
         "the kafka crate and librdkafka"
     } else {

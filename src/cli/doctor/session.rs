@@ -6,9 +6,9 @@ use std::time::Duration;
 use super::report::{Finding, Report};
 use crate::config::{Client, Isolation};
 use crate::kafka::client::{self, Handles};
+use crate::kafka::client_choice::choose;
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::KafkaError;
-use crate::kafka::probe;
 use crate::kafka::worker_thread::within;
 
 /// Time limit of one request, and the addition for each of its partitions.
@@ -38,7 +38,7 @@ impl Session {
     pub(super) fn open(connection: Connection, report: &mut Report) -> Option<Self> {
         const CHECK: &str = "kafka client";
         let asked = connection.clone();
-        let choice = match within(LIMIT.0, move || probe::choose(&asked)) {
+        let choice = match within(LIMIT.0, move || choose(&asked)) {
             Some(Ok(choice)) => choice,
             Some(Err(error)) => {
                 let trouble = Trouble::from(error);

@@ -106,7 +106,7 @@ fn offsets(lookup: &OffsetLookup, admin: &AdminThread, connect: &dyn Connect) ->
     }
     // A hidden topic existed before and may become visible again; until then its offsets are unknown.
     let is_hidden = |((_, specs), state): (&(Arc<str>, Vec<OffsetSpec>), &TopicState)| {
-        state.partitions < specs.len() && state.may_be_read == Some(false)
+        state.partitions < specs.len() && state.is_authorized == Some(false)
     };
     if lookup.topics.iter().zip(&states).any(is_hidden) {
         return Err(KafkaError::unreachable(

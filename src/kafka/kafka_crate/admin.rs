@@ -12,14 +12,14 @@ use crate::kafka::admin::{Admin, TopicState};
 use crate::kafka::connection::Connection;
 use crate::kafka::error::{KafkaError, USE_LIBRDKAFKA};
 use crate::kafka::partition::Bounds;
-use crate::kafka::wire_protocol::Asking;
+use crate::kafka::wire_protocol::BrokerClient;
 
 /// A client that fetches nothing.
 pub(super) struct KafkaCrateAdmin {
     brokers: Arc<str>,
     client: KafkaClient,
     /// For requests that the crate does not know.
-    protocol: Asking,
+    protocol: BrokerClient,
     /// Whether metadata was loaded by the request before.
     is_fresh: bool,
 }
@@ -33,7 +33,7 @@ impl KafkaCrateAdmin {
         Ok(Self {
             brokers: connection.bootstrap_servers(),
             client: open(connection)?,
-            protocol: Asking::new(connection.brokers.clone(), connection.access.clone()),
+            protocol: BrokerClient::new(connection.brokers.clone(), connection.access.clone()),
             is_fresh: false,
         })
     }
@@ -76,7 +76,7 @@ impl Admin for KafkaCrateAdmin {
     fn topics(
         &mut self,
         topics: &[Arc<str>],
-        _forbidden: &BTreeSet<Arc<str>>,
+        _unauthorized: &BTreeSet<Arc<str>>,
     ) -> Result<Vec<TopicState>, KafkaError> {
         self.load_metadata()?;
         self.is_fresh = true;

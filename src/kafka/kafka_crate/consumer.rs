@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use kafka::client::fetch::Response;
 use log::debug;
 
-use super::fetcher::{Fetcher, Place, partitions, take};
+use super::fetcher::{FetchPosition, Fetcher, partitions, take};
 use crate::kafka::batcher::{Batcher, Place as Placed};
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::consumer::Consumer;
@@ -69,7 +69,7 @@ pub(super) struct KafkaCrateConsumer {
     ends: Vec<End>,
     ends_noted: Option<Instant>,
     /// Topics that may not be read. Those that may not be seen do not exist to the crate.
-    forbidden: BTreeSet<Arc<str>>,
+    unauthorized: BTreeSet<Arc<str>>,
 }
 
 impl KafkaCrateConsumer {
@@ -100,7 +100,7 @@ impl KafkaCrateConsumer {
             metadata_loaded: Instant::now(),
             ends: Vec::new(),
             ends_noted: None,
-            forbidden: BTreeSet::new(),
+            unauthorized: BTreeSet::new(),
         })
     }
 
@@ -142,7 +142,11 @@ impl KafkaCrateConsumer {
     }
 
     /// Loads metadata where an answer leaves out a partition: the crate knew no leader of it.
-    fn find_leaders(&mut self, answer: &[Response], places: &[(Place, i32)]) -> Result<(), KafkaError> {
+    fn find_leaders(
+        &mut self,
+        answer: &[Response],
+        places: &[(FetchPosition, i32)],
+    ) -> Result<(), KafkaError> {
         if self.metadata_loaded.elapsed() < METADATA_EVERY {
             return Ok(());
         }
@@ -159,7 +163,7 @@ impl KafkaCrateConsumer {
     ///
     /// # Errors
     /// When a batch follows that is larger than the largest limit, or that could not be found out.
-    fn grow(&mut self, place: &Place, limit: i32, high: i64) -> Result<(), KafkaError> {
+    fn grow(&mut self, place: &FetchPosition, limit: i32, high: i64) -> Result<(), KafkaError> {
         let at = (Arc::clone(&place.topic), place.partition);
         if limit < PARTITION_BYTES_CAP {
             let grown = limit.saturating_mul(GROWTH).min(PARTITION_BYTES_CAP);
@@ -204,7 +208,7 @@ impl KafkaCrateConsumer {
     }
 
     /// The next batch with records, by its head.
-    fn next_batch(&self, place: &Place) -> Result<Option<NextBatch>, KafkaError> {
+    fn next_batch(&self, place: &FetchPosition) -> Result<Option<NextBatch>, KafkaError> {
         self.fetcher.next_batch(place)?.map_err(|error| {
             let reason = format!("nothing comes, and what follows cannot be found out: {error}");
             KafkaError::partition(&self.fetcher.brokers, place.location(), reason)
@@ -220,7 +224,7 @@ impl KafkaCrateConsumer {
             return Ok(());
         };
         let next = batcher.next_offset(&topic, partition).unwrap_or_default();
-        let place = Place {
+        let place = FetchPosition {
             topic,
             partition,
             next,
@@ -279,14 +283,14 @@ impl Consumer for KafkaCrateConsumer {
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
         let place = |(topic, partition, next): (Arc<str>, u32, i64)| {
             let limit = self.limits.get(&(topic.clone(), partition)).copied();
-            let place = Place {
+            let place = FetchPosition {
                 topic,
                 partition,
                 next,
             };
             (place, limit.unwrap_or(usual))
         };
-        let places: Arc<[(Place, i32)]> = places.into_iter().map(place).collect();
+        let places: Arc<[(FetchPosition, i32)]> = places.into_iter().map(place).collect();
         let started = Instant::now();
         let (answer, mut failed) = self.fetcher.fetch_all(&places)?;
         self.note_ends(&answer);
@@ -295,11 +299,11 @@ impl Consumer for KafkaCrateConsumer {
         for (place, limit) in &*places {
             let messages = match self.fetcher.messages(&answer, place) {
                 Ok(messages) => {
-                    self.forbidden.remove(&place.topic);
+                    self.unauthorized.remove(&place.topic);
                     messages
                 }
                 Err(error) if matches!(error.kind, ErrorKind::Refused { .. }) => {
-                    self.forbidden.insert(Arc::clone(&place.topic));
+                    self.unauthorized.insert(Arc::clone(&place.topic));
                     continue;
                 }
                 Err(error) => {
@@ -339,15 +343,15 @@ impl Consumer for KafkaCrateConsumer {
     fn is_at_end(&self, topic: &str, partition: u32, next: i64) -> bool {
         let at = (Arc::from(topic), partition);
         let is_ended = self.ended.get(&at).is_some_and(|&(end, _)| end == next);
-        is_ended || self.stopped.contains_key(&at) || self.forbidden.contains(topic)
+        is_ended || self.stopped.contains_key(&at) || self.unauthorized.contains(topic)
     }
 
-    fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {
-        self.forbidden.clone_from(topics);
+    fn remember_unauthorized(&mut self, topics: &BTreeSet<Arc<str>>) {
+        self.unauthorized.clone_from(topics);
     }
 
-    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
-        &self.forbidden
+    fn unauthorized(&self) -> &BTreeSet<Arc<str>> {
+        &self.unauthorized
     }
 
     fn ends(&mut self) -> Vec<End> {

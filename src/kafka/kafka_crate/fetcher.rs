@@ -20,7 +20,7 @@ use crate::kafka::next_batch::NextBatch;
 use crate::kafka::partition::Lost;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
-use crate::kafka::wire_protocol::Asking;
+use crate::kafka::wire_protocol::BrokerClient;
 use crate::kafka::worker_thread::WorkerThread;
 
 /// The least size of a message in the old format: offset, size, checksum, magic, attributes and two
@@ -31,7 +31,7 @@ const MESSAGE_OVERHEAD: i32 = 26;
 struct Library {
     client: KafkaClient,
     /// For requests that the crate does not know.
-    protocol: Asking,
+    protocol: BrokerClient,
 }
 
 /// A client that fetches, on a thread of its own.
@@ -50,7 +50,7 @@ impl Fetcher {
         let brokers = connection.bootstrap_servers();
         let library = Library {
             client: open(connection)?,
-            protocol: Asking::new(connection.brokers.clone(), connection.access.clone()),
+            protocol: BrokerClient::new(connection.brokers.clone(), connection.access.clone()),
         };
         let library = WorkerThread::spawn("kafka-crate", library, Arc::clone(pulse), |_| None);
         Ok(Self {
@@ -72,7 +72,10 @@ impl Fetcher {
     }
 
     /// The next batch with records, by its head.
-    pub(super) fn next_batch(&self, place: &Place) -> Result<io::Result<Option<NextBatch>>, KafkaError> {
+    pub(super) fn next_batch(
+        &self,
+        place: &FetchPosition,
+    ) -> Result<io::Result<Option<NextBatch>>, KafkaError> {
         let place = place.clone();
         let answer = self.library.call(move |library| {
             library
@@ -99,7 +102,7 @@ impl Fetcher {
         }
     }
 
-    fn partition_failed(&self, place: &Place, error: &Error) -> KafkaError {
+    fn partition_failed(&self, place: &FetchPosition, error: &Error) -> KafkaError {
         let kind = match error {
             // The broker's code for a batch that it cannot convert, which has no name in the old protocol.
             Error::Kafka(KafkaCode::Unknown) => ErrorKind::Codec("zstd"),
@@ -126,7 +129,7 @@ impl Fetcher {
     pub(super) fn messages<'a>(
         &self,
         answer: &'a [Response],
-        place: &Place,
+        place: &FetchPosition,
     ) -> Result<Vec<&'a Message<'a>>, KafkaError> {
         let mut found = Vec::new();
         for data in partitions(answer, place) {
@@ -146,7 +149,7 @@ impl Fetcher {
     /// one, so that the others go on.
     pub(super) fn fetch_all(
         &self,
-        places: &Arc<[(Place, i32)]>,
+        places: &Arc<[(FetchPosition, i32)]>,
     ) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
         let asked = Arc::clone(places);
         let answer = self.call(move |client| {
@@ -164,7 +167,10 @@ impl Fetcher {
         }
     }
 
-    fn fetch_each(&self, places: &[(Place, i32)]) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
+    fn fetch_each(
+        &self,
+        places: &[(FetchPosition, i32)],
+    ) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
         let (mut answers, mut failed) = (Vec::new(), None);
         for (place, limit) in places {
             match self.fetch_one(place, *limit)? {
@@ -189,12 +195,16 @@ impl Fetcher {
         self.load_metadata()
     }
 
-    fn fetch(&self, place: &Place, limit: i32) -> Result<Vec<Response>, KafkaError> {
+    fn fetch(&self, place: &FetchPosition, limit: i32) -> Result<Vec<Response>, KafkaError> {
         self.fetch_one(place, limit)?
             .map_err(|error| self.partition_failed(place, &error))
     }
 
-    fn fetch_one(&self, place: &Place, limit: i32) -> Result<Result<Vec<Response>, Error>, KafkaError> {
+    fn fetch_one(
+        &self,
+        place: &FetchPosition,
+        limit: i32,
+    ) -> Result<Result<Vec<Response>, Error>, KafkaError> {
         let place = place.clone();
         self.call(move |client| client.fetch_messages_for_partition(&place.request(limit)))
     }
@@ -204,7 +214,7 @@ impl Fetcher {
     /// nothing and one that shows the hole, for one that yields the missing record.
     pub(super) fn close_hole(
         &self,
-        place: &Place,
+        place: &FetchPosition,
         limit: i32,
         batcher: &mut Batcher,
     ) -> Result<(), KafkaError> {
@@ -230,13 +240,13 @@ impl Fetcher {
 
 /// A partition and the offset it is read from next.
 #[derive(Clone)]
-pub(super) struct Place {
+pub(super) struct FetchPosition {
     pub(super) topic: Arc<str>,
     pub(super) partition: u32,
     pub(super) next: i64,
 }
 
-impl Place {
+impl FetchPosition {
     pub(super) fn location(&self) -> Location {
         Location::offset(Arc::clone(&self.topic), self.partition, self.next)
     }
@@ -250,7 +260,7 @@ impl Place {
 /// What an answer says of one partition.
 pub(super) fn partitions<'a>(
     answer: &'a [Response],
-    place: &Place,
+    place: &FetchPosition,
 ) -> impl Iterator<Item = &'a Partition<'a>> {
     answer
         .iter()
@@ -260,7 +270,7 @@ pub(super) fn partitions<'a>(
         .filter(|partition| u32::try_from(partition.partition()) == Ok(place.partition))
 }
 
-pub(super) fn take(place: &Place, messages: &[&Message<'_>], batcher: &mut Batcher) {
+pub(super) fn take(place: &FetchPosition, messages: &[&Message<'_>], batcher: &mut Batcher) {
     for message in messages {
         let stamp = Stamp {
             partition: place.partition,

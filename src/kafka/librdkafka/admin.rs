@@ -13,10 +13,10 @@ use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::{Metadata, MetadataBroker, MetadataTopic};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consuming::Maker;
 use super::context::{Context, serve};
-use super::explain::Explainer;
+use super::diagnosis::Diagnosis;
 use super::ffi::{self, TopicDescription};
+use super::handle_factory::HandleFactory;
 use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::admin::{Admin, TopicState};
 use crate::kafka::connection::host_port;
@@ -40,9 +40,9 @@ const SERVE_EVERY: Duration = Duration::from_secs(1);
 
 /// A handle that is assigned nothing.
 pub(super) struct LibrdkafkaAdmin {
-    maker: Maker,
+    factory: HandleFactory,
     pub(super) handle: BaseConsumer<Context>,
-    explainer: Explainer,
+    diagnosis: Diagnosis,
     pub(super) brokers: Arc<str>,
     /// Whether brokers describe many topics in one request.
     describes_topics: Arc<AtomicBool>,
@@ -59,16 +59,16 @@ impl LibrdkafkaAdmin {
     /// # Errors
     /// When librdkafka refuses a setting.
     pub(super) fn new(
-        maker: Maker,
-        explainer: Explainer,
+        factory: HandleFactory,
+        diagnosis: Diagnosis,
         describes_topics: Arc<AtomicBool>,
         pulse: Arc<Pulse>,
     ) -> Result<Self, KafkaError> {
         Ok(Self {
-            handle: maker.admin()?,
-            explainer,
-            brokers: Arc::clone(&maker.brokers),
-            maker,
+            handle: factory.handle()?,
+            diagnosis,
+            brokers: Arc::clone(&factory.brokers),
+            factory,
             describes_topics,
             silent: BTreeSet::new(),
             describe_due: None,
@@ -100,7 +100,7 @@ impl LibrdkafkaAdmin {
     pub(super) fn failed(&self, request: &str, error: &RdKafkaError) -> KafkaError {
         serve(&self.handle);
         let cause = self.handle.context().cause();
-        self.explainer.error(request, error, cause.as_deref())
+        self.diagnosis.error(request, error, cause.as_deref())
     }
 
     /// The state of a topic, given its description, if there is one.
@@ -108,7 +108,7 @@ impl LibrdkafkaAdmin {
         &mut self,
         topic: &Arc<str>,
         described: Option<TopicDescription>,
-        is_forbidden: bool,
+        is_unauthorized: bool,
     ) -> Result<TopicState, KafkaError> {
         let (partitions, id, error) = if let Some(described) = described {
             (described.leaders.len(), described.id, described.error)
@@ -116,22 +116,22 @@ impl LibrdkafkaAdmin {
             let (count, error) = self.counted(topic)?;
             (count, None, error)
         };
-        let (mut may_be_read, mut other) = (None, None);
+        let (mut is_authorized, mut other) = (None, None);
         match error {
             // DESCRIBE permission does not imply READ.
-            None if is_forbidden => {
-                may_be_read = Some(self.may_read(topic)?);
+            None if is_unauthorized => {
+                is_authorized = Some(self.may_read(topic)?);
             }
             None => {}
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => may_be_read = Some(true),
-            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => may_be_read = Some(false),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition) => is_authorized = Some(true),
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => is_authorized = Some(false),
             Some(code) => other = Some(format!("topic {topic:?}: {code}")),
         }
         Ok(TopicState {
             topic: Arc::clone(topic),
             partitions,
             id,
-            may_be_read,
+            is_authorized,
             error: other,
         })
     }
@@ -209,14 +209,14 @@ impl Admin for LibrdkafkaAdmin {
     fn topics(
         &mut self,
         topics: &[Arc<str>],
-        forbidden: &BTreeSet<Arc<str>>,
+        unauthorized: &BTreeSet<Arc<str>>,
     ) -> Result<Vec<TopicState>, KafkaError> {
         let described = self.described(topics)?;
         let describes_topics = described.iter().all(Option::is_some);
         self.describes_topics.store(describes_topics, Ordering::Relaxed);
         let topics = topics.iter().zip(described);
         topics
-            .map(|(topic, described)| self.state(topic, described, forbidden.contains(topic)))
+            .map(|(topic, described)| self.state(topic, described, unauthorized.contains(topic)))
             .collect()
     }
 
@@ -238,13 +238,13 @@ impl Admin for LibrdkafkaAdmin {
 
     /// The handle may take the leaders of a recreated topic for outdated: their epochs are lower.
     fn reset(&mut self) -> Result<(), KafkaError> {
-        self.handle = self.maker.admin()?;
+        self.handle = self.factory.handle()?;
         Ok(())
     }
 
     /// Answers the library's request for a token.
     fn serve(&mut self) -> Option<Duration> {
-        self.maker.token_file.as_ref()?;
+        self.factory.token_file.as_ref()?;
         serve(&self.handle);
         Some(SERVE_EVERY)
     }

@@ -10,12 +10,13 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 
 use super::admin::is_of_group;
-use super::consuming::{AssignError, Consuming, Maker, push};
 use super::context::MAX_CAUSES;
-use super::explain::Explainer;
+use super::diagnosis::Diagnosis;
+use super::fetch_handle::{AssignError, FetchHandle, push};
 use super::ffi::MOST;
-use super::oversize::{Oversize, Step, Tools};
-use super::trouble::{Failed, Trouble};
+use super::handle_factory::HandleFactory;
+use super::large_batches::{LargeBatches, SearchTools, Step};
+use super::retried_error::{PartitionError, RetriedError};
 use crate::kafka::admin::{AdminThread, PendingRequest, TopicState};
 use crate::kafka::auth_error::Refusal;
 use crate::kafka::batcher::{Batcher, Place};
@@ -29,21 +30,21 @@ use crate::kafka::pulse::Pulse;
 /// A handle that reads.
 pub(super) struct LibrdkafkaConsumer {
     brokers: Arc<str>,
-    pub(super) maker: Maker,
-    pub(super) consuming: Consuming,
+    pub(super) factory: HandleFactory,
+    pub(super) reading: FetchHandle,
     pub(super) admin: AdminThread,
     /// The handle that is to replace this one, while it is made.
-    pub(super) renewing: Option<PendingRequest<Consuming>>,
+    pub(super) replacing: Option<PendingRequest<FetchHandle>>,
     /// The handle before, which is read until that time.
-    pub(super) retiring: Option<(Consuming, Instant)>,
-    trouble: Option<Trouble>,
-    pub(super) oversize: Oversize,
+    pub(super) retiring: Option<(FetchHandle, Instant)>,
+    trouble: Option<RetriedError>,
+    pub(super) large_batches: LargeBatches,
     /// Whether brokers describe many topics in one request.
     pub(super) describes_topics: Arc<AtomicBool>,
     /// Topics that may not be seen, or not be read.
-    forbidden: BTreeSet<Arc<str>>,
-    explainer: Explainer,
-    /// How long the explainer may take.
+    unauthorized: BTreeSet<Arc<str>>,
+    diagnosis: Diagnosis,
+    /// How long the diagnosis may take.
     patience: Duration,
     /// Whether headers are needed: unpacking them costs where there are none too.
     pub(super) with_headers: bool,
@@ -56,26 +57,26 @@ impl LibrdkafkaConsumer {
     /// # Errors
     /// When librdkafka refuses a setting.
     pub(super) fn new(
-        maker: Maker,
+        factory: HandleFactory,
         connection: &Connection,
         admin: AdminThread,
         describes_topics: Arc<AtomicBool>,
         pulse: &Arc<Pulse>,
     ) -> Result<Self, KafkaError> {
         Ok(Self {
-            brokers: Arc::clone(&maker.brokers),
-            consuming: maker.consuming()?,
+            brokers: Arc::clone(&factory.brokers),
+            reading: FetchHandle::new(&factory)?,
             admin,
-            renewing: None,
+            replacing: None,
             retiring: None,
             trouble: None,
-            oversize: Oversize::new(&maker.brokers),
+            large_batches: LargeBatches::new(&factory.brokers),
             describes_topics,
-            forbidden: BTreeSet::new(),
-            explainer: Explainer::new(connection, maker.access.clone()),
+            unauthorized: BTreeSet::new(),
+            diagnosis: Diagnosis::new(connection, factory.access.clone()),
             patience: BROKER_PATIENCE
                 .saturating_mul(u32::try_from(connection.brokers.len()).unwrap_or(u32::MAX)),
-            maker,
+            factory,
             with_headers: connection.needs_headers,
             pulse: Arc::clone(pulse),
         })
@@ -84,22 +85,22 @@ impl LibrdkafkaConsumer {
     /// The error of a call to the library, with its cause and, where an operator must act, the remedy.
     fn failed(&self, call: &str, error: &RdKafkaError) -> KafkaError {
         self.pulse.beat(self.patience);
-        let cause = self.consuming.handle.context().cause();
-        self.explainer.error(call, error, cause.as_deref())
+        let cause = self.reading.handle.context().cause();
+        self.diagnosis.error(call, error, cause.as_deref())
     }
 
     fn refusal(&self, cause: &str) -> Option<Refusal> {
         self.pulse.beat(self.patience);
-        self.explainer.refusal(cause)
+        self.diagnosis.refusal(cause)
     }
 
     /// Looks at what the consuming handle says of no partition: transport errors are a state.
     fn heed_events(&mut self) -> Result<(), KafkaError> {
         for _ in 0..MAX_CAUSES {
-            if !self.consuming.queue.has_events() {
+            if !self.reading.queue.has_events() {
                 break;
             }
-            match self.consuming.handle.poll(Duration::ZERO) {
+            match self.reading.handle.poll(Duration::ZERO) {
                 // Also said of an event that is none of ours.
                 None => {}
                 // Its partition is not attached to the queue, so what follows would be lost: the next client
@@ -117,10 +118,10 @@ impl LibrdkafkaConsumer {
                 }
                 Some(Err(error)) if is_of_group(&error) => {}
                 Some(Err(error)) => {
-                    let context = self.consuming.handle.context();
+                    let context = self.reading.handle.context();
                     let cause = context.cause();
                     if context.is_oversize() {
-                        self.trouble = Some(Trouble::new(format!(
+                        self.trouble = Some(RetriedError::new(format!(
                             "kafka {}: an answer is larger than receive.message.max.bytes; finding out which partition \
                              it is of",
                             self.brokers
@@ -128,8 +129,8 @@ impl LibrdkafkaConsumer {
                         continue;
                     }
                     self.trouble = Some(match cause.and_then(|cause| self.refusal(&cause)) {
-                        Some(refusal) => Trouble::refusal(refusal.at(&self.brokers).to_string()),
-                        None => Trouble::new(format!("kafka {}: {error}", self.brokers)),
+                        Some(refusal) => RetriedError::refusal(refusal.at(&self.brokers).to_string()),
+                        None => RetriedError::new(format!("kafka {}: {error}", self.brokers)),
                     });
                 }
             }
@@ -141,18 +142,18 @@ impl LibrdkafkaConsumer {
     ///
     /// # Errors
     /// When one was found.
-    fn search_oversize(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        let is_heard = self.consuming.handle.context().take_oversize();
-        let tools = Tools {
-            maker: &self.maker,
+    fn search_large_batches(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
+        let is_heard = self.reading.handle.context().take_oversize();
+        let tools = SearchTools {
+            factory: &self.factory,
             admin: &self.admin,
-            consuming: &self.consuming,
+            reading: &self.reading,
             pulse: &self.pulse,
         };
-        match self.oversize.step(is_heard, batcher, &tools) {
+        match self.large_batches.step(is_heard, batcher, &tools) {
             Step::Nothing => Ok(()),
             Step::Resumed => self.assign(batcher),
-            Step::Found(found) => Err(found.error(&self.brokers)),
+            Step::LargeBatch(found) => Err(found.error(&self.brokers)),
         }
     }
 }
@@ -161,15 +162,15 @@ impl Consumer for LibrdkafkaConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         // It may read what is not to be read any more.
         self.retire();
-        self.oversize.forget_moved(batcher);
-        let is_stopped = |place: &Place<'_>| self.oversize.is_stopped(place);
+        self.large_batches.forget_moved(batcher);
+        let is_stopped = |place: &Place<'_>| self.large_batches.is_stopped(place);
         let describes_topics = self.describes_topics.load(Ordering::Relaxed);
         match self
-            .consuming
+            .reading
             .assign(batcher, is_stopped, describes_topics, &self.pulse)
         {
             Ok(true) => Ok(()),
-            Ok(false) => self.begin_renewal(batcher),
+            Ok(false) => self.begin_replacement(batcher),
             Err(AssignError::Library(what, error)) => Err(self.failed(&what, &error)),
             Err(AssignError::NoQueue(at)) => Err(KafkaError::partition(
                 &self.brokers,
@@ -181,17 +182,17 @@ impl Consumer for LibrdkafkaConsumer {
     }
 
     fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
-        if self.consuming.handle.context().is_abandoned() {
+        if self.reading.handle.context().is_abandoned() {
             return Err(KafkaError::unreachable(
                 &self.brokers,
                 "the cluster named no broker for a while, and librdkafka has forgotten all",
             ));
         }
-        self.take_renewal(batcher)?;
+        self.take_replacement(batcher)?;
         let wait = self.poll_retiring(wait, batcher);
         let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
         let mut failed = Vec::new();
-        let Consuming { queue, ended, .. } = &mut self.consuming;
+        let FetchHandle { queue, ended, .. } = &mut self.reading;
         let taken = queue.take(wait, |fetched| {
             let error = if fetched.is_end() {
                 ended.note(fetched.topic(), fetched.partition(), fetched.offset());
@@ -200,7 +201,7 @@ impl Consumer for LibrdkafkaConsumer {
                 fetched.error()
             };
             if let Some((code, text)) = error {
-                failed.push(Failed {
+                failed.push(PartitionError {
                     topic: fetched.topic().to_owned(),
                     partition: fetched.partition(),
                     offset: fetched.offset(),
@@ -210,7 +211,7 @@ impl Consumer for LibrdkafkaConsumer {
                 return;
             }
             // Whoever reads on is over it: over the transport's, or over that of the partition.
-            let is_over = |trouble: &Trouble| trouble.ends_with(fetched.topic(), fetched.partition());
+            let is_over = |trouble: &RetriedError| trouble.ends_with(fetched.topic(), fetched.partition());
             if trouble.as_ref().is_some_and(is_over) {
                 *trouble = None;
             }
@@ -218,7 +219,7 @@ impl Consumer for LibrdkafkaConsumer {
                 push(batcher, &fetched, with_headers);
             }
         });
-        self.consuming.is_drained = taken < MOST;
+        self.reading.is_drained = taken < MOST;
         self.heed_events()?;
         let (mut out_of_range, mut lost) = (None, Vec::new());
         for failed in failed {
@@ -229,82 +230,82 @@ impl Consumer for LibrdkafkaConsumer {
                 continue;
             }
             if failed.code == RDKafkaErrorCode::TopicAuthorizationFailed {
-                self.forbidden.insert(failed.topic.into());
+                self.unauthorized.insert(failed.topic.into());
                 continue;
             }
-            self.trouble = Some(Trouble::of(failed, &self.brokers));
+            self.trouble = Some(RetriedError::of(failed, &self.brokers));
         }
         if let Some((at, reason)) = out_of_range {
             let kind = ErrorKind::OutOfRange { reason, lost };
             return Err(KafkaError::new(&self.brokers, kind).located(at));
         }
-        self.search_oversize(batcher)
+        self.search_large_batches(batcher)
     }
 
     fn stop(&mut self, topic: &Arc<str>, partition: u32) {
-        self.oversize.stop(topic, partition);
+        self.large_batches.stop(topic, partition);
         self.trouble = None;
     }
 
     fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
-        self.oversize.take_resumed()
+        self.large_batches.take_resumed()
     }
 
     fn passed(&self, topic: &str, partition: u32, next: i64) -> i64 {
         // While more is there than one call takes, records follow, and whether markers do need not be asked.
-        if !self.consuming.is_drained {
+        if !self.reading.is_drained {
             return next;
         }
-        let end = self.consuming.ended.offset(topic, partition);
-        let position = self.consuming.position(topic, partition, next);
+        let end = self.reading.ended.offset(topic, partition);
+        let position = self.reading.position(topic, partition, next);
         end.map_or(position, |end| end.max(position))
     }
 
     fn is_at_end(&self, topic: &str, partition: u32, next: i64) -> bool {
-        self.forbidden.contains(topic)
-            || self.consuming.ended.is_before(topic, partition, next)
-            || self.oversize.has_stopped(topic, partition)
+        self.unauthorized.contains(topic)
+            || self.reading.ended.is_before(topic, partition, next)
+            || self.large_batches.has_stopped(topic, partition)
     }
 
-    fn remember_forbidden(&mut self, topics: &BTreeSet<Arc<str>>) {
-        self.forbidden.clone_from(topics);
+    fn remember_unauthorized(&mut self, topics: &BTreeSet<Arc<str>>) {
+        self.unauthorized.clone_from(topics);
     }
 
-    fn forbidden(&self) -> &BTreeSet<Arc<str>> {
-        &self.forbidden
+    fn unauthorized(&self) -> &BTreeSet<Arc<str>> {
+        &self.unauthorized
     }
 
     fn trouble(&self) -> Option<&str> {
-        let trouble = self.trouble.as_ref().map(Trouble::as_str);
-        trouble.or_else(|| self.oversize.trouble())
+        let trouble = self.trouble.as_ref().map(RetriedError::as_str);
+        trouble.or_else(|| self.large_batches.trouble())
     }
 
     fn is_searching(&self) -> bool {
-        self.oversize.is_searching()
+        self.large_batches.is_searching()
     }
 
     fn is_refused(&self) -> bool {
-        self.trouble.as_ref().is_some_and(Trouble::is_refusal)
+        self.trouble.as_ref().is_some_and(RetriedError::is_refusal)
     }
 
     fn ends(&mut self) -> Vec<End> {
-        self.consuming.handle.context().ends()
+        self.reading.handle.context().ends()
     }
 
     fn links(&mut self) -> Option<Vec<Link>> {
-        self.consuming.handle.context().links()
+        self.reading.handle.context().links()
     }
 
     fn note_topics(&mut self, topics: &[&TopicState]) {
         let error = topics.iter().find_map(|topic| topic.error.as_ref());
-        if error.is_some() || !self.trouble.as_ref().is_some_and(Trouble::lasts) {
+        if error.is_some() || !self.trouble.as_ref().is_some_and(RetriedError::lasts) {
             let text = |error: &String| format!("kafka {}: {error}", self.brokers);
-            self.trouble = error.map(text).map(Trouble::new);
+            self.trouble = error.map(text).map(RetriedError::new);
         }
         for topic in topics {
-            match topic.may_be_read {
-                Some(true) => drop(self.forbidden.remove(&topic.topic)),
-                Some(false) => drop(self.forbidden.insert(Arc::clone(&topic.topic))),
+            match topic.is_authorized {
+                Some(true) => drop(self.unauthorized.remove(&topic.topic)),
+                Some(false) => drop(self.unauthorized.insert(Arc::clone(&topic.topic))),
                 None => {}
             }
         }
@@ -312,7 +313,7 @@ impl Consumer for LibrdkafkaConsumer {
 
     fn reconnects(&self) -> bool {
         // It goes on with what the files held when it was made.
-        let access = &self.maker.access;
+        let access = &self.factory.access;
         !access.reloaded().is_rotation_of(access)
     }
 }

@@ -1,7 +1,6 @@
 //! What librdkafka tells beside records, through its callbacks: causes of trouble, ends of partitions, that
 //! it needs a token, and that it has no brokers left.
 
-use std::collections::{BTreeSet, HashMap};
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -12,8 +11,8 @@ use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
-use serde::Deserialize;
 
+use super::statistics::Statistics;
 use crate::config::{FileName, units};
 use crate::kafka::lag::End;
 use crate::kafka::link::Link;
@@ -35,135 +34,6 @@ const OVERSIZE_EXPLAINS: Duration = Duration::from_secs(5);
 /// it once.
 const ABANDONED: u32 = 2;
 
-/// What the library's statistics say of partitions and connections; they say much more.
-#[derive(Deserialize)]
-struct Statistics {
-    #[serde(default)]
-    topics: HashMap<String, TopicStatistics>,
-    #[serde(default)]
-    brokers: HashMap<String, BrokerStatistics>,
-}
-
-#[derive(Deserialize)]
-struct BrokerStatistics {
-    /// Below zero for connections that are not to a broker as the cluster names it.
-    nodeid: i32,
-    nodename: String,
-    source: Origin,
-    state: String,
-    /// Answers that were not taken, for whatever reason, since the handle was made.
-    #[serde(default)]
-    rxerrs: u64,
-    rtt: Option<Window>,
-}
-
-/// Where the library has a broker from.
-#[derive(Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Origin {
-    /// From its settings.
-    Configured,
-    /// From the cluster.
-    Learned,
-    /// It is none.
-    #[serde(other)]
-    Internal,
-}
-
-/// What was measured since the last statistics.
-#[derive(Deserialize)]
-struct Window {
-    /// Microseconds.
-    avg: u64,
-    cnt: u64,
-}
-
-#[derive(Deserialize)]
-struct TopicStatistics {
-    partitions: HashMap<String, PartitionStatistics>,
-}
-
-#[derive(Deserialize)]
-struct PartitionStatistics {
-    partition: i32,
-    /// The broker that it is fetched from; below zero for none.
-    broker: i32,
-    desired: bool,
-    fetch_state: Fetching,
-    /// Messages that were fetched and not yet taken, of all partitions together.
-    fetchq_cnt: i64,
-    /// What is fetched next.
-    next_offset: i64,
-    /// The high watermark, and the last stable offset; below zero while unknown.
-    hi_offset: i64,
-    ls_offset: i64,
-}
-
-/// How far the library has come with the fetching of a partition.
-#[derive(Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Fetching {
-    /// It fetches.
-    Active,
-    /// It wants to know something before, or has ended.
-    #[serde(other)]
-    Not,
-}
-
-impl Statistics {
-    fn has_brokers(&self) -> bool {
-        self.brokers
-            .values()
-            .any(|broker| broker.source != Origin::Internal)
-    }
-
-    fn receive_errors(&self) -> u64 {
-        self.brokers.values().map(|broker| broker.rxerrs).sum()
-    }
-
-    fn links(&self) -> Vec<Link> {
-        let brokers = self.brokers.values().filter(|broker| broker.nodeid >= 0);
-        let link = |broker: &BrokerStatistics| Link {
-            broker: broker.nodename.clone(),
-            is_up: broker.state == "UP",
-            round_trip: broker
-                .rtt
-                .as_ref()
-                .filter(|rtt| rtt.cnt > 0)
-                .map(|rtt| Duration::from_micros(rtt.avg)),
-        };
-        brokers.map(link).collect()
-    }
-
-    fn ends(self, reads_uncommitted: bool) -> Vec<End> {
-        let up = self.brokers.values().filter(|broker| broker.state == "UP");
-        let up: BTreeSet<i32> = up.map(|broker| broker.nodeid).collect();
-        let up = &up;
-        let topics = self.topics.into_iter();
-        let ends = topics.flat_map(|(topic, statistics)| {
-            let partitions = statistics.partitions.into_values();
-            partitions.filter_map(move |known| {
-                let offset = if reads_uncommitted {
-                    known.hi_offset
-                } else {
-                    known.ls_offset
-                };
-                known.desired.then_some(End {
-                    topic: topic.clone(),
-                    // The library has one without a number for itself.
-                    partition: u32::try_from(known.partition).ok()?,
-                    offset: (offset >= 0).then_some(offset),
-                    high: (!reads_uncommitted && known.hi_offset >= 0).then_some(known.hi_offset),
-                    is_reached: known.fetchq_cnt == 0 && known.next_offset >= offset,
-                    is_fetched: known.broker >= 0
-                        && (known.fetch_state == Fetching::Active || !up.contains(&known.broker)),
-                })
-            })
-        });
-        ends.collect()
-    }
-}
-
 /// What callbacks have left.
 #[derive(Default)]
 pub(super) struct Context {
@@ -174,7 +44,7 @@ pub(super) struct Context {
     /// Connections, where there is news.
     links: Mutex<Option<Vec<Link>>>,
     /// Answers that were too large.
-    oversize: Mutex<Oversize>,
+    oversize: Mutex<SizeErrors>,
     /// How often in a row it has said that it knows no broker.
     lost: AtomicU32,
     /// Whether uncommitted records are read.
@@ -185,7 +55,7 @@ pub(super) struct Context {
 
 /// What was heard of answers that are larger than the library takes.
 #[derive(Default)]
-struct Oversize {
+struct SizeErrors {
     /// The last such error, and when it came.
     last: Option<(Instant, String)>,
     /// When it was heard last that it goes on.
@@ -276,7 +146,7 @@ impl Context {
         self.links.lock().take()
     }
 
-    fn oversize(&self) -> MutexGuard<'_, Oversize> {
+    fn oversize(&self) -> MutexGuard<'_, SizeErrors> {
         self.oversize.lock()
     }
 

@@ -6,25 +6,27 @@
 //! by itself, so transport errors are a state here, not a failure.
 
 mod admin;
+mod batch_probe;
 mod consumer;
-mod consuming;
 mod context;
-mod explain;
+mod diagnosis;
+mod fetch_handle;
 mod ffi;
+mod handle_factory;
+mod large_batches;
 mod offsets;
-mod oversize;
-mod probing;
-mod renewal;
+mod replacement;
+mod retried_error;
 pub(super) mod settings;
-mod trouble;
+mod statistics;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use self::admin::LibrdkafkaAdmin;
 use self::consumer::LibrdkafkaConsumer;
-use self::consuming::Maker;
-use self::explain::Explainer;
+use self::diagnosis::Diagnosis;
+use self::handle_factory::HandleFactory;
 use super::admin::AdminThread;
 use super::connection::{Connection, Purpose};
 use super::consumer::Consumer;
@@ -40,10 +42,10 @@ pub(super) fn connect(
     purpose: Purpose,
     pulse: &Arc<Pulse>,
 ) -> Result<(Box<dyn Consumer>, AdminThread), KafkaError> {
-    let maker = Maker::new(connection, purpose)?;
+    let factory = HandleFactory::new(connection, purpose)?;
     let describes_topics = Arc::new(AtomicBool::new(false));
-    let admin = spawn_admin(&maker, connection, &describes_topics, pulse)?;
-    let consumer = LibrdkafkaConsumer::new(maker, connection, admin.clone(), describes_topics, pulse)?;
+    let admin = spawn_admin(&factory, connection, &describes_topics, pulse)?;
+    let consumer = LibrdkafkaConsumer::new(factory, connection, admin.clone(), describes_topics, pulse)?;
     Ok((Box::new(consumer), admin))
 }
 
@@ -53,7 +55,7 @@ pub(super) fn connect(
 /// When librdkafka refuses a setting.
 pub(super) fn connect_admin(connection: &Connection, pulse: &Arc<Pulse>) -> Result<AdminThread, KafkaError> {
     spawn_admin(
-        &Maker::new(connection, Purpose::History)?,
+        &HandleFactory::new(connection, Purpose::History)?,
         connection,
         &Arc::default(),
         pulse,
@@ -61,17 +63,17 @@ pub(super) fn connect_admin(connection: &Connection, pulse: &Arc<Pulse>) -> Resu
 }
 
 fn spawn_admin(
-    maker: &Maker,
+    factory: &HandleFactory,
     connection: &Connection,
     describes_topics: &Arc<AtomicBool>,
     pulse: &Arc<Pulse>,
 ) -> Result<AdminThread, KafkaError> {
-    let explainer = Explainer::new(connection, maker.access.clone());
+    let diagnosis = Diagnosis::new(connection, factory.access.clone());
     let admin = LibrdkafkaAdmin::new(
-        maker.clone(),
-        explainer,
+        factory.clone(),
+        diagnosis,
         Arc::clone(describes_topics),
         Arc::clone(pulse),
     )?;
-    AdminThread::spawn(admin, Arc::clone(&maker.brokers), pulse)
+    AdminThread::spawn(admin, Arc::clone(&factory.brokers), pulse)
 }

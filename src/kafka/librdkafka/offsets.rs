@@ -19,7 +19,7 @@ use crate::kafka::partition::Bounds;
 const RETRY_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// A partition of one of the topics asked for: the topic's index among them, and its number.
-type Place = (usize, i32);
+type IndexedPartition = (usize, i32);
 
 impl LibrdkafkaAdmin {
     /// The offsets that every partition of these topics (`0..count` of each) holds; `None` where no leader answers.
@@ -44,7 +44,7 @@ impl LibrdkafkaAdmin {
             match ends {
                 Ok((lows, highs)) => {
                     self.silent.remove(&leader);
-                    let lows: HashMap<Place, i64> = lows.into_iter().collect();
+                    let lows: HashMap<IndexedPartition, i64> = lows.into_iter().collect();
                     for (place @ (topic, partition), high) in highs {
                         let slot = usize::try_from(partition)
                             .ok()
@@ -67,8 +67,11 @@ impl LibrdkafkaAdmin {
     }
 
     /// The partitions that each broker leads.
-    fn led(&mut self, asked: &[(Arc<str>, usize)]) -> Result<BTreeMap<i32, Vec<Place>>, KafkaError> {
-        let mut led: BTreeMap<i32, Vec<Place>> = BTreeMap::new();
+    fn led(
+        &mut self,
+        asked: &[(Arc<str>, usize)],
+    ) -> Result<BTreeMap<i32, Vec<IndexedPartition>>, KafkaError> {
+        let mut led: BTreeMap<i32, Vec<IndexedPartition>> = BTreeMap::new();
         let names: Vec<Arc<str>> = asked.iter().map(|(name, _)| Arc::clone(name)).collect();
         for (topic, described) in self.described(&names)?.into_iter().enumerate() {
             if let Some(described) = described {
@@ -95,9 +98,9 @@ impl LibrdkafkaAdmin {
     fn offsets(
         &mut self,
         topics: &[&str],
-        asked: impl IntoIterator<Item = (Place, Offset)>,
+        asked: impl IntoIterator<Item = (IndexedPartition, Offset)>,
         limit: Duration,
-    ) -> Result<Vec<(Place, i64)>, KafkaError> {
+    ) -> Result<Vec<(IndexedPartition, i64)>, KafkaError> {
         self.prepare()?;
         let fails = |error| {
             let others = topics.len().saturating_sub(1);

@@ -70,7 +70,7 @@ impl Worker {
             let Some(wanted) = ends else { continue };
             let next = self.batcher.next_offsets(name);
             // Metadata lagged behind, or a partition of the topic is not read.
-            if next.len() != wanted.len() || consumer.forbidden().contains(name) {
+            if next.len() != wanted.len() || consumer.unauthorized().contains(name) {
                 *ends = None;
                 continue;
             }

@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 pub use self::topic::Begin;
-use super::acl::Rights;
+use super::acl::UnauthorizedTopics;
 use super::batcher::Batcher;
 use super::client::{Clients, Connect, Handles};
 use super::connection::{Connection, backoff};
@@ -163,7 +163,7 @@ struct Worker {
     orders: Orders,
     /// Since when a topic has looked as if it had been recreated.
     in_doubt: Option<Instant>,
-    rights: Rights,
+    unauthorized: UnauthorizedTopics,
     stalls: Stalls,
     /// When the look that is under way was begun, in milliseconds since the epoch.
     asked_at: Option<i64>,
@@ -191,7 +191,7 @@ impl Worker {
             status,
             orders,
             in_doubt: None,
-            rights: Rights::default(),
+            unauthorized: UnauthorizedTopics::default(),
             stalls: Stalls::default(),
             asked_at: None,
             ends: Ends::default(),
@@ -261,7 +261,7 @@ impl Worker {
     fn read(&mut self, handles: &mut Handles) -> Result<(), KafkaError> {
         self.status.forget_stopped();
         self.stalls.forget();
-        self.rights.hand_over(&mut *handles.consumer);
+        self.unauthorized.hand_over(&mut *handles.consumer);
         let mut found = self.resolve(handles)?;
         let (mut refreshed, mut answered) = (Instant::now(), Instant::now());
         while let Some(known) = &found {
@@ -301,7 +301,8 @@ impl Worker {
             }
             self.note_loaded(&*handles.consumer);
             self.note_at_end(&*handles.consumer);
-            self.rights.note(&*handles.consumer, &*self.connect, &self.status);
+            self.unauthorized
+                .note(&*handles.consumer, &*self.connect, &self.status);
 
             let lacks_leaders = self.topics.iter().any(|topic| !topic.leaderless.is_empty());
             let pause = if let Some(trouble) = handles.consumer.trouble() {

@@ -80,7 +80,7 @@ impl Worker {
         topic.is_some_and(|(topic, found)| {
             partition < found.partitions
                 && !topic.leaderless.contains(&partition)
-                && !consumer.forbidden().contains(&topic.name)
+                && !consumer.unauthorized().contains(&topic.name)
         })
     }
 
@@ -107,7 +107,7 @@ impl Worker {
             if is_loaded {
                 let (records, elapsed) = (self.batcher.received_from(name), loading.elapsed(now));
                 // What may not be read keeps no stream from its other topics.
-                if !consumer.forbidden().contains(name) {
+                if !consumer.unauthorized().contains(name) {
                     let stopped = self.status.stopped_of(name);
                     let except = if stopped.is_empty() {
                         String::new()
@@ -172,7 +172,7 @@ impl Worker {
                 "topic {name:?}: this thread reads it no more: the streams it read it for were removed or rebuilt"
             );
             self.status.forget_topic(name);
-            self.rights.forget(name);
+            self.unauthorized.forget(name);
             self.ends.forget(name);
         }
         let topics = std::mem::take(&mut self.topics);

@@ -141,7 +141,7 @@ impl Worker {
         for (index, found, bounds) in topics {
             let topic = &self.topics[index];
             let known = self.batcher.next_offsets(&topic.name);
-            let is_forbidden = handles.consumer.forbidden().contains(&topic.name);
+            let is_forbidden = handles.consumer.unauthorized().contains(&topic.name);
             let sight = Sight::of(topic, found, &known, &bounds);
             note_growth(topic, &sight, &known, &bounds);
             is_doubtful |= matches!(sight, Sight::Doubtful(_));
@@ -173,7 +173,8 @@ impl Worker {
         if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
             self.in_doubt = None;
         }
-        self.rights.note(&*handles.consumer, &*self.connect, &self.status);
+        self.unauthorized
+            .note(&*handles.consumer, &*self.connect, &self.status);
         handles.consumer.assign(&self.batcher)?;
         self.note_loaded(&*handles.consumer);
         Ok(())
@@ -304,7 +305,7 @@ impl Worker {
             let is_missing = self.topics.iter().zip(&found).any(|(topic, found)| {
                 !topic.contacted
                     && found.partitions == 0
-                    && !handles.consumer.forbidden().contains(&topic.name)
+                    && !handles.consumer.unauthorized().contains(&topic.name)
             });
             if !is_missing || asked.elapsed() > DOUBT {
                 return Ok(Some(found));

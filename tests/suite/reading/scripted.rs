@@ -102,7 +102,7 @@ impl Admin for Scripted {
     fn topics(
         &mut self,
         topics: &[Arc<str>],
-        _forbidden: &BTreeSet<Arc<str>>,
+        _unauthorized: &BTreeSet<Arc<str>>,
     ) -> Result<Vec<TopicState>, KafkaError> {
         let mut script = self.0.lock().unwrap();
         if script.deaf.contains(&self.1) {

@@ -13,7 +13,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Up to where a partition was read: the next offset, and the leader epoch of the record before it.
 #[derive(Clone, Copy)]
-pub(in crate::kafka) struct Read<'a> {
+pub(in crate::kafka) struct ReadPosition<'a> {
     pub(in crate::kafka) topic: &'a str,
     pub(in crate::kafka) partition: i32,
     pub(in crate::kafka) next: i64,
@@ -25,7 +25,7 @@ pub(in crate::kafka) struct Read<'a> {
 /// all of them, not for leaders, and no longer than `limit`.
 pub(in crate::kafka) fn validate<C: ConsumerContext>(
     client: &BaseConsumer<C>,
-    read: &[Read<'_>],
+    read: &[ReadPosition<'_>],
     limit: Duration,
 ) -> Result<(), RDKafkaErrorCode> {
     let until = Instant::now() + limit;
@@ -51,9 +51,9 @@ pub(in crate::kafka) fn validate<C: ConsumerContext>(
 /// Asks for that once; returns the offsets that were not taken.
 fn seek<'a, C: ConsumerContext>(
     client: &BaseConsumer<C>,
-    read: &[Read<'a>],
+    read: &[ReadPosition<'a>],
     limit: Duration,
-) -> Result<Vec<(Read<'a>, RDKafkaErrorCode)>, RDKafkaErrorCode> {
+) -> Result<Vec<(ReadPosition<'a>, RDKafkaErrorCode)>, RDKafkaErrorCode> {
     let count = c_int::try_from(read.len()).unwrap_or(c_int::MAX);
     // SAFETY: no pointers are given.
     let list = unsafe { rd::rd_kafka_topic_partition_list_new(count) };

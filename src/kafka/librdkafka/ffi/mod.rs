@@ -18,6 +18,6 @@ mod epochs;
 mod queue;
 mod topics;
 
-pub(super) use epochs::{Read, validate};
+pub(super) use epochs::{ReadPosition, validate};
 pub(super) use queue::{Fetched, MOST, Queue};
 pub(super) use topics::{TopicDescription, describe_topics, request_leaders};

@@ -8,8 +8,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::consuming::Maker;
 use super::context::Context;
+use super::handle_factory::HandleFactory;
 use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::pulse::Pulse;
 
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// What has come of a partition.
-pub(super) enum Probed {
+pub(super) enum ProbeResult {
     /// A batch, or its end.
     Readable,
     /// An answer that is larger than the library takes, in its words.
@@ -29,41 +29,41 @@ pub(super) enum Probed {
     Unknown,
 }
 
-pub(super) struct Prober {
-    maker: Maker,
+pub(super) struct BatchProbe {
+    factory: HandleFactory,
     pulse: Arc<Pulse>,
     handle: Option<BaseConsumer<Context>>,
 }
 
-impl Prober {
+impl BatchProbe {
     /// Probes for a thread with this pulse.
-    pub(super) const fn new(maker: Maker, pulse: Arc<Pulse>) -> Self {
+    pub(super) const fn new(factory: HandleFactory, pulse: Arc<Pulse>) -> Self {
         Self {
-            maker,
+            factory,
             pulse,
             handle: None,
         }
     }
 
     /// Fetches the batch of a partition that holds this offset, or follows it.
-    pub(super) fn probe(&mut self, topic: &str, partition: i32, from: i64) -> Probed {
-        let handle = match self.handle.take().map_or_else(|| self.maker.probing(), Ok) {
+    pub(super) fn probe(&mut self, topic: &str, partition: i32, from: i64) -> ProbeResult {
+        let handle = match self.handle.take().map_or_else(|| self.factory.probing(), Ok) {
             Ok(handle) => handle,
             Err(error) => {
                 debug!("probing {topic:?}/{partition}: {error}");
-                return Probed::Unknown;
+                return ProbeResult::Unknown;
             }
         };
         match self.first(&handle, topic, partition, from) {
-            Ok(Probed::Readable) => {
+            Ok(ProbeResult::Readable) => {
                 // One that has failed says the same again only after a while.
                 self.handle = Some(handle);
-                Probed::Readable
+                ProbeResult::Readable
             }
             Ok(probed) => probed,
             Err(error) => {
                 debug!("probing {topic:?}/{partition}: {error}");
-                Probed::Unknown
+                ProbeResult::Unknown
             }
         }
     }
@@ -74,23 +74,23 @@ impl Prober {
         topic: &str,
         partition: i32,
         from: i64,
-    ) -> Result<Probed, RdKafkaError> {
+    ) -> Result<ProbeResult, RdKafkaError> {
         // Makes the leader known, and shows that other answers can be had.
         handle.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(from))?;
         handle.assign(&list)?;
         let deadline = Instant::now() + LIMIT;
-        let mut probed = Probed::Unknown;
+        let mut probed = ProbeResult::Unknown;
         while Instant::now() < deadline && !self.pulse.is_called() {
             let polled = handle.poll(POLL_WAIT);
             if let Some(reason) = handle.context().last_oversize() {
-                probed = Probed::TooLarge(reason);
+                probed = ProbeResult::TooLarge(reason);
                 break;
             }
             // The handle holds this one partition only, so its end needs no name to be known by.
             if let Some(Ok(_) | Err(RdKafkaError::PartitionEOF(_))) = polled {
-                probed = Probed::Readable;
+                probed = ProbeResult::Readable;
                 break;
             }
         }

@@ -11,7 +11,7 @@ use crate::kafka::partition::{Cut, Lost};
 const TRIED_EVERY: Duration = Duration::from_secs(3);
 
 /// What is wrong although the library goes on, and with which topic and partition, if with one.
-pub(super) struct Trouble {
+pub(super) struct RetriedError {
     at: Option<(String, i32)>,
     what: String,
     /// Whether a login or a certificate is refused.
@@ -20,8 +20,8 @@ pub(super) struct Trouble {
     heard: Instant,
 }
 
-impl Trouble {
-    /// Trouble with all partitions.
+impl RetriedError {
+    /// RetriedError with all partitions.
     pub(super) fn new(what: String) -> Self {
         Self {
             at: None,
@@ -39,8 +39,8 @@ impl Trouble {
         }
     }
 
-    /// Trouble with one.
-    pub(super) fn of(failed: Failed, brokers: &str) -> Self {
+    /// RetriedError with one.
+    pub(super) fn of(failed: PartitionError, brokers: &str) -> Self {
         Self {
             what: format!("kafka {brokers}: {}: {}", failed.at(), failed.text),
             at: Some((failed.topic, failed.partition)),
@@ -78,7 +78,7 @@ impl Trouble {
 }
 
 /// An error of a partition.
-pub(super) struct Failed {
+pub(super) struct PartitionError {
     pub(super) topic: String,
     pub(super) partition: i32,
     pub(super) offset: i64,
@@ -86,7 +86,7 @@ pub(super) struct Failed {
     pub(super) text: String,
 }
 
-impl Failed {
+impl PartitionError {
     /// The partition whose offset does not exist.
     pub(super) fn lost(&self) -> Option<Lost> {
         Some(Lost {

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use log::debug;
 
-use super::consuming::{Consuming, Maker};
-use super::probing::{Probed, Prober};
+use super::batch_probe::{BatchProbe, ProbeResult};
+use super::fetch_handle::FetchHandle;
+use super::handle_factory::HandleFactory;
 use crate::kafka::admin::{AdminThread, PendingRequest};
 use crate::kafka::batcher::{Batcher, Place};
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
@@ -35,7 +36,7 @@ const MAX_IN_VAIN: u32 = 3;
 const LASTS: Duration = Duration::from_secs(60);
 
 /// A partition that may hold a batch that is too large, with its next offset.
-struct Candidate {
+struct SuspectPartition {
     topic: Arc<str>,
     partition: u32,
     next: i64,
@@ -43,7 +44,7 @@ struct Candidate {
     placed: u64,
 }
 
-impl Candidate {
+impl SuspectPartition {
     fn of(place: &Place<'_>) -> Self {
         Self {
             topic: Arc::clone(place.topic),
@@ -66,19 +67,19 @@ impl Candidate {
 /// What is being done to find them.
 enum Search {
     /// Brokers are asked which partitions hold more than was read.
-    Narrowing(Vec<Candidate>, PendingRequest<Offsets>),
+    Narrowing(Vec<SuspectPartition>, PendingRequest<EndOffsets>),
     /// Partitions are fetched one at a time.
     Probing {
-        prober: WorkerThread<Prober>,
-        left: Vec<Candidate>,
-        probing: Option<(Candidate, PendingCall<Probed>)>,
+        prober: WorkerThread<BatchProbe>,
+        left: Vec<SuspectPartition>,
+        probing: Option<(SuspectPartition, PendingCall<ProbeResult>)>,
         has_found: bool,
         /// Whether those are partitions that were found before.
         is_retry: bool,
     },
 }
 
-type Offsets = BTreeMap<(Arc<str>, u32), i64>;
+type EndOffsets = BTreeMap<(Arc<str>, u32), i64>;
 
 /// A partition that is not read.
 struct Stopped {
@@ -88,7 +89,7 @@ struct Stopped {
 }
 
 /// A batch that is too large.
-pub(super) struct Found {
+pub(super) struct LargeBatch {
     pub(super) topic: Arc<str>,
     pub(super) partition: u32,
     pub(super) offset: i64,
@@ -100,22 +101,22 @@ pub(super) struct Found {
 pub(super) enum Step {
     Nothing,
     /// This one is to be stopped.
-    Found(Found),
+    LargeBatch(LargeBatch),
     /// One that was stopped can be read.
     Resumed,
 }
 
 /// What a search needs.
-pub(super) struct Tools<'a> {
-    pub(super) maker: &'a Maker,
+pub(super) struct SearchTools<'a> {
+    pub(super) factory: &'a HandleFactory,
     pub(super) admin: &'a AdminThread,
-    pub(super) consuming: &'a Consuming,
+    pub(super) reading: &'a FetchHandle,
     pub(super) pulse: &'a Arc<Pulse>,
 }
 
 /// Which partitions are stopped, and the search for others.
 #[derive(Default)]
-pub(super) struct Oversize {
+pub(super) struct LargeBatches {
     search: Option<Search>,
     stopped: BTreeMap<(Arc<str>, u32), Stopped>,
     /// What was found last: the partition, and when it was placed.
@@ -132,7 +133,7 @@ pub(super) struct Oversize {
     unexplained: String,
 }
 
-impl Oversize {
+impl LargeBatches {
     /// For a client of these brokers.
     pub(super) fn new(brokers: &str) -> Self {
         Self {
@@ -146,7 +147,7 @@ impl Oversize {
 
     /// Goes on with the search, where there is one; `is_heard` says whether an answer was too large since the last step.
     /// Blocks for nothing.
-    pub(super) fn step(&mut self, is_heard: bool, batcher: &Batcher, tools: &Tools<'_>) -> Step {
+    pub(super) fn step(&mut self, is_heard: bool, batcher: &Batcher, tools: &SearchTools<'_>) -> Step {
         if !is_heard && self.heard.is_none() && self.search.is_none() && self.stopped.is_empty() {
             return Step::Nothing;
         }
@@ -168,7 +169,7 @@ impl Oversize {
                     None => self.search = Some(Search::Narrowing(candidates, asked)),
                     Some(answer) => {
                         let ends = answer.ok();
-                        let is_behind = |candidate: &Candidate| {
+                        let is_behind = |candidate: &SuspectPartition| {
                             // One of which nothing is known may be it.
                             let end = ends.as_ref().and_then(|ends| ends.get(&candidate.key()));
                             end.is_none_or(|&end| candidate.next < end)
@@ -198,8 +199,8 @@ impl Oversize {
                         });
                         return Step::Nothing;
                     };
-                    step = self.heed(&candidate, answer.unwrap_or(Probed::Unknown), batcher, tools);
-                    has_found |= matches!(step, Step::Found(_));
+                    step = self.heed(&candidate, answer.unwrap_or(ProbeResult::Unknown), batcher, tools);
+                    has_found |= matches!(step, Step::LargeBatch(_));
                 }
                 let probing = self.next(&prober, &mut left, is_retry, batcher, tools);
                 if probing.is_some() {
@@ -219,11 +220,12 @@ impl Oversize {
     }
 
     /// Begins what is due.
-    fn begin(&mut self, now: Instant, batcher: &Batcher, tools: &Tools<'_>) {
+    fn begin(&mut self, now: Instant, batcher: &Batcher, tools: &SearchTools<'_>) {
         if self.is_due && self.pause_until.is_none_or(|until| now >= until) {
             self.is_due = false;
             let places = batcher.places().filter(|place| !self.is_stopped(place));
-            let candidates: Vec<Candidate> = places.map(|place| Candidate::of(&place)).collect();
+            let candidates: Vec<SuspectPartition> =
+                places.map(|place| SuspectPartition::of(&place)).collect();
             let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
             for candidate in &candidates {
                 let count = counts.entry(Arc::clone(&candidate.topic)).or_default();
@@ -246,10 +248,10 @@ impl Oversize {
             stopped.is_some_and(|stopped| now >= stopped.retry_at)
         };
         if !self.stopped.is_empty() {
-            let due: Vec<Candidate> = batcher
+            let due: Vec<SuspectPartition> = batcher
                 .places()
                 .filter(is_due)
-                .map(|place| Candidate::of(&place))
+                .map(|place| SuspectPartition::of(&place))
                 .collect();
             if !due.is_empty() {
                 self.probe(due, true, tools);
@@ -258,8 +260,8 @@ impl Oversize {
     }
 
     /// Begins to fetch these one at a time.
-    fn probe(&mut self, left: Vec<Candidate>, is_retry: bool, tools: &Tools<'_>) {
-        let prober = Prober::new(tools.maker.clone(), Arc::clone(tools.pulse));
+    fn probe(&mut self, left: Vec<SuspectPartition>, is_retry: bool, tools: &SearchTools<'_>) {
+        let prober = BatchProbe::new(tools.factory.clone(), Arc::clone(tools.pulse));
         match WorkerThread::spawn("kafka-probing", prober, Arc::clone(tools.pulse), |_| None) {
             Ok(prober) => {
                 self.search = Some(Search::Probing {
@@ -278,10 +280,16 @@ impl Oversize {
     }
 
     /// Takes in what has come of a candidate.
-    fn heed(&mut self, candidate: &Candidate, probed: Probed, batcher: &Batcher, tools: &Tools<'_>) -> Step {
+    fn heed(
+        &mut self,
+        candidate: &SuspectPartition,
+        probed: ProbeResult,
+        batcher: &Batcher,
+        tools: &SearchTools<'_>,
+    ) -> Step {
         let key = candidate.key();
         if let Some(stopped) = self.stopped.get_mut(&key) {
-            if matches!(probed, Probed::Readable) {
+            if matches!(probed, ProbeResult::Readable) {
                 self.stopped.remove(&key);
                 self.resumed.push(key);
                 return Step::Resumed;
@@ -290,13 +298,13 @@ impl Oversize {
             return Step::Nothing;
         }
         match probed {
-            Probed::TooLarge(reason) if candidate.is_there(batcher) => {
+            ProbeResult::TooLarge(reason) if candidate.is_there(batcher) => {
                 self.found = Some((key, candidate.placed));
                 let (topic, partition) = (&candidate.topic, candidate.partition);
-                Step::Found(Found {
+                Step::LargeBatch(LargeBatch {
                     topic: Arc::clone(topic),
                     partition,
-                    offset: tools.consuming.position(topic, partition, candidate.next),
+                    offset: tools.reading.position(topic, partition, candidate.next),
                     reason,
                 })
             }
@@ -307,19 +315,19 @@ impl Oversize {
     /// Begins to fetch the next candidate that has not got on meanwhile.
     fn next(
         &self,
-        prober: &WorkerThread<Prober>,
-        left: &mut Vec<Candidate>,
+        prober: &WorkerThread<BatchProbe>,
+        left: &mut Vec<SuspectPartition>,
         is_retry: bool,
         batcher: &Batcher,
-        tools: &Tools<'_>,
-    ) -> Option<(Candidate, PendingCall<Probed>)> {
+        tools: &SearchTools<'_>,
+    ) -> Option<(SuspectPartition, PendingCall<ProbeResult>)> {
         while let Some(candidate) = left.pop() {
             let is_stopped = self.stopped.contains_key(&candidate.key());
             if is_stopped != is_retry || !candidate.is_there(batcher) {
                 continue;
             }
             let (topic, partition) = candidate.key();
-            let from = tools.consuming.position(&topic, partition, candidate.next);
+            let from = tools.reading.position(&topic, partition, candidate.next);
             let probing = prober.begin(move |prober| prober.probe(&topic, partition.cast_signed(), from));
             return Some((candidate, probing.ok()?));
         }
@@ -416,7 +424,7 @@ fn ends(topics: &[(Arc<str>, usize)], bounds: &[Vec<Option<Bounds>>]) -> BTreeMa
     ends.collect()
 }
 
-impl Found {
+impl LargeBatch {
     /// As it is said to people.
     pub(super) fn error(self, brokers: &Arc<str>) -> KafkaError {
         // "Invalid response size 2000123 (0..1000512): increase receive.message.max.bytes"

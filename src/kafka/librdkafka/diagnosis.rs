@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 
+use crate::kafka::api_versions;
 use crate::kafka::auth_error::Refusal;
-use crate::kafka::connection::Connection;
+use crate::kafka::connection::{Connection, SecurityProtocol};
 use crate::kafka::error::KafkaError;
-use crate::kafka::probe::{self, Security};
 use crate::kafka::security::Access;
 
 /// Explains errors of handles to the same brokers. May connect to a broker, and blocks meanwhile.
-pub(super) struct Explainer {
+pub(super) struct Diagnosis {
     brokers: Vec<String>,
     bootstrap_servers: Arc<str>,
     access: Access,
@@ -19,13 +19,13 @@ pub(super) struct Explainer {
     is_explicable: bool,
 }
 
-impl Explainer {
+impl Diagnosis {
     pub(super) fn new(connection: &Connection, access: Access) -> Self {
         Self {
-            is_explicable: match Security::of(connection) {
-                Security::Plain | Security::Tls => true,
-                Security::Sasl => access.sasl().is_some(),
-                Security::TlsOfLibrdkafka => false,
+            is_explicable: match SecurityProtocol::of(connection) {
+                SecurityProtocol::Plain | SecurityProtocol::Tls => true,
+                SecurityProtocol::Sasl => access.sasl().is_some(),
+                SecurityProtocol::TlsOfLibrdkafka => false,
             },
             brokers: connection.brokers.clone(),
             bootstrap_servers: connection.bootstrap_servers(),
@@ -46,7 +46,7 @@ impl Explainer {
             let is_closed = cause.is_none_or(is_of_closing)
                 && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
             (is_closed && self.is_explicable)
-                .then(|| probe::misfit(&self.brokers, &self.access))
+                .then(|| api_versions::expected_security(&self.brokers, &self.access))
                 .flatten()
         });
         if let Some(refusal) = refusal {
@@ -60,8 +60,8 @@ impl Explainer {
     #[cfg(feature = "tls")]
     fn of_certificate(&self, broker: &str) -> Option<Refusal> {
         self.access.tls()?;
-        let error = probe::ask(broker, &self.access).err()?;
-        probe::refusal(&error).cloned()
+        let error = api_versions::version_ranges(broker, &self.access).err()?;
+        api_versions::refusal(&error).cloned()
     }
 
     #[cfg(not(feature = "tls"))]

@@ -8,89 +8,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use log::debug;
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError as RdKafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::context::{Context, serve};
-use super::settings::{self, REQUEST_TIMEOUT};
-use crate::config::{FileName, Isolation};
+use super::context::Context;
+use super::handle_factory::HandleFactory;
+use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::batcher::{Batcher, Place};
-use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::librdkafka::ffi::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
-use crate::kafka::security::Access;
-
-/// Makes handles, all with the same settings.
-#[derive(Clone)]
-pub(super) struct Maker {
-    pub(super) brokers: Arc<str>,
-    pub(super) token_file: Option<FileName>,
-    /// With the files as they were when the maker was created.
-    pub(super) access: Access,
-    config: ClientConfig,
-    reads_uncommitted: bool,
-}
-
-impl Maker {
-    /// Reads the files that `[kafka]` names.
-    ///
-    /// # Errors
-    /// When one of them cannot be used.
-    pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, KafkaError> {
-        let access = connection.access.reloaded();
-        Ok(Self {
-            brokers: connection.bootstrap_servers(),
-            token_file: access.token_file().cloned(),
-            config: settings::config(connection, &access, purpose)?,
-            access,
-            reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
-        })
-    }
-
-    fn handle(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, KafkaError> {
-        let context = Context::new(self.reads_uncommitted, self.token_file.clone());
-        // Whatever the operator's table says: without them nobody knows that only markers of transactions are left.
-        let handle = config
-            .set("enable.partition.eof", "true")
-            .create_with_context(context)
-            .map_err(|error: RdKafkaError| settings::refused_settings(&error, &self.brokers))?;
-        // A question asked before there is a token waits for it in vain.
-        serve(&handle);
-        Ok(handle)
-    }
-
-    /// One that reads.
-    pub(super) fn consuming(&self) -> Result<Consuming, KafkaError> {
-        let handle = Arc::new(self.handle(self.config.clone())?);
-        let queue = Queue::new(Arc::clone(&handle))
-            .ok_or_else(|| KafkaError::unreachable(&self.brokers, "librdkafka gives no queue"))?;
-        Ok(Consuming {
-            handle,
-            queue,
-            assigned: HashMap::new(),
-            met: HashMap::new(),
-            ended: Ended::default(),
-            is_drained: false,
-        })
-    }
-
-    /// One that answers questions.
-    pub(super) fn admin(&self) -> Result<BaseConsumer<Context>, KafkaError> {
-        self.handle(self.config.clone())
-    }
-
-    /// One that fetches a single batch of a partition, to see whether it can be had.
-    pub(super) fn probing(&self) -> Result<BaseConsumer<Context>, KafkaError> {
-        self.handle(settings::probing(&self.config))
-    }
-}
 
 /// A handle that reads.
-pub(super) struct Consuming {
+pub(super) struct FetchHandle {
     pub(super) handle: Arc<BaseConsumer<Context>>,
     /// The records of all partitions that it reads.
     pub(super) queue: Queue<Context>,
@@ -104,7 +36,7 @@ pub(super) struct Consuming {
 }
 
 /// A [`Place`] as it was, to be read from on another thread than the batcher's.
-pub(super) struct PlaceCopy {
+pub(super) struct OwnedPlace {
     topic: Arc<str>,
     partition: u32,
     next: i64,
@@ -113,7 +45,7 @@ pub(super) struct PlaceCopy {
     epoch: Option<u32>,
 }
 
-impl From<Place<'_>> for PlaceCopy {
+impl From<Place<'_>> for OwnedPlace {
     fn from(place: Place<'_>) -> Self {
         Self {
             topic: Arc::clone(place.topic),
@@ -126,8 +58,8 @@ impl From<Place<'_>> for PlaceCopy {
     }
 }
 
-impl<'a> From<&'a PlaceCopy> for Place<'a> {
-    fn from(copy: &'a PlaceCopy) -> Self {
+impl<'a> From<&'a OwnedPlace> for Place<'a> {
+    fn from(copy: &'a OwnedPlace) -> Self {
         Self {
             topic: &copy.topic,
             partition: copy.partition,
@@ -183,7 +115,25 @@ pub(super) enum AssignError {
     Interrupted,
 }
 
-impl Consuming {
+impl FetchHandle {
+    /// A handle that reads nothing yet.
+    ///
+    /// # Errors
+    /// When librdkafka refuses a setting.
+    pub(super) fn new(factory: &HandleFactory) -> Result<Self, KafkaError> {
+        let handle = Arc::new(factory.handle()?);
+        let queue = Queue::new(Arc::clone(&handle))
+            .ok_or_else(|| KafkaError::unreachable(&factory.brokers, "librdkafka gives no queue"))?;
+        Ok(Self {
+            handle,
+            queue,
+            assigned: HashMap::new(),
+            met: HashMap::new(),
+            ended: Ended::default(),
+            is_drained: false,
+        })
+    }
+
     /// Reads what the batcher is to be filled with. Returns whether all of that is read: a topic that was recreated is
     /// not, since the library may compare it with the old one for ever (the leader epochs of the new one are lower, and
     /// taken for outdated). It needs another handle.
@@ -271,14 +221,14 @@ impl Consuming {
         // A log that was truncated may have outgrown our offset since, which only the epoch shows. To assign an offset with
         // an epoch validates nothing; to seek to it does.
         let read = fresh.iter().filter_map(|place| {
-            Some(ffi::Read {
+            Some(ffi::ReadPosition {
                 topic: place.topic,
                 partition: place.partition.cast_signed(),
                 next: place.next,
                 epoch: place.epoch?,
             })
         });
-        let read: Vec<ffi::Read<'_>> = read.collect();
+        let read: Vec<ffi::ReadPosition<'_>> = read.collect();
         if !read.is_empty() {
             pulse.beat(REQUEST_TIMEOUT);
             ffi::validate(&self.handle, &read, REQUEST_TIMEOUT).map_err(|code| {
@@ -332,7 +282,7 @@ impl Consuming {
 
     /// Waits until the handle knows brokers and leaders of the topics of these places, for as long as `limit`, and
     /// starts to read from there, where brokers describe many topics in one request.
-    pub(super) fn warm_up(&mut self, places: &[PlaceCopy], limit: Duration, pulse: &Pulse) {
+    pub(super) fn warm_up(&mut self, places: &[OwnedPlace], limit: Duration, pulse: &Pulse) {
         let topics: BTreeSet<Arc<str>> = places.iter().map(|place| Arc::clone(&place.topic)).collect();
         let topics: Vec<Arc<str>> = topics.into_iter().collect();
         if let Err(error) = ffi::describe_topics(&self.handle, &topics, limit) {

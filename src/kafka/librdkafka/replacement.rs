@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::consumer::LibrdkafkaConsumer;
-use super::consuming::{PlaceCopy, push};
+use super::fetch_handle::{FetchHandle, OwnedPlace, push};
 use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::admin::PendingRequest;
 use crate::kafka::batcher::Batcher;
@@ -24,32 +24,34 @@ const OVERLAP_WAIT: Duration = Duration::from_millis(5);
 
 impl LibrdkafkaConsumer {
     /// Begins to make both handles anew, because a topic was recreated; the others are read on meanwhile.
-    pub(super) fn begin_renewal(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        if self.renewing.is_some() {
+    pub(super) fn begin_replacement(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
+        if self.replacing.is_some() {
             return Ok(());
         }
-        let (maker, pulse) = (self.maker.clone(), Arc::clone(&self.pulse));
+        let (factory, pulse) = (self.factory.clone(), Arc::clone(&self.pulse));
         let describes_topics = self.describes_topics.load(Ordering::Relaxed);
-        let places = batcher.places().filter(|place| !self.oversize.is_stopped(place));
-        let places: Vec<PlaceCopy> = places.map(PlaceCopy::from).collect();
-        self.renewing = Some(self.admin.begin(move |admin| {
+        let places = batcher
+            .places()
+            .filter(|place| !self.large_batches.is_stopped(place));
+        let places: Vec<OwnedPlace> = places.map(OwnedPlace::from).collect();
+        self.replacing = Some(self.admin.begin(move |admin| {
             admin.reset()?;
-            let mut consuming = maker.consuming()?;
+            let mut reading = FetchHandle::new(&factory)?;
             if describes_topics {
-                consuming.warm_up(&places, REQUEST_TIMEOUT, &pulse);
+                reading.warm_up(&places, REQUEST_TIMEOUT, &pulse);
             }
-            Ok(consuming)
+            Ok(reading)
         })?);
         Ok(())
     }
 
     /// Goes on with the handle that was made anew, once it is there.
-    pub(super) fn take_renewal(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        let Some(answer) = self.renewing.as_ref().and_then(PendingRequest::answer) else {
+    pub(super) fn take_replacement(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
+        let Some(answer) = self.replacing.as_ref().and_then(PendingRequest::answer) else {
             return Ok(());
         };
-        self.renewing = None;
-        let old = std::mem::replace(&mut self.consuming, answer?);
+        self.replacing = None;
+        let old = std::mem::replace(&mut self.reading, answer?);
         self.assign(batcher)?;
         self.retiring = Some((old, Instant::now() + OVERLAP));
         Ok(())

@@ -1,0 +1,64 @@
+//! Creates handles, all with the same settings.
+
+use std::sync::Arc;
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError as RdKafkaError;
+
+use super::context::{Context, serve};
+use super::settings;
+use crate::config::{FileName, Isolation};
+use crate::kafka::connection::{Connection, Purpose};
+use crate::kafka::error::KafkaError;
+use crate::kafka::security::Access;
+
+/// Makes handles, all with the same settings.
+#[derive(Clone)]
+pub(super) struct HandleFactory {
+    pub(super) brokers: Arc<str>,
+    pub(super) token_file: Option<FileName>,
+    /// With the files as they were when the factory was created.
+    pub(super) access: Access,
+    config: ClientConfig,
+    reads_uncommitted: bool,
+}
+
+impl HandleFactory {
+    /// Reads the files that `[kafka]` names.
+    ///
+    /// # Errors
+    /// When one of them cannot be used.
+    pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, KafkaError> {
+        let access = connection.access.reloaded();
+        Ok(Self {
+            brokers: connection.bootstrap_servers(),
+            token_file: access.token_file().cloned(),
+            config: settings::config(connection, &access, purpose)?,
+            access,
+            reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
+        })
+    }
+
+    fn create(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, KafkaError> {
+        let context = Context::new(self.reads_uncommitted, self.token_file.clone());
+        // Whatever the operator's table says: without them nobody knows that only markers of transactions are left.
+        let handle = config
+            .set("enable.partition.eof", "true")
+            .create_with_context(context)
+            .map_err(|error: RdKafkaError| settings::refused_settings(&error, &self.brokers))?;
+        // A question asked before there is a token waits for it in vain.
+        serve(&handle);
+        Ok(handle)
+    }
+
+    /// A handle that reads, or answers questions.
+    pub(super) fn handle(&self) -> Result<BaseConsumer<Context>, KafkaError> {
+        self.create(self.config.clone())
+    }
+
+    /// One that fetches a single batch of a partition, to see whether it can be had.
+    pub(super) fn probing(&self) -> Result<BaseConsumer<Context>, KafkaError> {
+        self.create(settings::probing(&self.config))
+    }
+}
