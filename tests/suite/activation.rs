@@ -8,9 +8,9 @@ use crate::harness::http;
 use crate::harness::open::Open;
 use crate::harness::process::Signal;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use crate::reload::{reload, reloaded, says_goodbye};
+use crate::trials;
 use libtest_mimic::Trial;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -18,16 +18,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "sockets_of_systemd_are_named_and_unnamed_by_reloads",
-            named_and_unnamed,
-        ),
-        trial(
-            "a_daemon_that_was_started_by_a_socket_can_leave_it_and_come_back",
-            left_and_back,
-        ),
-        trial("a_unix_socket_of_systemd_is_served_and_not_removed", unix_socket),
+    trials![
+        reloads_add_and_remove_systemd_sockets,
+        reloads_stop_and_resume_serving_an_activation_socket,
+        a_systemd_unix_socket_is_served_and_not_removed,
     ]
 }
 
@@ -81,7 +75,7 @@ fn is_waiting(waiting: &TcpStream) {
     waiting.set_nonblocking(false).expect("a socket");
 }
 
-fn named_and_unnamed() {
+fn reloads_add_and_remove_systemd_sockets() {
     let (broker, topic, own) = topic();
     let both = own.replace(OWN, BOTH);
     let (socket, address) = bound();
@@ -120,7 +114,7 @@ fn named_and_unnamed() {
     drop(held);
 }
 
-fn left_and_back() {
+fn reloads_stop_and_resume_serving_an_activation_socket() {
     let (_broker, _topic, own) = topic();
     let systemds = own.replace(OWN, SYSTEMDS);
     let (socket, address) = bound();
@@ -156,7 +150,7 @@ fn left_and_back() {
     assert_eq!(daemon.wait_exit(secs(20)).code(), Some(0));
 }
 
-fn unix_socket() {
+fn a_systemd_unix_socket_is_served_and_not_removed() {
     let (_broker, _topic, own) = topic();
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("systemd.sock");

@@ -11,15 +11,13 @@ use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use crate::rig::said;
+use crate::trials;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial(
-        "partitions_that_a_topic_gains_are_logged_once",
-        more_partitions,
-    )];
+    let mut trials = trials![added_partitions_are_logged_once];
     for client in ["librdkafka", "kafka"] {
         let version = if client == "kafka" {
             Version::V3_9
@@ -27,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
             Version::V4_4
         };
         trials.push(trial(
-            format!("an_id_ahead_of_its_topic_begins_anew_once_kafka_confirms_it_with_{client}@{version}"),
+            format!("an_id_ahead_of_its_topic_resets_once_kafka_confirms_the_end_with_{client}@{version}"),
             move || ahead_of_topic(version, client),
         ));
         for (size, records) in [("smaller", 6), ("larger", 100)] {
@@ -37,14 +35,14 @@ pub fn trials() -> Vec<Trial> {
             ));
         }
         trials.push(trial(
-            format!("retention_that_overtakes_the_daemon_is_one_gap_for_all_with_{client}@{version}"),
+            format!("retention_ahead_of_the_daemon_is_one_gap_for_every_client_with_{client}@{version}"),
             move || overtaken(&Broker::shared(version), client),
         ));
     }
     trials
 }
 
-fn more_partitions() {
+fn added_partitions_are_logged_once() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("grows");
     broker.create_topic(&topic, 1, &[]);

@@ -7,63 +7,69 @@ use crate::harness::daemon::Daemon;
 use crate::harness::produce::{Message, Outcome};
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, secs};
-use crate::harness::{on_each_broker, trial};
+use crate::harness::{on_broker, on_each_broker, promise_on};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    let on_3_9 = |name: &str, test: fn(&Broker)| trial(name, move || test(&Broker::shared(Version::V3_9)));
     let mut trials = vec![
-        on_3_9(
-            "a_topic_the_kafka_crate_cannot_read_is_named_and_the_others_go_on@3.9.2",
-            codec_is_named,
+        on_broker(
+            Version::V3_9,
+            a_topic_that_the_kafka_crate_cannot_read_is_reported_and_others_continue,
         ),
-        on_3_9(
-            "lz4_makes_auto_change_to_librdkafka_without_loss@3.9.2",
-            |broker| codec_takes_over(broker, "lz4"),
-        ),
-        on_3_9(
-            "zstd_makes_auto_change_to_librdkafka_without_loss@3.9.2",
-            |broker| codec_takes_over(broker, "zstd"),
-        ),
-        trial("the_kafka_crate_refuses_kafka_4_clearly@4.4.0", refuses_kafka_4),
-        trial("auto_takes_librdkafka_for_kafka_4@4.4.0", || {
-            chooses(
-                Version::V4_4,
-                "read_uncommitted",
-                "value",
-                "reading with librdkafka: broker",
-            );
-        }),
-        trial("auto_takes_the_kafka_crate_for_kafka_3@3.9.2", || {
-            chooses(
-                Version::V3_9,
-                "read_uncommitted",
-                "value",
-                "reading with kafka: broker",
-            );
-        }),
-        trial("auto_never_trades_committed_reading_away@3.9.2", || {
-            chooses(
-                Version::V3_9,
-                "read_committed",
-                "value",
-                "reading with librdkafka: isolation",
-            );
-        }),
-        trial("auto_never_trades_headers_away@3.9.2", || {
-            chooses(
-                Version::V3_9,
-                "read_uncommitted",
-                "envelope",
-                "reading with librdkafka: a stream's format",
-            );
-        }),
+        on_broker(Version::V3_9, lz4_makes_auto_switch_to_librdkafka_without_loss),
+        on_broker(Version::V3_9, zstd_makes_auto_switch_to_librdkafka_without_loss),
+        promise_on(Version::V4_4, the_kafka_crate_reports_that_it_cannot_read_kafka_4),
+        promise_on(Version::V4_4, auto_selects_librdkafka_for_kafka_4),
+        promise_on(Version::V3_9, auto_selects_the_kafka_crate_for_kafka_3),
+        promise_on(Version::V3_9, auto_never_gives_up_read_committed),
+        promise_on(Version::V3_9, auto_never_gives_up_headers),
     ];
-    trials.extend(on_each_broker(
-        "an_aborted_transaction_is_never_shown",
-        |broker| transactions(&broker),
-    ));
+    trials.extend(on_each_broker(records_of_an_aborted_transaction_are_never_sent));
     trials
+}
+
+fn lz4_makes_auto_switch_to_librdkafka_without_loss(broker: &Broker) {
+    codec_takes_over(broker, "lz4");
+}
+
+fn zstd_makes_auto_switch_to_librdkafka_without_loss(broker: &Broker) {
+    codec_takes_over(broker, "zstd");
+}
+
+fn auto_selects_librdkafka_for_kafka_4() {
+    chooses(
+        Version::V4_4,
+        "read_uncommitted",
+        "value",
+        "reading with librdkafka: broker",
+    );
+}
+
+fn auto_selects_the_kafka_crate_for_kafka_3() {
+    chooses(
+        Version::V3_9,
+        "read_uncommitted",
+        "value",
+        "reading with kafka: broker",
+    );
+}
+
+fn auto_never_gives_up_read_committed() {
+    chooses(
+        Version::V3_9,
+        "read_committed",
+        "value",
+        "reading with librdkafka: isolation",
+    );
+}
+
+fn auto_never_gives_up_headers() {
+    chooses(
+        Version::V3_9,
+        "read_uncommitted",
+        "envelope",
+        "reading with librdkafka: a stream's format",
+    );
 }
 
 /// What the crate cannot read makes `auto` change its mind; nothing is lost or doubled by that.
@@ -87,7 +93,7 @@ fn codec_takes_over(broker: &Broker, codec: &str) {
 }
 
 /// With the crate asked for, a topic it cannot read is named, and the others go on.
-fn codec_is_named(broker: &Broker) {
+fn a_topic_that_the_kafka_crate_cannot_read_is_reported_and_others_continue(broker: &Broker) {
     let (plain, packed) = (topic_name("plain"), topic_name("packed"));
     broker.create_topic(&plain, 1, &[]);
     broker.create_topic(&packed, 1, &[]);
@@ -122,7 +128,7 @@ fn codec_is_named(broker: &Broker) {
     daemon.wait_log("set client = \"librdkafka\" in [kafka]", secs(1));
 }
 
-fn refuses_kafka_4() {
+fn the_kafka_crate_reports_that_it_cannot_read_kafka_4() {
     let broker = Broker::shared(Version::V4_4);
     let daemon = Daemon::start(&config_with("kafka", &broker, &["never-read"], ""));
     daemon.wait_log("client = \"kafka\" cannot read from broker", secs(20));
@@ -151,7 +157,7 @@ fn chooses(version: Version, isolation: &str, format: &str, says: &str) {
     block_on(daemon.wait_ready(secs(20)));
 }
 
-fn transactions(broker: &Broker) {
+fn records_of_an_aborted_transaction_are_never_sent(broker: &Broker) {
     let topic = topic_name("transactions");
     broker.create_topic(&topic, 1, &[]);
     broker.produce_transaction(&topic, &[Message::value("aborted")], Outcome::Abort);

@@ -7,8 +7,8 @@ use crate::harness::daemon::Daemon;
 use crate::harness::figures::Figures;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream as Connection;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
+use crate::harness::{promise, promise_on};
 use crate::rig::{PACE, Rec, Rig, rec};
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
@@ -24,18 +24,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("a_superseded_record_is_counted_and_named_for_a_while", superseded),
-        trial("a_timestamp_far_ahead_counts_as_the_time_of_arrival", far_ahead),
-        trial("replicas_that_load_agree_on_a_timestamp_far_ahead", loaded),
-        trial("records_that_loading_finds_superseded_are_no_trouble", no_trouble),
-        trial("a_negative_timestamp_in_an_id_of_kafkasse_is_none", kafka_sse),
-        trial(
-            "records_without_a_timestamp_are_read_in_their_order",
-            no_timestamp,
-        ),
-        trial(
-            "superseded_records_are_in_health_streams_metrics_and_log@4.4.0",
-            told,
+        promise(superseded_records_are_counted_and_named_for_a_limited_time),
+        promise(a_timestamp_far_in_the_future_counts_as_the_arrival_time),
+        promise(replicas_that_load_agree_on_a_timestamp_far_in_the_future),
+        promise(records_superseded_during_loading_are_not_reported),
+        promise(a_negative_timestamp_in_a_kafkasse_id_is_ignored),
+        promise(records_without_a_timestamp_keep_their_offset_order),
+        promise_on(
+            Version::V4_4,
+            superseded_records_appear_in_health_streams_metrics_and_log,
         ),
     ]
 }
@@ -125,7 +122,7 @@ const NOW: u64 = 1_795_000_000;
 /// The same in milliseconds.
 const NOW_MILLIS: i64 = 1_795_000_000_000;
 
-fn superseded() {
+fn superseded_records_are_counted_and_named_for_a_limited_time() {
     CLOCK.set(NOW);
     let mut table = Loading::new().loaded();
     assert_eq!(table.stream.superseded_lately(), []);
@@ -145,7 +142,7 @@ fn superseded() {
     assert_eq!(table.superseded(), 1);
 }
 
-fn far_ahead() {
+fn a_timestamp_far_in_the_future_counts_as_the_arrival_time() {
     const MICROSECONDS: i64 = NOW_MILLIS * 1000;
     for (ahead, wins) in [
         (24 * HOUR, false),
@@ -168,7 +165,7 @@ fn far_ahead() {
     }
 }
 
-fn loaded() {
+fn replicas_that_load_agree_on_a_timestamp_far_in_the_future() {
     let far = NOW_MILLIS * 1000;
     let (zero, one) = (
         [
@@ -202,7 +199,7 @@ fn loaded() {
     assert!(held.iter().all(|rows| *rows == wanted), "{held:?}");
 }
 
-fn no_trouble() {
+fn records_superseded_during_loading_are_not_reported() {
     CLOCK.set(NOW);
     let mut table = Loading::new();
     table.records(&[
@@ -218,7 +215,7 @@ fn no_trouble() {
     assert_eq!(table.stream.superseded_lately(), [("t".to_owned(), 2)]);
 }
 
-fn kafka_sse() {
+fn a_negative_timestamp_in_a_kafkasse_id_is_ignored() {
     let mut rig = Rig::with(&[1], true, |_| {});
     rig.records(&[at("a", "old", 0, -1)]);
     let id = r#"[{"topic":"t","partition":0,"timestamp":-1}]"#;
@@ -228,7 +225,7 @@ fn kafka_sse() {
     assert_eq!(client.shown(), ["message new"]);
 }
 
-fn no_timestamp() {
+fn records_without_a_timestamp_keep_their_offset_order() {
     CLOCK.set(NOW);
     let mut table = Loading::new().loaded();
     table.records(&[at("a", "1", 1, -1), at("a", "2", 0, -1), at("a", "3", 1, -1)]);
@@ -240,7 +237,7 @@ fn no_timestamp() {
     assert_eq!(table.superseded(), 1);
 }
 
-fn told() {
+fn superseded_records_appear_in_health_streams_metrics_and_log() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("superseded");
     broker.create_topic(&topic, 2, &[]);

@@ -2,7 +2,7 @@
 //! came from.
 
 use crate::harness::daemon::run_to_end;
-use crate::harness::trial;
+use crate::trials;
 use kafka_sse_bridge::config::{Document, Flags, load};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
@@ -10,40 +10,19 @@ use std::fs;
 use std::path::Path;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "every_mistyped_key_or_value_names_line_and_key_and_what_is_known",
-            mistakes,
-        ),
-        trial("every_broken_rule_names_line_key_and_remedy", rules),
-        trial(
-            "a_property_that_librdkafka_does_not_take_is_refused_without_its_value",
-            properties,
-        ),
-        trial(
-            "every_broken_rule_of_proxies_and_paths_names_line_key_and_remedy",
-            public_rules,
-        ),
-        trial(
-            "every_broken_rule_of_origins_names_line_key_and_remedy",
-            origin_rules,
-        ),
-        trial(
-            "every_broken_rule_of_a_stream_names_line_key_and_remedy",
-            stream_rules,
-        ),
-        trial("all_mistakes_are_named_at_once", all_at_once),
-        trial(
-            "a_mistake_in_the_environment_names_the_variable",
-            environment_mistakes,
-        ),
-        trial("flags_go_before_environment_before_file_before_defaults", layers),
-        trial("print_config_can_be_read_again_and_masks_secrets", print_config),
-        trial(
-            "a_secret_may_come_from_the_environment_and_is_masked",
-            secrets_in_the_environment,
-        ),
-        trial("exit_codes_of_check_are_0_and_78", exit_codes),
+    trials![
+        errors_for_mistyped_keys_and_values_name_line_key_and_known_ones,
+        errors_for_broken_rules_name_line_key_and_remedy,
+        errors_for_librdkafka_properties_omit_the_value,
+        errors_for_proxies_and_base_paths_name_line_key_and_remedy,
+        errors_for_origins_name_line_key_and_remedy,
+        errors_for_streams_name_line_key_and_remedy,
+        all_configuration_errors_are_reported_at_once,
+        errors_for_environment_values_name_the_variable,
+        flags_override_environment_file_and_defaults_in_that_order,
+        print_config_output_is_valid_configuration_and_masks_secrets,
+        secrets_from_the_environment_are_masked,
+        check_exits_with_0_or_78,
     ]
 }
 
@@ -83,7 +62,7 @@ fn complaint(text: &str, environment: &[(&str, &str)]) -> String {
 }
 
 /// A secret may come from the environment, and is masked like any other.
-fn secrets_in_the_environment() {
+fn secrets_from_the_environment_are_masked() {
     let file = file(GOOD);
     let path = file.path().to_str().expect("UTF-8");
     let environment = [
@@ -129,7 +108,7 @@ pub fn complains(text: &str, place: &str, pieces: &[&str]) -> String {
     said
 }
 
-fn mistakes() {
+fn errors_for_mistyped_keys_and_values_name_line_key_and_known_ones() {
     complains("[kafka\n", "FILE:1: ", &[]);
     complains(
         "[kafak]\n",
@@ -173,7 +152,7 @@ fn mistakes() {
     );
 }
 
-fn properties() {
+fn errors_for_librdkafka_properties_omit_the_value() {
     for (property, parts) in [
         (
             "\"fetch.mesage.max.bytes\" = \"271828\"",
@@ -210,7 +189,7 @@ fn properties() {
     }
 }
 
-fn rules() {
+fn errors_for_broken_rules_name_line_key_and_remedy() {
     complains("", "FILE: stream: ", &["add [[stream]]"]);
     complains(
         "[kafka]\nbrokers = []\n",
@@ -294,7 +273,7 @@ fn rules() {
     );
 }
 
-fn public_rules() {
+fn errors_for_proxies_and_base_paths_name_line_key_and_remedy() {
     for (line, key, pieces) in [
         (
             "trusted_proxies = [\"proxy-1\"]",
@@ -429,7 +408,7 @@ const WRONG_ORIGINS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-fn origin_rules() {
+fn errors_for_origins_name_line_key_and_remedy() {
     for (cors, key, piece) in WRONG_ORIGINS {
         let line = if cors.contains('\n') { 3 } else { 2 };
         complains(
@@ -455,7 +434,7 @@ fn origin_rules() {
     }
 }
 
-fn stream_rules() {
+fn errors_for_streams_name_line_key_and_remedy() {
     let stream = |lines: &str| format!("[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n{lines}\n");
     complains(
         "[[stream]]\ntopics = [\"t\"]\n",
@@ -556,12 +535,12 @@ fn stream_rules() {
     );
 }
 
-fn all_at_once() {
+fn all_configuration_errors_are_reported_at_once() {
     let said = complaint("[kafka]\nbrokers = [\"x\"]\n[http]\nretry = \"0s\"\n", &[]);
     assert_eq!(said.lines().count(), 3, "{said}");
 }
 
-fn environment_mistakes() {
+fn errors_for_environment_values_name_the_variable() {
     let said = |name, value| complaint(GOOD, &[(name, value)]);
     let unknown = said("KAFKA_SSE_BRIDGE__HTTP__LISTN", "x");
     assert!(
@@ -593,7 +572,7 @@ fn environment_mistakes() {
     }
 }
 
-fn layers() {
+fn flags_override_environment_file_and_defaults_in_that_order() {
     let file = file(&format!(
         "[http]\nlisten = [\"127.0.0.1:1\"]\nretry = \"1s\"\n[log]\nlevel = \"warn\"\n{GOOD}"
     ));
@@ -679,7 +658,7 @@ fn layers() {
     );
 }
 
-fn print_config() {
+fn print_config_output_is_valid_configuration_and_masks_secrets() {
     let text = format!(
         "[kafka.librdkafka]\n\"sasl.password\" = \"hush\"\n\"fetch.max.bytes\" = \"1000000\"\n\
          [log.targets]\n\"kafka_sse_bridge::http\" = \"debug\"\n{GOOD}key_field = \"k\"\n"
@@ -722,7 +701,7 @@ fn print_config() {
     assert_eq!(again.settings.http, first.settings.http);
 }
 
-fn exit_codes() {
+fn check_exits_with_0_or_78() {
     let (good, bad) = (file(GOOD), file("[[stream]]\npath = \"x\"\n"));
     let check = |path: &Path| run_to_end(&["check", "--config", path.to_str().expect("UTF-8")], &[]);
     let ok = check(good.path());

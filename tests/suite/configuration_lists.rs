@@ -1,15 +1,15 @@
 //! Settings that are lists: read alike wherever they are written.
 
 use crate::configuration::{GOOD, complains, read};
-use crate::harness::trial;
+use crate::trials;
 use kafka_sse_bridge::config::Flags;
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial("a_list_is_read_alike_in_file_environment_and_flags", lists)]
+    trials![lists_have_the_same_syntax_in_file_environment_and_flags]
 }
 
-fn lists() {
+fn lists_have_the_same_syntax_in_file_environment_and_flags() {
     const SPACED: &str = " a:1 ,b:2,, c:3,";
     let brokers = read;
     let none = Flags::default();

@@ -6,8 +6,8 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
+use crate::harness::{promise, promise_on};
 use crate::limits::config_of;
 use kafka_sse_bridge::fd_limit::{left_for_clients, reserve};
 use kafka_sse_bridge::kafka::history::MAX_CLIENTS;
@@ -23,29 +23,17 @@ use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("a_head_that_is_slow_is_given_up_and_nothing_else_is", slow_heads),
-        trial("a_large_head_is_answered_by_431", large_heads),
-        trial(
-            "a_client_that_leaves_is_noticed_behind_what_it_has_pipelined",
-            pipelined,
+        promise(only_slow_request_heads_time_out),
+        promise(a_large_request_head_gets_status_431),
+        promise(a_disconnect_behind_pipelined_requests_is_detected),
+        promise(pipelined_requests_of_half_closed_clients_are_answered),
+        promise(half_closed_clients_get_responses_but_no_event_streams),
+        promise(a_request_head_may_have_32_kib_and_not_a_byte_more),
+        promise_on(
+            Version::V4_4,
+            accept_pauses_without_descriptors_and_all_clients_connect_later,
         ),
-        trial(
-            "pipelined_requests_are_answered_although_no_more_come",
-            half_closed,
-        ),
-        trial(
-            "plain_requests_of_half_closed_clients_are_answered_and_streams_end",
-            half_closed_plain,
-        ),
-        trial("a_head_may_have_32_kib_and_no_byte_more", exact_heads),
-        trial(
-            "without_descriptors_accepting_pauses_nobody_suffers_and_all_come_in_later@4.4.0",
-            descriptors,
-        ),
-        trial(
-            "descriptors_are_kept_for_as_many_brokers_as_there_are",
-            reserved_descriptors,
-        ),
+        promise(descriptors_are_reserved_for_every_broker),
     ]
 }
 
@@ -102,7 +90,7 @@ fn has_ended(socket: &mut TcpStream, within: Duration) -> bool {
     }
 }
 
-fn slow_heads() {
+fn only_slow_request_heads_time_out() {
     let daemon = Daemon::start(&config_of("keepalive = \"1s\""));
     let mut kept = Kept::new(&daemon);
     assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
@@ -158,7 +146,7 @@ fn slow_heads() {
     });
 }
 
-fn large_heads() {
+fn a_large_request_head_gets_status_431() {
     let daemon = Daemon::start(&config_of(""));
     let mut kept = Kept::new(&daemon);
     assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
@@ -264,7 +252,7 @@ fn await_clients(daemon: &Daemon, clients: u64, what: &str) {
     });
 }
 
-fn pipelined() {
+fn a_disconnect_behind_pipelined_requests_is_detected() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("pipelined");
     broker.create_topic(&topic, 1, &[]);
@@ -306,7 +294,7 @@ fn pipelined() {
 const MSG_MORE: i32 = 0x8000;
 
 /// As `nc -N` and simple health checks do.
-fn half_closed_plain() {
+fn half_closed_clients_get_responses_but_no_event_streams() {
     let daemon = Daemon::start(&config_of(""));
     let paths = ["/health/live", "/metrics", "/", "/streams", "/about", "/nothing"];
     for round in 0..300 {
@@ -346,7 +334,7 @@ fn half_closed_plain() {
     }
 }
 
-fn exact_heads() {
+fn a_request_head_may_have_32_kib_and_not_a_byte_more() {
     let daemon = Daemon::start(&config_of(""));
     let (start, end) = (
         "GET /health/live HTTP/1.1\r\nHost: x\r\nX: ",
@@ -381,7 +369,7 @@ fn exact_heads() {
     }
 }
 
-fn half_closed() {
+fn pipelined_requests_of_half_closed_clients_are_answered() {
     let daemon = Daemon::start(&config_of(""));
     let mut socket = connect(&daemon);
     let request = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -393,7 +381,7 @@ fn half_closed() {
     assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 20, "{answers}");
 }
 
-fn reserved_descriptors() {
+fn descriptors_are_reserved_for_every_broker() {
     // A handle has a connection to each broker, and there are two for every reader.
     for brokers in [1, 3, 20, 100] {
         assert!(reserve(brokers, READERS) >= (2 * READERS * brokers) as u64);
@@ -423,7 +411,7 @@ fn reserved_descriptors() {
     daemon.wait_log(&says(20), secs(30));
 }
 
-fn descriptors() {
+fn accept_pauses_without_descriptors_and_all_clients_connect_later() {
     /// Fewer than the daemon keeps for itself twice, so half of them are for clients.
     const LIMIT: u64 = 200;
     const PAUSES: u64 = 15;

@@ -15,6 +15,7 @@ use crate::harness::proxy::Proxy;
 use crate::harness::stream::Stream;
 use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -22,10 +23,7 @@ use std::fs;
 use std::path::Path;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial(
-        "the_documentation_shows_the_clients_that_are_tested",
-        documentation,
-    )];
+    let mut trials = trials![the_documentation_shows_the_clients_that_are_tested];
     trials.extend(in_browser());
     let curl = async |origin: &str, stream: &str| Curl::start(&format!("{origin}/{stream}"));
     trials.extend(all("curl", false, curl));
@@ -468,7 +466,7 @@ fn controls(seen: &[Seen], story: &[(&str, &str)]) {
     }
 }
 
-fn documentation() {
+fn the_documentation_shows_the_clients_that_are_tested() {
     let read = |path: &str| {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))

@@ -11,32 +11,29 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::figures::Figures;
 use crate::harness::http;
+use crate::harness::on_each_broker;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
-use crate::harness::{on_each_broker, trial};
 use crate::metrics::{EVENTS, figures};
 use crate::reload::{client, reload, says_goodbye, topic, with_http};
+use crate::trials;
 use libtest_mimic::Trial;
 use reqwest::Method;
 use std::io::Write;
 use std::net::TcpStream;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial("metrics_count_deliveries_bytes_and_latencies", deliveries),
-        trial("metrics_count_clients_by_why_they_left", departures),
-        trial("metrics_count_clients_whose_sockets_take_nothing", stalled),
-        trial(
-            "metrics_count_what_is_passed_over_hidden_or_without_a_key",
-            passed_over,
-        ),
-        trial("metrics_count_gaps_and_replays", past),
-        trial("metrics_count_trouble_with_kafka_and_tell_its_end", trouble),
+    let mut trials = trials![
+        metrics_count_deliveries_bytes_and_latencies,
+        metrics_count_closed_clients_by_reason,
+        metrics_count_clients_that_stop_reading,
+        metrics_count_skipped_hidden_and_keyless_records,
+        metrics_count_gaps_and_replays,
+        metrics_report_a_kafka_outage_and_its_end,
     ];
     trials.extend(on_each_broker(
-        "metrics_tell_records_by_topic_and_lag_by_partition",
-        |broker| partitions(&broker),
+        metrics_report_records_by_topic_and_lag_by_partition,
     ));
     trials
 }
@@ -51,7 +48,7 @@ async fn reaches(daemon: &Daemon, name: &str, labels: &[(&str, &str)], value: f6
     .await;
 }
 
-fn deliveries() {
+fn metrics_count_deliveries_bytes_and_latencies() {
     let (broker, topic, text) = topic(10, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     block_on(async {
@@ -101,7 +98,7 @@ fn deliveries() {
     });
 }
 
-fn departures() {
+fn metrics_count_closed_clients_by_reason() {
     let (_broker, _topic, text) = topic(3, "start = \"earliest\"");
     let second = text.split_once("[[stream]]").expect("a stream").1;
     let second = format!("{text}[[stream]]{}", second.replace("/events", "/other"));
@@ -145,7 +142,7 @@ fn departures() {
 }
 
 /// A client that takes nothing is closed by its socket's timeout, and counted as that.
-fn stalled() {
+fn metrics_count_clients_that_stop_reading() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("stalled");
     broker.create_topic(&topic, 1, &[]);
@@ -175,7 +172,7 @@ fn stalled() {
     });
 }
 
-fn passed_over() {
+fn metrics_count_skipped_hidden_and_keyless_records() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("passed");
     broker.create_topic(&topic, 1, &[]);
@@ -217,7 +214,7 @@ fn passed_over() {
     });
 }
 
-fn past() {
+fn metrics_count_gaps_and_replays() {
     let (broker, topic, text) = topic(20, "start = \"earliest\"");
     let first = Daemon::start(&text);
     let id = block_on(async {
@@ -247,7 +244,7 @@ fn past() {
     });
 }
 
-fn trouble() {
+fn metrics_report_a_kafka_outage_and_its_end() {
     let broker = Broker::start(Version::V4_4);
     let topic = topic_name("trouble");
     broker.create_topic(&topic, 1, &[]);
@@ -277,7 +274,7 @@ fn trouble() {
     });
 }
 
-fn partitions(broker: &Broker) {
+fn metrics_report_records_by_topic_and_lag_by_partition(broker: &Broker) {
     let topic = topic_name("partitions");
     broker.create_topic(&topic, 2, &[]);
     broker.produce(&topic, &numbered(1, 0, 5));

@@ -5,8 +5,8 @@ use crate::harness::daemon::BINARY;
 use crate::harness::http;
 use crate::harness::process::{Process, Signal};
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -14,12 +14,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("the_demo_fills_tables_in_a_browser", browser),
-        trial(
-            "the_demo_writes_records_as_the_original_did_and_ends_on_a_signal",
-            records,
-        ),
+    trials![
+        the_demo_fills_tables_in_a_browser,
+        the_demo_writes_the_original_records_and_ends_on_a_signal,
     ]
 }
 
@@ -68,7 +65,7 @@ fn start() -> (Process, String) {
     (demo, url)
 }
 
-fn browser() {
+fn the_demo_fills_tables_in_a_browser() {
     let (_demo, url) = start();
     block_on(async {
         let browser = Browser::start().await;
@@ -111,7 +108,7 @@ fn browser() {
     });
 }
 
-fn records() {
+fn the_demo_writes_the_original_records_and_ends_on_a_signal() {
     let (demo, url) = start();
     block_on(async {
         let mut stream = Stream::open(format!("{url}/topn/updates")).await;

@@ -1,50 +1,23 @@
 //! Keys that a full table has no row of: which clients hold what was shown of them, and who is sent a delete.
 
 use crate::filtered_readers::{PARIS, city, delete, paris};
-use crate::harness::trial;
 use crate::rig::{Rec, Rig, gone, rec};
+use crate::trials;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "a_key_that_left_the_full_table_arrives_as_a_delete_when_it_matches_no_more",
-            matches_no_more,
-        ),
-        trial(
-            "a_record_that_found_no_place_is_ended_by_one_that_matches_no_more",
-            refused,
-        ),
-        trial(
-            "a_fixed_filter_ends_keys_that_left_the_full_table_and_shows_no_others",
-            fixed,
-        ),
-        trial(
-            "a_key_that_left_the_full_table_is_not_shown_by_an_older_record",
-            older,
-        ),
-        trial(
-            "a_hidden_record_is_not_outlived_by_an_older_one_of_another_partition",
-            hidden_and_older,
-        ),
-        trial(
-            "more_hidden_keys_than_are_remembered_reset_no_client",
-            many_hidden,
-        ),
-        trial(
-            "a_delete_that_loading_forgets_hides_older_records_all_the_same",
-            forgotten_delete,
-        ),
-        trial(
-            "clients_begin_anew_where_the_table_has_forgotten_what_left_it",
-            forgotten,
-        ),
-        trial(
-            "a_client_from_the_earliest_is_not_shown_what_a_fixed_filter_hides_since",
-            forgotten_in_log,
-        ),
+    trials![
+        an_evicted_key_that_stops_matching_is_sent_as_a_delete,
+        a_key_refused_by_the_full_table_is_deleted_when_it_stops_matching,
+        a_fixed_filter_deletes_only_evicted_keys_that_were_sent,
+        an_older_record_does_not_bring_back_an_evicted_key,
+        a_hidden_record_is_not_outlived_by_an_older_one_of_another_partition,
+        more_hidden_keys_than_are_remembered_reset_no_client,
+        a_delete_forgotten_by_loading_still_hides_older_records,
+        clients_are_reset_where_the_table_has_forgotten_evicted_keys,
+        a_client_at_earliest_does_not_see_keys_that_a_fixed_filter_hides_now,
     ]
 }
 
@@ -58,7 +31,7 @@ fn table(when_full: WhenFull) -> impl FnOnce(&mut StreamSettings) {
     }
 }
 
-fn matches_no_more() {
+fn an_evicted_key_that_stops_matching_is_sent_as_a_delete() {
     let mut rig = Rig::ready(table(WhenFull::EvictOldest));
     let mut client = rig.client(&[PARIS]);
     let mut in_rome = rig.client(&[("value.city", "Rome")]);
@@ -83,7 +56,7 @@ fn matches_no_more() {
     assert_eq!(client.shown(), [""; 0]);
 }
 
-fn refused() {
+fn a_key_refused_by_the_full_table_is_deleted_when_it_stops_matching() {
     let mut rig = Rig::ready(table(WhenFull::RefuseNew));
     let mut client = rig.client(&[PARIS]);
     client.told();
@@ -93,7 +66,7 @@ fn refused() {
     assert_eq!(client.shown(), [delete("c")]);
 }
 
-fn fixed() {
+fn a_fixed_filter_deletes_only_evicted_keys_that_were_sent() {
     let mut rig = Rig::ready(|settings| {
         table(WhenFull::EvictOldest)(settings);
         settings
@@ -108,7 +81,7 @@ fn fixed() {
     assert_eq!(client.shown(), [delete("a"), delete("b")]);
 }
 
-fn older() {
+fn an_older_record_does_not_bring_back_an_evicted_key() {
     for is_spread in [true, false] {
         let mut rig = Rig::with(&[2], false, table(WhenFull::EvictOldest));
         let at = |key: &str, name: &str, partition: u32, timestamp: i64| Rec {
@@ -153,7 +126,7 @@ fn in_paris(settings: &mut StreamSettings) {
         .insert("value.city".to_owned(), vec!["Paris".to_owned()]);
 }
 
-fn hidden_and_older() {
+fn a_hidden_record_is_not_outlived_by_an_older_one_of_another_partition() {
     let mut rig = Rig::with(&[2], false, in_paris);
     let mut client = rig.client(&[]);
     client.told();
@@ -183,7 +156,7 @@ fn hidden_and_older() {
     assert_eq!(client.shown(), [paris("a")]);
 }
 
-fn many_hidden() {
+fn more_hidden_keys_than_are_remembered_reset_no_client() {
     let mut rig = Rig::with(&[2], false, |settings| {
         in_paris(settings);
         settings.max_table_bytes = Size(8192);
@@ -204,7 +177,7 @@ fn many_hidden() {
     assert!(table.is_some_and(|(_, bytes)| bytes <= 8192), "{table:?}");
 }
 
-fn forgotten_delete() {
+fn a_delete_forgotten_by_loading_still_hides_older_records() {
     let mut rig = Rig::loading(&[2], table(WhenFull::EvictOldest));
     // Of long ago, so that its marker is the first to go.
     rig.records(&[
@@ -219,7 +192,7 @@ fn forgotten_delete() {
     assert_eq!(shown, [in_oslo("b"), in_oslo("c")]);
 }
 
-fn forgotten() {
+fn clients_are_reset_where_the_table_has_forgotten_evicted_keys() {
     // An eighth of it holds what is known of some keys.
     let mut rig = Rig::ready(|settings| {
         table(WhenFull::EvictOldest)(settings);
@@ -261,7 +234,7 @@ fn forgotten() {
 }
 
 /// The log holds the record that was shown, and no delete, because the table had forgotten the key by then.
-fn forgotten_in_log() {
+fn a_client_at_earliest_does_not_see_keys_that_a_fixed_filter_hides_now() {
     let mut rig = Rig::ready(|settings| {
         table(WhenFull::EvictOldest)(settings);
         settings.max_table_bytes = Size(4096);

@@ -1,6 +1,6 @@
 //! The documentation names what exists, and all of it. Metrics are compared in `metrics`, keys in `samples`.
 
-use crate::harness::trial;
+use crate::trials;
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 use kafka_sse_bridge::cli::Cli;
@@ -15,25 +15,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "every_command_line_in_the_docs_is_accepted_and_every_command_is_in_the_readme",
-            every_command_line_in_the_docs_is_accepted_and_every_command_is_in_the_readme,
-        ),
-        trial(
-            "the_docs_list_every_exit_code_and_no_other",
-            the_docs_list_every_exit_code_and_no_other,
-        ),
-        trial(
-            "the_docs_list_every_route_and_no_other",
-            the_docs_list_every_route_and_no_other,
-        ),
-        trial(
-            "the_docs_list_every_control_event_and_no_other",
-            the_docs_list_every_control_event_and_no_other,
-        ),
-        trial("every_key_in_the_docs_exists", every_key_in_the_docs_exists),
-        trial("every_file_in_the_docs_exists", every_file_in_the_docs_exists),
+    trials![
+        every_command_line_in_the_docs_is_accepted_and_every_command_is_in_the_readme,
+        the_docs_list_every_exit_code_and_no_other,
+        the_docs_list_every_route_and_no_other,
+        the_docs_list_every_control_event_and_no_other,
+        every_key_in_the_docs_exists,
+        every_file_in_the_docs_exists,
     ]
 }
 

@@ -4,10 +4,11 @@
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::daemon::{BINARY, Daemon, run_to_end};
+use crate::harness::on_each_broker;
 use crate::harness::process::Process;
 use crate::harness::produce::Message;
 use crate::harness::wait::secs;
-use crate::harness::{on_each_broker, trial};
+use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::fs;
@@ -17,24 +18,16 @@ use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial("doctor_tells_who_holds_an_address", addresses),
-        trial("doctor_looks_at_unix_sockets_and_leaves_them", unix_sockets),
-        trial(
-            "doctor_exits_78_for_a_wrong_configuration_and_2_for_usage",
-            exit_codes,
-        ),
-        trial("doctor_prints_no_secret", secrets),
-        trial("doctor_prints_no_secret_of_the_wrong_type", secret_of_digits),
-        trial("doctor_warns_of_few_descriptors", few_descriptors),
-        trial("doctor_looks_at_files_and_creates_none", files),
+    let mut trials = trials![
+        doctor_names_the_process_that_holds_an_address,
+        doctor_checks_unix_sockets_without_changing_them,
+        doctor_exits_with_78_for_configuration_and_2_for_usage_errors,
+        doctor_prints_no_secret,
+        doctor_prints_no_secret_that_has_the_wrong_type,
+        doctor_warns_of_a_low_descriptor_limit,
+        doctor_checks_files_and_creates_none,
     ];
-    trials.extend(on_each_broker(
-        "doctor_finds_nothing_where_all_is_well",
-        |broker| {
-            all_is_well(&broker);
-        },
-    ));
+    trials.extend(on_each_broker(doctor_finds_nothing_in_a_working_setup));
     trials
 }
 
@@ -125,7 +118,7 @@ pub fn filled(broker: &Broker) -> String {
     topic
 }
 
-fn all_is_well(broker: &Broker) {
+fn doctor_finds_nothing_in_a_working_setup(broker: &Broker) {
     let topic = filled(broker);
     let text = config(broker, &[&topic], "start = \"snapshot\"");
     let report = Report::of(&text);
@@ -202,7 +195,7 @@ fn all_is_well(broker: &Broker) {
     assert!(named(&format!("reading {topic}")));
 }
 
-fn addresses() {
+fn doctor_names_the_process_that_holds_an_address() {
     let broker = Broker::shared(Version::V4_4);
     let topic = filled(&broker);
     let text = config(&broker, &[&topic], "");
@@ -243,7 +236,7 @@ fn addresses() {
     drop(taken);
 }
 
-fn unix_sockets() {
+fn doctor_checks_unix_sockets_without_changing_them() {
     let broker = Broker::shared(Version::V4_4);
     let topic = filled(&broker);
     let directory = tempfile::tempdir().expect("a directory");
@@ -289,7 +282,7 @@ fn unix_sockets() {
     );
 }
 
-fn exit_codes() {
+fn doctor_exits_with_78_for_configuration_and_2_for_usage_errors() {
     let wrong = "[[stream]]\npath = \"x\"\ntopics = []\n";
     let report = Report::of(wrong);
     assert_eq!(report.code, Some(78));
@@ -320,7 +313,7 @@ fn exit_codes() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("--json"));
 }
 
-fn secrets() {
+fn doctor_prints_no_secret() {
     let broker = Broker::shared(Version::V4_4);
     let topic = filled(&broker);
     let text = config(&broker, &[&topic], "");
@@ -357,7 +350,7 @@ fn secrets() {
 }
 
 /// Without quotes a password of digits is a number, and the file is wrong.
-fn secret_of_digits() {
+fn doctor_prints_no_secret_that_has_the_wrong_type() {
     let text =
         "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n[kafka.librdkafka]\n\"sasl.password\" = 271828\n";
     let report = Report::of(text);
@@ -369,7 +362,7 @@ fn secret_of_digits() {
     assert!(!report.text.contains("271828"), "{}", report.text);
 }
 
-fn few_descriptors() {
+fn doctor_warns_of_a_low_descriptor_limit() {
     let broker = Broker::shared(Version::V4_4);
     let topic = filled(&broker);
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -400,7 +393,7 @@ fn few_descriptors() {
     report.assert_end(0, 0);
 }
 
-fn files() {
+fn doctor_checks_files_and_creates_none() {
     let broker = Broker::shared(Version::V4_4);
     let topic = filled(&broker);
     let directory = tempfile::tempdir().expect("a directory");

@@ -6,7 +6,7 @@ use crate::doctor::{Report, filled};
 use crate::harness::acl::{AUTHORIZER, Right};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::produce::{Message, Outcome};
-use crate::harness::{on_each_broker, on_each_version, trial};
+use crate::harness::{on_each_broker, on_each_version, promise, promise_on};
 use libtest_mimic::Trial;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -18,41 +18,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial("doctor_goes_on_past_a_broker_that_refuses", unreachable_broker),
-        trial("doctor_goes_on_past_a_name_that_is_not_known", unknown_name),
-        trial("doctor_ends_although_a_broker_never_answers", hung_broker),
-        trial(
-            "doctor_ends_although_a_broker_stops_to_answer_librdkafka",
-            stalling_under_librdkafka,
-        ),
-        trial(
-            "doctor_ends_although_a_broker_stops_to_answer_the_kafka_crate",
-            stalling_under_the_kafka_crate,
-        ),
-        trial(
-            "doctor_names_an_advertised_address_that_leads_nowhere",
-            advertised,
-        ),
-        trial("doctor_refuses_ids_that_are_too_long", long_ids),
-        trial("doctor_warns_of_records_from_the_future", future),
-        trial(
-            "doctor_names_keys_in_several_partitions_and_timestamps_from_the_future",
-            keys,
-        ),
-        trial("doctor_says_what_the_kafka_crate_lacks", kafka_crate),
-        trial("doctor_warns_of_markers_at_the_end", markers),
-        trial(
-            "doctor_names_transactions_that_are_open_for_long@4.4.0",
-            transactions,
-        ),
+        promise(doctor_continues_after_a_broker_that_refuses_connections),
+        promise(doctor_continues_after_an_unknown_host_name),
+        promise(doctor_ends_when_a_broker_never_answers),
+        promise(doctor_ends_when_a_broker_stops_answering_librdkafka),
+        promise(doctor_ends_when_a_broker_stops_answering_the_kafka_crate),
+        promise(doctor_names_an_unreachable_advertised_address),
+        promise(doctor_reports_ids_that_are_too_long),
+        promise(doctor_warns_of_records_from_the_future),
+        promise(doctor_names_keys_in_several_partitions_and_future_timestamps),
+        promise(doctor_names_features_that_the_kafka_crate_lacks),
+        promise(doctor_warns_of_transaction_markers_at_the_end),
+        promise_on(Version::V4_4, doctor_names_long_open_transactions),
     ];
-    trials.extend(on_each_broker(
-        "doctor_names_a_missing_topic_and_creates_none",
-        |broker| {
-            missing_topic(&broker);
-        },
-    ));
-    trials.extend(on_each_version("doctor_names_topics_it_may_not_read", forbidden));
+    trials.extend(on_each_broker(doctor_names_a_missing_topic_and_creates_none));
+    trials.extend(on_each_version(doctor_names_topics_that_it_may_not_read));
     trials
 }
 
@@ -61,7 +41,7 @@ fn with_broker_before(text: &str, address: &str) -> String {
     text.replacen("brokers = [", &format!("brokers = [\"{address}\", "), 1)
 }
 
-fn unreachable_broker() {
+fn doctor_continues_after_a_broker_that_refuses_connections() {
     let broker = Broker::shared(Version::V4_4);
     let topic = filled(&broker);
     let nobody = format!("127.0.0.1:{}", free_port());
@@ -74,7 +54,7 @@ fn unreachable_broker() {
     report.assert_says(&format!("ok    reading {topic}: "), &[]);
 }
 
-fn unknown_name() {
+fn doctor_continues_after_an_unknown_host_name() {
     let broker = Broker::shared(Version::V4_4);
     let topic = filled(&broker);
     let name = "no-such-host.invalid:9092";
@@ -88,7 +68,7 @@ fn unknown_name() {
     report.assert_says(&format!("ok    reading {topic}: "), &[]);
 }
 
-fn hung_broker() {
+fn doctor_ends_when_a_broker_never_answers() {
     // The system accepts for it; nobody reads.
     let hung = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = hung.local_addr().expect("its address");
@@ -149,13 +129,13 @@ fn stalling_broker(version: Version, client: &str) -> Report {
     report
 }
 
-fn stalling_under_librdkafka() {
+fn doctor_ends_when_a_broker_stops_answering_librdkafka() {
     let report = stalling_broker(Version::V4_4, "librdkafka");
     report.assert_says("fail  topic t: metadata of topic \"t\": ", &["remedy: "]);
 }
 
 /// The kafka crate would wait for two minutes.
-fn stalling_under_the_kafka_crate() {
+fn doctor_ends_when_a_broker_stops_answering_the_kafka_crate() {
     let report = stalling_broker(Version::V3_9, "kafka");
     report.assert_says(
         "fail  kafka client: no answer within 10s",
@@ -163,7 +143,7 @@ fn stalling_under_the_kafka_crate() {
     );
 }
 
-fn advertised() {
+fn doctor_names_an_unreachable_advertised_address() {
     // Held, but not listened at: nobody else can answer there.
     let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -184,7 +164,7 @@ fn advertised() {
     );
 }
 
-fn missing_topic(broker: &Broker) {
+fn doctor_names_a_missing_topic_and_creates_none(broker: &Broker) {
     let (topic, missing) = (filled(broker), topic_name("doctor-missing"));
     let report = Report::of(&config(broker, &[&missing, &topic], "start = \"earliest\""));
     report.assert_end(1, 1);
@@ -200,7 +180,7 @@ fn missing_topic(broker: &Broker) {
     assert!(!broker.topics().contains(&missing), "it creates none");
 }
 
-fn long_ids() {
+fn doctor_reports_ids_that_are_too_long() {
     let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).expect("a cluster");
     cluster.create_topic("wide", 1000, 1).expect("a topic");
     let text = format!(
@@ -223,7 +203,7 @@ fn long_ids() {
     assert_eq!(report.code, Some(1));
 }
 
-fn future() {
+fn doctor_warns_of_records_from_the_future() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("doctor-future");
     broker.create_topic(&topic, 1, &[]);
@@ -238,7 +218,7 @@ fn future() {
     );
 }
 
-fn keys() {
+fn doctor_names_keys_in_several_partitions_and_future_timestamps() {
     let broker = Broker::shared(Version::V4_4);
     let topics = ["doctor-keys", "doctor-hour", "doctor-micros"].map(topic_name);
     let [keys, hour, micros] = &topics;
@@ -296,7 +276,7 @@ fn keys() {
     assert!(!report.text.contains("keys "), "{}", report.text);
 }
 
-fn kafka_crate() {
+fn doctor_names_features_that_the_kafka_crate_lacks() {
     let broker = Broker::shared(Version::V3_9);
     let topic = filled(&broker);
     let isolation = "[kafka]\nisolation = \"read_uncommitted\"\n";
@@ -355,7 +335,7 @@ fn kafka_crate() {
     );
 }
 
-fn markers() {
+fn doctor_warns_of_transaction_markers_at_the_end() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("doctor-markers");
     broker.create_topic(&topic, 1, &[]);
@@ -379,7 +359,7 @@ fn markers() {
 }
 
 /// A transaction whose first record is minutes old is named with its place; one that has just begun is not.
-fn transactions() {
+fn doctor_names_long_open_transactions() {
     let broker = Broker::shared(Version::V4_4);
     let (hanging, fresh) = (topic_name("doctor-hanging"), topic_name("doctor-fresh"));
     for topic in [&hanging, &fresh] {
@@ -426,7 +406,7 @@ fn transactions() {
     assert!(!report.text.contains("transactions "), "{}", report.text);
 }
 
-fn forbidden(version: Version) {
+fn doctor_names_topics_that_it_may_not_read(version: Version) {
     let broker = Broker::start_with(version, AUTHORIZER);
     let (open, seen, hidden) = (filled(&broker), filled(&broker), filled(&broker));
     broker.allow("User:ANONYMOUS", Right::Describe, &seen);

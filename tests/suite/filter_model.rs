@@ -16,13 +16,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "a_filtered_client_is_shown_what_the_whole_stream_holds_for_it",
-            || simulate(false),
-        ),
-        trial("a_filtered_client_ends_with_its_part_of_the_table", || {
-            simulate(true);
+        trial("a_filtered_client_gets_exactly_the_matching_records", || {
+            simulate(false);
         }),
+        trial(
+            "a_filtered_client_ends_with_the_matching_rows_of_the_table",
+            || {
+                simulate(true);
+            },
+        ),
     ]
 }
 

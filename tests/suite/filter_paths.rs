@@ -1,8 +1,8 @@
 //! Paths of filters as they come and go: what they find against a simple search, what work they make, and what
 //! memory they take.
 
-use crate::harness::trial;
 use crate::rig::{Rig, filter, rec};
+use crate::trials;
 use allocation_counter::measure;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::stream::filter_index::{FilterFigures, OverLimit};
@@ -15,15 +15,12 @@ use proptest::prelude::*;
 use std::fmt::{self, Display};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("paths_that_come_and_go_find_what_a_simple_search_does", model),
-        trial(
-            "a_path_is_as_much_work_as_it_is_long_however_many_others_there_are",
-            work,
-        ),
-        trial("the_trie_of_paths_counts_what_it_holds", counted),
-        trial("a_member_that_is_repeated_is_held_once_for_all_paths", repeated),
-        trial("paths_of_a_streams_filters_have_a_bound_in_memory", bounded),
+    trials![
+        added_and_removed_paths_match_like_a_linear_search,
+        the_cost_of_a_path_depends_on_its_length_alone,
+        the_path_trie_counts_its_bytes,
+        a_repeated_member_is_stored_once_for_all_paths,
+        the_paths_of_a_streams_filters_are_bounded_in_memory,
     ]
 }
 
@@ -120,7 +117,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn model() {
+fn added_and_removed_paths_match_like_a_linear_search() {
     let cases = ProptestConfig {
         cases: 2000,
         ..ProptestConfig::default()
@@ -193,7 +190,7 @@ fn long_paths(count: usize) -> Paths {
     paths
 }
 
-fn work() {
+fn the_cost_of_a_path_depends_on_its_length_alone() {
     // The same text, with other dots as parts of names.
     let escaped = |number: usize| -> Vec<String> {
         let mut path = vec![String::from("x")];
@@ -240,7 +237,7 @@ fn work() {
     }
 }
 
-fn counted() {
+fn the_path_trie_counts_its_bytes() {
     const COUNT: usize = 990;
     let held = |paths: &mut Option<Paths>, act: &mut dyn FnMut(&mut Paths)| {
         let mut taken = paths.take().expect("paths");
@@ -292,7 +289,7 @@ fn counted() {
     assert_eq!(none, 0);
 }
 
-fn repeated() {
+fn a_repeated_member_is_stored_once_for_all_paths() {
     const NAMES: usize = 200;
     const MEMBERS: usize = 40_000;
     // Five hundred paths that are one name, written as one or as several.
@@ -333,7 +330,7 @@ fn repeated() {
     assert!(held <= most, "{held} bytes for a value of {}", json.len());
 }
 
-fn bounded() {
+fn the_paths_of_a_streams_filters_are_bounded_in_memory() {
     let mut rig = Rig::ready(|settings| {
         settings.log_bytes = Size(512 * 1024);
         settings.max_filter_paths = 0;

@@ -2,8 +2,8 @@
 //! wake while it goes to sleep.
 
 use crate::harness::sse::{Event, Item, Parser};
-use crate::harness::trial;
 use crate::rig::{Rec, Rig, filter, rec};
+use crate::trials;
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::stream::Stream;
 use kafka_sse_bridge::stream::position::Position;
@@ -17,12 +17,9 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_filtered_client_that_joins_amid_records_misses_none", joins),
-        trial(
-            "a_filtered_client_that_goes_to_sleep_amid_records_is_woken",
-            sleeps,
-        ),
+    trials![
+        a_filtered_client_that_joins_between_records_misses_none,
+        a_filtered_client_that_sleeps_between_records_is_woken,
     ]
 }
 
@@ -55,7 +52,7 @@ fn number(event: &Event) -> i64 {
 
 const TERMS: [(&str, &str); 3] = [("key", "mine"), ("value.mine", "true"), ("partition", "0")];
 
-fn joins() {
+fn a_filtered_client_that_joins_between_records_misses_none() {
     let table = |settings: &mut StreamSettings| settings.start = Start::Snapshot;
     for (round, mut rig) in [Rig::ready(|_| {}), Rig::ready(table)].into_iter().enumerate() {
         let stream = Arc::clone(&rig.stream);
@@ -143,7 +140,7 @@ fn sleeper(mut subscription: Subscription, shown: &AtomicUsize, stop: &AtomicBoo
     }
 }
 
-fn sleeps() {
+fn a_filtered_client_that_sleeps_between_records_is_woken() {
     const CLIENTS: usize = 3;
     let mut rig = Rig::ready(|_| {});
     let shown: Arc<[AtomicUsize]> = (0..CLIENTS).map(|_| AtomicUsize::new(0)).collect();

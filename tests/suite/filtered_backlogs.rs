@@ -3,8 +3,8 @@
 
 use crate::filtered_readers::{INTERVAL, PARIS, city, delete, place, table};
 use crate::harness::sse::{Event, Item};
-use crate::harness::trial;
 use crate::rig::{Client, Rec, Rig, apply, event, gone, rec, run, said};
+use crate::trials;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
 use kafka_sse_bridge::stream::subscription::Step;
@@ -18,30 +18,15 @@ use std::task::{Context, Waker};
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("records_for_others_make_no_filtered_client_slow", not_slow),
-        trial(
-            "a_filtered_client_that_falls_off_gets_its_records_from_kafka",
-            falls_off_to_kafka,
-        ),
-        trial(
-            "a_filtered_client_that_falls_off_a_table_gets_latest_values",
-            falls_off_to_table,
-        ),
-        trial("more_matches_than_are_noted_are_still_all_shown", many_matches),
-        trial(
-            "more_matches_than_are_noted_are_conflated_on_a_table",
-            many_matches_conflated,
-        ),
-        trial("old_records_are_looked_through_by_a_writer", looked_elsewhere),
-        trial(
-            "a_returning_client_finds_in_memory_what_came_before_its_filter",
-            from_before,
-        ),
-        trial(
-            "a_long_stretch_without_a_match_lets_others_have_their_turn",
-            long_stretch,
-        ),
+    trials![
+        records_for_others_do_not_make_a_filtered_client_slow,
+        a_filtered_client_behind_the_log_gets_its_records_from_kafka,
+        a_filtered_client_behind_a_tables_log_gets_the_latest_values,
+        matches_beyond_the_index_bound_are_all_sent,
+        matches_beyond_the_index_bound_are_conflated_on_a_table,
+        a_writer_searches_old_records_for_matches,
+        a_resuming_client_gets_records_from_before_its_filter_from_memory,
+        a_long_search_without_a_match_yields_to_other_clients,
     ]
 }
 
@@ -60,7 +45,7 @@ fn small(settings: &mut StreamSettings) {
     settings.log_bytes = Size(512 * 1024);
 }
 
-fn not_slow() {
+fn records_for_others_do_not_make_a_filtered_client_slow() {
     for (start, lag) in [
         (Start::Live, Lag::Disconnect),
         (Start::Live, Lag::Replay),
@@ -101,7 +86,7 @@ fn not_slow() {
     }
 }
 
-fn falls_off_to_kafka() {
+fn a_filtered_client_behind_the_log_gets_its_records_from_kafka() {
     run(async {
         let mut rig = Rig::with(&[2], true, small);
         let terms = [PARIS];
@@ -140,7 +125,7 @@ fn falls_off_to_kafka() {
     });
 }
 
-fn falls_off_to_table() {
+fn a_filtered_client_behind_a_tables_log_gets_the_latest_values() {
     let mut rig = Rig::ready(|settings| {
         table(settings);
         small(settings);
@@ -201,7 +186,7 @@ fn many(rig: &mut Rig, keys: usize) -> Vec<String> {
     shown
 }
 
-fn many_matches() {
+fn matches_beyond_the_index_bound_are_all_sent() {
     let mut rig = Rig::ready(|settings| settings.lag = Some(Lag::Disconnect));
     let (mut stalled, mut late) = (rig.client(&[PARIS]), rig.client(&[PARIS]));
     stalled.items();
@@ -241,7 +226,7 @@ fn many_matches() {
     }
 }
 
-fn many_matches_conflated() {
+fn matches_beyond_the_index_bound_are_conflated_on_a_table() {
     const KEYS: usize = 12_000;
     let mut rig = Rig::ready(|settings| {
         table(settings);
@@ -287,7 +272,7 @@ fn many_matches_conflated() {
 }
 
 /// Old records are looked through where a stream writes, not where its clients are served.
-fn looked_elsewhere() {
+fn a_writer_searches_old_records_for_matches() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     let tasks: Arc<Mutex<Vec<Task>>> = Arc::default();
     let given = Arc::clone(&tasks);
@@ -327,7 +312,7 @@ fn looked_elsewhere() {
     assert!(turns > 10, "a block in a turn");
 }
 
-fn from_before() {
+fn a_resuming_client_gets_records_from_before_its_filter_from_memory() {
     let mut rig = Rig::with(&[2], false, |settings| settings.start = Start::Earliest);
     let mut whole = rig.client(&[]);
     let mut ids = Vec::new();
@@ -357,7 +342,7 @@ fn from_before() {
     assert!(clients.iter_mut().all(|client| client.shown().len() == 1));
 }
 
-fn long_stretch() {
+fn a_long_search_without_a_match_yields_to_other_clients() {
     let mut rig = Rig::ready(|settings| {
         settings.start = Start::Earliest;
         settings.log_bytes = Size(16 * 1024 * 1024);

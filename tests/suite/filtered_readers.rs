@@ -1,7 +1,7 @@
 //! Readers with a filter: what they are shown and told of the rest, and what they are spared.
 
-use crate::harness::trial;
 use crate::rig::{Rec, Rig, apply, filter, gone, rec, run, said};
+use crate::trials;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
 use kafka_sse_bridge::stream::control::Goodbye;
@@ -15,43 +15,22 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "who_has_all_of_a_table_comes_back_without_a_reset_however_late",
-            nothing_since,
-        ),
-        trial(
-            "since_and_a_filter_together_give_the_filters_part",
-            since_filtered,
-        ),
-        trial("a_key_that_matches_no_more_arrives_as_a_delete", matches_no_more),
-        trial(
-            "a_key_that_leaves_a_partition_or_loses_a_header_is_deleted",
-            moves_away,
-        ),
-        trial("a_filtered_client_is_woken_for_its_records_only", wakes),
-        trial("what_is_noted_for_all_filters_has_one_bound", noted),
-        trial(
-            "a_quiet_client_is_told_its_place_when_that_has_changed",
-            checkpoints,
-        ),
-        trial(
-            "a_checkpoint_comes_only_where_nothing_else_told_the_place",
-            told_otherwise,
-        ),
-        trial(
-            "a_client_that_waits_for_kafka_is_sent_no_checkpoint",
-            no_place_yet,
-        ),
-        trial(
-            "a_client_that_returns_from_a_checkpoint_reads_nothing_again",
-            from_checkpoint,
-        ),
+    trials![
+        an_up_to_date_table_client_resumes_without_a_reset_at_any_time,
+        since_and_a_filter_combine,
+        a_key_that_stops_matching_is_sent_as_a_delete,
+        a_key_that_changes_partition_or_loses_a_header_is_deleted,
+        a_filtered_client_is_woken_for_its_records_only,
+        the_matches_noted_for_all_filters_share_one_bound,
+        a_quiet_client_gets_a_checkpoint_when_its_position_changes,
+        a_checkpoint_is_sent_only_if_no_other_event_carried_the_position,
+        a_client_that_waits_for_kafka_gets_no_checkpoint,
+        a_client_that_resumes_from_a_checkpoint_gets_nothing_twice,
     ]
 }
 
 /// A quiet table makes no new ids, and no deletes either: what is remembered of those is of no concern.
-fn nothing_since() {
+fn an_up_to_date_table_client_resumes_without_a_reset_at_any_time() {
     let mut rig = Rig::ready(|settings| {
         table(settings);
         settings.delete_retention = Span::seconds(3600);
@@ -70,7 +49,7 @@ fn nothing_since() {
     assert_eq!(rig.back(&id, &[PARIS]).told()[0], r#"reset {"reason":"too-old"}"#);
 }
 
-fn since_filtered() {
+fn since_and_a_filter_combine() {
     run(async {
         let at = |record: Rec, time: i64| Rec {
             timestamp: Some(time),
@@ -140,7 +119,7 @@ pub fn delete(key: &str) -> String {
     format!("delete {{\"id\":\"{key}\"}}")
 }
 
-fn matches_no_more() {
+fn a_key_that_stops_matching_is_sent_as_a_delete() {
     let mut rig = Rig::ready(table);
     rig.records(&[
         city("a", "Paris"),
@@ -194,7 +173,7 @@ fn matches_no_more() {
     assert_eq!(only_b.shown(), [paris("b"), delete("b")]);
 }
 
-fn moves_away() {
+fn a_key_that_changes_partition_or_loses_a_header_is_deleted() {
     let mut rig = Rig::with(&[2], false, table);
     let at = |key: &str, partition: u32| city(key, "Paris").partition(partition);
     let mut first = rig.client(&[("partition", "0")]);
@@ -214,7 +193,7 @@ fn moves_away() {
     assert_eq!(typed.shown(), [delete("b")]);
 }
 
-fn wakes() {
+fn a_filtered_client_is_woken_for_its_records_only() {
     for start in [Start::Live, Start::Snapshot] {
         let mut rig = Rig::with(&[2], false, |settings| settings.start = start);
         let yes = || city("a", "Paris").header("type", "x").partition(1);
@@ -275,7 +254,7 @@ fn head(rig: &Rig) -> String {
 
 pub const INTERVAL: Duration = Duration::from_secs(10);
 
-fn checkpoints() {
+fn a_quiet_client_gets_a_checkpoint_when_its_position_changes() {
     let mut rig = Rig::ready(|_| {});
     let mut client = rig.client(&[("key", "a")]);
     client.items();
@@ -331,7 +310,7 @@ fn checkpoints() {
     }
 }
 
-fn told_otherwise() {
+fn a_checkpoint_is_sent_only_if_no_other_event_carried_the_position() {
     // Heartbeats tell the place.
     let mut rig = Rig::ready(|settings| {
         settings.heartbeat = Heartbeat::Event;
@@ -373,7 +352,7 @@ fn told_otherwise() {
     }
 }
 
-fn no_place_yet() {
+fn a_client_that_waits_for_kafka_gets_no_checkpoint() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     rig.records(&[rec("b", "1")]);
     let mut client = rig.client(&[("key", "a")]);
@@ -395,7 +374,7 @@ fn no_place_yet() {
     }
 }
 
-fn from_checkpoint() {
+fn a_client_that_resumes_from_a_checkpoint_gets_nothing_twice() {
     run(async {
         let mut rig = Rig::with(&[1], true, |settings| settings.log_bytes = Size(512 * 1024));
         let mut client = rig.client(&[("key", "a")]);
@@ -428,7 +407,7 @@ fn from_checkpoint() {
 }
 
 /// Filters that want everything, each of its own kind.
-fn noted() {
+fn the_matches_noted_for_all_filters_share_one_bound() {
     const FILTERS: usize = 300;
     const BATCH: i64 = 2000;
     let log_bytes = Size(512 * 1024);

@@ -1,7 +1,7 @@
 //! Filters: which records are for whom, step by step, without Kafka or sockets.
 
-use crate::harness::trial;
 use crate::rig::{Rec, Rig, filter, gone, rec};
+use crate::trials;
 use kafka_sse_bridge::config::filter::{FilterError, MAX_BYTES, MAX_PATH, MAX_TERMS, Name};
 use kafka_sse_bridge::config::{Format, Start, StreamSettings};
 use kafka_sse_bridge::stream::paths::Paths;
@@ -9,27 +9,21 @@ use kafka_sse_bridge::stream::values::Found;
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "a_scalar_is_found_where_it_lies_and_compared_by_its_text",
-            scalars,
-        ),
-        trial("a_name_with_dots_is_found_as_one_before_it_is_walked", dots),
-        trial("all_paths_of_all_filters_find_what_each_alone_does", together),
-        trial("what_is_no_json_matches_no_path", no_json),
-        trial("a_payload_of_several_lines_is_looked_at_whole", several_lines),
-        trial("a_filter_sees_the_value_as_it_is_shown", as_shown),
-        trial("a_header_passes_by_any_of_its_values", headers),
-        trial("keys_topics_and_partitions_are_told_apart", coordinates),
-        trial("one_name_is_or_and_several_are_and", or_and),
-        trial("filters_are_bounded_and_equal_in_any_order", bounds),
-        trial("who_shares_a_filter_leaves_it_to_the_others", sharing),
-        trial("a_fixed_filter_hides_records_from_everyone", fixed),
-        trial(
-            "a_fixed_filter_on_a_table_deletes_only_what_was_shown",
-            fixed_table,
-        ),
-        trial("a_clients_filter_is_anded_with_the_fixed_one", fixed_and_own),
+    trials![
+        a_scalar_is_compared_by_its_text,
+        a_name_with_dots_matches_whole_before_it_is_a_path,
+        paths_match_together_as_each_does_alone,
+        a_payload_that_is_not_json_matches_no_path,
+        a_payload_of_several_lines_is_searched_whole,
+        a_filter_sees_the_value_as_it_is_sent,
+        a_header_matches_by_any_of_its_values,
+        keys_topics_and_partitions_match_separately,
+        values_of_one_name_are_ored_and_names_are_anded,
+        filters_are_bounded_and_equal_in_any_order,
+        a_shared_filter_stays_until_its_last_client_leaves,
+        a_fixed_filter_hides_records_from_everyone,
+        a_fixed_filter_on_a_table_deletes_only_keys_that_were_sent,
+        a_clients_filter_is_anded_with_the_fixed_one,
     ]
 }
 
@@ -77,7 +71,7 @@ fn look(change: impl Fn(&mut StreamSettings), value: &[u8], cases: &[(&str, &str
     }
 }
 
-fn scalars() {
+fn a_scalar_is_compared_by_its_text() {
     let both = |value: &str, cases: &[(&str, &str, bool)]| {
         look(|_| {}, value.as_bytes(), cases);
         look(
@@ -152,7 +146,7 @@ fn scalars() {
     );
 }
 
-fn dots() {
+fn a_name_with_dots_matches_whole_before_it_is_a_path() {
     let both = |value: &str, cases: &[(&str, &str, bool)]| {
         look(|_| {}, value.as_bytes(), cases);
         let envelope = |settings: &mut StreamSettings| settings.format = Format::Envelope;
@@ -210,7 +204,7 @@ fn dots() {
 }
 
 /// A path looked up alone, beside many others, and after others have gone finds the same.
-fn together() {
+fn paths_match_together_as_each_does_alone() {
     let document = r#"{"a":1,"a":{"b":[7,{"c":"x"}],"b.1.c":"y"},"d":{"e":{"f":null}},"d.e":5,"g":"s"}"#;
     let paths = [
         "a",
@@ -258,7 +252,7 @@ fn together() {
     }
 }
 
-fn no_json() {
+fn a_payload_that_is_not_json_matches_no_path() {
     for value in [
         "plain",
         "",
@@ -284,7 +278,7 @@ fn no_json() {
     );
 }
 
-fn several_lines() {
+fn a_payload_of_several_lines_is_searched_whole() {
     let cases = [("a", "1", true), ("b.c", "x", true), ("b.c", "y", false)];
     for value in [
         "{\n  \"a\": 1,\n  \"b\": {\"c\":\n\"x\"}\n}\n",
@@ -301,7 +295,7 @@ fn several_lines() {
 }
 
 /// What is in the browser's hands is what a filter names.
-fn as_shown() {
+fn a_filter_sees_the_value_as_it_is_sent() {
     let with_key = |settings: &mut StreamSettings| settings.key_field = Some("id".to_owned());
     look(with_key, br#"{"x":1}"#, &[("id", "k", true), ("x", "1", true)]);
     look(
@@ -328,7 +322,7 @@ fn as_shown() {
     look(envelope, br#"{"value":{"x":1}}"#, &[("value.x", "1", true)]);
 }
 
-fn headers() {
+fn a_header_matches_by_any_of_its_values() {
     let record = rec("k", "v")
         .header("type", "created")
         .header("type", "seen")
@@ -372,7 +366,7 @@ fn headers() {
     ));
 }
 
-fn coordinates() {
+fn keys_topics_and_partitions_match_separately() {
     let record = rec("größe 1", "v").partition(1);
     for (name, value, wanted) in [
         ("key", "größe 1", true),
@@ -423,7 +417,7 @@ fn coordinates() {
     }
 }
 
-fn or_and() {
+fn values_of_one_name_are_ored_and_names_are_anded() {
     let record = rec("k", r#"{"a":1,"b":2}"#).header("h", "x").partition(1);
     let all = [
         ("key", "k"),
@@ -449,7 +443,7 @@ fn or_and() {
     }
 }
 
-fn bounds() {
+fn filters_are_bounded_and_equal_in_any_order() {
     let topics = ["t".to_owned()];
     let values: Vec<String> = (0..=MAX_TERMS).map(|number| number.to_string()).collect();
     let keys: Vec<(&str, &str)> = values.iter().map(|value| ("key", value.as_str())).collect();
@@ -476,7 +470,7 @@ fn bounds() {
     assert_ne!(filter(&written, &topics), filter(&written[1..], &topics));
 }
 
-fn sharing() {
+fn a_shared_filter_stays_until_its_last_client_leaves() {
     let mut rig = Rig::ready(|_| {});
     let terms = [("key", "a"), ("key", "b"), ("value.n", "1")];
     let mut reversed = terms;
@@ -516,7 +510,7 @@ fn fix(settings: &mut StreamSettings, terms: &[(&str, &str)]) {
     }
 }
 
-fn fixed() {
+fn a_fixed_filter_hides_records_from_everyone() {
     let mut rig = Rig::ready(|settings| fix(settings, &[("header.public", "yes")]));
     let mut live = rig.client(&[]);
     live.items();
@@ -536,7 +530,7 @@ fn fixed() {
     assert_eq!(live.shown(), ["message 3"]);
 }
 
-fn fixed_table() {
+fn a_fixed_filter_on_a_table_deletes_only_keys_that_were_sent() {
     let mut rig = Rig::ready(|settings| {
         settings.start = Start::Snapshot;
         fix(settings, &[("value.public", "true")]);
@@ -586,7 +580,7 @@ fn fixed_table() {
     assert_eq!(rig.stream.figures().hidden, 5);
 }
 
-fn fixed_and_own() {
+fn a_clients_filter_is_anded_with_the_fixed_one() {
     for start in [Start::Earliest, Start::Snapshot] {
         let mut rig = Rig::ready(|settings| {
             settings.start = start;

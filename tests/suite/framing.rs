@@ -2,7 +2,7 @@
 //! parser reads back exactly what was put in, line ends as LF.
 
 use crate::harness::sse::{Event, Item, Parser};
-use crate::harness::trial;
+use crate::trials;
 use kafka_sse_bridge::config::{Format, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
 use kafka_sse_bridge::sse::control::ControlEvent;
@@ -13,37 +13,22 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "any_text_value_arrives_whole_with_line_ends_as_lf",
-            any_text_arrives,
-        ),
-        trial("control_events_arrive_whole", control_events),
-        trial(
-            "the_key_joins_the_object_and_the_rest_stays_byte_for_byte",
-            key_joins_object,
-        ),
-        trial(
-            "any_object_keeps_its_members_when_the_key_joins",
-            any_object_keeps_members,
-        ),
-        trial("a_member_of_the_keys_name_is_replaced", member_is_replaced),
-        trial(
-            "what_is_no_object_is_refused_where_the_key_joins",
-            no_object_is_refused,
-        ),
-        trial("a_tombstone_is_a_delete_with_its_key", tombstones),
-        trial("a_key_is_shown_the_same_in_every_format", keys_are_alike),
-        trial("a_byte_order_mark_is_no_part_of_a_value", byte_order_mark),
-        trial(
-            "an_envelope_of_a_record_without_a_timestamp_says_null",
-            no_timestamp,
-        ),
-        trial("an_envelope_says_all_of_any_record", any_envelope),
-        trial("an_envelope_names_its_encoding", envelope_encodings),
-        trial("an_envelope_joins_repeated_headers", envelope_headers),
-        trial("as_many_headers_as_fit_are_shown", many_headers),
-        trial("an_event_name_is_sent_where_configured", event_name),
+    trials![
+        any_text_value_arrives_whole_with_line_ends_as_lf,
+        control_events_arrive_whole,
+        the_key_joins_the_object_and_the_rest_stays_byte_for_byte,
+        any_object_keeps_its_members_when_the_key_joins,
+        a_member_of_the_keys_name_is_replaced,
+        a_value_that_is_not_an_object_is_refused_where_the_key_joins,
+        a_tombstone_is_a_delete_with_its_key,
+        a_key_is_the_same_in_every_format,
+        a_byte_order_mark_is_not_part_of_a_value,
+        an_envelope_without_a_timestamp_has_null,
+        an_envelope_carries_every_part_of_any_record,
+        an_envelope_names_its_encoding,
+        an_envelope_joins_repeated_headers,
+        as_many_headers_as_fit_are_sent,
+        an_event_name_is_sent_where_configured,
     ]
 }
 
@@ -132,7 +117,7 @@ fn normalised(text: &str) -> String {
     text.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-fn any_text_arrives() {
+fn any_text_value_arrives_whole_with_line_ends_as_lf() {
     proptest!(|(text in hostile_text())| {
         let event = parse(&encode(&settings(Format::Value, None), None, Some(text.as_bytes()), &Vec::new()).unwrap());
         // A byte order mark in front says how the text is encoded, and is no part of it.
@@ -145,7 +130,7 @@ fn any_text_arrives() {
     assert_eq!(refused, Err(Invalid::ValueNotUtf8));
 }
 
-fn control_events() {
+fn control_events_arrive_whole() {
     let event = parse(&ControlEvent::Reset.frame(Some(b"P"), r#"{"reason":"x"}"#));
     assert_eq!(
         (event.name.as_str(), event.data.as_str(), event.id.as_str()),
@@ -160,7 +145,7 @@ fn control_events() {
     );
 }
 
-fn key_joins_object() {
+fn the_key_joins_the_object_and_the_rest_stays_byte_for_byte() {
     let stream = settings(Format::Value, Some("continent"));
     let cases = [
         ("{}", r#"{"continent":"K"}"#),
@@ -186,7 +171,7 @@ fn key_joins_object() {
     assert_eq!(shown(&odd, Some(b"K"), Some(b"{}")), r#"{"na\"me":"K"}"#);
 }
 
-fn any_object_keeps_members() {
+fn any_object_keeps_its_members_when_the_key_joins() {
     let member = (
         "[a-z\"\\\\\n]{0,5}",
         prop_oneof![
@@ -204,7 +189,7 @@ fn any_object_keeps_members() {
     });
 }
 
-fn member_is_replaced() {
+fn a_member_of_the_keys_name_is_replaced() {
     let stream = settings(Format::Value, Some("continent"));
     let cases = [
         (r#"{"continent":{"x":[1]},"a":1}"#, r#"{"continent":"K","a":1}"#),
@@ -223,7 +208,7 @@ fn member_is_replaced() {
     }
 }
 
-fn no_object_is_refused() {
+fn a_value_that_is_not_an_object_is_refused_where_the_key_joins() {
     let stream = settings(Format::Value, Some("continent"));
     for value in [
         "",
@@ -241,7 +226,7 @@ fn no_object_is_refused() {
     }
 }
 
-fn tombstones() {
+fn a_tombstone_is_a_delete_with_its_key() {
     let deleted = |settings: &StreamSettings, key: Option<&[u8]>| {
         let event = parse(&encode(settings, key, None, &Vec::new()).unwrap());
         assert_eq!(event.name, "delete");
@@ -278,7 +263,7 @@ const KEYS: [(&[u8], &str); 11] = [
     ("a\u{85}".as_bytes(), r#"{"base64":"YcKF"}"#),
 ];
 
-fn keys_are_alike() {
+fn a_key_is_the_same_in_every_format() {
     for (key, wanted) in KEYS {
         let name = String::from_utf8_lossy(key);
         let deleted = shown(&settings(Format::Value, None), Some(key), None);
@@ -296,7 +281,7 @@ fn keys_are_alike() {
     }
 }
 
-fn byte_order_mark() {
+fn a_byte_order_mark_is_not_part_of_a_value() {
     let value = |text: &str| format!("{BOM}{text}").into_bytes();
     let plain = settings(Format::Value, None);
     assert_eq!(shown(&plain, None, Some(&value("{\"a\":1}"))), "{\"a\":1}");
@@ -326,7 +311,7 @@ fn byte_order_mark() {
     assert_eq!(parts(&bytes), (json!("base64"), json!("77u//w==")));
 }
 
-fn no_timestamp() {
+fn an_envelope_without_a_timestamp_has_null() {
     let mut batch = Batch::new("t".into());
     let stamp = Stamp {
         partition: 0,
@@ -372,7 +357,7 @@ fn shown_key(bytes: Option<&[u8]>) -> Value {
     }
 }
 
-fn any_envelope() {
+fn an_envelope_carries_every_part_of_any_record() {
     proptest!(|(key in bytes(), value in bytes(), header in bytes(), name in hostile_text())| {
         let headers = vec![(name.clone(), header.clone())];
         let stream = settings(Format::Envelope, None);
@@ -389,7 +374,7 @@ fn any_envelope() {
     });
 }
 
-fn envelope_encodings() {
+fn an_envelope_names_its_encoding() {
     let shown = |value: Option<&[u8]>| {
         let data = parse(&encode(&settings(Format::Envelope, None), None, value, &Vec::new()).unwrap()).data;
         let envelope: Value = serde_json::from_str(&data).unwrap();
@@ -421,7 +406,7 @@ fn envelope_encodings() {
     );
 }
 
-fn envelope_headers() {
+fn an_envelope_joins_repeated_headers() {
     let headers = [
         ("a", Some("1")),
         ("b", None),
@@ -446,14 +431,14 @@ fn envelope_headers() {
 }
 
 /// As many headers as fit into a record must not hold up a stream.
-fn many_headers() {
+fn as_many_headers_as_fit_are_sent() {
     let headers: Headers = (0..100_000).map(|number| (format!("h{number}"), None)).collect();
     let frame = encode(&settings(Format::Envelope, None), None, Some(b"1"), &headers).unwrap();
     let envelope: Value = serde_json::from_str(&parse(&frame).data).unwrap();
     assert_eq!(envelope["headers"].as_object().unwrap().len(), headers.len());
 }
 
-fn event_name() {
+fn an_event_name_is_sent_where_configured() {
     let stream = StreamSettings {
         event: Some("update".to_owned()),
         ..settings(Format::Value, None)

@@ -5,9 +5,9 @@ use crate::harness::daemon::Daemon;
 use crate::harness::http::{Response, get, request};
 use crate::harness::process::Signal;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::limits::config_of;
+use crate::trials;
 use libtest_mimic::Trial;
 use reqwest::Method;
 use std::io::{Read, Write};
@@ -15,33 +15,18 @@ use std::net::TcpListener;
 use std::thread;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "with_a_base_path_everything_is_below_it_and_nothing_beside_it",
-            base_path,
-        ),
-        trial("a_base_path_changes_by_a_reload_and_open_streams_stay", reload),
-        trial(
-            "pages_of_origins_that_are_named_may_read_and_no_others",
-            named_origins,
-        ),
-        trial(
-            "pages_of_all_origins_may_read_but_never_with_credentials",
-            any_origin,
-        ),
-        trial(
-            "a_domain_with_a_star_is_every_host_below_it_and_no_other",
-            subdomains,
-        ),
-        trial("pages_may_send_the_headers_that_are_named", named_headers),
-        trial(
-            "a_browser_lets_a_page_of_a_named_origin_read_and_no_other",
-            browser,
-        ),
+    trials![
+        every_route_is_below_the_base_path_and_none_beside_it,
+        a_reload_changes_the_base_path_and_open_streams_stay,
+        only_pages_of_named_origins_may_read,
+        pages_of_any_origin_may_read_but_never_with_credentials,
+        a_wildcard_domain_is_every_host_below_it_and_no_other,
+        pages_may_send_the_configured_headers,
+        a_browser_lets_only_pages_of_named_origins_read,
     ]
 }
 
-fn base_path() {
+fn every_route_is_below_the_base_path_and_none_beside_it() {
     let daemon = Daemon::start(&config_of("base_path = \"/live/v1\""));
     block_on(async {
         let page = daemon.get("/live/v1/").await;
@@ -124,7 +109,7 @@ fn base_path() {
     });
 }
 
-fn reload() {
+fn a_reload_changes_the_base_path_and_open_streams_stay() {
     let daemon = Daemon::start(&config_of("base_path = \"/old\"\nkeepalive = \"1s\""));
     block_on(async {
         let mut stream = Stream::open(daemon.url("/old/events")).await;
@@ -171,7 +156,7 @@ async fn preflight(daemon: &Daemon, path: &str, origin: &str) -> Response {
     answer.expect("an answer")
 }
 
-fn named_origins() {
+fn only_pages_of_named_origins_may_read() {
     let http = |cors: &str| format!("keepalive = \"1s\"\n{cors}");
     let daemon = Daemon::start(&config_of(&http("")));
     block_on(async {
@@ -252,7 +237,7 @@ fn named_origins() {
     });
 }
 
-fn subdomains() {
+fn a_wildcard_domain_is_every_host_below_it_and_no_other() {
     let allowed = "[http.cors]\nallow_origins = [\"https://*.example.org\", \"http://*.localhost:8080\"]";
     let daemon = Daemon::start(&config_of(allowed));
     block_on(async {
@@ -292,7 +277,7 @@ fn subdomains() {
     });
 }
 
-fn named_headers() {
+fn pages_may_send_the_configured_headers() {
     let cors = |headers: &str| {
         config_of(&format!(
             "[http.cors]\nallow_origins = [\"https://shop.example.org\"]\n{headers}"
@@ -317,7 +302,7 @@ fn named_headers() {
     });
 }
 
-fn any_origin() {
+fn pages_of_any_origin_may_read_but_never_with_credentials() {
     let daemon = Daemon::start(&config_of("[http.cors]\nallow_origins = [\"*\"]"));
     block_on(async {
         for origin in ["https://shop.example.org", "null"] {
@@ -355,7 +340,7 @@ fn other_site() -> u16 {
     port
 }
 
-fn browser() {
+fn a_browser_lets_only_pages_of_named_origins_read() {
     /// What came of an EventSource, and of a request that the browser asks for leave first.
     const READ: &str = "
         const [url, done] = arguments;

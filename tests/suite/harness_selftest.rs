@@ -1,6 +1,6 @@
 //! The harness itself: what other tests rely on without looking.
 
-use crate::harness::broker::{Broker, topic_name};
+use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::browser::Browser;
 use crate::harness::process::Process;
 use crate::harness::produce::{Message, Outcome};
@@ -8,7 +8,8 @@ use crate::harness::scratch::Scratch;
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::wait::{block_on, eventually, secs};
-use crate::harness::{on_each_broker, on_each_version, trial};
+use crate::harness::{on_each_broker, on_each_version};
+use crate::trials;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use rdkafka::message::Message as _;
@@ -17,41 +18,22 @@ use std::io::{Read as _, Write as _};
 use std::process::Command;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial(
-            "harness::sse_parser_reads_the_standards_examples",
-            standards_examples,
-        ),
-        trial("harness::sse_parser_names_broken_house_rules", house_rules),
-        trial(
-            "harness::sse_parser_does_not_mind_chunk_boundaries",
-            chunk_boundaries,
-        ),
-        trial("harness::stream_client_reads_chunks_and_ends", stream_client),
-        trial("harness::guardian_leaves_nothing_behind", guardian),
-        trial("harness::browser_runs_scripts", browser),
+    let mut trials = trials![
+        the_sse_parser_reads_the_standards_examples,
+        the_sse_parser_names_broken_house_rules,
+        the_sse_parser_accepts_any_chunk_boundaries,
+        the_stream_client_reads_chunks_and_ends,
+        the_guardian_leaves_no_process_behind,
+        the_browser_runs_scripts,
     ];
-    trials.extend(on_each_broker("harness::reads_back_what_it_produced", |broker| {
-        read_back(&broker);
-    }));
-    trials.extend(on_each_broker("harness::aborted_records_stay_unread", |broker| {
-        aborted(&broker);
-    }));
-    trials.extend(on_each_broker("harness::deletes_topics_and_records", |broker| {
-        deletes(&broker);
-    }));
-    trials.extend(on_each_version(
-        "harness::killed_broker_comes_back_with_its_data",
-        |version| {
-            let broker = Broker::start(version);
-            println!("Kafka {version} started in {:?}", broker.started_in);
-            kill_and_restart(&broker);
-        },
-    ));
+    trials.extend(on_each_broker(produced_records_are_read_back));
+    trials.extend(on_each_broker(aborted_records_stay_unread));
+    trials.extend(on_each_broker(topics_and_records_are_deleted));
+    trials.extend(on_each_version(a_killed_broker_restarts_with_its_data));
     trials
 }
 
-fn read_back(broker: &Broker) {
+fn produced_records_are_read_back(broker: &Broker) {
     println!("Kafka {} started in {:?}", broker.version(), broker.started_in);
     let topic = topic_name("selftest");
     broker.create_topic(&topic, 3, &[]);
@@ -80,7 +62,7 @@ fn read_back(broker: &Broker) {
     assert_eq!(used.len(), 3, "keys spread over all partitions");
 }
 
-fn aborted(broker: &Broker) {
+fn aborted_records_stay_unread(broker: &Broker) {
     let topic = topic_name("transactions");
     broker.create_topic(&topic, 1, &[]);
     broker.produce_transaction(&topic, &[Message::value("no")], Outcome::Abort);
@@ -92,7 +74,7 @@ fn aborted(broker: &Broker) {
     assert_eq!(broker.watermarks(&topic, 1), [(0, 4)]);
 }
 
-fn deletes(broker: &Broker) {
+fn topics_and_records_are_deleted(broker: &Broker) {
     let topic = topic_name("deletes");
     broker.create_topic(&topic, 1, &[("cleanup.policy", "delete")]);
     broker.produce(
@@ -113,7 +95,9 @@ fn deletes(broker: &Broker) {
     assert!(!broker.topics().contains(&topic));
 }
 
-fn kill_and_restart(broker: &Broker) {
+fn a_killed_broker_restarts_with_its_data(version: Version) {
+    let broker = Broker::start(version);
+    println!("Kafka {version} started in {:?}", broker.started_in);
     let topic = topic_name("survivor");
     broker.create_topic(&topic, 1, &[]);
     broker.produce(&topic, &[Message::value("before")]);
@@ -127,7 +111,7 @@ fn kill_and_restart(broker: &Broker) {
     assert_eq!(values, [Some(b"before".as_slice()), Some(b"after".as_slice())]);
 }
 
-fn guardian() {
+fn the_guardian_leaves_no_process_behind() {
     // Not the suite's own guardian: this one's owner is about to be gone.
     let mut scratch = Scratch::new();
     let path = scratch.path().to_owned();
@@ -148,7 +132,7 @@ fn sleeper() -> Process {
     Process::spawn(Command::new("sleep").arg("600")).expect("sleep")
 }
 
-fn browser() {
+fn the_browser_runs_scripts() {
     block_on(async {
         let browser = Browser::start().await;
         browser.goto("data:text/html,<title>hello</title>").await;
@@ -161,7 +145,7 @@ fn browser() {
 }
 
 /// What a server sends in pieces, the client reads as one; it says how a stream ended, and misses no id.
-fn stream_client() {
+fn the_stream_client_reads_chunks_and_ends() {
     block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
             .await
@@ -228,7 +212,7 @@ fn events(text: &str) -> Vec<Event> {
 }
 
 /// The examples at the end of section 9.2.6.
-fn standards_examples() {
+fn the_sse_parser_reads_the_standards_examples() {
     let message = |data: &str, id: &str, own_id| Event {
         name: "message".to_owned(),
         data: data.to_owned(),
@@ -269,7 +253,7 @@ fn standards_examples() {
     eventually(secs(1), "waiting ends at once", || Ok::<_, String>(()));
 }
 
-fn house_rules() {
+fn the_sse_parser_names_broken_house_rules() {
     for (text, broken) in [
         ("id: 1\ndata: a\n\n\n", "a blank line that ends no block"),
         (": hello\n\n", "a block without data"),
@@ -313,7 +297,7 @@ fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
-fn chunk_boundaries() {
+fn the_sse_parser_accepts_any_chunk_boundaries() {
     let config = ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::default()

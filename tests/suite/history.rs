@@ -3,8 +3,9 @@
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, eventually, secs};
-use crate::harness::{on_each_broker, trial};
+use crate::harness::{on_broker, on_each_broker};
 use crate::scripted::{self, BROKERS, Pool};
+use crate::trials;
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::connection::Connection;
 use kafka_sse_bridge::kafka::error::KafkaError;
@@ -25,68 +26,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial(
-            "a_lookup_returns_what_was_wanted_of_each_partition",
-            a_lookup_returns_what_was_wanted_of_each_partition,
-        ),
-        trial(
-            "a_lookup_is_retried_until_a_broker_answers",
-            a_lookup_is_retried_until_a_broker_answers,
-        ),
-        trial(
-            "a_lookup_is_dropped_when_no_reader_waits_for_it",
-            a_lookup_is_dropped_when_no_reader_waits_for_it,
-        ),
-        trial(
-            "a_lookup_does_not_wait_for_replays",
-            a_lookup_does_not_wait_for_replays,
-        ),
-        trial(
-            "a_freed_slot_goes_to_the_replay_that_waits",
-            a_freed_slot_goes_to_the_replay_that_waits,
-        ),
-        trial(
-            "a_flow_that_queues_many_replays_delays_its_own",
-            a_flow_that_queues_many_replays_delays_its_own,
-        ),
-        trial(
-            "a_flow_that_fills_the_queue_loses_its_last_replay",
-            a_flow_that_fills_the_queue_loses_its_last_replay,
-        ),
-        trial(
-            "cheap_work_overtakes_costly_work_a_bounded_number_of_times",
-            cheap_work_overtakes_costly_work_a_bounded_number_of_times,
-        ),
-        trial(
-            "a_replay_that_receives_nothing_continues_with_another_client",
-            a_replay_that_receives_nothing_continues_with_another_client,
-        ),
-        trial(
-            "a_replay_whose_slot_is_dropped_is_not_read",
-            a_replay_whose_slot_is_dropped_is_not_read,
-        ),
-        trial("waiting_lookups_are_bounded", waiting_lookups_are_bounded),
-        trial(
-            "a_lookup_says_whether_its_reply_will_be_fresh",
-            a_lookup_says_whether_its_reply_will_be_fresh,
-        ),
-        trial(
-            "a_lookup_that_the_client_library_does_not_support_fails_at_once",
-            a_lookup_that_the_client_library_does_not_support_fails_at_once,
-        ),
-        trial(
-            "a_lookup_is_repeated_where_a_partition_seems_to_be_missing",
-            a_lookup_is_repeated_where_a_partition_seems_to_be_missing,
-        ),
+    let mut trials = trials![
+        a_lookup_returns_the_requested_offset_of_each_partition,
+        a_lookup_is_retried_until_a_broker_answers,
+        a_lookup_is_dropped_when_no_reader_waits_for_it,
+        a_lookup_does_not_wait_for_replays,
+        a_freed_slot_goes_to_the_replay_that_waits,
+        a_flow_that_queues_many_replays_delays_its_own,
+        a_flow_that_fills_the_queue_loses_its_last_replay,
+        cheap_work_overtakes_costly_work_a_bounded_number_of_times,
+        a_replay_that_receives_nothing_continues_with_another_client,
+        a_replay_whose_slot_is_dropped_is_not_read,
+        waiting_lookups_are_bounded,
+        a_lookup_says_whether_its_reply_will_be_fresh,
+        a_lookup_that_the_client_library_does_not_support_fails_at_once,
+        a_lookup_is_repeated_where_a_partition_seems_to_be_missing,
     ];
-    trials.extend(on_each_broker(
-        "offsets_are_found_by_time_with_librdkafka",
-        |broker| by_time(&broker),
-    ));
-    trials.push(trial(
-        "the_kafka_crate_knows_ends_and_says_that_it_knows_no_times@3.9.2",
-        || ends_alone(&Broker::shared(Version::V3_9)),
+    trials.extend(on_each_broker(offsets_are_found_by_time_with_librdkafka));
+    trials.push(on_broker(
+        Version::V3_9,
+        the_kafka_crate_finds_ends_and_reports_that_it_finds_no_times,
     ));
     trials
 }
@@ -238,7 +197,7 @@ fn ask(history: &History, topic: &str, asks: &[OffsetSpec]) -> Result<Asked, Bus
     })
 }
 
-fn a_lookup_returns_what_was_wanted_of_each_partition() {
+fn a_lookup_returns_the_requested_offset_of_each_partition() {
     let rig = Rig::new(Script {
         ends: vec![10, 20, 30, 40],
         ..Script::default()
@@ -582,7 +541,7 @@ fn an_hour_ago() -> i64 {
     i64::try_from(now.as_millis()).expect("before the year 292278994") - 3_600_000
 }
 
-fn by_time(broker: &Broker) {
+fn offsets_are_found_by_time_with_librdkafka(broker: &Broker) {
     let topic = topic_name("times");
     broker.create_topic(&topic, 4, &[]);
     let base = an_hour_ago();
@@ -655,7 +614,7 @@ fn by_time(broker: &Broker) {
     assert!(!broker.topics().contains(&no_topic));
 }
 
-fn ends_alone(broker: &Broker) {
+fn the_kafka_crate_finds_ends_and_reports_that_it_finds_no_times(broker: &Broker) {
     let topic = topic_name("ends");
     broker.create_topic(&topic, 2, &[]);
     broker.produce(&topic, &vec![Message::value("v").partition(1); 3]);

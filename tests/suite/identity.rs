@@ -1,8 +1,8 @@
 //! What a stream makes of metadata that comes late, and of partitions whose leaders come late.
 
 use crate::harness::sse::Event;
-use crate::harness::trial;
 use crate::rig::{Rig, rec, run};
+use crate::trials;
 use kafka_sse_bridge::config::Start;
 use kafka_sse_bridge::kafka::record::{BEGINNING, TopicId};
 use kafka_sse_bridge::stream::position::{
@@ -11,28 +11,13 @@ use kafka_sse_bridge::stream::position::{
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "partitions_that_only_an_id_names_are_kept_until_the_daemon_knows_them",
-            late_partition,
-        ),
-        trial(
-            "a_table_client_whose_id_names_more_partitions_waits_for_them",
-            late_partition_of_a_table,
-        ),
-        trial(
-            "a_partition_that_had_no_leader_is_live_from_its_end_and_complete_for_those_who_want_its_past",
-            late_leader,
-        ),
-        trial(
-            "an_id_made_while_a_partition_had_no_leader_neither_replays_nor_loses",
-            id_without_a_leader,
-        ),
-        trial(
-            "a_table_shows_the_past_of_a_partition_that_had_no_leader",
-            late_leader_of_a_table,
-        ),
-        trial("an_id_names_partitions_that_have_not_begun", not_begun_in_an_id),
+    trials![
+        partitions_known_only_from_an_id_are_kept_until_the_daemon_knows_them,
+        a_table_client_waits_for_partitions_known_only_from_its_id,
+        a_partition_with_a_late_leader_is_live_from_its_end_and_replayed_whole,
+        an_id_from_before_a_late_leader_neither_repeats_nor_loses_records,
+        a_table_loads_the_past_of_a_partition_with_a_late_leader,
+        ids_carry_partitions_without_records,
     ]
 }
 
@@ -60,7 +45,7 @@ fn values(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.data.as_str()).collect()
 }
 
-fn late_partition() {
+fn partitions_known_only_from_an_id_are_kept_until_the_daemon_knows_them() {
     run(async {
         let mut rig = Rig::with(&[1], true, |_| {});
         rig.id = TopicId::new(1);
@@ -99,7 +84,7 @@ fn late_partition() {
     });
 }
 
-fn late_partition_of_a_table() {
+fn a_table_client_waits_for_partitions_known_only_from_its_id() {
     run(async {
         let mut rig = Rig::with(&[1], true, |settings| settings.start = Start::Snapshot);
         rig.id = TopicId::new(1);
@@ -139,7 +124,7 @@ fn more(rig: &mut Rig, from: usize, count: usize) {
     rig.records(&written);
 }
 
-fn late_leader() {
+fn a_partition_with_a_late_leader_is_live_from_its_end_and_replayed_whole() {
     run(async {
         // Read from its end for this stream alone, or from its beginning for others too.
         for reads_past in [false, true] {
@@ -175,7 +160,7 @@ fn late_leader() {
     });
 }
 
-fn id_without_a_leader() {
+fn an_id_from_before_a_late_leader_neither_repeats_nor_loses_records() {
     run(async {
         let mut rig = without_leader(|_| {});
         let mut live = rig.client_at(Start::Live, &[]);
@@ -215,7 +200,7 @@ fn id_without_a_leader() {
     });
 }
 
-fn late_leader_of_a_table() {
+fn a_table_loads_the_past_of_a_partition_with_a_late_leader() {
     run(async {
         let mut rig = without_leader(|settings| settings.start = Start::Snapshot);
         let mut client = rig.client(&[]);
@@ -233,7 +218,7 @@ fn late_leader_of_a_table() {
     });
 }
 
-fn not_begun_in_an_id() {
+fn ids_carry_partitions_without_records() {
     let topic = TopicPosition {
         next: vec![12, NOT_BEGUN, 300],
         marks: vec![0, 0, 7],

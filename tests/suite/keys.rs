@@ -6,8 +6,8 @@ use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
+use crate::harness::{promise, promise_on};
 use crate::rig::{Rec, Rig, filter, gone, rec};
 use kafka_sse_bridge::config::filter::FilterError;
 use kafka_sse_bridge::config::{Format, Start};
@@ -17,12 +17,12 @@ use std::collections::BTreeMap;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("a_filter_finds_a_key_by_text_and_by_base64", found),
-        trial("a_filter_refuses_a_key_that_is_not_base64", refused),
-        trial("a_fixed_filter_names_keys_in_base64_too", fixed),
-        trial(
-            "a_tombstone_of_a_binary_key_deletes_its_row_for_every_client@4.4.0",
-            deleted,
+        promise(a_filter_finds_a_key_by_text_and_by_base64),
+        promise(a_key_filter_that_is_not_base64_is_refused),
+        promise(a_fixed_filter_takes_keys_in_base64),
+        promise_on(
+            Version::V4_4,
+            a_tombstone_of_a_binary_key_deletes_its_row_for_every_client,
         ),
     ]
 }
@@ -70,7 +70,7 @@ fn shown(keys: &[&[u8]], wanted: &[&str]) -> Vec<Value> {
     first
 }
 
-fn found() {
+fn a_filter_finds_a_key_by_text_and_by_base64() {
     let keys: [&[u8]; 6] = [
         b"NL",
         &SEVENTEEN,
@@ -102,7 +102,7 @@ fn found() {
     assert_eq!(shown(&[b"", b"x"], &["base64:"]), [json!("")]);
 }
 
-fn refused() {
+fn a_key_filter_that_is_not_base64_is_refused() {
     let topics = ["t".to_owned()];
     for value in ["base64:A", "base64:!!!!", "base64:AAA=A", "base64:é"] {
         let asked = filter(&[("key", value)], &topics);
@@ -111,7 +111,7 @@ fn refused() {
     assert!(filter(&[("header.type", "base64:A")], &topics).is_ok());
 }
 
-fn fixed() {
+fn a_fixed_filter_takes_keys_in_base64() {
     let mut rig = Rig::ready(|settings| {
         settings.start = Start::Snapshot;
         settings
@@ -157,7 +157,7 @@ async fn snapshot(url: &str) -> (BTreeMap<String, String>, Stream) {
     (table, stream)
 }
 
-fn deleted() {
+fn a_tombstone_of_a_binary_key_deletes_its_row_for_every_client() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("binary-keys");
     broker.create_topic(&topic, 1, &[("cleanup.policy", "compact")]);

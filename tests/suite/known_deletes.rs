@@ -1,7 +1,7 @@
 //! Up to when ids say that deletes are known, and that clients which come back forget what they hold only where a
 //! delete may be unknown.
 
-use crate::harness::trial;
+use crate::harness::{promise, trial};
 use crate::rig::{Client, PACE, Rec, gone, rec};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings};
@@ -18,29 +18,23 @@ use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("a_quiet_table_leaves_no_id_too_old", || {
+        trial("no_id_of_a_quiet_table_becomes_too_old", || {
             return_after_hours(None, false);
         }),
-        trial("a_backfill_leaves_no_id_of_a_table_too_old", || {
+        trial("no_id_of_a_backfilled_table_becomes_too_old", || {
             return_after_hours(Some(NOW_MILLIS - 30 * 24 * 3_600_000), false);
         }),
-        trial(
-            "records_without_timestamps_leave_no_id_of_a_table_too_old",
-            || {
-                return_after_hours(Some(-1), false);
-            },
-        ),
-        trial("a_fixed_filter_that_passes_nothing_leaves_no_id_too_old", || {
-            return_after_hours(Some(NOW_MILLIS), true);
+        trial("no_id_of_a_table_without_timestamps_becomes_too_old", || {
+            return_after_hours(Some(-1), false);
         }),
         trial(
-            "a_backfilled_delete_is_as_new_as_what_its_partition_had_before",
-            backfilled_delete,
+            "no_id_becomes_too_old_behind_a_fixed_filter_that_hides_everything",
+            || {
+                return_after_hours(Some(NOW_MILLIS), true);
+            },
         ),
-        trial(
-            "ids_claim_no_knowledge_of_deletes_that_are_still_to_be_read",
-            still_to_be_read,
-        ),
+        promise(a_backfilled_delete_is_as_new_as_the_records_before_it),
+        promise(ids_do_not_cover_deletes_that_are_not_read_yet),
     ]
 }
 
@@ -200,7 +194,7 @@ fn return_after_hours(timestamp: Option<i64>, is_filtered: bool) {
     assert_eq!(told[0], r#"reset {"reason":"too-old"}"#);
 }
 
-fn still_to_be_read() {
+fn ids_do_not_cover_deletes_that_are_not_read_yet() {
     CLOCK.set(NOW);
     let as_of = |client: &mut Client| {
         client.now = monotonic();
@@ -240,7 +234,7 @@ fn still_to_be_read() {
     assert_eq!(as_of(&mut client), 10 + HOUR - 1);
 }
 
-fn backfilled_delete() {
+fn a_backfilled_delete_is_as_new_as_the_records_before_it() {
     CLOCK.set(NOW);
     let mut first = Replica::new(&["t"], false);
     first.loaded();

@@ -5,7 +5,7 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::produce::{Message, Outcome};
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
-use crate::harness::{on_each_broker, trial};
+use crate::harness::{on_each_broker, promise_on, trial};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::build;
@@ -21,9 +21,9 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![trial(
-        "an_open_transaction_is_counted_and_named@4.4.0",
-        open_transaction,
+    let mut trials = vec![promise_on(
+        Version::V4_4,
+        an_open_transaction_is_counted_and_reported,
     )];
     for (version, client) in [
         (Version::V3_9, Client::Kafka),
@@ -35,10 +35,7 @@ pub fn trials() -> Vec<Trial> {
             move || shrinks(version, client),
         ));
     }
-    trials.extend(on_each_broker(
-        "what_is_read_is_said_to_be_fetched_and_what_is_not_there_is_not",
-        |broker| fetched(&broker),
-    ));
+    trials.extend(on_each_broker(only_readable_partitions_count_as_fetched));
     for isolation in [Isolation::ReadCommitted, Isolation::ReadUncommitted] {
         trials.push(trial(
             format!("a_transactions_marker_is_no_lag@4.4.0_{}", isolation.as_str()),
@@ -48,7 +45,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn open_transaction() {
+fn an_open_transaction_is_counted_and_reported() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("held");
     broker.create_topic(&topic, 1, &[]);
@@ -91,7 +88,7 @@ fn open_transaction() {
 }
 
 /// By the library itself: an idle partition too, and none that does not exist.
-fn fetched(broker: &Broker) {
+fn only_readable_partitions_count_as_fetched(broker: &Broker) {
     let topic = topic_name("fetched");
     broker.create_topic(&topic, 2, &[]);
     broker.produce(&topic, &[Message::value("one").partition(0)]);

@@ -7,8 +7,8 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::figures::Figures;
 use crate::harness::produce::Message;
+use crate::harness::promise_on;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::reload::reloaded;
 use libtest_mimic::Trial;
@@ -16,21 +16,21 @@ use std::collections::BTreeMap;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "a_record_above_librdkafkas_limit_is_named_and_read_once_the_limit_is_raised@4.4.0",
-            raised,
+        promise_on(
+            Version::V4_4,
+            a_record_above_librdkafkas_limit_is_reported_and_read_once_the_limit_is_raised,
         ),
-        trial(
-            "a_partition_goes_on_once_its_too_large_record_has_left_kafka@4.4.0",
-            removed,
+        promise_on(
+            Version::V4_4,
+            a_partition_continues_once_its_oversized_record_is_deleted,
         ),
-        trial(
-            "records_above_librdkafkas_limit_do_not_keep_the_daemon_from_being_ready@4.4.0",
-            ready,
+        promise_on(
+            Version::V4_4,
+            records_above_librdkafkas_limit_do_not_keep_the_daemon_unready,
         ),
-        trial(
-            "answers_that_many_partitions_make_too_large_are_named_as_such@4.4.0",
-            many_partitions,
+        promise_on(
+            Version::V4_4,
+            responses_too_large_by_many_partitions_are_reported_as_such,
         ),
     ]
 }
@@ -123,7 +123,7 @@ async fn is_up(daemon: &Daemon) {
     .await;
 }
 
-fn raised() {
+fn a_record_above_librdkafkas_limit_is_reported_and_read_once_the_limit_is_raised() {
     let broker = Broker::shared(Version::V4_4);
     let (topic, beside) = (large_topic(&broker), topic_name("beside"));
     broker.create_topic(&beside, 1, &[]);
@@ -179,7 +179,7 @@ fn raised() {
     });
 }
 
-fn removed() {
+fn a_partition_continues_once_its_oversized_record_is_deleted() {
     let broker = Broker::shared(Version::V4_4);
     let topic = large_topic(&broker);
     broker.produce(&topic, &numbered(0, 0, 2));
@@ -201,7 +201,7 @@ fn removed() {
 }
 
 /// Two of them, of the same size, which librdkafka does not say twice, before the daemon starts.
-fn ready() {
+fn records_above_librdkafkas_limit_do_not_keep_the_daemon_unready() {
     let broker = Broker::shared(Version::V4_4);
     let (topic, other) = (large_topic(&broker), large_topic(&broker));
     for topic in [&topic, &other] {
@@ -232,7 +232,7 @@ fn ready() {
 }
 
 /// No batch is too large, but an answer is, by what it says of each partition: the bound leaves too little for that.
-fn many_partitions() {
+fn responses_too_large_by_many_partitions_are_reported_as_such() {
     const PARTITIONS: i32 = 40;
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("many");

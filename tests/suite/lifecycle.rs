@@ -6,8 +6,8 @@ use crate::harness::daemon::{Daemon, run_to_end};
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
 use crate::harness::stream::{NoEvent, Stream};
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
+use crate::harness::{promise, trial};
 use crate::reload::{reload, reloaded};
 use libtest_mimic::Trial;
 use std::fs;
@@ -18,31 +18,24 @@ use std::sync::Arc;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("sigterm_says_goodbye_to_open_streams_and_exits_0", || {
+        trial("sigterm_sends_goodbye_to_open_streams_and_exits_with_0", || {
             ends_well(Signal::TERM);
         }),
-        trial("sigint_does_the_same", || ends_well(Signal::INT)),
-        trial(
-            "a_client_that_is_behind_at_the_end_gets_its_goodbye",
-            slow_client_while_draining,
-        ),
-        trial("a_client_that_does_not_read_cannot_hold_up_the_end", stuck_client),
-        trial("a_second_signal_ends_at_once", second_signal),
-        trial("a_reload_applies_the_log_level_and_reopens_the_file", good_reload),
-        trial("a_reload_of_a_bad_file_changes_nothing_and_says_why", bad_reload),
-        trial(
-            "the_log_file_is_opened_anew_whatever_the_configuration_says",
-            rotation,
-        ),
-        trial("an_address_in_use_is_exit_69_with_a_remedy", address_in_use),
-        trial("who_has_an_address_that_is_in_use_is_named", address_of_a_file),
-        trial(
-            "systemd_handing_over_no_socket_is_exit_69_with_a_remedy",
-            no_sockets_from_systemd,
-        ),
-        trial("a_unix_socket_is_served_and_removed", unix_socket),
-        trial("a_unix_socket_has_the_mode_and_group_that_are_set", socket_access),
-        trial("the_log_can_be_json_lines", json_log),
+        trial("sigint_sends_goodbye_to_open_streams_and_exits_with_0", || {
+            ends_well(Signal::INT);
+        }),
+        promise(a_client_that_lags_at_shutdown_gets_its_goodbye),
+        promise(a_client_that_does_not_read_does_not_delay_shutdown),
+        promise(a_second_signal_exits_at_once),
+        promise(a_reload_applies_the_log_level_and_reopens_the_file),
+        promise(a_reload_of_an_invalid_file_changes_nothing_and_logs_the_error),
+        promise(a_reload_of_an_invalid_file_reopens_the_log_file),
+        promise(an_address_in_use_exits_with_69_and_a_remedy),
+        promise(the_process_that_holds_an_address_is_named),
+        promise(a_missing_systemd_socket_exits_with_69_and_a_remedy),
+        promise(a_unix_socket_is_served_and_removed),
+        promise(a_unix_socket_has_the_configured_mode_and_group),
+        promise(the_log_format_can_be_json_lines),
     ]
 }
 
@@ -101,7 +94,7 @@ fn ends_well(signal: Signal) {
 }
 
 /// A client that is behind when the end comes still gets what was on its way to it, and its goodbye.
-fn slow_client_while_draining() {
+fn a_client_that_lags_at_shutdown_gets_its_goodbye() {
     let (mut daemon, _broker) = with_large_records("5s");
     block_on(async {
         let mut stream = sluggish(&daemon).await;
@@ -136,7 +129,7 @@ async fn sluggish(daemon: &Daemon) -> Stream {
     opening.send().await.expect("it opens")
 }
 
-fn stuck_client() {
+fn a_client_that_does_not_read_does_not_delay_shutdown() {
     let (mut daemon, _broker) = with_large_records("1s");
     block_on(async {
         let stream = sluggish(&daemon).await;
@@ -147,7 +140,7 @@ fn stuck_client() {
     });
 }
 
-fn second_signal() {
+fn a_second_signal_exits_at_once() {
     let (mut daemon, _broker) = with_large_records("1h");
     block_on(async {
         let stream = sluggish(&daemon).await;
@@ -159,7 +152,7 @@ fn second_signal() {
     });
 }
 
-fn good_reload() {
+fn a_reload_applies_the_log_level_and_reopens_the_file() {
     let (daemon, text, broker) = serving("[log]\nfile = \"bridge.log\"\nstderr = true\n");
     let topic = topic_of(&text);
     let file = daemon.directory().join("bridge.log");
@@ -201,7 +194,7 @@ fn good_reload() {
     });
 }
 
-fn bad_reload() {
+fn a_reload_of_an_invalid_file_changes_nothing_and_logs_the_error() {
     let (daemon, text, broker) = serving("");
     let topic = topic_of(&text);
     block_on(async {
@@ -238,7 +231,7 @@ fn bad_reload() {
     });
 }
 
-fn rotation() {
+fn a_reload_of_an_invalid_file_reopens_the_log_file() {
     let (daemon, text, _broker) = serving("[log]\nfile = \"bridge.log\"\nstderr = true\n");
     let file = daemon.directory().join("bridge.log");
     let elsewhere = text.replace("bridge.log", "/proc/none/x.log");
@@ -265,7 +258,7 @@ fn rotation() {
     assert!(daemon.is_running());
 }
 
-fn address_in_use() {
+fn an_address_in_use_exits_with_69_and_a_remedy() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = taken.local_addr().expect("its address").to_string();
     let file = tempfile::NamedTempFile::new().expect("a file");
@@ -280,7 +273,7 @@ fn address_in_use() {
     );
 }
 
-fn address_of_a_file() {
+fn the_process_that_holds_an_address_is_named() {
     let directory = tempfile::tempdir().expect("a directory");
     let (file, plain) = (
         directory.path().join("config.toml"),
@@ -325,7 +318,7 @@ fn address_of_a_file() {
 }
 
 /// That it serves those it gets is tried with the packages, under a real systemd.
-fn no_sockets_from_systemd() {
+fn a_missing_systemd_socket_exits_with_69_and_a_remedy() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(&file, "[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n").expect("written");
     let path = file.path().to_str().expect("UTF-8");
@@ -338,7 +331,7 @@ fn no_sockets_from_systemd() {
     );
 }
 
-fn unix_socket() {
+fn a_unix_socket_is_served_and_removed() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("bridge.sock");
     // What a process that was killed leaves behind.
@@ -365,7 +358,7 @@ fn unix_socket() {
     assert!(!socket.exists(), "it cleans up");
 }
 
-fn socket_access() {
+fn a_unix_socket_has_the_configured_mode_and_group() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("bridge.sock");
     let port = free_port();
@@ -420,7 +413,7 @@ fn socket_access() {
     );
 }
 
-fn json_log() {
+fn the_log_format_can_be_json_lines() {
     let (daemon, _, _broker) = serving("[log]\nformat = \"json\"\n");
     daemon.wait_log("\"message\":\"topic ", secs(20));
     eventually(secs(10), "each line is a JSON object", || {

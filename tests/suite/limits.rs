@@ -7,8 +7,8 @@ use crate::harness::daemon::Daemon;
 use crate::harness::http::{Response, get};
 use crate::harness::process::Signal;
 use crate::harness::stream::{NoEvent, Stream};
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::{promise, promise_on};
 use crate::metrics::figures;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -19,21 +19,15 @@ use std::sync::OnceLock;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("max_clients_is_exact_whoever_comes_and_goes_at_once", exact),
-        trial(
-            "an_event_source_over_a_limit_is_told_when_to_come_back_and_keeps_its_id",
-            event_sources,
-        ),
-        trial("others_over_a_limit_get_a_status_and_retry_after", others),
-        trial("filters_over_a_limit_of_their_stream_are_turned_away", filters),
-        trial("who_is_turned_away_misses_nothing@4.4.0", nothing_missed),
-        trial(
-            "clients_are_counted_by_address_as_trusted_proxies_tell_it",
-            per_ip,
-        ),
-        trial("over_a_unix_socket_the_proxy_is_trusted_where_it_is_named", unix),
-        trial("opens_are_limited_by_the_second_in_all_and_per_address", rates),
-        trial("limits_change_by_a_reload_and_close_nobody", reload),
+        promise(max_clients_is_exact_under_concurrent_connects_and_disconnects),
+        promise(an_event_source_over_a_limit_gets_a_retry_time_and_keeps_its_id),
+        promise(other_clients_over_a_limit_get_a_status_and_retry_after),
+        promise(filters_over_a_limit_of_their_stream_are_refused),
+        promise_on(Version::V4_4, who_is_turned_away_misses_nothing),
+        promise(clients_are_counted_by_the_address_from_trusted_proxies),
+        promise(the_proxy_of_a_unix_socket_is_trusted_only_if_configured),
+        promise(new_connections_are_rate_limited_in_total_and_per_address),
+        promise(a_reload_changes_limits_and_closes_no_client),
     ]
 }
 
@@ -82,7 +76,7 @@ async fn open_for(daemon: &Daemon, source: &str, headers: &[(&str, &str)]) -> (S
     let_in(request.send().await.expect("an answer"))
 }
 
-fn exact() {
+fn max_clients_is_exact_under_concurrent_connects_and_disconnects() {
     const MOST: usize = 20;
     let daemon = Daemon::start(&config_of(&format!("max_clients = {MOST}")));
     block_on(async {
@@ -152,7 +146,7 @@ async fn goodbye(daemon: &Daemon, query: &str, headers: &[(&str, &str)]) -> (u64
     (retry.unwrap_or_else(|| panic!("{text}")), rest.to_owned())
 }
 
-fn event_sources() {
+fn an_event_source_over_a_limit_gets_a_retry_time_and_keeps_its_id() {
     const GOODBYE: &str = "event: goodbye\ndata: {\"reason\":\"overloaded\"}\n\n";
     let daemon = Daemon::start(&config_of("max_clients = 1"));
     block_on(async {
@@ -203,7 +197,7 @@ fn assert_problem(answer: &Response, status: u16, code: &str) {
     assert_eq!(answer.json()["error"]["code"], code);
 }
 
-fn others() {
+fn other_clients_over_a_limit_get_a_status_and_retry_after() {
     let per_ip = "max_clients = 2\nmax_clients_per_ip = 1\ntrusted_proxies = [\"127.0.0.1\"]";
     let daemon = Daemon::start(&config_of(per_ip));
     block_on(async {
@@ -232,7 +226,7 @@ fn others() {
     });
 }
 
-fn filters() {
+fn filters_over_a_limit_of_their_stream_are_refused() {
     let text = config_of("") + "max_filter_paths = 2\nmax_unindexed_filters = 1\n";
     let daemon = Daemon::start(&text);
     let open = async |query: &str| let_in(Stream::open(daemon.url(&format!("/events?{query}"))).await);
@@ -307,7 +301,7 @@ fn filters() {
     });
 }
 
-fn nothing_missed() {
+fn who_is_turned_away_misses_nothing() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("overloaded");
     broker.create_topic(&topic, 1, &[]);
@@ -349,7 +343,7 @@ fn nothing_missed() {
     });
 }
 
-fn per_ip() {
+fn clients_are_counted_by_the_address_from_trusted_proxies() {
     let http = "max_clients_per_ip = 2\ntrusted_proxies = [\"127.0.0.1\", \"127.9.0.0/16\"]";
     let daemon = Daemon::start(&config_of(http));
     block_on(async {
@@ -417,7 +411,7 @@ fn ask(path: &Path, client: &str) -> (UnixStream, bool) {
     (socket, !is_refused)
 }
 
-fn unix() {
+fn the_proxy_of_a_unix_socket_is_trusted_only_if_configured() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("bridge.sock");
     let text = |proxies: &str| {
@@ -441,7 +435,7 @@ fn unix() {
     assert!(!is_in);
 }
 
-fn rates() {
+fn new_connections_are_rate_limited_in_total_and_per_address() {
     let http = "max_opens_per_second_per_ip = 2\nmax_opens_per_second = 5";
     let daemon = Daemon::start(&config_of(http));
     block_on(async {
@@ -488,7 +482,7 @@ fn rates() {
     });
 }
 
-fn reload() {
+fn a_reload_changes_limits_and_closes_no_client() {
     let text = |http: &str| config_of(http);
     let daemon = Daemon::start(&text("max_clients = 0"));
     let reloaded = |http: &str, keys: &str| {

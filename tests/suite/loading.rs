@@ -1,9 +1,9 @@
 //! The initial load in `/health/ready` and in the log.
 
 use crate::harness::scratch;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
 use crate::reading::{Poll, Rig};
+use crate::trials;
 use hyper::body::Body;
 use kafka_sse_bridge::config::settings::UiSettings;
 use kafka_sse_bridge::config::{HttpSettings, LogSettings};
@@ -19,10 +19,7 @@ use std::sync::Arc;
 use warp::reply::Response;
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial(
-        "a_load_is_shown_while_it_lasts_and_its_end_is_logged_with_its_records",
-        a_load_is_shown_while_it_lasts_and_its_end_is_logged_with_its_records,
-    )]
+    trials![a_load_is_shown_while_it_lasts_and_its_end_is_logged_with_its_records]
 }
 
 fn body(response: Response) -> Value {

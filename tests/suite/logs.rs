@@ -8,9 +8,9 @@ use crate::harness::process::{Process, Signal};
 use crate::harness::scratch;
 use crate::harness::stream::Stream;
 use crate::harness::systemd::Systemd;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::reload::reload;
+use crate::trials;
 use kafka_sse_bridge::config::LogFormat;
 use kafka_sse_bridge::logging::queue::{MAX_BYTES, Output, Queue};
 use kafka_sse_bridge::logging::{Reader, render};
@@ -26,14 +26,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Instant, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_line_of_the_log_cannot_be_mistaken_for_another", rendering),
-        trial("the_journal_gets_priorities_and_nobody_else_does", priorities),
-        trial("why_a_start_failed_reaches_the_journal_as_an_error", failed_start),
-        trial("clients_come_and_go_in_one_line_each", come_and_go),
-        trial("no_secret_is_logged_at_any_level", secrets),
-        trial("a_full_stderr_that_nobody_reads_blocks_nothing", unread_stderr),
-        trial("lines_that_a_full_queue_drops_are_counted_in_order", full_queue),
+    trials![
+        a_logged_value_cannot_forge_a_log_line,
+        only_the_journal_gets_priorities,
+        a_failed_start_is_logged_to_the_journal_as_an_error,
+        each_connect_and_disconnect_is_one_log_line,
+        no_secret_is_logged_at_any_level,
+        an_unread_stderr_blocks_nothing,
+        lines_dropped_by_a_full_queue_are_counted_in_order,
     ]
 }
 
@@ -47,7 +47,7 @@ fn rendered(level: Level, message: &str, format: LogFormat, reader: Reader) -> S
     render(&record, UNIX_EPOCH, format, reader)
 }
 
-fn rendering() {
+fn a_logged_value_cannot_forge_a_log_line() {
     use LogFormat::{Json, Text};
     use Reader::{Anyone, Journal};
     let two = "first\nINFO x: second\u{1b}[2J\r";
@@ -105,7 +105,7 @@ fn said(log: &File) -> String {
     String::from_utf8(said).expect("UTF-8")
 }
 
-fn priorities() {
+fn only_the_journal_gets_priorities() {
     let directory = scratch::directory("journal");
     let file = directory.path().join("config.toml");
     let bridge_log = directory.path().join("bridge.log");
@@ -154,7 +154,7 @@ fn priorities() {
     );
 }
 
-fn failed_start() {
+fn a_failed_start_is_logged_to_the_journal_as_an_error() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(&file, "[http]\nkeepalive = \"0s\"\nnonsense = 1\n").expect("written");
     let path = file.path().to_str().expect("UTF-8");
@@ -169,7 +169,7 @@ fn failed_start() {
     }
 }
 
-fn come_and_go() {
+fn each_connect_and_disconnect_is_one_log_line() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("logs");
     broker.create_topic(&topic, 1, &[]);
@@ -220,7 +220,7 @@ fn come_and_go() {
 /// What an operator would not want to read in a log, wherever it stands.
 const SECRET: &str = "pa55word-that-nobody-may-see";
 
-fn secrets() {
+fn no_secret_is_logged_at_any_level() {
     let nobody = free_port();
     let text = |property: &str, more: &str| {
         format!(
@@ -271,7 +271,7 @@ fn secrets() {
     );
 }
 
-fn unread_stderr() {
+fn an_unread_stderr_blocks_nothing() {
     // Never read.
     let (_reader, mut writer) = std::io::pipe().expect("a pipe");
     let flags = fcntl_getfl(&writer).expect("its flags");
@@ -324,7 +324,7 @@ impl Output for Gated {
     }
 }
 
-fn full_queue() {
+fn lines_dropped_by_a_full_queue_are_counted_in_order() {
     let queue: &'static Queue = Box::leak(Box::new(Queue::new()));
     queue.start("queue").expect("a thread");
     let gated = Arc::new(Gated::default());

@@ -5,9 +5,9 @@ use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::{Daemon, run_to_end};
 use crate::harness::produce::Message;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::reload::{client, figures, reloaded};
+use crate::trials;
 use kafka_sse_bridge::config::available::Available;
 use kafka_sse_bridge::config::memory::{Memory, Sum, derive};
 use kafka_sse_bridge::config::settings::{Draft, LEAST_LOG};
@@ -17,15 +17,15 @@ use std::fs;
 use std::process::Output;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("bounds_that_are_not_set_are_derived_from_the_limit", derivation),
-        trial("derived_bounds_never_exceed_a_limit_that_the_least_fit", sweep),
-        trial("the_limit_is_half_of_what_is_available", by_machine),
-        trial("clients_count_in_the_warning_and_not_in_the_limit", clients),
-        trial("bounds_beyond_the_limit_are_refused_by_their_keys", refusal),
-        trial("check_adds_the_bounds_up_and_warns", sum),
-        trial("print_config_shows_what_is_derived", printed),
-        trial("a_reload_derives_bounds_anew_for_open_streams", reload),
+    trials![
+        unset_bounds_are_derived_from_the_memory_limit,
+        derived_bounds_stay_within_every_limit_that_fits_the_minimum,
+        the_default_memory_limit_is_half_of_the_available_memory,
+        client_memory_counts_in_the_warning_and_not_in_the_limit,
+        bounds_above_the_memory_limit_are_refused_by_key,
+        check_sums_the_bounds_and_warns,
+        print_config_shows_derived_bounds,
+        a_reload_derives_bounds_again_for_open_streams,
     ]
 }
 
@@ -69,7 +69,7 @@ type Given<'a> = (&'a str, &'a [&'a str]);
 /// Log and table of each stream, and whether they are derived.
 type Expected<'a> = (&'a [(&'a str, &'a str)], bool);
 
-fn derivation() {
+fn unset_bounds_are_derived_from_the_memory_limit() {
     const TABLE: &str = "start = \"snapshot\"";
     // Limit and streams; then log and table of each, and whether they are derived.
     let cases: [(Given<'_>, Expected<'_>); 8] = [
@@ -125,7 +125,7 @@ fn derivation() {
     }
 }
 
-fn sweep() {
+fn derived_bounds_stay_within_every_limit_that_fits_the_minimum() {
     for count in [1_usize, 2, 7, 100] {
         let lines: Vec<&str> = (0..count)
             .map(|index| ["", "start = \"snapshot\"", "client_filters = false"][index % 3])
@@ -150,7 +150,7 @@ fn sweep() {
     }
 }
 
-fn by_machine() {
+fn the_default_memory_limit_is_half_of_the_available_memory() {
     let (draft, memory) = derived(&streams(&[""]), Some(320 * MEBIBYTE + 1));
     assert_eq!(memory.limit, Some(Size::mebibytes(160)));
     assert_eq!(
@@ -165,7 +165,7 @@ fn by_machine() {
     );
 }
 
-fn clients() {
+fn client_memory_counts_in_the_warning_and_not_in_the_limit() {
     let text = |clients: u64| {
         format!(
             "[http]\nmax_clients = {clients}\n{}",
@@ -203,7 +203,7 @@ fn run(command: &str, text: &str) -> (Output, String, String) {
     (output, out, err)
 }
 
-fn refusal() {
+fn bounds_above_the_memory_limit_are_refused_by_key() {
     let lines = [
         "log_bytes = \"100MiB\"",
         "start = \"snapshot\"\nmax_table_bytes = \"1GiB\"",
@@ -228,7 +228,7 @@ fn refusal() {
     assert_eq!(output.status.code(), Some(0), "{err}");
 }
 
-fn sum() {
+fn check_sums_the_bounds_and_warns() {
     let text = format!(
         "[memory]\nlimit = \"1GiB\"\n[http]\nmax_clients = 1024\n{}",
         streams(&[""])
@@ -256,7 +256,7 @@ fn sum() {
     );
 }
 
-fn printed() {
+fn print_config_shows_derived_bounds() {
     let limit = "[memory]\nlimit = \"160MiB\"\n";
     let text = format!("{limit}{}", streams(&[""]));
     let (_, out, err) = run("print-config", &text);
@@ -285,7 +285,7 @@ fn printed() {
     ends(&out, "log_bytes = \"1MiB\"", "# FILE:4");
 }
 
-fn reload() {
+fn a_reload_derives_bounds_again_for_open_streams() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("memory");
     broker.create_topic(&topic, 1, &[]);

@@ -14,8 +14,8 @@ use crate::harness::daemon::Daemon;
 use crate::harness::figures::Figures;
 use crate::harness::http;
 use crate::harness::produce::Message;
+use crate::harness::promise;
 use crate::harness::stream::{NoEvent, Stream};
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::reload::{client, is_reset, reload, reloaded, topic, with_http};
 use libtest_mimic::Trial;
@@ -28,15 +28,12 @@ pub fn trials() -> Vec<Trial> {
     // scripts/promtool says in a line what is left out then.
     let lacks_promtool = !promtool(&["--check"]).is_some_and(|output| output.status.success());
     vec![
-        trial("both_formats_of_metrics_are_served_as_asked", formats),
-        trial("promtool_finds_nothing_to_say_against_metrics", by_promtool).with_ignored_flag(lacks_promtool),
-        trial("the_table_of_metrics_names_what_is_served", documented),
-        trial(
-            "dashboard_and_alert_rules_ask_for_metrics_that_are_served",
-            asked_for,
-        ),
-        trial("metrics_go_on_across_reloads", across_reloads),
-        trial("a_metric_tells_configurations_apart", hash),
+        promise(both_metrics_formats_are_served_as_requested),
+        promise(promtool_accepts_the_metrics).with_ignored_flag(lacks_promtool),
+        promise(the_table_of_metrics_matches_the_served_metrics),
+        promise(dashboard_and_alert_rules_use_served_metrics),
+        promise(metrics_continue_across_reloads),
+        promise(a_metric_distinguishes_configurations),
     ]
 }
 
@@ -47,7 +44,7 @@ fn promtool(arguments: &[&str]) -> Option<Output> {
     command.args(arguments).stderr(Stdio::inherit()).output().ok()
 }
 
-fn by_promtool() {
+fn promtool_accepts_the_metrics() {
     let path = promtool(&[]).expect("it was here").stdout;
     let path = String::from_utf8(path).expect("a path");
     let (daemon, _stream) = daemon_with_everything();
@@ -77,7 +74,7 @@ pub async fn figures(daemon: &Daemon) -> Figures {
 /// The label of the stream that `common::config` serves.
 pub const EVENTS: (&str, &str) = ("stream", "/events");
 
-fn formats() {
+fn both_metrics_formats_are_served_as_requested() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     block_on(async {
@@ -155,7 +152,7 @@ fn daemon_with_everything() -> (Daemon, Stream) {
 /// Has samples only while a partition cannot be read on.
 const UNLESS_STOPPED: &str = "kafka_sse_bridge_kafka_stopped_offset";
 
-fn documented() {
+fn the_table_of_metrics_matches_the_served_metrics() {
     let (daemon, _stream) = daemon_with_everything();
     let figures = block_on(figures(&daemon));
     let page = include_str!("../../docs/operations.md");
@@ -210,7 +207,7 @@ fn names_in(text: &str) -> BTreeSet<String> {
     words.filter(is_ours).map(str::to_owned).collect()
 }
 
-fn asked_for() {
+fn dashboard_and_alert_rules_use_served_metrics() {
     let (daemon, _stream) = daemon_with_everything();
     let figures = block_on(figures(&daemon));
     let rules = include_str!("../../packaging/prometheus/kafka-sse-bridge.rules.yml");
@@ -240,7 +237,7 @@ fn asked_for() {
     }
 }
 
-fn across_reloads() {
+fn metrics_continue_across_reloads() {
     let (broker, topic, text) = topic(10, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     block_on(async {
@@ -315,7 +312,7 @@ fn across_reloads() {
     });
 }
 
-fn hash() {
+fn a_metric_distinguishes_configurations() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     block_on(async {

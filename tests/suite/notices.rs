@@ -2,8 +2,8 @@
 //! with any of the ids around them holds in the end what it would have held without leaving.
 
 use crate::harness::sse::Event;
-use crate::harness::trial;
 use crate::rig::{Client, Rig, event, rec, run, said};
+use crate::trials;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Format, Lag, Start, StreamSettings};
 use kafka_sse_bridge::stream::position::Position;
@@ -12,31 +12,16 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "a_notice_passes_alike_for_those_who_come_back_or_fell_off",
-            filtered_notices_by_any_way,
-        ),
-        trial(
-            "retention_that_overtakes_reading_is_told_once_per_partition",
-            overtaken,
-        ),
-        trial("a_notice_passes_where_it_concerns_the_filter", filtered_notices),
-        trial("nothing_is_lost_or_doubled_by_an_id_near_a_gap", near_a_gap),
-        trial("a_topic_created_anew_begins_anew_for_everyone", recreated),
-        trial("nothing_is_lost_or_doubled_by_an_id_near_a_reset", near_a_reset),
-        trial(
-            "a_client_that_fell_off_hears_of_a_topic_created_anew",
-            fell_off_a_reset,
-        ),
-        trial(
-            "a_reader_of_history_hears_of_a_topic_created_anew",
-            replay_over_a_reset,
-        ),
-        trial(
-            "a_reader_amid_the_table_hears_of_a_topic_created_anew",
-            walk_over_a_reset,
-        ),
+    trials![
+        a_filtered_control_event_reaches_resuming_and_lagging_clients_alike,
+        retention_ahead_of_reading_is_one_gap_per_partition,
+        a_control_event_passes_the_filters_that_it_concerns,
+        resuming_near_a_gap_neither_loses_nor_repeats_records,
+        a_recreated_topic_resets_every_client,
+        resuming_near_a_reset_neither_loses_nor_repeats_records,
+        a_client_behind_the_log_gets_the_reset_of_a_recreated_topic,
+        a_replaying_client_gets_the_reset_of_a_recreated_topic,
+        a_client_inside_the_snapshot_gets_the_reset_of_a_recreated_topic,
     ]
 }
 
@@ -162,7 +147,7 @@ fn gap(topic: &str, partition: u32, from: i64, to: i64) -> String {
 
 const RECREATED: &str = r#"reset {"reason":"recreated","topic":"t"}"#;
 
-fn overtaken() {
+fn retention_ahead_of_reading_is_one_gap_per_partition() {
     for start in [Start::Live, Start::Earliest, Start::Snapshot] {
         let mut rig = rig(start, |_| {});
         let mut clients: Vec<Client> = (0..3).map(|_| rig.client(&[])).collect();
@@ -206,7 +191,7 @@ fn overtaken() {
 /// Names and values of a filter.
 type Asked<'a> = &'a [(&'a str, &'a str)];
 
-fn filtered_notices() {
+fn a_control_event_passes_the_filters_that_it_concerns() {
     for start in [Start::Live, Start::Snapshot] {
         let mut rig = rig(start, |_| {});
         let cases: [(Asked<'_>, usize, bool); 6] = [
@@ -236,7 +221,7 @@ fn filtered_notices() {
 }
 
 /// The same for those who come back, or fell off: what they are told does not depend on the way.
-fn filtered_notices_by_any_way() {
+fn a_filtered_control_event_reaches_resuming_and_lagging_clients_alike() {
     run(async {
         let cases: [(Asked<'_>, usize, usize); 4] = [
             (&[("key", "nobody")], 2, 1),
@@ -297,7 +282,7 @@ fn followed(start: Start, log_bytes: u64) -> (Rig, Client, Vec<Event>) {
     (rig, client, events)
 }
 
-fn near_a_gap() {
+fn resuming_near_a_gap_neither_loses_nor_repeats_records() {
     run(async {
         for start in [Start::Earliest, Start::Snapshot] {
             for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
@@ -322,7 +307,7 @@ fn near_a_gap() {
     });
 }
 
-fn recreated() {
+fn a_recreated_topic_resets_every_client() {
     for start in [Start::Live, Start::Earliest, Start::Snapshot] {
         for partitions in 1..=3 {
             let mut rig = rig(start, |_| {});
@@ -358,7 +343,7 @@ fn recreated() {
     }
 }
 
-fn near_a_reset() {
+fn resuming_near_a_reset_neither_loses_nor_repeats_records() {
     run(async {
         for start in [Start::Earliest, Start::Snapshot] {
             for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
@@ -381,7 +366,7 @@ fn near_a_reset() {
     });
 }
 
-fn fell_off_a_reset() {
+fn a_client_behind_the_log_gets_the_reset_of_a_recreated_topic() {
     run(async {
         for (start, lag) in [(Start::Snapshot, Lag::Latest), (Start::Earliest, Lag::Replay)] {
             for both in [false, true] {
@@ -435,7 +420,7 @@ fn fell_off_a_reset() {
     });
 }
 
-fn replay_over_a_reset() {
+fn a_replaying_client_gets_the_reset_of_a_recreated_topic() {
     run(async {
         let mut rig = rig(Start::Earliest, |settings| settings.log_bytes = Size(4 * 1024));
         write(&mut rig, 0, 0, 60);
@@ -459,7 +444,7 @@ fn replay_over_a_reset() {
     });
 }
 
-fn walk_over_a_reset() {
+fn a_client_inside_the_snapshot_gets_the_reset_of_a_recreated_topic() {
     let mut rig = rig(Start::Snapshot, |_| {});
     let row = |number: usize| rec(&format!("r{number}"), format!("\"{}\"", "x".repeat(20_000)));
     for number in 0..12 {

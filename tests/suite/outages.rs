@@ -4,24 +4,21 @@
 use crate::common::{config_with, expected, named, numbered, of_partition, records, until_records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::daemon::Daemon;
+use crate::harness::promise_on;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "a_broker_that_dies_and_comes_back_loses_nothing@4.4.0",
-            dies_and_comes_back,
+        promise_on(Version::V4_4, a_broker_restart_loses_no_records),
+        promise_on(
+            Version::V4_4,
+            a_daemon_started_without_a_broker_serves_and_reads_once_it_appears,
         ),
-        trial(
-            "a_start_without_a_broker_serves_and_reads_once_it_comes@4.4.0",
-            absent_at_start,
-        ),
-        trial(
-            "a_missing_topic_is_named_never_created_and_read_once_it_comes@4.4.0",
-            missing_topic,
+        promise_on(
+            Version::V4_4,
+            a_missing_topic_is_reported_never_created_and_read_once_it_exists,
         ),
     ]
 }
@@ -46,7 +43,7 @@ async fn is_degraded(daemon: &Daemon) -> bool {
         .is_some_and(|degraded| !degraded.is_empty())
 }
 
-fn dies_and_comes_back() {
+fn a_broker_restart_loses_no_records() {
     let broker = Broker::start(VERSION);
     let topic = topic_name("dies");
     broker.create_topic(&topic, PARTITIONS, &[]);
@@ -86,7 +83,7 @@ fn dies_and_comes_back() {
     });
 }
 
-fn absent_at_start() {
+fn a_daemon_started_without_a_broker_serves_and_reads_once_it_appears() {
     let broker = Broker::start(VERSION);
     let topic = topic_name("absent");
     broker.create_topic(&topic, PARTITIONS, &[]);
@@ -119,7 +116,7 @@ fn absent_at_start() {
     });
 }
 
-fn missing_topic() {
+fn a_missing_topic_is_reported_never_created_and_read_once_it_exists() {
     let broker = Broker::shared(VERSION);
     let (here, missing) = (topic_name("here"), topic_name("missing"));
     broker.create_topic(&here, PARTITIONS, &[]);

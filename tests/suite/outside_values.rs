@@ -5,8 +5,8 @@ use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::http;
 use crate::harness::secured::token_until;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
+use crate::trials;
 use kafka_sse_bridge::config::LogFormat;
 use kafka_sse_bridge::logging::{Reader, render};
 use libtest_mimic::Trial;
@@ -15,10 +15,10 @@ use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_log_line_is_written_whatever_the_clock_says", clocks),
-        trial("no_exp_of_a_token_ends_the_daemon", tokens),
-        trial("no_id_or_time_of_a_client_ends_the_daemon", requests),
+    trials![
+        a_log_line_is_written_for_any_clock_value,
+        no_token_expiry_crashes_the_daemon,
+        no_client_id_or_time_crashes_the_daemon,
     ]
 }
 
@@ -39,7 +39,7 @@ fn extremes() -> Vec<SystemTime> {
     times.flatten().collect()
 }
 
-fn clocks() {
+fn a_log_line_is_written_for_any_clock_value() {
     for time in extremes() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let arguments = format_args!("a message");
@@ -59,7 +59,7 @@ fn config(kafka: &str) -> String {
     )
 }
 
-fn tokens() {
+fn no_token_expiry_crashes_the_daemon() {
     let files = tempfile::tempdir().expect("a directory");
     let file = files.path().join("token");
     let text = config(&format!(
@@ -87,7 +87,7 @@ fn tokens() {
     }
 }
 
-fn requests() {
+fn no_client_id_or_time_crashes_the_daemon() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("extremes");
     broker.create_topic(&topic, 1, &[]);

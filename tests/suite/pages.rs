@@ -4,8 +4,8 @@ use crate::harness::broker::free_port;
 use crate::harness::daemon::Daemon;
 use crate::harness::http::{get, request};
 use crate::harness::memory;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, eventually_async, secs};
+use crate::trials;
 use flate2::read::GzDecoder;
 use libtest_mimic::Trial;
 use reqwest::Method;
@@ -16,31 +16,25 @@ use std::net::{TcpListener, TcpStream};
 use tempfile::TempDir;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("the_page_has_etags_types_gzip_and_a_policy", page),
-        trial("the_title_is_put_in_as_text", title),
-        trial(
-            "a_directory_of_assets_is_served_fresh_and_nothing_outside_it",
-            assets_directory,
-        ),
-        trial("an_edit_of_an_asset_shows_at_the_next_request", edited_assets),
-        trial("an_asset_is_read_and_compressed_once_for_all", large_asset),
-        trial("an_asset_too_large_to_keep_is_streamed_from_disk", streamed_asset),
-        trial(
-            "about_tells_product_urls_and_values_of_harmless_headers_only",
-            about,
-        ),
-        trial("streams_tells_where_each_stands", streams),
-        trial("what_is_not_served_is_an_error_in_json", errors),
-        trial("a_mistyped_parameter_is_an_error_not_everything", parameters),
-        trial("a_directory_without_a_page_is_named", no_page),
-        trial("what_a_client_prefers_is_weighed", preferences),
-        trial("head_works_wherever_get_does", head),
-        trial("port_in_the_environment_is_the_port", port),
-        trial("a_star_for_the_host_is_served_over_ipv4_and_ipv6", both_families),
-        trial("repeated_slashes_of_a_path_count_as_one", repeated_slashes),
-        trial("a_path_that_is_nearly_right_is_told_the_right_one", near_misses),
-        trial("no_request_line_however_odd_ends_the_daemon", odd_requests),
+    trials![
+        assets_have_etags_types_gzip_and_a_content_security_policy,
+        the_title_is_escaped,
+        an_assets_directory_is_served_fresh_and_nothing_outside_it,
+        an_edited_asset_is_served_at_the_next_request,
+        an_asset_is_read_and_compressed_once,
+        an_asset_too_large_to_keep_is_streamed_from_disk,
+        about_shows_product_urls_and_values_of_harmless_headers_only,
+        streams_reports_the_state_of_each_stream,
+        unknown_paths_and_methods_get_errors_in_json,
+        a_mistyped_parameter_is_an_error,
+        an_assets_directory_without_a_page_is_reported,
+        accept_encoding_weights_are_honoured,
+        head_works_wherever_get_does,
+        port_from_the_environment_sets_the_port,
+        a_wildcard_host_is_served_over_ipv4_and_ipv6,
+        repeated_slashes_count_as_one,
+        a_nearly_right_path_gets_a_suggestion,
+        no_request_line_crashes_the_daemon,
     ]
 }
 
@@ -57,7 +51,7 @@ fn config(more: &str) -> String {
     )
 }
 
-fn page() {
+fn assets_have_etags_types_gzip_and_a_content_security_policy() {
     let daemon = daemon("");
     block_on(async {
         let page = daemon.get("/").await;
@@ -119,7 +113,7 @@ fn page() {
     });
 }
 
-fn title() {
+fn the_title_is_escaped() {
     let daemon = daemon("[ui]\ntitle = \"<script>alert('x')</script> & more\"\n");
     block_on(async {
         let text = daemon.get("/").await.text();
@@ -131,7 +125,7 @@ fn title() {
     });
 }
 
-fn assets_directory() {
+fn an_assets_directory_is_served_fresh_and_nothing_outside_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let assets = directory.path().join("assets");
     fs::create_dir_all(assets.join("deep")).expect("directories");
@@ -169,7 +163,7 @@ fn assets_directory() {
     });
 }
 
-fn no_page() {
+fn an_assets_directory_without_a_page_is_reported() {
     let (assets, daemon) = with_assets();
     let css = "main { color: red }";
     block_on(async {
@@ -214,7 +208,7 @@ fn no_page() {
     });
 }
 
-fn preferences() {
+fn accept_encoding_weights_are_honoured() {
     let daemon = Daemon::start(&config(""));
     block_on(async {
         for (path, accept, content_type) in [
@@ -259,7 +253,7 @@ fn with_assets() -> (TempDir, Daemon) {
     (assets, daemon)
 }
 
-fn edited_assets() {
+fn an_edited_asset_is_served_at_the_next_request() {
     let (assets, daemon) = with_assets();
     block_on(async {
         // Of one length, and within one tick of the file system's clock.
@@ -334,7 +328,7 @@ fn hungry(daemon: &Daemon, path: &str, count: usize) -> Vec<TcpStream> {
     connections
 }
 
-fn large_asset() {
+fn an_asset_is_read_and_compressed_once() {
     const SIZE: usize = 5_000_000;
     let (assets, daemon) = with_assets();
     let text = text_of(SIZE);
@@ -377,7 +371,7 @@ fn large_asset() {
     assert!(read < 2 * SIZE as u64, "read once, not {read} bytes");
 }
 
-fn streamed_asset() {
+fn an_asset_too_large_to_keep_is_streamed_from_disk() {
     const SIZE: usize = 40_000_000;
     let (assets, daemon) = with_assets();
     let text = text_of(SIZE);
@@ -404,7 +398,7 @@ fn streamed_asset() {
     drop(connections);
 }
 
-fn about() {
+fn about_shows_product_urls_and_values_of_harmless_headers_only() {
     let daemon = daemon("");
     block_on(async {
         let injected = [
@@ -478,7 +472,7 @@ fn about() {
     });
 }
 
-fn streams() {
+fn streams_reports_the_state_of_each_stream() {
     let daemon = daemon("start = \"earliest\"\n");
     block_on(async {
         let streams = daemon.get("/streams").await.json();
@@ -497,7 +491,7 @@ fn streams() {
     });
 }
 
-fn errors() {
+fn unknown_paths_and_methods_get_errors_in_json() {
     let daemon = daemon("");
     block_on(async {
         for path in [
@@ -540,7 +534,7 @@ fn errors() {
     });
 }
 
-fn parameters() {
+fn a_mistyped_parameter_is_an_error() {
     let daemon = daemon("");
     block_on(async {
         for (query, code, parameter) in [
@@ -579,7 +573,7 @@ fn parameters() {
     });
 }
 
-fn head() {
+fn head_works_wherever_get_does() {
     let daemon = daemon("");
     block_on(async {
         for path in ["/", "/about", "/streams", "/health/live", "/topn/updates"] {
@@ -598,7 +592,7 @@ fn head() {
     });
 }
 
-fn odd_requests() {
+fn no_request_line_crashes_the_daemon() {
     let daemon = daemon("");
     for line in [
         "CONNECT example.org:443 HTTP/1.1",
@@ -625,7 +619,7 @@ fn odd_requests() {
     }
 }
 
-fn port() {
+fn port_from_the_environment_sets_the_port() {
     let port = free_port();
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(&file, config("")).expect("written");
@@ -641,7 +635,7 @@ fn port() {
     );
 }
 
-fn both_families() {
+fn a_wildcard_host_is_served_over_ipv4_and_ipv6() {
     let port = free_port();
     let both = format!("listen = [\"127.0.0.1:0\", \"*:{port}\"]");
     let _daemon = Daemon::start(&config("").replace("listen = [\"127.0.0.1:0\"]", &both));
@@ -656,7 +650,7 @@ fn both_families() {
     });
 }
 
-fn repeated_slashes() {
+fn repeated_slashes_count_as_one() {
     let daemon = daemon("");
     let about = |path: &str| raw_status(&daemon, path);
     for path in [
@@ -698,7 +692,7 @@ fn raw_status(daemon: &Daemon, path: &str) -> u16 {
         .unwrap_or_else(|| panic!("{path}: {answer}"))
 }
 
-fn near_misses() {
+fn a_nearly_right_path_gets_a_suggestion() {
     for (base, misses) in [
         (
             "",

@@ -3,35 +3,20 @@
 use crate::harness::daemon::Daemon;
 use crate::harness::http::get;
 use crate::harness::process::Signal;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use crate::limits::config_of;
+use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::json;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "parameters_that_libraries_and_proxies_add_are_passed_over_and_not_logged",
-            passed_over,
-        ),
-        trial(
-            "a_name_that_resembles_a_parameter_is_refused_with_what_was_meant",
-            resembling,
-        ),
-        trial(
-            "other_parameters_are_refused_until_ignored_parameters_names_them",
-            ignored,
-        ),
-        trial(
-            "a_last_event_id_is_found_in_every_spelling_that_libraries_use",
-            last_event_id,
-        ),
-        trial("a_filter_that_is_not_utf_8_is_refused", not_utf_8),
-        trial(
-            "a_time_that_can_only_be_another_unit_is_refused_with_its_milliseconds",
-            units,
-        ),
+    trials![
+        parameters_added_by_libraries_and_proxies_are_ignored_and_not_logged,
+        a_name_similar_to_a_parameter_is_refused_with_a_suggestion,
+        unknown_parameters_are_refused_unless_listed_in_ignored_parameters,
+        a_last_event_id_is_read_in_every_spelling_that_libraries_use,
+        a_filter_that_is_not_utf_8_is_refused,
+        a_time_in_another_unit_is_refused_with_its_milliseconds,
     ]
 }
 
@@ -48,7 +33,7 @@ async fn opens(daemon: &Daemon, query: &str) -> Result<(), serde_json::Value> {
     Err(answer.json()["error"].clone())
 }
 
-fn passed_over() {
+fn parameters_added_by_libraries_and_proxies_are_ignored_and_not_logged() {
     let log = "\n[log]\nlevel = \"trace\"";
     let daemon = Daemon::start(&format!(
         "{}{log}",
@@ -81,7 +66,7 @@ fn passed_over() {
     assert!(!daemon.log().contains("hush"), "{}", daemon.log());
 }
 
-fn resembling() {
+fn a_name_similar_to_a_parameter_is_refused_with_a_suggestion() {
     let daemon = Daemon::start(&config_of(""));
     block_on(async {
         for (name, meant) in [
@@ -115,7 +100,7 @@ fn resembling() {
     });
 }
 
-fn ignored() {
+fn unknown_parameters_are_refused_unless_listed_in_ignored_parameters() {
     let daemon = Daemon::start(&config_of(""));
     block_on(async {
         let error = opens(&daemon, "utm_source=hush").await.expect_err("not known");
@@ -140,7 +125,7 @@ fn ignored() {
     });
 }
 
-fn last_event_id() {
+fn a_last_event_id_is_read_in_every_spelling_that_libraries_use() {
     let daemon = Daemon::start(&config_of("max_clients = 1"));
     block_on(async {
         let _only = crate::harness::stream::Stream::open(daemon.url("/events")).await;
@@ -184,7 +169,7 @@ fn last_event_id() {
     });
 }
 
-fn not_utf_8() {
+fn a_filter_that_is_not_utf_8_is_refused() {
     let daemon = Daemon::start(&config_of("ignored_parameters = \"ticket\""));
     block_on(async {
         for query in [
@@ -218,7 +203,7 @@ fn not_utf_8() {
     });
 }
 
-fn units() {
+fn a_time_in_another_unit_is_refused_with_its_milliseconds() {
     let daemon = Daemon::start(&config_of(""));
     block_on(async {
         for (since, unit, milliseconds) in [

@@ -1,22 +1,19 @@
 //! An event id is a position: it reads back as what was written, and nothing else reads as one.
 
 use crate::harness::daemon::run_to_end;
-use crate::harness::trial;
+use crate::trials;
 use kafka_sse_bridge::stream::position::{MAX_ID, Position, PositionError, TopicPosition, fingerprint};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_position_reads_back_as_written", round_trip),
-        trial(
-            "no_text_makes_the_reader_of_ids_fail_otherwise_than_by_saying_so",
-            any_text,
-        ),
-        trial("a_damaged_id_is_refused", damaged),
-        trial("an_id_never_grows_past_what_was_foreseen", foreseen),
-        trial("the_format_of_ids_is_the_documented_one", documented),
-        trial("the_id_command_prints_a_position", id_command),
+    trials![
+        a_position_reads_back_as_written,
+        the_id_parser_returns_an_error_for_any_invalid_text,
+        a_damaged_id_is_refused,
+        an_id_never_exceeds_its_estimated_length,
+        the_format_of_ids_is_the_documented_one,
+        the_id_command_prints_a_position,
     ]
 }
 
@@ -35,7 +32,7 @@ fn position() -> impl Strategy<Value = Position> {
     .prop_map(|topics| Position { as_of: None, topics })
 }
 
-fn round_trip() {
+fn a_position_reads_back_as_written() {
     proptest!(|(position in position())| {
         let id = position.id();
         prop_assert!(id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(byte)));
@@ -43,7 +40,7 @@ fn round_trip() {
     });
 }
 
-fn any_text() {
+fn the_id_parser_returns_an_error_for_any_invalid_text() {
     proptest!(|(text in any::<Vec<u8>>())| {
         if let Ok(position) = Position::parse(&text) {
             prop_assert_eq!(Position::parse(&position.id()), Ok(position));
@@ -51,7 +48,7 @@ fn any_text() {
     });
 }
 
-fn damaged() {
+fn a_damaged_id_is_refused() {
     proptest!(|(position in position(), cut in 1..8_usize)| {
         let mut id = position.id();
         id.truncate(id.len().saturating_sub(cut));
@@ -71,7 +68,7 @@ fn damaged() {
     );
 }
 
-fn foreseen() {
+fn an_id_never_exceeds_its_estimated_length() {
     proptest!(|(mut position in position(), steps in prop::collection::vec(0..1_000_000_000_i64, 1..20))| {
         for topic in &mut position.topics {
             topic.next.iter_mut().for_each(|next| *next %= 1_000_000);
@@ -86,7 +83,7 @@ fn foreseen() {
     });
 }
 
-fn documented() {
+fn the_format_of_ids_is_the_documented_one() {
     assert_eq!(
         fingerprint("123456789"),
         0xcbf4_3926,
@@ -110,7 +107,7 @@ fn documented() {
     );
 }
 
-fn id_command() {
+fn the_id_command_prints_a_position() {
     let topics = vec![TopicPosition {
         next: vec![7, 0, 9],
         ..TopicPosition::unread("orders")

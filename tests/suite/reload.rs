@@ -10,9 +10,9 @@ use crate::harness::produce::Message;
 use crate::harness::sse::Event;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::systemd::Systemd;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
 use crate::rig::said;
+use crate::trials;
 use libtest_mimic::Trial;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -20,23 +20,17 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("keepalive_heartbeat_and_retry_change_for_open_streams", paces),
-        trial("a_lifetime_counts_from_the_reload_that_set_it", lifetime),
-        trial("log_bytes_and_lag_change_for_open_streams", limits),
-        trial(
-            "a_table_that_was_full_has_all_rows_once_its_bound_is_raised",
-            table_bounds,
-        ),
-        trial("write_timeout_changes_for_new_connections", write_timeout),
-        trial(
-            "the_title_and_whether_clients_filter_change_for_new_requests",
-            requests,
-        ),
-        trial("the_log_changes_its_format_and_its_file", log_file),
-        trial("addresses_come_and_go_and_their_streams_stay", addresses),
-        trial("a_reload_that_fails_changes_nothing_and_tells_systemd", failures),
-        trial("systemd_hears_of_a_reload_in_order", in_order),
+    trials![
+        a_reload_changes_keepalive_heartbeat_and_retry_of_open_streams,
+        a_connection_lifetime_counts_from_the_reload_that_set_it,
+        a_reload_changes_log_bytes_and_lag_policy_of_open_streams,
+        a_full_table_has_all_rows_once_its_bound_is_raised,
+        a_reload_changes_write_timeout_for_new_connections,
+        a_reload_changes_title_and_client_filters_for_new_requests,
+        a_reload_changes_the_log_format_and_file,
+        a_reload_adds_and_removes_addresses_and_open_streams_stay,
+        a_failed_reload_changes_nothing_and_notifies_systemd,
+        systemd_is_notified_of_a_reload_in_order,
     ]
 }
 
@@ -105,7 +99,7 @@ pub fn is_reset(event: &Event) -> bool {
     event.is("reset")
 }
 
-fn paces() {
+fn a_reload_changes_keepalive_heartbeat_and_retry_of_open_streams() {
     let (broker, topic, text) = topic(1, "start = \"earliest\"");
     let text = with_http(&text, "keepalive = \"1h\"");
     let daemon = Daemon::start(&text);
@@ -152,7 +146,7 @@ fn paces() {
     });
 }
 
-fn lifetime() {
+fn a_connection_lifetime_counts_from_the_reload_that_set_it() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
     let text = with_http(&text, "keepalive = \"1h\"");
     let daemon = Daemon::start(&text);
@@ -178,7 +172,7 @@ pub async fn figures(daemon: &Daemon) -> serde_json::Value {
     daemon.get("/streams").await.json()["streams"][0].clone()
 }
 
-fn limits() {
+fn a_reload_changes_log_bytes_and_lag_policy_of_open_streams() {
     let (broker, topic, text) = topic(0, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     block_on(async {
@@ -207,7 +201,7 @@ fn limits() {
     });
 }
 
-fn table_bounds() {
+fn a_full_table_has_all_rows_once_its_bound_is_raised() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("bounds");
     broker.create_topic(&topic, 1, &[]);
@@ -248,7 +242,7 @@ fn table_bounds() {
     });
 }
 
-fn write_timeout() {
+fn a_reload_changes_write_timeout_for_new_connections() {
     let (broker, topic, text) = topic(0, "start = \"earliest\"");
     let large = "x".repeat(500_000);
     broker.produce(&topic, &vec![Message::value(large.as_str()); 20]);
@@ -273,7 +267,7 @@ fn write_timeout() {
     });
 }
 
-fn requests() {
+fn a_reload_changes_title_and_client_filters_for_new_requests() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     block_on(async {
@@ -299,7 +293,7 @@ fn requests() {
     });
 }
 
-fn log_file() {
+fn a_reload_changes_the_log_format_and_file() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
     let text = format!("{text}[log]\nstderr = true\n");
     let daemon = Daemon::start(&text);
@@ -321,7 +315,7 @@ fn log_file() {
     });
 }
 
-fn addresses() {
+fn a_reload_adds_and_removes_addresses_and_open_streams_stay() {
     let (broker, topic, text) = topic(1, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     let socket = daemon.directory().join("bridge.sock");
@@ -360,7 +354,7 @@ fn addresses() {
     });
 }
 
-fn in_order() {
+fn systemd_is_notified_of_a_reload_in_order() {
     let (_broker, _topic, text) = topic(1, "start = \"earliest\"");
     let systemd = Systemd::new();
     let daemon = systemd.start(&text);
@@ -375,7 +369,7 @@ fn in_order() {
     assert_eq!(systemd.next_change(), ["READY=1"]);
 }
 
-fn failures() {
+fn a_failed_reload_changes_nothing_and_notifies_systemd() {
     let (broker, topic, text) = topic(1, "start = \"earliest\"");
     let systemd = Systemd::new();
     let daemon = systemd.start(&text);

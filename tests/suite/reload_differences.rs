@@ -1,6 +1,6 @@
 //! What a reload would change, from two settings: every key, and what becomes of each stream.
 
-use crate::harness::trial;
+use crate::trials;
 use kafka_sse_bridge::config::diff::{Changes, StreamChange, diff};
 use kafka_sse_bridge::config::print::fingerprint;
 use kafka_sse_bridge::config::{Document, Flags, Settings, load, reload_effect};
@@ -10,31 +10,16 @@ use std::collections::BTreeMap;
 use std::fs;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_reload_names_every_key_that_differs", keys),
-        trial(
-            "a_reload_keeps_a_stream_unless_it_shows_other_records_or_shows_them_differently",
-            streams,
-        ),
-        trial("streams_are_told_apart_by_their_paths_in_any_order", paths),
-        trial("addresses_are_added_and_removed_one_by_one", addresses),
-        trial("headers_that_are_kept_may_stay", headers),
-        trial(
-            "keys_that_wait_for_a_restart_are_named",
-            keys_that_wait_for_a_restart_are_named,
-        ),
-        trial(
-            "every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key",
-            every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key,
-        ),
-        trial(
-            "a_raised_bound_of_a_table_that_lacks_rows_rebuilds_its_stream",
-            a_raised_bound_of_a_table_that_lacks_rows_rebuilds_its_stream,
-        ),
-        trial(
-            "config_hash_changes_with_paths_of_secret_files_not_with_secrets",
-            config_hash_changes_with_paths_of_secret_files_not_with_secrets,
-        ),
+    trials![
+        a_reload_names_every_key_that_differs,
+        a_reload_rebuilds_a_stream_only_if_its_events_change,
+        streams_are_matched_by_path_in_any_order,
+        addresses_are_added_and_removed_one_by_one,
+        unchanged_headers_need_no_restart,
+        keys_that_wait_for_a_restart_are_named,
+        every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key,
+        a_raised_bound_of_a_table_that_lacks_rows_rebuilds_its_stream,
+        config_hash_changes_with_paths_of_secret_files_not_with_secrets,
     ]
 }
 
@@ -82,7 +67,7 @@ fn kept() -> Vec<StreamChange> {
         .to_vec()
 }
 
-fn keys() {
+fn a_reload_names_every_key_that_differs() {
     let same = diff(&settings(BEFORE), &settings(BEFORE), |_| false);
     assert!(same.is_empty(), "{same:?}");
     assert_eq!(same.streams, kept());
@@ -152,7 +137,7 @@ fn keys() {
     }
 }
 
-fn streams() {
+fn a_reload_rebuilds_a_stream_only_if_its_events_change() {
     for (line, key) in [
         ("heartbeat = 'event'", "heartbeat"),
         ("heartbeat_interval = '1s'", "heartbeat_interval"),
@@ -193,7 +178,7 @@ fn streams() {
     assert_eq!(topics.streams, rebuilt);
 }
 
-fn paths() {
+fn streams_are_matched_by_path_in_any_order() {
     let (a, rest) = BEFORE.split_once("[[stream]]\n").expect("two streams");
     let (first, second) = rest.split_once("[[stream]]\n").expect("two streams");
     let (second, others) = second.split_once("[ui]").expect("a page");
@@ -221,7 +206,7 @@ fn paths() {
     );
 }
 
-fn addresses() {
+fn addresses_are_added_and_removed_one_by_one() {
     let changes = changed(
         "['127.0.0.1:3000']",
         "['127.0.0.1:3000', 'unix:/run/x.sock', '[::1]:3000']",
@@ -235,7 +220,7 @@ fn addresses() {
     assert_eq!(changes.unlisten, ["127.0.0.1:3000"]);
 }
 
-fn headers() {
+fn unchanged_headers_need_no_restart() {
     let with = |line: &str| settings(&BEFORE.replace("start = 'snapshot'", line));
     let (on, off) = (with("client_filters = true"), with("client_filters = false"));
     let of_b = |changes: &Changes| changes.streams[1].clone();

@@ -5,7 +5,7 @@ use crate::harness::crowd::{Crowd, Happening};
 use crate::harness::daemon::Daemon;
 use crate::harness::memory;
 use crate::harness::produce::Message;
-use crate::harness::trial;
+use crate::harness::promise_on;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
 use crate::reload::reload;
 use crate::reload_streams::Pen;
@@ -17,9 +17,9 @@ use std::thread;
 use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial(
-        "a_hundred_reloads_under_load_leave_memory_threads_and_descriptors_as_they_were@4.4.0",
-        hundred,
+    vec![promise_on(
+        Version::V4_4,
+        a_hundred_reloads_under_load_leave_memory_threads_and_descriptors_as_they_were,
     )]
 }
 
@@ -137,7 +137,7 @@ fn listen(port: u16, last: &AtomicUsize) {
     }
 }
 
-fn hundred() {
+fn a_hundred_reloads_under_load_leave_memory_threads_and_descriptors_as_they_were() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("hundred");
     broker.create_topic(&topic, 1, &[]);

@@ -6,8 +6,8 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, secs};
+use crate::harness::{promise, promise_on, trial};
 use crate::reload::{client, is_reset, reload, reloaded, topic, topic_of};
 use crate::reload_streams::{Pen, Silent, bare, up_to};
 use kafka_sse_bridge::kafka::history::Archive;
@@ -23,22 +23,13 @@ use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial(
-            "while_kafka_is_frozen_streams_stay_ready_and_reset_once_after_two_reloads",
-            while_frozen,
-        ),
-        trial(
-            "while_kafka_is_down_reloads_apply_and_are_made_up_for",
-            while_down,
-        ),
-        trial(
-            "a_question_that_nobody_will_answer_is_asked_elsewhere",
-            asked_elsewhere,
-        ),
-        trial("a_frozen_broker_can_be_left_for_another", another_broker),
-        trial(
-            "a_frozen_broker_can_be_left_for_another_with_the_kafka_crate@3.9.2",
-            another_broker_with_the_kafka_crate,
+        promise(two_reloads_during_a_kafka_freeze_reset_each_stream_once),
+        promise(reloads_during_an_outage_apply_and_load_afterwards),
+        promise(an_unanswered_request_is_sent_to_another_broker),
+        promise(a_reload_replaces_a_frozen_broker),
+        promise_on(
+            Version::V3_9,
+            a_reload_replaces_a_frozen_broker_with_the_kafka_crate,
         ),
     ];
     for (version, from, to) in [
@@ -65,7 +56,7 @@ async fn is_loading(daemon: &Daemon, paths: &[&str]) -> Result<(), String> {
     ensure(ready.json()["loading"] == serde_json::json!(paths), ready.text())
 }
 
-fn while_frozen() {
+fn two_reloads_during_a_kafka_freeze_reset_each_stream_once() {
     let broker = Broker::start(Version::V4_4);
     let (_, text) = topic_of(&broker, 10, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
@@ -90,7 +81,7 @@ fn while_frozen() {
     });
 }
 
-fn while_down() {
+fn reloads_during_an_outage_apply_and_load_afterwards() {
     let broker = Broker::start(Version::V4_4);
     let (topic, text) = topic_of(&broker, 10, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
@@ -115,7 +106,7 @@ fn while_down() {
     });
 }
 
-fn another_broker() {
+fn a_reload_replaces_a_frozen_broker() {
     let (broker, topic, text) = topic(10, "start = \"earliest\"");
     let (broker, frozen) = (broker, Broker::start(Version::V4_4));
     frozen.create_topic(&topic, 1, &[]);
@@ -148,7 +139,7 @@ async fn is_another(stream: &mut Stream, count: usize) {
 }
 
 /// The crate waits for its broker for two minutes; the one that reads does not.
-fn another_broker_with_the_kafka_crate() {
+fn a_reload_replaces_a_frozen_broker_with_the_kafka_crate() {
     let [frozen, broker] = [(); 2].map(|()| Broker::start(Version::V3_9));
     let topic = topic_name("left");
     for broker in [&frozen, &broker] {
@@ -235,7 +226,7 @@ impl Wake for Bell {
     }
 }
 
-fn asked_elsewhere() {
+fn an_unanswered_request_is_sent_to_another_broker() {
     let (one, other) = (Arc::new(Silent::default()), Arc::new(Silent::default()));
     let stream = bare(&one);
     let mut writer = Writer::new(Arc::clone(&stream));

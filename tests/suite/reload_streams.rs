@@ -7,10 +7,10 @@ use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
 use crate::rig;
+use crate::trials;
 use kafka_sse_bridge::config::{StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::history::{Archive, Busy, OffsetLookup, ReplayRequest, ReplaySlot};
 use kafka_sse_bridge::stream::position::Position;
@@ -25,28 +25,16 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_new_stream_is_loaded_whole_beside_the_others", added),
-        trial("a_removed_stream_says_goodbye_and_is_gone", removed),
-        trial("a_rebuilt_stream_resets_its_clients_and_begins_anew", rebuilt),
-        trial("a_tightened_filter_hides_at_once_and_from_the_table", tightened),
-        trial(
-            "a_client_whose_filter_names_a_topic_that_is_gone_waits_for_its_return",
-            topic_gone,
-        ),
-        trial(
-            "who_follows_what_is_live_misses_nothing_while_its_stream_is_rebuilt",
-            live,
-        ),
-        trial("who_is_half_way_begins_anew_when_its_stream_is_rebuilt", half_way),
-        trial(
-            "a_reader_that_takes_nothing_keeps_its_own_stream_and_none_in_between",
-            in_between,
-        ),
-        trial(
-            "a_table_that_remembers_deletes_for_longer_knows_no_more_of_the_past",
-            longer_memory,
-        ),
+    trials![
+        an_added_stream_loads_completely_beside_the_others,
+        a_removed_stream_sends_goodbye_and_is_gone,
+        a_rebuilt_stream_resets_its_clients_and_starts_over,
+        a_tightened_filter_applies_to_live_records_and_the_table,
+        a_client_that_filters_by_a_removed_topic_waits_for_its_return,
+        a_live_client_misses_nothing_while_its_stream_is_rebuilt,
+        a_client_inside_the_snapshot_is_reset_when_its_stream_is_rebuilt,
+        a_blocked_client_keeps_its_own_stream_and_no_later_one_in_memory,
+        a_longer_delete_retention_does_not_cover_the_past,
     ]
 }
 
@@ -89,7 +77,7 @@ pub async fn up_to(stream: &mut Stream, number: usize) -> (Vec<Event>, Vec<Strin
     (events, data)
 }
 
-fn added() {
+fn an_added_stream_loads_completely_beside_the_others() {
     let (broker, topic, text) = topic(500, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     let second = topic_name("second");
@@ -127,7 +115,7 @@ fn added() {
     });
 }
 
-fn removed() {
+fn a_removed_stream_sends_goodbye_and_is_gone() {
     let (broker, topic, text) = topic(1, "start = \"earliest\"");
     let other = topic_name("nothing-yet");
     let two = format!(
@@ -178,7 +166,7 @@ fn plain((_, number): &Row) -> String {
     format!("{{\"n\":{number}}}")
 }
 
-fn rebuilt() {
+fn a_rebuilt_stream_resets_its_clients_and_starts_over() {
     let broker = Broker::shared(Version::V4_4);
     let (one, two) = (topic_name("one"), topic_name("two"));
     for topic in [&one, &two] {
@@ -261,7 +249,7 @@ fn rebuilt() {
     });
 }
 
-fn tightened() {
+fn a_tightened_filter_applies_to_live_records_and_the_table() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("tightened");
     broker.create_topic(&topic, 1, &[]);
@@ -288,7 +276,7 @@ fn tightened() {
     });
 }
 
-fn topic_gone() {
+fn a_client_that_filters_by_a_removed_topic_waits_for_its_return() {
     let broker = Broker::shared(Version::V4_4);
     let (stays, goes) = (topic_name("stays"), topic_name("goes"));
     for topic in [&stays, &goes] {
@@ -313,7 +301,7 @@ fn topic_gone() {
     });
 }
 
-fn live() {
+fn a_live_client_misses_nothing_while_its_stream_is_rebuilt() {
     let (broker, topic, text) = topic(100, "");
     let other = topic_name("other");
     broker.create_topic(&other, 1, &[]);
@@ -361,7 +349,7 @@ fn live() {
     });
 }
 
-fn half_way() {
+fn a_client_inside_the_snapshot_is_reset_when_its_stream_is_rebuilt() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("half");
     broker.create_topic(&topic, 1, &[]);
@@ -408,7 +396,7 @@ fn half_way() {
     });
 }
 
-fn longer_memory() {
+fn a_longer_delete_retention_does_not_cover_the_past() {
     let bounds = |delete_retention| Bounds {
         keys: 10,
         bytes: 1 << 20,
@@ -481,7 +469,7 @@ pub fn bare(archive: &Arc<Silent>) -> Arc<Served> {
     Served::new(settings, pace, Some(rig::history(Arc::clone(archive) as _)))
 }
 
-fn in_between() {
+fn a_blocked_client_keeps_its_own_stream_and_no_later_one_in_memory() {
     let archive = Arc::new(Silent::default());
     let mut newest = bare(&archive);
     let mut stuck = newest.subscribe(Opening::default());

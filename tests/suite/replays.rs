@@ -1,10 +1,10 @@
 //! Replays beside each other: slow readers keep what they have while nobody waits, and otherwise
 //! take turns. The real stream room and the real pool, over a Kafka of the test's making.
 
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
 use crate::rig;
 use crate::scripted::{self, Pool};
+use crate::trials;
 use bytes::Bytes;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
@@ -25,25 +25,13 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "a_client_gets_its_history_although_eight_others_drip",
-            beside_drippers,
-        ),
-        trial(
-            "what_slow_readers_hold_is_bounded_in_all_and_each_gets_further",
-            bounded_in_all,
-        ),
-        trial(
-            "slow_readers_keep_their_replays_while_nobody_waits",
-            kept_without_contention,
-        ),
-        trial("a_turn_is_worth_a_window", worth_a_window),
-        trial("a_replay_is_shared_by_those_who_are_near_each_other", shared),
-        trial(
-            "a_replay_that_fails_before_it_begins_is_asked_for_again",
-            fails_at_first,
-        ),
+    trials![
+        slow_replay_readers_do_not_starve_a_fast_one,
+        the_memory_of_slow_replays_is_bounded_and_each_advances,
+        slow_readers_keep_their_replays_while_no_one_waits,
+        each_replay_turn_reads_one_window,
+        clients_at_nearby_positions_share_a_replay,
+        a_replay_that_fails_to_start_is_requested_again,
     ]
 }
 
@@ -215,7 +203,7 @@ fn records(bytes: usize) -> i64 {
     i64::try_from(bytes / RECORD).expect("small")
 }
 
-fn beside_drippers() {
+fn slow_replay_readers_do_not_starve_a_fast_one() {
     let end = records(48 << 20);
     let rig = Rig::new(Kafka {
         end,
@@ -241,7 +229,7 @@ fn beside_drippers() {
     });
 }
 
-fn bounded_in_all() {
+fn the_memory_of_slow_replays_is_bounded_and_each_advances() {
     const READERS: usize = 20;
     const PIECES: usize = 3;
     let end = records(64 << 20);
@@ -281,7 +269,7 @@ fn bounded_in_all() {
     });
 }
 
-fn kept_without_contention() {
+fn slow_readers_keep_their_replays_while_no_one_waits() {
     let end = records(6 << 20);
     let rig = Rig::new(Kafka {
         end,
@@ -302,7 +290,7 @@ fn kept_without_contention() {
     });
 }
 
-fn worth_a_window() {
+fn each_replay_turn_reads_one_window() {
     const READERS: usize = 6;
     const SIZE: usize = 12 << 20;
     // Each in a part of its own, so that none finds what it lost in another's replay.
@@ -327,7 +315,7 @@ fn worth_a_window() {
     });
 }
 
-fn shared() {
+fn clients_at_nearby_positions_share_a_replay() {
     let end = FAR + 1000;
     let rig = Rig::new(Kafka {
         end,
@@ -346,7 +334,7 @@ fn shared() {
     });
 }
 
-fn fails_at_first() {
+fn a_replay_that_fails_to_start_is_requested_again() {
     let end = records(1 << 20);
     // A job is given up after the seventh failure.
     let rig = Rig::new(Kafka {

@@ -24,34 +24,30 @@ pub fn trials() -> Vec<Trial> {
         };
         let named = |promise: &str| format!("{promise}_with_{client}@{version}");
         trials.push(trial(
-            named("a_client_that_comes_back_gets_what_it_missed_from_memory"),
+            named("a_resuming_client_gets_missed_records_from_memory"),
             move || {
                 from_memory(&Broker::shared(version), client);
             },
         ));
         trials.push(trial(
-            named("a_client_that_comes_back_gets_what_has_left_memory_from_kafka"),
+            named("a_resuming_client_gets_older_records_from_kafka"),
             move || {
                 from_kafka(&Broker::shared(version), client);
             },
         ));
-        trials.push(trial(named("a_client_goes_on_at_another_daemon"), move || {
+        trials.push(trial(named("a_client_resumes_at_another_daemon"), move || {
             another_daemon(&Broker::shared(version), client);
         }));
         trials.push(trial(
-            named("records_that_retention_took_are_named_by_one_gap_per_partition"),
+            named("records_deleted_by_retention_are_one_gap_per_partition"),
             move || {
                 retention(&Broker::shared(version), client);
             },
         ));
     }
+    trials.extend(on_each_broker(a_new_client_gets_the_whole_table_then_changes));
     trials.extend(on_each_broker(
-        "a_late_browser_gets_the_whole_table_then_what_changes",
-        |broker| snapshot(&broker),
-    ));
-    trials.extend(on_each_broker(
-        "a_client_of_a_table_hears_of_what_was_deleted_meanwhile",
-        |broker| deleted(&broker),
+        a_resuming_table_client_gets_deletes_that_it_missed,
     ));
     trials
 }
@@ -257,7 +253,7 @@ fn apply(shown: &mut BTreeMap<String, String>, events: &[Event]) {
 
 const TABLE: &str = "start = \"snapshot\"\nkey_field = \"continent\"";
 
-fn snapshot(broker: &Broker) {
+fn a_new_client_gets_the_whole_table_then_changes(broker: &Broker) {
     let topic = topic_name("table");
     broker.create_topic(&topic, PARTITIONS, &[]);
     let mut messages: Vec<Message> = (0..500)
@@ -302,7 +298,7 @@ fn snapshot(broker: &Broker) {
     });
 }
 
-fn deleted(broker: &Broker) {
+fn a_resuming_table_client_gets_deletes_that_it_missed(broker: &Broker) {
     let topic = topic_name("deleted");
     broker.create_topic(&topic, PARTITIONS, &[]);
     let keys = |range: std::ops::Range<usize>| range.map(|number| table(&format!("c{number}"), &["A"]));

@@ -1,6 +1,6 @@
 //! The sample configuration and the reference say what the code does.
 
-use crate::harness::trial;
+use crate::trials;
 use kafka_sse_bridge::config::settings::Draft;
 use kafka_sse_bridge::config::{Client, Document, Flags, Heartbeat, Start, load, reload_effect};
 use libtest_mimic::Trial;
@@ -9,13 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("the_shipped_sample_reproduces_the_original_program", sample),
-        trial("the_samples_comments_show_the_true_defaults", sample_defaults),
-        trial(
-            "the_reference_lists_every_key_with_its_true_default_and_its_reload",
-            the_reference_lists_every_key_with_its_true_default_and_its_reload,
-        ),
+    trials![
+        the_shipped_sample_reproduces_the_original_program,
+        the_samples_comments_show_the_true_defaults,
+        the_reference_lists_every_key_with_its_true_default_and_its_reload,
     ]
 }
 
@@ -23,7 +20,7 @@ fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-fn sample() {
+fn the_shipped_sample_reproduces_the_original_program() {
     let document = Document::File(repository("etc/kafka-sse-bridge.toml"));
     let settings = load(&document, &BTreeMap::new(), &Flags::default())
         .expect("the sample is valid")
@@ -46,7 +43,7 @@ fn sample() {
 }
 
 /// The sample with every `#key = value` comment made a line must say nothing but the defaults.
-fn sample_defaults() {
+fn the_samples_comments_show_the_true_defaults() {
     let text = fs::read_to_string(repository("etc/kafka-sse-bridge.toml")).expect("the sample");
     let examples = [
         "event =",

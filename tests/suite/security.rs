@@ -7,72 +7,38 @@ use crate::harness::broker::{Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
-use crate::harness::secured::{Listener, PASSWORD, Secured, USER, token};
+use crate::harness::secured::{Listener, PASSWORD, Secured, USER, on_each_secured, on_secured, token};
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
-use crate::harness::{on_each_version, trial};
 use crate::security_refusals;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::fs;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        trial(
-            "the_kafka_crate_reads_over_tls_with_a_certificate_of_its_own@3.9.2",
-            || mutual(&Secured::shared(Version::V3_9), "kafka"),
+        on_secured(Version::V3_9, the_kafka_crate_reads_over_mutual_tls),
+        on_secured(
+            Version::V3_9,
+            the_kafka_crate_reads_a_thousand_partitions_over_tls_and_reports_its_limit,
         ),
-        trial(
-            "the_kafka_crate_reads_a_thousand_partitions_over_tls_and_refuses_more_clearly@3.9.2",
-            || many(&Secured::shared(Version::V3_9)),
+        on_secured(
+            Version::V4_4,
+            the_kafka_crate_reports_that_it_cannot_read_kafka_4_over_tls,
         ),
-        trial("the_kafka_crate_refuses_kafka_4_clearly_over_tls@4.4.0", || {
-            too_new(&Secured::shared(Version::V4_4));
-        }),
-        trial("the_kafka_crate_names_a_topic_that_may_not_be_read@3.9.2", || {
-            rights_with_the_kafka_crate(&Secured::shared(Version::V3_9));
-        }),
-        trial("auto_takes_librdkafka_for_tls_and_says_why@3.9.2", || {
-            automatic(&Secured::shared(Version::V3_9));
-        }),
+        on_secured(Version::V3_9, the_kafka_crate_names_an_unauthorized_topic),
+        on_secured(Version::V3_9, auto_selects_librdkafka_for_tls_and_logs_the_reason),
     ];
-    let mut each = |name: &str, test: fn(Arc<Secured>)| {
-        trials.extend(on_each_version(name, move |version| {
-            test(Secured::shared(version));
-        }));
-    };
-    each(
-        "librdkafka_reads_over_tls_with_a_certificate_of_its_own",
-        |secured| {
-            mutual(&secured, "librdkafka");
-        },
-    );
-    each("every_login_reads_over_tls_and_without", |secured| {
-        logins(&secured);
-    });
-    each("a_topic_that_may_not_be_read_holds_up_no_other", |secured| {
-        rights(&secured);
-    });
-    each("a_token_is_read_again_before_it_expires", |secured| {
-        tokens(&secured);
-    });
-    each("a_reload_takes_a_secret_that_has_changed", |secured| {
-        rotated(&secured);
-    });
-    each(
-        "a_secret_that_was_changed_is_taken_once_the_old_one_is_refused",
-        |secured| {
-            changed(&secured);
-        },
-    );
-    each(
-        "a_secret_that_was_corrected_is_taken_without_a_reload",
-        |secured| {
-            corrected(&secured);
-        },
-    );
+    trials.extend(on_each_secured(librdkafka_reads_over_mutual_tls));
+    trials.extend(on_each_secured(every_sasl_mechanism_reads_with_and_without_tls));
+    trials.extend(on_each_secured(an_unauthorized_topic_does_not_delay_others));
+    trials.extend(on_each_secured(a_token_is_refreshed_before_it_expires));
+    trials.extend(on_each_secured(a_reload_applies_a_changed_secret));
+    trials.extend(on_each_secured(
+        a_changed_secret_is_applied_once_the_old_one_is_refused,
+    ));
+    trials.extend(on_each_secured(a_corrected_secret_is_applied_without_a_reload));
     trials.extend(security_refusals::trials());
     trials
 }
@@ -140,7 +106,15 @@ pub fn with_client(client: &str, kafka: &str) -> String {
     format!("client = \"{client}\"\nisolation = \"read_uncommitted\"\n{kafka}")
 }
 
-fn mutual(secured: &Secured, client: &str) {
+fn the_kafka_crate_reads_over_mutual_tls(secured: &Secured) {
+    reads_over_mutual_tls(secured, "kafka");
+}
+
+fn librdkafka_reads_over_mutual_tls(secured: &Secured) {
+    reads_over_mutual_tls(secured, "librdkafka");
+}
+
+fn reads_over_mutual_tls(secured: &Secured, client: &str) {
     let topic = topic(secured, "User:CN=reader", 20);
     let kafka = with_client(client, &mutual_tls(secured));
     let daemon = Daemon::start(&config(&secured.address(Listener::Mutual), &kafka, &[&topic]));
@@ -149,7 +123,7 @@ fn mutual(secured: &Secured, client: &str) {
 }
 
 /// As many partitions as one request of the crate has room for, and then a few too many.
-fn many(secured: &Secured) {
+fn the_kafka_crate_reads_a_thousand_partitions_over_tls_and_reports_its_limit(secured: &Secured) {
     let (broker, topics) = (&secured.broker, [topic_name("many"), topic_name("more")]);
     for topic in &topics {
         broker.create_topic(topic, 500, &[]);
@@ -196,14 +170,14 @@ fn many(secured: &Secured) {
     }
 }
 
-fn too_new(secured: &Secured) {
+fn the_kafka_crate_reports_that_it_cannot_read_kafka_4_over_tls(secured: &Secured) {
     let kafka = with_client("kafka", &tls(secured));
     let daemon = Daemon::start(&config(&secured.address(Listener::Tls), &kafka, &["never-read"]));
     daemon.wait_log("client = \"kafka\" cannot read from broker", secs(20));
     daemon.wait_log("(Kafka 4 dropped the old ones)", secs(1));
 }
 
-fn automatic(secured: &Secured) {
+fn auto_selects_librdkafka_for_tls_and_logs_the_reason(secured: &Secured) {
     let topic = topic(secured, "User:CN=reader", 20);
     let kafka = with_client("auto", &mutual_tls(secured));
     let daemon = Daemon::start(&config(&secured.address(Listener::Mutual), &kafka, &[&topic]));
@@ -211,7 +185,7 @@ fn automatic(secured: &Secured) {
     daemon.wait_log("reading with librdkafka: tls in [kafka]: ", secs(1));
 }
 
-fn logins(secured: &Secured) {
+fn every_sasl_mechanism_reads_with_and_without_tls(secured: &Secured) {
     secured.set_password("scrammer", "hush\thush");
     let password = secured.secret(&format!("{PASSWORD}\n"));
     let scram = secured.secret("hush\thush\r\n");
@@ -251,7 +225,7 @@ fn logins(secured: &Secured) {
     }
 }
 
-fn rights(secured: &Secured) {
+fn an_unauthorized_topic_does_not_delay_others(secured: &Secured) {
     secured.set_password("scrammer", "hush\thush");
     let password = secured.secret("hush\thush\n");
     let kafka = format!(
@@ -326,7 +300,7 @@ fn rights(secured: &Secured) {
 }
 
 /// With the crate only reading can be refused: a topic that may not be seen does not exist to it.
-fn rights_with_the_kafka_crate(secured: &Secured) {
+fn the_kafka_crate_names_an_unauthorized_topic(secured: &Secured) {
     let open = topic(secured, "User:CN=reader", 10);
     let seen = topic_name("seen");
     secured.broker.create_topic(&seen, 1, &[]);
@@ -359,7 +333,7 @@ fn rights_with_the_kafka_crate(secured: &Secured) {
     });
 }
 
-fn tokens(secured: &Secured) {
+fn a_token_is_refreshed_before_it_expires(secured: &Secured) {
     const LIFETIME: i64 = 10;
     let topic = topic(secured, "User:tokener", 10);
     let file = secured.secret(&token("tokener", LIFETIME));
@@ -404,7 +378,7 @@ fn tokens(secured: &Secured) {
     });
 }
 
-fn rotated(secured: &Secured) {
+fn a_reload_applies_a_changed_secret(secured: &Secured) {
     let user = topic_name("rotating");
     secured.set_password(&user, "first");
     let file = secured.secret("first\n");
@@ -446,7 +420,7 @@ fn rotated(secured: &Secured) {
 }
 
 /// Both the broker and the file have another password, and nobody tells the daemon, which has read already.
-fn changed(secured: &Secured) {
+fn a_changed_secret_is_applied_once_the_old_one_is_refused(secured: &Secured) {
     let user = topic_name("changing");
     secured.set_password(&user, "first");
     let file = secured.secret("first\n");
@@ -468,7 +442,7 @@ fn changed(secured: &Secured) {
     });
 }
 
-fn corrected(secured: &Secured) {
+fn a_corrected_secret_is_applied_without_a_reload(secured: &Secured) {
     secured.set_password("scrammer", "hush\thush");
     let file = secured.secret("wrong");
     let topic = topic(secured, "User:scrammer", 10);

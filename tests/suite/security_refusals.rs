@@ -3,23 +3,18 @@
 
 use crate::harness::broker::Version;
 use crate::harness::daemon::{Daemon, run_to_end};
-use crate::harness::secured::{Listener, PASSWORD, Secured, USER, token};
+use crate::harness::secured::{Listener, PASSWORD, Secured, USER, on_each_secured, on_secured, token};
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
-use crate::harness::{on_each_version, trial};
 use crate::security::{config, degraded, tls, topic, with_client};
 use libtest_mimic::Trial;
 use std::fs;
 use std::thread;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = on_each_version("what_is_refused_is_told_once_with_where_to_look", |version| {
-        refusals(&Secured::shared(version));
-    });
-    trials.push(trial(
-        "doctor_says_as_whom_it_asks_and_who_can_listen@4.4.0",
-        || {
-            login(&Secured::shared(Version::V4_4));
-        },
+    let mut trials = on_each_secured(an_authentication_error_is_logged_once_with_a_remedy);
+    trials.push(on_secured(
+        Version::V4_4,
+        doctor_names_its_principal_and_unencrypted_connections,
     ));
     trials
 }
@@ -36,7 +31,7 @@ fn doctor(text: &str) -> (Option<i32>, String) {
     )
 }
 
-fn login(secured: &Secured) {
+fn doctor_names_its_principal_and_unencrypted_connections(secured: &Secured) {
     let topic = topic(secured, &format!("User:{USER}"), 3);
     let password = secured.secret(PASSWORD);
     let sasl =
@@ -194,7 +189,7 @@ fn listeners(secured: &Secured) -> Vec<Refused> {
 }
 
 /// All at once: each waits for its client library's patience, not for the processor.
-fn refusals(secured: &Secured) {
+fn an_authentication_error_is_logged_once_with_a_remedy(secured: &Secured) {
     let cases = [logins(secured), certificates(secured), listeners(secured)].concat();
     thread::scope(|scope| {
         for case in &cases {

@@ -2,8 +2,8 @@
 
 use crate::harness::daemon::{BINARY, run_to_end};
 use crate::harness::process::Process;
-use crate::harness::trial;
 use crate::harness::wait::secs;
+use crate::trials;
 use libtest_mimic::Trial;
 use std::fs;
 use std::io::Read;
@@ -12,14 +12,11 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("wrong_tls_and_sasl_name_the_line_and_the_remedy", wrong),
-        trial("tls_and_sasl_are_printed_as_they_are", printed),
-        trial("a_credential_of_systemd_is_named_by_its_name", credentials),
-        trial(
-            "the_pure_rust_build_says_what_it_lacks_for_tls_and_sasl",
-            pure_rust,
-        ),
+    trials![
+        errors_for_tls_and_sasl_name_line_and_remedy,
+        print_config_shows_tls_and_sasl,
+        a_systemd_credential_is_read_by_its_name,
+        the_pure_rust_build_names_missing_tls_and_sasl_features,
     ]
 }
 
@@ -164,7 +161,7 @@ const WRONG_TOGETHER: Wrong = &[
     ),
 ];
 
-fn wrong() {
+fn errors_for_tls_and_sasl_name_line_and_remedy() {
     let files = Files::new();
     let user = "username = \"me\", password_file = \"@password\"";
     for (kafka, says) in [WRONG_TLS, WRONG_SASL, WRONG_TOGETHER].concat() {
@@ -187,7 +184,7 @@ fn wrong() {
     }
 }
 
-fn printed() {
+fn print_config_shows_tls_and_sasl() {
     let files = Files::new();
     let login = "mechanism = \"PLAIN\", username = \"me\", password_file = \"@password\"";
     for kafka in [
@@ -235,7 +232,7 @@ fn printed() {
     assert!(passes, "{said}");
 }
 
-fn credentials() {
+fn a_systemd_credential_is_read_by_its_name() {
     let files = Files::new();
     let kafka = |name: &str| {
         format!(
@@ -257,7 +254,7 @@ fn credentials() {
     }
 }
 
-fn pure_rust() {
+fn the_pure_rust_build_names_missing_tls_and_sasl_features() {
     let binary = std::env::var_os("KAFKA_SSE_BRIDGE_PURE_RUST_BIN").expect(
         "KAFKA_SSE_BRIDGE_PURE_RUST_BIN names the pure-Rust build; scripts/test makes it and sets it",
     );

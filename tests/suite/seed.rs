@@ -10,53 +10,49 @@ use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, eventually_async, secs};
-use crate::harness::{on_each_broker, trial};
+use crate::harness::{on_broker, on_each_broker, promise_on};
 use libtest_mimic::Trial;
-use std::sync::Arc;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
-    trials.extend(on_each_broker("the_original_program_with_librdkafka", |broker| {
-        original(&broker, "librdkafka", None);
-    }));
+    let mut trials = vec![
+        on_broker(Version::V3_9, the_original_program_with_the_kafka_crate),
+        promise_on(Version::V3_9, the_original_program_in_a_pure_rust_build),
+        on_broker(
+            Version::V3_9,
+            partitions_and_topics_arrive_completely_and_in_order_with_the_kafka_crate,
+        ),
+    ];
+    trials.extend(on_each_broker(the_original_program_with_librdkafka));
+    trials.extend(on_each_broker(the_original_program_with_the_automatic_client));
     trials.extend(on_each_broker(
-        "the_original_program_with_the_client_chosen_by_itself",
-        |broker| {
-            original(&broker, "auto", None);
-        },
+        partitions_and_topics_arrive_completely_and_in_order,
     ));
-    trials.push(trial("the_original_program_with_the_kafka_crate@3.9.2", || {
-        original(&Broker::shared(Version::V3_9), "kafka", None);
-    }));
-    trials.push(trial(
-        "the_original_program_in_a_pure_rust_build@3.9.2",
-        pure_rust,
-    ));
-    trials.extend(on_each_broker(
-        "partitions_and_topics_come_whole_and_in_order",
-        |broker| {
-            many_partitions(&broker, "librdkafka");
-        },
-    ));
-    trials.push(trial(
-        "partitions_and_topics_come_whole_and_in_order_with_the_kafka_crate@3.9.2",
-        || {
-            many_partitions(&Broker::shared(Version::V3_9), "kafka");
-        },
-    ));
-    trials.extend(on_each_broker("an_envelope_needs_headers_and_time", |broker| {
-        envelope(&broker);
-    }));
-    trials.extend(on_each_broker(
-        "two_streams_share_a_topic_each_in_its_format",
-        |broker| {
-            shared_topic(&broker);
-        },
-    ));
+    trials.extend(on_each_broker(an_envelope_carries_headers_and_timestamp));
+    trials.extend(on_each_broker(two_streams_share_a_topic_in_different_formats));
     trials
 }
 
-fn pure_rust() {
+fn the_original_program_with_the_kafka_crate(broker: &Broker) {
+    original(broker, "kafka", None);
+}
+
+fn the_original_program_with_librdkafka(broker: &Broker) {
+    original(broker, "librdkafka", None);
+}
+
+fn the_original_program_with_the_automatic_client(broker: &Broker) {
+    original(broker, "auto", None);
+}
+
+fn partitions_and_topics_arrive_completely_and_in_order(broker: &Broker) {
+    many_partitions(broker, "librdkafka");
+}
+
+fn partitions_and_topics_arrive_completely_and_in_order_with_the_kafka_crate(broker: &Broker) {
+    many_partitions(broker, "kafka");
+}
+
+fn the_original_program_in_a_pure_rust_build() {
     let binary = std::env::var_os("KAFKA_SSE_BRIDGE_PURE_RUST_BIN").expect(
         "KAFKA_SSE_BRIDGE_PURE_RUST_BIN names the pure-Rust build; scripts/test makes it and sets it",
     );
@@ -170,7 +166,7 @@ fn many_partitions(broker: &Broker, client: &str) {
     });
 }
 
-fn envelope(broker: &Broker) {
+fn an_envelope_carries_headers_and_timestamp(broker: &Broker) {
     let topic = topic_name("envelope");
     broker.create_topic(&topic, 1, &[]);
     let message = Message::new("k", "{\"a\":1}")
@@ -210,7 +206,7 @@ fn envelope(broker: &Broker) {
     });
 }
 
-fn shared_topic(broker: &Arc<Broker>) {
+fn two_streams_share_a_topic_in_different_formats(broker: &Broker) {
     let topic = topic_name("shared");
     broker.create_topic(&topic, 1, &[]);
     broker.produce(&topic, &[Message::new("k", "{}")]);

@@ -1,7 +1,7 @@
 //! The log: every reader gets every record once and in order, whatever the batches, and it never
 //! takes more than its bound.
 
-use crate::harness::trial;
+use crate::trials;
 use bytes::Bytes;
 use kafka_sse_bridge::kafka::record::{Record, Stamp};
 use kafka_sse_bridge::stream::block::{Builder, MAX_BLOCK};
@@ -11,21 +11,12 @@ use libtest_mimic::Trial;
 use proptest::prelude::*;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "a_reader_gets_every_record_once_in_order_whatever_the_batches",
-            readers_get_all,
-        ),
-        trial(
-            "the_log_stays_within_its_bound_and_says_what_left",
-            log_is_bounded,
-        ),
-        trial(
-            "the_point_before_which_a_reader_wants_nothing_is_found_to_a_block",
-            walk_points,
-        ),
-        trial("the_id_before_a_record_is_that_of_the_event_before", ids_before),
-        trial("long_ids_are_counted_and_remembered_within_the_bound", long_ids),
+    trials![
+        a_reader_gets_every_record_once_in_order_for_any_batches,
+        the_log_stays_within_its_bound_and_reports_evictions,
+        the_log_block_of_a_start_position_is_found,
+        the_id_before_a_record_is_that_of_the_previous_event,
+        long_ids_are_counted_and_remembered_within_the_bound,
     ]
 }
 
@@ -58,7 +49,7 @@ fn numbers(bytes: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-fn readers_get_all() {
+fn a_reader_gets_every_record_once_in_order_for_any_batches() {
     proptest!(|(batches in batches(), start in 1..60_u64)| {
         let mut log = Log::new(usize::MAX);
         let mut next = 1;
@@ -99,7 +90,7 @@ fn read_all(log: &Log, cursor: &mut u64, seen: &mut Vec<u64>) {
     }
 }
 
-fn log_is_bounded() {
+fn the_log_stays_within_its_bound_and_reports_evictions() {
     proptest!(|(batches in batches(), capacity in 400_000..900_000_usize)| {
         let mut log = Log::new(capacity);
         let mut next = 1;
@@ -118,7 +109,7 @@ fn log_is_bounded() {
     });
 }
 
-fn ids_before() {
+fn the_id_before_a_record_is_that_of_the_previous_event() {
     proptest!(|(batches in batches())| {
         let mut log = Log::new(usize::MAX);
         log.set_head(Bytes::from_static(b"0"));
@@ -143,7 +134,7 @@ fn finish(builder: &mut Builder, topic: u16, partition: u32, offset: i64) {
 }
 
 /// Ids of nearly 6 KiB, as a topic of 900 partitions makes them.
-fn long_ids() {
+fn long_ids_are_counted_and_remembered_within_the_bound() {
     const BATCHES: i64 = 600;
     let capacity = 4 * 1024 * 1024;
     let mut position = Position {
@@ -207,7 +198,7 @@ fn append_positions(
     log.append(builder.finish(), position.id().into());
 }
 
-fn walk_points() {
+fn the_log_block_of_a_start_position_is_found() {
     let records = prop::collection::vec((0..PARTITIONS, 0..300_usize), 1..10);
     let batches = prop::collection::vec(records, 1..40);
     proptest!(|(

@@ -3,12 +3,11 @@
 use crate::common::{config, config_with, expected, named, numbered, of_partition, records, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
-use crate::harness::on_each_broker;
 use crate::harness::produce::Message;
 use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
+use crate::harness::{on_broker, on_each_broker, promise};
 use crate::rig::{Rec, Rig, run, said};
 use kafka_sse_bridge::config::Start;
 use kafka_sse_bridge::config::units::Instant;
@@ -19,30 +18,16 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = on_each_broker("since_begins_at_a_time_however_it_is_written", |broker| {
-        since(&broker);
-    });
-    trials.extend(on_each_broker(
-        "since_on_a_table_gives_what_changed_since_then",
-        |broker| {
-            since_on_table(&broker);
-        },
+    let mut trials = on_each_broker(since_starts_at_a_time_in_every_notation);
+    trials.extend(on_each_broker(since_on_a_table_returns_later_changes));
+    trials.extend(on_each_broker(a_filter_in_the_url_selects_records));
+    trials.push(promise(
+        partitions_missing_from_a_kafkasse_id_start_by_since_or_start,
     ));
-    trials.extend(on_each_broker(
-        "a_filter_in_the_url_decides_what_is_sent",
-        |broker| filters(&broker),
-    ));
-    trials.push(trial(
-        "partitions_that_an_id_of_kafka_sse_omits_begin_by_since_or_else_by_start",
-        omitted_partitions,
-    ));
-    trials.push(trial(
-        "an_id_that_cannot_be_used_leaves_since",
-        since_beside_unusable_ids,
-    ));
-    trials.push(trial(
-        "what_the_kafka_crate_cannot_answer_is_refused_with_the_remedy@3.9.2",
-        || refused(&Broker::shared(Version::V3_9)),
+    trials.push(promise(since_applies_if_the_id_is_unusable));
+    trials.push(on_broker(
+        Version::V3_9,
+        requests_unsupported_by_the_kafka_crate_are_refused_with_a_remedy,
     ));
     trials
 }
@@ -81,7 +66,7 @@ fn spread(broker: &Broker, topic: &str, start: i64) {
     }
 }
 
-fn since(broker: &Broker) {
+fn since_starts_at_a_time_in_every_notation(broker: &Broker) {
     let topic = topic_name("since");
     broker.create_topic(&topic, PARTITIONS, &[]);
     let start = now() - 100 * MINUTE;
@@ -214,7 +199,7 @@ fn told_from(rig: &Rig, id: &str, since: Option<i64>) -> Vec<String> {
     told
 }
 
-fn omitted_partitions() {
+fn partitions_missing_from_a_kafkasse_id_start_by_since_or_start() {
     const REPLAY: &str = r#"caught-up {"reason":"replay"}"#;
     for start in [Start::Earliest, Start::Live] {
         let rig = timed(start);
@@ -244,7 +229,7 @@ fn omitted_partitions() {
     }
 }
 
-fn since_beside_unusable_ids() {
+fn since_applies_if_the_id_is_unusable() {
     for start in [Start::Earliest, Start::Live] {
         let rig = timed(start);
         for (id, reason) in [
@@ -267,7 +252,7 @@ fn since_beside_unusable_ids() {
     }
 }
 
-fn since_on_table(broker: &Broker) {
+fn since_on_a_table_returns_later_changes(broker: &Broker) {
     let topic = topic_name("since-table");
     broker.create_topic(&topic, 1, &[]);
     let start = now() - 60 * MINUTE;
@@ -325,7 +310,7 @@ fn shown(events: &[Event]) -> Vec<(u64, usize)> {
     numbers.into_iter().collect::<Vec<_>>()
 }
 
-fn filters(broker: &Broker) {
+fn a_filter_in_the_url_selects_records(broker: &Broker) {
     let topics = [topic_name("left"), topic_name("right")];
     for topic in &topics {
         broker.create_topic(topic, PARTITIONS, &[]);
@@ -455,7 +440,7 @@ fn refuses_filters(daemon: &Daemon) {
     });
 }
 
-fn refused(broker: &Broker) {
+fn requests_unsupported_by_the_kafka_crate_are_refused_with_a_remedy(broker: &Broker) {
     let topic = topic_name("crate");
     broker.create_topic(&topic, PARTITIONS, &[]);
     spread(broker, &topic, now() - 100 * MINUTE);

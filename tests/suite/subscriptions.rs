@@ -1,7 +1,7 @@
 //! Subscriptions: what a reader of a stream is sent and told, step by step, without Kafka or sockets.
 
 use crate::harness::sse::{Event, Item, Parser};
-use crate::harness::trial;
+use crate::trials;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
@@ -18,35 +18,20 @@ use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_live_client_is_shown_no_history", live_shows_no_history),
-        trial(
-            "an_earliest_client_gets_what_is_in_memory_then_caught_up",
-            earliest_then_caught_up,
-        ),
-        trial("caught_up_waits_for_the_load", caught_up_waits),
-        trial("a_returning_client_goes_on_or_is_told_why_not", returning_goes_on),
-        trial(
-            "a_quiet_client_gets_comments_and_heartbeats_in_time",
-            quiet_client,
-        ),
-        trial("ids_of_kafka_sse_are_understood", kafka_sse_ids),
-        trial("a_connection_ends_with_a_goodbye_when_its_time_is_over", lifetime),
-        trial("a_client_that_falls_off_the_log_is_told_so", slow_client),
-        trial("a_closing_stream_says_goodbye_with_the_clients_place", goodbye),
-        trial("a_change_between_step_and_wait_is_never_missed", no_lost_wake),
-        trial(
-            "a_client_that_joins_amid_records_is_told_its_true_place",
-            joins_race,
-        ),
-        trial(
-            "records_that_cannot_be_shown_are_counted_and_passed_over",
-            passed_over,
-        ),
-        trial(
-            "too_many_partitions_for_an_id_refuse_the_stream",
-            too_many_partitions,
-        ),
+    trials![
+        a_live_client_gets_no_history,
+        an_earliest_client_gets_the_records_in_memory_then_caught_up,
+        caught_up_waits_for_the_load,
+        a_resuming_client_continues_or_gets_a_reset_with_a_reason,
+        a_quiet_client_gets_keepalives_and_heartbeats_on_schedule,
+        kafkasse_ids_are_accepted,
+        a_connection_at_its_lifetime_ends_with_a_goodbye,
+        a_client_behind_the_log_gets_an_event,
+        a_closing_stream_sends_goodbye_with_the_clients_position,
+        a_change_between_step_and_wait_is_never_missed,
+        a_client_that_joins_between_records_gets_its_exact_position,
+        records_that_cannot_be_shown_are_counted_and_skipped,
+        too_many_partitions_for_an_id_refuse_the_stream,
     ]
 }
 
@@ -174,7 +159,7 @@ impl Client {
     }
 }
 
-fn live_shows_no_history() {
+fn a_live_client_gets_no_history() {
     let mut rig = Rig::new(|_| {});
     let mut early = rig.client(None, None);
     assert!(
@@ -198,7 +183,7 @@ fn live_shows_no_history() {
     assert_eq!(late.told(), ["message c"]);
 }
 
-fn earliest_then_caught_up() {
+fn an_earliest_client_gets_the_records_in_memory_then_caught_up() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     rig.records(&[b"a"]);
     rig.records(&[b"b"]);
@@ -220,7 +205,7 @@ fn earliest_then_caught_up() {
     assert_eq!(client.told(), ["message c"], "caught-up comes once");
 }
 
-fn caught_up_waits() {
+fn caught_up_waits_for_the_load() {
     let mut rig = Rig::new(|settings| settings.start = Start::Earliest);
     let mut client = rig.client(None, None);
     client.items();
@@ -231,7 +216,7 @@ fn caught_up_waits() {
     assert_eq!(client.told(), [r#"caught-up {"reason":"replay"}"#]);
 }
 
-fn returning_goes_on() {
+fn a_resuming_client_continues_or_gets_a_reset_with_a_reason() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     rig.records(&[b"a"]);
     let id = rig.client(None, None).events()[0].id.clone();
@@ -281,7 +266,7 @@ fn other_topic(id: &str) -> String {
     String::from_utf8(position.id()).unwrap()
 }
 
-fn quiet_client() {
+fn a_quiet_client_gets_keepalives_and_heartbeats_on_schedule() {
     let mut rig = Rig::new(|settings| {
         settings.heartbeat = Heartbeat::Event;
         settings.heartbeat_interval = Span::seconds(10);
@@ -320,7 +305,7 @@ fn quiet_client() {
 }
 
 /// Ids of the bridge that Wikimedia runs are understood, so that its clients can move over.
-fn kafka_sse_ids() {
+fn kafkasse_ids_are_accepted() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     rig.records(&[b"a", b"b", b"c"]);
     let told = |id: &str| rig.client(None, Some(id)).told();
@@ -358,7 +343,7 @@ fn kafka_sse_ids() {
     );
 }
 
-fn lifetime() {
+fn a_connection_at_its_lifetime_ends_with_a_goodbye() {
     let pace = Pace {
         keepalive: Duration::from_secs(15),
         retry: Duration::from_secs(2),
@@ -378,7 +363,7 @@ fn lifetime() {
     assert_eq!(client.told(), [r#"goodbye {"reason":"lifetime"}"#]);
 }
 
-fn slow_client() {
+fn a_client_behind_the_log_gets_an_event() {
     let mut rig = Rig::ready(|settings| {
         settings.log_bytes = Size(512 * 1024);
         settings.lag = Some(Lag::Disconnect);
@@ -399,7 +384,7 @@ fn slow_client() {
     assert_eq!(rig.stream.figures().slow, 1);
 }
 
-fn goodbye() {
+fn a_closing_stream_sends_goodbye_with_the_clients_position() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     rig.records(&[b"a"]);
     let mut client = rig.client(None, None);
@@ -431,7 +416,7 @@ fn goodbye() {
     assert_eq!(rig.stream.figures().clients, 0);
 }
 
-fn no_lost_wake() {
+fn a_change_between_step_and_wait_is_never_missed() {
     struct Flag(AtomicBool);
     impl Wake for Flag {
         fn wake(self: Arc<Self>) {
@@ -461,7 +446,7 @@ fn no_lost_wake() {
 }
 
 /// Clients that join while records stream in: what `caught-up` says must be where they are.
-fn joins_race() {
+fn a_client_that_joins_between_records_gets_its_exact_position() {
     let mut rig = Rig::ready(|_| {});
     let stream = Arc::clone(&rig.stream);
     let stop = Arc::new(AtomicBool::new(false));
@@ -499,7 +484,7 @@ fn joins_race() {
     writer.join().expect("the writer ends");
 }
 
-fn passed_over() {
+fn records_that_cannot_be_shown_are_counted_and_skipped() {
     let mut rig = Rig::ready(|settings| settings.start = Start::Earliest);
     rig.records(&[b"a", b"\xff", b"b"]);
     rig.records(&[b"\xfe"]);
@@ -519,7 +504,7 @@ fn passed_over() {
     assert!(invalid.contains(&("value-not-utf8", 2)), "{invalid:?}");
 }
 
-fn too_many_partitions() {
+fn too_many_partitions_for_an_id_refuse_the_stream() {
     let mut rig = Rig::new(|_| {});
     rig.writer.take(&Feed::Assigned {
         topic: "t".into(),

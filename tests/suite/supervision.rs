@@ -8,8 +8,8 @@ use crate::harness::hang::Hung;
 use crate::harness::process::Signal;
 use crate::harness::stream::Stream;
 use crate::harness::systemd::Systemd;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
+use crate::harness::{promise, trial};
 use crate::limits::config_of;
 use crate::reload::reload;
 use kafka_sse_bridge::daemon::runtime;
@@ -22,9 +22,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial("a_thread_is_late_only_behind_its_own_word", pulse),
-        trial("a_worker_that_does_not_come_back_is_seen", stuck_worker),
+    vec![
+        promise(a_thread_is_late_only_after_its_own_deadline),
+        promise(a_stuck_worker_is_detected),
         trial("a_kafka_thread_that_hangs_misses_the_watchdog@4.4.0", || {
             hung_tail(Version::V4_4, "librdkafka");
         }),
@@ -32,40 +32,27 @@ pub fn trials() -> Vec<Trial> {
             "a_kafka_thread_that_hangs_misses_the_watchdog_with_the_kafka_crate@3.9.2",
             || hung_tail(Version::V3_9, "kafka"),
         ),
-        trial("an_http_runtime_that_hangs_misses_the_watchdog", hung_runtime),
-        trial(
-            "writers_that_hang_miss_the_watchdog_and_hold_up_nothing_else",
-            hung_writers,
-        ),
-        trial("a_broker_that_is_frozen_is_no_reason_to_end@4.4.0", || {
+        promise(an_http_runtime_that_hangs_misses_the_watchdog),
+        promise(hanging_writers_miss_the_watchdog_and_delay_nothing_else),
+        trial("a_frozen_broker_does_not_end_the_daemon@4.4.0", || {
             frozen_broker(Version::V4_4, "librdkafka");
         }),
         trial(
-            "a_broker_that_is_frozen_is_no_reason_to_end_with_the_kafka_crate@3.9.2",
+            "a_frozen_broker_does_not_end_the_daemon_with_the_kafka_crate@3.9.2",
             || frozen_broker(Version::V3_9, "kafka"),
         ),
-        trial("a_broker_that_is_missing_is_no_reason_to_end", missing_broker),
-        trial(
-            "neither_a_path_prefix_nor_a_limit_keeps_the_watchdog_from_its_answer",
-            prefixed,
-        ),
-        trial("without_a_watchdog_there_are_no_signs_of_life", no_watchdog),
-    ];
-    trials.push(trial("a_notify_socket_that_is_not_read_blocks_nothing", unread));
-    trials.push(trial(
-        "messages_to_systemd_wait_in_order_until_they_are_read",
-        read_later,
-    ));
-    trials.push(trial("an_abstract_notify_socket_is_written_to", abstract_socket));
-    trials.push(trial("systemd_hears_of_clients_lag_and_trouble", status));
-    trials.push(trial(
-        "systemd_hears_of_a_failed_reload_until_one_succeeds",
-        failed_reload,
-    ));
-    trials
+        promise(a_missing_broker_does_not_end_the_daemon),
+        promise(the_watchdog_check_passes_with_a_base_path_and_limits),
+        promise(without_a_watchdog_no_keepalives_are_sent_to_systemd),
+        promise(an_unread_notify_socket_blocks_nothing),
+        promise(notifications_wait_in_order_until_systemd_reads_them),
+        promise(notifications_reach_an_abstract_socket),
+        promise(the_systemd_status_reports_clients_lag_and_problems),
+        promise(the_systemd_status_reports_a_failed_reload_until_one_succeeds),
+    ]
 }
 
-fn prefixed() {
+fn the_watchdog_check_passes_with_a_base_path_and_limits() {
     let systemd = Systemd::new();
     let daemon = watched(&systemd, &config_of("base_path = \"/live\"\nmax_clients = 1"));
     block_on(async {
@@ -95,7 +82,7 @@ fn lives(systemd: &Systemd) {
     assert!(heard >= 3, "{heard} signs of life in {:?}", 3 * PERIOD);
 }
 
-fn pulse() {
+fn a_thread_is_late_only_after_its_own_deadline() {
     let pulse = Pulse::default();
     assert_eq!(pulse.overdue(), None, "nobody has begun");
     pulse.beat(secs(60));
@@ -109,7 +96,7 @@ fn pulse() {
     assert_eq!(pulse.overdue(), None, "it has ended");
 }
 
-fn stuck_worker() {
+fn a_stuck_worker_is_detected() {
     let runtime = runtime().expect("a runtime");
     let mut workers = Workers::new(runtime.handle().metrics());
     // A busy one, whose tasks come back.
@@ -177,7 +164,7 @@ fn hung_tail(version: Version, client: &str) {
     });
 }
 
-fn hung_runtime() {
+fn an_http_runtime_that_hangs_misses_the_watchdog() {
     let systemd = Systemd::new();
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("watched");
@@ -194,7 +181,7 @@ fn hung_runtime() {
     });
 }
 
-fn hung_writers() {
+fn hanging_writers_miss_the_watchdog_and_delay_nothing_else() {
     let systemd = Systemd::new();
     let (broker, topic, daemon) = reading(&systemd, Version::V4_4, "librdkafka");
     lives(&systemd);
@@ -243,7 +230,7 @@ fn frozen_broker(version: Version, client: &str) {
     drop(later);
 }
 
-fn missing_broker() {
+fn a_missing_broker_does_not_end_the_daemon() {
     let nobody = format!("127.0.0.1:{}", free_port());
     let systemd = Systemd::new();
     let text = format!(
@@ -258,7 +245,7 @@ fn missing_broker() {
     assert!(!daemon.log().contains(HANGS), "{}", daemon.log());
 }
 
-fn no_watchdog() {
+fn without_a_watchdog_no_keepalives_are_sent_to_systemd() {
     let systemd = Systemd::new();
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("watched");
@@ -276,7 +263,7 @@ fn no_watchdog() {
     assert_eq!(other.signs_of_life(2 * PERIOD), 0);
 }
 
-fn status() {
+fn the_systemd_status_reports_clients_lag_and_problems() {
     let systemd = Systemd::new();
     let broker = Broker::start(Version::V4_4);
     let topic = topic_name("status");
@@ -304,7 +291,7 @@ fn status() {
     assert!(trouble.starts_with("0 clients on 2 streams; "), "{trouble}");
 }
 
-fn failed_reload() {
+fn the_systemd_status_reports_a_failed_reload_until_one_succeeds() {
     let systemd = Systemd::new();
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("status");
@@ -338,7 +325,7 @@ fn alone() -> String {
     )
 }
 
-fn unread() {
+fn an_unread_notify_socket_blocks_nothing() {
     let systemd = Systemd::new();
     systemd.fill();
     let mut daemon = watched(&systemd, &alone());
@@ -356,7 +343,7 @@ fn unread() {
     assert!(daemon.wait_exit(secs(20)).success());
 }
 
-fn read_later() {
+fn notifications_wait_in_order_until_systemd_reads_them() {
     let systemd = Systemd::new();
     systemd.fill();
     let text = alone();
@@ -377,7 +364,7 @@ fn read_later() {
     assert_eq!(systemd.next_change(), ["STOPPING=1"]);
 }
 
-fn abstract_socket() {
+fn notifications_reach_an_abstract_socket() {
     let name = topic_name("notify");
     let address = SocketAddr::from_abstract_name(&name).expect("a name");
     let socket = UnixDatagram::bind_addr(&address).expect("a socket");

@@ -1,6 +1,6 @@
 //! Tables of many rows: right whatever leaves them, and never locked for longer than a few rows take.
 
-use crate::harness::trial;
+use crate::trials;
 use allocation_counter::measure;
 use bytes::Bytes;
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
@@ -22,22 +22,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_large_table_holds_what_a_simple_one_would", like_a_map),
-        trial(
-            "a_topic_leaves_its_table_at_once_and_is_freed_in_pieces",
-            cleared_in_pieces,
-        ),
-        trial(
-            "the_writer_frees_a_recreated_topic_in_pieces",
-            freed_by_the_writer,
-        ),
-        trial("deletes_expire_in_pieces", expired_in_pieces),
-        trial("smaller_bounds_are_reached_in_pieces", evicted_in_pieces),
-        trial(
-            "clients_that_scan_a_table_and_do_not_read_hold_a_bounded_amount",
-            scans_are_bounded,
-        ),
+    trials![
+        a_large_table_equals_a_simple_map,
+        a_cleared_topic_disappears_at_once_and_is_freed_in_steps,
+        the_writer_frees_a_recreated_topic_in_steps,
+        deletes_expire_in_steps,
+        smaller_bounds_are_reached_in_steps,
+        scans_of_clients_that_do_not_read_are_bounded_in_memory,
     ]
 }
 
@@ -102,7 +93,7 @@ fn scan(table: &Table, until: u64) -> Vec<String> {
         .collect()
 }
 
-fn like_a_map() {
+fn a_large_table_equals_a_simple_map() {
     let mut random = StdRng::seed_from_u64(11);
     let mut table = Table::new(bounds(WhenFull::RefuseNew));
     // By topic and key the number of the last update, and by number what a reader sees.
@@ -181,7 +172,7 @@ fn freed(work: impl FnOnce()) -> i64 {
     -measure(work).count_current
 }
 
-fn cleared_in_pieces() {
+fn a_cleared_topic_disappears_at_once_and_is_freed_in_steps() {
     let mut table = two_topics(10_000);
     let (len, cost) = (table.len(), table.cost());
     let mut cleared = None;
@@ -250,7 +241,7 @@ fn keys(count: usize) -> Feed {
     Feed::Records(Arc::new(batch))
 }
 
-fn freed_by_the_writer() {
+fn the_writer_frees_a_recreated_topic_in_steps() {
     let (stream, mut writer) = rig();
     let count = 3 * FREED_AT_ONCE;
     writer.take(&keys(count));
@@ -277,7 +268,7 @@ fn freed_by_the_writer() {
     );
 }
 
-fn scans_are_bounded() {
+fn scans_of_clients_that_do_not_read_are_bounded_in_memory() {
     const CLIENTS: usize = 1000;
     const KEYS: usize = 20_000;
     let (stream, mut writer) = rig();
@@ -323,7 +314,7 @@ fn scans_are_bounded() {
     );
 }
 
-fn expired_in_pieces() {
+fn deletes_expire_in_steps() {
     let mut table = Table::new(bounds(WhenFull::RefuseNew));
     let count = 5 * ROWS_PER_HOLD;
     for number in 0..count {
@@ -347,7 +338,7 @@ fn expired_in_pieces() {
     assert_eq!((table.len(), table.cost()), (0, 0));
 }
 
-fn evicted_in_pieces() {
+fn smaller_bounds_are_reached_in_steps() {
     let mut table = two_topics(3 * u32::try_from(ROWS_PER_HOLD).expect("small"));
     let (len, cost) = (table.len(), table.cost());
     let smaller = Bounds {

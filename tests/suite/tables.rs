@@ -6,8 +6,8 @@ use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::stream::Stream as Connection;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::{promise, promise_on};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
@@ -27,27 +27,15 @@ use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "a_table_stays_within_its_bounds_and_counts_what_it_holds_exactly",
-            within_bounds,
-        ),
-        trial(
-            "who_comes_back_to_a_table_ends_with_the_truth_or_is_told_to_begin_anew",
-            truth_or_reset,
-        ),
-        trial("a_value_that_outgrows_the_table_takes_its_key_with_it", outgrown),
-        trial("the_oldest_leave_for_a_value_that_grows", oldest_leave),
-        trial(
-            "a_client_too_slow_to_see_what_had_to_leave_begins_anew",
-            slow_clients,
-        ),
-        trial(
-            "a_conflated_client_begins_anew_when_rows_ahead_of_it_leave",
-            overtaken,
-        ),
-        trial("a_record_no_table_could_hold_displaces_nobody_else", too_large),
-        trial("who_comes_back_does_not_look_at_what_it_had_already", begins_late),
-        trial("readiness_names_a_full_table@4.4.0", readiness),
+        promise(a_table_stays_within_its_bounds_and_counts_exactly),
+        promise(a_resuming_table_client_ends_with_the_table_or_gets_a_reset),
+        promise(a_value_larger_than_the_table_removes_its_key),
+        promise(a_growing_value_evicts_the_oldest_keys),
+        promise(a_client_too_slow_for_evictions_is_reset),
+        promise(a_conflated_client_is_reset_when_rows_ahead_of_it_are_evicted),
+        promise(a_record_larger_than_the_table_evicts_no_other),
+        promise(a_resuming_table_client_scans_only_newer_rows),
+        promise_on(Version::V4_4, health_ready_names_a_full_table),
     ]
 }
 
@@ -298,7 +286,7 @@ impl Model {
     }
 }
 
-fn within_bounds() {
+fn a_table_stays_within_its_bounds_and_counts_exactly() {
     proptest!(|(bounds in bounds(), ops in ops())| {
         let mut model = Model::new(bounds);
         for op in &ops {
@@ -307,7 +295,7 @@ fn within_bounds() {
     });
 }
 
-fn truth_or_reset() {
+fn a_resuming_table_client_ends_with_the_table_or_gets_a_reset() {
     // How many went on although something had changed, and how many had to begin anew.
     let outcomes = Cell::new((0, 0));
     proptest!(ProptestConfig::with_cases(500), |(bounds in bounds(), ops in ops(), leaves in 0..80_usize)| {
@@ -504,7 +492,7 @@ fn in_short(event: &Event) -> String {
     }
 }
 
-fn outgrown() {
+fn a_value_larger_than_the_table_removes_its_key() {
     let mut rig = Rig::new(WhenFull::RefuseNew);
     for key in ["a", "b", "c"] {
         rig.record(key, 3000);
@@ -539,7 +527,7 @@ fn outgrown() {
     );
 }
 
-fn oldest_leave() {
+fn a_growing_value_evicts_the_oldest_keys() {
     let mut rig = Rig::new(WhenFull::EvictOldest);
     for key in ["a", "b", "c"] {
         rig.record(key, 3000);
@@ -569,7 +557,7 @@ fn oldest_leave() {
     );
 }
 
-fn slow_clients() {
+fn a_client_too_slow_for_evictions_is_reset() {
     // One is in the log, and one amid the table, when what they have not seen has to leave.
     let mut rig = Rig::with(WhenFull::EvictOldest, Size(900_000));
     rig.record("a", 1000);
@@ -590,7 +578,7 @@ fn slow_clients() {
     assert_eq!(amid.told(), anew);
 }
 
-fn overtaken() {
+fn a_conflated_client_is_reset_when_rows_ahead_of_it_are_evicted() {
     let mut rig = Rig::with(WhenFull::EvictOldest, Size(900_000));
     let mut clients = [rig.client(""), rig.client("")];
     for size in [30_000, 40_000] {
@@ -620,7 +608,7 @@ fn overtaken() {
     assert_eq!(anew[anew.len() - 2..], live);
 }
 
-fn too_large() {
+fn a_record_larger_than_the_table_evicts_no_other() {
     for when_full in [WhenFull::RefuseNew, WhenFull::EvictOldest] {
         let mut rig = Rig::new(when_full);
         rig.record("a", 100);
@@ -634,7 +622,7 @@ fn too_large() {
     }
 }
 
-fn begins_late() {
+fn a_resuming_table_client_scans_only_newer_rows() {
     let mut rig = Rig::with(WhenFull::RefuseNew, Size(100_000_000));
     for batch in 0..40 {
         rig.numbers(batch * 1000..(batch + 1) * 1000);
@@ -656,7 +644,7 @@ fn begins_late() {
     }
 }
 
-fn readiness() {
+fn health_ready_names_a_full_table() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("full");
     broker.create_topic(&topic, 1, &[]);

@@ -3,10 +3,11 @@
 use crate::common::{config, expected, numbered};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::daemon::{BINARY, Daemon, run_to_end};
+use crate::harness::on_each_broker;
 use crate::harness::process::{Process, Signal};
 use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, eventually, secs};
-use crate::harness::{on_each_broker, trial};
+use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,28 +17,19 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = vec![
-        trial(
-            "tail_resumes_over_restarts_of_the_daemon_without_losing_a_record",
-            over_restarts,
-        ),
-        trial(
-            "tail_reconnects_after_retry_with_the_last_whole_id",
-            last_whole_id,
-        ),
-        trial("tail_counts_gaps_and_resets", gaps_and_resets),
-        trial("tail_shows_an_errors_message_and_exits_1", error_answers),
-        trial("tail_refuses_what_it_cannot_open_with_a_remedy", bad_arguments),
-        trial("tail_ends_by_sigint_with_its_summary", interrupted),
-        trial("tail_measures_latency_of_live_records_and_heartbeats", latency),
-        trial("tail_reads_over_a_unix_socket", unix_socket),
-        trial("tail_lets_no_record_write_to_the_terminal", control_characters),
-        trial("tail_ends_when_nobody_reads_it", broken_pipe),
+    let mut trials = trials![
+        tail_resumes_across_daemon_restarts_without_loss,
+        tail_reconnects_after_retry_with_the_last_complete_id,
+        tail_counts_gaps_and_resets,
+        tail_prints_the_error_message_and_exits_with_1,
+        tail_refuses_invalid_arguments_with_a_remedy,
+        tail_prints_its_summary_on_sigint,
+        tail_measures_latency_of_live_records_and_heartbeats,
+        tail_reads_over_a_unix_socket,
+        tail_escapes_control_characters_of_records,
+        tail_ends_when_its_output_is_closed,
     ];
-    trials.extend(on_each_broker(
-        "tail_prints_events_and_ends_after_a_count",
-        |broker| counted(&broker),
-    ));
+    trials.extend(on_each_broker(tail_prints_events_and_ends_after_count));
     trials
 }
 
@@ -142,7 +134,7 @@ fn data_of_records(out: &str) -> Vec<String> {
         .collect()
 }
 
-fn counted(broker: &Broker) {
+fn tail_prints_events_and_ends_after_count(broker: &Broker) {
     let topic = topic_name("tail");
     broker.create_topic(&topic, 2, &[]);
     let mut messages = numbered(0, 0, 3);
@@ -203,7 +195,7 @@ fn counted(broker: &Broker) {
     assert_eq!(data_of_records(&out), ["p0-2"]);
 }
 
-fn over_restarts() {
+fn tail_resumes_across_daemon_restarts_without_loss() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("tail-restarts");
     broker.create_topic(&topic, 1, &[]);
@@ -282,7 +274,7 @@ fn stream_of(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n{body}").into_bytes()
 }
 
-fn last_whole_id() {
+fn tail_reconnects_after_retry_with_the_last_complete_id() {
     let (url, heads) = scripted(vec![
         stream_of("retry: 10\nid: one\ndata: a\n\nid: two\ndata: cut of"),
         stream_of("id: two\ndata: b\n\ndata: without an id\n\n"),
@@ -311,7 +303,7 @@ fn last_whole_id() {
     assert!(!error.contains("hush"), "{error}");
 }
 
-fn gaps_and_resets() {
+fn tail_counts_gaps_and_resets() {
     let body = "event: gap\ndata: {\"topic\":\"t\",\"partition\":0,\"from\":3,\"to\":10,\"reason\":\"expired\"}\n\n\
                 event: reset\ndata: {\"reason\":\"recreated\",\"topic\":\"t\"}\n\n\
                 event: reset\ndata: {\"reason\":\"too-old\"}\n\n: keepalive\n: another\ndata: x\n\n";
@@ -328,7 +320,7 @@ fn gaps_and_resets() {
     );
 }
 
-fn error_answers() {
+fn tail_prints_the_error_message_and_exits_with_1() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("tail-errors");
     broker.create_topic(&topic, 1, &[]);
@@ -372,7 +364,7 @@ fn error_answers() {
     );
 }
 
-fn bad_arguments() {
+fn tail_refuses_invalid_arguments_with_a_remedy() {
     let nobody = format!("http://127.0.0.1:{}/x", free_port());
     for (arguments, code, wanted) in [
         (vec![nobody.as_str()], 1, "Connection refused"),
@@ -412,7 +404,7 @@ fn bad_arguments() {
     }
 }
 
-fn interrupted() {
+fn tail_prints_its_summary_on_sigint() {
     let (daemon, _broker) = serving("start = \"earliest\"", "");
     let follower = Tail::start(&[&daemon.url("/events")]);
     follower.out.wait_for("caught-up");
@@ -432,7 +424,7 @@ fn serving(stream: &str, http: &str) -> (Daemon, Arc<Broker>) {
     (Daemon::start(&text), broker)
 }
 
-fn latency() {
+fn tail_measures_latency_of_live_records_and_heartbeats() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("tail-latency");
     broker.create_topic(&topic, 1, &[]);
@@ -477,7 +469,7 @@ fn now_milliseconds() -> u128 {
     since.as_millis()
 }
 
-fn unix_socket() {
+fn tail_reads_over_a_unix_socket() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("bridge.sock");
     let socket = socket.to_str().expect("UTF-8");
@@ -501,7 +493,7 @@ fn unix_socket() {
     );
 }
 
-fn control_characters() {
+fn tail_escapes_control_characters_of_records() {
     let (url, _heads) = scripted(vec![stream_of(
         "id: \u{1b}]0;id\ndata: \u{1b}[31mred\u{7}\n\nevent: \u{9b}2J\ndata: tab\tstays\n\n",
     )]);
@@ -517,7 +509,7 @@ fn control_characters() {
     );
 }
 
-fn broken_pipe() {
+fn tail_ends_when_its_output_is_closed() {
     let body = "data: x\n\n".repeat(100_000);
     let (url, _heads) = scripted(vec![stream_of(&body); 2]);
     let mut command = Command::new(BINARY);

@@ -1,21 +1,16 @@
 //! The parser of event streams finds the same items as the strict one of the harness, wherever a stream is cut.
 
-use crate::harness::{sse, trial};
+use crate::harness::sse;
+use crate::trials;
 use kafka_sse_bridge::sse::parse::{Event, Item, Parser};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "the_parser_finds_what_the_strict_one_finds_wherever_a_stream_is_cut",
-            at_every_byte,
-        ),
-        trial(
-            "the_parser_finds_what_the_strict_one_finds_in_any_bytes",
-            of_any_bytes,
-        ),
+    trials![
+        the_parser_agrees_with_the_strict_one_at_any_chunk_boundary,
+        the_parser_agrees_with_the_strict_one_on_any_bytes,
     ]
 }
 
@@ -49,7 +44,7 @@ fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Item> {
     items
 }
 
-fn at_every_byte() {
+fn the_parser_agrees_with_the_strict_one_at_any_chunk_boundary() {
     let stream = "\u{FEFF}retry: 2497\n: kafka-sse-bridge 0.1.0\nid: AeUv_e4AAAAAAQE\ndata: {\"größe\":\"½ €\"}\r\n\r\n\
                   event: delete\rid: x\rdata: a\rdata: b\r\rid: n\0ul\ndata\n\n:\r\n: \nretry: 12x\nfoo\n\
                   event: caught-up\nid: y\ndata: {\"reason\":\"live\"}\n\ndata: 𝄞\ndata:\n\nid: last\n\ndata: cut";
@@ -75,7 +70,7 @@ fn at_every_byte() {
     }
 }
 
-fn of_any_bytes() {
+fn the_parser_agrees_with_the_strict_one_on_any_bytes() {
     let piece = prop::sample::select(vec![
         "data",
         "id",

@@ -2,8 +2,8 @@
 //! offsets. Clients are told which, and then hold in the end what Kafka holds, whatever id they come back with.
 
 use crate::harness::sse::Event;
-use crate::harness::trial;
 use crate::rig::{Client, Rig, rec, run, said};
+use crate::trials;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Format, Lag, Start, StreamSettings};
 use kafka_sse_bridge::stream::control::Reset;
@@ -15,37 +15,19 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "a_truncated_log_is_a_gap_and_what_replaced_it_is_delivered_once",
-            connected,
-        ),
-        trial(
-            "an_id_from_before_a_truncation_is_taken_back_to_it",
-            back_after_a_truncation,
-        ),
-        trial("several_truncations_take_an_id_back_to_the_lowest", several),
-        trial(
-            "another_replica_recognises_a_truncated_id_by_its_leader_epoch",
-            other_replica,
-        ),
-        trial("a_table_begins_anew_where_a_log_was_truncated", table),
-        trial("a_reader_that_fell_off_hears_of_a_truncation", fell_off),
-        trial("a_replay_that_was_under_way_hears_of_a_truncation", replaying),
-        trial("a_truncation_passes_filters_by_partition", filtered),
-        trial(
-            "without_leader_epochs_an_id_beyond_the_end_is_taken_back",
-            unknown_epochs,
-        ),
-        trial(
-            "a_truncation_before_all_topics_are_known_is_not_announced",
-            unassigned,
-        ),
-        trial("leader_epochs_never_make_an_id_too_long", long_ids),
-        trial(
-            "whatever_elections_do_to_logs_clients_end_with_what_kafka_holds",
-            whatever_elections,
-        ),
+    trials![
+        a_truncated_log_is_a_gap_and_its_new_records_are_delivered_once,
+        an_id_beyond_a_truncation_resumes_at_the_truncation_offset,
+        an_id_beyond_several_truncations_resumes_at_the_lowest,
+        another_replica_detects_a_truncated_id_by_its_leader_epoch,
+        a_table_is_reset_where_a_log_was_truncated,
+        a_client_behind_the_log_gets_the_gap_of_a_truncation,
+        a_replaying_client_gets_the_gap_of_a_truncation,
+        truncation_gaps_pass_filters_by_partition,
+        an_id_beyond_the_end_resumes_at_the_end_without_leader_epochs,
+        a_truncation_before_all_topics_are_known_is_not_announced,
+        leader_epochs_never_make_an_id_too_long,
+        clients_end_with_kafkas_records_after_any_elections,
     ]
 }
 
@@ -170,7 +152,7 @@ async fn come_back_everywhere(to: &Rig, events: &[Event], what: &str) {
     }
 }
 
-fn connected() {
+fn a_truncated_log_is_a_gap_and_its_new_records_are_delivered_once() {
     run(async {
         for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
             let mut rig = rig(Start::Earliest, |settings| settings.log_bytes = Size(log_bytes));
@@ -200,7 +182,7 @@ fn connected() {
     });
 }
 
-fn back_after_a_truncation() {
+fn an_id_beyond_a_truncation_resumes_at_the_truncation_offset() {
     run(async {
         for (log_bytes, written) in [
             (64 * 1024 * 1024, 0),
@@ -226,7 +208,7 @@ fn back_after_a_truncation() {
     });
 }
 
-fn several() {
+fn an_id_beyond_several_truncations_resumes_at_the_lowest() {
     run(async {
         for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
             let mut rig = rig(Start::Earliest, |settings| settings.log_bytes = Size(log_bytes));
@@ -260,7 +242,7 @@ fn several() {
 }
 
 /// A replica that reads the same topics and began after everything had happened: from the first record, or from the end.
-fn other_replica() {
+fn another_replica_detects_a_truncated_id_by_its_leader_epoch() {
     run(async {
         let mut rig = rig(Start::Earliest, |_| {});
         let mut client = rig.client(&[]);
@@ -286,7 +268,7 @@ fn other_replica() {
     });
 }
 
-fn table() {
+fn a_table_is_reset_where_a_log_was_truncated() {
     run(async {
         for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
             let mut rig = rig(Start::Snapshot, |settings| settings.log_bytes = Size(log_bytes));
@@ -338,7 +320,7 @@ fn flood(rig: &mut Rig) {
     }
 }
 
-fn fell_off() {
+fn a_client_behind_the_log_gets_the_gap_of_a_truncation() {
     run(async {
         for (start, lag) in [(Start::Live, Lag::Replay), (Start::Snapshot, Lag::Latest)] {
             let mut rig = rig(start, |settings| {
@@ -366,7 +348,7 @@ fn fell_off() {
 }
 
 /// What a replay has read may be of the log before and of the log since.
-fn replaying() {
+fn a_replaying_client_gets_the_gap_of_a_truncation() {
     run(async {
         let mut rig = rig(Start::Live, |settings| settings.log_bytes = Size(4096));
         write(&mut rig, 0, 1, 40);
@@ -387,7 +369,7 @@ fn replaying() {
     });
 }
 
-fn filtered() {
+fn truncation_gaps_pass_filters_by_partition() {
     run(async {
         let mut rig = rig(Start::Live, |_| {});
         let mut clients = [
@@ -416,7 +398,7 @@ fn filtered() {
 }
 
 /// As with the `kafka` crate: only that the log ends before what was read is known.
-fn unknown_epochs() {
+fn an_id_beyond_the_end_resumes_at_the_end_without_leader_epochs() {
     run(async {
         let mut rig = rig(Start::Earliest, |_| {});
         let mut client = rig.client(&[]);
@@ -447,7 +429,7 @@ fn unknown_epochs() {
     });
 }
 
-fn unassigned() {
+fn a_truncation_before_all_topics_are_known_is_not_announced() {
     let mut rig = Rig::unassigned(|settings| settings.start = Start::Earliest);
     rig.assign(0, &[0]);
     write(&mut rig, 0, 1, 4);
@@ -464,7 +446,7 @@ fn unassigned() {
     });
 }
 
-fn long_ids() {
+fn leader_epochs_never_make_an_id_too_long() {
     let at_most = (1..1200)
         .rev()
         .find(|&count| {
@@ -520,7 +502,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 }
 
 /// Connected clients, and all that come back, to the replica that saw it and to one that read it later.
-fn whatever_elections() {
+fn clients_end_with_kafkas_records_after_any_elections() {
     let cases = (any::<bool>(), any::<bool>(), prop::collection::vec(deed(), 1..14));
     proptest!(ProptestConfig::with_cases(60), |((is_table, is_small, deeds) in cases)| {
         run(async {

@@ -6,22 +6,22 @@ use crate::harness::cluster::Cluster;
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
+use crate::harness::promise_on;
 use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "an_unclean_election_is_a_gap_and_all_new_records_come_once@4.4.0",
-            unclean,
+        promise_on(
+            Version::V4_4,
+            an_unclean_election_is_a_gap_and_new_records_are_delivered_once,
         ),
-        trial(
-            "a_shorter_log_is_a_gap_and_no_new_topic_for_the_kafka_crate@3.9.2",
-            shorter,
+        promise_on(
+            Version::V3_9,
+            a_shorter_log_is_a_gap_and_not_a_new_topic_for_the_kafka_crate,
         ),
     ]
 }
@@ -108,7 +108,7 @@ fn replicated(version: Version) -> (Cluster, String) {
     (cluster, topic)
 }
 
-fn unclean() {
+fn an_unclean_election_is_a_gap_and_new_records_are_delivered_once() {
     let (cluster, topic) = replicated(Version::V4_4);
     // One is stopped until the log has outgrown its offset; the other asks meanwhile.
     let frozen = Daemon::start(&config(&cluster, &topic, "earliest"));
@@ -188,7 +188,7 @@ fn unclean() {
 }
 
 /// The `kafka` crate knows no leader epochs: it notices a log that ends before what was read.
-fn shorter() {
+fn a_shorter_log_is_a_gap_and_not_a_new_topic_for_the_kafka_crate() {
     let (cluster, topic) = replicated(Version::V3_9);
     let daemon = Daemon::start(&format!(
         "[kafka]\nbrokers = {:?}\nclient = \"kafka\"\nisolation = \"read_uncommitted\"\n[http]\n\

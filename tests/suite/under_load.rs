@@ -4,37 +4,34 @@
 //! Short forms of what `scripts/soak` runs at full length.
 
 use crate::harness::broker::{Broker, Version};
-use crate::harness::trial;
 use crate::harness::wait::secs;
+use crate::harness::{promise_on, trial};
 use crate::proofs::{Report, endurance, hostile, joining, leaders, slow_readers};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
         trial(
-            "clients_cut_off_and_moved_between_dying_daemons_get_every_record_once@4.4.0",
+            "clients_moved_between_failing_daemons_get_every_record_once@4.4.0",
             || endurance(Version::V4_4, "librdkafka"),
         ),
         trial(
-            "clients_cut_off_and_moved_between_dying_daemons_get_every_record_once_with_the_kafka_crate@3.9.2",
+            "clients_moved_between_failing_daemons_get_every_record_once_with_the_kafka_crate@3.9.2",
             || endurance(Version::V3_9, "kafka"),
         ),
-        trial(
-            "clients_that_stall_cost_no_memory_and_are_whole_again@4.4.0",
-            slow_readers,
+        promise_on(
+            Version::V4_4,
+            stalled_clients_cost_no_memory_and_recover_completely,
         ),
-        trial(
-            "an_audience_that_comes_at_once_gets_a_large_table_right@4.4.0",
-            joining,
+        promise_on(
+            Version::V4_4,
+            an_audience_that_joins_at_once_gets_a_large_table_completely,
         ),
-        trial(
-            "brokers_that_die_freeze_and_restart_beside_others_lose_nothing@4.4.0",
-            leaders,
+        promise_on(
+            Version::V4_4,
+            failing_freezing_and_restarting_brokers_lose_no_records,
         ),
-        trial(
-            "nothing_that_clients_and_producers_do_costs_the_others_a_record@4.4.0",
-            hostile,
-        ),
+        promise_on(Version::V4_4, hostile_clients_and_producers_cost_others_no_record),
     ]
 }
 
@@ -64,7 +61,7 @@ fn endurance(version: Version, client: &str) {
     ));
 }
 
-fn slow_readers() {
+fn stalled_clients_cost_no_memory_and_recover_completely() {
     assert_kept(&slow_readers::run(
         &Broker::shared(Version::V4_4),
         &slow_readers::Plan {
@@ -84,7 +81,7 @@ fn slow_readers() {
     ));
 }
 
-fn joining() {
+fn an_audience_that_joins_at_once_gets_a_large_table_completely() {
     assert_kept(&joining::run(
         &Broker::shared(Version::V4_4),
         &joining::Plan {
@@ -98,7 +95,7 @@ fn joining() {
     ));
 }
 
-fn leaders() {
+fn failing_freezing_and_restarting_brokers_lose_no_records() {
     use leaders::Deed;
     assert_kept(&leaders::run(
         Version::V4_4,
@@ -118,7 +115,7 @@ fn leaders() {
     ));
 }
 
-fn hostile() {
+fn hostile_clients_and_producers_cost_others_no_record() {
     assert_kept(&hostile::run(
         &Broker::shared(Version::V4_4),
         &hostile::Plan {

@@ -5,8 +5,8 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::{promise, promise_on};
 use crate::rig::{Rec, Rig, gone, rec};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::stream::encode::Invalid;
@@ -15,30 +15,12 @@ use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial(
-            "an_unusable_record_deletes_its_keys_row_for_every_client",
-            deletes,
-        ),
-        trial(
-            "keys_with_an_unusable_record_are_counted_while_it_is_their_latest",
-            counted,
-        ),
-        trial(
-            "an_unusable_record_is_not_forgotten_as_a_tombstone_is",
-            not_forgotten,
-        ),
-        trial(
-            "an_unusable_record_of_another_partition_counts_by_its_time",
-            by_time,
-        ),
-        trial(
-            "a_fixed_filter_keeps_unusable_records_of_other_keys_from_clients",
-            fixed,
-        ),
-        trial(
-            "health_names_keys_with_unusable_records_while_there_are_any@4.4.0",
-            health,
-        ),
+        promise(an_unusable_record_deletes_its_keys_row_for_every_client),
+        promise(keys_with_an_unusable_record_are_counted_while_it_is_their_latest),
+        promise(an_unusable_record_does_not_expire_like_a_tombstone),
+        promise(an_unusable_record_of_another_partition_counts_by_its_time),
+        promise(a_fixed_filter_keeps_unusable_records_of_other_keys_from_clients),
+        promise_on(Version::V4_4, health_ready_names_keys_with_unusable_records),
     ]
 }
 
@@ -60,7 +42,7 @@ fn table(settings: &mut StreamSettings) {
     settings.key_field = Some("id".to_owned());
 }
 
-fn deletes() {
+fn an_unusable_record_deletes_its_keys_row_for_every_client() {
     for (value, cause) in UNUSABLE {
         let name = String::from_utf8_lossy(value);
         let mut rig = Rig::ready(table);
@@ -121,7 +103,7 @@ fn unusable(rig: &Rig) -> [usize; 2] {
     [keys[0].1, keys[1].1]
 }
 
-fn counted() {
+fn keys_with_an_unusable_record_are_counted_while_it_is_their_latest() {
     let mut rig = Rig::with(&[1, 1], false, table);
     assert_eq!(unusable(&rig), [0, 0]);
     rig.records(&[
@@ -147,7 +129,7 @@ fn counted() {
     assert_eq!(invalid, 7, "every record that cannot be shown");
 }
 
-fn not_forgotten() {
+fn an_unusable_record_does_not_expire_like_a_tombstone() {
     let mut table = Table::new(Bounds {
         keys: 10,
         bytes: usize::MAX,
@@ -178,7 +160,7 @@ fn not_forgotten() {
     assert_eq!(table.unusable()[0], (Invalid::ValueNotUtf8, 1));
 }
 
-fn by_time() {
+fn an_unusable_record_of_another_partition_counts_by_its_time() {
     let at = |mut record: Rec, partition: u32, timestamp: i64| {
         record.timestamp = Some(timestamp);
         record.partition(partition)
@@ -200,7 +182,7 @@ fn by_time() {
     assert_eq!(unusable(&rig), [0, 1]);
 }
 
-fn fixed() {
+fn a_fixed_filter_keeps_unusable_records_of_other_keys_from_clients() {
     let mut rig = Rig::ready(|settings| {
         table(settings);
         settings
@@ -222,7 +204,7 @@ fn fixed() {
     assert_eq!(rig.stream.figures().hidden, 0, "each record is counted once");
 }
 
-fn health() {
+fn health_ready_names_keys_with_unusable_records() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("unusable");
     broker.create_topic(&topic, 1, &[("cleanup.policy", "compact")]);

@@ -7,8 +7,8 @@ use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::stream::Stream;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
+use crate::trials;
 use libtest_mimic::Trial;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, Read, Write};
@@ -20,10 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial(
-        "clients_that_never_read_are_closed_and_counted_and_slow_ones_get_everything",
-        never_read,
-    )]
+    trials![clients_that_never_read_are_closed_and_slow_ones_get_every_record]
 }
 
 fn connect_tcp(address: SocketAddr) -> TcpStream {
@@ -96,7 +93,7 @@ fn read_rest(mut socket: impl Read) -> usize {
     rest.len()
 }
 
-fn never_read() {
+fn clients_that_never_read_are_closed_and_slow_ones_get_every_record() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("stalled");
     broker.create_topic(&topic, 1, &[]);

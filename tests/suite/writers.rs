@@ -3,8 +3,8 @@
 
 use crate::harness::http;
 use crate::harness::stream::Stream as Client;
-use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
+use crate::trials;
 use kafka_sse_bridge::config::settings::UiSettings;
 use kafka_sse_bridge::config::socket::SocketAccess;
 use kafka_sse_bridge::config::{HttpSettings, StreamSettings};
@@ -29,13 +29,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("a_writer_that_hangs_holds_up_no_worker_of_the_runtime", serves),
-        trial("a_writer_that_advances_however_slowly_is_not_late", advances),
-        trial("a_writer_that_hangs_in_one_record_is_late", hangs),
-        trial("a_writer_in_a_loop_without_end_is_late", loops),
-        trial("a_look_that_comes_late_counts_as_one", busy_machine),
-        trial("writers_that_all_hang_are_late_together", all_hang),
+    trials![
+        a_hanging_writer_blocks_no_runtime_thread,
+        a_writer_that_advances_slowly_is_not_late,
+        a_writer_that_hangs_in_one_record_is_late,
+        a_writer_in_an_endless_loop_is_late,
+        a_late_check_counts_as_one,
+        writers_that_all_hang_are_all_late,
     ]
 }
 
@@ -102,7 +102,7 @@ async fn send(feeds: &mpsc::Sender<Feed>, offset: i64) {
     feeds.send(feed).await.expect("it is taken");
 }
 
-fn serves() {
+fn a_hanging_writer_blocks_no_runtime_thread() {
     // One worker: a task that held it would hold up everything.
     let runtime = Builder::new_multi_thread()
         .worker_threads(1)
@@ -191,7 +191,7 @@ fn is_over(released: &std_mpsc::Receiver<()>) -> bool {
     released.try_recv() == Err(std_mpsc::TryRecvError::Disconnected)
 }
 
-fn advances() {
+fn a_writer_that_advances_slowly_is_not_late() {
     let pulse = Pulse::default();
     pulse.beat(Duration::ZERO);
     for _ in 0..50 {
@@ -211,14 +211,14 @@ fn is_seen(pulse: &Pulse, release: impl FnOnce()) {
     assert_eq!(pulse.look(TICK).late, Duration::ZERO, "it has ended");
 }
 
-fn hangs() {
+fn a_writer_that_hangs_in_one_record_is_late() {
     let (pulse, release) = at_work(|_, released| {
         let _ = released.recv();
     });
     is_seen(&pulse, release);
 }
 
-fn loops() {
+fn a_writer_in_an_endless_loop_is_late() {
     let (pulse, release) = at_work(|_, released| {
         while !is_over(&released) {
             std::hint::spin_loop();
@@ -227,7 +227,7 @@ fn loops() {
     is_seen(&pulse, release);
 }
 
-fn busy_machine() {
+fn a_late_check_counts_as_one() {
     let (pulse, release) = at_work(|_, released| {
         let _ = released.recv();
     });
@@ -244,7 +244,7 @@ fn busy_machine() {
     release();
 }
 
-fn all_hang() {
+fn writers_that_all_hang_are_all_late() {
     let writers = Writers::with(Builder::new_multi_thread().worker_threads(1)).expect("a thread");
     let pulses = writers.pulses();
     pulses.look(TICK);

@@ -10,7 +10,7 @@ use rdkafka::message::Message as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Committed, aborted and open ones, each with records before and behind it; control records last.
-pub fn transactions(version: Version) {
+pub fn transactions_are_read_by_isolation_level(version: Version) {
     let mut bench = Bench::shared(version);
     let (topic, open) = (topic_name("transactions"), topic_name("open"));
     for topic in [&topic, &open] {
@@ -86,7 +86,7 @@ pub fn transactions(version: Version) {
 }
 
 /// A topic of which only the latest of each key is left, with holes within batches and between them.
-pub fn compacted(version: Version) {
+pub fn records_left_by_compaction_are_all_read(version: Version) {
     let mut bench = Bench::shared(version);
     let topic = topic_name("compacted");
     let config = [
@@ -151,7 +151,7 @@ pub fn compacted(version: Version) {
 }
 
 /// Records that leave Kafka before a slow reader has read them: it is told which, and gets all others.
-pub fn overtaken(version: Version) {
+pub fn records_deleted_by_retention_are_reported(version: Version) {
     const RECORDS: usize = 1500;
     let mut bench = Bench::shared(version);
     let topic = topic_name("overtaken");

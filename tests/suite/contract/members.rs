@@ -24,7 +24,7 @@ const AGAIN: Duration = secs(2);
 /// Whoever asks is told of no broker, until librdkafka has none left and would never find one again. That is a
 /// race between its threads, which it loses once in a few answers; a release that cannot lose it
 /// needs no such test, and no such care.
-pub fn unnamed(version: Version) {
+pub fn reading_continues_after_metadata_without_brokers(version: Version) {
     let between = Between::start(version);
     let mut bench = Bench::on(Arc::clone(&between.broker));
     let topic = topic_name("unnamed");

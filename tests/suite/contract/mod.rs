@@ -13,14 +13,12 @@ mod records;
 mod slow;
 mod topics;
 
-use crate::harness::broker::Version;
-use crate::harness::{on_each_version, trial};
+use crate::harness::{on_each_version, promise};
 use libtest_mimic::Trial;
 
 /// A scenario, which runs with all clients of a version at once.
 struct Row {
-    promise: &'static str,
-    run: fn(Version),
+    trials: fn() -> Vec<Trial>,
     /// Lines of the documentation's table: what is met, and what each client makes of it.
     says: &'static [Says],
 }
@@ -43,8 +41,7 @@ const WHOLE: &str = "each once, in order";
 
 const TABLE: [Row; 16] = [
     Row {
-        promise: "null_is_told_from_empty_where_the_client_can",
-        run: records::null_and_empty,
+        trials: || on_each_version(records::null_and_empty_are_distinguished_if_the_client_can),
         says: &[
             says(
                 "null and empty keys and values",
@@ -55,8 +52,7 @@ const TABLE: [Row; 16] = [
         ],
     },
     Row {
-        promise: "records_come_from_one_byte_to_the_brokers_largest",
-        run: records::sizes,
+        trials: || on_each_version(records::records_from_one_byte_to_the_brokers_limit_are_read),
         says: &[says(
             "records from one byte to the broker's largest",
             WHOLE,
@@ -64,8 +60,9 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "a_record_above_the_kafka_crates_limit_is_named_and_the_others_are_read_on",
-        run: records::above_the_crates_limit,
+        trials: || {
+            on_each_version(records::a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read)
+        },
         says: &[says(
             "a record that is larger",
             "read, up to `receive.message.max.bytes` (128 MiB); the partition stops before a larger one and is named, the \
@@ -74,13 +71,11 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "gzip_and_snappy_batches_between_plain_ones_come_whole",
-        run: records::packed,
+        trials: || on_each_version(records::gzip_and_snappy_batches_between_plain_ones_are_read),
         says: &[says("plain, gzip and snappy batches, mixed", WHOLE, WHOLE)],
     },
     Row {
-        promise: "lz4_is_read_or_named",
-        run: records::lz4,
+        trials: || on_each_version(records::lz4_is_read_or_reported),
         says: &[says(
             "lz4 and zstd",
             WHOLE,
@@ -88,13 +83,11 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "zstd_is_read_or_named",
-        run: records::zstd,
+        trials: || on_each_version(records::zstd_is_read_or_reported),
         says: &[],
     },
     Row {
-        promise: "transactions_are_read_as_far_as_isolation_says",
-        run: holes::transactions,
+        trials: || on_each_version(holes::transactions_are_read_by_isolation_level),
         says: &[says(
             "open and aborted transactions",
             "hidden, or shown with `read_uncommitted`",
@@ -102,13 +95,11 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "what_compaction_left_comes_whole",
-        run: holes::compacted,
+        trials: || on_each_version(holes::records_left_by_compaction_are_all_read),
         says: &[says("what compaction has left", WHOLE, WHOLE)],
     },
     Row {
-        promise: "what_retention_took_under_the_reader_is_told",
-        run: holes::overtaken,
+        trials: || on_each_version(holes::records_deleted_by_retention_are_reported),
         says: &[says(
             "records that leave Kafka before they are read",
             "told by `gap`",
@@ -116,8 +107,7 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "a_missing_topic_is_read_from_its_first_record_once_it_comes",
-        run: topics::missing,
+        trials: || on_each_version(topics::a_missing_topic_is_read_from_its_first_record_once_it_exists),
         says: &[says(
             "a topic that does not exist yet",
             "named, and read from its first record within 10 s of it",
@@ -125,8 +115,7 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "added_partitions_are_read_from_their_first_record",
-        run: topics::added,
+        trials: || on_each_version(topics::added_partitions_are_read_from_their_first_record),
         says: &[says(
             "partitions that are added",
             "read from their first record within 10 s of it",
@@ -134,8 +123,7 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "topics_created_anew_are_read_from_their_beginning",
-        run: topics::recreated,
+        trials: || on_each_version(topics::recreated_topics_are_read_from_their_beginning),
         says: &[says(
             "a topic deleted and created anew, smaller or larger",
             "`reset`, and read from its beginning",
@@ -143,8 +131,7 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "a_stream_that_takes_nothing_pauses_its_own_topics_alone",
-        run: slow::stream,
+        trials: || on_each_version(slow::a_blocked_stream_pauses_only_its_own_topics),
         says: &[says(
             "a stream that encodes more slowly than records come",
             "its topics are not fetched until it has caught up, the others go on",
@@ -152,8 +139,7 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "a_broken_partition_is_named_and_the_others_are_read_on",
-        run: topics::broken,
+        trials: || on_each_version(topics::a_broken_partition_is_reported_and_others_are_read),
         says: &[says(
             "a batch that a disk has spoilt",
             "the partition stops before it and is named, the others go on at once",
@@ -161,8 +147,9 @@ const TABLE: [Row; 16] = [
         )],
     },
     Row {
-        promise: "nothing_is_lost_or_doubled_by_a_broker_that_freezes_dies_or_is_late",
-        run: outages::in_a_row,
+        trials: || {
+            on_each_version(outages::a_freezing_failing_or_late_broker_neither_loses_nor_repeats_records)
+        },
         says: &[
             says(
                 "a broker that dies, or is not there at the start",
@@ -177,8 +164,7 @@ const TABLE: [Row; 16] = [
         ],
     },
     Row {
-        promise: "a_cluster_that_names_no_broker_for_a_while_is_read_on",
-        run: members::unnamed,
+        trials: || on_each_version(members::reading_continues_after_metadata_without_brokers),
         says: &[says(
             "a cluster that names no broker for a while",
             "read on within about 5 s of the naming",
@@ -188,16 +174,12 @@ const TABLE: [Row; 16] = [
 ];
 
 pub fn trials() -> Vec<Trial> {
-    let row = |row: &Row| on_each_version(&format!("contract: {}", row.promise), row.run);
-    let mut trials: Vec<Trial> = TABLE.iter().flat_map(row).collect();
-    trials.push(trial(
-        "contract: the_documentation_says_what_each_client_can",
-        documented,
-    ));
+    let mut trials: Vec<Trial> = TABLE.iter().flat_map(|row| (row.trials)()).collect();
+    trials.push(promise(the_documentation_lists_the_abilities_of_each_client));
     trials
 }
 
-fn documented() {
+fn the_documentation_lists_the_abilities_of_each_client() {
     let text = include_str!("../../../docs/configuration.md");
     for says in TABLE.iter().flat_map(|row| row.says) {
         let line = format!("| {} | {} | {} |", says.of, says.librdkafka, says.kafka_crate);

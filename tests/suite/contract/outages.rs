@@ -18,7 +18,7 @@ const FROST: Duration = secs(30);
 /// The crate waits for up to two minutes.
 const PATIENCE_OF_THE_CRATE: Duration = secs(180);
 
-pub fn in_a_row(version: Version) {
+pub fn a_freezing_failing_or_late_broker_neither_loses_nor_repeats_records(version: Version) {
     let mut bench = Bench::on(Arc::new(Broker::start(version)));
     let topic = topic_name("outages");
     bench.broker.create_topic(&topic, PARTITIONS, &[]);

@@ -9,7 +9,7 @@ use kafka_sse_bridge::config::{Client, Isolation};
 use std::sync::Arc;
 
 /// Null and empty, as key and as value, in every combination.
-pub fn null_and_empty(version: Version) {
+pub fn null_and_empty_are_distinguished_if_the_client_can(version: Version) {
     let mut bench = Bench::shared(version);
     let topic = topic_name("null");
     bench.broker.create_topic(&topic, 1, &[]);
@@ -41,7 +41,7 @@ const LARGEST: usize = 1_048_588;
 const EACH_ALONE: [(&str, &str); 1] = [("batch.num.messages", "1")];
 
 /// Whatever a client asks for at first, and whatever lies around a large record.
-pub fn sizes(version: Version) {
+pub fn records_from_one_byte_to_the_brokers_limit_are_read(version: Version) {
     let mut bench = Bench::shared(version);
     let (usual, large) = (topic_name("usual"), topic_name("large"));
     bench.broker.create_topic(&usual, 2, &[]);
@@ -88,7 +88,7 @@ pub fn sizes(version: Version) {
 
 /// More than the `kafka` crate is given, behind a marker of a transaction and before a small record. What is stopped is
 /// named with its place, and counts as loaded.
-pub fn above_the_crates_limit(version: Version) {
+pub fn a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read(version: Version) {
     const BYTES: usize = 70_000_000;
     let mut bench = Bench::on(Arc::new(Broker::start(version)));
     let (topic, beside) = (topic_name("above"), topic_name("beside"));
@@ -162,7 +162,7 @@ pub fn above_the_crates_limit(version: Version) {
 }
 
 /// As producers do that pack what is worth it: plain batches before, between and behind packed ones.
-pub fn packed(version: Version) {
+pub fn gzip_and_snappy_batches_between_plain_ones_are_read(version: Version) {
     let mut bench = Bench::shared(version);
     let topics = [topic_name("gzip"), topic_name("snappy")];
     for (topic, codec) in topics.iter().zip(["gzip", "snappy"]) {
@@ -246,10 +246,10 @@ fn packed_with(version: Version, codec: &str) {
     assert!(reader.told(&topic).passed.is_empty());
 }
 
-pub fn lz4(version: Version) {
+pub fn lz4_is_read_or_reported(version: Version) {
     packed_with(version, "lz4");
 }
 
-pub fn zstd(version: Version) {
+pub fn zstd_is_read_or_reported(version: Version) {
     packed_with(version, "zstd");
 }

@@ -17,7 +17,7 @@ const ROOM: usize = 2;
 
 /// The topics of a stream that takes nothing are paused, and those of another are read on; once it takes, it is given
 /// each record once and in order.
-pub fn stream(version: Version) {
+pub fn a_blocked_stream_pauses_only_its_own_topics(version: Version) {
     let mut bench = Bench::shared(version);
     let (slow, fast) = (topic_name("slow"), topic_name("fast"));
     for topic in [&slow, &fast] {

@@ -15,7 +15,7 @@ const SOON: Duration = secs(10);
 
 /// A topic that does not exist is named, and read from its first record once it comes, although
 /// reading was to begin with what is newest.
-pub fn missing(version: Version) {
+pub fn a_missing_topic_is_read_from_its_first_record_once_it_exists(version: Version) {
     let mut bench = Bench::shared(version);
     let (here, missing) = (topic_name("here"), topic_name("missing"));
     bench.broker.create_topic(&here, 1, &[]);
@@ -50,7 +50,7 @@ pub fn missing(version: Version) {
 }
 
 /// Partitions that are added are read from their first record, while the others are read on.
-pub fn added(version: Version) {
+pub fn added_partitions_are_read_from_their_first_record(version: Version) {
     let mut bench = Bench::shared(version);
     let topic = topic_name("grows");
     bench.broker.create_topic(&topic, 1, &[]);
@@ -80,7 +80,7 @@ pub fn added(version: Version) {
 
 /// A topic that is deleted and created anew is told from what it was, whether it ends before what was read or
 /// behind, and read from its beginning; its neighbour goes on.
-pub fn recreated(version: Version) {
+pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     let mut bench = Bench::shared(version);
     let topics = [topic_name("smaller"), topic_name("larger"), topic_name("beside")];
     let topics = topics.each_ref().map(String::as_str);
@@ -133,7 +133,7 @@ const WAITED: Duration = secs(15);
 
 /// A batch that a disk has spoilt stops its partition, which is named; nothing of it is skipped. The others are
 /// read on; with librdkafka they do not even wait for a moment.
-pub fn broken(version: Version) {
+pub fn a_broken_partition_is_reported_and_others_are_read(version: Version) {
     let mut bench = Bench::shared(version);
     let (topic, beside) = (topic_name("broken"), topic_name("beside"));
     bench.broker.create_topic(&topic, 2, &[]);

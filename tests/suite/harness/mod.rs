@@ -37,9 +37,8 @@ pub mod wait;
 
 use broker::{Broker, Version};
 use libtest_mimic::Trial;
-use std::sync::Arc;
 
-/// A test that passes unless it panics.
+/// A trial that passes unless the test panics.
 pub fn trial(name: impl Into<String>, test: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name, move || {
         test();
@@ -47,26 +46,44 @@ pub fn trial(name: impl Into<String>, test: impl FnOnce() + Send + 'static) -> T
     })
 }
 
-/// The same test once per Kafka version, each on the suite's shared broker: `name@3.9.2`, `name@4.4.0`.
-pub fn on_each_broker(name: &str, test: impl Fn(Arc<Broker>) + Clone + Send + 'static) -> Vec<Trial> {
-    Version::ALL
-        .into_iter()
-        .map(|version| {
-            let test = test.clone();
-            trial(format!("{name}@{version}"), move || test(Broker::shared(version)))
-        })
-        .collect()
+/// Trials named after the functions that they run: `trials![a_promise, another_promise]`.
+#[macro_export]
+macro_rules! trials {
+    ($($test:expr),+ $(,)?) => { vec![$($crate::harness::promise($test)),+] };
 }
 
-/// The same test once per Kafka version, for those that start, kill or freeze a broker of their own.
-pub fn on_each_version(name: &str, test: impl Fn(Version) + Clone + Send + 'static) -> Vec<Trial> {
-    Version::ALL
-        .into_iter()
-        .map(|version| {
-            let test = test.clone();
-            trial(format!("{name}@{version}"), move || test(version))
-        })
-        .collect()
+/// A trial named after the function that it runs.
+pub fn promise(test: impl FnOnce() + Send + 'static) -> Trial {
+    trial(name_of(&test), test)
+}
+
+/// A trial named after the function that it runs and the Kafka version that the function uses: `name@4.4.0`.
+pub fn promise_on(version: Version, test: impl FnOnce() + Send + 'static) -> Trial {
+    trial(format!("{}@{version}", name_of(&test)), test)
+}
+
+/// A test on the suite's shared broker of one Kafka version.
+pub fn on_broker(version: Version, test: impl FnOnce(&Broker) + Send + 'static) -> Trial {
+    let name = format!("{}@{version}", name_of(&test));
+    trial(name, move || test(&Broker::shared(version)))
+}
+
+/// The same test once per Kafka version, each on the suite's shared broker: `name@3.9.2`, `name@4.4.0`.
+pub fn on_each_broker(test: impl Fn(&Broker) + Copy + Send + 'static) -> Vec<Trial> {
+    Version::ALL.map(|version| on_broker(version, test)).into()
+}
+
+/// The same test once per Kafka version, for tests that start, kill or freeze a broker of their own.
+pub fn on_each_version(test: impl Fn(Version) + Copy + Send + 'static) -> Vec<Trial> {
+    let on = |version| trial(format!("{}@{version}", name_of(&test)), move || test(version));
+    Version::ALL.map(on).into()
+}
+
+/// The name of a function, which a closure does not have.
+pub fn name_of<T>(test: &T) -> &'static str {
+    let name = std::any::type_name_of_val(test).rsplit("::").next();
+    name.filter(|name| !name.contains('{'))
+        .expect("a test is a function with a name")
 }
 
 /// Stops all that tests share and removes what they left on disk. Called once, after the last test.

@@ -2,7 +2,7 @@
 //! plain one, where everybody may do everything.
 
 use super::broker::{Broker, Version, free_port};
-use super::scratch;
+use super::{name_of, scratch, trial};
 use bytes::{Buf, BytesMut};
 use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
 use kafka_protocol::messages::{
@@ -10,6 +10,7 @@ use kafka_protocol::messages::{
     ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use libtest_mimic::Trial;
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::ec::{EcGroup, EcKey};
@@ -52,6 +53,17 @@ pub struct Secured {
 
 type Shared = Mutex<Option<Arc<Secured>>>;
 static SHARED: [Shared; 2] = [const { Mutex::new(None) }; 2];
+
+/// A test on the suite's shared secured broker of one Kafka version.
+pub fn on_secured(version: Version, test: impl FnOnce(&Secured) + Send + 'static) -> Trial {
+    let name = format!("{}@{version}", name_of(&test));
+    trial(name, move || test(&Secured::shared(version)))
+}
+
+/// The same test once per Kafka version, each on the suite's shared secured broker.
+pub fn on_each_secured(test: impl Fn(&Secured) + Copy + Send + 'static) -> Vec<Trial> {
+    Version::ALL.map(|version| on_secured(version, test)).into()
+}
 
 impl Secured {
     /// The one that all tests share.

@@ -4,7 +4,8 @@
 mod imports;
 
 use self::imports::{Imports, read};
-use crate::harness::{scratch, trial};
+use crate::harness::scratch;
+use crate::trials;
 use libtest_mimic::Trial;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,19 +38,10 @@ const CIRCLES: &[&[&str]] = &[
 ];
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "modules_import_only_from_their_own_layer_and_lower_ones",
-            modules_import_only_from_their_own_layer_and_lower_ones,
-        ),
-        trial(
-            "modules_import_each_other_only_in_the_circles_that_are_listed",
-            modules_import_each_other_only_in_the_circles_that_are_listed,
-        ),
-        trial(
-            "imports_are_read_from_uses_and_code_and_from_nothing_else",
-            imports_are_read_from_uses_and_code_and_from_nothing_else,
-        ),
+    trials![
+        modules_import_only_from_their_own_layer_and_lower_ones,
+        modules_import_each_other_only_in_the_circles_that_are_listed,
+        imports_are_parsed_from_uses_and_code_only,
     ]
 }
 
@@ -119,7 +111,7 @@ fn circles(imports: &Imports) -> BTreeSet<BTreeSet<&str>> {
         .collect()
 }
 
-fn imports_are_read_from_uses_and_code_and_from_nothing_else() {
+fn imports_are_parsed_from_uses_and_code_only() {
     let scratch = scratch::directory("layers");
     let src = scratch.path();
     let files = [

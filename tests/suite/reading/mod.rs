@@ -7,7 +7,7 @@ mod truncated;
 pub use self::scripted::{Poll, Rig};
 
 use self::scripted::{Script, unreachable};
-use crate::harness::trial;
+use crate::harness::promise;
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError, Location};
 use kafka_sse_bridge::kafka::partition::Bounds;
@@ -19,83 +19,38 @@ use std::time::{Duration, Instant};
 pub fn trials() -> Vec<Trial> {
     let mut trials = truncated::trials();
     trials.extend([
-        trial("what_was_read_before_an_error_is_handed_on_once", before_an_error),
-        trial(
-            "records_that_left_kafka_are_passed_and_reading_goes_on",
-            left_kafka,
-        ),
-        trial(
-            "an_end_below_what_was_read_is_asked_again_before_it_is_believed",
-            end_below,
-        ),
-        trial("added_partitions_are_read_from_their_beginning", added_partitions),
-        trial("only_what_has_changed_is_asked_for", only_changed),
-        trial(
-            "a_table_hears_that_all_was_read_once_the_ends_that_were_asked_for_are_passed",
-            at_end,
-        ),
-        trial("a_stream_that_takes_nothing_holds_up_no_other", slow_stream),
-        trial(
-            "a_stream_that_was_held_hears_of_a_new_topic_behind_its_records",
-            held_in_order,
-        ),
-        trial("no_poll_begins_while_a_full_channel_is_waited_for", full_channel),
-        trial(
-            "a_topic_that_ends_with_markers_is_loaded_while_another_is_busy",
-            markers_beside_records,
-        ),
-        trial(
-            "a_codec_that_cannot_be_read_makes_another_client_take_over_at_once",
-            codec,
-        ),
-        trial("a_partition_without_a_leader_holds_up_no_other", leaderless),
-        trial(
-            "a_partition_whose_leader_comes_late_begins_where_that_came",
-            late_leader,
-        ),
-        trial(
-            "fewer_partitions_of_the_same_topic_are_metadata_that_lags",
-            fewer_partitions,
-        ),
-        trial(
-            "an_end_below_what_was_read_of_the_same_topic_is_waited_for",
-            end_below_of_the_same,
-        ),
-        trial("offsets_wait_for_the_id_and_one_recreation_is_told_once", late_id),
-        trial("an_offset_out_of_range_needs_no_other_client", out_of_range),
-        trial(
-            "a_topic_with_another_id_begins_anew_whatever_its_offsets",
-            another_id,
-        ),
-        trial(
-            "records_of_a_new_topic_before_its_id_is_seen_come_again_behind_one_reset",
-            records_before_the_id,
-        ),
-        trial("the_id_of_a_topic_that_is_no_more_is_not_believed", past_id),
-        trial(
-            "a_partition_of_which_nothing_comes_is_read_by_another_client",
-            stalled,
-        ),
-        trial(
-            "a_partition_that_is_not_fetched_is_read_by_another_client",
-            not_fetched,
-        ),
-        trial(
-            "a_partition_that_cannot_be_fetched_needs_no_other_client",
-            not_there,
-        ),
-        trial(
-            "a_client_whose_questions_stay_unanswered_is_replaced_once_another_gets_answers",
-            unanswered,
-        ),
-        trial("rebuilding_backs_off_while_nothing_is_read", backs_off),
-        trial("an_outage_is_told_once_and_so_is_its_end", told_once),
-        trial("a_stop_is_heard_while_a_channel_is_full", stops),
+        promise(records_read_before_an_error_are_delivered_once),
+        promise(reading_continues_after_records_that_left_kafka),
+        promise(an_end_below_the_read_position_is_confirmed_first),
+        promise(added_partitions_are_read_from_their_beginning),
+        promise(only_changed_offsets_are_requested),
+        promise(a_table_is_loaded_once_the_requested_ends_are_passed),
+        promise(a_blocked_stream_does_not_delay_others),
+        promise(a_held_stream_learns_of_a_recreated_topic_after_its_records),
+        promise(polling_pauses_while_a_channel_is_full),
+        promise(a_topic_that_ends_with_markers_finishes_loading_beside_a_busy_one),
+        promise(an_unsupported_codec_switches_the_client_at_once),
+        promise(a_partition_without_a_leader_does_not_delay_others),
+        promise(a_partition_with_a_late_leader_is_read_from_its_end_at_that_time),
+        promise(fewer_partitions_of_the_same_topic_are_stale_metadata),
+        promise(reading_waits_when_the_end_of_the_same_topic_is_below_its_position),
+        promise(offsets_wait_for_the_topic_id_and_a_recreation_is_reported_once),
+        promise(an_offset_out_of_range_does_not_replace_the_client),
+        promise(a_topic_with_another_id_is_read_from_its_beginning_at_any_offset),
+        promise(records_read_before_a_new_topic_id_are_repeated_after_one_reset),
+        promise(the_id_of_a_deleted_topic_is_ignored),
+        promise(a_stalled_partition_replaces_the_client),
+        promise(a_partition_that_is_not_fetched_replaces_the_client),
+        promise(a_partition_that_cannot_be_fetched_does_not_replace_the_client),
+        promise(a_client_without_replies_is_replaced_once_another_gets_replies),
+        promise(replacing_clients_backs_off_while_nothing_is_read),
+        promise(an_outage_and_its_end_are_each_logged_once),
+        promise(a_stop_takes_effect_while_a_channel_is_full),
     ]);
     trials
 }
 
-fn before_an_error() {
+fn records_read_before_an_error_are_delivered_once() {
     let polls = vec![
         Poll::Records(vec![0, 1, 2]),
         Poll::Fail(unreachable()),
@@ -118,7 +73,7 @@ fn before_an_error() {
     assert_eq!(Rig::start(0, 4, polls).offsets(4), [0, 1, 2, 3]);
 }
 
-fn left_kafka() {
+fn reading_continues_after_records_that_left_kafka() {
     let mut rig = Rig::start(0, 3, vec![Poll::Records(vec![0, 1, 2])]);
     assert_eq!(rig.offsets(3), [0, 1, 2]);
     rig.script(|script| {
@@ -131,7 +86,7 @@ fn left_kafka() {
     assert_eq!(rig.assigned(2)[1], [7]);
 }
 
-fn end_below() {
+fn an_end_below_the_read_position_is_confirmed_first() {
     let mut rig = Rig::start(0, 3, vec![Poll::Records(vec![0, 1, 2])]);
     rig.offsets(3);
     // A new leader that lags: its end is below what was read, for a moment.
@@ -161,14 +116,14 @@ fn end_below() {
     assert_eq!(rig.offsets(2), [0, 1]);
 }
 
-fn added_partitions() {
+fn added_partitions_are_read_from_their_beginning() {
     let rig = Rig::start(5, 9, Vec::new());
     assert_eq!(rig.assigned(1), [[5]]);
     rig.script(|script| script.bounds.push(Bounds { low: 2, high: 100 }));
     assert_eq!(rig.assigned(2)[1], [5, 2]);
 }
 
-fn only_changed() {
+fn only_changed_offsets_are_requested() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 9 }],
         large: Some("t".to_owned()),
@@ -186,7 +141,7 @@ fn only_changed() {
 }
 
 /// Its topic is paused, and read on from where it was once the stream takes something again.
-fn slow_stream() {
+fn a_blocked_stream_does_not_delay_others() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
         polls: [Poll::Others("busy"), Poll::Records(vec![0, 1, 2])].into(),
@@ -222,7 +177,7 @@ fn slow_stream() {
     assert_eq!(offsets, whole);
 }
 
-fn held_in_order() {
+fn a_held_stream_learns_of_a_recreated_topic_after_its_records() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
         id: TopicId::new(1),
@@ -277,7 +232,7 @@ fn held_in_order() {
 
 /// A poll waits for records, 100 ms and more: what was said after the poll before, such as that the topic is loaded,
 /// must not wait for it.
-fn full_channel() {
+fn polling_pauses_while_a_channel_is_full() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
         polls: [Poll::Records(vec![0, 1, 2])].into(),
@@ -301,7 +256,7 @@ fn full_channel() {
 }
 
 /// No poll is without records.
-fn markers_beside_records() {
+fn a_topic_that_ends_with_markers_finishes_loading_beside_a_busy_one() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 5 }],
         at_end: Some(3),
@@ -319,7 +274,7 @@ fn markers_beside_records() {
     });
 }
 
-fn leaderless() {
+fn a_partition_without_a_leader_does_not_delay_others() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 2 }, Bounds { low: 3, high: 9 }],
         leaderless: vec![1],
@@ -343,7 +298,7 @@ fn leaderless() {
     });
 }
 
-fn late_leader() {
+fn a_partition_with_a_late_leader_is_read_from_its_end_at_that_time() {
     for (begin, at, from, live) in [
         (Begin::Newest(100), None, 9, 9),
         (Begin::Newest(100), Some(7), 7, 7),
@@ -371,7 +326,7 @@ fn late_leader() {
     }
 }
 
-fn fewer_partitions() {
+fn fewer_partitions_of_the_same_topic_are_stale_metadata() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }, Bounds { low: 0, high: 5 }],
         id: TopicId::new(1),
@@ -397,7 +352,7 @@ fn fewer_partitions() {
     );
 }
 
-fn end_below_of_the_same() {
+fn reading_waits_when_the_end_of_the_same_topic_is_below_its_position() {
     let mut rig = Rig::identified();
     // The last stable offset, where uncommitted records were read before.
     rig.script(|script| {
@@ -410,7 +365,7 @@ fn end_below_of_the_same() {
     assert_eq!(rig.assigned(2)[1], [3]);
 }
 
-fn late_id() {
+fn offsets_wait_for_the_topic_id_and_a_recreation_is_reported_once() {
     let mut rig = Rig::identified();
     // The new topic is smaller, and which it is nobody says yet.
     rig.script(|script| {
@@ -434,7 +389,7 @@ fn late_id() {
     );
 }
 
-fn stalled() {
+fn a_stalled_partition_replaces_the_client() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
         polls: [Poll::Records(vec![0, 1, 2])].into(),
@@ -462,7 +417,7 @@ fn stalled() {
 }
 
 /// Although nothing is known to be missing: what is not fetched tells no new end.
-fn not_fetched() {
+fn a_partition_that_is_not_fetched_replaces_the_client() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
         polls: [Poll::Records(vec![0, 1, 2])].into(),
@@ -484,7 +439,7 @@ fn not_fetched() {
 }
 
 /// Nothing can come of what is not there, and of what nobody leads.
-fn not_there() {
+fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
         polls: [Poll::Records(vec![0, 1, 2])].into(),
@@ -518,7 +473,7 @@ fn not_there() {
     stands(&rig, "no leader answers");
 }
 
-fn at_end() {
+fn a_table_is_loaded_once_the_requested_ends_are_passed() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
         id: TopicId::new(1),
@@ -559,7 +514,7 @@ fn at_end() {
 }
 
 /// A library may lose its way to brokers and go on reading, or not even that.
-fn unanswered() {
+fn a_client_without_replies_is_replaced_once_another_gets_replies() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 4 }],
         polls: [Poll::Records(vec![0, 1, 2])].into(),
@@ -582,7 +537,7 @@ fn unanswered() {
     assert_eq!(clients(&rig), 4);
 }
 
-fn out_of_range() {
+fn an_offset_out_of_range_does_not_replace_the_client() {
     let mut rig = Rig::start(0, 3, vec![Poll::Records(vec![0, 1, 2])]);
     rig.offsets(3);
     let gone = || {
@@ -606,7 +561,7 @@ fn out_of_range() {
     assert_eq!(rig.script(|script| script.connects.len()), 2);
 }
 
-fn another_id() {
+fn a_topic_with_another_id_is_read_from_its_beginning_at_any_offset() {
     let mut rig = Rig::identified();
     // It holds all offsets that were read, so nothing else tells it from the one that was.
     rig.script(|script| {
@@ -625,7 +580,7 @@ fn another_id() {
 
 /// The client library reads a recreated topic on at the old offset, so records from there on can precede the look
 /// that finds the new id. One such look is enough, and the new topic then comes complete.
-fn records_before_the_id() {
+fn records_read_before_a_new_topic_id_are_repeated_after_one_reset() {
     let mut rig = Rig::identified();
     rig.script(|script| script.polls.push_back(Poll::Records(vec![3, 4])));
     assert_eq!(
@@ -653,7 +608,7 @@ fn records_before_the_id() {
     );
 }
 
-fn past_id() {
+fn the_id_of_a_deleted_topic_is_ignored() {
     let mut rig = Rig::identified();
     rig.script(|script| {
         script.id = TopicId::new(2);
@@ -682,7 +637,7 @@ fn past_id() {
     );
 }
 
-fn codec() {
+fn an_unsupported_codec_switches_the_client_at_once() {
     let error = KafkaError::new(&"b:1".into(), ErrorKind::Codec("lz4")).located(Location::offset("t", 0, 1));
     let mut rig = Rig::start(
         0,
@@ -700,7 +655,7 @@ fn codec() {
     );
 }
 
-fn backs_off() {
+fn replacing_clients_backs_off_while_nothing_is_read() {
     let rig = Rig::over(
         Script {
             unreachable: true,
@@ -724,7 +679,7 @@ fn backs_off() {
     assert!(rig.status.snapshot().degraded[0].contains("scripted"));
 }
 
-fn told_once() {
+fn an_outage_and_its_end_are_each_logged_once() {
     let mut rig = Rig::over(
         Script {
             unreachable: true,
@@ -751,7 +706,7 @@ fn told_once() {
     });
 }
 
-fn stops() {
+fn a_stop_takes_effect_while_a_channel_is_full() {
     let polls = (0..50).map(|number| Poll::Records(vec![number])).collect();
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 50 }],

@@ -1,42 +1,27 @@
 //! The reading thread where the log of a partition was truncated below what was read.
 
 use super::scripted::{Poll, Rig, Script};
-use crate::harness::trial;
 use crate::harness::wait::{ensure, eventually, secs};
+use crate::trials;
 use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError, Location};
 use kafka_sse_bridge::kafka::partition::{Bounds, Cut, Lost};
 use kafka_sse_bridge::kafka::record::{Feed, TopicId};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("the_answer_of_a_leader_is_read_from_librdkafkas_texts", texts),
-        trial("reading_goes_back_to_where_a_log_was_truncated", diverged),
-        trial("epochs_that_were_read_tell_where_logs_differ", departed),
-        trial(
-            "a_log_of_later_epochs_alone_is_read_from_its_beginning",
-            unrelated,
-        ),
-        trial(
-            "a_topic_is_read_anew_for_a_table_where_its_log_was_truncated",
-            table,
-        ),
-        trial(
-            "an_end_below_what_was_read_is_a_truncation_where_no_epochs_are_known",
-            shorter,
-        ),
-        trial(
-            "a_leader_is_asked_for_epochs_before_a_shorter_log_is_believed",
-            asked_first,
-        ),
-        trial(
-            "a_truncated_partition_without_a_leader_needs_another_client",
-            leaderless,
-        ),
+    trials![
+        the_leaders_epoch_end_is_parsed_from_librdkafkas_messages,
+        reading_returns_to_the_truncation_offset,
+        read_epochs_show_where_logs_diverge,
+        a_log_of_later_epochs_alone_is_read_from_its_beginning,
+        a_truncated_topic_is_read_again_for_a_table,
+        an_end_below_the_read_position_is_a_truncation_without_epochs,
+        a_shorter_log_is_confirmed_by_the_leaders_epochs,
+        a_truncated_partition_without_a_leader_replaces_the_client,
     ]
 }
 
-fn texts() {
+fn the_leaders_epoch_end_is_parsed_from_librdkafkas_messages() {
     // As `rd_kafka_toppar_handle_OffsetForLeaderEpoch` and `rd_kafka_offset_reset` of librdkafka 2.12.1 write them.
     let text = "Partition log truncation detected at offset 50 (leader epoch 3): broker end offset is 10 (offset leader \
                 epoch 2). Reset to INVALID.: Local: Partition log truncation detected (broker 2)";
@@ -108,7 +93,7 @@ fn after(rig: &mut Rig, high: i64, polls: Vec<Poll>, count: usize) -> (Vec<Trunc
     (truncated, offsets)
 }
 
-fn diverged() {
+fn reading_returns_to_the_truncation_offset() {
     // The log has outgrown the offset, so nothing but the epoch tells.
     let mut rig = Rig::over(script(), 1024);
     let polls = vec![
@@ -136,7 +121,7 @@ fn diverged() {
     assert_eq!(rig.script(|script| script.connects.len()), 1);
 }
 
-fn departed() {
+fn read_epochs_show_where_logs_diverge() {
     // Two unclean elections: the leader has an epoch 3 that was never read, and ends there above what is shared.
     let mut rig = Rig::over(script(), 1024);
     let polls = vec![
@@ -148,7 +133,7 @@ fn departed() {
     assert_eq!(offsets, [3, 4]);
 }
 
-fn unrelated() {
+fn a_log_of_later_epochs_alone_is_read_from_its_beginning() {
     let mut rig = Rig::over(script(), 1024);
     let polls = vec![lost(Some(Cut::Unrelated)), Poll::RecordsOf(9, vec![0, 1])];
     let (truncated, offsets) = after(&mut rig, 2, polls, 2);
@@ -156,7 +141,7 @@ fn unrelated() {
     assert_eq!(offsets, [0, 1]);
 }
 
-fn table() {
+fn a_truncated_topic_is_read_again_for_a_table() {
     let mut rig = Rig::with_table(script());
     let polls = vec![
         lost(Some(Cut::Diverged { epoch: 5, end: 7 })),
@@ -170,7 +155,7 @@ fn table() {
 }
 
 /// As the `kafka` crate reports it: the topic is the same by its id, and its end lies before the offset.
-fn shorter() {
+fn an_end_below_the_read_position_is_a_truncation_without_epochs() {
     let script = Script {
         polls: [Poll::Records((0..9).collect())].into(),
         ..script()
@@ -183,7 +168,7 @@ fn shorter() {
     assert_eq!(rig.script(|script| script.connects.len()), 1);
 }
 
-fn asked_first() {
+fn a_shorter_log_is_confirmed_by_the_leaders_epochs() {
     let mut rig = Rig::over(script(), 1024);
     // The next client reports what the leader answers.
     let polls = vec![
@@ -202,7 +187,7 @@ fn asked_first() {
     assert_eq!(rig.script(|script| script.connects.len()), 2);
 }
 
-fn leaderless() {
+fn a_truncated_partition_without_a_leader_replaces_the_client() {
     let mut rig = Rig::over(script(), 1024);
     rig.offsets(9);
     rig.script(|script| {
