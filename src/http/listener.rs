@@ -253,16 +253,20 @@ fn tcp_sockets(address: &str) -> io::Result<Vec<Socket>> {
         return address.to_socket_addrs()?.map(tcp_socket).collect();
     };
     let port = port.parse().map_err(io::Error::other)?;
-    // One socket for both families: with port 0 two would get different ports.
-    let socket = match tcp_socket((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Err(error) if has_no_ipv6(&error) => tcp_socket((Ipv4Addr::UNSPECIFIED, port).into()),
-        bound => bound,
-    };
-    Ok(vec![socket?])
+    Ok(vec![bind_any(port, tcp_socket)?])
 }
 
-/// Whether the error says that this machine has no IPv6: the kernel was built or started without it, a sandbox
-/// forbids the address family, or `disable_ipv6` is set.
+/// Binds every address of this machine: `[::]`, or `0.0.0.0` on a machine without IPv6.
+fn bind_any<S>(port: u16, bind: impl Fn(SocketAddr) -> io::Result<S>) -> io::Result<S> {
+    // One socket for both families: with port 0 two would get different ports.
+    match bind((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if has_no_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, port).into()),
+        bound => bound,
+    }
+}
+
+/// Whether the error says that this machine has no IPv6: the kernel was built or started without it, or a sandbox
+/// forbids the address family. Where only `disable_ipv6` is set, Linux binds `[::]` and serves IPv4 on it.
 fn has_no_ipv6(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrNotAvailable
         || matches!(
@@ -287,7 +291,50 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
 
 #[cfg(test)]
 mod tests {
-    use super::overlap;
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// The result of binding `*:3000` where `[::]` and `0.0.0.0` fail with these errors, and the addresses tried.
+    fn bind_where(ipv6: Option<Errno>, ipv4: Option<Errno>) -> (io::Result<SocketAddr>, Vec<String>) {
+        let tried = RefCell::new(Vec::new());
+        let bound = bind_any(3000, |address| {
+            tried.borrow_mut().push(address.to_string());
+            let error = if address.is_ipv6() { ipv6 } else { ipv4 };
+            error.map_or(Ok(address), |error| Err(error.into()))
+        });
+        (bound, tried.into_inner())
+    }
+
+    #[test]
+    fn every_address_is_that_of_ipv4_only_on_a_machine_without_ipv6() {
+        let (bound, tried) = bind_where(None, None);
+        assert_eq!(bound.expect("bound").to_string(), "[::]:3000");
+        assert_eq!(tried, ["[::]:3000"]);
+
+        for absent in [Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT, Errno::ADDRNOTAVAIL] {
+            let (bound, tried) = bind_where(Some(absent), None);
+            assert_eq!(bound.expect("bound").to_string(), "0.0.0.0:3000", "{absent}");
+            assert_eq!(tried, ["[::]:3000", "0.0.0.0:3000"], "{absent}");
+        }
+        // Any other error is that of the port, not of the family: IPv4 alone would hide it.
+        for refused in [
+            Errno::ADDRINUSE,
+            Errno::ACCESS,
+            Errno::PERM,
+            Errno::MFILE,
+            Errno::NOBUFS,
+        ] {
+            let (bound, tried) = bind_where(Some(refused), None);
+            let error = bound.expect_err("refused");
+            assert_eq!(Errno::from_io_error(&error), Some(refused));
+            assert_eq!(tried, ["[::]:3000"], "{refused}");
+        }
+        // On a machine without IPv6 the error is that of IPv4.
+        let (bound, _) = bind_where(Some(Errno::AFNOSUPPORT), Some(Errno::ADDRINUSE));
+        let error = BindError::new("*:3000", bound.expect_err("taken"));
+        assert!(error.is_taken(), "{error}");
+    }
 
     #[test]
     fn addresses_overlap_that_cannot_both_be_bound() {
