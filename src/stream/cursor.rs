@@ -1,185 +1,303 @@
-//! A reader's places, and how it gets from one to the next.
+//! Where a reader of a stream is, and what it reads next.
 //!
-//! The half of a [`Subscription`] that reads: from the log, past its own position in the log, through
-//! the table, from a replay, each with the reader's filter. What is sent when, and what beside records, is
-//! in [`subscription`](super::subscription).
+//! ```text
+//!            ┌──────────► Snapshot (table) ──rows done──┐
+//! Pending ───┼──────────► CatchUp (log, past its own position) ──shared position passes──► Live (log)
+//!  ▲  │      └─────────────────────────────────────────┴───────────────────────────────────► ▲ │
+//!  │  ▼       Replay (Kafka) ──end──► CatchUp         │                                        │ │
+//! Lookup                         Snapshot ◄─────────── fell off the log (lag = "latest") ──────┘─┘
+//! ```
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::control::{Control, Gap, Goodbye, Reset};
+use super::control::{CaughtUp, Control, Gap, Reset, echoed_id};
 use super::counters::To;
-use super::encode::Encoder;
-use super::filter::Matcher;
-use super::group::{Group, Selected};
-use super::log::{Log, PIECE, Read, Sequence};
-use super::lookup::{Offsets, PendingLookup, Query};
-use super::pieces;
+use super::group::Group;
+use super::log::Sequence;
+use super::lookup::{Offsets, Query};
+use super::phase::{Filtered, Frames, Phase, PhaseReader, Piece};
 use super::position::{BEGINNING, Position};
-use super::replay::{ReplayRead, ReplayReader};
-use super::start_position::{self, Answers, Beginning, Opening, Outcome, Request, Unknowable, begin};
-use super::subscription::{Step, Subscription};
-use super::table::{Scan, Show};
-use crate::config::Lag;
-use crate::sse::write;
+use super::read_from::{self, ReadFrom};
+use super::shared::Stream;
+use super::start_position::{Answers, Beginning, Opening, Outcome, Request, Unknowable, decide};
+use super::table::Scan;
+use crate::config::filter::Filter;
+use crate::config::{Lag, Start, StreamSettings};
+use crate::kafka::history::fair_queue::Flow;
 
-/// Where a reader is. The larger kinds are boxed: nearly all readers are [`Place::Reading`].
-#[derive(Debug)]
-pub(super) enum Place {
-    /// The stream does not know yet where it stands.
-    Waiting,
-    /// Kafka is asked where offsets lie.
-    Asking(Box<PendingLookup>),
-    /// On its way through the table.
-    Scanning(Box<Scan>),
-    /// In the log, behind or beside its own position: what that has passed is skipped, and its ids
-    /// never go back behind it.
-    Catching(Sequence, Box<Position>),
-    /// In a past that is read from Kafka; with the log's next record when that began.
-    Replaying(Box<ReplayReader>, Sequence),
-    /// In the log, at the position it shares with all.
-    Reading(Sequence),
-}
-
-impl Place {
-    /// The record up to which the reader knows what became of its topics.
-    fn stands_at(&self) -> Sequence {
-        match self {
-            Self::Waiting | Self::Asking(_) => Sequence::MAX,
-            Self::Scanning(scan) => scan.until,
-            Self::Catching(cursor, _) | Self::Reading(cursor) | Self::Replaying(_, cursor) => *cursor,
-        }
-    }
-}
-
-/// Frames, and what is counted of them.
-#[derive(Default)]
-pub(super) struct Frames {
-    pub(super) bytes: Bytes,
-    /// How many they are.
-    pub(super) count: u64,
-    /// When the first of them came, where the reader has read all that came before.
-    pub(super) came: Option<Instant>,
-}
-
-impl Frames {
-    /// Frames of which it does not matter when they came.
-    fn of_past(bytes: impl Into<Bytes>, count: u64) -> Self {
-        Self {
-            bytes: bytes.into(),
-            count,
-            came: None,
-        }
-    }
-}
-
-/// What a move has brought.
-pub(super) enum Moved {
+/// What reading on has brought.
+pub(super) enum Advance {
     /// Frames; perhaps none, and then there may be more at once.
     Frames(Frames),
     /// The end of the log.
     AtHead,
     /// Nothing until something changes.
-    Quiet,
-    /// It is to be told something, or goes on elsewhere.
-    On,
-    /// The stream is over.
-    Over(Step),
+    Blocked,
+    /// The phase changed, or something is to be announced: advance again.
+    Changed,
+    /// The reader fell off the log, and that ends it.
+    TooSlow,
 }
 
-impl Subscription {
-    /// The group whose matches the reader gets, where it filters.
-    fn group(&self) -> Option<&Arc<Group>> {
-        self.quiet.as_ref()?.group.as_ref().map(|(_, group)| group)
+/// A reader's way through a stream.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    reader: PhaseReader,
+    /// Whose work its replays are.
+    flow: Flow,
+    /// Where it wanted to begin, in case it has to begin again.
+    start: Option<Start>,
+    since: Option<i64>,
+    /// What it came with, until it has begun.
+    request: Option<Box<(Opening, Answers)>>,
+    /// What is sent before anything else: `reset`, `gap` and `conflated`.
+    announcements: Vec<u8>,
+    /// How often the table had forgotten which keys have left it when the reader began.
+    forgettings: u64,
+    has_begun: bool,
+    /// The record at which the reader has caught up, and what `caught-up` says; `None` once said.
+    catches_up_at: Option<(Sequence, CaughtUp)>,
+}
+
+impl Cursor {
+    /// A reader that has joined the group of its filter, where it has one: before it looks for its position, so that no
+    /// match falls in between.
+    pub(super) fn new(
+        stream: Arc<Stream>,
+        mut opening: Opening,
+        group: Option<Arc<Group>>,
+        lag: Lag,
+    ) -> Self {
+        let group = opening.filter.take().zip(group);
+        let flow = std::mem::take(&mut opening.flow);
+        let filtered = (group.is_some() || stream.fixed().is_some()).then(|| {
+            Box::new(Filtered {
+                group,
+                sent_id: opening.last_event_id.clone().unwrap_or_default().into(),
+            })
+        });
+        let (start, since) = (opening.start, opening.since);
+        let is_plain = opening == Opening::default();
+        Self {
+            reader: PhaseReader {
+                stream,
+                phase: Phase::Pending,
+                filtered,
+                last: (lag == Lag::Replay).then(Bytes::new),
+            },
+            flow,
+            start,
+            since,
+            request: (!is_plain).then(|| Box::new((opening, Answers::default()))),
+            announcements: Vec::new(),
+            forgettings: 0,
+            has_begun: false,
+            catches_up_at: None,
+        }
+    }
+
+    pub(super) fn stream(&self) -> &Arc<Stream> {
+        &self.reader.stream
+    }
+
+    /// Whether the reader has had a position.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
+    /// Whether a filter may keep records from the reader.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.reader.filtered.is_some()
+    }
+
+    /// The reader's filter, and the readers that share it.
+    pub(super) fn filter(&self) -> Option<&(Filter, Arc<Group>)> {
+        self.reader.filtered.as_ref()?.group.as_ref()
+    }
+
+    /// What is to be sent before anything else; empty where that is nothing.
+    pub(super) fn take_announcements(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.announcements)
+    }
+
+    /// What `caught-up` says, once, when the reader is at the head of a loaded stream.
+    pub(super) fn caught_up(&mut self) -> Option<CaughtUp> {
+        let (target, reason) = self.catches_up_at?;
+        let (Phase::Live(cursor) | Phase::CatchUp(cursor, _)) = self.reader.phase else {
+            return None;
+        };
+        let loaded = self.reader.stream.read().loaded?;
+        (cursor >= loaded.max(target)).then(|| {
+            self.catches_up_at = None;
+            reason
+        })
+    }
+
+    /// As [`Subscription::wait`](super::subscription::Subscription::wait), for what the reader waits for beside the stream.
+    pub(super) fn wait(&self, waker: &Waker) -> bool {
+        self.reader.wait(waker)
+    }
+
+    /// The reader's position, to come back to: the id of what was sent last. Before the stream knows its own position, the
+    /// id that the client came with. `None` where that is forgotten: the client keeps what it has.
+    pub(super) fn id(&self) -> Option<Bytes> {
+        let came_with = || {
+            let (opening, _) = &**self.request.as_ref()?;
+            let id = echoed_id(opening.last_event_id.as_deref()?)?;
+            Some(id.to_owned().into())
+        };
+        match self.reader.phase {
+            Phase::Pending | Phase::Lookup(_) => came_with(),
+            _ => self.reader.id(),
+        }
+    }
+
+    /// The id of a checkpoint; `None` where the reader was sent it before.
+    pub(super) fn checkpoint_id(&self) -> Option<Bytes> {
+        let sent = self.reader.filtered.as_ref().map(|filtered| &filtered.sent_id);
+        self.id().filter(|id| Some(id) != sent)
+    }
+
+    /// The reader was sent this id with a control event.
+    pub(super) fn note_sent_id(&mut self, id: &Bytes) {
+        if let Some(filtered) = &mut self.reader.filtered {
+            filtered.sent_id.clone_from(id);
+        }
+    }
+
+    /// What becomes of a reader that falls off the log has changed.
+    pub(super) fn set_lag(&mut self, lag: Lag) {
+        // Known where it is now; a reader on its way gets there with the id of its position.
+        self.reader.last = (lag == Lag::Replay).then(|| self.id().unwrap_or_default());
+    }
+
+    /// How the reader opens a stream with other settings: as it first came. One that follows what is live continues
+    /// where it is, or it would miss what is written while that stream is loaded.
+    pub(super) fn reopen(&mut self, settings: &StreamSettings) -> Opening {
+        let mut opening = if self.has_begun {
+            let start = self
+                .start
+                .filter(|start| *start != Start::Snapshot || settings.has_table());
+            let is_live = self.since.is_none() && start.unwrap_or(settings.start) == Start::Live;
+            let forgotten = || self.reader.last.clone().filter(|id| !id.is_empty());
+            let id = is_live.then(|| self.id().or_else(forgotten)).flatten();
+            Opening {
+                start,
+                since: self.since,
+                last_event_id: id.and_then(|id| String::from_utf8(id.into()).ok()),
+                is_handed_over: true,
+                ..Opening::default()
+            }
+        } else {
+            self.request.take().map(|request| request.0).unwrap_or_default()
+        };
+        opening.filter = self.filter().map(|(filter, _)| filter.clone());
+        opening.flow = self.flow;
+        opening
     }
 
     /// Whether a record can end what another one of its key showed to the reader, because it does not pass.
     fn makes_deletes(&self) -> bool {
         let is_by_record = |group: &Arc<Group>| group.matcher.tells_records_apart();
-        self.stream.fixed().is_some() || self.group().is_some_and(is_by_record)
+        self.reader.stream.fixed().is_some() || self.reader.group().is_some_and(is_by_record)
     }
 
     /// Has a reader begin anew where the table has forgotten keys that left it since the reader began: it may hold
     /// records of them, and would not be told when the next ones do not pass.
     pub(super) fn heed_forgettings(&mut self) {
-        let forgettings = self.stream.forgettings();
-        if forgettings == self.forgettings || matches!(self.place, Place::Waiting | Place::Asking(_)) {
+        let forgettings = self.reader.stream.forgettings();
+        if forgettings == self.forgettings || matches!(self.reader.phase, Phase::Pending | Phase::Lookup(_)) {
             return;
         }
         self.forgettings = forgettings;
         if self.makes_deletes() {
-            self.begin_anew();
+            self.begin_again();
         }
     }
 
     /// Reads on from where the reader is.
-    pub(super) fn advance(&mut self) -> Moved {
-        match &mut self.place {
-            Place::Waiting => self.begin(),
-            Place::Asking(_) => self.hear_answer(),
-            Place::Reading(_) => self.read_log(),
-            Place::Scanning(_) => Moved::Frames(self.scan()),
-            Place::Catching(..) => self.catch_up(),
-            Place::Replaying(..) => self.replay(),
+    pub(super) fn advance(&mut self, lag: Lag) -> Advance {
+        match self.reader.phase {
+            Phase::Pending => return self.begin(),
+            Phase::Lookup(_) => return self.hear_answer(),
+            _ => {}
+        }
+        match self.reader.read() {
+            Piece::Frames(frames) => Advance::Frames(frames),
+            Piece::AtHead => Advance::AtHead,
+            Piece::Blocked => Advance::Blocked,
+            Piece::Live => Advance::Changed,
+            Piece::Gap(gap) => {
+                let id = self.id();
+                self.announce_gap(&gap, id.as_deref());
+                Advance::Changed
+            }
+            Piece::Over {
+                wanted,
+                since,
+                has_read_kafka,
+            } => self.continue_at(wanted, since, has_read_kafka),
+            Piece::FellOff(cursor) => self.fell_off(cursor, lag),
+            Piece::Overtaken => {
+                self.begin_again();
+                Advance::Changed
+            }
         }
     }
 
-    /// Finds the reader's place, once the stream knows where it stands.
-    fn begin(&mut self) -> Moved {
+    /// Finds the reader's position, once the stream knows its own.
+    fn begin(&mut self) -> Advance {
         let nothing = (Opening::default(), Answers::default());
         let (opening, answers) = match self.request.as_deref() {
             Some((opening, answers)) => (opening, answers),
             None => (&nothing.0, &nothing.1),
         };
         // What is forgotten from now on concerns it, whatever it is given.
-        self.forgettings = self.stream.forgettings();
-        let outcome = begin(&Request {
-            stream: &self.stream,
+        self.forgettings = self.reader.stream.forgettings();
+        let outcome = decide(&Request {
+            stream: &self.reader.stream,
             opening,
             answers,
-            is_filtered: self.group().is_some(),
+            is_filtered: self.reader.group().is_some(),
             makes_deletes: self.makes_deletes(),
-            flow: self.flow,
         });
         match outcome {
-            Outcome::Wait => Moved::Quiet,
-            Outcome::Begin(beginning) => {
-                self.enter(beginning);
-                Moved::On
-            }
-            Outcome::Ask(query) => match self.stream.look_up(&query) {
-                Some(Ok(asking)) => {
-                    self.place = Place::Asking(Box::new(asking));
-                    Moved::On
+            Outcome::Wait => Advance::Blocked,
+            Outcome::Begin(beginning) => self.enter(beginning),
+            Outcome::Ask(query) => match self.reader.stream.look_up(&query) {
+                Some(Ok(lookup)) => {
+                    self.reader.phase = Phase::Lookup(Box::new(lookup));
+                    Advance::Changed
                 }
-                // Too many ask. It is tried again at the next change, or with the next keepalive.
-                Some(Err(_)) => Moved::Quiet,
+                // Too many wait. It is tried again at the next change, or with the next keepalive.
+                Some(Err(_)) => Advance::Blocked,
                 None => {
                     self.answer(&query, None);
-                    Moved::On
+                    Advance::Changed
                 }
             },
         }
     }
 
-    fn hear_answer(&mut self) -> Moved {
-        let Place::Asking(asking) = &self.place else {
-            return Moved::On;
+    fn hear_answer(&mut self) -> Advance {
+        let Phase::Lookup(lookup) = &self.reader.phase else {
+            return Advance::Changed;
         };
-        let Some(answer) = asking.answer() else {
-            if !asking.is_lost() {
-                return Moved::Quiet;
+        let Some(answer) = lookup.answer() else {
+            if !lookup.is_lost() {
+                return Advance::Blocked;
             }
-            self.place = Place::Waiting;
-            return Moved::On;
+            self.reader.phase = Phase::Pending;
+            return Advance::Changed;
         };
-        let (query, offsets) = (asking.query().clone(), answer.as_ref().ok().cloned());
-        self.place = Place::Waiting;
+        let (query, offsets) = (lookup.query().clone(), answer.as_ref().ok().cloned());
+        self.reader.phase = Phase::Pending;
         self.answer(&query, offsets);
-        Moved::On
+        Advance::Changed
     }
 
     fn answer(&mut self, query: &Query, offsets: Option<Offsets>) {
@@ -190,27 +308,46 @@ impl Subscription {
         }
     }
 
-    fn enter(&mut self, beginning: Beginning) {
-        self.place = beginning.place;
+    /// The phase of a reader that reads from there; `None` where too many replays wait. Starts a replay where it takes one,
+    /// so the stream's state must not be locked.
+    fn phase(&self, read_from: ReadFrom) -> Option<Phase> {
+        Some(match read_from {
+            ReadFrom::Log(cursor) => Phase::Live(cursor),
+            ReadFrom::LogBehind(cursor, position) => Phase::CatchUp(cursor, Box::new(position)),
+            ReadFrom::Table(scan) => Phase::Snapshot(Box::new(scan)),
+            ReadFrom::Kafka { from, to, joins_at } => {
+                let reader = self.reader.stream.replay(self.flow, &from, &to)?.ok()?;
+                Phase::Replay(Box::new(reader), joins_at)
+            }
+        })
+    }
+
+    fn enter(&mut self, beginning: Beginning) -> Advance {
+        let Some(phase) = self.phase(beginning.read_from) else {
+            return Advance::Blocked;
+        };
+        self.reader.phase = phase;
         // What it came with has served, and a connection may last for months.
         let request = self.request.take();
         let came_with = request
             .filter(|_| beginning.resets.len() > 1)
             .and_then(|request| Position::parse(request.0.last_event_id?.as_bytes()).ok());
-        if let (Some(last), Some(id)) = (&mut self.last, beginning.id) {
+        if let (Some(last), Some(id)) = (&mut self.reader.last, beginning.id) {
             *last = id;
         }
-        // A reader that had to wait for its next place keeps what it was told to catch up with.
+        // A reader that had to wait for its next phase keeps what it was told to catch up with.
         if !std::mem::replace(&mut self.has_begun, true) {
-            self.caught_up = Some((beginning.target, beginning.reason));
+            self.catches_up_at = Some((beginning.target, beginning.reason));
         }
         self.announce_gaps(&beginning.gaps);
         self.announce_resets(beginning.resets, came_with);
+        Advance::Changed
     }
 
     /// Whether what becomes of a topic, or of one of its partitions, is of concern to the reader.
     fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
-        self.group()
+        self.reader
+            .group()
             .is_none_or(|group| group.matcher.reads(topic, partition))
     }
 
@@ -221,7 +358,7 @@ impl Subscription {
         resets.retain(|(_, topic)| topic.is_none_or(|topic| self.reads(topic, None)));
         let last = resets.len().saturating_sub(1);
         for (index, (reason, topic)) in resets.into_iter().enumerate() {
-            self.stream.counters().count_reset(reason, To::One);
+            self.reader.stream.counters().count_reset(reason, To::One);
             let id = if index == last {
                 self.id()
             } else {
@@ -234,316 +371,103 @@ impl Subscription {
                     Some(came_with.id().into())
                 })
             };
-            let topic = topic.and_then(|topic| self.stream.settings().topics.get(topic));
+            let topic = topic.and_then(|topic| self.reader.stream.settings().topics.get(topic));
             let topic = topic.map(String::as_str);
             self.announcements
                 .extend(Control::Reset { reason, topic }.frame(id.as_deref()));
         }
     }
 
-    fn read_log(&mut self) -> Moved {
-        let Self {
-            stream,
-            place,
-            quiet,
-            last,
-            ..
-        } = self;
-        let Place::Reading(cursor) = place else {
-            return Moved::On;
-        };
-        let group = quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
-        let state = stream.read();
-        let mut has_shown_last = true;
-        // What the reader gets first; of a filter's matches the last, as others may lie far behind the first.
-        let mut looks_at = *cursor;
-        let read = match group {
-            None => state.log.read(*cursor),
-            Some((_, group)) => match select(&state.log, group, *cursor) {
-                Selection::Read(read, shown) => {
-                    looks_at = shown;
-                    has_shown_last = matches!(read, Read::Frames(_, next, _) if shown + 1 == next);
-                    read
-                }
-                Selection::Look(until) => match state.log.block_at(*cursor) {
-                    Some(block) => {
-                        drop(state);
-                        return if stream.look(group, (*cursor, until), block) {
-                            Moved::Frames(Frames::default())
-                        } else {
-                            Moved::Quiet
-                        };
-                    }
-                    None => Read::Evicted,
-                },
-            },
-        };
-        match read {
-            Read::Frames(bytes, next, count) => {
-                let came = state.arrivals.of(looks_at);
-                *cursor = next;
-                if let Some(last) = last {
-                    // The id of what is sent now: shared bytes, copied only in mid-block.
-                    *last = state.log.id_before(next).unwrap_or_default();
-                }
-                if let Some(quiet) = quiet
-                    && has_shown_last
-                    && next == state.log.next()
-                    && state.log.ends_with_head()
-                {
-                    quiet.told.clone_from(state.log.head());
-                }
-                Moved::Frames(Frames { bytes, count, came })
-            }
-            Read::AtHead => Moved::AtHead,
-            Read::Evicted => {
-                drop(state);
-                self.fell_off()
-            }
-        }
-    }
-
-    /// The next piece of the table; empty when the scan is over, or has come to nothing to be shown.
-    fn scan(&mut self) -> Frames {
-        let group = self.group().map(Arc::clone);
-        let Place::Scanning(scan) = &mut self.place else {
-            return Frames::default();
-        };
-        let size = pieces::next_size();
-        let mut out = Vec::with_capacity(size);
-        let settings = self.stream.settings();
-        let mut show = Show {
-            matcher: group.as_deref().map(|group| &group.matcher),
-            encoder: Encoder::new(settings),
-            topics: &settings.topics,
-            scratch: Vec::new(),
-            shown: 0,
-        };
-        let (may_have_more, has_kept) = match self.stream.read_table() {
-            Some(table) => {
-                let has_kept = table.has_kept_since(&scan.wanted) && !table.has_overtaken(scan);
-                (table.read(scan, size, &mut show, &mut out), has_kept)
-            }
-            None => (false, true),
-        };
-        if !has_kept {
-            self.begin_anew();
-            return Frames::default();
-        }
-        let shown = show.shown;
-        if !may_have_more {
-            // A client that came from a replica further on than this one must not go back.
-            let (until, position) = (scan.until, scan.position.clone());
-            self.place = Place::Catching(until, Box::new(position));
-        }
-        Frames::of_past(pieces::count(out), shown)
-    }
-
-    /// The next piece of the log that the reader's own position has not passed. When it has reached the
-    /// position all share, it reads on there.
-    fn catch_up(&mut self) -> Moved {
-        let Self {
-            stream, place, quiet, ..
-        } = self;
-        let Place::Catching(cursor, wanted) = place else {
-            return Moved::On;
-        };
-        let group = quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
-        let state = stream.read();
-        if state.begins_behind(*cursor, wanted) {
-            // What it wants of that partition is not in the log.
-            drop(state);
-            return self.go_on();
-        }
-        let mut scratch = Vec::new();
-        let read = match group {
-            None => state.log.read_wanted(*cursor, wanted, None, &mut scratch),
-            Some((_, group)) => match select_wanted(&state.log, group, *cursor, wanted, &mut scratch) {
-                Selection::Read(read, _) => read,
-                Selection::Look(until) => match state.log.block_at(*cursor) {
-                    Some(block) => {
-                        drop(state);
-                        return if stream.look(group, (*cursor, until), block) {
-                            Moved::Frames(Frames::default())
-                        } else {
-                            Moved::Quiet
-                        };
-                    }
-                    None => Read::Evicted,
-                },
-            },
-        };
-        if let Read::Frames(frames, next, _) = &read {
-            *cursor = *next;
-            if !frames.is_empty()
-                && let Some(quiet) = &mut self.quiet
-            {
-                quiet.told = wanted.id().into();
-            }
-        }
-        let shared = state
-            .log
-            .id_before(*cursor)
-            .and_then(|id| Position::parse(&id).ok());
-        drop(state);
-        if let Some(shared) = &shared {
-            // What was not for this reader lies behind it too.
-            wanted.advance_to(shared);
-        }
-        if shared.is_some_and(|shared| shared.has_passed(wanted)) {
-            if let Some(last) = &mut self.last {
-                *last = wanted.id().into();
-            }
-            let cursor = *cursor;
-            self.place = Place::Reading(cursor);
-            if read == Read::AtHead {
-                return Moved::On;
-            }
-        }
-        match read {
-            Read::Frames(frames, _, count) => Moved::Frames(Frames::of_past(frames, count)),
-            Read::AtHead => Moved::AtHead,
-            Read::Evicted => self.go_on(),
-        }
-    }
-
-    fn replay(&mut self) -> Moved {
-        let group = self.group().map(Arc::clone);
-        let matcher: Option<&Matcher> = group.as_deref().map(|group| &group.matcher);
-        let Place::Replaying(reader, joined) = &mut self.place else {
-            return Moved::On;
-        };
-        match reader.next(matcher, &mut Vec::new()) {
-            ReplayRead::Frames(frames, count) => Moved::Frames(Frames::of_past(frames, count)),
-            ReplayRead::Nothing => Moved::Quiet,
-            ReplayRead::Gap(gap) => {
-                if self.reads(gap.topic, Some(gap.partition)) {
-                    self.announce_gap(&gap);
-                }
-                Moved::On
-            }
-            ReplayRead::End => self.go_on(),
-            ReplayRead::Lost => {
-                let (wanted, joined) = (reader.position().clone(), *joined);
-                self.go_on_from(wanted, joined, true)
-            }
-        }
-    }
-
-    /// Finds the next place of a reader that has read all its last place held, up to its own position.
-    fn go_on(&mut self) -> Moved {
-        let stood = self.place.stands_at();
-        let (wanted, has_read_kafka) = match std::mem::replace(&mut self.place, Place::Waiting) {
-            Place::Catching(_, wanted) => (*wanted, false),
-            Place::Replaying(reader, _) => (reader.end(), true),
-            // Told apart by the caller.
-            other => {
-                self.place = other;
-                return Moved::On;
-            }
-        };
-        self.go_on_from(wanted, stood, has_read_kafka)
-    }
-
-    /// Goes on at `wanted`, which the reader reached in the log at record `stood`, or by a replay since then.
-    fn go_on_from(&mut self, mut wanted: Position, stood: Sequence, has_read_kafka: bool) -> Moved {
-        let stream = Arc::clone(&self.stream);
-        let state = stream.read();
+    /// Continues at `wanted`, which the reader reached in the log at record `since`, or by a replay since then.
+    fn continue_at(&mut self, mut wanted: Position, since: Sequence, has_read_kafka: bool) -> Advance {
+        let state = self.reader.stream.read();
         let here = Position::parse(state.log.head()).unwrap_or_default();
-        let mut resets = Vec::new();
-        for (index, &(turn, reason)) in state.turns.iter().enumerate() {
-            // What the reader would have been told in the log it did not get to.
-            if turn > stood
-                && let (Some(wanted), Some(here)) = (wanted.topics.get_mut(index), here.topics.get(index))
-            {
-                wanted.id = here.id;
-                wanted.start_over(vec![BEGINNING; here.next.len()]);
-                resets.push((reason, Some(index)));
-            }
-        }
-        let gaps = if stream.settings().has_table() {
+        // What the reader would have been sent in the log that it did not get to.
+        let resets = state.start_over_since(since, &mut wanted, BEGINNING);
+        let gaps = if self.reader.stream.settings().has_table() {
             Vec::new()
         } else {
             let truncations = &state.truncations;
-            truncations.take_reader_back(&mut wanted, stood, has_read_kafka)
+            truncations.take_reader_back(&mut wanted, since, has_read_kafka)
         };
-        let reader = (&*stream, self.group().is_some(), self.flow);
-        let place = start_position::go_on(reader, &state, &here, wanted.clone(), None);
-        if let (Some(last), Some(Place::Reading(cursor))) = (&mut self.last, &place) {
-            *last = state.log.id_before(*cursor).unwrap_or_default();
+        let reader = (&*self.reader.stream, self.reader.group().is_some());
+        let read_from = read_from::read_from(reader, &state, &here, wanted.clone(), None);
+        if let (Some(last), ReadFrom::Log(_)) = (&mut self.reader.last, &read_from) {
+            *last = read_from.id(&state).unwrap_or_default();
         }
         drop(state);
         // Too many replays wait: ask again by the id, as the client itself would.
-        self.place = place.unwrap_or_else(|| {
+        self.reader.phase = self.phase(read_from).unwrap_or_else(|| {
             let (opening, _) = &mut **self.request.get_or_insert_default();
             opening.last_event_id = String::from_utf8(wanted.id()).ok();
-            Place::Waiting
+            Phase::Pending
         });
         self.announce_gaps(&gaps);
-        self.announce_resets(resets, None);
-        Moved::On
+        self.announce_resets(of_topics(resets), None);
+        Advance::Changed
     }
 
     /// Announces what a reader has seen that is no longer in Kafka. Without an id: a client that misses it comes back with
     /// one from before, and is told again.
     fn announce_gaps(&mut self, gaps: &[Gap]) {
         for gap in gaps {
-            if self.reads(gap.topic, Some(gap.partition)) {
-                self.stream.counters().count_gap(To::One);
-                let topics = &self.stream.settings().topics;
-                self.announcements
-                    .extend(Control::Gap { gap, topics }.frame(None));
-            }
+            self.announce_gap(gap, None);
+        }
+    }
+
+    fn announce_gap(&mut self, gap: &Gap, id: Option<&[u8]>) {
+        if self.reads(gap.topic, Some(gap.partition)) {
+            self.reader.stream.counters().count_gap(To::One);
+            let topics = &self.reader.stream.settings().topics;
+            self.announcements.extend(Control::Gap { gap, topics }.frame(id));
         }
     }
 
     /// Something that the reader has not seen had to leave the full table: only a snapshot makes up
     /// for it.
-    fn begin_anew(&mut self) {
-        let state = self.stream.read();
+    fn begin_again(&mut self) {
+        let state = self.reader.stream.read();
         let here = Position::parse(state.log.head()).unwrap_or_default();
-        let place = start_position::snapshot(&self.stream, &state, &here);
+        let snapshot = read_from::snapshot(&self.reader.stream, &state, &here);
         drop(state);
-        self.place = place;
+        if let Some(phase) = self.phase(snapshot) {
+            self.reader.phase = phase;
+        }
         self.announce_resets(vec![(Reset::TooOld, None)], None);
     }
 
-    fn announce_gap(&mut self, gap: &Gap) {
-        self.stream.counters().count_gap(To::One);
-        let id = self.id();
-        let topics = &self.stream.settings().topics;
-        self.announcements = Control::Gap { gap, topics }.frame(id.as_deref());
-    }
-
     /// The reader was too slow: its next record has left the log.
-    fn fell_off(&mut self) -> Moved {
-        let Place::Reading(cursor) = self.place else {
-            return Moved::On;
-        };
-        match self.live_settings.lag {
-            Lag::Latest => {}
+    fn fell_off(&mut self, cursor: Sequence, lag: Lag) -> Advance {
+        let counters = self.reader.stream.counters();
+        match lag {
+            Lag::Latest => {
+                counters.conflated.fetch_add(1, Ordering::Relaxed);
+                self.conflate(cursor);
+                Advance::Changed
+            }
             Lag::Disconnect => {
-                self.stream.counters().slow.fetch_add(1, Ordering::Relaxed);
-                return Moved::Over(self.goodbye(Goodbye::Slow));
+                counters.slow.fetch_add(1, Ordering::Relaxed);
+                Advance::TooSlow
             }
             Lag::Replay => {
-                self.stream.counters().slow.fetch_add(1, Ordering::Relaxed);
-                let position = self.last.as_ref().and_then(|id| Position::parse(id).ok());
-                return match position {
-                    Some(position) => self.go_on_from(position, cursor, false),
-                    None => Moved::Over(self.goodbye(Goodbye::Slow)),
-                };
+                counters.slow.fetch_add(1, Ordering::Relaxed);
+                let position = self.reader.last.as_ref().and_then(|id| Position::parse(id).ok());
+                position.map_or(Advance::TooSlow, |position| {
+                    self.continue_at(position, cursor, false)
+                })
             }
         }
-        self.stream.counters().conflated.fetch_add(1, Ordering::Relaxed);
-        let table = self.stream.read_table();
+    }
+
+    /// Has the reader read from the table what became of the keys since `cursor`.
+    fn conflate(&mut self, cursor: Sequence) {
+        let table = self.reader.stream.read_table();
         if table.is_some_and(|table| table.has_lost_since(cursor)) {
-            self.begin_anew();
-            return Moved::On;
+            return self.begin_again();
         }
         // More matches than its group notes are skipped too, although the log may have them.
-        let noted_from = self.group().map_or(0, |group| group.lost() + 1);
-        let state = self.stream.read();
+        let noted_from = self.reader.group().map_or(0, |group| group.lost() + 1);
+        let state = self.reader.stream.read();
         let skipped = state.log.first().max(noted_from).saturating_sub(cursor);
         let here = state.log.id_before(cursor);
         // At least this far it had come; what it may have had beyond is shown again, as latest values.
@@ -551,19 +475,8 @@ impl Subscription {
             .and_then(|id| Position::parse(&id).ok())
             .or_else(|| state.log.reached_at(cursor))
             .unwrap_or_default();
-        let mut resets = Vec::new();
-        let here = Position::parse(state.log.head()).unwrap_or_default();
-        for (index, &(turn, reason)) in state.turns.iter().enumerate() {
-            if turn > cursor
-                && let (Some(position), Some(here)) = (position.topics.get_mut(index), here.topics.get(index))
-            {
-                position.id = here.id;
-                position.start_over(vec![0; here.next.len()]);
-                if self.reads(index, None) {
-                    resets.push((reason, Some(index)));
-                }
-            }
-        }
+        let mut resets = state.start_over_since(cursor, &mut position, 0);
+        resets.retain(|(_, topic)| self.reads(*topic, None));
         let until = state.log.next();
         drop(state);
         let scan = Scan {
@@ -575,86 +488,15 @@ impl Subscription {
             position,
             rows_to_id: 0,
         };
-        self.place = Place::Scanning(Box::new(scan));
-        // Where a reset follows, that one tells the new place: a client that misses it comes back for it.
+        self.reader.phase = Phase::Snapshot(Box::new(scan));
+        // Where a reset follows, that one carries the new position: a client that misses it comes back for it.
         let id = self.id().filter(|_| resets.is_empty());
         self.announcements = Control::Conflated { skipped }.frame(id.as_deref());
-        self.announce_resets(resets, None);
-        Moved::On
+        self.announce_resets(of_topics(resets), None);
     }
 }
 
-/// What a group has for a reader.
-enum Selection {
-    /// Frames, with the number of the last record shown.
-    Read(Read, Sequence),
-    /// Records up to this one must be looked at first.
-    Look(Sequence),
-}
-
-fn selection(selected: Selected, frames: Bytes, count: u64, shown: Sequence) -> Selection {
-    match selected {
-        Selected::Until(next) => Selection::Read(Read::Frames(frames, next, count), shown),
-        Selected::Evicted => Selection::Read(Read::Evicted, shown),
-        Selected::Unknown(until) => Selection::Look(until),
-    }
-}
-
-/// The group's matches from `cursor` on. One alone, as it is in live reading, is a slice of its block;
-/// several are copied together, for one write.
-fn select(log: &Log, group: &Group, cursor: Sequence) -> Selection {
-    let next = log.next();
-    if cursor >= next {
-        return Selection::Read(Read::AtHead, 0);
-    }
-    let (mut alone, mut together, mut shown, mut count) = (Bytes::new(), Vec::new(), 0, 0);
-    let selected = group.select(cursor, next, |found| {
-        let frame = log.frame(found.sequence).ok_or(())?;
-        if !alone.is_empty() {
-            together.extend_from_slice(&std::mem::take(&mut alone));
-        }
-        shown = found.sequence;
-        count += 1;
-        match &found.delete {
-            None if together.is_empty() => alone = frame,
-            None => together.extend_from_slice(&frame),
-            Some(delete) => {
-                together.extend_from_slice(write::id_line(&frame));
-                together.extend_from_slice(delete);
-            }
-        }
-        Ok(alone.len() + together.len() < PIECE)
-    });
-    let frames = if together.is_empty() {
-        alone
-    } else {
-        together.into()
-    };
-    selection(selected, frames, count, shown)
-}
-
-/// The same for a reader with a position of its own.
-fn select_wanted(
-    log: &Log,
-    group: &Group,
-    cursor: Sequence,
-    wanted: &mut Position,
-    scratch: &mut Vec<u8>,
-) -> Selection {
-    let next = log.next();
-    if cursor >= next {
-        return Selection::Read(Read::AtHead, 0);
-    }
-    let (mut out, mut shown, mut count) = (Vec::new(), 0, 0);
-    let selected = group.select(cursor, next, |found| {
-        shown = found.sequence;
-        let before = out.len();
-        if log.write_wanted(found.sequence, found.delete.as_deref(), wanted, scratch, &mut out) {
-            count += u64::from(out.len() > before);
-            Ok(out.len() < PIECE)
-        } else {
-            Err(())
-        }
-    });
-    selection(selected, out.into(), count, shown)
+fn of_topics(resets: Vec<(Reset, usize)>) -> Vec<(Reset, Option<usize>)> {
+    let of_topic = |(reason, topic)| (reason, Some(topic));
+    resets.into_iter().map(of_topic).collect()
 }

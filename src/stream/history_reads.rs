@@ -112,3 +112,109 @@ impl HistoryReads {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::super::live_settings::Pace;
+    use super::super::shared::Stream;
+    use super::super::start_position::Opening;
+    use super::super::subscription::{Step, Subscription};
+    use super::super::writer::Writer;
+    use super::*;
+    use crate::config::Start;
+    use crate::kafka::history::{OffsetLookup, ReplayRequest, ReplaySlot, SlotLimits};
+    use crate::kafka::record::Feed;
+
+    /// Checks at every start that the writer could lock the state of the stream.
+    #[derive(Debug, Default)]
+    struct Checker {
+        stream: OnceLock<Weak<Stream>>,
+        started: AtomicUsize,
+        lookups: Mutex<Vec<OffsetLookup>>,
+    }
+
+    impl Checker {
+        fn check(&self) {
+            let stream = self.stream.get().and_then(Weak::upgrade);
+            let stream = stream.expect("a stream");
+            assert!(
+                stream.is_state_free(),
+                "something is started while the state is locked"
+            );
+            self.started.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    impl Archive for Checker {
+        fn replay(&self, _request: ReplayRequest) -> Result<ReplaySlot, Busy> {
+            self.check();
+            let limits = SlotLimits {
+                max_bytes: 1 << 20,
+                slow_reader_timeout: Duration::from_secs(1),
+            };
+            Ok(ReplaySlot::new(limits, || ()))
+        }
+
+        fn is_contended(&self) -> bool {
+            false
+        }
+
+        fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy> {
+            self.check();
+            // A lookup that is dropped without a reply is asked again.
+            self.lookups.lock().push(lookup);
+            Ok(())
+        }
+
+        fn lacks_times_and_headers(&self) -> bool {
+            false
+        }
+    }
+
+    fn step(subscription: &mut Subscription, stream: &Stream) {
+        while let Step::Send(_) | Step::Yield = subscription.step(stream.instant()) {}
+    }
+
+    #[test]
+    fn nothing_is_started_while_the_state_of_the_stream_is_locked() {
+        let checker = Arc::new(Checker::default());
+        let spawning = Arc::clone(&checker);
+        let history = HistoryReads::new(Arc::clone(&checker) as _, Box::new(move |_task| spawning.check()));
+        let settings = StreamSettings {
+            path: "/x".to_owned(),
+            topics: vec!["t".to_owned()],
+            ..StreamSettings::default()
+        };
+        let pace = Pace {
+            keepalive: Duration::from_secs(15),
+            retry: Duration::from_secs(1),
+            max_lifetime: Duration::ZERO,
+        };
+        let stream = Stream::new(settings, pace, Some(history));
+        checker.stream.set(Arc::downgrade(&stream)).expect("set once");
+        let mut writer = Writer::new(Arc::clone(&stream));
+        writer.take(&Feed::Assigned {
+            topic: "t".into(),
+            id: None,
+            next: vec![10],
+            low: vec![0],
+        });
+        writer.take(&Feed::Loaded { topic: "t".into() });
+        let from_the_beginning = Opening {
+            start: Some(Start::Earliest),
+            ..Opening::default()
+        };
+        step(&mut stream.subscribe(from_the_beginning), &stream);
+        assert_eq!(checker.started.load(Ordering::SeqCst), 2, "a replay and its task");
+        let since = Opening {
+            since: Some(1),
+            ..Opening::default()
+        };
+        step(&mut stream.subscribe(since), &stream);
+        assert_eq!(checker.started.load(Ordering::SeqCst), 3, "and a lookup");
+    }
+}

@@ -1,72 +1,13 @@
-//! What a position that a client brings means to a stream. Pure: two positions in, one out.
+//! The ids of Wikimedia's [KafkaSSE](https://github.com/wikimedia/KafkaSSE), whose clients can move over. Pure.
 
 use serde::Deserialize;
 
 use super::control::Reset;
-use super::position::{BEGINNING, Position, TopicPosition};
+use super::position::{BEGINNING, Position};
 use crate::config::Start;
 use crate::config::units::other_unit;
 
-/// A client's position in the terms of the stream it came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resumed {
-    /// Where to go on: the stream's topics and partitions, [`BEGINNING`] where the client has none. A topic has
-    /// more partitions than the stream knows where this daemon's metadata lags behind.
-    pub wanted: Position,
-    /// Topics (by index) that begin anew.
-    pub recreated: Vec<usize>,
-}
-
-/// Matches a client's position with where the stream stands. Topics are matched by the fingerprint
-/// of their name, not by their order; a topic or partition that the id lacks is new and wanted from
-/// its beginning. Kafka never removes partitions from a topic: where both topic ids are known and equal,
-/// partitions that only the client names are kept until the stream knows them too.
-///
-/// # Errors
-/// [`Reset::OtherStream`] when nothing matches.
-pub fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
-    let mut recreated = Vec::new();
-    let mut is_known = false;
-    let mut topics = Vec::with_capacity(stream.topics.len());
-    for (index, here) in stream.topics.iter().enumerate() {
-        let mut next = vec![BEGINNING; here.next.len()];
-        let mut marks = Vec::new();
-        if let Some(theirs) = client.topics.iter().find(|theirs| theirs.name == here.name) {
-            is_known = true;
-            // Zero is unknown, and unknown matches any.
-            let is_same = theirs.id == here.id || theirs.id == 0 || here.id == 0;
-            let is_known_same = theirs.id == here.id && here.id != 0;
-            // A topic that does not exist now has no partitions, and may be back with all of them.
-            let has_shrunk = theirs.next.len() > here.next.len() && !here.next.is_empty();
-            if is_same && (is_known_same || !has_shrunk) {
-                next.resize(next.len().max(theirs.next.len()), BEGINNING);
-                next.iter_mut()
-                    .zip(&theirs.next)
-                    .for_each(|(next, &theirs)| *next = theirs);
-                marks.clone_from(&theirs.marks);
-            } else {
-                recreated.push(index);
-            }
-        }
-        topics.push(TopicPosition {
-            next,
-            marks,
-            ..here.clone()
-        });
-    }
-    if !is_known && !client.topics.is_empty() {
-        return Err(Reset::OtherStream);
-    }
-    Ok(Resumed {
-        wanted: Position {
-            as_of: client.as_of,
-            topics,
-        },
-        recreated,
-    })
-}
-
-/// One entry of the ids that Wikimedia's KafkaSSE gives: the next offset of a partition, or a time in
+/// One entry of an id: the next offset of a partition, or a time in
 /// milliseconds since the epoch.
 #[derive(Debug, Deserialize)]
 pub struct Entry {

@@ -402,6 +402,12 @@ impl Stream {
         self.state.write()
     }
 
+    /// Whether nobody holds the lock of the state.
+    #[cfg(test)]
+    pub(super) fn is_state_free(&self) -> bool {
+        self.state.try_write().is_some()
+    }
+
     /// Locks the table for reading: for as long as one piece of it is copied out to a client.
     pub(super) fn read_table(&self) -> Option<RwLockReadGuard<'_, Table>> {
         Some(self.table.as_ref()?.read())

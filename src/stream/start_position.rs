@@ -1,16 +1,17 @@
-//! Where a reader begins: what it asked for, what it came with, and what the stream holds.
+//! Where a reader begins: by what it asked for, the position that it came with, and what the stream holds.
+//!
+//! Decides, and starts nothing: the stream's state is locked meanwhile.
 
 use bytes::Bytes;
 
 use super::control::{CaughtUp, Gap, Reset};
-use super::cursor::Place;
-use super::kafka_sse_id::{KafkaSse, Otherwise, Resumed, from_kafka_sse, resume};
+use super::kafka_sse_id::{KafkaSse, Otherwise, from_kafka_sse};
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::position::{BEGINNING, NOT_BEGUN, Position, TopicPosition};
+use super::read_from::{ReadFrom, beginning, is_in_table, read_from, snapshot};
 use super::shared::Stream;
 use super::state::State;
-use super::table::Scan;
 use super::truncation::Departed;
 use crate::config::Start;
 use crate::config::filter::Filter;
@@ -56,7 +57,7 @@ pub(super) struct Answers {
 /// Where a reader begins, and what it is told first.
 #[derive(Debug)]
 pub(super) struct Beginning {
-    pub(super) place: Place,
+    pub(super) read_from: ReadFrom,
     /// The id of that place, where it is in the log.
     pub(super) id: Option<Bytes>,
     /// Why it must forget what it holds, of which topic (by index) if not of all.
@@ -89,11 +90,10 @@ pub(super) struct Request<'a> {
     pub(super) is_filtered: bool,
     /// Whether a record can end what another one of its key showed, because it does not pass.
     pub(super) makes_deletes: bool,
-    pub(super) flow: Flow,
 }
 
 /// Finds where a reader begins.
-pub(super) fn begin(request: &Request<'_>) -> Outcome {
+pub(super) fn decide(request: &Request<'_>) -> Outcome {
     let Request { stream, opening, .. } = *request;
     let state = stream.read();
     let here = Position::parse(state.log.head()).ok();
@@ -140,30 +140,28 @@ pub(super) fn begin(request: &Request<'_>) -> Outcome {
         return Outcome::Wait;
     }
     let target = state.log.next();
-    let (place, reason) = match start {
-        Start::Live => (Place::Reading(target), CaughtUp::Live),
-        Start::Earliest => match go_on(request.reader(), &state, &here, beginning(&here), None) {
-            Some(place) => (place, CaughtUp::Replay),
-            None => return Outcome::Wait,
-        },
+    let (read_from, reason) = match start {
+        Start::Live => (ReadFrom::Log(target), CaughtUp::Live),
+        Start::Earliest => {
+            let from = read_from(
+                (stream, request.is_filtered),
+                &state,
+                &here,
+                beginning(&here),
+                None,
+            );
+            (from, CaughtUp::Replay)
+        }
         Start::Snapshot => (snapshot(stream, &state, &here), CaughtUp::Snapshot),
     };
-    let id = id_of(&state, &place);
     Outcome::Begin(Beginning {
-        place,
-        id,
+        id: read_from.id(&state),
+        read_from,
         resets,
         gaps: Vec::new(),
         target,
         reason,
     })
-}
-
-fn id_of(state: &State, place: &Place) -> Option<Bytes> {
-    match place {
-        Place::Reading(cursor) => state.log.id_before(*cursor),
-        _ => None,
-    }
 }
 
 /// Where a client goes on that has been here, or at another replica, before.
@@ -224,6 +222,65 @@ fn come_back(
         return Ok(Some(Outcome::Ask(query)));
     }
     resume_at(request, state, here, wanted, resets, Some(id)).map(|outcome| with_gaps(outcome, gaps))
+}
+
+/// A client's position in the terms of the stream it came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Resumed {
+    /// Where to go on: the stream's topics and partitions, [`BEGINNING`] where the client has none. A topic has
+    /// more partitions than the stream knows where this daemon's metadata lags behind.
+    wanted: Position,
+    /// Topics (by index) that begin anew.
+    recreated: Vec<usize>,
+}
+
+/// Matches a client's position with where the stream stands. Topics are matched by the fingerprint
+/// of their name, not by their order; a topic or partition that the id lacks is new and wanted from
+/// its beginning. Kafka never removes partitions from a topic: where both topic ids are known and equal,
+/// partitions that only the client names are kept until the stream knows them too.
+///
+/// # Errors
+/// [`Reset::OtherStream`] when nothing matches.
+fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
+    let mut recreated = Vec::new();
+    let mut is_known = false;
+    let mut topics = Vec::with_capacity(stream.topics.len());
+    for (index, here) in stream.topics.iter().enumerate() {
+        let mut next = vec![BEGINNING; here.next.len()];
+        let mut marks = Vec::new();
+        if let Some(theirs) = client.topics.iter().find(|theirs| theirs.name == here.name) {
+            is_known = true;
+            // Zero is unknown, and unknown matches any.
+            let is_same = theirs.id == here.id || theirs.id == 0 || here.id == 0;
+            let is_known_same = theirs.id == here.id && here.id != 0;
+            // A topic that does not exist now has no partitions, and may be back with all of them.
+            let has_shrunk = theirs.next.len() > here.next.len() && !here.next.is_empty();
+            if is_same && (is_known_same || !has_shrunk) {
+                next.resize(next.len().max(theirs.next.len()), BEGINNING);
+                next.iter_mut()
+                    .zip(&theirs.next)
+                    .for_each(|(next, &theirs)| *next = theirs);
+                marks.clone_from(&theirs.marks);
+            } else {
+                recreated.push(index);
+            }
+        }
+        topics.push(TopicPosition {
+            next,
+            marks,
+            ..here.clone()
+        });
+    }
+    if !is_known && !client.topics.is_empty() {
+        return Err(Reset::OtherStream);
+    }
+    Ok(Resumed {
+        wanted: Position {
+            as_of: client.as_of,
+            topics,
+        },
+        recreated,
+    })
 }
 
 /// Starts topics over that end before what a client wants, as Kafka confirms: they are other topics than those that the
@@ -408,13 +465,10 @@ fn resume_at(
         }
     }
     let target = state.log.next();
-    let Some(place) = go_on(request.reader(), state, here, wanted, id) else {
-        return Ok(Some(Outcome::Wait));
-    };
-    let id = id_of(state, &place);
+    let read_from = read_from((stream, request.is_filtered), state, here, wanted, id);
     Ok(Some(Outcome::Begin(Beginning {
-        place,
-        id,
+        id: read_from.id(state),
+        read_from,
         resets: resets
             .into_iter()
             .map(|(reason, index)| (reason, Some(index)))
@@ -423,116 +477,4 @@ fn resume_at(
         target,
         reason: CaughtUp::Replay,
     })))
-}
-
-/// A stream, whether its reader has a filter, and with whom it takes turns.
-pub(super) type Reader<'a> = (&'a Stream, bool, Flow);
-
-impl<'a> Request<'a> {
-    fn reader(&self) -> Reader<'a> {
-        (self.stream, self.is_filtered, self.flow)
-    }
-}
-
-/// The place of a reader that wants everything from `wanted` on: in the log if that holds it,
-/// otherwise in the table, otherwise in a replay. `None` where it has to wait for its turn.
-pub(super) fn go_on(
-    (stream, is_filtered, flow): Reader<'_>,
-    state: &State,
-    here: &Position,
-    mut wanted: Position,
-    id: Option<&str>,
-) -> Option<Place> {
-    let has_table = stream.settings().has_table();
-    // Nothing of such a partition was there when the reader began: it gets what is new since, or all rows.
-    wanted.replace(NOT_BEGUN, |topic, partition| {
-        if has_table {
-            BEGINNING
-        } else {
-            state.live.next(topic, partition)
-        }
-    });
-    let mut from = wanted.clone();
-    from.start_at(&state.low);
-    // The log does not say what a filter makes of a key's history; the table does. Of the stream's own filter it does,
-    // unless the table had forgotten that a key was shown which no longer passes.
-    let is_partial = is_filtered || stream.fixed().is_some() && stream.forgettings() > 0;
-    let in_log = state
-        .log
-        .resume_point(&from)
-        .filter(|_| !(has_table && is_partial));
-    if let Some(cursor) = in_log {
-        // The very event is in memory: it was this replica that made the id.
-        let exact = id.and_then(|id| state.log.after_id(cursor, id.as_bytes()));
-        return Some(match exact {
-            Some(cursor) => Place::Reading(cursor),
-            None if cursor == state.log.first() && state.log.begins_at(&from) => Place::Reading(cursor),
-            // Two replicas may have read the partitions of one key in another order: only the table says
-            // which record is the latest, so a position that is not of this replica goes through it.
-            None if is_in_table(stream, &wanted) => scan(from, wanted, state),
-            // Or all that came since: it ends with the latest too, and holds the deletes.
-            None if has_table => Place::Reading(cursor),
-            None => Place::Catching(cursor, Box::new(from)),
-        });
-    }
-    if has_table {
-        return Some(scan(from, wanted, state));
-    }
-    match stream.replay(flow, &wanted, here) {
-        Some(Ok(reader)) => Some(Place::Replaying(Box::new(reader), state.log.next())),
-        Some(Err(_busy)) => None,
-        None => Some(Place::Reading(state.log.first())),
-    }
-}
-
-/// Whether the stream keeps a table that still has all that happened since `wanted`.
-fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
-    stream
-        .read_table()
-        .is_some_and(|table| table.knows_all_since(wanted, stream.now()))
-}
-
-/// Through the whole table, and on in the log.
-pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> Place {
-    // What went away before this replica began to read is nothing to come back for.
-    let mut position = beginning(here);
-    position.start_at(&state.low);
-    position.as_of = Some(stream.now());
-    let until = state.log.next();
-    Place::Scanning(Box::new(Scan {
-        cursor: 0,
-        until,
-        wanted: Position::default(),
-        deletes_from: until,
-        is_conflated: false,
-        position,
-        rows_to_id: 0,
-    }))
-}
-
-/// Through the table, for what is newer than `wanted`, and on in the log.
-fn scan(position: Position, wanted: Position, state: &State) -> Place {
-    let until = state.log.next();
-    Place::Scanning(Box::new(Scan {
-        cursor: state.log.walk_point(&wanted),
-        until,
-        wanted,
-        deletes_from: 0,
-        is_conflated: false,
-        position,
-        rows_to_id: 0,
-    }))
-}
-
-/// Everything, from the beginning of every partition.
-fn beginning(here: &Position) -> Position {
-    let topic = |topic: &TopicPosition| TopicPosition {
-        next: vec![BEGINNING; topic.next.len()],
-        marks: Vec::new(),
-        ..topic.clone()
-    };
-    Position {
-        as_of: here.as_of,
-        topics: here.topics.iter().map(topic).collect(),
-    }
 }

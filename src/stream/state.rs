@@ -69,4 +69,25 @@ impl State {
             begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
         })
     }
+    /// Sets a position that was reached at record `since` to `next` in all partitions of the topics that began again
+    /// behind that record. Returns these, and why.
+    pub(super) fn start_over_since(
+        &self,
+        since: Sequence,
+        position: &mut Position,
+        next: i64,
+    ) -> Vec<(Reset, usize)> {
+        let here = Position::parse(self.log.head()).unwrap_or_default();
+        let mut resets = Vec::new();
+        for (topic, &(turn, reason)) in self.turns.iter().enumerate() {
+            if turn > since
+                && let (Some(position), Some(here)) = (position.topics.get_mut(topic), here.topics.get(topic))
+            {
+                position.id = here.id;
+                position.start_over(vec![next; here.next.len()]);
+                resets.push((reason, topic));
+            }
+        }
+        resets
+    }
 }

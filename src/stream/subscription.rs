@@ -1,50 +1,31 @@
-//! One reader of a stream: a place in it and a few deadlines.
+//! One reader of a stream: a [cursor](super::cursor), a [schedule](super::schedule), and what is counted.
 //!
 //! No task, no queue, no socket. Whoever drives a subscription calls [`Subscription::step`] for the
 //! next bytes; when there are none it gives the subscription a waker and comes back when woken or
-//! at the deadline. See `http/events.rs` for the driver over hyper.
-//!
-//! ```text
-//!            ┌──────────► Scanning (table) ──rows done──┐
-//! Waiting ───┼──────────► Catching (log, past its own position) ──shared position passes──► Reading (log)
-//!  ▲  │      └─────────────────────────────────────────┴──────────────────────────────────────► ▲ │
-//!  │  ▼       Replaying (Kafka) ──end──► Catching      │                                          │ │
-//! Asking                          Scanning ◄──────────── fell off the log (lag = "latest") ────────┘─┘
-//! ```
-//! Here is when something is sent, and what beside records; [`cursor`](super::cursor) is how the reader gets
-//! from place to place, [`start_position`](super::start_position) where it begins.
+//! at the deadline. `http/event_stream.rs` is the driver over hyper.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::control::{CaughtUp, Control, Goodbye, echoed_id};
+use super::control::{Control, Goodbye};
 use super::counters::Departure;
-use super::cursor::{Frames, Moved, Place};
+use super::cursor::{Advance, Cursor};
 use super::filter_index::OverLimit;
 use super::group::Group;
 use super::live_settings::LiveSettings;
-use super::log::Sequence;
+use super::phase::Frames;
+use super::schedule::{Checkpoints, Due, Schedule};
 use super::shared::Stream;
-use super::start_position::{Answers, Opening};
+use super::start_position::Opening;
 use super::waiters::Ticket;
-use crate::config::filter::Filter;
-use crate::config::{Lag, Start, StreamSettings};
-use crate::kafka::history::fair_queue::Flow;
 use crate::sse::write;
 
 /// Reconnect times are spread by this part of them to either side.
 const RETRY_JITTER: f64 = 0.25;
-
-/// Lifetimes are shortened by up to this part of them, so that those who came together do not all
-/// come back together.
-const LIFETIME_JITTER: f64 = 0.1;
-
-/// How often a reader of a quiet table is sent its place in the time for which deletes are remembered.
-const REFRESHES: u32 = 8;
 
 /// Pieces with nothing to send that are looked at before others have their turn: a filter may pass over
 /// a whole log, and each piece can take a millisecond.
@@ -63,49 +44,19 @@ pub enum Step {
     End,
 }
 
-/// What a reader needs that a filter may keep quiet, its own or the stream's.
-#[derive(Debug)]
-pub(super) struct Quiet {
-    /// Its own filter, and those who share it.
-    pub(super) group: Option<(Filter, Arc<Group>)>,
-    /// When it is to be told its place, if that has changed.
-    checkpoint_at: Instant,
-    /// The place it was last told.
-    pub(super) told: Bytes,
-}
-
 /// A reader of a stream.
 #[derive(Debug)]
 pub struct Subscription {
-    pub(super) stream: Arc<Stream>,
-    pub(super) live_settings: Arc<LiveSettings>,
+    cursor: Cursor,
+    schedule: Schedule,
+    live_settings: Arc<LiveSettings>,
     ticket: Ticket,
-    /// With whom it takes turns at the past.
-    pub(super) flow: Flow,
-    /// Where it wanted to begin, in case it has to begin again.
-    start: Option<Start>,
-    since: Option<i64>,
-    /// What it came with, until it has begun.
-    pub(super) request: Option<Box<(Opening, Answers)>>,
-    pub(super) place: Place,
-    pub(super) quiet: Option<Box<Quiet>>,
-    /// What is said before anything else: `reset`, `gap` and `conflated`.
-    pub(super) announcements: Vec<u8>,
-    /// The id of what was sent last, where the reader may have to go on from exactly there although
-    /// that has left the log (`lag = "replay"`).
-    pub(super) last: Option<Bytes>,
-    /// How often the table had forgotten which keys have left it when the reader began.
-    pub(super) forgettings: u64,
-    /// Whether the reader has had a place before.
-    pub(super) has_begun: bool,
-    /// The record at which the reader has caught up, and what `caught-up` says; `None` once said.
-    pub(super) caught_up: Option<(Sequence, CaughtUp)>,
-    /// Whether it was said, on this connection.
-    is_told: bool,
     stage: Stage,
+    /// Whether `caught-up` was sent on this connection.
+    has_caught_up: bool,
     /// What its end is counted as; `None` where it only goes over to another stream.
     departure: Option<Departure>,
-    /// Records, and notices that stand among them, sent on this connection.
+    /// Records, and notices between them, sent on this connection.
     delivered: u64,
     /// Whether it had read all there was, so that what comes next is written as soon as it can be.
     is_waiting: bool,
@@ -113,12 +64,6 @@ pub struct Subscription {
     seen: u64,
     /// Its changes that this reader has followed.
     followed: u64,
-    keepalive_at: Instant,
-    heartbeat_at: Option<Instant>,
-    /// When a reader of a table that was sent nothing meanwhile is sent its place: the time up to which deletes are
-    /// known moves although no record comes. One with a filter has checkpoints anyway.
-    refresh_at: Option<Instant>,
-    ends_at: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,67 +104,45 @@ impl Subscription {
         Self::joined(stream, opening, group)
     }
 
-    /// A reader that has joined the group of its filter, where it has one: before it looks for its place, so that no
-    /// match falls in between.
-    fn joined(stream: Arc<Stream>, mut opening: Opening, group: Option<Arc<Group>>) -> Self {
+    /// A reader that has joined the group of its filter, where it has one.
+    fn joined(stream: Arc<Stream>, opening: Opening, group: Option<Arc<Group>>) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
         let live_settings = stream.live_settings();
         let now = stream.instant();
-        let heartbeat_at = live_settings.heartbeat.map(|interval| now + interval);
-        let keepalive_at = now + live_settings.pace.keepalive;
-        let ends_at = end_of_life(now, &live_settings);
-        let last = (live_settings.lag == Lag::Replay).then(Bytes::new);
-        let group = opening.filter.take().zip(group);
         let ticket = match &group {
-            Some((_, group)) => group.waiters.enter(),
+            Some(group) => group.waiters.enter(),
             None => stream.audience().waiters().enter(),
         };
-        let flow = std::mem::take(&mut opening.flow);
-        let is_plain = opening == Opening::default();
-        let quiet = (group.is_some() || stream.fixed().is_some()).then(|| {
-            Box::new(Quiet {
-                group,
-                checkpoint_at: now + live_settings.checkpoint_interval,
-                // What it came with it knows.
-                told: opening.last_event_id.clone().unwrap_or_default().into(),
-            })
-        });
-        let is_refreshed = stream.settings().has_table() && quiet.is_none();
-        let refresh_at = is_refreshed.then(|| now + refresh_interval(&live_settings));
-        let (start, since) = (opening.start, opening.since);
+        let has_table = stream.settings().has_table();
+        let cursor = Cursor::new(stream, opening, group, live_settings.lag);
+        let checkpoints = match (cursor.is_filtered(), has_table) {
+            (true, _) => Checkpoints::Filtered,
+            (false, true) => Checkpoints::Table,
+            (false, false) => Checkpoints::None,
+        };
         Self {
+            schedule: Schedule::new(now, &live_settings, checkpoints),
+            cursor,
             live_settings,
             ticket,
-            flow,
-            start,
-            since,
-            request: (!is_plain).then(|| Box::new((opening, Answers::default()))),
-            place: Place::Waiting,
-            quiet,
-            announcements: Vec::new(),
-            last,
-            forgettings: 0,
-            has_begun: false,
-            caught_up: None,
-            is_told: false,
             stage: Stage::Opening,
+            has_caught_up: false,
             departure: Some(Departure::Left),
             delivered: 0,
             is_waiting: false,
             seen: 0,
             followed: 0,
-            keepalive_at,
-            heartbeat_at,
-            refresh_at,
-            ends_at,
-            stream,
         }
+    }
+
+    fn stream(&self) -> &Arc<Stream> {
+        self.cursor.stream()
     }
 
     /// The path that it reads.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.stream.settings().path
+        &self.stream().settings().path
     }
 
     /// Why it has ended, or would if the connection were gone now.
@@ -229,7 +152,7 @@ impl Subscription {
         self.departure.unwrap_or(Departure::Left)
     }
 
-    /// Records, and notices that stand among them, that were handed out on this connection.
+    /// Records, and notices between them, that were handed out on this connection.
     #[must_use]
     pub fn delivered(&self) -> u64 {
         self.delivered
@@ -250,7 +173,7 @@ impl Subscription {
             let (count, came) = sent;
             self.delivered += count;
             let waited = came.map(|came| now.saturating_duration_since(came));
-            self.stream.counters().count_write(count, bytes.len(), waited);
+            self.stream().counters().count_write(count, bytes.len(), waited);
         }
         step
     }
@@ -266,46 +189,52 @@ impl Subscription {
             Stage::Over => return Step::End,
             Stage::Open => {}
         }
-        self.seen = self.stream.audience().version();
-        let changes = self.stream.audience().changes();
+        let audience = self.stream().audience();
+        let (seen, changes) = (audience.version(), audience.changes());
+        self.seen = seen;
         if self.followed != changes {
             self.followed = changes;
             if let Some(step) = self.follow(now) {
                 return step;
             }
         }
-        if self.ends_at.is_some_and(|end| now >= end) {
+        if self.schedule.is_over(now) {
             return self.goodbye(Goodbye::Lifetime);
         }
         let mut looks = 0;
         loop {
-            if !self.announcements.is_empty() {
-                let bytes = std::mem::take(&mut self.announcements);
-                return self.send(now, bytes);
+            let announcements = self.cursor.take_announcements();
+            if !announcements.is_empty() {
+                return self.send(now, announcements);
             }
-            match self.advance() {
-                Moved::Frames(Frames { bytes, count, came }) if !bytes.is_empty() => {
+            match self.cursor.advance(self.live_settings.lag) {
+                Advance::Frames(Frames { bytes, count, came }) if !bytes.is_empty() => {
                     // What follows was here before the reader had taken this.
                     let was_waiting = std::mem::take(&mut self.is_waiting);
                     *sent = (count, came.filter(|_| was_waiting));
                     return self.send(now, bytes);
                 }
-                Moved::Frames(_) => {
+                Advance::Frames(_) => {
                     looks += 1;
-                    if let Some(checkpoint) = self.checkpoint(now) {
+                    let has_begun = self.cursor.has_begun();
+                    if self
+                        .schedule
+                        .is_checkpoint_due(now, &self.live_settings, has_begun)
+                        && let Some(checkpoint) = self.checkpoint(now)
+                    {
                         return checkpoint;
                     }
                     if looks == LOOKS_AT_ONCE {
                         return Step::Yield;
                     }
                 }
-                Moved::On => {}
-                Moved::Quiet => return self.idle(now),
-                Moved::AtHead => {
+                Advance::Changed => {}
+                Advance::Blocked => return self.idle(now),
+                Advance::AtHead => {
                     self.is_waiting = true;
                     return self.at_head(now);
                 }
-                Moved::Over(end) => return end,
+                Advance::TooSlow => return self.goodbye(Goodbye::Slow),
             }
         }
     }
@@ -315,96 +244,44 @@ impl Subscription {
     #[must_use]
     pub fn wait(&self, waker: &Waker) -> bool {
         self.ticket.wait(waker);
-        let is_other_quiet = match &self.place {
-            Place::Replaying(reader, _) => reader.wait(waker),
-            Place::Asking(asking) => asking.wait(waker),
-            _ => true,
-        };
-        is_other_quiet && self.stream.audience().version() == self.seen
+        self.cursor.wait(waker) && self.stream().audience().version() == self.seen
     }
 
     /// Follows what has changed beside the log. Returns the step that this takes, if it takes one.
     fn follow(&mut self, now: Instant) -> Option<Step> {
-        self.heed_forgettings();
-        if let Some(successor) = self.stream.successor() {
+        self.cursor.heed_forgettings();
+        if let Some(successor) = self.stream().successor() {
             self.go_over(successor);
             // The others who go over have their turn.
             return Some(Step::Yield);
         }
-        self.apply(now);
-        let reason = self.stream.closing()?;
+        let live_settings = self.stream().live_settings();
+        let before = std::mem::replace(&mut self.live_settings, live_settings);
+        self.schedule.apply(now, &before, &self.live_settings);
+        if self.live_settings.lag != before.lag {
+            self.cursor.set_lag(self.live_settings.lag);
+        }
+        let reason = self.stream().closing()?;
         Some(self.goodbye(reason))
     }
 
-    /// Applies the stream's live settings.
-    fn apply(&mut self, now: Instant) {
-        let live_settings = self.stream.live_settings();
-        let before = std::mem::replace(&mut self.live_settings, Arc::clone(&live_settings));
-        if live_settings.pace.keepalive != before.pace.keepalive {
-            self.keepalive_at = now + live_settings.pace.keepalive;
-        }
-        if live_settings.heartbeat != before.heartbeat {
-            self.heartbeat_at = live_settings.heartbeat.map(|interval| now + interval);
-        }
-        if live_settings.pace.max_lifetime != before.pace.max_lifetime {
-            self.ends_at = end_of_life(now, &live_settings);
-        }
-        if live_settings.lag != before.lag {
-            // Known where it stands now; a reader on its way gets there with the id of its place.
-            self.last = (live_settings.lag == Lag::Replay).then(|| self.id().unwrap_or_default());
-        }
-    }
-
-    /// Goes over to the stream that took this one's place. Who has been shown something begins anew there,
-    /// and is told so as soon as it is known where; until then it keeps what it has.
+    /// Goes over to the stream that took this one's place. A client that has been shown something begins again there, and
+    /// hears so as soon as it is known where; until then it keeps what it has.
     fn go_over(&mut self, successor: Arc<Stream>) {
-        let mut opening = if self.has_begun {
-            self.anew(successor.settings())
-        } else {
-            self.request.take().map(|request| request.0).unwrap_or_default()
-        };
-        let filter = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref());
-        opening.filter = filter.map(|(filter, _)| filter.clone());
-        opening.flow = self.flow;
+        let opening = self.cursor.reopen(successor.settings());
         let mut next = Self::new(successor, opening);
         next.stage = self.stage;
-        next.is_told = self.is_told;
+        next.has_caught_up = self.has_caught_up;
         next.departure = self.departure.take();
         next.delivered = self.delivered;
-        next.keepalive_at = next.keepalive_at.min(self.keepalive_at);
-        if next.live_settings.pace.max_lifetime == self.live_settings.pace.max_lifetime {
-            next.ends_at = self.ends_at;
-        }
+        let lifetimes = [&next, self].map(|reader| reader.live_settings.pace.max_lifetime);
+        next.schedule
+            .continue_from(&self.schedule, lifetimes[0] == lifetimes[1]);
         *self = next;
     }
 
-    /// How it begins again at a stream with other settings: as it first came. Who follows what is live goes
-    /// on where it stands, or it would miss what is written while that stream is loaded.
-    fn anew(&self, settings: &StreamSettings) -> Opening {
-        let start = self
-            .start
-            .filter(|start| *start != Start::Snapshot || settings.has_table());
-        let is_live = self.since.is_none() && start.unwrap_or(settings.start) == Start::Live;
-        let forgotten = || self.last.clone().filter(|id| !id.is_empty());
-        let id = is_live.then(|| self.id().or_else(forgotten)).flatten();
-        Opening {
-            start,
-            since: self.since,
-            last_event_id: id.and_then(|id| String::from_utf8(id.into()).ok()),
-            filter: None,
-            flow: self.flow,
-            is_handed_over: true,
-        }
-    }
-
     fn send(&mut self, now: Instant, bytes: impl Into<Bytes>) -> Step {
-        self.keepalive_at = now + self.live_settings.pace.keepalive;
-        if let Some(quiet) = &mut self.quiet {
-            quiet.checkpoint_at = now + self.live_settings.checkpoint_interval;
-        }
-        if let Some(refresh_at) = &mut self.refresh_at {
-            *refresh_at = now + refresh_interval(&self.live_settings);
-        }
+        self.schedule.sent(now, &self.live_settings);
         Step::Send(bytes.into())
     }
 
@@ -425,140 +302,68 @@ impl Subscription {
 
     /// Everything was sent: say so once, then keep the connection alive.
     fn at_head(&mut self, now: Instant) -> Step {
-        if let Some((target, reason)) = self.caught_up.filter(|_| !self.is_told) {
-            let cursor = match self.place {
-                Place::Reading(cursor) | Place::Catching(cursor, _) => cursor,
-                Place::Waiting | Place::Asking(_) | Place::Scanning(_) | Place::Replaying(..) => 0,
-            };
-            let loaded = self
-                .stream
-                .read()
-                .loaded
-                .filter(|&loaded| cursor >= loaded.max(target));
-            if loaded.is_some() {
-                self.caught_up = None;
-                self.is_told = true;
-                let id = self.id();
-                return self.send_event(now, id.as_deref(), &Control::CaughtUp(reason));
-            }
+        if !self.has_caught_up
+            && let Some(reason) = self.cursor.caught_up()
+        {
+            self.has_caught_up = true;
+            let id = self.cursor.id();
+            return self.send_event(now, &Control::CaughtUp(reason), id.as_ref());
         }
         self.idle(now)
     }
 
-    /// Nothing to read: a heartbeat or a keepalive where one is due.
+    /// Nothing to read: what is due.
     fn idle(&mut self, now: Instant) -> Step {
-        if let Some(due) = self.heartbeat_at
-            && now >= due
-        {
-            // Late by more than an interval (a stalled socket, a suspended machine): skip, not burst.
-            let interval = self.live_settings.heartbeat.unwrap_or_default();
-            let next = due + interval;
-            self.heartbeat_at = Some(if next > now { next } else { now + interval });
-            let time = SystemTime::now();
-            let id = self.id();
-            return self.send_event(now, id.as_deref(), &Control::Heartbeat { time });
-        }
-        if let Some(checkpoint) = self.checkpoint(now) {
-            return checkpoint;
-        }
-        if now >= self.keepalive_at {
-            // It tells no place, so a checkpoint is not due later for it.
-            self.keepalive_at = now + self.live_settings.pace.keepalive;
-            return Step::Send(Bytes::from_static(write::KEEPALIVE));
-        }
-        let checkpoint_at = self.quiet.as_ref().map(|quiet| quiet.checkpoint_at);
-        let due = [
-            Some(self.keepalive_at),
-            self.heartbeat_at,
-            checkpoint_at,
-            self.refresh_at.filter(|_| self.has_begun),
-            self.ends_at,
-        ];
-        Step::Wait(due.into_iter().flatten().min().unwrap_or(self.keepalive_at))
-    }
-
-    /// A checkpoint, where one is due and the place has changed since the reader was last told it.
-    fn checkpoint(&mut self, now: Instant) -> Option<Step> {
-        if let Some(refresh_at) = self.refresh_at.filter(|_| self.has_begun) {
-            if now < refresh_at {
-                return None;
+        loop {
+            let has_begun = self.cursor.has_begun();
+            match self.schedule.due(now, &self.live_settings, has_begun) {
+                Due::Heartbeat => {
+                    let time = SystemTime::now();
+                    let id = self.cursor.id();
+                    return self.send_event(now, &Control::Heartbeat { time }, id.as_ref());
+                }
+                Due::Checkpoint => {
+                    if let Some(checkpoint) = self.checkpoint(now) {
+                        return checkpoint;
+                    }
+                }
+                Due::Keepalive => return Step::Send(Bytes::from_static(write::KEEPALIVE)),
+                Due::Nothing(until) => return Step::Wait(until),
             }
-            self.refresh_at = Some(now + refresh_interval(&self.live_settings));
-            let id = self.id()?;
-            return Some(self.send_event(now, Some(&id), &Control::Checkpoint));
         }
-        if now < self.quiet.as_ref()?.checkpoint_at {
-            return None;
-        }
-        let id = self.id();
-        let quiet = self.quiet.as_mut()?;
-        quiet.checkpoint_at = now + self.live_settings.checkpoint_interval;
-        let id = id.filter(|id| *id != quiet.told)?;
-        quiet.told.clone_from(&id);
-        Some(self.send_event(now, Some(&id), &Control::Checkpoint))
     }
 
-    pub(super) fn goodbye(&mut self, reason: Goodbye) -> Step {
+    /// A checkpoint, unless the reader was sent its position before.
+    fn checkpoint(&mut self, now: Instant) -> Option<Step> {
+        let id = self.cursor.checkpoint_id()?;
+        Some(self.send_event(now, &Control::Checkpoint, Some(&id)))
+    }
+
+    fn goodbye(&mut self, reason: Goodbye) -> Step {
         self.stage = Stage::Over;
         self.departure = Some(Departure::Told(reason));
         let mut bytes = self.retry().into_bytes();
-        bytes.extend(Control::Goodbye(reason).frame(self.id().as_deref()));
+        bytes.extend(Control::Goodbye(reason).frame(self.cursor.id().as_deref()));
         Step::Send(bytes.into())
     }
 
-    fn send_event(&mut self, now: Instant, id: Option<&[u8]>, event: &Control<'_>) -> Step {
-        let bytes = event.frame(id);
-        if let (Some(quiet), Some(id)) = (&mut self.quiet, id) {
-            quiet.told = Bytes::copy_from_slice(id);
+    fn send_event(&mut self, now: Instant, event: &Control<'_>, id: Option<&Bytes>) -> Step {
+        if let Some(id) = id {
+            self.cursor.note_sent_id(id);
         }
-        self.send(now, bytes)
+        self.send(now, event.frame(id.map(AsRef::as_ref)))
     }
-
-    /// The reader's place, to come back to: the id of what was sent last. Before the stream knows
-    /// where it stands, the id the client came with. `None` where that is forgotten: the client
-    /// keeps what it has.
-    pub(super) fn id(&self) -> Option<Bytes> {
-        match &self.place {
-            Place::Waiting | Place::Asking(_) => self
-                .request
-                .as_ref()
-                .and_then(|request| request.0.last_event_id.as_deref())
-                .and_then(echoed_id)
-                .map(|id| id.to_owned().into()),
-            Place::Scanning(scan) => Some(scan.position.id().into()),
-            Place::Catching(_, wanted) => Some(wanted.id().into()),
-            Place::Replaying(reader, _) => Some(reader.position().id().into()),
-            Place::Reading(cursor) => self
-                .stream
-                .read()
-                .log
-                .id_before(*cursor)
-                .filter(|id| !id.is_empty()),
-        }
-    }
-}
-
-/// After how long without an event a reader of a table is sent its place: an id must not become as old as deletes are
-/// remembered.
-fn refresh_interval(live_settings: &LiveSettings) -> Duration {
-    let retention = Duration::from_secs(live_settings.bounds.delete_retention);
-    (retention / REFRESHES).max(live_settings.checkpoint_interval)
-}
-
-/// When a connection's time is over, if it has one.
-fn end_of_life(now: Instant, live_settings: &LiveSettings) -> Option<Instant> {
-    let lifetime = live_settings.pace.max_lifetime;
-    (!lifetime.is_zero()).then(|| now + lifetime.mul_f64(rand::random_range(1.0 - LIFETIME_JITTER..=1.0)))
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.stream.clients.fetch_sub(1, Ordering::Relaxed);
+        let stream = self.stream();
+        stream.clients.fetch_sub(1, Ordering::Relaxed);
         if let Some(departure) = self.departure {
-            self.stream.counters().count_closed(departure);
+            stream.counters().count_closed(departure);
         }
-        if let Some((filter, _)) = self.quiet.as_ref().and_then(|quiet| quiet.group.as_ref()) {
-            self.stream.leave(filter);
+        if let Some((filter, _)) = self.cursor.filter() {
+            stream.leave(filter);
         }
     }
 }

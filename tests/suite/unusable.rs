@@ -231,7 +231,7 @@ fn health_ready_names_keys_with_unusable_records() {
         let said = degraded().await;
         assert!(
             said.contains("stream /events: keys whose newest record cannot be shown")
-                && said.contains(": 1 (value-not-a-json-object); write these keys anew"),
+                && said.contains(": 1 (value-not-a-json-object); write these keys again"),
             "{said}"
         );
         let streams = daemon.get("/streams").await.json();

@@ -1,0 +1,144 @@
+//! Where records from a position on are read: in the log, in the table, or from Kafka.
+//!
+//! Decides, and starts nothing: the stream's state is locked meanwhile.
+
+use bytes::Bytes;
+
+use super::log::Sequence;
+use super::position::{BEGINNING, NOT_BEGUN, Position, TopicPosition};
+use super::shared::Stream;
+use super::state::State;
+use super::table::Scan;
+
+/// Where a reader reads from.
+#[derive(Debug)]
+pub(super) enum ReadFrom {
+    /// The log, from this record on.
+    Log(Sequence),
+    /// The log from this record on, without what the reader's own position has passed.
+    LogBehind(Sequence, Position),
+    /// The table, and then the log.
+    Table(Scan),
+    /// Kafka, and then the log.
+    Kafka {
+        from: Position,
+        to: Position,
+        /// The log's next record.
+        joins_at: Sequence,
+    },
+}
+
+impl ReadFrom {
+    /// The id of that position, where the log has it.
+    pub(super) fn id(&self, state: &State) -> Option<Bytes> {
+        match self {
+            Self::Log(cursor) => state.log.id_before(*cursor),
+            _ => None,
+        }
+    }
+}
+
+/// Where a reader of everything from `wanted` on reads: in the log if that holds it, otherwise in the table, otherwise
+/// from Kafka. `id` is the very id of `wanted`, where a client brought one.
+pub(super) fn read_from(
+    (stream, is_filtered): (&Stream, bool),
+    state: &State,
+    here: &Position,
+    mut wanted: Position,
+    id: Option<&str>,
+) -> ReadFrom {
+    let has_table = stream.settings().has_table();
+    // Nothing of such a partition was there when the reader began: it gets what is new since, or all rows.
+    wanted.replace(NOT_BEGUN, |topic, partition| {
+        if has_table {
+            BEGINNING
+        } else {
+            state.live.next(topic, partition)
+        }
+    });
+    let mut from = wanted.clone();
+    from.start_at(&state.low);
+    // The log does not say what a filter makes of a key's history; the table does. Of the stream's own filter it does,
+    // unless the table had forgotten that a key was shown which no longer passes.
+    let is_partial = is_filtered || stream.fixed().is_some() && stream.forgettings() > 0;
+    let in_log = state
+        .log
+        .resume_point(&from)
+        .filter(|_| !(has_table && is_partial));
+    if let Some(cursor) = in_log {
+        // The very event is in memory: it was this replica that made the id.
+        let exact = id.and_then(|id| state.log.after_id(cursor, id.as_bytes()));
+        return match exact {
+            Some(cursor) => ReadFrom::Log(cursor),
+            None if cursor == state.log.first() && state.log.begins_at(&from) => ReadFrom::Log(cursor),
+            // Two replicas may have read the partitions of one key in another order: only the table says
+            // which record is the latest, so a position that is not of this replica goes through it.
+            None if is_in_table(stream, &wanted) => changes(from, wanted, state),
+            // Or all that came since: it ends with the latest too, and holds the deletes.
+            None if has_table => ReadFrom::Log(cursor),
+            None => ReadFrom::LogBehind(cursor, from),
+        };
+    }
+    if has_table {
+        return changes(from, wanted, state);
+    }
+    if stream.history().is_none() {
+        return ReadFrom::Log(state.log.first());
+    }
+    ReadFrom::Kafka {
+        from: wanted,
+        to: here.clone(),
+        joins_at: state.log.next(),
+    }
+}
+
+/// Whether the stream keeps a table that still has all that happened since `wanted`.
+pub(super) fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
+    stream
+        .read_table()
+        .is_some_and(|table| table.knows_all_since(wanted, stream.now()))
+}
+
+/// The whole table.
+pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadFrom {
+    // What went away before this replica began to read is nothing to come back for.
+    let mut position = beginning(here);
+    position.start_at(&state.low);
+    position.as_of = Some(stream.now());
+    let until = state.log.next();
+    ReadFrom::Table(Scan {
+        cursor: 0,
+        until,
+        wanted: Position::default(),
+        deletes_from: until,
+        is_conflated: false,
+        position,
+        rows_to_id: 0,
+    })
+}
+
+/// The table's rows that are newer than `wanted`.
+fn changes(position: Position, wanted: Position, state: &State) -> ReadFrom {
+    ReadFrom::Table(Scan {
+        cursor: state.log.walk_point(&wanted),
+        until: state.log.next(),
+        wanted,
+        deletes_from: 0,
+        is_conflated: false,
+        position,
+        rows_to_id: 0,
+    })
+}
+
+/// Everything, from the beginning of every partition.
+pub(super) fn beginning(here: &Position) -> Position {
+    let topic = |topic: &TopicPosition| TopicPosition {
+        next: vec![BEGINNING; topic.next.len()],
+        marks: Vec::new(),
+        ..topic.clone()
+    };
+    Position {
+        as_of: here.as_of,
+        topics: here.topics.iter().map(topic).collect(),
+    }
+}
