@@ -93,8 +93,8 @@ struct Model {
     departed: BTreeSet<u8>,
 }
 
-/// What a row costs without its key and frame; a delete's marker costs more.
-fn overhead(deleted: Option<u64>) -> usize {
+/// What a row of a key of one byte costs, alone in a table.
+fn cost(frame: &[u8], deleted: Option<u64>) -> usize {
     let mut table = Table::new(Bounds {
         keys: 1,
         bytes: usize::MAX,
@@ -104,7 +104,7 @@ fn overhead(deleted: Option<u64>) -> usize {
         delete_retention: 0,
     });
     let update = Update {
-        key: b"",
+        key: b"k",
         origin: Origin {
             topic: 0,
             partition: 0,
@@ -113,7 +113,7 @@ fn overhead(deleted: Option<u64>) -> usize {
         },
         deleted,
         unusable: None,
-        frame: b"",
+        frame,
         headers: b"",
     };
     assert_eq!(table.apply(1, &update).0, Applied::Taken);
@@ -143,10 +143,7 @@ impl Model {
     }
 
     fn cost(&self) -> usize {
-        self.rows
-            .values()
-            .map(|row| 1 + row.frame.len() + overhead(row.deleted))
-            .sum()
+        self.rows.values().map(|row| cost(&row.frame, row.deleted)).sum()
     }
 
     fn act(&mut self, op: &Op) -> Result<(), TestCaseError> {
@@ -208,7 +205,7 @@ impl Model {
         let has_departed = self.departed.remove(&key);
         prop_assert_eq!(previous.is_some(), known.is_some() || has_departed);
         known.map(|known| self.rows.remove(&known));
-        let cost = 1 + frame.len() + overhead(deleted);
+        let cost = cost(&frame, deleted);
         let has_room =
             |model: &Self| model.rows.len() < model.bounds.keys && model.cost() + cost <= model.bounds.bytes;
         let expected = if has_room(self) {
