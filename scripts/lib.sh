@@ -1,5 +1,5 @@
-# What the scripts beside this file share; sourced, never run. It moves to the repository's root, and
-# expects `set -euo pipefail`.
+# Shared by the scripts in this directory; sourced, never run. Changes to the repository's root, and expects
+# `set -euo pipefail`.
 # shellcheck shell=bash disable=SC2034
 
 repository=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
@@ -9,17 +9,17 @@ if [[ ${CARGO_TARGET_DIR:-/} != /* ]]; then
 fi
 cd -- "$repository" || exit
 
-# Where things fetched once are kept between runs.
+# Downloads are cached here between runs.
 cache=${KAFKA_SSE_BRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafka-sse-bridge}
 
-# Debian's names of what the build, the tests and the packages need, beyond Rust.
+# Debian's names of the packages that the build, the tests and the packages need, besides Rust.
 # librdkafka is compiled from source (its C++ wrapper too, though nothing uses it), OpenSSL and zlib are the system's.
 build_packages=(gcc g++ libc6-dev libssl-dev make pkg-config zlib1g-dev)
 test_packages=(chromium chromium-driver curl fonts-dejavu-core maven openjdk-17-jre-headless)
 packaging_packages=(binutils dpkg-dev groff-base lintian rpm rpmlint systemd xz-utils)
 systemd_packages=(mmdebstrap systemd-container)
 script_packages=(shellcheck)
-# The commands they bring, for systems that have other names for them.
+# Their commands, for systems with other package names.
 build_commands=(cc c++ make pkg-config)
 
 say() { printf '==> %s\n' "$*" >&2; }
@@ -52,7 +52,7 @@ need_runtimes() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     command -v go >/dev/null || missing+=(golang-go)
     ((${#missing[@]})) || return 0
-    (need_packages "${missing[@]}") || say "going on without ${missing[*]}"
+    (need_packages "${missing[@]}") || say "continuing without ${missing[*]}"
 }
 
 # need_component COMMAND COMPONENT: a part of the Rust toolchain that minimal installations leave out.

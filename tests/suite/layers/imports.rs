@@ -31,6 +31,33 @@ pub fn read(src: &Path) -> Imports {
     files.iter().map(named).collect()
 }
 
+/// Sets of modules each of which imports all others of its set, directly or through them.
+pub fn circles(imports: &Imports) -> BTreeSet<BTreeSet<&str>> {
+    let reached: BTreeMap<&str, BTreeSet<&str>> = imports
+        .keys()
+        .map(|module| {
+            let (mut reached, mut open) = (BTreeSet::new(), vec![module.as_str()]);
+            while let Some(next) = open.pop() {
+                open.extend(
+                    imports[next]
+                        .iter()
+                        .map(String::as_str)
+                        .filter(|&imported| reached.insert(imported)),
+                );
+            }
+            (module.as_str(), reached)
+        })
+        .collect();
+    let circle = |module: &&str| {
+        let others = reached[module].iter().copied();
+        others.filter(|other| reached[other].contains(module)).collect()
+    };
+    let circles = reached.keys().map(circle);
+    circles
+        .filter(|circle: &BTreeSet<&str>| !circle.is_empty())
+        .collect()
+}
+
 fn find(directory: &Path, module: &[String], files: &mut BTreeMap<Vec<String>, String>) {
     for entry in fs::read_dir(directory).expect("a directory").flatten() {
         let path = entry.path();

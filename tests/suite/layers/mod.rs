@@ -3,11 +3,11 @@
 
 mod imports;
 
-use self::imports::{Imports, read};
+use self::imports::{Imports, circles, read};
 use crate::harness::scratch;
 use crate::trials;
 use libtest_mimic::Trial;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -108,33 +108,6 @@ fn streams_know_no_tokio_but_the_channel_that_a_replay_is_read_from() {
         );
     }
     assert_eq!(found, ["replay_writer.rs: use tokio::sync::mpsc;"]);
-}
-
-/// Sets of modules each of which imports all others of its set, directly or through them.
-fn circles(imports: &Imports) -> BTreeSet<BTreeSet<&str>> {
-    let reached: BTreeMap<&str, BTreeSet<&str>> = imports
-        .keys()
-        .map(|module| {
-            let (mut reached, mut open) = (BTreeSet::new(), vec![module.as_str()]);
-            while let Some(next) = open.pop() {
-                open.extend(
-                    imports[next]
-                        .iter()
-                        .map(String::as_str)
-                        .filter(|&imported| reached.insert(imported)),
-                );
-            }
-            (module.as_str(), reached)
-        })
-        .collect();
-    let circle = |module: &&str| {
-        let others = reached[module].iter().copied();
-        others.filter(|other| reached[other].contains(module)).collect()
-    };
-    let circles = reached.keys().map(circle);
-    circles
-        .filter(|circle: &BTreeSet<&str>| !circle.is_empty())
-        .collect()
 }
 
 fn imports_are_parsed_from_uses_and_code_only() {
