@@ -1,7 +1,7 @@
 //! Starts and stops all parts of the daemon; [`reload`](crate::reload) changes them.
 //!
 //! ```text
-//! start:  log → bind → streams → kafka-tail → serve → READY
+//! start:  log → bind → streams → kafka-reader → serve → READY
 //! stop:   STOPPING → listeners close, `goodbye` to every client → reading threads stop →
 //!         connections end, channels close, threads are joined, all within drain_timeout
 //! ```
@@ -33,7 +33,7 @@ use crate::http::server::{self, Stopping};
 use crate::http::state::AppState;
 use crate::kafka::connection::Connection;
 use crate::kafka::history::{self, Archive, History};
-use crate::kafka::reader::{Begin, Tail, TopicPlan};
+use crate::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use crate::kafka::record::Feed;
 use crate::kafka::security::Access;
 use crate::kafka::stream_queues::StreamChannel;
@@ -153,7 +153,7 @@ impl Running {
 
 /// A reading thread and its streams.
 pub(crate) struct Reading {
-    pub(crate) tail: Tail,
+    pub(crate) tail: ReaderHandle,
     pub(crate) streams: Vec<Arc<Stream>>,
 }
 
@@ -307,7 +307,7 @@ impl Daemon {
         let plan = plan(settings, &feeds);
         let reading = Reading {
             // Without a thread the channels close with the plan, and the writers end.
-            tail: Tail::spawn(connection, plan, self.app.kafka.reader())?,
+            tail: ReaderHandle::spawn(connection, plan, self.app.kafka.reader())?,
             streams: running
                 .iter()
                 .map(|running| Arc::clone(&running.stream))
@@ -427,17 +427,17 @@ pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connecti
 fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
     let mut plans: BTreeMap<&str, TopicPlan> = BTreeMap::new();
     for (stream, feed) in streams.iter().zip(feeds) {
-        let begin = match stream.start {
-            Start::Live => Begin::Newest(stream.preload),
-            Start::Earliest | Start::Snapshot => Begin::Earliest,
+        let start = match stream.start {
+            Start::Live => StartOffset::BeforeEnd(stream.preload),
+            Start::Earliest | Start::Snapshot => StartOffset::Earliest,
         };
         for topic in &stream.topics {
             let plan = plans.entry(topic).or_insert_with(|| TopicPlan {
                 name: topic.as_str().into(),
-                begin,
+                start,
                 feeds: Vec::new(),
             });
-            plan.begin = plan.begin.earlier(begin);
+            plan.start = plan.start.earlier(start);
             plan.feeds.push(StreamChannel {
                 stream: stream.path.as_str().into(),
                 feed: feed.clone(),

@@ -7,7 +7,7 @@ use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::Message;
 use crate::measure::{memory, peak, reset_peak};
 use crate::report::{Table, at_most, figure};
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::stream::writer::CHANNEL_BATCHES;
 use std::sync::Arc;
 use std::thread;
@@ -58,10 +58,10 @@ pub fn main(brokers: &str, topic: &str) {
     let (feed, _kept) = mpsc::channel(CHANNEL_BATCHES);
     let plan = TopicPlan {
         name: topic.into(),
-        begin: Begin::Earliest,
+        start: StartOffset::Earliest,
         feeds: vec![feed.into()],
     };
-    let tail = Tail::spawn(connection(brokers), vec![plan], Arc::default()).expect("a thread");
+    let tail = ReaderHandle::spawn(connection(brokers), vec![plan], Arc::default()).expect("a thread");
     thread::sleep(WAIT);
     println!("{}", peak(process).saturating_sub(before));
     drop(tail);

@@ -7,7 +7,7 @@ use crate::harness::broker::{Broker, topic_name};
 use crate::harness::wait::wait_for;
 use crate::measure::now;
 use crate::report::{Table, at_most, figure};
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::record::Feed;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -53,13 +53,13 @@ pub fn run(broker: &Broker, options: &Options) {
     let (feed, feeds) = mpsc::channel(1024);
     let plan = |name: &String| TopicPlan {
         name: name.as_str().into(),
-        begin: Begin::Earliest,
+        start: StartOffset::Earliest,
         feeds: vec![feed.clone().into()],
     };
     let plans = names.iter().chain([&late]).map(plan).collect();
     let taking = take(feeds, written.clone(), Arc::clone(&seen));
     let began = Instant::now();
-    let tail = Tail::spawn(connection(&broker.bootstrap()), plans, Arc::default()).expect("a thread");
+    let tail = ReaderHandle::spawn(connection(&broker.bootstrap()), plans, Arc::default()).expect("a thread");
     drop(feed);
     until("all topics are loaded", || {
         seen.lock().expect("whole").loaded > count

@@ -7,7 +7,7 @@ use crate::harness::broker::{Broker, topic_name};
 use crate::harness::produce::{Message, Outcome};
 use crate::measure::{median, median_ratio, now};
 use crate::report::{Table, at_most, figure};
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::record::Feed;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -60,11 +60,12 @@ fn load(broker: &Broker, topic: &str) -> (f64, usize) {
     let (feed, mut feeds) = mpsc::channel(1024);
     let plan = TopicPlan {
         name: topic.into(),
-        begin: Begin::Earliest,
+        start: StartOffset::Earliest,
         feeds: vec![feed.into()],
     };
     let began = now();
-    let tail = Tail::spawn(connection(&broker.bootstrap()), vec![plan], Arc::default()).expect("a thread");
+    let tail =
+        ReaderHandle::spawn(connection(&broker.bootstrap()), vec![plan], Arc::default()).expect("a thread");
     let mut records = 0;
     let took = loop {
         match feeds.blocking_recv() {

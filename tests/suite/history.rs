@@ -14,7 +14,7 @@ use kafka_sse_bridge::kafka::history::{
     Archive, Busy, History, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, ReplayRequest,
     ReplaySlot,
 };
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::security::Access;
@@ -636,11 +636,11 @@ fn the_kafka_crate_finds_ends_and_reports_that_it_finds_no_times(broker: &Broker
         let (feed, mut feeds) = mpsc::channel(16);
         let plan = TopicPlan {
             name: topic.as_str().into(),
-            begin: Begin::Earliest,
+            start: StartOffset::Earliest,
             feeds: vec![feed.into()],
         };
-        let tail =
-            Tail::spawn(connection(broker, client), vec![plan], Arc::clone(&status)).expect("a thread");
+        let tail = ReaderHandle::spawn(connection(broker, client), vec![plan], Arc::clone(&status))
+            .expect("a thread");
         assert!(feeds.blocking_recv().is_some());
         assert!(pool.lacks_times_and_headers());
         drop(feeds);

@@ -10,7 +10,7 @@ use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::batcher::Batcher;
 use kafka_sse_bridge::kafka::client::build;
 use kafka_sse_bridge::kafka::connection::{Connection, Purpose};
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::kafka::security::Access;
@@ -130,7 +130,7 @@ fn only_readable_partitions_count_as_fetched(broker: &Broker) {
 struct Reader {
     status: Arc<ReaderStatus>,
     feeds: mpsc::Receiver<Feed>,
-    tail: Option<Tail>,
+    tail: Option<ReaderHandle>,
 }
 
 impl Reader {
@@ -138,7 +138,7 @@ impl Reader {
         let (feed, feeds) = mpsc::channel(1);
         let plan = TopicPlan {
             name: topic.into(),
-            begin: Begin::Earliest,
+            start: StartOffset::Earliest,
             feeds: vec![feed.into()],
         };
         let connection = Connection {
@@ -152,7 +152,7 @@ impl Reader {
         };
         let status = Arc::new(ReaderStatus::default());
         Self {
-            tail: Some(Tail::spawn(connection, vec![plan], Arc::clone(&status)).expect("a thread")),
+            tail: Some(ReaderHandle::spawn(connection, vec![plan], Arc::clone(&status)).expect("a thread")),
             status,
             feeds,
         }
@@ -174,7 +174,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.feeds.close();
-        let stopped: Option<JoinHandle<()>> = self.tail.take().map(Tail::stop);
+        let stopped: Option<JoinHandle<()>> = self.tail.take().map(ReaderHandle::stop);
         if let Some(thread) = stopped {
             let _ = thread.join();
         }

@@ -15,7 +15,7 @@ use kafka_sse_bridge::http::server::{Stopping, serve};
 use kafka_sse_bridge::kafka::client::{Connect, Handles};
 use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::{Archive, History, OffsetLookup, OffsetSpec};
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::writer::Writer;
@@ -38,7 +38,7 @@ pub const THREAD: &str = "KAFKA_SSE_BRIDGE_SUITE_PANICS";
 const MESSAGE: &str = "something that cannot be";
 
 pub fn trials() -> Vec<Trial> {
-    ["kafka-tail", "kafka-history", "writer", "http"]
+    ["kafka-reader", "kafka-history", "writer", "http"]
         .map(|thread| trial(format!("a_panic_ends_the_process_in_{thread}"), || ends(thread)))
         .into()
 }
@@ -72,13 +72,13 @@ pub fn child(thread: &str) -> ! {
     let history = History::with(Box::new(|| Box::new(Panics)), Client::Auto, Arc::default());
     let wanted = Arc::new(());
     match thread {
-        "kafka-tail" => {
+        "kafka-reader" => {
             let plan = TopicPlan {
                 name: "t".into(),
-                begin: Begin::Earliest,
+                start: StartOffset::Earliest,
                 feeds: vec![sender.into()],
             };
-            _tail = Tail::spawn_with(Box::new(Panics), vec![plan], Arc::default());
+            _tail = ReaderHandle::spawn_with(Box::new(Panics), vec![plan], Arc::default());
         }
         "kafka-history" => {
             let lookup = OffsetLookup {

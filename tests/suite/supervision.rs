@@ -145,7 +145,7 @@ fn hung_tail(version: Version, client: &str) {
     let systemd = Systemd::new();
     let (broker, topic, daemon) = reading(&systemd, version, client);
     lives(&systemd);
-    let hung = Hung::threads(daemon.pid(), "kafka-tail");
+    let hung = Hung::threads(daemon.pid(), "kafka-reader");
     daemon.wait_log(HANGS, secs(30));
     assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
     assert_eq!(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::Worker;
+use super::state::KafkaReader;
 use super::topic::Topic;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::KafkaError;
@@ -16,7 +16,7 @@ use crate::kafka::stream_queues::FlowChange;
 /// How long a stream may be slow after it was loaded until an operator must act.
 const REPORT_AFTER: Duration = Duration::from_secs(30);
 
-impl Worker {
+impl KafkaReader {
     /// Waits briefly for streams with full channels, then pauses and resumes topics.
     pub(super) fn update_paused(&mut self, consumer: &mut dyn Consumer) -> Result<(), KafkaError> {
         let mut is_changed = false;

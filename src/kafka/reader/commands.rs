@@ -1,8 +1,7 @@
-//! What the reading thread is told while it runs: to stop, or to go on over another connection.
+//! Commands to the reading thread: stop, and reconnect.
 //!
-//! Orders are looked for between two polls and waited for in pauses; each is taken off the thread's
-//! [`Pulse`] as soon as it is heard. What it asks for is done by the thread, once it has left its source.
-//! Knows nothing of sources, topics or streams.
+//! The thread receives commands between two polls and during pauses, and takes each off its [`Pulse`]. It carries them out
+//! once it has left its client. Knows nothing of clients, topics or streams.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -10,40 +9,39 @@ use std::time::Duration;
 use crate::kafka::client::Connect;
 use crate::kafka::pulse::Pulse;
 
-/// What the thread is told.
-pub(super) enum Order {
-    /// To end.
+/// A command.
+pub(super) enum ReaderCommand {
+    /// End.
     Stop,
-    /// To go on at its own offsets with clients from here.
-    Connect(Box<dyn Connect>),
+    /// Continue at the same offsets with clients from here.
+    Reconnect(Box<dyn Connect>),
 }
 
-/// What the thread was told, and has not done yet.
-pub(super) struct Orders {
-    given: mpsc::Receiver<Order>,
+/// The commands that are received and not carried out.
+pub(super) struct CommandQueue {
+    receiver: mpsc::Receiver<ReaderCommand>,
     pulse: Arc<Pulse>,
     pub(super) is_stopped: bool,
-    /// Clients from here are to be used instead of those of the source that is being read.
-    pub(super) next: Option<Box<dyn Connect>>,
+    /// Replaces the present client.
+    pub(super) reconnect: Option<Box<dyn Connect>>,
 }
 
-impl Orders {
-    /// None yet.
-    pub(super) const fn new(given: mpsc::Receiver<Order>, pulse: Arc<Pulse>) -> Self {
+impl CommandQueue {
+    pub(super) const fn new(receiver: mpsc::Receiver<ReaderCommand>, pulse: Arc<Pulse>) -> Self {
         Self {
-            given,
+            receiver,
             pulse,
             is_stopped: false,
-            next: None,
+            reconnect: None,
         }
     }
 
-    /// Takes all orders that have come: of several connections the last one counts.
-    pub(super) fn heed(&mut self) {
+    /// Receives all commands that were sent. The last connection replaces earlier ones.
+    pub(super) fn receive(&mut self) {
         loop {
-            match self.given.try_recv() {
-                Ok(order) => self.take(order),
-                // Whoever gives orders is gone only at the end.
+            match self.receiver.try_recv() {
+                Ok(command) => self.take(command),
+                // The handle is dropped only when the daemon ends.
                 Err(mpsc::TryRecvError::Disconnected) => {
                     self.is_stopped = true;
                     return;
@@ -53,30 +51,30 @@ impl Orders {
         }
     }
 
-    /// Whether there is something else to do than to read on. It stays so until the source is left.
+    /// Whether a command interrupts reading.
     pub(super) fn is_interrupted(&mut self) -> bool {
-        self.heed();
-        self.is_stopped || self.next.is_some()
+        self.receive();
+        self.is_stopped || self.reconnect.is_some()
     }
 
-    /// Waits until the pause is over or there is something else to do.
+    /// Waits until the pause is over or a command is received.
     pub(super) fn wait(&mut self, pause: Duration) {
         if self.is_interrupted() {
             return;
         }
         self.pulse.beat(pause);
-        match self.given.recv_timeout(pause) {
-            Ok(order) => self.take(order),
+        match self.receiver.recv_timeout(pause) {
+            Ok(command) => self.take(command),
             Err(mpsc::RecvTimeoutError::Disconnected) => self.is_stopped = true,
             Err(mpsc::RecvTimeoutError::Timeout) => {}
         }
     }
 
-    fn take(&mut self, order: Order) {
+    fn take(&mut self, command: ReaderCommand) {
         self.pulse.command_received();
-        match order {
-            Order::Stop => self.is_stopped = true,
-            Order::Connect(connect) => self.next = Some(connect),
+        match command {
+            ReaderCommand::Stop => self.is_stopped = true,
+            ReaderCommand::Reconnect(connect) => self.reconnect = Some(connect),
         }
     }
 }

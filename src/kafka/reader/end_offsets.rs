@@ -1,86 +1,85 @@
-//! Up to when everything that was written to a topic has been read.
+//! Up to when a topic is read completely.
 //!
-//! Streams with a table put that into their ids. Now and then a look at what exists asks for the ends of partitions
-//! too; once reading has passed the ends, everything has been read that was written before the look began. Event times
-//! cannot say that: producers set them. Decides nothing about where to read.
+//! Streams with a table put that time into their ids. From time to time a metadata refresh asks for the end offsets of
+//! partitions too; once reading has passed those, it has passed every record written before the refresh began. Event
+//! times cannot serve: producers set them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Worker;
+use super::topic::Topic;
+use crate::kafka::batcher::Batcher;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::KafkaError;
 use crate::kafka::metadata::Looked;
 
-/// How often ends are asked for: one request to each leader, whatever the number of topics.
+/// How often end offsets are requested: one request per leader, whatever the number of topics.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
-/// Ends that reading has not passed for so long are asked for again: the log may have been truncated.
+/// End offsets that reading has not passed in this time are requested again: the log may have been truncated.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
-/// The ends of topics that reading has still to pass.
+/// The end offsets that reading has not passed yet.
 #[derive(Debug, Default)]
-pub(super) struct Ends {
-    /// When the look that is under way was begun.
+pub(super) struct EndOffsets {
+    /// When the present refresh began.
     begun: Option<Instant>,
-    /// When the ends of each topic were last asked for, and those that have still to be passed.
+    /// By topic: when its end offsets were last requested, and those that are not passed.
     topics: BTreeMap<Arc<str>, (Instant, Option<Vec<i64>>)>,
 }
 
-impl Ends {
-    /// A look is about to begin, or is under way.
-    pub(super) fn begin_look(&mut self) {
+impl EndOffsets {
+    /// A refresh begins, or is in progress.
+    pub(super) fn refresh_begins(&mut self) {
         self.begun.get_or_insert_with(Instant::now);
     }
 
-    /// Whether the ends of a topic are to be asked for.
+    /// Whether to request the end offsets of a topic.
     pub(super) fn wants(&self, topic: &str) -> bool {
         self.topics.get(topic).is_none_or(|(at, ends)| {
-            let patience = if ends.is_some() { FORGET_AFTER } else { ASK_EVERY };
-            at.elapsed() >= patience
+            let pause = if ends.is_some() { FORGET_AFTER } else { ASK_EVERY };
+            at.elapsed() >= pause
         })
     }
 
-    /// Forgets a topic: its ends are those of another, or no longer those of its partitions.
+    /// Forgets a topic that was recreated, truncated or is no longer read.
     pub(super) fn forget(&mut self, topic: &str) {
         self.topics.remove(topic);
     }
-}
 
-impl Worker {
-    /// Takes in what a look has shown of ends.
-    pub(super) fn note_ends(&mut self, looked: &Result<Vec<Looked>, KafkaError>) {
-        let begun = self.ends.begun.take();
+    /// Takes the end offsets from the result of a refresh.
+    pub(super) fn refreshed(&mut self, topics: &[Topic], looked: &Result<Vec<Looked>, KafkaError>) {
+        let begun = self.begun.take();
         let (Ok(looked), Some(begun)) = (looked, begun) else {
             return;
         };
-        for (topic, looked) in self.topics.iter().zip(looked) {
+        for (topic, looked) in topics.iter().zip(looked) {
             if let Some(ends) = &looked.ends {
-                // Where no leader answers, nobody knows what was written.
+                // The ends of partitions without a leader are unknown.
                 let ends = ends.iter().copied().collect();
-                self.ends.topics.insert(Arc::clone(&topic.name), (begun, ends));
+                self.topics.insert(Arc::clone(&topic.name), (begun, ends));
             }
         }
     }
 
-    /// Tells the streams of every topic that has been read up to the ends that were asked for.
-    pub(super) fn note_at_end(&mut self, consumer: &dyn Consumer) {
-        for (name, (at, ends)) in &mut self.ends.topics {
+    /// Notifies the streams of every topic whose end offsets are passed.
+    pub(super) fn notify(&mut self, batcher: &mut Batcher, consumer: &dyn Consumer) {
+        for (name, (at, ends)) in &mut self.topics {
             let Some(wanted) = ends else { continue };
-            let next = self.batcher.next_offsets(name);
-            // Metadata lagged behind, or a partition of the topic is not read.
+            let next = batcher.next_offsets(name);
+            // Metadata is stale, or a partition of the topic is not read.
             if next.len() != wanted.len() || consumer.unauthorized().contains(name) {
                 *ends = None;
                 continue;
             }
-            let mut places = (0..).zip(next.iter().zip(&*wanted));
-            let is_passed = places.all(|(partition, (&next, &end))| {
+            let mut partitions = (0..).zip(next.iter().zip(&*wanted));
+            let is_passed = partitions.all(|(partition, (&next, &end))| {
                 next >= end || next >= 0 && consumer.passed(name, partition, next) >= end
             });
             if is_passed {
                 *ends = None;
-                self.batcher.at_end(name, *at);
+                batcher.at_end(name, *at);
             }
         }
     }

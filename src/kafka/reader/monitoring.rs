@@ -1,37 +1,34 @@
-//! What is noted of topics and partitions while they are read: how far behind they are, which of them have
-//! been loaded, which get on no more, and which nobody wants any more.
+//! Monitors topics and partitions while they are read: lag, load progress, stalled, stopped and unused ones.
 //!
-//! Told to the streams, to whoever looks at the status, and to the log. Knows what a source has heard and
-//! where the batcher stands; decides nothing about where to read.
+//! Reports to the streams, the status and the log. Does not decide from where to read.
 
 use std::time::Instant;
 
 use log::{info, warn};
 
-use super::Worker;
-use super::topic::Found;
+use super::state::KafkaReader;
+use super::topic::TopicInfo;
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::lag::End;
 use crate::kafka::open_transactions::{self, TransactionChange};
 
-impl Worker {
-    /// Tells how far behind the ends of partitions reading is, which partitions are read again, and how connections are,
-    /// as far as there is news of those.
+impl KafkaReader {
+    /// Updates lag, open transactions, resumed partitions and connections from what the client reports.
     ///
     /// # Errors
-    /// When a partition does not get on although nothing is said to be wrong.
-    pub(super) fn note_figures(
+    /// When a partition is stalled although the client reports no error.
+    pub(super) fn update_status(
         &mut self,
         consumer: &mut dyn Consumer,
-        found: &[Found],
+        found: &[TopicInfo],
     ) -> Result<(), KafkaError> {
-        self.note_resumed(consumer);
+        self.update_resumed(consumer);
         if let Some(links) = consumer.links() {
             self.status.set_links(links);
         }
         let ends = consumer.ends();
-        // Where something is wrong, or markers at the end are not told from records, standing still means nothing.
+        // A partition may stand still during an error, or with a client that does not tell markers from records.
         let may_stall = consumer.reconnects() && consumer.trouble().is_none();
         if !may_stall {
             self.stalls.forget();
@@ -44,10 +41,10 @@ impl Worker {
             if let (Some(lag), Some(to_high)) = (lag, end.lag_to_high(next)) {
                 self.status.set_lag(&end.topic, end.partition, lag, to_high);
             }
-            let place = || format!("{}:{}", end.partition, end.offset.unwrap_or_default());
+            let at = || format!("{}:{}", end.partition, end.offset.unwrap_or_default());
             match self.status.update_end(&end) {
                 Some(TransactionChange::Blocked) => {
-                    warn!("{}", open_transactions::message(&end.topic, &place()));
+                    warn!("{}", open_transactions::message(&end.topic, &at()));
                 }
                 Some(TransactionChange::Ended) => info!(
                     "topic {:?} partition {}: the transaction that held it has ended",
@@ -72,8 +69,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether a partition is there, is led by somebody and may be read, so that something can come of it.
-    fn may_be_fetched(&self, consumer: &dyn Consumer, found: &[Found], end: &End) -> bool {
+    /// Whether a partition exists, has a leader and may be read.
+    fn may_be_fetched(&self, consumer: &dyn Consumer, found: &[TopicInfo], end: &End) -> bool {
         let partition = end.partition as usize;
         let mut topics = self.topics.iter().zip(found);
         let topic = topics.find(|(topic, _)| *topic.name == *end.topic);
@@ -84,9 +81,8 @@ impl Worker {
         })
     }
 
-    /// Tells the streams of every topic that has been read up to its end as of the start, and everyone
-    /// else how far the others are.
-    pub(super) fn note_loaded(&mut self, consumer: &dyn Consumer) {
+    /// Notifies the streams of every topic that is read up to its end as of the start, and reports progress of the others.
+    pub(super) fn update_loading(&mut self, consumer: &dyn Consumer) {
         for topic in &mut self.topics {
             let Some(loading) = &mut topic.loading else {
                 continue;
@@ -106,7 +102,7 @@ impl Worker {
             let (name, now) = (&topic.name, Instant::now());
             if is_loaded {
                 let (records, elapsed) = (self.batcher.received_from(name), loading.elapsed(now));
-                // What may not be read keeps no stream from its other topics.
+                // A stream is ready with its other topics.
                 if !consumer.unauthorized().contains(name) {
                     let stopped = self.status.stopped_of(name);
                     let except = if stopped.is_empty() {
@@ -131,10 +127,10 @@ impl Worker {
         }
     }
 
-    /// What cannot be read stops its partition, and no other.
+    /// Stops the partition of an error, and no other.
     ///
     /// # Errors
-    /// When the source refuses to read the others on.
+    /// When the client cannot continue with the others.
     pub(super) fn stop_partition(
         &self,
         consumer: &mut dyn Consumer,
@@ -150,8 +146,8 @@ impl Worker {
         consumer.assign(&self.batcher)
     }
 
-    /// Takes note of partitions that were stopped and are read again.
-    fn note_resumed(&self, consumer: &mut dyn Consumer) {
+    /// Clears stopped partitions that are read again.
+    fn update_resumed(&self, consumer: &mut dyn Consumer) {
         for (topic, partition) in consumer.resumed() {
             if self.status.set_resumed(&topic, partition) {
                 info!("topic {topic:?} partition {partition}: is read again");
@@ -159,21 +155,20 @@ impl Worker {
         }
     }
 
-    /// Forgets the topics that no stream uses any more; returns what is known of the others where there were such
-    /// topics.
-    pub(super) fn forget_unwanted(&mut self, found: &[Found]) -> Option<Vec<Found>> {
+    /// Removes the topics that no stream uses any more; returns the others if there were such topics.
+    pub(super) fn forget_unused(&mut self, found: &[TopicInfo]) -> Option<Vec<TopicInfo>> {
         let gone = self.batcher.forget_unwanted();
         if gone.is_empty() {
             return None;
         }
         for name in &gone {
-            // A stream that a reload rebuilt may use it: another thread reads it for that.
+            // Another thread may read it, for a stream that a reload rebuilt.
             info!(
                 "topic {name:?}: this thread reads it no more: the streams it read it for were removed or rebuilt"
             );
             self.status.forget_topic(name);
             self.unauthorized.forget(name);
-            self.ends.forget(name);
+            self.end_offsets.forget(name);
         }
         let topics = std::mem::take(&mut self.topics);
         let kept = topics

@@ -1,19 +1,19 @@
-//! Decides from where every partition is read: at the first contact, after trouble, and whenever what exists
-//! has changed.
+//! Resolves the offsets from which partitions are read: at the first contact, after an error, and whenever topics or
+//! partitions have changed.
 //!
-//! What is decided of one topic follows from what was read of it and what exists now, as
-//! [`topic`](super::topic) knows; here that is asked for, believed or doubted, and told. Knows nothing of
-//! records, nor of how a client is built.
+//! [`topic`](super::topic) derives the offsets of one topic from what was read and what exists now. This module requests
+//! that, decides what to believe, notifies the streams and assigns. Knows nothing of records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use log::{info, warn};
 
 use super::progress::Loading;
-use super::topic::{Found, Topic, ends, live_offsets, looks_recreated};
-use super::{REFRESH, Worker};
+use super::refresh::unix_millis;
+use super::state::KafkaReader;
+use super::topic::{REFRESH, Topic, TopicInfo, ends, live_offsets, looks_recreated};
 use crate::kafka::batcher::Batcher;
 use crate::kafka::client::Handles;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
@@ -22,48 +22,47 @@ use crate::kafka::metadata::{self, DOUBT, DOUBT_PAUSE, Looked};
 use crate::kafka::partition::Bounds;
 use crate::kafka::record::{BEGINNING, TopicId};
 
-/// What a topic seems to be, held against what was read of it.
-enum Sight {
-    /// Nothing to go by: its offsets and its id stay as they are.
-    Nothing,
-    /// The one that was read, or the first of its name.
+/// Whether a topic is the one that was read.
+enum Identity {
+    /// Not known: its offsets and its id stay as they are.
+    Unknown,
+    /// The topic that was read, or the first of its name.
     Same,
-    /// Another one. The id is that of the one that was.
-    Another(TopicId),
-    /// Another one if this, which its offsets say, goes on for long enough.
+    /// The topic was recreated. Holds the id of the deleted one.
+    Recreated(TopicId),
+    /// Its offsets suggest, for this reason, that it was recreated. Believed after [`DOUBT`].
     Doubtful(String),
 }
 
-impl Sight {
-    fn of(topic: &Topic, found: Found, known: &[i64], bounds: &[Option<Bounds>]) -> Self {
-        // A topic that is gone may be a broker that does not know it yet: its offsets are kept,
-        // and compared with what exists once it is back.
+impl Identity {
+    fn of(topic: &Topic, found: TopicInfo, known: &[i64], bounds: &[Option<Bounds>]) -> Self {
+        // A topic may be missing because a broker does not know it yet: its offsets are kept until it is back.
         if bounds.is_empty() {
-            return Self::Nothing;
+            return Self::Unknown;
         }
         if bounds.iter().all(Option::is_none) && !known.is_empty() {
-            // Nobody can say anything of it.
-            return Self::Nothing;
+            // No leader answers.
+            return Self::Unknown;
         }
         if let Some(old) = topic.id.filter(|_| topic.id != found.id) {
-            return Self::Another(old);
+            return Self::Recreated(old);
         }
         let sign = looks_recreated(known, bounds);
         match (topic.id, found.is_identified) {
-            // The id is the same, so the topic is: a broker that names fewer partitions lags behind, and an end
-            // below what was read is the last stable offset where more was read before.
+            // The id is the same, so the topic is: fewer partitions are stale metadata, and an end below what was
+            // read is a last stable offset after a change of the isolation level.
             (Some(_), true) => Self::Same,
-            // Offsets tell less than an id, and believing both would begin the topic anew twice.
-            (Some(_), false) => sign.map_or(Self::Same, |_| Self::Nothing),
+            // An id is better evidence than offsets; believing both would restart the topic twice.
+            (Some(_), false) => sign.map_or(Self::Same, |_| Self::Unknown),
             (None, _) => sign.map_or(Self::Same, Self::Doubtful),
         }
     }
 }
 
-/// Logs that a topic which is read has more partitions than before.
-fn note_growth(topic: &Topic, sight: &Sight, known: &[i64], bounds: &[Option<Bounds>]) {
+/// Logs that a topic has more partitions than before.
+fn log_growth(topic: &Topic, identity: &Identity, known: &[i64], bounds: &[Option<Bounds>]) {
     let added = bounds.len().saturating_sub(known.len());
-    if topic.contacted && !known.is_empty() && added > 0 && matches!(sight, Sight::Same) {
+    if topic.contacted && !known.is_empty() && added > 0 && matches!(identity, Identity::Same) {
         let (name, count) = (&topic.name, bounds.len());
         info!(
             "topic {name:?} has {count} partitions now, {added} more than before; they are read from their beginning"
@@ -71,18 +70,11 @@ fn note_growth(topic: &Topic, sight: &Sight, known: &[i64], bounds: &[Option<Bou
     }
 }
 
-/// Milliseconds since the epoch.
-pub(super) fn unix_millis() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-impl Worker {
-    /// Decides from where every partition is read, tells the streams, and assigns. Returns what was
-    /// found; `None` where there is something else to do first.
-    pub(super) fn resolve(&mut self, handles: &mut Handles) -> Result<Option<Vec<Found>>, KafkaError> {
+impl KafkaReader {
+    /// Resolves and assigns all topics. Returns them, or `None` if a command is pending.
+    pub(super) fn resolve(&mut self, handles: &mut Handles) -> Result<Option<Vec<TopicInfo>>, KafkaError> {
         handles.forget_look();
-        let Some(found) = self.look_until_sure(handles)? else {
+        let Some(found) = self.find_topics(handles)? else {
             return Ok(None);
         };
         let asked = self.topics.iter().zip(&found);
@@ -101,40 +93,40 @@ impl Worker {
         let bounds = metadata::bounds_once_led(&asked, wait, may_get_leader, |topics| {
             handles.admin.bounds(topics)
         })?;
-        let sights = found.iter().copied().zip(bounds).enumerate();
-        self.settle(
+        let resolved = found.iter().copied().zip(bounds).enumerate();
+        self.apply(
             handles,
-            sights.map(|(index, (found, bounds))| (index, found, bounds)),
+            resolved.map(|(index, (found, bounds))| (index, found, bounds)),
             asked_at,
         )?;
         Ok(Some(found))
     }
 
-    /// The same of those topics that a look has shown to be something else than is known; the others are read on.
+    /// Resolves and assigns the topics that a refresh has found changed. The others are not interrupted.
     pub(super) fn resolve_changed(
         &mut self,
         handles: &mut Handles,
         looked: Vec<Looked>,
         asked_at: i64,
-    ) -> Result<Vec<Found>, KafkaError> {
-        let found = self.found(&looked);
+    ) -> Result<Vec<TopicInfo>, KafkaError> {
+        let found = self.topic_infos(&looked);
         let changed = looked.into_iter().enumerate().filter_map(|(index, looked)| {
             let bounds = looked.bounds?;
             Some((index, found[index], bounds))
         });
-        let changed: Vec<(usize, Found, Vec<Option<Bounds>>)> = changed.collect();
+        let changed: Vec<(usize, TopicInfo, Vec<Option<Bounds>>)> = changed.collect();
         if !changed.is_empty() {
-            self.settle(handles, changed, asked_at)?;
+            self.apply(handles, changed, asked_at)?;
         }
         Ok(found)
     }
 
-    /// Decides of topics, each by its index, from where they are read, and has the consumer read them from there.
-    /// `asked_at` is when it was asked what there is, in milliseconds since the epoch.
-    fn settle(
+    /// Resolves topics, each by its index, and assigns. `asked_at` is when their state was requested, in milliseconds
+    /// since the epoch.
+    fn apply(
         &mut self,
         handles: &mut Handles,
-        topics: impl IntoIterator<Item = (usize, Found, Vec<Option<Bounds>>)>,
+        topics: impl IntoIterator<Item = (usize, TopicInfo, Vec<Option<Bounds>>)>,
         asked_at: i64,
     ) -> Result<(), KafkaError> {
         let mut is_doubtful = false;
@@ -142,33 +134,33 @@ impl Worker {
             let topic = &self.topics[index];
             let known = self.batcher.next_offsets(&topic.name);
             let is_forbidden = handles.consumer.unauthorized().contains(&topic.name);
-            let sight = Sight::of(topic, found, &known, &bounds);
-            note_growth(topic, &sight, &known, &bounds);
-            is_doubtful |= matches!(sight, Sight::Doubtful(_));
-            let id = match sight {
-                Sight::Nothing => self.topics[index].id,
+            let identity = Identity::of(topic, found, &known, &bounds);
+            log_growth(topic, &identity, &known, &bounds);
+            is_doubtful |= matches!(identity, Identity::Doubtful(_));
+            let id = match identity {
+                Identity::Unknown => self.topics[index].id,
                 _ => found.id,
             };
             let live = live_offsets(&handles.admin, &self.topics[index], &known, &bounds)?;
-            // Nothing fails from here on that would leave streams without the offsets which follow a truncation.
-            let is_truncated = self.truncate(index, &sight, &known, &bounds);
+            // No error may return after a truncation until the streams have the offsets that follow it.
+            let is_truncated = self.truncate(index, &identity, &known, &bounds);
             let known = self.batcher.next_offsets(&self.topics[index].name);
-            let mut next = self.next_offsets(index, sight, &known, (&bounds, &live))?;
+            let mut next = self.next_offsets(index, identity, &known, (&bounds, &live))?;
             let topic = &mut self.topics[index];
             if is_truncated {
-                // They may be beyond the end of the log as it is now.
-                self.ends.forget(&topic.name);
+                // They may be beyond the end of the truncated log.
+                self.end_offsets.forget(&topic.name);
                 if self.batcher.has_table(&topic.name) {
-                    next = topic.read_anew(&bounds);
+                    next = topic.restart(&bounds);
                 }
             }
             for (&partition, &at) in &live {
                 let partition = u32::try_from(partition).unwrap_or(u32::MAX);
                 self.batcher.begun(&self.topics[index].name, partition, at);
             }
-            self.place(index, id, (&known, is_truncated), next, &bounds);
-            self.note_leaders(index, &bounds, asked_at);
-            self.note_existence(index, found, is_forbidden);
+            self.assign_topic(index, id, (&known, is_truncated), next, &bounds);
+            self.update_leaders(index, &bounds, asked_at);
+            self.update_existence(index, found, is_forbidden);
         }
         if !is_doubtful || self.in_doubt.is_some_and(|since| since.elapsed() >= DOUBT) {
             self.in_doubt = None;
@@ -176,44 +168,50 @@ impl Worker {
         self.unauthorized
             .note(&*handles.consumer, &*self.connect, &self.status);
         handles.consumer.assign(&self.batcher)?;
-        self.note_loaded(&*handles.consumer);
+        self.update_loading(&*handles.consumer);
         Ok(())
     }
 
-    /// Goes back where the log of the same topic was truncated. Returns whether that was so.
-    fn truncate(&mut self, index: usize, sight: &Sight, known: &[i64], bounds: &[Option<Bounds>]) -> bool {
+    /// Goes back in truncated logs of the same topic. Returns whether there are any.
+    fn truncate(
+        &mut self,
+        index: usize,
+        identity: &Identity,
+        known: &[i64],
+        bounds: &[Option<Bounds>],
+    ) -> bool {
         let topic = &mut self.topics[index];
-        match sight {
-            Sight::Same => topic.truncate(&mut self.batcher, known, bounds),
-            Sight::Nothing => false,
-            Sight::Another(_) | Sight::Doubtful(_) => {
+        match identity {
+            Identity::Same => topic.truncate(&mut self.batcher, known, bounds),
+            Identity::Unknown => false,
+            Identity::Recreated(_) | Identity::Doubtful(_) => {
                 topic.lost.clear();
                 false
             }
         }
     }
 
-    /// The offsets at which one topic is read on, or from its beginning where it turned out to be another.
+    /// The next offsets of a topic: the log start offsets if it was recreated.
     ///
     /// # Errors
-    /// While that is in doubt: it is to be asked again.
+    /// While that is in doubt.
     fn next_offsets(
         &mut self,
         index: usize,
-        sight: Sight,
+        identity: Identity,
         known: &[i64],
         (bounds, live): (&[Option<Bounds>], &BTreeMap<usize, i64>),
     ) -> Result<Vec<i64>, KafkaError> {
         let topic = &mut self.topics[index];
         let brokers = self.connect.brokers();
-        let why = match sight {
-            Sight::Nothing => return Ok(known.to_vec()),
-            Sight::Same => return Ok(topic.next_offsets(known, bounds, live)),
-            Sight::Another(old) => {
-                topic.past.push(old);
+        let why = match identity {
+            Identity::Unknown => return Ok(known.to_vec()),
+            Identity::Same => return Ok(topic.next_offsets(known, bounds, live)),
+            Identity::Recreated(old) => {
+                topic.past_ids.push(old);
                 "has another id".to_owned()
             }
-            Sight::Doubtful(why) => {
+            Identity::Doubtful(why) => {
                 if self.in_doubt.get_or_insert_with(Instant::now).elapsed() < DOUBT {
                     let at = Location::topic(Arc::clone(&topic.name));
                     return Err(KafkaError::partition(
@@ -229,13 +227,12 @@ impl Worker {
             "kafka {brokers}: topic {:?}: {why}: it was recreated and is read from its beginning",
             topic.name
         );
-        self.ends.forget(&topic.name);
-        Ok(topic.begin_anew(&mut self.batcher, bounds))
+        self.end_offsets.forget(&topic.name);
+        Ok(topic.recreated(&mut self.batcher, bounds))
     }
 
-    /// Puts one topic at its next offsets, if those or the topic are others than before, and tells how far it
-    /// has to go from there.
-    fn place(
+    /// Sets the next offsets of a topic if they or its id have changed, and its lag.
+    fn assign_topic(
         &mut self,
         index: usize,
         id: Option<TopicId>,
@@ -247,7 +244,6 @@ impl Worker {
         if !topic.contacted {
             topic.loading = Some(Loading::new(next.clone(), ends(bounds), Instant::now()));
         }
-        // A topic that is gone is read no further, and one that begins anew is at its beginning.
         let lags = next
             .iter()
             .zip(bounds)
@@ -263,8 +259,8 @@ impl Worker {
         }
     }
 
-    /// Remembers which partitions of a topic nobody leads, as of `asked_at`, and tells it where that is news.
-    fn note_leaders(&mut self, index: usize, bounds: &[Option<Bounds>], asked_at: i64) {
+    /// Sets the partitions without a leader, as of `asked_at`, and logs a change.
+    fn update_leaders(&mut self, index: usize, bounds: &[Option<Bounds>], asked_at: i64) {
         let topic = &mut self.topics[index];
         topic.leaderless_at = asked_at;
         let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
@@ -278,10 +274,10 @@ impl Worker {
         }
     }
 
-    /// Remembers that a topic has been met, and tells whether it exists where that is news.
-    fn note_existence(&mut self, index: usize, found: Found, is_forbidden: bool) {
+    /// Sets whether a topic exists, and logs a change.
+    fn update_existence(&mut self, index: usize, found: TopicInfo, is_forbidden: bool) {
         let topic = &mut self.topics[index];
-        // What may not be seen has not been met: once it may, it is read from where the streams begin.
+        // A hidden topic is not contacted yet: once it is visible, it is read from where its streams start.
         topic.contacted |= !(is_forbidden && found.partitions == 0);
         let is_missing = found.partitions == 0 && !is_forbidden;
         if self.status.set_missing(&topic.name, is_missing) {
@@ -296,12 +292,12 @@ impl Worker {
         }
     }
 
-    /// Looks at what exists; at the first contact, asks again for a while where a topic seems missing.
-    /// `None` where there is something else to do first.
-    fn look_until_sure(&mut self, handles: &mut Handles) -> Result<Option<Vec<Found>>, KafkaError> {
+    /// Requests metadata; at the first contact repeats that for a while if a topic seems to be missing. `None` if a
+    /// command is pending.
+    fn find_topics(&mut self, handles: &mut Handles) -> Result<Option<Vec<TopicInfo>>, KafkaError> {
         let asked = Instant::now();
         loop {
-            let found = self.look(handles)?;
+            let found = self.topic_infos_now(handles)?;
             let is_missing = self.topics.iter().zip(&found).any(|(topic, found)| {
                 !topic.contacted
                     && found.partitions == 0
@@ -310,29 +306,28 @@ impl Worker {
             if !is_missing || asked.elapsed() > DOUBT {
                 return Ok(Some(found));
             }
-            // What is decided at the first contact stays, so nothing is decided in a hurry.
-            if self.orders.is_interrupted() {
+            // The start offsets, once decided, remain.
+            if self.commands.is_interrupted() {
                 return Ok(None);
             }
-            self.turns(DOUBT_PAUSE);
+            self.beat(DOUBT_PAUSE);
             std::thread::sleep(DOUBT_PAUSE);
         }
     }
 
-    /// Where the offset of a partition is out of range: goes on at those that exist, without another
-    /// client, so that the other partitions hardly notice.
+    /// Resolves offsets after one was out of range, with the same client: the other partitions continue.
     ///
     /// # Errors
-    /// With `why`, if all offsets are as they should be.
-    pub(super) fn find_place(
+    /// With `why`, if all offsets are in range.
+    pub(super) fn recover_offsets(
         &mut self,
         handles: &mut Handles,
         why: KafkaError,
-    ) -> Result<Option<Vec<Found>>, KafkaError> {
-        let places = |batcher: &Batcher| -> Vec<Vec<i64>> {
+    ) -> Result<Option<Vec<TopicInfo>>, KafkaError> {
+        let offsets = |batcher: &Batcher| -> Vec<Vec<i64>> {
             batcher.positions().map(|(_, next)| next.to_vec()).collect()
         };
-        let before = places(&self.batcher);
+        let before = offsets(&self.batcher);
         if let ErrorKind::OutOfRange { lost, .. } = &why.kind {
             for topic in &mut self.topics {
                 let lost = lost.iter().filter(|lost| *lost.topic == *topic.name);
@@ -345,7 +340,7 @@ impl Worker {
             // This client does not report them again.
             is_left |= !std::mem::take(&mut topic.lost).is_empty();
         }
-        if found.is_some() && (is_left || places(&self.batcher) == before) {
+        if found.is_some() && (is_left || offsets(&self.batcher) == before) {
             return Err(why);
         }
         Ok(found)

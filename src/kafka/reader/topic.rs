@@ -1,10 +1,10 @@
-//! One topic as the tail knows it: which it is, and from where each of its partitions is read.
+//! One topic: its identity, and the offsets from which its partitions are read.
 //!
-//! Decides by what was read before and what exists now. Knows nothing of connections, orders or streams.
+//! Derives these from what was read before and what exists now. Knows nothing of connections, commands or streams.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
@@ -15,22 +15,25 @@ use crate::kafka::error::KafkaError;
 use crate::kafka::partition::{Bounds, Cut, Lost};
 use crate::kafka::record::{BEGINNING, TopicId};
 
-/// Where reading of a topic begins when the daemon starts. What appears later is new and always
-/// read from its beginning.
+/// How often metadata is refreshed.
+pub(super) const REFRESH: Duration = Duration::from_secs(5);
+
+/// Where reading of a topic starts when the daemon starts. Partitions and topics that appear later are read from their
+/// log start offsets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// With the first record that exists.
+pub enum StartOffset {
+    /// At the log start offset.
     Earliest,
-    /// So many offsets before the end of every partition.
-    Newest(u32),
+    /// This number of offsets before the end of every partition.
+    BeforeEnd(u32),
 }
 
-impl Begin {
+impl StartOffset {
     /// The earlier of two.
     #[must_use]
     pub fn earlier(self, other: Self) -> Self {
         match (self, other) {
-            (Self::Newest(one), Self::Newest(another)) => Self::Newest(one.max(another)),
+            (Self::BeforeEnd(one), Self::BeforeEnd(another)) => Self::BeforeEnd(one.max(another)),
             _ => Self::Earliest,
         }
     }
@@ -38,61 +41,60 @@ impl Begin {
     fn offset(self, bounds: Bounds) -> i64 {
         match self {
             Self::Earliest => bounds.low,
-            Self::Newest(count) => (bounds.high - i64::from(count)).max(bounds.low),
+            Self::BeforeEnd(count) => (bounds.high - i64::from(count)).max(bounds.low),
         }
     }
 }
 
-/// What Kafka says of a topic.
+/// A topic as metadata describes it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
-    /// 0 where it does not exist.
+pub(super) struct TopicInfo {
+    /// 0 if it does not exist.
     pub(super) partitions: usize,
-    /// The id, the one known before where no answer named one.
+    /// The id: the known one if metadata has none.
     pub(super) id: Option<TopicId>,
-    /// Whether this very answer named the id.
+    /// Whether the id is from this metadata.
     pub(super) is_identified: bool,
 }
 
-/// What the thread knows of a topic besides its offsets.
+/// The state of a topic besides its next offsets.
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
-    pub(super) begin: Begin,
+    pub(super) start: StartOffset,
     pub(super) id: Option<TopicId>,
-    /// Partitions of which no leader answered when they were to be begun.
+    /// Partitions without a leader.
     pub(super) leaderless: Vec<usize>,
-    /// When they were last seen to have none, in milliseconds since the epoch.
+    /// When they were last seen without one, in milliseconds since the epoch.
     pub(super) leaderless_at: i64,
-    /// Partitions whose next offset was said not to exist, until it is decided where they are read on.
+    /// Partitions whose next offset is out of range, until they are resolved.
     pub(super) lost: Vec<Lost>,
-    /// Partitions and offsets that were said not to exist although the leader was to be asked for their epochs first.
+    /// Partitions and offsets that were out of range before their epochs were validated.
     unvalidated: Vec<(u32, i64)>,
-    /// Ids of topics of this name that are no more: a broker that lags behind may still tell them.
-    pub(super) past: Vec<TopicId>,
-    /// The way to the end as of the first contact; `None` before it, and once that was reached.
+    /// Ids of deleted topics of this name: stale metadata may still name them.
+    pub(super) past_ids: Vec<TopicId>,
+    /// The load up to the end as of the first contact; `None` before that, and once it is finished.
     pub(super) loading: Option<Loading>,
     pub(super) contacted: bool,
 }
 
 impl Topic {
-    /// One of which nothing is known yet.
-    pub(super) const fn new(name: Arc<str>, begin: Begin) -> Self {
+    pub(super) const fn new(name: Arc<str>, start: StartOffset) -> Self {
         Self {
             name,
-            begin,
+            start,
             id: None,
             leaderless: Vec::new(),
             leaderless_at: 0,
             lost: Vec::new(),
             unvalidated: Vec::new(),
-            past: Vec::new(),
+            past_ids: Vec::new(),
             loading: None,
             contacted: false,
         }
     }
 
-    /// Goes back in partitions whose logs were truncated below what was read, and tells the streams. Returns whether
-    /// there were any.
+    /// Goes back in partitions whose logs were truncated below what was read, and notifies the streams. Returns whether
+    /// there are any.
     pub(super) fn truncate(
         &mut self,
         batcher: &mut Batcher,
@@ -110,17 +112,17 @@ impl Topic {
                 continue;
             };
             let Some(&Some(bounds)) = bounds.get(partition) else {
-                // It has no leader; the next client is told the same.
+                // It has no leader; the next client gets the same error.
                 self.lost.push(lost);
                 continue;
             };
-            // Without an epoch a log that has outgrown the offset looks like the one that was read.
+            // Without an epoch, a log that has grown beyond the offset looks like the one that was read.
             let is_shorter = next > bounds.high;
             let at = (lost.partition, next);
             let cut = match lost.cut {
                 Some(cut) => cut,
                 None if !is_shorter => continue,
-                // It may have grown since it was truncated: the next client asks its leader where.
+                // It may have grown since it was truncated: the next client validates the epoch with its leader.
                 None if batcher.epoch(&self.name, lost.partition).is_some() && !unvalidated.contains(&at) => {
                     self.unvalidated.push(at);
                     self.lost.push(lost);
@@ -141,10 +143,9 @@ impl Topic {
         is_truncated
     }
 
-    /// The offsets at which tables are read anew after that: they need the records that those which are lost had
-    /// replaced.
-    pub(super) fn read_anew(&mut self, bounds: &[Option<Bounds>]) -> Vec<i64> {
-        // What has no leader yet has nothing either.
+    /// The log start offsets. After a truncation, tables need them for the records that the lost ones had replaced.
+    pub(super) fn restart(&mut self, bounds: &[Option<Bounds>]) -> Vec<i64> {
+        // A new partition without a leader starts at 0.
         let next: Vec<i64> = bounds
             .iter()
             .map(|bounds| bounds.map_or(0, |bounds| bounds.low))
@@ -155,13 +156,13 @@ impl Topic {
         next
     }
 
-    /// Tells the streams that this is another topic; the offsets at which it begins.
-    pub(super) fn begin_anew(&mut self, batcher: &mut Batcher, bounds: &[Option<Bounds>]) -> Vec<i64> {
+    /// Notifies the streams that the topic was recreated; returns its log start offsets.
+    pub(super) fn recreated(&mut self, batcher: &mut Batcher, bounds: &[Option<Bounds>]) -> Vec<i64> {
         batcher.recreated(&self.name);
-        self.read_anew(bounds)
+        self.restart(bounds)
     }
 
-    /// The next offset of every partition, given those known before, what exists now, and the first live
+    /// The next offset of every partition, given those known before, the offsets that exist now, and the first live
     /// offsets of partitions that had no leader.
     pub(super) fn next_offsets(
         &self,
@@ -170,11 +171,10 @@ impl Topic {
         live: &BTreeMap<usize, i64>,
     ) -> Vec<i64> {
         let next = |(partition, bounds): (usize, &Option<Bounds>)| match (known.get(partition), *bounds) {
-            // It had no leader at the first contact, and streams have been read since: what they preload then
-            // would seem to be new.
-            (Some(&BEGINNING), Some(bounds)) => match self.begin {
-                Begin::Earliest => bounds.low,
-                Begin::Newest(_) => live
+            // It had no leader at the first contact. Preloaded records would now seem to be new.
+            (Some(&BEGINNING), Some(bounds)) => match self.start {
+                StartOffset::Earliest => bounds.low,
+                StartOffset::BeforeEnd(_) => live
                     .get(&partition)
                     .copied()
                     .unwrap_or(bounds.high)
@@ -191,18 +191,18 @@ impl Topic {
             }
             (Some(&next), _) => next,
             (None, None) if !self.contacted => BEGINNING,
-            (None, Some(bounds)) if !self.contacted => self.begin.offset(bounds),
-            // A partition that comes later is new, and so are all its records.
+            (None, Some(bounds)) if !self.contacted => self.start.offset(bounds),
+            // All records of a partition that was added later are new.
             (None, bounds) => bounds.map_or(0, |bounds| bounds.low),
         };
-        // Kafka removes no partitions: a broker that names fewer lags behind, and offsets of the rest stay.
+        // Kafka removes no partitions: fewer are stale metadata, and the others keep their offsets.
         let surplus = known.iter().skip(bounds.len()).copied();
         bounds.iter().enumerate().map(next).chain(surplus).collect()
     }
 }
 
-/// Where records of partitions are live that had no leader and have one now: from the first record that was
-/// written since they were last seen without, or from the end where the client library knows no times.
+/// The first live offsets of partitions that had no leader and have one now: that of the first record written since they
+/// were last seen without, or the end if the client library does not support lookups by time.
 pub(super) fn live_offsets(
     admin: &AdminThread,
     topic: &Topic,
@@ -234,7 +234,7 @@ pub(super) fn live_offsets(
     Ok(live.collect())
 }
 
-/// Where partitions end; before everything where that is not known.
+/// The ends of partitions; [`BEGINNING`] if unknown.
 pub(super) fn ends(bounds: &[Option<Bounds>]) -> Vec<i64> {
     bounds
         .iter()
@@ -242,7 +242,7 @@ pub(super) fn ends(bounds: &[Option<Bounds>]) -> Vec<i64> {
         .collect()
 }
 
-/// Why a topic seems to be another than the one that was read up to `known`, if it does.
+/// Why a topic that was read up to `known` seems to be recreated, if it does.
 pub(super) fn looks_recreated(known: &[i64], bounds: &[Option<Bounds>]) -> Option<String> {
     if known.len() > bounds.len() {
         return Some(format!(

@@ -9,7 +9,7 @@ use crate::harness::produce::{Message, Outcome, Written};
 use crate::harness::wait::{ensure, eventually, secs};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::connection::Connection;
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Record};
 use kafka_sse_bridge::kafka::security::Access;
@@ -116,7 +116,7 @@ pub struct Reader {
     pub status: Arc<ReaderStatus>,
     topics: BTreeMap<String, Told>,
     feeds: mpsc::Receiver<Feed>,
-    tail: Option<Tail>,
+    tail: Option<ReaderHandle>,
 }
 
 /// How a reader is to read.
@@ -124,7 +124,7 @@ pub struct Reader {
 pub struct Plan {
     pub client: Client,
     pub isolation: Isolation,
-    pub begin: Begin,
+    pub start: StartOffset,
     /// Feeds that wait for the test.
     pub room: usize,
 }
@@ -137,7 +137,7 @@ impl Plan {
                 Client::Kafka => Isolation::ReadUncommitted,
                 _ => Isolation::ReadCommitted,
             },
-            begin: Begin::Earliest,
+            start: StartOffset::Earliest,
             room: 1024,
         }
     }
@@ -168,7 +168,7 @@ impl Reader {
         let plans = channels.iter().flat_map(|(stream, topics, (feed, _))| {
             topics.iter().map(move |&name| TopicPlan {
                 name: name.into(),
-                begin: plan.begin,
+                start: plan.start,
                 feeds: vec![StreamChannel {
                     stream: (*stream).into(),
                     feed: feed.clone(),
@@ -186,7 +186,7 @@ impl Reader {
             needs_librdkafka: None,
         };
         let status = Arc::new(ReaderStatus::default());
-        let tail = Tail::spawn(connection, plans.collect(), Arc::clone(&status)).expect("a thread");
+        let tail = ReaderHandle::spawn(connection, plans.collect(), Arc::clone(&status)).expect("a thread");
         // The first one to go ends the thread.
         let mut tail = Some(tail);
         channels.map(|(_, topics, (_, feeds))| Self {

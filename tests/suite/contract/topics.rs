@@ -7,7 +7,7 @@ use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, secs};
 use kafka_sse_bridge::config::Client;
 use kafka_sse_bridge::kafka::counters::Trouble;
-use kafka_sse_bridge::kafka::reader::Begin;
+use kafka_sse_bridge::kafka::reader::StartOffset;
 use std::time::{Duration, Instant};
 
 /// How soon what is new is read, from its first record on.
@@ -20,8 +20,8 @@ pub fn a_missing_topic_is_read_from_its_first_record_once_it_exists(version: Ver
     let (here, missing) = (topic_name("here"), topic_name("missing"));
     bench.broker.create_topic(&here, 1, &[]);
     for plan in Plan::all(version) {
-        let begin = Begin::Newest(0);
-        bench.read_with(&[&here, &missing], Plan { begin, ..plan });
+        let begin = StartOffset::BeforeEnd(0);
+        bench.read_with(&[&here, &missing], Plan { start: begin, ..plan });
     }
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "it is named, and counts as loaded", |reader| {
@@ -56,8 +56,8 @@ pub fn added_partitions_are_read_from_their_first_record(version: Version) {
     bench.broker.create_topic(&topic, 1, &[]);
     bench.write(&topic, &numbered(0, 0, 5), &[]);
     for plan in Plan::all(version) {
-        let begin = Begin::Newest(0);
-        bench.read_with(&[&topic], Plan { begin, ..plan });
+        let begin = StartOffset::BeforeEnd(0);
+        bench.read_with(&[&topic], Plan { start: begin, ..plan });
     }
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "it reads", |reader| {

@@ -8,7 +8,7 @@ use crate::harness::cluster::Cluster;
 use crate::harness::wait::millis;
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::connection::Connection;
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
 use kafka_sse_bridge::kafka::security::Access;
@@ -130,7 +130,7 @@ impl Account {
 
 /// Ends reading and writing, also when what goes on meanwhile fails.
 struct Ending<'a> {
-    tail: Option<Tail>,
+    tail: Option<ReaderHandle>,
     is_over: &'a AtomicBool,
 }
 
@@ -246,7 +246,7 @@ fn read(
     topic: &str,
     plan: &Plan,
     status: &Arc<ReaderStatus>,
-) -> (Tail, mpsc::Receiver<Feed>) {
+) -> (ReaderHandle, mpsc::Receiver<Feed>) {
     let (feed, feeds) = mpsc::channel(16);
     let connection = Connection {
         brokers: cluster.bootstrap(),
@@ -259,10 +259,10 @@ fn read(
     };
     let topics = vec![TopicPlan {
         name: topic.into(),
-        begin: Begin::Earliest,
+        start: StartOffset::Earliest,
         feeds: vec![feed.into()],
     }];
-    let tail = Tail::spawn(connection, topics, Arc::clone(status)).expect("a thread");
+    let tail = ReaderHandle::spawn(connection, topics, Arc::clone(status)).expect("a thread");
     (tail, feeds)
 }
 

@@ -11,7 +11,7 @@ use crate::harness::promise;
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError, Location};
 use kafka_sse_bridge::kafka::partition::Bounds;
-use kafka_sse_bridge::kafka::reader::Begin;
+use kafka_sse_bridge::kafka::reader::StartOffset;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, TopicId};
 use libtest_mimic::Trial;
 use std::time::{Duration, Instant};
@@ -300,12 +300,12 @@ fn a_partition_without_a_leader_does_not_delay_others() {
 
 fn a_partition_with_a_late_leader_is_read_from_its_end_at_that_time() {
     for (begin, at, from, live) in [
-        (Begin::Newest(100), None, 9, 9),
-        (Begin::Newest(100), Some(7), 7, 7),
+        (StartOffset::BeforeEnd(100), None, 9, 9),
+        (StartOffset::BeforeEnd(100), Some(7), 7, 7),
         // Offsets that do not exist any more, or not yet, are not live.
-        (Begin::Newest(100), Some(1), 3, 3),
-        (Begin::Newest(100), Some(12), 9, 9),
-        (Begin::Earliest, Some(7), 3, 7),
+        (StartOffset::BeforeEnd(100), Some(1), 3, 3),
+        (StartOffset::BeforeEnd(100), Some(12), 9, 9),
+        (StartOffset::Earliest, Some(7), 3, 7),
     ] {
         let script = Script {
             bounds: vec![Bounds { low: 0, high: 2 }, Bounds { low: 3, high: 9 }],

@@ -8,7 +8,7 @@ use kafka_sse_bridge::kafka::consumer::Consumer;
 use kafka_sse_bridge::kafka::error::{ErrorKind, KafkaError};
 use kafka_sse_bridge::kafka::lag::End;
 use kafka_sse_bridge::kafka::partition::Bounds;
-use kafka_sse_bridge::kafka::reader::{Begin, Tail, TopicPlan};
+use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{Feed, Stamp, TopicId};
 use std::collections::{BTreeSet, VecDeque};
@@ -228,7 +228,7 @@ pub struct Rig {
     pub(super) kafka: Kafka,
     pub(super) feeds: mpsc::Receiver<Feed>,
     pub status: Arc<ReaderStatus>,
-    pub(super) tail: Option<Tail>,
+    pub(super) tail: Option<ReaderHandle>,
 }
 
 impl Rig {
@@ -263,10 +263,10 @@ impl Rig {
     }
 
     /// One that reads the topic `t` from where reading is to begin.
-    pub(super) fn beginning(begin: Begin, script: Script) -> Self {
+    pub(super) fn beginning(start: StartOffset, script: Script) -> Self {
         let (feed, feeds) = mpsc::channel(1024);
         let plan = TopicPlan {
-            begin,
+            start,
             ..plan("t", feed)
         };
         Self::with(script, vec![plan], feeds)
@@ -292,7 +292,7 @@ impl Rig {
         let kafka: Kafka = Arc::new(Mutex::new(script));
         let status = Arc::new(ReaderStatus::default());
         let connect = Box::new(Scripted(Arc::clone(&kafka), 0));
-        let tail = Tail::spawn_with(connect, plans, Arc::clone(&status)).expect("a thread");
+        let tail = ReaderHandle::spawn_with(connect, plans, Arc::clone(&status)).expect("a thread");
         Self {
             kafka,
             feeds,
@@ -375,7 +375,7 @@ impl Rig {
 fn plan(topic: &str, feed: mpsc::Sender<Feed>) -> TopicPlan {
     TopicPlan {
         name: topic.into(),
-        begin: Begin::Earliest,
+        start: StartOffset::Earliest,
         feeds: vec![feed.into()],
     }
 }
