@@ -17,12 +17,14 @@
 )]
 
 mod activation;
+mod assets;
 mod changed_topics;
 mod client_libraries;
 mod clocks;
 mod common;
 mod configuration;
 mod configuration_lists;
+mod configuration_rules;
 mod connections;
 mod consumers;
 mod contract;
@@ -39,6 +41,7 @@ mod filter_races;
 mod filtered_backlogs;
 mod filtered_readers;
 mod filters;
+mod fixed_filters;
 mod framing;
 mod front;
 mod harness;
@@ -85,6 +88,7 @@ mod since;
 mod subscriptions;
 mod supervision;
 mod table_memory;
+mod table_model;
 mod tables;
 mod tail;
 mod tail_parser;
@@ -111,6 +115,7 @@ fn main() -> ExitCode {
         shared_log::trials(),
         subscriptions::trials(),
         filters::trials(),
+        fixed_filters::trials(),
         filtered_readers::trials(),
         filtered_backlogs::trials(),
         filter_model::trials(),
@@ -119,6 +124,7 @@ fn main() -> ExitCode {
         notices::trials(),
         table_memory::trials(),
         tables::trials(),
+        table_model::trials(),
         clocks::trials(),
         truncation::trials(),
         unclean_elections::trials(),
@@ -130,8 +136,10 @@ fn main() -> ExitCode {
         docs::trials(),
         configuration::trials(),
         configuration_lists::trials(),
+        configuration_rules::trials(),
         security_settings::trials(),
         pages::trials(),
+        assets::trials(),
         parameters::trials(),
         reading::trials(),
         history::trials(),
