@@ -85,7 +85,7 @@ pub struct AdminThread {
 }
 
 /// A request that was begun.
-pub struct PendingRequest<T> {
+pub(super) struct PendingRequest<T> {
     call: worker_thread::PendingCall<Result<T, KafkaError>>,
     brokers: Arc<str>,
 }
@@ -116,11 +116,8 @@ impl AdminThread {
         &self.pulse
     }
 
-    /// Begins a request.
-    ///
-    /// # Errors
-    /// When an earlier request hangs.
-    pub fn begin<T: Send + 'static>(
+    /// Begins a request. Fails when an earlier one hangs.
+    pub(super) fn begin<T: Send + 'static>(
         &self,
         request: impl FnOnce(&mut dyn Admin) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<PendingRequest<T>, KafkaError> {
@@ -131,11 +128,8 @@ impl AdminThread {
         })
     }
 
-    /// Makes a request and waits for the answer, or for an order to the calling thread.
-    ///
-    /// # Errors
-    /// Those of the request; [`ErrorKind::Interrupted`] when an order came first.
-    pub fn call<T: Send + 'static>(
+    /// Makes a request and waits for the answer, or for an order to the calling thread: [`ErrorKind::Interrupted`].
+    pub(crate) fn call<T: Send + 'static>(
         &self,
         request: impl FnOnce(&mut dyn Admin) -> Result<T, KafkaError> + Send + 'static,
     ) -> Result<T, KafkaError> {
@@ -143,11 +137,7 @@ impl AdminThread {
         answer.unwrap_or_else(|abandoned| Err(no_answer(&self.brokers, abandoned)))
     }
 
-    /// See [`Admin::topics`].
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn topics(
+    pub(crate) fn topics(
         &self,
         topics: &[Arc<str>],
         unauthorized: &BTreeSet<Arc<str>>,
@@ -156,29 +146,25 @@ impl AdminThread {
         self.call(move |admin| admin.topics(&topics, &unauthorized))
     }
 
-    /// See [`Admin::bounds`].
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn bounds(&self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
+    pub(crate) fn bounds(
+        &self,
+        topics: &[(Arc<str>, usize)],
+    ) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError> {
         let topics = topics.to_vec();
         self.call(move |admin| admin.bounds(&topics))
     }
 
-    /// The same of one topic.
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn bounds_of(&self, topic: &Arc<str>, partitions: usize) -> Result<Vec<Option<Bounds>>, KafkaError> {
+    /// [`bounds`](Self::bounds) of one topic.
+    pub(crate) fn bounds_of(
+        &self,
+        topic: &Arc<str>,
+        partitions: usize,
+    ) -> Result<Vec<Option<Bounds>>, KafkaError> {
         let bounds = self.bounds(&[(Arc::clone(topic), partitions)])?;
         Ok(bounds.into_iter().next().unwrap_or_default())
     }
 
-    /// See [`Admin::offsets_at`].
-    ///
-    /// # Errors
-    /// As [`call`](Self::call).
-    pub fn offsets_at(
+    pub(crate) fn offsets_at(
         &self,
         topic: &Arc<str>,
         times: &[Option<i64>],
@@ -190,7 +176,7 @@ impl AdminThread {
 
 impl<T> PendingRequest<T> {
     /// The answer; `None` while there is none.
-    pub fn answer(&self) -> Option<Result<T, KafkaError>> {
+    pub(super) fn answer(&self) -> Option<Result<T, KafkaError>> {
         let answer = self.call.answer()?;
         Some(answer.unwrap_or_else(|abandoned| Err(no_answer(&self.brokers, abandoned))))
     }

@@ -24,7 +24,7 @@ struct Topic {
     name: Arc<str>,
     /// The next offset of every partition.
     next: Vec<i64>,
-    /// See [`Place`].
+    /// See [`FetchPosition`].
     placed: Vec<u64>,
     incarnation: u64,
     /// The leader epochs of what was read, by partition; shorter where none are known.
@@ -40,11 +40,11 @@ struct Topic {
     queues: Vec<usize>,
 }
 
-/// A partition to read.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+/// A partition to read, and from where.
+#[derive(Debug, Clone)]
+pub struct FetchPosition {
     /// Its topic.
-    pub topic: &'a Arc<str>,
+    pub topic: Arc<str>,
     /// Its number.
     pub partition: u32,
     /// Its next offset.
@@ -55,6 +55,14 @@ pub struct Place<'a> {
     pub incarnation: u64,
     /// The leader epoch of the last record that was read, where it is known.
     pub epoch: Option<u32>,
+}
+
+impl FetchPosition {
+    /// The topic and the partition.
+    #[must_use]
+    pub fn key(&self) -> (Arc<str>, u32) {
+        (Arc::clone(&self.topic), self.partition)
+    }
 }
 
 /// The next offsets, and the records that are not sent yet.
@@ -122,14 +130,14 @@ impl Batcher {
     }
 
     /// Every partition to read now: those of topics that are not paused.
-    pub fn places(&self) -> impl Iterator<Item = Place<'_>> {
+    pub fn fetch_positions(&self) -> impl Iterator<Item = FetchPosition> {
         let topics = self.topics.iter().filter(|topic| !topic.is_paused(&self.queues));
         topics.flat_map(|topic| {
             let partitions = (0..).zip(topic.next.iter().zip(&topic.placed));
             partitions
                 .filter(|(_, (next, _))| **next != BEGINNING)
-                .map(|(partition, (&next, &placed))| Place {
-                    topic: &topic.name,
+                .map(|(partition, (&next, &placed))| FetchPosition {
+                    topic: Arc::clone(&topic.name),
                     partition,
                     next,
                     placed,

@@ -18,7 +18,7 @@ use super::link::Link;
 /// After an error the consumer is dropped, and another one continues at the batcher's offsets; so a consumer need not
 /// recover by itself, but may.
 pub trait Consumer: Send {
-    /// Reads from now on the partitions that `batcher` names ([`Batcher::places`]): those whose `placed` has changed
+    /// Reads from now on the partitions that `batcher` names ([`Batcher::fetch_positions`]): those whose `placed` has changed
     /// from their next offsets, the others without interruption.
     ///
     /// # Errors

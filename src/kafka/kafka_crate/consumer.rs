@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use kafka::client::fetch::Response;
 use log::debug;
 
-use super::fetcher::{FetchPosition, Fetcher, partitions, take};
-use crate::kafka::batcher::{Batcher, Place as Placed};
+use super::fetcher::{Fetcher, location, partitions, take};
+use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
@@ -211,7 +211,7 @@ impl KafkaCrateConsumer {
     fn next_batch(&self, place: &FetchPosition) -> Result<Option<NextBatch>, KafkaError> {
         self.fetcher.next_batch(place)?.map_err(|error| {
             let reason = format!("nothing comes, and what follows cannot be found out: {error}");
-            KafkaError::partition(&self.fetcher.brokers, place.location(), reason)
+            KafkaError::partition(&self.fetcher.brokers, location(place), reason)
         })
     }
 
@@ -220,17 +220,14 @@ impl KafkaCrateConsumer {
         let now = Instant::now();
         let is_due = |retry_at: &Option<Instant>| retry_at.is_some_and(|retry_at| now >= retry_at);
         let due = self.stopped.iter().find(|(_, retry_at)| is_due(retry_at));
-        let Some((topic, partition)) = due.map(|(at, _)| at.clone()) else {
+        let Some(at) = due.map(|(at, _)| at.clone()) else {
             return Ok(());
         };
-        let next = batcher.next_offset(&topic, partition).unwrap_or_default();
-        let place = FetchPosition {
-            topic,
-            partition,
-            next,
+        // A paused topic has none.
+        let Some(position) = batcher.fetch_positions().find(|position| position.key() == at) else {
+            return Ok(());
         };
-        let batch = self.next_batch(&place)?;
-        let at = (place.topic, place.partition);
+        let batch = self.next_batch(&position)?;
         if batch.is_some_and(|batch| batch.bytes > i64::from(PARTITION_BYTES_CAP)) {
             self.stopped.insert(at, Some(now + RETRY_EVERY));
         } else {
@@ -245,8 +242,10 @@ impl Consumer for KafkaCrateConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         // Every fetch names its offsets, so there is nothing to set up. What is known of a partition holds for as long
         // as it is read on.
-        let of = |place: Placed<'_>| ((Arc::clone(place.topic), place.partition), place.placed);
-        let placed: HashMap<(Arc<str>, u32), u64> = batcher.places().map(of).collect();
+        let positions = batcher.fetch_positions();
+        let placed: HashMap<(Arc<str>, u32), u64> = positions
+            .map(|position| (position.key(), position.placed))
+            .collect();
         let is_read_on = |at: &(Arc<str>, u32)| match (placed.get(at), self.placed.get(at)) {
             (Some(now), Some(before)) => now == before,
             _ => true,
@@ -272,25 +271,19 @@ impl Consumer for KafkaCrateConsumer {
 
     fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
         self.retry_stopped(batcher)?;
-        let places: Vec<(Arc<str>, u32, i64)> = batcher
-            .places()
-            .map(|place| (Arc::clone(place.topic), place.partition, place.next))
-            .filter(|(topic, partition, _)| !self.stopped.contains_key(&(Arc::clone(topic), *partition)))
+        let places: Vec<FetchPosition> = batcher
+            .fetch_positions()
+            .filter(|position| !self.stopped.contains_key(&position.key()))
             .collect();
         self.check_room(batcher)?;
         let usual = i32::try_from(places.len().max(1))
             .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
-        let place = |(topic, partition, next): (Arc<str>, u32, i64)| {
-            let limit = self.limits.get(&(topic.clone(), partition)).copied();
-            let place = FetchPosition {
-                topic,
-                partition,
-                next,
-            };
-            (place, limit.unwrap_or(usual))
+        let with_limit = |position: FetchPosition| {
+            let limit = self.limits.get(&position.key()).copied();
+            (position, limit.unwrap_or(usual))
         };
-        let places: Arc<[(FetchPosition, i32)]> = places.into_iter().map(place).collect();
+        let places: Arc<[(FetchPosition, i32)]> = places.into_iter().map(with_limit).collect();
         let started = Instant::now();
         let (answer, mut failed) = self.fetcher.fetch_all(&places)?;
         self.note_ends(&answer);

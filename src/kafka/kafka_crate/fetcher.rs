@@ -13,7 +13,7 @@ use kafka::error::{Error, KafkaCode};
 use super::open::open;
 use crate::kafka::admin::no_answer;
 use crate::kafka::auth_error::Refusal;
-use crate::kafka::batcher::Batcher;
+use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::Connection;
 use crate::kafka::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
 use crate::kafka::next_batch::NextBatch;
@@ -121,7 +121,7 @@ impl Fetcher {
             }
             error => ErrorKind::Partition(error.to_string()),
         };
-        KafkaError::new(&self.brokers, kind).located(place.location())
+        KafkaError::new(&self.brokers, kind).located(location(place))
     }
 
     /// The messages of one partition in an answer, from the offset asked for on: a compressed set
@@ -153,7 +153,7 @@ impl Fetcher {
     ) -> Result<(Vec<Response>, Option<KafkaError>), KafkaError> {
         let asked = Arc::clone(places);
         let answer = self.call(move |client| {
-            client.fetch_messages(asked.iter().map(|(place, limit)| place.request(*limit)))
+            client.fetch_messages(asked.iter().map(|(place, limit)| request(place, *limit)))
         })?;
         match answer {
             Ok(answer) => Ok((answer, None)),
@@ -206,7 +206,7 @@ impl Fetcher {
         limit: i32,
     ) -> Result<Result<Vec<Response>, Error>, KafkaError> {
         let place = place.clone();
-        self.call(move |client| client.fetch_messages_for_partition(&place.request(limit)))
+        self.call(move |client| client.fetch_messages_for_partition(&request(&place, limit)))
     }
 
     /// Reads on at `place`, where an answer within `limit` began too late: either the records
@@ -238,23 +238,14 @@ impl Fetcher {
     }
 }
 
-/// A partition and the offset it is read from next.
-#[derive(Clone)]
-pub(super) struct FetchPosition {
-    pub(super) topic: Arc<str>,
-    pub(super) partition: u32,
-    pub(super) next: i64,
+/// The place for errors.
+pub(super) fn location(position: &FetchPosition) -> Location {
+    Location::offset(Arc::clone(&position.topic), position.partition, position.next)
 }
 
-impl FetchPosition {
-    pub(super) fn location(&self) -> Location {
-        Location::offset(Arc::clone(&self.topic), self.partition, self.next)
-    }
-
-    fn request(&self, limit: i32) -> FetchPartition<'_> {
-        let number = i32::try_from(self.partition).unwrap_or(i32::MAX);
-        FetchPartition::new(&self.topic, number, self.next).with_max_bytes(limit)
-    }
+fn request(position: &FetchPosition, limit: i32) -> FetchPartition<'_> {
+    let number = i32::try_from(position.partition).unwrap_or(i32::MAX);
+    FetchPartition::new(&position.topic, number, position.next).with_max_bytes(limit)
 }
 
 /// What an answer says of one partition.

@@ -19,7 +19,7 @@ use super::large_batches::{LargeBatches, SearchTools, Step};
 use super::retried_error::{PartitionError, RetriedError};
 use crate::kafka::admin::{AdminThread, PendingRequest, TopicState};
 use crate::kafka::auth_error::Refusal;
-use crate::kafka::batcher::{Batcher, Place};
+use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::{BROKER_PATIENCE, Connection};
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
@@ -153,7 +153,7 @@ impl LibrdkafkaConsumer {
         match self.large_batches.step(is_heard, batcher, &tools) {
             Step::Nothing => Ok(()),
             Step::Resumed => self.assign(batcher),
-            Step::LargeBatch(found) => Err(found.error(&self.brokers)),
+            Step::Found(error) => Err(error),
         }
     }
 }
@@ -163,7 +163,7 @@ impl Consumer for LibrdkafkaConsumer {
         // It may read what is not to be read any more.
         self.retire();
         self.large_batches.forget_moved(batcher);
-        let is_stopped = |place: &Place<'_>| self.large_batches.is_stopped(place);
+        let is_stopped = |place: &FetchPosition| self.large_batches.is_stopped(place);
         let describes_topics = self.describes_topics.load(Ordering::Relaxed);
         match self
             .reading

@@ -1,6 +1,6 @@
 //! The handle that reads, its queue, and which partitions it reads.
 //!
-//! What is assigned follows from an batcher ([`Batcher::places`]): only partitions that are placed anew are stopped and
+//! What is assigned follows from an batcher ([`Batcher::fetch_positions`]): only partitions that are placed anew are stopped and
 //! started, and the others are read on meanwhile. Knows nothing of questions, nor of what went wrong before.
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,7 +15,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::context::Context;
 use super::handle_factory::HandleFactory;
 use super::settings::REQUEST_TIMEOUT;
-use crate::kafka::batcher::{Batcher, Place};
+use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::librdkafka::ffi::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
@@ -26,49 +26,13 @@ pub(super) struct FetchHandle {
     pub(super) handle: Arc<BaseConsumer<Context>>,
     /// The records of all partitions that it reads.
     pub(super) queue: Queue<Context>,
-    /// Partitions that are read, and when each was placed ([`Place`]).
+    /// Partitions that are read, and when each was placed ([`FetchPosition::placed`]).
     assigned: HashMap<(Arc<str>, u32), u64>,
     /// Topics that the handle has read: their incarnation, and how many partitions were known.
     met: HashMap<Arc<str>, (u64, u32)>,
     pub(super) ended: Ended,
     /// Whether the last call has taken all that was there.
     pub(super) is_drained: bool,
-}
-
-/// A [`Place`] as it was, to be read from on another thread than the batcher's.
-pub(super) struct OwnedPlace {
-    topic: Arc<str>,
-    partition: u32,
-    next: i64,
-    placed: u64,
-    incarnation: u64,
-    epoch: Option<u32>,
-}
-
-impl From<Place<'_>> for OwnedPlace {
-    fn from(place: Place<'_>) -> Self {
-        Self {
-            topic: Arc::clone(place.topic),
-            partition: place.partition,
-            next: place.next,
-            placed: place.placed,
-            incarnation: place.incarnation,
-            epoch: place.epoch,
-        }
-    }
-}
-
-impl<'a> From<&'a OwnedPlace> for Place<'a> {
-    fn from(copy: &'a OwnedPlace) -> Self {
-        Self {
-            topic: &copy.topic,
-            partition: copy.partition,
-            next: copy.next,
-            placed: copy.placed,
-            incarnation: copy.incarnation,
-            epoch: copy.epoch,
-        }
-    }
 }
 
 /// Up to which offset partitions of topics have been given, where that was their end.
@@ -142,31 +106,27 @@ impl FetchHandle {
     pub(super) fn assign(
         &mut self,
         batcher: &Batcher,
-        is_stopped: impl Fn(&Place<'_>) -> bool,
+        is_stopped: impl Fn(&FetchPosition) -> bool,
         is_described: bool,
         pulse: &Pulse,
     ) -> Result<bool, AssignError> {
-        let is_old = |place: &Place<'_>| matches!(self.met.get(place.topic), Some((met, _)) if *met != place.incarnation);
-        let places = batcher.places().filter(|place| !is_stopped(place));
-        let (old, wanted): (Vec<Place<'_>>, Vec<Place<'_>>) = places.partition(is_old);
+        let is_old = |place: &FetchPosition| matches!(self.met.get(&place.topic), Some((met, _)) if *met != place.incarnation);
+        let places = batcher.fetch_positions().filter(|place| !is_stopped(place));
+        let (old, wanted): (Vec<FetchPosition>, Vec<FetchPosition>) = places.partition(is_old);
         self.unassign(&wanted)?;
-        let fresh: Vec<Place<'_>> = wanted
+        let fresh: Vec<FetchPosition> = wanted
             .into_iter()
-            .filter(|place| {
-                !self
-                    .assigned
-                    .contains_key(&(Arc::clone(place.topic), place.partition))
-            })
+            .filter(|place| !self.assigned.contains_key(&place.key()))
             .collect();
         self.begin(&fresh, is_described, pulse)?;
         Ok(old.is_empty())
     }
 
     /// Stops what is not among the places, or was placed anew.
-    fn unassign(&mut self, wanted: &[Place<'_>]) -> Result<(), AssignError> {
+    fn unassign(&mut self, wanted: &[FetchPosition]) -> Result<(), AssignError> {
         let wanted: HashMap<(&str, u32), u64> = wanted
             .iter()
-            .map(|place| ((&**place.topic, place.partition), place.placed))
+            .map(|place| ((&*place.topic, place.partition), place.placed))
             .collect();
         let mut list = TopicPartitionList::new();
         self.assigned.retain(|(topic, partition), placed| {
@@ -189,14 +149,19 @@ impl FetchHandle {
     }
 
     /// Starts partitions that are not read.
-    fn begin(&mut self, fresh: &[Place<'_>], is_described: bool, pulse: &Pulse) -> Result<(), AssignError> {
+    fn begin(
+        &mut self,
+        fresh: &[FetchPosition],
+        is_described: bool,
+        pulse: &Pulse,
+    ) -> Result<(), AssignError> {
         if fresh.is_empty() {
             return Ok(());
         }
         let mut unmet = BTreeSet::new();
         let mut list = TopicPartitionList::new();
         for place in fresh {
-            let Place { topic, partition, .. } = *place;
+            let (topic, partition) = (&place.topic, place.partition);
             let number = partition.cast_signed();
             self.ended.forget(topic, partition);
             if !self.queue.attach(topic, number) {
@@ -222,7 +187,7 @@ impl FetchHandle {
         // an epoch validates nothing; to seek to it does.
         let read = fresh.iter().filter_map(|place| {
             Some(ffi::ReadPosition {
-                topic: place.topic,
+                topic: &place.topic,
                 partition: place.partition.cast_signed(),
                 next: place.next,
                 epoch: place.epoch?,
@@ -240,7 +205,7 @@ impl FetchHandle {
         }
         let fresh = fresh.iter();
         self.assigned
-            .extend(fresh.map(|place| ((Arc::clone(place.topic), place.partition), place.placed)));
+            .extend(fresh.map(|place| (place.key(), place.placed)));
         Ok(())
     }
 
@@ -282,15 +247,14 @@ impl FetchHandle {
 
     /// Waits until the handle knows brokers and leaders of the topics of these places, for as long as `limit`, and
     /// starts to read from there, where brokers describe many topics in one request.
-    pub(super) fn warm_up(&mut self, places: &[OwnedPlace], limit: Duration, pulse: &Pulse) {
+    pub(super) fn warm_up(&mut self, places: &[FetchPosition], limit: Duration, pulse: &Pulse) {
         let topics: BTreeSet<Arc<str>> = places.iter().map(|place| Arc::clone(&place.topic)).collect();
         let topics: Vec<Arc<str>> = topics.into_iter().collect();
         if let Err(error) = ffi::describe_topics(&self.handle, &topics, limit) {
             debug!("leaders of {} topics: {error}", topics.len());
         }
-        let places: Vec<Place<'_>> = places.iter().map(Place::from).collect();
         // What fails here is assigned again, and fails again, where the error is handled.
-        if self.begin(&places, true, pulse).is_err() {
+        if self.begin(places, true, pulse).is_err() {
             debug!("{} partitions are not assigned ahead", places.len());
         }
     }

@@ -1,11 +1,11 @@
-//! Finds the partitions whose next batch is larger than librdkafka takes (`receive.message.max.bytes`), and keeps them
-//! out of what is read, so that the others go on.
+//! Finds partitions whose next batch is larger than librdkafka accepts (`receive.message.max.bytes`), and stops them, so
+//! that the others are read.
 //!
-//! librdkafka drops an answer that is too large together with the connection, asks for the same again, and does not
-//! say which partition it was: all that the broker leads are held up. Only a batch that is first in an answer may exceed
-//! `fetch.max.bytes`. So the partitions that do not get on are fetched one at a time, by a handle of their own and a
-//! batch each, and one that fails alone is it. Nothing is skipped: it is tried again when it is placed anew, and seldom
-//! otherwise.
+//! librdkafka drops a response that is too large together with the connection, sends the same request again, and does not
+//! report the partition: no partition of that broker advances. Only the first batch in a response may exceed
+//! `fetch.max.bytes`. So partitions that do not advance are fetched one at a time, by a handle of their own and a batch
+//! each, and one that fails alone holds the batch. Nothing is skipped: a stopped partition is tried again when it is
+//! placed elsewhere, and seldom otherwise.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,96 +17,56 @@ use super::batch_probe::{BatchProbe, ProbeResult};
 use super::fetch_handle::FetchHandle;
 use super::handle_factory::HandleFactory;
 use crate::kafka::admin::{AdminThread, PendingRequest};
-use crate::kafka::batcher::{Batcher, Place};
+use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
-use crate::kafka::partition::Bounds;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::worker_thread::{PendingCall, WorkerThread};
 
-/// Pause between two searches: others that are held up get on meanwhile.
+/// Pause between two searches, in which other partitions advance.
 const SEARCH_PAUSE: Duration = Duration::from_secs(2);
 
-/// How often a partition that is stopped is tried again.
+/// How often a stopped partition is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(300);
 
-/// Searches in a row that find nothing, after which that is said.
+/// Searches in a row without a result, after which that is reported.
 const MAX_IN_VAIN: u32 = 3;
 
-/// Answers were too large as long as the last of them is not older.
+/// For how long a response that was too large counts as recent.
 const LASTS: Duration = Duration::from_secs(60);
 
-/// A partition that may hold a batch that is too large, with its next offset.
-struct SuspectPartition {
-    topic: Arc<str>,
-    partition: u32,
-    next: i64,
-    /// When it was placed ([`Place`]).
-    placed: u64,
-}
+type TopicPartition = (Arc<str>, u32);
 
-impl SuspectPartition {
-    fn of(place: &Place<'_>) -> Self {
-        Self {
-            topic: Arc::clone(place.topic),
-            partition: place.partition,
-            next: place.next,
-            placed: place.placed,
-        }
-    }
-
-    fn key(&self) -> (Arc<str>, u32) {
-        (Arc::clone(&self.topic), self.partition)
-    }
-
-    /// Whether the partition has not got on since.
-    fn is_there(&self, batcher: &Batcher) -> bool {
-        batcher.next_offset(&self.topic, self.partition) == Some(self.next)
-    }
-}
-
-/// What is being done to find them.
 enum Search {
-    /// Brokers are asked which partitions hold more than was read.
-    Narrowing(Vec<SuspectPartition>, PendingRequest<EndOffsets>),
-    /// Partitions are fetched one at a time.
-    Probing {
-        prober: WorkerThread<BatchProbe>,
-        left: Vec<SuspectPartition>,
-        probing: Option<(SuspectPartition, PendingCall<ProbeResult>)>,
-        has_found: bool,
-        /// Whether those are partitions that were found before.
-        is_retry: bool,
-    },
+    /// Brokers are asked for the ends of partitions: only those that hold more records are probed.
+    Narrowing(Vec<FetchPosition>, PendingRequest<BTreeMap<TopicPartition, i64>>),
+    Probing(Probing),
 }
 
-type EndOffsets = BTreeMap<(Arc<str>, u32), i64>;
+/// Partitions are fetched one at a time.
+struct Probing {
+    probe: WorkerThread<BatchProbe>,
+    left: Vec<FetchPosition>,
+    current: Option<(FetchPosition, PendingCall<ProbeResult>)>,
+    has_found: bool,
+    /// Whether these are stopped partitions that are tried again.
+    is_retry: bool,
+}
 
-/// A partition that is not read.
-struct Stopped {
-    /// When it was placed ([`Place`]).
+struct StoppedAt {
+    /// As [`FetchPosition::placed`].
     placed: u64,
     retry_at: Instant,
 }
 
-/// A batch that is too large.
-pub(super) struct LargeBatch {
-    pub(super) topic: Arc<str>,
-    pub(super) partition: u32,
-    pub(super) offset: i64,
-    /// What the library said.
-    pub(super) reason: String,
-}
-
-/// What comes of a step.
+/// The result of a step.
 pub(super) enum Step {
     Nothing,
-    /// This one is to be stopped.
-    LargeBatch(LargeBatch),
-    /// One that was stopped can be read.
+    /// A partition is to be stopped.
+    Found(KafkaError),
+    /// A stopped partition can be read again.
     Resumed,
 }
 
-/// What a search needs.
 pub(super) struct SearchTools<'a> {
     pub(super) factory: &'a HandleFactory,
     pub(super) admin: &'a AdminThread,
@@ -114,29 +74,30 @@ pub(super) struct SearchTools<'a> {
     pub(super) pulse: &'a Arc<Pulse>,
 }
 
-/// Which partitions are stopped, and the search for others.
+/// Partitions that are stopped, and the search for others.
 #[derive(Default)]
 pub(super) struct LargeBatches {
+    brokers: Arc<str>,
     search: Option<Search>,
-    stopped: BTreeMap<(Arc<str>, u32), Stopped>,
-    /// What was found last: the partition, and when it was placed.
-    found: Option<((Arc<str>, u32), u64)>,
-    resumed: Vec<(Arc<str>, u32)>,
-    /// When an answer was too large last.
-    heard: Option<Instant>,
-    /// Whether that is to be looked into, and not before when.
+    stopped: BTreeMap<TopicPartition, StoppedAt>,
+    /// The partition that was found last, and its [`FetchPosition::placed`].
+    found: Option<(TopicPartition, u64)>,
+    resumed: Vec<TopicPartition>,
+    /// When a response was too large last.
+    reported: Option<Instant>,
+    /// Whether a search is due, and not before when.
     is_due: bool,
     pause_until: Option<Instant>,
-    /// Searches in a row that have found nothing.
+    /// Searches in a row without a result.
     in_vain: u32,
-    /// What is said then.
+    /// The error after too many of them.
     unexplained: String,
 }
 
 impl LargeBatches {
-    /// For a client of these brokers.
-    pub(super) fn new(brokers: &str) -> Self {
+    pub(super) fn new(brokers: &Arc<str>) -> Self {
         Self {
+            brokers: Arc::clone(brokers),
             unexplained: format!(
                 "kafka {brokers}: answers are larger than receive.message.max.bytes, although each partition alone can \
                  be read; raise that in [kafka.librdkafka], or lower fetch.max.bytes there, and reload"
@@ -145,114 +106,94 @@ impl LargeBatches {
         }
     }
 
-    /// Goes on with the search, where there is one; `is_heard` says whether an answer was too large since the last step.
-    /// Blocks for nothing.
-    pub(super) fn step(&mut self, is_heard: bool, batcher: &Batcher, tools: &SearchTools<'_>) -> Step {
-        if !is_heard && self.heard.is_none() && self.search.is_none() && self.stopped.is_empty() {
+    /// Continues the search, or begins one that is due. `is_reported` is whether a response was too large since the last
+    /// step. Does not block.
+    pub(super) fn step(&mut self, is_reported: bool, batcher: &Batcher, tools: &SearchTools<'_>) -> Step {
+        if !is_reported && self.reported.is_none() && self.search.is_none() && self.stopped.is_empty() {
             return Step::Nothing;
         }
         let now = Instant::now();
-        if is_heard {
-            self.heard = Some(now);
+        if is_reported {
+            self.reported = Some(now);
             self.is_due = true;
         }
         match self.search.take() {
             None => {
-                if self.heard.is_some_and(|heard| now - heard > LASTS) {
-                    (self.heard, self.in_vain) = (None, 0);
+                if self.reported.is_some_and(|reported| now - reported > LASTS) {
+                    (self.reported, self.in_vain) = (None, 0);
                 }
                 self.begin(now, batcher, tools);
                 Step::Nothing
             }
-            Some(Search::Narrowing(candidates, asked)) => {
-                match asked.answer() {
-                    None => self.search = Some(Search::Narrowing(candidates, asked)),
+            Some(Search::Narrowing(candidates, request)) => {
+                match request.answer() {
+                    None => self.search = Some(Search::Narrowing(candidates, request)),
                     Some(answer) => {
-                        let ends = answer.ok();
-                        let is_behind = |candidate: &SuspectPartition| {
-                            // One of which nothing is known may be it.
-                            let end = ends.as_ref().and_then(|ends| ends.get(&candidate.key()));
-                            end.is_none_or(|&end| candidate.next < end)
+                        let ends = answer.unwrap_or_default();
+                        // A partition with an unknown end may hold the batch.
+                        let may_hold = |candidate: &FetchPosition| {
+                            ends.get(&candidate.key()).is_none_or(|&end| candidate.next < end)
                         };
-                        let left = candidates.into_iter().filter(is_behind).collect();
-                        self.probe(left, false, tools);
+                        self.probe(candidates.into_iter().filter(may_hold).collect(), false, tools);
                     }
                 }
                 Step::Nothing
             }
-            Some(Search::Probing {
-                prober,
-                mut left,
-                probing,
-                mut has_found,
-                is_retry,
-            }) => {
+            Some(Search::Probing(mut probing)) => {
                 let mut step = Step::Nothing;
-                if let Some((candidate, begun)) = probing {
-                    let Some(answer) = begun.answer() else {
-                        self.search = Some(Search::Probing {
-                            prober,
-                            left,
-                            probing: Some((candidate, begun)),
-                            has_found,
-                            is_retry,
-                        });
+                if let Some((candidate, call)) = probing.current.take() {
+                    let Some(answer) = call.answer() else {
+                        probing.current = Some((candidate, call));
+                        self.search = Some(Search::Probing(probing));
                         return Step::Nothing;
                     };
-                    step = self.heed(&candidate, answer.unwrap_or(ProbeResult::Unknown), batcher, tools);
-                    has_found |= matches!(step, Step::LargeBatch(_));
+                    step = self.evaluate(&candidate, answer.unwrap_or(ProbeResult::Unknown), batcher, tools);
+                    probing.has_found |= matches!(step, Step::Found(_));
                 }
-                let probing = self.next(&prober, &mut left, is_retry, batcher, tools);
-                if probing.is_some() {
-                    self.search = Some(Search::Probing {
-                        prober,
-                        left,
-                        probing,
-                        has_found,
-                        is_retry,
-                    });
-                } else if !is_retry {
-                    self.end(has_found);
+                self.probe_next(&mut probing, batcher, tools);
+                if probing.current.is_some() {
+                    self.search = Some(Search::Probing(probing));
+                } else if !probing.is_retry {
+                    self.end(probing.has_found);
                 }
                 step
             }
         }
     }
 
-    /// Begins what is due.
     fn begin(&mut self, now: Instant, batcher: &Batcher, tools: &SearchTools<'_>) {
         if self.is_due && self.pause_until.is_none_or(|until| now >= until) {
             self.is_due = false;
-            let places = batcher.places().filter(|place| !self.is_stopped(place));
-            let candidates: Vec<SuspectPartition> =
-                places.map(|place| SuspectPartition::of(&place)).collect();
+            let candidates = batcher.fetch_positions();
+            let candidates: Vec<FetchPosition> =
+                candidates.filter(|position| !self.is_stopped(position)).collect();
             let mut counts: BTreeMap<Arc<str>, usize> = BTreeMap::new();
             for candidate in &candidates {
                 let count = counts.entry(Arc::clone(&candidate.topic)).or_default();
                 *count = (*count).max(candidate.partition as usize + 1);
             }
             let topics: Vec<(Arc<str>, usize)> = counts.into_iter().collect();
-            let asked = tools.admin.begin(move |admin| {
+            let request = tools.admin.begin(move |admin| {
                 let bounds = admin.bounds(&topics)?;
-                Ok(ends(&topics, &bounds))
+                let ends = topics.iter().zip(&bounds).flat_map(|((topic, _), bounds)| {
+                    let known = (0..).zip(bounds);
+                    known.filter_map(|(partition, bounds)| {
+                        Some(((Arc::clone(topic), partition), (*bounds)?.high))
+                    })
+                });
+                Ok(ends.collect())
             });
-            match asked {
-                Ok(asked) => self.search = Some(Search::Narrowing(candidates, asked)),
-                // One that is full hangs in a question, which says so itself.
+            match request {
+                Ok(request) => self.search = Some(Search::Narrowing(candidates, request)),
+                // An earlier request hangs, which is reported by itself.
                 Err(_) => self.probe(candidates, false, tools),
             }
-            return;
-        }
-        let is_due = |place: &Place<'_>| {
-            let stopped = self.stopped.get(&(Arc::clone(place.topic), place.partition));
-            stopped.is_some_and(|stopped| now >= stopped.retry_at)
-        };
-        if !self.stopped.is_empty() {
-            let due: Vec<SuspectPartition> = batcher
-                .places()
-                .filter(is_due)
-                .map(|place| SuspectPartition::of(&place))
-                .collect();
+        } else if !self.stopped.is_empty() {
+            let is_due = |position: &FetchPosition| {
+                let stopped = self.stopped.get(&position.key());
+                stopped.is_some_and(|stopped| now >= stopped.retry_at)
+            };
+            let due: Vec<FetchPosition> = batcher.fetch_positions().filter(is_due).collect();
             if !due.is_empty() {
                 self.probe(due, true, tools);
             }
@@ -260,17 +201,17 @@ impl LargeBatches {
     }
 
     /// Begins to fetch these one at a time.
-    fn probe(&mut self, left: Vec<SuspectPartition>, is_retry: bool, tools: &SearchTools<'_>) {
-        let prober = BatchProbe::new(tools.factory.clone(), Arc::clone(tools.pulse));
-        match WorkerThread::spawn("kafka-probing", prober, Arc::clone(tools.pulse), |_| None) {
-            Ok(prober) => {
-                self.search = Some(Search::Probing {
-                    prober,
+    fn probe(&mut self, left: Vec<FetchPosition>, is_retry: bool, tools: &SearchTools<'_>) {
+        let probe = BatchProbe::new(tools.factory.clone(), Arc::clone(tools.pulse));
+        match WorkerThread::spawn("kafka-probing", probe, Arc::clone(tools.pulse), |_| None) {
+            Ok(probe) => {
+                self.search = Some(Search::Probing(Probing {
+                    probe,
                     left,
-                    probing: None,
+                    current: None,
                     has_found: false,
                     is_retry,
-                });
+                }));
             }
             Err(error) => {
                 debug!("no thread for probing: {error}");
@@ -279,17 +220,16 @@ impl LargeBatches {
         }
     }
 
-    /// Takes in what has come of a candidate.
-    fn heed(
+    fn evaluate(
         &mut self,
-        candidate: &SuspectPartition,
-        probed: ProbeResult,
+        candidate: &FetchPosition,
+        result: ProbeResult,
         batcher: &Batcher,
         tools: &SearchTools<'_>,
     ) -> Step {
         let key = candidate.key();
         if let Some(stopped) = self.stopped.get_mut(&key) {
-            if matches!(probed, ProbeResult::Readable) {
+            if matches!(result, ProbeResult::Readable) {
                 self.stopped.remove(&key);
                 self.resumed.push(key);
                 return Step::Resumed;
@@ -297,46 +237,38 @@ impl LargeBatches {
             stopped.retry_at = Instant::now() + RETRY_EVERY;
             return Step::Nothing;
         }
-        match probed {
-            ProbeResult::TooLarge(reason) if candidate.is_there(batcher) => {
+        match result {
+            ProbeResult::TooLarge(reason) if !has_advanced(candidate, batcher) => {
+                let (topic, partition) = key.clone();
                 self.found = Some((key, candidate.placed));
-                let (topic, partition) = (&candidate.topic, candidate.partition);
-                Step::LargeBatch(LargeBatch {
-                    topic: Arc::clone(topic),
-                    partition,
-                    offset: tools.reading.position(topic, partition, candidate.next),
-                    reason,
-                })
+                let offset = tools.reading.position(&topic, partition, candidate.next);
+                let error = KafkaError::new(&self.brokers, too_large(&reason));
+                Step::Found(error.located(Location::offset(topic, partition, offset)))
             }
             _ => Step::Nothing,
         }
     }
 
-    /// Begins to fetch the next candidate that has not got on meanwhile.
-    fn next(
-        &self,
-        prober: &WorkerThread<BatchProbe>,
-        left: &mut Vec<SuspectPartition>,
-        is_retry: bool,
-        batcher: &Batcher,
-        tools: &SearchTools<'_>,
-    ) -> Option<(SuspectPartition, PendingCall<ProbeResult>)> {
-        while let Some(candidate) = left.pop() {
+    /// Begins to fetch the next candidate that has not advanced meanwhile.
+    fn probe_next(&self, probing: &mut Probing, batcher: &Batcher, tools: &SearchTools<'_>) {
+        while let Some(candidate) = probing.left.pop() {
+            let (topic, partition) = candidate.key();
             let is_stopped = self.stopped.contains_key(&candidate.key());
-            if is_stopped != is_retry || !candidate.is_there(batcher) {
+            if is_stopped != probing.is_retry || has_advanced(&candidate, batcher) {
                 continue;
             }
-            let (topic, partition) = candidate.key();
             let from = tools.reading.position(&topic, partition, candidate.next);
-            let probing = prober.begin(move |prober| prober.probe(&topic, partition.cast_signed(), from));
-            return Some((candidate, probing.ok()?));
+            let call = probing
+                .probe
+                .begin(move |probe| probe.probe(&topic, partition.cast_signed(), from));
+            probing.current = call.ok().map(|call| (candidate, call));
+            return;
         }
-        None
     }
 
     fn end(&mut self, has_found: bool) {
         self.pause_until = Some(Instant::now() + SEARCH_PAUSE);
-        // What was heard meanwhile is of what was found.
+        // Reports that came meanwhile are of the batch that was found.
         self.is_due &= !has_found;
         self.in_vain = if has_found {
             0
@@ -345,101 +277,83 @@ impl LargeBatches {
         };
     }
 
-    /// Leaves out the partition that was found last.
+    /// Stops the partition that was found last.
     pub(super) fn stop(&mut self, topic: &str, partition: u32) {
-        if let Some((key, placed)) = self
-            .found
-            .take_if(|((of, number), _)| **of == *topic && *number == partition)
-        {
-            let stopped = Stopped {
-                placed,
-                retry_at: Instant::now() + RETRY_EVERY,
-            };
-            self.stopped.insert(key, stopped);
+        let is_found = |((of, number), _): &mut (TopicPartition, u64)| **of == *topic && *number == partition;
+        if let Some((key, placed)) = self.found.take_if(is_found) {
+            let retry_at = Instant::now() + RETRY_EVERY;
+            self.stopped.insert(key, StoppedAt { placed, retry_at });
         }
     }
 
-    /// Forgets partitions that are placed anew, or not read any more.
+    /// Forgets stopped partitions that are placed elsewhere, or read no more.
     pub(super) fn forget_moved(&mut self, batcher: &Batcher) {
         if self.stopped.is_empty() {
             return;
         }
-        let mut moved: Vec<(Arc<str>, u32)> = Vec::new();
-        for place in batcher.places() {
-            let key = (Arc::clone(place.topic), place.partition);
-            let stopped = self.stopped.get(&key);
-            if stopped.is_some_and(|stopped| stopped.placed != place.placed) {
-                moved.push(key);
+        let placed: BTreeMap<TopicPartition, u64> = batcher
+            .fetch_positions()
+            .map(|position| (position.key(), position.placed))
+            .collect();
+        // A paused partition has no fetch position, but a next offset.
+        let is_kept = |key: &TopicPartition, stopped: &StoppedAt| match placed.get(key) {
+            Some(placed) => *placed == stopped.placed,
+            None => batcher.next_offset(&key.0, key.1).is_some(),
+        };
+        let resumed = &mut self.resumed;
+        self.stopped.retain(|key, stopped| {
+            let is_kept = is_kept(key, stopped);
+            if !is_kept {
+                resumed.push(key.clone());
             }
-        }
-        // What is held is not among the places, but known.
-        let gone = self.stopped.keys();
-        moved.extend(
-            gone.filter(|(topic, partition)| batcher.next_offset(topic, *partition).is_none())
-                .cloned(),
-        );
-        for key in moved {
-            self.stopped.remove(&key);
-            self.resumed.push(key);
-        }
+            is_kept
+        });
     }
 
     /// Partitions that were stopped and are read again, since the last call.
-    pub(super) fn take_resumed(&mut self) -> Vec<(Arc<str>, u32)> {
+    pub(super) fn take_resumed(&mut self) -> Vec<TopicPartition> {
         std::mem::take(&mut self.resumed)
     }
 
-    /// Whether a partition is left out.
     pub(super) fn has_stopped(&self, topic: &str, partition: u32) -> bool {
         !self.stopped.is_empty() && self.stopped.contains_key(&(Arc::from(topic), partition))
     }
 
-    /// Whether a search is under way, or about to begin.
+    /// Whether a search is under way, or due.
     pub(super) const fn is_searching(&self) -> bool {
         self.is_due || self.search.is_some()
     }
 
-    /// Said while answers are too large although no partition's next batch is.
+    /// The error while responses are too large although no partition's next batch is.
     pub(super) fn trouble(&self) -> Option<&str> {
         (self.in_vain >= MAX_IN_VAIN).then_some(&*self.unexplained)
     }
 
-    /// Whether a place is left out.
-    pub(super) fn is_stopped(&self, place: &Place<'_>) -> bool {
-        if self.stopped.is_empty() {
-            return false;
-        }
-        let stopped = self.stopped.get(&(Arc::clone(place.topic), place.partition));
-        stopped.is_some_and(|stopped| stopped.placed == place.placed)
+    /// Whether a partition is stopped at this position.
+    pub(super) fn is_stopped(&self, position: &FetchPosition) -> bool {
+        let stopped = self.stopped.get(&position.key());
+        stopped.is_some_and(|stopped| stopped.placed == position.placed)
     }
 }
 
-/// The ends of partitions, as far as they are known.
-fn ends(topics: &[(Arc<str>, usize)], bounds: &[Vec<Option<Bounds>>]) -> BTreeMap<(Arc<str>, u32), i64> {
-    let topics = topics.iter().zip(bounds);
-    let ends = topics.flat_map(|((topic, _), bounds)| {
-        let known = (0..).zip(bounds);
-        known.filter_map(move |(partition, bounds)| Some(((Arc::clone(topic), partition), (*bounds)?.high)))
-    });
-    ends.collect()
+/// Whether records of a partition were read since.
+fn has_advanced(position: &FetchPosition, batcher: &Batcher) -> bool {
+    batcher.next_offset(&position.topic, position.partition) != Some(position.next)
 }
 
-impl LargeBatch {
-    /// As it is said to people.
-    pub(super) fn error(self, brokers: &Arc<str>) -> KafkaError {
-        // "Invalid response size 2000123 (0..1000512): increase receive.message.max.bytes"
-        let figure = |before: &str| {
-            let (_, rest) = self.reason.split_once(before)?;
-            rest.split(|other: char| !other.is_ascii_digit()).next()
-        };
-        let size = figure("response size ").map_or_else(String::new, |size| {
-            format!(" (an answer with that alone takes {size} bytes)")
-        });
-        let limit = figure("(0..").map_or_else(String::new, |limit| format!(" = {limit}"));
-        let kind = ErrorKind::TooLarge {
-            limit: format!("receive.message.max.bytes{limit}{size}"),
-            remedy: "raise that in [kafka.librdkafka] above the topic's max.message.bytes, and reload",
-        };
-        KafkaError::new(brokers, kind).located(Location::offset(self.topic, self.partition, self.offset))
+/// The error for librdkafka's text, as in
+/// `Invalid response size 2000123 (0..1000512): increase receive.message.max.bytes`.
+fn too_large(reason: &str) -> ErrorKind {
+    let figure = |before: &str| {
+        let (_, rest) = reason.split_once(before)?;
+        rest.split(|other: char| !other.is_ascii_digit()).next()
+    };
+    let size = figure("response size ").map_or_else(String::new, |size| {
+        format!(" (an answer with that alone takes {size} bytes)")
+    });
+    let limit = figure("(0..").map_or_else(String::new, |limit| format!(" = {limit}"));
+    ErrorKind::TooLarge {
+        limit: format!("receive.message.max.bytes{limit}{size}"),
+        remedy: "raise that in [kafka.librdkafka] above the topic's max.message.bytes, and reload",
     }
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::consumer::LibrdkafkaConsumer;
-use super::fetch_handle::{FetchHandle, OwnedPlace, push};
+use super::fetch_handle::{FetchHandle, push};
 use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::admin::PendingRequest;
-use crate::kafka::batcher::Batcher;
+use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::KafkaError;
 
@@ -30,10 +30,10 @@ impl LibrdkafkaConsumer {
         }
         let (factory, pulse) = (self.factory.clone(), Arc::clone(&self.pulse));
         let describes_topics = self.describes_topics.load(Ordering::Relaxed);
-        let places = batcher
-            .places()
-            .filter(|place| !self.large_batches.is_stopped(place));
-        let places: Vec<OwnedPlace> = places.map(OwnedPlace::from).collect();
+        let places = batcher.fetch_positions();
+        let places: Vec<FetchPosition> = places
+            .filter(|place| !self.large_batches.is_stopped(place))
+            .collect();
         self.replacing = Some(self.admin.begin(move |admin| {
             admin.reset()?;
             let mut reading = FetchHandle::new(&factory)?;

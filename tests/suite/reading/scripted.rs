@@ -175,7 +175,7 @@ impl Consumer for Scripted {
         let is_last = matches!(next, Some(Poll::RecordsThenFail(_)));
         match next {
             Some(Poll::Others(topic)) => {
-                let place = batcher.places().find(|place| **place.topic == *topic);
+                let place = batcher.fetch_positions().find(|place| *place.topic == *topic);
                 if let Some(offset) = place.map(|place| place.next) {
                     let stamp = Stamp {
                         partition: 0,
