@@ -1,6 +1,4 @@
-//! Which topics may not be read, as it was last told.
-//!
-//! Decides nothing: what may be read, the consumer finds out by trying.
+//! Reports topics that may not be read, and when they may be again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +16,7 @@ pub(super) struct UnauthorizedTopics {
 }
 
 impl UnauthorizedTopics {
-    /// Says of topics that they may not be read, and that they may again.
+    /// Logs and shows changes.
     pub(super) fn note(&mut self, consumer: &dyn Consumer, connect: &dyn Connect, status: &ReaderStatus) {
         let unauthorized = consumer.unauthorized();
         if *unauthorized == self.unauthorized {
@@ -39,7 +37,7 @@ impl UnauthorizedTopics {
         self.unauthorized.clone_from(unauthorized);
     }
 
-    /// Tells a new consumer what is known.
+    /// Initialises a new consumer.
     pub(super) fn hand_over(&self, consumer: &mut dyn Consumer) {
         consumer.remember_unauthorized(&self.unauthorized);
     }

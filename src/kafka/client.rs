@@ -1,4 +1,4 @@
-//! Builds the client that [`client_choice`](super::client_choice) chooses, behind the one trait; for the tail and for history.
+//! Connects to Kafka with the client library that [`client_choice`](super::client_choice) chooses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,12 +108,12 @@ pub trait Connect: Send {
     /// The brokers as configured, for messages.
     fn brokers(&self) -> Arc<str>;
 
-    /// What is to be said of a topic that may not be read.
+    /// The refusal to report for an unauthorized topic.
     fn forbids(&self, topic: &str) -> Refusal {
         Refusal::topic(topic, &Access::default())
     }
 
-    /// A client could not read what is there. Returns whether the next will be another.
+    /// A batch could not be read. Returns whether the next client will be of the other library.
     fn refuse(&mut self, why: &KafkaError) -> bool;
 }
 
@@ -160,7 +160,7 @@ fn not_built(connection: &Connection, client: Client) -> KafkaError {
     )
 }
 
-/// What librdkafka is told when it is to read over this connection: for whoever compares with the library alone.
+/// The properties of a librdkafka handle for this connection, for benchmarks of the library alone.
 ///
 /// # Errors
 /// When a file that `[kafka]` names cannot be used.
@@ -181,7 +181,7 @@ pub(super) struct Clients {
 enum Role {
     /// A tail's, which tells what it reads with.
     Leading(Arc<ReaderStatus>),
-    /// Others', who look at that.
+    /// Replays and lookups, which follow the choice for live records.
     Following(Arc<KafkaStatus>),
 }
 
@@ -196,13 +196,13 @@ impl Clients {
         }
     }
 
-    /// For others, who never read with less than the tails do.
+    /// For replays and lookups, whose library does no less than the one that reads live records.
     pub(super) fn following(connection: Connection, tails: Arc<KafkaStatus>) -> Self {
         Self {
             connection,
             choice: None,
             role: Role::Following(tails),
-            // Nobody watches what replays wait for.
+            // The watchdog does not watch replays.
             pulse: Arc::default(),
         }
     }

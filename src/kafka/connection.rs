@@ -10,7 +10,7 @@ use crate::config::{Client, Isolation};
 /// try them.
 pub(super) const BROKER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// First and longest pause before a client is built anew; each is shortened by up to half, at random.
+/// First and longest pause before the next client is built; each is shortened by up to half, at random.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// How to reach Kafka.
@@ -73,7 +73,7 @@ impl SecurityProtocol {
     }
 }
 
-/// What a client is to read.
+/// The use of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Everything, once, as it comes.

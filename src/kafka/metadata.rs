@@ -1,4 +1,4 @@
-//! A look at what exists: partitions, ids, and offsets of what is new.
+//! Looks at topics: partitions, ids, and the offsets of new or changed ones.
 //!
 //! Runs on the thread of an [`Admin`] beside reading. Decides nothing; the [`reader`](super::reader) does.
 
@@ -14,29 +14,29 @@ use super::partition::Bounds;
 use super::pulse::Pulse;
 use super::record::TopicId;
 
-/// How long a topic must look as if it had been recreated, or did not exist at the start, before
-/// that is believed: a broker that has just come up, or a new leader, may not know better yet.
+/// How long a topic must seem to be recreated, or to be missing at the start, before that is believed: a broker that has
+/// just started, or a new leader, may have outdated metadata.
 pub(super) const DOUBT: Duration = Duration::from_secs(3);
 
 /// Pause between two looks at a topic in doubt.
 pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A topic that is looked at.
+/// A topic to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// Its name.
     pub topic: Arc<str>,
     /// Partitions that had no leader.
     pub leaderless: Vec<usize>,
-    /// Whether its offsets are asked for whatever is seen.
+    /// Whether its offsets are requested in any case.
     pub wants_bounds: bool,
-    /// Whether the ends of its partitions are asked for whatever is seen.
+    /// Whether the ends of its partitions are requested in any case.
     pub wants_ends: bool,
-    /// What is known of it; where it is something else now, its offsets are asked for too.
+    /// Its known state; if it has changed, its offsets are requested too.
     pub known: Option<Known>,
 }
 
-/// What is known of a topic.
+/// The known state of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     /// How many partitions it has.
@@ -54,7 +54,7 @@ impl Asked {
         self.leaderless.iter().any(has_leader)
     }
 
-    /// Whether what was seen differs from what is known.
+    /// Whether the topic differs from its known state.
     fn is_changed(&self, looked: &Looked) -> bool {
         self.known.as_ref().is_some_and(|known| {
             let id = looked.state.id.filter(|id| !known.past.contains(id));
@@ -69,13 +69,13 @@ impl Asked {
     }
 }
 
-/// What was seen of it.
+/// The result for one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
     /// Its partitions and id.
     pub state: TopicState,
-    /// The offsets of every partition, where they were wanted, the topic differs from what is known or a partition that
-    /// had no leader has one.
+    /// The offsets of every partition, where they were wanted, the topic has changed or a partition that had no leader has
+    /// one.
     pub bounds: Option<Vec<Option<Bounds>>>,
     /// The end of every partition, where they were wanted; `None` where no leader answers.
     pub ends: Option<Vec<Option<i64>>>,
@@ -108,14 +108,14 @@ pub(super) fn look(
     Ok(looked)
 }
 
-/// Pauses before a question is asked again; returns false where there is something else to do.
+/// Pauses before a request is repeated; returns false where there is an order.
 pub(super) fn turn(pulse: &Pulse) -> bool {
     pulse.beat(DOUBT_PAUSE);
     std::thread::sleep(DOUBT_PAUSE);
     !pulse.is_called()
 }
 
-/// Asks for the offsets of those topics that differ from what is known. `wait` is as for [`bounds_once_led`].
+/// Requests the offsets of changed topics. `wait` is as for [`bounds_once_led`].
 fn add_bounds(
     looked: &mut [Looked],
     asked: &[Asked],
@@ -145,7 +145,7 @@ fn add_bounds(
     Ok(())
 }
 
-/// Asks for the ends of those topics where they are wanted. Ends that cannot be had now are asked for by a later look.
+/// Requests the ends of topics where they are wanted. After a failure a later look requests them again.
 fn add_ends(
     looked: &mut [Looked],
     asked: &[Asked],
@@ -176,9 +176,8 @@ fn add_ends(
     Ok(())
 }
 
-/// The offsets of topics; asks again for a while where a partition has no leader that may still get one: a topic
-/// that has just been created gets them one by one. `wait` pauses in between, and returns false where there is
-/// something else to do.
+/// The offsets of topics. The request is repeated for a while where a partition may still get its first leader: a new topic
+/// gets them one by one. `wait` pauses in between, and returns false where there is an order.
 pub(super) fn bounds_once_led(
     topics: &[(Arc<str>, usize)],
     mut wait: impl FnMut() -> bool,

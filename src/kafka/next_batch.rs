@@ -1,5 +1,5 @@
-//! What the next batch of a partition is, by its head alone, however large it is: for a client library that is given
-//! nothing of one above its limit, and cannot tell it from the markers of transactions.
+//! Finds the next batch of a partition by its header alone, whatever its size: the `kafka` crate receives nothing of a
+//! batch above its limit, and cannot tell it from markers of transactions.
 //!
 //! A fetch with a limit of one byte brings one batch whole; only its head is read, and the connection is dropped.
 
@@ -42,7 +42,7 @@ struct Head {
 pub(super) struct NextBatch {
     /// The offset from which it was asked for: behind the markers before it.
     pub(super) offset: i64,
-    /// What an answer must hold to bring it: the batch, and what precedes it from where the search began.
+    /// The size of the batch, with the markers before it from where the search began.
     pub(super) bytes: i64,
 }
 
@@ -64,7 +64,7 @@ impl BrokerClient {
         }
         let (mut offset, mut bytes) = (from, 0_i64);
         for _ in 0..MAX_PASSED {
-            // What is left of an answer is not read, so that the connection is of no further use.
+            // The rest of a response is not read, so the connection is of no further use.
             let mut plain = BrokerConnection::connect(&leader, self.access())?;
             let answer = plain.request_head(
                 ApiKey::Fetch,

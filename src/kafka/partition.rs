@@ -41,7 +41,7 @@ pub enum Cut {
     },
 }
 
-/// What the text of librdkafka's error has before the leader's answer to `OffsetForLeaderEpoch`.
+/// The text before the leader's response to `OffsetForLeaderEpoch` in librdkafka's error.
 const ANSWER: (&str, &str) = ("broker end offset is ", "(offset leader epoch ");
 
 impl Cut {

@@ -1,29 +1,27 @@
-//! Notices a partition of which nothing comes although there is more, and nothing is said to be wrong.
+//! Notices a partition that does not advance although it has records, and without an error.
 //!
-//! Client libraries have lost sight of partitions before, in silence. A new one, at our own offsets, is the
-//! remedy that cannot do harm. Knows nothing of clients; counts what is heard, so that a thread that was
-//! held up itself, and hears late, accuses nobody.
+//! Client libraries have stopped fetching partitions before, silently. The remedy is a new client at our own offsets. Counts
+//! reports instead of time, so that a reading thread that was delayed itself reports no stall.
 
 use std::collections::HashMap;
 
-/// How often in a row the same must be heard. Ends are told every two seconds, and in two minutes the largest
-/// answer comes over a line of 0.3 Mbit/s.
+/// Equal reports in a row that make a stall. They come every two seconds, and in two minutes the largest response arrives
+/// over a line of 0.3 Mbit/s.
 const TIMES: u32 = 60;
 
-/// What has been heard of partitions that do not get on.
+/// Partitions that do not advance.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
-    /// Where each stands, and how often that was heard.
+    /// The next offset of each, and how often it was reported.
     seen: HashMap<(String, u32), (i64, u32)>,
 }
 
 impl Stalls {
-    /// A partition is read from `next` on, and there is more. Returns whether it has stood there for too
-    /// long.
+    /// A partition has more records from `next` on. Returns whether that was reported too often.
     pub(super) fn is_stalled(&mut self, topic: &str, partition: u32, next: i64) -> bool {
-        let (stood, times) = self.seen.entry((topic.to_owned(), partition)).or_default();
-        *times = if *stood == next { *times + 1 } else { 1 };
-        *stood = next;
+        let (last, times) = self.seen.entry((topic.to_owned(), partition)).or_default();
+        *times = if *last == next { *times + 1 } else { 1 };
+        *last = next;
         *times >= TIMES
     }
 

@@ -1,7 +1,6 @@
-//! One look at what Kafka holds, for those who want to know whether it can be read.
+//! Reads single topics for `doctor`: whether they can be read, and a sample of their newest records.
 //!
-//! Every function asks once and says what went wrong; nothing is retried, and nothing is kept. They
-//! block for as long as the client library does: who calls them bounds that.
+//! Nothing is retried or kept. The functions block for as long as the client library does; the caller sets a time limit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,19 +17,18 @@ use super::error::KafkaError;
 use super::partition::Bounds;
 use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
 
-/// How far before the end of a partition a record is looked for: the last offsets of a transactional
-/// topic are markers.
+/// How far before the end of a partition reading begins: the last offsets of a transactional topic are markers.
 pub const LOOK_BACK: i64 = 5;
 
-/// How many of the newest records are looked at, spread over the partitions, and most of one: enough that a
-/// producer whose clock or partitioner differs shows, and read in about a second.
+/// How many of the newest records are sampled, spread over the partitions, and at most of one: enough to show a producer
+/// whose clock or partitioner differs, and read in about a second.
 const SAMPLE_RECORDS: usize = 2000;
 const MAX_PER_PARTITION: i64 = 500;
 
-/// Most bytes of keys and values among them.
+/// Bytes of keys and values after which a sample ends.
 const SAMPLE_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long nothing comes before all is taken as read: markers of transactions end a partition without a record.
+/// After so long without a record a sample ends: markers of transactions may end a partition.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Longest wait for records in one poll.
@@ -39,13 +37,65 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 /// How long an empty topic is read, in which a refusal comes.
 const EMPTY_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Feeds that one poll may hand on, which nobody takes meanwhile: a batch for each record at most.
-const FEEDS: usize = MAX_BATCH_RECORDS + 2;
+/// Capacity for the batches of one poll: at most one for each record.
+const CHANNEL: usize = MAX_BATCH_RECORDS + 2;
+
+/// Records of one topic from given offsets.
+struct Excerpt {
+    batcher: Batcher,
+    feeds: mpsc::Receiver<Feed>,
+}
+
+impl Excerpt {
+    fn assign(
+        consumer: &mut dyn Consumer,
+        topic: &Arc<str>,
+        next: Vec<i64>,
+        low: Vec<i64>,
+    ) -> Result<Self, KafkaError> {
+        let (sender, feeds) = mpsc::channel(CHANNEL);
+        let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
+        batcher.assign(topic, None, next, low);
+        // A consumer keeps partitions that seem to be assigned as before; another batcher counts from the start.
+        consumer.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
+        consumer.assign(&batcher)?;
+        Ok(Self { batcher, feeds })
+    }
+
+    /// From so many offsets before the ends.
+    fn newest(
+        consumer: &mut dyn Consumer,
+        topic: &Arc<str>,
+        bounds: &[Bounds],
+        look_back: i64,
+    ) -> Result<Self, KafkaError> {
+        let next = bounds
+            .iter()
+            .map(|bounds| (bounds.high - look_back).max(bounds.low));
+        let low = bounds.iter().map(|bounds| bounds.low);
+        Self::assign(consumer, topic, next.collect(), low.collect())
+    }
+
+    fn poll(
+        &mut self,
+        consumer: &mut dyn Consumer,
+        mut each: impl FnMut(&Record<'_>),
+    ) -> Result<(), KafkaError> {
+        consumer.poll(POLL_WAIT, &mut self.batcher)?;
+        self.batcher.flush();
+        while let Ok(feed) = self.feeds.try_recv() {
+            if let Feed::Records(batch) = feed {
+                batch.iter().for_each(|record| each(&record));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// How many partitions a topic has; 0 where it does not exist.
 ///
 /// # Errors
-/// When no broker answers, or the topic may not be seen.
+/// When no broker answers, or the topic is not authorized.
 pub fn partitions(
     admin: &AdminThread,
     connection: &Connection,
@@ -54,7 +104,7 @@ pub fn partitions(
     let states = admin.topics(&[Arc::clone(topic)], &BTreeSet::new())?;
     let state = states.into_iter().next().unwrap_or_default();
     if state.is_authorized == Some(false) {
-        return Err(forbidden(connection, topic));
+        return Err(unauthorized(connection, topic));
     }
     match state.error {
         Some(error) => Err(KafkaError::unreachable(&connection.bootstrap_servers(), error)),
@@ -62,7 +112,7 @@ pub fn partitions(
     }
 }
 
-/// What was read at the ends of a topic's partitions.
+/// The result of reading at the ends of a topic's partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Newest {
     /// Partitions whose offsets say that they hold something.
@@ -84,14 +134,7 @@ pub fn newest(
     bounds: &[Bounds],
     patience: Duration,
 ) -> Result<Newest, KafkaError> {
-    let (sender, mut feed) = mpsc::channel(FEEDS);
-    let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
-    let low = bounds.iter().map(|bounds| bounds.low).collect();
-    let next = bounds
-        .iter()
-        .map(|bounds| (bounds.high - LOOK_BACK).max(bounds.low));
-    batcher.assign(topic, None, next.collect(), low);
-    consumer.assign(&batcher)?;
+    let mut excerpt = Excerpt::newest(consumer, topic, bounds, LOOK_BACK)?;
     let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
     let patience = if filled == 0 {
         patience.min(EMPTY_PATIENCE)
@@ -102,22 +145,16 @@ pub fn newest(
     let mut read = BTreeSet::new();
     let mut timestamp = None;
     while started.elapsed() < patience && (read.len() < filled || filled == 0) {
-        consumer.poll(POLL_WAIT, &mut batcher)?;
-        batcher.flush();
-        while let Ok(fed) = feed.try_recv() {
-            if let Feed::Records(batch) = fed {
-                for record in batch.iter() {
-                    read.insert(record.partition);
-                    timestamp = timestamp.max(record.timestamp);
-                }
-            }
-        }
+        excerpt.poll(consumer, |record| {
+            read.insert(record.partition);
+            timestamp = timestamp.max(record.timestamp);
+        })?;
         if read.is_empty() && !consumer.is_searching() {
-            fail_of_trouble(consumer, connection, topic)?;
+            check_trouble(consumer, connection, topic)?;
         }
     }
     if read.is_empty() {
-        fail_of_trouble(consumer, connection, topic)?;
+        check_trouble(consumer, connection, topic)?;
     }
     Ok(Newest {
         filled,
@@ -158,38 +195,24 @@ pub fn sample(
     late: i64,
     patience: Duration,
 ) -> Result<Sample, KafkaError> {
-    let (sender, mut feed) = mpsc::channel(FEEDS);
-    let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
     let share = i64::try_from(SAMPLE_RECORDS / filled.max(1)).unwrap_or(i64::MAX);
     let look_back = share.clamp(LOOK_BACK, MAX_PER_PARTITION);
-    let low = bounds.iter().map(|bounds| bounds.low).collect();
-    let next = bounds
-        .iter()
-        .map(|bounds| (bounds.high - look_back).max(bounds.low));
-    batcher.assign(topic, None, next.collect(), low);
-    // A consumer leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
-    consumer.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
-    consumer.assign(&batcher)?;
+    let mut excerpt = Excerpt::newest(consumer, topic, bounds, look_back)?;
     let (mut sample, mut bytes) = (Sample::default(), 0);
     let mut places: HashMap<Box<[u8]>, (u32, i64, bool)> = HashMap::new();
     let started = Instant::now();
     let mut quiet_since = started;
     while started.elapsed() < patience && quiet_since.elapsed() < QUIET && bytes < SAMPLE_BYTES {
-        let next = batcher.next_offsets(topic);
+        let next = excerpt.batcher.next_offsets(topic);
         if next.iter().zip(bounds).all(|(next, bounds)| *next >= bounds.high) {
             break;
         }
-        consumer.poll(POLL_WAIT, &mut batcher)?;
-        batcher.flush();
-        while let Ok(fed) = feed.try_recv() {
-            let Feed::Records(batch) = fed else { continue };
+        excerpt.poll(consumer, |record| {
             quiet_since = Instant::now();
-            for record in batch.iter() {
-                bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
-                sample.add(&record, late, &mut places);
-            }
-        }
+            bytes += record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
+            sample.add(record, late, &mut places);
+        })?;
     }
     sample.keys = places.len();
     Ok(sample)
@@ -240,32 +263,22 @@ pub fn first_from(
     from: &[(u32, i64)],
     patience: Duration,
 ) -> Result<Vec<First>, KafkaError> {
-    let (sender, mut feed) = mpsc::channel(FEEDS);
-    let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
     let partitions = from.iter().map(|(partition, _)| *partition as usize + 1).max();
     let mut next = vec![BEGINNING; partitions.unwrap_or(0)];
     for &(partition, offset) in from {
         next[partition as usize] = offset;
     }
-    batcher.assign(topic, None, next.clone(), next);
-    // A consumer leaves a partition where it is that seems to be assigned as before: by another batcher, it is not.
-    consumer.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
-    consumer.assign(&batcher)?;
+    let mut excerpt = Excerpt::assign(consumer, topic, next.clone(), next)?;
     let mut first: BTreeMap<u32, First> = BTreeMap::new();
     let started = Instant::now();
     while started.elapsed() < patience && first.len() < from.len() {
-        consumer.poll(POLL_WAIT, &mut batcher)?;
-        batcher.flush();
-        while let Ok(fed) = feed.try_recv() {
-            let Feed::Records(batch) = fed else { continue };
-            for record in batch.iter() {
-                first.entry(record.partition).or_insert(First {
-                    partition: record.partition,
-                    offset: record.offset,
-                    timestamp: record.timestamp,
-                });
-            }
-        }
+        excerpt.poll(consumer, |record| {
+            first.entry(record.partition).or_insert(First {
+                partition: record.partition,
+                offset: record.offset,
+                timestamp: record.timestamp,
+            });
+        })?;
     }
     Ok(first.into_values().collect())
 }
@@ -283,19 +296,19 @@ pub fn times(admin: &AdminThread, topic: &Arc<str>, bounds: &[Bounds]) -> Result
         .count())
 }
 
-fn forbidden(connection: &Connection, topic: &str) -> KafkaError {
+fn unauthorized(connection: &Connection, topic: &str) -> KafkaError {
     Refusal::topic(topic, &connection.access).at(&connection.bootstrap_servers())
 }
 
 /// An error that the client library retries is a failure of a single attempt.
-fn fail_of_trouble(
+fn check_trouble(
     consumer: &dyn Consumer,
     connection: &Connection,
     topic: &Arc<str>,
 ) -> Result<(), KafkaError> {
     let brokers = connection.bootstrap_servers();
     if consumer.unauthorized().contains(topic) {
-        return Err(forbidden(connection, topic));
+        return Err(unauthorized(connection, topic));
     }
     match consumer.trouble() {
         None => Ok(()),

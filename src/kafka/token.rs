@@ -1,4 +1,4 @@
-//! The token of OAUTHBEARER, as it stands in its file: how long it is valid, and whose it is.
+//! The token of OAUTHBEARER in its file: its expiry and its subject.
 //!
 //! Reads what a JWT says of itself (RFC 7519) and judges nothing: that is the broker's to do.
 
@@ -24,7 +24,7 @@ static DISBELIEF: Mutex<Seldom> = Mutex::new(Seldom::new(Duration::from_secs(360
 
 /// A token, and what it says.
 pub(super) struct Token {
-    /// What is sent.
+    /// The token itself.
     pub(super) text: String,
     /// Whose it is, if it says so.
     pub(super) subject: Option<String>,
@@ -43,7 +43,7 @@ impl Token {
     /// Reads the token that the file holds now.
     ///
     /// # Errors
-    /// When there is none, or it has expired; the token itself is never told.
+    /// When there is none, or it has expired. The text never holds the token.
     pub(super) fn read(file: &FileName) -> Result<Self, String> {
         let text = file.secret()?.trim().to_owned();
         let claims = claims(&text);

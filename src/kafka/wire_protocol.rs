@@ -1,4 +1,4 @@
-//! Kafka's protocol over TCP, or TLS, as far as a few questions need it: request and answer, one at a time.
+//! Kafka's protocol over TCP or TLS for a few requests, one at a time.
 //!
 //! Knows no SASL, keeps nothing, and blocks for as long as [`TIMEOUT`] per step.
 
@@ -35,7 +35,7 @@ const METADATA: i16 = 12;
 /// The first version of `Metadata` that can ask for no topic at all.
 const METADATA_LEAST: i16 = 1;
 
-/// What is written to, and read from.
+/// A TCP or TLS stream.
 trait Transport: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Transport for T {}
@@ -46,7 +46,7 @@ pub(super) struct BrokerConnection {
     correlation: i32,
 }
 
-/// The protocol versions that a broker speaks.
+/// The version ranges of a broker's requests.
 pub(super) struct ApiVersions(ApiVersionsResponse);
 
 impl ApiVersions {
@@ -78,7 +78,7 @@ impl BrokerConnection {
         Err(last)
     }
 
-    /// What the broker speaks.
+    /// The version ranges of the broker.
     pub(super) fn versions(&mut self) -> io::Result<ApiVersions> {
         self.request(ApiKey::ApiVersions, FIRST, &ApiVersionsRequest::default())
             .map(ApiVersions)
@@ -130,7 +130,8 @@ impl BrokerConnection {
         Ok(u32::from_be_bytes(length) as usize)
     }
 
-    /// Asks, and reads at most so many bytes of the answer, from behind its header. The connection is of no further use.
+    /// Sends a request and reads at most so many bytes of the response after its header. The connection is of no further
+    /// use.
     #[cfg(feature = "kafka-crate")]
     pub(super) fn request_head<R>(
         &mut self,
@@ -165,7 +166,7 @@ impl BrokerConnection {
                 "the answer is not Kafka's protocol (does the port want TLS?)",
             ));
         }
-        // Only as much as comes: whoever is no broker names any length.
+        // Without allocating by the length, which may be of another protocol.
         let mut answer = Vec::new();
         let read = Read::by_ref(&mut self.stream)
             .take(length as u64)
@@ -187,7 +188,7 @@ impl BrokerConnection {
     }
 }
 
-/// A connection that is kept for the next question, and made anew when it has failed.
+/// Keeps a connection for the next request, and replaces one that has failed.
 #[cfg(feature = "kafka-crate")]
 pub(super) struct BrokerClient {
     brokers: Vec<String>,
@@ -197,7 +198,7 @@ pub(super) struct BrokerClient {
 
 #[cfg(feature = "kafka-crate")]
 impl BrokerClient {
-    /// Asks one of `brokers`, the first that answers.
+    /// Connects to the first of `brokers` that answers.
     pub(super) const fn new(brokers: Vec<String>, access: Access) -> Self {
         Self {
             brokers,
@@ -206,7 +207,6 @@ impl BrokerClient {
         }
     }
 
-    /// Who brokers are to us.
     pub(super) const fn access(&self) -> &Access {
         &self.access
     }
@@ -217,7 +217,7 @@ impl BrokerClient {
         versions.is_none_or(|(_, greatest)| version <= greatest)
     }
 
-    /// What a broker says of topics.
+    /// The metadata of topics.
     pub(super) fn metadata(&mut self, topics: &[&str]) -> io::Result<MetadataResponse> {
         let (mut plain, versions) = match self.open.take() {
             Some(open) => open,
@@ -272,7 +272,7 @@ fn transport(stream: TcpStream, _: &str, access: &Access) -> io::Result<Box<dyn 
     ))
 }
 
-/// What came is not what a broker says.
+/// The error for bytes that are no valid response.
 pub(super) fn invalid(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }

@@ -1,4 +1,4 @@
-//! Reads with the `kafka` crate: chooses the partitions and limits of every fetch, and what to make of the answers.
+//! Reads with the `kafka` crate: chooses the partitions and limits of every fetch, and evaluates the responses.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,11 +16,10 @@ use crate::kafka::lag::End;
 use crate::kafka::next_batch::NextBatch;
 use crate::kafka::pulse::Pulse;
 
-/// What one fetch asks for in all, divided among the partitions: live, and for history, where several
-/// read at a time.
+/// Bytes of one fetch, divided among the partitions: live, and for history, where several read at a time.
 const FETCH_BYTES: (i32, i32) = (8 * 1024 * 1024, 1024 * 1024);
 
-/// Least and most that is asked of one partition at first.
+/// Least and greatest limit of one partition at first.
 const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
 
 /// Up to where the limit of a partition grows to get a large batch: far beyond what brokers accept
@@ -30,22 +29,22 @@ const PARTITION_BYTES_CAP: i32 = 64 * 1024 * 1024;
 /// By how much it grows at a time. Where only a marker of a transaction is left, it grows to the end.
 const GROWTH: i32 = 16;
 
-/// How often the ends that answers name are handed on.
+/// How often the ends in responses are reported.
 const ENDS_EVERY: Duration = Duration::from_secs(2);
 
 /// How often metadata is loaded while an answer leaves out a partition.
 const METADATA_EVERY: Duration = Duration::from_secs(1);
 
-/// How often it is asked what follows where nothing comes within the largest limit.
+/// How often the next batch is requested by its header where the largest limit brings nothing.
 const EXAMINE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a partition that is stopped before a batch that is too large is looked at again.
+/// How often a partition that is stopped at a batch that is too large is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(300);
 
-/// What one record of TLS holds: the crate sends no more of a request, and waits for an answer in vain.
+/// The size of one TLS record: the crate sends no more of a request, and waits for the response in vain.
 const TLS_RECORD: usize = 16 * 1024;
 
-/// What a fetch says of a partition, and at most of a topic beside its name.
+/// Bytes of a fetch for a partition, and at most for a topic beside its name.
 const PLACE_BYTES: usize = 16;
 
 /// A `KafkaClient` and the fetch limits of partitions that needed more than usual.
@@ -53,22 +52,22 @@ pub(super) struct KafkaCrateConsumer {
     fetcher: Fetcher,
     limits: HashMap<(Arc<str>, u32), i32>,
     fetch_bytes: i32,
-    /// Partitions that are read no more, as they cannot be, and when those are looked at again that may get smaller.
+    /// Partitions that are stopped, and when those with a large batch are tried again.
     stopped: BTreeMap<(Arc<str>, u32), Option<Instant>>,
-    /// What was found to be too large last.
+    /// The partition whose batch was found to be too large last.
     too_large: Option<(Arc<str>, u32)>,
     resumed: Vec<(Arc<str>, u32)>,
-    /// Where only markers of transactions follow: the next offset, and the high watermark by then.
+    /// Where only markers of transactions follow: the next offset, and the high watermark then.
     ended: HashMap<(Arc<str>, u32), (i64, i64)>,
-    /// When it was asked last what follows.
+    /// When the next batch was requested by its header last.
     examined: HashMap<(Arc<str>, u32), Instant>,
     /// When each partition was placed that has been read.
     placed: HashMap<(Arc<str>, u32), u64>,
     metadata_loaded: Instant,
-    /// What the last answer that was looked at said of ends, and when that was.
+    /// Ends in the last response that was evaluated, and when that was.
     ends: Vec<End>,
     ends_noted: Option<Instant>,
-    /// Topics that may not be read. Those that may not be seen do not exist to the crate.
+    /// Unauthorized topics. Those without DESCRIBE permission do not exist to the crate.
     unauthorized: BTreeSet<Arc<str>>,
 }
 
@@ -104,8 +103,8 @@ impl KafkaCrateConsumer {
         })
     }
 
-    /// Whether a fetch of all that is read can be sent.
-    fn check_room(&self, batcher: &Batcher) -> Result<(), KafkaError> {
+    /// Fails where a fetch of all partitions cannot be sent.
+    fn check_request_size(&self, batcher: &Batcher) -> Result<(), KafkaError> {
         let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
         if self.fetcher.connection.access.tls().is_none()
             || batcher.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
@@ -159,7 +158,7 @@ impl KafkaCrateConsumer {
         Ok(())
     }
 
-    /// Nothing came of a partition within its limit, although its high watermark is further on.
+    /// A partition brought nothing within its limit, although its high watermark is higher.
     ///
     /// # Errors
     /// When a batch follows that is larger than the largest limit, or that could not be found out.
@@ -192,7 +191,7 @@ impl KafkaCrateConsumer {
                 let at = Location::offset(Arc::clone(&place.topic), place.partition, batch.offset);
                 Err(KafkaError::new(&self.fetcher.brokers, kind).located(at))
             }
-            // It has just been written, or the crate gives none of it.
+            // It was written since, or the crate drops it.
             Some(batch) => {
                 debug!(
                     "nothing comes of {:?}/{}: {batch:?}",
@@ -215,7 +214,7 @@ impl KafkaCrateConsumer {
         })
     }
 
-    /// Looks at partitions, seldom, that were stopped before a batch that was too large: compaction may have taken it.
+    /// Tries partitions again that were stopped at a large batch: compaction may have removed it.
     fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let now = Instant::now();
         let is_due = |retry_at: &Option<Instant>| retry_at.is_some_and(|retry_at| now >= retry_at);
@@ -240,8 +239,8 @@ impl KafkaCrateConsumer {
 
 impl Consumer for KafkaCrateConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        // Every fetch names its offsets, so there is nothing to set up. What is known of a partition holds for as long
-        // as it is read on.
+        // Every fetch names its offsets, so there is nothing to set up. The state of a partition is kept while its position
+        // is.
         let positions = batcher.fetch_positions();
         let placed: HashMap<(Arc<str>, u32), u64> = positions
             .map(|position| (position.key(), position.placed))
@@ -275,7 +274,7 @@ impl Consumer for KafkaCrateConsumer {
             .fetch_positions()
             .filter(|position| !self.stopped.contains_key(&position.key()))
             .collect();
-        self.check_room(batcher)?;
+        self.check_request_size(batcher)?;
         let usual = i32::try_from(places.len().max(1))
             .map_or(PARTITION_BYTES.0, |count| self.fetch_bytes / count)
             .clamp(PARTITION_BYTES.0, PARTITION_BYTES.1);
@@ -322,7 +321,7 @@ impl Consumer for KafkaCrateConsumer {
                 take(place, &messages, batcher);
             }
         }
-        // The healthy partitions first: what they gave is taken.
+        // After the records of the other partitions.
         if let Some(error) = failed {
             return Err(error);
         }

@@ -27,7 +27,7 @@ use crate::kafka::worker_thread::WorkerThread;
 /// lengths. Limits closer to each other than this cannot tell two messages apart.
 const MESSAGE_OVERHEAD: i32 = 26;
 
-/// What makes requests.
+/// The clients of one worker thread.
 struct Library {
     client: KafkaClient,
     /// For requests that the crate does not know.
@@ -62,7 +62,7 @@ impl Fetcher {
         })
     }
 
-    /// What `work` gives, unless it takes too long or the thread has something else to do.
+    /// Calls the crate.
     pub(super) fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut KafkaClient) -> T + Send + 'static,
@@ -248,7 +248,7 @@ fn request(position: &FetchPosition, limit: i32) -> FetchPartition<'_> {
     FetchPartition::new(&position.topic, number, position.next).with_max_bytes(limit)
 }
 
-/// What an answer says of one partition.
+/// The responses for one partition.
 pub(super) fn partitions<'a>(
     answer: &'a [Response],
     place: &FetchPosition,

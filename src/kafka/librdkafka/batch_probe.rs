@@ -1,4 +1,4 @@
-//! A handle that fetches one batch of one partition at a time, to see whether it can be had.
+//! A handle that fetches one batch of one partition at a time, to find out whether it can be received.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,13 +19,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Longest wait in one poll.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// What has come of a partition.
+/// The result for one partition.
 pub(super) enum ProbeResult {
     /// A batch, or its end.
     Readable,
-    /// An answer that is larger than the library takes, in its words.
+    /// A response that is larger than the library accepts, with its text.
     TooLarge(String),
-    /// Nothing that tells.
+    /// No response that shows either.
     Unknown,
 }
 

@@ -94,17 +94,17 @@ impl LibrdkafkaConsumer {
         self.diagnosis.refusal(cause)
     }
 
-    /// Looks at what the consuming handle says of no partition: transport errors are a state.
+    /// Handles events that are of no partition. Errors of the transport are a state: the library reconnects.
     fn heed_events(&mut self) -> Result<(), KafkaError> {
         for _ in 0..MAX_CAUSES {
             if !self.reading.queue.has_events() {
                 break;
             }
             match self.reading.handle.poll(Duration::ZERO) {
-                // Also said of an event that is none of ours.
+                // Also returned for an event that rdkafka handles by itself.
                 None => {}
-                // Its partition is not attached to the queue, so what follows would be lost: the next client
-                // begins at our own offsets.
+                // Its partition is not attached to the queue, so its records would be lost; the next consumer begins at our
+                // own offsets.
                 Some(Ok(record)) => {
                     let partition = record.partition().cast_unsigned();
                     return Err(KafkaError::partition(
@@ -138,7 +138,7 @@ impl LibrdkafkaConsumer {
         Ok(())
     }
 
-    /// Goes on with finding out whose batch is too large, where one is.
+    /// Continues the search for batches that are too large.
     ///
     /// # Errors
     /// When one was found.
@@ -160,7 +160,7 @@ impl LibrdkafkaConsumer {
 
 impl Consumer for LibrdkafkaConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        // It may read what is not to be read any more.
+        // It may read partitions that are no longer assigned.
         self.retire();
         self.large_batches.forget_moved(batcher);
         let is_stopped = |place: &FetchPosition| self.large_batches.is_stopped(place);
@@ -210,7 +210,7 @@ impl Consumer for LibrdkafkaConsumer {
                 });
                 return;
             }
-            // Whoever reads on is over it: over the transport's, or over that of the partition.
+            // A record shows that the error of the transport, or of its partition, is over.
             let is_over = |trouble: &RetriedError| trouble.ends_with(fetched.topic(), fetched.partition());
             if trouble.as_ref().is_some_and(is_over) {
                 *trouble = None;
@@ -224,7 +224,7 @@ impl Consumer for LibrdkafkaConsumer {
         let (mut out_of_range, mut lost) = (None, Vec::new());
         for failed in failed {
             if failed.code == RDKafkaErrorCode::AutoOffsetReset {
-                // Each is reported once, and several come together when a broker is lost.
+                // Each is reported once, and many at a time when a broker is lost.
                 lost.extend(failed.lost());
                 out_of_range.get_or_insert((failed.at(), failed.text));
                 continue;
@@ -252,7 +252,7 @@ impl Consumer for LibrdkafkaConsumer {
     }
 
     fn passed(&self, topic: &str, partition: u32, next: i64) -> i64 {
-        // While more is there than one call takes, records follow, and whether markers do need not be asked.
+        // While a call leaves records in the queue, markers at the end do not matter yet.
         if !self.reading.is_drained {
             return next;
         }
@@ -312,7 +312,7 @@ impl Consumer for LibrdkafkaConsumer {
     }
 
     fn reconnects(&self) -> bool {
-        // It goes on with what the files held when it was made.
+        // It reconnects with the files as they were when the handle was created.
         let access = &self.factory.access;
         !access.reloaded().is_rotation_of(access)
     }

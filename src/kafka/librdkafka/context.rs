@@ -1,5 +1,4 @@
-//! What librdkafka tells beside records, through its callbacks: causes of trouble, ends of partitions, that
-//! it needs a token, and that it has no brokers left.
+//! librdkafka's callbacks: causes of errors, statistics, and requests for a token.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,13 +17,13 @@ use crate::kafka::lag::End;
 use crate::kafka::link::Link;
 use crate::kafka::token::Token;
 
-/// Errors of the transport that may wait to be told when a question fails; more say nothing new.
+/// Events of one handle that are served at a time.
 pub(super) const MAX_CAUSES: usize = 64;
 
 /// How long an error of the transport explains failures: the library repeats the same one this often.
 const CAUSE_LASTS: Duration = Duration::from_secs(30);
 
-/// The same of an answer that is too large, with a margin: while it goes on, statistics tell of it every two seconds.
+/// The same for responses that are too large, with a margin: statistics count further ones every two seconds.
 const OVERSIZE_LASTS: Duration = Duration::from_secs(45);
 
 /// How long such an answer explains what else goes wrong: requests on the same connection fail with it.
@@ -34,7 +33,7 @@ const OVERSIZE_EXPLAINS: Duration = Duration::from_secs(5);
 /// it once.
 const ABANDONED: u32 = 2;
 
-/// What callbacks have left.
+/// The state that callbacks leave for the thread of the handle.
 #[derive(Default)]
 pub(super) struct Context {
     /// The last error of the transport, and when it came: it has the cause that answers lack.
@@ -53,12 +52,12 @@ pub(super) struct Context {
     token_file: Option<FileName>,
 }
 
-/// What was heard of answers that are larger than the library takes.
+/// Responses that were larger than the library accepts.
 #[derive(Default)]
 struct SizeErrors {
     /// The last such error, and when it came.
     last: Option<(Instant, String)>,
-    /// When it was heard last that it goes on.
+    /// When the last one was seen.
     seen: Option<Instant>,
     /// Whether that is news.
     is_news: bool,
@@ -67,8 +66,8 @@ struct SizeErrors {
 }
 
 impl ClientContext for Context {
-    // Asked for when the handle is made, and again when four fifths of a token's time are over; whoever
-    // polls the handle answers.
+    // Requested when the handle is created, and again after four fifths of a token's lifetime; served by polls of the
+    // handle.
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -82,7 +81,7 @@ impl ClientContext for Context {
         );
         Ok(OAuthToken {
             lifetime_ms: token.until_millis(),
-            // Only the broker knows whose a token is that does not say it.
+            // Only the broker knows the subject of an opaque token.
             principal_name: token.subject.unwrap_or_else(|| "kafka-sse-bridge".to_owned()),
             token: token.text,
         })
@@ -104,7 +103,7 @@ impl ClientContext for Context {
         }
     }
 
-    // The library repeats itself while a broker is away; the tail says it once.
+    // The library repeats itself while a broker is down; the reader logs it once.
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(target: "librdkafka", "{facility}: {message}");
     }
@@ -150,7 +149,7 @@ impl Context {
         self.oversize.lock()
     }
 
-    /// The library says the same once in 30 seconds only; its statistics tell that it goes on.
+    /// The library repeats the error every 30 seconds only; its statistics count every response.
     fn note_receive_errors(&self, count: u64) {
         let mut oversize = self.oversize();
         let is_known = oversize
@@ -175,7 +174,7 @@ impl Context {
             .is_some_and(|seen| seen.elapsed() < OVERSIZE_EXPLAINS)
     }
 
-    /// What the library has said of the last such answer.
+    /// The library's text for the last such response.
     pub(super) fn last_oversize(&self) -> Option<String> {
         let oversize = self.oversize();
         oversize.last.as_ref().map(|(_, reason)| reason.clone())
@@ -214,10 +213,10 @@ fn is_too_large(reason: &str) -> bool {
     reason.contains("increase receive.message.max.bytes")
 }
 
-/// Lets an unassigned handle tell what it has to: causes, and that it needs a token.
+/// Runs the callbacks of an unassigned handle.
 pub(super) fn serve(handle: &BaseConsumer<Context>) {
     for _ in 0..MAX_CAUSES {
-        // `None` is also said of an event that is none of ours.
+        // `None` is also returned for an event that rdkafka handles by itself.
         let _ = handle.poll(Duration::ZERO);
     }
 }

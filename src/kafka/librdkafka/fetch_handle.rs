@@ -35,13 +35,13 @@ pub(super) struct FetchHandle {
     pub(super) is_drained: bool,
 }
 
-/// Up to which offset partitions of topics have been given, where that was their end.
+/// The ends of partitions up to which all records were taken.
 #[derive(Default)]
 pub(super) struct Ended(HashMap<Arc<str>, HashMap<u32, i64>>);
 
 impl Ended {
-    /// All of a partition has been given that can be read before this offset, and nothing follows yet. What lies there
-    /// may be a marker of a transaction.
+    /// All records before this offset were taken, and none follows yet. The offset before may be a marker of a
+    /// transaction.
     pub(super) fn note(&mut self, topic: &str, partition: i32, offset: i64) {
         let Ok(partition) = u32::try_from(partition) else {
             return;
@@ -52,12 +52,12 @@ impl Ended {
         };
     }
 
-    /// The end up to which all of a partition has been given, where one was reached.
+    /// The end up to which all records were taken, where one was reached.
     pub(super) fn offset(&self, topic: &str, partition: u32) -> Option<i64> {
         self.0.get(topic)?.get(&partition).copied()
     }
 
-    /// Whether a reader at `next` has been given all that there was.
+    /// Whether all records were taken that there were at `next`.
     pub(super) fn is_before(&self, topic: &str, partition: u32, next: i64) -> bool {
         self.offset(topic, partition).is_some_and(|end| end >= next)
     }
@@ -71,11 +71,11 @@ impl Ended {
 
 /// Why partitions cannot be assigned.
 pub(super) enum AssignError {
-    /// What the library refused.
+    /// The call that the library refused.
     Library(String, RdKafkaError),
     /// A partition for which it gives no queue.
     NoQueue(Location),
-    /// There is something else to do.
+    /// There is an order.
     Interrupted,
 }
 
@@ -122,7 +122,7 @@ impl FetchHandle {
         Ok(old.is_empty())
     }
 
-    /// Stops what is not among the places, or was placed anew.
+    /// Stops partitions that are not wanted, or at another position.
     fn unassign(&mut self, wanted: &[FetchPosition]) -> Result<(), AssignError> {
         let wanted: HashMap<(&str, u32), u64> = wanted
             .iter()
@@ -253,7 +253,7 @@ impl FetchHandle {
         if let Err(error) = ffi::describe_topics(&self.handle, &topics, limit) {
             debug!("leaders of {} topics: {error}", topics.len());
         }
-        // What fails here is assigned again, and fails again, where the error is handled.
+        // A failure repeats when the partitions are assigned later, where it is handled.
         if self.begin(places, true, pulse).is_err() {
             debug!("{} partitions are not assigned ahead", places.len());
         }
@@ -265,13 +265,13 @@ impl FetchHandle {
             .name("kafka-closing".to_owned())
             .spawn(move || drop(self));
         if let Err(error) = spawned {
-            // What was to be moved there is dropped here by now.
+            // The handle was dropped here.
             debug!("no thread for closing a handle: {error}");
         }
     }
 }
 
-/// Takes a record in.
+/// Pushes a record into the batcher.
 pub(super) fn push(batcher: &mut Batcher, record: &Fetched<'_>, with_headers: bool) {
     let Ok(partition) = u32::try_from(record.partition()) else {
         return;

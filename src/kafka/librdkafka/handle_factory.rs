@@ -13,7 +13,7 @@ use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::KafkaError;
 use crate::kafka::security::Access;
 
-/// Makes handles, all with the same settings.
+/// Creates handles, all with the same settings.
 #[derive(Clone)]
 pub(super) struct HandleFactory {
     pub(super) brokers: Arc<str>,
@@ -42,12 +42,12 @@ impl HandleFactory {
 
     fn create(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, KafkaError> {
         let context = Context::new(self.reads_uncommitted, self.token_file.clone());
-        // Whatever the operator's table says: without them nobody knows that only markers of transactions are left.
+        // Against the operator's table: without it, markers of transactions at the end look like records.
         let handle = config
             .set("enable.partition.eof", "true")
             .create_with_context(context)
             .map_err(|error: RdKafkaError| settings::refused_settings(&error, &self.brokers))?;
-        // A question asked before there is a token waits for it in vain.
+        // A request before there is a token waits for it in vain.
         serve(&handle);
         Ok(handle)
     }

@@ -1,9 +1,9 @@
 //! librdkafka: every broker, compression, transactions and security.
 //!
-//! Two handles: one consumes and nothing else, the other, unassigned, answers questions, because a question to a handle
-//! that consumes waits behind its long polls. Records and the errors of their partitions come by the batch from a queue of
-//! ours; what is of no partition stays in the handle's own, which is looked at after every batch. librdkafka reconnects
-//! by itself, so transport errors are a state here, not a failure.
+//! Two handles: one consumes, the other sends requests, because a request of a handle that consumes waits behind its long
+//! polls. Records and the errors of their partitions come by the batch from a queue of ours; other events stay in the
+//! handle's own queue, which is served after every batch. librdkafka reconnects by itself, so errors of the transport are
+//! a state here, not a failure.
 
 mod admin;
 mod batch_probe;

@@ -1,6 +1,6 @@
-//! Both handles made anew, because a topic was recreated, while the others are read on.
+//! Replaces both handles after a topic was recreated, while other topics are read.
 //!
-//! The new ones are made, connected and assigned on the admin thread. The old one is read until the new one has
+//! The new handles are created, connected and assigned on the admin thread. The old one is read until the new one has
 //! brought its first records.
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const OVERLAP: Duration = Duration::from_secs(1);
 const OVERLAP_WAIT: Duration = Duration::from_millis(5);
 
 impl LibrdkafkaConsumer {
-    /// Begins to make both handles anew, because a topic was recreated; the others are read on meanwhile.
+    /// Begins to replace both handles, because a topic was recreated.
     pub(super) fn begin_replacement(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         if self.replacing.is_some() {
             return Ok(());
@@ -45,7 +45,7 @@ impl LibrdkafkaConsumer {
         Ok(())
     }
 
-    /// Goes on with the handle that was made anew, once it is there.
+    /// Takes over the new handle, once it is there.
     pub(super) fn take_replacement(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let Some(answer) = self.replacing.as_ref().and_then(PendingRequest::answer) else {
             return Ok(());
@@ -57,8 +57,8 @@ impl LibrdkafkaConsumer {
         Ok(())
     }
 
-    /// Takes what the handle before still brings, so that there is no pause until the new one brings records. What both
-    /// bring is passed over by the batcher. Returns how long the new handle may be waited for.
+    /// Takes records of the old handle, so that there is no pause until the new one brings some. The batcher drops
+    /// duplicates. Returns how long to wait for the new handle.
     pub(super) fn poll_retiring(&mut self, wait: Duration, batcher: &mut Batcher) -> Duration {
         let with_headers = self.with_headers;
         let Some((old, until)) = &mut self.retiring else {
@@ -76,7 +76,7 @@ impl LibrdkafkaConsumer {
         wait.min(OVERLAP_WAIT)
     }
 
-    /// Ends the handle before.
+    /// Closes the old handle.
     pub(super) fn retire(&mut self) {
         if let Some((old, _)) = self.retiring.take() {
             old.dispose();

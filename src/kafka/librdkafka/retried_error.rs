@@ -1,4 +1,4 @@
-//! What goes wrong with a partition, or with all of them, while librdkafka goes on.
+//! Errors that librdkafka retries by itself, of one partition or of all.
 
 use std::time::{Duration, Instant};
 
@@ -7,27 +7,27 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::kafka::error::Location;
 use crate::kafka::partition::{Cut, Lost};
 
-/// A partition that cannot be read is tried again, and its error told, well within this.
+/// Within this time the library retries a partition, and repeats its error.
 const TRIED_EVERY: Duration = Duration::from_secs(3);
 
-/// What is wrong although the library goes on, and with which topic and partition, if with one.
+/// An error that the library retries, and its partition, if it is of one.
 pub(super) struct RetriedError {
     at: Option<(String, i32)>,
     what: String,
     /// Whether a login or a certificate is refused.
     is_refusal: bool,
-    /// When it was last heard of.
-    heard: Instant,
+    /// When it was reported last.
+    reported: Instant,
 }
 
 impl RetriedError {
-    /// RetriedError with all partitions.
+    /// An error of all partitions.
     pub(super) fn new(what: String) -> Self {
         Self {
             at: None,
             what,
             is_refusal: false,
-            heard: Instant::now(),
+            reported: Instant::now(),
         }
     }
 
@@ -39,17 +39,16 @@ impl RetriedError {
         }
     }
 
-    /// RetriedError with one.
+    /// An error of one.
     pub(super) fn of(failed: PartitionError, brokers: &str) -> Self {
         Self {
             what: format!("kafka {brokers}: {}: {}", failed.at(), failed.text),
             at: Some((failed.topic, failed.partition)),
             is_refusal: false,
-            heard: Instant::now(),
+            reported: Instant::now(),
         }
     }
 
-    /// In words.
     pub(super) fn as_str(&self) -> &str {
         &self.what
     }
@@ -61,7 +60,7 @@ impl RetriedError {
 
     /// Whether it is that of a partition which was tried in vain a moment ago.
     pub(super) fn lasts(&self) -> bool {
-        self.at.is_some() && self.heard.elapsed() < TRIED_EVERY
+        self.at.is_some() && self.reported.elapsed() < TRIED_EVERY
     }
 
     /// Whether it is that of this partition.

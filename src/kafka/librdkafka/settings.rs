@@ -1,4 +1,4 @@
-//! What librdkafka is told when a handle is made.
+//! The properties of librdkafka handles.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::kafka::security::Access;
 /// How long a request to a broker may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the library says what it knows, in milliseconds; 0 is never.
+/// How often the library gives statistics, in milliseconds; 0 is never.
 const STATISTICS: &str = "statistics.interval.ms";
 
 /// Settings that differ from librdkafka's own, each with its reason. An operator's
@@ -46,20 +46,18 @@ const DEFAULTS: [(&str, &str); 18] = [
     // Fetching stops while those are full, and goes on as soon as there is room: the default second
     // would cost nine tenths of the throughput.
     ("fetch.queue.backoff.ms", "10"),
-    // Brokers need not be told how we are doing; counting it costs a twentieth of the reading thread.
+    // Client metrics for brokers cost a twentieth of the reading thread.
     ("enable.metrics.push", "false"),
     // A fetch that failed is tried again soon; half a second is the default.
     ("fetch.error.backoff.ms", "100"),
     ("socket.nagle.disable", "true"),
     ("log.connection.close", "false"),
-    // Where partitions end, as fetches have told, and whether it has brokers at all: no question to one, and
-    // nothing per record.
+    // Ends of partitions from fetches, and whether brokers are known: without a request, and without work per record.
     (STATISTICS, "2000"),
 ];
 
-/// What differs where records are read once more for clients that come back: several read at a time,
-/// each for a part of the topic, and hold a quarter of what the tail does. Their readers may keep them waiting,
-/// and statistics would pile up meanwhile; that nothing comes, they notice by themselves.
+/// Differences for replays: several read at a time, each for a part of the topic, and hold a quarter of what live reading
+/// does. Their readers may keep them waiting, and statistics would pile up meanwhile; they notice stalls by themselves.
 const THRIFTY: [(&str, &str); 4] = [
     (STATISTICS, "0"),
     ("queued.max.messages.kbytes", "1024"),
@@ -67,8 +65,7 @@ const THRIFTY: [(&str, &str); 4] = [
     ("fetch.message.max.bytes", "262144"),
 ];
 
-/// What differs where one batch of one partition is fetched, to see whether it can be had: a limit of one byte brings
-/// one batch, however large it is.
+/// Differences for a probe of one batch: a limit of one byte brings one batch, whatever its size.
 const PROBING: [(&str, &str); 4] = [
     (STATISTICS, "0"),
     ("fetch.message.max.bytes", "1"),
@@ -87,7 +84,7 @@ pub(super) fn probing(config: &ClientConfig) -> ClientConfig {
     config
 }
 
-/// All of it: ours, then what `access` says of security, then the operator's own.
+/// The defaults, then the properties of `access`, then the operator's own.
 ///
 /// # Errors
 /// When a file that [kafka] names cannot be used.
@@ -114,7 +111,7 @@ pub(in crate::kafka) fn config(
     })?;
     #[cfg(feature = "tls")]
     if let Some(tls) = access.tls() {
-        // It says of certificates and keys what is wrong with which file.
+        // It names the file that is wrong.
         crate::kafka::tls::refusal_of(tls).map_err(|refusal| refusal.at(&brokers))?;
     }
     for (name, value) in properties {
@@ -126,7 +123,7 @@ pub(in crate::kafka) fn config(
     Ok(config)
 }
 
-/// What librdkafka has against its settings.
+/// The error for settings that librdkafka refuses.
 pub(super) fn refused_settings(error: &RdKafkaError, brokers: &Arc<str>) -> KafkaError {
     let why = match error {
         // Without the value, which may be a secret.
@@ -134,7 +131,7 @@ pub(super) fn refused_settings(error: &RdKafkaError, brokers: &Arc<str>) -> Kafk
         other => other.to_string(),
     };
     let remedy = match error {
-        // Files are read when the handle is made, and nothing else can be wrong by then.
+        // Files are read when the handle is created, and nothing else can be wrong then.
         RdKafkaError::ClientCreation(what) if what.contains("ssl.") => {
             "correct tls in [kafka], or the properties \"ssl.…\" in [kafka.librdkafka]"
         }

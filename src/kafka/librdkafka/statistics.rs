@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::kafka::lag::End;
 use crate::kafka::link::Link;
 
-/// What the library's statistics say of partitions and connections; they say much more.
+/// The used part of the statistics.
 #[derive(Deserialize)]
 pub(super) struct Statistics {
     #[serde(default)]
@@ -24,13 +24,13 @@ struct BrokerStatistics {
     nodename: String,
     source: Origin,
     state: String,
-    /// Answers that were not taken, for whatever reason, since the handle was made.
+    /// Responses that were dropped, for any reason, since the handle was created.
     #[serde(default)]
     rxerrs: u64,
     rtt: Option<Window>,
 }
 
-/// Where the library has a broker from.
+/// The source of a broker's address.
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Origin {
@@ -38,12 +38,12 @@ enum Origin {
     Configured,
     /// From the cluster.
     Learned,
-    /// It is none.
+    /// Not a broker.
     #[serde(other)]
     Internal,
 }
 
-/// What was measured since the last statistics.
+/// Measurements since the last statistics.
 #[derive(Deserialize)]
 struct Window {
     /// Microseconds.
@@ -65,7 +65,7 @@ struct PartitionStatistics {
     fetch_state: Fetching,
     /// Messages that were fetched and not yet taken, of all partitions together.
     fetchq_cnt: i64,
-    /// What is fetched next.
+    /// The offset that is fetched next.
     next_offset: i64,
     /// The high watermark, and the last stable offset; below zero while unknown.
     hi_offset: i64,
@@ -78,7 +78,7 @@ struct PartitionStatistics {
 enum Fetching {
     /// It fetches.
     Active,
-    /// It wants to know something before, or has ended.
+    /// It waits for a request, or has ended.
     #[serde(other)]
     Not,
 }
@@ -123,7 +123,7 @@ impl Statistics {
                 };
                 known.desired.then_some(End {
                     topic: topic.clone(),
-                    // The library has one without a number for itself.
+                    // The library has an internal one without a number.
                     partition: u32::try_from(known.partition).ok()?,
                     offset: (offset >= 0).then_some(offset),
                     high: (!reads_uncommitted && known.hi_offset >= 0).then_some(known.hi_offset),

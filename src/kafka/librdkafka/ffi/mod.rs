@@ -1,12 +1,12 @@
-//! What rdkafka's safe interface lacks of librdkafka: records by the batch, errors with the partition
-//! they belong to, and what there is of many topics.
+//! Functions of librdkafka that rdkafka's safe interface lacks: records by the batch, errors with their partition, and
+//! descriptions of many topics.
 //!
 //! The only unsafe code of the library. rdkafka hands on one record per call, through an event each, which
-//! costs the reading thread about as much again as all else it does with a record; its errors of a partition
+//! doubles the cost of a record for the reading thread; its errors of a partition
 //! name neither topic nor partition; and it does not know `DescribeTopics`. The C functions that do are
-//! in its `bindings`. What makes their use sound is said at each; the rules are three: a queue holds
-//! its client, so that it never outlives it; every record is given back once, after the last look at
-//! it; and nothing that C owns leaves this room but for the time of one call.
+//! in its `bindings`. Each use says why it is sound, by three rules: a queue holds its client, so that it never outlives
+//! it; every record is given back once, after its last use; and nothing that C owns leaves this module for longer than a
+//! call.
 //!
 //! Knows nothing of offsets, batchers or streams.
 #![expect(

@@ -26,7 +26,7 @@ pub(in crate::kafka) struct Queue<C: ConsumerContext> {
     client: Arc<BaseConsumer<C>>,
 }
 
-// SAFETY: librdkafka's handles may be used by any thread; the messages are in nobody else's hands.
+// SAFETY: librdkafka's handles may be used by any thread; the messages are referenced here alone.
 unsafe impl<C: ConsumerContext> Send for Queue<C> {}
 
 impl<C: ConsumerContext> Queue<C> {
@@ -68,8 +68,7 @@ impl<C: ConsumerContext> Queue<C> {
         true
     }
 
-    /// Whether the client has something to tell that is of no partition: asking it in vain costs as much as
-    /// a record.
+    /// Whether the client has events that are of no partition: a poll in vain costs as much as a record.
     pub(in crate::kafka) fn has_events(&self) -> bool {
         // SAFETY: the queue is alive.
         unsafe { rd::rd_kafka_queue_length(self.events.as_ptr()) > 0 }
@@ -192,7 +191,7 @@ impl<'a> Fetched<'a> {
         self.message.offset
     }
 
-    /// Whether it says that the partition has been given up to its end, at [`offset`](Self::offset).
+    /// Whether it reports the end of the partition, at [`offset`](Self::offset).
     pub(in crate::kafka) fn is_end(&self) -> bool {
         self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF
     }
@@ -204,7 +203,7 @@ impl<'a> Fetched<'a> {
         u32::try_from(epoch).ok()
     }
 
-    /// What is wrong with the partition, and in words; `None` for a record.
+    /// The error of the partition, with its text; `None` for a record.
     pub(in crate::kafka) fn error(&self) -> Option<(RDKafkaErrorCode, String)> {
         if self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
             return None;

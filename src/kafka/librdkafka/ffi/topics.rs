@@ -1,4 +1,4 @@
-//! What there is of many topics in one request: partitions, leaders and ids (KIP-516), by `DescribeTopics`.
+//! Partitions, leaders and ids (KIP-516) of many topics by one `DescribeTopics` request.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char, c_int};
@@ -12,10 +12,10 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::record::TopicId;
 
-/// What a broker says of a topic.
+/// The description of a topic.
 #[derive(Debug, Clone)]
 pub(in crate::kafka) struct TopicDescription {
-    /// Why it says nothing else, where it does not: that the topic does not exist, for one.
+    /// The error in place of a description, such as that the topic does not exist.
     pub(in crate::kafka) error: Option<RDKafkaErrorCode>,
     /// The id, where the broker knows ids.
     pub(in crate::kafka) id: Option<TopicId>,
@@ -194,7 +194,7 @@ fn id_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Option<TopicId> {
     TopicId::new(u128::from(most.cast_unsigned()) << 64 | u128::from(least.cast_unsigned()))
 }
 
-/// What C gave us, each to be given back once.
+/// Objects of C, each to be destroyed once.
 macro_rules! owned {
     ($name:ident, $raw:ty, $destroy:path) => {
         struct $name(NonNull<$raw>);
