@@ -196,7 +196,7 @@ pub enum Reader {
 impl Reader {
     /// The reader of stderr: the journal if `JOURNAL_STREAM` names the file that stderr is (`systemd.exec(5)`).
     #[must_use]
-    pub fn of_stderr() -> Self {
+    fn of_stderr() -> Self {
         let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
         let named = stream
             .split_once(':')

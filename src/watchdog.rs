@@ -72,7 +72,7 @@ impl Watchdog {
         let has_rested = self.workers.look(tick);
         if let Some(worker) = self.workers.stuck(self.slack) {
             return Err(format!(
-                "worker {worker} of the runtime does not come back from its task"
+                "worker {worker} of the runtime does not return from its task"
             ));
         }
         match timeout_at(end, self.service.answers()).await {

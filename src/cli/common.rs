@@ -13,7 +13,7 @@ use crate::http::listener::BindError;
 use crate::{logging, signals};
 
 /// The default path of the configuration, where packages install it.
-pub const DEFAULT_CONFIG: &str = "/etc/kafka-sse-bridge/kafka-sse-bridge.toml";
+const DEFAULT_CONFIG: &str = "/etc/kafka-sse-bridge/kafka-sse-bridge.toml";
 
 /// The log levels that `--log-level` accepts.
 pub(super) const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];

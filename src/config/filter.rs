@@ -156,8 +156,8 @@ pub enum FilterError {
     Partition(String),
     /// [`BASE64`] without base64 behind it.
     #[error(
-        "{0:?} does not go on in base64 after \"{BASE64}\"; write all bytes of the key in base64, as the stream shows \
-         keys that are not text"
+        "invalid base64 after \"{BASE64}\" in {0:?}; write all bytes of the key in base64, as the stream shows keys that are \
+         not text"
     )]
     Key(String),
     /// A topic that the stream does not carry.

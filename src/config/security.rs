@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::words::words;
 
 /// The prefix of a file name that is a systemd credential (`LoadCredential=`).
-pub const CREDENTIAL: &str = "credential:";
+const CREDENTIAL: &str = "credential:";
 
 /// The variable in which systemd names the directory of credentials.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";

@@ -17,19 +17,19 @@ use super::units::{Size, Span};
 use super::words::words;
 
 /// Brokers asked first when none are configured.
-pub const DEFAULT_BROKER: &str = "localhost:9092";
+const DEFAULT_BROKER: &str = "localhost:9092";
 /// Address and port served when none are configured: this machine only.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:3000";
+const DEFAULT_LISTEN: &str = "127.0.0.1:3000";
 /// Interval of comments on idle connections; proxies close them after 30 to 60 s.
-pub const DEFAULT_KEEPALIVE: Span = Span::seconds(15);
+const DEFAULT_KEEPALIVE: Span = Span::seconds(15);
 /// Reconnect time of browsers, jittered by ±25 % per connection.
 pub const DEFAULT_RETRY: Span = Span::seconds(2);
 /// How long a shutdown waits for streams and requests to end.
-pub const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
+const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
 /// How long a connection may last: without a limit.
-pub const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
+const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
 /// How long a client's socket may accept no byte: longer than a phone needs to change networks.
-pub const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
+const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
 /// Most streams open at once: as many as a machine with a few gigabytes serves, and more than the usual limit of
 /// descriptors.
 pub const DEFAULT_MAX_CLIENTS: u64 = 100_000;
@@ -38,24 +38,24 @@ pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
 /// The smallest log, two full blocks, and the smallest table.
 pub const LEAST_LOG: Size = Size(512 * 1024);
 /// Interval of heartbeat events, on streams that send them.
-pub const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
+const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
 /// Interval of checkpoints for a client whose filter passes nothing while its position advances.
-pub const DEFAULT_CHECKPOINT_INTERVAL: Span = Span::seconds(10);
+const DEFAULT_CHECKPOINT_INTERVAL: Span = Span::seconds(10);
 /// Newest records per partition that are read into the log at the start.
-pub const DEFAULT_PRELOAD: u32 = 1000;
+const DEFAULT_PRELOAD: u32 = 1000;
 /// How long deletes are remembered; keep it at or below the topics' delete.retention.ms.
-pub const DEFAULT_DELETE_RETENTION: Span = Span::seconds(24 * 60 * 60);
+const DEFAULT_DELETE_RETENTION: Span = Span::seconds(24 * 60 * 60);
 /// Most keys in a table, deleted ones that are still remembered included.
-pub const DEFAULT_MAX_KEYS: u64 = 1_000_000;
+const DEFAULT_MAX_KEYS: u64 = 1_000_000;
 /// Most bytes of a table, with all overhead.
 pub const DEFAULT_MAX_TABLE_BYTES: Size = Size::mebibytes(256);
 /// Most value paths and header names in the filters of a stream's clients: some tens of microseconds per record that
 /// has a value at all of them.
-pub const DEFAULT_MAX_FILTER_PATHS: u32 = 1000;
+const DEFAULT_MAX_FILTER_PATHS: u32 = 1000;
 /// Most filters by topic and partition alone on a stream: each is compared with every record.
-pub const DEFAULT_MAX_UNINDEXED_FILTERS: u32 = 256;
+const DEFAULT_MAX_UNINDEXED_FILTERS: u32 = 256;
 /// Title of the page.
-pub const DEFAULT_TITLE: &str = "Continent and Country Overview";
+const DEFAULT_TITLE: &str = "Continent and Country Overview";
 
 /// Validated settings; read like a [`Draft`].
 #[derive(Debug, Clone, PartialEq)]
@@ -299,7 +299,7 @@ impl StreamSettings {
         self.client_filters || self.filters_headers()
     }
 
-    /// What a client gets whose next record has left the log.
+    /// How a client continues after its next record has left the log.
     #[must_use]
     pub fn lag(&self) -> Lag {
         self.lag.unwrap_or(if self.has_table() {
@@ -424,7 +424,7 @@ words! {
 }
 
 words! {
-    /// What a client gets whose next record has left the log.
+    /// How a client continues after its next record has left the log.
     Lag {
         /// The latest record of every key that has changed since.
         Latest = "latest",
@@ -437,7 +437,7 @@ words! {
 }
 
 words! {
-    /// What happens to new keys when a table is full.
+    /// How a full table treats new keys.
     WhenFull {
         /// They are not stored.
         #[default]

@@ -229,10 +229,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         );
     }
     if http.retry < LEAST_RETRY {
-        faults.add(
-            "http.retry",
-            format!("is less than {LEAST_RETRY}; every browser waits so long, 2s is usual"),
-        );
+        faults.add("http.retry", format!("is less than {LEAST_RETRY}; 2s is usual"));
     }
     if let Some(why) = fault_of_base_path(&http.base_path) {
         let message = format!(

@@ -25,7 +25,7 @@ use crate::stream::subscription::{Step, Subscription};
 /// Opens the stream for a client.
 ///
 /// # Errors
-/// When the stream cannot be opened as it is asked for. A client over a limit gets no error, see
+/// When the request is invalid. A client over a limit gets no error, see
 /// [`over_limit`].
 pub(super) fn answer(
     state: &AppState,

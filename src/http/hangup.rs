@@ -16,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long a stream may go on after the client has closed its side.
+/// How long a stream continues after the client has closed its side.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Most bytes that are read ahead. Behind more of them the end is seen only by a write.

@@ -37,7 +37,7 @@ pub(super) struct HeadTimeout {
     has_begun: bool,
     /// The last four bytes that came.
     last: u32,
-    /// Fires when the time for the head is over; made when the socket is asked for more of it.
+    /// Fires at the deadline of the head; created when more of it is read from the socket.
     alarm: Option<Pin<Box<Sleep>>>,
     linger: Option<Linger>,
 }
@@ -64,7 +64,7 @@ impl HeadTimeout {
         self.has_begun
     }
 
-    /// These bytes were read. If a head has begun already, its alarm goes on.
+    /// Notes bytes that were read. The alarm of a head that has begun stays.
     pub(super) fn begin_head(&mut self, bytes: &[u8]) {
         self.has_begun |= !bytes.is_empty();
         for byte in bytes.iter().skip(bytes.len().saturating_sub(4)) {

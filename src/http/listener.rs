@@ -27,7 +27,7 @@ pub const ANY_ADDRESS: &str = "*:";
 const BACKLOG: i32 = 4096;
 
 /// The remedy if another program serves the address.
-pub const ANOTHER_PROGRAM: &str =
+const ANOTHER_PROGRAM: &str =
     "another program serves this address: stop that program, or choose another address with --listen";
 
 /// The remedy if a file that is not a socket has the path of a Unix socket.

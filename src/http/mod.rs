@@ -3,7 +3,7 @@
 //! - A request's way: [`listener`] binds (with [`unix`]), [`server`] accepts and takes a request from `socket` over
 //!   `base_path` and `cors` to [`router`], which calls a handler. [`connections`] counts, and has what the parts of one
 //!   connection share; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
-//! - Handlers: `event_stream` (`query` and `parameters` read what it is asked for), [`assets`], `about`, `streams`,
+//! - Handlers: `event_stream` (`query` and `parameters` parse its query), [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], with [`reloads`] in it; `response` and `error` are what
 //!   their answers have in common, `accept` reads what a client prefers.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the

@@ -47,8 +47,7 @@ pub(super) fn no_page(state: &AppState) -> ApiError {
     let requests = state.requests();
     let base = requests.base_path.as_str();
     let message = format!(
-        "there is no page at {base}/: the directory that ui.assets names holds no index.html that can be read; {base}/about \
-         lists what is served"
+        "no page at {base}/: the directory in ui.assets has no readable index.html; {base}/about lists all paths"
     );
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }

@@ -1,8 +1,7 @@
 //! The response to a client over a limit.
 //!
-//! An EventSource never comes back after a status other than 200, so it gets a stream that ends at once
-//! and says when to come back; every other client gets a status that says the same. Either way the connection
-//! ends too, because its descriptor is needed.
+//! An EventSource never reconnects after a status other than 200, so it gets a stream with a `retry` time that ends at
+//! once; every other client gets a status with `Retry-After`. The connection is closed too, to free its descriptor.
 
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -16,8 +15,7 @@ use crate::sse::write;
 use crate::stream::control::{Control, Goodbye, echoed_id};
 use crate::stream::start_position::Opening;
 
-/// After how many seconds the client may come back; at random, so that clients that are refused together do not come back
-/// together.
+/// Seconds until the client may retry; at random, so that clients that are refused together do not retry together.
 const PAUSE: std::ops::RangeInclusive<u64> = 15..=60;
 
 /// The response to a request for a stream over `limit`.
@@ -45,29 +43,29 @@ fn problem(limit: Limit) -> ApiError {
         Limit::Clients => (
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_clients",
-            "as many streams are open as this server allows; come back later",
+            "the limit of open streams is reached; retry later",
         ),
         Limit::ClientsPerIp => (
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_clients_per_ip",
-            "as many streams are open as this server allows to one address; close some, or come back later",
+            "the limit of open streams per client address is reached; close some, or retry later",
         ),
         Limit::Opens | Limit::OpensPerIp => (
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_opens",
-            "streams are opened more quickly than this server allows; come back later",
+            "the limit of streams opened per second is reached; retry later",
         ),
         Limit::FilterPaths => (
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_filter_paths",
-            "filters of this stream's clients ask for as many paths of values and names of headers as it allows \
-             (max_filter_paths, or an eighth of log_bytes for them); ask for those that others ask for, or come back later",
+            "the limit of value paths and header names in filters of this stream is reached (max_filter_paths, or an eighth \
+             of log_bytes for them); use those of other clients, or retry later",
         ),
         Limit::UnindexedFilters => (
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_unindexed_filters",
-            "this stream's clients have as many filters by topic and partition alone as it allows \
-             (max_unindexed_filters); add a key, a header or a value, or come back later",
+            "the limit of filters by topic and partition alone is reached on this stream (max_unindexed_filters); add a key, \
+             a header or a value, or retry later",
         ),
     };
     ApiError::new(status, code, message)

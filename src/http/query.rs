@@ -148,12 +148,12 @@ fn add_term(
     }
     if percent_decode_str(written).decode_utf8().is_err() {
         return Err(bad(format!(
-            "{parameter:?} is not UTF-8 after its escapes are decoded; only texts are compared, and a key that is not \
-             text is asked for by its bytes in base64, as key={BASE64}..."
+            "{parameter:?} is not UTF-8 after its escapes are decoded; for a key that is not text write its bytes in base64, \
+             as key={BASE64}..."
         )));
     }
     if matches!(name, Name::Header(_)) && stream.lacks_times_and_headers() {
-        return Err(bad(format!("{parameter:?} asks for headers, {LACKING}")));
+        return Err(bad(format!("{parameter:?} needs headers, {LACKING}")));
     }
     filter
         .add(name, value, &settings.topics)

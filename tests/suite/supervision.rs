@@ -18,7 +18,8 @@ use kafka_sse_bridge::watchdog::Workers;
 use libtest_mimic::Trial;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
@@ -99,17 +100,25 @@ fn a_thread_is_late_only_after_its_own_deadline() {
 fn a_stuck_worker_is_detected() {
     let runtime = runtime().expect("a runtime");
     let mut workers = Workers::new(runtime.handle().metrics());
-    // A busy one, whose tasks come back.
-    let busy = runtime.spawn(async {
+    // A busy worker that returns from its tasks. On a busy machine it may wait for a processor between two checks.
+    let turns = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&turns);
+    let busy = runtime.spawn(async move {
         loop {
+            counter.fetch_add(1, Ordering::Relaxed);
             tokio::task::yield_now().await;
         }
     });
     let slack = secs(1);
     for _ in 0..30 {
+        let before = turns.load(Ordering::Relaxed);
         workers.look(slack / 8);
         assert_eq!(workers.stuck(slack), None);
         std::thread::sleep(Duration::from_millis(100));
+        // Enough for the runtime to publish its metrics.
+        eventually(secs(60), "the busy worker runs", || {
+            ensure(turns.load(Ordering::Relaxed) > before + 1000, "it does not")
+        });
     }
     let (release, held) = mpsc::channel::<()>();
     runtime.spawn(async move {

@@ -234,7 +234,7 @@ impl Directory {
         path: PathBuf,
         is_template: bool,
     ) -> Option<Arc<Content>> {
-        // A task of its own: it goes on when the client that was first has gone.
+        // In its own task, so that it continues when the client that started it disconnects.
         let loading = tokio::spawn(async move {
             let load = async || {
                 let permit = self.loads.acquire().await;
