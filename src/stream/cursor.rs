@@ -251,6 +251,10 @@ impl Cursor {
 
     /// Finds the reader's position, once the stream knows its own.
     fn begin(&mut self) -> Advance {
+        let now = self.stream().instant();
+        if let Some((_, answers)) = self.request.as_deref_mut() {
+            answers.asked_at.get_or_insert(now);
+        }
         let nothing = (Opening::default(), Answers::default());
         let (opening, answers) = match self.request.as_deref() {
             Some((opening, answers)) => (opening, answers),

@@ -2,6 +2,8 @@
 //!
 //! Decides, and starts nothing: the stream's state is locked meanwhile.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 
 use super::control::{CaughtUp, Gap, Reset};
@@ -16,6 +18,10 @@ use super::truncation::Departed;
 use crate::config::Start;
 use crate::config::filter::Filter;
 use crate::kafka::history::fair_queue::Flow;
+
+/// How long a client waits for a stream that is still being loaded to read past its id: a partition whose leader is lost
+/// meanwhile must not hold up the others for ever.
+const LOADING_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a client wants to begin, and what it wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,6 +58,8 @@ pub(super) struct Answers {
     pub(super) times: Option<Result<Offsets, Unknowable>>,
     /// Where partitions end.
     pub(super) ends: Option<Offsets>,
+    /// When the reader first tried to begin.
+    pub(super) asked_at: Option<Instant>,
 }
 
 /// Where a reader begins, and what it is told first.
@@ -214,6 +222,9 @@ fn come_back(
         .into_iter()
         .map(|index| (Reset::Recreated, index))
         .collect();
+    if waits_for_epochs(request, state, &wanted, here) {
+        return Ok(Some(Outcome::Wait));
+    }
     let gaps = truncated(request, state, here, &mut wanted, &mut resets, start);
     if state.loaded.is_none() && names_unbegun(&wanted, here) {
         return Ok(Some(Outcome::Wait));
@@ -341,6 +352,29 @@ fn truncated(
         }
     }
     gaps
+}
+
+/// Whether the leader epochs of an id can be compared soon, because a stream that reads from the first offset will read
+/// past it.
+fn waits_for_epochs(request: &Request<'_>, state: &State, wanted: &Position, here: &Position) -> bool {
+    if state.loaded.is_some() || request.stream.settings().start == Start::Live {
+        return false;
+    }
+    let elapsed = |at| request.stream.instant().saturating_duration_since(at);
+    if request
+        .answers
+        .asked_at
+        .is_none_or(|at| elapsed(at) >= LOADING_PATIENCE)
+    {
+        return false;
+    }
+    (0..).zip(&wanted.topics).any(|(index, topic)| {
+        let mut next = (0..).zip(&topic.next);
+        next.any(|(partition, &next)| {
+            let read = here.next(index, partition);
+            topic.epoch(partition as usize).is_some() && read >= 0 && read < next
+        })
+    })
 }
 
 /// Adds what a client has seen that is no longer in Kafka.

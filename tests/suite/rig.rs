@@ -408,6 +408,19 @@ impl Rig {
         other
     }
 
+    /// Another replica of the same topics, which has read nothing yet of what Kafka holds.
+    pub fn unread(&self, start: Start) -> Self {
+        let records = self.past.records();
+        let next: Vec<Vec<i64>> = records.iter().map(|topic| vec![0; topic.len()]).collect();
+        let empty: Vec<Vec<usize>> = records.iter().map(|topic| vec![0; topic.len()]).collect();
+        let other = Self::assigned(&next, &empty, true, |settings| {
+            settings.clone_from(self.stream.settings());
+            settings.start = start;
+        });
+        *other.past.records.lock().unwrap() = records;
+        other
+    }
+
     /// Two topics of one partition each, of which nothing is known yet.
     pub fn unassigned(change: impl FnOnce(&mut StreamSettings)) -> Self {
         let mut rig = Self::with(&[1, 1], true, change);

@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         an_id_beyond_a_truncation_resumes_at_the_truncation_offset,
         an_id_beyond_several_truncations_resumes_at_the_lowest,
         another_replica_detects_a_truncated_id_by_its_leader_epoch,
+        a_loading_replica_detects_a_truncated_id_once_it_has_read_past_it,
         a_table_is_reset_where_a_log_was_truncated,
         a_client_behind_the_log_gets_the_gap_of_a_truncation,
         a_replaying_client_gets_the_gap_of_a_truncation,
@@ -265,6 +266,68 @@ fn another_replica_detects_a_truncated_id_by_its_leader_epoch() {
         // Nobody is told of changes of leaders by which nothing is lost.
         let last = whole.back(client.last_event_id(), &[]).told_at_last().await;
         assert_eq!(last, [r#"caught-up {"reason":"replay"}"#]);
+    });
+}
+
+/// Leader epochs are compared when they can be known, whether the id is of the log before or of the log since.
+fn a_loading_replica_detects_a_truncated_id_once_it_has_read_past_it() {
+    run(async {
+        let mut rig = rig(Start::Earliest, |_| {});
+        let mut client = rig.client(&[]);
+        let mut events = client.events();
+        write(&mut rig, 1, 2, 1);
+        write(&mut rig, 0, 2, 7);
+        events.extend(client.events());
+        rig.truncate(0, 4, Some(2), Some(2));
+        write(&mut rig, 0, 3, 9);
+        let since = client.events();
+        let last = client.last_event_id().to_owned();
+        let mut late = rig.unread(Start::Earliest);
+        let mut before = late.back(&events[events.len() - 1].id, &[]);
+        let mut same = late.back(&since[6].id, &[]);
+        let mut at_end = late.back(&last, &[]);
+        for read in [0..2, 2..6] {
+            late.hand_on(0, read);
+            for client in [&mut before, &mut same, &mut at_end] {
+                assert_eq!(client.told_at_last().await, [""; 0], "nobody can tell yet");
+            }
+        }
+        late.hand_on(0, 6..12);
+        assert_eq!(
+            before.told_at_last().await,
+            [""; 0],
+            "the other partition is still to be read"
+        );
+        late.hand_on(1, 0..1);
+        let told = before.told_at_last().await;
+        assert_eq!(told[0], gap(0, 4, 7), "{told:?}");
+        assert!(
+            !same
+                .told_at_last()
+                .await
+                .iter()
+                .any(|said| said.starts_with("gap"))
+        );
+        assert_eq!(at_end.told_at_last().await, [""; 0]);
+        late.hand_on(0, 12..13);
+        late.loaded();
+        let mut held = Held::default();
+        held.hear(&events, "before");
+        held.hear(
+            &late
+                .back(&events[events.len() - 1].id, &[])
+                .events_at_last()
+                .await,
+            "loaded",
+        );
+        assert_eq!(held.values, Held::of(&rig).values);
+        assert_eq!(at_end.told_at_last().await, [r#"caught-up {"reason":"replay"}"#]);
+        // One that never gets as far keeps a client waiting only until it is loaded, as far as it can be.
+        let mut late = rig.unread(Start::Earliest);
+        let mut client = late.back(&last, &[]);
+        assert_eq!(client.told_at_last().await, [""; 0]);
+        late.loaded();
+        assert!(!client.told_at_last().await.is_empty());
     });
 }
 
