@@ -12,10 +12,10 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// What every record's value begins with; then come its number and its time, 16 hex digits each.
+/// The prefix of every record's value; its number and its time follow, 16 hex digits each.
 const MARK: &str = "@bench ";
 
-/// What `data:` lines of records look like, and the event that ends the opening of a stream.
+/// The prefix of records' `data:` lines, and the event that ends the opening of a stream.
 const RECORD: &str = "data: @bench ";
 pub const OPENED: &str = "event: caught-up\n";
 
@@ -55,7 +55,7 @@ struct Client {
     next: u64,
 }
 
-/// What came in a round.
+/// The records of one round.
 pub struct Receipts {
     /// From the stamp in the record to its receipt, in ns, sorted.
     pub latencies: Vec<u64>,

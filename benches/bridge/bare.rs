@@ -5,11 +5,11 @@
 //! - `loop`: an epoll loop that writes a record 50 times a second, without Kafka. A request for
 //!   `/go/<first>/<count>/<microseconds>` starts a round.
 //! - `consumer`: a `BaseConsumer` whose records are written the same way.
-//! - `blocks`: an epoll loop that writes a whole stream to everyone who asks (see `blocks`).
+//! - `blocks`: an epoll loop that writes a whole stream to every client (see `blocks`).
 //! - `count`: a `BaseConsumer` that counts (see `count`).
 //! - `quiet`: no server but clients, whose keys no record has (see `filtered`).
 //! - `comments`: a comment to everyone once in a while, as a keepalive.
-//! - `stalled`: no server, but the daemon's reading thread with nobody to take anything (see `stalled`).
+//! - `stalled`: no server, but the daemon's reading thread without a consumer (see `stalled`).
 //! - `crate`: the `kafka` crate's client, which counts (see `count`).
 
 use crate::audience::{OPENED, value};
@@ -124,7 +124,7 @@ const LISTENER: u64 = u64::MAX;
 struct Peer {
     socket: TcpStream,
     request: Vec<u8>,
-    /// What the socket did not take.
+    /// Bytes that the socket did not accept.
     pending: Vec<u8>,
 }
 
@@ -139,9 +139,9 @@ struct Round {
 struct Loop {
     epoll: OwnedFd,
     listener: TcpListener,
-    /// Everyone who connected.
+    /// All connected clients.
     peers: HashMap<u64, Peer>,
-    /// Those who listen, in the order in which they came.
+    /// Subscribed clients in order of arrival.
     audience: Vec<u64>,
     stalled: usize,
     accepted: u64,

@@ -21,7 +21,7 @@ struct Peer {
     at: (usize, usize),
 }
 
-/// What a socket is to be watched for from now on.
+/// Changes the events that epoll reports for a socket.
 enum Next {
     /// The same as before.
     Same,

@@ -28,7 +28,7 @@ pub struct Bridge {
     directory: TempDir,
 }
 
-/// How a daemon is to be started, on one stream of one topic.
+/// How to start a daemon with one stream of one topic.
 #[derive(Clone, Copy)]
 pub struct Launch<'a> {
     pub binary: &'a Path,
@@ -94,7 +94,7 @@ impl Bridge {
         self.process.pid()
     }
 
-    /// Has it read its configuration anew, which differs in the page's title.
+    /// Makes it reload its configuration, which differs in the page's title.
     pub fn reload(&self, title: &str) {
         let config = format!("{}\n[ui]\ntitle = \"{title}\"\n", self.config);
         std::fs::write(self.directory.path().join(CONFIG), config).expect("config.toml");

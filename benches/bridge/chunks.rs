@@ -3,7 +3,7 @@
 
 use memchr::memmem;
 
-/// What part of an answer comes next.
+/// The next part of a response.
 enum State {
     /// The head, as far as it has come.
     Head(Vec<u8>),

@@ -60,7 +60,7 @@ pub fn run(broker: &Broker, options: &Options) {
     for _ in 0..rounds {
         builds[0].round(count);
         builds[1].round(count);
-        // Who comes first in one pair comes second in the next.
+        // The order alternates from pair to pair.
         builds.swap(0, 1);
     }
     let [ours, theirs] = builds.each_ref().map(|build| &build.side);

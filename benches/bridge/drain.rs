@@ -17,7 +17,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// As much of an answer's end as holds the last event whole.
 const TAIL: usize = 128;
 
-/// A request for the stream; with the id of the last event seen, if the client comes back.
+/// A request for the stream, with the id of the last event if the client resumes.
 pub fn request(path: &str, id: Option<&str>) -> String {
     let id = id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
     format!("GET {path} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n{id}\r\n")
@@ -54,7 +54,7 @@ struct Client {
     tail: Vec<u8>,
 }
 
-/// What came.
+/// The received bytes and events.
 pub struct Drained {
     /// From before the first request to the last byte of the last client.
     pub seconds: f64,

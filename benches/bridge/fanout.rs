@@ -45,7 +45,7 @@ impl Side {
     }
 }
 
-/// What everyone gets.
+/// The bytes that every client receives.
 pub const FLOW: Flow = Flow {
     length: VALUE,
     pause: PAUSE,

@@ -1,4 +1,4 @@
-//! What a connection costs that waits: resident memory at ten thousand of them.
+//! The cost of an idle connection: resident memory with ten thousand of them.
 
 use crate::Options;
 use crate::audience::Audience;

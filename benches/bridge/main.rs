@@ -56,7 +56,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Default)]
 pub struct Options {
     /// Just enough to see that everything works, instead of enough for steady figures.
@@ -78,7 +78,7 @@ impl Options {
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
-                // What cargo itself adds.
+                // Arguments that cargo adds.
                 "--bench" | "all" => {}
                 "--quick" => options.is_quick = true,
                 "--against" => {

@@ -22,7 +22,7 @@ pub fn cpu(pid: u32) -> Duration {
     Duration::from_nanos(nanoseconds.sum())
 }
 
-/// What a process uses of the processors from now on.
+/// The processor time that a process uses from now on.
 pub struct Meter {
     pid: u32,
     before: Duration,
@@ -64,7 +64,7 @@ pub fn memory(pid: u32) -> Memory {
     }
 }
 
-/// The most resident memory from now on is what [`peak`] tells.
+/// Resets the peak of resident memory that [`peak`] returns.
 pub fn reset_peak(pid: u32) {
     let file = format!("/proc/{pid}/clear_refs");
     fs::write(&file, "5").unwrap_or_else(|error| panic!("{file}: {error}"));

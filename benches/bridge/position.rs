@@ -24,7 +24,7 @@ const BLOCK: usize = 256 * 1024;
 /// The events over which allocations are counted.
 const COUNTED: u64 = 100_000;
 
-/// What encodes the records of a stream, as its writer holds it.
+/// The encoder of a stream's records, as its writer holds it.
 struct Writing {
     encoder: Encoder,
     position: Position,
@@ -51,7 +51,7 @@ impl Writing {
         }
     }
 
-    /// The next record's place, and room for its frame.
+    /// The next record's position, and a buffer for its frame.
     fn advance(&mut self, event: u64) {
         let next = &mut self.position.topics[0].next;
         let partition = usize::try_from(event).expect("a small number") % next.len();

@@ -7,7 +7,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What a source writes.
+/// The records of a source.
 #[derive(Clone, Copy)]
 pub struct Flow {
     /// Bytes of a record's value.

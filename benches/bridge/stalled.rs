@@ -1,4 +1,4 @@
-//! What reading holds while a stream takes nothing: resident memory, whatever the topic holds.
+//! The memory of the reading thread while a stream is blocked, for topics of any size.
 
 use crate::Options;
 use crate::bare::Bare;

@@ -37,7 +37,7 @@ struct Side {
     reads: Vec<f64>,
 }
 
-/// What everyone asks for, and how long the answer is.
+/// The request of every client, and the length of the response.
 struct Storm<'a> {
     request: &'a str,
     payload: usize,
@@ -87,7 +87,7 @@ pub fn run(broker: &Broker, options: &Options) {
     broker.produce(&topic, &messages);
 
     let in_memory = Launch::new(&topic, "earliest").start(broker);
-    // They come back with the id of the first record.
+    // They resume with the id of the first record.
     let all = fetch(in_memory.port, &request(&format!("{PATH}?start=earliest"), None));
     check(&all, 1, records);
     let request = request(PATH, Some(&first_id(&all)));

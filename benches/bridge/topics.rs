@@ -32,10 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Topics that one request creates.
 const AT_ONCE: usize = 200;
 
-/// A topic that was begun or begins anew, and its number of partitions.
+/// A topic that was assigned or reset, and its number of partitions.
 type Assigned = (String, usize);
 
-/// What the reading thread has handed on.
+/// Records delivered by the reading thread.
 #[derive(Default)]
 struct Seen {
     /// When each batch of the topic came that is written to.

@@ -74,7 +74,7 @@ impl Kafka {
     }
 }
 
-/// What the command line says.
+/// The parsed command line.
 #[derive(Default)]
 struct Values {
     given: BTreeMap<String, String>,

@@ -50,7 +50,7 @@ async fn is_served(address: &str) {
     assert_eq!(answer.status, 200);
 }
 
-/// A request that nobody has accepted yet.
+/// A request on a connection that is not accepted yet.
 fn ask(address: &str) -> TcpStream {
     let mut waiting = TcpStream::connect(address).expect("systemd listens");
     waiting
@@ -67,7 +67,7 @@ fn is_answered(mut waiting: TcpStream) {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
-/// Nobody has answered so far.
+/// Fails if a response has arrived.
 fn is_waiting(waiting: &TcpStream) {
     waiting.set_nonblocking(true).expect("a socket");
     let error = waiting.peek(&mut [0]).expect_err("nothing has come");

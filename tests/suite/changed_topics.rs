@@ -133,7 +133,7 @@ fn ahead_of_topic(version: Version, client: &str) {
             .await
             .expect("it opens");
         check(&like_kafka_sse.collect_until(named("caught-up"), secs(30)).await);
-        // By the id of the reset, and of every event behind it, it goes on.
+        // The client resumes from the id of the reset and of every later event.
         for cut in [1, 2, events.len() / 2, events.len() - 1] {
             let back = Stream::to(daemon.url("/events"))
                 .last_event_id(&events[cut - 1].id)
@@ -268,7 +268,7 @@ fn overtaken(broker: &Broker, client: &str) {
             let events = stream.collect_until(named("caught-up"), secs(30)).await;
             streams.push((stream, events));
         }
-        // What the broker had already sent is read all the same; the rest is gone when the daemon wakes.
+        // Records that the broker had sent are still read; the rest is gone when the daemon wakes.
         daemon.signal(Signal::STOP);
         for partition in 0..PARTITIONS {
             broker.produce(&topic, &numbered(partition, 5, 3));
@@ -325,7 +325,7 @@ fn overtaken(broker: &Broker, client: &str) {
             told.iter().all(|gaps| *gaps == told[0]),
             "all are told the same: {told:?}"
         );
-        // By the id of each gap it goes on behind it.
+        // The client resumes after each gap from the gap's id.
         let events = &streams[0].1;
         for (place, gap) in events.iter().enumerate().filter(|(_, event)| event.is("gap")) {
             let back = Stream::to(daemon.url("/events"))

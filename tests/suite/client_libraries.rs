@@ -72,7 +72,7 @@ fn auto_never_gives_up_headers() {
     );
 }
 
-/// What the crate cannot read makes `auto` change its mind; nothing is lost or doubled by that.
+/// A batch that the crate cannot read makes `auto` switch clients, without loss or repetition.
 fn codec_takes_over(broker: &Broker, codec: &str) {
     let topic = topic_name("codec");
     broker.create_topic(&topic, 1, &[]);
@@ -92,7 +92,7 @@ fn codec_takes_over(broker: &Broker, codec: &str) {
     );
 }
 
-/// With the crate asked for, a topic it cannot read is named, and the others go on.
+/// With `client = "kafka"`, a topic that the crate cannot read is reported, and the others continue.
 fn a_topic_that_the_kafka_crate_cannot_read_is_reported_and_others_continue(broker: &Broker) {
     let (plain, packed) = (topic_name("plain"), topic_name("packed"));
     broker.create_topic(&plain, 1, &[]);
@@ -111,7 +111,7 @@ fn a_topic_that_the_kafka_crate_cannot_read_is_reported_and_others_continue(brok
         assert_eq!(records(&events), expected(0, 20));
         broker.produce(&plain, &numbered(0, 20, 20));
         stream.collect_until(until_records(20), secs(30)).await;
-        // What cannot be had holds up nobody, but is named.
+        // The unreadable topic delays no other and is reported.
         daemon.wait_ready(secs(30)).await;
         let ready = daemon.get("/health/ready").await.text();
         assert!(

@@ -106,7 +106,7 @@ impl Loading {
         self
     }
 
-    /// What a new client is shown.
+    /// The events of a new client.
     fn rows(&self) -> Vec<String> {
         crate::rig::Client::of(self.stream.subscribe(Opening::default())).shown()
     }
@@ -231,7 +231,7 @@ fn records_without_a_timestamp_keep_their_offset_order() {
     table.records(&[at("a", "1", 1, -1), at("a", "2", 0, -1), at("a", "3", 1, -1)]);
     assert_eq!(table.rows(), ["message 3"]);
     assert_eq!(table.superseded(), 0);
-    // What has no time is older than what has one.
+    // A record without a timestamp is older than one with a timestamp.
     table.records(&[at("a", "4", 0, NOW_MILLIS), at("a", "5", 1, -1)]);
     assert_eq!(table.rows(), ["message 4"]);
     assert_eq!(table.superseded(), 1);

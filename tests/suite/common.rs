@@ -1,4 +1,4 @@
-//! What several tests say: configurations, tables of countries, events as plain values.
+//! Helpers of several test files: configurations, tables of countries, events as plain values.
 
 use crate::harness::broker::Broker;
 use crate::harness::produce::Message;
@@ -32,7 +32,7 @@ pub fn table(continent: &str, countries: &[&str]) -> Message {
     Message::new(continent, format!(r#"{{"nrs":[{}]}}"#, nrs.join(",")))
 }
 
-/// What a client of that record's stream is sent: the key under `continent`, all else byte for byte.
+/// The expected data of that record: the key under `continent`, all else byte for byte.
 pub fn shown_table(message: &Message) -> String {
     let value = text(message.value.as_deref());
     let key = text(message.key.as_deref());
@@ -76,7 +76,7 @@ pub fn of_partition(records: &[String], partition: i32) -> Vec<String> {
         .collect()
 }
 
-/// What [`numbered`] wrote, as a client is shown it.
+/// The records of [`numbered`] as a client receives them.
 pub fn expected(partition: i32, count: usize) -> Vec<String> {
     (0..count)
         .map(|number| format!("p{partition}-{number}"))

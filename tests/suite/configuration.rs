@@ -49,7 +49,7 @@ pub fn read(
     })
 }
 
-/// What `load` has against a text.
+/// The error of `load` for a text.
 pub fn complaint(text: &str, environment: &[(&str, &str)]) -> String {
     match read(text, environment, &Flags::default()) {
         Ok(_) => panic!("accepted: {text}"),

@@ -127,7 +127,7 @@ fn errors_for_proxies_and_base_paths_name_line_key_and_remedy() {
     }
 }
 
-/// What is wrong in `[http.cors]`, of which key, and a piece of what is said.
+/// An invalid `[http.cors]`, the key at fault, and a part of the error.
 const WRONG_ORIGINS: &[(&str, &str, &str)] = &[
     (
         "allow_origins = [\"shop.example\"]",

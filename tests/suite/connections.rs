@@ -116,7 +116,7 @@ fn only_slow_request_heads_time_out() {
     let first = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /health/li";
     second.write_all(first).expect("it fits");
     eventually(secs(60), "the one that drips is cut off", || {
-        // Once it is cut off there is nobody to write to.
+        // No client is left to write to after the disconnect.
         let _ = dripping.write_all(b"x");
         ensure(has_ended(&mut dripping, millis(200)), "it is open")
     });
@@ -130,7 +130,7 @@ fn only_slow_request_heads_time_out() {
     assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
     assert_eq!(silent.get("/health/live").expect("it is open").0, 200);
     for socket in [&mut stream, &mut ahead] {
-        // What has come meanwhile, and then more.
+        // First the records written meanwhile, then more.
         socket.set_nonblocking(true).expect("a socket");
         let mut buffer = vec![0; 64 * 1024];
         while socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
@@ -270,7 +270,7 @@ fn a_disconnect_behind_pipelined_requests_is_detected() {
         drop(socket);
         await_clients(&daemon, 0, "it is gone");
     }
-    // What comes while the stream is open already.
+    // Bytes that arrive while the stream is open.
     let mut socket = ask(&daemon);
     await_clients(&daemon, 1, "it is there");
     for _ in 0..3 {
@@ -478,7 +478,7 @@ fn accept_pauses_without_descriptors_and_all_clients_connect_later() {
                 assert!(accepted < 4, "{accepted}: who is not accepted waits");
             }
 
-            // Who is connected goes on.
+            // Connected clients continue.
             broker.produce(&topic, &[Message::value(format!("meanwhile-{round}"))]);
             let events = stream.collect_until(is_record, secs(20)).await;
             assert_eq!(records(&events), [format!("meanwhile-{round}")]);

@@ -49,7 +49,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What every client promises: its name follows.
+/// The promises of every client; its name follows.
 const READS: &str = "reads_everything_and_resumes@4.4.0";
 const OUTLIVES: &str = "outlives_a_cut_within_an_event_and_an_error_page@4.4.0";
 const HALF_WAY: &str = "goes_on_half_way_through_a_table@4.4.0";
@@ -253,7 +253,7 @@ async fn reads<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
     .await;
 }
 
-/// The connection breaks between the start of an event and its end, and who comes back meets an error page.
+/// The connection breaks inside an event, and the reconnecting client gets an error page.
 async fn outlives<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("cut");
@@ -390,7 +390,7 @@ fn config(broker: &Broker, topic: &str) -> String {
     )
 }
 
-/// Waits until each client fulfils the condition, which is told the name of its records too.
+/// Waits until each client fulfils the condition, which also receives the name of its records.
 async fn until<C: Client>(
     clients: &mut [C],
     what: &str,
@@ -405,7 +405,7 @@ async fn until<C: Client>(
 }
 
 /// Waits until each client has as many records as were written, and has caught up on that many connections.
-/// What they are is looked at in the end.
+/// Their values are compared at the end.
 async fn has_everything<C: Client>(clients: &mut [C], script: &Script<'_>, connections: usize) {
     until(clients, "every record, and caught up", |seen, _| {
         let (count, wanted) = (records(seen).len(), script.written.len());

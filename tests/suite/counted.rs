@@ -287,7 +287,7 @@ fn metrics_report_records_by_topic_and_lag_by_partition(broker: &Broker) {
             let labels = [of_topic, ("partition", partition)];
             reaches(&daemon, "kafka_sse_bridge_kafka_lag_records", &labels, 0.0).await;
         }
-        // What librdkafka says of itself.
+        // Statistics of librdkafka.
         let bootstrap = broker.bootstrap();
         let links = [("broker", bootstrap.as_str())];
         reaches(&daemon, "kafka_sse_bridge_kafka_broker_up", &links, 1.0).await;

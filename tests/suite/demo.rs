@@ -112,7 +112,7 @@ fn the_demo_writes_the_original_records_and_ends_on_a_signal() {
     let (demo, url) = start();
     block_on(async {
         let mut stream = Stream::open(format!("{url}/topn/updates")).await;
-        // Two rounds of 249 countries: the second starts the tables anew.
+        // Two rounds of 249 countries: the second starts the tables over.
         let mut seen = 0;
         let events = stream
             .collect_until(

@@ -1,4 +1,4 @@
-//! Keys that a full table has no row of: which clients hold what was shown of them, and who is sent a delete.
+//! Keys without a row in a full table: which clients hold a value of them, and which get a delete.
 
 use crate::filtered_readers::{PARIS, city, delete, paris};
 use crate::rig::{Rec, Rig, gone, rec};
@@ -49,7 +49,7 @@ fn an_evicted_key_that_stops_matching_is_sent_as_a_delete() {
     // A key that is new is none that a client could hold.
     rig.records(&[city("d", "Oslo"), city("e", "Oslo")]);
     assert_eq!(client.shown(), [""; 0]);
-    // What left as a delete is not held either.
+    // An evicted delete is not held either.
     rig.records(&[gone("f"), city("g", "Oslo"), city("h", "Oslo")]);
     client.shown();
     rig.records(&[city("f", "Oslo")]);
@@ -149,7 +149,7 @@ fn a_hidden_record_is_not_outlived_by_an_older_one_of_another_partition() {
     assert_eq!(client.shown(), ["a", "b"].map(paris));
     rig.records(&[at(city("a", "Oslo"), 0, 80), at(city("b", "Oslo"), 1, 61)]);
     assert_eq!(client.shown(), ["a", "b"].map(delete));
-    // What is hidden behind a delete counts as well.
+    // A record hidden after a delete counts as well.
     rig.records(&[at(city("a", "Oslo"), 0, 90), at(city("a", "Paris"), 1, 85)]);
     assert!(!holds(&client.shown()));
     rig.records(&[at(city("a", "Paris"), 1, 95)]);

@@ -179,7 +179,7 @@ fn the_docs_list_every_route_and_no_other() {
     for route in listed {
         let is_reserved = RESERVED_PATHS.iter().any(|path| is_below(route, path));
         assert!(is_reserved, "{route} is documented, and a stream may take it");
-        // What a path of assets holds is known to the assets only.
+        // Paths below the assets are the assets' own.
         let is_of_assets = ["/", "/assets", "/favicon.ico"].contains(&route);
         assert!(
             is_of_assets || routes().contains(route),

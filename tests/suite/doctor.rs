@@ -1,5 +1,5 @@
 //! `doctor` tries all that the daemon needs, names what fails with its remedy, and goes on to the rest: its
-//! reports, the configuration and this machine. What it finds at Kafka is in `doctor_kafka`.
+//! reports, the configuration and this machine. Findings about Kafka are in `doctor_kafka`.
 
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
@@ -31,7 +31,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What `doctor` said, and how it ended.
+/// The output of `doctor`, and its exit status.
 pub struct Report {
     pub code: Option<i32>,
     pub text: String,

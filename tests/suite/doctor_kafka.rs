@@ -1,4 +1,4 @@
-//! What `doctor` finds at the brokers and in the topics that streams read: from a name that is not known to
+//! Findings of `doctor` about brokers and about the topics that streams read: from an unknown host name to
 //! records that cannot be read.
 
 use crate::common::config;
@@ -69,7 +69,7 @@ fn doctor_continues_after_an_unknown_host_name() {
 }
 
 fn doctor_ends_when_a_broker_never_answers() {
-    // The system accepts for it; nobody reads.
+    // The kernel accepts connections; no process reads from them.
     let hung = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = hung.local_addr().expect("its address");
     let text = format!(
@@ -144,7 +144,7 @@ fn doctor_ends_when_a_broker_stops_answering_the_kafka_crate() {
 }
 
 fn doctor_names_an_unreachable_advertised_address() {
-    // Held, but not listened at: nobody else can answer there.
+    // The port is bound but not listening, so that no other process can answer.
     let held = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     held.bind(&any.into()).expect("a port");
@@ -400,7 +400,7 @@ fn doctor_names_long_open_transactions() {
             &[],
         );
     }
-    // Who reads uncommitted records is held up by nothing.
+    // Readers of uncommitted records are not delayed.
     let text = text.replacen("[kafka]\n", "[kafka]\nisolation = \"read_uncommitted\"\n", 1);
     let report = Report::of(&text);
     assert!(!report.text.contains("transactions "), "{}", report.text);

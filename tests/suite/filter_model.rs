@@ -45,7 +45,7 @@ enum Op {
         steps: usize,
         is_cut: bool,
     },
-    /// A client comes, or comes back.
+    /// A client connects or resumes.
     Come { client: usize },
 }
 
@@ -194,7 +194,7 @@ fn wants(terms: &Terms, record: &Rec, has_table: bool) -> bool {
     })
 }
 
-/// What an event shows: topic, partition, offset, and whether it is a delete.
+/// The content of an event: topic, partition, offset, and whether it is a delete.
 type Shown = (String, u64, u64, bool);
 
 fn shown(event: &Event) -> Option<Shown> {
@@ -220,7 +220,7 @@ struct Model {
 }
 
 impl Model {
-    /// What a client with this filter is shown of the record, live.
+    /// The live event of the record for a client with this filter.
     fn take(&mut self, record: &Rec, offset: u64, filter: &Terms) -> Option<Shown> {
         let key = record.key.clone().map(|key| (record.topic, key));
         let before = key
@@ -260,7 +260,7 @@ impl Model {
         answer
     }
 
-    /// Offsets of each partition that a client with this filter is to be shown.
+    /// Offsets of each partition that a client with this filter must receive.
     fn log(&self, filter: &Terms) -> BTreeMap<(String, u64), Vec<u64>> {
         let mut log: BTreeMap<_, Vec<u64>> = BTreeMap::new();
         for ((topic, partition, offset, _), record) in &self.written {

@@ -148,7 +148,7 @@ fn added_and_removed_paths_match_like_a_linear_search() {
 fn look(paths: &Paths, known: &[(Slot, Vec<String>)], document: &Document) -> Result<(), TestCaseError> {
     let text = document.to_string();
     let mut found = Found::default();
-    // What was found before does not show.
+    // Earlier results do not remain.
     found.look_up(paths, "{\"a\":{\"b\":1,\"a\":{\"b\":[2]}},\"b\":3,\"0\":4}");
     found.look_up(paths, &text);
     let mut wanted: Vec<(Slot, String)> = known
@@ -230,7 +230,7 @@ fn the_cost_of_a_path_depends_on_its_length_alone() {
                 path.len()
             );
         }
-        // Nothing is built anew for it.
+        // Nothing is rebuilt for it.
         let before = paths.work();
         paths.tidy();
         assert_eq!(paths.work(), before);

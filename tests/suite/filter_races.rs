@@ -114,10 +114,10 @@ impl Wake for Unpark {
     }
 }
 
-/// Sleeps whenever there is nothing to do, and counts the records it is shown.
+/// Sleeps while idle, and counts the records that it receives.
 fn sleeper(mut subscription: Subscription, shown: &AtomicUsize, stop: &AtomicBool) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    // Time stands still, so that nothing but a wake ends a sleep.
+    // The clock does not advance, so that only a wake ends a sleep.
     let now = Instant::now();
     let mut parser = Parser::new();
     while !stop.load(Ordering::SeqCst) {

@@ -260,7 +260,7 @@ fn matches_beyond_the_index_bound_are_conflated_on_a_table() {
     apply(&mut fresh, &rig.client(&[PARIS]).events());
     assert_eq!(fresh.len(), 100);
     assert_eq!(held, fresh);
-    // Cut off after any of them, it comes back and ends with the same.
+    // A client cut off after any of them resumes and ends with the same state.
     for cut in (1..events.len()).step_by(1997) {
         let mut held = before.clone();
         apply(&mut held, &events[..cut]);

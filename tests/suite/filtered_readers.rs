@@ -1,4 +1,4 @@
-//! Readers with a filter: what they are shown and told of the rest, and what they are spared.
+//! Filtered clients: the records and positions that they receive, and the work that they save.
 
 use crate::rig::{Rec, Rig, apply, filter, gone, rec, run, said};
 use crate::trials;
@@ -154,13 +154,13 @@ fn a_key_that_stops_matching_is_sent_as_a_delete() {
         rig.back(&id, &[PARIS]).shown(),
         [delete("c"), delete("a"), delete("b")]
     );
-    // A delete carries the id of the record it stands for: who comes back there loses nothing.
+    // A delete carries the id of the record it replaces: resuming from it loses nothing.
     rig.records(&[city("a", "Paris")]);
     client.items();
     rig.records(&[city("a", "Rome")]);
     assert_eq!(client.told(), [delete("a")]);
     assert_eq!(rig.back(client.last_event_id(), &[PARIS]).shown(), [""; 0]);
-    // Other filters of the same key hear their own part.
+    // Other filters of the same key get their own matches.
     let mut rome = rig.client(&[("value.city", "Rome")]);
     assert_eq!(rome.shown().len(), 3, "a, c and x");
     rig.records(&[city("a", "Paris"), gone("nobody")]);
@@ -278,20 +278,20 @@ fn a_quiet_client_gets_a_checkpoint_when_its_position_changes() {
         until - client.now <= INTERVAL,
         "it wakes by itself when the next may be due"
     );
-    // A match tells the place, and what comes behind it in the same batch has to be told.
+    // A match carries the position; a later position in the same batch needs its own event.
     rig.records(&[rec("a", "4"), rec("b", "5")]);
     assert_eq!(client.told(), ["message 4"]);
     client.pass(INTERVAL);
     assert_eq!(client.told(), ["checkpoint {}"]);
     assert_eq!(client.last_event_id(), head(&rig));
-    // Without a filter of its own or of the stream, nobody needs one.
+    // Clients without a filter, of their own or of the stream, need none.
     let mut whole = rig.client(&[]);
     whole.items();
     rig.records(&[rec("b", "6")]);
     whole.items();
     whole.pass(INTERVAL * 2);
     assert!(whole.events().is_empty());
-    // What a fixed filter hides counts, behind a record that was shown too, and what cannot be shown.
+    // Hidden records count, also after a record that was sent, and so do records that cannot be shown.
     let mut rig = Rig::ready(|settings| {
         settings.filter.insert("key".to_owned(), vec!["a".to_owned()]);
     });

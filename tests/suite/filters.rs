@@ -148,7 +148,7 @@ fn a_name_with_dots_matches_whole_before_it_is_a_path() {
         look(|_| {}, value.as_bytes(), cases);
         let envelope = |settings: &mut StreamSettings| settings.format = Format::Envelope;
         look(envelope, value.as_bytes(), cases);
-        // What a stream fixes is written alike.
+        // Fixed filters have the same syntax.
         for (path, text, wanted) in cases {
             let fixed = |settings: &mut StreamSettings| {
                 settings.filter = [(format!("value.{path}"), vec![(*text).to_owned()])].into();
@@ -182,7 +182,7 @@ fn a_name_with_dots_matches_whole_before_it_is_a_path() {
             ("log.x.y.z", "deep", true),
         ],
     );
-    // What is no scalar is not what is asked for.
+    // A value that is not a scalar does not match.
     both(
         r#"{"a.b":{"c":1},"a":{"b":2},"0.1":"x","1":["y"]}"#,
         &[("a.b", "2", true), ("0.1", "x", true), ("1.0", "y", true)],
@@ -291,7 +291,7 @@ fn a_payload_of_several_lines_is_searched_whole() {
     }
 }
 
-/// What is in the browser's hands is what a filter names.
+/// A filter refers to the value that the browser receives.
 fn a_filter_sees_the_value_as_it_is_sent() {
     let with_key = |settings: &mut StreamSettings| settings.key_field = Some("id".to_owned());
     look(with_key, br#"{"x":1}"#, &[("id", "k", true), ("x", "1", true)]);

@@ -36,7 +36,7 @@ fn a_fixed_filter_hides_records_from_everyone() {
     assert_eq!(late.shown(), shown);
     let figures = rig.stream.figures();
     assert_eq!((figures.records, figures.hidden), (2, 3));
-    // The place moves past what is hidden, and there is nothing hidden to come back for.
+    // The position moves past hidden records, so that no resume repeats them.
     let id = late.last_event_id().to_owned();
     rig.records(&[rec("k", "secret"), public("3")]);
     assert_eq!(rig.back(&id, &[]).shown(), ["message 3"]);

@@ -306,7 +306,7 @@ fn a_byte_order_mark_is_not_part_of_a_value() {
     };
     assert_eq!(parts(&value("{\"a\":1}")), (json!("json"), json!({"a": 1})));
     assert_eq!(parts(&value("text")), (json!("text"), json!("text")));
-    // What is not UTF-8 is bytes, and stays whole.
+    // A value that is not UTF-8 is sent as bytes, complete.
     let bytes = [BOM.as_bytes(), b"\xff"].concat();
     assert_eq!(parts(&bytes), (json!("base64"), json!("77u//w==")));
 }

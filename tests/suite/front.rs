@@ -161,7 +161,7 @@ fn only_pages_of_named_origins_may_read() {
     let daemon = Daemon::start(&config_of(&http("")));
     block_on(async {
         let shop = [("origin", "https://shop.example.org")];
-        // By default nobody is told anything.
+        // By default no CORS header is sent.
         for path in ["/", "/streams", "/nothing"] {
             let answer = get(&daemon.url(path), &shop).await;
             assert_eq!(cors_of(&answer), [None; 5], "{path}");
@@ -341,7 +341,7 @@ fn other_site() -> u16 {
 }
 
 fn a_browser_lets_only_pages_of_named_origins_read() {
-    /// What came of an EventSource, and of a request that the browser asks for leave first.
+    /// The result of an EventSource, and of a request with a preflight.
     const READ: &str = "
         const [url, done] = arguments;
         const source = new EventSource(url, { withCredentials: true });

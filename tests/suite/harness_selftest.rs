@@ -144,7 +144,7 @@ fn the_browser_runs_scripts() {
     });
 }
 
-/// What a server sends in pieces, the client reads as one; it says how a stream ended, and misses no id.
+/// The client joins chunks of the server, reports the end of a stream, and misses no id.
 fn the_stream_client_reads_chunks_and_ends() {
     block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0")

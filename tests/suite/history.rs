@@ -50,7 +50,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// A Kafka that does as it is told; shared by the sources built over it.
+/// A scripted Kafka, shared by the sources built over it.
 #[derive(Default)]
 struct Script {
     ends: Vec<i64>,
@@ -60,7 +60,7 @@ struct Script {
     /// How often partitions were counted.
     looks: usize,
     knows_no_times: bool,
-    /// The first client is given nothing, and told of no end.
+    /// The first client receives no records and no end.
     is_silent: bool,
     /// Lookups block until this is cleared.
     is_held: bool,
@@ -279,7 +279,7 @@ fn a_lookup_does_not_wait_for_replays() {
         ends: vec![1000],
         ..Script::default()
     });
-    // Nobody takes what they send, so every thread that may read is taken, and others wait.
+    // Their records are not consumed, so that every reading thread is busy, and others wait.
     let replays: Vec<(ReplaySlot, mpsc::Receiver<Feed>)> = (0..12).map(|_| rig.read(1000)).collect();
     eventually(secs(20), "replays run", || {
         let running = replays.iter().filter(|(_, feeds)| feeds.len() == 1).count();
@@ -529,7 +529,7 @@ fn pool(connection: Connection, status: &Arc<ReaderStatus>) -> Pool {
     Pool::new(History::new(connection, Arc::new(tails)))
 }
 
-/// What it says of a topic.
+/// The offsets that it finds for a topic.
 fn told(pool: &Pool, topic: &str, asks: &[OffsetSpec]) -> Result<Vec<Option<i64>>, LookupUnsupported> {
     let asked = ask(pool, topic, asks).expect("there is room");
     asked.answer().map(|mut offsets| offsets.remove(0))
@@ -592,7 +592,7 @@ fn offsets_are_found_by_time_with_librdkafka(broker: &Broker) {
         told(&pool, &topic, &mixed),
         Ok(vec![Some(0), None, Some(0), Some(2)])
     );
-    // What retention took is not found any more; what is written meanwhile is.
+    // Records deleted by retention are not found; new ones are.
     broker.delete_records(&topic, 0, 3);
     broker.produce(&topic, &[at(2, 70)]);
     assert_eq!(all(OffsetSpec::Timestamp(base)), offsets([3, 0, 0, 0]));

@@ -1,4 +1,4 @@
-//! What a stream makes of metadata that comes late, and of partitions whose leaders come late.
+//! Streams with late metadata, and with partitions whose leaders are elected late.
 
 use crate::harness::sse::Event;
 use crate::rig::{Rig, rec, run};
@@ -78,7 +78,7 @@ fn partitions_known_only_from_an_id_are_kept_until_the_daemon_knows_them() {
         let wanted = ["message 1-5", "message 1-6"];
         assert_eq!(client.told_at_last().await, wanted);
         assert_eq!(next(client.last_event_id()), [4, 7]);
-        // So does a client that comes back only now.
+        // So does a client that resumes only now.
         let mut back = rig.back(&cut_off, &[]);
         assert_eq!(back.told_at_last().await[..2], wanted);
     });
@@ -112,7 +112,7 @@ fn a_table_client_waits_for_partitions_known_only_from_its_id() {
     });
 }
 
-/// Partition 1 holds ten records, and nobody leads it.
+/// Partition 1 holds ten records and has no leader.
 fn without_leader(change: impl FnOnce(&mut kafka_sse_bridge::config::StreamSettings)) -> Rig {
     Rig::begun(&[vec![0, BEGINNING]], &[vec![0, 10]], true, change)
 }
@@ -171,7 +171,7 @@ fn an_id_from_before_a_late_leader_neither_repeats_nor_loses_records() {
         let (live, all) = (live.last_event_id().to_owned(), all.last_event_id().to_owned());
         assert_eq!(next(&live), [1, NOT_BEGUN]);
         assert_eq!(next(&all), [1, 0]);
-        // It may come back while there is still no leader, and hears nothing twice.
+        // It may resume while the partition still has no leader, and gets nothing twice.
         let mut back = rig.back(&live, &[]);
         assert_eq!(back.told_at_last().await, ["caught-up {\"reason\":\"replay\"}"]);
         rig.led(1, 10, 10);

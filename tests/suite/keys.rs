@@ -136,7 +136,7 @@ fn a_fixed_filter_takes_keys_in_base64() {
     assert_eq!(live.shown(), [r#"delete {"key":{"base64":"AAAAAAAAABE="}}"#]);
 }
 
-/// What a browser holds after these events, by key.
+/// The state of a browser after these events, by key.
 fn apply(table: &mut BTreeMap<String, String>, events: &[Event]) {
     for event in events {
         match event.name.as_str() {

@@ -166,7 +166,7 @@ fn return_after_hours(timestamp: Option<i64>, is_filtered: bool) {
     for (offset, record) in (0..).zip(&written) {
         second.record(record, offset);
     }
-    // What is hidden is known of what the new replica has seen itself, and of what was known when it began.
+    // Deletes are known since the new replica started, and as far as they were known at its start.
     if is_filtered {
         pass(60);
         first.at_end("t", monotonic());
@@ -226,7 +226,7 @@ fn ids_do_not_cover_deletes_that_are_not_read_yet() {
     replica.record(&fresh, 2);
     // Where the less far topic was, less the second that was not over.
     assert_eq!(as_of(&mut client), 10 + HOUR - 1);
-    // A topic that begins anew has to be read first.
+    // A reset topic must be read first.
     pass(100);
     replica.writer.take(&Feed::Recreated { topic: "u".into() });
     replica.at_end("t", monotonic());

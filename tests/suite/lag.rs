@@ -126,7 +126,7 @@ fn only_readable_partitions_count_as_fetched(broker: &Broker) {
     });
 }
 
-/// A reader of one topic, with room for one batch.
+/// A reader of one topic, whose channel holds one batch.
 struct Reader {
     status: Arc<ReaderStatus>,
     feeds: mpsc::Receiver<Feed>,
@@ -208,7 +208,7 @@ fn shrinks(version: Version, client: Client) {
             taken += reader.take();
         }
         let lag = reader.lag()[1];
-        // What was handed on beyond what was taken is in the channel, or on its way there.
+        // Records sent and not yet received are in the channel, or about to enter it.
         ensure(
             lag > 0 && lag < RECORDS as u64,
             format!("{lag} behind after {taken} taken"),

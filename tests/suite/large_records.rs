@@ -56,7 +56,7 @@ fn large_topic(broker: &Broker) -> String {
     topic
 }
 
-/// What is said of a partition at this offset.
+/// The message about a partition at this offset.
 fn line(topic: &str, partition: u32, offset: i64) -> String {
     format!(
         "topic \"{topic}\" partition {partition} at offset {offset}: a record, or the batch that holds it, is larger than \

@@ -334,7 +334,7 @@ fn a_missing_systemd_socket_exits_with_69_and_a_remedy() {
 fn a_unix_socket_is_served_and_removed() {
     let directory = tempfile::tempdir().expect("a directory");
     let socket = directory.path().join("bridge.sock");
-    // What a process that was killed leaves behind.
+    // The remains of a killed process.
     drop(std::os::unix::net::UnixListener::bind(&socket).expect("a stale socket"));
     let text = format!(
         "[kafka]\nbrokers = [\"127.0.0.1:{}\"]\n[http]\nlisten = [\"127.0.0.1:0\", \"unix:{}\"]\n\
@@ -391,7 +391,7 @@ fn a_unix_socket_has_the_configured_mode_and_group() {
 
     let daemon = Daemon::start(&text("unix_socket_mode = \"600\""));
     assert_eq!(found(), (0o600, own));
-    // A reload changes the socket that is there, and clients that connect go on doing so.
+    // A reload changes the existing socket, and clients can still connect.
     reloaded(
         &daemon,
         &with("0666"),

@@ -172,7 +172,7 @@ fn an_event_source_over_a_limit_gets_a_retry_time_and_keeps_its_id() {
             let (_, rest) = goodbye(&daemon, &format!("?lastEventId={query}"), &[]).await;
             assert_eq!(rest, with_id);
         }
-        // What cannot be an id of ours does not come back.
+        // An invalid id is not echoed.
         for query in [
             "?lastEventId=x%0Adata:%20forged",
             "?lastEventId=x%0D",
@@ -286,12 +286,12 @@ fn filters_over_a_limit_of_their_stream_are_refused() {
         let limit = [("limit", "max_filter_paths")];
         assert!((figures.get("kafka_sse_bridge_clients_refused_total", &limit) - 4.0).abs() < 0.1);
 
-        // What nobody asks for any more is free again.
+        // Slots without clients are free again.
         drop(kept);
         counts(&daemon, 0, 0).await;
         let (_stream, is_in) = open("value.c=1&header.h=1").await;
         assert!(is_in, "others have left");
-        // A reload changes the limits, and lets nobody go.
+        // A reload changes the limits and closes no client.
         let more = text.replace("max_filter_paths = 2", "max_filter_paths = 3");
         daemon.rewrite_config(&more);
         daemon.signal(Signal::HUP);
@@ -353,7 +353,7 @@ fn clients_are_counted_by_the_address_from_trusted_proxies() {
             assert_eq!(is_in, expected, "{source} {headers:?}");
             streams.push(stream);
         };
-        // Behind a proxy, by whom it asks for; whatever stands to the left.
+        // Behind a proxy, by the address that it forwards; entries to the left are ignored.
         check("127.0.0.1", &[("x-forwarded-for", "192.0.2.1")], true).await;
         check(
             "127.0.0.1",
@@ -515,7 +515,7 @@ fn a_reload_changes_limits_and_closes_no_client() {
         assert!(is_in, "now there is a place");
         streams.push(third);
 
-        // Those who came before an address was limited count too.
+        // Clients from before the limit of an address count too.
         reloaded(
             "max_clients_per_ip = 3",
             "http.keepalive, http.max_clients, http.max_clients_per_ip",

@@ -29,7 +29,7 @@ fn body(response: Response) -> Value {
     serde_json::from_slice(frame.data_ref().expect("its only frame")).expect("JSON")
 }
 
-/// The reading thread over a source that goes on when it is told to.
+/// The reading thread over a source that the test releases.
 fn a_load_is_shown_while_it_lasts_and_its_end_is_logged_with_its_records() {
     // The threads of other tests write into it too, so the figures are unlike any of theirs.
     let directory = scratch::directory("loading");

@@ -83,7 +83,7 @@ fn a_logged_value_cannot_forge_a_log_line() {
     }
 }
 
-/// What a command says on stderr, where systemd says that this is the journal (or something else is).
+/// The stderr of a command, with or without systemd's sign that it is the journal.
 fn started(arguments: &[&str], is_journal: bool) -> (Process, File) {
     let log = tempfile::tempfile().expect("a file");
     let found = log.metadata().expect("it is there");
@@ -200,14 +200,14 @@ fn each_connect_and_disconnect_is_one_log_line() {
             daemon.log()
         );
         assert_eq!(lines(" opened").len(), 1, "{}", daemon.log());
-        // Nobody is told of them by default.
+        // They are not logged by default.
         assert!(lines("").iter().all(|line| line.contains(" DEBUG ")));
         assert!(reload(&daemon, &text.replace("\"debug\"", "\"info\"")).contains("log.level"));
         let before = lines("").len();
         drop(Stream::open(daemon.url("/events")).await);
         daemon.get("/health/live").await;
         assert_eq!(lines("").len(), before);
-        // Who is told why it ends is logged with that.
+        // The reason that a client receives is logged as well.
         assert!(reload(&daemon, &text).contains("log.level"));
         let mut stream = Stream::open(daemon.url("/events")).await;
         stream.collect_until(named("caught-up"), secs(30)).await;
@@ -217,7 +217,7 @@ fn each_connect_and_disconnect_is_one_log_line() {
     });
 }
 
-/// What an operator would not want to read in a log, wherever it stands.
+/// Secrets that must not appear in a log.
 const SECRET: &str = "pa55word-that-nobody-may-see";
 
 fn no_secret_is_logged_at_any_level() {

@@ -37,7 +37,7 @@ fn streams(lines: &[&str]) -> String {
     (0..).zip(lines).map(stream).collect::<String>()
 }
 
-/// What becomes of a configuration where so much memory is available.
+/// The settings of a configuration on a machine with this much memory.
 fn derived(text: &str, available: Option<u64>) -> (Draft, Memory) {
     let mut draft: Draft = toml::from_str(text).expect("valid");
     let file: toml::Table = text.parse().expect("TOML");
@@ -80,7 +80,7 @@ fn unset_bounds_are_derived_from_the_memory_limit() {
             ("464MiB", &[TABLE, TABLE]),
             (&[("32MiB", "130560KiB"), ("32MiB", "130560KiB")], true),
         ),
-        // What is set is kept, and leaves less to the others.
+        // Configured bounds are kept and leave less to the others.
         (
             ("310MiB", &["log_bytes = \"100MiB\"", ""]),
             (&[("100MiB", "256MiB"), ("32MiB", "256MiB")], true),
@@ -189,7 +189,7 @@ fn client_memory_counts_in_the_warning_and_not_in_the_limit() {
     assert!(remedy.contains("stream[0].log_bytes (64MiB)"), "{remedy}");
 }
 
-/// What a command makes of a configuration: its result, and what it writes.
+/// The exit status and the output of a command for a configuration.
 fn run(command: &str, text: &str) -> (Output, String, String) {
     let file = tempfile::Builder::new()
         .suffix(".toml")

@@ -1,5 +1,5 @@
 //! `/metrics` is served as it should be: in both formats, as the documentation, the dashboard and the alert
-//! rules have it, and without going back at a reload. What is counted is in `counted`.
+//! rules have it, and without going back at a reload. Their values are in `counted`.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -64,7 +64,7 @@ fn promtool_accepts_the_metrics() {
     );
 }
 
-/// What it says now.
+/// The current metrics.
 pub async fn figures(daemon: &Daemon) -> Figures {
     let answer = daemon.get("/metrics").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -102,7 +102,7 @@ fn both_metrics_formats_are_served_as_requested() {
             assert!(figures.get(name, &[]) > 0.0, "{name}");
         }
 
-        // What Prometheus asks for.
+        // The request of Prometheus.
         let accept =
             "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2";
         let open = http::get(&url, &[("accept", accept)]).await;
@@ -253,7 +253,7 @@ fn metrics_continue_across_reloads() {
                 assert!(*now >= value, "{name} went back from {value} to {now}");
             }
         };
-        // Built anew; its client stays and is counted once.
+        // The rebuilt stream keeps its client, which is counted once.
         let rebuilt = format!("{text}format = \"envelope\"\n");
         reload(&daemon, &rebuilt);
         stream.collect_until(is_reset, secs(20)).await;
@@ -278,7 +278,7 @@ fn metrics_continue_across_reloads() {
         );
         assert!(after.get(applied, &[]) > started);
 
-        // What fails changes nothing, and is told until it is put right.
+        // A failed reload changes nothing and is reported until one succeeds.
         let results = async |ok: u64, failed: u64| {
             let figures = figures(&daemon).await;
             let of = |result| figures.get("kafka_sse_bridge_reloads_total", &[("result", result)]) as u64;
@@ -292,7 +292,7 @@ fn metrics_continue_across_reloads() {
         reloaded(&daemon, &rebuilt, "nothing has changed");
         assert_eq!(results(2, 1).await, 1);
 
-        // Removed and brought back, the path goes on counting.
+        // A removed and re-added path continues to count.
         let elsewhere = rebuilt.replace("\"/events\"", "\"/elsewhere\"");
         let before = figures(&daemon).await;
         reload(&daemon, &elsewhere);

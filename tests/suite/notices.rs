@@ -1,4 +1,4 @@
-//! Gaps and resets while clients are connected: each is told once, by true bounds, and whoever comes back
+//! Gaps and resets while clients are connected: each is sent once, with exact bounds, and a client that resumes
 //! with any of the ids around them holds in the end what it would have held without leaving.
 
 use crate::harness::sse::Event;
@@ -50,10 +50,10 @@ fn flood(rig: &mut Rig, topic: usize) {
     }
 }
 
-/// What a client holds, of each topic since it was last told to forget.
+/// The records that a client holds of each topic since its last reset.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Held {
-    /// By topic and partition the half-open ranges of offsets it was shown, or told that they are gone.
+    /// Half-open ranges of offsets that it received or that a gap covered, by topic and partition.
     covered: BTreeMap<(String, u64), Vec<(u64, u64)>>,
     table: BTreeMap<(String, String), Value>,
     resets: Vec<String>,
@@ -220,7 +220,7 @@ fn a_control_event_passes_the_filters_that_it_concerns() {
     }
 }
 
-/// The same for those who come back, or fell off: what they are told does not depend on the way.
+/// The same for clients that resume or lag: the events do not depend on the path.
 fn a_filtered_control_event_reaches_resuming_and_lagging_clients_alike() {
     run(async {
         let cases: [(Asked<'_>, usize, usize); 4] = [
@@ -349,7 +349,7 @@ fn resuming_near_a_reset_neither_loses_nor_repeats_records() {
             for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
                 for partitions in 1..=3 {
                     let (mut rig, mut client, mut events) = followed(start, log_bytes);
-                    // Before these an id may lie within the new topic, which nobody could tell.
+                    // An earlier id may lie within the new topic, which is indistinguishable.
                     let first = events.len() - 2;
                     rig.recreate(0, partitions);
                     events.extend(client.events());

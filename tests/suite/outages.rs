@@ -1,5 +1,5 @@
-//! What Kafka may do to us: die, be late, lack a topic. Streams stay open, and nothing is lost or
-//! doubled for those who are connected.
+//! Kafka outages: brokers that stop, start late or lack a topic. Streams stay open, and nothing is lost or
+//! repeated for connected clients.
 
 use crate::common::{config_with, expected, named, numbered, of_partition, records, until_records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
@@ -23,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What each library makes of it is in `contract`; here is what clients and operators see of it.
+/// The behaviour of each library is in `contract`; this is the view of clients and operators.
 const CLIENT: &str = "librdkafka";
 
 const VERSION: Version = Version::V4_4;
@@ -148,7 +148,7 @@ fn a_missing_topic_is_reported_never_created_and_read_once_it_exists() {
 
         broker.create_topic(&missing, PARTITIONS, &[]);
         write(&broker, &missing, 0, 5);
-        // It is new, so it is read from its beginning although the stream is live.
+        // A new topic is read from its beginning, even on a live stream.
         let shown = records(&stream.collect_until(until_records(10), secs(30)).await);
         for partition in 0..PARTITIONS {
             assert_eq!(of_partition(&shown, partition), expected(partition, 5));
@@ -156,7 +156,7 @@ fn a_missing_topic_is_reported_never_created_and_read_once_it_exists() {
         let ready = daemon.get("/health/ready").await;
         assert!(!ready.text().contains(&missing), "{}", ready.text());
     });
-    // Nobody at all: the error names the address.
+    // No listener at all: the error names the address.
     let nobody = format!("127.0.0.1:{}", free_port());
     let daemon =
         Daemon::start(&config_with(CLIENT, &broker, &[&here], "").replace(&broker.bootstrap(), &nobody));

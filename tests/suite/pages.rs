@@ -255,7 +255,7 @@ fn no_request_line_crashes_the_daemon() {
             .write_all(format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes())
             .expect("written");
         let mut answer = Vec::new();
-        // It may answer or hang up; it must go on living.
+        // It may answer or close the connection; it must keep running.
         let _ = socket.read_to_end(&mut answer);
         assert_eq!(block_on(daemon.get("/health/live")).status, 200, "{line:?}");
     }

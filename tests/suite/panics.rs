@@ -54,7 +54,7 @@ fn ends(thread: &str) {
     let status = process.wait(secs(60)).expect("it ends by itself");
     let mut said = String::new();
     stderr.read_to_string(&mut said).expect("UTF-8");
-    // SIGABRT, on which systemd starts it anew.
+    // SIGABRT, after which systemd restarts it.
     assert_eq!(status.signal(), Some(6), "{status}: {said}");
     assert!(said.contains("ERROR") && said.contains(MESSAGE), "{said}");
 }
@@ -65,7 +65,7 @@ pub fn child(thread: &str) -> ! {
     cli::die_of_panics();
     let runtime = daemon::runtime().expect("a runtime");
     let (sender, receiver) = mpsc::channel(1);
-    // Kept, so that no thread ends because nobody needs it.
+    // Kept, so that no thread ends for lack of a user.
     let _tail;
     let writers = Writers::start().expect("threads");
     let mut tasks = JoinSet::new();

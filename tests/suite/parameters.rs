@@ -129,7 +129,7 @@ fn a_last_event_id_is_read_in_every_spelling_that_libraries_use() {
     let daemon = Daemon::start(&config_of("max_clients = 1"));
     block_on(async {
         let _only = crate::harness::stream::Stream::open(daemon.url("/events")).await;
-        // Who is turned away is told the id that it came with.
+        // A refusal echoes the id of the request.
         let told = async |query: &str| {
             let accept = [("accept", "text/event-stream")];
             get(&daemon.url(&format!("/events?{query}")), &accept)

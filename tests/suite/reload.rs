@@ -167,7 +167,7 @@ fn a_connection_lifetime_counts_from_the_reload_that_set_it() {
     });
 }
 
-/// What `/streams` says of the first stream.
+/// The first stream of `/streams`.
 pub async fn figures(daemon: &Daemon) -> serde_json::Value {
     daemon.get("/streams").await.json()["streams"][0].clone()
 }
@@ -193,7 +193,7 @@ fn a_reload_changes_log_bytes_and_lag_policy_of_open_streams() {
             &small,
             "stream \"/events\": lag, stream \"/events\": log_bytes",
         );
-        // At once, although nothing more is written.
+        // At once, without further records.
         let bytes = figures(&daemon).await["log"]["bytes"].as_u64().expect("a number");
         assert!(bytes <= 512 * 1024, "{bytes}");
         let (events, end) = stream.collect_to_end(secs(30)).await;
@@ -230,7 +230,7 @@ fn a_full_table_has_all_rows_once_its_bound_is_raised() {
                 .text()
                 .contains("its table is full")
         );
-        // What found no place is read again.
+        // Evicted records are read again.
         let events = stream.collect_until(until_records(3), secs(20)).await;
         assert_eq!(said(&events[0]), r#"reset {"reason":"reconfigured"}"#);
         assert_eq!(records(&events), ["a", "b", "c"]);

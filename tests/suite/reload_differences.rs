@@ -1,4 +1,4 @@
-//! What a reload would change, from two settings: every key, and what becomes of each stream.
+//! The differences between two settings: every key, and the effect on each stream.
 
 use crate::trials;
 use kafka_sse_bridge::config::diff::{Changes, StreamChange, diff};
@@ -79,7 +79,7 @@ fn a_reload_names_every_key_that_differs() {
             "brokers = ['one:9092']\nclient = 'librdkafka'\nisolation = 'read_uncommitted'",
             &["kafka.client", "kafka.isolation"],
         ),
-        // A value is never told: it may be a secret.
+        // Values are never shown: they may be secrets.
         ("'hush'", "'other'", &["kafka.librdkafka"]),
         ("'sasl.password' = 'hush'", "", &["kafka.librdkafka"]),
         (

@@ -51,7 +51,7 @@ fn config(broker: &Broker, topic: &str, is_odd: bool, directory: &str) -> String
          [http]\nlisten = [\"127.0.0.1:0\"{listen}]\n{}{}{}",
         broker.bootstrap(),
         stream("/kept", "start = \"earliest\""),
-        // It reads all there is, and its clients go on where they stand.
+        // It reads the whole topic, and its clients continue at their positions.
         stream("/rebuilt", &format!("preload = 1000000\nevent = \"{event}\"")),
         stream(path, "start = \"snapshot\""),
     )

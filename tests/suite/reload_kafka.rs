@@ -61,7 +61,7 @@ fn two_reloads_during_a_kafka_freeze_reset_each_stream_once() {
     let (_, text) = topic_of(&broker, 10, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
     block_on(async {
-        // Nobody has asked whether it is ready before it changes.
+        // Readiness was not requested before the change.
         let mut stream = client(&daemon, "/events").await;
         broker.freeze();
         for name in ["x", "y"] {
@@ -128,7 +128,7 @@ fn a_reload_replaces_a_frozen_broker() {
     });
 }
 
-/// Another cluster's topic is another topic, whose id says so: it begins anew, with so many records.
+/// A topic of another cluster has another id: the stream is reset, with so many records.
 async fn is_another(stream: &mut Stream, count: usize) {
     let last = format!("p0-{}", count - 1);
     let mut events = stream.collect_until(named("reset"), secs(120)).await;
@@ -156,7 +156,7 @@ fn a_reload_replaces_a_frozen_broker_with_the_kafka_crate() {
         assert!(reload(&daemon, &after).starts_with("reloaded: kafka.brokers"));
         broker.produce(&topic, &numbered(0, 10, 1));
         is_another(&mut stream, 11).await;
-        // What was left behind comes back to life, and nobody hears of it.
+        // The abandoned broker recovers, without an event.
         frozen.thaw();
         frozen.produce(&topic, &numbered(0, 100, 5));
         broker.produce(&topic, &numbered(0, 11, 1));

@@ -38,7 +38,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Writes numbered records until it is told to stop, and says how many there are then.
+/// Writes numbered records until it is stopped, and returns their number.
 pub struct Pen {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<usize>,
@@ -65,7 +65,7 @@ impl Pen {
     }
 }
 
-/// What a client is sent up to the record with that number, and the records among it.
+/// The events of a client up to the record with that number, and the records among them.
 pub async fn up_to(stream: &mut Stream, number: usize) -> (Vec<Event>, Vec<String>) {
     let last = format!("p0-{number}");
     let events = stream.collect_until(|event| event.data == last, secs(60)).await;
@@ -223,7 +223,7 @@ fn a_rebuilt_stream_resets_its_clients_and_starts_over() {
             assert!(anew.iter().all(|event| event.name == name), "{anew:?}");
             let mut left = shown.clone();
             for event in &anew {
-                // Between topics there is no order.
+                // Topics have no order between them.
                 let place = left
                     .iter()
                     .position(|wanted| event.data.ends_with(wanted.as_str()));
@@ -425,7 +425,7 @@ fn a_longer_delete_retention_does_not_cover_the_past() {
     );
 }
 
-/// An archive that leaves questions unanswered until it is told otherwise.
+/// An archive that holds requests until the test releases them.
 #[derive(Debug, Default)]
 pub struct Silent(Mutex<Vec<OffsetLookup>>);
 

@@ -68,7 +68,7 @@ impl scripted::Kafka for Kafka {
     }
 }
 
-/// A stream that stands at the end of a topic of which it holds nothing.
+/// A stream at the end of a topic, without records in memory.
 struct Rig {
     kafka: Arc<Kafka>,
     /// Its threads are joined before the stream goes.
@@ -147,7 +147,7 @@ impl Rig {
 
 struct Browser {
     subscription: Subscription,
-    /// What was sent at once.
+    /// The events sent at once.
     taken: VecDeque<Bytes>,
     next: i64,
 }

@@ -74,7 +74,7 @@ fn write_long(broker: &Broker, topic: &str, first: usize, count: usize) {
     }
 }
 
-/// What [`numbered`] wrote, without the tail.
+/// The records of [`numbered`] without the tail.
 fn numbers(events: &[Event]) -> Vec<String> {
     let first_word = |record: String| record.split(' ').next().unwrap_or_default().to_owned();
     records(events).into_iter().map(first_word).collect()
@@ -235,7 +235,7 @@ fn retention(broker: &Broker, client: &str) {
     });
 }
 
-/// What a browser would show after these events.
+/// The table of a browser after these events.
 fn apply(shown: &mut BTreeMap<String, String>, events: &[Event]) {
     for event in events {
         let continent = || json(event)["continent"].as_str().expect("a continent").to_owned();

@@ -41,7 +41,7 @@ fn long(partition: i32, first: usize, count: usize) -> Vec<Message> {
     messages
 }
 
-/// What a client has come to, as the number that comes next in each partition.
+/// The progress of a client: the next number in each partition.
 struct Reader {
     stream: Stream,
     next: [i64; PARTITIONS],
@@ -96,7 +96,7 @@ fn overtaken(broker: &Broker, client: &str) {
         let seen = first.collect_until(until_records(30), secs(30)).await;
         let id = first.last_event_id().to_owned();
         drop(first);
-        // Two, who share what is read from Kafka and have begun to read it.
+        // Two clients that share a replay and have begun to read it.
         let mut readers = Vec::new();
         for _ in 0..2 {
             let stream = Stream::to(daemon.url("/events"))

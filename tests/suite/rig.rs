@@ -106,7 +106,7 @@ impl Rec {
     }
 }
 
-/// What Kafka holds of the topics, by topic, partition and offset: a broker in memory.
+/// The records of the topics by topic, partition and offset: a broker in memory.
 #[derive(Debug, Default)]
 pub struct Past {
     records: Mutex<Vec<Vec<Vec<Rec>>>>,
@@ -304,7 +304,7 @@ impl Rig {
         self.stream.settings().topics[topic].as_str().into()
     }
 
-    /// Reading of a topic goes on at these offsets.
+    /// Reading of a topic continues at these offsets.
     pub fn assign(&mut self, topic: usize, next: &[i64]) {
         self.next[topic] = next.to_vec();
         self.writer.take(&Feed::Assigned {
@@ -315,7 +315,7 @@ impl Rig {
         });
     }
 
-    /// A partition is added to a topic; the stream is not told.
+    /// Adds a partition to a topic without notice to the stream.
     pub fn grow(&mut self, topic: usize) {
         self.past.records.lock().unwrap()[topic].push(Vec::new());
         self.past.low.lock().unwrap()[topic].push(0);
@@ -357,7 +357,7 @@ impl Rig {
         self.assign(topic, &next);
     }
 
-    /// A topic is deleted and created anew, with so many partitions.
+    /// A topic is recreated with so many partitions.
     pub fn recreate(&mut self, topic: usize, partitions: usize) {
         self.past.records.lock().unwrap()[topic] = vec![Vec::new(); partitions];
         self.past.low.lock().unwrap()[topic] = vec![0; partitions];
@@ -473,7 +473,7 @@ impl Rig {
         })
     }
 
-    /// A client that comes back.
+    /// A client that resumes.
     pub fn back(&self, id: &str, filter: &[(&str, &str)]) -> Client {
         self.open(Opening {
             last_event_id: Some(id.to_owned()),
@@ -580,7 +580,7 @@ impl Client {
         self.events_at_last().await.iter().map(said).collect()
     }
 
-    /// The records and deletes among what there is to be told.
+    /// The records and deletes among the due events.
     pub fn shown(&mut self) -> Vec<String> {
         let is_record = |event: &Event| matches!(event.name.as_str(), "message" | "delete");
         let events = self.events();
@@ -618,7 +618,7 @@ pub fn event(item: Item) -> Option<Event> {
     }
 }
 
-/// What a browser holds of a table stream with `key_field = "id"` after these events.
+/// The state of a browser of a table stream with `key_field = "id"` after these events.
 pub fn apply(table: &mut BTreeMap<String, String>, events: &[Event]) {
     for event in events {
         let id = || event.json()["id"].as_str().expect("a key").to_owned();

@@ -18,7 +18,7 @@ use std::time::Duration;
 /// As it is named in errors.
 pub const BROKERS: &str = "b:1";
 
-/// What the test makes up.
+/// The test's part of a scripted Kafka.
 pub trait Kafka: Send + Sync + 'static {
     /// Called for every connection; whether it comes about.
     fn answers(&self) -> bool;

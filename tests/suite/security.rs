@@ -72,14 +72,14 @@ fn reads(secured: &Secured, daemon: &Daemon, topic: &str, before: usize) {
     });
 }
 
-/// Records that are told from those of [`topic`].
+/// Records that differ from those of [`topic`].
 fn others(count: usize) -> Vec<Message> {
     (0..count)
         .map(|number| Message::value(format!("p1-{number}")))
         .collect()
 }
 
-/// What `/health/ready` names as wrong.
+/// The problems in `/health/ready`.
 pub async fn degraded(daemon: &Daemon) -> Vec<String> {
     let ready = daemon.get("/health/ready").await;
     let json: Value = serde_json::from_str(&ready.text()).expect("JSON");
@@ -122,7 +122,7 @@ fn reads_over_mutual_tls(secured: &Secured, client: &str) {
     daemon.wait_log(&format!("reading with {client}: client = "), secs(1));
 }
 
-/// As many partitions as one request of the crate has room for, and then a few too many.
+/// As many partitions as fit into one request of the crate, and then a few more.
 fn the_kafka_crate_reads_a_thousand_partitions_over_tls_and_reports_its_limit(secured: &Secured) {
     let (broker, topics) = (&secured.broker, [topic_name("many"), topic_name("more")]);
     for topic in &topics {
@@ -130,7 +130,7 @@ fn the_kafka_crate_reads_a_thousand_partitions_over_tls_and_reports_its_limit(se
         broker.produce(topic, &[numbered(0, 0, 2), numbered(499, 0, 2)].concat());
         broker.allow("User:CN=reader", Right::Read, topic);
     }
-    // One stream's ids have no room for so many.
+    // The ids of one stream cannot hold so many.
     let stream = |number: usize| {
         let topic = &topics[number];
         format!("[[stream]]\npath = \"/{number}\"\ntopics = [{topic:?}]\nstart = \"earliest\"\n")
@@ -277,7 +277,7 @@ fn an_unauthorized_topic_does_not_delay_others(secured: &Secured) {
             "{log}"
         );
 
-        // What is allowed is read from where the stream begins, and nothing of it is lost.
+        // Authorized topics are read from the start position without loss.
         for name in [&seen, &hidden, &empty] {
             broker.allow(user, Right::Read, name);
         }
@@ -290,7 +290,7 @@ fn an_unauthorized_topic_does_not_delay_others(secured: &Secured) {
             daemon.wait_log(&format!("topic {name:?} may be read now"), secs(1));
         }
 
-        // What is taken away is named, and the others go on.
+        // A topic whose access is revoked is reported, and the others continue.
         broker.deny(user, Right::Read, &empty);
         names(&[&empty]).await;
         broker.produce(&open, &numbered(0, 20, 10));
@@ -358,7 +358,7 @@ fn a_token_is_refreshed_before_it_expires(secured: &Secured) {
         })
         .await;
         assert!(SystemTime::now() < expiry, "later than it should have been");
-        // The broker lets nobody stay whose token has expired.
+        // The broker closes connections whose token has expired.
         eventually_async(secs(20), "the first token has expired", async || {
             ensure(
                 SystemTime::now() > expiry + Duration::from_secs(1),
@@ -419,7 +419,7 @@ fn a_reload_applies_a_changed_secret(secured: &Secured) {
     });
 }
 
-/// Both the broker and the file have another password, and nobody tells the daemon, which has read already.
+/// The password changes in the broker and in the file while the running daemon gets no reload.
 fn a_changed_secret_is_applied_once_the_old_one_is_refused(secured: &Secured) {
     let user = topic_name("changing");
     secured.set_password(&user, "first");

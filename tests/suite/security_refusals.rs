@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-/// What `doctor` says of a configuration, and how it ends.
+/// The exit status and the output of `doctor` for a configuration.
 fn doctor(text: &str) -> (Option<i32>, String) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     fs::write(&file, text).expect("written");
@@ -61,7 +61,7 @@ fn doctor_names_its_principal_and_unencrypted_connections(secured: &Secured) {
     }
 }
 
-/// A configuration that does not work, and what is to be said of it.
+/// A configuration that fails, and the expected error.
 #[derive(Clone)]
 struct Refused {
     address: String,

@@ -49,7 +49,7 @@ impl Files {
         self.0.path()
     }
 
-    /// A configuration with these lines at the beginning of `[kafka]`, in which `@` stands for the directory.
+    /// A configuration with these lines at the beginning of `[kafka]`, in which `@` is the directory.
     fn config(&self, kafka: &str) -> String {
         let text = format!("[kafka]\n{kafka}\n{STREAM}");
         let file = self.path().join("config.toml");
@@ -57,7 +57,7 @@ impl Files {
         file.display().to_string()
     }
 
-    /// What `check` says of it, and whether it passes.
+    /// The output of `check`, and whether it passes.
     fn check(&self, kafka: &str, environment: &[(&str, &str)]) -> (bool, String) {
         let output = run_to_end(&["check", "--config", &self.config(kafka)], environment);
         let said = [output.stdout, output.stderr].concat();
@@ -176,7 +176,7 @@ fn errors_for_tls_and_sasl_name_line_and_remedy() {
         "client = \"kafka\"\nisolation = \"read_uncommitted\"\ntls = { ca_file = \"@ca.pem\" }",
         "sasl = { mechanism = \"SCRAM-SHA-256\", USER }",
         "sasl = { mechanism = \"OAUTHBEARER\", token_file = \"@token\" }",
-        // What says how, and not who, may stand beside.
+        // Keys of the protocol, unlike credentials, may be combined.
         "tls = {}\nlibrdkafka = { \"ssl.cipher.suites\" = \"x\", \"ssl.endpoint.identification.algorithm\" = \"none\" }",
     ] {
         let (passes, said) = files.check(&kafka.replace("USER", user), &[]);

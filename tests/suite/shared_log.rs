@@ -53,7 +53,7 @@ fn a_reader_gets_every_record_once_in_order_for_any_batches() {
     proptest!(|(batches in batches(), start in 1..60_u64)| {
         let mut log = Log::new(usize::MAX);
         let mut next = 1;
-        // One reader keeps up, one comes back after every fifth batch, one begins in the middle.
+        // One reader keeps up, one resumes after every fifth batch, one starts in the middle.
         let mut readers = [(1, Vec::new()), (1, Vec::new()), (start, Vec::new())];
         for (round, sizes) in batches.iter().enumerate() {
             append(&mut log, &mut next, sizes);

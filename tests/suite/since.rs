@@ -1,4 +1,4 @@
-//! What a client may ask by the URL alone, on real brokers: from a time on, and only some records.
+//! Requests by URL alone, on real brokers: `since` and filters.
 
 use crate::common::{config, config_with, expected, named, numbered, of_partition, records, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -187,7 +187,7 @@ fn timed(start: Start) -> Rig {
     rig
 }
 
-/// What a client with this id and `since` is told, sorted.
+/// The sorted events of a client with this id and `since`.
 fn told_from(rig: &Rig, id: &str, since: Option<i64>) -> Vec<String> {
     let opening = Opening {
         last_event_id: Some(id.to_owned()),
@@ -220,7 +220,7 @@ fn partitions_missing_from_a_kafkasse_id_start_by_since_or_start() {
                 "{start} {entry}"
             );
         }
-        // What the id names goes before `since`.
+        // The id has precedence over `since`.
         assert_eq!(
             told_from(&rig, &of_first(r#""offset":-1"#), Some(35)),
             [REPLAY, "message p1-3"],
@@ -376,7 +376,7 @@ fn a_filter_in_the_url_selects_records(broker: &Broker) {
             shown(&fixed.collect_until(named("caught-up"), secs(30)).await),
             [(3, 4)]
         );
-        // Live, from several readers with different ideas, and a checkpoint for who hears nothing.
+        // Live, for several readers with different filters, and a checkpoint for a reader without records.
         let mut rome = Stream::open(daemon.url("/events?start=live&value.address.city=Rome")).await;
         let mut nobody = Stream::open(daemon.url("/events?start=live&key=nobody")).await;
         rome.collect_until(named("caught-up"), secs(30)).await;
@@ -456,7 +456,7 @@ fn requests_unsupported_by_the_kafka_crate_are_refused_with_a_remedy(broker: &Br
             let message = answer.json()["error"]["message"].to_string();
             assert!(message.contains(r#"client = \"librdkafka\""#), "{message}");
         }
-        // An id is never an HTTP error: what cannot be answered begins anew.
+        // An id is never an HTTP error: an unusable one causes a reset.
         let id = format!(r#"[{{"topic":"{topic}","partition":0,"timestamp":5}}]"#);
         let stream = Stream::to(daemon.url("/events")).last_event_id(&id).send().await;
         let events = stream

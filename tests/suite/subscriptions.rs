@@ -1,4 +1,4 @@
-//! Subscriptions: what a reader of a stream is sent and told, step by step, without Kafka or sockets.
+//! Subscriptions: the events of a reader, step by step, without Kafka or sockets.
 
 use crate::harness::sse::{Event, Item, Parser};
 use crate::trials;
@@ -232,7 +232,7 @@ fn a_resuming_client_continues_or_gets_a_reset_with_a_reason() {
         .id
         .clone();
     assert_eq!(told(&rig, &head), [caught_up]);
-    // Ids that cannot be used say why, and start anew.
+    // Unusable ids cause a reset with a reason.
     let anew = ["message a", "message b", caught_up];
     for (id, reason) in [
         ("nonsense!", "unknown-id"),
@@ -318,7 +318,7 @@ fn kafkasse_ids_are_accepted() {
         told(r#"[{"topic":"x","partition":0,"offset":2}]"#)[0],
         r#"reset {"reason":"other-stream"}"#
     );
-    // Times cannot be looked up here, where there is no Kafka.
+    // Times cannot be looked up without Kafka.
     for id in [r#"[{"topic":"t","partition":0,"timestamp":5}]"#, "["] {
         assert_eq!(told(id)[0], r#"reset {"reason":"unknown-id"}"#, "{id}");
     }

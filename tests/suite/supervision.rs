@@ -76,7 +76,7 @@ fn watched(systemd: &Systemd, text: &str) -> Daemon {
         .start()
 }
 
-/// Systemd is told, as it must be to let the daemon be.
+/// The daemon notifies systemd, which would stop it otherwise.
 #[track_caller]
 fn lives(systemd: &Systemd) {
     let heard = systemd.signs_of_life(3 * PERIOD);
@@ -262,7 +262,7 @@ fn without_a_watchdog_no_keepalives_are_sent_to_systemd() {
     let text = config(&broker, &[&topic], "");
     let _daemon = systemd.start(&text);
     assert_eq!(systemd.signs_of_life(2 * PERIOD), 0);
-    // What is meant for another process.
+    // Messages for another process.
     let other = Systemd::new();
     let _daemon = other
         .hears(Daemon::with(&text))
@@ -313,7 +313,7 @@ fn the_systemd_status_reports_a_failed_reload_until_one_succeeds() {
         status.starts_with(why) && status.contains("config.toml:1: ")
     });
     block_on(async {
-        // It is still told with what changes later.
+        // It is still part of later messages.
         let _stream = Stream::open(daemon.url("/events")).await;
         systemd.status("why and of the client", |status| {
             status.starts_with(why) && status.contains("; 1 client on 1 stream; ")
@@ -361,7 +361,7 @@ fn notifications_wait_in_order_until_systemd_reads_them() {
     for _ in 0..3 {
         reload(&daemon, &text);
     }
-    // Of reloads that nobody has heard of the last one is told, of statuses as well.
+    // Of unread reloads and statuses, the last ones are sent.
     assert_eq!(systemd.next_change(), ["READY=1"]);
     let reloading = systemd.next_change();
     assert_eq!(reloading[0], "RELOADING=1");

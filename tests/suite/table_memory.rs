@@ -137,7 +137,7 @@ fn a_large_table_equals_a_simple_map() {
                     .expect("it was put in");
                 assert_eq!(row.candidate().frame.trim_ascii_end(), rows[number].as_bytes());
             }
-            // One topic begins anew now and then; the others stay.
+            // One topic is reset now and then; the others stay.
             drop(table.clear(1));
             keys.retain(|(topic, _), number| *topic != 1 || rows.remove(number).is_none());
             assert_eq!(table.len(), rows.len());
@@ -290,7 +290,7 @@ fn scans_of_clients_that_do_not_read_are_bounded_in_memory() {
     let bytes: usize = held.iter().map(|(_, piece)| piece.len()).sum();
     let most = AMPLE + PIECE + CLIENTS * (SMALL_PIECE + 100);
     assert!(bytes <= most, "{bytes} bytes held by {CLIENTS} clients");
-    // One that reads goes on beside them, and gets all.
+    // A reading client beside them gets everything.
     let mut reader = stream.subscribe(Opening::default());
     let mut shown = 0;
     while let Some(piece) = next(&mut reader) {
@@ -301,7 +301,7 @@ fn scans_of_clients_that_do_not_read_are_bounded_in_memory() {
             .count();
     }
     assert_eq!(shown, KEYS + 1, "every key, and caught-up");
-    // Those who were slow get the rest as well.
+    // The slow clients get the rest as well.
     let (mut slow, piece) = held.swap_remove(CLIENTS - 1);
     let mut text = String::from_utf8_lossy(&piece).into_owned();
     drop(held);

@@ -66,7 +66,7 @@ struct Model {
     next: Vec<i64>,
     sequence: u64,
     now: u64,
-    /// What a client holds that was there all the time.
+    /// The state of a client that was connected all the time.
     truth: BTreeMap<u8, usize>,
     /// Keys of values that had to leave, or found no place.
     departed: BTreeSet<u8>,
@@ -180,7 +180,7 @@ impl Model {
             .iter()
             .find(|(_, row)| row.key == key)
             .map(|(at, _)| *at);
-        // A stand-in for a value that has left.
+        // A placeholder for an evicted value.
         let has_departed = self.departed.remove(&key);
         prop_assert_eq!(previous.is_some(), known.is_some() || has_departed);
         known.map(|known| self.rows.remove(&known));
@@ -232,7 +232,7 @@ impl Model {
         }
     }
 
-    /// What a reader is shown that wants what is newer than `wanted`, without ids.
+    /// The events, without ids, of a reader that wants rows newer than `wanted`.
     fn scan(&self, wanted: &Position) -> Vec<u8> {
         let mut scan = Scan {
             cursor: 0,
@@ -272,7 +272,7 @@ fn a_table_stays_within_its_bounds_and_counts_exactly() {
 }
 
 fn a_resuming_table_client_ends_with_the_table_or_gets_a_reset() {
-    // How many went on although something had changed, and how many had to begin anew.
+    // How many continued after a change, and how many were reset.
     let outcomes = Cell::new((0, 0));
     proptest!(ProptestConfig::with_cases(500), |(bounds in bounds(), ops in ops(), leaves in 0..80_usize)| {
         let mut model = Model::new(bounds);
@@ -283,7 +283,7 @@ fn a_resuming_table_client_ends_with_the_table_or_gets_a_reset() {
             }
             model.act(op)?;
         }
-        // Who has just left has missed nothing.
+        // A client that has just left has missed nothing.
         prop_assert!(model.table.knows_all_since(&model.position(), model.now));
         let Some((position, mut shown, sequence)) = left else { return Ok(()) };
         let has_missed = model

@@ -145,12 +145,12 @@ struct Client {
 }
 
 impl Client {
-    /// What it is told, in short: a record's letter and size, or a control event's name.
+    /// Its events in short: a record's letter and size, or a control event's name.
     fn told(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.step()).flatten().collect()
     }
 
-    /// What it is told by the next piece.
+    /// The events of its next step.
     fn piece(&mut self) -> Vec<String> {
         self.step().expect("there is more")
     }
@@ -203,13 +203,13 @@ fn a_value_larger_than_the_table_removes_its_key() {
     rig.record("c", 2999);
     assert_eq!(watcher.told(), ["c2999"]);
     assert_eq!(rig.client("").told(), ["a3000", "c2999", "caught-up"]);
-    // Who left before would go on with the old value of `b`; who left after has the new one.
+    // A client that left before would keep the old value of `b`; one that left after has the new one.
     assert_eq!(
         rig.client(&left_before).told(),
         ["reset \"too-old\"", "a3000", "c2999", "caught-up"]
     );
     assert_eq!(rig.client(&left_after).told(), ["c2999", "caught-up"]);
-    // There is room again for one that is small enough.
+    // A record that is small enough fits again.
     rig.record("b", 10);
     assert_eq!(rig.client("").told(), ["a3000", "c2999", "b10", "caught-up"]);
     assert!(
@@ -237,7 +237,7 @@ fn a_growing_value_evicts_the_oldest_keys() {
     rig.record("d", 3000);
     rig.record("e", 9000);
     assert_eq!(rig.client("").told(), ["e9000", "caught-up"]);
-    // What `c` is now cannot be had from here any more.
+    // The current value of `c` is no longer available.
     assert_eq!(
         rig.client(&left_before).told(),
         ["reset \"too-old\"", "e9000", "caught-up"]
@@ -251,7 +251,7 @@ fn a_growing_value_evicts_the_oldest_keys() {
 }
 
 fn a_client_too_slow_for_evictions_is_reset() {
-    // One is in the log, and one amid the table, when what they have not seen has to leave.
+    // One reads the log and one scans the table when rows that they have not seen are evicted.
     let mut rig = Rig::with(WhenFull::EvictOldest, Size(900_000));
     rig.record("a", 1000);
     let mut slow = rig.client("");
@@ -287,7 +287,7 @@ fn a_conflated_client_is_reset_when_rows_ahead_of_it_are_evicted() {
         assert_eq!(client.piece(), ["040000", "140000"]);
     }
     let [behind, ahead] = &mut clients;
-    // What leaves lies behind this one.
+    // The evicted rows are behind this one.
     assert_eq!(ahead.piece(), ["240000", "340000"]);
     rig.record("b", 400_000);
     rig.record("c", 250_000);

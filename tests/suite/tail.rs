@@ -1,4 +1,4 @@
-//! `tail` reads a stream as an EventSource does, goes on where it was, and says what came and what went wrong.
+//! `tail` reads a stream as an EventSource does, resumes, and reports events and errors.
 
 use crate::common::{config, expected, numbered};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
@@ -40,7 +40,7 @@ struct Tail {
     error: Lines,
 }
 
-/// What a process has written so far, and the thread that reads it.
+/// The output of a process so far, and the thread that reads it.
 struct Lines {
     text: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
@@ -213,7 +213,7 @@ fn tail_resumes_across_daemon_restarts_without_loss() {
         format!("\"p0-{}\"", written - 1)
     };
     follower.out.wait_for(&produce(100));
-    // In good order: goodbye comes first, and records are written while nobody serves.
+    // A regular shutdown: goodbye comes first, and records are written while no daemon runs.
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(secs(20)).code(), Some(0));
     let last = produce(100);
@@ -241,7 +241,7 @@ fn tail_resumes_across_daemon_restarts_without_loss() {
     assert!(error.contains(" 2 reconnects, 0 gaps, 0 resets"), "{error}");
 }
 
-/// A server that answers one connection after another as it is told, and hands on the heads of requests.
+/// A server that answers one connection after another by script, and returns the heads of requests.
 fn scripted(answers: Vec<Vec<u8>>) -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/x?a=b", listener.local_addr().expect("its address"));
@@ -338,7 +338,7 @@ fn tail_prints_the_error_message_and_exits_with_1() {
         assert!(said(&output).contains(wanted), "{path}: {}", said(&output));
         assert!(output.stdout.is_empty());
     }
-    // What stands between may answer in its own way, and when a stream is opened again, too.
+    // Proxies may answer with errors of their own, also when a stream is opened again.
     let page = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<h1>Bad Gateway</h1>";
     let (url, _heads) = scripted(vec![stream_of("retry: 1\ndata: a\n\n"), page.to_vec()]);
     let (code, out, error) = Tail::start(&[&url]).end();

@@ -22,7 +22,7 @@ fn event(name: &str, data: &str, id: &str) -> Item {
     })
 }
 
-/// What the harness's parser finds, without the house rules that it also keeps.
+/// The result of the harness's parser, without the rules that it also checks.
 fn strict(bytes: &[u8]) -> Vec<Item> {
     sse::Parser::new()
         .feed(bytes)

@@ -52,7 +52,7 @@ fn write(rig: &mut Rig, partition: u32, epoch: u32, count: usize) {
     }
 }
 
-/// What a client holds of `t`, by partition and offset.
+/// The records of `t` that a client holds, by partition and offset.
 #[derive(Clone, Debug, Default)]
 struct Held {
     values: BTreeMap<(u32, i64), String>,
@@ -97,7 +97,7 @@ impl Held {
         }
     }
 
-    /// What Kafka holds of `t`.
+    /// The records of `t` in Kafka.
     fn of(rig: &Rig) -> Self {
         let mut held = Self::default();
         let records = rig.past.records();
@@ -174,7 +174,7 @@ fn a_truncated_log_is_a_gap_and_its_new_records_are_delivered_once() {
             assert_eq!(rig.stream.counters().gaps(To::All), 1);
             assert!(events.iter().all(|event| event.own_id));
             come_back_everywhere(&rig, &events, "connected").await;
-            // Once told, nobody is told again.
+            // The gap is sent once.
             assert_eq!(
                 rig.back(client.last_event_id(), &[]).told_at_last().await.len(),
                 1
@@ -263,7 +263,7 @@ fn another_replica_detects_a_truncated_id_by_its_leader_epoch() {
         come_back_everywhere(&whole, &events, "another replica").await;
         let told = whole.back(&events[11].id, &[]).told_at_last().await;
         assert!(told.len() > 4, "{told:?}");
-        // Nobody is told of changes of leaders by which nothing is lost.
+        // Leader changes without loss cause no event.
         let last = whole.back(client.last_event_id(), &[]).told_at_last().await;
         assert_eq!(last, [r#"caught-up {"reason":"replay"}"#]);
     });
@@ -363,7 +363,7 @@ fn a_table_is_reset_where_a_log_was_truncated() {
             write(&mut rig, 1, 0, 1);
             events.extend(client.events());
             come_back_everywhere(&rig, &events, "table, later").await;
-            // One that left before it is told, whichever replica it comes to.
+            // A client that left before it gets the gap from any replica.
             let before = &events[6].id;
             for rig in [&rig, &rig.other(Start::Snapshot)] {
                 let told = rig.back(before, &[]).told_at_last().await;
@@ -410,7 +410,7 @@ fn a_client_behind_the_log_gets_the_gap_of_a_truncation() {
     });
 }
 
-/// What a replay has read may be of the log before and of the log since.
+/// A replay may contain records from before and after the truncation.
 fn a_replaying_client_gets_the_gap_of_a_truncation() {
     run(async {
         let mut rig = rig(Start::Live, |settings| settings.log_bytes = Size(4096));
@@ -483,7 +483,7 @@ fn an_id_beyond_the_end_resumes_at_the_end_without_leader_epochs() {
         held.hear(&events, "connected");
         assert_eq!(held.notices, [gap(0, 5, 8)]);
         assert_eq!(held.values, Held::of(&rig).values);
-        // An id beyond the end is taken back; one that the log has outgrown cannot be told from a new one.
+        // An id beyond the end resumes at the end; one within the longer log is indistinguishable from a new one.
         let told = rig.back(&before[7].id, &[]).told_at_last().await;
         assert_eq!(told[0], gap(0, 5, 8));
         let last = client.last_event_id().to_owned();
@@ -564,7 +564,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// Connected clients, and all that come back, to the replica that saw it and to one that read it later.
+/// Connected and resuming clients, at the replica that saw it and at one that read it later.
 fn clients_end_with_kafkas_records_after_any_elections() {
     let cases = (any::<bool>(), any::<bool>(), prop::collection::vec(deed(), 1..14));
     proptest!(ProptestConfig::with_cases(60), |((is_table, is_small, deeds) in cases)| {

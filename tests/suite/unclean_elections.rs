@@ -1,4 +1,4 @@
-//! A leader that lacks records which were delivered: brokers lose them, and clients are told which.
+//! An elected leader that lacks delivered records: clients get a gap for the lost ones.
 
 use crate::common::{named, until_records};
 use crate::harness::broker::{Version, topic_name};
@@ -62,7 +62,7 @@ fn said(tag: &str, count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{tag}-{number}")).collect()
 }
 
-/// What is expected of a client that had all before the election.
+/// The expected state of a client that had every record before the election.
 fn check(events: &[Event], what: &str) {
     let told: Vec<&Event> = events.iter().filter(|event| event.name != "caught-up").collect();
     let gap = told.first().expect("an event");
@@ -81,7 +81,7 @@ fn check(events: &[Event], what: &str) {
     }
 }
 
-/// What a client of the table holds.
+/// The rows that a client of the table holds.
 fn hear(rows: &mut BTreeMap<String, String>, resets: &mut Vec<String>, events: &[Event]) {
     for event in events {
         match event.name.as_str() {
@@ -213,7 +213,7 @@ fn a_shorter_log_is_a_gap_and_not_a_new_topic_for_the_kafka_crate() {
         let told = client.collect_until(until_records(5), secs(60)).await;
         let shown: Vec<&str> = told.iter().map(|event| event.data.trim_matches('"')).collect();
         assert_eq!(shown, said("new", 5));
-        // One that comes back with an id beyond the end is told the same.
+        // A client that resumes from an id beyond the end gets the same gap.
         let id = &before.last().expect("an event").id;
         let mut back = Stream::open(daemon.url(&format!("/events?lastEventId={id}"))).await;
         let told = back.collect_until(named("caught-up"), secs(60)).await;

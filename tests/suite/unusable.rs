@@ -77,7 +77,7 @@ fn an_unusable_record_deletes_its_keys_row_for_every_client() {
             figures.invalid.contains(&(cause.as_str(), 1)),
             "{name}: {figures:?}"
         );
-        // What has been away, and another replica has read, is told as well.
+        // Resuming clients get it as well, also from another replica.
         let mut other = Rig::ready(table);
         other.records(&[
             rec("a", r#"{"status":"open"}"#),

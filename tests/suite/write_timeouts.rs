@@ -1,5 +1,5 @@
 //! A client that takes nothing is closed after `write_timeout` and counted, over TCP and over Unix
-//! sockets alike; one that takes little is not, and nobody else notices.
+//! sockets alike; a slow one is not, and other clients are unaffected.
 
 use crate::common::{config, is_record, named, records};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -49,7 +49,7 @@ fn connect_unix(path: &Path) -> UnixStream {
     UnixStream::connect(path).expect("it listens")
 }
 
-/// Reads slowly until told to hurry, then quickly up to the end of the backlog; gives its events.
+/// Reads slowly until signalled, then quickly up to the end of the backlog; returns its events.
 fn read_slowly(mut socket: impl Read + Send + 'static, hurry: &Arc<AtomicBool>) -> JoinHandle<Vec<Event>> {
     let hurry = Arc::clone(hurry);
     thread::spawn(move || {
@@ -84,7 +84,7 @@ fn read_slowly(mut socket: impl Read + Send + 'static, hurry: &Arc<AtomicBool>) 
     })
 }
 
-/// What is left to read of a connection that was given up: less than the backlog, and then its end.
+/// The bytes left on a closed connection: less than the backlog, and then its end.
 fn read_rest(mut socket: impl Read) -> usize {
     let mut rest = Vec::new();
     if let Err(error) = socket.read_to_end(&mut rest) {

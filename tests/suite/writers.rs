@@ -39,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Holds up whoever asks for the time, while it is shut.
+/// Blocks callers that ask for the time while it is shut.
 static IS_SHUT: Mutex<bool> = Mutex::new(false);
 static OPENED: Condvar = Condvar::new();
 static HAS_COME: AtomicBool = AtomicBool::new(false);

@@ -23,7 +23,7 @@ pub fn transactions_are_read_by_isolation_level(version: Version) {
     bench.write(&open, &numbered(0, 0, 5), &[]);
     let hidden: Vec<Message> = numbered(0, 5, 5).into_iter().map(stamped).collect();
     let (transaction, written) = bench.broker.open_transaction(&open, &hidden);
-    // What is behind it is not stable either.
+    // Later records are not stable either.
     let behind: Vec<Message> = numbered(0, 10, 5).into_iter().map(stamped).collect();
     let behind_written = bench.broker.produce(&open, &behind);
 
@@ -150,7 +150,7 @@ pub fn records_left_by_compaction_are_all_read(version: Version) {
     bench.given(&[&topic]);
 }
 
-/// Records that leave Kafka before a slow reader has read them: it is told which, and gets all others.
+/// Records that leave Kafka before a slow reader has read them are reported, and all others are delivered.
 pub fn records_deleted_by_retention_are_reported(version: Version) {
     const RECORDS: usize = 1500;
     let mut bench = Bench::shared(version);
@@ -198,7 +198,7 @@ pub fn records_deleted_by_retention_are_reported(version: Version) {
             ensure(reached == ends, format!("{reached:?} of {ends:?}"))
         });
     }
-    // And it goes on behind.
+    // Reading continues after it.
     for partition in 0..3 {
         bench.write(&topic, &numbered(partition, 0, 3), &[]);
     }
@@ -221,7 +221,7 @@ pub fn records_deleted_by_retention_are_reported(version: Version) {
                 .iter()
                 .filter(|passed| passed.partition == partition)
                 .collect();
-            // What was told, and nothing else, is missing.
+            // Exactly the reported records are missing.
             let mut expected = bench.expected(&topic, partition, reader);
             match jumps.as_slice() {
                 [] => assert_eq!(low, 0, "{}: partition {partition}: not told", reader.client),

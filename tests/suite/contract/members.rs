@@ -42,7 +42,7 @@ pub fn reading_continues_after_metadata_without_brokers(version: Version) {
     bench.whole(&[&topic]);
     for round in 1..=ROUNDS {
         between.name_nobody();
-        // The crate goes on with those it knew.
+        // The crate continues with the brokers that it knew.
         let librdkafka = |reader: &&mut Reader| reader.client == Client::Librdkafka;
         let provoked = Cell::new(Instant::now());
         for reader in bench.readers.iter_mut().filter(librdkafka) {

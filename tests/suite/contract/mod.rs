@@ -1,4 +1,4 @@
-//! What both Kafka clients promise, and what each cannot by its nature: one table of scenarios, run against
+//! The promises of both Kafka clients and the limits of each: one table of scenarios, run against
 //! real brokers with every client that can read from them.
 //!
 //! The promise: each record of each partition is handed on exactly once and in the order of offsets, and what cannot

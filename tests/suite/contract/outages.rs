@@ -32,7 +32,7 @@ pub fn a_freezing_failing_or_late_broker_neither_loses_nor_repeats_records(versi
     in_trouble(&mut bench, PATIENCE, |client| client == Client::Librdkafka);
     in_trouble(&mut bench, PATIENCE_OF_THE_CRATE, |_| true);
     thread::sleep(FROST.saturating_sub(frozen.elapsed()));
-    // What is written meanwhile is there the moment it thaws.
+    // Records written meanwhile are available as soon as it thaws.
     let messages: Vec<Message> = (0..PARTITIONS)
         .flat_map(|partition| numbered(partition, 50, 50))
         .map(stamped)

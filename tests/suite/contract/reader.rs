@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Long enough for a client that has to be built anew, on a machine that is busy.
+/// Long enough for the replacement of a client on a busy machine.
 pub const PATIENCE: Duration = secs(60);
 
 /// One record, as it was written or as it was handed on.
@@ -83,11 +83,11 @@ pub struct Passed {
     pub partition: usize,
     pub from: i64,
     pub to: i64,
-    /// Whether the streams were told that reading goes on further ahead.
+    /// Whether the streams learned that reading continues at a later offset.
     pub is_told: bool,
 }
 
-/// What one reader was told of a topic.
+/// The feeds that one reader received for a topic.
 #[derive(Default)]
 pub struct Told {
     next: Vec<i64>,
@@ -211,7 +211,7 @@ impl Reader {
         &self.topics[topic]
     }
 
-    /// What is wrong with Kafka, as the daemon would show it.
+    /// The problems with Kafka, as the daemon reports them.
     pub fn troubles(&self) -> String {
         self.status.snapshot().degraded.join("; ")
     }
@@ -311,7 +311,7 @@ impl Drop for Reader {
     }
 }
 
-/// What was written into a topic.
+/// The records written to a topic.
 #[derive(Default)]
 struct Content {
     partitions: Vec<Vec<(Entry, Outcome)>>,
@@ -391,7 +391,7 @@ impl Bench {
         self.written.remove(topic);
     }
 
-    /// What was written to one partition, as a reader must see it.
+    /// The records written to one partition, as a reader must receive them.
     pub fn expected(&self, topic: &str, partition: usize, reader: &Reader) -> Vec<Entry> {
         let content = self.written.get(topic);
         let entries = content.and_then(|content| content.partitions.get(partition));

@@ -1,4 +1,4 @@
-//! What stands in records, and how it is packed.
+//! Contents of records and of batches.
 
 use super::reader::{Bench, PATIENCE, Plan, Reader, same};
 use crate::common::numbered;
@@ -194,7 +194,7 @@ pub fn gzip_and_snappy_batches_between_plain_ones_are_read(version: Version) {
     bench.whole(&topics);
 }
 
-/// What the `kafka` crate cannot read it names, and stops before; all else is read.
+/// The `kafka` crate reports a batch that it cannot read and stops before it; all else is read.
 fn packed_with(version: Version, codec: &str) {
     let mut bench = Bench::shared(version);
     let (topic, beside) = (topic_name(codec), topic_name("beside"));
@@ -225,7 +225,7 @@ fn packed_with(version: Version, codec: &str) {
             ensure(healthy == (20, 20) && is_named, format!("{healthy:?}"))
         },
     );
-    // The others go on.
+    // The others continue.
     bench.write(&topic, &numbered(1, 20, 5), &[]);
     bench.write(&beside, &numbered(0, 20, 5), &[]);
     reader.until(PATIENCE, "the others go on", |reader| {

@@ -1,4 +1,4 @@
-//! Topics and partitions that come late, are created anew, or cannot be read.
+//! Topics and partitions that appear late, are recreated, or cannot be read.
 
 use super::reader::{Bench, PATIENCE, Plan, Reader, same};
 use crate::common::numbered;
@@ -121,7 +121,7 @@ pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     }
 }
 
-/// Kinds of trouble after which a client is built anew, and all partitions wait for it.
+/// Errors that replace the client while all partitions wait.
 const REBUILT: [Trouble; 3] = [Trouble::Unreachable, Trouble::Partition, Trouble::Unsupported];
 
 /// Records that are waited for, one after the other.
@@ -183,7 +183,7 @@ pub fn a_broken_partition_is_reported_and_others_are_read(version: Version) {
             );
             assert!(begun.elapsed() < WAITED, "the others waited");
         }
-        // What came before it, and nothing behind it.
+        // Records before it, and none after it.
         let told = reader.told(&topic);
         assert!(told.passed.is_empty(), "{:?}", told.passed);
         let mut expected = bench.expected(&topic, 0, reader);

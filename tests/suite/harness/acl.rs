@@ -16,7 +16,7 @@ use std::net::TcpStream;
 pub const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
     allow.everyone.if.no.acl.found=true\n";
 
-/// What may be done with a topic, by the protocol's number.
+/// A right on a topic, by the protocol's number.
 #[derive(Clone, Copy, Debug)]
 pub enum Right {
     Read = 3,

@@ -47,7 +47,7 @@ impl Between {
         let passing = Arc::clone(&shared);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                // Nobody there: the client sees the connection close.
+                // No upstream: the client sees the connection close.
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
                     continue;
                 };
@@ -81,7 +81,7 @@ impl Between {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// From now on no answer names a broker. All who are connected have to connect anew.
+    /// From now on no response names a broker. All clients must reconnect.
     pub fn name_nobody(&self) {
         self.shared.names_nobody.store(true, Ordering::SeqCst);
         for open in self.shared.open().drain(..) {

@@ -101,7 +101,7 @@ impl Broker {
         // Only a shared broker makes the archive: it lives long, sees most requests, and stops in peace.
         let archiving = (shared && !archive.exists())
             .then(|| archive.with_extension(format!("{}.tmp", std::process::id())));
-        // Kafka's own patience where nobody is killed; a tenth where a test waits for the successor.
+        // Kafka's own timeout where no broker is killed; a tenth of it where a test waits for the successor.
         let session = if shared { secs(9) } else { millis(1500) };
         let mut last = String::new();
         // A port that was free a moment ago may be another's by the time the broker binds it.
@@ -183,7 +183,7 @@ impl Broker {
                 .and_then(|all| ensure(!all.brokers().is_empty(), "no broker is alive yet"));
             let ended = process.try_wait();
             match answer {
-                // An answer may come from whoever else has the port: ours must be alive as well.
+                // Another process may answer on the port: ours must be alive as well.
                 Ok(()) if ended.is_none() => break,
                 _ if ended.is_none() && started.elapsed() < START => {}
                 answer => {
@@ -295,7 +295,7 @@ pub fn topic_name(hint: &str) -> String {
     format!("{hint}-{}-{count}", std::process::id())
 }
 
-/// A port nobody listens on, below the kernel's range for outgoing connections: while a broker is
+/// An unused port below the kernel's range for outgoing connections: while a broker is
 /// down, its clients knock at the port, and one of theirs could be given just that number.
 pub fn free_port() -> u16 {
     const FIRST: u16 = 20_000;

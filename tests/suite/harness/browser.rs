@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const DRIVER: &str = "/usr/bin/chromedriver";
 const CHROMIUM: &str = "/usr/bin/chromium";
 
-/// What chromedriver prints once it accepts connections; the port follows.
+/// The line that chromedriver prints once it accepts connections; the port follows.
 const STARTED: &str = "started successfully on port ";
 
 /// One window. [`Browser::close`] it at a test's end; a test that fails has it killed.
@@ -71,7 +71,7 @@ impl Browser {
                     format!("--user-data-dir={}", directory.path().join("profile").display()),
                 ],
             },
-            // What the page logs and throws is part of what it does.
+            // Console messages and exceptions of the page are part of the result.
             "goog:loggingPrefs": { "browser": "ALL" },
         });
         let serde_json::Value::Object(capabilities) = capabilities else {

@@ -1,4 +1,4 @@
-//! Three brokers that hold copies of each other's topics, so that each may die while the others go on.
+//! Three brokers with replicated topics, so that each may fail while the others continue.
 
 use super::broker::{Broker, Node, Version, free_port};
 use super::kafka_home::{KafkaHome, unique_id};
@@ -39,7 +39,7 @@ impl Index<usize> for Cluster {
     }
 }
 
-/// Who leads a partition, and who has all of it.
+/// The leader of a partition, and its in-sync replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Led {
     /// The node, from 0; `None` while there is none.
@@ -114,7 +114,7 @@ impl Cluster {
         });
     }
 
-    /// Who leads each partition now, as some broker says.
+    /// The current leader of each partition, as reported by a broker.
     ///
     /// # Errors
     /// When none answers.

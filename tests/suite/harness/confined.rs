@@ -19,7 +19,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// The period over which CPU time is counted, in microseconds; the kernel's default.
 const PERIOD: u32 = 100_000;
 
-/// What a daemon may use.
+/// The resource limits of a daemon.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of memory; beyond them the kernel kills.
@@ -135,7 +135,7 @@ fn name() -> String {
 
 fn cgroup_v2(limits: Limits) -> io::Result<Vec<PathBuf>> {
     let root = Path::new(CGROUPS);
-    // Of version 1 there is no such file.
+    // Version 1 of cgroups lacks this file.
     fs::metadata(root.join("cgroup.controllers"))?;
     // Only where it is allowed; the controllers may be there already.
     let _ = fs::write(root.join("cgroup.subtree_control"), "+memory +cpu");

@@ -4,7 +4,7 @@ use std::io;
 use std::mem;
 use tokio::net::TcpStream;
 
-/// What of a body is to be read next, so that a read given up half-way goes on where it was.
+/// The part of a body that is read next, so that a cancelled read continues where it was.
 pub enum Body {
     ChunkSize,
     /// Bytes left of the chunk.
@@ -89,7 +89,7 @@ impl Connection {
         Ok(())
     }
 
-    /// What stands before `end`, which is consumed and not returned.
+    /// The bytes before `end`, which is consumed and not returned.
     pub async fn until(&mut self, end: &[u8]) -> io::Result<String> {
         loop {
             let found = self.unread.windows(end.len()).position(|window| window == end);

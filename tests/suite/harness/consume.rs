@@ -87,7 +87,7 @@ impl Broker {
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
-            // Without it, the end of a partition is told half a second late.
+            // Without it, the end of a partition is reported half a second late.
             .set("fetch.wait.max.ms", "10")
             .set("isolation.level", "read_committed")
             .create()

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Read from a socket at once, at most.
 const BUFFER: usize = 256 * 1024;
 
-/// What ends a line of HTTP, and its head.
+/// The ends of a line and of the head in HTTP.
 const CRLF: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
@@ -31,7 +31,7 @@ pub struct Heard<'a> {
     pub at: Instant,
 }
 
-/// What became of a client.
+/// The state of a client.
 #[derive(Debug)]
 pub enum Happening<'a> {
     Event(Heard<'a>),
@@ -123,7 +123,7 @@ impl Crowd {
         self.members[client].socket.is_some()
     }
 
-    /// What the client would come back with.
+    /// The id with which the client would resume.
     pub fn last_event_id(&self, client: usize) -> &[u8] {
         &self.members[client].last_event_id
     }
@@ -220,7 +220,7 @@ impl Member {
         self.understand(each)
     }
 
-    /// What stands before `end`, once that has come.
+    /// The bytes before `end`, once it has arrived.
     fn until(&mut self, end: &[u8], read: &mut &[u8]) -> Option<Vec<u8>> {
         let before = self.frame.len();
         self.frame.extend_from_slice(read);

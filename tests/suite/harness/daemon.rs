@@ -18,10 +18,10 @@ use tempfile::TempDir;
 /// The binary of this build.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_kafka-sse-bridge");
 
-/// What the daemon says on stderr once its socket accepts; the port follows.
+/// The log line of the daemon once its socket accepts; the port follows.
 const LISTENING: &str = "listening on http://127.0.0.1:";
 
-/// How the daemon is to be started.
+/// How to start the daemon.
 pub struct Launch {
     binary: PathBuf,
     config: String,
@@ -200,7 +200,7 @@ impl Daemon {
     pub fn wait_exit(&mut self, within: Duration) -> ExitStatus {
         let status = self.process.wait(within);
         let status = status.unwrap_or_else(|| panic!("the daemon has not ended within {within:?}"));
-        // What it said last is part of the log.
+        // Its last lines are part of the log.
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

@@ -1,4 +1,4 @@
-//! What a disk may do to a broker's records.
+//! Damage to a broker's records on disk.
 
 use super::broker::Broker;
 use std::fs::OpenOptions;
@@ -12,7 +12,7 @@ impl Broker {
     /// more. What a broker has in its first segment it reads from the file, whoever wrote there.
     ///
     /// # Panics
-    /// If there is no such batch.
+    /// If no batch matches.
     pub fn spoil(&self, topic: &str, partition: i32, offset: i64) {
         let path = self
             .data()

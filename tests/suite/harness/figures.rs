@@ -1,4 +1,4 @@
-//! What `/metrics` says, read as strictly as the text format is meant (version 0.0.4).
+//! A strict parser of `/metrics` in the text format 0.0.4.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,6 +1,6 @@
 //! Clients other than this suite's own: the programs of tests/clients, its page in a browser, and curl.
 //!
-//! What programs need is installed by scripts/client-libraries, below the cache that the brokers' jars are in.
+//! scripts/client-libraries installs their dependencies, below the cache that holds the brokers' jars.
 
 use super::browser::Browser;
 use super::process::Process;
@@ -55,7 +55,7 @@ pub trait Client {
     async fn seen(&mut self) -> Vec<Seen>;
 }
 
-/// What a client program runs on.
+/// The runtime of a client program.
 #[derive(Clone, Copy, Debug)]
 pub enum Runtime {
     Node,
@@ -96,10 +96,10 @@ impl Runtime {
     }
 }
 
-/// A program of tests/clients that follows one stream, and comes back by itself. Killed when dropped.
+/// A program of tests/clients that follows one stream and reconnects by itself. Killed when dropped.
 pub struct Follower {
     process: Process,
-    /// What it has written and `seen` has not taken yet.
+    /// Its output that `seen` has not consumed yet.
     lines: Arc<Mutex<Vec<String>>>,
     seen: Vec<Seen>,
     reader: Option<JoinHandle<()>>,
@@ -178,7 +178,7 @@ impl Drop for Follower {
     }
 }
 
-/// curl, and a parser behind it: it knows nothing of events, so each end has it started anew with the last id.
+/// curl and a parser of its output: curl knows no events, so each end restarts it with the last id.
 pub struct Curl {
     url: String,
     running: Option<(Process, JoinHandle<()>)>,

@@ -6,10 +6,10 @@ use nix::unistd::Pid;
 use std::fs;
 use std::marker::PhantomData;
 
-/// Threads of a child that stand still until this is dropped, on the thread that stopped them.
+/// Stopped threads of a child, which continue when this is dropped, on the thread that stopped them.
 pub struct Hung {
     threads: Vec<Pid>,
-    /// The system takes them back from nobody else.
+    /// Only that thread may resume them (ptrace(2)).
     _here: PhantomData<*const ()>,
 }
 

@@ -1,4 +1,4 @@
-//! What a broker needs on disk before it starts: jars, a formatted data directory, a class archive, its settings.
+//! Files that a broker needs before it starts: jars, a formatted data directory, a class archive, its settings.
 //!
 //! All but the settings are kept in the cache that `scripts/kafka-jars` fills, because a cold start without them
 //! takes twice as long.
@@ -117,7 +117,7 @@ impl KafkaHome {
         fs::write(&meta, text).map_err(context("meta.properties"))
     }
 
-    /// What Kafka's StorageTool makes of an empty directory, made once per version.
+    /// The directory that Kafka's StorageTool has formatted, made once per version.
     fn template(&self) -> Result<PathBuf, String> {
         static FORMATTING: Mutex<()> = Mutex::new(());
         let _turn = FORMATTING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the kernel says of a process's memory, in bytes.
+//! The memory of a process as reported by the kernel, in bytes.
 
 use std::fs;
 

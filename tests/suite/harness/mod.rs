@@ -1,6 +1,6 @@
-//! What every test stands on: brokers, the daemon, an SSE client, a browser, and waiting for things.
+//! The base of every test: brokers, the daemon, an SSE client, a browser, and waits with deadlines.
 //!
-//! Nothing in here knows what the daemon promises beyond the wire contract's house rules (`sse`).
+//! The harness knows no promise of the daemon except the rules of the wire contract (`sse`).
 //! Everything that runs outside this process is a [`process::Process`], so that nothing survives
 //! the suite, not even one killed half-way.
 

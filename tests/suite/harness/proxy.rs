@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// What a proxy says whose daemon it cannot reach.
+/// The response of a proxy that cannot reach its daemon.
 const ERROR_PAGE: &[u8] = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 21\r\n\
     Connection: close\r\n\r\n<h1>Bad Gateway</h1>\n";
 
@@ -34,7 +34,7 @@ impl Proxy {
         let shared = Arc::clone(&plan);
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                // Nobody there: the client sees the connection close.
+                // No upstream: the client sees the connection close.
                 let Ok(server) = TcpStream::connect(("127.0.0.1", target)) else {
                     continue;
                 };

@@ -61,7 +61,7 @@ impl Scratch {
         self.tell(format_args!("+{pid}\n"));
     }
 
-    /// To be told as soon as the process has been reaped: from then on its id may be another's.
+    /// Called as soon as the process has been reaped: from then on its id may be reused.
     pub fn release(&mut self, pid: u32) {
         self.tell(format_args!("-{pid}\n"));
     }

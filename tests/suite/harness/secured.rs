@@ -100,7 +100,7 @@ impl Secured {
         self.directory.path().join(name).display().to_string()
     }
 
-    /// The certificate of who signed the broker's.
+    /// The certificate of the authority that signed the broker's.
     pub fn ca(&self) -> String {
         self.file("ca.pem")
     }
@@ -184,7 +184,7 @@ fn properties(ports: [u16; 4], directory: &TempDir) -> String {
             login("scram-sha-256", "scram.Scram", ""),
             login("scram-sha-512", "scram.Scram", ""),
             login("oauthbearer", "oauthbearer.OAuthBearer", ""),
-            // Whoever shows a token that has expired meanwhile is let go.
+            // The broker closes connections whose token has expired.
             format!("listener.name.{listener}.oauthbearer.connections.max.reauth.ms=3600000\n"),
             format!(
                 "listener.name.{listener}.oauthbearer.sasl.server.callback.handler.class={modules}.oauthbearer.\
@@ -239,7 +239,7 @@ pub fn token_until(subject: &str, exp: &str) -> String {
     format!("{}.{}.", part(r#"{"alg":"none"}"#), part(&claims))
 }
 
-/// Who signs certificates.
+/// The certificate authority.
 struct Authority {
     key: PKey<Private>,
     certificate: X509,

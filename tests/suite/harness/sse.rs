@@ -1,24 +1,24 @@
 //! A strict parser of `text/event-stream`: what a browser would do, and what it would not notice.
 //!
 //! The first half follows the HTML standard, section 9.2.6 ("Interpreting an event stream"), byte for
-//! byte and over any chunk boundary. The second is the house rules of docs/wire.md, which every
+//! byte and over any chunk boundary. The second is the rules of docs/wire.md, which every
 //! stream of ours must keep although a browser would swallow the breach: each is a [`Item::Violation`].
 
 use std::mem;
 
-/// What a stream yields, in its order.
+/// An item of a stream, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     Event(Event),
-    /// The text after the colon, as it stands.
+    /// The text after the colon, unchanged.
     Comment(String),
     /// A new reconnection time in milliseconds.
     Retry(u64),
-    /// A house rule broken, in words.
+    /// A broken rule of docs/wire.md.
     Violation(String),
 }
 
-/// What `addEventListener` would be given.
+/// The event type, as for `addEventListener`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// `message` unless the block named one.
@@ -43,7 +43,7 @@ pub struct Parser {
     data: String,
     event: String,
     last_event_id: String,
-    /// Fields of the block so far, for the house rules.
+    /// Fields of the block so far, for the rules of docs/wire.md.
     block: Block,
     without_id: usize,
     items: Vec<Item>,
@@ -80,7 +80,7 @@ impl Parser {
         mem::take(&mut self.items)
     }
 
-    /// What an `EventSource` would send as `Last-Event-ID` now. Empty: nothing.
+    /// The `Last-Event-ID` that an `EventSource` would send now. Empty: none.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }

@@ -1,4 +1,4 @@
-//! A client of event streams that does what `EventSource` does, and tells what `EventSource` would not.
+//! A client of event streams that behaves like `EventSource` and also reports what `EventSource` hides.
 
 use super::connection::{Body, Connection};
 use super::open::Open;
@@ -27,7 +27,7 @@ pub struct Stream {
     last_event_id: String,
 }
 
-/// Why there is no next event.
+/// The reason why no event follows.
 #[derive(Debug)]
 pub enum NoEvent {
     /// The server ended the response as HTTP ends one.
@@ -100,7 +100,7 @@ impl Stream {
         self.headers.iter().find(named).map(|(_, value)| value.as_str())
     }
 
-    /// Without it, a broken house rule fails the test where it is read.
+    /// Without it, a broken rule of docs/wire.md fails the test where it is read.
     pub fn lenient(mut self) -> Stream {
         self.strict = false;
         self
@@ -109,7 +109,7 @@ impl Stream {
     /// The next event.
     ///
     /// # Panics
-    /// If none comes in time, or a house rule is broken.
+    /// If none arrives in time, or a rule of docs/wire.md is broken.
     #[track_caller]
     pub fn next(&mut self, within: Duration) -> impl Future<Output = Event> {
         let caller = std::panic::Location::caller();
@@ -211,7 +211,7 @@ impl Stream {
         }
     }
 
-    /// What to reconnect with: the id of the last event handed out.
+    /// The id to reconnect with: that of the last event returned.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }

@@ -1,4 +1,4 @@
-//! What systemd would hear of a daemon (`sd_notify(3)`).
+//! The notifications of a daemon to systemd (`sd_notify(3)`).
 
 use super::daemon::{Daemon, Launch};
 use super::wait::{millis, secs};
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 pub const ALIVE: &str = "WATCHDOG=1";
 
-/// What fills the queue: a status, which says nothing about the daemon.
+/// The message that fills the queue: a status, which says nothing about the daemon.
 const FILLER: &str = "STATUS=filler";
 
 /// The other end of `NOTIFY_SOCKET`.
@@ -25,7 +25,7 @@ impl Systemd {
         Systemd { socket, directory }
     }
 
-    /// What a daemon is started with to be heard here.
+    /// The environment with which a daemon notifies this socket.
     pub fn hears(&self, launch: Launch) -> Launch {
         launch.env("NOTIFY_SOCKET", self.directory.path().join("notify"))
     }
@@ -34,7 +34,7 @@ impl Systemd {
         self.hears(Daemon::with(text)).start()
     }
 
-    /// Sends to itself until nobody can any more without waiting for it to be read.
+    /// Fills its own queue until no sender can send without waiting.
     pub fn fill(&self) {
         let sender = UnixDatagram::unbound().expect("a socket");
         sender.set_nonblocking(true).expect("set");
@@ -94,7 +94,7 @@ impl Systemd {
         panic!("systemd never hears {what}; last it heard {last:?}");
     }
 
-    /// How often it hears within that time that the daemon lives. What was said before does not count.
+    /// Counts the keepalives of the daemon within that time, without earlier ones.
     pub fn signs_of_life(&self, within: Duration) -> usize {
         while self.try_next(Duration::ZERO).is_some() {}
         let deadline = Instant::now() + within;

@@ -160,7 +160,7 @@ fn paths(module: &[String], tokens: &[String]) -> Vec<Vec<String>> {
         }
         let begins =
             |word: &str| matches!(word, "crate" | "super" | "self" | CRATE) || children.contains(word);
-        // `pub(in crate::http)` names who may see something.
+        // `pub(in crate::http)` is a visibility.
         let is_inner = index > 0 && matches!(token(index - 1), "::" | "in" | "." | "mod");
         if begins(token(index)) && token(index + 1) == "::" && !is_inner {
             let mut base = match token(index) {

@@ -18,7 +18,7 @@ const PATH: &str = "/events?start=earliest";
 
 const REPLICAS: usize = 2;
 
-/// How long a client waits that found nobody at home.
+/// The delay of a client after a failed connection.
 const AWAY: Duration = millis(50);
 
 /// How much of it.
@@ -40,7 +40,7 @@ pub struct Plan {
     pub alive: Range<u64>,
     /// At least so many kills, however soon the records are written.
     pub kills: u32,
-    /// Memory for records: little, so that who comes back is served from Kafka as well.
+    /// Memory for records: little, so that resuming clients are served from Kafka as well.
     pub log_bytes: String,
 }
 
@@ -58,11 +58,11 @@ struct Visit {
     replica: usize,
     /// Of that replica, when the client came.
     deaths: u32,
-    /// When it is cut off, or comes back.
+    /// When it is cut off, or resumes.
     until: Instant,
 }
 
-/// What happened to the clients.
+/// The disturbances of the clients.
 #[derive(Default)]
 struct Events {
     cuts: u64,
@@ -180,7 +180,7 @@ fn kill(replicas: &[Replica], plan: &Plan, is_over: impl Fn() -> bool) -> Vec<Da
             thread::sleep(millis(10));
         }
         let replica = &replicas[victim];
-        // Around it, so that nobody who is cut off by it wonders.
+        // Set before and after, so that a client it cuts off expects that.
         replica.deaths.fetch_add(1, Ordering::SeqCst);
         drop(daemons.remove(victim));
         replica.deaths.fetch_add(1, Ordering::SeqCst);
@@ -253,7 +253,7 @@ impl Clients<'_> {
         }
     }
 
-    /// Nobody is disturbed any more: all must get all.
+    /// Without further disturbances, all clients must get all records.
     fn settle(&mut self, written: &[u32]) -> Result<(), String> {
         let mut heard = Instant::now();
         loop {

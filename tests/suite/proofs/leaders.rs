@@ -19,7 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// What is done to a node.
+/// A fault of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
     /// Killed as by a power cut, and started again once others lead.
@@ -40,13 +40,13 @@ pub struct Plan {
     pub rate: u32,
     /// Bytes of a value.
     pub bytes: usize,
-    /// What is done, to which node; each once all is well again after the one before.
+    /// Faults and their nodes; each starts once the cluster has recovered from the one before.
     pub deeds: Vec<(usize, Deed)>,
     /// Properties for librdkafka.
     pub properties: Vec<(String, String)>,
 }
 
-/// What has been handed on.
+/// The delivered records.
 struct Account {
     began: Instant,
     /// The number of each partition's next record, and when the last one came.
@@ -122,13 +122,13 @@ impl Account {
         }
     }
 
-    /// What the longest pauses were since the last call.
+    /// The longest pauses since the last call.
     fn pauses(&mut self) -> Pauses {
         std::mem::take(&mut self.pauses)
     }
 }
 
-/// Ends reading and writing, also when what goes on meanwhile fails.
+/// Ends reading and writing, also if the test fails meanwhile.
 struct Ending<'a> {
     tail: Option<ReaderHandle>,
     is_over: &'a AtomicBool,
@@ -159,7 +159,7 @@ pub fn run(version: Version, plan: &Plan) -> Report {
         tombstones: 0,
     };
     let mut client = cluster.client();
-    // Who writes turns away from a broker that hangs sooner than who reads, so that it is reading that is measured.
+    // The producer leaves a hanging broker sooner than the reader, so that the reader is measured.
     client
         .set("socket.timeout.ms", "2000")
         .set("request.timeout.ms", "2000");

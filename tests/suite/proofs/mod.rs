@@ -24,10 +24,10 @@ use std::time::Duration;
 /// longer than the daemon takes to notice a broker that hangs and to try again.
 pub const SILENCE: Duration = Duration::from_secs(60);
 
-/// What a run showed.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// What was not as promised; empty if all was.
+    /// Broken promises; empty if all were kept.
     pub wrong: Vec<String>,
     /// Figures, each with its name.
     pub figures: Vec<(&'static str, String)>,

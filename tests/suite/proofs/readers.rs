@@ -6,19 +6,19 @@ use crate::harness::crowd::{Crowd, Happening, Heard};
 use crate::harness::wait::millis;
 use std::time::{Duration, Instant};
 
-/// How many problems are told in words; the rest is counted.
+/// How many problems are listed; the rest is counted.
 const TOLD: usize = 10;
 
-/// What a client was promised.
+/// The promise to a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
-    /// Every record of each partition, once and in order; otherwise it may be told that it was too slow.
+    /// Every record of each partition, once and in order; other clients may get the event for slow clients.
     pub every: bool,
     /// In the end the latest record of every key, and never an older one after a newer one.
     pub table: bool,
 }
 
-/// What one client has.
+/// The state of one client.
 #[derive(Debug)]
 pub struct Reader {
     promise: Promise,
@@ -28,17 +28,17 @@ pub struct Reader {
     table: Vec<u32>,
     tombstones: u32,
     pub is_caught_up: bool,
-    /// How often it was told that it had been too slow.
+    /// How often it got the event for slow clients.
     pub conflated: u32,
 }
 
-/// What all clients together were sent, and what was wrong with it.
+/// The events of all clients together, and their faults.
 #[derive(Debug, Default)]
 pub struct Tally {
     pub deliveries: u64,
     /// Records that were passed over.
     pub lost: u64,
-    /// Records that came although they had come before.
+    /// Repeated records.
     pub doubled: u64,
     /// Anything else.
     pub strange: u64,
@@ -79,7 +79,7 @@ pub struct Readers {
 }
 
 impl Readers {
-    /// One reader for each promise, none connected, who have nothing of `partitions` and `keys`.
+    /// One unconnected reader for each promise, without records of `partitions` and `keys`.
     pub fn new(promises: &[Promise], partitions: u32, keys: u32, began: Instant) -> Readers {
         let reader = |&promise: &Promise| Reader {
             promise,
@@ -120,7 +120,7 @@ impl Readers {
         ended
     }
 
-    /// Reads until everybody was told that it has caught up.
+    /// Reads until every client has caught up.
     pub fn catch_up(&mut self) -> Result<(), String> {
         self.read_until(|reader| reader.is_caught_up)
     }

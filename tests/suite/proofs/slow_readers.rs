@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
-/// The two streams of the topic, for those who want every record and for those who keep a table.
+/// The two streams of the topic: of every record, and of a table.
 const ALL: &str = "/all";
 const TABLE: &str = "/table";
 
@@ -64,7 +64,7 @@ const PHASES: [Phase; 4] = [Phase::Warming, Phase::Before, Phase::Stalled, Phase
 struct Progress<'a> {
     plan: &'a Plan,
     written: AtomicU32,
-    /// How many records all those have who are never slow.
+    /// The number of records that every fast client has.
     seen: AtomicU32,
     is_done: AtomicBool,
 }
@@ -176,14 +176,14 @@ fn finish(writer: &mut Writer, fast: &mut Readers, slow: &mut Readers) -> Result
     slow.finish(&written)
 }
 
-/// What was seen while it went on, by phase.
+/// Observations by phase.
 struct Seen {
     /// Ages of records, in microseconds.
     ages: [Vec<u32>; PHASES.len()],
     /// The daemon's resident memory in bytes where the stall began, and the most while it lasted.
     before: u64,
     stalled: u64,
-    /// Slow clients that had to come back.
+    /// Slow clients that had to reconnect.
     returned: u32,
 }
 
@@ -286,7 +286,7 @@ fn read(readers: &mut Readers, progress: &Progress<'_>) -> [Vec<u32>; PHASES.len
     ages
 }
 
-/// Reads but for the stall. Who is let go meanwhile comes back; returns how often that was.
+/// Reads except during the stall. Closed clients reconnect; returns how often that was.
 fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> u32 {
     let mut returned = 0;
     while !progress.is_done() {

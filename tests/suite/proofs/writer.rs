@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// What is written.
+/// The records to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     pub partitions: u32,
@@ -65,7 +65,7 @@ impl ProducerContext for Taking {
     }
 }
 
-/// What readers must end with.
+/// The state that readers must end with.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The number the next record of each partition would have.
@@ -190,7 +190,7 @@ impl Writer {
         }
     }
 
-    /// Records at `rate` a second for as long as `goes_on`, which is told how many have been written.
+    /// Records at `rate` a second while `goes_on` holds, which receives the number of written ones.
     pub fn pace(&mut self, rate: u32, mut goes_on: impl FnMut(u32) -> bool) {
         let (started, mut written) = (Instant::now(), 0);
         while goes_on(written) {

@@ -48,7 +48,7 @@ fn a_stalled_partition_replaces_the_client() {
     assert_eq!(rig.offsets(1), [4], "at our own offsets");
 }
 
-/// Although nothing is known to be missing: what is not fetched tells no new end.
+/// Even if no record is known to be missing: an unfetched partition reports no new end.
 fn a_partition_that_is_not_fetched_replaces_the_client() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
@@ -70,7 +70,7 @@ fn a_partition_that_is_not_fetched_replaces_the_client() {
     assert_eq!(rig.offsets(1), [3], "at our own offsets");
 }
 
-/// Nothing can come of what is not there, and of what nobody leads.
+/// Partitions that are deleted or have no leader deliver nothing.
 fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
@@ -105,7 +105,7 @@ fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
     stands(&rig, "no leader answers");
 }
 
-/// A library may lose its way to brokers and go on reading, or not even that.
+/// A library may lose its metadata connection and still read, or stop reading as well.
 fn a_client_without_replies_is_replaced_once_another_gets_replies() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 4 }],

@@ -177,7 +177,7 @@ fn polling_pauses_while_a_channel_is_full() {
     let mut rig = Rig::over(script, 1);
     let first = rig.feeds.blocking_recv();
     assert!(matches!(first, Some(Feed::Assigned { .. })), "{first:?}");
-    // The records are not taken, so there is no place for what follows.
+    // The records are not consumed, so that the channel is full.
     eventually(secs(20), "a second poll begins", || {
         let begun = rig.script(|script| script.polls_begun.clone());
         ensure(begun.len() > 1, format!("{begun:?}"))
@@ -276,7 +276,7 @@ fn a_table_is_loaded_once_the_requested_ends_are_passed() {
         ensure(rig.script(|script| script.asked.len()) > asked, "not yet")
     });
     let asked = Instant::now();
-    // What comes behind the ends of that time is not waited for.
+    // Records after the requested ends are not waited for.
     rig.script(|script| {
         script.bounds[0].high = 100;
         script.polls.push_back(Poll::Records(vec![2]));

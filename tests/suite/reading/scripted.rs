@@ -1,4 +1,4 @@
-//! A Kafka that does as it is told, and a reading thread over it.
+//! A scripted Kafka, and a reading thread over it.
 
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use kafka_sse_bridge::kafka::admin::{Admin, AdminThread, TopicState};
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// What the next poll does.
+/// The result of the next poll.
 pub enum Poll {
     /// Records of partition 0 with these offsets.
     Records(Vec<i64>),
@@ -28,7 +28,7 @@ pub enum Poll {
     Fail(KafkaError),
 }
 
-/// A Kafka that does as it is told; shared by the sources built over it.
+/// A scripted Kafka, shared by the sources built over it.
 #[derive(Default)]
 pub struct Script {
     pub bounds: Vec<Bounds>,
@@ -36,12 +36,12 @@ pub struct Script {
     pub(super) large: Option<String>,
     /// Topics of which offsets were asked for.
     pub(super) asked: Vec<String>,
-    /// Partitions of which nobody can say anything.
+    /// Partitions without a known state.
     pub(super) leaderless: Vec<usize>,
     pub(super) id: Option<TopicId>,
     /// The id that the next look alone returns, in place of `id`.
     pub(super) id_once: Option<TopicId>,
-    /// The offset that every time lies at; no times are known where there is none.
+    /// The offset found for every time; `None`: lookups by time are not supported.
     pub(super) at: Option<i64>,
     pub(super) reconnects: bool,
     /// Where partition 0 is said to end, after every poll.
@@ -50,7 +50,7 @@ pub struct Script {
     pub(super) at_end: Option<i64>,
     /// Whether partition 0 is said not to be fetched, after every poll.
     pub(super) is_idle: bool,
-    /// How often ends were told.
+    /// How often ends were reported.
     pub(super) tellings: usize,
     /// Clients, by their number, that get no answers once they read.
     pub(super) deaf: Vec<usize>,
@@ -338,7 +338,7 @@ impl Rig {
         rig
     }
 
-    /// What has been handed on since.
+    /// The records delivered since.
     pub(super) fn told(&mut self) -> Vec<Feed> {
         std::iter::from_fn(|| self.feeds.try_recv().ok()).collect()
     }

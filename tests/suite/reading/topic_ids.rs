@@ -113,7 +113,7 @@ fn reading_waits_when_the_end_of_the_same_topic_is_below_its_position() {
 
 fn offsets_wait_for_the_topic_id_and_a_recreation_is_reported_once() {
     let mut rig = Rig::identified();
-    // The new topic is smaller, and which it is nobody says yet.
+    // The new topic is smaller, and its id is not known yet.
     rig.script(|script| {
         script.id = None;
         script.bounds[0] = Bounds { low: 0, high: 2 };
@@ -137,7 +137,7 @@ fn offsets_wait_for_the_topic_id_and_a_recreation_is_reported_once() {
 
 fn a_topic_with_another_id_is_read_from_its_beginning_at_any_offset() {
     let mut rig = Rig::identified();
-    // It holds all offsets that were read, so nothing else tells it from the one that was.
+    // It holds all read offsets, so that only the id distinguishes it from the old one.
     rig.script(|script| {
         script.id = TopicId::new(2);
         script.bounds[0] = Bounds { low: 0, high: 9 };

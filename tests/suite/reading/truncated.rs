@@ -38,7 +38,7 @@ fn the_leaders_epoch_end_is_parsed_from_librdkafkas_messages() {
     assert_eq!(Cut::from_text(""), None);
 }
 
-/// What is said of partition 0 of `t`.
+/// The message about partition 0 of `t`.
 fn lost(cut: Option<Cut>) -> Poll {
     let kind = ErrorKind::OutOfRange {
         reason: "scripted".to_owned(),
@@ -69,7 +69,7 @@ fn script() -> Script {
 
 type Truncated = (i64, Option<u32>, Option<u32>);
 
-/// What comes of these polls when the log ends at `high`: the truncations, and the offsets of records.
+/// The truncations and record offsets of these polls when the log ends at `high`.
 fn after(rig: &mut Rig, high: i64, polls: Vec<Poll>, count: usize) -> (Vec<Truncated>, Vec<i64>) {
     rig.offsets(9);
     rig.script(|script| {
@@ -94,7 +94,7 @@ fn after(rig: &mut Rig, high: i64, polls: Vec<Poll>, count: usize) -> (Vec<Trunc
 }
 
 fn reading_returns_to_the_truncation_offset() {
-    // The log has outgrown the offset, so nothing but the epoch tells.
+    // The log has grown past the offset, so that only the epoch shows the truncation.
     let mut rig = Rig::over(script(), 1024);
     let polls = vec![
         lost(Some(Cut::Diverged { epoch: 5, end: 7 })),

@@ -32,7 +32,7 @@ const AWAY: Duration = Duration::from_secs(2);
 /// How long those stay that do not read.
 const STAY: Duration = Duration::from_secs(15);
 
-/// How long nobody reads `NOTIFY_SOCKET`.
+/// How long `NOTIFY_SOCKET` stays unread.
 const DEAF: Duration = Duration::from_secs(20);
 
 /// How often each attack was carried out.
@@ -53,7 +53,7 @@ pub(super) struct Attacks {
     reloads: AtomicU64,
     /// Records with binary keys, or that cannot be used.
     odd: AtomicU64,
-    /// Times that `NOTIFY_SOCKET` was read after nobody had read it.
+    /// How often `NOTIFY_SOCKET` was read after a pause.
     heard: AtomicU64,
 }
 
@@ -140,7 +140,7 @@ impl Attacks {
         }
     }
 
-    /// Fills the table, deletes every key, fills it again, and creates the topic anew.
+    /// Fills the table, deletes every key, fills it again, and recreates the topic.
     fn clear(&self, stage: &Stage<'_>) {
         const PIECE: usize = 5000;
         let topic = &stage.topics.table;
@@ -179,7 +179,7 @@ impl Attacks {
         }
     }
 
-    /// Clients come back at places of their own among what was written, and do not read.
+    /// Clients resume at distinct positions and do not read.
     fn come_back(&self, stage: &Stage<'_>) {
         let mut rng = StdRng::seed_from_u64(stage.plan.seed ^ 2);
         while !stage.is_over() {
@@ -357,7 +357,7 @@ fn write_filtered(stage: &Stage<'_>) {
     }
 }
 
-/// Sends a request over a connection of its own, whose answer nobody has read yet.
+/// Sends a request over a connection of its own and leaves the response unread.
 fn ask(port: u16, request: &[u8], receive_buffer: Option<usize>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     if let Some(bytes) = receive_buffer {

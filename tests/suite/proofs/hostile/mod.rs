@@ -42,7 +42,7 @@ pub struct Plan {
     pub filtered_rate: u32,
     /// Clients with filters that no index serves.
     pub unindexed: usize,
-    /// Clients that come back at places of their own and do not read.
+    /// Clients that resume at distinct positions and do not read.
     pub returning: usize,
     /// Connections that ask for the large asset, and its bytes.
     pub storming: usize,
@@ -56,10 +56,10 @@ pub struct Plan {
     pub most_growth: Option<u64>,
 }
 
-/// Bytes by which memory may differ all the same: allocators give pages back in pieces.
+/// Tolerance of memory comparisons in bytes: allocators return pages in steps.
 const UNEVEN: u64 = 32 << 20;
 
-/// Memory of the audience's log: so little that those who come back need a replay.
+/// Memory of the audience's log: so little that resuming clients need a replay.
 const LOG_BYTES: &str = "1MiB";
 
 /// The streams.
@@ -72,14 +72,14 @@ const ODD: &str = "/odd";
 /// The large asset's name.
 const ASSET: &str = "large.js";
 
-/// What all of it happens on.
+/// The daemon, its broker and its topics.
 struct Stage<'a> {
     plan: &'a Plan,
     broker: &'a Broker,
     daemon: &'a Daemon,
     topics: &'a Topics,
     systemd: &'a Systemd,
-    /// What the configuration names.
+    /// The names in the configuration.
     assets: &'a Path,
     /// Records that were written for the audience.
     written: AtomicU32,
@@ -168,7 +168,7 @@ impl Topics {
     }
 }
 
-/// What was seen of the daemon from outside.
+/// External observations of the daemon.
 #[derive(Default)]
 struct Seen {
     /// Resident bytes, as the time went on.
