@@ -32,7 +32,7 @@ pub fn fetch(port: u16, request: &str) -> Vec<u8> {
     socket.write_all(request.as_bytes()).expect("the request is sent");
     let (mut chunks, mut payload, mut buffer) = (Chunks::new(), Vec::new(), vec![0; 256 * 1024]);
     while !is_whole(&payload) {
-        let read = socket.read(&mut buffer).expect("the stream goes on");
+        let read = socket.read(&mut buffer).expect("the stream continues");
         assert!(read > 0, "the server closed a stream");
         chunks.take(&buffer[..read], |data| payload.extend_from_slice(data));
     }

@@ -18,7 +18,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a benchmark prints, and has nobody to hand an error to"
+    reason = "a benchmark prints, and has no caller for an error"
 )]
 
 mod arrival;

@@ -44,7 +44,7 @@ pub fn run(broker: &Broker, options: &Options) {
             });
             round(&mut source, bridge.pid(), &mut audience, count, &mut with);
             drop(end);
-            reloading.join().expect("the daemon is told")
+            reloading.join().expect("the daemon is signalled")
         });
     }
     bridge.wait_for_text("/", &title(reloads));

@@ -14,7 +14,7 @@
     clippy::panic,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "what it finds is printed, and a run that cannot go on has nobody to hand an error to"
+    reason = "findings are printed, and a run that fails has no caller for an error"
 )]
 
 #[path = "../../tests/suite/harness/mod.rs"]

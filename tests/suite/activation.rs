@@ -106,7 +106,7 @@ fn reloads_add_and_remove_systemd_sockets() {
                 .flatten()
             {
                 let data = client.next(secs(20)).await.data;
-                assert_eq!(data, format!("p0-{round}"), "who is connected stays");
+                assert_eq!(data, format!("p0-{round}"), "connected clients stay");
             }
             before = Some(stream);
         }

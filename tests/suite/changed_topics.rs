@@ -30,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
         ));
         for (size, records) in [("smaller", 6), ("larger", 100)] {
             trials.push(trial(
-                format!("a_topic_created_anew_and_{size}_is_a_reset_for_all_with_{client}@{version}"),
+                format!("a_recreated_{size}_topic_resets_every_client_with_{client}@{version}"),
                 move || recreated(&Broker::shared(version), client, records),
             ));
         }

@@ -470,12 +470,12 @@ fn accept_pauses_without_descriptors_and_all_clients_connect_later() {
             assert!(used < elapsed.as_secs_f64() / 2.0, "{used} s of {elapsed:?}");
             let accepted = kept.figures()["connections"].as_u64().expect("a number") - open;
             if round == 0 {
-                assert_eq!(accepted, places, "who is not accepted waits");
+                assert_eq!(accepted, places, "clients that are not accepted wait");
                 let used = descriptors_of(daemon.pid()).len() as u64;
                 assert!(used <= LIMIT - 20, "{used}: some are left for Kafka");
             } else {
                 // librdkafka may give one back at any time.
-                assert!(accepted < 4, "{accepted}: who is not accepted waits");
+                assert!(accepted < 4, "{accepted}: clients that are not accepted wait");
             }
 
             // Connected clients continue.
@@ -497,7 +497,7 @@ fn accept_pauses_without_descriptors_and_all_clients_connect_later() {
                 assert!(!has_ended(socket, secs(60)), "it is accepted and answered");
             }
             drop((sockets, waiting));
-            eventually(secs(60), "who has left is not counted", || {
+            eventually(secs(60), "disconnected clients are not counted", || {
                 let figures = kept.figures();
                 ensure(figures["connections"] == open, figures.to_string())
             });

@@ -52,7 +52,7 @@ fn section(document: &str, title: &str) -> String {
     let mut lines = document
         .lines()
         .skip_while(|line| line.trim_start_matches('#').trim() != title);
-    let heading = lines.next().unwrap_or_else(|| panic!("there is no {title}"));
+    let heading = lines.next().unwrap_or_else(|| panic!("no {title}"));
     let level = heading.chars().take_while(|c| *c == '#').count();
     let is_next = |line: &&str| {
         let other = line.chars().take_while(|c| *c == '#').count();
@@ -213,7 +213,7 @@ fn every_key_in_the_docs_exists() {
                 && section.is_some_and(|section| sections.contains(&section))
                 && Path::new(&code).extension() != Some("rs".as_ref())
             {
-                assert!(known.contains(&code), "{path}: there is no key {code}");
+                assert!(known.contains(&code), "{path}: unknown key {code}");
             }
             for word in code.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
                 let Some(name) = word
@@ -248,7 +248,7 @@ fn every_file_in_the_docs_exists() {
             .skip(1)
             .filter_map(|rest| rest.split([')', '#']).next());
         for link in links.filter(|link| !link.is_empty() && !link.contains("://")) {
-            assert!(directory.join(link).exists(), "{path}: there is no {link}");
+            assert!(directory.join(link).exists(), "{path}: {link} does not exist");
         }
         for code in code(&text) {
             let first = code.split_whitespace().next().unwrap_or_default();
@@ -265,7 +265,7 @@ fn every_file_in_the_docs_exists() {
             .any(|part| first.starts_with(part));
             // A pattern names many.
             if is_here && !first.contains(['*', '<', '{']) {
-                assert!(root.join(first).exists(), "{path}: there is no {first}");
+                assert!(root.join(first).exists(), "{path}: {first} does not exist");
             }
         }
     }

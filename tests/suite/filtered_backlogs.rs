@@ -294,7 +294,7 @@ fn a_writer_searches_old_records_for_matches() {
     let mut turns = 0;
     while shown != [10, 10] {
         let task = tasks.lock().expect("no panic").pop();
-        let mut task = task.unwrap_or_else(|| panic!("nobody looks: {shown:?}"));
+        let mut task = task.unwrap_or_else(|| panic!("no search runs: {shown:?}"));
         assert!(tasks.lock().expect("no panic").is_empty(), "one task per stream");
         while task
             .as_mut()
@@ -303,7 +303,7 @@ fn a_writer_searches_old_records_for_matches() {
         {
             turns += 1;
             for (client, shown) in clients.iter_mut().zip(&mut shown) {
-                assert!(client.wakes() > 0, "it is told");
+                assert!(client.wakes() > 0, "it is woken");
                 *shown += client.shown().len();
                 client.wait();
             }

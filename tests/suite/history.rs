@@ -147,7 +147,7 @@ impl Rig {
 
     fn read_for(&self, flow: Flow, to: i64) -> (ReplaySlot, mpsc::Receiver<Feed>) {
         let (job, feeds) = job(flow, to);
-        (self.history.replay(job).expect("there is room"), feeds)
+        (self.history.replay(job).expect("the queue is not full"), feeds)
     }
 
     fn script<T>(&self, act: impl FnOnce(&mut Script) -> T) -> T {
@@ -208,9 +208,9 @@ fn a_lookup_returns_the_requested_offset_of_each_partition() {
         OffsetSpec::Timestamp(7),
         OffsetSpec::Latest,
     ];
-    let asked = ask(&rig.history, "t", &asks).expect("there is room");
+    let asked = ask(&rig.history, "t", &asks).expect("the queue is not full");
     assert_eq!(asked.answer(), Ok(vec![vec![Some(10), None, Some(7), Some(40)]]));
-    let nothing = ask(&rig.history, "t", &[OffsetSpec::Skip; 2]).expect("there is room");
+    let nothing = ask(&rig.history, "t", &[OffsetSpec::Skip; 2]).expect("the queue is not full");
     assert_eq!(nothing.answer(), Ok(vec![vec![None, None]]));
 }
 
@@ -220,7 +220,7 @@ fn a_lookup_is_retried_until_a_broker_answers() {
         unreachable: 3,
         ..Script::default()
     });
-    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room");
+    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("the queue is not full");
     assert_eq!(asked.answer(), Ok(vec![vec![Some(10)]]));
     assert!(asked.is_started());
     assert_eq!(rig.script(|script| script.connects), 4);
@@ -231,7 +231,7 @@ fn a_lookup_is_dropped_when_no_reader_waits_for_it() {
         unreachable: usize::MAX,
         ..Script::default()
     });
-    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room");
+    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("the queue is not full");
     eventually(secs(20), "it is asked again", || {
         ensure(rig.script(|script| script.connects) >= 2, "not yet")
     });
@@ -286,7 +286,7 @@ fn a_lookup_does_not_wait_for_replays() {
         ensure(running == 4, format!("{running}"))
     });
     for _ in 0..20 {
-        let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room");
+        let asked = ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("the queue is not full");
         assert_eq!(asked.answer(), Ok(vec![vec![Some(1000)]]));
     }
 }
@@ -392,7 +392,7 @@ fn cheap_work_overtakes_costly_work_a_bounded_number_of_times() {
         "the flow that has nothing under way"
     );
     queue.done(other);
-    assert_eq!(next(&mut queue), Some("middle"), "nobody else waits");
+    assert_eq!(next(&mut queue), Some("middle"), "no other waits");
     queue.done(one);
     queue.done(one);
     // Short ones keep coming.
@@ -444,7 +444,7 @@ fn waiting_lookups_are_bounded() {
     // Those that are being asked just now do not wait.
     assert!((1024..1030).contains(&asked.len()), "{}", asked.len());
     drop(asked);
-    eventually(secs(20), "there is room again", || {
+    eventually(secs(20), "the queue is no longer full", || {
         ask(&rig.history, "t", &[OffsetSpec::Latest]).map(drop)
     });
 }
@@ -456,7 +456,7 @@ fn a_lookup_says_whether_its_reply_will_be_fresh() {
         ..Script::default()
     });
     let asked: Vec<Asked> = (0..4)
-        .map(|_| ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("there is room"))
+        .map(|_| ask(&rig.history, "t", &[OffsetSpec::Latest]).expect("the queue is not full"))
         .collect();
     let is_started = |from: usize| asked[from..].iter().filter(|asked| asked.is_started()).count();
     eventually(secs(20), "two are asked at once", || {
@@ -479,8 +479,8 @@ fn a_lookup_that_the_client_library_does_not_support_fails_at_once() {
         knows_no_times: true,
         ..Script::default()
     });
-    let asked =
-        ask(&rig.history, "t", &[OffsetSpec::Latest, OffsetSpec::Timestamp(1)]).expect("there is room");
+    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest, OffsetSpec::Timestamp(1)])
+        .expect("the queue is not full");
     assert_eq!(
         asked.answer(),
         Err(LookupUnsupported("it knows no times; take the other".to_owned()))
@@ -493,7 +493,8 @@ fn a_lookup_is_repeated_where_a_partition_seems_to_be_missing() {
         ends: vec![10],
         ..Script::default()
     });
-    let asked = ask(&rig.history, "t", &[OffsetSpec::Latest, OffsetSpec::Latest]).expect("there is room");
+    let asked =
+        ask(&rig.history, "t", &[OffsetSpec::Latest, OffsetSpec::Latest]).expect("the queue is not full");
     eventually(secs(20), "it is asked", || {
         ensure(rig.script(|script| script.looks) > 0, "not yet")
     });
@@ -506,7 +507,7 @@ fn a_lookup_is_repeated_where_a_partition_seems_to_be_missing() {
         "t",
         &[OffsetSpec::Latest, OffsetSpec::Latest, OffsetSpec::Latest],
     )
-    .expect("there is room");
+    .expect("the queue is not full");
     assert_eq!(asked.answer(), Ok(vec![vec![Some(10), Some(20), None]]));
 }
 
@@ -531,7 +532,7 @@ fn pool(connection: Connection, status: &Arc<ReaderStatus>) -> Pool {
 
 /// The offsets that it finds for a topic.
 fn told(pool: &Pool, topic: &str, asks: &[OffsetSpec]) -> Result<Vec<Option<i64>>, LookupUnsupported> {
-    let asked = ask(pool, topic, asks).expect("there is room");
+    let asked = ask(pool, topic, asks).expect("the queue is not full");
     asked.answer().map(|mut offsets| offsets.remove(0))
 }
 

@@ -233,7 +233,7 @@ fn a_tombstone_of_a_binary_key_deletes_its_row_for_every_client() {
             .await
             .expect("an answer");
         apply(&mut away, &back.collect_until(named("caught-up"), secs(20)).await);
-        assert_eq!(values(&away), [rows[2]], "a client that comes back");
+        assert_eq!(values(&away), [rows[2]], "a client that resumes");
         let (new, _) = snapshot(&url).await;
         assert_eq!(values(&new), [rows[2]], "a new client");
         let (none, _) = snapshot(&format!("{url}?key=base64:AAAAAAAAAMg%3D")).await;

@@ -161,7 +161,7 @@ fn an_event_source_over_a_limit_gets_a_retry_time_and_keeps_its_id() {
         }
         pauses.sort_unstable();
         pauses.dedup();
-        assert!(pauses.len() > 5, "not all come back together: {pauses:?}");
+        assert!(pauses.len() > 5, "reconnects are spread: {pauses:?}");
 
         let kafka_sse = r#"[{"topic":"t","partition":0,"offset":12}]"#;
         for id in ["AeUv_e4AAAAAAwysAgc", kafka_sse] {

@@ -138,7 +138,7 @@ fn daemon_with_everything() -> (Daemon, Stream) {
     let stream = block_on(async {
         daemon.wait_ready(secs(30)).await;
         // The library speaks of its connections every two seconds.
-        eventually_async(secs(30), "connections are told of", async || {
+        eventually_async(secs(30), "connections are reported", async || {
             let figures = figures(&daemon).await;
             let mut told = figures.all("kafka_sse_bridge_kafka_broker_round_trip_seconds");
             ensure(told.next().is_some(), "not yet")

@@ -209,7 +209,7 @@ fn a_control_event_passes_the_filters_that_it_concerns() {
         }
         rig.lose(0, &[10, 7]);
         for (client, (terms, count, _)) in clients.iter_mut().zip(&cases) {
-            assert_eq!(client.wakes(), 1, "a new assignment is told to all");
+            assert_eq!(client.wakes(), 1, "a new assignment wakes every client");
             assert_eq!(gaps(&client.events()).len(), *count, "{terms:?}");
         }
         rig.recreate(0, 2);
@@ -456,7 +456,10 @@ fn a_client_inside_the_snapshot_gets_the_reset_of_a_recreated_topic() {
         let events: Vec<Event> = client.step().0.into_iter().filter_map(event).collect();
         held.hear(&events);
     }
-    assert!(!held.table.is_empty() && held.table.len() < 12, "amid the table");
+    assert!(
+        !held.table.is_empty() && held.table.len() < 12,
+        "inside the snapshot"
+    );
     rig.recreate(0, 1);
     rig.records(&[row(0)]);
     held.hear(&client.events());

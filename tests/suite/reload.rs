@@ -344,7 +344,7 @@ fn a_reload_adds_and_removes_addresses_and_open_streams_stay() {
             assert!(!socket.exists());
             broker.produce(&topic, &[Message::value("more")]);
             assert_eq!(stream.next(secs(20)).await.data, "more");
-            assert_eq!(second.next(secs(20)).await.data, "more", "who is connected stays");
+            assert_eq!(second.next(secs(20)).await.data, "more", "connected clients stay");
             if round == 1 {
                 daemon.signal(Signal::TERM);
                 let (events, end) = second.collect_to_end(secs(20)).await;

@@ -103,7 +103,7 @@ fn an_added_stream_loads_completely_beside_the_others() {
             .iter()
             .position(|record| *record == begins)
             .expect("a record");
-        assert_eq!(rest, expected(0, count)[first + 1..], "and goes on");
+        assert_eq!(rest, expected(0, count)[first + 1..], "and continues");
         broker.produce(&topic, &numbered(0, count, 1));
         // The one that was there before has had neither a gap nor a double, on its first connection.
         let mut shown = Stream::open(daemon.url("/events")).await;
@@ -214,7 +214,10 @@ fn a_rebuilt_stream_resets_its_clients_and_starts_over() {
                 (reset.name.as_str(), reset.data.as_str()),
                 ("reset", "{\"reason\":\"reconfigured\"}")
             );
-            assert!(reset.own_id, "who is cut off here comes back for what follows");
+            assert!(
+                reset.own_id,
+                "a client cut off here resumes with the next records"
+            );
             let mut anew = Vec::new();
             while anew.len() < shown.len() {
                 anew.push(stream.next(secs(30)).await);

@@ -162,7 +162,7 @@ impl Browser {
             loop {
                 match self.subscription.step(Instant::now()) {
                     Step::Send(bytes) => return Poll::Ready(bytes),
-                    Step::End => panic!("nobody ended this stream"),
+                    Step::End => panic!("the stream ended unexpectedly"),
                     Step::Yield => {}
                     Step::Wait(_) => {
                         if self.subscription.wait(context.waker()) {
@@ -310,7 +310,7 @@ fn each_replay_turn_reads_one_window() {
             .expect("all get all");
         // The last turn of each may be short.
         let lost = rig.connects() - READERS;
-        assert!(lost > 0, "nobody lost a turn: the test proves nothing");
+        assert!(lost > 0, "no replay lost its turn: the test proves nothing");
         assert!(lost * WINDOW <= READERS * SIZE, "{lost} turns were lost");
     });
 }

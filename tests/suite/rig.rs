@@ -552,7 +552,7 @@ impl Client {
                 return (items, step);
             }
         }
-        panic!("there is no end of {} items", items.len())
+        panic!("endless: {} items", items.len())
     }
 
     pub fn events(&mut self) -> Vec<Event> {

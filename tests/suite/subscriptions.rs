@@ -134,7 +134,7 @@ impl Client {
                 other => return (items, other),
             }
         }
-        panic!("there is no end of {items:?}")
+        panic!("endless: {items:?}")
     }
 
     fn events(&mut self) -> Vec<Event> {

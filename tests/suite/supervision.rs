@@ -85,7 +85,7 @@ fn lives(systemd: &Systemd) {
 
 fn a_thread_is_late_only_after_its_own_deadline() {
     let pulse = Pulse::default();
-    assert_eq!(pulse.overdue(), None, "nobody has begun");
+    assert_eq!(pulse.overdue(), None, "no operation has started");
     pulse.beat(secs(60));
     assert_eq!(pulse.overdue(), None, "it said that it may take so long");
     pulse.beat(Duration::ZERO);
@@ -280,7 +280,7 @@ fn the_systemd_status_reports_clients_lag_and_problems() {
     let text = config(&broker, &[&topic], "start = \"earliest\"");
     let more = format!("{text}[[stream]]\npath = \"/more\"\ntopics = [\"{topic}\"]\n");
     let daemon = systemd.start(&more);
-    systemd.status("of nobody", |status| {
+    systemd.status("of no client", |status| {
         status == "0 clients on 2 streams; lag 0 records"
     });
     block_on(async {
@@ -296,7 +296,7 @@ fn the_systemd_status_reports_clients_lag_and_problems() {
     });
     systemd.status("that they are gone", |status| status.starts_with("0 clients"));
     broker.kill9();
-    let trouble = systemd.status("of the trouble", |status| status.contains("kafka 127.0.0.1"));
+    let trouble = systemd.status("of the problem", |status| status.contains("kafka 127.0.0.1"));
     assert!(trouble.starts_with("0 clients on 2 streams; "), "{trouble}");
 }
 

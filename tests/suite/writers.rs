@@ -159,7 +159,7 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
         }
         *IS_SHUT.lock().expect("no panic") = false;
         OPENED.notify_all();
-        assert_eq!(waiting.next(secs(30)).await.data, "n0", "it goes on");
+        assert_eq!(waiting.next(secs(30)).await.data, "n0", "it continues");
     });
 }
 

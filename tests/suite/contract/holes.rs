@@ -205,7 +205,7 @@ pub fn records_deleted_by_retention_are_reported(version: Version) {
     let mut readers = std::mem::take(&mut bench.readers);
     for reader in &mut readers {
         let last = ends.iter().map(|end| end + 3).collect::<Vec<i64>>();
-        reader.until(PATIENCE, "it goes on", |reader| {
+        reader.until(PATIENCE, "it continues", |reader| {
             let told = reader.told(&topic);
             let at: Vec<i64> = told
                 .records

@@ -60,7 +60,7 @@ pub fn reading_continues_after_metadata_without_brokers(version: Version) {
     }
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "nothing is wrong any more", |reader| {
-            ensure(reader.troubles().is_empty(), "still in trouble")
+            ensure(reader.troubles().is_empty(), "problems remain")
         });
     }
 }

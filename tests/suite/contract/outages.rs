@@ -57,7 +57,7 @@ pub fn a_freezing_failing_or_late_broker_neither_loses_nor_repeats_records(versi
     bench.whole(&[&topic]);
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "nothing is wrong any more", |reader| {
-            ensure(reader.troubles().is_empty(), "still in trouble")
+            ensure(reader.troubles().is_empty(), "problems remain")
         });
     }
     write(&mut bench, &topic, 200);

@@ -134,7 +134,7 @@ pub fn a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read(ver
     );
     bench.write(&topic, &numbered(1, 3, 5), &[]);
     bench.write(&beside, &numbered(0, 3, 5), &[]);
-    reader.until(PATIENCE, "the others go on", |reader| {
+    reader.until(PATIENCE, "the others continue", |reader| {
         let counts = (reader.told(&topic).counts(), reader.told(&beside).counts());
         ensure(counts == (vec![3, 8], vec![8]), format!("{counts:?}"))
     });
@@ -228,7 +228,7 @@ fn packed_with(version: Version, codec: &str) {
     // The others continue.
     bench.write(&topic, &numbered(1, 20, 5), &[]);
     bench.write(&beside, &numbered(0, 20, 5), &[]);
-    reader.until(PATIENCE, "the others go on", |reader| {
+    reader.until(PATIENCE, "the others continue", |reader| {
         let counts = (reader.told(&topic).records[1].len(), reader.told(&beside).count());
         ensure(counts == (25, 25), format!("{counts:?}"))
     });

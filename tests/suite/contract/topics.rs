@@ -103,7 +103,7 @@ pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     }
     bench.write(topics[2], &numbered(0, 20, 5), &[]);
     for reader in &mut bench.readers {
-        reader.until(PATIENCE, "both are told to be new", |reader| {
+        reader.until(PATIENCE, "both are reported as recreated", |reader| {
             let recreated = topics.map(|topic| reader.told(topic).recreated);
             ensure(recreated == [1, 1, 0], format!("{recreated:?}"))
         });
@@ -164,7 +164,7 @@ pub fn a_broken_partition_is_reported_and_others_are_read(version: Version) {
         let at = reader.told(&beside).count();
         for number in 1..=ROUNDS {
             bench.write(&beside, &numbered(0, number, 1), &[]);
-            reader.until(PATIENCE, "the others go on", |reader| {
+            reader.until(PATIENCE, "the others continue", |reader| {
                 let count = reader.told(&beside).count();
                 ensure(count == at + number, format!("{count}"))
             });
@@ -175,7 +175,7 @@ pub fn a_broken_partition_is_reported_and_others_are_read(version: Version) {
             begun.elapsed()
         );
         if reader.client == Client::Librdkafka {
-            assert_eq!(rebuilt(reader), before, "it goes on with the client it has");
+            assert_eq!(rebuilt(reader), before, "it continues with the same client");
             assert_eq!(
                 reader.status.counters().recoveries(),
                 0,

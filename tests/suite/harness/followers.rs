@@ -224,7 +224,7 @@ impl Curl {
                 data: event.data.clone(),
                 id: event.id.clone(),
             }),
-            Item::Violation(what) => panic!("{}: house rule broken: {what}", self.url),
+            Item::Violation(what) => panic!("{}: rule of docs/wire.md broken: {what}", self.url),
             Item::Comment(_) | Item::Retry(_) => None,
         };
         lock(&self.items).iter().filter_map(as_seen).collect()

@@ -249,7 +249,7 @@ impl Stream {
                 Item::Comment(comment) => self.comments.push(comment),
                 Item::Retry(milliseconds) => self.retry = Some(milliseconds),
                 Item::Violation(what) => {
-                    assert!(!self.strict, "{}: house rule broken: {what}", self.url);
+                    assert!(!self.strict, "{}: rule of docs/wire.md broken: {what}", self.url);
                     self.violations.push(what);
                 }
             }

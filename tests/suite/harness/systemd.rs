@@ -91,7 +91,7 @@ impl Systemd {
                 None => {}
             }
         }
-        panic!("systemd never hears {what}; last it heard {last:?}");
+        panic!("systemd never receives {what}; the last message is {last:?}");
     }
 
     /// Counts the keepalives of the daemon within that time, without earlier ones.

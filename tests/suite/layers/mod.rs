@@ -57,7 +57,7 @@ fn modules_import_only_from_their_own_layer_and_lower_ones() {
         .collect();
     assert!(wrong.is_empty(), "against the order of layers: {wrong:#?}");
     for root in LAYERS.concat() {
-        assert!(imports.contains_key(root), "there is no module {root}");
+        assert!(imports.contains_key(root), "no module {root}");
     }
 }
 

@@ -300,7 +300,7 @@ impl Clients<'_> {
         report.figure("daemons killed", kills);
         report.figure("lost", tally.lost);
         report.figure("doubled", tally.doubled);
-        report.demand(events.cuts > 0 && events.moves > 0, "nobody was disturbed");
+        report.demand(events.cuts > 0 && events.moves > 0, "no client was disturbed");
         report.demand(kills >= self.plan.kills, format!("only {kills} kills"));
         report.demand(
             tally.lost + tally.doubled + tally.strange == 0,

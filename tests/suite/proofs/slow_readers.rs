@@ -278,7 +278,7 @@ fn read(readers: &mut Readers, progress: &Progress<'_>) -> [Vec<u32>; PHASES.len
         for (client, why) in ended {
             readers
                 .tally
-                .strange(|| format!("client {client}, who was never slow, was cut off: {why}"));
+                .strange(|| format!("client {client}, which was never slow, was cut off: {why}"));
         }
         let seen = readers.all.iter().map(Reader::heard).min().unwrap_or(0);
         progress.seen.store(seen, Ordering::Relaxed);
@@ -300,7 +300,7 @@ fn stall(readers: &mut Readers, progress: &Progress<'_>, port: u16) -> u32 {
             if let Err(error) = readers.crowd.connect(client, port, path, Some(RECEIVE_BUFFER)) {
                 readers
                     .tally
-                    .strange(|| format!("client {client} cannot come back: {error}"));
+                    .strange(|| format!("client {client} cannot reconnect: {error}"));
             }
         }
     }

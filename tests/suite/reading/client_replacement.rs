@@ -89,7 +89,7 @@ fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
             script.is_idle = true;
             script.tellings
         });
-        eventually(secs(20), "it is told often", || {
+        eventually(secs(20), "it is reported often", || {
             let tellings = rig.script(|script| script.tellings);
             ensure(tellings > told + 300, tellings.to_string())
         });
@@ -204,7 +204,7 @@ fn an_outage_and_its_end_are_each_logged_once() {
         },
         16,
     );
-    eventually(secs(20), "it is in trouble", || {
+    eventually(secs(20), "it has a problem", || {
         ensure(rig.script(|script| script.connects.len()) >= 3, "not yet")
     });
     assert_eq!(rig.status.snapshot().degraded.len(), 1);

@@ -282,7 +282,7 @@ fn a_table_is_loaded_once_the_requested_ends_are_passed() {
         script.polls.push_back(Poll::Records(vec![2]));
     });
     let mut told = Vec::new();
-    eventually(secs(20), "that all was read is told", || {
+    eventually(secs(20), "the end of the load is reported", || {
         while let Ok(feed) = rig.feeds.try_recv() {
             match feed {
                 Feed::Records(batch) => told.extend(batch.iter().map(|record| record.offset)),

@@ -85,7 +85,7 @@ impl Attacks {
             ("answers about the large asset", &self.stormed),
             ("reloads", &self.reloads),
             ("odd records", &self.odd),
-            ("times nobody read NOTIFY_SOCKET", &self.heard),
+            ("pauses of reading NOTIFY_SOCKET", &self.heard),
         ] {
             let count = count.load(Ordering::Relaxed);
             report.figure(name, count);
