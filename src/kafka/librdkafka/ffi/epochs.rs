@@ -96,20 +96,9 @@ fn seek<'a, C: ConsumerContext>(
     Ok(refused.map(|(read, code)| (read, code.into())).collect())
 }
 
-struct List(NonNull<rd::rd_kafka_topic_partition_list_t>);
-
-impl Drop for List {
-    fn drop(&mut self) {
-        // SAFETY: ours, once.
-        unsafe { rd::rd_kafka_topic_partition_list_destroy(self.0.as_ptr()) };
-    }
-}
-
-struct Failure(NonNull<rd::rd_kafka_error_t>);
-
-impl Drop for Failure {
-    fn drop(&mut self) {
-        // SAFETY: ours, once.
-        unsafe { rd::rd_kafka_error_destroy(self.0.as_ptr()) };
-    }
-}
+owned!(
+    List,
+    rd::rd_kafka_topic_partition_list_t,
+    rd::rd_kafka_topic_partition_list_destroy
+);
+owned!(Failure, rd::rd_kafka_error_t, rd::rd_kafka_error_destroy);

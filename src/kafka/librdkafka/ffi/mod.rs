@@ -14,6 +14,20 @@
     reason = "there is no safe way to these functions, as said above"
 )]
 
+/// Objects of C, each to be destroyed once.
+macro_rules! owned {
+    ($name:ident, $raw:ty, $destroy:path) => {
+        struct $name(NonNull<$raw>);
+
+        impl Drop for $name {
+            fn drop(&mut self) {
+                // SAFETY: ours, once.
+                unsafe { $destroy(self.0.as_ptr()) };
+            }
+        }
+    };
+}
+
 mod epochs;
 mod queue;
 mod topics;

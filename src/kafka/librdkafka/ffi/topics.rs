@@ -194,20 +194,6 @@ fn id_of(topic: *const rd::rd_kafka_TopicDescription_t) -> Option<TopicId> {
     TopicId::new(u128::from(most.cast_unsigned()) << 64 | u128::from(least.cast_unsigned()))
 }
 
-/// Objects of C, each to be destroyed once.
-macro_rules! owned {
-    ($name:ident, $raw:ty, $destroy:path) => {
-        struct $name(NonNull<$raw>);
-
-        impl Drop for $name {
-            fn drop(&mut self) {
-                // SAFETY: ours, once.
-                unsafe { $destroy(self.0.as_ptr()) };
-            }
-        }
-    };
-}
-
 owned!(Queue, rd::rd_kafka_queue_t, rd::rd_kafka_queue_destroy);
 owned!(
     Options,
