@@ -145,7 +145,7 @@ pub async fn write_replay(task: ReplayTask) {
                 // simulation of this can be repeated.
                 biased;
                 feed = open.recv() => {
-                    writer.take(feed.as_ref());
+                    writer.take(feed.as_ref(), Instant::now().into_std());
                     // To the other writers.
                     yield_now().await;
                 }

@@ -225,11 +225,11 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// A builder for records that have just come, which follow the event with the id `before`.
+    /// A builder for records that came at that time, which follow the event with the id `before`.
     #[must_use]
-    pub fn new(before: Bytes) -> Self {
+    pub fn new(before: Bytes, came: Instant) -> Self {
         Self {
-            came: Instant::now(),
+            came,
             before,
             data: Vec::new(),
             entries: Vec::new(),
@@ -242,8 +242,8 @@ impl Builder {
 
     /// The same, with room for about so many bytes of frames, in as many blocks as that takes.
     #[must_use]
-    pub fn with_room(before: Bytes, frames: usize) -> Self {
-        let mut builder = Self::new(before);
+    pub fn with_room(before: Bytes, came: Instant, frames: usize) -> Self {
+        let mut builder = Self::new(before, came);
         builder.expected = frames;
         builder.data.reserve(builder.room());
         builder

@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 /// The two clocks of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// Unix seconds: what deletes are remembered by. May be set, ahead and back.
-    pub unix: fn() -> u64,
+    /// The time of day since the epoch: what deletes are remembered by. May be set, ahead and back.
+    pub time_of_day: fn() -> Duration,
     /// What deadlines are counted by. Only goes forward.
     pub monotonic: fn() -> Instant,
 }
@@ -16,7 +16,7 @@ pub struct Clock {
 impl Clock {
     /// The clocks of the system.
     pub const SYSTEM: Self = Self {
-        unix: unix_seconds,
+        time_of_day,
         monotonic: Instant::now,
     };
 }
@@ -48,7 +48,7 @@ impl Guarded {
     pub(super) fn new(clock: Clock) -> Self {
         let believed = Believed {
             at: (clock.monotonic)(),
-            unix: (clock.unix)(),
+            unix: (clock.time_of_day)().as_secs(),
             ahead_since: None,
         };
         Self {
@@ -59,7 +59,7 @@ impl Guarded {
 
     /// Unix seconds.
     pub(super) fn unix(&self) -> u64 {
-        let (unix, now) = ((self.clock.unix)(), (self.clock.monotonic)());
+        let (unix, now) = (self.time_of_day().as_secs(), self.instant());
         let mut believed = self.believed.lock();
         let elapsed = now.saturating_duration_since(believed.at).as_secs();
         let expected = believed.unix.saturating_add(elapsed);
@@ -77,14 +77,17 @@ impl Guarded {
         unix
     }
 
+    /// The time of day since the epoch, as the clock is set.
+    pub(super) fn time_of_day(&self) -> Duration {
+        (self.clock.time_of_day)()
+    }
+
     /// What deadlines are counted by.
     pub(super) fn instant(&self) -> Instant {
         (self.clock.monotonic)()
     }
 }
 
-fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+fn time_of_day() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

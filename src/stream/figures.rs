@@ -84,7 +84,9 @@ impl Stream {
             records: log.next() - 1 - state.notices,
             log_records: log.next() - log.first(),
             log_bytes: log.cost(),
-            log_age: log.oldest_came().map(|came| came.elapsed()),
+            log_age: log
+                .oldest_came()
+                .map(|came| self.instant().saturating_duration_since(came)),
             oldest: log
                 .oldest()
                 .map(|entry| (entry.topic, entry.partition, entry.offset)),

@@ -1,15 +1,14 @@
-//! The stream room: records in, finished frames out.
+//! Records in, finished frames out: one [`Stream`] per configured path.
 //!
-//! One [`Stream`] per configured path. Its [`writer`] side encodes every record once
-//! and appends it to the shared [`log`]; its readers are [`subscription`]s: a cursor over the log
-//! and a few deadlines, no queue. [`encode`] what stands in them,
-//! [`position`] the event ids, [`live_settings`] what may change meanwhile, `truncation` which
-//! offsets Kafka has lost, [`filter`] who wants which record, [`waiters`] who is to be woken,
-//! and [`announcer`] wakes them;
-//! [`counters`] what has happened.
+//! Knows the plain types of [`kafka`](crate::kafka), and neither HTTP nor tasks, timers or clocks: drivers bring those.
 //!
-//! It knows the Kafka room's plain types, but not how records are fetched, and it knows nothing of
-//! HTTP: a subscription can be driven by anything that has a clock and a waker.
+//! - [`writer`] encodes each record once ([`encode`]) and appends it to the [`log`] and to the [`table`] of latest records
+//! - [`subscription`]: a reader. `cursor` says what it reads next, `schedule` what is due, [`start_position`] where it begins
+//! - [`replay_writer`], [`history_reads`]: records that have left memory, read from Kafka
+//! - [`filter`], [`filter_index`]: which records are for which readers
+//! - `audience`, [`waiters`], [`announcer`]: what wakes readers
+//! - [`position`]: event ids; [`control`]: control events; `truncation`: offsets that Kafka has lost
+//! - [`live_settings`]: settings that a reload changes; [`counters`], [`figures`]: what happened
 #![forbid(unsafe_code)]
 
 pub mod announcer;
@@ -48,7 +47,7 @@ mod replay;
 pub mod replay_writer;
 mod row;
 mod rows;
-mod scan;
+pub mod scan;
 mod schedule;
 mod selection;
 mod shared;

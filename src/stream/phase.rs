@@ -16,9 +16,9 @@ use super::lookup::PendingLookup;
 use super::pieces;
 use super::position::Position;
 use super::replay::{ReplayRead, ReplayReader};
+use super::scan::{Scan, Show};
 use super::selection::{Selection, select, select_wanted};
 use super::shared::Stream;
-use super::table::{Scan, Show};
 use crate::config::filter::Filter;
 
 /// Where a reader is. The larger kinds are boxed: nearly all readers are [`Phase::Live`].
@@ -214,7 +214,9 @@ impl PhaseReader {
         };
         let (may_have_more, has_kept) = match self.stream.read_table() {
             Some(table) => {
-                let has_kept = table.has_kept_since(&scan.wanted) && !table.has_overtaken(scan);
+                // One that fell off the log may show an older record of the key.
+                let is_overtaken = scan.is_conflated && table.has_lost_row_since(scan.cursor);
+                let has_kept = table.has_kept_since(&scan.wanted) && !is_overtaken;
                 (table.read(scan, size, &mut show, &mut out), has_kept)
             }
             None => (false, true),

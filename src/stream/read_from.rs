@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use super::log::Sequence;
 use super::position::{BEGINNING, NOT_BEGUN, Position, TopicPosition};
+use super::scan::Scan;
 use super::shared::Stream;
 use super::state::State;
-use super::table::Scan;
 
 /// Where a reader reads from.
 #[derive(Debug)]

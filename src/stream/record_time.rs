@@ -3,7 +3,7 @@
 //! A table compares the timestamps of records that have the same key in different partitions. A producer
 //! that writes microseconds, or whose clock is years ahead, would win against all others for ever.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use log::warn;
 
@@ -89,12 +89,10 @@ impl RecordTimes {
     }
 }
 
-/// Milliseconds since the epoch, of which the seconds are `now` by the stream's clock.
-pub(super) fn millis(now: u64) -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // A test's clock tells only seconds; the system's may have gone on to the next.
-    let millis = if since.as_secs().abs_diff(now) <= 1 {
-        since.as_millis()
+/// Milliseconds since the epoch, of which the seconds are `now`, by a clock that may have moved on to the next second.
+pub(super) fn millis(now: u64, time_of_day: Duration) -> i64 {
+    let millis = if time_of_day.as_secs().abs_diff(now) <= 1 {
+        time_of_day.as_millis()
     } else {
         u128::from(now) * 1000
     };

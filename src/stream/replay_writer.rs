@@ -288,8 +288,8 @@ impl ReplayWriter {
         self.replay.changed();
     }
 
-    /// Takes the next feed of the request, or its end.
-    pub fn take(&mut self, feed: Option<&Feed>) {
+    /// Takes the next feed of the request, which came at `now`, or its end.
+    pub fn take(&mut self, feed: Option<&Feed>, now: Instant) {
         let Some(feed) = feed else {
             return self.end();
         };
@@ -310,7 +310,7 @@ impl ReplayWriter {
                 if self.unassigned.remove(&index) {
                     self.begun.topics[index].next.clone_from(next);
                 } else {
-                    self.overtaken(index, next);
+                    self.overtaken(index, next, now);
                 }
                 if self.unassigned.is_empty() {
                     self.replay
@@ -321,7 +321,7 @@ impl ReplayWriter {
             }
             // A job reads what it was asked for; it does not watch topics.
             Feed::Recreated { .. } | Feed::Begun { .. } | Feed::Truncated { .. } | Feed::AtEnd { .. } => {}
-            Feed::Records(batch) => self.records(index, batch),
+            Feed::Records(batch) => self.records(index, batch, now),
             Feed::Loaded { .. } => {
                 self.loading.remove(&index);
                 self.replay.write().is_done = self.loading.is_empty();
@@ -331,8 +331,8 @@ impl ReplayWriter {
     }
 
     /// Retention deleted records ahead of the job while it ran.
-    fn overtaken(&mut self, index: usize, next: &[i64]) {
-        let mut builder = Builder::new(self.position.id().into());
+    fn overtaken(&mut self, index: usize, next: &[i64], now: Instant) {
+        let mut builder = Builder::new(self.position.id().into(), now);
         let ranges: Vec<_> = (0..)
             .zip(next)
             .map(|(partition, &to)| {
@@ -351,8 +351,8 @@ impl ReplayWriter {
         self.replay.write().log.append(builder.finish(), head);
     }
 
-    fn records(&mut self, index: usize, batch: &Batch) {
-        let mut builder = Builder::new(self.position.id().into());
+    fn records(&mut self, index: usize, batch: &Batch, now: Instant) {
+        let mut builder = Builder::new(self.position.id().into(), now);
         for record in batch.iter() {
             // What the stream has shown live since then comes from its log.
             let to = self.replay.to.next(index, record.partition);

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Poll, Waker};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -222,6 +222,11 @@ impl Stream {
     /// Unix seconds.
     pub(super) fn now(&self) -> u64 {
         self.clock.unix()
+    }
+
+    /// The time of day since the epoch, as the clock is set.
+    pub(super) fn time_of_day(&self) -> Duration {
+        self.clock.time_of_day()
     }
 
     /// What deadlines are counted by.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::{Instant, SystemTime};
+use std::time::{Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -318,7 +318,7 @@ impl Subscription {
             let has_begun = self.cursor.has_begun();
             match self.schedule.due(now, &self.live_settings, has_begun) {
                 Due::Heartbeat => {
-                    let time = SystemTime::now();
+                    let time = UNIX_EPOCH + self.stream().time_of_day();
                     let id = self.cursor.id();
                     return self.send_event(now, &Control::Heartbeat { time }, id.as_ref());
                 }

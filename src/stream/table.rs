@@ -15,7 +15,6 @@ use super::log::Sequence;
 use super::position::Position;
 pub use super::row::{Origin, Row, Update};
 use super::rows::Rows;
-pub use super::scan::{Scan, Show};
 use crate::config::{StreamSettings, WhenFull};
 
 /// How much longer than promised (in seconds) deletes are remembered, for those who are on their way
@@ -494,10 +493,9 @@ impl Table {
         self.lost.sequence >= cursor
     }
 
-    /// Whether a row had to leave that a reader on its way has not come to, although it may show an older record of
-    /// that key.
+    /// Whether a row had to leave that a scan at this record has not come to.
     #[must_use]
-    pub fn has_overtaken(&self, scan: &Scan) -> bool {
-        scan.is_conflated && self.lost.row >= scan.cursor
+    pub fn has_lost_row_since(&self, cursor: Sequence) -> bool {
+        self.lost.row >= cursor
     }
 }

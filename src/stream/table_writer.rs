@@ -102,7 +102,7 @@ impl TableWriter {
             self.keyless(record);
             return Kept::Shown(None);
         };
-        let origin = origin(&mut self.times, record, arrival);
+        let origin = origin(&self.stream, &mut self.times, record, arrival);
         // While the topics are loaded, a tombstone's own time, so that a restart does not make old
         // deletes young again, or a later one that its partition had before, as a backfill may have written it;
         // afterwards the time at which clients could hear of it.
@@ -150,7 +150,7 @@ impl TableWriter {
 
     /// Remembers a record that the stream's own filter hides, of a key of which clients hold nothing.
     pub(super) fn hide(&mut self, record: &Record<'_>, arrival: &Arrival) {
-        let origin = origin(&mut self.times, record, arrival);
+        let origin = origin(&self.stream, &mut self.times, record, arrival);
         if let Some((key, mut table)) = record.key.zip(self.stream.write_table()) {
             table.hide(key, origin);
         }
@@ -158,7 +158,7 @@ impl TableWriter {
 
     /// Whether the stream's own filter hides a newer record of this one's key.
     pub(super) fn is_outdated(&mut self, record: &Record<'_>, arrival: &Arrival) -> bool {
-        let origin = origin(&mut self.times, record, arrival);
+        let origin = origin(&self.stream, &mut self.times, record, arrival);
         let table = self.stream.read_table();
         let newer = table.and_then(|table| table.hidden_since(record.key?, &origin));
         if let Some(newer) = &newer {
@@ -223,8 +223,8 @@ impl TableWriter {
 }
 
 /// Where a record comes from, with the time that its table goes by.
-fn origin(times: &mut RecordTimes, record: &Record<'_>, arrival: &Arrival) -> Origin {
-    let clock = || millis(arrival.now);
+fn origin(stream: &Stream, times: &mut RecordTimes, record: &Record<'_>, arrival: &Arrival) -> Origin {
+    let clock = || millis(arrival.now, stream.time_of_day());
     Origin {
         // A stream has far fewer topics than that: their names alone would fill the id.
         topic: u16::try_from(arrival.topic).unwrap_or(u16::MAX),

@@ -193,7 +193,7 @@ impl Writer {
 
     fn assigned(&mut self, topic: &str, id: Option<TopicId>, next: &[i64], low: &[i64]) {
         let Some(index) = self.index(topic) else { return };
-        let mut notices = Builder::new(self.position.id().into());
+        let mut notices = Builder::new(self.position.id().into(), self.stream.instant());
         let anew = self.anew.remove(&index);
         let is_new = anew.is_some();
         if !is_new && !self.unassigned.contains(&index) {
@@ -378,7 +378,7 @@ impl Writer {
         let stream = Arc::clone(&self.stream);
         let id: Bytes = self.position.id().into();
         let frames = batch.size() + batch.len() * (id.len() + FRAME_OVERHEAD);
-        let mut builder = Builder::with_room(id, frames);
+        let mut builder = Builder::with_room(id, stream.instant(), frames);
         let (next, first) = {
             // This writer is the only one that appends, so the log's next number is ours to count from.
             let state = stream.read();

@@ -73,7 +73,7 @@ impl Loading {
             ..StreamSettings::default()
         };
         let clock = Clock {
-            unix: || CLOCK.get(),
+            time_of_day: || Duration::from_secs(CLOCK.get()),
             monotonic,
         };
         let stream = Stream::with_clock(settings, PACE, None, clock);

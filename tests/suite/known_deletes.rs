@@ -82,7 +82,7 @@ impl Replica {
             settings.filter.insert("value.shown".to_owned(), shown);
         }
         let clock = Clock {
-            unix: || CLOCK.get(),
+            time_of_day: || Duration::from_secs(CLOCK.get()),
             monotonic,
         };
         let stream = Stream::with_clock(settings, PACE, None, clock);

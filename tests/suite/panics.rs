@@ -100,7 +100,7 @@ pub fn child(thread: &str) -> ! {
                 max_lifetime: secs(0),
             };
             let clock = Clock {
-                unix: panicking_clock,
+                time_of_day: panicking_clock,
                 ..Clock::SYSTEM
             };
             let stream = Stream::with_clock(settings, pace, None, clock);
@@ -165,8 +165,8 @@ impl Connect for Panics {
 }
 
 /// Told once before there is anything to do.
-fn panicking_clock() -> u64 {
+fn panicking_clock() -> std::time::Duration {
     static TOLD: AtomicUsize = AtomicUsize::new(0);
     assert!(TOLD.fetch_add(1, Ordering::Relaxed) == 0, "{MESSAGE}");
-    1
+    secs(1)
 }

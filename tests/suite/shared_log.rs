@@ -9,6 +9,7 @@ use kafka_sse_bridge::stream::log::{Log, Read};
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
 use proptest::prelude::*;
+use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -26,7 +27,7 @@ fn frame(number: u64, size: usize) -> Vec<u8> {
 
 /// Appends records of these sizes as one batch.
 fn append(log: &mut Log, next: &mut u64, sizes: &[usize]) {
-    let mut builder = Builder::new(log.head().clone());
+    let mut builder = Builder::new(log.head().clone(), Instant::now());
     for &size in sizes {
         builder.frame().extend_from_slice(&frame(*next, size));
         finish(&mut builder, 0, 0, i64::try_from(*next).unwrap());
@@ -185,7 +186,7 @@ fn append_positions(
     records: &[(usize, usize)],
     seen: &mut Vec<(usize, i64, usize)>,
 ) {
-    let mut builder = Builder::new(position.id().into());
+    let mut builder = Builder::new(position.id().into(), Instant::now());
     for &(partition, size) in records {
         let offset = position.topics[0].next[partition];
         position.topics[0].next[partition] += 1;

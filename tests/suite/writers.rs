@@ -44,21 +44,24 @@ static IS_SHUT: Mutex<bool> = Mutex::new(false);
 static OPENED: Condvar = Condvar::new();
 static HAS_COME: AtomicBool = AtomicBool::new(false);
 
-fn gated_clock() -> u64 {
+fn gated_clock() -> Duration {
     let mut is_shut = IS_SHUT.lock().expect("no panic");
     while *is_shut {
         HAS_COME.store(true, Ordering::SeqCst);
         is_shut = OPENED.wait(is_shut).expect("no panic");
     }
-    1
+    secs(1)
 }
 
-fn clock() -> u64 {
-    1
+fn clock() -> Duration {
+    secs(1)
 }
 
 /// A stream and its channel.
-fn stream(path: &str, unix: fn() -> u64) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
+fn stream(
+    path: &str,
+    time_of_day: fn() -> Duration,
+) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
     let settings = StreamSettings {
         path: path.to_owned(),
         topics: vec!["t".to_owned()],
@@ -71,7 +74,7 @@ fn stream(path: &str, unix: fn() -> u64) -> (Arc<Stream>, mpsc::Sender<Feed>, mp
     };
     let (sender, receiver) = mpsc::channel(4);
     let clock = Clock {
-        unix,
+        time_of_day,
         ..Clock::SYSTEM
     };
     (Stream::with_clock(settings, pace, None, clock), sender, receiver)

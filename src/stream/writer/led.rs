@@ -46,7 +46,7 @@ impl Writer {
         if to <= from {
             return;
         }
-        let mut notices = Builder::new(self.position.id().into());
+        let mut notices = Builder::new(self.position.id().into(), self.stream.instant());
         let position = &mut self.position.topics[index];
         position.move_to(number, from);
         position.set_mark(number, cut.epoch);

@@ -39,13 +39,13 @@ thread_local! {
 
 /// The clocks of the replicas.
 pub const CLOCKS: Clock = Clock {
-    unix: time_of_day,
+    time_of_day,
     monotonic: instant,
 };
 
-/// Unix seconds, as the replicas are told.
-fn time_of_day() -> u64 {
-    now().saturating_add_signed(ERROR.get())
+/// The time of day, as the replicas are told.
+fn time_of_day() -> Duration {
+    Duration::from_secs(now().saturating_add_signed(ERROR.get()))
 }
 
 /// Sets the clocks of the replicas wrong by so many seconds.

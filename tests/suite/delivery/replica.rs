@@ -70,7 +70,7 @@ impl Replica {
             rows: Rows::new(),
             moments: Vec::new(),
             loaded: None,
-            began: (model::CLOCKS.unix)(),
+            began: (model::CLOCKS.time_of_day)().as_secs(),
             ends: vec![None; TOPICS.len()],
         }
     }
