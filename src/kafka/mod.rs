@@ -8,7 +8,7 @@
 //! - [`record`]: records, and what else a stream receives
 //! - [`metadata`], [`partition`], `epochs`: topics, offsets and leader epochs
 //! - [`connection`], [`security`]: addresses, TLS and SASL; [`auth_error`] explains failures of the latter
-//! - [`error`], [`stopped_partitions`], `open_transactions`: what can be wrong
+//! - [`error`], [`stopped_partitions`], `open_transactions`: what can be wrong; `unreadable` schedules retries
 //! - [`status`], [`reader_status`], [`counters`], [`lag`], [`link`]: what is shown
 //! - [`pulse`]: whether a thread hangs
 //! - [`survey`]: what `doctor` asks
@@ -55,5 +55,6 @@ pub mod survey;
 mod tls;
 #[cfg(feature = "librdkafka")]
 mod token;
+mod unreadable;
 mod wire_protocol;
 pub mod worker_thread;

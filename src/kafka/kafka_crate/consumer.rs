@@ -1,6 +1,6 @@
 //! Reads with the `kafka` crate: chooses the partitions and limits of every fetch, and evaluates the responses.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use crate::kafka::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
 use crate::kafka::lag::End;
 use crate::kafka::next_batch::NextBatch;
 use crate::kafka::pulse::Pulse;
+use crate::kafka::unreadable::{RETRY_EVERY, UnreadablePartitions};
 
 /// Bytes of one fetch, divided among the partitions: live, and for history, where several read at a time.
 const FETCH_BYTES: (i32, i32) = (8 * 1024 * 1024, 1024 * 1024);
@@ -38,9 +39,6 @@ const METADATA_EVERY: Duration = Duration::from_secs(1);
 /// How often the next batch is requested by its header where the largest limit brings nothing.
 const EXAMINE_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a partition that is stopped at a batch that is too large is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(300);
-
 /// The size of one TLS record: the crate sends no more of a request, and waits for the response in vain.
 const TLS_RECORD: usize = 16 * 1024;
 
@@ -52,11 +50,10 @@ pub(super) struct KafkaCrateConsumer {
     fetcher: Fetcher,
     limits: HashMap<(Arc<str>, u32), i32>,
     fetch_bytes: i32,
-    /// Partitions that are stopped, and when those with a large batch are tried again.
-    stopped: BTreeMap<(Arc<str>, u32), Option<Instant>>,
+    /// Partitions that are stopped. Those stopped at a large batch are tried again.
+    stopped: UnreadablePartitions,
     /// The partition whose batch was found to be too large last.
     too_large: Option<(Arc<str>, u32)>,
-    resumed: Vec<(Arc<str>, u32)>,
     /// Where only markers of transactions follow: the next offset, and the high watermark then.
     ended: HashMap<(Arc<str>, u32), (i64, i64)>,
     /// When the next batch was requested by its header last.
@@ -90,9 +87,8 @@ impl KafkaCrateConsumer {
                 Purpose::Live => FETCH_BYTES.0,
                 Purpose::History => FETCH_BYTES.1,
             },
-            stopped: BTreeMap::new(),
+            stopped: UnreadablePartitions::default(),
             too_large: None,
-            resumed: Vec::new(),
             ended: HashMap::new(),
             examined: HashMap::new(),
             placed: HashMap::new(),
@@ -217,22 +213,12 @@ impl KafkaCrateConsumer {
     /// Tries partitions again that were stopped at a large batch: compaction may have removed it.
     fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let now = Instant::now();
-        let is_due = |retry_at: &Option<Instant>| retry_at.is_some_and(|retry_at| now >= retry_at);
-        let due = self.stopped.iter().find(|(_, retry_at)| is_due(retry_at));
-        let Some(at) = due.map(|(at, _)| at.clone()) else {
-            return Ok(());
-        };
-        // A paused topic has none.
-        let Some(position) = batcher.fetch_positions().find(|position| position.key() == at) else {
+        let Some(position) = self.stopped.due(now, batcher).next() else {
             return Ok(());
         };
         let batch = self.next_batch(&position)?;
-        if batch.is_some_and(|batch| batch.bytes > i64::from(PARTITION_BYTES_CAP)) {
-            self.stopped.insert(at, Some(now + RETRY_EVERY));
-        } else {
-            self.stopped.remove(&at);
-            self.resumed.push(at);
-        }
+        let is_readable = batch.is_none_or(|batch| batch.bytes <= i64::from(PARTITION_BYTES_CAP));
+        self.stopped.tried(position.key(), is_readable, now);
         Ok(())
     }
 }
@@ -250,9 +236,7 @@ impl Consumer for KafkaCrateConsumer {
             _ => true,
         };
         self.limits.retain(|at, _| is_read_on(at));
-        let resumed = self.stopped.keys().filter(|at| !is_read_on(at)).cloned();
-        self.resumed.extend(resumed);
-        self.stopped.retain(|at, _| is_read_on(at));
+        self.stopped.forget_moved(batcher);
         self.placed.extend(placed);
         Ok(())
     }
@@ -261,18 +245,19 @@ impl Consumer for KafkaCrateConsumer {
         let at = (Arc::clone(topic), partition);
         let may_shrink = self.too_large.take().as_ref() == Some(&at);
         let retry_at = may_shrink.then(|| Instant::now() + RETRY_EVERY);
-        self.stopped.insert(at, retry_at);
+        let placed = self.placed.get(&at).copied();
+        self.stopped.insert(at, placed, retry_at);
     }
 
     fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
-        std::mem::take(&mut self.resumed)
+        self.stopped.take_resumed()
     }
 
     fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError> {
         self.retry_stopped(batcher)?;
         let places: Vec<FetchPosition> = batcher
             .fetch_positions()
-            .filter(|position| !self.stopped.contains_key(&position.key()))
+            .filter(|position| !self.stopped.is_at(position))
             .collect();
         self.check_request_size(batcher)?;
         let usual = i32::try_from(places.len().max(1))
@@ -335,7 +320,7 @@ impl Consumer for KafkaCrateConsumer {
     fn is_at_end(&self, topic: &str, partition: u32, next: i64) -> bool {
         let at = (Arc::from(topic), partition);
         let is_ended = self.ended.get(&at).is_some_and(|&(end, _)| end == next);
-        is_ended || self.stopped.contains_key(&at) || self.unauthorized.contains(topic)
+        is_ended || self.stopped.contains(topic, partition) || self.unauthorized.contains(topic)
     }
 
     fn remember_unauthorized(&mut self, topics: &BTreeSet<Arc<str>>) {

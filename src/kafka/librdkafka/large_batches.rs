@@ -20,13 +20,11 @@ use crate::kafka::admin::{AdminThread, PendingRequest};
 use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::pulse::Pulse;
+use crate::kafka::unreadable::{RETRY_EVERY, UnreadablePartitions};
 use crate::kafka::worker_thread::{PendingCall, WorkerThread};
 
 /// Pause between two searches, in which other partitions advance.
 const SEARCH_PAUSE: Duration = Duration::from_secs(2);
-
-/// How often a stopped partition is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(300);
 
 /// Searches in a row without a result, after which that is reported.
 const MAX_IN_VAIN: u32 = 3;
@@ -52,12 +50,6 @@ struct Probing {
     is_retry: bool,
 }
 
-struct StoppedAt {
-    /// As [`FetchPosition::placed`].
-    placed: u64,
-    retry_at: Instant,
-}
-
 /// The result of a step.
 pub(super) enum Step {
     Nothing,
@@ -79,10 +71,9 @@ pub(super) struct SearchTools<'a> {
 pub(super) struct LargeBatches {
     brokers: Arc<str>,
     search: Option<Search>,
-    stopped: BTreeMap<TopicPartition, StoppedAt>,
+    stopped: UnreadablePartitions,
     /// The partition that was found last, and its [`FetchPosition::placed`].
     found: Option<(TopicPartition, u64)>,
-    resumed: Vec<TopicPartition>,
     /// When a response was too large last.
     reported: Option<Instant>,
     /// Whether a search is due, and not before when.
@@ -188,12 +179,8 @@ impl LargeBatches {
                 // An earlier request hangs, which is reported by itself.
                 Err(_) => self.probe(candidates, false, tools),
             }
-        } else if !self.stopped.is_empty() {
-            let is_due = |position: &FetchPosition| {
-                let stopped = self.stopped.get(&position.key());
-                stopped.is_some_and(|stopped| now >= stopped.retry_at)
-            };
-            let due: Vec<FetchPosition> = batcher.fetch_positions().filter(is_due).collect();
+        } else {
+            let due: Vec<FetchPosition> = self.stopped.due(now, batcher).collect();
             if !due.is_empty() {
                 self.probe(due, true, tools);
             }
@@ -228,14 +215,10 @@ impl LargeBatches {
         tools: &SearchTools<'_>,
     ) -> Step {
         let key = candidate.key();
-        if let Some(stopped) = self.stopped.get_mut(&key) {
-            if matches!(result, ProbeResult::Readable) {
-                self.stopped.remove(&key);
-                self.resumed.push(key);
-                return Step::Resumed;
-            }
-            stopped.retry_at = Instant::now() + RETRY_EVERY;
-            return Step::Nothing;
+        if self.stopped.contains(&key.0, key.1) {
+            let is_readable = matches!(result, ProbeResult::Readable);
+            self.stopped.tried(key, is_readable, Instant::now());
+            return if is_readable { Step::Resumed } else { Step::Nothing };
         }
         match result {
             ProbeResult::TooLarge(reason) if !has_advanced(candidate, batcher) => {
@@ -253,7 +236,7 @@ impl LargeBatches {
     fn probe_next(&self, probing: &mut Probing, batcher: &Batcher, tools: &SearchTools<'_>) {
         while let Some(candidate) = probing.left.pop() {
             let (topic, partition) = candidate.key();
-            let is_stopped = self.stopped.contains_key(&candidate.key());
+            let is_stopped = self.stopped.contains(&topic, partition);
             if is_stopped != probing.is_retry || has_advanced(&candidate, batcher) {
                 continue;
             }
@@ -282,41 +265,22 @@ impl LargeBatches {
         let is_found = |((of, number), _): &mut (TopicPartition, u64)| **of == *topic && *number == partition;
         if let Some((key, placed)) = self.found.take_if(is_found) {
             let retry_at = Instant::now() + RETRY_EVERY;
-            self.stopped.insert(key, StoppedAt { placed, retry_at });
+            self.stopped.insert(key, Some(placed), Some(retry_at));
         }
     }
 
     /// Forgets stopped partitions that are placed elsewhere, or read no more.
     pub(super) fn forget_moved(&mut self, batcher: &Batcher) {
-        if self.stopped.is_empty() {
-            return;
-        }
-        let placed: BTreeMap<TopicPartition, u64> = batcher
-            .fetch_positions()
-            .map(|position| (position.key(), position.placed))
-            .collect();
-        // A paused partition has no fetch position, but a next offset.
-        let is_kept = |key: &TopicPartition, stopped: &StoppedAt| match placed.get(key) {
-            Some(placed) => *placed == stopped.placed,
-            None => batcher.next_offset(&key.0, key.1).is_some(),
-        };
-        let resumed = &mut self.resumed;
-        self.stopped.retain(|key, stopped| {
-            let is_kept = is_kept(key, stopped);
-            if !is_kept {
-                resumed.push(key.clone());
-            }
-            is_kept
-        });
+        self.stopped.forget_moved(batcher);
     }
 
     /// Partitions that were stopped and are read again, since the last call.
     pub(super) fn take_resumed(&mut self) -> Vec<TopicPartition> {
-        std::mem::take(&mut self.resumed)
+        self.stopped.take_resumed()
     }
 
     pub(super) fn has_stopped(&self, topic: &str, partition: u32) -> bool {
-        !self.stopped.is_empty() && self.stopped.contains_key(&(Arc::from(topic), partition))
+        self.stopped.contains(topic, partition)
     }
 
     /// Whether a search is under way, or due.
@@ -331,8 +295,7 @@ impl LargeBatches {
 
     /// Whether a partition is stopped at this position.
     pub(super) fn is_stopped(&self, position: &FetchPosition) -> bool {
-        let stopped = self.stopped.get(&position.key());
-        stopped.is_some_and(|stopped| stopped.placed == position.placed)
+        self.stopped.is_at(position)
     }
 }
 
