@@ -1,11 +1,11 @@
 //! A browser that writes down what it is told, and sees at once where that breaks a promise.
 
-use super::model::{self, DELETE_RETENTION, Kafka, Key, Place, Row, Shared, TERMS, TOPICS, Wants};
+use super::model::{self, DELETE_RETENTION, Kafka, Key, NOT_BEGUN, Place, Row, Shared, TERMS, TOPICS, Wants};
 use super::replica::{Moment, Next, Replica};
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::wait::ensure;
 use kafka_sse_bridge::config::{Lag, Start};
-use kafka_sse_bridge::stream::position::{Position, fingerprint};
+use kafka_sse_bridge::stream::position::{self, Position, fingerprint};
 use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use serde_json::Value;
@@ -109,7 +109,8 @@ impl Browser {
         // From now on the id names offsets.
         for place in self.kafka.lock().places() {
             let topic = brought.as_ref().map(|(next, _)| &next[place.topic]);
-            if topic.is_some_and(|topic| topic.len() > place.partition) {
+            let next = topic.and_then(|topic| topic.get(place.partition));
+            if next.is_some_and(|next| *next != NOT_BEGUN) {
                 self.reached.entry(place).or_insert(0);
             }
         }
@@ -260,7 +261,7 @@ impl Browser {
     /// place, and in a partition that it begins to read, what is still there (so it was there before).
     fn pass(&mut self, kafka: &Kafka, place: Place, to: usize) -> Result<(), String> {
         let reached = self.reached.insert(place, to);
-        let from = reached.unwrap_or_else(|| kafka.low(place).min(to));
+        let from = reached.unwrap_or_else(|| self.first_of(kafka, place).min(to));
         let between = self.first(kafka, place, from.min(to), from.max(to));
         // Back over records that are not shown, nothing is shown twice.
         let what = if to < from { "would double" } else { "has lost" };
@@ -268,6 +269,23 @@ impl Browser {
             Some(record) => Err(format!("{place:?} {what} {record}: from {reached:?} to {to}")),
             None => Ok(()),
         }
+    }
+
+    /// Where it begins to read a partition of which it has had nothing.
+    fn first_of(&self, kafka: &Kafka, place: Place) -> usize {
+        let low = kafka.low(place);
+        let Some(connection) = &self.connection else {
+            return low;
+        };
+        // Of one that had not begun, what is new since: from where it ended without a leader, or as far back as the
+        // replica had others begin when it was loaded.
+        let brought = connection.brought.as_ref().map(|(next, _)| &next[place.topic]);
+        let had_not_begun = brought.is_some_and(|next| next.get(place.partition) == Some(&NOT_BEGUN));
+        if had_not_begun || brought.is_none() && self.begins(kafka) == Start::Live {
+            let live = connection.replica.borrow().live.get(&place).copied();
+            return live.unwrap_or(low).max(low);
+        }
+        low
     }
 
     fn record(&mut self, kafka: &Kafka, place: Place, offset: usize) -> Result<(), String> {
@@ -295,6 +313,13 @@ impl Browser {
                 ensure(!is_lost, format!("the id says nothing of {place:?} any more"))?;
                 continue;
             };
+            if next == NOT_BEGUN {
+                ensure(
+                    has_table || !self.reached.contains_key(&place),
+                    format!("the id says that {place:?} has not begun any more"),
+                )?;
+                continue;
+            }
             ensure(next <= kafka.high(place), "an id ahead of the topic")?;
             if has_table {
                 continue;
@@ -332,7 +357,7 @@ impl Browser {
                 let is_before = |place: Place| {
                     let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));
                     let first = replica.first[place.topic].get(place.partition);
-                    next.is_some_and(|next| Some(next) < first)
+                    next.is_some_and(|next| *next != NOT_BEGUN && Some(next) < first)
                 };
                 // A client that left half-way through the table names an offset that may lie far behind.
                 let is_lost = kafka.setup.bounds.is_some() || kafka.was_behind || !self.is_whole;
@@ -342,14 +367,20 @@ impl Browser {
                 let is_backfilled = || {
                     kafka.places().any(|place| {
                         let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));
-                        kafka.has_old_delete(place, next.copied().unwrap_or(0))
+                        kafka.has_old_delete(
+                            place,
+                            next.copied().filter(|next| *next != NOT_BEGUN).unwrap_or(0),
+                        )
                     })
                 };
                 // A replica that read a hidden record before an older one of another partition does not know who holds that.
                 let is_outdated = || {
                     kafka.places().any(|place| {
                         let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));
-                        kafka.hides_since(place, next.copied().unwrap_or(0))
+                        kafka.hides_since(
+                            place,
+                            next.copied().filter(|next| *next != NOT_BEGUN).unwrap_or(0),
+                        )
                     })
                 };
                 let is_hidden = is_hidden || kafka.setup.is_fixed && is_outdated();
@@ -405,12 +436,15 @@ impl Browser {
         }
         // The table is that of the replica, as of the moment that the id names.
         // Partitions that it does not know yet stay in the id.
+        // Of a partition that has not begun a table's client holds nothing, as of one that is at its beginning.
+        let next = begun(&next);
         let is_named = |moment: &&Moment| {
-            let mut topics = next.iter().zip(&moment.next);
+            let here = begun(&moment.next);
+            let mut topics = next.iter().zip(&here);
             topics.all(|(next, here)| next.starts_with(here))
         };
         let mut moments = replica.moments[since..].iter();
-        let exact = moments.clone().find(|moment| moment.next == next);
+        let exact = moments.clone().find(|moment| begun(&moment.next) == next);
         let moment = exact.or_else(|| moments.rfind(is_named));
         let moment = moment.ok_or("of no moment that its replica has seen")?;
         let is_certain = |key: &Key| !kafka.expired.contains(key);
@@ -482,16 +516,30 @@ fn read_id(id: &str) -> Result<(Next, Option<u64>), String> {
         names == TOPICS.map(fingerprint),
         "an id of other topics, or in another order",
     )?;
-    let offsets = |next: &Vec<i64>| next.iter().map(|&next| usize::try_from(next).unwrap()).collect();
+    let offset = |&next: &i64| match next {
+        position::NOT_BEGUN => NOT_BEGUN,
+        next => usize::try_from(next).unwrap(),
+    };
+    let offsets = |next: &Vec<i64>| next.iter().map(offset).collect();
     let next = position.topics.iter().map(|topic| offsets(&topic.next)).collect();
     Ok((next, position.as_of))
 }
 
+/// The same, with partitions that have not begun at their beginning.
+fn begun(next: &Next) -> Next {
+    let offset = |&next: &usize| if next == NOT_BEGUN { 0 } else { next };
+    next.iter()
+        .map(|topic| topic.iter().map(offset).collect())
+        .collect()
+}
+
 /// Whether no partition is behind.
 fn has_passed(one: &Next, other: &Next) -> bool {
+    // One that has not begun is before all others.
+    let offset = |next: usize| if next == NOT_BEGUN { 0 } else { next };
     let next = |topic: usize, partition: usize| one.get(topic).and_then(|topic| topic.get(partition));
     other.iter().enumerate().all(|(topic, other)| {
         let mut other = other.iter().enumerate();
-        other.all(|(partition, &other)| next(topic, partition).copied().unwrap_or(0) >= other)
+        other.all(|(partition, &other)| next(topic, partition).copied().map_or(0, offset) >= offset(other))
     })
 }

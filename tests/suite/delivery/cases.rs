@@ -17,6 +17,7 @@ fn setup(start: Start, partitions: [usize; 2]) -> Setup {
         is_envelope: true,
         is_spread: false,
         partitions,
+        leaderless: Vec::new(),
         log_bytes: 2048,
         preload: 1,
         bounds: None,

@@ -1,6 +1,6 @@
 //! The promises of delivery, by simulation: two replicas that read the same topics in different
 //! interleavings and start anew at any time, clients that are cut off anywhere and come back to either,
-//! logs that forget, retention, compaction, partitions that are added and seen at different times, full tables,
+//! logs that forget, retention, compaction, partitions that are added and seen at different times or have no leader at first, full tables,
 //! backfills, clocks that are set, and time that passes. The real stream room, without network, real time or chance
 //! beyond the seed.
 //!
@@ -95,6 +95,10 @@ enum Op {
     },
     AddPartition {
         topic: usize,
+    },
+    /// A partition that has no leader gets one.
+    Lead {
+        place: Place,
     },
     /// A replica goes, with or without a word, and another begins in its place.
     Restart {
@@ -196,6 +200,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (0..REPLICAS).prop_map(|replica| Op::Refresh { replica }),
         2 => (0..REPLICAS).prop_map(|replica| Op::AskEnds { replica }),
         1 => (0..TOPICS.len()).prop_map(|topic| Op::AddPartition { topic }),
+        1 => place().prop_map(|place| Op::Lead { place }),
         2 => restart,
         3 => (place(), 0..8_usize).prop_map(|(place, eighths)| Op::Retain { place, eighths }),
         3 => place().prop_map(|place| Op::Compact { place }),
@@ -237,9 +242,13 @@ fn setup(
     );
     // A fifth of the values need a piece of their own, with which little else is as likely.
     let padding = prop_oneof![4 => Just(0_usize), 1 => Just(20_000)];
+    let leaderless = prop::collection::vec((place(), 0..12_usize), 1..4);
+    let leaderless = prop_oneof![2 => Just(Vec::new()), 1 => leaderless];
+    let partitions = (partitions, leaderless);
     let sizes = (partitions, log_bytes, 0..20_usize, bounds, padding);
     (start, lag, flags, sizes, clients).prop_map(
         |(start, lag, flags, (partitions, log_bytes, preload, bounds, padding), clients)| {
+            let (partitions, leaderless) = partitions;
             let (is_envelope, is_spread, is_fixed, has_times, has_ids) = flags;
             Setup {
                 start,
@@ -251,6 +260,7 @@ fn setup(
                 has_times,
                 has_ids,
                 partitions,
+                leaderless,
                 log_bytes,
                 preload,
                 bounds,
@@ -334,6 +344,7 @@ impl World {
             self.kafka.lock().has_forgotten |= self.replicas.iter().any(has_forgotten);
         }
         self.kafka.lock().is_busy = false;
+        self.kafka.lock().lead_all();
         self.read_all();
         let has_forgotten = |replica: &Rc<RefCell<Replica>>| replica.borrow().stream.forgettings() > 0;
         self.kafka.lock().has_forgotten |= self.replicas.iter().any(has_forgotten);
@@ -366,7 +377,7 @@ impl World {
             .iter()
             .filter_map(|replica| replica.borrow().has_read(place));
         let kafka = self.kafka.lock();
-        if place.partition < kafka.partitions(place.topic) {
+        if place.partition < kafka.partitions(place.topic) && kafka.has_leader(place) {
             read.min().unwrap_or_else(|| kafka.high(place))
         } else {
             0
@@ -387,6 +398,7 @@ impl World {
             }
             Op::Refresh { replica } => self.replicas[replica].borrow_mut().refresh(&self.kafka.lock()),
             Op::AskEnds { replica } => self.replicas[replica].borrow_mut().ask_ends(&self.kafka.lock()),
+            Op::Lead { place } => self.kafka.lock().lead(place),
             Op::AddPartition { topic } => self.kafka.lock().add_partition(topic),
             Op::Restart { replica, is_graceful } => self.restart(replica, is_graceful),
             Op::Take { client, count, then } => {

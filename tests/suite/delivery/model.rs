@@ -5,7 +5,7 @@ use kafka_sse_bridge::config::{Lag, Start, WhenFull};
 use kafka_sse_bridge::kafka::history::{
     Archive, Busy, OffsetLookup, OffsetRange, OffsetSpec, ReplayRequest, ReplaySlot, SlotLimits,
 };
-use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::kafka::record::{BEGINNING, Batch, Feed, Stamp};
 use kafka_sse_bridge::stream::clock::Clock;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +25,9 @@ pub const DELETE_RETENTION: u64 = 1000;
 
 /// How far (in seconds) a replica may lag behind: markers of deletes outlive their time by more.
 pub const MAX_LAG: u64 = 100;
+
+/// The next offset of a partition that has not begun at a replica, or in an id: no leader was found for it yet.
+pub const NOT_BEGUN: usize = usize::MAX;
 
 /// When a simulation begins.
 const BEGINNING_OF_TIME: u64 = 1_000_000;
@@ -82,6 +85,8 @@ pub struct Setup {
     /// Whether a key may turn up in any partition of its topic.
     pub is_spread: bool,
     pub partitions: [usize; TOPICS.len()],
+    /// Partitions without a leader at first, with how many records they hold.
+    pub leaderless: Vec<(Place, usize)>,
     pub log_bytes: u64,
     pub preload: usize,
     /// Most keys and bytes of the table, and what happens there.
@@ -226,6 +231,10 @@ struct Partition {
 pub struct Kafka {
     pub setup: Setup,
     topics: Vec<Vec<Partition>>,
+    /// Partitions without a leader.
+    leaderless: BTreeSet<Place>,
+    /// Where partitions ended when they got a leader that had none at first.
+    led_at: BTreeMap<Place, usize>,
     /// The latest of every key that was ever written.
     pub latest: Rows,
     /// Keys of which retention took a record: what a replica knows of them depends on when it began.
@@ -247,9 +256,11 @@ impl Kafka {
         CLOCK.set(BEGINNING_OF_TIME);
         ERROR.set(0);
         let partitions = |count: &usize| (0..*count).map(|_| Partition::default()).collect();
-        Self {
+        let mut kafka = Self {
             topics: setup.partitions.iter().map(partitions).collect(),
             setup,
+            leaderless: BTreeSet::new(),
+            led_at: BTreeMap::new(),
             latest: Rows::new(),
             expired: BTreeSet::new(),
             is_busy: false,
@@ -257,7 +268,38 @@ impl Kafka {
             jobs: 0,
             has_forgotten: false,
             was_behind: false,
+        };
+        for (place, count) in kafka.setup.leaderless.clone() {
+            if place.partition < kafka.partitions(place.topic) {
+                let key = |number: usize| Some(u8::try_from(number % 3).unwrap());
+                let keys: Vec<_> = (0..count).map(|number| (key(number), Kind::Value)).collect();
+                kafka.produce(place, &keys, 0);
+                kafka.leaderless.insert(place);
+            }
         }
+        kafka
+    }
+
+    pub fn has_leader(&self, place: Place) -> bool {
+        !self.leaderless.contains(&place)
+    }
+
+    /// A partition that has no leader gets one.
+    pub fn lead(&mut self, place: Place) {
+        if self.leaderless.remove(&place) {
+            self.led_at.insert(place, self.high(place));
+        }
+    }
+
+    pub fn lead_all(&mut self) {
+        while let Some(&place) = self.leaderless.first() {
+            self.lead(place);
+        }
+    }
+
+    /// Where a partition ended when it got a leader, if it had none at first.
+    pub fn led_at(&self, place: Place) -> Option<usize> {
+        self.led_at.get(&place).copied()
     }
 
     pub fn partitions(&self, topic: usize) -> usize {
@@ -304,6 +346,9 @@ impl Kafka {
 
     /// The first record from `from` on, below `to`, that is still there.
     pub fn next(&self, place: Place, from: usize, to: usize) -> Option<usize> {
+        if !self.has_leader(place) {
+            return None;
+        }
         let partition = self.partition(place);
         (from..to.min(partition.written.len())).find(|&offset| partition.is_there[offset])
     }
@@ -317,6 +362,9 @@ impl Kafka {
         let skew = if is_spread { skew % 5000 } else { skew };
         let time = i64::try_from(now()).unwrap() * 1000 - skew;
         let time = if self.setup.has_times { time } else { -1 };
+        if !self.has_leader(place) {
+            return;
+        }
         let Some(partition) = self.topics[place.topic].get_mut(place.partition) else {
             return;
         };
@@ -630,7 +678,10 @@ impl Archive for Shared {
                 let places = (0..asks.len()).map(|partition| Place { topic, partition });
                 let kafka = kafka.lock();
                 places
-                    .map(|place| i64::try_from(kafka.high(place)).ok())
+                    .map(|place| {
+                        let end = kafka.has_leader(place).then(|| kafka.high(place));
+                        i64::try_from(end?).ok()
+                    })
                     .collect()
             };
             let ends = lookup.topics.iter().enumerate().map(ends).collect();
@@ -738,6 +789,6 @@ fn pending(kafka: &Kafka, job: &ReplayRequest, next: &[Vec<usize>]) -> Vec<(Plac
 pub fn offsets(offsets: &[usize]) -> Vec<i64> {
     offsets
         .iter()
-        .map(|&offset| i64::try_from(offset).unwrap())
+        .map(|&offset| i64::try_from(offset).unwrap_or(BEGINNING))
         .collect()
 }

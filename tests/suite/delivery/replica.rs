@@ -1,6 +1,6 @@
 //! A replica of the daemon: the real stream room, fed as the reading thread would feed it.
 
-use super::model::{self, Kafka, Place, Rows, Setup, Shared, TOPICS, fold, offsets};
+use super::model::{self, Kafka, NOT_BEGUN, Place, Rows, Setup, Shared, TOPICS, fold, offsets};
 use crate::rig;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
@@ -39,6 +39,8 @@ pub struct Replica {
     /// The ends as of the first contact, until they were reached.
     until: Vec<Option<Vec<usize>>>,
     rows: Rows,
+    /// Where clients begin whose ids say that a partition has not begun.
+    pub live: BTreeMap<Place, usize>,
     /// One for every change, once it knows all partitions.
     pub moments: Vec<Moment>,
     /// The moment since which all topics are loaded.
@@ -68,6 +70,7 @@ impl Replica {
             first: Next::new(),
             until: Vec::new(),
             rows: Rows::new(),
+            live: BTreeMap::new(),
             moments: Vec::new(),
             loaded: None,
             began: (model::CLOCKS.time_of_day)().as_secs(),
@@ -83,7 +86,8 @@ impl Replica {
     /// Up to where it has read a partition; `None` before it has begun to read the topic.
     pub fn has_read(&self, place: Place) -> Option<usize> {
         let topic = self.next.get(place.topic)?;
-        Some(topic.get(place.partition).copied().unwrap_or(0))
+        let next = topic.get(place.partition).copied();
+        Some(next.filter(|next| *next != NOT_BEGUN).unwrap_or(0))
     }
 
     fn feed(&mut self, feed: &Feed) {
@@ -98,7 +102,10 @@ impl Replica {
 
     fn assign(&mut self, kafka: &Kafka, topic: usize) {
         let low: Vec<usize> = (0..self.next[topic].len())
-            .map(|partition| kafka.low(Place { topic, partition }))
+            .map(|partition| match self.next[topic][partition] {
+                NOT_BEGUN => NOT_BEGUN,
+                _ => kafka.low(Place { topic, partition }),
+            })
             .collect();
         self.feed(&Feed::Assigned {
             topic: TOPICS[topic].into(),
@@ -116,6 +123,7 @@ impl Replica {
         }
         let places = (0..kafka.partitions(topic)).map(|partition| Place { topic, partition });
         let begin = |place| match kafka.setup.start {
+            _ if !kafka.has_leader(place) => NOT_BEGUN,
             Start::Live => kafka
                 .high(place)
                 .saturating_sub(kafka.setup.preload)
@@ -123,18 +131,23 @@ impl Replica {
             Start::Earliest | Start::Snapshot => kafka.low(place),
         };
         let next: Vec<usize> = places.clone().map(begin).collect();
-        self.first.push(next.clone());
+        let first = next.iter().map(|&next| if next == NOT_BEGUN { 0 } else { next });
+        self.first.push(first.collect());
+        let until = places.zip(&next).map(|(place, &next)| match next {
+            NOT_BEGUN => 0,
+            _ => kafka.high(place),
+        });
+        self.until.push(Some(until.collect()));
         self.next.push(next);
-        self.until
-            .push(Some(places.map(|place| kafka.high(place)).collect()));
         self.assign(kafka, topic);
         self.note_loaded(kafka);
         false
     }
 
-    /// Looks for new partitions.
+    /// Looks for new partitions, and for leaders of those that had none.
     pub fn refresh(&mut self, kafka: &Kafka) {
         for topic in 0..self.next.len() {
+            self.begin_late(kafka, topic);
             let known = self.next[topic].len();
             for partition in known..kafka.partitions(topic) {
                 let low = kafka.low(Place { topic, partition });
@@ -144,6 +157,29 @@ impl Replica {
             if self.next[topic].len() > known {
                 self.assign(kafka, topic);
             }
+        }
+    }
+
+    /// Begins partitions of a topic that have got a leader since it was first read.
+    fn begin_late(&mut self, kafka: &Kafka, topic: usize) {
+        let places = (0..self.next[topic].len()).map(|partition| Place { topic, partition });
+        let is_late =
+            |place: &Place| self.next[topic][place.partition] == NOT_BEGUN && kafka.has_leader(*place);
+        let late: Vec<Place> = places.filter(is_late).collect();
+        for &place in &late {
+            let at = kafka.led_at(place).unwrap();
+            self.live.insert(place, at);
+            self.feed(&Feed::Begun {
+                topic: TOPICS[topic].into(),
+                partition: u32::try_from(place.partition).unwrap(),
+                at: i64::try_from(at).unwrap(),
+            });
+            let low = kafka.low(place);
+            self.next[topic][place.partition] = if kafka.setup.has_table() { low } else { at.max(low) };
+            self.first[topic][place.partition] = low;
+        }
+        if !late.is_empty() {
+            self.assign(kafka, topic);
         }
     }
 
@@ -157,6 +193,9 @@ impl Replica {
         for pick in picks {
             let place = pick.place;
             if place.partition >= self.partitions(place.topic) {
+                continue;
+            }
+            if read[place.topic][place.partition] == NOT_BEGUN {
                 continue;
             }
             for _ in 0..pick.count {
@@ -224,7 +263,7 @@ impl Replica {
             let Some((at, ends)) = &self.ends[topic] else {
                 continue;
             };
-            if ends.len() != self.next[topic].len() {
+            if ends.len() != self.next[topic].len() || self.next[topic].contains(&NOT_BEGUN) {
                 self.ends[topic] = None;
                 continue;
             }
@@ -253,6 +292,14 @@ impl Replica {
             // As the reading thread: of no topic before it has begun with all.
             if self.next.len() == TOPICS.len() && until.iter().enumerate().all(is_read) {
                 self.until[topic] = None;
+                for (partition, &next) in self.next[topic].iter().enumerate() {
+                    let from = next
+                        .saturating_sub(kafka.setup.preload)
+                        .max(self.first[topic][partition]);
+                    if next != NOT_BEGUN {
+                        self.live.entry(Place { topic, partition }).or_insert(from);
+                    }
+                }
                 if self.until.iter().all(Option::is_none) {
                     self.loaded = Some(self.moments.len());
                 }
