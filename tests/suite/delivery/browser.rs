@@ -475,7 +475,8 @@ impl Browser {
             let latest = kafka.value(self.wants, *key, row);
             // What had no place in the table is not shown to those who came later. Nobody is left with an older
             // record, unless the table has forgotten in which partition a key had its latest.
-            let has_forgotten = || kafka.setup.is_spread && kafka.has_forgotten;
+            let has_forgotten =
+                || kafka.setup.is_spread && (kafka.has_forgotten || kafka.may_forget_hidden());
             if kafka.setup.bounds.is_some() && (shown.is_none() || has_forgotten()) {
                 continue;
             }

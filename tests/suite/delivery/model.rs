@@ -492,6 +492,14 @@ impl Kafka {
         written.iter().skip(from).any(is_old)
     }
 
+    /// Whether the table may forget keys whose latest record the stream's own filter hides: half of a sixteenth of its bytes
+    /// is certain to hold what was hidden last, at 54 bytes per key.
+    pub fn may_forget_hidden(&self) -> bool {
+        let keys = TOPICS.len() * usize::from(super::KEYS);
+        let bytes = self.setup.bounds.map_or(u64::MAX, |(_, bytes, _)| bytes);
+        self.setup.is_fixed && bytes / 16 / 2 / 54 < keys as u64
+    }
+
     /// Whether a record from an offset on is hidden by the stream's own filter and of a key of which another partition has
     /// one that passes: a client to which a replica has shown that one may have to be told by another that it is outdated.
     pub fn hides_since(&self, place: Place, from: usize) -> bool {
