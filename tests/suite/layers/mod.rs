@@ -107,8 +107,8 @@ fn streams_know_no_tokio_but_one_channel_and_no_clock_but_one() {
     }
     found.sort();
     let expected = [
-        "clock.rs: monotonic: Instant::now,",
         "clock.rs: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()",
+        "clock.rs: monotonic: Instant::now,",
         "replay_writer.rs: use tokio::sync::mpsc;",
     ];
     assert_eq!(found, expected);
