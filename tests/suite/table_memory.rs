@@ -1,15 +1,14 @@
 //! Tables of many rows: right whatever leaves them, and never locked for longer than a few rows take.
 
+use crate::table_model;
 use crate::trials;
 use allocation_counter::measure;
 use bytes::Bytes;
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
-use kafka_sse_bridge::stream::encode::Encoder;
 use kafka_sse_bridge::stream::log::PIECE;
 use kafka_sse_bridge::stream::pieces::{AMPLE, SMALL_PIECE};
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
-use kafka_sse_bridge::stream::scan::{Scan, Show};
 use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use kafka_sse_bridge::stream::table::{Applied, Bounds, Origin, ROWS_PER_HOLD, Table, Update};
@@ -66,27 +65,9 @@ fn update<'a>(key: &'a [u8], topic: u16, offset: i64, frame: &'a [u8], deleted: 
     }
 }
 
-/// The frames that a reader of the whole table is shown, without ids.
+/// The frames of the whole table, without ids.
 fn scan(table: &Table, until: u64) -> Vec<String> {
-    let mut scan = Scan {
-        cursor: 0,
-        until,
-        wanted: Position::default(),
-        deletes_from: 0,
-        is_conflated: false,
-        position: Position::default(),
-        rows_to_id: 0,
-    };
-    let settings = StreamSettings::default();
-    let mut show = Show {
-        matcher: None,
-        encoder: Encoder::new(&settings),
-        topics: &[],
-        scratch: Vec::new(),
-        shown: 0,
-    };
-    let mut out = Vec::new();
-    while table.read(&mut scan, 64 * 1024, &mut show, &mut out) {}
+    let out = table_model::scan(table, &Position::default(), until, 64 * 1024);
     let text = String::from_utf8(out).expect("frames are text");
     text.lines()
         .filter(|line| line.starts_with("data: "))

@@ -107,6 +107,30 @@ fn frame(key: u8, value: Option<usize>) -> Vec<u8> {
     }
 }
 
+/// The frames of the rows newer than `wanted`, read in steps of so many bytes.
+pub fn scan(table: &Table, wanted: &Position, until: u64, step: usize) -> Vec<u8> {
+    let mut scan = Scan {
+        cursor: 0,
+        until,
+        wanted: wanted.clone(),
+        deletes_from: 0,
+        is_conflated: false,
+        position: wanted.clone(),
+        rows_to_id: 0,
+    };
+    let settings = StreamSettings::default();
+    let mut show = Show {
+        matcher: None,
+        encoder: Encoder::new(&settings),
+        topics: &[],
+        scratch: Vec::new(),
+        shown: 0,
+    };
+    let mut out = Vec::new();
+    while table.read(&mut scan, step, &mut show, &mut out) {}
+    out
+}
+
 impl Model {
     fn new(bounds: Bounds) -> Self {
         Self {
@@ -235,25 +259,7 @@ impl Model {
 
     /// The events, without ids, of a reader that wants rows newer than `wanted`.
     fn scan(&self, wanted: &Position) -> Vec<u8> {
-        let mut scan = Scan {
-            cursor: 0,
-            until: self.sequence + 1,
-            wanted: wanted.clone(),
-            deletes_from: 0,
-            is_conflated: false,
-            position: wanted.clone(),
-            rows_to_id: 0,
-        };
-        let settings = StreamSettings::default();
-        let mut show = Show {
-            matcher: None,
-            encoder: Encoder::new(&settings),
-            topics: &[],
-            scratch: Vec::new(),
-            shown: 0,
-        };
-        let mut out = Vec::new();
-        while self.table.read(&mut scan, 1000, &mut show, &mut out) {}
+        let out = scan(&self.table, wanted, self.sequence + 1, 1000);
         let lines = out.split_inclusive(|&byte| byte == b'\n');
         lines
             .filter(|line| !line.starts_with(b"id: "))

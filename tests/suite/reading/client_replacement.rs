@@ -21,6 +21,17 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
+/// The number of clients that the reading thread has connected so far.
+fn connects(rig: &Rig) -> usize {
+    rig.script(|script| script.connects.len())
+}
+
+fn until_connects(rig: &Rig, count: usize) {
+    eventually(secs(20), "another client is taken", || {
+        ensure(connects(rig) == count, connects(rig).to_string())
+    });
+}
+
 fn a_stalled_partition_replaces_the_client() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],
@@ -30,7 +41,6 @@ fn a_stalled_partition_replaces_the_client() {
     };
     let mut rig = Rig::over(script, 1024);
     rig.offsets(3);
-    let connects = |rig: &Rig| rig.script(|script| script.connects.len());
     // As far as is known it has everything.
     rig.script(|script| script.end = Some(3));
     rig.script(|script| script.polls.push_back(Poll::Records(vec![3])));
@@ -38,9 +48,7 @@ fn a_stalled_partition_replaces_the_client() {
     assert_eq!(connects(&rig), 1);
     // There is more, and it does not come.
     rig.script(|script| script.end = Some(9));
-    eventually(secs(20), "another client is taken", || {
-        ensure(connects(&rig) == 2, connects(&rig).to_string())
-    });
+    until_connects(&rig, 2);
     rig.script(|script| {
         script.end = Some(5);
         script.polls.push_back(Poll::Records(vec![4]));
@@ -59,10 +67,7 @@ fn a_partition_that_is_not_fetched_replaces_the_client() {
     };
     let mut rig = Rig::over(script, 1024);
     rig.offsets(3);
-    let connects = |rig: &Rig| rig.script(|script| script.connects.len());
-    eventually(secs(20), "another client is taken", || {
-        ensure(connects(&rig) == 2, connects(&rig).to_string())
-    });
+    until_connects(&rig, 2);
     rig.script(|script| {
         script.is_idle = false;
         script.polls.push_back(Poll::Records(vec![3]));
@@ -93,7 +98,7 @@ fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
             let tellings = rig.script(|script| script.tellings);
             ensure(tellings > told + 300, tellings.to_string())
         });
-        assert_eq!(rig.script(|script| script.connects.len()), 1, "{sign}");
+        assert_eq!(connects(rig), 1, "{sign}");
         rig.script(|script| script.is_idle = false);
     };
     rig.script(|script| script.bounds.clear());
@@ -146,11 +151,11 @@ fn an_offset_out_of_range_does_not_replace_the_client() {
             .extend([Poll::Fail(gone()), Poll::Records(vec![7, 8])]);
     });
     assert_eq!(rig.offsets(2), [7, 8]);
-    assert_eq!(rig.script(|script| script.connects.len()), 1);
+    assert_eq!(connects(&rig), 1);
     // Where all offsets are as they should be, it is the client's fault.
     rig.script(|script| script.polls.extend([Poll::Fail(gone()), Poll::Records(vec![9])]));
     assert_eq!(rig.offsets(1), [9]);
-    assert_eq!(rig.script(|script| script.connects.len()), 2);
+    assert_eq!(connects(&rig), 2);
 }
 
 fn an_unsupported_codec_switches_the_client_at_once() {
