@@ -35,7 +35,7 @@ use crate::kafka::connection::Connection;
 use crate::kafka::history::{self, Archive, History};
 use crate::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use crate::kafka::record::Feed;
-use crate::kafka::security::Access;
+use crate::kafka::security::Credentials;
 use crate::kafka::stream_queues::StreamChannel;
 use crate::signals::Request;
 use crate::status_line::StatusLine;
@@ -416,7 +416,7 @@ pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connecti
         brokers: kafka.brokers.clone(),
         client: kafka.client,
         isolation: kafka.isolation,
-        access: Access::new(kafka),
+        credentials: Credentials::new(kafka),
         librdkafka: kafka.librdkafka.clone().into_iter().collect(),
         needs_headers: has_envelope || streams.iter().any(StreamSettings::keeps_headers),
         needs_librdkafka: needs,

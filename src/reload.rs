@@ -90,7 +90,10 @@ impl Daemon {
         let bound = bind(&changes.listen, &access, &held)?;
         let log = logging::prepare(&next.log)?;
         let started = self.start_fresh(&next, &changes)?;
-        let are_files_rotated = started.connection.access.is_rotation_of(&self.connection.access);
+        let are_files_rotated = started
+            .connection
+            .credentials
+            .is_rotation_of(&self.connection.credentials);
         self.set_socket_access(&next, &changes)?;
         log.install();
         self.apply(next, started);

@@ -6,7 +6,7 @@ use kafka::client::{FetchPartition, KafkaClient};
 use kafka_sse_bridge::config::{Client, Isolation};
 use kafka_sse_bridge::kafka::client::librdkafka_config;
 use kafka_sse_bridge::kafka::connection::{Connection, Purpose};
-use kafka_sse_bridge::kafka::security::Access;
+use kafka_sse_bridge::kafka::security::Credentials;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::{Message, Offset, TopicPartitionList};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub fn connection(brokers: &str) -> Connection {
         client: Client::Librdkafka,
         isolation: Isolation::ReadCommitted,
         librdkafka: Vec::new(),
-        access: Access::default(),
+        credentials: Credentials::default(),
         needs_headers: false,
         needs_librdkafka: None,
     }

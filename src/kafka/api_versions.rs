@@ -5,9 +5,9 @@ use std::io;
 use kafka_protocol::messages::ApiKey;
 use kafka_protocol::messages::metadata_response::MetadataResponseBroker;
 
-use super::auth_error::Refusal;
+use super::auth_error::AuthError;
 use super::connection::host_port;
-use super::security::Access;
+use super::security::Credentials;
 use super::wire_protocol::{BrokerConnection, invalid};
 
 /// The version ranges that decide which client can read.
@@ -30,11 +30,12 @@ impl VersionRanges {
 /// Requests the version ranges of `broker` (`host:port`).
 ///
 /// # Errors
-/// When it does not accept, does not answer in time, or does not speak Kafka's protocol; with a [`Refusal`] inside where
+/// When it does not accept, does not answer in time, or does not speak Kafka's protocol; with a [`AuthError`] inside where
 /// a certificate is refused.
-pub fn version_ranges(broker: &str, access: &Access) -> io::Result<VersionRanges> {
-    let versions = BrokerConnection::connect(broker, access).and_then(|mut connection| connection.versions());
-    let versions = versions.map_err(|error| explain(error, access))?;
+pub fn version_ranges(broker: &str, credentials: &Credentials) -> io::Result<VersionRanges> {
+    let versions =
+        BrokerConnection::connect(broker, credentials).and_then(|mut connection| connection.versions());
+    let versions = versions.map_err(|error| explain(error, credentials))?;
     let range = |key: ApiKey| {
         versions
             .of(key)
@@ -50,35 +51,35 @@ pub fn version_ranges(broker: &str, access: &Access) -> io::Result<VersionRanges
 ///
 /// # Errors
 /// As [`version_ranges`].
-pub fn advertised(broker: &str, access: &Access) -> io::Result<Vec<String>> {
-    let mut connection = BrokerConnection::connect(broker, access)?;
+pub fn advertised(broker: &str, credentials: &Credentials) -> io::Result<Vec<String>> {
+    let mut connection = BrokerConnection::connect(broker, credentials)?;
     let versions = connection.versions()?;
     let answer = connection.metadata(&versions, &[])?;
     let address = |broker: &MetadataResponseBroker| host_port(&broker.host, broker.port);
     Ok(answer.brokers.iter().map(address).collect())
 }
 
-/// Names the refusal that an error comes from, if it does.
-fn explain(error: io::Error, access: &Access) -> io::Error {
-    if access.tls().is_none() || refusal(&error).is_some() {
+/// Finds the authentication error that caused an error, if one did.
+fn explain(error: io::Error, credentials: &Credentials) -> io::Error {
+    if credentials.tls().is_none() || auth_error(&error).is_some() {
         return error;
     }
     // The certificate has passed already.
-    match Refusal::from_transport(&error.to_string(), access, |_| None) {
-        Some(refusal) => io::Error::other(refusal),
+    match AuthError::from_transport(&error.to_string(), credentials, |_| None) {
+        Some(auth_error) => io::Error::other(auth_error),
         None => error,
     }
 }
 
 /// Where brokers close connections without an answer: whether they expect TLS or a login.
 #[cfg(feature = "librdkafka")]
-pub(super) fn expected_security(brokers: &[String], access: &Access) -> Option<Refusal> {
+pub(super) fn expected_security(brokers: &[String], credentials: &Credentials) -> Option<AuthError> {
     brokers.iter().find_map(|broker| {
-        let mut connection = BrokerConnection::connect(broker, access).ok()?;
+        let mut connection = BrokerConnection::connect(broker, credentials).ok()?;
         let versions = match connection.versions() {
             Ok(versions) => versions,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData && access.tls().is_none() => {
-                return Some(Refusal::wants_tls());
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && credentials.tls().is_none() => {
+                return Some(AuthError::wants_tls());
             }
             Err(_) => return None,
         };
@@ -86,12 +87,12 @@ pub(super) fn expected_security(brokers: &[String], access: &Access) -> Option<R
             use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
             matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
         });
-        (is_closed && access.sasl().is_none()).then(Refusal::wants_login)
+        (is_closed && credentials.sasl().is_none()).then(AuthError::wants_login)
     })
 }
 
-/// The refusal inside an error of [`version_ranges`].
+/// The authentication error inside an error of [`version_ranges`].
 #[must_use]
-pub fn refusal(error: &io::Error) -> Option<&Refusal> {
+pub fn auth_error(error: &io::Error) -> Option<&AuthError> {
     error.get_ref()?.downcast_ref()
 }

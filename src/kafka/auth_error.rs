@@ -7,27 +7,27 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::error::{ErrorKind, KafkaError};
-use super::security::Access;
+use super::security::Credentials;
 use crate::config::{Mechanism, SaslSettings};
 
 /// Authentication or authorization failed. Retrying alone does not help.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct AuthError {
     /// What failed, and why.
     pub reason: String,
     /// What to change, and where.
     pub remedy: String,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for AuthError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.reason, self.remedy)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for AuthError {}
 
-impl Refusal {
+impl AuthError {
     fn new(reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -45,33 +45,35 @@ impl Refusal {
     /// broker (`host:port`) once more to find the reason.
     pub(super) fn from_transport(
         text: &str,
-        access: &Access,
+        credentials: &Credentials,
         verify: impl FnOnce(&str) -> Option<Self>,
     ) -> Option<Self> {
         let (broker, text) = parts(text);
         let has = |phrase: &str| text.contains(phrase);
         if has("certificate verify failed") {
-            return Some(verify(broker).unwrap_or_else(|| Self::certificate("it does not say why", access)));
+            return Some(
+                verify(broker).unwrap_or_else(|| Self::certificate("it does not say why", credentials)),
+            );
         }
         if has("SSL alert") || has("alert certificate") || has("alert handshake") {
-            return Self::alert(text, access);
+            return Self::alert(text, credentials);
         }
         if has("connecting to a PLAINTEXT broker listener?") {
-            return Some(Self::no_tls(access));
+            return Some(Self::no_tls(credentials));
         }
         if has("SASL") {
-            return Some(Self::login(text, access));
+            return Some(Self::login(text, credentials));
         }
         None
     }
 
     /// TLS is configured, and the listener does not use it.
-    pub(super) fn no_tls(access: &Access) -> Self {
+    pub(super) fn no_tls(credentials: &Credentials) -> Self {
         Self::new(
             "no TLS is spoken at this port",
             format!(
                 "name a TLS listener in brokers, or remove {}",
-                of_tls(access, "tls", "security.protocol")
+                of_tls(credentials, "tls", "security.protocol")
             ),
         )
     }
@@ -95,8 +97,8 @@ impl Refusal {
     }
 
     /// A broker's certificate failed verification.
-    pub(super) fn certificate(why: &str, access: &Access) -> Self {
-        let ca = of_tls(access, "ca_file of tls", "ssl.ca.location");
+    pub(super) fn certificate(why: &str, credentials: &Credentials) -> Self {
+        let ca = of_tls(credentials, "ca_file of tls", "ssl.ca.location");
         Self::new(
             format!("the broker's certificate is not trusted ({why})"),
             format!(
@@ -118,8 +120,8 @@ impl Refusal {
 
     /// The CA of a broker's certificate is not trusted.
     #[cfg(feature = "tls")]
-    pub(super) fn unknown_ca(issuer: &str, access: &Access) -> Self {
-        let ca = of_tls(access, "ca_file of tls", "ssl.ca.location");
+    pub(super) fn unknown_ca(issuer: &str, credentials: &Credentials) -> Self {
+        let ca = of_tls(credentials, "ca_file of tls", "ssl.ca.location");
         Self::new(
             format!("the broker's certificate is not trusted: its CA ({issuer}) is unknown here"),
             format!("name that CA's certificate in {ca}"),
@@ -127,7 +129,7 @@ impl Refusal {
     }
 
     /// The broker aborted the TLS handshake.
-    fn alert(text: &str, access: &Access) -> Option<Self> {
+    fn alert(text: &str, credentials: &Credentials) -> Option<Self> {
         let is_of_certificate =
             text.contains("certificate") || text.contains("unknown ca") || text.contains("handshake failure");
         if !is_of_certificate {
@@ -136,13 +138,13 @@ impl Refusal {
         let mut parts = text.split(':');
         let alert = parts.find(|part| part.contains("alert") && !part.contains("alert number"));
         let alert = alert.unwrap_or("alert").trim();
-        let has_own = access.tls().is_none_or(|tls| tls.cert_file.is_some());
+        let has_own = credentials.tls().is_none_or(|tls| tls.cert_file.is_some());
         Some(if has_own {
             Self::new(
                 format!("the brokers refuse our certificate ({alert})"),
                 format!(
                     "have the one in {} signed by a CA that the brokers know (ssl.truststore.location there)",
-                    of_tls(access, "cert_file of tls", "ssl.certificate.location")
+                    of_tls(credentials, "cert_file of tls", "ssl.certificate.location")
                 ),
             )
         } else {
@@ -154,9 +156,9 @@ impl Refusal {
     }
 
     /// SASL authentication failed.
-    fn login(text: &str, access: &Access) -> Self {
+    fn login(text: &str, credentials: &Credentials) -> Self {
         let none = SaslSettings::default();
-        let sasl = access.sasl().unwrap_or(&none);
+        let sasl = credentials.sasl().unwrap_or(&none);
         let text = text.strip_prefix("SASL authentication error: ").unwrap_or(text);
         let acquire = text.split_once("Failed to acquire SASL OAUTHBEARER token: ");
         if let Some((_, why)) = acquire {
@@ -188,8 +190,8 @@ impl Refusal {
 
     /// The principal lacks READ on a topic.
     #[must_use]
-    pub fn topic(topic: &str, access: &Access) -> Self {
-        let principal = access.principal();
+    pub fn topic(topic: &str, credentials: &Credentials) -> Self {
+        let principal = credentials.principal();
         let (who, principal) = match &principal {
             Some(principal) => (principal.as_str(), principal.as_str()),
             None => ("the daemon's user", "User:NAME"),
@@ -211,8 +213,8 @@ impl Refusal {
 }
 
 /// Where TLS is configured: in `tls`, or among librdkafka's properties.
-fn of_tls(access: &Access, key: &str, property: &str) -> String {
-    if access.tls().is_some() {
+fn of_tls(credentials: &Credentials, key: &str, property: &str) -> String {
+    if credentials.tls().is_some() {
         format!("{key} in [kafka]")
     } else {
         format!("{property:?} in [kafka.librdkafka]")

@@ -8,7 +8,7 @@ use log::info;
 use rdkafka::ClientConfig;
 
 use super::admin::{Admin, AdminThread, PendingRequest, TopicState};
-use super::auth_error::Refusal;
+use super::auth_error::AuthError;
 use super::client_choice::{Choice, choose};
 use super::connection::{BROKER_PATIENCE, Connection, Purpose};
 use super::consumer::Consumer;
@@ -16,7 +16,7 @@ use super::error::{ErrorKind, KafkaError};
 use super::metadata::{self, Asked, Looked};
 use super::pulse::Pulse;
 use super::reader_status::ReaderStatus;
-use super::security::Access;
+use super::security::Credentials;
 use super::status::KafkaStatus;
 use crate::config::Client;
 
@@ -109,8 +109,8 @@ pub trait Connect: Send {
     fn brokers(&self) -> Arc<str>;
 
     /// The refusal to report for an unauthorized topic.
-    fn forbids(&self, topic: &str) -> Refusal {
-        Refusal::topic(topic, &Access::default())
+    fn forbids(&self, topic: &str) -> AuthError {
+        AuthError::topic(topic, &Credentials::default())
     }
 
     /// A batch could not be read. Returns whether the next client will be of the other library.
@@ -166,7 +166,7 @@ fn not_built(connection: &Connection, client: Client) -> KafkaError {
 /// When a file that `[kafka]` names cannot be used.
 #[cfg(feature = "librdkafka")]
 pub fn librdkafka_config(connection: &Connection, purpose: Purpose) -> Result<ClientConfig, KafkaError> {
-    super::librdkafka::settings::config(connection, &connection.access, purpose)
+    super::librdkafka::settings::config(connection, &connection.credentials, purpose)
 }
 
 /// The client libraries.
@@ -269,8 +269,8 @@ impl Connect for Clients {
         self.connection.bootstrap_servers()
     }
 
-    fn forbids(&self, topic: &str) -> Refusal {
-        Refusal::topic(topic, &self.connection.access)
+    fn forbids(&self, topic: &str) -> AuthError {
+        AuthError::topic(topic, &self.connection.credentials)
     }
 
     fn refuse(&mut self, why: &KafkaError) -> bool {

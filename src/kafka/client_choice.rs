@@ -1,6 +1,6 @@
 //! Chooses the client library by the settings and by a broker's API versions.
 
-use super::api_versions::{VersionRanges, refusal, version_ranges};
+use super::api_versions::{VersionRanges, auth_error, version_ranges};
 use super::connection::Connection;
 use super::error::KafkaError;
 use crate::config::{Client, Isolation};
@@ -18,17 +18,17 @@ pub struct Choice {
 fn ask_any(connection: &Connection) -> Result<(String, VersionRanges), KafkaError> {
     let (mut reasons, mut refused) = (Vec::new(), None);
     for broker in &connection.brokers {
-        match version_ranges(broker, &connection.access) {
+        match version_ranges(broker, &connection.credentials) {
             Ok(versions) => return Ok((broker.clone(), versions)),
             Err(error) => {
-                refused = refusal(&error).cloned().or(refused);
+                refused = auth_error(&error).cloned().or(refused);
                 reasons.push(format!("{broker}: {error}"));
             }
         }
     }
     let brokers = connection.bootstrap_servers();
     Err(match refused {
-        Some(refusal) => refusal.at(&brokers),
+        Some(auth_error) => auth_error.at(&brokers),
         None => KafkaError::unreachable(&brokers, reasons.join("; ")),
     })
 }
@@ -39,9 +39,9 @@ fn need_of_librdkafka(connection: &Connection) -> Option<&'static str> {
         Some("this build holds no other client")
     } else if connection.isolation == Isolation::ReadCommitted {
         Some("isolation = \"read_committed\" needs it")
-    } else if connection.access.sasl().is_some() {
+    } else if connection.credentials.sasl().is_some() {
         Some("sasl in [kafka] needs it")
-    } else if connection.access.tls().is_some() {
+    } else if connection.credentials.tls().is_some() {
         Some("tls in [kafka]: what a TLS listener speaks cannot be asked in plain, and it speaks with all")
     } else if let Some(need) = connection.needs_librdkafka {
         Some(need)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::security::Access;
+use super::security::Credentials;
 use crate::config::{Client, Isolation};
 
 /// How long asking one broker which versions it speaks may take: to find the addresses of its name, and to
@@ -22,8 +22,8 @@ pub struct Connection {
     pub client: Client,
     /// Which records are visible.
     pub isolation: Isolation,
-    /// Who we are to brokers, and they to us.
-    pub access: Access,
+    /// TLS and SASL.
+    pub credentials: Credentials,
     /// Properties handed to librdkafka as they are.
     pub librdkafka: Vec<(String, String)>,
     /// Whether a stream shows headers, or filters may look at them.
@@ -57,7 +57,7 @@ impl SecurityProtocol {
     /// The protocol that a connection sets.
     #[must_use]
     pub fn of(connection: &Connection) -> Self {
-        match (connection.access.tls(), connection.access.sasl()) {
+        match (connection.credentials.tls(), connection.credentials.sasl()) {
             (Some(_), _) if cfg!(feature = "tls") => return Self::Tls,
             (Some(_), _) => return Self::TlsOfLibrdkafka,
             (None, Some(_)) => return Self::Sasl,

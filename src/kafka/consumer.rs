@@ -11,7 +11,7 @@ use super::admin::TopicState;
 use super::batcher::Batcher;
 use super::error::KafkaError;
 use super::lag::End;
-use super::link::Link;
+use super::reader_status::BrokerState;
 
 /// A Kafka client that reads given partitions from given offsets.
 ///
@@ -74,7 +74,7 @@ pub trait Consumer: Send {
     }
 
     /// News of connections since the last call, likewise.
-    fn links(&mut self) -> Option<Vec<Link>> {
+    fn broker_states(&mut self) -> Option<Vec<BrokerState>> {
         None
     }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 /// The kind of an error, as it is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
+pub enum ErrorClass {
     /// No broker answers.
     Unreachable,
     /// One partition cannot be read.
@@ -27,7 +27,7 @@ pub enum Trouble {
     Transport,
 }
 
-impl Trouble {
+impl ErrorClass {
     /// All kinds.
     pub const ALL: [Self; 7] = [
         Self::Unreachable,
@@ -59,7 +59,7 @@ impl Trouble {
 pub struct KafkaCounters {
     records: Mutex<BTreeMap<Arc<str>, Arc<AtomicU64>>>,
     pauses: Mutex<BTreeMap<Arc<str>, Arc<PauseCounters>>>,
-    errors: [AtomicU64; Trouble::ALL.len()],
+    errors: [AtomicU64; ErrorClass::ALL.len()],
     recoveries: AtomicU64,
 }
 
@@ -126,14 +126,14 @@ impl KafkaCounters {
         topics.iter().map(read).collect()
     }
 
-    pub(super) fn count_error(&self, kind: Trouble) {
+    pub(super) fn count_error(&self, kind: ErrorClass) {
         self.errors[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Errors of each kind.
     #[must_use]
-    pub fn errors(&self) -> [(Trouble, u64); Trouble::ALL.len()] {
-        Trouble::ALL.map(|kind| (kind, self.errors[kind as usize].load(Ordering::Relaxed)))
+    pub fn errors(&self) -> [(ErrorClass, u64); ErrorClass::ALL.len()] {
+        ErrorClass::ALL.map(|kind| (kind, self.errors[kind as usize].load(Ordering::Relaxed)))
     }
 
     pub(super) fn count_recovery(&self) {

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::counters::Trouble;
+use super::counters::ErrorClass;
 use super::partition::Lost;
-use super::stopped_partitions::{Cause, Stop};
+use super::stopped_partitions::{Stop, StopCause};
 
 /// The remedy for what the `kafka` crate cannot do.
 pub(super) const USE_LIBRDKAFKA: &str = "set client = \"librdkafka\" in [kafka]";
@@ -123,14 +123,14 @@ impl KafkaError {
 
     /// The kind that `/metrics` counts it under.
     #[must_use]
-    pub const fn counted_as(&self) -> Trouble {
+    pub const fn counted_as(&self) -> ErrorClass {
         match self.kind {
-            ErrorKind::Unreachable(_) | ErrorKind::Interrupted => Trouble::Unreachable,
-            ErrorKind::Partition(_) | ErrorKind::OutOfRange { .. } => Trouble::Partition,
-            ErrorKind::Codec(_) => Trouble::Codec,
-            ErrorKind::TooLarge { .. } => Trouble::TooLarge,
-            ErrorKind::Refused { .. } => Trouble::Refused,
-            ErrorKind::Unsupported { .. } => Trouble::Unsupported,
+            ErrorKind::Unreachable(_) | ErrorKind::Interrupted => ErrorClass::Unreachable,
+            ErrorKind::Partition(_) | ErrorKind::OutOfRange { .. } => ErrorClass::Partition,
+            ErrorKind::Codec(_) => ErrorClass::Codec,
+            ErrorKind::TooLarge { .. } => ErrorClass::TooLarge,
+            ErrorKind::Refused { .. } => ErrorClass::Refused,
+            ErrorKind::Unsupported { .. } => ErrorClass::Unsupported,
         }
     }
 
@@ -138,8 +138,8 @@ impl KafkaError {
     #[must_use]
     pub fn stop(&self) -> Option<(&Arc<str>, u32, Stop)> {
         let cause = match self.kind {
-            ErrorKind::Codec(_) => Cause::Codec,
-            ErrorKind::TooLarge { .. } => Cause::TooLarge,
+            ErrorKind::Codec(_) => StopCause::Codec,
+            ErrorKind::TooLarge { .. } => StopCause::TooLarge,
             _ => return None,
         };
         let at = self.at.as_ref()?;

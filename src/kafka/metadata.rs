@@ -101,7 +101,7 @@ pub(super) fn look(
     let mut looked: Vec<Looked> = looked.collect();
     let wait = || {
         std::thread::sleep(DOUBT_PAUSE);
-        !pulse.is_called()
+        !pulse.has_command()
     };
     add_bounds(&mut looked, asked, wait, |topics| admin.bounds(topics))?;
     add_ends(&mut looked, asked, |topics| admin.bounds(topics))?;
@@ -112,7 +112,7 @@ pub(super) fn look(
 pub(super) fn turn(pulse: &Pulse) -> bool {
     pulse.beat(DOUBT_PAUSE);
     std::thread::sleep(DOUBT_PAUSE);
-    !pulse.is_called()
+    !pulse.has_command()
 }
 
 /// Requests the offsets of changed topics. `wait` is as for [`bounds_once_led`].

@@ -9,7 +9,7 @@
 //! - [`metadata`], [`partition`], `epochs`: topics, offsets and leader epochs
 //! - [`connection`], [`security`]: addresses, TLS and SASL; [`auth_error`] explains failures of the latter
 //! - [`error`], [`stopped_partitions`], `open_transactions`: what can be wrong; `unreadable` schedules retries
-//! - [`status`], [`reader_status`], [`counters`], [`lag`], [`link`]: what is shown
+//! - [`status`], [`reader_status`], [`counters`], [`lag`]: what is shown
 //! - [`pulse`]: whether a thread hangs
 //! - [`survey`]: what `doctor` asks
 //!
@@ -35,7 +35,6 @@ mod kafka_crate;
 pub mod lag;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
-pub mod link;
 pub mod metadata;
 #[cfg(feature = "kafka-crate")]
 mod next_batch;

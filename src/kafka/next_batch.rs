@@ -65,7 +65,7 @@ impl BrokerClient {
         let (mut offset, mut bytes) = (from, 0_i64);
         for _ in 0..MAX_PASSED {
             // The rest of a response is not read, so the connection is of no further use.
-            let mut plain = BrokerConnection::connect(&leader, self.access())?;
+            let mut plain = BrokerConnection::connect(&leader, self.credentials())?;
             let answer = plain.request_head(
                 ApiKey::Fetch,
                 FETCH,

@@ -148,7 +148,7 @@ impl Pulse {
     }
 
     /// Whether a command is pending. One that was just sent may be seen a little later.
-    pub(super) fn is_called(&self) -> bool {
+    pub(super) fn has_command(&self) -> bool {
         self.sent.load(Ordering::Relaxed) > self.received.load(Ordering::Relaxed)
     }
 }

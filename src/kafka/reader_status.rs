@@ -4,13 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::counters::KafkaCounters;
 use super::lag::{End, PartitionLag};
-use super::link::Link;
 use super::open_transactions::{OpenTransactions, TransactionChange};
 use super::pulse::Pulse;
 use super::stopped_partitions::{Stop, StoppedPartition, StoppedPartitions};
@@ -43,7 +42,7 @@ struct State {
     /// The lag of each partition of a topic; `None` before its end is known.
     lag: BTreeMap<String, Vec<Option<Lag>>>,
     transactions: OpenTransactions,
-    links: Vec<Link>,
+    broker_states: Vec<BrokerState>,
     /// Topics that are paused because of a stream, by the stream's path.
     paused: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Paths of streams that do not keep up.
@@ -52,6 +51,17 @@ struct State {
 
 /// Lag up to the end as far as it may be read, and up to the high watermark.
 pub(super) type Lag = (u64, u64);
+
+/// The connection to one broker, as the client library reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerState {
+    /// `host:port` as the cluster names it.
+    pub broker: String,
+    /// Whether requests can be sent now.
+    pub is_up: bool,
+    /// The average round trip of the last seconds, waits for records included; `None` without a response.
+    pub round_trip: Option<Duration>,
+}
 
 /// A copy of the status.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,21 +155,21 @@ impl ReaderStatus {
     }
 
     /// Sets the state of the connections to brokers.
-    pub(crate) fn set_links(&self, links: Vec<Link>) {
-        self.lock().links = links;
+    pub(crate) fn set_broker_states(&self, connections: Vec<BrokerState>) {
+        self.lock().broker_states = connections;
     }
 
     /// Connections to brokers, if the client library reports them.
     #[must_use]
-    pub fn links(&self) -> Vec<Link> {
-        self.lock().links.clone()
+    pub fn broker_states(&self) -> Vec<BrokerState> {
+        self.lock().broker_states.clone()
     }
 
     /// Another connection takes over, maybe with another library. Its errors are logged again.
     pub(crate) fn forget_client(&self) {
         let mut state = self.lock();
         state.client = None;
-        state.links.clear();
+        state.broker_states.clear();
         state.is_logged = false;
         state.auth_error = None;
     }

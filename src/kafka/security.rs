@@ -12,14 +12,14 @@ use crate::config::{FileName, KafkaSettings, Mechanism, SaslSettings, TlsSetting
 /// How to authenticate brokers, and ourselves to them. Two are equal if their settings are, and their files had the
 /// same content when each was created.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Access {
+pub struct Credentials {
     tls: Option<TlsSettings>,
     sasl: Option<SaslSettings>,
     /// Keyed hashes of the files' content.
     fingerprints: Vec<u64>,
 }
 
-impl Access {
+impl Credentials {
     /// Reads the files that the settings name.
     #[must_use]
     pub fn new(settings: &KafkaSettings) -> Self {

@@ -8,7 +8,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::counters::KafkaCounters;
 use super::lag::PartitionLag;
-use super::link::Link;
+use super::reader_status::BrokerState;
 use super::reader_status::{Lag, ReaderStatus, Snapshot};
 use super::stopped_partitions::StoppedPartition;
 use crate::config::Client;
@@ -84,27 +84,30 @@ impl KafkaStatus {
 
     /// Connections to brokers. Of several to one broker, the worse state counts.
     #[must_use]
-    pub fn links(&self) -> Vec<Link> {
-        let mut links: BTreeMap<String, Link> = BTreeMap::new();
-        for link in self.all().iter().flat_map(|status| status.links()) {
-            match links.get_mut(&link.broker) {
+    pub fn broker_states(&self) -> Vec<BrokerState> {
+        let mut connections: BTreeMap<String, BrokerState> = BTreeMap::new();
+        for connection in self.all().iter().flat_map(|status| status.broker_states()) {
+            match connections.get_mut(&connection.broker) {
                 Some(known) => {
-                    known.is_up &= link.is_up;
-                    known.round_trip = known.round_trip.max(link.round_trip);
+                    known.is_up &= connection.is_up;
+                    known.round_trip = known.round_trip.max(connection.round_trip);
                 }
                 None => {
-                    links.insert(link.broker.clone(), link);
+                    connections.insert(connection.broker.clone(), connection);
                 }
             }
         }
-        links.into_values().collect()
+        connections.into_values().collect()
     }
 
     /// Most brokers that a thread connects to; 0 if the client library does not report them.
     #[must_use]
     pub fn brokers(&self) -> usize {
         let all = self.all();
-        all.iter().map(|status| status.links().len()).max().unwrap_or(0)
+        all.iter()
+            .map(|status| status.broker_states().len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// Replaces the threads.

@@ -10,14 +10,14 @@ pub const LOG_EVERY: Duration = Duration::from_secs(600);
 
 /// Why a partition is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
+pub enum StopCause {
     /// The client does not support the batch's compression.
     Codec,
     /// The batch is larger than the client accepts.
     TooLarge,
 }
 
-impl Cause {
+impl StopCause {
     /// The value of the label `cause` in `/metrics`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -34,7 +34,7 @@ pub struct Stop {
     /// The offset that is read next.
     pub offset: i64,
     /// The cause.
-    pub cause: Cause,
+    pub cause: StopCause,
     /// The error message, with place and remedy.
     pub why: String,
 }

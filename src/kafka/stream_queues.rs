@@ -216,7 +216,7 @@ impl StreamQueues {
                 return;
             };
             let is_resumed = |queue: &StreamQueue| queue.paused_since.is_some() && queue.has_caught_up();
-            if pulse.is_called() || self.all.iter().any(is_resumed) || !self.full().any(is_waited_for) {
+            if pulse.has_command() || self.all.iter().any(is_resumed) || !self.full().any(is_waited_for) {
                 return;
             }
             pulse.beat(CHECK_EVERY);

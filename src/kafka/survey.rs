@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::admin::AdminThread;
-use super::auth_error::Refusal;
+use super::auth_error::AuthError;
 use super::batcher::Batcher;
 use super::connection::Connection;
 use super::consumer::Consumer;
@@ -297,7 +297,7 @@ pub fn times(admin: &AdminThread, topic: &Arc<str>, bounds: &[Bounds]) -> Result
 }
 
 fn unauthorized(connection: &Connection, topic: &str) -> KafkaError {
-    Refusal::topic(topic, &connection.access).at(&connection.bootstrap_servers())
+    AuthError::topic(topic, &connection.credentials).at(&connection.bootstrap_servers())
 }
 
 /// An error that the client library retries is a failure of a single attempt.

@@ -12,9 +12,9 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509Ref, X509VerifyResult};
 use parking_lot::Mutex;
 
-use super::auth_error::Refusal;
+use super::auth_error::AuthError;
 use super::certificate::{distinguished_name, hosts};
-use super::security::Access;
+use super::security::Credentials;
 use crate::config::TlsSettings;
 
 /// Verification errors for an unknown CA: the issuer, or one above it.
@@ -61,33 +61,37 @@ pub(super) fn connector(tls: &TlsSettings) -> Result<SslConnector, String> {
 }
 
 /// As [`connector`], with an error that names the remedy.
-pub(super) fn refusal_of(tls: &TlsSettings) -> Result<SslConnector, Refusal> {
-    connector(tls).map_err(|reason| Refusal {
+pub(super) fn checked_connector(tls: &TlsSettings) -> Result<SslConnector, AuthError> {
+    connector(tls).map_err(|reason| AuthError {
         reason,
         remedy: "correct tls in [kafka]".to_owned(),
     })
 }
 
 /// Performs the TLS handshake with `broker` (`host:port`) over `stream`.
-pub(super) fn connect(access: &Access, broker: &str, stream: TcpStream) -> io::Result<SslStream<TcpStream>> {
-    let tls = access.tls().cloned().unwrap_or_default();
-    let connector = refusal_of(&tls).map_err(io::Error::other)?;
+pub(super) fn connect(
+    credentials: &Credentials,
+    broker: &str,
+    stream: TcpStream,
+) -> io::Result<SslStream<TcpStream>> {
+    let tls = credentials.tls().cloned().unwrap_or_default();
+    let connector = checked_connector(&tls).map_err(io::Error::other)?;
     let host = broker.rsplit_once(':').map_or(broker, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     // OpenSSL does not keep a certificate that fails verification, so the callback examines it.
     let judged = Arc::new(Mutex::new(None));
-    let (judge, by, of) = (Arc::clone(&judged), access.clone(), host.to_owned());
+    let (judge, by, of) = (Arc::clone(&judged), credentials.clone(), host.to_owned());
     let mut session = connector.configure()?;
     session.set_verify_callback(SslVerifyMode::PEER, move |has_passed, context| {
         if !has_passed {
-            let refusal = verdict(context.error(), context.current_cert(), &of, &by);
-            *judge.lock() = Some(refusal);
+            let auth_error = verdict(context.error(), context.current_cert(), &of, &by);
+            *judge.lock() = Some(auth_error);
         }
         has_passed
     });
     session.connect(host, stream).map_err(|error| {
-        if let Some(refusal) = judged.lock().take() {
-            return io::Error::other(refusal);
+        if let Some(auth_error) = judged.lock().take() {
+            return io::Error::other(auth_error);
         }
         match error {
             HandshakeError::SetupFailure(error) => io::Error::other(error),
@@ -97,7 +101,7 @@ pub(super) fn connect(access: &Access, broker: &str, stream: TcpStream) -> io::R
                 if error.code() == ErrorCode::SYSCALL && error.io_error().is_none()
                     || text.contains("wrong version number")
                 {
-                    return io::Error::other(Refusal::no_tls(access));
+                    return io::Error::other(AuthError::no_tls(credentials));
                 }
                 error.into_io_error().unwrap_or_else(|_| io::Error::other(text))
             }
@@ -106,14 +110,19 @@ pub(super) fn connect(access: &Access, broker: &str, stream: TcpStream) -> io::R
 }
 
 /// Why a certificate fails verification.
-fn verdict(verdict: X509VerifyResult, certificate: Option<&X509Ref>, host: &str, access: &Access) -> Refusal {
+fn verdict(
+    verdict: X509VerifyResult,
+    certificate: Option<&X509Ref>,
+    host: &str,
+    credentials: &Credentials,
+) -> AuthError {
     let code = verdict.as_raw();
     if UNKNOWN_CA.contains(&code) {
         let issuer = certificate.map(|certificate| distinguished_name(certificate.issuer_name()));
-        return Refusal::unknown_ca(&issuer.unwrap_or_default(), access);
+        return AuthError::unknown_ca(&issuer.unwrap_or_default(), credentials);
     }
     if OTHER_HOST.contains(&code) {
-        return Refusal::host(host, &hosts(certificate));
+        return AuthError::host(host, &hosts(certificate));
     }
-    Refusal::certificate(verdict.error_string(), access)
+    AuthError::certificate(verdict.error_string(), credentials)
 }

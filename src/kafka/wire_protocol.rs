@@ -18,7 +18,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 
 #[cfg(feature = "kafka-crate")]
 use super::record::TopicId;
-use super::security::Access;
+use super::security::Credentials;
 
 /// How long a broker may take to accept, and to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl ApiVersions {
 
 impl BrokerConnection {
     /// Connects to `host:port`, over TLS where the settings say so.
-    pub(super) fn connect(broker: &str, access: &Access) -> io::Result<Self> {
+    pub(super) fn connect(broker: &str, credentials: &Credentials) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in broker.to_socket_addrs()? {
             match TcpStream::connect_timeout(&address, TIMEOUT) {
@@ -68,7 +68,7 @@ impl BrokerConnection {
                     stream.set_read_timeout(Some(TIMEOUT))?;
                     stream.set_write_timeout(Some(TIMEOUT))?;
                     return Ok(Self {
-                        stream: transport(stream, broker, access)?,
+                        stream: transport(stream, broker, credentials)?,
                         correlation: 0,
                     });
                 }
@@ -192,23 +192,23 @@ impl BrokerConnection {
 #[cfg(feature = "kafka-crate")]
 pub(super) struct BrokerClient {
     brokers: Vec<String>,
-    access: Access,
+    credentials: Credentials,
     open: Option<(BrokerConnection, ApiVersions)>,
 }
 
 #[cfg(feature = "kafka-crate")]
 impl BrokerClient {
     /// Connects to the first of `brokers` that answers.
-    pub(super) const fn new(brokers: Vec<String>, access: Access) -> Self {
+    pub(super) const fn new(brokers: Vec<String>, credentials: Credentials) -> Self {
         Self {
             brokers,
-            access,
+            credentials,
             open: None,
         }
     }
 
-    pub(super) const fn access(&self) -> &Access {
-        &self.access
+    pub(super) const fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// Whether the broker that was asked last speaks this version of a request.
@@ -244,7 +244,7 @@ impl BrokerClient {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "no brokers are configured");
         for broker in &self.brokers {
             let greet = |mut plain: BrokerConnection| plain.versions().map(|versions| (plain, versions));
-            match BrokerConnection::connect(broker, &self.access).and_then(greet) {
+            match BrokerConnection::connect(broker, &self.credentials).and_then(greet) {
                 Ok(open) => return Ok(open),
                 Err(error) => last = error,
             }
@@ -254,16 +254,16 @@ impl BrokerClient {
 }
 
 #[cfg(feature = "tls")]
-fn transport(stream: TcpStream, broker: &str, access: &Access) -> io::Result<Box<dyn Transport>> {
-    if access.tls().is_none() {
+fn transport(stream: TcpStream, broker: &str, credentials: &Credentials) -> io::Result<Box<dyn Transport>> {
+    if credentials.tls().is_none() {
         return Ok(Box::new(stream));
     }
-    Ok(Box::new(super::tls::connect(access, broker, stream)?))
+    Ok(Box::new(super::tls::connect(credentials, broker, stream)?))
 }
 
 #[cfg(not(feature = "tls"))]
-fn transport(stream: TcpStream, _: &str, access: &Access) -> io::Result<Box<dyn Transport>> {
-    if access.tls().is_none() {
+fn transport(stream: TcpStream, _: &str, credentials: &Credentials) -> io::Result<Box<dyn Transport>> {
+    if credentials.tls().is_none() {
         return Ok(Box::new(stream));
     }
     Err(io::Error::new(

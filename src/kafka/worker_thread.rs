@@ -110,7 +110,7 @@ impl<C: Send + 'static> WorkerThread<C> {
             self.pulse.beat(CHECK_EVERY);
             match pending.within(CHECK_EVERY) {
                 Some(answer) => return answer,
-                None if self.pulse.is_called() => return Err(Abandoned::Interrupted),
+                None if self.pulse.has_command() => return Err(Abandoned::Interrupted),
                 None => {}
             }
         }

@@ -17,7 +17,7 @@ use kafka_sse_bridge::kafka::history::{
 use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::Feed;
-use kafka_sse_bridge::kafka::security::Access;
+use kafka_sse_bridge::kafka::security::Credentials;
 use kafka_sse_bridge::kafka::status::KafkaStatus;
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -516,7 +516,7 @@ fn connection(broker: &Broker, client: Client) -> Connection {
         brokers: vec![broker.bootstrap()],
         client,
         isolation: Isolation::ReadUncommitted,
-        access: Access::default(),
+        credentials: Credentials::default(),
         librdkafka: Vec::new(),
         needs_headers: false,
         needs_librdkafka: None,

@@ -13,7 +13,7 @@ use kafka_sse_bridge::kafka::connection::{Connection, Purpose};
 use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::Feed;
-use kafka_sse_bridge::kafka::security::Access;
+use kafka_sse_bridge::kafka::security::Credentials;
 use libtest_mimic::Trial;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -96,7 +96,7 @@ fn only_readable_partitions_count_as_fetched(broker: &Broker) {
         brokers: vec![broker.bootstrap()],
         client: Client::Librdkafka,
         isolation: Isolation::ReadCommitted,
-        access: Access::default(),
+        credentials: Credentials::default(),
         librdkafka: Vec::new(),
         needs_headers: false,
         needs_librdkafka: None,
@@ -145,7 +145,7 @@ impl Reader {
             brokers: vec![broker.bootstrap()],
             client,
             isolation,
-            access: Access::default(),
+            credentials: Credentials::default(),
             librdkafka: Vec::new(),
             needs_headers: false,
             needs_librdkafka: None,

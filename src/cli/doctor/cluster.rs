@@ -115,9 +115,9 @@ impl Session {
         // librdkafka may be connecting to an unreachable advertised address already, and then its requests time out.
         let plain = self.connection.brokers.first().cloned();
         let plain = plain.filter(|_| SecurityProtocol::of(&self.connection) == SecurityProtocol::Plain);
-        let access = self.connection.access.clone();
+        let credentials = self.connection.credentials.clone();
         let asked = self.ask(LIMIT.0, move |handles| {
-            match plain.map(|broker| api_versions::advertised(&broker, &access)) {
+            match plain.map(|broker| api_versions::advertised(&broker, &credentials)) {
                 Some(Ok(members)) => Ok(members),
                 _ => handles.admin.call(|admin| admin.brokers()),
             }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::report::{Finding, Report};
 use crate::kafka::api_versions::{self, VersionRanges};
-use crate::kafka::auth_error::Refusal;
+use crate::kafka::auth_error::AuthError;
 use crate::kafka::connection::{Connection, SecurityProtocol};
-use crate::kafka::security::Access;
+use crate::kafka::security::Credentials;
 use crate::kafka::worker_thread::within;
 
 /// Time limit for resolving a name.
@@ -84,7 +84,7 @@ impl Look {
             ));
             look.is_answering = true;
         } else {
-            look.ask(broker, &name, &connection.access);
+            look.ask(broker, &name, &connection.credentials);
         }
         look
     }
@@ -145,14 +145,14 @@ impl Look {
         false
     }
 
-    fn ask(&mut self, broker: &str, name: &str, access: &Access) {
+    fn ask(&mut self, broker: &str, name: &str, credentials: &Credentials) {
         let check = format!("api versions {name}");
-        let (asked, by) = (broker.to_owned(), access.clone());
+        let (asked, by) = (broker.to_owned(), credentials.clone());
         let answer = within(VERSIONS_LIMIT, move || api_versions::version_ranges(&asked, &by));
         if let Some(Err(error)) = &answer
-            && let Some(refusal) = api_versions::refusal(error)
+            && let Some(refusal) = api_versions::auth_error(error)
         {
-            let Refusal { reason, remedy } = refusal.clone();
+            let AuthError { reason, remedy } = refusal.clone();
             self.findings.push(Finding::fail(check, reason, remedy));
             return;
         }
@@ -174,7 +174,7 @@ impl Look {
         self.findings.push(Finding::fail(
             check,
             why,
-            if access.tls().is_some() {
+            if credentials.tls().is_some() {
                 "check that this is the broker's TLS listener; a plaintext listener needs no tls in [kafka]; \
                  see the broker's log if it hangs"
             } else {

@@ -116,7 +116,7 @@ fn lag_to_high(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
 
 /// librdkafka's statistics of its connections.
 fn links(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
-    let links = state.kafka.links();
+    let links = state.kafka.broker_states();
     let of_broker = |broker: &str| -> Labels { vec![("broker", broker.to_owned())] };
     families.gauge(
         "kafka_broker_up",

@@ -33,7 +33,7 @@ impl KafkaCrateAdmin {
         Ok(Self {
             brokers: connection.bootstrap_servers(),
             client: open(connection)?,
-            protocol: BrokerClient::new(connection.brokers.clone(), connection.access.clone()),
+            protocol: BrokerClient::new(connection.brokers.clone(), connection.credentials.clone()),
             is_fresh: false,
         })
     }

@@ -102,7 +102,7 @@ impl KafkaCrateConsumer {
     /// Fails where a fetch of all partitions cannot be sent.
     fn check_request_size(&self, batcher: &Batcher) -> Result<(), KafkaError> {
         let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
-        if self.fetcher.connection.access.tls().is_none()
+        if self.fetcher.connection.credentials.tls().is_none()
             || batcher.positions().map(of_topic).sum::<usize>() <= TLS_RECORD
         {
             return Ok(());

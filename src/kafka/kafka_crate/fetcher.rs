@@ -12,7 +12,7 @@ use kafka::error::{Error, KafkaCode};
 
 use super::open::open;
 use crate::kafka::admin::no_answer;
-use crate::kafka::auth_error::Refusal;
+use crate::kafka::auth_error::AuthError;
 use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::Connection;
 use crate::kafka::error::{ErrorKind, KafkaError, Location, USE_LIBRDKAFKA};
@@ -50,7 +50,7 @@ impl Fetcher {
         let brokers = connection.bootstrap_servers();
         let library = Library {
             client: open(connection)?,
-            protocol: BrokerClient::new(connection.brokers.clone(), connection.access.clone()),
+            protocol: BrokerClient::new(connection.brokers.clone(), connection.credentials.clone()),
         };
         let library = WorkerThread::spawn("kafka-crate", library, Arc::clone(pulse), |_| None);
         Ok(Self {
@@ -117,7 +117,7 @@ impl Fetcher {
                 }],
             },
             Error::Kafka(KafkaCode::TopicAuthorizationFailed) => {
-                return Refusal::topic(&place.topic, &self.connection.access).at(&self.brokers);
+                return AuthError::topic(&place.topic, &self.connection.credentials).at(&self.brokers);
             }
             error => ErrorKind::Partition(error.to_string()),
         };

@@ -14,11 +14,11 @@ const FETCH_WAIT: Duration = Duration::from_millis(100);
 
 #[cfg(feature = "tls")]
 fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
-    let Some(tls) = connection.access.tls() else {
+    let Some(tls) = connection.credentials.tls() else {
         return Ok(KafkaClient::new(connection.brokers.clone()));
     };
-    let connector =
-        crate::kafka::tls::refusal_of(tls).map_err(|refusal| refusal.at(&connection.bootstrap_servers()))?;
+    let connector = crate::kafka::tls::checked_connector(tls)
+        .map_err(|auth_error| auth_error.at(&connection.bootstrap_servers()))?;
     Ok(KafkaClient::new_secure(
         connection.brokers.clone(),
         SecurityConfig::new(connector),
@@ -27,7 +27,7 @@ fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
 
 #[cfg(not(feature = "tls"))]
 fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
-    if connection.access.tls().is_none() {
+    if connection.credentials.tls().is_none() {
         return Ok(KafkaClient::new(connection.brokers.clone()));
     }
     Err(KafkaError::unsupported(

@@ -82,7 +82,7 @@ impl LibrdkafkaAdmin {
     /// # Errors
     /// When there is an order for the calling thread.
     pub(super) fn prepare(&mut self) -> Result<(), KafkaError> {
-        if self.pulse.is_called() {
+        if self.pulse.has_command() {
             return Err(KafkaError::new(&self.brokers, ErrorKind::Interrupted));
         }
         serve(&self.handle);

@@ -82,7 +82,7 @@ impl BatchProbe {
         handle.assign(&list)?;
         let deadline = Instant::now() + LIMIT;
         let mut probed = ProbeResult::Unknown;
-        while Instant::now() < deadline && !self.pulse.is_called() {
+        while Instant::now() < deadline && !self.pulse.has_command() {
             let polled = handle.poll(POLL_WAIT);
             if let Some(reason) = handle.context().last_oversize() {
                 probed = ProbeResult::TooLarge(reason);

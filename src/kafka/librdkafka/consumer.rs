@@ -18,14 +18,14 @@ use super::handle_factory::HandleFactory;
 use super::large_batches::{LargeBatches, SearchTools, Step};
 use super::retried_error::{PartitionError, RetriedError};
 use crate::kafka::admin::{AdminThread, PendingRequest, TopicState};
-use crate::kafka::auth_error::Refusal;
+use crate::kafka::auth_error::AuthError;
 use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::connection::{BROKER_PATIENCE, Connection};
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::lag::End;
-use crate::kafka::link::Link;
 use crate::kafka::pulse::Pulse;
+use crate::kafka::reader_status::BrokerState;
 
 /// A handle that reads.
 pub(super) struct LibrdkafkaConsumer {
@@ -73,7 +73,7 @@ impl LibrdkafkaConsumer {
             large_batches: LargeBatches::new(&factory.brokers),
             describes_topics,
             unauthorized: BTreeSet::new(),
-            diagnosis: Diagnosis::new(connection, factory.access.clone()),
+            diagnosis: Diagnosis::new(connection, factory.credentials.clone()),
             patience: BROKER_PATIENCE
                 .saturating_mul(u32::try_from(connection.brokers.len()).unwrap_or(u32::MAX)),
             factory,
@@ -89,9 +89,9 @@ impl LibrdkafkaConsumer {
         self.diagnosis.error(call, error, cause.as_deref())
     }
 
-    fn refusal(&self, cause: &str) -> Option<Refusal> {
+    fn auth_error(&self, cause: &str) -> Option<AuthError> {
         self.pulse.beat(self.patience);
-        self.diagnosis.refusal(cause)
+        self.diagnosis.auth_error(cause)
     }
 
     /// Handles events that are of no partition. Errors of the transport are a state: the library reconnects.
@@ -128,8 +128,10 @@ impl LibrdkafkaConsumer {
                         )));
                         continue;
                     }
-                    self.trouble = Some(match cause.and_then(|cause| self.refusal(&cause)) {
-                        Some(refusal) => RetriedError::refusal(refusal.at(&self.brokers).to_string()),
+                    self.trouble = Some(match cause.and_then(|cause| self.auth_error(&cause)) {
+                        Some(auth_error) => {
+                            RetriedError::auth_error(auth_error.at(&self.brokers).to_string())
+                        }
                         None => RetriedError::new(format!("kafka {}: {error}", self.brokers)),
                     });
                 }
@@ -285,15 +287,15 @@ impl Consumer for LibrdkafkaConsumer {
     }
 
     fn is_refused(&self) -> bool {
-        self.trouble.as_ref().is_some_and(RetriedError::is_refusal)
+        self.trouble.as_ref().is_some_and(RetriedError::is_auth_error)
     }
 
     fn ends(&mut self) -> Vec<End> {
         self.reading.handle.context().ends()
     }
 
-    fn links(&mut self) -> Option<Vec<Link>> {
-        self.reading.handle.context().links()
+    fn broker_states(&mut self) -> Option<Vec<BrokerState>> {
+        self.reading.handle.context().broker_states()
     }
 
     fn note_topics(&mut self, topics: &[&TopicState]) {
@@ -313,7 +315,7 @@ impl Consumer for LibrdkafkaConsumer {
 
     fn reconnects(&self) -> bool {
         // It reconnects with the files as they were when the handle was created.
-        let access = &self.factory.access;
-        !access.reloaded().is_rotation_of(access)
+        let credentials = &self.factory.credentials;
+        !credentials.reloaded().is_rotation_of(credentials)
     }
 }

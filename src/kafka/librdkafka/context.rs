@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 use super::statistics::Statistics;
 use crate::config::{FileName, units};
 use crate::kafka::lag::End;
-use crate::kafka::link::Link;
+use crate::kafka::reader_status::BrokerState;
 use crate::kafka::token::Token;
 
 /// Events of one handle that are served at a time.
@@ -41,7 +41,7 @@ pub(super) struct Context {
     /// Ends of partitions that are news.
     ends: Mutex<Vec<End>>,
     /// Connections, where there is news.
-    links: Mutex<Option<Vec<Link>>>,
+    links: Mutex<Option<Vec<BrokerState>>>,
     /// Answers that were too large.
     oversize: Mutex<SizeErrors>,
     /// How often in a row it has said that it knows no broker.
@@ -96,7 +96,7 @@ impl ClientContext for Context {
                     self.lost.fetch_add(1, Ordering::Relaxed);
                 }
                 self.note_receive_errors(statistics.receive_errors());
-                *self.links.lock() = Some(statistics.links());
+                *self.links.lock() = Some(statistics.broker_states());
                 *self.ends.lock() = statistics.ends(self.reads_uncommitted);
             }
             Err(error) => debug!("librdkafka's statistics: {error}"),
@@ -141,7 +141,7 @@ impl Context {
     }
 
     /// Connections, where there is news.
-    pub(super) fn links(&self) -> Option<Vec<Link>> {
+    pub(super) fn broker_states(&self) -> Option<Vec<BrokerState>> {
         self.links.lock().take()
     }
 

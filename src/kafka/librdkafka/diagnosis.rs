@@ -5,52 +5,52 @@ use std::sync::Arc;
 use rdkafka::error::{KafkaError as RdKafkaError, RDKafkaErrorCode};
 
 use crate::kafka::api_versions;
-use crate::kafka::auth_error::Refusal;
+use crate::kafka::auth_error::AuthError;
 use crate::kafka::connection::{Connection, SecurityProtocol};
 use crate::kafka::error::KafkaError;
-use crate::kafka::security::Access;
+use crate::kafka::security::Credentials;
 
 /// Explains errors of handles to the same brokers. May connect to a broker, and blocks meanwhile.
 pub(super) struct Diagnosis {
     brokers: Vec<String>,
     bootstrap_servers: Arc<str>,
-    access: Access,
-    /// Whether all settings of security are in `access`.
+    credentials: Credentials,
+    /// Whether all settings of security are in `credentials`.
     is_explicable: bool,
 }
 
 impl Diagnosis {
-    pub(super) fn new(connection: &Connection, access: Access) -> Self {
+    pub(super) fn new(connection: &Connection, credentials: Credentials) -> Self {
         Self {
             is_explicable: match SecurityProtocol::of(connection) {
                 SecurityProtocol::Plain | SecurityProtocol::Tls => true,
-                SecurityProtocol::Sasl => access.sasl().is_some(),
+                SecurityProtocol::Sasl => credentials.sasl().is_some(),
                 SecurityProtocol::TlsOfLibrdkafka => false,
             },
             brokers: connection.brokers.clone(),
             bootstrap_servers: connection.bootstrap_servers(),
-            access,
+            credentials,
         }
     }
 
-    /// The refusal that librdkafka's text for a failed connection comes from.
-    pub(super) fn refusal(&self, cause: &str) -> Option<Refusal> {
-        Refusal::from_transport(cause, &self.access, |broker| self.of_certificate(broker))
+    /// The authentication error that librdkafka's text for a failed connection comes from.
+    pub(super) fn auth_error(&self, cause: &str) -> Option<AuthError> {
+        AuthError::from_transport(cause, &self.credentials, |broker| self.of_certificate(broker))
     }
 
     /// The error of a request, given the last error of the transport.
     pub(super) fn error(&self, request: &str, error: &RdKafkaError, cause: Option<&str>) -> KafkaError {
-        let refusal = cause.and_then(|cause| self.refusal(cause)).or_else(|| {
+        let auth_error = cause.and_then(|cause| self.auth_error(cause)).or_else(|| {
             // A broker that closes a connection without an answer leaves no cause, or that it was closed. A broker that
             // hangs closes none, and would not answer this either.
             let is_closed = cause.is_none_or(is_of_closing)
                 && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
             (is_closed && self.is_explicable)
-                .then(|| api_versions::expected_security(&self.brokers, &self.access))
+                .then(|| api_versions::expected_security(&self.brokers, &self.credentials))
                 .flatten()
         });
-        if let Some(refusal) = refusal {
-            return refusal.at(&self.bootstrap_servers);
+        if let Some(auth_error) = auth_error {
+            return auth_error.at(&self.bootstrap_servers);
         }
         let cause = cause.map_or_else(String::new, |cause| format!(" ({cause})"));
         KafkaError::unreachable(&self.bootstrap_servers, format!("{request}: {error}{cause}"))
@@ -58,15 +58,15 @@ impl Diagnosis {
 
     /// A certificate that failed verification, examined.
     #[cfg(feature = "tls")]
-    fn of_certificate(&self, broker: &str) -> Option<Refusal> {
-        self.access.tls()?;
-        let error = api_versions::version_ranges(broker, &self.access).err()?;
-        api_versions::refusal(&error).cloned()
+    fn of_certificate(&self, broker: &str) -> Option<AuthError> {
+        self.credentials.tls()?;
+        let error = api_versions::version_ranges(broker, &self.credentials).err()?;
+        api_versions::auth_error(&error).cloned()
     }
 
     #[cfg(not(feature = "tls"))]
     #[expect(clippy::unused_self, reason = "builds with TLS examine the certificate")]
-    fn of_certificate(&self, _: &str) -> Option<Refusal> {
+    fn of_certificate(&self, _: &str) -> Option<AuthError> {
         None
     }
 }

@@ -227,7 +227,7 @@ impl FetchHandle {
             return Ok(());
         }
         for topic in topics {
-            if pulse.is_called() {
+            if pulse.has_command() {
                 return Err(AssignError::Interrupted);
             }
             pulse.beat(REQUEST_TIMEOUT);

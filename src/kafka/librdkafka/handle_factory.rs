@@ -11,7 +11,7 @@ use super::settings;
 use crate::config::{FileName, Isolation};
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::KafkaError;
-use crate::kafka::security::Access;
+use crate::kafka::security::Credentials;
 
 /// Creates handles, all with the same settings.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub(super) struct HandleFactory {
     pub(super) brokers: Arc<str>,
     pub(super) token_file: Option<FileName>,
     /// With the files as they were when the factory was created.
-    pub(super) access: Access,
+    pub(super) credentials: Credentials,
     config: ClientConfig,
     reads_uncommitted: bool,
 }
@@ -30,12 +30,12 @@ impl HandleFactory {
     /// # Errors
     /// When one of them cannot be used.
     pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, KafkaError> {
-        let access = connection.access.reloaded();
+        let credentials = connection.credentials.reloaded();
         Ok(Self {
             brokers: connection.bootstrap_servers(),
-            token_file: access.token_file().cloned(),
-            config: settings::config(connection, &access, purpose)?,
-            access,
+            token_file: credentials.token_file().cloned(),
+            config: settings::config(connection, &credentials, purpose)?,
+            credentials,
             reads_uncommitted: connection.isolation == Isolation::ReadUncommitted,
         })
     }

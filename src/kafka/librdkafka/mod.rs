@@ -68,7 +68,7 @@ fn spawn_admin(
     describes_topics: &Arc<AtomicBool>,
     pulse: &Arc<Pulse>,
 ) -> Result<AdminThread, KafkaError> {
-    let diagnosis = Diagnosis::new(connection, factory.access.clone());
+    let diagnosis = Diagnosis::new(connection, factory.credentials.clone());
     let admin = LibrdkafkaAdmin::new(
         factory.clone(),
         diagnosis,

@@ -15,7 +15,7 @@ pub(super) struct RetriedError {
     at: Option<(String, i32)>,
     what: String,
     /// Whether a login or a certificate is refused.
-    is_refusal: bool,
+    is_auth_error: bool,
     /// When it was reported last.
     reported: Instant,
 }
@@ -26,15 +26,15 @@ impl RetriedError {
         Self {
             at: None,
             what,
-            is_refusal: false,
+            is_auth_error: false,
             reported: Instant::now(),
         }
     }
 
     /// A login or a certificate is refused.
-    pub(super) fn refusal(what: String) -> Self {
+    pub(super) fn auth_error(what: String) -> Self {
         Self {
-            is_refusal: true,
+            is_auth_error: true,
             ..Self::new(what)
         }
     }
@@ -44,7 +44,7 @@ impl RetriedError {
         Self {
             what: format!("kafka {brokers}: {}: {}", failed.at(), failed.text),
             at: Some((failed.topic, failed.partition)),
-            is_refusal: false,
+            is_auth_error: false,
             reported: Instant::now(),
         }
     }
@@ -54,8 +54,8 @@ impl RetriedError {
     }
 
     /// Whether a login or a certificate is refused.
-    pub(super) const fn is_refusal(&self) -> bool {
-        self.is_refusal
+    pub(super) const fn is_auth_error(&self) -> bool {
+        self.is_auth_error
     }
 
     /// Whether it is that of a partition which was tried in vain a moment ago.

@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError as RdKafkaError;
 use crate::config::librdkafka::reason;
 use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::{ErrorKind, KafkaError};
-use crate::kafka::security::Access;
+use crate::kafka::security::Credentials;
 
 /// How long a request to a broker may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -84,13 +84,13 @@ pub(super) fn probing(config: &ClientConfig) -> ClientConfig {
     config
 }
 
-/// The defaults, then the properties of `access`, then the operator's own.
+/// The defaults, then the properties of `credentials`, then the operator's own.
 ///
 /// # Errors
 /// When a file that [kafka] names cannot be used.
 pub(in crate::kafka) fn config(
     connection: &Connection,
-    access: &Access,
+    credentials: &Credentials,
     purpose: Purpose,
 ) -> Result<ClientConfig, KafkaError> {
     let mut config = ClientConfig::new();
@@ -105,14 +105,14 @@ pub(in crate::kafka) fn config(
         }
     }
     let brokers = connection.bootstrap_servers();
-    let properties = access.properties().map_err(|reason| {
+    let properties = credentials.properties().map_err(|reason| {
         let remedy = "see to the files that [kafka] names".to_owned();
         KafkaError::new(&brokers, ErrorKind::Refused { reason, remedy })
     })?;
     #[cfg(feature = "tls")]
-    if let Some(tls) = access.tls() {
+    if let Some(tls) = credentials.tls() {
         // It names the file that is wrong.
-        crate::kafka::tls::refusal_of(tls).map_err(|refusal| refusal.at(&brokers))?;
+        crate::kafka::tls::checked_connector(tls).map_err(|auth_error| auth_error.at(&brokers))?;
     }
     for (name, value) in properties {
         config.set(name, value);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::kafka::lag::End;
-use crate::kafka::link::Link;
+use crate::kafka::reader_status::BrokerState;
 
 /// The used part of the statistics.
 #[derive(Deserialize)]
@@ -94,9 +94,9 @@ impl Statistics {
         self.brokers.values().map(|broker| broker.rxerrs).sum()
     }
 
-    pub(super) fn links(&self) -> Vec<Link> {
+    pub(super) fn broker_states(&self) -> Vec<BrokerState> {
         let brokers = self.brokers.values().filter(|broker| broker.nodeid >= 0);
-        let link = |broker: &BrokerStatistics| Link {
+        let link = |broker: &BrokerStatistics| BrokerState {
             broker: broker.nodename.clone(),
             is_up: broker.state == "UP",
             round_trip: broker

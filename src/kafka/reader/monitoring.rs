@@ -24,8 +24,8 @@ impl KafkaReader {
         found: &[TopicInfo],
     ) -> Result<(), KafkaError> {
         self.update_resumed(consumer);
-        if let Some(links) = consumer.links() {
-            self.status.set_links(links);
+        if let Some(connections) = consumer.broker_states() {
+            self.status.set_broker_states(connections);
         }
         let ends = consumer.ends();
         // A partition may stand still during an error, or with a client that does not tell markers from records.

@@ -9,7 +9,7 @@ use super::topic::{REFRESH, TopicInfo};
 use crate::kafka::client::Handles;
 use crate::kafka::connection::backoff;
 use crate::kafka::consumer::Consumer;
-use crate::kafka::counters::Trouble;
+use crate::kafka::counters::ErrorClass;
 use crate::kafka::error::{ErrorKind, KafkaError};
 
 /// Longest wait for records in one poll, and so the longest until a command is received.
@@ -163,7 +163,7 @@ impl KafkaReader {
     fn refresh_pause(&self, consumer: &dyn Consumer) -> Duration {
         if let Some(error) = consumer.trouble() {
             if self.report_text(error, consumer.is_refused()) {
-                self.status.counters().count_error(Trouble::Transport);
+                self.status.counters().count_error(ErrorClass::Transport);
             }
             return REFRESH_IN_TROUBLE;
         }

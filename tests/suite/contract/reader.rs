@@ -12,7 +12,7 @@ use kafka_sse_bridge::kafka::connection::Connection;
 use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{BEGINNING, Feed, Record};
-use kafka_sse_bridge::kafka::security::Access;
+use kafka_sse_bridge::kafka::security::Credentials;
 use kafka_sse_bridge::kafka::stream_queues::StreamChannel;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -180,7 +180,7 @@ impl Reader {
             brokers,
             client: plan.client,
             isolation: plan.isolation,
-            access: Access::default(),
+            credentials: Credentials::default(),
             librdkafka: Vec::new(),
             needs_headers: false,
             needs_librdkafka: None,

@@ -6,7 +6,7 @@ use crate::harness::broker::{Version, topic_name};
 use crate::harness::produce::Message;
 use crate::harness::wait::{ensure, secs};
 use kafka_sse_bridge::config::Client;
-use kafka_sse_bridge::kafka::counters::Trouble;
+use kafka_sse_bridge::kafka::counters::ErrorClass;
 use kafka_sse_bridge::kafka::reader::StartOffset;
 use std::time::{Duration, Instant};
 
@@ -122,7 +122,11 @@ pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
 }
 
 /// Errors that replace the client while all partitions wait.
-const REBUILT: [Trouble; 3] = [Trouble::Unreachable, Trouble::Partition, Trouble::Unsupported];
+const REBUILT: [ErrorClass; 3] = [
+    ErrorClass::Unreachable,
+    ErrorClass::Partition,
+    ErrorClass::Unsupported,
+];
 
 /// Records that are waited for, one after the other.
 const ROUNDS: usize = 20;

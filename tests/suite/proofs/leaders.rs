@@ -11,7 +11,7 @@ use kafka_sse_bridge::kafka::connection::Connection;
 use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::reader_status::ReaderStatus;
 use kafka_sse_bridge::kafka::record::{Batch, Feed};
-use kafka_sse_bridge::kafka::security::Access;
+use kafka_sse_bridge::kafka::security::Credentials;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -252,7 +252,7 @@ fn read(
         brokers: cluster.bootstrap(),
         client: Client::Librdkafka,
         isolation: Isolation::ReadCommitted,
-        access: Access::default(),
+        credentials: Credentials::default(),
         librdkafka: plan.properties.clone(),
         needs_headers: false,
         needs_librdkafka: None,
