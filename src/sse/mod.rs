@@ -1,6 +1,6 @@
 //! The format of Server-Sent Events, without HTTP.
 //!
-//! - [`write`]: the fields of an event
+//! - [`mod@write`]: the fields of an event
 //! - [`parse`]: a stream of bytes into events
 //! - [`control`]: the names of the daemon's control events
 #![forbid(unsafe_code)]
