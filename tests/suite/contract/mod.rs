@@ -45,7 +45,7 @@ const TABLE: [Row; 16] = [
         says: &[
             says(
                 "null and empty keys and values",
-                "told apart",
+                "distinguished",
                 "both are null, and an empty value a tombstone",
             ),
             says("timestamps", "as written", "none"),
@@ -64,10 +64,10 @@ const TABLE: [Row; 16] = [
             on_each_version(records::a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read)
         },
         says: &[says(
-            "a record that is larger",
+            "a larger record",
             "read, up to `receive.message.max.bytes` (128 MiB); the partition stops before a larger one and is named, the \
-             others go on",
-            "the partition stops before it and is named, the others go on",
+             others continue",
+            "the partition stops before it and is named, the others continue",
         )],
     },
     Row {
@@ -79,7 +79,7 @@ const TABLE: [Row; 16] = [
         says: &[says(
             "lz4 and zstd",
             WHOLE,
-            "the partition stops before the batch and is named, the others go on",
+            "the partition stops before the batch and is named, the others continue",
         )],
     },
     Row {
@@ -96,14 +96,14 @@ const TABLE: [Row; 16] = [
     },
     Row {
         trials: || on_each_version(holes::records_left_by_compaction_are_all_read),
-        says: &[says("what compaction has left", WHOLE, WHOLE)],
+        says: &[says("compacted topics", WHOLE, WHOLE)],
     },
     Row {
         trials: || on_each_version(holes::records_deleted_by_retention_are_reported),
         says: &[says(
-            "records that leave Kafka before they are read",
-            "told by `gap`",
-            "told by `gap`",
+            "records that are deleted before they are read",
+            "reported by `gap`",
+            "reported by `gap`",
         )],
     },
     Row {
@@ -117,7 +117,7 @@ const TABLE: [Row; 16] = [
     Row {
         trials: || on_each_version(topics::added_partitions_are_read_from_their_first_record),
         says: &[says(
-            "partitions that are added",
+            "added partitions",
             "read from their first record within 10 s of it",
             "read from their first record within 10 s of it",
         )],
@@ -125,7 +125,7 @@ const TABLE: [Row; 16] = [
     Row {
         trials: || on_each_version(topics::recreated_topics_are_read_from_their_beginning),
         says: &[says(
-            "a topic deleted and created anew, smaller or larger",
+            "a topic deleted and recreated, smaller or larger",
             "`reset`, and read from its beginning",
             "`reset`, and read from its beginning",
         )],
@@ -133,17 +133,17 @@ const TABLE: [Row; 16] = [
     Row {
         trials: || on_each_version(slow::a_blocked_stream_pauses_only_its_own_topics),
         says: &[says(
-            "a stream that encodes more slowly than records come",
-            "its topics are not fetched until it has caught up, the others go on",
-            "its topics are not fetched until it has caught up, the others go on",
+            "a stream that encodes more slowly than records arrive",
+            "its topics are paused until it has caught up, the others continue",
+            "its topics are paused until it has caught up, the others continue",
         )],
     },
     Row {
         trials: || on_each_version(topics::a_broken_partition_is_reported_and_others_are_read),
         says: &[says(
-            "a batch that a disk has spoilt",
-            "the partition stops before it and is named, the others go on at once",
-            "the partition stops before it and is named, the others go on, up to 10 s late",
+            "a corrupt batch",
+            "the partition stops before it and is named, the others continue at once",
+            "the partition stops before it and is named, the others continue, up to 10 s late",
         )],
     },
     Row {
@@ -152,23 +152,23 @@ const TABLE: [Row; 16] = [
         },
         says: &[
             says(
-                "a broker that dies, or is not there at the start",
-                "read on within about 2 s of its return",
-                "read on within 10 s of its return",
+                "a broker that dies, or is absent at the start",
+                "reading continues within about 2 s of its return",
+                "reading continues within 10 s of its return",
             ),
             says(
-                "a broker that freezes",
-                "named after about 20 s, read on when it thaws",
-                "named after 120 s, read on when it thaws",
+                "a frozen broker",
+                "named after about 20 s, reading continues when it resumes",
+                "named after 120 s, reading continues when it resumes",
             ),
         ],
     },
     Row {
         trials: || on_each_version(members::reading_continues_after_metadata_without_brokers),
         says: &[says(
-            "a cluster that names no broker for a while",
-            "read on within about 5 s of the naming",
-            "read on within 10 s of the naming",
+            "a cluster whose metadata names no broker for a while",
+            "reading continues within about 5 s of metadata with brokers",
+            "reading continues within 10 s of metadata with brokers",
         )],
     },
 ];
