@@ -3,8 +3,8 @@
 //! The batcher alone knows the next offset of every partition. It drops a record below that offset, so that a rebuilt
 //! client duplicates none. It knows neither the client that fills it, nor what the streams do with a batch.
 //!
-//! [`stream_queues`](super::stream_queues) holds what the bounded channels to the streams cannot take, and pauses the
-//! topics of a stream that is slower than Kafka delivers: those are not among the [`places`](Batcher::places) to read.
+//! [`stream_queues`](super::stream_queues) holds the overflow of the bounded channels to the streams, and pauses the
+//! topics of a stream that is slower than Kafka; [`fetch_positions`](Batcher::fetch_positions) omits paused topics.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::pulse::Pulse;
 use super::record::{BEGINNING, Batch, Feed, Stamp, TopicId};
 use super::stream_queues::{FlowChange, SlowPeriod, StreamChannel, StreamQueues};
 
-/// One topic that is read.
+/// A topic, its next offsets and its unsent batch.
 #[derive(Debug)]
 struct Topic {
     name: Arc<str>,
@@ -27,20 +27,20 @@ struct Topic {
     /// See [`FetchPosition`].
     placed: Vec<u64>,
     incarnation: u64,
-    /// The leader epochs of what was read, by partition; shorter where none are known.
+    /// The leader epochs of the records read, by partition; shorter than `next` if later partitions have none.
     epochs: Vec<Epochs>,
-    /// Whether a stream keeps a table of it.
+    /// Whether a stream keeps a table of the topic.
     has_table: bool,
     batch: Batch,
-    /// Records taken.
+    /// Records accepted.
     received: u64,
-    /// Records sent, counted for `/metrics`: added to once per batch.
+    /// Records sent, for `/metrics`; updated once per batch.
     sent: Arc<AtomicU64>,
     /// The streams that use the topic, by their index among all.
     queues: Vec<usize>,
 }
 
-/// A partition to read, and from where.
+/// A partition to read, and its next offset.
 #[derive(Debug, Clone)]
 pub struct FetchPosition {
     /// Its topic.
@@ -49,11 +49,11 @@ pub struct FetchPosition {
     pub partition: u32,
     /// Its next offset.
     pub next: i64,
-    /// Changes when reading must continue at another offset than the one that it has reached.
+    /// Changes when reading must continue at an offset other than the one reached.
     pub placed: u64,
     /// Changes when the topic is recreated.
     pub incarnation: u64,
-    /// The leader epoch of the last record that was read, where it is known.
+    /// The leader epoch of the last record read, if known.
     pub epoch: Option<u32>,
 }
 
@@ -65,7 +65,7 @@ impl FetchPosition {
     }
 }
 
-/// The next offsets, and the records that are not sent yet.
+/// The next offsets, and the unsent records.
 #[derive(Debug)]
 pub struct Batcher {
     topics: Vec<Topic>,
@@ -74,7 +74,7 @@ pub struct Batcher {
     queues: StreamQueues,
     /// How often the next offset of a partition was set.
     places: u64,
-    /// Index of the topic that took the last record: runs of one topic are the rule.
+    /// Index of the topic of the last record: consecutive records usually have the same topic.
     last: usize,
 }
 
@@ -109,13 +109,13 @@ impl Batcher {
         }
     }
 
-    /// Counts records and pauses in counters that it shares with other batchers.
+    /// Counts records and pauses in counters shared with other batchers.
     #[must_use]
     pub fn counted_in(mut self, counters: &KafkaCounters) -> Self {
         for topic in &mut self.topics {
             topic.sent = counters.topic(&topic.name);
         }
-        // Streams that are never paused are shown with zero.
+        // Creates the counters, so that streams that are never paused show zero.
         for stream in self.queues.streams() {
             drop(counters.pauses(stream));
         }
@@ -129,7 +129,7 @@ impl Batcher {
             .map(|topic| (&topic.name, topic.next.as_slice()))
     }
 
-    /// Every partition to read now: those of topics that are not paused.
+    /// Every partition of every topic that is not paused.
     pub fn fetch_positions(&self) -> impl Iterator<Item = FetchPosition> {
         let topics = self.topics.iter().filter(|topic| !topic.is_paused(&self.queues));
         topics.flat_map(|topic| {
@@ -147,7 +147,7 @@ impl Batcher {
         })
     }
 
-    /// The next offset of every partition of a topic; empty where none is read.
+    /// The next offset of every partition of a topic; empty if the topic is not read.
     #[must_use]
     pub fn next_offsets(&self, topic: &str) -> Vec<i64> {
         self.topic(topic)
@@ -155,13 +155,13 @@ impl Batcher {
             .unwrap_or_default()
     }
 
-    /// The next offset of one partition; `None` where it is not read.
+    /// The next offset of one partition; `None` if it is not read.
     #[must_use]
     pub fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
         self.topic(topic)?.next.get(partition as usize).copied()
     }
 
-    /// The leader epoch of the last record that was read of a partition, where it is known.
+    /// The leader epoch of the last record read of a partition, if known.
     pub(super) fn epoch(&self, topic: &str, partition: u32) -> Option<u32> {
         self.topic(topic)?.epoch(partition)
     }
@@ -188,20 +188,20 @@ impl Batcher {
         self.queues.is_any_paused()
     }
 
-    /// Records taken since the start.
+    /// Records accepted since the start.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.topics.iter().map(|topic| topic.received).sum()
     }
 
-    /// Records taken of one topic.
+    /// Records accepted of one topic.
     #[must_use]
     pub fn received_from(&self, topic: &str) -> u64 {
         self.topic(topic).map_or(0, |topic| topic.received)
     }
 
     /// Sets the next offsets of a topic, and notifies its streams. `low` holds the log start offset of every
-    /// partition; `id` is the topic's, if it is known.
+    /// partition; `id` is the topic's id, if known.
     pub fn assign(&mut self, topic: &str, id: Option<TopicId>, next: Vec<i64>, low: Vec<i64>) {
         if let Some(&index) = self.by_name.get(topic) {
             let (topic, queues) = (&mut self.topics[index], &mut self.queues);
@@ -230,7 +230,7 @@ impl Batcher {
         }
     }
 
-    /// Notifies the streams of a topic that a partition which had no leader has one: records from `at` on are live.
+    /// Notifies the streams of a topic that a partition has its first leader: records from `at` on are live.
     pub fn begun(&mut self, topic: &str, partition: u32, at: i64) {
         if let Some(&index) = self.by_name.get(topic) {
             let (topic, queues) = (&mut self.topics[index], &mut self.queues);
@@ -244,8 +244,8 @@ impl Batcher {
         }
     }
 
-    /// The log of a partition was truncated: goes back to the offset up to which it agrees with what was read, according
-    /// to `cut` and the epochs read, but not below `low`. Notifies the streams of the topic. Returns the offset, or `None`
+    /// Handles a truncated log: goes back to the offset up to which the log and the records read agree, according to
+    /// `cut` and the epochs read, but not below `low`. Notifies the streams of the topic. Returns the offset, or `None`
     /// if reading has not passed it.
     pub(super) fn truncate(&mut self, topic: &str, partition: u32, cut: Cut, low: i64) -> Option<i64> {
         let &found = self.by_name.get(topic)?;
@@ -309,7 +309,7 @@ impl Batcher {
         }
     }
 
-    /// Notifies the streams of a topic that it is read up to the end offsets as of the start.
+    /// Notifies the streams of a topic that reading has reached the end offsets as of the start.
     pub fn loaded(&mut self, topic: &str) {
         if let Some(&index) = self.by_name.get(topic) {
             let (topic, queues) = (&mut self.topics[index], &mut self.queues);
@@ -334,7 +334,7 @@ impl Batcher {
         }
     }
 
-    /// Takes one record, unless its partition is not read or the record was taken before. Returns whether it was taken.
+    /// Accepts a record, unless its partition is not read or its offset is below the next one. Returns whether it did.
     pub fn push<'h>(
         &mut self,
         topic: &str,
@@ -346,7 +346,7 @@ impl Batcher {
         self.push_of(None, topic, stamp, key, value, headers)
     }
 
-    /// The same, with the record's leader epoch.
+    /// Like [`push`](Self::push), with the record's leader epoch.
     pub fn push_of<'h>(
         &mut self,
         epoch: Option<u32>,
@@ -381,7 +381,7 @@ impl Batcher {
         true
     }
 
-    /// Sends everything that was read, without waiting for full channels.
+    /// Sends all accepted records, without waiting for full channels.
     pub fn flush(&mut self) {
         self.queues.drain();
         for topic in &mut self.topics {
@@ -389,13 +389,13 @@ impl Batcher {
         }
     }
 
-    /// Sends everything that was read, and waits for full channels.
+    /// Sends all accepted records, and waits for full channels.
     pub fn flush_all(&mut self) {
         self.flush();
         self.queues.drain_all();
     }
 
-    /// Waits briefly for full channels, then pauses and resumes topics: with a change, [`places`](Self::places) differ.
+    /// Waits briefly for full channels, then pauses and resumes topics. A change affects [`Self::fetch_positions`].
     pub(super) fn update_paused(&mut self, pulse: &Pulse) -> Vec<FlowChange> {
         self.queues.update_paused(pulse)
     }

@@ -1,11 +1,11 @@
-//! Chooses the client library by the settings and by a broker's API versions.
+//! Chooses the client library from the settings and a broker's API versions.
 
 use super::api_versions::{VersionRanges, auth_error, version_ranges};
 use super::connection::Connection;
 use super::error::KafkaError;
 use crate::config::{Client, Isolation};
 
-/// Which client library reads, and why.
+/// The chosen client library, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// Either [`Client::Kafka`] or [`Client::Librdkafka`].
@@ -14,7 +14,7 @@ pub struct Choice {
     pub reason: String,
 }
 
-/// Asks the configured brokers in turn; the first that answers speaks for all.
+/// Requests the API versions of the configured brokers in turn, and returns those of the first that answers.
 fn ask_any(connection: &Connection) -> Result<(String, VersionRanges), KafkaError> {
     let (mut reasons, mut refused) = (Vec::new(), None);
     for broker in &connection.brokers {
@@ -33,7 +33,7 @@ fn ask_any(connection: &Connection) -> Result<(String, VersionRanges), KafkaErro
     })
 }
 
-/// Why the `kafka` crate cannot be used, whatever versions the broker has.
+/// Why the `kafka` crate cannot be used, regardless of the broker's versions.
 fn need_of_librdkafka(connection: &Connection) -> Option<&'static str> {
     if !cfg!(feature = "kafka-crate") {
         Some("this build holds no other client")
@@ -52,12 +52,12 @@ fn need_of_librdkafka(connection: &Connection) -> Option<&'static str> {
     }
 }
 
-/// Chooses the client library for `connection`: the `kafka` crate only where that trades no
-/// promise away. Asks a broker where the answer depends on it.
+/// Chooses the client library for `connection`: the `kafka` crate only if it supports all that the settings need.
+/// Asks a broker if the choice depends on its versions.
 ///
 /// # Errors
-/// When no broker answers and the choice depends on it, or as unsupported
-/// where the configured client cannot read from the broker, or is not part of this build.
+/// When no broker answers and the choice depends on it. [`Unsupported`](super::error::ErrorKind::Unsupported) if the
+/// configured client cannot read from the broker or is not part of this build.
 pub fn choose(connection: &Connection) -> Result<Choice, KafkaError> {
     let choice = |client, reason: &str| {
         Ok(Choice {

@@ -1,9 +1,9 @@
 //! The queues to the streams, and backpressure.
 //!
-//! A stream's channel is bounded, and a stream that encodes more slowly than Kafka delivers fills it. The overflow
-//! waits here, in order and bounded by what one poll brings. Reading waits briefly for a full channel, so that it slows
-//! down to the pace of a stream that is a little slower; the topics of a stream that takes nothing in that time are
-//! paused until it has caught up, and the other streams go on. Knows nothing of sources, offsets or clients.
+//! A stream's channel is bounded, and a stream that encodes more slowly than Kafka delivers fills it. The overflow is
+//! queued here, in order and bounded by the size of one poll. Reading waits briefly for a full channel, and so adapts
+//! to a stream that is slightly slower. If a stream takes nothing in that time, its topics are paused until it catches
+//! up, and the other streams continue. Knows nothing of Kafka clients, offsets or HTTP clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::pulse::Pulse;
 use super::record::Feed;
 
-/// Longest wait for full channels after a poll while another stream could go on. Reading at the pace of a stream that is
-/// a little slower costs less than pausing its topics, whose prefetched records are fetched again.
+/// Longest wait for full channels after a poll while another stream can continue. Waiting for a slightly slower stream
+/// costs less than pausing its topics, whose prefetched records must be fetched again.
 const WAIT: Duration = Duration::from_millis(10);
 
-/// The same while no other stream could go on.
+/// Longest wait while no other stream can continue.
 const WAIT_ALONE: Duration = Duration::from_millis(500);
 
 /// How often a wait checks whether the thread has a command.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
-/// A stream keeps up again when its topics were not paused for this long.
+/// A stream counts as keeping up once its topics have not been paused for this long.
 const KEEPS_UP_AFTER: Duration = Duration::from_secs(5);
 
 /// The channel of one stream.
@@ -58,24 +58,24 @@ struct StreamQueue {
     overflow: VecDeque<Feed>,
     /// Since when the stream's topics are paused.
     paused_since: Option<Instant>,
-    /// Set while the stream does not keep up.
+    /// Present while the stream does not keep up.
     slow: Option<SlowPeriod>,
 }
 
-/// A time in which a stream does not keep up.
+/// A period in which a stream does not keep up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlowPeriod {
-    /// Since when.
+    /// When the period began.
     pub since: Instant,
     /// How often its topics were paused.
     pub times: u64,
-    /// For how long in all.
+    /// Total time its topics were paused.
     pub paused: Duration,
     /// When they were last resumed.
     resumed: Instant,
 }
 
-/// A change of a stream's backpressure; streams by their index.
+/// A change of a stream's backpressure. Streams are given by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FlowChange {
     /// Its topics are paused.
@@ -95,7 +95,7 @@ pub enum FlowChange {
 #[derive(Debug, Default)]
 pub struct StreamQueues {
     all: Vec<StreamQueue>,
-    /// How many have overflow, are paused or do not keep up: usually none.
+    /// How many queues have overflow, are paused or do not keep up: usually none.
     busy: usize,
 }
 
@@ -136,7 +136,7 @@ impl StreamQueues {
         self.all[queue].paused_since.is_some()
     }
 
-    /// Whether those of any stream are.
+    /// Whether the topics of any stream are paused.
     pub(super) fn is_any_paused(&self) -> bool {
         self.busy > 0 && self.all.iter().any(|queue| queue.paused_since.is_some())
     }
@@ -168,7 +168,7 @@ impl StreamQueues {
         }
     }
 
-    /// Sends the overflow as far as it goes. Does not wait.
+    /// Sends overflow until the channels are full. Does not wait.
     pub(super) fn drain(&mut self) {
         if self.busy > 0 {
             self.all.iter_mut().for_each(StreamQueue::drain);
@@ -176,7 +176,7 @@ impl StreamQueues {
         }
     }
 
-    /// Sends all overflow, and waits for that unless the streams close their channels.
+    /// Sends all overflow, waiting for channels that are full and not closed.
     pub(super) fn drain_all(&mut self) {
         loop {
             self.drain();

@@ -1,5 +1,5 @@
-//! TLS by OpenSSL: for the requests that we send ourselves, for the `kafka` crate, and to find out why a broker's
-//! certificate fails verification, which librdkafka does not say.
+//! TLS with OpenSSL: for our own requests, for the `kafka` crate, and to find out why a broker's certificate fails
+//! verification, which librdkafka does not report.
 
 use std::io;
 use std::net::TcpStream;
@@ -23,7 +23,7 @@ const UNKNOWN_CA: [i32; 4] = [18, 19, 20, 21];
 /// Verification errors for a certificate of another host: its name, or its address.
 const OTHER_HOST: [i32; 2] = [62, 64];
 
-/// Verifies brokers, and presents our certificate to them, as the settings say.
+/// Builds a connector that verifies brokers and presents our certificate according to the settings.
 ///
 /// # Errors
 /// When a file cannot be read, or its content is malformed.
@@ -31,7 +31,7 @@ pub(super) fn connector(tls: &TlsSettings) -> Result<SslConnector, String> {
     let own = |error: ErrorStack| error.to_string();
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(own)?;
     if let Some(file) = &tls.ca_file {
-        // In place of the system's CAs, not in addition to them.
+        // Replaces the system's CAs.
         let mut store = X509StoreBuilder::new().map_err(own)?;
         let bad = |error: ErrorStack| format!("{file}: {error}");
         for certificate in X509::stack_from_pem(&file.read()?).map_err(bad)? {
@@ -60,7 +60,7 @@ pub(super) fn connector(tls: &TlsSettings) -> Result<SslConnector, String> {
     Ok(builder.build())
 }
 
-/// As [`connector`], with an error that names the remedy.
+/// Like [`connector`], with an error that names the remedy.
 pub(super) fn checked_connector(tls: &TlsSettings) -> Result<SslConnector, AuthError> {
     connector(tls).map_err(|reason| AuthError {
         reason,

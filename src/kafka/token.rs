@@ -1,6 +1,6 @@
-//! The token of OAUTHBEARER in its file: its expiry and its subject.
+//! Reads the OAUTHBEARER token from its file, with its expiry and its subject.
 //!
-//! Reads what a JWT says of itself (RFC 7519) and judges nothing: that is the broker's to do.
+//! Decodes the claims of a JWT (RFC 7519) and verifies nothing: the broker verifies the token.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -13,22 +13,22 @@ use serde::Deserialize;
 use crate::config::{FileName, units};
 use crate::logging::Seldom;
 
-/// How long a token counts as valid whose `exp` is missing or not believed: its file is read again before that.
+/// How long a token without a plausible `exp` counts as valid: its file is read again before that.
 const UNSAID: Duration = Duration::from_secs(300);
 
-/// An `exp` further ahead is not believed (100 years): it is in milliseconds, or a placeholder for "never".
+/// A later `exp` is implausible (100 years): it is in milliseconds, or a placeholder for "never".
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// Least time between two warnings about such an `exp`: several handles read the token every few minutes.
+/// Shortest time between two warnings about such an `exp`: several handles read the token every few minutes.
 static DISBELIEF: Mutex<Seldom> = Mutex::new(Seldom::new(Duration::from_secs(3600)));
 
-/// A token, and what it says.
+/// A token, with its claims.
 pub(super) struct Token {
     /// The token itself.
     pub(super) text: String,
-    /// Whose it is, if it says so.
+    /// Its subject, if it has one.
     pub(super) subject: Option<String>,
-    /// Until when it is to be used.
+    /// When it expires, or its file must be read again.
     pub(super) until: SystemTime,
 }
 
@@ -43,7 +43,7 @@ impl Token {
     /// Reads the token that the file holds now.
     ///
     /// # Errors
-    /// When there is none, or it has expired. The text never holds the token.
+    /// When the file holds no token, or the token has expired. The message never contains the token.
     pub(super) fn read(file: &FileName) -> Result<Self, String> {
         let text = file.secret()?.trim().to_owned();
         let claims = claims(&text);
@@ -74,7 +74,7 @@ impl Token {
         })
     }
 
-    /// The last moment of its use, in milliseconds since the epoch.
+    /// The expiry in milliseconds since the epoch.
     pub(super) fn until_millis(&self) -> i64 {
         let since = self.until.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -90,7 +90,7 @@ fn instant(exp: f64, latest: SystemTime) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(since).filter(|until| *until <= latest)
 }
 
-/// The second of a JWT's three parts; `None` where it is something else.
+/// The payload of a JWT, its second part; `None` for a token that is not a JWT.
 fn claims(token: &str) -> Option<Claims> {
     let mut parts = token.split('.');
     let (_, claims, _) = (parts.next()?, parts.next()?, parts.next()?);

@@ -1,6 +1,6 @@
-//! Kafka's protocol over TCP or TLS for a few requests, one at a time.
+//! Sends a few kinds of Kafka requests over TCP or TLS, one at a time.
 //!
-//! Knows no SASL, keeps nothing, and blocks for as long as [`TIMEOUT`] per step.
+//! Supports no SASL and caches no responses. Each step blocks for at most [`TIMEOUT`].
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -20,19 +20,19 @@ use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use super::record::TopicId;
 use super::security::Credentials;
 
-/// How long a broker may take to accept, and to answer.
+/// How long a broker may take to accept a connection, and to respond.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A topic of 10,000 partitions takes half a megabyte; anything far beyond is not a broker.
+/// Largest response in bytes. A topic of 10,000 partitions takes half a megabyte; a far larger length is not Kafka's.
 const MAX_ANSWER: usize = 16 << 20;
 
-/// The version of `ApiVersions` that every broker since 0.10 answers (KIP-35).
+/// The version of `ApiVersions` that every broker since 0.10 supports (KIP-35).
 const FIRST: i16 = 0;
 
 /// `Metadata` with topic ids (KIP-516).
 const METADATA: i16 = 12;
 
-/// The first version of `Metadata` that can ask for no topic at all.
+/// The first version of `Metadata` that can request no topics.
 const METADATA_LEAST: i16 = 1;
 
 /// A TCP or TLS stream.
@@ -50,7 +50,7 @@ pub(super) struct BrokerConnection {
 pub(super) struct ApiVersions(ApiVersionsResponse);
 
 impl ApiVersions {
-    /// Least and greatest version of a request; `None` where the broker does not know it.
+    /// Least and greatest version of a request; `None` if the broker does not support it.
     pub(super) fn of(&self, key: ApiKey) -> Option<(i16, i16)> {
         let mut keys = self.0.api_keys.iter();
         let found = keys.find(|found| found.api_key == key as i16)?;
@@ -59,7 +59,7 @@ impl ApiVersions {
 }
 
 impl BrokerConnection {
-    /// Connects to `host:port`, over TLS where the settings say so.
+    /// Connects to `host:port`, over TLS if `credentials` configure it.
     pub(super) fn connect(broker: &str, credentials: &Credentials) -> io::Result<Self> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in broker.to_socket_addrs()? {
@@ -84,7 +84,7 @@ impl BrokerConnection {
             .map(ApiVersions)
     }
 
-    /// The cluster's members, and what it holds of `topics`.
+    /// The brokers of the cluster, and the metadata of `topics`.
     pub(super) fn metadata(
         &mut self,
         versions: &ApiVersions,
@@ -105,7 +105,7 @@ impl BrokerConnection {
         self.request(ApiKey::Metadata, version, &request)
     }
 
-    /// Sends a request, and returns how long the answer is.
+    /// Sends a request, and returns the length of the response in bytes.
     fn send<R>(&mut self, key: ApiKey, version: i16, request: &R) -> io::Result<usize>
     where
         R: Encodable + HeaderVersion,
@@ -130,8 +130,7 @@ impl BrokerConnection {
         Ok(u32::from_be_bytes(length) as usize)
     }
 
-    /// Sends a request and reads at most so many bytes of the response after its header. The connection is of no further
-    /// use.
+    /// Sends a request and reads at most `most` bytes of the response. The connection is unusable afterwards.
     #[cfg(feature = "kafka-crate")]
     pub(super) fn request_head<R>(
         &mut self,
@@ -166,7 +165,7 @@ impl BrokerConnection {
                 "the answer is not Kafka's protocol (does the port want TLS?)",
             ));
         }
-        // Without allocating by the length, which may be of another protocol.
+        // Does not allocate by the length, which may come from another protocol.
         let mut answer = Vec::new();
         let read = Read::by_ref(&mut self.stream)
             .take(length as u64)
@@ -188,7 +187,7 @@ impl BrokerConnection {
     }
 }
 
-/// Keeps a connection for the next request, and replaces one that has failed.
+/// Keeps a connection open between requests, and replaces it after a failure.
 #[cfg(feature = "kafka-crate")]
 pub(super) struct BrokerClient {
     brokers: Vec<String>,
@@ -198,7 +197,7 @@ pub(super) struct BrokerClient {
 
 #[cfg(feature = "kafka-crate")]
 impl BrokerClient {
-    /// Connects to the first of `brokers` that answers.
+    /// A client that connects to the first of `brokers` that answers. Does not connect yet.
     pub(super) const fn new(brokers: Vec<String>, credentials: Credentials) -> Self {
         Self {
             brokers,
@@ -211,7 +210,7 @@ impl BrokerClient {
         &self.credentials
     }
 
-    /// Whether the broker that was asked last speaks this version of a request.
+    /// Whether the connected broker supports this version of a request; true without a connection.
     pub(super) fn speaks(&self, key: ApiKey, version: i16) -> bool {
         let versions = self.open.as_ref().and_then(|(_, versions)| versions.of(key));
         versions.is_none_or(|(_, greatest)| version <= greatest)
@@ -228,7 +227,7 @@ impl BrokerClient {
         Ok(answer)
     }
 
-    /// The id of every topic; `None` where the broker has none, or the topic does not exist.
+    /// The id of every topic; `None` if the broker has no topic ids or the topic does not exist.
     pub(super) fn topic_ids(&mut self, topics: &[Arc<str>]) -> io::Result<Vec<Option<TopicId>>> {
         let names: Vec<&str> = topics.iter().map(|topic| &**topic).collect();
         let answer = self.metadata(&names)?;
@@ -272,7 +271,7 @@ fn transport(stream: TcpStream, _: &str, credentials: &Credentials) -> io::Resul
     ))
 }
 
-/// The error for bytes that are no valid response.
+/// The error for an invalid response.
 pub(super) fn invalid(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }

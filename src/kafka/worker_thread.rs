@@ -1,9 +1,8 @@
-//! A blocking client on a thread of its own, whose calls can be abandoned.
+//! Runs a blocking client on its own thread, so that a caller can abandon a call.
 //!
-//! The `kafka` crate blocks for up to two minutes and librdkafka for as long as its timeouts, and neither call can be
-//! cancelled. So another thread makes the calls, and the caller waits here for the answer, for an order or for a time
-//! limit, or fetches the answer later. An abandoned call runs to its end, and its answer is dropped. Knows nothing of
-//! Kafka.
+//! The `kafka` crate blocks for up to two minutes, librdkafka up to its timeouts, and neither call can be cancelled.
+//! A worker thread makes the calls. The caller waits for the result, a command or a time limit, or fetches the result
+//! later. An abandoned call runs to completion, and its result is dropped. Knows nothing of Kafka.
 
 use std::io;
 use std::sync::Arc;
@@ -12,17 +11,17 @@ use std::time::{Duration, Instant};
 
 use super::pulse::Pulse;
 
-/// How often a caller that waits looks for an order.
+/// How often a waiting caller checks for a command.
 const CHECK_EVERY: Duration = Duration::from_millis(100);
 
-/// How long a call may take: far longer than a request to a broker that hangs, and long enough for the largest fetch
-/// over a line of 1 Mbit/s.
+/// How long a call may take: far longer than a request to a hanging broker, and long enough for the largest fetch at
+/// 1 Mbit/s.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Calls that may be queued; there are more only behind one that hangs.
+/// Most calls that may be queued. More accumulate only behind a call that hangs.
 const MAX_QUEUED: usize = 3;
 
-/// The thread of a client.
+/// A handle to the thread of a client.
 pub struct WorkerThread<C> {
     calls: SyncSender<Call<C>>,
     pulse: Arc<Pulse>,
@@ -39,21 +38,21 @@ impl<C> Clone for WorkerThread<C> {
     }
 }
 
-/// Why a call has no answer. The client is of no further use.
+/// Why a call has no result. The client is unusable afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Abandoned {
-    /// The calling thread has an order to follow.
+    /// The calling thread has a pending command.
     Interrupted,
-    /// The call took too long.
+    /// The call took longer than the timeout.
     TimedOut,
 }
 
 impl<C: Send + 'static> WorkerThread<C> {
-    /// Moves a client to a thread of this name, for calls by the thread with this pulse. The thread also calls `serve`
-    /// whenever no call has come for the time that it returned last; `None` is never.
+    /// Moves a client to a new thread of this name. `pulse` is that of the calling thread. The new thread calls `serve`
+    /// before each call, and again when no call arrives within the time that `serve` returned (`None`: no limit).
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When the operating system cannot start a thread.
     pub fn spawn(
         name: &str,
         mut client: C,
@@ -77,7 +76,7 @@ impl<C: Send + 'static> WorkerThread<C> {
         Ok(Self { calls, pulse })
     }
 
-    /// Begins a call, behind those that were begun before.
+    /// Begins a call, queued behind earlier ones.
     ///
     /// # Errors
     /// When an earlier call hangs.
@@ -97,10 +96,10 @@ impl<C: Send + 'static> WorkerThread<C> {
         })
     }
 
-    /// Calls, and waits for the answer.
+    /// Makes a call, and waits for its result.
     ///
     /// # Errors
-    /// When the call was abandoned.
+    /// When the call is abandoned.
     pub fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut C) -> T + Send + 'static,
@@ -117,14 +116,14 @@ impl<C: Send + 'static> WorkerThread<C> {
     }
 }
 
-/// A call that was begun.
+/// A call in progress.
 pub struct PendingCall<T> {
     answered: Receiver<T>,
     begun: Instant,
 }
 
 impl<T> PendingCall<T> {
-    /// The answer; `None` while the call goes on.
+    /// The result; `None` while the call is in progress.
     pub fn answer(&self) -> Option<Result<T, Abandoned>> {
         self.within(Duration::ZERO)
     }
@@ -138,8 +137,8 @@ impl<T> PendingCall<T> {
     }
 }
 
-/// Makes one call on a thread of its own. `None` when it takes longer than `limit`; the thread then ends with the call,
-/// or with the process.
+/// Makes one call on its own thread. `None` if it takes longer than `limit`; the thread then ends with the call or the
+/// process.
 pub fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, answer) = mpsc::sync_channel(1);
     let spawned = std::thread::Builder::new()

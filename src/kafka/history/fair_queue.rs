@@ -1,20 +1,20 @@
-//! A fair queue: flows share it by turns.
+//! A fair queue: flows take turns.
 //!
-//! The next turn is that of the flow with the least work running; among equals, of the one whose last turn is longest
-//! ago. Within a flow the cheapest work comes first, but later work overtakes at most [`MAX_OVERTAKEN`] times, so that
-//! no work starves. Pure: no clock, no threads.
+//! The flow with the least running work has the next turn; among equals, the flow whose last turn is longest ago.
+//! Within a flow the cheapest work comes first, but each piece of work is overtaken at most [`MAX_OVERTAKEN`] times, so
+//! that none starves. Pure: no clock, no threads.
 
 use std::collections::BTreeMap;
 
-/// The key by which work shares turns. Opaque here: HTTP derives it from a client's address.
+/// The key of a flow. Opaque here: HTTP derives it from a client's address.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flow(pub u64);
 
-/// How much cheaper work must be per earlier work that it overtakes: a thousand records are read in the time that a
-/// replay takes to start.
+/// How much cheaper work must be for each earlier piece that it overtakes: reading a thousand records takes as long as
+/// starting a replay.
 const COST_PER_RANK: u64 = 1000;
 
-/// Most later work of the same flow that may overtake, whatever the cost.
+/// How many later pieces of work of the same flow may overtake one, regardless of cost.
 pub const MAX_OVERTAKEN: u64 = 100;
 
 /// Queued work, by flow.
@@ -66,8 +66,8 @@ impl<T> FairQueue<T> {
         let number = self.number;
         self.number += 1;
         let rank = number + (cost / COST_PER_RANK).min(MAX_OVERTAKEN);
-        // An idle flow earns no turns: it comes behind those that wait, or a flow that queues its work piece by piece
-        // would always come first.
+        // An idle flow accumulates no turns and comes behind waiting flows. Otherwise a flow that queues its work piece
+        // by piece would always come first.
         let last_turn = self.popped;
         let queue = self.flows.entry(flow).or_insert_with(|| FlowQueue {
             work: BTreeMap::new(),

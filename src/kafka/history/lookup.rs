@@ -1,6 +1,6 @@
-//! Offset lookups: one attempt at a time, and when the next is due.
+//! Offset lookups: makes one attempt, and schedules the next.
 //!
-//! Knows nothing of threads or of the readers that wait; the pool runs the attempts.
+//! Knows nothing of threads or of waiting readers; the pool runs the attempts.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) struct PendingLookup {
     /// When the next attempt is due.
     pub(super) due: Instant,
     failures: u32,
-    /// Since when one of its partitions has seemed not to exist.
+    /// When one of its partitions first seemed to be missing.
     in_doubt: Option<Instant>,
 }
 
@@ -41,8 +41,8 @@ impl PendingLookup {
         self.lookup.wanted.strong_count() > 0
     }
 
-    /// Makes one attempt, over `admin` or else a new one, and leaves an admin that works there. Returns the lookup
-    /// if it must be tried again.
+    /// Makes one attempt with `admin`, or a new one if it is empty, and leaves a working admin there. Returns the
+    /// lookup if it must be retried.
     pub(super) fn attempt(
         mut self,
         connect: &mut dyn Connect,
@@ -70,8 +70,7 @@ impl PendingLookup {
                 }
                 Err(error) => error,
             },
-            // Another broker, or an upgraded one, may suit the client: only a connected client is believed when it
-            // reports that something is unsupported.
+            // Another or an upgraded broker may suit the client: "unsupported" counts only from a connected client.
             Err(error) => error,
         };
         self.failures += 1;
@@ -86,8 +85,7 @@ impl PendingLookup {
         self
     }
 
-    /// Whether a partition seems not to exist: a broker that has just started, or a new leader, may not know of one
-    /// that does.
+    /// Whether a partition seems to be missing: a broker that has just started, or a new leader, may not know it yet.
     fn is_doubtful(&mut self, offsets: &Offsets) -> bool {
         let specs = self.lookup.topics.iter().flat_map(|(_, specs)| specs);
         let is_missing = specs

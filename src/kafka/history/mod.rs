@@ -1,10 +1,10 @@
-//! Reads from Kafka what is no longer in memory: lookups of offsets, and replays of offset ranges, on a bounded pool of
-//! threads with connections of their own.
+//! Reads records and offsets that are no longer in memory: offset lookups and replays of offset ranges, on a bounded
+//! pool of threads with their own connections.
 //!
 //! - `request`: the requests, and the trait [`Archive`] that takes them
 //! - `pool`: queues the requests and runs the threads
 //! - `lookup`, `replay`: serve one request each
-//! - [`fair_queue`]: decides which replay is next
+//! - [`fair_queue`]: decides which replay runs next
 //!
 //! Nothing here knows of streams, clients or positions.
 

@@ -1,10 +1,10 @@
-//! The pool: queues replays and offset lookups, and runs them on a bounded number of threads with connections of
-//! their own.
+//! The pool: queues replays and offset lookups, and runs them on a bounded number of threads with their own
+//! connections.
 //!
 //! A replay sends records in partition order over a bounded channel, so it goes no faster than its readers; it ends
-//! when they close the channel. From its start until its [`ReplaySlot`] is dropped, which its readers do once they have
-//! taken the records, it occupies one of [`SLOTS`]: that bounds what all replays buffer. Replays without a thread or a
-//! slot wait in a [`FairQueue`], and [`Archive::is_contended`] says so.
+//! when they close the channel. It occupies one of [`SLOTS`] from its start until its readers have the records and drop
+//! its [`ReplaySlot`]: that bounds the records that all replays buffer. Replays without a thread or a slot wait in
+//! a [`FairQueue`], and [`Archive::is_contended`] reports that.
 //!
 //! Lookups are short. At most [`REPLAY_THREADS`] threads run replays and at most [`LOOKUP_THREADS`] run lookups, so that
 //! neither waits for the other.
@@ -30,25 +30,24 @@ use crate::kafka::status::KafkaStatus;
 /// Replays that run at once: each may hold a fetch of a few MiB.
 const REPLAY_THREADS: usize = 4;
 
-/// Replays whose records are buffered at once, in all streams together: up to [`LIMITS`] each, so 32 MiB in all.
+/// Replays of all streams whose records are buffered at once: up to [`LIMITS`] each, so 32 MiB in all.
 const SLOTS: usize = 8;
 
 /// Kafka clients that replays and lookups may have at once.
 pub const MAX_CLIENTS: usize = REPLAY_THREADS + LOOKUP_THREADS;
 
-/// The limits of every slot. Beyond a few fetches, more memory makes no reader faster.
+/// The limits of every slot. More memory than a few fetches makes no reader faster.
 const LIMITS: SlotLimits = SlotLimits {
     max_bytes: 4 * 1024 * 1024,
     slow_reader_timeout: Duration::from_secs(1),
 };
 
-/// Threads that run lookups at once. More than one, so that a partition without a leader does not hold up lookups of
-/// others.
+/// Threads that run lookups. More than one, so that a partition without a leader does not delay lookups of others.
 const LOOKUP_THREADS: usize = 2;
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Replays that wait.
+    /// Waiting replays.
     replays: FairQueue<ReplayRequest>,
     /// Numbers of the replays that occupy a slot.
     occupied: BTreeSet<u64>,
@@ -59,7 +58,7 @@ struct Queue {
     is_closed: bool,
 }
 
-/// Gives each thread its own way to connect.
+/// Creates a [`Connect`] for each thread.
 type Connects = Box<dyn Fn() -> Box<dyn Connect> + Send + Sync>;
 
 struct Shared {
@@ -68,7 +67,7 @@ struct Shared {
     connects: Connects,
     /// The client library as configured.
     client: Client,
-    /// The reading threads, which choose the client library and count errors.
+    /// The status of the reading threads, which choose the client library and count errors.
     board: Arc<KafkaStatus>,
 }
 
@@ -122,14 +121,14 @@ impl History {
                 .spawn(move || shared.work())
             {
                 Ok(thread) => threads.push(thread),
-                // The request waits for a running thread, or for the next that can be started.
+                // The request waits for a running thread, or for the next one that starts.
                 Err(error) => warn!("cannot start a thread for replays: {error}"),
             }
         }
     }
 
-    /// Closes the pool: its threads end once they have finished their present work, and running replays end when their
-    /// channels are closed.
+    /// Closes the pool: its threads end after their current work, and running replays end when their channels are
+    /// closed.
     pub fn close(&self) -> Vec<JoinHandle<()>> {
         let mut queue = self.shared.queue();
         queue.is_closed = true;
@@ -148,7 +147,7 @@ impl Archive for History {
         let mut queue = self.shared.queue();
         let mut displaced = None;
         if queue.replays.len() >= MAX_WAITING {
-            // Its readers queue another.
+            // Its readers queue another replay.
             displaced = queue.replays.displace(flow);
         }
         if queue.replays.len() >= MAX_WAITING || queue.is_closed {
@@ -157,7 +156,7 @@ impl Archive for History {
         let offsets = request.offsets();
         let number = queue.replays.push(flow, offsets, request);
         drop(queue);
-        // Closing its channel runs foreign code: not under the lock.
+        // Outside the lock: closing its channel runs foreign code.
         drop(displaced);
         self.shared.change.notify_one();
         self.grow();
@@ -186,7 +185,7 @@ impl Archive for History {
             queue.lookups.push_back(PendingLookup::new(lookup));
         }
         drop(queue);
-        // Dropping a reply runs foreign code: not under the lock.
+        // Outside the lock: dropping a reply runs foreign code.
         drop(unwanted);
         if !is_taken {
             return Err(Busy);
@@ -271,8 +270,8 @@ impl Shared {
         self.change.notify_one();
     }
 
-    /// Runs a lookup, and then the others that are due over the same connection, which would become stale if it were
-    /// kept for later ones.
+    /// Runs a lookup, then the others that are due, over the same connection. A connection kept for later lookups would
+    /// become stale.
     fn look_up(&self, connect: &mut dyn Connect, first: PendingLookup) {
         let mut admin = None;
         let mut next = Some(first);
@@ -285,7 +284,7 @@ impl Shared {
             let mut queue = self.queue();
             if queue.is_closed {
                 drop(queue);
-                // Dropping a reply runs foreign code: not under the lock.
+                // Outside the lock: dropping a reply runs foreign code.
                 drop(again);
                 return;
             }

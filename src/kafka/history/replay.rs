@@ -1,6 +1,6 @@
 //! Replays: reads the ranges of a request to their ends, and continues at its own offsets after a failure.
 //!
-//! Knows nothing of the queue or of the readers that wait; the pool gives each replay a thread.
+//! Knows nothing of the queue or of waiting readers; the pool gives each replay a thread.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::partition::Bounds;
 use crate::kafka::record::BEGINNING;
 
-/// Longest wait for records in one poll, and so the longest until a closed channel is noticed.
+/// Longest wait for records in one poll, which bounds the time until a closed channel is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// How long ranges that hold more may bring nothing: client libraries have lost their connections for good before
-/// without reporting an error.
+/// How long unfinished ranges may yield nothing: client libraries have lost connections permanently without reporting
+/// an error.
 const STALLED: Duration = Duration::from_secs(30);
 
-/// Failures in a row, without a record between, after which a replay gives its thread to others.
+/// Consecutive failures, without a record between, after which a replay gives up its thread.
 const MAX_FAILURES: u32 = 6;
 
-/// Reads to the end of the ranges, or until the readers are gone, the pool is closed or reading has failed too often.
+/// Reads to the end of the ranges, or until all readers have left, the pool is closed or reading fails too often.
 pub(super) fn run(
     request: ReplayRequest,
     connect: &mut dyn Connect,
@@ -39,7 +39,7 @@ pub(super) fn run(
     let mut failures = 0;
     while !replay.batcher.is_closed() && !replay.is_done {
         let received = replay.batcher.received();
-        // A client per replay: one kept between replays would go on fetching, or have stale metadata.
+        // A client per replay: one kept between replays would continue fetching, or have stale metadata.
         let brokers = connect.brokers();
         let outcome = connect
             .connect()
@@ -58,7 +58,7 @@ pub(super) fn run(
                     if matches!(error.kind, ErrorKind::TooLarge { .. }) {
                         counters.count_error(error.counted_as());
                     }
-                    // The readers queue another replay behind those that wait, or in another pool.
+                    // The readers queue another replay behind the waiting ones, or in another pool.
                     warn!("replay: {error}; giving up, its clients queue again");
                     break;
                 }
@@ -69,7 +69,7 @@ pub(super) fn run(
     }
 }
 
-/// Waits, unless the readers are gone.
+/// Waits, unless all readers have left.
 fn pause(batcher: &Batcher, pause: Duration) {
     let until = Instant::now() + pause;
     while Instant::now() < until && !batcher.is_closed() {
@@ -77,7 +77,7 @@ fn pause(batcher: &Batcher, pause: Duration) {
     }
 }
 
-/// Reads ranges, over one client after the other.
+/// Reads ranges, with one client after the other.
 struct RangeReader {
     topics: Vec<(Arc<str>, Vec<OffsetRange>)>,
     batcher: Batcher,
@@ -102,7 +102,7 @@ impl RangeReader {
         }
     }
 
-    /// Reads to the end of the ranges, or until the readers are gone. Errors name `brokers`.
+    /// Reads to the end of the ranges, or until all readers have left. Errors name `brokers`.
     fn read(&mut self, handles: &mut Handles, brokers: &Arc<str>) -> Result<(), KafkaError> {
         self.place(&handles.admin, brokers)?;
         let consumer = &mut handles.consumer;
@@ -127,7 +127,7 @@ impl RangeReader {
                 return Ok(());
             }
             if self.batcher.received() > before {
-                // Readers may have held it up meanwhile.
+                // Pushing may have waited for slow readers.
                 advanced = Instant::now();
                 continue;
             }
@@ -147,7 +147,7 @@ impl RangeReader {
         }
     }
 
-    /// Sets the next offsets from the ranges, what was read of them, and what exists.
+    /// Sets the next offsets from the ranges, the records already read, and the offsets that exist.
     fn place(&mut self, admin: &AdminThread, brokers: &Arc<str>) -> Result<(), KafkaError> {
         for (name, ranges) in &self.topics {
             let bounds = admin.bounds_of(name, ranges.len())?;
@@ -170,8 +170,7 @@ impl RangeReader {
                         high: range.to,
                     });
                     let wanted = known.get(partition).copied().unwrap_or(range.from);
-                    // Clients choose offsets, which may lie beyond the log; and a gap must not extend beyond the
-                    // range.
+                    // Clients choose offsets, which may lie beyond the log; a gap must not exceed the range.
                     wanted.max(bounds.low).min(range.to).max(0).min(bounds.high)
                 });
             let next: Vec<i64> = next.collect();
@@ -187,7 +186,7 @@ impl RangeReader {
         Ok(())
     }
 
-    /// Partitions that are not read to the end of their ranges: topic, partition, next offset and end.
+    /// Partitions with an unfinished range: topic, partition, next offset and end.
     fn pending(&self, at_end: &BTreeSet<(Arc<str>, u32)>) -> Vec<(Arc<str>, u32, i64, i64)> {
         let mut pending = Vec::new();
         for (name, ranges) in &self.topics {

@@ -1,6 +1,6 @@
-//! Requests for records and offsets that are no longer in memory, and the trait that takes them.
+//! Requests for records and offsets that are no longer in memory, and the trait that accepts them.
 //!
-//! Holds no logic: [`pool`](super::pool) takes the requests of a running daemon, tests take them by themselves.
+//! Holds no logic: [`pool`](super::pool) serves the requests of a running daemon; tests implement the trait.
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use super::fair_queue::Flow;
 use crate::kafka::record::Feed;
 
-/// Replays that may wait, and lookups. Each keeps clients waiting, and holds their memory.
+/// Most waiting replays, and most waiting lookups. Each keeps clients waiting, and holds their memory.
 pub(super) const MAX_WAITING: usize = 1024;
 
-/// Offsets of one partition; `from` below zero is the log start offset at the time of reading.
+/// A range of offsets of one partition; a negative `from` is the log start offset at the time of reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OffsetRange {
     /// The first offset.
@@ -27,7 +27,7 @@ pub struct OffsetRange {
 /// A request to read ranges of offsets.
 #[derive(Debug)]
 pub struct ReplayRequest {
-    /// The flow that shares turns with others.
+    /// The flow of the request in the fair queue.
     pub flow: Flow,
     /// Topics, each with a range per partition, from 0.
     pub topics: Vec<(Arc<str>, Vec<OffsetRange>)>,
@@ -37,7 +37,7 @@ pub struct ReplayRequest {
 }
 
 impl ReplayRequest {
-    /// How many offsets the ranges span, as far as that is known before reading.
+    /// How many offsets the ranges span, as far as known before reading.
     pub(super) fn offsets(&self) -> u64 {
         let ranges = self.topics.iter().flat_map(|(_, ranges)| ranges);
         ranges
@@ -46,16 +46,16 @@ impl ReplayRequest {
     }
 }
 
-/// The bounds on records that a replay buffers for its readers.
+/// The bounds on the records that a replay buffers for its readers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotLimits {
-    /// Most bytes buffered, give or take a block.
+    /// Most bytes buffered; one block may exceed it.
     pub max_bytes: usize,
-    /// How long slow readers may hold up the replay, or keep records buffered, while others wait.
+    /// How long slow readers may delay the replay, or keep records buffered, while others wait.
     pub slow_reader_timeout: Duration,
 }
 
-/// The right to buffer a replay's records. Dropped while the replay waits, it removes the replay from the queue.
+/// The right to buffer a replay's records. Dropping it while the replay waits removes the replay from the queue.
 pub struct ReplaySlot {
     limits: SlotLimits,
     release: Option<Box<dyn FnOnce() + Send>>,
@@ -94,7 +94,7 @@ impl Drop for ReplaySlot {
     }
 }
 
-/// The offset wanted of one partition, as Kafka's `ListOffsets` knows it.
+/// The requested offset of one partition, as in Kafka's `ListOffsets`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OffsetSpec {
     /// None: the partition is skipped.
@@ -110,20 +110,19 @@ pub enum OffsetSpec {
 /// partitions that do not exist.
 pub type Offsets = Vec<Vec<Option<i64>>>;
 
-/// Receives the offsets on the thread that looked them up: it must not block.
+/// Receives the offsets on the thread that looked them up, and must not block.
 pub type Reply = Box<dyn FnOnce(Result<Offsets, LookupUnsupported>) + Send>;
 
 /// A request for offsets.
 pub struct OffsetLookup {
-    /// Topics, each with the offset wanted of every partition, from 0.
+    /// Topics, each with the requested offset of every partition, from 0.
     pub topics: Vec<(Arc<str>, Vec<OffsetSpec>)>,
     /// Set when a thread begins an attempt, cleared when the attempt fails: while it is clear, the reply will be
     /// newer than the present moment.
     pub is_started: Arc<AtomicBool>,
     /// The lookup is abandoned when no strong reference is left.
     pub wanted: Weak<()>,
-    /// Called once, however many attempts that takes; dropped uncalled when the lookup is abandoned or the pool
-    /// closes.
+    /// Called once, after any number of attempts; dropped uncalled when the lookup is abandoned or the pool closes.
     pub reply: Reply,
 }
 
@@ -136,7 +135,7 @@ impl fmt::Debug for OffsetLookup {
     }
 }
 
-/// The client library in use cannot look this up. Names what it lacks, and the remedy.
+/// The client library in use does not support the lookup. Names the missing feature, and the remedy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct LookupUnsupported(pub String);
@@ -146,7 +145,7 @@ pub struct LookupUnsupported(pub String);
 #[error("{MAX_WAITING} replays or offset lookups are already waiting")]
 pub struct Busy;
 
-/// Takes requests for records and offsets that are no longer in memory.
+/// Accepts requests for records and offsets that are no longer in memory.
 pub trait Archive: fmt::Debug + Send + Sync {
     /// Queues a replay. The caller keeps the slot for as long as it buffers the replay's records.
     ///
@@ -157,18 +156,18 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// Whether replays wait for a thread or a slot.
     fn is_contended(&self) -> bool;
 
-    /// Queues a lookup. It is tried again, with backoff, until it succeeds or is abandoned.
+    /// Queues a lookup, which is retried with backoff until it succeeds or is abandoned.
     ///
     /// # Errors
     /// [`Busy`] when too many wait already.
     fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy>;
 
-    /// Replays that run, and replays that wait for a thread or a slot.
+    /// Running replays, and replays that wait for a thread or a slot.
     fn load(&self) -> (usize, usize) {
         (0, 0)
     }
 
-    /// Whether the client library in use is known to give neither the times of records (nor offsets
-    /// by time) nor their headers. False while it is not known yet.
+    /// Whether the client library in use provides neither times of records (nor offsets by time) nor headers. False
+    /// while no library is chosen.
     fn lacks_times_and_headers(&self) -> bool;
 }

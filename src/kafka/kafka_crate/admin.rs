@@ -1,4 +1,4 @@
-//! Questions about topics and offsets, by the `kafka` crate and, for topic ids, by our own requests.
+//! Requests about topics and offsets through the `kafka` crate, and our own requests for topic ids.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use crate::kafka::wire_protocol::BrokerClient;
 pub(super) struct KafkaCrateAdmin {
     brokers: Arc<str>,
     client: KafkaClient,
-    /// For requests that the crate does not know.
+    /// For requests that the crate does not support.
     protocol: BrokerClient,
-    /// Whether metadata was loaded by the request before.
+    /// Whether the previous request loaded metadata.
     is_fresh: bool,
 }
 
 impl KafkaCrateAdmin {
-    /// Connects when it is first asked.
+    /// Creates the client, which connects at its first request.
     ///
     /// # Errors
     /// When a file that `[kafka]` names cannot be used.
@@ -42,7 +42,7 @@ impl KafkaCrateAdmin {
         KafkaError::unreachable(&self.brokers, format!("{request}: {error}"))
     }
 
-    /// Loads the metadata of all topics: naming one that does not exist would create it.
+    /// Loads the metadata of all topics: a request that names a missing topic would create it.
     fn load_metadata(&mut self) -> Result<(), KafkaError> {
         let loaded = self.client.load_metadata_all();
         loaded.map_err(|error| self.failed("metadata", &error))

@@ -17,32 +17,32 @@ use crate::kafka::next_batch::NextBatch;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::unreadable::{RETRY_EVERY, UnreadablePartitions};
 
-/// Bytes of one fetch, divided among the partitions: live, and for history, where several read at a time.
+/// Bytes of one fetch, divided among the partitions: live, and for history, where several clients read at a time.
 const FETCH_BYTES: (i32, i32) = (8 * 1024 * 1024, 1024 * 1024);
 
-/// Least and greatest limit of one partition at first.
+/// Smallest and largest initial limit of one partition.
 const PARTITION_BYTES: (i32, i32) = (64 * 1024, 1024 * 1024);
 
-/// Up to where the limit of a partition grows to get a large batch: far beyond what brokers accept
-/// by default (1 MiB), still bounded.
+/// Largest limit of a partition, to which it grows to receive a large batch: far above the default limit of brokers
+/// (1 MiB), but bounded.
 const PARTITION_BYTES_CAP: i32 = 64 * 1024 * 1024;
 
-/// By how much it grows at a time. Where only a marker of a transaction is left, it grows to the end.
+/// The factor of growth. Where only a transaction marker follows, the limit grows to its maximum.
 const GROWTH: i32 = 16;
 
-/// How often the ends in responses are reported.
+/// How often the end offsets in responses are reported.
 const ENDS_EVERY: Duration = Duration::from_secs(2);
 
-/// How often metadata is loaded while an answer leaves out a partition.
+/// How often metadata is loaded while responses omit a partition.
 const METADATA_EVERY: Duration = Duration::from_secs(1);
 
-/// How often the next batch is requested by its header where the largest limit brings nothing.
+/// How often the header of the next batch is requested while the largest limit yields nothing.
 const EXAMINE_EVERY: Duration = Duration::from_secs(1);
 
-/// The size of one TLS record: the crate sends no more of a request, and waits for the response in vain.
+/// The size of one TLS record. The crate sends no more of a request than this, and no response arrives.
 const TLS_RECORD: usize = 16 * 1024;
 
-/// Bytes of a fetch for a partition, and at most for a topic beside its name.
+/// Bytes of a fetch request per partition, and at most per topic in addition to its name.
 const PLACE_BYTES: usize = 16;
 
 /// A `KafkaClient` and the fetch limits of partitions that needed more than usual.
@@ -54,17 +54,17 @@ pub(super) struct KafkaCrateConsumer {
     stopped: UnreadablePartitions,
     /// The partition whose batch was found to be too large last.
     too_large: Option<(Arc<str>, u32)>,
-    /// Where only markers of transactions follow: the next offset, and the high watermark then.
+    /// Partitions in which only transaction markers follow: the next offset, and the high watermark at that time.
     ended: HashMap<(Arc<str>, u32), (i64, i64)>,
-    /// When the next batch was requested by its header last.
+    /// When the header of the next batch was last requested.
     examined: HashMap<(Arc<str>, u32), Instant>,
-    /// When each partition was placed that has been read.
+    /// The [`FetchPosition::placed`] of each partition that has been read.
     placed: HashMap<(Arc<str>, u32), u64>,
     metadata_loaded: Instant,
-    /// Ends in the last response that was evaluated, and when that was.
+    /// End offsets in the last response that was evaluated, and its time.
     ends: Vec<End>,
     ends_noted: Option<Instant>,
-    /// Unauthorized topics. Those without DESCRIBE permission do not exist to the crate.
+    /// Unauthorized topics. To the crate, a topic without DESCRIBE permission does not exist.
     unauthorized: BTreeSet<Arc<str>>,
 }
 
@@ -99,7 +99,7 @@ impl KafkaCrateConsumer {
         })
     }
 
-    /// Fails where a fetch of all partitions cannot be sent.
+    /// Fails if a fetch of all partitions is too large to be sent.
     fn check_request_size(&self, batcher: &Batcher) -> Result<(), KafkaError> {
         let of_topic = |(topic, next): (&Arc<str>, &[i64])| topic.len() + PLACE_BYTES * (1 + next.len());
         if self.fetcher.connection.credentials.tls().is_none()
@@ -114,7 +114,7 @@ impl KafkaCrateConsumer {
         ))
     }
 
-    /// Notes what an answer says of the ends of partitions, once in a while.
+    /// Notes the end offsets in a response, at intervals.
     fn note_ends(&mut self, answer: &[Response]) {
         if self.ends_noted.is_some_and(|noted| noted.elapsed() < ENDS_EVERY) {
             return;
@@ -136,7 +136,7 @@ impl KafkaCrateConsumer {
         self.ends = ends.collect();
     }
 
-    /// Loads metadata where an answer leaves out a partition: the crate knew no leader of it.
+    /// Loads metadata if a response omits a partition: the crate knows no leader of it.
     fn find_leaders(
         &mut self,
         answer: &[Response],
@@ -154,10 +154,10 @@ impl KafkaCrateConsumer {
         Ok(())
     }
 
-    /// A partition brought nothing within its limit, although its high watermark is higher.
+    /// Handles a partition that yielded nothing within its limit although its high watermark is higher.
     ///
     /// # Errors
-    /// When a batch follows that is larger than the largest limit, or that could not be found out.
+    /// When the next batch is larger than the largest limit, or its size cannot be determined.
     fn grow(&mut self, place: &FetchPosition, limit: i32, high: i64) -> Result<(), KafkaError> {
         let at = (Arc::clone(&place.topic), place.partition);
         if limit < PARTITION_BYTES_CAP {
@@ -202,7 +202,7 @@ impl KafkaCrateConsumer {
         }
     }
 
-    /// The next batch with records, by its head.
+    /// Finds the next batch with records by its header.
     fn next_batch(&self, place: &FetchPosition) -> Result<Option<NextBatch>, KafkaError> {
         self.fetcher.next_batch(place)?.map_err(|error| {
             let reason = format!("nothing comes, and what follows cannot be found out: {error}");
@@ -210,7 +210,7 @@ impl KafkaCrateConsumer {
         })
     }
 
-    /// Tries partitions again that were stopped at a large batch: compaction may have removed it.
+    /// Retries partitions that were stopped at a large batch: compaction may have removed it.
     fn retry_stopped(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let now = Instant::now();
         let Some(position) = self.stopped.due(now, batcher).next() else {

@@ -1,7 +1,7 @@
-//! Fetches with the `kafka` crate: of all partitions at once, one by one where one of them spoils that, and again where
-//! the crate has left out what lies before a compressed set.
+//! Fetches with the `kafka` crate: all partitions at once, one by one if a partition makes that fail, and again if the
+//! crate has dropped messages before a compressed set.
 //!
-//! Knows which partition an error is of; decides nothing about limits, nor about which partitions are read.
+//! Attributes errors to partitions. Decides neither limits nor which partitions are read.
 
 use std::io;
 use std::sync::Arc;
@@ -23,18 +23,18 @@ use crate::kafka::record::Stamp;
 use crate::kafka::wire_protocol::BrokerClient;
 use crate::kafka::worker_thread::WorkerThread;
 
-/// The least size of a message in the old format: offset, size, checksum, magic, attributes and two
-/// lengths. Limits closer to each other than this cannot tell two messages apart.
+/// The smallest size of a message in the old format: offset, size, checksum, magic, attributes and two
+/// lengths. Limits that differ by less cannot separate two messages.
 const MESSAGE_OVERHEAD: i32 = 26;
 
 /// The clients of one worker thread.
 struct Library {
     client: KafkaClient,
-    /// For requests that the crate does not know.
+    /// For requests that the crate does not support.
     protocol: BrokerClient,
 }
 
-/// A client that fetches, on a thread of its own.
+/// A client that fetches, on its own thread.
 pub(super) struct Fetcher {
     pub(super) brokers: Arc<str>,
     pub(super) connection: Connection,
@@ -42,10 +42,10 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    /// A client of these brokers, for the thread with this pulse. It connects when it is first asked.
+    /// A client for the thread with this pulse. It connects at its first request.
     ///
     /// # Errors
-    /// When there is no thread for it, or a file that `[kafka]` names cannot be used.
+    /// When the operating system cannot start a thread, or a file that `[kafka]` names cannot be used.
     pub(super) fn new(connection: &Connection, pulse: &Arc<Pulse>) -> Result<Self, KafkaError> {
         let brokers = connection.bootstrap_servers();
         let library = Library {
@@ -71,7 +71,7 @@ impl Fetcher {
         answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))
     }
 
-    /// The next batch with records, by its head.
+    /// Finds the next batch with records by its header.
     pub(super) fn next_batch(
         &self,
         place: &FetchPosition,
@@ -85,7 +85,7 @@ impl Fetcher {
         answer.map_err(|abandoned| no_answer(&self.brokers, abandoned))
     }
 
-    /// Loads the metadata of all topics: naming one that does not exist would create it.
+    /// Loads the metadata of all topics: a request that names a missing topic would create it.
     pub(super) fn load_metadata(&self) -> Result<(), KafkaError> {
         self.call(KafkaClient::load_metadata_all)?
             .map_err(|error| self.failed("metadata", &error))
@@ -104,9 +104,9 @@ impl Fetcher {
 
     fn partition_failed(&self, place: &FetchPosition, error: &Error) -> KafkaError {
         let kind = match error {
-            // The broker's code for a batch that it cannot convert, which has no name in the old protocol.
+            // Brokers return this code for a batch that they cannot convert; the old protocol has no name for it.
             Error::Kafka(KafkaCode::Unknown) => ErrorKind::Codec("zstd"),
-            // The crate's own.
+            // The crate's own error.
             Error::UnsupportedCompression => ErrorKind::Codec("lz4"),
             Error::Kafka(KafkaCode::OffsetOutOfRange) => ErrorKind::OutOfRange {
                 reason: error.to_string(),
@@ -124,8 +124,8 @@ impl Fetcher {
         KafkaError::new(&self.brokers, kind).located(location(place))
     }
 
-    /// The messages of one partition in an answer, from the offset asked for on: a compressed set
-    /// comes whole, with what was read before.
+    /// The messages of one partition in a response, from the requested offset on: a compressed set is delivered whole,
+    /// including messages that were read before.
     pub(super) fn messages<'a>(
         &self,
         answer: &'a [Response],
@@ -145,8 +145,8 @@ impl Fetcher {
         Ok(found)
     }
 
-    /// Fetches all places at once. Where that fails because of one batch that cannot be read, one by
-    /// one, so that the others go on.
+    /// Fetches all positions at once. If an unreadable batch makes that fail, fetches them one by one, so that the
+    /// others continue.
     pub(super) fn fetch_all(
         &self,
         places: &Arc<[(FetchPosition, i32)]>,
@@ -158,7 +158,7 @@ impl Fetcher {
         match answer {
             Ok(answer) => Ok((answer, None)),
             Err(Error::UnsupportedCompression) => self.fetch_each(places),
-            // A broker that cannot convert what it has on its disk closes the connection, without a word.
+            // A broker that cannot convert a stored batch closes the connection without a response.
             Err(Error::Io(error)) if places.len() > 1 && error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.reopen()?;
                 self.fetch_each(places)
@@ -188,7 +188,7 @@ impl Fetcher {
         Ok((answers, failed))
     }
 
-    /// Takes a client with new connections.
+    /// Replaces the client by one with new connections.
     fn reopen(&self) -> Result<(), KafkaError> {
         let fresh = open(&self.connection)?;
         self.call(move |client| *client = fresh)?;
@@ -209,9 +209,9 @@ impl Fetcher {
         self.call(move |client| client.fetch_messages_for_partition(&request(&place, limit)))
     }
 
-    /// Reads on at `place`, where an answer within `limit` began too late: either the records
-    /// between are gone, or the client library dropped them. Bisects between a limit that yields
-    /// nothing and one that shows the hole, for one that yields the missing record.
+    /// Reads on at `place`, where a response within `limit` began too late: the records between are gone, or the client
+    /// library dropped them. Bisects between a limit that yields nothing and one that shows the gap, to find a limit
+    /// that yields the missing record.
     pub(super) fn close_hole(
         &self,
         place: &FetchPosition,
@@ -238,7 +238,7 @@ impl Fetcher {
     }
 }
 
-/// The place for errors.
+/// The location of a position, for errors.
 pub(super) fn location(position: &FetchPosition) -> Location {
     Location::offset(Arc::clone(&position.topic), position.partition, position.next)
 }

@@ -1,19 +1,19 @@
 //! The pure-Rust `kafka` crate, for brokers up to 3.9.
 //!
 //! Both handles use its low-level `KafkaClient` at our own offsets, each on a [worker
-//! thread](super::worker_thread), because its calls cannot be cancelled. Four of its traits are made up for here, each
+//! thread](super::worker_thread), because its calls cannot be cancelled. This module works around four defects, each
 //! found by reading from real brokers:
-//! - dead connections stay in its pool for ever, so after any error the reader builds another client;
-//! - it knows the leaders of its last metadata only, so the consumer loads that again for partitions that no answer
-//!   names;
-//! - plain messages before a compressed set in the same answer are dropped without an error. The hole always lies
-//!   between the offset asked for and the first one delivered, so an answer that begins too late is asked for again in
-//!   smaller pieces until the pieces meet or the hole is proven real (compaction);
-//! - a batch larger than the limit is answered with nothing, so the limit grows to a cap; whether a batch follows that
-//!   is larger still, or markers of transactions only, is asked beside the crate ([`next_batch`](super::next_batch)).
+//! - The pool keeps dead connections for ever, so the reader builds another client after any error.
+//! - It knows only the leaders of its last metadata, so the consumer loads metadata again if a response omits a
+//!   partition.
+//! - It drops plain messages before a compressed set in the same response, without an error. The gap always lies
+//!   between the requested offset and the first one delivered. If a response begins too late, the fetcher requests
+//!   smaller pieces until they meet, or the gap proves to be real (compaction).
+//! - It returns nothing of a batch larger than the limit, so the limit grows up to a maximum. A request beside the
+//!   crate ([`next_batch`](super::next_batch)) shows whether a larger batch or only transaction markers follow.
 //!
-//! It gives no timestamps and no headers, cannot tell null from empty (an empty value counts as a tombstone), reads
-//! uncommitted records, and knows gzip and snappy only.
+//! It provides no timestamps and no headers, cannot tell null from empty (an empty value counts as a tombstone), reads
+//! uncommitted records, and supports only gzip and snappy.
 
 mod admin;
 mod consumer;
@@ -30,7 +30,7 @@ use super::consumer::Consumer;
 use super::error::KafkaError;
 use super::pulse::Pulse;
 
-/// Connects both handles, for the thread with this pulse.
+/// Builds both handles for the thread with this pulse; the consumer connects.
 ///
 /// # Errors
 /// When no broker answers, or a file that `[kafka]` names cannot be used.
@@ -43,7 +43,7 @@ pub(super) fn connect(
     Ok((Box::new(consumer), connect_admin(connection, pulse)?))
 }
 
-/// Builds the handle that answers questions, which connects when it is first asked.
+/// Builds the admin handle, which connects at its first request.
 ///
 /// # Errors
 /// When a file that `[kafka]` names cannot be used.

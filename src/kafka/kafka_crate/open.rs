@@ -37,7 +37,7 @@ fn client_of(connection: &Connection) -> Result<KafkaClient, KafkaError> {
     ))
 }
 
-/// A client without metadata. It connects when it is first asked.
+/// A client without metadata. It connects at its first request.
 pub(super) fn open(connection: &Connection) -> Result<KafkaClient, KafkaError> {
     let mut client = client_of(connection)?;
     client.set_client_id("kafka-sse-bridge".to_owned());

@@ -1,6 +1,6 @@
-//! Requests about topics and offsets, by a handle that reads nothing.
+//! Requests about topics and offsets, on a handle that does not consume.
 //!
-//! A request by a handle that consumes waits behind its long polls.
+//! On a handle that consumes, a request would wait behind long polls.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,21 +24,21 @@ use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::partition::Bounds;
 use crate::kafka::pulse::Pulse;
 
-/// How long descriptions of topics may take: nothing is read meanwhile at the start, and metadata serves too.
+/// How long descriptions of topics may take: at the start they delay reading, and metadata can replace them.
 const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// First and longest pause after descriptions that did not come. A topic that is recreated meanwhile and outgrows the
-/// next offset is not recognised, so they are requested with every look; in between nothing waits for the embedded broker
-/// of the demo, which never answers.
+/// First and longest pause after a request for descriptions fails. Without ids, a recreated topic that has outgrown the
+/// next offset is not recognised, so a refresh requests descriptions again after the pause. The pause avoids waiting
+/// for the demo's embedded broker, which never answers.
 const DESCRIBE_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(4));
 
-/// How long a fetch may take that shows whether a topic may be read.
+/// How long the fetch that tests READ permission on a topic may take.
 const FETCH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often a handle with a token is served, to be in time for the next token.
+/// How often a handle with a token is served, so that it gets the next token in time.
 const SERVE_EVERY: Duration = Duration::from_secs(1);
 
-/// A handle that is assigned nothing.
+/// A handle without assigned partitions.
 pub(super) struct LibrdkafkaAdmin {
     factory: HandleFactory,
     pub(super) handle: BaseConsumer<Context>,
@@ -48,13 +48,13 @@ pub(super) struct LibrdkafkaAdmin {
     describes_topics: Arc<AtomicBool>,
     /// Leaders that did not answer the last request.
     pub(super) silent: BTreeSet<i32>,
-    /// When topics are described again, and the pause before, after that failed.
+    /// After a failed request for descriptions: when the next one is due, and the pause before it.
     describe_due: Option<(Instant, Duration)>,
     pulse: Arc<Pulse>,
 }
 
 impl LibrdkafkaAdmin {
-    /// For requests by the thread with this pulse.
+    /// Creates a handle for requests by the thread with this pulse.
     ///
     /// # Errors
     /// When librdkafka refuses a setting.
@@ -76,11 +76,10 @@ impl LibrdkafkaAdmin {
         })
     }
 
-    /// To be called before every request: runs the callbacks of the handle, and replaces one that knows no broker any
-    /// more.
+    /// Prepares a request: runs the callbacks of the handle, and replaces a handle that has lost all brokers.
     ///
     /// # Errors
-    /// When there is an order for the calling thread.
+    /// When the calling thread has a pending command.
     pub(super) fn prepare(&mut self) -> Result<(), KafkaError> {
         if self.pulse.has_command() {
             return Err(KafkaError::new(&self.brokers, ErrorKind::Interrupted));
@@ -96,14 +95,14 @@ impl LibrdkafkaAdmin {
         Ok(())
     }
 
-    /// The error of a request of this handle, with its cause and, where an operator must act, the remedy.
+    /// The error of a failed request, with its cause and, if an operator must act, the remedy.
     pub(super) fn failed(&self, request: &str, error: &RdKafkaError) -> KafkaError {
         serve(&self.handle);
         let cause = self.handle.context().cause();
         self.diagnosis.error(request, error, cause.as_deref())
     }
 
-    /// The state of a topic, given its description, if there is one.
+    /// The state of a topic, from its description if there is one.
     fn state(
         &mut self,
         topic: &Arc<str>,
@@ -136,7 +135,7 @@ impl LibrdkafkaAdmin {
         })
     }
 
-    /// How many partitions a topic has, and what is wrong with it, by a request for this one.
+    /// Requests the number of partitions of a topic, and the topic's error.
     fn counted(&mut self, topic: &str) -> Result<(usize, Option<RDKafkaErrorCode>), KafkaError> {
         let metadata = self.metadata(topic)?;
         let found = metadata.topics().first();
@@ -151,7 +150,7 @@ impl LibrdkafkaAdmin {
         answer.map_err(|error| self.failed(&format!("metadata of topic {topic:?}"), &error))
     }
 
-    /// The descriptions of topics by one request; none where brokers do not answer it.
+    /// Requests the descriptions of topics at once; empty if the brokers do not answer.
     pub(super) fn described(
         &mut self,
         topics: &[Arc<str>],
@@ -173,7 +172,7 @@ impl LibrdkafkaAdmin {
         }))
     }
 
-    /// Whether the end of the first partition may be fetched. False where no answer comes in time.
+    /// Whether the end of the first partition may be fetched. False if no response arrives in time.
     fn may_read(&mut self, topic: &str) -> Result<bool, KafkaError> {
         self.prepare()?;
         let failed = |error| self.failed(&format!("reading of {topic:?}/0"), &error);
@@ -186,7 +185,7 @@ impl LibrdkafkaAdmin {
         Ok(is_answered)
     }
 
-    /// Whether a record or the end of the one assigned partition comes in time.
+    /// Whether a record or the end of the one assigned partition arrives in time.
     fn is_fetched(&self) -> bool {
         let deadline = Instant::now() + FETCH_TIMEOUT;
         while let Some(left) = deadline.checked_duration_since(Instant::now()) {
@@ -236,7 +235,7 @@ impl Admin for LibrdkafkaAdmin {
         Ok(metadata.brokers().iter().map(address).collect())
     }
 
-    /// The handle may take the leaders of a recreated topic for outdated: their epochs are lower.
+    /// Replaces the handle, which may take the leaders of a recreated topic for outdated: their epochs are lower.
     fn reset(&mut self) -> Result<(), KafkaError> {
         self.handle = self.factory.handle()?;
         Ok(())
@@ -250,7 +249,7 @@ impl Admin for LibrdkafkaAdmin {
     }
 }
 
-/// The group is only a name that assigning needs, and no permission on it is needed.
+/// Whether an error concerns the group. Assigning needs only its name, and no permission on it.
 pub(super) fn is_of_group(error: &RdKafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
 }

@@ -1,4 +1,4 @@
-//! A handle that fetches one batch of one partition at a time, to find out whether it can be received.
+//! Fetches one batch of one partition at a time, to find out whether it can be received.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,11 +21,11 @@ const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// The result for one partition.
 pub(super) enum ProbeResult {
-    /// A batch, or its end.
+    /// A batch arrived, or the end of the partition.
     Readable,
-    /// A response that is larger than the library accepts, with its text.
+    /// The response is larger than the library accepts. Holds the library's text.
     TooLarge(String),
-    /// No response that shows either.
+    /// No response shows either.
     Unknown,
 }
 
@@ -45,7 +45,7 @@ impl BatchProbe {
         }
     }
 
-    /// Fetches the batch of a partition that holds this offset, or follows it.
+    /// Fetches the batch of a partition that contains this offset or follows it.
     pub(super) fn probe(&mut self, topic: &str, partition: i32, from: i64) -> ProbeResult {
         let handle = match self.handle.take().map_or_else(|| self.factory.probing(), Ok) {
             Ok(handle) => handle,
@@ -56,7 +56,7 @@ impl BatchProbe {
         };
         match self.first(&handle, topic, partition, from) {
             Ok(ProbeResult::Readable) => {
-                // One that has failed says the same again only after a while.
+                // A handle that has failed repeats its error only after a while, so it is not kept.
                 self.handle = Some(handle);
                 ProbeResult::Readable
             }
@@ -75,7 +75,7 @@ impl BatchProbe {
         partition: i32,
         from: i64,
     ) -> Result<ProbeResult, RdKafkaError> {
-        // Makes the leader known, and shows that other answers can be had.
+        // Finds the leader, and shows that other responses arrive.
         handle.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(from))?;
@@ -88,7 +88,7 @@ impl BatchProbe {
                 probed = ProbeResult::TooLarge(reason);
                 break;
             }
-            // The handle holds this one partition only, so its end needs no name to be known by.
+            // The handle has only this partition, so any end is its end.
             if let Some(Ok(_) | Err(RdKafkaError::PartitionEOF(_))) = polled {
                 probed = ProbeResult::Readable;
                 break;

@@ -1,4 +1,4 @@
-//! Reads with librdkafka: which errors stop a partition, which end the consumer, and which the library retries.
+//! Reads with librdkafka, and decides which errors stop a partition, end the consumer, or are the library's to retry.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,20 +33,20 @@ pub(super) struct LibrdkafkaConsumer {
     pub(super) factory: HandleFactory,
     pub(super) reading: FetchHandle,
     pub(super) admin: AdminThread,
-    /// The handle that is to replace this one, while it is made.
+    /// The replacement of this handle, while it is created.
     pub(super) replacing: Option<PendingRequest<FetchHandle>>,
-    /// The handle before, which is read until that time.
+    /// The previous handle, which is read until this time.
     pub(super) retiring: Option<(FetchHandle, Instant)>,
     trouble: Option<RetriedError>,
     pub(super) large_batches: LargeBatches,
     /// Whether brokers describe many topics in one request.
     pub(super) describes_topics: Arc<AtomicBool>,
-    /// Topics that may not be seen, or not be read.
+    /// Topics without DESCRIBE or READ permission.
     unauthorized: BTreeSet<Arc<str>>,
     diagnosis: Diagnosis,
     /// How long the diagnosis may take.
     patience: Duration,
-    /// Whether headers are needed: unpacking them costs where there are none too.
+    /// Whether headers are needed: unpacking costs time even without headers.
     pub(super) with_headers: bool,
     pub(super) pulse: Arc<Pulse>,
 }
@@ -82,7 +82,7 @@ impl LibrdkafkaConsumer {
         })
     }
 
-    /// The error of a call to the library, with its cause and, where an operator must act, the remedy.
+    /// The error of a failed call, with its cause and, if an operator must act, the remedy.
     fn failed(&self, call: &str, error: &RdKafkaError) -> KafkaError {
         self.pulse.beat(self.patience);
         let cause = self.reading.handle.context().cause();
@@ -94,7 +94,7 @@ impl LibrdkafkaConsumer {
         self.diagnosis.auth_error(cause)
     }
 
-    /// Handles events that are of no partition. Errors of the transport are a state: the library reconnects.
+    /// Handles events that belong to no partition. A transport error is a state: the library reconnects.
     fn heed_events(&mut self) -> Result<(), KafkaError> {
         for _ in 0..MAX_CAUSES {
             if !self.reading.queue.has_events() {
@@ -103,8 +103,7 @@ impl LibrdkafkaConsumer {
             match self.reading.handle.poll(Duration::ZERO) {
                 // Also returned for an event that rdkafka handles by itself.
                 None => {}
-                // Its partition is not attached to the queue, so its records would be lost; the next consumer begins at our
-                // own offsets.
+                // Its partition is not attached to the queue: the next consumer starts at our offsets, so none is lost.
                 Some(Ok(record)) => {
                     let partition = record.partition().cast_unsigned();
                     return Err(KafkaError::partition(
@@ -162,7 +161,7 @@ impl LibrdkafkaConsumer {
 
 impl Consumer for LibrdkafkaConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        // It may read partitions that are no longer assigned.
+        // The previous handle may read partitions that are no longer assigned.
         self.retire();
         self.large_batches.forget_moved(batcher);
         let is_stopped = |place: &FetchPosition| self.large_batches.is_stopped(place);
@@ -212,7 +211,7 @@ impl Consumer for LibrdkafkaConsumer {
                 });
                 return;
             }
-            // A record shows that the error of the transport, or of its partition, is over.
+            // A record ends an error of the transport or of its partition.
             let is_over = |trouble: &RetriedError| trouble.ends_with(fetched.topic(), fetched.partition());
             if trouble.as_ref().is_some_and(is_over) {
                 *trouble = None;
@@ -226,7 +225,7 @@ impl Consumer for LibrdkafkaConsumer {
         let (mut out_of_range, mut lost) = (None, Vec::new());
         for failed in failed {
             if failed.code == RDKafkaErrorCode::AutoOffsetReset {
-                // Each is reported once, and many at a time when a broker is lost.
+                // Each is reported once; the loss of a broker reports many at a time.
                 lost.extend(failed.lost());
                 out_of_range.get_or_insert((failed.at(), failed.text));
                 continue;
@@ -254,7 +253,7 @@ impl Consumer for LibrdkafkaConsumer {
     }
 
     fn passed(&self, topic: &str, partition: u32, next: i64) -> i64 {
-        // While a call leaves records in the queue, markers at the end do not matter yet.
+        // While records remain in the queue, markers at the end do not matter yet.
         if !self.reading.is_drained {
             return next;
         }
@@ -314,7 +313,7 @@ impl Consumer for LibrdkafkaConsumer {
     }
 
     fn reconnects(&self) -> bool {
-        // It reconnects with the files as they were when the handle was created.
+        // It reconnects with the content that the files had when the handle was created.
         let credentials = &self.factory.credentials;
         !credentials.reloaded().is_rotation_of(credentials)
     }

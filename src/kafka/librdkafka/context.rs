@@ -17,57 +17,56 @@ use crate::kafka::lag::End;
 use crate::kafka::reader_status::BrokerState;
 use crate::kafka::token::Token;
 
-/// Events of one handle that are served at a time.
+/// Most events of one handle that are served at a time.
 pub(super) const MAX_CAUSES: usize = 64;
 
-/// How long an error of the transport explains failures: the library repeats the same one this often.
+/// How long a transport error explains other failures: the library repeats the same error at this interval.
 const CAUSE_LASTS: Duration = Duration::from_secs(30);
 
 /// The same for responses that are too large, with a margin: statistics count further ones every two seconds.
 const OVERSIZE_LASTS: Duration = Duration::from_secs(45);
 
-/// How long such an answer explains what else goes wrong: requests on the same connection fail with it.
+/// How long such a response explains other failures: requests on the same connection fail with it.
 const OVERSIZE_EXPLAINS: Duration = Duration::from_secs(5);
 
-/// How often in a row the library must say that it knows no broker: between two that it exchanges, it may say
-/// it once.
+/// How many consecutive statistics must name no broker: one may do so while the library replaces its brokers.
 const ABANDONED: u32 = 2;
 
 /// The state that callbacks leave for the thread of the handle.
 #[derive(Default)]
 pub(super) struct Context {
-    /// The last error of the transport, and when it came: it has the cause that answers lack.
+    /// The last transport error, and its time. It names the cause, which errors of requests lack.
     last: Mutex<Option<(Instant, String)>>,
     /// Ends of partitions that are news.
     ends: Mutex<Vec<End>>,
     /// Connections, where there is news.
     links: Mutex<Option<Vec<BrokerState>>>,
-    /// Answers that were too large.
+    /// Responses that were too large.
     oversize: Mutex<SizeErrors>,
-    /// How often in a row it has said that it knows no broker.
+    /// Consecutive statistics without a broker.
     lost: AtomicU32,
     /// Whether uncommitted records are read.
     reads_uncommitted: bool,
-    /// Where the token is, if there is one.
+    /// The file of the token, if one is used.
     token_file: Option<FileName>,
 }
 
 /// Responses that were larger than the library accepts.
 #[derive(Default)]
 struct SizeErrors {
-    /// The last such error, and when it came.
+    /// The last such error, and its time.
     last: Option<(Instant, String)>,
     /// When the last one was seen.
     seen: Option<Instant>,
-    /// Whether that is news.
+    /// Whether one was seen since the last [`Context::take_oversize`].
     is_news: bool,
-    /// How many answers were not taken, as of the last statistics.
+    /// How many responses were dropped, as of the last statistics.
     receive_errors: u64,
 }
 
 impl ClientContext for Context {
-    // Requested when the handle is created, and again after four fifths of a token's lifetime; served by polls of the
-    // handle.
+    // The library requests a token when the handle is created, and after four fifths of each token's lifetime. Polls of
+    // the handle serve the request.
     const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
 
     fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
@@ -103,12 +102,12 @@ impl ClientContext for Context {
         }
     }
 
-    // The library repeats itself while a broker is down; the reader logs it once.
+    // The library repeats messages while a broker is down; the reader logs an outage once.
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(target: "librdkafka", "{facility}: {message}");
     }
 
-    // The default logs the end of every partition as an error; what matters comes out of `poll`.
+    // The default logs the end of every partition as an error; `poll` returns the errors that matter.
     fn error(&self, error: RdKafkaError, reason: &str) {
         debug!("librdkafka: {error}: {reason}");
         if is_too_large(reason) {
@@ -149,7 +148,7 @@ impl Context {
         self.oversize.lock()
     }
 
-    /// The library repeats the error every 30 seconds only; its statistics count every response.
+    /// The library repeats the error only every 30 seconds, but its statistics count every response.
     fn note_receive_errors(&self, count: u64) {
         let mut oversize = self.oversize();
         let is_known = oversize
@@ -162,12 +161,12 @@ impl Context {
         oversize.receive_errors = count;
     }
 
-    /// Whether an answer was larger than the library takes, since the last call.
+    /// Whether a response was larger than the library accepts, since the last call.
     pub(super) fn take_oversize(&self) -> bool {
         std::mem::take(&mut self.oversize().is_news)
     }
 
-    /// Whether answers are too large now, as far as it was heard: what goes wrong meanwhile follows from that.
+    /// Whether a response was too large in the last [`OVERSIZE_EXPLAINS`], which explains other failures.
     pub(super) fn is_oversize(&self) -> bool {
         self.oversize()
             .seen
@@ -180,16 +179,16 @@ impl Context {
         oversize.last.as_ref().map(|(_, reason)| reason.clone())
     }
 
-    /// Whether the library has no broker left, and will ask none ever again.
+    /// Whether the library has dropped all brokers, and will never connect to one again.
     ///
-    /// An answer that names no broker, as of a cluster that counts itself out after a frost, makes it drop
-    /// all it knows; it begins again with those of its settings, unless that very answer arrives late enough
-    /// to cancel the beginning (librdkafka issue 5301).
+    /// Metadata without brokers, as from a cluster that was frozen and has fenced all of them, makes the library drop
+    /// every broker it knows. It then connects to the configured ones, unless that response arrives so late that it
+    /// cancels the attempt (librdkafka issue 5301).
     pub(super) fn is_abandoned(&self) -> bool {
         self.lost.load(Ordering::Relaxed) >= ABANDONED
     }
 
-    /// Why the transport fails, if it has said so lately.
+    /// Why the transport fails, if a recent error says so.
     pub(super) fn cause(&self) -> Option<String> {
         let last = self.last.lock();
         let (_, cause) = last.as_ref().filter(|(came, _)| came.elapsed() < CAUSE_LASTS)?;
@@ -197,8 +196,8 @@ impl Context {
     }
 }
 
-/// Errors that do not explain why the transport fails: that all brokers are down follows from what went
-/// before, and rights are no matter of the transport.
+/// Whether an error does not explain why the transport fails: "all brokers down" follows from earlier errors, and
+/// permissions do not concern the transport.
 fn names_no_cause(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
@@ -208,7 +207,7 @@ fn names_no_cause(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Whether the library says that an answer is larger than it takes.
+/// Whether the library's text reports a response that is larger than it accepts.
 fn is_too_large(reason: &str) -> bool {
     reason.contains("increase receive.message.max.bytes")
 }

@@ -10,12 +10,12 @@ use crate::kafka::connection::{Connection, SecurityProtocol};
 use crate::kafka::error::KafkaError;
 use crate::kafka::security::Credentials;
 
-/// Explains errors of handles to the same brokers. May connect to a broker, and blocks meanwhile.
+/// Explains errors of handles to the same brokers. May connect to a broker, which blocks.
 pub(super) struct Diagnosis {
     brokers: Vec<String>,
     bootstrap_servers: Arc<str>,
     credentials: Credentials,
-    /// Whether all settings of security are in `credentials`.
+    /// Whether `credentials` contain all security settings.
     is_explicable: bool,
 }
 
@@ -33,16 +33,16 @@ impl Diagnosis {
         }
     }
 
-    /// The authentication error that librdkafka's text for a failed connection comes from.
+    /// The authentication error behind librdkafka's text for a failed connection.
     pub(super) fn auth_error(&self, cause: &str) -> Option<AuthError> {
         AuthError::from_transport(cause, &self.credentials, |broker| self.of_certificate(broker))
     }
 
-    /// The error of a request, given the last error of the transport.
+    /// The error of a request, given the last transport error.
     pub(super) fn error(&self, request: &str, error: &RdKafkaError, cause: Option<&str>) -> KafkaError {
         let auth_error = cause.and_then(|cause| self.auth_error(cause)).or_else(|| {
-            // A broker that closes a connection without an answer leaves no cause, or that it was closed. A broker that
-            // hangs closes none, and would not answer this either.
+            // A broker that closes a connection without a response leaves no cause, or "closed" as the cause. A hanging
+            // broker closes no connection, and would not answer this request either.
             let is_closed = cause.is_none_or(is_of_closing)
                 && error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure);
             (is_closed && self.is_explicable)
@@ -56,7 +56,7 @@ impl Diagnosis {
         KafkaError::unreachable(&self.bootstrap_servers, format!("{request}: {error}{cause}"))
     }
 
-    /// A certificate that failed verification, examined.
+    /// Examines a certificate that failed verification.
     #[cfg(feature = "tls")]
     fn of_certificate(&self, broker: &str) -> Option<AuthError> {
         self.credentials.tls()?;

@@ -1,7 +1,7 @@
-//! The handle that reads, its queue, and which partitions it reads.
+//! The consuming handle, its queue, and the partitions that it reads.
 //!
-//! What is assigned follows from an batcher ([`Batcher::fetch_positions`]): only partitions that are placed anew are stopped and
-//! started, and the others are read on meanwhile. Knows nothing of questions, nor of what went wrong before.
+//! The assignment follows [`Batcher::fetch_positions`]: only partitions whose position was set again are stopped and
+//! started; reading of the others continues. Knows nothing of requests about topics, nor of earlier errors.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,27 +21,27 @@ use crate::kafka::librdkafka::ffi::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
 
-/// A handle that reads.
+/// A handle that consumes.
 pub(super) struct FetchHandle {
     pub(super) handle: Arc<BaseConsumer<Context>>,
-    /// The records of all partitions that it reads.
+    /// The records of all its partitions.
     pub(super) queue: Queue<Context>,
-    /// Partitions that are read, and when each was placed ([`FetchPosition::placed`]).
+    /// The assigned partitions, each with its [`FetchPosition::placed`].
     assigned: HashMap<(Arc<str>, u32), u64>,
-    /// Topics that the handle has read: their incarnation, and how many partitions were known.
+    /// Topics that the handle has read: the incarnation, and the number of known partitions.
     met: HashMap<Arc<str>, (u64, u32)>,
     pub(super) ended: Ended,
-    /// Whether the last call has taken all that was there.
+    /// Whether the last call emptied the queue.
     pub(super) is_drained: bool,
 }
 
-/// The ends of partitions up to which all records were taken.
+/// The ends of partitions whose records were all taken.
 #[derive(Default)]
 pub(super) struct Ended(HashMap<Arc<str>, HashMap<u32, i64>>);
 
 impl Ended {
-    /// All records before this offset were taken, and none follows yet. The offset before may be a marker of a
-    /// transaction.
+    /// Notes that all records before this offset were taken, and none follows yet. The offset before may be a
+    /// transaction marker.
     pub(super) fn note(&mut self, topic: &str, partition: i32, offset: i64) {
         let Ok(partition) = u32::try_from(partition) else {
             return;
@@ -52,12 +52,12 @@ impl Ended {
         };
     }
 
-    /// The end up to which all records were taken, where one was reached.
+    /// The end up to which all records were taken, if one was reached.
     pub(super) fn offset(&self, topic: &str, partition: u32) -> Option<i64> {
         self.0.get(topic)?.get(&partition).copied()
     }
 
-    /// Whether all records were taken that there were at `next`.
+    /// Whether an end at or after `next` was reached.
     pub(super) fn is_before(&self, topic: &str, partition: u32, next: i64) -> bool {
         self.offset(topic, partition).is_some_and(|end| end >= next)
     }
@@ -71,11 +71,11 @@ impl Ended {
 
 /// Why partitions cannot be assigned.
 pub(super) enum AssignError {
-    /// The call that the library refused.
+    /// The library refused this call.
     Library(String, RdKafkaError),
-    /// A partition for which it gives no queue.
+    /// The library has no queue for this partition.
     NoQueue(Location),
-    /// There is an order.
+    /// A command is pending.
     Interrupted,
 }
 
@@ -98,11 +98,11 @@ impl FetchHandle {
         })
     }
 
-    /// Reads what the batcher is to be filled with. Returns whether all of that is read: a topic that was recreated is
-    /// not, since the library may compare it with the old one for ever (the leader epochs of the new one are lower, and
-    /// taken for outdated). It needs another handle.
+    /// Assigns the fetch positions of the batcher. Returns whether all of them are assigned: a recreated topic needs
+    /// another handle, because the library may keep comparing it with the old topic (the new leader epochs are lower,
+    /// and count as outdated).
     ///
-    /// Places that are stopped are left out. `is_described` says whether brokers describe many topics in one request.
+    /// Skips stopped positions. `is_described` says whether brokers describe many topics in one request.
     pub(super) fn assign(
         &mut self,
         batcher: &Batcher,
@@ -122,7 +122,7 @@ impl FetchHandle {
         Ok(old.is_empty())
     }
 
-    /// Stops partitions that are not wanted, or at another position.
+    /// Stops partitions that are not wanted, or wanted at another position.
     fn unassign(&mut self, wanted: &[FetchPosition]) -> Result<(), AssignError> {
         let wanted: HashMap<(&str, u32), u64> = wanted
             .iter()
@@ -139,8 +139,8 @@ impl FetchHandle {
         if list.count() == 0 {
             return Ok(());
         }
-        // A partition that the library stops to read is no longer attached to our queue, and it is stopped some
-        // time after the call: questions are answered in their order, so that by this answer all are.
+        // The library stops a partition some time after the call, and detaches it from our queue. Calls are answered in
+        // order, so by this answer all are stopped.
         self.handle
             .incremental_unassign(&list)
             .and_then(|()| self.handle.assignment())
@@ -148,7 +148,7 @@ impl FetchHandle {
         Ok(())
     }
 
-    /// Starts partitions that are not read.
+    /// Starts partitions that are not assigned.
     fn begin(
         &mut self,
         fresh: &[FetchPosition],
@@ -183,8 +183,8 @@ impl FetchHandle {
         self.handle
             .incremental_assign(&list)
             .map_err(|error| AssignError::Library("assigning".to_owned(), error))?;
-        // A log that was truncated may have outgrown our offset since, which only the epoch shows. To assign an offset with
-        // an epoch validates nothing; to seek to it does.
+        // A truncated log may have outgrown our offset, which only the epoch shows. Seeking to an offset with an epoch
+        // validates it; assigning does not.
         let read = fresh.iter().filter_map(|place| {
             Some(ffi::ReadPosition {
                 topic: &place.topic,
@@ -209,8 +209,8 @@ impl FetchHandle {
         Ok(())
     }
 
-    /// Has the handle ask for the leaders of topics; by itself it would up to a second later. The answer to one request
-    /// for all of them is not waited for.
+    /// Makes the handle request the leaders of topics, which it would do by itself up to a second later. Does not wait
+    /// for the response if one request covers all of them.
     fn learn_leaders(
         &self,
         topics: Vec<Arc<str>>,
@@ -238,28 +238,28 @@ impl FetchHandle {
         Ok(())
     }
 
-    /// The offset of a partition that is read next: `next`, or a later one where control records, or records of aborted
-    /// transactions, follow that.
+    /// The next offset of a partition: `next`, or a later one if control records or records of aborted transactions
+    /// follow.
     pub(super) fn position(&self, topic: &str, partition: u32, next: i64) -> i64 {
         let position = self.queue.position(topic, partition.cast_signed());
         position.map_or(next, |position| position.max(next))
     }
 
-    /// Waits until the handle knows brokers and leaders of the topics of these places, for as long as `limit`, and
-    /// starts to read from there, where brokers describe many topics in one request.
+    /// Waits at most `limit` until the handle knows brokers, and the leaders of the topics of these positions. Then
+    /// starts reading there. For brokers that describe many topics in one request.
     pub(super) fn warm_up(&mut self, places: &[FetchPosition], limit: Duration, pulse: &Pulse) {
         let topics: BTreeSet<Arc<str>> = places.iter().map(|place| Arc::clone(&place.topic)).collect();
         let topics: Vec<Arc<str>> = topics.into_iter().collect();
         if let Err(error) = ffi::describe_topics(&self.handle, &topics, limit) {
             debug!("leaders of {} topics: {error}", topics.len());
         }
-        // A failure repeats when the partitions are assigned later, where it is handled.
+        // A failure repeats when the partitions are assigned later, and is handled there.
         if self.begin(places, true, pulse).is_err() {
             debug!("{} partitions are not assigned ahead", places.len());
         }
     }
 
-    /// Ends the handle, which may take a while, on a thread of its own.
+    /// Closes the handle on its own thread, because that may take a while.
     pub(super) fn dispose(self) {
         let spawned = std::thread::Builder::new()
             .name("kafka-closing".to_owned())

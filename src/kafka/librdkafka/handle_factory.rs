@@ -18,7 +18,7 @@ use crate::kafka::security::Credentials;
 pub(super) struct HandleFactory {
     pub(super) brokers: Arc<str>,
     pub(super) token_file: Option<FileName>,
-    /// With the files as they were when the factory was created.
+    /// With the content that the files had when the factory was created.
     pub(super) credentials: Credentials,
     config: ClientConfig,
     reads_uncommitted: bool,
@@ -42,22 +42,22 @@ impl HandleFactory {
 
     fn create(&self, mut config: ClientConfig) -> Result<BaseConsumer<Context>, KafkaError> {
         let context = Context::new(self.reads_uncommitted, self.token_file.clone());
-        // Against the operator's table: without it, markers of transactions at the end look like records.
+        // Overrides the operator's table: without it, transaction markers at the end look like records.
         let handle = config
             .set("enable.partition.eof", "true")
             .create_with_context(context)
             .map_err(|error: RdKafkaError| settings::refused_settings(&error, &self.brokers))?;
-        // A request before there is a token waits for it in vain.
+        // Provides a token now: a request without one would only time out.
         serve(&handle);
         Ok(handle)
     }
 
-    /// A handle that reads, or answers questions.
+    /// A handle that consumes or makes requests.
     pub(super) fn handle(&self) -> Result<BaseConsumer<Context>, KafkaError> {
         self.create(self.config.clone())
     }
 
-    /// One that fetches a single batch of a partition, to see whether it can be had.
+    /// A handle that fetches a single batch of a partition, to find out whether it can be received.
     pub(super) fn probing(&self) -> Result<BaseConsumer<Context>, KafkaError> {
         self.create(settings::probing(&self.config))
     }

@@ -3,9 +3,9 @@
 //!
 //! librdkafka drops a response that is too large together with the connection, sends the same request again, and does not
 //! report the partition: no partition of that broker advances. Only the first batch in a response may exceed
-//! `fetch.max.bytes`. So partitions that do not advance are fetched one at a time, by a handle of their own and a batch
-//! each, and one that fails alone holds the batch. Nothing is skipped: a stopped partition is tried again when it is
-//! placed elsewhere, and seldom otherwise.
+//! `fetch.max.bytes`. So a separate handle fetches one batch of each partition that does not advance, one at a time; a
+//! partition that fails alone holds the large batch. Nothing is skipped: a stopped partition is retried when its
+//! position changes, and otherwise rarely.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,34 +26,34 @@ use crate::kafka::worker_thread::{PendingCall, WorkerThread};
 /// Pause between two searches, in which other partitions advance.
 const SEARCH_PAUSE: Duration = Duration::from_secs(2);
 
-/// Searches in a row without a result, after which that is reported.
+/// Consecutive searches without a result, after which an error is reported.
 const MAX_IN_VAIN: u32 = 3;
 
-/// For how long a response that was too large counts as recent.
+/// How long a response that was too large counts as recent.
 const LASTS: Duration = Duration::from_secs(60);
 
 type TopicPartition = (Arc<str>, u32);
 
 enum Search {
-    /// Brokers are asked for the ends of partitions: only those that hold more records are probed.
+    /// End offsets are being requested: only partitions with more records are probed.
     Narrowing(Vec<FetchPosition>, PendingRequest<BTreeMap<TopicPartition, i64>>),
     Probing(Probing),
 }
 
-/// Partitions are fetched one at a time.
+/// Probes that fetch partitions one at a time.
 struct Probing {
     probe: WorkerThread<BatchProbe>,
     left: Vec<FetchPosition>,
     current: Option<(FetchPosition, PendingCall<ProbeResult>)>,
     has_found: bool,
-    /// Whether these are stopped partitions that are tried again.
+    /// Whether these are retries of stopped partitions.
     is_retry: bool,
 }
 
 /// The result of a step.
 pub(super) enum Step {
     Nothing,
-    /// A partition is to be stopped.
+    /// A partition must be stopped.
     Found(KafkaError),
     /// A stopped partition can be read again.
     Resumed,
@@ -66,7 +66,7 @@ pub(super) struct SearchTools<'a> {
     pub(super) pulse: &'a Arc<Pulse>,
 }
 
-/// Partitions that are stopped, and the search for others.
+/// The stopped partitions, and the search for others.
 #[derive(Default)]
 pub(super) struct LargeBatches {
     brokers: Arc<str>,
@@ -74,14 +74,14 @@ pub(super) struct LargeBatches {
     stopped: UnreadablePartitions,
     /// The partition that was found last, and its [`FetchPosition::placed`].
     found: Option<(TopicPartition, u64)>,
-    /// When a response was too large last.
+    /// When a response was last too large.
     reported: Option<Instant>,
-    /// Whether a search is due, and not before when.
+    /// Whether a search is due, and the earliest time for it.
     is_due: bool,
     pause_until: Option<Instant>,
-    /// Searches in a row without a result.
+    /// Consecutive searches without a result.
     in_vain: u32,
-    /// The error after too many of them.
+    /// The error after [`MAX_IN_VAIN`] of them.
     unexplained: String,
 }
 
@@ -97,8 +97,8 @@ impl LargeBatches {
         }
     }
 
-    /// Continues the search, or begins one that is due. `is_reported` is whether a response was too large since the last
-    /// step. Does not block.
+    /// Continues the search, or begins one that is due. `is_reported` says whether a response was too large since the
+    /// last step. Does not block.
     pub(super) fn step(&mut self, is_reported: bool, batcher: &Batcher, tools: &SearchTools<'_>) -> Step {
         if !is_reported && self.reported.is_none() && self.search.is_none() && self.stopped.is_empty() {
             return Step::Nothing;
@@ -176,7 +176,7 @@ impl LargeBatches {
             });
             match request {
                 Ok(request) => self.search = Some(Search::Narrowing(candidates, request)),
-                // An earlier request hangs, which is reported by itself.
+                // An earlier request hangs, which is reported elsewhere.
                 Err(_) => self.probe(candidates, false, tools),
             }
         } else {
@@ -187,7 +187,7 @@ impl LargeBatches {
         }
     }
 
-    /// Begins to fetch these one at a time.
+    /// Begins to fetch partitions one at a time.
     fn probe(&mut self, left: Vec<FetchPosition>, is_retry: bool, tools: &SearchTools<'_>) {
         let probe = BatchProbe::new(tools.factory.clone(), Arc::clone(tools.pulse));
         match WorkerThread::spawn("kafka-probing", probe, Arc::clone(tools.pulse), |_| None) {
@@ -232,7 +232,7 @@ impl LargeBatches {
         }
     }
 
-    /// Begins to fetch the next candidate that has not advanced meanwhile.
+    /// Begins to fetch the next candidate that still has not advanced.
     fn probe_next(&self, probing: &mut Probing, batcher: &Batcher, tools: &SearchTools<'_>) {
         while let Some(candidate) = probing.left.pop() {
             let (topic, partition) = candidate.key();
@@ -251,7 +251,7 @@ impl LargeBatches {
 
     fn end(&mut self, has_found: bool) {
         self.pause_until = Some(Instant::now() + SEARCH_PAUSE);
-        // Reports that came meanwhile are of the batch that was found.
+        // Reports during the search concern the batch that was found.
         self.is_due &= !has_found;
         self.in_vain = if has_found {
             0
@@ -269,12 +269,12 @@ impl LargeBatches {
         }
     }
 
-    /// Forgets stopped partitions that are placed elsewhere, or read no more.
+    /// Forgets stopped partitions whose position has changed, or that are no longer read.
     pub(super) fn forget_moved(&mut self, batcher: &Batcher) {
         self.stopped.forget_moved(batcher);
     }
 
-    /// Partitions that were stopped and are read again, since the last call.
+    /// Partitions that were stopped and have resumed since the last call.
     pub(super) fn take_resumed(&mut self) -> Vec<TopicPartition> {
         self.stopped.take_resumed()
     }
@@ -283,12 +283,12 @@ impl LargeBatches {
         self.stopped.contains(topic, partition)
     }
 
-    /// Whether a search is under way, or due.
+    /// Whether a search is in progress or due.
     pub(super) const fn is_searching(&self) -> bool {
         self.is_due || self.search.is_some()
     }
 
-    /// The error while responses are too large although no partition's next batch is.
+    /// The error while responses are too large although no single batch is.
     pub(super) fn trouble(&self) -> Option<&str> {
         (self.in_vain >= MAX_IN_VAIN).then_some(&*self.unexplained)
     }
@@ -299,7 +299,7 @@ impl LargeBatches {
     }
 }
 
-/// Whether records of a partition were read since.
+/// Whether reading of a partition has left this position.
 fn has_advanced(position: &FetchPosition, batcher: &Batcher) -> bool {
     batcher.next_offset(&position.topic, position.partition) != Some(position.next)
 }

@@ -1,9 +1,8 @@
 //! librdkafka: every broker, compression, transactions and security.
 //!
-//! Two handles: one consumes, the other sends requests, because a request of a handle that consumes waits behind its long
-//! polls. Records and the errors of their partitions come by the batch from a queue of ours; other events stay in the
-//! handle's own queue, which is served after every batch. librdkafka reconnects by itself, so errors of the transport are
-//! a state here, not a failure.
+//! Two handles: one consumes, the other makes requests, because a request on a consuming handle waits behind its long
+//! polls. Records and errors of partitions arrive in batches from our own queue; the handle's queue, with all other
+//! events, is served after every batch. librdkafka reconnects by itself: a transport error is a state, not a failure.
 
 mod admin;
 mod batch_probe;
@@ -33,7 +32,7 @@ use super::consumer::Consumer;
 use super::error::KafkaError;
 use super::pulse::Pulse;
 
-/// Creates both handles, for the thread with this pulse; does not wait for a broker.
+/// Creates both handles for the thread with this pulse. Does not wait for a broker.
 ///
 /// # Errors
 /// When librdkafka refuses a setting.
@@ -49,7 +48,7 @@ pub(super) fn connect(
     Ok((Box::new(consumer), admin))
 }
 
-/// Creates the handle that answers questions.
+/// Creates the admin handle.
 ///
 /// # Errors
 /// When librdkafka refuses a setting.

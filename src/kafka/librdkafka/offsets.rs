@@ -1,5 +1,5 @@
-//! Offsets of many partitions: what they hold, and where times are. One request to each leader, whatever the number
-//! of topics.
+//! Offsets of many partitions: their bounds, and offsets by time. Makes one request per leader, whatever the number of
+//! topics.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -15,14 +15,14 @@ use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::error::{KafkaError, Location};
 use crate::kafka::partition::Bounds;
 
-/// How long it may take a leader that has just given no answer, or another one that is asked for the same.
+/// Timeout of a leader that did not answer the last request, and of other leaders after one did not answer.
 const RETRY_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// A partition of one of the topics asked for: the topic's index among them, and its number.
+/// A partition of a requested topic: the topic's index in the request, and the partition's number.
 type IndexedPartition = (usize, i32);
 
 impl LibrdkafkaAdmin {
-    /// The offsets that every partition of these topics (`0..count` of each) holds; `None` where no leader answers.
+    /// The bounds of every partition of these topics (`0..count` of each); `None` if no leader answers.
     pub(super) fn bounds_by_leader(
         &mut self,
         asked: &[(Arc<str>, usize)],
@@ -31,7 +31,7 @@ impl LibrdkafkaAdmin {
             asked.iter().map(|(_, count)| vec![None; *count]).collect();
         let names: Vec<&str> = asked.iter().map(|(name, _)| &**name).collect();
         let mut patience = REQUEST_TIMEOUT;
-        // One leader after the other: of a question to several, one that does not answer spoils all.
+        // One leader after the other: a request to several fails if one of them does not answer.
         for (leader, led) in self.led(asked)? {
             let limit = if self.silent.contains(&leader) {
                 RETRY_TIMEOUT
@@ -55,7 +55,7 @@ impl LibrdkafkaAdmin {
                     }
                 }
                 Err(error) if error.is_interrupted() => return Err(error),
-                // Not every one of several that are gone is waited for.
+                // Shortens the wait for further leaders, because several may be down.
                 Err(error) => {
                     debug!("{error}; broker {leader} leads {} partitions", led.len());
                     self.silent.insert(leader);
@@ -93,8 +93,8 @@ impl LibrdkafkaAdmin {
         Ok(led)
     }
 
-    /// The offsets of partitions at the times asked for (milliseconds since the epoch), or at their ends, in
-    /// one request to each leader. Partitions that their leaders know nothing of are left out.
+    /// The offsets of partitions at the requested times (milliseconds since the epoch), or their ends, in one request
+    /// per leader. Omits partitions that their leaders do not know.
     fn offsets(
         &mut self,
         topics: &[&str],
@@ -114,7 +114,7 @@ impl LibrdkafkaAdmin {
         };
         let mut list = TopicPartitionList::new();
         for ((topic, partition), asked) in asked {
-            // The protocol's requests for a partition's ends are times too: -1 and -2.
+            // The protocol encodes a partition's ends as times: -1 and -2.
             list.add_partition_offset(topics[topic], partition, asked)
                 .map_err(fails)?;
         }
@@ -131,20 +131,20 @@ impl LibrdkafkaAdmin {
             }
             match element.offset() {
                 Offset::Offset(offset) => Some(((*indices.get(topic)?, partition), offset)),
-                // No record is so late.
+                // All records are earlier.
                 _ => None,
             }
         });
         Ok(known.collect())
     }
 
-    /// As [`Admin::offsets_at`](crate::kafka::admin::Admin::offsets_at).
+    /// See [`Admin::offsets_at`](crate::kafka::admin::Admin::offsets_at).
     pub(super) fn offsets_by_time(
         &mut self,
         topic: &str,
         asked: &[Option<i64>],
     ) -> Result<Vec<Option<i64>>, KafkaError> {
-        // The ends come first: a record written between the two questions must not lie behind both answers.
+        // The ends first: a record written between the two requests must not be beyond both responses.
         let times = || {
             (0..)
                 .zip(asked)
@@ -152,7 +152,7 @@ impl LibrdkafkaAdmin {
         };
         let ends = times().map(|(place, _)| (place, Offset::End));
         let ends = self.offsets(&[topic], ends, REQUEST_TIMEOUT)?;
-        // Times before the epoch mean other things to the protocol.
+        // Negative times have other meanings in the protocol.
         let times = times().map(|(place, time)| (place, Offset::Offset(time.max(0))));
         let found = self.offsets(&[topic], times, REQUEST_TIMEOUT)?;
         let mut offsets = vec![None; asked.len()];

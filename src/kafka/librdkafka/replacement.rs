@@ -1,7 +1,7 @@
-//! Replaces both handles after a topic was recreated, while other topics are read.
+//! Replaces both handles after a topic was recreated, while reading of other topics continues.
 //!
-//! The new handles are created, connected and assigned on the admin thread. The old one is read until the new one has
-//! brought its first records.
+//! The admin thread creates, connects and assigns the new handles. The old consumer is read until the new one has
+//! returned its first records.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,11 +15,10 @@ use crate::kafka::batcher::{Batcher, FetchPosition};
 use crate::kafka::consumer::Consumer;
 use crate::kafka::error::KafkaError;
 
-/// How long a handle that another one replaces is still read: the other needs about as long until its first record
-/// comes.
+/// How long a replaced handle is still read: the new one needs about as long for its first record.
 const OVERLAP: Duration = Duration::from_secs(1);
 
-/// How long one of the two is waited for meanwhile.
+/// Longest wait in a poll of either handle while both are read.
 const OVERLAP_WAIT: Duration = Duration::from_millis(5);
 
 impl LibrdkafkaConsumer {
@@ -45,7 +44,7 @@ impl LibrdkafkaConsumer {
         Ok(())
     }
 
-    /// Takes over the new handle, once it is there.
+    /// Switches to the new handle once it is ready.
     pub(super) fn take_replacement(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let Some(answer) = self.replacing.as_ref().and_then(PendingRequest::answer) else {
             return Ok(());
@@ -57,14 +56,14 @@ impl LibrdkafkaConsumer {
         Ok(())
     }
 
-    /// Takes records of the old handle, so that there is no pause until the new one brings some. The batcher drops
-    /// duplicates. Returns how long to wait for the new handle.
+    /// Takes records of the old handle, so that reading does not pause until the new one returns some. The batcher
+    /// drops duplicates. Returns how long to wait for the new handle.
     pub(super) fn poll_retiring(&mut self, wait: Duration, batcher: &mut Batcher) -> Duration {
         let with_headers = self.with_headers;
         let Some((old, until)) = &mut self.retiring else {
             return wait;
         };
-        // Its errors are those of the new handle, or of no consequence.
+        // The new handle reports the same errors, or they do not matter.
         old.queue.take(Duration::ZERO, |fetched| {
             if fetched.error().is_none() {
                 push(batcher, &fetched, with_headers);

@@ -1,4 +1,4 @@
-//! Errors that librdkafka retries by itself, of one partition or of all.
+//! Errors that librdkafka retries by itself, for one partition or all.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use rdkafka::error::RDKafkaErrorCode;
 use crate::kafka::error::Location;
 use crate::kafka::partition::{Cut, Lost};
 
-/// Within this time the library retries a partition, and repeats its error.
+/// The library retries a partition, and repeats its error, within this time.
 const TRIED_EVERY: Duration = Duration::from_secs(3);
 
-/// An error that the library retries, and its partition, if it is of one.
+/// An error that the library retries, and its partition if it concerns one.
 pub(super) struct RetriedError {
     at: Option<(String, i32)>,
     what: String,
     /// Whether a login or a certificate is refused.
     is_auth_error: bool,
-    /// When it was reported last.
+    /// When it was last reported.
     reported: Instant,
 }
 
@@ -39,7 +39,7 @@ impl RetriedError {
         }
     }
 
-    /// An error of one.
+    /// An error of one partition.
     pub(super) fn of(failed: PartitionError, brokers: &str) -> Self {
         Self {
             what: format!("kafka {brokers}: {}: {}", failed.at(), failed.text),
@@ -58,19 +58,19 @@ impl RetriedError {
         self.is_auth_error
     }
 
-    /// Whether it is that of a partition which was tried in vain a moment ago.
+    /// Whether it is the error of a partition, and was reported within [`TRIED_EVERY`].
     pub(super) fn lasts(&self) -> bool {
         self.at.is_some() && self.reported.elapsed() < TRIED_EVERY
     }
 
-    /// Whether it is that of this partition.
+    /// Whether it is the error of this partition.
     pub(super) fn is_at(&self, topic: &str, partition: i32) -> bool {
         self.at
             .as_ref()
             .is_some_and(|at| at.1 == partition && at.0 == topic)
     }
 
-    /// Whether a record of this partition shows that it is over.
+    /// Whether a record of this partition shows that the error is over.
     pub(super) fn ends_with(&self, topic: &str, partition: i32) -> bool {
         self.at.is_none() || self.is_at(topic, partition)
     }

@@ -14,50 +14,50 @@ use crate::kafka::security::Credentials;
 /// How long a request to a broker may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How often the library gives statistics, in milliseconds; 0 is never.
+/// The interval of the library's statistics, in milliseconds; 0 disables them.
 const STATISTICS: &str = "statistics.interval.ms";
 
-/// Settings that differ from librdkafka's own, each with its reason. An operator's
-/// `[kafka.librdkafka]` table comes after them and wins.
+/// Settings that differ from librdkafka's defaults, each with its reason. The operator's `[kafka.librdkafka]` table
+/// overrides them.
 const DEFAULTS: [(&str, &str); 18] = [
-    // Assigning needs a group's name, but the group is never joined and nothing is committed.
+    // Assigning needs a group name, but the handle never joins the group and commits nothing.
     ("group.id", "kafka-sse-bridge"),
     ("client.id", "kafka-sse-bridge"),
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
-    // An offset that is gone must be seen, not skipped in silence.
+    // A missing offset must be reported, not skipped silently.
     ("auto.offset.reset", "error"),
     // A daemon that reads a topic must not create it.
     ("allow.auto.create.topics", "false"),
-    // Back within two seconds when a broker returns, instead of ten.
+    // Reconnects within two seconds when a broker returns, instead of ten.
     ("reconnect.backoff.max.ms", "1000"),
-    // A frozen broker is noticed after twenty seconds instead of seventy.
+    // Detects a frozen broker after twenty seconds instead of seventy.
     ("socket.timeout.ms", "10000"),
     ("fetch.wait.max.ms", "100"),
-    // 4 MiB read ahead instead of 64: the log is our buffer.
+    // Reads 4 MiB ahead instead of 64: the log is our buffer.
     ("queued.max.messages.kbytes", "4096"),
-    // One answer holds as much at most, whatever the number of partitions; 50 MiB is the default. A larger
-    // record comes all the same, alone.
+    // Bounds a response, whatever the number of partitions; the default is 50 MiB. A larger record still arrives,
+    // alone.
     ("fetch.max.bytes", "4194304"),
-    // 128 MiB: above what brokers take in one request by default (socket.request.max.bytes, 100 MiB), with what a
-    // fetch of thousands of partitions adds. librdkafka's own 100,000,000 bytes are below. Memory is taken for the
-    // answers that come, not for this.
+    // 128 MiB: above the brokers' default limit of a request (socket.request.max.bytes, 100 MiB) plus the overhead of
+    // a fetch of thousands of partitions. librdkafka's default of 100,000,000 bytes is below that limit. Memory is
+    // allocated for actual responses, not for this limit.
     ("receive.message.max.bytes", "134217728"),
-    // Fetching stops while those are full, and goes on as soon as there is room: the default second
-    // would cost nine tenths of the throughput.
+    // Fetching stops while the queues are full, and resumes after this time: the default of one second would cost
+    // nine tenths of the throughput.
     ("fetch.queue.backoff.ms", "10"),
     // Client metrics for brokers cost a twentieth of the reading thread.
     ("enable.metrics.push", "false"),
-    // A fetch that failed is tried again soon; half a second is the default.
+    // Retries a failed fetch soon; the default is half a second.
     ("fetch.error.backoff.ms", "100"),
     ("socket.nagle.disable", "true"),
     ("log.connection.close", "false"),
-    // Ends of partitions from fetches, and whether brokers are known: without a request, and without work per record.
+    // Report end offsets from fetches, and known brokers, without a request and without work per record.
     (STATISTICS, "2000"),
 ];
 
-/// Differences for replays: several read at a time, each for a part of the topic, and hold a quarter of what live reading
-/// does. Their readers may keep them waiting, and statistics would pile up meanwhile; they notice stalls by themselves.
+/// Differences for replays: several run at a time, each for a part of the topic, and buffer a quarter as much as live
+/// reading. Statistics would accumulate while readers delay a replay; replays detect stalls by themselves.
 const THRIFTY: [(&str, &str); 4] = [
     (STATISTICS, "0"),
     ("queued.max.messages.kbytes", "1024"),
@@ -73,10 +73,10 @@ const PROBING: [(&str, &str); 4] = [
     ("fetch.wait.max.ms", "10"),
 ];
 
-/// The settings of a handle that probes, of those of one that reads.
+/// The settings of a probing handle, derived from those of a consuming one.
 pub(super) fn probing(config: &ClientConfig) -> ClientConfig {
     let mut config = config.clone();
-    // Another name of the same property, in a map without an order.
+    // An alias of the same property; the map has no order.
     config.remove("max.partition.fetch.bytes");
     for (name, value) in PROBING {
         config.set(name, value);
@@ -84,7 +84,7 @@ pub(super) fn probing(config: &ClientConfig) -> ClientConfig {
     config
 }
 
-/// The defaults, then the properties of `credentials`, then the operator's own.
+/// The defaults, overridden by the properties of `credentials`, then by the operator's.
 ///
 /// # Errors
 /// When a file that [kafka] names cannot be used.
@@ -111,7 +111,7 @@ pub(in crate::kafka) fn config(
     })?;
     #[cfg(feature = "tls")]
     if let Some(tls) = credentials.tls() {
-        // It names the file that is wrong.
+        // Its error names the faulty file.
         crate::kafka::tls::checked_connector(tls).map_err(|auth_error| auth_error.at(&brokers))?;
     }
     for (name, value) in properties {
@@ -126,12 +126,12 @@ pub(in crate::kafka) fn config(
 /// The error for settings that librdkafka refuses.
 pub(super) fn refused_settings(error: &RdKafkaError, brokers: &Arc<str>) -> KafkaError {
     let why = match error {
-        // Without the value, which may be a secret.
+        // Omits the value, which may be a secret.
         RdKafkaError::ClientConfig(_, _, name, _) => format!("{name:?} {}", reason(error)),
         other => other.to_string(),
     };
     let remedy = match error {
-        // Files are read when the handle is created, and nothing else can be wrong then.
+        // The library reads files when it creates the handle; nothing else can fail then.
         RdKafkaError::ClientCreation(what) if what.contains("ssl.") => {
             "correct tls in [kafka], or the properties \"ssl.…\" in [kafka.librdkafka]"
         }

@@ -1,4 +1,4 @@
-//! The statistics that librdkafka gives as JSON: ends of partitions, connections, and whether it knows brokers.
+//! Parses librdkafka's statistics (JSON): end offsets, connections, and whether it knows brokers.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) struct Statistics {
 
 #[derive(Deserialize)]
 struct BrokerStatistics {
-    /// Below zero for connections that are not to a broker as the cluster names it.
+    /// Negative for a connection to an address that is not one the cluster names.
     nodeid: i32,
     nodename: String,
     source: Origin,
@@ -59,20 +59,20 @@ struct TopicStatistics {
 #[derive(Deserialize)]
 struct PartitionStatistics {
     partition: i32,
-    /// The broker that it is fetched from; below zero for none.
+    /// The broker that the partition is fetched from; negative for none.
     broker: i32,
     desired: bool,
     fetch_state: Fetching,
-    /// Messages that were fetched and not yet taken, of all partitions together.
+    /// Messages fetched and not yet taken, of all partitions together.
     fetchq_cnt: i64,
-    /// The offset that is fetched next.
+    /// The next offset to fetch.
     next_offset: i64,
-    /// The high watermark, and the last stable offset; below zero while unknown.
+    /// The high watermark, and the last stable offset; negative while unknown.
     hi_offset: i64,
     ls_offset: i64,
 }
 
-/// How far the library has come with the fetching of a partition.
+/// The library's fetch state of a partition.
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Fetching {
@@ -123,7 +123,7 @@ impl Statistics {
                 };
                 known.desired.then_some(End {
                     topic: topic.clone(),
-                    // The library has an internal one without a number.
+                    // The library has an internal partition without a number.
                     partition: u32::try_from(known.partition).ok()?,
                     offset: (offset >= 0).then_some(offset),
                     high: (!reads_uncommitted && known.hi_offset >= 0).then_some(known.hi_offset),

@@ -1,4 +1,4 @@
-//! Offsets with leader epochs (KIP-320): has the library ask leaders whether their logs still agree.
+//! Offsets with leader epochs (KIP-320): makes the library ask leaders whether their logs still match.
 
 use std::ffi::{CString, c_int};
 use std::ptr::NonNull;
@@ -8,10 +8,10 @@ use rdkafka::bindings as rd;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 
-/// How long to wait for the library to start a partition before it is asked again.
+/// Pause before a seek is repeated, while the library has not started a partition.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Up to where a partition was read: the next offset, and the leader epoch of the record before it.
+/// The read position of a partition: the next offset, and the leader epoch of the record before it.
 #[derive(Clone, Copy)]
 pub(in crate::kafka) struct ReadPosition<'a> {
     pub(in crate::kafka) topic: &'a str,
@@ -20,9 +20,9 @@ pub(in crate::kafka) struct ReadPosition<'a> {
     pub(in crate::kafka) epoch: u32,
 }
 
-/// Has assigned partitions fetched from these offsets, each once its leader has answered that its log agrees with the
-/// epoch there; otherwise the partition gives an error with the leader's answer. Waits until the library has begun with
-/// all of them, not for leaders, and no longer than `limit`.
+/// Makes the library fetch assigned partitions from these offsets, each after its leader confirms that its log has this
+/// epoch there. Otherwise the partition returns an error with the leader's response. Waits at most `limit` until the
+/// library has started all of them, but not for leaders.
 pub(in crate::kafka) fn validate<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     read: &[ReadPosition<'_>],
@@ -48,7 +48,7 @@ pub(in crate::kafka) fn validate<C: ConsumerContext>(
     }
 }
 
-/// Asks for that once; returns the offsets that were not taken.
+/// Seeks once; returns the positions that the library did not accept.
 fn seek<'a, C: ConsumerContext>(
     client: &BaseConsumer<C>,
     read: &[ReadPosition<'a>],
@@ -71,7 +71,7 @@ fn seek<'a, C: ConsumerContext>(
         // SAFETY: as above.
         unsafe { rd::rd_kafka_topic_partition_set_leader_epoch(added.as_ptr(), epoch) };
     }
-    // At least a little: with none the library gives no results.
+    // Not zero: with no timeout the library returns no results.
     let limit = c_int::try_from(limit.max(PAUSE).as_millis()).unwrap_or(c_int::MAX);
     // SAFETY: the client and the list are alive; results are written into the list.
     let error = unsafe { rd::rd_kafka_seek_partitions(client.client().native_ptr(), list.0.as_ptr(), limit) };
@@ -86,7 +86,7 @@ fn seek<'a, C: ConsumerContext>(
     if elements.is_null() || count == 0 {
         return Ok(Vec::new());
     }
-    // SAFETY: the list holds so many elements, in the order in which they were added.
+    // SAFETY: the list holds this many elements, in the order in which they were added.
     let elements = unsafe { std::slice::from_raw_parts(elements, count) };
     let results = read
         .iter()

@@ -1,12 +1,11 @@
-//! Functions of librdkafka that rdkafka's safe interface lacks: records by the batch, errors with their partition, and
+//! Functions of librdkafka that rdkafka's safe interface lacks: batches of records, errors with their partition, and
 //! descriptions of many topics.
 //!
-//! The only unsafe code of the library. rdkafka hands on one record per call, through an event each, which
-//! doubles the cost of a record for the reading thread; its errors of a partition
-//! name neither topic nor partition; and it does not know `DescribeTopics`. The C functions that do are
-//! in its `bindings`. Each use says why it is sound, by three rules: a queue holds its client, so that it never outlives
-//! it; every record is given back once, after its last use; and nothing that C owns leaves this module for longer than a
-//! call.
+//! The only unsafe code of the library. rdkafka returns one record per call, each through an event, which doubles the
+//! cost of a record for the reading thread; its errors of a partition name neither topic nor partition; and it lacks
+//! `DescribeTopics`. Its `bindings` contain the C functions. Each use states why it is sound, by three rules: a queue
+//! holds its client, so that it never outlives it; every record is freed once, after its last use; and nothing that C
+//! owns leaves this module for longer than a call.
 //!
 //! Knows nothing of offsets, batchers or streams.
 #![expect(
@@ -14,7 +13,7 @@
     reason = "there is no safe way to these functions, as said above"
 )]
 
-/// Objects of C, each to be destroyed once.
+/// C objects, each destroyed once.
 macro_rules! owned {
     ($name:ident, $raw:ty, $destroy:path) => {
         struct $name(NonNull<$raw>);

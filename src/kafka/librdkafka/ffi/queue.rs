@@ -1,4 +1,4 @@
-//! Records by the batch.
+//! Batches of records.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::{self, NonNull};
@@ -10,27 +10,27 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
-/// Records that one call takes at most: enough that the call is nothing beside them.
+/// Most records of one call: enough to make the cost of the call negligible.
 pub(in crate::kafka) const MOST: usize = 1024;
 
-/// A queue of its own for the records of partitions, beside the client's, which keeps what is of no
-/// partition (transport errors, statistics): batches are taken without looking for those.
+/// A queue for the records of partitions. The client's own queue keeps events that belong to no partition (transport
+/// errors, statistics), so batches are taken without looking for those.
 pub(in crate::kafka) struct Queue<C: ConsumerContext> {
     raw: NonNull<rd::rd_kafka_queue_t>,
     /// The client's own queue.
     events: NonNull<rd::rd_kafka_queue_t>,
-    /// Where calls put what they give; null beyond that.
+    /// The buffer that calls write messages to.
     slots: Box<[*mut rd::rd_kafka_message_t]>,
     taken: Vec<Owned>,
-    /// Kept alive for as long as the queue: fields go after [`Drop::drop`].
+    /// Keeps the client alive as long as the queue: fields are dropped after [`Drop::drop`].
     client: Arc<BaseConsumer<C>>,
 }
 
-// SAFETY: librdkafka's handles may be used by any thread; the messages are referenced here alone.
+// SAFETY: librdkafka's handles may be used by any thread; only this queue references the messages.
 unsafe impl<C: ConsumerContext> Send for Queue<C> {}
 
 impl<C: ConsumerContext> Queue<C> {
-    /// A queue at `client`, which has a group's name; [`attach`](Self::attach) fills it.
+    /// An empty queue of `client`, which needs a group name; [`attach`](Self::attach) adds partitions.
     pub(in crate::kafka) fn new(client: Arc<BaseConsumer<C>>) -> Option<Self> {
         // SAFETY: the client is alive.
         let events = unsafe { rd::rd_kafka_queue_get_consumer(client.client().native_ptr()) };
@@ -46,10 +46,10 @@ impl<C: ConsumerContext> Queue<C> {
         })
     }
 
-    /// Has the records and errors of a partition put here, instead of into the client's queue. Before the
-    /// partition is assigned, or records already fetched stay there.
+    /// Routes the records and errors of a partition here instead of to the client's queue. Must be called before the
+    /// partition is assigned; otherwise records already fetched stay in the client's queue.
     ///
-    /// Returns false for a name that Kafka cannot have.
+    /// Returns false for an invalid topic name.
     pub(in crate::kafka) fn attach(&self, topic: &str, partition: i32) -> bool {
         let Ok(name) = CString::new(topic) else {
             return false;
@@ -63,19 +63,19 @@ impl<C: ConsumerContext> Queue<C> {
         }
         // SAFETY: both are queues of this client; each holds what it forwards to.
         unsafe { rd::rd_kafka_queue_forward(own, self.raw.as_ptr()) };
-        // SAFETY: the reference that `get_partition` gave is given back; the partition keeps its own.
+        // SAFETY: releases the reference that `get_partition` returned; the partition keeps its own.
         unsafe { rd::rd_kafka_queue_destroy(own) };
         true
     }
 
-    /// Whether the client has events that are of no partition: a poll in vain costs as much as a record.
+    /// Whether the client has events that belong to no partition: a poll without an event costs as much as a record.
     pub(in crate::kafka) fn has_events(&self) -> bool {
         // SAFETY: the queue is alive.
         unsafe { rd::rd_kafka_queue_length(self.events.as_ptr()) > 0 }
     }
 
-    /// The offset before which all of a partition has been taken that can be read: markers of transactions are passed
-    /// like records. `None` before the first record or marker.
+    /// The offset before which all readable records of a partition have been taken: it passes transaction markers like
+    /// records. `None` before the first record or marker.
     pub(in crate::kafka) fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         let mut list = TopicPartitionList::new();
         list.add_partition(topic, partition);
@@ -90,12 +90,12 @@ impl<C: ConsumerContext> Queue<C> {
         }
     }
 
-    /// Gives what is there to `each`, waiting up to `wait` where there is nothing. Returns how many
-    /// that were; no more than fit into one call.
+    /// Passes the available messages to `each`, at most [`MOST`], waiting up to `wait` if there are none. Returns their
+    /// number.
     pub(in crate::kafka) fn take(&mut self, wait: Duration, mut each: impl FnMut(Fetched<'_>)) -> usize {
         let mut count = self.consume(0, Duration::ZERO);
         if count == 0 {
-            // A call with more room than there are records waits for the rest of its time.
+            // A call for more messages than are available waits until its timeout, so this waits for one.
             count = self.wait(wait);
             if count > 0 {
                 count += self.consume(count, Duration::ZERO);
@@ -106,7 +106,7 @@ impl<C: ConsumerContext> Queue<C> {
             .extend(slots.filter_map(|&slot| NonNull::new(slot).map(Owned)));
         let (mut topic, mut name) = (ptr::null_mut(), "");
         for owned in &self.taken {
-            // SAFETY: the message is ours until `Owned` gives it back.
+            // SAFETY: the message is ours until `Owned` frees it.
             let message = unsafe { owned.0.as_ref() };
             if message.rkt != topic {
                 topic = message.rkt;
@@ -129,11 +129,11 @@ impl<C: ConsumerContext> Queue<C> {
     fn call(&mut self, at: usize, most: usize, wait: Duration) -> usize {
         let wait = c_int::try_from(wait.as_millis()).unwrap_or(c_int::MAX);
         let slots = &mut self.slots[at..at + most];
-        // SAFETY: the queue is alive, and there is room for as many messages as the call is told.
+        // SAFETY: the queue is alive, and the slots from `at` on hold as many messages as the call may write.
         let given = unsafe {
             rd::rd_kafka_consume_batch_queue(self.raw.as_ptr(), wait, slots.as_mut_ptr(), slots.len())
         };
-        // Below zero there is nothing.
+        // A negative count is an error.
         usize::try_from(given).unwrap_or(0)
     }
 }
@@ -142,12 +142,12 @@ impl<C: ConsumerContext> Drop for Queue<C> {
     fn drop(&mut self) {
         // SAFETY: ours, once; the client is dropped after it.
         unsafe { rd::rd_kafka_queue_destroy(self.raw.as_ptr()) };
-        // SAFETY: as above; it is the reference that was given, and the client keeps its own.
+        // SAFETY: as above; this is the reference that was returned, and the client keeps its own.
         unsafe { rd::rd_kafka_queue_destroy(self.events.as_ptr()) };
     }
 }
 
-/// A message that is given back.
+/// A message that is freed when dropped.
 struct Owned(NonNull<rd::rd_kafka_message_t>);
 
 impl Drop for Owned {
@@ -186,7 +186,7 @@ impl<'a> Fetched<'a> {
         self.message.partition
     }
 
-    /// The record's offset; of an error, where it occurred, if at an offset.
+    /// The record's offset; for an error, the offset at which it occurred, if any.
     pub(in crate::kafka) const fn offset(&self) -> i64 {
         self.message.offset
     }
@@ -196,7 +196,7 @@ impl<'a> Fetched<'a> {
         self.message.err == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF
     }
 
-    /// The epoch of the leader that wrote the record; `None` where its batch has none.
+    /// The epoch of the leader that wrote the record; `None` if its batch has none.
     pub(in crate::kafka) fn leader_epoch(&self) -> Option<u32> {
         // SAFETY: the message is alive.
         let epoch = unsafe { rd::rd_kafka_message_leader_epoch(self.message) };
@@ -215,17 +215,17 @@ impl<'a> Fetched<'a> {
         ))
     }
 
-    /// The record's key; `None` where it has none.
+    /// The record's key; `None` if it has none.
     pub(in crate::kafka) fn key(&self) -> Option<&'a [u8]> {
         bytes(self.message.key, self.message.key_len)
     }
 
-    /// The record's value; `None` of a tombstone.
+    /// The record's value; `None` for a tombstone.
     pub(in crate::kafka) fn value(&self) -> Option<&'a [u8]> {
         bytes(self.message.payload, self.message.len)
     }
 
-    /// Milliseconds since the epoch, where the record has a time.
+    /// The record's time in milliseconds since the epoch, if it has one.
     pub(in crate::kafka) fn timestamp(&self) -> Option<i64> {
         let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: the message is alive, and there is room for the kind.
@@ -233,12 +233,12 @@ impl<'a> Fetched<'a> {
         (kind != rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(time)
     }
 
-    /// The record's headers in their order. Unpacks them, which costs where there are none too.
+    /// The record's headers in their order. Unpacking costs time even without headers.
     pub(in crate::kafka) fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is alive, and keeps what it unpacks.
         let answer = unsafe { rd::rd_kafka_message_headers(self.message, &raw mut headers) };
-        // Where there are none there is an error.
+        // Without headers the call returns an error.
         let is_there = answer == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
         let headers = is_there.then_some(headers.cast_const());
         (0..).map_while(move |index| header(headers?, index))
@@ -261,8 +261,8 @@ fn header<'a>(headers: *const rd::rd_kafka_headers_t, index: usize) -> Option<(&
     Some((name.to_bytes(), bytes(value, length)))
 }
 
-/// Bytes of a message; none where there is no pointer to them, which is not the same as no bytes.
+/// Bytes of a message; `None` for a null pointer, which differs from zero bytes.
 fn bytes<'a>(at: *const c_void, length: usize) -> Option<&'a [u8]> {
-    // SAFETY: librdkafka points to as many bytes as it says, or nowhere.
+    // SAFETY: librdkafka points to as many bytes as it states, or returns null.
     (!at.is_null()).then(|| unsafe { std::slice::from_raw_parts(at.cast(), length) })
 }

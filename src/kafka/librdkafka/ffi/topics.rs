@@ -17,14 +17,14 @@ use crate::kafka::record::TopicId;
 pub(in crate::kafka) struct TopicDescription {
     /// The error in place of a description, such as that the topic does not exist.
     pub(in crate::kafka) error: Option<RDKafkaErrorCode>,
-    /// The id, where the broker knows ids.
+    /// The id, if the broker supports ids.
     pub(in crate::kafka) id: Option<TopicId>,
-    /// The leader of every partition, from 0; `None` where there is none.
+    /// The leader of every partition, from 0; `None` if it has no leader.
     pub(in crate::kafka) leaders: Vec<Option<i32>>,
 }
 
-/// Describes topics in one request, in their order; `None` of a topic that the answer leaves out. Blocks for as
-/// long as `limit`. The client takes the leaders from the answer, as from metadata that it asks for itself.
+/// Describes topics in one request, in their order; `None` for a topic that the response omits. Blocks at most
+/// `limit`. The client learns the leaders from the response, as from its own metadata requests.
 pub(in crate::kafka) fn describe_topics<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[Arc<str>],
@@ -64,7 +64,7 @@ pub(in crate::kafka) fn describe_topics<C: ConsumerContext>(
     Ok(described)
 }
 
-/// Has the client ask for descriptions of topics, and so for their leaders. Does not wait for the answer.
+/// Requests descriptions of topics, from which the client learns their leaders. Does not wait for the response.
 pub(in crate::kafka) fn request_leaders<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     topics: &[Arc<str>],
@@ -75,7 +75,7 @@ pub(in crate::kafka) fn request_leaders<C: ConsumerContext>(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| RDKafkaErrorCode::InvalidArgument)?;
     let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
-    // An answer to a queue that is gone is discarded, after the client has taken what it needs.
+    // The queue is dropped, so the response is discarded after the client has learned the leaders.
     request(client, &names, limit).map(drop)
 }
 
@@ -86,7 +86,7 @@ fn describe<C: ConsumerContext>(
 ) -> Result<Event, RDKafkaErrorCode> {
     let limit = c_int::try_from(limit.as_millis()).unwrap_or(c_int::MAX);
     let queue = request(client, names, limit)?;
-    // Longer than the request itself, which is answered by an error then.
+    // Longer than the request, which ends with an error at its timeout.
     // SAFETY: the queue is alive.
     let event = unsafe { rd::rd_kafka_queue_poll(queue.0.as_ptr(), limit.saturating_add(GRACE)) };
     let event = NonNull::new(event)
@@ -101,7 +101,7 @@ fn describe<C: ConsumerContext>(
     }
 }
 
-/// Sends the request; the answer comes to the queue.
+/// Sends the request, and returns the queue for its response.
 fn request<C: ConsumerContext>(
     client: &BaseConsumer<C>,
     names: &[CString],
@@ -117,24 +117,24 @@ fn request<C: ConsumerContext>(
         rd::rd_kafka_AdminOptions_new(handle, rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS)
     };
     let options = NonNull::new(options).map(Options).ok_or(RDKafkaErrorCode::Fail)?;
-    // SAFETY: the options are alive; without room for it no message is written.
+    // SAFETY: the options are alive; without a buffer for it no message is written.
     let answer = unsafe {
         rd::rd_kafka_AdminOptions_set_request_timeout(options.0.as_ptr(), limit, ptr::null_mut(), 0)
     };
     if answer != rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Err(answer.into());
     }
-    // SAFETY: as many C strings as are said; they are copied.
+    // SAFETY: the count is that of the C strings, which are copied.
     let asked = unsafe { rd::rd_kafka_TopicCollection_of_topic_names(pointers.as_mut_ptr(), pointers.len()) };
     let asked = NonNull::new(asked).map(Topics).ok_or(RDKafkaErrorCode::Fail)?;
-    // SAFETY: all four are alive, and what the call needs later it copies.
+    // SAFETY: all four are alive, and the call copies the data that it needs later.
     unsafe {
         rd::rd_kafka_DescribeTopics(handle, asked.0.as_ptr(), options.0.as_ptr(), queue.0.as_ptr());
     }
     Ok(queue)
 }
 
-/// Milliseconds beyond the time a request may take.
+/// Milliseconds to wait beyond the timeout of a request.
 const GRACE: c_int = 500;
 
 fn name_of<'a>(topic: *const rd::rd_kafka_TopicDescription_t) -> &'a CStr {
