@@ -1,8 +1,8 @@
 //! jemalloc, with zeroed memory made as cheap as other memory.
 //!
-//! Where large memory is to be zeroed, jemalloc gives its pages back to the kernel, which faults each of them in again,
-//! zeroed: several times the cost of zeroing them in place. The `kafka` crate reads every answer into a zeroed buffer
-//! of its own, so a thousand records of 200 bytes cost fifty page faults.
+//! For a large zeroed allocation, jemalloc returns the pages to the kernel, which faults in a zeroed page for each: this
+//! costs several times as much as zeroing in place. The `kafka` crate reads every response into a new zeroed buffer, so
+//! a thousand records of 200 bytes cost fifty page faults.
 
 #![expect(
     unsafe_code,
@@ -14,20 +14,20 @@ use std::ptr;
 
 use tikv_jemallocator::Jemalloc;
 
-/// From this size on jemalloc has no cache per thread, by default, and asks the kernel for zeroes.
+/// From this size on jemalloc by default has no thread cache, and gets zeroed pages from the kernel.
 const LARGE: usize = 32 * 1024;
 
 /// The largest response that the `kafka` crate requests, with headers.
 const LARGEST: usize = 128 * 1024 * 1024;
 
-/// One arena for all threads, where jemalloc has four per processor by default. Memory is allocated by one thread and
-/// freed by another all the time: batches by the thread that reads and by writers, and rows of tables by writers of which
-/// each batch may have another. What is freed is taken again only from the same arena, so that a table whose rows were
-/// updated in random order took 1.8 times what it counts. With one arena it takes as much as it counts, and fewer pages
-/// are faulted in. Threads seldom meet there, as small memory is cached per thread.
+/// One arena for all threads; jemalloc's default is four per processor. One thread often frees what another allocated:
+/// the reading thread and writers share batches, and each batch may run on another writer thread that allocates rows of
+/// tables. Freed memory is reused only within its arena, so a table whose rows were updated in random order took 1.8
+/// times its counted size. With one arena it takes its counted size, with fewer page faults. Contention is low, because
+/// small allocations are cached per thread.
 ///
-/// By default freed memory of 8 MiB and more goes back to the kernel at once, and responses for eight partitions are that
-/// large. Up to the largest response it goes back like other memory, after ten seconds without use.
+/// By default jemalloc returns freed memory of 8 MiB and more to the kernel at once, and responses for eight partitions
+/// are that large. Here, memory up to the largest response is returned like other memory, after ten seconds without use.
 #[unsafe(export_name = "_rjem_malloc_conf")]
 #[used]
 static SETTINGS: &[u8; 39] = b"narenas:1,oversize_threshold:134217728\0";

@@ -401,7 +401,7 @@ impl Daemon {
     }
 }
 
-/// The connection settings of all Kafka clients: the same for all streams, whichever needs what.
+/// The connection settings of all Kafka clients: the union of what all streams need.
 #[must_use]
 pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connection {
     let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
@@ -423,7 +423,7 @@ pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connecti
     }
 }
 
-/// Every topic once, with all streams that use it; read from the earliest place that one of them needs.
+/// Every topic once, with all streams that use it, and the earliest start that one of them needs.
 fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
     let mut plans: BTreeMap<&str, TopicPlan> = BTreeMap::new();
     for (stream, feed) in streams.iter().zip(feeds) {

@@ -81,7 +81,7 @@ impl Daemon {
         };
         let changes = diff(&self.settings, &next, lacks_rows);
         let access = SocketAccess::from(&next.http);
-        // Old addresses stay bound until nothing can fail any more.
+        // Old addresses stay bound until all steps that can fail have succeeded.
         let held: Vec<String> = self
             .listeners
             .iter()

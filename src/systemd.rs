@@ -145,7 +145,7 @@ impl Notifier {
     /// For an address as `NOTIFY_SOCKET` has it: a path, or `@` and an abstract name.
     ///
     /// # Errors
-    /// Where it is neither.
+    /// When the address is neither.
     pub fn new(address: &OsStr) -> io::Result<Self> {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -172,7 +172,7 @@ impl Notifier {
         if backlog.messages.is_empty() || backlog.has_task {
             return;
         }
-        // Every caller is in a runtime; otherwise the next one that is sends what is kept.
+        // Every caller is in a runtime; otherwise the next caller in one sends the kept messages.
         if let Ok(runtime) = Handle::try_current() {
             info!("systemd does not read {NOTIFY_SOCKET}; messages wait until it does");
             backlog.has_task = true;
@@ -197,7 +197,7 @@ impl Inner {
         self.backlog.lock()
     }
 
-    /// A socket of its own per message: one that is kept would stay connected to a reader that was replaced.
+    /// Opens a socket per message: one that is kept would stay connected to a reader that was replaced.
     fn socket(&self) -> io::Result<UnixDatagram> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;

@@ -137,8 +137,8 @@ impl Workers {
         }
     }
 
-    /// Checks all of them; the time since the last check counts for at most `tick`. Returns whether one of them parked
-    /// meanwhile, so that no task waited for a worker.
+    /// Checks all workers; the time since the last check counts for at most `tick`. Returns whether a worker has parked
+    /// since then, so that no task waited for a worker.
     pub fn look(&mut self, tick: Duration) -> bool {
         let now = std::time::Instant::now();
         let passed = now.duration_since(self.looked_at).min(tick);

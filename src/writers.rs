@@ -123,7 +123,7 @@ async fn write(mut writer: Writer, mut feeds: mpsc::Receiver<Feed>) {
         writer.take(&feed);
         // To the other writers.
         yield_now().await;
-        // In pieces, with a yield after each; feeds that have arrived meanwhile go first.
+        // In pieces, with a yield after each; feeds that arrive go first.
         while feeds.is_empty() && writer.tidy() {
             yield_now().await;
         }
@@ -198,7 +198,7 @@ pub struct Pulses {
     tasks: Mutex<Vec<(String, Weak<Pulse>)>>,
     /// Whether a thread has run the empty task of the last check.
     is_taken: Arc<AtomicBool>,
-    /// For how long none has; locked by checks only.
+    /// How long no thread has run it; locked by checks only.
     untaken: Mutex<Duration>,
 }
 
@@ -241,7 +241,7 @@ impl Pulses {
         (name, late)
     }
 
-    /// For how long no thread has taken a task while no writer advanced.
+    /// How long no thread has taken a task while no writer advanced.
     fn look_at_threads(&self, tick: Duration, has_moved: bool) -> Duration {
         let mut untaken = self.untaken.lock();
         if self.is_taken.swap(false, Ordering::Relaxed) {

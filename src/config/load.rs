@@ -288,7 +288,7 @@ pub fn load(
     }
 }
 
-/// The variables of ours, in the order of their names.
+/// The daemon's variables, in the order of their names.
 fn our_variables(environment: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     environment
         .iter()
@@ -341,7 +341,7 @@ impl<'a> Variable<'a> {
         builder.set_override(&self.path, self.value.clone())
     }
 
-    /// Reads the variable on its own, so that what is wrong with it can name it.
+    /// Reads the variable on its own, so that an error can name it.
     fn check_alone(&self) -> Result<(), ConfigError> {
         self.lay_over(config::Config::builder())
             .and_then(Builder::build)

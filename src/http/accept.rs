@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-/// How much a client wants something, then how exactly it named it: what is named exactly precedes a range of the same
+/// A client's weight for an item, then how exactly the client named it: an exact name precedes a range of the same
 /// weight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Preference {
@@ -23,14 +23,14 @@ enum Exactness {
 }
 
 impl Preference {
-    /// Whether it is named itself, and acceptable.
+    /// Whether it is named exactly, and acceptable.
     pub(super) fn is_named(self) -> bool {
         self.weight > 0 && self.exactness == Exactness::Exact
     }
 }
 
-/// How much `Accept` wants a media type, like `text/html`. Of the ranges that cover it the most exact counts. Their other
-/// parameters are not compared.
+/// The preference of `Accept` for a media type like `text/html`, by the most exact range that covers it. Other parameters
+/// are not compared.
 pub(super) fn media_type(headers: &HeaderMap, wanted: &str) -> Preference {
     let main = wanted.split_once('/').map_or(wanted, |(main, _)| main);
     preference(headers, &header::ACCEPT, |range| {
@@ -59,7 +59,7 @@ pub(super) fn gzip(headers: &HeaderMap) -> bool {
     gzip.weight > 0
 }
 
-/// Of the items that name something, the most exact; of several, that with the highest weight.
+/// The preference by the most exact item that matches; of several, the one with the highest weight.
 fn preference(headers: &HeaderMap, name: &HeaderName, exactness: impl Fn(&str) -> Exactness) -> Preference {
     let texts = headers
         .get_all(name)

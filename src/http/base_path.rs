@@ -3,14 +3,14 @@
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// The path below which everything is served; empty for none.
+/// The path prefix of all routes; may be empty.
 #[derive(Debug)]
 pub(super) struct BasePath(String);
 
 /// Why a path cannot be stripped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotBelow {
-    /// It is the prefix without its slash, from where relative links lead elsewhere. The path and query to redirect to.
+    /// It is the prefix without its slash, which breaks relative links. Holds the path and query to redirect to.
     NoSlash(String),
     /// It does not begin with the prefix.
     Outside,
@@ -48,8 +48,8 @@ impl BasePath {
     }
 }
 
-/// Folds repeated slashes of a path to one. Joining a base URL and a path with a slash each makes them, and proxies differ
-/// in whether they fold them.
+/// Folds repeated slashes of a path to one. Joining a base URL and a path with a slash each creates them, and only some
+/// proxies fold them.
 pub(super) fn fold_slashes(uri: &mut Uri) {
     if !uri.path().contains("//") {
         return;

@@ -101,7 +101,7 @@ impl Connections {
         self.large_heads.load(Ordering::Relaxed)
     }
 
-    /// How often a listener paused for want of descriptors, since the start.
+    /// How often a listener paused because no descriptor was left, since the start.
     #[must_use]
     pub fn accept_pauses(&self) -> u64 {
         self.accept_pauses.load(Ordering::Relaxed)
@@ -159,7 +159,7 @@ fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A limit that the daemon closes a connection by.
+/// A limit that closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
     /// The socket took no byte for `write_timeout`, or the kernel reported `ETIMEDOUT`: the peer acknowledged nothing.

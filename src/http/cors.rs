@@ -80,7 +80,7 @@ impl Cors {
 
     /// Adds the headers that allow an origin to read the response.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap, allowed: Option<HeaderValue>) {
-        // Also where no origin is allowed: a cache must not show one site what was meant for another.
+        // Also where no origin is allowed: a cache must not serve one site a response meant for another.
         if !self.origins.is_empty() && !self.allows_any {
             headers.append(VARY, HeaderValue::from_static("origin"));
         }
@@ -94,7 +94,7 @@ impl Cors {
     }
 }
 
-/// Whether a browser asks what it may send to another origin.
+/// Whether a request is a preflight.
 pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -1,4 +1,4 @@
-//! How errors look: JSON, with a code for programs and a message for people.
+//! The format of errors: JSON, with a code for programs and a message for people.
 
 use http::header::ALLOW;
 use http::{HeaderValue, StatusCode};
@@ -7,7 +7,7 @@ use warp::reply::{Reply, Response};
 
 use super::response::json;
 
-/// An answer that is an error: `{"error":{"code","message","parameter"?}}`.
+/// An error response: `{"error":{"code","message","parameter"?}}`.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct ApiError {
     #[serde(skip)]
@@ -29,7 +29,7 @@ impl ApiError {
         }
     }
 
-    /// A query parameter is to blame: 400.
+    /// A query parameter is invalid: 400.
     pub(super) fn parameter(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
         Self {
             parameter: Some(parameter.to_owned()),
@@ -37,7 +37,7 @@ impl ApiError {
         }
     }
 
-    /// A query parameter asks for what the configuration forbids: 403.
+    /// The configuration forbids a query parameter: 403.
     pub(super) fn forbidden(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::FORBIDDEN,
@@ -45,7 +45,7 @@ impl ApiError {
         }
     }
 
-    /// The daemon is to blame: 500.
+    /// The daemon has failed: 500.
     pub(super) fn internal(message: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }

@@ -36,7 +36,7 @@ pub(super) struct Hangup {
 }
 
 impl Hangup {
-    /// Reads what was read ahead, then from `socket`.
+    /// Reads the bytes that were read ahead, then from `socket`.
     pub(super) fn poll_read(
         &mut self,
         socket: &mut (impl AsyncRead + Unpin),

@@ -1,15 +1,15 @@
 //! The time that a request's head may take once it has begun.
 //!
 //! hyper has one timeout for both: how long a connection may be idle between requests, and how long a head may take. The
-//! idle time must be long, for the sake of proxies, while a head is one packet or a few; a client that sends it byte by
-//! byte wants to hold a connection for nothing.
+//! idle time must be long for proxies, while a head is one packet or a few; a client that sends it byte by byte occupies
+//! a connection for nothing.
 //!
 //! ```text
 //! idle ──bytes──► begun ──complete──► idle; begun again, if bytes of a next head came along
 //!                   └─ not complete after the timeout ─► error, the connection ends
 //! ```
-//! The time begins when the socket is asked for more of the head, not with its first bytes: those of a next request may
-//! come while the response before still streams, for hours.
+//! The time begins when hyper reads more of the head, not with its first bytes: those of the next request may arrive
+//! while the previous response still streams, for hours.
 //!
 //! The rest of a refused head is read for a moment before the connection ends: TCP resets a connection that is closed
 //! with bytes unread, and the error response is lost (RFC 9112, section 9.6).
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::io::ReadBuf;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a head may take from its first byte: a phone in a tunnel sends it in less.
+/// How long a head may take: a phone with poor reception needs less.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long, and how many bytes of, a head that was refused is still read.
@@ -121,7 +121,7 @@ impl HeadTimeout {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     linger.bytes_left = linger.bytes_left.saturating_sub(buffer.filled().len());
                 }
-                // The peer has closed its side, or is gone: there is nothing to wait for.
+                // The peer has closed its side or the connection: no more bytes arrive.
                 Poll::Ready(_) => break,
             }
         }

@@ -1,11 +1,11 @@
 //! HTTP: event streams, the page, and the state of the daemon.
 //!
-//! - A request's way: [`listener`] binds (with [`unix`]), [`server`] accepts and takes a request from `socket` over
-//!   `base_path` and `cors` to [`router`], which calls a handler. [`connections`] counts, and has what the parts of one
-//!   connection share; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
+//! - The path of a request: [`listener`] binds (with [`unix`]), [`server`] accepts and passes a request from `socket`
+//!   through `base_path` and `cors` to [`router`], which calls a handler. [`connections`] counts, and holds the shared
+//!   state of one connection; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
 //! - Handlers: `event_stream` (`query` and `parameters` parse its query), [`assets`], `about`, `streams`,
-//!   [`health`], `metrics`, `not_found`. They answer from [`state`], with [`reloads`] in it; `response` and `error` are what
-//!   their answers have in common, `accept` reads what a client prefers.
+//!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
+//!   build the common parts of responses, `accept` parses a client's preferences.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
 //!   response for clients over a limit.
 //! - [`self_check`] asks [`health`] for the watchdog.

@@ -1,6 +1,6 @@
 //! Parses the query and the `Last-Event-ID` of a request for a stream.
 //!
-//! Knows the names of parameters and what a stream's settings forbid; `stream/opening.rs` knows what they mean for reading.
+//! Knows the names of parameters and what a stream's settings forbid; `stream` decides where reading starts.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -4,7 +4,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
 use warp::reply::{Reply, Response};
 
-/// A JSON answer that no cache keeps, and that no browser takes for HTML: errors echo parts of the request.
+/// A JSON response that caches do not store and browsers do not sniff as HTML: errors echo parts of the request.
 pub(super) fn json(value: &serde_json::Value) -> Response {
     let mut response = warp::reply::json(value).into_response();
     let headers = response.headers_mut();

@@ -37,8 +37,8 @@ use super::router::Handler;
 use super::socket::ClientSocket;
 use super::state::AppState;
 
-/// How long a connection may rest between requests: longer than proxies keep theirs (60 s), or they
-/// would meet closed ones. A head that has begun has less time, see [`heads`](super::head_timeout).
+/// How long a connection may be idle between requests: longer than proxies keep theirs (60 s), or they would reuse
+/// closed ones. A head that has begun has less time, see [`head_timeout`](super::head_timeout).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
@@ -159,7 +159,7 @@ async fn accept_all<L: Accept>(
                     serve_connection(socket, connections.accept(peer), handler, connections, graceful);
                     false
                 }
-                // The client is gone already, and others wait.
+                // The client has disconnected already, and others wait.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => false,
                 Err(error) => {
                     connections.count_accept_pause(&error);

@@ -60,7 +60,7 @@ impl<S> ClientSocket<S> {
 }
 
 impl<S: AsyncRead + Unpin> ClientSocket<S> {
-    /// Reads what was read ahead, then from the socket.
+    /// Reads the bytes that were read ahead, then from the socket.
     fn poll_read_next(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = self.hangup.poll_read(&mut self.socket, cx, buffer);
         self.note(read)
@@ -315,7 +315,7 @@ mod tests {
         socket.read_exact(&mut buffer[..4]).await.expect("its end");
         socket.connection.note_request();
         assert!(timeout(TIMEOUT * 3, socket.read(&mut buffer)).await.is_err());
-        // A head that came before it was asked for has the whole time from then on.
+        // A head that arrives before hyper reads it has the whole time from that read on.
         client.write_all(b"c").await.expect("space");
         socket.read_exact(&mut buffer[..1]).await.expect("a byte");
         sleep(TIMEOUT * 2).await;

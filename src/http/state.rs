@@ -1,4 +1,4 @@
-//! The state that requests are answered from.
+//! The state that handlers answer requests from.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,7 +27,7 @@ pub struct AppState {
     pub(super) was_ready: AtomicBool,
     /// The connections of all listeners.
     pub connections: Arc<Connections>,
-    /// The streams that are open, and what limits them.
+    /// The open streams, and their limits.
     pub limits: Arc<Limits>,
     /// The counters of streams, including those that a reload has removed.
     pub ledger: Ledger,

@@ -1,4 +1,4 @@
-//! Reports topics that may not be read, and when they may be again.
+//! Reports topics without READ permission, and when the permission returns.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::client::Connect;
 use super::consumer::Consumer;
 use super::reader_status::ReaderStatus;
 
-/// Topics that may not be read.
+/// Topics without READ permission.
 #[derive(Debug, Default)]
 pub(super) struct UnauthorizedTopics {
     unauthorized: BTreeSet<Arc<str>>,
@@ -42,7 +42,7 @@ impl UnauthorizedTopics {
         consumer.remember_unauthorized(&self.unauthorized);
     }
 
-    /// A topic is read no more.
+    /// Forgets a topic that is no longer read.
     pub(super) fn forget(&mut self, topic: &str) {
         self.unauthorized.remove(topic);
     }

@@ -11,25 +11,25 @@ use super::pulse::Pulse;
 use super::record::TopicId;
 use super::worker_thread::{self, Abandoned, WorkerThread};
 
-/// What the brokers report about a topic.
+/// The state of a topic, as the brokers report it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopicState {
     /// The topic.
     pub topic: Arc<str>,
-    /// How many partitions it has; 0 where it does not exist.
+    /// How many partitions it has; 0 if it does not exist.
     pub partitions: usize,
     /// Its id (KIP-516); `None` where it is unknown, because the topic does not exist or brokers before 2.8 have none.
     pub id: Option<TopicId>,
-    /// Whether it may be read, where the request has shown that.
+    /// Whether it may be read, if the request shows that.
     pub is_authorized: Option<bool>,
     /// Any other error of the topic.
     pub error: Option<String>,
 }
 
-/// A Kafka client that answers questions, and blocks meanwhile. After an error that is no refusal it may be of no
-/// further use.
+/// A Kafka client for requests about topics and offsets. Its calls block. After an error other than a refusal it may
+/// be unusable.
 pub trait Admin: Send {
-    /// The state of every topic. Never creates one. Whether `unauthorized` topics may be read by now is tried.
+    /// The state of every topic. Never creates one. Tests whether `unauthorized` topics may be read now.
     ///
     /// # Errors
     /// When no broker answers.
@@ -39,17 +39,17 @@ pub trait Admin: Send {
         unauthorized: &BTreeSet<Arc<str>>,
     ) -> Result<Vec<TopicState>, KafkaError>;
 
-    /// The offsets that the partitions (`0..count`) of every topic hold; `None` where no leader answers.
+    /// The bounds of the partitions (`0..count`) of every topic; `None` if no leader answers.
     ///
     /// # Errors
     /// When no broker answers.
     fn bounds(&mut self, topics: &[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>;
 
     /// Per partition of a topic, from 0, the first offset whose record is at or after the given time (milliseconds
-    /// since the epoch), and the high watermark where there is none. `None` where no time is given.
+    /// since the epoch), or the high watermark if no record is. `None` where no time is given.
     ///
     /// # Errors
-    /// [`ErrorKind::Unsupported`] by a client that knows no times; otherwise when the leader of a partition does not
+    /// [`ErrorKind::Unsupported`] from a client without times; otherwise when the leader of a partition does not
     /// answer.
     fn offsets_at(&mut self, topic: &str, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError>;
 
@@ -61,7 +61,7 @@ pub trait Admin: Send {
         Ok(Vec::new())
     }
 
-    /// Drops what is cached of topics, because one was recreated.
+    /// Drops cached metadata, because a topic was recreated.
     ///
     /// # Errors
     /// When the client library refuses.
@@ -69,14 +69,14 @@ pub trait Admin: Send {
         Ok(())
     }
 
-    /// Lets the client library do what cannot wait for the next request. Returns the time until the next call; `None`
-    /// is never.
+    /// Does work of the client library that cannot wait for the next request. Returns the time until the next call;
+    /// `None` for never.
     fn serve(&mut self) -> Option<Duration> {
         None
     }
 }
 
-/// An [`Admin`] on a thread of its own: a broker that hangs holds up neither reading nor orders.
+/// An [`Admin`] on its own thread: a hanging broker delays neither reading nor commands.
 #[derive(Clone)]
 pub struct AdminThread {
     worker: WorkerThread<Box<dyn Admin>>,
@@ -84,7 +84,7 @@ pub struct AdminThread {
     brokers: Arc<str>,
 }
 
-/// A request that was begun.
+/// A request in progress.
 pub(super) struct PendingRequest<T> {
     call: worker_thread::PendingCall<Result<T, KafkaError>>,
     brokers: Arc<str>,
@@ -94,7 +94,7 @@ impl AdminThread {
     /// Starts the thread, for requests by the thread with this pulse.
     ///
     /// # Errors
-    /// When the operating system gives no thread.
+    /// When the operating system cannot start a thread.
     pub fn spawn(
         admin: impl Admin + 'static,
         brokers: Arc<str>,
@@ -111,7 +111,7 @@ impl AdminThread {
         })
     }
 
-    /// The pulse of the thread whose requests these are.
+    /// The pulse of the requesting thread.
     pub(super) fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
@@ -128,7 +128,7 @@ impl AdminThread {
         })
     }
 
-    /// Makes a request and waits for the answer, or for an order to the calling thread: [`ErrorKind::Interrupted`].
+    /// Makes a request and waits for the response, or for a command to the calling thread ([`ErrorKind::Interrupted`]).
     pub(crate) fn call<T: Send + 'static>(
         &self,
         request: impl FnOnce(&mut dyn Admin) -> Result<T, KafkaError> + Send + 'static,
@@ -175,14 +175,14 @@ impl AdminThread {
 }
 
 impl<T> PendingRequest<T> {
-    /// The answer; `None` while there is none.
+    /// The response; `None` while the request is in progress.
     pub(super) fn answer(&self) -> Option<Result<T, KafkaError>> {
         let answer = self.call.answer()?;
         Some(answer.unwrap_or_else(|abandoned| Err(no_answer(&self.brokers, abandoned))))
     }
 }
 
-/// The error of a call that was abandoned.
+/// The error of an abandoned call.
 pub(super) fn no_answer(brokers: &Arc<str>, abandoned: Abandoned) -> KafkaError {
     match abandoned {
         Abandoned::Interrupted => KafkaError::new(brokers, ErrorKind::Interrupted),

@@ -30,8 +30,8 @@ impl VersionRanges {
 /// Requests the version ranges of `broker` (`host:port`).
 ///
 /// # Errors
-/// When it does not accept, does not answer in time, or does not speak Kafka's protocol; with a [`AuthError`] inside where
-/// a certificate is refused.
+/// When the broker does not accept, does not answer in time, or does not speak Kafka's protocol. Contains an
+/// [`AuthError`] if a certificate is refused.
 pub fn version_ranges(broker: &str, credentials: &Credentials) -> io::Result<VersionRanges> {
     let versions =
         BrokerConnection::connect(broker, credentials).and_then(|mut connection| connection.versions());
@@ -64,14 +64,14 @@ fn explain(error: io::Error, credentials: &Credentials) -> io::Error {
     if credentials.tls().is_none() || auth_error(&error).is_some() {
         return error;
     }
-    // The certificate has passed already.
+    // The certificate was verified before.
     match AuthError::from_transport(&error.to_string(), credentials, |_| None) {
         Some(auth_error) => io::Error::other(auth_error),
         None => error,
     }
 }
 
-/// Where brokers close connections without an answer: whether they expect TLS or a login.
+/// Finds out whether brokers that close connections without a response expect TLS or a login.
 #[cfg(feature = "librdkafka")]
 pub(super) fn expected_security(brokers: &[String], credentials: &Credentials) -> Option<AuthError> {
     brokers.iter().find_map(|broker| {

@@ -1,6 +1,6 @@
 //! Failures of authentication and authorization, each with a remedy.
 //!
-//! Client libraries report them as text of their own; this module turns that text into one line. Knows nothing of
+//! Each client library reports failures as its own text; this module turns that text into one line. Knows nothing of
 //! connections.
 
 use std::fmt;
@@ -13,9 +13,9 @@ use crate::config::{Mechanism, SaslSettings};
 /// Authentication or authorization failed. Retrying alone does not help.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthError {
-    /// What failed, and why.
+    /// The failure and its cause.
     pub reason: String,
-    /// What to change, and where.
+    /// The remedy: the setting or permission to change.
     pub remedy: String,
 }
 
@@ -35,7 +35,7 @@ impl AuthError {
         }
     }
 
-    /// As an error that names the brokers.
+    /// Converts it into an error that names the brokers.
     pub(super) fn at(self, brokers: &Arc<str>) -> KafkaError {
         let Self { reason, remedy } = self;
         KafkaError::new(brokers, ErrorKind::Refused { reason, remedy })
@@ -67,7 +67,7 @@ impl AuthError {
         None
     }
 
-    /// TLS is configured, and the listener does not use it.
+    /// TLS is configured, but the listener does not use it.
     pub(super) fn no_tls(credentials: &Credentials) -> Self {
         Self::new(
             "no TLS is spoken at this port",
@@ -78,7 +78,7 @@ impl AuthError {
         )
     }
 
-    /// TLS is not configured, and the listener seems to use it.
+    /// TLS is not configured, but the listener seems to use it.
     #[cfg(feature = "librdkafka")]
     pub(super) fn wants_tls() -> Self {
         Self::new(
@@ -87,7 +87,7 @@ impl AuthError {
         )
     }
 
-    /// SASL is not configured, and the broker seems to require it.
+    /// SASL is not configured, but the broker seems to require it.
     #[cfg(feature = "librdkafka")]
     pub(super) fn wants_login() -> Self {
         Self::new(

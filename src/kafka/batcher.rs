@@ -421,7 +421,7 @@ impl Batcher {
         self.queues.slow()
     }
 
-    /// Removes the topics that no stream uses any more, and returns their names.
+    /// Removes the topics that no stream uses, and returns their names.
     pub fn forget_unwanted(&mut self) -> Vec<Arc<str>> {
         let queues = &self.queues;
         let gone = self.topics.extract_if(.., |topic| topic.is_unwanted(queues));

@@ -20,13 +20,13 @@ use super::security::Credentials;
 use super::status::KafkaStatus;
 use crate::config::Client;
 
-/// A connected client: one handle reads, the other answers questions.
+/// A connected client: one handle consumes, the other makes requests.
 pub struct Handles {
     /// Reads records.
     pub consumer: Box<dyn Consumer>,
-    /// Answers questions about topics and offsets.
+    /// Makes requests about topics and offsets.
     pub admin: AdminThread,
-    /// The look at topics that is under way.
+    /// The metadata refresh in progress.
     looking: Option<PendingRequest<Vec<Looked>>>,
 }
 
@@ -41,7 +41,7 @@ impl Handles {
         }
     }
 
-    /// Begins a look at topics, or returns the result of the one before: `None` while that is under way.
+    /// Begins a metadata refresh, or returns the result of the previous one: `None` while that is in progress.
     pub(super) fn look(&mut self, asked: &[Asked]) -> Option<Result<Vec<Looked>, KafkaError>> {
         let Some(looking) = &self.looking else {
             match self.admin.begin(self.request(asked)) {
@@ -55,13 +55,13 @@ impl Handles {
         Some(self.note(answer))
     }
 
-    /// Looks at topics, and waits for the result.
+    /// Refreshes metadata, and waits for the result.
     pub(super) fn look_now(&mut self, asked: &[Asked]) -> Result<Vec<Looked>, KafkaError> {
         let answer = self.admin.call(self.request(asked));
         self.note(answer)
     }
 
-    /// Discards a look that is under way, because its result would be compared with outdated state.
+    /// Discards a refresh in progress, because its result would be compared with outdated state.
     pub(super) fn forget_look(&mut self) {
         self.looking = None;
     }
@@ -89,10 +89,10 @@ pub trait Connect: Send {
     /// Builds both handles of a client.
     ///
     /// # Errors
-    /// When no broker answers, or no client suits it.
+    /// When no broker answers, or no client supports it.
     fn connect(&mut self) -> Result<Handles, KafkaError>;
 
-    /// Builds the handle that answers questions alone.
+    /// Builds only the admin handle.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -113,11 +113,11 @@ pub trait Connect: Send {
         AuthError::topic(topic, &Credentials::default())
     }
 
-    /// A batch could not be read. Returns whether the next client will be of the other library.
+    /// A batch could not be read. Returns whether the next client will use the other library.
     fn refuse(&mut self, why: &KafkaError) -> bool;
 }
 
-/// Builds both handles of the client that was chosen, for a thread with this pulse.
+/// Builds both handles of the chosen client, for a thread with this pulse.
 ///
 /// # Errors
 /// When no broker answers, librdkafka refuses a setting, or the client is not part of this build.
@@ -137,7 +137,7 @@ pub fn build(
     Ok(Handles::new(consumer, admin))
 }
 
-/// Builds the handle that answers questions alone.
+/// Builds only the admin handle.
 fn build_admin(
     connection: &Connection,
     client: Client,
@@ -177,16 +177,16 @@ pub(super) struct Clients {
     pulse: Arc<Pulse>,
 }
 
-/// Whose clients they are.
+/// The user of the clients.
 enum Role {
-    /// A tail's, which tells what it reads with.
+    /// The reading thread, which reports the library in use.
     Leading(Arc<ReaderStatus>),
     /// Replays and lookups, which follow the choice for live records.
     Following(Arc<KafkaStatus>),
 }
 
 impl Clients {
-    /// For the tail.
+    /// For the reading thread.
     pub(super) fn leading(connection: Connection, status: Arc<ReaderStatus>) -> Self {
         Self {
             connection,
@@ -196,7 +196,7 @@ impl Clients {
         }
     }
 
-    /// For replays and lookups, whose library does no less than the one that reads live records.
+    /// For replays and lookups, whose library supports no less than the one that reads live records.
     pub(super) fn following(connection: Connection, tails: Arc<KafkaStatus>) -> Self {
         Self {
             connection,
@@ -221,7 +221,7 @@ impl Clients {
         choose(&self.connection)
     }
 
-    /// Logs the choice where it is another than before.
+    /// Logs the choice if it has changed.
     fn note(&mut self, choice: Choice) {
         if self.choice.as_ref() != Some(&choice) {
             info!(

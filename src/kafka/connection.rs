@@ -6,11 +6,10 @@ use std::time::Duration;
 use super::security::Credentials;
 use crate::config::{Client, Isolation};
 
-/// How long asking one broker which versions it speaks may take: to find the addresses of its name, and to
-/// try them.
+/// How long requesting the versions of one broker may take: to resolve its name, and to try its addresses.
 pub(super) const BROKER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// First and longest pause before the next client is built; each is shortened by up to half, at random.
+/// First and longest pause before another client is built; jitter shortens each by up to half.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// How to reach Kafka.
@@ -18,17 +17,17 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fro
 pub struct Connection {
     /// `host:port` of some brokers.
     pub brokers: Vec<String>,
-    /// Which client library is wanted.
+    /// The client library as configured.
     pub client: Client,
     /// Which records are visible.
     pub isolation: Isolation,
     /// TLS and SASL.
     pub credentials: Credentials,
-    /// Properties handed to librdkafka as they are.
+    /// Properties passed to librdkafka unchanged.
     pub librdkafka: Vec<(String, String)>,
-    /// Whether a stream shows headers, or filters may look at them.
+    /// Whether a stream shows headers or filters may compare them.
     pub needs_headers: bool,
-    /// Why librdkafka is needed whatever the broker speaks, if something needs it.
+    /// Why librdkafka is needed regardless of the broker's versions, if it is.
     pub needs_librdkafka: Option<&'static str>,
 }
 
@@ -40,7 +39,7 @@ impl Connection {
     }
 }
 
-/// The protocol of the brokers' listeners, and how far our own requests get with it.
+/// The protocol of the brokers' listeners, and which of our own requests they answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecurityProtocol {
     /// Without TLS and SASL: all requests are answered.
@@ -49,7 +48,7 @@ pub enum SecurityProtocol {
     Sasl,
     /// With TLS as set by `tls`: `ApiVersions` is answered over it, where this build has TLS.
     Tls,
-    /// With TLS as set by properties of librdkafka, which only the library understands.
+    /// With TLS as set by librdkafka's properties, which only the library interprets.
     TlsOfLibrdkafka,
 }
 
@@ -76,13 +75,13 @@ impl SecurityProtocol {
 /// The use of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// Everything, once, as it comes.
+    /// Reads all live records.
     Live,
-    /// A part of what was, while others read other parts.
+    /// Reads a range of past records, while others read other ranges.
     History,
 }
 
-/// How long to wait after so many failures in a row, with jitter.
+/// The pause after this many consecutive failures, with jitter.
 pub(super) fn backoff(failures: u32) -> Duration {
     let (first, longest) = BACKOFF;
     let full = first
@@ -91,7 +90,7 @@ pub(super) fn backoff(failures: u32) -> Duration {
     full.mul_f64(rand::random_range(0.5..1.0))
 }
 
-/// As a broker's address is written; a bare IPv6 address in brackets.
+/// Formats a broker's address, with brackets around a bare IPv6 address.
 pub(super) fn host_port(host: &str, port: i32) -> String {
     if host.contains(':') {
         format!("[{host}]:{port}")

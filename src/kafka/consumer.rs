@@ -18,8 +18,8 @@ use super::reader_status::BrokerState;
 /// After an error the consumer is dropped, and another one continues at the batcher's offsets; so a consumer need not
 /// recover by itself, but may.
 pub trait Consumer: Send {
-    /// Reads from now on the partitions that `batcher` names ([`Batcher::fetch_positions`]): those whose `placed` has changed
-    /// from their next offsets, the others without interruption.
+    /// Assigns the partitions of [`Batcher::fetch_positions`]: starts those whose `placed` has changed at their next
+    /// offsets, and continues the others without interruption.
     ///
     /// # Errors
     /// When the client library refuses.
@@ -28,36 +28,36 @@ pub trait Consumer: Send {
     /// Waits up to `wait` for records, and pushes them into `batcher` in the order of each partition.
     ///
     /// # Errors
-    /// When a batch cannot be read, an offset does not exist, or the consumer is of no further use. Records that were
-    /// pushed before are valid.
+    /// When a batch cannot be read, an offset does not exist, or the consumer is unusable. Records pushed before are
+    /// valid.
     fn poll(&mut self, wait: Duration, batcher: &mut Batcher) -> Result<(), KafkaError>;
 
-    /// Stops a partition whose next batch cannot be read, from the next [`assign`](Self::assign) on and until it is
-    /// placed elsewhere. A consumer may try it again by itself, seldom.
+    /// Stops a partition whose next batch cannot be read, from the next [`assign`](Self::assign) on and until its
+    /// position changes. A consumer may retry it, rarely.
     fn stop(&mut self, _topic: &Arc<str>, _partition: u32) {}
 
-    /// Stopped partitions that are read again, since the last call.
+    /// Stopped partitions that have resumed since the last call.
     fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
         Vec::new()
     }
 
     /// The offset before which every readable record of a partition has been pushed: `next`, or a later one where
-    /// control records or records of aborted transactions follow. As far as [`poll`](Self::poll) has met them.
+    /// control records or records of aborted transactions follow, as far as [`poll`](Self::poll) has reached.
     fn passed(&self, _topic: &str, _partition: u32, next: i64) -> i64 {
         next
     }
 
     /// Whether no readable record follows `next` although the high watermark is higher: only control records, or records
-    /// of open or aborted transactions. As far as [`poll`](Self::poll) has met them.
+    /// of open or aborted transactions. As far as [`poll`](Self::poll) has reached.
     fn is_at_end(&self, topic: &str, partition: u32, next: i64) -> bool;
 
-    /// An error that the client library retries by itself; `None` while there is none. A client that does not recover
-    /// by itself returns errors from [`poll`](Self::poll) instead.
+    /// The error that the client library is retrying, if any. A client that does not recover by itself returns errors
+    /// from [`poll`](Self::poll) instead.
     fn trouble(&self) -> Option<&str> {
         None
     }
 
-    /// Whether the cause of that error is being looked for, so that [`poll`](Self::poll) may return it soon.
+    /// Whether the consumer is searching for the cause of that error, so that [`poll`](Self::poll) may return it soon.
     fn is_searching(&self) -> bool {
         false
     }
@@ -67,24 +67,24 @@ pub trait Consumer: Send {
         false
     }
 
-    /// News of the ends of partitions since the last call, every few seconds at most. Makes no request; called after
-    /// every poll.
+    /// Ends of partitions that were updated since the last call, at most every few seconds. Makes no request; called
+    /// after every poll.
     fn ends(&mut self) -> Vec<End> {
         Vec::new()
     }
 
-    /// News of connections since the last call, likewise.
+    /// Connections, if they were updated since the last call, likewise.
     fn broker_states(&mut self) -> Option<Vec<BrokerState>> {
         None
     }
 
-    /// Takes in the state of topics as an [`Admin`](super::admin::Admin) has seen it.
+    /// Updates the consumer with the state of topics from an [`Admin`](super::admin::Admin).
     fn note_topics(&mut self, _topics: &[&TopicState]) {}
 
-    /// Takes over the forbidden topics of the consumer before; each counts until it is tried.
+    /// Takes over the unauthorized topics of the previous consumer; each counts until it is tested.
     fn remember_unauthorized(&mut self, _topics: &BTreeSet<Arc<str>>) {}
 
-    /// Topics that may not be read, as far as it was tried. They count as read to their ends, and are tried again.
+    /// Topics that may not be read, as far as tested. They count as read to their ends, and are tested again.
     fn unauthorized(&self) -> &BTreeSet<Arc<str>> {
         static NONE: BTreeSet<Arc<str>> = BTreeSet::new();
         &NONE

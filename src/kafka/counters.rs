@@ -8,16 +8,16 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// The kind of an error, as it is counted.
+/// The kinds of errors that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
     /// No broker answers.
     Unreachable,
     /// One partition cannot be read.
     Partition,
-    /// A batch is compressed as the client library in use cannot read it.
+    /// The client library in use does not support a batch's compression.
     Codec,
-    /// A batch is larger than the client takes.
+    /// A batch is larger than the client accepts.
     TooLarge,
     /// Authentication or authorization failed.
     Refused,
@@ -86,7 +86,7 @@ impl PauseCounters {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// For how long in all, without a pause that goes on.
+    /// Total time, without a pause in progress.
     #[must_use]
     pub fn paused(&self) -> Duration {
         Duration::from_micros(self.micros.load(Ordering::Relaxed))
@@ -110,14 +110,13 @@ impl KafkaCounters {
             .collect()
     }
 
-    /// The counter of a topic's records. Readers keep it, and add to it once per batch.
+    /// The counter of a topic's records. Readers keep it, and update it once per batch.
     #[must_use]
     pub fn topic(&self, topic: &Arc<str>) -> Arc<AtomicU64> {
         Arc::clone(self.records.lock().entry(Arc::clone(topic)).or_default())
     }
 
-    /// Records read of every topic. Those that are read again, as for a stream that a reload rebuilt, are
-    /// counted again.
+    /// Records read of every topic. Records that are read again, as for a stream that a reload rebuilt, count again.
     #[must_use]
     pub fn records(&self) -> Vec<(Arc<str>, u64)> {
         let topics = self.records.lock();

@@ -17,7 +17,7 @@ pub(crate) struct Epochs {
 /// The end of an epoch in the log that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EpochEnd {
-    /// At the end of what was read, or later.
+    /// At the end of the records read, or later.
     Open,
     /// At this offset, where a later epoch begins.
     At(i64),

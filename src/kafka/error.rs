@@ -1,4 +1,4 @@
-//! What fails between this process and Kafka, with the brokers, the place and the remedy.
+//! Errors between this process and Kafka, with the brokers, the location and the remedy.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::counters::ErrorClass;
 use super::partition::Lost;
 use super::stopped_partitions::{Stop, StopCause};
 
-/// The remedy for what the `kafka` crate cannot do.
+/// The remedy for features that the `kafka` crate lacks.
 pub(super) const USE_LIBRDKAFKA: &str = "set client = \"librdkafka\" in [kafka]";
 
 /// An error between this process and Kafka.
@@ -15,7 +15,7 @@ pub(super) const USE_LIBRDKAFKA: &str = "set client = \"librdkafka\" in [kafka]"
 pub struct KafkaError {
     /// The brokers as configured.
     pub brokers: Arc<str>,
-    /// The topic that it concerns, and where in it.
+    /// The topic that it concerns, with partition and offset if it has them.
     pub at: Option<Location>,
     /// The failure.
     pub kind: ErrorKind,
@@ -28,7 +28,7 @@ pub struct Location {
     pub topic: Arc<str>,
     /// Its partition.
     pub partition: Option<u32>,
-    /// The offset that is read next.
+    /// The next offset to read.
     pub offset: Option<i64>,
 }
 
@@ -46,7 +46,7 @@ pub enum ErrorKind {
         /// All partitions that it concerns.
         lost: Vec<Lost>,
     },
-    /// A batch is compressed with a codec that the `kafka` crate does not know.
+    /// A batch is compressed with a codec that the `kafka` crate does not support.
     Codec(&'static str),
     /// A batch is larger than the client accepts.
     TooLarge {
@@ -55,18 +55,18 @@ pub enum ErrorKind {
         /// What to change.
         remedy: &'static str,
     },
-    /// The call was abandoned, because its thread has an order to follow.
+    /// The call was abandoned, because its thread has a pending command.
     Interrupted,
     /// A login, a certificate or access to a topic is refused; retrying alone does not help.
     Refused {
-        /// The party that refuses, and why.
+        /// Which party refuses, and why.
         reason: String,
         /// What to change.
         remedy: String,
     },
     /// The client cannot work with these brokers or settings; retrying alone does not help.
     Unsupported {
-        /// What does not fit.
+        /// The unsupported feature or setting.
         reason: String,
         /// What to change.
         remedy: String,
@@ -84,7 +84,7 @@ impl KafkaError {
         }
     }
 
-    /// The same, of a topic or a partition.
+    /// The same error, with a location.
     #[must_use]
     pub fn located(self, at: Location) -> Self {
         Self { at: Some(at), ..self }
@@ -109,7 +109,7 @@ impl KafkaError {
         Self::new(brokers, ErrorKind::Unsupported { reason, remedy })
     }
 
-    /// Whether the call was abandoned, which is no failure.
+    /// Whether the call was abandoned, which is not a failure.
     #[must_use]
     pub const fn is_interrupted(&self) -> bool {
         matches!(self.kind, ErrorKind::Interrupted)
@@ -121,7 +121,7 @@ impl KafkaError {
         matches!(self.kind, ErrorKind::Codec(_) | ErrorKind::TooLarge { .. })
     }
 
-    /// The kind that `/metrics` counts it under.
+    /// Its kind in `/metrics`.
     #[must_use]
     pub const fn counted_as(&self) -> ErrorClass {
         match self.kind {
@@ -147,7 +147,7 @@ impl KafkaError {
         Some((&at.topic, at.partition?, Stop { offset, cause, why }))
     }
 
-    /// What failed and where, without the brokers and the remedy.
+    /// The failure and its location, without the brokers and the remedy.
     #[must_use]
     pub fn reason(&self) -> String {
         let at = self.at.as_ref().map_or_else(String::new, |at| format!("{at}: "));
@@ -167,7 +167,7 @@ impl KafkaError {
         }
     }
 
-    /// What to change, where retrying alone does not help.
+    /// The remedy, if retrying alone does not help.
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         match &self.kind {

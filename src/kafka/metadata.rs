@@ -1,4 +1,4 @@
-//! Looks at topics: partitions, ids, and the offsets of new or changed ones.
+//! Requests the metadata of topics: partitions, ids, and the offsets of new or changed topics.
 //!
 //! Runs on the thread of an [`Admin`] beside reading. Decides nothing; the [`reader`](super::reader) does.
 
@@ -14,14 +14,14 @@ use super::partition::Bounds;
 use super::pulse::Pulse;
 use super::record::TopicId;
 
-/// How long a topic must seem to be recreated, or to be missing at the start, before that is believed: a broker that has
-/// just started, or a new leader, may have outdated metadata.
+/// How long a topic must seem to be recreated, or to be missing at the start, before it counts as such: a broker that
+/// has just started, or a new leader, may have outdated metadata.
 pub(super) const DOUBT: Duration = Duration::from_secs(3);
 
-/// Pause between two looks at a topic in doubt.
+/// Pause between two requests about a topic in doubt.
 pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A topic to look at.
+/// A topic whose metadata is requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     /// Its name.
@@ -41,7 +41,7 @@ pub struct Asked {
 pub struct Known {
     /// How many partitions it has.
     pub partitions: usize,
-    /// Its id, where that is known.
+    /// Its id, if known.
     pub id: Option<TopicId>,
     /// Ids of topics of this name that no longer exist.
     pub past: Vec<TopicId>,
@@ -74,14 +74,14 @@ impl Asked {
 pub struct Looked {
     /// Its partitions and id.
     pub state: TopicState,
-    /// The offsets of every partition, where they were wanted, the topic has changed or a partition that had no leader has
-    /// one.
+    /// The offsets of every partition, if they were requested, the topic has changed, or a partition has its first
+    /// leader.
     pub bounds: Option<Vec<Option<Bounds>>>,
-    /// The end of every partition, where they were wanted; `None` where no leader answers.
+    /// The end of every partition, if requested; `None` if no leader answers.
     pub ends: Option<Vec<Option<i64>>>,
 }
 
-/// Looks at topics for a thread with this pulse.
+/// Requests the metadata of topics for a thread with this pulse.
 ///
 /// # Errors
 /// When no broker answers.
@@ -108,7 +108,7 @@ pub(super) fn look(
     Ok(looked)
 }
 
-/// Pauses before a request is repeated; returns false where there is an order.
+/// Pauses before a request is repeated; returns false if a command is pending.
 pub(super) fn turn(pulse: &Pulse) -> bool {
     pulse.beat(DOUBT_PAUSE);
     std::thread::sleep(DOUBT_PAUSE);
@@ -145,7 +145,7 @@ fn add_bounds(
     Ok(())
 }
 
-/// Requests the ends of topics where they are wanted. After a failure a later look requests them again.
+/// Requests the ends of topics that need them. After a failure a later refresh requests them again.
 fn add_ends(
     looked: &mut [Looked],
     asked: &[Asked],
@@ -176,8 +176,8 @@ fn add_ends(
     Ok(())
 }
 
-/// The offsets of topics. The request is repeated for a while where a partition may still get its first leader: a new topic
-/// gets them one by one. `wait` pauses in between, and returns false where there is an order.
+/// The offsets of topics. Repeats the request for a while if a partition may still get its first leader: a new topic
+/// gets them one by one. `wait` pauses in between, and returns false if a command is pending.
 pub(super) fn bounds_once_led(
     topics: &[(Arc<str>, usize)],
     mut wait: impl FnMut() -> bool,

@@ -1,17 +1,17 @@
 //! Reads Kafka: live records on one thread, history on a pool, and hands batches to the streams.
 //!
-//! - [`reader`]: the reading thread, which decides where every partition is read from, and survives outages
+//! - [`reader`]: the reading thread, which decides from where every partition is read, and survives outages
 //! - [`history`]: replays and offset lookups
 //! - [`consumer`], [`admin`]: the traits of both client libraries; [`client`] builds the one that [`client_choice`]
 //!   chooses
 //! - [`batcher`], [`stream_queues`]: next offsets, batches, and backpressure
-//! - [`record`]: records, and what else a stream receives
+//! - [`record`]: records, and the other messages to a stream
 //! - [`metadata`], [`partition`], `epochs`: topics, offsets and leader epochs
 //! - [`connection`], [`security`]: addresses, TLS and SASL; [`auth_error`] explains failures of the latter
-//! - [`error`], [`stopped_partitions`], `open_transactions`: what can be wrong; `unreadable` schedules retries
-//! - [`status`], [`reader_status`], [`counters`], [`lag`]: what is shown
+//! - [`error`], [`stopped_partitions`], `open_transactions`: faults; `unreadable` schedules retries
+//! - [`status`], [`reader_status`], [`counters`], [`lag`]: status and metrics
 //! - [`pulse`]: whether a thread hangs
-//! - [`survey`]: what `doctor` asks
+//! - [`survey`]: reads topics for `doctor`
 //!
 //! Nothing here knows of streams, frames or browsers.
 

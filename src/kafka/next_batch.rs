@@ -1,7 +1,7 @@
 //! Finds the next batch of a partition by its header alone, whatever its size: the `kafka` crate receives nothing of a
-//! batch above its limit, and cannot tell it from markers of transactions.
+//! batch above its limit, and cannot tell it from transaction markers.
 //!
-//! A fetch with a limit of one byte brings one batch whole; only its head is read, and the connection is dropped.
+//! A fetch with a limit of one byte returns one whole batch; only its header is read, and the connection is dropped.
 
 use std::io;
 
@@ -13,25 +13,25 @@ use kafka_protocol::protocol::StrBytes;
 use super::connection::host_port;
 use super::wire_protocol::{BrokerClient, BrokerConnection, invalid};
 
-/// The version of `Fetch` that brings a batch whole whatever its size (KIP-74), in the format with markers (KIP-98).
+/// The version of `Fetch` that returns a whole batch of any size (KIP-74), in the format with markers (KIP-98).
 const FETCH: i16 = 4;
 
-/// As much of an answer as the head of its first batch needs: topics have names of 249 bytes at most.
+/// Bytes of a response up to the end of its first batch header: topic names have at most 249 bytes.
 const HEAD_BYTES: usize = 512;
 
 /// How long a broker holds a fetch that finds nothing, in milliseconds.
 const WAIT: i32 = 100;
 
-/// Batches without a record that are passed before a partition is taken as read to its end.
+/// Most batches without a record that are skipped before a partition counts as read to its end.
 const MAX_PASSED: usize = 1000;
 
-/// The attribute of a batch that holds markers of transactions.
+/// The attribute of a batch of transaction markers.
 const CONTROL: i16 = 1 << 5;
 
-/// The head of a batch.
+/// The header of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
-    /// The offset behind it.
+    /// The offset after it.
     next: i64,
     bytes: i64,
     has_records: bool,
@@ -40,14 +40,14 @@ struct Head {
 /// The next batch of a partition that holds records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NextBatch {
-    /// The offset from which it was asked for: behind the markers before it.
+    /// The offset from which it was requested: after the markers before it.
     pub(super) offset: i64,
     /// The size of the batch, with the markers before it from where the search began.
     pub(super) bytes: i64,
 }
 
 impl BrokerClient {
-    /// The next batch with records from an offset on; `None` where nothing but markers follows.
+    /// The next batch with records from an offset on; `None` if only markers follow.
     pub(super) fn next_batch(
         &mut self,
         topic: &str,
@@ -56,7 +56,7 @@ impl BrokerClient {
     ) -> io::Result<Option<NextBatch>> {
         let leader = self.leader(topic, partition)?;
         if !self.speaks(ApiKey::Fetch, FETCH) {
-            // Such a broker knows no transactions, and so no markers: what is not given is too large.
+            // Such a broker has no transactions, and so no markers: a batch that it does not return is too large.
             return Ok(Some(NextBatch {
                 offset: from,
                 bytes: i64::MAX,
@@ -64,7 +64,7 @@ impl BrokerClient {
         }
         let (mut offset, mut bytes) = (from, 0_i64);
         for _ in 0..MAX_PASSED {
-            // The rest of a response is not read, so the connection is of no further use.
+            // The rest of the response is not read, so the connection is unusable.
             let mut plain = BrokerConnection::connect(&leader, self.credentials())?;
             let answer = plain.request_head(
                 ApiKey::Fetch,
@@ -115,10 +115,10 @@ fn request(topic: &str, partition: u32, offset: i64) -> io::Result<FetchRequest>
         .with_topics(vec![topic]))
 }
 
-/// The head of the first batch in an answer to [`request`], from behind the answer's own head; `None` where it has none.
+/// The header of the first batch in a response to [`request`], after the response's own header; `None` without a batch.
 fn head(mut answer: Bytes) -> io::Result<Option<Head>> {
     let short = |_| invalid("the answer is too short");
-    // How long the broker throttled us; one topic, its name; one partition, its number.
+    // The throttle time; one topic, its name; one partition, its number.
     answer.try_get_i32().map_err(short)?;
     if answer.try_get_i32().map_err(short)? != 1 {
         return Err(invalid("the answer is of other topics"));

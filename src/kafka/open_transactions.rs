@@ -1,18 +1,18 @@
-//! Open transactions that block a partition: records follow the last stable offset, and that does not advance.
+//! Open transactions that block a partition: records follow the last stable offset, which does not advance.
 //!
-//! A hanging transaction hides all later records of the partition from consumers that read committed records, without an
-//! error anywhere. Reads no clock.
+//! A hanging transaction hides all later records of the partition from `read_committed` consumers, without any error.
+//! Reads no clock.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::lag::End;
 
-/// How long a transaction must block a partition to be reported: producers' `transaction.timeout.ms` is a minute by
-/// default.
+/// How long a transaction must block a partition to be reported: the default `transaction.timeout.ms` of producers is a
+/// minute.
 pub(crate) const REPORT_AFTER: Duration = Duration::from_secs(60);
 
-/// Partitions of which records follow the last stable offset, by topic.
+/// Partitions with records after the last stable offset, by topic.
 #[derive(Debug, Default)]
 pub(super) struct OpenTransactions(BTreeMap<String, BTreeMap<u32, Blocked>>);
 
@@ -23,17 +23,17 @@ struct Blocked {
     is_reported: bool,
 }
 
-/// A change that is to be logged.
+/// A change to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransactionChange {
     /// A transaction has blocked the partition for [`REPORT_AFTER`].
     Blocked,
-    /// One that was reported has ended.
+    /// A reported transaction has ended.
     Ended,
 }
 
 impl OpenTransactions {
-    /// Updates the end of a partition; returns a change that is to be logged.
+    /// Updates the end of a partition; returns a change to log.
     pub(crate) fn update(&mut self, end: &End, now: Instant) -> Option<TransactionChange> {
         let last_stable = end.offset.filter(|&at| end.high.is_some_and(|high| high > at));
         let partitions = self.0.entry(end.topic.clone()).or_default();

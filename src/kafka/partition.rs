@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// The offsets a partition holds: `low` is the first that exists, `high` the next to be written.
+/// The bounds of a partition's log: `low` is the first offset that exists, `high` the next to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// First offset that exists (the log start offset).
@@ -18,25 +18,25 @@ pub struct Lost {
     pub topic: Arc<str>,
     /// Its number.
     pub partition: u32,
-    /// How its leader's log departs from what was read, where the leader was asked for that.
+    /// How its leader's log differs from the records read, if the leader was asked.
     pub cut: Option<Cut>,
 }
 
-/// How a leader's log departs from what was read (KIP-320).
+/// How a leader's log differs from the records read (KIP-320).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The greatest leader epoch in that log which is not above that of the last record read ends before that record.
+    /// The log's greatest leader epoch that is not above that of the last record read ends before that record.
     Diverged {
         /// That epoch.
         epoch: u32,
-        /// Where it ends in the log.
+        /// The end of that epoch in the log.
         end: i64,
     },
     /// All epochs in that log are above that of the last record read.
     Unrelated,
-    /// The log ends before what was read, and no epochs are known.
+    /// The log ends before the last record read, and no epochs are known.
     Shorter {
-        /// Where it ends.
+        /// The end of the log.
         end: i64,
     },
 }
@@ -45,12 +45,12 @@ pub enum Cut {
 const ANSWER: (&str, &str) = ("broker end offset is ", "(offset leader epoch ");
 
 impl Cut {
-    /// How a leader's log departs from what was read, by the text of librdkafka's error: it gives no more of the leader's
-    /// answer than that. `None` where the text has no answer.
+    /// Parses how a leader's log differs from the records read. librdkafka reports the leader's response only in the
+    /// text of an error. `None` if the text has no response.
     #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let (end, epoch) = (number_after(text, ANSWER.0)?, number_after(text, ANSWER.1)?);
-        // Both are -1 where the leader knows no such epoch.
+        // Both are -1 if the leader has no such epoch.
         match u32::try_from(epoch) {
             Ok(epoch) if end >= 0 => Some(Self::Diverged { epoch, end }),
             _ => Some(Self::Unrelated),
@@ -58,7 +58,7 @@ impl Cut {
     }
 }
 
-/// The number that follows a phrase.
+/// The number after a phrase.
 fn number_after(text: &str, phrase: &str) -> Option<i64> {
     let (_, rest) = text.split_once(phrase)?;
     let number = rest.split(|char: char| char != '-' && !char.is_ascii_digit());

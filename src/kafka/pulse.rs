@@ -76,7 +76,7 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// The thread is alive, and will beat again within this time: zero for work in memory.
+    /// Notes that the thread is alive, and will beat again within this time: zero for work in memory.
     pub fn beat(&self, within: Duration) {
         let due = self.born.elapsed().saturating_add(within).as_millis();
         let due = u64::try_from(due).unwrap_or(NEVER);
@@ -85,7 +85,7 @@ impl Pulse {
         self.due.store(due, Ordering::Relaxed);
     }
 
-    /// The thread makes progress.
+    /// Notes progress of the thread.
     pub fn step(&self) {
         // Only one thread takes steps, so no increment is lost between these two.
         let steps = self.steps.load(Ordering::Relaxed);

@@ -70,7 +70,7 @@ pub struct Snapshot {
     pub client: Option<String>,
     /// Whether a broker has ever answered.
     pub contacted: bool,
-    /// Messages about what is wrong now: `kafka ...`, `topic ... does not exist`.
+    /// Messages about current faults: `kafka ...`, `topic ... does not exist`.
     pub degraded: Vec<String>,
     /// Topics that are read up to their end as of the start, with the percentage of offsets passed.
     pub progress: BTreeMap<String, u8>,
@@ -120,7 +120,7 @@ impl ReaderStatus {
         }
     }
 
-    /// Updates the end of a partition; returns a change that is to be logged.
+    /// Updates the end of a partition; returns a change to log.
     pub(crate) fn update_end(&self, end: &End) -> Option<TransactionChange> {
         self.lock().transactions.update(end, Instant::now())
     }
@@ -241,7 +241,7 @@ impl ReaderStatus {
         known.is_none_or(|known| known != partitions)
     }
 
-    /// A partition is stopped; returns whether that is to be logged.
+    /// A partition is stopped; returns whether to log that.
     pub(crate) fn set_stopped(&self, topic: &str, partition: u32, stop: Stop) -> bool {
         self.lock().stopped.set(topic, partition, stop, Instant::now())
     }

@@ -1,4 +1,4 @@
-//! Records as `kafka` hands them to the streams: plain bytes in one arena per batch.
+//! Records as `kafka` sends them to the streams: plain bytes in one arena per batch.
 //!
 //! A [`Batch`] holds the records of one topic in the order in which they were read. Their bytes share one allocation, so a
 //! batch of a thousand records costs three allocations, not thousands. Knows nothing of streams, frames or clients.
@@ -14,7 +14,7 @@ pub const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// Most records in one batch, which bounds empty records too.
 pub const MAX_BATCH_RECORDS: usize = 4096;
 
-/// The next offset of a partition that has not begun: the log start offset, whichever that is or turns out to be.
+/// The next offset of a partition that has not begun: its log start offset, which need not be known.
 pub const BEGINNING: i64 = -1;
 
 /// A topic's id (KIP-516): a topic that is deleted and recreated has another. Never zero, which means "unknown" to
@@ -196,7 +196,7 @@ impl Batch {
         self.push_of(None, stamp, key, value, headers);
     }
 
-    /// The same, with the record's leader epoch.
+    /// Like [`push`](Self::push), with the record's leader epoch.
     pub fn push_of<'h>(
         &mut self,
         epoch: Option<u32>,
@@ -260,7 +260,7 @@ impl Batch {
     }
 }
 
-/// What `kafka` sends to a stream, in order.
+/// A message from `kafka` to a stream.
 #[derive(Debug, Clone)]
 pub enum Feed {
     /// A topic was deleted and recreated. [`Feed::Assigned`] follows.

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use super::certificate::subject;
 use crate::config::{FileName, KafkaSettings, Mechanism, SaslSettings, TlsSettings};
 
-/// How to authenticate brokers, and ourselves to them. Two are equal if their settings are, and their files had the
-/// same content when each was created.
+/// How to authenticate brokers, and ourselves to them. Two are equal if their settings are equal and their files had
+/// the same content when each was created.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
     tls: Option<TlsSettings>,
@@ -145,7 +145,7 @@ fn files<'a>(
     tls.chain(sasl).flatten()
 }
 
-/// A hash with a key of this process, so that it is no oracle for guessing passwords.
+/// A hash with a key of this process, so that it cannot serve to test guessed passwords.
 fn fingerprint(file: &FileName) -> u64 {
     static KEYS: OnceLock<RandomState> = OnceLock::new();
     KEYS.get_or_init(RandomState::new).hash_one(file.read())

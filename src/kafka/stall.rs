@@ -1,12 +1,12 @@
-//! Notices a partition that does not advance although it has records, and without an error.
+//! Detects a partition that does not advance although it has records, without an error.
 //!
-//! Client libraries have stopped fetching partitions before, silently. The remedy is a new client at our own offsets. Counts
-//! reports instead of time, so that a reading thread that was delayed itself reports no stall.
+//! Client libraries have silently stopped fetching partitions. The remedy is a new client at our own offsets. Counts
+//! reports instead of time, so that a delayed reading thread reports no stall.
 
 use std::collections::HashMap;
 
-/// Equal reports in a row that make a stall. They come every two seconds, and in two minutes the largest response arrives
-/// over a line of 0.3 Mbit/s.
+/// Consecutive equal reports that make a stall. They arrive every two seconds, and in two minutes the largest response
+/// arrives at 0.3 Mbit/s.
 const TIMES: u32 = 60;
 
 /// Partitions that do not advance.
@@ -17,7 +17,7 @@ pub(super) struct Stalls {
 }
 
 impl Stalls {
-    /// A partition has more records from `next` on. Returns whether that was reported too often.
+    /// A partition has more records from `next` on. Returns whether it is stalled.
     pub(super) fn is_stalled(&mut self, topic: &str, partition: u32, next: i64) -> bool {
         let (last, times) = self.seen.entry((topic.to_owned(), partition)).or_default();
         *times = if *last == next { *times + 1 } else { 1 };
@@ -25,12 +25,12 @@ impl Stalls {
         *times >= TIMES
     }
 
-    /// A partition has nothing more.
+    /// A partition has no more records.
     pub(super) fn is_done(&mut self, topic: &str, partition: u32) {
         self.seen.remove(&(topic.to_owned(), partition));
     }
 
-    /// Another client reads, or something is known to be wrong.
+    /// Another client reads, or an error is known.
     pub(super) fn forget(&mut self) {
         self.seen.clear();
     }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Least time between two log lines about the same stop, however often the client is rebuilt meanwhile.
+/// Shortest time between two log lines about the same stop, however often the client is rebuilt.
 pub const LOG_EVERY: Duration = Duration::from_secs(600);
 
 /// Why a partition is stopped.
@@ -31,11 +31,11 @@ impl StopCause {
 /// Why a partition is stopped, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stop {
-    /// The offset that is read next.
+    /// The next offset to read.
     pub offset: i64,
     /// The cause.
     pub cause: StopCause,
-    /// The error message, with place and remedy.
+    /// The error message, with location and remedy.
     pub why: String,
 }
 
@@ -59,7 +59,7 @@ pub struct StoppedPartitions {
 }
 
 impl StoppedPartitions {
-    /// Stops a partition; returns whether that is to be logged.
+    /// Stops a partition; returns whether to log that.
     pub fn set(&mut self, topic: &str, partition: u32, stop: Stop, now: Instant) -> bool {
         let at = (topic.to_owned(), partition);
         let is_logged = self.logged.get(&at).is_some_and(|(why, since)| {

@@ -17,7 +17,7 @@ use super::error::KafkaError;
 use super::partition::Bounds;
 use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
 
-/// How far before the end of a partition reading begins: the last offsets of a transactional topic are markers.
+/// How many offsets before the end of a partition reading begins: the last ones of a transactional topic are markers.
 pub const LOOK_BACK: i64 = 5;
 
 /// How many of the newest records are sampled, spread over the partitions, and at most of one: enough to show a producer
@@ -28,13 +28,13 @@ const MAX_PER_PARTITION: i64 = 500;
 /// Bytes of keys and values after which a sample ends.
 const SAMPLE_BYTES: usize = 16 * 1024 * 1024;
 
-/// After so long without a record a sample ends: markers of transactions may end a partition.
+/// A sample ends after this time without a record: transaction markers may be at the end of a partition.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// Longest wait for records in one poll.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// How long an empty topic is read, in which a refusal comes.
+/// How long an empty topic is read: a refusal arrives within this time.
 const EMPTY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Capacity for the batches of one poll: at most one for each record.
@@ -56,13 +56,13 @@ impl Excerpt {
         let (sender, feeds) = mpsc::channel(CHANNEL);
         let mut batcher = Batcher::new([(Arc::clone(topic), vec![sender])]);
         batcher.assign(topic, None, next, low);
-        // A consumer keeps partitions that seem to be assigned as before; another batcher counts from the start.
+        // A consumer keeps partitions whose `placed` is unchanged; each batcher counts that from the start.
         consumer.assign(&Batcher::new(None::<(Arc<str>, Vec<mpsc::Sender<Feed>>)>))?;
         consumer.assign(&batcher)?;
         Ok(Self { batcher, feeds })
     }
 
-    /// From so many offsets before the ends.
+    /// Reads from this many offsets before the ends.
     fn newest(
         consumer: &mut dyn Consumer,
         topic: &Arc<str>,
@@ -92,7 +92,7 @@ impl Excerpt {
     }
 }
 
-/// How many partitions a topic has; 0 where it does not exist.
+/// How many partitions a topic has; 0 if it does not exist.
 ///
 /// # Errors
 /// When no broker answers, or the topic is not authorized.
@@ -115,18 +115,18 @@ pub fn partitions(
 /// The result of reading at the ends of a topic's partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Newest {
-    /// Partitions whose offsets say that they hold something.
+    /// Partitions that hold records according to their offsets.
     pub filled: usize,
-    /// Those of which a record was read.
+    /// Partitions of which a record was read.
     pub read: usize,
-    /// The latest time of those records, in milliseconds since the epoch, where one has any.
+    /// The latest time of those records, in milliseconds since the epoch, if any has one.
     pub timestamp: Option<i64>,
 }
 
-/// Reads the newest records of a topic, for as long as `patience` at most.
+/// Reads the newest records of a topic, for at most `patience`.
 ///
 /// # Errors
-/// When reading is refused, or fails.
+/// When reading is refused or fails.
 pub fn newest(
     consumer: &mut dyn Consumer,
     connection: &Connection,
@@ -168,15 +168,15 @@ pub fn newest(
 pub struct Sample {
     /// How many.
     pub records: usize,
-    /// Different keys among them.
+    /// Distinct keys among them.
     pub keys: usize,
     /// Keys in more than one partition.
     pub spread: usize,
-    /// Partition and offset of two records that have one of those.
+    /// Partition and offset of two records with such a key.
     pub example: Option<[(u32, i64); 2]>,
     /// Records that have a timestamp.
     pub timed: usize,
-    /// Records whose timestamp is later than was asked about.
+    /// Records whose timestamp is after the requested time.
     pub late: usize,
     /// The latest of those timestamps (milliseconds since the epoch), with partition and offset.
     pub latest: Option<(i64, u32, i64)>,
@@ -248,12 +248,12 @@ pub struct First {
     pub partition: u32,
     /// The record's offset.
     pub offset: i64,
-    /// Its time, in milliseconds since the epoch, where it has one.
+    /// Its time, in milliseconds since the epoch, if it has one.
     pub timestamp: Option<i64>,
 }
 
-/// Reads the first record of some partitions of a topic, each from an offset on, for as long as `patience` at most.
-/// Partitions of which none came are left out.
+/// Reads the first record of some partitions of a topic, each from an offset on, for at most `patience`. Omits
+/// partitions of which none arrives.
 ///
 /// # Errors
 /// When reading fails.
@@ -283,7 +283,7 @@ pub fn first_from(
     Ok(first.into_values().collect())
 }
 
-/// In how many partitions the time index knows a record.
+/// The number of partitions whose time index has a record.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`](super::error::ErrorKind::Unsupported) from a client library that knows no times; otherwise when a
@@ -300,7 +300,7 @@ fn unauthorized(connection: &Connection, topic: &str) -> KafkaError {
     AuthError::topic(topic, &connection.credentials).at(&connection.bootstrap_servers())
 }
 
-/// An error that the client library retries is a failure of a single attempt.
+/// Returns an error that the client library would retry: a single attempt has failed.
 fn check_trouble(
     consumer: &dyn Consumer,
     connection: &Connection,

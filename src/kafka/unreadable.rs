@@ -1,6 +1,6 @@
-//! Partitions that a client does not read because it cannot read their next batch, and when it tries them again.
+//! Partitions that a client has stopped because it cannot read their next batch, and when it retries them.
 //!
-//! A batch that is too large may be gone later: compaction, retention or a broker's settings change. Reads no clock.
+//! A batch that is too large may disappear by compaction, retention or a change of a broker's settings. Reads no clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ pub(super) const RETRY_EVERY: Duration = Duration::from_secs(300);
 pub(super) type Key = (Arc<str>, u32);
 
 struct Entry {
-    /// When it was placed ([`FetchPosition`]), where that is known.
+    /// Its [`FetchPosition::placed`], if known.
     placed: Option<u64>,
-    /// `None` where only a new client or another place can help.
+    /// `None` if only a new client or another position can help.
     retry_at: Option<Instant>,
 }
 
@@ -33,7 +33,7 @@ impl UnreadablePartitions {
         self.partitions.is_empty()
     }
 
-    /// Adds a partition, as it was placed at that time.
+    /// Adds a partition, with the `placed` of its position.
     pub(super) fn insert(&mut self, key: Key, placed: Option<u64>, retry_at: Option<Instant>) {
         self.partitions.insert(key, Entry { placed, retry_at });
     }
@@ -80,7 +80,7 @@ impl UnreadablePartitions {
         }
     }
 
-    /// Resumes partitions that are placed anew, and those that are not read any more.
+    /// Resumes partitions whose position was set again, and those that are no longer read.
     pub(super) fn forget_moved(&mut self, batcher: &Batcher) {
         if self.is_empty() {
             return;
@@ -94,14 +94,14 @@ impl UnreadablePartitions {
                 moved.push(key);
             }
         }
-        // A paused topic has no fetch positions, but next offsets.
+        // A paused topic has next offsets, but no fetch positions.
         let gone = |(topic, partition): &&Key| batcher.next_offset(topic, *partition).is_none();
         moved.extend(self.partitions.keys().filter(gone).cloned());
         self.partitions.retain(|key, _| !moved.contains(key));
         self.resumed.extend(moved);
     }
 
-    /// Partitions that are read again since the last call.
+    /// Partitions that have resumed since the last call.
     pub(super) fn take_resumed(&mut self) -> Vec<Key> {
         std::mem::take(&mut self.resumed)
     }
@@ -144,7 +144,7 @@ mod tests {
         let (batcher, start) = (batcher(&[10, 20, 30]), Instant::now());
         let mut unreadable = UnreadablePartitions::default();
         unreadable.insert(key(1), placed(&batcher, 1), Some(start + RETRY_EVERY));
-        // Without a time it is not tried at all.
+        // Without a time it is not retried.
         unreadable.insert(key(2), placed(&batcher, 2), None);
         let mut tries = Vec::new();
         for second in 0..=1000 {
@@ -173,7 +173,7 @@ mod tests {
         unreadable.forget_moved(&batcher);
         assert_eq!(unreadable.take_resumed(), [], "nothing has moved");
 
-        // The first two are placed anew; the third one no longer exists.
+        // The positions of the first two are set again; the third partition no longer exists.
         batcher.assign("t", None, vec![11, 25], vec![0, 0]);
         assert!(batcher.fetch_positions().all(|place| !unreadable.is_at(&place)));
         unreadable.forget_moved(&batcher);

@@ -43,7 +43,7 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     entries: VecDeque<Entry>,
-    /// Of the entries, and of the one that is being written.
+    /// The memory of the entries, and of the one being written.
     bytes: usize,
     /// How many entries were pushed and written so far.
     pushed: u64,

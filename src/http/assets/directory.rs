@@ -89,7 +89,7 @@ struct CachedFile {
     state: FileState,
     /// `None` if it cannot be cached: no space is left, or it changed while it was read.
     content: OnceCell<Option<Arc<Content>>>,
-    /// When it was last asked for, in requests.
+    /// When it was last requested, as a count of requests.
     used: AtomicU64,
 }
 
@@ -174,7 +174,7 @@ impl Directory {
         }
         if !is_young && state.size <= MAX_FILE {
             let slot = self.slot(name, state);
-            // Known for a HEAD request only if somebody has asked for the file before.
+            // For a HEAD request, known only after a GET of the file.
             let content = match (slot.content.get(), method) {
                 (Some(content), _) => content.clone(),
                 (None, &Method::HEAD) if !is_template => {

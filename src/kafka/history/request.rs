@@ -71,7 +71,7 @@ impl ReplaySlot {
         }
     }
 
-    /// The bounds on what is buffered.
+    /// The bounds on buffered records.
     #[must_use]
     pub fn limits(&self) -> SlotLimits {
         self.limits

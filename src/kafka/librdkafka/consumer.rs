@@ -103,7 +103,7 @@ impl LibrdkafkaConsumer {
             match self.reading.handle.poll(Duration::ZERO) {
                 // Also returned for an event that rdkafka handles by itself.
                 None => {}
-                // Its partition is not attached to the queue: the next consumer starts at our offsets, so none is lost.
+                // The queue would miss records of this partition, so the next consumer starts at our offsets.
                 Some(Ok(record)) => {
                     let partition = record.partition().cast_unsigned();
                     return Err(KafkaError::partition(

@@ -37,9 +37,9 @@ const ABANDONED: u32 = 2;
 pub(super) struct Context {
     /// The last transport error, and its time. It names the cause, which errors of requests lack.
     last: Mutex<Option<(Instant, String)>>,
-    /// Ends of partitions that are news.
+    /// Ends of partitions that were updated since they were last taken.
     ends: Mutex<Vec<End>>,
-    /// Connections, where there is news.
+    /// Connections, if they were updated since they were last taken.
     links: Mutex<Option<Vec<BrokerState>>>,
     /// Responses that were too large.
     oversize: Mutex<SizeErrors>,
@@ -134,12 +134,12 @@ impl Context {
         }
     }
 
-    /// Ends of partitions that are news.
+    /// Takes the ends of partitions that were updated.
     pub(super) fn ends(&self) -> Vec<End> {
         std::mem::take(&mut *self.ends.lock())
     }
 
-    /// Connections, where there is news.
+    /// Takes the connections, if they were updated.
     pub(super) fn broker_states(&self) -> Option<Vec<BrokerState>> {
         self.links.lock().take()
     }

@@ -1,5 +1,5 @@
-//! Backpressure: pauses and resumes the topics of streams that do not take batches as fast as they come, and counts, logs
-//! and shows that.
+//! Backpressure: pauses and resumes the topics of streams that take batches more slowly than Kafka delivers them, and
+//! counts, logs and shows that.
 //!
 //! [`stream_queues`](crate::kafka::stream_queues) decides which streams are slow. Knows nothing of offsets.
 

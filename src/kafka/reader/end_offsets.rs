@@ -1,8 +1,8 @@
-//! Up to when a topic is read completely.
+//! The time up to which a topic is read completely.
 //!
-//! Streams with a table put that time into their ids. From time to time a metadata refresh asks for the end offsets of
-//! partitions too; once reading has passed those, it has passed every record written before the refresh began. Event
-//! times cannot serve: producers set them.
+//! Streams with a table put that time into their ids. At intervals a metadata refresh also requests the end offsets of
+//! partitions; once reading has passed those, it has passed every record written before the refresh began. Event times
+//! are unsuitable, because producers set them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

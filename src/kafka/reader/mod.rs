@@ -6,12 +6,12 @@
 //!    ▲                                                                                    │
 //!    └────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
-//! - `handle`: starts, reconnects and stops the thread; `commands` carries that to it
+//! - `handle`: starts, reconnects and stops the thread; `commands` delivers these commands to it
 //! - `run`: the loop above
-//! - `resolve`: from which offsets partitions are read; `topic` decides that for one topic
+//! - `resolve`: resolves the offsets from which partitions are read; `topic` decides them for one topic
 //! - `refresh`: looks for new, missing and recreated topics
 //! - `monitoring`: lag, load `progress`, stopped partitions; `backpressure`: paused topics
-//! - `end_offsets`: up to when a topic is read completely
+//! - `end_offsets`: the time up to which a topic is read completely
 //! - `state`: the state that these share
 //!
 //! The [`Batcher`](super::batcher::Batcher) with the offsets outlives every client, so a rebuilt one continues where the

@@ -28,7 +28,7 @@ impl KafkaReader {
             self.status.set_broker_states(connections);
         }
         let ends = consumer.ends();
-        // A partition may stand still during an error, or with a client that does not tell markers from records.
+        // A partition may not advance during an error, or with a client that cannot tell markers from records.
         let may_stall = consumer.reconnects() && consumer.trouble().is_none();
         if !may_stall {
             self.stalls.forget();
@@ -155,7 +155,7 @@ impl KafkaReader {
         }
     }
 
-    /// Removes the topics that no stream uses any more; returns the others if there were such topics.
+    /// Removes the topics that no stream uses; returns the remaining ones if any were removed.
     pub(super) fn forget_unused(&mut self, found: &[TopicInfo]) -> Option<Vec<TopicInfo>> {
         let gone = self.batcher.forget_unwanted();
         if gone.is_empty() {

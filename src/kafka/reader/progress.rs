@@ -1,12 +1,12 @@
 //! Progress of the initial load of a topic, from its start offsets to the end offsets as of the start.
 //!
-//! Progress is counted in offsets, as only those are known in advance. In a compacted topic many of them hold no record
-//! any more; passing those is progress too. Reads no clock.
+//! Progress is counted in offsets, as only those are known in advance. In a compacted topic many of them hold no record;
+//! passing those is progress too. Reads no clock.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// Least time between two reports about a topic, and until the first: a short load is not reported.
+/// Shortest time between two reports about a topic, and until the first: a short load is not reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
 /// The initial load of one topic.
@@ -158,7 +158,7 @@ mod tests {
                 Duration::from_secs(10),
                 "50 % loaded, 500 of 1000 offsets, 50/s, about 10s left",
             ),
-            // Several: offsets beyond the end of one do not make up for another.
+            // Several: offsets beyond the end of one do not count for another.
             (
                 &[0, 100, 7],
                 &[1_000, 1_100, 7],
@@ -182,7 +182,7 @@ mod tests {
                 Duration::from_secs(5),
                 "99 % loaded, 999999 of 1000000 offsets, 199999/s, about 1s left",
             ),
-            // It stands still, or nearly.
+            // It does not advance, or hardly.
             (
                 &[0],
                 &[100],
@@ -205,7 +205,7 @@ mod tests {
                 Duration::from_secs(5),
                 "0 % loaded, 0 of 50 offsets, 0/s",
             ),
-            // At the end, which the thread logs otherwise.
+            // At the end, which the thread logs separately.
             (
                 &[0],
                 &[100],

@@ -56,7 +56,7 @@ impl KafkaReader {
         is_answered
     }
 
-    /// The metadata to request, given what is known.
+    /// The metadata to request, given the known state.
     fn request(&self, known: &[TopicInfo]) -> Vec<Asked> {
         let topics = self.topics.iter().zip(known);
         topics

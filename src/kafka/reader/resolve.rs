@@ -1,8 +1,8 @@
 //! Resolves the offsets from which partitions are read: at the first contact, after an error, and whenever topics or
 //! partitions have changed.
 //!
-//! [`topic`](super::topic) derives the offsets of one topic from what was read and what exists now. This module requests
-//! that, decides what to believe, notifies the streams and assigns. Knows nothing of records.
+//! [`topic`](super::topic) derives the offsets of one topic from those read and those that exist. This module requests
+//! the latter, decides which responses to trust, notifies the streams and assigns. Knows nothing of records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,13 +24,13 @@ use crate::kafka::record::{BEGINNING, TopicId};
 
 /// Whether a topic is the one that was read.
 enum Identity {
-    /// Not known: its offsets and its id stay as they are.
+    /// Unknown: its offsets and its id remain unchanged.
     Unknown,
     /// The topic that was read, or the first of its name.
     Same,
     /// The topic was recreated. Holds the id of the deleted one.
     Recreated(TopicId),
-    /// Its offsets suggest, for this reason, that it was recreated. Believed after [`DOUBT`].
+    /// Its offsets suggest, for this reason, that it was recreated. Accepted after [`DOUBT`].
     Doubtful(String),
 }
 
@@ -277,7 +277,7 @@ impl KafkaReader {
     /// Sets whether a topic exists, and logs a change.
     fn update_existence(&mut self, index: usize, found: TopicInfo, is_forbidden: bool) {
         let topic = &mut self.topics[index];
-        // A hidden topic is not contacted yet: once it is visible, it is read from where its streams start.
+        // A hidden topic is not contacted yet: once it is visible, it is read from the start offsets of its streams.
         topic.contacted |= !(is_forbidden && found.partitions == 0);
         let is_missing = found.partitions == 0 && !is_forbidden;
         if self.status.set_missing(&topic.name, is_missing) {

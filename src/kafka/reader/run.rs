@@ -12,17 +12,17 @@ use crate::kafka::consumer::Consumer;
 use crate::kafka::counters::ErrorClass;
 use crate::kafka::error::{ErrorKind, KafkaError};
 
-/// Longest wait for records in one poll, and so the longest until a command is received.
+/// Longest wait for records in one poll, which bounds the time until a command is received.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// The same while topics are paused: to resume them soon after their streams have caught up.
+/// The same while topics are paused, so that they resume soon after their streams have caught up.
 const PAUSED_WAIT: Duration = Duration::from_millis(10);
 
-/// Least time between two batches of few records: waking clients for ten records costs little more than for one. A record
-/// after a pause is sent at once.
+/// Shortest time between two batches of few records: waking clients for ten records costs little more than for one. A
+/// record after a pause is sent at once.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// Records of one poll that are worth a batch of their own.
+/// Records of one poll that justify a batch of their own.
 const ENOUGH: u64 = 64;
 
 /// How often metadata is refreshed while partitions lack leaders, or the client library recovers from an error.
@@ -103,7 +103,7 @@ impl KafkaReader {
         };
         while let Some(known) = &found {
             if self.batcher.is_any_full() {
-                // Sent since the last poll, such as the end of a load: the next poll may wait in vain.
+                // Sends what was added since the last poll, such as the end of a load: the next poll may be empty.
                 self.update_paused(&mut *handles.consumer)?;
             }
             let before = self.batcher.received();
@@ -130,7 +130,7 @@ impl KafkaReader {
             self.update_paused(&mut *handles.consumer)?;
             self.update_status(&mut *handles.consumer, known)?;
             if (1..ENOUGH).contains(&(self.batcher.received() - before)) {
-                // Delays the records after the present ones, not these.
+                // Delays later records, not the present ones.
                 std::thread::sleep(GATHER);
             }
             if self.commands.is_interrupted() || self.batcher.is_closed() {

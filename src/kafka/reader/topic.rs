@@ -1,6 +1,6 @@
 //! One topic: its identity, and the offsets from which its partitions are read.
 //!
-//! Derives these from what was read before and what exists now. Knows nothing of connections, commands or streams.
+//! Derives these from the offsets read and those that exist. Knows nothing of connections, commands or streams.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,8 +93,8 @@ impl Topic {
         }
     }
 
-    /// Goes back in partitions whose logs were truncated below what was read, and notifies the streams. Returns whether
-    /// there are any.
+    /// Goes back in partitions whose logs were truncated below the next offset, and notifies the streams. Returns
+    /// whether there are any.
     pub(super) fn truncate(
         &mut self,
         batcher: &mut Batcher,
@@ -116,7 +116,7 @@ impl Topic {
                 self.lost.push(lost);
                 continue;
             };
-            // Without an epoch, a log that has grown beyond the offset looks like the one that was read.
+            // Without an epoch, a log that has grown beyond the offset cannot be told from the one that was read.
             let is_shorter = next > bounds.high;
             let at = (lost.partition, next);
             let cut = match lost.cut {
@@ -201,8 +201,8 @@ impl Topic {
     }
 }
 
-/// The first live offsets of partitions that had no leader and have one now: that of the first record written since they
-/// were last seen without, or the end if the client library does not support lookups by time.
+/// The first live offsets of partitions with a first leader: that of the first record written since they were last seen
+/// without one, or the end if the client library does not support lookups by time.
 pub(super) fn live_offsets(
     admin: &AdminThread,
     topic: &Topic,

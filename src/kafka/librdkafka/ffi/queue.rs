@@ -61,7 +61,7 @@ impl<C: ConsumerContext> Queue<C> {
         if own.is_null() {
             return false;
         }
-        // SAFETY: both are queues of this client; each holds what it forwards to.
+        // SAFETY: both are queues of this client; a queue keeps the one it forwards to alive.
         unsafe { rd::rd_kafka_queue_forward(own, self.raw.as_ptr()) };
         // SAFETY: releases the reference that `get_partition` returned; the partition keeps its own.
         unsafe { rd::rd_kafka_queue_destroy(own) };
@@ -228,7 +228,7 @@ impl<'a> Fetched<'a> {
     /// The record's time in milliseconds since the epoch, if it has one.
     pub(in crate::kafka) fn timestamp(&self) -> Option<i64> {
         let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
-        // SAFETY: the message is alive, and there is room for the kind.
+        // SAFETY: the message is alive, and the kind is a valid out-parameter.
         let time = unsafe { rd::rd_kafka_message_timestamp(self.message, &raw mut kind) };
         (kind != rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE).then_some(time)
     }
@@ -236,7 +236,7 @@ impl<'a> Fetched<'a> {
     /// The record's headers in their order. Unpacking costs time even without headers.
     pub(in crate::kafka) fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let mut headers = ptr::null_mut();
-        // SAFETY: the message is alive, and keeps what it unpacks.
+        // SAFETY: the message is alive, and owns the unpacked headers.
         let answer = unsafe { rd::rd_kafka_message_headers(self.message, &raw mut headers) };
         // Without headers the call returns an error.
         let is_there = answer == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -249,7 +249,7 @@ impl<'a> Fetched<'a> {
 fn header<'a>(headers: *const rd::rd_kafka_headers_t, index: usize) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     let (mut name, mut value, mut length): (*const c_char, *const c_void, usize) =
         (ptr::null(), ptr::null(), 0);
-    // SAFETY: the headers belong to a message that is alive, and there is room for what is asked.
+    // SAFETY: the headers belong to a message that is alive, and the out-parameters are valid.
     let answer = unsafe {
         rd::rd_kafka_header_get_all(headers, index, &raw mut name, &raw mut value, &raw mut length)
     };
