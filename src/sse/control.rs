@@ -19,7 +19,7 @@ pub enum ControlEvent {
     Goodbye,
     /// The connection is alive.
     Heartbeat,
-    /// The client must forget what it holds.
+    /// The client must discard its records.
     Reset,
 }
 

@@ -271,7 +271,7 @@ mod tests {
                 vec![event("message", "x", "")],
                 "",
             ),
-            // What is no field is nothing, whatever its case.
+            // Unknown fields are ignored; names are case-sensitive.
             (b"Data: x\ndata : x\n data: x\nfoo: x\nfoo\n\n", vec![], ""),
             (b":\n::\n", vec![comment(""), comment(":")], ""),
             (b"data: never ended\n", vec![], ""),

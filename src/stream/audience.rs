@@ -1,4 +1,4 @@
-//! What tells the readers of a stream that it changed, and wakes them.
+//! Signals changes of a stream to its readers, and wakes them.
 //!
 //! A reader notes the version, reads the stream, leaves its waker, and compares the version again: a change in between is
 //! seen by the comparison or wakes it.
@@ -28,10 +28,10 @@ pub(super) struct Audience {
     announcement: Mutex<Announcement>,
 }
 
-/// What the writer leaves to the announcer.
+/// Notifications that the writer leaves to the announcer.
 #[derive(Debug, Default)]
 struct Announcement {
-    /// Of the announcer, once it runs.
+    /// The announcer's waker, once it runs.
     waker: Option<Waker>,
     has_records: bool,
     /// Groups that are to be woken.

@@ -1,7 +1,7 @@
-//! Blocks: finished frames of successive records in one piece, immutable, with a small index.
+//! Blocks: finished frames of successive records in one allocation, immutable, with a small index.
 //!
-//! What the [`log`](super::log) is made of, and what replays hand on. A block knows of each record
-//! where its frame lies, where it came from, and what filters look at; nothing of readers or numbers.
+//! The [`log`](super::log) and replays consist of blocks. For each record a block knows the place of its frame, its
+//! origin and the fields that filters use. It knows neither readers nor numbers.
 
 use std::time::Instant;
 
@@ -15,32 +15,32 @@ use crate::sse::write;
 /// Most bytes in a block, unless a single record needs more: a stalled socket pins about one.
 pub const MAX_BLOCK: usize = 256 * 1024;
 
-/// What a block costs beside its bytes, its entries and the id before it: counters and pointers.
+/// Bytes of a block beside its data, its entries and the preceding id: counters and pointers.
 const BLOCK_OVERHEAD: usize = 256;
 
-/// What a frame shows.
+/// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A record with a value.
     Record,
     /// A record without one: a delete.
     Tombstone,
-    /// Offsets that are gone.
+    /// Offsets that no longer exist.
     Gap,
     /// Offsets of a truncated log, which are gone or hold other records: the frame's id is behind the one before.
     Cut,
-    /// A topic that begins anew: the frame's id may be behind the one before.
+    /// A reset of a topic: the frame's id may be behind the one before.
     Reset,
 }
 
-/// Where a record lies in its block, and where it came from.
+/// The place of a record in its block, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     /// End of its frame in the block's bytes; it begins where the one before ends.
     pub end: u32,
     /// Index of its topic in the stream's configuration.
     pub topic: u16,
-    /// What the frame shows.
+    /// The kind of its frame.
     pub kind: Kind,
     /// Its partition.
     pub partition: u32,
@@ -58,22 +58,22 @@ impl Entry {
     }
 }
 
-/// Frames of successive records in one piece.
+/// Frames of successive records in one allocation.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// When the first of them came.
+    /// When the first record arrived.
     pub(super) came: Instant,
-    /// The id of the event before the first: where a reader stands that has read none of these.
+    /// The id of the event before the first: the position of a reader that has read none of these.
     pub(super) before: Bytes,
     pub(super) data: Bytes,
     pub(super) entries: Vec<Entry>,
-    /// Headers of all records, packed, and where those of each end; empty where no record has any.
+    /// Headers of all records, packed, and the end of those of each record; empty where no record has any.
     headers: Vec<u8>,
     header_ends: Vec<u32>,
 }
 
 impl Block {
-    /// Bytes of memory it takes, all told.
+    /// Bytes of memory in total.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.data.len()
@@ -110,13 +110,13 @@ impl Block {
         self.entries.is_empty()
     }
 
-    /// The position of a reader that has read all before this block. `None` before the first id.
+    /// The position of a reader that has read everything before this block. `None` before the first id.
     #[must_use]
     pub fn base(&self) -> Option<Position> {
         Position::parse(&self.before).ok()
     }
 
-    /// A record as filters see it; `None` for what is no record and concerns whoever reads its topic.
+    /// A record as filters see it; `None` for a notice, which concerns all readers of its topic.
     #[must_use]
     pub fn candidate(&self, index: usize) -> Option<Candidate<'_>> {
         let entry = &self.entries[index];
@@ -137,7 +137,7 @@ impl Block {
         })
     }
 
-    /// Whether a record is for a reader with this filter. What is no record is for whoever reads its part.
+    /// Whether a record is for a reader with this filter. A notice is for all readers of its topic or partition.
     #[must_use]
     pub fn is_for(&self, index: usize, matcher: &Matcher) -> bool {
         if let Some(candidate) = self.candidate(index) {
@@ -146,8 +146,8 @@ impl Block {
         self.entries[index].is_read_by(matcher)
     }
 
-    /// Takes a reader back to where the log of a partition was truncated, as this [`Kind::Cut`] says. Returns false for
-    /// one that has not seen what was lost.
+    /// Moves a reader back to where the log of a partition was truncated, as this [`Kind::Cut`] says. Returns false for
+    /// a reader that has not seen the lost records.
     pub(super) fn take_back(&self, index: usize, wanted: &mut Position) -> bool {
         let entry = &self.entries[index];
         let (topic, partition) = (usize::from(entry.topic), entry.partition as usize);
@@ -162,7 +162,7 @@ impl Block {
             Some(before) => position(write::id_of(self.frame(before))),
             None => position(&self.before),
         };
-        // One with a later epoch than what was lost has read the log as it is since.
+        // A reader with a later epoch than the lost records has read the current log.
         let lost = mark(&before);
         if wanted.next(topic, entry.partition) <= entry.offset || lost > 0 && mark(wanted) > lost {
             return false;
@@ -194,7 +194,7 @@ impl Block {
             for part in [self, later] {
                 let shift = to_u32(headers.len());
                 headers.extend_from_slice(&part.headers);
-                // A part without headers has no ends either: all of its lie where it begins.
+                // A block without headers has no ends either: the headers of its records are empty.
                 let end = |index| part.header_ends.get(index).copied().unwrap_or(0);
                 header_ends.extend((0..part.len()).map(|index| shift + end(index)));
             }
@@ -220,12 +220,12 @@ pub struct Builder {
     headers: Vec<u8>,
     header_ends: Vec<u32>,
     finished: Vec<Block>,
-    /// Bytes of frames that probably are still to come.
+    /// Bytes of frames that are expected to follow.
     expected: usize,
 }
 
 impl Builder {
-    /// A builder for records that came at that time, which follow the event with the id `before`.
+    /// A builder for records that arrived at that time and follow the event with the id `before`.
     #[must_use]
     pub fn new(before: Bytes, came: Instant) -> Self {
         Self {
@@ -240,7 +240,7 @@ impl Builder {
         }
     }
 
-    /// The same, with room for about so many bytes of frames, in as many blocks as that takes.
+    /// The same, with capacity for about so many bytes of frames, in as many blocks as necessary.
     #[must_use]
     pub fn with_room(before: Bytes, came: Instant, frames: usize) -> Self {
         let mut builder = Self::new(before, came);
@@ -249,23 +249,23 @@ impl Builder {
         builder
     }
 
-    /// Bytes that the next block will probably take, of which the last frame may be the next block's.
+    /// Expected bytes of the next block; its last frame may go into the block after it.
     fn room(&self) -> usize {
         self.expected.min(MAX_BLOCK + MAX_BLOCK / 4)
     }
 
-    /// When the records came.
+    /// When the records arrived.
     #[must_use]
     pub fn came(&self) -> Instant {
         self.came
     }
 
-    /// Where the next frame is to be written.
+    /// The buffer for the next frame.
     pub fn frame(&mut self) -> &mut Vec<u8> {
         &mut self.data
     }
 
-    /// Where the next record's headers are to be packed.
+    /// The buffer for the next record's headers.
     pub fn headers(&mut self) -> &mut Vec<u8> {
         &mut self.headers
     }
@@ -282,7 +282,7 @@ impl Builder {
         &self.headers[self.header_ends.last().map_or(0, |&end| end as usize)..]
     }
 
-    /// Takes back what was written since the last finished frame.
+    /// Discards everything written since the last finished frame.
     pub fn discard_frame(&mut self) {
         self.data
             .truncate(self.entries.last().map_or(0, |entry| entry.end as usize));
@@ -319,7 +319,7 @@ impl Builder {
         }
     }
 
-    /// Takes what was written since the last finished frame as that of a record.
+    /// Finishes the current frame as that of a record.
     pub fn finish_record(&mut self, record: &Record<'_>, topic: u16) {
         let kind = if record.value.is_none() {
             Kind::Tombstone
@@ -336,7 +336,7 @@ impl Builder {
         });
     }
 
-    /// Takes what was written since the last finished frame as that of a notice.
+    /// Finishes the current frame as that of a notice.
     pub fn finish_notice(&mut self, kind: Kind, topic: u16, partition: u32, offset: i64) {
         self.finish_frame(Entry {
             end: 0,
@@ -376,7 +376,7 @@ impl Builder {
         let mut block = Block {
             came: self.came,
             before: std::mem::take(&mut self.before),
-            // Exact: a log of half-filled vectors would hold twice what it is allowed.
+            // Exact: a log of half-filled vectors would take twice its limit.
             data: Bytes::from(std::mem::take(&mut self.data).into_boxed_slice()),
             entries: std::mem::take(&mut self.entries),
             headers: std::mem::take(&mut self.headers),
@@ -392,7 +392,7 @@ impl Builder {
         self.finished.push(block);
     }
 
-    /// The blocks.
+    /// The finished blocks.
     #[must_use]
     pub fn finish(mut self) -> Vec<Block> {
         self.finish_block();
@@ -400,8 +400,7 @@ impl Builder {
     }
 }
 
-/// A place in a block. Kafka's largest record is below 2 GiB, and frames are cut off at
-/// [`MAX_BLOCK`] otherwise.
+/// An offset in a block. Kafka's largest record is below 2 GiB, and blocks are otherwise limited to [`MAX_BLOCK`].
 fn to_u32(place: usize) -> u32 {
     u32::try_from(place).unwrap_or(u32::MAX)
 }

@@ -1,4 +1,4 @@
-//! Where a stream takes the time from: the system's clocks, or those of a simulation.
+//! The source of time of a stream: the system's clocks, or those of a simulation.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 /// The two clocks of a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// The time of day since the epoch: what deletes are remembered by. May be set, ahead and back.
+    /// The time of day since the epoch, by which deletes are remembered. May be set ahead and back.
     pub time_of_day: fn() -> Duration,
-    /// What deadlines are counted by. Only goes forward.
+    /// The time of deadlines. Only increases.
     pub monotonic: fn() -> Instant,
 }
 
@@ -82,7 +82,7 @@ impl Guarded {
         (self.clock.time_of_day)()
     }
 
-    /// What deadlines are counted by.
+    /// The time of deadlines.
     pub(super) fn instant(&self) -> Instant {
         (self.clock.monotonic)()
     }

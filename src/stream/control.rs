@@ -34,11 +34,11 @@ pub enum Control<'a> {
         /// The time of day.
         time: SystemTime,
     },
-    /// The client must forget what it holds.
+    /// The client must discard its records.
     Reset {
         /// Why.
         reason: Reset,
-        /// Of which topic, if not of all.
+        /// The topic, if not all.
         topic: Option<&'a str>,
     },
 }
@@ -138,7 +138,7 @@ impl Goodbye {
     }
 }
 
-/// Why a client must forget what it holds.
+/// Why a client must discard its records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
     /// The id is not one of this daemon's.

@@ -1,13 +1,12 @@
-//! What happens at a stream, counted since the process began.
+//! Events of a stream, counted since the process began.
 //!
-//! One [`Counters`] per path, whichever streams serve it one after the other: a reload that builds a stream
-//! anew, or takes it away and brings it back, never makes a figure go back. The [`Ledger`] keeps them; it
-//! holds one for every path that was ever configured, which is bounded by what an operator writes.
+//! One [`Counters`] per path, whichever streams serve it in succession: a reload that rebuilds a stream, or removes it
+//! and adds it again, never decreases a figure. The [`Ledger`] keeps them; it holds one for every path that was ever
+//! configured, which the operator's configuration bounds.
 //!
-//! What is counted per write to a client lies in [`SHARDS`] places, each on cache lines of its own: threads
-//! that write to different clients at the same time would otherwise take the line from each other with
-//! every write, and the sum is only needed when somebody looks. A write adds to four numbers of its thread's
-//! place, however many records it holds.
+//! Counts per write to a client are spread over [`SHARDS`], each on cache lines of its own: otherwise threads that
+//! write to different clients at the same time would contend for a line at every write, while the sum is needed only
+//! when it is read. A write adds to four numbers of its thread's shard, however many records it contains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,24 +18,24 @@ use parking_lot::Mutex;
 use super::control::{Goodbye, Reset};
 use super::encode::Invalid;
 
-/// Places for what is counted per write: enough that the threads of a few cores seldom share one.
+/// Shards of the counts per write: enough that the threads of a few cores seldom share one.
 const SHARDS: usize = 8;
 
-/// Upper bounds of the latency histogram's buckets, in microseconds; longer ones have a bucket of their own.
-/// A quiet machine takes a fraction of a millisecond, a crowd of thousands some tens.
+/// Upper bounds of the latency histogram's buckets, in microseconds; longer ones have a bucket of their own. Latency is
+/// a fraction of a millisecond on a quiet machine, and tens of milliseconds with thousands of clients.
 pub const LATENCIES: [u64; 14] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
     30_000_000,
 ];
 
-/// Why a client is no longer there.
+/// Why a client disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Departure {
-    /// It went away.
+    /// The client disconnected.
     Left,
-    /// Its socket took nothing for too long.
+    /// Its socket accepted no data for too long.
     WriteTimeout,
-    /// The stream was ended, and it was told why.
+    /// The stream ended, with this goodbye.
     Told(Goodbye),
 }
 
@@ -51,7 +50,7 @@ impl Departure {
         Self::Told(Goodbye::Lifetime),
     ];
 
-    /// Its name among figures; that of a goodbye is what the client was told.
+    /// Its name in figures; that of a goodbye is its reason on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -68,26 +67,26 @@ impl Departure {
     }
 }
 
-/// What is counted per write. The alignment keeps two shards off one cache line, and off the pairs of lines
-/// that processors fetch together.
+/// Counts per write. The alignment keeps two shards off one cache line, and off the pairs of lines that processors
+/// fetch together.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
     events: AtomicU64,
     bytes: AtomicU64,
-    /// Microseconds, all told.
+    /// Microseconds in total.
     waited: AtomicU64,
     latencies: [AtomicU64; LATENCIES.len() + 1],
 }
 
-/// The sum of what was counted per write.
+/// The sum of the counts per write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
-    /// Records, and notices that stand among them.
+    /// Records, and notices among them.
     pub events: u64,
-    /// All bytes of answers, comments and control events included.
+    /// All bytes of responses, including comments and control events.
     pub bytes: u64,
-    /// Writes to clients who were waiting for something new, by how long after its arrival: in the order of
+    /// Writes to clients that were waiting for new records, by the time since the arrival: in the order of
     /// [`LATENCIES`], the last beyond those.
     pub latencies: [u64; LATENCIES.len() + 1],
     /// The sum of those times.
@@ -102,17 +101,17 @@ pub struct Counters {
     closed: [AtomicU64; Departure::ALL.len()],
     /// Records shown.
     pub(super) records: AtomicU64,
-    /// How often a client fell behind the log and was let go, or given what it missed from Kafka.
+    /// How often a client fell behind the log and was disconnected, or read the missed records from Kafka.
     pub(super) slow: AtomicU64,
-    /// Clients that fell behind the log and were given latest values instead.
+    /// Clients that fell behind the log and received latest values instead.
     pub(super) conflated: AtomicU64,
-    /// Records that came without a key to a stream that keeps a table.
+    /// Records without a key on a stream that keeps a table.
     pub(super) keyless: AtomicU64,
-    /// Keys that found no place in the table, or had to leave it.
+    /// Keys that found no room in the table, or were evicted from it.
     pub(super) displaced: AtomicU64,
     /// Records that the fixed filter hides.
     pub(super) hidden: AtomicU64,
-    /// Ranges of offsets that were gone: told to all, and to single clients that read the past.
+    /// Ranges of offsets that no longer existed: sent to all, and to single clients that read the past.
     pub(super) gaps: [AtomicU64; 2],
     resets: [[AtomicU64; Reset::ALL.len()]; 2],
     /// Replays begun, and readers that joined one under way.
@@ -122,8 +121,8 @@ pub struct Counters {
     superseded: Mutex<BTreeMap<String, Superseded>>,
 }
 
-/// For how long a superseded record counts as trouble: who looks every few minutes sees what happens now and
-/// then, and what was set right is forgotten soon.
+/// How long a superseded record counts as a problem: long enough for checks every few minutes to see occasional ones,
+/// and short enough that a fixed problem disappears soon.
 pub const SUPERSEDED_FOR: Duration = Duration::from_secs(10 * 60);
 
 /// Records of one topic that were not shown because their keys have newer ones in other partitions.
@@ -131,16 +130,16 @@ pub const SUPERSEDED_FOR: Duration = Duration::from_secs(10 * 60);
 pub struct Superseded {
     /// How many.
     pub records: u64,
-    /// When the last came that cannot be explained by the order in which partitions are read (unix seconds).
+    /// When the last one arrived that the order of reading partitions does not explain (unix seconds).
     pub last: Option<u64>,
 }
 
-/// Whom a notice is for.
+/// The recipients of a notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum To {
     /// All clients; counted once.
     All,
-    /// One client, by its own place.
+    /// One client, at its own position.
     One,
 }
 
@@ -148,7 +147,7 @@ fn load(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// The place of this thread among the shards.
+/// The shard of this thread.
 fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
@@ -158,8 +157,7 @@ fn shard() -> usize {
 }
 
 impl Counters {
-    /// Counts one write. `waited` is how long its oldest record had been here, where the client was waiting
-    /// for it.
+    /// Counts one write. `waited` is the time since its oldest record arrived, if the client was waiting for it.
     pub(super) fn count_write(&self, events: u64, bytes: usize, waited: Option<Duration>) {
         let shard = &self.shards[shard()];
         shard
@@ -176,7 +174,7 @@ impl Counters {
         }
     }
 
-    /// What was written to clients.
+    /// The sum of all writes to clients.
     #[must_use]
     pub fn sent(&self) -> Sent {
         let mut sent = Sent::default();
@@ -196,17 +194,17 @@ impl Counters {
     }
 
     pub(super) fn count_closed(&self, departure: Departure) {
-        // Who sees the departure sees the arrival, so there are never fewer clients than none.
+        // A reader that sees the departure also sees the arrival, so the number of clients is never negative.
         self.closed[departure.index()].fetch_add(1, Ordering::Release);
     }
 
-    /// Clients that have gone, by why.
+    /// Clients that disconnected, by reason.
     #[must_use]
     pub fn closed(&self) -> [(Departure, u64); Departure::ALL.len()] {
         Departure::ALL.map(|why| (why, self.closed[why.index()].load(Ordering::Acquire)))
     }
 
-    /// Clients that have come. Look at [`closed`](Self::closed) before.
+    /// Clients that connected. Read [`closed`](Self::closed) first.
     #[must_use]
     pub fn opened(&self) -> u64 {
         load(&self.opened)
@@ -216,7 +214,7 @@ impl Counters {
         self.resets[to as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Resets by reason: told to all, and to single clients.
+    /// Resets by reason: sent to all, and to single clients.
     #[must_use]
     pub fn resets(&self, to: To) -> [(Reset, u64); Reset::ALL.len()] {
         Reset::ALL.map(|reason| (reason, load(&self.resets[to as usize][reason as usize])))
@@ -226,7 +224,7 @@ impl Counters {
         self.gaps[to as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Gaps: told to all, and to single clients.
+    /// Gaps: sent to all, and to single clients.
     #[must_use]
     pub fn gaps(&self, to: To) -> u64 {
         load(&self.gaps[to as usize])
@@ -266,8 +264,8 @@ impl Counters {
         }
     }
 
-    /// Counts a record that has a newer one of its key in another partition; with the time (unix seconds) where an
-    /// operator should know. A lock that only who asks for figures takes besides.
+    /// Counts a record that has a newer one of its key in another partition; with the time (unix seconds) if an
+    /// operator should know. Only readers of the figures contend for this lock.
     pub(super) fn count_superseded(&self, topic: &str, at: Option<u64>) {
         let mut superseded = self.superseded.lock();
         if let Some(superseded) = superseded.get_mut(topic) {
@@ -286,8 +284,8 @@ impl Counters {
             .collect()
     }
 
-    /// Those of `topics` of which such a record came in the last [`SUPERSEDED_FOR`], which an operator should know of,
-    /// and how many there were since the start. `now` in unix seconds.
+    /// The topics among `topics` with such a record in the last [`SUPERSEDED_FOR`] that an operator should know of, and
+    /// their number of records since the start. `now` in unix seconds.
     pub(super) fn superseded_lately(&self, now: u64, topics: &[String]) -> Vec<(String, u64)> {
         let since = now.saturating_sub(SUPERSEDED_FOR.as_secs());
         let is_late = |count: &Superseded| count.last.is_some_and(|last| last >= since);
@@ -304,25 +302,25 @@ impl Counters {
         load(&self.records)
     }
 
-    /// How often a client fell behind the log and was let go, or given what it missed from Kafka.
+    /// How often a client fell behind the log and was disconnected, or read the missed records from Kafka.
     #[must_use]
     pub fn slow(&self) -> u64 {
         load(&self.slow)
     }
 
-    /// Clients that fell behind the log and were given latest values instead.
+    /// Clients that fell behind the log and received latest values instead.
     #[must_use]
     pub fn conflated(&self) -> u64 {
         load(&self.conflated)
     }
 
-    /// Records that came without a key to a stream that keeps a table.
+    /// Records without a key on a stream that keeps a table.
     #[must_use]
     pub fn keyless(&self) -> u64 {
         load(&self.keyless)
     }
 
-    /// Keys that found no place in the table, or had to leave it.
+    /// Keys that found no room in the table, or were evicted from it.
     #[must_use]
     pub fn displaced(&self) -> u64 {
         load(&self.displaced)
@@ -335,7 +333,7 @@ impl Counters {
     }
 }
 
-/// The counters of all paths that are served, or were.
+/// The counters of all paths that are or were served.
 #[derive(Debug, Default)]
 pub struct Ledger {
     paths: Mutex<BTreeMap<String, Arc<Counters>>>,

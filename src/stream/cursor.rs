@@ -29,7 +29,7 @@ use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings};
 use crate::kafka::history::fair_queue::Flow;
 
-/// What reading on has brought.
+/// The result of an advance.
 pub(super) enum Advance {
     /// Frames; perhaps none, and then there may be more at once.
     Frames(Frames),
@@ -47,19 +47,19 @@ pub(super) enum Advance {
 #[derive(Debug)]
 pub(super) struct Cursor {
     reader: PhaseReader,
-    /// Whose work its replays are.
+    /// The flow of its replays.
     flow: Flow,
-    /// Where it wanted to begin, in case it has to begin again.
+    /// The start that it asked for, in case it has to begin again.
     start: Option<Start>,
     since: Option<i64>,
-    /// What it came with, until it has begun.
+    /// Its request, until it has begun.
     request: Option<Box<(Opening, Answers)>>,
-    /// What is sent before anything else: `reset`, `gap` and `conflated`.
+    /// Events to send before anything else: `reset`, `gap` and `conflated`.
     announcements: Vec<u8>,
-    /// How often the table had forgotten which keys have left it when the reader began.
+    /// The table's count of forgettings when the reader began.
     forgettings: u64,
     has_begun: bool,
-    /// The record at which the reader has caught up, and what `caught-up` says; `None` once said.
+    /// The record at which the reader has caught up, and the data of `caught-up`; `None` once sent.
     catches_up_at: Option<(Sequence, CaughtUp)>,
 }
 
@@ -119,12 +119,12 @@ impl Cursor {
         self.reader.filtered.as_ref()?.group.as_ref()
     }
 
-    /// What is to be sent before anything else; empty where that is nothing.
+    /// The events to send before anything else; empty if there are none.
     pub(super) fn take_announcements(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.announcements)
     }
 
-    /// What `caught-up` says, once, when the reader is at the head of a loaded stream.
+    /// The data of `caught-up`, once, when the reader is at the head of a loaded stream.
     pub(super) fn caught_up(&mut self) -> Option<CaughtUp> {
         let (target, reason) = self.catches_up_at?;
         let (Phase::Live(cursor) | Phase::CatchUp(cursor, _)) = self.reader.phase else {
@@ -142,8 +142,8 @@ impl Cursor {
         self.reader.wait(waker)
     }
 
-    /// The reader's position, to come back to: the id of what was sent last. Before the stream knows its own position, the
-    /// id that the client came with. `None` where that is forgotten: the client keeps what it has.
+    /// The reader's position, to resume from: the id of the last event sent. Before the stream knows its own position,
+    /// the id that the client came with. `None` where that is forgotten: the client keeps its id.
     pub(super) fn id(&self) -> Option<Bytes> {
         let came_with = || {
             let (opening, _) = &**self.request.as_ref()?;
@@ -169,7 +169,7 @@ impl Cursor {
         }
     }
 
-    /// What becomes of a reader that falls off the log has changed.
+    /// Changes the policy for a reader that falls off the log.
     pub(super) fn set_lag(&mut self, lag: Lag) {
         // Known where it is now; a reader on its way gets there with the id of its position.
         self.reader.last = (lag == Lag::Replay).then(|| self.id().unwrap_or_default());
@@ -206,8 +206,8 @@ impl Cursor {
         self.reader.stream.fixed().is_some() || self.reader.group().is_some_and(is_by_record)
     }
 
-    /// Has a reader begin anew where the table has forgotten keys that left it since the reader began: it may hold
-    /// records of them, and would not be told when the next ones do not pass.
+    /// Resets a reader if the table has forgotten evicted keys since the reader began: it may hold records of them, and
+    /// would receive no delete when the next ones do not pass.
     pub(super) fn heed_forgettings(&mut self) {
         let forgettings = self.reader.stream.forgettings();
         if forgettings == self.forgettings || matches!(self.reader.phase, Phase::Pending | Phase::Lookup(_)) {
@@ -260,7 +260,7 @@ impl Cursor {
             Some((opening, answers)) => (opening, answers),
             None => (&nothing.0, &nothing.1),
         };
-        // What is forgotten from now on concerns it, whatever it is given.
+        // Keys that are forgotten from now on concern it, wherever it begins.
         self.forgettings = self.reader.stream.forgettings();
         let outcome = decide(&Request {
             stream: &self.reader.stream,
@@ -331,7 +331,7 @@ impl Cursor {
             return Advance::Blocked;
         };
         self.reader.phase = phase;
-        // What it came with has served, and a connection may last for months.
+        // The request is no longer needed, and a connection may last for months.
         let request = self.request.take();
         let came_with = request
             .filter(|_| beginning.resets.len() > 1)
@@ -355,9 +355,9 @@ impl Cursor {
             .is_none_or(|group| group.matcher.reads(topic, partition))
     }
 
-    /// Sends the reasons to begin anew. Only the last event has the id of the new place. The others have the id that
-    /// the client came with, where that is known, with the new place of the topics that were sent so far: a client
-    /// that is cut off in between has forgotten those, and must not come back to where it stood in them.
+    /// Sends the resets. Only the last event has the id of the new position. The others have the id that the client
+    /// came with, where that is known, with the new position of the topics that were reset so far: a client that
+    /// disconnects in between has forgotten those, and must not resume at its old position in them.
     fn announce_resets(&mut self, mut resets: Vec<(Reset, Option<usize>)>, mut came_with: Option<Position>) {
         resets.retain(|(_, topic)| topic.is_none_or(|topic| self.reads(topic, None)));
         let last = resets.len().saturating_sub(1);
@@ -386,7 +386,7 @@ impl Cursor {
     fn continue_at(&mut self, mut wanted: Position, since: Sequence, has_read_kafka: bool) -> Advance {
         let state = self.reader.stream.read();
         let here = Position::parse(state.log.head()).unwrap_or_default();
-        // What the reader would have been sent in the log that it did not get to.
+        // Resets in the log that the reader had not reached.
         let resets = state.start_over_since(since, &mut wanted, BEGINNING);
         let gaps = if self.reader.stream.settings().has_table() {
             Vec::new()
@@ -411,8 +411,8 @@ impl Cursor {
         Advance::Changed
     }
 
-    /// Announces what a reader has seen that is no longer in Kafka. Without an id: a client that misses it comes back with
-    /// one from before, and is told again.
+    /// Announces offsets that a reader has seen and that no longer exist in Kafka. Without an id: a client that misses
+    /// it resumes from an earlier id, and receives it again.
     fn announce_gaps(&mut self, gaps: &[Gap]) {
         for gap in gaps {
             self.announce_gap(gap, None);
@@ -427,8 +427,7 @@ impl Cursor {
         }
     }
 
-    /// Something that the reader has not seen had to leave the full table: only a snapshot makes up
-    /// for it.
+    /// The full table evicted something that the reader has not seen: only a snapshot makes up for it.
     fn begin_again(&mut self) {
         let state = self.reader.stream.read();
         let here = Position::parse(state.log.head()).unwrap_or_default();
@@ -474,7 +473,7 @@ impl Cursor {
         let state = self.reader.stream.read();
         let skipped = state.log.first().max(noted_from).saturating_sub(cursor);
         let here = state.log.id_before(cursor);
-        // At least this far it had come; what it may have had beyond is shown again, as latest values.
+        // It had reached at least this position; records that it may have had beyond are shown again, as latest values.
         let mut position = here
             .and_then(|id| Position::parse(&id).ok())
             .or_else(|| state.log.reached_at(cursor))

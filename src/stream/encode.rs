@@ -1,4 +1,4 @@
-//! Record → frame: what stands in an event of a stream.
+//! Encodes records as frames.
 //!
 //! Runs once per record, whatever the number of clients. A record that cannot be shown as the
 //! stream wants it is an [`Invalid`], which the caller counts and passes over.
@@ -17,10 +17,10 @@ use crate::kafka::record::Record;
 use crate::sse::control::ControlEvent;
 use crate::sse::write;
 
-/// Why a record is passed over.
+/// Why a record cannot be shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Invalid {
-    /// The value is not UTF-8, which SSE is by definition.
+    /// The value is not UTF-8, which SSE requires.
     ValueNotUtf8,
     /// The stream has a `key_field`, but the value is not a JSON object.
     ValueNotObject,
@@ -30,7 +30,7 @@ impl Invalid {
     /// All causes, in the order of [`Invalid::index`].
     pub const ALL: [Self; 2] = [Self::ValueNotUtf8, Self::ValueNotObject];
 
-    /// The cause as a label of reports.
+    /// The cause as a label in reports.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -46,7 +46,7 @@ impl Invalid {
     }
 }
 
-/// How a stream shows its records.
+/// Encodes the records of a stream.
 #[derive(Debug)]
 pub struct Encoder {
     format: Format,
@@ -54,7 +54,7 @@ pub struct Encoder {
     event: Option<String>,
     /// Whether a `delete` must name its topic.
     is_multi_topic: bool,
-    /// Where a payload is put together before its lines are known; kept to be reused.
+    /// A reused buffer for a payload before it is split into lines.
     payload: Vec<u8>,
 }
 
@@ -74,7 +74,7 @@ impl Encoder {
     /// Appends the whole frame of a record to `out`. `write_id` appends its id.
     ///
     /// # Errors
-    /// When the record cannot be shown; `out` is then as it was.
+    /// When the record cannot be shown; `out` is then unchanged.
     pub fn write(
         &mut self,
         record: &Record<'_>,
@@ -89,7 +89,7 @@ impl Encoder {
     /// Appends the frame of a record without its id line.
     ///
     /// # Errors
-    /// When the record cannot be shown; `out` is then as it was.
+    /// When the record cannot be shown; `out` is then unchanged.
     pub fn write_body(&mut self, record: &Record<'_>, out: &mut Vec<u8>) -> Result<(), Invalid> {
         self.payload.clear();
         let mut payload = std::mem::take(&mut self.payload);
@@ -107,7 +107,7 @@ impl Encoder {
         made.map(|_| ())
     }
 
-    /// The payload: either the record's own bytes, or what was put into `payload`.
+    /// The payload: either the record's own bytes, or `None` if it was written to `payload`.
     fn payload<'r>(&self, record: &Record<'r>, payload: &mut Vec<u8>) -> Result<Option<&'r [u8]>, Invalid> {
         match (self.format, record.value) {
             (Format::Envelope, _) => write_envelope(payload, record),
@@ -136,7 +136,7 @@ impl Encoder {
 }
 
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
-    // Strings and numbers into memory: neither half can fail.
+    // Serializing strings and numbers into memory cannot fail.
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok());
 }
@@ -148,9 +148,9 @@ fn text_of(value: &[u8]) -> Option<&str> {
     Some(text.strip_prefix('\u{feff}').unwrap_or(text))
 }
 
-/// Writes a key, the same in every format: null, a string where the key is text, and otherwise
-/// `{"base64":"..."}`. Text is UTF-8 without control characters (Unicode's category Cc: C0, DEL and C1)
-/// other than tab, LF and CR, so that a binary integer like `00 00 00 00 00 00 00 11` is none.
+/// Writes a key, the same in every format: null, a string if the key is text, and otherwise `{"base64":"..."}`. Text is
+/// UTF-8 without control characters (Unicode category Cc: C0, DEL and C1) other than tab, LF and CR, so a binary
+/// integer like `00 00 00 00 00 00 00 11` is not text.
 fn write_key(out: &mut Vec<u8>, key: Option<&[u8]>) {
     let Some(key) = key else {
         return out.extend_from_slice(b"null");
@@ -167,7 +167,7 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let _ = write!(out, "{{\"base64\":\"{}\"}}", STANDARD.encode(bytes));
 }
 
-/// Writes `object` with `key` under the name `field`; every other byte stays what it was.
+/// Writes `object` with `key` under the name `field`; every other byte stays unchanged.
 fn write_with_key(out: &mut Vec<u8>, object: &str, field: &str, key: Option<&[u8]>) -> Result<(), Invalid> {
     let mut deserializer = serde_json::Deserializer::from_str(object);
     let members = deserializer
@@ -205,7 +205,7 @@ struct FindMember<'a> {
 
 struct Members {
     is_empty: bool,
-    /// Byte ranges of the values, in order. More than one where a name is repeated.
+    /// Byte ranges of the values, in order. More than one if a name is repeated.
     found: Vec<std::ops::Range<usize>>,
 }
 
@@ -285,7 +285,7 @@ fn write_envelope(out: &mut Vec<u8>, record: &Record<'_>) {
     let _ = write!(out, ",\"encoding\":\"{encoding}\"}}");
 }
 
-/// Writes a value as the JSON it is, as text, or in base64; returns which.
+/// Writes a value as JSON, as text, or in base64; returns the encoding.
 fn write_value(out: &mut Vec<u8>, value: &[u8]) -> &'static str {
     let Some(text) = text_of(value) else {
         out.push(b'"');
@@ -316,7 +316,7 @@ type Named<'a> = (&'a [u8], Vec<Option<&'a [u8]>>);
 
 /// The members of the headers' object: each name once, a repeated one with an array of its values.
 fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
-    // By a map: a record may have as many headers as fit into it.
+    // A map, because a record may have as many headers as fit into it.
     let mut places: HashMap<&[u8], usize> = HashMap::new();
     let mut named: Vec<Named<'_>> = Vec::new();
     for (name, value) in record.headers() {

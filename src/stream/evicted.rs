@@ -1,26 +1,25 @@
-//! Keys of which the table has no row although they have a latest record: it had to leave the full table, or found no
-//! place there.
+//! Keys that have a latest record but no row in the table: the full table evicted the row, or had no room for it.
 //!
-//! Clients may hold that record. When the key's next one does not pass a filter, they must be sent a delete, and when
-//! that one is older, because it stands in another partition, nothing. The table's rows cannot tell, so the hash of the
-//! key is remembered with where the record came from. To send a delete for every record of an unknown key needs no
-//! memory, but makes each new key an event for each client whose filter it does not pass, and shows keys that the
-//! stream's own filter hides.
+//! Clients may hold that record. When the key's next record does not pass a filter, they must receive a delete; when
+//! that record is older, because it is in another partition, they must receive nothing. The table's rows cannot tell,
+//! so the hash of the key is remembered with the record's origin. Sending a delete for every record of an unknown key
+//! needs no memory, but makes each new key an event for each client whose filter it does not pass, and shows keys that
+//! the stream's own filter hides.
 //!
-//! That has a bound in bytes. Where it is used up, everything is forgotten at once, and that is counted: clients to whom
-//! it may matter begin anew. Pure data.
+//! The bytes are bounded. At the bound, everything is forgotten at once and that is counted: clients that may be
+//! affected are reset. Pure data.
 
 use hashbrown::HashTable;
 
 use super::row::Origin;
 
-/// A key takes so many bytes: a bucket of a hash table, of which between seven sixteenths and seven eighths are used.
+/// Bytes of a key: a bucket of a hash table, of which between seven sixteenths and seven eighths are used.
 pub(super) const COST: usize = 54;
 
-/// Hash tables that a topic's keys are split over, so that none stops its caller for long when it grows.
+/// Hash tables over which a topic's keys are split, so that none blocks its caller for long when it grows.
 const SHARDS: usize = 64;
 
-/// Which bits of a hash choose the shard: neither the lowest nor the highest, which the tables use.
+/// The bits of a hash that choose the shard: neither the lowest nor the highest, which the tables use.
 const SHARD_SHIFT: u32 = 32;
 
 /// The latest record of a key without a row.
@@ -42,10 +41,10 @@ struct Entry {
     is_held: bool,
 }
 
-/// What is known of keys, by topic and hash.
+/// The latest records of keys, by topic and hash.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// By topic; no tables where there were no keys.
+    /// By topic; no tables before the first key.
     topics: Vec<Box<[HashTable<Entry>]>>,
     len: usize,
 }
@@ -55,7 +54,7 @@ impl Keys {
         self.len
     }
 
-    /// What is known of a key with this hash.
+    /// The latest record of a key with this hash, if it is remembered.
     pub(super) fn find(&self, topic: u16, hash: u64) -> Option<Departed> {
         let shard = self.topics.get(usize::from(topic))?.get(shard_of(hash))?;
         let entry = shard.find(hash, |entry| entry.hash == hash)?;
@@ -81,7 +80,7 @@ impl Keys {
         }
     }
 
-    /// Adds a key that is not there.
+    /// Adds a key that is not present.
     pub(super) fn insert(&mut self, hash: u64, departed: Departed) {
         let Departed { origin, is_held } = departed;
         let topic = usize::from(origin.topic);
@@ -123,7 +122,7 @@ pub(super) struct Evicted {
 }
 
 impl Evicted {
-    /// None yet, which may take so many bytes.
+    /// No keys, with capacity for those that fit into this many bytes.
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             keys: Keys::default(),
@@ -132,7 +131,7 @@ impl Evicted {
         }
     }
 
-    /// They may take so many bytes from now on.
+    /// Sets how many bytes they may take.
     pub(super) fn set_bytes(&mut self, bytes: usize) {
         self.most = most(bytes);
         if self.keys.len() > self.most {
@@ -140,7 +139,7 @@ impl Evicted {
         }
     }
 
-    /// Bytes they take.
+    /// Bytes of memory.
     pub(super) fn cost(&self) -> usize {
         self.keys.len() * COST
     }
@@ -150,12 +149,12 @@ impl Evicted {
         self.forgettings
     }
 
-    /// What is known of a key with this hash.
+    /// The latest record of a key with this hash, if it is remembered.
     pub(super) fn find(&self, topic: u16, hash: u64) -> Option<Departed> {
         self.keys.find(topic, hash)
     }
 
-    /// Forgets a key, which has a row from now on.
+    /// Forgets a key that now has a row.
     pub(super) fn remove(&mut self, topic: u16, hash: u64) {
         self.keys.remove(topic, hash);
     }
@@ -168,7 +167,7 @@ impl Evicted {
         self.keys.insert(hash, departed);
     }
 
-    /// Forgets the keys of a topic, which begins anew: clients are told to forget them too.
+    /// Forgets the keys of a topic that is reset: clients forget them too.
     pub(super) fn clear(&mut self, topic: u16) {
         self.keys.clear(topic);
     }
@@ -179,13 +178,13 @@ impl Evicted {
     }
 }
 
-/// Most keys that take so many bytes.
+/// Most keys that fit into this many bytes.
 pub(super) fn most(bytes: usize) -> usize {
     (bytes / COST).max(1)
 }
 
-/// Which shard a hash belongs to.
+/// The shard of a hash.
 fn shard_of(hash: u64) -> usize {
-    // The remainder is far below any usize.
+    // The remainder is far below `usize::MAX`.
     usize::try_from((hash >> SHARD_SHIFT) % SHARDS as u64).unwrap_or(0)
 }

@@ -11,25 +11,25 @@ use super::shared::Stream;
 pub struct Figures {
     /// Clients connected.
     pub clients: usize,
-    /// Records that came since the start, less those passed over.
+    /// Records that arrived since the start, less those passed over.
     pub records: u64,
     /// Records in memory.
     pub log_records: u64,
-    /// Bytes of memory they take, all told.
+    /// Bytes of memory of these records in total.
     pub log_bytes: usize,
-    /// How long ago the oldest of them came, give or take what a block holds.
+    /// Age of the oldest of them, with the precision of a block.
     pub log_age: Option<Duration>,
     /// Topic index, partition and offset of the oldest record in memory.
     pub oldest: Option<(u16, u32, i64)>,
     /// Records passed over, by cause.
     pub invalid: Vec<(&'static str, u64)>,
-    /// How often a client fell behind the log and was let go, or given what it missed from Kafka.
+    /// How often a client fell behind the log and was disconnected, or read the missed records from Kafka.
     pub slow: u64,
-    /// Clients that fell behind the log and were given latest values instead.
+    /// Clients that fell behind the log and received latest values instead.
     pub conflated: u64,
-    /// Records without a key, which have no place in the table.
+    /// Records without a key, which the table does not accept.
     pub keyless: u64,
-    /// Keys that found no place in the table, or had to leave it, because it was full.
+    /// Keys that found no room in the table, or were evicted from it, because it was full.
     pub displaced: u64,
     /// Keys and bytes of the table, where the stream keeps one.
     pub table: Option<(usize, usize)>,
@@ -39,19 +39,19 @@ pub struct Figures {
     pub hidden: u64,
     /// The next offset of every partition; `None` until Kafka has answered.
     pub position: Option<Position>,
-    /// Whether the topics were read up to the ends they had at the start.
+    /// Whether the topics were read up to their ends at the start.
     pub is_loaded: bool,
 }
 
 impl Stream {
-    /// Whether the client library in use is known to give neither times nor headers.
+    /// Whether the client library in use is known to provide neither times nor headers.
     #[must_use]
     pub fn lacks_times_and_headers(&self) -> bool {
         self.history()
             .is_some_and(|history| history.archive().lacks_times_and_headers())
     }
 
-    /// Replays that are read now, and replays that wait, of all streams that read the past in the same place.
+    /// Replays that are read now, and replays that wait, of all streams that share an archive.
     #[must_use]
     pub fn archive_load(&self) -> (usize, usize) {
         self.history()
@@ -59,7 +59,7 @@ impl Stream {
             .unwrap_or_default()
     }
 
-    /// How many replays have readers, and how many bytes of records they hold, all told.
+    /// How many replays have readers, and how many bytes of records they hold in total.
     #[must_use]
     pub fn replays(&self) -> (usize, usize) {
         self.history().map(HistoryReads::replays).unwrap_or_default()

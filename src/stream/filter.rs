@@ -1,10 +1,10 @@
-//! Filters at work: whether a record is for a client, or for any client of a stream.
+//! Matching: whether a record is for a client, or for any client of a stream.
 //!
-//! A [`Matcher`] is a [`Filter`] made ready for one stream. It looks at a [`Candidate`]: the few things an
-//! entry of the log or a row of the table knows of its record, and its finished frame. Values are
-//! compared as clients are shown them, so what is in the browser's hands is what a filter names.
+//! A [`Matcher`] is a [`Filter`] prepared for one stream. It checks a [`Candidate`]: the fields of its record that an
+//! entry of the log or a row of the table keeps, and its finished frame. Values are compared as clients see them, so
+//! filters name the values in the browser.
 //!
-//! Pure: no lock, no clock, no clients. Who shares a filter is in [`groups`](super::filter_index).
+//! Pure: no lock, no clock, no clients. [`groups`](super::filter_index) tracks which clients share a filter.
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
@@ -18,19 +18,18 @@ use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
 use crate::sse::write;
 
-/// Hashes keys with a seed of this process, so that nobody can make two keys meet: filters compare 64
-/// bits instead of keys, which need not be kept for that.
+/// Hashes keys with a random seed of this process, so that clients cannot construct collisions: filters compare 64-bit
+/// hashes instead of keys, so keys need not be kept.
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
-/// What stands for a key where filters look: the same for equal keys, in this process.
+/// The hash of a key that filters compare: equal for equal keys within this process.
 #[must_use]
 pub fn key_hash(key: Option<&[u8]>) -> u64 {
     HASHER.hash_one(key)
 }
 
-/// Appends a record's headers as [`Candidate::headers`] holds them: for each the length of its name,
-/// its name, the length of its value, its value. Lengths take 4 bytes. Null becomes empty, which no filter
-/// tells apart.
+/// Appends a record's headers in the format of [`Candidate::headers`]: for each the length of its name, its name, the
+/// length of its value, its value. Lengths take 4 bytes. Null becomes empty; filters do not distinguish them.
 pub fn pack_headers(record: &Record<'_>, out: &mut Vec<u8>) {
     for (name, value) in record.headers() {
         pack(out, name);
@@ -45,7 +44,7 @@ fn pack(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// Takes a name or a value from the beginning of `packed`.
+/// Takes a name or a value from the start of `packed`.
 fn unpack<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (length, rest) = packed.split_first_chunk::<4>()?;
     let (bytes, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -53,7 +52,7 @@ fn unpack<'a>(packed: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(bytes)
 }
 
-/// Headers as [`pack_headers`] has packed them.
+/// Unpacks headers that [`pack_headers`] packed.
 pub(super) fn unpack_headers(mut packed: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     std::iter::from_fn(move || Some((unpack(&mut packed)?, unpack(&mut packed)?)))
 }
@@ -75,7 +74,7 @@ pub struct Candidate<'a> {
     pub frame: &'a [u8],
 }
 
-/// The terms of one name that a filter is found by.
+/// The terms by which the index finds a filter.
 #[derive(Debug)]
 pub enum Handle<'a> {
     /// Hashes of keys.
@@ -84,11 +83,11 @@ pub enum Handle<'a> {
     Header(&'a str, &'a BTreeSet<String>),
     /// The values of the first path.
     Value(&'a BTreeSet<String>),
-    /// None that would tell records apart well.
+    /// None that are selective.
     None,
 }
 
-/// A filter made ready for a stream.
+/// A filter prepared for a stream.
 #[derive(Debug)]
 pub struct Matcher {
     keys: Option<Vec<u64>>,
@@ -97,9 +96,9 @@ pub struct Matcher {
     headers: Vec<(String, BTreeSet<String>)>,
     /// Paths from the top of the payload.
     values: Vec<(Vec<String>, BTreeSet<String>)>,
-    /// The same paths, numbered in this order; made when they are first looked up one record at a time.
+    /// The same paths, numbered in this order; built when they are first looked up for a single record.
     paths: OnceLock<Paths>,
-    /// Whether deletes pass whatever was asked of headers and values: they say that a key went.
+    /// Whether deletes pass the terms on headers and values: they say that a key was deleted.
     lets_deletes_pass: bool,
 }
 
@@ -107,12 +106,12 @@ impl Matcher {
     /// The fixed filter of a stream of these settings, if it has one.
     #[must_use]
     pub fn fixed(settings: &StreamSettings) -> Option<Self> {
-        // Settings are checked, and a filter that is none is found there.
+        // The configuration check rejects invalid filters.
         let filter = Filter::from_settings(&settings.filter, &settings.topics).unwrap_or_default();
         (!filter.is_empty()).then(|| Self::new(&filter, settings))
     }
 
-    /// Makes `filter` ready for a stream of these settings.
+    /// Prepares `filter` for a stream of these settings.
     #[must_use]
     pub fn new(filter: &Filter, settings: &StreamSettings) -> Self {
         let mut matcher = Self {
@@ -127,7 +126,7 @@ impl Matcher {
         for (name, wanted) in filter.terms() {
             match name {
                 Name::Key => {
-                    // A filter takes only keys of which the bytes are known.
+                    // A filter contains only keys whose bytes are known.
                     let hash = |key: &String| key_bytes(key).map(|key| key_hash(Some(&key)));
                     matcher.keys = Some(wanted.iter().filter_map(hash).collect());
                 }
@@ -150,17 +149,17 @@ impl Matcher {
         matcher
     }
 
-    /// The paths that are looked at in values.
+    /// The paths that the filter compares.
     pub fn paths(&self) -> impl Iterator<Item = &[String]> {
         self.values.iter().map(|(path, _)| path.as_slice())
     }
 
-    /// The names of headers that are looked at.
+    /// The names of headers that the filter compares.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The terms that tell records apart best.
+    /// The most selective terms.
     #[must_use]
     pub fn handle(&self) -> Handle<'_> {
         if let Some(keys) = &self.keys {
@@ -175,19 +174,19 @@ impl Matcher {
         }
     }
 
-    /// Whether a key of a topic can be of any concern: what no later record of the key changes.
+    /// Whether records of a key of a topic can pass; later records of the key do not change that.
     #[must_use]
     pub fn concerns(&self, topic: u16, key: u64) -> bool {
         is_wanted(self.topics.as_deref(), &topic) && is_wanted(self.keys.as_deref(), &key)
     }
 
-    /// Whether records of one key may differ in whether they pass, so that a record can end what another showed.
+    /// Whether some records of a key may pass and others not, so that a record can delete what another one showed.
     #[must_use]
     pub fn tells_records_apart(&self) -> bool {
         self.partitions.is_some() || !self.headers.is_empty() || !self.values.is_empty()
     }
 
-    /// Whether what becomes of a topic, or of one of its partitions, is of concern.
+    /// Whether notices of a topic, or of one of its partitions, are for a reader with this filter.
     #[must_use]
     pub fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
         let is_topic_wanted =
@@ -195,10 +194,10 @@ impl Matcher {
         is_topic_wanted && partition.is_none_or(|partition| is_wanted(self.partitions.as_deref(), &partition))
     }
 
-    /// Whether the record is wanted.
+    /// Whether the record passes.
     #[must_use]
     pub fn accepts(&self, candidate: &Candidate<'_>) -> bool {
-        // Looked up only where all else is right.
+        // Looked up only if all other terms match.
         let found = OnceCell::new();
         self.accepts_by(candidate, |term| {
             let found: &Found = found.get_or_init(|| {
@@ -217,7 +216,7 @@ impl Matcher {
         self.paths.get_or_init(|| Paths::new((0..).zip(self.paths())))
     }
 
-    /// The same; `value` gives the values at the matcher's paths, by their order.
+    /// The same; `value` returns the values at the matcher's paths, by their order.
     pub(super) fn accepts_by<'v>(
         &self,
         candidate: &Candidate<'_>,
@@ -248,19 +247,19 @@ impl Matcher {
     }
 }
 
-/// No list wants everything.
+/// No list accepts everything.
 fn is_wanted<T: PartialEq>(wanted: Option<&[T]>, value: &T) -> bool {
     wanted.is_none_or(|wanted| wanted.contains(value))
 }
 
-/// The values of a header that are text.
+/// The values of a header that are valid UTF-8.
 pub fn header_values<'a>(packed: &'a [u8], wanted: &'a str) -> impl Iterator<Item = &'a str> {
     unpack_headers(packed)
         .filter(move |(name, _)| *name == wanted.as_bytes())
         .filter_map(|(_, value)| std::str::from_utf8(value).ok())
 }
 
-/// The payload of a frame as text: borrowed where it is one line, which it nearly always is.
+/// The payload of a frame as text: borrowed if it is one line, as nearly always.
 pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a str> {
     std::str::from_utf8(write::payload(frame, scratch)).ok()
 }

@@ -1,20 +1,19 @@
-//! The index of filters: which groups of readers a record is for.
+//! The index of filters: finds the groups of readers that a record matches.
 //!
 //! ```text
 //! feed ──batch──► FilterIndex ──by key, header or value──► Group ──dirty──► its waiters
 //!                                                      └─ matches ◄── cursors of its readers
 //! ```
-//! A record is offered once. What tells filters apart best is an index: the record's key, the value of
-//! a header or of a path leads to the few groups that may want it, however many others there are; each
-//! of those is asked once for all of its readers and notes the record's number.
+//! A record is offered once. The most selective term of each filter is indexed: the record's key, or the value of a
+//! header or path, leads to the few groups that may match, however many others there are. Each of those is checked once
+//! for all of its readers and notes the record's number.
 //!
-//! The values at the paths of all filters are looked up once per record, for a whole batch before the index is
-//! locked ([`Lookups`]). The index's lock is held from the first offer of a batch until the log has it, so that a group
-//! that comes knows from which record on it hears of all; not while records are encoded or their values looked
-//! up.
+//! The values at the paths of all filters are looked up once per record, for a whole batch before the index is locked
+//! ([`Lookups`]). The index's lock is held from the first offer of a batch until the log has it, so that a group that
+//! joins knows the record from which it is offered all; it is not held while records are encoded or values looked up.
 //!
-//! On a stream that keeps a table a record can end what a reader holds: the group that wanted the key's
-//! last record, but not this one, notes it as a delete.
+//! On a stream with a table a record can delete a reader's row: a group that matched the key's last record, but not
+//! this one, notes it as a delete.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,12 +29,12 @@ use super::paths::Slot;
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 
-/// Most that filters of one stream may ask for; 0 is no limit.
+/// Limits on the filters of one stream; 0 is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FilterLimits {
     /// Different paths of values and names of headers.
     pub max_paths: usize,
-    /// Filters that no index serves.
+    /// Filters that the index does not find by a term.
     pub max_unindexed: usize,
 }
 
@@ -48,7 +47,7 @@ impl From<&StreamSettings> for FilterLimits {
     }
 }
 
-/// The limit of a stream that a filter met.
+/// The limit that a filter exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OverLimit {
     /// `max_filter_paths`, or the memory for them
@@ -57,20 +56,20 @@ pub enum OverLimit {
     Unindexed,
 }
 
-/// How many filters are in use, and what they take.
+/// How many filters are in use, and their cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FilterFigures {
     /// Different filters.
     pub filters: usize,
     /// Different paths of values and names of headers.
     pub paths: usize,
-    /// Filters that no index serves.
+    /// Filters that the index does not find by a term.
     pub unindexed: usize,
-    /// Bytes of what is noted for them, and of the trie of their paths.
+    /// Bytes of the noted matches and of the trie of paths.
     pub noted_bytes: usize,
 }
 
-/// FilterIndex that are found by a value of theirs.
+/// Groups that are found by a value of their filter.
 type ByValue<K> = HashMap<K, Vec<Arc<Group>>>;
 
 /// All groups of a stream.
@@ -88,7 +87,7 @@ pub(super) struct FilterIndex {
 }
 
 impl FilterIndex {
-    /// No groups yet, for a stream of these settings.
+    /// An index without groups, for a stream of these settings.
     pub(super) fn new(settings: &StreamSettings) -> Self {
         Self {
             has_table: settings.has_table(),
@@ -103,18 +102,18 @@ impl FilterIndex {
         }
     }
 
-    /// The log may hold so many bytes from now on.
+    /// Sets the number of bytes that the log may hold.
     pub(super) fn set_log_bytes(&self, log_bytes: usize) {
         self.budget.set_log_bytes(log_bytes);
         self.frames.set_log_bytes(log_bytes);
     }
 
-    /// Whether nobody filters.
+    /// Whether there is no filter.
     pub(super) fn is_empty(&self) -> bool {
         self.by_filter.is_empty()
     }
 
-    /// What filters take now.
+    /// The current figures.
     pub(super) fn figures(&self) -> FilterFigures {
         FilterFigures {
             filters: self.by_filter.len(),
@@ -127,8 +126,8 @@ impl FilterIndex {
         }
     }
 
-    /// The group of `filter`, with one reader more. `next` is the number of the next record. A filter that is in
-    /// use is always let in, and so is any without limits.
+    /// Adds a reader to the group of `filter`. `next` is the number of the next record. A filter that is in use is
+    /// always admitted, as is any without limits.
     pub(super) fn join(
         &mut self,
         filter: &Filter,
@@ -174,7 +173,7 @@ impl FilterIndex {
                 }
             }
             Handle::Value(wanted) => {
-                // Its first path, which it has.
+                // The first path, which this filter has.
                 let values = self.by_value.entry(first_slot.unwrap_or_default()).or_default();
                 for value in wanted {
                     place(values.entry(value.clone()).or_default());
@@ -185,7 +184,7 @@ impl FilterIndex {
         Ok(group)
     }
 
-    /// One reader of `filter` less.
+    /// Removes a reader of `filter`.
     pub(super) fn leave(&mut self, filter: &Filter) {
         let Some((_, readers)) = self.by_filter.get_mut(filter) else {
             return;
@@ -221,8 +220,8 @@ impl FilterIndex {
         }
     }
 
-    /// Whether the values of every record are asked for; otherwise groups are found by other terms, and values are
-    /// looked up where one of those may want the record.
+    /// Whether the values of every record are needed; otherwise groups are found by other terms, and values are looked
+    /// up only for records that match those.
     pub(super) fn asks_for_values(&self) -> bool {
         !self.by_value.is_empty()
     }
@@ -232,19 +231,19 @@ impl FilterIndex {
         self.names.since(slot)
     }
 
-    /// What the trie of paths is to take over; `None` where that is nothing.
+    /// Changes that the trie of paths must take over; `None` where there are none.
     pub(super) fn path_changes(&mut self) -> Option<Changes> {
         self.names.changes(&self.budget)
     }
 
-    /// What counts the bytes of notes and of the trie.
+    /// The counter of the bytes of notes and of the trie.
     pub(super) fn budget(&self) -> &Arc<Budget> {
         &self.budget
     }
 
-    /// Offers the records of finished blocks to all groups, before the log has them. `replaced` are the rows
-    /// that they put an end to, where the stream keeps a table; `delete` makes what is shown for a record of the
-    /// batch to those who wanted such a row only. FilterIndex that are to be woken are added to `dirty`.
+    /// Offers the records of finished blocks to all groups, before the log has them. `replaced` are the rows that they
+    /// replaced, where the stream keeps a table; `delete` makes the delete of a record of the batch for groups that
+    /// matched only such a row. Groups that are to be woken are added to `dirty`.
     pub(super) fn offer(
         &self,
         (next, first): (Sequence, Sequence),
@@ -272,7 +271,7 @@ impl FilterIndex {
                 continue;
             };
             let previous = Offered::new(replaced.row.candidate(), Which::Replaced(index), lookups);
-            // Made once, for the first that wants it.
+            // Made once, for the first group that needs it.
             let mut is_made: Option<bool> = None;
             self.candidates(&previous, |group| {
                 if !group.wants(&previous) || group.wants(&record) {
@@ -291,7 +290,7 @@ impl FilterIndex {
         }
     }
 
-    /// Calls `visit` with every group that may want the record, perhaps more than once.
+    /// Calls `visit` with every group that may match the record, perhaps more than once.
     fn candidates(&self, record: &Offered<'_>, mut visit: impl FnMut(&Arc<Group>)) {
         let candidate = &record.candidate;
         if let Some(groups) = self.by_key.get(&candidate.key) {
@@ -299,7 +298,7 @@ impl FilterIndex {
         }
         self.others.iter().for_each(&mut visit);
         if candidate.is_tombstone && self.has_table {
-            // A delete passes whatever was asked of headers and values.
+            // A delete passes terms on headers and values.
             let all = self.by_header.values().chain(self.by_value.values());
             all.flat_map(HashMap::values).flatten().for_each(visit);
             return;
@@ -314,7 +313,7 @@ impl FilterIndex {
                 }
             }
         }
-        // Without a table a delete has no value that could be asked for.
+        // Without a table a delete has no value that a filter could match.
         if self.by_value.is_empty() || candidate.is_tombstone {
             return;
         }
@@ -324,7 +323,7 @@ impl FilterIndex {
         }
     }
 
-    /// Offers what is no record, the last of a block about to be appended, to whom it concerns.
+    /// Offers a notice, the last entry of a block about to be appended, to the groups it concerns.
     pub(super) fn offer_notice(
         &self,
         (sequence, first): (Sequence, Sequence),
@@ -344,7 +343,7 @@ impl FilterIndex {
     }
 }
 
-/// Takes a group out of a part of the index, and what is empty then.
+/// Removes a group from a part of the index, and entries that are empty then.
 fn forget_values<'a, K, Q>(
     index: &mut ByValue<K>,
     wanted: impl IntoIterator<Item = &'a Q>,

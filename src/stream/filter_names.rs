@@ -8,7 +8,7 @@ use super::noted::Budget;
 use super::path_index::{Changes, SharedPath};
 use super::paths::{Paths, Slot};
 
-/// Each with how many groups ask for it.
+/// Names with the number of groups that use each.
 #[derive(Debug, Default)]
 pub(super) struct FilterNames {
     paths: HashMap<SharedPath, (Slot, usize)>,
@@ -16,11 +16,11 @@ pub(super) struct FilterNames {
     headers: HashMap<String, usize>,
     /// The number of the next path.
     next: Slot,
-    /// The trie has taken over all before this.
+    /// The trie contains all paths before this.
     taken: Slot,
-    /// What paths from there on take at most.
+    /// Upper bound of the bytes of the paths from `taken` on.
     pending_bytes: usize,
-    /// Paths in the trie that nobody asks for any more.
+    /// Paths in the trie that no group uses any more.
     removed: Vec<Slot>,
 }
 
@@ -29,12 +29,12 @@ impl FilterNames {
         self.paths.len() + self.headers.len()
     }
 
-    /// The most bytes of those that the trie has not taken over.
+    /// Upper bound of the bytes of the paths that the trie does not contain yet.
     pub(super) fn pending_bytes(&self) -> usize {
         self.pending_bytes
     }
 
-    /// How many names of a matcher nobody asks for yet, and the most bytes that their paths take.
+    /// How many names of a matcher no group uses yet, and an upper bound of the bytes of their paths.
     pub(super) fn count_new(&self, matcher: &Matcher) -> (usize, usize) {
         let paths = matcher.paths().filter(|path| !self.paths.contains_key(*path));
         let (paths, bytes) = paths.fold((0, 0), |(count, bytes), path| {
@@ -47,7 +47,7 @@ impl FilterNames {
         (paths + headers.count(), bytes)
     }
 
-    /// One group more asks for the names of a matcher. The numbers of its paths.
+    /// Adds a group with the names of a matcher. Returns the numbers of its paths.
     pub(super) fn enter(&mut self, matcher: &Matcher) -> Vec<Slot> {
         for name in matcher.headers() {
             *self.headers.entry(name.to_owned()).or_default() += 1;
@@ -69,7 +69,7 @@ impl FilterNames {
         slots
     }
 
-    /// One group less. The number of its first path.
+    /// Removes a group. Returns the number of its first path.
     pub(super) fn leave(&mut self, matcher: &Matcher) -> Option<Slot> {
         for name in matcher.headers() {
             if let Some(groups) = self.headers.get_mut(name) {
@@ -101,7 +101,7 @@ impl FilterNames {
         first
     }
 
-    /// What came and went since this was last called, for the trie to take over; `None` where nothing did.
+    /// Additions and removals since the last call, for the trie; `None` where there are none.
     pub(super) fn changes(&mut self, budget: &Budget) -> Option<Changes> {
         let (added, end) = self.since(self.taken);
         let removed = std::mem::take(&mut self.removed);
@@ -109,7 +109,7 @@ impl FilterNames {
         if added.is_empty() && removed.is_empty() {
             return None;
         }
-        // Until the trie has counted them.
+        // A preliminary count, until the trie has counted them.
         budget.add_paths(std::mem::take(&mut self.pending_bytes));
         Some(Changes { added, removed, end })
     }

@@ -1,8 +1,8 @@
-//! The readers of a stream that share a filter, and which records are for them.
+//! The readers of a stream that share a filter, and the records that match it.
 //!
-//! The [index](super::filter_index) pushes every match as it comes; a reader asks what comes next and is woken for
-//! nothing else. What lies in the log from before the group came, or more than it may note, is looked through
-//! block by block as its readers need it, and remembered for the others.
+//! The [index](super::filter_index) pushes every match as it arrives; a reader asks for the next match and is woken
+//! only for matches. Records from before the group joined, and matches beyond its budget, are searched block by block
+//! as its readers need them, and the result is kept for the other readers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,19 +17,18 @@ use super::path_index::Offered;
 use super::paths::Slot;
 use super::waiters::Waiters;
 
-/// What a piece of the past costs beside its matches.
+/// Bytes of a part of the past beside its matches.
 const PAST_OVERHEAD: usize = 64;
 
-/// A record that is for a group.
+/// A record that matches a group's filter.
 #[derive(Debug, Clone)]
 pub(super) struct Match {
     pub(super) sequence: Sequence,
-    /// What is shown instead of the record's own frame, without an id line: its key was wanted and is
-    /// not any more.
+    /// The frame that replaces the record's own, without an id line: the key matched before and no longer does.
     pub(super) delete: Option<Arc<[u8]>>,
 }
 
-/// Records before the group came, of which it is known which are for it.
+/// A range of records from before the group joined, with the matches among them.
 #[derive(Debug)]
 struct Past {
     to: Sequence,
@@ -46,13 +45,13 @@ impl Past {
 struct Matches {
     /// From this record on every match is noted.
     from: Sequence,
-    /// In the order of their numbers; no more than the log has, but for a word.
+    /// In the order of their numbers; at most one word beyond the records of the log.
     recent: Numbers,
-    /// The last match that cannot be had any more; zero if none was.
+    /// The last match that is no longer available; zero if there was none.
     lost: Sequence,
     /// By the number of the first record.
     past: BTreeMap<Sequence, Past>,
-    /// Bytes of those.
+    /// Bytes of `past`.
     past_bytes: usize,
     is_dirty: bool,
     /// Whether a look is under way.
@@ -69,30 +68,30 @@ impl Matches {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) matcher: Matcher,
-    /// Where the index has the values of the matcher's paths.
+    /// The index's slots of the matcher's paths.
     slots: Vec<Slot>,
     pub(super) waiters: Arc<Waiters>,
-    /// Whether what was not noted can be found by looking: not which deletes there were.
+    /// Whether a search finds matches that were not noted. A search does not find deletes.
     can_look: bool,
     matches: Mutex<Matches>,
     budget: Arc<Budget>,
-    /// What is shown for records that are noted as deletes.
+    /// The frames of records that are noted as deletes.
     frames: Arc<DeleteFrames>,
 }
 
-/// What is known about the records from a cursor on.
+/// The result of a selection from a cursor on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Selected {
-    /// All matches up to this number were shown, or as many as were wanted.
+    /// All matches up to this number were shown, or as many as requested.
     Until(Sequence),
-    /// Nothing: the records up to this number must be looked at first.
+    /// Not known: the records up to this number must be searched first.
     Unknown(Sequence),
     /// A match has left the log.
     Evicted,
 }
 
 impl Group {
-    /// A group that comes before the record `from`. `slots` are those of the matcher's paths.
+    /// A group that joins before the record `from`. `slots` are those of the matcher's paths.
     pub(super) fn new(
         matcher: Matcher,
         slots: Vec<Slot>,
@@ -104,7 +103,7 @@ impl Group {
         Self {
             matcher,
             slots,
-            // Seldom more than a few readers: one lock.
+            // A group seldom has more than a few readers: one lock.
             waiters: Waiters::new(1),
             can_look,
             matches: Mutex::new(Matches {
@@ -125,7 +124,7 @@ impl Group {
         self.matches.lock()
     }
 
-    /// Whether a record is for the group.
+    /// Whether a record matches the group's filter.
     pub(super) fn wants(&self, record: &Offered<'_>) -> bool {
         self.matcher.accepts_by(&record.candidate, |term| {
             let slot = *self.slots.get(term)?;
@@ -133,8 +132,8 @@ impl Group {
         })
     }
 
-    /// Notes a match; returns whether the readers are still to be woken for it. `first` is the oldest
-    /// record of the log: what is older is forgotten.
+    /// Notes a match; returns whether the readers must be woken for it. Matches before `first`, the oldest record of
+    /// the log, are forgotten.
     pub(super) fn push(&self, sequence: Sequence, is_delete: bool, first: Sequence) -> bool {
         let mut matches = self.matches();
         let before = matches.bytes();
@@ -172,8 +171,8 @@ impl Group {
         self.waiters.wake_all();
     }
 
-    /// Shows every match from `cursor` up to `next` until `show` wants no more: it says where to go
-    /// on then, or `Err` where the record has left the log.
+    /// Shows every match from `cursor` up to `next` until `show` returns false. `show` returns `Err` where the record
+    /// has left the log.
     pub(super) fn select(
         &self,
         cursor: Sequence,
@@ -222,17 +221,17 @@ impl Group {
         Selected::Until(past.to)
     }
 
-    /// The last match that cannot be had any more; zero if none was.
+    /// The last match that is no longer available; zero if there was none.
     pub(super) fn lost(&self) -> Sequence {
         self.matches().lost
     }
 
-    /// A look is to begin. False where one is under way.
+    /// Begins a look. Returns false if one is under way.
     pub(super) fn begin_look(&self) -> bool {
         !std::mem::replace(&mut self.matches().is_looking, true)
     }
 
-    /// Looks through the records of a block from `cursor` up to `until`, for all who come after.
+    /// Searches the records of a block from `cursor` up to `until`, and keeps the matches for other readers.
     pub(super) fn look(&self, cursor: Sequence, until: Sequence, (first, block): &(Sequence, Arc<Block>)) {
         let to = until.min(first + block.len() as u64);
         let found: Numbers = (cursor..to)

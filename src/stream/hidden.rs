@@ -1,9 +1,9 @@
 //! Keys whose latest record the stream's own filter hides, and that no client holds.
 //!
 //! An older record of such a key in another partition may pass the filter, and must not be shown. A filter may hide
-//! millions of keys, of which few are ever in several partitions, so the memory is bounded by forgetting the oldest keys
-//! first. Resetting clients instead, as for keys that left the table, would never end, and protect against less: a
-//! forgotten key can only show a record that is older than what was hidden. Pure data.
+//! millions of keys, of which few are ever in several partitions, so the memory is bounded by forgetting the oldest
+//! keys first. Resetting clients instead, as for evicted keys, would never end, and protect against less: a forgotten
+//! key can only show a record that is older than the hidden one. Pure data.
 
 use super::evicted::{COST, Departed, Keys, most};
 use super::row::Origin;
@@ -18,7 +18,7 @@ pub(super) struct Hidden {
 }
 
 impl Hidden {
-    /// Keeps as many keys as fit into so many bytes.
+    /// Keeps as many keys as fit into this many bytes.
     pub(super) fn new(bytes: usize) -> Self {
         Self {
             young: Keys::default(),
@@ -36,12 +36,12 @@ impl Hidden {
         }
     }
 
-    /// Bytes they take.
+    /// Bytes of memory.
     pub(super) fn cost(&self) -> usize {
         (self.young.len() + self.old.len()) * COST
     }
 
-    /// The latest record of a key with this hash, if that is hidden and remembered.
+    /// The latest record of a key with this hash, if it is hidden and remembered.
     pub(super) fn find(&self, topic: u16, hash: u64) -> Option<Origin> {
         let found = self
             .young
@@ -50,7 +50,7 @@ impl Hidden {
         found.map(|key| key.origin)
     }
 
-    /// Forgets a key, of which a newer record is shown.
+    /// Forgets a key whose newer record is shown.
     pub(super) fn remove(&mut self, topic: u16, hash: u64) {
         self.young.remove(topic, hash);
         self.old.remove(topic, hash);
@@ -67,7 +67,7 @@ impl Hidden {
         self.young.insert(hash, Departed { origin, is_held });
     }
 
-    /// Forgets the keys of a topic, which begins anew.
+    /// Forgets the keys of a topic that is reset.
     pub(super) fn clear(&mut self, topic: u16) {
         self.young.clear(topic);
         self.old.clear(topic);
@@ -80,7 +80,7 @@ impl Hidden {
     }
 }
 
-/// Most keys of a generation, of two in so many bytes.
+/// Most keys of one of two generations that fit into this many bytes.
 fn generation(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { most(bytes / 2) }
 }

@@ -1,4 +1,4 @@
-//! What a stream reads from Kafka for single clients: replays and offset lookups, shared by those who need the same.
+//! Reads of a stream from Kafka for single clients: replays and offset lookups, shared by clients that need the same.
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -23,7 +23,7 @@ pub struct HistoryReads {
     spawn: SpawnReplay,
     /// Replays that have readers.
     replays: Mutex<Vec<Weak<Replay>>>,
-    /// Lookups that somebody waits for.
+    /// Lookups with waiting readers.
     lookups: Mutex<Vec<Weak<Lookup>>>,
 }
 
@@ -56,7 +56,7 @@ impl HistoryReads {
         *self.archive.write() = archive;
     }
 
-    /// Asks Kafka about offsets of these topics, together with whoever asks the same.
+    /// Asks Kafka about offsets of these topics, together with other readers that ask the same.
     pub(super) fn look_up(&self, topics: &[String], query: &Query) -> Result<PendingLookup, Busy> {
         let archive = self.archive();
         let mut lookups = self.lookups.lock();

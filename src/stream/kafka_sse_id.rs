@@ -25,18 +25,18 @@ impl Entry {
     /// All entries of an id of KafkaSSE.
     ///
     /// # Errors
-    /// Where it is not a JSON array of them.
+    /// When it is not a JSON array of them.
     pub fn all(id: &str) -> serde_json::Result<Vec<Self>> {
         serde_json::from_str(id)
     }
 }
 
-/// What librdkafka, and so KafkaSSE, calls the end of a partition.
+/// librdkafka's, and so KafkaSSE's, offset for the end of a partition.
 pub const LATEST: i64 = -1;
 /// The same for its beginning.
 pub const EARLIEST: i64 = -2;
 
-/// What an id of KafkaSSE says.
+/// The content of an id of KafkaSSE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KafkaSse {
     /// Where to go on.

@@ -1,8 +1,8 @@
-//! What of a stream may change while clients are connected.
+//! The settings of a stream that may change while clients are connected.
 //!
-//! Everything else ([`StreamSettings`]) is what a stream was built with; a change of that makes another
-//! stream, to which the clients go over. Readers keep a [`LiveSettings`] of their own and look at a counter to
-//! see that there is a newer one, so a delivery costs no lock for it.
+//! All other settings ([`StreamSettings`]) are fixed when a stream is built; a change of those builds another stream,
+//! to which the clients move. Readers keep a [`LiveSettings`] of their own and compare a counter to see that there is a
+//! newer one, so a delivery costs no lock for it.
 
 use std::time::Duration;
 
@@ -31,16 +31,16 @@ impl From<&HttpSettings> for Pace {
     }
 }
 
-/// What may change.
+/// The settings that may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveSettings {
-    /// What all streams have in common.
+    /// The settings that all streams share.
     pub pace: Pace,
     /// Pause between heartbeat events, where the stream sends them.
     pub heartbeat: Option<Duration>,
-    /// How often a client that a filter keeps quiet is told its place.
+    /// How often a client whose filter matches nothing receives its position.
     pub checkpoint_interval: Duration,
-    /// What becomes of a client that falls off the log.
+    /// The policy for a client that falls off the log.
     pub lag: Lag,
     /// Bytes of the log.
     pub log_bytes: usize,
@@ -48,7 +48,7 @@ pub struct LiveSettings {
     pub bounds: Bounds,
     /// Whether clients may filter.
     pub client_filters: bool,
-    /// Most that their filters may ask for.
+    /// The limits of their filters.
     pub filter_limits: FilterLimits,
 }
 

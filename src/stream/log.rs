@@ -6,8 +6,8 @@
 //! logarithm of the block size), so a slow trickle of records ends up in large blocks too, while a
 //! reader at the head takes the newest small one without any copy.
 //!
-//! Ids only go forward, which is what finding a place by an id rests on, until a topic begins anew or the log of a
-//! partition was truncated: from that *turn* on they are compared among themselves only.
+//! Ids only increase, which finding a place by an id relies on, until a topic is reset or the log of a partition is
+//! truncated: from that *turn* on they are comparable among themselves only.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,27 +20,27 @@ use super::filter::Matcher;
 use super::position::Position;
 use crate::sse::write;
 
-/// Blocks that left the log, of which it is still known where they began, so that a reader who fell off
-/// knows at least roughly where it was.
+/// Blocks that have left the log of which the first number and id are kept, so that the position of a reader that fell
+/// off the log is known roughly.
 const REMEMBERED_BLOCKS: usize = 4096;
 
-/// Which part of the log's bytes their ids may take: an id may be as long as 6 KiB.
+/// The part of the log's bytes that these ids may take: an id may be as long as 6 KiB.
 const REMEMBERED_PART: usize = 16;
 
-/// What they may take at least (8 KiB), where a log has few bytes.
+/// Bytes that they may always take (8 KiB), for small logs.
 const LEAST_REMEMBERED: usize = 8192;
 
-/// What an id takes beside its own bytes: its entry, and its allocation with a reference count.
+/// Bytes of a remembered id beside its own: its entry, and its allocation with a reference count.
 const ID_OVERHEAD: usize = size_of::<(Sequence, Bytes)>() + 48;
 
-/// About how much is copied out for a client at once (64 KiB): what a client on its way costs in memory,
-/// beside its socket's buffers.
+/// Bytes that are copied for a client at once (64 KiB, approximately): the memory of a client that catches up, beside
+/// its socket's buffers.
 pub const PIECE: usize = 64 * 1024;
 
 /// A record's number in its stream, from 1.
 pub type Sequence = u64;
 
-/// What a reader finds at its cursor.
+/// The result of a read at a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Read {
     /// Frames, the cursor behind them, and how many they are.
@@ -55,26 +55,26 @@ pub enum Read {
 #[derive(Debug)]
 pub struct Log {
     blocks: VecDeque<(Sequence, Arc<Block>)>,
-    /// First record and id before it, of blocks that have left.
+    /// First record and preceding id of blocks that have left.
     left: VecDeque<(Sequence, Bytes)>,
     remembers: bool,
-    /// Of the blocks.
+    /// Bytes of the blocks.
     cost: usize,
-    /// Of what is remembered of those that have left.
+    /// Bytes of `left`.
     left_cost: usize,
     capacity: usize,
-    /// Up to which size blocks are merged: small logs have small blocks, so that they still forget
-    /// a part at a time.
+    /// Largest size to which blocks are merged: small logs have small blocks, so that they still evict a part at a
+    /// time.
     max_block: usize,
     next: Sequence,
     /// The first record behind the last [`Kind::Reset`] or [`Kind::Cut`].
     turn: Sequence,
-    /// The id of the last event: where a reader at the head stands.
+    /// The id of the last event: the position of a reader at the head.
     head: Bytes,
 }
 
 impl Log {
-    /// An empty log of at most `capacity` bytes, all told.
+    /// An empty log of at most `capacity` bytes in total.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl Log {
         }
     }
 
-    /// An empty log without bound that remembers nothing of what it lets go.
+    /// An empty log without a bound that does not remember evicted blocks.
     #[must_use]
     pub fn unbounded() -> Self {
         Self {
@@ -112,13 +112,13 @@ impl Log {
         self.blocks.front().map_or(self.next, |(first, _)| *first)
     }
 
-    /// Bytes held, index, overhead and the ids of what has left included.
+    /// Bytes of memory, including the index, overhead and the ids of evicted blocks.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.cost + self.left_cost
     }
 
-    /// When the oldest record came, or one of the same small block before it that has been merged with it.
+    /// When the oldest record arrived, or an earlier one of the same small block that has been merged with it.
     #[must_use]
     pub fn oldest_came(&self) -> Option<Instant> {
         self.blocks.front().map(|(_, block)| block.came)
@@ -132,15 +132,15 @@ impl Log {
             .and_then(|(_, block)| block.entries.first().copied())
     }
 
-    /// From which record a reader at `wanted` must look through the log to miss nothing: the first
-    /// of the last block before which nothing is wanted. `None` where what it wants has left.
+    /// The record from which a reader at `wanted` must search the log to miss nothing: the first of the last block
+    /// before which nothing is wanted. `None` where a wanted record has left the log.
     #[must_use]
     pub fn resume_point(&self, wanted: &Position) -> Option<Sequence> {
         let head = Position::parse(&self.head).ok()?;
         if wanted.has_passed(&head) {
             return Some(self.next);
         }
-        // Positions only go forward, so the blocks that begin early enough come first.
+        // Positions only increase, so the blocks that begin early enough come first.
         let early = self.blocks.partition_point(|(first, block)| {
             *first < self.turn || block.base().is_some_and(|base| wanted.has_passed(&base))
         });
@@ -148,12 +148,12 @@ impl Log {
         (*first >= self.turn).then_some(*first)
     }
 
-    /// The record before which nothing is wanted from `wanted` on, as nearly as is known: for who looks
-    /// for what lies behind it elsewhere, and may have left the log. 1 where nothing is known.
+    /// The record before which nothing is wanted from `wanted` on, as precisely as is known, for callers that read
+    /// later records elsewhere. It may have left the log. 1 where nothing is known.
     #[must_use]
     pub fn walk_point(&self, wanted: &Position) -> Sequence {
         let parse = |id: &Bytes| Position::parse(id).ok();
-        // What a topic held before it began anew is nowhere any more, so all of it counts as passed.
+        // The records of a topic before its reset no longer exist, so all of them count as passed.
         let has_passed = |first: Sequence, before: &Bytes| {
             first < self.turn || parse(before).is_some_and(|base| wanted.has_passed(&base))
         };
@@ -171,11 +171,11 @@ impl Log {
                 .checked_sub(1)
                 .and_then(|last| self.left.get(last).map(|(first, _)| *first)),
         };
-        // Before that turn, positions say nothing of where others stood.
+        // Positions from before that turn are not comparable.
         last.filter(|first| *first >= self.turn).unwrap_or(1)
     }
 
-    /// Whether the log begins just where `wanted` does, so that nothing in it has to be skipped.
+    /// Whether the log begins exactly at `wanted`, so that no record must be skipped.
     #[must_use]
     pub fn begins_at(&self, wanted: &Position) -> bool {
         if self.first() < self.turn {
@@ -185,8 +185,8 @@ impl Log {
         Position::parse(before).is_ok_and(|base| base.has_passed(wanted))
     }
 
-    /// The record after the event with this very id, if it is in the block that begins at `from`.
-    /// A reader that comes back to the replica it left is found by it, and needs no skipping.
+    /// The record after the event with exactly this id, if it is in the block that begins at `from`. A reader that
+    /// returns to the same replica is found by it, and skips nothing.
     #[must_use]
     pub fn after_id(&self, from: Sequence, id: &[u8]) -> Option<Sequence> {
         if *id == *self.head {
@@ -200,9 +200,9 @@ impl Log {
         Some(from + place as u64 + 1)
     }
 
-    /// What follows `cursor`, up to the end of its block or about [`PIECE`] bytes, of what `wanted` has
-    /// not passed and `matcher` accepts, with ids that never go back behind it. The frames may be empty
-    /// although there were records. Nothing is copied for a reader that stands where the log does.
+    /// The records from `cursor` to the end of its block, or about [`PIECE`] bytes of them, that `wanted` has not
+    /// passed and `matcher` accepts, with ids that never go back. The frames may be empty although there were records.
+    /// Nothing is copied for a reader at the log's position.
     #[must_use]
     pub fn read_wanted(
         &self,
@@ -219,7 +219,7 @@ impl Log {
         };
         let next = cursor + (block.len() - index) as u64;
         if matcher.is_none() && self.is_at(cursor, wanted) {
-            // The reader stands where the log does: nothing is skipped, and the ids are its own.
+            // The reader is at the log's position: nothing is skipped, and the ids are its own.
             if let Ok(end) = Position::parse(write::id_of(block.frame(block.len() - 1))) {
                 *wanted = end;
                 return Read::Frames(block.data.slice(block.start(index)..), next, next - cursor);
@@ -236,15 +236,15 @@ impl Log {
         Read::Frames(out.into(), next, count)
     }
 
-    /// Whether a reader at `cursor` whose own position is `wanted` has no more than those before it.
+    /// Whether a reader at `cursor` whose own position is `wanted` has read no more than other readers there.
     fn is_at(&self, cursor: Sequence, wanted: &Position) -> bool {
         self.id_before(cursor)
             .and_then(|id| Position::parse(&id).ok())
             .is_some_and(|base| base.has_passed(wanted))
     }
 
-    /// One record as a reader sees it that stands at `wanted`: nothing where that has passed it.
-    /// `delete` is shown instead of its frame, where given. Returns false where it has left the log.
+    /// Writes one record for a reader at `wanted`; nothing if `wanted` has passed it. `delete`, if given, replaces its
+    /// frame. Returns false if the record has left the log.
     #[must_use]
     pub fn write_wanted(
         &self,
@@ -267,7 +267,7 @@ impl Log {
         true
     }
 
-    /// The frame of one record, without a copy; `None` where it has left.
+    /// The frame of one record, without a copy; `None` where it has left the log.
     #[must_use]
     pub fn frame(&self, sequence: Sequence) -> Option<Bytes> {
         let (_, block, index) = self.find(sequence)?;
@@ -285,8 +285,8 @@ impl Log {
         Some((first, Arc::clone(block)))
     }
 
-    /// A position that a reader who stood at `cursor` had certainly reached, although that has left
-    /// the log. `None` where even that is forgotten.
+    /// A position that a reader at `cursor` had certainly reached, where that record has left the log. `None` where
+    /// that is forgotten.
     #[must_use]
     pub fn reached_at(&self, cursor: Sequence) -> Option<Position> {
         let before = self
@@ -302,7 +302,7 @@ impl Log {
         &self.head
     }
 
-    /// Whether the head is the last record's own id: nothing was passed over or hidden behind it.
+    /// Whether the head is the last record's own id: nothing after it was passed over or hidden.
     #[must_use]
     pub fn ends_with_head(&self) -> bool {
         let newest = self.blocks.back();
@@ -315,14 +315,14 @@ impl Log {
         self.head = id;
     }
 
-    /// Changes how large it may become. What is too much leaves at once.
+    /// Sets the capacity. Excess blocks are evicted at once.
     pub fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;
         self.max_block = MAX_BLOCK.min(capacity / 4);
         self.evict_surplus();
     }
 
-    /// Says that ids from the next record on are not to be compared with those before.
+    /// Marks ids from the next record on as not comparable with earlier ones.
     pub fn turn(&mut self) {
         self.turn = self.next;
     }
@@ -336,14 +336,14 @@ impl Log {
         self.evict_surplus();
     }
 
-    /// The newest block stays, however large: a record that no reader can get is worse.
+    /// Keeps the newest block, however large: otherwise no reader could get its record.
     fn evict_surplus(&mut self) {
         while self.cost() > self.capacity && self.blocks.len() > 1 {
             self.evict();
         }
     }
 
-    /// Lets go the blocks that hold only records before `cursor`.
+    /// Evicts the blocks that contain only records before `cursor`.
     pub fn let_go_before(&mut self, cursor: Sequence) {
         while self.blocks.get(1).map_or(self.next, |(first, _)| *first) <= cursor && !self.blocks.is_empty() {
             self.evict();
@@ -359,15 +359,15 @@ impl Log {
         }
     }
 
-    /// Remembers where a block began. Where that becomes too much, the entry goes that leaves the smallest gap
-    /// for its age: what is known of long ago becomes coarser, but is not lost.
+    /// Remembers the first number and id of a block. Over the limit, the entry is dropped that leaves the smallest gap
+    /// for its age, so old positions become coarser but are not lost.
     fn remember(&mut self, first: Sequence, id: Bytes) {
         self.left_cost += id.len() + ID_OVERHEAD;
         self.left.push_back((first, id));
         let most = (self.capacity / REMEMBERED_PART).max(LEAST_REMEMBERED);
         while self.left_cost > most || self.left.len() > REMEMBERED_BLOCKS {
             let firsts = self.left.iter().map(|(first, _)| *first);
-            // A few microseconds of one pass per block of 256 KiB.
+            // One pass takes a few microseconds per block of 256 KiB.
             let gaps = firsts.clone().zip(firsts.clone().skip(1)).zip(firsts.skip(2));
             let gap_by_age = |((before, _), after)| (after - before) as f64 / (self.next - before) as f64;
             let gaps = (1..).zip(gaps.map(gap_by_age));
@@ -401,7 +401,7 @@ impl Log {
 
     /// The block that holds a record, and the record's place in it.
     fn find(&self, sequence: Sequence) -> Option<(Sequence, &Arc<Block>, usize)> {
-        // The readers that are woken stand in the newest block.
+        // Readers that are woken are at the newest block.
         let newest = self.blocks.back().filter(|(first, _)| *first <= sequence);
         let (first, block) = match newest {
             Some(found) => found,
@@ -422,7 +422,7 @@ impl Log {
             return Read::AtHead;
         }
         match self.find(cursor) {
-            // Counts one reference to the block's bytes; nothing is copied or allocated.
+            // Adds one reference to the block's bytes; nothing is copied or allocated.
             Some((_, block, index)) => {
                 let next = cursor + (block.entries.len() - index) as u64;
                 Read::Frames(block.data.slice(block.start(index)..), next, next - cursor)
@@ -431,7 +431,7 @@ impl Log {
         }
     }
 
-    /// The id of a reader at `cursor`: that of the event before. `None` where that was evicted.
+    /// The id of a reader at `cursor`: that of the preceding event. `None` where that was evicted.
     #[must_use]
     pub fn id_before(&self, cursor: Sequence) -> Option<Bytes> {
         if cursor >= self.next {
@@ -445,8 +445,8 @@ impl Log {
     }
 }
 
-/// Appends a record of `block` unless `wanted` has passed it or it is not accepted; either way `wanted`
-/// has passed it then. Returns whether it was appended.
+/// Appends a record of `block` unless `wanted` has passed it or it is not accepted; in either case `wanted` moves
+/// behind it. Returns whether it was appended.
 fn show_wanted(
     block: &Block,
     index: usize,

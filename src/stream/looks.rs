@@ -31,7 +31,7 @@ impl Look {
     }
 }
 
-/// What a stream's groups wait for: at most one look each.
+/// The looks that a stream's groups wait for: at most one per group.
 #[derive(Debug, Default)]
 pub(super) struct Looks(Mutex<Queue>);
 

@@ -1,7 +1,7 @@
 //! Lookups: questions about offsets that readers wait for, asked once for all who ask the same.
 //!
-//! Where a time lies in every partition, or where they end now. The Kafka room's history threads answer;
-//! this file only brings those together who may share an answer.
+//! Lookups find the offset of a time in every partition, or the current ends. The Kafka history threads answer; this
+//! module only groups readers that may share an answer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,7 +10,7 @@ use std::task::Waker;
 use super::waiters::{Ticket, Waiters};
 use crate::kafka::history::{Archive, Busy, LookupUnsupported, OffsetLookup, OffsetSpec};
 
-/// What is asked, for every partition of every topic of the stream.
+/// A query, for every partition of every topic of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Query {
     /// Where partitions end: so many of each topic.
@@ -31,7 +31,7 @@ pub(super) struct Lookup {
     answer: OnceLock<Result<Offsets, LookupUnsupported>>,
     /// Nobody will answer any more: the archive was closed.
     is_lost: AtomicBool,
-    /// Gone when nobody waits any more.
+    /// Dropped when no reader waits any more.
     wanted: Arc<()>,
     waiters: Arc<Waiters>,
 }
@@ -79,7 +79,7 @@ impl Lookup {
         Ok(lookup)
     }
 
-    /// Whether its answer serves who asks now. Where a time lies does not change; an end does.
+    /// Whether its answer is valid for a query made now. The offset of a time does not change; an end does.
     pub(super) fn answers(&self, query: &Query) -> bool {
         let is_fresh = matches!(query, Query::Times(_)) || !self.is_started.load(Ordering::SeqCst);
         is_fresh && self.query == *query && !self.is_lost()
@@ -90,7 +90,7 @@ impl Lookup {
     }
 }
 
-/// Goes with the question: if it is dropped without an answer, those who wait are told.
+/// Accompanies the question: if it is dropped without an answer, the waiting readers are woken.
 struct ReplyGuard(Option<Weak<Lookup>>);
 
 impl Drop for ReplyGuard {
@@ -125,7 +125,7 @@ impl PendingLookup {
         self.lookup.answer.get()
     }
 
-    /// Whether nobody will answer, and it is to be asked elsewhere.
+    /// Whether no answer will come, so that the query must be asked elsewhere.
     pub(super) fn is_lost(&self) -> bool {
         self.lookup.is_lost()
     }

@@ -1,8 +1,7 @@
-//! Which records are for a group of readers, noted in little memory, and a bound on what all groups of a stream
-//! note together.
+//! Notes the matches of a group of readers in little memory, and bounds the memory of all groups of a stream together.
 //!
-//! Numbers are kept as one bit each, in words of 64: a group that wants nearly everything needs two bits per
-//! record, one that wants little a word per match. No lock, no readers, no filters.
+//! Numbers are kept as one bit each, in words of 64: a group that matches nearly everything needs two bits per record,
+//! one that matches little a word per match. No lock, no readers, no filters.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,27 +11,27 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::log::Sequence;
 
-/// What a group may always note, in bytes: twice the records that one batch can bring, as bits. So who has
-/// taken all up to the last batch finds the next one noted, however many groups there are.
+/// Bytes that a group may always use: twice the records of one batch, as bits. So a reader that has read up to the last
+/// batch finds the next one noted, however many groups there are.
 pub(super) const LEAST: usize = 2 * 4096 / 64 * size_of::<Word>();
 
-/// What all groups may note together beyond that, as a part of the bytes of the log they look at: a half here
-/// and at most as much again where groups came later and others have not shrunk yet.
+/// The part of the log's bytes that all groups together may use beyond that. Up to twice as much is used while new
+/// groups have joined and others have not shrunk yet.
 const PART_OF_LOG: usize = 8;
 
-/// The bytes that the frames of deletes may take beside a log of so many: a quarter, and what a batch of tombstones
-/// can bring.
+/// Bytes that the frames of deletes may take for a log of this size: a quarter, or the tombstones of a batch if that is
+/// more.
 fn most_frames(log_bytes: usize) -> usize {
     (log_bytes / 4).max(512 * 1024)
 }
 
-/// The bytes that the trie of paths may use beside a log of so many: with what it holds in reserve, half as much again,
-/// an eighth.
+/// Bytes that the trie of paths may use for a log of this size: a twelfth, so an eighth with its reserve of half as
+/// much again.
 fn most_paths(log_bytes: usize) -> usize {
     (log_bytes / 12).max(160 * 1024)
 }
 
-/// Up to 64 numbers that follow each other.
+/// Up to 64 successive numbers.
 #[derive(Debug, Clone, Copy)]
 struct Word {
     /// The first of them, a multiple of 64.
@@ -71,7 +70,7 @@ impl Word {
 pub(super) struct Numbers(VecDeque<Word>);
 
 impl Numbers {
-    /// Notes a number, which none before is above, and whether it is shown as a delete. Returns whether it was new.
+    /// Notes a number, not below any before, and whether it is shown as a delete. Returns whether it was new.
     pub(super) fn push(&mut self, number: Sequence, is_delete: bool) -> bool {
         let (base, bit) = (number & !63, 1 << (number & 63));
         let deletes = if is_delete { bit } else { 0 };
@@ -84,7 +83,7 @@ impl Numbers {
             }
             _ => {
                 if self.0.len() == self.0.capacity() {
-                    // By an eighth, not to twice as much: all of it counts.
+                    // Grows by an eighth instead of doubling: capacity counts too.
                     self.0.reserve_exact(self.0.len() / 8 + 16);
                 }
                 self.0.push_back(Word {
@@ -116,7 +115,7 @@ impl Numbers {
         self.0.range(first..).flat_map(move |word| word.from(cursor))
     }
 
-    /// Bytes of memory they take.
+    /// Bytes of memory in total.
     pub(super) fn bytes(&self) -> usize {
         self.0.capacity() * size_of::<Word>()
     }
@@ -133,7 +132,7 @@ impl FromIterator<Sequence> for Numbers {
     }
 }
 
-/// The frames that are shown in the place of records, as deletes: each once for all groups that want it.
+/// The frames that replace records as deletes: each once for all groups that show it.
 #[derive(Debug)]
 pub(super) struct DeleteFrames(Mutex<Frames>);
 
@@ -143,7 +142,7 @@ struct Frames {
     all: VecDeque<(Sequence, Arc<[u8]>)>,
     bytes: usize,
     most: usize,
-    /// The last that had to go.
+    /// The last one that was dropped.
     lost: Sequence,
 }
 
@@ -164,7 +163,7 @@ impl Frames {
 }
 
 impl DeleteFrames {
-    /// None yet, beside a log of so many bytes.
+    /// No frames, for a log of this size.
     pub(super) fn new(log_bytes: usize) -> Self {
         Self(Mutex::new(Frames {
             all: VecDeque::new(),
@@ -182,8 +181,8 @@ impl DeleteFrames {
         self.lock().most = most_frames(log_bytes);
     }
 
-    /// Keeps a frame for a record, above all before. What is older than `first`, the oldest record of the log,
-    /// goes, and so does the oldest of more than they may take.
+    /// Keeps a frame for a record, whose number is above all before. Drops frames before `first`, the oldest record of
+    /// the log, and the oldest ones over the limit.
     pub(super) fn push(&self, number: Sequence, frame: Arc<[u8]>, first: Sequence) {
         let mut frames = self.lock();
         frames.bytes += Frames::cost(&frame);
@@ -193,10 +192,10 @@ impl DeleteFrames {
         }
     }
 
-    /// The frame for a record that has one.
+    /// The frame of a record.
     ///
     /// # Errors
-    /// The last record whose frame had to go, where that is one of them.
+    /// The last record whose frame was dropped, where this record's was.
     pub(super) fn get(&self, number: Sequence) -> Result<Arc<[u8]>, Sequence> {
         let frames = self.lock();
         let index = frames.all.binary_search_by_key(&number, |(number, _)| *number);
@@ -206,27 +205,27 @@ impl DeleteFrames {
             .ok_or(frames.lost.max(number))
     }
 
-    /// Bytes of memory they take.
+    /// Bytes of memory in total.
     pub(super) fn bytes(&self) -> usize {
         self.lock().bytes
     }
 }
 
-/// What all groups of a stream note together.
+/// The memory that all groups of a stream use together.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: AtomicUsize,
     groups: AtomicUsize,
     most: AtomicUsize,
     most_paths: AtomicUsize,
-    /// What the trie of paths uses.
+    /// Bytes that the trie of paths uses.
     used_by_paths: AtomicUsize,
-    /// What it holds.
+    /// Bytes that the trie holds, its reserve included.
     paths: AtomicUsize,
 }
 
 impl Budget {
-    /// For groups that look at a log of so many bytes.
+    /// A budget for groups of a log of this size.
     pub(super) fn new(log_bytes: usize) -> Self {
         Self {
             used: AtomicUsize::new(0),
@@ -238,14 +237,14 @@ impl Budget {
         }
     }
 
-    /// The log may hold so many bytes from now on.
+    /// Sets the number of bytes that the log may hold.
     pub(super) fn set_log_bytes(&self, log_bytes: usize) {
         self.most.store(log_bytes / PART_OF_LOG, Ordering::Relaxed);
         self.most_paths.store(most_paths(log_bytes), Ordering::Relaxed);
     }
 
-    /// Whether a group that holds so many bytes may note more: where all together hold what they may, each has
-    /// its share. The trie of paths takes its part first.
+    /// Whether a group that holds so many bytes may note more: at the limit of all groups together, each has an equal
+    /// share. The trie of paths takes its part first.
     pub(super) fn allows(&self, held: usize) -> bool {
         let most = self.most.load(Ordering::Relaxed);
         let most = most.saturating_sub(self.paths.load(Ordering::Relaxed));
@@ -254,7 +253,7 @@ impl Budget {
             || held < most / self.groups.load(Ordering::Relaxed).max(1)
     }
 
-    /// A group holds so many bytes, and held others before.
+    /// Notes that the bytes of a group changed.
     pub(super) fn count(&self, before: usize, now: usize) {
         if now > before {
             self.used.fetch_add(now - before, Ordering::Relaxed);
@@ -263,35 +262,35 @@ impl Budget {
         }
     }
 
-    /// Whether paths that take so many bytes may be added to the trie.
+    /// Whether paths of so many bytes may be added to the trie.
     pub(super) fn allows_paths(&self, bytes: usize) -> bool {
         let most = self.most_paths.load(Ordering::Relaxed);
         self.used_by_paths.load(Ordering::Relaxed) + bytes <= most
     }
 
-    /// Paths of at most so many bytes are about to be added to the trie.
+    /// Counts paths of at most so many bytes that are about to be added to the trie.
     pub(super) fn add_paths(&self, bytes: usize) {
         self.used_by_paths.fetch_add(bytes, Ordering::Relaxed);
         self.paths.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// What the trie uses and holds now.
+    /// Sets the bytes that the trie uses and holds.
     pub(super) fn set_paths(&self, used: usize, held: usize) {
         self.used_by_paths.store(used, Ordering::Relaxed);
         self.paths.store(held, Ordering::Relaxed);
     }
 
-    /// What the trie holds.
+    /// Bytes that the trie holds.
     pub(super) fn paths(&self) -> usize {
         self.paths.load(Ordering::Relaxed)
     }
 
-    /// One group more.
+    /// Adds a group.
     pub(super) fn enter(&self) {
         self.groups.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One group less, which held so many bytes.
+    /// Removes a group, which held so many bytes.
     pub(super) fn leave(&self, held: usize) {
         self.groups.fetch_sub(1, Ordering::Relaxed);
         self.used.fetch_sub(held, Ordering::Relaxed);

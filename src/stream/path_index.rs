@@ -1,10 +1,10 @@
 //! The paths of all filters of a stream as one trie, and the values of a batch's records at them.
 //!
-//! Paths come and go with clients, under the lock of the index of filters, which only notes them. The trie takes
-//! them over behind a lock of its own: at once where nobody uses it, otherwise before the next batch. So who serves
-//! clients never waits for the writer to walk over values, and changes cost what their own paths cost.
+//! Paths are added and removed with clients, under the lock of the filter index, which only records the changes. The
+//! trie has its own lock and applies them at once if it is free, otherwise before the next batch. So threads that serve
+//! clients never wait for the writer's walk over values, and changes cost what their own paths cost.
 //!
-//! Paths that come while a batch is looked up are looked up by a trie of their own.
+//! Paths that are added during the lookup of a batch are looked up in a trie of their own.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -18,18 +18,18 @@ use super::paths::{Paths, Slot};
 use super::table::Row;
 use super::values::{Found, Values};
 
-/// How often a batch is walked before the index is locked: for all paths, then for those that came meanwhile. What
-/// comes after is looked up under the lock, where it is asked for.
+/// How often a batch is walked before the index is locked: for all paths, then for those added during the walk. Later
+/// paths are looked up under the lock, on demand.
 const ROUNDS: usize = 3;
 
-/// A path of a filter, shared by all that note it.
+/// A path of a filter, shared by its users.
 pub(super) type SharedPath = Arc<[String]>;
 
 /// The trie.
 #[derive(Debug)]
 pub(super) struct PathIndex(Mutex<Trie>);
 
-/// The paths, as far as they were taken over.
+/// The paths that were applied so far.
 #[derive(Debug)]
 pub(super) struct Trie {
     paths: Paths,
@@ -38,7 +38,7 @@ pub(super) struct Trie {
     budget: Arc<Budget>,
 }
 
-/// What came and went since the trie last took over.
+/// Additions and removals since the trie last applied changes.
 #[derive(Debug)]
 pub(super) struct Changes {
     pub(super) added: Vec<(Slot, SharedPath)>,
@@ -48,7 +48,7 @@ pub(super) struct Changes {
 }
 
 impl PathIndex {
-    /// Of no paths yet, whose bytes count here.
+    /// A trie without paths, whose bytes `budget` counts.
     pub(super) fn new(budget: Arc<Budget>) -> Self {
         Self(Mutex::new(Trie {
             paths: Paths::default(),
@@ -57,19 +57,19 @@ impl PathIndex {
         }))
     }
 
-    /// The trie, for who may wait for those that change it.
+    /// Locks the trie. Waits for other users.
     pub(super) fn lock(&self) -> MutexGuard<'_, Trie> {
         self.0.lock()
     }
 
-    /// The trie, unless somebody uses it.
+    /// Locks the trie, unless it is in use.
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Trie>> {
         self.0.try_lock()
     }
 }
 
 impl Trie {
-    /// Takes over what came and went.
+    /// Applies additions and removals.
     pub(super) fn apply(&mut self, changes: Changes) {
         for slot in changes.removed {
             self.paths.remove(slot);
@@ -81,7 +81,7 @@ impl Trie {
         self.count();
     }
 
-    /// Gives memory back that is not used any more.
+    /// Frees unused memory.
     pub(super) fn tidy(&mut self) {
         self.paths.tidy();
         self.count();
@@ -96,9 +96,9 @@ impl Trie {
 /// A row of the table that a record of a batch replaced, or a stand-in for one that had left.
 #[derive(Debug)]
 pub(super) struct Replaced {
-    /// Which frame of the batch did it.
+    /// The frame of the batch that replaced it.
     pub(super) frame: usize,
-    /// Which record of the batch that shows.
+    /// The record of the batch of that frame.
     pub(super) record: usize,
     pub(super) row: Row,
 }
@@ -114,10 +114,9 @@ pub(super) struct Lookups<'t> {
 #[derive(Debug)]
 struct Layer<'t> {
     paths: LayerPaths<'t>,
-    /// Those of numbers below this, as far as no layer before has them.
+    /// Its paths have numbers below this, and are not in an earlier layer.
     end: Slot,
-    /// The values in all frames and in all rows that they replaced; `None` where they are looked up record by record,
-    /// as they are asked for.
+    /// The values in all frames and in all replaced rows; `None` where they are looked up record by record, on demand.
     values: Option<(Found, Found)>,
 }
 
@@ -148,8 +147,8 @@ impl<'t> Lookups<'t> {
         }
     }
 
-    /// Looks up all paths in all records of finished blocks, and in the rows that they replaced; `since` gives
-    /// the paths from a number on, and the next number.
+    /// Looks up all paths in all records of finished blocks, and in the rows that they replaced; `since` returns the
+    /// paths from a number on, and the next number.
     pub(super) fn look_up(
         &mut self,
         blocks: &[Block],
@@ -168,12 +167,12 @@ impl<'t> Lookups<'t> {
         }
     }
 
-    /// Paths from this number on are not among those looked up.
+    /// Paths from this number on were not looked up.
     pub(super) fn end(&self) -> Slot {
         self.layers.last().map_or(0, |layer| layer.end)
     }
 
-    /// More paths, with the number of the next.
+    /// Adds paths, with the number of the next.
     pub(super) fn add(&mut self, (paths, end): (Vec<(Slot, SharedPath)>, Slot)) {
         if paths.is_empty() {
             return;
@@ -208,10 +207,10 @@ fn values(paths: &Paths, blocks: &[Block], replaced: &[Replaced]) -> (Found, Fou
     (frames, rows)
 }
 
-/// Which record of a batch.
+/// A record of a batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Which {
-    /// That of a frame.
+    /// The record of a frame.
     Frame(usize),
     /// A replaced row.
     Replaced(usize),
@@ -223,7 +222,7 @@ pub(super) struct Offered<'a> {
     pub(super) candidate: Candidate<'a>,
     which: Which,
     layers: &'a [Layer<'a>],
-    /// The values of layers that were not looked up before.
+    /// The values of layers that were not looked up with the batch.
     late: OnceCell<Vec<Found>>,
 }
 
@@ -258,7 +257,7 @@ impl<'a> Offered<'a> {
         }
     }
 
-    /// Of every layer that was not looked up; nothing of the others.
+    /// The values of each layer that was not looked up; nothing for the others.
     fn look_up(&self) -> Vec<Found> {
         let mut scratch = Vec::new();
         let json = payload(self.candidate.frame, &mut scratch);

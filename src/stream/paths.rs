@@ -1,11 +1,10 @@
-//! Paths into JSON payloads as a trie: all of them are found by one walk over a text, which
-//! [`values`](super::values) does.
+//! Paths into JSON payloads as a trie: [`values`](super::values) finds all of them in one walk over a text.
 //!
 //! A path is a list of names from the outside in: members of objects and indices of arrays. Producers use dots
 //! within names too, so at each object the rest of the path as one name goes first, then its next name.
 //!
-//! A path is added and removed for what it costs itself, however many others there are: names are found by their
-//! hashes, with a key that nobody outside knows. Its text is kept once; the rests of it are slices of that.
+//! The cost of adding or removing a path does not depend on the number of other paths: names are found by hashes with a
+//! secret key. A path's text is kept once; its suffixes are slices of it.
 //!
 //! Pure: no filters, no records.
 
@@ -15,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use slab::Slab;
 
-/// Names of an object up to which comparing is cheaper than hashing.
+/// Largest number of names of an object for which comparing is cheaper than hashing.
 const FEW: usize = 8;
 
 /// No entry, no node.
@@ -24,35 +23,35 @@ pub(super) const NONE: u32 = u32::MAX;
 /// The document.
 pub(super) const ROOT: u32 = 0;
 
-/// Bytes of the trie for each entry, node and path, beside what these own: with what the indices need for one.
+/// Bytes of the trie for each entry, node and path, beside what these own, including the index's bytes for one.
 const PER_ENTRY: usize = size_of::<Entry>() + size_of::<Hashed>() * 8 / 7 + 1;
 const PER_NODE: usize = size_of::<Node>();
 const PER_PATH: usize = size_of::<Text>() + size_of::<(Slot, u32)>() * 8 / 7 + 1;
 
-/// An estimate for an index of an array.
+/// Estimated bytes of an array index.
 const PER_ELEMENT: usize = 32;
 
-/// Unused memory up to which it is not worth it to build the trie anew.
+/// Largest unused memory for which rebuilding the trie is not worthwhile.
 const SPARE: usize = 16 * 1024;
 
-/// A path's number. None is used twice.
+/// A path's number. Numbers are not reused.
 pub type Slot = u64;
 
 /// Paths as a trie.
 #[derive(Debug, Default)]
 pub struct Paths {
-    /// The first is the document; it is there where there are paths.
+    /// The first is the document; it exists if there are paths.
     nodes: Slab<Node>,
     entries: Slab<Entry>,
     /// Every entry by the hash of its node and name.
     by_name: HashTable<Hashed>,
     texts: Slab<Text>,
     by_slot: HashMap<Slot, u32>,
-    /// With random keys: names are chosen by clients.
+    /// Random keys, because clients choose the names.
     hasher: RandomState,
     /// Bytes that nodes, entries and texts own.
     owned: usize,
-    /// Names hashed and compared for changes.
+    /// Names that changes have hashed and compared.
     work: u64,
 }
 
@@ -62,29 +61,29 @@ type Hashed = (u64, u32);
 /// An object or array that paths lead through.
 #[derive(Debug, Default)]
 struct Node {
-    /// Its own name in the node above.
+    /// Its name in its parent.
     name: Box<str>,
     entries: u32,
-    /// Its entries with the lengths of their names, as long as they are few.
+    /// Its entries with the lengths of their names, while they are few.
     few: Vec<(u32, u32)>,
-    /// Whether they have been more.
+    /// Whether it once had more than a few.
     is_large: bool,
     /// Indices with their entries.
     elements: BTreeMap<usize, u32>,
 }
 
-/// A member or element. Its name is that of its child, or, where it has none, the rest of any path that ends here.
+/// A member or element. Its name is its child's, or, without a child, the suffix of any path that ends here.
 #[derive(Debug)]
 struct Entry {
     node: u32,
-    /// Where paths lead on.
+    /// The node below, if paths continue.
     child: u32,
     /// Paths that end here.
     ends: Vec<End>,
 }
 
-/// A path of which the rest behind its first names is the name of an entry. How many these are is the rank: of
-/// several values of a path that of the lowest counts.
+/// A path whose suffix after its first names is the name of an entry. The rank is the number of these first names: of
+/// several values of a path, the one with the lowest rank counts.
 #[derive(Debug, Clone, Copy)]
 struct End {
     text: u32,
@@ -103,9 +102,9 @@ struct Text {
 /// A name of a path.
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    /// Where it begins.
+    /// Where it begins in the joined text.
     start: u32,
-    /// Which of the ends of its entry is that of the rest from here on.
+    /// The index, among the ends of its entry, of the suffix from here on.
     place: u32,
 }
 
@@ -148,14 +147,14 @@ impl Text {
 struct Place {
     node: u32,
     hash: u64,
-    /// The index that it is in an array.
+    /// Its index in an array, if it is one.
     element: Option<usize>,
     len: u32,
     entry: u32,
 }
 
 impl Paths {
-    /// These paths.
+    /// A trie of these paths.
     pub fn new<'a>(paths: impl IntoIterator<Item = (Slot, &'a [String])>) -> Self {
         let mut trie = Self::default();
         for (slot, path) in paths {
@@ -164,7 +163,7 @@ impl Paths {
         trie
     }
 
-    /// Adds a path by a number that no other has had.
+    /// Adds a path under an unused number.
     pub fn insert(&mut self, slot: Slot, path: &[String]) {
         if self.nodes.is_empty() {
             self.nodes.insert(Node::default());
@@ -193,7 +192,7 @@ impl Paths {
         }
     }
 
-    /// The node behind an entry, made where there is none.
+    /// The node behind an entry, created if missing.
     fn child(&mut self, entry: u32, text: u32, depth: usize) -> u32 {
         let child = self.entries[entry as usize].child;
         if child != NONE {
@@ -210,7 +209,7 @@ impl Paths {
         child
     }
 
-    /// The entry of a name in a node, made where there is none.
+    /// The entry of a name in a node, created if missing.
     fn enter(&mut self, node: u32, text: u32, depth: usize, name: fn(&Text, usize) -> &str) -> u32 {
         let place = self.find(node, text, depth, name);
         if place.entry != NONE {
@@ -285,7 +284,7 @@ impl Paths {
             }
             way.push((rest, name));
         }
-        // From the inside out: a node goes with its last entry.
+        // From the inside out: a node is removed with its last entry.
         for (depth, (rest, name)) in way.into_iter().enumerate().rev() {
             if let Some(name) = name {
                 self.leave_child(&name);
@@ -326,7 +325,7 @@ impl Paths {
         }
     }
 
-    /// Takes out an entry that nothing leads to.
+    /// Removes an entry without paths.
     fn forget(&mut self, place: &Place) {
         let known = self
             .by_name
@@ -344,8 +343,8 @@ impl Paths {
         }
     }
 
-    /// Gives back memory where more than half as much again is held as is used. Takes as long as to add all paths, so
-    /// a part of what it took to remove as many.
+    /// Frees memory if more than one and a half times the used memory is held. Costs as much as adding all paths, so a
+    /// fraction of the removals before it.
     pub fn tidy(&mut self) {
         if self.bytes() <= self.used_bytes() / 2 * 3 + SPARE {
             return;
@@ -398,7 +397,7 @@ impl Paths {
         elements.map(|(index, entry)| (*index, *entry))
     }
 
-    /// Where paths lead on from an entry.
+    /// The node below an entry, if paths continue.
     pub(super) fn child_of(&self, entry: u32) -> Option<u32> {
         let child = self.entries[entry as usize].child;
         (child != NONE).then_some(child)
@@ -415,7 +414,7 @@ impl Paths {
         ends.map(|end| (self.texts[end.text as usize].slot, end.rank))
     }
 
-    /// Whether there are none.
+    /// Whether there are no paths.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_slot.is_empty()
@@ -430,7 +429,7 @@ impl Paths {
             + self.owned
     }
 
-    /// Bytes of memory that are held for them.
+    /// Bytes of memory that these paths hold, including unused capacity.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
@@ -441,26 +440,26 @@ impl Paths {
             + self.owned
     }
 
-    /// The most bytes that a path can use: where it shares nothing with others.
+    /// Most bytes that a path can use: those of a path that shares nothing with others.
     #[must_use]
     pub fn most_bytes(path: &[String]) -> usize {
         let names = path.len();
         let text: usize = path.iter().map(|name| name.len() + 1).sum();
         let entries = names * 2;
-        // A list of few entries has two where nothing is shared.
+        // A list of few entries has capacity for two where nothing is shared.
         let lists = entries * (size_of::<End>() + size_of::<(u32, u32)>() + PER_ELEMENT);
         let own = text * 2 + names * (size_of::<Step>() + PER_NODE) + lists;
         PER_PATH + entries * PER_ENTRY + own
     }
 
-    /// How many names were hashed and compared to add and remove paths so far: a measure of work that is no time.
+    /// How many names additions and removals have hashed and compared so far: a measure of work independent of time.
     #[must_use]
     pub fn work(&self) -> u64 {
         self.work
     }
 }
 
-/// Makes a place for one more, by an eighth, not by as much again: all of it counts.
+/// Grows by an eighth instead of doubling: capacity counts too.
 fn grow<T>(slab: &mut Slab<T>) {
     if slab.len() == slab.capacity() {
         slab.reserve_exact(slab.len() / 8 + 1);

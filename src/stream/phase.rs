@@ -60,7 +60,7 @@ impl Frames {
     }
 }
 
-/// What reading a piece has brought.
+/// The result of reading a piece.
 pub(super) enum Piece {
     /// Frames; perhaps none, and then there may be more at once.
     Frames(Frames),
@@ -81,11 +81,11 @@ pub(super) enum Piece {
     },
     /// The live reader's next record, this one, has left the log.
     FellOff(Sequence),
-    /// Something that the reader has not seen had to leave the full table.
+    /// The full table evicted something that the reader has not seen.
     Overtaken,
 }
 
-/// What is known of a reader from which a filter may keep records, its own or the stream's.
+/// A reader whose records a filter may hide, its own or the stream's.
 #[derive(Debug)]
 pub(super) struct Filtered {
     /// Its own filter, and the readers that share it.
@@ -155,7 +155,7 @@ impl PhaseReader {
     fn read_log(&mut self, cursor: Sequence) -> Piece {
         let state = self.stream.read();
         let mut has_shown_last = true;
-        // What the reader gets first; of a filter's matches the last, as others may lie far behind the first.
+        // The first record that the reader gets; of a filter's matches the last, as others may be far behind the first.
         let mut looks_at = cursor;
         let read = match self.group() {
             None => state.log.read(cursor),
@@ -242,7 +242,7 @@ impl PhaseReader {
         };
         let state = self.stream.read();
         if state.begins_behind(*cursor, wanted) {
-            // What it wants of that partition is not in the log.
+            // The records that it wants of that partition are not in the log.
             return caught_up_to(wanted, *cursor);
         }
         let mut scratch = Vec::new();
@@ -274,7 +274,7 @@ impl PhaseReader {
             .and_then(|id| Position::parse(&id).ok());
         drop(state);
         if let Some(shared) = &shared {
-            // What was not for this reader lies behind it too.
+            // Records that do not match this reader's filter are passed too.
             wanted.advance_to(shared);
         }
         if shared.is_some_and(|shared| shared.has_passed(wanted)) {

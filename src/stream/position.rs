@@ -1,4 +1,4 @@
-//! Positions: what an event id says.
+//! Positions: the content of an event id.
 //!
 //! A position is the NEXT offset of every partition of a stream, so it means the same to every
 //! replica that reads the same topics. On the wire it is base64url without padding (RFC 4648,
@@ -15,19 +15,18 @@
 //! next offset, or 2 more than that and its mark (varint) where it has one. The mark is 1 more than the leader
 //! epoch of the record before the next offset, where that is known.
 //!
-//! Varints are unsigned LEB128. Topics stand in the order of the configuration, but are matched by
-//! fingerprint.
+//! Varints are unsigned LEB128. Topics are in the order of the configuration, but are matched by fingerprint.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 pub use crate::config::fingerprint::fingerprint;
-/// Never in an id: an id names offsets.
+/// Not allowed in an id: an id contains offsets.
 pub use crate::kafka::record::BEGINNING;
 use crate::kafka::record::TopicId;
 
-/// The next offset of a partition that has had no leader since the stream was first read: it begins at the end
-/// that it has when a leader is found.
+/// The next offset of a partition that has had no leader since the stream was first read: it begins at its end when a
+/// leader is found.
 pub const NOT_BEGUN: i64 = -2;
 
 /// The format of streams without a table, and that of table streams.
@@ -39,10 +38,10 @@ const MARKED_VERSIONS: (u8, u8) = (3, 4);
 /// Longest id that is written or accepted: 6 KiB, because proxies limit header lines to 8.
 pub const MAX_ID: usize = 6 * 1024;
 
-/// Bytes that `as_of` takes at most: until the year 3058.
+/// Most bytes of `as_of`: until the year 3058.
 const MAX_AS_OF: usize = 5;
 
-/// Bytes an offset may take later although it takes fewer now: 5 bytes hold 34 billion records.
+/// Bytes reserved for an offset, which may take fewer now: 5 bytes hold 34 billion records.
 const ROOM_PER_OFFSET: usize = 5;
 
 /// The mark of a leader epoch; zero where it is unknown.
@@ -51,7 +50,7 @@ pub fn mark_of(epoch: Option<u32>) -> u32 {
     epoch.map_or(0, |epoch| epoch.saturating_add(1))
 }
 
-/// Bytes that are reserved for a leader epoch: 2 bytes hold 16,383 changes of leaders.
+/// Bytes reserved for a leader epoch: 2 bytes hold 16,383 changes of leaders.
 const ROOM_PER_EPOCH: usize = 2;
 
 /// The next offsets of one topic.
@@ -87,7 +86,7 @@ impl TopicPosition {
         self.mark(partition).checked_sub(1)
     }
 
-    /// The mark of that epoch.
+    /// The mark of that leader epoch.
     #[must_use]
     pub fn mark(&self, partition: usize) -> u32 {
         self.marks.get(partition).copied().unwrap_or(0)
@@ -164,7 +163,7 @@ pub struct Position {
     pub topics: Vec<TopicPosition>,
 }
 
-/// Why a text is no position.
+/// Why a text is not a position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PositionError {
     /// Longer than any id we write.
@@ -173,7 +172,7 @@ pub enum PositionError {
     /// Not base64url.
     #[error("is not base64url without padding")]
     NotBase64,
-    /// Another format.
+    /// Another version.
     #[error("is not of a version known here")]
     Version,
     /// Ends too early, or an offset is beyond what Kafka has.
@@ -209,7 +208,7 @@ impl Position {
         let at = out.len();
         let length = encoded_len(scratch.len());
         out.resize(at + length, 0);
-        // The slice has exactly the encoded length, so there is nothing to fail.
+        // The slice has exactly the encoded length, so this cannot fail.
         let written = URL_SAFE_NO_PAD.encode_slice(&*scratch, &mut out[at..]);
         debug_assert_eq!(written, Ok(length));
     }
@@ -222,7 +221,7 @@ impl Position {
         out
     }
 
-    /// How long the id may become while the partitions stay what they are.
+    /// Upper bound of the id's length while the number of partitions does not change.
     #[must_use]
     pub fn id_len_ahead(&self) -> usize {
         let topic_len = |topic: &TopicPosition| {
@@ -265,7 +264,7 @@ impl Position {
             let name = read_fingerprint(&mut rest)?;
             let id = read_fingerprint(&mut rest)?;
             let count = read_varint(&mut rest)?;
-            // Every offset takes a byte at least, so a forged count cannot make us allocate.
+            // Every offset takes at least a byte, so a forged count cannot cause a large allocation.
             if count > rest.len() as u64 {
                 return Err(PositionError::Damaged);
             }
@@ -292,7 +291,7 @@ impl Position {
 }
 
 impl Position {
-    /// The next offset of one partition; [`BEGINNING`] where it is not named.
+    /// The next offset of one partition; [`BEGINNING`] where it is missing.
     #[must_use]
     pub fn next(&self, topic: usize, partition: u32) -> i64 {
         let topic = self.topics.get(topic);
@@ -302,10 +301,10 @@ impl Position {
             .unwrap_or(BEGINNING)
     }
 
-    /// Whether everything before `other` lies before this position too: no partition is behind. A partition
-    /// that has not begun is behind one that has, or that is wanted from its beginning. One that is not named is behind
-    /// any offset, the first too: an id that named that must not lose it, or nothing would say what retention takes.
-    /// Both must be of the same stream.
+    /// Whether this position has passed `other`: no partition is behind. A partition that has not begun is behind one
+    /// that has, or that is wanted from its beginning. A missing partition is behind any offset, even the first: an id
+    /// with that offset must keep it, because only the id shows what retention deletes. Both must be of the same
+    /// stream.
     #[must_use]
     pub fn has_passed(&self, other: &Self) -> bool {
         let reached = |mine: Option<&i64>| match mine {
@@ -323,7 +322,7 @@ impl Position {
         })
     }
 
-    /// How many offsets this position lies ahead of `other`, in the partitions where it does.
+    /// The number of offsets by which this position is ahead of `other`, over the partitions where it is ahead.
     #[must_use]
     pub fn offsets_ahead_of(&self, other: &Self) -> u64 {
         let partitions = self.topics.iter().enumerate().flat_map(|(index, topic)| {
@@ -336,7 +335,7 @@ impl Position {
             .fold(0, u64::saturating_add)
     }
 
-    /// Goes forward to `other` in every partition where that is further on.
+    /// Advances to `other` in every partition where that is ahead.
     pub fn advance_to(&mut self, other: &Self) {
         for (mine, other) in self.topics.iter_mut().zip(&other.topics) {
             if mine.next.len() < other.next.len() {
@@ -355,8 +354,8 @@ impl Position {
         self.as_of = self.as_of.max(other.as_of);
     }
 
-    /// Goes back to `other` in every partition where that is less far on. One that `other` has not begun is
-    /// wanted from its first offset on, but something of it may have been seen.
+    /// Moves back to `other` in every partition where that is behind. A partition that has not begun in `other` is
+    /// wanted from its first offset on, but a client may have seen part of it.
     pub fn retreat_to(&mut self, other: &Self) {
         for (index, topic) in self.topics.iter_mut().enumerate() {
             for partition in 0..topic.next.len() {
@@ -371,7 +370,7 @@ impl Position {
         }
     }
 
-    /// Whether a partition that was begun was not read up to `low`.
+    /// Whether a partition that has begun was not read up to `low`.
     #[must_use]
     pub fn misses_before(&self, low: &Self) -> bool {
         self.topics.iter().enumerate().any(|(index, topic)| {
@@ -380,12 +379,12 @@ impl Position {
         })
     }
 
-    /// Sets the partitions that are wanted from their beginning to where that is, as far as it is known.
+    /// Sets the partitions that are wanted from their beginning to their first offsets, as far as known.
     pub fn start_at(&mut self, low: &Self) {
         self.replace(BEGINNING, |index, partition| low.next(index, partition));
     }
 
-    /// Sets the partitions whose next offset is `from` to what `to` gives for the topic and the partition.
+    /// Sets the partitions whose next offset is `from` to the result of `to` for the topic and the partition.
     pub fn replace(&mut self, from: i64, to: impl Fn(usize, u32) -> i64) {
         for (index, topic) in self.topics.iter_mut().enumerate() {
             for (partition, next) in (0..).zip(&mut topic.next) {
@@ -396,7 +395,7 @@ impl Position {
         }
     }
 
-    /// Goes behind one record.
+    /// Moves behind one record.
     pub fn pass(&mut self, topic: usize, partition: u32, offset: i64) {
         if let Some(topic) = self.topics.get_mut(topic) {
             let partition = partition as usize;
@@ -423,18 +422,18 @@ impl Position {
         plain.id_len_ahead() + encoded_len(partitions * ROOM_PER_EPOCH) <= MAX_ID
     }
 
-    /// Leaves out all leader epochs.
+    /// Removes all leader epochs.
     pub fn forget_epochs(&mut self) {
         self.topics.iter_mut().for_each(|topic| topic.marks.clear());
     }
 }
 
-/// The fingerprint of a topic's id (KIP-516): the CRC-32 of its bytes; zero, which stands for
-/// "unknown", where there is none.
+/// The fingerprint of a topic's id (KIP-516): the CRC-32 of its bytes; zero, which means "unknown", where there is
+/// none.
 ///
-/// Unlike names, which people choose, ids are random (KIP-516): a topic that is deleted and created anew
-/// has the fingerprint of the one before once in 4 billion times, and even then only a client that was
-/// away misses the change. The reading thread compares whole ids.
+/// Unlike names, which people choose, ids are random (KIP-516): a topic that is deleted and created again has the
+/// fingerprint of its predecessor once in 4 billion times, and even then only a client that was disconnected misses the
+/// change. The reading thread compares whole ids.
 #[must_use]
 pub fn id_fingerprint(id: Option<TopicId>) -> u32 {
     id.map_or(0, |id| crc32fast::hash(&id.to_bytes()).max(1))

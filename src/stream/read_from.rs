@@ -1,6 +1,6 @@
 //! Where records from a position on are read: in the log, in the table, or from Kafka.
 //!
-//! Decides, and starts nothing: the stream's state is locked meanwhile.
+//! Makes decisions only, because the stream's state is locked: it starts nothing.
 
 use bytes::Bytes;
 
@@ -48,7 +48,7 @@ pub(super) fn read_from(
     id: Option<&str>,
 ) -> ReadFrom {
     let has_table = stream.settings().has_table();
-    // Nothing of such a partition was there when the reader began: it gets what is new since, or all rows.
+    // The client has read nothing of such a partition: it gets the new records, or all rows.
     wanted.replace(NOT_BEGUN, |topic, partition| {
         if has_table {
             BEGINNING
@@ -101,7 +101,7 @@ pub(super) fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
 
 /// The whole table.
 pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadFrom {
-    // What went away before this replica began to read is nothing to come back for.
+    // Records that were deleted before this replica began to read cannot be resumed from.
     let mut position = beginning(here);
     position.start_at(&state.low);
     position.as_of = Some(stream.now());

@@ -1,4 +1,4 @@
-//! When a record was written, as far as that can be believed.
+//! The time when a record was written, as far as its timestamp is plausible.
 //!
 //! A table compares the timestamps of records that have the same key in different partitions. A producer
 //! that writes microseconds, or whose clock is years ahead, would win against all others for ever.
@@ -35,7 +35,7 @@ impl RecordTimes {
         }
     }
 
-    /// A topic begins anew.
+    /// Forgets a topic that is reset.
     pub(super) fn forget(&mut self, topic: usize) {
         if let Some(latest) = self.latest.get_mut(topic) {
             latest.clear();
@@ -51,10 +51,9 @@ impl RecordTimes {
         latest.copied().unwrap_or(0)
     }
 
-    /// The time of a record in milliseconds since the epoch, on a machine whose clock says `now` (milliseconds
-    /// too). A timestamp that lies too far ahead counts as the time of arrival. While its topic is loaded, nobody
-    /// knows when that was, so the latest timestamp before it in its partition stands for it: that is the same on
-    /// every replica.
+    /// The time of a record in milliseconds since the epoch, on a machine whose clock says `now` (milliseconds too). A
+    /// timestamp too far ahead is replaced by the time of arrival. While its topic is loaded that is unknown, so the
+    /// latest timestamp before it in its partition is used: that is the same on every replica.
     pub(super) fn of(
         &mut self,
         topic: usize,

@@ -17,8 +17,8 @@ use super::log::{Log, Read, Sequence};
 use super::position::Position;
 use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
 
-/// Offsets that a reader lets others have first, to share what is read for them. Reading anew from
-/// where it stands takes as long as some ten thousand records, and depends on nobody.
+/// Offsets for which a reader waits for others, to share their reads. Starting a read of its own costs as much as some
+/// ten thousand records, and depends on no other reader.
 const MAX_AHEAD: u64 = 10_000;
 
 /// A range of the past on its way to its readers.
@@ -40,9 +40,9 @@ pub(super) struct Replay {
 #[derive(Debug, Default)]
 struct Readers {
     cursors: Slab<Sequence>,
-    /// Set when the last has gone: the writing task ends, and nobody may join any more.
+    /// Set when the last reader has left: the writing task ends, and no reader may join any more.
     is_abandoned: bool,
-    /// Set when a log that it reads was truncated: nobody may join any more.
+    /// Set when a log that it reads was truncated: no reader may join any more.
     is_outdated: bool,
 }
 
@@ -132,7 +132,7 @@ impl Replay {
     /// A reader that wants what comes from `wanted` on, if the replay still has all of that, and has
     /// nearly come to it.
     pub(super) fn join(self: &Arc<Self>, wanted: &Position) -> Option<ReplayReader> {
-        // One that ends where the reader stands has nothing for it.
+        // A replay that ends at the reader's position has nothing for it.
         if wanted.has_passed(&self.to) {
             return None;
         }
@@ -152,7 +152,7 @@ impl Replay {
         Some(self.enter(&mut readers, cursor, wanted))
     }
 
-    /// Nobody may join any more.
+    /// Prevents further readers from joining.
     pub(super) fn outdate(&self) {
         self.readers().is_outdated = true;
     }
@@ -179,7 +179,7 @@ pub(super) struct ReplayReader {
     seen: u64,
 }
 
-/// What a reader finds.
+/// The result of a read.
 #[derive(Debug)]
 pub(super) enum ReplayRead {
     /// Frames, perhaps none, and how many.
@@ -190,7 +190,7 @@ pub(super) enum ReplayRead {
     Nothing,
     /// The end: the client has all of it.
     End,
-    /// What comes next was let go, because the client kept others waiting.
+    /// The next records were dropped, because the client kept others waiting.
     Lost,
 }
 
@@ -218,7 +218,7 @@ impl ReplayReader {
                 self.wanted.pass(gap.topic, gap.partition, gap.to - 1);
                 return ReplayRead::Gap(gap);
             }
-            // What is wanted from its beginning begins here, and the ids must say so.
+            // A partition that is wanted from its beginning begins here, and the ids must say so.
             self.wanted.start_at(begun);
             self.has_begun = true;
         }
@@ -240,7 +240,7 @@ impl ReplayReader {
         }
     }
 
-    /// Where the client stands that has read to the end.
+    /// The position of a client that has read to the end.
     pub(super) fn end(&self) -> Position {
         let (mut position, to) = (self.wanted.clone(), &self.replay.to);
         position.advance_to(to);
@@ -270,7 +270,7 @@ impl Drop for ReplayReader {
     }
 }
 
-/// The first part of what a client wants that was gone when the replay began. Who wants a partition
+/// The first part of the wanted range that no longer existed when the replay began. A client that wants a partition
 /// from its beginning misses nothing, wherever that is.
 fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
     for (topic, found) in begun.topics.iter().enumerate() {

@@ -6,15 +6,14 @@
 //! ```text
 //! waiting ──thread and slot──► filling ──range read, or turn over──► draining ──all taken──► over
 //! ```
-//! Slow readers may keep a replay for as long as nobody else is kept waiting. Otherwise:
-//! - within a replay, one who takes nothing while another has taken everything loses its place;
+//! Slow readers may keep a replay for as long as no other reader waits for it. Otherwise:
+//! - within a replay, a reader that takes nothing while another has taken everything loses its place;
 //! - while other replays wait, one whose full window has held up its thread for the slow-reader timeout
 //!   gives the thread back, and goes on draining: its readers have a window's worth before them;
-//! - while other replays wait, a window of which nothing leaves in that time is let go.
+//! - while other replays wait, a window of which nothing is taken in that time is dropped.
 //!
-//! Who loses its place, or comes to the end of what was read, goes on in another replay, behind
-//! those who wait. A reader that waits has room to take something at once, so every turn gets it
-//! further.
+//! A reader that loses its place, or comes to the end of what was read, continues in another replay, behind the waiting
+//! ones. A waiting reader has room to take something at once, so it progresses at every turn.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,9 +43,9 @@ const CHANNEL_BATCHES: usize = 2;
 pub struct ReplayTask {
     /// Writes it.
     pub writer: ReplayWriter,
-    /// What the request reads. Dropping it ends the request.
+    /// The feeds of the request. Dropping the receiver ends the request.
     pub feeds: mpsc::Receiver<Feed>,
-    /// To be kept until the replay is over.
+    /// Kept until the replay is over.
     pub slot: ReplaySlot,
 }
 
@@ -90,7 +89,7 @@ pub(super) fn request(
     Ok((replay, reader, ReplayTask { writer, feeds, slot }))
 }
 
-/// What a writer wants next.
+/// The writer's next action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayStep {
     /// The next feed: [take](ReplayWriter::take) it, or step again when a reader has moved.
@@ -116,7 +115,7 @@ pub struct ReplayWriter {
     stage: Stage,
     /// Since when the buffer has been full, and the cursor of the fastest reader then.
     full: Option<(Instant, Sequence)>,
-    /// How long the full buffer has held up the thread that reads, all told.
+    /// How long the full buffer has blocked the reading thread in total.
     held_up: Duration,
     encoder: Encoder,
     names: Vec<String>,
@@ -127,7 +126,7 @@ pub struct ReplayWriter {
     keeps_headers: bool,
     /// Whether ids have room for leader epochs.
     names_epochs: bool,
-    /// What no client of the stream is shown.
+    /// The records that no client of the stream sees.
     fixed: Option<Matcher>,
     scratch: Vec<u8>,
 }
@@ -175,7 +174,7 @@ impl ReplayWriter {
         }
     }
 
-    /// What to do next at `now`.
+    /// Returns the next action at `now`.
     pub fn step(&mut self, now: Instant) -> ReplayStep {
         let moves = self.replay.moves();
         let has_moved = std::mem::replace(&mut self.seen, moves) != moves;
@@ -192,7 +191,7 @@ impl ReplayWriter {
         self.replay.moves() == self.seen
     }
 
-    /// Lets go what all readers have, and waits while the buffer is full.
+    /// Drops the records that all readers have taken, and waits while the buffer is full.
     fn fill(&mut self, now: Instant, has_moved: bool) -> ReplayStep {
         let timeout = self.limits.slow_reader_timeout;
         if let Some((since, fastest)) = self.full.take() {
@@ -216,7 +215,7 @@ impl ReplayWriter {
         ReplayStep::Full(now + timeout)
     }
 
-    /// What the log holds now is all it will hold.
+    /// Marks the log as complete.
     fn end(&mut self) {
         self.stage = Stage::Draining(None);
         let mut state = self.replay.write();
@@ -225,7 +224,7 @@ impl ReplayWriter {
         self.replay.changed();
     }
 
-    /// Keeps what was read for those who have not taken it yet, until they have or keep others waiting.
+    /// Keeps the records for readers that have not taken them yet, until they have or keep others waiting.
     fn drain(&mut self, now: Instant, first: Option<(Sequence, Instant)>) -> ReplayStep {
         let timeout = self.limits.slow_reader_timeout;
         let Some((slowest, fastest)) = self.replay.pace() else {
@@ -238,7 +237,7 @@ impl ReplayWriter {
         let is_quiet = since.is_some_and(|since| now.saturating_duration_since(since) >= timeout);
         let mut since = since.unwrap_or(now);
         if is_quiet && self.archive.is_contended() {
-            // Those who take something keep their places. If nobody does, nothing is kept.
+            // Readers that take something keep their places. If none does, nothing is kept.
             let before = left;
             left = self.let_go_all_before(fastest);
             if left == before {
@@ -253,11 +252,11 @@ impl ReplayWriter {
             return ReplayStep::End;
         };
         self.stage = Stage::Draining(Some((left, since)));
-        // Whether others wait is looked at again after that time: nobody tells.
+        // Waiting replays are checked again after that time, since nothing signals them.
         ReplayStep::Drain(now + timeout)
     }
 
-    /// Lets go the blocks before `cursor`; returns whether the window is full all the same.
+    /// Drops the blocks before `cursor`; returns whether the window is still full.
     fn let_go_before(&self, cursor: Sequence) -> bool {
         let mut state = self.replay.write();
         state.log.let_go_before(cursor);
@@ -275,8 +274,7 @@ impl ReplayWriter {
         cursor >= self.replay.read().log.next()
     }
 
-    /// Lets go the older half of the window, whoever has not taken it; all of it, where that is a
-    /// single block.
+    /// Drops the older half of the window, whether taken or not; all of it, if it is a single block.
     fn let_go_half(&self) {
         let mut state = self.replay.write();
         let (first, next) = (state.log.first(), state.log.next());
@@ -337,7 +335,7 @@ impl ReplayWriter {
             .zip(next)
             .map(|(partition, &to)| {
                 let reached = self.position.next(index, partition);
-                // What lies behind the range is not expired: it comes from the stream's own log.
+                // Records behind the range are not expired: they come from the stream's own log.
                 let end = self.replay.to.next(index, partition);
                 (
                     partition,
@@ -354,7 +352,7 @@ impl ReplayWriter {
     fn records(&mut self, index: usize, batch: &Batch, now: Instant) {
         let mut builder = Builder::new(self.position.id().into(), now);
         for record in batch.iter() {
-            // What the stream has shown live since then comes from its log.
+            // Records that the stream has shown live since then come from its log.
             let to = self.replay.to.next(index, record.partition);
             if record.offset >= to {
                 // The range is read to its end, whatever offsets there hold no record.

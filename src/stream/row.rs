@@ -1,8 +1,7 @@
 //! A row of the table: the newest record of a key, in one allocation.
 //!
-//! Fixed fields, key, frame and headers are packed into one boxed slice, because a table of small
-//! records has more rows than anything else in the process has objects: each further allocation costs
-//! a header, a pointer and a rounding per key.
+//! Fixed fields, key, frame and headers are packed into one boxed slice, because rows are the most numerous objects of
+//! a process whose table has small records: each further allocation costs a header, a pointer and a rounding per key.
 
 use super::encode::Invalid;
 use super::filter::Candidate;
@@ -27,18 +26,18 @@ impl Origin {
         if self.partition == other.partition {
             return self.offset > other.offset;
         }
-        // Without times, which the `kafka` crate does not give, the one that came later.
+        // Without timestamps, which the `kafka` crate does not provide, the later arrival.
         if self.timestamp.is_none() && other.timestamp.is_none() {
             return true;
         }
         (self.timestamp, self.partition, self.offset) > (other.timestamp, other.partition, other.offset)
     }
 
-    /// Whether this record takes the place of its key's latest.
+    /// Whether this record replaces its key's latest.
     pub(super) fn supersedes(&mut self, latest: &Self) -> bool {
         let is_newer = self.is_newer_than(latest);
-        // Times may go back within a partition. The latest it had is what others are compared with, or the
-        // outcome would depend on the order in which a replica reads the partitions.
+        // Timestamps may go back within a partition. The partition's latest one is compared with others, or the outcome
+        // would depend on the order in which a replica reads the partitions.
         if is_newer && self.partition == latest.partition {
             self.timestamp = self.timestamp.max(latest.timestamp);
         }
@@ -46,7 +45,7 @@ impl Origin {
     }
 }
 
-/// What a record says of its key.
+/// A record as the new latest of its key.
 #[derive(Debug, Clone, Copy)]
 pub struct Update<'a> {
     /// The key.
@@ -55,8 +54,8 @@ pub struct Update<'a> {
     pub origin: Origin,
     /// When a tombstone was made (unix seconds).
     pub deleted: Option<u64>,
-    /// Why the record cannot be shown, if so; `deleted` is none then. It deletes what its key had, and stays for as
-    /// long as it is its key's latest, while a tombstone is forgotten.
+    /// Why the record cannot be shown, if so; `deleted` is `None` then. It deletes its key's earlier record, and stays
+    /// for as long as it is its key's latest, while a tombstone is forgotten.
     pub unusable: Option<Invalid>,
     /// The record's frame without its id line.
     pub frame: &'a [u8],
@@ -64,18 +63,18 @@ pub struct Update<'a> {
     pub headers: &'a [u8],
 }
 
-/// Bytes of the structures that hold a row: its slot in the order (24, and a share of the space that
-/// updates of other keys leave beside it), and its share of the index (9 bytes per bucket, of which
-/// between seven sixteenths and seven eighths are in use).
+/// Bytes of the structures that hold a row: its slot in the order (24, and a share of the gaps that updates of other
+/// keys leave), and its share of the index (9 bytes per bucket, of which between seven sixteenths and seven eighths are
+/// in use).
 const SLOT: usize = 42;
 
-/// Bytes of a marker in the set that deletes expire by, with its share of half-filled tree nodes.
+/// Bytes of a marker in the set by which deletes expire, with its share of half-filled tree nodes.
 const MARKER: usize = 32;
 
-/// Step between the sizes that jemalloc serves up to 128 bytes.
+/// Step between jemalloc's allocation sizes up to 128 bytes.
 const SMALLEST_STEP: usize = 16;
 
-/// Sizes that jemalloc serves to each power of two above that, times two.
+/// Number of jemalloc's allocation sizes per power of two above that, times two.
 const STEPS: usize = 8;
 
 /// The latest record of a key.
@@ -146,8 +145,8 @@ impl Row {
         Self(bytes.into_boxed_slice())
     }
 
-    /// What stands for the row of a key that has left the table. Of the record that it was only the origin is known, so
-    /// to filters it is a delete: they must not take it for one that did not pass.
+    /// A stand-in for the row of an evicted key. Only the record's origin is known, so filters treat it as a delete and
+    /// do not conclude that the record did not pass.
     pub(super) fn stand_in(origin: Origin, hash: u64) -> Self {
         let update = Update {
             key: &[],
@@ -160,17 +159,17 @@ impl Row {
         Self::new(&update, hash)
     }
 
-    /// Whether it [stands for](Self::stand_in) one that has left the table.
+    /// Whether it is a [stand-in](Self::stand_in) for the row of an evicted key.
     pub(super) fn is_stand_in(&self) -> bool {
         self.is_tombstone() && self.frame().is_empty()
     }
 
-    /// Bytes of memory that the row of an update takes, all told.
+    /// Bytes of memory of the row of an update in total.
     pub(super) fn cost_of(update: &Update<'_>) -> usize {
         cost(packed_length(update), update.deleted.is_some())
     }
 
-    /// Bytes of memory it takes, all told.
+    /// Bytes of memory in total.
     pub(super) fn cost(&self) -> usize {
         cost(self.0.len(), self.is_tombstone())
     }
@@ -210,7 +209,7 @@ impl Row {
         self.is_tombstone().then(|| u64::from_le_bytes(self.field(FIXED)))
     }
 
-    /// Why the record cannot be shown, if so: then the frame is that of a delete.
+    /// Why the record cannot be shown, if so: then the frame is a delete.
     pub(super) fn unusable(&self) -> Option<Invalid> {
         let flags = self.0[FLAGS];
         let cause = Invalid::ALL.get(usize::from(flags >> CAUSE_SHIFT))?;
@@ -235,7 +234,7 @@ impl Row {
         &self.0[start..start + self.length(HEADERS_LENGTH)]
     }
 
-    /// The frame without its id line: what a reader is shown.
+    /// The frame without its id line, as readers see it.
     pub(super) fn frame(&self) -> &[u8] {
         &self.0[self.headers_start() + self.length(HEADERS_LENGTH)..]
     }
@@ -264,7 +263,7 @@ fn cost(packed: usize, is_tombstone: bool) -> usize {
     allocated(packed) + SLOT + if is_tombstone { MARKER } else { 0 }
 }
 
-/// Bytes that jemalloc takes for an allocation: the next of its sizes.
+/// Bytes that jemalloc allocates: the next of its sizes.
 fn allocated(bytes: usize) -> usize {
     bytes.next_multiple_of((bytes.next_power_of_two() / STEPS).max(SMALLEST_STEP))
 }

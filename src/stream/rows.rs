@@ -1,12 +1,12 @@
 //! The rows of one topic: found by their key, scanned in the order of their numbers.
 //!
-//! Pure data. Numbers only grow, so the order is a tree of short sorted runs: a row costs one slot in a
-//! run, not a tree node's overhead. The index holds numbers only and compares keys in the rows
-//! themselves, so no key is kept twice. It is split over many small hash tables, because one large
-//! table stops its caller for as long as it takes to move all its entries whenever it grows.
+//! Pure data. Numbers only grow, so the order is a tree of short sorted runs: a row costs one slot in a run, without a
+//! tree node's overhead. The index contains only numbers and compares keys in the rows themselves, so each key is kept
+//! once. It is split over many small hash tables, because one large table blocks its caller while it moves all its
+//! entries to grow.
 //!
-//! Every operation on single rows moves at most a run or one of those small tables. Only dropping all
-//! rows takes as long as there are rows; [`Rows::free`] does that in pieces.
+//! Every operation on single rows moves at most a run or one of those small tables. Only dropping all rows takes time
+//! proportional to their number; [`Rows::free`] does that in parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,14 +19,13 @@ use super::row::Row;
 /// Most rows in a run: a removal moves half of that many slots, of 24 bytes each.
 const RUN: usize = 256;
 
-/// After so many removals a run gives back the memory of what has left it, and looks for a neighbour
-/// to be joined with.
+/// After this many removals a run releases unused memory, and is joined with a neighbour if possible.
 const TIDY: usize = 16;
 
 /// Hash tables that the index of a topic is split over: 12,000 entries each, of three million keys.
 const SHARDS: usize = 256;
 
-/// Which bits of a hash choose the shard: neither the lowest nor the highest, which the tables use.
+/// The bits of a hash that choose the shard: neither the lowest nor the highest, which the tables use.
 const SHARD_SHIFT: u32 = 32;
 
 /// Rows of one topic.
@@ -35,7 +34,7 @@ pub(super) struct Rows {
     order: Order,
     /// Empty until there is a row.
     index: Box<[HashTable<Sequence>]>,
-    /// The markers of deletes, by when those were made (unix seconds).
+    /// The markers of deletes, ordered by the time of the delete (unix seconds).
     markers: BTreeSet<(u64, Sequence)>,
     /// How many rows are of records that cannot be shown, by the index of the cause.
     unusable: [usize; Invalid::ALL.len()],
@@ -43,17 +42,17 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// How many there are.
+    /// The number of rows.
     pub(super) fn len(&self) -> usize {
         self.order.len
     }
 
-    /// Bytes of memory they take, all told.
+    /// Bytes of memory in total.
     pub(super) fn cost(&self) -> usize {
         self.cost
     }
 
-    /// How many are of records that cannot be shown for this cause.
+    /// The number of rows of records that cannot be shown for this cause.
     pub(super) fn unusable(&self, cause: Invalid) -> usize {
         self.unusable[cause.index()]
     }
@@ -77,12 +76,12 @@ impl Rows {
         self.order.range(from, until)
     }
 
-    /// The oldest marker: when that delete was made, and its number.
+    /// The oldest marker: the time of that delete, and its number.
     pub(super) fn oldest_marker(&self) -> Option<(u64, Sequence)> {
         self.markers.first().copied()
     }
 
-    /// Adds a row of a key that has none. Its number is higher than all before.
+    /// Adds a row of a key without one. Its number is higher than all before.
     pub(super) fn insert(&mut self, sequence: Sequence, row: Row) {
         if self.index.is_empty() {
             self.index = std::iter::repeat_with(HashTable::new).take(SHARDS).collect();
@@ -111,7 +110,7 @@ impl Rows {
             entry.remove();
         }
         if shard.capacity() > 4 * shard.len() + TIDY {
-            // Half full afterwards, so that neither the next insertion nor the next removal moves all again.
+            // Half full afterwards, so that neither the next insertion nor the next removal moves all entries again.
             shard.shrink_to(2 * shard.len(), hash_of);
         }
         let row = self.order.remove(sequence)?;
@@ -125,8 +124,8 @@ impl Rows {
         Some(row)
     }
 
-    /// Frees at most about `limit` rows, in any order, which makes what is left useless for anything
-    /// else. Returns whether there are more.
+    /// Frees approximately `limit` rows at most, in any order; the rest must only be freed too. Returns whether there
+    /// are more.
     pub(super) fn free(&mut self, limit: usize) -> bool {
         self.index = Box::default();
         for _ in 0..limit {
@@ -144,16 +143,16 @@ impl Rows {
     }
 }
 
-/// Which shard a hash belongs to.
+/// The shard of a hash.
 fn shard_of(hash: u64) -> usize {
-    // The remainder is far below any usize.
+    // The remainder is far below `usize::MAX`.
     usize::try_from((hash >> SHARD_SHIFT) % SHARDS as u64).unwrap_or(0)
 }
 
 /// Rows in the order of their numbers.
 #[derive(Debug, Default)]
 struct Order {
-    /// Sorted runs, each under a number that is not above its first and above all of the run before.
+    /// Sorted runs. A run's key is not above its first number, and above all numbers of the run before.
     runs: BTreeMap<Sequence, Vec<(Sequence, Row)>>,
     len: usize,
 }
@@ -200,7 +199,7 @@ impl Order {
         Some(row)
     }
 
-    /// Joins a run with a neighbour where both together are no longer than a run.
+    /// Joins a run with a neighbour if together they fit into one run.
     fn join(&mut self, first: Sequence, len: usize) {
         let fits = |run: &Vec<_>| run.len() + len <= RUN;
         let before = self.runs.range(..first).next_back();

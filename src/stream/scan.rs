@@ -1,7 +1,7 @@
 //! How rows of the table are shown to readers that scan through it.
 //!
-//! A scan goes by the numbers of rows, through the rows of all topics at once, and takes a piece at a time. It does not
-//! know what becomes of the reader before and after that.
+//! A scan follows the numbers of rows, over the rows of all topics at once, and reads a piece at a time. It does not
+//! depend on the reader's phase before and after it.
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
@@ -14,18 +14,18 @@ use super::row::Row;
 use super::table::Table;
 use crate::kafka::record::{Record, Stamp};
 
-/// At least every so many rows a reader is given an id to come back with.
+/// Most rows between two ids that a reader can resume from.
 const ROWS_PER_ID: usize = 100;
 
-/// Rows looked at before the table is let go for others, shown or not.
+/// Rows examined before the table is unlocked for others, shown or not.
 const ROWS_AT_ONCE: usize = 4096;
 
-/// Rows that could be looked at in the time in which one is held against a filter.
+/// Rows that can be examined in the time that matching one against a filter takes.
 const COST_OF_ASKING: usize = 15;
 
 impl Table {
-    /// Appends rows from `scan` on to `out` until about `limit` bytes are there, as `show` has it.
-    /// Returns whether there may be more.
+    /// Appends rows from `scan` on to `out`, as `show` writes them, until about `limit` bytes are written. Returns
+    /// whether there may be more.
     pub fn read(&self, scan: &mut Scan, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
         let mut budget = ROWS_AT_ONCE;
         // While the reader scans, a record that does not pass may move a row from ahead of it to behind `until`. If the
@@ -69,7 +69,7 @@ impl Table {
                 continue;
             }
             let before = out.len();
-            // The first row has one too: a client cut off after it must not come back as a stranger.
+            // The first row has an id too, so that a client that disconnects after it can resume.
             if scan.rows_to_id == 0 {
                 out.extend_from_slice(b"id: ");
                 scan.position.write_id(&mut show.scratch, out);
@@ -142,23 +142,23 @@ impl<I> Ord for Head<'_, I> {
     }
 }
 
-/// How rows are shown to a reader.
+/// Writes rows for a reader.
 pub struct Show<'a> {
-    /// The reader's filter. A row it does not want is shown as a delete: the reader may hold an older
-    /// record of the key that it wanted.
+    /// The reader's filter. A row that does not match is shown as a delete: the reader may hold an older record of the
+    /// key that did.
     pub matcher: Option<&'a Matcher>,
-    /// Writes those.
+    /// Writes these deletes.
     pub encoder: Encoder,
     /// The names of the stream's topics.
     pub topics: &'a [String],
-    /// Where ids are put together.
+    /// A buffer for ids.
     pub scratch: Vec<u8>,
     /// How many rows were shown.
     pub shown: u64,
 }
 
 impl Show<'_> {
-    /// Returns false where the key cannot be shown: then the reader never saw it.
+    /// Returns false where the key cannot be shown: then the reader has never seen it.
     fn write_delete(&mut self, row: &Row, out: &mut Vec<u8>) -> bool {
         let origin = row.origin();
         let stamp = Stamp {
@@ -174,21 +174,21 @@ impl Show<'_> {
     }
 }
 
-/// A reader on its way through the table.
+/// The state of a reader's scan through the table.
 #[derive(Debug, Clone)]
 pub struct Scan {
-    /// The number of the next row to look at.
+    /// The number of the next row to examine.
     pub cursor: Sequence,
     /// Where the scan ends and the log begins.
     pub until: Sequence,
     /// Rows before this position are known to the reader.
     pub wanted: Position,
-    /// Deletes with lower numbers are of no concern: the reader has never had those keys.
+    /// Deletes with lower numbers are skipped: the reader has never had those keys.
     pub deletes_from: Sequence,
     /// Whether the reader has rows already, and no position that says which: it fell off the log.
     pub is_conflated: bool,
-    /// Where the reader stands: the running maximum over the rows scanned. Exact, because rows come
-    /// in the order of their numbers, and within a partition that is the order of offsets.
+    /// The position of the reader: the running maximum over the rows scanned. Exact, because rows come in the order of
+    /// their numbers, and within a partition that is the order of offsets.
     pub position: Position,
     /// Rows until the next one with an id.
     pub rows_to_id: usize,

@@ -1,5 +1,5 @@
-//! What is due at a connection beside records: keepalives, heartbeats, checkpoints and its end. Pure: the caller gives
-//! the time.
+//! Schedules what a connection sends beside records: keepalives, heartbeats and checkpoints; and its end. Pure: the
+//! caller gives the time.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ impl Checkpoints {
     }
 }
 
-/// What is due.
+/// The action that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
     Heartbeat,
@@ -103,8 +103,8 @@ impl Schedule {
         self.ends_at.is_some_and(|end| now >= end)
     }
 
-    /// What is due at `now` at a reader that has nothing to read, which is scheduled again. `has_begun` says whether the
-    /// reader has a position.
+    /// The action that is due at `now` at a reader that has nothing to read; it is scheduled again. `has_begun` says
+    /// whether the reader has a position.
     pub(super) fn due(&mut self, now: Instant, live_settings: &LiveSettings, has_begun: bool) -> Due {
         if let Some(due) = self.heartbeat_at.filter(|due| now >= *due) {
             // Late by more than an interval (a stalled socket, a suspended machine): skip, not burst.

@@ -7,7 +7,7 @@ use super::log::{Log, PIECE, Read, Sequence};
 use super::position::Position;
 use crate::sse::write;
 
-/// What a group has for a reader.
+/// The result of a selection for a reader.
 pub(super) enum Selection {
     /// Frames, with the number of the last record shown.
     Read(Read, Sequence),

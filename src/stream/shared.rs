@@ -49,16 +49,16 @@ pub type Spawn = Box<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + S
 pub struct Stream {
     settings: StreamSettings,
     live_settings: RwLock<Arc<LiveSettings>>,
-    /// The stream that took this one's place, to which the readers go over.
+    /// The stream that replaced this one, to which the readers move.
     successor: Mutex<Option<Arc<Self>>>,
-    /// The streams in whose place this one came and that still have readers.
+    /// The streams that this one replaced and that still have readers.
     predecessors: Mutex<Vec<Weak<Self>>>,
     clock: Guarded,
     state: RwLock<State>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
     table: Option<RwLock<Table>>,
-    /// How often that has forgotten which keys have left it.
+    /// How often the table has dropped the data on evicted keys.
     forgettings: AtomicU64,
     audience: Audience,
     /// Records from before a group came, which are still to be looked through for it.
@@ -70,7 +70,7 @@ pub struct Stream {
     groups: Mutex<FilterIndex>,
     /// The paths of their filters.
     paths: PathIndex,
-    /// What no client is shown.
+    /// The records that no client sees.
     fixed: Option<Matcher>,
     /// The past that has left the log.
     history: Option<HistoryReads>,
@@ -79,7 +79,7 @@ pub struct Stream {
     closing: OnceLock<Goodbye>,
     failure: OnceLock<String>,
     pub(super) clients: AtomicUsize,
-    /// Goes on with what was counted for the path before.
+    /// Continues the counts of the path.
     counters: Arc<Counters>,
 }
 
@@ -90,7 +90,7 @@ impl Stream {
         Self::with_clock(settings, pace, history, Clock::SYSTEM)
     }
 
-    /// The same, going on with what was counted for its path before.
+    /// The same, continuing the counts of its path.
     #[must_use]
     pub fn counting(
         settings: StreamSettings,
@@ -159,25 +159,25 @@ impl Stream {
         }
     }
 
-    /// What is counted for its path.
+    /// The counters of its path.
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// What the stream was configured with.
+    /// The settings that the stream was configured with.
     #[must_use]
     pub fn settings(&self) -> &StreamSettings {
         &self.settings
     }
 
-    /// What may change, as it is now.
+    /// The current live settings.
     #[must_use]
     pub fn live_settings(&self) -> Arc<LiveSettings> {
         Arc::clone(&self.live_settings.read())
     }
 
-    /// Changes what may change, for connected clients too.
+    /// Changes the live settings, for connected clients too.
     pub fn apply(&self, live_settings: LiveSettings) {
         let mut current = self.live_settings.write();
         if **current == live_settings {
@@ -193,8 +193,8 @@ impl Stream {
         self.changed();
     }
 
-    /// Hands all readers over to the stream that takes this one's place, and those that have still to come
-    /// from its predecessors: one that takes nothing for long must not keep all that came in between.
+    /// Moves all readers to the stream that replaces this one, including those that have yet to come from its
+    /// predecessors: a reader with a stalled socket must not keep all streams in between alive.
     pub fn succeed(self: &Arc<Self>, successor: &Arc<Self>) {
         let mut before = std::mem::take(&mut *self.predecessors());
         before.push(Arc::downgrade(self));
@@ -214,7 +214,7 @@ impl Stream {
         self.successor.lock()
     }
 
-    /// The stream that took this one's place.
+    /// The stream that replaced this one.
     pub(super) fn successor(&self) -> Option<Arc<Self>> {
         self.next().clone()
     }
@@ -229,7 +229,7 @@ impl Stream {
         self.clock.time_of_day()
     }
 
-    /// What deadlines are counted by.
+    /// The monotonic time, for deadlines.
     pub(super) fn instant(&self) -> Instant {
         self.clock.instant()
     }
@@ -238,7 +238,7 @@ impl Stream {
         &self.audience
     }
 
-    /// What no client is shown.
+    /// The records that no client sees.
     pub(super) fn fixed(&self) -> Option<&Matcher> {
         self.fixed.as_ref()
     }
@@ -261,13 +261,13 @@ impl Stream {
         Ok(group)
     }
 
-    /// One reader of a filter less.
+    /// Removes a reader of a filter.
     pub(super) fn leave(&self, filter: &Filter) {
         self.groups().leave(filter);
         self.settle_paths();
     }
 
-    /// Puts paths that came and went into the trie, unless somebody uses that, who does it then.
+    /// Applies changed paths to the trie, unless it is in use; its user applies them then.
     fn settle_paths(&self) {
         if let Some(mut trie) = self.paths.try_lock() {
             self.update(&mut trie);
@@ -289,7 +289,7 @@ impl Stream {
         }
     }
 
-    /// What filters take now.
+    /// The current figures of the filters.
     #[must_use]
     pub fn filters(&self) -> FilterFigures {
         self.groups().figures()
@@ -327,7 +327,7 @@ impl Stream {
 
     /// Ends all subscriptions, present and future, with an event that says why.
     pub fn close(&self, reason: Goodbye) {
-        // Who closes first has said why.
+        // The first reason to close is kept.
         let _ = self.closing.set(reason);
         self.changed();
     }
@@ -336,20 +336,20 @@ impl Stream {
         self.closing.get().copied()
     }
 
-    /// Why the stream can never be served, if so.
+    /// Why the stream can never be served, if it cannot.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
     }
 
-    /// Refuses the stream from now on, and lets go who waits for it.
+    /// Refuses the stream from now on, and releases its waiting readers.
     pub(super) fn fail(&self, why: String) {
-        // The first failure is the one that is told.
+        // The first failure is the one that is reported.
         let _ = self.failure.set(why);
         self.close(Goodbye::StreamRemoved);
     }
 
-    /// Those who read it now.
+    /// The readers of the stream.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
@@ -407,7 +407,7 @@ impl Stream {
         self.state.write()
     }
 
-    /// Whether nobody holds the lock of the state.
+    /// Whether the lock of the state is free.
     #[cfg(test)]
     pub(super) fn is_state_free(&self) -> bool {
         self.state.try_write().is_some()
@@ -430,8 +430,8 @@ impl Stream {
         has_more
     }
 
-    /// Tells the readers where the table has forgotten which keys have left it. To be called when the log has all
-    /// records that the table has: a reader that begins anew must not be shown one that was forgotten.
+    /// Signals readers that the table has dropped the data on evicted keys. Call it when the log has all records of the
+    /// table: a reader that is reset must not be shown a forgotten one.
     pub(super) fn note_forgettings(&self) {
         let Some(forgettings) = self.read_table().map(|table| table.forgettings()) else {
             return;

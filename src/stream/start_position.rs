@@ -1,6 +1,6 @@
 //! Where a reader begins: by what it asked for, the position that it came with, and what the stream holds.
 //!
-//! Decides, and starts nothing: the stream's state is locked meanwhile.
+//! Makes decisions only, because the stream's state is locked: it starts nothing.
 
 use std::time::{Duration, Instant};
 
@@ -19,8 +19,8 @@ use crate::config::Start;
 use crate::config::filter::Filter;
 use crate::kafka::history::fair_queue::Flow;
 
-/// How long a client waits for a stream that is still being loaded to read past its id: a partition whose leader is lost
-/// meanwhile must not hold up the others for ever.
+/// How long a client waits for a stream that is still being loaded to read past its id: a partition that loses its
+/// leader in that time must not block the others for ever.
 const LOADING_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a client wants to begin, and what it wants.
@@ -32,16 +32,16 @@ pub struct Opening {
     pub since: Option<i64>,
     /// The id of the last event it saw, if it comes back.
     pub last_event_id: Option<String>,
-    /// What it wants to see; everything, if it does not say.
+    /// The records it wants; all, if not given.
     pub filter: Option<Filter>,
-    /// With whom it takes turns where it needs what has left memory.
+    /// The flow in which its reads of the past take turns.
     pub flow: Flow,
-    /// It did not come from outside, but over from the stream that was served in this one's place.
+    /// Whether it moved over from the stream that this one replaced, instead of connecting.
     pub is_handed_over: bool,
 }
 
 impl Opening {
-    /// What it wants to see, if that is less than everything.
+    /// The records it wants, if not all.
     pub(super) fn filter(&self) -> Option<&Filter> {
         self.filter.as_ref().filter(|filter| !filter.is_empty())
     }
@@ -51,7 +51,7 @@ impl Opening {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unknowable;
 
-/// What a reader had to ask before it could begin.
+/// The answers that a reader needed before it could begin.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// Where times lie, or that it cannot be known.
@@ -62,23 +62,23 @@ pub(super) struct Answers {
     pub(super) asked_at: Option<Instant>,
 }
 
-/// Where a reader begins, and what it is told first.
+/// Where a reader begins, and its first announcements.
 #[derive(Debug)]
 pub(super) struct Beginning {
     pub(super) read_from: ReadFrom,
     /// The id of that place, where it is in the log.
     pub(super) id: Option<Bytes>,
-    /// Why it must forget what it holds, of which topic (by index) if not of all.
+    /// Why it must forget its records, and of which topic (by index) if not of all.
     pub(super) resets: Vec<(Reset, Option<usize>)>,
-    /// What it has seen that is no longer in Kafka.
+    /// Records that it has seen and that no longer exist in Kafka.
     pub(super) gaps: Vec<Gap>,
     /// The record at which it has caught up.
     pub(super) target: Sequence,
-    /// What `caught-up` says.
+    /// The data of `caught-up`.
     pub(super) reason: CaughtUp,
 }
 
-/// What there is for a reader that wants to begin.
+/// The result for a reader that begins.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The stream does not know enough yet.
@@ -94,7 +94,7 @@ pub(super) struct Request<'a> {
     pub(super) stream: &'a Stream,
     pub(super) opening: &'a Opening,
     pub(super) answers: &'a Answers,
-    /// Whether the reader has a filter: then ids of the log are not all that it hears of.
+    /// Whether the reader has a filter: then it receives ids beside those of the log.
     pub(super) is_filtered: bool,
     /// Whether a record can end what another one of its key showed, because it does not pass.
     pub(super) makes_deletes: bool,
@@ -132,7 +132,7 @@ pub(super) fn decide(request: &Request<'_>) -> Outcome {
     };
     match came_back {
         Ok(Some(Outcome::Begin(mut beginning))) => {
-            // Who forgets everything needs not be told of single topics.
+            // A client that is reset as a whole needs no resets of single topics.
             if resets.is_empty() {
                 resets = std::mem::take(&mut beginning.resets);
             }
@@ -172,7 +172,7 @@ pub(super) fn decide(request: &Request<'_>) -> Outcome {
     })
 }
 
-/// Where a client goes on that has been here, or at another replica, before.
+/// Where a client resumes that was connected before, here or at another replica.
 fn come_back(
     request: &Request<'_>,
     state: &State,
@@ -211,7 +211,7 @@ fn come_back(
         return Ok(Some(Outcome::Wait));
     }
     if request.opening.is_handed_over {
-        // Topics that are new to it are read as for others who come now: it stands at what is live.
+        // Topics that are new to it are read as for new clients: from the live position on.
         for (wanted, here) in wanted.topics.iter_mut().zip(&here.topics) {
             if client.topics.iter().all(|topic| topic.name != here.name) {
                 wanted.start_over(here.next.clone());
@@ -241,13 +241,13 @@ struct Resumed {
     /// Where to go on: the stream's topics and partitions, [`BEGINNING`] where the client has none. A topic has
     /// more partitions than the stream knows where this daemon's metadata lags behind.
     wanted: Position,
-    /// Topics (by index) that begin anew.
+    /// Topics (by index) that are reset.
     recreated: Vec<usize>,
 }
 
-/// Matches a client's position with where the stream stands. Topics are matched by the fingerprint
-/// of their name, not by their order; a topic or partition that the id lacks is new and wanted from
-/// its beginning. Kafka never removes partitions from a topic: where both topic ids are known and equal,
+/// Matches a client's position with the stream's. Topics are matched by the fingerprint of their name, not by their
+/// order; a topic or partition that the id lacks is new and wanted from its beginning. Kafka never removes partitions
+/// from a topic: where both topic ids are known and equal,
 /// partitions that only the client names are kept until the stream knows them too.
 ///
 /// # Errors
@@ -322,8 +322,8 @@ fn start_over_beyond_ends(
     None
 }
 
-/// Takes a client back to where it departs from the logs, as far as this process can tell. Returns what it has seen
-/// beyond.
+/// Moves a client back to where it diverges from the logs, as far as this process can tell. Returns the offsets beyond
+/// that it has seen.
 fn truncated(
     request: &Request<'_>,
     state: &State,
@@ -335,7 +335,7 @@ fn truncated(
     let mut gaps = state.truncations.take_back(wanted, here);
     let Departed { gaps: more, unknown } = state.truncations.compare(wanted);
     gaps.extend(more);
-    // It departs before what was read here, and nobody can say where.
+    // It diverges before the first record that was read here, at an unknown offset.
     let mut anew: Vec<usize> = unknown;
     let has_table = request.stream.settings().has_table();
     if has_table {
@@ -405,7 +405,7 @@ fn names_unbegun(wanted: &Position, here: &Position) -> bool {
     })
 }
 
-/// Where a client begins that wants what was written from a time on.
+/// Where a client begins that wants the records from a time on.
 fn come_since(
     request: &Request<'_>,
     state: &State,
@@ -420,7 +420,7 @@ fn come_since(
     let Some(found) = &request.answers.times else {
         return Ok(Some(Outcome::Ask(Query::Times(times))));
     };
-    // Where it could be known beforehand, the request was refused.
+    // Where this was known beforehand, the request was refused.
     let found = found.as_ref().map_err(|_| Reset::UnknownId)?;
     let mut wanted = beginning(here);
     fill(&mut wanted, found, &times);
@@ -462,7 +462,7 @@ fn ahead_of(wanted: &Position, here: &Position) -> Option<Vec<usize>> {
     (!ahead.is_empty()).then_some(ahead)
 }
 
-/// Where a client goes on that wants everything from `wanted` on.
+/// Where a client resumes that wants everything from `wanted` on.
 fn resume_at(
     request: &Request<'_>,
     state: &State,
@@ -481,16 +481,16 @@ fn resume_at(
         // A key may stand in several partitions. Where this replica is behind the client, it may show it an
         // older record than it has, and must show it the newer one again: no id may claim that.
         wanted.retreat_to(here);
-        // What was read live needs no memory of deletes, they are in the log, unless a filter makes them. What
-        // was loaded before was perhaps compacted, tombstones and all.
+        // Records that were read live need no memory of deletes, since the log has them, unless a filter makes them.
+        // Records that were loaded before were perhaps compacted, tombstones and all.
         let at_load = state.log.id_before(loaded);
         let was_live = at_load
             .and_then(|id| Position::parse(&id).ok())
             .is_none_or(|at_load| wanted.has_passed(&at_load));
         let is_in_log = was_live && state.log.resume_point(&wanted).is_some();
-        // One of the client makes none where it has everything; the stream's may be another than before a restart.
+        // The client's filter makes none if it has everything; the stream's may differ from the one before a restart.
         let makes_deletes = stream.fixed().is_some() || request.is_filtered && !wanted.has_passed(here);
-        // What went away before this replica began to read may have changed or deleted what the client holds.
+        // Records that were deleted before this replica began to read may have changed or deleted the client's keys.
         let misses = !is_in_log && wanted.misses_before(&state.low);
         // Nor is it known of keys that left the table whether a client holds records of them.
         let has_forgotten = id.is_some() && request.makes_deletes && stream.forgettings() > 0;

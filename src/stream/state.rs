@@ -1,4 +1,4 @@
-//! What the writer of a stream changes and its readers read.
+//! The state that the writer of a stream changes and its readers read.
 
 use super::arrivals::Arrivals;
 use super::control::Reset;
@@ -19,9 +19,9 @@ pub(super) struct State {
     pub(super) live: Position,
     /// Partitions that began after others were read, in the order of the log.
     pub(super) begins: Vec<Begin>,
-    /// What is known of logs that were truncated.
+    /// Truncations of the logs that the stream reads.
     pub(super) truncations: Truncations,
-    /// For every topic the first record behind its last new beginning, and why it began anew.
+    /// For every topic the first record behind its last reset, and the reason of that.
     pub(super) turns: Vec<(Sequence, Reset)>,
     /// Notices in the log that are no records.
     pub(super) notices: u64,
@@ -42,7 +42,7 @@ pub(super) struct Begin {
 }
 
 impl State {
-    /// That of a stream of which nothing is known yet.
+    /// The state of a stream before anything is known of it.
     pub(super) fn new(log: Log, topics: usize) -> Self {
         Self {
             log,
@@ -58,8 +58,8 @@ impl State {
         }
     }
 
-    /// Whether a reader at `cursor` that stands at `wanted` needs records of a partition from before the place
-    /// where that begins in the log.
+    /// Whether a reader at `cursor` and `wanted` needs records of a partition from before the place where that begins
+    /// in the log.
     pub(super) fn begins_behind(&self, cursor: Sequence, wanted: &Position) -> bool {
         self.begins.iter().any(|begin| {
             let next = match wanted.next(begin.topic, begin.partition) {
@@ -69,7 +69,7 @@ impl State {
             begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
         })
     }
-    /// Sets a position that was reached at record `since` to `next` in all partitions of the topics that began again
+    /// Sets a position that was reached at record `since` to `next` in all partitions of the topics that were reset
     /// behind that record. Returns these, and why.
     pub(super) fn start_over_since(
         &self,

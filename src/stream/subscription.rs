@@ -31,7 +31,7 @@ const RETRY_JITTER: f64 = 0.25;
 /// a whole log, and each piece can take a millisecond.
 const LOOKS_AT_ONCE: usize = 4;
 
-/// What there is to do.
+/// The next action of the driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// Write these bytes, then step again.
@@ -54,7 +54,7 @@ pub struct Subscription {
     stage: Stage,
     /// Whether `caught-up` was sent on this connection.
     has_caught_up: bool,
-    /// What its end is counted as; `None` where it only goes over to another stream.
+    /// The departure that its end is counted as; `None` if it only moves to another stream.
     departure: Option<Departure>,
     /// Records, and notices between them, sent on this connection.
     delivered: u64,
@@ -148,7 +148,7 @@ impl Subscription {
     /// Why it has ended, or would if the connection were gone now.
     #[must_use]
     pub fn departure(&self) -> Departure {
-        // Only one that another has gone on for has none.
+        // Only a subscription that continues elsewhere has none.
         self.departure.unwrap_or(Departure::Left)
     }
 
@@ -158,14 +158,14 @@ impl Subscription {
         self.delivered
     }
 
-    /// Says that the connection broke because it took nothing for too long.
+    /// Records that the connection ended because its socket accepted no data for too long.
     pub fn timed_out(&mut self) {
         if self.departure == Some(Departure::Left) {
             self.departure = Some(Departure::WriteTimeout);
         }
     }
 
-    /// The next thing to do at `now`. Cheap when there is nothing: a shared lock and a comparison.
+    /// The next action at `now`. Cheap when there is nothing to do: a shared lock and a comparison.
     pub fn step(&mut self, now: Instant) -> Step {
         let mut sent = (0, None);
         let step = self.next_step(now, &mut sent);
@@ -209,7 +209,7 @@ impl Subscription {
             }
             match self.cursor.advance(self.live_settings.lag) {
                 Advance::Frames(Frames { bytes, count, came }) if !bytes.is_empty() => {
-                    // What follows was here before the reader had taken this.
+                    // Later records arrived before the reader had taken this.
                     let was_waiting = std::mem::take(&mut self.is_waiting);
                     *sent = (count, came.filter(|_| was_waiting));
                     return self.send(now, bytes);
@@ -265,8 +265,8 @@ impl Subscription {
         Some(self.goodbye(reason))
     }
 
-    /// Goes over to the stream that took this one's place. A client that has been shown something begins again there, and
-    /// hears so as soon as it is known where; until then it keeps what it has.
+    /// Moves to the stream that replaced this one. A client that has received records begins again there, and is reset
+    /// as soon as its position there is known; until then it keeps its records.
     fn go_over(&mut self, successor: Arc<Stream>) {
         let opening = self.cursor.reopen(successor.settings());
         let mut next = Self::new(successor, opening);

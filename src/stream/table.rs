@@ -1,9 +1,9 @@
 //! The latest table: the newest record of every key, ordered by last update.
 //!
-//! Pure data, like the [`log`](super::log), and numbered by the same sequence: a row bears the
-//! number of the record that made it. A reader scans the rows by number; a row that is updated
-//! meanwhile moves behind it, so that nothing is missed and nothing seen twice. Tombstones stay as
-//! markers for a while, so that readers who come back hear of them.
+//! Pure data, like the [`log`](super::log), and numbered by the same sequence: a row has the number of the record that
+//! made it. A reader scans the rows by number; a row that is updated during the scan moves behind it, so that the
+//! reader misses nothing and sees nothing twice. Tombstones stay as markers for a while, so that returning readers
+//! receive them.
 
 use std::collections::BTreeMap;
 
@@ -17,14 +17,13 @@ pub use super::row::{Origin, Row, Update};
 use super::rows::Rows;
 use crate::config::{StreamSettings, WhenFull};
 
-/// How much longer than promised (in seconds) deletes are remembered, for those who are on their way
-/// through the table when the time is over.
+/// Seconds for which deletes are remembered beyond the retention, for readers that scan the table when it ends.
 const MARGIN: u64 = 600;
 
-/// Most rows that leave the table while its lock is held once: half a millisecond's work.
+/// Most rows that are removed from the table under one lock: half a millisecond's work.
 pub const ROWS_PER_HOLD: usize = 1024;
 
-/// The part of a table's bytes that is for what is known of keys without a row: some 600,000 of them in 256 MiB.
+/// The part of a table's bytes that is for keys without a row: some 600,000 of them in 256 MiB.
 const PART_FOR_DEPARTED: usize = 8;
 
 /// How large a table may become.
@@ -32,13 +31,13 @@ const PART_FOR_DEPARTED: usize = 8;
 pub struct Bounds {
     /// Most keys, markers included.
     pub keys: usize,
-    /// Most bytes of rows, all told.
+    /// Most bytes of rows in total.
     pub bytes: usize,
-    /// Most bytes of what is known of keys without a row.
+    /// Most bytes of data on keys without a row.
     pub departed_bytes: usize,
-    /// Most bytes of what is known of keys that the stream's own filter hides.
+    /// Most bytes of data on keys that the stream's own filter hides.
     pub hidden_bytes: usize,
-    /// What happens there.
+    /// The policy of a full table.
     pub when_full: WhenFull,
     /// How long, in seconds, deletes are remembered.
     pub delete_retention: u64,
@@ -64,42 +63,42 @@ impl From<&StreamSettings> for Bounds {
     }
 }
 
-/// What became of a record.
+/// The result of adding a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// It is its key's latest.
     Taken,
-    /// It is its key's latest; there was no place for it until the oldest keys had left.
+    /// It is its key's latest; the oldest keys were evicted for it.
     Evicted,
-    /// Another partition holds a newer one, which is this.
+    /// Another partition holds a newer one, given here.
     Older(Origin),
-    /// There is no place for it, and its key is new.
+    /// There is no room for it, and its key is new.
     Refused,
-    /// There is no place for it, and its key has left the table: what it had there is no longer true.
+    /// There is no room for it, and its key is no longer in the table: the old row is outdated.
     Displaced,
 }
 
-/// What had to leave the table, or found no place in it, although it is its key's latest: rows, and deletes that are
-/// remembered no longer.
+/// Latest records of keys that were evicted from the table or found no room in it: rows, and deletes that are no longer
+/// remembered.
 #[derive(Debug, Default)]
 struct Lost {
-    /// Its last offset, by topic and partition: who has come by that has seen it.
+    /// The last such offset, by topic and partition: a client past it has seen the records.
     offsets: BTreeMap<(u16, u32), i64>,
-    /// The last number of any.
+    /// The last number of such a record.
     sequence: Sequence,
     /// The last number of any row that was in the table.
     row: Sequence,
 }
 
 impl Lost {
-    /// A record that found no place.
+    /// Notes a record that found no room.
     fn note(&mut self, sequence: Sequence, origin: &Origin) {
         self.sequence = self.sequence.max(sequence);
         let last = self.offsets.entry((origin.topic, origin.partition)).or_default();
         *last = origin.offset.max(*last);
     }
 
-    /// A row that had to leave.
+    /// Notes a row that was evicted.
     fn note_row(&mut self, sequence: Sequence, origin: &Origin) {
         self.note(sequence, origin);
         self.row = self.row.max(sequence);
@@ -109,32 +108,32 @@ impl Lost {
 /// The newest record of every key.
 #[derive(Debug)]
 pub struct Table {
-    /// By topic: two topics may use the same key, and one that begins anew loses all its rows at once.
+    /// By topic: two topics may use the same key, and a reset topic loses all its rows at once.
     pub(super) topics: Vec<Rows>,
     /// Keys without a row, because the table is full.
     evicted: Evicted,
     /// Keys whose latest record is not shown. One may have the row of an older delete.
     hidden: Hidden,
-    /// Since when (unix seconds) all deletes are known that are still to be remembered.
+    /// Unix seconds since when all deletes are known that must still be remembered.
     deletes_since: u64,
     lost: Lost,
-    /// Whether topics are still being read up to the ends that they had at the start.
+    /// Whether topics are still being read up to their ends at the start.
     is_loading: bool,
     len: usize,
     cost: usize,
-    /// The cost of the last record that found no place.
+    /// The cost of the last record that found no room.
     unplaced: usize,
-    /// The bound that the last record without a place met.
+    /// The bound that the last record without room exceeded.
     met: &'static str,
     bounds: Bounds,
 }
 
-/// Rows that have left the table, and are still to be freed.
+/// Rows that were removed from the table and are not freed yet.
 #[derive(Debug, Default)]
 pub struct Cleared(Rows);
 
 impl Cleared {
-    /// Frees at most about `limit` rows. Returns whether there are more.
+    /// Frees approximately `limit` rows at most. Returns whether there are more.
     pub fn free(&mut self, limit: usize) -> bool {
         self.0.free(limit)
     }
@@ -165,7 +164,7 @@ impl Table {
         self.len
     }
 
-    /// Whether it holds nothing.
+    /// Whether it has no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -178,25 +177,25 @@ impl Table {
         Invalid::ALL.map(|cause| (cause, count(cause)))
     }
 
-    /// Bytes of its rows, all told.
+    /// Bytes of its rows in total.
     #[must_use]
     pub fn cost(&self) -> usize {
         self.cost
     }
 
-    /// Bytes of what is known of keys without a row.
+    /// Bytes of data on keys without a row.
     #[must_use]
     pub fn departed_cost(&self) -> usize {
         self.evicted.cost() + self.hidden.cost()
     }
 
-    /// How often it has forgotten which keys have left it.
+    /// How often it has dropped the data on evicted keys.
     #[must_use]
     pub fn forgettings(&self) -> u64 {
         self.evicted.forgettings()
     }
 
-    /// Whether another key would be one too many, or a record like the last that found no place.
+    /// Whether it has no room for another key, or for a record like the last that found no room.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.reached().is_some()
@@ -208,20 +207,20 @@ impl Table {
         self.bound_against(self.unplaced)
     }
 
-    /// The bound that the last record without a place met.
+    /// The bound that the last record without room exceeded.
     #[must_use]
     pub fn met(&self) -> &'static str {
         self.met
     }
 
-    /// The latest record of a key, if it has one. A tombstone's marker is one too.
+    /// The latest record of a key, if there is one. A tombstone's marker counts.
     #[must_use]
     pub fn row(&self, topic: u16, key: &[u8]) -> Option<&Row> {
         let rows = self.topics.get(usize::from(topic))?;
         rows.find(key_hash(Some(key)), key).map(|(_, row)| row)
     }
 
-    /// Whether clients may hold a record of a key: its row is that of a value, or was when it left.
+    /// Whether clients may hold a record of a key: its row is that of a value, or was when it was evicted.
     #[must_use]
     pub fn may_be_held(&self, topic: u16, key: &[u8]) -> bool {
         match self.row(topic, key) {
@@ -233,8 +232,8 @@ impl Table {
         }
     }
 
-    /// Puts a record in under its number, in the place of its key's last one, which is handed back: of a key that
-    /// has left the table a [stand-in](Row::stand_in), if clients may hold a record of it.
+    /// Adds a record under its number in place of its key's last one, which is returned: for an evicted key a
+    /// [stand-in](Row::stand_in), if clients may hold a record of it.
     pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
         let mut update = *update;
         let topic = usize::from(update.origin.topic);
@@ -264,7 +263,7 @@ impl Table {
             return (Applied::Older(known), None);
         }
         match (hidden, newer) {
-            // A client to which another replica has shown the older record may come back for what follows the hidden one.
+            // A client to which another replica has shown the older record may resume after the hidden one.
             (_, Some(newer)) => self.lost.note(0, &newer),
             (Some(_), None) => self.hidden.remove(update.origin.topic, hash),
             (None, None) => {}
@@ -278,7 +277,7 @@ impl Table {
         let mut applied = Applied::Taken;
         if let Some(met) = self.bound_against(cost) {
             self.met = met;
-            // A record that even an empty table could not take says nothing about this one.
+            // A record that does not fit into an empty table says nothing about this one.
             let could_fit = cost <= self.bounds.bytes;
             if could_fit {
                 self.unplaced = cost;
@@ -308,7 +307,7 @@ impl Table {
         (applied, previous)
     }
 
-    /// Remembers a record that the stream's own filter hides, of a key of which clients hold nothing.
+    /// Remembers a record that the stream's own filter hides, of a key of which clients hold no record.
     pub fn hide(&mut self, key: &[u8], mut origin: Origin) {
         let hash = key_hash(Some(key));
         let known = self.hidden.find(origin.topic, hash);
@@ -342,7 +341,7 @@ impl Table {
         }
     }
 
-    /// Lets the oldest rows go until there is room for one of this cost, or [`ROWS_PER_HOLD`] have left.
+    /// Evicts the oldest rows until there is room for one of this cost, or [`ROWS_PER_HOLD`] are evicted.
     fn evict(&mut self, cost: usize) {
         for _ in 0..ROWS_PER_HOLD {
             if self.has_room(cost) {
@@ -361,7 +360,7 @@ impl Table {
         }
     }
 
-    /// Remembers the key of a row that has left.
+    /// Remembers the key of an evicted row.
     fn depart(&mut self, row: &Row) {
         let departed = Departed {
             origin: row.origin(),
@@ -377,8 +376,8 @@ impl Table {
         Some(row)
     }
 
-    /// Forgets everything about a topic, deletes included: it begins anew. The rows are to be freed when
-    /// the table is not locked.
+    /// Resets a topic: forgets everything about it, including deletes. The caller frees the rows while the table is not
+    /// locked.
     #[must_use = "freeing millions of rows takes a second, in which nobody can read the table"]
     pub fn clear(&mut self, topic: u16) -> Cleared {
         self.lost.offsets.retain(|(of, _), _| *of != topic);
@@ -391,9 +390,8 @@ impl Table {
         Cleared(rows)
     }
 
-    /// Does a piece of what can wait: forgets deletes that were made longer ago than they are to be
-    /// remembered (`now` in unix seconds), and lets the oldest rows go where the bounds have become
-    /// smaller. Returns whether there is more to do.
+    /// Does a bounded part of the deferred work: forgets deletes older than the retention (`now` in unix seconds), and
+    /// evicts the oldest rows if the bounds have shrunk. Returns whether there is more to do.
     pub fn tidy(&mut self, now: u64) -> bool {
         if self.expire(now) {
             return true;
@@ -408,8 +406,8 @@ impl Table {
         self.len <= self.bounds.keys && self.cost <= self.bounds.bytes
     }
 
-    /// Forgets deletes that were made longer ago than they are to be remembered, at most
-    /// [`ROWS_PER_HOLD`]. `now` in unix seconds. Returns whether there may be more.
+    /// Forgets deletes older than the retention, at most [`ROWS_PER_HOLD`]. `now` in unix seconds. Returns whether
+    /// there may be more.
     pub fn expire(&mut self, now: u64) -> bool {
         let mut left = ROWS_PER_HOLD;
         for topic in 0..self.topics.len() {
@@ -428,7 +426,7 @@ impl Table {
                         // An older record of the key may still come from another partition.
                         self.depart(&row);
                     }
-                    // Who has not come by it must not take the key for unchanged.
+                    // A client that has not passed it must not take the key for unchanged.
                     self.lost.note_row(sequence, &row.origin());
                 }
             }
@@ -436,10 +434,10 @@ impl Table {
         false
     }
 
-    /// Changes how large it may become, and how long deletes are remembered. What is too much stays, but
-    /// new keys find no place, or the place of others. `now` in unix seconds.
+    /// Changes the bounds, and how long deletes are remembered. Excess rows stay, but new keys find no room, or
+    /// displace others. `now` in unix seconds.
     pub fn set_bounds(&mut self, bounds: Bounds, now: u64) {
-        // What was forgotten does not come back by being remembered for longer from now on.
+        // A longer retention does not restore forgotten deletes.
         let known_since = now.saturating_sub(self.bounds.delete_retention);
         self.knows_nothing_before(known_since);
         self.bounds = bounds;
@@ -447,21 +445,21 @@ impl Table {
         self.hidden.set_bytes(bounds.hidden_bytes);
     }
 
-    /// Says that nothing is known of what was deleted before `time` (unix seconds).
+    /// Marks deletes before `time` (unix seconds) as unknown.
     pub fn knows_nothing_before(&mut self, time: u64) {
         self.deletes_since = self.deletes_since.max(time);
     }
 
-    /// Says that the topics are loaded at `now` (unix seconds): deletes that are older than they are to be remembered
-    /// may have been compacted before. Later ones are forgotten one by one, each with its offset.
+    /// Marks the topics as loaded at `now` (unix seconds): deletes older than the retention may have been compacted
+    /// before. Later ones are forgotten one by one, each with its offset.
     pub fn loaded(&mut self, now: u64) {
         self.is_loading = false;
         self.knows_nothing_before(now.saturating_sub(self.bounds.delete_retention));
     }
 
-    /// Whether the table has all that happened since a client left with this position: no delete since then was gone
-    /// before it could be read, and nothing had to leave that it has not seen, deletes included. `now` in unix
-    /// seconds: who claims to know of later deletes had them from a wrong clock.
+    /// Whether the table has all changes since a client left with this position: every delete since then was read, and
+    /// the client has seen all evicted records, including deletes. `now` in unix seconds: a client that claims to know
+    /// of later deletes had them from a wrong clock.
     #[must_use]
     pub fn knows_all_since(&self, wanted: &Position, now: u64) -> bool {
         let knows_deletes = wanted
@@ -470,12 +468,12 @@ impl Table {
         knows_deletes && self.has_kept_since(wanted)
     }
 
-    /// Whether nothing had to leave that a client with this position has not seen.
+    /// Whether a client with this position has seen all evicted records.
     #[must_use]
     pub fn has_kept_since(&self, wanted: &Position) -> bool {
-        // Of a topic that it wants from the beginning it holds nothing. Of a partition alone that is not said: it may
-        // hold older records of the same keys from another one.
-        // Times decide nothing here: clocks may have been set back since.
+        // A client has no records of a topic that it wants from the beginning. That does not hold for a single
+        // partition: the client may hold older records of the same keys from another one.
+        // Times are not compared here: clocks may have been set back since.
         self.lost.offsets.iter().all(|(&(topic, partition), &last)| {
             let topic = usize::from(topic);
             let next = wanted.next(topic, partition);
@@ -487,13 +485,13 @@ impl Table {
         })
     }
 
-    /// Whether something had to leave that a reader at this record has not seen.
+    /// Whether a record was evicted that a reader at this record has not seen.
     #[must_use]
     pub fn has_lost_since(&self, cursor: Sequence) -> bool {
         self.lost.sequence >= cursor
     }
 
-    /// Whether a row had to leave that a scan at this record has not come to.
+    /// Whether a row was evicted that a scan at this record has not reached.
     #[must_use]
     pub fn has_lost_row_since(&self, cursor: Sequence) -> bool {
         self.lost.row >= cursor

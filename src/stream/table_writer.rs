@@ -1,6 +1,6 @@
-//! How records come into the table of a stream, and what is said of those that do not.
+//! Puts records into the table of a stream, and reports those that are not accepted.
 //!
-//! The writing side alone uses it. On a stream without a table it lets every record pass.
+//! Only the writing side uses it. On a stream without a table every record passes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ use crate::kafka::record::Record;
 use crate::logging::Seldom;
 use crate::sse::write;
 
-/// At most one message of a kind in this time, with the number of those unsaid.
+/// Least time between two messages of a kind; each gives the number of those since the last.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 /// Puts records into the table of a stream.
@@ -30,7 +30,7 @@ pub(super) struct TableWriter {
     superseded: Seldom,
 }
 
-/// How a record comes.
+/// The context of a record's arrival.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Arrival {
     /// The number that it gets.
@@ -39,13 +39,13 @@ pub(super) struct Arrival {
     pub(super) topic: usize,
     /// Unix seconds.
     pub(super) now: u64,
-    /// Whether its topic is still being read up to the end it had at the start.
+    /// Whether its topic is still being read up to its end at the start.
     pub(super) is_topic_loading: bool,
-    /// Whether any topic of the stream is.
+    /// Whether any topic of the stream is still being read up to that end.
     pub(super) is_loading: bool,
 }
 
-/// How clients see a record.
+/// A record as clients see it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown<'a> {
     /// Its frame.
@@ -54,12 +54,12 @@ pub(super) struct Shown<'a> {
     pub(super) headers: &'a [u8],
 }
 
-/// What became of a record.
+/// The result of adding a record.
 #[derive(Debug)]
 pub(super) enum Kept {
-    /// It is shown; with the row that its key had before, if clients may hold what that showed.
+    /// It is shown; with the previous row of its key, if clients may hold that record.
     Shown(Option<Row>),
-    /// It is not its key's latest: another partition held a newer one, and clients must end with that.
+    /// It is not its key's latest: another partition held a newer one, which clients must end with.
     Older,
 }
 
@@ -73,7 +73,7 @@ impl TableWriter {
         }
     }
 
-    /// Forgets the timestamps of a topic, which begins anew.
+    /// Forgets the timestamps of a topic that is reset.
     pub(super) fn forget_times(&mut self, topic: usize) {
         self.times.forget(topic);
     }
@@ -85,8 +85,8 @@ impl TableWriter {
             .is_some_and(|(key, table)| table.may_be_held(topic, key))
     }
 
-    /// Puts a record into the table, where the stream has one; `shown` is how clients see it. A record that is
-    /// `unusable` is shown as a tombstone.
+    /// Puts a record into the table, where the stream has one; `shown` is the record as clients see it. A record that
+    /// is `unusable` is shown as a tombstone.
     pub(super) fn keep(
         &mut self,
         record: &Record<'_>,
@@ -103,9 +103,9 @@ impl TableWriter {
             return Kept::Shown(None);
         };
         let origin = origin(&self.stream, &mut self.times, record, arrival);
-        // While the topics are loaded, a tombstone's own time, so that a restart does not make old
-        // deletes young again, or a later one that its partition had before, as a backfill may have written it;
-        // afterwards the time at which clients could hear of it.
+        // While the topics are loaded, a tombstone's own time, so that a restart does not make old deletes young again,
+        // or a later one that its partition had before, since a backfill may write old times; afterwards the time at
+        // which clients could see it.
         let before = || self.times.latest(arrival.topic, record.partition);
         let own = record.timestamp.map(|own| own.max(before()));
         let own = own.and_then(record_time::seconds);
@@ -121,7 +121,7 @@ impl TableWriter {
             frame: write::without_id(shown.frame),
             headers: shown.headers,
         };
-        // While the topics are loaded, only where room is needed.
+        // While the topics are loaded, only if room is needed.
         if table.is_full() {
             table.expire(arrival.now);
         }
@@ -148,7 +148,7 @@ impl TableWriter {
         Kept::Shown(previous.filter(|row| row.is_stand_in() || !row.candidate().is_tombstone))
     }
 
-    /// Remembers a record that the stream's own filter hides, of a key of which clients hold nothing.
+    /// Remembers a record that the stream's own filter hides, of a key of which clients hold no record.
     pub(super) fn hide(&mut self, record: &Record<'_>, arrival: &Arrival) {
         let origin = origin(&self.stream, &mut self.times, record, arrival);
         if let Some((key, mut table)) = record.key.zip(self.stream.write_table()) {
@@ -191,10 +191,10 @@ impl TableWriter {
         }
     }
 
-    /// A record is not shown, because its key has a newer one in another partition.
+    /// Counts a record that is not shown because its key has a newer one in another partition.
     fn superseded(&mut self, record: &Record<'_>, winner: &Origin, arrival: &Arrival) {
-        // While a topic is loaded, one partition is read before another, so older records come later. That says
-        // nothing of the producers, unless the newer record is from the future.
+        // While a topic is loaded, one partition is read before another, so older records come later. That
+        // indicates no fault of the producers, unless the newer record is from the future.
         let is_from_future = winner
             .timestamp
             .and_then(|time| u64::try_from(time / 1000).ok())
@@ -222,7 +222,7 @@ impl TableWriter {
     }
 }
 
-/// Where a record comes from, with the time that its table goes by.
+/// The origin of a record, with the time that the table compares.
 fn origin(stream: &Stream, times: &mut RecordTimes, record: &Record<'_>, arrival: &Arrival) -> Origin {
     let clock = || millis(arrival.now, stream.time_of_day());
     Origin {

@@ -1,15 +1,15 @@
-//! Truncated logs: which offsets that clients may have seen are no longer in Kafka, or hold other records.
+//! Truncated logs: offsets that clients may have seen but that no longer exist in Kafka, or hold other records.
 //!
-//! After an unclean election, or a power loss with one replica, the log of a partition ends before what was read, and
-//! grows again with other records, of later leader epochs. The reading thread goes back; here is what a stream remembers
-//! of it, and what a position that was made before means now. Pure: positions in, positions and gaps out.
+//! After an unclean election, or a power loss with one replica, the log of a partition ends before the last offset that
+//! was read, and grows again with other records, of later leader epochs. The reading thread goes back. This module
+//! remembers truncations and updates positions from before. Pure: positions in, positions and gaps out.
 
 use super::control::{Gap, GapReason};
 use super::log::Sequence;
 use super::position::Position;
 use crate::kafka::epochs::{EpochEnd, Epochs};
 
-/// Truncations that are remembered; of more, the oldest are forgotten.
+/// Most truncations that are remembered; beyond that, the oldest are forgotten.
 const MAX_CUTS: usize = 4096;
 
 /// A partition whose log was truncated.
@@ -22,35 +22,35 @@ pub(super) struct Cut {
     pub(super) partition: u32,
     /// The first offset that holds another record.
     pub(super) from: i64,
-    /// Up to where the stream had read.
+    /// The next offset that the stream would have read.
     pub(super) to: i64,
     /// The mark of the leader epoch of the record before that; zero where it is unknown.
     pub(super) epoch: u32,
     /// The mark of the leader epoch of the last record that was lost, likewise. Positions with a greater one are of the
-    /// log as it is since.
+    /// current log.
     pub(super) lost: u32,
 }
 
-/// What a stream knows of the logs it reads.
+/// Truncations and leader epochs of the logs that a stream reads.
 #[derive(Debug, Default)]
 pub(super) struct Truncations {
     /// In the order in which they were noticed.
     cuts: Vec<Cut>,
-    /// Leader epochs of what was read, by topic and partition; shorter where none are known.
+    /// Leader epochs of the records that were read, by topic and partition; shorter where none are known.
     epochs: Vec<Vec<Epochs>>,
 }
 
-/// What of a position is not in the log.
+/// The part of a position that is not in the log.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Departed {
-    /// What it had beyond where it departs from the log.
+    /// Offsets beyond the point where it diverges from the log.
     pub(super) gaps: Vec<Gap>,
-    /// Topics, by index, where it departs from the log before what was read of it.
+    /// Topics, by index, where it diverges from the log before the first record that was read.
     pub(super) unknown: Vec<usize>,
 }
 
 impl Truncations {
-    /// Remembers that a log was truncated.
+    /// Remembers a truncation.
     pub(super) fn note(&mut self, cut: Cut) {
         if let Some(epochs) = self.epochs_of(cut.topic, cut.partition) {
             epochs.go_back(cut.from);
@@ -61,7 +61,7 @@ impl Truncations {
         self.cuts.push(cut);
     }
 
-    /// A record at this offset is of another leader epoch than the one before it in its partition.
+    /// Notes that a record at this offset has another leader epoch than the one before it in its partition.
     pub(super) fn note_epoch(&mut self, (topic, partition): (usize, u32), epoch: Option<u32>, offset: i64) {
         if self.epochs.len() <= topic {
             self.epochs.resize(topic + 1, Vec::new());
@@ -73,7 +73,7 @@ impl Truncations {
         epochs[partition].note(epoch, offset);
     }
 
-    /// A topic begins anew.
+    /// Forgets the leader epochs of a topic that is reset.
     pub(super) fn forget_epochs(&mut self, topic: usize) {
         if let Some(epochs) = self.epochs.get_mut(topic) {
             epochs.clear();
@@ -84,13 +84,13 @@ impl Truncations {
         self.epochs.get_mut(topic)?.get_mut(partition as usize)
     }
 
-    /// Takes the position of a client that comes back to where logs were truncated; the stream is at `here`. Returns what
-    /// it had beyond.
+    /// Moves the position of a returning client back to where logs were truncated; the stream is at `here`. Returns the
+    /// offsets beyond.
     pub(super) fn take_back(&self, wanted: &mut Position, here: &Position) -> Vec<Gap> {
         let cuts = self.cuts.iter();
         cuts.filter_map(|cut| {
             let to = wanted.next(cut.topic, cut.partition);
-            // Without leader epochs, only an id beyond the end of the log as it is since is surely of the one before.
+            // Without leader epochs, only an id beyond the end of the current log is certainly of the one before.
             let are_known = cut.lost > 0 && cut.mark(wanted) > 0;
             let is_sure = are_known || to <= cut.to && to > here.next(cut.topic, cut.partition);
             (is_sure && cut.is_lost(wanted)).then(|| cut.take_back(wanted))
@@ -98,8 +98,8 @@ impl Truncations {
         .collect()
     }
 
-    /// The same for a reader that was connected, of truncations behind record `since`. What one has read from Kafka
-    /// meanwhile may be of the log before and of the log since.
+    /// The same for a connected reader, for truncations behind record `since`. Records that it has read from Kafka
+    /// since then may be of the log before or after the truncation.
     pub(super) fn take_reader_back(
         &self,
         wanted: &mut Position,
@@ -115,7 +115,7 @@ impl Truncations {
         .collect()
     }
 
-    /// Compares the leader epochs of a position with those of what was read, and takes it back to where they differ.
+    /// Compares the leader epochs of a position with those that were read, and moves it back to where they differ.
     pub(super) fn compare(&self, wanted: &mut Position) -> Departed {
         let mut departed = Departed::default();
         for (index, (topic, epochs)) in wanted.topics.iter_mut().zip(&self.epochs).enumerate() {
@@ -135,7 +135,7 @@ impl Truncations {
                         });
                     }
                     EpochEnd::Before(first) if first < to => departed.unknown.push(index),
-                    // A later epoch than was read here is of a log that this process has still to read.
+                    // A later epoch than this process has read is of a log that it has yet to read.
                     EpochEnd::At(_) | EpochEnd::Before(_) | EpochEnd::Open | EpochEnd::Unknown => {}
                 }
             }
@@ -151,13 +151,13 @@ impl Cut {
         topic.map_or(0, |topic| topic.mark(self.partition as usize))
     }
 
-    /// Whether a position has seen records that were lost, unless it has no leader epoch and is of the log since.
+    /// Whether a position has seen lost records; false if it has no leader epoch and is of the current log.
     fn is_lost(&self, position: &Position) -> bool {
         let is_since = self.lost > 0 && self.mark(position) > self.lost;
         !is_since && position.next(self.topic, self.partition) > self.from
     }
 
-    /// Takes a position back; returns what it had beyond.
+    /// Moves a position back; returns the offsets beyond.
     fn take_back(&self, position: &mut Position) -> Gap {
         let to = position.next(self.topic, self.partition);
         if let Some(topic) = position.topics.get_mut(self.topic) {

@@ -1,11 +1,11 @@
 //! The values of JSON payloads at [`Paths`], all found by one walk over the text.
 //!
-//! The value at a path is the text of the first scalar found so: a string's content, anything else as it is
-//! written (`1.50`, `true`, `null`). Of a repeated member the last counts, as in browsers. A text that is no JSON
-//! document has no values.
+//! The value at a path is the text of the first scalar found so: a string's content, any other scalar as it is written
+//! (`1.50`, `true`, `null`). Of a repeated member the last counts, as in browsers. A text that is not a JSON document
+//! has no values.
 //!
-//! No value is built: serde_json passes over what no path leads to. An object or array on a path is scanned
-//! once for each level that paths lead through it.
+//! No value is built: serde_json skips members that no path leads to. An object or array on a path is scanned once for
+//! each level that paths lead through it.
 //!
 //! Pure: no filters, no records.
 
@@ -22,12 +22,12 @@ use super::paths::{NONE, Paths, ROOT, Slot};
 struct Hit {
     slot: Slot,
     rank: u32,
-    /// Where its text begins and ends.
+    /// Where its text begins and ends in `Found::text`.
     start: usize,
     end: usize,
 }
 
-/// A scalar at an entry of the trie, which is [`NONE`] where it does not count any more.
+/// A scalar at an entry of the trie, which is [`NONE`] if it no longer counts.
 #[derive(Debug, Clone, Copy)]
 struct Scalar {
     entry: u32,
@@ -35,7 +35,7 @@ struct Scalar {
     end: usize,
 }
 
-/// A member that was met, with the first of the scalars in it and the one behind the last.
+/// A member that was found, with the range of its scalars.
 #[derive(Debug, Clone, Copy)]
 struct Member {
     entry: u32,
@@ -47,15 +47,15 @@ struct Member {
 #[derive(Debug, Default)]
 pub struct Found {
     hits: Vec<Hit>,
-    /// The texts, copied: payloads of several lines are put together anew for each.
+    /// The texts, copied: payloads of several lines are joined in a buffer that is reused.
     text: String,
     /// Where the hits of each document end.
     ends: Vec<usize>,
-    /// Those of the document that is walked.
+    /// Scalars of the current document.
     scalars: Vec<Scalar>,
-    /// Members met in the objects that are walked.
+    /// Members of the objects that are being walked.
     members: Vec<Member>,
-    /// For each entry which of those members is its, or [`NONE`]: an entry lies in one object, so it is one at most.
+    /// For each entry the index of its member, or [`NONE`]: an entry is in one object, so it has one at most.
     met: Vec<u32>,
 }
 
@@ -69,12 +69,12 @@ impl Found {
         self.ends.push(self.hits.len());
     }
 
-    /// One more, in which nothing is found.
+    /// Adds a document without values.
     pub fn pass_over(&mut self) {
         self.ends.push(self.hits.len());
     }
 
-    /// The values of a document, by the order in which they were looked up.
+    /// The values of a document, by the order of lookups.
     #[must_use]
     pub fn values(&self, document: usize) -> Values<'_> {
         let start = document.checked_sub(1).map_or(0, |before| self.ends[before]);
@@ -84,7 +84,7 @@ impl Found {
         }
     }
 
-    /// Makes hits of a document's scalars: for every path that of the lowest rank.
+    /// Converts a document's scalars to hits: for every path the one with the lowest rank.
     fn settle(&mut self, paths: &Paths) {
         let first = self.hits.len();
         for scalar in self.scalars.drain(..).filter(|scalar| scalar.entry != NONE) {
@@ -109,7 +109,7 @@ impl Found {
         self.hits.truncate(kept);
     }
 
-    /// Walks an object or array; what is found in one that is none does not count.
+    /// Walks an object or array; values found in a malformed one do not count.
     fn walk(&mut self, paths: &Paths, node: u32, json: &str) {
         let (scalars, members) = (self.scalars.len(), self.members.len());
         let mut deserializer = serde_json::Deserializer::from_str(json);
@@ -123,7 +123,7 @@ impl Found {
             Some(b'[') => deserializer.deserialize_seq(level),
             _ => Ok(()),
         };
-        // What follows the document makes it none.
+        // Trailing text makes the document invalid.
         let is_whole = walked.and_then(|()| deserializer.end()).is_ok();
         if !is_whole {
             self.scalars.truncate(scalars);
@@ -157,8 +157,8 @@ impl Found {
         self.scalars.push(Scalar { entry, start, end });
     }
 
-    /// A member's value was taken from the scalar `start` on. What was found in one before of the same name does
-    /// not count any more.
+    /// Notes a member whose scalars begin at `start`. The scalars of an earlier member of the same name no longer
+    /// count.
     fn meet(&mut self, entry: u32, start: usize) {
         let member = Member {
             entry,
@@ -175,7 +175,7 @@ impl Found {
             }
             *before = member;
         } else {
-            // Members are fewer than bytes of a record, which Kafka keeps below 2 GiB.
+            // A record has fewer members than bytes, which Kafka limits to below 2 GiB.
             *met = u32::try_from(self.members.len()).unwrap_or(NONE);
             self.members.push(member);
         }
@@ -209,7 +209,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// One object or array on the way.
+/// An object or array on a path.
 struct Level<'w> {
     found: &'w mut Found,
     paths: &'w Paths,
@@ -257,7 +257,7 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 }
 
-/// Finds the entry of a member by its name, without copying that.
+/// Finds the entry of a member by its name, without copying the name.
 struct MemberOf<'n>(&'n Paths, u32);
 
 impl<'de> DeserializeSeed<'de> for MemberOf<'_> {

@@ -1,4 +1,4 @@
-//! Who waits at the head of a stream, and is woken once per batch.
+//! Readers that wait at the head of a stream, and are woken once per batch.
 //!
 //! A waiting subscription leaves its waker in a slot of its own; waking takes all wakers out. That
 //! costs one lock and one reference count per wait, no allocation, and the bytes of a slot per
@@ -12,19 +12,19 @@ use std::task::Waker;
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
-/// Locks over which the slots of a whole audience are spread.
+/// Locks over which the slots of all readers of a stream are spread.
 pub const AUDIENCE_SHARDS: usize = 8;
 
 type Slots = Slab<Option<Waker>>;
 
-/// All slots of those who wait for the same.
+/// All slots of readers that wait for the same event.
 #[derive(Debug)]
 pub struct Waiters {
     shards: Box<[Mutex<Slots>]>,
     next: AtomicUsize,
 }
 
-/// A subscription's slot; given back when dropped.
+/// A subscription's slot; freed when dropped.
 #[derive(Debug)]
 pub struct Ticket {
     waiters: Arc<Waiters>,
@@ -33,7 +33,7 @@ pub struct Ticket {
 }
 
 impl Waiters {
-    /// No slots yet, over so many locks.
+    /// No slots, over this many locks.
     #[must_use]
     pub fn new(shards: usize) -> Arc<Self> {
         Arc::new(Self {
@@ -58,13 +58,13 @@ impl Waiters {
         }
     }
 
-    /// Whether nobody has a slot.
+    /// Whether there is no slot.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         (0..self.shards.len()).all(|index| self.shard(index).is_empty())
     }
 
-    /// Wakes everyone who waits.
+    /// Wakes all waiting readers.
     pub fn wake_all(&self) {
         let mut woken = Vec::new();
         for index in 0..self.shards.len() {
@@ -77,7 +77,7 @@ impl Waiters {
 }
 
 impl Ticket {
-    /// Wakes `waker` at the next change. Look for a change once more after this call.
+    /// Wakes `waker` at the next change. Check for a change once more after this call.
     pub fn wait(&self, waker: &Waker) {
         let mut shard = self.waiters.shard(self.shard);
         match &mut shard[self.slot] {

@@ -1,7 +1,7 @@
-//! The writing side of a stream: turns what the Kafka room hands over into blocks of the log.
+//! The writing side of a stream: turns the feeds of the Kafka threads into blocks of the log.
 //!
-//! A [`Writer`] takes one [`Feed`] per call. It knows no task and no thread: `writers.rs` drives it, and tests
-//! do so step by step.
+//! A [`Writer`] takes one [`Feed`] per call. It uses no task and no thread: `writers.rs` drives it, and tests do so
+//! step by step.
 
 mod led;
 
@@ -32,19 +32,18 @@ use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Batch, Feed, Record, TopicId};
 use crate::logging::Seldom;
 
-/// Batches that may wait for a stream: at most 256 KiB of records each, so 4 MiB, enough to keep
-/// encoding and fetching apart and little enough to hold for nothing. A full channel stops the
-/// fetching thread, which is the back-pressure on Kafka.
+/// Batches that may wait for a stream: at most 256 KiB of records each, so 4 MiB. That decouples fetching from encoding
+/// at a bounded memory cost. A full channel stops the fetching thread, which is the back-pressure on Kafka.
 pub const CHANNEL_BATCHES: usize = 16;
 
-/// Most rows of a topic that began anew that are freed at once: about a millisecond's work, and twice what
-/// a batch can bring, so that the new rows do not come faster than the old ones go.
+/// Most rows of a reset topic that are freed at once: about a millisecond's work, and twice the records of a batch, so
+/// that old rows are freed faster than new ones arrive.
 pub const FREED_AT_ONCE: usize = 8192;
 
-/// What a frame has beside its id and the record's own bytes, as a rule: names of fields and ends of lines.
+/// Typical bytes of a frame beside its id and the record's own bytes: names of fields and line ends.
 const FRAME_OVERHEAD: usize = 16;
 
-/// At most one warning about passed-over records in this time, with the number of those unsaid.
+/// Least time between two warnings about passed-over records; each gives the number of those since the last.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);
 
 /// Numbers, encodes and appends the records of one stream.
@@ -56,7 +55,7 @@ pub struct Writer {
     position: Position,
     /// The first offset of every partition when it was assigned.
     low: Position,
-    /// Up to when all deletes are known.
+    /// The time up to which all deletes are known.
     known: KnownDeletes,
     loading: BTreeSet<usize>,
     unassigned: BTreeSet<usize>,
@@ -64,19 +63,19 @@ pub struct Writer {
     live: Position,
     /// Partitions that had no leader at first, by topic and partition, with their first live offsets.
     begun: BTreeMap<(usize, u32), i64>,
-    /// Topics that begin anew as soon as it is known where, and why.
+    /// Topics that are reset at their next assignment, and why.
     anew: BTreeMap<usize, Reset>,
     /// The leader epoch of the last record of every partition; shorter where none are known.
     led: Vec<Vec<Option<u32>>>,
-    /// Where it has changed since the log was last appended to.
+    /// Changes of `led` since the log was last appended to.
     changes: Vec<((usize, u32), Option<u32>, i64)>,
     /// Whether ids have room for leader epochs.
     names_epochs: bool,
     /// Whether filters may ask for headers, which are kept beside the frames then.
     keeps_headers: bool,
-    /// Rows that have left the table, and are still to be freed.
+    /// Rows that have left the table and are not freed yet.
     cleared: Vec<Cleared>,
-    /// FilterIndex that are to be woken when the log has what they want.
+    /// Groups that are to be woken when the log has their matches.
     dirty: Vec<Arc<Group>>,
     scratch: Vec<u8>,
     table: TableWriter,
@@ -90,7 +89,7 @@ impl Writer {
     pub fn new(stream: Arc<Stream>) -> Self {
         let settings = stream.settings();
         let topics = 0..settings.topics.len();
-        // Half-way through loading, no id can claim to know of deletes: the rest may hold old ones.
+        // Half-way through loading, no id can claim to know of deletes: the rest may contain old ones.
         let as_of = settings.has_table().then_some(0);
         let unread: Vec<TopicPosition> = settings
             .topics
@@ -130,13 +129,13 @@ impl Writer {
         }
     }
 
-    /// Takes a step for every record.
+    /// The pulse, which steps at every record.
     #[must_use]
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
 
-    /// Takes what the Kafka room has to say.
+    /// Applies a feed.
     pub fn take(&mut self, feed: &Feed) {
         if self.stream.failure().is_some() {
             return;
@@ -170,8 +169,8 @@ impl Writer {
         }
     }
 
-    /// Does a piece of what can wait: frees rows that have left the table, and lets go those that are to
-    /// leave it. Returns whether there is more to do.
+    /// Does a bounded part of the deferred work: frees rows that have left the table, and removes those that must leave
+    /// it. Returns whether there is more to do.
     pub fn tidy(&mut self) -> bool {
         if let Some(cleared) = self.cleared.last_mut()
             && !cleared.free(FREED_AT_ONCE)
@@ -201,7 +200,7 @@ impl Writer {
         }
         let begins = self.place(index, next);
         let position = &mut self.position.topics[index];
-        // What was known of the same topic stays known.
+        // The id of the same topic stays known.
         if is_new || id.is_some() {
             position.id = id_fingerprint(id);
         }
@@ -209,7 +208,7 @@ impl Writer {
         if is_new {
             known.clear();
         }
-        // What was read once stays known, whatever has gone since.
+        // A first offset that is known is kept, even after retention deletes the record.
         known.resize(known.len().max(low.len()), BEGINNING);
         for (known, &low) in known.iter_mut().zip(low) {
             if *known == BEGINNING {
@@ -238,7 +237,7 @@ impl Writer {
             self.stream.fail(why);
             return;
         }
-        // Ids mean something once every topic has said what partitions it has.
+        // Ids are valid once every topic has reported its partitions.
         if self.unassigned.is_empty() {
             self.announce(notices, anew.map(|reason| (index, reason)));
             let mut state = self.stream.write();
@@ -246,14 +245,14 @@ impl Writer {
             state.low = self.low.clone();
             state.live = self.live.clone();
             if !begins.is_empty() {
-                // What has left the log cannot be joined any more.
+                // A reader cannot join at a record that has left the log.
                 let (first, sequence) = (state.log.first(), state.log.next());
                 state.begins.retain(|begin| begin.sequence >= first);
                 let begins = begins.into_iter();
                 state
                     .begins
                     .extend(begins.map(|begin| Begin { sequence, ..begin }));
-                // No read may run over this place.
+                // No read may cross this place.
                 state.log.turn();
             }
             drop(state);
@@ -261,9 +260,8 @@ impl Writer {
         }
     }
 
-    /// Puts the position at the next offsets of a topic. Returns the partitions that begin although others were
-    /// read before. The past of such a partition is not in the log, where clients would take it for new, but
-    /// a table needs it.
+    /// Sets the position to the next offsets of a topic. Returns the partitions that begin after others were read. The
+    /// log must not contain the past of such a partition, because clients would take it for new, but a table needs it.
     fn place(&mut self, index: usize, next: &[i64]) -> Vec<Begin> {
         let has_table = self.stream.settings().has_table();
         let (position, live) = (&mut self.position.topics[index], &mut self.live.topics[index]);
@@ -278,7 +276,7 @@ impl Writer {
                 _ => next,
             };
             match position.next.get_mut(partition as usize) {
-                // What a stream has read or passed by is not read again.
+                // A record that the stream has read or passed over is not read again.
                 Some(&mut known) if at > known => {
                     position.move_to(partition as usize, at);
                     jumped.push(partition);
@@ -306,7 +304,7 @@ impl Writer {
         begins
     }
 
-    /// Appends gaps for the records of a topic that were gone before they could be read.
+    /// Appends gaps for the records of a topic that were deleted before they could be read.
     fn skipped(&mut self, index: usize, next: &[i64], notices: &mut Builder) {
         let known = self.position.topics[index].next.clone();
         let ranges = (0..).zip(known.into_iter().zip(next));
@@ -319,7 +317,7 @@ impl Writer {
         }
     }
 
-    /// Appends notices for all clients; behind them the topic `turned`, if one does, begins anew for that reason.
+    /// Appends notices for all clients. The topic `turned`, if given, is reset behind them for that reason.
     fn announce(&mut self, notices: Builder, turned: Option<(usize, Reset)>) {
         let stream = Arc::clone(&self.stream);
         let groups = stream.groups();
@@ -344,11 +342,11 @@ impl Writer {
             state.log.turn();
             state.turns[topic] = (state.log.next(), reason);
         }
-        // Whoever calls this wakes everyone.
+        // The caller wakes all readers.
         self.dirty.clear();
     }
 
-    /// A topic begins anew: nothing of what is held of it is true any more.
+    /// Resets a topic: forgets all its records and rows.
     fn begin_anew(&mut self, index: usize, reason: Reset) {
         for position in [&mut self.position, &mut self.live] {
             position.topics[index].start_over(Vec::new());
@@ -360,7 +358,7 @@ impl Writer {
         self.begun.retain(|(topic, _), _| *topic != index);
         self.anew.insert(index, reason);
         self.known.forget(index);
-        // Freed later, in pieces: the table is locked only for as long as its rows are taken out as one.
+        // Freed later, in parts: the table is locked only while its rows are moved out as a whole.
         let cleared = self
             .stream
             .write_table()
@@ -380,7 +378,7 @@ impl Writer {
         let frames = batch.size() + batch.len() * (id.len() + FRAME_OVERHEAD);
         let mut builder = Builder::with_room(id, stream.instant(), frames);
         let (next, first) = {
-            // This writer is the only one that appends, so the log's next number is ours to count from.
+            // This writer alone appends, so the log's next number cannot change here.
             let state = stream.read();
             (state.log.next(), state.log.first())
         };
@@ -397,7 +395,7 @@ impl Writer {
         }
         let replaced = incoming.replaced;
         self.pulse.step();
-        // The last records may have been passed over; the position moved all the same.
+        // The last records may have been passed over; the position moved in any case.
         let head = self.position.id().into();
         let (came, count) = (builder.came(), builder.len());
         let blocks = builder.finish();
@@ -408,15 +406,15 @@ impl Writer {
             lookups.look_up(&blocks, &replaced, |slot| stream.groups().paths_since(slot));
         }
         self.pulse.step();
-        // Held until the log has the records, so that a group that comes meanwhile hears of all that
-        // follow or finds them there.
+        // Held until the log has the records, so that a group that joins in between is offered all later records and
+        // finds these in the log.
         let groups = stream.groups();
         lookups.add(groups.paths_since(lookups.end()));
         let encoder = &mut self.encoder;
         let delete = |record| {
             let mut frame = Vec::new();
             let written = encoder.write_body(&batch.get(record)?.as_tombstone(), &mut frame);
-            // A key that cannot be shown was never seen.
+            // No client has seen a key that cannot be shown.
             written.is_ok().then(|| frame.into())
         };
         groups.offer(
@@ -450,7 +448,7 @@ impl Writer {
         else {
             return;
         };
-        // The past of a partition that began late, read for others.
+        // The past of a partition that began late, read for the table.
         if record.offset < *next {
             return;
         }
@@ -464,7 +462,7 @@ impl Writer {
         let mut unusable = None;
         if let Err(cause) = self.encode(&record, to.builder) {
             self.passed_over(&record, cause);
-            // What a table holds of the key is outdated, as after a tombstone.
+            // The table's row of the key is outdated, as after a tombstone.
             if record.key.is_none() || !self.stream.settings().has_table() {
                 return;
             }
@@ -485,7 +483,7 @@ impl Writer {
             // Shown as a delete: another replica may have shown it before it read the newer one.
             let is_outdated = is_shown && has_table && self.table.is_outdated(&record, &arrival);
             let is_held = || self.table.holds(to_u16(to.topic), record.key);
-            // A delete says that there was a key, which must have been seen before.
+            // A delete needs an earlier record of its key.
             match (is_shown && !is_outdated, has_table) {
                 (true, false) => {}
                 (true, true) if record.value.is_some() || is_held() => {}
@@ -497,7 +495,7 @@ impl Writer {
                 }
                 _ => {
                     to.builder.discard_frame();
-                    // What cannot be shown was counted as that.
+                    // A record that cannot be shown is already counted.
                     if unusable.is_none() {
                         self.stream.counters().hidden.fetch_add(1, Ordering::Relaxed);
                     }
@@ -558,7 +556,7 @@ impl Writer {
     fn loaded(&mut self, topic: &str) {
         let Some(index) = self.index(topic) else { return };
         self.loading.remove(&index);
-        // Where a client is to begin that has nothing of a partition: no further back than others could.
+        // Where a client begins in a partition that it has not read: no further back than `preload`.
         let preload = i64::from(self.stream.settings().preload);
         let (read, live) = (&self.position.topics[index], &mut self.live.topics[index]);
         for (partition, (&next, live)) in (0..).zip(read.next.iter().zip(&mut live.next)) {
@@ -584,7 +582,7 @@ impl Writer {
         }
     }
 
-    /// Everything that was written to a topic before `at` was read.
+    /// Notes that everything written to a topic before `at` was read.
     fn at_end(&mut self, topic: &str, at: Instant) {
         let Some(index) = self.index(topic) else { return };
         self.known.at_end(index, at);
@@ -592,13 +590,13 @@ impl Writer {
             let id = self.position.id().into();
             let mut state = self.stream.write();
             if state.is_assigned {
-                // Nobody is woken for it: it is in the ids that clients are sent from now on.
+                // Readers are not woken for it: later ids include it.
                 state.log.set_head(id);
             }
         }
     }
 
-    /// Has ids say up to when deletes are known. Returns whether that is news.
+    /// Updates the time in ids up to which deletes are known. Returns whether it changed.
     fn know_deletes(&mut self) -> bool {
         let until = self.known.until(self.stream.now(), self.stream.instant());
         match &mut self.position.as_of {
@@ -611,7 +609,7 @@ impl Writer {
     }
 }
 
-/// What a batch is on its way into.
+/// The batch that is being written.
 struct Incoming<'a> {
     /// Index of its topic.
     topic: usize,
@@ -620,6 +618,6 @@ struct Incoming<'a> {
     /// Unix seconds.
     now: u64,
     builder: &'a mut Builder,
-    /// Rows of the table that it put an end to.
+    /// Rows of the table that it replaced.
     replaced: Vec<Replaced>,
 }

@@ -1,4 +1,4 @@
-//! Leader epochs of what is written, and logs that were truncated.
+//! Leader epochs of written records, and truncated logs.
 
 use super::Writer;
 use crate::stream::block::Builder;
@@ -9,8 +9,8 @@ use crate::stream::position::mark_of;
 use crate::stream::truncation::Cut;
 
 impl Writer {
-    /// The log of a partition was truncated at `from`. A topic with a table begins anew, since the records are gone from
-    /// it that those which are lost had replaced.
+    /// Handles a truncation of a partition's log at `from`. A topic with a table is reset, since the table no longer
+    /// has the records that the lost ones had replaced.
     pub(super) fn truncated(
         &mut self,
         (index, partition): (usize, u32),
@@ -42,7 +42,7 @@ impl Writer {
             state.truncations.note(Cut { sequence, ..cut });
             return;
         }
-        // Another stream has read further, or this one was to begin further on.
+        // Another stream has read further, or this one begins at a later offset.
         if to <= from {
             return;
         }
@@ -51,7 +51,7 @@ impl Writer {
         position.move_to(number, from);
         position.set_mark(number, cut.epoch);
         self.set_led(index, partition, epoch);
-        // Before every topic has been assigned nobody has been shown anything.
+        // Before every topic has been assigned no client has seen a record.
         if self.unassigned.is_empty() {
             let gap = Gap {
                 reason: GapReason::Truncated,
@@ -65,7 +65,7 @@ impl Writer {
             self.announce(notices, None);
         }
         let mut state = self.stream.write();
-        // Ids go back here.
+        // Ids decrease here.
         state.log.turn();
         let sequence = state.log.next();
         state.truncations.note(Cut { sequence, ..cut });
@@ -85,7 +85,7 @@ impl Writer {
         led[partition] = epoch;
     }
 
-    /// A record is of another leader epoch than the one before it in its partition.
+    /// Notes that a record has another leader epoch than the one before it in its partition.
     pub(super) fn led_by(&mut self, topic: usize, partition: u32, epoch: Option<u32>, offset: i64) {
         self.set_led(topic, partition, epoch);
         let mark = mark_of(epoch.filter(|_| self.names_epochs));
