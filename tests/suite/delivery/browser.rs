@@ -1,6 +1,7 @@
 //! A browser that writes down what it is told, and sees at once where that breaks a promise.
 
-use super::model::{self, DELETE_RETENTION, Kafka, Key, NOT_BEGUN, Place, Row, Shared, TERMS, TOPICS, Wants};
+use super::archive::{Shared, TERMS};
+use super::model::{self, DELETE_RETENTION, Kafka, Key, NOT_BEGUN, Place, Row, TOPICS, Wants};
 use super::replica::{Moment, Next, Replica};
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::wait::ensure;

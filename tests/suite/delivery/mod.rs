@@ -4,20 +4,22 @@
 //! backfills, clocks that are set, and time that passes. The real stream room, without network, real time or chance
 //! beyond the seed.
 //!
-//! [`cases`] are those that failed once. [`model`] is Kafka, [`replica`] feeds a stream as the reading thread would, and [`browser`] knows
+//! [`cases`] are those that failed once. [`model`] is Kafka, [`archive`] its past, [`replica`] feeds a stream as the reading thread would, and [`browser`] knows
 //! what it may be told.
 
+mod archive;
 mod browser;
 mod cases;
 mod model;
 mod replica;
 
 use crate::harness::trial;
+use archive::{Shared, TERMS};
 use browser::Browser;
 use kafka_sse_bridge::config::{Lag, Start, WhenFull};
 use kafka_sse_bridge::stream::control::Goodbye;
 use libtest_mimic::Trial;
-use model::{Kind, MAX_LAG, PARTITIONS, Place, Setup, Shared, TOPICS, Wants};
+use model::{Kind, MAX_LAG, PARTITIONS, Place, Setup, TOPICS, Wants};
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
 use replica::{Pick, Replica};
@@ -488,7 +490,7 @@ async fn end(client: &mut Browser, replica: &Rc<RefCell<Replica>>) -> Result<(),
             if client.is_caught_up() || !client.is_connected() {
                 break;
             }
-            tokio::time::sleep(2 * model::TERMS.slow_reader_timeout).await;
+            tokio::time::sleep(2 * TERMS.slow_reader_timeout).await;
             client.take(usize::MAX).await?;
         }
         if client.is_connected() {

@@ -1,6 +1,7 @@
 //! A replica of the daemon: the real stream room, fed as the reading thread would feed it.
 
-use super::model::{self, Kafka, NOT_BEGUN, Place, Rows, Setup, Shared, TOPICS, fold, offsets};
+use super::archive::{Shared, offsets};
+use super::model::{self, Kafka, NOT_BEGUN, Place, Rows, Setup, TOPICS, fold};
 use crate::rig;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
