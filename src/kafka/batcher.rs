@@ -232,16 +232,7 @@ impl Batcher {
 
     /// Notifies the streams of a topic that a partition has its first leader: records from `at` on are live.
     pub fn begun(&mut self, topic: &str, partition: u32, at: i64) {
-        if let Some(&index) = self.by_name.get(topic) {
-            let (topic, queues) = (&mut self.topics[index], &mut self.queues);
-            topic.flush(queues);
-            let feed = Feed::Begun {
-                topic: topic.name.clone(),
-                partition,
-                at,
-            };
-            topic.send(queues, &feed);
-        }
+        self.notify(topic, |topic| Feed::Begun { topic, partition, at });
     }
 
     /// Handles a truncated log: goes back to the offset up to which the log and the records read agree, according to
@@ -311,26 +302,20 @@ impl Batcher {
 
     /// Notifies the streams of a topic that reading has reached the end offsets as of the start.
     pub fn loaded(&mut self, topic: &str) {
-        if let Some(&index) = self.by_name.get(topic) {
-            let (topic, queues) = (&mut self.topics[index], &mut self.queues);
-            topic.flush(queues);
-            let feed = Feed::Loaded {
-                topic: topic.name.clone(),
-            };
-            topic.send(queues, &feed);
-        }
+        self.notify(topic, |topic| Feed::Loaded { topic });
     }
 
     /// Notifies the streams of a topic that all records written before `at` are sent.
     pub fn at_end(&mut self, topic: &str, at: Instant) {
+        self.notify(topic, |topic| Feed::AtEnd { topic, at });
+    }
+
+    /// Sends a notice to the streams of a topic, after the records accepted before.
+    fn notify(&mut self, topic: &str, notice: impl FnOnce(Arc<str>) -> Feed) {
         if let Some(&index) = self.by_name.get(topic) {
             let (topic, queues) = (&mut self.topics[index], &mut self.queues);
             topic.flush(queues);
-            let feed = Feed::AtEnd {
-                topic: topic.name.clone(),
-                at,
-            };
-            topic.send(queues, &feed);
+            topic.send(queues, &notice(topic.name.clone()));
         }
     }
 

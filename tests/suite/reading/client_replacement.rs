@@ -32,15 +32,23 @@ fn until_connects(rig: &Rig, count: usize) {
     });
 }
 
-fn a_stalled_partition_replaces_the_client() {
+/// A client that reconnects by itself and has read three records, of a partition whose next offset is `high`. With `is_idle`
+/// it reports after every poll that the partition is not fetched.
+fn three_read(high: i64, is_idle: bool) -> Rig {
     let script = Script {
-        bounds: vec![Bounds { low: 0, high: 3 }],
+        bounds: vec![Bounds { low: 0, high }],
         polls: [Poll::Records(vec![0, 1, 2])].into(),
         reconnects: true,
+        is_idle,
         ..Script::default()
     };
     let mut rig = Rig::over(script, 1024);
     rig.offsets(3);
+    rig
+}
+
+fn a_stalled_partition_replaces_the_client() {
+    let mut rig = three_read(3, false);
     // As far as is known it has everything.
     rig.script(|script| script.end = Some(3));
     rig.script(|script| script.polls.push_back(Poll::Records(vec![3])));
@@ -58,15 +66,7 @@ fn a_stalled_partition_replaces_the_client() {
 
 /// Even if no record is known to be missing: an unfetched partition reports no new end.
 fn a_partition_that_is_not_fetched_replaces_the_client() {
-    let script = Script {
-        bounds: vec![Bounds { low: 0, high: 3 }],
-        polls: [Poll::Records(vec![0, 1, 2])].into(),
-        reconnects: true,
-        is_idle: true,
-        ..Script::default()
-    };
-    let mut rig = Rig::over(script, 1024);
-    rig.offsets(3);
+    let mut rig = three_read(3, true);
     until_connects(&rig, 2);
     rig.script(|script| {
         script.is_idle = false;
@@ -77,14 +77,7 @@ fn a_partition_that_is_not_fetched_replaces_the_client() {
 
 /// Partitions that are deleted or have no leader deliver nothing.
 fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
-    let script = Script {
-        bounds: vec![Bounds { low: 0, high: 3 }],
-        polls: [Poll::Records(vec![0, 1, 2])].into(),
-        reconnects: true,
-        ..Script::default()
-    };
-    let mut rig = Rig::over(script, 1024);
-    rig.offsets(3);
+    let rig = three_read(3, false);
     let stands = |rig: &Rig, sign: &str| {
         eventually(secs(20), sign, || {
             let degraded = rig.status.snapshot().degraded.join("; ");
@@ -112,26 +105,18 @@ fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
 
 /// A library may lose its metadata connection and still read, or stop reading as well.
 fn a_client_without_replies_is_replaced_once_another_gets_replies() {
-    let script = Script {
-        bounds: vec![Bounds { low: 0, high: 4 }],
-        polls: [Poll::Records(vec![0, 1, 2])].into(),
-        reconnects: true,
-        ..Script::default()
-    };
-    let mut rig = Rig::over(script, 1024);
-    rig.offsets(3);
-    let clients = |rig: &Rig| rig.script(|script| script.connects.len());
+    let mut rig = three_read(4, false);
     // The first one that is tried beside it gets no answers either, so the first is kept.
     rig.script(|script| script.deaf = vec![1, 2]);
     eventually(secs(90), "another is tried", || {
-        ensure(clients(&rig) == 2, clients(&rig).to_string())
+        ensure(connects(&rig) == 2, connects(&rig).to_string())
     });
     assert_eq!(rig.script(|script| script.assigned.len()), 1);
     rig.script(|script| script.polls.push_back(Poll::Records(vec![3])));
     assert_eq!(rig.offsets(1), [3], "it is read on");
     // The next one gets them, and so does the one that then takes over.
     assert_eq!(rig.assigned_within(secs(90), 2), [[0], [4]]);
-    assert_eq!(clients(&rig), 4);
+    assert_eq!(connects(&rig), 4);
 }
 
 fn an_offset_out_of_range_does_not_replace_the_client() {
