@@ -402,7 +402,6 @@ impl Daemon {
 }
 
 /// The connection settings of all Kafka clients: the union of what all streams need.
-#[must_use]
 pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connection {
     let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
     let needs = if has_envelope {

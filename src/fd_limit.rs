@@ -19,7 +19,6 @@ const HANDLES: u64 = 2;
 
 /// Descriptors that are reserved for the daemon itself, where `readers` Kafka clients may be connected to `brokers`
 /// each. The `kafka` crate needs fewer than librdkafka.
-#[must_use]
 pub const fn reserve(brokers: usize, readers: usize) -> u64 {
     let per_handle = (brokers as u64)
         .saturating_add(OWN_BROKERS)
@@ -31,19 +30,16 @@ pub const fn reserve(brokers: usize, readers: usize) -> u64 {
 }
 
 /// How many connections a limit allows beside the reserve, which takes half of the limit at most.
-#[must_use]
 pub const fn left_for_clients(limit: u64, reserve: u64) -> u64 {
     limit.saturating_sub(if reserve < limit / 2 { reserve } else { limit / 2 })
 }
 
 /// The limit in force; `None` where there is none.
-#[must_use]
 pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
 /// The hard limit.
-#[must_use]
 pub fn hard_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }

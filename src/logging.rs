@@ -195,7 +195,6 @@ pub enum Reader {
 
 impl Reader {
     /// The reader of stderr: the journal if `JOURNAL_STREAM` names the file that stderr is (`systemd.exec(5)`).
-    #[must_use]
     fn of_stderr() -> Self {
         let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
         let named = stream
@@ -210,7 +209,6 @@ impl Reader {
 }
 
 /// A record as text, with a newline at its end.
-#[must_use]
 pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: Reader) -> String {
     let (level, target) = (record.level(), record.target());
     let time = units::Instant::millis(time);
@@ -246,7 +244,6 @@ fn lines(level: log::Level, text: &str, reader: Reader) -> String {
 }
 
 /// The text with control characters escaped, so that a terminal does not interpret them.
-#[must_use]
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push_printable(&mut out, text);
@@ -318,7 +315,6 @@ pub struct Seldom {
 
 impl Seldom {
     /// Admits one message per `pause`.
-    #[must_use]
     pub const fn new(pause: Duration) -> Self {
         Self {
             pause,

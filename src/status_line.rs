@@ -39,7 +39,6 @@ struct Content {
 
 impl StatusLine {
     /// The status line of the daemon with this state.
-    #[must_use]
     pub fn new(app: Arc<AppState>) -> Self {
         Self {
             app,

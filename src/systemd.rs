@@ -63,13 +63,11 @@ pub fn alive() {
 }
 
 /// How long systemd waits for the next [`alive`]; `None` without a watchdog.
-#[must_use]
 pub fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
 }
 
 /// Whether systemd is notified.
-#[must_use]
 pub fn is_listening() -> bool {
     NOTIFIER.is_some()
 }

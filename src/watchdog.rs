@@ -43,7 +43,6 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Checks these threads and writers, the runtime of the caller, and the service. A part may be late by `slack`.
-    #[must_use]
     pub fn new(slack: Duration, threads: Arc<KafkaStatus>, writers: Arc<Pulses>, service: SelfCheck) -> Self {
         Self {
             slack,
@@ -127,7 +126,6 @@ pub struct Workers {
 
 impl Workers {
     /// The workers of the runtime with these metrics.
-    #[must_use]
     pub fn new(metrics: RuntimeMetrics) -> Self {
         let seen = (0..metrics.num_workers()).map(|worker| (figures(&metrics, worker), Duration::ZERO));
         Self {
@@ -159,7 +157,6 @@ impl Workers {
     }
 
     /// The first that has been in one task for longer than `slack`.
-    #[must_use]
     pub fn stuck(&self, slack: Duration) -> Option<usize> {
         self.seen.iter().position(|(_, late)| *late > slack)
     }

@@ -64,7 +64,6 @@ impl Writers {
     }
 
     /// The pulses of the tasks.
-    #[must_use]
     pub fn pulses(&self) -> Arc<Pulses> {
         Arc::clone(&self.pulses)
     }
@@ -87,13 +86,11 @@ impl Writers {
     }
 
     /// Spawns the tasks that look through records for the filters of a stream.
-    #[must_use]
     pub fn spawner(&self, path: &str) -> Spawn {
         self.spawner_of(format!("a filter of stream {path}"))
     }
 
     /// Spawns the replays of a stream.
-    #[must_use]
     pub fn replay_spawner(&self, path: &str) -> SpawnReplay {
         let spawn = self.spawner_of(format!("a replay of stream {path}"));
         Box::new(move |task| spawn(Box::pin(write_replay(task))))

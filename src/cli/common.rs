@@ -44,7 +44,6 @@ impl Exit {
     ];
 
     /// The number that the process returns.
-    #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }

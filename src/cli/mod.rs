@@ -52,7 +52,6 @@ enum Command {
 }
 
 /// Parses the command line and runs the command.
-#[must_use]
 pub fn main() -> ExitCode {
     // Ends the process with `Exit::Usage` where the command line is wrong.
     let cli = Cli::parse();

@@ -14,7 +14,6 @@ pub struct Available {
 
 /// The least of the machine's memory and the limits of all control groups of this process, which under systemd are
 /// `MemoryMax=` and `MemoryHigh=`. `None` where nothing can be read.
-#[must_use]
 pub fn available() -> Option<Available> {
     let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let machine = fs::read_to_string("/proc/meminfo").unwrap_or_default();

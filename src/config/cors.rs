@@ -31,7 +31,6 @@ pub struct CorsSettings {
 
 impl CorsSettings {
     /// Whether every origin may read.
-    #[must_use]
     pub fn allows_any(&self) -> bool {
         self.allow_origins.iter().any(|origin| origin == ANY_ORIGIN)
     }
@@ -95,7 +94,6 @@ pub enum AllowedOrigin {
 
 impl AllowedOrigin {
     /// Parses an entry of `allow_origins`.
-    #[must_use]
     pub fn new(text: &str) -> Self {
         if text == ANY_ORIGIN {
             return Self::Any;
@@ -110,7 +108,6 @@ impl AllowedOrigin {
     }
 
     /// Whether the entry allows a request's `Origin`.
-    #[must_use]
     pub fn covers(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,

@@ -33,7 +33,6 @@ pub enum StreamChange {
 
 impl Changes {
     /// Whether nothing differs.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
@@ -41,7 +40,6 @@ impl Changes {
 
 /// Compares two settings. `lacks_rows` says of a path whether the table that is served there now has no rows of some keys,
 /// because it is or was full.
-#[must_use]
 pub fn diff(old: &Settings, new: &Settings, lacks_rows: impl Fn(&str) -> bool) -> Changes {
     let mut changes = Changes {
         listen: missing(&new.http.listen, &old.http.listen),

@@ -27,7 +27,6 @@ pub const BASE64: &str = "base64:";
 
 /// The bytes of a key as a filter names it: text, or what follows [`BASE64`], in the alphabet in which
 /// keys are shown or in the one for URLs, with padding or without. `None` where that is not base64.
-#[must_use]
 pub fn key_bytes(value: &str) -> Option<Cow<'_, [u8]>> {
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
@@ -173,7 +172,6 @@ pub struct Filter {
 
 impl Filter {
     /// Whether it passes all records.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }

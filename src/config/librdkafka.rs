@@ -16,7 +16,6 @@ pub(super) fn fault(name: &str, value: &str) -> Option<String> {
 }
 
 /// The same, from the error that the library returned for the property.
-#[must_use]
 pub fn reason(error: &KafkaError) -> String {
     let KafkaError::ClientConfig(result, said, ..) = error else {
         return "cannot be passed to librdkafka; correct it or remove it".to_owned();

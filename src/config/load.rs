@@ -45,7 +45,6 @@ pub enum Document {
 
 impl Document {
     /// Its name in messages.
-    #[must_use]
     pub fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -134,7 +133,6 @@ pub struct Loaded {
 impl Loaded {
     /// The origin of the value of `key` (`http.listen`, `stream[0].path`): `default`, `derived from memory.limit`,
     /// `file:line`, `environment NAME` or `flag --name`.
-    #[must_use]
     pub fn origin(&self, key: &str) -> String {
         let origin = self.origins.of(key);
         let default = if self.memory.is_derived(key) {

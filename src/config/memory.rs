@@ -36,7 +36,6 @@ pub struct Sum {
 
 impl Sum {
     /// Adds up the bounds.
-    #[must_use]
     pub fn of(settings: &Draft) -> Self {
         let sum = |of: &dyn Fn(&StreamSettings) -> u64| {
             let all = settings.streams.iter().map(of);
@@ -57,7 +56,6 @@ impl Sum {
     }
 
     /// The part that the limit applies to: all but clients.
-    #[must_use]
     pub fn limited(&self) -> u64 {
         [self.logs, self.notes, self.tables]
             .into_iter()
@@ -92,13 +90,11 @@ pub struct Memory {
 
 impl Memory {
     /// Whether the value of a key is derived from the limit.
-    #[must_use]
     pub fn is_derived(&self, key: &str) -> bool {
         self.derived.contains(key)
     }
 
     /// The sum of the bounds and the limit, as one line.
-    #[must_use]
     pub fn describe(&self, settings: &Draft) -> String {
         let sum = Sum::of(settings);
         let mut parts = vec![format!("bounds add up to {sum}")];
@@ -115,7 +111,6 @@ impl Memory {
     }
 
     /// The remedy where bounds and clients together exceed the available memory.
-    #[must_use]
     pub fn remedy(&self, settings: &Draft) -> Option<String> {
         let available = self.available.as_ref()?;
         let sum = Sum::of(settings);

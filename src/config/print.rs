@@ -32,7 +32,6 @@ const PRIVATE: &str = "PRIVATE KEY";
 const ORIGIN_COLUMN: usize = 56;
 
 /// All settings as TOML, with a comment per line that names the origin; secrets are masked.
-#[must_use]
 pub fn print(loaded: &Loaded) -> String {
     let mut out = String::new();
     for (name, section) in &masked(&loaded.settings) {
@@ -64,7 +63,6 @@ pub fn print(loaded: &Loaded) -> String {
 
 /// A number that is equal for equal settings in every process, and differs for nearly all others. Secrets do not
 /// count, because a short number is enough to try passwords on; the paths of their files do.
-#[must_use]
 pub fn fingerprint(settings: &Settings) -> u32 {
     crc32fast::hash(Value::Table(masked(settings)).to_string().as_bytes())
 }

@@ -22,7 +22,6 @@ pub enum Proxy {
 
 impl Proxy {
     /// Whether the entry covers an address.
-    #[must_use]
     pub fn covers(&self, address: IpAddr) -> bool {
         matches!(self, Self::Range(range) if range.contains(&address))
     }

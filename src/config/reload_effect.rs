@@ -57,7 +57,6 @@ pub struct Effects {
 
 impl Effects {
     /// The effect of the change that was compared.
-    #[must_use]
     pub fn of_change(self) -> Effect {
         match self.exception {
             Some(exception) if self.is_exception => exception,
@@ -284,7 +283,6 @@ fn nest(keys: &mut Vec<Key>, table: &str, is_added_or_removed: bool, inner: Vec<
 }
 
 /// Every key with its section (`http.cors.allow_origins`, `stream.path`), and the effects that a change of it can have.
-#[must_use]
 pub fn all() -> Vec<(String, Effects)> {
     let draft = Draft::default();
     let Draft {

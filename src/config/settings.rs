@@ -282,25 +282,21 @@ pub struct StreamSettings {
 
 impl StreamSettings {
     /// Whether the stream keeps a table of the latest record per key.
-    #[must_use]
     pub fn has_table(&self) -> bool {
         self.start == Start::Snapshot
     }
 
     /// Whether the fixed filter looks at headers.
-    #[must_use]
     pub fn filters_headers(&self) -> bool {
         self.filter.keys().any(|name| name.starts_with("header."))
     }
 
     /// Whether headers are kept beside the frames, for filters.
-    #[must_use]
     pub fn keeps_headers(&self) -> bool {
         self.client_filters || self.filters_headers()
     }
 
     /// How a client continues after its next record has left the log.
-    #[must_use]
     pub fn lag(&self) -> Lag {
         self.lag.unwrap_or(if self.has_table() {
             Lag::Latest

@@ -11,7 +11,6 @@ pub struct SocketMode(u32);
 
 impl SocketMode {
     /// The bits for chmod(2).
-    #[must_use]
     pub const fn bits(self) -> u32 {
         self.0
     }

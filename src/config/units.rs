@@ -10,7 +10,6 @@ pub struct Span(pub Duration);
 
 impl Span {
     /// A span of whole seconds.
-    #[must_use]
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
@@ -38,13 +37,11 @@ pub struct Size(pub u64);
 
 impl Size {
     /// A size of whole mebibytes.
-    #[must_use]
     pub const fn mebibytes(count: u64) -> Self {
         Self(count * 1024 * 1024)
     }
 
     /// The size as a length in memory; a size that does not fit becomes the largest length.
-    #[must_use]
     pub fn as_len(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -88,7 +85,6 @@ pub struct Instant {
 
 impl Instant {
     /// Written with seconds.
-    #[must_use]
     pub const fn seconds(time: SystemTime) -> Self {
         Self {
             time,
@@ -97,7 +93,6 @@ impl Instant {
     }
 
     /// Written with milliseconds.
-    #[must_use]
     pub const fn millis(time: SystemTime) -> Self {
         Self {
             time,
@@ -129,7 +124,6 @@ pub type OtherUnit = (&'static str, i64);
 /// Detects a number of milliseconds since 1970 that is probably in another unit. From 10^8 up to 10^11 it is a time
 /// from 1973 to 5138 in seconds, and before March 1973 in milliseconds; from 10^14 on it is microseconds or
 /// nanoseconds, and after 5138 in milliseconds. Numbers below 10^8 are "everything", as 0 is.
-#[must_use]
 pub fn other_unit(milliseconds: i64) -> Option<OtherUnit> {
     match milliseconds {
         100_000_000..100_000_000_000 => Some(("seconds", milliseconds * 1000)),

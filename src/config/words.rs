@@ -10,7 +10,6 @@ macro_rules! words {
 
         impl $name {
             /// Its word in the configuration.
-            #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $word,)+

@@ -39,7 +39,6 @@ pub struct Connections {
 
 impl Connections {
     /// No connection is open. A connection is closed once it takes no byte for `write_timeout`.
-    #[must_use]
     pub fn new(write_timeout: Duration) -> Self {
         Self {
             write_timeout: AtomicU64::new(milliseconds(write_timeout)),
@@ -55,7 +54,6 @@ impl Connections {
     }
 
     /// How long a socket may take no byte.
-    #[must_use]
     pub fn write_timeout(&self) -> Duration {
         Duration::from_millis(self.write_timeout.load(Ordering::Relaxed))
     }
@@ -72,37 +70,31 @@ impl Connections {
     }
 
     /// Descriptors that are kept from clients.
-    #[must_use]
     pub fn reserve(&self) -> u64 {
         self.reserve.load(Ordering::Relaxed)
     }
 
     /// Connections open now.
-    #[must_use]
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
 
     /// Connections closed by the write timeout, since the start.
-    #[must_use]
     pub fn write_timeouts(&self) -> u64 {
         self.write_timeouts.load(Ordering::Relaxed)
     }
 
     /// Connections closed because a request's head took too long, since the start.
-    #[must_use]
     pub fn head_timeouts(&self) -> u64 {
         self.head_timeouts.load(Ordering::Relaxed)
     }
 
     /// Requests refused for the size of their heads, since the start.
-    #[must_use]
     pub fn large_heads(&self) -> u64 {
         self.large_heads.load(Ordering::Relaxed)
     }
 
     /// How often a listener paused because no descriptor was left, since the start.
-    #[must_use]
     pub fn accept_pauses(&self) -> u64 {
         self.accept_pauses.load(Ordering::Relaxed)
     }

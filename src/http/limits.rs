@@ -90,7 +90,6 @@ impl Limit {
     ];
 
     /// The key of the configuration that sets it.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Clients => "max_clients",
@@ -154,7 +153,6 @@ impl Default for OfStream {
 
 impl Limits {
     /// No stream is open.
-    #[must_use]
     pub fn new(rules: Rules) -> Self {
         Self {
             rules: RwLock::new(Arc::new(rules)),
@@ -171,13 +169,11 @@ impl Limits {
     }
 
     /// The limits in force.
-    #[must_use]
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read())
     }
 
     /// The client address of a request of this peer.
-    #[must_use]
     pub fn client(&self, peer: Peer, headers: &http::HeaderMap) -> Address {
         client(peer, headers, &self.rules().trusted_proxies)
     }
@@ -202,7 +198,6 @@ impl Limits {
     }
 
     /// The counts now.
-    #[must_use]
     pub fn counts(&self) -> Counts {
         let (clients, addresses) = {
             let mut open = self.open();
@@ -243,7 +238,6 @@ impl Limits {
     }
 
     /// Clients refused by limits of the stream at `path` since the start.
-    #[must_use]
     pub fn refused_by(&self, path: &str) -> [(Limit, u64); 2] {
         let by_stream = self.by_stream.lock();
         let of_stream = by_stream.get(path);
@@ -275,7 +269,6 @@ pub struct Permit {
 
 impl Permit {
     /// The client address that it is counted for.
-    #[must_use]
     pub fn address(&self) -> Address {
         self.address
     }

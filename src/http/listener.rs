@@ -42,7 +42,6 @@ fn is_other_file(address: &str) -> bool {
 }
 
 /// Whether two addresses of `listen` cannot both be bound: they have the same port, and a host in common.
-#[must_use]
 pub fn overlap(one: &str, other: &str) -> bool {
     let resolved = |address: &str| -> Vec<SocketAddr> {
         match address.strip_prefix(ANY_ADDRESS) {
@@ -83,25 +82,21 @@ pub struct BindError {
 
 impl BindError {
     /// The operating system's error.
-    #[must_use]
     pub fn cause(&self) -> &io::Error {
         &self.source
     }
 
     /// The remedy.
-    #[must_use]
     pub fn remedy(&self) -> &str {
         &self.remedy
     }
 
     /// The address.
-    #[must_use]
     pub fn address(&self) -> &str {
         &self.address
     }
 
     /// Whether another socket, of any program, has the address.
-    #[must_use]
     pub fn is_taken(&self) -> bool {
         self.remedy == ANOTHER_PROGRAM
     }
@@ -177,7 +172,6 @@ impl Listener {
     }
 
     /// The URL at which it is served.
-    #[must_use]
     pub fn url(&self) -> String {
         match self {
             Self::Tcp(listener) => match listener.local_addr() {

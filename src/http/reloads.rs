@@ -36,31 +36,26 @@ impl Reloads {
     }
 
     /// Whether the last one failed, so that the daemon runs with other settings than the file has.
-    #[must_use]
     pub fn has_last_failed(&self) -> bool {
         self.has_last_failed.load(Ordering::Relaxed)
     }
 
     /// Reloads that were applied.
-    #[must_use]
     pub fn succeeded(&self) -> u64 {
         self.succeeded.load(Ordering::Relaxed)
     }
 
     /// Reloads that failed and changed nothing.
-    #[must_use]
     pub fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
     /// When the settings were applied, since the epoch.
-    #[must_use]
     pub fn applied_at(&self) -> Duration {
         Duration::from_millis(self.applied_at.load(Ordering::Relaxed))
     }
 
     /// The settings' [fingerprint](crate::config::print::fingerprint).
-    #[must_use]
     pub fn fingerprint(&self) -> u32 {
         self.fingerprint.load(Ordering::Relaxed)
     }

@@ -61,7 +61,6 @@ pub struct Stopping(watch::Receiver<bool>);
 
 impl Stopping {
     /// The switch, and its receiver.
-    #[must_use]
     pub fn channel() -> (watch::Sender<bool>, Self) {
         let (switch, receiver) = watch::channel(false);
         (switch, Self(receiver))
@@ -225,7 +224,6 @@ fn serve_connection<S>(
 }
 
 /// Handles requests: base path, CORS, then `routes`.
-#[must_use]
 pub fn handler(state: Arc<AppState>, routes: Handler) -> Handler {
     Arc::new(move |request| Box::pin(handle(Arc::clone(&state), Arc::clone(&routes), request)))
 }

@@ -75,7 +75,6 @@ impl From<&UiSettings> for Assets {
 
 impl AppState {
     /// The state before any stream is shown.
-    #[must_use]
     pub fn new(http: &HttpSettings, ui: &UiSettings) -> Self {
         Self {
             shown: RwLock::new(Shown {

@@ -21,7 +21,6 @@ pub struct VersionRanges {
 
 impl VersionRanges {
     /// Whether the `kafka` crate, which speaks version 0 of both, can read from this broker.
-    #[must_use]
     pub fn suit_the_kafka_crate(&self) -> bool {
         self.fetch.0 == 0 && self.list_offsets.0 == 0
     }
@@ -92,7 +91,6 @@ pub(super) fn expected_security(brokers: &[String], credentials: &Credentials) -
 }
 
 /// The authentication error inside an error of [`version_ranges`].
-#[must_use]
 pub fn auth_error(error: &io::Error) -> Option<&AuthError> {
     error.get_ref()?.downcast_ref()
 }

@@ -189,7 +189,6 @@ impl AuthError {
     }
 
     /// The principal lacks READ on a topic.
-    #[must_use]
     pub fn topic(topic: &str, credentials: &Credentials) -> Self {
         let principal = credentials.principal();
         let (who, principal) = match &principal {

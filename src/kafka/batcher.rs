@@ -59,7 +59,6 @@ pub struct FetchPosition {
 
 impl FetchPosition {
     /// The topic and the partition.
-    #[must_use]
     pub fn key(&self) -> (Arc<str>, u32) {
         (Arc::clone(&self.topic), self.partition)
     }
@@ -148,7 +147,6 @@ impl Batcher {
     }
 
     /// The next offset of every partition of a topic; empty if the topic is not read.
-    #[must_use]
     pub fn next_offsets(&self, topic: &str) -> Vec<i64> {
         self.topic(topic)
             .map(|topic| topic.next.clone())
@@ -156,7 +154,6 @@ impl Batcher {
     }
 
     /// The next offset of one partition; `None` if it is not read.
-    #[must_use]
     pub fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
         self.topic(topic)?.next.get(partition as usize).copied()
     }
@@ -176,26 +173,22 @@ impl Batcher {
     }
 
     /// Whether a topic is paused because a stream that uses it does not keep up.
-    #[must_use]
     pub fn is_paused(&self, topic: &str) -> bool {
         self.topic(topic)
             .is_some_and(|topic| topic.is_paused(&self.queues))
     }
 
     /// Whether any topic is paused.
-    #[must_use]
     pub fn is_any_paused(&self) -> bool {
         self.queues.is_any_paused()
     }
 
     /// Records accepted since the start.
-    #[must_use]
     pub fn received(&self) -> u64 {
         self.topics.iter().map(|topic| topic.received).sum()
     }
 
     /// Records accepted of one topic.
-    #[must_use]
     pub fn received_from(&self, topic: &str) -> u64 {
         self.topic(topic).map_or(0, |topic| topic.received)
     }
@@ -419,7 +412,6 @@ impl Batcher {
     }
 
     /// Whether all streams have closed their channels.
-    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.topics.iter().all(|topic| topic.is_unwanted(&self.queues))
     }

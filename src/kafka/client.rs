@@ -32,7 +32,6 @@ pub struct Handles {
 
 impl Handles {
     /// Both handles of one client.
-    #[must_use]
     pub fn new(consumer: Box<dyn Consumer>, admin: AdminThread) -> Self {
         Self {
             consumer,

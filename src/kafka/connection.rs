@@ -33,7 +33,6 @@ pub struct Connection {
 
 impl Connection {
     /// The brokers as configured, for error messages and for the client libraries.
-    #[must_use]
     pub fn bootstrap_servers(&self) -> Arc<str> {
         self.brokers.join(",").into()
     }
@@ -54,7 +53,6 @@ pub enum SecurityProtocol {
 
 impl SecurityProtocol {
     /// The protocol that a connection sets.
-    #[must_use]
     pub fn of(connection: &Connection) -> Self {
         match (connection.credentials.tls(), connection.credentials.sasl()) {
             (Some(_), _) if cfg!(feature = "tls") => return Self::Tls,

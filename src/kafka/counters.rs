@@ -40,7 +40,6 @@ impl ErrorClass {
     ];
 
     /// The value of the label `kind` in `/metrics`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
@@ -81,13 +80,11 @@ impl PauseCounters {
     }
 
     /// How often.
-    #[must_use]
     pub fn times(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
 
     /// Total time, without a pause in progress.
-    #[must_use]
     pub fn paused(&self) -> Duration {
         Duration::from_micros(self.micros.load(Ordering::Relaxed))
     }
@@ -95,13 +92,11 @@ impl PauseCounters {
 
 impl KafkaCounters {
     /// The pauses of one stream, by its path.
-    #[must_use]
     pub fn pauses(&self, stream: &Arc<str>) -> Arc<PauseCounters> {
         Arc::clone(self.pauses.lock().entry(Arc::clone(stream)).or_default())
     }
 
     /// The pauses of every stream that had one.
-    #[must_use]
     pub fn all_pauses(&self) -> Vec<(Arc<str>, Arc<PauseCounters>)> {
         let streams = self.pauses.lock();
         streams
@@ -111,13 +106,11 @@ impl KafkaCounters {
     }
 
     /// The counter of a topic's records. Readers keep it, and update it once per batch.
-    #[must_use]
     pub fn topic(&self, topic: &Arc<str>) -> Arc<AtomicU64> {
         Arc::clone(self.records.lock().entry(Arc::clone(topic)).or_default())
     }
 
     /// Records read of every topic. Records that are read again, as for a stream that a reload rebuilt, count again.
-    #[must_use]
     pub fn records(&self) -> Vec<(Arc<str>, u64)> {
         let topics = self.records.lock();
         let read =
@@ -130,7 +123,6 @@ impl KafkaCounters {
     }
 
     /// Errors of each kind.
-    #[must_use]
     pub fn errors(&self) -> [(ErrorClass, u64); ErrorClass::ALL.len()] {
         ErrorClass::ALL.map(|kind| (kind, self.errors[kind as usize].load(Ordering::Relaxed)))
     }
@@ -140,7 +132,6 @@ impl KafkaCounters {
     }
 
     /// How often reading recovered from an error.
-    #[must_use]
     pub fn recoveries(&self) -> u64 {
         self.recoveries.load(Ordering::Relaxed)
     }

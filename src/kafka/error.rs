@@ -75,7 +75,6 @@ pub enum ErrorKind {
 
 impl KafkaError {
     /// An error that concerns no single topic.
-    #[must_use]
     pub fn new(brokers: &Arc<str>, kind: ErrorKind) -> Self {
         Self {
             brokers: Arc::clone(brokers),
@@ -91,38 +90,32 @@ impl KafkaError {
     }
 
     /// No broker answers.
-    #[must_use]
     pub fn unreachable(brokers: &Arc<str>, reason: impl Into<String>) -> Self {
         Self::new(brokers, ErrorKind::Unreachable(reason.into()))
     }
 
     /// One partition cannot be read.
-    #[must_use]
     pub fn partition(brokers: &Arc<str>, at: Location, reason: impl Into<String>) -> Self {
         Self::new(brokers, ErrorKind::Partition(reason.into())).located(at)
     }
 
     /// The client cannot work with these brokers or settings.
-    #[must_use]
     pub fn unsupported(brokers: &Arc<str>, reason: impl Into<String>, remedy: impl Into<String>) -> Self {
         let (reason, remedy) = (reason.into(), remedy.into());
         Self::new(brokers, ErrorKind::Unsupported { reason, remedy })
     }
 
     /// Whether the call was abandoned, which is not a failure.
-    #[must_use]
     pub const fn is_interrupted(&self) -> bool {
         matches!(self.kind, ErrorKind::Interrupted)
     }
 
     /// Whether reading stops at a batch that another client or another setting could read.
-    #[must_use]
     pub const fn is_of_batch(&self) -> bool {
         matches!(self.kind, ErrorKind::Codec(_) | ErrorKind::TooLarge { .. })
     }
 
     /// Its kind in `/metrics`.
-    #[must_use]
     pub const fn counted_as(&self) -> ErrorClass {
         match self.kind {
             ErrorKind::Unreachable(_) | ErrorKind::Interrupted => ErrorClass::Unreachable,
@@ -135,7 +128,6 @@ impl KafkaError {
     }
 
     /// The partition at whose next batch reading stops, if it stops at one.
-    #[must_use]
     pub fn stop(&self) -> Option<(&Arc<str>, u32, Stop)> {
         let cause = match self.kind {
             ErrorKind::Codec(_) => StopCause::Codec,
@@ -148,7 +140,6 @@ impl KafkaError {
     }
 
     /// The failure and its location, without the brokers and the remedy.
-    #[must_use]
     pub fn reason(&self) -> String {
         let at = self.at.as_ref().map_or_else(String::new, |at| format!("{at}: "));
         match &self.kind {
@@ -168,7 +159,6 @@ impl KafkaError {
     }
 
     /// The remedy, if retrying alone does not help.
-    #[must_use]
     pub fn remedy(&self) -> Option<&str> {
         match &self.kind {
             ErrorKind::Codec(_) => Some(USE_LIBRDKAFKA),

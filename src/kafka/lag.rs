@@ -24,14 +24,12 @@ pub struct End {
 
 impl End {
     /// Offsets from `next` to this end, if it is known.
-    #[must_use]
     pub fn lag(&self, next: i64) -> Option<u64> {
         let offset = self.offset?;
         Some(if self.is_reached { 0 } else { lag(next, offset) })
     }
 
     /// The same up to the high watermark, behind open transactions.
-    #[must_use]
     pub fn lag_to_high(&self, next: i64) -> Option<u64> {
         let blocked = self
             .offset

@@ -47,7 +47,6 @@ const ANSWER: (&str, &str) = ("broker end offset is ", "(offset leader epoch ");
 impl Cut {
     /// Parses how a leader's log differs from the records read. librdkafka reports the leader's response only in the
     /// text of an error. `None` if the text has no response.
-    #[must_use]
     pub fn from_text(text: &str) -> Option<Self> {
         let (end, epoch) = (number_after(text, ANSWER.0)?, number_after(text, ANSWER.1)?);
         // Both are -1 if the leader has no such epoch.

@@ -98,7 +98,6 @@ impl Pulse {
     }
 
     /// How long the deadline has passed.
-    #[must_use]
     pub fn overdue(&self) -> Option<Duration> {
         let due = self.due.load(Ordering::Relaxed);
         let late = self.born.elapsed().checked_sub(Duration::from_millis(due))?;

@@ -90,13 +90,11 @@ impl ReaderStatus {
     }
 
     /// The counters of all threads.
-    #[must_use]
     pub fn counters(&self) -> &Arc<KafkaCounters> {
         &self.counters
     }
 
     /// Whether brokers have answered, and the connection works now.
-    #[must_use]
     pub fn is_up(&self) -> bool {
         let state = self.lock();
         state.contacted && state.error.is_none()
@@ -127,7 +125,6 @@ impl ReaderStatus {
 
     /// The lag of every partition as it was last known: a few seconds ago, or before an outage. Partitions whose ends
     /// are unknown are left out.
-    #[must_use]
     pub fn lag(&self) -> Vec<PartitionLag> {
         let state = self.lock();
         let partitions = state.lag.iter().flat_map(|(topic, lags)| {
@@ -160,7 +157,6 @@ impl ReaderStatus {
     }
 
     /// Connections to brokers, if the client library reports them.
-    #[must_use]
     pub fn broker_states(&self) -> Vec<BrokerState> {
         self.lock().broker_states.clone()
     }
@@ -262,7 +258,6 @@ impl ReaderStatus {
     }
 
     /// All stopped partitions.
-    #[must_use]
     pub fn stopped_partitions(&self) -> Vec<StoppedPartition> {
         self.lock().stopped.all().collect()
     }

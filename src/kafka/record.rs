@@ -24,13 +24,11 @@ pub struct TopicId(NonZeroU128);
 
 impl TopicId {
     /// From its 128 bits; `None` for zero.
-    #[must_use]
     pub fn new(bits: u128) -> Option<Self> {
         NonZeroU128::new(bits).map(Self)
     }
 
     /// Its 16 bytes, as Kafka sends them.
-    #[must_use]
     pub const fn to_bytes(self) -> [u8; 16] {
         self.0.get().to_be_bytes()
     }
@@ -59,7 +57,6 @@ pub struct Record<'a> {
 
 impl<'a> Record<'a> {
     /// A tombstone for `key` that no producer wrote, in place of a record that a client may not see.
-    #[must_use]
     pub fn tombstone(topic: &'a str, stamp: Stamp, key: Option<&'a [u8]>) -> Self {
         Self {
             topic,
@@ -134,7 +131,6 @@ pub struct Batch {
 
 impl Batch {
     /// An empty batch of `topic`.
-    #[must_use]
     pub fn new(topic: Arc<str>) -> Self {
         Self {
             topic,
@@ -156,31 +152,26 @@ impl Batch {
     }
 
     /// Bytes of keys, values and headers.
-    #[must_use]
     pub fn size(&self) -> usize {
         self.bytes.len()
     }
 
     /// The topic of all its records.
-    #[must_use]
     pub fn topic(&self) -> &Arc<str> {
         &self.topic
     }
 
     /// The number of records.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.heads.len()
     }
 
     /// Whether it holds no record.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()
     }
 
     /// Whether it has reached [`MAX_BATCH_BYTES`] or [`MAX_BATCH_RECORDS`].
-    #[must_use]
     pub fn is_full(&self) -> bool {
         self.bytes.len() >= MAX_BATCH_BYTES || self.heads.len() >= MAX_BATCH_RECORDS
     }
@@ -239,7 +230,6 @@ impl Batch {
     }
 
     /// A record by its number in that order, from 0.
-    #[must_use]
     pub fn get(&self, number: usize) -> Option<Record<'_>> {
         self.heads.get(number).map(|head| self.record(head))
     }

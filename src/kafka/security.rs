@@ -21,7 +21,6 @@ pub struct Credentials {
 
 impl Credentials {
     /// Reads the files that the settings name.
-    #[must_use]
     pub fn new(settings: &KafkaSettings) -> Self {
         Self {
             tls: settings.tls.clone(),
@@ -44,31 +43,26 @@ impl Credentials {
     }
 
     /// Whether the settings are the same and the content of a file differs.
-    #[must_use]
     pub fn is_rotation_of(&self, other: &Self) -> bool {
         self.tls == other.tls && self.sasl == other.sasl && self.fingerprints != other.fingerprints
     }
 
     /// The settings of TLS, if it is used.
-    #[must_use]
     pub fn tls(&self) -> Option<&TlsSettings> {
         self.tls.as_ref()
     }
 
     /// The settings of SASL, if it is used.
-    #[must_use]
     pub fn sasl(&self) -> Option<&SaslSettings> {
         self.sasl.as_ref()
     }
 
     /// The file of the OAuth token, if one is used.
-    #[must_use]
     pub fn token_file(&self) -> Option<&FileName> {
         self.sasl.as_ref()?.token_file.as_ref()
     }
 
     /// Our principal in brokers' ACLs, as far as it follows from the settings.
-    #[must_use]
     pub fn principal(&self) -> Option<String> {
         let name = match (&self.sasl, &self.tls) {
             (Some(sasl), _) => match &sasl.token_file {

@@ -22,26 +22,22 @@ pub struct KafkaStatus {
 
 impl KafkaStatus {
     /// The status of one more thread, with the shared counters.
-    #[must_use]
     pub fn reader(&self) -> Arc<ReaderStatus> {
         Arc::new(ReaderStatus::counted_in(&self.counters))
     }
 
     /// The counters of all threads since the start.
-    #[must_use]
     pub fn counters(&self) -> &KafkaCounters {
         &self.counters
     }
 
     /// Whether all threads reach Kafka now.
-    #[must_use]
     pub fn is_up(&self) -> bool {
         self.all().iter().all(|status| status.is_up())
     }
 
     /// The lag of every partition ([`ReaderStatus::lag`]). If two threads read the same one, as after a reload, the
     /// greater counts.
-    #[must_use]
     pub fn lag(&self) -> Vec<PartitionLag> {
         let mut furthest: BTreeMap<(String, usize), Lag> = BTreeMap::new();
         for lag in self.all().iter().flat_map(|status| status.lag()) {
@@ -60,7 +56,6 @@ impl KafkaStatus {
     }
 
     /// All stopped partitions. If two threads read the same one, the lesser offset counts.
-    #[must_use]
     pub fn stopped_partitions(&self) -> Vec<StoppedPartition> {
         let mut stops: BTreeMap<(String, u32), StoppedPartition> = BTreeMap::new();
         for stopped in self.all().iter().flat_map(|status| status.stopped_partitions()) {
@@ -74,7 +69,6 @@ impl KafkaStatus {
     }
 
     /// Topics that are paused because of a stream.
-    #[must_use]
     pub fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
         self.all()
             .iter()
@@ -83,7 +77,6 @@ impl KafkaStatus {
     }
 
     /// Connections to brokers. Of several to one broker, the worse state counts.
-    #[must_use]
     pub fn broker_states(&self) -> Vec<BrokerState> {
         let mut connections: BTreeMap<String, BrokerState> = BTreeMap::new();
         for connection in self.all().iter().flat_map(|status| status.broker_states()) {
@@ -101,7 +94,6 @@ impl KafkaStatus {
     }
 
     /// Most brokers that a thread connects to; 0 if the client library does not report them.
-    #[must_use]
     pub fn brokers(&self) -> usize {
         let all = self.all();
         all.iter()
@@ -132,7 +124,6 @@ impl KafkaStatus {
     }
 
     /// All threads in one: the client of the first, contacted if all are.
-    #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let all = self.all();
         let mut shots = all.iter().map(|status| status.snapshot());

@@ -19,7 +19,6 @@ pub enum StopCause {
 
 impl StopCause {
     /// The value of the label `cause` in `/metrics`.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Codec => "codec",

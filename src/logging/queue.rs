@@ -60,7 +60,6 @@ struct Entry {
 
 impl Queue {
     /// Empty, and without a thread.
-    #[must_use]
     pub const fn new() -> Self {
         Self {
             state: Mutex::new(State {

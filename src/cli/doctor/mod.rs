@@ -34,7 +34,6 @@ pub(super) struct Options {
 
 /// Runs all checks and prints each finding at once. Exits with 0 if no check failed, 1 if one did, and 78 if the
 /// configuration is invalid; the other checks are skipped then.
-#[must_use]
 pub(super) fn run(options: &Options) -> ExitCode {
     let mut report = Report::new(options.json);
     let loaded = match options.configured.sources().load() {

@@ -38,7 +38,6 @@ impl Latencies {
     }
 
     /// The number of latencies.
-    #[must_use]
     pub(super) fn count(&self) -> u64 {
         self.histogram.len()
     }

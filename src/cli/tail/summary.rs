@@ -34,7 +34,6 @@ pub(super) struct Summary {
 
 impl Summary {
     /// An empty summary.
-    #[must_use]
     pub(super) fn new(measures_heartbeats: bool) -> Self {
         Self {
             measures_heartbeats,
@@ -49,7 +48,6 @@ impl Summary {
     }
 
     /// Whether no connection has been opened yet.
-    #[must_use]
     pub(super) fn is_first(&self) -> bool {
         self.connections == 0
     }
@@ -65,7 +63,6 @@ impl Summary {
     }
 
     /// The number of events.
-    #[must_use]
     pub(super) fn events(&self) -> u64 {
         self.events
     }
@@ -102,7 +99,6 @@ impl Summary {
     }
 
     /// The text for a session of this duration, a line per subject.
-    #[must_use]
     pub(super) fn text(&self, lasted: Duration) -> String {
         let lasted = humantime::format_duration(Duration::from_millis(
             u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX),

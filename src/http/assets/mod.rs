@@ -55,7 +55,6 @@ enum Files {
 
 impl Assets {
     /// The page with this title; served from `directory` instead of the binary where one is given.
-    #[must_use]
     pub fn new(title: &str, directory: Option<PathBuf>) -> Self {
         let title = escape(title);
         if let Some(directory) = directory {
@@ -122,7 +121,6 @@ impl Assets {
     }
 
     /// Whether a path is one of the page's. Whether there is a file, [`Assets::answer`] finds out.
-    #[must_use]
     pub fn holds(&self, path: &str) -> bool {
         name_of(path).is_some_and(|name| match &self.files {
             Files::InBinary(files) => files.contains_key(&*name),
@@ -247,7 +245,6 @@ fn name_of(path: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Text for HTML, in elements and attributes.
-#[must_use]
 pub fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -50,13 +50,11 @@ impl<T> Default for FairQueue<T> {
 
 impl<T> FairQueue<T> {
     /// How much work is queued.
-    #[must_use]
     pub const fn len(&self) -> usize {
         self.len
     }
 
     /// Whether no work is queued.
-    #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }

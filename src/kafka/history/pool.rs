@@ -85,7 +85,6 @@ impl fmt::Debug for History {
 
 impl History {
     /// A pool that reads over `connection`.
-    #[must_use]
     pub fn new(connection: Connection, board: Arc<KafkaStatus>) -> Self {
         let (client, followed) = (connection.client, Arc::clone(&board));
         let connects = move || {
@@ -95,7 +94,6 @@ impl History {
     }
 
     /// A pool whose threads connect by `connects`. `client` is the library as configured.
-    #[must_use]
     pub fn with(connects: Connects, client: Client, board: Arc<KafkaStatus>) -> Self {
         let shared = Shared {
             queue: Mutex::default(),

@@ -63,7 +63,6 @@ pub struct ReplaySlot {
 
 impl ReplaySlot {
     /// A slot; `release` is called when it is dropped.
-    #[must_use]
     pub fn new(limits: SlotLimits, release: impl FnOnce() + Send + 'static) -> Self {
         Self {
             limits,
@@ -72,7 +71,6 @@ impl ReplaySlot {
     }
 
     /// The bounds on buffered records.
-    #[must_use]
     pub fn limits(&self) -> SlotLimits {
         self.limits
     }

@@ -73,7 +73,6 @@ impl ReaderHandle {
     }
 
     /// Its status.
-    #[must_use]
     pub fn status(&self) -> &Arc<ReaderStatus> {
         &self.status
     }
