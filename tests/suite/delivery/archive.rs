@@ -1,6 +1,7 @@
 //! The past of the simulation's Kafka: replays and lookups of offsets, of which one replay at a time is read.
 
-use super::model::{Kafka, Place, Setup};
+use super::model::Kafka;
+use super::setup::{Place, Setup};
 use kafka_sse_bridge::kafka::history::{
     Archive, Busy, OffsetLookup, OffsetRange, OffsetSpec, ReplayRequest, ReplaySlot, SlotLimits,
 };

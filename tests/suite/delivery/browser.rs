@@ -1,12 +1,14 @@
 //! A browser that writes down what it is told, and sees at once where that breaks a promise.
 
 use super::archive::{Shared, TERMS};
-use super::model::{self, DELETE_RETENTION, Kafka, Key, NOT_BEGUN, Place, Row, TOPICS, Wants};
+use super::clock::{self, DELETE_RETENTION};
+use super::ids::{begun, has_passed, read_id};
+use super::model::{Kafka, Key, NOT_BEGUN, Row};
 use super::replica::{Moment, Next, Replica};
+use super::setup::{Place, TOPICS, Wants};
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::wait::ensure;
 use kafka_sse_bridge::config::{Lag, Start};
-use kafka_sse_bridge::stream::position::{self, Position, fingerprint};
 use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use serde_json::Value;
@@ -138,7 +140,7 @@ impl Browser {
         let mut pauses = 0;
         while self.pending.is_empty() {
             let connection = self.connection.as_mut()?;
-            match connection.subscription.step(model::instant()) {
+            match connection.subscription.step(clock::instant()) {
                 Step::Send(bytes) => {
                     for item in connection.parser.feed(&bytes) {
                         match item {
@@ -353,7 +355,7 @@ impl Browser {
                 let is_old = as_of
                     .into_iter()
                     .chain(here)
-                    .any(|as_of| as_of + DELETE_RETENTION < model::now());
+                    .any(|as_of| as_of + DELETE_RETENTION < clock::now());
                 let replica = connection.replica.borrow();
                 let is_before = |place: Place| {
                     let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));
@@ -508,40 +510,4 @@ fn place(data: &Value) -> Place {
         topic: topic(data),
         partition: number(&data["partition"]),
     }
-}
-
-/// The offsets that an id names, and up to when its holder knows of deletes.
-fn read_id(id: &str) -> Result<(Next, Option<u64>), String> {
-    let position = Position::parse(id.as_bytes()).map_err(|error| error.to_string())?;
-    let names: Vec<u32> = position.topics.iter().map(|topic| topic.name).collect();
-    ensure(
-        names == TOPICS.map(fingerprint),
-        "an id of other topics, or in another order",
-    )?;
-    let offset = |&next: &i64| match next {
-        position::NOT_BEGUN => NOT_BEGUN,
-        next => usize::try_from(next).unwrap(),
-    };
-    let offsets = |next: &Vec<i64>| next.iter().map(offset).collect();
-    let next = position.topics.iter().map(|topic| offsets(&topic.next)).collect();
-    Ok((next, position.as_of))
-}
-
-/// The same, with partitions that have not begun at their beginning.
-fn begun(next: &Next) -> Next {
-    let offset = |&next: &usize| if next == NOT_BEGUN { 0 } else { next };
-    next.iter()
-        .map(|topic| topic.iter().map(offset).collect())
-        .collect()
-}
-
-/// Whether no partition is behind.
-fn has_passed(one: &Next, other: &Next) -> bool {
-    // One that has not begun is before all others.
-    let offset = |next: usize| if next == NOT_BEGUN { 0 } else { next };
-    let next = |topic: usize, partition: usize| one.get(topic).and_then(|topic| topic.get(partition));
-    other.iter().enumerate().all(|(topic, other)| {
-        let mut other = other.iter().enumerate();
-        other.all(|(partition, &other)| next(topic, partition).copied().map_or(0, offset) >= offset(other))
-    })
 }

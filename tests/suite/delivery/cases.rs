@@ -1,9 +1,11 @@
 //! Cases that failed once, operation by operation: the seeds of `proptest-regressions` mean other cases as soon as
 //! the strategies change.
 
-use super::model::{Kind, Place, Setup, Wants};
+use super::model::Kind;
+use super::ops::{Op, Then};
 use super::replica::Pick;
-use super::{CLIENTS, Op, Then, run};
+use super::setup::{Place, Setup, Wants};
+use super::{CLIENTS, run};
 use kafka_sse_bridge::config::{Lag, Start, WhenFull};
 
 fn check(setup: Setup, ops: Vec<Op>) {
@@ -72,7 +74,7 @@ fn take(client: usize, count: usize) -> Op {
 
 /// A fetch goes past the range of its job. Where the job begins again, because retention took records of another
 /// partition, or because a client was built anew, the records behind the range are still there.
-pub fn past_the_range() {
+pub fn what_lies_behind_the_range_of_a_replay_is_no_gap() {
     let retention = vec![
         produce(place(0, 1), 1),
         produce(place(0, 0), 1),
@@ -110,7 +112,7 @@ pub fn past_the_range() {
 
 /// A replica that knows fewer partitions of both topics takes them for others. When the client comes back for the
 /// second `reset`, the replica knows all partitions, and the topics are the same again.
-pub fn between_resets() {
+pub fn a_client_cut_off_between_two_resets_loses_nothing() {
     let mut ops = begin(0).to_vec();
     ops.extend([
         Op::AddPartition { topic: 0 },
@@ -128,7 +130,7 @@ pub fn between_resets() {
 
 /// A client that falls off the log walks through the table, and moves half-way to a replica that has read less: that
 /// one has the latest of every key only when it has read on.
-pub fn table_again() {
+pub fn a_client_given_the_table_again_may_leave_half_way() {
     let place = place(0, 1);
     let mut ops = begin(1).to_vec();
     ops.push(produce_keys(place, &[0, 0, 0, 2, 1, 1, 0, 0, 0, 0]));
@@ -146,7 +148,7 @@ pub fn table_again() {
 
 /// A client holds a record of a key from one partition, and goes away. Then another partition is added, and has a later
 /// record of the key, which leaves the full table of the replica to which the client comes back.
-pub fn departed_from_an_added_partition() {
+pub fn a_client_is_not_left_with_a_record_older_than_one_that_left_an_added_partition() {
     let mut ops = vec![produce_keys(place(1, 0), &[2])];
     ops.extend(begin(0));
     ops.extend([
@@ -177,7 +179,7 @@ pub fn departed_from_an_added_partition() {
 
 /// A client whose id names the first offset of a partition goes to a replica that does not know the partition yet, and
 /// then to another one. What retention takes of it meanwhile is named all the same.
-pub fn unknown_partition() {
+pub fn a_replica_that_does_not_know_a_partition_yet_keeps_its_first_offset_in_ids() {
     let mut ops = begin(0).to_vec();
     ops.extend([
         read(1, place(0, 0), 1),

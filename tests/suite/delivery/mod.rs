@@ -1,62 +1,54 @@
-//! The promises of delivery, by simulation: two replicas that read the same topics in different
-//! interleavings and start anew at any time, clients that are cut off anywhere and come back to either,
-//! logs that forget, retention, compaction, partitions that are added and seen at different times or have no leader at first, full tables,
-//! backfills, clocks that are set, and time that passes. The real stream room, without network, real time or chance
-//! beyond the seed.
+//! The promises of delivery, by simulation: two replicas that read the same topics in different interleavings and are
+//! restarted at any time, clients that are cut off anywhere and resume at either, logs that forget, retention,
+//! compaction, partitions that are added and seen at different times or have no leader at first, full tables, backfills,
+//! clocks that are set, and time that passes. It runs the real stream core, without network or real time, and a seed
+//! determines every choice.
 //!
-//! [`cases`] are those that failed once. [`model`] is Kafka, [`archive`] its past, [`replica`] feeds a stream as the reading thread would, and [`browser`] knows
-//! what it may be told.
+//! [`ops`] generates the operations. [`model`] is Kafka, [`archive`] reads its past, [`replica`] feeds a stream as the
+//! reading thread does, and [`browser`] checks what a client receives. [`cases`] are operations that failed once.
 
 mod archive;
 mod browser;
 mod cases;
+mod clock;
+mod ids;
 mod model;
+mod ops;
 mod replica;
+mod setup;
 
-use crate::harness::trial;
+use crate::trials;
 use archive::{Shared, TERMS};
 use browser::Browser;
-use kafka_sse_bridge::config::{Lag, Start, WhenFull};
+use clock::MAX_LAG;
 use kafka_sse_bridge::stream::control::Goodbye;
 use libtest_mimic::Trial;
-use model::{Kind, MAX_LAG, PARTITIONS, Place, Setup, TOPICS, Wants};
+use ops::{Op, Then, log_setup, op, table_setup};
 use proptest::prelude::*;
 use proptest::test_runner::RngAlgorithm;
-use replica::{Pick, Replica};
+use replica::Replica;
+use setup::{Place, Setup};
 use std::cell::RefCell;
 use std::rc::Rc;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial(
-            "a_log_client_gets_every_record_exactly_once_whatever_happens",
-            || simulate(log_setup().boxed()),
-        ),
-        trial(
-            "a_table_client_ends_with_the_latest_of_every_key_whatever_happens",
-            || simulate(table_setup().boxed()),
-        ),
-        trial(
-            "what_lies_behind_the_range_of_a_replay_is_no_gap",
-            cases::past_the_range,
-        ),
-        trial(
-            "a_client_cut_off_between_two_resets_loses_nothing",
-            cases::between_resets,
-        ),
-        trial(
-            "a_client_given_the_table_again_may_leave_half_way",
-            cases::table_again,
-        ),
-        trial(
-            "a_replica_that_does_not_know_a_partition_yet_keeps_its_first_offset_in_ids",
-            cases::unknown_partition,
-        ),
-        trial(
-            "a_client_is_not_left_with_a_record_older_than_one_that_left_an_added_partition",
-            cases::departed_from_an_added_partition,
-        ),
+    trials![
+        a_log_client_gets_every_record_exactly_once_whatever_happens,
+        a_table_client_ends_with_the_latest_of_every_key_whatever_happens,
+        cases::what_lies_behind_the_range_of_a_replay_is_no_gap,
+        cases::a_client_cut_off_between_two_resets_loses_nothing,
+        cases::a_client_given_the_table_again_may_leave_half_way,
+        cases::a_replica_that_does_not_know_a_partition_yet_keeps_its_first_offset_in_ids,
+        cases::a_client_is_not_left_with_a_record_older_than_one_that_left_an_added_partition,
     ]
+}
+
+fn a_log_client_gets_every_record_exactly_once_whatever_happens() {
+    simulate(log_setup().boxed());
+}
+
+fn a_table_client_ends_with_the_latest_of_every_key_whatever_happens() {
+    simulate(table_setup().boxed());
 }
 
 /// Cases where `PROPTEST_CASES` names no number. A long run:
@@ -71,223 +63,6 @@ const TWINS: usize = 6;
 
 /// A connection that takes nothing for longer (in seconds) is closed.
 const PATIENCE: u64 = 30;
-
-/// What happens next.
-#[derive(Clone, Debug)]
-enum Op {
-    /// Records with these keys, up to so many milliseconds old.
-    Produce {
-        place: Place,
-        keys: Vec<(Option<u8>, Kind)>,
-        skew: i64,
-    },
-    /// A replica reads, and hands on what it has after so many records each.
-    Read {
-        replica: usize,
-        picks: Vec<Pick>,
-        split: usize,
-    },
-    /// A replica looks for new partitions.
-    Refresh {
-        replica: usize,
-    },
-    /// A replica asks where partitions end.
-    AskEnds {
-        replica: usize,
-    },
-    AddPartition {
-        topic: usize,
-    },
-    /// A partition that has no leader gets one.
-    Lead {
-        place: Place,
-    },
-    /// A replica goes, with or without a word, and another begins in its place.
-    Restart {
-        replica: usize,
-        is_graceful: bool,
-    },
-    /// A client takes at most so many events.
-    Take {
-        client: usize,
-        count: usize,
-        then: Then,
-    },
-    /// A client goes to a replica, with the id it has.
-    Go {
-        client: usize,
-        replica: usize,
-    },
-    /// Records before this part of a partition go away.
-    Retain {
-        place: Place,
-        eighths: usize,
-    },
-    /// All but the last record of each key go away, and tombstones whose time is over.
-    Compact {
-        place: Place,
-    },
-    /// The history pool takes no more jobs, or does again.
-    Busy {
-        is_busy: bool,
-    },
-    /// All jobs of the history pool fail.
-    Fail,
-    /// The clocks of the replicas are set wrong by so many seconds, until time passes or a replica starts.
-    SetClocks {
-        by: i64,
-    },
-    /// Time passes. Clients that have not taken everything are cut off, or take it before.
-    Pass {
-        seconds: u64,
-        is_cut: bool,
-    },
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Then {
-    Stay,
-    Leave,
-    /// A twin stays where the client is, and comes back in the end.
-    Part,
-}
-
-fn place() -> impl Strategy<Value = Place> {
-    (0..TOPICS.len(), 0..PARTITIONS).prop_map(|(topic, partition)| Place { topic, partition })
-}
-
-fn produce() -> impl Strategy<Value = Op> {
-    // By ranges: a choice of strategies for every key would cost more than all the rest.
-    let kind = (0..20_u8).prop_map(|number| match number {
-        0..14 => Kind::Value,
-        14..18 => Kind::Tombstone,
-        18 => Kind::Bad,
-        _ => Kind::Hole,
-    });
-    let key = (0..KEYS * 3 + 1).prop_map(|number| Some(number % KEYS).filter(|_| number < KEYS * 3));
-    let keys = prop::collection::vec((key, kind), 1..16);
-    // Now and then a backfill, with times from before anything is remembered.
-    let skew = prop_oneof![6 => 0..5000_i64, 1 => 0..500_000_000_i64];
-    (place(), keys, skew).prop_map(|(place, keys, skew)| Op::Produce { place, keys, skew })
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let pick = (place(), 1..25_usize).prop_map(|(place, count)| Pick { place, count });
-    let picks = prop::collection::vec(pick, 1..6);
-    let read = (0..REPLICAS, picks, 1..30_usize).prop_map(|(replica, picks, split)| Op::Read {
-        replica,
-        picks,
-        split,
-    });
-    let then = prop_oneof![3 => Just(Then::Stay), 2 => Just(Then::Leave), 1 => Just(Then::Part)];
-    let take =
-        (0..CLIENTS, 1..40_usize, then).prop_map(|(client, count, then)| Op::Take { client, count, then });
-    let go = (0..CLIENTS, 0..REPLICAS).prop_map(|(client, replica)| Op::Go { client, replica });
-    let restart =
-        (0..REPLICAS, any::<bool>()).prop_map(|(replica, is_graceful)| Op::Restart { replica, is_graceful });
-    let pass = (
-        prop_oneof![
-            2 => 1..20_u64,
-            1 => 100..900_u64,
-            1 => Just(model::DELETE_RETENTION),
-            1 => 1500..3000_u64,
-        ],
-        any::<bool>(),
-    );
-    prop_oneof![
-        12 => produce(),
-        16 => read,
-        12 => take,
-        8 => go,
-        2 => (0..REPLICAS).prop_map(|replica| Op::Refresh { replica }),
-        2 => (0..REPLICAS).prop_map(|replica| Op::AskEnds { replica }),
-        1 => (0..TOPICS.len()).prop_map(|topic| Op::AddPartition { topic }),
-        1 => place().prop_map(|place| Op::Lead { place }),
-        2 => restart,
-        3 => (place(), 0..8_usize).prop_map(|(place, eighths)| Op::Retain { place, eighths }),
-        3 => place().prop_map(|place| Op::Compact { place }),
-        2 => any::<bool>().prop_map(|is_busy| Op::Busy { is_busy }),
-        1 => Just(Op::Fail),
-        1 => (-3000..20_000_i64).prop_map(|by| Op::SetClocks { by }),
-        3 => pass.prop_map(|(seconds, is_cut)| Op::Pass { seconds, is_cut }),
-    ]
-}
-
-fn wants() -> impl Strategy<Value = Wants> {
-    prop_oneof![
-        4 => Just(Wants::All),
-        1 => (0..KEYS * 4).prop_map(Wants::Key),
-        1 => (0..PARTITIONS).prop_map(Wants::Partition),
-        2 => (0..3_usize).prop_map(Wants::Shade),
-    ]
-}
-
-fn setup(
-    start: impl Strategy<Value = Start>,
-    lag: impl Strategy<Value = Lag>,
-    own_start: impl Strategy<Value = Option<Start>>,
-) -> impl Strategy<Value = Setup> {
-    let partitions = [1..=PARTITIONS - 1, 0..=2_usize];
-    let log_bytes = prop_oneof![Just(2048_u64), Just(8192), Just(32768)];
-    let clients = prop::collection::vec((own_start, wants()), CLIENTS);
-    // With so few bytes the table forgets which keys have left it.
-    let bytes = prop_oneof![2 => Just(1_u64 << 20), 1 => 2000..6000_u64];
-    let when_full = prop_oneof![2 => Just(WhenFull::EvictOldest), 1 => Just(WhenFull::RefuseNew)];
-    let bounds = (2..u64::from(KEYS), bytes, when_full);
-    let bounds = prop_oneof![2 => Just(None), 3 => bounds.prop_map(Some)];
-    let flags = (
-        any::<bool>(),
-        any::<bool>(),
-        prop::bool::weighted(0.2),
-        any::<bool>(),
-        any::<bool>(),
-    );
-    // A fifth of the values need a piece of their own, with which little else is as likely.
-    let padding = prop_oneof![4 => Just(0_usize), 1 => Just(20_000)];
-    let leaderless = prop::collection::vec((place(), 0..12_usize), 1..4);
-    let leaderless = prop_oneof![2 => Just(Vec::new()), 1 => leaderless];
-    let partitions = (partitions, leaderless);
-    let sizes = (partitions, log_bytes, 0..20_usize, bounds, padding);
-    (start, lag, flags, sizes, clients).prop_map(
-        |(start, lag, flags, (partitions, log_bytes, preload, bounds, padding), clients)| {
-            let (partitions, leaderless) = partitions;
-            let (is_envelope, is_spread, is_fixed, has_times, has_ids) = flags;
-            Setup {
-                start,
-                lag,
-                is_envelope,
-                // Where there are no times, it is not known which of two partitions has the latest record of a key.
-                is_spread: is_spread && has_times,
-                is_fixed,
-                has_times,
-                has_ids,
-                partitions,
-                leaderless,
-                log_bytes,
-                preload,
-                bounds,
-                padding: if start == Start::Snapshot { padding } else { 0 },
-                clients,
-            }
-        },
-    )
-}
-
-fn log_setup() -> impl Strategy<Value = Setup> {
-    let start = || prop_oneof![Just(Start::Live), Just(Start::Earliest)];
-    let lag = prop_oneof![3 => Just(Lag::Replay), 1 => Just(Lag::Disconnect)];
-    setup(start(), lag, prop::option::of(start()))
-}
-
-fn table_setup() -> impl Strategy<Value = Setup> {
-    let own_start = prop_oneof![
-        6 => Just(None),
-        2 => Just(Some(Start::Earliest)),
-        1 => Just(Some(Start::Live)),
-    ];
-    let lag = prop_oneof![3 => Just(Lag::Latest), 1 => Just(Lag::Replay), 1 => Just(Lag::Disconnect)];
-    setup(Just(Start::Snapshot), lag, own_start)
-}
 
 /// Runs one case.
 fn run(setup: Setup, ops: Vec<Op>) -> Result<(), String> {
@@ -426,7 +201,7 @@ impl World {
             Op::Busy { is_busy } => self.kafka.lock().is_busy = is_busy,
             Op::Fail => self.kafka.lock().failures += 1,
             Op::SetClocks { by } => {
-                model::set_wrong(by);
+                clock::set_wrong(by);
                 self.kafka.lock().was_behind |= by < 0;
             }
             Op::Pass { seconds, is_cut } => self.pass(seconds, is_cut).await?,
@@ -436,7 +211,7 @@ impl World {
 
     fn restart(&mut self, replica: usize, is_graceful: bool) {
         // The clock that a process starts with is all that it has.
-        model::set_wrong(0);
+        clock::set_wrong(0);
         let new = Rc::new(RefCell::new(Replica::new(&self.kafka)));
         let old = std::mem::replace(&mut self.replicas[replica], new);
         if is_graceful {
@@ -452,7 +227,7 @@ impl World {
     }
 
     async fn pass(&mut self, seconds: u64, is_cut: bool) -> Result<(), String> {
-        model::set_wrong(0);
+        clock::set_wrong(0);
         self.lag += seconds;
         if self.lag > MAX_LAG {
             let mut kafka = self.kafka.lock();
@@ -472,7 +247,7 @@ impl World {
                 }
             }
         }
-        model::pass(seconds);
+        clock::pass(seconds);
         Ok(())
     }
 }

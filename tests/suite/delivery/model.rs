@@ -1,162 +1,12 @@
-//! Kafka as the simulation has it: topics that forget, and a clock.
+//! Kafka as the simulation has it: topics that forget.
 
-use kafka_sse_bridge::config::filter::{Filter, Name};
-use kafka_sse_bridge::config::{Lag, Start, WhenFull};
+use super::clock::{self, DELETE_RETENTION, MAX_LAG, now};
+use super::setup::{FIXED, PARTITIONS, Place, Setup, TOPICS, Wants, shade};
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
-use kafka_sse_bridge::stream::clock::Clock;
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
-
-/// Both have the same keys.
-pub const TOPICS: [&str; 2] = ["t", "u"];
-
-/// Most partitions of a topic.
-pub const PARTITIONS: usize = 4;
-
-/// How long (in seconds) deletes are remembered, by the streams and at least by the topics.
-pub const DELETE_RETENTION: u64 = 1000;
-
-/// How far (in seconds) a replica may lag behind: markers of deletes outlive their time by more.
-pub const MAX_LAG: u64 = 100;
 
 /// The next offset of a partition that has not begun at a replica, or in an id: no leader was found for it yet.
 pub const NOT_BEGUN: usize = usize::MAX;
-
-/// When a simulation begins.
-const BEGINNING_OF_TIME: u64 = 1_000_000;
-
-thread_local! {
-    /// A simulation runs in one thread, so these are its own.
-    static CLOCK: Cell<u64> = const { Cell::new(BEGINNING_OF_TIME) };
-    static ORIGIN: Instant = Instant::now();
-    /// By how many seconds the clocks of the replicas are wrong.
-    static ERROR: Cell<i64> = const { Cell::new(0) };
-}
-
-/// The clocks of the replicas.
-pub const CLOCKS: Clock = Clock {
-    time_of_day,
-    monotonic: instant,
-};
-
-/// The time of day, as the replicas are told.
-fn time_of_day() -> Duration {
-    Duration::from_secs(now().saturating_add_signed(ERROR.get()))
-}
-
-/// Sets the clocks of the replicas wrong by so many seconds.
-pub fn set_wrong(by: i64) {
-    ERROR.set(by);
-}
-
-/// Unix seconds.
-pub fn now() -> u64 {
-    CLOCK.get()
-}
-
-/// Seconds since the simulation began.
-pub fn elapsed() -> u64 {
-    now() - BEGINNING_OF_TIME
-}
-
-/// What deadlines are counted by.
-pub fn instant() -> Instant {
-    ORIGIN.with(|origin| *origin) + Duration::from_secs(elapsed())
-}
-
-pub fn pass(seconds: u64) {
-    CLOCK.set(now() + seconds);
-}
-
-/// What one simulation runs under.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    pub start: Start,
-    pub lag: Lag,
-    /// Whether records are shown as envelopes; otherwise as their values, which then say the same.
-    pub is_envelope: bool,
-    /// Whether a key may turn up in any partition of its topic.
-    pub is_spread: bool,
-    pub partitions: [usize; TOPICS.len()],
-    /// Partitions without a leader at first, with how many records they hold.
-    pub leaderless: Vec<(Place, usize)>,
-    pub log_bytes: u64,
-    pub preload: usize,
-    /// Most keys and bytes of the table, and what happens there.
-    pub bounds: Option<(u64, u64, WhenFull)>,
-    /// Whether the stream itself shows one shade of values only.
-    pub is_fixed: bool,
-    /// Whether records have timestamps.
-    pub has_times: bool,
-    /// Whether the ids of topics are known.
-    pub has_ids: bool,
-    /// Bytes that every value has more: a client is given a table of such rows in several pieces.
-    pub padding: usize,
-    /// Where each client begins that brings no id, and what it wants to see.
-    pub clients: Vec<(Option<Start>, Wants)>,
-}
-
-/// What a client wants to see.
-#[derive(Clone, Copy, Debug)]
-pub enum Wants {
-    All,
-    Key(u8),
-    Partition(usize),
-    /// Records whose value has this shade.
-    Shade(usize),
-}
-
-impl Wants {
-    /// The filter, as a query would ask for it.
-    pub fn filter(self) -> Option<Filter> {
-        let (name, value) = match self {
-            Self::All => return None,
-            Self::Key(key) => (Name::Key, key.to_string()),
-            Self::Partition(partition) => (Name::Partition, partition.to_string()),
-            Self::Shade(shade) => (Name::Value(vec!["shade".to_owned()]), shade.to_string()),
-        };
-        let mut filter = Filter::default();
-        filter.add(name, &value, &TOPICS.map(str::to_owned)).unwrap();
-        Some(filter)
-    }
-
-    /// Whether a record passes that has a value or, on a stream without a table, has none.
-    pub fn passes(self, place: Place, offset: usize, record: &Record) -> bool {
-        match self {
-            Self::All => true,
-            Self::Key(key) => record.key == Some(key),
-            Self::Partition(partition) => place.partition == partition,
-            Self::Shade(shade) => record.kind == Kind::Value && self::shade(offset) == shade,
-        }
-    }
-}
-
-/// What streams with a filter of their own let through.
-const FIXED: Wants = Wants::Shade(0);
-
-/// The same in their configuration.
-pub fn fixed() -> BTreeMap<String, Vec<String>> {
-    BTreeMap::from([("value.shade".to_owned(), vec!["0".to_owned()])])
-}
-
-/// Values have shades, so that a key's records pass a filter at times, and at times do not.
-fn shade(offset: usize) -> usize {
-    offset % 3
-}
-
-impl Setup {
-    pub fn has_table(&self) -> bool {
-        self.start == Start::Snapshot
-    }
-}
-
-/// A partition of a topic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    pub topic: usize,
-    pub partition: usize,
-}
 
 /// A key is that of a topic.
 pub type Key = (usize, u8);
@@ -247,8 +97,7 @@ pub struct Kafka {
 
 impl Kafka {
     pub fn new(setup: Setup) -> Self {
-        CLOCK.set(BEGINNING_OF_TIME);
-        ERROR.set(0);
+        clock::begin();
         let partitions = |count: &usize| (0..*count).map(|_| Partition::default()).collect();
         let mut kafka = Self {
             topics: setup.partitions.iter().map(partitions).collect(),

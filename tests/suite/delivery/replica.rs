@@ -1,7 +1,9 @@
 //! A replica of the daemon: the real stream room, fed as the reading thread would feed it.
 
 use super::archive::{Shared, offsets};
-use super::model::{self, Kafka, NOT_BEGUN, Place, Rows, Setup, TOPICS, fold};
+use super::clock::{self, DELETE_RETENTION};
+use super::model::{Kafka, NOT_BEGUN, Rows, fold};
+use super::setup::{self, Place, Setup, TOPICS};
 use crate::rig;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Format, Heartbeat, Start, StreamSettings, WhenFull};
@@ -62,7 +64,7 @@ impl Replica {
                 max_lifetime: Duration::ZERO,
             },
             Some(rig::history(Arc::new(kafka.clone()))),
-            model::CLOCKS,
+            clock::CLOCKS,
         );
         Self {
             writer: Writer::new(Arc::clone(&stream)),
@@ -74,7 +76,7 @@ impl Replica {
             live: BTreeMap::new(),
             moments: Vec::new(),
             loaded: None,
-            began: (model::CLOCKS.time_of_day)().as_secs(),
+            began: (clock::CLOCKS.time_of_day)().as_secs(),
             ends: vec![None; TOPICS.len()],
         }
     }
@@ -251,7 +253,7 @@ impl Replica {
         for topic in 0..TOPICS.len() {
             let places = (0..kafka.partitions(topic)).map(|partition| Place { topic, partition });
             let ends = places.map(|place| kafka.high(place)).collect();
-            self.ends[topic].get_or_insert((model::instant(), ends));
+            self.ends[topic].get_or_insert((clock::instant(), ends));
         }
         self.note_at_end(kafka);
     }
@@ -334,11 +336,11 @@ fn settings(setup: &Setup) -> StreamSettings {
         max_table_bytes: Size(max_table_bytes),
         when_full,
         filter: if setup.is_fixed {
-            model::fixed()
+            setup::fixed()
         } else {
             BTreeMap::new()
         },
-        delete_retention: Span::seconds(model::DELETE_RETENTION),
+        delete_retention: Span::seconds(DELETE_RETENTION),
         lag: Some(setup.lag),
         heartbeat: Heartbeat::Event,
         heartbeat_interval: Span::seconds(10),
