@@ -13,10 +13,13 @@ use tokio::time::Sleep;
 use warp::reply::{Reply, Response};
 
 use super::connections::Connection;
+use super::document;
 use super::error::ApiError;
+use super::form::Form;
 use super::limits::Permit;
+use super::ndjson::{Lines, as_lines};
 use super::over_limit;
-use super::query::opening;
+use super::query::{Asked, parse};
 use super::response::as_event_stream;
 use super::state::AppState;
 use crate::stream::Stream;
@@ -27,7 +30,7 @@ use crate::stream::subscription::{Step, Subscription};
 /// # Errors
 /// When the request is invalid. A client over a limit gets no error, see
 /// [`over_limit`].
-pub(super) fn answer(
+pub(super) async fn answer(
     state: &AppState,
     stream: &Arc<Stream>,
     method: &Method,
@@ -42,9 +45,13 @@ pub(super) fn answer(
             why,
         ));
     }
-    let mut opening = opening(query, &state.requests().ignored_parameters, headers, stream)?;
-    if method == Method::HEAD {
-        return Ok(as_event_stream(warp::reply().into_response()));
+    let Asked { mut opening, form } = parse(query, &state.requests().ignored_parameters, headers, stream)?;
+    let lines = match form {
+        Form::Lines { ends_at_head } => Some(Lines::new(ends_at_head)),
+        Form::Events | Form::Document(_) => None,
+    };
+    if method == Method::HEAD && !matches!(form, Form::Document(_)) {
+        return Ok(with_head(warp::reply().into_response(), lines.is_some()));
     }
     let connection = connection.ok_or_else(|| ApiError::internal("the request has no connection"))?;
     let address = state.limits.client(connection.peer(), headers);
@@ -53,15 +60,28 @@ pub(super) fn answer(
         Ok(permit) => permit,
         Err(limit) => return Ok(over_limit::answer(limit, &opening, headers)),
     };
+    if let Form::Document(page) = form {
+        return document::answer(stream, page, opening, method, headers, permit).await;
+    }
     match stream.admit(opening) {
         Ok(subscription) => {
-            let events = EventStream::new(subscription, connection, permit);
-            Ok(as_event_stream(warp::reply::stream(events).into_response()))
+            let is_lines = lines.is_some();
+            let events = EventStream::new(subscription, lines, connection, permit);
+            Ok(with_head(warp::reply::stream(events).into_response(), is_lines))
         }
         Err((limit, opening)) => {
             state.limits.refuse_by(&stream.settings().path, limit, address);
             Ok(over_limit::answer(limit.into(), &opening, headers))
         }
+    }
+}
+
+/// Sets the header fields of the form.
+fn with_head(response: Response, is_lines: bool) -> Response {
+    if is_lines {
+        as_lines(response)
+    } else {
+        as_event_stream(response)
     }
 }
 
@@ -71,6 +91,8 @@ pub(super) fn answer(
 /// then reset.
 struct EventStream {
     subscription: Subscription,
+    /// Rewrites the events, for a client that wants lines.
+    lines: Option<Lines>,
     timer: Pin<Box<Sleep>>,
     connection: Arc<Connection>,
     permit: Permit,
@@ -78,7 +100,12 @@ struct EventStream {
 }
 
 impl EventStream {
-    fn new(subscription: Subscription, connection: Arc<Connection>, permit: Permit) -> Self {
+    fn new(
+        subscription: Subscription,
+        lines: Option<Lines>,
+        connection: Arc<Connection>,
+        permit: Permit,
+    ) -> Self {
         debug!(
             "{}: {} opened, for {}",
             subscription.path(),
@@ -88,6 +115,7 @@ impl EventStream {
         connection.set_streaming(true);
         Self {
             subscription,
+            lines,
             timer: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)),
             connection,
             permit,
@@ -102,8 +130,19 @@ impl futures_core::Stream for EventStream {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
+            if this.lines.as_ref().is_some_and(Lines::is_over) {
+                return Poll::Ready(None);
+            }
             match this.subscription.step(Instant::now()) {
-                Step::Send(bytes) => return Poll::Ready(Some(Ok(bytes))),
+                Step::Send(bytes) => match &mut this.lines {
+                    None => return Poll::Ready(Some(Ok(bytes))),
+                    Some(lines) => {
+                        let lines = lines.rewrite(&bytes);
+                        if !lines.is_empty() {
+                            return Poll::Ready(Some(Ok(lines)));
+                        }
+                    }
+                },
                 Step::End => return Poll::Ready(None),
                 Step::Yield => {
                     context.waker().wake_by_ref();

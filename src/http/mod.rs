@@ -3,7 +3,7 @@
 //! - The path of a request: [`listener`] binds (with [`unix`]), [`server`] accepts and passes a request from `socket`
 //!   through `base_path` and `cors` to [`router`], which calls a handler. [`connections`] counts, and holds the shared
 //!   state of one connection; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
-//! - Handlers: `event_stream` (`query` and `parameters` parse its query), [`assets`], `about`, `streams`,
+//! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query), which `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
 //!   build the common parts of responses, `accept` parses a client's preferences.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
@@ -20,8 +20,10 @@ pub mod assets;
 mod base_path;
 pub mod connections;
 mod cors;
+mod document;
 mod error;
 mod event_stream;
+mod form;
 mod forwarded;
 mod hangup;
 mod head_timeout;
@@ -29,6 +31,7 @@ pub mod health;
 pub mod limits;
 pub mod listener;
 mod metrics;
+mod ndjson;
 mod not_found;
 mod over_limit;
 mod parameters;

@@ -42,11 +42,21 @@ const IGNORED: [&str; 22] = [
 const LONGEST_COMPARED: usize = 256;
 
 /// The parameters of a stream, for messages.
-const PARAMETERS: &str =
-    "start, since, lastEventId, and the filters key, topic, partition, header.NAME and value.PATH";
+const PARAMETERS: &str = "start, since, lastEventId, format, follow, limit, after, and the filters key, topic, partition, header.NAME and value.PATH";
 
 /// Names that a wrong one may be meant for.
-const WHOLE: [&str; 6] = ["start", "since", "lastEventId", "key", "topic", "partition"];
+const WHOLE: [&str; 10] = [
+    "start",
+    "since",
+    "lastEventId",
+    "format",
+    "follow",
+    "limit",
+    "after",
+    "key",
+    "topic",
+    "partition",
+];
 
 /// Parts before the dot that a wrong one may be meant for.
 const PREFIXES: [&str; 2] = ["header", "value"];

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::error::ApiError;
+use super::form::{Form, Parameters};
 use super::parameters::{is_ignored, unknown};
 use crate::config::Start;
 use crate::config::filter::{BASE64, Filter, Name};
@@ -22,18 +23,28 @@ use crate::stream::start_position::Opening;
 const LACKING: &str =
     "which the Kafka client in use does not support; set client = \"librdkafka\" in [kafka]";
 
-/// The start and the filter that the client asks for. The `Last-Event-ID` header, which EventSource sends by itself, takes
+/// What a client asks of a stream.
+#[derive(Debug)]
+pub(super) struct Asked {
+    /// Where it begins, and its filter.
+    pub(super) opening: Opening,
+    /// The form of the response.
+    pub(super) form: Form,
+}
+
+/// The start, the filter and the form that the client asks for. The `Last-Event-ID` header, which EventSource sends by itself, takes
 /// precedence over the query, which is all that its first connection can use. `ignored` is `http.ignored_parameters`.
 ///
 /// # Errors
 /// For an unknown parameter, and an invalid value.
-pub(super) fn opening(
+pub(super) fn parse(
     query: &str,
     ignored: &[String],
     headers: &HeaderMap,
     stream: &Stream,
-) -> Result<Opening, ApiError> {
+) -> Result<Asked, ApiError> {
     let mut opening = Opening::default();
+    let mut parameters = Parameters::default();
     let mut filter = Filter::default();
     // Parsing replaces what is not UTF-8, and passes over the same empty parts.
     let written = query.split('&').filter(|part| !part.is_empty());
@@ -49,6 +60,7 @@ pub(super) fn opening(
                     opening.last_event_id = Some(value.into_owned());
                 }
             }
+            name if parameters.take(name, &value)? => {}
             other => add_term(&mut filter, (other, &value), written, ignored, stream)?,
         }
     }
@@ -59,7 +71,8 @@ pub(super) fn opening(
     if let Some(id) = ids.rfind(|id| !id.is_empty()) {
         opening.last_event_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
     }
-    Ok(opening)
+    let form = parameters.form(headers, stream.settings().has_table())?;
+    Ok(Asked { opening, form })
 }
 
 fn twice(code: &'static str, parameter: &str) -> ApiError {

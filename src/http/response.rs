@@ -22,9 +22,15 @@ const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; c
 const NO_STORE_NO_TRANSFORM: HeaderValue = HeaderValue::from_static("no-store, no-transform");
 
 /// Sets the header fields that every event stream has.
-pub(super) fn as_event_stream(mut response: Response) -> Response {
+pub(super) fn as_event_stream(response: Response) -> Response {
+    let mut response = unbuffered(response);
+    response.headers_mut().insert(CONTENT_TYPE, EVENT_STREAM);
+    response
+}
+
+/// Sets the header fields of a response whose body does not end: nobody on the way stores it or holds it back.
+pub(super) fn unbuffered(mut response: Response) -> Response {
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, EVENT_STREAM);
     headers.insert(CACHE_CONTROL, NO_STORE_NO_TRANSFORM);
     // Tells nginx and others that follow it not to hold events back.
     headers.insert(

@@ -98,7 +98,7 @@ async fn answer(
     }
     match route {
         Route::Stream(stream) => {
-            let answer = event_stream::answer(&state, &stream, &method, &query, &headers, connection);
+            let answer = event_stream::answer(&state, &stream, &method, &query, &headers, connection).await;
             answer.unwrap_or_else(Reply::into_response)
         }
         Route::About => about::answer(&state, &headers).await,

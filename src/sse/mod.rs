@@ -1,10 +1,12 @@
 //! The format of Server-Sent Events, without HTTP.
 //!
 //! - [`mod@write`]: the fields of an event
+//! - [`split`]: finished bytes into their events
 //! - [`parse`]: a stream of bytes into events
 //! - [`control`]: the names of the daemon's control events
 #![forbid(unsafe_code)]
 
 pub mod control;
 pub mod parse;
+pub mod split;
 pub mod write;

@@ -32,7 +32,7 @@ pub fn begin(out: &mut Vec<u8>, write_id: impl FnOnce(&mut Vec<u8>)) {
 
 /// Names the event; without a name it is EventSource's `message`.
 pub fn write_event(out: &mut Vec<u8>, event: &str) {
-    out.extend_from_slice(b"event: ");
+    out.extend_from_slice(EVENT_FIELD);
     out.extend_from_slice(event.as_bytes());
     out.push(b'\n');
 }
@@ -102,5 +102,9 @@ pub fn retry(milliseconds: u128) -> String {
 pub const KEEPALIVE: &[u8] = b":\n";
 
 const ID_FIELD: &[u8] = b"id: ";
+
+pub(super) const EVENT_FIELD: &[u8] = b"event: ";
+
+pub(super) const RETRY_FIELD: &[u8] = b"retry: ";
 
 const DATA_FIELD: &[u8] = b"data: ";

@@ -117,6 +117,9 @@ pub struct Counters {
     /// Replays begun, and readers that joined one under way.
     pub(super) replays: [AtomicU64; 2],
     invalid: [AtomicU64; Invalid::ALL.len()],
+    /// Documents of the table that were begun, and those of which more had changed than is kept for them.
+    pub(super) documents: AtomicU64,
+    pub(super) cut_documents: AtomicU64,
     /// By topic.
     superseded: Mutex<BTreeMap<String, Superseded>>,
 }
@@ -312,6 +315,18 @@ impl Counters {
     #[must_use]
     pub fn conflated(&self) -> u64 {
         load(&self.conflated)
+    }
+
+    /// Documents of the table that were begun.
+    #[must_use]
+    pub fn documents(&self) -> u64 {
+        load(&self.documents)
+    }
+
+    /// Documents that were cut off, because more of the table changed than is kept for them.
+    #[must_use]
+    pub fn cut_documents(&self) -> u64 {
+        load(&self.cut_documents)
     }
 
     /// Records without a key on a stream that keeps a table.

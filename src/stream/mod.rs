@@ -4,6 +4,7 @@
 //!
 //! - [`writer`] encodes each record once ([`encode`]) and appends it to the [`log`] and to the [`table`] of latest records
 //! - [`subscription`]: a reader. `cursor` says what it reads next, `schedule` what is due, [`start_position`] where it begins
+//! - [`document`]: the table at one moment, of a `capture`
 //! - [`replay_writer`], [`history_reads`]: records that have left memory, read from Kafka
 //! - [`filter`], [`filter_index`]: which records are for which readers
 //! - `audience`, [`waiters`], [`announcer`]: what wakes readers
@@ -15,10 +16,12 @@ pub mod announcer;
 mod arrivals;
 mod audience;
 pub mod block;
+mod capture;
 pub mod clock;
 pub mod control;
 pub mod counters;
 mod cursor;
+pub mod document;
 pub mod encode;
 mod evicted;
 pub mod figures;

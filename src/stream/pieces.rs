@@ -27,12 +27,14 @@ pub fn held() -> usize {
 }
 
 /// How large the next piece may become.
-pub(super) fn next_size() -> usize {
+#[must_use]
+pub fn next_size() -> usize {
     if held() < AMPLE { PIECE } else { SMALL_PIECE }
 }
 
 /// Counts a piece from now until the last reference to its bytes is gone.
-pub(super) fn count(mut piece: Vec<u8>) -> Bytes {
+#[must_use]
+pub fn count(mut piece: Vec<u8>) -> Bytes {
     if piece.is_empty() {
         return Bytes::new();
     }

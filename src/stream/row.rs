@@ -91,7 +91,7 @@ const STEPS: usize = 8;
 /// | 1 | flags: [`HAS_TIMESTAMP`], [`IS_TOMBSTONE`], [`IS_UNUSABLE`]; above them the index of the cause |
 /// | 8, of a tombstone only | when it was made, unix seconds |
 /// | the rest | key, headers, frame |
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row(Box<[u8]>);
 
 const HASH: usize = 0;

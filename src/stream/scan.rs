@@ -92,7 +92,7 @@ impl Table {
     }
 
     /// The rows of all topics in the order of their numbers, from `from` up to but not including `until`.
-    fn merged(&self, from: Sequence, until: Sequence) -> impl Iterator<Item = (Sequence, &Row)> {
+    pub(super) fn merged(&self, from: Sequence, until: Sequence) -> impl Iterator<Item = (Sequence, &Row)> {
         let mut heads: BinaryHeap<_> = self
             .topics
             .iter()

@@ -6,7 +6,11 @@
 //! receive them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
+
+use super::capture::{Capture, Captures};
 use super::encode::Invalid;
 use super::evicted::{Departed, Evicted};
 use super::filter::key_hash;
@@ -25,6 +29,9 @@ pub const ROWS_PER_HOLD: usize = 1024;
 
 /// The part of a table's bytes that is for keys without a row: some 600,000 of them in 256 MiB.
 const PART_FOR_DEPARTED: usize = 8;
+
+/// The part of a table's bytes up to which captures keep rows that have left the table: 14 MiB of 256.
+const PART_FOR_CAPTURES: usize = 16;
 
 /// How large a table may become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +133,7 @@ pub struct Table {
     /// The bound that the last record without room exceeded.
     met: &'static str,
     bounds: Bounds,
+    captures: Captures,
 }
 
 /// Rows that were removed from the table and are not freed yet.
@@ -155,6 +163,7 @@ impl Table {
             unplaced: 0,
             met: "",
             bounds,
+            captures: Captures::default(),
         }
     }
 
@@ -236,6 +245,7 @@ impl Table {
     /// [stand-in](Row::stand_in), if clients may hold a record of it.
     pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
         let mut update = *update;
+        self.captures.get_ahead();
         let topic = usize::from(update.origin.topic);
         if self.topics.len() <= topic {
             self.topics.resize_with(topic + 1, Rows::default);
@@ -373,7 +383,19 @@ impl Table {
         let row = self.topics.get_mut(topic)?.remove(sequence)?;
         self.len -= 1;
         self.cost -= row.cost();
+        self.captures
+            .keep(sequence, &row, self.bounds.bytes / PART_FOR_CAPTURES);
         Some(row)
+    }
+
+    /// Begins a capture once the log, which ends before `next` with the id `head`, has all records of the table.
+    pub(super) fn capture(&mut self, capture: &Arc<Capture>, next: Sequence, head: &Bytes) {
+        self.captures.add(capture, next, head);
+    }
+
+    /// Notes that the log has all records of the table.
+    pub(super) fn settle(&mut self, next: Sequence, head: &Bytes) {
+        self.captures.settle(next, head);
     }
 
     /// Resets a topic: forgets everything about it, including deletes. The caller frees the rows while the table is not
@@ -383,6 +405,7 @@ impl Table {
         self.lost.offsets.retain(|(of, _), _| *of != topic);
         self.evicted.clear(topic);
         self.hidden.clear(topic);
+        self.captures.void();
         let rows = self.topics.get_mut(usize::from(topic));
         let rows = rows.map(std::mem::take).unwrap_or_default();
         self.len -= rows.len();

@@ -396,7 +396,7 @@ impl Writer {
         let replaced = incoming.replaced;
         self.pulse.step();
         // The last records may have been passed over; the position moved in any case.
-        let head = self.position.id().into();
+        let head: Bytes = self.position.id().into();
         let (came, count) = (builder.came(), builder.len());
         let blocks = builder.finish();
         let trie = stream.paths();
@@ -428,7 +428,8 @@ impl Writer {
         if count > 0 {
             state.arrivals.note(next, came);
         }
-        state.log.append(blocks, head);
+        state.log.append(blocks, Bytes::clone(&head));
+        let end = state.log.next();
         for (place, epoch, offset) in self.changes.drain(..) {
             state.truncations.note_epoch(place, epoch, offset);
         }
@@ -436,6 +437,9 @@ impl Writer {
         drop(groups);
         drop(lookups);
         drop(trie);
+        if let Some(mut table) = stream.write_table() {
+            table.settle(end, &head);
+        }
         stream.counters().records.fetch_add(count, Ordering::Relaxed);
         stream.audience().appended(&mut self.dirty);
         stream.note_forgettings();

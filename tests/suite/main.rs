@@ -35,6 +35,7 @@ mod departed_keys;
 mod docs;
 mod doctor;
 mod doctor_kafka;
+mod documents;
 mod filter_model;
 mod filter_paths;
 mod filter_races;
@@ -113,6 +114,7 @@ fn main() -> ExitCode {
         layers::trials(),
         positions::trials(),
         shared_log::trials(),
+        documents::trials(),
         subscriptions::trials(),
         filters::trials(),
         fixed_filters::trials(),

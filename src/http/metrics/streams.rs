@@ -81,6 +81,16 @@ fn clients(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
         "clients_conflated",
         "How often a client fell behind the log and continued with the latest values",
         by_path(counted, Counters::conflated),
+    )?;
+    families.counter(
+        "documents",
+        "Documents of the table that were begun",
+        by_path(counted, Counters::documents),
+    )?;
+    families.counter(
+        "documents_cut",
+        "Documents of the table that were cut off, because too much of it changed meanwhile",
+        by_path(counted, Counters::cut_documents),
     )
 }
 

@@ -1,0 +1,297 @@
+//! The table of a stream as one JSON document: `{"position":"…","rows":[…]}`.
+//!
+//! It is written while it is sent, so a large table takes no more memory than a piece of it.
+
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use log::warn;
+use warp::reply::{Reply, Response};
+
+use super::accept;
+use super::error::ApiError;
+use super::limits::Permit;
+use super::ndjson::write_json;
+use crate::sse::write;
+use crate::stream::Stream;
+use crate::stream::document::{Document, Rows};
+use crate::stream::pieces;
+use crate::stream::position::Position;
+use crate::stream::start_position::Opening;
+
+pub(super) const MEDIA_TYPE: &str = "application/json";
+
+/// Between the position of a page's last row and that of the first page, in `after`. Neither contains it, and it needs no
+/// escape in a URL (RFC 3986, section 2.3).
+const SEPARATOR: char = '~';
+
+/// Seconds after which a client may ask again for a table that is not loaded.
+const LOADING: u64 = 5;
+
+/// Most bytes of rows that are examined in vain before other tasks have their turn.
+const PIECE: usize = 64 * 1024;
+
+/// The part of the table that a client asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Page {
+    limit: Option<usize>,
+    after: Option<After>,
+}
+
+/// Where a page begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct After {
+    /// The position of the last row of the page before.
+    row: Position,
+    /// The id of the first page.
+    first: String,
+}
+
+impl Page {
+    /// `limit` in rows; `after` is the `next` of another page.
+    ///
+    /// # Errors
+    /// When `after` is none.
+    pub(super) fn new(limit: Option<usize>, after: Option<&str>) -> Result<Self, ApiError> {
+        let parse = |text: &str| {
+            let (row, first) = text.split_once(SEPARATOR)?;
+            Position::parse(first.as_bytes()).ok()?;
+            Some(After {
+                row: Position::parse(row.as_bytes()).ok()?,
+                first: first.to_owned(),
+            })
+        };
+        let after =
+            after.map(|text| parse(text).ok_or_else(|| bad_after(text, "it is not the \"next\" of a page")));
+        Ok(Self {
+            limit,
+            after: after.transpose()?,
+        })
+    }
+}
+
+fn bad_after(text: &str, why: &str) -> ApiError {
+    let message = format!("invalid after {text:?}: {why}; begin with the first page");
+    ApiError::parameter("bad_after", "after", message)
+}
+
+/// Answers with a page of the table, or with 304 if the client has it. `admit` gives the permit for the time of sending.
+///
+/// # Errors
+/// When the table is not loaded, or the request is invalid.
+pub(super) async fn answer(
+    stream: &Arc<Stream>,
+    page: Page,
+    opening: Opening,
+    method: &Method,
+    headers: &HeaderMap,
+    permit: Permit,
+) -> Result<Response, ApiError> {
+    for (name, is_given) in [
+        ("start", opening.start.is_some()),
+        ("since", opening.since.is_some()),
+    ] {
+        if is_given {
+            let message = format!("{name:?} does not belong to format=json: it is the table as it is now");
+            return Err(ApiError::parameter("bad_format", name, message));
+        }
+    }
+    let (after, first) = page.after.map(|after| (after.row, after.first)).unzip();
+    let document = stream
+        .document(opening.filter.as_ref(), after, page.limit)
+        .map_err(|error| bad_after(first.as_deref().unwrap_or_default(), &error.to_string()))?;
+    let Some(document) = document else {
+        return Ok(not_loaded());
+    };
+    let id = poll_fn(|context| document.poll_id(context.waker()).map(Bytes::clone)).await;
+    let etag = etag(stream, &id);
+    let is_known = has_etag(headers, &etag);
+    let is_gzip = accept::gzip(headers);
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else if method == Method::HEAD {
+        warp::reply().into_response()
+    } else {
+        let position = first.unwrap_or_else(|| String::from_utf8_lossy(&id).into_owned());
+        let body = Body::new(document, position, is_gzip, permit);
+        warp::reply::stream(body).into_response()
+    };
+    let headers = response.headers_mut();
+    if !is_known {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if is_gzip {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+    }
+    if let Ok(etag) = HeaderValue::try_from(etag) {
+        headers.insert(ETAG, etag);
+    }
+    // Caches may keep it, and ask whether it is still right.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    Ok(response)
+}
+
+fn not_loaded() -> Response {
+    let error = ApiError::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "not_loaded",
+        "the topics of this stream are still being read; retry later",
+    );
+    let mut response = error.into_response();
+    response.headers_mut().insert(RETRY_AFTER, LOADING.into());
+    response
+}
+
+/// The tag of the document at a position. Weak (RFC 9110, section 8.8.1), because replicas may have rows in another order.
+/// The time up to which deletes are known moves on without any change.
+fn etag(stream: &Stream, id: &[u8]) -> String {
+    let position = Position {
+        as_of: None,
+        ..Position::parse(id).unwrap_or_default()
+    };
+    // Other settings show other rows.
+    let settings = serde_json::to_vec(stream.settings()).unwrap_or_default();
+    format!(
+        "W/\"{}-{:08x}\"",
+        String::from_utf8_lossy(&position.id()),
+        crc32fast::hash(&settings)
+    )
+}
+
+/// Whether `If-None-Match` has a tag, by weak comparison.
+fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
+    let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let texts = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    texts
+        .flat_map(|text| text.split(','))
+        .any(|tag| tag.trim() == "*" || strong(tag) == strong(etag))
+}
+
+/// The body of a document.
+struct Body {
+    document: Document,
+    path: String,
+    first: String,
+    stage: Stage,
+    has_rows: bool,
+    /// The data of a row that has several lines of it.
+    joined: Vec<u8>,
+    gzip: Option<GzEncoder<Vec<u8>>>,
+    /// Counts the client until everything is sent.
+    _permit: Permit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Rows,
+    Over,
+}
+
+impl Body {
+    fn new(document: Document, first: String, is_gzip: bool, permit: Permit) -> Self {
+        Self {
+            path: document.path().to_owned(),
+            document,
+            first,
+            stage: Stage::Head,
+            has_rows: false,
+            joined: Vec::new(),
+            // The fastest: a document is compressed for one client.
+            gzip: is_gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
+            _permit: permit,
+        }
+    }
+
+    /// Appends the next part of the document. Returns whether there may be more.
+    fn write(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
+        if self.stage == Stage::Head {
+            self.stage = Stage::Rows;
+            out.extend_from_slice(b"{\"position\":");
+            serde_json::to_writer(&mut *out, &self.first)?;
+            out.extend_from_slice(b",\"rows\":[");
+        }
+        let (has_rows, joined) = (&mut self.has_rows, &mut self.joined);
+        let rows = self.document.read(pieces::next_size(), |frame| {
+            out.extend_from_slice(if std::mem::replace(has_rows, true) {
+                b",\n"
+            } else {
+                b"\n"
+            });
+            write_json(out, write::payload(frame, joined));
+        });
+        match rows {
+            Rows::More => {}
+            Rows::Last(next) => {
+                self.stage = Stage::Over;
+                out.extend_from_slice(b"\n]");
+                if let Some(next) = next {
+                    let next = format!("{}{SEPARATOR}{}", String::from_utf8_lossy(&next), self.first);
+                    out.extend_from_slice(b",\"next\":");
+                    serde_json::to_writer(&mut *out, &next)?;
+                }
+                out.extend_from_slice(b"}\n");
+            }
+            Rows::Void => {
+                self.stage = Stage::Over;
+                return Err(io::Error::other(
+                    "the table has changed too much since the document was begun",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The bytes to send of a part; none while the compressor keeps them.
+    fn compress(&mut self, part: Vec<u8>) -> io::Result<Vec<u8>> {
+        let Some(gzip) = &mut self.gzip else {
+            return Ok(part);
+        };
+        gzip.write_all(&part)?;
+        if self.stage == Stage::Over {
+            gzip.try_finish()?;
+        }
+        Ok(std::mem::take(gzip.get_mut()))
+    }
+}
+
+impl futures_core::Stream for Body {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.stage == Stage::Over {
+            return Poll::Ready(None);
+        }
+        let mut part = Vec::with_capacity(PIECE);
+        let written = this.write(&mut part).and_then(|()| this.compress(part));
+        match written {
+            Ok(bytes) if bytes.is_empty() => {
+                // Others have their turn before more rows are examined.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Ok(bytes) => Poll::Ready(Some(Ok(pieces::count(bytes)))),
+            Err(error) => {
+                warn!("stream {}: a document was cut off: {error}", this.path);
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+}
