@@ -31,6 +31,7 @@ use crate::http::router::routes;
 use crate::http::self_check::SelfCheck;
 use crate::http::server::{self, Stopping};
 use crate::http::state::AppState;
+use crate::kafka::client::HANDLES;
 use crate::kafka::connection::Connection;
 use crate::kafka::history::{self, Archive, History};
 use crate::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
@@ -51,7 +52,7 @@ use crate::writers::Writers;
 
 /// The sources of the settings, which a reload reads again.
 #[derive(Debug, Clone)]
-pub struct Sources {
+pub(crate) struct Sources {
     /// The file, or the demo's text.
     pub document: Document,
     /// The variables that are read.
@@ -62,19 +63,17 @@ pub struct Sources {
 
 /// The variables that are read from the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Environment {
+pub(crate) enum Environment {
     /// Those with the daemon's prefix, and `PORT`.
     All,
     /// Only `PORT`.
+    #[cfg(feature = "librdkafka")]
     PortOnly,
 }
 
 impl Sources {
     /// Reads and validates the settings.
-    ///
-    /// # Errors
-    /// All faults of the configuration.
-    pub fn load(&self) -> Result<Loaded, config::load::ConfigError> {
+    pub(crate) fn load(&self) -> Result<Loaded, config::load::ConfigError> {
         let environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| self.environment == Environment::All || name == "PORT")
@@ -183,10 +182,7 @@ pub(crate) struct Daemon {
 }
 
 /// Runs the daemon on bound listeners until it is asked to shut down, and reloads it on request.
-///
-/// # Errors
-/// When the operating system refuses the reading thread or a listener.
-pub async fn run(
+pub(crate) async fn run(
     settings: Settings,
     listeners: Vec<Bound>,
     mut requests: mpsc::Receiver<Request>,
@@ -342,11 +338,14 @@ impl Daemon {
         self.tidy();
         let brokers = self.app.kafka.brokers().max(self.connection.brokers.len());
         // Threads that are stopping may still hold connections.
-        let readers = self.readings.len() + self.retired.len() + history::MAX_CLIENTS;
-        let reserve = fd_limit::reserve(brokers, readers);
+        let readers = self.readings.len() + self.retired.len();
+        let handles = HANDLES * readers + history::MAX_HANDLES;
+        let reserve = fd_limit::reserve(brokers, handles);
         let before = self.connections.set_reserve(reserve);
         if before != reserve {
-            debug!("descriptors: {reserve} are reserved, for {readers} readers of {brokers} brokers");
+            debug!(
+                "descriptors: {reserve} are reserved, for {handles} handles of Kafka clients with {brokers} brokers"
+            );
         }
         // Logged again only for more brokers, because the number of readers changes with every reload.
         if brokers > self.brokers {
@@ -459,4 +458,4 @@ pub fn runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 /// How long the exit waits for blocking tasks.
-pub const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(100);
+pub(crate) const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(100);

@@ -14,19 +14,13 @@ const PER_BROKER: u64 = 3;
 /// Brokers of a handle in addition to those of the cluster: the bootstrap broker, and a group's coordinator.
 const OWN_BROKERS: u64 = 2;
 
-/// Handles per Kafka client: one consumes, one answers questions.
-const HANDLES: u64 = 2;
-
-/// Descriptors that are reserved for the daemon itself, where `readers` Kafka clients may be connected to `brokers`
+/// Descriptors that are reserved for the daemon itself, where `handles` of Kafka clients may be connected to `brokers`
 /// each. The `kafka` crate needs fewer than librdkafka.
-pub const fn reserve(brokers: usize, readers: usize) -> u64 {
+pub const fn reserve(brokers: usize, handles: usize) -> u64 {
     let per_handle = (brokers as u64)
         .saturating_add(OWN_BROKERS)
         .saturating_mul(PER_BROKER);
-    per_handle
-        .saturating_mul(HANDLES)
-        .saturating_mul(readers as u64)
-        .saturating_add(BASE)
+    per_handle.saturating_mul(handles as u64).saturating_add(BASE)
 }
 
 /// How many connections a limit allows beside the reserve, which takes half of the limit at most.
@@ -40,12 +34,12 @@ pub fn limit() -> Option<u64> {
 }
 
 /// The hard limit.
-pub fn hard_limit() -> Option<u64> {
+pub(crate) fn hard_limit() -> Option<u64> {
     getrlimit(Resource::Nofile).maximum
 }
 
 /// Raises the soft limit to the hard limit.
-pub fn raise() {
+pub(crate) fn raise() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         let wanted = Rlimit {
@@ -61,7 +55,7 @@ pub fn raise() {
 }
 
 /// Logs where the limit less the reserve is too low for `max_clients`: as a warning where the operator has set it.
-pub fn warn_if_short(max_clients: u64, reserve: u64) {
+pub(crate) fn warn_if_short(max_clients: u64, reserve: u64) {
     if let Some(limit) = limit()
         && left_for_clients(limit, reserve) < max_clients
     {

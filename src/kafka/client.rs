@@ -20,6 +20,9 @@ use super::security::Credentials;
 use super::status::KafkaStatus;
 use crate::config::Client;
 
+/// How many handles a connected client has.
+pub(crate) const HANDLES: usize = 2;
+
 /// A connected client: one handle consumes, the other makes requests.
 pub struct Handles {
     /// Reads records.

@@ -10,7 +10,7 @@ use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::harness::{promise, promise_on};
 use crate::limits::config_of;
 use kafka_sse_bridge::fd_limit::{left_for_clients, reserve};
-use kafka_sse_bridge::kafka::history::MAX_CLIENTS;
+use kafka_sse_bridge::kafka::history::MAX_HANDLES;
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::Value;
@@ -240,8 +240,8 @@ fn ask(daemon: &Daemon) -> TcpStream {
     socket
 }
 
-/// Clients of Kafka that a daemon may have: one for live records, and those of replays and questions.
-const READERS: usize = 1 + MAX_CLIENTS;
+/// Handles of Kafka clients that a daemon may have: two for live records, and those of replays and lookups.
+const HANDLES: usize = 2 + MAX_HANDLES;
 
 /// Waits until this many streams are open.
 fn await_clients(daemon: &Daemon, clients: u64, what: &str) {
@@ -382,9 +382,10 @@ fn pipelined_requests_of_half_closed_clients_are_answered() {
 }
 
 fn descriptors_are_reserved_for_every_broker() {
-    // A handle has a connection to each broker, and there are two for every reader.
+    // Four replays have two handles each, two lookups one each. A handle has a connection to each broker.
+    assert_eq!(MAX_HANDLES, 10);
     for brokers in [1, 3, 20, 100] {
-        assert!(reserve(brokers, READERS) >= (2 * READERS * brokers) as u64);
+        assert!(reserve(brokers, HANDLES) >= (HANDLES * brokers) as u64);
     }
     // Both clients and Kafka get half of what is not enough.
     assert_eq!(
@@ -404,8 +405,8 @@ fn descriptors_are_reserved_for_every_broker() {
     );
     let daemon = Daemon::with(&text).start();
     let says = |brokers: usize| {
-        let reserve = reserve(brokers, READERS);
-        format!("{reserve} are reserved, for {READERS} readers of {brokers} brokers")
+        let reserve = reserve(brokers, HANDLES);
+        format!("{reserve} are reserved, for {HANDLES} handles of Kafka clients with {brokers} brokers")
     };
     daemon.wait_log(&says(1), secs(20));
     daemon.wait_log(&says(20), secs(30));
@@ -441,7 +442,7 @@ fn accept_pauses_without_descriptors_and_all_clients_connect_later() {
                     .find(|number| !used.contains(number))
                     .expect("one is free");
                 assert!(
-                    left_for_clients(free, reserve(1, READERS)) > open + 3,
+                    left_for_clients(free, reserve(1, HANDLES)) > open + 3,
                     "it does not stop by itself"
                 );
                 free

@@ -387,7 +387,7 @@ fn doctor_warns_of_a_low_descriptor_limit() {
     let code = process.wait(secs(30)).expect("it ends").code();
     let report = Report { code, text };
     report.assert_says(
-        "warn  descriptors: at most 200 here, enough for 100 clients beside up to 190 for reading 1 broker, and max_clients is 100000: ",
+        "warn  descriptors: at most 200 here, enough for 100 clients beside up to 172 for reading 1 broker, and max_clients is 100000: ",
         &["remedy: set max_clients = 100 in [http], or raise the limit: ulimit -Hn"],
     );
     report.assert_end(0, 0);

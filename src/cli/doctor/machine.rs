@@ -15,6 +15,7 @@ use crate::config::{HttpSettings, Loaded, Settings};
 use crate::fd_limit;
 use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
 use crate::http::unix;
+use crate::kafka::client::HANDLES;
 use crate::kafka::history;
 use crate::kafka::worker_thread::within;
 
@@ -44,7 +45,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
 /// Checks that the limit of descriptors suffices for `max_clients` and connections to this many brokers.
 pub(super) fn check_descriptors(http: &HttpSettings, brokers: usize) -> Finding {
     const CHECK: &str = "descriptors";
-    let reserve = fd_limit::reserve(brokers, 1 + history::MAX_CLIENTS);
+    let reserve = fd_limit::reserve(brokers, HANDLES + history::MAX_HANDLES);
     // The daemon raises its soft limit to the hard limit.
     let Some(limit) = fd_limit::hard_limit() else {
         return Finding::ok(CHECK, "unlimited here");

@@ -108,7 +108,7 @@ impl<T> FairQueue<T> {
     }
 
     /// Removes the last work of the longest queue, if that is longer than the queue of `flow` would be with one more.
-    pub fn displace(&mut self, flow: Flow) -> Option<T> {
+    pub(crate) fn displace(&mut self, flow: Flow) -> Option<T> {
         let own = self.flows.get(&flow).map_or(0, |queue| queue.work.len());
         let (&longest, queue) = self.flows.iter_mut().max_by_key(|(_, flow)| flow.work.len())?;
         if queue.work.len() <= own + 1 {

@@ -14,7 +14,7 @@ mod pool;
 mod replay;
 mod request;
 
-pub use pool::{History, MAX_CLIENTS};
+pub use pool::{History, MAX_HANDLES};
 pub use request::{
     Archive, Busy, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, ReplayRequest,
     ReplaySlot, Reply, SlotLimits,

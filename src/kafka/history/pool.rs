@@ -23,7 +23,7 @@ use super::lookup::PendingLookup;
 use super::replay;
 use super::request::{Archive, Busy, MAX_WAITING, OffsetLookup, ReplayRequest, ReplaySlot, SlotLimits};
 use crate::config::Client;
-use crate::kafka::client::{Clients, Connect};
+use crate::kafka::client::{Clients, Connect, HANDLES};
 use crate::kafka::connection::Connection;
 use crate::kafka::status::KafkaStatus;
 
@@ -33,8 +33,8 @@ const REPLAY_THREADS: usize = 4;
 /// Replays of all streams whose records are buffered at once: up to [`LIMITS`] each, so 32 MiB in all.
 const SLOTS: usize = 8;
 
-/// Kafka clients that replays and lookups may have at once.
-pub const MAX_CLIENTS: usize = REPLAY_THREADS + LOOKUP_THREADS;
+/// Handles of Kafka clients that replays and lookups may have at once. A lookup needs no consumer.
+pub const MAX_HANDLES: usize = HANDLES * REPLAY_THREADS + LOOKUP_THREADS;
 
 /// The limits of every slot. More memory than a few fetches makes no reader faster.
 const LIMITS: SlotLimits = SlotLimits {
@@ -111,7 +111,7 @@ impl History {
     /// Starts one more thread, up to the bound: a daemon without replays has none.
     fn grow(&self) {
         let mut threads = self.threads.lock();
-        if threads.len() < MAX_CLIENTS {
+        if threads.len() < REPLAY_THREADS + LOOKUP_THREADS {
             let shared = Arc::clone(&self.shared);
             let name = format!("kafka-history-{}", threads.len());
             match std::thread::Builder::new()
