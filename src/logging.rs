@@ -85,7 +85,7 @@ pub enum LogError {
 }
 
 /// A logger that is ready to be installed.
-pub struct Prepared {
+pub(crate) struct Prepared {
     level: LevelFilter,
     logger: Box<dyn Log>,
 }
@@ -99,10 +99,7 @@ pub fn apply(settings: &LogSettings) -> Result<(), LogError> {
 }
 
 /// Opens the outputs of these settings without using them yet.
-///
-/// # Errors
-/// When the file cannot be opened.
-pub fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
+pub(crate) fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
     let mut dispatch = fern::Dispatch::new().level(filter(settings.level));
     for (target, level) in &settings.targets {
         dispatch = dispatch.level_for(target.clone(), filter(*level));
@@ -126,7 +123,7 @@ pub fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
 
 impl Prepared {
     /// Replaces the logger in use.
-    pub fn install(self) {
+    pub(crate) fn install(self) {
         *LOGGER.inner.write() = Some(self.logger);
         // Fails when it is installed already.
         let _ = log::set_logger(&LOGGER);
@@ -244,7 +241,7 @@ fn lines(level: log::Level, text: &str, reader: Reader) -> String {
 }
 
 /// The text with control characters escaped, so that a terminal does not interpret them.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     push_printable(&mut out, text);
     out
@@ -271,7 +268,7 @@ const fn priority(level: log::Level) -> u8 {
 }
 
 /// Writes a message about a failed command to stderr, after all lines logged before.
-pub fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     let reader = Reader::of_stderr();
     let mut said = String::with_capacity(text.len() + 8);
     let prefix = match reader {
@@ -307,7 +304,7 @@ const fn filter(level: Level) -> LevelFilter {
 
 /// Rate limit for repeated messages: admits one per period and counts the suppressed ones.
 #[derive(Debug)]
-pub struct Seldom {
+pub(crate) struct Seldom {
     pause: Duration,
     last: Option<Instant>,
     held_back: u64,
@@ -315,7 +312,7 @@ pub struct Seldom {
 
 impl Seldom {
     /// Admits one message per `pause`.
-    pub const fn new(pause: Duration) -> Self {
+    pub(crate) const fn new(pause: Duration) -> Self {
         Self {
             pause,
             last: None,
@@ -324,7 +321,7 @@ impl Seldom {
     }
 
     /// The number of messages suppressed since the last one, to append, if a message may be logged now.
-    pub fn admit(&mut self) -> Option<HeldBack> {
+    pub(crate) fn admit(&mut self) -> Option<HeldBack> {
         let now = Instant::now();
         if self
             .last
@@ -340,7 +337,7 @@ impl Seldom {
 
 /// The number of suppressed messages; prints nothing for 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldBack(u64);
+pub(crate) struct HeldBack(u64);
 
 impl fmt::Display for HeldBack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -14,14 +14,14 @@ use signal_hook::iterator::Signals;
 use tokio::sync::mpsc;
 
 /// Exit status when a second signal cuts a shutdown short.
-pub const EXIT_FORCED: i32 = 1;
+pub(crate) const EXIT_FORCED: i32 = 1;
 
 /// Most pending signals; more of them carry no information.
 const PENDING: usize = 8;
 
 /// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub(crate) enum Request {
     /// Reload the configuration.
     Reload,
     /// Shut down.
@@ -30,10 +30,7 @@ pub enum Request {
 
 /// Watches for signals on a thread of its own. SIGHUP requests `on_hangup`: a daemon reloads, and a command in a
 /// terminal shuts down with it.
-///
-/// # Errors
-/// When the operating system refuses a handler or the thread.
-pub fn watch(on_hangup: Request) -> io::Result<mpsc::Receiver<Request>> {
+pub(crate) fn watch(on_hangup: Request) -> io::Result<mpsc::Receiver<Request>> {
     let is_ending = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         // In this order: the first signal finds the flag unset and sets it, the second finds it set.

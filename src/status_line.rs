@@ -23,7 +23,7 @@ const MAX_STATUS: usize = 1000;
 
 /// Sends the status line to systemd.
 #[derive(Debug)]
-pub struct StatusLine {
+pub(crate) struct StatusLine {
     app: Arc<AppState>,
     content: Mutex<Content>,
 }
@@ -39,7 +39,7 @@ struct Content {
 
 impl StatusLine {
     /// The status line of the daemon with this state.
-    pub fn new(app: Arc<AppState>) -> Self {
+    pub(crate) fn new(app: Arc<AppState>) -> Self {
         Self {
             app,
             content: Mutex::default(),
@@ -47,7 +47,7 @@ impl StatusLine {
     }
 
     /// Shows the changes of a reload.
-    pub fn reloaded(&self, what: &str) {
+    pub(crate) fn reloaded(&self, what: &str) {
         self.update(|content| {
             content.reloaded = Some((format!("reloaded: {what}"), Instant::now()));
             content.failed = None;
@@ -55,7 +55,7 @@ impl StatusLine {
     }
 
     /// Shows why a reload failed.
-    pub fn failed(&self, why: &str) {
+    pub(crate) fn failed(&self, why: &str) {
         self.update(|content| {
             content.reloaded = None;
             content.failed = Some(why.to_owned());
@@ -63,7 +63,7 @@ impl StatusLine {
     }
 
     /// Updates the line every few seconds.
-    pub async fn run(self: Arc<Self>) -> ! {
+    pub(crate) async fn run(self: Arc<Self>) -> ! {
         loop {
             self.update(|_| {});
             tokio::time::sleep(STATUS_EVERY).await;

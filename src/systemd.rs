@@ -28,7 +28,7 @@ const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How long the end of the process waits for messages that are still to be sent.
-pub const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 static NOTIFIER: LazyLock<Option<Notifier>> =
     LazyLock::new(|| match Notifier::new(&env::var_os(NOTIFY_SOCKET)?) {
@@ -40,12 +40,12 @@ static NOTIFIER: LazyLock<Option<Notifier>> =
     });
 
 /// The daemon serves.
-pub fn ready() {
+pub(crate) fn ready() {
     tell(Message::Ready);
 }
 
 /// The daemon reads its configuration again; [`ready`] ends it.
-pub fn reloading() {
+pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(Message::Reloading(now.to_string())),
         Err(error) => warn!("the monotonic clock: {error}"),
@@ -53,22 +53,22 @@ pub fn reloading() {
 }
 
 /// The daemon ends.
-pub fn stopping() {
+pub(crate) fn stopping() {
     tell(Message::Stopping);
 }
 
 /// The daemon lives.
-pub fn alive() {
+pub(crate) fn alive() {
     tell(Message::Alive);
 }
 
 /// How long systemd waits for the next [`alive`]; `None` without a watchdog.
-pub fn watchdog_period() -> Option<Duration> {
+pub(crate) fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
 }
 
 /// Whether systemd is notified.
-pub fn is_listening() -> bool {
+pub(crate) fn is_listening() -> bool {
     NOTIFIER.is_some()
 }
 
@@ -79,7 +79,7 @@ pub fn status(line: &str) {
 }
 
 /// Waits until all messages are sent, for [`SETTLE`] at most.
-pub async fn settle() {
+pub(crate) async fn settle() {
     if let Some(notifier) = &*NOTIFIER {
         // systemd also sees the end of the process.
         let _ = tokio::time::timeout(SETTLE, notifier.settled()).await;
@@ -94,7 +94,7 @@ fn tell(message: Message) {
 
 /// A message to systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     /// `READY=1`
     Ready,
     /// `RELOADING=1`, with an assignment of the time.
@@ -121,7 +121,7 @@ impl Message {
 
 /// Sends messages to one socket, in their order, and never blocks.
 #[derive(Debug, Clone)]
-pub struct Notifier(Arc<Inner>);
+pub(crate) struct Notifier(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -141,10 +141,7 @@ struct Backlog {
 
 impl Notifier {
     /// For an address as `NOTIFY_SOCKET` has it: a path, or `@` and an abstract name.
-    ///
-    /// # Errors
-    /// When the address is neither.
-    pub fn new(address: &OsStr) -> io::Result<Self> {
+    pub(crate) fn new(address: &OsStr) -> io::Result<Self> {
         let address = match address.as_bytes() {
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(address)?,
@@ -158,7 +155,7 @@ impl Notifier {
     }
 
     /// Sends a message, or keeps it for a task of the current runtime.
-    pub fn tell(&self, message: Message) {
+    pub(crate) fn tell(&self, message: Message) {
         let mut backlog = self.0.lock();
         if backlog.messages.is_empty() {
             match self.0.send(&message) {
@@ -179,7 +176,7 @@ impl Notifier {
     }
 
     /// Waits until the backlog is empty.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         loop {
             let is_sent = self.0.is_sent.notified();
             if self.0.lock().messages.is_empty() {

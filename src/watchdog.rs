@@ -30,7 +30,7 @@ const CHECKS_PER_MESSAGE: u32 = 2;
 
 /// Checks all parts of the daemon.
 #[derive(Debug)]
-pub struct Watchdog {
+pub(crate) struct Watchdog {
     /// How long a part may be late.
     slack: Duration,
     threads: Arc<KafkaStatus>,
@@ -43,7 +43,12 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Checks these threads and writers, the runtime of the caller, and the service. A part may be late by `slack`.
-    pub fn new(slack: Duration, threads: Arc<KafkaStatus>, writers: Arc<Pulses>, service: SelfCheck) -> Self {
+    pub(crate) fn new(
+        slack: Duration,
+        threads: Arc<KafkaStatus>,
+        writers: Arc<Pulses>,
+        service: SelfCheck,
+    ) -> Self {
         Self {
             slack,
             threads,
@@ -54,10 +59,8 @@ impl Watchdog {
         }
     }
 
-    /// Checks all parts. Waits for the service until `end` at most.
-    ///
-    /// # Errors
-    /// The first part that does not advance.
+    /// Checks all parts. Waits for the service until `end` at most. An error names the first part that does not
+    /// advance.
     async fn look(&mut self, end: Instant) -> Result<(), String> {
         let tick = self.slack / CHECKS;
         let late = self.threads.look(tick);
@@ -87,7 +90,7 @@ impl Watchdog {
     }
 
     /// Sends `WATCHDOG=1` four times per `slack`, as long as all parts advance.
-    pub async fn run(mut self) -> ! {
+    pub(crate) async fn run(mut self) -> ! {
         let mut is_well = true;
         let mut checks = 0;
         loop {

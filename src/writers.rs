@@ -91,7 +91,7 @@ impl Writers {
     }
 
     /// Spawns the replays of a stream.
-    pub fn replay_spawner(&self, path: &str) -> SpawnReplay {
+    pub(crate) fn replay_spawner(&self, path: &str) -> SpawnReplay {
         let spawn = self.spawner_of(format!("a replay of stream {path}"));
         Box::new(move |task| spawn(Box::pin(write_replay(task))))
     }

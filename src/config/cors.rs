@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::list::list;
 
 /// The entry that allows every origin.
-pub const ANY_ORIGIN: &str = "*";
+pub(crate) const ANY_ORIGIN: &str = "*";
 
 /// The prefix of a host that allows every host below a domain.
 const ANY_SUBDOMAIN: &str = "*.";
@@ -31,7 +31,7 @@ pub struct CorsSettings {
 
 impl CorsSettings {
     /// Whether every origin may read.
-    pub fn allows_any(&self) -> bool {
+    pub(crate) fn allows_any(&self) -> bool {
         self.allow_origins.iter().any(|origin| origin == ANY_ORIGIN)
     }
 
@@ -77,7 +77,7 @@ impl CorsSettings {
 
 /// A validated entry of `allow_origins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AllowedOrigin {
+pub(crate) enum AllowedOrigin {
     /// Every origin.
     Any,
     /// One origin.
@@ -94,7 +94,7 @@ pub enum AllowedOrigin {
 
 impl AllowedOrigin {
     /// Parses an entry of `allow_origins`.
-    pub fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         if text == ANY_ORIGIN {
             return Self::Any;
         }
@@ -108,7 +108,7 @@ impl AllowedOrigin {
     }
 
     /// Whether the entry allows a request's `Origin`.
-    pub fn covers(&self, origin: &str) -> bool {
+    pub(crate) fn covers(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,
             Self::Exact(allowed) => allowed == origin,

@@ -23,11 +23,11 @@ pub const MAX_PATH: usize = 32;
 
 /// The prefix of a key in base64. A key whose text begins with it must be given in base64 itself, so that a term means
 /// one key and a typing error is reported.
-pub const BASE64: &str = "base64:";
+pub(crate) const BASE64: &str = "base64:";
 
 /// The bytes of a key as a filter names it: text, or what follows [`BASE64`], in the alphabet in which
 /// keys are shown or in the one for URLs, with padding or without. `None` where that is not base64.
-pub fn key_bytes(value: &str) -> Option<Cow<'_, [u8]>> {
+pub(crate) fn key_bytes(value: &str) -> Option<Cow<'_, [u8]>> {
     const ENGINE: GeneralPurpose = GeneralPurpose::new(
         &alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -177,7 +177,7 @@ impl Filter {
     }
 
     /// Every name with its values.
-    pub fn terms(&self) -> impl Iterator<Item = (&Name, &BTreeSet<String>)> {
+    pub(crate) fn terms(&self) -> impl Iterator<Item = (&Name, &BTreeSet<String>)> {
         self.terms.iter()
     }
 
@@ -212,11 +212,9 @@ impl Filter {
         Ok(())
     }
 
-    /// The filter of a configuration: names as in a query, each with its values.
-    ///
-    /// # Errors
-    /// The key at fault, or none where the whole filter is, and the message.
-    pub fn from_settings(
+    /// The filter of a configuration: names as in a query, each with its values. An error names the key at fault, or
+    /// none where the whole filter is.
+    pub(crate) fn from_settings(
         written: &BTreeMap<String, Vec<String>>,
         topics: &[String],
     ) -> Result<Self, (Option<String>, String)> {

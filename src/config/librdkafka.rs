@@ -16,7 +16,7 @@ pub(super) fn fault(name: &str, value: &str) -> Option<String> {
 }
 
 /// The same, from the error that the library returned for the property.
-pub fn reason(error: &KafkaError) -> String {
+pub(crate) fn reason(error: &KafkaError) -> String {
     let KafkaError::ClientConfig(result, said, ..) = error else {
         return "cannot be passed to librdkafka; correct it or remove it".to_owned();
     };

@@ -45,7 +45,7 @@ pub enum Document {
 
 impl Document {
     /// Its name in messages.
-    pub fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
             Self::BuiltIn { name, .. } => (*name).to_owned(),

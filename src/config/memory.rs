@@ -95,7 +95,7 @@ impl Memory {
     }
 
     /// The sum of the bounds and the limit, as one line.
-    pub fn describe(&self, settings: &Draft) -> String {
+    pub(crate) fn describe(&self, settings: &Draft) -> String {
         let sum = Sum::of(settings);
         let mut parts = vec![format!("bounds add up to {sum}")];
         parts.extend(self.limit.map(|limit| format!("limit {}", shown(limit.0))));

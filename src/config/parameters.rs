@@ -3,7 +3,7 @@
 /// Whether a name is `lastEventId` in a spelling that polyfills use. They let applications choose the name
 /// (`Last-Event-ID` and `lastEventID` with Mercure), and amvtek's has its own, `evs_last_event_id`. Case, `-` and `_` do
 /// not count: a name that was passed over or refused would lose records.
-pub fn is_last_event_id(name: &str) -> bool {
+pub(crate) fn is_last_event_id(name: &str) -> bool {
     let letters = |byte: &u8| !matches!(byte, b'-' | b'_');
     let mut plain = name
         .bytes()

@@ -32,7 +32,7 @@ const PRIVATE: &str = "PRIVATE KEY";
 const ORIGIN_COLUMN: usize = 56;
 
 /// All settings as TOML, with a comment per line that names the origin; secrets are masked.
-pub fn print(loaded: &Loaded) -> String {
+pub(crate) fn print(loaded: &Loaded) -> String {
     let mut out = String::new();
     for (name, section) in &masked(&loaded.settings) {
         match section {

@@ -22,7 +22,7 @@ pub enum Proxy {
 
 impl Proxy {
     /// Whether the entry covers an address.
-    pub fn covers(&self, address: IpAddr) -> bool {
+    pub(crate) fn covers(&self, address: IpAddr) -> bool {
         matches!(self, Self::Range(range) if range.contains(&address))
     }
 }

@@ -12,7 +12,7 @@ use super::settings::{
 
 /// When a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// At the reload; open streams continue.
     Live,
     /// At the reload: the stream is rebuilt, and its clients move to the new one.
@@ -57,7 +57,7 @@ pub struct Effects {
 
 impl Effects {
     /// The effect of the change that was compared.
-    pub fn of_change(self) -> Effect {
+    pub(crate) fn of_change(self) -> Effect {
         match self.exception {
             Some(exception) if self.is_exception => exception,
             _ => self.usual,
@@ -86,7 +86,7 @@ impl fmt::Display for Effects {
 
 /// A key of a section, compared in two settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Key {
+pub(crate) struct Key {
     /// Its name within the section: `keepalive`, `cors.allow_origins`.
     pub name: String,
     /// Whether its values differ.

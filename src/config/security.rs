@@ -33,10 +33,7 @@ impl fmt::Display for FileName {
 
 impl FileName {
     /// The path of the file.
-    ///
-    /// # Errors
-    /// When it is a credential, and systemd has set no directory of credentials.
-    pub fn path(&self) -> Result<PathBuf, String> {
+    pub(crate) fn path(&self) -> Result<PathBuf, String> {
         let Some(name) = self.0.strip_prefix(CREDENTIAL) else {
             return Ok(PathBuf::from(&self.0));
         };
@@ -55,10 +52,7 @@ impl FileName {
     }
 
     /// The content.
-    ///
-    /// # Errors
-    /// When it cannot be read; names the file and the cause.
-    pub fn read(&self) -> Result<Vec<u8>, String> {
+    pub(crate) fn read(&self) -> Result<Vec<u8>, String> {
         let path = self.path()?;
         let read = || -> io::Result<Vec<u8>> {
             let mut content = Vec::new();
@@ -80,11 +74,8 @@ impl FileName {
         Ok(content)
     }
 
-    /// The content as a secret, without the newline at its end.
-    ///
-    /// # Errors
-    /// When it cannot be read, is empty, or is not UTF-8. Errors never contain the content.
-    pub fn secret(&self) -> Result<String, String> {
+    /// The content as a secret, without the newline at its end. Errors never contain the content.
+    pub(crate) fn secret(&self) -> Result<String, String> {
         let mut content = self.read()?;
         if content.last() == Some(&b'\n') {
             content.pop();

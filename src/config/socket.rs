@@ -11,7 +11,7 @@ pub struct SocketMode(u32);
 
 impl SocketMode {
     /// The bits for chmod(2).
-    pub const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u32 {
         self.0
     }
 }

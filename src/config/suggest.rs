@@ -4,7 +4,7 @@
 const NEAR: f64 = 0.75;
 
 /// The most similar of the known names, if one is similar enough.
-pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let rated = known.into_iter().map(|name| {
         let similarity = strsim::jaro_winkler(wrong, name);
         // Jaro-Winkler rates swapped letters in short names too low.

@@ -119,12 +119,12 @@ impl fmt::Display for Instant {
 }
 
 /// The unit that a number of milliseconds is probably in, and the same time in milliseconds.
-pub type OtherUnit = (&'static str, i64);
+pub(crate) type OtherUnit = (&'static str, i64);
 
 /// Detects a number of milliseconds since 1970 that is probably in another unit. From 10^8 up to 10^11 it is a time
 /// from 1973 to 5138 in seconds, and before March 1973 in milliseconds; from 10^14 on it is microseconds or
 /// nanoseconds, and after 5138 in milliseconds. Numbers below 10^8 are "everything", as 0 is.
-pub fn other_unit(milliseconds: i64) -> Option<OtherUnit> {
+pub(crate) fn other_unit(milliseconds: i64) -> Option<OtherUnit> {
     match milliseconds {
         100_000_000..100_000_000_000 => Some(("seconds", milliseconds * 1000)),
         100_000_000_000_000..100_000_000_000_000_000 => Some(("microseconds", milliseconds / 1000)),

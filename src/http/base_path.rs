@@ -26,9 +26,6 @@ impl BasePath {
     }
 
     /// Removes the prefix from a path.
-    ///
-    /// # Errors
-    /// When the path is not below the prefix.
     pub(super) fn strip(&self, uri: &mut Uri) -> Result<(), NotBelow> {
         if self.0.is_empty() {
             return Ok(());

@@ -59,43 +59,43 @@ impl Connections {
     }
 
     /// Changes the write timeout of connections that are accepted from now on.
-    pub fn set_write_timeout(&self, write_timeout: Duration) {
+    pub(crate) fn set_write_timeout(&self, write_timeout: Duration) {
         self.write_timeout
             .store(milliseconds(write_timeout), Ordering::Relaxed);
     }
 
     /// Changes how many descriptors are kept from clients; returns how many they were.
-    pub fn set_reserve(&self, reserve: u64) -> u64 {
+    pub(crate) fn set_reserve(&self, reserve: u64) -> u64 {
         self.reserve.swap(reserve, Ordering::Relaxed)
     }
 
     /// Descriptors that are kept from clients.
-    pub fn reserve(&self) -> u64 {
+    pub(crate) fn reserve(&self) -> u64 {
         self.reserve.load(Ordering::Relaxed)
     }
 
     /// Connections open now.
-    pub fn open(&self) -> u64 {
+    pub(crate) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
 
     /// Connections closed by the write timeout, since the start.
-    pub fn write_timeouts(&self) -> u64 {
+    pub(crate) fn write_timeouts(&self) -> u64 {
         self.write_timeouts.load(Ordering::Relaxed)
     }
 
     /// Connections closed because a request's head took too long, since the start.
-    pub fn head_timeouts(&self) -> u64 {
+    pub(crate) fn head_timeouts(&self) -> u64 {
         self.head_timeouts.load(Ordering::Relaxed)
     }
 
     /// Requests refused for the size of their heads, since the start.
-    pub fn large_heads(&self) -> u64 {
+    pub(crate) fn large_heads(&self) -> u64 {
         self.large_heads.load(Ordering::Relaxed)
     }
 
     /// How often a listener paused because no descriptor was left, since the start.
-    pub fn accept_pauses(&self) -> u64 {
+    pub(crate) fn accept_pauses(&self) -> u64 {
         self.accept_pauses.load(Ordering::Relaxed)
     }
 

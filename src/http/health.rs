@@ -18,12 +18,12 @@ use crate::stream::Stream;
 use crate::stream::counters::SUPERSEDED_FOR;
 
 /// 200 as long as the process serves requests.
-pub fn live() -> Response {
+pub(crate) fn live() -> Response {
     response::json(&json!({ "live": true }))
 }
 
 /// Whether all streams have been loaded once. To be called before a reload adds others.
-pub fn has_loaded(state: &AppState) -> bool {
+pub(crate) fn has_loaded(state: &AppState) -> bool {
     let has_loaded = state.was_ready.load(Ordering::Relaxed) || loading(&state.shown()).next().is_none();
     if has_loaded {
         state.was_ready.store(true, Ordering::Relaxed);
@@ -39,7 +39,7 @@ fn loading(shown: &Shown) -> impl Iterator<Item = &Arc<Stream>> {
 
 /// The health of the daemon.
 #[derive(Debug)]
-pub struct Standing {
+pub(crate) struct Standing {
     /// Whether every stream has loaded once, and the daemon is not shutting down.
     pub is_ready: bool,
     /// Whether the daemon is shutting down.
@@ -53,7 +53,7 @@ pub struct Standing {
 }
 
 /// The health of the daemon now.
-pub fn standing(state: &AppState) -> Standing {
+pub(crate) fn standing(state: &AppState) -> Standing {
     let is_draining = state.is_draining.load(Ordering::Relaxed);
     // A stream that a reload adds is loading too, but must not make a balancer avoid the others.
     let is_ready = has_loaded(state) && !is_draining;

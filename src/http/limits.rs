@@ -63,7 +63,7 @@ impl From<&HttpSettings> for Rules {
 
 /// The limit that refuses a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// `max_clients`
     Clients,
     /// `max_clients_per_ip`
@@ -80,7 +80,7 @@ pub enum Limit {
 
 impl Limit {
     /// All of them, in the order of [`Counts::refused`].
-    pub const ALL: [Self; LIMITS] = [
+    pub(crate) const ALL: [Self; LIMITS] = [
         Self::Clients,
         Self::ClientsPerIp,
         Self::Opens,
@@ -90,7 +90,7 @@ impl Limit {
     ];
 
     /// The key of the configuration that sets it.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Clients => "max_clients",
             Self::ClientsPerIp => "max_clients_per_ip",
@@ -113,7 +113,7 @@ impl From<OverLimit> for Limit {
 
 /// The counts at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Streams open.
     pub clients: u64,
     /// Addresses that are kept: those with open streams, and those that have just opened one.
@@ -169,7 +169,7 @@ impl Limits {
     }
 
     /// The limits in force.
-    pub fn rules(&self) -> Arc<Rules> {
+    pub(crate) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read())
     }
 
@@ -178,11 +178,8 @@ impl Limits {
         client(peer, headers, &self.rules().trusted_proxies)
     }
 
-    /// Admits a stream.
-    ///
-    /// # Errors
-    /// The limit that refuses it; that is counted and logged.
-    pub fn admit(self: &Arc<Self>, address: Address) -> Result<Permit, Limit> {
+    /// Admits a stream. Counts and logs a refusal.
+    pub(crate) fn admit(self: &Arc<Self>, address: Address) -> Result<Permit, Limit> {
         let rules = self.rules();
         let outcome = self.open().enter(address, &rules, Instant::now());
         match outcome {
@@ -198,7 +195,7 @@ impl Limits {
     }
 
     /// The counts now.
-    pub fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self) -> Counts {
         let (clients, addresses) = {
             let mut open = self.open();
             // Where no stream opens or ends, this call forgets addresses.
@@ -225,7 +222,7 @@ impl Limits {
     }
 
     /// Counts and logs a client over a limit of the stream at `path`.
-    pub fn refuse_by(&self, path: &str, limit: OverLimit, address: Address) {
+    pub(crate) fn refuse_by(&self, path: &str, limit: OverLimit, address: Address) {
         self.refused[Limit::from(limit) as usize].fetch_add(1, Ordering::Relaxed);
         let mut by_stream = self.by_stream.lock();
         let of_stream = by_stream.entry(path.to_owned()).or_default();
@@ -238,7 +235,7 @@ impl Limits {
     }
 
     /// Clients refused by limits of the stream at `path` since the start.
-    pub fn refused_by(&self, path: &str) -> [(Limit, u64); 2] {
+    pub(crate) fn refused_by(&self, path: &str) -> [(Limit, u64); 2] {
         let by_stream = self.by_stream.lock();
         let of_stream = by_stream.get(path);
         [
@@ -262,14 +259,14 @@ fn log_refusal(rate: &mut Seldom, address: Address, from: &str, limit: Limit) {
 
 /// Counts one open stream until it is dropped.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     limits: Arc<Limits>,
     address: Address,
 }
 
 impl Permit {
     /// The client address that it is counted for.
-    pub fn address(&self) -> Address {
+    pub(crate) fn address(&self) -> Address {
         self.address
     }
 }

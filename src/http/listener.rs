@@ -18,10 +18,10 @@ use super::unix::{self, SocketFile};
 use crate::config::socket::SocketAccess;
 
 /// The address of sockets that systemd passes.
-pub const SYSTEMD: &str = "systemd";
+pub(crate) const SYSTEMD: &str = "systemd";
 
 /// The prefix of the address of all interfaces, IPv6 and IPv4.
-pub const ANY_ADDRESS: &str = "*:";
+pub(crate) const ANY_ADDRESS: &str = "*:";
 
 /// Connections that may wait to be accepted: all clients reconnect at once after a restart.
 const BACKLOG: i32 = 4096;
@@ -42,7 +42,7 @@ fn is_other_file(address: &str) -> bool {
 }
 
 /// Whether two addresses of `listen` cannot both be bound: they have the same port, and a host in common.
-pub fn overlap(one: &str, other: &str) -> bool {
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let resolved = |address: &str| -> Vec<SocketAddr> {
         match address.strip_prefix(ANY_ADDRESS) {
             Some(port) => port.parse().map_or_else(
@@ -91,19 +91,14 @@ impl BindError {
         &self.remedy
     }
 
-    /// The address.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
     /// Whether another socket, of any program, has the address.
-    pub fn is_taken(&self) -> bool {
+    pub(crate) fn is_taken(&self) -> bool {
         self.remedy == ANOTHER_PROGRAM
     }
 
     /// The same error with another remedy.
     #[must_use]
-    pub fn with_remedy(self, remedy: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn with_remedy(self, remedy: impl Into<Cow<'static, str>>) -> Self {
         let remedy = remedy.into();
         Self { remedy, ..self }
     }
@@ -162,10 +157,7 @@ impl Listener {
     }
 
     /// Checks that `host:port` can be bound, without listening.
-    ///
-    /// # Errors
-    /// The error of [`Listener::bind`] for the first address that cannot be bound.
-    pub fn try_tcp(address: &str) -> Result<(), BindError> {
+    pub(crate) fn try_tcp(address: &str) -> Result<(), BindError> {
         tcp_sockets(address)
             .map(drop)
             .map_err(|error| BindError::new(address, error))

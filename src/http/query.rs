@@ -34,9 +34,6 @@ pub(super) struct Asked {
 
 /// The start, the filter and the form that the client asks for. The `Last-Event-ID` header, which EventSource sends by itself, takes
 /// precedence over the query, which is all that its first connection can use. `ignored` is `http.ignored_parameters`.
-///
-/// # Errors
-/// For an unknown parameter, and an invalid value.
 pub(super) fn parse(
     query: &str,
     ignored: &[String],

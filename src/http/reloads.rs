@@ -25,7 +25,7 @@ impl Reloads {
     }
 
     /// Counts a reload.
-    pub fn count(&self, has_succeeded: bool) {
+    pub(crate) fn count(&self, has_succeeded: bool) {
         let counter = if has_succeeded {
             &self.succeeded
         } else {
@@ -36,22 +36,22 @@ impl Reloads {
     }
 
     /// Whether the last one failed, so that the daemon runs with other settings than the file has.
-    pub fn has_last_failed(&self) -> bool {
+    pub(crate) fn has_last_failed(&self) -> bool {
         self.has_last_failed.load(Ordering::Relaxed)
     }
 
     /// Reloads that were applied.
-    pub fn succeeded(&self) -> u64 {
+    pub(crate) fn succeeded(&self) -> u64 {
         self.succeeded.load(Ordering::Relaxed)
     }
 
     /// Reloads that failed and changed nothing.
-    pub fn failed(&self) -> u64 {
+    pub(crate) fn failed(&self) -> u64 {
         self.failed.load(Ordering::Relaxed)
     }
 
     /// When the settings were applied, since the epoch.
-    pub fn applied_at(&self) -> Duration {
+    pub(crate) fn applied_at(&self) -> Duration {
         Duration::from_millis(self.applied_at.load(Ordering::Relaxed))
     }
 

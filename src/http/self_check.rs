@@ -26,7 +26,7 @@ const GOOD: &[u8] = b"HTTP/1.1 200 ";
 
 /// A connection to the daemon itself.
 #[derive(Debug)]
-pub struct SelfCheck {
+pub(crate) struct SelfCheck {
     socket: UnixStream,
     /// The bytes of the response so far; `None` if no request is under way.
     answer: Option<Vec<u8>>,
@@ -34,10 +34,7 @@ pub struct SelfCheck {
 
 impl SelfCheck {
     /// A connection that `handler` answers. To be called within a runtime.
-    ///
-    /// # Errors
-    /// When the operating system gives no sockets.
-    pub fn new(handler: Handler) -> io::Result<Self> {
+    pub(crate) fn new(handler: Handler) -> io::Result<Self> {
         let (socket, served) = UnixStream::pair()?;
         let service = service_fn(move |request: Request<Incoming>| {
             let response = handler(request);
@@ -53,10 +50,7 @@ impl SelfCheck {
     }
 
     /// Waits for a response, to a request that is sent now unless an earlier one is still under way.
-    ///
-    /// # Errors
-    /// When the response is not 200, or the connection has ended.
-    pub async fn answers(&mut self) -> io::Result<()> {
+    pub(crate) async fn answers(&mut self) -> io::Result<()> {
         if self.answer.is_none() {
             self.answer = Some(Vec::new());
             self.socket.write_all(REQUEST).await?;

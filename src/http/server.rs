@@ -224,7 +224,7 @@ fn serve_connection<S>(
 }
 
 /// Handles requests: base path, CORS, then `routes`.
-pub fn handler(state: Arc<AppState>, routes: Handler) -> Handler {
+pub(crate) fn handler(state: Arc<AppState>, routes: Handler) -> Handler {
     Arc::new(move |request| Box::pin(handle(Arc::clone(&state), Arc::clone(&routes), request)))
 }
 

@@ -94,10 +94,7 @@ pub(super) fn bind(
 }
 
 /// Gives the file of a socket the mode and group that are set. While its group changes, no group has access.
-///
-/// # Errors
-/// When the group does not exist, or the operating system refuses.
-pub fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
+pub(crate) fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
     let failed = |what: String| io::Error::other(AccessError(what));
     let chmod = |bits| {
         std::fs::set_permissions(path, Permissions::from_mode(bits))
@@ -121,10 +118,7 @@ pub fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
 }
 
 /// The number of a group.
-///
-/// # Errors
-/// When no group has that name.
-pub fn group(name: &str) -> Result<u32, String> {
+pub(crate) fn group(name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

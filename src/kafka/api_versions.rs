@@ -12,7 +12,7 @@ use super::wire_protocol::{BrokerConnection, invalid};
 
 /// The version ranges that decide which client can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VersionRanges {
+pub(crate) struct VersionRanges {
     /// Least and greatest version of Fetch.
     pub fetch: (i16, i16),
     /// Least and greatest version of `ListOffsets`.
@@ -21,17 +21,14 @@ pub struct VersionRanges {
 
 impl VersionRanges {
     /// Whether the `kafka` crate, which speaks version 0 of both, can read from this broker.
-    pub fn suit_the_kafka_crate(&self) -> bool {
+    pub(crate) fn suit_the_kafka_crate(self) -> bool {
         self.fetch.0 == 0 && self.list_offsets.0 == 0
     }
 }
 
-/// Requests the version ranges of `broker` (`host:port`).
-///
-/// # Errors
-/// When the broker does not accept, does not answer in time, or does not speak Kafka's protocol. Contains an
-/// [`AuthError`] if a certificate is refused.
-pub fn version_ranges(broker: &str, credentials: &Credentials) -> io::Result<VersionRanges> {
+/// Requests the version ranges of `broker` (`host:port`). The error contains an [`AuthError`] if a certificate is
+/// refused.
+pub(crate) fn version_ranges(broker: &str, credentials: &Credentials) -> io::Result<VersionRanges> {
     let versions =
         BrokerConnection::connect(broker, credentials).and_then(|mut connection| connection.versions());
     let versions = versions.map_err(|error| explain(error, credentials))?;
@@ -47,10 +44,7 @@ pub fn version_ranges(broker: &str, credentials: &Credentials) -> io::Result<Ver
 }
 
 /// Requests the addresses (`host:port`) that `broker` advertises for the cluster's brokers.
-///
-/// # Errors
-/// As [`version_ranges`].
-pub fn advertised(broker: &str, credentials: &Credentials) -> io::Result<Vec<String>> {
+pub(crate) fn advertised(broker: &str, credentials: &Credentials) -> io::Result<Vec<String>> {
     let mut connection = BrokerConnection::connect(broker, credentials)?;
     let versions = connection.versions()?;
     let answer = connection.metadata(&versions, &[])?;
@@ -91,6 +85,6 @@ pub(super) fn expected_security(brokers: &[String], credentials: &Credentials) -
 }
 
 /// The authentication error inside an error of [`version_ranges`].
-pub fn auth_error(error: &io::Error) -> Option<&AuthError> {
+pub(crate) fn auth_error(error: &io::Error) -> Option<&AuthError> {
     error.get_ref()?.downcast_ref()
 }

@@ -189,7 +189,7 @@ impl AuthError {
     }
 
     /// The principal lacks READ on a topic.
-    pub fn topic(topic: &str, credentials: &Credentials) -> Self {
+    pub(crate) fn topic(topic: &str, credentials: &Credentials) -> Self {
         let principal = credentials.principal();
         let (who, principal) = match &principal {
             Some(principal) => (principal.as_str(), principal.as_str()),

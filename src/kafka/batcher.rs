@@ -59,7 +59,7 @@ pub struct FetchPosition {
 
 impl FetchPosition {
     /// The topic and the partition.
-    pub fn key(&self) -> (Arc<str>, u32) {
+    pub(crate) fn key(&self) -> (Arc<str>, u32) {
         (Arc::clone(&self.topic), self.partition)
     }
 }
@@ -110,7 +110,7 @@ impl Batcher {
 
     /// Counts records and pauses in counters shared with other batchers.
     #[must_use]
-    pub fn counted_in(mut self, counters: &KafkaCounters) -> Self {
+    pub(crate) fn counted_in(mut self, counters: &KafkaCounters) -> Self {
         for topic in &mut self.topics {
             topic.sent = counters.topic(&topic.name);
         }
@@ -122,7 +122,7 @@ impl Batcher {
     }
 
     /// Every topic with the next offset of each of its partitions.
-    pub fn positions(&self) -> impl Iterator<Item = (&Arc<str>, &[i64])> {
+    pub(crate) fn positions(&self) -> impl Iterator<Item = (&Arc<str>, &[i64])> {
         self.topics
             .iter()
             .map(|topic| (&topic.name, topic.next.as_slice()))
@@ -154,7 +154,7 @@ impl Batcher {
     }
 
     /// The next offset of one partition; `None` if it is not read.
-    pub fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
+    pub(crate) fn next_offset(&self, topic: &str, partition: u32) -> Option<i64> {
         self.topic(topic)?.next.get(partition as usize).copied()
     }
 
@@ -179,17 +179,17 @@ impl Batcher {
     }
 
     /// Whether any topic is paused.
-    pub fn is_any_paused(&self) -> bool {
+    pub(crate) fn is_any_paused(&self) -> bool {
         self.queues.is_any_paused()
     }
 
     /// Records accepted since the start.
-    pub fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.topics.iter().map(|topic| topic.received).sum()
     }
 
     /// Records accepted of one topic.
-    pub fn received_from(&self, topic: &str) -> u64 {
+    pub(crate) fn received_from(&self, topic: &str) -> u64 {
         self.topic(topic).map_or(0, |topic| topic.received)
     }
 
@@ -224,7 +224,7 @@ impl Batcher {
     }
 
     /// Notifies the streams of a topic that a partition has its first leader: records from `at` on are live.
-    pub fn begun(&mut self, topic: &str, partition: u32, at: i64) {
+    pub(crate) fn begun(&mut self, topic: &str, partition: u32, at: i64) {
         self.notify(topic, |topic| Feed::Begun { topic, partition, at });
     }
 
@@ -278,7 +278,7 @@ impl Batcher {
     }
 
     /// Notifies the streams of a topic that it was recreated.
-    pub fn recreated(&mut self, topic: &str) {
+    pub(crate) fn recreated(&mut self, topic: &str) {
         if let Some(&index) = self.by_name.get(topic) {
             let (topic, queues) = (&mut self.topics[index], &mut self.queues);
             topic.flush(queues);
@@ -294,12 +294,12 @@ impl Batcher {
     }
 
     /// Notifies the streams of a topic that reading has reached the end offsets as of the start.
-    pub fn loaded(&mut self, topic: &str) {
+    pub(crate) fn loaded(&mut self, topic: &str) {
         self.notify(topic, |topic| Feed::Loaded { topic });
     }
 
     /// Notifies the streams of a topic that all records written before `at` are sent.
-    pub fn at_end(&mut self, topic: &str, at: Instant) {
+    pub(crate) fn at_end(&mut self, topic: &str, at: Instant) {
         self.notify(topic, |topic| Feed::AtEnd { topic, at });
     }
 
@@ -368,7 +368,7 @@ impl Batcher {
     }
 
     /// Sends all accepted records, and waits for full channels.
-    pub fn flush_all(&mut self) {
+    pub(crate) fn flush_all(&mut self) {
         self.flush();
         self.queues.drain_all();
     }
@@ -400,7 +400,7 @@ impl Batcher {
     }
 
     /// Removes the topics that no stream uses, and returns their names.
-    pub fn forget_unwanted(&mut self) -> Vec<Arc<str>> {
+    pub(crate) fn forget_unwanted(&mut self) -> Vec<Arc<str>> {
         let queues = &self.queues;
         let gone = self.topics.extract_if(.., |topic| topic.is_unwanted(queues));
         let gone: Vec<Arc<str>> = gone.map(|topic| topic.name).collect();
@@ -412,7 +412,7 @@ impl Batcher {
     }
 
     /// Whether all streams have closed their channels.
-    pub fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.topics.iter().all(|topic| topic.is_unwanted(&self.queues))
     }
 }

@@ -7,7 +7,7 @@ use crate::config::{Client, Isolation};
 
 /// The chosen client library, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// Either [`Client::Kafka`] or [`Client::Librdkafka`].
     pub client: Client,
     /// The reason, for the log.
@@ -52,13 +52,10 @@ fn need_of_librdkafka(connection: &Connection) -> Option<&'static str> {
     }
 }
 
-/// Chooses the client library for `connection`: the `kafka` crate only if it supports all that the settings need.
-/// Asks a broker if the choice depends on its versions.
-///
-/// # Errors
-/// When no broker answers and the choice depends on it. [`Unsupported`](super::error::ErrorKind::Unsupported) if the
-/// configured client cannot read from the broker or is not part of this build.
-pub fn choose(connection: &Connection) -> Result<Choice, KafkaError> {
+/// Chooses the client library for `connection`: the `kafka` crate only if it supports all that the settings need. Asks
+/// a broker if the choice depends on its versions. Fails when the choice depends on a broker and none answers, or when
+/// the configured client cannot read.
+pub(crate) fn choose(connection: &Connection) -> Result<Choice, KafkaError> {
     let choice = |client, reason: &str| {
         Ok(Choice {
             client,

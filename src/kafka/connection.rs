@@ -33,14 +33,14 @@ pub struct Connection {
 
 impl Connection {
     /// The brokers as configured, for error messages and for the client libraries.
-    pub fn bootstrap_servers(&self) -> Arc<str> {
+    pub(crate) fn bootstrap_servers(&self) -> Arc<str> {
         self.brokers.join(",").into()
     }
 }
 
 /// The protocol of the brokers' listeners, and which of our own requests they answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SecurityProtocol {
+pub(crate) enum SecurityProtocol {
     /// Without TLS and SASL: all requests are answered.
     Plain,
     /// With SASL, without TLS: `ApiVersions` is answered before a login.
@@ -53,7 +53,7 @@ pub enum SecurityProtocol {
 
 impl SecurityProtocol {
     /// The protocol that a connection sets.
-    pub fn of(connection: &Connection) -> Self {
+    pub(crate) fn of(connection: &Connection) -> Self {
         match (connection.credentials.tls(), connection.credentials.sasl()) {
             (Some(_), _) if cfg!(feature = "tls") => return Self::Tls,
             (Some(_), _) => return Self::TlsOfLibrdkafka,

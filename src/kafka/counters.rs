@@ -29,7 +29,7 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Unreachable,
         Self::Partition,
         Self::Codec,
@@ -40,7 +40,7 @@ impl ErrorClass {
     ];
 
     /// The value of the label `kind` in `/metrics`.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Unreachable => "unreachable",
             Self::Partition => "partition",
@@ -85,14 +85,14 @@ impl PauseCounters {
     }
 
     /// Total time, without a pause in progress.
-    pub fn paused(&self) -> Duration {
+    pub(crate) fn paused(&self) -> Duration {
         Duration::from_micros(self.micros.load(Ordering::Relaxed))
     }
 }
 
 impl KafkaCounters {
     /// The pauses of one stream, by its path.
-    pub fn pauses(&self, stream: &Arc<str>) -> Arc<PauseCounters> {
+    pub(crate) fn pauses(&self, stream: &Arc<str>) -> Arc<PauseCounters> {
         Arc::clone(self.pauses.lock().entry(Arc::clone(stream)).or_default())
     }
 
@@ -106,7 +106,7 @@ impl KafkaCounters {
     }
 
     /// The counter of a topic's records. Readers keep it, and update it once per batch.
-    pub fn topic(&self, topic: &Arc<str>) -> Arc<AtomicU64> {
+    pub(crate) fn topic(&self, topic: &Arc<str>) -> Arc<AtomicU64> {
         Arc::clone(self.records.lock().entry(Arc::clone(topic)).or_default())
     }
 

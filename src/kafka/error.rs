@@ -106,17 +106,17 @@ impl KafkaError {
     }
 
     /// Whether the call was abandoned, which is not a failure.
-    pub const fn is_interrupted(&self) -> bool {
+    pub(crate) const fn is_interrupted(&self) -> bool {
         matches!(self.kind, ErrorKind::Interrupted)
     }
 
     /// Whether reading stops at a batch that another client or another setting could read.
-    pub const fn is_of_batch(&self) -> bool {
+    pub(crate) const fn is_of_batch(&self) -> bool {
         matches!(self.kind, ErrorKind::Codec(_) | ErrorKind::TooLarge { .. })
     }
 
     /// Its kind in `/metrics`.
-    pub const fn counted_as(&self) -> ErrorClass {
+    pub(crate) const fn counted_as(&self) -> ErrorClass {
         match self.kind {
             ErrorKind::Unreachable(_) | ErrorKind::Interrupted => ErrorClass::Unreachable,
             ErrorKind::Partition(_) | ErrorKind::OutOfRange { .. } => ErrorClass::Partition,
@@ -140,7 +140,7 @@ impl KafkaError {
     }
 
     /// The failure and its location, without the brokers and the remedy.
-    pub fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         let at = self.at.as_ref().map_or_else(String::new, |at| format!("{at}: "));
         match &self.kind {
             ErrorKind::Unreachable(reason)
@@ -183,7 +183,7 @@ impl std::error::Error for KafkaError {}
 
 impl Location {
     /// A topic.
-    pub fn topic(topic: impl Into<Arc<str>>) -> Self {
+    pub(crate) fn topic(topic: impl Into<Arc<str>>) -> Self {
         Self {
             topic: topic.into(),
             partition: None,

@@ -30,7 +30,7 @@ impl End {
     }
 
     /// The same up to the high watermark, behind open transactions.
-    pub fn lag_to_high(&self, next: i64) -> Option<u64> {
+    pub(crate) fn lag_to_high(&self, next: i64) -> Option<u64> {
         let blocked = self
             .offset
             .zip(self.high)

@@ -23,7 +23,7 @@ pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
 /// A topic whose metadata is requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Its name.
     pub topic: Arc<str>,
     /// Partitions that had no leader.
@@ -38,7 +38,7 @@ pub struct Asked {
 
 /// The known state of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub(crate) struct Known {
     /// How many partitions it has.
     pub partitions: usize,
     /// Its id, if known.
@@ -71,7 +71,7 @@ impl Asked {
 
 /// The result for one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Looked {
+pub(crate) struct Looked {
     /// Its partitions and id.
     pub state: TopicState,
     /// The offsets of every partition, if they were requested, the topic has changed, or a partition has its first
@@ -82,9 +82,6 @@ pub struct Looked {
 }
 
 /// Requests the metadata of topics for a thread with this pulse.
-///
-/// # Errors
-/// When no broker answers.
 pub(super) fn look(
     admin: &mut dyn Admin,
     asked: &[Asked],

@@ -17,13 +17,13 @@
 
 mod acl;
 pub mod admin;
-pub mod api_versions;
-pub mod auth_error;
+pub(crate) mod api_versions;
+pub(crate) mod auth_error;
 pub mod batcher;
 #[cfg(feature = "tls")]
 mod certificate;
 pub mod client;
-pub mod client_choice;
+pub(crate) mod client_choice;
 pub mod connection;
 pub mod consumer;
 pub mod counters;
@@ -35,7 +35,7 @@ mod kafka_crate;
 pub mod lag;
 #[cfg(feature = "librdkafka")]
 mod librdkafka;
-pub mod metadata;
+pub(crate) mod metadata;
 #[cfg(feature = "kafka-crate")]
 mod next_batch;
 pub(crate) mod open_transactions;
@@ -49,11 +49,11 @@ mod stall;
 pub mod status;
 pub mod stopped_partitions;
 pub mod stream_queues;
-pub mod survey;
+pub(crate) mod survey;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "librdkafka")]
 mod token;
 mod unreadable;
 mod wire_protocol;
-pub mod worker_thread;
+pub(crate) mod worker_thread;

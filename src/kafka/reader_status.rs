@@ -95,7 +95,7 @@ impl ReaderStatus {
     }
 
     /// Whether brokers have answered, and the connection works now.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         let state = self.lock();
         state.contacted && state.error.is_none()
     }

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 /// Most bytes of keys, values and headers in one batch before it is sent (256 KiB): small enough for a full channel to
 /// stay small, large enough for the cost per batch to vanish.
-pub const MAX_BATCH_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// Most records in one batch, which bounds empty records too.
-pub const MAX_BATCH_RECORDS: usize = 4096;
+pub(crate) const MAX_BATCH_RECORDS: usize = 4096;
 
 /// The next offset of a partition that has not begun: its log start offset, which need not be known.
 pub const BEGINNING: i64 = -1;
@@ -29,7 +29,7 @@ impl TopicId {
     }
 
     /// Its 16 bytes, as Kafka sends them.
-    pub const fn to_bytes(self) -> [u8; 16] {
+    pub(crate) const fn to_bytes(self) -> [u8; 16] {
         self.0.get().to_be_bytes()
     }
 }
@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
 
     /// A tombstone in place of the record.
     #[must_use]
-    pub fn as_tombstone(&self) -> Self {
+    pub(crate) fn as_tombstone(&self) -> Self {
         Self {
             value: None,
             headers: &[],
@@ -82,7 +82,7 @@ impl<'a> Record<'a> {
     }
 
     /// The headers in the producer's order; names may repeat.
-    pub fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
         let bytes = self.bytes;
         self.headers.iter().map(move |header| {
             let value_at = header.at + header.name;
@@ -142,7 +142,7 @@ impl Batch {
 
     /// An empty batch of the same topic, with the capacity that this one uses.
     #[must_use]
-    pub fn another(&self) -> Self {
+    pub(crate) fn another(&self) -> Self {
         Self {
             topic: Arc::clone(&self.topic),
             heads: Vec::with_capacity(self.heads.len()),
@@ -152,7 +152,7 @@ impl Batch {
     }
 
     /// Bytes of keys, values and headers.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
 
@@ -172,7 +172,7 @@ impl Batch {
     }
 
     /// Whether it has reached [`MAX_BATCH_BYTES`] or [`MAX_BATCH_RECORDS`].
-    pub fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.bytes.len() >= MAX_BATCH_BYTES || self.heads.len() >= MAX_BATCH_RECORDS
     }
 
@@ -230,7 +230,7 @@ impl Batch {
     }
 
     /// A record by its number in that order, from 0.
-    pub fn get(&self, number: usize) -> Option<Record<'_>> {
+    pub(crate) fn get(&self, number: usize) -> Option<Record<'_>> {
         self.heads.get(number).map(|head| self.record(head))
     }
 

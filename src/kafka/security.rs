@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 #[cfg(feature = "tls")]
 use super::certificate::subject;
-use crate::config::{FileName, KafkaSettings, Mechanism, SaslSettings, TlsSettings};
+use crate::config::{FileName, KafkaSettings, SaslSettings, TlsSettings};
 
 /// How to authenticate brokers, and ourselves to them. Two are equal if their settings are equal and their files had
 /// the same content when each was created.
@@ -32,7 +32,7 @@ impl Credentials {
 
     /// The same settings, with the present content of the files.
     #[must_use]
-    pub fn reloaded(&self) -> Self {
+    pub(crate) fn reloaded(&self) -> Self {
         let fingerprints = files(self.tls.as_ref(), self.sasl.as_ref())
             .map(fingerprint)
             .collect();
@@ -43,27 +43,28 @@ impl Credentials {
     }
 
     /// Whether the settings are the same and the content of a file differs.
-    pub fn is_rotation_of(&self, other: &Self) -> bool {
+    pub(crate) fn is_rotation_of(&self, other: &Self) -> bool {
         self.tls == other.tls && self.sasl == other.sasl && self.fingerprints != other.fingerprints
     }
 
     /// The settings of TLS, if it is used.
-    pub fn tls(&self) -> Option<&TlsSettings> {
+    pub(crate) fn tls(&self) -> Option<&TlsSettings> {
         self.tls.as_ref()
     }
 
     /// The settings of SASL, if it is used.
-    pub fn sasl(&self) -> Option<&SaslSettings> {
+    pub(crate) fn sasl(&self) -> Option<&SaslSettings> {
         self.sasl.as_ref()
     }
 
     /// The file of the OAuth token, if one is used.
-    pub fn token_file(&self) -> Option<&FileName> {
+    #[cfg(feature = "librdkafka")]
+    pub(crate) fn token_file(&self) -> Option<&FileName> {
         self.sasl.as_ref()?.token_file.as_ref()
     }
 
     /// Our principal in brokers' ACLs, as far as it follows from the settings.
-    pub fn principal(&self) -> Option<String> {
+    pub(crate) fn principal(&self) -> Option<String> {
         let name = match (&self.sasl, &self.tls) {
             (Some(sasl), _) => match &sasl.token_file {
                 Some(file) => token_subject(file)?,
@@ -76,10 +77,8 @@ impl Credentials {
     }
 
     /// librdkafka's properties. Reads the password file; the library reads certificates and keys.
-    ///
-    /// # Errors
-    /// Names a file that cannot be read.
-    pub fn properties(&self) -> Result<Vec<(&'static str, String)>, String> {
+    #[cfg(feature = "librdkafka")]
+    pub(crate) fn properties(&self) -> Result<Vec<(&'static str, String)>, String> {
         let mut properties = Vec::new();
         let protocol = match (&self.tls, &self.sasl) {
             (None, None) => return Ok(properties),
@@ -100,7 +99,7 @@ impl Credentials {
             }
         }
         if let Some(sasl) = &self.sasl {
-            let mechanism = sasl.mechanism.map(Mechanism::as_str);
+            let mechanism = sasl.mechanism.map(crate::config::Mechanism::as_str);
             properties.extend(mechanism.map(|mechanism| ("sasl.mechanism", mechanism.to_owned())));
             properties.extend(sasl.username.clone().map(|name| ("sasl.username", name)));
             if let Some(file) = &sasl.password_file {

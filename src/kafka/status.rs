@@ -32,7 +32,7 @@ impl KafkaStatus {
     }
 
     /// Whether all threads reach Kafka now.
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.all().iter().all(|status| status.is_up())
     }
 
@@ -94,7 +94,7 @@ impl KafkaStatus {
     }
 
     /// Most brokers that a thread connects to; 0 if the client library does not report them.
-    pub fn brokers(&self) -> usize {
+    pub(crate) fn brokers(&self) -> usize {
         let all = self.all();
         all.iter()
             .map(|status| status.broker_states().len())

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Shortest time between two log lines about the same stop, however often the client is rebuilt.
-pub const LOG_EVERY: Duration = Duration::from_secs(600);
+pub(crate) const LOG_EVERY: Duration = Duration::from_secs(600);
 
 /// Why a partition is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ pub enum StopCause {
 
 impl StopCause {
     /// The value of the label `cause` in `/metrics`.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Codec => "codec",
             Self::TooLarge => "too-large",
@@ -51,7 +51,7 @@ pub struct StoppedPartition {
 
 /// The stopped partitions of one reading thread.
 #[derive(Debug, Default)]
-pub struct StoppedPartitions {
+pub(crate) struct StoppedPartitions {
     now: BTreeMap<(String, u32), Stop>,
     /// The messages that were logged, and when.
     logged: BTreeMap<(String, u32), (String, Instant)>,
@@ -59,7 +59,7 @@ pub struct StoppedPartitions {
 
 impl StoppedPartitions {
     /// Stops a partition; returns whether to log that.
-    pub fn set(&mut self, topic: &str, partition: u32, stop: Stop, now: Instant) -> bool {
+    pub(crate) fn set(&mut self, topic: &str, partition: u32, stop: Stop, now: Instant) -> bool {
         let at = (topic.to_owned(), partition);
         let is_logged = self.logged.get(&at).is_some_and(|(why, since)| {
             *why == stop.why && now.saturating_duration_since(*since) < LOG_EVERY
@@ -72,37 +72,37 @@ impl StoppedPartitions {
     }
 
     /// Resumes a partition; returns whether it was stopped.
-    pub fn clear(&mut self, topic: &str, partition: u32) -> bool {
+    pub(crate) fn clear(&mut self, topic: &str, partition: u32) -> bool {
         let at = (topic.to_owned(), partition);
         self.logged.remove(&at);
         self.now.remove(&at).is_some()
     }
 
     /// Resumes all partitions.
-    pub fn clear_all(&mut self) {
+    pub(crate) fn clear_all(&mut self) {
         self.now.clear();
     }
 
     /// Forgets a topic.
-    pub fn forget(&mut self, topic: &str) {
+    pub(crate) fn forget(&mut self, topic: &str) {
         self.now.retain(|(stopped, _), _| stopped != topic);
         self.logged.retain(|(logged, _), _| logged != topic);
     }
 
     /// The stopped partitions of a topic.
-    pub fn of(&self, topic: &str) -> impl Iterator<Item = u32> {
+    pub(crate) fn of(&self, topic: &str) -> impl Iterator<Item = u32> {
         let from = (topic.to_owned(), 0);
         let of_topic = self.now.range(from..).take_while(move |((of, _), _)| of == topic);
         of_topic.map(|((_, partition), _)| *partition)
     }
 
     /// A message per partition for operators.
-    pub fn messages(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn messages(&self) -> impl Iterator<Item = String> {
         self.now.values().map(|stop| stop.why.clone())
     }
 
     /// All stopped partitions.
-    pub fn all(&self) -> impl Iterator<Item = StoppedPartition> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = StoppedPartition> {
         self.now
             .iter()
             .map(|((topic, partition), stop)| StoppedPartition {

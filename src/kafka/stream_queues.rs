@@ -64,7 +64,7 @@ struct StreamQueue {
 
 /// A period in which a stream does not keep up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SlowPeriod {
+pub(crate) struct SlowPeriod {
     /// When the period began.
     pub since: Instant,
     /// How often its topics were paused.
@@ -77,7 +77,7 @@ pub struct SlowPeriod {
 
 /// A change of a stream's backpressure. Streams are given by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FlowChange {
+pub(crate) enum FlowChange {
     /// Its topics are paused.
     Paused {
         /// The stream.
@@ -93,7 +93,7 @@ pub enum FlowChange {
 
 /// The queues to all streams that one thread reads for.
 #[derive(Debug, Default)]
-pub struct StreamQueues {
+pub(crate) struct StreamQueues {
     all: Vec<StreamQueue>,
     /// How many queues have overflow, are paused or do not keep up: usually none.
     busy: usize,

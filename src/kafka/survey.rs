@@ -18,7 +18,7 @@ use super::partition::Bounds;
 use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
 
 /// How many offsets before the end of a partition reading begins: the last ones of a transactional topic are markers.
-pub const LOOK_BACK: i64 = 5;
+pub(crate) const LOOK_BACK: i64 = 5;
 
 /// How many of the newest records are sampled, spread over the partitions, and at most of one: enough to show a producer
 /// whose clock or partitioner differs, and read in about a second.
@@ -93,10 +93,7 @@ impl Excerpt {
 }
 
 /// How many partitions a topic has; 0 if it does not exist.
-///
-/// # Errors
-/// When no broker answers, or the topic is not authorized.
-pub fn partitions(
+pub(crate) fn partitions(
     admin: &AdminThread,
     connection: &Connection,
     topic: &Arc<str>,
@@ -114,7 +111,7 @@ pub fn partitions(
 
 /// The result of reading at the ends of a topic's partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Newest {
+pub(crate) struct Newest {
     /// Partitions that hold records according to their offsets.
     pub filled: usize,
     /// Partitions of which a record was read.
@@ -124,10 +121,7 @@ pub struct Newest {
 }
 
 /// Reads the newest records of a topic, for at most `patience`.
-///
-/// # Errors
-/// When reading is refused or fails.
-pub fn newest(
+pub(crate) fn newest(
     consumer: &mut dyn Consumer,
     connection: &Connection,
     topic: &Arc<str>,
@@ -165,7 +159,7 @@ pub fn newest(
 
 /// The newest records of a topic, as far as they were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// How many.
     pub records: usize,
     /// Distinct keys among them.
@@ -185,10 +179,7 @@ pub struct Sample {
 /// Reads some of the newest records of a topic, as far as `patience` and [`SAMPLE_BYTES`] allow: at most about
 /// [`SAMPLE_RECORDS`], unless there are more partitions. Looks for timestamps after `late` (milliseconds since the
 /// epoch).
-///
-/// # Errors
-/// When reading fails.
-pub fn sample(
+pub(crate) fn sample(
     consumer: &mut dyn Consumer,
     topic: &Arc<str>,
     bounds: &[Bounds],
@@ -243,7 +234,7 @@ impl Sample {
 
 /// The first record of a partition from an offset on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct First {
+pub(crate) struct First {
     /// The partition.
     pub partition: u32,
     /// The record's offset.
@@ -254,10 +245,7 @@ pub struct First {
 
 /// Reads the first record of some partitions of a topic, each from an offset on, for at most `patience`. Omits
 /// partitions of which none arrives.
-///
-/// # Errors
-/// When reading fails.
-pub fn first_from(
+pub(crate) fn first_from(
     consumer: &mut dyn Consumer,
     topic: &Arc<str>,
     from: &[(u32, i64)],
@@ -284,11 +272,7 @@ pub fn first_from(
 }
 
 /// The number of partitions whose time index has a record.
-///
-/// # Errors
-/// [`ErrorKind::Unsupported`](super::error::ErrorKind::Unsupported) from a client library that knows no times; otherwise when a
-/// partition's leader does not answer.
-pub fn times(admin: &AdminThread, topic: &Arc<str>, bounds: &[Bounds]) -> Result<usize, KafkaError> {
+pub(crate) fn times(admin: &AdminThread, topic: &Arc<str>, bounds: &[Bounds]) -> Result<usize, KafkaError> {
     let found = admin.offsets_at(topic, &vec![Some(0); bounds.len()])?;
     let found = found.iter().zip(bounds);
     Ok(found

@@ -24,9 +24,6 @@ const UNKNOWN_CA: [i32; 4] = [18, 19, 20, 21];
 const OTHER_HOST: [i32; 2] = [62, 64];
 
 /// Builds a connector that verifies brokers and presents our certificate according to the settings.
-///
-/// # Errors
-/// When a file cannot be read, or its content is malformed.
 pub(super) fn connector(tls: &TlsSettings) -> Result<SslConnector, String> {
     let own = |error: ErrorStack| error.to_string();
     let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(own)?;

@@ -40,10 +40,7 @@ struct Claims {
 }
 
 impl Token {
-    /// Reads the token that the file holds now.
-    ///
-    /// # Errors
-    /// When the file holds no token, or the token has expired. The message never contains the token.
+    /// Reads the token that the file holds now. Errors never contain the token.
     pub(super) fn read(file: &FileName) -> Result<Self, String> {
         let text = file.secret()?.trim().to_owned();
         let claims = claims(&text);

@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 const MAX_QUEUED: usize = 3;
 
 /// A handle to the thread of a client.
-pub struct WorkerThread<C> {
+pub(crate) struct WorkerThread<C> {
     calls: SyncSender<Call<C>>,
     pulse: Arc<Pulse>,
 }
@@ -40,7 +40,7 @@ impl<C> Clone for WorkerThread<C> {
 
 /// Why a call has no result. The client is unusable afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Abandoned {
+pub(crate) enum Abandoned {
     /// The calling thread has a pending command.
     Interrupted,
     /// The call took longer than the timeout.
@@ -50,10 +50,7 @@ pub enum Abandoned {
 impl<C: Send + 'static> WorkerThread<C> {
     /// Moves a client to a new thread of this name. `pulse` is that of the calling thread. The new thread calls `serve`
     /// before each call, and again when no call arrives within the time that `serve` returned (`None`: no limit).
-    ///
-    /// # Errors
-    /// When the operating system cannot start a thread.
-    pub fn spawn(
+    pub(crate) fn spawn(
         name: &str,
         mut client: C,
         pulse: Arc<Pulse>,
@@ -76,11 +73,8 @@ impl<C: Send + 'static> WorkerThread<C> {
         Ok(Self { calls, pulse })
     }
 
-    /// Begins a call, queued behind earlier ones.
-    ///
-    /// # Errors
-    /// When an earlier call hangs.
-    pub fn begin<T: Send + 'static>(
+    /// Begins a call, queued behind earlier ones. Fails when an earlier call hangs.
+    pub(crate) fn begin<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut C) -> T + Send + 'static,
     ) -> Result<PendingCall<T>, Abandoned> {
@@ -97,10 +91,7 @@ impl<C: Send + 'static> WorkerThread<C> {
     }
 
     /// Makes a call, and waits for its result.
-    ///
-    /// # Errors
-    /// When the call is abandoned.
-    pub fn call<T: Send + 'static>(
+    pub(crate) fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut C) -> T + Send + 'static,
     ) -> Result<T, Abandoned> {
@@ -117,14 +108,14 @@ impl<C: Send + 'static> WorkerThread<C> {
 }
 
 /// A call in progress.
-pub struct PendingCall<T> {
+pub(crate) struct PendingCall<T> {
     answered: Receiver<T>,
     begun: Instant,
 }
 
 impl<T> PendingCall<T> {
     /// The result; `None` while the call is in progress.
-    pub fn answer(&self) -> Option<Result<T, Abandoned>> {
+    pub(crate) fn answer(&self) -> Option<Result<T, Abandoned>> {
         self.within(Duration::ZERO)
     }
 
@@ -139,7 +130,10 @@ impl<T> PendingCall<T> {
 
 /// Makes one call on its own thread. `None` if it takes longer than `limit`; the thread then ends with the call or the
 /// process.
-pub fn within<T: Send + 'static>(limit: Duration, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+pub(crate) fn within<T: Send + 'static>(
+    limit: Duration,
+    call: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (sender, answer) = mpsc::sync_channel(1);
     let spawned = std::thread::Builder::new()
         .name("time-limit".to_owned())

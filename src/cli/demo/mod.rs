@@ -62,9 +62,6 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// Runs the demo until a signal ends it.
-///
-/// # Errors
-/// When the embedded broker or the daemon cannot start.
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     logging::apply(&LogSettings::default())?;
     let broker = broker::Broker::start().map_err(failed("the embedded broker"))?;

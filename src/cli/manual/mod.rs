@@ -36,9 +36,6 @@ pub(crate) struct Options {
 }
 
 /// Writes pages and completions below `share`, where the tools expect them.
-///
-/// # Errors
-/// When a file cannot be written.
 pub(crate) fn generate(options: &Options, commands: &Command) -> io::Result<()> {
     let share = options.directory.join("share");
     let commands = visible(commands);

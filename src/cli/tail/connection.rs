@@ -56,9 +56,6 @@ pub(super) struct Stream {
 
 impl Target {
     /// The stream at `url`, over the Unix socket if one is named. `headers` replace default headers.
-    ///
-    /// # Errors
-    /// When the URL cannot be opened, with the remedy.
     pub(super) fn new(
         url: &str,
         unix: Option<PathBuf>,
@@ -116,9 +113,6 @@ impl Target {
     }
 
     /// Opens the stream after the event with this id; empty for none.
-    ///
-    /// # Errors
-    /// When no response arrives, or it is not an event stream.
     pub(super) async fn open(&self, id: &str) -> Result<Stream, OpenError> {
         let unreachable = |what: &dyn std::fmt::Display| {
             OpenError::Unreachable(match &self.unix {
@@ -229,9 +223,6 @@ async fn refusal(response: Response<Incoming>) -> String {
 
 impl Stream {
     /// The next bytes; `None` where the server has ended the stream.
-    ///
-    /// # Errors
-    /// When the connection breaks, in words.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, String> {
         loop {
             let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;

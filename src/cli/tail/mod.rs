@@ -82,9 +82,6 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 }
 
 /// Follows the stream until the wanted number of events or a signal, then prints a summary.
-///
-/// # Errors
-/// When the stream cannot be opened, or a reconnect gets a response at which an EventSource gives up.
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let target =
         Target::new(&options.url, options.unix_socket.clone(), &options.header).map_err(Failure::Other)?;

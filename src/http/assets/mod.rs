@@ -100,7 +100,7 @@ impl Assets {
     }
 
     /// The file at a path; `None` where there is none.
-    pub async fn answer(&self, path: &str, method: &Method, request: &HeaderMap) -> Option<Response> {
+    pub(crate) async fn answer(&self, path: &str, method: &Method, request: &HeaderMap) -> Option<Response> {
         let name = name_of(path)?;
         let client = Client::of(request);
         let (tag, body) = match &self.files {
@@ -121,7 +121,7 @@ impl Assets {
     }
 
     /// Whether a path is one of the page's. Whether there is a file, [`Assets::answer`] finds out.
-    pub fn holds(&self, path: &str) -> bool {
+    pub(crate) fn holds(&self, path: &str) -> bool {
         name_of(path).is_some_and(|name| match &self.files {
             Files::InBinary(files) => files.contains_key(&*name),
             Files::Directory(_) => true,
@@ -245,7 +245,7 @@ fn name_of(path: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Text for HTML, in elements and attributes.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -26,9 +26,6 @@ pub(super) struct KafkaCrateAdmin {
 
 impl KafkaCrateAdmin {
     /// Creates the client, which connects at its first request.
-    ///
-    /// # Errors
-    /// When a file that `[kafka]` names cannot be used.
     pub(super) fn new(connection: &Connection) -> Result<Self, KafkaError> {
         Ok(Self {
             brokers: connection.bootstrap_servers(),

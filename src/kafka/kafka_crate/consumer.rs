@@ -70,9 +70,6 @@ pub(super) struct KafkaCrateConsumer {
 
 impl KafkaCrateConsumer {
     /// Connects and loads the metadata.
-    ///
-    /// # Errors
-    /// When no broker answers.
     pub(super) fn new(
         connection: &Connection,
         purpose: Purpose,
@@ -154,10 +151,8 @@ impl KafkaCrateConsumer {
         Ok(())
     }
 
-    /// Handles a partition that yielded nothing within its limit although its high watermark is higher.
-    ///
-    /// # Errors
-    /// When the next batch is larger than the largest limit, or its size cannot be determined.
+    /// Handles a partition that yielded nothing within its limit although its high watermark is higher. Fails when the
+    /// batch is larger than the largest limit, or its size is unknown.
     fn grow(&mut self, place: &FetchPosition, limit: i32, high: i64) -> Result<(), KafkaError> {
         let at = (Arc::clone(&place.topic), place.partition);
         if limit < PARTITION_BYTES_CAP {

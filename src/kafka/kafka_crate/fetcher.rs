@@ -43,9 +43,6 @@ pub(super) struct Fetcher {
 
 impl Fetcher {
     /// A client for the thread with this pulse. It connects at its first request.
-    ///
-    /// # Errors
-    /// When the operating system cannot start a thread, or a file that `[kafka]` names cannot be used.
     pub(super) fn new(connection: &Connection, pulse: &Arc<Pulse>) -> Result<Self, KafkaError> {
         let brokers = connection.bootstrap_servers();
         let library = Library {

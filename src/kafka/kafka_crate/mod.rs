@@ -31,9 +31,6 @@ use super::error::KafkaError;
 use super::pulse::Pulse;
 
 /// Builds both handles for the thread with this pulse; the consumer connects.
-///
-/// # Errors
-/// When no broker answers, or a file that `[kafka]` names cannot be used.
 pub(super) fn connect(
     connection: &Connection,
     purpose: Purpose,
@@ -44,9 +41,6 @@ pub(super) fn connect(
 }
 
 /// Builds the admin handle, which connects at its first request.
-///
-/// # Errors
-/// When a file that `[kafka]` names cannot be used.
 pub(super) fn connect_admin(connection: &Connection, pulse: &Arc<Pulse>) -> Result<AdminThread, KafkaError> {
     let admin = KafkaCrateAdmin::new(connection)?;
     AdminThread::spawn(admin, connection.bootstrap_servers(), pulse)

@@ -55,9 +55,6 @@ pub(super) struct LibrdkafkaAdmin {
 
 impl LibrdkafkaAdmin {
     /// Creates a handle for requests by the thread with this pulse.
-    ///
-    /// # Errors
-    /// When librdkafka refuses a setting.
     pub(super) fn new(
         factory: HandleFactory,
         diagnosis: Diagnosis,
@@ -76,10 +73,8 @@ impl LibrdkafkaAdmin {
         })
     }
 
-    /// Prepares a request: runs the callbacks of the handle, and replaces a handle that has lost all brokers.
-    ///
-    /// # Errors
-    /// When the calling thread has a pending command.
+    /// Prepares a request: runs the callbacks of the handle, and replaces a handle that has lost all brokers. Fails
+    /// when the calling thread has a pending command.
     pub(super) fn prepare(&mut self) -> Result<(), KafkaError> {
         if self.pulse.has_command() {
             return Err(KafkaError::new(&self.brokers, ErrorKind::Interrupted));

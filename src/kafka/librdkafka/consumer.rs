@@ -53,9 +53,6 @@ pub(super) struct LibrdkafkaConsumer {
 
 impl LibrdkafkaConsumer {
     /// Creates the handle; does not wait for a broker.
-    ///
-    /// # Errors
-    /// When librdkafka refuses a setting.
     pub(super) fn new(
         factory: HandleFactory,
         connection: &Connection,
@@ -139,10 +136,7 @@ impl LibrdkafkaConsumer {
         Ok(())
     }
 
-    /// Continues the search for batches that are too large.
-    ///
-    /// # Errors
-    /// When one was found.
+    /// Continues the search for batches that are too large. Fails when one was found.
     fn search_large_batches(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let is_heard = self.reading.handle.context().take_oversize();
         let tools = SearchTools {

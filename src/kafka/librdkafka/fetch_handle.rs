@@ -81,9 +81,6 @@ pub(super) enum AssignError {
 
 impl FetchHandle {
     /// A handle that reads nothing yet.
-    ///
-    /// # Errors
-    /// When librdkafka refuses a setting.
     pub(super) fn new(factory: &HandleFactory) -> Result<Self, KafkaError> {
         let handle = Arc::new(factory.handle()?);
         let queue = Queue::new(Arc::clone(&handle))

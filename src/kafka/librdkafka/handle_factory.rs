@@ -26,9 +26,6 @@ pub(super) struct HandleFactory {
 
 impl HandleFactory {
     /// Reads the files that `[kafka]` names.
-    ///
-    /// # Errors
-    /// When one of them cannot be used.
     pub(super) fn new(connection: &Connection, purpose: Purpose) -> Result<Self, KafkaError> {
         let credentials = connection.credentials.reloaded();
         Ok(Self {

@@ -33,9 +33,6 @@ use super::error::KafkaError;
 use super::pulse::Pulse;
 
 /// Creates both handles for the thread with this pulse. Does not wait for a broker.
-///
-/// # Errors
-/// When librdkafka refuses a setting.
 pub(super) fn connect(
     connection: &Connection,
     purpose: Purpose,
@@ -49,9 +46,6 @@ pub(super) fn connect(
 }
 
 /// Creates the admin handle.
-///
-/// # Errors
-/// When librdkafka refuses a setting.
 pub(super) fn connect_admin(connection: &Connection, pulse: &Arc<Pulse>) -> Result<AdminThread, KafkaError> {
     spawn_admin(
         &HandleFactory::new(connection, Purpose::History)?,

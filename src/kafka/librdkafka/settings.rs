@@ -85,9 +85,6 @@ pub(super) fn probing(config: &ClientConfig) -> ClientConfig {
 }
 
 /// The defaults, overridden by the properties of `credentials`, then by the operator's.
-///
-/// # Errors
-/// When a file that [kafka] names cannot be used.
 pub(in crate::kafka) fn config(
     connection: &Connection,
     credentials: &Credentials,

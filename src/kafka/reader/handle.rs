@@ -67,7 +67,7 @@ impl ReaderHandle {
     }
 
     /// Continues over another connection, at the same offsets.
-    pub fn reconnect(&self, connection: Connection) {
+    pub(crate) fn reconnect(&self, connection: Connection) {
         let clients = Clients::leading(connection, Arc::clone(&self.status));
         self.send(ReaderCommand::Reconnect(Box::new(clients)));
     }

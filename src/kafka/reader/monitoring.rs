@@ -14,10 +14,8 @@ use crate::kafka::lag::End;
 use crate::kafka::open_transactions::{self, TransactionChange};
 
 impl KafkaReader {
-    /// Updates lag, open transactions, resumed partitions and connections from what the client reports.
-    ///
-    /// # Errors
-    /// When a partition is stalled although the client reports no error.
+    /// Updates lag, open transactions, resumed partitions and connections from what the client reports. Fails when a
+    /// partition is stalled although the client reports no error.
     pub(super) fn update_status(
         &mut self,
         consumer: &mut dyn Consumer,
@@ -128,9 +126,6 @@ impl KafkaReader {
     }
 
     /// Stops the partition of an error, and no other.
-    ///
-    /// # Errors
-    /// When the client cannot continue with the others.
     pub(super) fn stop_partition(
         &self,
         consumer: &mut dyn Consumer,

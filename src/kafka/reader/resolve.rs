@@ -191,10 +191,7 @@ impl KafkaReader {
         }
     }
 
-    /// The next offsets of a topic: the log start offsets if it was recreated.
-    ///
-    /// # Errors
-    /// While that is in doubt.
+    /// The next offsets of a topic: the log start offsets if it was recreated. Fails while that is in doubt.
     fn next_offsets(
         &mut self,
         index: usize,
@@ -315,10 +312,8 @@ impl KafkaReader {
         }
     }
 
-    /// Resolves offsets after one was out of range, with the same client: the other partitions continue.
-    ///
-    /// # Errors
-    /// With `why`, if all offsets are in range.
+    /// Resolves offsets after one was out of range, with the same client: the other partitions continue. Fails with
+    /// `why` if all offsets are in range.
     pub(super) fn recover_offsets(
         &mut self,
         handles: &mut Handles,

@@ -31,7 +31,7 @@ pub enum StartOffset {
 impl StartOffset {
     /// The earlier of two.
     #[must_use]
-    pub fn earlier(self, other: Self) -> Self {
+    pub(crate) fn earlier(self, other: Self) -> Self {
         match (self, other) {
             (Self::BeforeEnd(one), Self::BeforeEnd(another)) => Self::BeforeEnd(one.max(another)),
             _ => Self::Earliest,
