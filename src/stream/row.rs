@@ -64,9 +64,9 @@ pub struct Update<'a> {
 }
 
 /// Bytes of the structures that hold a row: its slot in the order (24, and a share of the gaps that updates of other
-/// keys leave), and its share of the index (9 bytes per bucket, of which between seven sixteenths and seven eighths are
+/// keys leave), and its share of the index (13 bytes per bucket, of which between seven sixteenths and seven eighths are
 /// in use).
-const SLOT: usize = 42;
+const SLOT: usize = 48;
 
 /// Bytes of a marker in the set by which deletes expire, with its share of half-filled tree nodes.
 const MARKER: usize = 32;

@@ -1,9 +1,10 @@
 //! The rows of one topic: found by their key, scanned in the order of their numbers.
 //!
 //! Pure data. Numbers only grow, so the order is a tree of short sorted runs: a row costs one slot in a run, without a
-//! tree node's overhead. The index contains only numbers and compares keys in the rows themselves, so each key is kept
-//! once. It is split over many small hash tables, because one large table blocks its caller while it moves all its
-//! entries to grow.
+//! tree node's overhead. The index contains only numbers and half of each hash, and compares keys in the rows
+//! themselves, so each key is kept once. It is split over many small hash tables, because one large table blocks its
+//! caller while it moves all its entries to grow. All of them grow at about the same time, as a hash spreads keys
+//! evenly, so an entry is moved without a look at its row.
 //!
 //! Every operation on single rows moves at most a run or one of those small tables. Only dropping all rows takes time
 //! proportional to their number; [`Rows::free`] does that in parts.
@@ -25,15 +26,54 @@ const TIDY: usize = 16;
 /// Hash tables that the index of a topic is split over: 12,000 entries each, of three million keys.
 const SHARDS: usize = 256;
 
-/// The bits of a hash that choose the shard: neither the lowest nor the highest, which the tables use.
+/// The bits of a hash that choose the shard: above those that the index keeps.
 const SHARD_SHIFT: u32 = 32;
+
+/// A row in the index.
+#[derive(Debug, Clone, Copy)]
+#[repr(Rust, packed(4))]
+struct Entry {
+    sequence: Sequence,
+    /// The lower half of the hash of its key.
+    hash: u32,
+}
+
+// Each row counts this much of the index.
+const _: () = assert!(
+    size_of::<Entry>() == 12,
+    "a row's cost counts 13 bytes per bucket"
+);
+
+impl Entry {
+    const fn new(sequence: Sequence, hash: u64) -> Self {
+        Self {
+            sequence,
+            hash: lower_half(hash),
+        }
+    }
+
+    const fn table_hash(self) -> u64 {
+        table_hash(self.hash)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the rest chooses the shard")]
+const fn lower_half(hash: u64) -> u32 {
+    hash as u32
+}
+
+/// The hash under which a table keeps an entry: it uses the lowest bits for the bucket, and the highest seven.
+const fn table_hash(lower_half: u32) -> u64 {
+    let half = lower_half as u64;
+    half << 32 | half
+}
 
 /// Rows of one topic.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     order: Order,
     /// Empty until there is a row.
-    index: Box<[HashTable<Sequence>]>,
+    index: Box<[HashTable<Entry>]>,
     /// The markers of deletes, ordered by the time of the delete (unix seconds).
     markers: BTreeSet<(u64, Sequence)>,
     /// How many rows are of records that cannot be shown, by the index of the cause.
@@ -60,9 +100,17 @@ impl Rows {
     /// The number and the row of a key whose hash is `hash`.
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<(Sequence, &Row)> {
         let shard = self.index.get(shard_of(hash))?;
-        let is_it = |sequence: &Sequence| self.order.get(*sequence).is_some_and(|row| row.key() == key);
-        let &sequence = shard.find(hash, is_it)?;
-        Some((sequence, self.order.get(sequence)?))
+        let half = lower_half(hash);
+        let mut found = None;
+        shard.find(table_hash(half), |entry| {
+            let (sequence, of) = (entry.sequence, entry.hash);
+            if of == half {
+                let row = self.order.get(sequence).filter(|row| row.key() == key);
+                found = row.map(|row| (sequence, row));
+            }
+            found.is_some()
+        })?;
+        found
     }
 
     /// The row with the lowest number.
@@ -95,23 +143,24 @@ impl Rows {
         self.cost += row.cost();
         let hash = row.hash();
         self.order.push(sequence, row);
-        let order = &self.order;
-        let hash_of = |sequence: &Sequence| order.get(*sequence).map_or(0, Row::hash);
-        self.index[shard_of(hash)].insert_unique(hash, sequence, hash_of);
+        let entry = Entry::new(sequence, hash);
+        self.index[shard_of(hash)].insert_unique(entry.table_hash(), entry, |entry| entry.table_hash());
     }
 
     /// Removes a row.
     pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Row> {
         let hash = self.order.get(sequence)?.hash();
         let shard = self.index.get_mut(shard_of(hash))?;
-        let order = &self.order;
-        let hash_of = |sequence: &Sequence| order.get(*sequence).map_or(0, Row::hash);
-        if let Ok(entry) = shard.find_entry(hash, |other| *other == sequence) {
+        let is_it = |entry: &Entry| {
+            let of = entry.sequence;
+            of == sequence
+        };
+        if let Ok(entry) = shard.find_entry(Entry::new(sequence, hash).table_hash(), is_it) {
             entry.remove();
         }
         if shard.capacity() > 4 * shard.len() + TIDY {
             // Half full afterwards, so that neither the next insertion nor the next removal moves all entries again.
-            shard.shrink_to(2 * shard.len(), hash_of);
+            shard.shrink_to(2 * shard.len(), |entry| entry.table_hash());
         }
         let row = self.order.remove(sequence)?;
         self.cost -= row.cost();
