@@ -5,6 +5,7 @@ use crate::Options;
 use crate::audience::Audience;
 use crate::bridge::{Bridge, Launch, PATH};
 use crate::fanout::{CLIENTS, FLOW, Side, round};
+use crate::filtered;
 use crate::harness::broker::Broker;
 use crate::harness::daemon::BINARY;
 use crate::measure::{median, median_ratio};
@@ -83,4 +84,6 @@ pub fn run(broker: &Broker, options: &Options) {
         "compare: fanout of this build and of {}, {rounds} rounds of {count} records",
         other.display()
     ));
+    drop(builds);
+    filtered::compare(broker, options, other);
 }

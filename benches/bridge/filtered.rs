@@ -6,10 +6,12 @@ use crate::audience::Audience;
 use crate::bare::Bare;
 use crate::bridge::{Bridge, Launch, PATH};
 use crate::harness::broker::Broker;
+use crate::harness::daemon::BINARY;
 use crate::measure::{Meter, median, median_ratio};
 use crate::paths;
 use crate::produce::{Flow, Source};
 use crate::report::{Table, at_most, figure};
+use std::path::Path;
 use std::time::Duration;
 
 /// Keys, each of which has a client.
@@ -44,6 +46,9 @@ const SETTINGS: &str = "checkpoint_interval = \"10m\"";
 const MOST: f64 = 1.5;
 const MOST_QUIET: f64 = 1.05;
 
+/// Most processor time as a multiple of another build's.
+const MOST_OF_OTHER: f64 = 1.03;
+
 /// Processor time of a daemon, in ms per second of a round.
 #[derive(Default)]
 struct Load(Vec<f64>);
@@ -72,8 +77,20 @@ struct Party {
 
 impl Party {
     fn new(broker: &Broker, flow: Flow, settings: &str, connect: Option<&dyn Fn(u16) -> Audience>) -> Party {
+        Party::of(Path::new(BINARY), broker, flow, settings, connect)
+    }
+
+    /// The same, of another build.
+    fn of(
+        binary: &Path,
+        broker: &Broker,
+        flow: Flow,
+        settings: &str,
+        connect: Option<&dyn Fn(u16) -> Audience>,
+    ) -> Party {
         let source = Source::new(broker, "filtered", flow);
         let launch = Launch {
+            binary,
             settings,
             ..Launch::new(&source.topic, "live")
         };
@@ -183,6 +200,39 @@ fn print(loads: &[Load; 5]) {
     table.print(&format!(
         "filtered: 1000 deliveries/s of {} bytes, {rounds} rounds of {} s",
         KEYED.length,
+        ROUND.as_secs()
+    ));
+}
+
+/// This build and another one, each with a client per key, in alternating rounds.
+pub fn compare(broker: &Broker, options: &Options, other: &Path) {
+    let rounds = options.pick(12, 4);
+    let by_key = |port| Audience::connect_by_key(port, PATH, KEYS);
+    let mut builds =
+        [Path::new(BINARY), other].map(|binary| Party::of(binary, broker, KEYED, SETTINGS, Some(&by_key)));
+    // Warms everything up, and does not count.
+    for build in &mut builds {
+        build.round();
+        build.load = Load::default();
+    }
+    for _ in 0..rounds {
+        builds.iter_mut().for_each(Party::round);
+        // The order alternates from pair to pair.
+        builds.swap(0, 1);
+    }
+    let [ours, theirs] = builds.map(|build| build.load.0);
+    let ratio = median_ratio(&ours, &theirs);
+    let mut table = Table::new(&["", "this build", "the other", "ratio", "target"]);
+    table.row(&[
+        "processor, ms per s".to_owned(),
+        figure(median(&ours)),
+        figure(median(&theirs)),
+        figure(ratio),
+        at_most(ratio, MOST_OF_OTHER),
+    ]);
+    table.print(&format!(
+        "compare: {KEYS} clients by key of this build and of {}, {rounds} rounds of {} s",
+        other.display(),
         ROUND.as_secs()
     ));
 }
