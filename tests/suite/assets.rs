@@ -167,14 +167,14 @@ fn an_assets_directory_without_a_page_is_reported() {
         for _ in 0..3 {
             let answer = daemon.get("/").await;
             assert_eq!(answer.status, 404);
-            let told = answer.text();
-            assert!(told.contains("index.html") && told.contains("/about"), "{told}");
-            assert!(!told.contains("did you mean"), "{told}");
+            let text = answer.text();
+            assert!(text.contains("index.html") && text.contains("/about"), "{text}");
+            assert!(!text.contains("did you mean"), "{text}");
             let directory = assets.path().to_str().expect("UTF-8");
-            assert!(!told.contains(directory), "{told}");
+            assert!(!text.contains(directory), "{text}");
         }
-        let told = daemon.get("/assets/none.js").await.text();
-        assert!(!told.contains("index.html"), "{told}");
+        let text = daemon.get("/assets/none.js").await.text();
+        assert!(!text.contains("index.html"), "{text}");
         let warning = format!(
             "{}: holds no index.html that can be read",
             assets.path().display()
@@ -212,8 +212,8 @@ fn accept_encoding_weights_are_honoured() {
             ("/about", "*/*", "text/html"),
         ] {
             let answer = get(&daemon.url(path), &[("accept", accept)]).await;
-            let told = answer.header("content-type").unwrap_or_default();
-            assert!(told.starts_with(content_type), "{path} {accept}: {told}");
+            let header = answer.header("content-type").unwrap_or_default();
+            assert!(header.starts_with(content_type), "{path} {accept}: {header}");
         }
     });
 }

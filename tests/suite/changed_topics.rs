@@ -10,7 +10,7 @@ use crate::harness::sse::Event;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::trial;
 use crate::harness::wait::{block_on, secs};
-use crate::rig::said;
+use crate::rig::line;
 use crate::trials;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use libtest_mimic::Trial;
@@ -85,7 +85,7 @@ fn ahead_of_topic(version: Version, client: &str) {
     }
     let config = config_with(client, &broker, &[&topic, &other], "start = \"earliest\"");
     let daemon = Daemon::start(&config.replacen("[http]", "[http]\nkeepalive = \"1s\"", 1));
-    let told = format!(r#"reset {{"reason":"ahead-of-topic","topic":"{topic}"}}"#);
+    let ahead = format!(r#"reset {{"reason":"ahead-of-topic","topic":"{topic}"}}"#);
     // Ahead in one partition of the first topic; half-way in the second.
     let mut position = Position::parse(id(&topic, &[5, 50]).as_bytes()).unwrap();
     position.topics.push(TopicPosition {
@@ -96,7 +96,7 @@ fn ahead_of_topic(version: Version, client: &str) {
     block_on(async {
         daemon.wait_ready(secs(30)).await;
         let check = |events: &[Event]| {
-            assert_eq!(said(&events[0]), told);
+            assert_eq!(line(&events[0]), ahead);
             let resets = events.iter().filter(|event| event.is("reset"));
             assert_eq!(resets.count(), 1);
             let shown = records(events);
@@ -212,10 +212,10 @@ fn recreated(broker: &Broker, client: &str, count: usize) {
         for (stream, _) in &mut streams {
             // Where the old offsets exist in the new topic too, its records may come by them before that.
             let mut events = stream.collect_until(named("reset"), secs(90)).await;
-            let told = events.pop().expect("a reset");
-            assert_eq!(said(&told), reset);
+            let last = events.pop().expect("a reset");
+            assert_eq!(line(&last), reset);
             assert!(records(&events).iter().all(|value| new.contains(value)));
-            let mut events = vec![told];
+            let mut events = vec![last];
             events.extend(stream.collect_until(until_records(count), secs(90)).await);
             assert_eq!(events.iter().filter(|event| event.is("reset")).count(), 1);
             assert_eq!(sorted(&events), new, "from the new beginning, each once");
@@ -232,8 +232,8 @@ fn recreated(broker: &Broker, client: &str, count: usize) {
                 let mut back = back;
                 let events = back.collect_until(named("caught-up"), secs(30)).await;
                 assert_eq!(sorted(&events), new, "{path} {:?}", events[0]);
-                let is_told = events.iter().any(|event| event.is("reset"));
-                assert_eq!(is_told, *id == streams[index].1, "{path}: {:?}", events[0]);
+                let is_reset = events.iter().any(|event| event.is("reset"));
+                assert_eq!(is_reset, *id == streams[index].1, "{path}: {:?}", events[0]);
             }
         }
         let mut fresh = Stream::open(daemon.url("/table")).await;
@@ -278,7 +278,7 @@ fn overtaken(broker: &Broker, client: &str) {
             broker.delete_records(&topic, partition, 200);
         }
         daemon.signal(Signal::CONT);
-        let mut told = Vec::new();
+        let mut gaps_by_client = Vec::new();
         for (number, (stream, events)) in streams.iter_mut().enumerate() {
             let partitions: Vec<i32> = (0..PARTITIONS)
                 .filter(|partition| number < 2 || *partition == 1)
@@ -315,15 +315,15 @@ fn overtaken(broker: &Broker, client: &str) {
                 assert_eq!((gaps, next), (1, 208), "partition {partition}");
             }
             let gaps = events.iter().filter(|event| event.is("gap"));
-            told.push(
-                gaps.map(said)
+            gaps_by_client.push(
+                gaps.map(line)
                     .filter(|gap| gap.contains("\"partition\":1"))
                     .collect::<Vec<_>>(),
             );
         }
         assert!(
-            told.iter().all(|gaps| *gaps == told[0]),
-            "all are told the same: {told:?}"
+            gaps_by_client.iter().all(|gaps| *gaps == gaps_by_client[0]),
+            "all get the same: {gaps_by_client:?}"
         );
         // The client resumes after each gap from the gap's id.
         let events = &streams[0].1;
@@ -336,8 +336,8 @@ fn overtaken(broker: &Broker, client: &str) {
                 .expect("it opens")
                 .collect_until(named("caught-up"), secs(30))
                 .await;
-            let wanted: Vec<String> = events[place + 1..].iter().map(said).collect();
-            let rest: Vec<String> = rest[..rest.len() - 1].iter().map(said).collect();
+            let wanted: Vec<String> = events[place + 1..].iter().map(line).collect();
+            let rest: Vec<String> = rest[..rest.len() - 1].iter().map(line).collect();
             assert_eq!(rest, wanted);
         }
     });

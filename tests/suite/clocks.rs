@@ -1,5 +1,5 @@
-//! Producers whose clocks are wrong, and keys that stand in several partitions: which record is a key's latest,
-//! and who hears of those that are not.
+//! Producers whose clocks are wrong, and keys in several partitions: which record is the latest of a key, and how
+//! superseded records are reported.
 
 use crate::common::{config, named, records};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -9,18 +9,13 @@ use crate::harness::produce::Message;
 use crate::harness::stream::Stream as Connection;
 use crate::harness::wait::{block_on, secs};
 use crate::harness::{promise, promise_on};
-use crate::rig::{PACE, Rec, Rig, rec};
-use kafka_sse_bridge::config::{Start, StreamSettings};
-use kafka_sse_bridge::kafka::record::{Batch, Feed};
+use crate::rig::clock::{self, NOW_MILLIS};
+use crate::rig::{PACE, Rec, Rig, rec, settings};
+use kafka_sse_bridge::config::Start;
 use kafka_sse_bridge::stream::Stream;
-use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::counters::SUPERSEDED_FOR;
-use kafka_sse_bridge::stream::start_position::Opening;
-use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
-use std::cell::Cell;
-use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -39,107 +34,49 @@ pub fn trials() -> Vec<Trial> {
 
 const HOUR: i64 = 3_600_000;
 
-thread_local! {
-    /// Unix seconds.
-    static CLOCK: Cell<u64> = const { Cell::new(0) };
-}
-
-/// A monotonic clock that keeps pace with [`CLOCK`], which is never set back here: time passes, no clock is set.
-fn monotonic() -> Instant {
-    static AT_NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
-    *AT_NOW + Duration::from_secs(CLOCK.get() - NOW)
-}
-
 fn at(key: &str, value: &str, partition: u32, timestamp: i64) -> Rec {
-    Rec {
-        timestamp: Some(timestamp),
-        ..rec(key, value).partition(partition)
-    }
+    rec(key, value).partition(partition).at(timestamp)
 }
 
-/// A table of one topic with two partitions, by a clock of the test's; still being loaded.
-struct Loading {
-    stream: Arc<Stream>,
-    writer: Writer,
-    next: [i64; 2],
+/// A table of one topic with two partitions, by the clock of the test; still being loaded.
+fn loading() -> Rig {
+    let settings = settings(1, |settings| settings.start = Start::Snapshot);
+    Rig::of(Stream::with_clock(settings, PACE, None, clock::CLOCK), &[2])
 }
 
-impl Loading {
-    fn new() -> Self {
-        let settings = StreamSettings {
-            path: "/x".to_owned(),
-            topics: vec!["t".to_owned()],
-            start: Start::Snapshot,
-            ..StreamSettings::default()
-        };
-        let clock = Clock {
-            time_of_day: || Duration::from_secs(CLOCK.get()),
-            monotonic,
-        };
-        let stream = Stream::with_clock(settings, PACE, None, clock);
-        let mut writer = Writer::new(Arc::clone(&stream));
-        writer.take(&Feed::Assigned {
-            topic: "t".into(),
-            id: None,
-            next: vec![0; 2],
-            low: vec![0; 2],
-        });
-        Self {
-            stream,
-            writer,
-            next: [0; 2],
-        }
-    }
-
-    fn records(&mut self, records: &[Rec]) {
-        let mut batch = Batch::new("t".into());
-        for record in records {
-            let next = &mut self.next[record.partition as usize];
-            record.push(&mut batch, *next);
-            *next += 1;
-        }
-        self.writer.take(&Feed::Records(Arc::new(batch)));
-    }
-
-    fn loaded(mut self) -> Self {
-        self.writer.take(&Feed::Loaded { topic: "t".into() });
-        self
-    }
-
-    /// The events of a new client.
-    fn rows(&self) -> Vec<String> {
-        crate::rig::Client::of(self.stream.subscribe(Opening::default())).shown()
-    }
-
-    fn superseded(&self) -> u64 {
-        self.stream.counters().superseded()[0].1.records
-    }
+fn loaded() -> Rig {
+    let mut rig = loading();
+    rig.load();
+    rig
 }
 
-/// A day of November 2026, in seconds.
-const NOW: u64 = 1_795_000_000;
+/// The rows that a new client gets.
+fn rows(rig: &Rig) -> Vec<String> {
+    rig.client(&[]).shown()
+}
 
-/// The same in milliseconds.
-const NOW_MILLIS: i64 = 1_795_000_000_000;
+fn superseded(rig: &Rig) -> u64 {
+    rig.stream.counters().superseded()[0].1.records
+}
 
 fn superseded_records_are_counted_and_named_for_a_limited_time() {
-    CLOCK.set(NOW);
-    let mut table = Loading::new().loaded();
+    clock::set(0);
+    let mut table = loaded();
     assert_eq!(table.stream.superseded_lately(), []);
     table.records(&[
         at("a", "ahead", 0, NOW_MILLIS + HOUR),
         at("a", "right", 1, NOW_MILLIS),
     ]);
-    assert_eq!(table.rows(), ["message ahead"]);
-    assert_eq!(table.superseded(), 1);
+    assert_eq!(rows(&table), ["message ahead"]);
+    assert_eq!(superseded(&table), 1);
     table.records(&[at("b", "1", 1, NOW_MILLIS), at("b", "2", 1, NOW_MILLIS - 1)]);
-    assert_eq!(table.superseded(), 1, "a partition has an order of its own");
+    assert_eq!(superseded(&table), 1, "a partition has an order of its own");
     assert_eq!(table.stream.superseded_lately(), [("t".to_owned(), 1)]);
-    CLOCK.set(NOW + SUPERSEDED_FOR.as_secs());
+    clock::set(SUPERSEDED_FOR.as_secs());
     assert_eq!(table.stream.superseded_lately().len(), 1);
-    CLOCK.set(NOW + SUPERSEDED_FOR.as_secs() + 1);
+    clock::set(SUPERSEDED_FOR.as_secs() + 1);
     assert_eq!(table.stream.superseded_lately(), []);
-    assert_eq!(table.superseded(), 1);
+    assert_eq!(superseded(&table), 1);
 }
 
 fn a_timestamp_far_in_the_future_counts_as_the_arrival_time() {
@@ -150,18 +87,18 @@ fn a_timestamp_far_in_the_future_counts_as_the_arrival_time() {
         (MICROSECONDS - NOW_MILLIS, true),
         (i64::MAX - NOW_MILLIS, true),
     ] {
-        CLOCK.set(NOW);
-        let mut table = Loading::new().loaded();
+        clock::set(0);
+        let mut table = loaded();
         table.records(&[at("a", "ahead", 0, NOW_MILLIS + ahead)]);
-        CLOCK.set(NOW + 1);
+        clock::set(1);
         table.records(&[at("a", "right", 1, NOW_MILLIS + 1000)]);
         let wanted = if wins { "message right" } else { "message ahead" };
-        assert_eq!(table.rows(), [wanted], "{ahead} ms ahead");
-        assert_eq!(table.superseded(), u64::from(!wins));
+        assert_eq!(rows(&table), [wanted], "{ahead} ms ahead");
+        assert_eq!(superseded(&table), u64::from(!wins));
         // It is the latest of all that came before.
-        CLOCK.set(NOW + 2);
+        clock::set(2);
         table.records(&[at("a", "again", 0, (NOW_MILLIS + 2000).saturating_add(ahead))]);
-        assert_eq!(table.rows(), ["message again"]);
+        assert_eq!(rows(&table), ["message again"]);
     }
 }
 
@@ -181,8 +118,8 @@ fn replicas_that_load_agree_on_a_timestamp_far_in_the_future() {
     // As a replica saw it that was there, in both orders of reading, and days later.
     let mut held = Vec::new();
     for (later, zero_first) in [(0, true), (0, false), (100 * 3600, true), (100 * 3600, false)] {
-        CLOCK.set(NOW + later);
-        let mut table = Loading::new();
+        clock::set(later);
+        let mut table = loading();
         let order = if zero_first {
             [&zero[..], &one]
         } else {
@@ -191,7 +128,8 @@ fn replicas_that_load_agree_on_a_timestamp_far_in_the_future() {
         for records in order {
             table.records(records);
         }
-        let mut rows = table.loaded().rows();
+        table.load();
+        let mut rows = rows(&table);
         rows.sort_unstable();
         held.push(rows);
     }
@@ -200,13 +138,13 @@ fn replicas_that_load_agree_on_a_timestamp_far_in_the_future() {
 }
 
 fn records_superseded_during_loading_are_not_reported() {
-    CLOCK.set(NOW);
-    let mut table = Loading::new();
+    clock::set(0);
+    let mut table = loading();
     table.records(&[
         at("a", "new", 0, NOW_MILLIS),
         at("a", "old", 1, NOW_MILLIS - HOUR),
     ]);
-    assert_eq!(table.superseded(), 1);
+    assert_eq!(superseded(&table), 1);
     assert_eq!(table.stream.superseded_lately(), []);
     table.records(&[
         at("b", "ahead", 0, NOW_MILLIS + HOUR),
@@ -219,22 +157,22 @@ fn a_negative_timestamp_in_a_kafkasse_id_is_ignored() {
     let mut rig = Rig::with(&[1], true, |_| {});
     rig.records(&[at("a", "old", 0, -1)]);
     let id = r#"[{"topic":"t","partition":0,"timestamp":-1}]"#;
-    let mut client = rig.back(id, &[]);
+    let mut client = rig.resume(id, &[]);
     assert_eq!(client.shown(), [""; 0], "it begins as the stream does");
     rig.records(&[at("a", "new", 0, -1)]);
     assert_eq!(client.shown(), ["message new"]);
 }
 
 fn records_without_a_timestamp_keep_their_offset_order() {
-    CLOCK.set(NOW);
-    let mut table = Loading::new().loaded();
+    clock::set(0);
+    let mut table = loaded();
     table.records(&[at("a", "1", 1, -1), at("a", "2", 0, -1), at("a", "3", 1, -1)]);
-    assert_eq!(table.rows(), ["message 3"]);
-    assert_eq!(table.superseded(), 0);
+    assert_eq!(rows(&table), ["message 3"]);
+    assert_eq!(superseded(&table), 0);
     // A record without a timestamp is older than one with a timestamp.
     table.records(&[at("a", "4", 0, NOW_MILLIS), at("a", "5", 1, -1)]);
-    assert_eq!(table.rows(), ["message 4"]);
-    assert_eq!(table.superseded(), 1);
+    assert_eq!(rows(&table), ["message 4"]);
+    assert_eq!(superseded(&table), 1);
 }
 
 fn superseded_records_appear_in_health_streams_metrics_and_log() {

@@ -176,12 +176,15 @@ fn errors_for_librdkafka_properties_omit_the_value() {
         ),
     ] {
         let name = property.split(" = ").next().expect("a name");
-        let told = complains(
+        let message = complains(
             &format!("[kafka.librdkafka]\n\"log.queue\" = \"false\"\n{property}\n"),
             &format!("FILE:3: kafka.librdkafka.{name}: "),
             &parts,
         );
-        assert!(!told.contains("271828"), "the value may be a secret: {told}");
+        assert!(
+            !message.contains("271828"),
+            "the value may be a secret: {message}"
+        );
     }
 }
 
@@ -362,11 +365,7 @@ fn check_exits_with_0_or_78() {
     assert_eq!(missing.status.code(), Some(78));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("/nowhere.toml: cannot be read"));
     let run = run_to_end(&["run", "--config", bad.path().to_str().expect("UTF-8")], &[]);
-    assert_eq!(
-        run.status.code(),
-        Some(78),
-        "systemd is told not to start it again"
-    );
+    assert_eq!(run.status.code(), Some(78), "systemd does not start it again");
     assert_eq!(run_to_end(&["chek"], &[]).status.code(), Some(2));
     assert_eq!(
         run_to_end(&["run", "--log-level", "loud"], &[]).status.code(),

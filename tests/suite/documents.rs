@@ -8,7 +8,7 @@ use crate::harness::produce::Message;
 use crate::harness::stream::Stream as Connection;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::harness::{on_broker, promise};
-use crate::rig::{Rec, Rig, apply, filter, gone, rec};
+use crate::rig::{Rec, Rig, apply, filter, rec, tombstone};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::stream::document::{Document, Rows};
@@ -87,7 +87,7 @@ impl Model {
                 let shown = value.replace('}', &format!(",\"id\":\"{name}\"}}"));
                 self.rows.insert(name, (self.written, shown));
             } else {
-                records.push(gone(&name).partition(partition));
+                records.push(tombstone(&name).partition(partition));
                 self.rows.remove(&name);
             }
         }
@@ -203,7 +203,7 @@ fn pages_and_the_events_after_the_first_page_give_the_whole_table() {
             }
             document = model.document(&[], Some(next), Some(limit));
         }
-        apply(&mut browser, &model.rig.back(&first, &[]).events());
+        apply(&mut browser, &model.rig.resume(&first, &[]).events());
         let rows: BTreeMap<String, String> = model.rows.iter().map(|(key, (_, value))| (key.clone(), value.clone())).collect();
         prop_assert_eq!(browser, rows);
     });

@@ -307,7 +307,7 @@ impl Browser {
         self.connection = Some(if self.id.is_empty() {
             rig.client(&terms)
         } else {
-            rig.back(&self.id, &terms)
+            rig.resume(&self.id, &terms)
         });
         self.caught_up = 0;
     }

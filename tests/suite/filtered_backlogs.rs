@@ -3,7 +3,7 @@
 
 use crate::filtered_readers::{INTERVAL, PARIS, city, delete, place, table};
 use crate::harness::sse::{Event, Item};
-use crate::rig::{Client, Rec, Rig, apply, event, gone, rec, run, said};
+use crate::rig::{Client, Rec, Rig, apply, event, line, rec, run, tombstone};
 use crate::trials;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
@@ -60,11 +60,11 @@ fn records_for_others_do_not_make_a_filtered_client_slow() {
         client.items();
         flood(&mut rig, "b", "Rome");
         rig.records(&[rec("a", "1")]);
-        assert_eq!(client.told(), ["message 1"]);
+        assert_eq!(client.lines(), ["message 1"]);
         flood(&mut rig, "b", "Rome");
-        assert_eq!(client.told(), [""; 0]);
-        client.pass(INTERVAL);
-        assert_eq!(client.told(), ["checkpoint {}"]);
+        assert_eq!(client.lines(), [""; 0]);
+        client.advance(INTERVAL);
+        assert_eq!(client.lines(), ["checkpoint {}"]);
         let figures = rig.stream.figures();
         assert_eq!((figures.slow, figures.conflated), (0, 0));
         if lag == Lag::Disconnect {
@@ -72,13 +72,13 @@ fn records_for_others_do_not_make_a_filtered_client_slow() {
             flood(&mut rig, "b", "Rome");
             rig.records(&[rec("a", "3")]);
             let (items, step) = client.items();
-            let told: Vec<String> = items
+            let lines: Vec<String> = items
                 .into_iter()
                 .filter_map(event)
-                .map(|event| said(&event))
+                .map(|event| line(&event))
                 .collect();
             assert_eq!(
-                (told, step),
+                (lines, step),
                 (vec![r#"goodbye {"reason":"slow"}"#.to_owned()], Step::End)
             );
             assert_eq!(rig.stream.figures().slow, 1);
@@ -110,18 +110,21 @@ fn a_filtered_client_behind_the_log_gets_its_records_from_kafka() {
                 flood(&mut rig, "b", "Rome");
             }
         }
-        let (mut told, mut again) = (
-            client.told_at_last().await,
-            rig.back(client.last_event_id(), &terms),
+        let (mut lines, mut again) = (
+            client.lines_with_history().await,
+            rig.resume(client.last_event_id(), &terms),
         );
         assert_eq!(rig.stream.figures().slow, 1);
         // Kafka gives one partition after the other; within each the order is that of writing.
-        told.sort();
+        lines.sort();
         wanted.sort();
-        assert_eq!(told, wanted, "each once");
-        assert_eq!(again.told_at_last().await, [r#"caught-up {"reason":"replay"}"#]);
+        assert_eq!(lines, wanted, "each once");
+        assert_eq!(
+            again.lines_with_history().await,
+            [r#"caught-up {"reason":"replay"}"#]
+        );
         rig.records(&[city("k", "Paris")]);
-        assert_eq!(client.told(), ["message {\"city\":\"Paris\"}"]);
+        assert_eq!(client.lines(), ["message {\"city\":\"Paris\"}"]);
     });
 }
 
@@ -142,7 +145,7 @@ fn a_filtered_client_behind_a_tables_log_gets_the_latest_values() {
     assert_eq!(held.len(), 3);
     rig.records(&[
         city("a", "Rome"),
-        gone("b"),
+        tombstone("b"),
         city("c", "Paris"),
         city("e", "Rome"),
     ]);
@@ -166,7 +169,7 @@ fn a_filtered_client_behind_a_tables_log_gets_the_latest_values() {
     assert_eq!(times, 1, "the latest alone");
     assert_eq!(rig.stream.figures().conflated, 1);
     rig.records(&[city("c", "Rome")]);
-    assert_eq!(client.told(), [delete("c")]);
+    assert_eq!(client.lines(), [delete("c")]);
 }
 
 /// Twice and a half what a group notes, among as many for others, in batches of a thousand.
@@ -208,7 +211,7 @@ fn matches_beyond_the_index_bound_are_all_sent() {
             shown[number].extend(
                 events
                     .filter(|event| event.name == "message")
-                    .map(|event| said(&event)),
+                    .map(|event| line(&event)),
             );
             is_done[number] = matches!(step, Step::Wait(_));
         }
@@ -264,7 +267,7 @@ fn matches_beyond_the_index_bound_are_conflated_on_a_table() {
     for cut in (1..events.len()).step_by(1997) {
         let mut held = before.clone();
         apply(&mut held, &events[..cut]);
-        let back = rig.back(&events[cut - 1].id, &[PARIS]).events();
+        let back = rig.resume(&events[cut - 1].id, &[PARIS]).events();
         assert!(back.iter().all(|event| event.name != "reset"), "{:?}", back[0]);
         apply(&mut held, &back);
         assert_eq!(held, fresh, "cut after {cut}");
@@ -329,11 +332,11 @@ fn a_resuming_client_gets_records_from_before_its_filter_from_memory() {
             .into_iter()
             .find(|event| event.name == "message")
             .expect("shown");
-        wanted.push((number % 7 == 0).then(|| said(&event)));
+        wanted.push((number % 7 == 0).then(|| line(&event)));
         ids.push(event.id);
     }
     // Several at once, so that they share what one of them has looked through.
-    let mut clients: Vec<Client> = ids.iter().map(|id| rig.back(id, &[PARIS])).collect();
+    let mut clients: Vec<Client> = ids.iter().map(|id| rig.resume(id, &[PARIS])).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         let left: Vec<&String> = wanted[number + 1..].iter().flatten().collect();
         assert_eq!(client.shown().iter().collect::<Vec<_>>(), left, "after {number}");
@@ -371,7 +374,7 @@ fn a_long_search_without_a_match_yields_to_other_clients() {
     let mut slow = rig.client(&[("key", "c")]);
     slow.step();
     slow.step();
-    slow.pass(INTERVAL);
+    slow.advance(INTERVAL);
     let (items, _) = slow.step();
     assert!(
         matches!(&items[..], [Item::Event(Event { name, .. })] if name == "checkpoint"),
@@ -389,5 +392,5 @@ fn a_long_search_without_a_match_yields_to_other_clients() {
     let mut client = rig.client(&[PARIS]);
     client.step();
     assert!(matches!(client.step(), (_, Step::Yield)));
-    assert_eq!(client.told(), [r#"caught-up {"reason":"snapshot"}"#]);
+    assert_eq!(client.lines(), [r#"caught-up {"reason":"snapshot"}"#]);
 }

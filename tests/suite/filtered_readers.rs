@@ -1,6 +1,6 @@
 //! Filtered clients: the records and positions that they receive, and the work that they save.
 
-use crate::rig::{Rec, Rig, apply, filter, gone, rec, run, said};
+use crate::rig::{PACE, Rec, Rig, apply, filter, line, rec, run, tombstone};
 use crate::trials;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
@@ -43,10 +43,13 @@ fn an_up_to_date_table_client_resumes_without_a_reset_at_any_time() {
     id.as_of = id.as_of.map(|as_of| as_of - 2 * 3600);
     let id = String::from_utf8(id.id()).expect("ASCII");
     let caught_up = r#"caught-up {"reason":"replay"}"#;
-    assert_eq!(rig.back(&id, &[PARIS]).told(), [caught_up]);
+    assert_eq!(rig.resume(&id, &[PARIS]).lines(), [caught_up]);
     // Once something has come, deletes may have.
     rig.records(&[city("c", "Rome")]);
-    assert_eq!(rig.back(&id, &[PARIS]).told()[0], r#"reset {"reason":"too-old"}"#);
+    assert_eq!(
+        rig.resume(&id, &[PARIS]).lines()[0],
+        r#"reset {"reason":"too-old"}"#
+    );
 }
 
 fn since_and_a_filter_combine() {
@@ -81,19 +84,19 @@ fn since_and_a_filter_combine() {
                     filter: Some(filter(&[PARIS], &["t".to_owned()]).expect("a filter")),
                     ..Opening::default()
                 });
-                let told = client.told_at_last().await;
-                let messages: Vec<String> = told
+                let lines = client.lines_with_history().await;
+                let messages: Vec<String> = lines
                     .iter()
-                    .filter(|told| told.starts_with("message"))
+                    .filter(|lines| lines.starts_with("message"))
                     .cloned()
                     .collect();
                 let wanted = [90, 92, 94, 96, 98].map(|number| paris(&format!("k{number}")));
                 assert_eq!(messages, wanted);
                 assert_eq!(
-                    told.last().map(String::as_str),
+                    lines.last().map(String::as_str),
                     Some(r#"caught-up {"reason":"replay"}"#)
                 );
-                assert!(told.iter().all(|told| !told.starts_with("reset")), "{told:?}");
+                assert!(lines.iter().all(|lines| !lines.starts_with("reset")), "{lines:?}");
             }
         }
     });
@@ -129,18 +132,18 @@ fn a_key_that_stops_matching_is_sent_as_a_delete() {
     ]);
     let mut client = rig.client(&[PARIS]);
     assert_eq!(
-        client.told(),
+        client.lines(),
         [paris("a"), r#"caught-up {"reason":"snapshot"}"#.to_owned()]
     );
     let id = client.last_event_id().to_owned();
     rig.records(&[city("a", "Rome"), city("a", "Oslo"), city("b", "Oslo")]);
-    assert_eq!(client.told(), [delete("a")], "once, and b was never there");
+    assert_eq!(client.lines(), [delete("a")], "once, and b was never there");
     rig.records(&[city("a", "Bonn")]);
-    assert_eq!(client.told(), [""; 0]);
+    assert_eq!(client.lines(), [""; 0]);
     rig.records(&[city("a", "Paris"), city("c", "Paris")]);
-    rig.records(&[city("c", "Rome"), gone("a"), gone("b")]);
+    rig.records(&[city("c", "Rome"), tombstone("a"), tombstone("b")]);
     assert_eq!(
-        client.told(),
+        client.lines(),
         [paris("a"), paris("c"), delete("c"), delete("a"), delete("b")],
         "tombstones pass"
     );
@@ -151,25 +154,25 @@ fn a_key_that_stops_matching_is_sent_as_a_delete() {
     );
     // After a return the server cannot know what the client had of what matches no more.
     assert_eq!(
-        rig.back(&id, &[PARIS]).shown(),
+        rig.resume(&id, &[PARIS]).shown(),
         [delete("c"), delete("a"), delete("b")]
     );
     // A delete carries the id of the record it replaces: resuming from it loses nothing.
     rig.records(&[city("a", "Paris")]);
     client.items();
     rig.records(&[city("a", "Rome")]);
-    assert_eq!(client.told(), [delete("a")]);
-    assert_eq!(rig.back(client.last_event_id(), &[PARIS]).shown(), [""; 0]);
+    assert_eq!(client.lines(), [delete("a")]);
+    assert_eq!(rig.resume(client.last_event_id(), &[PARIS]).shown(), [""; 0]);
     // Other filters of the same key get their own matches.
     let mut rome = rig.client(&[("value.city", "Rome")]);
     assert_eq!(rome.shown().len(), 3, "a, c and x");
-    rig.records(&[city("a", "Paris"), gone("nobody")]);
+    rig.records(&[city("a", "Paris"), tombstone("nobody")]);
     assert_eq!(rome.shown(), [delete("a"), delete("nobody")]);
     assert_eq!(client.shown(), [paris("a"), delete("nobody")]);
     // A key filter keeps even tombstones of others away.
     let mut only_b = rig.client(&[("key", "b"), PARIS]);
     only_b.items();
-    rig.records(&[gone("a"), city("b", "Paris"), city("b", "Rome")]);
+    rig.records(&[tombstone("a"), city("b", "Paris"), city("b", "Rome")]);
     assert_eq!(only_b.shown(), [paris("b"), delete("b")]);
 }
 
@@ -184,7 +187,7 @@ fn a_key_that_changes_partition_or_loses_a_header_is_deleted() {
     rig.records(&[at("a", 1), at("b", 0).header("type", "x")]);
     assert_eq!(first.shown(), [paris("a"), delete("a"), paris("b")]);
     assert_eq!(typed.shown(), [paris("a"), delete("a"), paris("b")]);
-    rig.records(&[gone("b").partition(1).header("type", "z")]);
+    rig.records(&[tombstone("b").partition(1).header("type", "z")]);
     assert_eq!(
         first.shown(),
         [delete("b")],
@@ -207,7 +210,7 @@ fn a_filtered_client_is_woken_for_its_records_only() {
         for term in 0..terms.len() {
             // The filter whole, and each part of it alone, which is another index each time.
             for wanted in [&terms[..], &terms[term..=term]] {
-                rig.records(&[gone("a"), gone("b")]);
+                rig.records(&[tombstone("a"), tombstone("b")]);
                 let mut client = rig.client(wanted);
                 client.items();
                 client.wait();
@@ -224,7 +227,7 @@ fn a_filtered_client_is_woken_for_its_records_only() {
                 assert_eq!((client.wakes(), wanted), (usize::from(is_delete), wanted));
                 client.items();
                 client.wait();
-                rig.records(&[gone("other")]);
+                rig.records(&[tombstone("other")]);
                 let hears = start == Start::Snapshot
                     && !wanted
                         .iter()
@@ -258,19 +261,19 @@ fn a_quiet_client_gets_a_checkpoint_when_its_position_changes() {
     let mut rig = Rig::ready(|_| {});
     let mut client = rig.client(&[("key", "a")]);
     client.items();
-    client.pass(INTERVAL);
-    assert_eq!(client.told(), [""; 0], "its place has not changed");
+    client.advance(INTERVAL);
+    assert_eq!(client.lines(), [""; 0], "its place has not changed");
     rig.records(&[rec("b", "1"), rec("b", "2"), rec("b", "3")]);
-    assert_eq!(client.told(), [""; 0], "not at once");
-    client.pass(Duration::from_secs(9));
-    assert_eq!(client.told(), [""; 0]);
-    client.pass(Duration::from_secs(1));
+    assert_eq!(client.lines(), [""; 0], "not at once");
+    client.advance(Duration::from_secs(9));
+    assert_eq!(client.lines(), [""; 0]);
+    client.advance(Duration::from_secs(1));
     let events = client.events();
-    assert_eq!(events.iter().map(said).collect::<Vec<_>>(), ["checkpoint {}"]);
+    assert_eq!(events.iter().map(line).collect::<Vec<_>>(), ["checkpoint {}"]);
     assert_eq!(events[0].id, head(&rig));
     assert_eq!(place(&events[0].id), [3]);
-    client.pass(INTERVAL);
-    assert_eq!(client.told(), [""; 0], "not again for the same place");
+    client.advance(INTERVAL);
+    assert_eq!(client.lines(), [""; 0], "not again for the same place");
     let (_, Step::Wait(until)) = client.step() else {
         panic!("nothing to do")
     };
@@ -280,16 +283,16 @@ fn a_quiet_client_gets_a_checkpoint_when_its_position_changes() {
     );
     // A match carries the position; a later position in the same batch needs its own event.
     rig.records(&[rec("a", "4"), rec("b", "5")]);
-    assert_eq!(client.told(), ["message 4"]);
-    client.pass(INTERVAL);
-    assert_eq!(client.told(), ["checkpoint {}"]);
+    assert_eq!(client.lines(), ["message 4"]);
+    client.advance(INTERVAL);
+    assert_eq!(client.lines(), ["checkpoint {}"]);
     assert_eq!(client.last_event_id(), head(&rig));
     // Clients without a filter, of their own or of the stream, need none.
     let mut whole = rig.client(&[]);
     whole.items();
     rig.records(&[rec("b", "6")]);
     whole.items();
-    whole.pass(INTERVAL * 2);
+    whole.advance(INTERVAL * 2);
     assert!(whole.events().is_empty());
     // Hidden records count, also after a record that was sent, and so do records that cannot be shown.
     let mut rig = Rig::ready(|settings| {
@@ -304,8 +307,8 @@ fn a_quiet_client_gets_a_checkpoint_when_its_position_changes() {
     ] {
         rig.records(hidden);
         client.items();
-        client.pass(INTERVAL);
-        assert_eq!(client.told(), ["checkpoint {}"], "{hidden:?}");
+        client.advance(INTERVAL);
+        assert_eq!(client.lines(), ["checkpoint {}"], "{hidden:?}");
         assert_eq!(client.last_event_id(), head(&rig));
     }
 }
@@ -320,7 +323,7 @@ fn a_checkpoint_is_sent_only_if_no_other_event_carried_the_position() {
     client.items();
     rig.records(&[rec("b", "1")]);
     for _ in 0..5 {
-        client.pass(Duration::from_secs(4));
+        client.advance(Duration::from_secs(4));
         let names: Vec<String> = client.events().into_iter().map(|event| event.name).collect();
         assert_eq!(names, ["heartbeat"]);
         assert_eq!(client.last_event_id(), head(&rig));
@@ -331,23 +334,23 @@ fn a_checkpoint_is_sent_only_if_no_other_event_carried_the_position() {
         rig.records(&[rec("a", "1"), rec("b", "1"), rec("a", "2").partition(1)]);
         let mut client = rig.client(&[("key", "a")]);
         client.items();
-        let mut back = rig.back(client.last_event_id(), &[("key", "a")]);
+        let mut back = rig.resume(client.last_event_id(), &[("key", "a")]);
         back.items();
         // Ahead in one partition, as one is that comes from another replica: it has a place of its own.
         let mut ahead = Position::parse(client.last_event_id().as_bytes()).unwrap();
         ahead.topics[0].next[1] += 1;
-        let mut ahead = rig.back(std::str::from_utf8(&ahead.id()).unwrap(), &[("key", "a")]);
+        let mut ahead = rig.resume(std::str::from_utf8(&ahead.id()).unwrap(), &[("key", "a")]);
         ahead.items();
         rig.records(&[rec("b", "3"), rec("a", "4")]);
         for client in [&mut client, &mut back, &mut ahead] {
             assert_eq!(client.shown().len(), 1);
-            client.pass(INTERVAL);
-            assert_eq!(client.told(), [""; 0]);
+            client.advance(INTERVAL);
+            assert_eq!(client.lines(), [""; 0]);
         }
         rig.records(&[rec("b", "5").partition(1), rec("b", "5")]);
         for client in [&mut client, &mut back, &mut ahead] {
-            client.pass(INTERVAL);
-            assert_eq!(client.told(), ["checkpoint {}"]);
+            client.advance(INTERVAL);
+            assert_eq!(client.lines(), ["checkpoint {}"]);
         }
     }
 }
@@ -360,17 +363,12 @@ fn a_client_that_waits_for_kafka_gets_no_checkpoint() {
     let id = client.last_event_id().to_owned();
     // A daemon that has not reached Kafka.
     let settings = rig.stream.settings().clone();
-    let pace = kafka_sse_bridge::stream::live_settings::Pace {
-        keepalive: Duration::from_secs(15),
-        retry: Duration::from_secs(2),
-        max_lifetime: Duration::ZERO,
-    };
-    rig.stream = kafka_sse_bridge::stream::Stream::new(settings, pace, None);
-    let mut client = rig.back(&id, &[("key", "a")]);
+    rig.stream = kafka_sse_bridge::stream::Stream::new(settings, PACE, None);
+    let mut client = rig.resume(&id, &[("key", "a")]);
     client.items();
     for _ in 0..4 {
-        client.pass(INTERVAL);
-        assert_eq!(client.told(), [""; 0], "it knows that place");
+        client.advance(INTERVAL);
+        assert_eq!(client.lines(), [""; 0], "it knows that place");
     }
 }
 
@@ -385,24 +383,32 @@ fn a_client_that_resumes_from_a_checkpoint_gets_nothing_twice() {
         for _ in 0..20 {
             rig.records(&[rec("b", large.clone())]);
         }
-        client.pass(INTERVAL);
-        assert_eq!(client.told(), ["checkpoint {}"]);
+        client.advance(INTERVAL);
+        assert_eq!(client.lines(), ["checkpoint {}"]);
         let checkpoint = client.last_event_id().to_owned();
         let caught_up = r#"caught-up {"reason":"replay"}"#;
         assert_eq!(
-            rig.back(&checkpoint, &[("key", "a")]).told_at_last().await,
+            rig.resume(&checkpoint, &[("key", "a")])
+                .lines_with_history()
+                .await,
             [caught_up]
         );
-        assert_eq!(rig.past.reads.load(Ordering::SeqCst), 0);
-        assert_eq!(rig.back(&old, &[("key", "a")]).told_at_last().await, [caught_up]);
+        assert_eq!(rig.broker.reads.load(Ordering::SeqCst), 0);
         assert_eq!(
-            rig.past.reads.load(Ordering::SeqCst),
+            rig.resume(&old, &[("key", "a")]).lines_with_history().await,
+            [caught_up]
+        );
+        assert_eq!(
+            rig.broker.reads.load(Ordering::SeqCst),
             1,
             "the other id makes Kafka read it all again"
         );
         rig.records(&[rec("a", "2")]);
-        let told = rig.back(&checkpoint, &[("key", "a")]).told_at_last().await;
-        assert_eq!(told, ["message 2", caught_up]);
+        let lines = rig
+            .resume(&checkpoint, &[("key", "a")])
+            .lines_with_history()
+            .await;
+        assert_eq!(lines, ["message 2", caught_up]);
     });
 }
 

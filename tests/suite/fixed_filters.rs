@@ -1,6 +1,6 @@
 //! Filters from the stream's configuration, which apply to every client.
 
-use crate::rig::{Rig, gone, rec};
+use crate::rig::{Rig, rec, tombstone};
 use crate::trials;
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use libtest_mimic::Trial;
@@ -28,7 +28,7 @@ fn a_fixed_filter_hides_records_from_everyone() {
     let mut live = rig.client(&[]);
     live.items();
     let public = |value: &str| rec("k", value).header("public", "yes");
-    rig.records(&[public("1"), rec("k", "secret"), gone("k"), public("2")]);
+    rig.records(&[public("1"), rec("k", "secret"), tombstone("k"), public("2")]);
     rig.records(&[rec("k", "secret")]);
     let shown = ["message 1", "message 2"];
     assert_eq!(live.shown(), shown);
@@ -39,7 +39,7 @@ fn a_fixed_filter_hides_records_from_everyone() {
     // The position moves past hidden records, so that no resume repeats them.
     let id = late.last_event_id().to_owned();
     rig.records(&[rec("k", "secret"), public("3")]);
-    assert_eq!(rig.back(&id, &[]).shown(), ["message 3"]);
+    assert_eq!(rig.resume(&id, &[]).shown(), ["message 3"]);
     assert_eq!(live.shown(), ["message 3"]);
 }
 
@@ -53,7 +53,7 @@ fn a_fixed_filter_on_a_table_deletes_only_keys_that_were_sent() {
     client.items();
     rig.records(&[
         rec("never", secret),
-        gone("never"),
+        tombstone("never"),
         rec("a", public),
         rec("b", public),
     ]);
@@ -67,10 +67,10 @@ fn a_fixed_filter_on_a_table_deletes_only_keys_that_were_sent() {
     rig.records(&[
         rec("a", secret),
         rec("a", secret),
-        gone("a"),
+        tombstone("a"),
         rec("b", public),
-        gone("b"),
-        gone("b"),
+        tombstone("b"),
+        tombstone("b"),
     ]);
     let shown = vec![
         "delete {\"key\":\"a\"}".to_owned(),
@@ -79,7 +79,7 @@ fn a_fixed_filter_on_a_table_deletes_only_keys_that_were_sent() {
     ];
     assert_eq!(client.shown(), shown, "once, by whatever it went");
     assert_eq!(
-        rig.back(&id, &[]).shown(),
+        rig.resume(&id, &[]).shown(),
         shown,
         "who comes back hears of what went"
     );
@@ -101,7 +101,13 @@ fn a_clients_filter_is_anded_with_the_fixed_one() {
         });
         let mut live = rig.client(&[("key", "b"), ("key", "c")]);
         live.items();
-        rig.records(&[rec("a", "1"), rec("b", "2"), rec("c", "3"), gone("c"), gone("a")]);
+        rig.records(&[
+            rec("a", "1"),
+            rec("b", "2"),
+            rec("c", "3"),
+            tombstone("c"),
+            tombstone("a"),
+        ]);
         assert_eq!(live.shown(), ["message 2"]);
         assert_eq!(rig.client(&[("key", "b"), ("key", "c")]).shown(), ["message 2"]);
     }

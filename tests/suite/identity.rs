@@ -51,20 +51,20 @@ fn partitions_known_only_from_an_id_are_kept_until_the_daemon_knows_them() {
         rig.id = TopicId::new(1);
         rig.assign(0, &[0]);
         rig.records(&[rec("k", "0-0"), rec("k", "0-1"), rec("k", "0-2")]);
-        let mut client = rig.back(&id(&[2, 5]), &[]);
-        let told = client.events_at_last().await;
-        assert_eq!(values(&told), ["0-2", "{\"reason\":\"replay\"}"], "no reset");
+        let mut client = rig.resume(&id(&[2, 5]), &[]);
+        let lines = client.events_with_history().await;
+        assert_eq!(values(&lines), ["0-2", "{\"reason\":\"replay\"}"], "no reset");
         assert_eq!(
             next(client.last_event_id()),
             [3, 5],
             "what it has seen stays in its id"
         );
         rig.records(&[rec("k", "0-3")]);
-        assert_eq!(client.told_at_last().await, ["message 0-3"]);
+        assert_eq!(client.lines_with_history().await, ["message 0-3"]);
         let cut_off = client.last_event_id().to_owned();
         assert_eq!(next(&cut_off), [4, 5]);
         // The daemon learns of the partition, and reads it from its beginning.
-        rig.grow(0);
+        rig.grow(0, 2);
         rig.assign(0, &[4, 0]);
         let write = |rig: &mut Rig, range: std::ops::Range<usize>| {
             let written: Vec<_> = range
@@ -73,14 +73,14 @@ fn partitions_known_only_from_an_id_are_kept_until_the_daemon_knows_them() {
             rig.records(&written);
         };
         write(&mut rig, 0..4);
-        assert_eq!(client.told_at_last().await, [""; 0]);
+        assert_eq!(client.lines_with_history().await, [""; 0]);
         write(&mut rig, 4..7);
         let wanted = ["message 1-5", "message 1-6"];
-        assert_eq!(client.told_at_last().await, wanted);
+        assert_eq!(client.lines_with_history().await, wanted);
         assert_eq!(next(client.last_event_id()), [4, 7]);
         // So does a client that resumes only now.
-        let mut back = rig.back(&cut_off, &[]);
-        assert_eq!(back.told_at_last().await[..2], wanted);
+        let mut back = rig.resume(&cut_off, &[]);
+        assert_eq!(back.lines_with_history().await[..2], wanted);
     });
 }
 
@@ -93,28 +93,28 @@ fn a_table_client_waits_for_partitions_known_only_from_its_id() {
         let mut position = Position::parse(id(&[1, 2]).as_bytes()).expect("an id");
         position.as_of = Some(u64::MAX / 2);
         let id = String::from_utf8(position.id()).expect("ASCII");
-        let mut client = rig.back(&id, &[]);
+        let mut client = rig.resume(&id, &[]);
         assert_eq!(
-            client.told_at_last().await,
+            client.lines_with_history().await,
             [""; 0],
             "its table cannot be right yet"
         );
-        rig.grow(0);
+        rig.grow(0, 2);
         rig.assign(0, &[1, 0]);
         rig.records(&[
             rec("b", "1-0").partition(1),
             rec("c", "1-1").partition(1),
             rec("b", "1-2").partition(1),
         ]);
-        let told = client.told_at_last().await;
-        assert!(told.iter().all(|event| !event.starts_with("reset")), "{told:?}");
-        assert!(told.contains(&"message 1-2".to_owned()), "{told:?}");
+        let lines = client.lines_with_history().await;
+        assert!(lines.iter().all(|event| !event.starts_with("reset")), "{lines:?}");
+        assert!(lines.contains(&"message 1-2".to_owned()), "{lines:?}");
     });
 }
 
 /// Partition 1 holds ten records and has no leader.
 fn without_leader(change: impl FnOnce(&mut kafka_sse_bridge::config::StreamSettings)) -> Rig {
-    Rig::begun(&[vec![0, BEGINNING]], &[vec![0, 10]], true, change)
+    Rig::starting_at(&[vec![0, BEGINNING]], &[vec![0, 10]], true, change)
 }
 
 fn more(rig: &mut Rig, from: usize, count: usize) {
@@ -134,26 +134,26 @@ fn a_partition_with_a_late_leader_is_live_from_its_end_and_replayed_whole() {
             let mut all = rig.client_at(Start::Earliest, &[]);
             let mut all_filtered = rig.client_at(Start::Earliest, &[("partition", "1")]);
             for client in [&mut live, &mut filtered, &mut all, &mut all_filtered] {
-                assert!(client.told_at_last().await[0].starts_with("caught-up"));
+                assert!(client.lines_with_history().await[0].starts_with("caught-up"));
             }
             rig.records(&[rec("k", "before")]);
             for client in [&mut live, &mut all] {
-                assert_eq!(client.told_at_last().await, ["message before"]);
+                assert_eq!(client.lines_with_history().await, ["message before"]);
             }
-            rig.led(1, 10, if reads_past { 0 } else { 10 });
+            rig.elect(1, 10, if reads_past { 0 } else { 10 });
             if reads_past {
-                rig.hand_on(1, 0..10);
+                rig.deliver(1, 0..10);
             }
             assert_eq!(rig.next[0], [1, 10]);
             more(&mut rig, 10, 2);
             let new = ["message new-10", "message new-11"];
             for client in [&mut live, &mut filtered] {
-                assert_eq!(client.told_at_last().await, new, "{reads_past}");
+                assert_eq!(client.lines_with_history().await, new, "{reads_past}");
             }
             let mut whole: Vec<String> = (0..10).map(|number| format!("message past-{number}")).collect();
             whole.extend(new.map(str::to_owned));
             for client in [&mut all, &mut all_filtered] {
-                assert_eq!(client.told_at_last().await, whole, "{reads_past}");
+                assert_eq!(client.lines_with_history().await, whole, "{reads_past}");
                 assert_eq!(next(client.last_event_id())[1], 12);
             }
         }
@@ -166,37 +166,44 @@ fn an_id_from_before_a_late_leader_neither_repeats_nor_loses_records() {
         let mut live = rig.client_at(Start::Live, &[]);
         let mut all = rig.client_at(Start::Earliest, &[]);
         rig.records(&[rec("k", "before")]);
-        live.told_at_last().await;
-        all.told_at_last().await;
+        live.lines_with_history().await;
+        all.lines_with_history().await;
         let (live, all) = (live.last_event_id().to_owned(), all.last_event_id().to_owned());
         assert_eq!(next(&live), [1, NOT_BEGUN]);
         assert_eq!(next(&all), [1, 0]);
         // It may resume while the partition still has no leader, and gets nothing twice.
-        let mut back = rig.back(&live, &[]);
-        assert_eq!(back.told_at_last().await, ["caught-up {\"reason\":\"replay\"}"]);
-        rig.led(1, 10, 10);
+        let mut back = rig.resume(&live, &[]);
+        assert_eq!(
+            back.lines_with_history().await,
+            ["caught-up {\"reason\":\"replay\"}"]
+        );
+        rig.elect(1, 10, 10);
         more(&mut rig, 10, 2);
         let new = ["message new-10", "message new-11"];
-        assert_eq!(back.told_at_last().await, new);
-        let mut back = rig.back(&live, &[]);
-        assert_eq!(back.told_at_last().await[..2], new);
-        let mut back = rig.back(&all, &[]);
-        assert_eq!(back.told_at_last().await.len(), 13, "all of it, and caught-up");
+        assert_eq!(back.lines_with_history().await, new);
+        let mut back = rig.resume(&live, &[]);
+        assert_eq!(back.lines_with_history().await[..2], new);
+        let mut back = rig.resume(&all, &[]);
+        assert_eq!(
+            back.lines_with_history().await.len(),
+            13,
+            "all of it, and caught-up"
+        );
         // A daemon that found the leader at its start shows what it preloads at most.
-        let mut other = Rig::begun(&[vec![1, 0]], &[vec![1, 40]], true, |settings| {
+        let mut other = Rig::starting_at(&[vec![1, 0]], &[vec![1, 40]], true, |settings| {
             settings.preload = 3;
         });
-        other.hand_on(1, 0..40);
+        other.deliver(1, 0..40);
         other
             .writer
             .take(&kafka_sse_bridge::kafka::record::Feed::Loaded { topic: "t".into() });
-        let mut back = other.back(&live, &[]);
-        let told = back.told_at_last().await;
+        let mut back = other.resume(&live, &[]);
+        let lines = back.lines_with_history().await;
         assert_eq!(
-            told[..3],
+            lines[..3],
             ["message past-37", "message past-38", "message past-39"]
         );
-        assert_eq!(told.len(), 4);
+        assert_eq!(lines.len(), 4);
     });
 }
 
@@ -205,15 +212,20 @@ fn a_table_loads_the_past_of_a_partition_with_a_late_leader() {
         let mut rig = without_leader(|settings| settings.start = Start::Snapshot);
         let mut client = rig.client(&[]);
         rig.records(&[rec("a", "before")]);
-        assert_eq!(client.told_at_last().await.len(), 2);
+        assert_eq!(client.lines_with_history().await.len(), 2);
         let id = client.last_event_id().to_owned();
         assert_eq!(next(&id), [1, 0], "it is wanted from its beginning");
-        rig.led(1, 10, 0);
-        rig.hand_on(1, 0..10);
-        assert!(client.told_at_last().await.contains(&"message past-9".to_owned()));
-        for mut client in [rig.client(&[]), rig.back(&id, &[])] {
-            let told = client.told_at_last().await;
-            assert!(told.contains(&"message past-9".to_owned()), "{told:?}");
+        rig.elect(1, 10, 0);
+        rig.deliver(1, 0..10);
+        assert!(
+            client
+                .lines_with_history()
+                .await
+                .contains(&"message past-9".to_owned())
+        );
+        for mut client in [rig.client(&[]), rig.resume(&id, &[])] {
+            let lines = client.lines_with_history().await;
+            assert!(lines.contains(&"message past-9".to_owned()), "{lines:?}");
         }
     });
 }

@@ -8,7 +8,7 @@ use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, secs};
 use crate::harness::{promise, promise_on};
-use crate::rig::{Rec, Rig, filter, gone, rec};
+use crate::rig::{Rec, Rig, filter, rec, tombstone};
 use kafka_sse_bridge::config::filter::FilterError;
 use kafka_sse_bridge::config::{Format, Start};
 use libtest_mimic::Trial;
@@ -126,11 +126,11 @@ fn a_fixed_filter_takes_keys_in_base64() {
     rig.records(&[
         Rec {
             key: Some(SEVENTEEN.to_vec()),
-            ..gone("")
+            ..tombstone("")
         },
         Rec {
             key: Some(TWO_HUNDRED.to_vec()),
-            ..gone("")
+            ..tombstone("")
         },
     ]);
     assert_eq!(live.shown(), [r#"delete {"key":{"base64":"AAAAAAAAABE="}}"#]);

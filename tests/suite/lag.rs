@@ -113,15 +113,15 @@ fn only_readable_partitions_count_as_fetched(broker: &Broker) {
         // The error of the third is no failure of the others.
         let _ = consumer.poll(millis(100), &mut batcher);
         batcher.flush();
-        let mut told: Vec<(u32, Option<i64>, bool)> = consumer
+        let mut partitions: Vec<(u32, Option<i64>, bool)> = consumer
             .ends()
             .iter()
             .map(|end| (end.partition, end.offset, end.is_fetched))
             .collect();
-        told.sort_unstable();
+        partitions.sort_unstable();
         ensure(
-            told == [(0, Some(1), true), (1, Some(0), true), (2, None, false)],
-            format!("{told:?}"),
+            partitions == [(0, Some(1), true), (1, Some(0), true), (2, None, false)],
+            format!("{partitions:?}"),
         )
     });
 }

@@ -18,24 +18,24 @@
 
 mod activation;
 mod assets;
+mod base_path;
 mod changed_topics;
-mod client_libraries;
 mod clocks;
 mod common;
 mod configuration;
 mod configuration_lists;
 mod configuration_rules;
 mod connections;
-mod consumers;
 mod contract;
+mod cors;
 mod counted;
 mod delivery;
 mod demo;
-mod departed_keys;
 mod docs;
 mod doctor;
 mod doctor_kafka;
 mod documents;
+mod evicted_keys;
 mod filter_model;
 mod filter_paths;
 mod filter_races;
@@ -44,11 +44,12 @@ mod filtered_readers;
 mod filters;
 mod fixed_filters;
 mod framing;
-mod front;
+mod gaps_and_resets;
 mod harness;
 mod harness_selftest;
 mod history;
 mod identity;
+mod kafka_clients;
 mod keys;
 mod known_deletes;
 mod lag;
@@ -60,7 +61,6 @@ mod loading;
 mod logs;
 mod memory_limit;
 mod metrics;
-mod notices;
 mod outages;
 mod outside_values;
 mod pages;
@@ -86,6 +86,7 @@ mod security_settings;
 mod seed;
 mod shared_log;
 mod since;
+mod sse_clients;
 mod subscriptions;
 mod supervision;
 mod table_memory;
@@ -123,7 +124,7 @@ fn main() -> ExitCode {
         filter_model::trials(),
         filter_paths::trials(),
         filter_races::trials(),
-        notices::trials(),
+        gaps_and_resets::trials(),
         table_memory::trials(),
         tables::trials(),
         table_model::trials(),
@@ -157,16 +158,17 @@ fn main() -> ExitCode {
         since::trials(),
         changed_topics::trials(),
         retention::trials(),
-        client_libraries::trials(),
+        kafka_clients::trials(),
         contract::trials(),
         write_timeouts::trials(),
         limits::trials(),
-        front::trials(),
+        base_path::trials(),
+        cors::trials(),
         connections::trials(),
         memory_limit::trials(),
         metrics::trials(),
         counted::trials(),
-        consumers::trials(),
+        sse_clients::trials(),
         lifecycle::trials(),
         activation::trials(),
         logs::trials(),
@@ -180,7 +182,7 @@ fn main() -> ExitCode {
         reload_kafka::trials(),
         reload_endurance::trials(),
         demo::trials(),
-        departed_keys::trials(),
+        evicted_keys::trials(),
         doctor::trials(),
         doctor_kafka::trials(),
         security::trials(),

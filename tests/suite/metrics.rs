@@ -140,8 +140,8 @@ fn daemon_with_everything() -> (Daemon, Stream) {
         // The library speaks of its connections every two seconds.
         eventually_async(secs(30), "connections are reported", async || {
             let figures = figures(&daemon).await;
-            let mut told = figures.all("kafka_sse_bridge_kafka_broker_round_trip_seconds");
-            ensure(told.next().is_some(), "not yet")
+            let mut times = figures.all("kafka_sse_bridge_kafka_broker_round_trip_seconds");
+            ensure(times.next().is_some(), "not yet")
         })
         .await;
         client(&daemon, "/events").await

@@ -6,8 +6,9 @@
 use crate::harness::process::Process;
 use crate::harness::trial;
 use crate::harness::wait::secs;
+use crate::rig;
 use kafka_sse_bridge::config::socket::SocketAccess;
-use kafka_sse_bridge::config::{Client, LogSettings, StreamSettings};
+use kafka_sse_bridge::config::{Client, LogSettings};
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::Handler;
@@ -17,9 +18,9 @@ use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::{Archive, History, OffsetLookup, OffsetSpec};
 use kafka_sse_bridge::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::stream::Stream;
 use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::writer::Writer;
-use kafka_sse_bridge::stream::{Stream, live_settings::Pace};
 use kafka_sse_bridge::writers::Writers;
 use kafka_sse_bridge::{cli, daemon, logging};
 use libtest_mimic::Trial;
@@ -90,20 +91,11 @@ pub fn child(thread: &str) -> ! {
             history.look_up(lookup).expect("it is not busy");
         }
         "writer" => {
-            let settings = StreamSettings {
-                topics: vec!["t".to_owned()],
-                ..StreamSettings::default()
-            };
-            let pace = Pace {
-                keepalive: secs(15),
-                retry: secs(2),
-                max_lifetime: secs(0),
-            };
             let clock = Clock {
                 time_of_day: panicking_clock,
                 ..Clock::SYSTEM
             };
-            let stream = Stream::with_clock(settings, pace, None, clock);
+            let stream = Stream::with_clock(rig::settings(1, |_| {}), rig::PACE, None, clock);
             writers.spawn(&mut tasks, "/t", Writer::new(stream), receiver);
             let mut batch = Batch::new("t".into());
             let stamp = Stamp {
@@ -112,15 +104,7 @@ pub fn child(thread: &str) -> ! {
                 timestamp: None,
             };
             batch.push(stamp, None, Some(b"x"), std::iter::empty());
-            for feed in [
-                Feed::Assigned {
-                    topic: "t".into(),
-                    id: None,
-                    next: vec![0],
-                    low: vec![0],
-                },
-                Feed::Records(Arc::new(batch)),
-            ] {
+            for feed in [rig::assigned("t", &[0]), Feed::Records(Arc::new(batch))] {
                 sender.blocking_send(feed).expect("it is fed");
             }
         }

@@ -130,7 +130,7 @@ fn a_last_event_id_is_read_in_every_spelling_that_libraries_use() {
     block_on(async {
         let _only = crate::harness::stream::Stream::open(daemon.url("/events")).await;
         // A refusal echoes the id of the request.
-        let told = async |query: &str| {
+        let goodbye = async |query: &str| {
             let accept = [("accept", "text/event-stream")];
             get(&daemon.url(&format!("/events?{query}")), &accept)
                 .await
@@ -147,11 +147,11 @@ fn a_last_event_id_is_read_in_every_spelling_that_libraries_use() {
             "evsLastEventId",
             "EVS-Last-Event-ID",
         ] {
-            let told = told(&format!("{name}=AeUv_e4AAAAAAwysAgc")).await;
-            assert!(told.contains("\nid: AeUv_e4AAAAAAwysAgc\n"), "{name}: {told}");
+            let text = goodbye(&format!("{name}=AeUv_e4AAAAAAwysAgc")).await;
+            assert!(text.contains("\nid: AeUv_e4AAAAAAwysAgc\n"), "{name}: {text}");
         }
         // Of several the last counts that is not empty.
-        let of_two = told("evsLastEventId=x&last_event_id=y&lastEventId=").await;
+        let of_two = goodbye("evsLastEventId=x&last_event_id=y&lastEventId=").await;
         assert!(of_two.contains("\nid: y\n"), "{of_two}");
         let accept = ("accept", "text/event-stream");
         for (ids, counts) in [
@@ -161,11 +161,11 @@ fn a_last_event_id_is_read_in_every_spelling_that_libraries_use() {
             (["", ""], "y"),
         ] {
             let headers = [accept, ("last-event-id", ids[0]), ("last-event-id", ids[1])];
-            let told = get(&daemon.url("/events?lastEventId=y"), &headers).await.text();
-            assert!(told.contains(&format!("\nid: {counts}\n")), "{ids:?}: {told}");
+            let text = get(&daemon.url("/events?lastEventId=y"), &headers).await.text();
+            assert!(text.contains(&format!("\nid: {counts}\n")), "{ids:?}: {text}");
         }
-        let told = told("evs_preamble=AeUv_e4AAAAAAwysAgc").await;
-        assert!(told.contains("goodbye") && !told.contains("\nid: "), "{told}");
+        let text = goodbye("evs_preamble=AeUv_e4AAAAAAwysAgc").await;
+        assert!(text.contains("goodbye") && !text.contains("\nid: "), "{text}");
     });
 }
 

@@ -11,7 +11,7 @@ use crate::harness::sse::Event;
 use crate::harness::stream::{NoEvent, Stream};
 use crate::harness::systemd::Systemd;
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
-use crate::rig::said;
+use crate::rig::line;
 use crate::trials;
 use libtest_mimic::Trial;
 use std::fs;
@@ -39,8 +39,8 @@ pub fn trials() -> Vec<Trial> {
 pub fn reload(daemon: &Daemon, text: &str) -> String {
     let verdicts = || -> Vec<String> {
         let verdict = |line: &str| {
-            let (_, said) = line.split_once("kafka_sse_bridge::reload: ")?;
-            said.starts_with("reload").then(|| said.to_owned())
+            let (_, line) = line.split_once("kafka_sse_bridge::reload: ")?;
+            line.starts_with("reload").then(|| line.to_owned())
         };
         daemon.log().lines().filter_map(verdict).collect()
     };
@@ -232,7 +232,7 @@ fn a_full_table_has_all_rows_once_its_bound_is_raised() {
         );
         // Evicted records are read again.
         let events = stream.collect_until(until_records(3), secs(20)).await;
-        assert_eq!(said(&events[0]), r#"reset {"reason":"reconfigured"}"#);
+        assert_eq!(line(&events[0]), r#"reset {"reason":"reconfigured"}"#);
         assert_eq!(records(&events), ["a", "b", "c"]);
         broker.produce(&topic, &[row("d")]);
         stream.collect_until(is_record, secs(20)).await;
@@ -399,9 +399,9 @@ fn a_failed_reload_changes_nothing_and_notifies_systemd() {
                 "log file /proc/none/x.log",
             ),
         ] {
-            let said = reload(&daemon, &broken);
+            let line = reload(&daemon, &broken);
             let failed = "reload failed, the running configuration is unchanged: ";
-            assert!(said.starts_with(failed) && daemon.log().contains(why), "{said}");
+            assert!(line.starts_with(failed) && daemon.log().contains(why), "{line}");
             assert_eq!(systemd.next_change()[0], "RELOADING=1");
             systemd.status(why, |status| status.starts_with(failed) && status.contains(why));
             assert_eq!(systemd.next_change(), ["READY=1"]);

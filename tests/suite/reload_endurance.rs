@@ -78,7 +78,7 @@ fn settled(daemon: &Daemon) -> (usize, usize, u64) {
 }
 
 /// Half of the clients at the stream that stays, half at the one that is rebuilt. Each is to get every
-/// number, once and in order, on one connection, until it has the last, which is told at the end.
+/// number, once and in order, on one connection, until it has the last, which is announced at the end.
 fn listen(port: u16, last: &AtomicUsize) {
     let mut crowd = Crowd::new(CLIENTS);
     let path = |client: usize| {
@@ -150,8 +150,8 @@ fn a_hundred_reloads_under_load_leave_memory_threads_and_descriptors_as_they_wer
     block_on(daemon.wait_ready(secs(60)));
 
     let last = Arc::new(AtomicUsize::new(0));
-    let (port, told) = (daemon.port(), Arc::clone(&last));
-    let audience = thread::spawn(move || listen(port, &told));
+    let (port, last_seen) = (daemon.port(), Arc::clone(&last));
+    let audience = thread::spawn(move || listen(port, &last_seen));
     eventually(secs(60), "all have come", || {
         let open = count(&daemon, "fd");
         ensure(open > CLIENTS, format!("{open} descriptors"))

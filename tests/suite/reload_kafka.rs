@@ -10,6 +10,7 @@ use crate::harness::wait::{block_on, ensure, eventually, eventually_async, secs}
 use crate::harness::{promise, promise_on, trial};
 use crate::reload::{client, is_reset, reload, reloaded, topic, topic_of};
 use crate::reload_streams::{Pen, Silent, bare, up_to};
+use crate::rig;
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::stream::start_position::Opening;
@@ -230,12 +231,7 @@ fn an_unanswered_request_is_sent_to_another_broker() {
     let (one, other) = (Arc::new(Silent::default()), Arc::new(Silent::default()));
     let stream = bare(&one);
     let mut writer = Writer::new(Arc::clone(&stream));
-    writer.take(&Feed::Assigned {
-        topic: "t".into(),
-        id: None,
-        next: vec![0],
-        low: vec![0],
-    });
+    writer.take(&rig::assigned("t", &[0]));
     writer.take(&Feed::Loaded { topic: "t".into() });
     let since = || Opening {
         since: Some(1),
@@ -253,10 +249,7 @@ fn an_unanswered_request_is_sent_to_another_broker() {
     assert_eq!(asked.len(), 1, "both wait for one answer");
     stream.set_archive(Arc::clone(&other) as Arc<dyn Archive>);
     for (reader, bell) in readers.iter_mut().zip(&bells) {
-        assert!(
-            bell.0.swap(false, Ordering::SeqCst),
-            "it is told of another archive"
-        );
+        assert!(bell.0.swap(false, Ordering::SeqCst), "another archive wakes it");
         assert!(
             matches!(reader.step(now), Step::Wait(_)),
             "and still waits for the one"
@@ -265,10 +258,7 @@ fn an_unanswered_request_is_sent_to_another_broker() {
     }
     drop(asked);
     for (reader, bell) in readers.iter_mut().zip(&bells) {
-        assert!(
-            bell.0.load(Ordering::SeqCst),
-            "it is told that no answer will come"
-        );
+        assert!(bell.0.load(Ordering::SeqCst), "the missing answer wakes it");
         assert!(matches!(reader.step(now), Step::Wait(_)));
     }
     let mut asked = other.take();

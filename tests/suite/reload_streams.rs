@@ -11,13 +11,13 @@ use crate::harness::wait::{block_on, secs};
 use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
 use crate::rig;
 use crate::trials;
-use kafka_sse_bridge::config::{StreamSettings, WhenFull};
+use kafka_sse_bridge::config::WhenFull;
 use kafka_sse_bridge::kafka::history::{Archive, Busy, OffsetLookup, ReplayRequest, ReplaySlot};
+use kafka_sse_bridge::stream::Stream as Served;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::Step;
 use kafka_sse_bridge::stream::table::{Bounds, Table};
-use kafka_sse_bridge::stream::{Stream as Served, live_settings::Pace};
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -459,17 +459,8 @@ impl Archive for Silent {
 
 /// A stream without Kafka.
 pub fn bare(archive: &Arc<Silent>) -> Arc<Served> {
-    let settings = StreamSettings {
-        path: "/x".to_owned(),
-        topics: vec!["t".to_owned()],
-        ..StreamSettings::default()
-    };
-    let pace = Pace {
-        keepalive: secs(15),
-        retry: secs(2),
-        max_lifetime: secs(0),
-    };
-    Served::new(settings, pace, Some(rig::history(Arc::clone(archive) as _)))
+    let history = rig::history(Arc::clone(archive) as _);
+    Served::new(rig::settings(1, |_| {}), rig::PACE, Some(history))
 }
 
 fn a_blocked_client_keeps_its_own_stream_and_no_later_one_in_memory() {

@@ -7,7 +7,7 @@ use crate::scripted::{self, Pool};
 use crate::trials;
 use bytes::Bytes;
 use kafka_sse_bridge::config::units::Size;
-use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
+use kafka_sse_bridge::config::{Lag, Start};
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
@@ -80,28 +80,19 @@ impl Rig {
     fn new(kafka: Kafka) -> Self {
         let kafka = Arc::new(kafka);
         let history = Pool::over(&kafka);
-        let settings = StreamSettings {
-            path: "/x".to_owned(),
-            topics: vec!["t".to_owned()],
-            start: Start::Earliest,
-            log_bytes: Size(8 * 1024),
-            lag: Some(Lag::Replay),
-            ..StreamSettings::default()
-        };
+        let settings = rig::settings(1, |settings| {
+            settings.start = Start::Earliest;
+            settings.log_bytes = Size(8 * 1024);
+            settings.lag = Some(Lag::Replay);
+        });
         let pace = Pace {
             keepalive: secs(600),
-            retry: secs(2),
-            max_lifetime: Duration::ZERO,
+            ..rig::PACE
         };
         let archive: Arc<dyn Archive> = Arc::clone(&history.0) as _;
         let stream = Stream::new(settings, pace, Some(rig::history(archive)));
         let mut writer = Writer::new(Arc::clone(&stream));
-        writer.take(&Feed::Assigned {
-            topic: "t".into(),
-            id: None,
-            next: vec![kafka.end],
-            low: vec![0],
-        });
+        writer.take(&rig::assigned("t", &[kafka.end]));
         writer.take(&Feed::Loaded { topic: "t".into() });
         Self {
             kafka,

@@ -130,9 +130,9 @@ fn overtaken(broker: &Broker, client: &str) {
                 reader.take(&[event]);
             }
             reader.gaps.sort_unstable();
-            let told: Vec<(usize, i64)> = reader.gaps.iter().map(|gap| (gap.0, gap.2)).collect();
+            let gaps: Vec<(usize, i64)> = reader.gaps.iter().map(|gap| (gap.0, gap.2)).collect();
             assert_eq!(
-                told,
+                gaps,
                 [(0, LOW[0]), (1, LOW[1])],
                 "one gap for each partition that lost records: {:?}",
                 reader.gaps

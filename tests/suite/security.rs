@@ -153,14 +153,14 @@ fn the_kafka_crate_reads_a_thousand_partitions_over_tls_and_reports_its_limit(se
         broker.add_partitions(&topics[1], 530);
         eventually_async(
             secs(60),
-            "it is told what cannot be read, and the remedy",
+            "health names what cannot be read, and the remedy",
             async || {
                 let degraded = degraded(&daemon).await;
-                let is_told = degraded.iter().any(|what| {
+                let is_named = degraded.iter().any(|what| {
                     what.contains("cannot ask for so many partitions over TLS")
                         && what.ends_with("set client = \"librdkafka\" in [kafka]")
                 });
-                ensure(is_told, format!("{degraded:?}"))
+                ensure(is_named, format!("{degraded:?}"))
             },
         )
         .await;
@@ -250,8 +250,8 @@ fn an_unauthorized_topic_does_not_delay_others(secured: &Secured) {
             let degraded = degraded(&daemon).await;
             let are_told = wanted.iter().all(|name| {
                 let acl = format!("--add --allow-principal {user} --operation Read --topic {name}");
-                let is_told = |what: &String| what.contains(&about(name)) && what.ends_with(&acl);
-                degraded.iter().any(is_told)
+                let is_named = |what: &String| what.contains(&about(name)) && what.ends_with(&acl);
+                degraded.iter().any(is_named)
             });
             ensure(
                 are_told && degraded.len() == wanted.len(),
@@ -320,14 +320,14 @@ fn the_kafka_crate_names_an_unauthorized_topic(secured: &Secured) {
         events.extend(stream.collect_until(until_records(10), secs(10)).await);
         assert_eq!(records(&events), expected(0, 20));
         let acl = format!("--allow-principal User:CN=reader --operation Read --topic {seen}");
-        let told = degraded(&daemon).await;
-        assert!(told.len() == 1 && told[0].ends_with(&acl), "{told:?}");
+        let named = degraded(&daemon).await;
+        assert!(named.len() == 1 && named[0].ends_with(&acl), "{named:?}");
         secured.broker.allow("User:CN=reader", Right::Read, &seen);
         let events = stream.collect_until(until_records(3), secs(30)).await;
         assert_eq!(records(&events), ["p1-0", "p1-1", "p1-2"]);
         eventually_async(secs(10), "nothing is wrong any more", async || {
-            let told = degraded(&daemon).await;
-            ensure(told.is_empty(), format!("{told:?}"))
+            let named = degraded(&daemon).await;
+            ensure(named.is_empty(), format!("{named:?}"))
         })
         .await;
     });

@@ -204,8 +204,8 @@ fn refusal(case: &Refused) {
     daemon.wait_log(case.says, secs(60));
     block_on(eventually_async(secs(20), "/health/ready names it", async || {
         let degraded = degraded(&daemon).await;
-        let is_told = |what: &String| what.contains(case.says) && what.contains(case.remedy);
-        ensure(degraded.iter().any(is_told), format!("{degraded:?}"))
+        let is_named = |what: &String| what.contains(case.says) && what.contains(case.remedy);
+        ensure(degraded.iter().any(is_named), format!("{degraded:?}"))
     }));
 
     let (code, report) = doctor(&text);
@@ -220,12 +220,12 @@ fn refusal(case: &Refused) {
 
     // By now it was tried several times.
     let log = daemon.log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains(case.says)).collect();
+    let named: Vec<&str> = log.lines().filter(|line| line.contains(case.says)).collect();
     assert!(
-        told.len() == 1 && told[0].contains(" WARN ") && told[0].contains(case.remedy),
+        named.len() == 1 && named[0].contains(" WARN ") && named[0].contains(case.remedy),
         "{log}"
     );
-    for told in [&log, &report, &block_on(degraded(&daemon)).concat()] {
-        assert!(!told.contains(SECRET), "{told}");
+    for text in [&log, &report, &block_on(degraded(&daemon)).concat()] {
+        assert!(!text.contains(SECRET), "{text}");
     }
 }

@@ -8,7 +8,7 @@ use crate::harness::sse::Event;
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, secs};
 use crate::harness::{on_broker, on_each_broker, promise};
-use crate::rig::{Rec, Rig, run, said};
+use crate::rig::{Rec, Rig, line, run};
 use kafka_sse_bridge::config::Start;
 use kafka_sse_bridge::config::units::Instant;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
@@ -113,7 +113,7 @@ fn since_starts_at_a_time_in_every_notation(broker: &Broker) {
             assert_eq!(stream.status, 200, "{query}");
             let events = stream.collect_until(named("caught-up"), secs(30)).await;
             let last = events.last().expect("caught-up");
-            assert_eq!(said(last), r#"caught-up {"reason":"replay"}"#, "{query}");
+            assert_eq!(line(last), r#"caught-up {"reason":"replay"}"#, "{query}");
             assert!(
                 events.iter().all(|event| !event.is("reset")),
                 "{query}: {:?}",
@@ -188,15 +188,15 @@ fn timed(start: Start) -> Rig {
 }
 
 /// The sorted events of a client with this id and `since`.
-fn told_from(rig: &Rig, id: &str, since: Option<i64>) -> Vec<String> {
+fn lines_from(rig: &Rig, id: &str, since: Option<i64>) -> Vec<String> {
     let opening = Opening {
         last_event_id: Some(id.to_owned()),
         since,
         ..Opening::default()
     };
-    let mut told = run(async { rig.open(opening).told_at_last().await });
-    told.sort();
-    told
+    let mut lines = run(async { rig.open(opening).lines_with_history().await });
+    lines.sort();
+    lines
 }
 
 fn partitions_missing_from_a_kafkasse_id_start_by_since_or_start() {
@@ -206,7 +206,7 @@ fn partitions_missing_from_a_kafkasse_id_start_by_since_or_start() {
         let of_first = |entry: &str| format!(r#"[{{"topic":"t","partition":0,{entry}}}]"#);
         for entry in [r#""offset":3"#, r#""timestamp":35"#] {
             assert_eq!(
-                told_from(&rig, &of_first(entry), Some(25)),
+                lines_from(&rig, &of_first(entry), Some(25)),
                 [REPLAY, "message p0-3", "message p1-2", "message p1-3"],
                 "{start} {entry}"
             );
@@ -215,14 +215,14 @@ fn partitions_missing_from_a_kafkasse_id_start_by_since_or_start() {
                 _ => &["message p1-0", "message p1-1", "message p1-2", "message p1-3"],
             };
             assert_eq!(
-                told_from(&rig, &of_first(entry), None),
+                lines_from(&rig, &of_first(entry), None),
                 [&[REPLAY, "message p0-3"], by_start].concat(),
                 "{start} {entry}"
             );
         }
         // The id has precedence over `since`.
         assert_eq!(
-            told_from(&rig, &of_first(r#""offset":-1"#), Some(35)),
+            lines_from(&rig, &of_first(r#""offset":-1"#), Some(35)),
             [REPLAY, "message p1-3"],
             "{start}"
         );
@@ -239,7 +239,7 @@ fn since_applies_if_the_id_is_unusable() {
         ] {
             let reset = format!(r#"reset {{"reason":"{reason}"}}"#);
             assert_eq!(
-                told_from(&rig, id, Some(35)),
+                lines_from(&rig, id, Some(35)),
                 [
                     r#"caught-up {"reason":"replay"}"#,
                     "message p0-3",
@@ -276,24 +276,24 @@ fn since_on_a_table_returns_later_changes(broker: &Broker) {
         "start = \"snapshot\"",
     ));
     block_on(async {
-        let told = async |query: String| {
+        let lines = async |query: String| {
             let mut stream = Stream::open(daemon.url(&format!("/events{query}"))).await;
             let events = stream.collect_until(named("caught-up"), secs(30)).await;
-            events.iter().map(said).collect::<Vec<_>>()
+            events.iter().map(line).collect::<Vec<_>>()
         };
         let deletes = [r#"delete {"key":"gone"}"#, r#"delete {"key":"brief"}"#];
         let caught_up = r#"caught-up {"reason":"replay"}"#;
         assert_eq!(
-            told(format!("?since={}", start + 30 * MINUTE)).await,
+            lines(format!("?since={}", start + 30 * MINUTE)).await,
             ["message 2", deletes[0], deletes[1], caught_up]
         );
         assert_eq!(
-            told(format!("?since={}", start + 33 * MINUTE)).await,
+            lines(format!("?since={}", start + 33 * MINUTE)).await,
             [deletes[0], deletes[1], caught_up]
         );
-        assert_eq!(told("?since=0s".to_owned()).await, [caught_up]);
+        assert_eq!(lines("?since=0s".to_owned()).await, [caught_up]);
         assert_eq!(
-            told(String::new()).await,
+            lines(String::new()).await,
             ["message 1", "message 2", r#"caught-up {"reason":"snapshot"}"#]
         );
     });
@@ -394,7 +394,7 @@ fn a_filter_in_the_url_selects_records(broker: &Broker) {
             .map_or(true, |at| at.topics.iter().any(|topic| topic.next != end))
         {
             let event = nobody.next(secs(30)).await;
-            assert_eq!(said(&event), "checkpoint {}");
+            assert_eq!(line(&event), "checkpoint {}");
             id = event.id;
         }
         let back = Stream::to(daemon.url("/events")).last_event_id(&id).send().await;
@@ -463,7 +463,7 @@ fn requests_unsupported_by_the_kafka_crate_are_refused_with_a_remedy(broker: &Br
             .expect("it opens")
             .collect_until(named("caught-up"), secs(30))
             .await;
-        assert_eq!(said(&events[0]), r#"reset {"reason":"unknown-id"}"#);
+        assert_eq!(line(&events[0]), r#"reset {"reason":"unknown-id"}"#);
         assert_eq!(records(&events).len(), 20);
         // Keys, values and partitions it knows.
         let mut stream = Stream::open(daemon.url("/events?partition=1")).await;

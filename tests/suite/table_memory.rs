@@ -1,25 +1,24 @@
 //! Tables of many rows: right whatever leaves them, and never locked for longer than a few rows take.
 
+use crate::rig::{Rig, rec};
 use crate::table_model;
 use crate::trials;
 use allocation_counter::measure;
 use bytes::Bytes;
-use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
-use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::config::{Start, WhenFull};
+use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::stream::log::PIECE;
 use kafka_sse_bridge::stream::pieces::{AMPLE, SMALL_PIECE};
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use kafka_sse_bridge::stream::table::{Applied, Bounds, Origin, ROWS_PER_HOLD, Table, Update};
-use kafka_sse_bridge::stream::writer::{FREED_AT_ONCE, Writer};
-use kafka_sse_bridge::stream::{Stream, live_settings::Pace};
+use kafka_sse_bridge::stream::writer::FREED_AT_ONCE;
 use libtest_mimic::Trial;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
     trials![
@@ -179,65 +178,31 @@ fn a_cleared_topic_disappears_at_once_and_is_freed_in_steps() {
     assert!((8..=11).contains(&pieces), "{pieces} pieces");
 }
 
-fn rig() -> (Arc<Stream>, Writer) {
-    let settings = StreamSettings {
-        path: "/x".to_owned(),
-        topics: vec!["t".to_owned()],
-        start: Start::Snapshot,
-        ..StreamSettings::default()
-    };
-    let pace = Pace {
-        keepalive: Duration::from_secs(600),
-        retry: Duration::from_secs(2),
-        max_lifetime: Duration::ZERO,
-    };
-    let stream = Stream::new(settings, pace, None);
-    let mut writer = Writer::new(Arc::clone(&stream));
-    writer.take(&Feed::Assigned {
-        topic: "t".into(),
-        id: None,
-        next: vec![0],
-        low: vec![0],
-    });
-    writer.take(&Feed::Loaded { topic: "t".into() });
-    (stream, writer)
+fn rig() -> Rig {
+    Rig::ready(|settings| settings.start = Start::Snapshot)
 }
 
-/// A batch of so many keys.
-fn keys(count: usize) -> Feed {
-    let mut batch = Batch::new("t".into());
-    for offset in 0..count {
-        let stamp = Stamp {
-            partition: 0,
-            offset: i64::try_from(offset).expect("small"),
-            timestamp: None,
-        };
-        let key = offset.to_string();
-        batch.push(
-            stamp,
-            Some(key.as_bytes()),
-            Some(key.as_bytes()),
-            std::iter::empty(),
-        );
-    }
-    Feed::Records(Arc::new(batch))
+/// Writes records of so many keys in one batch.
+fn write_keys(rig: &mut Rig, count: usize) {
+    let key = |key: usize| rec(&key.to_string(), key.to_string());
+    rig.records(&(0..count).map(key).collect::<Vec<_>>());
 }
 
 fn the_writer_frees_a_recreated_topic_in_steps() {
-    let (stream, mut writer) = rig();
+    let mut rig = rig();
     let count = 3 * FREED_AT_ONCE;
-    writer.take(&keys(count));
-    assert_eq!(stream.figures().table.map(|(keys, _)| keys), Some(count));
-    let by_feed = freed(|| writer.take(&Feed::Recreated { topic: "t".into() }));
+    write_keys(&mut rig, count);
+    assert_eq!(rig.stream.figures().table.map(|(keys, _)| keys), Some(count));
+    let by_feed = freed(|| rig.writer.take(&Feed::Recreated { topic: "t".into() }));
     assert!(
         by_feed < 100,
         "{by_feed} allocations freed by the new beginning itself"
     );
-    assert_eq!(stream.figures().table, Some((0, 0)));
+    assert_eq!(rig.stream.figures().table, Some((0, 0)));
     let mut pieces = Vec::new();
     while {
         let mut has_more = false;
-        pieces.push(freed(|| has_more = writer.tidy()));
+        pieces.push(freed(|| has_more = rig.writer.tidy()));
         has_more
     } {}
     let most = pieces.iter().copied().max().unwrap_or_default();
@@ -253,8 +218,8 @@ fn the_writer_frees_a_recreated_topic_in_steps() {
 fn scans_of_clients_that_do_not_read_are_bounded_in_memory() {
     const CLIENTS: usize = 1000;
     const KEYS: usize = 20_000;
-    let (stream, mut writer) = rig();
-    writer.take(&keys(KEYS));
+    let mut rig = rig();
+    write_keys(&mut rig, KEYS);
     let next = |client: &mut Subscription| match client.step(Instant::now()) {
         Step::Send(bytes) => Some(bytes),
         Step::Yield => Some(Bytes::new()),
@@ -263,7 +228,7 @@ fn scans_of_clients_that_do_not_read_are_bounded_in_memory() {
     // Each has its first piece of the table, which its socket does not take.
     let mut held = Vec::new();
     for _ in 0..CLIENTS {
-        let mut client = stream.subscribe(Opening::default());
+        let mut client = rig.stream.subscribe(Opening::default());
         assert!(next(&mut client).is_some(), "the opening");
         let piece = next(&mut client).expect("a piece of the table");
         assert!(!piece.is_empty());
@@ -273,7 +238,7 @@ fn scans_of_clients_that_do_not_read_are_bounded_in_memory() {
     let most = AMPLE + PIECE + CLIENTS * (SMALL_PIECE + 100);
     assert!(bytes <= most, "{bytes} bytes held by {CLIENTS} clients");
     // A reading client beside them gets everything.
-    let mut reader = stream.subscribe(Opening::default());
+    let mut reader = rig.stream.subscribe(Opening::default());
     let mut shown = 0;
     while let Some(piece) = next(&mut reader) {
         assert!(piece.len() <= SMALL_PIECE + 100, "{} bytes at once", piece.len());

@@ -4,21 +4,15 @@ use crate::common::{config, json, named};
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
-use crate::harness::sse::{Event, Item, Parser};
-use crate::harness::stream::Stream as Connection;
+use crate::harness::sse::Event;
+use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::harness::{promise, promise_on};
+use crate::rig::{Client, Rig, event, rec};
 use kafka_sse_bridge::config::units::{Size, Span};
-use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
-use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
-use kafka_sse_bridge::stream::Stream;
-use kafka_sse_bridge::stream::live_settings::Pace;
-use kafka_sse_bridge::stream::start_position::Opening;
+use kafka_sse_bridge::config::{Start, WhenFull};
 use kafka_sse_bridge::stream::subscription::Step;
-use kafka_sse_bridge::stream::writer::Writer;
 use libtest_mimic::Trial;
-use std::sync::Arc;
-use std::time::Instant;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -32,121 +26,53 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A stream with a table, without Kafka: the test is its feed.
-struct Rig {
-    stream: Arc<Stream>,
-    writer: Writer,
-    offset: i64,
+/// A stream with a table whose rows may take so many bytes.
+fn table(when_full: WhenFull, row_bytes: u64) -> Rig {
+    Rig::ready(|settings| {
+        settings.start = Start::Snapshot;
+        // So little that it holds the last record only.
+        settings.log_bytes = Size(1024);
+        // An eighth is not for rows.
+        settings.max_table_bytes = Size(row_bytes * 8 / 7);
+        settings.delete_retention = Span::seconds(1_000_000);
+        settings.when_full = when_full;
+    })
 }
 
-impl Rig {
-    fn new(when_full: WhenFull) -> Self {
-        Self::with(when_full, Size(10_000))
-    }
-
-    fn with(when_full: WhenFull, Size(row_bytes): Size) -> Self {
-        let settings = StreamSettings {
-            path: "/x".to_owned(),
-            topics: vec!["t".to_owned()],
-            start: Start::Snapshot,
-            // So little that it holds the last record only.
-            log_bytes: Size(1024),
-            // An eighth is not for rows.
-            max_table_bytes: Size(row_bytes * 8 / 7),
-            delete_retention: Span::seconds(1_000_000),
-            when_full,
-            ..StreamSettings::default()
-        };
-        let pace = Pace {
-            keepalive: secs(600),
-            retry: secs(2),
-            max_lifetime: secs(0),
-        };
-        let stream = Stream::new(settings, pace, None);
-        let mut writer = Writer::new(Arc::clone(&stream));
-        writer.take(&Feed::Assigned {
-            topic: "t".into(),
-            id: None,
-            next: vec![0],
-            low: vec![0],
-        });
-        writer.take(&Feed::Loaded { topic: "t".into() });
-        Self {
-            stream,
-            writer,
-            offset: 0,
-        }
-    }
-
-    /// A record `<key>` with a value of so many of its key's letters.
-    fn record(&mut self, key: &str, size: usize) {
-        let mut batch = Batch::new("t".into());
-        let stamp = Stamp {
-            partition: 0,
-            offset: self.offset,
-            timestamp: Some(1),
-        };
-        self.offset += 1;
-        let value = key.repeat(size);
-        batch.push(
-            stamp,
-            Some(key.as_bytes()),
-            Some(value.as_bytes()),
-            std::iter::empty(),
-        );
-        self.writer.take(&Feed::Records(Arc::new(batch)));
-    }
-
-    /// A record of each key, with its number as its value.
-    fn numbers(&mut self, keys: std::ops::Range<usize>) {
-        let mut batch = Batch::new("t".into());
-        for key in keys {
-            let stamp = Stamp {
-                partition: 0,
-                offset: self.offset,
-                timestamp: Some(1),
-            };
-            self.offset += 1;
-            let text = key.to_string();
-            batch.push(
-                stamp,
-                Some(text.as_bytes()),
-                Some(text.as_bytes()),
-                std::iter::empty(),
-            );
-        }
-        self.writer.take(&Feed::Records(Arc::new(batch)));
-    }
-
-    fn client(&self, id: &str) -> Client {
-        let opening = Opening {
-            last_event_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
-            ..Opening::default()
-        };
-        Client {
-            subscription: self.stream.subscribe(opening),
-            parser: Parser::new(),
-            id: id.to_owned(),
-            yields: 0,
-        }
-    }
-
-    fn displaced(&self) -> u64 {
-        self.stream.figures().displaced
-    }
+/// Writes a record with a value of so many of its key's letters.
+fn write(rig: &mut Rig, key: &str, size: usize) {
+    rig.records(&[rec(key, key.repeat(size)).at(1)]);
 }
 
-struct Client {
-    subscription: kafka_sse_bridge::stream::subscription::Subscription,
-    parser: Parser,
-    id: String,
-    /// How often it looked at so many rows in vain that it let others go first.
+/// Writes a record of each key, with its number as its value.
+fn write_numbers(rig: &mut Rig, keys: std::ops::Range<usize>) {
+    let record = |key: usize| rec(&key.to_string(), key.to_string()).at(1);
+    rig.records(&keys.map(record).collect::<Vec<_>>());
+}
+
+/// A client that counts how often it yielded to others after a number of rows that it had already.
+struct Scanner {
+    client: Client,
     yields: usize,
 }
 
-impl Client {
+impl Scanner {
+    fn new(rig: &Rig) -> Self {
+        let (client, yields) = (rig.client(&[]), 0);
+        Self { client, yields }
+    }
+
+    fn resume(rig: &Rig, id: &str) -> Self {
+        let (client, yields) = (rig.resume(id, &[]), 0);
+        Self { client, yields }
+    }
+
+    fn id(&self) -> &str {
+        self.client.last_event_id()
+    }
+
     /// Its events in short: a record's letter and size, or a control event's name.
-    fn told(&mut self) -> Vec<String> {
+    fn lines(&mut self) -> Vec<String> {
         std::iter::from_fn(|| self.step()).flatten().collect()
     }
 
@@ -157,23 +83,20 @@ impl Client {
 
     fn step(&mut self) -> Option<Vec<String>> {
         loop {
-            match self.subscription.step(Instant::now()) {
-                Step::Send(bytes) => return Some(self.hear(&bytes)),
-                Step::Yield => self.yields += 1,
-                Step::Wait(_) | Step::End => return None,
+            match self.client.step() {
+                (items, Step::Send(_)) => {
+                    return Some(
+                        items
+                            .into_iter()
+                            .filter_map(event)
+                            .map(|event| in_short(&event))
+                            .collect(),
+                    );
+                }
+                (_, Step::Yield) => self.yields += 1,
+                (_, Step::Wait(_) | Step::End) => return None,
             }
         }
-    }
-
-    fn hear(&mut self, bytes: &[u8]) -> Vec<String> {
-        let mut told = Vec::new();
-        for item in self.parser.feed(bytes) {
-            if let Item::Event(event) = item {
-                self.id.clone_from(&event.id);
-                told.push(in_short(&event));
-            }
-        }
-        told
     }
 }
 
@@ -186,32 +109,32 @@ fn in_short(event: &Event) -> String {
 }
 
 fn a_value_larger_than_the_table_removes_its_key() {
-    let mut rig = Rig::new(WhenFull::RefuseNew);
+    let mut rig = table(WhenFull::RefuseNew, 10_000);
     for key in ["a", "b", "c"] {
-        rig.record(key, 3000);
+        write(&mut rig, key, 3000);
     }
-    let mut watcher = rig.client("");
-    assert_eq!(watcher.told(), ["a3000", "b3000", "c3000", "caught-up"]);
-    let left_before = watcher.id.clone();
+    let mut watcher = Scanner::new(&rig);
+    assert_eq!(watcher.lines(), ["a3000", "b3000", "c3000", "caught-up"]);
+    let left_before = watcher.id().to_owned();
     assert!(!rig.stream.is_table_full());
     // It would fit in the place of the old one, but for the others.
-    rig.record("b", 5000);
-    assert_eq!(watcher.told(), ["b5000"], "it is delivered live");
-    let left_after = watcher.id.clone();
-    assert_eq!(rig.displaced(), 1);
+    write(&mut rig, "b", 5000);
+    assert_eq!(watcher.lines(), ["b5000"], "it is delivered live");
+    let left_after = watcher.id().to_owned();
+    assert_eq!(rig.stream.figures().displaced, 1);
     assert_eq!(rig.stream.table_bounds_reached(), Some("max_table_bytes"));
-    rig.record("c", 2999);
-    assert_eq!(watcher.told(), ["c2999"]);
-    assert_eq!(rig.client("").told(), ["a3000", "c2999", "caught-up"]);
+    write(&mut rig, "c", 2999);
+    assert_eq!(watcher.lines(), ["c2999"]);
+    assert_eq!(Scanner::new(&rig).lines(), ["a3000", "c2999", "caught-up"]);
     // A client that left before would keep the old value of `b`; one that left after has the new one.
     assert_eq!(
-        rig.client(&left_before).told(),
+        Scanner::resume(&rig, &left_before).lines(),
         ["reset \"too-old\"", "a3000", "c2999", "caught-up"]
     );
-    assert_eq!(rig.client(&left_after).told(), ["c2999", "caught-up"]);
+    assert_eq!(Scanner::resume(&rig, &left_after).lines(), ["c2999", "caught-up"]);
     // A record that is small enough fits again.
-    rig.record("b", 10);
-    assert_eq!(rig.client("").told(), ["a3000", "c2999", "b10", "caught-up"]);
+    write(&mut rig, "b", 10);
+    assert_eq!(Scanner::new(&rig).lines(), ["a3000", "c2999", "b10", "caught-up"]);
     assert!(
         rig.stream
             .figures()
@@ -221,25 +144,28 @@ fn a_value_larger_than_the_table_removes_its_key() {
 }
 
 fn a_growing_value_evicts_the_oldest_keys() {
-    let mut rig = Rig::new(WhenFull::EvictOldest);
+    let mut rig = table(WhenFull::EvictOldest, 10_000);
     for key in ["a", "b", "c"] {
-        rig.record(key, 3000);
+        write(&mut rig, key, 3000);
     }
-    let mut watcher = rig.client("");
-    watcher.told();
-    let left_before = watcher.id.clone();
-    rig.record("c", 5000);
-    assert_eq!(watcher.told(), ["c5000"]);
-    assert_eq!(rig.displaced(), 1);
-    assert_eq!(rig.client("").told(), ["b3000", "c5000", "caught-up"]);
+    let mut watcher = Scanner::new(&rig);
+    watcher.lines();
+    let left_before = watcher.id().to_owned();
+    write(&mut rig, "c", 5000);
+    assert_eq!(watcher.lines(), ["c5000"]);
+    assert_eq!(rig.stream.figures().displaced, 1);
+    assert_eq!(Scanner::new(&rig).lines(), ["b3000", "c5000", "caught-up"]);
     // `a` has left, but it was seen, and has not changed since.
-    assert_eq!(rig.client(&left_before).told(), ["c5000", "caught-up"]);
-    rig.record("d", 3000);
-    rig.record("e", 8000);
-    assert_eq!(rig.client("").told(), ["e8000", "caught-up"]);
+    assert_eq!(
+        Scanner::resume(&rig, &left_before).lines(),
+        ["c5000", "caught-up"]
+    );
+    write(&mut rig, "d", 3000);
+    write(&mut rig, "e", 8000);
+    assert_eq!(Scanner::new(&rig).lines(), ["e8000", "caught-up"]);
     // The current value of `c` is no longer available.
     assert_eq!(
-        rig.client(&left_before).told(),
+        Scanner::resume(&rig, &left_before).lines(),
         ["reset \"too-old\"", "e8000", "caught-up"]
     );
     assert!(
@@ -252,33 +178,33 @@ fn a_growing_value_evicts_the_oldest_keys() {
 
 fn a_client_too_slow_for_evictions_is_reset() {
     // One reads the log and one scans the table when rows that they have not seen are evicted.
-    let mut rig = Rig::with(WhenFull::EvictOldest, Size(1_020_000));
-    rig.record("a", 1000);
-    let mut slow = rig.client("");
-    slow.told();
+    let mut rig = table(WhenFull::EvictOldest, 1_020_000);
+    write(&mut rig, "a", 1000);
+    let mut slow = Scanner::new(&rig);
+    slow.lines();
     for number in 0..10 {
-        rig.record(&number.to_string(), 40_000);
+        write(&mut rig, &number.to_string(), 40_000);
     }
-    let mut amid = rig.client(&slow.id);
+    let mut amid = Scanner::resume(&rig, slow.id());
     assert_eq!(amid.piece(), [""; 0], "retry and a comment");
     assert_eq!(amid.piece(), ["040000", "140000"]);
     for key in ["b", "c"] {
-        rig.record(key, 400_000);
+        write(&mut rig, key, 400_000);
     }
-    let mut anew = vec!["reset \"too-old\"", "840000", "940000", "b400000", "c400000"];
-    assert_eq!(slow.told(), anew, "it has caught up before");
-    anew.push("caught-up");
-    assert_eq!(amid.told(), anew);
+    let mut table = vec!["reset \"too-old\"", "840000", "940000", "b400000", "c400000"];
+    assert_eq!(slow.lines(), table, "it has caught up before");
+    table.push("caught-up");
+    assert_eq!(amid.lines(), table);
 }
 
 fn a_conflated_client_is_reset_when_rows_ahead_of_it_are_evicted() {
-    let mut rig = Rig::with(WhenFull::EvictOldest, Size(990_000));
-    let mut clients = [rig.client(""), rig.client("")];
+    let mut rig = table(WhenFull::EvictOldest, 990_000);
+    let mut clients = [Scanner::new(&rig), Scanner::new(&rig)];
     for size in [30_000, 40_000] {
         for number in 0..10 {
-            rig.record(&number.to_string(), size);
+            write(&mut rig, &number.to_string(), size);
             for client in clients.iter_mut().filter(|_| size == 30_000) {
-                client.told();
+                client.lines();
             }
         }
     }
@@ -289,50 +215,50 @@ fn a_conflated_client_is_reset_when_rows_ahead_of_it_are_evicted() {
     let [behind, ahead] = &mut clients;
     // The evicted rows are behind this one.
     assert_eq!(ahead.piece(), ["240000", "340000"]);
-    rig.record("b", 400_000);
-    rig.record("c", 250_000);
+    write(&mut rig, "b", 400_000);
+    write(&mut rig, "c", 250_000);
     let table = ["440000", "540000", "640000", "740000", "840000", "940000"];
     let live = ["b400000", "c250000"];
     let mut rest = table[..].to_vec();
     rest.extend(live);
-    assert_eq!(ahead.told(), rest);
-    let anew = behind.told();
-    assert_eq!(anew[0], "reset \"too-old\"");
-    assert_eq!(anew[anew.len() - 2..], live);
+    assert_eq!(ahead.lines(), rest);
+    let lines = behind.lines();
+    assert_eq!(lines[0], "reset \"too-old\"");
+    assert_eq!(lines[lines.len() - 2..], live);
 }
 
 fn a_record_larger_than_the_table_evicts_no_other() {
     for when_full in [WhenFull::RefuseNew, WhenFull::EvictOldest] {
-        let mut rig = Rig::new(when_full);
-        rig.record("a", 100);
-        rig.record("b", 100);
-        rig.record("c", 20_000);
-        rig.record("b", 20_000);
-        assert_eq!(rig.displaced(), 2);
-        assert_eq!(rig.client("").told(), ["a100", "caught-up"]);
-        rig.record("d", 100);
-        assert_eq!(rig.client("").told(), ["a100", "d100", "caught-up"]);
+        let mut rig = table(when_full, 10_000);
+        write(&mut rig, "a", 100);
+        write(&mut rig, "b", 100);
+        write(&mut rig, "c", 20_000);
+        write(&mut rig, "b", 20_000);
+        assert_eq!(rig.stream.figures().displaced, 2);
+        assert_eq!(Scanner::new(&rig).lines(), ["a100", "caught-up"]);
+        write(&mut rig, "d", 100);
+        assert_eq!(Scanner::new(&rig).lines(), ["a100", "d100", "caught-up"]);
     }
 }
 
 fn a_resuming_table_client_scans_only_newer_rows() {
-    let mut rig = Rig::with(WhenFull::RefuseNew, Size(100_000_000));
+    let mut rig = table(WhenFull::RefuseNew, 100_000_000);
     for batch in 0..40 {
-        rig.numbers(batch * 1000..(batch + 1) * 1000);
+        write_numbers(&mut rig, batch * 1000..(batch + 1) * 1000);
     }
-    let mut early = rig.client("");
-    assert_eq!(early.told().len(), 40_001);
+    let mut early = Scanner::new(&rig);
+    assert_eq!(early.lines().len(), 40_001);
     // More than is in memory, though little beside what is in the table.
-    rig.numbers(0..100);
-    rig.numbers(100..200);
-    let mut late = rig.client("");
-    late.told();
-    rig.numbers(200..300);
-    rig.numbers(300..400);
-    rig.numbers(400..500);
+    write_numbers(&mut rig, 0..100);
+    write_numbers(&mut rig, 100..200);
+    let mut late = Scanner::new(&rig);
+    late.lines();
+    write_numbers(&mut rig, 200..300);
+    write_numbers(&mut rig, 300..400);
+    write_numbers(&mut rig, 400..500);
     for (client, missed) in [(&early, 500), (&late, 300)] {
-        let mut again = rig.client(&client.id);
-        assert_eq!(again.told().len(), missed + 1);
+        let mut again = Scanner::resume(&rig, client.id());
+        assert_eq!(again.lines().len(), missed + 1);
         assert_eq!(again.yields, 0, "it looked at what it had already");
     }
 }
@@ -363,7 +289,7 @@ fn health_ready_names_a_full_table() {
         let table = &streams["streams"][0]["table"];
         assert_eq!((&table["keys"], &table["full"]), (&3.into(), &true.into()));
         assert_eq!(table["displaced_keys"], 1);
-        let mut stream = Connection::open(daemon.url("/events")).await;
+        let mut stream = Stream::open(daemon.url("/events")).await;
         let events = stream.collect_until(named("caught-up"), secs(20)).await;
         assert_eq!(events.len(), 4, "three keys, and caught-up");
     });

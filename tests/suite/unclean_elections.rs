@@ -64,8 +64,8 @@ fn said(tag: &str, count: usize) -> Vec<String> {
 
 /// The expected state of a client that had every record before the election.
 fn check(events: &[Event], what: &str) {
-    let told: Vec<&Event> = events.iter().filter(|event| event.name != "caught-up").collect();
-    let gap = told.first().expect("an event");
+    let events: Vec<&Event> = events.iter().filter(|event| event.name != "caught-up").collect();
+    let gap = events.first().expect("an event");
     assert_eq!(gap.name, "gap", "{what}: {gap:?}");
     let data = gap.json();
     let range = (
@@ -74,9 +74,9 @@ fn check(events: &[Event], what: &str) {
         data["reason"].as_str(),
     );
     assert_eq!(range, (Some(10), Some(50), Some("truncated")), "{what}");
-    let shown: Vec<String> = told[1..].iter().map(|event| value(event)).collect();
+    let shown: Vec<String> = events[1..].iter().map(|event| value(event)).collect();
     assert_eq!(shown, said("new", NEW), "{what}");
-    for (offset, event) in (KEPT..).zip(&told[1..]) {
+    for (offset, event) in (KEPT..).zip(&events[1..]) {
         assert_eq!(event.json()["offset"], offset, "{what}");
     }
 }
@@ -210,15 +210,15 @@ fn a_shorter_log_is_a_gap_and_not_a_new_topic_for_the_kafka_crate() {
         assert_eq!((gap.name.as_str(), &data["reason"]), ("gap", &"truncated".into()));
         assert_eq!((&data["from"], &data["to"]), (&10.into(), &50.into()));
         write(&cluster, 1, &topic, "new", 5);
-        let told = client.collect_until(until_records(5), secs(60)).await;
-        let shown: Vec<&str> = told.iter().map(|event| event.data.trim_matches('"')).collect();
+        let events = client.collect_until(until_records(5), secs(60)).await;
+        let shown: Vec<&str> = events.iter().map(|event| event.data.trim_matches('"')).collect();
         assert_eq!(shown, said("new", 5));
         // A client that resumes from an id beyond the end gets the same gap.
         let id = &before.last().expect("an event").id;
         let mut back = Stream::open(daemon.url(&format!("/events?lastEventId={id}"))).await;
-        let told = back.collect_until(named("caught-up"), secs(60)).await;
-        assert_eq!(told[0].name, "gap", "{told:?}");
-        assert_eq!(told[0].json()["reason"], "truncated");
-        assert_eq!(told.len(), 7, "{told:?}");
+        let events = back.collect_until(named("caught-up"), secs(60)).await;
+        assert_eq!(events[0].name, "gap", "{events:?}");
+        assert_eq!(events[0].json()["reason"], "truncated");
+        assert_eq!(events.len(), 7, "{events:?}");
     });
 }

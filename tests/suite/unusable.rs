@@ -7,7 +7,7 @@ use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::harness::{promise, promise_on};
-use crate::rig::{Rec, Rig, gone, rec};
+use crate::rig::{Rec, Rig, rec, tombstone};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::stream::encode::Invalid;
 use kafka_sse_bridge::stream::table::{Bounds, Origin, Table, Update};
@@ -62,12 +62,12 @@ fn an_unusable_record_deletes_its_keys_row_for_every_client() {
         assert_eq!(connected.shown(), delete, "{name}: a connected client");
         assert_eq!(filtered.shown(), delete, "{name}: a client with a filter");
         assert_eq!(
-            rig.back(&id, &[]).shown(),
+            rig.resume(&id, &[]).shown(),
             delete,
             "{name}: a client that comes back"
         );
         assert_eq!(
-            rig.back(&id, &filter).shown(),
+            rig.resume(&id, &filter).shown(),
             delete,
             "{name}: one with a filter that does"
         );
@@ -84,9 +84,13 @@ fn an_unusable_record_deletes_its_keys_row_for_every_client() {
             rec("b", r#"{"status":"open"}"#),
             rec("a", value),
         ]);
-        assert_eq!(other.back(&id, &[]).shown(), delete, "{name}: at another replica");
         assert_eq!(
-            other.back(connected.last_event_id(), &[]).shown(),
+            other.resume(&id, &[]).shown(),
+            delete,
+            "{name}: at another replica"
+        );
+        assert_eq!(
+            other.resume(connected.last_event_id(), &[]).shown(),
             [""; 0],
             "{name}: who has seen it"
         );
@@ -116,7 +120,7 @@ fn keys_with_an_unusable_record_are_counted_while_it_is_their_latest() {
     assert_eq!(unusable(&rig), [1, 3]);
     rig.records(&[rec("a", [0xe9]), rec("c", "null")]);
     assert_eq!(unusable(&rig), [1, 3], "by the cause of the latest");
-    rig.records(&[rec("a", "{}"), gone("c")]);
+    rig.records(&[rec("a", "{}"), tombstone("c")]);
     assert_eq!(unusable(&rig), [0, 2], "good again, or deleted");
     rig.recreate(1, 1);
     assert_eq!(unusable(&rig), [0, 1], "the topic begins anew");
@@ -241,13 +245,13 @@ fn health_ready_names_keys_with_unusable_records() {
             r#"{"value-not-a-json-object":1,"value-not-utf8":0}"#
         );
         broker.produce(&topic, &[Message::new("b", [0xff]), Message::new("a", open)]);
-        let told = client.collect_until(named("message"), secs(20)).await;
-        let told: Vec<(&str, &str)> = told
+        let events = client.collect_until(named("message"), secs(20)).await;
+        let shown: Vec<(&str, &str)> = events
             .iter()
             .map(|it| (it.name.as_str(), it.data.as_str()))
             .collect();
         assert_eq!(
-            told,
+            shown,
             [
                 ("delete", r#"{"id":"b"}"#),
                 ("message", r#"{"status":"open","id":"a"}"#)

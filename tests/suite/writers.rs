@@ -4,20 +4,21 @@
 use crate::harness::http;
 use crate::harness::stream::Stream as Client;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
+use crate::rig;
 use crate::trials;
+use kafka_sse_bridge::config::HttpSettings;
 use kafka_sse_bridge::config::settings::UiSettings;
 use kafka_sse_bridge::config::socket::SocketAccess;
-use kafka_sse_bridge::config::{HttpSettings, StreamSettings};
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::routes;
 use kafka_sse_bridge::http::server::{Stopping, serve};
 use kafka_sse_bridge::http::state::AppState;
 use kafka_sse_bridge::kafka::pulse::Pulse;
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
+use kafka_sse_bridge::stream::Stream;
 use kafka_sse_bridge::stream::announcer::Announcer;
 use kafka_sse_bridge::stream::clock::Clock;
 use kafka_sse_bridge::stream::writer::Writer;
-use kafka_sse_bridge::stream::{Stream, live_settings::Pace};
 use kafka_sse_bridge::writers::Writers;
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,32 +63,21 @@ fn stream(
     path: &str,
     time_of_day: fn() -> Duration,
 ) -> (Arc<Stream>, mpsc::Sender<Feed>, mpsc::Receiver<Feed>) {
-    let settings = StreamSettings {
-        path: path.to_owned(),
-        topics: vec!["t".to_owned()],
-        ..StreamSettings::default()
-    };
-    let pace = Pace {
-        keepalive: secs(15),
-        retry: secs(2),
-        max_lifetime: Duration::ZERO,
-    };
+    let settings = rig::settings(1, |settings| path.clone_into(&mut settings.path));
     let (sender, receiver) = mpsc::channel(4);
     let clock = Clock {
         time_of_day,
         ..Clock::SYSTEM
     };
-    (Stream::with_clock(settings, pace, None, clock), sender, receiver)
+    (
+        Stream::with_clock(settings, rig::PACE, None, clock),
+        sender,
+        receiver,
+    )
 }
 
 async fn begin(feeds: &mpsc::Sender<Feed>) {
-    let assigned = Feed::Assigned {
-        topic: "t".into(),
-        id: None,
-        next: vec![0],
-        low: vec![0],
-    };
-    for feed in [assigned, Feed::Loaded { topic: "t".into() }] {
+    for feed in [rig::assigned("t", &[0]), Feed::Loaded { topic: "t".into() }] {
         feeds.send(feed).await.expect("it is taken");
     }
 }

@@ -43,10 +43,14 @@ pub fn transactions_are_read_by_isolation_level(version: Version) {
             Isolation::ReadUncommitted => 15,
         };
         reader.until(PATIENCE, "what is stable of the other is handed on", |reader| {
-            let told = reader.told(&open);
+            let received = reader.received(&open);
             ensure(
-                told.count() == expected && told.is_loaded,
-                format!("{} of {expected}, loaded: {}", told.count(), told.is_loaded),
+                received.count() == expected && received.is_loaded,
+                format!(
+                    "{} of {expected}, loaded: {}",
+                    received.count(),
+                    received.is_loaded
+                ),
             )
         });
     }
@@ -59,7 +63,7 @@ pub fn transactions_are_read_by_isolation_level(version: Version) {
     // Not one record more, nor one that was passed over: what has no record is a marker, or was aborted.
     for reader in &bench.readers {
         let passed: i64 = reader
-            .told(&topic)
+            .received(&topic)
             .passed
             .iter()
             .map(|passed| passed.to - passed.from)
@@ -73,10 +77,10 @@ pub fn transactions_are_read_by_isolation_level(version: Version) {
             3 + aborted,
             "{}: {:?}",
             reader.client,
-            reader.told(&topic).passed
+            reader.received(&topic).passed
         );
         let passed: i64 = reader
-            .told(&open)
+            .received(&open)
             .passed
             .iter()
             .map(|passed| passed.to - passed.from)
@@ -158,11 +162,11 @@ pub fn records_deleted_by_retention_are_reported(version: Version) {
     bench.broker.create_topic(&topic, 3, &[]);
     bench.write(&topic, &numbered(0, 0, 1), &[]);
     for plan in Plan::all(version) {
-        bench.read_with(&[&topic], Plan { room: 1, ..plan });
+        bench.read_with(&[&topic], Plan { capacity: 1, ..plan });
     }
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "it reads", |reader| {
-            ensure(reader.told(&topic).count() == 1, "not yet")
+            ensure(reader.received(&topic).count() == 1, "not yet")
         });
     }
     // Much more than what a client library reads ahead, 4 MiB, and what one fetch may hold, 8.
@@ -188,10 +192,15 @@ pub fn records_deleted_by_retention_are_reported(version: Version) {
     }
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "it has passed what is gone", |reader| {
-            let told = reader.told(&topic);
+            let received = reader.received(&topic);
             let reached = |partition: usize| {
-                let last = told.records[partition].last().map_or(0, |entry| entry.offset + 1);
-                let jump = told.passed.iter().filter(|passed| passed.partition == partition);
+                let last = received.records[partition]
+                    .last()
+                    .map_or(0, |entry| entry.offset + 1);
+                let jump = received
+                    .passed
+                    .iter()
+                    .filter(|passed| passed.partition == partition);
                 jump.map(|passed| passed.to).max().unwrap_or(0).max(last)
             };
             let reached: Vec<i64> = (0..3).map(reached).collect();
@@ -206,17 +215,17 @@ pub fn records_deleted_by_retention_are_reported(version: Version) {
     for reader in &mut readers {
         let last = ends.iter().map(|end| end + 3).collect::<Vec<i64>>();
         reader.until(PATIENCE, "it continues", |reader| {
-            let told = reader.told(&topic);
-            let at: Vec<i64> = told
+            let received = reader.received(&topic);
+            let at: Vec<i64> = received
                 .records
                 .iter()
                 .map(|records| records.last().map_or(0, |entry| entry.offset + 1))
                 .collect();
             ensure(at == last, format!("{at:?}"))
         });
-        let told = reader.told(&topic);
+        let received = reader.received(&topic);
         for (partition, &low) in lows.iter().enumerate() {
-            let jumps: Vec<_> = told
+            let jumps: Vec<_> = received
                 .passed
                 .iter()
                 .filter(|passed| passed.partition == partition)
@@ -224,15 +233,15 @@ pub fn records_deleted_by_retention_are_reported(version: Version) {
             // Exactly the reported records are missing.
             let mut expected = bench.expected(&topic, partition, reader);
             match jumps.as_slice() {
-                [] => assert_eq!(low, 0, "{}: partition {partition}: not told", reader.client),
+                [] => assert_eq!(low, 0, "{}: partition {partition}: not announced", reader.client),
                 [jump] => {
-                    assert!(jump.is_told && jump.to == low, "{}: {jump:?}", reader.client);
+                    assert!(jump.is_announced && jump.to == low, "{}: {jump:?}", reader.client);
                     expected.retain(|entry| entry.offset < jump.from || entry.offset >= jump.to);
                 }
-                several => panic!("{}: told in pieces: {several:?}", reader.client),
+                several => panic!("{}: announced in pieces: {several:?}", reader.client),
             }
             let at = format!("{}: {topic}/{partition}", reader.client);
-            same(&told.records[partition], &expected, &at);
+            same(&received.records[partition], &expected, &at);
         }
     }
 }

@@ -84,12 +84,12 @@ pub struct Passed {
     pub from: i64,
     pub to: i64,
     /// Whether the streams learned that reading continues at a later offset.
-    pub is_told: bool,
+    pub is_announced: bool,
 }
 
 /// The feeds that one reader received for a topic.
 #[derive(Default)]
-pub struct Told {
+pub struct Received {
     next: Vec<i64>,
     pub records: Vec<Vec<Entry>>,
     pub passed: Vec<Passed>,
@@ -98,7 +98,7 @@ pub struct Told {
     pub is_loaded: bool,
 }
 
-impl Told {
+impl Received {
     pub fn count(&self) -> usize {
         self.records.iter().map(Vec::len).sum()
     }
@@ -114,7 +114,7 @@ pub struct Reader {
     pub client: Client,
     pub isolation: Isolation,
     pub status: Arc<ReaderStatus>,
-    topics: BTreeMap<String, Told>,
+    topics: BTreeMap<String, Received>,
     feeds: mpsc::Receiver<Feed>,
     tail: Option<ReaderHandle>,
 }
@@ -126,7 +126,7 @@ pub struct Plan {
     pub isolation: Isolation,
     pub start: StartOffset,
     /// Feeds that wait for the test.
-    pub room: usize,
+    pub capacity: usize,
 }
 
 impl Plan {
@@ -138,7 +138,7 @@ impl Plan {
                 _ => Isolation::ReadCommitted,
             },
             start: StartOffset::Earliest,
-            room: 1024,
+            capacity: 1024,
         }
     }
 
@@ -154,7 +154,7 @@ impl Plan {
 
 impl Reader {
     pub fn start(brokers: Vec<String>, topics: &[&str], plan: Plan) -> Self {
-        let [reader] = Self::beside(brokers, [("/events", topics, plan.room)], plan);
+        let [reader] = Self::beside(brokers, [("/events", topics, plan.capacity)], plan);
         reader
     }
 
@@ -164,7 +164,7 @@ impl Reader {
         streams: [(&str, &[&str], usize); N],
         plan: Plan,
     ) -> [Self; N] {
-        let channels = streams.map(|(stream, topics, room)| (stream, topics, mpsc::channel(room)));
+        let channels = streams.map(|(stream, topics, capacity)| (stream, topics, mpsc::channel(capacity)));
         let plans = channels.iter().flat_map(|(stream, topics, (feed, _))| {
             topics.iter().map(move |&name| TopicPlan {
                 name: name.into(),
@@ -194,7 +194,7 @@ impl Reader {
             isolation: plan.isolation,
             topics: topics
                 .iter()
-                .map(|&name| (name.to_owned(), Told::default()))
+                .map(|&name| (name.to_owned(), Received::default()))
                 .collect(),
             status: Arc::clone(&status),
             feeds,
@@ -207,7 +207,7 @@ impl Reader {
         self.feeds.len()
     }
 
-    pub fn told(&self, topic: &str) -> &Told {
+    pub fn received(&self, topic: &str) -> &Received {
         &self.topics[topic]
     }
 
@@ -219,7 +219,7 @@ impl Reader {
     /// Takes all that was handed on since.
     pub fn take(&mut self) {
         while let Ok(feed) = self.feeds.try_recv() {
-            self.enter(&feed);
+            self.receive(&feed);
         }
     }
 
@@ -233,45 +233,45 @@ impl Reader {
         });
     }
 
-    fn enter(&mut self, feed: &Feed) {
+    fn receive(&mut self, feed: &Feed) {
         let client = self.client;
         match feed {
             Feed::Recreated { topic } => {
-                let told = self.topics.get_mut(&**topic).expect("a topic of ours");
-                *told = Told {
-                    assigned: told.assigned,
-                    recreated: told.recreated + 1,
-                    is_loaded: told.is_loaded,
-                    ..Told::default()
+                let received = self.topics.get_mut(&**topic).expect("a topic of ours");
+                *received = Received {
+                    assigned: received.assigned,
+                    recreated: received.recreated + 1,
+                    is_loaded: received.is_loaded,
+                    ..Received::default()
                 };
             }
             Feed::Begun { .. } | Feed::Truncated { .. } | Feed::AtEnd { .. } => {}
             Feed::Assigned { topic, next, .. } => {
-                let told = self.topics.get_mut(&**topic).expect("a topic of ours");
-                told.assigned += 1;
-                assert!(next.len() >= told.next.len(), "{client}: {topic} shrinks");
-                for (partition, (&old, &new)) in told.next.iter().zip(next).enumerate() {
+                let received = self.topics.get_mut(&**topic).expect("a topic of ours");
+                received.assigned += 1;
+                assert!(next.len() >= received.next.len(), "{client}: {topic} shrinks");
+                for (partition, (&old, &new)) in received.next.iter().zip(next).enumerate() {
                     assert!(
                         new >= old,
                         "{client}: {topic}/{partition} goes back from {old} to {new}"
                     );
                     if new > old && old != BEGINNING {
-                        told.passed.push(Passed {
+                        received.passed.push(Passed {
                             partition,
                             from: old,
                             to: new,
-                            is_told: true,
+                            is_announced: true,
                         });
                     }
                 }
-                told.next.clone_from(next);
-                told.records.resize(next.len(), Vec::new());
+                received.next.clone_from(next);
+                received.records.resize(next.len(), Vec::new());
             }
             Feed::Records(batch) => {
-                let told = self.topics.get_mut(&**batch.topic()).expect("a topic of ours");
+                let received = self.topics.get_mut(&**batch.topic()).expect("a topic of ours");
                 for record in batch.iter() {
                     let (partition, offset) = (record.partition as usize, record.offset);
-                    let next = &mut told.next[partition];
+                    let next = &mut received.next[partition];
                     assert!(
                         offset >= *next,
                         "{client}: {} / {partition}: {offset} comes after {}",
@@ -279,15 +279,15 @@ impl Reader {
                         *next - 1
                     );
                     if offset > *next && *next != BEGINNING {
-                        told.passed.push(Passed {
+                        received.passed.push(Passed {
                             partition,
                             from: *next,
                             to: offset,
-                            is_told: false,
+                            is_announced: false,
                         });
                     }
                     *next = offset + 1;
-                    told.records[partition].push(Entry::of(&record));
+                    received.records[partition].push(Entry::of(&record));
                 }
             }
             Feed::Loaded { topic } => {
@@ -412,7 +412,7 @@ impl Bench {
         self.given(topics);
         for reader in &self.readers {
             for &topic in topics {
-                let passed = &reader.told(topic).passed;
+                let passed = &reader.received(topic).passed;
                 assert!(passed.is_empty(), "{}: {topic}: {passed:?}", reader.client);
             }
         }
@@ -438,14 +438,14 @@ impl Bench {
                     .collect();
                 let all: usize = expected.iter().map(Vec::len).sum();
                 reader.until(within, &format!("all of {topic} is handed on"), |reader| {
-                    let told = reader.told(topic);
+                    let received = reader.received(topic);
                     ensure(
-                        told.count() >= all && told.is_loaded,
-                        format!("{:?} of {all}, loaded: {}", told.counts(), told.is_loaded),
+                        received.count() >= all && received.is_loaded,
+                        format!("{:?} of {all}, loaded: {}", received.counts(), received.is_loaded),
                     )
                 });
                 for (partition, expected) in expected.iter().enumerate() {
-                    let records = &reader.told(topic).records[partition];
+                    let records = &reader.received(topic).records[partition];
                     same(
                         records,
                         expected,

@@ -123,7 +123,7 @@ pub fn a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read(ver
     };
     reader.until(PATIENCE, "the partition is named", is_named);
     reader.until(PATIENCE, "all that can be read is loaded", |reader| {
-        let is_loaded = reader.told(&topic).is_loaded && reader.told(&beside).is_loaded;
+        let is_loaded = reader.received(&topic).is_loaded && reader.received(&beside).is_loaded;
         ensure(is_loaded, "it is not")
     });
     assert_eq!(
@@ -135,14 +135,21 @@ pub fn a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read(ver
     bench.write(&topic, &numbered(1, 3, 5), &[]);
     bench.write(&beside, &numbered(0, 3, 5), &[]);
     reader.until(PATIENCE, "the others continue", |reader| {
-        let counts = (reader.told(&topic).counts(), reader.told(&beside).counts());
+        let counts = (
+            reader.received(&topic).counts(),
+            reader.received(&beside).counts(),
+        );
         ensure(counts == (vec![3, 8], vec![8]), format!("{counts:?}"))
     });
     is_named(&reader).expect("it is named on");
     for (topic, partition, count) in [(&topic, 0, 3), (&topic, 1, 8), (&beside, 0, 8)] {
         let expected = bench.expected(topic, partition, &reader);
         let at = format!("{topic}/{partition}");
-        same(&reader.told(topic).records[partition], &expected[..count], &at);
+        same(
+            &reader.received(topic).records[partition],
+            &expected[..count],
+            &at,
+        );
     }
     drop(reader);
 
@@ -154,7 +161,10 @@ pub fn a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read(ver
     bench.read_with(&[&topic, &beside], plan);
     let mut reader = bench.readers.remove(0);
     reader.until(PATIENCE, "everything is read", |reader| {
-        let counts = (reader.told(&topic).counts(), reader.told(&beside).counts());
+        let counts = (
+            reader.received(&topic).counts(),
+            reader.received(&beside).counts(),
+        );
         ensure(counts == (vec![5, 8], vec![8]), format!("{counts:?}"))
     });
     assert_eq!(reader.status.snapshot().client.as_deref(), Some("librdkafka"));
@@ -218,8 +228,8 @@ fn packed_with(version: Version, codec: &str) {
         PATIENCE,
         "the partition is named, and the others are read",
         |reader| {
-            let told = (reader.told(&topic), reader.told(&beside));
-            let healthy = (told.0.records.get(1).map_or(0, Vec::len), told.1.count());
+            let received = (reader.received(&topic), reader.received(&beside));
+            let healthy = (received.0.records.get(1).map_or(0, Vec::len), received.1.count());
             let troubles = reader.troubles();
             let is_named = troubles.contains(&name) && troubles.contains("set client = \"librdkafka\"");
             ensure(healthy == (20, 20) && is_named, format!("{healthy:?}"))
@@ -229,13 +239,16 @@ fn packed_with(version: Version, codec: &str) {
     bench.write(&topic, &numbered(1, 20, 5), &[]);
     bench.write(&beside, &numbered(0, 20, 5), &[]);
     reader.until(PATIENCE, "the others continue", |reader| {
-        let counts = (reader.told(&topic).records[1].len(), reader.told(&beside).count());
+        let counts = (
+            reader.received(&topic).records[1].len(),
+            reader.received(&beside).count(),
+        );
         ensure(counts == (25, 25), format!("{counts:?}"))
     });
-    let before = reader.told(&topic).records[0].len();
+    let before = reader.received(&topic).records[0].len();
     let expected = bench.expected(&topic, 0, &reader);
     same(
-        &reader.told(&topic).records[0],
+        &reader.received(&topic).records[0],
         &expected[..before],
         "what came of the partition",
     );
@@ -243,7 +256,7 @@ fn packed_with(version: Version, codec: &str) {
         i64::try_from(before).expect("few") <= first[0].offset,
         "nothing behind what it cannot read"
     );
-    assert!(reader.told(&topic).passed.is_empty());
+    assert!(reader.received(&topic).passed.is_empty());
 }
 
 pub fn lz4_is_read_or_reported(version: Version) {

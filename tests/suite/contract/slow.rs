@@ -41,10 +41,10 @@ pub fn a_blocked_stream_pauses_only_its_own_topics(version: Version) {
             bench.write(&fast, &numbered(partition, round * 5, 5), &[]);
         }
         fast_reader.until(PATIENCE, "the other is read on", |reader| {
-            let told = reader.told(&fast);
+            let received = reader.received(&fast);
             ensure(
-                told.count() == (round + 1) * 10 && told.is_loaded,
-                format!("{:?}", told.counts()),
+                received.count() == (round + 1) * 10 && received.is_loaded,
+                format!("{:?}", received.counts()),
             )
         });
         assert_eq!(
@@ -54,22 +54,22 @@ pub fn a_blocked_stream_pauses_only_its_own_topics(version: Version) {
             plan.client
         );
         slow_reader.until(PATIENCE, "the slow one is given everything", |reader| {
-            let told = reader.told(&slow);
+            let received = reader.received(&slow);
             ensure(
-                told.count() == 2 * RECORDS && told.is_loaded,
-                format!("{:?}", told.counts()),
+                received.count() == 2 * RECORDS && received.is_loaded,
+                format!("{:?}", received.counts()),
             )
         });
         for (topic, reader) in [(&slow, &slow_reader), (&fast, &fast_reader)] {
             for partition in 0..2 {
                 let expected = bench.expected(topic, partition, reader);
                 let at = format!("{}: {topic}/{partition}", plan.client);
-                same(&reader.told(topic).records[partition], &expected, &at);
+                same(&reader.received(topic).records[partition], &expected, &at);
             }
             assert!(
-                reader.told(topic).passed.is_empty(),
+                reader.received(topic).passed.is_empty(),
                 "{:?}",
-                reader.told(topic).passed
+                reader.received(topic).passed
             );
         }
         assert!(board.paused_by("/fast").is_empty());

@@ -27,7 +27,7 @@ pub fn a_missing_topic_is_read_from_its_first_record_once_it_exists(version: Ver
         reader.until(PATIENCE, "it is named, and counts as loaded", |reader| {
             let troubles = reader.troubles();
             let is_named = troubles.contains(&format!("topic {missing:?} does not exist"));
-            ensure(is_named && reader.told(&missing).is_loaded, troubles)
+            ensure(is_named && reader.received(&missing).is_loaded, troubles)
         });
     }
     bench.write(&here, &numbered(0, 0, 5), &[]);
@@ -61,7 +61,7 @@ pub fn added_partitions_are_read_from_their_first_record(version: Version) {
     }
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "it reads", |reader| {
-            ensure(reader.told(&topic).is_loaded, "not yet")
+            ensure(reader.received(&topic).is_loaded, "not yet")
         });
     }
     bench.forget(&topic);
@@ -78,7 +78,7 @@ pub fn added_partitions_are_read_from_their_first_record(version: Version) {
     bench.whole(&[&topic]);
 }
 
-/// A topic that is deleted and created anew is told from what it was, whether it ends before what was read or
+/// A topic that is deleted and created anew is distinguished from the old one, whether it ends before what was read or
 /// behind, and read from its beginning; its neighbour goes on.
 pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     let mut bench = Bench::shared(version);
@@ -104,7 +104,7 @@ pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     bench.write(topics[2], &numbered(0, 20, 5), &[]);
     for reader in &mut bench.readers {
         reader.until(PATIENCE, "both are reported as recreated", |reader| {
-            let recreated = topics.map(|topic| reader.told(topic).recreated);
+            let recreated = topics.map(|topic| reader.received(topic).recreated);
             ensure(recreated == [1, 1, 0], format!("{recreated:?}"))
         });
     }
@@ -114,9 +114,9 @@ pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     bench.whole(&topics);
     for reader in &bench.readers {
         assert_eq!(
-            topics.map(|topic| reader.told(topic).recreated),
+            topics.map(|topic| reader.received(topic).recreated),
             [1, 1, 0],
-            "told once"
+            "announced once"
         );
     }
 }
@@ -156,8 +156,8 @@ pub fn a_broken_partition_is_reported_and_others_are_read(version: Version) {
             PATIENCE,
             "the partition is named, and the others are read",
             |reader| {
-                let told = (reader.told(&topic), reader.told(&beside));
-                let healthy = (told.0.records.get(1).map_or(0, Vec::len), told.1.count());
+                let received = (reader.received(&topic), reader.received(&beside));
+                let healthy = (received.0.records.get(1).map_or(0, Vec::len), received.1.count());
                 let is_named = reader
                     .troubles()
                     .contains(&format!("topic {topic:?} partition 0"));
@@ -165,11 +165,11 @@ pub fn a_broken_partition_is_reported_and_others_are_read(version: Version) {
             },
         );
         let (before, begun) = (rebuilt(reader), Instant::now());
-        let at = reader.told(&beside).count();
+        let at = reader.received(&beside).count();
         for number in 1..=ROUNDS {
             bench.write(&beside, &numbered(0, number, 1), &[]);
             reader.until(PATIENCE, "the others continue", |reader| {
-                let count = reader.told(&beside).count();
+                let count = reader.received(&beside).count();
                 ensure(count == at + number, format!("{count}"))
             });
         }
@@ -188,11 +188,11 @@ pub fn a_broken_partition_is_reported_and_others_are_read(version: Version) {
             assert!(begun.elapsed() < WAITED, "the others waited");
         }
         // Records before it, and none after it.
-        let told = reader.told(&topic);
-        assert!(told.passed.is_empty(), "{:?}", told.passed);
+        let received = reader.received(&topic);
+        assert!(received.passed.is_empty(), "{:?}", received.passed);
         let mut expected = bench.expected(&topic, 0, reader);
-        expected.truncate(told.records[0].len().min(10));
-        same(&told.records[0], &expected, "what came of the partition");
+        expected.truncate(received.records[0].len().min(10));
+        same(&received.records[0], &expected, "what came of the partition");
     }
 }
 

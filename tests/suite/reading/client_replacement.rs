@@ -83,13 +83,13 @@ fn a_partition_that_cannot_be_fetched_does_not_replace_the_client() {
             let degraded = rig.status.snapshot().degraded.join("; ");
             ensure(degraded.contains(sign), degraded)
         });
-        let told = rig.script(|script| {
+        let before = rig.script(|script| {
             script.is_idle = true;
-            script.tellings
+            script.callbacks
         });
         eventually(secs(20), "it is reported often", || {
-            let tellings = rig.script(|script| script.tellings);
-            ensure(tellings > told + 300, tellings.to_string())
+            let callbacks = rig.script(|script| script.callbacks);
+            ensure(callbacks > before + 300, callbacks.to_string())
         });
         assert_eq!(connects(rig), 1, "{sign}");
         rig.script(|script| script.is_idle = false);

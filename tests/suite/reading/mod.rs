@@ -186,7 +186,7 @@ fn polling_pauses_while_a_channel_is_full() {
     assert!(is_held, "the stream is waited for until it is held");
     let is_loaded = |feed: &Feed| matches!(feed, Feed::Loaded { .. });
     eventually(secs(20), "the topic is loaded", || {
-        ensure(rig.told().iter().any(is_loaded), "not yet")
+        ensure(rig.received().iter().any(is_loaded), "not yet")
     });
 }
 
@@ -252,8 +252,8 @@ fn a_partition_with_a_late_leader_is_read_from_its_end_at_that_time() {
         assert_eq!(rig.assigned(1), [[0, BEGINNING]]);
         rig.script(|script| script.leaderless.clear());
         assert_eq!(rig.assigned(2)[1], [0, from], "{begin:?} {at:?}");
-        let told = rig.told();
-        let begun = told.iter().find_map(|feed| match feed {
+        let received = rig.received();
+        let begun = received.iter().find_map(|feed| match feed {
             Feed::Begun { partition, at, .. } => Some((*partition, *at)),
             _ => None,
         });
@@ -281,13 +281,13 @@ fn a_table_is_loaded_once_the_requested_ends_are_passed() {
         script.bounds[0].high = 100;
         script.polls.push_back(Poll::Records(vec![2]));
     });
-    let mut told = Vec::new();
+    let mut offsets = Vec::new();
     eventually(secs(20), "the end of the load is reported", || {
         while let Ok(feed) = rig.feeds.try_recv() {
             match feed {
-                Feed::Records(batch) => told.extend(batch.iter().map(|record| record.offset)),
+                Feed::Records(batch) => offsets.extend(batch.iter().map(|record| record.offset)),
                 Feed::AtEnd { at, .. } => {
-                    assert_eq!(told, [2], "behind the last of those records");
+                    assert_eq!(offsets, [2], "behind the last of those records");
                     assert!(
                         (begun..asked).contains(&at),
                         "when it was asked, not when it was read"
@@ -297,7 +297,7 @@ fn a_table_is_loaded_once_the_requested_ends_are_passed() {
                 _ => {}
             }
         }
-        Err(format!("{told:?}"))
+        Err(format!("{offsets:?}"))
     });
 }
 

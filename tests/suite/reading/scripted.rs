@@ -51,7 +51,7 @@ pub struct Script {
     /// Whether partition 0 is said not to be fetched, after every poll.
     pub(super) is_idle: bool,
     /// How often ends were reported.
-    pub(super) tellings: usize,
+    pub(super) callbacks: usize,
     /// Clients, by their number, that get no answers once they read.
     pub(super) deaf: Vec<usize>,
     pub polls: VecDeque<Poll>,
@@ -142,7 +142,7 @@ impl Admin for Scripted {
 impl Consumer for Scripted {
     fn ends(&mut self) -> Vec<End> {
         let mut script = self.0.lock().unwrap();
-        script.tellings += 1;
+        script.callbacks += 1;
         let end = End {
             topic: "t".to_owned(),
             partition: 0,
@@ -339,7 +339,7 @@ impl Rig {
     }
 
     /// The records delivered since.
-    pub(super) fn told(&mut self) -> Vec<Feed> {
+    pub(super) fn received(&mut self) -> Vec<Feed> {
         std::iter::from_fn(|| self.feeds.try_recv().ok()).collect()
     }
 

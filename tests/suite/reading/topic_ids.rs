@@ -34,8 +34,8 @@ fn a_held_stream_learns_of_a_recreated_topic_after_its_records() {
     let mut rig = Rig::over(script, 1);
     eventually(secs(20), "the topic is paused", || {
         let holds = rig.status.counters().all_pauses();
-        let is_told = rig.script(|script| script.assigned.len()) >= 2;
-        ensure(!holds.is_empty() && is_told, "not yet")
+        let is_assigned = rig.script(|script| script.assigned.len()) >= 2;
+        ensure(!holds.is_empty() && is_assigned, "not yet")
     });
     let calls = rig.script(|script| {
         script.id = TopicId::new(2);
@@ -91,10 +91,10 @@ fn fewer_partitions_of_the_same_topic_are_stale_metadata() {
         script.polls.push_back(Poll::Fail(unreachable()));
     });
     assert_eq!(rig.assigned(3)[2], [3, 0]);
-    let told = rig.told();
+    let received = rig.received();
     assert!(
-        !told.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
-        "{told:?}"
+        !received.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
+        "{received:?}"
     );
 }
 
@@ -128,10 +128,10 @@ fn offsets_wait_for_the_topic_id_and_a_recreation_is_reported_once() {
     rig.script(|script| script.polls.push_back(Poll::Fail(unreachable())));
     let times = rig.script(|script| script.assigned.len());
     rig.assigned(times + 1);
-    let told = rig.told();
+    let received = rig.received();
     assert!(
-        !told.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
-        "{told:?}"
+        !received.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
+        "{received:?}"
     );
 }
 
@@ -173,12 +173,12 @@ fn records_read_before_a_new_topic_id_are_repeated_after_one_reset() {
     assert_eq!(assigned[1], [0], "{assigned:?}");
     rig.script(|script| script.polls.push_back(Poll::Records((0..7).collect())));
     assert_eq!(rig.offsets(7), (0..7).collect::<Vec<i64>>());
-    let told = rig.told();
+    let received = rig.received();
     assert!(
-        !told
+        !received
             .iter()
             .any(|feed| matches!(feed, Feed::Recreated { .. } | Feed::Records(_))),
-        "{told:?}"
+        "{received:?}"
     );
 }
 

@@ -78,7 +78,7 @@ fn after(rig: &mut Rig, high: i64, polls: Vec<Poll>, count: usize) -> (Vec<Trunc
     });
     let (mut truncated, mut offsets) = (Vec::new(), Vec::new());
     eventually(secs(30), "the records come", || {
-        for feed in rig.told() {
+        for feed in rig.received() {
             match feed {
                 Feed::Truncated {
                     from, epoch, lost, ..
@@ -201,7 +201,7 @@ fn a_truncated_partition_without_a_leader_replaces_the_client() {
     });
     rig.script(|script| script.leaderless.clear());
     assert!(
-        !rig.told()
+        !rig.received()
             .iter()
             .any(|feed| matches!(feed, Feed::Truncated { .. }))
     );

@@ -1,4 +1,4 @@
-//! Behind a path prefix everything is where it should be, and pages of other sites read what they may.
+//! CORS: which pages of other origins may read.
 
 use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
@@ -16,111 +16,12 @@ use std::thread;
 
 pub fn trials() -> Vec<Trial> {
     trials![
-        every_route_is_below_the_base_path_and_none_beside_it,
-        a_reload_changes_the_base_path_and_open_streams_stay,
         only_pages_of_named_origins_may_read,
         pages_of_any_origin_may_read_but_never_with_credentials,
         a_wildcard_domain_is_every_host_below_it_and_no_other,
         pages_may_send_the_configured_headers,
         a_browser_lets_only_pages_of_named_origins_read,
     ]
-}
-
-fn every_route_is_below_the_base_path_and_none_beside_it() {
-    let daemon = Daemon::start(&config_of("base_path = \"/live/v1\""));
-    block_on(async {
-        let page = daemon.get("/live/v1/").await;
-        assert_eq!(page.status, 200);
-        let text = page.text();
-        let links: Vec<&str> = text
-            .split(['"', '\''])
-            .filter(|part| part.starts_with("assets/"))
-            .collect();
-        assert!(links.len() > 2, "{text}");
-        for link in links {
-            assert_eq!(
-                daemon.get(&format!("/live/v1/{link}")).await.status,
-                200,
-                "{link}"
-            );
-        }
-        for path in ["/streams", "/health/live", "/favicon.ico"] {
-            assert_eq!(daemon.get(&format!("/live/v1{path}")).await.status, 200, "{path}");
-        }
-        let bare = daemon.get("/live/v1").await;
-        assert_eq!((bare.status, bare.header("location")), (308, Some("/live/v1/")));
-        let bare = daemon.get("/live/v1?x=1").await;
-        assert_eq!(
-            (bare.status, bare.header("location")),
-            (308, Some("/live/v1/?x=1"))
-        );
-
-        let about = get(&daemon.url("/live/v1/about"), &[("accept", "application/json")])
-            .await
-            .json();
-        let urls = about["urls"].as_array().expect("an array");
-        assert!(
-            urls.iter().any(|url| url["path"] == "/live/v1/events")
-                && urls.iter().all(|url| url["path"]
-                    .as_str()
-                    .is_some_and(|path| path.starts_with("/live/v1/"))),
-            "{about}"
-        );
-        let about = daemon.get("/live/v1/about").await.text();
-        assert!(
-            about.contains("<a href=\"./events\">/live/v1/events</a>"),
-            "{about}"
-        );
-
-        let stream = Stream::open(daemon.url("/live/v1/events?start=earliest")).await;
-        assert_eq!(stream.status, 200, "with its query");
-        assert_eq!(daemon.get("/live/v1/events?strat=live").await.status, 400);
-
-        for path in [
-            "/",
-            "/events",
-            "/about",
-            "/live",
-            "/live/",
-            "/live/v1x",
-            "/live/v1x/events",
-        ] {
-            let answer = daemon.get(path).await;
-            assert_eq!(answer.status, 404, "{path}");
-            let message = answer.json()["error"]["message"].to_string();
-            assert!(
-                message.contains(&format!("nothing is served at {path};"))
-                    && message.contains("verything is below /live/v1/"),
-                "{message}"
-            );
-        }
-        assert_eq!(
-            daemon.get("/live//v1//about").await.status,
-            200,
-            "slashes are folded"
-        );
-        let missing = daemon.get("/live/v1/nothing").await;
-        assert_eq!(missing.status, 404);
-        assert!(
-            missing.text().contains("nothing is served at /live/v1/nothing;"),
-            "{}",
-            missing.text()
-        );
-    });
-}
-
-fn a_reload_changes_the_base_path_and_open_streams_stay() {
-    let daemon = Daemon::start(&config_of("base_path = \"/old\"\nkeepalive = \"1s\""));
-    block_on(async {
-        let mut stream = Stream::open(daemon.url("/old/events")).await;
-        stream.next_comment(secs(20)).await.expect("it is open");
-        daemon.rewrite_config(&config_of("keepalive = \"1s\""));
-        daemon.signal(Signal::HUP);
-        daemon.wait_log("reloaded: http.base_path", secs(20));
-        assert_eq!(daemon.get("/old/health/live").await.status, 404);
-        assert_eq!(daemon.get("/health/live").await.status, 200);
-        stream.next_comment(secs(20)).await.expect("it stays open");
-    });
 }
 
 const CORS: [&str; 5] = [
@@ -267,8 +168,8 @@ fn a_wildcard_domain_is_every_host_below_it_and_no_other() {
             ("", false),
         ] {
             let answer = get(&daemon.url("/streams"), &[("origin", origin)]).await;
-            let told = answer.header("access-control-allow-origin");
-            assert_eq!(told, may.then_some(origin), "{origin}");
+            let allowed = answer.header("access-control-allow-origin");
+            assert_eq!(allowed, may.then_some(origin), "{origin}");
             assert_eq!(varies(&answer), ["origin"], "{origin}");
             let asked = preflight(&daemon, "/events", origin).await;
             assert_eq!(asked.status, if may { 204 } else { 405 }, "{origin}");
@@ -287,18 +188,18 @@ fn pages_may_send_the_configured_headers() {
         "allow_headers = [\"Authorization\", \"X-Tenant\", \"Accept\"]",
     ));
     block_on(async {
-        let told = async || {
+        let allowed = async || {
             let answer = preflight(&daemon, "/events", "https://shop.example.org").await;
-            let told = answer.header("access-control-allow-headers").map(str::to_owned);
-            (answer.status, told.expect("the headers"))
+            let headers = answer.header("access-control-allow-headers").map(str::to_owned);
+            (answer.status, headers.expect("the headers"))
         };
         let usual = "accept, cache-control, last-event-id";
         let more = "accept, authorization, cache-control, last-event-id, x-tenant";
-        assert_eq!(told().await, (204, more.to_owned()));
+        assert_eq!(allowed().await, (204, more.to_owned()));
         daemon.rewrite_config(&cors(""));
         daemon.signal(Signal::HUP);
         daemon.wait_log("reloaded: http.cors", secs(20));
-        assert_eq!(told().await, (204, usual.to_owned()));
+        assert_eq!(allowed().await, (204, usual.to_owned()));
     });
 }
 

@@ -2,10 +2,10 @@
 //! with any of the ids around them holds in the end what it would have held without leaving.
 
 use crate::harness::sse::Event;
-use crate::rig::{Client, Rig, event, rec, run, said};
+use crate::rig::{Client, Rig, event, line, rec, run};
 use crate::trials;
 use kafka_sse_bridge::config::units::Size;
-use kafka_sse_bridge::config::{Format, Lag, Start, StreamSettings};
+use kafka_sse_bridge::config::{Lag, Start};
 use kafka_sse_bridge::stream::position::Position;
 use libtest_mimic::Trial;
 use serde_json::Value;
@@ -25,28 +25,11 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Topic `t` with two partitions and `u` with one, shown in envelopes.
-fn rig(start: Start, change: impl FnOnce(&mut StreamSettings)) -> Rig {
-    Rig::with(&[2, 1], true, |settings| {
-        settings.format = Format::Envelope;
-        settings.start = start;
-        change(settings);
-    })
-}
-
 fn write(rig: &mut Rig, topic: usize, partition: u32, count: usize) {
     let first = rig.next[topic][partition as usize];
     for number in first..first + i64::try_from(count).expect("few") {
         let key = format!("k{}", number % 3);
         rig.records(&[rec(&key, format!("{number}")).topic(topic).partition(partition)]);
-    }
-}
-
-/// Frames that fill a small log.
-fn flood(rig: &mut Rig, topic: usize) {
-    for number in 0..20 {
-        let value = format!("\"{number}{}\"", "x".repeat(100_000));
-        rig.records(&[rec("flood", value).topic(topic)]);
     }
 }
 
@@ -123,8 +106,8 @@ async fn come_back_everywhere(rig: &Rig, events: &[Event], first: usize) {
     for cut in first..=events.len() {
         let mut held = Held::default();
         held.hear(&events[..cut]);
-        let mut back = rig.back(&events[cut - 1].id, &[]);
-        held.hear(&back.events_at_last().await);
+        let mut back = rig.resume(&events[cut - 1].id, &[]);
+        held.hear(&back.events_with_history().await);
         let what = format!("back after {cut}: {:?}", events[cut - 1]);
         if is_table {
             assert_eq!(held.table, whole.table, "{what}");
@@ -135,7 +118,7 @@ async fn come_back_everywhere(rig: &Rig, events: &[Event], first: usize) {
 }
 
 fn gaps(events: &[Event]) -> Vec<String> {
-    events.iter().filter(|event| event.is("gap")).map(said).collect()
+    events.iter().filter(|event| event.is("gap")).map(line).collect()
 }
 
 fn gap(topic: &str, partition: u32, from: i64, to: i64) -> String {
@@ -149,7 +132,7 @@ const RECREATED: &str = r#"reset {"reason":"recreated","topic":"t"}"#;
 
 fn retention_ahead_of_reading_is_one_gap_per_partition() {
     for start in [Start::Live, Start::Earliest, Start::Snapshot] {
-        let mut rig = rig(start, |_| {});
+        let mut rig = Rig::enveloped(start, |_| {});
         let mut clients: Vec<Client> = (0..3).map(|_| rig.client(&[])).collect();
         for client in &mut clients {
             client.items();
@@ -159,7 +142,7 @@ fn retention_ahead_of_reading_is_one_gap_per_partition() {
         for client in &mut clients[1..] {
             client.items();
         }
-        rig.lose(0, &[10, 7]);
+        rig.expire(0, &[10, 7]);
         write(&mut rig, 0, 0, 1);
         write(&mut rig, 1, 0, 1);
         for client in &mut clients {
@@ -193,7 +176,7 @@ type Asked<'a> = &'a [(&'a str, &'a str)];
 
 fn a_control_event_passes_the_filters_that_it_concerns() {
     for start in [Start::Live, Start::Snapshot] {
-        let mut rig = rig(start, |_| {});
+        let mut rig = Rig::enveloped(start, |_| {});
         let cases: [(Asked<'_>, usize, bool); 6] = [
             (&[("key", "nobody")], 2, true),
             (&[("value.x", "1")], 2, true),
@@ -207,15 +190,19 @@ fn a_control_event_passes_the_filters_that_it_concerns() {
             client.items();
             client.wait();
         }
-        rig.lose(0, &[10, 7]);
+        rig.expire(0, &[10, 7]);
         for (client, (terms, count, _)) in clients.iter_mut().zip(&cases) {
             assert_eq!(client.wakes(), 1, "a new assignment wakes every client");
             assert_eq!(gaps(&client.events()).len(), *count, "{terms:?}");
         }
         rig.recreate(0, 2);
-        for (client, (terms, _, is_told)) in clients.iter_mut().zip(&cases) {
-            let told = client.told();
-            assert_eq!(told, if *is_told { vec![RECREATED] } else { vec![] }, "{terms:?}");
+        for (client, (terms, _, is_concerned)) in clients.iter_mut().zip(&cases) {
+            let lines = client.lines();
+            assert_eq!(
+                lines,
+                if *is_concerned { vec![RECREATED] } else { vec![] },
+                "{terms:?}"
+            );
         }
     }
 }
@@ -229,18 +216,18 @@ fn a_filtered_control_event_reaches_resuming_and_lagging_clients_alike() {
             (&[("topic", "t"), ("partition", "0")], 1, 1),
             (&[("topic", "u"), ("key", "nobody")], 0, 0),
         ];
-        let mut rig = rig(Start::Earliest, |settings| settings.log_bytes = Size(512 * 1024));
+        let mut rig = Rig::enveloped(Start::Earliest, |settings| settings.log_bytes = Size(512 * 1024));
         write(&mut rig, 0, 0, 5);
         write(&mut rig, 0, 1, 4);
         let mut first = rig.client(&[]);
         first.items();
         let id = first.last_event_id().to_owned();
-        rig.lose(0, &[10, 7]);
+        rig.expire(0, &[10, 7]);
         write(&mut rig, 1, 0, 1);
-        flood(&mut rig, 1);
+        rig.flood(1);
         let count = |events: &[Event], name: &str| events.iter().filter(|event| event.is(name)).count();
         for (terms, gaps, _) in &cases {
-            let events = rig.back(&id, terms).events_at_last().await;
+            let events = rig.resume(&id, terms).events_with_history().await;
             assert_eq!(count(&events, "gap"), *gaps, "{terms:?}");
         }
         // Connected, they stall, and the log lets go what was for them.
@@ -255,15 +242,15 @@ fn a_filtered_control_event_reaches_resuming_and_lagging_clients_alike() {
         rig.records(&[rec("nobody", "1").partition(1)]);
         rig.records(&[rec("nobody", "1").topic(1)]);
         rig.recreate(0, 2);
-        flood(&mut rig, 1);
+        rig.flood(1);
         rig.records(&[rec("nobody", "2"), rec("nobody", "2").partition(1)]);
         rig.records(&[rec("nobody", "2").topic(1)]);
         for (client, (terms, _, resets)) in stalled.iter_mut().zip(&cases) {
-            let events = client.events_at_last().await;
+            let events = client.events_with_history().await;
             assert_eq!(count(&events, "reset"), *resets, "{terms:?}");
         }
         for (terms, _, resets) in &cases {
-            let events = rig.back(&id, terms).events_at_last().await;
+            let events = rig.resume(&id, terms).events_with_history().await;
             assert_eq!(count(&events, "reset"), *resets, "{terms:?}");
         }
     });
@@ -271,7 +258,7 @@ fn a_filtered_control_event_reaches_resuming_and_lagging_clients_alike() {
 
 /// A client that was there while the first records of every partition came, and what it was sent.
 fn followed(start: Start, log_bytes: u64) -> (Rig, Client, Vec<Event>) {
-    let mut rig = rig(start, |settings| settings.log_bytes = Size(log_bytes));
+    let mut rig = Rig::enveloped(start, |settings| settings.log_bytes = Size(log_bytes));
     let mut client = rig.client(&[]);
     let mut events = client.events();
     write(&mut rig, 0, 0, 5);
@@ -287,12 +274,12 @@ fn resuming_near_a_gap_neither_loses_nor_repeats_records() {
         for start in [Start::Earliest, Start::Snapshot] {
             for log_bytes in [64 * 1024 * 1024, 4 * 1024] {
                 let (mut rig, mut client, mut events) = followed(start, log_bytes);
-                rig.lose(0, &[20, 9]);
+                rig.expire(0, &[20, 9]);
                 events.extend(client.events());
                 write(&mut rig, 0, 0, 3);
                 write(&mut rig, 1, 0, 3);
-                rig.lose(0, &[23, 30]);
-                rig.lose(1, &[6]);
+                rig.expire(0, &[23, 30]);
+                rig.expire(1, &[6]);
                 write(&mut rig, 0, 1, 3);
                 events.extend(client.events());
                 assert_eq!(gaps(&events).len(), 4);
@@ -310,7 +297,7 @@ fn resuming_near_a_gap_neither_loses_nor_repeats_records() {
 fn a_recreated_topic_resets_every_client() {
     for start in [Start::Live, Start::Earliest, Start::Snapshot] {
         for partitions in 1..=3 {
-            let mut rig = rig(start, |_| {});
+            let mut rig = Rig::enveloped(start, |_| {});
             let mut clients: Vec<Client> = (0..2).map(|_| rig.client(&[])).collect();
             for client in &mut clients {
                 client.items();
@@ -327,7 +314,7 @@ fn a_recreated_topic_resets_every_client() {
                 let events = client.events();
                 let resets: Vec<&Event> = events.iter().filter(|event| event.is("reset")).collect();
                 assert_eq!(resets.len(), 1);
-                assert_eq!(said(resets[0]), RECREATED);
+                assert_eq!(line(resets[0]), RECREATED);
                 let place = Position::parse(resets[0].id.as_bytes()).expect("a position");
                 assert_eq!(place.topics[0].next, vec![0; partitions]);
                 held.hear(&events);
@@ -370,7 +357,7 @@ fn a_client_behind_the_log_gets_the_reset_of_a_recreated_topic() {
     run(async {
         for (start, lag) in [(Start::Snapshot, Lag::Latest), (Start::Earliest, Lag::Replay)] {
             for both in [false, true] {
-                let mut rig = rig(start, |settings| {
+                let mut rig = Rig::enveloped(start, |settings| {
                     settings.log_bytes = Size(512 * 1024);
                     settings.lag = Some(lag);
                 });
@@ -386,13 +373,13 @@ fn a_client_behind_the_log_gets_the_reset_of_a_recreated_topic() {
                 if both {
                     rig.recreate(1, 1);
                 }
-                flood(&mut rig, 1);
+                rig.flood(1);
                 write(&mut rig, 0, 0, 2);
-                events.extend(client.events_at_last().await);
+                events.extend(client.events_with_history().await);
                 let resets: Vec<String> = events
                     .iter()
                     .filter(|event| event.is("reset"))
-                    .map(said)
+                    .map(line)
                     .collect();
                 let other = r#"reset {"reason":"recreated","topic":"u"}"#;
                 assert_eq!(
@@ -422,7 +409,7 @@ fn a_client_behind_the_log_gets_the_reset_of_a_recreated_topic() {
 
 fn a_replaying_client_gets_the_reset_of_a_recreated_topic() {
     run(async {
-        let mut rig = rig(Start::Earliest, |settings| settings.log_bytes = Size(4 * 1024));
+        let mut rig = Rig::enveloped(Start::Earliest, |settings| settings.log_bytes = Size(4 * 1024));
         write(&mut rig, 0, 0, 60);
         write(&mut rig, 0, 1, 60);
         write(&mut rig, 1, 0, 60);
@@ -436,7 +423,7 @@ fn a_replaying_client_gets_the_reset_of_a_recreated_topic() {
             rig.recreate(0, 2);
             write(&mut rig, 0, 0, 2);
             write(&mut rig, 1, 0, 1);
-            held.hear(&client.events_at_last().await);
+            held.hear(&client.events_with_history().await);
             held.is_whole(&rig.next, &format!("after {turns} turns"));
             write(&mut rig, 0, 0, 58);
             write(&mut rig, 0, 1, 60);
@@ -445,7 +432,7 @@ fn a_replaying_client_gets_the_reset_of_a_recreated_topic() {
 }
 
 fn a_client_inside_the_snapshot_gets_the_reset_of_a_recreated_topic() {
-    let mut rig = rig(Start::Snapshot, |_| {});
+    let mut rig = Rig::enveloped(Start::Snapshot, |_| {});
     let row = |number: usize| rec(&format!("r{number}"), format!("\"{}\"", "x".repeat(20_000)));
     for number in 0..12 {
         rig.records(&[row(number).topic(number % 2)]);

@@ -4,11 +4,16 @@
 //! same topic through the same script: what was there, what comes live between heartbeats and comments, a
 //! daemon killed in the middle of large records, one that ends in good order. Then each meets a bad proxy.
 
+mod checks;
+mod script;
+
+use self::checks::{CAUGHT_UP, GOODBYE, STREAMS, has_everything, is_as_written, named, records, until};
+use self::script::{Script, VALUES, large, tombstone, value};
 use crate::common;
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
-use crate::harness::followers::{Client, Curl, Follower, PROGRAMS, Runtime, Seen, Tab};
+use crate::harness::followers::{Client, Curl, Follower, PROGRAMS, Runtime, Tab};
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
 use crate::harness::proxy::Proxy;
@@ -17,7 +22,6 @@ use crate::harness::trial;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::trials;
 use libtest_mimic::Trial;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -51,7 +55,9 @@ pub fn trials() -> Vec<Trial> {
 
 /// The promises of every client; its name follows.
 const READS: &str = "reads_everything_and_resumes@4.4.0";
+
 const OUTLIVES: &str = "outlives_a_cut_within_an_event_and_an_error_page@4.4.0";
+
 const HALF_WAY: &str = "goes_on_half_way_through_a_table@4.4.0";
 
 /// `start` has a client follow a stream, given the origin and the stream's path without its slash.
@@ -93,96 +99,6 @@ fn in_browser() -> [Trial; 3] {
             });
         }),
     ]
-}
-
-/// The streams that are followed, and the name that each gives to records.
-const STREAMS: [(&str, &str); 2] = [("events", "message"), ("updates", "update")];
-
-/// Every end of a line, texts that look like fields, and what splits lines elsewhere but not here.
-const VALUES: [&str; 19] = [
-    r#"{"plain":"JSON"}"#,
-    "one\ntwo\nthree",
-    "one\rtwo\r\nthree\n\rfive",
-    "a last line end\n",
-    "two of them\r\n\r\n",
-    "\na first line that is empty",
-    "an empty line\n\nbetween",
-    "",
-    "\n",
-    "\r\n\r\n\r",
-    "  spaces around  ",
-    " \n \n ",
-    ": no comment\n:\n: \n",
-    "id: forged\nevent: forged\ndata: forged\nretry: 1\n\ndata: forged",
-    "data\nevent\nid\nretry",
-    "Ærø, Zürich, 日本語, עברית, 👩\u{200d}🚀, e\u{301}",
-    "\u{feff}byte order marks\u{feff}\n\u{feff}",
-    "\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029} end no line",
-    "\0 is a character\tlike others \u{7f}",
-];
-
-/// The value as a client is to see it: a byte order mark at its beginning is no part of it.
-fn shown(value: &str) -> String {
-    let value = value.strip_prefix('\u{feff}').unwrap_or(value);
-    value.replace("\r\n", "\n").replace('\r', "\n")
-}
-
-/// A record, and what its event is to hold: whether it is a tombstone, and the data.
-struct Written {
-    message: Message,
-    is_tombstone: bool,
-    data: String,
-}
-
-fn value(text: &str) -> Written {
-    Written {
-        message: Message::value(text),
-        is_tombstone: false,
-        data: shown(text),
-    }
-}
-
-fn tombstone(key: &str) -> Written {
-    Written {
-        message: Message::tombstone(key),
-        is_tombstone: true,
-        data: json!({ "key": key }).to_string(),
-    }
-}
-
-/// `count` records of a little more than `bytes` each, none like another: a long line, and some short ones.
-fn large(name: &str, count: usize, bytes: usize) -> Vec<Written> {
-    (0..count)
-        .map(|number| {
-            let word = format!("{name}-{number} ");
-            let line = word.repeat(bytes / word.len());
-            value(&format!("{line}\n{}", word.repeat(100).replace(' ', "\n")))
-        })
-        .collect()
-}
-
-/// The topic, and all that was ever written to it.
-struct Script<'a> {
-    broker: &'a Broker,
-    topic: &'a str,
-    written: Vec<Written>,
-}
-
-impl Script<'_> {
-    fn write(&mut self, records: Vec<Written>) {
-        let messages: Vec<Message> = records.iter().map(|record| record.message.clone()).collect();
-        self.broker.produce(self.topic, &messages);
-        self.written.extend(records);
-    }
-
-    /// The records' events, on a stream that names its records so. Ids are not known yet.
-    fn expected(&self, name: &str) -> Vec<(String, String)> {
-        let event = |record: &Written| {
-            let name = if record.is_tombstone { "delete" } else { name };
-            (name.to_owned(), record.data.clone())
-        };
-        self.written.iter().map(event).collect()
-    }
 }
 
 async fn reads<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
@@ -338,37 +254,6 @@ async fn half_way<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
     assert!(records(&seen).len() < KEYS + 150, "{} events", seen.len());
 }
 
-const CAUGHT_UP: (&str, &str) = ("caught-up", r#"{"reason":"replay"}"#);
-const GOODBYE: (&str, &str) = ("goodbye", r#"{"reason":"shutdown"}"#);
-
-/// Each client has been given every record once, in order and with its id, and these control events beside heartbeats.
-async fn is_as_written<C: Client>(
-    clients: &mut [C],
-    script: &Script<'_>,
-    daemon: &Daemon,
-    story: &[(&str, &str)],
-) {
-    let ids = ids(daemon, script.written.len()).await;
-    for (client, (_, name)) in clients.iter_mut().zip(STREAMS) {
-        let seen = client.seen().await;
-        let expected: Vec<Seen> = script
-            .expected(name)
-            .into_iter()
-            .zip(&ids)
-            .map(|((event, data), id)| Seen {
-                event,
-                data,
-                id: id.clone(),
-            })
-            .collect();
-        let got = records(&seen);
-        if let Some(at) = (0..got.len().max(expected.len())).find(|at| got.get(*at) != expected.get(*at)) {
-            panic!("record {at}: {:?}\nnot {:?}", got.get(at), expected.get(at));
-        }
-        controls(&seen, story);
-    }
-}
-
 fn config(broker: &Broker, topic: &str) -> String {
     let stream = |(path, name): (&str, &str)| {
         let event = if name == "message" {
@@ -388,82 +273,6 @@ fn config(broker: &Broker, topic: &str) -> String {
         free_port(),
         STREAMS.map(stream).concat(),
     )
-}
-
-/// Waits until each client fulfils the condition, which also receives the name of its records.
-async fn until<C: Client>(
-    clients: &mut [C],
-    what: &str,
-    condition: impl Fn(&[Seen], &str) -> Result<(), String>,
-) {
-    for (client, (_, name)) in clients.iter_mut().zip(STREAMS) {
-        eventually_async(secs(60), &format!("{what}, with {name} events"), async || {
-            condition(&client.seen().await, name)
-        })
-        .await;
-    }
-}
-
-/// Waits until each client has as many records as were written, and has caught up on that many connections.
-/// Their values are compared at the end.
-async fn has_everything<C: Client>(clients: &mut [C], script: &Script<'_>, connections: usize) {
-    until(clients, "every record, and caught up", |seen, _| {
-        let (count, wanted) = (records(seen).len(), script.written.len());
-        let caught_up = named(seen, "caught-up").len();
-        ensure(
-            count >= wanted && caught_up >= connections,
-            format!("{count} of {wanted} records, caught up {caught_up} times of {connections}"),
-        )
-    })
-    .await;
-}
-
-/// The ids of the first `count` records.
-async fn ids(daemon: &Daemon, count: usize) -> Vec<String> {
-    let mut stream = Stream::open(daemon.url("/events")).await.lenient();
-    let mut ids = Vec::new();
-    while ids.len() < count {
-        let event = stream.next(secs(30)).await;
-        if matches!(event.name.as_str(), "message" | "delete") {
-            ids.push(event.id);
-        }
-    }
-    ids
-}
-
-fn named<'a>(seen: &'a [Seen], name: &str) -> Vec<&'a Seen> {
-    seen.iter().filter(|seen| seen.event == name).collect()
-}
-
-const CONTROLS: [&str; 3] = ["caught-up", "heartbeat", "goodbye"];
-
-/// Everything but the control events that are to come: an empty event that a comment or `retry` caused
-/// would be among them, and so would a control event that should not come.
-fn records(seen: &[Seen]) -> Vec<Seen> {
-    let is_record = |seen: &&Seen| !CONTROLS.contains(&seen.event.as_str());
-    seen.iter().filter(is_record).cloned().collect()
-}
-
-/// Control events come in their order, at the client's place.
-fn controls(seen: &[Seen], story: &[(&str, &str)]) {
-    let told: Vec<(&str, &str)> = seen
-        .iter()
-        .filter(|seen| matches!(seen.event.as_str(), "caught-up" | "goodbye"))
-        .map(|seen| (seen.event.as_str(), seen.data.as_str()))
-        .collect();
-    assert_eq!(told, story);
-    for pair in seen.windows(2) {
-        if CONTROLS.contains(&pair[1].event.as_str()) {
-            assert_eq!(pair[0].id, pair[1].id, "{:?}", pair[1]);
-        }
-    }
-    for beat in named(seen, "heartbeat") {
-        let time = serde_json::from_str::<serde_json::Value>(&beat.data).expect("JSON");
-        assert!(
-            time["time"].as_str().is_some_and(|time| time.ends_with('Z')),
-            "{beat:?}"
-        );
-    }
 }
 
 fn the_documentation_shows_the_clients_that_are_tested() {

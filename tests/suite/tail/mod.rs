@@ -1,137 +1,34 @@
 //! `tail` reads a stream as an EventSource does, resumes, and reports events and errors.
 
+mod errors;
+mod process;
+
+use self::process::{Tail, data_of_records, said, scripted, stream_of, tail};
 use crate::common::{config, expected, numbered};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
-use crate::harness::daemon::{BINARY, Daemon, run_to_end};
+use crate::harness::daemon::Daemon;
 use crate::harness::on_each_broker;
-use crate::harness::process::{Process, Signal};
+use crate::harness::process::Signal;
 use crate::harness::produce::Message;
-use crate::harness::wait::{ensure, eventually, secs};
+use crate::harness::wait::secs;
 use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::Value;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![
         tail_resumes_across_daemon_restarts_without_loss,
         tail_reconnects_after_retry_with_the_last_complete_id,
         tail_counts_gaps_and_resets,
-        tail_prints_the_error_message_and_exits_with_1,
-        tail_refuses_invalid_arguments_with_a_remedy,
         tail_prints_its_summary_on_sigint,
         tail_measures_latency_of_live_records_and_heartbeats,
         tail_reads_over_a_unix_socket,
         tail_escapes_control_characters_of_records,
-        tail_ends_when_its_output_is_closed,
     ];
     trials.extend(on_each_broker(tail_prints_events_and_ends_after_count));
+    trials.extend(errors::trials());
     trials
-}
-
-/// A running `tail`.
-struct Tail {
-    process: Process,
-    out: Lines,
-    error: Lines,
-}
-
-/// The output of a process so far, and the thread that reads it.
-struct Lines {
-    text: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Lines {
-    fn read(pipe: impl Read + Send + 'static) -> Lines {
-        let text = Arc::new(Mutex::new(String::new()));
-        let shared = Arc::clone(&text);
-        let reader = thread::spawn(move || {
-            let (mut lines, mut line) = (BufReader::new(pipe), Vec::new());
-            while lines.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-                let mut text = shared.lock().unwrap_or_else(PoisonError::into_inner);
-                text.push_str(&String::from_utf8_lossy(&line));
-                line.clear();
-            }
-        });
-        Lines {
-            text,
-            reader: Some(reader),
-        }
-    }
-
-    fn text(&self) -> String {
-        self.text.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    #[track_caller]
-    fn wait_for(&self, wanted: &str) {
-        eventually(secs(30), &format!("tail says {wanted:?}"), || {
-            let text = self.text();
-            ensure(text.contains(wanted), text.clone())
-        });
-    }
-
-    fn finish(&mut self) -> String {
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
-        self.text()
-    }
-}
-
-impl Tail {
-    fn start(arguments: &[&str]) -> Tail {
-        let mut command = Command::new(BINARY);
-        command
-            .arg("tail")
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let process = Process::spawn(&mut command).expect("tail starts");
-        let out = process
-            .take(|child| child.stdout.take())
-            .expect("stdout is piped");
-        let error = process
-            .take(|child| child.stderr.take())
-            .expect("stderr is piped");
-        Tail {
-            process,
-            out: Lines::read(out),
-            error: Lines::read(error),
-        }
-    }
-
-    /// Waits for its end: exit code, stdout, stderr.
-    #[track_caller]
-    fn end(mut self) -> (Option<i32>, String, String) {
-        let status = self.process.wait(secs(30));
-        let said = || format!("{}\n{}", self.out.text(), self.error.text());
-        let status = status.unwrap_or_else(|| panic!("tail has not ended: {}", said()));
-        (status.code(), self.out.finish(), self.error.finish())
-    }
-}
-
-fn tail(arguments: &[&str]) -> Output {
-    let all: Vec<&str> = ["tail"].iter().chain(arguments).copied().collect();
-    run_to_end(&all, &[])
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// The data of the records among what `tail --json` printed.
-fn data_of_records(out: &str) -> Vec<String> {
-    out.lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .filter(|event| event["event"] == "message")
-        .map(|event| event["data"].as_str().expect("a string").to_owned())
-        .collect()
 }
 
 fn tail_prints_events_and_ends_after_count(broker: &Broker) {
@@ -241,39 +138,6 @@ fn tail_resumes_across_daemon_restarts_without_loss() {
     assert!(error.contains(" 2 reconnects, 0 gaps, 0 resets"), "{error}");
 }
 
-/// A server that answers one connection after another by script, and returns the heads of requests.
-fn scripted(answers: Vec<Vec<u8>>) -> (String, mpsc::Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}/x?a=b", listener.local_addr().expect("its address"));
-    let (sender, heads) = mpsc::channel();
-    thread::spawn(move || {
-        for answer in answers {
-            let Ok((mut stream, _)) = listener.accept() else {
-                return;
-            };
-            let _ = sender.send(head_of(&mut stream));
-            let _ = stream.write_all(&answer);
-        }
-    });
-    (url, heads)
-}
-
-fn head_of(stream: &mut TcpStream) -> String {
-    let mut lines = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if lines.read_line(&mut head).is_ok_and(|read| read > 0) {
-            continue;
-        }
-        break;
-    }
-    head
-}
-
-fn stream_of(body: &str) -> Vec<u8> {
-    format!("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n\r\n{body}").into_bytes()
-}
-
 fn tail_reconnects_after_retry_with_the_last_complete_id() {
     let (url, heads) = scripted(vec![
         stream_of("retry: 10\nid: one\ndata: a\n\nid: two\ndata: cut of"),
@@ -318,90 +182,6 @@ fn tail_counts_gaps_and_resets() {
             && last.contains(" 1 gaps, 2 resets in "),
         "{last}"
     );
-}
-
-fn tail_prints_the_error_message_and_exits_with_1() {
-    let broker = Broker::shared(Version::V4_4);
-    let topic = topic_name("tail-errors");
-    broker.create_topic(&topic, 1, &[]);
-    let daemon = Daemon::start(&config(&broker, &[&topic], ""));
-    for (path, wanted) in [
-        (
-            "/events?strat=live",
-            "400 Bad Request: unknown_parameter: \"strat\" is not a parameter of a stream; did you mean \"start\"? Known are",
-        ),
-        ("/event", "404 Not Found: not_found: "),
-        ("/health/live", "200, but not text/event-stream"),
-    ] {
-        let output = tail(&[&daemon.url(path)]);
-        assert_eq!(output.status.code(), Some(1), "{path}");
-        assert!(said(&output).contains(wanted), "{path}: {}", said(&output));
-        assert!(output.stdout.is_empty());
-    }
-    // Proxies may answer with errors of their own, also when a stream is opened again.
-    let page = b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\nContent-Length: 20\r\n\r\n<h1>Bad Gateway</h1>";
-    let (url, _heads) = scripted(vec![stream_of("retry: 1\ndata: a\n\n"), page.to_vec()]);
-    let (code, out, error) = Tail::start(&[&url]).end();
-    assert_eq!(code, Some(1));
-    assert!(out.contains(" a\n"), "{out}");
-    assert!(
-        error.contains("502 Bad Gateway: <h1>Bad Gateway</h1>; an EventSource gives up here"),
-        "{error}"
-    );
-    assert!(
-        error.contains("1 events (message 1)"),
-        "the summary comes all the same: {error}"
-    );
-
-    let moved = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
-    let (url, _heads) = scripted(vec![moved.to_vec()]);
-    let output = tail(&[&url]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(
-        said(&output).contains("redirect to /elsewhere"),
-        "{}",
-        said(&output)
-    );
-}
-
-fn tail_refuses_invalid_arguments_with_a_remedy() {
-    let nobody = format!("http://127.0.0.1:{}/x", free_port());
-    for (arguments, code, wanted) in [
-        (vec![nobody.as_str()], 1, "Connection refused"),
-        (vec!["https://example.invalid/x"], 1, "TLS is not spoken here"),
-        (
-            vec!["localhost:3000/events"],
-            1,
-            "write it like http://127.0.0.1:3000/events",
-        ),
-        (
-            vec!["http://me:hush@localhost/x"],
-            1,
-            "--header 'Authorization: ...'",
-        ),
-        (
-            vec!["http://localhost/x", "--header", "novalue"],
-            2,
-            "a header like 'Name: value' is needed",
-        ),
-        (vec!["http://localhost/x", "--count", "0"], 2, "--count"),
-        (
-            vec!["http://localhost/x", "--id", "AWDB0KA…rhAwUFBQ"],
-            2,
-            "this id is not whole",
-        ),
-        (vec![], 2, "<URL>"),
-    ] {
-        let output = tail(&arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}: {}",
-            said(&output)
-        );
-        assert!(said(&output).contains(wanted), "{arguments:?}: {}", said(&output));
-        assert!(!said(&output).contains("hush"), "{}", said(&output));
-    }
 }
 
 fn tail_prints_its_summary_on_sigint() {
@@ -507,18 +287,4 @@ fn tail_escapes_control_characters_of_records() {
         out.contains("\\u{1b}[31mred\\u{7}") && out.contains("tab\tstays"),
         "{out}"
     );
-}
-
-fn tail_ends_when_its_output_is_closed() {
-    let body = "data: x\n\n".repeat(100_000);
-    let (url, _heads) = scripted(vec![stream_of(&body); 2]);
-    let mut command = Command::new(BINARY);
-    command
-        .args(["tail", &url])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let process = Process::spawn(&mut command).expect("tail starts");
-    drop(process.take(|child| child.stdout.take()));
-    let status = process.wait(secs(30)).expect("it ends");
-    assert_eq!(status.code(), Some(0));
 }

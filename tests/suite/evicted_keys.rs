@@ -1,7 +1,7 @@
 //! Keys without a row in a full table: which clients hold a value of them, and which get a delete.
 
 use crate::filtered_readers::{PARIS, city, delete, paris};
-use crate::rig::{Rec, Rig, gone, rec};
+use crate::rig::{Rec, Rig, rec, tombstone};
 use crate::trials;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
@@ -50,7 +50,7 @@ fn an_evicted_key_that_stops_matching_is_sent_as_a_delete() {
     rig.records(&[city("d", "Oslo"), city("e", "Oslo")]);
     assert_eq!(client.shown(), [""; 0]);
     // An evicted delete is not held either.
-    rig.records(&[gone("f"), city("g", "Oslo"), city("h", "Oslo")]);
+    rig.records(&[tombstone("f"), city("g", "Oslo"), city("h", "Oslo")]);
     client.shown();
     rig.records(&[city("f", "Oslo")]);
     assert_eq!(client.shown(), [""; 0]);
@@ -59,7 +59,7 @@ fn an_evicted_key_that_stops_matching_is_sent_as_a_delete() {
 fn a_key_refused_by_the_full_table_is_deleted_when_it_stops_matching() {
     let mut rig = Rig::ready(table(WhenFull::RefuseNew));
     let mut client = rig.client(&[PARIS]);
-    client.told();
+    client.lines();
     rig.records(&[city("a", "Oslo"), city("b", "Oslo"), city("c", "Paris")]);
     assert_eq!(client.shown(), [paris("c")], "it is delivered live");
     rig.records(&[city("c", "Oslo"), city("d", "Oslo")]);
@@ -74,22 +74,24 @@ fn a_fixed_filter_deletes_only_evicted_keys_that_were_sent() {
             .insert("value.city".to_owned(), vec!["Paris".to_owned()]);
     });
     let mut client = rig.client(&[]);
-    client.told();
+    client.lines();
     rig.records(&["a", "b", "c", "d"].map(|key| city(key, "Paris")));
     assert_eq!(client.shown(), ["a", "b", "c", "d"].map(paris));
-    rig.records(&[city("a", "Oslo"), gone("b"), city("e", "Oslo"), gone("f")]);
+    rig.records(&[
+        city("a", "Oslo"),
+        tombstone("b"),
+        city("e", "Oslo"),
+        tombstone("f"),
+    ]);
     assert_eq!(client.shown(), [delete("a"), delete("b")]);
 }
 
 fn an_older_record_does_not_bring_back_an_evicted_key() {
     for is_spread in [true, false] {
         let mut rig = Rig::with(&[2], false, table(WhenFull::EvictOldest));
-        let at = |key: &str, name: &str, partition: u32, timestamp: i64| Rec {
-            timestamp: Some(timestamp),
-            ..city(key, name).partition(partition)
-        };
+        let at = |key: &str, name: &str, partition, timestamp| at(city(key, name), partition, timestamp);
         let mut client = rig.client(&[]);
-        client.told();
+        client.lines();
         rig.records(&[
             at("a", "Paris", 0, 50),
             at("b", "Oslo", 0, 60),
@@ -111,10 +113,7 @@ fn an_older_record_does_not_bring_back_an_evicted_key() {
 
 /// A record of a key in a partition, with a timestamp in milliseconds.
 fn at(record: Rec, partition: u32, timestamp: i64) -> Rec {
-    Rec {
-        timestamp: Some(timestamp),
-        ..record.partition(partition)
-    }
+    record.partition(partition).at(timestamp)
 }
 
 /// A table of what is in Paris, of a topic with two partitions.
@@ -129,11 +128,11 @@ fn in_paris(settings: &mut StreamSettings) {
 fn a_hidden_record_is_not_outlived_by_an_older_one_of_another_partition() {
     let mut rig = Rig::with(&[2], false, in_paris);
     let mut client = rig.client(&[]);
-    client.told();
+    client.lines();
     // Hidden by the filter, a tombstone of a key never seen, and a value that cannot be shown.
     rig.records(&[
         at(city("a", "Oslo"), 0, 60),
-        at(gone("b"), 0, 60),
+        at(tombstone("b"), 0, 60),
         at(rec("c", b"\xff"), 0, 60),
         at(city("d", "Oslo"), 0, 60),
         at(city("d", "Oslo"), 0, 30),
@@ -162,7 +161,7 @@ fn more_hidden_keys_than_are_remembered_reset_no_client() {
         settings.max_table_bytes = Size(8192);
     });
     let mut client = rig.client(&[]);
-    client.told();
+    client.lines();
     rig.records(&[at(city("a", "Oslo"), 0, 60), at(city("b", "Oslo"), 0, 60)]);
     let others: Vec<Rec> = (0..40)
         .map(|key| at(city(&key.to_string(), "Oslo"), 0, 60))
@@ -181,12 +180,12 @@ fn a_delete_forgotten_by_loading_still_hides_older_records() {
     let mut rig = Rig::loading(&[2], table(WhenFull::EvictOldest));
     // Of long ago, so that its marker is the first to go.
     rig.records(&[
-        at(gone("a"), 0, 2000),
+        at(tombstone("a"), 0, 2000),
         at(city("b", "Oslo"), 0, 3000),
         at(city("c", "Oslo"), 0, 3000),
         at(city("a", "Paris"), 1, 1000),
     ]);
-    rig.loaded();
+    rig.load();
     let shown = rig.client(&[]).shown();
     let in_oslo = |key: &str| format!(r#"message {{"city":"Oslo","id":"{key}"}}"#);
     assert_eq!(shown, [in_oslo("b"), in_oslo("c")]);
@@ -204,7 +203,7 @@ fn clients_are_reset_where_the_table_has_forgotten_evicted_keys() {
     let mut everything = rig.client(&[]);
     for client in [&mut client, &mut by_key, &mut everything] {
         assert_eq!(
-            client.told(),
+            client.lines(),
             [paris("a"), r#"caught-up {"reason":"snapshot"}"#.to_owned()]
         );
     }
@@ -214,18 +213,18 @@ fn clients_are_reset_where_the_table_has_forgotten_evicted_keys() {
     rig.records(&[city("last", "Paris")]);
     assert!(rig.stream.forgettings() > 0);
     let anew = [r#"reset {"reason":"too-old"}"#.to_owned(), paris("last")];
-    assert_eq!(client.told(), anew);
+    assert_eq!(client.lines(), anew);
     // A key alone never stops to match.
-    assert_eq!(by_key.told(), [""; 0]);
+    assert_eq!(by_key.lines(), [""; 0]);
     assert_eq!(everything.shown().len(), 41);
     // From now on all is known again to those who began since; nobody can know when others did.
     rig.records(&[city("a", "Rome")]);
-    assert_eq!(client.told(), [""; 0]);
-    assert_eq!(rig.back(&left, &[PARIS]).told()[0], anew[0]);
+    assert_eq!(client.lines(), [""; 0]);
+    assert_eq!(rig.resume(&left, &[PARIS]).lines()[0], anew[0]);
     let now = client.last_event_id().to_owned();
-    assert_eq!(rig.back(&now, &[PARIS]).told()[0], anew[0]);
+    assert_eq!(rig.resume(&now, &[PARIS]).lines()[0], anew[0]);
     assert_eq!(
-        rig.back(&now, &[]).told(),
+        rig.resume(&now, &[]).lines(),
         [
             r#"message {"city":"Rome","id":"a"}"#,
             r#"caught-up {"reason":"replay"}"#
@@ -243,7 +242,7 @@ fn a_client_at_earliest_does_not_see_keys_that_a_fixed_filter_hides_now() {
             .insert("value.city".to_owned(), vec!["Paris".to_owned()]);
     });
     let mut client = rig.client_at(Start::Earliest, &[]);
-    client.told();
+    client.lines();
     let others = (0..40).map(|key| city(&key.to_string(), "Paris"));
     let mut batch = vec![city("a", "Paris")];
     batch.extend(others);
@@ -251,6 +250,6 @@ fn a_client_at_earliest_does_not_see_keys_that_a_fixed_filter_hides_now() {
     rig.records(&batch);
     assert!(rig.stream.forgettings() > 0);
     let anew = [paris("38"), paris("39")];
-    assert_eq!(client.told()[0], r#"reset {"reason":"too-old"}"#);
+    assert_eq!(client.lines()[0], r#"reset {"reason":"too-old"}"#);
     assert_eq!(rig.client_at(Start::Earliest, &[]).shown(), anew);
 }

@@ -1,0 +1,94 @@
+//! Any sequence of writes and elections, with clients that connect and resume at any time.
+
+use super::{Held, come_back_everywhere, write};
+use crate::rig::Rig;
+use crate::rig::{Rig, run};
+use crate::trials;
+use kafka_sse_bridge::config::units::Size;
+use kafka_sse_bridge::config::{Lag, Start};
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+
+pub fn trials() -> Vec<Trial> {
+    trials![clients_end_with_kafkas_records_after_any_elections]
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Deed {
+    Write(u32, usize),
+    /// Another leader, by which nothing is lost.
+    Elect(u32),
+    /// Another leader, which has only this part of the log, in eighths.
+    Unclean(u32, usize),
+    /// A client comes.
+    Come,
+    /// Clients take what there is.
+    Take,
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        4 => (0..2_u32, 1..9_usize).prop_map(|(partition, count)| Deed::Write(partition, count)),
+        1 => (0..2_u32).prop_map(Deed::Elect),
+        2 => (0..2_u32, 0..8_usize).prop_map(|(partition, eighths)| Deed::Unclean(partition, eighths)),
+        1 => Just(Deed::Come),
+        2 => Just(Deed::Take),
+    ]
+}
+
+/// Connected and resuming clients, at the replica that saw it and at one that read it later.
+fn clients_end_with_kafkas_records_after_any_elections() {
+    let cases = (any::<bool>(), any::<bool>(), prop::collection::vec(deed(), 1..14));
+    proptest!(ProptestConfig::with_cases(60), |((is_table, is_small, deeds) in cases)| {
+        run(async {
+            let start = if is_table { Start::Snapshot } else { Start::Earliest };
+            let mut rig = Rig::enveloped(start, |settings| {
+                settings.log_bytes = Size(if is_small { 4096 } else { 1 << 26 });
+                settings.lag = Some(if is_table { Lag::Latest } else { Lag::Replay });
+            });
+            let mut clients = vec![(rig.client(&[]), Vec::new())];
+            let mut epochs = [0, 0];
+            for &deed in deeds.iter().chain(&[Deed::Write(0, 1), Deed::Write(1, 1)]) {
+                match deed {
+                    Deed::Write(partition, count) => {
+                        write(&mut rig, partition, epochs[partition as usize], count);
+                    }
+                    Deed::Elect(partition) => epochs[partition as usize] += 1,
+                    Deed::Unclean(partition, eighths) => {
+                        epochs[partition as usize] += 1;
+                        let records = rig.broker.records()[0][partition as usize].clone();
+                        let from = records.len() * eighths / 8;
+                        let before = from.checked_sub(1).map(|last| &records[last]);
+                        if let Some(last) = records.last() {
+                            let at = i64::try_from(from).expect("few");
+                            rig.truncate(partition, at, before.and_then(|record| record.epoch), last.epoch);
+                        }
+                    }
+                    Deed::Come => clients.push((rig.client(&[]), Vec::new())),
+                    Deed::Take => {
+                        for (client, events) in &mut clients {
+                            events.extend(client.events_with_history().await);
+                        }
+                    }
+                }
+            }
+            let whole = Held::of(&rig);
+            for (client, events) in &mut clients {
+                events.extend(client.events_with_history().await);
+                let mut held = Held {
+                    may_repeat: is_table,
+                    ..Held::default()
+                };
+                held.hear(events, "connected");
+                if is_table {
+                    assert_eq!(held.rows, whole.rows, "{deeds:?}: {events:?}");
+                } else {
+                    assert_eq!(held.values, whole.values, "{deeds:?}: {events:?}");
+                }
+            }
+            let events = &clients[0].1;
+            come_back_everywhere(&rig, events, "the same").await;
+            come_back_everywhere(&rig.other(start), events, "another").await;
+        });
+    });
+}
