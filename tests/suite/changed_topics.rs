@@ -135,14 +135,7 @@ fn ahead_of_topic(version: Version, client: &str) {
         check(&like_kafka_sse.collect_until(named("caught-up"), secs(30)).await);
         // The client resumes from the id of the reset and of every later event.
         for cut in [1, 2, events.len() / 2, events.len() - 1] {
-            let back = Stream::to(daemon.url("/events"))
-                .last_event_id(&events[cut - 1].id)
-                .send()
-                .await;
-            let rest = back
-                .expect("it opens")
-                .collect_until(named("caught-up"), secs(30))
-                .await;
+            let rest = resumed(&daemon, &events[cut - 1].id).await;
             let mut all = events[..cut].to_vec();
             all.extend(rest);
             check(&all);
@@ -161,6 +154,13 @@ fn ahead_of_topic(version: Version, client: &str) {
         broker.thaw();
         check(&waits.collect_until(named("caught-up"), secs(180)).await);
     });
+}
+
+/// The events up to `caught-up` that a client gets which resumes with that id.
+async fn resumed(daemon: &Daemon, id: &str) -> Vec<Event> {
+    let client = Stream::to(daemon.url("/events")).last_event_id(id).send().await;
+    let mut client = client.expect("it opens");
+    client.collect_until(named("caught-up"), secs(30)).await
 }
 
 /// `count` records are in the new topic before anybody can have noticed that it is another.
@@ -328,14 +328,7 @@ fn overtaken(broker: &Broker, client: &str) {
         // The client resumes after each gap from the gap's id.
         let events = &streams[0].1;
         for (place, gap) in events.iter().enumerate().filter(|(_, event)| event.is("gap")) {
-            let back = Stream::to(daemon.url("/events"))
-                .last_event_id(&gap.id)
-                .send()
-                .await;
-            let rest = back
-                .expect("it opens")
-                .collect_until(named("caught-up"), secs(30))
-                .await;
+            let rest = resumed(&daemon, &gap.id).await;
             let wanted: Vec<String> = events[place + 1..].iter().map(line).collect();
             let rest: Vec<String> = rest[..rest.len() - 1].iter().map(line).collect();
             assert_eq!(rest, wanted);

@@ -4,9 +4,8 @@
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::{Daemon, run_to_end};
-use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
-use crate::reload::{client, figures, reloaded};
+use crate::harness::wait::{block_on, secs};
+use crate::reload::{client, figures, fill_log, reloaded};
 use crate::trials;
 use kafka_sse_bridge::config::available::Available;
 use kafka_sse_bridge::config::memory::{Memory, Sum, derive};
@@ -294,13 +293,7 @@ fn a_reload_derives_bounds_again_for_open_streams() {
     block_on(async {
         daemon.wait_ready(secs(30)).await;
         let _stream = client(&daemon, "/events").await;
-        let large = "x".repeat(100_000);
-        broker.produce(&topic, &vec![Message::value(large.as_str()); 80]);
-        eventually_async(secs(30), "the log holds all", async || {
-            let log = figures(&daemon).await["log"]["records"].clone();
-            ensure(log == 80, log.to_string())
-        })
-        .await;
+        fill_log(&broker, &topic, &daemon).await;
         let small = format!("{text}[memory]\nlimit = \"113MiB\"\n");
         reloaded(&daemon, &small, "memory.limit, stream \"/events\": log_bytes");
         let bytes = figures(&daemon).await["log"]["bytes"].as_u64().expect("a number");

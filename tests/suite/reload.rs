@@ -172,6 +172,17 @@ pub async fn figures(daemon: &Daemon) -> serde_json::Value {
     daemon.get("/streams").await.json()["streams"][0].clone()
 }
 
+/// Writes 8 MB, and waits until they are in the log of the first stream.
+pub async fn fill_log(broker: &Broker, topic: &str, daemon: &Daemon) {
+    let large = "x".repeat(100_000);
+    broker.produce(topic, &vec![Message::value(large.as_str()); 80]);
+    eventually_async(secs(30), "the log holds all", async || {
+        let log = figures(daemon).await["log"]["records"].clone();
+        ensure(log == 80, log.to_string())
+    })
+    .await;
+}
+
 fn a_reload_changes_log_bytes_and_lag_policy_of_open_streams() {
     let (broker, topic, text) = topic(0, "start = \"earliest\"");
     let daemon = Daemon::start(&text);
@@ -180,13 +191,7 @@ fn a_reload_changes_log_bytes_and_lag_policy_of_open_streams() {
         // A client whose socket is full.
         let opening = Stream::to(daemon.url("/events")).receive_buffer(4096);
         let mut stream = opening.send().await.expect("it opens");
-        let large = "x".repeat(100_000);
-        broker.produce(&topic, &vec![Message::value(large.as_str()); 80]);
-        eventually_async(secs(30), "the log holds all", async || {
-            let log = figures(&daemon).await["log"]["records"].clone();
-            ensure(log == 80, log.to_string())
-        })
-        .await;
+        fill_log(&broker, &topic, &daemon).await;
         let small = format!("{text}log_bytes = \"512KiB\"\nlag = \"disconnect\"\n");
         reloaded(
             &daemon,

@@ -80,22 +80,13 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
     let partitions = plan.partitions.try_into().expect("few partitions");
     broker.create_topic(&topic, partitions, &[]);
     let began = Instant::now();
-    let shape = Shape {
-        partitions: plan.partitions,
-        bytes: plan.bytes,
-        keys: 0,
-        tombstones: 0,
-    };
+    let shape = Shape::unkeyed(plan.partitions, plan.bytes);
     let mut writer = Writer::new(broker, &topic, shape, plan.seed, began);
     let replicas: Vec<Replica> = (0..REPLICAS)
         .map(|_| Replica::new(broker, &topic, plan))
         .collect();
-    let promise = Promise {
-        every: true,
-        table: false,
-    };
     let mut clients = Clients {
-        readers: Readers::new(&vec![promise; plan.clients], plan.partitions, 0, began),
+        readers: Readers::new(&vec![Promise::EVERY; plan.clients], plan.partitions, 0, began),
         visits: Vec::new(),
         rng: StdRng::seed_from_u64(plan.seed ^ 1),
         plan,
@@ -298,21 +289,12 @@ impl Clients<'_> {
         report.figure("moves to the other daemon", events.moves);
         report.figure("connections refused meanwhile", events.refused);
         report.figure("daemons killed", kills);
-        report.figure("lost", tally.lost);
-        report.figure("doubled", tally.doubled);
         report.demand(events.cuts > 0 && events.moves > 0, "no client was disturbed");
         report.demand(kills >= self.plan.kills, format!("only {kills} kills"));
-        report.demand(
-            tally.lost + tally.doubled + tally.strange == 0,
-            format!(
-                "{} lost, {} doubled, {} strange",
-                tally.lost, tally.doubled, tally.strange
-            ),
-        );
         report.demand(
             tally.deliveries == expected,
             format!("{} deliveries, not {expected}", tally.deliveries),
         );
-        report.wrong.extend(tally.problems);
+        tally.report(report);
     }
 }

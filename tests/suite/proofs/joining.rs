@@ -58,20 +58,17 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
         broker.bootstrap()
     ));
     block_on(daemon.wait_ready(secs(60)));
-    let promise = Promise {
-        every: false,
-        table: true,
-    };
-    let mut readers = Readers::new(&vec![promise; plan.clients], plan.partitions, plan.keys, began);
+    let mut readers = Readers::new(
+        &vec![Promise::TABLE; plan.clients],
+        plan.partitions,
+        plan.keys,
+        began,
+    );
     let before = resident(daemon.pid());
     reset_peak(daemon.pid());
     let came = Instant::now();
-    for client in 0..plan.clients {
-        readers
-            .crowd
-            .connect(client, daemon.port(), PATH, None)
-            .unwrap_or_else(|error| panic!("client {client}: {error}"));
-    }
+    let connected = readers.connect(daemon.port(), |_| PATH, None);
+    connected.expect("the daemon accepts them all");
     let have_all = AtomicBool::new(false);
     let outcome = thread::scope(|scope| {
         scope.spawn(|| writer.pace(plan.rate, |_| !have_all.load(Ordering::Relaxed)));
@@ -104,10 +101,6 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
         growth < MOST_GROWTH,
         format!("memory grew by {:.1} MiB, not below 32", mebibytes(growth)),
     );
-    report.demand(
-        readers.tally.strange == 0,
-        format!("{} strange", readers.tally.strange),
-    );
-    report.wrong.extend(readers.tally.problems);
+    readers.tally.report(&mut report);
     report
 }

@@ -152,12 +152,7 @@ pub fn run(version: Version, plan: &Plan) -> Report {
     let topic = topic_name("leaders");
     cluster.create_topic(&topic, plan.partitions.try_into().expect("few partitions"));
     let began = Instant::now();
-    let shape = Shape {
-        partitions: plan.partitions,
-        bytes: plan.bytes,
-        keys: 0,
-        tombstones: 0,
-    };
+    let shape = Shape::unkeyed(plan.partitions, plan.bytes);
     let mut client = cluster.client();
     // The producer leaves a hanging broker sooner than the reader, so that the reader is measured.
     client

@@ -1,13 +1,13 @@
 //! Clients that count: every record must be the very next of its partition, or every table right.
 
-use super::SILENCE;
 use super::writer::Written;
+use super::{Report, SILENCE};
 use crate::harness::crowd::{Crowd, Happening, Heard};
 use crate::harness::wait::millis;
 use std::time::{Duration, Instant};
 
 /// How many problems are listed; the rest is counted.
-const TOLD: usize = 10;
+const MOST_LISTED: usize = 10;
 
 /// The promise to a client.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,18 @@ pub struct Promise {
     pub every: bool,
     /// In the end the latest record of every key, and never an older one after a newer one.
     pub table: bool,
+}
+
+impl Promise {
+    pub const EVERY: Self = Self {
+        every: true,
+        table: false,
+    };
+
+    pub const TABLE: Self = Self {
+        every: false,
+        table: true,
+    };
 }
 
 /// The state of one client.
@@ -46,8 +58,8 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn tell(&mut self, problem: impl FnOnce() -> String) {
-        if self.problems.len() < TOLD {
+    fn list(&mut self, problem: impl FnOnce() -> String) {
+        if self.problems.len() < MOST_LISTED {
             self.problems.push(problem());
         }
     }
@@ -55,7 +67,19 @@ impl Tally {
     /// Notes what should not have happened.
     pub fn strange(&mut self, problem: impl FnOnce() -> String) {
         self.strange += 1;
-        self.tell(problem);
+        self.list(problem);
+    }
+
+    /// Reports the faults, which fail the run.
+    pub fn report(self, report: &mut Report) {
+        let (lost, doubled, strange) = (self.lost, self.doubled, self.strange);
+        report.figure("lost", lost);
+        report.figure("doubled", doubled);
+        report.demand(
+            lost + doubled + strange == 0,
+            format!("{lost} lost, {doubled} doubled, {strange} strange"),
+        );
+        report.wrong.extend(self.problems);
     }
 
     /// The sum of two.
@@ -69,12 +93,12 @@ impl Tally {
     }
 }
 
-/// A crowd, what each of it has, and what it was sent.
+/// A crowd of clients, and what each has received.
 pub struct Readers {
     pub crowd: Crowd,
     pub all: Vec<Reader>,
     pub tally: Tally,
-    /// The beginning of time, in records.
+    /// The time from which records are stamped.
     began: Instant,
 }
 
@@ -101,8 +125,22 @@ impl Readers {
         }
     }
 
-    /// Reads what there is. `each` is told how old every record was; returned are clients whose
-    /// connection ended, with the reason.
+    /// Connects every client to its path.
+    pub fn connect(
+        &mut self,
+        port: u16,
+        path: impl Fn(usize) -> &'static str,
+        receive_buffer: Option<usize>,
+    ) -> Result<(), String> {
+        for client in 0..self.all.len() {
+            let connected = self.crowd.connect(client, port, path(client), receive_buffer);
+            connected.map_err(|error| format!("client {client}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Reads what there is, and calls `each` with the age of every record. Returns the clients whose connections
+    /// ended, with the reasons.
     pub fn poll(&mut self, within: Duration, mut each: impl FnMut(Duration)) -> Vec<(usize, String)> {
         let mut ended = Vec::new();
         let Readers {
@@ -125,8 +163,7 @@ impl Readers {
         self.read_until(|reader| reader.is_caught_up)
     }
 
-    /// Reads until everybody has everything, and says how it went wrong if it did: nothing came for
-    /// too long, or a connection ended.
+    /// Reads until every client has everything. Fails where nothing comes for too long or a connection ends.
     pub fn finish(&mut self, written: &Written) -> Result<(), String> {
         self.read_until(|reader| reader.has_all(&written.next))?;
         for (client, reader) in self.all.iter().enumerate() {
@@ -218,7 +255,7 @@ impl Reader {
             let expected = *next;
             tally.lost += u64::from(number.saturating_sub(expected));
             tally.doubled += u64::from(number < expected);
-            tally.tell(|| {
+            tally.list(|| {
                 format!("client {client}: partition {partition} went on with {number}, not {expected}")
             });
         }

@@ -26,6 +26,18 @@ pub struct Shape {
     pub tombstones: u32,
 }
 
+impl Shape {
+    /// Records without keys, and no tombstones.
+    pub fn unkeyed(partitions: u32, bytes: usize) -> Self {
+        Self {
+            partitions,
+            bytes,
+            keys: 0,
+            tombstones: 0,
+        }
+    }
+}
+
 /// How Kafka takes records.
 #[derive(Default)]
 pub struct Taking {

@@ -1,7 +1,6 @@
 //! Any sequence of writes and elections, with clients that connect and resume at any time.
 
 use super::{Held, come_back_everywhere, write};
-use crate::rig::Rig;
 use crate::rig::{Rig, run};
 use crate::trials;
 use kafka_sse_bridge::config::units::Size;

@@ -1,7 +1,6 @@
 //! Ids of truncated records at a replica that was not there when the log was truncated.
 
 use super::{Held, come_back_everywhere, gap, write};
-use crate::rig::Rig;
 use crate::rig::{Rig, run};
 use crate::trials;
 use kafka_sse_bridge::config::Start;

@@ -196,17 +196,8 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
     let daemon = confined.confines(launch).start();
     block_on(daemon.wait_ready(secs(120)));
     let began = Instant::now();
-    let promise = Promise {
-        every: true,
-        table: false,
-    };
-    let mut audience = Readers::new(&vec![promise; plan.audience], plan.partitions, 0, began);
-    let shape = Shape {
-        partitions: plan.partitions,
-        bytes: plan.bytes,
-        keys: 0,
-        tombstones: 0,
-    };
+    let mut audience = Readers::new(&vec![Promise::EVERY; plan.audience], plan.partitions, 0, began);
+    let shape = Shape::unkeyed(plan.partitions, plan.bytes);
     let mut writer = Writer::new(broker, &topics.audience, shape, plan.seed, began);
     let stage = Stage {
         plan,
@@ -220,7 +211,8 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
     };
     let attacks = Attacks::default();
     let mut ages = Vec::new();
-    let outcome = join(&mut audience, daemon.port()).and_then(|()| {
+    let connected = audience.connect(daemon.port(), |_| AUDIENCE, None);
+    let outcome = connected.and_then(|()| audience.catch_up()).and_then(|()| {
         let seen = act(&stage, &attacks, &mut writer, &mut audience, &mut ages);
         if seen.has_ended {
             report.wrong.push("the daemon ended".to_owned());
@@ -244,16 +236,7 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
     attacks.report(&mut report);
     let tally = audience.tally;
     report.figure("deliveries", tally.deliveries);
-    report.figure("lost", tally.lost);
-    report.figure("doubled", tally.doubled);
-    report.demand(
-        tally.lost + tally.doubled + tally.strange == 0,
-        format!(
-            "{} lost, {} doubled, {} strange",
-            tally.lost, tally.doubled, tally.strange
-        ),
-    );
-    report.wrong.extend(tally.problems);
+    tally.report(&mut report);
     if !report.wrong.is_empty() {
         report
             .wrong
@@ -273,16 +256,6 @@ fn assets(plan: &Plan) -> TempDir {
     let letters = (0..plan.asset).map(|_| rand::random_range(b'!'..=b'~'));
     fs::write(directory.path().join(ASSET), letters.collect::<Vec<u8>>()).expect("an asset");
     directory
-}
-
-fn join(audience: &mut Readers, port: u16) -> Result<(), String> {
-    for client in 0..audience.all.len() {
-        audience
-            .crowd
-            .connect(client, port, AUDIENCE, None)
-            .map_err(|error| format!("client {client}: {error}"))?;
-    }
-    audience.catch_up()
 }
 
 /// Everybody at work, for as long as the plan says, or until the daemon has ended.
