@@ -36,7 +36,7 @@ impl AuthError {
     }
 
     /// Converts it into an error that names the brokers.
-    pub(super) fn at(self, brokers: &Arc<str>) -> KafkaError {
+    pub(crate) fn at(self, brokers: &Arc<str>) -> KafkaError {
         let Self { reason, remedy } = self;
         KafkaError::new(brokers, ErrorKind::Refused { reason, remedy })
     }

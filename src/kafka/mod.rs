@@ -11,7 +11,6 @@
 //! - [`error`], [`stopped_partitions`], `open_transactions`: faults; `unreadable` schedules retries
 //! - [`status`], [`reader_status`], [`counters`], [`lag`]: status and metrics
 //! - [`pulse`]: whether a thread hangs
-//! - [`survey`]: reads topics for `doctor`
 //!
 //! Nothing here knows of streams, frames or browsers.
 
@@ -49,7 +48,6 @@ mod stall;
 pub mod status;
 pub mod stopped_partitions;
 pub mod stream_queues;
-pub(crate) mod survey;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "librdkafka")]

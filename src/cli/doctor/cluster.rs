@@ -9,6 +9,7 @@ use super::keys;
 use super::machine;
 use super::network::{self, Kind};
 use super::report::{Finding, Report};
+use super::requests::{self, LOOK_BACK, Newest};
 use super::session::{LIMIT, Session, limit};
 use super::transactions;
 use crate::config::{HttpSettings, KafkaSettings, Mechanism, Settings, StreamSettings, units};
@@ -16,7 +17,6 @@ use crate::daemon;
 use crate::kafka::api_versions;
 use crate::kafka::connection::SecurityProtocol;
 use crate::kafka::partition::Bounds;
-use crate::kafka::survey::{self, LOOK_BACK, Newest};
 use crate::stream::position::{MAX_ID, Position, TopicPosition};
 use crate::stream::record_time::CLOCK_TOLERANCE;
 
@@ -139,7 +139,7 @@ impl Session {
         let check = format!("topic {topic}");
         let (connection, asked) = (self.connection.clone(), Arc::clone(topic));
         let counted = self.ask(LIMIT.0, move |handles| {
-            survey::partitions(&handles.admin, &connection, &asked)
+            requests::partitions(&handles.admin, &connection, &asked)
         });
         let bounds = counted.and_then(|count| {
             let asked = Arc::clone(topic);
@@ -185,7 +185,7 @@ impl Session {
         let check = format!("reading {topic}");
         let (connection, asked, of) = (self.connection.clone(), Arc::clone(topic), bounds.to_vec());
         let answer = self.ask(limit(bounds.len()), move |handles| {
-            survey::newest(&mut *handles.consumer, &connection, &asked, &of, PATIENCE)
+            requests::newest(&mut *handles.consumer, &connection, &asked, &of, PATIENCE)
         });
         match answer {
             Ok(newest) => {
@@ -213,7 +213,7 @@ impl Session {
         let (asked, of) = (Arc::clone(topic), bounds.to_vec());
         let filled = bounds.iter().filter(|bounds| bounds.low < bounds.high).count();
         let answer = self.ask(limit(bounds.len()), move |handles| {
-            survey::times(&handles.admin, &asked, &of)
+            requests::times(&handles.admin, &asked, &of)
         });
         report.add(match answer {
             Ok(0) if filled > 0 => Finding::warn(
@@ -240,7 +240,7 @@ impl Session {
         let late = late.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let late = i64::try_from(late).unwrap_or(i64::MAX);
         let answer = self.ask(limit(bounds.len()), move |handles| {
-            survey::sample(&mut *handles.consumer, &asked, &of, late, PATIENCE)
+            requests::sample(&mut *handles.consumer, &asked, &of, late, PATIENCE)
         });
         match answer {
             Ok(sample) => keys::describe(topic, &sample, late)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::report::Finding;
-use crate::kafka::survey::Sample;
+use super::requests::Sample;
 use crate::stream::record_time::{CLOCK_TOLERANCE, MAX_AHEAD};
 
 /// The sample counts timestamps after `late` (milliseconds since the epoch) as late.

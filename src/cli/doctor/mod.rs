@@ -1,9 +1,9 @@
 //! `kafka-sse-bridge doctor`: checks everything that the daemon needs, and prints a remedy for each failure.
 //!
 //! [`machine`] checks descriptors, addresses and files, [`network`] the connection to each broker, [`cluster`] topics,
-//! [`keys`] keys and timestamps of records, [`transactions`] open transactions. [`session`] sends requests to Kafka,
-//! [`report`] prints findings. Checks create no topic, file or socket. Each has a time limit, so that a broker that
-//! hangs is a finding and does not block the other checks.
+//! [`keys`] keys and timestamps of records, [`transactions`] open transactions. [`session`] has a client and sets time
+//! limits, [`requests`] reads topics with it, [`report`] prints findings. Checks create no topic, file or socket. Each has
+//! a time limit, so that a broker that hangs is a finding and does not block the other checks.
 #![forbid(unsafe_code)]
 
 mod cluster;
@@ -11,6 +11,7 @@ mod keys;
 mod machine;
 mod network;
 mod report;
+mod requests;
 mod session;
 mod transactions;
 

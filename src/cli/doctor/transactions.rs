@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::report::{Finding, Report};
+use super::requests::{self, First};
 use super::session::{Session, Trouble, limit};
 use crate::config::units::Span;
 use crate::kafka::open_transactions::REPORT_AFTER;
 use crate::kafka::partition::Bounds;
-use crate::kafka::survey::{self, First};
 
 /// Time limit for reading the first records of open transactions.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,7 +76,7 @@ fn holds(
         .collect();
     let asked = Arc::clone(topic);
     let first = uncommitted.ask(limit(from.len()), move |handles| {
-        survey::first_from(&mut *handles.consumer, &asked, &from, PATIENCE)
+        requests::first_from(&mut *handles.consumer, &asked, &from, PATIENCE)
     })?;
     let now = SystemTime::now();
     let hold = |(partition, stable, high)| Hold {

@@ -1,6 +1,7 @@
-//! Reads single topics for `doctor`: whether they can be read, and a sample of their newest records.
+//! Requests to Kafka about single topics: whether they can be read, and a sample of their newest records.
 //!
-//! Nothing is retried or kept. The functions block for as long as the client library does; the caller sets a time limit.
+//! Nothing is retried or kept. The functions block for as long as the client library does; [`session`](super::session)
+//! sets a time limit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -8,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::admin::AdminThread;
-use super::auth_error::AuthError;
-use super::batcher::Batcher;
-use super::connection::Connection;
-use super::consumer::Consumer;
-use super::error::KafkaError;
-use super::partition::Bounds;
-use super::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
+use crate::kafka::admin::AdminThread;
+use crate::kafka::auth_error::AuthError;
+use crate::kafka::batcher::Batcher;
+use crate::kafka::connection::Connection;
+use crate::kafka::consumer::Consumer;
+use crate::kafka::error::KafkaError;
+use crate::kafka::partition::Bounds;
+use crate::kafka::record::{BEGINNING, Feed, MAX_BATCH_RECORDS, Record};
 
 /// How many offsets before the end of a partition reading begins: the last ones of a transactional topic are markers.
-pub(crate) const LOOK_BACK: i64 = 5;
+pub(super) const LOOK_BACK: i64 = 5;
 
 /// How many of the newest records are sampled, spread over the partitions, and at most of one: enough to show a producer
 /// whose clock or partitioner differs, and read in about a second.
@@ -93,7 +94,7 @@ impl Excerpt {
 }
 
 /// How many partitions a topic has; 0 if it does not exist.
-pub(crate) fn partitions(
+pub(super) fn partitions(
     admin: &AdminThread,
     connection: &Connection,
     topic: &Arc<str>,
@@ -111,17 +112,17 @@ pub(crate) fn partitions(
 
 /// The result of reading at the ends of a topic's partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Newest {
+pub(super) struct Newest {
     /// Partitions that hold records according to their offsets.
-    pub filled: usize,
+    pub(super) filled: usize,
     /// Partitions of which a record was read.
-    pub read: usize,
+    pub(super) read: usize,
     /// The latest time of those records, in milliseconds since the epoch, if any has one.
-    pub timestamp: Option<i64>,
+    pub(super) timestamp: Option<i64>,
 }
 
 /// Reads the newest records of a topic, for at most `patience`.
-pub(crate) fn newest(
+pub(super) fn newest(
     consumer: &mut dyn Consumer,
     connection: &Connection,
     topic: &Arc<str>,
@@ -159,27 +160,27 @@ pub(crate) fn newest(
 
 /// The newest records of a topic, as far as they were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Sample {
+pub(super) struct Sample {
     /// How many.
-    pub records: usize,
+    pub(super) records: usize,
     /// Distinct keys among them.
-    pub keys: usize,
+    pub(super) keys: usize,
     /// Keys in more than one partition.
-    pub spread: usize,
+    pub(super) spread: usize,
     /// Partition and offset of two records with such a key.
-    pub example: Option<[(u32, i64); 2]>,
+    pub(super) example: Option<[(u32, i64); 2]>,
     /// Records that have a timestamp.
-    pub timed: usize,
+    pub(super) timed: usize,
     /// Records whose timestamp is after the requested time.
-    pub late: usize,
+    pub(super) late: usize,
     /// The latest of those timestamps (milliseconds since the epoch), with partition and offset.
-    pub latest: Option<(i64, u32, i64)>,
+    pub(super) latest: Option<(i64, u32, i64)>,
 }
 
 /// Reads some of the newest records of a topic, as far as `patience` and [`SAMPLE_BYTES`] allow: at most about
 /// [`SAMPLE_RECORDS`], unless there are more partitions. Looks for timestamps after `late` (milliseconds since the
 /// epoch).
-pub(crate) fn sample(
+pub(super) fn sample(
     consumer: &mut dyn Consumer,
     topic: &Arc<str>,
     bounds: &[Bounds],
@@ -234,18 +235,18 @@ impl Sample {
 
 /// The first record of a partition from an offset on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct First {
+pub(super) struct First {
     /// The partition.
-    pub partition: u32,
+    pub(super) partition: u32,
     /// The record's offset.
-    pub offset: i64,
+    pub(super) offset: i64,
     /// Its time, in milliseconds since the epoch, if it has one.
-    pub timestamp: Option<i64>,
+    pub(super) timestamp: Option<i64>,
 }
 
 /// Reads the first record of some partitions of a topic, each from an offset on, for at most `patience`. Omits
 /// partitions of which none arrives.
-pub(crate) fn first_from(
+pub(super) fn first_from(
     consumer: &mut dyn Consumer,
     topic: &Arc<str>,
     from: &[(u32, i64)],
@@ -272,7 +273,7 @@ pub(crate) fn first_from(
 }
 
 /// The number of partitions whose time index has a record.
-pub(crate) fn times(admin: &AdminThread, topic: &Arc<str>, bounds: &[Bounds]) -> Result<usize, KafkaError> {
+pub(super) fn times(admin: &AdminThread, topic: &Arc<str>, bounds: &[Bounds]) -> Result<usize, KafkaError> {
     let found = admin.offsets_at(topic, &vec![Some(0); bounds.len()])?;
     let found = found.iter().zip(bounds);
     Ok(found
