@@ -72,7 +72,6 @@ pub(crate) enum Environment {
 }
 
 impl Sources {
-    /// Reads and validates the settings.
     pub(crate) fn load(&self) -> Result<Loaded, config::load::ConfigError> {
         let environment: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -134,7 +133,6 @@ const RESERVE_EVERY: Duration = Duration::from_secs(5);
 type Serve = Box<dyn Fn(Listener, Stopping) -> BoxedServing + Send>;
 type BoxedServing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// A stream with its tasks.
 pub(crate) struct Running {
     pub(crate) stream: Arc<Stream>,
     /// Aborts its writer, which drops the channel's receiver.
@@ -150,13 +148,11 @@ impl Running {
     }
 }
 
-/// A reading thread and its streams.
 pub(crate) struct Reading {
     pub(crate) tail: ReaderHandle,
     pub(crate) streams: Vec<Arc<Stream>>,
 }
 
-/// All parts of a running daemon.
 pub(crate) struct Daemon {
     pub(crate) settings: Settings,
     /// The connection settings of all Kafka clients.
@@ -169,7 +165,6 @@ pub(crate) struct Daemon {
     pub(crate) history: Arc<History>,
     /// Threads that are stopping.
     pub(crate) retired: Vec<JoinHandle<()>>,
-    /// The status line in systemd.
     pub(crate) status_line: Arc<StatusLine>,
     /// Addresses, and the switches of their listeners.
     pub(crate) listeners: Vec<(String, watch::Sender<bool>)>,
@@ -325,7 +320,6 @@ impl Daemon {
         self.app.show(shown);
     }
 
-    /// Serves one more listener.
     pub(crate) fn serve(&mut self, bound: Bound) {
         info!("listening on {}", bound.listener.url());
         let (switch, stopping) = Stopping::channel();

@@ -84,7 +84,6 @@ pub enum LogError {
     Thread(io::Error),
 }
 
-/// A logger that is ready to be installed.
 pub(crate) struct Prepared {
     level: LevelFilter,
     logger: Box<dyn Log>,
@@ -122,7 +121,6 @@ pub(crate) fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
 }
 
 impl Prepared {
-    /// Replaces the logger in use.
     pub(crate) fn install(self) {
         *LOGGER.inner.write() = Some(self.logger);
         // Fails when it is installed already.
@@ -131,7 +129,6 @@ impl Prepared {
     }
 }
 
-/// An output behind a queue.
 fn queued(queue: &'static Queue, sink: Sink, format: LogFormat, reader: Reader) -> fern::Output {
     let output: Arc<dyn Output> = Arc::new(Lenient { sink, format, reader });
     fern::Output::call(move |record| {
@@ -257,7 +254,6 @@ fn push_printable(out: &mut String, text: &str) {
     }
 }
 
-/// The syslog priority.
 const fn priority(level: log::Level) -> u8 {
     match level {
         log::Level::Error => 3,

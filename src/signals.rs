@@ -19,12 +19,9 @@ pub(crate) const EXIT_FORCED: i32 = 1;
 /// Most pending signals; more of them carry no information.
 const PENDING: usize = 8;
 
-/// The request that a signal makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Reload the configuration.
     Reload,
-    /// Shut down.
     Shutdown,
 }
 

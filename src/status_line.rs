@@ -21,7 +21,6 @@ const RELOADED_LASTS: Duration = Duration::from_secs(60);
 /// Most characters of the line: it is for a terminal, and errors of Kafka may be long.
 const MAX_STATUS: usize = 1000;
 
-/// Sends the status line to systemd.
 #[derive(Debug)]
 pub(crate) struct StatusLine {
     app: Arc<AppState>,
@@ -33,12 +32,10 @@ struct Content {
     line: String,
     /// The changes of the last reload, and its time.
     reloaded: Option<(String, Instant)>,
-    /// Why the last reload failed.
     failed: Option<String>,
 }
 
 impl StatusLine {
-    /// The status line of the daemon with this state.
     pub(crate) fn new(app: Arc<AppState>) -> Self {
         Self {
             app,
@@ -46,7 +43,6 @@ impl StatusLine {
         }
     }
 
-    /// Shows the changes of a reload.
     pub(crate) fn reloaded(&self, what: &str) {
         self.update(|content| {
             content.reloaded = Some((format!("reloaded: {what}"), Instant::now()));
@@ -54,7 +50,6 @@ impl StatusLine {
         });
     }
 
-    /// Shows why a reload failed.
     pub(crate) fn failed(&self, why: &str) {
         self.update(|content| {
             content.reloaded = None;
@@ -112,7 +107,6 @@ fn clients(shown: &Shown) -> String {
     format!("{clients} on {streams}")
 }
 
-/// The lag of all partitions, once it is known.
 fn lag(threads: &KafkaStatus) -> Option<String> {
     let lags = threads.lag();
     let total = lags.iter().map(|lag| lag.records).fold(0, u64::saturating_add);

@@ -21,7 +21,6 @@ use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-/// The variable that names the socket.
 const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// How long the task waits for the socket to be reported as writable before it tries again anyway.
@@ -39,7 +38,6 @@ static NOTIFIER: LazyLock<Option<Notifier>> =
         }
     });
 
-/// The daemon serves.
 pub(crate) fn ready() {
     tell(Message::Ready);
 }
@@ -52,12 +50,10 @@ pub(crate) fn reloading() {
     }
 }
 
-/// The daemon ends.
 pub(crate) fn stopping() {
     tell(Message::Stopping);
 }
 
-/// The daemon lives.
 pub(crate) fn alive() {
     tell(Message::Alive);
 }
@@ -67,7 +63,6 @@ pub(crate) fn watchdog_period() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|period| !period.is_zero())
 }
 
-/// Whether systemd is notified.
 pub(crate) fn is_listening() -> bool {
     NOTIFIER.is_some()
 }
@@ -92,18 +87,13 @@ fn tell(message: Message) {
     }
 }
 
-/// A message to systemd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// `READY=1`
     Ready,
     /// `RELOADING=1`, with an assignment of the time.
     Reloading(String),
-    /// `STOPPING=1`
     Stopping,
-    /// `STATUS=`
     Status(String),
-    /// `WATCHDOG=1`
     Alive,
 }
 
@@ -127,11 +117,9 @@ pub(crate) struct Notifier(Arc<Inner>);
 struct Inner {
     address: SocketAddr,
     backlog: Mutex<Backlog>,
-    /// Signalled when a backlog is sent.
     is_sent: Notify,
 }
 
-/// Messages that could not be sent yet.
 #[derive(Debug, Default)]
 struct Backlog {
     messages: VecDeque<Message>,
@@ -175,7 +163,6 @@ impl Notifier {
         }
     }
 
-    /// Waits until the backlog is empty.
     pub(crate) async fn settled(&self) {
         loop {
             let is_sent = self.0.is_sent.notified();

@@ -28,10 +28,8 @@ const CHECKS: u32 = 8;
 /// machine.
 const CHECKS_PER_MESSAGE: u32 = 2;
 
-/// Checks all parts of the daemon.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
-    /// How long a part may be late.
     slack: Duration,
     threads: Arc<KafkaStatus>,
     writers: Arc<Pulses>,

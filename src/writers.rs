@@ -28,7 +28,6 @@ use crate::stream::history_reads::SpawnReplay;
 use crate::stream::replay_writer::{ReplayStep, ReplayTask, ReplayWriter};
 use crate::stream::writer::Writer;
 
-/// The name of the threads.
 const NAME: &str = "stream-writer";
 
 /// The threads, and the pulses of the tasks on them.
@@ -90,7 +89,6 @@ impl Writers {
         self.spawner_of(format!("a filter of stream {path}"))
     }
 
-    /// Spawns the replays of a stream.
     pub(crate) fn replay_spawner(&self, path: &str) -> SpawnReplay {
         let spawn = self.spawner_of(format!("a replay of stream {path}"));
         Box::new(move |task| spawn(Box::pin(write_replay(task))))

@@ -76,12 +76,10 @@ pub(crate) struct Configured {
 }
 
 impl Configured {
-    /// The configuration file's path.
     pub(crate) fn config(&self) -> &Path {
         &self.config
     }
 
-    /// The layers of the configuration.
     pub(crate) fn sources(&self) -> Sources {
         Sources {
             document: Document::File(self.config.clone()),
@@ -96,7 +94,6 @@ impl Configured {
     }
 }
 
-/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The configuration is wrong.
@@ -126,7 +123,6 @@ impl Failure {
     }
 }
 
-/// Prints a command's result.
 pub(crate) fn say(text: &str) -> Result<(), Failure> {
     print(text)?;
     Ok(())

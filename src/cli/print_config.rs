@@ -3,7 +3,6 @@
 use super::common::{Configured, Failure, say};
 use crate::config::print;
 
-/// Prints them as TOML.
 pub(super) fn run(configured: &Configured) -> Result<(), Failure> {
     say(&print::print(&configured.sources().load()?))
 }

@@ -30,7 +30,6 @@ pub struct CorsSettings {
 }
 
 impl CorsSettings {
-    /// Whether every origin may read.
     pub(crate) fn allows_any(&self) -> bool {
         self.allow_origins.iter().any(|origin| origin == ANY_ORIGIN)
     }
@@ -78,9 +77,7 @@ impl CorsSettings {
 /// A validated entry of `allow_origins`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AllowedOrigin {
-    /// Every origin.
     Any,
-    /// One origin.
     Exact(String),
     /// Origins whose host ends with this domain, at any depth, as in a content security policy (CSP3, section
     /// 6.7.2.8), except the domain itself. Scheme and port must be equal.
@@ -93,7 +90,6 @@ pub(crate) enum AllowedOrigin {
 }
 
 impl AllowedOrigin {
-    /// Parses an entry of `allow_origins`.
     pub(crate) fn new(text: &str) -> Self {
         if text == ANY_ORIGIN {
             return Self::Any;
@@ -107,7 +103,6 @@ impl AllowedOrigin {
         }
     }
 
-    /// Whether the entry allows a request's `Origin`.
     pub(crate) fn covers(&self, origin: &str) -> bool {
         match self {
             Self::Any => true,

@@ -14,7 +14,6 @@ pub struct Fault {
     pub message: String,
 }
 
-/// The faults found so far.
 #[derive(Debug, Default)]
 pub(super) struct Faults(Vec<Fault>);
 

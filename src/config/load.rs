@@ -146,7 +146,6 @@ impl Loaded {
 
 #[derive(Debug, Clone, Default)]
 struct Origins {
-    /// Name and text of the document.
     document: (String, String),
     /// Variable or flag by key, later layers last.
     layers: Vec<BTreeMap<String, String>>,

@@ -238,7 +238,6 @@ fn largest(settings: &Draft) -> String {
     shown.join(", ")
 }
 
-/// Bytes as text.
 fn shown(bytes: u64) -> String {
     let mebibytes = bytes.div_ceil(MEBIBYTE);
     if mebibytes < 10 * 1024 {

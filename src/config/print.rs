@@ -7,7 +7,6 @@ use toml::Value;
 use super::load::Loaded;
 use super::settings::Settings;
 
-/// The text in place of a secret.
 const MASK: &str = "***";
 
 /// The only table whose values may be secrets; other tables hold paths of files with secrets.

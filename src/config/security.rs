@@ -32,7 +32,6 @@ impl fmt::Display for FileName {
 }
 
 impl FileName {
-    /// The path of the file.
     pub(crate) fn path(&self) -> Result<PathBuf, String> {
         let Some(name) = self.0.strip_prefix(CREDENTIAL) else {
             return Ok(PathBuf::from(&self.0));
@@ -51,7 +50,6 @@ impl FileName {
         }
     }
 
-    /// The content.
     pub(crate) fn read(&self) -> Result<Vec<u8>, String> {
         let path = self.path()?;
         let read = || -> io::Result<Vec<u8>> {

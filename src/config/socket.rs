@@ -10,7 +10,6 @@ use super::units::serde_as_text;
 pub struct SocketMode(u32);
 
 impl SocketMode {
-    /// The bits for chmod(2).
     pub(crate) const fn bits(self) -> u32 {
         self.0
     }

@@ -10,7 +10,6 @@ use super::assets::{POLICY, escape};
 use super::response;
 use super::state::AppState;
 
-/// The style of the page.
 const STYLE: &str = "/assets/style.css";
 
 /// Shown in place of a value that may be secret or personal.

@@ -15,9 +15,7 @@ pub(super) struct Preference {
 enum Exactness {
     #[default]
     Unnamed,
-    /// By `*/*` or `*`.
     Any,
-    /// By `text/*`.
     Type,
     Exact,
 }

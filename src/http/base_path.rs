@@ -7,12 +7,10 @@ use http::uri::PathAndQuery;
 #[derive(Debug)]
 pub(super) struct BasePath(String);
 
-/// Why a path cannot be stripped.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NotBelow {
     /// It is the prefix without its slash, which breaks relative links. Holds the path and query to redirect to.
     NoSlash(String),
-    /// It does not begin with the prefix.
     Outside,
 }
 
@@ -25,7 +23,6 @@ impl BasePath {
         &self.0
     }
 
-    /// Removes the prefix from a path.
     pub(super) fn strip(&self, uri: &mut Uri) -> Result<(), NotBelow> {
         if self.0.is_empty() {
             return Ok(());

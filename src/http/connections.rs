@@ -69,12 +69,10 @@ impl Connections {
         self.reserve.swap(reserve, Ordering::Relaxed)
     }
 
-    /// Descriptors that are kept from clients.
     pub(crate) fn reserve(&self) -> u64 {
         self.reserve.load(Ordering::Relaxed)
     }
 
-    /// Connections open now.
     pub(crate) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
@@ -105,7 +103,6 @@ impl Connections {
         fd_limit::limit().is_none_or(|limit| self.open() < fd_limit::left_for_clients(limit, self.reserve()))
     }
 
-    /// Counts and logs a pause in accepting.
     pub(super) fn count_accept_pause(&self, cause: &dyn fmt::Display) {
         self.accept_pauses.fetch_add(1, Ordering::Relaxed);
         let mut log = self.pause_log.lock();
@@ -156,9 +153,7 @@ fn milliseconds(duration: Duration) -> u64 {
 pub(super) enum Limit {
     /// The socket took no byte for `write_timeout`, or the kernel reported `ETIMEDOUT`: the peer acknowledged nothing.
     WriteTimeout,
-    /// A request's head was not complete in time.
     HeadTimeout,
-    /// A request's head was too large.
     HeadSize,
 }
 
@@ -179,12 +174,10 @@ impl Connection {
         self.peer
     }
 
-    /// Notes that the head of a request is complete.
     pub(super) fn note_request(&self) {
         self.has_request.store(true, Ordering::Relaxed);
     }
 
-    /// Notes that an event stream begins or ends.
     pub(super) fn set_streaming(&self, is_streaming: bool) {
         self.is_streaming.store(is_streaming, Ordering::Relaxed);
     }
@@ -209,7 +202,6 @@ impl Connection {
         let _ = self.closed_by.set(limit);
     }
 
-    /// Whether the write timeout closed the connection.
     pub(super) fn has_timed_out(&self) -> bool {
         self.closed_by.get() == Some(&Limit::WriteTimeout)
     }

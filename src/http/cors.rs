@@ -21,7 +21,6 @@ const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("retry-after");
 /// How many seconds a browser may cache a preflight: the most that Chromium does.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
-/// Which origins may read, and what they may send.
 #[derive(Debug)]
 pub(super) struct Cors {
     origins: Vec<AllowedOrigin>,
@@ -65,7 +64,6 @@ impl Cors {
             .then(|| origin.clone())
     }
 
-    /// The response to a preflight from an allowed origin.
     pub(super) fn preflight(&self) -> Response {
         let mut response = StatusCode::NO_CONTENT.into_response();
         let headers = response.headers_mut();
@@ -78,7 +76,6 @@ impl Cors {
         response
     }
 
-    /// Adds the headers that allow an origin to read the response.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap, allowed: Option<HeaderValue>) {
         // Also where no origin is allowed: a cache must not serve one site a response meant for another.
         if !self.origins.is_empty() && !self.allows_any {
@@ -94,7 +91,6 @@ impl Cors {
     }
 }
 
-/// Whether a request is a preflight.
 pub(super) fn is_preflight<B>(request: &Request<B>) -> bool {
     request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }

@@ -19,7 +19,6 @@ pub(super) struct ApiError {
 }
 
 impl ApiError {
-    /// An error with its HTTP status.
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -45,7 +44,6 @@ impl ApiError {
         }
     }
 
-    /// The daemon has failed: 500.
     pub(super) fn internal(message: &str) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }

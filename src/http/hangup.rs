@@ -29,7 +29,6 @@ pub(super) struct Hangup {
     ahead: Vec<u8>,
     /// Whether hyper has read since the last flush and waits for bytes: then it sees the end itself.
     is_waiting: bool,
-    /// Whether the peer has closed its side.
     has_ended: bool,
     /// Runs from when the end of a stream's client was seen.
     grace: Option<Pin<Box<Sleep>>>,

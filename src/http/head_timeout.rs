@@ -29,7 +29,6 @@ pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 
-/// The head timeout of one connection.
 #[derive(Debug)]
 pub(super) struct HeadTimeout {
     timeout: Duration,
@@ -59,7 +58,6 @@ impl HeadTimeout {
         }
     }
 
-    /// Whether a head has begun and is not complete.
     pub(super) const fn has_begun(&self) -> bool {
         self.has_begun
     }

@@ -37,7 +37,6 @@ fn loading(shown: &Shown) -> impl Iterator<Item = &Arc<Stream>> {
     shown.streams.iter().filter(is_loading)
 }
 
-/// The health of the daemon.
 #[derive(Debug)]
 pub(crate) struct Standing {
     /// Whether every stream has loaded once, and the daemon is not shutting down.
@@ -52,7 +51,6 @@ pub(crate) struct Standing {
     pub degraded: Vec<String>,
 }
 
-/// The health of the daemon now.
 pub(crate) fn standing(state: &AppState) -> Standing {
     let is_draining = state.is_draining.load(Ordering::Relaxed);
     // A stream that a reload adds is loading too, but must not make a balancer avoid the others.
@@ -76,7 +74,6 @@ pub(crate) fn standing(state: &AppState) -> Standing {
     }
 }
 
-/// Faults of the table of a stream.
 fn of_table(stream: &Stream) -> Vec<String> {
     let path = &stream.settings().path;
     let mut troubles = Vec::new();

@@ -31,7 +31,6 @@ const SWEEP_EVERY: Duration = BURST;
 /// Capacity for this many addresses is never freed.
 const LEAST_ROOM: usize = 64;
 
-/// The number of limits.
 const LIMITS: usize = 6;
 
 /// The limits in force; 0 is unlimited.
@@ -61,7 +60,6 @@ impl From<&HttpSettings> for Rules {
     }
 }
 
-/// The limit that refuses a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
     /// `max_clients`
@@ -111,7 +109,6 @@ impl From<OverLimit> for Limit {
     }
 }
 
-/// The counts at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Streams open.
@@ -134,7 +131,6 @@ pub struct Limits {
     by_stream: Mutex<BTreeMap<String, OfStream>>,
 }
 
-/// Clients refused by the limits of one stream.
 #[derive(Debug)]
 struct OfStream {
     paths: (u64, Seldom),
@@ -168,7 +164,6 @@ impl Limits {
         *self.rules.write() = Arc::new(rules);
     }
 
-    /// The limits in force.
     pub(crate) fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.rules.read())
     }
@@ -194,7 +189,6 @@ impl Limits {
         }
     }
 
-    /// The counts now.
     pub(crate) fn counts(&self) -> Counts {
         let (clients, addresses) = {
             let mut open = self.open();
@@ -265,7 +259,6 @@ pub(crate) struct Permit {
 }
 
 impl Permit {
-    /// The client address that it is counted for.
     pub(crate) fn address(&self) -> Address {
         self.address
     }
@@ -287,7 +280,6 @@ struct OpenStreams {
     swept_at: Option<Instant>,
 }
 
-/// The streams and the bucket of one address.
 #[derive(Debug, Clone, Copy, Default)]
 struct Share {
     clients: u64,
@@ -357,7 +349,6 @@ impl OpenStreams {
 }
 
 impl Share {
-    /// Whether nothing has to be kept.
     fn is_idle(&self, now: Instant) -> bool {
         self.clients == 0 && self.bucket.is_full(now)
     }

@@ -96,7 +96,6 @@ impl BindError {
         self.remedy == ANOTHER_PROGRAM
     }
 
-    /// The same error with another remedy.
     #[must_use]
     pub(crate) fn with_remedy(self, remedy: impl Into<Cow<'static, str>>) -> Self {
         let remedy = remedy.into();

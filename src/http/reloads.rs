@@ -24,7 +24,6 @@ impl Reloads {
         self.fingerprint.store(fingerprint, Ordering::Relaxed);
     }
 
-    /// Counts a reload.
     pub(crate) fn count(&self, has_succeeded: bool) {
         let counter = if has_succeeded {
             &self.succeeded
@@ -40,7 +39,6 @@ impl Reloads {
         self.has_last_failed.load(Ordering::Relaxed)
     }
 
-    /// Reloads that were applied.
     pub(crate) fn succeeded(&self) -> u64 {
         self.succeeded.load(Ordering::Relaxed)
     }

@@ -21,10 +21,8 @@ use super::router::Handler;
 /// The response has no body, so its head is all of it (RFC 9110, section 9.3.2).
 const REQUEST: &[u8] = b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// How a good response begins.
 const GOOD: &[u8] = b"HTTP/1.1 200 ";
 
-/// A connection to the daemon itself.
 #[derive(Debug)]
 pub(crate) struct SelfCheck {
     socket: UnixStream,

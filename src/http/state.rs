@@ -106,7 +106,6 @@ impl AppState {
         Arc::clone(&self.shown().requests)
     }
 
-    /// The stream at a path.
     pub(super) fn stream(&self, path: &str) -> Option<Arc<Stream>> {
         let shown = self.shown();
         let mut streams = shown.streams.iter();

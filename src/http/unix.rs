@@ -117,7 +117,6 @@ pub(crate) fn set_access(path: &Path, access: &SocketAccess) -> io::Result<()> {
     if after == before { Ok(()) } else { chmod(after) }
 }
 
-/// The number of a group.
 pub(crate) fn group(name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);

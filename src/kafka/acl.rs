@@ -9,14 +9,12 @@ use super::client::Connect;
 use super::consumer::Consumer;
 use super::reader_status::ReaderStatus;
 
-/// Topics without READ permission.
 #[derive(Debug, Default)]
 pub(super) struct UnauthorizedTopics {
     unauthorized: BTreeSet<Arc<str>>,
 }
 
 impl UnauthorizedTopics {
-    /// Logs and shows changes.
     pub(super) fn note(&mut self, consumer: &dyn Consumer, connect: &dyn Connect, status: &ReaderStatus) {
         let unauthorized = consumer.unauthorized();
         if *unauthorized == self.unauthorized {
@@ -37,12 +35,10 @@ impl UnauthorizedTopics {
         self.unauthorized.clone_from(unauthorized);
     }
 
-    /// Initialises a new consumer.
     pub(super) fn hand_over(&self, consumer: &mut dyn Consumer) {
         consumer.remember_unauthorized(&self.unauthorized);
     }
 
-    /// Forgets a topic that is no longer read.
     pub(super) fn forget(&mut self, topic: &str) {
         self.unauthorized.remove(topic);
     }

@@ -84,7 +84,6 @@ pub struct AdminThread {
     brokers: Arc<str>,
 }
 
-/// A request in progress.
 pub(super) struct PendingRequest<T> {
     call: worker_thread::PendingCall<Result<T, KafkaError>>,
     brokers: Arc<str>,
@@ -111,7 +110,6 @@ impl AdminThread {
         })
     }
 
-    /// The pulse of the requesting thread.
     pub(super) fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
@@ -154,7 +152,6 @@ impl AdminThread {
         self.call(move |admin| admin.bounds(&topics))
     }
 
-    /// [`bounds`](Self::bounds) of one topic.
     pub(crate) fn bounds_of(
         &self,
         topic: &Arc<str>,
@@ -182,7 +179,6 @@ impl<T> PendingRequest<T> {
     }
 }
 
-/// The error of an abandoned call.
 pub(super) fn no_answer(brokers: &Arc<str>, abandoned: Abandoned) -> KafkaError {
     match abandoned {
         Abandoned::Interrupted => KafkaError::new(brokers, ErrorKind::Interrupted),

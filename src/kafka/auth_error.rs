@@ -35,7 +35,6 @@ impl AuthError {
         }
     }
 
-    /// Converts it into an error that names the brokers.
     pub(crate) fn at(self, brokers: &Arc<str>) -> KafkaError {
         let Self { reason, remedy } = self;
         KafkaError::new(brokers, ErrorKind::Refused { reason, remedy })
@@ -96,7 +95,6 @@ impl AuthError {
         )
     }
 
-    /// A broker's certificate failed verification.
     pub(super) fn certificate(why: &str, credentials: &Credentials) -> Self {
         let ca = of_tls(credentials, "ca_file of tls", "ssl.ca.location");
         Self::new(
@@ -118,7 +116,6 @@ impl AuthError {
         )
     }
 
-    /// The CA of a broker's certificate is not trusted.
     #[cfg(feature = "tls")]
     pub(super) fn unknown_ca(issuer: &str, credentials: &Credentials) -> Self {
         let ca = of_tls(credentials, "ca_file of tls", "ssl.ca.location");
@@ -128,7 +125,6 @@ impl AuthError {
         )
     }
 
-    /// The broker aborted the TLS handshake.
     fn alert(text: &str, credentials: &Credentials) -> Option<Self> {
         let is_of_certificate =
             text.contains("certificate") || text.contains("unknown ca") || text.contains("handshake failure");
@@ -155,7 +151,6 @@ impl AuthError {
         })
     }
 
-    /// SASL authentication failed.
     fn login(text: &str, credentials: &Credentials) -> Self {
         let none = SaslSettings::default();
         let sasl = credentials.sasl().unwrap_or(&none);

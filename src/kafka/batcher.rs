@@ -22,17 +22,14 @@ use super::stream_queues::{FlowChange, SlowPeriod, StreamChannel, StreamQueues};
 #[derive(Debug)]
 struct Topic {
     name: Arc<str>,
-    /// The next offset of every partition.
     next: Vec<i64>,
     /// See [`FetchPosition`].
     placed: Vec<u64>,
     incarnation: u64,
     /// The leader epochs of the records read, by partition; shorter than `next` if later partitions have none.
     epochs: Vec<Epochs>,
-    /// Whether a stream keeps a table of the topic.
     has_table: bool,
     batch: Batch,
-    /// Records accepted.
     received: u64,
     /// Records sent, for `/metrics`; updated once per batch.
     sent: Arc<AtomicU64>,
@@ -58,7 +55,6 @@ pub struct FetchPosition {
 }
 
 impl FetchPosition {
-    /// The topic and the partition.
     pub(crate) fn key(&self) -> (Arc<str>, u32) {
         (Arc::clone(&self.topic), self.partition)
     }
@@ -68,7 +64,6 @@ impl FetchPosition {
 #[derive(Debug)]
 pub struct Batcher {
     topics: Vec<Topic>,
-    /// The index of every topic.
     by_name: HashMap<Arc<str>, usize>,
     queues: StreamQueues,
     /// How often the next offset of a partition was set.
@@ -121,7 +116,6 @@ impl Batcher {
         self
     }
 
-    /// Every topic with the next offset of each of its partitions.
     pub(crate) fn positions(&self) -> impl Iterator<Item = (&Arc<str>, &[i64])> {
         self.topics
             .iter()
@@ -163,7 +157,6 @@ impl Batcher {
         self.topic(topic)?.epoch(partition)
     }
 
-    /// Whether a stream keeps a table of a topic.
     pub(super) fn has_table(&self, topic: &str) -> bool {
         self.topic(topic).is_some_and(|topic| topic.has_table)
     }
@@ -178,17 +171,14 @@ impl Batcher {
             .is_some_and(|topic| topic.is_paused(&self.queues))
     }
 
-    /// Whether any topic is paused.
     pub(crate) fn is_any_paused(&self) -> bool {
         self.queues.is_any_paused()
     }
 
-    /// Records accepted since the start.
     pub(crate) fn received(&self) -> u64 {
         self.topics.iter().map(|topic| topic.received).sum()
     }
 
-    /// Records accepted of one topic.
     pub(crate) fn received_from(&self, topic: &str) -> u64 {
         self.topic(topic).map_or(0, |topic| topic.received)
     }
@@ -277,7 +267,6 @@ impl Batcher {
         Some(from)
     }
 
-    /// Notifies the streams of a topic that it was recreated.
     pub(crate) fn recreated(&mut self, topic: &str) {
         if let Some(&index) = self.by_name.get(topic) {
             let (topic, queues) = (&mut self.topics[index], &mut self.queues);
@@ -378,23 +367,19 @@ impl Batcher {
         self.queues.update_paused(pulse)
     }
 
-    /// Whether the channel of a stream whose topics are not paused is full.
     pub(super) fn is_any_full(&self) -> bool {
         self.queues.is_any_full()
     }
 
-    /// The path of a stream, by its index.
     pub(super) fn stream(&self, queue: usize) -> &Arc<str> {
         self.queues.stream(queue)
     }
 
-    /// The topics that a stream uses.
     pub(super) fn topics_of(&self, queue: usize) -> Vec<Arc<str>> {
         let uses = self.topics.iter().filter(|topic| topic.queues.contains(&queue));
         uses.map(|topic| Arc::clone(&topic.name)).collect()
     }
 
-    /// Streams that do not keep up.
     pub(super) fn slow(&self) -> impl Iterator<Item = (usize, SlowPeriod)> {
         self.queues.slow()
     }
@@ -411,7 +396,6 @@ impl Batcher {
         gone
     }
 
-    /// Whether all streams have closed their channels.
     pub(crate) fn is_closed(&self) -> bool {
         self.topics.iter().all(|topic| topic.is_unwanted(&self.queues))
     }

@@ -5,10 +5,8 @@ use openssl::x509::{X509, X509NameRef, X509Ref};
 
 use crate::config::TlsSettings;
 
-/// Most hosts of a certificate that an error message lists.
 const MAX_HOSTS: usize = 8;
 
-/// The host names and addresses of a certificate.
 pub(super) fn hosts(certificate: Option<&X509Ref>) -> String {
     let alternatives = certificate.and_then(X509Ref::subject_alt_names);
     let hosts: Vec<String> = alternatives

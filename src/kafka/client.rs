@@ -29,7 +29,6 @@ pub struct Handles {
     pub consumer: Box<dyn Consumer>,
     /// Makes requests about topics and offsets.
     pub admin: AdminThread,
-    /// The metadata refresh in progress.
     looking: Option<PendingRequest<Vec<Looked>>>,
 }
 
@@ -57,7 +56,6 @@ impl Handles {
         Some(self.note(answer))
     }
 
-    /// Refreshes metadata, and waits for the result.
     pub(super) fn look_now(&mut self, asked: &[Asked]) -> Result<Vec<Looked>, KafkaError> {
         let answer = self.admin.call(self.request(asked));
         self.note(answer)
@@ -139,7 +137,6 @@ pub fn build(
     Ok(Handles::new(consumer, admin))
 }
 
-/// Builds only the admin handle.
 fn build_admin(
     connection: &Connection,
     client: Client,
@@ -171,7 +168,6 @@ pub fn librdkafka_config(connection: &Connection, purpose: Purpose) -> Result<Cl
     super::librdkafka::settings::config(connection, &connection.credentials, purpose)
 }
 
-/// The client libraries.
 pub(super) struct Clients {
     connection: Connection,
     choice: Option<Choice>,
@@ -179,7 +175,6 @@ pub(super) struct Clients {
     pulse: Arc<Pulse>,
 }
 
-/// The user of the clients.
 enum Role {
     /// The reading thread, which reports the library in use.
     Leading(Arc<ReaderStatus>),
@@ -188,7 +183,6 @@ enum Role {
 }
 
 impl Clients {
-    /// For the reading thread.
     pub(super) fn leading(connection: Connection, status: Arc<ReaderStatus>) -> Self {
         Self {
             connection,
@@ -223,7 +217,6 @@ impl Clients {
         choose(&self.connection)
     }
 
-    /// Logs the choice if it has changed.
     fn note(&mut self, choice: Choice) {
         if self.choice.as_ref() != Some(&choice) {
             info!(

@@ -52,7 +52,6 @@ pub(crate) enum SecurityProtocol {
 }
 
 impl SecurityProtocol {
-    /// The protocol that a connection sets.
     pub(crate) fn of(connection: &Connection) -> Self {
         match (connection.credentials.tls(), connection.credentials.sasl()) {
             (Some(_), _) if cfg!(feature = "tls") => return Self::Tls,

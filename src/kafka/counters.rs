@@ -28,7 +28,6 @@ pub enum ErrorClass {
 }
 
 impl ErrorClass {
-    /// All kinds.
     pub(crate) const ALL: [Self; 7] = [
         Self::Unreachable,
         Self::Partition,
@@ -91,7 +90,6 @@ impl PauseCounters {
 }
 
 impl KafkaCounters {
-    /// The pauses of one stream, by its path.
     pub(crate) fn pauses(&self, stream: &Arc<str>) -> Arc<PauseCounters> {
         Arc::clone(self.pauses.lock().entry(Arc::clone(stream)).or_default())
     }

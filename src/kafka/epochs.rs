@@ -23,7 +23,6 @@ pub(crate) enum EpochEnd {
     At(i64),
     /// At this offset or before it: reading began there, in a later epoch.
     Before(i64),
-    /// No epoch is known.
     Unknown,
 }
 

@@ -21,7 +21,6 @@ pub(super) const DOUBT: Duration = Duration::from_secs(3);
 /// Pause between two requests about a topic in doubt.
 pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A topic whose metadata is requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// Its name.
@@ -36,7 +35,6 @@ pub(crate) struct Asked {
     pub known: Option<Known>,
 }
 
-/// The known state of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Known {
     /// How many partitions it has.
@@ -54,7 +52,6 @@ impl Asked {
         self.leaderless.iter().any(has_leader)
     }
 
-    /// Whether the topic differs from its known state.
     fn is_changed(&self, looked: &Looked) -> bool {
         self.known.as_ref().is_some_and(|known| {
             let id = looked.state.id.filter(|id| !known.past.contains(id));
@@ -69,7 +66,6 @@ impl Asked {
     }
 }
 
-/// The result for one topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Looked {
     /// Its partitions and id.

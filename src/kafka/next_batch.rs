@@ -28,7 +28,6 @@ const MAX_PASSED: usize = 1000;
 /// The attribute of a batch of transaction markers.
 const CONTROL: i16 = 1 << 5;
 
-/// The header of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Head {
     /// The offset after it.
@@ -37,7 +36,6 @@ struct Head {
     has_records: bool,
 }
 
-/// The next batch of a partition that holds records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NextBatch {
     /// The offset from which it was requested: after the markers before it.

@@ -23,12 +23,10 @@ struct Blocked {
     is_reported: bool,
 }
 
-/// A change to log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TransactionChange {
     /// A transaction has blocked the partition for [`REPORT_AFTER`].
     Blocked,
-    /// A reported transaction has ended.
     Ended,
 }
 
@@ -60,7 +58,6 @@ impl OpenTransactions {
         Some(TransactionChange::Blocked)
     }
 
-    /// Forgets a topic.
     pub(crate) fn forget(&mut self, topic: &str) {
         self.0.remove(topic);
     }

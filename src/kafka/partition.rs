@@ -57,7 +57,6 @@ impl Cut {
     }
 }
 
-/// The number after a phrase.
 fn number_after(text: &str, phrase: &str) -> Option<i64> {
     let (_, rest) = text.split_once(phrase)?;
     let number = rest.split(|char: char| char != '-' && !char.is_ascii_digit());

@@ -16,7 +16,6 @@ use procfs::process::Process;
 /// No deadline: the thread has not begun, rests, or has ended.
 const NEVER: u64 = u64::MAX;
 
-/// Not a thread id.
 const UNKNOWN: i32 = 0;
 
 /// One thread's pulse.
@@ -25,7 +24,6 @@ pub struct Pulse {
     born: Instant,
     /// The deadline for the next beat, in milliseconds since `born`.
     due: AtomicU64,
-    /// Counts progress of the thread.
     steps: AtomicU64,
     /// The kernel's id of the thread that beat last.
     thread: AtomicI32,
@@ -45,7 +43,6 @@ pub struct Look {
     pub has_moved: bool,
 }
 
-/// The last look at a pulse.
 #[derive(Debug)]
 struct Seen {
     at: Instant,
@@ -56,7 +53,6 @@ struct Seen {
 }
 
 impl Default for Pulse {
-    /// A pulse without a deadline.
     fn default() -> Self {
         Self {
             born: Instant::now(),
@@ -136,12 +132,10 @@ impl Pulse {
         }
     }
 
-    /// A command was sent to the thread.
     pub(super) fn command_sent(&self) {
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The thread has received one.
     pub(super) fn command_received(&self) {
         self.received.fetch_add(1, Ordering::Relaxed);
     }

@@ -29,9 +29,7 @@ struct State {
     contacted: bool,
     /// The error from which reading has not recovered.
     error: Option<String>,
-    /// Whether this outage is logged.
     is_logged: bool,
-    /// The authentication error that is logged.
     auth_error: Option<String>,
     missing: BTreeSet<String>,
     stopped: StoppedPartitions,
@@ -43,9 +41,7 @@ struct State {
     lag: BTreeMap<String, Vec<Option<Lag>>>,
     transactions: OpenTransactions,
     broker_states: Vec<BrokerState>,
-    /// Topics that are paused because of a stream, by the stream's path.
     paused: BTreeMap<Arc<str>, Vec<Arc<str>>>,
-    /// Paths of streams that do not keep up.
     slow: BTreeSet<Arc<str>>,
 }
 
@@ -77,7 +73,6 @@ pub struct Snapshot {
 }
 
 impl ReaderStatus {
-    /// A status that shares counters with others.
     pub(super) fn counted_in(counters: &Arc<KafkaCounters>) -> Self {
         Self {
             counters: Arc::clone(counters),
@@ -100,13 +95,11 @@ impl ReaderStatus {
         state.contacted && state.error.is_none()
     }
 
-    /// Sets the lag of all partitions of a topic.
     pub(crate) fn set_lags(&self, topic: &str, lags: Vec<u64>) {
         let lags = lags.into_iter().map(|lag| Some((lag, lag))).collect();
         self.lock().lag.insert(topic.to_owned(), lags);
     }
 
-    /// Sets the lag of one partition.
     pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: u64, to_high: u64) {
         let mut state = self.lock();
         if let Some(lags) = state.lag.get_mut(topic) {
@@ -118,7 +111,6 @@ impl ReaderStatus {
         }
     }
 
-    /// Updates the end of a partition; returns a change to log.
     pub(crate) fn update_end(&self, end: &End) -> Option<TransactionChange> {
         self.lock().transactions.update(end, Instant::now())
     }
@@ -146,12 +138,10 @@ impl ReaderStatus {
         &self.pulse
     }
 
-    /// Sets the client library in use.
     pub(crate) fn set_client(&self, client: &str) {
         self.lock().client = Some(client.to_owned());
     }
 
-    /// Sets the state of the connections to brokers.
     pub(crate) fn set_broker_states(&self, connections: Vec<BrokerState>) {
         self.lock().broker_states = connections;
     }
@@ -252,7 +242,6 @@ impl ReaderStatus {
         self.lock().stopped.clear_all();
     }
 
-    /// The stopped partitions of a topic.
     pub(crate) fn stopped_of(&self, topic: &str) -> Vec<u32> {
         self.lock().stopped.of(topic).collect()
     }
@@ -262,7 +251,6 @@ impl ReaderStatus {
         self.lock().stopped.all().collect()
     }
 
-    /// Sets the percentage to which a topic is loaded.
     pub(crate) fn set_loading(&self, topic: &str, percent: u8) {
         let mut state = self.lock();
         match state.progress.get_mut(topic) {
@@ -273,12 +261,10 @@ impl ReaderStatus {
         }
     }
 
-    /// A topic is loaded.
     pub(crate) fn set_loaded(&self, topic: &str) {
         self.lock().progress.remove(topic);
     }
 
-    /// Sets the topics that are paused because of a stream.
     pub(crate) fn set_paused(&self, stream: &Arc<str>, topics: Option<Vec<Arc<str>>>) {
         let mut state = self.lock();
         match topics {
@@ -287,7 +273,6 @@ impl ReaderStatus {
         };
     }
 
-    /// Topics that are paused because of a stream.
     pub(super) fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
         self.lock().paused.get(stream).cloned().unwrap_or_default()
     }
@@ -302,7 +287,6 @@ impl ReaderStatus {
         }
     }
 
-    /// A topic is no longer read.
     pub(crate) fn forget_topic(&self, topic: &str) {
         let mut state = self.lock();
         state.missing.remove(topic);

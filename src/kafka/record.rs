@@ -151,7 +151,6 @@ impl Batch {
         }
     }
 
-    /// Bytes of keys, values and headers.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
     }
@@ -171,7 +170,6 @@ impl Batch {
         self.heads.is_empty()
     }
 
-    /// Whether it has reached [`MAX_BATCH_BYTES`] or [`MAX_BATCH_RECORDS`].
     pub(crate) fn is_full(&self) -> bool {
         self.bytes.len() >= MAX_BATCH_BYTES || self.heads.len() >= MAX_BATCH_RECORDS
     }

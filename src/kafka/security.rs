@@ -47,17 +47,14 @@ impl Credentials {
         self.tls == other.tls && self.sasl == other.sasl && self.fingerprints != other.fingerprints
     }
 
-    /// The settings of TLS, if it is used.
     pub(crate) fn tls(&self) -> Option<&TlsSettings> {
         self.tls.as_ref()
     }
 
-    /// The settings of SASL, if it is used.
     pub(crate) fn sasl(&self) -> Option<&SaslSettings> {
         self.sasl.as_ref()
     }
 
-    /// The file of the OAuth token, if one is used.
     #[cfg(feature = "librdkafka")]
     pub(crate) fn token_file(&self) -> Option<&FileName> {
         self.sasl.as_ref()?.token_file.as_ref()

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 /// arrives at 0.3 Mbit/s.
 const TIMES: u32 = 60;
 
-/// Partitions that do not advance.
 #[derive(Debug, Default)]
 pub(super) struct Stalls {
     /// The next offset of each, and how often it was reported.

@@ -31,7 +31,6 @@ impl KafkaStatus {
         &self.counters
     }
 
-    /// Whether all threads reach Kafka now.
     pub(crate) fn is_up(&self) -> bool {
         self.all().iter().all(|status| status.is_up())
     }
@@ -111,7 +110,6 @@ impl KafkaStatus {
         self.all.lock()
     }
 
-    /// Whether a thread reads with this client library.
     pub(crate) fn reads_with(&self, client: Client) -> bool {
         self.all().iter().any(|status| status.reads_with(client))
     }

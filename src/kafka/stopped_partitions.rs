@@ -49,7 +49,6 @@ pub struct StoppedPartition {
     pub stop: Stop,
 }
 
-/// The stopped partitions of one reading thread.
 #[derive(Debug, Default)]
 pub(crate) struct StoppedPartitions {
     now: BTreeMap<(String, u32), Stop>,
@@ -78,18 +77,15 @@ impl StoppedPartitions {
         self.now.remove(&at).is_some()
     }
 
-    /// Resumes all partitions.
     pub(crate) fn clear_all(&mut self) {
         self.now.clear();
     }
 
-    /// Forgets a topic.
     pub(crate) fn forget(&mut self, topic: &str) {
         self.now.retain(|(stopped, _), _| stopped != topic);
         self.logged.retain(|(logged, _), _| logged != topic);
     }
 
-    /// The stopped partitions of a topic.
     pub(crate) fn of(&self, topic: &str) -> impl Iterator<Item = u32> {
         let from = (topic.to_owned(), 0);
         let of_topic = self.now.range(from..).take_while(move |((of, _), _)| of == topic);
@@ -101,7 +97,6 @@ impl StoppedPartitions {
         self.now.values().map(|stop| stop.why.clone())
     }
 
-    /// All stopped partitions.
     pub(crate) fn all(&self) -> impl Iterator<Item = StoppedPartition> {
         self.now
             .iter()

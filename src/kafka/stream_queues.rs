@@ -51,12 +51,10 @@ impl From<mpsc::Sender<Feed>> for StreamChannel {
     }
 }
 
-/// A channel with its overflow.
 #[derive(Debug)]
 struct StreamQueue {
     channel: StreamChannel,
     overflow: VecDeque<Feed>,
-    /// Since when the stream's topics are paused.
     paused_since: Option<Instant>,
     /// Present while the stream does not keep up.
     slow: Option<SlowPeriod>,
@@ -71,16 +69,13 @@ pub(crate) struct SlowPeriod {
     pub times: u64,
     /// Total time its topics were paused.
     pub paused: Duration,
-    /// When they were last resumed.
     resumed: Instant,
 }
 
 /// A change of a stream's backpressure. Streams are given by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum FlowChange {
-    /// Its topics are paused.
     Paused {
-        /// The stream.
         queue: usize,
         /// Whether the stream kept up until now.
         is_first: bool,
@@ -115,28 +110,23 @@ impl StreamQueues {
         self.all.len() - 1
     }
 
-    /// The path of a stream.
     pub(super) fn stream(&self, queue: usize) -> &Arc<str> {
         &self.all[queue].channel.stream
     }
 
-    /// The paths of all streams.
     pub(super) fn streams(&self) -> impl Iterator<Item = &Arc<str>> {
         let streams = self.all.iter().map(|queue| &queue.channel.stream);
         streams.filter(|stream| !stream.is_empty())
     }
 
-    /// Whether the stream has closed its channel.
     pub(super) fn is_closed(&self, queue: usize) -> bool {
         self.all[queue].channel.feed.is_closed()
     }
 
-    /// Whether the topics of a stream are paused.
     pub(super) fn is_paused(&self, queue: usize) -> bool {
         self.all[queue].paused_since.is_some()
     }
 
-    /// Whether the topics of any stream are paused.
     pub(super) fn is_any_paused(&self) -> bool {
         self.busy > 0 && self.all.iter().any(|queue| queue.paused_since.is_some())
     }
@@ -146,7 +136,6 @@ impl StreamQueues {
         self.busy > 0 && self.full().any(|queue| queue.paused_since.is_none())
     }
 
-    /// Streams that do not keep up.
     pub(super) fn slow(&self) -> impl Iterator<Item = (usize, SlowPeriod)> {
         let all = self.all.iter().enumerate().filter(|_| self.busy > 0);
         all.filter_map(|(index, queue)| Some((index, queue.slow?)))
@@ -280,7 +269,6 @@ impl StreamQueue {
         }
     }
 
-    /// Whether the channel has enough capacity to resume reading.
     fn has_caught_up(&self) -> bool {
         let feed = &self.channel.feed;
         feed.is_closed() || (self.overflow.is_empty() && feed.capacity() * 2 >= feed.max_capacity())

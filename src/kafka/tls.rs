@@ -106,7 +106,6 @@ pub(super) fn connect(
     })
 }
 
-/// Why a certificate fails verification.
 fn verdict(
     verdict: X509VerifyResult,
     certificate: Option<&X509Ref>,

@@ -22,11 +22,8 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Shortest time between two warnings about such an `exp`: several handles read the token every few minutes.
 static DISBELIEF: Mutex<Seldom> = Mutex::new(Seldom::new(Duration::from_secs(3600)));
 
-/// A token, with its claims.
 pub(super) struct Token {
-    /// The token itself.
     pub(super) text: String,
-    /// Its subject, if it has one.
     pub(super) subject: Option<String>,
     /// When it expires, or its file must be read again.
     pub(super) until: SystemTime,
@@ -71,7 +68,6 @@ impl Token {
         })
     }
 
-    /// The expiry in milliseconds since the epoch.
     pub(super) fn until_millis(&self) -> i64 {
         let since = self.until.duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

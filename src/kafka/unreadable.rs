@@ -11,7 +11,6 @@ use super::batcher::{Batcher, FetchPosition};
 /// Time between two tries of a partition.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(300);
 
-/// A topic and a partition.
 pub(super) type Key = (Arc<str>, u32);
 
 struct Entry {
@@ -21,7 +20,6 @@ struct Entry {
     retry_at: Option<Instant>,
 }
 
-/// The unreadable partitions of one client.
 #[derive(Default)]
 pub(super) struct UnreadablePartitions {
     partitions: BTreeMap<Key, Entry>,

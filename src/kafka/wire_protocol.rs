@@ -35,12 +35,10 @@ const METADATA: i16 = 12;
 /// The first version of `Metadata` that can request no topics.
 const METADATA_LEAST: i16 = 1;
 
-/// A TCP or TLS stream.
 trait Transport: Read + Write + Send {}
 
 impl<T: Read + Write + Send> Transport for T {}
 
-/// A connection to one broker.
 pub(super) struct BrokerConnection {
     stream: Box<dyn Transport>,
     correlation: i32,
@@ -78,7 +76,6 @@ impl BrokerConnection {
         Err(last)
     }
 
-    /// The version ranges of the broker.
     pub(super) fn versions(&mut self) -> io::Result<ApiVersions> {
         self.request(ApiKey::ApiVersions, FIRST, &ApiVersionsRequest::default())
             .map(ApiVersions)
@@ -216,7 +213,6 @@ impl BrokerClient {
         versions.is_none_or(|(_, greatest)| version <= greatest)
     }
 
-    /// The metadata of topics.
     pub(super) fn metadata(&mut self, topics: &[&str]) -> io::Result<MetadataResponse> {
         let (mut plain, versions) = match self.open.take() {
             Some(open) => open,
@@ -271,7 +267,6 @@ fn transport(stream: TcpStream, _: &str, credentials: &Credentials) -> io::Resul
     ))
 }
 
-/// The error for an invalid response.
 pub(super) fn invalid(what: impl std::fmt::Display) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_string())
 }

@@ -41,9 +41,7 @@ impl<C> Clone for WorkerThread<C> {
 /// Why a call has no result. The client is unusable afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Abandoned {
-    /// The calling thread has a pending command.
     Interrupted,
-    /// The call took longer than the timeout.
     TimedOut,
 }
 
@@ -90,7 +88,6 @@ impl<C: Send + 'static> WorkerThread<C> {
         })
     }
 
-    /// Makes a call, and waits for its result.
     pub(crate) fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce(&mut C) -> T + Send + 'static,
@@ -107,7 +104,6 @@ impl<C: Send + 'static> WorkerThread<C> {
     }
 }
 
-/// A call in progress.
 pub(crate) struct PendingCall<T> {
     answered: Receiver<T>,
     begun: Instant,

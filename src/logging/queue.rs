@@ -18,7 +18,6 @@ pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that only errors may use beyond [`MAX_BYTES`].
 const RESERVE: usize = 256 * 1024;
 
-/// Memory of an entry besides its text.
 const OVERHEAD: usize = size_of::<Entry>();
 
 /// The destination of lines.
@@ -123,7 +122,6 @@ impl Queue {
         }
     }
 
-    /// The thread.
     fn write(&self) -> ! {
         let mut state = self.state();
         loop {

@@ -13,7 +13,6 @@ pub(super) const COUNTRIES: &str = "countries";
 /// The topic with one record per change of a continent's table.
 pub(super) const TOP3: &str = "Top3CountrySizePerContinent";
 
-/// Partitions of each topic.
 const PARTITIONS: i32 = 1;
 
 /// The embedded broker; ends when dropped.
@@ -31,7 +30,6 @@ impl Broker {
         Ok(Self { cluster })
     }
 
-    /// `host:port` of every broker.
     pub(super) fn addresses(&self) -> Vec<String> {
         self.cluster
             .bootstrap_servers()
@@ -40,7 +38,6 @@ impl Broker {
             .collect()
     }
 
-    /// Settings of a client of this broker.
     pub(super) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.cluster.bootstrap_servers());

@@ -37,7 +37,6 @@ const CONFIG: Document = Document::BuiltIn {
 /// The address to serve when the default one is in use.
 const ANY_PORT: &str = "127.0.0.1:0";
 
-/// How the demo runs.
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// Serve at this port of 127.0.0.1; 0 takes any that is free [default: 3000, or a free one].

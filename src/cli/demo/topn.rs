@@ -18,7 +18,6 @@ use serde::Serialize;
 use super::broker::{Broker, COUNTRIES, TOP3};
 use super::countries::{Country, send};
 
-/// Countries in a table.
 const TOP: usize = 3;
 
 /// Longest wait for a record, and so the longest before the end of the demo is seen.

@@ -298,7 +298,6 @@ fn describe_newest(check: String, newest: Newest) -> Finding {
     )
 }
 
-/// Checks that an event id can hold the stream's position.
 fn id_of(stream: &StreamSettings, known: &BTreeMap<String, Vec<Bounds>>) -> Finding {
     let check = format!("ids {}", stream.path);
     let topics: Vec<TopicPosition> = stream

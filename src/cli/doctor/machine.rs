@@ -22,7 +22,6 @@ use crate::kafka::worker_thread::within;
 /// Time limit for identifying the program that serves an address.
 const ABOUT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Largest response read from that program.
 const MAX_ABOUT: u64 = 64 * 1024;
 
 pub(super) fn check(settings: &Settings, report: &mut Report) {
@@ -233,7 +232,6 @@ fn assets(directory: Option<&Path>) -> Finding {
     }
 }
 
-/// Whether a file can be created at `path`.
 fn writable_directory(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     access(

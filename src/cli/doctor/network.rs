@@ -12,13 +12,10 @@ use crate::kafka::connection::{Connection, SecurityProtocol};
 use crate::kafka::security::Credentials;
 use crate::kafka::worker_thread::within;
 
-/// Time limit for resolving a name.
 const NAME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Time limit for connecting to one address.
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
 /// Time limit for a broker's `ApiVersions` response. For a name with one address the probe's own limit is shorter.

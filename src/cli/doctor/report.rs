@@ -7,14 +7,11 @@ use serde_json::json;
 use crate::cli::common::say;
 use crate::logging::printable;
 
-/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
-    /// Correct.
     Ok,
     /// Works, but the result may be unexpected.
     Warn,
-    /// Does not work.
     Fail,
 }
 

@@ -32,7 +32,6 @@ const SAMPLE_BYTES: usize = 16 * 1024 * 1024;
 /// A sample ends after this time without a record: transaction markers may be at the end of a partition.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Longest wait for records in one poll.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// How long an empty topic is read: a refusal arrives within this time.
@@ -63,7 +62,6 @@ impl Excerpt {
         Ok(Self { batcher, feeds })
     }
 
-    /// Reads from this many offsets before the ends.
     fn newest(
         consumer: &mut dyn Consumer,
         topic: &Arc<str>,
@@ -161,7 +159,6 @@ pub(super) fn newest(
 /// The newest records of a topic, as far as they were read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// How many.
     pub(super) records: usize,
     /// Distinct keys among them.
     pub(super) keys: usize,
@@ -236,9 +233,7 @@ impl Sample {
 /// The first record of a partition from an offset on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct First {
-    /// The partition.
     pub(super) partition: u32,
-    /// The record's offset.
     pub(super) offset: i64,
     /// Its time, in milliseconds since the epoch, if it has one.
     pub(super) timestamp: Option<i64>,

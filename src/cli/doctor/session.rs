@@ -14,10 +14,8 @@ use crate::kafka::worker_thread::within;
 /// Time limit of one request, and the addition for each of its partitions.
 pub(super) const LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_millis(100));
 
-/// Time limit for closing the client.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
-/// A client that is rebuilt after a request that failed or hangs.
 pub(super) struct Session {
     pub(super) connection: Connection,
     client: Client,
@@ -26,7 +24,6 @@ pub(super) struct Session {
     handles: Option<Handles>,
 }
 
-/// Why a request failed.
 pub(super) struct Trouble {
     pub(super) found: String,
     pub(super) remedy: String,
@@ -141,7 +138,6 @@ impl From<KafkaError> for Trouble {
     }
 }
 
-/// Time limit of a request about this many partitions.
 pub(super) fn limit(partitions: usize) -> Duration {
     let partitions = u32::try_from(partitions).unwrap_or(u32::MAX);
     LIMIT.0 + LIMIT.1.saturating_mul(partitions)

@@ -28,7 +28,6 @@ const NO_DATE: &str = "\"\"";
 /// Sections of the operations guide that are part of the program's page.
 const OPERATIONS_IN_PAGE: [&str; 4] = ["Signals", "Exit codes", "Files", "Environment"];
 
-/// The output directory.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The directory to use as /usr.

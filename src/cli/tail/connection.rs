@@ -15,13 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-/// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the head of a response may take, and the body of an error. The daemon sends a head at once.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most bytes of an error's body that are read.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// The header with the id after which the stream continues.
@@ -37,7 +35,6 @@ pub(super) struct Target {
     headers: HeaderMap,
 }
 
-/// Why a stream could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
     /// No HTTP response: an EventSource would reconnect.
@@ -48,7 +45,6 @@ pub(super) enum OpenError {
     Refused(String),
 }
 
-/// The body of an open stream.
 #[derive(Debug)]
 pub(super) struct Stream {
     body: Incoming,

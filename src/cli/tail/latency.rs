@@ -7,7 +7,6 @@ use hdrhistogram::Histogram;
 /// Two digits: a percentile is at most 1 % above the true value.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// A histogram of latencies.
 #[derive(Debug, Clone)]
 pub(super) struct Latencies {
     /// Grows with the largest latency, up to tens of kilobytes.
@@ -28,7 +27,6 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Adds a latency in milliseconds.
     pub(super) fn add(&mut self, milliseconds: i64) {
         self.early += u64::from(milliseconds < 0);
         let late = u64::try_from(milliseconds).unwrap_or(0);
@@ -37,7 +35,6 @@ impl Latencies {
         self.max = self.max.max(late);
     }
 
-    /// The number of latencies.
     pub(super) fn count(&self) -> u64 {
         self.histogram.len()
     }

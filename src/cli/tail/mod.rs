@@ -105,7 +105,6 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     outcome
 }
 
-/// How a connection ended.
 enum End {
     /// The wanted number of events has arrived, or the reader of stdout has closed it.
     Enough,
@@ -151,7 +150,6 @@ async fn follow(options: &Options, target: &Target, summary: &mut Summary) -> Re
     }
 }
 
-/// The state that the next connection needs.
 struct Resume {
     id: String,
     retry: Duration,

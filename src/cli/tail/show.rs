@@ -16,12 +16,9 @@ const SHORT_ID: usize = 64;
 /// The mark of a shortened id. No id contains it.
 pub(super) const CUT: char = '…';
 
-/// How events are shown.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
-    /// One JSON object per line.
     pub(super) is_json: bool,
-    /// Show positions instead of ids.
     pub(super) shows_positions: bool,
     /// Show the latency of each event that has a timestamp.
     pub(super) shows_latency: bool,

@@ -33,7 +33,6 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// An empty summary.
     pub(super) fn new(measures_heartbeats: bool) -> Self {
         Self {
             measures_heartbeats,
@@ -41,7 +40,6 @@ impl Summary {
         }
     }
 
-    /// A connection has opened.
     pub(super) fn connected(&mut self) {
         self.connections += 1;
         self.is_live = false;
@@ -52,17 +50,14 @@ impl Summary {
         self.connections == 0
     }
 
-    /// Counts received bytes.
     pub(super) fn received(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
     }
 
-    /// Counts a comment.
     pub(super) fn comment(&mut self) {
         self.comments += 1;
     }
 
-    /// The number of events.
     pub(super) fn events(&self) -> u64 {
         self.events
     }

@@ -12,7 +12,6 @@ pub(super) const INDEX: &str = "index.html";
 /// Where the title is put into [`INDEX`].
 const TITLE: &str = "{{title}}";
 
-/// A file's bytes.
 #[derive(Debug)]
 pub(super) struct Content {
     plain: Bytes,

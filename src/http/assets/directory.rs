@@ -34,13 +34,11 @@ pub(super) const MAX_TEMPLATE: u64 = 1 << 20;
 /// Most bytes that are kept, plain and compressed, those included that are still being sent.
 pub(super) const MAX_KEPT: u64 = 64 << 20;
 
-/// How many files are read and compressed at once.
 const LOADS: usize = 2;
 
 /// How long after a change a file is not kept: longer than the tick of any file system's clock.
 const YOUNG: Duration = Duration::from_secs(2);
 
-/// Bytes read from disk at once for one response.
 const PIECE: u64 = 64 * 1024;
 
 /// Properties that differ between two states of a file.
@@ -100,22 +98,18 @@ pub(super) struct Directory {
     /// Escaped for HTML.
     title: String,
     cached: Mutex<HashMap<String, Arc<CachedFile>>>,
-    /// Bytes in memory.
     held: Arc<AtomicU64>,
     loads: Semaphore,
     requests: AtomicU64,
 }
 
-/// A file that was found.
 pub(super) struct Found {
     /// `None` if the next change might not show in it.
     pub(super) tag: Option<String>,
     pub(super) body: Body,
 }
 
-/// Its bytes.
 pub(super) enum Body {
-    /// In memory.
     Kept(Arc<Content>),
     /// On disk, with this length.
     OnDisk(File, u64),
@@ -355,7 +349,6 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// This many bytes of a file.
     pub(super) const fn new(file: File, length: u64) -> Self {
         Self {
             file: Some(file),

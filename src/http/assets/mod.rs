@@ -99,7 +99,6 @@ impl Assets {
         true
     }
 
-    /// The file at a path; `None` where there is none.
     pub(crate) async fn answer(&self, path: &str, method: &Method, request: &HeaderMap) -> Option<Response> {
         let name = name_of(path)?;
         let client = Client::of(request);

@@ -16,7 +16,6 @@ pub(super) struct Histogram {
     pub(super) buckets: Vec<(f64, u64)>,
 }
 
-/// Writes families to an encoder.
 pub(super) struct Families<'a>(DescriptorEncoder<'a>);
 
 impl<'a> Families<'a> {
@@ -40,7 +39,6 @@ impl<'a> Families<'a> {
         Ok(())
     }
 
-    /// Gauges.
     pub(super) fn gauge<V: EncodeGaugeValue>(
         &mut self,
         name: &str,
@@ -64,7 +62,6 @@ impl<'a> Families<'a> {
         self.counter(name, help, [(Labels::new(), value)])
     }
 
-    /// Histograms.
     pub(super) fn histogram(
         &mut self,
         name: &str,

@@ -66,7 +66,6 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     )
 }
 
-/// Partitions at which reading is stopped.
 fn stops(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_stopped_offset",
@@ -82,7 +81,6 @@ fn stops(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     )
 }
 
-/// Streams whose topics were paused.
 fn pauses(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let pauses = state.kafka.counters().all_pauses();
     let of_stream = |stream: &str| -> Labels { vec![("stream", stream.to_owned())] };
@@ -102,7 +100,6 @@ fn pauses(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     )
 }
 
-/// The lag up to the high watermark.
 fn lag_to_high(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     families.gauge(
         "kafka_lag_high_watermark_records",
@@ -114,7 +111,6 @@ fn lag_to_high(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     )
 }
 
-/// librdkafka's statistics of its connections.
 fn links(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let links = state.kafka.broker_states();
     let of_broker = |broker: &str| -> Labels { vec![("broker", broker.to_owned())] };

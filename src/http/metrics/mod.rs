@@ -32,7 +32,6 @@ const OPEN_METRICS: &str = "application/openmetrics-text";
 const PLAIN: &str = "text/plain";
 const OPEN_METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The prefix of all metrics of the daemon.
 const PREFIX: &str = "kafka_sse_bridge";
 
 /// The metrics in the format that the request prefers. Written on a blocking thread, because `/proc` is read.
@@ -72,7 +71,6 @@ fn write(state: Arc<AppState>, is_open: bool) -> Result<String, fmt::Error> {
     Ok(body)
 }
 
-/// The daemon's own metrics.
 #[derive(Debug)]
 struct Bridge(Arc<AppState>);
 
@@ -85,7 +83,6 @@ impl Collector for Bridge {
     }
 }
 
-/// The operating system's figures.
 #[derive(Debug)]
 struct Process;
 

@@ -40,7 +40,6 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     reloads(state, families)
 }
 
-/// Connections of all listeners, and refused requests.
 fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let connections = &state.connections;
     families.figure(

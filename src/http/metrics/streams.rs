@@ -204,7 +204,6 @@ fn notices(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     )
 }
 
-/// Gauges.
 fn held(served: &[(&Stream, Figures)], families: &mut Families<'_>) -> fmt::Result {
     let all = || {
         served

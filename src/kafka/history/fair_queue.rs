@@ -24,11 +24,9 @@ pub struct FairQueue<T> {
     len: usize,
     /// The number of the next work.
     number: u64,
-    /// Turns so far.
     popped: u64,
 }
 
-/// The work of one flow.
 #[derive(Debug)]
 struct FlowQueue<T> {
     /// By rank, which is the number plus a bounded penalty for the cost; then by number.

@@ -16,11 +16,9 @@ use crate::kafka::connection::backoff;
 use crate::kafka::error::{ErrorKind, KafkaError, Location};
 use crate::kafka::metadata::{DOUBT, DOUBT_PAUSE};
 
-/// A lookup that has not succeeded yet.
 #[derive(Debug)]
 pub(super) struct PendingLookup {
     lookup: OffsetLookup,
-    /// When the next attempt is due.
     pub(super) due: Instant,
     failures: u32,
     /// When one of its partitions first seemed to be missing.
@@ -122,7 +120,6 @@ fn offsets(lookup: &OffsetLookup, admin: &AdminThread, connect: &dyn Connect) ->
         .collect()
 }
 
-/// Looks up the offsets of one topic that has `count` partitions.
 fn topic_offsets(
     admin: &AdminThread,
     brokers: &Arc<str>,

@@ -47,18 +47,15 @@ const LOOKUP_THREADS: usize = 2;
 
 #[derive(Debug, Default)]
 struct Queue {
-    /// Waiting replays.
     replays: FairQueue<ReplayRequest>,
     /// Numbers of the replays that occupy a slot.
     occupied: BTreeSet<u64>,
     lookups: VecDeque<PendingLookup>,
-    /// Threads that run a replay, and threads that run a lookup.
     replaying: usize,
     looking_up: usize,
     is_closed: bool,
 }
 
-/// Creates a [`Connect`] for each thread.
 type Connects = Box<dyn Fn() -> Box<dyn Connect> + Send + Sync>;
 
 struct Shared {
@@ -198,7 +195,6 @@ impl Archive for History {
     }
 }
 
-/// The next work of a thread.
 enum Work {
     LookUp(PendingLookup),
     Replay(ReplayRequest),
@@ -299,7 +295,6 @@ impl Queue {
         self.lookups.remove(index)
     }
 
-    /// Whether a thread and a slot are free for a replay.
     fn has_capacity(&self) -> bool {
         self.replaying < REPLAY_THREADS && self.occupied.len() < SLOTS
     }

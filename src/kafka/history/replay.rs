@@ -69,7 +69,6 @@ pub(super) fn run(
     }
 }
 
-/// Waits, unless all readers have left.
 fn pause(batcher: &Batcher, pause: Duration) {
     let until = Instant::now() + pause;
     while Instant::now() < until && !batcher.is_closed() {
@@ -77,12 +76,10 @@ fn pause(batcher: &Batcher, pause: Duration) {
     }
 }
 
-/// Reads ranges, with one client after the other.
 struct RangeReader {
     topics: Vec<(Arc<str>, Vec<OffsetRange>)>,
     batcher: Batcher,
     has_begun: bool,
-    /// Set at the end of all ranges.
     is_done: bool,
 }
 

@@ -14,7 +14,6 @@ use crate::kafka::error::{KafkaError, USE_LIBRDKAFKA};
 use crate::kafka::partition::Bounds;
 use crate::kafka::wire_protocol::BrokerClient;
 
-/// A client that fetches nothing.
 pub(super) struct KafkaCrateAdmin {
     brokers: Arc<str>,
     client: KafkaClient,
@@ -45,7 +44,6 @@ impl KafkaCrateAdmin {
         loaded.map_err(|error| self.failed("metadata", &error))
     }
 
-    /// The first or last offset of every partition.
     fn offsets(
         &mut self,
         topics: &[(Arc<str>, usize)],

@@ -69,7 +69,6 @@ pub(super) struct KafkaCrateConsumer {
 }
 
 impl KafkaCrateConsumer {
-    /// Connects and loads the metadata.
     pub(super) fn new(
         connection: &Connection,
         purpose: Purpose,
@@ -111,7 +110,6 @@ impl KafkaCrateConsumer {
         ))
     }
 
-    /// Notes the end offsets in a response, at intervals.
     fn note_ends(&mut self, answer: &[Response]) {
         if self.ends_noted.is_some_and(|noted| noted.elapsed() < ENDS_EVERY) {
             return;

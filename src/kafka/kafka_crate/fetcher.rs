@@ -27,7 +27,6 @@ use crate::kafka::worker_thread::WorkerThread;
 /// lengths. Limits that differ by less cannot separate two messages.
 const MESSAGE_OVERHEAD: i32 = 26;
 
-/// The clients of one worker thread.
 struct Library {
     client: KafkaClient,
     /// For requests that the crate does not support.
@@ -59,7 +58,6 @@ impl Fetcher {
         })
     }
 
-    /// Calls the crate.
     pub(super) fn call<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut KafkaClient) -> T + Send + 'static,
@@ -235,7 +233,6 @@ impl Fetcher {
     }
 }
 
-/// The location of a position, for errors.
 pub(super) fn location(position: &FetchPosition) -> Location {
     Location::offset(Arc::clone(&position.topic), position.partition, position.next)
 }
@@ -245,7 +242,6 @@ fn request(position: &FetchPosition, limit: i32) -> FetchPartition<'_> {
     FetchPartition::new(&position.topic, number, position.next).with_max_bytes(limit)
 }
 
-/// The responses for one partition.
 pub(super) fn partitions<'a>(
     answer: &'a [Response],
     place: &FetchPosition,

@@ -54,7 +54,6 @@ pub(super) struct LibrdkafkaAdmin {
 }
 
 impl LibrdkafkaAdmin {
-    /// Creates a handle for requests by the thread with this pulse.
     pub(super) fn new(
         factory: HandleFactory,
         diagnosis: Diagnosis,
@@ -97,7 +96,6 @@ impl LibrdkafkaAdmin {
         self.diagnosis.error(request, error, cause.as_deref())
     }
 
-    /// The state of a topic, from its description if there is one.
     fn state(
         &mut self,
         topic: &Arc<str>,
@@ -130,7 +128,6 @@ impl LibrdkafkaAdmin {
         })
     }
 
-    /// Requests the number of partitions of a topic, and the topic's error.
     fn counted(&mut self, topic: &str) -> Result<(usize, Option<RDKafkaErrorCode>), KafkaError> {
         let metadata = self.metadata(topic)?;
         let found = metadata.topics().first();
@@ -138,7 +135,6 @@ impl LibrdkafkaAdmin {
         Ok((found.map_or(0, |found| found.partitions().len()), error))
     }
 
-    /// The metadata of one topic.
     pub(super) fn metadata(&mut self, topic: &str) -> Result<Metadata, KafkaError> {
         self.prepare()?;
         let answer = self.handle.fetch_metadata(Some(topic), REQUEST_TIMEOUT);

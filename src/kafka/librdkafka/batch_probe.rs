@@ -13,13 +13,10 @@ use super::handle_factory::HandleFactory;
 use super::settings::REQUEST_TIMEOUT;
 use crate::kafka::pulse::Pulse;
 
-/// How long one batch may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest wait in one poll.
 const POLL_WAIT: Duration = Duration::from_millis(100);
 
-/// The result for one partition.
 pub(super) enum ProbeResult {
     /// A batch arrived, or the end of the partition.
     Readable,
@@ -36,7 +33,6 @@ pub(super) struct BatchProbe {
 }
 
 impl BatchProbe {
-    /// Probes for a thread with this pulse.
     pub(super) const fn new(factory: HandleFactory, pulse: Arc<Pulse>) -> Self {
         Self {
             factory,

@@ -27,7 +27,6 @@ use crate::kafka::lag::End;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::reader_status::BrokerState;
 
-/// A handle that reads.
 pub(super) struct LibrdkafkaConsumer {
     brokers: Arc<str>,
     pub(super) factory: HandleFactory,
@@ -41,10 +40,8 @@ pub(super) struct LibrdkafkaConsumer {
     pub(super) large_batches: LargeBatches,
     /// Whether brokers describe many topics in one request.
     pub(super) describes_topics: Arc<AtomicBool>,
-    /// Topics without DESCRIBE or READ permission.
     unauthorized: BTreeSet<Arc<str>>,
     diagnosis: Diagnosis,
-    /// How long the diagnosis may take.
     patience: Duration,
     /// Whether headers are needed: unpacking costs time even without headers.
     pub(super) with_headers: bool,

@@ -41,22 +41,16 @@ pub(super) struct Context {
     ends: Mutex<Vec<End>>,
     /// Connections, if they were updated since they were last taken.
     links: Mutex<Option<Vec<BrokerState>>>,
-    /// Responses that were too large.
     oversize: Mutex<SizeErrors>,
-    /// Consecutive statistics without a broker.
     lost: AtomicU32,
-    /// Whether uncommitted records are read.
     reads_uncommitted: bool,
-    /// The file of the token, if one is used.
     token_file: Option<FileName>,
 }
 
 /// Responses that were larger than the library accepts.
 #[derive(Default)]
 struct SizeErrors {
-    /// The last such error, and its time.
     last: Option<(Instant, String)>,
-    /// When the last one was seen.
     seen: Option<Instant>,
     /// Whether one was seen since the last [`Context::take_oversize`].
     is_news: bool,
@@ -125,7 +119,6 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {}
 
 impl Context {
-    /// For a handle that reads uncommitted records or not, with this token, if any.
     pub(super) fn new(reads_uncommitted: bool, token_file: Option<FileName>) -> Self {
         Self {
             reads_uncommitted,
@@ -134,12 +127,10 @@ impl Context {
         }
     }
 
-    /// Takes the ends of partitions that were updated.
     pub(super) fn ends(&self) -> Vec<End> {
         std::mem::take(&mut *self.ends.lock())
     }
 
-    /// Takes the connections, if they were updated.
     pub(super) fn broker_states(&self) -> Option<Vec<BrokerState>> {
         self.links.lock().take()
     }
@@ -173,7 +164,6 @@ impl Context {
             .is_some_and(|seen| seen.elapsed() < OVERSIZE_EXPLAINS)
     }
 
-    /// The library's text for the last such response.
     pub(super) fn last_oversize(&self) -> Option<String> {
         let oversize = self.oversize();
         oversize.last.as_ref().map(|(_, reason)| reason.clone())
@@ -188,7 +178,6 @@ impl Context {
         self.lost.load(Ordering::Relaxed) >= ABANDONED
     }
 
-    /// Why the transport fails, if a recent error says so.
     pub(super) fn cause(&self) -> Option<String> {
         let last = self.last.lock();
         let (_, cause) = last.as_ref().filter(|(came, _)| came.elapsed() < CAUSE_LASTS)?;
@@ -207,7 +196,6 @@ fn names_no_cause(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// Whether the library's text reports a response that is larger than it accepts.
 fn is_too_large(reason: &str) -> bool {
     reason.contains("increase receive.message.max.bytes")
 }

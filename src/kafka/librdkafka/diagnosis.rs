@@ -38,7 +38,6 @@ impl Diagnosis {
         AuthError::from_transport(cause, &self.credentials, |broker| self.of_certificate(broker))
     }
 
-    /// The error of a request, given the last transport error.
     pub(super) fn error(&self, request: &str, error: &RdKafkaError, cause: Option<&str>) -> KafkaError {
         let auth_error = cause.and_then(|cause| self.auth_error(cause)).or_else(|| {
             // A broker that closes a connection without a response leaves no cause, or "closed" as the cause. A hanging
@@ -56,7 +55,6 @@ impl Diagnosis {
         KafkaError::unreachable(&self.bootstrap_servers, format!("{request}: {error}{cause}"))
     }
 
-    /// Examines a certificate that failed verification.
     #[cfg(feature = "tls")]
     fn of_certificate(&self, broker: &str) -> Option<AuthError> {
         self.credentials.tls()?;
@@ -71,7 +69,6 @@ impl Diagnosis {
     }
 }
 
-/// Whether the cause is that the broker closed the connection.
 fn is_of_closing(cause: &str) -> bool {
     ["Send failed", "Receive failed", "Disconnected"]
         .iter()

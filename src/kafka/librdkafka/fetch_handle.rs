@@ -21,17 +21,14 @@ use crate::kafka::librdkafka::ffi::{self, Fetched, Queue};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Stamp;
 
-/// A handle that consumes.
 pub(super) struct FetchHandle {
     pub(super) handle: Arc<BaseConsumer<Context>>,
-    /// The records of all its partitions.
     pub(super) queue: Queue<Context>,
     /// The assigned partitions, each with its [`FetchPosition::placed`].
     assigned: HashMap<(Arc<str>, u32), u64>,
     /// Topics that the handle has read: the incarnation, and the number of known partitions.
     met: HashMap<Arc<str>, (u64, u32)>,
     pub(super) ended: Ended,
-    /// Whether the last call emptied the queue.
     pub(super) is_drained: bool,
 }
 
@@ -69,18 +66,13 @@ impl Ended {
     }
 }
 
-/// Why partitions cannot be assigned.
 pub(super) enum AssignError {
-    /// The library refused this call.
     Library(String, RdKafkaError),
-    /// The library has no queue for this partition.
     NoQueue(Location),
-    /// A command is pending.
     Interrupted,
 }
 
 impl FetchHandle {
-    /// A handle that reads nothing yet.
     pub(super) fn new(factory: &HandleFactory) -> Result<Self, KafkaError> {
         let handle = Arc::new(factory.handle()?);
         let queue = Queue::new(Arc::clone(&handle))
@@ -145,7 +137,6 @@ impl FetchHandle {
         Ok(())
     }
 
-    /// Starts partitions that are not assigned.
     fn begin(
         &mut self,
         fresh: &[FetchPosition],
@@ -268,7 +259,6 @@ impl FetchHandle {
     }
 }
 
-/// Pushes a record into the batcher.
 pub(super) fn push(batcher: &mut Batcher, record: &Fetched<'_>, with_headers: bool) {
     let Ok(partition) = u32::try_from(record.partition()) else {
         return;

@@ -13,7 +13,6 @@ use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::KafkaError;
 use crate::kafka::security::Credentials;
 
-/// Creates handles, all with the same settings.
 #[derive(Clone)]
 pub(super) struct HandleFactory {
     pub(super) brokers: Arc<str>,
@@ -49,7 +48,6 @@ impl HandleFactory {
         Ok(handle)
     }
 
-    /// A handle that consumes or makes requests.
     pub(super) fn handle(&self) -> Result<BaseConsumer<Context>, KafkaError> {
         self.create(self.config.clone())
     }

@@ -40,7 +40,6 @@ enum Search {
     Probing(Probing),
 }
 
-/// Probes that fetch partitions one at a time.
 struct Probing {
     probe: WorkerThread<BatchProbe>,
     left: Vec<FetchPosition>,
@@ -50,10 +49,8 @@ struct Probing {
     is_retry: bool,
 }
 
-/// The result of a step.
 pub(super) enum Step {
     Nothing,
-    /// A partition must be stopped.
     Found(KafkaError),
     /// A stopped partition can be read again.
     Resumed,
@@ -74,12 +71,10 @@ pub(super) struct LargeBatches {
     stopped: UnreadablePartitions,
     /// The partition that was found last, and its [`FetchPosition::placed`].
     found: Option<(TopicPartition, u64)>,
-    /// When a response was last too large.
     reported: Option<Instant>,
     /// Whether a search is due, and the earliest time for it.
     is_due: bool,
     pause_until: Option<Instant>,
-    /// Consecutive searches without a result.
     in_vain: u32,
     /// The error after [`MAX_IN_VAIN`] of them.
     unexplained: String,
@@ -187,7 +182,6 @@ impl LargeBatches {
         }
     }
 
-    /// Begins to fetch partitions one at a time.
     fn probe(&mut self, left: Vec<FetchPosition>, is_retry: bool, tools: &SearchTools<'_>) {
         let probe = BatchProbe::new(tools.factory.clone(), Arc::clone(tools.pulse));
         match WorkerThread::spawn("kafka-probing", probe, Arc::clone(tools.pulse), |_| None) {
@@ -283,7 +277,6 @@ impl LargeBatches {
         self.stopped.contains(topic, partition)
     }
 
-    /// Whether a search is in progress or due.
     pub(super) const fn is_searching(&self) -> bool {
         self.is_due || self.search.is_some()
     }
@@ -293,13 +286,11 @@ impl LargeBatches {
         (self.in_vain >= MAX_IN_VAIN).then_some(&*self.unexplained)
     }
 
-    /// Whether a partition is stopped at this position.
     pub(super) fn is_stopped(&self, position: &FetchPosition) -> bool {
         self.stopped.is_at(position)
     }
 }
 
-/// Whether reading of a partition has left this position.
 fn has_advanced(position: &FetchPosition, batcher: &Batcher) -> bool {
     batcher.next_offset(&position.topic, position.partition) != Some(position.next)
 }

@@ -45,7 +45,6 @@ pub(super) fn connect(
     Ok((Box::new(consumer), admin))
 }
 
-/// Creates the admin handle.
 pub(super) fn connect_admin(connection: &Connection, pulse: &Arc<Pulse>) -> Result<AdminThread, KafkaError> {
     spawn_admin(
         &HandleFactory::new(connection, Purpose::History)?,

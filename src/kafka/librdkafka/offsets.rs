@@ -66,7 +66,6 @@ impl LibrdkafkaAdmin {
         Ok(bounds)
     }
 
-    /// The partitions that each broker leads.
     fn led(
         &mut self,
         asked: &[(Arc<str>, usize)],

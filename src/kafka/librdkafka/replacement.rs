@@ -44,7 +44,6 @@ impl LibrdkafkaConsumer {
         Ok(())
     }
 
-    /// Switches to the new handle once it is ready.
     pub(super) fn take_replacement(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
         let Some(answer) = self.replacing.as_ref().and_then(PendingRequest::answer) else {
             return Ok(());
@@ -75,7 +74,6 @@ impl LibrdkafkaConsumer {
         wait.min(OVERLAP_WAIT)
     }
 
-    /// Closes the old handle.
     pub(super) fn retire(&mut self) {
         if let Some((old, _)) = self.retiring.take() {
             old.dispose();

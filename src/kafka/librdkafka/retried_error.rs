@@ -16,12 +16,10 @@ pub(super) struct RetriedError {
     what: String,
     /// Whether a login or a certificate is refused.
     is_auth_error: bool,
-    /// When it was last reported.
     reported: Instant,
 }
 
 impl RetriedError {
-    /// An error of all partitions.
     pub(super) fn new(what: String) -> Self {
         Self {
             at: None,
@@ -31,7 +29,6 @@ impl RetriedError {
         }
     }
 
-    /// A login or a certificate is refused.
     pub(super) fn auth_error(what: String) -> Self {
         Self {
             is_auth_error: true,
@@ -39,7 +36,6 @@ impl RetriedError {
         }
     }
 
-    /// An error of one partition.
     pub(super) fn of(failed: PartitionError, brokers: &str) -> Self {
         Self {
             what: format!("kafka {brokers}: {}: {}", failed.at(), failed.text),
@@ -63,7 +59,6 @@ impl RetriedError {
         self.at.is_some() && self.reported.elapsed() < TRIED_EVERY
     }
 
-    /// Whether it is the error of this partition.
     pub(super) fn is_at(&self, topic: &str, partition: i32) -> bool {
         self.at
             .as_ref()
@@ -76,7 +71,6 @@ impl RetriedError {
     }
 }
 
-/// An error of a partition.
 pub(super) struct PartitionError {
     pub(super) topic: String,
     pub(super) partition: i32,

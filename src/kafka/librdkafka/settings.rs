@@ -11,7 +11,6 @@ use crate::kafka::connection::{Connection, Purpose};
 use crate::kafka::error::{ErrorKind, KafkaError};
 use crate::kafka::security::Credentials;
 
-/// How long a request to a broker may take.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The interval of the library's statistics, in milliseconds; 0 disables them.
@@ -120,7 +119,6 @@ pub(in crate::kafka) fn config(
     Ok(config)
 }
 
-/// The error for settings that librdkafka refuses.
 pub(super) fn refused_settings(error: &RdKafkaError, brokers: &Arc<str>) -> KafkaError {
     let why = match error {
         // Omits the value, which may be a secret.

@@ -8,7 +8,6 @@ use serde::Deserialize;
 use crate::kafka::lag::End;
 use crate::kafka::reader_status::BrokerState;
 
-/// The used part of the statistics.
 #[derive(Deserialize)]
 pub(super) struct Statistics {
     #[serde(default)]
@@ -65,18 +64,15 @@ struct PartitionStatistics {
     fetch_state: Fetching,
     /// Messages fetched and not yet taken, of all partitions together.
     fetchq_cnt: i64,
-    /// The next offset to fetch.
     next_offset: i64,
     /// The high watermark, and the last stable offset; negative while unknown.
     hi_offset: i64,
     ls_offset: i64,
 }
 
-/// The library's fetch state of a partition.
 #[derive(Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 enum Fetching {
-    /// It fetches.
     Active,
     /// It waits for a request, or has ended.
     #[serde(other)]

@@ -9,9 +9,7 @@ use std::time::Duration;
 use crate::kafka::client::Connect;
 use crate::kafka::pulse::Pulse;
 
-/// A command.
 pub(super) enum ReaderCommand {
-    /// End.
     Stop,
     /// Continue at the same offsets with clients from here.
     Reconnect(Box<dyn Connect>),
@@ -22,7 +20,6 @@ pub(super) struct CommandQueue {
     receiver: mpsc::Receiver<ReaderCommand>,
     pulse: Arc<Pulse>,
     pub(super) is_stopped: bool,
-    /// Replaces the present client.
     pub(super) reconnect: Option<Box<dyn Connect>>,
 }
 
@@ -51,13 +48,11 @@ impl CommandQueue {
         }
     }
 
-    /// Whether a command interrupts reading.
     pub(super) fn is_interrupted(&mut self) -> bool {
         self.receive();
         self.is_stopped || self.reconnect.is_some()
     }
 
-    /// Waits until the pause is over or a command is received.
     pub(super) fn wait(&mut self, pause: Duration) {
         if self.is_interrupted() {
             return;

@@ -23,7 +23,6 @@ const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// The end offsets that reading has not passed yet.
 #[derive(Debug, Default)]
 pub(super) struct EndOffsets {
-    /// When the present refresh began.
     begun: Option<Instant>,
     /// By topic: when its end offsets were last requested, and those that are not passed.
     topics: BTreeMap<Arc<str>, (Instant, Option<Vec<i64>>)>,
@@ -35,7 +34,6 @@ impl EndOffsets {
         self.begun.get_or_insert_with(Instant::now);
     }
 
-    /// Whether to request the end offsets of a topic.
     pub(super) fn wants(&self, topic: &str) -> bool {
         self.topics.get(topic).is_none_or(|(at, ends)| {
             let pause = if ends.is_some() { FORGET_AFTER } else { ASK_EVERY };
@@ -48,7 +46,6 @@ impl EndOffsets {
         self.topics.remove(topic);
     }
 
-    /// Takes the end offsets from the result of a refresh.
     pub(super) fn refreshed(&mut self, topics: &[Topic], looked: &Result<Vec<Looked>, KafkaError>) {
         let begun = self.begun.take();
         let (Ok(looked), Some(begun)) = (looked, begun) else {

@@ -67,7 +67,6 @@ impl KafkaReader {
         Ok(())
     }
 
-    /// Whether a partition exists, has a leader and may be read.
     fn may_be_fetched(&self, consumer: &dyn Consumer, found: &[TopicInfo], end: &End) -> bool {
         let partition = end.partition as usize;
         let mut topics = self.topics.iter().zip(found);
@@ -141,7 +140,6 @@ impl KafkaReader {
         consumer.assign(&self.batcher)
     }
 
-    /// Clears stopped partitions that are read again.
     fn update_resumed(&self, consumer: &mut dyn Consumer) {
         for (topic, partition) in consumer.resumed() {
             if self.status.set_resumed(&topic, partition) {

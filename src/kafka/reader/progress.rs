@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 /// Shortest time between two reports about a topic, and until the first: a short load is not reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-/// The initial load of one topic.
 #[derive(Debug)]
 pub(super) struct Loading {
     from: Vec<i64>,
@@ -35,7 +34,6 @@ impl Loading {
         &self.until
     }
 
-    /// How long it has taken so far.
     pub(super) fn elapsed(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.begun)
     }
@@ -75,7 +73,6 @@ impl Loading {
             .fold(0, u64::saturating_add)
     }
 
-    /// Offsets passed, within the range of each partition.
     fn passed(&self, next: &[i64]) -> u64 {
         self.ranges()
             .zip(next)
@@ -84,12 +81,9 @@ impl Loading {
     }
 }
 
-/// A report on the load of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Offsets passed.
     passed: u64,
-    /// Offsets to be passed in all.
     total: u64,
     /// Offsets per second since the last report.
     rate: u64,

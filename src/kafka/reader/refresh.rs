@@ -14,7 +14,6 @@ use crate::kafka::client::Handles;
 use crate::kafka::error::KafkaError;
 use crate::kafka::metadata::{Asked, Known, Looked};
 
-/// Milliseconds since the epoch.
 pub(super) fn unix_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
@@ -56,7 +55,6 @@ impl KafkaReader {
         is_answered
     }
 
-    /// The metadata to request, given the known state.
     fn request(&self, known: &[TopicInfo]) -> Vec<Asked> {
         let topics = self.topics.iter().zip(known);
         topics
@@ -91,7 +89,6 @@ impl KafkaReader {
             .collect()
     }
 
-    /// Requests metadata, and waits for the answers.
     pub(super) fn topic_infos_now(&self, handles: &mut Handles) -> Result<Vec<TopicInfo>, KafkaError> {
         // The caller resolves all partitions, so neither offsets nor differences are requested.
         let request = |topic: &Topic| Asked {

@@ -59,7 +59,6 @@ impl Identity {
     }
 }
 
-/// Logs that a topic has more partitions than before.
 fn log_growth(topic: &Topic, identity: &Identity, known: &[i64], bounds: &[Option<Bounds>]) {
     let added = bounds.len().saturating_sub(known.len());
     if topic.contacted && !known.is_empty() && added > 0 && matches!(identity, Identity::Same) {
@@ -271,7 +270,6 @@ impl KafkaReader {
         }
     }
 
-    /// Sets whether a topic exists, and logs a change.
     fn update_existence(&mut self, index: usize, found: TopicInfo, is_forbidden: bool) {
         let topic = &mut self.topics[index];
         // A hidden topic is not contacted yet: once it is visible, it is read from the start offsets of its streams.

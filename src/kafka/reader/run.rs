@@ -34,10 +34,8 @@ const HEALTHY: Duration = Duration::from_secs(30);
 /// How long metadata refreshes may fail until another client is tried, and how often that is.
 const UNANSWERED: Duration = Duration::from_secs(30);
 
-/// Longest time that a client may take to close.
 const CLOSING: Duration = Duration::from_secs(60);
 
-/// When metadata was last refreshed, and when that last succeeded.
 struct Refreshes {
     last: Instant,
     succeeded: Instant,
@@ -150,7 +148,6 @@ impl KafkaReader {
         Ok(())
     }
 
-    /// How long a poll may wait for records.
     fn poll_wait(&self) -> Duration {
         if self.batcher.is_any_paused() {
             PAUSED_WAIT

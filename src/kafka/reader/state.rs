@@ -16,7 +16,6 @@ use crate::kafka::reader_status::ReaderStatus;
 use crate::kafka::stall::Stalls;
 use crate::kafka::stream_queues::StreamChannel;
 
-/// The reading thread.
 pub(super) struct KafkaReader {
     pub(super) connect: Box<dyn Connect>,
     pub(super) topics: Vec<Topic>,
@@ -56,7 +55,6 @@ impl KafkaReader {
         }
     }
 
-    /// Sets the deadline for the next beat.
     pub(super) fn beat(&self, within: Duration) {
         self.status.pulse().beat(within);
     }
@@ -82,7 +80,6 @@ impl KafkaReader {
         is_new
     }
 
-    /// Brokers answer: ends an outage.
     pub(super) fn report_healthy(&self) {
         if self.status.set_healthy() {
             self.status.counters().count_recovery();

@@ -15,7 +15,6 @@ use crate::kafka::error::KafkaError;
 use crate::kafka::partition::{Bounds, Cut, Lost};
 use crate::kafka::record::{BEGINNING, TopicId};
 
-/// How often metadata is refreshed.
 pub(super) const REFRESH: Duration = Duration::from_secs(5);
 
 /// Where reading of a topic starts when the daemon starts. Partitions and topics that appear later are read from their
@@ -29,7 +28,6 @@ pub enum StartOffset {
 }
 
 impl StartOffset {
-    /// The earlier of two.
     #[must_use]
     pub(crate) fn earlier(self, other: Self) -> Self {
         match (self, other) {
@@ -53,7 +51,6 @@ pub(super) struct TopicInfo {
     pub(super) partitions: usize,
     /// The id: the known one if metadata has none.
     pub(super) id: Option<TopicId>,
-    /// Whether the id is from this metadata.
     pub(super) is_identified: bool,
 }
 
@@ -62,7 +59,6 @@ pub(super) struct Topic {
     pub(super) name: Arc<str>,
     pub(super) start: StartOffset,
     pub(super) id: Option<TopicId>,
-    /// Partitions without a leader.
     pub(super) leaderless: Vec<usize>,
     /// When they were last seen without one, in milliseconds since the epoch.
     pub(super) leaderless_at: i64,

@@ -147,7 +147,6 @@ impl<C: ConsumerContext> Drop for Queue<C> {
     }
 }
 
-/// A message that is freed when dropped.
 struct Owned(NonNull<rd::rd_kafka_message_t>);
 
 impl Drop for Owned {
@@ -176,7 +175,6 @@ pub(in crate::kafka) struct Fetched<'a> {
 }
 
 impl<'a> Fetched<'a> {
-    /// The topic's name.
     pub(in crate::kafka) const fn topic(&self) -> &'a str {
         self.topic
     }
@@ -215,12 +213,10 @@ impl<'a> Fetched<'a> {
         ))
     }
 
-    /// The record's key; `None` if it has none.
     pub(in crate::kafka) fn key(&self) -> Option<&'a [u8]> {
         bytes(self.message.key, self.message.key_len)
     }
 
-    /// The record's value; `None` for a tombstone.
     pub(in crate::kafka) fn value(&self) -> Option<&'a [u8]> {
         bytes(self.message.payload, self.message.len)
     }

@@ -12,7 +12,6 @@ use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::record::TopicId;
 
-/// The description of a topic.
 #[derive(Debug, Clone)]
 pub(in crate::kafka) struct TopicDescription {
     /// The error in place of a description, such as that the topic does not exist.
