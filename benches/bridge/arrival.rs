@@ -1,4 +1,4 @@
-//! A record's way from the producer to the one client there is: what the bridge adds to a bare consumer.
+//! Latency of a record from the producer to a single client: what the bridge adds to a bare consumer.
 
 use crate::Options;
 use crate::audience::Audience;

@@ -1,4 +1,4 @@
-//! The client side, the same for the daemon and for what it is compared with: any number of
+//! The client side, the same for the daemon and for the programs that it is compared with: any number of
 //! connections in one thread over epoll, each of which must get every record that is meant for it
 //! once and in order, and no other.
 
@@ -38,8 +38,8 @@ fn stamp(text: &[u8]) -> Option<(u64, u64)> {
     Some((hex(0..16)?, hex(17..33)?))
 }
 
-/// Room for what epoll has to say at once.
-fn room() -> Vec<epoll::Event> {
+/// The buffer of one call of epoll_wait.
+fn event_buffer() -> Vec<epoll::Event> {
     Vec::with_capacity(256)
 }
 
@@ -141,7 +141,7 @@ impl Audience {
     fn await_opening(&mut self) {
         let opened = Finder::new(OPENED);
         let mut waiting = self.clients.len();
-        let mut events = room();
+        let mut events = event_buffer();
         while waiting > 0 {
             let count = self.wait(&mut events, SILENCE);
             assert!(count > 0, "{waiting} clients never saw {OPENED:?}");
@@ -164,7 +164,7 @@ impl Audience {
 
     /// Returns when a client is sent something, or its stream ends.
     pub fn await_anything(&self) {
-        let mut events = room();
+        let mut events = event_buffer();
         while self.wait(&mut events, SILENCE) == 0 {}
     }
 
@@ -195,7 +195,7 @@ impl Audience {
             // The first number from `first` on whose turn it is.
             client.next = first + (turn % shares + shares - first % shares) % shares;
         }
-        let mut events = room();
+        let mut events = event_buffer();
         let mut heard = Instant::now();
         while latencies.len() < expected {
             let ready = self.wait(&mut events, Duration::from_millis(500));
@@ -250,7 +250,7 @@ pub fn check(payload: &[u8], first: u64, count: u64) {
 }
 
 impl Client {
-    /// Takes the records out of what came; the last line may be cut off and then waits for its end.
+    /// Parses the records of the received bytes; an incomplete last line is kept for the next call.
     fn take(&mut self, read: &[u8], finder: &Finder<'_>, shares: u64, mut each: impl FnMut(u64, u64)) {
         let whole = memrchr(b'\n', read).map_or(0, |at| at + 1);
         let joined;

@@ -31,7 +31,7 @@ enum Next {
     End,
 }
 
-/// Serves the stream in `file`, after its port is said.
+/// Prints its port, then serves the stream in `file`.
 pub fn main(file: &str) -> ! {
     let payload = fs::read(file).unwrap_or_else(|error| panic!("{file}: {error}"));
     let chunk = |block: &[u8]| [format!("{:X}\r\n", block.len()).as_bytes(), block, b"\r\n"].concat();

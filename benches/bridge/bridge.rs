@@ -36,7 +36,7 @@ pub struct Launch<'a> {
     pub start: &'a str,
     /// Lines of the table about Kafka.
     pub kafka: &'a str,
-    /// No keepalives into a round of somebody else, unless they are what it is about.
+    /// No keepalives during a round, unless the round measures them.
     pub keepalive: &'a str,
     /// More lines of the stream's table.
     pub settings: &'a str,

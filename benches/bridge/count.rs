@@ -41,7 +41,7 @@ pub fn assign_end(consumer: &BaseConsumer, topic: &str) {
     consumer.assign(&assignment).expect("an assignment");
 }
 
-/// Takes the connection steps that the daemon takes, reads a topic whole, and says when the first
+/// Takes the connection steps that the daemon takes, reads a whole topic, and prints when the first
 /// and the last record came, how many there were, their bytes, and how long the processor was used.
 pub fn main(brokers: &str, topic: &str, partitions: i32, total: u64) {
     let consumer = consumer(brokers);

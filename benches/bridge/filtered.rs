@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Keys, each of which has a client.
 const KEYS: u64 = 5000;
 
-/// Clients whose keys never come.
+/// Clients whose keys no record has.
 const QUIET: u64 = 10_000;
 
 /// Clients without a filter.
@@ -152,7 +152,7 @@ fn print(loads: &[Load; 5]) {
     let mut table = Table::new(&["", "by key", "everything", "ratio", "target"]);
     let mut row = |name: String, ours: &[f64], theirs: &[f64], most: Option<f64>| {
         let (ours, theirs) = (median(ours), median(theirs));
-        // A difference that the noise has swallowed says nothing, and meets no target.
+        // A difference within the noise proves nothing, and meets no target.
         let ratio = if ours > 0.0 { ours / theirs } else { f64::NAN };
         table.row(&[
             name,

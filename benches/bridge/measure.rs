@@ -1,4 +1,4 @@
-//! Clocks, and what /proc says of a process.
+//! Clocks, and figures of a process from /proc.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;

@@ -1,4 +1,4 @@
-//! A reload every second under a thousand clients: what they notice of it.
+//! A reload every second under a thousand clients: its effect on their latency.
 
 use crate::Options;
 use crate::audience::Audience;

@@ -50,7 +50,7 @@ pub fn run(broker: &Broker, options: &Options) {
     table.print("stalled: a source whose stream takes nothing");
 }
 
-/// Reads a topic for a stream that takes nothing, and says by how many KiB this process grew.
+/// Reads a topic for a stream that takes nothing, and prints by how many KiB this process grew.
 pub fn main(brokers: &str, topic: &str) {
     let process = std::process::id();
     let before = memory(process).rss;

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Most milliseconds without one.
 const MOST: f64 = 100.0;
 
-/// How long nothing else happens, and how long is looked for what comes of something that does.
+/// How long the baseline is measured, and how long the effect of each change.
 const WINDOW: Duration = Duration::from_secs(8);
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,7 +48,7 @@ pub fn run(broker: &Broker, options: &Options) {
     let count = options.pick(1000, 50);
     let names: Vec<String> = (0..count).map(|_| topic_name("topics")).collect();
     create(broker, &names);
-    let (written, grows, anew, late) = (&names[0], &names[1], &names[2], topic_name("late"));
+    let (written, grows, recreated, late) = (&names[0], &names[1], &names[2], topic_name("late"));
     let seen = Arc::<Mutex<Seen>>::default();
     let (feed, feeds) = mpsc::channel(1024);
     let plan = |name: &String| TopicPlan {
@@ -91,12 +91,12 @@ pub fn run(broker: &Broker, options: &Options) {
             ),
         );
         let recreate = || {
-            broker.delete_topic(anew);
-            broker.create_topic(anew, 3, &[]);
+            broker.delete_topic(recreated);
+            broker.create_topic(recreated, 3, &[]);
         };
         row(
             "one is recreated",
-            pause_after(&seen, recreate, |seen| is_among(seen, anew, 3)),
+            pause_after(&seen, recreate, |seen| is_among(seen, recreated, 3)),
         );
         ends.store(true, Ordering::Relaxed);
     });

@@ -62,7 +62,7 @@ const RUNS: [(&str, Run); 5] = [
     ("hostile", run_hostile),
 ];
 
-/// A broker for all runs that need but one; started when the first of them comes.
+/// A broker for all runs that need only one, started by the first of them.
 struct Kafka {
     version: Version,
     broker: OnceCell<Broker>,
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs all, and says whether everything was as promised.
+/// Runs all, and returns whether every promise was kept.
 fn run(wanted: &[(&str, Run)], values: &mut Values) -> Result<bool, String> {
     let number = values.get("kafka", Version::V4_4.number().to_owned())?;
     let version = Version::ALL
@@ -255,7 +255,7 @@ fn run_hostile(kafka: &Kafka, values: &mut Values) -> Result<Report, String> {
         asset: 5 << 20,
         keys: values.get("keys", 100_000)?,
         reload: Duration::from_secs(1),
-        // In a shorter time a quarter says little.
+        // In a shorter time a quarter is too short to compare.
         most_growth: (minutes >= 4.0).then_some(115),
     };
     Ok(hostile::run(kafka.broker(), &plan))

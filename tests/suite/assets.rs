@@ -151,7 +151,7 @@ fn an_assets_directory_without_a_page_is_reported() {
         };
         let page = daemon.get("/").await.text();
         assert_eq!(head("/").await, Some(page.len().to_string()));
-        // /about links what is there.
+        // /about links the assets that exist.
         let about = async || {
             get(&daemon.url("/about"), &[("accept", "text/html")])
                 .await

@@ -1,4 +1,4 @@
-//! Topics that are not what they were, on real brokers: shorter than an id says, deleted and created anew,
+//! Topics that are not what they were, on real brokers: shorter than an id says, deleted and recreated,
 //! or rid of records before the daemon could read them.
 
 use crate::common::{config, config_with, expected, named, numbered, of_partition, records, until_records};
@@ -165,7 +165,7 @@ async fn resumed(daemon: &Daemon, id: &str) -> Vec<Event> {
 
 /// `count` records are in the new topic before anybody can have noticed that it is another.
 fn recreated(broker: &Broker, client: &str, count: usize) {
-    let (topic, other) = (topic_name("anew"), topic_name("beside"));
+    let (topic, other) = (topic_name("recreated"), topic_name("beside"));
     for topic in [&topic, &other] {
         broker.create_topic(topic, PARTITIONS, &[]);
     }
@@ -248,7 +248,7 @@ fn recreated(broker: &Broker, client: &str, count: usize) {
         assert_eq!(
             events.len(),
             1,
-            "who filters by another topic hears of none of it: {events:?}"
+            "a client filtered by another topic gets none of it: {events:?}"
         );
     });
 }

@@ -219,7 +219,7 @@ fn pages_of_any_origin_may_read_but_never_with_credentials() {
     });
 }
 
-/// Serves an empty page at a port, as long as the test process lives.
+/// Serves an empty page at a port until the test process ends.
 fn other_site() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("its address").port();

@@ -85,7 +85,7 @@ fn metrics_count_deliveries_bytes_and_latencies() {
         assert!(get(&after, "log_bytes") > 0.0);
         assert!(get(&after, "log_oldest_seconds") >= get(&before, "log_oldest_seconds"));
 
-        // One that filters gets what it asked for, and no more is counted.
+        // Only the records that a filtered client gets are counted.
         let mut one = client(&daemon, "/events?partition=0").await;
         drop(clients);
         reaches(&daemon, "kafka_sse_bridge_clients", &[EVENTS], 1.0).await;
@@ -224,7 +224,7 @@ fn metrics_count_gaps_and_replays() {
     });
     drop(first);
     broker.delete_records(&topic, 0, 10);
-    // In memory is what comes from now on, so that what was before has to be read again.
+    // The log holds only later records, so that earlier ones are read from Kafka.
     let daemon = Daemon::start(&text.replace("\"earliest\"", "\"live\"\npreload = 0"));
     block_on(async {
         daemon.wait_ready(secs(30)).await;

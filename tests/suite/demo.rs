@@ -155,7 +155,7 @@ fn the_demo_writes_the_original_records_and_ends_on_a_signal() {
         }
         assert!(
             restarts > CONTINENTS.len(),
-            "tables start anew in each round: {restarts}"
+            "tables start again in each round: {restarts}"
         );
         assert_eq!(http::get(&format!("{url}/health/ready"), &[]).await.status, 200);
     });

@@ -1,4 +1,4 @@
-//! The documentation names what exists, and all of it. Metrics are compared in `metrics`, keys in `samples`.
+//! The documentation names exactly what exists. `metrics` compares the metrics, `samples` the keys.
 
 use crate::trials;
 use clap::CommandFactory;
@@ -89,7 +89,7 @@ fn arguments(line: &str) -> Option<Vec<String>> {
     let place = words
         .iter()
         .position(|word| *word == "kafka-sse-bridge" || word.ends_with("release/kafka-sse-bridge"))?;
-    // In front of a program stand a prompt, its runners with their options, and variables.
+    // A prompt, runners with their options, and variables come before a program.
     let is_prefix = |word: &&str| {
         ["$", "sudo", "systemd-run"].contains(word) || word.starts_with('-') || word.contains('=')
     };

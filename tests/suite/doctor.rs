@@ -58,7 +58,7 @@ impl Report {
         assert_eq!(
             String::from_utf8_lossy(&output.stderr),
             "",
-            "all is said on stdout"
+            "everything is on stdout"
         );
         Report {
             code: output.status.code(),
@@ -326,7 +326,7 @@ fn doctor_prints_no_secret() {
             "is not a property of librdkafka",
         ],
     );
-    // The answer alone says that the transport failed; why it did comes by another way.
+    // The response only reports that the transport failed; the reason comes from the log callback.
     let refused = (
         1,
         "\"security.protocol\" = \"sasl_plaintext\"\n\"sasl.mechanism\" = \"PLAIN\"\n\

@@ -1,4 +1,4 @@
-//! Keys without a row in a full table: which clients hold a value of them, and which get a delete.
+//! Keys without a row in a full table: which clients hold a value of such a key, and which get a delete.
 
 use crate::filtered_readers::{PARIS, city, delete, paris};
 use crate::rig::{Rec, Rig, rec, tombstone};
@@ -46,7 +46,7 @@ fn an_evicted_key_that_stops_matching_is_sent_as_a_delete() {
     assert_eq!(client.shown(), [delete("a")]);
     assert_eq!(in_rome.shown(), [r#"message {"city":"Rome","id":"a"}"#]);
     assert_eq!(of_other.shown(), [""; 0], "it asks for another key");
-    // A key that is new is none that a client could hold.
+    // No client can hold a new key.
     rig.records(&[city("d", "Oslo"), city("e", "Oslo")]);
     assert_eq!(client.shown(), [""; 0]);
     // An evicted delete is not held either.
@@ -116,7 +116,7 @@ fn at(record: Rec, partition: u32, timestamp: i64) -> Rec {
     record.partition(partition).at(timestamp)
 }
 
-/// A table of what is in Paris, of a topic with two partitions.
+/// A table with a fixed filter for Paris, of a topic with two partitions.
 fn in_paris(settings: &mut StreamSettings) {
     settings.start = Start::Snapshot;
     settings.key_field = Some("id".to_owned());
@@ -192,7 +192,7 @@ fn a_delete_forgotten_by_loading_still_hides_older_records() {
 }
 
 fn clients_are_reset_where_the_table_has_forgotten_evicted_keys() {
-    // An eighth of it holds what is known of some keys.
+    // An eighth of it holds evicted keys.
     let mut rig = Rig::ready(|settings| {
         table(WhenFull::EvictOldest)(settings);
         settings.max_table_bytes = Size(4096);
@@ -212,17 +212,17 @@ fn clients_are_reset_where_the_table_has_forgotten_evicted_keys() {
     rig.records(&others);
     rig.records(&[city("last", "Paris")]);
     assert!(rig.stream.forgettings() > 0);
-    let anew = [r#"reset {"reason":"too-old"}"#.to_owned(), paris("last")];
-    assert_eq!(client.lines(), anew);
+    let reset = [r#"reset {"reason":"too-old"}"#.to_owned(), paris("last")];
+    assert_eq!(client.lines(), reset);
     // A key alone never stops to match.
     assert_eq!(by_key.lines(), [""; 0]);
     assert_eq!(everything.shown().len(), 41);
-    // From now on all is known again to those who began since; nobody can know when others did.
+    // An id does not show when its client began, so that every filtered client with an id from before is reset.
     rig.records(&[city("a", "Rome")]);
     assert_eq!(client.lines(), [""; 0]);
-    assert_eq!(rig.resume(&left, &[PARIS]).lines()[0], anew[0]);
+    assert_eq!(rig.resume(&left, &[PARIS]).lines()[0], reset[0]);
     let now = client.last_event_id().to_owned();
-    assert_eq!(rig.resume(&now, &[PARIS]).lines()[0], anew[0]);
+    assert_eq!(rig.resume(&now, &[PARIS]).lines()[0], reset[0]);
     assert_eq!(
         rig.resume(&now, &[]).lines(),
         [
@@ -249,7 +249,7 @@ fn a_client_at_earliest_does_not_see_keys_that_a_fixed_filter_hides_now() {
     batch.push(city("a", "Oslo"));
     rig.records(&batch);
     assert!(rig.stream.forgettings() > 0);
-    let anew = [paris("38"), paris("39")];
+    let rows = [paris("38"), paris("39")];
     assert_eq!(client.lines()[0], r#"reset {"reason":"too-old"}"#);
-    assert_eq!(rig.client_at(Start::Earliest, &[]).shown(), anew);
+    assert_eq!(rig.client_at(Start::Earliest, &[]).shown(), rows);
 }

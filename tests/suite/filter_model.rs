@@ -39,7 +39,7 @@ type Terms = BTreeMap<String, BTreeSet<String>>;
 enum Op {
     /// A batch of one topic.
     Produce(Vec<Rec>),
-    /// A client takes at most so many steps, then is cut off if it says so.
+    /// A client takes at most so many steps, and is then disconnected if the flag is set.
     Take {
         client: usize,
         steps: usize,
@@ -213,9 +213,9 @@ fn shown(event: &Event) -> Option<Shown> {
 struct Model {
     has_table: bool,
     fixed: Terms,
-    /// All records that are shown to somebody, with their coordinates, in order.
+    /// All records that some client gets, with their coordinates, in order.
     written: Vec<(Shown, Rec)>,
-    /// By topic and key, what is held of it after the fixed filter.
+    /// The latest value by topic and key after the fixed filter.
     rows: BTreeMap<(usize, Vec<u8>), Rec>,
 }
 
@@ -271,7 +271,7 @@ impl Model {
         log
     }
 
-    /// The table that such a client is to end with.
+    /// The table that such a client must hold in the end.
     fn table(&self, filter: &Terms) -> BTreeMap<(String, String), Value> {
         let held = self
             .rows

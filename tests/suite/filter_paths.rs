@@ -171,7 +171,7 @@ fn look(paths: &Paths, known: &[(Slot, Vec<String>)], document: &Document) -> Re
 
 const NAMES: usize = 31;
 
-/// A path that differs from the others only at its end: what a request line of 2 KiB can hold.
+/// A path as long as a request line of 2 KiB allows, which differs from the others only at its end.
 fn long(number: usize) -> Vec<String> {
     let mut path = vec!["n".repeat(58); NAMES];
     path.push(format!("b{number:03}"));
@@ -354,7 +354,7 @@ fn the_paths_of_a_streams_filters_are_bounded_in_memory() {
             let noted = rig.stream.filters().noted_bytes;
             assert!(noted > clients.len() * 1024, "{noted} bytes");
             assert!(noted <= 256 * 1024, "{noted} bytes");
-            // The writer takes what comes into account, as does a client that filters as others do.
+            // The writer evaluates the new path, and so does a client with the same filter as others.
             if clients.len().is_multiple_of(8) {
                 rig.records(&[rec("k", "{\"n\":1}")]);
                 clients.push(open(&rig, round * 1000).expect("a filter that is in use"));

@@ -23,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Every third record is the client's; all say which offset they have.
+/// Every third record matches the client's filter. The value of each record is its offset.
 fn record(number: i64) -> Rec {
     let is_mine = number % 3 == 0;
     let key = if is_mine { "mine" } else { "other" };
@@ -45,7 +45,7 @@ fn open(stream: &Arc<Stream>, term: (&str, &str)) -> Subscription {
     })
 }
 
-/// The offset that a record says it has.
+/// The offset in the value of a record.
 fn number(event: &Event) -> i64 {
     event.json()["n"].as_i64().expect("a number")
 }
@@ -155,7 +155,7 @@ fn a_filtered_client_that_sleeps_between_records_is_woken() {
     let threads: Vec<_> = (0..CLIENTS).map(spawn).collect();
     for round in 1..=5000 {
         rig.records(&[rec("other", "{}"), record(0)]);
-        // The next round must not wake those whom this one has left asleep.
+        // The next round must not wake clients that this one did not.
         let began = Instant::now();
         while shown.iter().any(|shown| shown.load(Ordering::SeqCst) < round) {
             assert!(

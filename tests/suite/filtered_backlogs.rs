@@ -200,7 +200,7 @@ fn matches_beyond_the_index_bound_are_all_sent() {
     wanted.extend(many(&mut rig, 500));
     let wanted: Vec<String> = wanted.iter().map(|value| format!("message {value}")).collect();
     let mut middle = rig.client_at(Start::Earliest, &[PARIS]);
-    // In turns, piece by piece, so that they meet in what was looked through.
+    // In turns, piece by piece, so that they share the searched records.
     let mut shown = [Vec::new(), vec![wanted[0].clone()], Vec::new()];
     let mut steps = 0;
     let mut is_done = [false; 3];
@@ -335,7 +335,7 @@ fn a_resuming_client_gets_records_from_before_its_filter_from_memory() {
         wanted.push((number % 7 == 0).then(|| line(&event)));
         ids.push(event.id);
     }
-    // Several at once, so that they share what one of them has looked through.
+    // Several at once, so that they share the records that one of them has searched.
     let mut clients: Vec<Client> = ids.iter().map(|id| rig.resume(id, &[PARIS])).collect();
     for (number, client) in clients.iter_mut().enumerate() {
         let left: Vec<&String> = wanted[number + 1..].iter().flatten().collect();

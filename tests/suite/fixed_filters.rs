@@ -81,7 +81,7 @@ fn a_fixed_filter_on_a_table_deletes_only_keys_that_were_sent() {
     assert_eq!(
         rig.resume(&id, &[]).shown(),
         shown,
-        "who comes back hears of what went"
+        "a resuming client gets the deletes"
     );
     assert_eq!(rig.client(&[]).shown(), [""; 0]);
     rig.records(&[rec("a", public), rec("never", public)]);

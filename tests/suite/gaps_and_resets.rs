@@ -98,8 +98,8 @@ impl Held {
     }
 }
 
-/// Comes back with the id of every event from `first` on and checks what is held in the end.
-async fn come_back_everywhere(rig: &Rig, events: &[Event], first: usize) {
+/// Resumes with the id of every event from `first` on, and checks what the client holds in the end.
+async fn resume_with_every_id(rig: &Rig, events: &[Event], first: usize) {
     let mut whole = Held::default();
     whole.hear(events);
     let is_table = rig.stream.settings().has_table();
@@ -230,7 +230,7 @@ fn a_filtered_control_event_reaches_resuming_and_lagging_clients_alike() {
             let events = rig.resume(&id, terms).events_with_history().await;
             assert_eq!(count(&events, "gap"), *gaps, "{terms:?}");
         }
-        // Connected, they stall, and the log lets go what was for them.
+        // Connected clients stall until the log has evicted their events.
         let mut stalled: Vec<Client> = cases
             .iter()
             .map(|(terms, ..)| rig.client_at(Start::Live, terms))
@@ -256,7 +256,7 @@ fn a_filtered_control_event_reaches_resuming_and_lagging_clients_alike() {
     });
 }
 
-/// A client that was there while the first records of every partition came, and what it was sent.
+/// A client that was connected while the first records of every partition came, and its events.
 fn followed(start: Start, log_bytes: u64) -> (Rig, Client, Vec<Event>) {
     let mut rig = Rig::enveloped(start, |settings| settings.log_bytes = Size(log_bytes));
     let mut client = rig.client(&[]);
@@ -288,7 +288,7 @@ fn resuming_near_a_gap_neither_loses_nor_repeats_records() {
                     held.hear(&events);
                     held.is_whole(&rig.next, "connected");
                 }
-                come_back_everywhere(&rig, &events, 1).await;
+                resume_with_every_id(&rig, &events, 1).await;
             }
         }
     });
@@ -340,13 +340,13 @@ fn resuming_near_a_reset_neither_loses_nor_repeats_records() {
                     let first = events.len() - 2;
                     rig.recreate(0, partitions);
                     events.extend(client.events());
-                    come_back_everywhere(&rig, &events, first).await;
+                    resume_with_every_id(&rig, &events, first).await;
                     write(&mut rig, 1, 0, 2);
                     write(&mut rig, 0, 0, 2);
                     events.extend(client.events());
                     write(&mut rig, 1, 0, 3);
                     events.extend(client.events());
-                    come_back_everywhere(&rig, &events, first).await;
+                    resume_with_every_id(&rig, &events, first).await;
                 }
             }
         }
@@ -401,7 +401,7 @@ fn a_client_behind_the_log_gets_the_reset_of_a_recreated_topic() {
                     held.hear(&events);
                     held.is_whole(&rig.next, "connected");
                 }
-                come_back_everywhere(&rig, &events, first).await;
+                resume_with_every_id(&rig, &events, first).await;
             }
         }
     });

@@ -1,4 +1,4 @@
-//! The harness itself: what other tests rely on without looking.
+//! The harness itself, which all other tests rely on.
 
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::browser::Browser;
@@ -84,11 +84,7 @@ fn topics_and_records_are_deleted(broker: &Broker) {
     broker.delete_records(&topic, 0, 1);
     let records = broker.read(&topic, 1);
     let values: Vec<_> = records.iter().map(|record| record.payload()).collect();
-    assert_eq!(
-        values,
-        [Some(b"".as_slice()), None],
-        "empty and null are told apart"
-    );
+    assert_eq!(values, [Some(b"".as_slice()), None], "empty and null differ");
     assert_eq!(broker.watermarks(&topic, 1), [(1, 3)]);
     broker.add_partitions(&topic, 2);
     broker.delete_topic(&topic);

@@ -1,5 +1,4 @@
-//! The two Kafka client libraries: which of them reads, and what is said of that. What each must not lose is in
-//! `contract`.
+//! The choice between the two Kafka client libraries, and how it is reported. `contract` holds what both must deliver.
 
 use crate::common::{config, config_with, expected, named, numbered, records, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -124,7 +123,7 @@ fn a_topic_that_the_kafka_crate_cannot_read_is_reported_and_others_continue(brok
     let said = format!("topic \"{packed}\" partition 0 at offset 0: a batch is compressed with lz4");
     daemon.wait_log(&said, secs(10));
     let log = daemon.log();
-    assert_eq!(log.matches(&said).count(), 1, "said once: {log}");
+    assert_eq!(log.matches(&said).count(), 1, "logged once: {log}");
     daemon.wait_log("set client = \"librdkafka\" in [kafka]", secs(1));
 }
 

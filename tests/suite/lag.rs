@@ -162,7 +162,7 @@ impl Reader {
         self.status.lag().iter().map(|lag| lag.records).collect()
     }
 
-    /// Takes the next batch, if there is one, and says how many records it holds.
+    /// Takes the next batch, if there is one, and returns the number of its records.
     fn take(&mut self) -> usize {
         match self.feeds.try_recv() {
             Ok(Feed::Records(batch)) => batch.len(),

@@ -149,7 +149,7 @@ fn a_record_above_librdkafkas_limit_is_reported_and_read_once_the_limit_is_raise
         assert_eq!(
             daemon.log().matches(&said).count(),
             1,
-            "said once: {}",
+            "logged once: {}",
             daemon.log()
         );
 

@@ -1,4 +1,4 @@
-//! Signals: an end in good order, an end by force, and a reload that is good or changes nothing.
+//! Signals: a graceful shutdown, a forced one, and reloads that are valid or change nothing.
 
 use crate::common::{config, is_record, named, records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
@@ -93,7 +93,7 @@ fn ends_well(signal: Signal) {
     assert!(daemon.log().trim_end().ends_with("stopped"), "{}", daemon.log());
 }
 
-/// A client that is behind when the end comes still gets what was on its way to it, and its goodbye.
+/// A client that is behind at shutdown still gets the records that were due to it, and its goodbye.
 fn a_client_that_lags_at_shutdown_gets_its_goodbye() {
     let (mut daemon, _broker) = with_large_records("5s");
     block_on(async {

@@ -25,7 +25,7 @@ use std::fs::{self, File};
 use std::process::{Command, Output, Stdio};
 
 pub fn trials() -> Vec<Trial> {
-    // scripts/promtool says in a line what is left out then.
+    // scripts/promtool then prints what it skips.
     let lacks_promtool = !promtool(&["--check"]).is_some_and(|output| output.status.success());
     vec![
         promise(both_metrics_formats_are_served_as_requested),

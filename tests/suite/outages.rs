@@ -138,7 +138,7 @@ fn a_missing_topic_is_reported_never_created_and_read_once_it_exists() {
         assert_eq!(
             daemon.log().matches(&named).count(),
             1,
-            "said once:\n{}",
+            "logged once:\n{}",
             daemon.log()
         );
         assert!(

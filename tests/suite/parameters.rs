@@ -1,4 +1,4 @@
-//! Query parameters of a stream: what is passed over, what is refused, and with which advice. No Kafka is needed.
+//! Query parameters of a stream: which are ignored, which are refused, and with which advice. No Kafka is needed.
 
 use crate::harness::daemon::Daemon;
 use crate::harness::http::get;
@@ -20,7 +20,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The status of a stream's head; an error with what it says.
+/// The status of a stream's response, and the message of an error.
 async fn opens(daemon: &Daemon, query: &str) -> Result<(), serde_json::Value> {
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
     let answer = client.head(daemon.url(&format!("/events?{query}"))).send().await;
@@ -114,7 +114,7 @@ fn unknown_parameters_are_refused_unless_listed_in_ignored_parameters() {
         daemon.rewrite_config(&config_of("ignored_parameters = [\"utm_source\", \"state\"]"));
         daemon.signal(Signal::HUP);
         daemon.wait_log("reloaded: http.ignored_parameters", secs(20));
-        // Also what resembles a parameter, once it is named.
+        // A name that resembles a parameter is also ignored where it is listed.
         for query in ["utm_source=1", "state=1"] {
             assert_eq!(opens(&daemon, query).await, Ok(()), "{query}");
         }
@@ -190,7 +190,7 @@ fn a_filter_that_is_not_utf_8_is_refused() {
                 "{message}"
             );
         }
-        // The character that stands for what is not UTF-8 is one, and what is passed over is not looked at.
+        // The replacement character itself is UTF-8, and ignored parameters are not checked.
         for query in [
             "key=%EF%BF%BD",
             "key=%C3%A4",

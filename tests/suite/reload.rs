@@ -1,5 +1,5 @@
-//! A reload changes what was changed and nothing else: what is only tuned goes on, addresses come and go,
-//! and what is wrong changes nothing. Streams are in `reload_streams`, Kafka in `reload_kafka`.
+//! A reload applies exactly the changed keys: tuned streams stay open, listeners open and close, and an invalid
+//! configuration changes nothing. Streams are in `reload_streams`, Kafka in `reload_kafka`.
 
 use crate::common::{config, is_record, named, numbered, records, until_records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
@@ -34,7 +34,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Reloads with this configuration, and gives what the log says came of it.
+/// Reloads with this configuration, and returns the log line of the result.
 #[track_caller]
 pub fn reload(daemon: &Daemon, text: &str) -> String {
     let verdicts = || -> Vec<String> {
@@ -344,7 +344,7 @@ fn a_reload_adds_and_removes_addresses_and_open_streams_stay() {
             let mut second = Stream::open(format!("{there}/events")).await;
             second.collect_until(named("caught-up"), secs(30)).await;
             reloaded(&daemon, &text, "http.listen");
-            // When it says so it is so.
+            // The change is in effect when the line is logged.
             assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "round {round}");
             assert!(!socket.exists());
             broker.produce(&topic, &[Message::value("more")]);

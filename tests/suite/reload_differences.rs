@@ -242,7 +242,7 @@ fn keys_that_wait_for_a_restart_are_named() {
     assert_eq!(changes.restart, changes.keys);
     assert_eq!(changes.streams, kept());
 
-    // A stream that is read from its beginning preloads nothing, and one that is built anew does so now.
+    // A stream that is read from its beginning preloads nothing, and a rebuilt one does so now.
     let changes = changed("start = 'snapshot'", "start = 'snapshot'\npreload = 5");
     assert_eq!(changes.keys, ["stream \"/b\": preload"]);
     assert!(changes.restart.is_empty(), "{changes:?}");

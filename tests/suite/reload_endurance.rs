@@ -1,4 +1,4 @@
-//! Many reloads in a row, while records flow and clients are connected: nothing of what is let go stays.
+//! Many reloads while records flow and clients are connected: no memory of the replaced streams remains.
 
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::crowd::{Crowd, Happening};
@@ -30,13 +30,13 @@ const WARM_UP: usize = 10;
 
 const CLIENTS: usize = 50;
 
-/// A twentieth of what the streams hold that are let go meanwhile: two in each reload, 8 MB each.
+/// A twentieth of the memory of the replaced streams: two in each reload, 8 MB each.
 const GROWTH: u64 = 64 << 20;
 
-/// Records before those that are counted, and the bytes of each: what a stream holds.
+/// Records that fill a stream before the counted ones, and the bytes of each.
 const PADS: (usize, usize) = (400, 20_000);
 
-/// Two configurations: a stream that both have, one that is built anew, two that come and go; and Kafka is
+/// Two configurations: a stream that both have, one that is rebuilt, two that exist in only one of them; and Kafka is
 /// reached in another way, at another address.
 fn config(broker: &Broker, topic: &str, is_odd: bool, directory: &str) -> String {
     let (wait, listen, event, path) = if is_odd {
@@ -77,7 +77,7 @@ fn settled(daemon: &Daemon) -> (usize, usize, u64) {
     (last.0, last.1, memory::resident(daemon.pid()))
 }
 
-/// Half of the clients at the stream that stays, half at the one that is rebuilt. Each is to get every
+/// Half of the clients read the stream that stays, half the one that is rebuilt. Each must get every
 /// number, once and in order, on one connection, until it has the last, which is announced at the end.
 fn listen(port: u16, last: &AtomicUsize) {
     let mut crowd = Crowd::new(CLIENTS);

@@ -122,7 +122,7 @@ fn a_reload_replaces_a_frozen_broker() {
         reloaded(&daemon, &text, "kafka.brokers");
         broker.produce(&topic, &numbered(0, 10, 1));
         is_another(&mut stream, 11).await;
-        // What the old one had may come before that, or what the new one has after it alone.
+        // Records of the old one may come before it, or only those of the new one after it.
         let (events, _) = up_to(&mut asking, 10).await;
         let from = events.iter().rposition(|event| event.is("reset")).unwrap_or(0);
         assert_eq!(records(&events[from..]), expected(0, 11));
@@ -188,7 +188,7 @@ fn kafka_changes(version: Version, from: &str, to: &str) {
             ensure(clients() > known, "it does not")
         });
         assert!(reload(&daemon, &before).starts_with("reloaded: kafka."));
-        // One is half-way through what only Kafka has.
+        // One is half-way through a replay.
         let opening = Stream::to(daemon.url("/events")).receive_buffer(4096);
         let mut half = opening.send().await.expect("it opens");
         half.next(secs(30)).await;

@@ -1,5 +1,5 @@
-//! What a reload does to streams: none that still exists is closed, nothing is lost or doubled, and what is
-//! built anew begins anew.
+//! Reloads and streams: no stream that still exists is closed, no record is lost or repeated, and a rebuilt stream
+//! resets its clients.
 
 use crate::common::{config, expected, named, numbered, records};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -218,22 +218,22 @@ fn a_rebuilt_stream_resets_its_clients_and_starts_over() {
                 reset.own_id,
                 "a client cut off here resumes with the next records"
             );
-            let mut anew = Vec::new();
-            while anew.len() < shown.len() {
-                anew.push(stream.next(secs(30)).await);
+            let mut rebuilt = Vec::new();
+            while rebuilt.len() < shown.len() {
+                rebuilt.push(stream.next(secs(30)).await);
             }
             let name = if key == "event" { "row" } else { "message" };
-            assert!(anew.iter().all(|event| event.name == name), "{anew:?}");
+            assert!(rebuilt.iter().all(|event| event.name == name), "{rebuilt:?}");
             let mut left = shown.clone();
-            for event in &anew {
+            for event in &rebuilt {
                 // Topics have no order between them.
                 let place = left
                     .iter()
                     .position(|wanted| event.data.ends_with(wanted.as_str()));
-                let place = place.unwrap_or_else(|| panic!("{key}: {anew:#?}, wanted {shown:#?}"));
+                let place = place.unwrap_or_else(|| panic!("{key}: {rebuilt:#?}, wanted {shown:#?}"));
                 assert!(
                     place == 0 || key == "topics",
-                    "{key}: {anew:#?}, wanted {shown:#?}"
+                    "{key}: {rebuilt:#?}, wanted {shown:#?}"
                 );
                 left.remove(place);
             }

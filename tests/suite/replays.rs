@@ -1,5 +1,5 @@
-//! Replays beside each other: slow readers keep what they have while nobody waits, and otherwise
-//! take turns. The real stream room and the real pool, over a Kafka of the test's making.
+//! Concurrent replays: slow readers keep theirs while no other waits, and take turns otherwise. The real streams and
+//! the real pool, over a scripted Kafka.
 
 use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
 use crate::rig;
@@ -39,7 +39,7 @@ const RECORD: usize = 4096;
 const WINDOW: usize = 4 << 20;
 const SEATS: usize = 8;
 
-/// Further apart than what is shared.
+/// Positions so far apart share no replay.
 const FAR: i64 = 20_000;
 
 /// Records of one partition, as many as there are; counts how often it is connected to, which is
@@ -101,8 +101,7 @@ impl Rig {
         }
     }
 
-    /// A client that wants everything from this offset on, and has asked for it. One that asks before
-    /// those that are there shares nothing with them.
+    /// A client that resumes at this offset. It shares no replay with clients at later offsets.
     fn client(&self, from: i64) -> Browser {
         let position = Position {
             as_of: None,
@@ -181,7 +180,7 @@ impl Browser {
         }
     }
 
-    /// Takes a piece, then nothing for so long, until it has all.
+    /// Takes a piece and pauses for so long, until it has everything. The pause makes the client slow.
     async fn drip(mut self, pause: Duration, end: i64) {
         while self.next < end {
             self.piece().await;
@@ -240,7 +239,7 @@ fn the_memory_of_slow_replays_is_bounded_and_each_advances() {
                     browser.piece().await;
                     if browser.next > before {
                         pieces[reader].fetch_add(1, Ordering::SeqCst);
-                        // Longer than anybody has patience with.
+                        // Longer than the timeout of a slow reader, which the pool sets to 1 s.
                         tokio::time::sleep(millis(1500)).await;
                     }
                 }
@@ -272,7 +271,7 @@ fn slow_readers_keep_their_replays_while_no_one_waits() {
             let from = reader.next;
             reader.until(from + 1).await;
         }
-        // Three times as long as others would have to wait for them.
+        // Three times the timeout of a slow reader.
         tokio::time::sleep(secs(3)).await;
         for reader in &mut readers {
             reader.until(end).await;
@@ -284,7 +283,7 @@ fn slow_readers_keep_their_replays_while_no_one_waits() {
 fn each_replay_turn_reads_one_window() {
     const READERS: usize = 6;
     const SIZE: usize = 12 << 20;
-    // Each in a part of its own, so that none finds what it lost in another's replay.
+    // Each in a part of its own, so that none shares the replay of another.
     let part = FAR;
     let rig = Rig::new(Kafka {
         end: part * 6,

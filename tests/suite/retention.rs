@@ -1,4 +1,4 @@
-//! What retention takes from under clients that are on their way through the past: each is told once
+//! Retention that overtakes clients while they read history: each gets one gap
 //! per partition, with the very offsets it misses.
 
 use crate::common::{config_with, is_record, json, numbered, until_records};
@@ -15,7 +15,7 @@ pub fn trials() -> Vec<Trial> {
     [("librdkafka", Version::V4_4), ("kafka", Version::V3_9)]
         .map(|(client, version)| {
             let name =
-                format!("retention_that_overtakes_a_client_coming_back_is_told_once_with_{client}@{version}");
+                format!("retention_that_overtakes_a_resuming_client_is_one_gap_with_{client}@{version}");
             trial(name, move || overtaken(&Broker::shared(version), client))
         })
         .into()

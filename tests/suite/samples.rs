@@ -1,4 +1,4 @@
-//! The sample configuration and the reference say what the code does.
+//! The sample configuration and the reference agree with the code.
 
 use crate::trials;
 use kafka_sse_bridge::config::settings::Draft;
@@ -42,7 +42,7 @@ fn the_shipped_sample_reproduces_the_original_program() {
     assert_eq!(settings.kafka.client, Client::Auto);
 }
 
-/// The sample with every `#key = value` comment made a line must say nothing but the defaults.
+/// The sample with every `#key = value` comment made a line must set only the defaults.
 fn the_samples_comments_show_the_true_defaults() {
     let text = fs::read_to_string(repository("etc/kafka-sse-bridge.toml")).expect("the sample");
     let examples = [

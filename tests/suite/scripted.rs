@@ -1,5 +1,5 @@
-//! A Kafka of a test's making under the real pool that reads the past: what such a Kafka does whatever the
-//! test. Its topics are all alike, and the records of their first partition can be read.
+//! A scripted Kafka under the real history pool: the part that is the same for every test. All its topics are alike,
+//! and the records of their first partition can be read.
 
 use kafka_sse_bridge::config::Client;
 use kafka_sse_bridge::kafka::admin::{Admin, AdminThread, TopicState};
@@ -20,7 +20,7 @@ pub const BROKERS: &str = "b:1";
 
 /// The test's part of a scripted Kafka.
 pub trait Kafka: Send + Sync + 'static {
-    /// Called for every connection; whether it comes about.
+    /// Called for every connection; whether it succeeds.
     fn answers(&self) -> bool;
 
     /// How many partitions a topic has.
@@ -37,10 +37,10 @@ pub trait Kafka: Send + Sync + 'static {
         Ok(times.to_vec())
     }
 
-    /// The values of what comes at once from that offset on. None is the end.
+    /// The values of the records that one poll returns from that offset on. None is the end.
     fn values(&self, next: i64) -> Vec<Vec<u8>>;
 
-    /// Whether nothing comes any more where no record does.
+    /// Whether a poll without records is at the end.
     fn is_at_end(&self) -> bool {
         true
     }
@@ -128,7 +128,7 @@ impl<K: Kafka> Consumer for Scripted<K> {
     }
 }
 
-/// A pool whose threads are joined in the end.
+/// A pool whose threads are joined when it is dropped.
 pub struct Pool(pub Arc<History>);
 
 impl Pool {

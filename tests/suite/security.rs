@@ -1,4 +1,4 @@
-//! Brokers that want to know who speaks: TLS with both clients, logins, rights, and what is said where
+//! Brokers with authentication: TLS with both clients, logins, ACLs, and the errors where
 //! something of it is wrong.
 
 use crate::common::{expected, named, numbered, records, until_records};

@@ -1,4 +1,4 @@
-//! What stands in the way of reading and is no outage: each is told once, in one line, by the log, by
+//! Refusals by the broker, which are no outages: each is reported once, in one line, by the log, by
 //! `/health/ready` and by `doctor`, with where to look.
 
 use crate::harness::broker::Version;

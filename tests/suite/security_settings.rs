@@ -1,4 +1,4 @@
-//! How `tls` and `sasl` are written, and what is said where they are wrong. No secret is ever told.
+//! The settings `tls` and `sasl`, and the errors of wrong ones, which contain no secret.
 
 use crate::harness::daemon::{BINARY, run_to_end};
 use crate::harness::process::Process;
@@ -67,7 +67,7 @@ impl Files {
     }
 }
 
-/// Lines of `[kafka]` that are wrong, and what is said of them.
+/// Wrong lines of `[kafka]`, and their errors.
 type Wrong = &'static [(&'static str, &'static str)];
 
 const WRONG_TLS: Wrong = &[

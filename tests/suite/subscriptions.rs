@@ -113,7 +113,7 @@ fn a_resuming_client_continues_or_gets_a_reset_with_a_reason() {
     let head = rig.client(&[]).events().last().expect("caught-up").id.clone();
     assert_eq!(lines(&rig, &head), [caught_up]);
     // Unusable ids cause a reset with a reason.
-    let anew = ["message a", "message b", caught_up];
+    let restart = ["message a", "message b", caught_up];
     for (id, reason) in [
         ("nonsense!", "unknown-id"),
         ("AQ", "replay"),
@@ -123,7 +123,7 @@ fn a_resuming_client_continues_or_gets_a_reset_with_a_reason() {
         if reason != "replay" {
             assert_eq!(lines[0], format!("reset {{\"reason\":\"{reason}\"}}"));
         }
-        assert_eq!(lines[usize::from(reason != "replay")..], anew, "{id}");
+        assert_eq!(lines[usize::from(reason != "replay")..], restart, "{id}");
     }
     // An id from a replica that is further on: what that has shown is not shown again.
     let mut ahead = Position::parse(head.as_bytes()).unwrap();
@@ -284,11 +284,11 @@ fn a_closing_stream_sends_goodbye_with_the_clients_position() {
         (event.name.as_str(), event.data.as_str()),
         ("goodbye", r#"{"reason":"shutdown"}"#)
     );
-    assert_eq!(event.id, id, "its place, not the head's");
+    assert_eq!(event.id, id, "its own position, not the head's");
     assert_eq!(
         opened.lines(),
         [r#"goodbye {"reason":"shutdown"}"#],
-        "who comes while it closes, too"
+        "a client that connects while it closes too"
     );
     drop((client, opened));
     assert_eq!(rig.stream.figures().clients, 0);

@@ -87,7 +87,7 @@ fn a_thread_is_late_only_after_its_own_deadline() {
     let pulse = Pulse::default();
     assert_eq!(pulse.overdue(), None, "no operation has started");
     pulse.beat(secs(60));
-    assert_eq!(pulse.overdue(), None, "it said that it may take so long");
+    assert_eq!(pulse.overdue(), None, "its deadline is a minute away");
     pulse.beat(Duration::ZERO);
     eventually(secs(10), "it is late", || pulse.overdue().ok_or("it is not"));
     pulse.beat(secs(60));
@@ -114,6 +114,7 @@ fn a_stuck_worker_is_detected() {
         let before = turns.load(Ordering::Relaxed);
         workers.look(slack / 8);
         assert_eq!(workers.stuck(slack), None);
+        // Time that the next look would count if the worker were stuck.
         std::thread::sleep(Duration::from_millis(100));
         // Enough for the runtime to publish its metrics.
         eventually(secs(60), "the busy worker runs", || {

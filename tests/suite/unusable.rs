@@ -92,7 +92,7 @@ fn an_unusable_record_deletes_its_keys_row_for_every_client() {
         assert_eq!(
             other.resume(connected.last_event_id(), &[]).shown(),
             [""; 0],
-            "{name}: who has seen it"
+            "{name}: clients that have it"
         );
     }
 }
@@ -123,7 +123,7 @@ fn keys_with_an_unusable_record_are_counted_while_it_is_their_latest() {
     rig.records(&[rec("a", "{}"), tombstone("c")]);
     assert_eq!(unusable(&rig), [0, 2], "good again, or deleted");
     rig.recreate(1, 1);
-    assert_eq!(unusable(&rig), [0, 1], "the topic begins anew");
+    assert_eq!(unusable(&rig), [0, 1], "the topic starts again");
     rig.records(&[Rec {
         key: None,
         ..rec("", "null")

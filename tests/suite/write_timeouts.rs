@@ -78,6 +78,7 @@ fn read_slowly(mut socket: impl Read + Send + 'static, hurry: &Arc<AtomicBool>) 
                 return events;
             }
             if !hurry.load(Ordering::Relaxed) {
+                // A slow client, which still reads within the write timeout.
                 thread::sleep(millis(40));
             }
         }
@@ -150,7 +151,7 @@ fn clients_that_never_read_are_closed_and_slow_ones_get_every_record() {
             assert!(records.iter().all(|record| *record == large));
         }
         drop(live);
-        eventually_async(secs(20), "who is gone is not counted", async || {
+        eventually_async(secs(20), "a closed client is not counted", async || {
             let figures = figures().await;
             ensure(
                 figures["connections"] == 1 && figures["write_timeouts"] == 4,

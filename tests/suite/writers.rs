@@ -1,5 +1,5 @@
-//! Writers have threads of their own: what they do, or do not get done, holds up no client, and the watchdog
-//! tells one that advances from one that hangs.
+//! Writers run on threads of their own: a writer that hangs delays no client, and the watchdog distinguishes it from
+//! one that advances.
 
 use crate::harness::http;
 use crate::harness::stream::Stream as Client;
@@ -139,7 +139,6 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
         eventually(secs(30), "the writer hangs", || {
             ensure(HAS_COME.load(Ordering::SeqCst), "it does not")
         });
-        // For as long as this takes.
         for offset in 0..20 {
             assert_eq!(http::get(&url("/health/live"), &[]).await.status, 200);
             let mut client = Client::open(url("/other")).await;
@@ -156,10 +155,10 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
     });
 }
 
-/// A look counts for so much.
+/// The most that a look adds to the lateness of a thread.
 const TICK: Duration = millis(20);
 
-/// Long, in looks.
+/// A lateness of several looks.
 const SLACK: Duration = millis(160);
 
 /// A thread at work with a pulse, until the channel is closed.
@@ -188,8 +187,8 @@ fn a_writer_that_advances_slowly_is_not_late() {
     let pulse = Pulse::default();
     pulse.beat(Duration::ZERO);
     for _ in 0..50 {
+        // Long enough that the look would count the thread as late without the step.
         thread::sleep(TICK);
-        // One record between two looks, however long those are apart.
         pulse.step();
         assert_eq!(pulse.look(TICK).late, Duration::ZERO);
     }
@@ -228,11 +227,12 @@ fn a_late_check_counts_as_one() {
         ensure(pulse.look(TICK).late > Duration::ZERO, "it is not")
     });
     let before = pulse.look(TICK).late;
+    // The next look is late by far more than it may add.
     thread::sleep(10 * TICK);
     let late = pulse.look(TICK).late;
     assert!(
         late <= before + TICK,
-        "{late:?} after {before:?}: we were late ourselves"
+        "{late:?} after {before:?}: the look was late, not the thread"
     );
     release();
 }

@@ -34,7 +34,7 @@ pub fn a_missing_topic_is_read_from_its_first_record_once_it_exists(version: Ver
     bench.whole(&[&here]);
     assert!(
         !bench.broker.topics().contains(&missing),
-        "who reads creates nothing"
+        "reading creates no topic"
     );
     bench.broker.create_topic(&missing, 2, &[]);
     for partition in 0..2 {
@@ -78,7 +78,7 @@ pub fn added_partitions_are_read_from_their_first_record(version: Version) {
     bench.whole(&[&topic]);
 }
 
-/// A topic that is deleted and created anew is distinguished from the old one, whether it ends before what was read or
+/// A topic that is deleted and recreated is distinguished from the old one, whether it ends before what was read or
 /// behind, and read from its beginning; its neighbour goes on.
 pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     let mut bench = Bench::shared(version);

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-/// Properties of a broker that looks at rights. A topic on which anybody was given one is closed to all others.
+/// Properties of a broker that checks ACLs. A topic with an ACL is closed to all other principals.
 pub const AUTHORIZER: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
     allow.everyone.if.no.acl.found=true\n";
 

@@ -1,5 +1,5 @@
-//! Stands between clients and a broker, and leaves all brokers out of its `Metadata` while it is told to: so
-//! answers one whose controller counts it out, as after it was frozen.
+//! A proxy between clients and a broker that can remove all brokers from its `Metadata` responses. A broker that its
+//! controller has fenced answers like this, for example after it was frozen.
 
 use super::broker::{Broker, Version, free_port};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -101,7 +101,7 @@ impl Shared {
     }
 }
 
-/// A request as far as it says what its answer is.
+/// The fields of a request that determine the form of its response.
 struct Asked {
     key: i16,
     version: i16,
@@ -193,7 +193,7 @@ fn without_brokers(frame: Bytes, version: i16) -> io::Result<BytesMut> {
     Ok(answer)
 }
 
-/// The length of what is compact, which is written as one more; 0 is null.
+/// A compact length, which is written as one more; 0 is null.
 fn length(rest: &mut Bytes) -> io::Result<usize> {
     let mut value = 0;
     for shift in (0..).step_by(7) {

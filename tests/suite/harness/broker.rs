@@ -219,7 +219,7 @@ impl Broker {
         client
     }
 
-    /// SIGKILL, as a power cut would: nothing is flushed or said to clients.
+    /// SIGKILL, like a power cut: nothing is flushed, and no client is notified.
     pub fn kill9(&self) {
         drop(self.process().take());
     }

@@ -99,7 +99,7 @@ impl Cluster {
         self.await_calm(name, partitions);
     }
 
-    /// Creates a topic of one partition with copies on these nodes, of which the first is to lead.
+    /// Creates a topic of one partition with replicas on these nodes, of which the first is the preferred leader.
     pub fn create_topic_on(&self, name: &str, nodes: &[usize], config: &[(&str, &str)]) {
         create_on(&self.client(), name, nodes, config);
         self.await_led(name, nodes[0], nodes.len());
@@ -119,7 +119,7 @@ impl Cluster {
     /// # Errors
     /// When none answers.
     pub fn leaders(&self, topic: &str) -> Result<Vec<Led>, String> {
-        // A client of its own for each look: one that asks a frozen broker asks no other for a while.
+        // A new client for each attempt, because one that waits for a frozen broker asks no other for a while.
         let asking: BaseConsumer = self.client().create().map_err(|error| error.to_string())?;
         let metadata = asking
             .fetch_metadata(Some(topic), secs(2))
@@ -136,7 +136,7 @@ impl Cluster {
         Ok(led.collect())
     }
 
-    /// Waits until all brokers have all of the topic, and each leads what it was to lead in the first place.
+    /// Waits until all replicas are in sync and every partition is led by its preferred leader.
     pub fn await_calm(&self, topic: &str, partitions: i32) {
         eventually(secs(90), "every broker has everything, and leads its own", || {
             let led = self.leaders(topic)?;

@@ -1,4 +1,4 @@
-//! Looking into a broker: which topics there are, and what is in them.
+//! Topics of a broker, and their records.
 
 use super::broker::Broker;
 use super::wait::{ensure, eventually, secs};

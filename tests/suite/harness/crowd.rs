@@ -21,7 +21,7 @@ const BUFFER: usize = 256 * 1024;
 const CRLF: &[u8] = b"\r\n";
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// An event, borrowed from what was read.
+/// An event, borrowed from the read buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Heard<'a> {
     /// Empty for a record without a configured name.
@@ -114,7 +114,7 @@ impl Crowd {
         Ok(())
     }
 
-    /// Closes a client's connection; what it had not understood yet is lost, as in a browser.
+    /// Closes a client's connection; an incomplete event is lost, as in a browser.
     pub fn cut(&mut self, client: usize) {
         self.members[client].forget();
     }
@@ -175,7 +175,7 @@ impl Member {
         self.text.clear();
     }
 
-    /// Takes HTTP's frames off what was read, and the events out of what is left.
+    /// Removes HTTP's chunk framing from the bytes that were read, and parses their events.
     fn take(&mut self, mut read: &[u8], each: impl FnMut(&[u8], &[u8])) -> Result<(), String> {
         while !read.is_empty() {
             match self.place {

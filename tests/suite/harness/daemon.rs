@@ -132,7 +132,7 @@ impl Daemon {
         Daemon::with(config).start()
     }
 
-    /// [`Daemon::start`], with more to say about how.
+    /// [`Daemon::start`] with more options.
     pub fn with(config: &str) -> Launch {
         Launch {
             binary: BINARY.into(),
@@ -211,7 +211,7 @@ impl Daemon {
         self.process.try_wait().is_none()
     }
 
-    /// All it has said on stderr so far.
+    /// All that it has written to stderr so far.
     pub fn log(&self) -> String {
         lock(&self.log).clone()
     }
@@ -224,7 +224,7 @@ impl Daemon {
         });
     }
 
-    /// Replaces the configuration file as an editor does, whole. The daemon notices when told (SIGHUP).
+    /// Replaces the whole configuration file, as an editor does. The daemon reads it on SIGHUP.
     pub fn rewrite_config(&self, config: &str) {
         let fresh = self.directory.path().join("config.toml.new");
         fs::write(&fresh, config).expect("config.toml.new");

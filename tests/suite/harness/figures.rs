@@ -88,7 +88,7 @@ impl Figures {
         samples.map(|((_, labels), value)| (labels, *value))
     }
 
-    /// The samples that only grow, by what they are called.
+    /// The samples of counters, by name.
     pub fn counters(&self) -> BTreeMap<String, f64> {
         let is_counter = |name: &str| {
             let kind = self.types.get(family(name, &self.types));

@@ -31,7 +31,7 @@ pub struct Seen {
 
 impl Seen {
     /// # Panics
-    /// If the line is not what every client program writes.
+    /// If the line does not have the form that every client program writes.
     pub fn parse(line: &str) -> Seen {
         let value: serde_json::Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -72,7 +72,7 @@ impl Runtime {
         }
     }
 
-    /// Whether its tests have to be left out, which is then said on stderr.
+    /// Whether its tests must be skipped; the reason is then written to stderr.
     pub fn is_missing(self) -> bool {
         let checked = Command::new(SCRIPT).args(["--check", self.name()]).status();
         // Anything else that is wrong is the test's to fail by.
@@ -235,7 +235,7 @@ impl Client for Curl {
     /// If curl has ended it is started again.
     ///
     /// # Panics
-    /// If what came is not what docs/wire.md says.
+    /// If the events break a rule of docs/wire.md.
     async fn seen(&mut self) -> Vec<Seen> {
         if let Some((_, reader)) = self.running.take_if(|(process, _)| process.try_wait().is_some()) {
             // Nothing of the old connection may come after the new one's.

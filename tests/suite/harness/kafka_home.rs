@@ -173,7 +173,7 @@ fn java() -> Result<PathBuf, String> {
         .ok_or_else(|| "no java in JAVA_HOME or PATH (package: default-jre-headless, 17 or later)".to_owned())
 }
 
-/// `server.properties` of a broker that is quick to start and quick to do what others do by the hour.
+/// `server.properties` of a broker that starts quickly and runs its periodic tasks every few seconds.
 ///
 /// `session` is how long the controller takes a killed broker to be alive, and refuses its successor.
 pub fn properties(data: &Path, port: u16, controller: u16, session: Duration) -> String {

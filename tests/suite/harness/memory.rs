@@ -20,7 +20,7 @@ pub fn peak(pid: u32) -> u64 {
     field(pid, "VmHWM:")
 }
 
-/// From here on [`peak`] is what comes now (proc(5), `clear_refs`).
+/// Resets [`peak`] to the current memory (proc(5), `clear_refs`).
 pub fn reset_peak(pid: u32) {
     let file = format!("/proc/{pid}/clear_refs");
     fs::write(&file, "5").unwrap_or_else(|error| panic!("{file}: {error}"));

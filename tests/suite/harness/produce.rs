@@ -91,7 +91,7 @@ impl OpenTransaction {
     }
 }
 
-/// Collects what became of each record, by its place in the batch.
+/// Collects the outcome of each record, by its index in the batch.
 struct Deliveries(Mutex<Vec<Option<Result<Written, KafkaError>>>>);
 
 impl ClientContext for Deliveries {}
@@ -136,7 +136,7 @@ impl Broker {
         self.await_partitions(name, count);
     }
 
-    /// Removes what lies before `offset`, as retention would.
+    /// Deletes the records before `offset`, as retention does.
     pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
         let mut offsets = TopicPartitionList::new();
         offsets
@@ -188,7 +188,7 @@ impl Broker {
         producer.init_transactions(secs(30)).expect("init_transactions");
         producer.begin_transaction().expect("begin_transaction");
         send(&producer, topic, messages);
-        // Flushed whatever comes: an abort would purge what has not been sent, and leave nothing to hide.
+        // Flushed in any case: an abort would purge unsent records, and no aborted record would be in the log.
         producer.flush(secs(30)).expect("records are acknowledged");
         let written = outcomes(&producer);
         (OpenTransaction(producer), written)

@@ -1,5 +1,5 @@
-//! A broker that wants to know who speaks: listeners with TLS, client certificates and logins, beside the
-//! plain one, where everybody may do everything.
+//! A broker with authentication: listeners with TLS, client certificates and logins beside the plain one, which allows
+//! everything.
 
 use super::broker::{Broker, Version, free_port};
 use super::{name_of, scratch, trial};

@@ -1,4 +1,4 @@
-//! A strict parser of `text/event-stream`: what a browser would do, and what it would not notice.
+//! A strict parser of `text/event-stream`: it does what a browser does, and reports violations that a browser ignores.
 //!
 //! The first half follows the HTML standard, section 9.2.6 ("Interpreting an event stream"), byte for
 //! byte and over any chunk boundary. The second is the rules of docs/wire.md, which every
@@ -189,7 +189,7 @@ impl Event {
     /// The data as JSON.
     ///
     /// # Panics
-    /// If it is none.
+    /// If the data is not JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("not JSON ({error}): {self:?}"))

@@ -48,7 +48,7 @@ pub async fn eventually_async<T, E: Display>(
 ) -> T {
     let started = Instant::now();
     loop {
-        // The last look may take what is left, and a little more: a deadline cuts a hanging look short.
+        // The deadline also ends an attempt that hangs. The last attempt may exceed it a little.
         let left = within.saturating_sub(started.elapsed()) + PAUSE;
         let error = match tokio::time::timeout(left, condition()).await {
             Ok(Ok(value)) => return value,

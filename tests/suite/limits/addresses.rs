@@ -55,7 +55,7 @@ fn clients_are_counted_by_the_address_from_trusted_proxies() {
         check("127.0.0.1", &[("x-forwarded-for", "2001:db8::2")], true).await;
         check("127.0.0.1", &[("x-forwarded-for", "2001:db8::3")], false).await;
         check("127.0.0.1", &[("x-forwarded-for", "2001:db8:0:1::3")], true).await;
-        // Not behind one, by the address it comes from, whatever it says.
+        // Without a trusted proxy, clients are counted by the address of their connection.
         check("127.0.0.5", &[("x-forwarded-for", "192.0.2.50")], true).await;
         check("127.0.0.5", &[("x-forwarded-for", "192.0.2.51")], true).await;
         check("127.0.0.5", &[("forwarded", "for=192.0.2.52")], false).await;
@@ -71,7 +71,7 @@ fn clients_are_counted_by_the_address_from_trusted_proxies() {
     );
 }
 
-/// Asks for a stream on behalf of an address; whether it was let in.
+/// Requests a stream on behalf of an address, and returns whether the daemon accepted it.
 fn ask(path: &Path, client: &str) -> (UnixStream, bool) {
     let mut socket = UnixStream::connect(path).expect("it listens");
     let head = format!(
@@ -103,7 +103,10 @@ fn the_proxy_of_a_unix_socket_is_trusted_only_if_configured() {
     let (_one, is_in) = ask(&path, "192.0.2.1");
     assert!(is_in);
     let (_two, is_in) = ask(&path, "192.0.2.2");
-    assert!(!is_in, "all of a socket are one address, whatever they say");
+    assert!(
+        !is_in,
+        "all clients of a socket have one address, whatever they claim"
+    );
     daemon.rewrite_config(&text("[\"unix\"]"));
     daemon.signal(Signal::HUP);
     daemon.wait_log("reloaded: http.trusted_proxies", secs(20));

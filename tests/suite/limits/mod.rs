@@ -1,5 +1,5 @@
-//! What is too much is turned away in a way that brings clients back, exactly counted, and nobody else
-//! notices.
+//! Limits on clients are exact. Refused clients get a response that makes them reconnect later, and no other client
+//! is affected.
 
 mod addresses;
 mod responses;
@@ -19,7 +19,7 @@ use std::sync::OnceLock;
 pub fn trials() -> Vec<Trial> {
     let mut trials = vec![
         promise(max_clients_is_exact_under_concurrent_connects_and_disconnects),
-        promise_on(Version::V4_4, who_is_turned_away_misses_nothing),
+        promise_on(Version::V4_4, a_refused_client_resumes_without_loss),
         promise(a_reload_changes_limits_and_closes_no_client),
     ];
     trials.extend(responses::trials());
@@ -53,7 +53,7 @@ async fn counts(daemon: &Daemon, clients: usize, addresses: usize) {
     .await;
 }
 
-/// Opens the stream; whether it was let in.
+/// Opens the stream, and returns whether the daemon accepted it.
 async fn open(daemon: &Daemon) -> (Stream, bool) {
     let_in(Stream::open(daemon.url("/events")).await)
 }
@@ -94,7 +94,6 @@ fn max_clients_is_exact_under_concurrent_connects_and_disconnects() {
             }
             assert_eq!(streams.len(), MOST, "no more and no fewer");
             counts(&daemon, MOST, 1).await;
-            // Whatever way they end.
             streams.truncate(left);
             counts(&daemon, left, usize::from(left > 0)).await;
             for place in left..MOST {
@@ -110,7 +109,7 @@ fn max_clients_is_exact_under_concurrent_connects_and_disconnects() {
         }
         let limits = limits(&daemon).await;
         assert_eq!(limits["refused"]["max_clients"], refused);
-        // Only a stream takes a place.
+        // Only an open stream counts.
         let head = crate::harness::http::request(reqwest::Method::HEAD, &daemon.url("/events"), &[]).await;
         assert_eq!(head.expect("an answer").status, 200);
         assert_eq!(get(&daemon.url("/events?strat=live"), &[]).await.status, 400);
@@ -122,7 +121,7 @@ fn max_clients_is_exact_under_concurrent_connects_and_disconnects() {
     assert!(log.contains("127.0.0.1: refused, max_clients reached"), "{log}");
 }
 
-fn who_is_turned_away_misses_nothing() {
+fn a_refused_client_resumes_without_loss() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("overloaded");
     broker.create_topic(&topic, 1, &[]);
@@ -147,7 +146,7 @@ fn who_is_turned_away_misses_nothing() {
         assert!(!is_in);
         let goodbye = refused.next(secs(20)).await;
         assert_eq!(goodbye.name, "goodbye");
-        assert_eq!(goodbye.id, id, "it keeps its place");
+        assert_eq!(goodbye.id, id, "it keeps its id");
         assert!(matches!(refused.try_next(secs(20)).await, Err(NoEvent::Ended)));
 
         drop(other);
@@ -194,7 +193,7 @@ fn a_reload_changes_limits_and_closes_no_client() {
         streams.truncate(2);
         counts(&daemon, 2, 1).await;
         let (third, is_in) = open(&daemon).await;
-        assert!(is_in, "now there is a place");
+        assert!(is_in, "one client has left");
         streams.push(third);
 
         // Clients from before the limit of an address count too.

@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The whole answer to a client that was turned away, which must say so as a stream.
+/// The response to an `EventSource` over a limit, which must be an event stream: `retry`, and the rest of its text.
 async fn goodbye(daemon: &Daemon, query: &str, headers: &[(&str, &str)]) -> (u64, String) {
     let mut all = vec![("accept", "text/event-stream")];
     all.extend_from_slice(headers);
@@ -129,7 +129,7 @@ fn filters_over_a_limit_of_their_stream_are_refused() {
         let with_id = [("last-event-id", "AeUv_e4AAAAAAwysAgc")];
         let (_, rest) = goodbye(&daemon, &format!("?{query}"), &with_id).await;
         let overloaded = "id: AeUv_e4AAAAAAwysAgc\nevent: goodbye\ndata: {\"reason\":\"overloaded\"}\n\n";
-        assert_eq!(rest, overloaded, "it keeps its place");
+        assert_eq!(rest, overloaded, "it keeps its id");
     };
     block_on(async {
         let mut kept = Vec::new();
@@ -154,7 +154,7 @@ fn filters_over_a_limit_of_their_stream_are_refused() {
         let answer = daemon.get("/streams").await.json();
         assert_eq!(
             answer["http"]["limits"]["clients"], 7,
-            "who was turned away holds no place"
+            "a refused client is not counted"
         );
         let refused = &answer["http"]["limits"]["refused"];
         assert_eq!(

@@ -1,5 +1,5 @@
 //! Clients are cut off again and again and come back to either of two daemons, which are killed and
-//! started anew meanwhile; every client must still get every record once and in order.
+//! started again meanwhile; every client must still get every record once and in order.
 
 use super::readers::{Promise, Readers};
 use super::writer::{Shape, Writer};

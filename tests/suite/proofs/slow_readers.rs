@@ -1,6 +1,6 @@
-//! Some clients stop reading for a while. The others must not notice, the daemon's memory must not
-//! grow with what the stalled ones miss, and they must be whole again once they read on: with every
-//! record (`lag = "replay"`), or with the right table (`lag = "latest"`).
+//! Some clients stop reading for a while. The others must not be delayed, the daemon's memory must not grow with the
+//! records that the stalled ones miss, and these must get them when they read again: every record (`lag = "replay"`), or
+//! the right table (`lag = "latest"`).
 
 use super::Report;
 use super::readers::{Promise, Reader, Readers};
@@ -36,7 +36,7 @@ pub struct Plan {
     pub keys: u32,
     /// Records a second, at most.
     pub rate: u32,
-    /// So many records the writer may be ahead of those who are never slow, where these must not fall
+    /// How many records the writer may be ahead of the fast clients, where these must not fall
     /// behind however busy the machine is.
     pub ahead: Option<u32>,
     /// Bytes of a value.
@@ -60,7 +60,7 @@ enum Phase {
 
 const PHASES: [Phase; 4] = [Phase::Warming, Phase::Before, Phase::Stalled, Phase::After];
 
-/// How far the writer is, for everybody to see.
+/// The progress of the run, shared by its threads.
 struct Progress<'a> {
     plan: &'a Plan,
     written: AtomicU32,
@@ -171,7 +171,7 @@ struct Seen {
     returned: u32,
 }
 
-/// Everybody at work, through all phases.
+/// Writes and reads through all phases.
 fn act(plan: &Plan, writer: &mut Writer, fast: &mut Readers, slow: &mut Readers, daemon: &Daemon) -> Seen {
     let progress = Progress {
         plan,
@@ -237,8 +237,8 @@ fn path_of(client: usize) -> &'static str {
     if client.is_multiple_of(2) { ALL } else { TABLE }
 }
 
-/// Clients of both streams. Who is never slow gets every record of a table's stream as well, because
-/// it came when there was none.
+/// Clients of both streams. Fast clients get every record of the table's stream too, because they connected before the
+/// first one.
 fn audience(plan: &Plan, count: usize, is_fast: bool, began: Instant) -> Readers {
     let promise = |client| {
         let table = path_of(client) == TABLE;
@@ -331,14 +331,14 @@ fn latency(report: &mut Report, plan: &Plan, mut ages: [Vec<u32>; PHASES.len()])
     }
 }
 
-/// The stall must have been one: all the slow have fallen behind the log, or were let go.
+/// All slow clients must have fallen behind the log or have been disconnected: the stall was long enough.
 fn fell_behind(report: &mut Report, plan: &Plan, daemon: &Daemon, slow: &Readers, returned: u32) {
     let streams = block_on(daemon.get("/streams")).json();
     let replayed = streams["streams"][0]["slow_clients"].as_u64().unwrap_or(0);
     let got_latest: usize = slow.all.iter().filter(|reader| reader.conflated > 0).count();
     report.figure("fell behind and got all from Kafka", replayed);
     report.figure("fell behind and got the latest", got_latest);
-    report.figure("let go, and came back", returned);
+    report.figure("disconnected, and reconnected", returned);
     let fell = replayed + got_latest as u64 + u64::from(returned);
     report.demand(
         fell >= plan.slow as u64,

@@ -1,5 +1,5 @@
-//! The reading thread over a source of the test's making: what was read is handed on once, whatever
-//! the source does, and offsets are believed only when they make sense.
+//! The reading thread over a scripted client: it delivers every record once, whatever the client does, and ignores
+//! implausible offsets.
 
 mod client_replacement;
 mod scripted;
@@ -83,7 +83,7 @@ fn an_end_below_the_read_position_is_confirmed_first() {
         script.polls.push_back(Poll::Fail(unreachable()));
     });
     let connects = rig.script(|script| script.connects.len());
-    eventually(secs(20), "it is asked again", || {
+    eventually(secs(20), "the offsets are requested again", || {
         ensure(
             rig.script(|script| script.connects.len()) >= connects + 2,
             "not yet",
@@ -165,8 +165,8 @@ fn a_blocked_stream_does_not_delay_others() {
     assert_eq!(offsets, whole);
 }
 
-/// A poll waits for records, 100 ms and more: what was said after the poll before, such as that the topic is loaded,
-/// must not wait for it.
+/// A poll waits for records for 100 ms or more. What the poll before led to, such as a loaded topic, must not be delayed
+/// until it returns.
 fn polling_pauses_while_a_channel_is_full() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }],

@@ -44,11 +44,11 @@ pub struct Script {
     /// The offset found for every time; `None`: lookups by time are not supported.
     pub(super) at: Option<i64>,
     pub(super) reconnects: bool,
-    /// Where partition 0 is said to end, after every poll.
+    /// The end of partition 0 that every poll reports.
     pub(super) end: Option<i64>,
     /// From where on partition 0 of `t` holds nothing readable.
     pub(super) at_end: Option<i64>,
-    /// Whether partition 0 is said not to be fetched, after every poll.
+    /// Whether every poll reports that partition 0 is not fetched.
     pub(super) is_idle: bool,
     /// How often ends were reported.
     pub(super) callbacks: usize,
@@ -65,7 +65,7 @@ pub struct Script {
 
 type Kafka = Arc<Mutex<Script>>;
 
-/// The connections, and what they give, each with its number.
+/// The connections by number, and what each delivers.
 struct Scripted(Kafka, usize);
 
 pub(super) fn unreachable() -> KafkaError {
@@ -262,7 +262,7 @@ impl Rig {
         Self::with(script, vec![plan], feeds)
     }
 
-    /// One that reads the topic `t` from where reading is to begin.
+    /// One that reads the topic `t` from its start offset.
     pub(super) fn beginning(start: StartOffset, script: Script) -> Self {
         let (feed, feeds) = mpsc::channel(1024);
         let plan = TopicPlan {
@@ -343,7 +343,7 @@ impl Rig {
         std::iter::from_fn(|| self.feeds.try_recv().ok()).collect()
     }
 
-    /// Waits until the topic is said to be another.
+    /// Waits until the topic is reported as recreated.
     pub(super) fn recreated(&mut self) {
         eventually(secs(20), "the topic is another", || {
             loop {

@@ -140,7 +140,7 @@ pub fn line(event: &Event) -> String {
     format!("{} {}", event.name, event.data)
 }
 
-/// Runs a test that reads history on one thread, so that what is to come has come after some turns.
+/// Runs a test that reads history on one thread, so that all events have come after some turns.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a tokio runtime").block_on(future)

@@ -1,4 +1,4 @@
-//! What every client must have received.
+//! The checks of what each client received.
 
 use super::script::Script;
 use crate::harness::daemon::Daemon;
@@ -88,14 +88,14 @@ pub(super) fn named<'a>(seen: &'a [Seen], name: &str) -> Vec<&'a Seen> {
 
 const CONTROLS: [&str; 3] = ["caught-up", "heartbeat", "goodbye"];
 
-/// Everything but the control events that are to come: an empty event that a comment or `retry` caused
-/// would be among them, and so would a control event that should not come.
+/// All events except the expected control events: so also an empty event that a comment or `retry` caused, and an
+/// unexpected control event.
 pub(super) fn records(seen: &[Seen]) -> Vec<Seen> {
     let is_record = |seen: &&Seen| !CONTROLS.contains(&seen.event.as_str());
     seen.iter().filter(is_record).cloned().collect()
 }
 
-/// Control events come in their order, at the client's place.
+/// The control events are the expected ones in their order, with the id of the event before.
 fn controls(seen: &[Seen], story: &[(&str, &str)]) {
     let controls: Vec<(&str, &str)> = seen
         .iter()

@@ -1,8 +1,8 @@
-//! Other people's client libraries, and a browser: they read all that is sent, and lose nothing when they come back.
+//! Client libraries in other languages, and a browser: they receive every record, and lose none when they reconnect.
 //!
-//! Their programs are in tests/clients, and in docs/clients.md word for word. Each follows two streams of the
-//! same topic through the same script: what was there, what comes live between heartbeats and comments, a
-//! daemon killed in the middle of large records, one that ends in good order. Then each meets a bad proxy.
+//! Their programs are in tests/clients, and in docs/clients.md word for word. Each follows two streams of the same topic
+//! through the same script: old records, live records between heartbeats and comments, a daemon that is killed while it
+//! sends large records, and one that shuts down. Another trial puts each behind a proxy that fails.
 
 mod checks;
 mod script;
@@ -58,7 +58,7 @@ const READS: &str = "reads_everything_and_resumes@4.4.0";
 
 const OUTLIVES: &str = "outlives_a_cut_within_an_event_and_an_error_page@4.4.0";
 
-const HALF_WAY: &str = "goes_on_half_way_through_a_table@4.4.0";
+const MID_TABLE: &str = "resumes_in_the_middle_of_a_table@4.4.0";
 
 /// `start` has a client follow a stream, given the origin and the stream's path without its slash.
 fn all<C: Client>(
@@ -70,7 +70,7 @@ fn all<C: Client>(
     [
         trial(format!("{name}_{READS}"), move || block_on(reads(start))),
         trial(format!("{name}_{OUTLIVES}"), move || block_on(outlives(second))),
-        trial(format!("{name}_{HALF_WAY}"), move || block_on(half_way(third))),
+        trial(format!("{name}_{MID_TABLE}"), move || block_on(mid_table(third))),
     ]
     .map(|trial| trial.with_ignored_flag(is_missing))
 }
@@ -91,10 +91,10 @@ fn in_browser() -> [Trial; 3] {
                 browser.close().await;
             });
         }),
-        trial(format!("browser_eventsource_{HALF_WAY}"), || {
+        trial(format!("browser_eventsource_{MID_TABLE}"), || {
             block_on(async {
                 let browser = Browser::start().await;
-                half_way(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
+                mid_table(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
                 browser.close().await;
             });
         }),
@@ -124,7 +124,7 @@ async fn reads<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
     }
     has_everything(&mut clients, &script, 1).await;
 
-    // Silence, but for heartbeats and comments. What rules those keep is not this suite's own client's to judge here.
+    // Only heartbeats and comments. The harness's client does not check their rules here.
     let mut listener = Stream::open(daemon.url("/events?start=live")).await.lenient();
     for _ in 0..3 {
         listener.next_comment(secs(20)).await.expect("a keepalive");
@@ -138,7 +138,7 @@ async fn reads<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
     script.write(vec![tombstone("live")]);
     has_everything(&mut clients, &script, 1).await;
 
-    // Killed while large records are on their way.
+    // Killed while it sends large records.
     let before = script.written.len();
     script.write(large("killed", 30, 100_000));
     eventually_async(secs(60), "the first of them arrives", async || {
@@ -152,7 +152,7 @@ async fn reads<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
     script.write(large("back", 10, 10_000));
     has_everything(&mut clients, &script, 2).await;
 
-    // Ended in good order, and replaced.
+    // Shut down, and started again.
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait_exit(secs(20)).code(), Some(0));
     script.write(vec![tombstone("between two daemons"), value("one")]);
@@ -198,7 +198,7 @@ async fn outlives<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
 }
 
 /// The connection breaks among the rows of a table, most of which have no id of their own.
-async fn half_way<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
+async fn mid_table<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
     const KEYS: usize = 350;
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("half-way");
@@ -250,7 +250,7 @@ async fn half_way<C: Client>(start: impl AsyncFn(&str, &str) -> C) {
         }
     })
     .await;
-    // It went on, rather than begin again: what came before its last id did not come twice.
+    // It resumed: rows before its last id did not come twice.
     assert!(records(&seen).len() < KEYS + 150, "{} events", seen.len());
 }
 

@@ -4,7 +4,7 @@ use crate::harness::broker::Broker;
 use crate::harness::produce::Message;
 use serde_json::json;
 
-/// Every end of a line, texts that look like fields, and what splits lines elsewhere but not here.
+/// All line ends, texts that look like fields, and characters that end lines elsewhere but not in event streams.
 pub(super) const VALUES: [&str; 19] = [
     r#"{"plain":"JSON"}"#,
     "one\ntwo\nthree",
@@ -27,13 +27,13 @@ pub(super) const VALUES: [&str; 19] = [
     "\0 is a character\tlike others \u{7f}",
 ];
 
-/// The value as a client is to see it: a byte order mark at its beginning is no part of it.
+/// The value as a client receives it, without a byte order mark at its beginning.
 pub(super) fn shown(value: &str) -> String {
     let value = value.strip_prefix('\u{feff}').unwrap_or(value);
     value.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// A record, and what its event is to hold: whether it is a tombstone, and the data.
+/// A record, and its expected event.
 pub(super) struct Written {
     pub(super) message: Message,
     pub(super) is_tombstone: bool,
@@ -56,7 +56,7 @@ pub(super) fn tombstone(key: &str) -> Written {
     }
 }
 
-/// `count` records of a little more than `bytes` each, none like another: a long line, and some short ones.
+/// `count` different records of a little more than `bytes` each: a long line and some short ones.
 pub(super) fn large(name: &str, count: usize, bytes: usize) -> Vec<Written> {
     (0..count)
         .map(|number| {
@@ -67,7 +67,7 @@ pub(super) fn large(name: &str, count: usize, bytes: usize) -> Vec<Written> {
         .collect()
 }
 
-/// The topic, and all that was ever written to it.
+/// The topic, and all records written to it.
 pub(super) struct Script<'a> {
     pub(super) broker: &'a Broker,
     pub(super) topic: &'a str,

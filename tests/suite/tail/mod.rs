@@ -208,7 +208,7 @@ fn tail_measures_latency_of_live_records_and_heartbeats() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("tail-latency");
     broker.create_topic(&topic, 1, &[]);
-    // An hour old: it says nothing of how late live records are.
+    // An hour old, so not part of the latency of live records.
     let old = i64::try_from(now_milliseconds() - 3_600_000).expect("it fits");
     broker.produce(&topic, &[Message::value("old").timestamp(old)]);
     let stream =

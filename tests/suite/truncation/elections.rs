@@ -1,6 +1,6 @@
 //! Any sequence of writes and elections, with clients that connect and resume at any time.
 
-use super::{Held, come_back_everywhere, write};
+use super::{Held, resume_with_every_id, write};
 use crate::rig::{Rig, run};
 use crate::trials;
 use kafka_sse_bridge::config::units::Size;
@@ -13,32 +13,36 @@ pub fn trials() -> Vec<Trial> {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+enum Action {
     Write(u32, usize),
-    /// Another leader, by which nothing is lost.
+    /// A new leader; no record is lost.
     Elect(u32),
-    /// Another leader, which has only this part of the log, in eighths.
+    /// A new leader that has only this part of the log, in eighths.
     Unclean(u32, usize),
-    /// A client comes.
+    /// A client connects.
     Come,
-    /// Clients take what there is.
+    /// Clients take the due events.
     Take,
 }
 
-fn deed() -> impl Strategy<Value = Deed> {
+fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        4 => (0..2_u32, 1..9_usize).prop_map(|(partition, count)| Deed::Write(partition, count)),
-        1 => (0..2_u32).prop_map(Deed::Elect),
-        2 => (0..2_u32, 0..8_usize).prop_map(|(partition, eighths)| Deed::Unclean(partition, eighths)),
-        1 => Just(Deed::Come),
-        2 => Just(Deed::Take),
+        4 => (0..2_u32, 1..9_usize).prop_map(|(partition, count)| Action::Write(partition, count)),
+        1 => (0..2_u32).prop_map(Action::Elect),
+        2 => (0..2_u32, 0..8_usize).prop_map(|(partition, eighths)| Action::Unclean(partition, eighths)),
+        1 => Just(Action::Come),
+        2 => Just(Action::Take),
     ]
 }
 
 /// Connected and resuming clients, at the replica that saw it and at one that read it later.
 fn clients_end_with_kafkas_records_after_any_elections() {
-    let cases = (any::<bool>(), any::<bool>(), prop::collection::vec(deed(), 1..14));
-    proptest!(ProptestConfig::with_cases(60), |((is_table, is_small, deeds) in cases)| {
+    let cases = (
+        any::<bool>(),
+        any::<bool>(),
+        prop::collection::vec(action(), 1..14),
+    );
+    proptest!(ProptestConfig::with_cases(60), |((is_table, is_small, actions) in cases)| {
         run(async {
             let start = if is_table { Start::Snapshot } else { Start::Earliest };
             let mut rig = Rig::enveloped(start, |settings| {
@@ -47,13 +51,13 @@ fn clients_end_with_kafkas_records_after_any_elections() {
             });
             let mut clients = vec![(rig.client(&[]), Vec::new())];
             let mut epochs = [0, 0];
-            for &deed in deeds.iter().chain(&[Deed::Write(0, 1), Deed::Write(1, 1)]) {
-                match deed {
-                    Deed::Write(partition, count) => {
+            for &action in actions.iter().chain(&[Action::Write(0, 1), Action::Write(1, 1)]) {
+                match action {
+                    Action::Write(partition, count) => {
                         write(&mut rig, partition, epochs[partition as usize], count);
                     }
-                    Deed::Elect(partition) => epochs[partition as usize] += 1,
-                    Deed::Unclean(partition, eighths) => {
+                    Action::Elect(partition) => epochs[partition as usize] += 1,
+                    Action::Unclean(partition, eighths) => {
                         epochs[partition as usize] += 1;
                         let records = rig.broker.records()[0][partition as usize].clone();
                         let from = records.len() * eighths / 8;
@@ -63,8 +67,8 @@ fn clients_end_with_kafkas_records_after_any_elections() {
                             rig.truncate(partition, at, before.and_then(|record| record.epoch), last.epoch);
                         }
                     }
-                    Deed::Come => clients.push((rig.client(&[]), Vec::new())),
-                    Deed::Take => {
+                    Action::Come => clients.push((rig.client(&[]), Vec::new())),
+                    Action::Take => {
                         for (client, events) in &mut clients {
                             events.extend(client.events_with_history().await);
                         }
@@ -80,14 +84,14 @@ fn clients_end_with_kafkas_records_after_any_elections() {
                 };
                 held.hear(events, "connected");
                 if is_table {
-                    assert_eq!(held.rows, whole.rows, "{deeds:?}: {events:?}");
+                    assert_eq!(held.rows, whole.rows, "{actions:?}: {events:?}");
                 } else {
-                    assert_eq!(held.values, whole.values, "{deeds:?}: {events:?}");
+                    assert_eq!(held.values, whole.values, "{actions:?}: {events:?}");
                 }
             }
             let events = &clients[0].1;
-            come_back_everywhere(&rig, events, "the same").await;
-            come_back_everywhere(&rig.other(start), events, "another").await;
+            resume_with_every_id(&rig, events, "the same").await;
+            resume_with_every_id(&rig.other(start), events, "another").await;
         });
     });
 }

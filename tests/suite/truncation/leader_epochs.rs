@@ -14,7 +14,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// As with the `kafka` crate: only that the log ends before what was read is known.
+/// As with the `kafka` crate, which notices a truncation only where the log ends before the read position.
 fn an_id_beyond_the_end_resumes_at_the_end_without_leader_epochs() {
     run(async {
         let mut rig = Rig::enveloped(Start::Earliest, |_| {});

@@ -1,5 +1,5 @@
-//! Truncated logs: after an unclean election Kafka has lost records that clients were shown, and has others at their
-//! offsets. Clients are lines which, and then hold in the end what Kafka holds, whatever id they come back with.
+//! Truncated logs: after an unclean election Kafka has lost records that clients have, and has others at their offsets.
+//! A gap names the lost ones, and in the end every client holds what Kafka holds, whatever id it resumes with.
 
 mod elections;
 mod leader_epochs;
@@ -38,7 +38,7 @@ fn write(rig: &mut Rig, partition: u32, epoch: u32, count: usize) {
     for _ in 0..count {
         let offset = rig.next[0][partition as usize];
         let value = format!("\"{epoch}-{offset}\"");
-        // A key of its own partition: which of two partitions has the latest is another matter.
+        // The partition is part of the key, so that no key is in both.
         let key = format!("k{partition}-{}", offset % 3);
         rig.records(&[rec(&key, value).partition(partition).epoch(epoch)]);
     }
@@ -115,8 +115,8 @@ fn gap(partition: u32, from: i64, to: i64) -> String {
 
 const TRUNCATED: &str = r#"reset {"reason":"truncated","topic":"t"}"#;
 
-/// Comes back to `to` with the id of every event and checks what is held in the end.
-async fn come_back_everywhere(to: &Rig, events: &[Event], what: &str) {
+/// Resumes at `to` with the id of every event, and checks what the client holds in the end.
+async fn resume_with_every_id(to: &Rig, events: &[Event], what: &str) {
     let whole = Held::of(to);
     let is_table = to.stream.settings().has_table();
     for cut in 1..=events.len() {
@@ -165,7 +165,7 @@ fn a_truncated_log_is_a_gap_and_its_new_records_are_delivered_once() {
             assert_eq!(held.values, Held::of(&rig).values);
             assert_eq!(rig.stream.counters().gaps(To::All), 1);
             assert!(events.iter().all(|event| event.own_id));
-            come_back_everywhere(&rig, &events, "connected").await;
+            resume_with_every_id(&rig, &events, "connected").await;
             // The gap is sent once.
             assert_eq!(
                 rig.resume(client.last_event_id(), &[])
@@ -194,7 +194,7 @@ fn an_id_beyond_a_truncation_resumes_at_the_truncation_offset() {
             drop(client);
             rig.truncate(0, 5, Some(0), Some(0));
             write(&mut rig, 0, 1, written);
-            come_back_everywhere(&rig, &events, "left before").await;
+            resume_with_every_id(&rig, &events, "left before").await;
             let id = &events.last().expect("an event").id;
             let lines = rig.resume(id, &[]).lines_with_history().await;
             assert_eq!(lines[0], gap(0, 5, 8), "{log_bytes} {written}: {lines:?}");
@@ -232,7 +232,7 @@ fn an_id_beyond_several_truncations_resumes_at_the_lowest() {
                 [gap(0, 6, 9), gap(0, 8, 12), gap(1, 0, 2), gap(0, 4, 9)]
             );
             assert_eq!(held.values, Held::of(&rig).values);
-            come_back_everywhere(&rig, &events, "several").await;
+            resume_with_every_id(&rig, &events, "several").await;
         }
     });
 }
@@ -264,11 +264,11 @@ fn a_table_is_reset_where_a_log_was_truncated() {
             };
             assert_eq!(resets(To::All), Some((Reset::Truncated, 1)));
             assert_eq!(counters.gaps(To::All), 0);
-            come_back_everywhere(&rig, &events, "table").await;
+            resume_with_every_id(&rig, &events, "table").await;
             write(&mut rig, 0, 2, 2);
             write(&mut rig, 1, 0, 1);
             events.extend(client.events());
-            come_back_everywhere(&rig, &events, "table, later").await;
+            resume_with_every_id(&rig, &events, "table, later").await;
             // A client that left before it gets the gap from any replica.
             let before = &events[6].id;
             for rig in [&rig, &rig.other(Start::Snapshot)] {

@@ -1,6 +1,6 @@
 //! Ids of truncated records at a replica that was not there when the log was truncated.
 
-use super::{Held, come_back_everywhere, gap, write};
+use super::{Held, gap, resume_with_every_id, write};
 use crate::rig::{Rig, run};
 use crate::trials;
 use kafka_sse_bridge::config::Start;
@@ -31,7 +31,7 @@ fn another_replica_detects_a_truncated_id_by_its_leader_epoch() {
         write(&mut rig, 0, 5, 6);
         events.extend(client.events());
         let whole = rig.other(Start::Earliest);
-        come_back_everywhere(&whole, &events, "another replica").await;
+        resume_with_every_id(&whole, &events, "another replica").await;
         let lines = whole.resume(&events[11].id, &[]).lines_with_history().await;
         assert!(lines.len() > 4, "{lines:?}");
         // Leader changes without loss cause no event.
@@ -63,7 +63,11 @@ fn a_loading_replica_detects_a_truncated_id_once_it_has_read_past_it() {
         for read in [0..2, 2..6] {
             late.deliver(0, read);
             for client in [&mut before, &mut same, &mut at_end] {
-                assert_eq!(client.lines_with_history().await, [""; 0], "nobody can tell yet");
+                assert_eq!(
+                    client.lines_with_history().await,
+                    [""; 0],
+                    "no epoch is known yet"
+                );
             }
         }
         late.deliver(0, 6..12);
