@@ -22,13 +22,15 @@ pub fn reserved_events() -> impl Iterator<Item = &'static str> {
 }
 
 /// Paths that the daemon serves itself, each with everything below it.
-pub const RESERVED_PATHS: [&str; 7] = [
+pub const RESERVED_PATHS: [&str; 9] = [
     "/",
     "/about",
     "/assets",
+    "/asyncapi.json",
     "/favicon.ico",
     "/health",
     "/metrics",
+    "/openapi.json",
     "/streams",
 ];
 

@@ -116,6 +116,8 @@ fn urls(state: &AppState) -> Vec<(String, String)> {
         ("/metrics", "figures, for Prometheus"),
         ("/health/live", "whether the process runs"),
         ("/health/ready", "whether every stream has loaded"),
+        ("/openapi.json", "requests and responses, as OpenAPI 3.1"),
+        ("/asyncapi.json", "events, as AsyncAPI 3.0"),
     ];
     streams
         .chain(others.map(|(path, what)| (path.to_owned(), what.to_owned())))

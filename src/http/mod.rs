@@ -6,6 +6,7 @@
 //! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query), which `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
 //!   build the common parts of responses, `accept` parses a client's preferences.
+//! - `description`: the API as OpenAPI and AsyncAPI.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
 //!   response for clients over a limit.
 //! - [`self_check`] asks [`health`] for the watchdog.
@@ -20,6 +21,7 @@ pub mod assets;
 mod base_path;
 pub mod connections;
 mod cors;
+mod description;
 mod document;
 mod error;
 mod event_stream;

@@ -9,13 +9,15 @@ use super::error::ApiError;
 use super::state::AppState;
 
 /// Paths that are served beside streams and files of the page.
-const OWN: [&str; 6] = [
+const OWN: [&str; 8] = [
     "/",
     "/about",
     "/streams",
     "/metrics",
     "/health/live",
     "/health/ready",
+    "/openapi.json",
+    "/asyncapi.json",
 ];
 
 /// Most bytes of a letter in UTF-8.

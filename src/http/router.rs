@@ -15,7 +15,7 @@ use super::assets::Assets;
 use super::connections::Connection;
 use super::error::ApiError;
 use super::state::AppState;
-use super::{about, event_stream, health, metrics, not_found, streams};
+use super::{about, description, event_stream, health, metrics, not_found, streams};
 use crate::stream::Stream;
 
 /// Answers requests. One type, so that connections are compiled once and tests can answer by a closure.
@@ -55,6 +55,8 @@ enum Route {
     Metrics,
     Live,
     Ready,
+    OpenApi,
+    AsyncApi,
     Asset(Arc<Assets>),
 }
 
@@ -70,6 +72,8 @@ impl Route {
             "/metrics" => Some(Self::Metrics),
             "/health/live" => Some(Self::Live),
             "/health/ready" => Some(Self::Ready),
+            "/openapi.json" => Some(Self::OpenApi),
+            "/asyncapi.json" => Some(Self::AsyncApi),
             _ => Some(state.assets())
                 .filter(|assets| assets.holds(path))
                 .map(Self::Asset),
@@ -106,6 +110,8 @@ async fn answer(
         Route::Metrics => metrics::answer(state, headers).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(&state),
+        Route::OpenApi => description::openapi(&state),
+        Route::AsyncApi => description::asyncapi(&state),
         Route::Asset(assets) => {
             let answer = assets.answer(path, &method, &headers).await;
             answer.unwrap_or_else(|| {

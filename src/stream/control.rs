@@ -98,6 +98,9 @@ pub enum CaughtUp {
 }
 
 impl CaughtUp {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Live, Self::Replay, Self::Snapshot];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -125,6 +128,15 @@ pub enum Goodbye {
 }
 
 impl Goodbye {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Shutdown,
+        Self::Slow,
+        Self::StreamRemoved,
+        Self::Lifetime,
+        Self::Overloaded,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -31,6 +31,7 @@ mod cors;
 mod counted;
 mod delivery;
 mod demo;
+mod descriptions;
 mod docs;
 mod doctor;
 mod doctor_kafka;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         positions::trials(),
         shared_log::trials(),
         documents::trials(),
+        descriptions::trials(),
         subscriptions::trials(),
         filters::trials(),
         fixed_filters::trials(),

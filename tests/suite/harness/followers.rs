@@ -94,6 +94,33 @@ impl Runtime {
         );
         String::from_utf8_lossy(&output.stdout).trim().into()
     }
+
+    /// The output of a program, a file below tests/clients, for this input. For Node.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn run(self, program: &str, input: &str) -> String {
+        let home = self.home();
+        let source = Path::new(PROGRAMS).join(program);
+        let directory = scratch::directory("program");
+        let copy = directory.path().join("program.mjs");
+        fs::copy(&source, &copy).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
+        symlink(home.join("node_modules"), directory.path().join("node_modules"))
+            .expect("a link to node_modules");
+        let file = directory.path().join("input");
+        fs::write(&file, input).expect("an input");
+        let output = with(self.name().as_ref(), &copy)
+            .stdin(fs::File::open(&file).expect("the input"))
+            .stderr(Stdio::inherit())
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}"));
+        assert!(
+            output.status.success(),
+            "{program}: {} (its stderr is above)",
+            output.status
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
 }
 
 /// A program of tests/clients that follows one stream and reconnects by itself. Killed when dropped.

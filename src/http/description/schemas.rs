@@ -1,0 +1,146 @@
+//! JSON Schemas (2020-12) of what streams send.
+
+use serde_json::{Value, json};
+
+use crate::config::{Format, StreamSettings};
+use crate::sse::control::ControlEvent;
+use crate::stream::control::{CaughtUp, Goodbye, Reset};
+
+/// The data of a record's event.
+pub(super) fn record(settings: &StreamSettings) -> Value {
+    match (settings.format, &settings.key_field) {
+        (Format::Envelope, _) => envelope(settings, &value(settings), &["json", "text", "base64"]),
+        (Format::Value, Some(field)) => json!({
+            "type": "object",
+            "description": "the value of the record, with its key",
+            "properties": { field: key() },
+            "required": [field],
+        }),
+        (Format::Value, None) => value(settings),
+    }
+}
+
+/// The data of `delete`.
+pub(super) fn delete(settings: &StreamSettings) -> Value {
+    if settings.format == Format::Envelope {
+        return envelope(settings, &json!({ "type": "null" }), &["tombstone"]);
+    }
+    let field = settings.key_field.as_deref().unwrap_or("key");
+    let mut schema = json!({
+        "type": "object",
+        "properties": { field: key() },
+        "required": [field],
+    });
+    if settings.topics.len() > 1 {
+        schema["properties"]["topic"] = topic(settings);
+        schema["required"] = json!([field, "topic"]);
+    }
+    schema
+}
+
+fn value(_settings: &StreamSettings) -> Value {
+    json!({ "description": "the value of the record" })
+}
+
+/// A key: text, or bytes.
+fn key() -> Value {
+    json!({
+        "description": "the key of the record",
+        "oneOf": [
+            { "type": ["string", "null"] },
+            {
+                "type": "object",
+                "properties": { "base64": { "type": "string", "contentEncoding": "base64" } },
+                "required": ["base64"],
+                "additionalProperties": false,
+            },
+        ],
+    })
+}
+
+fn topic(settings: &StreamSettings) -> Value {
+    json!({ "type": "string", "enum": settings.topics })
+}
+
+fn envelope(settings: &StreamSettings, value: &Value, encodings: &[&str]) -> Value {
+    json!({
+        "type": "object",
+        "properties": {
+            "topic": topic(settings),
+            "partition": { "type": "integer", "minimum": 0 },
+            "offset": { "type": "integer", "minimum": 0 },
+            "timestamp": { "type": ["integer", "null"], "description": "milliseconds since 1970" },
+            "key": key(),
+            "headers": { "type": "object", "description": "values by name; an array where a name is repeated" },
+            "value": value,
+            "encoding": { "type": "string", "enum": encodings },
+        },
+        "required": ["topic", "partition", "offset", "timestamp", "key", "headers", "value", "encoding"],
+    })
+}
+
+/// When a control event is sent, and its data; `None` for `delete`, which depends on the stream.
+pub(super) fn control(event: ControlEvent) -> Option<(&'static str, Value)> {
+    let nothing = json!({ "type": "object", "additionalProperties": false });
+    Some(match event {
+        ControlEvent::Delete => return None,
+        ControlEvent::CaughtUp => (
+            "All following events are live.",
+            reason(CaughtUp::ALL.iter().map(|reason| reason.as_str())),
+        ),
+        ControlEvent::Checkpoint => (
+            "The position of a client to which nothing was sent for a while.",
+            nothing,
+        ),
+        ControlEvent::Conflated => (
+            "The client was too slow: the latest record of each key replaces those that it has missed.",
+            json!({
+                "type": "object",
+                "properties": { "skipped": { "type": "integer", "minimum": 0 } },
+                "required": ["skipped"],
+            }),
+        ),
+        ControlEvent::Gap => (
+            "Offsets that no longer exist, or that other records have.",
+            json!({
+                "type": "object",
+                "properties": {
+                    "topic": { "type": "string" },
+                    "partition": { "type": "integer", "minimum": 0 },
+                    "from": { "type": "integer", "minimum": 0 },
+                    "to": { "type": "integer", "minimum": 0 },
+                    "reason": { "type": "string", "enum": ["expired", "truncated"] },
+                },
+                "required": ["topic", "partition", "from", "to", "reason"],
+            }),
+        ),
+        ControlEvent::Goodbye => (
+            "The server ends the stream; reconnect after the time in retry.",
+            reason(Goodbye::ALL.iter().map(|reason| reason.as_str())),
+        ),
+        ControlEvent::Heartbeat => (
+            "The connection is alive.",
+            json!({
+                "type": "object",
+                "properties": { "time": { "type": "string", "format": "date-time" } },
+                "required": ["time"],
+            }),
+        ),
+        ControlEvent::Reset => {
+            let mut schema = reason(Reset::ALL.iter().map(|reason| reason.as_str()));
+            schema["properties"]["topic"] = json!({ "type": "string" });
+            (
+                "Discard your data, of the topic if one is named; the following events rebuild it.",
+                schema,
+            )
+        }
+    })
+}
+
+fn reason<'r>(reasons: impl Iterator<Item = &'r str>) -> Value {
+    json!({
+        "type": "object",
+        "properties": { "reason": { "type": "string", "enum": reasons.collect::<Vec<_>>() } },
+        "required": ["reason"],
+    })
+}
