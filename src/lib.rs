@@ -9,6 +9,7 @@
 //! - [`logging`]: writes log lines; [`signals`], [`systemd`], [`fd_limit`]: the process and its surroundings.
 //! - [`sse`]: the format of Server-Sent Events.
 //! - [`kafka`]: reads topics with one of two client libraries, and hands on batches of records.
+//! - [`decode`]: decodes keys and values to JSON.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
 //! - [`writers`]: the threads that encode, apart from those that serve clients.
 //! - [`http`]: serves event streams, the page, figures and health.
@@ -21,6 +22,7 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod decode;
 pub mod fd_limit;
 pub mod http;
 pub mod kafka;
