@@ -38,6 +38,7 @@ use crate::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
 use crate::kafka::record::Feed;
 use crate::kafka::security::Credentials;
 use crate::kafka::stream_queues::StreamChannel;
+use crate::schema_registry::SchemaRegistry;
 use crate::signals::Request;
 use crate::status_line::StatusLine;
 use crate::stream::Stream;
@@ -163,6 +164,7 @@ pub(crate) struct Daemon {
     pub(crate) streams: Vec<Running>,
     pub(crate) readings: Vec<Reading>,
     pub(crate) history: Arc<History>,
+    pub(crate) schema_registry: SchemaRegistry,
     /// Threads that are stopping.
     pub(crate) retired: Vec<JoinHandle<()>>,
     pub(crate) status_line: Arc<StatusLine>,
@@ -240,8 +242,10 @@ impl Daemon {
         });
         let connection = connection(&settings.kafka, &settings.streams);
         let history = Arc::new(History::new(connection.clone(), Arc::clone(&app.kafka)));
+        let registry = SchemaRegistry::new(&settings.kafka.schema_registry, Arc::clone(&app.schema_registry));
         let mut daemon = Self {
             app,
+            schema_registry: registry,
             connections,
             streams: Vec::new(),
             readings: Vec::new(),

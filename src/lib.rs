@@ -10,6 +10,7 @@
 //! - [`sse`]: the format of Server-Sent Events.
 //! - [`kafka`]: reads topics with one of two client libraries, and hands on batches of records.
 //! - [`decode`]: decodes keys and values to JSON.
+//! - [`schema_registry`]: fetches schemas, once per id, and keeps them.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
 //! - [`writers`]: the threads that encode, apart from those that serve clients.
 //! - [`http`]: serves event streams, the page, figures and health.
@@ -28,6 +29,7 @@ pub mod http;
 pub mod kafka;
 pub mod logging;
 mod reload;
+pub mod schema_registry;
 pub mod signals;
 pub mod sse;
 pub mod status_line;

@@ -188,6 +188,7 @@ impl Daemon {
         }
         self.app.show(shown);
         self.connect(started.connection, started.history);
+        self.schema_registry.apply(&self.settings.kafka.schema_registry);
         self.exchange(started.streams);
         self.readings.extend(started.reading);
         self.retire_readings();

@@ -29,6 +29,9 @@ const PROPERTIES: &str = "kafka.librdkafka";
 /// The table into which an operator may write a secret by mistake.
 const SASL: &str = "kafka.sasl";
 
+/// Another one, with values that are no text too.
+const SCHEMA_REGISTRY: &str = "kafka.schema_registry";
+
 /// The text of a configuration, and its name in messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Document {
@@ -379,7 +382,10 @@ fn in_file(name: &str, text: &str, error: &toml::de::Error) -> ConfigError {
     };
     // Where nothing but a value's type can be wrong, the message would show the value.
     let is_unknown = error.message().starts_with("unknown ");
-    let message = if is_in(PROPERTIES) || (is_in(SASL) && !is_unknown) {
+    let is_of_another_type = error.message().starts_with("invalid type");
+    let shows_value =
+        is_in(PROPERTIES) || (is_in(SASL) && !is_unknown) || (is_in(SCHEMA_REGISTRY) && is_of_another_type);
+    let message = if shows_value {
         "is not a text; put the value in quotes".to_owned()
     } else {
         explain_unknown(error.message())

@@ -30,6 +30,8 @@ pub struct Sum {
     pub notes: u64,
     /// Tables of streams that have one.
     pub tables: u64,
+    /// Schemas of the registry, if there is one.
+    pub schemas: u64,
     /// An estimate for clients, which is not part of the limit.
     pub clients: u64,
 }
@@ -51,13 +53,18 @@ impl Sum {
                     0
                 }
             }),
+            schemas: if settings.kafka.schema_registry.is_configured() {
+                settings.kafka.schema_registry.max_cache_bytes.0
+            } else {
+                0
+            },
             clients: settings.http.max_clients.saturating_mul(PER_CLIENT),
         }
     }
 
     /// The part that the limit applies to: all but clients.
     pub fn limited(&self) -> u64 {
-        [self.logs, self.notes, self.tables]
+        [self.logs, self.notes, self.tables, self.schemas]
             .into_iter()
             .fold(BASE + SHARED, u64::saturating_add)
     }
@@ -67,13 +74,16 @@ impl fmt::Display for Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} (logs {}, notes for filters {}, tables {}, shared {})",
+            "{} (logs {}, notes for filters {}, tables {}, ",
             shown(self.limited()),
             shown(self.logs),
             shown(self.notes),
-            shown(self.tables),
-            shown(BASE + SHARED)
-        )
+            shown(self.tables)
+        )?;
+        if self.schemas > 0 {
+            write!(f, "schemas {}, ", shown(self.schemas))?;
+        }
+        write!(f, "shared {})", shown(BASE + SHARED))
     }
 }
 

@@ -3,6 +3,7 @@
 //! - [`settings`]: the types of the sections, and each default as a named constant.
 //! - [`mod@load`]: the layers, and the origin of each value.
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
+//! - [`schema_registry`]: the keys of the schema registry.
 //! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`]: the types of keys that need more than a word or a number.
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
@@ -28,16 +29,19 @@ pub(crate) mod parameters;
 pub mod print;
 pub(crate) mod proxies;
 pub mod reload_effect;
+pub mod schema_registry;
 pub mod security;
 pub mod settings;
 pub mod socket;
 pub(crate) mod suggest;
 pub mod units;
 pub mod validate;
+mod validate_schema_registry;
 mod validate_security;
 mod words;
 
 pub use load::{Document, Flags, Loaded, load};
+pub use schema_registry::SchemaRegistrySettings;
 pub use security::{FileName, Mechanism, SaslSettings, TlsSettings};
 pub use settings::{
     Client, Format, Heartbeat, HttpSettings, Isolation, KafkaSettings, Lag, Level, LogFormat, LogSettings,

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::cors::CorsSettings;
+use super::schema_registry::SchemaRegistrySettings;
 use super::security::{SaslSettings, TlsSettings};
 use super::settings::{
     Draft, HttpSettings, KafkaSettings, LogSettings, MemorySettings, Start, StreamSettings, UiSettings,
@@ -119,6 +120,7 @@ pub(super) fn kafka(old: &KafkaSettings, new: &KafkaSettings) -> Vec<Key> {
             tls: Live,
             sasl: Live,
             librdkafka: Live,
+            schema_registry: Live,
         }
     );
     let [old_tls, new_tls] = [old, new].map(|kafka| kafka.tls.clone().unwrap_or_default());
@@ -134,6 +136,12 @@ pub(super) fn kafka(old: &KafkaSettings, new: &KafkaSettings) -> Vec<Key> {
         "sasl",
         old.sasl.is_some() != new.sasl.is_some(),
         sasl(&old_sasl, &new_sasl),
+    );
+    nest(
+        &mut keys,
+        "schema_registry",
+        false,
+        schema_registry(&old.schema_registry, &new.schema_registry),
     );
     keys
 }
@@ -159,6 +167,25 @@ fn sasl(old: &SaslSettings, new: &SaslSettings) -> Vec<Key> {
             username: Live,
             password_file: Live,
             token_file: Live,
+        }
+    )
+}
+
+fn schema_registry(old: &SchemaRegistrySettings, new: &SchemaRegistrySettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        SchemaRegistrySettings {
+            urls: Live,
+            username: Live,
+            password_file: Live,
+            token_file: Live,
+            ca_file: Live,
+            cert_file: Live,
+            key_file: Live,
+            timeout: Live,
+            unknown_schema_timeout: Live,
+            max_cache_bytes: Live,
         }
     )
 }

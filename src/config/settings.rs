@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::cors::CorsSettings;
 use super::list::list;
 use super::proxies::Proxy;
+use super::schema_registry::SchemaRegistrySettings;
 use super::security::{FileName, SaslSettings, TlsSettings};
 use super::socket::{SocketAccess, SocketMode};
 use super::units::{Size, Span};
@@ -108,6 +109,8 @@ pub struct KafkaSettings {
     /// Properties that are passed to librdkafka unchanged.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub librdkafka: BTreeMap<String, String>,
+    /// The registry that has the schemas of records.
+    pub schema_registry: SchemaRegistrySettings,
 }
 
 impl Default for KafkaSettings {
@@ -119,12 +122,13 @@ impl Default for KafkaSettings {
             tls: None,
             sasl: None,
             librdkafka: BTreeMap::new(),
+            schema_registry: SchemaRegistrySettings::default(),
         }
     }
 }
 
 impl KafkaSettings {
-    /// The files that `tls` and `sasl` name, with their keys.
+    /// The files that `tls`, `sasl` and `schema_registry` name, with their keys.
     pub fn files(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
         let tls = self.tls.iter().flat_map(|tls| {
             [
@@ -141,6 +145,7 @@ impl KafkaSettings {
         });
         tls.chain(sasl)
             .filter_map(|(key, file)| Some((key, file.as_ref()?)))
+            .chain(self.schema_registry.files())
     }
 }
 

@@ -12,6 +12,7 @@ use super::settings::{
     Client, Draft, Format, Isolation, KafkaSettings, LEAST_LOG, Lag, Settings, StreamSettings,
 };
 use super::units::Span;
+use super::validate_schema_registry;
 use super::validate_security;
 use crate::sse::control::ControlEvent;
 
@@ -62,6 +63,7 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
     let mut faults = Faults::default();
     check_kafka(&draft, &mut faults);
     validate_security::validate(&draft.kafka, &mut faults);
+    validate_schema_registry::validate(&draft.kafka.schema_registry, &mut faults);
     check_http(&draft, &mut faults);
     if draft.streams.is_empty() {
         faults.add(

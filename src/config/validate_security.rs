@@ -55,39 +55,79 @@ fn check_tls(kafka: &KafkaSettings, tls: &TlsSettings, faults: &mut Faults) {
             "\"kafka\" speaks TLS in a build with the cargo feature tls only; set \"auto\"",
         );
     }
+    check_pair("kafka.tls", tls.cert_file.as_ref(), tls.key_file.as_ref(), faults);
+    for (key, file, pem) in [
+        ("kafka.tls.ca_file", &tls.ca_file, Pem::TrustedCertificate),
+        ("kafka.tls.cert_file", &tls.cert_file, Pem::Certificate),
+        ("kafka.tls.key_file", &tls.key_file, Pem::PrivateKey),
+    ] {
+        check_pem(key, file.as_ref(), pem, faults);
+    }
+}
+
+/// A client certificate needs its key, and a key its certificate.
+pub(super) fn check_pair(
+    section: &str,
+    cert_file: Option<&FileName>,
+    key_file: Option<&FileName>,
+    faults: &mut Faults,
+) {
     for (one, other, key, lacking) in [
-        (&tls.cert_file, &tls.key_file, "kafka.tls.cert_file", "key_file"),
-        (&tls.key_file, &tls.cert_file, "kafka.tls.key_file", "cert_file"),
+        (cert_file, key_file, "cert_file", "key_file"),
+        (key_file, cert_file, "key_file", "cert_file"),
     ] {
         if one.is_some() && other.is_none() {
             faults.add(
-                key,
+                format!("{section}.{key}"),
                 format!("needs {lacking}; set both a certificate and its key"),
             );
         }
     }
-    for (key, file, marks) in [
-        (
-            "kafka.tls.ca_file",
-            &tls.ca_file,
+}
+
+/// The content of a file in PEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pem {
+    Certificate,
+    /// A certificate, perhaps in OpenSSL's own form with its trust.
+    TrustedCertificate,
+    PrivateKey,
+}
+
+/// Checks that a file can be read, and holds what it should.
+pub(super) fn check_pem(key: &str, file: Option<&FileName>, pem: Pem, faults: &mut Faults) {
+    let Some(file) = file else { return };
+    let (what, marks) = match pem {
+        Pem::Certificate => ("certificate", &[CERTIFICATE][..]),
+        Pem::TrustedCertificate => (
+            "certificate",
             &[CERTIFICATE, "-----BEGIN TRUSTED CERTIFICATE-----"][..],
         ),
-        ("kafka.tls.cert_file", &tls.cert_file, &[CERTIFICATE]),
-        ("kafka.tls.key_file", &tls.key_file, &["PRIVATE KEY-----"]),
-    ] {
-        let Some(file) = file else { continue };
-        match file.read().map(|content| String::from_utf8_lossy(&content).into_owned()) {
-            Err(why) => faults.add(key, why),
-            Ok(text) if text.contains("ENCRYPTED") && key == "kafka.tls.key_file" => faults.add(
-                key,
-                format!("{file} is encrypted; decrypt it (openssl pkey), and let the service's group alone read it"),
+        Pem::PrivateKey => ("private key", &["PRIVATE KEY-----"][..]),
+    };
+    match file
+        .read()
+        .map(|content| String::from_utf8_lossy(&content).into_owned())
+    {
+        Err(why) => faults.add(key, why),
+        Ok(text) if text.contains("ENCRYPTED") && pem == Pem::PrivateKey => faults.add(
+            key,
+            format!(
+                "{file} is encrypted; decrypt it (openssl pkey), and let the service's group alone read it"
             ),
-            Ok(text) if !marks.iter().any(|mark| text.contains(mark)) => {
-                let what = if key == "kafka.tls.key_file" { "private key" } else { "certificate" };
-                faults.add(key, format!("{file} holds no {what} in PEM; convert it (openssl x509, openssl pkey)"));
-            }
-            Ok(_) => {}
-        }
+        ),
+        Ok(text) if !marks.iter().any(|mark| text.contains(mark)) => faults.add(
+            key,
+            format!("{file} holds no {what} in PEM; convert it (openssl x509, openssl pkey)"),
+        ),
+        Ok(_) => {}
+    }
+}
+
+/// Checks that a file holds a secret.
+pub(super) fn check_secret(key: &str, file: Option<&FileName>, faults: &mut Faults) {
+    if let Some(Err(why)) = file.map(FileName::secret) {
+        faults.add(key, why);
     }
 }
 
@@ -133,8 +173,6 @@ fn check_sasl(kafka: &KafkaSettings, sasl: &SaslSettings, faults: &mut Faults) {
         ("kafka.sasl.password_file", &sasl.password_file),
         ("kafka.sasl.token_file", &sasl.token_file),
     ] {
-        if let Some(Err(why)) = file.as_ref().map(FileName::secret) {
-            faults.add(key, why);
-        }
+        check_secret(key, file.as_ref(), faults);
     }
 }

@@ -104,5 +104,8 @@ impl Schema {
 
 fn size_of(text: &SchemaText) -> usize {
     let references = text.references.iter();
-    text.text.len() + references.map(|reference| size_of(&reference.schema)).sum::<usize>()
+    text.text.len()
+        + references
+            .map(|reference| size_of(&reference.schema))
+            .sum::<usize>()
 }

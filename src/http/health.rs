@@ -65,12 +65,19 @@ pub(crate) fn standing(state: &AppState) -> Standing {
         .filter_map(|stream| stream.failure().map(str::to_owned));
     let tables = shown.streams.iter().flat_map(|stream| of_table(stream));
     let kafka = state.kafka.snapshot();
+    let registry = state.schema_registry.degraded();
     Standing {
         is_ready,
         is_draining,
         loading,
         progress: kafka.progress,
-        degraded: kafka.degraded.into_iter().chain(failed).chain(tables).collect(),
+        degraded: kafka
+            .degraded
+            .into_iter()
+            .chain(registry)
+            .chain(failed)
+            .chain(tables)
+            .collect(),
     }
 }
 

@@ -14,6 +14,7 @@ use super::reloads::Reloads;
 use crate::config::HttpSettings;
 use crate::config::settings::UiSettings;
 use crate::kafka::status::KafkaStatus;
+use crate::schema_registry::RegistryStatus;
 use crate::stream::Stream;
 use crate::stream::counters::Ledger;
 
@@ -23,6 +24,8 @@ pub struct AppState {
     shown: RwLock<Shown>,
     /// The status of reading Kafka.
     pub kafka: Arc<KafkaStatus>,
+    /// The status of the schema registry.
+    pub schema_registry: Arc<RegistryStatus>,
     /// Set once every stream has loaded; a stream that a reload adds does not clear it.
     pub(super) was_ready: AtomicBool,
     /// The connections of all listeners.
@@ -83,6 +86,7 @@ impl AppState {
                 requests: Arc::new(http.into()),
             }),
             kafka: Arc::default(),
+            schema_registry: Arc::default(),
             was_ready: AtomicBool::new(false),
             connections: Arc::new(Connections::new(http.write_timeout.0)),
             limits: Arc::new(Limits::new(http.into())),

@@ -80,6 +80,7 @@ mod resuming;
 mod retention;
 mod rig;
 mod samples;
+mod schema_registry;
 mod scripted;
 mod security;
 mod security_refusals;
@@ -143,6 +144,7 @@ fn main() -> ExitCode {
         configuration_lists::trials(),
         configuration_rules::trials(),
         security_settings::trials(),
+        schema_registry::trials(),
         pages::trials(),
         assets::trials(),
         parameters::trials(),

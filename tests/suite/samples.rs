@@ -57,6 +57,9 @@ fn the_samples_comments_show_the_true_defaults() {
         "[log.targets]",
         "tls",
         "sasl",
+        "schema_registry.urls",
+        "schema_registry.username",
+        "schema_registry.password_file",
     ];
     let uncommented: Vec<&str> = text
         .lines()

@@ -1,9 +1,10 @@
 //! `kafka-sse-bridge doctor`: checks everything that the daemon needs, and prints a remedy for each failure.
 //!
 //! [`machine`] checks descriptors, addresses and files, [`network`] the connection to each broker, [`cluster`] topics,
-//! [`keys`] keys and timestamps of records, [`transactions`] open transactions. [`session`] has a client and sets time
-//! limits, [`requests`] reads topics with it, [`report`] prints findings. Checks create no topic, file or socket. Each has
-//! a time limit, so that a broker that hangs is a finding and does not block the other checks.
+//! [`keys`] keys and timestamps of records, [`transactions`] open transactions, [`schema_registry`] the schema registry.
+//! [`session`] has a client and sets time limits, [`requests`] reads topics with it, [`report`] prints findings. Checks
+//! create no topic, file or socket. Each has a time limit, so that a broker that hangs is a finding and does not block
+//! the other checks.
 #![forbid(unsafe_code)]
 
 mod cluster;
@@ -12,6 +13,7 @@ mod machine;
 mod network;
 mod report;
 mod requests;
+mod schema_registry;
 mod session;
 mod transactions;
 
@@ -61,6 +63,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     report.add(machine::memory(&loaded));
     machine::check(settings, &mut report);
     cluster::check(settings, &mut report);
+    schema_registry::check(&settings.kafka.schema_registry, &mut report);
     if report.finish() {
         ExitCode::SUCCESS
     } else {

@@ -1,12 +1,13 @@
 //! `GET /metrics`: all metrics, in the formats of Prometheus.
 //!
 //! Stores nothing: every scrape reads counters and state of other modules, so a metric costs nothing between scrapes.
-//! [`server`] has the HTTP service, [`streams`] each stream, [`kafka`] reading, [`process`] the operating system's
+//! [`server`] has the HTTP service, [`streams`] each stream, [`kafka`] reading, [`schema_registry`] schemas, [`process`] the operating system's
 //! figures; [`families`] writes them. docs/operations.md describes each metric; a test compares that table with a scrape.
 
 mod families;
 mod kafka;
 mod process;
+mod schema_registry;
 mod server;
 mod streams;
 
@@ -79,7 +80,8 @@ impl Collector for Bridge {
         let mut families = Families::new(encoder);
         server::write(&self.0, &mut families)?;
         streams::write(&self.0, &mut families)?;
-        kafka::write(&self.0, &mut families)
+        kafka::write(&self.0, &mut families)?;
+        schema_registry::write(&self.0.schema_registry, &mut families)
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(dead_code, reason = "a harness offers more than one day's tests use")]
 
 pub mod acl;
+pub mod apicurio;
 pub mod between;
 pub mod broker;
 pub mod browser;
@@ -29,6 +30,7 @@ pub mod process;
 pub mod produce;
 pub mod proxy;
 pub mod scratch;
+pub mod scripted_registry;
 pub mod secured;
 pub mod sse;
 pub mod stream;
@@ -89,6 +91,7 @@ pub fn name_of<T>(test: &T) -> &'static str {
 /// Stops all that tests share and removes what they left on disk. Called once, after the last test.
 pub fn teardown() {
     secured::stop_shared();
+    apicurio::stop_shared();
     broker::stop_shared();
     scratch::remove();
 }

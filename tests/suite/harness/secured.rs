@@ -240,13 +240,13 @@ pub fn token_until(subject: &str, exp: &str) -> String {
 }
 
 /// The certificate authority.
-struct Authority {
+pub struct Authority {
     key: PKey<Private>,
     certificate: X509,
 }
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub fn new(name: &str) -> Authority {
         let key = key();
         let mut builder = builder(name, &key);
         builder.set_issuer_name(&common_name(name)).expect("an issuer");
@@ -259,12 +259,12 @@ impl Authority {
         }
     }
 
-    fn pem(&self) -> Vec<u8> {
+    pub fn pem(&self) -> Vec<u8> {
         self.certificate.to_pem().expect("PEM")
     }
 
     /// Certificate and key, in PEM, for `CN=name` and perhaps for an address.
-    fn sign(&self, name: &str, address: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+    pub fn sign(&self, name: &str, address: Option<&str>) -> (Vec<u8>, Vec<u8>) {
         let key = key();
         let mut builder = builder(name, &key);
         builder

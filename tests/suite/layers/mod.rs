@@ -12,12 +12,13 @@ use std::fs;
 use std::path::Path;
 
 /// The modules of the crate's root, from the lowest layer on. A module imports only from its own layer and lower ones.
-const LAYERS: [&[&str]; 10] = [
+const LAYERS: [&[&str]; 11] = [
     &["sse"],
     &["config"],
     &["allocator", "fd_limit", "logging", "signals", "systemd"],
     &["kafka"],
-    &["stream"],
+    &["decode"],
+    &["schema_registry", "stream"],
     &["http", "writers"],
     &["status_line", "watchdog"],
     &["daemon", "reload"],

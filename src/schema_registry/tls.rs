@@ -1,0 +1,120 @@
+//! TLS to a registry, by rustls with the cryptography of the crate ring; a build without the cargo feature `rustls` has
+//! connections without TLS only, and its configuration has no URL of https.
+
+use hyper_util::client::legacy::connect::HttpConnector;
+
+use crate::config::{FileName, SchemaRegistrySettings};
+
+/// The files that TLS needs, with their content.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Files {
+    ca: Option<(String, Vec<u8>)>,
+    certificate: Option<(String, Vec<u8>)>,
+    key: Option<(String, Vec<u8>)>,
+}
+
+impl Files {
+    /// Reads them; none where no URL needs TLS.
+    ///
+    /// # Errors
+    /// Names a file that cannot be read.
+    pub(super) fn read(settings: &SchemaRegistrySettings) -> Result<Self, String> {
+        if !settings.has_tls() {
+            return Ok(Self::default());
+        }
+        let read = |file: &Option<FileName>| -> Result<_, String> {
+            let read = |file: &FileName| Ok::<_, String>((file.to_string(), file.read()?));
+            file.as_ref().map(read).transpose()
+        };
+        Ok(Self {
+            ca: read(&settings.ca_file)?,
+            certificate: read(&settings.cert_file)?,
+            key: read(&settings.key_file)?,
+        })
+    }
+}
+
+#[cfg(not(feature = "rustls"))]
+pub(super) type Connector = HttpConnector;
+
+#[cfg(not(feature = "rustls"))]
+#[expect(clippy::unnecessary_wraps, reason = "with rustls it can fail")]
+pub(super) fn connector(http: HttpConnector, _: &Files, _: bool) -> Result<Connector, String> {
+    Ok(http)
+}
+
+#[cfg(feature = "rustls")]
+pub(super) type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
+
+/// Connects with TLS where a URL is one of https. Blocks while it reads the system's certificates, if `has_tls`.
+///
+/// # Errors
+/// Names a file whose content cannot be used.
+#[cfg(feature = "rustls")]
+pub(super) fn connector(mut http: HttpConnector, files: &Files, has_tls: bool) -> Result<Connector, String> {
+    http.enforce_http(false);
+    let config = if has_tls {
+        with_certificates(files)?
+    } else {
+        builder()?
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth()
+    };
+    Ok(hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(http))
+}
+
+#[cfg(feature = "rustls")]
+type Builder = rustls::ConfigBuilder<rustls::ClientConfig, rustls::WantsVerifier>;
+
+#[cfg(feature = "rustls")]
+fn builder() -> Result<Builder, String> {
+    let provider = rustls::crypto::ring::default_provider();
+    rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())
+}
+
+#[cfg(feature = "rustls")]
+fn with_certificates(files: &Files) -> Result<rustls::ClientConfig, String> {
+    use rustls::RootCertStore;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+    let certificates = |(name, pem): &(String, Vec<u8>)| -> Result<Vec<_>, String> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let all = all.map_err(|error| format!("{name} holds no certificate in PEM: {error}"))?;
+        if all.is_empty() {
+            return Err(format!("{name} holds no certificate in PEM"));
+        }
+        Ok(all)
+    };
+    let mut roots = RootCertStore::empty();
+    if let Some(ca) = &files.ca {
+        for certificate in certificates(ca)? {
+            let added = roots.add(certificate);
+            added.map_err(|error| format!("{} holds a certificate that cannot be used: {error}", ca.0))?;
+        }
+    } else {
+        // The system's own may contain a few that cannot be used.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    }
+    let config = builder()?.with_root_certificates(roots);
+    let (Some(certificate), Some((name, key))) = (&files.certificate, &files.key) else {
+        return Ok(config.with_no_client_auth());
+    };
+    // The error of a key never contains it.
+    let key = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| format!("{name} holds no private key in PEM that is not encrypted"))?;
+    config
+        .with_client_auth_cert(certificates(certificate)?, key)
+        .map_err(|error| {
+            format!(
+                "{name} is not the key of the certificate in {}: {error}",
+                certificate.0
+            )
+        })
+}
