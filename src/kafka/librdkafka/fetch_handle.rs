@@ -230,6 +230,11 @@ impl FetchHandle {
     /// follow.
     pub(super) fn position(&self, topic: &str, partition: u32, next: i64) -> i64 {
         let position = self.queue.position(topic, partition.cast_signed());
+        // The library counts the event of an end like a record at that offset. A marker there is passed once the next end
+        // is reached.
+        let end = self.ended.offset(topic, partition);
+        let is_of_end = |position: &i64| end.is_some_and(|end| *position == end.saturating_add(1));
+        let position = position.filter(|position| !is_of_end(position)).or(end);
         position.map_or(next, |position| position.max(next))
     }
 
