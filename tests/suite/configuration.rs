@@ -1,5 +1,4 @@
-//! A wrong configuration names file, line, key and remedy, and a right one says where each value
-//! came from.
+//! The errors of a configuration name file, line, key and remedy, and `print-config` shows the origin of each value.
 
 use crate::harness::daemon::run_to_end;
 use crate::trials;
@@ -33,7 +32,7 @@ fn file(text: &str) -> tempfile::NamedTempFile {
     file
 }
 
-/// The configuration, or what is wrong with it, with the file's name as FILE.
+/// The configuration, or its errors, with the file's name as FILE.
 pub fn read(
     text: &str,
     environment: &[(&str, &str)],

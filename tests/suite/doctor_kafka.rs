@@ -87,7 +87,7 @@ fn doctor_ends_when_a_broker_never_answers() {
     report.assert_says("ok    clock: ", &[]);
 }
 
-/// A broker that says which versions it speaks, and nothing else ever after.
+/// A broker that answers only the request for its API versions.
 fn stalling(broker: &Broker) -> SocketAddr {
     const API_VERSIONS: [u8; 2] = [0, 18];
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -223,7 +223,7 @@ fn doctor_names_keys_in_several_partitions_and_future_timestamps() {
     let topics = ["doctor-keys", "doctor-hour", "doctor-micros"].map(topic_name);
     let [keys, hour, micros] = &topics;
     for topic in &topics {
-        // Without it brokers refuse what lies more than an hour ahead.
+        // Without it brokers refuse timestamps more than an hour ahead.
         let any_time = ("message.timestamp.after.max.ms", "9223372036854775807");
         broker.create_topic(topic, 2, &[any_time]);
     }
@@ -301,7 +301,7 @@ fn doctor_names_features_that_the_kafka_crate_lacks() {
     );
     report.assert_says("ok    clock: ", &["no record timestamp to compare with"]);
 
-    // A batch that it cannot read: under auto the daemon changes clients, told to use it, it cannot.
+    // A batch that the crate cannot read: with `auto` the daemon changes clients, with `client = "kafka"` it cannot.
     broker.produce_with(
         &topic,
         &[Message::value("zstd".repeat(1000)).partition(2)],
@@ -358,7 +358,7 @@ fn doctor_warns_of_transaction_markers_at_the_end() {
     );
 }
 
-/// A transaction whose first record is minutes old is named with its place; one that has just begun is not.
+/// A transaction whose first record is minutes old is named with its offset; one that has just begun is not.
 fn doctor_names_long_open_transactions() {
     let broker = Broker::shared(Version::V4_4);
     let (hanging, fresh) = (topic_name("doctor-hanging"), topic_name("doctor-fresh"));

@@ -172,7 +172,7 @@ fn a_filtered_client_behind_a_tables_log_gets_the_latest_values() {
     assert_eq!(client.lines(), [delete("c")]);
 }
 
-/// Twice and a half what a group notes, among as many for others, in batches of a thousand.
+/// Two and a half times as many matches as a group notes, among as many other records, in batches of a thousand.
 fn many(rig: &mut Rig, keys: usize) -> Vec<String> {
     let mut shown = Vec::new();
     for batch in 0..20 {

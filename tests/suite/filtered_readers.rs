@@ -29,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A quiet table makes no new ids, and no deletes either: what is remembered of those is of no concern.
+/// A quiet table has no new ids and no deletes, so that the retention of deletes does not matter.
 fn an_up_to_date_table_client_resumes_without_a_reset_at_any_time() {
     let mut rig = Rig::ready(|settings| {
         table(settings);
@@ -152,7 +152,7 @@ fn a_key_that_stops_matching_is_sent_as_a_delete() {
         [""; 0],
         "in a fresh snapshot it is just absent"
     );
-    // After a return the server cannot know what the client had of what matches no more.
+    // The server cannot know which rows that no longer match a resuming client holds.
     assert_eq!(
         rig.resume(&id, &[PARIS]).shown(),
         [delete("c"), delete("a"), delete("b")]

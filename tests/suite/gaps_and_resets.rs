@@ -1,5 +1,5 @@
 //! Gaps and resets while clients are connected: each is sent once, with exact bounds, and a client that resumes
-//! with any of the ids around them holds in the end what it would have held without leaving.
+//! with any id near them ends with the same state as one that stayed connected.
 
 use crate::harness::sse::Event;
 use crate::rig::{Client, Rig, event, line, rec, run};

@@ -189,7 +189,7 @@ fn an_id_from_before_a_late_leader_neither_repeats_nor_loses_records() {
             13,
             "all of it, and caught-up"
         );
-        // A daemon that found the leader at its start shows what it preloads at most.
+        // A daemon that found the leader at its start sends at most the preloaded records.
         let mut other = Rig::starting_at(&[vec![1, 0]], &[vec![1, 40]], true, |settings| {
             settings.preload = 3;
         });

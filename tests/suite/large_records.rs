@@ -1,5 +1,5 @@
-//! A record that is larger than the client takes stops its own partition and no other, and is named with topic, partition
-//! and offset until it can be read.
+//! A record that is larger than the client takes stops its own partition and no other, and is named with topic,
+//! partition and offset until it can be read.
 
 use crate::common::{config, expected, numbered, of_partition, records, until_records};
 use crate::doctor::Report;
@@ -215,7 +215,7 @@ fn a_partition_continues_once_its_oversized_record_is_deleted() {
     });
 }
 
-/// Two of them, of the same size, which librdkafka does not say twice, before the daemon starts.
+/// Two of the same size, which librdkafka reports only once, from before the daemon starts.
 fn records_above_librdkafkas_limit_do_not_keep_the_daemon_unready() {
     let broker = Broker::shared(Version::V4_4);
     let (topic, other) = (large_topic(&broker), large_topic(&broker));
@@ -246,7 +246,7 @@ fn records_above_librdkafkas_limit_do_not_keep_the_daemon_unready() {
     });
 }
 
-/// No batch is too large, but an answer is, by what it says of each partition: the bound leaves too little for that.
+/// No batch is too large, but a response is: the limit leaves too little for the fields of each partition.
 fn responses_too_large_by_many_partitions_are_reported_as_such() {
     const PARTITIONS: i32 = 40;
     let broker = Broker::shared(Version::V4_4);

@@ -1,5 +1,5 @@
-//! All bounds on memory add up to no more than the limit: what is not set is derived from it, what is set is refused
-//! where it exceeds it, and commands show the sum.
+//! All bounds on memory add up to no more than the limit: unset bounds are derived from it, set bounds that exceed it
+//! are refused, and commands show the sum.
 
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};

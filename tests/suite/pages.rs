@@ -315,7 +315,7 @@ fn repeated_slashes_count_as_one() {
     });
 }
 
-/// The status of the answer to a request whose path nothing on the way makes better.
+/// The status of the response to a request whose path no client normalizes.
 fn raw_status(daemon: &Daemon, path: &str) -> u16 {
     let mut socket = TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
     socket.set_read_timeout(Some(secs(10))).expect("a timeout");

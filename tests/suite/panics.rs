@@ -1,7 +1,7 @@
-//! A panic in any thread ends the process, with its message: half a daemon would look alive.
+//! A panic in any thread ends the process with its message, because a daemon that lacks a thread would look alive.
 //!
-//! The daemon has no place where it panics on demand. So this program starts itself once more, and panics
-//! there in a thread of each kind, by way of what such a thread is given.
+//! The daemon never panics on demand. So this program starts itself again, and panics there in a thread of each kind
+//! through the input of that thread.
 
 use crate::harness::process::Process;
 use crate::harness::trial;
@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Names the thread that is to panic, in the environment of the second program.
+/// The variable that names the thread that panics, in the environment of the second process.
 pub const THREAD: &str = "KAFKA_SSE_BRIDGE_SUITE_PANICS";
 
 const MESSAGE: &str = "something that cannot be";
@@ -126,7 +126,7 @@ pub fn child(thread: &str) -> ! {
         }
         other => unreachable!("{other}"),
     }
-    // Half a daemon.
+    // A daemon that lacks a thread.
     loop {
         std::thread::park();
     }

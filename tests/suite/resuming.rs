@@ -1,5 +1,5 @@
-//! Coming back, on real brokers: what was missed comes once and in order, from memory or from Kafka,
-//! whichever daemon answers; a late browser sees the whole table at once.
+//! Resuming, on real brokers: missed records come once and in order, from memory or from Kafka, from any daemon. A late
+//! browser gets the whole table at once.
 
 use crate::common::{
     config_with, expected, json, named, numbered, of_partition, records, table, until_records,
@@ -139,7 +139,7 @@ fn from_kafka(broker: &Broker, client: &str) {
         daemon.wait_ready(secs(30)).await;
         let mut live = Stream::open(daemon.url("/events?start=live")).await;
         live.collect_until(named("caught-up"), secs(30)).await;
-        // Five at once, which share what is read from Kafka.
+        // Five at once, which share a replay.
         let mut streams = Vec::new();
         for _ in 0..5 {
             streams.push(come_back(&daemon, &id).await);

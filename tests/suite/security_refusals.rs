@@ -1,5 +1,5 @@
 //! Refusals by the broker, which are no outages: each is reported once, in one line, by the log, by
-//! `/health/ready` and by `doctor`, with where to look.
+//! `/health/ready` and by `doctor`, with the remedy.
 
 use crate::harness::broker::Version;
 use crate::harness::daemon::{Daemon, run_to_end};

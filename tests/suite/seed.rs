@@ -1,5 +1,5 @@
-//! From Kafka to an EventSource on real brokers: what the original program did, several partitions
-//! and topics, formats.
+//! From Kafka to an EventSource on real brokers: the behaviour of the original program, several partitions and topics,
+//! formats.
 
 use crate::common::{
     config, config_with, expected, is_record, json, named, numbered, of_partition, records, shown_table,
@@ -59,8 +59,8 @@ fn the_original_program_in_a_pure_rust_build() {
     original(&Broker::shared(Version::V3_9), "auto", Some(binary.into()));
 }
 
-/// Everything the original did: each message with its key merged in, to every browser, heartbeats;
-/// and a browser that arrives late sees what came before.
+/// The behaviour of the original program: each message with its key merged in, to every browser, heartbeats, and all
+/// earlier messages for a browser that connects late.
 fn original(broker: &Broker, client: &str, binary: Option<std::path::PathBuf>) {
     let topic = topic_name("Top3CountrySizePerContinent");
     broker.create_topic(&topic, 1, &[]);

@@ -1,5 +1,5 @@
-//! What systemd hears of a daemon that runs: that it lives, as long as its parts turn and whatever Kafka
-//! does; and how it is.
+//! Notifications to systemd: the watchdog, which Kafka's outages do not stop and a stuck part does, and the status
+//! line.
 
 use crate::common::{config, config_with, named, numbered, records};
 use crate::harness::broker::{Broker, Version, free_port, topic_name};

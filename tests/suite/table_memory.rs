@@ -1,4 +1,4 @@
-//! Tables of many rows: right whatever leaves them, and never locked for longer than a few rows take.
+//! Tables of many rows: right after any removal, and locked only for a few rows at a time.
 
 use crate::rig::{Rig, rec};
 use crate::table_model;

@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn connect_tcp(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    // Before connecting, or the kernel offers more than it is to hold.
+    // Set before connecting, or the kernel offers a larger window.
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     socket.connect(&SockAddr::from(address)).expect("it listens");
     socket.into()
@@ -135,7 +135,7 @@ fn clients_that_never_read_are_closed_and_slow_ones_get_every_record() {
                 assert!(rest < RECORDS * large.len(), "{rest}");
             }
         }
-        // Others get what is new meanwhile.
+        // Other clients get new records meanwhile.
         let mut live = Stream::open(daemon.url("/events?start=live")).await;
         live.collect_until(named("caught-up"), secs(20)).await;
         broker.produce(&topic, &[Message::value("new")]);

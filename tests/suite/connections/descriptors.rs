@@ -76,7 +76,7 @@ fn descriptors_are_reserved_for_every_broker() {
     for brokers in [1, 3, 20, 100] {
         assert!(reserve(brokers, HANDLES) >= (HANDLES * brokers) as u64);
     }
-    // Both clients and Kafka get half of what is not enough.
+    // If there are too few, clients and Kafka get half each.
     assert_eq!(
         (left_for_clients(200, 190), left_for_clients(10_000, 190)),
         (100, 9_810)
@@ -152,7 +152,7 @@ fn accept_pauses_without_descriptors_and_all_clients_connect_later() {
             });
             let (elapsed, used) = (began.elapsed(), processor_seconds(daemon.pid()) - used);
             println!("{PAUSES} pauses in {elapsed:.1?}, {used:.2} s of processor");
-            // Which is to pause, not to spin: a pause lasts 100 ms, whatever the machine.
+            // It must pause, not spin: a pause lasts at least 100 ms on any machine.
             assert!(
                 u128::from(now - from) <= elapsed.as_millis() / 100 + 1,
                 "{now} {from} {elapsed:?}"

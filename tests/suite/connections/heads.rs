@@ -21,8 +21,7 @@ fn only_slow_request_heads_time_out() {
     let daemon = Daemon::start(&config_of("keepalive = \"1s\""));
     let mut kept = Kept::new(&daemon);
     assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
-    // One that has not said anything yet, one whose stream is open, and one that has begun to ask for more
-    // behind its stream.
+    // One without a byte, one whose stream is open, and one with the beginning of a request behind its stream.
     let mut silent = Kept::new(&daemon);
     let mut stream = connect(&daemon);
     let ask = "GET /events HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n\r\n";
@@ -86,7 +85,7 @@ fn a_large_request_head_gets_status_431() {
                 .write_all(b"\r\nConnection: close\r\n\r\n")
                 .expect("it is read");
         } else {
-            // It never ends, so the answer is to its size.
+            // The head never ends, so the response is to its size.
             socket.shutdown(Shutdown::Write).expect("it is open");
         }
         let mut answer = String::new();

@@ -1,5 +1,5 @@
-//! Connections that want too much: heads that are slow or large, and more of them than there are
-//! descriptors. Whoever behaves notices nothing.
+//! Abusive connections: slow or large request heads, and more connections than file descriptors. Other clients are not
+//! affected.
 
 mod descriptors;
 mod heads;

@@ -60,7 +60,7 @@ pub fn transactions_are_read_by_isolation_level(version: Version) {
     bench.write(&open, &numbered(0, 15, 1), &[]);
     bench.write(&topic, &numbered(0, 16, 1), &[]);
     bench.given(&[&topic, &open]);
-    // Not one record more, nor one that was passed over: what has no record is a marker, or was aborted.
+    // No further record, and none skipped: an offset without a record is a marker, or was aborted.
     for reader in &bench.readers {
         let passed: i64 = reader
             .received(&topic)

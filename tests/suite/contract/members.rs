@@ -18,12 +18,12 @@ const ROUNDS: usize = 2;
 /// How long librdkafka may win the race; it is no promise of ours that it loses.
 const PROVOCATION: Duration = secs(300);
 
-/// How often connections are closed, so that it asks once more: every answer is another chance for the race.
+/// How often connections are closed, so that it asks again: every response is another chance for the race.
 const AGAIN: Duration = secs(2);
 
-/// Whoever asks is told of no broker, until librdkafka has none left and would never find one again. That is a
-/// race between its threads, which it loses once in a few answers; a release that cannot lose it
-/// needs no such test, and no such care.
+/// Metadata responses name no broker, until librdkafka has none left and would never find one again. That is a race
+/// between its threads, which it loses once in a few responses. A release without the race needs neither this test nor
+/// the workaround.
 pub fn reading_continues_after_metadata_without_brokers(version: Version) {
     let between = Between::start(version);
     let mut bench = Bench::on(Arc::clone(&between.broker));

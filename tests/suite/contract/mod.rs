@@ -1,9 +1,9 @@
 //! The promises of both Kafka clients and the limits of each: one table of scenarios, run against
 //! real brokers with every client that can read from them.
 //!
-//! The promise: each record of each partition is handed on exactly once and in the order of offsets, and what cannot
-//! be had is reported, never skipped in silence. The daemon's own reading thread is what is tried, by what
-//! it hands to the streams. What a row says of each client stands in the documentation, word for word.
+//! The promise: each record of each partition is delivered exactly once and in the order of offsets, and a record that
+//! cannot be read is reported, never skipped silently. The trials check what the daemon's own reading thread delivers
+//! to the streams. The documentation contains the text of each row, word for word.
 
 mod holes;
 mod members;
@@ -19,7 +19,7 @@ use libtest_mimic::Trial;
 /// A scenario, which runs with all clients of a version at once.
 struct Row {
     trials: fn() -> Vec<Trial>,
-    /// Lines of the documentation's table: what is met, and what each client makes of it.
+    /// Lines of the documentation's table: a condition, and the behaviour of each client.
     says: &'static [Says],
 }
 

@@ -26,7 +26,7 @@ pub fn a_freezing_failing_or_late_broker_neither_loses_nor_repeats_records(versi
     bench.read(&[&topic]);
     bench.whole(&[&topic]);
 
-    // Frozen until all have noticed.
+    // Frozen until all readers have noticed, and longer than librdkafka waits for a response.
     bench.broker.freeze();
     let frozen = Instant::now();
     in_trouble(&mut bench, PATIENCE, |client| client == Client::Librdkafka);
@@ -46,7 +46,7 @@ pub fn a_freezing_failing_or_late_broker_neither_loses_nor_repeats_records(versi
     bench.note(&topic, &messages, &written, Outcome::Commit);
     bench.whole(&[&topic]);
 
-    // Killed, which all notice; and not there yet, for those who begin meanwhile.
+    // Killed, which all readers notice; new readers find no broker yet.
     write(&mut bench, &topic, 100);
     bench.broker.kill9();
     in_trouble(&mut bench, PATIENCE, |_| true);

@@ -1,8 +1,7 @@
-//! Reading threads of the daemon over real brokers, and an account of all that they hand on.
+//! Reading threads of the daemon over real brokers, and an account of all that they deliver.
 //!
-//! The account is strict: an offset that was handed on before, or that lies behind one that was not and
-//! is not known to hold nothing, ends the test. What a reader is to be given follows from what was written and from
-//! what its client library knows of a record.
+//! The account is strict: a repeated offset, or one after a skipped offset that may hold a record, fails the test. The
+//! expected records follow from the written ones and from the fields that the client library reads.
 
 use crate::harness::broker::{Broker, Version};
 use crate::harness::produce::{Message, Outcome, Written};
@@ -119,7 +118,7 @@ pub struct Reader {
     tail: Option<ReaderHandle>,
 }
 
-/// How a reader is to read.
+/// How a reader reads.
 #[derive(Clone, Copy)]
 pub struct Plan {
     pub client: Client,
@@ -317,7 +316,7 @@ struct Content {
     partitions: Vec<Vec<(Entry, Outcome)>>,
 }
 
-/// A broker, what the test has written there, and readers that must be given it.
+/// A broker, the records that the test has written there, and readers that must deliver them.
 pub struct Bench {
     pub broker: Arc<Broker>,
     pub readers: Vec<Reader>,
@@ -365,7 +364,7 @@ impl Bench {
         self.note(topic, &messages, &written, outcome);
     }
 
-    /// Expects that readers are given what somebody else has written.
+    /// Expects that readers deliver records that another program has written.
     pub fn note(&mut self, topic: &str, messages: &[Message], written: &[Written], outcome: Outcome) {
         let content = self.written.entry(topic.to_owned()).or_default();
         for (message, place) in messages.iter().zip(written) {
@@ -386,7 +385,7 @@ impl Bench {
         }
     }
 
-    /// Nothing of what was written so far is expected any more.
+    /// Expects no longer any record written so far.
     pub fn forget(&mut self, topic: &str) {
         self.written.remove(topic);
     }

@@ -86,8 +86,8 @@ pub fn records_from_one_byte_to_the_brokers_limit_are_read(version: Version) {
     bench.whole(&[&usual, &large]);
 }
 
-/// More than the `kafka` crate is given, behind a marker of a transaction and before a small record. What is stopped is
-/// named with its place, and counts as loaded.
+/// A record above the limit of the `kafka` crate, behind a transaction marker and before a small record. The partition
+/// that stops is named with the offset, and counts as loaded.
 pub fn a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read(version: Version) {
     const BYTES: usize = 70_000_000;
     let mut bench = Bench::on(Arc::new(Broker::start(version)));
@@ -171,7 +171,7 @@ pub fn a_record_above_the_kafka_crates_limit_is_reported_and_others_are_read(ver
     assert!(reader.status.stopped_partitions().is_empty());
 }
 
-/// As producers do that pack what is worth it: plain batches before, between and behind packed ones.
+/// As from producers that compress only large batches: plain batches before, between and behind compressed ones.
 pub fn gzip_and_snappy_batches_between_plain_ones_are_read(version: Version) {
     let mut bench = Bench::shared(version);
     let topics = [topic_name("gzip"), topic_name("snappy")];

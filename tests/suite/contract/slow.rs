@@ -1,4 +1,4 @@
-//! A stream that does not take what is read for it.
+//! A stream that does not take the records that are read for it.
 
 use super::reader::{Bench, PATIENCE, Plan, Reader, same};
 use crate::common::numbered;

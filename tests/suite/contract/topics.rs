@@ -10,11 +10,10 @@ use kafka_sse_bridge::kafka::counters::ErrorClass;
 use kafka_sse_bridge::kafka::reader::StartOffset;
 use std::time::{Duration, Instant};
 
-/// How soon what is new is read, from its first record on.
+/// How soon a new topic is read, from its first record on.
 const SOON: Duration = secs(10);
 
-/// A topic that does not exist is named, and read from its first record once it comes, although
-/// reading was to begin with what is newest.
+/// A missing topic is named, and read from its first record once it exists, although the start is the newest record.
 pub fn a_missing_topic_is_read_from_its_first_record_once_it_exists(version: Version) {
     let mut bench = Bench::shared(version);
     let (here, missing) = (topic_name("here"), topic_name("missing"));
@@ -78,8 +77,8 @@ pub fn added_partitions_are_read_from_their_first_record(version: Version) {
     bench.whole(&[&topic]);
 }
 
-/// A topic that is deleted and recreated is distinguished from the old one, whether it ends before what was read or
-/// behind, and read from its beginning; its neighbour goes on.
+/// A recreated topic is detected, whether it ends before or behind the read position, and read from its beginning. The
+/// other topic is read on.
 pub fn recreated_topics_are_read_from_their_beginning(version: Version) {
     let mut bench = Bench::shared(version);
     let topics = [topic_name("smaller"), topic_name("larger"), topic_name("beside")];

@@ -17,8 +17,8 @@ pub const NODES: usize = 3;
 /// How long a broker may be silent before its partitions get other leaders.
 const SESSION: Duration = millis(2500);
 
-/// Beside what every broker of the suite has. Leaders go back to the broker that was to lead in the first place as
-/// soon as it has caught up, so that they move twice each time.
+/// Added to the properties of every broker of the suite. Partitions return to their preferred leader as soon as it has
+/// caught up, so that leaders change twice each time.
 const PROPERTIES: &str = "\
 min.insync.replicas=2
 leader.imbalance.check.interval.seconds=2

@@ -1,8 +1,8 @@
 //! Hundreds of event-stream clients in one thread over epoll, for tests that count every record.
 //!
 //! Leaner than [`Stream`](super::stream::Stream): no future, no copy per event, and no more of the
-//! standard than the daemon uses (one `data` line per event). What a client keeps between two
-//! connections is the id of its last whole event, as an `EventSource` does.
+//! standard than the daemon uses (one `data` line per event). A client keeps the id of its
+//! last whole event between two connections, as an `EventSource` does.
 
 use memchr::{memchr, memmem};
 use rustix::buffer::spare_capacity;
@@ -128,8 +128,8 @@ impl Crowd {
         &self.members[client].last_event_id
     }
 
-    /// Waits for something to come, reads once from every client that has something, and hands on
-    /// what happened. Returns how many had.
+    /// Waits for input, reads once from every client that has some, and passes on the events. Returns how many clients
+    /// had input.
     pub fn poll(&mut self, within: Duration, mut each: impl FnMut(usize, Happening<'_>)) -> usize {
         // Not kept: it holds a pointer, and a crowd may move to another thread.
         let mut ready = Vec::with_capacity(128);

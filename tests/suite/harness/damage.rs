@@ -8,8 +8,8 @@ use std::os::unix::fs::FileExt;
 const HEADER: usize = 61;
 
 impl Broker {
-    /// Spoils the batch that begins at `offset`, which should be a compressed one: its records can be unpacked no
-    /// more. What a broker has in its first segment it reads from the file, whoever wrote there.
+    /// Spoils the batch that begins at `offset`, which should be a compressed one: its records can no longer be
+    /// decompressed. A broker reads its first segment from the file, so that it serves the changed bytes.
     ///
     /// # Panics
     /// If no batch matches.

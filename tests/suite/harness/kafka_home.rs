@@ -70,7 +70,7 @@ impl KafkaHome {
         let out = fs::OpenOptions::new().create(true).append(true).open(log)?;
         let mut command = Command::new(&self.java);
         command
-            // Quick to start, small, and at ease on two cores: what a long-lived server wants is of no use here.
+            // Quick to start and small on two cores, without the tuning of a long-lived server.
             .args([
                 "-Xmx256m",
                 "-Xss512k",

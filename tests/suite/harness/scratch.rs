@@ -1,8 +1,8 @@
-//! The suite's own corner of the temp directory, and the guardian that outlives the suite to clear up.
+//! The suite's own temporary directory, and the guardian that outlives the suite to clean up.
 //!
-//! The guardian is a small shell whose stdin is a pipe only this process holds. It is told of each
-//! process started and ended; when the pipe closes, however this process ended, it kills what is
-//! left, each by the id it was told, and removes the suite's directory.
+//! The guardian is a small shell whose stdin is a pipe that only this process holds. Each process that starts or ends
+//! is written to it. When the pipe closes, however this process ended, it kills the remaining processes by their ids
+//! and removes the suite's directory.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;

@@ -1,5 +1,5 @@
-//! The order of the modules, and that none import each other in a circle: whoever reads one needs to know only those
-//! below it. `scripts/modules` prints the imports that this reads.
+//! The order of the modules, without circles: a reader of one needs to know only those below it. `scripts/modules`
+//! prints the imports that this reads.
 
 mod imports;
 
@@ -78,8 +78,8 @@ fn modules_import_each_other_only_in_the_circles_that_are_listed() {
     );
 }
 
-/// Drivers bring tasks and timers. The reading threads hand on records by a channel of tokio's, of which a replay makes one.
-/// Times come from `clock.rs`, which a simulation replaces.
+/// Drivers bring tasks and timers. The reading threads hand on records by a channel of tokio's, of which a replay makes
+/// one. Times come from `clock.rs`, which a simulation replaces.
 fn streams_know_no_tokio_but_one_channel_and_no_clock_but_one() {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/stream");
     let mut files = vec![src];

@@ -1,5 +1,5 @@
-//! Clients are cut off again and again and come back to either of two daemons, which are killed and
-//! started again meanwhile; every client must still get every record once and in order.
+//! Clients disconnect repeatedly and reconnect to either of two daemons, which are killed and restarted meanwhile.
+//! Every client must get every record once and in order.
 
 use super::readers::{Promise, Readers};
 use super::writer::{Shape, Writer};
@@ -52,7 +52,7 @@ struct Replica {
     deaths: AtomicU32,
 }
 
-/// Where a client is, beside what it has.
+/// The connection of a client.
 #[derive(Clone, Copy)]
 struct Visit {
     replica: usize,
@@ -200,8 +200,8 @@ impl Clients<'_> {
         self.visits = vec![visit; self.readers.all.len()];
     }
 
-    /// Reads for a moment; then those whose time has come are cut off, if that still goes on, and
-    /// those who are away come back.
+    /// Reads for a moment. Then clients whose time has come disconnect, if they still are disturbed, and disconnected
+    /// ones reconnect.
     fn go_on(&mut self, is_disturbed: bool) {
         for (client, why) in self.readers.poll(millis(10), |_| {}) {
             let visit = self.visits[client];

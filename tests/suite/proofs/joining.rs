@@ -1,5 +1,5 @@
-//! An audience comes all at once to the snapshot of a large table that goes on changing: every table
-//! must be right, and the daemon's memory must not grow with the audience's snapshots.
+//! An audience connects all at once and takes the snapshot of a large table that still changes. Every table must be
+//! right, and the daemon's memory must not grow with the audience's snapshots.
 
 use super::Report;
 use super::readers::{Promise, Readers};

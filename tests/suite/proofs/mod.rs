@@ -1,7 +1,7 @@
 //! Delivery proven by counting: every record of every client, under load and under attack.
 //!
 //! The same code runs short in the suite (`under_load`) and at full length in `scripts/soak`; a plan
-//! says how much of what. A run ends with a report: what was wrong, if anything, and the figures.
+//! says how much. A run ends with a report of its faults and its figures.
 //!
 //! - [`endurance`]: clients cut off and moved between daemons that are killed.
 //! - [`hostile`]: everything at once that has killed or stalled a daemon, while one audience behaves well.
@@ -20,7 +20,7 @@ pub mod writer;
 use std::fmt;
 use std::time::Duration;
 
-/// How long nothing may come to anybody while something is missing, before the rest is given up:
+/// How long no client may receive anything while records are missing, before the run fails:
 /// longer than the daemon takes to notice a broker that hangs and to try again.
 pub const SILENCE: Duration = Duration::from_secs(60);
 

@@ -64,7 +64,7 @@ impl Tally {
         }
     }
 
-    /// Notes what should not have happened.
+    /// Notes an unexpected event.
     pub fn strange(&mut self, problem: impl FnOnce() -> String) {
         self.strange += 1;
         self.list(problem);

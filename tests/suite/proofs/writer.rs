@@ -1,4 +1,4 @@
-//! Numbered records at a steady pace, and what became of every key.
+//! Numbered records at a steady pace, and the latest record of every key.
 
 use crate::harness::broker::Broker;
 use crate::harness::wait::{millis, secs};
@@ -131,7 +131,7 @@ impl Writer {
         }
     }
 
-    /// How Kafka takes what is written, for others to look at meanwhile.
+    /// How Kafka takes the records, which other threads may read meanwhile.
     pub fn taking(&self) -> Arc<Taking> {
         Arc::clone(self.producer.context())
     }
@@ -212,14 +212,14 @@ impl Writer {
             self.producer.poll(Duration::ZERO);
             let due = Duration::from_secs(written.into()) / rate;
             let early = due.saturating_sub(started.elapsed());
-            // Sleeping is for milliseconds: what came due meanwhile follows at once.
+            // A sleep takes milliseconds: records that became due meanwhile follow at once.
             if early > millis(2) {
                 thread::sleep(early);
             }
         }
     }
 
-    /// Ends every partition with a record of a key that has no other, and says what was written.
+    /// Ends every partition with a record of a key that has no other, and returns what was written.
     ///
     /// # Panics
     /// If Kafka has not taken everything.

@@ -1,4 +1,4 @@
-//! The attacks, each on a thread of its own, until the stage says that it is over.
+//! The attacks, each on a thread of its own, until the run is over.
 
 use super::{ASSET, AUDIENCE, FILTERED, ODD, SLOW, Stage, TABLE};
 use crate::harness::crowd::{Crowd, Happening};
@@ -97,8 +97,8 @@ impl Attacks {
         );
     }
 
-    /// Clients with a value filter each, others with filters that no index serves, and some on the other streams. Who is
-    /// turned away tries again.
+    /// Clients with a value filter each, others with filters that no index serves, and some on the other streams.
+    /// Refused clients try again.
     fn filter(&self, stage: &Stage<'_>) {
         let plan = stage.plan;
         let path = |client: usize| {
@@ -246,7 +246,7 @@ impl Attacks {
             });
             let sockets: Vec<TcpStream> = asked.filter_map(Result::ok).collect();
             for mut socket in sockets {
-                // Shorter than a storm on a daemon without a cache: it is to come again.
+                // Shorter than a storm on a daemon without a cache, so that the storm is repeated.
                 let _ = socket.set_read_timeout(Some(secs(2)));
                 if socket.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {
                     self.stormed.fetch_add(1, Ordering::Relaxed);
@@ -273,7 +273,7 @@ impl Attacks {
         if !stage.daemon.is_running() {
             return;
         }
-        // As it began, for what is looked at in the end.
+        // The first configuration again, for the checks at the end.
         stage
             .daemon
             .rewrite_config(&stage.topics.config(stage.broker, stage.assets, 0));
@@ -372,7 +372,7 @@ fn ask(port: u16, request: &[u8], receive_buffer: Option<usize>) -> io::Result<T
     Ok(socket)
 }
 
-/// Asks `/health/live` over a connection of its own, and says how long the answer took.
+/// Requests `/health/live` over a new connection, and returns how long the response took.
 pub(super) fn ask_whether_it_lives(port: u16, within: Duration) -> io::Result<Duration> {
     let began = Instant::now();
     let mut socket = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), within)?;

@@ -1,5 +1,5 @@
-//! Everything at once that has killed or stalled a daemon, against one under limits of memory and CPU time, while one
-//! audience that behaves well counts every record.
+//! All attacks that have killed or stalled a daemon, at once, against one with limits of memory and CPU time, while an
+//! audience of regular clients counts every record.
 //!
 //! [`attacks`] are the clients and producers that do it. None of them may cost the audience a record, end the daemon or
 //! make its memory grow.
@@ -29,7 +29,7 @@ use tempfile::TempDir;
 pub struct Plan {
     pub seed: u64,
     pub lasts: Duration,
-    /// None: the daemon may use what it likes.
+    /// None is unlimited.
     pub limits: Option<Limits>,
     /// Clients that behave well.
     pub audience: usize,
@@ -191,7 +191,7 @@ pub fn run(broker: &Broker, plan: &Plan) -> Report {
     let confined = Confined::new(plan.limits);
     report.figure("limits", &confined);
     let launch: Launch = Daemon::with(&topics.config(broker, assets.path(), 0));
-    // It has to say that it lives; whether anybody reads that is an attack.
+    // It notifies systemd; a socket that is not read is one of the attacks.
     let launch = systemd.hears(launch).env("WATCHDOG_USEC", "30000000");
     let daemon = confined.confines(launch).start();
     block_on(daemon.wait_ready(secs(120)));
@@ -258,7 +258,7 @@ fn assets(plan: &Plan) -> TempDir {
     directory
 }
 
-/// Everybody at work, for as long as the plan says, or until the daemon has ended.
+/// Writes, reads and attacks for as long as the plan says, or until the daemon has ended.
 fn act(
     stage: &Stage<'_>,
     attacks: &Attacks,
