@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use log::{info, warn};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -144,7 +144,7 @@ impl Notifier {
 
     /// Sends a message, or keeps it for a task of the current runtime.
     pub(crate) fn tell(&self, message: Message) {
-        let mut backlog = self.0.lock();
+        let mut backlog = self.0.backlog.lock();
         if backlog.messages.is_empty() {
             match self.0.send(&message) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -166,7 +166,7 @@ impl Notifier {
     pub(crate) async fn settled(&self) {
         loop {
             let is_sent = self.0.is_sent.notified();
-            if self.0.lock().messages.is_empty() {
+            if self.0.backlog.lock().messages.is_empty() {
                 return;
             }
             is_sent.await;
@@ -175,10 +175,6 @@ impl Notifier {
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock()
-    }
-
     /// Opens a socket per message: one that is kept would stay connected to a reader that was replaced.
     fn socket(&self) -> io::Result<UnixDatagram> {
         let socket = UnixDatagram::unbound()?;
@@ -199,7 +195,7 @@ impl Inner {
                 let _ = tokio::time::timeout(RETRY, socket.writable()).await;
             }
             let is_full = {
-                let mut backlog = self.lock();
+                let mut backlog = self.backlog.lock();
                 loop {
                     let Some(message) = backlog.messages.front() else {
                         backlog.has_task = false;

@@ -15,7 +15,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet, yield_now};
@@ -207,12 +207,8 @@ impl Pulses {
         }
     }
 
-    fn tasks(&self) -> MutexGuard<'_, Vec<(String, Weak<Pulse>)>> {
-        self.tasks.lock()
-    }
-
     fn add(&self, name: String, pulse: &Arc<Pulse>) {
-        let mut tasks = self.tasks();
+        let mut tasks = self.tasks.lock();
         tasks.retain(|(_, pulse)| pulse.strong_count() > 0);
         tasks.push((name, Arc::downgrade(pulse)));
     }
@@ -220,7 +216,7 @@ impl Pulses {
     /// The task that has not advanced for the longest time, and that time; `tick` as for [`Pulse::look`].
     pub fn look(&self, tick: Duration) -> (String, Duration) {
         let (mut name, mut late, mut has_moved) = (String::new(), Duration::ZERO, false);
-        for (task, pulse) in &*self.tasks() {
+        for (task, pulse) in &*self.tasks.lock() {
             let Some(look) = pulse.upgrade().map(|pulse| pulse.look(tick)) else {
                 continue;
             };

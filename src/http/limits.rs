@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 
 use super::forwarded::{Address, client};
 use super::peer::Peer;
@@ -176,7 +176,7 @@ impl Limits {
     /// Admits a stream. Counts and logs a refusal.
     pub(crate) fn admit(self: &Arc<Self>, address: Address) -> Result<Permit, Limit> {
         let rules = self.rules();
-        let outcome = self.open().enter(address, &rules, Instant::now());
+        let outcome = self.open.lock().enter(address, &rules, Instant::now());
         match outcome {
             Ok(()) => Ok(Permit {
                 limits: Arc::clone(self),
@@ -191,7 +191,7 @@ impl Limits {
 
     pub(crate) fn counts(&self) -> Counts {
         let (clients, addresses) = {
-            let mut open = self.open();
+            let mut open = self.open.lock();
             // Where no stream opens or ends, this call forgets addresses.
             open.sweep(Instant::now());
             (open.clients, open.shares.len() as u64)
@@ -202,10 +202,6 @@ impl Limits {
             addresses,
             refused: Limit::ALL.map(|limit| (limit, counts.next().unwrap_or_default())),
         }
-    }
-
-    fn open(&self) -> MutexGuard<'_, OpenStreams> {
-        self.open.lock()
     }
 
     /// Counts and logs a client over a limit of all streams.
@@ -266,7 +262,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limits.open().leave(self.address, Instant::now());
+        self.limits.open.lock().leave(self.address, Instant::now());
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::counters::KafkaCounters;
 use super::lag::{End, PartitionLag};
@@ -80,10 +80,6 @@ impl ReaderStatus {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
     /// The counters of all threads.
     pub fn counters(&self) -> &Arc<KafkaCounters> {
         &self.counters
@@ -91,17 +87,17 @@ impl ReaderStatus {
 
     /// Whether brokers have answered, and the connection works now.
     pub(crate) fn is_up(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         state.contacted && state.error.is_none()
     }
 
     pub(crate) fn set_lags(&self, topic: &str, lags: Vec<u64>) {
         let lags = lags.into_iter().map(|lag| Some((lag, lag))).collect();
-        self.lock().lag.insert(topic.to_owned(), lags);
+        self.state.lock().lag.insert(topic.to_owned(), lags);
     }
 
     pub(crate) fn set_lag(&self, topic: &str, partition: u32, lag: u64, to_high: u64) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if let Some(lags) = state.lag.get_mut(topic) {
             let index = partition as usize;
             if index >= lags.len() {
@@ -112,13 +108,13 @@ impl ReaderStatus {
     }
 
     pub(crate) fn update_end(&self, end: &End) -> Option<TransactionChange> {
-        self.lock().transactions.update(end, Instant::now())
+        self.state.lock().transactions.update(end, Instant::now())
     }
 
     /// The lag of every partition as it was last known: a few seconds ago, or before an outage. Partitions whose ends
     /// are unknown are left out.
     pub fn lag(&self) -> Vec<PartitionLag> {
-        let state = self.lock();
+        let state = self.state.lock();
         let partitions = state.lag.iter().flat_map(|(topic, lags)| {
             let known = (0..)
                 .zip(lags)
@@ -139,21 +135,21 @@ impl ReaderStatus {
     }
 
     pub(crate) fn set_client(&self, client: &str) {
-        self.lock().client = Some(client.to_owned());
+        self.state.lock().client = Some(client.to_owned());
     }
 
     pub(crate) fn set_broker_states(&self, connections: Vec<BrokerState>) {
-        self.lock().broker_states = connections;
+        self.state.lock().broker_states = connections;
     }
 
     /// Connections to brokers, if the client library reports them.
     pub fn broker_states(&self) -> Vec<BrokerState> {
-        self.lock().broker_states.clone()
+        self.state.lock().broker_states.clone()
     }
 
     /// Another connection takes over, maybe with another library. Its errors are logged again.
     pub(crate) fn forget_client(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.client = None;
         state.broker_states.clear();
         state.is_logged = false;
@@ -162,12 +158,12 @@ impl ReaderStatus {
 
     /// Whether this client library is in use. False while none is chosen.
     pub(crate) fn reads_with(&self, client: Client) -> bool {
-        self.lock().client.as_deref() == Some(client.as_str())
+        self.state.lock().client.as_deref() == Some(client.as_str())
     }
 
     /// Brokers answer; returns whether that ends an outage.
     pub(crate) fn set_healthy(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.contacted = true;
         state.is_logged = false;
         state.auth_error = None;
@@ -176,7 +172,7 @@ impl ReaderStatus {
 
     /// Reading fails; returns whether that begins an outage.
     pub(crate) fn set_error(&self, error: &str) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_new = !std::mem::replace(&mut state.is_logged, true);
         if state.error.as_deref() != Some(error) {
             state.error = Some(error.to_owned());
@@ -186,7 +182,7 @@ impl ReaderStatus {
 
     /// Authentication fails; returns whether this error is new, even within an outage.
     pub(crate) fn set_auth_error(&self, error: &str) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_new = state.auth_error.as_deref() != Some(error);
         if is_new {
             state.auth_error = Some(error.to_owned());
@@ -199,7 +195,7 @@ impl ReaderStatus {
 
     /// Sets the message for a topic without READ permission, or clears it; returns whether that changes anything.
     pub(crate) fn set_forbidden(&self, topic: &str, message: Option<String>) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match message {
             Some(message) => state.forbidden.insert(topic.to_owned(), message).is_none(),
             None => state.forbidden.remove(topic).is_some(),
@@ -208,7 +204,7 @@ impl ReaderStatus {
 
     /// Sets whether a topic is missing; returns whether that changes anything.
     pub(crate) fn set_missing(&self, topic: &str, missing: bool) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if missing {
             state.missing.insert(topic.to_owned())
         } else {
@@ -218,7 +214,7 @@ impl ReaderStatus {
 
     /// Sets the partitions without a leader; returns whether others lack one than before.
     pub(crate) fn set_leaderless(&self, topic: &str, partitions: &[usize]) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if partitions.is_empty() {
             state.leaderless.remove(topic);
             return false;
@@ -229,30 +225,33 @@ impl ReaderStatus {
 
     /// A partition is stopped; returns whether to log that.
     pub(crate) fn set_stopped(&self, topic: &str, partition: u32, stop: Stop) -> bool {
-        self.lock().stopped.set(topic, partition, stop, Instant::now())
+        self.state
+            .lock()
+            .stopped
+            .set(topic, partition, stop, Instant::now())
     }
 
     /// A partition is resumed; returns whether it was stopped.
     pub(crate) fn set_resumed(&self, topic: &str, partition: u32) -> bool {
-        self.lock().stopped.clear(topic, partition)
+        self.state.lock().stopped.clear(topic, partition)
     }
 
     /// A new client tries all stopped partitions again.
     pub(crate) fn forget_stopped(&self) {
-        self.lock().stopped.clear_all();
+        self.state.lock().stopped.clear_all();
     }
 
     pub(crate) fn stopped_of(&self, topic: &str) -> Vec<u32> {
-        self.lock().stopped.of(topic).collect()
+        self.state.lock().stopped.of(topic).collect()
     }
 
     /// All stopped partitions.
     pub fn stopped_partitions(&self) -> Vec<StoppedPartition> {
-        self.lock().stopped.all().collect()
+        self.state.lock().stopped.all().collect()
     }
 
     pub(crate) fn set_loading(&self, topic: &str, percent: u8) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match state.progress.get_mut(topic) {
             Some(known) => *known = percent,
             None => {
@@ -262,11 +261,11 @@ impl ReaderStatus {
     }
 
     pub(crate) fn set_loaded(&self, topic: &str) {
-        self.lock().progress.remove(topic);
+        self.state.lock().progress.remove(topic);
     }
 
     pub(crate) fn set_paused(&self, stream: &Arc<str>, topics: Option<Vec<Arc<str>>>) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         match topics {
             Some(topics) => state.paused.insert(Arc::clone(stream), topics),
             None => state.paused.remove(stream),
@@ -274,12 +273,12 @@ impl ReaderStatus {
     }
 
     pub(super) fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
-        self.lock().paused.get(stream).cloned().unwrap_or_default()
+        self.state.lock().paused.get(stream).cloned().unwrap_or_default()
     }
 
     /// Sets whether a stream keeps up; returns whether that changes anything.
     pub(crate) fn set_slow(&self, stream: &Arc<str>, is_slow: bool) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if is_slow {
             state.slow.insert(Arc::clone(stream))
         } else {
@@ -288,7 +287,7 @@ impl ReaderStatus {
     }
 
     pub(crate) fn forget_topic(&self, topic: &str) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.missing.remove(topic);
         state.leaderless.remove(topic);
         state.stopped.forget(topic);
@@ -300,7 +299,7 @@ impl ReaderStatus {
 
     /// A copy of the status now.
     pub fn snapshot(&self) -> Snapshot {
-        let state = self.lock();
+        let state = self.state.lock();
         let waiting = (!state.contacted && state.error.is_none())
             .then(|| "kafka: no broker has answered yet".to_owned());
         let missing = state

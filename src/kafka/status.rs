@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::counters::KafkaCounters;
 use super::lag::PartitionLag;
@@ -32,14 +32,14 @@ impl KafkaStatus {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.all().iter().all(|status| status.is_up())
+        self.all.lock().iter().all(|status| status.is_up())
     }
 
     /// The lag of every partition ([`ReaderStatus::lag`]). If two threads read the same one, as after a reload, the
     /// greater counts.
     pub fn lag(&self) -> Vec<PartitionLag> {
         let mut furthest: BTreeMap<(String, usize), Lag> = BTreeMap::new();
-        for lag in self.all().iter().flat_map(|status| status.lag()) {
+        for lag in self.all.lock().iter().flat_map(|status| status.lag()) {
             let (records, to_high) = furthest.entry((lag.topic, lag.partition)).or_default();
             (*records, *to_high) = (lag.records.max(*records), lag.to_high.max(*to_high));
         }
@@ -57,7 +57,12 @@ impl KafkaStatus {
     /// All stopped partitions. If two threads read the same one, the lesser offset counts.
     pub fn stopped_partitions(&self) -> Vec<StoppedPartition> {
         let mut stops: BTreeMap<(String, u32), StoppedPartition> = BTreeMap::new();
-        for stopped in self.all().iter().flat_map(|status| status.stopped_partitions()) {
+        for stopped in self
+            .all
+            .lock()
+            .iter()
+            .flat_map(|status| status.stopped_partitions())
+        {
             let at = (stopped.topic.clone(), stopped.partition);
             let known = stops.entry(at).or_insert_with(|| stopped.clone());
             if stopped.stop.offset < known.stop.offset {
@@ -69,7 +74,8 @@ impl KafkaStatus {
 
     /// Topics that are paused because of a stream.
     pub fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
-        self.all()
+        self.all
+            .lock()
             .iter()
             .flat_map(|status| status.paused_by(stream))
             .collect()
@@ -78,7 +84,7 @@ impl KafkaStatus {
     /// Connections to brokers. Of several to one broker, the worse state counts.
     pub fn broker_states(&self) -> Vec<BrokerState> {
         let mut connections: BTreeMap<String, BrokerState> = BTreeMap::new();
-        for connection in self.all().iter().flat_map(|status| status.broker_states()) {
+        for connection in self.all.lock().iter().flat_map(|status| status.broker_states()) {
             match connections.get_mut(&connection.broker) {
                 Some(known) => {
                     known.is_up &= connection.is_up;
@@ -94,7 +100,7 @@ impl KafkaStatus {
 
     /// Most brokers that a thread connects to; 0 if the client library does not report them.
     pub(crate) fn brokers(&self) -> usize {
-        let all = self.all();
+        let all = self.all.lock();
         all.iter()
             .map(|status| status.broker_states().len())
             .max()
@@ -103,27 +109,23 @@ impl KafkaStatus {
 
     /// Replaces the threads.
     pub fn set(&self, all: Vec<Arc<ReaderStatus>>) {
-        *self.all() = all;
-    }
-
-    fn all(&self) -> MutexGuard<'_, Vec<Arc<ReaderStatus>>> {
-        self.all.lock()
+        *self.all.lock() = all;
     }
 
     pub(crate) fn reads_with(&self, client: Client) -> bool {
-        self.all().iter().any(|status| status.reads_with(client))
+        self.all.lock().iter().any(|status| status.reads_with(client))
     }
 
     /// How late the latest thread is; `tick` as for [`Pulse::look`](super::pulse::Pulse::look).
     pub fn look(&self, tick: Duration) -> Duration {
-        let all = self.all();
+        let all = self.all.lock();
         let late = all.iter().map(|status| status.pulse().look(tick).late).max();
         late.unwrap_or_default()
     }
 
     /// All threads in one: the client of the first, contacted if all are.
     pub fn snapshot(&self) -> Snapshot {
-        let all = self.all();
+        let all = self.all.lock();
         let mut shots = all.iter().map(|status| status.snapshot());
         let mut first = shots.next().unwrap_or_else(|| ReaderStatus::default().snapshot());
         for shot in shots {

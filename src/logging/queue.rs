@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 /// Most bytes of lines in a queue. Lines are dropped from then on until half of it is free, so that a slow
 /// reader gets stretches of the log without gaps.
@@ -79,7 +79,7 @@ impl Queue {
     /// # Errors
     /// When the operating system refuses the thread.
     pub fn start(&'static self, name: &str) -> io::Result<()> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !state.is_started {
             thread::Builder::new()
                 .name(name.to_owned())
@@ -92,7 +92,7 @@ impl Queue {
     /// Adds a line, or drops it where the queue is full. Never waits for the output: the lock is only held to move
     /// an entry.
     pub fn push(&self, output: &Arc<dyn Output>, text: String, is_error: bool) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let bytes = state.bytes + text.len() + OVERHEAD;
         let fits = state.dropped.is_none() && bytes <= MAX_BYTES || state.entries.is_empty();
         if fits || is_error && bytes <= MAX_BYTES + RESERVE {
@@ -106,7 +106,7 @@ impl Queue {
 
     /// Waits until everything pushed before is written, or the deadline has passed.
     pub fn flush(&self, deadline: Instant) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if !state.is_started {
             return;
         }
@@ -123,7 +123,7 @@ impl Queue {
     }
 
     fn write(&self) -> ! {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         loop {
             let Some(entry) = state.entries.pop_front() else {
                 self.filled.wait(&mut state);
@@ -131,7 +131,7 @@ impl Queue {
             };
             drop(state);
             entry.output.write(&entry.text);
-            state = self.state();
+            state = self.state.lock();
             state.bytes -= entry.text.len() + OVERHEAD;
             state.written += 1;
             if state.bytes <= MAX_BYTES / 2 {
@@ -139,10 +139,6 @@ impl Queue {
             }
             self.wrote.notify_all();
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 }
 

@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::Method;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -146,7 +146,7 @@ impl Directory {
         // A directory on a network may hang.
         let metadata = spawn_blocking(move || std::fs::metadata(of)).await.ok()?;
         let Some(metadata) = metadata.ok().filter(Metadata::is_file) else {
-            self.lock().remove(name);
+            self.cached.lock().remove(name);
             return None;
         };
         let state = FileState::of(&metadata);
@@ -200,13 +200,9 @@ impl Directory {
         Some(found(Body::OnDisk(file, size)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<CachedFile>>> {
-        self.cached.lock()
-    }
-
     /// The slot of a file in this state, in place of one in another.
     fn slot(&self, name: &str, state: FileState) -> Arc<CachedFile> {
-        let mut cached = self.lock();
+        let mut cached = self.cached.lock();
         let used = self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(slot) = cached.get(name).filter(|slot| slot.state == state) {
             slot.used.store(used, Ordering::Relaxed);
@@ -241,7 +237,7 @@ impl Directory {
             let content = slot.content.get_or_init(load).await.clone();
             if content.is_none() {
                 // The next request tries again: there may be space by then.
-                self.lock().retain(|_, kept| !Arc::ptr_eq(kept, &slot));
+                self.cached.lock().retain(|_, kept| !Arc::ptr_eq(kept, &slot));
             }
             content
         });
@@ -285,7 +281,7 @@ impl Directory {
     /// Drops the least recently requested files until this many bytes have space, and reserves it; `None` if too much is
     /// still being sent.
     fn reserve(&self, keep: &CachedFile, wanted: u64) -> Option<Reserved> {
-        let mut cached = self.lock();
+        let mut cached = self.cached.lock();
         while self.held.load(Ordering::Relaxed) + wanted > MAX_KEPT {
             let loaded = cached
                 .iter()

@@ -16,7 +16,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::warn;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 use super::fair_queue::{FairQueue, Flow};
 use super::lookup::PendingLookup;
@@ -125,7 +125,7 @@ impl History {
     /// Closes the pool: its threads end after their current work, and running replays end when their channels are
     /// closed.
     pub fn close(&self) -> Vec<JoinHandle<()>> {
-        let mut queue = self.shared.queue();
+        let mut queue = self.shared.queue.lock();
         queue.is_closed = true;
         let replays = queue.replays.clear();
         let lookups = std::mem::take(&mut queue.lookups);
@@ -139,7 +139,7 @@ impl History {
 impl Archive for History {
     fn replay(&self, request: ReplayRequest) -> Result<ReplaySlot, Busy> {
         let flow = request.flow;
-        let mut queue = self.shared.queue();
+        let mut queue = self.shared.queue.lock();
         let mut displaced = None;
         if queue.replays.len() >= MAX_WAITING {
             // Its readers queue another replay.
@@ -160,17 +160,17 @@ impl Archive for History {
     }
 
     fn is_contended(&self) -> bool {
-        let queue = self.shared.queue();
+        let queue = self.shared.queue.lock();
         !queue.replays.is_empty() && !queue.has_capacity()
     }
 
     fn load(&self) -> (usize, usize) {
-        let queue = self.shared.queue();
+        let queue = self.shared.queue.lock();
         (queue.replaying, queue.replays.len())
     }
 
     fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy> {
-        let mut queue = self.shared.queue();
+        let mut queue = self.shared.queue.lock();
         let waiting = std::mem::take(&mut queue.lookups);
         let (wanted, unwanted): (VecDeque<_>, VecDeque<_>) =
             waiting.into_iter().partition(PendingLookup::is_wanted);
@@ -201,23 +201,19 @@ enum Work {
 }
 
 impl Shared {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock()
-    }
-
     fn work(&self) {
         let mut connect = (self.connects)();
         while let Some(work) = self.next() {
             match work {
                 Work::LookUp(lookup) => {
                     self.look_up(&mut *connect, lookup);
-                    self.queue().looking_up -= 1;
+                    self.queue.lock().looking_up -= 1;
                 }
                 Work::Replay(request) => {
                     replay::run(request, &mut *connect, self.board.counters(), || {
-                        self.queue().is_closed
+                        self.queue.lock().is_closed
                     });
-                    self.queue().replaying -= 1;
+                    self.queue.lock().replaying -= 1;
                 }
             }
         }
@@ -225,7 +221,7 @@ impl Shared {
 
     /// Waits for work; `None` when the pool is closed.
     fn next(&self) -> Option<Work> {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         loop {
             if queue.is_closed {
                 return None;
@@ -252,7 +248,7 @@ impl Shared {
 
     /// Frees a replay's slot, or removes the replay from the queue.
     fn release(&self, flow: Flow, number: u64) {
-        let mut queue = self.queue();
+        let mut queue = self.queue.lock();
         let request = if queue.occupied.remove(&number) {
             queue.replays.done(flow);
             None
@@ -275,7 +271,7 @@ impl Shared {
             } else {
                 None
             };
-            let mut queue = self.queue();
+            let mut queue = self.queue.lock();
             if queue.is_closed {
                 drop(queue);
                 // Outside the lock: dropping a reply runs foreign code.

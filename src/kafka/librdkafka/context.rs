@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use log::debug;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
@@ -105,7 +105,7 @@ impl ClientContext for Context {
     fn error(&self, error: RdKafkaError, reason: &str) {
         debug!("librdkafka: {error}: {reason}");
         if is_too_large(reason) {
-            let mut oversize = self.oversize();
+            let mut oversize = self.oversize.lock();
             let now = Instant::now();
             oversize.last = Some((now, reason.to_owned()));
             (oversize.seen, oversize.is_news) = (Some(now), true);
@@ -135,13 +135,9 @@ impl Context {
         self.links.lock().take()
     }
 
-    fn oversize(&self) -> MutexGuard<'_, SizeErrors> {
-        self.oversize.lock()
-    }
-
     /// The library repeats the error only every 30 seconds, but its statistics count every response.
     fn note_receive_errors(&self, count: u64) {
-        let mut oversize = self.oversize();
+        let mut oversize = self.oversize.lock();
         let is_known = oversize
             .last
             .as_ref()
@@ -154,18 +150,19 @@ impl Context {
 
     /// Whether a response was larger than the library accepts, since the last call.
     pub(super) fn take_oversize(&self) -> bool {
-        std::mem::take(&mut self.oversize().is_news)
+        std::mem::take(&mut self.oversize.lock().is_news)
     }
 
     /// Whether a response was too large in the last [`OVERSIZE_EXPLAINS`], which explains other failures.
     pub(super) fn is_oversize(&self) -> bool {
-        self.oversize()
+        self.oversize
+            .lock()
             .seen
             .is_some_and(|seen| seen.elapsed() < OVERSIZE_EXPLAINS)
     }
 
     pub(super) fn last_oversize(&self) -> Option<String> {
-        let oversize = self.oversize();
+        let oversize = self.oversize.lock();
         oversize.last.as_ref().map(|(_, reason)| reason.clone())
     }
 
