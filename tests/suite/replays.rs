@@ -1,7 +1,7 @@
 //! Concurrent replays: slow readers keep theirs while no other waits, and take turns otherwise. The real streams and
 //! the real pool, over a scripted Kafka.
 
-use crate::harness::wait::{block_on, ensure, eventually_async, millis, secs};
+use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
 use crate::rig;
 use crate::scripted::{self, Pool};
 use crate::trials;
@@ -72,7 +72,7 @@ impl scripted::Kafka for Kafka {
 struct Rig {
     kafka: Arc<Kafka>,
     /// Its threads are joined before the stream goes.
-    _history: Pool,
+    history: Pool,
     stream: Arc<Stream>,
 }
 
@@ -96,7 +96,7 @@ impl Rig {
         writer.take(&Feed::Loaded { topic: "t".into() });
         Self {
             kafka,
-            _history: history,
+            history,
             stream,
         }
     }
@@ -265,14 +265,19 @@ fn slow_readers_keep_their_replays_while_no_one_waits() {
         end,
         ..Kafka::default()
     });
-    block_on(async {
+    rig::run(async {
+        tokio::time::pause();
         let mut readers: Vec<Browser> = (0..4).rev().map(|number| rig.client(number)).collect();
+        // No time passes for the replays until the threads of the pool have taken all of them.
+        eventually(secs(20), "no replay waits for a thread", || {
+            ensure(rig.connects() == 4 && !rig.history.is_contended(), "not yet")
+        });
         for reader in &mut readers {
             let from = reader.next;
             reader.until(from + 1).await;
         }
         // Three times the timeout of a slow reader.
-        tokio::time::sleep(secs(3)).await;
+        tokio::time::advance(secs(3)).await;
         for reader in &mut readers {
             reader.until(end).await;
         }
