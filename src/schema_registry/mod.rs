@@ -14,7 +14,6 @@ mod tls;
 
 use std::collections::HashMap;
 use std::collections::hash_map;
-use std::fmt;
 use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
@@ -161,7 +160,7 @@ async fn serve(shared: Arc<Shared>, id: SchemaId, answer: Answer, was_awaited: b
                 if let Some(took) = shared.status.end_wait(id)
                     && matches!(supplied, Supplied::Schema(_))
                 {
-                    info!("schema registry: schema {id} was fetched after {}", Seconds(took));
+                    info!("schema registry: schema {id} was fetched after {took:.1?}");
                 }
                 answer.send_replace(Some(supplied));
                 return;
@@ -308,15 +307,6 @@ fn backoff(attempts: u32) -> Duration {
     let (first, longest) = BACKOFF;
     let doubled = first.saturating_mul(1 << attempts.saturating_sub(1).min(16));
     doubled.min(longest).mul_f64(rand::random_range(0.5..1.0))
-}
-
-/// A duration in whole seconds or milliseconds.
-struct Seconds(Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1?}", self.0)
-    }
 }
 
 /// The outcome of a check of one URL.
