@@ -37,7 +37,6 @@ impl ControlEvent {
     ];
 
     /// The name on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::CaughtUp => "caught-up",
@@ -52,7 +51,6 @@ impl ControlEvent {
     }
 
     /// The whole frame, with JSON data on one line. Without an id the client keeps its last one.
-    #[must_use]
     pub fn frame(self, id: Option<&[u8]>, json: &str) -> Vec<u8> {
         let event = self.as_str();
         let mut out = Vec::with_capacity(64 + id.map_or(0, <[u8]>::len) + event.len() + json.len());

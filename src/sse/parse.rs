@@ -58,7 +58,6 @@ pub struct Parser {
 
 impl Parser {
     /// A parser for a connection that was opened with this id; empty for none.
-    #[must_use]
     pub fn resuming(id: &str) -> Self {
         Self {
             id: id.to_owned(),
@@ -99,7 +98,6 @@ impl Parser {
     }
 
     /// The value of `Last-Event-ID` for a reconnect; empty for none.
-    #[must_use]
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }

@@ -43,20 +43,17 @@ pub fn end(out: &mut Vec<u8>) {
 }
 
 /// The id of a finished frame.
-#[must_use]
 pub fn id_of(frame: &[u8]) -> &[u8] {
     let rest = frame.strip_prefix(ID_FIELD).unwrap_or_default();
     &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())]
 }
 
 /// A finished frame without its id line.
-#[must_use]
 pub fn without_id(frame: &[u8]) -> &[u8] {
     &frame[id_line(frame).len()..]
 }
 
 /// The id line of a finished frame, its line end included.
-#[must_use]
 pub fn id_line(frame: &[u8]) -> &[u8] {
     &frame[..memchr::memchr(b'\n', frame).map_or(0, |end| end + 1)]
 }
@@ -92,7 +89,6 @@ pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> &'a [u8] {
 }
 
 /// The reconnect time, in milliseconds. Not an event: it ends with a single LF.
-#[must_use]
 pub fn retry(milliseconds: u128) -> String {
     format!("retry: {milliseconds}\n")
 }

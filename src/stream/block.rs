@@ -74,7 +74,6 @@ pub struct Block {
 
 impl Block {
     /// Bytes of memory in total.
-    #[must_use]
     pub fn cost(&self) -> usize {
         self.data.len()
             + self.before.len()
@@ -85,7 +84,6 @@ impl Block {
     }
 
     /// Where a record's frame begins.
-    #[must_use]
     pub fn start(&self, index: usize) -> usize {
         index
             .checked_sub(1)
@@ -93,31 +91,26 @@ impl Block {
     }
 
     /// A record's frame.
-    #[must_use]
     pub fn frame(&self, index: usize) -> &[u8] {
         &self.data[self.start(index)..self.entries[index].end as usize]
     }
 
     /// How many records it holds.
-    #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether it holds none.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The position of a reader that has read everything before this block. `None` before the first id.
-    #[must_use]
     pub fn base(&self) -> Option<Position> {
         Position::parse(&self.before).ok()
     }
 
     /// A record as filters see it; `None` for a notice, which concerns all readers of its topic.
-    #[must_use]
     pub fn candidate(&self, index: usize) -> Option<Candidate<'_>> {
         let entry = &self.entries[index];
         let headers = match self.header_ends.get(index) {
@@ -138,7 +131,6 @@ impl Block {
     }
 
     /// Whether a record is for a reader with this filter. A notice is for all readers of its topic or partition.
-    #[must_use]
     pub fn is_for(&self, index: usize, matcher: &Matcher) -> bool {
         if let Some(candidate) = self.candidate(index) {
             return matcher.accepts(&candidate);
@@ -226,7 +218,6 @@ pub struct Builder {
 
 impl Builder {
     /// A builder for records that arrived at that time and follow the event with the id `before`.
-    #[must_use]
     pub fn new(before: Bytes, came: Instant) -> Self {
         Self {
             came,
@@ -241,7 +232,6 @@ impl Builder {
     }
 
     /// The same, with capacity for about so many bytes of frames, in as many blocks as necessary.
-    #[must_use]
     pub fn with_room(before: Bytes, came: Instant, frames: usize) -> Self {
         let mut builder = Self::new(before, came);
         builder.expected = frames;
@@ -255,7 +245,6 @@ impl Builder {
     }
 
     /// When the records arrived.
-    #[must_use]
     pub fn came(&self) -> Instant {
         self.came
     }
@@ -271,13 +260,11 @@ impl Builder {
     }
 
     /// The frame that was written since the last finished one.
-    #[must_use]
     pub fn unfinished(&self) -> &[u8] {
         &self.data[self.entries.last().map_or(0, |entry| entry.end as usize)..]
     }
 
     /// The headers that were packed since the last finished frame.
-    #[must_use]
     pub fn unfinished_headers(&self) -> &[u8] {
         &self.headers[self.header_ends.last().map_or(0, |&end| end as usize)..]
     }
@@ -291,7 +278,6 @@ impl Builder {
     }
 
     /// How many frames were finished.
-    #[must_use]
     pub fn len(&self) -> u64 {
         self.finished
             .iter()
@@ -301,13 +287,11 @@ impl Builder {
     }
 
     /// Whether no frame was finished.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The record whose frame was written, as filters see it.
-    #[must_use]
     pub fn candidate(&self, record: &Record<'_>, topic: u16) -> Candidate<'_> {
         Candidate {
             topic,
@@ -393,7 +377,6 @@ impl Builder {
     }
 
     /// The finished blocks.
-    #[must_use]
     pub fn finish(mut self) -> Vec<Block> {
         self.finish_block();
         self.finished

@@ -45,7 +45,6 @@ pub enum Control<'a> {
 
 impl Control<'_> {
     /// The frame of the event. Without an id the client keeps its last one.
-    #[must_use]
     pub fn frame(&self, id: Option<&[u8]>) -> Vec<u8> {
         let (event, data) = match *self {
             Self::CaughtUp(reason) => (ControlEvent::CaughtUp, json!({ "reason": reason.as_str() })),
@@ -80,7 +79,6 @@ impl Control<'_> {
 
 /// The id that a client came with, if it may be sent back. An EventSource forgets its id where an event has an empty one
 /// (HTML standard, section 9.2.6), so control events echo it. Ids of this daemon and of KafkaSSE are printable ASCII.
-#[must_use]
 pub fn echoed_id(id: &str) -> Option<&str> {
     let is_safe = id.len() <= MAX_ID && id.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     (is_safe && !id.is_empty()).then_some(id)
@@ -102,7 +100,6 @@ impl CaughtUp {
     pub const ALL: [Self; 3] = [Self::Live, Self::Replay, Self::Snapshot];
 
     /// The word on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -138,7 +135,6 @@ impl Goodbye {
     ];
 
     /// The word on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Shutdown => "shutdown",
@@ -182,7 +178,6 @@ impl Reset {
     ];
 
     /// The word on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::UnknownId => "unknown-id",
@@ -222,7 +217,6 @@ pub enum GapReason {
 
 impl GapReason {
     /// The word on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Expired => "expired",

@@ -51,7 +51,6 @@ impl Departure {
     ];
 
     /// Its name in figures; that of a goodbye is its reason on the wire.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Left => "left",
@@ -178,7 +177,6 @@ impl Counters {
     }
 
     /// The sum of all writes to clients.
-    #[must_use]
     pub fn sent(&self) -> Sent {
         let mut sent = Sent::default();
         for shard in &self.shards {
@@ -202,13 +200,11 @@ impl Counters {
     }
 
     /// Clients that disconnected, by reason.
-    #[must_use]
     pub fn closed(&self) -> [(Departure, u64); Departure::ALL.len()] {
         Departure::ALL.map(|why| (why, self.closed[why.index()].load(Ordering::Acquire)))
     }
 
     /// Clients that connected. Read [`closed`](Self::closed) first.
-    #[must_use]
     pub fn opened(&self) -> u64 {
         load(&self.opened)
     }
@@ -218,7 +214,6 @@ impl Counters {
     }
 
     /// Resets by reason: sent to all, and to single clients.
-    #[must_use]
     pub fn resets(&self, to: To) -> [(Reset, u64); Reset::ALL.len()] {
         Reset::ALL.map(|reason| (reason, load(&self.resets[to as usize][reason as usize])))
     }
@@ -228,7 +223,6 @@ impl Counters {
     }
 
     /// Gaps: sent to all, and to single clients.
-    #[must_use]
     pub fn gaps(&self, to: To) -> u64 {
         load(&self.gaps[to as usize])
     }
@@ -238,13 +232,11 @@ impl Counters {
     }
 
     /// Replays begun.
-    #[must_use]
     pub fn replays_begun(&self) -> u64 {
         load(&self.replays[0])
     }
 
     /// Readers that joined a replay under way.
-    #[must_use]
     pub fn replays_shared(&self) -> u64 {
         load(&self.replays[1])
     }
@@ -254,7 +246,6 @@ impl Counters {
     }
 
     /// Records passed over, by cause.
-    #[must_use]
     pub fn invalid(&self) -> [(Invalid, u64); Invalid::ALL.len()] {
         Invalid::ALL.map(|cause| (cause, load(&self.invalid[cause.index()])))
     }
@@ -278,7 +269,6 @@ impl Counters {
     }
 
     /// Records that have a newer one of their key in another partition, by topic; of streams that keep a table.
-    #[must_use]
     pub fn superseded(&self) -> Vec<(String, Superseded)> {
         let superseded = self.superseded.lock();
         superseded
@@ -300,19 +290,16 @@ impl Counters {
     }
 
     /// Records shown.
-    #[must_use]
     pub fn records(&self) -> u64 {
         load(&self.records)
     }
 
     /// How often a client fell behind the log and was disconnected, or read the missed records from Kafka.
-    #[must_use]
     pub fn slow(&self) -> u64 {
         load(&self.slow)
     }
 
     /// Clients that fell behind the log and received latest values instead.
-    #[must_use]
     pub fn conflated(&self) -> u64 {
         load(&self.conflated)
     }
@@ -330,19 +317,16 @@ impl Counters {
     }
 
     /// Records without a key on a stream that keeps a table.
-    #[must_use]
     pub fn keyless(&self) -> u64 {
         load(&self.keyless)
     }
 
     /// Keys that found no room in the table, or were evicted from it.
-    #[must_use]
     pub fn displaced(&self) -> u64 {
         load(&self.displaced)
     }
 
     /// Records that the fixed filter hides.
-    #[must_use]
     pub fn hidden(&self) -> u64 {
         load(&self.hidden)
     }
@@ -356,7 +340,6 @@ pub struct Ledger {
 
 impl Ledger {
     /// The counters of a path.
-    #[must_use]
     pub fn of(&self, path: &str) -> Arc<Counters> {
         let mut paths = self.paths.lock();
         if let Some(known) = paths.get(path) {
@@ -366,7 +349,6 @@ impl Ledger {
     }
 
     /// All of them, by path.
-    #[must_use]
     pub fn all(&self) -> Vec<(String, Arc<Counters>)> {
         let paths = self.paths.lock();
         let pair = |(path, counters): (&String, &Arc<Counters>)| (path.clone(), Arc::clone(counters));

@@ -31,7 +31,6 @@ impl Invalid {
     pub const ALL: [Self; 2] = [Self::ValueNotUtf8, Self::ValueNotObject];
 
     /// The cause as a label in reports.
-    #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::ValueNotUtf8 => "value-not-utf8",
@@ -40,7 +39,6 @@ impl Invalid {
     }
 
     /// Its place in [`Invalid::ALL`].
-    #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
@@ -60,7 +58,6 @@ pub struct Encoder {
 
 impl Encoder {
     /// An encoder for a stream of these settings.
-    #[must_use]
     pub fn new(settings: &StreamSettings) -> Self {
         Self {
             format: settings.format,

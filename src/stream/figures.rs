@@ -45,14 +45,12 @@ pub struct Figures {
 
 impl Stream {
     /// Whether the client library in use is known to provide neither times nor headers.
-    #[must_use]
     pub fn lacks_times_and_headers(&self) -> bool {
         self.history()
             .is_some_and(|history| history.archive().lacks_times_and_headers())
     }
 
     /// Replays that are read now, and replays that wait, of all streams that share an archive.
-    #[must_use]
     pub fn archive_load(&self) -> (usize, usize) {
         self.history()
             .map(|history| history.archive().load())
@@ -60,13 +58,11 @@ impl Stream {
     }
 
     /// How many replays have readers, and how many bytes of records they hold in total.
-    #[must_use]
     pub fn replays(&self) -> (usize, usize) {
         self.history().map(HistoryReads::replays).unwrap_or_default()
     }
 
     /// The stream's figures now.
-    #[must_use]
     pub fn figures(&self) -> Figures {
         let table = self
             .read_table()

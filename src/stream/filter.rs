@@ -23,7 +23,6 @@ use crate::sse::write;
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The hash of a key that filters compare: equal for equal keys within this process.
-#[must_use]
 pub fn key_hash(key: Option<&[u8]>) -> u64 {
     HASHER.hash_one(key)
 }
@@ -104,7 +103,6 @@ pub struct Matcher {
 
 impl Matcher {
     /// The fixed filter of a stream of these settings, if it has one.
-    #[must_use]
     pub fn fixed(settings: &StreamSettings) -> Option<Self> {
         // The configuration check rejects invalid filters.
         let filter = Filter::from_settings(&settings.filter, &settings.topics).unwrap_or_default();
@@ -112,7 +110,6 @@ impl Matcher {
     }
 
     /// Prepares `filter` for a stream of these settings.
-    #[must_use]
     pub fn new(filter: &Filter, settings: &StreamSettings) -> Self {
         let mut matcher = Self {
             keys: None,
@@ -160,7 +157,6 @@ impl Matcher {
     }
 
     /// The most selective terms.
-    #[must_use]
     pub fn handle(&self) -> Handle<'_> {
         if let Some(keys) = &self.keys {
             return Handle::Keys(keys);
@@ -175,19 +171,16 @@ impl Matcher {
     }
 
     /// Whether records of a key of a topic can pass; later records of the key do not change that.
-    #[must_use]
     pub fn concerns(&self, topic: u16, key: u64) -> bool {
         is_wanted(self.topics.as_deref(), &topic) && is_wanted(self.keys.as_deref(), &key)
     }
 
     /// Whether some records of a key may pass and others not, so that a record can delete what another one showed.
-    #[must_use]
     pub fn tells_records_apart(&self) -> bool {
         self.partitions.is_some() || !self.headers.is_empty() || !self.values.is_empty()
     }
 
     /// Whether notices of a topic, or of one of its partitions, are for a reader with this filter.
-    #[must_use]
     pub fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
         let is_topic_wanted =
             u16::try_from(topic).is_ok_and(|topic| is_wanted(self.topics.as_deref(), &topic));
@@ -195,7 +188,6 @@ impl Matcher {
     }
 
     /// Whether the record passes.
-    #[must_use]
     pub fn accepts(&self, candidate: &Candidate<'_>) -> bool {
         // Looked up only if all other terms match.
         let found = OnceCell::new();

@@ -37,7 +37,6 @@ impl fmt::Debug for HistoryReads {
 
 impl HistoryReads {
     /// The past that `archive` reads.
-    #[must_use]
     pub fn new(archive: Arc<dyn Archive>, spawn: SpawnReplay) -> Self {
         Self {
             archive: RwLock::new(archive),

@@ -54,7 +54,6 @@ pub struct LiveSettings {
 
 impl LiveSettings {
     /// The live_settings that a stream's settings ask for.
-    #[must_use]
     pub fn new(settings: &StreamSettings, pace: Pace) -> Self {
         Self {
             pace,

@@ -75,7 +75,6 @@ pub struct Log {
 
 impl Log {
     /// An empty log of at most `capacity` bytes in total.
-    #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self {
             blocks: VecDeque::new(),
@@ -92,7 +91,6 @@ impl Log {
     }
 
     /// An empty log without a bound that does not remember evicted blocks.
-    #[must_use]
     pub fn unbounded() -> Self {
         Self {
             remembers: false,
@@ -101,31 +99,26 @@ impl Log {
     }
 
     /// The number the next record gets: the cursor of a reader that has read everything.
-    #[must_use]
     pub fn next(&self) -> Sequence {
         self.next
     }
 
     /// The number of the oldest record: the cursor of a reader that has read nothing.
-    #[must_use]
     pub fn first(&self) -> Sequence {
         self.blocks.front().map_or(self.next, |(first, _)| *first)
     }
 
     /// Bytes of memory, including the index, overhead and the ids of evicted blocks.
-    #[must_use]
     pub fn cost(&self) -> usize {
         self.cost + self.left_cost
     }
 
     /// When the oldest record arrived, or an earlier one of the same small block that has been merged with it.
-    #[must_use]
     pub fn oldest_came(&self) -> Option<Instant> {
         self.blocks.front().map(|(_, block)| block.came)
     }
 
     /// Where the oldest record came from.
-    #[must_use]
     pub fn oldest(&self) -> Option<Entry> {
         self.blocks
             .front()
@@ -134,7 +127,6 @@ impl Log {
 
     /// The record from which a reader at `wanted` must search the log to miss nothing: the first of the last block
     /// before which nothing is wanted. `None` where a wanted record has left the log.
-    #[must_use]
     pub fn resume_point(&self, wanted: &Position) -> Option<Sequence> {
         let head = Position::parse(&self.head).ok()?;
         if wanted.has_passed(&head) {
@@ -150,7 +142,6 @@ impl Log {
 
     /// The record before which nothing is wanted from `wanted` on, as precisely as is known, for callers that read
     /// later records elsewhere. It may have left the log. 1 where nothing is known.
-    #[must_use]
     pub fn walk_point(&self, wanted: &Position) -> Sequence {
         let parse = |id: &Bytes| Position::parse(id).ok();
         // The records of a topic before its reset no longer exist, so all of them count as passed.
@@ -176,7 +167,6 @@ impl Log {
     }
 
     /// Whether the log begins exactly at `wanted`, so that no record must be skipped.
-    #[must_use]
     pub fn begins_at(&self, wanted: &Position) -> bool {
         if self.first() < self.turn {
             return false;
@@ -187,7 +177,6 @@ impl Log {
 
     /// The record after the event with exactly this id, if it is in the block that begins at `from`. A reader that
     /// returns to the same replica is found by it, and skips nothing.
-    #[must_use]
     pub fn after_id(&self, from: Sequence, id: &[u8]) -> Option<Sequence> {
         if *id == *self.head {
             return Some(self.next);
@@ -203,7 +192,6 @@ impl Log {
     /// The records from `cursor` to the end of its block, or about [`PIECE`] bytes of them, that `wanted` has not
     /// passed and `matcher` accepts, with ids that never go back. The frames may be empty although there were records.
     /// Nothing is copied for a reader at the log's position.
-    #[must_use]
     pub fn read_wanted(
         &self,
         cursor: Sequence,
@@ -268,7 +256,6 @@ impl Log {
     }
 
     /// The frame of one record, without a copy; `None` where it has left the log.
-    #[must_use]
     pub fn frame(&self, sequence: Sequence) -> Option<Bytes> {
         let (_, block, index) = self.find(sequence)?;
         Some(
@@ -279,7 +266,6 @@ impl Log {
     }
 
     /// The block that holds a record, and the number of its first.
-    #[must_use]
     pub fn block_at(&self, sequence: Sequence) -> Option<(Sequence, Arc<Block>)> {
         let (first, block, _) = self.find(sequence)?;
         Some((first, Arc::clone(block)))
@@ -287,7 +273,6 @@ impl Log {
 
     /// A position that a reader at `cursor` had certainly reached, where that record has left the log. `None` where
     /// that is forgotten.
-    #[must_use]
     pub fn reached_at(&self, cursor: Sequence) -> Option<Position> {
         let before = self
             .left
@@ -297,13 +282,11 @@ impl Log {
     }
 
     /// The id of a reader at the head.
-    #[must_use]
     pub fn head(&self) -> &Bytes {
         &self.head
     }
 
     /// Whether the head is the last record's own id: nothing after it was passed over or hidden.
-    #[must_use]
     pub fn ends_with_head(&self) -> bool {
         let newest = self.blocks.back();
         let last = newest.and_then(|(_, block)| Some(block.frame(block.len().checked_sub(1)?)));
@@ -416,7 +399,6 @@ impl Log {
     }
 
     /// Everything from `cursor` to the end of its block.
-    #[must_use]
     pub fn read(&self, cursor: Sequence) -> Read {
         if cursor >= self.next {
             return Read::AtHead;
@@ -432,7 +414,6 @@ impl Log {
     }
 
     /// The id of a reader at `cursor`: that of the preceding event. `None` where that was evicted.
-    #[must_use]
     pub fn id_before(&self, cursor: Sequence) -> Option<Bytes> {
         if cursor >= self.next {
             return Some(self.head.clone());

@@ -415,13 +415,11 @@ impl Paths {
     }
 
     /// Whether there are no paths.
-    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_slot.is_empty()
     }
 
     /// Bytes of memory that these paths use.
-    #[must_use]
     pub fn used_bytes(&self) -> usize {
         self.entries.len() * PER_ENTRY
             + self.nodes.len() * PER_NODE
@@ -430,7 +428,6 @@ impl Paths {
     }
 
     /// Bytes of memory that these paths hold, including unused capacity.
-    #[must_use]
     pub fn bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
             + self.nodes.capacity() * size_of::<Node>()
@@ -441,7 +438,6 @@ impl Paths {
     }
 
     /// Most bytes that a path can use: those of a path that shares nothing with others.
-    #[must_use]
     pub fn most_bytes(path: &[String]) -> usize {
         let names = path.len();
         let text: usize = path.iter().map(|name| name.len() + 1).sum();
@@ -453,7 +449,6 @@ impl Paths {
     }
 
     /// How many names additions and removals have hashed and compared so far: a measure of work independent of time.
-    #[must_use]
     pub fn work(&self) -> u64 {
         self.work
     }

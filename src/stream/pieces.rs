@@ -21,7 +21,6 @@ pub const SMALL_PIECE: usize = 4 * 1024;
 static HELD: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes in pieces that clients have not taken yet, of all streams.
-#[must_use]
 pub fn held() -> usize {
     HELD.load(Ordering::Relaxed)
 }

@@ -45,7 +45,6 @@ const MAX_AS_OF: usize = 5;
 const ROOM_PER_OFFSET: usize = 5;
 
 /// The mark of a leader epoch; zero where it is unknown.
-#[must_use]
 pub fn mark_of(epoch: Option<u32>) -> u32 {
     epoch.map_or(0, |epoch| epoch.saturating_add(1))
 }
@@ -70,7 +69,6 @@ pub struct TopicPosition {
 
 impl TopicPosition {
     /// A topic of which no partition is known yet.
-    #[must_use]
     pub fn unread(name: &str) -> Self {
         Self {
             name: fingerprint(name),
@@ -81,13 +79,11 @@ impl TopicPosition {
     }
 
     /// The leader epoch of the record before a partition's next offset, where it is known.
-    #[must_use]
     pub fn epoch(&self, partition: usize) -> Option<u32> {
         self.mark(partition).checked_sub(1)
     }
 
     /// The mark of that leader epoch.
-    #[must_use]
     pub fn mark(&self, partition: usize) -> u32 {
         self.marks.get(partition).copied().unwrap_or(0)
     }
@@ -214,7 +210,6 @@ impl Position {
     }
 
     /// The position as an event id.
-    #[must_use]
     pub fn id(&self) -> Vec<u8> {
         let mut out = Vec::new();
         self.write_id(&mut Vec::new(), &mut out);
@@ -222,7 +217,6 @@ impl Position {
     }
 
     /// Upper bound of the id's length while the number of partitions does not change.
-    #[must_use]
     pub fn id_len_ahead(&self) -> usize {
         let topic_len = |topic: &TopicPosition| {
             let offsets = topic
@@ -292,7 +286,6 @@ impl Position {
 
 impl Position {
     /// The next offset of one partition; [`BEGINNING`] where it is missing.
-    #[must_use]
     pub fn next(&self, topic: usize, partition: u32) -> i64 {
         let topic = self.topics.get(topic);
         topic
@@ -305,7 +298,6 @@ impl Position {
     /// that has, or that is wanted from its beginning. A missing partition is behind any offset, even the first: an id
     /// with that offset must keep it, because only the id shows what retention deletes. Both must be of the same
     /// stream.
-    #[must_use]
     pub fn has_passed(&self, other: &Self) -> bool {
         let reached = |mine: Option<&i64>| match mine {
             None => BEGINNING,
@@ -323,7 +315,6 @@ impl Position {
     }
 
     /// The number of offsets by which this position is ahead of `other`, over the partitions where it is ahead.
-    #[must_use]
     pub fn offsets_ahead_of(&self, other: &Self) -> u64 {
         let partitions = self.topics.iter().enumerate().flat_map(|(index, topic)| {
             (0..)
@@ -371,7 +362,6 @@ impl Position {
     }
 
     /// Whether a partition that has begun was not read up to `low`.
-    #[must_use]
     pub fn misses_before(&self, low: &Self) -> bool {
         self.topics.iter().enumerate().any(|(index, topic)| {
             let mut next = (0..).zip(&topic.next);
@@ -408,7 +398,6 @@ impl Position {
     }
 
     /// Whether ids stay short enough with a leader epoch for every partition.
-    #[must_use]
     pub fn has_room_for_epochs(&self) -> bool {
         let without = |topic: &TopicPosition| TopicPosition {
             marks: Vec::new(),
@@ -434,7 +423,6 @@ impl Position {
 /// Unlike names, which people choose, ids are random (KIP-516): a topic that is deleted and created again has the
 /// fingerprint of its predecessor once in 4 billion times, and even then only a client that was disconnected misses the
 /// change. The reading thread compares whole ids.
-#[must_use]
 pub fn id_fingerprint(id: Option<TopicId>) -> u32 {
     id.map_or(0, |id| crc32fast::hash(&id.to_bytes()).max(1))
 }

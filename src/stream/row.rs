@@ -240,7 +240,6 @@ impl Row {
     }
 
     /// The row as filters see it.
-    #[must_use]
     pub fn candidate(&self) -> Candidate<'_> {
         let origin = self.origin();
         Candidate {

@@ -85,13 +85,11 @@ pub struct Stream {
 
 impl Stream {
     /// An empty stream. Without `history` it knows no past beyond its log.
-    #[must_use]
     pub fn new(settings: StreamSettings, pace: Pace, history: Option<HistoryReads>) -> Arc<Self> {
         Self::with_clock(settings, pace, history, Clock::SYSTEM)
     }
 
     /// The same, continuing the counts of its path.
-    #[must_use]
     pub fn counting(
         settings: StreamSettings,
         pace: Pace,
@@ -102,7 +100,6 @@ impl Stream {
     }
 
     /// The same, by clocks of the caller's.
-    #[must_use]
     pub fn with_clock(
         settings: StreamSettings,
         pace: Pace,
@@ -160,19 +157,16 @@ impl Stream {
     }
 
     /// The counters of its path.
-    #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
     /// The settings that the stream was configured with.
-    #[must_use]
     pub fn settings(&self) -> &StreamSettings {
         &self.settings
     }
 
     /// The current live settings.
-    #[must_use]
     pub fn live_settings(&self) -> Arc<LiveSettings> {
         Arc::clone(&self.live_settings.read())
     }
@@ -290,7 +284,6 @@ impl Stream {
     }
 
     /// The current figures of the filters.
-    #[must_use]
     pub fn filters(&self) -> FilterFigures {
         self.groups().figures()
     }
@@ -337,7 +330,6 @@ impl Stream {
     }
 
     /// Why the stream can never be served, if it cannot.
-    #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.get().map(String::as_str)
     }
@@ -350,39 +342,33 @@ impl Stream {
     }
 
     /// The readers of the stream.
-    #[must_use]
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }
 
     /// How many keys of the table have a newest record that cannot be shown, by cause.
-    #[must_use]
     pub fn unusable_keys(&self) -> Vec<(Invalid, usize)> {
         let table = self.read_table();
         table.map_or_else(Vec::new, |table| table.unusable().to_vec())
     }
 
     /// Topics of which records were superseded [lately](super::counters::SUPERSEDED_FOR), and how many since the start.
-    #[must_use]
     pub fn superseded_lately(&self) -> Vec<(String, u64)> {
         self.counters.superseded_lately(self.now(), &self.settings.topics)
     }
 
     /// Whether the table is full, so that new keys have no place or displace others.
-    #[must_use]
     pub fn is_table_full(&self) -> bool {
         self.table_bounds_reached().is_some()
     }
 
     /// The bounds that make the table full, by their keys in the configuration.
-    #[must_use]
     pub fn table_bounds_reached(&self) -> Option<&'static str> {
         self.read_table()?.reached()
     }
 
     /// Whether keys are without a row in the table, because it is or was full. Higher bounds do not bring these rows back,
     /// only a stream that reads the topics again does.
-    #[must_use]
     pub fn lacks_rows(&self) -> bool {
         self.lacks_rows.load(Ordering::Relaxed)
     }
@@ -392,7 +378,6 @@ impl Stream {
     }
 
     /// Whether the topics were read up to the ends they had at the start.
-    #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.read().loaded.is_some()
     }
@@ -442,7 +427,6 @@ impl Stream {
     }
 
     /// How often the table has forgotten which keys have left it.
-    #[must_use]
     pub fn forgettings(&self) -> u64 {
         self.forgettings.load(Ordering::SeqCst)
     }

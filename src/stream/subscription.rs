@@ -75,7 +75,6 @@ enum Stage {
 
 impl Stream {
     /// A new reader, whatever it filters by.
-    #[must_use]
     pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
         self.counters().count_opened();
         Subscription::new(Arc::clone(self), opening)
@@ -140,20 +139,17 @@ impl Subscription {
     }
 
     /// The path that it reads.
-    #[must_use]
     pub fn path(&self) -> &str {
         &self.stream().settings().path
     }
 
     /// Why it has ended, or would if the connection were gone now.
-    #[must_use]
     pub fn departure(&self) -> Departure {
         // Only a subscription that continues elsewhere has none.
         self.departure.unwrap_or(Departure::Left)
     }
 
     /// Records, and notices between them, that were handed out on this connection.
-    #[must_use]
     pub fn delivered(&self) -> u64 {
         self.delivered
     }

@@ -75,7 +75,6 @@ impl Found {
     }
 
     /// The values of a document, by the order of lookups.
-    #[must_use]
     pub fn values(&self, document: usize) -> Values<'_> {
         let start = document.checked_sub(1).map_or(0, |before| self.ends[before]);
         Values {
@@ -194,7 +193,6 @@ pub struct Values<'a> {
 
 impl<'a> Values<'a> {
     /// The value at a path.
-    #[must_use]
     pub fn get(&self, slot: Slot) -> Option<&'a str> {
         let index = self.hits.binary_search_by_key(&slot, |hit| hit.slot).ok()?;
         let hit = self.hits[index];

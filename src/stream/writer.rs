@@ -85,7 +85,6 @@ pub struct Writer {
 
 impl Writer {
     /// The one writer of `stream`.
-    #[must_use]
     pub fn new(stream: Arc<Stream>) -> Self {
         let settings = stream.settings();
         let topics = 0..settings.topics.len();
@@ -130,7 +129,6 @@ impl Writer {
     }
 
     /// The pulse, which steps at every record.
-    #[must_use]
     pub fn pulse(&self) -> &Arc<Pulse> {
         &self.pulse
     }
