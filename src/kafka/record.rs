@@ -307,3 +307,18 @@ pub enum Feed {
         at: Instant,
     },
 }
+
+impl Feed {
+    /// The topic that it is about.
+    pub fn topic(&self) -> &str {
+        match self {
+            Self::Records(batch) => batch.topic(),
+            Self::Recreated { topic }
+            | Self::Begun { topic, .. }
+            | Self::Truncated { topic, .. }
+            | Self::Assigned { topic, .. }
+            | Self::Loaded { topic }
+            | Self::AtEnd { topic, .. } => topic,
+        }
+    }
+}

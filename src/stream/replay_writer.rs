@@ -291,16 +291,7 @@ impl ReplayWriter {
         let Some(feed) = feed else {
             return self.end();
         };
-        let topic = match feed {
-            Feed::Recreated { topic }
-            | Feed::Begun { topic, .. }
-            | Feed::Truncated { topic, .. }
-            | Feed::Assigned { topic, .. }
-            | Feed::Loaded { topic }
-            | Feed::AtEnd { topic, .. } => topic,
-            Feed::Records(batch) => batch.topic(),
-        };
-        let Some(index) = self.names.iter().position(|name| *name == **topic) else {
+        let Some(index) = self.names.iter().position(|name| name == feed.topic()) else {
             return;
         };
         match feed {
