@@ -43,6 +43,7 @@ use crate::signals::Request;
 use crate::status_line::StatusLine;
 use crate::stream::Stream;
 use crate::stream::announcer::Announcer;
+use crate::stream::clock::Clock;
 use crate::stream::control::Goodbye;
 use crate::stream::history_reads::HistoryReads;
 use crate::stream::live_settings::Pace;
@@ -288,7 +289,7 @@ impl Daemon {
             let archive = Arc::clone(history) as Arc<dyn Archive>;
             let counters = self.app.ledger.of(&settings.path);
             let past = HistoryReads::new(archive, self.writers.replay_spawner(&settings.path));
-            let stream = Stream::counting(settings.clone(), pace, Some(past), counters);
+            let stream = Stream::counting(settings.clone(), pace, Some(past), Clock::SYSTEM, counters);
             stream.set_spawn(self.writers.spawner(&settings.path));
             let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
             let (writer, tasks) = (Writer::new(Arc::clone(&stream)), &mut self.tasks);

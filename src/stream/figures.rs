@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::encode::Invalid;
+use super::filter_index::FilterFigures;
 use super::history_reads::HistoryReads;
 use super::position::Position;
 use super::shared::Stream;
@@ -60,6 +62,33 @@ impl Stream {
     /// How many replays have readers, and how many bytes of records they hold in total.
     pub fn replays(&self) -> (usize, usize) {
         self.history().map(HistoryReads::replays).unwrap_or_default()
+    }
+
+    /// How many keys of the table have a newest record that cannot be shown, by cause.
+    pub fn unusable_keys(&self) -> Vec<(Invalid, usize)> {
+        let table = self.read_table();
+        table.map_or_else(Vec::new, |table| table.unusable().to_vec())
+    }
+
+    /// Topics of which records were superseded [lately](super::counters::SUPERSEDED_FOR), and how many since the start.
+    pub fn superseded_lately(&self) -> Vec<(String, u64)> {
+        self.counters()
+            .superseded_lately(self.now(), &self.settings().topics)
+    }
+
+    /// Whether the table is full, so that new keys have no place or displace others.
+    pub fn is_table_full(&self) -> bool {
+        self.table_bounds_reached().is_some()
+    }
+
+    /// The bounds that make the table full, by their keys in the configuration.
+    pub fn table_bounds_reached(&self) -> Option<&'static str> {
+        self.read_table()?.reached()
+    }
+
+    /// The current figures of the filters.
+    pub fn filters(&self) -> FilterFigures {
+        self.client_filters().index().figures()
     }
 
     /// The stream's figures now.

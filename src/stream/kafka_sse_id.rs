@@ -38,43 +38,36 @@ pub const EARLIEST: i64 = -2;
 
 /// The content of an id of KafkaSSE.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KafkaSse {
+pub(super) struct KafkaSse {
     /// Where to go on.
-    pub wanted: Position,
+    pub(super) wanted: Position,
     /// For every partition of every topic the time to go on at instead, where one was given; `None` where
     /// none was.
-    pub times: Option<Vec<Vec<Option<i64>>>>,
+    pub(super) times: Option<Vec<Vec<Option<i64>>>>,
 }
 
-/// Where a client of KafkaSSE begins in partitions that its id omits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Otherwise {
-    /// At the first record at or after a time, in milliseconds since the epoch.
-    Since(i64),
-    /// As a client without an id.
-    Start(Start),
+/// Whether an id is one of KafkaSSE, a JSON array; ours hold no bracket.
+pub(super) fn is_kafka_sse(id: &str) -> bool {
+    id.starts_with('[')
 }
 
-/// Reads an id of KafkaSSE, a JSON array of topics, partitions and next offsets or times, so that its
-/// clients can move over. `otherwise` says where partitions begin that it omits.
+/// Reads an id of KafkaSSE, a JSON array of topics, partitions and next offsets or times. Partitions that it omits begin
+/// at the first record at or after `since`, in milliseconds since the epoch, or else as `start` says.
 ///
 /// # Errors
 /// [`Reset::UnknownId`] for anything else, and for a time that is not in milliseconds; [`Reset::OtherStream`] when it
 /// names none of `topics`.
-pub fn from_kafka_sse(
+pub(super) fn from_kafka_sse(
     id: &str,
     topics: &[String],
     here: &Position,
-    otherwise: Otherwise,
+    since: Option<i64>,
+    start: Start,
 ) -> Result<KafkaSse, Reset> {
     let entries = Entry::all(id).map_err(|_| Reset::UnknownId)?;
     let mut wanted = here.clone();
     wanted.forget_epochs();
-    let since = match otherwise {
-        Otherwise::Since(since) => Some(since),
-        Otherwise::Start(_) => None,
-    };
-    if otherwise != Otherwise::Start(Start::Live) {
+    if since.is_some() || start != Start::Live {
         wanted
             .topics
             .iter_mut()
@@ -85,12 +78,13 @@ pub fn from_kafka_sse(
         .iter()
         .map(|topic| vec![since; topic.next.len()])
         .collect();
-    let mut is_known = false;
+    if !entries.iter().any(|entry| topics.contains(&entry.topic)) {
+        return Err(Reset::OtherStream);
+    }
     for entry in entries {
         let Some(index) = topics.iter().position(|topic| *topic == entry.topic) else {
             continue;
         };
-        is_known = true;
         let partition = entry.partition as usize;
         let (Some(next), Some(time), Some(&end)) = (
             wanted
@@ -119,12 +113,8 @@ pub fn from_kafka_sse(
         (*next, *time) = (offset, None);
     }
     let has_times = times.iter().flatten().any(Option::is_some);
-    if is_known {
-        Ok(KafkaSse {
-            wanted,
-            times: has_times.then_some(times),
-        })
-    } else {
-        Err(Reset::OtherStream)
-    }
+    Ok(KafkaSse {
+        wanted,
+        times: has_times.then_some(times),
+    })
 }

@@ -6,7 +6,7 @@
 //! - [`subscription`]: a reader. `cursor` says what it reads next, `schedule` what is due, [`start_position`] where it begins
 //! - [`document`]: the table at one moment, of a `capture`
 //! - [`replay_writer`], [`history_reads`]: records that have left memory, read from Kafka
-//! - [`filter`], [`filter_index`]: which records are for which readers
+//! - [`filter`], [`filter_index`], `filters`: which records are for which readers
 //! - `audience`, [`waiters`], [`announcer`]: what wakes readers
 //! - [`position`]: event ids; [`control`]: control events; `truncation`: offsets that Kafka has lost
 //! - [`live_settings`]: settings that a reload changes; [`counters`], [`figures`]: what happened
@@ -28,6 +28,7 @@ pub mod figures;
 pub mod filter;
 pub mod filter_index;
 mod filter_names;
+mod filters;
 mod group;
 mod hidden;
 pub mod history_reads;
@@ -48,6 +49,7 @@ mod read_from;
 pub mod record_time;
 mod replay;
 pub mod replay_writer;
+mod resume;
 mod row;
 mod rows;
 pub mod scan;

@@ -9,8 +9,6 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::block::Block;
 use super::filter::{Candidate, payload};
 use super::noted::Budget;
@@ -25,11 +23,7 @@ const ROUNDS: usize = 3;
 /// A path of a filter, shared by its users.
 pub(super) type SharedPath = Arc<[String]>;
 
-/// The trie.
-#[derive(Debug)]
-pub(super) struct PathIndex(Mutex<Trie>);
-
-/// The paths that were applied so far.
+/// The trie of the paths that were applied so far.
 #[derive(Debug)]
 pub(super) struct Trie {
     paths: Paths,
@@ -47,28 +41,16 @@ pub(super) struct Changes {
     pub(super) end: Slot,
 }
 
-impl PathIndex {
+impl Trie {
     /// A trie without paths, whose bytes `budget` counts.
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self(Mutex::new(Trie {
+        Self {
             paths: Paths::default(),
             end: 0,
             budget,
-        }))
+        }
     }
 
-    /// Locks the trie. Waits for other users.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Trie> {
-        self.0.lock()
-    }
-
-    /// Locks the trie, unless it is in use.
-    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Trie>> {
-        self.0.try_lock()
-    }
-}
-
-impl Trie {
     /// Applies additions and removals.
     pub(super) fn apply(&mut self, changes: Changes) {
         for slot in changes.removed {

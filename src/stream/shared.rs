@@ -22,16 +22,15 @@ use super::block::Block;
 use super::clock::{Clock, Guarded};
 use super::control::Goodbye;
 use super::counters::Counters;
-use super::encode::Invalid;
 use super::filter::Matcher;
-use super::filter_index::{FilterFigures, FilterIndex, FilterLimits, OverLimit};
+use super::filter_index::{FilterLimits, OverLimit};
+use super::filters::Filters;
 use super::group::Group;
 use super::history_reads::HistoryReads;
 use super::live_settings::{LiveSettings, Pace};
 use super::log::{Log, Sequence};
 use super::looks::{Look, Looks};
 use super::lookup::{PendingLookup, Query};
-use super::path_index::{PathIndex, Trie};
 use super::position::Position;
 use super::replay::ReplayReader;
 use super::state::State;
@@ -65,11 +64,7 @@ pub struct Stream {
     looks: Looks,
     /// Where such records are looked through; unless it is set, the reader that asks does it.
     spawn: OnceLock<Hidden<Spawn>>,
-    /// Those who filter. The writer holds this lock from when it offers an encoded batch until the log has it,
-    /// so that a group that comes knows from which record on it hears of all.
-    groups: Mutex<FilterIndex>,
-    /// The paths of their filters.
-    paths: PathIndex,
+    filters: Filters,
     /// The records that no client sees.
     fixed: Option<Matcher>,
     /// The past that has left the log.
@@ -89,16 +84,6 @@ impl Stream {
         Self::with_clock(settings, pace, history, Clock::SYSTEM)
     }
 
-    /// The same, continuing the counts of its path.
-    pub fn counting(
-        settings: StreamSettings,
-        pace: Pace,
-        history: Option<HistoryReads>,
-        counters: Arc<Counters>,
-    ) -> Arc<Self> {
-        Arc::new(Self::build(settings, pace, history, Clock::SYSTEM, counters))
-    }
-
     /// The same, by clocks of the caller's.
     pub fn with_clock(
         settings: StreamSettings,
@@ -106,16 +91,17 @@ impl Stream {
         history: Option<HistoryReads>,
         clock: Clock,
     ) -> Arc<Self> {
-        Arc::new(Self::build(settings, pace, history, clock, Arc::default()))
+        Self::counting(settings, pace, history, clock, Arc::default())
     }
 
-    fn build(
+    /// The same, continuing the counts of its path.
+    pub fn counting(
         settings: StreamSettings,
         pace: Pace,
         history: Option<HistoryReads>,
         clock: Clock,
         counters: Arc<Counters>,
-    ) -> Self {
+    ) -> Arc<Self> {
         let clock = Guarded::new(clock);
         let log = Log::new(settings.log_bytes.as_len());
         let fixed = Matcher::fixed(&settings);
@@ -131,11 +117,11 @@ impl Stream {
             counters.expect_superseded(&settings.topics);
         }
         let topics = settings.topics.len();
-        let groups = FilterIndex::new(&settings);
-        Self {
+        Arc::new(Self {
             live_settings: RwLock::new(Arc::new(LiveSettings::new(&settings, pace))),
             successor: Mutex::default(),
             predecessors: Mutex::default(),
+            filters: Filters::new(&settings),
             settings,
             clock,
             fixed,
@@ -145,15 +131,13 @@ impl Stream {
             audience: Audience::new(),
             looks: Looks::default(),
             spawn: OnceLock::new(),
-            paths: PathIndex::new(Arc::clone(groups.budget())),
-            groups: Mutex::new(groups),
             history,
             lacks_rows: AtomicBool::new(false),
             closing: OnceLock::new(),
             failure: OnceLock::new(),
             clients: AtomicUsize::new(0),
             counters,
-        }
+        })
     }
 
     /// The counters of its path.
@@ -178,7 +162,7 @@ impl Stream {
             return;
         }
         self.write().log.set_capacity(live_settings.log_bytes);
-        self.groups().set_log_bytes(live_settings.log_bytes);
+        self.filters.index().set_log_bytes(live_settings.log_bytes);
         if let Some(mut table) = self.write_table() {
             table.set_bounds(live_settings.bounds, self.now());
         }
@@ -237,8 +221,8 @@ impl Stream {
         self.fixed.as_ref()
     }
 
-    pub(super) fn groups(&self) -> MutexGuard<'_, FilterIndex> {
-        self.groups.lock()
+    pub(super) fn client_filters(&self) -> &Filters {
+        &self.filters
     }
 
     /// The group of a filter, with one reader more, within these limits.
@@ -247,45 +231,8 @@ impl Stream {
         filter: &Filter,
         limits: Option<FilterLimits>,
     ) -> Result<Arc<Group>, OverLimit> {
-        let mut groups = self.groups();
-        let next = self.read().log.next();
-        let group = groups.join(filter, &self.settings, next, limits)?;
-        drop(groups);
-        self.settle_paths();
-        Ok(group)
-    }
-
-    /// Removes a reader of a filter.
-    pub(super) fn leave(&self, filter: &Filter) {
-        self.groups().leave(filter);
-        self.settle_paths();
-    }
-
-    /// Applies changed paths to the trie, unless it is in use; its user applies them then.
-    fn settle_paths(&self) {
-        if let Some(mut trie) = self.paths.try_lock() {
-            self.update(&mut trie);
-        }
-    }
-
-    /// The trie of paths for the writer, up to date. Clients do not wait for it.
-    pub(super) fn paths(&self) -> MutexGuard<'_, Trie> {
-        let mut trie = self.paths.lock();
-        self.update(&mut trie);
-        trie.tidy();
-        trie
-    }
-
-    fn update(&self, trie: &mut Trie) {
-        let changes = self.groups().path_changes();
-        if let Some(changes) = changes {
-            trie.apply(changes);
-        }
-    }
-
-    /// The current figures of the filters.
-    pub fn filters(&self) -> FilterFigures {
-        self.groups().figures()
+        let next = || self.read().log.next();
+        self.filters.join(filter, &self.settings, next, limits)
     }
 
     /// The past that has left the log, where it can be read.
@@ -344,27 +291,6 @@ impl Stream {
     /// The readers of the stream.
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
-    }
-
-    /// How many keys of the table have a newest record that cannot be shown, by cause.
-    pub fn unusable_keys(&self) -> Vec<(Invalid, usize)> {
-        let table = self.read_table();
-        table.map_or_else(Vec::new, |table| table.unusable().to_vec())
-    }
-
-    /// Topics of which records were superseded [lately](super::counters::SUPERSEDED_FOR), and how many since the start.
-    pub fn superseded_lately(&self) -> Vec<(String, u64)> {
-        self.counters.superseded_lately(self.now(), &self.settings.topics)
-    }
-
-    /// Whether the table is full, so that new keys have no place or displace others.
-    pub fn is_table_full(&self) -> bool {
-        self.table_bounds_reached().is_some()
-    }
-
-    /// The bounds that make the table full, by their keys in the configuration.
-    pub fn table_bounds_reached(&self) -> Option<&'static str> {
-        self.read_table()?.reached()
     }
 
     /// Whether keys are without a row in the table, because it is or was full. Higher bounds do not bring these rows back,
@@ -434,7 +360,7 @@ impl Stream {
     /// Tells all readers that something other than the log changed, which must be visible already.
     pub(super) fn changed(&self) {
         self.audience.note_change();
-        let groups = self.groups().iter().map(Arc::clone).collect();
+        let groups = self.filters.index().iter().map(Arc::clone).collect();
         self.audience.wake(groups);
     }
 

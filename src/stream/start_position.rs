@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::control::{CaughtUp, Gap, Reset};
-use super::kafka_sse_id::{KafkaSse, Otherwise, from_kafka_sse};
+use super::kafka_sse_id::{KafkaSse, from_kafka_sse, is_kafka_sse};
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
-use super::position::{BEGINNING, NOT_BEGUN, Position, TopicPosition};
+use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::read_from::{ReadFrom, beginning, is_in_table, read_from, snapshot};
+use super::resume::{Resumed, ahead_of, names_more_partitions, names_unbegun, resume};
 use super::shared::Stream;
 use super::state::State;
 use super::truncation::Departed;
@@ -182,11 +183,8 @@ fn come_back(
 ) -> Result<Option<Outcome>, Reset> {
     let settings = request.stream.settings();
     if is_kafka_sse(id) {
-        let otherwise = match request.opening.since {
-            Some(since) => Otherwise::Since(since),
-            None => Otherwise::Start(start),
-        };
-        let KafkaSse { mut wanted, times } = from_kafka_sse(id, &settings.topics, here, otherwise)?;
+        let since = request.opening.since;
+        let KafkaSse { mut wanted, times } = from_kafka_sse(id, &settings.topics, here, since, start)?;
         if let Some(times) = times {
             let Some(found) = &request.answers.times else {
                 return Ok(Some(Outcome::Ask(Query::Times(times))));
@@ -232,66 +230,11 @@ fn come_back(
     if let Some(query) = start_over_beyond_ends(request, here, &mut wanted, &mut resets, start) {
         return Ok(Some(Outcome::Ask(query)));
     }
-    resume_at(request, state, here, wanted, resets, Some(id)).map(|outcome| with_gaps(outcome, gaps))
-}
-
-/// A client's position in the terms of the stream it came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Resumed {
-    /// Where to go on: the stream's topics and partitions, [`BEGINNING`] where the client has none. A topic has
-    /// more partitions than the stream knows where this daemon's metadata lags behind.
-    wanted: Position,
-    /// Topics (by index) that are reset.
-    recreated: Vec<usize>,
-}
-
-/// Matches a client's position with the stream's. Topics are matched by the fingerprint of their name, not by their
-/// order; a topic or partition that the id lacks is new and wanted from its beginning. Kafka never removes partitions
-/// from a topic: where both topic ids are known and equal,
-/// partitions that only the client names are kept until the stream knows them too.
-///
-/// # Errors
-/// [`Reset::OtherStream`] when nothing matches.
-fn resume(client: &Position, stream: &Position) -> Result<Resumed, Reset> {
-    let mut recreated = Vec::new();
-    let mut is_known = false;
-    let mut topics = Vec::with_capacity(stream.topics.len());
-    for (index, here) in stream.topics.iter().enumerate() {
-        let mut next = vec![BEGINNING; here.next.len()];
-        let mut marks = Vec::new();
-        if let Some(theirs) = client.topics.iter().find(|theirs| theirs.name == here.name) {
-            is_known = true;
-            // Zero is unknown, and unknown matches any.
-            let is_same = theirs.id == here.id || theirs.id == 0 || here.id == 0;
-            let is_known_same = theirs.id == here.id && here.id != 0;
-            // A topic that does not exist now has no partitions, and may be back with all of them.
-            let has_shrunk = theirs.next.len() > here.next.len() && !here.next.is_empty();
-            if is_same && (is_known_same || !has_shrunk) {
-                next.resize(next.len().max(theirs.next.len()), BEGINNING);
-                next.iter_mut()
-                    .zip(&theirs.next)
-                    .for_each(|(next, &theirs)| *next = theirs);
-                marks.clone_from(&theirs.marks);
-            } else {
-                recreated.push(index);
-            }
-        }
-        topics.push(TopicPosition {
-            next,
-            marks,
-            ..here.clone()
-        });
+    let mut outcome = resume_at(request, state, here, wanted, resets, Some(id))?;
+    if let Some(Outcome::Begin(beginning)) = &mut outcome {
+        beginning.gaps = gaps;
     }
-    if !is_known && !client.topics.is_empty() {
-        return Err(Reset::OtherStream);
-    }
-    Ok(Resumed {
-        wanted: Position {
-            as_of: client.as_of,
-            topics,
-        },
-        recreated,
-    })
+    Ok(outcome)
 }
 
 /// Starts topics over that end before what a client wants, as Kafka confirms: they are other topics than those that the
@@ -377,34 +320,6 @@ fn waits_for_epochs(request: &Request<'_>, state: &State, wanted: &Position, her
     })
 }
 
-/// Adds what a client has seen that is no longer in Kafka.
-fn with_gaps(outcome: Option<Outcome>, gaps: Vec<Gap>) -> Option<Outcome> {
-    match outcome {
-        Some(Outcome::Begin(beginning)) => Some(Outcome::Begin(Beginning { gaps, ..beginning })),
-        outcome => outcome,
-    }
-}
-
-/// Whether an id is one of KafkaSSE, a JSON array; ours hold no bracket.
-fn is_kafka_sse(id: &str) -> bool {
-    id.starts_with('[')
-}
-
-/// Whether an id names partitions of an existing topic that this daemon's metadata does not show yet.
-fn names_more_partitions(wanted: &Position, here: &Position) -> bool {
-    let mut topics = wanted.topics.iter().zip(&here.topics);
-    topics.any(|(wanted, here)| !here.next.is_empty() && wanted.next.len() > here.next.len())
-}
-
-/// Whether an id names partitions as not begun that have begun here.
-fn names_unbegun(wanted: &Position, here: &Position) -> bool {
-    let mut topics = (0..).zip(&wanted.topics);
-    topics.any(|(topic, wanted)| {
-        let mut next = (0..).zip(&wanted.next);
-        next.any(|(partition, &next)| next == NOT_BEGUN && here.next(topic, partition) >= 0)
-    })
-}
-
 /// Where a client begins that wants the records from a time on.
 fn come_since(
     request: &Request<'_>,
@@ -441,25 +356,6 @@ fn fill(wanted: &mut Position, found: &Offsets, asked: &[Vec<Option<i64>>]) {
             }
         }
     }
-}
-
-/// The topics of which a client has seen more than this replica; `None` where there are none.
-fn ahead_of(wanted: &Position, here: &Position) -> Option<Vec<usize>> {
-    let is_ahead = |(wanted, here): (&TopicPosition, &TopicPosition)| {
-        wanted
-            .next
-            .iter()
-            .zip(&here.next)
-            // One that has not begun here has no leader that could say where it ends.
-            .any(|(wanted, here)| *here >= 0 && wanted > here)
-    };
-    let topics = wanted.topics.iter().zip(&here.topics);
-    let ahead: Vec<usize> = (0..)
-        .zip(topics)
-        .filter(|(_, pair)| is_ahead(*pair))
-        .map(|(index, _)| index)
-        .collect();
-    (!ahead.is_empty()).then_some(ahead)
 }
 
 /// Where a client resumes that wants everything from `wanted` on.

@@ -359,7 +359,7 @@ impl Drop for Subscription {
             stream.counters().count_closed(departure);
         }
         if let Some((filter, _)) = self.cursor.filter() {
-            stream.leave(filter);
+            stream.client_filters().leave(filter);
         }
     }
 }

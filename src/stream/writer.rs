@@ -179,7 +179,7 @@ impl Writer {
 
     /// Appends notices for all clients. The topic `turned`, if given, is reset behind them for that reason.
     fn announce(&mut self, notices: Builder, turned: Option<(usize, Reset)>) {
-        let groups = self.stream.groups();
+        let groups = self.stream.client_filters().index();
         let (mut sequence, first) = {
             let state = self.stream.read();
             (state.log.next(), state.log.first())

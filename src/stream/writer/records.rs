@@ -117,16 +117,17 @@ impl RecordWriter {
         let head: Bytes = offsets.position.id().into();
         let (came, count) = (builder.came(), builder.len());
         let blocks = builder.finish();
-        let trie = stream.paths();
+        let filters = stream.client_filters();
+        let trie = filters.trie();
         let mut lookups = Lookups::new(&trie);
-        let asks_for_values = stream.groups().asks_for_values();
+        let asks_for_values = filters.index().asks_for_values();
         if asks_for_values {
-            lookups.look_up(&blocks, &replaced, |slot| stream.groups().paths_since(slot));
+            lookups.look_up(&blocks, &replaced, |slot| filters.index().paths_since(slot));
         }
         self.pulse.step();
         // Held until the log has the records, so that a group that joins in between is offered all later records and
         // finds these in the log.
-        let groups = stream.groups();
+        let groups = filters.index();
         lookups.add(groups.paths_since(lookups.end()));
         let encoder = &mut self.encoder;
         let delete = |record| {
