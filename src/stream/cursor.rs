@@ -255,11 +255,8 @@ impl Cursor {
         if let Some((_, answers)) = self.request.as_deref_mut() {
             answers.asked_at.get_or_insert(now);
         }
-        let nothing = (Opening::default(), Answers::default());
-        let (opening, answers) = match self.request.as_deref() {
-            Some((opening, answers)) => (opening, answers),
-            None => (&nothing.0, &nothing.1),
-        };
+        let nothing = Default::default();
+        let (opening, answers) = self.request.as_deref().unwrap_or(&nothing);
         // Keys that are forgotten from now on concern it, wherever it begins.
         self.forgettings = self.reader.stream.forgettings();
         let outcome = decide(&Request {
@@ -348,18 +345,22 @@ impl Cursor {
         Advance::Changed
     }
 
-    /// Whether what becomes of a topic, or of one of its partitions, is of concern to the reader.
+    /// Whether the reader's filter accepts notices of a topic, or of one of its partitions.
     fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
-        self.reader
-            .group()
-            .is_none_or(|group| group.matcher.reads(topic, partition))
+        let group = self.reader.group();
+        group.is_none_or(|group| group.matcher.reads(topic, partition))
+    }
+
+    /// Keeps the resets of all topics, and of those that the reader reads.
+    fn retain_read(&self, resets: &mut Vec<(Reset, Option<usize>)>) {
+        resets.retain(|(_, topic)| topic.is_none_or(|topic| self.reads(topic, None)));
     }
 
     /// Sends the resets. Only the last event has the id of the new position. The others have the id that the client
     /// came with, where that is known, with the new position of the topics that were reset so far: a client that
     /// disconnects in between has forgotten those, and must not resume at its old position in them.
     fn announce_resets(&mut self, mut resets: Vec<(Reset, Option<usize>)>, mut came_with: Option<Position>) {
-        resets.retain(|(_, topic)| topic.is_none_or(|topic| self.reads(topic, None)));
+        self.retain_read(&mut resets);
         let last = resets.len().saturating_sub(1);
         for (index, (reason, topic)) in resets.into_iter().enumerate() {
             self.reader.stream.counters().count_reset(reason, To::One);
@@ -407,7 +408,7 @@ impl Cursor {
             Phase::Pending
         });
         self.announce_gaps(&gaps);
-        self.announce_resets(of_topics(resets), None);
+        self.announce_resets(resets, None);
         Advance::Changed
     }
 
@@ -442,24 +443,17 @@ impl Cursor {
     /// The reader was too slow: its next record has left the log.
     fn fell_off(&mut self, cursor: Sequence, lag: Lag) -> Advance {
         let counters = self.reader.stream.counters();
-        match lag {
-            Lag::Latest => {
-                counters.conflated.fetch_add(1, Ordering::Relaxed);
-                self.conflate(cursor);
-                Advance::Changed
-            }
-            Lag::Disconnect => {
-                counters.slow.fetch_add(1, Ordering::Relaxed);
-                Advance::TooSlow
-            }
-            Lag::Replay => {
-                counters.slow.fetch_add(1, Ordering::Relaxed);
-                let position = self.reader.last.as_ref().and_then(|id| Position::parse(id).ok());
-                position.map_or(Advance::TooSlow, |position| {
-                    self.continue_at(position, cursor, false)
-                })
-            }
+        if lag == Lag::Latest {
+            counters.conflated.fetch_add(1, Ordering::Relaxed);
+            self.conflate(cursor);
+            return Advance::Changed;
         }
+        counters.slow.fetch_add(1, Ordering::Relaxed);
+        // Known with `lag = "replay"` only.
+        let position = self.reader.last.as_ref().and_then(|id| Position::parse(id).ok());
+        position.map_or(Advance::TooSlow, |position| {
+            self.continue_at(position, cursor, false)
+        })
     }
 
     /// Has the reader read from the table what became of the keys since `cursor`.
@@ -479,7 +473,7 @@ impl Cursor {
             .or_else(|| state.log.reached_at(cursor))
             .unwrap_or_default();
         let mut resets = state.start_over_since(cursor, &mut position, 0);
-        resets.retain(|(_, topic)| self.reads(*topic, None));
+        self.retain_read(&mut resets);
         let until = state.log.next();
         drop(state);
         let scan = Scan {
@@ -495,11 +489,6 @@ impl Cursor {
         // Where a reset follows, that one carries the new position: a client that misses it comes back for it.
         let id = self.id().filter(|_| resets.is_empty());
         self.announcements = Control::Conflated { skipped }.frame(id.as_deref());
-        self.announce_resets(of_topics(resets), None);
+        self.announce_resets(resets, None);
     }
-}
-
-fn of_topics(resets: Vec<(Reset, usize)>) -> Vec<(Reset, Option<usize>)> {
-    let of_topic = |(reason, topic)| (reason, Some(topic));
-    resets.into_iter().map(of_topic).collect()
 }

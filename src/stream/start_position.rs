@@ -216,10 +216,8 @@ fn come_back(
             }
         }
     }
-    let mut resets: Vec<(Reset, usize)> = recreated
-        .into_iter()
-        .map(|index| (Reset::Recreated, index))
-        .collect();
+    let recreated = recreated.into_iter();
+    let mut resets = recreated.map(|index| (Reset::Recreated, Some(index))).collect();
     if waits_for_epochs(request, state, &wanted, here) {
         return Ok(Some(Outcome::Wait));
     }
@@ -243,7 +241,7 @@ fn start_over_beyond_ends(
     request: &Request<'_>,
     here: &Position,
     wanted: &mut Position,
-    resets: &mut Vec<(Reset, usize)>,
+    resets: &mut Vec<(Reset, Option<usize>)>,
     start: Start,
 ) -> Option<Query> {
     let ahead = ahead_of(wanted, here)?;
@@ -259,7 +257,7 @@ fn start_over_beyond_ends(
         if wanted.next.iter().zip(ends).any(is_behind) {
             let from = |here: &i64| if start == Start::Live { *here } else { BEGINNING };
             wanted.start_over(here.topics[topic].next.iter().map(from).collect());
-            resets.push((Reset::AheadOfTopic, topic));
+            resets.push((Reset::AheadOfTopic, Some(topic)));
         }
     }
     None
@@ -272,7 +270,7 @@ fn truncated(
     state: &State,
     here: &Position,
     wanted: &mut Position,
-    resets: &mut Vec<(Reset, usize)>,
+    resets: &mut Vec<(Reset, Option<usize>)>,
     start: Start,
 ) -> Vec<Gap> {
     let mut gaps = state.truncations.take_back(wanted, here);
@@ -287,11 +285,11 @@ fn truncated(
     }
     gaps.retain(|gap| !anew.contains(&gap.topic));
     for topic in anew {
-        if resets.iter().all(|(_, named)| *named != topic) {
+        if resets.iter().all(|(_, named)| *named != Some(topic)) {
             let is_live = start == Start::Live && !has_table;
             let from = |here: &i64| if is_live { *here } else { BEGINNING };
             wanted.topics[topic].start_over(here.topics[topic].next.iter().map(from).collect());
-            resets.push((Reset::Truncated, topic));
+            resets.push((Reset::Truncated, Some(topic)));
         }
     }
     gaps
@@ -364,7 +362,7 @@ fn resume_at(
     state: &State,
     here: &Position,
     mut wanted: Position,
-    resets: Vec<(Reset, usize)>,
+    resets: Vec<(Reset, Option<usize>)>,
     id: Option<&str>,
 ) -> Result<Option<Outcome>, Reset> {
     let stream = request.stream;
@@ -399,10 +397,7 @@ fn resume_at(
     Ok(Some(Outcome::Begin(Beginning {
         id: read_from.id(state),
         read_from,
-        resets: resets
-            .into_iter()
-            .map(|(reason, index)| (reason, Some(index)))
-            .collect(),
+        resets,
         gaps: Vec::new(),
         target,
         reason: CaughtUp::Replay,

@@ -69,6 +69,7 @@ impl State {
             begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
         })
     }
+
     /// Sets a position that was reached at record `since` to `next` in all partitions of the topics that were reset
     /// behind that record. Returns these, and why.
     pub(super) fn start_over_since(
@@ -76,7 +77,7 @@ impl State {
         since: Sequence,
         position: &mut Position,
         next: i64,
-    ) -> Vec<(Reset, usize)> {
+    ) -> Vec<(Reset, Option<usize>)> {
         let here = Position::parse(self.log.head()).unwrap_or_default();
         let mut resets = Vec::new();
         for (topic, &(turn, reason)) in self.turns.iter().enumerate() {
@@ -85,7 +86,7 @@ impl State {
             {
                 position.id = here.id;
                 position.start_over(vec![next; here.next.len()]);
-                resets.push((reason, topic));
+                resets.push((reason, Some(topic)));
             }
         }
         resets
