@@ -1,55 +1,31 @@
 //! The control events: names that the events of records must not have, and their frames.
 
+use super::words::words;
 use super::write;
 
-/// A control event. docs/wire.md describes when each is sent and its data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ControlEvent {
-    /// Events are live from here on.
-    CaughtUp,
-    /// The position of a client to which nothing was sent for a while.
-    Checkpoint,
-    /// Records are replaced by the latest record of each key.
-    Conflated,
-    /// A key was deleted.
-    Delete,
-    /// Offsets no longer exist.
-    Gap,
-    /// The server ends the stream.
-    Goodbye,
-    /// The connection is alive.
-    Heartbeat,
-    /// The client must discard its records.
-    Reset,
+words! {
+    /// A control event. docs/wire.md describes when each is sent and its data.
+    ControlEvent {
+        /// Events are live from here on.
+        CaughtUp = "caught-up",
+        /// The position of a client to which nothing was sent for a while.
+        Checkpoint = "checkpoint",
+        /// Records are replaced by the latest record of each key.
+        Conflated = "conflated",
+        /// A key was deleted.
+        Delete = "delete",
+        /// Offsets no longer exist.
+        Gap = "gap",
+        /// The server ends the stream.
+        Goodbye = "goodbye",
+        /// The connection is alive.
+        Heartbeat = "heartbeat",
+        /// The client must discard its records.
+        Reset = "reset",
+    }
 }
 
 impl ControlEvent {
-    /// All control events, by name.
-    pub const ALL: [Self; 8] = [
-        Self::CaughtUp,
-        Self::Checkpoint,
-        Self::Conflated,
-        Self::Delete,
-        Self::Gap,
-        Self::Goodbye,
-        Self::Heartbeat,
-        Self::Reset,
-    ];
-
-    /// The name on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::CaughtUp => "caught-up",
-            Self::Checkpoint => "checkpoint",
-            Self::Conflated => "conflated",
-            Self::Delete => "delete",
-            Self::Gap => "gap",
-            Self::Goodbye => "goodbye",
-            Self::Heartbeat => "heartbeat",
-            Self::Reset => "reset",
-        }
-    }
-
     /// The whole frame, with JSON data on one line. Without an id the client keeps its last one.
     pub fn frame(self, id: Option<&[u8]>, json: &str) -> Vec<u8> {
         let event = self.as_str();

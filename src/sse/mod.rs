@@ -9,4 +9,5 @@
 pub mod control;
 pub mod parse;
 pub mod split;
+pub(crate) mod words;
 pub mod write;

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::position::MAX_ID;
 use crate::config::units;
 use crate::sse::control::ControlEvent;
+use crate::sse::words::words;
 
 /// A control event. `delete` is not among them: it shows a record, so the [encoder](super::encode) writes it.
 #[derive(Debug, Clone, Copy)]
@@ -84,110 +85,51 @@ pub fn echoed_id(id: &str) -> Option<&str> {
     (is_safe && !id.is_empty()).then_some(id)
 }
 
-/// The past that a client had before `caught-up`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CaughtUp {
-    /// None.
-    Live,
-    /// Records since its position or a time.
-    Replay,
-    /// The latest record of each key.
-    Snapshot,
-}
-
-impl CaughtUp {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::Live, Self::Replay, Self::Snapshot];
-
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Replay => "replay",
-            Self::Snapshot => "snapshot",
-        }
+words! {
+    /// The past that a client had before `caught-up`.
+    CaughtUp {
+        /// None.
+        Live = "live",
+        /// Records since its position or a time.
+        Replay = "replay",
+        /// The latest record of each key.
+        Snapshot = "snapshot",
     }
 }
 
-/// Why the server ends a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goodbye {
-    /// The daemon ends.
-    Shutdown,
-    /// The client fell behind the records in memory.
-    Slow,
-    /// The stream is served no more.
-    StreamRemoved,
-    /// The connection has lasted as long as connections may.
-    Lifetime,
-    /// The client is over a limit. Its subscription has never begun.
-    Overloaded,
-}
-
-impl Goodbye {
-    /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Shutdown,
-        Self::Slow,
-        Self::StreamRemoved,
-        Self::Lifetime,
-        Self::Overloaded,
-    ];
-
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Shutdown => "shutdown",
-            Self::Slow => "slow",
-            Self::StreamRemoved => "stream-removed",
-            Self::Lifetime => "lifetime",
-            Self::Overloaded => "overloaded",
-        }
+words! {
+    /// Why the server ends a stream.
+    Goodbye {
+        /// The daemon ends.
+        Shutdown = "shutdown",
+        /// The client fell behind the records in memory.
+        Slow = "slow",
+        /// The stream is served no more.
+        StreamRemoved = "stream-removed",
+        /// The connection has lasted as long as connections may.
+        Lifetime = "lifetime",
+        /// The client is over a limit. Its subscription has never begun.
+        Overloaded = "overloaded",
     }
 }
 
-/// Why a client must discard its records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reset {
-    /// The id is not one of this daemon's.
-    UnknownId,
-    /// None of its topics is one of this stream's.
-    OtherStream,
-    /// The topic was deleted and created again.
-    Recreated,
-    /// The id names offsets that the topic does not have yet.
-    AheadOfTopic,
-    /// Deletes since the id may have been forgotten.
-    TooOld,
-    /// Kafka has lost records at the end of a log.
-    Truncated,
-    /// The stream's settings changed while the client was connected.
-    Reconfigured,
-}
-
-impl Reset {
-    /// All reasons.
-    pub const ALL: [Self; 7] = [
-        Self::UnknownId,
-        Self::OtherStream,
-        Self::Recreated,
-        Self::AheadOfTopic,
-        Self::TooOld,
-        Self::Truncated,
-        Self::Reconfigured,
-    ];
-
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::UnknownId => "unknown-id",
-            Self::OtherStream => "other-stream",
-            Self::Recreated => "recreated",
-            Self::AheadOfTopic => "ahead-of-topic",
-            Self::TooOld => "too-old",
-            Self::Truncated => "truncated",
-            Self::Reconfigured => "reconfigured",
-        }
+words! {
+    /// Why a client must discard its records.
+    Reset {
+        /// The id is not one of this daemon's.
+        UnknownId = "unknown-id",
+        /// None of its topics is one of this stream's.
+        OtherStream = "other-stream",
+        /// The topic was deleted and created again.
+        Recreated = "recreated",
+        /// The id names offsets that the topic does not have yet.
+        AheadOfTopic = "ahead-of-topic",
+        /// Deletes since the id may have been forgotten.
+        TooOld = "too-old",
+        /// Kafka has lost records at the end of a log.
+        Truncated = "truncated",
+        /// The stream's settings changed while the client was connected.
+        Reconfigured = "reconfigured",
     }
 }
 
@@ -206,22 +148,13 @@ pub struct Gap {
     pub to: i64,
 }
 
-/// Why records are missing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GapReason {
-    /// Kafka deleted them.
-    Expired,
-    /// The log was truncated, and grows again from there with other records.
-    Truncated,
-}
-
-impl GapReason {
-    /// The word on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Expired => "expired",
-            Self::Truncated => "truncated",
-        }
+words! {
+    /// Why records are missing.
+    GapReason {
+        /// Kafka deleted them.
+        Expired = "expired",
+        /// The log was truncated, and grows again from there with other records.
+        Truncated = "truncated",
     }
 }
 

@@ -15,29 +15,20 @@ use serde_json::value::RawValue;
 use crate::config::{Format, StreamSettings};
 use crate::kafka::record::Record;
 use crate::sse::control::ControlEvent;
+use crate::sse::words::words;
 use crate::sse::write;
 
-/// Why a record cannot be shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Invalid {
-    /// The value is not UTF-8, which SSE requires.
-    ValueNotUtf8,
-    /// The stream has a `key_field`, but the value is not a JSON object.
-    ValueNotObject,
+words! {
+    /// Why a record cannot be shown.
+    Invalid {
+        /// The value is not UTF-8, which SSE requires.
+        ValueNotUtf8 = "value-not-utf8",
+        /// The stream has a `key_field`, but the value is not a JSON object.
+        ValueNotObject = "value-not-a-json-object",
+    }
 }
 
 impl Invalid {
-    /// All causes, in the order of [`Invalid::index`].
-    pub const ALL: [Self; 2] = [Self::ValueNotUtf8, Self::ValueNotObject];
-
-    /// The cause as a label in reports.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ValueNotUtf8 => "value-not-utf8",
-            Self::ValueNotObject => "value-not-a-json-object",
-        }
-    }
-
     /// Its place in [`Invalid::ALL`].
     pub const fn index(self) -> usize {
         self as usize
