@@ -52,7 +52,7 @@ fn by_limit(refused: &[(Limit, u64)]) -> Map<String, Value> {
 
 fn describe(stream: &Stream, paused: &[Arc<str>], limits: &Limits) -> Value {
     let settings = stream.settings();
-    let figures = stream.figures();
+    let (figures, counters) = (stream.figures(), stream.counters());
     let (replays, replay_bytes) = stream.replays();
     let filters = stream.filters();
     let topics: Vec<Value> = settings
@@ -74,18 +74,17 @@ fn describe(stream: &Stream, paused: &[Arc<str>], limits: &Limits) -> Value {
     let oldest = figures.oldest.map(|(topic, partition, offset)| {
         json!({ "topic": settings.topics.get(usize::from(topic)), "partition": partition, "offset": offset })
     });
-    let invalid: Map<String, Value> = figures
-        .invalid
+    let invalid: Map<String, Value> = counters
+        .invalid()
         .iter()
-        .map(|(cause, count)| ((*cause).to_owned(), json!(count)))
+        .map(|(cause, count)| (cause.as_str().to_owned(), json!(count)))
         .collect();
     let unusable: Map<String, Value> = stream
         .unusable_keys()
         .iter()
         .map(|(cause, keys)| (cause.as_str().to_owned(), json!(keys)))
         .collect();
-    let superseded: Map<String, Value> = stream
-        .counters()
+    let superseded: Map<String, Value> = counters
         .superseded()
         .into_iter()
         .map(|(topic, count)| (topic, json!(count.records)))
@@ -99,20 +98,20 @@ fn describe(stream: &Stream, paused: &[Arc<str>], limits: &Limits) -> Value {
         "failure": stream.failure(),
         "paused_topics": paused.iter().map(|topic| &**topic).collect::<Vec<&str>>(),
         "clients": figures.clients,
-        "slow_clients": figures.slow,
-        "conflated_clients": figures.conflated,
+        "slow_clients": counters.slow.get(),
+        "conflated_clients": counters.conflated.get(),
         "replays": { "count": replays, "bytes": replay_bytes },
         "table": figures.table.map(|(keys, bytes)| json!({
             "keys": keys,
             "bytes": bytes,
             "full": figures.is_table_full,
-            "keyless_records": figures.keyless,
-            "displaced_keys": figures.displaced,
+            "keyless_records": counters.keyless.get(),
+            "displaced_keys": counters.displaced.get(),
             "unusable_keys": unusable,
         })),
         "records": figures.records,
         "invalid_records": invalid,
-        "hidden_records": figures.hidden,
+        "hidden_records": counters.hidden.get(),
         "superseded_records": superseded,
         "filters": {
             "count": filters.filters,

@@ -3,6 +3,7 @@
 //! The [`log`](super::log) and replays consist of blocks. For each record a block knows the place of its frame, its
 //! origin and the fields that filters use. It knows neither readers nor numbers.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -90,9 +91,14 @@ impl Block {
             .map_or(0, |before| self.entries[before].end as usize)
     }
 
+    /// The place of a record's frame.
+    pub(super) fn range(&self, index: usize) -> Range<usize> {
+        self.start(index)..self.entries[index].end as usize
+    }
+
     /// A record's frame.
     pub fn frame(&self, index: usize) -> &[u8] {
-        &self.data[self.start(index)..self.entries[index].end as usize]
+        &self.data[self.range(index)]
     }
 
     /// How many records it holds.
@@ -142,14 +148,9 @@ impl Block {
     /// a reader that has not seen the lost records.
     pub(super) fn take_back(&self, index: usize, wanted: &mut Position) -> bool {
         let entry = &self.entries[index];
-        let (topic, partition) = (usize::from(entry.topic), entry.partition as usize);
+        let topic = usize::from(entry.topic);
         let position = |id: &[u8]| Position::parse(id).unwrap_or_default();
-        let mark = |position: &Position| {
-            position
-                .topics
-                .get(topic)
-                .map_or(0, |topic| topic.mark(partition))
-        };
+        let mark = |position: &Position| position.mark(topic, entry.partition);
         let before = match index.checked_sub(1) {
             Some(before) => position(write::id_of(self.frame(before))),
             None => position(&self.before),
@@ -160,10 +161,7 @@ impl Block {
             return false;
         }
         let shared = mark(&position(write::id_of(self.frame(index))));
-        if let Some(wanted) = wanted.topics.get_mut(topic) {
-            wanted.move_to(partition, entry.offset);
-            wanted.set_mark(partition, shared);
-        }
+        wanted.set(topic, entry.partition, entry.offset, shared);
         true
     }
 
@@ -259,31 +257,35 @@ impl Builder {
         &mut self.headers
     }
 
+    /// Bytes of the finished frames of the current block, and of their headers.
+    fn finished_data(&self) -> usize {
+        self.entries.last().map_or(0, |entry| entry.end as usize)
+    }
+
+    fn finished_headers(&self) -> usize {
+        self.header_ends.last().map_or(0, |&end| end as usize)
+    }
+
     /// The frame that was written since the last finished one.
     pub fn unfinished(&self) -> &[u8] {
-        &self.data[self.entries.last().map_or(0, |entry| entry.end as usize)..]
+        &self.data[self.finished_data()..]
     }
 
     /// The headers that were packed since the last finished frame.
     pub fn unfinished_headers(&self) -> &[u8] {
-        &self.headers[self.header_ends.last().map_or(0, |&end| end as usize)..]
+        &self.headers[self.finished_headers()..]
     }
 
     /// Discards everything written since the last finished frame.
     pub fn discard_frame(&mut self) {
-        self.data
-            .truncate(self.entries.last().map_or(0, |entry| entry.end as usize));
-        self.headers
-            .truncate(self.header_ends.last().map_or(0, |&end| end as usize));
+        self.data.truncate(self.finished_data());
+        self.headers.truncate(self.finished_headers());
     }
 
     /// How many frames were finished.
     pub fn len(&self) -> u64 {
-        self.finished
-            .iter()
-            .map(|block| block.entries.len() as u64)
-            .sum::<u64>()
-            + self.entries.len() as u64
+        let finished: usize = self.finished.iter().map(Block::len).sum();
+        (finished + self.entries.len()) as u64
     }
 
     /// Whether no frame was finished.
@@ -333,15 +335,13 @@ impl Builder {
     }
 
     fn finish_frame(&mut self, entry: Entry) {
-        let start = self.entries.last().map_or(0, |entry| entry.end as usize);
+        let start = self.finished_data();
         if self.data.len() > MAX_BLOCK && start > 0 {
             self.expected = self.expected.saturating_sub(start);
             let mut frame = Vec::with_capacity(self.room().max(self.data.len() - start));
             frame.extend_from_slice(&self.data[start..]);
             self.data.truncate(start);
-            let headers = self
-                .headers
-                .split_off(self.header_ends.last().map_or(0, |&end| end as usize));
+            let headers = self.headers.split_off(self.finished_headers());
             self.finish_block();
             self.data = frame;
             self.headers = headers;

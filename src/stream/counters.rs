@@ -71,11 +71,11 @@ impl Departure {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard {
-    events: AtomicU64,
-    bytes: AtomicU64,
+    events: Counter,
+    bytes: Counter,
     /// Microseconds in total.
-    waited: AtomicU64,
-    latencies: [AtomicU64; LATENCIES.len() + 1],
+    waited: Counter,
+    latencies: [Counter; LATENCIES.len() + 1],
 }
 
 /// The sum of the counts per write.
@@ -92,33 +92,53 @@ pub struct Sent {
     pub waited: Duration,
 }
 
+/// The number of events of a kind.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Counts events; returns how many there were before.
+    pub(super) fn add(&self, events: u64) -> u64 {
+        self.0.fetch_add(events, Ordering::Relaxed)
+    }
+
+    /// How many there were.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The figures of one path.
 #[derive(Debug, Default)]
 pub struct Counters {
     shards: [Shard; SHARDS],
-    opened: AtomicU64,
+    /// Clients that connected.
+    pub opened: Counter,
     closed: [AtomicU64; Departure::ALL.len()],
     /// Records shown.
-    pub(super) records: AtomicU64,
+    pub records: Counter,
     /// How often a client fell behind the log and was disconnected, or read the missed records from Kafka.
-    pub(super) slow: AtomicU64,
+    pub slow: Counter,
     /// Clients that fell behind the log and received latest values instead.
-    pub(super) conflated: AtomicU64,
+    pub conflated: Counter,
     /// Records without a key on a stream that keeps a table.
-    pub(super) keyless: AtomicU64,
-    /// Keys that found no room in the table, or were evicted from it.
-    pub(super) displaced: AtomicU64,
+    pub keyless: Counter,
+    /// Keys for which the table had no space, or that were evicted from it.
+    pub displaced: Counter,
     /// Records that the fixed filter hides.
-    pub(super) hidden: AtomicU64,
-    /// Ranges of offsets that no longer existed: sent to all, and to single clients that read the past.
-    pub(super) gaps: [AtomicU64; 2],
-    resets: [[AtomicU64; Reset::ALL.len()]; 2],
-    /// Replays begun, and readers that joined one under way.
-    pub(super) replays: [AtomicU64; 2],
-    invalid: [AtomicU64; Invalid::ALL.len()],
-    /// Documents of the table that were begun, and those of which more had changed than is kept for them.
-    pub(super) documents: AtomicU64,
-    pub(super) cut_documents: AtomicU64,
+    pub hidden: Counter,
+    /// Replays begun.
+    pub replays_begun: Counter,
+    /// Readers that joined a replay under way.
+    pub replays_shared: Counter,
+    /// Documents of the table that were begun.
+    pub documents: Counter,
+    /// Documents that were cut off, because more of the table changed than is kept for them.
+    pub cut_documents: Counter,
+    /// Ranges of offsets that no longer existed, by [`To`].
+    gaps: [Counter; 2],
+    resets: [[Counter; Reset::ALL.len()]; 2],
+    invalid: [Counter; Invalid::ALL.len()],
     /// By topic.
     superseded: Mutex<BTreeMap<String, Superseded>>,
 }
@@ -145,10 +165,6 @@ pub enum To {
     One,
 }
 
-fn load(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
-}
-
 /// The shard of this thread.
 fn shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
@@ -162,17 +178,15 @@ impl Counters {
     /// Counts one write. `waited` is the time since its oldest record arrived, if the client was waiting for it.
     pub(super) fn count_write(&self, events: u64, bytes: usize, waited: Option<Duration>) {
         let shard = &self.shards[shard()];
-        shard
-            .bytes
-            .fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        shard.bytes.add(bytes as u64);
         if events > 0 {
-            shard.events.fetch_add(events, Ordering::Relaxed);
+            shard.events.add(events);
         }
         if let Some(waited) = waited {
             let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
             let bucket = LATENCIES.partition_point(|bound| *bound < micros);
-            shard.latencies[bucket].fetch_add(1, Ordering::Relaxed);
-            shard.waited.fetch_add(micros, Ordering::Relaxed);
+            shard.latencies[bucket].add(1);
+            shard.waited.add(micros);
         }
     }
 
@@ -180,18 +194,14 @@ impl Counters {
     pub fn sent(&self) -> Sent {
         let mut sent = Sent::default();
         for shard in &self.shards {
-            sent.events += load(&shard.events);
-            sent.bytes += load(&shard.bytes);
-            sent.waited += Duration::from_micros(load(&shard.waited));
+            sent.events += shard.events.get();
+            sent.bytes += shard.bytes.get();
+            sent.waited += Duration::from_micros(shard.waited.get());
             for (sum, count) in sent.latencies.iter_mut().zip(&shard.latencies) {
-                *sum += load(count);
+                *sum += count.get();
             }
         }
         sent
-    }
-
-    pub(super) fn count_opened(&self) {
-        self.opened.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_closed(&self, departure: Departure) {
@@ -204,50 +214,31 @@ impl Counters {
         Departure::ALL.map(|why| (why, self.closed[why.index()].load(Ordering::Acquire)))
     }
 
-    /// Clients that connected. Read [`closed`](Self::closed) first.
-    pub fn opened(&self) -> u64 {
-        load(&self.opened)
-    }
-
     pub(super) fn count_reset(&self, reason: Reset, to: To) {
-        self.resets[to as usize][reason as usize].fetch_add(1, Ordering::Relaxed);
+        self.resets[to as usize][reason as usize].add(1);
     }
 
     /// Resets by reason: sent to all, and to single clients.
     pub fn resets(&self, to: To) -> [(Reset, u64); Reset::ALL.len()] {
-        Reset::ALL.map(|reason| (reason, load(&self.resets[to as usize][reason as usize])))
+        Reset::ALL.map(|reason| (reason, self.resets[to as usize][reason as usize].get()))
     }
 
     pub(super) fn count_gap(&self, to: To) {
-        self.gaps[to as usize].fetch_add(1, Ordering::Relaxed);
+        self.gaps[to as usize].add(1);
     }
 
     /// Gaps: sent to all, and to single clients.
     pub fn gaps(&self, to: To) -> u64 {
-        load(&self.gaps[to as usize])
-    }
-
-    pub(super) fn count_replay(&self, is_shared: bool) {
-        self.replays[usize::from(is_shared)].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Replays begun.
-    pub fn replays_begun(&self) -> u64 {
-        load(&self.replays[0])
-    }
-
-    /// Readers that joined a replay under way.
-    pub fn replays_shared(&self) -> u64 {
-        load(&self.replays[1])
+        self.gaps[to as usize].get()
     }
 
     pub(super) fn count_invalid(&self, cause: Invalid) {
-        self.invalid[cause.index()].fetch_add(1, Ordering::Relaxed);
+        self.invalid[cause.index()].add(1);
     }
 
     /// Records passed over, by cause.
     pub fn invalid(&self) -> [(Invalid, u64); Invalid::ALL.len()] {
-        Invalid::ALL.map(|cause| (cause, load(&self.invalid[cause.index()])))
+        Invalid::ALL.map(|cause| (cause, self.invalid[cause.index()].get()))
     }
 
     /// Counts records of these topics from 0.
@@ -287,48 +278,6 @@ impl Counters {
             .filter(|(topic, count)| is_late(count) && topics.contains(topic))
             .map(|(topic, count)| (topic, count.records))
             .collect()
-    }
-
-    /// Records shown.
-    pub fn records(&self) -> u64 {
-        load(&self.records)
-    }
-
-    /// How often a client fell behind the log and was disconnected, or read the missed records from Kafka.
-    pub fn slow(&self) -> u64 {
-        load(&self.slow)
-    }
-
-    /// Clients that fell behind the log and received latest values instead.
-    pub fn conflated(&self) -> u64 {
-        load(&self.conflated)
-    }
-
-    /// Documents of the table that were begun.
-    #[must_use]
-    pub fn documents(&self) -> u64 {
-        load(&self.documents)
-    }
-
-    /// Documents that were cut off, because more of the table changed than is kept for them.
-    #[must_use]
-    pub fn cut_documents(&self) -> u64 {
-        load(&self.cut_documents)
-    }
-
-    /// Records without a key on a stream that keeps a table.
-    pub fn keyless(&self) -> u64 {
-        load(&self.keyless)
-    }
-
-    /// Keys that found no room in the table, or were evicted from it.
-    pub fn displaced(&self) -> u64 {
-        load(&self.displaced)
-    }
-
-    /// Records that the fixed filter hides.
-    pub fn hidden(&self) -> u64 {
-        load(&self.hidden)
     }
 }
 

@@ -9,7 +9,6 @@
 //! ```
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 use bytes::Bytes;
@@ -444,11 +443,11 @@ impl Cursor {
     fn fell_off(&mut self, cursor: Sequence, lag: Lag) -> Advance {
         let counters = self.reader.stream.counters();
         if lag == Lag::Latest {
-            counters.conflated.fetch_add(1, Ordering::Relaxed);
+            counters.conflated.add(1);
             self.conflate(cursor);
             return Advance::Changed;
         }
-        counters.slow.fetch_add(1, Ordering::Relaxed);
+        counters.slow.add(1);
         // Known with `lag = "replay"` only.
         let position = self.reader.last.as_ref().and_then(|id| Position::parse(id).ok());
         position.map_or(Advance::TooSlow, |position| {
@@ -477,13 +476,8 @@ impl Cursor {
         let until = state.log.next();
         drop(state);
         let scan = Scan {
-            cursor,
-            until,
-            wanted: Position::default(),
-            deletes_from: 0,
             is_conflated: true,
-            position,
-            rows_to_id: 0,
+            ..Scan::new(cursor, until, position)
         };
         self.reader.phase = Phase::Snapshot(Box::new(scan));
         // Where a reset follows, that one carries the new position: a client that misses it comes back for it.

@@ -3,7 +3,6 @@
 //! Like a subscription it has no task and no socket: its driver asks for one piece after the other.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
@@ -12,7 +11,6 @@ use super::capture::Capture;
 use super::filter::Matcher;
 use super::log::Sequence;
 use super::position::{Position, TopicPosition};
-use super::read_from::beginning;
 use super::shared::Stream;
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
@@ -83,13 +81,13 @@ impl Stream {
             Some(after) if !is_of(after, &here) => return Err(OtherTopics),
             Some(after) => after.clone(),
             None => {
-                let mut position = beginning(&here);
+                let mut position = here.at_beginning();
                 position.start_at(&state.low);
                 position
             }
         };
         drop(state);
-        self.counters().documents.fetch_add(1, Ordering::Relaxed);
+        self.counters().documents.add(1);
         let filter = filter.filter(|filter| !filter.is_empty());
         Ok(Some(Document {
             matcher: filter.map(|filter| Matcher::new(filter, self.settings())),
@@ -137,10 +135,7 @@ impl Document {
         };
         let mut reading = self.capture.reading.lock();
         if reading.is_void {
-            self.stream
-                .counters()
-                .cut_documents
-                .fetch_add(1, Ordering::Relaxed);
+            self.stream.counters().cut_documents.add(1);
             return Rows::Void;
         }
         let mut budget = ROWS_AT_ONCE;

@@ -23,22 +23,10 @@ pub struct Figures {
     pub log_age: Option<Duration>,
     /// Topic index, partition and offset of the oldest record in memory.
     pub oldest: Option<(u16, u32, i64)>,
-    /// Records passed over, by cause.
-    pub invalid: Vec<(&'static str, u64)>,
-    /// How often a client fell behind the log and was disconnected, or read the missed records from Kafka.
-    pub slow: u64,
-    /// Clients that fell behind the log and received latest values instead.
-    pub conflated: u64,
-    /// Records without a key, which the table does not accept.
-    pub keyless: u64,
-    /// Keys that found no room in the table, or were evicted from it, because it was full.
-    pub displaced: u64,
     /// Keys and bytes of the table, where the stream keeps one.
     pub table: Option<(usize, usize)>,
     /// Whether the table is full.
     pub is_table_full: bool,
-    /// Records that the fixed filter hides.
-    pub hidden: u64,
     /// The next offset of every partition; `None` until Kafka has answered.
     pub position: Option<Position>,
     /// Whether the topics were read up to their ends at the start.
@@ -99,13 +87,9 @@ impl Stream {
         let state = self.read();
         let log = &state.log;
         Figures {
-            conflated: self.counters().conflated(),
-            keyless: self.counters().keyless(),
-            displaced: self.counters().displaced(),
             table: table.map(|(keys, bytes, _)| (keys, bytes)),
             is_table_full: table.is_some_and(|(_, _, is_full)| is_full),
             clients: self.clients(),
-            hidden: self.counters().hidden(),
             records: log.next() - 1 - state.notices,
             log_records: log.next() - log.first(),
             log_bytes: log.cost(),
@@ -115,12 +99,6 @@ impl Stream {
             oldest: log
                 .oldest()
                 .map(|entry| (entry.topic, entry.partition, entry.offset)),
-            invalid: self
-                .counters()
-                .invalid()
-                .map(|(cause, count)| (cause.as_str(), count))
-                .to_vec(),
-            slow: self.counters().slow(),
             position: state
                 .is_assigned
                 .then(|| Position::parse(log.head()).ok())

@@ -83,12 +83,12 @@ impl HistoryReads {
         replays.retain(|replay| replay.strong_count() > 0);
         let mut under_way = replays.iter().filter_map(Weak::upgrade);
         if let Some(reader) = under_way.find_map(|replay| replay.join(from)) {
-            counters.count_replay(true);
+            counters.replays_shared.add(1);
             return Ok(reader);
         }
         let (replay, reader, task) = replay_writer::request(&archive, settings, flow, (from, to.clone()))?;
         (self.spawn)(task);
-        counters.count_replay(false);
+        counters.replays_begun.add(1);
         replays.push(Arc::downgrade(&replay));
         Ok(reader)
     }

@@ -154,13 +154,13 @@ impl Log {
         let held = self
             .blocks
             .partition_point(|(first, block)| has_passed(*first, &block.before));
-        let last = match held.checked_sub(1) {
-            Some(last) => self.blocks.get(last).map(|(first, _)| *first),
-            None => self
+        let last = if held > 0 {
+            self.blocks.get(held - 1).map(|(first, _)| *first)
+        } else {
+            let left = self
                 .left
-                .partition_point(|(first, before)| has_passed(*first, before))
-                .checked_sub(1)
-                .and_then(|last| self.left.get(last).map(|(first, _)| *first)),
+                .partition_point(|(first, before)| has_passed(*first, before));
+            left.checked_sub(1).map(|last| self.left[last].0)
         };
         // Positions from before that turn are not comparable.
         last.filter(|first| *first >= self.turn).unwrap_or(1)
@@ -258,11 +258,7 @@ impl Log {
     /// The frame of one record, without a copy; `None` where it has left the log.
     pub fn frame(&self, sequence: Sequence) -> Option<Bytes> {
         let (_, block, index) = self.find(sequence)?;
-        Some(
-            block
-                .data
-                .slice(block.start(index)..block.entries[index].end as usize),
-        )
+        Some(block.data.slice(block.range(index)))
     }
 
     /// The block that holds a record, and the number of its first.
@@ -274,11 +270,9 @@ impl Log {
     /// A position that a reader at `cursor` had certainly reached, where that record has left the log. `None` where
     /// that is forgotten.
     pub fn reached_at(&self, cursor: Sequence) -> Option<Position> {
-        let before = self
-            .left
-            .partition_point(|(first, _)| *first <= cursor)
-            .checked_sub(1)?;
-        Position::parse(&self.left.get(before)?.1).ok()
+        let later = self.left.partition_point(|(first, _)| *first <= cursor);
+        let (_, before) = self.left.get(later.checked_sub(1)?)?;
+        Position::parse(before).ok()
     }
 
     /// The id of a reader at the head.
@@ -388,11 +382,10 @@ impl Log {
         let newest = self.blocks.back().filter(|(first, _)| *first <= sequence);
         let (first, block) = match newest {
             Some(found) => found,
-            None => self.blocks.get(
-                self.blocks
-                    .partition_point(|(first, _)| *first <= sequence)
-                    .checked_sub(1)?,
-            )?,
+            None => {
+                let later = self.blocks.partition_point(|(first, _)| *first <= sequence);
+                self.blocks.get(later.checked_sub(1)?)?
+            }
         };
         let index = usize::try_from(sequence - first).ok()?;
         (index < block.len()).then_some((*first, block, index))

@@ -248,11 +248,7 @@ impl Position {
             version if version == MARKED_VERSIONS.1 => (true, true),
             _ => return Err(PositionError::Version),
         };
-        let as_of = if has_as_of {
-            Some(read_varint(&mut rest)?)
-        } else {
-            None
-        };
+        let as_of = has_as_of.then(|| read_varint(&mut rest)).transpose()?;
         let mut topics = Vec::new();
         while !rest.is_empty() {
             let name = read_fingerprint(&mut rest)?;
@@ -294,6 +290,28 @@ impl Position {
             .unwrap_or(BEGINNING)
     }
 
+    /// The mark of the leader epoch of the record before that.
+    pub fn mark(&self, topic: usize, partition: u32) -> u32 {
+        let topic = self.topics.get(topic);
+        topic.map_or(0, |topic| topic.mark(partition as usize))
+    }
+
+    /// Moves a partition to a next offset, with the mark of the record before.
+    pub fn set(&mut self, topic: usize, partition: u32, next: i64, mark: u32) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.move_to(partition as usize, next);
+            topic.set_mark(partition as usize, mark);
+        }
+    }
+
+    /// Every partition, as the index of its topic, its number and its next offset.
+    pub fn partitions(&self) -> impl Iterator<Item = (usize, u32, i64)> {
+        self.topics.iter().enumerate().flat_map(|(index, topic)| {
+            let partitions = (0..).zip(&topic.next);
+            partitions.map(move |(partition, &next)| (index, partition, next))
+        })
+    }
+
     /// Whether this position has passed `other`: no partition is behind. A partition that has not begun is behind one
     /// that has, or that is wanted from its beginning. A missing partition is behind any offset, even the first: an id
     /// with that offset must keep it, because only the id shows what retention deletes. Both must be of the same
@@ -316,14 +334,11 @@ impl Position {
 
     /// The number of offsets by which this position is ahead of `other`, over the partitions where it is ahead.
     pub fn offsets_ahead_of(&self, other: &Self) -> u64 {
-        let partitions = self.topics.iter().enumerate().flat_map(|(index, topic)| {
-            (0..)
-                .zip(&topic.next)
-                .map(move |(partition, &next)| (next, other.next(index, partition).max(0)))
+        let ahead = self.partitions().map(|(topic, partition, next)| {
+            let ahead = next.saturating_sub(other.next(topic, partition).max(0));
+            ahead.max(0).unsigned_abs()
         });
-        partitions
-            .map(|(mine, theirs)| mine.saturating_sub(theirs).max(0).unsigned_abs())
-            .fold(0, u64::saturating_add)
+        ahead.fold(0, u64::saturating_add)
     }
 
     /// Advances to `other` in every partition where that is ahead.
@@ -354,8 +369,7 @@ impl Position {
                 let to = other.next(index, number).max(0);
                 if to < topic.next[partition] {
                     topic.next[partition] = to;
-                    let mark = other.topics.get(index).map_or(0, |other| other.mark(partition));
-                    topic.set_mark(partition, mark);
+                    topic.set_mark(partition, other.mark(index, number));
                 }
             }
         }
@@ -363,10 +377,17 @@ impl Position {
 
     /// Whether a partition that has begun was not read up to `low`.
     pub fn misses_before(&self, low: &Self) -> bool {
-        self.topics.iter().enumerate().any(|(index, topic)| {
-            let mut next = (0..).zip(&topic.next);
-            next.any(|(partition, &next)| next >= 0 && next < low.next(index, partition))
-        })
+        let mut partitions = self.partitions();
+        partitions.any(|(topic, partition, next)| next >= 0 && next < low.next(topic, partition))
+    }
+
+    /// The same partitions, from their beginning.
+    pub fn at_beginning(&self) -> Self {
+        let mut position = self.clone();
+        for topic in &mut position.topics {
+            topic.start_over(vec![BEGINNING; topic.next.len()]);
+        }
+        position
     }
 
     /// Sets the partitions that are wanted from their beginning to their first offsets, as far as known.
@@ -399,16 +420,9 @@ impl Position {
 
     /// Whether ids stay short enough with a leader epoch for every partition.
     pub fn has_room_for_epochs(&self) -> bool {
-        let without = |topic: &TopicPosition| TopicPosition {
-            marks: Vec::new(),
-            ..topic.clone()
-        };
-        let plain = Self {
-            as_of: self.as_of,
-            topics: self.topics.iter().map(without).collect(),
-        };
-        let partitions: usize = self.topics.iter().map(|topic| topic.next.len()).sum();
-        plain.id_len_ahead() + encoded_len(partitions * ROOM_PER_EPOCH) <= MAX_ID
+        let mut plain = self.clone();
+        plain.forget_epochs();
+        plain.id_len_ahead() + encoded_len(self.partitions().count() * ROOM_PER_EPOCH) <= MAX_ID
     }
 
     /// Removes all leader epochs.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::log::Sequence;
-use super::position::{BEGINNING, NOT_BEGUN, Position, TopicPosition};
+use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::scan::Scan;
 use super::shared::Stream;
 use super::state::State;
@@ -102,43 +102,21 @@ pub(super) fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
 /// The whole table.
 pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadFrom {
     // Records that were deleted before this replica began to read cannot be resumed from.
-    let mut position = beginning(here);
+    let mut position = here.at_beginning();
     position.start_at(&state.low);
     position.as_of = Some(stream.now());
     let until = state.log.next();
     ReadFrom::Table(Scan {
-        cursor: 0,
-        until,
-        wanted: Position::default(),
         deletes_from: until,
-        is_conflated: false,
-        position,
-        rows_to_id: 0,
+        ..Scan::new(0, until, position)
     })
 }
 
 /// The table's rows that are newer than `wanted`.
 fn changes(position: Position, wanted: Position, state: &State) -> ReadFrom {
+    let cursor = state.log.walk_point(&wanted);
     ReadFrom::Table(Scan {
-        cursor: state.log.walk_point(&wanted),
-        until: state.log.next(),
         wanted,
-        deletes_from: 0,
-        is_conflated: false,
-        position,
-        rows_to_id: 0,
+        ..Scan::new(cursor, state.log.next(), position)
     })
-}
-
-/// Everything, from the beginning of every partition.
-pub(super) fn beginning(here: &Position) -> Position {
-    let topic = |topic: &TopicPosition| TopicPosition {
-        next: vec![BEGINNING; topic.next.len()],
-        marks: Vec::new(),
-        ..topic.clone()
-    };
-    Position {
-        as_of: here.as_of,
-        topics: here.topics.iter().map(topic).collect(),
-    }
 }

@@ -273,19 +273,14 @@ impl Drop for ReplayReader {
 /// The first part of the wanted range that no longer existed when the replay began. A client that wants a partition
 /// from its beginning misses nothing, wherever that is.
 fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
-    for (topic, found) in begun.topics.iter().enumerate() {
-        for (partition, &to) in (0..).zip(&found.next) {
-            let from = wanted.next(topic, partition);
-            if from >= 0 && from < to {
-                return Some(Gap {
-                    reason: GapReason::Expired,
-                    topic,
-                    partition,
-                    from,
-                    to,
-                });
-            }
-        }
-    }
-    None
+    begun.partitions().find_map(|(topic, partition, to)| {
+        let from = wanted.next(topic, partition);
+        (from >= 0 && from < to).then_some(Gap {
+            reason: GapReason::Expired,
+            topic,
+            partition,
+            from,
+            to,
+        })
+    })
 }

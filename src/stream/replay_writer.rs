@@ -58,17 +58,13 @@ pub(super) fn request(
 ) -> Result<(Arc<Replay>, ReplayReader, ReplayTask), Busy> {
     let (feed, feeds) = mpsc::channel(CHANNEL_BATCHES);
     let ranges = |index: usize| {
-        let to = to
-            .topics
-            .get(index)
-            .map(|topic| topic.next.clone())
-            .unwrap_or_default();
         // Nothing is read of a partition that has not begun.
-        let range = |(partition, to): (u32, i64)| OffsetRange {
+        let range = |(partition, &to): (u32, &i64)| OffsetRange {
             from: from.next(index, partition).max(BEGINNING),
             to: to.max(BEGINNING),
         };
-        (0..).zip(to).map(range).collect()
+        let topic = to.topics.get(index);
+        topic.map_or_else(Vec::new, |topic| (0..).zip(&topic.next).map(range).collect())
     };
     let topics = settings
         .topics
@@ -147,11 +143,6 @@ impl ReplayWriter {
         from: Position,
     ) -> Self {
         let topics = 0..settings.topics.len();
-        let mut begun = from.clone();
-        begun
-            .topics
-            .iter_mut()
-            .for_each(|topic| topic.start_over(vec![BEGINNING; topic.next.len()]));
         Self {
             ticket: replay.writer().enter(),
             replay,
@@ -164,8 +155,8 @@ impl ReplayWriter {
             encoder: Encoder::new(settings),
             names: settings.topics.clone(),
             names_epochs: from.has_room_for_epochs(),
+            begun: from.at_beginning(),
             position: from,
-            begun,
             unassigned: topics.clone().collect(),
             loading: topics.collect(),
             keeps_headers: settings.keeps_headers(),

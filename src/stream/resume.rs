@@ -68,11 +68,8 @@ pub(super) fn names_more_partitions(wanted: &Position, here: &Position) -> bool 
 
 /// Whether an id names partitions as not begun that have begun here.
 pub(super) fn names_unbegun(wanted: &Position, here: &Position) -> bool {
-    let mut topics = (0..).zip(&wanted.topics);
-    topics.any(|(topic, wanted)| {
-        let mut next = (0..).zip(&wanted.next);
-        next.any(|(partition, &next)| next == NOT_BEGUN && here.next(topic, partition) >= 0)
-    })
+    let mut partitions = wanted.partitions();
+    partitions.any(|(topic, partition, next)| next == NOT_BEGUN && here.next(topic, partition) >= 0)
 }
 
 /// The topics of which a client has seen more than this replica; `None` where there are none.

@@ -93,52 +93,24 @@ impl Table {
 
     /// The rows of all topics in the order of their numbers, from `from` up to but not including `until`.
     pub(super) fn merged(&self, from: Sequence, until: Sequence) -> impl Iterator<Item = (Sequence, &Row)> {
-        let mut heads: BinaryHeap<_> = self
-            .topics
-            .iter()
-            .filter_map(|rows| Head::of(rows.range(from, until)))
-            .collect();
+        let rows = self.topics.iter().map(|rows| rows.range(from, until).peekable());
+        let mut topics: Vec<_> = rows.collect();
+        let first = (0..).zip(&mut topics);
+        let first = first.filter_map(|(topic, rows)| Some(Reverse((rows.peek()?.0, topic))));
+        let mut heads: BinaryHeap<Reverse<(Sequence, usize)>> = first.collect();
         std::iter::from_fn(move || {
             let mut head = heads.peek_mut()?;
-            let next = head.rest.next();
-            Some(match next {
-                Some(next) => std::mem::replace(&mut head.row, next),
-                None => PeekMut::pop(head).row,
-            })
+            let Reverse((next, topic)) = &mut *head;
+            let rows = &mut topics[*topic];
+            let row = rows.next();
+            match rows.peek() {
+                Some((sequence, _)) => *next = *sequence,
+                None => {
+                    PeekMut::pop(head);
+                }
+            }
+            row
         })
-    }
-}
-
-/// The next row of a topic, and those after it; ordered so that a heap gives the lowest number first.
-struct Head<'a, I> {
-    row: (Sequence, &'a Row),
-    rest: I,
-}
-
-impl<'a, I: Iterator<Item = (Sequence, &'a Row)>> Head<'a, I> {
-    fn of(mut rows: I) -> Option<Self> {
-        let row = rows.next()?;
-        Some(Self { row, rest: rows })
-    }
-}
-
-impl<I> PartialEq for Head<'_, I> {
-    fn eq(&self, other: &Self) -> bool {
-        self.row.0 == other.row.0
-    }
-}
-
-impl<I> Eq for Head<'_, I> {}
-
-impl<I> PartialOrd for Head<'_, I> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<I> Ord for Head<'_, I> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        Reverse(self.row.0).cmp(&Reverse(other.row.0))
     }
 }
 
@@ -195,6 +167,19 @@ pub struct Scan {
 }
 
 impl Scan {
+    /// A scan of all rows from `cursor` up to `until`, for a reader at `position`.
+    pub fn new(cursor: Sequence, until: Sequence, position: Position) -> Self {
+        Self {
+            cursor,
+            until,
+            wanted: Position::default(),
+            deletes_from: 0,
+            is_conflated: false,
+            position,
+            rows_to_id: 0,
+        }
+    }
+
     /// Whether the reader may hold older records of the keys that it scans through.
     fn may_hold_rows(&self) -> bool {
         self.deletes_from < self.until

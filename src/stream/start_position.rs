@@ -11,7 +11,7 @@ use super::kafka_sse_id::{KafkaSse, from_kafka_sse, is_kafka_sse};
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::position::{BEGINNING, NOT_BEGUN, Position};
-use super::read_from::{ReadFrom, beginning, is_in_table, read_from, snapshot};
+use super::read_from::{ReadFrom, is_in_table, read_from, snapshot};
 use super::resume::{Resumed, ahead_of, names_more_partitions, names_unbegun, resume};
 use super::shared::Stream;
 use super::state::State;
@@ -152,13 +152,8 @@ pub(super) fn decide(request: &Request<'_>) -> Outcome {
     let (read_from, reason) = match start {
         Start::Live => (ReadFrom::Log(target), CaughtUp::Live),
         Start::Earliest => {
-            let from = read_from(
-                (stream, request.is_filtered),
-                &state,
-                &here,
-                beginning(&here),
-                None,
-            );
+            let reader = (stream, request.is_filtered);
+            let from = read_from(reader, &state, &here, here.at_beginning(), None);
             (from, CaughtUp::Replay)
         }
         Start::Snapshot => (snapshot(stream, &state, &here), CaughtUp::Snapshot),
@@ -302,19 +297,13 @@ fn waits_for_epochs(request: &Request<'_>, state: &State, wanted: &Position, her
         return false;
     }
     let elapsed = |at| request.stream.instant().saturating_duration_since(at);
-    if request
-        .answers
-        .asked_at
-        .is_none_or(|at| elapsed(at) >= LOADING_PATIENCE)
-    {
+    let asked_at = request.answers.asked_at;
+    if asked_at.is_none_or(|at| elapsed(at) >= LOADING_PATIENCE) {
         return false;
     }
-    (0..).zip(&wanted.topics).any(|(index, topic)| {
-        let mut next = (0..).zip(&topic.next);
-        next.any(|(partition, &next)| {
-            let read = here.next(index, partition);
-            topic.epoch(partition as usize).is_some() && read >= 0 && read < next
-        })
+    wanted.partitions().any(|(topic, partition, next)| {
+        let read = here.next(topic, partition);
+        wanted.mark(topic, partition) > 0 && read >= 0 && read < next
     })
 }
 
@@ -335,7 +324,7 @@ fn come_since(
     };
     // Where this was known beforehand, the request was refused.
     let found = found.as_ref().map_err(|_| Reset::UnknownId)?;
-    let mut wanted = beginning(here);
+    let mut wanted = here.at_beginning();
     fill(&mut wanted, found, &times);
     wanted.as_of = request
         .stream

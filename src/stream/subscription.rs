@@ -76,7 +76,7 @@ enum Stage {
 impl Stream {
     /// A new reader, whatever it filters by.
     pub fn subscribe(self: &Arc<Self>, opening: Opening) -> Subscription {
-        self.counters().count_opened();
+        self.counters().opened.add(1);
         Subscription::new(Arc::clone(self), opening)
     }
 
@@ -92,7 +92,7 @@ impl Stream {
             },
             None => None,
         };
-        self.counters().count_opened();
+        self.counters().opened.add(1);
         Ok(Subscription::joined(Arc::clone(self), opening, joined))
     }
 }

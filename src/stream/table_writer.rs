@@ -3,7 +3,6 @@
 //! Only the writing side uses it. On a stream without a table every record passes.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use log::{error, warn};
@@ -168,7 +167,7 @@ impl TableWriter {
     }
 
     fn keyless(&self, record: &Record<'_>) {
-        if self.stream.counters().keyless.fetch_add(1, Ordering::Relaxed) == 0 {
+        if self.stream.counters().keyless.add(1) == 0 {
             warn!(
                 "stream {}: topic {:?} partition {} offset {} has no key: such records are delivered live, but have \
                  no place in the table (said once)",
@@ -181,7 +180,7 @@ impl TableWriter {
     }
 
     fn displaced(&mut self, met: &str, trouble: &str) {
-        self.stream.counters().displaced.fetch_add(1, Ordering::Relaxed);
+        self.stream.counters().displaced.add(1);
         self.stream.note_lack_of_rows();
         if let Some(unsaid) = self.full.admit() {
             error!(

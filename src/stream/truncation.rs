@@ -147,8 +147,7 @@ impl Truncations {
 
 impl Cut {
     fn mark(&self, position: &Position) -> u32 {
-        let topic = position.topics.get(self.topic);
-        topic.map_or(0, |topic| topic.mark(self.partition as usize))
+        position.mark(self.topic, self.partition)
     }
 
     /// Whether a position has seen lost records; false if it has no leader epoch and is of the current log.
@@ -160,10 +159,7 @@ impl Cut {
     /// Moves a position back; returns the offsets beyond.
     fn take_back(&self, position: &mut Position) -> Gap {
         let to = position.next(self.topic, self.partition);
-        if let Some(topic) = position.topics.get_mut(self.topic) {
-            topic.move_to(self.partition as usize, self.from);
-            topic.set_mark(self.partition as usize, self.epoch);
-        }
+        position.set(self.topic, self.partition, self.from, self.epoch);
         Gap {
             reason: GapReason::Truncated,
             topic: self.topic,

@@ -229,7 +229,7 @@ fn a_document_of_a_table_that_changes_too_much_is_cut_off() {
     assert_eq!(read(&mut document, 1, &mut rows), Rows::More);
     model.rig.records(&all[12..]);
     assert_eq!(read(&mut document, 1, &mut rows), Rows::Void);
-    assert_eq!(model.rig.stream.counters().cut_documents(), 1);
+    assert_eq!(model.rig.stream.counters().cut_documents.get(), 1);
     let mut document = model.document(&[], None, None);
     model.rig.recreate(0, 3);
     assert_eq!(read(&mut document, 1, &mut rows), Rows::Void, "its topic is gone");

@@ -65,8 +65,8 @@ fn records_for_others_do_not_make_a_filtered_client_slow() {
         assert_eq!(client.lines(), [""; 0]);
         client.advance(INTERVAL);
         assert_eq!(client.lines(), ["checkpoint {}"]);
-        let figures = rig.stream.figures();
-        assert_eq!((figures.slow, figures.conflated), (0, 0));
+        let counters = rig.stream.counters();
+        assert_eq!((counters.slow.get(), counters.conflated.get()), (0, 0));
         if lag == Lag::Disconnect {
             rig.records(&[rec("a", "2")]);
             flood(&mut rig, "b", "Rome");
@@ -81,7 +81,7 @@ fn records_for_others_do_not_make_a_filtered_client_slow() {
                 (lines, step),
                 (vec![r#"goodbye {"reason":"slow"}"#.to_owned()], Step::End)
             );
-            assert_eq!(rig.stream.figures().slow, 1);
+            assert_eq!(rig.stream.counters().slow.get(), 1);
         }
     }
 }
@@ -114,7 +114,7 @@ fn a_filtered_client_behind_the_log_gets_its_records_from_kafka() {
             client.lines_with_history().await,
             rig.resume(client.last_event_id(), &terms),
         );
-        assert_eq!(rig.stream.figures().slow, 1);
+        assert_eq!(rig.stream.counters().slow.get(), 1);
         // Kafka gives one partition after the other; within each the order is that of writing.
         lines.sort();
         wanted.sort();
@@ -167,7 +167,7 @@ fn a_filtered_client_behind_a_tables_log_gets_the_latest_values() {
         .filter(|event| event.data.contains("\"id\":\"x\""))
         .count();
     assert_eq!(times, 1, "the latest alone");
-    assert_eq!(rig.stream.figures().conflated, 1);
+    assert_eq!(rig.stream.counters().conflated.get(), 1);
     rig.records(&[city("c", "Rome")]);
     assert_eq!(client.lines(), [delete("c")]);
 }
@@ -222,7 +222,7 @@ fn matches_beyond_the_index_bound_are_all_sent() {
         assert_eq!(shown.len(), wanted.len());
         assert!(shown == wanted, "in order");
     }
-    assert_eq!(rig.stream.figures().slow, 0, "all of it is in memory");
+    assert_eq!(rig.stream.counters().slow.get(), 0, "all of it is in memory");
     rig.records(&[city("a", "Paris")]);
     for client in [&mut stalled, &mut late, &mut middle] {
         assert_eq!(client.shown(), [wanted[0].clone()]);

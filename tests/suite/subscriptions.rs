@@ -6,6 +6,7 @@ use crate::trials;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Heartbeat, Lag, Start, StreamSettings};
 use kafka_sse_bridge::stream::control::Goodbye;
+use kafka_sse_bridge::stream::encode::Invalid;
 use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::Step;
@@ -259,7 +260,7 @@ fn a_client_behind_the_log_gets_an_event() {
         "{items:?}"
     );
     assert_eq!(step, Step::End);
-    assert_eq!(rig.stream.figures().slow, 1);
+    assert_eq!(rig.stream.counters().slow.get(), 1);
 }
 
 fn a_closing_stream_sends_goodbye_with_the_clients_position() {
@@ -365,8 +366,8 @@ fn records_that_cannot_be_shown_are_counted_and_skipped() {
         [1, 3, 4],
         "ids go past them"
     );
-    let invalid = rig.stream.figures().invalid;
-    assert!(invalid.contains(&("value-not-utf8", 2)), "{invalid:?}");
+    let invalid = rig.stream.counters().invalid();
+    assert!(invalid.contains(&(Invalid::ValueNotUtf8, 2)), "{invalid:?}");
 }
 
 fn too_many_partitions_for_an_id_refuse_the_stream() {

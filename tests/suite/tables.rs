@@ -121,7 +121,7 @@ fn a_value_larger_than_the_table_removes_its_key() {
     write(&mut rig, "b", 5000);
     assert_eq!(watcher.lines(), ["b5000"], "it is delivered live");
     let left_after = watcher.id().to_owned();
-    assert_eq!(rig.stream.figures().displaced, 1);
+    assert_eq!(rig.stream.counters().displaced.get(), 1);
     assert_eq!(rig.stream.table_bounds_reached(), Some("max_table_bytes"));
     write(&mut rig, "c", 2999);
     assert_eq!(watcher.lines(), ["c2999"]);
@@ -153,7 +153,7 @@ fn a_growing_value_evicts_the_oldest_keys() {
     let left_before = watcher.id().to_owned();
     write(&mut rig, "c", 5000);
     assert_eq!(watcher.lines(), ["c5000"]);
-    assert_eq!(rig.stream.figures().displaced, 1);
+    assert_eq!(rig.stream.counters().displaced.get(), 1);
     assert_eq!(Scanner::new(&rig).lines(), ["b3000", "c5000", "caught-up"]);
     // `a` has left, but it was seen, and has not changed since.
     assert_eq!(
@@ -234,7 +234,7 @@ fn a_record_larger_than_the_table_evicts_no_other() {
         write(&mut rig, "b", 100);
         write(&mut rig, "c", 20_000);
         write(&mut rig, "b", 20_000);
-        assert_eq!(rig.stream.figures().displaced, 2);
+        assert_eq!(rig.stream.counters().displaced.get(), 2);
         assert_eq!(Scanner::new(&rig).lines(), ["a100", "caught-up"]);
         write(&mut rig, "d", 100);
         assert_eq!(Scanner::new(&rig).lines(), ["a100", "d100", "caught-up"]);

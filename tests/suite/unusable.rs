@@ -72,11 +72,8 @@ fn an_unusable_record_deletes_its_keys_row_for_every_client() {
             "{name}: one with a filter that does"
         );
         assert_eq!(rig.client(&[]).shown(), open[1..], "{name}: a new client");
-        let figures = rig.stream.figures();
-        assert!(
-            figures.invalid.contains(&(cause.as_str(), 1)),
-            "{name}: {figures:?}"
-        );
+        let invalid = rig.stream.counters().invalid();
+        assert!(invalid.contains(&(cause, 1)), "{name}: {invalid:?}");
         // Resuming clients get it as well, also from another replica.
         let mut other = Rig::ready(table);
         other.records(&[
@@ -129,7 +126,13 @@ fn keys_with_an_unusable_record_are_counted_while_it_is_their_latest() {
         ..rec("", "null")
     }]);
     assert_eq!(unusable(&rig), [0, 1], "without a key it is none of the table's");
-    let invalid: u64 = rig.stream.figures().invalid.iter().map(|(_, count)| count).sum();
+    let invalid: u64 = rig
+        .stream
+        .counters()
+        .invalid()
+        .iter()
+        .map(|(_, count)| count)
+        .sum();
     assert_eq!(invalid, 7, "every record that cannot be shown");
 }
 
@@ -205,7 +208,11 @@ fn a_fixed_filter_keeps_unusable_records_of_other_keys_from_clients() {
         [r#"message {"status":"open","id":"b"}"#, r#"delete {"id":"b"}"#]
     );
     assert_eq!(unusable(&rig), [0, 1], "of a key that was shown");
-    assert_eq!(rig.stream.figures().hidden, 0, "each record is counted once");
+    assert_eq!(
+        rig.stream.counters().hidden.get(),
+        0,
+        "each record is counted once"
+    );
 }
 
 fn health_ready_names_keys_with_unusable_records() {

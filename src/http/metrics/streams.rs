@@ -49,7 +49,10 @@ fn clients(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     // Departures are read first, so that they never exceed arrivals.
     let closed: Vec<[(Departure, u64); Departure::ALL.len()]> =
         counted.iter().map(|(_, counters)| counters.closed()).collect();
-    let opened: Vec<u64> = counted.iter().map(|(_, counters)| counters.opened()).collect();
+    let opened: Vec<u64> = counted
+        .iter()
+        .map(|(_, counters)| counters.opened.get())
+        .collect();
     let all = || counted.iter().zip(&opened).zip(&closed);
     families.gauge(
         "clients",
@@ -75,22 +78,22 @@ fn clients(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     families.counter(
         "clients_slow",
         "How often a client fell behind the log and was disconnected, or continued with a replay from Kafka",
-        by_path(counted, Counters::slow),
+        by_path(counted, |counters| counters.slow.get()),
     )?;
     families.counter(
         "clients_conflated",
         "How often a client fell behind the log and continued with the latest values",
-        by_path(counted, Counters::conflated),
+        by_path(counted, |counters| counters.conflated.get()),
     )?;
     families.counter(
         "documents",
         "Documents of the table that were begun",
-        by_path(counted, Counters::documents),
+        by_path(counted, |counters| counters.documents.get()),
     )?;
     families.counter(
         "documents_cut",
         "Documents of the table that were cut off, because too much of it changed meanwhile",
-        by_path(counted, Counters::cut_documents),
+        by_path(counted, |counters| counters.cut_documents.get()),
     )
 }
 
@@ -129,7 +132,7 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     families.counter(
         "stream_records",
         "Records read by the stream and shown",
-        by_path(counted, Counters::records),
+        by_path(counted, |counters| counters.records.get()),
     )?;
     families.counter(
         "invalid_records",
@@ -142,12 +145,12 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     families.counter(
         "hidden_records",
         "Records that the stream's own filter hides",
-        by_path(counted, Counters::hidden),
+        by_path(counted, |counters| counters.hidden.get()),
     )?;
     families.counter(
         "keyless_records",
         "Records without a key, which the stream's table cannot hold",
-        by_path(counted, Counters::keyless),
+        by_path(counted, |counters| counters.keyless.get()),
     )?;
     families.counter(
         "superseded_records",
@@ -160,7 +163,7 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     families.counter(
         "displaced_keys",
         "Keys that the full table did not store, or removed",
-        by_path(counted, Counters::displaced),
+        by_path(counted, |counters| counters.displaced.get()),
     )
 }
 
@@ -195,12 +198,12 @@ fn notices(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
     families.counter(
         "replays_started",
         "Replays started",
-        by_path(counted, Counters::replays_begun),
+        by_path(counted, |counters| counters.replays_begun.get()),
     )?;
     families.counter(
         "replays_shared",
         "Clients that joined a running replay instead of starting one",
-        by_path(counted, Counters::replays_shared),
+        by_path(counted, |counters| counters.replays_shared.get()),
     )
 }
 

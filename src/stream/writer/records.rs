@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -159,7 +158,7 @@ impl RecordWriter {
         if let Some(mut table) = stream.write_table() {
             table.settle(end, &head);
         }
-        stream.counters().records.fetch_add(count, Ordering::Relaxed);
+        stream.counters().records.add(count);
         stream.audience().appended(&mut self.dirty);
         stream.note_forgettings();
     }
@@ -203,7 +202,7 @@ impl RecordWriter {
                     to.builder.discard_frame();
                     // A record that cannot be shown is already counted.
                     if unusable.is_none() {
-                        self.stream.counters().hidden.fetch_add(1, Ordering::Relaxed);
+                        self.stream.counters().hidden.add(1);
                     }
                     self.table.hide(&record, &arrival);
                     return;
