@@ -14,14 +14,14 @@ use crate::kafka::record::Record;
 use crate::sse::write;
 
 /// Most bytes in a block, unless a single record needs more: a stalled socket pins about one.
-pub const MAX_BLOCK: usize = 256 * 1024;
+pub(super) const MAX_BLOCK: usize = 256 * 1024;
 
 /// Bytes of a block beside its data, its entries and the preceding id: counters and pointers.
 const BLOCK_OVERHEAD: usize = 256;
 
 /// The kind of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// A record with a value.
     Record,
     /// A record without one: a delete.
@@ -36,19 +36,19 @@ pub enum Kind {
 
 /// The place of a record in its block, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// End of its frame in the block's bytes; it begins where the one before ends.
-    pub end: u32,
+    pub(super) end: u32,
     /// Index of its topic in the stream's configuration.
-    pub topic: u16,
+    pub(super) topic: u16,
     /// The kind of its frame.
-    pub kind: Kind,
+    pub(super) kind: Kind,
     /// Its partition.
-    pub partition: u32,
+    pub(super) partition: u32,
     /// Its offset.
-    pub offset: i64,
+    pub(super) offset: i64,
     /// [`key_hash`] of its key.
-    pub key: u64,
+    pub(super) key: u64,
 }
 
 impl Entry {
@@ -61,7 +61,7 @@ impl Entry {
 
 /// Frames of successive records in one allocation.
 #[derive(Debug, Clone)]
-pub struct Block {
+pub(super) struct Block {
     /// When the first record arrived.
     pub(super) came: Instant,
     /// The id of the event before the first: the position of a reader that has read none of these.
@@ -75,7 +75,7 @@ pub struct Block {
 
 impl Block {
     /// Bytes of memory in total.
-    pub fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.data.len()
             + self.before.len()
             + self.entries.len() * size_of::<Entry>()
@@ -85,7 +85,7 @@ impl Block {
     }
 
     /// Where a record's frame begins.
-    pub fn start(&self, index: usize) -> usize {
+    pub(super) fn start(&self, index: usize) -> usize {
         index
             .checked_sub(1)
             .map_or(0, |before| self.entries[before].end as usize)
@@ -96,28 +96,21 @@ impl Block {
         self.start(index)..self.entries[index].end as usize
     }
 
-    /// A record's frame.
-    pub fn frame(&self, index: usize) -> &[u8] {
+    pub(super) fn frame(&self, index: usize) -> &[u8] {
         &self.data[self.range(index)]
     }
 
-    /// How many records it holds.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// The position of a reader that has read everything before this block. `None` before the first id.
-    pub fn base(&self) -> Option<Position> {
+    pub(super) fn base(&self) -> Option<Position> {
         Position::parse(&self.before).ok()
     }
 
     /// A record as filters see it; `None` for a notice, which concerns all readers of its topic.
-    pub fn candidate(&self, index: usize) -> Option<Candidate<'_>> {
+    pub(super) fn candidate(&self, index: usize) -> Option<Candidate<'_>> {
         let entry = &self.entries[index];
         let headers = match self.header_ends.get(index) {
             Some(&end) => {
@@ -137,7 +130,7 @@ impl Block {
     }
 
     /// Whether a record is for a reader with this filter. A notice is for all readers of its topic or partition.
-    pub fn is_for(&self, index: usize, matcher: &Matcher) -> bool {
+    pub(super) fn is_for(&self, index: usize, matcher: &Matcher) -> bool {
         if let Some(candidate) = self.candidate(index) {
             return matcher.accepts(&candidate);
         }
@@ -202,7 +195,7 @@ impl Block {
 
 /// Collects the frames of a batch into blocks.
 #[derive(Debug)]
-pub struct Builder {
+pub(super) struct Builder {
     came: Instant,
     before: Bytes,
     data: Vec<u8>,
@@ -216,7 +209,7 @@ pub struct Builder {
 
 impl Builder {
     /// A builder for records that arrived at that time and follow the event with the id `before`.
-    pub fn new(before: Bytes, came: Instant) -> Self {
+    pub(super) fn new(before: Bytes, came: Instant) -> Self {
         Self {
             came,
             before,
@@ -230,7 +223,7 @@ impl Builder {
     }
 
     /// The same, with capacity for about so many bytes of frames, in as many blocks as necessary.
-    pub fn with_room(before: Bytes, came: Instant, frames: usize) -> Self {
+    pub(super) fn with_room(before: Bytes, came: Instant, frames: usize) -> Self {
         let mut builder = Self::new(before, came);
         builder.expected = frames;
         builder.data.reserve(builder.room());
@@ -243,17 +236,17 @@ impl Builder {
     }
 
     /// When the records arrived.
-    pub fn came(&self) -> Instant {
+    pub(super) fn came(&self) -> Instant {
         self.came
     }
 
     /// The buffer for the next frame.
-    pub fn frame(&mut self) -> &mut Vec<u8> {
+    pub(super) fn frame(&mut self) -> &mut Vec<u8> {
         &mut self.data
     }
 
     /// The buffer for the next record's headers.
-    pub fn headers(&mut self) -> &mut Vec<u8> {
+    pub(super) fn headers(&mut self) -> &mut Vec<u8> {
         &mut self.headers
     }
 
@@ -267,34 +260,29 @@ impl Builder {
     }
 
     /// The frame that was written since the last finished one.
-    pub fn unfinished(&self) -> &[u8] {
+    pub(super) fn unfinished(&self) -> &[u8] {
         &self.data[self.finished_data()..]
     }
 
     /// The headers that were packed since the last finished frame.
-    pub fn unfinished_headers(&self) -> &[u8] {
+    pub(super) fn unfinished_headers(&self) -> &[u8] {
         &self.headers[self.finished_headers()..]
     }
 
     /// Discards everything written since the last finished frame.
-    pub fn discard_frame(&mut self) {
+    pub(super) fn discard_frame(&mut self) {
         self.data.truncate(self.finished_data());
         self.headers.truncate(self.finished_headers());
     }
 
     /// How many frames were finished.
-    pub fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         let finished: usize = self.finished.iter().map(Block::len).sum();
         (finished + self.entries.len()) as u64
     }
 
-    /// Whether no frame was finished.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The record whose frame was written, as filters see it.
-    pub fn candidate(&self, record: &Record<'_>, topic: u16) -> Candidate<'_> {
+    pub(super) fn candidate(&self, record: &Record<'_>, topic: u16) -> Candidate<'_> {
         Candidate {
             topic,
             partition: record.partition,
@@ -306,7 +294,7 @@ impl Builder {
     }
 
     /// Finishes the current frame as that of a record.
-    pub fn finish_record(&mut self, record: &Record<'_>, topic: u16) {
+    pub(super) fn finish_record(&mut self, record: &Record<'_>, topic: u16) {
         let kind = if record.value.is_none() {
             Kind::Tombstone
         } else {
@@ -323,7 +311,7 @@ impl Builder {
     }
 
     /// Finishes the current frame as that of a notice.
-    pub fn finish_notice(&mut self, kind: Kind, topic: u16, partition: u32, offset: i64) {
+    pub(super) fn finish_notice(&mut self, kind: Kind, topic: u16, partition: u32, offset: i64) {
         self.finish_frame(Entry {
             end: 0,
             topic,
@@ -376,8 +364,7 @@ impl Builder {
         self.finished.push(block);
     }
 
-    /// The finished blocks.
-    pub fn finish(mut self) -> Vec<Block> {
+    pub(super) fn finish(mut self) -> Vec<Block> {
         self.finish_block();
         self.finished
     }

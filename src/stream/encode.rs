@@ -9,7 +9,7 @@ use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::config::{Format, StreamSettings};
@@ -210,7 +210,7 @@ impl<'de> Visitor<'de> for FindMember<'_> {
             is_empty: true,
             found: Vec::new(),
         };
-        while let Some(is_field) = map.next_key_seed(IsName(self.field))? {
+        while let Some(is_field) = map.next_key_seed(MapName(|name: &str| name == self.field))? {
             members.is_empty = false;
             if is_field {
                 let value: &'de RawValue = map.next_value()?;
@@ -224,26 +224,26 @@ impl<'de> Visitor<'de> for FindMember<'_> {
     }
 }
 
-/// Compares a member's name without copying it.
-pub(super) struct IsName<'a>(pub(super) &'a str);
+/// Applies a function to a member's name, without copying the name.
+pub(super) struct MapName<F>(pub(super) F);
 
-impl<'de> serde::de::DeserializeSeed<'de> for IsName<'_> {
-    type Value = bool;
+impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for MapName<F> {
+    type Value = T;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
         deserializer.deserialize_str(self)
     }
 }
 
-impl Visitor<'_> for IsName<'_> {
-    type Value = bool;
+impl<T, F: FnOnce(&str) -> T> Visitor<'_> for MapName<F> {
+    type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a member's name")
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
-        Ok(name == self.0)
+    fn visit_str<E>(self, name: &str) -> Result<T, E> {
+        Ok(self.0(name))
     }
 }
 

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::block::{Block, Entry, Kind, MAX_BLOCK};
 use super::filter::Matcher;
+use super::pieces::PIECE;
 use super::position::Position;
 use crate::sse::write;
 
@@ -33,16 +34,12 @@ const LEAST_REMEMBERED: usize = 8192;
 /// Bytes of a remembered id beside its own: its entry, and its allocation with a reference count.
 const ID_OVERHEAD: usize = size_of::<(Sequence, Bytes)>() + 48;
 
-/// Bytes that are copied for a client at once (64 KiB, approximately): the memory of a client that catches up, beside
-/// its socket's buffers.
-pub const PIECE: usize = 64 * 1024;
-
 /// A record's number in its stream, from 1.
-pub type Sequence = u64;
+pub(super) type Sequence = u64;
 
 /// The result of a read at a cursor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Read {
+pub(super) enum Read {
     /// Frames, the cursor behind them, and how many they are.
     Frames(Bytes, Sequence, u64),
     /// Nothing yet.
@@ -53,7 +50,7 @@ pub enum Read {
 
 /// The recent records of a stream, bounded in bytes.
 #[derive(Debug)]
-pub struct Log {
+pub(super) struct Log {
     blocks: VecDeque<(Sequence, Arc<Block>)>,
     /// First record and preceding id of blocks that have left.
     left: VecDeque<(Sequence, Bytes)>,
@@ -75,7 +72,7 @@ pub struct Log {
 
 impl Log {
     /// An empty log of at most `capacity` bytes in total.
-    pub fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize) -> Self {
         Self {
             blocks: VecDeque::new(),
             left: VecDeque::new(),
@@ -91,7 +88,7 @@ impl Log {
     }
 
     /// An empty log without a bound that does not remember evicted blocks.
-    pub fn unbounded() -> Self {
+    pub(super) fn unbounded() -> Self {
         Self {
             remembers: false,
             ..Self::new(usize::MAX)
@@ -99,27 +96,27 @@ impl Log {
     }
 
     /// The number the next record gets: the cursor of a reader that has read everything.
-    pub fn next(&self) -> Sequence {
+    pub(super) fn next(&self) -> Sequence {
         self.next
     }
 
     /// The number of the oldest record: the cursor of a reader that has read nothing.
-    pub fn first(&self) -> Sequence {
+    pub(super) fn first(&self) -> Sequence {
         self.blocks.front().map_or(self.next, |(first, _)| *first)
     }
 
     /// Bytes of memory, including the index, overhead and the ids of evicted blocks.
-    pub fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.cost + self.left_cost
     }
 
     /// When the oldest record arrived, or an earlier one of the same small block that has been merged with it.
-    pub fn oldest_came(&self) -> Option<Instant> {
+    pub(super) fn oldest_came(&self) -> Option<Instant> {
         self.blocks.front().map(|(_, block)| block.came)
     }
 
     /// Where the oldest record came from.
-    pub fn oldest(&self) -> Option<Entry> {
+    pub(super) fn oldest(&self) -> Option<Entry> {
         self.blocks
             .front()
             .and_then(|(_, block)| block.entries.first().copied())
@@ -127,7 +124,7 @@ impl Log {
 
     /// The record from which a reader at `wanted` must search the log to miss nothing: the first of the last block
     /// before which nothing is wanted. `None` where a wanted record has left the log.
-    pub fn resume_point(&self, wanted: &Position) -> Option<Sequence> {
+    pub(super) fn resume_point(&self, wanted: &Position) -> Option<Sequence> {
         let head = Position::parse(&self.head).ok()?;
         if wanted.has_passed(&head) {
             return Some(self.next);
@@ -142,7 +139,7 @@ impl Log {
 
     /// The record before which nothing is wanted from `wanted` on, as precisely as is known, for callers that read
     /// later records elsewhere. It may have left the log. 1 where nothing is known.
-    pub fn walk_point(&self, wanted: &Position) -> Sequence {
+    pub(super) fn walk_point(&self, wanted: &Position) -> Sequence {
         let parse = |id: &Bytes| Position::parse(id).ok();
         // The records of a topic before its reset no longer exist, so all of them count as passed.
         let has_passed = |first: Sequence, before: &Bytes| {
@@ -167,7 +164,7 @@ impl Log {
     }
 
     /// Whether the log begins exactly at `wanted`, so that no record must be skipped.
-    pub fn begins_at(&self, wanted: &Position) -> bool {
+    pub(super) fn begins_at(&self, wanted: &Position) -> bool {
         if self.first() < self.turn {
             return false;
         }
@@ -177,7 +174,7 @@ impl Log {
 
     /// The record after the event with exactly this id, if it is in the block that begins at `from`. A reader that
     /// returns to the same replica is found by it, and skips nothing.
-    pub fn after_id(&self, from: Sequence, id: &[u8]) -> Option<Sequence> {
+    pub(super) fn after_id(&self, from: Sequence, id: &[u8]) -> Option<Sequence> {
         if *id == *self.head {
             return Some(self.next);
         }
@@ -192,7 +189,7 @@ impl Log {
     /// The records from `cursor` to the end of its block, or about [`PIECE`] bytes of them, that `wanted` has not
     /// passed and `matcher` accepts, with ids that never go back. The frames may be empty although there were records.
     /// Nothing is copied for a reader at the log's position.
-    pub fn read_wanted(
+    pub(super) fn read_wanted(
         &self,
         cursor: Sequence,
         wanted: &mut Position,
@@ -234,7 +231,7 @@ impl Log {
     /// Writes one record for a reader at `wanted`; nothing if `wanted` has passed it. `delete`, if given, replaces its
     /// frame. Returns false if the record has left the log.
     #[must_use]
-    pub fn write_wanted(
+    pub(super) fn write_wanted(
         &self,
         sequence: Sequence,
         delete: Option<&[u8]>,
@@ -256,56 +253,56 @@ impl Log {
     }
 
     /// The frame of one record, without a copy; `None` where it has left the log.
-    pub fn frame(&self, sequence: Sequence) -> Option<Bytes> {
+    pub(super) fn frame(&self, sequence: Sequence) -> Option<Bytes> {
         let (_, block, index) = self.find(sequence)?;
         Some(block.data.slice(block.range(index)))
     }
 
     /// The block that holds a record, and the number of its first.
-    pub fn block_at(&self, sequence: Sequence) -> Option<(Sequence, Arc<Block>)> {
+    pub(super) fn block_at(&self, sequence: Sequence) -> Option<(Sequence, Arc<Block>)> {
         let (first, block, _) = self.find(sequence)?;
         Some((first, Arc::clone(block)))
     }
 
     /// A position that a reader at `cursor` had certainly reached, where that record has left the log. `None` where
     /// that is forgotten.
-    pub fn reached_at(&self, cursor: Sequence) -> Option<Position> {
+    pub(super) fn reached_at(&self, cursor: Sequence) -> Option<Position> {
         let later = self.left.partition_point(|(first, _)| *first <= cursor);
         let (_, before) = self.left.get(later.checked_sub(1)?)?;
         Position::parse(before).ok()
     }
 
     /// The id of a reader at the head.
-    pub fn head(&self) -> &Bytes {
+    pub(super) fn head(&self) -> &Bytes {
         &self.head
     }
 
     /// Whether the head is the last record's own id: nothing after it was passed over or hidden.
-    pub fn ends_with_head(&self) -> bool {
+    pub(super) fn ends_with_head(&self) -> bool {
         let newest = self.blocks.back();
         let last = newest.and_then(|(_, block)| Some(block.frame(block.len().checked_sub(1)?)));
         last.is_some_and(|frame| *write::id_of(frame) == *self.head)
     }
 
     /// Sets the id of a reader at the head, where it changed without a record.
-    pub fn set_head(&mut self, id: Bytes) {
+    pub(super) fn set_head(&mut self, id: Bytes) {
         self.head = id;
     }
 
     /// Sets the capacity. Excess blocks are evicted at once.
-    pub fn set_capacity(&mut self, capacity: usize) {
+    pub(super) fn set_capacity(&mut self, capacity: usize) {
         self.capacity = capacity;
         self.max_block = MAX_BLOCK.min(capacity / 4);
         self.evict_surplus();
     }
 
     /// Marks ids from the next record on as not comparable with earlier ones.
-    pub fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.turn = self.next;
     }
 
     /// Appends what a [`Builder`](super::block::Builder) has built; the oldest blocks leave where the capacity demands it.
-    pub fn append(&mut self, blocks: Vec<Block>, head: Bytes) {
+    pub(super) fn append(&mut self, blocks: Vec<Block>, head: Bytes) {
         for block in blocks {
             self.append_block(block);
         }
@@ -321,7 +318,7 @@ impl Log {
     }
 
     /// Evicts the blocks that contain only records before `cursor`.
-    pub fn let_go_before(&mut self, cursor: Sequence) {
+    pub(super) fn let_go_before(&mut self, cursor: Sequence) {
         while self.blocks.get(1).map_or(self.next, |(first, _)| *first) <= cursor && !self.blocks.is_empty() {
             self.evict();
         }
@@ -392,7 +389,7 @@ impl Log {
     }
 
     /// Everything from `cursor` to the end of its block.
-    pub fn read(&self, cursor: Sequence) -> Read {
+    pub(super) fn read(&self, cursor: Sequence) -> Read {
         if cursor >= self.next {
             return Read::AtHead;
         }
@@ -407,7 +404,7 @@ impl Log {
     }
 
     /// The id of a reader at `cursor`: that of the preceding event. `None` where that was evicted.
-    pub fn id_before(&self, cursor: Sequence) -> Option<Bytes> {
+    pub(super) fn id_before(&self, cursor: Sequence) -> Option<Bytes> {
         if cursor >= self.next {
             return Some(self.head.clone());
         }
@@ -460,3 +457,6 @@ fn show_wanted(
     out.extend_from_slice(write::without_id(frame));
     true
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,11 +35,11 @@ const PER_ELEMENT: usize = 32;
 const SPARE: usize = 16 * 1024;
 
 /// A path's number. Numbers are not reused.
-pub type Slot = u64;
+pub(super) type Slot = u64;
 
 /// Paths as a trie.
 #[derive(Debug, Default)]
-pub struct Paths {
+pub(super) struct Paths {
     /// The first is the document; it exists if there are paths.
     nodes: Slab<Node>,
     entries: Slab<Entry>,
@@ -155,7 +155,7 @@ struct Place {
 
 impl Paths {
     /// A trie of these paths.
-    pub fn new<'a>(paths: impl IntoIterator<Item = (Slot, &'a [String])>) -> Self {
+    pub(super) fn new<'a>(paths: impl IntoIterator<Item = (Slot, &'a [String])>) -> Self {
         let mut trie = Self::default();
         for (slot, path) in paths {
             trie.insert(slot, path);
@@ -164,7 +164,7 @@ impl Paths {
     }
 
     /// Adds a path under an unused number.
-    pub fn insert(&mut self, slot: Slot, path: &[String]) {
+    pub(super) fn insert(&mut self, slot: Slot, path: &[String]) {
         if self.nodes.is_empty() {
             self.nodes.insert(Node::default());
         }
@@ -263,7 +263,7 @@ impl Paths {
     }
 
     /// Removes a path.
-    pub fn remove(&mut self, slot: Slot) {
+    pub(super) fn remove(&mut self, slot: Slot) {
         let Some(text) = self.by_slot.remove(&slot) else {
             return;
         };
@@ -345,7 +345,7 @@ impl Paths {
 
     /// Frees memory if more than one and a half times the used memory is held. Costs as much as adding all paths, so a
     /// fraction of the removals before it.
-    pub fn tidy(&mut self) {
+    pub(super) fn tidy(&mut self) {
         if self.bytes() <= self.used_bytes() / 2 * 3 + SPARE {
             return;
         }
@@ -415,12 +415,12 @@ impl Paths {
     }
 
     /// Whether there are no paths.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.by_slot.is_empty()
     }
 
     /// Bytes of memory that these paths use.
-    pub fn used_bytes(&self) -> usize {
+    pub(super) fn used_bytes(&self) -> usize {
         self.entries.len() * PER_ENTRY
             + self.nodes.len() * PER_NODE
             + self.texts.len() * PER_PATH
@@ -428,7 +428,7 @@ impl Paths {
     }
 
     /// Bytes of memory that these paths hold, including unused capacity.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.entries.capacity() * size_of::<Entry>()
             + self.nodes.capacity() * size_of::<Node>()
             + self.texts.capacity() * size_of::<Text>()
@@ -438,7 +438,7 @@ impl Paths {
     }
 
     /// Most bytes that a path can use: those of a path that shares nothing with others.
-    pub fn most_bytes(path: &[String]) -> usize {
+    pub(super) fn most_bytes(path: &[String]) -> usize {
         let names = path.len();
         let text: usize = path.iter().map(|name| name.len() + 1).sum();
         let entries = names * 2;
@@ -449,7 +449,8 @@ impl Paths {
     }
 
     /// How many names additions and removals have hashed and compared so far: a measure of work independent of time.
-    pub fn work(&self) -> u64 {
+    #[cfg(test)]
+    pub(super) fn work(&self) -> u64 {
         self.work
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-use super::log::PIECE;
+/// Bytes that are copied for a client at once (64 KiB, approximately): the memory of a client that catches up, beside
+/// its socket's buffers.
+pub const PIECE: usize = 64 * 1024;
 
 /// Bytes in pieces up to which they have their full size: 16 MiB, so 256 clients at once.
 pub const AMPLE: usize = 16 * 1024 * 1024;

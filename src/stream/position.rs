@@ -480,3 +480,6 @@ fn read_fingerprint(rest: &mut &[u8]) -> Result<u32, PositionError> {
     *rest = tail;
     Ok(u32::from_be_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests;

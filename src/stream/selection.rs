@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use super::group::{Group, Selected};
-use super::log::{Log, PIECE, Read, Sequence};
+use super::log::{Log, Read, Sequence};
+use super::pieces::PIECE;
 use super::position::Position;
 use crate::sse::write;
 

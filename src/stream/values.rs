@@ -12,9 +12,10 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::encode::MapName;
 use super::paths::{NONE, Paths, ROOT, Slot};
 
 /// A value of a path.
@@ -27,17 +28,10 @@ struct Hit {
     end: usize,
 }
 
-/// A scalar at an entry of the trie, which is [`NONE`] if it no longer counts.
+/// What was found at an entry of the trie, which is [`NONE`] if it no longer counts: the text of a scalar, or the scalars of
+/// a member.
 #[derive(Debug, Clone, Copy)]
-struct Scalar {
-    entry: u32,
-    start: usize,
-    end: usize,
-}
-
-/// A member that was found, with the range of its scalars.
-#[derive(Debug, Clone, Copy)]
-struct Member {
+struct Span {
     entry: u32,
     start: usize,
     end: usize,
@@ -45,23 +39,23 @@ struct Member {
 
 /// The values of successive documents.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(super) struct Found {
     hits: Vec<Hit>,
     /// The texts, copied: payloads of several lines are joined in a buffer that is reused.
     text: String,
     /// Where the hits of each document end.
     ends: Vec<usize>,
     /// Scalars of the current document.
-    scalars: Vec<Scalar>,
+    scalars: Vec<Span>,
     /// Members of the objects that are being walked.
-    members: Vec<Member>,
+    members: Vec<Span>,
     /// For each entry the index of its member, or [`NONE`]: an entry is in one object, so it has one at most.
     met: Vec<u32>,
 }
 
 impl Found {
     /// Looks up all paths in one more document.
-    pub fn look_up(&mut self, paths: &Paths, json: &str) {
+    pub(super) fn look_up(&mut self, paths: &Paths, json: &str) {
         if !paths.is_empty() {
             self.walk(paths, ROOT, json);
             self.settle(paths);
@@ -70,12 +64,12 @@ impl Found {
     }
 
     /// Adds a document without values.
-    pub fn pass_over(&mut self) {
+    pub(super) fn pass_over(&mut self) {
         self.ends.push(self.hits.len());
     }
 
     /// The values of a document, by the order of lookups.
-    pub fn values(&self, document: usize) -> Values<'_> {
+    pub(super) fn values(&self, document: usize) -> Values<'_> {
         let start = document.checked_sub(1).map_or(0, |before| self.ends[before]);
         Values {
             hits: &self.hits[start..self.ends[document]],
@@ -153,13 +147,13 @@ impl Found {
             self.text.push_str(value);
         }
         let end = self.text.len();
-        self.scalars.push(Scalar { entry, start, end });
+        self.scalars.push(Span { entry, start, end });
     }
 
     /// Notes a member whose scalars begin at `start`. The scalars of an earlier member of the same name no longer
     /// count.
     fn meet(&mut self, entry: u32, start: usize) {
-        let member = Member {
+        let member = Span {
             entry,
             start,
             end: self.scalars.len(),
@@ -186,21 +180,21 @@ struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The values found in one document.
 #[derive(Debug, Clone, Copy)]
-pub struct Values<'a> {
+pub(super) struct Values<'a> {
     hits: &'a [Hit],
     text: &'a str,
 }
 
 impl<'a> Values<'a> {
     /// The value at a path.
-    pub fn get(&self, slot: Slot) -> Option<&'a str> {
+    pub(super) fn get(&self, slot: Slot) -> Option<&'a str> {
         let index = self.hits.binary_search_by_key(&slot, |hit| hit.slot).ok()?;
         let hit = self.hits[index];
         self.text.get(hit.start..hit.end)
     }
 
     /// All values, with their paths.
-    pub fn iter(self) -> impl Iterator<Item = (Slot, &'a str)> {
+    pub(super) fn iter(self) -> impl Iterator<Item = (Slot, &'a str)> {
         let text = self.text;
         let hits = self.hits.iter();
         hits.filter_map(move |hit| Some((hit.slot, text.get(hit.start..hit.end)?)))
@@ -222,7 +216,8 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(entry) = map.next_key_seed(MemberOf(self.paths, self.node))? {
+        let member = |name: &str| self.paths.member(self.node, name);
+        while let Some(entry) = map.next_key_seed(MapName(member))? {
             let Some(entry) = entry else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
@@ -255,25 +250,5 @@ impl<'de> Visitor<'de> for Level<'_> {
     }
 }
 
-/// Finds the entry of a member by its name, without copying the name.
-struct MemberOf<'n>(&'n Paths, u32);
-
-impl<'de> DeserializeSeed<'de> for MemberOf<'_> {
-    type Value = Option<u32>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Option<u32>, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for MemberOf<'_> {
-    type Value = Option<u32>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<u32>, E> {
-        Ok(self.0.member(self.1, name))
-    }
-}
+#[cfg(test)]
+mod tests;

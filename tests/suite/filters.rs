@@ -2,17 +2,14 @@
 
 use crate::rig::{Rec, Rig, filter, rec};
 use crate::trials;
-use kafka_sse_bridge::config::filter::{FilterError, MAX_BYTES, MAX_PATH, MAX_TERMS, Name};
+use kafka_sse_bridge::config::filter::{FilterError, MAX_BYTES, MAX_PATH, MAX_TERMS};
 use kafka_sse_bridge::config::{Format, Start, StreamSettings};
-use kafka_sse_bridge::stream::paths::Paths;
-use kafka_sse_bridge::stream::values::Found;
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
     trials![
         a_scalar_is_compared_by_its_text,
         a_name_with_dots_matches_whole_before_it_is_a_path,
-        paths_match_together_as_each_does_alone,
         a_payload_that_is_not_json_matches_no_path,
         a_payload_of_several_lines_is_searched_whole,
         a_filter_sees_the_value_as_it_is_sent,
@@ -198,55 +195,6 @@ fn a_name_with_dots_matches_whole_before_it_is_a_path() {
     }
     let deep = format!("value.{}a", "a.".repeat(MAX_PATH));
     assert_eq!(filter(&[(&deep, "x")], &topics), Err(FilterError::TooDeep));
-}
-
-/// A path looked up alone, beside many others, and after others have gone finds the same.
-fn paths_match_together_as_each_does_alone() {
-    let document = r#"{"a":1,"a":{"b":[7,{"c":"x"}],"b.1.c":"y"},"d":{"e":{"f":null}},"d.e":5,"g":"s"}"#;
-    let paths = [
-        "a",
-        "a.b.0",
-        "a.b.1.c",
-        "d.e",
-        "d.e.f",
-        "g",
-        "g.h",
-        "missing",
-        r"a.b\.1\.c",
-    ];
-    let wanted = [
-        None,
-        Some("7"),
-        Some("y"),
-        Some("5"),
-        Some("null"),
-        Some("s"),
-        None,
-        None,
-        Some("y"),
-    ];
-    let path = |text: &str| match Name::parse(&format!("value.{text}")) {
-        Ok(Some(Name::Value(path))) => path,
-        other => panic!("{other:?}"),
-    };
-    let parsed: Vec<Vec<String>> = paths.iter().map(|text| path(text)).collect();
-    let others: Vec<Vec<String>> = (0..500).map(|number| path(&format!("p{number}.q.r"))).collect();
-    for (index, wanted) in wanted.iter().enumerate() {
-        let mut alone = Found::default();
-        alone.look_up(&Paths::new([(3, parsed[index].as_slice())]), document);
-        assert_eq!(alone.values(0).get(3), *wanted, "{} alone", paths[index]);
-    }
-    let all = parsed.iter().chain(&others).map(Vec::as_slice);
-    let all = Paths::new((0..).zip(all));
-    let mut found = Found::default();
-    found.look_up(&all, "{\"p7\":{\"q\":{\"r\":true}}}");
-    found.pass_over();
-    found.look_up(&all, document);
-    assert_eq!(found.values(0).iter().collect::<Vec<_>>(), [(9 + 7, "true")]);
-    assert_eq!(found.values(1).iter().count(), 0);
-    for (slot, wanted) in (0..).zip(wanted) {
-        assert_eq!(found.values(2).get(slot), wanted, "path {slot}");
-    }
 }
 
 fn a_payload_that_is_not_json_matches_no_path() {

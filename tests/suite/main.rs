@@ -86,7 +86,6 @@ mod security;
 mod security_refusals;
 mod security_settings;
 mod seed;
-mod shared_log;
 mod since;
 mod sse_clients;
 mod subscriptions;
@@ -116,7 +115,6 @@ fn main() -> ExitCode {
         framing::trials(),
         layers::trials(),
         positions::trials(),
-        shared_log::trials(),
         documents::trials(),
         descriptions::trials(),
         subscriptions::trials(),

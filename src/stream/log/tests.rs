@@ -1,25 +1,13 @@
-//! The log: every reader gets every record once and in order, whatever the batches, and it never
-//! takes more than its bound.
+//! Every reader gets every record once and in order, whatever the batches, and the log never takes more than its bound.
 
-use crate::trials;
-use bytes::Bytes;
-use kafka_sse_bridge::kafka::record::{Record, Stamp};
-use kafka_sse_bridge::stream::block::{Builder, MAX_BLOCK};
-use kafka_sse_bridge::stream::log::{Log, Read};
-use kafka_sse_bridge::stream::position::{Position, TopicPosition};
-use libtest_mimic::Trial;
-use proptest::prelude::*;
 use std::time::Instant;
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        a_reader_gets_every_record_once_in_order_for_any_batches,
-        the_log_stays_within_its_bound_and_reports_evictions,
-        the_log_block_of_a_start_position_is_found,
-        the_id_before_a_record_is_that_of_the_previous_event,
-        long_ids_are_counted_and_remembered_within_the_bound,
-    ]
-}
+use proptest::prelude::*;
+
+use super::super::block::Builder;
+use super::super::position::TopicPosition;
+use super::*;
+use crate::kafka::record::{Record, Stamp};
 
 fn frame(number: u64, size: usize) -> Vec<u8> {
     format!("id: {number}\ndata: {}\n\n", "x".repeat(size)).into_bytes()
@@ -50,6 +38,7 @@ fn numbers(bytes: &[u8]) -> Vec<u64> {
         .collect()
 }
 
+#[test]
 fn a_reader_gets_every_record_once_in_order_for_any_batches() {
     proptest!(|(batches in batches(), start in 1..60_u64)| {
         let mut log = Log::new(usize::MAX);
@@ -91,6 +80,7 @@ fn read_all(log: &Log, cursor: &mut u64, seen: &mut Vec<u64>) {
     }
 }
 
+#[test]
 fn the_log_stays_within_its_bound_and_reports_evictions() {
     proptest!(|(batches in batches(), capacity in 400_000..900_000_usize)| {
         let mut log = Log::new(capacity);
@@ -110,6 +100,7 @@ fn the_log_stays_within_its_bound_and_reports_evictions() {
     });
 }
 
+#[test]
 fn the_id_before_a_record_is_that_of_the_previous_event() {
     proptest!(|(batches in batches())| {
         let mut log = Log::new(usize::MAX);
@@ -135,6 +126,7 @@ fn finish(builder: &mut Builder, topic: u16, partition: u32, offset: i64) {
 }
 
 /// Ids of nearly 6 KiB, as a topic of 900 partitions makes them.
+#[test]
 fn long_ids_are_counted_and_remembered_within_the_bound() {
     const BATCHES: i64 = 600;
     let capacity = 4 * 1024 * 1024;
@@ -199,6 +191,7 @@ fn append_positions(
     log.append(builder.finish(), position.id().into());
 }
 
+#[test]
 fn the_log_block_of_a_start_position_is_found() {
     let records = prop::collection::vec((0..PARTITIONS, 0..300_usize), 1..10);
     let batches = prop::collection::vec(records, 1..40);
