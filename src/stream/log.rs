@@ -377,12 +377,11 @@ impl Log {
     fn find(&self, sequence: Sequence) -> Option<(Sequence, &Arc<Block>, usize)> {
         // Readers that are woken are at the newest block.
         let newest = self.blocks.back().filter(|(first, _)| *first <= sequence);
-        let (first, block) = match newest {
-            Some(found) => found,
-            None => {
-                let later = self.blocks.partition_point(|(first, _)| *first <= sequence);
-                self.blocks.get(later.checked_sub(1)?)?
-            }
+        let (first, block) = if let Some(found) = newest {
+            found
+        } else {
+            let later = self.blocks.partition_point(|(first, _)| *first <= sequence);
+            self.blocks.get(later.checked_sub(1)?)?
         };
         let index = usize::try_from(sequence - first).ok()?;
         (index < block.len()).then_some((*first, block, index))

@@ -382,6 +382,7 @@ impl Position {
     }
 
     /// The same partitions, from their beginning.
+    #[must_use]
     pub fn at_beginning(&self) -> Self {
         let mut position = self.clone();
         for topic in &mut position.topics {
