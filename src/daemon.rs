@@ -24,6 +24,7 @@ use tokio::time::MissedTickBehavior;
 use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
 use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
+use crate::decode::feeds::Lookup;
 use crate::fd_limit;
 use crate::http::connections::Connections;
 use crate::http::listener::{BindError, Listener, overlap};
@@ -224,7 +225,7 @@ impl Daemon {
         let routes = routes(Arc::clone(&app));
         let handler = server::handler(Arc::clone(&app), Arc::clone(&routes));
         let status_line = Arc::new(StatusLine::new(Arc::clone(&app)));
-        let writers = Writers::start()?;
+        let mut writers = Writers::start()?;
         if let Some(period) = systemd::watchdog_period() {
             // Without the base path, which applies to clients only.
             let self_check = SelfCheck::new(routes)?;
@@ -244,6 +245,11 @@ impl Daemon {
         let connection = connection(&settings.kafka, &settings.streams);
         let history = Arc::new(History::new(connection.clone(), Arc::clone(&app.kafka)));
         let registry = SchemaRegistry::new(&settings.kafka.schema_registry, Arc::clone(&app.schema_registry));
+        let schemas = registry.clone();
+        writers.set_schemas(Lookup::new(move |id| {
+            let schemas = schemas.clone();
+            async move { schemas.schema(id).await }
+        }));
         let mut daemon = Self {
             app,
             schema_registry: registry,
@@ -288,14 +294,14 @@ impl Daemon {
         for settings in settings {
             let archive = Arc::clone(history) as Arc<dyn Archive>;
             let counters = self.app.ledger.of(&settings.path);
-            let past = HistoryReads::new(archive, self.writers.replay_spawner(&settings.path));
+            let past = HistoryReads::new(archive, self.writers.replay_spawner(settings));
             let stream = Stream::counting(settings.clone(), pace, Some(past), Clock::SYSTEM, counters);
             stream.set_spawn(self.writers.spawner(&settings.path));
             let (sender, receiver) = mpsc::channel(CHANNEL_BATCHES);
             let (writer, tasks) = (Writer::new(Arc::clone(&stream)), &mut self.tasks);
             running.push(Running {
                 announcer: tasks.spawn(Announcer::new(Arc::clone(&stream))),
-                writer: self.writers.spawn(tasks, &settings.path, writer, receiver),
+                writer: self.writers.spawn(tasks, settings, writer, receiver),
                 stream,
             });
             feeds.push(sender);
@@ -402,10 +408,13 @@ impl Daemon {
 /// The connection settings of all Kafka clients: the union of what all streams need.
 pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connection {
     let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
+    let has_schemas = streams.iter().any(StreamSettings::has_schema_ids);
     let needs = if has_envelope {
         Some("a stream's format shows timestamps and headers, which need it")
     } else if streams.iter().any(StreamSettings::filters_headers) {
         Some("a stream's filter looks at headers, which need it")
+    } else if has_schemas {
+        Some("a stream's format looks for ids of schemas in headers, which need it")
     } else {
         None
     };
@@ -415,7 +424,7 @@ pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connecti
         isolation: kafka.isolation,
         credentials: Credentials::new(kafka),
         librdkafka: kafka.librdkafka.clone().into_iter().collect(),
-        needs_headers: has_envelope || streams.iter().any(StreamSettings::keeps_headers),
+        needs_headers: has_envelope || has_schemas || streams.iter().any(StreamSettings::keeps_headers),
         needs_librdkafka: needs,
     }
 }

@@ -21,6 +21,8 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet, yield_now};
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::StreamSettings;
+use crate::decode::feeds::{FeedDecoder, Lookup};
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::Feed;
 use crate::stream::Spawn;
@@ -37,6 +39,8 @@ pub struct Writers {
     runtime: Option<Runtime>,
     handle: Handle,
     pulses: Arc<Pulses>,
+    /// Where decoders find schemas, if the daemon has a registry.
+    schemas: Option<Lookup>,
 }
 
 impl Writers {
@@ -59,7 +63,13 @@ impl Writers {
             handle: runtime.handle().clone(),
             pulses: Arc::new(Pulses::new(runtime.handle().clone())),
             runtime: Some(runtime),
+            schemas: None,
         })
+    }
+
+    /// Decodes records with these schemas.
+    pub fn set_schemas(&mut self, schemas: Lookup) {
+        self.schemas = Some(schemas);
     }
 
     /// The pulses of the tasks.
@@ -71,15 +81,16 @@ impl Writers {
     pub fn spawn(
         &self,
         tasks: &mut JoinSet<()>,
-        path: &str,
+        settings: &StreamSettings,
         writer: Writer,
         feeds: mpsc::Receiver<Feed>,
     ) -> AbortHandle {
         let pulse = Arc::clone(writer.pulse());
-        self.pulses.add(format!("the writer of stream {path}"), &pulse);
+        self.pulses
+            .add(format!("the writer of stream {}", settings.path), &pulse);
         let writing = Judged {
             pulse,
-            task: Box::pin(write(writer, feeds)),
+            task: Box::pin(write(writer, self.decoder(settings), feeds)),
         };
         tasks.spawn_on(writing, &self.handle)
     }
@@ -89,9 +100,17 @@ impl Writers {
         self.spawner_of(format!("a filter of stream {path}"))
     }
 
-    pub(crate) fn replay_spawner(&self, path: &str) -> SpawnReplay {
-        let spawn = self.spawner_of(format!("a replay of stream {path}"));
-        Box::new(move |task| spawn(Box::pin(write_replay(task))))
+    pub(crate) fn replay_spawner(&self, settings: &StreamSettings) -> SpawnReplay {
+        let spawn = self.spawner_of(format!("a replay of stream {}", settings.path));
+        let (settings, schemas) = (settings.clone(), self.schemas.clone());
+        Box::new(move |task| {
+            let decoder = FeedDecoder::new(&settings, schemas.clone());
+            spawn(Box::pin(write_replay(task, decoder)));
+        })
+    }
+
+    fn decoder(&self, settings: &StreamSettings) -> FeedDecoder {
+        FeedDecoder::new(settings, self.schemas.clone())
     }
 
     fn spawner_of(&self, name: String) -> Spawn {
@@ -113,11 +132,17 @@ impl Drop for Writers {
     }
 }
 
-async fn write(mut writer: Writer, mut feeds: mpsc::Receiver<Feed>) {
+async fn write(mut writer: Writer, mut decoder: FeedDecoder, mut feeds: mpsc::Receiver<Feed>) {
+    let pulse = Arc::clone(writer.pulse());
     while let Some(feed) = feeds.recv().await {
-        writer.take(&feed);
-        // To the other writers.
-        yield_now().await;
+        let mut is_part = true;
+        while is_part {
+            let next;
+            (next, is_part) = decoder.decode(&feed, || pulse.step()).await;
+            writer.take(&next);
+            // To the other writers.
+            yield_now().await;
+        }
         // In pieces, with a yield after each; feeds that arrive go first.
         while feeds.is_empty() && writer.tidy() {
             yield_now().await;
@@ -126,20 +151,22 @@ async fn write(mut writer: Writer, mut feeds: mpsc::Receiver<Feed>) {
 }
 
 /// Writes a replay until its readers have taken everything.
-pub async fn write_replay(task: ReplayTask) {
+pub async fn write_replay(task: ReplayTask, mut decoder: FeedDecoder) {
     let ReplayTask {
         mut writer,
         feeds,
         slot: _slot,
     } = task;
     let mut feeds = Some(feeds);
+    // The feed that is being decoded, of which parts may have been taken.
+    let mut begun: Option<Feed> = None;
     loop {
         match (writer.step(Instant::now().into_std()), &mut feeds) {
             (ReplayStep::Take, Some(open)) => tokio::select! {
                 // The writer makes space behind every feed, so readers are not kept waiting; and without chance, a
                 // simulation of this can be repeated.
                 biased;
-                feed = open.recv() => {
+                feed = next_feed(open, &mut begun, &mut decoder) => {
                     writer.take(feed.as_ref(), Instant::now().into_std());
                     // To the other writers.
                     yield_now().await;
@@ -156,6 +183,22 @@ pub async fn write_replay(task: ReplayTask) {
             (ReplayStep::Take, None) | (ReplayStep::End, _) => return,
         }
     }
+}
+
+/// The next feed, or the next part of the one that is begun. Dropping the future loses nothing.
+async fn next_feed(
+    feeds: &mut mpsc::Receiver<Feed>,
+    begun: &mut Option<Feed>,
+    decoder: &mut FeedDecoder,
+) -> Option<Feed> {
+    if begun.is_none() {
+        *begun = Some(feeds.recv().await?);
+    }
+    let (next, is_part) = decoder.decode(begun.as_ref()?, || {}).await;
+    if !is_part {
+        *begun = None;
+    }
+    Some(next)
 }
 
 async fn reader_moved(writer: &ReplayWriter) {

@@ -29,6 +29,7 @@ mod bridge;
 mod chunks;
 mod compare;
 mod count;
+mod decode;
 mod drain;
 mod fanout;
 mod filtered;
@@ -117,7 +118,7 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 15] = [
+const BENCHMARKS: [(&str, Benchmark); 16] = [
     ("fanout", fanout::run),
     ("arrival", arrival::run),
     ("filtered", filtered::run),
@@ -132,6 +133,7 @@ const BENCHMARKS: [(&str, Benchmark); 15] = [
     ("transactions", transactions::run),
     ("start", start::run),
     ("position", position::run),
+    ("decode", decode::run),
     (COMPARE, compare::run),
 ];
 

@@ -4,7 +4,7 @@
 //! - [`mod@load`]: the layers, and the origin of each value.
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
 //! - [`schema_registry`]: the keys of the schema registry.
-//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`]: the types of keys that need more than a word or a number.
+//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a word or a number.
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
@@ -20,6 +20,7 @@ pub mod diff;
 pub(crate) mod faults;
 pub mod filter;
 pub mod fingerprint;
+pub mod formats;
 #[cfg(feature = "librdkafka")]
 pub(crate) mod librdkafka;
 pub(crate) mod list;
@@ -36,10 +37,12 @@ pub mod socket;
 pub(crate) mod suggest;
 pub mod units;
 pub mod validate;
+mod validate_formats;
 mod validate_schema_registry;
 mod validate_security;
 mod words;
 
+pub use formats::{AvroJson, DataFormat, Int64, Timestamps};
 pub use load::{Document, Flags, Loaded, load};
 pub use schema_registry::SchemaRegistrySettings;
 pub use security::{FileName, Mechanism, SaslSettings, TlsSettings};

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cors::CorsSettings;
+use super::formats::{AvroJson, DataFormat, Int64, Timestamps};
 use super::list::list;
 use super::proxies::Proxy;
 use super::schema_registry::SchemaRegistrySettings;
@@ -244,6 +245,16 @@ pub struct StreamSettings {
     pub topics: Vec<String>,
     /// Where a client begins that does not specify it.
     pub start: Start,
+    /// What keys are in Kafka.
+    pub key_format: DataFormat,
+    /// What values are in Kafka.
+    pub value_format: DataFormat,
+    /// How values of Avro unions are shown.
+    pub avro_json: AvroJson,
+    /// How integers of 64 bits are shown.
+    pub int64: Int64,
+    /// How Avro's dates and times are shown.
+    pub timestamps: Timestamps,
     /// How a record is shown.
     pub format: Format,
     /// Name under which the key is put into the value, a JSON object.
@@ -296,6 +307,12 @@ impl StreamSettings {
         self.filter.keys().any(|name| name.starts_with("header."))
     }
 
+    /// Whether keys or values name registered schemas, perhaps in headers.
+    #[must_use]
+    pub fn has_schema_ids(&self) -> bool {
+        self.key_format.is_framed() || self.value_format.is_framed()
+    }
+
     /// Whether headers are kept beside the frames, for filters.
     pub fn keeps_headers(&self) -> bool {
         self.client_filters || self.filters_headers()
@@ -317,6 +334,11 @@ impl Default for StreamSettings {
             path: String::new(),
             topics: Vec::new(),
             start: Start::default(),
+            key_format: DataFormat::Text,
+            value_format: DataFormat::Json,
+            avro_json: AvroJson::default(),
+            int64: Int64::default(),
+            timestamps: Timestamps::default(),
             format: Format::default(),
             key_field: None,
             event: None,

@@ -12,6 +12,7 @@ use super::settings::{
     Client, Draft, Format, Isolation, KafkaSettings, LEAST_LOG, Lag, Settings, StreamSettings,
 };
 use super::units::Span;
+use super::validate_formats;
 use super::validate_schema_registry;
 use super::validate_security;
 use crate::sse::control::ControlEvent;
@@ -75,6 +76,8 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
     for (index, stream) in draft.streams.iter().enumerate() {
         let key = |name: &str| format!("stream[{index}].{name}");
         check_stream(stream, &key, &mut faults);
+        let has_registry = draft.kafka.schema_registry.is_configured();
+        validate_formats::validate(stream, &key, has_registry, &mut faults);
         check_table(stream, &key, &mut faults);
         check_filter(stream, &key, &mut faults);
         if !paths.insert(&stream.path) {

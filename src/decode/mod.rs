@@ -2,10 +2,27 @@
 //!
 //! Sans-I/O: a [`Decoder`] says which schema it needs, and a driver fetches it. Behind it, a batch is an ordinary
 //! [`Batch`](crate::kafka::record::Batch), whose keys and values are what clients see.
+//!
+//! - [`registered`]: ids and texts of registered schemas; [`schema`]: what they are compiled to
+//! - `decoder`: the records of a stream, one after the other; [`feeds`]: its feeds; `framing`: how a record names its schema
+//! - `primitives`: numbers and UUIDs; `avro`, `protobuf`: the formats with schemas
+//! - `json`, `times`: what they write
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "avro")]
+mod avro;
+mod decoder;
+pub mod feeds;
+mod framing;
+mod json;
+mod primitives;
+#[cfg(feature = "protobuf")]
+mod protobuf;
+pub mod registered;
 pub mod schema;
-pub mod step;
+#[cfg(any(feature = "avro", feature = "protobuf"))]
+mod times;
 
-pub use schema::{Reference, Schema, SchemaError, SchemaId, SchemaKind, SchemaText};
-pub use step::{Step, Supplied};
+pub use decoder::{Decoder, Step, Supplied};
+pub use registered::{Reference, SchemaError, SchemaId, SchemaKind, SchemaText};
+pub use schema::Schema;

@@ -1,77 +1,30 @@
-//! Registered schemas: their ids, their texts, and what they are compiled to.
+//! What registered schemas are compiled to.
 
-use std::fmt;
-
-/// How a record names its schema.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SchemaId {
-    /// The number that a registry gives to a schema: four bytes behind the magic byte 0, in front of the payload or in
-    /// a header.
-    Number(u32),
-    /// A UUID, behind the magic byte 1 in a header.
-    Guid([u8; 16]),
-}
-
-impl fmt::Display for SchemaId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(id) => id.fmt(f),
-            Self::Guid(guid) => {
-                for (index, byte) in guid.iter().enumerate() {
-                    if matches!(index, 4 | 6 | 8 | 10) {
-                        f.write_str("-")?;
-                    }
-                    write!(f, "{byte:02x}")?;
-                }
-                Ok(())
-            }
-        }
-    }
-}
-
-/// The language of a schema, as a registry's `schemaType` names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchemaKind {
-    /// `AVRO`, also where a registry names no type.
-    Avro,
-    /// `PROTOBUF`.
-    Protobuf,
-    /// `JSON`.
-    Json,
-}
-
-/// A schema as a registry has it, with all schemas that it refers to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SchemaText {
-    /// Its language.
-    pub kind: SchemaKind,
-    /// The text.
-    pub text: String,
-    /// Schemas that the text refers to.
-    pub references: Vec<Reference>,
-}
-
-/// A schema that another one refers to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reference {
-    /// The name by which the text refers to it: a full name in Avro, the path of an import in Protobuf, a `$ref` in JSON
-    /// Schema.
-    pub name: String,
-    /// The schema.
-    pub schema: SchemaText,
-}
-
-/// Why a schema cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SchemaError(pub String);
+use super::json::{Fault, Output};
+use super::registered::{SchemaError, SchemaKind, SchemaText};
 
 /// A compiled schema: immutable, shared by all streams.
 #[derive(Debug)]
 pub struct Schema {
-    kind: SchemaKind,
+    program: Program,
     /// Bytes of memory, estimated from the texts.
     size: usize,
+}
+
+#[derive(Debug)]
+enum Program {
+    #[cfg(feature = "avro")]
+    Avro(super::avro::Avro),
+    #[cfg(feature = "protobuf")]
+    Protobuf(super::protobuf::Protobuf),
+    Json,
+}
+
+/// Buffers that are reused from record to record.
+#[derive(Debug, Default)]
+pub(super) struct Scratch {
+    #[cfg(feature = "protobuf")]
+    pub(super) protobuf: super::protobuf::walk::Scratch,
 }
 
 /// Bytes of a compiled schema for each byte of its text, about.
@@ -83,22 +36,59 @@ impl Schema {
     /// # Errors
     /// When the text, or a text that it refers to, is not valid.
     pub fn compile(text: &SchemaText) -> Result<Self, SchemaError> {
+        let program = match text.kind {
+            #[cfg(feature = "avro")]
+            SchemaKind::Avro => Program::Avro(super::avro::Avro::compile(text)?),
+            #[cfg(feature = "protobuf")]
+            SchemaKind::Protobuf => Program::Protobuf(super::protobuf::Protobuf::compile(text)?),
+            SchemaKind::Json => Program::Json,
+            #[cfg(not(all(feature = "avro", feature = "protobuf")))]
+            kind => return Err(SchemaError(format!("this program was built without {kind}"))),
+        };
         Ok(Self {
-            kind: text.kind,
+            program,
             size: size_of(text) * COMPILED_SIZE,
         })
     }
 
     /// Its language.
-    #[must_use]
     pub const fn kind(&self) -> SchemaKind {
-        self.kind
+        match self.program {
+            #[cfg(feature = "avro")]
+            Program::Avro(_) => SchemaKind::Avro,
+            #[cfg(feature = "protobuf")]
+            Program::Protobuf(_) => SchemaKind::Protobuf,
+            Program::Json => SchemaKind::Json,
+        }
     }
 
     /// Bytes of memory, about.
-    #[must_use]
     pub const fn size(&self) -> usize {
         self.size
+    }
+
+    /// Writes a payload as JSON; `header` is what followed the id in a header.
+    #[cfg_attr(
+        not(feature = "protobuf"),
+        expect(unused_variables, reason = "only Protobuf uses them")
+    )]
+    pub(super) fn write(
+        &self,
+        header: Option<&[u8]>,
+        payload: &[u8],
+        scratch: &mut Scratch,
+        out: &mut Output<'_>,
+    ) -> Result<(), Fault> {
+        match &self.program {
+            #[cfg(feature = "avro")]
+            Program::Avro(avro) => avro.write(payload, out),
+            #[cfg(feature = "protobuf")]
+            Program::Protobuf(protobuf) => protobuf.write(header, payload, &mut scratch.protobuf, out),
+            Program::Json => {
+                out.raw(payload);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! - [`consumer`], [`admin`]: the traits of both client libraries; [`client`] builds the one that [`client_choice`]
 //!   chooses
 //! - [`batcher`], [`stream_queues`]: next offsets, batches, and backpressure
-//! - [`record`]: records, and the other messages to a stream
+//! - [`record`]: records, and the other messages to a stream; [`invalid`]: why a record cannot be shown
 //! - [`metadata`], [`partition`], `epochs`: topics, offsets and leader epochs
 //! - [`connection`], [`security`]: addresses, TLS and SASL; [`auth_error`] explains failures of the latter
 //! - [`error`], [`stopped_partitions`], `open_transactions`: faults; `unreadable` schedules retries
@@ -29,6 +29,7 @@ pub mod counters;
 pub(crate) mod epochs;
 pub mod error;
 pub mod history;
+pub mod invalid;
 #[cfg(feature = "kafka-crate")]
 mod kafka_crate;
 pub mod lag;

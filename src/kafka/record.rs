@@ -7,6 +7,8 @@ use std::num::NonZeroU128;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::invalid::Undecodable;
+
 /// Most bytes of keys, values and headers in one batch before it is sent (256 KiB): small enough for a full channel to
 /// stay small, large enough for the cost per batch to vanish.
 pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
@@ -51,6 +53,9 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// The epoch of the leader that wrote it (KIP-320), if it is known.
     pub epoch: Option<u32>,
+    /// Why its key or its value could not be decoded, if so. Both are then without meaning, but the key is right if
+    /// there is one.
+    pub undecodable: Option<&'a Undecodable>,
     headers: &'a [HeaderSpan],
     bytes: &'a [u8],
 }
@@ -66,6 +71,7 @@ impl<'a> Record<'a> {
             key,
             value: None,
             epoch: None,
+            undecodable: None,
             headers: &[],
             bytes: &[],
         }
@@ -76,6 +82,7 @@ impl<'a> Record<'a> {
     pub(crate) fn as_tombstone(&self) -> Self {
         Self {
             value: None,
+            undecodable: None,
             headers: &[],
             ..*self
         }
@@ -111,6 +118,8 @@ struct Head {
     value: Option<usize>,
     headers: (usize, usize),
     epoch: Option<u32>,
+    /// Its place in [`Batch::undecodable`].
+    undecodable: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -127,6 +136,8 @@ pub struct Batch {
     heads: Vec<Head>,
     headers: Vec<HeaderSpan>,
     bytes: Vec<u8>,
+    /// Why keys or values could not be decoded.
+    undecodable: Vec<Undecodable>,
 }
 
 impl Batch {
@@ -137,6 +148,7 @@ impl Batch {
             heads: Vec::new(),
             headers: Vec::new(),
             bytes: Vec::new(),
+            undecodable: Vec::new(),
         }
     }
 
@@ -148,6 +160,7 @@ impl Batch {
             heads: Vec::with_capacity(self.heads.len()),
             headers: Vec::with_capacity(self.headers.len()),
             bytes: Vec::with_capacity(self.bytes.len()),
+            undecodable: Vec::new(),
         }
     }
 
@@ -197,6 +210,59 @@ impl Batch {
         let at = self.bytes.len();
         self.bytes.extend_from_slice(key.unwrap_or_default());
         self.bytes.extend_from_slice(value.unwrap_or_default());
+        let lengths = (key.map(<[u8]>::len), value.map(<[u8]>::len));
+        self.finish(epoch, stamp, (at, lengths), headers);
+    }
+
+    /// Adds a record with another key and value, which the functions append to the bytes that they are given; `None`
+    /// is null. Where one fails, the record is marked with its error: without a key if that failed, with an empty
+    /// value in any case.
+    pub fn push_decoded(
+        &mut self,
+        record: &Record<'_>,
+        key: impl FnOnce(&mut Vec<u8>) -> Result<Option<()>, Undecodable>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<Option<()>, Undecodable>,
+    ) {
+        let at = self.bytes.len();
+        let (mut undecodable, mut key_length, mut value_length) = (None, None, record.value.map(|_| 0));
+        match key(&mut self.bytes) {
+            Ok(has_key) => {
+                let value_at = self.bytes.len();
+                key_length = has_key.map(|()| value_at - at);
+                match value(&mut self.bytes) {
+                    Ok(has_value) => value_length = has_value.map(|()| self.bytes.len() - value_at),
+                    Err(error) => {
+                        self.bytes.truncate(value_at);
+                        undecodable = Some(error);
+                    }
+                }
+            }
+            Err(error) => {
+                self.bytes.truncate(at);
+                undecodable = Some(error);
+            }
+        }
+        let stamp = Stamp {
+            partition: record.partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+        };
+        let lengths = (key_length, value_length);
+        self.finish(record.epoch, stamp, (at, lengths), record.headers());
+        if let (Some(error), Some(head)) = (undecodable, self.heads.last_mut()) {
+            head.undecodable = Some(self.undecodable.len());
+            self.undecodable.push(error);
+        }
+    }
+
+    /// Adds the record whose key and value, of these lengths, were appended at `at`.
+    fn finish<'h>(
+        &mut self,
+        epoch: Option<u32>,
+        stamp: Stamp,
+        (at, (key, value)): (usize, (Option<usize>, Option<usize>)),
+        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
+    ) {
         let first_header = self.headers.len();
         for (name, value) in headers {
             let at = self.bytes.len();
@@ -215,10 +281,11 @@ impl Batch {
                 ..stamp
             },
             at,
-            key: key.map(<[u8]>::len),
-            value: value.map(<[u8]>::len),
+            key,
+            value,
             headers: (first_header, self.headers.len()),
             epoch,
+            undecodable: None,
         });
     }
 
@@ -242,6 +309,7 @@ impl Batch {
             key: head.key.map(|length| &self.bytes[head.at..head.at + length]),
             value: head.value.map(|length| &self.bytes[value_at..value_at + length]),
             epoch: head.epoch,
+            undecodable: head.undecodable.and_then(|place| self.undecodable.get(place)),
             headers: &self.headers[head.headers.0..head.headers.1],
             bytes: &self.bytes,
         }

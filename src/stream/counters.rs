@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -139,6 +139,8 @@ pub struct Counters {
     gaps: [Counter; 2],
     resets: [[Counter; Reset::ALL.len()]; 2],
     invalid: [Counter; Invalid::ALL.len()],
+    /// Whether the path's formats, of today or before, can have the cause.
+    expects_invalid: [AtomicBool; Invalid::ALL.len()],
     /// By topic.
     superseded: Mutex<BTreeMap<String, Superseded>>,
 }
@@ -236,9 +238,18 @@ impl Counters {
         self.invalid[cause.index()].add(1);
     }
 
-    /// Records passed over, by cause.
-    pub fn invalid(&self) -> [(Invalid, u64); Invalid::ALL.len()] {
-        Invalid::ALL.map(|cause| (cause, self.invalid[cause.index()].get()))
+    /// Counts a cause from 0.
+    pub(super) fn expect_invalid(&self, cause: Invalid) {
+        self.expects_invalid[cause.index()].store(true, Ordering::Relaxed);
+    }
+
+    /// Records passed over, by the causes that the path's formats can have.
+    pub fn invalid(&self) -> Vec<(Invalid, u64)> {
+        let expected = |cause: &Invalid| self.expects_invalid[cause.index()].load(Ordering::Relaxed);
+        let causes = Invalid::ALL.into_iter().filter(expected);
+        causes
+            .map(|cause| (cause, self.invalid[cause.index()].get()))
+            .collect()
     }
 
     /// Counts records of these topics from 0.

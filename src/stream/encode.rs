@@ -12,26 +12,49 @@ use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::config::{Format, StreamSettings};
+use crate::config::{DataFormat, Format, StreamSettings};
+pub use crate::kafka::invalid::Invalid;
 use crate::kafka::record::Record;
 use crate::sse::control::ControlEvent;
-use crate::sse::words::words;
 use crate::sse::write;
 
-words! {
-    /// Why a record cannot be shown.
-    Invalid {
-        /// The value is not UTF-8, which SSE requires.
-        ValueNotUtf8 = "value-not-utf8",
-        /// The stream has a `key_field`, but the value is not a JSON object.
-        ValueNotObject = "value-not-a-json-object",
+/// The form in which keys reach the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyForm {
+    /// Bytes that are shown as a string where they are text.
+    Text,
+    /// Bytes that are shown in base64.
+    Bytes,
+    /// JSON.
+    Json,
+}
+
+impl From<DataFormat> for KeyForm {
+    fn from(format: DataFormat) -> Self {
+        match format {
+            // A UUID is decoded to its text.
+            DataFormat::Text | DataFormat::Uuid => Self::Text,
+            DataFormat::Bytes => Self::Bytes,
+            _ => Self::Json,
+        }
     }
 }
 
-impl Invalid {
-    /// Its place in [`Invalid::ALL`].
-    pub const fn index(self) -> usize {
-        self as usize
+/// Whether records of a stream of these settings can have this fault.
+pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
+    let (key, value) = (settings.key_format, settings.value_format);
+    let has_schemas = |format: DataFormat| format.needs_registry();
+    match cause {
+        Invalid::ValueNotUtf8 | Invalid::ValueNotObject => true,
+        Invalid::ValueHasSchemaId => value == DataFormat::Json && settings.format == Format::Value,
+        Invalid::ValueWithoutSchemaId => has_schemas(value) || value == DataFormat::JsonSchema,
+        Invalid::ValueSchemaUnknown | Invalid::ValueSchemaUnusable | Invalid::ValueTooLarge => {
+            has_schemas(value)
+        }
+        Invalid::ValueMalformed => !value.is_plain() && value != DataFormat::Json,
+        Invalid::KeyWithoutSchemaId => has_schemas(key) || key == DataFormat::JsonSchema,
+        Invalid::KeySchemaUnknown | Invalid::KeySchemaUnusable | Invalid::KeyTooLarge => has_schemas(key),
+        Invalid::KeyMalformed => !key.is_plain(),
     }
 }
 
@@ -39,6 +62,8 @@ impl Invalid {
 #[derive(Debug)]
 pub struct Encoder {
     format: Format,
+    key_form: KeyForm,
+    value_format: DataFormat,
     key_field: Option<String>,
     event: Option<String>,
     /// Whether a `delete` must name its topic.
@@ -52,6 +77,8 @@ impl Encoder {
     pub fn new(settings: &StreamSettings) -> Self {
         Self {
             format: settings.format,
+            key_form: settings.key_format.into(),
+            value_format: settings.value_format,
             key_field: settings.key_field.clone(),
             event: settings.event.clone(),
             is_multi_topic: settings.topics.len() > 1,
@@ -97,30 +124,100 @@ impl Encoder {
 
     /// The payload: either the record's own bytes, or `None` if it was written to `payload`.
     fn payload<'r>(&self, record: &Record<'r>, payload: &mut Vec<u8>) -> Result<Option<&'r [u8]>, Invalid> {
+        if let Some(error) = record.undecodable {
+            return Err(error.cause);
+        }
         match (self.format, record.value) {
-            (Format::Envelope, _) => write_envelope(payload, record),
+            (Format::Envelope, _) => self.write_envelope(payload, record),
             (Format::Value, None) => {
                 let field = self.key_field.as_deref().unwrap_or("key");
                 payload.push(b'{');
                 write_json(payload, field);
                 payload.push(b':');
-                write_key(payload, record.key);
+                write_key(payload, record.key, self.key_form);
                 if self.is_multi_topic {
                     payload.extend_from_slice(b",\"topic\":");
                     write_json(payload, record.topic);
                 }
                 payload.push(b'}');
             }
+            (Format::Value, Some(value)) if self.value_format == DataFormat::Bytes => {
+                payload.extend_from_slice(STANDARD.encode(value).as_bytes());
+            }
             (Format::Value, Some(value)) => {
+                if self.value_format == DataFormat::Json && has_schema_id(value) {
+                    return Err(Invalid::ValueHasSchemaId);
+                }
                 let text = text_of(value).ok_or(Invalid::ValueNotUtf8)?;
                 let Some(field) = &self.key_field else {
                     return Ok(Some(text.as_bytes()));
                 };
-                write_with_key(payload, text, field, record.key)?;
+                write_with_key(payload, text, field, |out| {
+                    write_key(out, record.key, self.key_form);
+                })?;
             }
         }
         Ok(None)
     }
+
+    /// `{"topic","partition","offset","timestamp","key","headers","value","encoding"}`
+    fn write_envelope(&self, out: &mut Vec<u8>, record: &Record<'_>) {
+        out.extend_from_slice(b"{\"topic\":");
+        write_json(out, record.topic);
+        // Writing into memory cannot fail.
+        let _ = write!(
+            out,
+            ",\"partition\":{},\"offset\":{},\"timestamp\":",
+            record.partition, record.offset
+        );
+        write_json(out, &record.timestamp);
+        out.extend_from_slice(b",\"key\":");
+        write_key(out, record.key, self.key_form);
+        out.extend_from_slice(b",\"headers\":{");
+        write_headers(out, record);
+        out.extend_from_slice(b"},\"value\":");
+        let encoding = match record.value {
+            None => {
+                out.extend_from_slice(b"null");
+                "tombstone"
+            }
+            Some(value) => self.write_value(out, value),
+        };
+        let _ = write!(out, ",\"encoding\":\"{encoding}\"}}");
+    }
+
+    /// Writes a value as JSON, as text, or in base64; returns the encoding.
+    fn write_value(&self, out: &mut Vec<u8>, value: &[u8]) -> &'static str {
+        match (self.value_format, text_of(value)) {
+            (DataFormat::Bytes, _) | (_, None) => {
+                out.push(b'"');
+                out.extend_from_slice(STANDARD.encode(value).as_bytes());
+                out.push(b'"');
+                "base64"
+            }
+            (DataFormat::Text, Some(text)) => {
+                write_json(out, text);
+                "text"
+            }
+            (_, Some(text)) => {
+                if let Ok(json) = serde_json::from_str::<&RawValue>(text) {
+                    out.extend_from_slice(json.get().as_bytes());
+                    "json"
+                } else {
+                    write_json(out, text);
+                    "text"
+                }
+            }
+        }
+    }
+}
+
+/// The magic byte in front of the id of a registered schema.
+const MAGIC: u8 = 0;
+
+/// Whether a value begins with the id of a registered schema. No JSON does.
+fn has_schema_id(value: &[u8]) -> bool {
+    matches!(value, [MAGIC, _, _, _, _, ..])
 }
 
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
@@ -139,10 +236,17 @@ fn text_of(value: &[u8]) -> Option<&str> {
 /// Writes a key, the same in every format: null, a string if the key is text, and otherwise `{"base64":"..."}`. Text is
 /// UTF-8 without control characters (Unicode category Cc: C0, DEL and C1) other than tab, LF and CR, so a binary
 /// integer like `00 00 00 00 00 00 00 11` is not text.
-fn write_key(out: &mut Vec<u8>, key: Option<&[u8]>) {
+///
+/// A key that is JSON is written as it is.
+fn write_key(out: &mut Vec<u8>, key: Option<&[u8]>, form: KeyForm) {
     let Some(key) = key else {
         return out.extend_from_slice(b"null");
     };
+    match form {
+        KeyForm::Text => {}
+        KeyForm::Bytes => return write_base64(out, key),
+        KeyForm::Json => return out.extend_from_slice(key),
+    }
     let is_binary = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
     match std::str::from_utf8(key) {
         Ok(text) if !text.contains(is_binary) => write_json(out, text),
@@ -155,8 +259,13 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let _ = write!(out, "{{\"base64\":\"{}\"}}", STANDARD.encode(bytes));
 }
 
-/// Writes `object` with `key` under the name `field`; every other byte stays unchanged.
-fn write_with_key(out: &mut Vec<u8>, object: &str, field: &str, key: Option<&[u8]>) -> Result<(), Invalid> {
+/// Writes `object` with a key, which `write_key` writes, under the name `field`; every other byte stays unchanged.
+fn write_with_key(
+    out: &mut Vec<u8>,
+    object: &str,
+    field: &str,
+    write_key: impl Fn(&mut Vec<u8>),
+) -> Result<(), Invalid> {
     let mut deserializer = serde_json::Deserializer::from_str(object);
     let members = deserializer
         .deserialize_map(FindMember { field, object })
@@ -166,7 +275,7 @@ fn write_with_key(out: &mut Vec<u8>, object: &str, field: &str, key: Option<&[u8
     let mut copied = 0;
     for range in &members.found {
         out.extend_from_slice(&bytes[copied..range.start]);
-        write_key(out, key);
+        write_key(out);
         copied = range.end;
     }
     if members.found.is_empty() {
@@ -178,7 +287,7 @@ fn write_with_key(out: &mut Vec<u8>, object: &str, field: &str, key: Option<&[u8
         }
         write_json(out, field);
         out.push(b':');
-        write_key(out, key);
+        write_key(out);
         copied = brace;
     }
     out.extend_from_slice(&bytes[copied..]);
@@ -244,49 +353,6 @@ impl<T, F: FnOnce(&str) -> T> Visitor<'_> for MapName<F> {
 
     fn visit_str<E>(self, name: &str) -> Result<T, E> {
         Ok(self.0(name))
-    }
-}
-
-/// `{"topic","partition","offset","timestamp","key","headers","value","encoding"}`
-fn write_envelope(out: &mut Vec<u8>, record: &Record<'_>) {
-    out.extend_from_slice(b"{\"topic\":");
-    write_json(out, record.topic);
-    // Writing into memory cannot fail.
-    let _ = write!(
-        out,
-        ",\"partition\":{},\"offset\":{},\"timestamp\":",
-        record.partition, record.offset
-    );
-    write_json(out, &record.timestamp);
-    out.extend_from_slice(b",\"key\":");
-    write_key(out, record.key);
-    out.extend_from_slice(b",\"headers\":{");
-    write_headers(out, record);
-    out.extend_from_slice(b"},\"value\":");
-    let encoding = match record.value {
-        None => {
-            out.extend_from_slice(b"null");
-            "tombstone"
-        }
-        Some(value) => write_value(out, value),
-    };
-    let _ = write!(out, ",\"encoding\":\"{encoding}\"}}");
-}
-
-/// Writes a value as JSON, as text, or in base64; returns the encoding.
-fn write_value(out: &mut Vec<u8>, value: &[u8]) -> &'static str {
-    let Some(text) = text_of(value) else {
-        out.push(b'"');
-        out.extend_from_slice(STANDARD.encode(value).as_bytes());
-        out.push(b'"');
-        return "base64";
-    };
-    if let Ok(json) = serde_json::from_str::<&RawValue>(text) {
-        out.extend_from_slice(json.get().as_bytes());
-        "json"
-    } else {
-        write_json(out, text);
-        "text"
     }
 }
 

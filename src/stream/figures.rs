@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::encode::Invalid;
+use super::encode::{Invalid, is_possible};
 use super::filter_index::FilterFigures;
 use super::history_reads::HistoryReads;
 use super::position::Position;
@@ -55,7 +55,10 @@ impl Stream {
     /// How many keys of the table have a newest record that cannot be shown, by cause.
     pub fn unusable_keys(&self) -> Vec<(Invalid, usize)> {
         let table = self.read_table();
-        table.map_or_else(Vec::new, |table| table.unusable().to_vec())
+        let causes = table.iter().flat_map(|table| table.unusable());
+        causes
+            .filter(|(cause, _)| is_possible(*cause, self.settings()))
+            .collect()
     }
 
     /// Topics of which records were superseded [lately](super::counters::SUPERSEDED_FOR), and how many since the start.

@@ -6,6 +6,7 @@
 //!
 //! Pure: no lock, no clock, no clients. [`groups`](super::filter_index) tracks which clients share a filter.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +15,7 @@ use std::sync::{LazyLock, OnceLock};
 use super::paths::Paths;
 use super::values::Found;
 use crate::config::filter::{Filter, Name, key_bytes};
-use crate::config::{Format, StreamSettings};
+use crate::config::{DataFormat, Format, StreamSettings};
 use crate::kafka::record::Record;
 use crate::sse::write;
 
@@ -25,6 +26,17 @@ static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 /// The hash of a key that filters compare: equal for equal keys within this process.
 pub fn key_hash(key: Option<&[u8]>) -> u64 {
     HASHER.hash_one(key)
+}
+
+/// The keys that a filter means by `text`. A key that is JSON matches by its text: a string by its content, anything
+/// else by its JSON.
+fn keys_of(text: &str, format: DataFormat) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let is_json = !format.is_plain() && format != DataFormat::Uuid;
+    // As a string key is decoded.
+    let string = is_json.then(|| Cow::Owned(serde_json::Value::from(text).to_string().into_bytes()));
+    let is_string = is_json && text.starts_with('"');
+    let bytes = key_bytes(text).filter(|_| !is_string);
+    bytes.into_iter().chain(string)
 }
 
 /// Appends a record's headers in the format of [`Candidate::headers`]: for each the length of its name, its name, the
@@ -124,8 +136,8 @@ impl Matcher {
             match name {
                 Name::Key => {
                     // A filter contains only keys whose bytes are known.
-                    let hash = |key: &String| key_bytes(key).map(|key| key_hash(Some(&key)));
-                    matcher.keys = Some(wanted.iter().filter_map(hash).collect());
+                    let keys = wanted.iter().flat_map(|key| keys_of(key, settings.key_format));
+                    matcher.keys = Some(keys.map(|key| key_hash(Some(&key))).collect());
                 }
                 Name::Topic => {
                     let topics = (0..).zip(&settings.topics);

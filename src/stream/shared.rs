@@ -22,6 +22,7 @@ use super::block::Block;
 use super::clock::{Clock, Guarded};
 use super::control::Goodbye;
 use super::counters::Counters;
+use super::encode::{Invalid, is_possible};
 use super::filter::Matcher;
 use super::filter_index::{FilterLimits, OverLimit};
 use super::filters::Filters;
@@ -115,6 +116,12 @@ impl Stream {
         });
         if table.is_some() {
             counters.expect_superseded(&settings.topics);
+        }
+        for cause in Invalid::ALL
+            .into_iter()
+            .filter(|cause| is_possible(*cause, &settings))
+        {
+            counters.expect_invalid(cause);
         }
         let topics = settings.topics.len();
         Arc::new(Self {

@@ -203,7 +203,12 @@ fn metrics_count_skipped_hidden_and_keyless_records() {
             .all("kafka_sse_bridge_invalid_records_total")
             .map(|(labels, count)| (labels["cause"].as_str(), count as u64))
             .collect();
-        assert_eq!(causes, [("value-not-a-json-object", 1), ("value-not-utf8", 1)]);
+        let expected = [
+            ("value-has-schema-id", 0),
+            ("value-not-a-json-object", 1),
+            ("value-not-utf8", 1),
+        ];
+        assert_eq!(causes, expected);
         assert_eq!(get("hidden_records_total"), 1);
         assert_eq!(get("keyless_records_total"), 1);
         assert_eq!(get("stream_records_total"), 5);

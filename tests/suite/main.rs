@@ -29,6 +29,7 @@ mod connections;
 mod contract;
 mod cors;
 mod counted;
+mod decoding;
 mod delivery;
 mod demo;
 mod descriptions;
@@ -183,6 +184,7 @@ fn main() -> ExitCode {
         reload_streams::trials(),
         reload_kafka::trials(),
         reload_endurance::trials(),
+        decoding::trials(),
         demo::trials(),
         evicted_keys::trials(),
         doctor::trials(),

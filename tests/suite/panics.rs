@@ -95,8 +95,9 @@ pub fn child(thread: &str) -> ! {
                 time_of_day: panicking_clock,
                 ..Clock::SYSTEM
             };
-            let stream = Stream::with_clock(rig::settings(1, |_| {}), rig::PACE, None, clock);
-            writers.spawn(&mut tasks, "/t", Writer::new(stream), receiver);
+            let settings = rig::settings(1, |_| {});
+            let stream = Stream::with_clock(settings.clone(), rig::PACE, None, clock);
+            writers.spawn(&mut tasks, &settings, Writer::new(stream), receiver);
             let mut batch = Batch::new("t".into());
             let stamp = Stamp {
                 partition: 0,

@@ -109,7 +109,7 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
     for (stream, received) in [(&busy, busy_received), (&other, received)] {
         tasks.spawn_on(Announcer::new(Arc::clone(stream)), runtime.handle());
         let writer = Writer::new(Arc::clone(stream));
-        writers.spawn(&mut tasks, &stream.settings().path, writer, received);
+        writers.spawn(&mut tasks, stream.settings(), writer, received);
     }
     let state = AppState::new(&HttpSettings::default(), &UiSettings::default());
     let mut shown = state.shown().clone();

@@ -20,9 +20,9 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
     let counted = state.ledger.all();
     clients(&counted, families)?;
     sent(&counted, families)?;
+    let streams = state.shown().streams.clone();
     records(&counted, families)?;
     notices(&counted, families)?;
-    let streams = state.shown().streams.clone();
     let served: Vec<_> = streams
         .iter()
         .map(|stream| (stream.as_ref(), stream.figures()))
@@ -139,7 +139,7 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
         "Records skipped because they cannot be shown, by cause",
         counted.iter().flat_map(|(path, counters)| {
             let by_cause = |(cause, count): (Invalid, u64)| (and(path, "cause", cause.as_str()), count);
-            counters.invalid().map(by_cause)
+            counters.invalid().into_iter().map(by_cause)
         }),
     )?;
     families.counter(

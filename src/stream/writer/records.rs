@@ -253,13 +253,21 @@ impl RecordWriter {
         self.stream.counters().count_invalid(cause);
         if let Some(unsaid) = self.warnings.admit() {
             warn!(
-                "stream {}: passed over topic {:?} partition {} offset {}: {}{unsaid}",
+                "stream {}: passed over topic {:?} partition {} offset {}: {}{}{unsaid}",
                 self.stream.settings().path,
                 record.topic,
                 record.partition,
                 record.offset,
-                cause.as_str()
+                cause.as_str(),
+                explanation(record, cause),
             );
         }
     }
+}
+
+/// What the log says beside the cause.
+fn explanation(record: &Record<'_>, cause: Invalid) -> String {
+    let detail = record.undecodable.map(|error| format!(" ({})", error.detail));
+    let remedy = cause.remedy().map(|remedy| format!("; {remedy}"));
+    detail.into_iter().chain(remedy).collect()
 }

@@ -61,6 +61,8 @@ pub enum Runtime {
     Node,
     Python,
     Go,
+    /// Python with the reference libraries of Avro and Protobuf.
+    Schemas,
 }
 
 impl Runtime {
@@ -69,6 +71,7 @@ impl Runtime {
             Runtime::Node => "node",
             Runtime::Python => "python",
             Runtime::Go => "go",
+            Runtime::Schemas => "schemas",
         }
     }
 
@@ -80,7 +83,7 @@ impl Runtime {
     }
 
     /// The directory of its libraries, installed if they are not there yet.
-    fn home(self) -> PathBuf {
+    pub fn home(self) -> PathBuf {
         let output = Command::new(SCRIPT)
             .arg(self.name())
             .stderr(Stdio::inherit())
@@ -150,7 +153,7 @@ impl Follower {
                     .expect("a link to node_modules");
                 with("node".as_ref(), &copy)
             }
-            Runtime::Python => with(&home.join("bin/python"), &source),
+            Runtime::Python | Runtime::Schemas => with(&home.join("bin/python"), &source),
             Runtime::Go => Command::new(home.join("follow")),
         };
         let log = directory.path().join("stderr");

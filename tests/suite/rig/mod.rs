@@ -11,6 +11,7 @@ pub use record::{Rec, rec, tombstone, value};
 
 use kafka_sse_bridge::config::filter::{Filter, FilterError, Name};
 use kafka_sse_bridge::config::{Format, Start, StreamSettings};
+use kafka_sse_bridge::decode::feeds::FeedDecoder;
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::record::{Batch, Feed, TopicId};
 use kafka_sse_bridge::stream::history_reads::HistoryReads;
@@ -350,5 +351,10 @@ pub fn filter(terms: &[(&str, &str)], topics: &[String]) -> Result<Filter, Filte
 
 /// History that is read from `archive`, with replays on the caller's runtime.
 pub fn history(archive: Arc<dyn Archive>) -> HistoryReads {
-    HistoryReads::new(archive, Box::new(|task| drop(tokio::spawn(write_replay(task)))))
+    // Records are decoded before they are given to a rig.
+    let decoder = || FeedDecoder::new(&StreamSettings::default(), None);
+    HistoryReads::new(
+        archive,
+        Box::new(move |task| drop(tokio::spawn(write_replay(task, decoder())))),
+    )
 }

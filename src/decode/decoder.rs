@@ -1,0 +1,324 @@
+//! Decodes the records of a stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::framing::{self, Framed, Part};
+use super::json::{Fault, MAX_DEPTH, Options, Output};
+use super::primitives;
+use super::registered::{SchemaId, SchemaKind};
+use super::schema::{Schema, Scratch};
+use crate::config::{DataFormat, StreamSettings};
+use crate::kafka::invalid::{Invalid, Undecodable};
+use crate::kafka::record::{Batch, Record};
+
+/// Bytes of decoded records that are handed on before the rest of their batch is decoded: a batch is bounded in Kafka's
+/// bytes, of which a few may claim many elements.
+const PART_BYTES: usize = 4 << 20;
+
+/// Most schemas that a stream keeps. The registry keeps them too, so another one costs a question there.
+const MAX_SCHEMAS: usize = 256;
+
+/// The result of a step of a decoder.
+#[derive(Debug)]
+pub enum Step {
+    /// The batch, or the rest of it, is decoded.
+    Done(Arc<Batch>),
+    /// Some of the batch is decoded. The driver is to call again with the same batch.
+    Part(Arc<Batch>),
+    /// The driver is to supply this schema, and to call again with the same batch.
+    Need(SchemaId),
+}
+
+/// A driver's answer to [`Step::Need`].
+#[derive(Debug, Clone)]
+pub enum Supplied {
+    /// The schema.
+    Schema(Arc<Schema>),
+    /// The registry does not know the id.
+    Unknown,
+    /// The registry has a schema that cannot be used, and why.
+    Unusable(String),
+}
+
+/// Decodes the records of a stream, one batch after the other.
+#[derive(Debug)]
+pub struct Decoder {
+    key: DataFormat,
+    value: DataFormat,
+    options: Options,
+    schemas: HashMap<SchemaId, Supplied>,
+    /// The batch that is being decoded.
+    progress: Option<Progress>,
+    scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct Progress {
+    source: Arc<Batch>,
+    /// The number of the next record.
+    next: usize,
+    decoded: Batch,
+}
+
+impl Decoder {
+    /// A decoder for a stream of these settings.
+    pub fn new(settings: &StreamSettings) -> Self {
+        Self {
+            key: settings.key_format,
+            value: settings.value_format,
+            options: settings.into(),
+            schemas: HashMap::new(),
+            progress: None,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Whether batches are handed on as they are.
+    pub fn is_plain(&self) -> bool {
+        self.key.is_plain() && (self.value.is_plain() || self.value == DataFormat::Json)
+    }
+
+    /// Decodes a batch, or continues with it. `step` is called before every record.
+    pub fn decode(&mut self, batch: &Arc<Batch>, mut step: impl FnMut()) -> Step {
+        if self.is_plain() {
+            return Step::Done(Arc::clone(batch));
+        }
+        let progress = self.progress.take();
+        let mut progress = progress
+            .filter(|progress| Arc::ptr_eq(&progress.source, batch))
+            .unwrap_or_else(|| {
+                // The registry may know them by now.
+                self.schemas
+                    .retain(|_, supplied| matches!(supplied, Supplied::Schema(_)));
+                Progress {
+                    source: Arc::clone(batch),
+                    next: 0,
+                    decoded: batch.another(),
+                }
+            });
+        while let Some(record) = batch.get(progress.next) {
+            step();
+            if let Err(id) = self.decode_record(&record, &mut progress.decoded) {
+                // Records before this one are not held up.
+                let part = hand_over(&mut progress);
+                self.progress = Some(progress);
+                return part.unwrap_or(Step::Need(id));
+            }
+            progress.next += 1;
+            if progress.decoded.size() >= PART_BYTES
+                && let Some(part) = hand_over(&mut progress)
+            {
+                self.progress = Some(progress);
+                return part;
+            }
+        }
+        Step::Done(Arc::new(progress.decoded))
+    }
+
+    /// Answers [`Step::Need`].
+    pub fn supply(&mut self, id: SchemaId, supplied: Supplied) {
+        if self.schemas.len() >= MAX_SCHEMAS {
+            self.schemas.clear();
+        }
+        self.schemas.insert(id, supplied);
+    }
+
+    /// Adds a record to `decoded`. Fails with the schema that is missing.
+    fn decode_record(&mut self, record: &Record<'_>, decoded: &mut Batch) -> Result<(), SchemaId> {
+        let key = plan(&self.schemas, self.key, Part::Key, record, record.key)?;
+        let value = plan(&self.schemas, self.value, Part::Value, record, record.value)?;
+        let (options, scratch) = (self.options, &mut self.scratch);
+        // The closures run one after the other.
+        let scratch = std::cell::RefCell::new(scratch);
+        decoded.push_decoded(
+            record,
+            |out| key.write(Part::Key, &mut scratch.borrow_mut(), Output::new(out, options)),
+            |out| value.write(Part::Value, &mut scratch.borrow_mut(), Output::new(out, options)),
+        );
+        Ok(())
+    }
+}
+
+/// Takes what is decoded, if that is anything.
+fn hand_over(progress: &mut Progress) -> Option<Step> {
+    if progress.decoded.is_empty() {
+        return None;
+    }
+    let rest = progress.source.another();
+    Some(Step::Part(Arc::new(std::mem::replace(
+        &mut progress.decoded,
+        rest,
+    ))))
+}
+
+/// How a key or a value is decoded.
+enum Plan<'a> {
+    Null,
+    /// As it is.
+    Copy(&'a [u8]),
+    /// JSON, which a key must be.
+    Json(&'a [u8]),
+    Primitive(DataFormat, &'a [u8]),
+    Schema(&'a Schema, Framed<'a>),
+    Undecodable(Undecodable),
+}
+
+fn plan<'a>(
+    schemas: &'a HashMap<SchemaId, Supplied>,
+    format: DataFormat,
+    part: Part,
+    record: &Record<'a>,
+    bytes: Option<&'a [u8]>,
+) -> Result<Plan<'a>, SchemaId> {
+    let Some(bytes) = bytes else {
+        return Ok(Plan::Null);
+    };
+    Ok(match format {
+        DataFormat::Text | DataFormat::Bytes => Plan::Copy(bytes),
+        // A value is checked where it is shown.
+        DataFormat::Json if part == Part::Value => Plan::Copy(bytes),
+        DataFormat::Json => Plan::Json(bytes),
+        DataFormat::Int16
+        | DataFormat::Int32
+        | DataFormat::Int64
+        | DataFormat::Float
+        | DataFormat::Double
+        | DataFormat::Uuid => Plan::Primitive(format, bytes),
+        DataFormat::Avro | DataFormat::Protobuf | DataFormat::JsonSchema | DataFormat::Registry => {
+            let Some(framed) = framing::locate(record, part, bytes) else {
+                return Ok(Plan::Undecodable(unframed(part, bytes)));
+            };
+            match (format, schemas.get(&framed.schema)) {
+                (DataFormat::JsonSchema, _) => Plan::Json(framed.payload),
+                (_, None) => return Err(framed.schema),
+                (_, Some(Supplied::Schema(schema))) => registered(format, part, schema, framed),
+                (_, Some(Supplied::Unknown)) => Plan::Undecodable(Undecodable {
+                    cause: of(part, Invalid::KeySchemaUnknown, Invalid::ValueSchemaUnknown),
+                    detail: format!("the registry has no schema of id {}", framed.schema),
+                }),
+                (_, Some(Supplied::Unusable(reason))) => Plan::Undecodable(Undecodable {
+                    cause: of(part, Invalid::KeySchemaUnusable, Invalid::ValueSchemaUnusable),
+                    detail: format!("schema {}: {reason}", framed.schema),
+                }),
+            }
+        }
+    })
+}
+
+fn registered<'a>(format: DataFormat, part: Part, schema: &'a Schema, framed: Framed<'a>) -> Plan<'a> {
+    let is_right = match schema.kind() {
+        SchemaKind::Avro => format != DataFormat::Protobuf,
+        SchemaKind::Protobuf => format != DataFormat::Avro,
+        SchemaKind::Json => format == DataFormat::Registry,
+    };
+    match schema.kind() {
+        _ if !is_right => Plan::Undecodable(Undecodable {
+            cause: of(part, Invalid::KeySchemaUnusable, Invalid::ValueSchemaUnusable),
+            detail: format!(
+                "schema {} is of type {}; set the format \"registry\" if types are mixed",
+                framed.schema,
+                schema.kind()
+            ),
+        }),
+        SchemaKind::Json => Plan::Json(framed.payload),
+        SchemaKind::Avro | SchemaKind::Protobuf => Plan::Schema(schema, framed),
+    }
+}
+
+impl Plan<'_> {
+    /// Appends the decoded bytes; `None` is null.
+    fn write(
+        self,
+        part: Part,
+        scratch: &mut Scratch,
+        mut out: Output<'_>,
+    ) -> Result<Option<()>, Undecodable> {
+        let (written, schema) = match self {
+            Self::Null => return Ok(None),
+            Self::Undecodable(error) => return Err(error),
+            Self::Copy(bytes) => {
+                out.raw(bytes);
+                (Ok(()), None)
+            }
+            Self::Json(bytes) => (json(part, bytes, &mut out), None),
+            Self::Primitive(DataFormat::Uuid, bytes) if part == Part::Key => {
+                let text = primitives::uuid(bytes);
+                (text.map(|text| out.raw(text.as_bytes())), None)
+            }
+            Self::Primitive(format, bytes) => (primitives::write(format, bytes, &mut out), None),
+            Self::Schema(schema, framed) => (
+                schema.write(framed.header, framed.payload, scratch, &mut out),
+                Some(framed.schema),
+            ),
+        };
+        written
+            .map(Some)
+            .map_err(|fault| undecodable(part, fault, schema))
+    }
+}
+
+/// Copies JSON. A key's text is its identity, so a string, which may be written in several ways, is written in one.
+fn json(part: Part, bytes: &[u8], out: &mut Output<'_>) -> Result<(), Fault> {
+    if part == Part::Value {
+        out.raw(bytes);
+        return Ok(());
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Fault::Malformed("not UTF-8"))?;
+    let text = text.trim();
+    if text.starts_with('"') {
+        let string: String = serde_json::from_str(text).map_err(|_| Fault::Malformed("not JSON"))?;
+        out.string(&string);
+    } else {
+        serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|_| Fault::Malformed("not JSON"))?;
+        out.raw(text.as_bytes());
+    }
+    Ok(())
+}
+
+fn unframed(part: Part, bytes: &[u8]) -> Undecodable {
+    let detail = match (part, bytes) {
+        (_, []) => "it is empty".to_owned(),
+        (_, [0 | 1, ..]) => format!("{} bytes are too few", bytes.len()),
+        (_, [first, ..]) => format!(
+            "the first byte is {first:#04x} and not the magic byte 0, and there is no header {}",
+            match part {
+                Part::Key => "__key_schema_id",
+                Part::Value => "__value_schema_id",
+            }
+        ),
+    };
+    Undecodable {
+        cause: of(part, Invalid::KeyWithoutSchemaId, Invalid::ValueWithoutSchemaId),
+        detail,
+    }
+}
+
+fn undecodable(part: Part, fault: Fault, schema: Option<SchemaId>) -> Undecodable {
+    let (cause, detail) = match fault {
+        Fault::Malformed(found) => (
+            of(part, Invalid::KeyMalformed, Invalid::ValueMalformed),
+            found.to_owned(),
+        ),
+        Fault::TooLarge => (
+            of(part, Invalid::KeyTooLarge, Invalid::ValueTooLarge),
+            format!("more than {} MiB as JSON", super::json::MAX_BYTES >> 20),
+        ),
+        Fault::TooDeep => (
+            of(part, Invalid::KeyTooLarge, Invalid::ValueTooLarge),
+            format!("more than {MAX_DEPTH} objects and arrays within each other"),
+        ),
+    };
+    let detail = match schema {
+        Some(id) => format!("schema {id}: {detail}"),
+        None => detail,
+    };
+    Undecodable { cause, detail }
+}
+
+const fn of(part: Part, key: Invalid, value: Invalid) -> Invalid {
+    match part {
+        Part::Key => key,
+        Part::Value => value,
+    }
+}

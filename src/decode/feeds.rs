@@ -1,0 +1,74 @@
+//! Decodes the feeds of a stream, with schemas from wherever the daemon has them.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::decoder::{Decoder, Step, Supplied};
+use super::registered::SchemaId;
+use crate::config::StreamSettings;
+use crate::kafka::record::Feed;
+
+type Answer = Pin<Box<dyn Future<Output = Supplied> + Send>>;
+
+/// Finds the schema of an id.
+#[derive(Clone)]
+pub struct Lookup(Arc<dyn Fn(SchemaId) -> Answer + Send + Sync>);
+
+impl Lookup {
+    /// A lookup by `find`, which may take as long as a registry cannot be reached.
+    pub fn new<F>(find: impl Fn(SchemaId) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Supplied> + Send + 'static,
+    {
+        Self(Arc::new(move |id| Box::pin(find(id))))
+    }
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lookup")
+    }
+}
+
+/// Decodes feeds, one after the other.
+#[derive(Debug)]
+pub struct FeedDecoder {
+    decoder: Decoder,
+    /// `None` where the daemon has no registry.
+    lookup: Option<Lookup>,
+}
+
+impl FeedDecoder {
+    /// A decoder for a stream of these settings.
+    pub fn new(settings: &StreamSettings, lookup: Option<Lookup>) -> Self {
+        Self {
+            decoder: Decoder::new(settings),
+            lookup,
+        }
+    }
+
+    /// Decodes a feed, or its next part; true where another part of it follows: then the same feed is to be given
+    /// again. `step` is called before every record.
+    ///
+    /// Dropping the future loses nothing: the same feed, given again, is continued.
+    pub async fn decode(&mut self, feed: &Feed, mut step: impl FnMut()) -> (Feed, bool) {
+        let Feed::Records(batch) = feed else {
+            return (feed.clone(), false);
+        };
+        loop {
+            match self.decoder.decode(batch, &mut step) {
+                Step::Done(decoded) => return (Feed::Records(decoded), false),
+                Step::Part(decoded) => return (Feed::Records(decoded), true),
+                Step::Need(id) => {
+                    let supplied = match &self.lookup {
+                        Some(lookup) => lookup.0(id).await,
+                        None => Supplied::Unusable("there is no schema registry".to_owned()),
+                    };
+                    self.decoder.supply(id, supplied);
+                }
+            }
+        }
+    }
+}

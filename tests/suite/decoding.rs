@@ -1,0 +1,684 @@
+//! Keys and values in formats other than text: what a stream shows of them, compared with the reference libraries.
+
+use crate::common::{named, records};
+use crate::harness::broker::{Broker, topic_name};
+use crate::harness::daemon::Daemon;
+use crate::harness::followers::Runtime;
+use crate::harness::on_each_broker;
+use crate::harness::produce::Message;
+use crate::harness::stream::Stream;
+use crate::harness::wait::{block_on, secs};
+use crate::trials;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kafka_sse_bridge::config::{AvroJson, DataFormat, Int64, StreamSettings, Timestamps};
+use kafka_sse_bridge::decode::{
+    Decoder, Reference, Schema, SchemaId, SchemaKind, SchemaText, Step, Supplied,
+};
+use kafka_sse_bridge::kafka::invalid::Invalid;
+use kafka_sse_bridge::kafka::record::{Batch, Stamp};
+use libtest_mimic::Trial;
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = trials![
+        numbers_and_uuids_are_shown_as_json,
+        a_number_of_the_wrong_length_is_malformed,
+        a_json_key_has_one_text,
+        avro_values_are_shown_as_documented,
+        avro_types_of_references_are_found,
+        protobuf_text_with_imports_is_shown_as_documented,
+        a_message_is_found_by_its_indexes,
+        schemas_are_named_in_headers_too,
+        a_value_of_an_unknown_schema_does_not_hold_up_others,
+        records_before_a_missing_schema_are_handed_on,
+        values_are_bounded_in_depth_and_size,
+        bytes_that_no_serializer_wrote_are_never_trusted,
+    ];
+    trials.extend(on_each_broker(number_keys_are_shown_filtered_and_deleted));
+    if Runtime::Schemas.is_missing() {
+        return trials;
+    }
+    trials.extend(trials![
+        avro_is_shown_as_fastavro_reads_it,
+        protobuf_is_shown_as_its_own_printer_shows_it,
+    ]);
+    trials
+}
+
+const ID: SchemaId = SchemaId::Number(7);
+
+fn settings(key_format: DataFormat, value_format: DataFormat) -> StreamSettings {
+    StreamSettings {
+        key_format,
+        value_format,
+        ..StreamSettings::default()
+    }
+}
+
+fn schema(kind: SchemaKind, text: &str, references: Vec<Reference>) -> Supplied {
+    let text = SchemaText {
+        kind,
+        text: text.to_owned(),
+        references,
+    };
+    Supplied::Schema(Arc::new(
+        Schema::compile(&text).unwrap_or_else(|error| panic!("{error}: {text:?}")),
+    ))
+}
+
+type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+
+/// Key, value and headers.
+type Parts<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a [Header<'a>]);
+
+fn batch(records: &[Parts<'_>]) -> Arc<Batch> {
+    let mut batch = Batch::new("t".into());
+    for (offset, (key, value, headers)) in (0..).zip(records) {
+        let stamp = Stamp {
+            partition: 0,
+            offset,
+            timestamp: Some(1),
+        };
+        batch.push(stamp, *key, *value, headers.iter().copied());
+    }
+    Arc::new(batch)
+}
+
+/// Decodes a batch to its end. `supply` is asked for every schema.
+fn decode_all(
+    decoder: &mut Decoder,
+    batch: &Arc<Batch>,
+    mut supply: impl FnMut(SchemaId) -> Supplied,
+) -> Vec<Arc<Batch>> {
+    let mut parts = Vec::new();
+    loop {
+        match decoder.decode(batch, || {}) {
+            Step::Done(part) => {
+                parts.push(part);
+                return parts;
+            }
+            Step::Part(part) => parts.push(part),
+            Step::Need(id) => decoder.supply(id, supply(id)),
+        }
+    }
+}
+
+/// The decoded value, or the cause.
+fn value_of(settings: &StreamSettings, supplied: &Supplied, value: &[u8]) -> Result<String, Invalid> {
+    let parts = decode_all(
+        &mut Decoder::new(settings),
+        &batch(&[(None, Some(value), &[])]),
+        |_| supplied.clone(),
+    );
+    let record = parts[0].iter().next().expect("a record");
+    match record.undecodable {
+        Some(error) => Err(error.cause),
+        None => Ok(String::from_utf8(record.value.expect("a value").to_vec()).expect("UTF-8")),
+    }
+}
+
+fn key_of(format: DataFormat, key: &[u8]) -> Result<String, Invalid> {
+    let parts = decode_all(
+        &mut Decoder::new(&settings(format, DataFormat::Json)),
+        &batch(&[(Some(key), Some(b"{}"), &[])]),
+        |_| Supplied::Unknown,
+    );
+    let record = parts[0].iter().next().expect("a record");
+    match record.undecodable {
+        Some(error) => Err(error.cause),
+        None => Ok(String::from_utf8(record.key.expect("a key").to_vec()).expect("UTF-8")),
+    }
+}
+
+fn framed(payload: &[u8]) -> Vec<u8> {
+    [&[0, 0, 0, 0, 7], payload].concat()
+}
+
+fn numbers_and_uuids_are_shown_as_json() {
+    let shown = |format, bytes: &[u8]| {
+        value_of(&settings(DataFormat::Text, format), &Supplied::Unknown, bytes).expect("decoded")
+    };
+    assert_eq!(shown(DataFormat::Int16, &(-2_i16).to_be_bytes()), "-2");
+    assert_eq!(shown(DataFormat::Int32, &200_i32.to_be_bytes()), "200");
+    assert_eq!(
+        shown(DataFormat::Int64, &i64::MIN.to_be_bytes()),
+        "-9223372036854775808"
+    );
+    assert_eq!(shown(DataFormat::Float, &0.1_f32.to_be_bytes()), "0.1");
+    assert_eq!(shown(DataFormat::Double, &(-1.5_f64).to_be_bytes()), "-1.5");
+    assert_eq!(
+        shown(DataFormat::Double, &f64::NEG_INFINITY.to_be_bytes()),
+        "\"-Infinity\""
+    );
+    assert_eq!(shown(DataFormat::Float, &f32::NAN.to_be_bytes()), "\"NaN\"");
+    let uuid = "0f8fad5b-d9cb-469f-a165-70867728950e";
+    assert_eq!(
+        shown(DataFormat::Uuid, uuid.to_uppercase().as_bytes()),
+        format!("\"{uuid}\"")
+    );
+    let bytes = [
+        0x0f, 0x8f, 0xad, 0x5b, 0xd9, 0xcb, 0x46, 0x9f, 0xa1, 0x65, 0x70, 0x86, 0x77, 0x28, 0x95, 0x0e,
+    ];
+    assert_eq!(shown(DataFormat::Uuid, &bytes), format!("\"{uuid}\""));
+    assert_eq!(key_of(DataFormat::Uuid, &bytes).as_deref(), Ok(uuid));
+    assert_eq!(
+        key_of(DataFormat::Int64, &17_i64.to_be_bytes()).as_deref(),
+        Ok("17")
+    );
+    let quoted = StreamSettings {
+        int64: Int64::String,
+        ..settings(DataFormat::Text, DataFormat::Int64)
+    };
+    assert_eq!(
+        value_of(&quoted, &Supplied::Unknown, &17_i64.to_be_bytes()).as_deref(),
+        Ok("\"17\"")
+    );
+}
+
+fn a_number_of_the_wrong_length_is_malformed() {
+    for (format, right) in [
+        (DataFormat::Int16, 2),
+        (DataFormat::Int32, 4),
+        (DataFormat::Int64, 8),
+        (DataFormat::Float, 4),
+        (DataFormat::Double, 8),
+        (DataFormat::Uuid, 16),
+    ] {
+        for length in (0..40).filter(|length| *length != right) {
+            let bytes = vec![1; length];
+            let value = value_of(&settings(DataFormat::Text, format), &Supplied::Unknown, &bytes);
+            assert_eq!(value, Err(Invalid::ValueMalformed), "{format} of {length} bytes");
+            assert_eq!(key_of(format, &bytes), Err(Invalid::KeyMalformed));
+        }
+    }
+}
+
+fn a_json_key_has_one_text() {
+    let key = |text: &str| key_of(DataFormat::Json, text.as_bytes());
+    assert_eq!(key(" \"\\u00e9\" ").as_deref(), Ok("\"é\""));
+    assert_eq!(key("{\"id\": 1}\n").as_deref(), Ok("{\"id\": 1}"));
+    assert_eq!(key("200").as_deref(), Ok("200"));
+    assert_eq!(key("key"), Err(Invalid::KeyMalformed));
+}
+
+fn avro_values_are_shown_as_documented() {
+    let text = r#"{"type":"record","name":"R","namespace":"n","fields":[
+        {"name":"id","type":"long"},
+        {"name":"at","type":{"type":"long","logicalType":"timestamp-nanos"}},
+        {"name":"note","type":["null","string"]},
+        {"name":"took","type":{"type":"fixed","name":"D","size":12,"logicalType":"duration"}}
+    ]}"#;
+    let avro = schema(SchemaKind::Avro, text, Vec::new());
+    let value = framed(&[
+        0x02, // 1
+        0x80, 0x80, 0x94, 0xb5, 0xdb, 0xe4, 0x8b, 0x80, 0x2e, // 1656000000 s
+        0x02, 0x04, b'h', b'i', // branch 1
+        1, 0, 0, 0, 2, 0, 0, 0, 0xdc, 5, 0, 0,
+    ]);
+    let shown = |settings: &StreamSettings| value_of(settings, &avro, &value);
+    let plain = settings(DataFormat::Text, DataFormat::Avro);
+    let text = shown(&plain).expect("decoded");
+    let read: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&read["id"], &read["note"]), (&json!(1), &json!("hi")));
+    assert_eq!(read["took"], "P1M2DT1.500S");
+    assert!(read["at"].as_str().is_some_and(|at| at.ends_with('Z')), "{text}");
+    let other = StreamSettings {
+        avro_json: AvroJson::Tagged,
+        int64: Int64::String,
+        timestamps: Timestamps::Number,
+        ..plain
+    };
+    let read: Value = serde_json::from_str(&shown(&other).expect("decoded")).expect("JSON");
+    assert_eq!(
+        (&read["id"], &read["note"]),
+        (&json!("1"), &json!({"string": "hi"}))
+    );
+    assert!(read["at"].as_str().is_some_and(|at| at.parse::<i64>().is_ok()));
+}
+
+fn avro_types_of_references_are_found() {
+    let named = |name: &str, text: &str, references| Reference {
+        name: name.to_owned(),
+        schema: SchemaText {
+            kind: SchemaKind::Avro,
+            text: text.to_owned(),
+            references,
+        },
+    };
+    let city = || {
+        named(
+            "a.City",
+            r#"{"type":"record","name":"City","namespace":"a","fields":[{"name":"name","type":"string"}]}"#,
+            Vec::new(),
+        )
+    };
+    let address = named(
+        "a.Address",
+        r#"{"type":"record","name":"Address","namespace":"a","fields":[{"name":"city","type":"City"}]}"#,
+        vec![city()],
+    );
+    let user = r#"{"type":"record","name":"User","fields":[
+        {"name":"home","type":"a.Address"},{"name":"born","type":"a.City"}]}"#;
+    let supplied = schema(SchemaKind::Avro, user, vec![address, city()]);
+    let shown = value_of(
+        &settings(DataFormat::Text, DataFormat::Registry),
+        &supplied,
+        &framed(&[2, b'x', 2, b'y']),
+    );
+    assert_eq!(
+        shown.as_deref(),
+        Ok(r#"{"home":{"city":{"name":"x"}},"born":{"name":"y"}}"#)
+    );
+}
+
+/// Text with an import of the schema's own and one of a well-known type.
+fn shop() -> Supplied {
+    let text = r#"
+        syntax = "proto3";
+        package shop;
+        import "shop/money.proto";
+        import "google/protobuf/timestamp.proto";
+        message Order {
+            int64 order_id = 1;
+            google.protobuf.Timestamp placed_at = 2;
+            repeated Line lines = 3;
+            oneof paid { string card = 4; Cash cash = 5; }
+            map<string, int32> counts = 6;
+            message Line { string sku = 1; shop.Money price = 2; }
+            message Cash { bool exact = 1; }
+        }
+        message Refund { int64 order_id = 1; }
+    "#;
+    let money = Reference {
+        name: "shop/money.proto".to_owned(),
+        schema: SchemaText {
+            kind: SchemaKind::Protobuf,
+            text: "syntax = \"proto3\"; package shop; message Money { uint32 cents = 1; }".to_owned(),
+            references: Vec::new(),
+        },
+    };
+    schema(SchemaKind::Protobuf, text, vec![money])
+}
+
+fn protobuf_text_with_imports_is_shown_as_documented() {
+    let order = [
+        0, // the first message
+        0x22, 1, b'c', // card, which cash replaces
+        0x08, 0x96, 0x01, // order_id
+        0x12, 2, 0x08, 0x01, // placed_at
+        0x1a, 7, 0x0a, 1, b'a', 0x12, 2, 0x08, 5, // a line
+        0x1a, 0, // an empty one
+        0x2a, 0, // cash
+        0x32, 5, 0x0a, 1, b'k', 0x10, 3, // a count
+        0xf8, 0x07, 1, // an unknown field
+    ];
+    let protobuf = settings(DataFormat::Text, DataFormat::Protobuf);
+    assert_eq!(
+        value_of(&protobuf, &shop(), &framed(&order)).as_deref(),
+        Ok(
+            r#"{"orderId":150,"placedAt":"1970-01-01T00:00:01Z","lines":[{"sku":"a","price":{"cents":5}},{}],"cash":{},"counts":{"k":3}}"#
+        )
+    );
+}
+
+fn a_message_is_found_by_its_indexes() {
+    let protobuf = settings(DataFormat::Text, DataFormat::Registry);
+    let shown = |bytes: &[u8]| value_of(&protobuf, &shop(), &framed(bytes));
+    assert_eq!(
+        shown(&[2, 2, 0x08, 1]).as_deref(),
+        Ok(r#"{"orderId":1}"#),
+        "Refund"
+    );
+    assert_eq!(
+        shown(&[4, 0, 0, 0x0a, 1, b'a']).as_deref(),
+        Ok(r#"{"sku":"a"}"#),
+        "Line"
+    );
+    for wrong in [&[2, 4][..], &[4, 2, 2], &[1], &[], &[0xff; 12], &[4, 0]] {
+        assert_eq!(shown(wrong), Err(Invalid::ValueMalformed), "{wrong:?}");
+    }
+}
+
+fn schemas_are_named_in_headers_too() {
+    let guid = *b"0123456789abcdef";
+    let header = [&[1][..], &guid, &[0]].concat();
+    let records = batch(&[
+        (None, Some(&[0x08, 9]), &[(b"__value_schema_id", Some(&header))]),
+        (None, Some(b"not framed"), &[]),
+    ]);
+    let mut asked = Vec::new();
+    let parts = decode_all(
+        &mut Decoder::new(&settings(DataFormat::Text, DataFormat::Registry)),
+        &records,
+        |id| {
+            asked.push(id);
+            shop()
+        },
+    );
+    assert_eq!(asked, [SchemaId::Guid(guid)]);
+    let value = |number| parts[0].iter().nth(number).expect("a record");
+    assert_eq!(value(0).value, Some(&br#"{"orderId":9}"#[..]));
+    let cause = value(1).undecodable.map(|error| error.cause);
+    assert_eq!(cause, Some(Invalid::ValueWithoutSchemaId));
+}
+
+fn a_value_of_an_unknown_schema_does_not_hold_up_others() {
+    let text = "\"int\"";
+    let known = schema(SchemaKind::Avro, text, Vec::new());
+    let records = batch(&[
+        (None, Some(&[0, 0, 0, 0, 9, 2]), &[]),
+        (None, Some(&[0, 0, 0, 0, 7, 2]), &[]),
+        (None, Some(&[0, 0, 0, 0, 9, 2]), &[]),
+        (None, Some(&[0, 0, 0, 0, 8, 2]), &[]),
+    ]);
+    let mut decoder = Decoder::new(&settings(DataFormat::Text, DataFormat::Avro));
+    let mut asked = Vec::new();
+    let mut decode = || {
+        decode_all(&mut decoder, &records, |id| {
+            asked.push(id);
+            match id {
+                SchemaId::Number(7) => known.clone(),
+                SchemaId::Number(8) => Supplied::Unusable("it is broken".to_owned()),
+                _ => Supplied::Unknown,
+            }
+        })
+    };
+    let parts = decode();
+    let all: Vec<_> = parts.iter().flat_map(|part| part.iter()).collect();
+    let causes: Vec<_> = all
+        .iter()
+        .map(|record| record.undecodable.map(|error| error.cause))
+        .collect();
+    assert_eq!(
+        causes,
+        [
+            Some(Invalid::ValueSchemaUnknown),
+            None,
+            Some(Invalid::ValueSchemaUnknown),
+            Some(Invalid::ValueSchemaUnusable)
+        ]
+    );
+    decode();
+    assert_eq!(
+        asked,
+        [9, 7, 8, 9, 8].map(SchemaId::Number),
+        "once per batch, in case it is registered by then"
+    );
+}
+
+fn records_before_a_missing_schema_are_handed_on() {
+    let records = batch(&[
+        (None, Some(&framed(&[2])), &[]),
+        (None, Some(&[0, 0, 0, 0, 9, 4]), &[]),
+    ]);
+    let mut decoder = Decoder::new(&settings(DataFormat::Text, DataFormat::Avro));
+    let int = schema(SchemaKind::Avro, "\"int\"", Vec::new());
+    assert!(matches!(decoder.decode(&records, || {}), Step::Need(id) if id == ID));
+    decoder.supply(ID, int.clone());
+    assert!(matches!(decoder.decode(&records, || {}), Step::Part(part) if part.len() == 1));
+    for _ in 0..2 {
+        let next = decoder.decode(&records, || {});
+        assert!(matches!(next, Step::Need(SchemaId::Number(9))), "{next:?}");
+    }
+    decoder.supply(SchemaId::Number(9), int);
+    let Step::Done(rest) = decoder.decode(&records, || {}) else {
+        panic!("nothing is missing");
+    };
+    let shown: Vec<_> = rest.iter().map(|record| (record.offset, record.value)).collect();
+    assert_eq!(shown, [(1, Some(&b"2"[..]))], "no record twice");
+}
+
+fn values_are_bounded_in_depth_and_size() {
+    let avro = settings(DataFormat::Text, DataFormat::Avro);
+    let nulls = schema(SchemaKind::Avro, r#"{"type":"array","items":"null"}"#, Vec::new());
+    // 2^62 nulls in ten bytes.
+    let many = framed(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]);
+    assert_eq!(value_of(&avro, &nulls, &many), Err(Invalid::ValueTooLarge));
+    // A type within itself without an end, which takes no bytes.
+    let endless = r#"{"type":"record","name":"R","fields":[{"name":"r","type":"R"}]}"#;
+    let endless = schema(SchemaKind::Avro, endless, Vec::new());
+    assert_eq!(
+        value_of(&avro, &endless, &framed(&[])),
+        Err(Invalid::ValueTooLarge)
+    );
+    let list = r#"{"type":"record","name":"R","fields":[{"name":"r","type":["null","R"]}]}"#;
+    let list = schema(SchemaKind::Avro, list, Vec::new());
+    assert!(value_of(&avro, &list, &framed(&[[2; 90].as_slice(), &[0]].concat())).is_ok());
+    let deep = framed(&[vec![2; 100_000].as_slice(), &[0]].concat());
+    assert_eq!(value_of(&avro, &list, &deep), Err(Invalid::ValueTooLarge));
+    // A string of two gigabytes in five bytes.
+    let text = schema(SchemaKind::Avro, "\"string\"", Vec::new());
+    let claimed = framed(&[0xfe, 0xff, 0xff, 0xff, 0x0f]);
+    let allocated = allocation_counter::measure(|| {
+        assert_eq!(value_of(&avro, &text, &claimed), Err(Invalid::ValueMalformed));
+    });
+    assert!(allocated.bytes_max < 64 * 1024, "{allocated:?}");
+    let groups = "syntax = \"proto2\"; message R { optional R r = 1; }";
+    let groups = schema(SchemaKind::Protobuf, groups, Vec::new());
+    let protobuf = settings(DataFormat::Text, DataFormat::Protobuf);
+    let unknown_groups = framed(&[[0].as_slice(), &vec![0x1b; 100_000]].concat());
+    assert_eq!(
+        value_of(&protobuf, &groups, &unknown_groups),
+        Err(Invalid::ValueTooLarge)
+    );
+    let mut nested = Vec::new();
+    for _ in 0..2_000 {
+        let mut length = nested.len();
+        let mut outer = vec![0x0a];
+        while length > 0x7f {
+            outer.push(u8::try_from(length & 0x7f).expect("seven bits") | 0x80);
+            length >>= 7;
+        }
+        outer.push(u8::try_from(length).expect("seven bits"));
+        outer.append(&mut nested);
+        nested = outer;
+    }
+    let nested = framed(&[&[0][..], &nested].concat());
+    assert_eq!(value_of(&protobuf, &groups, &nested), Err(Invalid::ValueTooLarge));
+}
+
+/// Schemas that have something of everything.
+fn everything() -> Vec<(DataFormat, Supplied)> {
+    let avro = r#"{"type":"record","name":"R","fields":[
+        {"name":"a","type":["null","boolean","int","long","float","double","bytes","string","R",
+            {"type":"array","items":"R"},{"type":"map","values":["null","R"]}]},
+        {"name":"b","type":{"type":"array","items":{"type":"enum","name":"E","symbols":["X","Y"]}}},
+        {"name":"c","type":{"type":"bytes","logicalType":"decimal","precision":40,"scale":3}},
+        {"name":"d","type":{"type":"long","logicalType":"timestamp-micros"}},
+        {"name":"e","type":{"type":"int","logicalType":"date"}},
+        {"name":"f","type":{"type":"long","logicalType":"time-micros"}},
+        {"name":"g","type":{"type":"bytes","logicalType":"big-decimal"}},
+        {"name":"h","type":{"type":"string","logicalType":"uuid"}},
+        {"name":"i","type":{"type":"array","items":"null"}}
+    ]}"#;
+    let protobuf = r#"
+        syntax = "proto2";
+        import "google/protobuf/any.proto";
+        import "google/protobuf/duration.proto";
+        import "google/protobuf/field_mask.proto";
+        import "google/protobuf/struct.proto";
+        import "google/protobuf/timestamp.proto";
+        import "google/protobuf/wrappers.proto";
+        message R {
+            optional R a = 1;
+            repeated R b = 2;
+            map<string, R> c = 3;
+            repeated sint64 d = 4 [packed = true];
+            optional group G = 5 { optional R r = 1; }
+            oneof o { string e = 6; R f = 7; }
+            optional google.protobuf.Any p = 8;
+            optional google.protobuf.Duration h = 9;
+            optional google.protobuf.FieldMask i = 10;
+            optional google.protobuf.Value j = 11;
+            optional google.protobuf.Timestamp k = 12;
+            optional google.protobuf.StringValue l = 13;
+            repeated fixed32 m = 14;
+            enum E { X = 0; }
+            repeated E n = 15;
+        }
+    "#;
+    vec![
+        (DataFormat::Avro, schema(SchemaKind::Avro, avro, Vec::new())),
+        (
+            DataFormat::Protobuf,
+            schema(SchemaKind::Protobuf, protobuf, Vec::new()),
+        ),
+    ]
+}
+
+fn bytes_that_no_serializer_wrote_are_never_trusted() {
+    // Small numbers are tags, lengths and counts, so that more than the first field is reached.
+    let byte = prop_oneof![4 => 0_u8..16, 2 => 16_u8..0x80, 1 => any::<u8>()];
+    let mut runner = TestRunner::new(Config {
+        cases: 4_000,
+        ..Config::default()
+    });
+    let everything = everything();
+    let bytes = proptest::collection::vec(byte, 0..200);
+    runner
+        .run(&bytes, |payload| {
+            for (format, supplied) in &everything {
+                let settings = settings(DataFormat::Text, *format);
+                let mut shown = Ok(String::new());
+                let measured = allocation_counter::measure(|| {
+                    shown = value_of(&settings, supplied, &framed(&payload));
+                });
+                let length = shown.as_ref().map_or(0, String::len);
+                prop_assert!(
+                    measured.bytes_max < 300 << 20,
+                    "{payload:?} took {} bytes",
+                    measured.bytes_max
+                );
+                if let Ok(text) = shown {
+                    prop_assert!(length <= 66 << 20);
+                    prop_assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
+                }
+            }
+            Ok(())
+        })
+        .expect("no case fails");
+}
+
+fn avro_is_shown_as_fastavro_reads_it() {
+    let count = compare("avro", |case| {
+        let supplied = schema(SchemaKind::Avro, text(case, "schema"), Vec::new());
+        let plain = settings(DataFormat::Text, DataFormat::Avro);
+        let tagged = StreamSettings {
+            avro_json: AvroJson::Tagged,
+            ..plain.clone()
+        };
+        vec![
+            (plain, supplied.clone(), &case["json"]),
+            (tagged, supplied, &case["tagged"]),
+        ]
+    });
+    assert_eq!(count, CASES);
+}
+
+fn protobuf_is_shown_as_its_own_printer_shows_it() {
+    let count = compare("protobuf", |case| {
+        let supplied = schema(SchemaKind::Protobuf, text(case, "schema"), Vec::new());
+        let settings = StreamSettings {
+            int64: Int64::String,
+            ..settings(DataFormat::Text, DataFormat::Registry)
+        };
+        vec![(settings, supplied, &case["json"])]
+    });
+    assert_eq!(count, CASES);
+}
+
+const CASES: usize = 2_000;
+
+fn text<'a>(case: &'a Value, name: &str) -> &'a str {
+    case[name].as_str().expect("text")
+}
+
+/// Compares random values of a reference library with what is shown of them; returns their number.
+fn compare(
+    kind: &str,
+    expected: impl for<'c> Fn(&'c Value) -> Vec<(StreamSettings, Supplied, &'c Value)>,
+) -> usize {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seed = now.map_or(0, |now| now.subsec_nanos());
+    let output = Command::new(Runtime::Schemas.home().join("bin/python"))
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/clients/schemas/cases.py"
+        ))
+        .args([kind, &seed.to_string(), &CASES.to_string()])
+        .output()
+        .expect("python runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "seed {seed}: {said}");
+    let lines = String::from_utf8(output.stdout).expect("UTF-8");
+    for line in lines.lines() {
+        let case: Value = serde_json::from_str(line).expect("JSON");
+        let payload = STANDARD.decode(text(&case, "payload")).expect("base64");
+        for (settings, supplied, expected) in expected(&case) {
+            let shown = value_of(&settings, &supplied, &framed(&payload))
+                .unwrap_or_else(|cause| panic!("seed {seed}: {cause:?}: {line}"));
+            let shown: Value = serde_json::from_str(&shown).expect("JSON");
+            assert!(
+                is_same(&shown, expected),
+                "seed {seed}: shown as\n{shown}\ninstead of\n{expected}\n{line}"
+            );
+        }
+    }
+    lines.lines().count()
+}
+
+/// Equality of JSON, in which 1 and 1.0 are one number.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let is_there =
+                |(name, value): (&String, &Value)| other.get(name).is_some_and(|other| is_same(value, other));
+            one.len() == other.len() && one.iter().all(is_there)
+        }
+        _ => one == other,
+    }
+}
+
+fn number_keys_are_shown_filtered_and_deleted(broker: &Broker) {
+    let topic = topic_name("numbers");
+    broker.create_topic(&topic, 1, &[]);
+    let key = |number: i64| number.to_be_bytes().to_vec();
+    broker.produce(
+        &topic,
+        &[
+            Message::new(key(200), r#"{"a":1}"#),
+            Message::new(key(-1), r#"{"a":2}"#),
+            Message::new("short", r#"{"a":3}"#),
+            Message::tombstone(key(-1)),
+        ],
+    );
+    let daemon = Daemon::start(&crate::common::config(
+        broker,
+        &[&topic],
+        "start = \"earliest\"\nkey_format = \"int64\"\nkey_field = \"id\"",
+    ));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let mut client = Stream::open(daemon.url("/events")).await;
+        let events = client.collect_until(named("caught-up"), secs(20)).await;
+        assert_eq!(records(&events), [r#"{"a":1,"id":200}"#, r#"{"a":2,"id":-1}"#]);
+        let deleted = events.iter().find(|event| event.name == "delete");
+        assert_eq!(deleted.map(|event| event.data.as_str()), Some(r#"{"id":-1}"#));
+        let mut client = Stream::open(daemon.url("/events?key=200")).await;
+        let events = client.collect_until(named("caught-up"), secs(20)).await;
+        assert_eq!(records(&events), [r#"{"a":1,"id":200}"#]);
+        let streams = daemon.get("/streams").await.json();
+        let invalid = &streams["streams"][0]["invalid_records"];
+        assert_eq!(invalid["key-malformed"], 1, "{invalid}");
+    });
+}
