@@ -264,6 +264,7 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: boo
             log_bytes: Live,
             preload: Live.unless(Restart, has_preload),
             lag: Live,
+            throttle: Live,
             checkpoint_interval: Live,
             delete_retention: Live,
             max_keys: Live.unless(Rebuild, has_room(new.max_keys > old.max_keys)),

@@ -43,6 +43,8 @@ pub const LEAST_LOG: Size = Size(512 * 1024);
 const DEFAULT_HEARTBEAT_INTERVAL: Span = Span::seconds(10);
 /// Interval of checkpoints for a client whose filter passes nothing while its position advances.
 const DEFAULT_CHECKPOINT_INTERVAL: Span = Span::seconds(10);
+/// The shortest time between two values of a key: without a limit.
+const DEFAULT_THROTTLE: Span = Span::seconds(0);
 /// Newest records per partition that are read into the log at the start.
 const DEFAULT_PRELOAD: u32 = 1000;
 /// How long deletes are remembered; keep it at or below the topics' delete.retention.ms.
@@ -274,6 +276,8 @@ pub struct StreamSettings {
     /// How a client continues after its next record has left the log; the default depends on the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<Lag>,
+    /// The shortest time between two values of a key for each client of a table; clients may ask for a longer one. 0 is none.
+    pub throttle: Span,
     /// Interval of checkpoints for a client whose filter passes nothing while its position advances.
     pub checkpoint_interval: Span,
     /// How long a table remembers deletes.
@@ -347,6 +351,7 @@ impl Default for StreamSettings {
             log_bytes: DEFAULT_LOG_BYTES,
             preload: DEFAULT_PRELOAD,
             lag: None,
+            throttle: DEFAULT_THROTTLE,
             checkpoint_interval: DEFAULT_CHECKPOINT_INTERVAL,
             delete_retention: DEFAULT_DELETE_RETENTION,
             max_keys: DEFAULT_MAX_KEYS,

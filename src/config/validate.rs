@@ -50,6 +50,9 @@ const OWN_PROPERTIES: [&str; 7] = [
 /// The shortest interval of keepalives, heartbeats and checkpoints, and the shortest timeout of a client.
 const LEAST_PAUSE: Span = Span::seconds(1);
 
+/// The longest throttle: an hour. Beyond that a client can ask for the table now and then.
+pub const LONGEST_THROTTLE: Span = Span::seconds(60 * 60);
+
 /// The shortest reconnect time that is sent to browsers.
 const LEAST_RETRY: Span = Span(Duration::from_millis(100));
 
@@ -327,6 +330,18 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
             let message = format!("{event:?} cannot be an event's name; write a word, or remove the line");
             faults.add(key("event"), message);
         }
+    }
+    if stream.throttle > LONGEST_THROTTLE {
+        faults.add(
+            key("throttle"),
+            format!("is more than {LONGEST_THROTTLE}; 1s is usual"),
+        );
+    }
+    if stream.throttle > Span::seconds(0) && !stream.has_table() {
+        faults.add(
+            key("throttle"),
+            "needs a table, which has the latest value of each key: set start = \"snapshot\", or remove throttle",
+        );
     }
     faults.add_if_longest(key("checkpoint_interval"), stream.checkpoint_interval);
     if stream.checkpoint_interval < LEAST_PAUSE {

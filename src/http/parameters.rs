@@ -42,13 +42,14 @@ const IGNORED: [&str; 22] = [
 const LONGEST_COMPARED: usize = 256;
 
 /// The parameters of a stream, for messages.
-const PARAMETERS: &str = "start, since, lastEventId, format, follow, limit, after, and the filters key, topic, partition, header.NAME and value.PATH";
+const PARAMETERS: &str = "start, since, lastEventId, throttle, format, follow, limit, after, and the filters key, topic, partition, header.NAME and value.PATH";
 
 /// Names that a wrong one may be meant for.
-const WHOLE: [&str; 10] = [
+const WHOLE: [&str; 11] = [
     "start",
     "since",
     "lastEventId",
+    "throttle",
     "format",
     "follow",
     "limit",

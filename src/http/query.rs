@@ -2,7 +2,7 @@
 //!
 //! Knows the names of parameters and what a stream's settings forbid; `stream` decides where reading starts.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
@@ -15,7 +15,8 @@ use super::parameters::{is_ignored, unknown};
 use crate::config::Start;
 use crate::config::filter::{BASE64, Filter, Name};
 use crate::config::parameters::is_last_event_id;
-use crate::config::units::other_unit;
+use crate::config::units::{Span, other_unit};
+use crate::config::validate::LONGEST_THROTTLE;
 use crate::stream::Stream;
 use crate::stream::start_position::Opening;
 
@@ -51,6 +52,9 @@ pub(super) fn parse(
             "start" => opening.start = Some(start(&value, stream)?),
             "since" if opening.since.is_some() => return Err(twice("bad_since", "since")),
             "since" => opening.since = Some(since(&value, stream)?),
+            "throttle" if opening.throttle.is_some() => return Err(twice("bad_throttle", "throttle")),
+            "throttle" => opening.throttle = Some(throttle(&value, stream)?),
+            "sample" => return Err(sample(stream)),
             name if is_last_event_id(name) => {
                 // Of several the last counts, unless it is empty.
                 if !value.is_empty() {
@@ -94,6 +98,36 @@ fn start(word: &str, stream: &Stream) -> Result<Start, ApiError> {
             Err(ApiError::parameter("bad_start", "start", message))
         }
     }
+}
+
+/// The shortest time between two values of a key.
+fn throttle(text: &str, stream: &Stream) -> Result<Duration, ApiError> {
+    let bad = |message: String| ApiError::parameter("bad_throttle", "throttle", message);
+    if !stream.settings().has_table() {
+        return Err(bad(
+            "this stream has no table, so there is no latest value of a key to wait for, and to leave out records would \
+             lose them; only streams with start = \"snapshot\" can be throttled"
+                .to_owned(),
+        ));
+    }
+    let interval: Span = text.parse().map_err(bad)?;
+    if interval > LONGEST_THROTTLE {
+        return Err(bad(format!(
+            "invalid throttle {text:?}: at most {LONGEST_THROTTLE}"
+        )));
+    }
+    Ok(interval.0)
+}
+
+/// Sampling is not offered: it would leave out the last value of a key.
+fn sample(stream: &Stream) -> ApiError {
+    let remedy = if stream.settings().has_table() {
+        "use \"throttle\", which always ends with the latest value of each key"
+    } else {
+        "read all records, or ask for a stream that keeps a table and use \"throttle\" there"
+    };
+    let message = format!("\"sample\" would lose records without saying which; {remedy}");
+    ApiError::parameter("bad_sample", "sample", message)
 }
 
 fn since(text: &str, stream: &Stream) -> Result<i64, ApiError> {
@@ -172,8 +206,6 @@ fn add_term(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Audience {
     changes: AtomicU64,
     /// Readers without a filter.
     waiters: Arc<Waiters>,
+    /// Readers whose next records are not due: appended records do not wake them.
+    throttled: Arc<Waiters>,
     announcement: Mutex<Announcement>,
 }
 
@@ -45,12 +47,17 @@ impl Audience {
             // A new reader has seen none, so that its first step looks at everything.
             changes: AtomicU64::new(1),
             waiters: Waiters::new(AUDIENCE_SHARDS),
+            throttled: Waiters::new(AUDIENCE_SHARDS),
             announcement: Mutex::default(),
         }
     }
 
     pub(super) fn waiters(&self) -> &Arc<Waiters> {
         &self.waiters
+    }
+
+    pub(super) fn throttled(&self) -> &Arc<Waiters> {
+        &self.throttled
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -83,6 +90,12 @@ impl Audience {
     pub(super) fn looked(&self, group: &Group) {
         self.version.fetch_add(1, Ordering::SeqCst);
         group.waiters.wake_all();
+    }
+
+    /// Wakes all readers: those without a filter, those that are throttled, and the `dirty` groups.
+    pub(super) fn wake_all(&self, dirty: Vec<Arc<Group>>) {
+        self.throttled.wake_all();
+        self.wake(dirty);
     }
 
     /// Wakes all readers without a filter, and the `dirty` groups.

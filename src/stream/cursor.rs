@@ -7,6 +7,7 @@
 //!  │  ▼       Replay (Kafka) ──end──► CatchUp         │                                        │ │
 //! Lookup                         Snapshot ◄─────────── fell off the log (lag = "latest") ──────┘─┘
 //! ```
+//! A [throttled](Gate) reader waits at the log's records until they are due, and reads them from the table.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -40,6 +41,21 @@ pub(super) enum Advance {
     Changed,
     /// The reader fell off the log, and that ends it.
     TooSlow,
+    /// There is more, but it is not due.
+    Held,
+    /// What was held is read from now on: advance again.
+    Released,
+}
+
+/// Whether a reader that is throttled may read on, once it has read what it began with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// It is not throttled.
+    None,
+    /// The next records are not due.
+    Closed,
+    /// They are due: for each key the latest.
+    Due,
 }
 
 /// A reader's way through a stream.
@@ -58,6 +74,10 @@ pub(super) struct Cursor {
     /// The table's count of forgettings when the reader began.
     forgettings: u64,
     has_begun: bool,
+    /// Where the reader is throttled, up to which record it reads the log all the same.
+    released: Sequence,
+    /// The notices in the log when the reader was last released.
+    notices: u64,
     /// The record at which the reader has caught up, and the data of `caught-up`; `None` once sent.
     catches_up_at: Option<(Sequence, CaughtUp)>,
 }
@@ -87,6 +107,7 @@ impl Cursor {
                 phase: Phase::Pending,
                 filtered,
                 last: (lag == Lag::Replay).then(Bytes::new),
+                ends_without_id: false,
             },
             flow,
             start,
@@ -95,6 +116,8 @@ impl Cursor {
             announcements: Vec::new(),
             forgettings: 0,
             has_begun: false,
+            released: 0,
+            notices: 0,
             catches_up_at: None,
         }
     }
@@ -219,14 +242,29 @@ impl Cursor {
     }
 
     /// Reads on from where the reader is.
-    pub(super) fn advance(&mut self, lag: Lag) -> Advance {
+    pub(super) fn advance(&mut self, lag: Lag, gate: Gate) -> Advance {
         match self.reader.phase {
             Phase::Pending => return self.begin(),
             Phase::Lookup(_) => return self.hear_answer(),
+            Phase::Live(cursor) | Phase::CatchUp(cursor, _)
+                if gate != Gate::None && cursor >= self.released && cursor < self.end() =>
+            {
+                if gate == Gate::Closed {
+                    return Advance::Held;
+                }
+                self.release(cursor);
+                return Advance::Released;
+            }
             _ => {}
         }
+        let was_scan = matches!(self.reader.phase, Phase::Snapshot(_));
         match self.reader.read() {
-            Piece::Frames(frames) => Advance::Frames(frames),
+            Piece::Frames(frames) => {
+                if was_scan && gate != Gate::None {
+                    self.end_scan();
+                }
+                Advance::Frames(frames)
+            }
             Piece::AtHead => Advance::AtHead,
             Piece::Blocked => Advance::Blocked,
             Piece::Live => Advance::Changed,
@@ -246,6 +284,62 @@ impl Cursor {
                 Advance::Changed
             }
         }
+    }
+
+    /// The number of the log's next record.
+    fn end(&self) -> Sequence {
+        self.reader.stream.read().log.next()
+    }
+
+    /// Sends the position behind the last row of a scan, if that has no id: the next scan may be long in coming.
+    fn end_scan(&mut self) {
+        if std::mem::take(&mut self.reader.ends_without_id) {
+            let id = self.id();
+            self.announcements
+                .extend(Control::Checkpoint.frame(id.as_deref()));
+        }
+    }
+
+    /// Has a throttled reader read what came since `cursor`: from the table, which has the latest record of each key.
+    /// Notices are in the log alone, and a full table may lack keys: then all that came is read from the log, if it
+    /// reaches back.
+    fn release(&mut self, cursor: Sequence) {
+        let state = self.reader.stream.read();
+        let until = state.log.next();
+        let notices = std::mem::replace(&mut self.notices, state.notices);
+        let mut position = match &self.reader.phase {
+            Phase::CatchUp(_, position) => Position::clone(position),
+            _ => state.position_at(cursor),
+        };
+        let is_in_log = cursor >= state.log.first();
+        let is_lost = self
+            .reader
+            .stream
+            .read_table()
+            .is_none_or(|table| table.has_lost_since(cursor) || !table.has_kept_since(&position));
+        if is_in_log && (is_lost || notices != state.notices) {
+            drop(state);
+            self.released = until;
+            return;
+        }
+        if is_lost {
+            drop(state);
+            return self.begin_again();
+        }
+        let mut resets = state.start_over_since(cursor, &mut position, 0);
+        drop(state);
+        self.retain_read(&mut resets);
+        let scan = Scan {
+            cursor,
+            until,
+            wanted: position.clone(),
+            deletes_from: 0,
+            is_conflated: true,
+            position,
+            rows_to_id: 0,
+        };
+        self.reader.phase = Phase::Snapshot(Box::new(scan));
+        self.announce_resets(resets, None);
     }
 
     /// Finds the reader's position, once the stream knows its own.
@@ -465,12 +559,8 @@ impl Cursor {
         let noted_from = self.reader.group().map_or(0, |group| group.lost() + 1);
         let state = self.reader.stream.read();
         let skipped = state.log.first().max(noted_from).saturating_sub(cursor);
-        let here = state.log.id_before(cursor);
         // It had reached at least this position; records that it may have had beyond are shown again, as latest values.
-        let mut position = here
-            .and_then(|id| Position::parse(&id).ok())
-            .or_else(|| state.log.reached_at(cursor))
-            .unwrap_or_default();
+        let mut position = state.position_at(cursor);
         let mut resets = state.start_over_since(cursor, &mut position, 0);
         self.retain_read(&mut resets);
         let until = state.log.next();

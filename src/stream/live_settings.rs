@@ -40,6 +40,8 @@ pub struct LiveSettings {
     pub heartbeat: Option<Duration>,
     /// How often a client whose filter matches nothing receives its position.
     pub checkpoint_interval: Duration,
+    /// The shortest time between two values of a key; zero is none.
+    pub throttle: Duration,
     /// The policy for a client that falls off the log.
     pub lag: Lag,
     /// Bytes of the log.
@@ -59,6 +61,7 @@ impl LiveSettings {
             pace,
             heartbeat: (settings.heartbeat == Heartbeat::Event).then_some(settings.heartbeat_interval.0),
             checkpoint_interval: settings.checkpoint_interval.0,
+            throttle: settings.throttle.0,
             lag: settings.lag(),
             log_bytes: settings.log_bytes.as_len(),
             bounds: settings.into(),

@@ -103,6 +103,8 @@ pub(super) struct PhaseReader {
     /// The id of what was sent last, where the reader may have to continue exactly there although that has left the log
     /// (`lag = "replay"`).
     pub(super) last: Option<Bytes>,
+    /// Whether the last scan has ended with a row without an id.
+    pub(super) ends_without_id: bool,
 }
 
 /// The group whose matches a reader gets, where it filters.
@@ -228,6 +230,7 @@ impl PhaseReader {
         if !may_have_more {
             // A client that came from a replica further on than this one must not go back.
             let (until, position) = (scan.until, scan.position.clone());
+            self.ends_without_id = scan.is_conflated && scan.lacks_id();
             self.phase = Phase::CatchUp(until, Box::new(position));
         }
         Piece::Frames(Frames::of_past(pieces::count(out), shown))

@@ -17,6 +17,9 @@ use crate::kafka::record::{Record, Stamp};
 /// Most rows between two ids that a reader can resume from.
 const ROWS_PER_ID: usize = 100;
 
+/// Rows until the next one with an id, behind one that has one.
+const LAST_WITH_ID: usize = ROWS_PER_ID - 1;
+
 /// Rows examined before the table is unlocked for others, shown or not.
 const ROWS_AT_ONCE: usize = 4096;
 
@@ -82,7 +85,7 @@ impl Table {
                 continue;
             }
             show.shown += 1;
-            scan.rows_to_id = scan.rows_to_id.checked_sub(1).unwrap_or(ROWS_PER_ID - 1);
+            scan.rows_to_id = scan.rows_to_id.checked_sub(1).unwrap_or(LAST_WITH_ID);
             if out.len() >= limit {
                 return true;
             }
@@ -178,6 +181,11 @@ impl Scan {
             position,
             rows_to_id: 0,
         }
+    }
+
+    /// Whether the last row that was shown has no id.
+    pub(super) fn lacks_id(&self) -> bool {
+        !matches!(self.rows_to_id, 0 | LAST_WITH_ID)
     }
 
     /// Whether the reader may hold older records of the keys that it scans through.

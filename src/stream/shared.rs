@@ -368,7 +368,7 @@ impl Stream {
     pub(super) fn changed(&self) {
         self.audience.note_change();
         let groups = self.filters.index().iter().map(Arc::clone).collect();
-        self.audience.wake(groups);
+        self.audience.wake_all(groups);
     }
 
     /// Looks through records of a block for a group. Returns whether that is done; otherwise the group is woken when

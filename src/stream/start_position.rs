@@ -35,6 +35,8 @@ pub struct Opening {
     pub last_event_id: Option<String>,
     /// The records it wants; all, if not given.
     pub filter: Option<Filter>,
+    /// The shortest time between two values of a key, if the client says so.
+    pub throttle: Option<Duration>,
     /// The flow in which its reads of the past take turns.
     pub flow: Flow,
     /// Whether it moved over from the stream that this one replaced, instead of connecting.

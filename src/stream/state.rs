@@ -70,6 +70,14 @@ impl State {
         })
     }
 
+    /// The position of a reader at a record of the log; the last that is known, if that has left the log.
+    pub(super) fn position_at(&self, cursor: Sequence) -> Position {
+        let here = self.log.id_before(cursor);
+        here.and_then(|id| Position::parse(&id).ok())
+            .or_else(|| self.log.reached_at(cursor))
+            .unwrap_or_default()
+    }
+
     /// Sets a position that was reached at record `since` to `next` in all partitions of the topics that were reset
     /// behind that record. Returns these, and why.
     pub(super) fn start_over_since(

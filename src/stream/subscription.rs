@@ -7,13 +7,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 
 use super::control::{Control, Goodbye};
 use super::counters::Departure;
-use super::cursor::{Advance, Cursor};
+use super::cursor::{Advance, Cursor, Gate};
 use super::filter_index::OverLimit;
 use super::group::Group;
 use super::live_settings::LiveSettings;
@@ -51,6 +51,10 @@ pub struct Subscription {
     schedule: Schedule,
     live_settings: Arc<LiveSettings>,
     ticket: Ticket,
+    /// The shortest time between two values of a key that the client asks for.
+    own_throttle: Duration,
+    /// Where it is throttled, by itself or by the stream.
+    throttle: Option<Box<Throttle>>,
     stage: Stage,
     /// Whether `caught-up` was sent on this connection.
     has_caught_up: bool,
@@ -64,6 +68,18 @@ pub struct Subscription {
     seen: u64,
     /// Its changes that this reader has followed.
     followed: u64,
+}
+
+/// The pace of a throttled reader.
+#[derive(Debug)]
+struct Throttle {
+    /// The shortest time between two values of a key.
+    interval: Duration,
+    /// When the reader was last sent records, or might have been.
+    last: Option<Instant>,
+    /// Whether there are some that are not due.
+    is_holding: bool,
+    ticket: Ticket,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,17 +129,20 @@ impl Subscription {
             None => stream.audience().waiters().enter(),
         };
         let has_table = stream.settings().has_table();
+        let own_throttle = opening.throttle.unwrap_or_default();
         let cursor = Cursor::new(stream, opening, group, live_settings.lag);
         let checkpoints = match (cursor.is_filtered(), has_table) {
             (true, _) => Checkpoints::Filtered,
             (false, true) => Checkpoints::Table,
             (false, false) => Checkpoints::None,
         };
-        Self {
+        let mut this = Self {
             schedule: Schedule::new(now, &live_settings, checkpoints),
             cursor,
             live_settings,
             ticket,
+            throttle: None,
+            own_throttle,
             stage: Stage::Opening,
             has_caught_up: false,
             departure: Some(Departure::Left),
@@ -131,7 +150,31 @@ impl Subscription {
             is_waiting: false,
             seen: 0,
             followed: 0,
+        };
+        this.set_throttle();
+        this
+    }
+
+    /// Follows the stream's throttle, which is the least.
+    fn set_throttle(&mut self) {
+        let interval = self.own_throttle.max(self.live_settings.throttle);
+        let has_table = self.stream().settings().has_table();
+        let before = self.throttle.take();
+        if !has_table || interval.is_zero() {
+            return;
         }
+        let throttle = before.unwrap_or_else(|| {
+            Box::new(Throttle {
+                interval,
+                last: None,
+                is_holding: false,
+                ticket: self.stream().audience().throttled().enter(),
+            })
+        });
+        self.throttle = Some(Box::new(Throttle {
+            interval,
+            ..*throttle
+        }));
     }
 
     fn stream(&self) -> &Arc<Stream> {
@@ -168,6 +211,9 @@ impl Subscription {
         if let Step::Send(bytes) = &step {
             let (count, came) = sent;
             self.delivered += count;
+            if let Some(throttle) = self.throttle.as_mut().filter(|_| count > 0) {
+                throttle.last = Some(now);
+            }
             let waited = came.map(|came| now.saturating_duration_since(came));
             self.stream().counters().count_write(count, bytes.len(), waited);
         }
@@ -184,6 +230,9 @@ impl Subscription {
             }
             Stage::Over => return Step::End,
             Stage::Open => {}
+        }
+        if let Some(throttle) = &mut self.throttle {
+            throttle.is_holding = false;
         }
         let audience = self.stream().audience();
         let (seen, changes) = (audience.version(), audience.changes());
@@ -203,7 +252,11 @@ impl Subscription {
             if !announcements.is_empty() {
                 return self.send(now, announcements);
             }
-            match self.cursor.advance(self.live_settings.lag) {
+            let gate = self
+                .throttle
+                .as_ref()
+                .map_or(Gate::None, |throttle| throttle.gate(now));
+            match self.cursor.advance(self.live_settings.lag, gate) {
                 Advance::Frames(Frames { bytes, count, came }) if !bytes.is_empty() => {
                     // Later records arrived before the reader had taken this.
                     let was_waiting = std::mem::take(&mut self.is_waiting);
@@ -231,6 +284,15 @@ impl Subscription {
                     return self.at_head(now);
                 }
                 Advance::TooSlow => return self.goodbye(Goodbye::Slow),
+                Advance::Held => {
+                    self.is_waiting = false;
+                    return self.hold(now);
+                }
+                Advance::Released => {
+                    if let Some(throttle) = &mut self.throttle {
+                        throttle.last = Some(now);
+                    }
+                }
             }
         }
     }
@@ -239,8 +301,13 @@ impl Subscription {
     /// then step again first.
     #[must_use]
     pub fn wait(&self, waker: &Waker) -> bool {
+        let audience = self.stream().audience();
+        if let Some(throttle) = self.throttle.as_ref().filter(|throttle| throttle.is_holding) {
+            throttle.ticket.wait(waker);
+            return audience.changes() == self.followed;
+        }
         self.ticket.wait(waker);
-        self.cursor.wait(waker) && self.stream().audience().version() == self.seen
+        self.cursor.wait(waker) && audience.version() == self.seen
     }
 
     /// Follows what has changed beside the log. Returns the step that this takes, if it takes one.
@@ -254,6 +321,7 @@ impl Subscription {
         let live_settings = self.stream().live_settings();
         let before = std::mem::replace(&mut self.live_settings, live_settings);
         self.schedule.apply(now, &before, &self.live_settings);
+        self.set_throttle();
         if self.live_settings.lag != before.lag {
             self.cursor.set_lag(self.live_settings.lag);
         }
@@ -264,7 +332,8 @@ impl Subscription {
     /// Moves to the stream that replaced this one. A client that has received records begins again there, and is reset
     /// as soon as its position there is known; until then it keeps its records.
     fn go_over(&mut self, successor: Arc<Stream>) {
-        let opening = self.cursor.reopen(successor.settings());
+        let mut opening = self.cursor.reopen(successor.settings());
+        opening.throttle = (!self.own_throttle.is_zero()).then_some(self.own_throttle);
         let mut next = Self::new(successor, opening);
         next.stage = self.stage;
         next.has_caught_up = self.has_caught_up;
@@ -294,6 +363,21 @@ impl Subscription {
     fn retry(&self) -> String {
         let factor = rand::random_range(1.0 - RETRY_JITTER..=1.0 + RETRY_JITTER);
         write::retry(self.live_settings.pace.retry.mul_f64(factor).as_millis())
+    }
+
+    /// There is more, but it is not due.
+    fn hold(&mut self, now: Instant) -> Step {
+        let due = match &mut self.throttle {
+            Some(throttle) => {
+                throttle.is_holding = true;
+                throttle.due().unwrap_or(now)
+            }
+            None => now,
+        };
+        match self.at_head(now) {
+            Step::Wait(until) => Step::Wait(until.min(due)),
+            step => step,
+        }
     }
 
     /// Everything was sent: say so once, then keep the connection alive.
@@ -348,6 +432,22 @@ impl Subscription {
             self.cursor.note_sent_id(id);
         }
         self.send(now, event.frame(id.map(AsRef::as_ref)))
+    }
+}
+
+impl Throttle {
+    /// When the next records are due; `None` before the first.
+    fn due(&self) -> Option<Instant> {
+        Some(self.last? + self.interval)
+    }
+
+    /// Whether the next records are due at `now`.
+    fn gate(&self, now: Instant) -> Gate {
+        if self.due().is_some_and(|due| now < due) {
+            Gate::Closed
+        } else {
+            Gate::Due
+        }
     }
 }
 

@@ -89,7 +89,7 @@ fn the_descriptions_have_what_each_stream_serves() {
     assert_eq!(parameters("/events"), [&common[..], &filters].concat());
     assert_eq!(
         parameters("/countries/now"),
-        [&common[..], &["limit", "after"], &filters].concat()
+        [&common[..], &["throttle", "limit", "after"], &filters].concat()
     );
     assert_eq!(parameters("/all"), common);
     let messages = |name: &str| -> Vec<String> {

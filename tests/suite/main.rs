@@ -96,6 +96,7 @@ mod table_model;
 mod tables;
 mod tail;
 mod tail_parser;
+mod throttles;
 mod truncation;
 mod unclean_elections;
 mod under_load;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         positions::trials(),
         documents::trials(),
         descriptions::trials(),
+        throttles::trials(),
         subscriptions::trials(),
         filters::trials(),
         fixed_filters::trials(),

@@ -144,6 +144,7 @@ fn a_reload_rebuilds_a_stream_only_if_its_events_change() {
         ("log_bytes = '1MiB'", "log_bytes"),
         ("lag = 'disconnect'", "lag"),
         ("checkpoint_interval = '1s'", "checkpoint_interval"),
+        ("throttle = '1s'", "throttle"),
         ("delete_retention = '1h'", "delete_retention"),
         ("max_keys = 7", "max_keys"),
         ("max_table_bytes = '1MiB'", "max_table_bytes"),
@@ -251,7 +252,7 @@ fn keys_that_wait_for_a_restart_are_named() {
 }
 
 /// A line for each key of a stream, which changes it; `heartbeat_interval` counts only beside `heartbeat = 'event'`.
-const CHANGED_LINES: [(&str, &str); 19] = [
+const CHANGED_LINES: [(&str, &str); 20] = [
     ("topics", "topics = ['other']"),
     ("start", "start = 'earliest'"),
     ("format", "format = 'envelope'"),
@@ -263,6 +264,7 @@ const CHANGED_LINES: [(&str, &str); 19] = [
     ("preload", "preload = 5"),
     ("lag", "lag = 'disconnect'"),
     ("checkpoint_interval", "checkpoint_interval = '7s'"),
+    ("throttle", "throttle = '7s'"),
     ("delete_retention", "delete_retention = '7s'"),
     ("max_keys", "max_keys = 7"),
     ("max_table_bytes", "max_table_bytes = '1MiB'"),

@@ -204,6 +204,11 @@ fn parameters(settings: &StreamSettings, is_filtered: bool) -> Vec<Value> {
     ]);
     if settings.has_table() {
         let limit = json!({ "type": "integer", "minimum": 1 });
+        parameters.push(query(
+            "throttle",
+            "the shortest time between two values of a key, such as 1s",
+            text(),
+        ));
         parameters.push(query("limit", "format=json: most rows of a page", limit));
         parameters.push(query("after", "format=json: the next of the page before", text()));
     }
