@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::{info, name_of, path_parameters, schemas};
+use super::common::{info, name_of, path_parameters};
+use super::schemas;
 use crate::config::{Heartbeat, StreamSettings};
 use crate::sse::control::ControlEvent;
 use crate::stream::Stream;
