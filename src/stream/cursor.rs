@@ -346,7 +346,7 @@ impl Cursor {
     fn begin(&mut self) -> Advance {
         let now = self.stream().instant();
         if let Some((_, answers)) = self.request.as_deref_mut() {
-            answers.asked_at.get_or_insert(now);
+            answers.note_attempt(now);
         }
         let nothing = Default::default();
         let (opening, answers) = self.request.as_deref().unwrap_or(&nothing);

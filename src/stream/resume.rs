@@ -72,6 +72,14 @@ pub(super) fn names_unbegun(wanted: &Position, here: &Position) -> bool {
     partitions.any(|(topic, partition, next)| next == NOT_BEGUN && here.next(topic, partition) >= 0)
 }
 
+/// Whether an id has leader epochs at offsets that the stream has not reached, and so cannot compare yet.
+pub(super) fn names_unread_epochs(wanted: &Position, here: &Position) -> bool {
+    wanted.partitions().any(|(topic, partition, next)| {
+        let read = here.next(topic, partition);
+        wanted.mark(topic, partition) > 0 && read >= 0 && read < next
+    })
+}
+
 /// The topics of which a client has seen more than this replica; `None` where there are none.
 pub(super) fn ahead_of(wanted: &Position, here: &Position) -> Option<Vec<usize>> {
     let is_ahead = |(wanted, here): (&TopicPosition, &TopicPosition)| {

@@ -12,7 +12,7 @@ use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::read_from::{ReadFrom, is_in_table, read_from, snapshot};
-use super::resume::{Resumed, ahead_of, names_more_partitions, names_unbegun, resume};
+use super::resume::{Resumed, ahead_of, names_more_partitions, names_unbegun, names_unread_epochs, resume};
 use super::shared::Stream;
 use super::state::State;
 use super::truncation::Departed;
@@ -62,7 +62,26 @@ pub(super) struct Answers {
     /// Where partitions end.
     pub(super) ends: Option<Offsets>,
     /// When the reader first tried to begin.
-    pub(super) asked_at: Option<Instant>,
+    asked_at: Option<Instant>,
+    /// Whether it has waited for [`LOADING_PATIENCE`] since.
+    is_late: bool,
+}
+
+impl Answers {
+    /// Notes that the reader tries to begin at `now`.
+    pub(super) fn note_attempt(&mut self, now: Instant) {
+        let since = *self.asked_at.get_or_insert(now);
+        if !self.is_late && now.saturating_duration_since(since) >= LOADING_PATIENCE {
+            self.is_late = true;
+            // A log may have been truncated since they were requested.
+            self.ends = None;
+        }
+    }
+
+    /// Whether the reader may go on waiting for the stream to read past its id.
+    const fn is_patient(&self) -> bool {
+        self.asked_at.is_some() && !self.is_late
+    }
 }
 
 /// Where a reader begins, and its first announcements.
@@ -225,6 +244,15 @@ fn come_back(
     if let Some(query) = start_over_beyond_ends(request, here, &mut wanted, &mut resets, start) {
         return Ok(Some(Outcome::Ask(query)));
     }
+    // A log may have been truncated after this replica's position, and then nothing is truncated for it.
+    if names_unread_epochs(&wanted, here) || may_hold_hidden(request.stream, &wanted, here) {
+        if request.answers.is_patient() {
+            return Ok(Some(Outcome::Wait));
+        }
+        if request.stream.settings().has_table() {
+            return Err(Reset::TooOld);
+        }
+    }
     let mut outcome = resume_at(request, state, here, wanted, resets, Some(id))?;
     if let Some(Outcome::Begin(beginning)) = &mut outcome {
         beginning.gaps = gaps;
@@ -298,15 +326,16 @@ fn waits_for_epochs(request: &Request<'_>, state: &State, wanted: &Position, her
     if state.loaded.is_some() || request.stream.settings().start == Start::Live {
         return false;
     }
-    let elapsed = |at| request.stream.instant().saturating_duration_since(at);
-    let asked_at = request.answers.asked_at;
-    if asked_at.is_none_or(|at| elapsed(at) >= LOADING_PATIENCE) {
-        return false;
-    }
-    wanted.partitions().any(|(topic, partition, next)| {
-        let read = here.next(topic, partition);
-        wanted.mark(topic, partition) > 0 && read >= 0 && read < next
-    })
+    request.answers.is_patient() && names_unread_epochs(wanted, here)
+}
+
+/// Whether a client may hold a record that this replica has not read, although the stream's own filter hides a newer one
+/// of its key in another partition: it would be sent no delete, and its id would claim that it needs none.
+fn may_hold_hidden(stream: &Stream, wanted: &Position, here: &Position) -> bool {
+    let mut partitions = wanted.partitions();
+    stream.fixed().is_some()
+        && stream.settings().has_table()
+        && partitions.any(|(topic, partition, next)| next > here.next(topic, partition).max(0))
 }
 
 /// Where a client begins that wants the records from a time on.

@@ -116,8 +116,14 @@ impl Writer {
     }
 
     fn assigned(&mut self, topic: usize, id: Option<TopicId>, next: &[i64], low: &[i64]) {
-        let mut notices = Builder::new(self.offsets.position.id().into(), self.stream.instant());
         let reset = self.resets.remove(&topic);
+        let before = if reset.is_some() {
+            // The id of the position before the reset: a client that leaves there must be reset when it resumes.
+            self.stream.read().log.head().clone()
+        } else {
+            self.offsets.position.id().into()
+        };
+        let mut notices = Builder::new(before, self.stream.instant());
         if reset.is_none() && !self.unassigned.contains(&topic) {
             self.skipped(topic, next, &mut notices);
         }

@@ -1,10 +1,14 @@
 //! A browser that writes down what it is told, and sees at once where that breaks a promise.
 
+mod log_client;
+mod table_client;
+
 use super::archive::{Shared, TERMS};
-use super::clock::{self, DELETE_RETENTION};
-use super::ids::{begun, has_passed, read_id};
-use super::model::{Kafka, Key, NOT_BEGUN, Row};
-use super::replica::{Moment, Next, Replica};
+use super::clock::{self, DELETE_RETENTION, LOADING_PATIENCE};
+use super::ids::{epoch_in, read_id};
+use super::model::{Kafka, Key, NOT_BEGUN, Shown};
+use super::reached::Reached;
+use super::replica::{Next, Replica};
 use super::setup::{Place, TOPICS, Wants};
 use crate::harness::sse::{Event, Item, Parser};
 use crate::harness::wait::ensure;
@@ -13,7 +17,7 @@ use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::{Step, Subscription};
 use serde_json::Value;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
@@ -32,6 +36,17 @@ struct Connection {
     /// The id the browser came with.
     brought: Option<(Next, Option<u64>)>,
     is_caught_up: bool,
+    /// When it connected.
+    at: u64,
+    /// The versions of the logs that the replica had read.
+    versions: BTreeMap<Place, usize>,
+    /// How often the replica had gone back in each topic.
+    truncations: [usize; TOPICS.len()],
+    /// How often the browser was told to forget a topic because a log was truncated.
+    truncated: [usize; TOPICS.len()],
+    /// Partitions of which the replica cannot know whether the id is of another log.
+    unread: BTreeSet<Place>,
+    has_heard: bool,
 }
 
 pub struct Browser {
@@ -44,14 +59,23 @@ pub struct Browser {
     id: String,
     /// Whether it holds nothing, and has no place yet.
     is_new: bool,
-    /// Without a table: before this offset, it has had everything of a partition.
-    reached: BTreeMap<Place, usize>,
-    /// With a table: where the value that it shows of each key stands.
-    table: BTreeMap<Key, (usize, usize)>,
+    /// Without a table: how far it has come in every partition.
+    reached: BTreeMap<Place, Reached>,
+    /// The same before gaps that had no id: a browser that comes back gets them again.
+    before_gaps: BTreeMap<Place, Option<Reached>>,
+    /// Partitions of which it has had records of a later log, and is owed the gap.
+    owed: BTreeSet<Place>,
+    /// Topics that it begins where the next id says.
+    fresh: BTreeSet<usize>,
+    /// With a table: the record that it shows of each key.
+    table: BTreeMap<Key, Shown>,
     /// Whether the table is just what its id says, not half-way through a snapshot.
     is_whole: bool,
     /// Whether rows came in this connection, but not yet all.
     is_partial: bool,
+    /// Whether it left half-way through the table with an id that names no leader epochs, so that it may keep rows of
+    /// records that are lost.
+    may_keep_lost: bool,
 }
 
 impl Browser {
@@ -65,9 +89,13 @@ impl Browser {
             id: String::new(),
             is_new: true,
             reached: BTreeMap::new(),
+            before_gaps: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            fresh: BTreeSet::new(),
             table: BTreeMap::new(),
             is_whole: false,
             is_partial: false,
+            may_keep_lost: false,
         }
     }
 
@@ -78,10 +106,18 @@ impl Browser {
             connection: None,
             pending: VecDeque::new(),
             id: self.id.clone(),
-            reached: self.reached.clone(),
+            reached: self.reached_by_id(),
+            before_gaps: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            fresh: self.fresh.clone(),
             table: self.table.clone(),
             ..*self
         }
+    }
+
+    /// How far it has come in a partition, without a table.
+    pub fn next_of(&self, place: Place) -> usize {
+        self.reached.get(&place).map_or(0, |reached| reached.next)
     }
 
     pub fn is_connected(&self) -> bool {
@@ -100,21 +136,30 @@ impl Browser {
     }
 
     pub fn leave(&mut self) {
+        self.reached = self.reached_by_id();
+        self.before_gaps.clear();
+        self.owed.clear();
         self.connection = None;
         self.pending.clear();
     }
 
     pub fn go(&mut self, replica: &Rc<RefCell<Replica>>) {
         self.leave();
+        self.may_keep_lost |= self.is_partial;
         self.is_whole &= !std::mem::take(&mut self.is_partial);
         let last_event_id = Some(self.id.clone()).filter(|id| !id.is_empty());
         let brought = last_event_id.as_ref().map(|id| read_id(id).unwrap());
         // From now on the id names offsets.
-        for place in self.kafka.lock().places() {
+        let places = self.kafka.lock().places();
+        for place in places {
             let topic = brought.as_ref().map(|(next, _)| &next[place.topic]);
             let next = topic.and_then(|topic| topic.get(place.partition));
             if next.is_some_and(|next| *next != NOT_BEGUN) {
-                self.reached.entry(place).or_insert(0);
+                let kafka = self.kafka.lock();
+                let view = self.view(&kafka, place);
+                let nothing = Reached::at(0, view.with_end(0));
+                drop(kafka);
+                self.reached.entry(place).or_insert(nothing);
             }
         }
         let opening = Opening {
@@ -132,6 +177,12 @@ impl Browser {
             here: at.next.clone(),
             brought,
             is_caught_up: false,
+            at: clock::now(),
+            versions: at.versions.clone(),
+            truncations: at.truncations,
+            truncated: [0; TOPICS.len()],
+            unread: BTreeSet::new(),
+            has_heard: false,
         });
     }
 
@@ -174,6 +225,7 @@ impl Browser {
 
     /// Takes at most so many events.
     pub async fn take(&mut self, count: usize) -> Result<(), String> {
+        self.note_unread();
         for _ in 0..count {
             let Some(event) = self.next().await else { break };
             self.hear(&event).map_err(|what| format!("{what}: {event:?}"))?;
@@ -190,11 +242,22 @@ impl Browser {
             "message" | "delete" if has_table => self.row(&kafka, &event.name, &data)?,
             "message" | "delete" => {
                 ensure(event.own_id, "a record without an id")?;
-                self.record(&kafka, place(&data), number(&data["offset"]))?;
+                let place = place(&data);
+                self.record(&kafka, place, number(&data["offset"]), epoch(&data))?;
+                let named = epoch_in(&event.id, place);
+                ensure(
+                    !kafka.setup.has_epochs || named == Some(epoch(&data)),
+                    "an id with another leader epoch",
+                )?;
             }
             "gap" => {
                 ensure(!has_table, "a gap in a table")?;
-                self.gap(&kafka, place(&data), number(&data["from"]), number(&data["to"]))?;
+                let range = (number(&data["from"]), number(&data["to"]));
+                match data["reason"].as_str() {
+                    Some("expired") => self.gap(&kafka, place(&data), range)?,
+                    Some("truncated") => self.truncated(&kafka, place(&data), range, event.own_id)?,
+                    _ => return Err("no reason for it".to_owned()),
+                }
             }
             "caught-up" | "heartbeat" => {}
             "checkpoint" => {
@@ -204,7 +267,8 @@ impl Browser {
             "conflated" => {
                 ensure(kafka.setup.lag == Lag::Latest, "not what was asked for")?;
                 ensure(number(&data["skipped"]) > 0, "nothing is skipped")?;
-                self.is_whole = false;
+                // Rows without ids follow, and no event that ends them.
+                (self.is_whole, self.is_partial) = (false, true);
             }
             "reset" => self.reset(&kafka, &data)?,
             "goodbye" => {
@@ -217,126 +281,18 @@ impl Browser {
             }
             _ => return Err("unknown".to_owned()),
         }
+        if let Some(connection) = &mut self.connection {
+            connection.has_heard = true;
+        }
         if event.own_id {
             self.id.clone_from(&event.id);
+            self.before_gaps.clear();
             self.reach(&kafka, has_table)?;
         }
         if event.name == "caught-up" {
             ensure(event.own_id, "no id")?;
             self.caught_up(&kafka, data["reason"].as_str().unwrap_or_default())?;
         }
-        Ok(())
-    }
-
-    fn row(&mut self, kafka: &Kafka, name: &str, data: &Value) -> Result<(), String> {
-        let Some(key) = data["key"].as_str() else {
-            // Such a record has no place in a table.
-            return Ok(());
-        };
-        // One that falls off the log may be given the table again, with no word of that, and with an id that says
-        // less than what it has.
-        self.is_partial |= !self.is_caught_up() || kafka.setup.lag == Lag::Replay;
-        let topic = topic(data);
-        let key = (topic, key.parse().map_err(|_| "no key of ours")?);
-        if name == "delete" {
-            ensure(kafka.may_be_deleted(key), "a key that was never shown")?;
-            self.table.remove(&key);
-            return Ok(());
-        }
-        let (place, offset) = (place(data), number(&data["offset"]));
-        let is_of_key = kafka
-            .written(place, offset)
-            .is_some_and(|record| record.key == Some(key.1));
-        ensure(
-            is_of_key && kafka.is_for(self.wants, place, offset),
-            "no such record",
-        )?;
-        self.table.insert(key, (place.partition, offset));
-        Ok(())
-    }
-
-    /// The first record that it is to see between two offsets.
-    fn first(&self, kafka: &Kafka, place: Place, from: usize, to: usize) -> Option<usize> {
-        (from..to.min(kafka.high(place))).find(|&offset| kafka.is_for(self.wants, place, offset))
-    }
-
-    /// Goes forward to an offset, before which nothing must be missing: what was ever written since its
-    /// place, and in a partition that it begins to read, what is still there (so it was there before).
-    fn pass(&mut self, kafka: &Kafka, place: Place, to: usize) -> Result<(), String> {
-        let reached = self.reached.insert(place, to);
-        let from = reached.unwrap_or_else(|| self.first_of(kafka, place).min(to));
-        let between = self.first(kafka, place, from.min(to), from.max(to));
-        // Back over records that are not shown, nothing is shown twice.
-        let what = if to < from { "would double" } else { "has lost" };
-        match between {
-            Some(record) => Err(format!("{place:?} {what} {record}: from {reached:?} to {to}")),
-            None => Ok(()),
-        }
-    }
-
-    /// Where it begins to read a partition of which it has had nothing.
-    fn first_of(&self, kafka: &Kafka, place: Place) -> usize {
-        let low = kafka.low(place);
-        let Some(connection) = &self.connection else {
-            return low;
-        };
-        // Of one that had not begun, what is new since: from where it ended without a leader, or as far back as the
-        // replica had others begin when it was loaded.
-        let brought = connection.brought.as_ref().map(|(next, _)| &next[place.topic]);
-        let had_not_begun = brought.is_some_and(|next| next.get(place.partition) == Some(&NOT_BEGUN));
-        if had_not_begun || brought.is_none() && self.begins(kafka) == Start::Live {
-            let live = connection.replica.borrow().live.get(&place).copied();
-            return live.unwrap_or(low).max(low);
-        }
-        low
-    }
-
-    fn record(&mut self, kafka: &Kafka, place: Place, offset: usize) -> Result<(), String> {
-        ensure(kafka.is_for(self.wants, place, offset), "no such record")?;
-        self.pass(kafka, place, offset)?;
-        self.reached.insert(place, offset + 1);
-        Ok(())
-    }
-
-    fn gap(&mut self, kafka: &Kafka, place: Place, from: usize, to: usize) -> Result<(), String> {
-        ensure(from < to, "an empty gap")?;
-        ensure(to <= kafka.low(place), "it names what is still there")?;
-        self.pass(kafka, place, from)?;
-        self.reached.insert(place, to);
-        Ok(())
-    }
-
-    /// Notes what an id claims: whoever comes back with it gets what follows it, and no more.
-    fn reach(&mut self, kafka: &Kafka, has_table: bool) -> Result<(), String> {
-        let (next, as_of) = read_id(&self.id)?;
-        ensure(as_of.is_some() == has_table, "an id of another kind")?;
-        for place in kafka.places() {
-            let Some(&next) = next[place.topic].get(place.partition) else {
-                let is_lost = self.reached.get(&place).is_some_and(|&reached| reached > 0);
-                ensure(!is_lost, format!("the id says nothing of {place:?} any more"))?;
-                continue;
-            };
-            if next == NOT_BEGUN {
-                ensure(
-                    has_table || !self.reached.contains_key(&place),
-                    format!("the id says that {place:?} has not begun any more"),
-                )?;
-                continue;
-            }
-            ensure(next <= kafka.high(place), "an id ahead of the topic")?;
-            if has_table {
-                continue;
-            }
-            if self.is_new && self.begins(kafka) == Start::Live {
-                // What was before is no concern of its.
-                self.reached.insert(place, next);
-            }
-            // Nothing, while that may still be the partition's beginning, whichever that is.
-            if next > 0 || self.reached.contains_key(&place) {
-                self.pass(kafka, place, next)?;
-            }
-        }
-        self.is_new = false;
         Ok(())
     }
 
@@ -364,6 +320,8 @@ impl Browser {
                 };
                 // A client that left half-way through the table names an offset that may lie far behind.
                 let is_lost = kafka.setup.bounds.is_some() || kafka.was_behind || !self.is_whole;
+                // A replica that does not get as far as the id cannot say what is hidden or lost.
+                let is_lost = is_lost || connection.at + LOADING_PATIENCE <= clock::now();
                 // Of what was hidden before it began a replica knows nothing.
                 let is_hidden = kafka.setup.is_fixed && as_of.is_none_or(|as_of| as_of < replica.began);
                 // While its topics are loaded, a delete is as old as its timestamp says.
@@ -393,7 +351,7 @@ impl Browser {
                 )?;
                 self.table.clear();
                 self.reached.clear();
-                (self.is_new, self.is_whole) = (true, false);
+                (self.is_new, self.is_whole, self.may_keep_lost) = (true, false, false);
             }
             (Some("recreated"), Some(_)) => {
                 let topic = topic(data);
@@ -406,58 +364,39 @@ impl Browser {
                 self.table.retain(|key, _| key.0 != topic);
                 self.reached.retain(|place, _| place.topic != topic);
             }
+            (Some(reason @ ("truncated" | "ahead-of-topic")), Some(_)) => {
+                let topic = topic(data);
+                let replica = connection.replica.borrow();
+                let gone_back = replica.truncations[topic] - connection.truncations[topic];
+                let is_truncated = |place: Place| {
+                    let next = brought.and_then(|(next, _)| next[topic].get(place.partition));
+                    let from = kafka.divergence(place, 0, kafka.version(place));
+                    place.topic == topic && next.is_some_and(|next| *next != NOT_BEGUN && *next > from)
+                };
+                let is_of_id = !connection.has_heard || connection.truncated[topic] == 0;
+                let by_id = usize::from(is_of_id && kafka.places().any(is_truncated));
+                let is_right = match reason {
+                    // One that is half-way through the table or the log may be told again where it goes on.
+                    "truncated" => connection.truncated[topic] < 2 * gone_back + by_id,
+                    _ => by_id > 0,
+                };
+                ensure(is_right, "no log was truncated that concerns it")?;
+                ensure(kafka.setup.has_table() || by_id > 0, "a reset instead of a gap")?;
+                drop(replica);
+                let is_live = self.begins(kafka) == Start::Live && !kafka.setup.has_table();
+                let connection = self.connection.as_mut().ok_or("not connected")?;
+                connection.truncated[topic] += 1;
+                self.table.retain(|key, _| key.0 != topic);
+                self.reached.retain(|place, _| place.topic != topic);
+                self.owed.retain(|place| place.topic != topic);
+                self.is_whole = false;
+                if is_live {
+                    self.fresh.insert(topic);
+                }
+            }
             _ => return Err("no reason for it".to_owned()),
         }
         Ok(())
-    }
-
-    fn caught_up(&mut self, kafka: &Kafka, reason: &str) -> Result<(), String> {
-        let start = self.begins(kafka);
-        let connection = self.connection.as_mut().ok_or("not connected")?;
-        ensure(!connection.is_caught_up, "twice in a connection")?;
-        connection.is_caught_up = true;
-        self.is_partial = false;
-        let replica = connection.replica.borrow();
-        let loaded = replica.loaded.ok_or("its replica is not loaded")?;
-        let (next, _) = read_id(&self.id)?;
-        let since = loaded.max(connection.moments.saturating_sub(1));
-        ensure(has_passed(&next, &replica.moments[since].next), "too early")?;
-        let is_replay = start == Start::Earliest || connection.brought.is_some() && reason == "replay";
-        let wanted = if is_replay { "replay" } else { start.as_str() };
-        ensure(reason == wanted, format!("not {wanted}"))?;
-        if !kafka.setup.has_table() || start == Start::Live {
-            return Ok(());
-        }
-        // One that has been with a replica further on may hold what this one has still to read.
-        let brought = connection.brought.as_ref();
-        let is_ahead = brought.is_some_and(|(brought, _)| !has_passed(&connection.here, brought));
-        let is_fresh = connection.brought.is_none() || reason == "snapshot";
-        self.is_whole = is_fresh || self.is_whole && !is_ahead;
-        // Of a full table it is not known here what has left it.
-        if !self.is_whole || kafka.setup.bounds.is_some() {
-            return Ok(());
-        }
-        // The table is that of the replica, as of the moment that the id names.
-        // Partitions that it does not know yet stay in the id.
-        // Of a partition that has not begun a table's client holds nothing, as of one that is at its beginning.
-        let next = begun(&next);
-        let is_named = |moment: &&Moment| {
-            let here = begun(&moment.next);
-            let mut topics = next.iter().zip(&here);
-            topics.all(|(next, here)| next.starts_with(here))
-        };
-        let mut moments = replica.moments[since..].iter();
-        let exact = moments.clone().find(|moment| begun(&moment.next) == next);
-        let moment = exact.or_else(|| moments.rfind(is_named));
-        let moment = moment.ok_or("of no moment that its replica has seen")?;
-        let is_certain = |key: &Key| !kafka.expired.contains(key);
-        let wants = self.wants;
-        let value = |(key, row): (&Key, &Row)| Some((*key, kafka.value(wants, *key, row)?));
-        let mut wanted: BTreeMap<Key, (usize, usize)> = moment.rows.iter().filter_map(value).collect();
-        wanted.retain(|key, _| is_certain(key));
-        let mut shown = self.table.clone();
-        shown.retain(|key, _| is_certain(key));
-        ensure(shown == wanted, format!("holds {shown:?}, not {wanted:?}"))
     }
 
     /// Whether it has had everything, once all was read.
@@ -466,12 +405,33 @@ impl Browser {
         let shared = self.kafka.clone();
         let kafka = shared.lock();
         if !kafka.setup.has_table() {
-            return kafka
-                .places()
-                .try_for_each(|place| self.pass(&kafka, place, kafka.high(place)));
+            ensure(
+                self.owed.is_empty(),
+                format!("it was not sent the gap of {:?}", self.owed),
+            )?;
+            return kafka.places().try_for_each(|place| {
+                let present = self.view(&kafka, place).present();
+                self.pass(&kafka, place, kafka.high(place), present)
+            });
         }
         if self.begins(&kafka) == Start::Live {
             return Ok(());
+        }
+        let is_lost = |key: &Key| {
+            let row = self.table.get(key);
+            row.is_some_and(|&(partition, offset, epoch)| {
+                let place = Place {
+                    topic: key.0,
+                    partition,
+                };
+                let kept = kafka.written(place, offset).map(|record| record.epoch);
+                kept != Some(epoch)
+            })
+        };
+        let may_keep = |key: &Key| self.may_keep_lost && is_lost(key);
+        let mut keys = self.table.keys();
+        if let Some(key) = keys.find(|key| !kafka.latest.contains_key(key) && !may_keep(key)) {
+            return Err(format!("key {key:?} is shown, of which Kafka has no record"));
         }
         for (key, row) in &kafka.latest {
             let shown = self.table.get(key);
@@ -486,7 +446,7 @@ impl Browser {
             let is_unknown = kafka.is_unknown(*key, row) && (kafka.setup.is_spread || shown.is_none());
             let is_left = latest.is_none() && kafka.may_be_left(self.wants, *key, row);
             ensure(
-                shown == latest.as_ref() || is_unknown || is_left,
+                shown == latest.as_ref() || is_unknown || is_left || may_keep(key),
                 format!("key {key:?} is shown as {shown:?}, not {latest:?}"),
             )?;
         }
@@ -496,6 +456,13 @@ impl Browser {
 
 fn number(value: &Value) -> usize {
     usize::try_from(value.as_u64().expect("a number")).unwrap()
+}
+
+/// The leader epoch of a record.
+fn epoch(data: &Value) -> u32 {
+    let header = || data["headers"]["epoch"].as_str()?.parse().ok();
+    let value = data["epoch"].as_u64().map(|epoch| u32::try_from(epoch).unwrap());
+    value.or_else(header).expect("a leader epoch")
 }
 
 fn topic(data: &Value) -> usize {

@@ -1,15 +1,21 @@
 //! Cases that failed once, operation by operation: the seeds of `proptest-regressions` mean other cases as soon as
 //! the strategies change.
 
+use super::archive::Shared;
+use super::browser::Browser;
+use super::clock;
 use super::model::Kind;
 use super::ops::{Op, Then};
-use super::replica::Pick;
+use super::replica::{Pick, Replica};
 use super::setup::{Place, Setup, Wants};
-use super::{CLIENTS, run};
+use super::{CLIENTS, on_paused_clock, run};
 use kafka_sse_bridge::config::{Lag, Start, WhenFull};
+use std::cell::RefCell;
+use std::rc::Rc;
 
 fn check(setup: Setup, ops: Vec<Op>) {
-    run(setup, ops).unwrap_or_else(|what| panic!("{what}"));
+    let all = format!("{ops:?}");
+    run(setup, ops).unwrap_or_else(|what| panic!("{what}: {all}"));
 }
 
 fn setup(start: Start, partitions: [usize; 2]) -> Setup {
@@ -26,6 +32,7 @@ fn setup(start: Start, partitions: [usize; 2]) -> Setup {
         is_fixed: false,
         has_times: true,
         has_ids: false,
+        has_epochs: false,
         padding: 0,
         clients: vec![(None, Wants::All); CLIENTS],
     }
@@ -213,4 +220,155 @@ pub fn a_replica_that_does_not_know_a_partition_yet_keeps_its_first_offset_in_id
         ..setup(Start::Live, [1, 0])
     };
     check(setup, ops);
+}
+
+/// A client comes from a replica that has read lost records to one that has still to read the offset at which the log was
+/// truncated, so that nothing is truncated for that one.
+pub fn a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_log() {
+    for (start, is_envelope) in [
+        (Start::Earliest, true),
+        (Start::Live, true),
+        (Start::Snapshot, false),
+    ] {
+        let place = place(0, 0);
+        let mut ops = [begin(0), begin(1)].concat();
+        ops.extend([read(0, place, 1), read(1, place, 1)]);
+        ops.extend([go(0, 0), take(0, 9)]);
+        ops.push(produce_keys(place, &[0, 1, 2, 3, 4, 5, 0, 1]));
+        ops.extend([read(0, place, 8), read(1, place, 4), take(0, 20)]);
+        ops.extend([
+            Op::Truncate { place, eighths: 5 },
+            produce_keys(place, &[0, 1, 2, 3, 2, 3]),
+        ]);
+        ops.extend([go(0, 1), take(0, 20), read(1, place, 4), take(0, 20)]);
+        ops.extend([read(1, place, 20), take(0, 20)]);
+        let setup = Setup {
+            is_envelope,
+            has_epochs: true,
+            preload: 0,
+            log_bytes: 32768,
+            ..setup(start, [1, 0])
+        };
+        check(setup, ops);
+    }
+}
+
+/// A client with a table leaves where its next event is the `reset` of a truncation.
+pub fn an_id_from_before_the_reset_of_a_truncation_is_reset_too() {
+    let place = place(0, 0);
+    let mut ops = begin(0).to_vec();
+    ops.push(produce_keys(place, &[0, 1, 2, 3]));
+    ops.extend([read(0, place, 9), go(0, 0), take(0, 9)]);
+    ops.extend([Op::Truncate { place, eighths: 4 }, read(0, place, 9)]);
+    ops.push(Op::Restart {
+        replica: 0,
+        is_graceful: true,
+    });
+    let setup = Setup {
+        is_envelope: false,
+        has_epochs: true,
+        ..setup(Start::Snapshot, [1, 0])
+    };
+    check(setup, ops);
+}
+
+/// A partition that a loading replica cannot read, although the client's id names records of it, delays the others.
+pub fn a_client_waits_a_minute_at_most_for_a_loading_replica_to_read_past_its_id() {
+    on_paused_clock(async {
+        let setup = Setup {
+            has_epochs: true,
+            ..setup(Start::Earliest, [2, 0])
+        };
+        let kafka = Shared::new(setup.clone());
+        let (stuck, other) = (place(0, 0), place(0, 1));
+        let value = |count| vec![(Some(0), Kind::Value); count];
+        kafka.lock().produce(stuck, &value(3), 0);
+        kafka.lock().produce(other, &value(1), 0);
+        let replica = Rc::new(RefCell::new(Replica::new(&kafka)));
+        replica.borrow_mut().read_all(&kafka.lock());
+        let mut client = Browser::new(kafka.clone(), setup.clients[0]);
+        client.go(&replica);
+        client.take(usize::MAX).await?;
+        assert_eq!([stuck, other].map(|place| client.next_of(place)), [3, 1]);
+
+        kafka.lock().produce(other, &value(1), 0);
+        let late = Rc::new(RefCell::new(Replica::new(&kafka)));
+        let pick = |place, count| Pick { place, count };
+        for picks in [vec![], vec![], vec![pick(stuck, 1), pick(other, 2)]] {
+            late.borrow_mut().read(&kafka.lock(), &picks, 1);
+        }
+        client.go(&late);
+        for (seconds, expected) in [(0, 1), (59, 1), (1, 2)] {
+            clock::pass(seconds);
+            client.take(usize::MAX).await?;
+            assert_eq!(client.next_of(other), expected, "after {seconds} s more");
+        }
+        Ok(())
+    })
+    .unwrap_or_else(|what: String| panic!("{what}"));
+}
+
+/// A client holds a record that the stream's filter lets through. Another partition has a newer record of its key, which
+/// the filter hides. In whatever order two replicas read them and the client visits both, it ends without the key.
+pub fn a_client_that_visits_a_lagging_replica_keeps_no_hidden_row() {
+    let (passing, hiding) = (place(0, 0), place(0, 1));
+    let produced = [
+        produce_keys(passing, &[0]),
+        Op::Pass {
+            seconds: 1,
+            is_cut: false,
+        },
+        // The first record passes as well, and is of another key.
+        produce_keys(hiding, &[1, 0]),
+    ];
+    let steps = [0, 1].map(|replica| [read(replica, passing, 1), read(replica, hiding, 2)]);
+    for is_loading in [false, true] {
+        for order in interleavings(steps.as_flattened(), &[go(0, 0), go(0, 1), go(0, 0)]) {
+            let mut ops = if is_loading { produced.to_vec() } else { Vec::new() };
+            ops.extend([begin(0), begin(1)].concat());
+            if !is_loading {
+                ops.extend([read(0, place(1, 0), 1), read(1, place(1, 0), 1)]);
+                ops.extend(produced.clone());
+            }
+            for step in order {
+                let is_visit = matches!(step, Op::Go { .. });
+                ops.push(step);
+                if is_visit {
+                    ops.push(Op::Take {
+                        client: 0,
+                        count: 9,
+                        then: Then::Part,
+                    });
+                }
+            }
+            let setup = Setup {
+                is_envelope: false,
+                is_spread: true,
+                is_fixed: true,
+                preload: 0,
+                ..setup(Start::Snapshot, [2, 1])
+            };
+            check(setup, ops);
+        }
+    }
+}
+
+/// All orders of these operations, with `visits` among them in their own order.
+fn interleavings(steps: &[Op], visits: &[Op]) -> Vec<Vec<Op>> {
+    if steps.is_empty() && visits.is_empty() {
+        return vec![Vec::new()];
+    }
+    let mut all = Vec::new();
+    let mut extend = |first: &Op, steps: &[Op], visits: &[Op]| {
+        let rest = interleavings(steps, visits).into_iter();
+        all.extend(rest.map(|rest| [vec![first.clone()], rest].concat()));
+    };
+    for (index, step) in steps.iter().enumerate() {
+        let others = [&steps[..index], &steps[index + 1..]].concat();
+        extend(step, &others, visits);
+    }
+    if let Some((visit, later)) = visits.split_first() {
+        extend(visit, steps, later);
+    }
+    all
 }

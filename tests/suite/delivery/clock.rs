@@ -10,6 +10,9 @@ pub const DELETE_RETENTION: u64 = 1000;
 /// How far (in seconds) a replica may lag behind: markers of deletes outlive their time by more.
 pub const MAX_LAG: u64 = 100;
 
+/// How long (in seconds) a client waits for a replica to read past its id.
+pub const LOADING_PATIENCE: u64 = 60;
+
 /// When a simulation begins.
 const BEGINNING_OF_TIME: u64 = 1_000_000;
 

@@ -2,7 +2,7 @@
 
 use super::model::NOT_BEGUN;
 use super::replica::Next;
-use super::setup::TOPICS;
+use super::setup::{Place, TOPICS};
 use crate::harness::wait::ensure;
 use kafka_sse_bridge::stream::position::{self, Position, fingerprint};
 
@@ -40,4 +40,10 @@ pub fn has_passed(one: &Next, other: &Next) -> bool {
         let mut other = other.iter().enumerate();
         other.all(|(partition, &other)| next(topic, partition).copied().map_or(0, offset) >= offset(other))
     })
+}
+
+/// The leader epoch that an id names for a partition.
+pub fn epoch_in(id: &str, place: Place) -> Option<u32> {
+    let position = Position::parse(id.as_bytes()).ok()?;
+    position.topics.get(place.topic)?.epoch(place.partition)
 }

@@ -1,9 +1,14 @@
 //! Kafka as the simulation has it: topics that forget.
 
 use super::clock::{self, DELETE_RETENTION, MAX_LAG, now};
-use super::setup::{FIXED, PARTITIONS, Place, Setup, TOPICS, Wants, shade};
+use super::setup::{PARTITIONS, Place, Setup, TOPICS, shade};
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
 use std::collections::{BTreeMap, BTreeSet};
+
+mod shown;
+
+/// Most truncations of one log: their numbers are bits of a word in what clients hold.
+const MAX_TRUNCATIONS: usize = 60;
 
 /// The next offset of a partition that has not begun at a replica, or in an id: no leader was found for it yet.
 pub const NOT_BEGUN: usize = usize::MAX;
@@ -27,6 +32,9 @@ pub struct Record {
     pub kind: Kind,
     /// Milliseconds; -1 for none.
     pub timestamp: i64,
+    /// The epoch of the leader that wrote it.
+    pub epoch: u32,
+    pub shade: usize,
     /// When it was written, whatever its timestamp says. Unix seconds.
     written: u64,
 }
@@ -39,9 +47,13 @@ pub struct Row {
     pub partition: usize,
     pub offset: usize,
     pub is_tombstone: bool,
+    pub epoch: u32,
 }
 
 pub type Rows = BTreeMap<Key, Row>;
+
+/// The record of a key that a client shows: its partition, offset and leader epoch.
+pub type Shown = (usize, usize, u32);
 
 /// Puts a record in, where it is its key's latest.
 pub fn fold(rows: &mut Rows, place: Place, offset: usize, record: &Record) {
@@ -51,6 +63,7 @@ pub fn fold(rows: &mut Rows, place: Place, offset: usize, record: &Record) {
         partition: place.partition,
         offset,
         is_tombstone: record.kind == Kind::Tombstone,
+        epoch: record.epoch,
     };
     let latest = rows.entry((place.topic, key)).or_insert(row);
     *latest = if latest.partition == row.partition {
@@ -63,11 +76,25 @@ pub fn fold(rows: &mut Rows, place: Place, offset: usize, record: &Record) {
 
 #[derive(Debug, Default)]
 struct Partition {
-    /// All that was ever written.
+    /// All that was ever written to the log and not lost by a truncation.
     written: Vec<Record>,
     /// What of it is still there.
     is_there: Vec<bool>,
     low: usize,
+    /// Before this offset, records may have been compacted.
+    compacted: usize,
+    /// The leader's epoch.
+    epoch: u32,
+    /// The versions of the log before the present one, oldest first.
+    truncated: Vec<Truncated>,
+}
+
+/// A version of a log that ended by a truncation.
+#[derive(Debug)]
+struct Truncated {
+    written: Vec<Record>,
+    /// The first offset that was lost.
+    from: usize,
 }
 
 /// All topics.
@@ -178,13 +205,89 @@ impl Kafka {
         self.partition(place).written.len()
     }
 
-    /// The record at an offset, whether it is still there or not.
+    /// The number of the present version of a log: how often it was truncated.
+    pub fn version(&self, place: Place) -> usize {
+        let partition = self.topics[place.topic].get(place.partition);
+        partition.map_or(0, |partition| partition.truncated.len())
+    }
+
+    /// All that was written to a version of a log, whether it is still there or not.
+    pub fn log(&self, place: Place, version: usize) -> &[Record] {
+        let partition = self.partition(place);
+        let truncated = partition.truncated.get(version);
+        truncated.map_or(&partition.written, |truncated| &truncated.written)
+    }
+
+    /// The first offset at which two versions of a log differ, whatever they contain before it.
+    pub fn divergence(&self, place: Place, one: usize, other: usize) -> usize {
+        let between = &self.partition(place).truncated[one.min(other)..one.max(other)];
+        let from = between.iter().map(|truncated| truncated.from);
+        from.min().unwrap_or(usize::MAX)
+    }
+
+    /// The record at an offset of the present log, whether it is still there or not.
     pub fn written(&self, place: Place, offset: usize) -> Option<&Record> {
         self.topics
             .get(place.topic)?
             .get(place.partition)?
             .written
             .get(offset)
+    }
+
+    /// The record at an offset that was written under a leader epoch, even if it was lost.
+    pub fn record(&self, place: Place, offset: usize, epoch: u32) -> Option<&Record> {
+        let partition = self.topics.get(place.topic)?.get(place.partition)?;
+        let truncated = partition.truncated.iter().map(|truncated| &truncated.written);
+        let mut logs = std::iter::once(&partition.written).chain(truncated);
+        logs.find_map(|log| log.get(offset).filter(|record| record.epoch == epoch))
+    }
+
+    /// The records of all versions of a log from an offset on, with their offsets. Those of several versions come
+    /// repeatedly.
+    fn ever(&self, place: Place, from: usize) -> impl Iterator<Item = (usize, &Record)> {
+        let logs = (0..=self.version(place)).map(move |version| self.log(place, version));
+        logs.flat_map(move |log| log.iter().enumerate().skip(from))
+    }
+
+    /// Another leader is elected, which has all records.
+    pub fn elect(&mut self, place: Place) {
+        let has_leader = self.has_leader(place);
+        if let Some(partition) = self.partition_mut(place).filter(|_| has_leader) {
+            partition.epoch += 1;
+        }
+    }
+
+    /// Another leader is elected, which lacks the last records: all but so many eighths of those that retention and
+    /// compaction have left as they were.
+    pub fn truncate(&mut self, place: Place, eighths: usize) {
+        let is_possible = self.setup.has_epochs && self.has_leader(place);
+        let Some(partition) = self.partition_mut(place).filter(|_| is_possible) else {
+            return;
+        };
+        partition.epoch += 1;
+        let (first, end) = (partition.low.max(partition.compacted), partition.written.len());
+        let from = first + (end - first) * eighths / 8;
+        if from == end || partition.truncated.len() == MAX_TRUNCATIONS {
+            return;
+        }
+        partition.truncated.push(Truncated {
+            written: partition.written.clone(),
+            from,
+        });
+        partition.written.truncate(from);
+        partition.is_there.truncate(from);
+        if let Some(at) = self.led_at.get_mut(&place) {
+            *at = from.min(*at);
+        }
+        self.latest.retain(|key, _| key.0 != place.topic);
+        let mut latest = std::mem::take(&mut self.latest);
+        for place in self.places().filter(|other| other.topic == place.topic) {
+            let records = self.partition(place).written.iter().enumerate();
+            for (offset, record) in records.filter(|(_, record)| record.kind != Kind::Hole) {
+                fold(&mut latest, place, offset, record);
+            }
+        }
+        self.latest = latest;
     }
 
     /// The first record from `from` on, below `to`, that is still there.
@@ -225,11 +328,13 @@ impl Kafka {
                     key * 4 + u8::try_from(place.partition).unwrap()
                 }
             };
-            let offset = partition.written.len();
+            let (offset, epoch) = (partition.written.len(), partition.epoch);
             let record = Record {
                 key: key.map(own),
                 kind,
                 timestamp: time,
+                epoch,
+                shade: shade(offset, epoch),
                 written: now(),
             };
             partition.is_there.push(kind != Kind::Hole);
@@ -261,6 +366,7 @@ impl Kafka {
             return;
         };
         let mut last: BTreeMap<u8, usize> = BTreeMap::new();
+        partition.compacted = partition.compacted.max(to);
         for offset in 0..to {
             // Records without a key are not compacted; brokers refuse them on such topics.
             let key = partition.written[offset]
@@ -298,111 +404,6 @@ impl Kafka {
         self.topics[topic].iter().map(there).sum()
     }
 
-    /// Whether retention took what makes a key's latest record: a replica that began later does not know
-    /// of it, or goes by what other partitions still have.
-    pub fn is_unknown(&self, key: Key, latest: &Row) -> bool {
-        let place = Place {
-            topic: key.0,
-            partition: latest.partition,
-        };
-        let is_there = self.partition(place).is_there[latest.offset];
-        self.expired.contains(&key) && (self.setup.is_spread || !is_there)
-    }
-
-    /// Whether a client may keep an older record of a key whose latest does not pass its filter or the stream's: retention
-    /// took a record of the key, and a replica that began later does not know that one had passed.
-    pub fn may_be_left(&self, wants: Wants, key: Key, latest: &Row) -> bool {
-        let place = Place {
-            topic: key.0,
-            partition: latest.partition,
-        };
-        let is_delete = self
-            .written(place, latest.offset)
-            .is_some_and(|record| record.kind == Kind::Tombstone);
-        let has_filter = matches!(wants, Wants::Shade(_) | Wants::Partition(_)) && !is_delete;
-        self.expired.contains(&key) && (self.setup.is_fixed || has_filter)
-    }
-
-    /// Whether a delete was written, or a record that may be shown as one, from an offset on whose timestamp is older
-    /// than deletes are remembered.
-    pub fn has_old_delete(&self, place: Place, from: usize) -> bool {
-        let written = &self.partition(place).written;
-        let is_old = |record: &Record| {
-            let time = u64::try_from(record.timestamp / 1000);
-            let is_delete = record.kind == Kind::Tombstone || self.setup.is_fixed;
-            is_delete && time.is_ok_and(|time| time + DELETE_RETENTION < now())
-        };
-        written.iter().skip(from).any(is_old)
-    }
-
-    /// Whether the table may forget keys whose latest record the stream's own filter hides: half of a sixteenth of its bytes
-    /// is certain to hold what was hidden last, at 54 bytes per key.
-    pub fn may_forget_hidden(&self) -> bool {
-        let keys = TOPICS.len() * usize::from(super::KEYS);
-        let bytes = self.setup.bounds.map_or(u64::MAX, |(_, bytes, _)| bytes);
-        self.setup.is_fixed && bytes / 16 / 2 / 54 < keys as u64
-    }
-
-    /// Whether a record from an offset on is hidden by the stream's own filter and of a key of which another partition has
-    /// one that passes: a client to which a replica has shown that one may have to be told by another that it is outdated.
-    pub fn hides_since(&self, place: Place, from: usize) -> bool {
-        let records = self.partition(place).written.iter().enumerate().skip(from);
-        let mut hidden = records.filter(|(offset, record)| {
-            record.kind != Kind::Hole && record.key.is_some() && !self.is_let_through(place, *offset)
-        });
-        hidden.any(|(_, record)| {
-            let mut others = self
-                .places()
-                .filter(|other| other.topic == place.topic && *other != place);
-            others.any(|other| {
-                let passes = |(offset, one): (usize, &Record)| {
-                    one.key == record.key && self.is_let_through(other, offset)
-                };
-                self.partition(other).written.iter().enumerate().any(passes)
-            })
-        })
-    }
-
-    /// Whether a client is to see a record, that is there or was: its stream shows it, and it passes.
-    pub fn is_for(&self, wants: Wants, place: Place, offset: usize) -> bool {
-        self.written(place, offset).is_some_and(|record| {
-            let is_shown = match record.kind {
-                Kind::Value | Kind::Tombstone => true,
-                Kind::Bad => self.setup.is_envelope,
-                Kind::Hole => false,
-            };
-            is_shown && self.is_let_through(place, offset) && wants.passes(place, offset, record)
-        })
-    }
-
-    /// Whether the stream's own filter lets a record through.
-    fn is_let_through(&self, place: Place, offset: usize) -> bool {
-        let record = self.written(place, offset);
-        !self.setup.is_fixed || record.is_some_and(|record| FIXED.passes(place, offset, record))
-    }
-
-    /// Whether one of the key's records was let through before this time, so that a delete of it tells nothing.
-    pub fn may_be_deleted(&self, key: Key) -> bool {
-        let mut places = self.places().filter(|place| place.topic == key.0);
-        places.any(|place| {
-            let is_of_key = |&offset: &usize| {
-                let record = self.written(place, offset);
-                record.is_some_and(|record| record.key == Some(key.1)) && self.is_let_through(place, offset)
-            };
-            (0..self.high(place)).any(|offset| is_of_key(&offset))
-        })
-    }
-
-    /// Where the value stands that a client is to show of a key with this latest record.
-    pub fn value(&self, wants: Wants, key: Key, latest: &Row) -> Option<(usize, usize)> {
-        let place = Place {
-            topic: key.0,
-            partition: latest.partition,
-        };
-        let is_shown = !latest.is_tombstone && self.is_for(wants, place, latest.offset);
-        is_shown.then_some((latest.partition, latest.offset))
-    }
-
     /// Puts a record that is there into a batch.
     pub fn push(&self, batch: &mut Batch, place: Place, offset: usize) {
         let record = &self.partition(place).written[offset];
@@ -414,7 +415,7 @@ impl Kafka {
         let key = record.key.map(|key| key.to_string());
         let value = serde_json::json!({
             "topic": TOPICS[place.topic], "partition": place.partition, "offset": offset, "key": key,
-            "shade": shade(offset), "padding": "x".repeat(self.setup.padding),
+            "epoch": record.epoch, "shade": record.shade, "padding": "x".repeat(self.setup.padding),
         })
         .to_string();
         let value = match record.kind {
@@ -422,11 +423,15 @@ impl Kafka {
             Kind::Value => Some(value.as_bytes()),
             Kind::Bad => Some(b"\xff".as_slice()),
         };
-        batch.push(
+        // Envelopes show it of records without a value too.
+        let epoch = record.epoch.to_string();
+        let header = (b"epoch".as_slice(), Some(epoch.as_bytes()));
+        batch.push_of(
+            self.setup.has_epochs.then_some(record.epoch),
             stamp,
             key.as_ref().map(String::as_bytes),
             value,
-            std::iter::empty(),
+            std::iter::once(header).filter(|_| self.setup.is_envelope),
         );
     }
 }

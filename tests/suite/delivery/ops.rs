@@ -38,6 +38,15 @@ pub enum Op {
     Lead {
         place: Place,
     },
+    /// A partition gets another leader, which has all records.
+    Elect {
+        place: Place,
+    },
+    /// A partition gets another leader, which lacks the last records.
+    Truncate {
+        place: Place,
+        eighths: usize,
+    },
     /// A replica goes, with or without a word, and another begins in its place.
     Restart {
         replica: usize,
@@ -139,6 +148,8 @@ pub fn op() -> impl Strategy<Value = Op> {
         2 => (0..REPLICAS).prop_map(|replica| Op::AskEnds { replica }),
         1 => (0..TOPICS.len()).prop_map(|topic| Op::AddPartition { topic }),
         1 => place().prop_map(|place| Op::Lead { place }),
+        1 => place().prop_map(|place| Op::Elect { place }),
+        3 => (place(), 0..8_usize).prop_map(|(place, eighths)| Op::Truncate { place, eighths }),
         2 => restart,
         3 => (place(), 0..8_usize).prop_map(|(place, eighths)| Op::Retain { place, eighths }),
         3 => place().prop_map(|place| Op::Compact { place }),
@@ -177,6 +188,7 @@ fn setup(
         prop::bool::weighted(0.2),
         any::<bool>(),
         any::<bool>(),
+        prop::bool::weighted(0.7),
     );
     // A fifth of the values need a piece of their own, with which little else is as likely.
     let padding = prop_oneof![4 => Just(0_usize), 1 => Just(20_000)];
@@ -187,7 +199,7 @@ fn setup(
     (start, lag, flags, sizes, clients).prop_map(
         |(start, lag, flags, (partitions, log_bytes, preload, bounds, padding), clients)| {
             let (partitions, leaderless) = partitions;
-            let (is_envelope, is_spread, is_fixed, has_times, has_ids) = flags;
+            let (is_envelope, is_spread, is_fixed, has_times, has_ids, has_epochs) = flags;
             Setup {
                 start,
                 lag,
@@ -197,6 +209,7 @@ fn setup(
                 is_fixed,
                 has_times,
                 has_ids,
+                has_epochs,
                 partitions,
                 leaderless,
                 log_bytes,

@@ -42,6 +42,12 @@ pub struct Replica {
     /// The ends as of the first contact, until they were reached.
     until: Vec<Option<Vec<usize>>>,
     rows: Rows,
+    /// The version of every log with which the records read were last compared.
+    pub versions: BTreeMap<Place, usize>,
+    /// The first offset of every partition of which a record was read.
+    read: BTreeMap<Place, usize>,
+    /// How often it has gone back in a topic because a log was truncated.
+    pub truncations: [usize; TOPICS.len()],
     /// Where clients begin whose ids say that a partition has not begun.
     pub live: BTreeMap<Place, usize>,
     /// One for every change, once it knows all partitions.
@@ -73,6 +79,9 @@ impl Replica {
             first: Next::new(),
             until: Vec::new(),
             rows: Rows::new(),
+            versions: BTreeMap::new(),
+            read: BTreeMap::new(),
+            truncations: [0; TOPICS.len()],
             live: BTreeMap::new(),
             moments: Vec::new(),
             loaded: None,
@@ -107,9 +116,16 @@ impl Replica {
         let low: Vec<usize> = (0..self.next[topic].len())
             .map(|partition| match self.next[topic][partition] {
                 NOT_BEGUN => NOT_BEGUN,
+                _ if !kafka.has_leader(Place { topic, partition }) => NOT_BEGUN,
                 _ => kafka.low(Place { topic, partition }),
             })
             .collect();
+        for (partition, &next) in self.next[topic].iter().enumerate() {
+            let place = Place { topic, partition };
+            if next != NOT_BEGUN {
+                self.versions.entry(place).or_insert(kafka.version(place));
+            }
+        }
         self.feed(&Feed::Assigned {
             topic: TOPICS[topic].into(),
             id: kafka.setup.has_ids.then(|| id(topic)),
@@ -150,6 +166,7 @@ impl Replica {
     /// Looks for new partitions, and for leaders of those that had none.
     pub fn refresh(&mut self, kafka: &Kafka) {
         for topic in 0..self.next.len() {
+            self.validate(kafka, topic);
             self.begin_late(kafka, topic);
             let known = self.next[topic].len();
             for partition in known..kafka.partitions(topic) {
@@ -186,10 +203,114 @@ impl Replica {
         }
     }
 
+    /// Compares the records read of a topic with the logs of the leaders, as Kafka clients do when a leader changes. Goes
+    /// back where logs were truncated; a table needs all records of the topic again.
+    fn validate(&mut self, kafka: &Kafka, topic: usize) {
+        let mut is_truncated = false;
+        for partition in 0..self.next[topic].len() {
+            let place = Place { topic, partition };
+            is_truncated |= self.next[topic][partition] != NOT_BEGUN && self.go_back(kafka, place);
+        }
+        if !is_truncated {
+            return;
+        }
+        self.truncations[topic] += 1;
+        self.ends[topic] = None;
+        if kafka.setup.has_table() {
+            for partition in 0..self.next[topic].len() {
+                let place = Place { topic, partition };
+                // Of a partition without a leader the first offset is not known.
+                let low = if kafka.has_leader(place) {
+                    kafka.low(place)
+                } else {
+                    0
+                };
+                (self.next[topic][partition], self.first[topic][partition]) = (low, low);
+                self.versions.remove(&place);
+                self.read.remove(&place);
+            }
+            self.rows.retain(|key, _| key.0 != topic);
+            if let Some(until) = &mut self.until[topic] {
+                let places = (0..self.next[topic].len()).map(|partition| Place { topic, partition });
+                *until = places
+                    .map(|place| {
+                        if kafka.has_leader(place) {
+                            kafka.high(place)
+                        } else {
+                            0
+                        }
+                    })
+                    .collect();
+            }
+        }
+        self.assign(kafka, topic);
+    }
+
+    /// Goes back in a log if it was truncated before the records read. Returns whether it was.
+    fn go_back(&mut self, kafka: &Kafka, place: Place) -> bool {
+        let version = kafka.version(place);
+        let known = self.versions.insert(place, version).unwrap_or(version);
+        if known == version {
+            return false;
+        }
+        let next = self.next[place.topic][place.partition];
+        let first = self.read.get(&place).copied();
+        let (from, lost) = if first.is_some() {
+            let last = &kafka.log(place, known)[next - 1];
+            (kafka.divergence(place, known, version), Some(last.epoch))
+        } else {
+            // It knows no epoch, so it can only be beyond the end.
+            (kafka.high(place), None)
+        };
+        if from >= next {
+            return false;
+        }
+        let is_known = first.is_some_and(|first| first < from || from > kafka.low(place));
+        let before = from.checked_sub(1).filter(|_| is_known);
+        let epoch = before.and_then(|before| Some(kafka.written(place, before)?.epoch));
+        self.writer.take(&Feed::Truncated {
+            topic: TOPICS[place.topic].into(),
+            partition: u32::try_from(place.partition).unwrap(),
+            from: i64::try_from(from).unwrap(),
+            epoch,
+            lost,
+        });
+        self.next[place.topic][place.partition] = from;
+        let begin = &mut self.first[place.topic][place.partition];
+        *begin = from.min(*begin);
+        if let Some(live) = self.live.get_mut(&place) {
+            *live = from.min(*live);
+        }
+        if first.is_some_and(|first| first >= from) {
+            self.read.remove(&place);
+        }
+        true
+    }
+
+    /// Notices all truncations.
+    pub fn validate_all(&mut self, kafka: &Kafka) {
+        for topic in 0..self.next.len() {
+            self.validate(kafka, topic);
+        }
+    }
+
+    /// The version of a log that it has read.
+    pub fn version(&self, place: Place) -> usize {
+        self.versions.get(&place).copied().unwrap_or(0)
+    }
+
+    /// The first offset of a partition of which it has read a record.
+    pub fn first_read(&self, place: Place) -> Option<usize> {
+        self.read.get(&place).copied()
+    }
+
     /// One round of reading: some records of some partitions, handed on after every `split`.
     pub fn read(&mut self, kafka: &Kafka, picks: &[Pick], split: usize) {
         if !self.contact(kafka) {
             return;
+        }
+        for pick in picks {
+            self.validate(kafka, pick.place.topic);
         }
         let mut read = self.next.clone();
         let mut batcher: Vec<(Place, usize)> = Vec::new();
@@ -224,6 +345,7 @@ impl Replica {
         for &(place, offset) in records.iter().filter(|(place, _)| place.topic == topic) {
             kafka.push(&mut batch, place, offset);
             self.next[topic][place.partition] = offset + 1;
+            self.read.entry(place).or_insert(offset);
             if kafka.setup.has_table()
                 && let Some(record) = kafka.written(place, offset)
             {

@@ -33,6 +33,8 @@ pub struct Setup {
     pub has_times: bool,
     /// Whether the ids of topics are known.
     pub has_ids: bool,
+    /// Whether leader epochs are known. Otherwise no log is truncated.
+    pub has_epochs: bool,
     /// Bytes that every value has more: a client is given a table of such rows in several pieces.
     pub padding: usize,
     /// Where each client begins that brings no id, and what it wants to see.
@@ -64,12 +66,12 @@ impl Wants {
     }
 
     /// Whether a record passes that has a value or, on a stream without a table, has none.
-    pub fn passes(self, place: Place, offset: usize, record: &Record) -> bool {
+    pub fn passes(self, place: Place, record: &Record) -> bool {
         match self {
             Self::All => true,
             Self::Key(key) => record.key == Some(key),
             Self::Partition(partition) => place.partition == partition,
-            Self::Shade(shade) => record.kind == Kind::Value && self::shade(offset) == shade,
+            Self::Shade(shade) => record.kind == Kind::Value && record.shade == shade,
         }
     }
 }
@@ -82,9 +84,10 @@ pub fn fixed() -> BTreeMap<String, Vec<String>> {
     BTreeMap::from([("value.shade".to_owned(), vec!["0".to_owned()])])
 }
 
-/// Values have shades, so that a key's records pass a filter at times, and at times do not.
-pub fn shade(offset: usize) -> usize {
-    offset % 3
+/// Values have shades, so that a key's records pass a filter at times, and at times do not. A record that replaces a lost
+/// one has another shade.
+pub fn shade(offset: usize, epoch: u32) -> usize {
+    (offset + epoch as usize) % 3
 }
 
 impl Setup {

@@ -103,11 +103,17 @@ fn a_loading_replica_detects_a_truncated_id_once_it_has_read_past_it() {
             at_end.lines_with_history().await,
             [r#"caught-up {"reason":"replay"}"#]
         );
-        // One that never gets as far keeps a client waiting only until it is loaded, as far as it can be.
+        // One that is loaded and has still to get as far keeps a client waiting, too.
         let mut late = rig.unread(Start::Earliest);
         let mut client = late.resume(&last, &[]);
         assert_eq!(client.lines_with_history().await, [""; 0]);
         late.load();
-        assert!(!client.lines_with_history().await.is_empty());
+        assert_eq!(client.lines_with_history().await, [""; 0]);
+        late.deliver(0, 0..13);
+        late.deliver(1, 0..1);
+        assert_eq!(
+            client.lines_with_history().await,
+            [r#"caught-up {"reason":"replay"}"#]
+        );
     });
 }
