@@ -417,18 +417,12 @@ impl Browser {
         if self.begins(&kafka) == Start::Live {
             return Ok(());
         }
-        let is_lost = |key: &Key| {
-            let row = self.table.get(key);
-            row.is_some_and(|&(partition, offset, epoch)| {
-                let place = Place {
-                    topic: key.0,
-                    partition,
-                };
-                let kept = kafka.written(place, offset).map(|record| record.epoch);
-                kept != Some(epoch)
-            })
+        // It may also lack rows whose older records count again.
+        let is_truncated = |topic| {
+            let mut places = kafka.places().filter(|place| place.topic == topic);
+            places.any(|place| kafka.version(place) > 0)
         };
-        let may_keep = |key: &Key| self.may_keep_lost && is_lost(key);
+        let may_keep = |key: &Key| self.may_keep_lost && is_truncated(key.0);
         let mut keys = self.table.keys();
         if let Some(key) = keys.find(|key| !kafka.latest.contains_key(key) && !may_keep(key)) {
             return Err(format!("key {key:?} is shown, of which Kafka has no record"));

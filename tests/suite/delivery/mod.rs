@@ -285,10 +285,12 @@ async fn end(client: &mut Browser, replica: &Rc<RefCell<Replica>>) -> Result<(),
             tokio::time::sleep(2 * TERMS.slow_reader_timeout).await;
             client.take(usize::MAX).await?;
         }
-        if client.is_connected() && !client.is_caught_up() {
-            // Its replica cannot read up to an id that is behind offsets without records.
-            clock::pass(LOADING_PATIENCE);
-            client.take(usize::MAX).await?;
+        for _ in 0..3 {
+            if client.is_connected() && !client.is_caught_up() {
+                // Its replica cannot read up to an id that is behind offsets without records.
+                clock::pass(LOADING_PATIENCE);
+                client.take(usize::MAX).await?;
+            }
         }
         if client.is_connected() {
             return client.check();
