@@ -12,11 +12,11 @@ use warp::reply::{Reply, Response};
 use crate::config::cors::{ANY_ORIGIN, AllowedOrigin, CorsSettings};
 
 /// Headers that requests from other origins may have beside those that need no permission, whatever `allow_headers` says:
-/// a client that reads a stream without EventSource sends them.
-const ALLOWED_HEADERS: [&str; 3] = ["accept", "cache-control", "last-event-id"];
+/// a client that reads a stream without EventSource, or a document again, sends them.
+const ALLOWED_HEADERS: [&str; 4] = ["accept", "cache-control", "if-none-match", "last-event-id"];
 
 /// Response headers that pages of other origins may read beside those that need no permission.
-const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("retry-after");
+const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("etag, retry-after");
 
 /// How many seconds a browser may cache a preflight: the most that Chromium does.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
@@ -154,7 +154,7 @@ mod tests {
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
         assert_eq!(
             response.headers()[ACCESS_CONTROL_ALLOW_HEADERS],
-            "accept, authorization, cache-control, last-event-id"
+            "accept, authorization, cache-control, if-none-match, last-event-id"
         );
     }
 }

@@ -115,7 +115,7 @@ fn only_pages_of_named_origins_may_read() {
         assert_eq!(stream.header("access-control-allow-origin"), Some(shop[0].1));
         assert_eq!(
             stream.header("access-control-expose-headers"),
-            Some("retry-after")
+            Some("etag, retry-after")
         );
         assert_eq!(stream.header("vary"), Some("origin"));
 
@@ -127,7 +127,7 @@ fn only_pages_of_named_origins_may_read() {
                 Some(shop[0].1),
                 Some("true"),
                 Some("GET, HEAD"),
-                Some("accept, cache-control, last-event-id"),
+                Some("accept, cache-control, if-none-match, last-event-id"),
                 Some("7200")
             ]
         );
@@ -193,8 +193,8 @@ fn pages_may_send_the_configured_headers() {
             let headers = answer.header("access-control-allow-headers").map(str::to_owned);
             (answer.status, headers.expect("the headers"))
         };
-        let usual = "accept, cache-control, last-event-id";
-        let more = "accept, authorization, cache-control, last-event-id, x-tenant";
+        let usual = "accept, cache-control, if-none-match, last-event-id";
+        let more = "accept, authorization, cache-control, if-none-match, last-event-id, x-tenant";
         assert_eq!(allowed().await, (204, more.to_owned()));
         daemon.rewrite_config(&cors(""));
         daemon.signal(Signal::HUP);
