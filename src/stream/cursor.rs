@@ -350,6 +350,8 @@ impl Cursor {
         }
         let nothing = Default::default();
         let (opening, answers) = self.request.as_deref().unwrap_or(&nothing);
+        // What the log has announced before does not concern it.
+        self.notices = self.reader.stream.read().notices;
         // Keys that are forgotten from now on concern it, wherever it begins.
         self.forgettings = self.reader.stream.forgettings();
         let outcome = decide(&Request {

@@ -200,6 +200,12 @@ fn a_throttled_client_gets_the_notices_between_its_records() {
         told.last().map(String::as_str),
         Some(r#"message {"n":3,"id":"b"}"#)
     );
+    // A notice from before a client came does not concern it.
+    let mut late = throttled(&rig, None);
+    shown(&mut late);
+    rig.records(&[rec("b", r#"{"n":4}"#), rec("b", r#"{"n":5}"#)]);
+    late.advance(INTERVAL);
+    assert_eq!(shown(&mut late), [r#"message {"n":5,"id":"b"}"#]);
     // A table that is full has no row for what the log has.
     let mut rig = self::rig(|settings| {
         settings.max_keys = 1;
