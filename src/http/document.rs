@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io::{self, Write};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -39,6 +40,12 @@ const SEPARATOR: char = '~';
 /// Seconds after which a client may ask again for a table that is not loaded.
 const LOADING: u64 = 5;
 
+/// Documents that are compressed at once. A compressor takes about 350 KiB until its client has read everything.
+const MOST_COMPRESSORS: usize = 64;
+
+/// The compressors in use.
+static COMPRESSORS: AtomicUsize = AtomicUsize::new(0);
+
 /// Most bytes of rows that are examined in vain before other tasks have their turn.
 const PIECE: usize = 64 * 1024;
 
@@ -54,8 +61,8 @@ pub(super) struct Page {
 struct After {
     /// The position of the last row of the page before.
     row: Position,
-    /// The id of the first page.
-    first: String,
+    /// The position of the first page, and its id.
+    first: (Position, String),
 }
 
 impl Page {
@@ -66,10 +73,9 @@ impl Page {
     pub(super) fn new(limit: Option<usize>, after: Option<&str>) -> Result<Self, ApiError> {
         let parse = |text: &str| {
             let (row, first) = text.split_once(SEPARATOR)?;
-            Position::parse(first.as_bytes()).ok()?;
             Some(After {
                 row: Position::parse(row.as_bytes()).ok()?,
-                first: first.to_owned(),
+                first: (Position::parse(first.as_bytes()).ok()?, first.to_owned()),
             })
         };
         let after =
@@ -101,6 +107,7 @@ pub(super) async fn answer(
     for (name, is_given) in [
         ("start", opening.start.is_some()),
         ("since", opening.since.is_some()),
+        ("throttle", opening.throttle.is_some()),
     ] {
         if is_given {
             let message = format!("{name:?} does not belong to format=json: it is the table as it is now");
@@ -108,23 +115,29 @@ pub(super) async fn answer(
         }
     }
     let (after, first) = page.after.map(|after| (after.row, after.first)).unzip();
+    let after = after.zip(first.as_ref().map(|(position, _)| position));
     let document = stream
         .document(opening.filter.as_ref(), after, page.limit)
-        .map_err(|error| bad_after(first.as_deref().unwrap_or_default(), &error.to_string()))?;
+        .map_err(|error| {
+            let id = first.as_ref().map_or("", |(_, id)| id);
+            bad_after(id, &error.to_string())
+        })?;
     let Some(document) = document else {
         return Ok(not_loaded());
     };
     let id = poll_fn(|context| document.poll_id(context.waker()).map(Bytes::clone)).await;
-    let etag = etag(stream, &id);
+    let etag = etag(stream, &id, document.fingerprint());
     let is_known = has_etag(headers, &etag);
-    let is_gzip = accept::gzip(headers);
+    let mut is_gzip = accept::gzip(headers);
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
     } else if method == Method::HEAD {
         warp::reply().into_response()
     } else {
-        let position = first.unwrap_or_else(|| String::from_utf8_lossy(&id).into_owned());
-        let body = Body::new(document, position, is_gzip, permit);
+        let position = first.map_or_else(|| String::from_utf8_lossy(&id).into_owned(), |(_, id)| id);
+        let gzip = is_gzip.then(Compressor::begin).flatten();
+        is_gzip = gzip.is_some();
+        let body = Body::new(document, position, gzip, permit);
         warp::reply::stream(body).into_response()
     };
     let headers = response.headers_mut();
@@ -156,8 +169,9 @@ fn not_loaded() -> Response {
 }
 
 /// The tag of the document at a position. Weak (RFC 9110, section 8.8.1), because replicas may have rows in another order.
-/// The time up to which deletes are known moves on without any change.
-fn etag(stream: &Stream, id: &[u8]) -> String {
+/// The time up to which deletes are known moves on without any change. Rows can change without the position: lower bounds
+/// evict rows, and after a restart records may be gone that retention has deleted.
+fn etag(stream: &Stream, id: &[u8], fingerprint: u64) -> String {
     let position = Position {
         as_of: None,
         ..Position::parse(id).unwrap_or_default()
@@ -165,7 +179,7 @@ fn etag(stream: &Stream, id: &[u8]) -> String {
     // Other settings show other rows.
     let settings = serde_json::to_vec(stream.settings()).unwrap_or_default();
     format!(
-        "W/\"{}-{:08x}\"",
+        "W/\"{}-{:08x}-{fingerprint:016x}\"",
         String::from_utf8_lossy(&position.id()),
         crc32fast::hash(&settings)
     )
@@ -186,13 +200,12 @@ fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
 /// The body of a document.
 struct Body {
     document: Document,
-    path: String,
     first: String,
     stage: Stage,
     has_rows: bool,
     /// The data of a row that has several lines of it.
     joined: Vec<u8>,
-    gzip: Option<GzEncoder<Vec<u8>>>,
+    gzip: Option<Compressor>,
     /// Counts the client until everything is sent.
     _permit: Permit,
 }
@@ -205,16 +218,14 @@ enum Stage {
 }
 
 impl Body {
-    fn new(document: Document, first: String, is_gzip: bool, permit: Permit) -> Self {
+    const fn new(document: Document, first: String, gzip: Option<Compressor>, permit: Permit) -> Self {
         Self {
-            path: document.path().to_owned(),
             document,
             first,
             stage: Stage::Head,
             has_rows: false,
             joined: Vec::new(),
-            // The fastest: a document is compressed for one client.
-            gzip: is_gzip.then(|| GzEncoder::new(Vec::new(), Compression::fast())),
+            gzip,
             _permit: permit,
         }
     }
@@ -263,11 +274,36 @@ impl Body {
         let Some(gzip) = &mut self.gzip else {
             return Ok(part);
         };
-        gzip.write_all(&part)?;
-        if self.stage == Stage::Over {
-            gzip.try_finish()?;
+        gzip.compress(&part, self.stage == Stage::Over)
+    }
+}
+
+/// Compresses one document.
+struct Compressor(GzEncoder<Vec<u8>>);
+
+impl Compressor {
+    /// One more compressor, unless as many as may be are in use.
+    fn begin() -> Option<Self> {
+        let more = |used| (used < MOST_COMPRESSORS).then_some(used + 1);
+        COMPRESSORS
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        // The fastest: a document is compressed for one client.
+        Some(Self(GzEncoder::new(Vec::new(), Compression::fast())))
+    }
+
+    fn compress(&mut self, part: &[u8], is_last: bool) -> io::Result<Vec<u8>> {
+        self.0.write_all(part)?;
+        if is_last {
+            self.0.try_finish()?;
         }
-        Ok(std::mem::take(gzip.get_mut()))
+        Ok(std::mem::take(self.0.get_mut()))
+    }
+}
+
+impl Drop for Compressor {
+    fn drop(&mut self) {
+        COMPRESSORS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -289,9 +325,25 @@ impl futures_core::Stream for Body {
             }
             Ok(bytes) => Poll::Ready(Some(Ok(pieces::count(bytes)))),
             Err(error) => {
-                warn!("stream {}: a document was cut off: {error}", this.path);
+                warn!("stream {}: a document was cut off: {error}", this.document.path());
                 Poll::Ready(Some(Err(error)))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_documents_are_compressed_at_once() {
+        let mut all: Vec<_> = std::iter::repeat_with(Compressor::begin)
+            .take(MOST_COMPRESSORS)
+            .collect();
+        assert!(all.iter().all(Option::is_some));
+        assert!(Compressor::begin().is_none());
+        all.pop();
+        assert!(Compressor::begin().is_some());
     }
 }

@@ -31,19 +31,19 @@ impl Captures {
     }
 
     /// Adds a capture, which begins here if the log, which ends before `next` with this id, has all records.
-    pub(super) fn add(&mut self, capture: &Arc<Capture>, next: Sequence, head: &Bytes) {
+    pub(super) fn add(&mut self, capture: &Arc<Capture>, next: Sequence, head: &Bytes, fingerprint: u64) {
         self.open.retain(|capture| capture.strong_count() > 0);
         self.open.push(Arc::downgrade(capture));
         if !self.is_ahead {
-            capture.begin(next, head);
+            capture.begin(next, head, fingerprint);
         }
     }
 
     /// Notes that the log has all records: those that wait begin.
-    pub(super) fn settle(&mut self, next: Sequence, head: &Bytes) {
+    pub(super) fn settle(&mut self, next: Sequence, head: &Bytes, fingerprint: u64) {
         self.is_ahead = false;
         for capture in self.open.iter().filter_map(Weak::upgrade) {
-            capture.begin(next, head);
+            capture.begin(next, head, fingerprint);
         }
     }
 
@@ -87,6 +87,8 @@ pub(super) struct Begun {
     pub(super) until: Sequence,
     /// The id of that place.
     pub(super) id: Bytes,
+    /// Says which records the table shows.
+    pub(super) fingerprint: u64,
 }
 
 /// How far a capture has been read.
@@ -112,10 +114,11 @@ impl Capture {
         })
     }
 
-    fn begin(&self, until: Sequence, id: &Bytes) {
+    fn begin(&self, until: Sequence, id: &Bytes, fingerprint: u64) {
         self.begun.get_or_init(|| Begun {
             until,
             id: id.clone(),
+            fingerprint,
         });
     }
 
@@ -160,11 +163,11 @@ mod tests {
     fn a_capture_begins_between_two_batches() {
         let mut captures = Captures::default();
         let (early, late) = (Capture::new(0), Capture::new(0));
-        captures.add(&early, 5, &Bytes::from_static(b"five"));
+        captures.add(&early, 5, &Bytes::from_static(b"five"), 0);
         captures.get_ahead();
-        captures.add(&late, 5, &Bytes::from_static(b"five"));
+        captures.add(&late, 5, &Bytes::from_static(b"five"), 0);
         assert!(late.begun().is_none(), "the log lacks records of the table");
-        captures.settle(7, &Bytes::from_static(b"seven"));
+        captures.settle(7, &Bytes::from_static(b"seven"), 0);
         let begun = |capture: &Capture| capture.begun().map(|begun| (begun.until, begun.id.clone()));
         assert_eq!(begun(&early), Some((5, "five".into())));
         assert_eq!(begun(&late), Some((7, "seven".into())));

@@ -49,20 +49,22 @@ pub enum Rows {
 
 /// The position of a page belongs to other topics than those of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is of other topics, or a topic was recreated since")]
+#[error("it is of other topics, or a topic was recreated or lost records since")]
 pub struct OtherTopics;
 
 impl Stream {
-    /// A reader of the table as it is now, or soon; `None` while the table is not loaded.
+    /// A reader of the table as it is now, or soon; `None` while the table is not loaded, or not up to the first page.
     ///
     /// # Errors
-    /// When `after`, the position that an earlier page has ended with, does not belong to the stream.
+    /// When `after`, the position that an earlier page has ended with, and that of the first page, do not belong to the
+    /// stream, or Kafka has lost records before the first page's.
     pub fn document(
         self: &Arc<Self>,
         filter: Option<&Filter>,
-        after: Option<Position>,
+        after: Option<(Position, &Position)>,
         limit: Option<usize>,
     ) -> Result<Option<Document>, OtherTopics> {
+        let (after, first) = after.unzip();
         let ticket = self.audience().waiters().enter();
         let state = self.read();
         let (true, Some(_)) = (state.is_assigned, state.loaded) else {
@@ -79,6 +81,12 @@ impl Stream {
         drop(table);
         let position = match &after {
             Some(after) if !is_of(after, &here) => return Err(OtherTopics),
+            // Other records are at the offsets of those that were lost, and the pages would lack them.
+            Some(_) if first.is_some_and(|first| state.truncations.is_of_lost(first, &here)) => {
+                return Err(OtherTopics);
+            }
+            // Rows up to the first page's position may be missing here, and no client would get them later.
+            Some(_) if first.is_some_and(|first| !here.has_passed(first)) => return Ok(None),
             Some(after) => after.clone(),
             None => {
                 let mut position = here.at_beginning();
@@ -126,6 +134,11 @@ impl Document {
             Some(begun) => Poll::Ready(&begun.id),
             None => Poll::Pending,
         }
+    }
+
+    /// Says which records the table shows at its moment, whatever the filter; 0 before that.
+    pub fn fingerprint(&self) -> u64 {
+        self.capture.begun().map_or(0, |begun| begun.fingerprint)
     }
 
     /// Hands the frames of the next rows to `show`, in the order of their last update, until they are about `limit` bytes or many were examined.

@@ -145,6 +145,16 @@ impl Row {
         Self(bytes.into_boxed_slice())
     }
 
+    /// Says which record it shows, by its place in Kafka; 0 for a delete, which is shown nowhere.
+    pub(super) fn fingerprint(&self) -> u64 {
+        if self.candidate().is_tombstone {
+            return 0;
+        }
+        let origin = self.origin();
+        let place = u64::from(origin.topic) << 32 | u64::from(origin.partition);
+        mix(mix(place) ^ origin.offset.cast_unsigned())
+    }
+
     /// A stand-in for the row of an evicted key. Only the record's origin is known, so filters treat it as a delete and
     /// do not conclude that the record did not pass.
     pub(super) fn stand_in(origin: Origin, hash: u64) -> Self {
@@ -270,4 +280,11 @@ fn allocated(bytes: usize) -> usize {
 /// A length in a row. Kafka's largest record is below 2 GiB.
 fn to_u32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
+}
+/// Spreads close numbers over all 64 bits, so that their sum says which they are (SplitMix64).
+const fn mix(number: u64) -> u64 {
+    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ number >> 31
 }

@@ -79,6 +79,8 @@ pub(super) struct Rows {
     /// How many rows are of records that cannot be shown, by the index of the cause.
     unusable: [usize; Invalid::ALL.len()],
     cost: usize,
+    /// The sum of the [fingerprints](Row::fingerprint) of all rows.
+    fingerprint: u64,
 }
 
 impl Rows {
@@ -90,6 +92,11 @@ impl Rows {
     /// Bytes of memory in total.
     pub(super) fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// Says which records are shown, whatever the order in which they came.
+    pub(super) fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The number of rows of records that cannot be shown for this cause.
@@ -141,6 +148,7 @@ impl Rows {
             self.unusable[cause.index()] += 1;
         }
         self.cost += row.cost();
+        self.fingerprint = self.fingerprint.wrapping_add(row.fingerprint());
         let hash = row.hash();
         self.order.push(sequence, row);
         let entry = Entry::new(sequence, hash);
@@ -164,6 +172,7 @@ impl Rows {
         }
         let row = self.order.remove(sequence)?;
         self.cost -= row.cost();
+        self.fingerprint = self.fingerprint.wrapping_sub(row.fingerprint());
         if let Some(deleted) = row.deleted() {
             self.markers.remove(&(deleted, sequence));
         }

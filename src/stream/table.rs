@@ -390,12 +390,20 @@ impl Table {
 
     /// Begins a capture once the log, which ends before `next` with the id `head`, has all records of the table.
     pub(super) fn capture(&mut self, capture: &Arc<Capture>, next: Sequence, head: &Bytes) {
-        self.captures.add(capture, next, head);
+        let fingerprint = self.fingerprint();
+        self.captures.add(capture, next, head, fingerprint);
     }
 
     /// Notes that the log has all records of the table.
     pub(super) fn settle(&mut self, next: Sequence, head: &Bytes) {
-        self.captures.settle(next, head);
+        let fingerprint = self.fingerprint();
+        self.captures.settle(next, head, fingerprint);
+    }
+
+    /// Says which records it shows: two tables of a stream that show the same ones have the same, on every replica.
+    fn fingerprint(&self) -> u64 {
+        let topics = self.topics.iter();
+        topics.fold(0, |sum, rows| sum.wrapping_add(rows.fingerprint()))
     }
 
     /// Resets a topic: forgets everything about it, including deletes. The caller frees the rows while the table is not

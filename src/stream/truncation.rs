@@ -98,6 +98,12 @@ impl Truncations {
         .collect()
     }
 
+    /// Whether a position has seen records that the logs have lost; the stream is at `here`.
+    pub(super) fn is_of_lost(&self, position: &Position, here: &Position) -> bool {
+        let mut position = position.clone();
+        !self.take_back(&mut position, here).is_empty() || self.compare(&mut position) != Departed::default()
+    }
+
     /// The same for a connected reader, for truncations behind record `since`. Records that it has read from Kafka
     /// since then may be of the log before or after the truncation.
     pub(super) fn take_reader_back(

@@ -12,6 +12,7 @@ use crate::rig::{Rec, Rig, apply, filter, rec, tombstone};
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::stream::document::{Document, Rows};
+use kafka_sse_bridge::stream::live_settings::LiveSettings;
 use kafka_sse_bridge::stream::position::Position;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
@@ -25,6 +26,8 @@ pub fn trials() -> Vec<Trial> {
         promise(a_document_has_the_rows_of_one_moment_however_the_table_changes_while_it_is_read),
         promise(pages_and_the_events_after_the_first_page_give_the_whole_table),
         promise(a_document_of_a_table_that_changes_too_much_is_cut_off),
+        promise(the_tag_of_a_document_changes_with_its_rows_alone),
+        promise(pages_end_where_a_daemon_lacks_rows_that_the_first_page_promises),
         on_broker(
             Version::V4_4,
             a_table_stream_answers_its_table_and_a_client_goes_on_from_its_position,
@@ -101,7 +104,12 @@ impl Model {
         rows.into_iter().map(|(_, value)| value).collect()
     }
 
-    fn document(&self, terms: &[(&str, &str)], after: Option<Position>, limit: Option<usize>) -> Document {
+    fn document(
+        &self,
+        terms: &[(&str, &str)],
+        after: Option<(Position, &Position)>,
+        limit: Option<usize>,
+    ) -> Document {
         let filter = filter(terms, &self.rig.stream.settings().topics).expect("a filter");
         let document = self.rig.stream.document(Some(&filter), after, limit);
         document.expect("a position of this stream").expect("loaded")
@@ -201,7 +209,8 @@ fn pages_and_the_events_after_the_first_page_give_the_whole_table() {
             if let Some(Step::Write(batch)) = during.next() {
                 model.write(batch);
             }
-            document = model.document(&[], Some(next), Some(limit));
+            let first = Position::parse(first.as_bytes()).expect("a position");
+            document = model.document(&[], Some((next, &first)), Some(limit));
         }
         apply(&mut browser, &model.rig.resume(&first, &[]).events());
         let rows: BTreeMap<String, String> = model.rows.iter().map(|(key, (_, value))| (key.clone(), value.clone())).collect();
@@ -233,6 +242,51 @@ fn a_document_of_a_table_that_changes_too_much_is_cut_off() {
     let mut document = model.document(&[], None, None);
     model.rig.recreate(0, 3);
     assert_eq!(read(&mut document, 1, &mut rows), Rows::Void, "its topic is gone");
+}
+
+fn the_tag_of_a_document_changes_with_its_rows_alone() {
+    let mut model = Model::new(|settings| settings.when_full = WhenFull::EvictOldest);
+    model.write(&[(1, true), (2, true), (3, true), (4, true), (1, false)]);
+    let (position, rows) = {
+        let document = model.document(&[], None, None);
+        (id(&document), document.fingerprint())
+    };
+    let replica = Model {
+        rig: model.rig.other(Start::Snapshot),
+        rows: BTreeMap::new(),
+        written: 0,
+    };
+    assert_eq!(replica.document(&[], None, None).fingerprint(), rows);
+    // Lower bounds evict rows, while the position stays.
+    let before = model.rig.stream.live_settings();
+    let mut settings = LiveSettings { ..*before };
+    settings.bounds.keys = 2;
+    model.rig.stream.apply(settings);
+    while model.rig.writer.tidy() {}
+    let document = model.document(&[], None, None);
+    assert_eq!(id(&document), position);
+    assert_ne!(document.fingerprint(), rows);
+}
+
+fn pages_end_where_a_daemon_lacks_rows_that_the_first_page_promises() {
+    let mut model = Model::new(|_| {});
+    model.write(&[(0, true), (3, true)]);
+    let behind = model.rig.other(Start::Snapshot);
+    model.write(&[(6, true), (9, true)]);
+    let mut page = model.document(&[], None, Some(1));
+    let first = Position::parse(id(&page).as_bytes()).expect("a position");
+    let (_, next) = read_all(&mut page);
+    let next = next.expect("another page");
+    let after = || Some((next.clone(), &first));
+    // A client that resumes at the first page's position would never get the rows that are missing there.
+    assert!(matches!(behind.stream.document(None, after(), None), Ok(None)));
+    let replica = model.rig.other(Start::Snapshot);
+    let document = replica.stream.document(None, after(), None);
+    let (rows, _) = read_all(&mut document.expect("a position of this stream").expect("loaded"));
+    assert_eq!(rows, model.sorted()[1..]);
+    // Kafka loses records that the first page has seen.
+    model.rig.truncate(0, 1, None, None);
+    assert!(model.rig.stream.document(None, after(), None).is_err());
 }
 
 /// A table of countries at `/events`.
@@ -409,6 +463,14 @@ fn parameters_of_another_form_are_refused() {
             let answer = get(&daemon.url(&format!("/events?{query}")), &[]).await;
             assert_eq!(answer.status, 400, "{query}");
             assert_eq!(answer.json()["error"]["code"], json!(code), "{query}");
+        }
+    });
+    let daemon =
+        Daemon::start(&crate::limits::config_of("").replace("topics", "start = \"snapshot\"\ntopics"));
+    block_on(async {
+        for parameter in ["start=live", "since=1m", "throttle=1s"] {
+            let answer = get(&daemon.url(&format!("/events?format=json&{parameter}")), &[]).await;
+            assert_eq!(answer.json()["error"]["code"], json!("bad_format"), "{parameter}");
         }
     });
 }
