@@ -9,6 +9,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::alphabet;
+use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 /// Most terms (name and value) in a filter.
@@ -87,6 +88,30 @@ impl Name {
             _ => Ok(Some(name)),
         }
     }
+
+    /// Parses a name of a configuration, where each must be a filter's.
+    pub(crate) fn of_setting(text: &str) -> Result<Self, String> {
+        let name = Self::parse(text).map_err(|error| error.to_string())?;
+        name.ok_or_else(|| {
+            format!("{text:?} is nothing to filter by; known are key, topic, partition, header.NAME and value.PATH")
+        })
+    }
+
+    /// Whether two values of this name mean the same.
+    fn is_same(&self, one: &str, other: &str) -> bool {
+        match self {
+            Self::Key => key_bytes(one) == key_bytes(other),
+            Self::Partition => one.parse::<u32>() == other.parse(),
+            Self::Topic | Self::Header(_) | Self::Value(_) => one == other,
+        }
+    }
+}
+
+/// Whether one of the values of a configuration is a parameter of the path.
+pub(crate) fn has_parameter(values: &[String]) -> bool {
+    values
+        .iter()
+        .any(|value| matches!(Written::parse(value), Written::Parameter(_)))
 }
 
 /// Splits a path into names: a dot ends one, and `\.` and `\\` are a dot and a backslash within. `None` where a
@@ -164,10 +189,60 @@ pub enum FilterError {
     Topic(String, String),
 }
 
+/// A value as the configuration writes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Written<'a> {
+    /// Text that is compared as it is.
+    Text(&'a str),
+    /// `{name}`: the value of a parameter of the stream's path.
+    Parameter(&'a str),
+}
+
+impl<'a> Written<'a> {
+    /// Parses a value. `{{name}}` is the text `{name}`; every further pair of braces adds one to the text.
+    pub(crate) fn parse(text: &'a str) -> Self {
+        let inner = |text: &'a str| text.strip_prefix('{')?.strip_suffix('}');
+        let Some(content) = inner(text) else {
+            return Self::Text(text);
+        };
+        if is_parameter_name(content) {
+            return Self::Parameter(content);
+        }
+        let mut core = content;
+        while let Some(content) = inner(core) {
+            core = content;
+        }
+        Self::Text(if is_parameter_name(core) { content } else { text })
+    }
+}
+
+/// Whether a text can be the name of a path's parameter: letters, digits and underscores, without a digit first.
+pub(crate) fn is_parameter_name(text: &str) -> bool {
+    !text.starts_with(|first: char| first.is_ascii_digit())
+        && !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+/// A key as a filter names it: unchanged, or in base64 where the text itself begins with [`BASE64`].
+pub(crate) fn literal_key(text: &str) -> Cow<'_, str> {
+    if text.starts_with(BASE64) {
+        Cow::Owned(format!("{BASE64}{}", STANDARD.encode(text)))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Values of which one must match.
+pub(crate) type Alternatives = BTreeSet<String>;
+
 /// A filter: for each name, the values of which one must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
-    terms: BTreeMap<Name, BTreeSet<String>>,
+    /// A header may have several alternatives that must all match, because a record may repeat it; any other name has
+    /// one.
+    terms: BTreeMap<Name, Vec<Alternatives>>,
 }
 
 impl Filter {
@@ -176,9 +251,35 @@ impl Filter {
         self.terms.is_empty()
     }
 
-    /// Every name with its values.
-    pub(crate) fn terms(&self) -> impl Iterator<Item = (&Name, &BTreeSet<String>)> {
-        self.terms.iter()
+    /// The filter that passes no record.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            terms: BTreeMap::from([(Name::Key, vec![Alternatives::new()])]),
+        }
+    }
+
+    /// Every name with values of which one must match; a header may occur more than once.
+    pub(crate) fn terms(&self) -> impl Iterator<Item = (&Name, &Alternatives)> {
+        let terms = self.terms.iter();
+        terms.flat_map(|(name, all)| all.iter().map(move |wanted| (name, wanted)))
+    }
+
+    /// The filter that passes what both pass. Equal filters stay equal, in whatever order they are combined.
+    #[must_use]
+    pub(crate) fn and(mut self, other: &Self) -> Self {
+        for (name, wanted) in other.terms() {
+            let own = self.terms.entry(name.clone()).or_default();
+            match own.first_mut() {
+                // One record has one key, but may have several values of a header.
+                Some(alternatives) if !matches!(name, Name::Header(_)) => {
+                    alternatives.retain(|value| wanted.iter().any(|other| name.is_same(value, other)));
+                }
+                _ => own.push(wanted.clone()),
+            }
+            own.sort_unstable();
+            own.dedup();
+        }
+        self
     }
 
     /// Adds a term: the same name again is OR, another name is AND. `topics` are the stream's.
@@ -196,14 +297,19 @@ impl Filter {
             }
             _ => {}
         }
-        self.terms.entry(name).or_default().insert(value.to_owned());
-        let terms: usize = self.terms.values().map(BTreeSet::len).sum();
+        let alternatives = self.terms.entry(name).or_default();
+        match alternatives.first_mut() {
+            Some(wanted) => {
+                wanted.insert(value.to_owned());
+            }
+            None => alternatives.push(Alternatives::from([value.to_owned()])),
+        }
+        let terms: usize = self.terms().map(|(_, wanted)| wanted.len()).sum();
         if terms > MAX_TERMS {
             return Err(FilterError::TooManyTerms);
         }
         let bytes: usize = self
-            .terms
-            .iter()
+            .terms()
             .flat_map(|(name, values)| values.iter().map(|value| name.to_string().len() + value.len()))
             .sum();
         if bytes > MAX_BYTES {
@@ -212,28 +318,26 @@ impl Filter {
         Ok(())
     }
 
-    /// The filter of a configuration: names as in a query, each with its values. An error names the key at fault, or
-    /// none where the whole filter is.
+    /// The filter of a configuration: names as in a query, each with its values. Names whose values have a
+    /// [parameter](Written::Parameter) are omitted; they are the job of
+    /// [`path_parameters`](super::path_parameters). An error names the key at fault, or none where the whole filter is.
     pub(crate) fn from_settings(
         written: &BTreeMap<String, Vec<String>>,
         topics: &[String],
     ) -> Result<Self, (Option<String>, String)> {
         let mut filter = Self::default();
-        for (text, values) in written {
+        for (text, values) in written.iter().filter(|(_, values)| !has_parameter(values)) {
             let fault = |message: String| (Some(text.clone()), message);
-            let name = Name::parse(text)
-                .map_err(|error| fault(error.to_string()))?
-                .ok_or_else(|| {
-                    fault(format!(
-                        "{text:?} is nothing to filter by; known are key, topic, partition, header.NAME and value.PATH"
-                    ))
-                })?;
+            let name = Name::of_setting(text).map_err(fault)?;
             if values.is_empty() {
                 return Err(fault(
                     "has no value, so nothing would pass; name one or remove it".to_owned(),
                 ));
             }
             for value in values {
+                let Written::Text(value) = Written::parse(value) else {
+                    continue;
+                };
                 filter
                     .add(name.clone(), value, topics)
                     .map_err(|error| match error {
@@ -248,7 +352,7 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use super::{FilterError, MAX_PATH, Name, key_bytes};
+    use super::{Filter, FilterError, MAX_PATH, Name, Written, key_bytes, literal_key};
 
     #[test]
     fn names_are_written_as_they_are_read() {
@@ -291,5 +395,53 @@ mod tests {
         }
         assert_eq!(key_bytes("NL").as_deref(), Some(&b"NL"[..]));
         assert_eq!(key_bytes("base64:?"), None);
+    }
+
+    #[test]
+    fn only_a_whole_value_in_braces_is_a_parameter_and_double_braces_are_text() {
+        for (text, written) in [
+            ("{id}", Written::Parameter("id")),
+            ("{_a1}", Written::Parameter("_a1")),
+            ("{{id}}", Written::Text("{id}")),
+            ("{{{id}}}", Written::Text("{{id}}")),
+            ("user-{id}", Written::Text("user-{id}")),
+            ("{1}", Written::Text("{1}")),
+            ("{}", Written::Text("{}")),
+            ("{{}}", Written::Text("{{}}")),
+            (r#"{"a":{}}"#, Written::Text(r#"{"a":{}}"#)),
+        ] {
+            assert_eq!(Written::parse(text), written, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_literal_key_means_its_own_bytes() {
+        for text in ["NL", "base64:TkwK", "base64:", "base64:?", "Base64:x", "{id}"] {
+            let key = literal_key(text);
+            assert_eq!(key_bytes(&key).as_deref(), Some(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
+    fn filters_are_combined_by_and() {
+        let filter = |terms: &[(&str, &str)]| {
+            let mut filter = Filter::default();
+            for (name, value) in terms {
+                let name = Name::parse(name).expect("a name").expect("of a filter");
+                filter.add(name, value, &[]).expect("a term");
+            }
+            filter
+        };
+        // The same key, written differently.
+        let keys = filter(&[("key", "a"), ("key", "b")]).and(&filter(&[("key", "base64:YQ"), ("key", "c")]));
+        assert_eq!(keys, filter(&[("key", "a")]));
+        let none = filter(&[("key", "a")]).and(&filter(&[("key", "b")]));
+        assert_eq!(none, Filter::nothing());
+        // A record may have both values of a header.
+        let (one, other) = (filter(&[("header.h", "a")]), filter(&[("header.h", "b")]));
+        let both = one.clone().and(&other);
+        assert_eq!(both.terms().count(), 2);
+        assert_eq!(both, other.and(&one));
+        assert_eq!(one.clone().and(&one), one);
     }
 }

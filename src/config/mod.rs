@@ -7,6 +7,7 @@
 //! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a word or a number.
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
+//! - [`path_parameters`]: paths like `/users/{id}`, and the filters that requests for them select.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
 //! - [`mod@diff`], [`reload_effect`]: what a reload changes, and when a change of each key takes effect.
 //! - [`mod@print`]: the effective settings as TOML, and their hash.
@@ -27,6 +28,7 @@ pub(crate) mod list;
 pub mod load;
 pub mod memory;
 pub(crate) mod parameters;
+pub mod path_parameters;
 pub mod print;
 pub(crate) mod proxies;
 pub mod reload_effect;
@@ -38,6 +40,7 @@ pub(crate) mod suggest;
 pub mod units;
 pub mod validate;
 mod validate_formats;
+mod validate_paths;
 mod validate_schema_registry;
 mod validate_security;
 mod words;

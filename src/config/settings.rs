@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cors::CorsSettings;
+use super::filter::has_parameter;
 use super::formats::{AvroJson, DataFormat, Int64, Timestamps};
 use super::list::list;
 use super::proxies::Proxy;
@@ -240,7 +241,7 @@ pub struct MemorySettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StreamSettings {
-    /// The path that serves the stream.
+    /// The path that serves the stream; a segment `{name}` is a parameter.
     pub path: String,
     /// The topics it carries.
     #[serde(deserialize_with = "list")]
@@ -289,7 +290,7 @@ pub struct StreamSettings {
     /// How a full table treats new keys.
     pub when_full: WhenFull,
     /// The fixed filter, which clients cannot widen: names as in a query (`key`, `topic`, `partition`, `header.NAME`,
-    /// `value.PATH`), each with the values that pass.
+    /// `value.PATH`), each with the values that pass. A value `{name}` is that of a parameter of the path.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub filter: BTreeMap<String, Vec<String>>,
     /// Whether clients may filter by their query.
@@ -315,6 +316,16 @@ impl StreamSettings {
     #[must_use]
     pub fn has_schema_ids(&self) -> bool {
         self.key_format.is_framed() || self.value_format.is_framed()
+    }
+
+    /// Whether the path has parameters, so that each client gets the records that its path selects.
+    pub(crate) fn has_path_parameters(&self) -> bool {
+        self.path.contains('{')
+    }
+
+    /// Whether a part of the filter is the same for all clients.
+    pub(crate) fn has_fixed_filter(&self) -> bool {
+        self.filter.values().any(|values| !has_parameter(values))
     }
 
     /// Whether headers are kept beside the frames, for filters.

@@ -13,28 +13,18 @@ use super::settings::{
 };
 use super::units::Span;
 use super::validate_formats;
+use super::validate_paths::{check_collisions, check_path};
 use super::validate_schema_registry;
 use super::validate_security;
 use crate::sse::control::ControlEvent;
+
+pub use super::validate_paths::RESERVED_PATHS;
 
 /// Reserved event names: those of control events, and EventSource's `open` and `error`.
 pub fn reserved_events() -> impl Iterator<Item = &'static str> {
     let control = ControlEvent::ALL.map(ControlEvent::as_str);
     control.into_iter().chain(["error", "open"])
 }
-
-/// Paths that the daemon serves itself, each with everything below it.
-pub const RESERVED_PATHS: [&str; 9] = [
-    "/",
-    "/about",
-    "/assets",
-    "/asyncapi.json",
-    "/favicon.ico",
-    "/health",
-    "/metrics",
-    "/openapi.json",
-    "/streams",
-];
 
 /// librdkafka properties that the daemon sets, because "every record once" depends on them.
 const OWN_PROPERTIES: [&str; 7] = [
@@ -75,7 +65,6 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
             "no stream is configured; add [[stream]] with a path and topics",
         );
     }
-    let mut paths = BTreeSet::new();
     for (index, stream) in draft.streams.iter().enumerate() {
         let key = |name: &str| format!("stream[{index}].{name}");
         check_stream(stream, &key, &mut faults);
@@ -83,13 +72,8 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
         validate_formats::validate(stream, &key, has_registry, &mut faults);
         check_table(stream, &key, &mut faults);
         check_filter(stream, &key, &mut faults);
-        if !paths.insert(&stream.path) {
-            faults.add(
-                key("path"),
-                format!("{:?} is served by another stream; give each its own", stream.path),
-            );
-        }
     }
+    check_collisions(&draft.streams, &mut faults);
     if let Some(message) = memory::fault(&draft) {
         faults.add("memory.limit", message);
     }
@@ -263,21 +247,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
 }
 
 fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &mut Faults) {
-    let path = &stream.path;
-    if path.is_empty() {
-        faults.add(key("path"), "is missing; write path = \"/events\"");
-    } else if !path.starts_with('/') || !path.bytes().all(is_path_byte) || path.contains("//") {
-        let message = format!(
-            "{path:?} is not a plain path; it begins with \"/\" and holds letters, digits, and any of -._~/ only"
-        );
-        faults.add(key("path"), message);
-    } else if let Some(reserved) = RESERVED_PATHS.iter().find(|reserved| is_under(path, reserved)) {
-        faults.add(
-            key("path"),
-            format!("{reserved:?} is served by the daemon itself; take another path"),
-        );
-    }
-
+    check_path(stream, key, faults);
     if stream.topics.is_empty() {
         faults.add(key("topics"), "is missing; write topics = [\"my-topic\"]");
     }
@@ -392,15 +362,6 @@ fn check_filter(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
         };
         faults.add(key, message);
     }
-}
-
-fn is_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte)
-}
-
-fn is_under(path: &str, reserved: &str) -> bool {
-    path.strip_prefix(reserved)
-        .is_some_and(|rest| rest.is_empty() || (reserved != "/" && rest.starts_with('/')))
 }
 
 /// Whether `text` is `host:port` with a port of at least `least`.

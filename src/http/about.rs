@@ -148,8 +148,11 @@ fn html(urls: &[(String, String)], base: &str, headers: &[(String, String)], has
         let row = |(name, value): &(String, String)| {
             let (name, value) = (escape(name), escape(value));
             // Relative, so that it works under a proxy's path prefix.
-            let name = if is_link {
+            let name = if is_link && !name.contains('{') {
                 format!("<a href=\".{name}\">{base}{name}</a>")
+            } else if is_link {
+                // A path with parameters has no single target.
+                format!("{base}{name}")
             } else {
                 name
             };

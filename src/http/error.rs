@@ -28,7 +28,7 @@ impl ApiError {
         }
     }
 
-    /// A query parameter is invalid: 400.
+    /// A parameter of the query or the path is invalid: 400.
     pub(super) fn parameter(code: &'static str, parameter: &str, message: impl Into<String>) -> Self {
         Self {
             parameter: Some(parameter.to_owned()),

@@ -22,7 +22,7 @@ use super::over_limit;
 use super::query::{Asked, parse};
 use super::response::as_event_stream;
 use super::state::AppState;
-use crate::stream::Stream;
+use super::stream_path::FoundStream;
 use crate::stream::subscription::{Step, Subscription};
 
 /// Opens the stream for a client.
@@ -32,7 +32,7 @@ use crate::stream::subscription::{Step, Subscription};
 /// [`over_limit`].
 pub(super) async fn answer(
     state: &AppState,
-    stream: &Arc<Stream>,
+    FoundStream { stream, path_values }: FoundStream,
     method: &Method,
     query: &str,
     headers: &HeaderMap,
@@ -45,7 +45,8 @@ pub(super) async fn answer(
             why,
         ));
     }
-    let Asked { mut opening, form } = parse(query, &state.requests().ignored_parameters, headers, stream)?;
+    let Asked { mut opening, form } = parse(query, &state.requests().ignored_parameters, headers, &stream)?;
+    opening.path_values = path_values;
     let lines = match form {
         Form::Lines { ends_at_head } => Some(Lines::new(ends_at_head)),
         Form::Events | Form::Document(_) => None,
@@ -61,7 +62,7 @@ pub(super) async fn answer(
         Err(limit) => return Ok(over_limit::answer(limit, &opening, headers)),
     };
     if let Form::Document(page) = form {
-        return document::answer(stream, page, opening, method, headers, permit).await;
+        return document::answer(&stream, page, opening, method, headers, permit).await;
     }
     match stream.admit(opening) {
         Ok(subscription) => {

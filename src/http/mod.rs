@@ -3,7 +3,8 @@
 //! - The path of a request: [`listener`] binds (with [`unix`]), [`server`] accepts and passes a request from `socket`
 //!   through `base_path` and `cors` to [`router`], which calls a handler. [`connections`] counts, and holds the shared
 //!   state of one connection; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
-//! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query), which `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
+//! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query, `stream_path` finds its stream), which
+//!   `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
 //!   build the common parts of responses, `accept` parses a client's preferences.
 //! - `description`: the API as OpenAPI and AsyncAPI.
@@ -46,6 +47,7 @@ pub(crate) mod self_check;
 pub mod server;
 mod socket;
 pub mod state;
+mod stream_path;
 mod streams;
 pub(crate) mod unix;
 mod write_timeout;

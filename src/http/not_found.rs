@@ -2,6 +2,8 @@
 //!
 //! `/about` lists these paths anyway. A path is compared as text; nothing here opens or redirects to one.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
@@ -59,11 +61,26 @@ pub(super) fn no_page(state: &AppState) -> ApiError {
 fn nearest(state: &AppState, base: &str, path: &str) -> Option<String> {
     let plain = plain(path);
     let shown = state.shown();
-    let streams = shown.streams.iter().map(|stream| stream.settings().path.as_str());
-    let rated = streams.chain(OWN).filter_map(|served| {
+    let inside = path.strip_prefix(base).unwrap_or(path);
+    let streams = shown.streams.iter().filter_map(|stream| {
+        let path = &stream.settings().path;
+        let Some(parameters) = stream.path_parameters() else {
+            return Some((Cow::Borrowed(path.as_str()), path.len()));
+        };
+        // With the values of the request, of which no letter may be wrong.
+        let inside = inside.trim_end_matches('/');
+        let filled = parameters.template().with_values_of(inside)?;
+        Some((Cow::Owned(filled), path.len()))
+    });
+    let own = OWN.map(|path| (Cow::Borrowed(path), path.len()));
+    let rated = streams.chain(own).filter_map(|(served, length)| {
         let whole = format!("{base}{served}");
-        let most = served.len().saturating_sub(1) / LETTERS_PER_MISTAKE;
-        let distances = [&*whole, served].map(|served| distance(&plain, &self::plain(served), most));
+        // A template that matches the request does not serve it: that is a literal path with needless escapes.
+        if whole == path {
+            return None;
+        }
+        let most = length.saturating_sub(1) / LETTERS_PER_MISTAKE;
+        let distances = [&*whole, &*served].map(|served| distance(&plain, &self::plain(served), most));
         let distance = distances.into_iter().flatten().min()?;
         Some((distance, whole))
     });

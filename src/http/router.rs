@@ -15,8 +15,8 @@ use super::assets::Assets;
 use super::connections::Connection;
 use super::error::ApiError;
 use super::state::AppState;
-use super::{about, description, event_stream, health, metrics, not_found, streams};
-use crate::stream::Stream;
+use super::stream_path::FoundStream;
+use super::{about, description, event_stream, health, metrics, not_found, stream_path, streams};
 
 /// Answers requests. One type, so that connections are compiled once and tests can answer by a closure.
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
@@ -49,7 +49,7 @@ pub fn routes(state: Arc<AppState>) -> Handler {
 
 /// A path that is served.
 enum Route {
-    Stream(Arc<Stream>),
+    Stream(FoundStream),
     About,
     Streams,
     Metrics,
@@ -62,11 +62,14 @@ enum Route {
 
 impl Route {
     /// The route of just this path, without a slash behind it: relative links would lead elsewhere from there.
-    fn find(state: &AppState, path: &str) -> Option<Self> {
-        if let Some(stream) = state.stream(path) {
-            return Some(Self::Stream(stream));
+    ///
+    /// # Errors
+    /// When a parameter of the path cannot have its value.
+    fn find(state: &AppState, path: &str) -> Result<Option<Self>, ApiError> {
+        if let Some(found) = stream_path::find(&state.shown().streams, path)? {
+            return Ok(Some(Self::Stream(found)));
         }
-        match path {
+        Ok(match path {
             "/about" => Some(Self::About),
             "/streams" => Some(Self::Streams),
             "/metrics" => Some(Self::Metrics),
@@ -77,7 +80,7 @@ impl Route {
             _ => Some(state.assets())
                 .filter(|assets| assets.holds(path))
                 .map(Self::Asset),
-        }
+        })
     }
 }
 
@@ -94,15 +97,17 @@ async fn answer(
         let path = format!("{}{path}", state.requests().base_path.as_str());
         not_found::error(&state, &path).into_response()
     };
-    let Some(route) = Route::find(&state, path) else {
-        return not_found();
+    let route = match Route::find(&state, path) {
+        Ok(Some(route)) => route,
+        Ok(None) => return not_found(),
+        Err(error) => return error.into_response(),
     };
     if !matches!(method, Method::GET | Method::HEAD) {
         return ApiError::method_not_allowed().into_response();
     }
     match route {
-        Route::Stream(stream) => {
-            let answer = event_stream::answer(&state, &stream, &method, &query, &headers, connection).await;
+        Route::Stream(found) => {
+            let answer = event_stream::answer(&state, found, &method, &query, &headers, connection).await;
             answer.unwrap_or_else(Reply::into_response)
         }
         Route::About => about::answer(&state, &headers).await,

@@ -110,12 +110,6 @@ impl AppState {
         Arc::clone(&self.shown().requests)
     }
 
-    pub(super) fn stream(&self, path: &str) -> Option<Arc<Stream>> {
-        let shown = self.shown();
-        let mut streams = shown.streams.iter();
-        streams.find(|stream| stream.settings().path == path).cloned()
-    }
-
     pub(super) fn assets(&self) -> Arc<Assets> {
         Arc::clone(&self.shown().assets)
     }

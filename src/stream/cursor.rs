@@ -88,14 +88,17 @@ impl Cursor {
     pub(super) fn new(
         stream: Arc<Stream>,
         mut opening: Opening,
-        group: Option<Arc<Group>>,
+        group: Option<(Filter, Arc<Group>)>,
         lag: Lag,
     ) -> Self {
-        let group = opening.filter.take().zip(group);
+        let asked = opening.filter.take();
+        let by_path = opening.path_values.take();
+        let by_path = by_path.map(|values| Box::new((values, asked)));
         let flow = std::mem::take(&mut opening.flow);
         let filtered = (group.is_some() || stream.fixed().is_some()).then(|| {
             Box::new(Filtered {
                 group,
+                by_path,
                 sent_id: opening.last_event_id.clone().unwrap_or_default().into(),
             })
         });
@@ -217,7 +220,14 @@ impl Cursor {
         } else {
             self.request.take().map(|request| request.0).unwrap_or_default()
         };
-        opening.filter = self.filter().map(|(filter, _)| filter.clone());
+        let filtered = self.reader.filtered.as_deref();
+        match filtered.and_then(|filtered| filtered.by_path.as_deref()) {
+            Some((values, asked)) => {
+                opening.path_values = Some(values.clone());
+                opening.filter.clone_from(asked);
+            }
+            None => opening.filter = self.filter().map(|(filter, _)| filter.clone()),
+        }
         opening.flow = self.flow;
         opening
     }

@@ -12,8 +12,8 @@ use super::filter::Matcher;
 use super::log::Sequence;
 use super::position::{Position, TopicPosition};
 use super::shared::Stream;
+use super::start_position::Opening;
 use super::waiters::Ticket;
-use crate::config::filter::Filter;
 
 /// Rows examined before the table is unlocked for others, shown or not.
 const ROWS_AT_ONCE: usize = 4096;
@@ -53,14 +53,15 @@ pub enum Rows {
 pub struct OtherTopics;
 
 impl Stream {
-    /// A reader of the table as it is now, or soon; `None` while the table is not loaded, or not up to the first page.
+    /// A reader of the table as it is now, or soon, with the filter of `opening`; `None` while the table is not loaded, or
+    /// not up to the first page.
     ///
     /// # Errors
     /// When `after`, the position that an earlier page has ended with, and that of the first page, do not belong to the
     /// stream, or Kafka has lost records before the first page's.
     pub fn document(
         self: &Arc<Self>,
-        filter: Option<&Filter>,
+        opening: &Opening,
         after: Option<(Position, &Position)>,
         limit: Option<usize>,
     ) -> Result<Option<Document>, OtherTopics> {
@@ -96,9 +97,9 @@ impl Stream {
         };
         drop(state);
         self.counters().documents.add(1);
-        let filter = filter.filter(|filter| !filter.is_empty());
+        let filter = self.filter_of(opening);
         Ok(Some(Document {
-            matcher: filter.map(|filter| Matcher::new(filter, self.settings())),
+            matcher: filter.map(|filter| Matcher::new(&filter, self.settings())),
             wanted: after.unwrap_or_default(),
             position,
             left: limit,

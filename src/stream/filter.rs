@@ -8,13 +8,12 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{LazyLock, OnceLock};
 
 use super::paths::Paths;
 use super::values::Found;
-use crate::config::filter::{Filter, Name, key_bytes};
+use crate::config::filter::{Alternatives, Filter, Name, key_bytes};
 use crate::config::{DataFormat, Format, StreamSettings};
 use crate::kafka::record::Record;
 use crate::sse::write;
@@ -91,9 +90,9 @@ pub enum Handle<'a> {
     /// Hashes of keys.
     Keys(&'a [u64]),
     /// A header and its values.
-    Header(&'a str, &'a BTreeSet<String>),
+    Header(&'a str, &'a Alternatives),
     /// The values of the first path.
-    Value(&'a BTreeSet<String>),
+    Value(&'a Alternatives),
     /// None that are selective.
     None,
 }
@@ -104,9 +103,9 @@ pub struct Matcher {
     keys: Option<Vec<u64>>,
     topics: Option<Vec<u16>>,
     partitions: Option<Vec<u32>>,
-    headers: Vec<(String, BTreeSet<String>)>,
+    headers: Vec<(String, Alternatives)>,
     /// Paths from the top of the payload.
-    values: Vec<(Vec<String>, BTreeSet<String>)>,
+    values: Vec<(Vec<String>, Alternatives)>,
     /// The same paths, numbered in this order; built when they are first looked up for a single record.
     paths: OnceLock<Paths>,
     /// Whether deletes pass the terms on headers and values: they say that a key was deleted.
@@ -234,7 +233,7 @@ impl Matcher {
         if candidate.is_tombstone && self.lets_deletes_pass {
             return true;
         }
-        let has_header = |(name, wanted): &(String, BTreeSet<String>)| {
+        let has_header = |(name, wanted): &(String, Alternatives)| {
             header_values(candidate.headers, name).any(|value| wanted.contains(value))
         };
         if !self.headers.iter().all(has_header) {

@@ -20,6 +20,7 @@ use super::scan::{Scan, Show};
 use super::selection::{Selection, select, select_wanted};
 use super::shared::Stream;
 use crate::config::filter::Filter;
+use crate::config::path_parameters::PathValues;
 
 /// Where a reader is. The larger kinds are boxed: nearly all readers are [`Phase::Live`].
 #[derive(Debug)]
@@ -90,6 +91,9 @@ pub(super) enum Piece {
 pub(super) struct Filtered {
     /// Its own filter, and the readers that share it.
     pub(super) group: Option<(Filter, Arc<Group>)>,
+    /// The values of its path and the filter of its query, of which the stream makes that filter; another stream may make
+    /// another one.
+    pub(super) by_path: Option<Box<(PathValues, Option<Filter>)>>,
     /// The last id that it was sent.
     pub(super) sent_id: Bytes,
 }

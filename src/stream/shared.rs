@@ -38,6 +38,7 @@ use super::state::State;
 use super::table::{ROWS_PER_HOLD, Table};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
+use crate::config::path_parameters::PathParameters;
 use crate::kafka::history::fair_queue::Flow;
 use crate::kafka::history::{Archive, Busy};
 
@@ -68,6 +69,7 @@ pub struct Stream {
     filters: Filters,
     /// The records that no client sees.
     fixed: Option<Matcher>,
+    path_parameters: Option<PathParameters>,
     /// The past that has left the log.
     history: Option<HistoryReads>,
     /// Whether keys are without a row in the table, because it is or was full.
@@ -124,6 +126,7 @@ impl Stream {
             counters.expect_invalid(cause);
         }
         let topics = settings.topics.len();
+        let path_parameters = PathParameters::of(&settings);
         Arc::new(Self {
             live_settings: RwLock::new(Arc::new(LiveSettings::new(&settings, pace))),
             successor: Mutex::default(),
@@ -132,6 +135,7 @@ impl Stream {
             settings,
             clock,
             fixed,
+            path_parameters,
             state: RwLock::new(State::new(log, topics)),
             table,
             forgettings: AtomicU64::new(0),
@@ -226,6 +230,11 @@ impl Stream {
     /// The records that no client sees.
     pub(super) fn fixed(&self) -> Option<&Matcher> {
         self.fixed.as_ref()
+    }
+
+    /// The parameters of the path, if it has any.
+    pub(crate) fn path_parameters(&self) -> Option<&PathParameters> {
+        self.path_parameters.as_ref()
     }
 
     pub(super) fn client_filters(&self) -> &Filters {

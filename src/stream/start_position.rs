@@ -18,6 +18,7 @@ use super::state::State;
 use super::truncation::Departed;
 use crate::config::Start;
 use crate::config::filter::Filter;
+use crate::config::path_parameters::PathValues;
 use crate::kafka::history::fair_queue::Flow;
 
 /// How long a client waits for a stream that is still being loaded to read past its id: a partition that loses its
@@ -33,21 +34,16 @@ pub struct Opening {
     pub since: Option<i64>,
     /// The id of the last event it saw, if it comes back.
     pub last_event_id: Option<String>,
-    /// The records it wants; all, if not given.
+    /// The records that its query asks for; all, if not given.
     pub filter: Option<Filter>,
     /// The shortest time between two values of a key, if the client says so.
     pub throttle: Option<Duration>,
+    /// The values of the path's parameters, where it has any. Without them such a stream shows no record.
+    pub path_values: Option<PathValues>,
     /// The flow in which its reads of the past take turns.
     pub flow: Flow,
     /// Whether it moved over from the stream that this one replaced, instead of connecting.
     pub is_handed_over: bool,
-}
-
-impl Opening {
-    /// The records it wants, if not all.
-    pub(super) fn filter(&self) -> Option<&Filter> {
-        self.filter.as_ref().filter(|filter| !filter.is_empty())
-    }
 }
 
 /// Kafka cannot say: the client library in use does not know how to ask.

@@ -22,6 +22,7 @@ use super::schedule::{Checkpoints, Due, Schedule};
 use super::shared::Stream;
 use super::start_position::Opening;
 use super::waiters::Ticket;
+use crate::config::filter::Filter;
 use crate::sse::write;
 
 /// Reconnect times are spread by this part of them to either side.
@@ -101,9 +102,9 @@ impl Stream {
     /// # Errors
     /// The limit, and `opening`.
     pub fn admit(self: &Arc<Self>, opening: Opening) -> Result<Subscription, (OverLimit, Opening)> {
-        let joined = match opening.filter() {
-            Some(filter) => match self.join(filter, Some(self.live_settings().filter_limits)) {
-                Ok(group) => Some(group),
+        let joined = match self.filter_of(&opening) {
+            Some(filter) => match self.join(&filter, Some(self.live_settings().filter_limits)) {
+                Ok(group) => Some((filter, group)),
                 Err(limit) => return Err((limit, opening)),
             },
             None => None,
@@ -111,21 +112,37 @@ impl Stream {
         self.counters().opened.add(1);
         Ok(Subscription::joined(Arc::clone(self), opening, joined))
     }
+
+    /// The filter of a client: what the values of its path select, and of that what its query asks for. `None` passes
+    /// all records.
+    pub(super) fn filter_of(&self, opening: &Opening) -> Option<Filter> {
+        let asked = opening.filter.as_ref().filter(|filter| !filter.is_empty());
+        let Some(parameters) = self.path_parameters() else {
+            return asked.cloned();
+        };
+        let selected = parameters.filter_or_nothing(opening.path_values.as_ref());
+        Some(match asked {
+            Some(asked) => selected.and(asked),
+            None => selected,
+        })
+    }
 }
 
 impl Subscription {
     fn new(stream: Arc<Stream>, opening: Opening) -> Self {
-        let group = opening.filter().and_then(|filter| stream.join(filter, None).ok());
+        // Without limits no filter is refused.
+        let join = |filter: Filter| stream.join(&filter, None).ok().map(|group| (filter, group));
+        let group = stream.filter_of(&opening).and_then(join);
         Self::joined(stream, opening, group)
     }
 
     /// A reader that has joined the group of its filter, where it has one.
-    fn joined(stream: Arc<Stream>, opening: Opening, group: Option<Arc<Group>>) -> Self {
+    fn joined(stream: Arc<Stream>, opening: Opening, group: Option<(Filter, Arc<Group>)>) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
         let live_settings = stream.live_settings();
         let now = stream.instant();
         let ticket = match &group {
-            Some(group) => group.waiters.enter(),
+            Some((_, group)) => group.waiters.enter(),
             None => stream.audience().waiters().enter(),
         };
         let has_table = stream.settings().has_table();

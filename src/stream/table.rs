@@ -54,10 +54,10 @@ impl From<&StreamSettings> for Bounds {
     fn from(settings: &StreamSettings) -> Self {
         let bytes = settings.max_table_bytes.as_len();
         let without_rows = bytes / PART_FOR_DEPARTED;
-        let hidden_bytes = if settings.filter.is_empty() {
-            0
-        } else {
+        let hidden_bytes = if settings.has_fixed_filter() {
             without_rows / 2
+        } else {
+            0
         };
         Self {
             keys: usize::try_from(settings.max_keys).unwrap_or(usize::MAX),

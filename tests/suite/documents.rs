@@ -14,6 +14,7 @@ use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
 use kafka_sse_bridge::stream::document::{Document, Rows};
 use kafka_sse_bridge::stream::live_settings::LiveSettings;
 use kafka_sse_bridge::stream::position::Position;
+use kafka_sse_bridge::stream::start_position::Opening;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -111,7 +112,11 @@ impl Model {
         limit: Option<usize>,
     ) -> Document {
         let filter = filter(terms, &self.rig.stream.settings().topics).expect("a filter");
-        let document = self.rig.stream.document(Some(&filter), after, limit);
+        let opening = Opening {
+            filter: Some(filter),
+            ..Opening::default()
+        };
+        let document = self.rig.stream.document(&opening, after, limit);
         document.expect("a position of this stream").expect("loaded")
     }
 }
@@ -279,14 +284,14 @@ fn pages_end_where_a_daemon_lacks_rows_that_the_first_page_promises() {
     let next = next.expect("another page");
     let after = || Some((next.clone(), &first));
     // A client that resumes at the first page's position would never get the rows that are missing there.
-    assert!(matches!(behind.stream.document(None, after(), None), Ok(None)));
+    assert!(matches!(behind.stream.document(&Opening::default(), after(), None), Ok(None)));
     let replica = model.rig.other(Start::Snapshot);
-    let document = replica.stream.document(None, after(), None);
+    let document = replica.stream.document(&Opening::default(), after(), None);
     let (rows, _) = read_all(&mut document.expect("a position of this stream").expect("loaded"));
     assert_eq!(rows, model.sorted()[1..]);
     // Kafka loses records that the first page has seen.
     model.rig.truncate(0, 1, None, None);
-    assert!(model.rig.stream.document(None, after(), None).is_err());
+    assert!(model.rig.stream.document(&Opening::default(), after(), None).is_err());
 }
 
 /// A table of countries at `/events`.

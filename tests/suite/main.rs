@@ -68,6 +68,7 @@ mod outside_values;
 mod pages;
 mod panics;
 mod parameters;
+mod path_parameters;
 mod positions;
 mod proofs;
 mod reading;
@@ -129,6 +130,7 @@ fn main() -> ExitCode {
         filter_paths::trials(),
         filter_races::trials(),
         gaps_and_resets::trials(),
+        path_parameters::trials(),
         table_memory::trials(),
         tables::trials(),
         table_model::trials(),
