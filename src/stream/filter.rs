@@ -31,10 +31,13 @@ pub fn key_hash(key: Option<&[u8]>) -> u64 {
 /// else by its JSON.
 fn keys_of(text: &str, format: DataFormat) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let is_json = !format.is_plain() && format != DataFormat::Uuid;
-    // As a string key is decoded.
-    let string = is_json.then(|| Cow::Owned(serde_json::Value::from(text).to_string().into_bytes()));
     let is_string = is_json && text.starts_with('"');
-    let bytes = key_bytes(text).filter(|_| !is_string);
+    let bytes = key_bytes(text);
+    // As a string key is decoded; behind `base64:` the content is what that encodes.
+    let content = bytes.as_deref().filter(|_| is_json);
+    let content = content.and_then(|content| std::str::from_utf8(content).ok());
+    let string = content.map(|content| Cow::Owned(serde_json::Value::from(content).to_string().into_bytes()));
+    let bytes = bytes.filter(|_| !is_string);
     bytes.into_iter().chain(string)
 }
 

@@ -11,8 +11,10 @@ use crate::harness::wait::{block_on, secs};
 use crate::harness::{on_broker, promise};
 use crate::limits::config_of;
 use crate::rig::{Client, Rec, Rig, filter, rec, tombstone};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use kafka_sse_bridge::config::path_parameters::{MAX_VALUE_BYTES, PathTemplate, PathValues};
-use kafka_sse_bridge::config::{Start, StreamSettings};
+use kafka_sse_bridge::config::{DataFormat, Start, StreamSettings};
 use kafka_sse_bridge::stream::document::Rows;
 use kafka_sse_bridge::stream::filter_index::OverLimit;
 use kafka_sse_bridge::stream::start_position::Opening;
@@ -30,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         promise(a_document_has_the_rows_that_its_path_selects),
         promise(a_text_beside_a_parameter_selects_for_every_client),
         promise(a_query_narrows_what_a_path_selects),
+        promise(a_json_key_is_selected_by_its_text_alone),
         promise(a_client_without_values_gets_nothing),
         promise(filters_by_path_count_towards_the_limits_of_filters),
         promise(a_rebuilt_stream_selects_by_the_path_anew),
@@ -211,6 +214,28 @@ fn a_query_narrows_what_a_path_selects() {
             "a record has several values of a header"
         );
     }
+}
+
+fn a_json_key_is_selected_by_its_text_alone() {
+    let mut rig = Rig::ready(|settings| {
+        settings.start = Start::Earliest;
+        settings.key_format = DataFormat::Json;
+        by(settings, &[("key", "{id}")]);
+    });
+    // The second is how a filter writes the first.
+    let encoded = format!("base64:{}", STANDARD.encode("base64:NDI="));
+    let keys = [
+        r#""base64:NDI=""#.to_owned(),
+        format!("\"{encoded}\""),
+        "42".to_owned(),
+    ];
+    let records = (0..)
+        .zip(&keys)
+        .map(|(number, key)| rec(key, json!({ "n": number }).to_string()));
+    rig.records(&records.collect::<Vec<_>>());
+    assert_eq!(numbers(&mut client(&rig, "base64:NDI=")), [0]);
+    assert_eq!(numbers(&mut client(&rig, &encoded)), [1]);
+    assert_eq!(numbers(&mut client(&rig, "42")), [2]);
 }
 
 fn a_client_without_values_gets_nothing() {
