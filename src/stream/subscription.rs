@@ -101,11 +101,11 @@ impl Stream {
     ///
     /// # Errors
     /// The limit, and `opening`.
-    pub fn admit(self: &Arc<Self>, opening: Opening) -> Result<Subscription, (OverLimit, Opening)> {
+    pub fn admit(self: &Arc<Self>, opening: Opening) -> Result<Subscription, (OverLimit, Box<Opening>)> {
         let joined = match self.filter_of(&opening) {
             Some(filter) => match self.join(&filter, Some(self.live_settings().filter_limits)) {
                 Ok(group) => Some((filter, group)),
-                Err(limit) => return Err((limit, opening)),
+                Err(limit) => return Err((limit, Box::new(opening))),
             },
             None => None,
         };
