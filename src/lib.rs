@@ -30,6 +30,7 @@ pub mod kafka;
 pub mod logging;
 mod reload;
 pub mod schema_registry;
+pub mod reshape;
 pub mod signals;
 pub mod sse;
 pub mod status_line;

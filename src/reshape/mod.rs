@@ -1,0 +1,11 @@
+//! Changes JSON values on their way to clients: unwraps change events, and leaves out what nobody may see.
+//!
+//! Pure: text in, text out. Runs once per record, before filters, frames, tables and logs, so what is left out here is
+//! nowhere behind it.
+//!
+//! - [`debezium`]: the change events of Debezium's connectors
+//! - [`projection`]: the members of a value that are shown
+#![forbid(unsafe_code)]
+
+pub mod debezium;
+pub mod projection;

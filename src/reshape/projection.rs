@@ -1,0 +1,471 @@
+//! The members of a JSON value that are shown.
+//!
+//! A path names members from the outside in, as in filters. Arrays have no names: a path applies to each of their elements.
+//! As in filters, several names of a path may also be one name with dots, so `card.number` means `{"card":{"number":…}}`
+//! and `{"card.number":…}` alike: what is to be hidden is hidden in both readings.
+
+use std::collections::HashMap;
+
+use serde::de::IgnoredAny;
+
+/// Which members of a value are shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Projection {
+    rule: Rule,
+    paths: Node,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    /// Only what a path names.
+    Show,
+    /// All but what a path names.
+    Hide,
+}
+
+/// The paths below a place in the value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Node {
+    /// Whether a path ends here.
+    is_end: bool,
+    below: HashMap<String, Self>,
+}
+
+/// The value is not JSON, so that nothing of it can be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the value is not JSON")]
+pub struct NotJson;
+
+impl Projection {
+    /// Shows only the members at these paths, with all that is below them.
+    pub fn of_fields<'p>(paths: impl IntoIterator<Item = &'p [String]>) -> Self {
+        Self::new(Rule::Show, paths)
+    }
+
+    /// Hides the members at these paths, with all that is below them.
+    pub fn without<'p>(paths: impl IntoIterator<Item = &'p [String]>) -> Self {
+        Self::new(Rule::Hide, paths)
+    }
+
+    fn new<'p>(rule: Rule, paths: impl IntoIterator<Item = &'p [String]>) -> Self {
+        let mut tree = Node::default();
+        for path in paths {
+            tree.add(path);
+        }
+        Self { rule, paths: tree }
+    }
+
+    /// Whether a scalar at this path may be shown. A filter by any other path compares what no client sees.
+    #[must_use]
+    pub fn shows(&self, path: &[String]) -> bool {
+        match self.rule {
+            Rule::Show => self.paths.reaches(path),
+            Rule::Hide => !self.paths.reaches(path),
+        }
+    }
+
+    /// Appends what is shown of a value, byte for byte. A value that is neither an object nor an array has no members: with
+    /// [`of_fields`](Self::of_fields) nothing of it is shown but `null`.
+    ///
+    /// # Errors
+    /// [`NotJson`]; `out` is then unchanged.
+    pub fn apply(&self, value: &str, out: &mut Vec<u8>) -> Result<(), NotJson> {
+        // Checked first, nesting included, so that the scanner below need not.
+        serde_json::from_str::<IgnoredAny>(value).map_err(|_| NotJson)?;
+        let mut scanner = Scanner {
+            bytes: value.as_bytes(),
+            at: 0,
+        };
+        scanner.skip_space();
+        if !self.write(&mut scanner, &self.paths, out) {
+            out.extend_from_slice(b"null");
+        }
+        Ok(())
+    }
+
+    /// Writes what is shown of the value that comes next. Returns false where nothing of it is; then nothing is written.
+    fn write(&self, from: &mut Scanner<'_>, node: &Node, out: &mut Vec<u8>) -> bool {
+        match from.peek() {
+            Some(b'{') => self.write_members(from, node, out),
+            Some(b'[') => self.write_elements(from, node, out),
+            _ => {
+                let start = from.at;
+                from.skip_value();
+                if self.rule == Rule::Hide {
+                    out.extend_from_slice(from.since(start));
+                }
+                return self.rule == Rule::Hide;
+            }
+        }
+        true
+    }
+
+    fn write_members(&self, from: &mut Scanner<'_>, node: &Node, out: &mut Vec<u8>) {
+        out.push(b'{');
+        from.at += 1;
+        let mut is_first = true;
+        // The space of an empty object.
+        let mut start = from.at;
+        from.skip_space();
+        while from.peek() == Some(b'"') {
+            let name_at = from.at;
+            from.skip_string();
+            let name = from.since(name_at);
+            let below = node.child(name);
+            from.skip_to_value();
+            let before = out.len();
+            if !is_first {
+                out.push(b',');
+            }
+            out.extend_from_slice(from.since(start));
+            let is_shown = match (self.rule, below) {
+                (Rule::Show, None) | (Rule::Hide, Some(Node { is_end: true, .. })) => {
+                    from.skip_value();
+                    false
+                }
+                (Rule::Show, Some(Node { is_end: true, .. })) | (Rule::Hide, None) => {
+                    let value_at = from.at;
+                    from.skip_value();
+                    out.extend_from_slice(from.since(value_at));
+                    true
+                }
+                (_, Some(below)) => self.write(from, below, out),
+            };
+            let end = from.at;
+            from.skip_space();
+            if is_shown {
+                out.extend_from_slice(from.since(end));
+                is_first = false;
+            } else {
+                out.truncate(before);
+            }
+            if from.peek() == Some(b',') {
+                from.at += 1;
+            }
+            start = from.at;
+            from.skip_space();
+        }
+        if is_first {
+            out.extend_from_slice(from.since(start));
+        }
+        from.at += 1;
+        out.push(b'}');
+    }
+
+    fn write_elements(&self, from: &mut Scanner<'_>, node: &Node, out: &mut Vec<u8>) {
+        out.push(b'[');
+        from.at += 1;
+        let mut is_first = true;
+        let mut start = from.at;
+        from.skip_space();
+        while from.peek().is_some_and(|byte| byte != b']') {
+            let before = out.len();
+            if !is_first {
+                out.push(b',');
+            }
+            out.extend_from_slice(from.since(start));
+            let is_shown = self.write(from, node, out);
+            let end = from.at;
+            from.skip_space();
+            if is_shown {
+                out.extend_from_slice(from.since(end));
+                is_first = false;
+            } else {
+                out.truncate(before);
+            }
+            if from.peek() == Some(b',') {
+                from.at += 1;
+            }
+            start = from.at;
+            from.skip_space();
+        }
+        if is_first {
+            out.extend_from_slice(from.since(start));
+        }
+        from.at += 1;
+        out.push(b']');
+    }
+}
+
+impl Node {
+    fn add(&mut self, path: &[String]) {
+        let Some((name, rest)) = path.split_first() else {
+            self.is_end = true;
+            return;
+        };
+        if !rest.is_empty() {
+            self.below.entry(path.join(".")).or_default().is_end = true;
+        }
+        self.below.entry(name.clone()).or_default().add(rest);
+    }
+
+    /// The node of a member, by its name as it is written, quotes included.
+    fn child(&self, written: &[u8]) -> Option<&Self> {
+        // Most names have no escapes.
+        let plain = written.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+        if !plain.contains(&b'\\') {
+            return self.below.get(std::str::from_utf8(plain).ok()?);
+        }
+        let name: String = serde_json::from_slice(written).ok()?;
+        self.below.get(&name)
+    }
+
+    /// Whether a path ends at a place of `path`, or at a place that `path` may mean.
+    fn reaches(&self, path: &[String]) -> bool {
+        if self.is_end {
+            return true;
+        }
+        (1..=path.len()).any(|names| {
+            let (name, rest) = path.split_at(names);
+            self.below
+                .get(&name.join("."))
+                .is_some_and(|below| below.reaches(rest))
+        })
+    }
+}
+
+/// Moves over JSON that is known to be valid.
+struct Scanner<'j> {
+    bytes: &'j [u8],
+    at: usize,
+}
+
+impl<'j> Scanner<'j> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    /// The bytes from a place before this one on.
+    fn since(&self, start: usize) -> &'j [u8] {
+        self.bytes.get(start..self.at).unwrap_or_default()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.at += 1;
+        }
+    }
+
+    /// From a member's name to its value.
+    fn skip_to_value(&mut self) {
+        self.skip_space();
+        // The colon.
+        self.at += 1;
+        self.skip_space();
+    }
+
+    fn skip_string(&mut self) {
+        self.at += 1;
+        while let Some(found) = memchr::memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default()) {
+            self.at += found;
+            if self.peek() == Some(b'"') {
+                self.at += 1;
+                return;
+            }
+            self.at += 2;
+        }
+        self.at = self.bytes.len();
+    }
+
+    fn skip_value(&mut self) {
+        let mut depth = 0_usize;
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'"' => self.skip_string(),
+                b'{' | b'[' => {
+                    depth += 1;
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    // That of the object or array which the value is in.
+                    let Some(outer) = depth.checked_sub(1) else { return };
+                    depth = outer;
+                    self.at += 1;
+                }
+                b',' | b' ' | b'\t' | b'\n' | b'\r' if depth == 0 => return,
+                _ => {
+                    self.at += 1;
+                    continue;
+                }
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Map, Value};
+
+    use super::*;
+
+    fn paths(texts: &[&str]) -> Vec<Vec<String>> {
+        let names = |text: &&str| text.split('.').map(str::to_owned).collect();
+        texts.iter().map(names).collect()
+    }
+
+    fn hide(texts: &[&str]) -> Projection {
+        Projection::without(paths(texts).iter().map(Vec::as_slice))
+    }
+
+    fn show(texts: &[&str]) -> Projection {
+        Projection::of_fields(paths(texts).iter().map(Vec::as_slice))
+    }
+
+    fn apply(projection: &Projection, value: &str) -> Result<String, NotJson> {
+        let mut out = Vec::new();
+        projection.apply(value, &mut out)?;
+        Ok(String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn hidden_members_are_left_out_and_all_else_is_kept_byte_for_byte() {
+        let projection = hide(&["ssn", "card.number"]);
+        for (value, shown) in [
+            (
+                r#"{ "id" : 1.50, "ssn":"x", "é\u0041": [ ] }"#,
+                r#"{ "id" : 1.50, "é\u0041": [ ] }"#,
+            ),
+            (r#"{"ssn":1}"#, "{}"),
+            (r#"{"ssn":1,"ssn":{"a":2}}"#, "{}"),
+            (r#"{"\u0073sn":1,"a":2}"#, r#"{"a":2}"#),
+            (r#"{"a":2,"ssn":"}\"{,"}"#, r#"{"a":2}"#),
+            (r#"{"card":{"number":1,"type":"v"}}"#, r#"{"card":{"type":"v"}}"#),
+            (r#"{"card.number":1,"card":2}"#, r#"{"card":2}"#),
+            (
+                r#"[{"ssn":1},{"card":[{"number":2},[{"number":3,"x":4}]]}]"#,
+                r#"[{},{"card":[{},[{"x":4}]]}]"#,
+            ),
+            (r#"{"other":{"ssn":1}}"#, r#"{"other":{"ssn":1}}"#),
+            (" 5 ", "5"),
+            ("null", "null"),
+            ("{ }", "{ }"),
+        ] {
+            assert_eq!(apply(&projection, value).as_deref(), Ok(shown), "{value}");
+        }
+    }
+
+    #[test]
+    fn only_named_members_are_shown() {
+        let projection = show(&["id", "address.city"]);
+        for (value, shown) in [
+            (
+                r#"{"id":{"a":[1]},"ssn":2,"address":{"street":"s","city":"c"}}"#,
+                r#"{"id":{"a":[1]},"address":{"city":"c"}}"#,
+            ),
+            (r#"{"address":"one string"}"#, "{}"),
+            (
+                r#"{"address":[{"city":1},"x",{"street":2}]}"#,
+                r#"{"address":[{"city":1},{}]}"#,
+            ),
+            (r#"{"address.city":"c"}"#, r#"{"address.city":"c"}"#),
+            (r#""secret""#, "null"),
+        ] {
+            assert_eq!(apply(&projection, value).as_deref(), Ok(shown), "{value}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_json_is_refused() {
+        for value in ["", "{", "x", "{}{}", "{\"a\":1,}", &"[".repeat(1_000_000)] {
+            assert_eq!(apply(&hide(&["a"]), value), Err(NotJson));
+        }
+    }
+
+    #[test]
+    fn a_filter_by_a_hidden_path_is_recognised() {
+        let path = |text: &str| paths(&[text]).remove(0);
+        for (name, is_shown) in [
+            ("ssn", false),
+            ("ssn.x", false),
+            ("card", true),
+            ("card.number", false),
+            ("card.type", true),
+        ] {
+            assert_eq!(
+                hide(&["ssn", "card.number"]).shows(&path(name)),
+                is_shown,
+                "{name}"
+            );
+        }
+        for (name, is_shown) in [
+            ("id", true),
+            ("id.x", true),
+            ("address", false),
+            ("address.city", true),
+            ("ssn", false),
+        ] {
+            assert_eq!(
+                show(&["id", "address.city"]).shows(&path(name)),
+                is_shown,
+                "{name}"
+            );
+        }
+    }
+
+    /// What is shown, by the rules on parsed values. Without names that contain dots.
+    fn expected(value: &Value, rule: Rule, node: &Node) -> Option<Value> {
+        Some(match value {
+            Value::Object(members) => {
+                let shown = members.iter().filter_map(|(name, value)| {
+                    let shown = match (rule, node.below.get(name)) {
+                        (Rule::Show, None) => None,
+                        (Rule::Hide, None) => Some(value.clone()),
+                        (rule, Some(below)) if below.is_end => (rule == Rule::Show).then(|| value.clone()),
+                        (rule, Some(below)) => expected(value, rule, below),
+                    };
+                    Some((name.clone(), shown?))
+                });
+                Value::Object(shown.collect::<Map<_, _>>())
+            }
+            Value::Array(elements) => Value::Array(
+                elements
+                    .iter()
+                    .filter_map(|value| expected(value, rule, node))
+                    .collect(),
+            ),
+            scalar => return (rule == Rule::Hide).then(|| scalar.clone()),
+        })
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            Just(Value::Null),
+            any::<i32>().prop_map(Value::from),
+            prop::sample::select(vec!["", "\"", "\\", "},{", "a\n"]).prop_map(Value::from),
+        ];
+        scalar.prop_recursive(4, 40, 5, |inner| {
+            let name = prop::sample::select(vec!["a", "b", "c", "\"", "\\u0061"]).prop_map(str::to_owned);
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(name, inner, 0..5)
+                    .prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_of_any_value_follows_from_the_paths(
+            value in values(),
+            texts in prop::collection::vec(prop::sample::select(vec!["a", "b", "a.b", "b.c.a", "c.c"]), 1..4),
+            is_hide in any::<bool>(),
+            is_pretty in any::<bool>(),
+        ) {
+            let projection = if is_hide { hide(&texts) } else { show(&texts) };
+            let text = if is_pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let shown = apply(&projection, &text.expect("JSON")).expect("JSON");
+            let shown: Value = serde_json::from_str(&shown).expect("still JSON");
+            prop_assert_eq!(shown, expected(&value, projection.rule, &projection.paths).unwrap_or_default());
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in "\\PC{0,40}|[\\[\\]{}\",:a\\\\ ]{0,40}") {
+            let _ = apply(&hide(&["a"]), &text);
+            let _ = apply(&show(&["a.a"]), &text);
+        }
+    }
+}
