@@ -9,7 +9,8 @@
 //! - [`logging`]: writes log lines; [`signals`], [`systemd`], [`fd_limit`]: the process and its surroundings.
 //! - [`sse`]: the format of Server-Sent Events.
 //! - [`kafka`]: reads topics with one of two client libraries, and hands on batches of records.
-//! - [`decode`]: decodes keys and values to JSON.
+//! - [`reshape`]: unwraps change events, and leaves out members that nobody may see.
+//! - [`decode`]: decodes keys and values to JSON, and has them reshaped.
 //! - [`schema_registry`]: fetches schemas, once per id, and keeps them.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
 //! - [`writers`]: the threads that encode, apart from those that serve clients.
@@ -29,8 +30,8 @@ pub mod http;
 pub mod kafka;
 pub mod logging;
 mod reload;
-pub mod schema_registry;
 pub mod reshape;
+pub mod schema_registry;
 pub mod signals;
 pub mod sse;
 pub mod status_line;

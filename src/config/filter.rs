@@ -116,7 +116,7 @@ pub(crate) fn has_parameter(values: &[String]) -> bool {
 
 /// Splits a path into names: a dot ends one, and `\.` and `\\` are a dot and a backslash within. `None` where a
 /// backslash escapes anything else.
-fn split(path: &str) -> Option<Vec<String>> {
+pub fn split(path: &str) -> Option<Vec<String>> {
     let mut names = vec![String::new()];
     let mut characters = path.chars();
     while let Some(character) = characters.next() {

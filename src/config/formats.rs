@@ -58,6 +58,15 @@ impl DataFormat {
 }
 
 words! {
+    /// What values are wrapped in.
+    Unwrap {
+        /// A change event of Debezium.
+        #[default]
+        Debezium = "debezium",
+    }
+}
+
+words! {
     /// How a value of an Avro union is shown.
     AvroJson {
         /// As the value alone.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cors::CorsSettings;
 use super::filter::has_parameter;
-use super::formats::{AvroJson, DataFormat, Int64, Timestamps};
+use super::formats::{AvroJson, DataFormat, Int64, Timestamps, Unwrap};
 use super::list::list;
 use super::proxies::Proxy;
 use super::schema_registry::SchemaRegistrySettings;
@@ -258,6 +258,18 @@ pub struct StreamSettings {
     pub int64: Int64,
     /// How Avro's dates and times are shown.
     pub timestamps: Timestamps,
+    /// What values are wrapped in: the row after a change is shown instead of the event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwrap: Option<Unwrap>,
+    /// Name under which a change event's `op`, `ts_ms`, `source` and `before` are put into the row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_field: Option<String>,
+    /// Paths of the members of values that are shown; empty for all.
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<String>,
+    /// Paths of the members of values that nobody may see.
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub hide: Vec<String>,
     /// How a record is shown.
     pub format: Format,
     /// Name under which the key is put into the value, a JSON object.
@@ -354,6 +366,10 @@ impl Default for StreamSettings {
             avro_json: AvroJson::default(),
             int64: Int64::default(),
             timestamps: Timestamps::default(),
+            unwrap: None,
+            metadata_field: None,
+            fields: Vec::new(),
+            hide: Vec::new(),
             format: Format::default(),
             key_field: None,
             event: None,

@@ -14,6 +14,7 @@ use super::settings::{
 use super::units::Span;
 use super::validate_formats;
 use super::validate_paths::{check_collisions, check_path};
+use super::validate_reshape;
 use super::validate_schema_registry;
 use super::validate_security;
 use crate::sse::control::ControlEvent;
@@ -70,6 +71,7 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
         check_stream(stream, &key, &mut faults);
         let has_registry = draft.kafka.schema_registry.is_configured();
         validate_formats::validate(stream, &key, has_registry, &mut faults);
+        validate_reshape::validate(stream, &key, &mut faults);
         check_table(stream, &key, &mut faults);
         check_filter(stream, &key, &mut faults);
     }

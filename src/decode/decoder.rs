@@ -10,7 +10,8 @@ use super::registered::{SchemaId, SchemaKind};
 use super::schema::{Schema, Scratch};
 use crate::config::{DataFormat, StreamSettings};
 use crate::kafka::invalid::{Invalid, Undecodable};
-use crate::kafka::record::{Batch, Record};
+use crate::kafka::record::{Batch, Effect, Record};
+use crate::reshape::Reshaper;
 
 /// Bytes of decoded records that are handed on before the rest of their batch is decoded: a batch is bounded in Kafka's
 /// bytes, of which a few may claim many elements.
@@ -51,6 +52,9 @@ pub struct Decoder {
     /// The batch that is being decoded.
     progress: Option<Progress>,
     scratch: Scratch,
+    reshaper: Option<Reshaper>,
+    /// A value before it is reshaped.
+    value_bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -71,12 +75,15 @@ impl Decoder {
             schemas: HashMap::new(),
             progress: None,
             scratch: Scratch::default(),
+            reshaper: Reshaper::new(settings),
+            value_bytes: Vec::new(),
         }
     }
 
     /// Whether batches are handed on as they are.
     pub fn is_plain(&self) -> bool {
-        self.key.is_plain() && (self.value.is_plain() || self.value == DataFormat::Json)
+        let is_value_plain = self.value.is_plain() || self.value == DataFormat::Json;
+        self.key.is_plain() && is_value_plain && self.reshaper.is_none()
     }
 
     /// Decodes a batch, or continues with it. `step` is called before every record.
@@ -129,10 +136,31 @@ impl Decoder {
         let key = plan(&self.schemas, self.key, Part::Key, record, record.key)?;
         let value = plan(&self.schemas, self.value, Part::Value, record, record.value)?;
         let (options, scratch) = (self.options, &mut self.scratch);
+        if let Some(reshaper) = &mut self.reshaper {
+            let key = match key {
+                Plan::Json(bytes) => Plan::Json(reshaper.key(bytes)),
+                other => other,
+            };
+            let bytes = &mut self.value_bytes;
+            bytes.clear();
+            let written = value.write(Part::Value, scratch, Output::new(bytes, options));
+            let reshaped = written.and_then(|value| reshaper.value(value.map(|()| &**bytes)));
+            let effect = reshaped
+                .as_ref()
+                .map_or(Effect::Shown, |reshaped| reshaped.effect);
+            decoded.push_decoded(
+                record,
+                effect,
+                |out| key.write(Part::Key, scratch, Output::new(out, options)),
+                |out| Ok(reshaped?.value.map(|value| out.extend_from_slice(value))),
+            );
+            return Ok(());
+        }
         // The closures run one after the other.
         let scratch = std::cell::RefCell::new(scratch);
         decoded.push_decoded(
             record,
+            Effect::Shown,
             |out| key.write(Part::Key, &mut scratch.borrow_mut(), Output::new(out, options)),
             |out| value.write(Part::Value, &mut scratch.borrow_mut(), Output::new(out, options)),
         );

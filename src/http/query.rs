@@ -15,6 +15,7 @@ use super::parameters::{is_ignored, unknown};
 use crate::config::Start;
 use crate::config::filter::{BASE64, Filter, Name};
 use crate::config::parameters::is_last_event_id;
+use crate::config::projection::Projection;
 use crate::config::units::{Span, other_unit};
 use crate::config::validate::LONGEST_THROTTLE;
 use crate::stream::Stream;
@@ -189,6 +190,13 @@ fn add_term(
     if !stream.live_settings().client_filters {
         let message = format!("this stream does not allow client filters; remove {parameter:?}");
         return Err(ApiError::forbidden("filters_forbidden", parameter, message));
+    }
+    if let Name::Value(path) = &name
+        && Projection::of(settings).is_some_and(|projection| !projection.shows(path))
+    {
+        let message =
+            format!("this stream does not show what {parameter:?} compares; filter by what its events have");
+        return Err(ApiError::forbidden("hidden_value", parameter, message));
     }
     if percent_decode_str(written).decode_utf8().is_err() {
         return Err(bad(format!(

@@ -21,6 +21,14 @@ pub enum Invalid {
     ValueMalformed,
     /// The value is nested too deeply, or too large as JSON.
     ValueTooLarge,
+    /// The stream leaves out members of its values, but the value is not JSON.
+    ValueNotJson,
+    /// The stream unwraps change events, but the value is none.
+    ValueNotChange,
+    /// A change event does not have the row after the change.
+    ValueWithoutRow,
+    /// A change event says that the whole table of its source was emptied.
+    ValueTruncatesTable,
     /// The key names no schema, but the stream's format needs one.
     KeyWithoutSchemaId,
     /// The registry does not know the schema of the key.
@@ -35,7 +43,7 @@ pub enum Invalid {
 
 impl Invalid {
     /// All causes, in the order of [`Invalid::index`].
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::ValueNotUtf8,
         Self::ValueNotObject,
         Self::ValueHasSchemaId,
@@ -44,6 +52,10 @@ impl Invalid {
         Self::ValueSchemaUnusable,
         Self::ValueMalformed,
         Self::ValueTooLarge,
+        Self::ValueNotJson,
+        Self::ValueNotChange,
+        Self::ValueWithoutRow,
+        Self::ValueTruncatesTable,
         Self::KeyWithoutSchemaId,
         Self::KeySchemaUnknown,
         Self::KeySchemaUnusable,
@@ -62,6 +74,10 @@ impl Invalid {
             Self::ValueSchemaUnusable => "value-schema-unusable",
             Self::ValueMalformed => "value-malformed",
             Self::ValueTooLarge => "value-too-large",
+            Self::ValueNotJson => "value-not-json",
+            Self::ValueNotChange => "value-not-a-change-event",
+            Self::ValueWithoutRow => "value-without-row",
+            Self::ValueTruncatesTable => "value-truncates-table",
             Self::KeyWithoutSchemaId => "key-without-schema-id",
             Self::KeySchemaUnknown => "key-schema-unknown",
             Self::KeySchemaUnusable => "key-schema-unusable",

@@ -9,6 +9,18 @@ use std::time::Instant;
 
 use super::invalid::Undecodable;
 
+/// What a record changes for clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Effect {
+    /// It is their key's latest.
+    #[default]
+    Shown,
+    /// It repeats a delete, which clients get only if they may still hold a record of the key.
+    RepeatedDelete,
+    /// None: only the position moves.
+    None,
+}
+
 /// Most bytes of keys, values and headers in one batch before it is sent (256 KiB): small enough for a full channel to
 /// stay small, large enough for the cost per batch to vanish.
 pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
@@ -56,6 +68,8 @@ pub struct Record<'a> {
     /// Why its key or its value could not be decoded, if so. Both are then without meaning, but the key is right if
     /// there is one.
     pub undecodable: Option<&'a Undecodable>,
+    /// What it changes for clients.
+    pub effect: Effect,
     headers: &'a [HeaderSpan],
     bytes: &'a [u8],
 }
@@ -72,6 +86,7 @@ impl<'a> Record<'a> {
             value: None,
             epoch: None,
             undecodable: None,
+            effect: Effect::Shown,
             headers: &[],
             bytes: &[],
         }
@@ -83,6 +98,7 @@ impl<'a> Record<'a> {
         Self {
             value: None,
             undecodable: None,
+            effect: Effect::Shown,
             headers: &[],
             ..*self
         }
@@ -120,6 +136,7 @@ struct Head {
     epoch: Option<u32>,
     /// Its place in [`Batch::undecodable`].
     undecodable: Option<usize>,
+    effect: Effect,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -220,6 +237,7 @@ impl Batch {
     pub fn push_decoded(
         &mut self,
         record: &Record<'_>,
+        effect: Effect,
         key: impl FnOnce(&mut Vec<u8>) -> Result<Option<()>, Undecodable>,
         value: impl FnOnce(&mut Vec<u8>) -> Result<Option<()>, Undecodable>,
     ) {
@@ -249,7 +267,9 @@ impl Batch {
         };
         let lengths = (key_length, value_length);
         self.finish(record.epoch, stamp, (at, lengths), record.headers());
-        if let (Some(error), Some(head)) = (undecodable, self.heads.last_mut()) {
+        let Some(head) = self.heads.last_mut() else { return };
+        head.effect = effect;
+        if let Some(error) = undecodable {
             head.undecodable = Some(self.undecodable.len());
             self.undecodable.push(error);
         }
@@ -286,6 +306,7 @@ impl Batch {
             headers: (first_header, self.headers.len()),
             epoch,
             undecodable: None,
+            effect: Effect::Shown,
         });
     }
 
@@ -309,6 +330,7 @@ impl Batch {
             key: head.key.map(|length| &self.bytes[head.at..head.at + length]),
             value: head.value.map(|length| &self.bytes[value_at..value_at + length]),
             epoch: head.epoch,
+            effect: head.effect,
             undecodable: head.undecodable.and_then(|place| self.undecodable.get(place)),
             headers: &self.headers[head.headers.0..head.headers.1],
             bytes: &self.bytes,

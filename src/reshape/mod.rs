@@ -4,8 +4,12 @@
 //! nowhere behind it.
 //!
 //! - [`debezium`]: the change events of Debezium's connectors
-//! - [`projection`]: the members of a value that are shown
+//! - [`projection`]: leaves out members
+//! - `reshaper`: both, for the records of a stream
 #![forbid(unsafe_code)]
 
 pub mod debezium;
 pub mod projection;
+mod reshaper;
+
+pub use reshaper::{Reshaped, Reshaper};

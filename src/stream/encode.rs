@@ -51,6 +51,10 @@ pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
         Invalid::ValueSchemaUnknown | Invalid::ValueSchemaUnusable | Invalid::ValueTooLarge => {
             has_schemas(value)
         }
+        Invalid::ValueNotJson => !settings.fields.is_empty() || !settings.hide.is_empty(),
+        Invalid::ValueNotChange | Invalid::ValueWithoutRow | Invalid::ValueTruncatesTable => {
+            settings.unwrap.is_some()
+        }
         Invalid::ValueMalformed => !value.is_plain() && value != DataFormat::Json,
         Invalid::KeyWithoutSchemaId => has_schemas(key) || key == DataFormat::JsonSchema,
         Invalid::KeySchemaUnknown | Invalid::KeySchemaUnusable | Invalid::KeyTooLarge => has_schemas(key),

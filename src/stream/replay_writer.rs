@@ -33,7 +33,7 @@ use super::waiters::Ticket;
 use crate::config::StreamSettings;
 use crate::kafka::history::fair_queue::Flow;
 use crate::kafka::history::{Archive, Busy, OffsetRange, ReplayRequest, ReplaySlot, SlotLimits};
-use crate::kafka::record::{Batch, Feed};
+use crate::kafka::record::{Batch, Effect, Feed};
 
 /// Batches between the history thread and the writer: the replay itself is the buffer.
 const CHANNEL_BATCHES: usize = 2;
@@ -342,6 +342,9 @@ impl ReplayWriter {
                 continue;
             }
             self.position.pass(index, record.partition, record.offset);
+            if record.effect != Effect::Shown {
+                continue;
+            }
             let mark = mark_of(record.epoch.filter(|_| self.names_epochs));
             self.position.topics[index].set_mark(record.partition as usize, mark);
             let (position, scratch) = (&self.position, &mut self.scratch);

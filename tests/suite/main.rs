@@ -78,6 +78,7 @@ mod reload_endurance;
 mod reload_kafka;
 mod reload_streams;
 mod replays;
+mod reshaping;
 mod resuming;
 mod retention;
 mod rig;
@@ -121,6 +122,7 @@ fn main() -> ExitCode {
         documents::trials(),
         descriptions::trials(),
         throttles::trials(),
+        reshaping::trials(),
         subscriptions::trials(),
         filters::trials(),
         fixed_filters::trials(),

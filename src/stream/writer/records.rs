@@ -9,7 +9,7 @@ use log::warn;
 
 use super::next_offsets::NextOffsets;
 use crate::kafka::pulse::Pulse;
-use crate::kafka::record::{Batch, Record};
+use crate::kafka::record::{Batch, Effect, Record};
 use crate::logging::Seldom;
 use crate::stream::block::Builder;
 use crate::stream::encode::{Encoder, Invalid};
@@ -165,6 +165,11 @@ impl RecordWriter {
 
     /// Writes one record. `position` is behind it.
     fn record(&mut self, number: usize, record: &Record<'_>, position: &Position, to: &mut Incoming) {
+        match record.effect {
+            Effect::None => return,
+            Effect::RepeatedDelete if !self.table.holds(to_u16(to.arrival.topic), record.key) => return,
+            Effect::RepeatedDelete | Effect::Shown => {}
+        }
         let mut record = *record;
         let mut unusable = None;
         if let Err(cause) = self.encode(&record, position, &mut to.builder) {
