@@ -116,12 +116,10 @@ pub(super) async fn answer(
     }
     let (after, first) = page.after.map(|after| (after.row, after.first)).unzip();
     let after = after.zip(first.as_ref().map(|(position, _)| position));
-    let document = stream
-        .document(&opening, after, page.limit)
-        .map_err(|error| {
-            let id = first.as_ref().map_or("", |(_, id)| id);
-            bad_after(id, &error.to_string())
-        })?;
+    let document = stream.document(&opening, after, page.limit).map_err(|error| {
+        let id = first.as_ref().map_or("", |(_, id)| id);
+        bad_after(id, &error.to_string())
+    })?;
     let Some(document) = document else {
         return Ok(not_loaded());
     };

@@ -76,8 +76,8 @@ pub(super) struct Cursor {
     has_begun: bool,
     /// Where the reader is throttled, up to which record it reads the log all the same.
     released: Sequence,
-    /// The notices in the log when the reader was last released.
-    notices: u64,
+    /// The notices and records without a key in the log when the reader was last released.
+    only_in_log: u64,
     /// The record at which the reader has caught up, and the data of `caught-up`; `None` once sent.
     catches_up_at: Option<(Sequence, CaughtUp)>,
 }
@@ -120,7 +120,7 @@ impl Cursor {
             forgettings: 0,
             has_begun: false,
             released: 0,
-            notices: 0,
+            only_in_log: 0,
             catches_up_at: None,
         }
     }
@@ -311,12 +311,13 @@ impl Cursor {
     }
 
     /// Has a throttled reader read what came since `cursor`: from the table, which has the latest record of each key.
-    /// Notices are in the log alone, and a full table may lack keys: then all that came is read from the log, if it
+    /// Notices and records without a key are in the log alone, and a full table may lack keys: then all that came is read from the log, if it
     /// reaches back.
     fn release(&mut self, cursor: Sequence) {
         let state = self.reader.stream.read();
         let until = state.log.next();
-        let notices = std::mem::replace(&mut self.notices, state.notices);
+        let only_in_log = state.only_in_log();
+        let before = std::mem::replace(&mut self.only_in_log, only_in_log);
         let mut position = match &self.reader.phase {
             Phase::CatchUp(_, position) => Position::clone(position),
             _ => state.position_at(cursor),
@@ -327,7 +328,7 @@ impl Cursor {
             .stream
             .read_table()
             .is_none_or(|table| table.has_lost_since(cursor) || !table.has_kept_since(&position));
-        if is_in_log && (is_lost || notices != state.notices) {
+        if is_in_log && (is_lost || before != only_in_log) {
             drop(state);
             self.released = until;
             return;
@@ -361,7 +362,7 @@ impl Cursor {
         let nothing = Default::default();
         let (opening, answers) = self.request.as_deref().unwrap_or(&nothing);
         // What the log has announced before does not concern it.
-        self.notices = self.reader.stream.read().notices;
+        self.only_in_log = self.reader.stream.read().only_in_log();
         // Keys that are forgotten from now on concern it, wherever it begins.
         self.forgettings = self.reader.stream.forgettings();
         let outcome = decide(&Request {

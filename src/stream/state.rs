@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) turns: Vec<(Sequence, Reset)>,
     /// Notices in the log that are no records.
     pub(super) notices: u64,
+    /// Records in the log that have no place in the table, because they have no key.
+    pub(super) keyless: u64,
     /// The head when the topics had been read up to the ends they had at the start.
     pub(super) loaded: Option<Sequence>,
 }
@@ -54,6 +56,7 @@ impl State {
             truncations: Truncations::default(),
             turns: vec![(0, Reset::Recreated); topics],
             notices: 0,
+            keyless: 0,
             loaded: None,
         }
     }
@@ -68,6 +71,11 @@ impl State {
             };
             begin.sequence >= cursor && next != NOT_BEGUN && next < begin.at
         })
+    }
+
+    /// Events in the log that the table does not have: notices, and records without a key.
+    pub(super) fn only_in_log(&self) -> u64 {
+        self.notices + self.keyless
     }
 
     /// The position of a reader at a record of the log; the last that is known, if that has left the log.

@@ -27,6 +27,8 @@ pub(super) struct TableWriter {
     times: RecordTimes,
     full: Seldom,
     superseded: Seldom,
+    /// Records without a key since they were last taken.
+    keyless: u64,
 }
 
 /// The context of a record's arrival.
@@ -68,6 +70,7 @@ impl TableWriter {
             times: RecordTimes::new(stream.settings().topics.len()),
             full: Seldom::new(WARNING_PAUSE),
             superseded: Seldom::new(WARNING_PAUSE),
+            keyless: 0,
             stream,
         }
     }
@@ -98,7 +101,7 @@ impl TableWriter {
         };
         let Some(key) = record.key else {
             drop(table);
-            self.keyless(record);
+            self.note_keyless(record);
             return Kept::Shown(None);
         };
         let origin = origin(&self.stream, &mut self.times, record, arrival);
@@ -166,7 +169,13 @@ impl TableWriter {
         newer.is_some()
     }
 
-    fn keyless(&self, record: &Record<'_>) {
+    /// How many records without a key came since the last call.
+    pub(super) fn take_keyless(&mut self) -> u64 {
+        std::mem::take(&mut self.keyless)
+    }
+
+    fn note_keyless(&mut self, record: &Record<'_>) {
+        self.keyless += 1;
         if self.stream.counters().keyless.add(1) == 0 {
             warn!(
                 "stream {}: topic {:?} partition {} offset {} has no key: such records are delivered live, but have \

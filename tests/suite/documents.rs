@@ -284,14 +284,23 @@ fn pages_end_where_a_daemon_lacks_rows_that_the_first_page_promises() {
     let next = next.expect("another page");
     let after = || Some((next.clone(), &first));
     // A client that resumes at the first page's position would never get the rows that are missing there.
-    assert!(matches!(behind.stream.document(&Opening::default(), after(), None), Ok(None)));
+    assert!(matches!(
+        behind.stream.document(&Opening::default(), after(), None),
+        Ok(None)
+    ));
     let replica = model.rig.other(Start::Snapshot);
     let document = replica.stream.document(&Opening::default(), after(), None);
     let (rows, _) = read_all(&mut document.expect("a position of this stream").expect("loaded"));
     assert_eq!(rows, model.sorted()[1..]);
     // Kafka loses records that the first page has seen.
     model.rig.truncate(0, 1, None, None);
-    assert!(model.rig.stream.document(&Opening::default(), after(), None).is_err());
+    assert!(
+        model
+            .rig
+            .stream
+            .document(&Opening::default(), after(), None)
+            .is_err()
+    );
 }
 
 /// A table of countries at `/events`.

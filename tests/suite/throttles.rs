@@ -4,7 +4,7 @@ use crate::harness::daemon::Daemon;
 use crate::harness::http::get;
 use crate::harness::promise;
 use crate::harness::wait::block_on;
-use crate::rig::{Client, Rig, apply, line, rec, tombstone};
+use crate::rig::{Client, Rec, Rig, apply, line, rec, tombstone};
 
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
@@ -206,6 +206,21 @@ fn a_throttled_client_gets_the_notices_between_its_records() {
     rig.records(&[rec("b", r#"{"n":4}"#), rec("b", r#"{"n":5}"#)]);
     late.advance(INTERVAL);
     assert_eq!(shown(&mut late), [r#"message {"n":5,"id":"b"}"#]);
+    // A record without a key has no row.
+    let mut rig = self::rig(|_| {});
+    let mut client = throttled(&rig, None);
+    rig.records(&[rec("a", r#"{"n":1}"#)]);
+    shown(&mut client);
+    let keyless = Rec {
+        key: None,
+        ..rec("", r#"{"n":3}"#)
+    };
+    rig.records(&[rec("a", r#"{"n":2}"#), keyless]);
+    client.advance(INTERVAL);
+    assert_eq!(
+        shown(&mut client),
+        [r#"message {"n":2,"id":"a"}"#, r#"message {"n":3,"id":null}"#]
+    );
     // A table that is full has no row for what the log has.
     let mut rig = self::rig(|settings| {
         settings.max_keys = 1;

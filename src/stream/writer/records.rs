@@ -146,6 +146,7 @@ impl RecordWriter {
         if count > 0 {
             state.arrivals.note(next, came);
         }
+        state.keyless += self.table.take_keyless();
         state.log.append(blocks, head.clone());
         let end = state.log.next();
         for (place, epoch, offset) in offsets.epoch_changes() {
