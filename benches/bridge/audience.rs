@@ -217,7 +217,10 @@ impl Audience {
                 };
                 let time = now();
                 bytes += read as u64;
-                client.take(&self.buffer[..read], &self.finder, shares, |number, stamped| {
+                let Client { carry, next, .. } = client;
+                take(carry, &self.buffer[..read], &self.finder, |number, stamped| {
+                    assert_eq!(number, *next, "the next record that is meant for this client");
+                    *next += shares;
                     latencies.push(time.saturating_sub(stamped));
                     let (earliest, latest) = &mut seen[index(number - first)];
                     *earliest = time.min(*earliest);
@@ -236,6 +239,51 @@ impl Audience {
     }
 }
 
+impl Audience {
+    /// Receives until each client has the latest record of each of the `keys` that take turns in the `count` records from
+    /// `first` on. Returns the number of deliveries.
+    ///
+    /// # Panics
+    /// When the latest of a key does not come, or an older one comes behind it.
+    pub fn receive_latest(&mut self, first: u64, count: u64, keys: u64) -> u64 {
+        assert!(count.is_multiple_of(keys), "every key gets as many records");
+        let last_turn = first + count - keys;
+        let mut latest = vec![vec![0; index(keys)]; self.clients.len()];
+        let (mut deliveries, mut missing) = (0, keys * self.clients.len() as u64);
+        let mut events = event_buffer();
+        while missing > 0 {
+            let ready = self.wait(&mut events, SILENCE);
+            assert!(ready > 0, "the latest records of {missing} keys are missing");
+            for event in &events {
+                let turn = index(event.data.u64());
+                let (client, latest) = (&mut self.clients[turn], &mut latest[turn]);
+                let read = match client.socket.read(&mut self.buffer) {
+                    Ok(0) => panic!("the server closed a stream"),
+                    Ok(read) => read,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => panic!("a stream broke: {error}"),
+                };
+                take(
+                    &mut client.carry,
+                    &self.buffer[..read],
+                    &self.finder,
+                    |number, _| {
+                        let known = &mut latest[index(number % keys)];
+                        assert!(
+                            number > *known,
+                            "a later record of its key than {known}: {number}"
+                        );
+                        *known = number;
+                        deliveries += 1;
+                        missing -= u64::from(number >= last_turn);
+                    },
+                );
+            }
+        }
+        deliveries
+    }
+}
+
 /// Asserts that an answer holds `count` records, numbered from `first`, and no other.
 pub fn check(payload: &[u8], first: u64, count: u64) {
     let finder = Finder::new(RECORD);
@@ -249,28 +297,24 @@ pub fn check(payload: &[u8], first: u64, count: u64) {
     );
 }
 
-impl Client {
-    /// Parses the records of the received bytes; an incomplete last line is kept for the next call.
-    fn take(&mut self, read: &[u8], finder: &Finder<'_>, shares: u64, mut each: impl FnMut(u64, u64)) {
-        let whole = memrchr(b'\n', read).map_or(0, |at| at + 1);
-        let joined;
-        let lines = if self.carry.is_empty() {
-            &read[..whole]
-        } else {
-            self.carry.extend_from_slice(&read[..whole]);
-            if whole == 0 {
-                self.carry.extend_from_slice(read);
-                return;
-            }
-            joined = std::mem::take(&mut self.carry);
-            &joined[..]
-        };
-        for at in finder.find_iter(lines) {
-            let (number, time) = stamp(&lines[at + RECORD.len()..]).expect("a record of this benchmark");
-            assert_eq!(number, self.next, "the next record that is meant for this client");
-            self.next += shares;
-            each(number, time);
+/// Parses the records of the received bytes; an incomplete last line is kept in `carry` for the next call.
+fn take(carry: &mut Vec<u8>, read: &[u8], finder: &Finder<'_>, mut each: impl FnMut(u64, u64)) {
+    let whole = memrchr(b'\n', read).map_or(0, |at| at + 1);
+    let joined;
+    let lines = if carry.is_empty() {
+        &read[..whole]
+    } else {
+        carry.extend_from_slice(&read[..whole]);
+        if whole == 0 {
+            carry.extend_from_slice(read);
+            return;
         }
-        self.carry.extend_from_slice(&read[whole..]);
+        joined = std::mem::take(carry);
+        &joined[..]
+    };
+    for at in finder.find_iter(lines) {
+        let (number, time) = stamp(&lines[at + RECORD.len()..]).expect("a record of this benchmark");
+        each(number, time);
     }
+    carry.extend_from_slice(&read[whole..]);
 }

@@ -13,6 +13,8 @@ enum State {
     Data(usize),
     /// So many bytes of the line end behind a chunk.
     End(usize),
+    /// Nothing: the last chunk has come.
+    Over,
 }
 
 /// The decoder of one answer.
@@ -21,6 +23,11 @@ pub struct Chunks(State);
 impl Chunks {
     pub fn new() -> Chunks {
         Chunks(State::Head(Vec::new()))
+    }
+
+    /// Whether the answer is complete.
+    pub fn is_over(&self) -> bool {
+        matches!(self.0, State::Over)
     }
 
     /// Hands what was read, without its framing, to `each`.
@@ -44,10 +51,8 @@ impl Chunks {
                 State::Size(size) => {
                     match char::from(first).to_digit(16) {
                         Some(digit) => *size = *size * 16 + digit as usize,
-                        None if first == b'\n' => {
-                            assert!(*size > 0, "the server ended a stream");
-                            self.0 = State::Data(*size);
-                        }
+                        None if first == b'\n' && *size == 0 => self.0 = State::Over,
+                        None if first == b'\n' => self.0 = State::Data(*size),
                         None => assert_eq!(first, b'\r', "a chunk's size"),
                     }
                     read = rest;
@@ -68,6 +73,7 @@ impl Chunks {
                     }
                     read = rest;
                 }
+                State::Over => return,
             }
         }
     }

@@ -30,6 +30,7 @@ mod chunks;
 mod compare;
 mod count;
 mod decode;
+mod document;
 mod drain;
 mod fanout;
 mod filtered;
@@ -46,6 +47,7 @@ mod stalled;
 mod start;
 mod storm;
 mod table;
+mod throttle;
 mod topics;
 mod transactions;
 
@@ -118,7 +120,7 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 16] = [
+const BENCHMARKS: [(&str, Benchmark); 18] = [
     ("fanout", fanout::run),
     ("arrival", arrival::run),
     ("filtered", filtered::run),
@@ -128,6 +130,8 @@ const BENCHMARKS: [(&str, Benchmark); 16] = [
     ("reload", reload::run),
     ("ingest", ingest::run),
     ("table", table::run),
+    ("document", document::run),
+    ("throttle", throttle::run),
     ("stalled", stalled::run),
     ("topics", topics::run),
     ("transactions", transactions::run),
