@@ -23,7 +23,7 @@ use warp::reply::{Reply, Response};
 use super::accept;
 use super::error::ApiError;
 use super::limits::Permit;
-use super::ndjson::write_json;
+use super::ndjson::{write_json, write_known_json};
 use crate::sse::write;
 use crate::stream::Stream;
 use crate::stream::document::{Document, Rows};
@@ -237,13 +237,18 @@ impl Body {
             out.extend_from_slice(b",\"rows\":[");
         }
         let (has_rows, joined) = (&mut self.has_rows, &mut self.joined);
+        let write_data = if self.document.is_always_json() {
+            write_known_json
+        } else {
+            write_json
+        };
         let rows = self.document.read(pieces::next_size(), |frame| {
             out.extend_from_slice(if std::mem::replace(has_rows, true) {
                 b",\n"
             } else {
                 b"\n"
             });
-            write_json(out, write::payload(frame, joined));
+            write_data(out, write::payload(frame, joined));
         });
         match rows {
             Rows::More => {}

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use memchr::memchr2;
 use serde_json::value::RawValue;
 use warp::reply::Response;
 
@@ -83,17 +84,22 @@ impl Lines {
 /// Writes data as JSON on one line: as it is where it is JSON, otherwise as a string.
 pub(super) fn write_json(out: &mut Vec<u8>, data: &[u8]) {
     match serde_json::from_slice::<&RawValue>(data) {
-        // Line ends in JSON are outside of its strings.
-        Ok(json) if json.get().contains(['\n', '\r']) => {
-            out.extend(
-                json.get()
-                    .bytes()
-                    .map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte }),
-            );
-        }
-        Ok(json) => out.extend_from_slice(json.get().as_bytes()),
+        Ok(json) => write_known_json(out, json.get().as_bytes()),
         Err(_) => write_string(out, data),
     }
+}
+
+/// The same, of data that is JSON: to find that out takes most of the time.
+pub(super) fn write_known_json(out: &mut Vec<u8>, json: &[u8]) {
+    let json = json.trim_ascii();
+    if memchr2(b'\n', b'\r', json).is_none() {
+        return out.extend_from_slice(json);
+    }
+    // Line ends in JSON are outside of its strings.
+    let without_line_ends = json
+        .iter()
+        .map(|&byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { byte });
+    out.extend(without_line_ends);
 }
 
 /// Writes text as a JSON string. Ids, names and data that a stream sends are UTF-8.
@@ -110,4 +116,26 @@ pub(super) fn as_lines(response: Response) -> Response {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_json_is_written_like_any_other() {
+        for json in [
+            " {\"a\":1}\n",
+            "{\n  \"a\":\r\n\t1\n}",
+            "[1, \"\\n\"]",
+            "\r7\t",
+            "\"\u{a0}\"",
+        ] {
+            let (mut known, mut found) = (Vec::new(), Vec::new());
+            write_known_json(&mut known, json.as_bytes());
+            write_json(&mut found, json.as_bytes());
+            assert_eq!(known, found, "{json:?}");
+            serde_json::from_slice::<serde_json::Value>(&known).expect("JSON");
+        }
+    }
 }

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use super::capture::Capture;
+use super::encode;
 use super::filter::Matcher;
 use super::log::Sequence;
 use super::position::{Position, TopicPosition};
@@ -125,6 +126,12 @@ impl Document {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.stream.settings().path
+    }
+
+    /// Whether the data of every row is JSON. Otherwise it has to be looked at.
+    #[must_use]
+    pub fn is_always_json(&self) -> bool {
+        encode::is_always_json(self.stream.settings())
     }
 
     /// The id of its moment: a client that resumes with it gets all that happens afterwards. Pending while the writer is in

@@ -62,6 +62,15 @@ pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
     }
 }
 
+/// Whether the data of every record of a stream of these settings is JSON: envelopes are written as JSON, and a value is
+/// parsed where a key is written into it.
+pub(super) fn is_always_json(settings: &StreamSettings) -> bool {
+    match settings.format {
+        Format::Envelope => true,
+        Format::Value => settings.key_field.is_some() && settings.value_format != DataFormat::Bytes,
+    }
+}
+
 /// Encodes the records of a stream.
 #[derive(Debug)]
 pub struct Encoder {
@@ -399,5 +408,68 @@ fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
             write_header(out, *value);
         }
         out.push(b']');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::record::Stamp;
+
+    const VALUES: [&[u8]; 10] = [
+        b"{\"a\": 1}",
+        b"\xef\xbb\xbf{ }\n",
+        b"{\n \"id\":\r\n 1\r}",
+        b"text",
+        b"[1]",
+        b"\xff",
+        b"7 8",
+        b"{}x",
+        b"",
+        b"{\"a\":\"\x01\"}",
+    ];
+
+    /// Whether all that a stream of these settings shows of `VALUES` is JSON.
+    fn shows_json_alone(settings: &StreamSettings) -> bool {
+        let mut encoder = Encoder::new(settings);
+        let stamp = Stamp {
+            partition: 0,
+            offset: 1,
+            timestamp: None,
+        };
+        let records = [None, Some(&b"k\n"[..]), Some(b"\0\xff")]
+            .into_iter()
+            .flat_map(|key| VALUES.map(|value| (key, value)));
+        let mut frames = records.filter_map(|(key, value)| {
+            let mut record = Record::tombstone("t", stamp, key);
+            record.value = Some(value);
+            let mut frame = Vec::new();
+            encoder.write_body(&record, &mut frame).ok().map(|()| frame)
+        });
+        frames.all(|frame| {
+            let mut joined = Vec::new();
+            serde_json::from_slice::<IgnoredAny>(write::payload(&frame, &mut joined)).is_ok()
+        })
+    }
+
+    #[test]
+    fn data_that_is_always_json_is_json() {
+        for format in [Format::Envelope, Format::Value] {
+            for key_field in [None, Some("id".to_owned())] {
+                for value_format in [DataFormat::Json, DataFormat::Text, DataFormat::Bytes] {
+                    let settings = StreamSettings {
+                        format,
+                        key_field: key_field.clone(),
+                        value_format,
+                        ..StreamSettings::default()
+                    };
+                    assert_eq!(
+                        is_always_json(&settings),
+                        shows_json_alone(&settings),
+                        "{format:?}, {key_field:?}, {value_format:?}"
+                    );
+                }
+            }
+        }
     }
 }
