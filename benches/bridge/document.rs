@@ -13,6 +13,8 @@ use crate::measure::{Meter, median, median_ratio, memory, now, peak, percentile,
 use crate::produce::{Flow, Source};
 use crate::report::{Table, at_least, at_most, figure};
 use flate2::read::GzDecoder;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -181,22 +183,31 @@ impl Other {
     }
 }
 
-fn record(key: usize) -> Message {
+/// Words of the text in a record: it compresses as texts do.
+const WORDS: [&str; 16] = [
+    "amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet", "jetty", "knoll",
+    "larch", "marsh", "north", "ochre", "prairie",
+];
+
+fn record(random: &mut SmallRng, key: usize) -> Message {
     let key = format!("key-{key:08}");
-    // Between quotes, so that every byte has to be looked at as in any other JSON.
-    let value = format!(
-        "{{\"id\":\"{key}\",\"price\":{}.25,\"tags\":[\"a\",\"b\"],\"text\":\"",
-        key.len()
-    );
-    let length = VALUE - 2;
-    Message::new(key, format!("{value:x<length$}\"}}"))
+    let price: u32 = random.random_range(1..100_000);
+    let mut value = format!("{{\"id\":\"{key}\",\"price\":{price}.25,\"tags\":[\"a\",\"b\"],\"text\":\"");
+    while value.len() < VALUE - 2 {
+        value.push_str(WORDS[random.random_range(0..WORDS.len())]);
+        value.push(' ');
+    }
+    value.truncate(VALUE - 2);
+    Message::new(key, value + "\"}")
 }
 
 /// Starts a daemon with the table and the other stream.
 fn start(broker: &Broker, rows: usize, other: &Source) -> Bridge {
     let topic = topic_name("document");
     broker.create_topic(&topic, 1, &[]);
-    let records: Vec<Message> = (0..rows).map(record).collect();
+    // The same in every run.
+    let mut random = SmallRng::seed_from_u64(1);
+    let records: Vec<Message> = (0..rows).map(|key| record(&mut random, key)).collect();
     for some in records.chunks(50_000) {
         broker.produce(&topic, some);
     }

@@ -49,6 +49,13 @@ static COMPRESSORS: AtomicUsize = AtomicUsize::new(0);
 /// Most bytes of rows that are examined in vain before other tasks have their turn.
 const PIECE: usize = 64 * 1024;
 
+/// Most bytes of a document that are written before other tasks have their turn: a client that reads as fast as they come
+/// would hold up the deliveries of all streams.
+const TURN: usize = 256 * 1024;
+
+/// Bytes that can be written in the time that compressing one takes.
+const COST_OF_COMPRESSING: usize = 16;
+
 /// The part of the table that a client asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Page {
@@ -204,6 +211,8 @@ struct Body {
     /// The data of a row that has several lines of it.
     joined: Vec<u8>,
     gzip: Option<Compressor>,
+    /// Bytes written in this turn.
+    spent: usize,
     /// Counts the client until everything is sent.
     _permit: Permit,
 }
@@ -224,6 +233,7 @@ impl Body {
             has_rows: false,
             joined: Vec::new(),
             gzip,
+            spent: 0,
             _permit: permit,
         }
     }
@@ -318,8 +328,20 @@ impl futures_core::Stream for Body {
         if this.stage == Stage::Over {
             return Poll::Ready(None);
         }
+        if this.spent >= TURN {
+            this.spent = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut part = Vec::with_capacity(PIECE);
-        let written = this.write(&mut part).and_then(|()| this.compress(part));
+        let written = this.write(&mut part);
+        let cost = if this.gzip.is_some() {
+            COST_OF_COMPRESSING
+        } else {
+            1
+        };
+        this.spent += part.len() * cost;
+        let written = written.and_then(|()| this.compress(part));
         match written {
             Ok(bytes) if bytes.is_empty() => {
                 // Others have their turn before more rows are examined.
