@@ -72,6 +72,10 @@ impl Schema {
         not(feature = "protobuf"),
         expect(unused_variables, reason = "only Protobuf uses them")
     )]
+    #[cfg_attr(
+        not(any(feature = "avro", feature = "protobuf")),
+        expect(clippy::unnecessary_wraps, reason = "JSON is copied")
+    )]
     pub(super) fn write(
         &self,
         header: Option<&[u8]>,
