@@ -294,9 +294,9 @@ fn truncated(
     resets: &mut Vec<(Reset, Option<usize>)>,
     start: Start,
 ) -> Vec<Gap> {
-    let mut gaps = state.truncations.take_back(wanted, here);
-    let Departed { gaps: more, unknown } = state.truncations.compare(wanted);
-    gaps.extend(more);
+    // By leader epochs first: a truncation that this replica noticed may be later than the one that the id is from before.
+    let Departed { mut gaps, unknown } = state.truncations.compare(wanted);
+    gaps.extend(state.truncations.take_back(wanted, here));
     // It diverges before the first record that was read here, at an unknown offset.
     let mut anew: Vec<usize> = unknown;
     let has_table = request.stream.settings().has_table();
