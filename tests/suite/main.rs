@@ -72,6 +72,7 @@ mod path_parameters;
 mod positions;
 mod proofs;
 mod reading;
+mod registered;
 mod reload;
 mod reload_differences;
 mod reload_endurance;
@@ -123,6 +124,7 @@ fn main() -> ExitCode {
         descriptions::trials(),
         throttles::trials(),
         reshaping::trials(),
+        registered::trials(),
         subscriptions::trials(),
         filters::trials(),
         fixed_filters::trials(),
