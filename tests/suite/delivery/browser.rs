@@ -40,12 +40,17 @@ struct Connection {
     at: u64,
     /// The versions of the logs that the replica had read.
     versions: BTreeMap<Place, usize>,
+    /// Those that it had read when the subscription produced the pending events.
+    compared: BTreeMap<Place, usize>,
     /// How often the replica had gone back in each topic.
     truncations: [usize; TOPICS.len()],
     /// How often the browser was told to forget a topic because a log was truncated.
     truncated: [usize; TOPICS.len()],
     /// Partitions of which the replica cannot know whether the id is of another log.
     unread: BTreeSet<Place>,
+    /// Partitions of which a replay has sent records that are only in versions later than `compared`. The gap follows
+    /// when the replica notices the truncation, although the browser may have caught up before.
+    ahead: BTreeSet<Place>,
     has_heard: bool,
 }
 
@@ -179,9 +184,11 @@ impl Browser {
             is_caught_up: false,
             at: clock::now(),
             versions: at.versions.clone(),
+            compared: at.versions.clone(),
             truncations: at.truncations,
             truncated: [0; TOPICS.len()],
             unread: BTreeSet::new(),
+            ahead: BTreeSet::new(),
             has_heard: false,
         });
     }
@@ -193,6 +200,9 @@ impl Browser {
             let connection = self.connection.as_mut()?;
             match connection.subscription.step(clock::instant()) {
                 Step::Send(bytes) => {
+                    connection
+                        .compared
+                        .clone_from(&connection.replica.borrow().versions);
                     for item in connection.parser.feed(&bytes) {
                         match item {
                             Item::Event(event) => self.pending.push_back(event),

@@ -253,6 +253,42 @@ pub fn a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_l
     }
 }
 
+/// A replay reads beyond a truncation that its replica has not noticed yet. The client has caught up when the `gap` comes.
+pub fn a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap() {
+    let (quiet, truncated, past) = (place(0, 0), place(0, 1), place(1, 0));
+    let ops = vec![
+        read(0, quiet, 1),
+        Op::AddPartition { topic: 0 },
+        go(0, 0),
+        read(0, quiet, 1),
+        read(1, quiet, 1),
+        produce(truncated, 2),
+        take(0, 1),
+        // The other replica begins behind it, so the client needs a replay there.
+        produce(past, 1),
+        Op::Pass {
+            seconds: 101,
+            is_cut: true,
+        },
+        go(0, 1),
+        Op::Truncate {
+            place: truncated,
+            eighths: 4,
+        },
+        produce(truncated, 1),
+        take(0, 9),
+        read(1, quiet, 1),
+        take(0, 9),
+    ];
+    let setup = Setup {
+        lag: Lag::Disconnect,
+        has_epochs: true,
+        preload: 0,
+        ..setup(Start::Live, [1, 1])
+    };
+    check(setup, ops);
+}
+
 /// A client with a table leaves where its next event is the `reset` of a truncation.
 pub fn an_id_from_before_the_reset_of_a_truncation_is_reset_too() {
     let place = place(0, 0);

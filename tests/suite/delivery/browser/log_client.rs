@@ -19,8 +19,8 @@ impl Browser {
         }
     }
 
-    /// Whether a replay may have read a log beyond a truncation that the replica noticed later. A browser that leaves
-    /// before it is told comes back with an id of that log, and misses records.
+    /// Whether a replay may have read a log beyond a truncation that the replica noticed later, or has yet to notice. A
+    /// browser that leaves before it receives the gap comes back with an id of that log, and misses records.
     pub(super) fn may_mix(&self, kafka: &Kafka, place: Place) -> bool {
         let Some(connection) = &self.connection else {
             return false;
@@ -28,7 +28,8 @@ impl Browser {
         let (before, now) = (connection.versions.get(&place), kafka.version(place));
         let is_unnoticed = || connection.replica.borrow().version(place) < now;
         let may_replay = !connection.is_caught_up || kafka.setup.lag == Lag::Replay;
-        before.is_none_or(|before| *before < now) && (may_replay || is_unnoticed())
+        let is_ahead = connection.ahead.contains(&place);
+        before.is_none_or(|before| *before < now) && (may_replay || is_ahead || is_unnoticed())
     }
 
     /// What it has come to by its id, with which it comes back.
@@ -150,6 +151,12 @@ impl Browser {
         let is_for = |record: &Record| kafka.is_for(self.wants, place, record);
         ensure(record.is_some_and(is_for), "no such record")?;
         let versions = self.view(kafka, place).with_record(offset, epoch);
+        if let Some(connection) = &mut self.connection {
+            let compared = connection.compared.get(&place).copied().unwrap_or(0);
+            if versions & ((2 << compared) - 1) == 0 {
+                connection.ahead.insert(place);
+            }
+        }
         self.pass(kafka, place, offset, versions)?;
         if let Some(reached) = self.reached.get_mut(&place) {
             reached.next = offset + 1;
@@ -193,6 +200,9 @@ impl Browser {
         let is_unread = connection.is_some_and(|connection| connection.unread.contains(&place));
         let has_epoch = epoch_in(&self.id, place).is_some() && !is_unread;
         let may_mix = self.owed.remove(&place) || self.may_mix(kafka, place);
+        if let Some(connection) = &mut self.connection {
+            connection.ahead.remove(&place);
+        }
         ensure(reached.next <= to || may_mix, "it has had more")?;
         if !has_id {
             self.before_gaps.entry(place).or_insert(before);
