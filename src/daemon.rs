@@ -409,8 +409,12 @@ impl Daemon {
 pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connection {
     let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
     let has_schemas = streams.iter().any(StreamSettings::has_schema_ids);
+    let shows_headers = streams.iter().any(|stream| stream.headers_field.is_some());
+    let shows_timestamps = streams.iter().any(|stream| stream.timestamp_field.is_some());
     let needs = if has_envelope {
         Some("a stream's format shows timestamps and headers, which need it")
+    } else if shows_headers || shows_timestamps {
+        Some("a stream's timestamp_field or headers_field needs it")
     } else if streams.iter().any(StreamSettings::filters_headers) {
         Some("a stream's filter looks at headers, which need it")
     } else if has_schemas {
@@ -424,7 +428,10 @@ pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connecti
         isolation: kafka.isolation,
         credentials: Credentials::new(kafka),
         librdkafka: kafka.librdkafka.clone().into_iter().collect(),
-        needs_headers: has_envelope || has_schemas || streams.iter().any(StreamSettings::keeps_headers),
+        needs_headers: has_envelope
+            || shows_headers
+            || has_schemas
+            || streams.iter().any(StreamSettings::keeps_headers),
         needs_librdkafka: needs,
     }
 }

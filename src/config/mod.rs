@@ -8,6 +8,7 @@
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
 //! - [`path_parameters`]: paths like `/users/{id}`, and the filters that requests for them select.
+//! - [`added_fields`]: what a stream puts into its values.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
 //! - [`mod@diff`], [`reload_effect`]: what a reload changes, and when a change of each key takes effect.
 //! - [`mod@print`]: the effective settings as TOML, and their hash.
@@ -15,6 +16,7 @@
 //! - [`fingerprint`], [`suggest`]: topics in event ids; the known name that is nearest to an unknown one.
 #![forbid(unsafe_code)]
 
+pub(crate) mod added_fields;
 pub mod available;
 pub mod cors;
 pub mod diff;
@@ -47,6 +49,7 @@ mod validate_schema_registry;
 mod validate_security;
 mod words;
 
+pub use added_fields::AddedField;
 pub use formats::{AvroJson, DataFormat, Int64, Timestamps, Unwrap};
 pub use load::{Document, Flags, Loaded, load};
 pub use schema_registry::SchemaRegistrySettings;

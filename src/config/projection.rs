@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use super::added_fields::AddedField;
 use super::filter::split;
 use super::settings::StreamSettings;
 
@@ -46,9 +47,10 @@ impl Projection {
         } else {
             (Rule::Show, &settings.fields)
         };
-        let added = [&settings.key_field, &settings.metadata_field];
+        let added = AddedField::of(settings).map(|(_, name)| name);
+        let added = added.chain(&settings.metadata_field);
         (!paths.is_empty()).then(|| Self {
-            added: added.into_iter().flatten().cloned().collect(),
+            added: added.cloned().collect(),
             ..Self::new(rule, paths)
         })
     }
@@ -125,6 +127,7 @@ mod tests {
         let show = Projection::of(&StreamSettings {
             fields: vec!["id".to_owned(), "address.city".to_owned()],
             key_field: Some("key".to_owned()),
+            topic_field: Some("topic".to_owned()),
             ..StreamSettings::default()
         });
         let show = show.expect("fields");
@@ -135,6 +138,8 @@ mod tests {
             ("address.city", true),
             ("ssn", false),
             ("key", true),
+            ("topic", true),
+            ("offset", false),
         ] {
             assert_eq!(show.shows(&path(name)), is_shown, "{name}");
         }

@@ -275,6 +275,21 @@ pub struct StreamSettings {
     /// Name under which the key is put into the value, a JSON object.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_field: Option<String>,
+    /// Name under which the topic is put into the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub topic_field: Option<String>,
+    /// Name under which the partition is put into the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition_field: Option<String>,
+    /// Name under which the offset is put into the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset_field: Option<String>,
+    /// Name under which the timestamp is put into the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp_field: Option<String>,
+    /// Name under which the headers are put into the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub headers_field: Option<String>,
     /// The SSE event name of records; without one it is EventSource's `message`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
@@ -372,6 +387,11 @@ impl Default for StreamSettings {
             hide: Vec::new(),
             format: Format::default(),
             key_field: None,
+            topic_field: None,
+            partition_field: None,
+            offset_field: None,
+            timestamp_field: None,
+            headers_field: None,
             event: None,
             heartbeat: Heartbeat::default(),
             heartbeat_interval: DEFAULT_HEARTBEAT_INTERVAL,

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::added_fields;
 use super::faults::{Fault, Faults};
 use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
 use super::memory;
 use super::parameters::is_last_event_id;
-use super::settings::{
-    Client, Draft, Format, Isolation, KafkaSettings, LEAST_LOG, Lag, Settings, StreamSettings,
-};
+use super::settings::{Client, Draft, Isolation, KafkaSettings, LEAST_LOG, Lag, Settings, StreamSettings};
 use super::units::Span;
 use super::validate_formats;
 use super::validate_paths::{check_collisions, check_path};
@@ -72,6 +71,7 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
         let has_registry = draft.kafka.schema_registry.is_configured();
         validate_formats::validate(stream, &key, has_registry, &mut faults);
         validate_reshape::validate(stream, &key, &mut faults);
+        added_fields::validate(stream, &key, &mut faults);
         check_table(stream, &key, &mut faults);
         check_filter(stream, &key, &mut faults);
     }
@@ -119,6 +119,15 @@ fn check_kafka(draft: &Draft, faults: &mut Faults) {
             let message =
                 "looks at headers, which client = \"kafka\" does not give; set client = \"auto\" in [kafka]";
             faults.add(format!("stream[{index}].filter"), message);
+        }
+        if let Some(index) = draft
+            .streams
+            .iter()
+            .position(|stream| stream.headers_field.is_some())
+        {
+            let message =
+                "shows headers, which client = \"kafka\" does not give; set client = \"auto\" in [kafka]";
+            faults.add(format!("stream[{index}].headers_field"), message);
         }
         if !kafka.librdkafka.is_empty() {
             faults.add(
@@ -280,17 +289,6 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
         }
     }
 
-    if let Some(field) = &stream.key_field {
-        if stream.format == Format::Envelope {
-            faults.add(
-                key("key_field"),
-                "has no effect with format = \"envelope\", which shows the key anyway; remove it",
-            );
-        }
-        if field.is_empty() {
-            faults.add(key("key_field"), "is empty; name the field, or remove the line");
-        }
-    }
     if let Some(event) = &stream.event {
         if reserved_events().any(|reserved| reserved == event) {
             let message = format!(

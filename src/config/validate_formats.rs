@@ -32,14 +32,6 @@ pub(super) fn validate(
             faults.add(key(name), message);
         }
     }
-    if stream.key_field.is_some() && !stream.value_format.has_objects() {
-        let message = format!(
-            "needs values that are JSON objects, which value_format = \"{}\" has none of; remove it, or set format = \
-             \"envelope\", which shows key and value",
-            stream.value_format
-        );
-        faults.add(key("key_field"), message);
-    }
     let has = |wanted: fn(DataFormat) -> bool| wanted(stream.key_format) || wanted(stream.value_format);
     let has_avro = has(|format| matches!(format, DataFormat::Avro | DataFormat::Registry));
     let has_int64 = has_avro || has(|format| matches!(format, DataFormat::Int64 | DataFormat::Protobuf));

@@ -78,10 +78,6 @@ fn check_unwrap(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
             "is empty; name it like \"change\", or remove it",
         );
     }
-    if stream.key_field.as_ref() == Some(field) {
-        let message = format!("{field:?} is the name of key_field too; take another name");
-        faults.add(key("metadata_field"), message);
-    }
 }
 
 /// The stream's own filter compares what clients see.

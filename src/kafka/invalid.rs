@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Invalid {
     /// The value is not UTF-8, which SSE requires.
     ValueNotUtf8,
-    /// The stream has a `key_field`, but the value is not a JSON object.
+    /// The stream puts something into its values (`key_field` and the like), but the value is not a JSON object.
     ValueNotObject,
     /// The value begins with the magic byte of a registered schema, but the stream's values are JSON.
     ValueHasSchemaId,

@@ -4,15 +4,14 @@
 //! stream wants it is an [`Invalid`], which the caller counts and passes over.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::config::{DataFormat, Format, StreamSettings};
+use super::members::{self, Member};
+use crate::config::{AddedField, DataFormat, Format, StreamSettings};
 pub use crate::kafka::invalid::Invalid;
 use crate::kafka::record::Record;
 use crate::sse::control::ControlEvent;
@@ -63,11 +62,13 @@ pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
 }
 
 /// Whether the data of every record of a stream of these settings is JSON: envelopes are written as JSON, and a value is
-/// parsed where a key is written into it.
+/// parsed where something is put into it.
 pub(super) fn is_always_json(settings: &StreamSettings) -> bool {
     match settings.format {
         Format::Envelope => true,
-        Format::Value => settings.key_field.is_some() && settings.value_format != DataFormat::Bytes,
+        Format::Value => {
+            AddedField::of(settings).next().is_some() && settings.value_format != DataFormat::Bytes
+        }
     }
 }
 
@@ -77,10 +78,11 @@ pub struct Encoder {
     format: Format,
     key_form: KeyForm,
     value_format: DataFormat,
-    key_field: Option<String>,
+    /// What is put into values.
+    added: Vec<Member<AddedField>>,
+    /// What deletes consist of.
+    deletes: Vec<Member<AddedField>>,
     event: Option<String>,
-    /// Whether a `delete` must name its topic.
-    is_multi_topic: bool,
     /// A reused buffer for a payload before it is split into lines.
     payload: Vec<u8>,
 }
@@ -92,9 +94,13 @@ impl Encoder {
             format: settings.format,
             key_form: settings.key_format.into(),
             value_format: settings.value_format,
-            key_field: settings.key_field.clone(),
+            added: AddedField::of(settings)
+                .map(|(field, name)| Member::new(field, name))
+                .collect(),
+            deletes: AddedField::of_deletes(settings)
+                .map(|(field, name)| Member::new(field, name))
+                .collect(),
             event: settings.event.clone(),
-            is_multi_topic: settings.topics.len() > 1,
             payload: Vec::new(),
         }
     }
@@ -143,14 +149,10 @@ impl Encoder {
         match (self.format, record.value) {
             (Format::Envelope, _) => self.write_envelope(payload, record),
             (Format::Value, None) => {
-                let field = self.key_field.as_deref().unwrap_or("key");
-                payload.push(b'{');
-                write_json(payload, field);
-                payload.push(b':');
-                write_key(payload, record.key, self.key_form);
-                if self.is_multi_topic {
-                    payload.extend_from_slice(b",\"topic\":");
-                    write_json(payload, record.topic);
+                for (index, member) in self.deletes.iter().enumerate() {
+                    payload.push(if index == 0 { b'{' } else { b',' });
+                    member.write_name(payload);
+                    self.write_added(payload, member.what, record);
                 }
                 payload.push(b'}');
             }
@@ -162,15 +164,26 @@ impl Encoder {
                     return Err(Invalid::ValueHasSchemaId);
                 }
                 let text = text_of(value).ok_or(Invalid::ValueNotUtf8)?;
-                let Some(field) = &self.key_field else {
+                if self.added.is_empty() {
                     return Ok(Some(text.as_bytes()));
-                };
-                write_with_key(payload, text, field, |out| {
-                    write_key(out, record.key, self.key_form);
-                })?;
+                }
+                let write = |out: &mut Vec<u8>, field: &AddedField| self.write_added(out, *field, record);
+                members::write_with(payload, text, &self.added, write)
+                    .map_err(|_| Invalid::ValueNotObject)?;
             }
         }
         Ok(None)
+    }
+
+    fn write_added(&self, out: &mut Vec<u8>, field: AddedField, record: &Record<'_>) {
+        match field {
+            AddedField::Key => write_key(out, record.key, self.key_form),
+            AddedField::Topic => write_json(out, record.topic),
+            AddedField::Partition => write_json(out, &record.partition),
+            AddedField::Offset => write_json(out, &record.offset),
+            AddedField::Timestamp => write_json(out, &record.timestamp),
+            AddedField::Headers => write_headers(out, record),
+        }
     }
 
     /// `{"topic","partition","offset","timestamp","key","headers","value","encoding"}`
@@ -186,9 +199,9 @@ impl Encoder {
         write_json(out, &record.timestamp);
         out.extend_from_slice(b",\"key\":");
         write_key(out, record.key, self.key_form);
-        out.extend_from_slice(b",\"headers\":{");
+        out.extend_from_slice(b",\"headers\":");
         write_headers(out, record);
-        out.extend_from_slice(b"},\"value\":");
+        out.extend_from_slice(b",\"value\":");
         let encoding = match record.value {
             None => {
                 out.extend_from_slice(b"null");
@@ -272,103 +285,6 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let _ = write!(out, "{{\"base64\":\"{}\"}}", STANDARD.encode(bytes));
 }
 
-/// Writes `object` with a key, which `write_key` writes, under the name `field`; every other byte stays unchanged.
-fn write_with_key(
-    out: &mut Vec<u8>,
-    object: &str,
-    field: &str,
-    write_key: impl Fn(&mut Vec<u8>),
-) -> Result<(), Invalid> {
-    let mut deserializer = serde_json::Deserializer::from_str(object);
-    let members = deserializer
-        .deserialize_map(FindMember { field, object })
-        .and_then(|members| deserializer.end().map(|()| members))
-        .map_err(|_| Invalid::ValueNotObject)?;
-    let bytes = object.as_bytes();
-    let mut copied = 0;
-    for range in &members.found {
-        out.extend_from_slice(&bytes[copied..range.start]);
-        write_key(out);
-        copied = range.end;
-    }
-    if members.found.is_empty() {
-        // A valid object ends with its brace.
-        let brace = object.trim_end().len() - 1;
-        out.extend_from_slice(&bytes[..brace]);
-        if !members.is_empty {
-            out.push(b',');
-        }
-        write_json(out, field);
-        out.push(b':');
-        write_key(out);
-        copied = brace;
-    }
-    out.extend_from_slice(&bytes[copied..]);
-    Ok(())
-}
-
-/// Finds the values of the members named `field`, without building any value.
-struct FindMember<'a> {
-    field: &'a str,
-    object: &'a str,
-}
-
-struct Members {
-    is_empty: bool,
-    /// Byte ranges of the values, in order. More than one if a name is repeated.
-    found: Vec<std::ops::Range<usize>>,
-}
-
-impl<'de> Visitor<'de> for FindMember<'_> {
-    type Value = Members;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-        // An empty `Vec` does not allocate, so the usual record costs none.
-        let mut members = Members {
-            is_empty: true,
-            found: Vec::new(),
-        };
-        while let Some(is_field) = map.next_key_seed(MapName(|name: &str| name == self.field))? {
-            members.is_empty = false;
-            if is_field {
-                let value: &'de RawValue = map.next_value()?;
-                let start = value.get().as_ptr() as usize - self.object.as_ptr() as usize;
-                members.found.push(start..start + value.get().len());
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(members)
-    }
-}
-
-/// Applies a function to a member's name, without copying the name.
-pub(super) struct MapName<F>(pub(super) F);
-
-impl<'de, T, F: FnOnce(&str) -> T> DeserializeSeed<'de> for MapName<F> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<T, F: FnOnce(&str) -> T> Visitor<'_> for MapName<F> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<T, E> {
-        Ok(self.0(name))
-    }
-}
-
 /// A header's value: a string, null, or `{"base64":"..."}` where it is not UTF-8.
 fn write_header(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes.map(|bytes| std::str::from_utf8(bytes).map_err(|_| bytes)) {
@@ -381,7 +297,7 @@ fn write_header(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
 /// A header's name and all its values.
 type Named<'a> = (&'a [u8], Vec<Option<&'a [u8]>>);
 
-/// The members of the headers' object: each name once, a repeated one with an array of its values.
+/// The headers as an object: each name once, a repeated one with an array of its values.
 fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
     // A map, because a record may have as many headers as fit into it.
     let mut places: HashMap<&[u8], usize> = HashMap::new();
@@ -393,6 +309,7 @@ fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
             None => named.push((name, vec![value])),
         }
     }
+    out.push(b'{');
     for (place, (name, values)) in named.iter().enumerate() {
         if place > 0 {
             out.push(b',');
@@ -409,10 +326,13 @@ fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
         }
         out.push(b']');
     }
+    out.push(b'}');
 }
 
 #[cfg(test)]
 mod tests {
+    use serde::de::IgnoredAny;
+
     use super::*;
     use crate::kafka::record::Stamp;
 
@@ -455,18 +375,19 @@ mod tests {
     #[test]
     fn data_that_is_always_json_is_json() {
         for format in [Format::Envelope, Format::Value] {
-            for key_field in [None, Some("id".to_owned())] {
+            for (key_field, topic_field) in [(None, None), (Some("id"), None), (None, Some("topic"))] {
                 for value_format in [DataFormat::Json, DataFormat::Text, DataFormat::Bytes] {
                     let settings = StreamSettings {
                         format,
-                        key_field: key_field.clone(),
+                        key_field: key_field.map(str::to_owned),
+                        topic_field: topic_field.map(str::to_owned),
                         value_format,
                         ..StreamSettings::default()
                     };
                     assert_eq!(
                         is_always_json(&settings),
                         shows_json_alone(&settings),
-                        "{format:?}, {key_field:?}, {value_format:?}"
+                        "{format:?}, {key_field:?}, {topic_field:?}, {value_format:?}"
                     );
                 }
             }

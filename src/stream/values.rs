@@ -15,7 +15,7 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::encode::MapName;
+use super::members::MapName;
 use super::paths::{NONE, Paths, ROOT, Slot};
 
 /// A value of a path.

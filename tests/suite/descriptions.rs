@@ -25,6 +25,7 @@ path = "/countries/now"
 topics = ["countries"]
 start = "snapshot"
 key_field = "code"
+partition_field = "part"
 event = "country"
 heartbeat = "event"
 
@@ -115,8 +116,9 @@ fn the_descriptions_have_what_each_stream_serves() {
     let countries = &asyncapi["channels"]["countries-now"];
     assert_eq!(countries["address"], json!("/kafka/countries/now"));
     assert_eq!(countries["messages"]["record"]["name"], json!("country"));
-    assert_eq!(
-        countries["messages"]["record"]["payload"]["required"],
-        json!(["code"])
-    );
+    for message in ["record", "delete"] {
+        let payload = &countries["messages"][message]["payload"];
+        assert_eq!(payload["required"], json!(["code", "part"]));
+        assert_eq!(payload["properties"]["part"]["type"], json!("integer"));
+    }
 }

@@ -17,6 +17,7 @@
 )]
 
 mod activation;
+mod added_fields;
 mod assets;
 mod base_path;
 mod changed_topics;
@@ -182,6 +183,7 @@ fn main() -> ExitCode {
         sse_clients::trials(),
         lifecycle::trials(),
         activation::trials(),
+        added_fields::trials(),
         logs::trials(),
         panics::trials(),
         outside_values::trials(),

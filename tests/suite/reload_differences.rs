@@ -252,7 +252,7 @@ fn keys_that_wait_for_a_restart_are_named() {
 }
 
 /// A line for each key of a stream, which changes it; `heartbeat_interval` counts only beside `heartbeat = 'event'`.
-const CHANGED_LINES: [(&str, &str); 29] = [
+const CHANGED_LINES: [(&str, &str); 34] = [
     ("topics", "topics = ['other']"),
     ("start", "start = 'earliest'"),
     ("key_format", "key_format = 'int32'"),
@@ -266,6 +266,11 @@ const CHANGED_LINES: [(&str, &str); 29] = [
     ("hide", "hide = ['ssn']"),
     ("format", "format = 'envelope'"),
     ("key_field", "key_field = 'k'"),
+    ("topic_field", "topic_field = 'k'"),
+    ("partition_field", "partition_field = 'k'"),
+    ("offset_field", "offset_field = 'k'"),
+    ("timestamp_field", "timestamp_field = 'k'"),
+    ("headers_field", "headers_field = 'k'"),
     ("event", "event = 'x'"),
     ("heartbeat", "heartbeat = 'comment'"),
     ("heartbeat_interval", "heartbeat_interval = '7s'"),

@@ -142,7 +142,7 @@ fn combinations_that_make_no_sense_are_refused_with_a_remedy() {
         ("metadata_field = 'change'", "metadata_field", "set unwrap"),
         (
             "unwrap = 'debezium'\nmetadata_field = 'k'\nkey_field = 'k'",
-            "metadata_field",
+            "key_field",
             "another name",
         ),
         (

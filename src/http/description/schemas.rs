@@ -1,22 +1,25 @@
 //! JSON Schemas (2020-12) of what streams send.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use crate::config::{Format, StreamSettings};
+use crate::config::{AddedField, Format, StreamSettings};
 use crate::sse::control::ControlEvent;
 use crate::stream::control::{CaughtUp, Goodbye, Reset};
 
 /// The data of a record's event.
 pub(super) fn record(settings: &StreamSettings) -> Value {
-    match (settings.format, &settings.key_field) {
-        (Format::Envelope, _) => envelope(settings, &value(settings), &["json", "text", "base64"]),
-        (Format::Value, Some(field)) => json!({
-            "type": "object",
-            "description": "the value of the record, with its key",
-            "properties": { field: key() },
-            "required": [field],
-        }),
-        (Format::Value, None) => value(settings),
+    let added: Vec<_> = AddedField::of(settings).collect();
+    match settings.format {
+        Format::Envelope => envelope(settings, &value(settings), &["json", "text", "base64"]),
+        Format::Value if added.is_empty() => value(settings),
+        Format::Value => {
+            let mut schema = object(
+                settings,
+                added.into_iter().map(|(field, name)| (field, name.as_str())),
+            );
+            schema["description"] = json!("the value of the record, with what the stream puts into it");
+            schema
+        }
     }
 }
 
@@ -25,17 +28,25 @@ pub(super) fn delete(settings: &StreamSettings) -> Value {
     if settings.format == Format::Envelope {
         return envelope(settings, &json!({ "type": "null" }), &["tombstone"]);
     }
-    let field = settings.key_field.as_deref().unwrap_or("key");
-    let mut schema = json!({
-        "type": "object",
-        "properties": { field: key() },
-        "required": [field],
-    });
-    if settings.topics.len() > 1 {
-        schema["properties"]["topic"] = topic(settings);
-        schema["required"] = json!([field, "topic"]);
+    object(settings, AddedField::of_deletes(settings))
+}
+
+/// An object with these members.
+fn object<'s>(settings: &StreamSettings, members: impl Iterator<Item = (AddedField, &'s str)>) -> Value {
+    let mut properties = Map::new();
+    for (field, name) in members {
+        let schema = match field {
+            AddedField::Key => key(),
+            AddedField::Topic => topic(settings),
+            AddedField::Partition => partition(),
+            AddedField::Offset => offset(),
+            AddedField::Timestamp => timestamp(),
+            AddedField::Headers => headers(),
+        };
+        properties.insert(name.to_owned(), schema);
     }
-    schema
+    let required: Vec<_> = properties.keys().cloned().collect();
+    json!({ "type": "object", "properties": properties, "required": required })
 }
 
 fn value(_settings: &StreamSettings) -> Value {
@@ -62,16 +73,32 @@ fn topic(settings: &StreamSettings) -> Value {
     json!({ "type": "string", "enum": settings.topics })
 }
 
+fn partition() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn offset() -> Value {
+    json!({ "type": "integer", "minimum": 0 })
+}
+
+fn timestamp() -> Value {
+    json!({ "type": ["integer", "null"], "description": "milliseconds since 1970" })
+}
+
+fn headers() -> Value {
+    json!({ "type": "object", "description": "values by name; an array where a name is repeated" })
+}
+
 fn envelope(settings: &StreamSettings, value: &Value, encodings: &[&str]) -> Value {
     json!({
         "type": "object",
         "properties": {
             "topic": topic(settings),
-            "partition": { "type": "integer", "minimum": 0 },
-            "offset": { "type": "integer", "minimum": 0 },
-            "timestamp": { "type": ["integer", "null"], "description": "milliseconds since 1970" },
+            "partition": partition(),
+            "offset": offset(),
+            "timestamp": timestamp(),
             "key": key(),
-            "headers": { "type": "object", "description": "values by name; an array where a name is repeated" },
+            "headers": headers(),
             "value": value,
             "encoding": { "type": "string", "enum": encodings },
         },
