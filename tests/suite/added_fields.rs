@@ -3,6 +3,7 @@
 use crate::configuration::complains;
 use crate::rig::{Rig, rec, tombstone};
 use crate::trials;
+use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
 use kafka_sse_bridge::stream::encode::{Encoder, Invalid};
@@ -15,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         values_that_are_not_objects_are_refused,
         deletes_have_all_but_the_headers,
         clients_tell_topics_apart_without_an_envelope,
+        deletes_that_a_table_sends_have_the_time_by_which_it_compares,
         names_that_make_no_sense_are_refused_with_a_remedy,
     ]
 }
@@ -203,6 +205,29 @@ fn clients_tell_topics_apart_without_an_envelope() {
     let deletes = [0, 1].map(|topic| format!("delete {{{}", added(topic, 1)));
     assert_eq!(filtered.shown(), deletes);
     assert_eq!(live.shown()[0], deletes[0]);
+}
+
+fn deletes_that_a_table_sends_have_the_time_by_which_it_compares() {
+    let mut rig = Rig::ready(|settings| {
+        settings.start = Start::Snapshot;
+        settings.log_bytes = Size(4 * 1024);
+        settings.partition_field = Some("p".to_owned());
+        settings.offset_field = Some("at".to_owned());
+        settings.timestamp_field = Some("time".to_owned());
+    });
+    let filter = [("value.x", "1")];
+    rig.records(&[rec("a", r#"{"x":1}"#).at(2000)]);
+    let mut client = rig.client(&filter);
+    assert_eq!(client.shown(), [r#"message {"x":1,"p":0,"at":0,"time":2000}"#]);
+    let id = client.last_event_id().to_owned();
+    rig.records(&[rec("a", r#"{"x":2}"#).at(1000)]);
+    rig.flood(0);
+    let shown = rig.resume(&id, &filter).shown();
+    let deletes: Vec<_> = shown
+        .iter()
+        .filter(|line| line.contains(r#""key":"a""#))
+        .collect();
+    assert_eq!(deletes, [r#"delete {"key":"a","p":0,"at":1,"time":2000}"#]);
 }
 
 fn names_that_make_no_sense_are_refused_with_a_remedy() {
