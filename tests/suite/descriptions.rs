@@ -34,6 +34,13 @@ path = "/all"
 topics = ["orders", "countries"]
 format = "envelope"
 client_filters = false
+
+[[stream]]
+path = "/numbers"
+topics = ["numbers"]
+start = "snapshot"
+key_format = "int64"
+value_format = "double"
 "#;
 
 fn described() -> (Value, Value) {

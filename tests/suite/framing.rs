@@ -3,7 +3,7 @@
 
 use crate::harness::sse::{Event, Item, Parser};
 use crate::trials;
-use kafka_sse_bridge::config::{Format, StreamSettings};
+use kafka_sse_bridge::config::{DataFormat, Format, StreamSettings};
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
 use kafka_sse_bridge::sse::control::ControlEvent;
 use kafka_sse_bridge::sse::write;
@@ -118,8 +118,12 @@ fn normalised(text: &str) -> String {
 }
 
 fn any_text_value_arrives_whole_with_line_ends_as_lf() {
+    let settings_of_text = StreamSettings {
+        value_format: DataFormat::Text,
+        ..settings(Format::Value, None)
+    };
     proptest!(|(text in hostile_text())| {
-        let event = parse(&encode(&settings(Format::Value, None), None, Some(text.as_bytes()), &Vec::new()).unwrap());
+        let event = parse(&encode(&settings_of_text, None, Some(text.as_bytes()), &Vec::new()).unwrap());
         // A byte order mark in front says how the text is encoded, and is no part of it.
         let text = text.strip_prefix(BOM).unwrap_or(&text);
         prop_assert_eq!(event.data, normalised(text));
@@ -128,6 +132,14 @@ fn any_text_value_arrives_whole_with_line_ends_as_lf() {
     });
     let refused = encode(&settings(Format::Value, None), None, Some(b"\xff"), &Vec::new());
     assert_eq!(refused, Err(Invalid::ValueNotUtf8));
+    // No JSON begins with the magic byte of a registered schema.
+    let refused = encode(
+        &settings(Format::Value, None),
+        None,
+        Some(b"\0\0\0\0\x07text"),
+        &Vec::new(),
+    );
+    assert_eq!(refused, Err(Invalid::ValueHasSchemaId));
 }
 
 fn control_events_arrive_whole() {

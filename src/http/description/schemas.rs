@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{AddedField, Format, StreamSettings};
+use crate::config::{AddedField, DataFormat, Format, Int64, StreamSettings};
 use crate::sse::control::ControlEvent;
 use crate::stream::control::{CaughtUp, Goodbye, Reset};
 
@@ -36,7 +36,7 @@ fn object<'s>(settings: &StreamSettings, members: impl Iterator<Item = (AddedFie
     let mut properties = Map::new();
     for (field, name) in members {
         let schema = match field {
-            AddedField::Key => key(),
+            AddedField::Key => key(settings),
             AddedField::Topic => topic(settings),
             AddedField::Partition => partition(),
             AddedField::Offset => offset(),
@@ -49,24 +49,44 @@ fn object<'s>(settings: &StreamSettings, members: impl Iterator<Item = (AddedFie
     json!({ "type": "object", "properties": properties, "required": required })
 }
 
-fn value(_settings: &StreamSettings) -> Value {
-    json!({ "description": "the value of the record" })
+fn value(settings: &StreamSettings) -> Value {
+    let mut schema = match settings.value_format {
+        DataFormat::Text => json!({ "type": "string" }),
+        DataFormat::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
+        format => decoded(format, settings, &[]),
+    };
+    schema["description"] = json!("the value of the record");
+    schema
 }
 
-/// A key: text, or bytes.
-fn key() -> Value {
-    json!({
-        "description": "the key of the record",
-        "oneOf": [
-            { "type": ["string", "null"] },
-            {
-                "type": "object",
-                "properties": { "base64": { "type": "string", "contentEncoding": "base64" } },
-                "required": ["base64"],
-                "additionalProperties": false,
-            },
-        ],
-    })
+fn key(settings: &StreamSettings) -> Value {
+    let base64 = json!({
+        "type": "object",
+        "properties": { "base64": { "type": "string", "contentEncoding": "base64" } },
+        "required": ["base64"],
+        "additionalProperties": false,
+    });
+    let mut schema = match settings.key_format {
+        DataFormat::Text => json!({ "oneOf": [{ "type": ["string", "null"] }, base64] }),
+        DataFormat::Bytes => json!({ "oneOf": [{ "type": "null" }, base64] }),
+        format => decoded(format, settings, &["null"]),
+    };
+    schema["description"] = json!("the key of the record");
+    schema
+}
+
+/// What is decoded, or any of the `other` types. Everything that a schema describes may be anything here.
+fn decoded(format: DataFormat, settings: &StreamSettings, other: &[&str]) -> Value {
+    let types: &[&str] = match format {
+        DataFormat::Int16 | DataFormat::Int32 => &["integer"],
+        DataFormat::Int64 if settings.int64 == Int64::Number => &["integer"],
+        DataFormat::Int64 | DataFormat::Uuid => &["string"],
+        // Strings for what JSON has no numbers for.
+        DataFormat::Float | DataFormat::Double => &["number", "string"],
+        _ => return json!({}),
+    };
+    let types = [types, other].concat();
+    json!({ "type": types })
 }
 
 fn topic(settings: &StreamSettings) -> Value {
@@ -97,7 +117,7 @@ fn envelope(settings: &StreamSettings, value: &Value, encodings: &[&str]) -> Val
             "partition": partition(),
             "offset": offset(),
             "timestamp": timestamp(),
-            "key": key(),
+            "key": key(settings),
             "headers": headers(),
             "value": value,
             "encoding": { "type": "string", "enum": encodings },
