@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -18,18 +19,23 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use log::warn;
+use parking_lot::Mutex;
 use warp::reply::{Reply, Response};
 
 use super::accept;
 use super::error::ApiError;
 use super::limits::Permit;
 use super::ndjson::{write_json, write_known_json};
+use crate::logging::Seldom;
 use crate::sse::write;
 use crate::stream::Stream;
 use crate::stream::document::{Document, Rows};
 use crate::stream::pieces;
 use crate::stream::position::Position;
 use crate::stream::start_position::Opening;
+
+/// Admits a line about a document that was cut off, every ten seconds at most.
+static CUT_LOG: Mutex<Seldom> = Mutex::new(Seldom::new(Duration::from_secs(10)));
 
 pub(super) const MEDIA_TYPE: &str = "application/json";
 
@@ -350,7 +356,12 @@ impl futures_core::Stream for Body {
             }
             Ok(bytes) => Poll::Ready(Some(Ok(pieces::count(bytes)))),
             Err(error) => {
-                warn!("stream {}: a document was cut off: {error}", this.document.path());
+                if let Some(held_back) = CUT_LOG.lock().admit() {
+                    warn!(
+                        "stream {}: a document was cut off: {error}{held_back}",
+                        this.document.path()
+                    );
+                }
                 Poll::Ready(Some(Err(error)))
             }
         }

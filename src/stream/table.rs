@@ -308,7 +308,7 @@ impl Table {
                 };
                 return (refused, previous);
             }
-            self.evict(cost);
+            self.evict(|table| table.has_room(cost));
             applied = Applied::Evicted;
         }
         self.len += 1;
@@ -351,10 +351,10 @@ impl Table {
         }
     }
 
-    /// Evicts the oldest rows until there is room for one of this cost, or [`ROWS_PER_HOLD`] are evicted.
-    fn evict(&mut self, cost: usize) {
+    /// Evicts the oldest rows until that is enough, or [`ROWS_PER_HOLD`] are evicted.
+    fn evict(&mut self, is_enough: impl Fn(&Self) -> bool) {
         for _ in 0..ROWS_PER_HOLD {
-            if self.has_room(cost) {
+            if is_enough(self) {
                 break;
             }
             // Few streams have more than a few topics.
@@ -428,7 +428,7 @@ impl Table {
             return true;
         }
         if self.bounds.when_full == WhenFull::EvictOldest && !self.is_within_bounds() {
-            self.evict(0);
+            self.evict(Self::is_within_bounds);
         }
         self.bounds.when_full == WhenFull::EvictOldest && !self.is_within_bounds()
     }

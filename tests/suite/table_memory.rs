@@ -313,6 +313,10 @@ fn smaller_bounds_are_reached_in_steps() {
         before = table.len();
     }
     assert!(table.cost() <= cost / 4 && table.cost() > cost / 5);
+    let keys = table.len() - 7;
+    table.set_bounds(Bounds { keys, ..smaller }, 1);
+    while table.tidy(1) {}
+    assert_eq!(table.len(), keys, "no more leave than must");
     let position = |next| Position {
         as_of: Some(1),
         topics: vec![
