@@ -289,6 +289,32 @@ pub fn a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap() {
     check(setup, ops);
 }
 
+/// The offset of a lost record has no record after the truncation. A replica that started later compares by the records
+/// that it has read, so that its client gets no `gap`, and loses nothing.
+pub fn a_lost_record_without_a_successor_is_not_announced_by_a_later_replica() {
+    let place = place(0, 0);
+    let mut ops = begin(0).to_vec();
+    ops.extend([produce(place, 2), read(0, place, 2), go(0, 0), take(0, 9)]);
+    ops.push(Op::Truncate { place, eighths: 4 });
+    ops.push(Op::Restart {
+        replica: 0,
+        is_graceful: false,
+    });
+    ops.push(Op::Produce {
+        place,
+        keys: vec![(Some(0), Kind::Hole), (Some(0), Kind::Value)],
+        skew: 0,
+    });
+    ops.extend(begin(0));
+    ops.extend([read(0, place, 9), go(0, 0), take(0, 9)]);
+    let setup = Setup {
+        has_epochs: true,
+        preload: 0,
+        ..setup(Start::Earliest, [1, 0])
+    };
+    check(setup, ops);
+}
+
 /// A client with a table leaves where its next event is the `reset` of a truncation.
 pub fn an_id_from_before_the_reset_of_a_truncation_is_reset_too() {
     let place = place(0, 0);

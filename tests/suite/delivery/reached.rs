@@ -152,6 +152,17 @@ impl View<'_> {
         }
     }
 
+    /// Whether the present log has no record at the offsets where it differs from a client's records.
+    pub fn has_only_holes(self, before: Reached) -> bool {
+        let version = self.kafka.version(self.place);
+        let had = self.alike(before);
+        (0..version).filter(|one| had >> one & 1 == 1).any(|one| {
+            let from = self.kafka.divergence(self.place, one, version);
+            let present = self.kafka.log(self.place, version).get(from..before.next);
+            present.is_some_and(|present| present.iter().all(|record| record.kind == Kind::Hole))
+        })
+    }
+
     /// Whether none of these versions can be those of the client's records.
     pub fn differs(self, reached: Reached, versions: u64) -> bool {
         self.alike(reached) & versions == 0

@@ -104,6 +104,15 @@ impl Browser {
         may_mix
     }
 
+    /// Whether the present log has no record at the offsets of the lost records before its id, so that its replica finds
+    /// the end of their leader epoch behind them.
+    fn is_of_holes(&self, view: View<'_>, before: Reached) -> bool {
+        let connection = self.connection.as_ref();
+        let brought = connection.and_then(|connection| connection.brought.as_ref());
+        let next = brought.and_then(|(next, _)| next[view.place.topic].get(view.place.partition));
+        next == Some(&before.next) && view.has_only_holes(before)
+    }
+
     /// Goes on to an offset of one of these versions of the log. Nothing that Kafka still has may be missing before it,
     /// whether retention took it since or not, and in a partition that it begins to read, nothing that is still there.
     pub(super) fn pass(
@@ -115,6 +124,14 @@ impl Browser {
     ) -> Result<(), String> {
         let (view, before) = (self.view(kafka, place), self.reached.get(&place).copied());
         let passed = view.pass(before, self.first_of(kafka, place), to, versions);
+        let passed = match (passed, before) {
+            (Err(what), Some(before)) if self.is_of_holes(view, before) => {
+                // It is as if it had had the records of the present log.
+                let before = Reached::at(before.next, view.present());
+                view.pass(Some(before), 0, to, versions).or(Err(what))
+            }
+            (passed, _) => passed,
+        };
         let passed = match passed {
             Err(_) if self.is_excused(kafka, place) => Reached::at(to, versions),
             passed => passed?,
