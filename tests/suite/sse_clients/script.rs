@@ -24,7 +24,7 @@ pub(super) const VALUES: [&str; 19] = [
     "Ærø, Zürich, 日本語, עברית, 👩\u{200d}🚀, e\u{301}",
     "\u{feff}byte order marks\u{feff}\n\u{feff}",
     "\u{b}\u{c}\u{1c}\u{1d}\u{1e}\u{85}\u{2028}\u{2029} end no line",
-    "\0 is a character\tlike others \u{7f}",
+    "a character\tlike others: \0 \u{7f}",
 ];
 
 /// The value as a client receives it, without a byte order mark at its beginning.
