@@ -56,6 +56,14 @@ impl Epochs {
         *self = Self::default();
     }
 
+    /// The epoch of a record that was read, if it is known.
+    pub(crate) fn at(&self, offset: i64) -> Option<u32> {
+        let mut known = self.known.iter().rev();
+        known
+            .find(|&&(_, first)| first <= offset)
+            .map(|&(epoch, _)| epoch)
+    }
+
     /// The end of an epoch, or of the last one before it if the log has none of that number.
     pub(crate) fn end_of(&self, epoch: u32) -> EpochEnd {
         if self.known.is_empty() {

@@ -338,16 +338,13 @@ impl Cursor {
             return self.begin_again();
         }
         let mut resets = state.start_over_since(cursor, &mut position, 0);
+        let epochs = state.named_epochs();
         drop(state);
         self.retain_read(&mut resets);
         let scan = Scan {
-            cursor,
-            until,
             wanted: position.clone(),
-            deletes_from: 0,
             is_conflated: true,
-            position,
-            rows_to_id: 0,
+            ..Scan::new(cursor, until, position, epochs)
         };
         self.reader.phase = Phase::Snapshot(Box::new(scan));
         self.announce_resets(resets, None);
@@ -577,10 +574,11 @@ impl Cursor {
         let mut resets = state.start_over_since(cursor, &mut position, 0);
         self.retain_read(&mut resets);
         let until = state.log.next();
+        let epochs = state.named_epochs();
         drop(state);
         let scan = Scan {
             is_conflated: true,
-            ..Scan::new(cursor, until, position)
+            ..Scan::new(cursor, until, position, epochs)
         };
         self.reader.phase = Phase::Snapshot(Box::new(scan));
         // Where a reset follows, that one carries the new position: a client that misses it comes back for it.

@@ -419,6 +419,13 @@ impl Position {
         }
     }
 
+    /// Whether it has a leader epoch.
+    pub fn names_epochs(&self) -> bool {
+        self.topics
+            .iter()
+            .any(|topic| topic.marks.iter().any(|&mark| mark > 0))
+    }
+
     /// Whether ids stay short enough with a leader epoch for every partition.
     pub fn has_room_for_epochs(&self) -> bool {
         let mut plain = self.clone();

@@ -108,7 +108,7 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadF
     let until = state.log.next();
     ReadFrom::Table(Scan {
         deletes_from: until,
-        ..Scan::new(0, until, position)
+        ..Scan::new(0, until, position, state.named_epochs())
     })
 }
 
@@ -117,6 +117,6 @@ fn changes(position: Position, wanted: Position, state: &State) -> ReadFrom {
     let cursor = state.log.walk_point(&wanted);
     ReadFrom::Table(Scan {
         wanted,
-        ..Scan::new(cursor, state.log.next(), position)
+        ..Scan::new(cursor, state.log.next(), position, state.named_epochs())
     })
 }

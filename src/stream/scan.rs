@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::binary_heap::{BinaryHeap, PeekMut};
+use std::sync::Arc;
 
 use super::encode::Encoder;
 use super::filter::Matcher;
@@ -12,6 +13,7 @@ use super::log::Sequence;
 use super::position::Position;
 use super::row::Row;
 use super::table::Table;
+use super::truncation::LogEpochs;
 use crate::kafka::record::{Record, Stamp};
 
 /// Most rows between two ids that a reader can resume from.
@@ -52,8 +54,7 @@ impl Table {
             }
             let is_in_log = sequence >= scan.until;
             if !is_in_log {
-                scan.position
-                    .pass(usize::from(origin.topic), origin.partition, origin.offset);
+                scan.pass(usize::from(origin.topic), origin.partition, origin.offset);
             }
             let candidate = row.candidate();
             let mut is_delete = candidate.is_tombstone;
@@ -167,11 +168,18 @@ pub struct Scan {
     pub position: Position,
     /// Rows until the next one with an id.
     pub rows_to_id: usize,
+    /// The leader epochs of the rows, where ids name them. All rows below `until` were read before the scan began.
+    pub epochs: Option<Arc<LogEpochs>>,
 }
 
 impl Scan {
     /// A scan of all rows from `cursor` up to `until`, for a reader at `position`.
-    pub fn new(cursor: Sequence, until: Sequence, position: Position) -> Self {
+    pub fn new(
+        cursor: Sequence,
+        until: Sequence,
+        position: Position,
+        epochs: Option<Arc<LogEpochs>>,
+    ) -> Self {
         Self {
             cursor,
             until,
@@ -180,6 +188,18 @@ impl Scan {
             is_conflated: false,
             position,
             rows_to_id: 0,
+            epochs,
+        }
+    }
+
+    /// Moves the reader behind a row.
+    fn pass(&mut self, topic: usize, partition: u32, offset: i64) {
+        self.position.pass(topic, partition, offset);
+        let Some(epochs) = &self.epochs else { return };
+        if self.position.next(topic, partition) == offset.saturating_add(1)
+            && let Some(position) = self.position.topics.get_mut(topic)
+        {
+            position.set_mark(partition as usize, epochs.mark(topic, partition, offset));
         }
     }
 

@@ -1,10 +1,12 @@
 //! The state that the writer of a stream changes and its readers read.
 
+use std::sync::Arc;
+
 use super::arrivals::Arrivals;
 use super::control::Reset;
 use super::log::{Log, Sequence};
 use super::position::{BEGINNING, NOT_BEGUN, Position};
-use super::truncation::Truncations;
+use super::truncation::{LogEpochs, Truncations};
 
 /// The shared state of a stream, behind one lock.
 #[derive(Debug)]
@@ -76,6 +78,12 @@ impl State {
     /// Events in the log that the table does not have: notices, and records without a key.
     pub(super) fn only_in_log(&self) -> u64 {
         self.notices + self.keyless
+    }
+
+    /// The leader epochs of what was read until now, which ids may name; `None` where ids would become too long.
+    pub(super) fn named_epochs(&self) -> Option<Arc<LogEpochs>> {
+        let here = Position::parse(self.log.head()).unwrap_or_default();
+        here.names_epochs().then(|| self.truncations.epochs())
     }
 
     /// The position of a reader at a record of the log; the last that is known, if that has left the log.

@@ -4,9 +4,11 @@
 //! was read, and grows again with other records, of later leader epochs. The reading thread goes back. This module
 //! remembers truncations and updates positions from before. Pure: positions in, positions and gaps out.
 
+use std::sync::Arc;
+
 use super::control::{Gap, GapReason};
 use super::log::Sequence;
-use super::position::Position;
+use super::position::{Position, mark_of};
 use crate::kafka::epochs::{EpochEnd, Epochs};
 
 /// Most truncations that are remembered; beyond that, the oldest are forgotten.
@@ -36,8 +38,21 @@ pub(super) struct Cut {
 pub(super) struct Truncations {
     /// In the order in which they were noticed.
     cuts: Vec<Cut>,
-    /// Leader epochs of the records that were read, by topic and partition; shorter where none are known.
-    epochs: Vec<Vec<Epochs>>,
+    /// Copied when they change while a scan holds them: a leader changes rarely.
+    epochs: Arc<LogEpochs>,
+}
+
+/// Leader epochs of the records that a stream has read, by topic and partition; shorter where none are known.
+#[derive(Debug, Clone, Default)]
+pub struct LogEpochs(Vec<Vec<Epochs>>);
+
+impl LogEpochs {
+    /// The [`mark_of`] the leader epoch of a record that the stream has read.
+    pub(super) fn mark(&self, topic: usize, partition: u32, offset: i64) -> u32 {
+        let epochs = self.0.get(topic);
+        let epochs = epochs.and_then(|epochs| epochs.get(partition as usize));
+        mark_of(epochs.and_then(|epochs| epochs.at(offset)))
+    }
 }
 
 /// The part of a position that is not in the log.
@@ -63,10 +78,11 @@ impl Truncations {
 
     /// Notes that a record at this offset has another leader epoch than the one before it in its partition.
     pub(super) fn note_epoch(&mut self, (topic, partition): (usize, u32), epoch: Option<u32>, offset: i64) {
-        if self.epochs.len() <= topic {
-            self.epochs.resize(topic + 1, Vec::new());
+        let LogEpochs(topics) = Arc::make_mut(&mut self.epochs);
+        if topics.len() <= topic {
+            topics.resize(topic + 1, Vec::new());
         }
-        let (epochs, partition) = (&mut self.epochs[topic], partition as usize);
+        let (epochs, partition) = (&mut topics[topic], partition as usize);
         if epochs.len() <= partition {
             epochs.resize(partition + 1, Epochs::default());
         }
@@ -75,13 +91,19 @@ impl Truncations {
 
     /// Forgets the leader epochs of a topic that is reset.
     pub(super) fn forget_epochs(&mut self, topic: usize) {
-        if let Some(epochs) = self.epochs.get_mut(topic) {
+        if let Some(epochs) = Arc::make_mut(&mut self.epochs).0.get_mut(topic) {
             epochs.clear();
         }
     }
 
+    /// The leader epochs of what was read until now.
+    pub(super) fn epochs(&self) -> Arc<LogEpochs> {
+        Arc::clone(&self.epochs)
+    }
+
     fn epochs_of(&mut self, topic: usize, partition: u32) -> Option<&mut Epochs> {
-        self.epochs.get_mut(topic)?.get_mut(partition as usize)
+        let LogEpochs(topics) = Arc::make_mut(&mut self.epochs);
+        topics.get_mut(topic)?.get_mut(partition as usize)
     }
 
     /// Moves the position of a returning client back to where logs were truncated; the stream is at `here`. Returns the
@@ -124,7 +146,7 @@ impl Truncations {
     /// Compares the leader epochs of a position with those that were read, and moves it back to where they differ.
     pub(super) fn compare(&self, wanted: &mut Position) -> Departed {
         let mut departed = Departed::default();
-        for (index, (topic, epochs)) in wanted.topics.iter_mut().zip(&self.epochs).enumerate() {
+        for (index, (topic, epochs)) in wanted.topics.iter_mut().zip(&self.epochs.0).enumerate() {
             for (number, (partition, epochs)) in (0..).zip(epochs.iter().enumerate()) {
                 let (Some(epoch), Some(&to)) = (topic.epoch(partition), topic.next.get(partition)) else {
                     continue;

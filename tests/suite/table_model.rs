@@ -117,6 +117,7 @@ pub fn scan(table: &Table, wanted: &Position, until: u64, step: usize) -> Vec<u8
         is_conflated: false,
         position: wanted.clone(),
         rows_to_id: 0,
+        epochs: None,
     };
     let settings = StreamSettings::default();
     let mut show = Show {

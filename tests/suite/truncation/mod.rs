@@ -115,15 +115,32 @@ fn gap(partition: u32, from: i64, to: i64) -> String {
 
 const TRUNCATED: &str = r#"reset {"reason":"truncated","topic":"t"}"#;
 
+/// Whether the last of these events may be a row with more to come. A record that was lost since may have replaced a
+/// row from before it, which the client does not get then (docs/wire.md).
+fn is_amid_rows(events: &[Event]) -> bool {
+    events
+        .iter()
+        .fold(true, |is_amid, event| match event.name.as_str() {
+            "caught-up" => false,
+            "conflated" => true,
+            "reset" => event.json()["reason"] != "truncated",
+            _ => is_amid,
+        })
+}
+
 /// Resumes at `to` with the id of every event, and checks what the client holds in the end.
 async fn resume_with_every_id(to: &Rig, events: &[Event], what: &str) {
+    let is_table = to.stream.settings().has_table();
+    let cuts = 1..=events.len();
+    let cuts = cuts.filter(|&cut| !is_table || !is_amid_rows(&events[..cut]));
+    resume_with_ids(to, events, cuts, what).await;
+}
+
+/// The same with the ids of the last of so many events.
+async fn resume_with_ids(to: &Rig, events: &[Event], cuts: impl Iterator<Item = usize>, what: &str) {
     let whole = Held::of(to);
     let is_table = to.stream.settings().has_table();
-    for cut in 1..=events.len() {
-        // Rows of a snapshot name no leader epochs; the event behind it does.
-        if is_table && !events[..cut].iter().any(|event| event.is("caught-up")) {
-            continue;
-        }
+    for cut in cuts {
         let what = format!(
             "{what}: back after {cut} of {}: {:?}",
             events.len(),
