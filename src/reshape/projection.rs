@@ -31,8 +31,18 @@ pub fn project(projection: &Projection, value: &str, out: &mut Vec<u8>) -> Resul
 /// Writes what is shown of the value that comes next. Returns false where nothing of it is; then nothing is written.
 fn write(rule: Rule, from: &mut Scanner<'_>, node: &Node, out: &mut Vec<u8>) -> bool {
     match from.peek() {
-        Some(b'{') => write_members(rule, from, node, out),
-        Some(b'[') => write_elements(rule, from, node, out),
+        Some(b'{') => write_parts(from, *b"{}", out, |from, start, out| {
+            let name_at = from.at;
+            from.skip_string();
+            let name = from.since(name_at);
+            from.skip_to_value();
+            out.extend_from_slice(from.since(start));
+            write_member(rule, from, child(node, name), out)
+        }),
+        Some(b'[') => write_parts(from, *b"[]", out, |from, start, out| {
+            out.extend_from_slice(from.since(start));
+            write(rule, from, node, out)
+        }),
         _ => {
             let start = from.at;
             from.skip_value();
@@ -45,71 +55,41 @@ fn write(rule: Rule, from: &mut Scanner<'_>, node: &Node, out: &mut Vec<u8>) -> 
     true
 }
 
-fn write_members(rule: Rule, from: &mut Scanner<'_>, node: &Node, out: &mut Vec<u8>) {
-    out.push(b'{');
-    from.at += 1;
-    let mut is_first = true;
-    // The space of an empty object.
-    let mut start = from.at;
-    from.skip_space();
-    while from.peek() == Some(b'"') {
-        let name_at = from.at;
-        from.skip_string();
-        let name = from.since(name_at);
-        let below = child(node, name);
-        from.skip_to_value();
-        let before = out.len();
-        if !is_first {
-            out.push(b',');
-        }
-        out.extend_from_slice(from.since(start));
-        let is_shown = match (rule, below) {
-            (Rule::Show, None) | (Rule::Hide, Some(Node { is_end: true, .. })) => {
-                from.skip_value();
-                false
-            }
-            (Rule::Show, Some(Node { is_end: true, .. })) | (Rule::Hide, None) => {
-                let value_at = from.at;
-                from.skip_value();
-                out.extend_from_slice(from.since(value_at));
-                true
-            }
-            (_, Some(below)) => write(rule, from, below, out),
-        };
-        let end = from.at;
-        from.skip_space();
-        if is_shown {
-            out.extend_from_slice(from.since(end));
-            is_first = false;
-        } else {
-            out.truncate(before);
-        }
-        if from.peek() == Some(b',') {
-            from.at += 1;
-        }
-        start = from.at;
-        from.skip_space();
+/// The same for the value of a member, with the node of its name.
+fn write_member(rule: Rule, from: &mut Scanner<'_>, node: Option<&Node>, out: &mut Vec<u8>) -> bool {
+    if let Some(below) = node.filter(|node| !node.is_end) {
+        return write(rule, from, below, out);
     }
-    if is_first {
+    let is_shown = node.is_some() == (rule == Rule::Show);
+    let start = from.at;
+    from.skip_value();
+    if is_shown {
         out.extend_from_slice(from.since(start));
     }
-    from.at += 1;
-    out.push(b'}');
+    is_shown
 }
 
-fn write_elements(rule: Rule, from: &mut Scanner<'_>, node: &Node, out: &mut Vec<u8>) {
-    out.push(b'[');
+/// Writes the members of an object, or the elements of an array. `write_part` is at the next one; it writes what is between
+/// the place that it is given and the value, then the value, and returns whether that is shown.
+fn write_parts<'j>(
+    from: &mut Scanner<'j>,
+    brackets: [u8; 2],
+    out: &mut Vec<u8>,
+    mut write_part: impl FnMut(&mut Scanner<'j>, usize, &mut Vec<u8>) -> bool,
+) {
+    let [open, close] = brackets;
+    out.push(open);
     from.at += 1;
     let mut is_first = true;
+    // The space of an empty object or array.
     let mut start = from.at;
     from.skip_space();
-    while from.peek().is_some_and(|byte| byte != b']') {
+    while from.peek().is_some_and(|byte| byte != close) {
         let before = out.len();
         if !is_first {
             out.push(b',');
         }
-        out.extend_from_slice(from.since(start));
-        let is_shown = write(rule, from, node, out);
+        let is_shown = write_part(from, start, out);
         let end = from.at;
         from.skip_space();
         if is_shown {
@@ -128,7 +108,7 @@ fn write_elements(rule: Rule, from: &mut Scanner<'_>, node: &Node, out: &mut Vec
         out.extend_from_slice(from.since(start));
     }
     from.at += 1;
-    out.push(b']');
+    out.push(close);
 }
 
 /// The node of a member, by its name as it is written, quotes included.

@@ -13,6 +13,9 @@ const LONGEST: i64 = 315_576_000_000;
 
 const SECOND: i32 = 1_000_000_000;
 
+const OBJECT: [u8; 2] = *b"{}";
+const ARRAY: [u8; 2] = *b"[]";
+
 impl Protobuf {
     /// Writes a message of a well-known type.
     pub(super) fn known(
@@ -29,32 +32,27 @@ impl Protobuf {
                 let kind = self.messages[place].fields.first().map(|field| field.kind);
                 self.value(kind.unwrap_or(Kind::Bool), value, bytes, scratch, out)
             }
-            Known::Struct => self.members(place, bytes, scratch, out),
-            Known::ListValue => self.elements(place, bytes, scratch, out),
+            Known::Struct => self.enclosed(OBJECT, place, bytes, scratch, out),
+            Known::ListValue => self.enclosed(ARRAY, place, bytes, scratch, out),
             Known::Value => {
                 let start = self.read(place, bytes, scratch)?;
                 // The members of its oneof: at most one is left, unless a message was written in parts.
-                let last = scratch.entries(start).last().copied();
-                let merged: Vec<Entry> = scratch.entries(start).to_vec();
-                scratch.truncate(start);
-                match last {
-                    None => out.raw(b"null"),
-                    Some(last) => {
-                        let kind = self.messages[place].fields[last.field()].kind;
-                        if merged.len() > 1 && matches!(kind, Kind::Message(_)) {
-                            let merged: Vec<u8> = merged
-                                .iter()
-                                .flat_map(|entry| entry.bytes(bytes))
-                                .copied()
-                                .collect();
-                            if let Kind::Message(message) = kind {
-                                return self.message(message, &merged, scratch, out);
-                            }
-                        }
-                        self.value(kind, last, bytes, scratch, out)?;
-                    }
+                let entries = scratch.entries(start);
+                let Some(&last) = entries.last() else {
+                    out.raw(b"null");
+                    return Ok(());
+                };
+                let kind = self.messages[place].fields[last.field()].kind;
+                if entries.len() > 1
+                    && let Kind::Message(message) = kind
+                {
+                    let parts = entries.iter().flat_map(|entry| entry.bytes(bytes));
+                    let merged: Vec<u8> = parts.copied().collect();
+                    scratch.truncate(start);
+                    return self.message(message, &merged, scratch, out);
                 }
-                Ok(())
+                scratch.truncate(start);
+                self.value(kind, last, bytes, scratch, out)
             }
             Known::FieldMask => {
                 let start = self.read(place, bytes, scratch)?;
@@ -106,55 +104,34 @@ impl Protobuf {
         Ok(last)
     }
 
-    fn members(
+    /// Writes the values of the only field: those of a map as the members of an object, others as the elements of an
+    /// array.
+    fn enclosed(
         &self,
+        brackets: [u8; 2],
         place: usize,
         bytes: &[u8],
         scratch: &mut Scratch,
         out: &mut Output<'_>,
     ) -> Result<(), Fault> {
-        let kind = self.messages[place]
-            .fields
-            .first()
-            .map_or(Kind::Bool, |field| field.kind);
+        let field = self.messages[place].fields.first();
+        let kind = field.map_or(Kind::Bool, |field| field.kind);
         let start = self.read(place, bytes, scratch)?;
         let end = scratch.len();
-        out.open(b'{')?;
+        out.open(brackets[0])?;
         for index in start..end {
             if index > start {
                 out.byte(b',');
             }
             let entry = scratch.get(index);
-            self.map_entry(kind, entry.bytes(bytes), scratch, out)?;
-        }
-        out.close(b'}');
-        scratch.truncate(start);
-        Ok(())
-    }
-
-    fn elements(
-        &self,
-        place: usize,
-        bytes: &[u8],
-        scratch: &mut Scratch,
-        out: &mut Output<'_>,
-    ) -> Result<(), Fault> {
-        let kind = self.messages[place]
-            .fields
-            .first()
-            .map_or(Kind::Bool, |field| field.kind);
-        let start = self.read(place, bytes, scratch)?;
-        let end = scratch.len();
-        out.open(b'[')?;
-        for index in start..end {
-            if index > start {
-                out.byte(b',');
+            if brackets == OBJECT {
+                self.map_entry(kind, entry.bytes(bytes), scratch, out)?;
+            } else {
+                self.value(kind, entry, bytes, scratch, out)?;
             }
-            let entry = scratch.get(index);
-            self.value(kind, entry, bytes, scratch, out)?;
             out.check()?;
         }
-        out.close(b']');
+        out.close(brackets[1]);
         scratch.truncate(start);
         Ok(())
     }
