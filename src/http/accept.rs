@@ -1,4 +1,5 @@
-//! Content negotiation: the lists of `Accept` and `Accept-Encoding`, with their weights (RFC 9110, section 12). Pure.
+//! What a client accepts, and what it has: `Accept` and `Accept-Encoding`, with their weights (RFC 9110, section 12), and
+//! `If-None-Match` (section 13.1.2). Pure.
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -57,13 +58,24 @@ pub(super) fn gzip(headers: &HeaderMap) -> bool {
     gzip.weight > 0
 }
 
+/// Whether `If-None-Match` has a tag, by weak comparison.
+pub(super) fn if_none_match(headers: &HeaderMap, etag: &str) -> bool {
+    let opaque = etag.trim_start_matches("W/");
+    values(headers, &header::IF_NONE_MATCH)
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .any(|tag| tag == "*" || tag.trim_start_matches("W/") == opaque)
+}
+
+/// The values of a header that are text.
+fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
+    let values = headers.get_all(name).into_iter();
+    values.filter_map(|value| value.to_str().ok())
+}
+
 /// The preference by the most exact item that matches; of several, the one with the highest weight.
 fn preference(headers: &HeaderMap, name: &HeaderName, exactness: impl Fn(&str) -> Exactness) -> Preference {
-    let texts = headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    texts
+    values(headers, name)
         .flat_map(|text| split(text, b','))
         .filter_map(|item| {
             let mut parts = split(item, b';').map(str::trim);
@@ -185,5 +197,26 @@ mod tests {
             );
         }
         assert!(!gzip(&HeaderMap::new()));
+    }
+    #[test]
+    fn a_tag_matches_one_of_a_list_whether_weak_or_not() {
+        for (values, is_known) in [
+            (&["\"a\""][..], true),
+            (&["W/\"a\""], true),
+            (&["\"b\", W/\"a\" ,\"c\""], true),
+            (&["\"b\"", "\"a\""], true),
+            (&["*"], true),
+            (&["\"b\", *"], true),
+            (&["\"A\""], false),
+            (&["a"], false),
+            (&["\"ab\""], false),
+            (&[""], false),
+            (&[], false),
+        ] {
+            let headers = headers(&header::IF_NONE_MATCH, values);
+            for etag in ["\"a\"", "W/\"a\""] {
+                assert_eq!(if_none_match(&headers, etag), is_known, "{values:?} {etag}");
+            }
+        }
     }
 }

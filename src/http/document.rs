@@ -14,8 +14,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_NONE_MATCH, RETRY_AFTER, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use log::warn;
@@ -138,7 +137,7 @@ pub(super) async fn answer(
     };
     let id = poll_fn(|context| document.poll_id(context.waker()).map(Bytes::clone)).await;
     let etag = etag(stream, &id, document.fingerprint());
-    let is_known = has_etag(headers, &etag);
+    let is_known = accept::if_none_match(headers, &etag);
     let mut is_gzip = accept::gzip(headers);
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
@@ -194,18 +193,6 @@ fn etag(stream: &Stream, id: &[u8], fingerprint: u64) -> String {
         String::from_utf8_lossy(&position.id()),
         crc32fast::hash(&settings)
     )
-}
-
-/// Whether `If-None-Match` has a tag, by weak comparison.
-fn has_etag(headers: &HeaderMap, etag: &str) -> bool {
-    let strong = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
-    let texts = headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    texts
-        .flat_map(|text| text.split(','))
-        .any(|tag| tag.trim() == "*" || strong(tag) == strong(etag))
 }
 
 /// The body of a document.

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    IF_NONE_MATCH, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use log::warn;
@@ -130,17 +130,14 @@ impl Assets {
 
 /// The encoding that a client accepts, and the ETags in its cache.
 struct Client<'a> {
-    has: &'a str,
+    request: &'a HeaderMap,
     takes_gzip: bool,
 }
 
 impl<'a> Client<'a> {
     fn of(request: &'a HeaderMap) -> Self {
         Self {
-            has: request
-                .get(IF_NONE_MATCH)
-                .and_then(|value| value.to_str().ok())
-                .unwrap_or_default(),
+            request,
             takes_gzip: accept::gzip(request),
         }
     }
@@ -152,14 +149,7 @@ impl<'a> Client<'a> {
             .filter(|is_gzip| self.takes_gzip || !is_gzip);
         possible
             .map(|is_gzip| etag(tag, is_gzip))
-            .find(|etag| self.has_etag(etag))
-    }
-
-    fn has_etag(&self, etag: &str) -> bool {
-        self.has
-            .split(',')
-            .map(|tag| tag.trim().trim_start_matches("W/"))
-            .any(|tag| tag == "*" || tag == etag)
+            .find(|etag| accept::if_none_match(self.request, etag))
     }
 
     fn answer(&self, name: &str, tag: Option<&str>, body: Body) -> Response {
@@ -172,7 +162,9 @@ impl<'a> Client<'a> {
             (_, None) => None,
             // Without them it is not known which of the two it would be.
             (Body::Omitted(_), Some(tag)) => self.known(tag),
-            (_, Some(tag)) => Some(etag(tag, is_gzip)).filter(|etag| self.has_etag(etag)),
+            (_, Some(tag)) => {
+                Some(etag(tag, is_gzip)).filter(|etag| accept::if_none_match(self.request, etag))
+            }
         };
         let is_known = known.is_some();
         let mut length = None;
