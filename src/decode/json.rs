@@ -139,12 +139,16 @@ impl<'o> Output<'o> {
     }
 
     pub(super) fn int64(&mut self, value: i64) {
+        self.integer_of_64_bits(&value);
+    }
+
+    fn integer_of_64_bits<T: Serialize>(&mut self, value: &T) {
         if self.options.quotes_int64 {
             self.byte(b'"');
-            self.serialize(&value);
+            self.serialize(value);
             self.byte(b'"');
         } else {
-            self.serialize(&value);
+            self.serialize(value);
         }
     }
 
@@ -177,13 +181,7 @@ impl<'o> Output<'o> {
 #[cfg(feature = "protobuf")]
 impl Output<'_> {
     pub(super) fn uint64(&mut self, value: u64) {
-        if self.options.quotes_int64 {
-            self.byte(b'"');
-            self.serialize(&value);
-            self.byte(b'"');
-        } else {
-            self.serialize(&value);
-        }
+        self.integer_of_64_bits(&value);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -194,4 +192,18 @@ impl Output<'_> {
     pub(super) fn truncate(&mut self, length: usize) {
         self.bytes.truncate(length);
     }
+}
+
+/// A string as JSON.
+#[cfg(any(feature = "avro", feature = "protobuf"))]
+pub(super) fn string(text: &str) -> Box<[u8]> {
+    serde_json::Value::from(text).to_string().into_bytes().into()
+}
+
+/// The name of a member as JSON, with its colon.
+#[cfg(any(feature = "avro", feature = "protobuf"))]
+pub(super) fn name(text: &str) -> Box<[u8]> {
+    let mut name = string(text).into_vec();
+    name.push(b':');
+    name.into()
 }

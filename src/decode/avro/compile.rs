@@ -6,6 +6,7 @@ use apache_avro::Schema;
 use apache_avro::schema::{InnerDecimalSchema, Name, NamespaceRef, UuidSchema};
 
 use super::{Avro, Branch, Field, Index, Node};
+use crate::decode::json;
 use crate::decode::registered::{SchemaError, SchemaKind, SchemaText};
 use crate::decode::times::Unit;
 
@@ -98,7 +99,8 @@ impl Compiler {
             Schema::Ref { name } => return Ok(self.named(name, namespace)),
             Schema::Record(record) => return self.record(record, namespace),
             Schema::Enum(symbols) => {
-                let node = Node::Enum(symbols.symbols.iter().map(|symbol| json(symbol)).collect());
+                let names = symbols.symbols.iter().map(|symbol| json::string(symbol));
+                let node = Node::Enum(names.collect());
                 return Ok(self.place(Some((&symbols.name, namespace)), node));
             }
             Schema::Fixed(fixed) => {
@@ -129,7 +131,7 @@ impl Compiler {
                 let mut branches = Vec::new();
                 for variant in union.variants() {
                     branches.push(Branch {
-                        name: member(&type_name(variant, namespace)),
+                        name: json::name(&type_name(variant, namespace)),
                         node: self.add(variant, namespace)?,
                         is_null: matches!(variant, Schema::Null),
                     });
@@ -170,7 +172,7 @@ impl Compiler {
         let index = self.named(&name, None);
         let mut fields = Vec::new();
         for field in &record.fields {
-            let mut text = member(&field.name).into_vec();
+            let mut text = json::name(&field.name).into_vec();
             if !fields.is_empty() {
                 text.insert(0, b',');
             }
@@ -212,14 +214,4 @@ fn type_name(schema: &Schema, namespace: NamespaceRef<'_>) -> String {
         }
         .to_owned(),
     }
-}
-
-fn json(text: &str) -> Box<[u8]> {
-    serde_json::Value::from(text).to_string().into_bytes().into()
-}
-
-fn member(name: &str) -> Box<[u8]> {
-    let mut member = json(name).into_vec();
-    member.push(b':');
-    member.into()
 }

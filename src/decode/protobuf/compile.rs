@@ -12,6 +12,7 @@ use prost_reflect::{
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
 use super::{DENSE, Enum, Field, Kind, Known, Message, Protobuf, Shape};
+use crate::decode::json;
 use crate::decode::registered::{SchemaError, SchemaKind, SchemaText};
 
 /// The name of the file itself, which no import may have: `confluent-kafka` names none either.
@@ -152,7 +153,7 @@ impl Tables {
         let oneof = field.containing_oneof();
         Field {
             number: field.number(),
-            name: member(field.json_name()),
+            name: json::name(field.json_name()),
             kind: self.kind(&field.kind(), field.is_group()),
             shape,
             oneof: oneof.and_then(|oneof| {
@@ -165,7 +166,7 @@ impl Tables {
     fn extension(&mut self, extension: &reflect::ExtensionDescriptor) -> Field {
         Field {
             number: extension.number(),
-            name: member(extension.json_name()),
+            name: json::name(extension.json_name()),
             kind: self.kind(&extension.kind(), extension.is_group()),
             shape: if extension.cardinality() == Cardinality::Repeated {
                 Shape::List
@@ -209,7 +210,7 @@ impl Tables {
             let name = if is_null {
                 b"null".to_vec().into()
             } else {
-                json(value.name())
+                json::string(value.name())
             };
             // Of several names of a number the first one is shown.
             values.entry(value.number()).or_insert(name);
@@ -239,14 +240,4 @@ fn known(name: &str) -> Known {
         ) => Known::Wrapper,
         _ => Known::None,
     }
-}
-
-fn json(text: &str) -> Box<[u8]> {
-    serde_json::Value::from(text).to_string().into_bytes().into()
-}
-
-fn member(name: &str) -> Box<[u8]> {
-    let mut member = json(name).into_vec();
-    member.push(b':');
-    member.into()
 }
