@@ -1,7 +1,7 @@
 //! What a stream puts into its values: `key_field`, `topic_field` and the like.
 
 use super::faults::Faults;
-use super::settings::{Format, StreamSettings};
+use super::stream::{Format, StreamSettings};
 
 /// What can be put into a value, a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

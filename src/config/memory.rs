@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::available::Available;
-use super::settings::{DEFAULT_LOG_BYTES, DEFAULT_MAX_TABLE_BYTES, Draft, LEAST_LOG, StreamSettings};
+use super::settings::Draft;
+use super::stream::{DEFAULT_LOG_BYTES, DEFAULT_MAX_TABLE_BYTES, LEAST_LOG, StreamSettings};
 use super::units::Size;
 
 /// Replays in memory (32 MiB) and pieces of tables for clients (16 MiB).

@@ -1,6 +1,6 @@
 //! Configuration: files, environment and flags in, validated [`Settings`] out. It uses no other module.
 //!
-//! - [`settings`]: the types of the sections, and each default as a named constant.
+//! - [`settings`], [`stream`]: the types of the sections, and each default as a named constant.
 //! - [`mod@load`]: the layers, and the origin of each value.
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
 //! - [`schema_registry`]: the keys of the schema registry.
@@ -39,6 +39,7 @@ pub mod schema_registry;
 pub mod security;
 pub mod settings;
 pub mod socket;
+pub mod stream;
 pub(crate) mod suggest;
 pub mod units;
 pub mod validate;
@@ -55,6 +56,6 @@ pub use load::{Document, Flags, Loaded, load};
 pub use schema_registry::SchemaRegistrySettings;
 pub use security::{FileName, Mechanism, SaslSettings, TlsSettings};
 pub use settings::{
-    Client, Format, Heartbeat, HttpSettings, Isolation, KafkaSettings, Lag, Level, LogFormat, LogSettings,
-    Settings, Start, StreamSettings, UiSettings, WhenFull,
+    Client, HttpSettings, Isolation, KafkaSettings, Level, LogFormat, LogSettings, Settings, UiSettings,
 };
+pub use stream::{Format, Heartbeat, Lag, Start, StreamSettings, WhenFull};

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use percent_encoding::percent_decode_str;
 
 use super::filter::{Filter, FilterError, Name, Written, has_parameter, is_parameter_name, literal_key};
-use super::settings::StreamSettings;
+use super::stream::StreamSettings;
 
 /// Most bytes of a value, after its escapes are decoded: longer than a UUID, a number or an email address.
 pub const MAX_VALUE_BYTES: usize = 256;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::added_fields::AddedField;
 use super::filter::split;
-use super::settings::StreamSettings;
+use super::stream::StreamSettings;
 
 /// Which members of a value are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]

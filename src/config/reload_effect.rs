@@ -7,9 +7,8 @@ use std::fmt;
 use super::cors::CorsSettings;
 use super::schema_registry::SchemaRegistrySettings;
 use super::security::{SaslSettings, TlsSettings};
-use super::settings::{
-    Draft, HttpSettings, KafkaSettings, LogSettings, MemorySettings, Start, StreamSettings, UiSettings,
-};
+use super::settings::{Draft, HttpSettings, KafkaSettings, LogSettings, MemorySettings, UiSettings};
+use super::stream::{Start, StreamSettings};
 
 /// When a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

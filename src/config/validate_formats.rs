@@ -2,7 +2,7 @@
 
 use super::faults::Faults;
 use super::formats::{AvroJson, DataFormat, Int64, Timestamps};
-use super::settings::StreamSettings;
+use super::stream::StreamSettings;
 
 pub(super) fn validate(
     stream: &StreamSettings,

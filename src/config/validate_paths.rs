@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::faults::Faults;
 use super::filter::{Filter, FilterError, Name, Written, has_parameter};
 use super::path_parameters::PathTemplate;
-use super::settings::StreamSettings;
+use super::stream::StreamSettings;
 
 /// Paths that the daemon serves itself, each with everything below it.
 pub const RESERVED_PATHS: [&str; 9] = [

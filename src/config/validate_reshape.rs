@@ -4,7 +4,7 @@ use super::faults::Faults;
 use super::filter::{MAX_PATH, Name, split};
 use super::formats::{AvroJson, DataFormat, Unwrap};
 use super::projection::Projection;
-use super::settings::StreamSettings;
+use super::stream::StreamSettings;
 
 pub(super) fn validate(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &mut Faults) {
     let needs_objects = [
