@@ -38,6 +38,7 @@ pub mod live_settings;
 mod log;
 mod looks;
 mod lookup;
+mod lost;
 mod members;
 mod noted;
 mod notice;

@@ -5,7 +5,6 @@
 //! reader misses nothing and sees nothing twice. Tombstones stay as markers for a while, so that returning readers
 //! receive them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +15,7 @@ use super::evicted::{Departed, Evicted};
 use super::filter::key_hash;
 use super::hidden::Hidden;
 use super::log::Sequence;
+use super::lost::Lost;
 use super::position::Position;
 pub use super::row::{Origin, Row, Update};
 use super::rows::Rows;
@@ -83,33 +83,6 @@ pub enum Applied {
     Refused,
     /// There is no room for it, and its key is no longer in the table: the old row is outdated.
     Displaced,
-}
-
-/// Latest records of keys that were evicted from the table or found no room in it: rows, and deletes that are no longer
-/// remembered.
-#[derive(Debug, Default)]
-struct Lost {
-    /// The last such offset, by topic and partition: a client past it has seen the records.
-    offsets: BTreeMap<(u16, u32), i64>,
-    /// The last number of such a record.
-    sequence: Sequence,
-    /// The last number of any row that was in the table.
-    row: Sequence,
-}
-
-impl Lost {
-    /// Notes a record that found no room.
-    fn note(&mut self, sequence: Sequence, origin: &Origin) {
-        self.sequence = self.sequence.max(sequence);
-        let last = self.offsets.entry((origin.topic, origin.partition)).or_default();
-        *last = origin.offset.max(*last);
-    }
-
-    /// Notes a row that was evicted.
-    fn note_row(&mut self, sequence: Sequence, origin: &Origin) {
-        self.note(sequence, origin);
-        self.row = self.row.max(sequence);
-    }
 }
 
 /// The newest record of every key.
@@ -410,7 +383,7 @@ impl Table {
     /// locked.
     #[must_use = "freeing millions of rows takes a second, in which nobody can read the table"]
     pub fn clear(&mut self, topic: u16) -> Cleared {
-        self.lost.offsets.retain(|(of, _), _| *of != topic);
+        self.lost.forget(topic);
         self.evicted.clear(topic);
         self.hidden.clear(topic);
         self.captures.void();
@@ -502,18 +475,7 @@ impl Table {
     /// Whether a client with this position has seen all evicted records.
     #[must_use]
     pub fn has_kept_since(&self, wanted: &Position) -> bool {
-        // A client has no records of a topic that it wants from the beginning. That does not hold for a single
-        // partition: the client may hold older records of the same keys from another one.
-        // Times are not compared here: clocks may have been set back since.
-        self.lost.offsets.iter().all(|(&(topic, partition), &last)| {
-            let topic = usize::from(topic);
-            let next = wanted.next(topic, partition);
-            let holds_nothing = || {
-                let topic = wanted.topics.get(topic);
-                topic.is_none_or(|topic| topic.next.iter().all(|&next| next < 0))
-            };
-            next > last || next < 0 && holds_nothing()
-        })
+        self.lost.is_behind(wanted)
     }
 
     /// Whether a record was evicted that a reader at this record has not seen.
