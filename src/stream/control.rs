@@ -113,6 +113,9 @@ words! {
     }
 }
 
+/// Resets of topics, by index in the stream's configuration; `None` is all topics.
+pub(super) type Resets = Vec<(Reset, Option<usize>)>;
+
 words! {
     /// Why a client must discard its records.
     Reset {

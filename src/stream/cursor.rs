@@ -7,24 +7,24 @@
 //!  │  ▼       Replay (Kafka) ──end──► CatchUp         │                                        │ │
 //! Lookup                         Snapshot ◄─────────── fell off the log (lag = "latest") ──────┘─┘
 //! ```
-//! A [throttled](Gate) reader waits at the log's records until they are due, and reads them from the table.
+//! A [throttled](super::throttle) reader waits at the log's records until they are due, and reads them from the table.
 
 use std::sync::Arc;
 use std::task::Waker;
 
 use bytes::Bytes;
 
-use super::control::{CaughtUp, Control, Gap, Reset, echoed_id};
-use super::counters::To;
+use super::announcements::Announcements;
+use super::control::{CaughtUp, Control, Reset, Resets, echoed_id};
 use super::group::Group;
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
 use super::phase::{Filtered, Frames, Phase, PhaseReader, Piece};
 use super::position::{BEGINNING, Position};
 use super::read_from::{self, ReadFrom};
-use super::scan::Scan;
 use super::shared::Stream;
 use super::start_position::{Answers, Beginning, Opening, Outcome, Request, Unknowable, decide};
+use super::throttle::{Gate, Release, ReleaseFrom};
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings};
 use crate::kafka::history::fair_queue::Flow;
@@ -47,17 +47,6 @@ pub(super) enum Advance {
     Released,
 }
 
-/// Whether a reader that is throttled may read on, once it has read what it began with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// It is not throttled.
-    None,
-    /// The next records are not due.
-    Closed,
-    /// They are due: for each key the latest.
-    Due,
-}
-
 /// A reader's way through a stream.
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -70,14 +59,11 @@ pub(super) struct Cursor {
     /// Its request, until it has begun.
     request: Option<Box<(Opening, Answers)>>,
     /// Events to send before anything else: `reset`, `gap` and `conflated`.
-    announcements: Vec<u8>,
+    announcements: Announcements,
     /// The table's count of forgettings when the reader began.
     forgettings: u64,
     has_begun: bool,
-    /// Where the reader is throttled, up to which record it reads the log all the same.
-    released: Sequence,
-    /// The notices and records without a key in the log when the reader was last released.
-    only_in_log: u64,
+    release: Release,
     /// The record at which the reader has caught up, and the data of `caught-up`; `None` once sent.
     catches_up_at: Option<(Sequence, CaughtUp)>,
 }
@@ -116,11 +102,10 @@ impl Cursor {
             start,
             since,
             request: (!is_plain).then(|| Box::new((opening, Answers::default()))),
-            announcements: Vec::new(),
+            announcements: Announcements::default(),
             forgettings: 0,
             has_begun: false,
-            released: 0,
-            only_in_log: 0,
+            release: Release::default(),
             catches_up_at: None,
         }
     }
@@ -146,7 +131,7 @@ impl Cursor {
 
     /// The events to send before anything else; empty if there are none.
     pub(super) fn take_announcements(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.announcements)
+        self.announcements.take()
     }
 
     /// The data of `caught-up`, once, when the reader is at the head of a loaded stream.
@@ -257,7 +242,7 @@ impl Cursor {
             Phase::Pending => return self.begin(),
             Phase::Lookup(_) => return self.hear_answer(),
             Phase::Live(cursor) | Phase::CatchUp(cursor, _)
-                if gate != Gate::None && cursor >= self.released && cursor < self.end() =>
+                if self.release.holds(cursor, gate) && cursor < self.stream().read().log.next() =>
             {
                 if gate == Gate::Closed {
                     return Advance::Held;
@@ -280,7 +265,7 @@ impl Cursor {
             Piece::Live => Advance::Changed,
             Piece::Gap(gap) => {
                 let id = self.id();
-                self.announce_gap(&gap, id.as_deref());
+                self.announcements.add_gap(&self.reader, &gap, id.as_ref());
                 Advance::Changed
             }
             Piece::Over {
@@ -296,58 +281,36 @@ impl Cursor {
         }
     }
 
-    /// The number of the log's next record.
-    fn end(&self) -> Sequence {
-        self.reader.stream.read().log.next()
-    }
-
     /// Sends the position behind the last row of a scan, if that has no id: the next scan may be long in coming.
     fn end_scan(&mut self) {
         if std::mem::take(&mut self.reader.ends_without_id) {
             let id = self.id();
-            self.announcements
-                .extend(Control::Checkpoint.frame(id.as_deref()));
+            self.announcements.add(&Control::Checkpoint, id.as_ref());
         }
     }
 
-    /// Has a throttled reader read what came since `cursor`: from the table, which has the latest record of each key.
-    /// Notices and records without a key are in the log alone, and a full table may lack keys: then all that came is read from the log, if it
-    /// reaches back.
+    /// Has a throttled reader read what came since `cursor`.
     fn release(&mut self, cursor: Sequence) {
-        let state = self.reader.stream.read();
-        let until = state.log.next();
-        let only_in_log = state.only_in_log();
-        let before = std::mem::replace(&mut self.only_in_log, only_in_log);
-        let mut position = match &self.reader.phase {
+        let stream = &self.reader.stream;
+        let state = stream.read();
+        let position = match &self.reader.phase {
             Phase::CatchUp(_, position) => Position::clone(position),
             _ => state.position_at(cursor),
         };
-        let is_in_log = cursor >= state.log.first();
-        let is_lost = self
-            .reader
-            .stream
-            .read_table()
-            .is_none_or(|table| table.has_lost_since(cursor) || !table.has_kept_since(&position));
-        if is_in_log && (is_lost || before != only_in_log) {
-            drop(state);
-            self.released = until;
-            return;
+        match self.release.release(stream, &state, cursor, &position) {
+            ReleaseFrom::Log => {}
+            ReleaseFrom::Nowhere => {
+                drop(state);
+                self.begin_again();
+            }
+            ReleaseFrom::Table => {
+                let (mut scan, resets) = read_from::scan_since(&state, cursor, position);
+                drop(state);
+                scan.wanted = scan.position.clone();
+                self.reader.phase = Phase::Snapshot(Box::new(scan));
+                self.announce_resets(resets, None);
+            }
         }
-        if is_lost {
-            drop(state);
-            return self.begin_again();
-        }
-        let mut resets = state.start_over_since(cursor, &mut position, 0);
-        let epochs = state.named_epochs();
-        drop(state);
-        self.retain_read(&mut resets);
-        let scan = Scan {
-            wanted: position.clone(),
-            is_conflated: true,
-            ..Scan::new(cursor, until, position, epochs)
-        };
-        self.reader.phase = Phase::Snapshot(Box::new(scan));
-        self.announce_resets(resets, None);
     }
 
     /// Finds the reader's position, once the stream knows its own.
@@ -358,8 +321,7 @@ impl Cursor {
         }
         let nothing = Default::default();
         let (opening, answers) = self.request.as_deref().unwrap_or(&nothing);
-        // What the log has announced before does not concern it.
-        self.only_in_log = self.reader.stream.read().only_in_log();
+        self.release.begin(&self.reader.stream.read());
         // Keys that are forgotten from now on concern it, wherever it begins.
         self.forgettings = self.reader.stream.forgettings();
         let outcome = decide(&Request {
@@ -443,46 +405,18 @@ impl Cursor {
         if !std::mem::replace(&mut self.has_begun, true) {
             self.catches_up_at = Some((beginning.target, beginning.reason));
         }
-        self.announce_gaps(&beginning.gaps);
+        self.announcements.add_gaps(&self.reader, &beginning.gaps);
         self.announce_resets(beginning.resets, came_with);
         Advance::Changed
     }
 
-    /// Whether the reader's filter accepts notices of a topic, or of one of its partitions.
-    fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
-        let group = self.reader.group();
-        group.is_none_or(|group| group.matcher.reads(topic, partition))
-    }
-
-    /// Keeps the resets of all topics, and of those that the reader reads.
-    fn retain_read(&self, resets: &mut Vec<(Reset, Option<usize>)>) {
-        resets.retain(|(_, topic)| topic.is_none_or(|topic| self.reads(topic, None)));
-    }
-
-    /// Sends the resets. Only the last event has the id of the new position. The others have the id that the client
-    /// came with, where that is known, with the new position of the topics that were reset so far: a client that
-    /// disconnects in between has forgotten those, and must not resume at its old position in them.
-    fn announce_resets(&mut self, mut resets: Vec<(Reset, Option<usize>)>, mut came_with: Option<Position>) {
-        self.retain_read(&mut resets);
-        let last = resets.len().saturating_sub(1);
-        for (index, (reason, topic)) in resets.into_iter().enumerate() {
-            self.reader.stream.counters().count_reset(reason, To::One);
-            let id = if index == last {
-                self.id()
-            } else {
-                came_with.as_mut().zip(topic).and_then(|(came_with, topic)| {
-                    let here = Position::parse(&self.id()?).ok()?;
-                    let begins = here.topics.get(topic)?;
-                    let mut topics = came_with.topics.iter_mut();
-                    let stood = topics.find(|stood| stood.name == begins.name)?;
-                    stood.clone_from(begins);
-                    Some(came_with.id().into())
-                })
-            };
-            let topic = topic.and_then(|topic| self.reader.stream.settings().topics.get(topic));
-            let topic = topic.map(String::as_str);
+    /// Announces the resets that concern the reader, at its position; `came_with` is the one before.
+    fn announce_resets(&mut self, mut resets: Resets, came_with: Option<Position>) {
+        resets.retain(|(_, topic)| self.reader.reads_resets_of(*topic));
+        if !resets.is_empty() {
+            let id = self.id();
             self.announcements
-                .extend(Control::Reset { reason, topic }.frame(id.as_deref()));
+                .add_resets(&self.reader, resets, id.as_ref(), came_with);
         }
     }
 
@@ -510,25 +444,9 @@ impl Cursor {
             opening.last_event_id = String::from_utf8(wanted.id()).ok();
             Phase::Pending
         });
-        self.announce_gaps(&gaps);
+        self.announcements.add_gaps(&self.reader, &gaps);
         self.announce_resets(resets, None);
         Advance::Changed
-    }
-
-    /// Announces offsets that a reader has seen and that no longer exist in Kafka. Without an id: a client that misses
-    /// it resumes from an earlier id, and receives it again.
-    fn announce_gaps(&mut self, gaps: &[Gap]) {
-        for gap in gaps {
-            self.announce_gap(gap, None);
-        }
-    }
-
-    fn announce_gap(&mut self, gap: &Gap, id: Option<&[u8]>) {
-        if self.reads(gap.topic, Some(gap.partition)) {
-            self.reader.stream.counters().count_gap(To::One);
-            let topics = &self.reader.stream.settings().topics;
-            self.announcements.extend(Control::Gap { gap, topics }.frame(id));
-        }
     }
 
     /// The full table evicted something that the reader has not seen: only a snapshot makes up for it.
@@ -570,20 +488,14 @@ impl Cursor {
         let state = self.reader.stream.read();
         let skipped = state.log.first().max(noted_from).saturating_sub(cursor);
         // It had reached at least this position; records that it may have had beyond are shown again, as latest values.
-        let mut position = state.position_at(cursor);
-        let mut resets = state.start_over_since(cursor, &mut position, 0);
-        self.retain_read(&mut resets);
-        let until = state.log.next();
-        let epochs = state.named_epochs();
+        let (scan, mut resets) = read_from::scan_since(&state, cursor, state.position_at(cursor));
         drop(state);
-        let scan = Scan {
-            is_conflated: true,
-            ..Scan::new(cursor, until, position, epochs)
-        };
+        resets.retain(|(_, topic)| self.reader.reads_resets_of(*topic));
         self.reader.phase = Phase::Snapshot(Box::new(scan));
         // Where a reset follows, that one carries the new position: a client that misses it comes back for it.
         let id = self.id().filter(|_| resets.is_empty());
-        self.announcements = Control::Conflated { skipped }.frame(id.as_deref());
+        self.announcements
+            .add(&Control::Conflated { skipped }, id.as_ref());
         self.announce_resets(resets, None);
     }
 }

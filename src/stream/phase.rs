@@ -122,6 +122,17 @@ impl PhaseReader {
         group_of(self.filtered.as_deref())
     }
 
+    /// Whether the reader's filter accepts notices of a topic, or of one of its partitions.
+    pub(super) fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
+        let group = self.group();
+        group.is_none_or(|group| group.matcher.reads(topic, partition))
+    }
+
+    /// Whether a reset of a topic, or of all, concerns the reader.
+    pub(super) fn reads_resets_of(&self, topic: Option<usize>) -> bool {
+        topic.is_none_or(|topic| self.reads(topic, None))
+    }
+
     /// The next piece of the table, the log or a replay.
     pub(super) fn read(&mut self) -> Piece {
         match &self.phase {

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 
+use super::control::Resets;
 use super::log::Sequence;
 use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::scan::Scan;
@@ -110,6 +111,17 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadF
         deletes_from: until,
         ..Scan::new(0, until, position, state.named_epochs())
     })
+}
+
+/// The table's rows since `cursor`, for a reader that has read the log up to there, to `position` at least; and the resets
+/// since then.
+pub(super) fn scan_since(state: &State, cursor: Sequence, mut position: Position) -> (Scan, Resets) {
+    let resets = state.start_over_since(cursor, &mut position, 0);
+    let scan = Scan {
+        is_conflated: true,
+        ..Scan::new(cursor, state.log.next(), position, state.named_epochs())
+    };
+    (scan, resets)
 }
 
 /// The table's rows that are newer than `wanted`.

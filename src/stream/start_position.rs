@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::control::{CaughtUp, Gap, Reset};
+use super::control::{CaughtUp, Gap, Reset, Resets};
 use super::kafka_sse_id::{KafkaSse, from_kafka_sse, is_kafka_sse};
 use super::log::Sequence;
 use super::lookup::{Offsets, Query};
@@ -87,7 +87,7 @@ pub(super) struct Beginning {
     /// The id of that place, where it is in the log.
     pub(super) id: Option<Bytes>,
     /// Why it must forget its records, and of which topic (by index) if not of all.
-    pub(super) resets: Vec<(Reset, Option<usize>)>,
+    pub(super) resets: Resets,
     /// Records that it has seen and that no longer exist in Kafka.
     pub(super) gaps: Vec<Gap>,
     /// The record at which it has caught up.
@@ -262,7 +262,7 @@ fn start_over_beyond_ends(
     request: &Request<'_>,
     here: &Position,
     wanted: &mut Position,
-    resets: &mut Vec<(Reset, Option<usize>)>,
+    resets: &mut Resets,
     start: Start,
 ) -> Option<Query> {
     let ahead = ahead_of(wanted, here)?;
@@ -291,7 +291,7 @@ fn truncated(
     state: &State,
     here: &Position,
     wanted: &mut Position,
-    resets: &mut Vec<(Reset, Option<usize>)>,
+    resets: &mut Resets,
     start: Start,
 ) -> Vec<Gap> {
     // By leader epochs first: a truncation that this replica noticed may be later than the one that the id is from before.
@@ -378,7 +378,7 @@ fn resume_at(
     state: &State,
     here: &Position,
     mut wanted: Position,
-    resets: Vec<(Reset, Option<usize>)>,
+    resets: Resets,
     id: Option<&str>,
 ) -> Result<Option<Outcome>, Reset> {
     let stream = request.stream;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::arrivals::Arrivals;
-use super::control::Reset;
+use super::control::{Reset, Resets};
 use super::log::{Log, Sequence};
 use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::truncation::{LogEpochs, Truncations};
@@ -96,12 +96,7 @@ impl State {
 
     /// Sets a position that was reached at record `since` to `next` in all partitions of the topics that were reset
     /// behind that record. Returns these, and why.
-    pub(super) fn start_over_since(
-        &self,
-        since: Sequence,
-        position: &mut Position,
-        next: i64,
-    ) -> Vec<(Reset, Option<usize>)> {
+    pub(super) fn start_over_since(&self, since: Sequence, position: &mut Position, next: i64) -> Resets {
         let here = Position::parse(self.log.head()).unwrap_or_default();
         let mut resets = Vec::new();
         for (topic, &(turn, reason)) in self.turns.iter().enumerate() {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::control::{Control, Goodbye};
 use super::counters::Departure;
-use super::cursor::{Advance, Cursor, Gate};
+use super::cursor::{Advance, Cursor};
 use super::filter_index::OverLimit;
 use super::group::Group;
 use super::live_settings::LiveSettings;
@@ -21,6 +21,7 @@ use super::phase::Frames;
 use super::schedule::{Checkpoints, Due, Schedule};
 use super::shared::Stream;
 use super::start_position::Opening;
+use super::throttle::{Gate, Throttle};
 use super::waiters::Ticket;
 use crate::config::filter::Filter;
 use crate::sse::write;
@@ -69,18 +70,6 @@ pub struct Subscription {
     seen: u64,
     /// Its changes that this reader has followed.
     followed: u64,
-}
-
-/// The pace of a throttled reader.
-#[derive(Debug)]
-struct Throttle {
-    /// The shortest time between two values of a key.
-    interval: Duration,
-    /// When the reader was last sent records, or might have been.
-    last: Option<Instant>,
-    /// Whether there are some that are not due.
-    is_holding: bool,
-    ticket: Ticket,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,22 +165,13 @@ impl Subscription {
     fn set_throttle(&mut self) {
         let interval = self.own_throttle.max(self.live_settings.throttle);
         let has_table = self.stream().settings().has_table();
-        let before = self.throttle.take();
         if !has_table || interval.is_zero() {
-            return;
+            self.throttle = None;
+        } else if let Some(throttle) = &mut self.throttle {
+            throttle.interval = interval;
+        } else {
+            self.throttle = Some(Box::new(Throttle::new(interval, self.stream())));
         }
-        let throttle = before.unwrap_or_else(|| {
-            Box::new(Throttle {
-                interval,
-                last: None,
-                is_holding: false,
-                ticket: self.stream().audience().throttled().enter(),
-            })
-        });
-        self.throttle = Some(Box::new(Throttle {
-            interval,
-            ..*throttle
-        }));
     }
 
     fn stream(&self) -> &Arc<Stream> {
@@ -449,22 +429,6 @@ impl Subscription {
             self.cursor.note_sent_id(id);
         }
         self.send(now, event.frame(id.map(AsRef::as_ref)))
-    }
-}
-
-impl Throttle {
-    /// When the next records are due; `None` before the first.
-    fn due(&self) -> Option<Instant> {
-        Some(self.last? + self.interval)
-    }
-
-    /// Whether the next records are due at `now`.
-    fn gate(&self, now: Instant) -> Gate {
-        if self.due().is_some_and(|due| now < due) {
-            Gate::Closed
-        } else {
-            Gate::Due
-        }
     }
 }
 
