@@ -11,6 +11,7 @@ use prost_reflect::{
 };
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 
+use super::bundled::Bundled;
 use super::{DENSE, Enum, Field, Kind, Known, Message, Protobuf, Shape};
 use crate::decode::json;
 use crate::decode::registered::{SchemaError, SchemaKind, SchemaText};
@@ -30,6 +31,7 @@ fn compile(text: &SchemaText) -> Result<Protobuf, SchemaError> {
     let mut resolver = ChainFileResolver::new();
     resolver.add(Texts(files));
     resolver.add(GoogleFileResolver::new());
+    resolver.add(Bundled);
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler
         .open_file(ROOT)

@@ -1,6 +1,7 @@
 //! Protobuf to JSON, straight from the bytes: protox and prost-reflect compile the schema, which is compiled again to
 //! tables that a walk over the bytes follows. The JSON is that of the Protobuf documentation ("ProtoJSON").
 
+mod bundled;
 mod compile;
 mod known;
 pub(super) mod walk;

@@ -16,8 +16,14 @@ import sys
 import uuid
 
 import fastavro
+from confluent_kafka.schema_registry.confluent import meta_pb2
+from confluent_kafka.schema_registry.confluent.type import decimal_pb2 as confluent_decimal_pb2, variant_pb2
+from confluent_kafka.schema_registry.confluent.types import decimal_pb2 as legacy_decimal_pb2
 from google.protobuf import (any_pb2, descriptor_pb2, descriptor_pool, duration_pb2, field_mask_pb2, json_format,
                              message_factory, struct_pb2, timestamp_pb2, wrappers_pb2)
+from google.type import (calendar_period_pb2, color_pb2, date_pb2, datetime_pb2, dayofweek_pb2, decimal_pb2, expr_pb2,
+                         fraction_pb2, interval_pb2, latlng_pb2, localized_text_pb2, money_pb2, month_pb2,
+                         phone_number_pb2, postal_address_pb2, quaternion_pb2, timeofday_pb2)
 
 TEXTS = ["", "a", "Zürich", "\"quoted\"\\", "line\nend\r\t", "\u0001\u007f", "日本語 🚀", "x" * 200]
 DAY = 24 * 60 * 60
@@ -243,6 +249,12 @@ KNOWN = {"Timestamp": timestamp_pb2, "Duration": duration_pb2, "FieldMask": fiel
          "UInt64Value": wrappers_pb2, "StringValue": wrappers_pb2, "BoolValue": wrappers_pb2,
          "BytesValue": wrappers_pb2, "FloatValue": wrappers_pb2, "DoubleValue": wrappers_pb2,
          "Int32Value": wrappers_pb2, "UInt32Value": wrappers_pb2}
+# What schemas import without a reference: all files of these packages, as confluent-kafka's _is_builtin has it.
+BUNDLED = [calendar_period_pb2, color_pb2, date_pb2, datetime_pb2, dayofweek_pb2, decimal_pb2, expr_pb2, fraction_pb2,
+           interval_pb2, latlng_pb2, localized_text_pb2, money_pb2, month_pb2, phone_number_pb2, postal_address_pb2,
+           quaternion_pb2, timeofday_pb2, meta_pb2, confluent_decimal_pb2, variant_pb2]
+# (module that is imported, its own types or those that it imports publicly)
+IMPORTS = [(module, module) for module in BUNDLED] + [(legacy_decimal_pb2, confluent_decimal_pb2)]
 Field = descriptor_pb2.FieldDescriptorProto
 
 
@@ -260,6 +272,10 @@ class Protobuf:
         for module in set(KNOWN.values()):
             file.dependency.append(module.DESCRIPTOR.name)
         file.dependency.sort()
+        # Each of them is compiled again for each case, so not all at once.
+        self.bundled = rng.sample(IMPORTS, 2) if rng.random() < 0.3 else []
+        for module, _ in self.bundled:
+            file.dependency.append(module.DESCRIPTOR.name)
         symbols = file.enum_type.add(name="Color")
         for index, name in enumerate(["RED", "GREEN", "BLUE"]):
             symbols.value.add(name=name, number=index * 7)
@@ -269,22 +285,30 @@ class Protobuf:
         pool = descriptor_pool.DescriptorPool()
         for module in set(KNOWN.values()):
             pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
+        pool.AddSerializedFile(descriptor_pb2.DESCRIPTOR.serialized_pb)
+        for module in BUNDLED + [legacy_decimal_pb2]:
+            pool.AddSerializedFile(module.DESCRIPTOR.serialized_pb)
         pool.Add(file)
         index = rng.randrange(len(names))
         self.pool = pool
         made = message_factory.GetMessageClass(pool.FindMessageTypeByName(f"t.{names[index]}"))()
         self.fill(made, 3)
-        payload = made.SerializeToString()
-        if rng.random() < 0.3:
-            # Parts of a message that come one after the other are one message.
-            more = type(made)()
-            self.fill(more, 2)
-            payload += more.SerializeToString()
-            made = type(made).FromString(payload)
+        written, made = self.payload(made)
         shown = json_format.MessageToDict(made, descriptor_pool=pool)
         zigzag = bytes([0]) if index == 0 else bytes([2, index * 2])
         return {"kind": "PROTOBUF", "schema": base64.b64encode(file.SerializeToString()).decode(),
-                "payload": base64.b64encode(zigzag + payload).decode(), "json": shown}
+                "payload": base64.b64encode(zigzag + written).decode(), "json": shown}
+
+    def payload(self, made):
+        """The bytes of a message, and the message that they are."""
+        written = made.SerializeToString()
+        if self.rng.random() < 0.3:
+            # Parts of a message that come one after the other are one message.
+            more = type(made)()
+            self.fill(more, 2)
+            written += more.SerializeToString()
+        # What is printed is what is read: an extension that was touched is not in the bytes.
+        return written, type(made).FromString(written)
 
     def message(self, message, names):
         rng = self.rng
@@ -300,6 +324,12 @@ class Protobuf:
                 field.type, field.type_name = Field.TYPE_ENUM, ".t.Color"
             elif kind < 0.75:
                 field.type, field.type_name = Field.TYPE_MESSAGE, ".t." + rng.choice(names)
+            elif kind < 0.80 and self.bundled:
+                _, types = rng.choice(self.bundled)
+                messages, enums = types.DESCRIPTOR.message_types_by_name, types.DESCRIPTOR.enum_types_by_name
+                name = rng.choice(list(messages) + list(enums))
+                field.type = Field.TYPE_MESSAGE if name in messages else Field.TYPE_ENUM
+                field.type_name = f".{types.DESCRIPTOR.package}.{name}"
             elif kind < 0.87:
                 field.type = Field.TYPE_MESSAGE
                 field.type_name = ".google.protobuf." + rng.choice(list(KNOWN))
@@ -338,8 +368,13 @@ class Protobuf:
         name = message.DESCRIPTOR.full_name
         if name.startswith("google.protobuf."):
             return self.known(message, name.rsplit(".", 1)[1], depth)
+        for extension in self.pool.FindAllExtensions(message.DESCRIPTOR):
+            if extension.is_repeated:
+                message.Extensions[extension].extend(self.scalar(extension) for _ in range(rng.randint(0, 3)))
+            elif rng.random() < 0.5:
+                message.Extensions[extension] = self.scalar(extension)
         for field in message.DESCRIPTOR.fields:
-            if rng.random() < 0.3:
+            if rng.random() < 0.3 and not field.is_required:
                 continue
             repeated = field.is_repeated
             if repeated and field.message_type and field.message_type.GetOptions().map_entry:
@@ -376,7 +411,8 @@ class Protobuf:
             return rng.random() < 0.5
         if kind == field.CPPTYPE_ENUM:
             # Other numbers are kept where enums are open.
-            return rng.choice([0, 7, 14] + ([99, -1] if self.syntax == "proto3" else []))
+            numbers = [value.number for value in field.enum_type.values]
+            return rng.choice(numbers + ([] if field.enum_type.is_closed else [99, -1]))
         if kind in (field.CPPTYPE_FLOAT, field.CPPTYPE_DOUBLE):
             return rng.choice([0.0, -0.0, 0.1, 1e20, -3.25, rng.uniform(-1e6, 1e6), float("nan"), float("inf"),
                                float("-inf")])
@@ -430,4 +466,5 @@ def main():
         print(json.dumps(case))
 
 
-main()
+if __name__ == "__main__":
+    main()
