@@ -208,7 +208,8 @@ impl Tables {
         }
         let is_null = symbols.full_name() == "google.protobuf.NullValue";
         let mut values = BTreeMap::new();
-        for value in symbols.values() {
+        // In the order of the file, which `EnumDescriptor::values` has not for names of one number.
+        for value in &symbols.enum_descriptor_proto().value {
             let name = if is_null {
                 b"null".to_vec().into()
             } else {

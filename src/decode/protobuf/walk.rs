@@ -249,16 +249,20 @@ impl Protobuf {
         match field.shape {
             Shape::Map => {
                 out.open(b'{')?;
-                for (index, entry) in range.enumerate() {
-                    if index > 0 {
+                let mut is_empty = true;
+                for entry in range {
+                    let entry = scratch.entries[entry].bytes(bytes);
+                    if self.is_unknown_entry(field.kind, entry)? {
+                        continue;
+                    }
+                    if !std::mem::replace(&mut is_empty, false) {
                         out.byte(b',');
                     }
-                    let entry = scratch.entries[entry];
-                    self.map_entry(field.kind, entry.bytes(bytes), scratch, out)?;
+                    self.map_entry(field.kind, entry, scratch, out)?;
                     out.check()?;
                 }
                 out.close(b'}');
-                Ok(true)
+                Ok(!is_empty)
             }
             Shape::List => {
                 out.open(b'[')?;
@@ -330,6 +334,28 @@ impl Protobuf {
             item(entry, &[], out)?;
         }
         Ok(())
+    }
+
+    /// Whether an entry of a map has a number that its enum lacks: it is an unknown field as a whole.
+    fn is_unknown_entry(&self, kind: Kind, bytes: &[u8]) -> Result<bool, Fault> {
+        let Kind::Message(place) = kind else {
+            return Ok(false);
+        };
+        let Some(Field {
+            number,
+            kind: Kind::Enum(symbols),
+            ..
+        }) = self.messages[place].fields.last()
+        else {
+            return Ok(false);
+        };
+        let mut input = Fields { bytes, at: 0 };
+        while let Some((found, wire, value, _)) = input.next()? {
+            if found == *number && wire == Wire::Varint && self.enums[*symbols].is_unknown(to_i32(value)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Writes the name and the value of an entry of a map.
