@@ -1,16 +1,14 @@
-//! Keys and values in formats other than text: what a stream shows of them, compared with the reference libraries.
+//! Keys and values in formats other than text: what a stream shows of them. `decoders` compares it with the reference
+//! libraries.
 
 use crate::common::{named, records};
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::daemon::Daemon;
-use crate::harness::followers::Runtime;
 use crate::harness::on_each_broker;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, secs};
 use crate::trials;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use kafka_sse_bridge::config::{AvroJson, DataFormat, Int64, StreamSettings, Timestamps};
 use kafka_sse_bridge::decode::{
     Decoder, Reference, Schema, SchemaId, SchemaKind, SchemaText, Step, Supplied,
@@ -18,12 +16,8 @@ use kafka_sse_bridge::decode::{
 use kafka_sse_bridge::kafka::invalid::Invalid;
 use kafka_sse_bridge::kafka::record::{Batch, Stamp};
 use libtest_mimic::Trial;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use std::process::Command;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![
@@ -37,23 +31,14 @@ pub fn trials() -> Vec<Trial> {
         schemas_are_named_in_headers_too,
         a_value_of_an_unknown_schema_does_not_hold_up_others,
         records_before_a_missing_schema_are_handed_on,
-        values_are_bounded_in_depth_and_size,
-        bytes_that_no_serializer_wrote_are_never_trusted,
     ];
     trials.extend(on_each_broker(number_keys_are_shown_filtered_and_deleted));
-    if Runtime::Schemas.is_missing() {
-        return trials;
-    }
-    trials.extend(trials![
-        avro_is_shown_as_fastavro_reads_it,
-        protobuf_is_shown_as_its_own_printer_shows_it,
-    ]);
     trials
 }
 
 const ID: SchemaId = SchemaId::Number(7);
 
-fn settings(key_format: DataFormat, value_format: DataFormat) -> StreamSettings {
+pub fn settings(key_format: DataFormat, value_format: DataFormat) -> StreamSettings {
     StreamSettings {
         key_format,
         value_format,
@@ -61,7 +46,7 @@ fn settings(key_format: DataFormat, value_format: DataFormat) -> StreamSettings 
     }
 }
 
-fn schema(kind: SchemaKind, text: &str, references: Vec<Reference>) -> Supplied {
+pub fn schema(kind: SchemaKind, text: &str, references: Vec<Reference>) -> Supplied {
     let text = SchemaText {
         kind,
         text: text.to_owned(),
@@ -110,7 +95,7 @@ fn decode_all(
 }
 
 /// The decoded value, or the cause.
-fn value_of(settings: &StreamSettings, supplied: &Supplied, value: &[u8]) -> Result<String, Invalid> {
+pub fn value_of(settings: &StreamSettings, supplied: &Supplied, value: &[u8]) -> Result<String, Invalid> {
     let parts = decode_all(
         &mut Decoder::new(settings),
         &batch(&[(None, Some(value), &[])]),
@@ -136,7 +121,7 @@ fn key_of(format: DataFormat, key: &[u8]) -> Result<String, Invalid> {
     }
 }
 
-fn framed(payload: &[u8]) -> Vec<u8> {
+pub fn framed(payload: &[u8]) -> Vec<u8> {
     [&[0, 0, 0, 0, 7], payload].concat()
 }
 
@@ -432,221 +417,6 @@ fn records_before_a_missing_schema_are_handed_on() {
     };
     let shown: Vec<_> = rest.iter().map(|record| (record.offset, record.value)).collect();
     assert_eq!(shown, [(1, Some(&b"2"[..]))], "no record twice");
-}
-
-fn values_are_bounded_in_depth_and_size() {
-    let avro = settings(DataFormat::Text, DataFormat::Avro);
-    let nulls = schema(SchemaKind::Avro, r#"{"type":"array","items":"null"}"#, Vec::new());
-    // 2^62 nulls in ten bytes.
-    let many = framed(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01]);
-    assert_eq!(value_of(&avro, &nulls, &many), Err(Invalid::ValueTooLarge));
-    // A type within itself without an end, which takes no bytes.
-    let endless = r#"{"type":"record","name":"R","fields":[{"name":"r","type":"R"}]}"#;
-    let endless = schema(SchemaKind::Avro, endless, Vec::new());
-    assert_eq!(
-        value_of(&avro, &endless, &framed(&[])),
-        Err(Invalid::ValueTooLarge)
-    );
-    let list = r#"{"type":"record","name":"R","fields":[{"name":"r","type":["null","R"]}]}"#;
-    let list = schema(SchemaKind::Avro, list, Vec::new());
-    assert!(value_of(&avro, &list, &framed(&[[2; 90].as_slice(), &[0]].concat())).is_ok());
-    let deep = framed(&[vec![2; 100_000].as_slice(), &[0]].concat());
-    assert_eq!(value_of(&avro, &list, &deep), Err(Invalid::ValueTooLarge));
-    // A string of two gigabytes in five bytes.
-    let text = schema(SchemaKind::Avro, "\"string\"", Vec::new());
-    let claimed = framed(&[0xfe, 0xff, 0xff, 0xff, 0x0f]);
-    let allocated = allocation_counter::measure(|| {
-        assert_eq!(value_of(&avro, &text, &claimed), Err(Invalid::ValueMalformed));
-    });
-    assert!(allocated.bytes_max < 64 * 1024, "{allocated:?}");
-    let groups = "syntax = \"proto2\"; message R { optional R r = 1; }";
-    let groups = schema(SchemaKind::Protobuf, groups, Vec::new());
-    let protobuf = settings(DataFormat::Text, DataFormat::Protobuf);
-    let unknown_groups = framed(&[[0].as_slice(), &vec![0x1b; 100_000]].concat());
-    assert_eq!(
-        value_of(&protobuf, &groups, &unknown_groups),
-        Err(Invalid::ValueTooLarge)
-    );
-    let mut nested = Vec::new();
-    for _ in 0..2_000 {
-        let mut length = nested.len();
-        let mut outer = vec![0x0a];
-        while length > 0x7f {
-            outer.push(u8::try_from(length & 0x7f).expect("seven bits") | 0x80);
-            length >>= 7;
-        }
-        outer.push(u8::try_from(length).expect("seven bits"));
-        outer.append(&mut nested);
-        nested = outer;
-    }
-    let nested = framed(&[&[0][..], &nested].concat());
-    assert_eq!(value_of(&protobuf, &groups, &nested), Err(Invalid::ValueTooLarge));
-}
-
-/// Schemas that have something of everything.
-fn everything() -> Vec<(DataFormat, Supplied)> {
-    let avro = r#"{"type":"record","name":"R","fields":[
-        {"name":"a","type":["null","boolean","int","long","float","double","bytes","string","R",
-            {"type":"array","items":"R"},{"type":"map","values":["null","R"]}]},
-        {"name":"b","type":{"type":"array","items":{"type":"enum","name":"E","symbols":["X","Y"]}}},
-        {"name":"c","type":{"type":"bytes","logicalType":"decimal","precision":40,"scale":3}},
-        {"name":"d","type":{"type":"long","logicalType":"timestamp-micros"}},
-        {"name":"e","type":{"type":"int","logicalType":"date"}},
-        {"name":"f","type":{"type":"long","logicalType":"time-micros"}},
-        {"name":"g","type":{"type":"bytes","logicalType":"big-decimal"}},
-        {"name":"h","type":{"type":"string","logicalType":"uuid"}},
-        {"name":"i","type":{"type":"array","items":"null"}}
-    ]}"#;
-    let protobuf = r#"
-        syntax = "proto2";
-        import "google/protobuf/any.proto";
-        import "google/protobuf/duration.proto";
-        import "google/protobuf/field_mask.proto";
-        import "google/protobuf/struct.proto";
-        import "google/protobuf/timestamp.proto";
-        import "google/protobuf/wrappers.proto";
-        message R {
-            optional R a = 1;
-            repeated R b = 2;
-            map<string, R> c = 3;
-            repeated sint64 d = 4 [packed = true];
-            optional group G = 5 { optional R r = 1; }
-            oneof o { string e = 6; R f = 7; }
-            optional google.protobuf.Any p = 8;
-            optional google.protobuf.Duration h = 9;
-            optional google.protobuf.FieldMask i = 10;
-            optional google.protobuf.Value j = 11;
-            optional google.protobuf.Timestamp k = 12;
-            optional google.protobuf.StringValue l = 13;
-            repeated fixed32 m = 14;
-            enum E { X = 0; }
-            repeated E n = 15;
-        }
-    "#;
-    vec![
-        (DataFormat::Avro, schema(SchemaKind::Avro, avro, Vec::new())),
-        (
-            DataFormat::Protobuf,
-            schema(SchemaKind::Protobuf, protobuf, Vec::new()),
-        ),
-    ]
-}
-
-fn bytes_that_no_serializer_wrote_are_never_trusted() {
-    // Small numbers are tags, lengths and counts, so that more than the first field is reached.
-    let byte = prop_oneof![4 => 0_u8..16, 2 => 16_u8..0x80, 1 => any::<u8>()];
-    let mut runner = TestRunner::new(Config {
-        cases: 4_000,
-        ..Config::default()
-    });
-    let everything = everything();
-    let bytes = proptest::collection::vec(byte, 0..200);
-    runner
-        .run(&bytes, |payload| {
-            for (format, supplied) in &everything {
-                let settings = settings(DataFormat::Text, *format);
-                let mut shown = Ok(String::new());
-                let measured = allocation_counter::measure(|| {
-                    shown = value_of(&settings, supplied, &framed(&payload));
-                });
-                let length = shown.as_ref().map_or(0, String::len);
-                prop_assert!(
-                    measured.bytes_max < 300 << 20,
-                    "{payload:?} took {} bytes",
-                    measured.bytes_max
-                );
-                if let Ok(text) = shown {
-                    prop_assert!(length <= 66 << 20);
-                    prop_assert!(serde_json::from_str::<Value>(&text).is_ok(), "{text}");
-                }
-            }
-            Ok(())
-        })
-        .expect("no case fails");
-}
-
-fn avro_is_shown_as_fastavro_reads_it() {
-    let count = compare("avro", |case| {
-        let supplied = schema(SchemaKind::Avro, text(case, "schema"), Vec::new());
-        let plain = settings(DataFormat::Text, DataFormat::Avro);
-        let tagged = StreamSettings {
-            avro_json: AvroJson::Tagged,
-            ..plain.clone()
-        };
-        vec![
-            (plain, supplied.clone(), &case["json"]),
-            (tagged, supplied, &case["tagged"]),
-        ]
-    });
-    assert_eq!(count, CASES);
-}
-
-fn protobuf_is_shown_as_its_own_printer_shows_it() {
-    let count = compare("protobuf", |case| {
-        let supplied = schema(SchemaKind::Protobuf, text(case, "schema"), Vec::new());
-        let settings = StreamSettings {
-            int64: Int64::String,
-            ..settings(DataFormat::Text, DataFormat::Registry)
-        };
-        vec![(settings, supplied, &case["json"])]
-    });
-    assert_eq!(count, CASES);
-}
-
-const CASES: usize = 2_000;
-
-fn text<'a>(case: &'a Value, name: &str) -> &'a str {
-    case[name].as_str().expect("text")
-}
-
-/// Compares random values of a reference library with what is shown of them; returns their number.
-fn compare(
-    kind: &str,
-    expected: impl for<'c> Fn(&'c Value) -> Vec<(StreamSettings, Supplied, &'c Value)>,
-) -> usize {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seed = now.map_or(0, |now| now.subsec_nanos());
-    let output = Command::new(Runtime::Schemas.home().join("bin/python"))
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/clients/schemas/cases.py"
-        ))
-        .args([kind, &seed.to_string(), &CASES.to_string()])
-        .output()
-        .expect("python runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "seed {seed}: {said}");
-    let lines = String::from_utf8(output.stdout).expect("UTF-8");
-    for line in lines.lines() {
-        let case: Value = serde_json::from_str(line).expect("JSON");
-        let payload = STANDARD.decode(text(&case, "payload")).expect("base64");
-        for (settings, supplied, expected) in expected(&case) {
-            let shown = value_of(&settings, &supplied, &framed(&payload))
-                .unwrap_or_else(|cause| panic!("seed {seed}: {cause:?}: {line}"));
-            let shown: Value = serde_json::from_str(&shown).expect("JSON");
-            assert!(
-                is_same(&shown, expected),
-                "seed {seed}: shown as\n{shown}\ninstead of\n{expected}\n{line}"
-            );
-        }
-    }
-    lines.lines().count()
-}
-
-/// Equality of JSON, in which 1 and 1.0 are one number.
-fn is_same(one: &Value, other: &Value) -> bool {
-    match (one, other) {
-        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64(),
-        (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
-        }
-        (Value::Object(one), Value::Object(other)) => {
-            let is_there =
-                |(name, value): (&String, &Value)| other.get(name).is_some_and(|other| is_same(value, other));
-            one.len() == other.len() && one.iter().all(is_there)
-        }
-        _ => one == other,
-    }
 }
 
 fn number_keys_are_shown_filtered_and_deleted(broker: &Broker) {

@@ -30,6 +30,7 @@ mod connections;
 mod contract;
 mod cors;
 mod counted;
+mod decoders;
 mod decoding;
 mod delivery;
 mod demo;
@@ -194,6 +195,7 @@ fn main() -> ExitCode {
         reload_streams::trials(),
         reload_kafka::trials(),
         reload_endurance::trials(),
+        decoders::trials(),
         decoding::trials(),
         demo::trials(),
         evicted_keys::trials(),
