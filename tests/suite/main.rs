@@ -92,6 +92,7 @@ mod security;
 mod security_refusals;
 mod security_settings;
 mod seed;
+mod serializers;
 mod since;
 mod sse_clients;
 mod subscriptions;
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
         throttles::trials(),
         reshaping::trials(),
         registered::trials(),
+        serializers::trials(),
         subscriptions::trials(),
         filters::trials(),
         fixed_filters::trials(),

@@ -1,8 +1,8 @@
 """Writes records with Confluent's serializers, with schemas that it registers.
 
-    produce.py BOOTSTRAP REGISTRY avro|protobuf|json TOPIC [headers]
+    produce.py BOOTSTRAP REGISTRY avro|protobuf|json TOPIC
 
-Keys are strings; `headers` puts the ids of the schemas into headers. A line per record: its value as JSON.
+Keys are strings. A line per record: its value as JSON.
 """
 import json
 import sys
