@@ -75,6 +75,7 @@ mod positions;
 mod proofs;
 mod reading;
 mod registered;
+mod registry_outages;
 mod reload;
 mod reload_differences;
 mod reload_endurance;
@@ -128,6 +129,7 @@ fn main() -> ExitCode {
         throttles::trials(),
         reshaping::trials(),
         registered::trials(),
+        registry_outages::trials(),
         serializers::trials(),
         subscriptions::trials(),
         filters::trials(),

@@ -269,6 +269,11 @@ fn the_pure_rust_build_names_missing_tls_and_sasl_features() {
             "sasl = { mechanism = \"PLAIN\", username = \"me\", password_file = \"@password\" }",
             "kafka.sasl: needs librdkafka, which is not part of this build; install one with the cargo feature",
         ),
+        (
+            "schema_registry = { urls = [\"https://registry.example.org\"] }",
+            "kafka.schema_registry.urls: needs TLS for https, which is not part of this build; install one with the cargo \
+             feature rustls",
+        ),
     ] {
         let config = files.config(&format!("isolation = \"read_uncommitted\"\n{kafka}"));
         let mut command = Command::new(&binary);
