@@ -14,6 +14,12 @@ const SHARED: u64 = 48 << 20;
 /// An estimate of all that has no bound of its own here: the program, records read ahead, queues, files of the page.
 const BASE: u64 = 64 << 20;
 
+/// Documents of tables that are compressed at once.
+pub const MOST_COMPRESSORS: usize = 64;
+
+/// About what a compressor takes until its client has read everything (350 KiB), for all of them.
+const COMPRESSORS: u64 = MOST_COMPRESSORS as u64 * (352 << 10);
+
 /// An estimate for a client that reads: 16 KiB in the process, 8 KiB of socket buffers in the kernel.
 const PER_CLIENT: u64 = 24 << 10;
 
@@ -33,6 +39,8 @@ pub struct Sum {
     pub tables: u64,
     /// Schemas of the registry, if there is one.
     pub schemas: u64,
+    /// Compressors of documents, if a stream has a table.
+    pub documents: u64,
     /// An estimate for clients, which is not part of the limit.
     pub clients: u64,
 }
@@ -59,13 +67,18 @@ impl Sum {
             } else {
                 0
             },
+            documents: if settings.streams.iter().any(StreamSettings::has_table) {
+                COMPRESSORS
+            } else {
+                0
+            },
             clients: settings.http.max_clients.saturating_mul(PER_CLIENT),
         }
     }
 
     /// The part that the limit applies to: all but clients.
     pub fn limited(&self) -> u64 {
-        [self.logs, self.notes, self.tables, self.schemas]
+        [self.logs, self.notes, self.tables, self.schemas, self.documents]
             .into_iter()
             .fold(BASE + SHARED, u64::saturating_add)
     }
@@ -83,6 +96,9 @@ impl fmt::Display for Sum {
         )?;
         if self.schemas > 0 {
             write!(f, "schemas {}, ", shown(self.schemas))?;
+        }
+        if self.documents > 0 {
+            write!(f, "documents {}, ", shown(self.documents))?;
         }
         write!(f, "shared {})", shown(BASE + SHARED))
     }

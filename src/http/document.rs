@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -25,6 +25,7 @@ use super::accept;
 use super::error::ApiError;
 use super::limits::Permit;
 use super::ndjson::{write_json, write_known_json};
+use crate::config::memory::MOST_COMPRESSORS;
 use crate::logging::Seldom;
 use crate::sse::write;
 use crate::stream::Stream;
@@ -45,9 +46,6 @@ const SEPARATOR: char = '~';
 /// Seconds after which a client may ask again for a table that is not loaded.
 const LOADING: u64 = 5;
 
-/// Documents that are compressed at once. A compressor takes about 350 KiB until its client has read everything.
-const MOST_COMPRESSORS: usize = 64;
-
 /// The compressors in use.
 static COMPRESSORS: AtomicUsize = AtomicUsize::new(0);
 
@@ -57,6 +55,10 @@ const PIECE: usize = 64 * 1024;
 /// Most bytes of a document that are written before other tasks have their turn: a client that reads as fast as they come
 /// would hold up the deliveries of all streams.
 const TURN: usize = 256 * 1024;
+
+/// How long nothing is sent while rows are examined that the filter does not pass. A client that is gone is noticed when
+/// something is sent.
+const LONGEST_SILENCE: Duration = Duration::from_secs(1);
 
 /// Bytes that can be written in the time that compressing one takes.
 const COST_OF_COMPRESSING: usize = 16;
@@ -206,6 +208,8 @@ struct Body {
     gzip: Option<Compressor>,
     /// Bytes written in this turn.
     spent: usize,
+    /// When something was sent.
+    sent: Instant,
     /// Counts the client until everything is sent.
     _permit: Permit,
 }
@@ -218,7 +222,7 @@ enum Stage {
 }
 
 impl Body {
-    const fn new(document: Document, first: String, gzip: Option<Compressor>, permit: Permit) -> Self {
+    fn new(document: Document, first: String, gzip: Option<Compressor>, permit: Permit) -> Self {
         Self {
             document,
             first,
@@ -227,6 +231,7 @@ impl Body {
             joined: Vec::new(),
             gzip,
             spent: 0,
+            sent: Instant::now(),
             _permit: permit,
         }
     }
@@ -275,12 +280,23 @@ impl Body {
         Ok(())
     }
 
-    /// The bytes to send of a part; none while the compressor keeps them.
-    fn compress(&mut self, part: Vec<u8>) -> io::Result<Vec<u8>> {
-        let Some(gzip) = &mut self.gzip else {
-            return Ok(part);
+    /// The bytes to send of a part; none while the compressor keeps them, or while no row is shown.
+    fn compress(&mut self, mut part: Vec<u8>) -> io::Result<Vec<u8>> {
+        // Many parts are compressed to one.
+        let now = Instant::now();
+        let is_late = now.duration_since(self.sent) >= LONGEST_SILENCE;
+        if part.is_empty() && is_late {
+            // Space between rows.
+            part.push(b'\n');
+        }
+        let bytes = match &mut self.gzip {
+            Some(gzip) => gzip.compress(&part, is_late, self.stage == Stage::Over)?,
+            None => part,
         };
-        gzip.compress(&part, self.stage == Stage::Over)
+        if !bytes.is_empty() {
+            self.sent = now;
+        }
+        Ok(bytes)
     }
 }
 
@@ -298,8 +314,11 @@ impl Compressor {
         Some(Self(GzEncoder::new(Vec::new(), Compression::fast())))
     }
 
-    fn compress(&mut self, part: &[u8], is_last: bool) -> io::Result<Vec<u8>> {
+    fn compress(&mut self, part: &[u8], is_due: bool, is_last: bool) -> io::Result<Vec<u8>> {
         self.0.write_all(part)?;
+        if is_due && self.0.get_ref().is_empty() {
+            self.0.flush()?;
+        }
         if is_last {
             self.0.try_finish()?;
         }
