@@ -138,7 +138,8 @@ impl futures_core::Stream for EventStream {
                 Step::Send(bytes) => match &mut this.lines {
                     None => return Poll::Ready(Some(Ok(bytes))),
                     Some(lines) => {
-                        let lines = lines.rewrite(&bytes);
+                        let is_json = this.subscription.shows_json_alone();
+                        let lines = lines.rewrite(&bytes, is_json);
                         if !lines.is_empty() {
                             return Poll::Ready(Some(Ok(lines)));
                         }

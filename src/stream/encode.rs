@@ -61,14 +61,23 @@ pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
     }
 }
 
-/// Whether the data of every record of a stream of these settings is JSON: envelopes are written as JSON, and a value is
-/// parsed where something is put into it.
+/// Whether the data of every record of a stream of these settings is JSON: envelopes and decoded values are written as JSON, and
+/// a value is parsed where something is put into it or left out.
 pub(super) fn is_always_json(settings: &StreamSettings) -> bool {
-    match settings.format {
-        Format::Envelope => true,
-        Format::Value => {
-            AddedField::of(settings).next().is_some() && settings.value_format != DataFormat::Bytes
-        }
+    let is_parsed = AddedField::of(settings).next().is_some()
+        || settings.metadata_field.is_some()
+        || !settings.fields.is_empty()
+        || !settings.hide.is_empty();
+    // A document of MongoDB is a string in its change event.
+    let is_whole = settings.unwrap.is_none();
+    match (settings.format, settings.value_format) {
+        (Format::Envelope, _) => true,
+        (Format::Value, DataFormat::Bytes) => false,
+        (
+            Format::Value,
+            DataFormat::Text | DataFormat::Json | DataFormat::JsonSchema | DataFormat::Registry,
+        ) => is_parsed,
+        (Format::Value, _) => is_parsed || is_whole,
     }
 }
 
@@ -331,12 +340,18 @@ fn write_headers(out: &mut Vec<u8>, record: &Record<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde::de::IgnoredAny;
 
     use super::*;
-    use crate::kafka::record::Stamp;
+    use crate::decode::{Decoder, Step};
+    use crate::kafka::record::{Batch, Stamp};
 
-    const VALUES: [&[u8]; 10] = [
+    const VALUES: [&[u8]; 12] = [
+        // A number of 2 bytes, and a UUID of 16.
+        b"\x01\x02",
+        b"0123456789abcdef",
         b"{\"a\": 1}",
         b"\xef\xbb\xbf{ }\n",
         b"{\n \"id\":\r\n 1\r}",
@@ -351,18 +366,27 @@ mod tests {
 
     /// Whether all that a stream of these settings shows of `VALUES` is JSON.
     fn shows_json_alone(settings: &StreamSettings) -> bool {
-        let mut encoder = Encoder::new(settings);
-        let stamp = Stamp {
-            partition: 0,
-            offset: 1,
-            timestamp: None,
+        let mut batch = Batch::new("t".into());
+        for key in [None, Some(&b"k\n"[..]), Some(b"\0\xff")] {
+            for value in VALUES {
+                let stamp = Stamp {
+                    partition: 0,
+                    offset: 1,
+                    timestamp: None,
+                };
+                let framed = if settings.value_format == DataFormat::JsonSchema {
+                    [b"\0\0\0\0\x07", value].concat()
+                } else {
+                    value.to_vec()
+                };
+                batch.push(stamp, key, Some(&framed), std::iter::empty());
+            }
+        }
+        let Step::Done(decoded) = Decoder::new(settings).decode(&Arc::new(batch), || {}) else {
+            panic!("no schema is needed");
         };
-        let records = [None, Some(&b"k\n"[..]), Some(b"\0\xff")]
-            .into_iter()
-            .flat_map(|key| VALUES.map(|value| (key, value)));
-        let mut frames = records.filter_map(|(key, value)| {
-            let mut record = Record::tombstone("t", stamp, key);
-            record.value = Some(value);
+        let mut encoder = Encoder::new(settings);
+        let mut frames = decoded.iter().filter_map(|record| {
             let mut frame = Vec::new();
             encoder.write_body(&record, &mut frame).ok().map(|()| frame)
         });
@@ -376,19 +400,33 @@ mod tests {
     fn data_that_is_always_json_is_json() {
         for format in [Format::Envelope, Format::Value] {
             for (key_field, topic_field) in [(None, None), (Some("id"), None), (None, Some("topic"))] {
-                for value_format in [DataFormat::Json, DataFormat::Text, DataFormat::Bytes] {
-                    let settings = StreamSettings {
-                        format,
-                        key_field: key_field.map(str::to_owned),
-                        topic_field: topic_field.map(str::to_owned),
-                        value_format,
-                        ..StreamSettings::default()
-                    };
-                    assert_eq!(
-                        is_always_json(&settings),
-                        shows_json_alone(&settings),
-                        "{format:?}, {key_field:?}, {topic_field:?}, {value_format:?}"
-                    );
+                for hide in [&[][..], &["ssn"]] {
+                    for value_format in [
+                        DataFormat::Json,
+                        DataFormat::Text,
+                        DataFormat::Bytes,
+                        DataFormat::Int16,
+                        DataFormat::Uuid,
+                        DataFormat::JsonSchema,
+                    ] {
+                        // The configuration check refuses other combinations.
+                        if !hide.is_empty() && !value_format.has_objects() {
+                            continue;
+                        }
+                        let settings = StreamSettings {
+                            format,
+                            key_field: key_field.map(str::to_owned),
+                            topic_field: topic_field.map(str::to_owned),
+                            hide: hide.iter().map(|path| (*path).to_owned()).collect(),
+                            value_format,
+                            ..StreamSettings::default()
+                        };
+                        assert_eq!(
+                            is_always_json(&settings),
+                            shows_json_alone(&settings),
+                            "{format:?}, {key_field:?}, {topic_field:?}, {hide:?}, {value_format:?}"
+                        );
+                    }
                 }
             }
         }

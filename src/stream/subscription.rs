@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::control::{Control, Goodbye};
 use super::counters::Departure;
 use super::cursor::{Advance, Cursor};
+use super::encode;
 use super::filter_index::OverLimit;
 use super::group::Group;
 use super::live_settings::LiveSettings;
@@ -181,6 +182,11 @@ impl Subscription {
     /// The path that it reads.
     pub fn path(&self) -> &str {
         &self.stream().settings().path
+    }
+
+    /// Whether the data of all events of the last step is JSON. Otherwise it has to be looked at.
+    pub fn shows_json_alone(&self) -> bool {
+        encode::is_always_json(self.stream().settings())
     }
 
     /// Why it has ended, or would if the connection were gone now.
