@@ -245,6 +245,8 @@ impl Daemon {
         let connection = connection(&settings.kafka, &settings.streams);
         let history = Arc::new(History::new(connection.clone(), Arc::clone(&app.kafka)));
         let registry = SchemaRegistry::new(&settings.kafka.schema_registry, Arc::clone(&app.schema_registry));
+        // Set here alone.
+        let _ = app.schemas.set(registry.clone());
         let schemas = registry.clone();
         writers.set_schemas(Lookup::new(move |id| {
             let schemas = schemas.clone();

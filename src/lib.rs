@@ -9,6 +9,7 @@
 //! - [`logging`]: writes log lines; [`signals`], [`systemd`], [`fd_limit`]: the process and its surroundings.
 //! - [`sse`]: the format of Server-Sent Events.
 //! - [`kafka`]: reads topics with one of two client libraries, and hands on batches of records.
+//! - [`json_schema`]: schemas of what is shown, for descriptions of the API.
 //! - [`reshape`]: unwraps change events, and leaves out members that nobody may see.
 //! - [`decode`]: decodes keys and values to JSON, and has them reshaped.
 //! - [`schema_registry`]: fetches schemas, once per id, and keeps them.
@@ -27,6 +28,7 @@ pub mod daemon;
 pub mod decode;
 pub mod fd_limit;
 pub mod http;
+pub mod json_schema;
 pub mod kafka;
 pub mod logging;
 mod reload;

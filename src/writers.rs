@@ -88,9 +88,10 @@ impl Writers {
         let pulse = Arc::clone(writer.pulse());
         self.pulses
             .add(format!("the writer of stream {}", settings.path), &pulse);
+        let decoder = self.decoder(settings).noting(Arc::clone(writer.schemas()));
         let writing = Judged {
             pulse,
-            task: Box::pin(write(writer, self.decoder(settings), feeds)),
+            task: Box::pin(write(writer, decoder, feeds)),
         };
         tasks.spawn_on(writing, &self.handle)
     }

@@ -8,6 +8,7 @@ use super::json::{Fault, MAX_DEPTH, Options, Output};
 use super::primitives;
 use super::registered::{SchemaId, SchemaKind};
 use super::schema::{Schema, Scratch};
+use super::used::{Notes, UsedSchemas};
 use crate::config::{DataFormat, StreamSettings};
 use crate::kafka::invalid::{Invalid, Undecodable};
 use crate::kafka::record::{Batch, Effect, Record};
@@ -51,10 +52,17 @@ pub struct Decoder {
     schemas: HashMap<SchemaId, Supplied>,
     /// The batch that is being decoded.
     progress: Option<Progress>,
-    scratch: Scratch,
+    work: Work,
     reshaper: Option<Reshaper>,
     /// A value before it is reshaped.
     value_bytes: Vec<u8>,
+}
+
+/// What is used from record to record.
+#[derive(Debug, Default)]
+struct Work {
+    scratch: Scratch,
+    notes: Notes,
 }
 
 #[derive(Debug)]
@@ -74,10 +82,17 @@ impl Decoder {
             options: settings.into(),
             schemas: HashMap::new(),
             progress: None,
-            scratch: Scratch::default(),
+            work: Work::default(),
             reshaper: Reshaper::new(settings),
             value_bytes: Vec::new(),
         }
+    }
+
+    /// Notes the schemas of the records there too.
+    #[must_use]
+    pub fn noting(mut self, used: Arc<UsedSchemas>) -> Self {
+        self.work.notes = Notes::of(used);
+        self
     }
 
     /// Whether batches are handed on as they are.
@@ -135,15 +150,15 @@ impl Decoder {
     fn decode_record(&mut self, record: &Record<'_>, decoded: &mut Batch) -> Result<(), SchemaId> {
         let key = plan(&self.schemas, self.key, Part::Key, record, record.key)?;
         let value = plan(&self.schemas, self.value, Part::Value, record, record.value)?;
-        let (options, scratch) = (self.options, &mut self.scratch);
+        let (options, work) = (self.options, &mut self.work);
         if let Some(reshaper) = &mut self.reshaper {
             let key = match key {
-                Plan::Json(bytes) => Plan::Json(reshaper.key(bytes)),
+                Plan::Json(bytes, schema) => Plan::Json(reshaper.key(bytes), schema),
                 other => other,
             };
             let bytes = &mut self.value_bytes;
             bytes.clear();
-            let written = value.write(Part::Value, scratch, Output::new(bytes, options));
+            let written = value.write(Part::Value, work, Output::new(bytes, options));
             let reshaped = written.and_then(|value| reshaper.value(value.map(|()| &**bytes)));
             let effect = reshaped
                 .as_ref()
@@ -151,18 +166,18 @@ impl Decoder {
             decoded.push_decoded(
                 record,
                 effect,
-                |out| key.write(Part::Key, scratch, Output::new(out, options)),
+                |out| key.write(Part::Key, work, Output::new(out, options)),
                 |out| Ok(reshaped?.value.map(|value| out.extend_from_slice(value))),
             );
             return Ok(());
         }
         // The closures run one after the other.
-        let scratch = std::cell::RefCell::new(scratch);
+        let work = std::cell::RefCell::new(work);
         decoded.push_decoded(
             record,
             Effect::Shown,
-            |out| key.write(Part::Key, &mut scratch.borrow_mut(), Output::new(out, options)),
-            |out| value.write(Part::Value, &mut scratch.borrow_mut(), Output::new(out, options)),
+            |out| key.write(Part::Key, &mut work.borrow_mut(), Output::new(out, options)),
+            |out| value.write(Part::Value, &mut work.borrow_mut(), Output::new(out, options)),
         );
         Ok(())
     }
@@ -185,10 +200,10 @@ enum Plan<'a> {
     Null,
     /// As it is.
     Copy(&'a [u8]),
-    /// JSON, which a key must be.
-    Json(&'a [u8]),
+    /// JSON, which a key must be; with the schema that it names, and that schema where it is known.
+    Json(&'a [u8], Option<(SchemaId, Option<&'a Arc<Schema>>)>),
     Primitive(DataFormat, &'a [u8]),
-    Schema(&'a Schema, Framed<'a>),
+    Schema(&'a Arc<Schema>, Framed<'a>),
     Undecodable(Undecodable),
 }
 
@@ -206,7 +221,7 @@ fn plan<'a>(
         DataFormat::Text | DataFormat::Bytes => Plan::Copy(bytes),
         // A value is checked where it is shown.
         DataFormat::Json if part == Part::Value => Plan::Copy(bytes),
-        DataFormat::Json => Plan::Json(bytes),
+        DataFormat::Json => Plan::Json(bytes, None),
         DataFormat::Int16
         | DataFormat::Int32
         | DataFormat::Int64
@@ -218,7 +233,7 @@ fn plan<'a>(
                 return Ok(Plan::Undecodable(unframed(part, bytes)));
             };
             match (format, schemas.get(&framed.schema)) {
-                (DataFormat::JsonSchema, _) => Plan::Json(framed.payload),
+                (DataFormat::JsonSchema, _) => Plan::Json(framed.payload, Some((framed.schema, None))),
                 (_, None) => return Err(framed.schema),
                 (_, Some(Supplied::Schema(schema))) => registered(format, part, schema, framed),
                 (_, Some(Supplied::Unknown)) => Plan::Undecodable(Undecodable {
@@ -234,7 +249,7 @@ fn plan<'a>(
     })
 }
 
-fn registered<'a>(format: DataFormat, part: Part, schema: &'a Schema, framed: Framed<'a>) -> Plan<'a> {
+fn registered<'a>(format: DataFormat, part: Part, schema: &'a Arc<Schema>, framed: Framed<'a>) -> Plan<'a> {
     let is_right = match schema.kind() {
         SchemaKind::Avro => format != DataFormat::Protobuf,
         SchemaKind::Protobuf => format != DataFormat::Avro,
@@ -249,19 +264,14 @@ fn registered<'a>(format: DataFormat, part: Part, schema: &'a Schema, framed: Fr
                 schema.kind()
             ),
         }),
-        SchemaKind::Json => Plan::Json(framed.payload),
+        SchemaKind::Json => Plan::Json(framed.payload, Some((framed.schema, Some(schema)))),
         SchemaKind::Avro | SchemaKind::Protobuf => Plan::Schema(schema, framed),
     }
 }
 
 impl Plan<'_> {
     /// Appends the decoded bytes; `None` is null.
-    fn write(
-        self,
-        part: Part,
-        scratch: &mut Scratch,
-        mut out: Output<'_>,
-    ) -> Result<Option<()>, Undecodable> {
+    fn write(self, part: Part, work: &mut Work, mut out: Output<'_>) -> Result<Option<()>, Undecodable> {
         let (written, schema) = match self {
             Self::Null => return Ok(None),
             Self::Undecodable(error) => return Err(error),
@@ -269,16 +279,23 @@ impl Plan<'_> {
                 out.raw(bytes);
                 (Ok(()), None)
             }
-            Self::Json(bytes) => (json(part, bytes, &mut out), None),
+            Self::Json(bytes, schema) => {
+                let written = json(part, bytes, &mut out);
+                if let Some((id, schema)) = schema.filter(|_| written.is_ok()) {
+                    work.notes.note(part, (id, 0), schema);
+                }
+                (written, None)
+            }
             Self::Primitive(DataFormat::Uuid, bytes) if part == Part::Key => {
                 let text = primitives::uuid(bytes);
                 (text.map(|text| out.raw(text.as_bytes())), None)
             }
             Self::Primitive(format, bytes) => (primitives::write(format, bytes, &mut out), None),
-            Self::Schema(schema, framed) => (
-                schema.write(framed.header, framed.payload, scratch, &mut out),
-                Some(framed.schema),
-            ),
+            Self::Schema(schema, framed) => {
+                let written = schema.write(framed.header, framed.payload, &mut work.scratch, &mut out);
+                let noted = written.map(|root| work.notes.note(part, (framed.schema, root), Some(schema)));
+                (noted, Some(framed.schema))
+            }
         };
         written
             .map(Some)

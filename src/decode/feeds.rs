@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::decoder::{Decoder, Step, Supplied};
 use super::registered::SchemaId;
+use super::used::UsedSchemas;
 use crate::config::StreamSettings;
 use crate::kafka::record::Feed;
 
@@ -46,6 +47,15 @@ impl FeedDecoder {
         Self {
             decoder: Decoder::new(settings),
             lookup,
+        }
+    }
+
+    /// Notes the schemas of the records there too.
+    #[must_use]
+    pub fn noting(self, used: Arc<UsedSchemas>) -> Self {
+        Self {
+            decoder: self.decoder.noting(used),
+            ..self
         }
     }
 

@@ -9,9 +9,11 @@ use super::registered::SchemaId;
 use crate::kafka::record::Record;
 
 /// A part of a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The key.
     Key,
+    /// The value.
     Value,
 }
 

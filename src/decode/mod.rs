@@ -7,6 +7,7 @@
 //! - `decoder`: the records of a stream, one after the other; [`feeds`]: its feeds; `framing`: how a record names its schema
 //! - `primitives`: numbers and UUIDs; `avro`, `protobuf`: the formats with schemas
 //! - `json`, `times`: what they write
+//! - [`used`]: the schemas that the records of a stream have had; `shapes`, `json_schema`: what descriptions say by them
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "avro")]
@@ -15,14 +16,19 @@ mod decoder;
 pub mod feeds;
 mod framing;
 mod json;
+mod json_schema;
 mod primitives;
 #[cfg(feature = "protobuf")]
 mod protobuf;
 pub mod registered;
 pub mod schema;
 #[cfg(any(feature = "avro", feature = "protobuf"))]
+mod shapes;
+#[cfg(any(feature = "avro", feature = "protobuf"))]
 mod times;
+pub mod used;
 
 pub use decoder::{Decoder, Step, Supplied};
+pub use framing::Part;
 pub use registered::{Reference, SchemaError, SchemaId, SchemaKind, SchemaText};
 pub use schema::Schema;

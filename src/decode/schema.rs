@@ -1,7 +1,9 @@
 //! What registered schemas are compiled to.
 
-use super::json::{Fault, Output};
+use super::json::{Fault, Options, Output};
+use super::json_schema::JsonSchema;
 use super::registered::{SchemaError, SchemaKind, SchemaText};
+use crate::json_schema::Description;
 
 /// A compiled schema: immutable, shared by all streams.
 #[derive(Debug)]
@@ -17,7 +19,7 @@ enum Program {
     Avro(super::avro::Avro),
     #[cfg(feature = "protobuf")]
     Protobuf(super::protobuf::Protobuf),
-    Json,
+    Json(JsonSchema),
 }
 
 /// Buffers that are reused from record to record.
@@ -41,7 +43,7 @@ impl Schema {
             SchemaKind::Avro => Program::Avro(super::avro::Avro::compile(text)?),
             #[cfg(feature = "protobuf")]
             SchemaKind::Protobuf => Program::Protobuf(super::protobuf::Protobuf::compile(text)?),
-            SchemaKind::Json => Program::Json,
+            SchemaKind::Json => Program::Json(JsonSchema::new(text)),
             #[cfg(not(all(feature = "avro", feature = "protobuf")))]
             kind => return Err(SchemaError(format!("this program was built without {kind}"))),
         };
@@ -58,7 +60,7 @@ impl Schema {
             Program::Avro(_) => SchemaKind::Avro,
             #[cfg(feature = "protobuf")]
             Program::Protobuf(_) => SchemaKind::Protobuf,
-            Program::Json => SchemaKind::Json,
+            Program::Json(_) => SchemaKind::Json,
         }
     }
 
@@ -67,7 +69,8 @@ impl Schema {
         self.size
     }
 
-    /// Writes a payload as JSON; `header` is what followed the id in a header.
+    /// Writes a payload as JSON; `header` is what followed the id in a header. Returns the place of its message, in a schema of
+    /// Protobuf.
     #[cfg_attr(
         not(feature = "protobuf"),
         expect(unused_variables, reason = "only Protobuf uses them")
@@ -82,16 +85,33 @@ impl Schema {
         payload: &[u8],
         scratch: &mut Scratch,
         out: &mut Output<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<usize, Fault> {
         match &self.program {
             #[cfg(feature = "avro")]
-            Program::Avro(avro) => avro.write(payload, out),
+            Program::Avro(avro) => avro.write(payload, out).map(|()| 0),
             #[cfg(feature = "protobuf")]
             Program::Protobuf(protobuf) => protobuf.write(header, payload, &mut scratch.protobuf, out),
-            Program::Json => {
+            Program::Json(_) => {
                 out.raw(payload);
-                Ok(())
+                Ok(0)
             }
+        }
+    }
+}
+
+impl Schema {
+    /// The schema of what [`write`](Self::write) writes, of the message at `root`. May take milliseconds.
+    #[cfg_attr(
+        not(feature = "protobuf"),
+        expect(unused_variables, reason = "only Protobuf has messages, and JSON no options")
+    )]
+    pub(super) fn describe(&self, root: usize, options: Options) -> Description {
+        match &self.program {
+            #[cfg(feature = "avro")]
+            Program::Avro(avro) => avro.describe(options),
+            #[cfg(feature = "protobuf")]
+            Program::Protobuf(protobuf) => protobuf.describe(root, options),
+            Program::Json(json) => json.describe(),
         }
     }
 }

@@ -115,8 +115,8 @@ async fn answer(
         Route::Metrics => metrics::answer(state, headers).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(&state),
-        Route::OpenApi => description::openapi(&state),
-        Route::AsyncApi => description::asyncapi(&state),
+        Route::OpenApi => description::openapi(&state).await,
+        Route::AsyncApi => description::asyncapi(&state).await,
         Route::Asset(assets) => {
             let answer = assets.answer(path, &method, &headers).await;
             answer.unwrap_or_else(|| {

@@ -1,7 +1,7 @@
 //! The state that handlers answer requests from.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
@@ -14,7 +14,7 @@ use super::reloads::Reloads;
 use crate::config::HttpSettings;
 use crate::config::settings::UiSettings;
 use crate::kafka::status::KafkaStatus;
-use crate::schema_registry::RegistryStatus;
+use crate::schema_registry::{RegistryStatus, SchemaRegistry};
 use crate::stream::Stream;
 use crate::stream::counters::Ledger;
 
@@ -26,6 +26,8 @@ pub struct AppState {
     pub kafka: Arc<KafkaStatus>,
     /// The status of the schema registry.
     pub schema_registry: Arc<RegistryStatus>,
+    /// The schema registry, where descriptions find schemas that no record needs.
+    pub schemas: OnceLock<SchemaRegistry>,
     /// Set once every stream has loaded; a stream that a reload adds does not clear it.
     pub(super) was_ready: AtomicBool,
     /// The connections of all listeners.
@@ -87,6 +89,7 @@ impl AppState {
             }),
             kafka: Arc::default(),
             schema_registry: Arc::default(),
+            schemas: OnceLock::new(),
             was_ready: AtomicBool::new(false),
             connections: Arc::new(Connections::new(http.write_timeout.0)),
             limits: Arc::new(Limits::new(http.into())),

@@ -6,9 +6,11 @@
 //! - [`debezium`]: the change events of Debezium's connectors
 //! - [`projection`]: leaves out members
 //! - `reshaper`: both, for the records of a stream
+//! - [`describe`]: the same for the schemas of values
 #![forbid(unsafe_code)]
 
 pub mod debezium;
+pub mod describe;
 pub mod projection;
 mod reshaper;
 

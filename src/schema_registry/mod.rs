@@ -44,6 +44,12 @@ const UNKNOWN_PAUSE: Duration = Duration::from_secs(2);
 /// Schemas that are fetched at once; others wait.
 const CONCURRENT: usize = 8;
 
+/// How long a schema that is merely described is not asked for again.
+const LOOK_PAUSE: Duration = Duration::from_secs(10);
+
+/// Most such ids that are remembered.
+const MOST_LOOKS: usize = 1024;
+
 /// Shortest time between two log lines of one kind.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
 
@@ -68,6 +74,8 @@ struct Shared {
     /// Ends pauses: the settings have changed, or the registry has answered after a failure.
     retry: Notify,
     permits: Semaphore,
+    /// When ids that are merely described were asked for.
+    looks: Mutex<HashMap<SchemaId, Instant>>,
     failures: Mutex<Seldom>,
     unknown: Mutex<Seldom>,
     unusable: Mutex<Seldom>,
@@ -84,6 +92,7 @@ impl SchemaRegistry {
                 status,
                 retry: Notify::new(),
                 permits: Semaphore::new(CONCURRENT),
+                looks: Mutex::default(),
                 failures: Mutex::new(Seldom::new(LOG_PAUSE)),
                 unknown: Mutex::new(Seldom::new(LOG_PAUSE)),
                 unusable: Mutex::new(Seldom::new(LOG_PAUSE)),
@@ -146,6 +155,39 @@ impl SchemaRegistry {
             // The runtime ends, and this task with it.
             None => pending().await,
         }
+    }
+}
+
+impl SchemaRegistry {
+    /// The schema of an id of which nothing depends but a description. One request, without another if it fails; it goes on
+    /// where the caller waits no longer, and the schema is kept for the next one.
+    pub async fn look(&self, id: SchemaId) -> Option<Arc<Schema>> {
+        let kept = || match self.shared.status.cache.lock().get(id, Instant::now()) {
+            Cached::Hit(Supplied::Schema(schema)) => Some(schema),
+            _ => None,
+        };
+        if let Some(schema) = kept() {
+            return Some(schema);
+        }
+        let client = self.shared.client.read().clone()?;
+        {
+            let mut looks = self.shared.looks.lock();
+            if looks.get(&id).is_some_and(|look| look.elapsed() < LOOK_PAUSE) {
+                return None;
+            }
+            if looks.len() >= MOST_LOOKS {
+                looks.clear();
+            }
+            looks.insert(id, Instant::now());
+        }
+        let shared = Arc::clone(&self.shared);
+        let request = self.runtime.spawn(async move {
+            if let Ok(schema) = shared.fetch(&client, id).await {
+                shared.keep(&client, id, &Supplied::Schema(schema));
+            }
+        });
+        request.await.ok()?;
+        kept()
     }
 }
 

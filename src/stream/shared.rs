@@ -39,6 +39,7 @@ use super::table::{ROWS_PER_HOLD, Table};
 use crate::config::StreamSettings;
 use crate::config::filter::Filter;
 use crate::config::path_parameters::PathParameters;
+use crate::decode::used::UsedSchemas;
 use crate::kafka::history::fair_queue::Flow;
 use crate::kafka::history::{Archive, Busy};
 
@@ -79,6 +80,8 @@ pub struct Stream {
     pub(super) clients: AtomicUsize,
     /// Continues the counts of the path.
     counters: Arc<Counters>,
+    /// The schemas that the writer's records have had.
+    schemas: Arc<UsedSchemas>,
 }
 
 impl Stream {
@@ -148,7 +151,13 @@ impl Stream {
             failure: OnceLock::new(),
             clients: AtomicUsize::new(0),
             counters,
+            schemas: Arc::default(),
         })
+    }
+
+    /// The registered schemas of its keys and values.
+    pub fn schemas(&self) -> &Arc<UsedSchemas> {
+        &self.schemas
     }
 
     /// The counters of its path.

@@ -24,6 +24,7 @@ use super::shared::Stream;
 use super::state::Begin;
 use super::table::Cleared;
 use super::truncation::Cut;
+use crate::decode::used::UsedSchemas;
 use crate::kafka::pulse::Pulse;
 use crate::kafka::record::{Feed, TopicId};
 
@@ -66,6 +67,11 @@ impl Writer {
             cleared: Vec::new(),
             stream,
         }
+    }
+
+    /// Where the schemas of its records are noted.
+    pub fn schemas(&self) -> &Arc<UsedSchemas> {
+        self.stream.schemas()
     }
 
     /// The pulse, which steps at every record.

@@ -34,6 +34,7 @@ mod decoders;
 mod decoding;
 mod delivery;
 mod demo;
+mod described_schemas;
 mod descriptions;
 mod docs;
 mod doctor;
@@ -111,7 +112,7 @@ mod unusable;
 mod write_timeouts;
 mod writers;
 
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -119,13 +120,20 @@ fn main() -> ExitCode {
         panics::child(&thread);
     }
     let arguments = Arguments::from_args();
-    let trials = [
+    let conclusion = libtest_mimic::run(&arguments, all_trials());
+    harness::teardown();
+    conclusion.exit_code()
+}
+
+fn all_trials() -> Vec<Trial> {
+    [
         harness_selftest::trials(),
         framing::trials(),
         layers::trials(),
         positions::trials(),
         documents::trials(),
         descriptions::trials(),
+        described_schemas::trials(),
         throttles::trials(),
         reshaping::trials(),
         registered::trials(),
@@ -211,8 +219,5 @@ fn main() -> ExitCode {
     ]
     .into_iter()
     .flatten()
-    .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    harness::teardown();
-    conclusion.exit_code()
+    .collect()
 }

@@ -37,7 +37,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Writes orders with Confluent's serializer of this kind. Returns them.
-fn produce(broker: &Broker, registry: &str, kind: &str, topic: &str) -> Vec<Value> {
+pub fn produce(broker: &Broker, registry: &str, kind: &str, topic: &str) -> Vec<Value> {
     let program = Path::new(PROGRAMS).join("schemas/produce.py");
     let output = Command::new(Runtime::Schemas.home().join("bin/python"))
         .arg(program)

@@ -35,14 +35,19 @@ fn compile(text: &SchemaText) -> Result<Avro, SchemaError> {
     let root = compiler.add(&root, None)?;
     let missing = compiler
         .names
-        .into_iter()
-        .find(|(_, index)| compiler.nodes[*index].is_none());
+        .iter()
+        .find(|(_, index)| compiler.nodes[**index].is_none());
     if let Some((name, _)) = missing {
         return Err(SchemaError(format!("the type {name} is not defined")));
     }
     Ok(Avro {
         nodes: compiler.nodes.into_iter().flatten().collect(),
         root,
+        names: compiler
+            .names
+            .into_iter()
+            .map(|(name, index)| (index, name))
+            .collect(),
     })
 }
 

@@ -5,7 +5,10 @@
 
 mod compile;
 mod decimal;
+mod describe;
 mod walk;
+
+use std::collections::HashMap;
 
 use super::times::Unit;
 
@@ -14,6 +17,8 @@ use super::times::Unit;
 pub(super) struct Avro {
     nodes: Vec<Node>,
     root: Index,
+    /// Full names of named types.
+    names: HashMap<Index, String>,
 }
 
 /// The place of a node.

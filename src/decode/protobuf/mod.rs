@@ -3,6 +3,7 @@
 
 mod bundled;
 mod compile;
+mod describe;
 mod known;
 pub(super) mod walk;
 

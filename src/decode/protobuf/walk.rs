@@ -79,13 +79,14 @@ impl Entry {
 }
 
 impl Protobuf {
+    /// Writes a message, and returns its place among the messages of the schema.
     pub(in crate::decode) fn write(
         &self,
         header: Option<&[u8]>,
         payload: &[u8],
         scratch: &mut Scratch,
         out: &mut Output<'_>,
-    ) -> Result<(), Fault> {
+    ) -> Result<usize, Fault> {
         let (mut indexes, mut payload) = (header.unwrap_or_default(), payload);
         let message = self.root(if header.is_some() {
             &mut indexes
@@ -98,7 +99,8 @@ impl Protobuf {
             scratch.entries = Vec::new();
         }
         written?;
-        out.check()
+        out.check()?;
+        Ok(message)
     }
 
     /// Finds the message by its path in the file: the number of its indexes and the indexes, zig-zag. No index means the

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::common::{info, name_of, path_parameters};
+use super::common::{info, path_parameters};
+use super::described::{DescribedStream, describe};
 use super::schemas;
-use crate::config::{Heartbeat, StreamSettings};
+use crate::config::Heartbeat;
 use crate::sse::control::ControlEvent;
 use crate::stream::Stream;
 
 pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
     let mut channels = Map::new();
     let mut operations = Map::new();
-    for stream in streams {
-        let settings = stream.settings();
-        let name = name_of(&settings.path);
+    let mut components = Map::new();
+    for stream in describe(streams, &mut components) {
+        let name = stream.name.clone();
         operations.insert(
             format!("send-{name}"),
             json!({
@@ -24,7 +25,7 @@ pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
                 "bindings": { "http": { "method": "GET", "bindingVersion": "0.3.0" } },
             }),
         );
-        channels.insert(name, channel(settings, base_path));
+        channels.insert(name, channel(&stream, base_path));
     }
     let control: Map<String, Value> = ControlEvent::ALL
         .into_iter()
@@ -44,11 +45,12 @@ pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
         "info": info("Server-Sent Events (text/event-stream): the name of a message is its event, its payload the data."),
         "channels": channels,
         "operations": operations,
-        "components": { "messages": control },
+        "components": { "messages": control, "schemas": components },
     })
 }
 
-fn channel(settings: &StreamSettings, base_path: &str) -> Value {
+fn channel(stream: &DescribedStream<'_>, base_path: &str) -> Value {
+    let settings = stream.settings();
     let mut messages = Map::new();
     let topics = settings.topics.join(", ");
     messages.insert(
@@ -57,7 +59,7 @@ fn channel(settings: &StreamSettings, base_path: &str) -> Value {
             "name": settings.event.as_deref().unwrap_or("message"),
             "summary": format!("A record of {topics}"),
             "contentType": "application/json",
-            "payload": schemas::record(settings),
+            "payload": stream.record,
         }),
     );
     messages.insert(
@@ -66,7 +68,7 @@ fn channel(settings: &StreamSettings, base_path: &str) -> Value {
             "name": ControlEvent::Delete.as_str(),
             "summary": "A key was deleted.",
             "contentType": "application/json",
-            "payload": schemas::delete(settings),
+            "payload": stream.delete,
         }),
     );
     for event in ControlEvent::ALL {

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::common::{info, name_of, path_parameters};
-use super::schemas;
+use super::described::{DescribedStream, describe};
 use crate::config::StreamSettings;
 use crate::stream::Stream;
 
 pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
     let mut paths = Map::new();
-    for stream in streams {
-        let settings = stream.settings();
-        let is_filtered = stream.live_settings().client_filters;
-        paths.insert(settings.path.clone(), stream_path(settings, is_filtered));
+    let mut components = Map::new();
+    for stream in describe(streams, &mut components) {
+        paths.insert(stream.settings().path.clone(), stream_path(&stream));
     }
+    components.insert("Error".to_owned(), error());
     for (path, summary, media_type) in [
         (
             "/streams",
@@ -56,7 +56,7 @@ pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
         "servers": [{ "url": server }],
         "paths": paths,
         "components": {
-            "schemas": { "Error": error() },
+            "schemas": components,
             "responses": {
                 "Error": { "description": "what is wrong", "content": {
                     "application/json": { "schema": { "$ref": "#/components/schemas/Error" } },
@@ -97,14 +97,16 @@ fn error() -> Value {
     })
 }
 
-fn stream_path(settings: &StreamSettings, is_filtered: bool) -> Value {
+fn stream_path(stream: &DescribedStream<'_>) -> Value {
+    let settings = stream.settings();
+    let is_filtered = stream.stream.live_settings().client_filters;
     let has_table = settings.has_table();
     let mut content = json!({
         "text/event-stream": { "schema": { "type": "string" } },
-        "application/x-ndjson": { "schema": line(settings) },
+        "application/x-ndjson": { "schema": line(stream) },
     });
     if has_table {
-        content["application/json"] = json!({ "schema": document_schema(settings) });
+        content["application/json"] = json!({ "schema": document_schema(stream) });
     }
     let failed = json!({ "$ref": "#/components/responses/Error" });
     let later = json!({ "$ref": "#/components/responses/Later" });
@@ -124,7 +126,7 @@ fn stream_path(settings: &StreamSettings, is_filtered: bool) -> Value {
     }
     json!({
         "get": {
-            "operationId": format!("stream-{}", name_of(&settings.path)),
+            "operationId": format!("stream-{}", stream.name),
             "summary": format!("Reads {}", settings.topics.join(", ")),
             "parameters": parameters(settings, is_filtered),
             "responses": responses,
@@ -133,25 +135,25 @@ fn stream_path(settings: &StreamSettings, is_filtered: bool) -> Value {
 }
 
 /// A line of `application/x-ndjson`.
-fn line(settings: &StreamSettings) -> Value {
+fn line(stream: &DescribedStream<'_>) -> Value {
     json!({
         "type": "object",
         "properties": {
             "id": { "type": ["string", "null"] },
             "event": { "type": "string" },
-            "data": { "anyOf": [schemas::record(settings), schemas::delete(settings), true] },
+            "data": { "anyOf": [stream.record, stream.delete, true] },
         },
         "required": ["id", "event", "data"],
     })
 }
 
 /// The table as a document.
-fn document_schema(settings: &StreamSettings) -> Value {
+fn document_schema(stream: &DescribedStream<'_>) -> Value {
     json!({
         "type": "object",
         "properties": {
             "position": { "type": "string", "description": "the id to open the event stream with" },
-            "rows": { "type": "array", "items": schemas::record(settings) },
+            "rows": { "type": "array", "items": stream.record },
             "next": { "type": "string", "description": "the value of after for the next page" },
         },
         "required": ["position", "rows"],

@@ -3,50 +3,56 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::{AddedField, DataFormat, Format, Int64, StreamSettings};
+use crate::json_schema::object_of;
 use crate::sse::control::ControlEvent;
 use crate::stream::control::{CaughtUp, Goodbye, Reset};
 
-/// The data of a record's event.
-pub(super) fn record(settings: &StreamSettings) -> Value {
-    let added: Vec<_> = AddedField::of(settings).collect();
+/// The data of a record's event, where no registered schema describes the value.
+pub(super) fn unregistered(settings: &StreamSettings, key: &Value) -> Value {
+    let members = added(settings, key);
     match settings.format {
-        Format::Envelope => envelope(settings, &value(settings), &["json", "text", "base64"]),
-        Format::Value if added.is_empty() => value(settings),
+        Format::Envelope => envelope(settings, &value(settings), key, &["json", "text", "base64"]),
+        Format::Value if members.is_empty() => value(settings),
         Format::Value => {
-            let mut schema = object(
-                settings,
-                added.into_iter().map(|(field, name)| (field, name.as_str())),
-            );
+            let mut schema = object_of(&members);
             schema["description"] = json!("the value of the record, with what the stream puts into it");
             schema
         }
     }
 }
 
-/// The data of `delete`.
-pub(super) fn delete(settings: &StreamSettings) -> Value {
-    if settings.format == Format::Envelope {
-        return envelope(settings, &json!({ "type": "null" }), &["tombstone"]);
-    }
-    object(settings, AddedField::of_deletes(settings))
+/// What the stream puts into its values.
+pub(super) fn added(settings: &StreamSettings, key: &Value) -> Map<String, Value> {
+    let added = AddedField::of(settings).map(|(field, name)| (field, name.as_str()));
+    members(settings, key, added)
 }
 
-/// An object with these members.
-fn object<'s>(settings: &StreamSettings, members: impl Iterator<Item = (AddedField, &'s str)>) -> Value {
-    let mut properties = Map::new();
-    for (field, name) in members {
+/// The data of `delete`.
+pub(super) fn delete(settings: &StreamSettings, key: &Value) -> Value {
+    if settings.format == Format::Envelope {
+        return envelope(settings, &json!({ "type": "null" }), key, &["tombstone"]);
+    }
+    object_of(&members(settings, key, AddedField::of_deletes(settings)))
+}
+
+fn members<'s>(
+    settings: &StreamSettings,
+    key: &Value,
+    fields: impl Iterator<Item = (AddedField, &'s str)>,
+) -> Map<String, Value> {
+    let mut members = Map::new();
+    for (field, name) in fields {
         let schema = match field {
-            AddedField::Key => key(settings),
+            AddedField::Key => key.clone(),
             AddedField::Topic => topic(settings),
             AddedField::Partition => partition(),
             AddedField::Offset => offset(),
             AddedField::Timestamp => timestamp(),
             AddedField::Headers => headers(),
         };
-        properties.insert(name.to_owned(), schema);
+        members.insert(name.to_owned(), schema);
     }
-    let required: Vec<_> = properties.keys().cloned().collect();
-    json!({ "type": "object", "properties": properties, "required": required })
+    members
 }
 
 fn value(settings: &StreamSettings) -> Value {
@@ -59,18 +65,23 @@ fn value(settings: &StreamSettings) -> Value {
     schema
 }
 
-fn key(settings: &StreamSettings) -> Value {
+/// The key, where no registered schema describes it.
+pub(super) fn unregistered_key(settings: &StreamSettings) -> Value {
     let base64 = json!({
         "type": "object",
         "properties": { "base64": { "type": "string", "contentEncoding": "base64" } },
         "required": ["base64"],
         "additionalProperties": false,
     });
-    let mut schema = match settings.key_format {
+    key(match settings.key_format {
         DataFormat::Text => json!({ "oneOf": [{ "type": ["string", "null"] }, base64] }),
         DataFormat::Bytes => json!({ "oneOf": [{ "type": "null" }, base64] }),
         format => decoded(format, settings, &["null"]),
-    };
+    })
+}
+
+/// The key, by this schema.
+pub(super) fn key(mut schema: Value) -> Value {
     schema["description"] = json!("the key of the record");
     schema
 }
@@ -109,7 +120,8 @@ fn headers() -> Value {
     json!({ "type": "object", "description": "values by name; an array where a name is repeated" })
 }
 
-fn envelope(settings: &StreamSettings, value: &Value, encodings: &[&str]) -> Value {
+/// An envelope around this value.
+pub(super) fn envelope(settings: &StreamSettings, value: &Value, key: &Value, encodings: &[&str]) -> Value {
     json!({
         "type": "object",
         "properties": {
@@ -117,7 +129,7 @@ fn envelope(settings: &StreamSettings, value: &Value, encodings: &[&str]) -> Val
             "partition": partition(),
             "offset": offset(),
             "timestamp": timestamp(),
-            "key": key(settings),
+            "key": key,
             "headers": headers(),
             "value": value,
             "encoding": { "type": "string", "enum": encodings },

@@ -26,11 +26,17 @@ if (new Set(ids).size !== ids.length) console.log("openapi: an operationId is re
 // A reference leads to something.
 const at = (pointer) => pointer.slice(2).split("/").reduce((place, name) => place?.[name.replace("~1", "/")], documents.asyncapi);
 const payloads = addFormats(new Ajv2020({ strict: true, allowUnionTypes: true, logger: false }));
+const components = documents.asyncapi.components.schemas;
+for (const [name, schema] of Object.entries(components)) payloads.addSchema(inPlace(schema), name);
+// With references to schemas by their names.
+function inPlace(schema) {
+  return JSON.parse(JSON.stringify(schema).replaceAll('"#/components/schemas/', '"'));
+}
 for (const { messages } of Object.values(documents.asyncapi.channels)) {
   for (const [name, message] of Object.entries(messages)) {
     const { payload } = message.$ref ? (at(message.$ref) ?? {}) : message;
     try {
-      payloads.compile(payload);
+      payloads.compile(inPlace(payload));
     } catch (error) {
       console.log("asyncapi", name, error.message);
     }

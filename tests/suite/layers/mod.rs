@@ -12,11 +12,12 @@ use std::fs;
 use std::path::Path;
 
 /// The modules of the crate's root, from the lowest layer on. A module imports only from its own layer and lower ones.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["sse"],
     &["config"],
     &["allocator", "fd_limit", "logging", "signals", "systemd"],
     &["kafka"],
+    &["json_schema"],
     &["reshape"],
     &["decode"],
     &["schema_registry", "stream"],
