@@ -2,7 +2,7 @@
 //!
 //! Knows the plain types of [`kafka`](crate::kafka), and neither HTTP nor tasks, timers or clocks: drivers bring those.
 //!
-//! - [`writer`] encodes each record once ([`encode`]) and appends it to the [`log`] and to the [`table`] of latest records
+//! - [`writer`] encodes each record once ([`encode`]) and appends it to the [`log`] and to the `table` of latest records
 //! - [`subscription`]: a reader. `cursor` says what it reads next, `schedule` and `throttle` what is due, [`start_position`]
 //!   where it begins, `announcements` what it has lost
 //! - [`document`]: the table at one moment, of a `capture`
@@ -56,14 +56,14 @@ pub mod replay_writer;
 mod resume;
 mod row;
 mod rows;
-pub mod scan;
+mod scan;
 mod schedule;
 mod selection;
 mod shared;
 pub mod start_position;
 mod state;
 pub mod subscription;
-pub mod table;
+mod table;
 mod table_writer;
 mod throttle;
 mod truncation;

@@ -8,7 +8,7 @@ use super::filter::Candidate;
 
 /// Where a record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
+pub(super) struct Origin {
     /// Index of the topic in the stream's configuration.
     pub topic: u16,
     /// The partition.
@@ -47,7 +47,7 @@ impl Origin {
 
 /// A record as the new latest of its key.
 #[derive(Debug, Clone, Copy)]
-pub struct Update<'a> {
+pub(super) struct Update<'a> {
     /// The key.
     pub key: &'a [u8],
     /// Where the record came from.
@@ -92,7 +92,7 @@ const STEPS: usize = 8;
 /// | 8, of a tombstone only | when it was made, unix seconds |
 /// | the rest | key, headers, frame |
 #[derive(Debug, Clone)]
-pub struct Row(Box<[u8]>);
+pub(super) struct Row(Box<[u8]>);
 
 const HASH: usize = 0;
 const OFFSET: usize = 8;
@@ -250,7 +250,7 @@ impl Row {
     }
 
     /// The row as filters see it.
-    pub fn candidate(&self) -> Candidate<'_> {
+    pub(super) fn candidate(&self) -> Candidate<'_> {
         let origin = self.origin();
         Candidate {
             topic: origin.topic,

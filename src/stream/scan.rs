@@ -31,7 +31,7 @@ const COST_OF_ASKING: usize = 15;
 impl Table {
     /// Appends rows from `scan` on to `out`, as `show` writes them, until about `limit` bytes are written. Returns
     /// whether there may be more.
-    pub fn read(&self, scan: &mut Scan, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
+    pub(super) fn read(&self, scan: &mut Scan, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
         let mut budget = ROWS_AT_ONCE;
         // While the reader scans, a record that does not pass may move a row from ahead of it to behind `until`. If the
         // record that it replaces did not pass either, the log brings no delete, although the reader may hold an older one
@@ -119,7 +119,7 @@ impl Table {
 }
 
 /// Writes rows for a reader.
-pub struct Show<'a> {
+pub(super) struct Show<'a> {
     /// The reader's filter. A row that does not match is shown as a delete: the reader may hold an older record of the
     /// key that did.
     pub matcher: Option<&'a Matcher>,
@@ -152,7 +152,7 @@ impl Show<'_> {
 
 /// The state of a reader's scan through the table.
 #[derive(Debug, Clone)]
-pub struct Scan {
+pub(super) struct Scan {
     /// The number of the next row to examine.
     pub cursor: Sequence,
     /// Where the scan ends and the log begins.
@@ -174,7 +174,7 @@ pub struct Scan {
 
 impl Scan {
     /// A scan of all rows from `cursor` up to `until`, for a reader at `position`.
-    pub fn new(
+    pub(super) fn new(
         cursor: Sequence,
         until: Sequence,
         position: Position,

@@ -17,7 +17,7 @@ use super::hidden::Hidden;
 use super::log::Sequence;
 use super::lost::Lost;
 use super::position::Position;
-pub use super::row::{Origin, Row, Update};
+pub(super) use super::row::{Origin, Row, Update};
 use super::rows::Rows;
 use crate::config::{StreamSettings, WhenFull};
 
@@ -25,7 +25,7 @@ use crate::config::{StreamSettings, WhenFull};
 const MARGIN: u64 = 600;
 
 /// Most rows that are removed from the table under one lock: half a millisecond's work.
-pub const ROWS_PER_HOLD: usize = 1024;
+pub(super) const ROWS_PER_HOLD: usize = 1024;
 
 /// The part of a table's bytes that is for keys without a row: some 600,000 of them in 256 MiB.
 const PART_FOR_DEPARTED: usize = 8;
@@ -72,7 +72,7 @@ impl From<&StreamSettings> for Bounds {
 
 /// The result of adding a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
+pub(super) enum Applied {
     /// It is its key's latest.
     Taken,
     /// It is its key's latest; the oldest keys were evicted for it.
@@ -87,7 +87,7 @@ pub enum Applied {
 
 /// The newest record of every key.
 #[derive(Debug)]
-pub struct Table {
+pub(super) struct Table {
     /// By topic: two topics may use the same key, and a reset topic loses all its rows at once.
     pub(super) topics: Vec<Rows>,
     /// Keys without a row, because the table is full.
@@ -111,11 +111,11 @@ pub struct Table {
 
 /// Rows that were removed from the table and are not freed yet.
 #[derive(Debug, Default)]
-pub struct Cleared(Rows);
+pub(super) struct Cleared(Rows);
 
 impl Cleared {
     /// Frees approximately `limit` rows at most. Returns whether there are more.
-    pub fn free(&mut self, limit: usize) -> bool {
+    pub(super) fn free(&mut self, limit: usize) -> bool {
         self.0.free(limit)
     }
 }
@@ -123,7 +123,7 @@ impl Cleared {
 impl Table {
     /// An empty table.
     #[must_use]
-    pub fn new(bounds: Bounds) -> Self {
+    pub(super) fn new(bounds: Bounds) -> Self {
         Self {
             topics: Vec::new(),
             evicted: Evicted::new(bounds.departed_bytes),
@@ -142,69 +142,63 @@ impl Table {
 
     /// How many keys it holds, markers included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
-    }
-
-    /// Whether it has no rows.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// How many keys have a latest record that cannot be shown, by cause.
     #[must_use]
-    pub fn unusable(&self) -> [(Invalid, usize); Invalid::ALL.len()] {
+    pub(super) fn unusable(&self) -> [(Invalid, usize); Invalid::ALL.len()] {
         let count = |cause| self.topics.iter().map(|rows| rows.unusable(cause)).sum();
         Invalid::ALL.map(|cause| (cause, count(cause)))
     }
 
     /// Bytes of its rows in total.
     #[must_use]
-    pub fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         self.cost
     }
 
     /// Bytes of data on keys without a row.
     #[must_use]
-    pub fn departed_cost(&self) -> usize {
+    pub(super) fn departed_cost(&self) -> usize {
         self.evicted.cost() + self.hidden.cost()
     }
 
     /// How often it has dropped the data on evicted keys.
     #[must_use]
-    pub fn forgettings(&self) -> u64 {
+    pub(super) fn forgettings(&self) -> u64 {
         self.evicted.forgettings()
     }
 
     /// Whether it has no room for another key, or for a record like the last that found no room.
     #[must_use]
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.reached().is_some()
     }
 
     /// The bounds that make it full, by their keys in the configuration.
     #[must_use]
-    pub fn reached(&self) -> Option<&'static str> {
+    pub(super) fn reached(&self) -> Option<&'static str> {
         self.bound_against(self.unplaced)
     }
 
     /// The bound that the last record without room exceeded.
     #[must_use]
-    pub fn met(&self) -> &'static str {
+    pub(super) fn met(&self) -> &'static str {
         self.met
     }
 
     /// The latest record of a key, if there is one. A tombstone's marker counts.
     #[must_use]
-    pub fn row(&self, topic: u16, key: &[u8]) -> Option<&Row> {
+    pub(super) fn row(&self, topic: u16, key: &[u8]) -> Option<&Row> {
         let rows = self.topics.get(usize::from(topic))?;
         rows.find(key_hash(Some(key)), key).map(|(_, row)| row)
     }
 
     /// Whether clients may hold a record of a key: its row is that of a value, or was when it was evicted.
     #[must_use]
-    pub fn may_be_held(&self, topic: u16, key: &[u8]) -> bool {
+    pub(super) fn may_be_held(&self, topic: u16, key: &[u8]) -> bool {
         match self.row(topic, key) {
             Some(row) => !row.candidate().is_tombstone,
             None => self
@@ -216,7 +210,7 @@ impl Table {
 
     /// Adds a record under its number in place of its key's last one, which is returned: for an evicted key a
     /// [stand-in](Row::stand_in), if clients may hold a record of it.
-    pub fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
+    pub(super) fn apply(&mut self, sequence: Sequence, update: &Update<'_>) -> (Applied, Option<Row>) {
         let mut update = *update;
         self.captures.get_ahead();
         let topic = usize::from(update.origin.topic);
@@ -291,7 +285,7 @@ impl Table {
     }
 
     /// Remembers a record that the stream's own filter hides, of a key of which clients hold no record.
-    pub fn hide(&mut self, key: &[u8], mut origin: Origin) {
+    pub(super) fn hide(&mut self, key: &[u8], mut origin: Origin) {
         let hash = key_hash(Some(key));
         let known = self.hidden.find(origin.topic, hash);
         let known = known.or_else(|| self.row(origin.topic, key).map(Row::origin));
@@ -303,7 +297,7 @@ impl Table {
 
     /// The hidden record of a key that is newer than one with this origin.
     #[must_use]
-    pub fn hidden_since(&self, key: &[u8], origin: &Origin) -> Option<Origin> {
+    pub(super) fn hidden_since(&self, key: &[u8], origin: &Origin) -> Option<Origin> {
         let hidden = self.hidden.find(origin.topic, key_hash(Some(key)));
         hidden.filter(|hidden| !origin.is_newer_than(hidden))
     }
@@ -382,7 +376,7 @@ impl Table {
     /// Resets a topic: forgets everything about it, including deletes. The caller frees the rows while the table is not
     /// locked.
     #[must_use = "freeing millions of rows takes a second, in which nobody can read the table"]
-    pub fn clear(&mut self, topic: u16) -> Cleared {
+    pub(super) fn clear(&mut self, topic: u16) -> Cleared {
         self.lost.forget(topic);
         self.evicted.clear(topic);
         self.hidden.clear(topic);
@@ -396,7 +390,7 @@ impl Table {
 
     /// Does a bounded part of the deferred work: forgets deletes older than the retention (`now` in unix seconds), and
     /// evicts the oldest rows if the bounds have shrunk. Returns whether there is more to do.
-    pub fn tidy(&mut self, now: u64) -> bool {
+    pub(super) fn tidy(&mut self, now: u64) -> bool {
         if self.expire(now) {
             return true;
         }
@@ -412,7 +406,7 @@ impl Table {
 
     /// Forgets deletes older than the retention, at most [`ROWS_PER_HOLD`]. `now` in unix seconds. Returns whether
     /// there may be more.
-    pub fn expire(&mut self, now: u64) -> bool {
+    pub(super) fn expire(&mut self, now: u64) -> bool {
         let mut left = ROWS_PER_HOLD;
         for topic in 0..self.topics.len() {
             while let Some((deleted, sequence)) = self.topics[topic].oldest_marker()
@@ -440,7 +434,7 @@ impl Table {
 
     /// Changes the bounds, and how long deletes are remembered. Excess rows stay, but new keys find no room, or
     /// displace others. `now` in unix seconds.
-    pub fn set_bounds(&mut self, bounds: Bounds, now: u64) {
+    pub(super) fn set_bounds(&mut self, bounds: Bounds, now: u64) {
         // A longer retention does not restore forgotten deletes.
         let known_since = now.saturating_sub(self.bounds.delete_retention);
         self.knows_nothing_before(known_since);
@@ -450,13 +444,13 @@ impl Table {
     }
 
     /// Marks deletes before `time` (unix seconds) as unknown.
-    pub fn knows_nothing_before(&mut self, time: u64) {
+    pub(super) fn knows_nothing_before(&mut self, time: u64) {
         self.deletes_since = self.deletes_since.max(time);
     }
 
     /// Marks the topics as loaded at `now` (unix seconds): deletes older than the retention may have been compacted
     /// before. Later ones are forgotten one by one, each with its offset.
-    pub fn loaded(&mut self, now: u64) {
+    pub(super) fn loaded(&mut self, now: u64) {
         self.is_loading = false;
         self.knows_nothing_before(now.saturating_sub(self.bounds.delete_retention));
     }
@@ -465,7 +459,7 @@ impl Table {
     /// the client has seen all evicted records, including deletes. `now` in unix seconds: a client that claims to know
     /// of later deletes had them from a wrong clock.
     #[must_use]
-    pub fn knows_all_since(&self, wanted: &Position, now: u64) -> bool {
+    pub(super) fn knows_all_since(&self, wanted: &Position, now: u64) -> bool {
         let knows_deletes = wanted
             .as_of
             .is_some_and(|as_of| as_of >= self.deletes_since && as_of <= now.saturating_add(MARGIN));
@@ -474,19 +468,24 @@ impl Table {
 
     /// Whether a client with this position has seen all evicted records.
     #[must_use]
-    pub fn has_kept_since(&self, wanted: &Position) -> bool {
+    pub(super) fn has_kept_since(&self, wanted: &Position) -> bool {
         self.lost.is_behind(wanted)
     }
 
     /// Whether a record was evicted that a reader at this record has not seen.
     #[must_use]
-    pub fn has_lost_since(&self, cursor: Sequence) -> bool {
+    pub(super) fn has_lost_since(&self, cursor: Sequence) -> bool {
         self.lost.sequence >= cursor
     }
 
     /// Whether a row was evicted that a scan at this record has not reached.
     #[must_use]
-    pub fn has_lost_row_since(&self, cursor: Sequence) -> bool {
+    pub(super) fn has_lost_row_since(&self, cursor: Sequence) -> bool {
         self.lost.row >= cursor
     }
 }
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -44,7 +44,7 @@ pub(super) struct Truncations {
 
 /// Leader epochs of the records that a stream has read, by topic and partition; shorter where none are known.
 #[derive(Debug, Clone, Default)]
-pub struct LogEpochs(Vec<Vec<Epochs>>);
+pub(super) struct LogEpochs(Vec<Vec<Epochs>>);
 
 impl LogEpochs {
     /// The [`mark_of`] the leader epoch of a record that the stream has read.

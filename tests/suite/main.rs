@@ -100,7 +100,6 @@ mod sse_clients;
 mod subscriptions;
 mod supervision;
 mod table_memory;
-mod table_model;
 mod tables;
 mod tail;
 mod tail_parser;
@@ -151,7 +150,6 @@ fn all_trials() -> Vec<Trial> {
         path_parameters::trials(),
         table_memory::trials(),
         tables::trials(),
-        table_model::trials(),
         clocks::trials(),
         truncation::trials(),
         unclean_elections::trials(),

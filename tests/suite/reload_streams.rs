@@ -11,13 +11,10 @@ use crate::harness::wait::{block_on, secs};
 use crate::reload::{client, is_reset, reload, reloaded, says_goodbye, topic, with_http};
 use crate::rig;
 use crate::trials;
-use kafka_sse_bridge::config::WhenFull;
 use kafka_sse_bridge::kafka::history::{Archive, Busy, OffsetLookup, ReplayRequest, ReplaySlot};
 use kafka_sse_bridge::stream::Stream as Served;
-use kafka_sse_bridge::stream::position::Position;
 use kafka_sse_bridge::stream::start_position::Opening;
 use kafka_sse_bridge::stream::subscription::Step;
-use kafka_sse_bridge::stream::table::{Bounds, Table};
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,7 +31,6 @@ pub fn trials() -> Vec<Trial> {
         a_live_client_misses_nothing_while_its_stream_is_rebuilt,
         a_client_inside_the_snapshot_is_reset_when_its_stream_is_rebuilt,
         a_blocked_client_keeps_its_own_stream_and_no_later_one_in_memory,
-        a_longer_delete_retention_does_not_cover_the_past,
     ]
 }
 
@@ -397,35 +393,6 @@ fn a_client_inside_the_snapshot_is_reset_when_its_stream_is_rebuilt() {
             assert_eq!(said, format!("reloaded: stream {path:?}: event"));
         }
     });
-}
-
-fn a_longer_delete_retention_does_not_cover_the_past() {
-    let bounds = |delete_retention| Bounds {
-        keys: 10,
-        bytes: 1 << 20,
-        departed_bytes: 1 << 20,
-        hidden_bytes: 0,
-        when_full: WhenFull::RefuseNew,
-        delete_retention,
-    };
-    let knows = |table: &Table, as_of, now| {
-        let left = Position {
-            as_of: Some(as_of),
-            ..Position::default()
-        };
-        table.knows_all_since(&left, now)
-    };
-    let mut table = Table::new(bounds(10));
-    table.loaded(100);
-    assert!(knows(&table, 90, 100) && !knows(&table, 89, 100));
-    table.set_bounds(bounds(1000), 100);
-    assert!(!knows(&table, 89, 100), "that is forgotten");
-    assert!(knows(&table, 90, 1000), "what was known is remembered for longer");
-    table.set_bounds(bounds(5), 1000);
-    assert!(
-        knows(&table, 90, 1000),
-        "what has not been forgotten so far is still known"
-    );
 }
 
 /// An archive that holds requests until the test releases them.

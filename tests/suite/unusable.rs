@@ -8,16 +8,14 @@ use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::harness::{promise, promise_on};
 use crate::rig::{Rec, Rig, rec, tombstone};
-use kafka_sse_bridge::config::{Start, StreamSettings, WhenFull};
+use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::stream::encode::Invalid;
-use kafka_sse_bridge::stream::table::{Bounds, Origin, Table, Update};
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
         promise(an_unusable_record_deletes_its_keys_row_for_every_client),
         promise(keys_with_an_unusable_record_are_counted_while_it_is_their_latest),
-        promise(an_unusable_record_does_not_expire_like_a_tombstone),
         promise(an_unusable_record_of_another_partition_counts_by_its_time),
         promise(a_fixed_filter_keeps_unusable_records_of_other_keys_from_clients),
         promise_on(Version::V4_4, health_ready_names_keys_with_unusable_records),
@@ -138,37 +136,6 @@ fn keys_with_an_unusable_record_are_counted_while_it_is_their_latest() {
         .map(|(_, count)| count)
         .sum();
     assert_eq!(invalid, 7, "every record that cannot be shown");
-}
-
-fn an_unusable_record_does_not_expire_like_a_tombstone() {
-    let mut table = Table::new(Bounds {
-        keys: 10,
-        bytes: usize::MAX,
-        departed_bytes: 1 << 20,
-        hidden_bytes: 0,
-        when_full: WhenFull::RefuseNew,
-        delete_retention: 10,
-    });
-    let update = |key, offset, deleted, unusable| Update {
-        key,
-        origin: Origin {
-            topic: 0,
-            partition: 0,
-            offset,
-            timestamp: None,
-        },
-        deleted,
-        unusable,
-        frame: b"event: delete\ndata: x\n\n",
-        headers: b"",
-    };
-    table.apply(1, &update(b"a".as_slice(), 0, Some(1), None));
-    table.apply(2, &update(b"b", 1, None, Some(Invalid::ValueNotUtf8)));
-    table.expire(1_000_000);
-    assert_eq!(table.len(), 1);
-    let row = table.row(0, b"b").expect("it is there");
-    assert!(row.candidate().is_tombstone, "to clients it is a delete");
-    assert_eq!(table.unusable()[0], (Invalid::ValueNotUtf8, 1));
 }
 
 fn an_unusable_record_of_another_partition_counts_by_its_time() {

@@ -1,26 +1,15 @@
 //! The table compared with a simple model: random records, bounds and scans.
 
-use crate::trials;
-use kafka_sse_bridge::config::{StreamSettings, WhenFull};
-use kafka_sse_bridge::stream::encode::Encoder;
-use kafka_sse_bridge::stream::position::{Position, TopicPosition};
-use kafka_sse_bridge::stream::scan::{Scan, Show};
-use kafka_sse_bridge::stream::table::{Applied, Bounds, Origin, Table, Update};
-use libtest_mimic::Trial;
-use proptest::prelude::*;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub fn trials() -> Vec<Trial> {
-    trials![
-        a_table_stays_within_its_bounds_and_counts_exactly,
-        a_resuming_table_client_ends_with_the_table_or_gets_a_reset,
-    ]
-}
+use proptest::prelude::*;
+
+use super::super::position::TopicPosition;
+use super::tests::{RETENTION, scan};
+use super::*;
 
 const PARTITIONS: u8 = 2;
-
-const RETENTION: u64 = 1000;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -49,7 +38,7 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     })
 }
 
-struct Row {
+struct ModelRow {
     key: u8,
     offset: i64,
     frame: Vec<u8>,
@@ -61,7 +50,7 @@ struct Row {
 struct Model {
     table: Table,
     bounds: Bounds,
-    rows: BTreeMap<u64, Row>,
+    rows: BTreeMap<u64, ModelRow>,
     /// Partitions and offsets of what had to leave, or found no place.
     lost: Vec<(u8, i64)>,
     next: Vec<i64>,
@@ -107,31 +96,6 @@ fn frame(key: u8, value: Option<usize>) -> Vec<u8> {
     }
 }
 
-/// The frames of the rows newer than `wanted`, read in steps of so many bytes.
-pub fn scan(table: &Table, wanted: &Position, until: u64, step: usize) -> Vec<u8> {
-    let mut scan = Scan {
-        cursor: 0,
-        until,
-        wanted: wanted.clone(),
-        deletes_from: 0,
-        is_conflated: false,
-        position: wanted.clone(),
-        rows_to_id: 0,
-        epochs: None,
-    };
-    let settings = StreamSettings::default();
-    let mut show = Show {
-        matcher: None,
-        encoder: Encoder::new(&settings),
-        topics: &[],
-        scratch: Vec::new(),
-        shown: 0,
-    };
-    let mut out = Vec::new();
-    while table.read(&mut scan, step, &mut show, &mut out) {}
-    out
-}
-
 impl Model {
     fn new(bounds: Bounds) -> Self {
         Self {
@@ -158,7 +122,7 @@ impl Model {
                 self.table.expire(self.now);
                 let now = self.now;
                 // As much longer than promised as readers may be on their way.
-                let is_over = |row: &Row| row.deleted.is_some_and(|made| made + RETENTION + 600 < now);
+                let is_over = |row: &ModelRow| row.deleted.is_some_and(|made| made + RETENTION + 600 < now);
                 let forgotten = self.rows.values().filter(|row| is_over(row));
                 self.lost
                     .extend(forgotten.map(|row| (row.key % PARTITIONS, row.offset)));
@@ -231,7 +195,7 @@ impl Model {
         };
         prop_assert_eq!(applied, expected);
         if matches!(applied, Applied::Taken | Applied::Evicted) {
-            let row = Row {
+            let row = ModelRow {
                 key,
                 offset,
                 frame,
@@ -270,6 +234,7 @@ impl Model {
     }
 }
 
+#[test]
 fn a_table_stays_within_its_bounds_and_counts_exactly() {
     proptest!(|(bounds in bounds(), ops in ops())| {
         let mut model = Model::new(bounds);
@@ -279,6 +244,7 @@ fn a_table_stays_within_its_bounds_and_counts_exactly() {
     });
 }
 
+#[test]
 fn a_resuming_table_client_ends_with_the_table_or_gets_a_reset() {
     // How many continued after a change, and how many were reset.
     let outcomes = Cell::new((0, 0));
