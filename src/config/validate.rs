@@ -314,19 +314,14 @@ fn check_stream(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
             "needs a table, which has the latest value of each key: set start = \"snapshot\", or remove throttle",
         );
     }
-    faults.add_if_longest(key("checkpoint_interval"), stream.checkpoint_interval);
-    if stream.checkpoint_interval < LEAST_PAUSE {
-        faults.add(
-            key("checkpoint_interval"),
-            format!("is less than {LEAST_PAUSE}; 10s is usual"),
-        );
-    }
-    faults.add_if_longest(key("heartbeat_interval"), stream.heartbeat_interval);
-    if stream.heartbeat_interval < LEAST_PAUSE {
-        faults.add(
-            key("heartbeat_interval"),
-            format!("is less than {LEAST_PAUSE}; 10s is usual"),
-        );
+    for (name, interval) in [
+        ("checkpoint_interval", stream.checkpoint_interval),
+        ("heartbeat_interval", stream.heartbeat_interval),
+    ] {
+        faults.add_if_longest(key(name), interval);
+        if interval < LEAST_PAUSE {
+            faults.add(key(name), format!("is less than {LEAST_PAUSE}; 10s is usual"));
+        }
     }
     if stream.log_bytes < LEAST_LOG {
         faults.add(

@@ -301,20 +301,9 @@ impl Batcher {
         }
     }
 
-    /// Accepts a record, unless its partition is not read or its offset is below the next one. Returns whether it did.
+    /// Accepts a record, with its leader epoch where that is known, unless its partition is not read or its offset is
+    /// below the next one. Returns whether it did.
     pub fn push<'h>(
-        &mut self,
-        topic: &str,
-        stamp: Stamp,
-        key: Option<&[u8]>,
-        value: Option<&[u8]>,
-        headers: impl Iterator<Item = (&'h [u8], Option<&'h [u8]>)>,
-    ) -> bool {
-        self.push_of(None, topic, stamp, key, value, headers)
-    }
-
-    /// Like [`push`](Self::push), with the record's leader epoch.
-    pub fn push_of<'h>(
         &mut self,
         epoch: Option<u32>,
         topic: &str,

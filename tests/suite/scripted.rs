@@ -114,7 +114,7 @@ impl<K: Kafka> Consumer for Scripted<K> {
                 offset,
                 timestamp: None,
             };
-            batcher.push("t", stamp, None, Some(&value), std::iter::empty());
+            batcher.push(None, "t", stamp, None, Some(&value), std::iter::empty());
         }
         Ok(())
     }

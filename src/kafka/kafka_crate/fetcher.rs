@@ -264,6 +264,6 @@ pub(super) fn take(place: &FetchPosition, messages: &[&Message<'_>], batcher: &m
         let present = |bytes: &'_ [u8]| !bytes.is_empty();
         let key = Some(message.key).filter(|bytes| present(bytes));
         let value = Some(message.value).filter(|bytes| present(bytes));
-        batcher.push(&place.topic, stamp, key, value, std::iter::empty());
+        batcher.push(None, &place.topic, stamp, key, value, std::iter::empty());
     }
 }

@@ -275,5 +275,5 @@ pub(super) fn push(batcher: &mut Batcher, record: &Fetched<'_>, with_headers: bo
     };
     let headers = with_headers.then(|| record.headers()).into_iter().flatten();
     let (epoch, topic) = (record.leader_epoch(), record.topic());
-    batcher.push_of(epoch, topic, stamp, record.key(), record.value(), headers);
+    batcher.push(epoch, topic, stamp, record.key(), record.value(), headers);
 }

@@ -182,7 +182,7 @@ impl Consumer for Scripted {
                         offset,
                         timestamp: None,
                     };
-                    batcher.push(topic, stamp, None, Some(b"v"), std::iter::empty());
+                    batcher.push(None, topic, stamp, None, Some(b"v"), std::iter::empty());
                 } else {
                     std::thread::sleep(millis(1));
                 }
@@ -197,7 +197,7 @@ impl Consumer for Scripted {
                         offset,
                         timestamp: None,
                     };
-                    batcher.push_of(Some(epoch), "t", stamp, None, Some(b"v"), std::iter::empty());
+                    batcher.push(Some(epoch), "t", stamp, None, Some(b"v"), std::iter::empty());
                 }
             }
             Some(Poll::Records(offsets) | Poll::RecordsThenFail(offsets)) => {
@@ -207,7 +207,7 @@ impl Consumer for Scripted {
                         offset,
                         timestamp: None,
                     };
-                    batcher.push("t", stamp, None, Some(b"v"), std::iter::empty());
+                    batcher.push(None, "t", stamp, None, Some(b"v"), std::iter::empty());
                 }
             }
         }
