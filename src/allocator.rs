@@ -35,7 +35,8 @@ static SETTINGS: &[u8; 39] = b"narenas:1,oversize_threshold:134217728\0";
 /// The allocator of the program.
 pub(crate) struct Allocator;
 
-// SAFETY: all calls are forwarded to an allocator that keeps the contract; memory is zeroed where the contract requires it.
+// SAFETY: all calls are forwarded to an allocator that keeps the contract; memory is zeroed where the contract requires
+// it.
 unsafe impl GlobalAlloc for Allocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: as the caller promises.

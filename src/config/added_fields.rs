@@ -35,8 +35,8 @@ impl AddedField {
             .filter_map(|(field, name)| Some((field, name.as_ref()?)))
     }
 
-    /// Those that deletes of a stream without an envelope consist of: without the headers, always with the key, and with the
-    /// topic where the stream has several.
+    /// Those that deletes of a stream without an envelope consist of: without the headers, always with the key, and
+    /// with the topic where the stream has several.
     pub fn of_deletes(settings: &StreamSettings) -> impl Iterator<Item = (Self, &str)> {
         let topic = (settings.topics.len() > 1).then_some("topic");
         let all = [

@@ -38,8 +38,8 @@ impl Changes {
     }
 }
 
-/// Compares two settings. `lacks_rows` says of a path whether the table that is served there now has no rows of some keys,
-/// because it is or was full.
+/// Compares two settings. `lacks_rows` says of a path whether the table that is served there now has no rows of some
+/// keys, because it is or was full.
 pub fn diff(old: &Settings, new: &Settings, lacks_rows: impl Fn(&str) -> bool) -> Changes {
     let mut changes = Changes {
         listen: missing(&new.http.listen, &old.http.listen),

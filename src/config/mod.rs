@@ -4,7 +4,8 @@
 //! - [`mod@load`]: the layers, and the origin of each value.
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
 //! - [`schema_registry`]: the keys of the schema registry.
-//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a word or a number.
+//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a
+//!   word or a number.
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
 //! - [`path_parameters`]: paths like `/users/{id}`, and the filters that requests for them select.

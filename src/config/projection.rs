@@ -1,8 +1,8 @@
 //! The members of values that a stream shows.
 //!
-//! A path names members from the outside in, as in filters. Arrays have no names: a path applies to each of their elements.
-//! As in filters, several names of a path may also be one name with dots, so `card.number` means `{"card":{"number":…}}`
-//! and `{"card.number":…}` alike: what is to be hidden is hidden in both readings.
+//! A path names members from the outside in, as in filters. Arrays have no names: a path applies to each of their
+//! elements. As in filters, several names of a path may also be one name with dots, so `card.number` means
+//! `{"card":{"number":…}}` and `{"card.number":…}` alike: what is to be hidden is hidden in both readings.
 
 use std::collections::HashMap;
 

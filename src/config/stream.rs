@@ -101,7 +101,8 @@ pub struct StreamSettings {
     /// How a client continues after its next record has left the log; the default depends on the table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<Lag>,
-    /// The shortest time between two values of a key for each client of a table; clients may ask for a longer one. 0 is none.
+    /// The shortest time between two values of a key for each client of a table; clients may ask for a longer one. 0 is
+    /// none.
     pub throttle: Span,
     /// Interval of checkpoints for a client whose filter passes nothing while its position advances.
     pub checkpoint_interval: Span,

@@ -4,7 +4,8 @@
 //! [`Batch`](crate::kafka::record::Batch), whose keys and values are what clients see.
 //!
 //! - [`registered`]: ids and texts of registered schemas; [`schema`]: what they are compiled to
-//! - `decoder`: the records of a stream, one after the other; [`feeds`]: its feeds; `framing`: how a record names its schema
+//! - `decoder`: the records of a stream, one after the other; [`feeds`]: its feeds; `framing`: how a record names its
+//!   schema
 //! - `primitives`: numbers and UUIDs; `avro`, `protobuf`: the formats with schemas
 //! - `json`, `times`: what they write
 //! - [`used`]: the schemas that the records of a stream have had; `shapes`, `json_schema`: what descriptions say by them

@@ -15,9 +15,8 @@ const STYLE: &str = "/assets/style.css";
 /// Shown in place of a value that may be secret or personal.
 const HIDDEN: &str = "***";
 
-/// Headers whose values are shown: those in which proxies describe a request's path, and those that browsers send to every
-/// site.
-/// Any other may hold a credential that a proxy injects (`X-Forwarded-Access-Token`, `X-Amzn-Oidc-Data`,
+/// Headers whose values are shown: those in which proxies describe a request's path, and those that browsers send to
+/// every site. Any other may hold a credential that a proxy injects (`X-Forwarded-Access-Token`, `X-Amzn-Oidc-Data`,
 /// `Cf-Access-Jwt-Assertion`), a user, or a URL with a token in its query (`Referer`, `X-Original-Url`).
 const SHOWN: [&str; 38] = [
     "accept",

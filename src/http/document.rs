@@ -180,9 +180,9 @@ fn not_loaded() -> Response {
     response
 }
 
-/// The tag of the document at a position. Weak (RFC 9110, section 8.8.1), because replicas may have rows in another order.
-/// The time up to which deletes are known moves on without any change. Rows can change without the position: lower bounds
-/// evict rows, and after a restart records may be gone that retention has deleted.
+/// The tag of the document at a position. Weak (RFC 9110, section 8.8.1), because replicas may have rows in another
+/// order. The time up to which deletes are known moves on without any change. Rows can change without the position:
+/// lower bounds evict rows, and after a restart records may be gone that retention has deleted.
 fn etag(stream: &Stream, id: &[u8], fingerprint: u64) -> String {
     let position = Position {
         as_of: None,

@@ -88,8 +88,8 @@ fn with_head(response: Response, is_lines: bool) -> Response {
 
 /// The body of a stream's response.
 ///
-/// It has one timer. Each delivery moves the deadline away, so a delivery does not touch the timer: it may fire early, and is
-/// then reset.
+/// It has one timer. Each delivery moves the deadline away, so a delivery does not touch the timer: it may fire early,
+/// and is then reset.
 struct EventStream {
     subscription: Subscription,
     /// Rewrites the events, for a client that wants lines.

@@ -14,7 +14,8 @@ use super::peer::Peer;
 use crate::config::proxies::Proxy;
 use crate::kafka::history::fair_queue::Flow;
 
-/// Bits of an IPv6 address within a client's network: a /64 is one network, whose hosts choose their addresses (RFC 4291, section 2.5.1; RFC 8981).
+/// Bits of an IPv6 address within a client's network: a /64 is one network, whose hosts choose their addresses (RFC
+/// 4291, section 2.5.1; RFC 8981).
 const HOST_BITS: u32 = 64;
 
 /// The address by which clients are distinguished.
@@ -64,7 +65,8 @@ impl fmt::Display for Address {
 }
 
 /// The client address of a request. Headers count only if the peer is a trusted proxy. An entry that is not an address
-/// (`unknown`, an obfuscated name, anything malformed) ends the search: the request then counts for the proxy that wrote it.
+/// (`unknown`, an obfuscated name, anything malformed) ends the search: the request then counts for the proxy that
+/// wrote it.
 pub(super) fn client(peer: Peer, headers: &HeaderMap, trusted: &[Proxy]) -> Address {
     let (own, is_proxy) = match peer {
         Peer::Tcp(peer) => {

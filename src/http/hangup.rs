@@ -57,8 +57,8 @@ impl Hangup {
         Poll::Ready(Ok(()))
     }
 
-    /// To be called when hyper has read or has not wanted to. An error once the peer of a stream has closed its side for longer
-    /// than [`GRACE`]; otherwise the task is woken when it may have.
+    /// To be called when hyper has read or has not wanted to. An error once the peer of a stream has closed its side
+    /// for longer than [`GRACE`]; otherwise the task is woken when it may have.
     pub(super) fn check(
         &mut self,
         socket: &mut (impl AsyncRead + AsFd + Unpin),

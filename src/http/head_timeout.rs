@@ -127,7 +127,8 @@ impl HeadTimeout {
     }
 }
 
-/// Whether a blank line is the last of these bytes; lines end with LF, with CR before it or without (RFC 9112, section 2.2).
+/// Whether a blank line is the last of these bytes; lines end with LF, with CR before it or without (RFC 9112, section
+/// 2.2).
 const fn ends_head(last: u32) -> bool {
     last & 0xff_ffff == 0x0a_0d_0a || last & 0xffff == 0x0a_0a
 }

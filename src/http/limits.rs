@@ -25,7 +25,8 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 /// A bucket holds the tokens of this time: a client that opened nothing may open that many streams at once.
 const BURST: Duration = Duration::from_secs(1);
 
-/// Shortest time between two sweeps of addresses that have no stream and a bucket that was not full. After this time it is.
+/// Shortest time between two sweeps of addresses that have no stream and a bucket that was not full. After this time it
+/// is.
 const SWEEP_EVERY: Duration = BURST;
 
 /// Capacity for this many addresses is never freed.

@@ -12,8 +12,8 @@
 //!   response for clients over a limit.
 //! - [`self_check`] asks [`health`] for the watchdog.
 //!
-//! Drives [`Subscription`](crate::stream::subscription::Subscription)s and reads the status of Kafka; must not know records
-//! or configuration files. No two of these files import each other.
+//! Drives [`Subscription`](crate::stream::subscription::Subscription)s and reads the status of Kafka; must not know
+//! records or configuration files. No two of these files import each other.
 #![forbid(unsafe_code)]
 
 mod about;

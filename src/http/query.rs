@@ -34,8 +34,9 @@ pub(super) struct Asked {
     pub(super) form: Form,
 }
 
-/// The start, the filter and the form that the client asks for. The `Last-Event-ID` header, which EventSource sends by itself, takes
-/// precedence over the query, which is all that its first connection can use. `ignored` is `http.ignored_parameters`.
+/// The start, the filter and the form that the client asks for. The `Last-Event-ID` header, which EventSource sends by
+/// itself, takes precedence over the query, which is all that its first connection can use. `ignored` is
+/// `http.ignored_parameters`.
 pub(super) fn parse(
     query: &str,
     ignored: &[String],

@@ -44,7 +44,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever this is.
+/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever
+/// this is.
 const BUFFER: usize = MAX_HEAD;
 
 /// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
@@ -72,8 +73,8 @@ impl Stopping {
     }
 }
 
-/// Accepts and serves until it is stopped, then waits for the connections to end: a response that is under way, as a stream
-/// is, is completed. The caller bounds that wait.
+/// Accepts and serves until it is stopped, then waits for the connections to end: a response that is under way, as a
+/// stream is, is completed. The caller bounds that wait.
 ///
 /// # Errors
 /// When the operating system does not let the listener be polled.
@@ -138,8 +139,8 @@ fn set_options(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(write_timeout))
 }
 
-/// Accepts connections until stopped, as long as there are descriptors for them beside those that reading Kafka needs. While
-/// there are none, connections wait in the queue of the operating system.
+/// Accepts connections until stopped, as long as there are descriptors for them beside those that reading Kafka needs.
+/// While there are none, connections wait in the queue of the operating system.
 async fn accept_all<L: Accept>(
     listener: &L,
     handler: &Handler,

@@ -18,8 +18,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 ///
 /// After a stall the operating system reports a socket as writable only once much of its buffer is free: a third of it
 /// for TCP, three quarters for a Unix socket on Linux. A peer that takes less than that in the time is slow, not gone. So
-/// at the end of the time the bytes are offered to the socket once more, whatever was reported, and only a refusal counts;
-/// a peer that took something just before it stopped therefore has up to twice the time.
+/// at the end of the time the bytes are offered to the socket once more, whatever was reported, and only a refusal
+/// counts; a peer that took something just before it stopped therefore has up to twice the time.
 #[derive(Debug)]
 pub(super) struct WriteTimeout {
     timeout: Duration,

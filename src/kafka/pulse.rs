@@ -1,10 +1,10 @@
-//! The pulse of a thread, by which the watchdog recognizes one that hangs: a deadline for its next beat, and a count of its
-//! steps.
+//! The pulse of a thread, by which the watchdog recognizes one that hangs: a deadline for its next beat, and a count of
+//! its steps.
 //!
 //! A thread that reads Kafka blocks for times that differ: a poll, a request, a pause. Before each it sets a deadline, so
-//! that the watchdog can tell a hanging broker from a hanging thread. A writer has a deadline while it works, and counts a
-//! step per record. In the other direction the pulse tells code that waits for the thread whether a command is pending.
-//! Knows nothing of Kafka or of the watchdog.
+//! that the watchdog can tell a hanging broker from a hanging thread. A writer has a deadline while it works, and
+//! counts a step per record. In the other direction the pulse tells code that waits for the thread whether a command is
+//! pending. Knows nothing of Kafka or of the watchdog.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};

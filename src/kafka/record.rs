@@ -1,7 +1,8 @@
 //! Records as `kafka` sends them to the streams: plain bytes in one arena per batch.
 //!
-//! A [`Batch`] holds the records of one topic in the order in which they were read. Their bytes share one allocation, so a
-//! batch of a thousand records costs three allocations, not thousands. Knows nothing of streams, frames or clients.
+//! A [`Batch`] holds the records of one topic in the order in which they were read. Their bytes share one allocation,
+//! so a batch of a thousand records costs three allocations, not thousands. Knows nothing of streams, frames or
+//! clients.
 
 use std::num::NonZeroU128;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The change events of Debezium's connectors (its documentation, "Data change events").
 //!
 //! An event has the row before and after a change: `{"before","after","source","op","ts_ms",…}`, in Kafka Connect's JSON
-//! with schemas as the `payload` of an object beside its `schema`. Behind the event of a delete comes a tombstone, so that
-//! compaction removes the key. Other records of Debezium are no changes of rows: heartbeats, the beginnings and ends of
-//! transactions, changes of schemas, logical messages.
+//! with schemas as the `payload` of an object beside its `schema`. Behind the event of a delete comes a tombstone, so
+//! that compaction removes the key. Other records of Debezium are no changes of rows: heartbeats, the beginnings and
+//! ends of transactions, changes of schemas, logical messages.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;

@@ -9,8 +9,8 @@ use crate::config::projection::{Node, Projection, Rule};
 #[error("the value is not JSON")]
 pub struct NotJson;
 
-/// Appends what is shown of a value, byte for byte. A value that is neither an object nor an array has no members: where only
-/// some are shown, nothing of it is but `null`.
+/// Appends what is shown of a value, byte for byte. A value that is neither an object nor an array has no members:
+/// where only some are shown, nothing of it is but `null`.
 ///
 /// # Errors
 /// [`NotJson`]; `out` is then unchanged.
@@ -69,8 +69,8 @@ fn write_member(rule: Rule, from: &mut Scanner<'_>, node: Option<&Node>, out: &m
     is_shown
 }
 
-/// Writes the members of an object, or the elements of an array. `write_part` is at the next one; it writes what is between
-/// the place that it is given and the value, then the value, and returns whether that is shown.
+/// Writes the members of an object, or the elements of an array. `write_part` is at the next one; it writes what is
+/// between the place that it is given and the value, then the value, and returns whether that is shown.
 fn write_parts<'j>(
     from: &mut Scanner<'j>,
     brackets: [u8; 2],

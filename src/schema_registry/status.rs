@@ -1,4 +1,5 @@
-//! The state of the registry, for health, metrics and logs: requests by outcome, schemas, and the ids that are waited for.
+//! The state of the registry, for health, metrics and logs: requests by outcome, schemas, and the ids that are waited
+//! for.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,4 +1,5 @@
-//! Parses `text/event-stream` by the HTML standard (section 9.2.6, "Interpreting an event stream"), in pieces of any size.
+//! Parses `text/event-stream` by the HTML standard (section 9.2.6, "Interpreting an event stream"), in pieces of any
+//! size.
 //!
 //! It knows neither HTTP nor reconnecting nor the daemon's events. It follows browsers instead of the standard in one
 //! point: a parser starts with the id of the `Last-Event-ID` that was sent, so that an event without an id keeps it.

@@ -1,8 +1,8 @@
 //! Captures of the table: all rows of one moment, while the table goes on to change.
 //!
 //! A capture has no copy of the table. It is read piece by piece like the table itself, and the table hands it every row
-//! that leaves, or is replaced, before the capture has reached it. So a capture costs memory only for what changes while it
-//! is read; beyond a bound it is void, and its reader gets no more of it.
+//! that leaves, or is replaced, before the capture has reached it. So a capture costs memory only for what changes
+//! while it is read; beyond a bound it is void, and its reader gets no more of it.
 //!
 //! The writer puts the records of a batch into the table one by one, and then all of them into the log. A capture begins
 //! between two batches, where both say the same, so that it has a position from which a client can go on.

@@ -147,7 +147,8 @@ impl Cursor {
         })
     }
 
-    /// As [`Subscription::wait`](super::subscription::Subscription::wait), for what the reader waits for beside the stream.
+    /// As [`Subscription::wait`](super::subscription::Subscription::wait), for what the reader waits for beside the
+    /// stream.
     pub(super) fn wait(&self, waker: &Waker) -> bool {
         self.reader.wait(waker)
     }
@@ -374,8 +375,8 @@ impl Cursor {
         }
     }
 
-    /// The phase of a reader that reads from there; `None` where too many replays wait. Starts a replay where it takes one,
-    /// so the stream's state must not be locked.
+    /// The phase of a reader that reads from there; `None` where too many replays wait. Starts a replay where it takes
+    /// one, so the stream's state must not be locked.
     fn phase(&self, read_from: ReadFrom) -> Option<Phase> {
         Some(match read_from {
             ReadFrom::Log(cursor) => Phase::Live(cursor),

@@ -54,8 +54,8 @@ pub enum Rows {
 pub struct OtherTopics;
 
 impl Stream {
-    /// A reader of the table as it is now, or soon, with the filter of `opening`; `None` while the table is not loaded, or
-    /// not up to the first page.
+    /// A reader of the table as it is now, or soon, with the filter of `opening`; `None` while the table is not loaded,
+    /// or not up to the first page.
     ///
     /// # Errors
     /// When `after`, the position that an earlier page has ended with, and that of the first page, do not belong to the
@@ -134,8 +134,8 @@ impl Document {
         encode::is_always_json(self.stream.settings())
     }
 
-    /// The id of its moment: a client that resumes with it gets all that happens afterwards. Pending while the writer is in
-    /// the middle of a batch; `waker` is woken then.
+    /// The id of its moment: a client that resumes with it gets all that happens afterwards. Pending while the writer
+    /// is in the middle of a batch; `waker` is woken then.
     pub fn poll_id(&self, waker: &Waker) -> Poll<&Bytes> {
         self.ticket.wait(waker);
         match self.capture.begun() {
@@ -149,7 +149,8 @@ impl Document {
         self.capture.begun().map_or(0, |begun| begun.fingerprint)
     }
 
-    /// Hands the frames of the next rows to `show`, in the order of their last update, until they are about `limit` bytes or many were examined.
+    /// Hands the frames of the next rows to `show`, in the order of their last update, until they are about `limit`
+    /// bytes or many were examined.
     pub fn read(&mut self, limit: usize, mut show: impl FnMut(&[u8])) -> Rows {
         let (Some(begun), Some(table)) = (self.capture.begun(), self.stream.read_table()) else {
             return Rows::Void;

@@ -301,7 +301,8 @@ impl Log {
         self.turn = self.next;
     }
 
-    /// Appends what a [`Builder`](super::block::Builder) has built; the oldest blocks leave where the capacity demands it.
+    /// Appends what a [`Builder`](super::block::Builder) has built; the oldest blocks leave where the capacity demands
+    /// it.
     pub(super) fn append(&mut self, blocks: Vec<Block>, head: Bytes) {
         for block in blocks {
             self.append_block(block);

@@ -3,8 +3,8 @@
 //! Knows the plain types of [`kafka`](crate::kafka), and neither HTTP nor tasks, timers or clocks: drivers bring those.
 //!
 //! - [`writer`] encodes each record once ([`encode`]) and appends it to the [`log`] and to the `table` of latest records
-//! - [`subscription`]: a reader. `cursor` says what it reads next, `schedule` and `throttle` what is due, [`start_position`]
-//!   where it begins, `announcements` what it has lost
+//! - [`subscription`]: a reader. `cursor` says what it reads next, `schedule` and `throttle` what is due,
+//!   [`start_position`] where it begins, `announcements` what it has lost
 //! - [`document`]: the table at one moment, of a `capture`
 //! - [`replay_writer`], [`history_reads`]: records that have left memory, read from Kafka
 //! - [`filter`], [`filter_index`], `filters`: which records are for which readers

@@ -73,8 +73,8 @@ pub(super) enum Piece {
     Live,
     /// A part of the past is gone.
     Gap(Gap),
-    /// The phase is over. The reader's position is `wanted`, which it reached in the log at record `since`, or by a replay
-    /// since then.
+    /// The phase is over. The reader's position is `wanted`, which it reached in the log at record `since`, or by a
+    /// replay since then.
     Over {
         wanted: Position,
         since: Sequence,

@@ -113,8 +113,8 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadF
     })
 }
 
-/// The table's rows since `cursor`, for a reader that has read the log up to there, to `position` at least; and the resets
-/// since then.
+/// The table's rows since `cursor`, for a reader that has read the log up to there, to `position` at least; and the
+/// resets since then.
 pub(super) fn scan_since(state: &State, cursor: Sequence, mut position: Position) -> (Scan, Resets) {
     let resets = state.start_over_since(cursor, &mut position, 0);
     let scan = Scan {

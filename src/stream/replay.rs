@@ -1,8 +1,8 @@
 //! A replay: a range of a stream's past, read from Kafka once for all clients that need it.
 //!
-//! It is a small [`Log`] of its own between one replay request and any number of readers. The [writer](super::replay_writer)
-//! keeps records until the slowest reader has taken them. Readers skip what their own position has passed, so ranges that
-//! overlap are shared. When the last reader is gone, the replay ends.
+//! It is a small [`Log`] of its own between one replay request and any number of readers. The
+//! [writer](super::replay_writer) keeps records until the slowest reader has taken them. Readers skip what their own
+//! position has passed, so ranges that overlap are shared. When the last reader is gone, the replay ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

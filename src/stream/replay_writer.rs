@@ -1,7 +1,8 @@
 //! Writes a replay: encodes what a replay request reads, and keeps it until the readers have taken it.
 //!
-//! More than the limit of its [`ReplaySlot`] is never held: the writer takes nothing then, and the thread that reads Kafka
-//! waits. No task and no timer: whoever drives a [`ReplayWriter`] calls [`step`](ReplayWriter::step) with the time.
+//! More than the limit of its [`ReplaySlot`] is never held: the writer takes nothing then, and the thread that reads
+//! Kafka waits. No task and no timer: whoever drives a [`ReplayWriter`] calls [`step`](ReplayWriter::step) with the
+//! time.
 //!
 //! ```text
 //! waiting ──thread and slot──► filling ──range read, or turn over──► draining ──all taken──► over

@@ -34,9 +34,9 @@ impl Table {
     pub(super) fn read(&self, scan: &mut Scan, limit: usize, show: &mut Show<'_>, out: &mut Vec<u8>) -> bool {
         let mut budget = ROWS_AT_ONCE;
         // While the reader scans, a record that does not pass may move a row from ahead of it to behind `until`. If the
-        // record that it replaces did not pass either, the log brings no delete, although the reader may hold an older one
-        // that passed. So the scan goes on to the end of the table, and shows such rows as deletes; what passes comes from
-        // the log.
+        // record that it replaces did not pass either, the log brings no delete, although the reader may hold an older
+        // one that passed. So the scan goes on to the end of the table, and shows such rows as deletes; what passes
+        // comes from the log.
         let end = if show.matcher.is_some() && scan.may_hold_rows() {
             Sequence::MAX
         } else {

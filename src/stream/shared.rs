@@ -318,8 +318,8 @@ impl Stream {
         self.clients.load(Ordering::Relaxed)
     }
 
-    /// Whether keys are without a row in the table, because it is or was full. Higher bounds do not bring these rows back,
-    /// only a stream that reads the topics again does.
+    /// Whether keys are without a row in the table, because it is or was full. Higher bounds do not bring these rows
+    /// back, only a stream that reads the topics again does.
     pub fn lacks_rows(&self) -> bool {
         self.lacks_rows.load(Ordering::Relaxed)
     }

@@ -294,7 +294,8 @@ fn truncated(
     resets: &mut Resets,
     start: Start,
 ) -> Vec<Gap> {
-    // By leader epochs first: a truncation that this replica noticed may be later than the one that the id is from before.
+    // By leader epochs first: a truncation that this replica noticed may be later than the one that the id is from
+    // before.
     let Departed { mut gaps, unknown } = state.truncations.compare(wanted);
     gaps.extend(state.truncations.take_back(wanted, here));
     // It diverges before the first record that was read here, at an unknown offset.

@@ -28,8 +28,8 @@ struct Hit {
     end: usize,
 }
 
-/// What was found at an entry of the trie, which is [`NONE`] if it no longer counts: the text of a scalar, or the scalars of
-/// a member.
+/// What was found at an entry of the trie, which is [`NONE`] if it no longer counts: the text of a scalar, or the
+/// scalars of a member.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     entry: u32,

@@ -62,8 +62,8 @@ impl FileState {
         }
     }
 
-    /// Whether the file may change again without a visible difference. The kernel sets the time of change; programs can set
-    /// that of modification to anything.
+    /// Whether the file may change again without a visible difference. The kernel sets the time of change; programs can
+    /// set that of modification to anything.
     fn is_young(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (seconds, nanos) = self.changed;

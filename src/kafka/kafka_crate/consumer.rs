@@ -218,8 +218,8 @@ impl KafkaCrateConsumer {
 
 impl Consumer for KafkaCrateConsumer {
     fn assign(&mut self, batcher: &Batcher) -> Result<(), KafkaError> {
-        // Every fetch names its offsets, so there is nothing to set up. The state of a partition is kept while its position
-        // is.
+        // Every fetch names its offsets, so there is nothing to set up. The state of a partition is kept while its
+        // position is.
         let positions = batcher.fetch_positions();
         let placed: HashMap<(Arc<str>, u32), u64> = positions
             .map(|position| (position.key(), position.placed))

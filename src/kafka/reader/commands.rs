@@ -1,7 +1,7 @@
 //! Commands to the reading thread: stop, and reconnect.
 //!
-//! The thread receives commands between two polls and during pauses, and takes each off its [`Pulse`]. It carries them out
-//! once it has left its client. Knows nothing of clients, topics or streams.
+//! The thread receives commands between two polls and during pauses, and takes each off its [`Pulse`]. It carries them
+//! out once it has left its client. Knows nothing of clients, topics or streams.
 
 use std::sync::{Arc, mpsc};
 use std::time::Duration;

@@ -78,7 +78,8 @@ impl KafkaReader {
         })
     }
 
-    /// Notifies the streams of every topic that is read up to its end as of the start, and reports progress of the others.
+    /// Notifies the streams of every topic that is read up to its end as of the start, and reports progress of the
+    /// others.
     pub(super) fn update_loading(&mut self, consumer: &dyn Consumer) {
         for topic in &mut self.topics {
             let Some(loading) = &mut topic.loading else {
