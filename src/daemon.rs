@@ -345,7 +345,8 @@ impl Daemon {
         self.tidy();
         let brokers = self.app.kafka.brokers().max(self.connection.brokers.len());
         // Threads that are stopping may still hold connections.
-        let readers = self.readings.len() + self.retired.len();
+        let reading: usize = self.readings.iter().map(|reading| reading.tail.threads()).sum();
+        let readers = reading + self.retired.len();
         let handles = HANDLES * readers + history::MAX_HANDLES;
         let reserve = fd_limit::reserve(brokers, handles);
         let before = self.connections.set_reserve(reserve);

@@ -6,6 +6,8 @@
 //! [`stream_queues`](super::stream_queues) holds the overflow of the bounded channels to the streams, and pauses the
 //! topics of a stream that is slower than Kafka; [`fetch_positions`](Batcher::fetch_positions) omits paused topics.
 
+mod moving;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -122,9 +124,10 @@ impl Batcher {
             .map(|topic| (&topic.name, topic.next.as_slice()))
     }
 
-    /// Every partition of every topic that is not paused.
+    /// Every partition of every topic that is wanted and not paused.
     pub fn fetch_positions(&self) -> impl Iterator<Item = FetchPosition> {
-        let topics = self.topics.iter().filter(|topic| !topic.is_paused(&self.queues));
+        let is_read = |topic: &&Topic| !topic.is_paused(&self.queues) && !topic.queues.is_empty();
+        let topics = self.topics.iter().filter(is_read);
         topics.flat_map(|topic| {
             let partitions = (0..).zip(topic.next.iter().zip(&topic.placed));
             partitions

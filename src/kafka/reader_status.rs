@@ -21,6 +21,7 @@ pub struct ReaderStatus {
     state: Mutex<State>,
     counters: Arc<KafkaCounters>,
     pulse: Arc<Pulse>,
+    beside: Mutex<Vec<Arc<Self>>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +43,8 @@ struct State {
     transactions: OpenTransactions,
     broker_states: Vec<BrokerState>,
     paused: BTreeMap<Arc<str>, Vec<Arc<str>>>,
-    slow: BTreeSet<Arc<str>>,
+    /// Streams that do not keep up, each with the streams that wait for it.
+    slow: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
 /// Lag up to the end as far as it may be read, and up to the high watermark.
@@ -276,14 +278,35 @@ impl ReaderStatus {
         self.state.lock().paused.get(stream).cloned().unwrap_or_default()
     }
 
-    /// Sets whether a stream keeps up; returns whether that changes anything.
-    pub(crate) fn set_slow(&self, stream: &Arc<str>, is_slow: bool) -> bool {
+    /// Sets whether a stream does not keep up, with the streams that wait for it; returns whether that changes anything.
+    pub(crate) fn set_slow(&self, stream: &Arc<str>, waiting: Option<BTreeSet<Arc<str>>>) -> bool {
         let mut state = self.state.lock();
-        if is_slow {
-            state.slow.insert(Arc::clone(stream))
-        } else {
-            state.slow.remove(stream)
+        match waiting {
+            Some(waiting) => {
+                let before = state.slow.insert(Arc::clone(stream), waiting.clone());
+                before.is_none_or(|before| before != waiting)
+            }
+            None => state.slow.remove(stream).is_some(),
         }
+    }
+
+    /// The status of the threads that have taken over streams of this one.
+    pub(super) fn beside(&self) -> Vec<Arc<Self>> {
+        self.beside.lock().clone()
+    }
+
+    pub(super) fn set_beside(&self, beside: Vec<Arc<Self>>) {
+        *self.beside.lock() = beside;
+    }
+
+    /// Forgets all faults and figures: nothing is read until the thread takes over streams.
+    pub(super) fn rest(&self) {
+        let mut state = self.state.lock();
+        *state = State {
+            client: state.client.take(),
+            contacted: true,
+            ..State::default()
+        };
     }
 
     pub(crate) fn forget_topic(&self, topic: &str) {
@@ -309,10 +332,14 @@ impl ReaderStatus {
         let leaderless = state.leaderless.iter().map(|(topic, partitions)| {
             format!("kafka: topic {topic:?}: no leader answers for partitions {partitions:?}")
         });
-        let slow = state
-            .slow
-            .iter()
-            .map(|stream| format!("stream {stream}: does not keep up with its topics, its clients are late"));
+        let slow = state.slow.iter().map(|(stream, waiting)| {
+            let also = if waiting.is_empty() {
+                String::new()
+            } else {
+                format!(", and those of streams {waiting:?}, which share topics with it")
+            };
+            format!("stream {stream}: does not keep up with its topics, its clients are late{also}")
+        });
         Snapshot {
             client: state.client.clone(),
             contacted: state.contacted,

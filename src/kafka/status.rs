@@ -31,15 +31,25 @@ impl KafkaStatus {
         &self.counters
     }
 
+    /// All threads, with those that have taken over streams of others.
+    fn threads(&self) -> Vec<Arc<ReaderStatus>> {
+        let all = self.all.lock().clone();
+        let threads = all.into_iter().flat_map(|status| {
+            let beside = status.beside();
+            std::iter::once(status).chain(beside)
+        });
+        threads.collect()
+    }
+
     pub(crate) fn is_up(&self) -> bool {
-        self.all.lock().iter().all(|status| status.is_up())
+        self.threads().iter().all(|status| status.is_up())
     }
 
     /// The lag of every partition ([`ReaderStatus::lag`]). If two threads read the same one, as after a reload, the
     /// greater counts.
     pub fn lag(&self) -> Vec<PartitionLag> {
         let mut furthest: BTreeMap<(String, usize), Lag> = BTreeMap::new();
-        for lag in self.all.lock().iter().flat_map(|status| status.lag()) {
+        for lag in self.threads().iter().flat_map(|status| status.lag()) {
             let (records, to_high) = furthest.entry((lag.topic, lag.partition)).or_default();
             (*records, *to_high) = (lag.records.max(*records), lag.to_high.max(*to_high));
         }
@@ -58,8 +68,7 @@ impl KafkaStatus {
     pub fn stopped_partitions(&self) -> Vec<StoppedPartition> {
         let mut stops: BTreeMap<(String, u32), StoppedPartition> = BTreeMap::new();
         for stopped in self
-            .all
-            .lock()
+            .threads()
             .iter()
             .flat_map(|status| status.stopped_partitions())
         {
@@ -74,8 +83,7 @@ impl KafkaStatus {
 
     /// Topics that are paused because of a stream.
     pub fn paused_by(&self, stream: &str) -> Vec<Arc<str>> {
-        self.all
-            .lock()
+        self.threads()
             .iter()
             .flat_map(|status| status.paused_by(stream))
             .collect()
@@ -84,7 +92,7 @@ impl KafkaStatus {
     /// Connections to brokers. Of several to one broker, the worse state counts.
     pub fn broker_states(&self) -> Vec<BrokerState> {
         let mut connections: BTreeMap<String, BrokerState> = BTreeMap::new();
-        for connection in self.all.lock().iter().flat_map(|status| status.broker_states()) {
+        for connection in self.threads().iter().flat_map(|status| status.broker_states()) {
             match connections.get_mut(&connection.broker) {
                 Some(known) => {
                     known.is_up &= connection.is_up;
@@ -100,7 +108,7 @@ impl KafkaStatus {
 
     /// Most brokers that a thread connects to; 0 if the client library does not report them.
     pub(crate) fn brokers(&self) -> usize {
-        let all = self.all.lock();
+        let all = self.threads();
         all.iter()
             .map(|status| status.broker_states().len())
             .max()
@@ -113,19 +121,19 @@ impl KafkaStatus {
     }
 
     pub(crate) fn reads_with(&self, client: Client) -> bool {
-        self.all.lock().iter().any(|status| status.reads_with(client))
+        self.threads().iter().any(|status| status.reads_with(client))
     }
 
     /// How late the latest thread is; `tick` as for [`Pulse::look`](super::pulse::Pulse::look).
     pub fn look(&self, tick: Duration) -> Duration {
-        let all = self.all.lock();
+        let all = self.threads();
         let late = all.iter().map(|status| status.pulse().look(tick).late).max();
         late.unwrap_or_default()
     }
 
     /// All threads in one: the client of the first, contacted if all are.
     pub fn snapshot(&self) -> Snapshot {
-        let all = self.all.lock();
+        let all = self.threads();
         let mut shots = all.iter().map(|status| status.snapshot());
         let mut first = shots.next().unwrap_or_else(|| ReaderStatus::default().snapshot());
         for shot in shots {

@@ -3,7 +3,9 @@
 //! A stream's channel is bounded, and a stream that encodes more slowly than Kafka delivers fills it. The overflow is
 //! queued here, in order and bounded by the size of one poll. Reading waits briefly for a full channel, and so adapts
 //! to a stream that is slightly slower. If a stream takes nothing in that time, its topics are paused until it catches
-//! up, and the other streams continue. Knows nothing of Kafka clients, offsets or HTTP clients.
+//! up, and the streams of other topics continue. Where it holds up a stream of the same topic for too long, the reading
+//! thread hands it to another one ([`Batcher::blocking`](super::batcher::Batcher::blocking)). Knows nothing of Kafka
+//! clients, offsets or HTTP clients.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,6 +32,12 @@ const CHECK_EVERY: Duration = Duration::from_millis(100);
 /// A stream counts as keeping up once its topics have not been paused for this long.
 const KEEPS_UP_AFTER: Duration = Duration::from_secs(5);
 
+/// A stream whose topics are paused for this long holds up the other streams of these topics for too long.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
+
+/// The same for a stream whose topics are paused for half of this time.
+const STUCK_OFTEN: Duration = Duration::from_secs(10);
+
 /// The channel of one stream.
 #[derive(Debug, Clone)]
 pub struct StreamChannel {
@@ -51,8 +59,9 @@ impl From<mpsc::Sender<Feed>> for StreamChannel {
     }
 }
 
+/// What waits for one stream, and since when it does.
 #[derive(Debug)]
-struct StreamQueue {
+pub(super) struct StreamQueue {
     channel: StreamChannel,
     overflow: VecDeque<Feed>,
     paused_since: Option<Instant>,
@@ -101,12 +110,7 @@ impl StreamQueues {
         if let Some(known) = self.all.iter().position(same) {
             return known;
         }
-        self.all.push(StreamQueue {
-            channel,
-            overflow: VecDeque::new(),
-            paused_since: None,
-            slow: None,
-        });
+        self.all.push(StreamQueue::new(channel));
         self.all.len() - 1
     }
 
@@ -125,6 +129,45 @@ impl StreamQueues {
 
     pub(super) fn is_paused(&self, queue: usize) -> bool {
         self.all[queue].paused_since.is_some()
+    }
+
+    pub(super) fn has_table(&self, queue: usize) -> bool {
+        self.all[queue].channel.has_table
+    }
+
+    /// Whether the topics of a stream that takes too little must not be paused for one that takes everything.
+    pub(super) fn is_held_up_by(&self, held_up: usize, by: usize, now: Instant) -> bool {
+        let (held_up, by) = (&self.all[held_up], &self.all[by]);
+        let is_often = || held_up.slow.is_none() && by.is_paused_often(now);
+        held_up.goes_on() && (by.is_paused_long(now) || is_often())
+    }
+
+    /// Takes a stream's queue away; nothing is sent to the stream through its index any more.
+    pub(super) fn take(&mut self, queue: usize) -> StreamQueue {
+        let closed = StreamQueue::new(StreamChannel {
+            feed: mpsc::channel(1).0,
+            ..self.all[queue].channel.clone()
+        });
+        let taken = std::mem::replace(&mut self.all[queue], closed);
+        self.count();
+        taken
+    }
+
+    /// Adds a queue that was taken away from others; returns its index.
+    pub(super) fn put(&mut self, queue: StreamQueue) -> usize {
+        self.all.push(queue);
+        self.count();
+        self.all.len() - 1
+    }
+
+    /// Adds the queues of others behind its own, in their order.
+    pub(super) fn put_all(&mut self, others: Self) {
+        self.all.extend(others.all);
+        self.count();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     pub(super) fn is_any_paused(&self) -> bool {
@@ -247,6 +290,15 @@ impl StreamQueues {
 }
 
 impl StreamQueue {
+    const fn new(channel: StreamChannel) -> Self {
+        Self {
+            channel,
+            overflow: VecDeque::new(),
+            paused_since: None,
+            slow: None,
+        }
+    }
+
     fn is_busy(&self) -> bool {
         !self.overflow.is_empty() || self.paused_since.is_some() || self.slow.is_some()
     }
@@ -254,6 +306,22 @@ impl StreamQueue {
     /// Whether its topics are read, and its channel has capacity.
     fn goes_on(&self) -> bool {
         self.paused_since.is_none() && self.overflow.is_empty() && !self.channel.feed.is_closed()
+    }
+
+    fn paused(&self, now: Instant) -> Option<Duration> {
+        Some(now.saturating_duration_since(self.paused_since?))
+    }
+
+    fn is_paused_long(&self, now: Instant) -> bool {
+        self.paused(now).is_some_and(|paused| paused >= STUCK_AFTER)
+    }
+
+    fn is_paused_often(&self, now: Instant) -> bool {
+        let (Some(paused), Some(slow)) = (self.paused(now), self.slow) else {
+            return false;
+        };
+        let period = now.saturating_duration_since(slow.since);
+        period >= STUCK_OFTEN && (slow.paused + paused) * 2 >= period
     }
 
     fn drain(&mut self) {

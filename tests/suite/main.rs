@@ -95,6 +95,7 @@ mod security_refusals;
 mod security_settings;
 mod seed;
 mod serializers;
+mod shared_topics;
 mod since;
 mod sse_clients;
 mod subscriptions;

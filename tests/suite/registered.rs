@@ -27,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
             a_record_of_an_unknown_schema_is_passed_over_and_named,
         ),
     ];
+    trials.extend(crate::shared_topics::trials());
     if !Runtime::Schemas.is_missing() {
         trials.push(on_broker(
             Version::V4_4,

@@ -3,6 +3,7 @@
 //!
 //! [`stream_queues`](crate::kafka::stream_queues) decides which streams are slow. Knows nothing of offsets.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -27,9 +28,15 @@ impl KafkaReader {
                     let (stream, topics) = (self.batcher.stream(queue), self.batcher.topics_of(queue));
                     self.status.counters().pauses(stream).count();
                     if is_first {
+                        let sharing = self.batcher.sharing(&BTreeSet::from([queue]));
+                        let also = if sharing.is_empty() {
+                            String::new()
+                        } else {
+                            format!(", also for streams {sharing:?}, which use them too")
+                        };
                         info!(
                             "stream {stream}: takes batches more slowly than they come; its topics {topics:?} are \
-                             paused until it has caught up, also for other streams that use them"
+                             paused until it has caught up{also}"
                         );
                     }
                     self.status.set_paused(stream, Some(topics));
@@ -42,7 +49,7 @@ impl KafkaReader {
                 }
                 FlowChange::KeepsUp(queue, slow) => {
                     let stream = self.batcher.stream(queue);
-                    self.status.set_slow(stream, false);
+                    self.status.set_slow(stream, None);
                     info!(
                         "stream {stream}: keeps up again; its topics were paused {} times, {:.1?} in all",
                         slow.times, slow.paused
@@ -50,7 +57,9 @@ impl KafkaReader {
                 }
             }
         }
-        self.report_slow(Instant::now());
+        let now = Instant::now();
+        is_changed |= self.move_blocking(now);
+        self.report_slow(now);
         if is_changed {
             consumer.assign(&self.batcher)?;
         }
@@ -69,9 +78,15 @@ impl KafkaReader {
                 continue;
             }
             let stream = self.batcher.stream(queue);
-            if self.status.set_slow(stream, true) {
+            let sharing = self.batcher.sharing(&BTreeSet::from([queue]));
+            let also = if sharing.is_empty() {
+                String::new()
+            } else {
+                format!(", and so are those of streams {sharing:?}, which use its topics {topics:?}")
+            };
+            if self.status.set_slow(stream, Some(sharing)) {
                 warn!(
-                    "stream {stream}: has not kept up for {REPORT_AFTER:?}: its clients are late; give it fewer \
+                    "stream {stream}: has not kept up for {REPORT_AFTER:?}: its clients are late{also}; give it fewer \
                      distinct filters, split it, or spread it over more processors"
                 );
             }

@@ -1,4 +1,4 @@
-//! Commands to the reading thread: stop, and reconnect.
+//! Commands to the reading thread: stop, reconnect, and take over streams.
 //!
 //! The thread receives commands between two polls and during pauses, and takes each off its [`Pulse`]. It carries them
 //! out once it has left its client. Knows nothing of clients, topics or streams.
@@ -6,6 +6,8 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use super::topic::Topic;
+use crate::kafka::batcher::Batcher;
 use crate::kafka::client::Connect;
 use crate::kafka::pulse::Pulse;
 
@@ -13,6 +15,14 @@ pub(super) enum ReaderCommand {
     Stop,
     /// Continue at the same offsets with clients from here.
     Reconnect(Box<dyn Connect>),
+    /// Read for these streams as well, at the same offsets.
+    TakeOver(Box<MovedStreams>),
+}
+
+/// Streams that another thread reads for from now on, and their topics, of which that thread reads none yet.
+pub(super) struct MovedStreams {
+    pub(super) topics: Vec<Topic>,
+    pub(super) batcher: Batcher,
 }
 
 /// The commands that are received and not carried out.
@@ -21,6 +31,7 @@ pub(super) struct CommandQueue {
     pulse: Arc<Pulse>,
     pub(super) is_stopped: bool,
     pub(super) reconnect: Option<Box<dyn Connect>>,
+    pub(super) moved: Vec<MovedStreams>,
 }
 
 impl CommandQueue {
@@ -30,6 +41,7 @@ impl CommandQueue {
             pulse,
             is_stopped: false,
             reconnect: None,
+            moved: Vec::new(),
         }
     }
 
@@ -50,7 +62,7 @@ impl CommandQueue {
 
     pub(super) fn is_interrupted(&mut self) -> bool {
         self.receive();
-        self.is_stopped || self.reconnect.is_some()
+        self.is_stopped || self.reconnect.is_some() || !self.moved.is_empty()
     }
 
     pub(super) fn wait(&mut self, pause: Duration) {
@@ -70,6 +82,7 @@ impl CommandQueue {
         match command {
             ReaderCommand::Stop => self.is_stopped = true,
             ReaderCommand::Reconnect(connect) => self.reconnect = Some(connect),
+            ReaderCommand::TakeOver(moved) => self.moved.push(*moved),
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
+use super::beside::ThreadsBeside;
 use super::commands::ReaderCommand;
-use super::state::KafkaReader;
+use super::state::{KafkaReader, Role};
 use super::topic::StartOffset;
 use crate::kafka::client::{Clients, Connect};
 use crate::kafka::connection::Connection;
@@ -28,6 +29,7 @@ pub struct ReaderHandle {
     commands: mpsc::Sender<ReaderCommand>,
     thread: JoinHandle<()>,
     status: Arc<ReaderStatus>,
+    beside: Arc<ThreadsBeside>,
 }
 
 impl ReaderHandle {
@@ -40,11 +42,11 @@ impl ReaderHandle {
         topics: Vec<TopicPlan>,
         status: Arc<ReaderStatus>,
     ) -> std::io::Result<Self> {
-        let clients = Clients::leading(connection, Arc::clone(&status));
-        Self::spawn_with(Box::new(clients), topics, status)
+        let clients = Clients::leading(connection.clone(), Arc::clone(&status));
+        Self::start(Box::new(clients), Some(connection), topics, status)
     }
 
-    /// The same, with clients from `connect`.
+    /// The same, with clients from `connect`. A stream that takes too little holds up the others of its topics.
     ///
     /// # Errors
     /// When the operating system cannot start a thread.
@@ -53,33 +55,49 @@ impl ReaderHandle {
         topics: Vec<TopicPlan>,
         status: Arc<ReaderStatus>,
     ) -> std::io::Result<Self> {
+        Self::start(connect, None, topics, status)
+    }
+
+    fn start(
+        connect: Box<dyn Connect>,
+        connection: Option<Connection>,
+        topics: Vec<TopicPlan>,
+        status: Arc<ReaderStatus>,
+    ) -> std::io::Result<Self> {
         let (commands, receiver) = mpsc::channel();
         let topics = topics.into_iter().map(|plan| (plan.name, plan.start, plan.feeds));
-        let reader = KafkaReader::new(connect, topics, Arc::clone(&status), receiver);
-        let thread = std::thread::Builder::new()
-            .name("kafka-reader".to_owned())
-            .spawn(move || reader.run())?;
+        let beside = Arc::new(ThreadsBeside::new(connection, Arc::clone(&status)));
+        let shared = (Arc::clone(&beside), Role::First);
+        let thread = KafkaReader::new(connect, topics, Arc::clone(&status), receiver, shared).spawn()?;
         Ok(Self {
             commands,
             thread,
             status,
+            beside,
         })
     }
 
     /// Continues over another connection, at the same offsets.
     pub(crate) fn reconnect(&self, connection: Connection) {
+        self.beside.reconnect(&connection);
         let clients = Clients::leading(connection, Arc::clone(&self.status));
         self.send(ReaderCommand::Reconnect(Box::new(clients)));
     }
 
-    /// Its status.
+    /// How many threads read: one, and those that have taken over streams.
+    pub(crate) fn threads(&self) -> usize {
+        1 + self.beside.count()
+    }
+
+    /// Its status, which leads to that of threads that have taken over streams.
     pub fn status(&self) -> &Arc<ReaderStatus> {
         &self.status
     }
 
-    /// Stops the thread and returns its handle to be joined. The thread ends within about 100 ms, or after the present
-    /// request: a few seconds while no broker answers.
+    /// Stops the thread, with those that have taken over streams, and returns its handle to be joined. It ends within about
+    /// 100 ms, or after the present request: a few seconds while no broker answers.
     pub fn stop(self) -> JoinHandle<()> {
+        self.beside.stop();
         self.send(ReaderCommand::Stop);
         self.thread
     }

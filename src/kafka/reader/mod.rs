@@ -10,6 +10,7 @@
 //! - `run`: the loop above
 //! - `resolve`: resolves the offsets from which partitions are read; `topic` decides them for one topic
 //! - `refresh`: looks for new, missing and recreated topics
+//! - `beside`: threads that take over streams which hold up others of their topics; `moving` moves these
 //! - `monitoring`: lag, load `progress`, stopped partitions; `backpressure`: paused topics
 //! - `end_offsets`: the time up to which a topic is read completely
 //! - `state`: the state that these share
@@ -20,10 +21,12 @@
 //! have closed their channels.
 
 mod backpressure;
+mod beside;
 mod commands;
 mod end_offsets;
 mod handle;
 mod monitoring;
+mod moving;
 mod progress;
 mod refresh;
 mod resolve;

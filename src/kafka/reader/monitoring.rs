@@ -2,6 +2,7 @@
 //!
 //! Reports to the streams, the status and the log. Does not decide from where to read.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use log::{info, warn};
@@ -149,6 +150,15 @@ impl KafkaReader {
         }
     }
 
+    pub(super) fn forget_topics(&mut self, gone: &[Arc<str>]) {
+        for name in gone {
+            self.status.forget_topic(name);
+            self.unauthorized.forget(name);
+            self.end_offsets.forget(name);
+        }
+        self.beside.forget_topics(&self.status, gone);
+    }
+
     /// Removes the topics that no stream uses; returns the remaining ones if any were removed.
     pub(super) fn forget_unused(&mut self, found: &[TopicInfo]) -> Option<Vec<TopicInfo>> {
         let gone = self.batcher.forget_unwanted();
@@ -156,14 +166,13 @@ impl KafkaReader {
             return None;
         }
         for name in &gone {
-            // Another thread may read it, for a stream that a reload rebuilt.
+            // Another thread may read it, for a stream that a reload rebuilt, or that it has taken over.
             info!(
-                "topic {name:?}: this thread reads it no more: the streams it read it for were removed or rebuilt"
+                "topic {name:?}: this thread reads it no more: the streams it read it for were removed or rebuilt, or \
+                 have moved"
             );
-            self.status.forget_topic(name);
-            self.unauthorized.forget(name);
-            self.end_offsets.forget(name);
         }
+        self.forget_topics(&gone);
         let topics = std::mem::take(&mut self.topics);
         let kept = topics
             .into_iter()

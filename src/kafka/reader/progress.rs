@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// Shortest time between two reports about a topic, and until the first: a short load is not reported.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Loading {
     from: Vec<i64>,
     until: Vec<i64>,

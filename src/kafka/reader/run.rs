@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, info};
 
-use super::state::KafkaReader;
+use super::state::{KafkaReader, Role};
 use super::topic::{REFRESH, TopicInfo};
 use crate::kafka::client::Handles;
 use crate::kafka::connection::backoff;
@@ -45,10 +45,17 @@ impl KafkaReader {
     /// Runs until the thread is stopped or all streams have closed their channels.
     pub(super) fn run(mut self) {
         let mut failures = 0;
-        while !self.batcher.is_closed() {
+        loop {
             self.commands.receive();
             if self.commands.is_stopped {
                 break;
+            }
+            self.take_over();
+            if self.batcher.is_closed() {
+                if self.may_end() {
+                    break;
+                }
+                continue;
             }
             if let Some(connect) = self.commands.reconnect.take() {
                 self.connect = connect;
@@ -85,6 +92,9 @@ impl KafkaReader {
             self.commands.wait(backoff(failures));
         }
         self.status.pulse().rest();
+        if self.role == Role::First {
+            self.beside.join();
+        }
         debug!("kafka-reader ends");
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use super::beside::ThreadsBeside;
 use super::commands::{CommandQueue, ReaderCommand};
 use super::end_offsets::EndOffsets;
 use super::topic::{StartOffset, Topic};
@@ -29,6 +30,17 @@ pub(super) struct KafkaReader {
     /// When the present metadata refresh began, in milliseconds since the epoch.
     pub(super) refresh_begun: Option<i64>,
     pub(super) end_offsets: EndOffsets,
+    pub(super) beside: Arc<ThreadsBeside>,
+    pub(super) role: Role,
+}
+
+/// Which thread of a [`ReaderHandle`](super::ReaderHandle) it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The one that was started for the streams.
+    First,
+    /// One that has taken over streams.
+    Beside,
 }
 
 impl KafkaReader {
@@ -37,6 +49,7 @@ impl KafkaReader {
         plans: impl Iterator<Item = (Arc<str>, StartOffset, Vec<StreamChannel>)>,
         status: Arc<ReaderStatus>,
         commands: mpsc::Receiver<ReaderCommand>,
+        (beside, role): (Arc<ThreadsBeside>, Role),
     ) -> Self {
         let (topics, channels): (Vec<Topic>, Vec<_>) = plans
             .map(|(name, start, channels)| (Topic::new(Arc::clone(&name), start), (name, channels)))
@@ -52,6 +65,8 @@ impl KafkaReader {
             stalls: Stalls::default(),
             refresh_begun: None,
             end_offsets: EndOffsets::default(),
+            beside,
+            role,
         }
     }
 

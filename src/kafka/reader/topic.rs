@@ -55,6 +55,7 @@ pub(super) struct TopicInfo {
 }
 
 /// The state of a topic besides its next offsets.
+#[derive(Clone)]
 pub(super) struct Topic {
     pub(super) name: Arc<str>,
     pub(super) start: StartOffset,

@@ -39,7 +39,7 @@ const fn says(of: &'static str, librdkafka: &'static str, kafka_crate: &'static 
 
 const WHOLE: &str = "each once, in order";
 
-const TABLE: [Row; 16] = [
+const TABLE: [Row; 17] = [
     Row {
         trials: || on_each_version(records::null_and_empty_are_distinguished_if_the_client_can),
         says: &[
@@ -136,6 +136,14 @@ const TABLE: [Row; 16] = [
             "a stream that encodes more slowly than records arrive",
             "its topics are paused until it has caught up, the others continue",
             "its topics are paused until it has caught up, the others continue",
+        )],
+    },
+    Row {
+        trials: || on_each_version(slow::a_blocked_stream_does_not_hold_up_another_of_its_topics),
+        says: &[says(
+            "such a stream beside another one of the same topic",
+            "the other continues after about a second",
+            "the other continues after about a second",
         )],
     },
     Row {

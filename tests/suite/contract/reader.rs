@@ -164,17 +164,22 @@ impl Reader {
         plan: Plan,
     ) -> [Self; N] {
         let channels = streams.map(|(stream, topics, capacity)| (stream, topics, mpsc::channel(capacity)));
-        let plans = channels.iter().flat_map(|(stream, topics, (feed, _))| {
-            topics.iter().map(move |&name| TopicPlan {
-                name: name.into(),
-                start: plan.start,
-                feeds: vec![StreamChannel {
+        let mut plans: BTreeMap<&str, TopicPlan> = BTreeMap::new();
+        for (stream, topics, (feed, _)) in &channels {
+            for &name in *topics {
+                let topic = plans.entry(name).or_insert_with(|| TopicPlan {
+                    name: name.into(),
+                    start: plan.start,
+                    feeds: Vec::new(),
+                });
+                topic.feeds.push(StreamChannel {
                     stream: (*stream).into(),
                     feed: feed.clone(),
                     has_table: false,
-                }],
-            })
-        });
+                });
+            }
+        }
+        let plans: Vec<TopicPlan> = plans.into_values().collect();
         let connection = Connection {
             brokers,
             client: plan.client,
@@ -185,7 +190,7 @@ impl Reader {
             needs_librdkafka: None,
         };
         let status = Arc::new(ReaderStatus::default());
-        let tail = ReaderHandle::spawn(connection, plans.collect(), Arc::clone(&status)).expect("a thread");
+        let tail = ReaderHandle::spawn(connection, plans, Arc::clone(&status)).expect("a thread");
         // The first one to go ends the thread.
         let mut tail = Some(tail);
         channels.map(|(_, topics, (_, feeds))| Self {
