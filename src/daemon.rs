@@ -23,15 +23,19 @@ use tokio::time::MissedTickBehavior;
 
 use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
-use crate::config::{self, Document, Flags, Format, KafkaSettings, Loaded, Settings, Start, StreamSettings};
+use crate::config::{
+    self, Document, Endpoint, Flags, Format, KafkaSettings, Loaded, Scheme, Settings, Start, StreamSettings,
+};
 use crate::decode::feeds::Lookup;
 use crate::fd_limit;
 use crate::http::connections::Connections;
 use crate::http::listener::{BindError, Listener, overlap};
+use crate::http::redirect;
 use crate::http::router::routes;
 use crate::http::self_check::SelfCheck;
-use crate::http::server::{self, Stopping};
+use crate::http::server::{self, Stopping, Transport};
 use crate::http::state::AppState;
+use crate::http::tls::{Prepared, Tls};
 use crate::kafka::client::HANDLES;
 use crate::kafka::connection::Connection;
 use crate::kafka::history::{self, Archive, History};
@@ -96,7 +100,7 @@ pub(crate) fn warn_of_memory(loaded: &Loaded) {
 #[derive(Debug)]
 pub struct Bound {
     /// The address in the settings.
-    pub address: String,
+    pub endpoint: Endpoint,
     /// One of the sockets of the address.
     pub listener: Listener,
 }
@@ -105,16 +109,23 @@ pub struct Bound {
 ///
 /// # Errors
 /// When one cannot be bound.
-pub fn bind(addresses: &[String], access: &SocketAccess, held: &[String]) -> Result<Vec<Bound>, BindError> {
+pub fn bind(
+    endpoints: &[Endpoint],
+    access: &SocketAccess,
+    held: &[Endpoint],
+) -> Result<Vec<Bound>, BindError> {
     let mut bound: Vec<Bound> = Vec::new();
-    for address in addresses {
+    for endpoint in endpoints {
+        let address = &endpoint.address;
         let listeners = Listener::bind(address, access).map_err(|error| {
-            let ours = bound.iter().map(|bound| &bound.address).chain(held);
-            match ours.filter(|_| error.is_taken()).find(|ours| overlap(ours, address)) {
+            let ours = bound.iter().map(|bound| &bound.endpoint).chain(held);
+            let mut ours = ours.filter(|_| error.is_taken());
+            match ours.find(|ours| overlap(&ours.address, address)) {
                 Some(ours) => {
                     let remedy = format!(
-                        "the daemon itself serves {ours}, which overlaps: remove one of them from listen in [http], or \
-                         restart where one replaces the other"
+                        "the daemon itself serves {ours}, which overlaps: remove one of them from {}, or restart where one \
+                         replaces the other",
+                        ours.key()
                     );
                     error.with_remedy(remedy)
                 }
@@ -122,7 +133,7 @@ pub fn bind(addresses: &[String], access: &SocketAccess, held: &[String]) -> Res
             }
         })?;
         bound.extend(listeners.into_iter().map(|listener| Bound {
-            address: address.clone(),
+            endpoint: endpoint.clone(),
             listener,
         }));
     }
@@ -133,7 +144,7 @@ pub fn bind(addresses: &[String], access: &SocketAccess, held: &[String]) -> Res
 const RESERVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Serves a listener until its switch closes it.
-type Serve = Box<dyn Fn(Listener, Stopping) -> BoxedServing + Send>;
+type Serve = Box<dyn Fn(Listener, Scheme, Stopping) -> BoxedServing + Send>;
 type BoxedServing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 pub(crate) struct Running {
@@ -167,11 +178,12 @@ pub(crate) struct Daemon {
     pub(crate) readings: Vec<Reading>,
     pub(crate) history: Arc<History>,
     pub(crate) schema_registry: SchemaRegistry,
+    pub(crate) tls: Arc<Tls>,
     /// Threads that are stopping.
     pub(crate) retired: Vec<JoinHandle<()>>,
     pub(crate) status_line: Arc<StatusLine>,
     /// Addresses, and the switches of their listeners.
-    pub(crate) listeners: Vec<(String, watch::Sender<bool>)>,
+    pub(crate) listeners: Vec<(Endpoint, watch::Sender<bool>)>,
     writers: Writers,
     /// The largest number of brokers known so far.
     brokers: usize,
@@ -184,10 +196,11 @@ pub(crate) struct Daemon {
 pub(crate) async fn run(
     settings: Settings,
     listeners: Vec<Bound>,
+    certificates: Option<Prepared>,
     mut requests: mpsc::Receiver<Request>,
     sources: Sources,
 ) -> io::Result<()> {
-    let mut daemon = Daemon::start(settings, listeners)?;
+    let mut daemon = Daemon::start(settings, listeners, certificates)?;
     systemd::ready();
     if systemd::is_listening() {
         tokio::spawn(Arc::clone(&daemon.status_line).run());
@@ -217,7 +230,7 @@ pub(crate) async fn run(
 }
 
 impl Daemon {
-    fn start(settings: Settings, listeners: Vec<Bound>) -> io::Result<Self> {
+    fn start(settings: Settings, listeners: Vec<Bound>, certificates: Option<Prepared>) -> io::Result<Self> {
         fd_limit::raise();
         let app = Arc::new(AppState::new(&settings.http, &settings.ui));
         let connections = Arc::clone(&app.connections);
@@ -233,11 +246,21 @@ impl Daemon {
             // Until the runtime ends, because a shutdown takes time too.
             tokio::spawn(watchdog.run());
         }
-        let served = Arc::clone(&connections);
-        let serve: Serve = Box::new(move |listener, stopping| {
+        let tls = Arc::new(Tls::new(Arc::clone(&app.tls)));
+        tls.apply(certificates);
+        tokio::spawn(Arc::clone(&tls).watch());
+        let redirect = redirect::handler(Arc::clone(&app));
+        let (served, with_tls) = (Arc::clone(&connections), Arc::clone(&tls));
+        let serve: Serve = Box::new(move |listener, scheme, stopping| {
+            let (transport, handler) = match scheme {
+                Scheme::Http => (Transport::Plain, &handler),
+                Scheme::Https => (Transport::Tls(Arc::clone(&with_tls)), &handler),
+                Scheme::Redirect => (Transport::Plain, &redirect),
+            };
             Box::pin(server::serve(
                 listener,
-                Arc::clone(&handler),
+                transport,
+                Arc::clone(handler),
                 Arc::clone(&served),
                 stopping,
             ))
@@ -255,6 +278,7 @@ impl Daemon {
         let mut daemon = Self {
             app,
             schema_registry: registry,
+            tls,
             connections,
             streams: Vec::new(),
             readings: Vec::new(),
@@ -334,10 +358,11 @@ impl Daemon {
     }
 
     pub(crate) fn serve(&mut self, bound: Bound) {
-        info!("listening on {}", bound.listener.url());
+        let scheme = bound.endpoint.scheme;
+        info!("listening on {}", bound.listener.url(scheme));
         let (switch, stopping) = Stopping::channel();
-        self.serving.spawn((self.serve)(bound.listener, stopping));
-        self.listeners.push((bound.address, switch));
+        self.serving.spawn((self.serve)(bound.listener, scheme, stopping));
+        self.listeners.push((bound.endpoint, switch));
     }
 
     /// Reserves the descriptors that reading Kafka needs with the number of brokers known now.

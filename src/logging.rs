@@ -84,6 +84,10 @@ pub enum LogError {
     Thread(io::Error),
 }
 
+/// Targets that log a line whenever a client breaks a rule of HTTP/2, which it can do as often as it likes. `[log.targets]`
+/// may set their levels.
+const PROVOKED: [&str; 2] = ["h2", "hyper::proto::h2"];
+
 pub(crate) struct Prepared {
     level: LevelFilter,
     logger: Box<dyn Log>,
@@ -100,6 +104,9 @@ pub fn apply(settings: &LogSettings) -> Result<(), LogError> {
 /// Opens the outputs of these settings without using them yet.
 pub(crate) fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
     let mut dispatch = fern::Dispatch::new().level(filter(settings.level));
+    for target in PROVOKED {
+        dispatch = dispatch.level_for(target, LevelFilter::Error);
+    }
     for (target, level) in &settings.targets {
         dispatch = dispatch.level_for(target.clone(), filter(*level));
     }

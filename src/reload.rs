@@ -1,8 +1,8 @@
 //! Applies changed settings to the running daemon.
 //!
 //! ```text
-//! load → validate → bind new addresses → open the log → start new streams     (may fail)
-//! log → pace, page → Kafka → streams → listeners                             (cannot fail)
+//! load → validate → bind new addresses → certificates → open the log → start new streams     (may fail)
+//! log → pace, page → Kafka → streams → certificates → listeners                             (cannot fail)
 //! ```
 //! A reload that fails changes nothing. No stream that still exists is closed: live changes apply to open streams, and a
 //! stream that is rebuilt is started beside the old one, which hands its clients over. Threads and streams that are no
@@ -19,10 +19,11 @@ use log::{error, info, warn};
 use crate::config::diff::{Changes, StreamChange, diff};
 use crate::config::print::fingerprint;
 use crate::config::socket::SocketAccess;
-use crate::config::{Settings, StreamSettings};
+use crate::config::{Endpoint, Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
 use crate::fd_limit;
 use crate::http::health;
+use crate::http::tls::Prepared;
 use crate::http::unix;
 use crate::kafka::connection::Connection;
 use crate::kafka::history::{Archive, History};
@@ -82,12 +83,14 @@ impl Daemon {
         let changes = diff(&self.settings, &next, lacks_rows);
         let access = SocketAccess::from(&next.http);
         // Old addresses stay bound until all steps that can fail have succeeded.
-        let held: Vec<String> = self
+        let held: Vec<Endpoint> = self
             .listeners
             .iter()
-            .map(|(address, _)| address.clone())
+            .map(|(endpoint, _)| endpoint.clone())
             .collect();
         let bound = bind(&changes.listen, &access, &held)?;
+        let http = next.clone();
+        let certificates = tokio::task::spawn_blocking(move || Prepared::read(&http.http)).await??;
         let log = logging::prepare(&next.log)?;
         let started = self.start_fresh(&next, &changes)?;
         let are_files_rotated = started
@@ -97,6 +100,7 @@ impl Daemon {
         self.set_socket_access(&next, &changes)?;
         log.install();
         self.apply(next, started);
+        self.tls.apply(certificates);
         self.listen(bound, &changes).await;
         self.tidy();
 
@@ -123,7 +127,8 @@ impl Daemon {
         if access == SocketAccess::from(&self.settings.http) {
             return Ok(());
         }
-        let stays = |address: &&String| !changes.listen.contains(address);
+        let is_new = |address: &String| changes.listen.iter().any(|new| new.address == *address);
+        let stays = |address: &&String| !is_new(address);
         for address in next.http.listen.iter().filter(stays) {
             if let Some(path) = address.strip_prefix("unix:") {
                 unix::set_access(Path::new(path), &access).map_err(|error| format!("{address}: {error}"))?;
@@ -176,8 +181,7 @@ impl Daemon {
         health::has_loaded(&self.app);
         self.app.reloads.apply(fingerprint(&next));
         let before = std::mem::replace(&mut self.settings, next);
-        self.connections
-            .set_write_timeout(self.settings.http.write_timeout.0);
+        self.connections.apply(&self.settings.http);
         let (http, ui) = (&self.settings.http, &self.settings.ui);
         self.app.limits.set(http.into());
         let max_clients = http.max_clients;
@@ -278,7 +282,7 @@ impl Daemon {
         for bound in bound {
             self.serve(bound);
         }
-        let is_gone = |(address, _): &mut (String, _)| changes.unlisten.contains(address);
+        let is_gone = |(endpoint, _): &mut (Endpoint, _)| changes.unlisten.contains(endpoint);
         let gone: Vec<_> = self.listeners.extract_if(.., is_gone).collect();
         for (address, switch) in gone {
             // Fails only if that listener has failed.

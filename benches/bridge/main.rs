@@ -50,6 +50,7 @@ mod table;
 mod throttle;
 mod topics;
 mod transactions;
+mod transports;
 
 #[path = "../../tests/suite/harness/mod.rs"]
 mod harness;
@@ -120,8 +121,9 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 18] = [
+const BENCHMARKS: [(&str, Benchmark); 19] = [
     ("fanout", fanout::run),
+    ("transports", transports::run),
     ("arrival", arrival::run),
     ("filtered", filtered::run),
     ("storm", storm::run),

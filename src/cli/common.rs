@@ -102,6 +102,9 @@ pub(crate) enum Failure {
     /// The log file cannot be used.
     #[error(transparent)]
     Log(#[from] logging::LogError),
+    /// A certificate or its key cannot be used.
+    #[error("http.tls: {0}")]
+    Certificates(String),
     /// An address cannot be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -116,7 +119,7 @@ pub(crate) enum Failure {
 impl Failure {
     pub(super) const fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Log(_) => Exit::Config,
+            Self::Config(_) | Self::Log(_) | Self::Certificates(_) => Exit::Config,
             Self::Bind(_) => Exit::CannotBind,
             Self::Io(_) | Self::Other(_) => Exit::Failure,
         }

@@ -5,6 +5,7 @@ use log::{error, info};
 use super::common::{Configured, Failure};
 use crate::config::{LogSettings, Settings};
 use crate::daemon::{self, Bound, Sources};
+use crate::http::tls::Prepared;
 use crate::{logging, signals};
 
 /// Serves the configured streams until a signal ends the process.
@@ -20,8 +21,15 @@ pub(super) fn run(configured: &Configured) -> Result<(), Failure> {
     );
     daemon::warn_of_memory(&loaded);
     let settings = loaded.settings;
-    let listeners = daemon::bind(&settings.http.listen, &(&settings.http).into(), &[])?;
-    serve(settings, sources, listeners, signals::Request::Reload)
+    let certificates = Prepared::read(&settings.http).map_err(Failure::Certificates)?;
+    let listeners = daemon::bind(&settings.http.endpoints(), &(&settings.http).into(), &[])?;
+    serve(
+        settings,
+        sources,
+        listeners,
+        certificates,
+        signals::Request::Reload,
+    )
 }
 
 /// Runs the daemon with these settings until a signal ends it.
@@ -29,12 +37,13 @@ pub(super) fn serve(
     settings: Settings,
     sources: Sources,
     listeners: Vec<Bound>,
+    certificates: Option<Prepared>,
     on_hangup: signals::Request,
 ) -> Result<(), Failure> {
     die_of_panics();
     let requests = signals::watch(on_hangup)?;
     let runtime = daemon::runtime()?;
-    let outcome = runtime.block_on(daemon::run(settings, listeners, requests, sources));
+    let outcome = runtime.block_on(daemon::run(settings, listeners, certificates, requests, sources));
     runtime.shutdown_timeout(daemon::RUNTIME_SHUTDOWN);
     Ok(outcome?)
 }

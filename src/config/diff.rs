@@ -1,5 +1,6 @@
 //! The differences between two settings, which a reload applies. Pure.
 
+use super::endpoint::Endpoint;
 use super::reload_effect::{self, Effect, Key};
 use super::settings::{Draft, Settings};
 
@@ -11,9 +12,9 @@ pub struct Changes {
     /// The change of each stream of the new settings, in their order, and of removed streams.
     pub streams: Vec<StreamChange>,
     /// Addresses to bind.
-    pub listen: Vec<String>,
+    pub listen: Vec<Endpoint>,
     /// Addresses to close.
-    pub unlisten: Vec<String>,
+    pub unlisten: Vec<Endpoint>,
     /// Keys whose change waits for a restart.
     pub restart: Vec<String>,
 }
@@ -41,9 +42,10 @@ impl Changes {
 /// Compares two settings. `lacks_rows` says of a path whether the table that is served there now has no rows of some
 /// keys, because it is or was full.
 pub fn diff(old: &Settings, new: &Settings, lacks_rows: impl Fn(&str) -> bool) -> Changes {
+    let (before, next) = (old.http.endpoints(), new.http.endpoints());
     let mut changes = Changes {
-        listen: missing(&new.http.listen, &old.http.listen),
-        unlisten: missing(&old.http.listen, &new.http.listen),
+        listen: missing(&next, &before),
+        unlisten: missing(&before, &next),
         ..Changes::default()
     };
     let Draft {
@@ -103,7 +105,7 @@ impl Changes {
     }
 }
 
-fn missing(wanted: &[String], there: &[String]) -> Vec<String> {
-    let is_missing = |address: &&String| !there.contains(address);
+fn missing(wanted: &[Endpoint], there: &[Endpoint]) -> Vec<Endpoint> {
+    let is_missing = |endpoint: &&Endpoint| !there.contains(endpoint);
     wanted.iter().filter(is_missing).cloned().collect()
 }

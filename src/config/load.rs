@@ -11,12 +11,13 @@ use std::path::PathBuf;
 
 use toml::de::{DeTable, DeValue};
 
+use super::address::check_host_port;
 use super::available::available;
 use super::faults::Fault;
 use super::memory::{self, Memory};
 use super::settings::{Draft, Settings};
 use super::suggest::nearest;
-use super::validate::{check_host_port, validate};
+use super::validate::validate;
 
 /// The prefix of the daemon's variables; `__` separates the parts of a key.
 pub const ENVIRONMENT_PREFIX: &str = "KAFKA_SSE_BRIDGE";

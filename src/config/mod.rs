@@ -3,9 +3,9 @@
 //! - [`settings`], [`stream`]: the types of the sections, and each default as a named constant.
 //! - [`mod@load`]: the layers, and the origin of each value.
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
-//! - [`schema_registry`]: the keys of the schema registry.
-//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a
-//!   word or a number.
+//! - [`schema_registry`], [`http_tls`]: the keys of the schema registry, and of TLS towards clients.
+//! - [`endpoint`], `address`: addresses that are served, and what is spoken there.
+//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a word or a number.
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
 //! - [`path_parameters`]: paths like `/users/{id}`, and the filters that requests for them select.
@@ -18,13 +18,16 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod added_fields;
+mod address;
 pub mod available;
 pub mod cors;
 pub mod diff;
+pub mod endpoint;
 pub(crate) mod faults;
 pub mod filter;
 pub mod fingerprint;
 pub mod formats;
+pub mod http_tls;
 #[cfg(feature = "librdkafka")]
 pub(crate) mod librdkafka;
 pub(crate) mod list;
@@ -45,6 +48,7 @@ pub(crate) mod suggest;
 pub mod units;
 pub mod validate;
 mod validate_formats;
+mod validate_http_tls;
 mod validate_paths;
 mod validate_reshape;
 mod validate_schema_registry;
@@ -52,7 +56,9 @@ mod validate_security;
 mod words;
 
 pub use added_fields::AddedField;
+pub use endpoint::{Endpoint, Scheme};
 pub use formats::{AvroJson, DataFormat, Int64, Timestamps, Unwrap};
+pub use http_tls::{CertificateSettings, ClientAuth, HttpTlsSettings, TlsVersion};
 pub use load::{Document, Flags, Loaded, load};
 pub use schema_registry::SchemaRegistrySettings;
 pub use security::{FileName, Mechanism, SaslSettings, TlsSettings};

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::cors::CorsSettings;
+use super::http_tls::HttpTlsSettings;
 use super::schema_registry::SchemaRegistrySettings;
 use super::security::{SaslSettings, TlsSettings};
 use super::settings::{Draft, HttpSettings, KafkaSettings, LogSettings, MemorySettings, UiSettings};
@@ -213,11 +214,41 @@ pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
             trusted_proxies: Live,
             base_path: Live,
             ignored_parameters: Live,
+            http2: Live,
+            http2_max_concurrent_streams: Live,
             cors: Live,
+            tls: Live,
         }
     );
     nest(&mut keys, "cors", false, cors(&old.cors, &new.cors));
+    let [old_tls, new_tls] = [old, new].map(|http| http.tls.clone().unwrap_or_default());
+    nest(
+        &mut keys,
+        "tls",
+        old.tls.is_some() != new.tls.is_some(),
+        http_tls(&old_tls, &new_tls),
+    );
     keys
+}
+
+fn http_tls(old: &HttpTlsSettings, new: &HttpTlsSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        HttpTlsSettings {
+            listen: Live,
+            certificates: Live,
+            min_version: Live,
+            client_auth: Live,
+            client_ca_file: Live,
+            handshake_timeout: Live,
+            max_handshakes: Live,
+            max_handshakes_per_ip: Live,
+            redirect_to_https: Live,
+            https_port: Live,
+            hsts_max_age: Live,
+        }
+    )
 }
 
 fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<Key> {

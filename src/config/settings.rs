@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cors::CorsSettings;
+use super::http_tls::HttpTlsSettings;
 use super::list::list;
 use super::proxies::Proxy;
 use super::schema_registry::SchemaRegistrySettings;
@@ -35,6 +36,8 @@ const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
 /// Most streams open at once: as many as a machine with a few gigabytes serves, and more than the usual limit of
 /// descriptors.
 pub const DEFAULT_MAX_CLIENTS: u64 = 100_000;
+/// Most streams open at once on one connection of HTTP/2: more than a browser opens, and what other servers allow.
+const DEFAULT_HTTP2_MAX_CONCURRENT_STREAMS: u32 = 128;
 /// Title of the page.
 const DEFAULT_TITLE: &str = "Continent and Country Overview";
 
@@ -168,8 +171,15 @@ pub struct HttpSettings {
     /// Query parameters that streams ignore, in addition to those that they always ignore.
     #[serde(deserialize_with = "list")]
     pub ignored_parameters: Vec<String>,
+    /// Whether HTTP/2 is spoken without TLS too, with clients that begin with its preface.
+    pub http2: bool,
+    /// Most requests of one connection of HTTP/2 that are served at once.
+    pub http2_max_concurrent_streams: u32,
     /// Pages of other origins that may read streams.
     pub cors: CorsSettings,
+    /// HTTPS; `None` is without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<HttpTlsSettings>,
 }
 
 impl Default for HttpSettings {
@@ -190,7 +200,10 @@ impl Default for HttpSettings {
             trusted_proxies: Vec::new(),
             base_path: String::new(),
             ignored_parameters: Vec::new(),
+            http2: false,
+            http2_max_concurrent_streams: DEFAULT_HTTP2_MAX_CONCURRENT_STREAMS,
             cors: CorsSettings::default(),
+            tls: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::added_fields;
+use super::address::check_host_port;
 use super::faults::{Fault, Faults};
 use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
@@ -13,6 +14,7 @@ use super::settings::{Client, Draft, Isolation, KafkaSettings, Settings};
 use super::stream::{LEAST_LOG, Lag, StreamSettings};
 use super::units::Span;
 use super::validate_formats;
+use super::validate_http_tls;
 use super::validate_paths::{check_collisions, check_path};
 use super::validate_reshape;
 use super::validate_schema_registry;
@@ -180,7 +182,7 @@ fn check_properties(kafka: &KafkaSettings, faults: &mut Faults) {
 
 fn check_http(draft: &Draft, faults: &mut Faults) {
     let http = &draft.http;
-    if http.listen.is_empty() {
+    if http.listen.is_empty() && http.tls.is_none() {
         faults.add(
             "http.listen",
             "is empty; name at least one address like \"127.0.0.1:3000\"",
@@ -253,8 +255,17 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
             faults.add("http.ignored_parameters", message);
         }
     }
+    if http.http2_max_concurrent_streams == 0 {
+        faults.add(
+            "http.http2_max_concurrent_streams",
+            "is 0, so that no request is served; 128 is usual",
+        );
+    }
     for (name, message) in http.cors.faults() {
         faults.add(format!("http.cors.{name}"), message);
+    }
+    if let Some(tls) = &http.tls {
+        validate_http_tls::validate(tls, &http.listen, faults);
     }
 }
 
@@ -357,21 +368,6 @@ fn check_filter(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &
             None => key("filter"),
         };
         faults.add(key, message);
-    }
-}
-
-/// Whether `text` is `host:port` with a port of at least `least`.
-pub(super) fn check_host_port(text: &str, least: u16) -> Result<(), String> {
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return Err("has no port".to_owned());
-    };
-    if host.is_empty() || host.contains(char::is_whitespace) || (host.contains(':') && !host.starts_with('['))
-    {
-        return Err("has no proper host".to_owned());
-    }
-    match port.parse::<u16>() {
-        Ok(port) if port >= least => Ok(()),
-        _ => Err(format!("has no proper port ({port:?})")),
     }
 }
 

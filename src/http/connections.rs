@@ -1,18 +1,20 @@
 //! The connections of all listeners: how many are open, why the daemon closed others, and whether one more can be
 //! accepted.
 //!
-//! A [`Connection`] is what the parts of one connection share. It is written when the connection begins and ends and
-//! once per request, never by a delivery.
+//! A [`Connection`] is what the parts of one connection share, or those of one stream of a connection of HTTP/2. It is
+//! written when the connection begins and ends and once per request, never by a delivery.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 
+use super::client_certificate::ClientCertificate;
 use super::peer::Peer;
+use crate::config::HttpSettings;
 use crate::fd_limit;
 use crate::logging::Seldom;
 
@@ -24,12 +26,17 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 pub struct Connections {
     /// In milliseconds.
     write_timeout: AtomicU64,
+    /// Whether HTTP/2 is spoken without TLS too.
+    has_http2: AtomicBool,
+    http2_streams: AtomicU32,
     open: AtomicU64,
     /// Descriptors that are not for clients.
     reserve: AtomicU64,
     write_timeouts: AtomicU64,
     head_timeouts: AtomicU64,
     large_heads: AtomicU64,
+    http2_floods: AtomicU64,
+    http2_ping_timeouts: AtomicU64,
     accept_pauses: AtomicU64,
     /// Locked for a log line about accept pauses, and by nothing else.
     pause_log: Mutex<Seldom>,
@@ -37,20 +44,41 @@ pub struct Connections {
     timeout_log: Mutex<Seldom>,
 }
 
+impl From<&HttpSettings> for Connections {
+    fn from(http: &HttpSettings) -> Self {
+        let connections = Self::new(http.write_timeout.0);
+        connections.apply(http);
+        connections
+    }
+}
+
 impl Connections {
     /// No connection is open. A connection is closed once it takes no byte for `write_timeout`.
     pub fn new(write_timeout: Duration) -> Self {
         Self {
             write_timeout: AtomicU64::new(milliseconds(write_timeout)),
+            has_http2: AtomicBool::new(false),
+            http2_streams: AtomicU32::new(1),
             open: AtomicU64::new(0),
             reserve: AtomicU64::new(0),
             write_timeouts: AtomicU64::new(0),
             head_timeouts: AtomicU64::new(0),
             large_heads: AtomicU64::new(0),
+            http2_floods: AtomicU64::new(0),
+            http2_ping_timeouts: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
             pause_log: Mutex::new(Seldom::new(LOG_EVERY)),
             timeout_log: Mutex::new(Seldom::new(LOG_EVERY)),
         }
+    }
+
+    /// Applies the settings of connections to those that are accepted from now on.
+    pub(crate) fn apply(&self, http: &HttpSettings) {
+        let timeout = milliseconds(http.write_timeout.0);
+        self.write_timeout.store(timeout, Ordering::Relaxed);
+        self.has_http2.store(http.http2, Ordering::Relaxed);
+        self.http2_streams
+            .store(http.http2_max_concurrent_streams, Ordering::Relaxed);
     }
 
     /// How long a socket may take no byte.
@@ -58,10 +86,14 @@ impl Connections {
         Duration::from_millis(self.write_timeout.load(Ordering::Relaxed))
     }
 
-    /// Changes the write timeout of connections that are accepted from now on.
-    pub(crate) fn set_write_timeout(&self, write_timeout: Duration) {
-        self.write_timeout
-            .store(milliseconds(write_timeout), Ordering::Relaxed);
+    /// Whether connections without TLS may speak HTTP/2.
+    pub(super) fn has_http2(&self) -> bool {
+        self.has_http2.load(Ordering::Relaxed)
+    }
+
+    /// Most requests that a connection of HTTP/2 may have open.
+    pub(super) fn http2_streams(&self) -> u32 {
+        self.http2_streams.load(Ordering::Relaxed)
     }
 
     /// Changes how many descriptors are kept from clients; returns how many they were.
@@ -77,7 +109,7 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Connections closed by the write timeout, since the start.
+    /// Connections, and streams of HTTP/2, closed by the write timeout, since the start.
     pub(crate) fn write_timeouts(&self) -> u64 {
         self.write_timeouts.load(Ordering::Relaxed)
     }
@@ -90,6 +122,16 @@ impl Connections {
     /// Requests refused for the size of their heads, since the start.
     pub(crate) fn large_heads(&self) -> u64 {
         self.large_heads.load(Ordering::Relaxed)
+    }
+
+    /// Connections of HTTP/2 closed because of what floods have in common, since the start.
+    pub(crate) fn http2_floods(&self) -> u64 {
+        self.http2_floods.load(Ordering::Relaxed)
+    }
+
+    /// Connections of HTTP/2 closed because a ping was not answered, since the start.
+    pub(crate) fn http2_ping_timeouts(&self) -> u64 {
+        self.http2_ping_timeouts.load(Ordering::Relaxed)
     }
 
     /// How often a listener paused because no descriptor was left, since the start.
@@ -113,11 +155,14 @@ impl Connections {
     }
 
     /// Counts a connection until the last reference to it is dropped.
-    pub(super) fn accept(self: &Arc<Self>, peer: Peer) -> Arc<Connection> {
+    pub(super) fn accept(self: &Arc<Self>, peer: Peer, is_tls: bool) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
         Arc::new(Connection {
             connections: Arc::clone(self),
             peer,
+            is_tls,
+            client_certificate: OnceLock::new(),
+            of: None,
             has_request: AtomicBool::new(false),
             is_streaming: AtomicBool::new(false),
             closed_by: OnceLock::new(),
@@ -129,6 +174,8 @@ impl Connections {
             Limit::WriteTimeout => &self.write_timeouts,
             Limit::HeadTimeout => &self.head_timeouts,
             Limit::HeadSize => &self.large_heads,
+            Limit::Http2Flood => &self.http2_floods,
+            Limit::Http2Ping => &self.http2_ping_timeouts,
         };
         counter.fetch_add(1, Ordering::Relaxed);
         if closed_by == Limit::WriteTimeout {
@@ -151,17 +198,28 @@ fn milliseconds(duration: Duration) -> u64 {
 /// A limit that closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// The socket took no byte for `write_timeout`, or the kernel reported `ETIMEDOUT`: the peer acknowledged nothing.
+    /// The socket took no byte for `write_timeout`, or the kernel reported `ETIMEDOUT`: the peer acknowledged nothing. Or
+    /// the client of a stream of HTTP/2 took nothing of it for that time.
     WriteTimeout,
     HeadTimeout,
     HeadSize,
+    /// More resets, or more of a head, than any client needs.
+    Http2Flood,
+    /// A ping of HTTP/2 was not answered.
+    Http2Ping,
 }
 
-/// One open connection, shared by its socket, its requests and their responses.
+/// One open connection, shared by its socket, its requests and their responses; or one stream of a connection of HTTP/2,
+/// with its request and response.
 #[derive(Debug)]
 pub(super) struct Connection {
     connections: Arc<Connections>,
     peer: Peer,
+    is_tls: bool,
+    /// That of the client, which was verified.
+    client_certificate: OnceLock<Arc<ClientCertificate>>,
+    /// The connection that this is a stream of.
+    of: Option<Arc<Self>>,
     /// Whether a head was complete since the socket last looked.
     has_request: AtomicBool,
     /// Whether a response is under way that has no end.
@@ -172,6 +230,36 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) const fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// Whether requests arrive over TLS.
+    pub(super) const fn is_tls(&self) -> bool {
+        self.is_tls
+    }
+
+    /// The client's certificate, if it was asked for and has one.
+    pub(super) fn client_certificate(&self) -> Option<&Arc<ClientCertificate>> {
+        self.client_certificate.get()
+    }
+
+    /// Notes the client's certificate, before the first request.
+    #[cfg(feature = "rustls")]
+    pub(super) fn set_client_certificate(&self, certificate: ClientCertificate) {
+        let _ = self.client_certificate.set(Arc::new(certificate));
+    }
+
+    /// A stream of this connection of HTTP/2.
+    pub(super) fn stream(self: &Arc<Self>) -> Arc<Self> {
+        Arc::new(Self {
+            connections: Arc::clone(&self.connections),
+            peer: self.peer,
+            is_tls: self.is_tls,
+            client_certificate: self.client_certificate.clone(),
+            of: Some(Arc::clone(self)),
+            has_request: AtomicBool::new(false),
+            is_streaming: AtomicBool::new(false),
+            closed_by: OnceLock::new(),
+        })
     }
 
     pub(super) fn note_request(&self) {
@@ -202,8 +290,10 @@ impl Connection {
         let _ = self.closed_by.set(limit);
     }
 
+    /// Whether the write timeout has closed it, or the connection that it is a stream of.
     pub(super) fn has_timed_out(&self) -> bool {
-        self.closed_by.get() == Some(&Limit::WriteTimeout)
+        let of = self.of.as_ref();
+        self.closed_by.get() == Some(&Limit::WriteTimeout) || of.is_some_and(|of| of.has_timed_out())
     }
 }
 
@@ -212,6 +302,8 @@ impl Drop for Connection {
         if let Some(limit) = self.closed_by.get() {
             self.connections.count_end(self.peer, *limit);
         }
-        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        if self.of.is_none() {
+            self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

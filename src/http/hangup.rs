@@ -35,6 +35,14 @@ pub(super) struct Hangup {
 }
 
 impl Hangup {
+    /// For a socket of which these bytes were read already.
+    pub(super) fn behind(ahead: Vec<u8>) -> Self {
+        Self {
+            ahead,
+            ..Self::default()
+        }
+    }
+
     /// Reads the bytes that were read ahead, then from `socket`.
     pub(super) fn poll_read(
         &mut self,

@@ -75,6 +75,7 @@ pub(crate) fn standing(state: &AppState) -> Standing {
             .degraded
             .into_iter()
             .chain(registry)
+            .chain(state.tls.degraded())
             .chain(failed)
             .chain(tables)
             .collect(),

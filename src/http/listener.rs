@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::unix::{self, SocketFile};
+use crate::config::Scheme;
 use crate::config::socket::SocketAccess;
 
 /// The address of sockets that systemd passes.
@@ -163,11 +164,15 @@ impl Listener {
     }
 
     /// The URL at which it is served.
-    pub fn url(&self) -> String {
+    pub fn url(&self, scheme: Scheme) -> String {
+        let of_tcp = match scheme {
+            Scheme::Http | Scheme::Redirect => "http",
+            Scheme::Https => "https",
+        };
         match self {
             Self::Tcp(listener) => match listener.local_addr() {
-                Ok(address) => format!("http://{address}"),
-                Err(_) => "http://?".to_owned(),
+                Ok(address) => format!("{of_tcp}://{address}"),
+                Err(_) => format!("{of_tcp}://?"),
             },
             Self::Unix(_, Some(file)) => format!("unix:{}", file.path().display()),
             Self::Unix(listener, None) => match listener.local_addr() {

@@ -1,8 +1,12 @@
 //! HTTP: event streams, the page, and the state of the daemon.
 //!
-//! - The path of a request: [`listener`] binds (with [`unix`]), [`server`] accepts and passes a request from `socket`
-//!   through `base_path` and `cors` to [`router`], which calls a handler. [`connections`] counts, and holds the shared
-//!   state of one connection; `write_timeout`, `head_timeout` and `hangup` are the rules by which `socket` ends it.
+//! - The path of a request: [`listener`] binds (with [`unix`]), [`server`] accepts, and passes requests through `base_path`
+//!   and `cors` to [`router`], which calls a handler; or `redirect` answers. [`connections`] counts, and holds the shared
+//!   state of one connection.
+//! - The layers of a connection: `timed_socket` (with `write_timeout`), perhaps [`tls`], and then `socket` for HTTP/1.1, which
+//!   ends it by the rules of `head_timeout` and `hangup`, or `http2`; `protocol` distinguishes these two without TLS, and
+//!   `prefixed` returns what was read for that. [`tls_status`] counts handshakes, and knows when certificates expire;
+//!   [`client_certificate`] is that of a client.
 //! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query, `stream_path` finds its stream), which
 //!   `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
@@ -20,6 +24,7 @@ mod about;
 mod accept;
 pub mod assets;
 mod base_path;
+pub mod client_certificate;
 pub mod connections;
 mod cors;
 mod description;
@@ -31,6 +36,7 @@ mod forwarded;
 mod hangup;
 mod head_timeout;
 pub mod health;
+mod http2;
 pub mod limits;
 pub mod listener;
 mod metrics;
@@ -39,7 +45,10 @@ mod not_found;
 mod over_limit;
 mod parameters;
 mod peer;
+mod prefixed;
+mod protocol;
 mod query;
+pub(crate) mod redirect;
 pub mod reloads;
 mod response;
 pub mod router;
@@ -49,5 +58,8 @@ mod socket;
 pub mod state;
 mod stream_path;
 mod streams;
+mod timed_socket;
+pub mod tls;
+pub mod tls_status;
 pub(crate) mod unix;
 mod write_timeout;

@@ -1,9 +1,10 @@
 //! Accepts connections and handles their requests, until it is stopped and all connections have ended.
 //!
 //! ```text
-//! accept ──► head limits (socket, hyper) ──► base path ──► CORS ──► routes ──► handler
+//! accept ──► TLS ──► HTTP/1.1 (socket, hyper) ──► base path ──► CORS ──► routes ──► handler
+//!                └──► HTTP/2 ───────────────────────┘
 //! ```
-//! [`serve`] accepts, `serve_connection` applies the limits of a connection, [`handler`] handles each request, and
+//! [`serve`] accepts, a [`Transport`] and `http2` apply the limits of a connection, [`handler`] handles each request, and
 //! [`router`](super::router) finds its handler. warp's own server gives no hold on connections that a shutdown could wait
 //! for.
 
@@ -13,12 +14,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::LOCATION;
+use http::header::{LOCATION, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Request, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use log::debug;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,23 +31,27 @@ use super::base_path::{NotBelow, fold_slashes};
 use super::connections::{Connection, Connections, Limit};
 use super::cors::is_preflight;
 use super::head_timeout::HEAD_TIMEOUT;
+use super::http2;
 use super::listener::Listener;
 use super::not_found;
 use super::peer::Peer;
+use super::prefixed::Prefixed;
+use super::protocol::{Protocol, read_protocol};
 use super::router::Handler;
 use super::socket::ClientSocket;
 use super::state::AppState;
+use super::timed_socket::TimedSocket;
+use super::tls::Tls;
 
 /// How long a connection may be idle between requests: longer than proxies keep theirs (60 s), or they would reuse
 /// closed ones. A head that has begun has less time, see [`head_timeout`](super::head_timeout).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
-const MAX_HEAD: usize = 32 * 1024;
+const MAX_HEAD: u32 = 32 * 1024;
 
-/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever
-/// this is.
-const BUFFER: usize = MAX_HEAD;
+/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever this is.
+const BUFFER: usize = MAX_HEAD as usize;
 
 /// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
 /// for a burst, little enough that many stalled clients do not matter.
@@ -73,30 +78,70 @@ impl Stopping {
     }
 }
 
-/// Accepts and serves until it is stopped, then waits for the connections to end: a response that is under way, as a
-/// stream is, is completed. The caller bounds that wait.
+/// What carries HTTP at a listener.
+#[derive(Debug, Clone)]
+pub enum Transport {
+    /// The socket.
+    Plain,
+    /// TLS over TCP.
+    Tls(Arc<Tls>),
+}
+
+impl Transport {
+    /// Waits until another connection may begin.
+    async fn wait(&self) {
+        match self {
+            #[cfg(feature = "rustls")]
+            Self::Tls(tls) => tls.wait().await,
+            _ => {}
+        }
+    }
+}
+
+/// Accepts and serves until it is stopped, then waits for the connections to end: a response that is under way, as a stream
+/// is, is completed. The caller bounds that wait.
 ///
 /// # Errors
 /// When the operating system does not let the listener be polled.
 pub async fn serve(
     listener: Listener,
+    transport: Transport,
     handler: Handler,
     connections: Arc<Connections>,
     mut stopping: Stopping,
 ) -> io::Result<()> {
-    let graceful = GracefulShutdown::new();
-    match listener {
-        Listener::Tcp(listener) => {
+    let (end, ending) = watch::channel(false);
+    let service = Service {
+        handler,
+        connections,
+        graceful: GracefulShutdown::new(),
+        ending,
+    };
+    match (listener, &transport) {
+        (Listener::Tcp(listener), Transport::Plain) => {
             let listener = TcpListener::from_std(listener)?;
-            accept_all(&listener, &handler, &connections, &graceful, &mut stopping).await;
+            let begin = |socket, peer| service.begin(socket, peer);
+            accept_all(&listener, &service.connections, &transport, begin, &mut stopping).await;
         }
-        Listener::Unix(listener, _file) => {
+        (Listener::Unix(listener, _file), Transport::Plain) => {
             let listener = UnixListener::from_std(listener)?;
-            accept_all(&listener, &handler, &connections, &graceful, &mut stopping).await;
+            let begin = |socket, peer| service.begin(socket, peer);
+            accept_all(&listener, &service.connections, &transport, begin, &mut stopping).await;
+        }
+        #[cfg(feature = "rustls")]
+        (Listener::Tcp(listener), Transport::Tls(tls)) => {
+            let listener = TcpListener::from_std(listener)?;
+            let begin = |socket, peer| service.begin_tls(tls, socket, peer);
+            accept_all(&listener, &service.connections, &transport, begin, &mut stopping).await;
+        }
+        (_, Transport::Tls(_)) => {
+            return Err(io::Error::other("TLS is served over TCP only"));
         }
     }
     drop(stopping);
-    graceful.shutdown().await;
+    // Fails only if no connection listens to it.
+    let _ = end.send(true);
+    service.graceful.shutdown().await;
     Ok(())
 }
 
@@ -139,24 +184,28 @@ fn set_options(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(write_timeout))
 }
 
-/// Accepts connections until stopped, as long as there are descriptors for them beside those that reading Kafka needs.
-/// While there are none, connections wait in the queue of the operating system.
+/// Accepts connections until stopped, as long as there are descriptors for them beside those that reading Kafka needs. While
+/// there are none, connections wait in the queue of the operating system; so they do while too many handshakes are under way.
 async fn accept_all<L: Accept>(
     listener: &L,
-    handler: &Handler,
-    connections: &Arc<Connections>,
-    graceful: &GracefulShutdown,
+    connections: &Connections,
+    transport: &Transport,
+    begin: impl Fn(L::Socket, Peer),
     stopping: &mut Stopping,
 ) {
     loop {
         let is_paused = if connections.can_accept() {
+            let accept = async {
+                transport.wait().await;
+                listener.accept_one(connections.write_timeout()).await
+            };
             let accepted = tokio::select! {
-                accepted = listener.accept_one(connections.write_timeout()) => accepted,
+                accepted = accept => accepted,
                 () = stopping.wait() => return,
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    serve_connection(socket, connections.accept(peer), handler, connections, graceful);
+                    begin(socket, peer);
                     false
                 }
                 // The client has disconnected already, and others wait.
@@ -179,49 +228,164 @@ async fn accept_all<L: Accept>(
     }
 }
 
-/// Reads requests from a connection within the limits of heads, and writes responses within the write timeout.
-fn serve_connection<S>(
-    socket: S,
-    connection: Arc<Connection>,
-    handler: &Handler,
-    connections: &Connections,
-    graceful: &GracefulShutdown,
-) where
-    S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
-{
-    let write_timeout = connections.write_timeout();
-    let socket = ClientSocket::new(socket, Arc::clone(&connection), write_timeout, HEAD_TIMEOUT);
-    let handler = Arc::clone(handler);
-    let requests = Arc::clone(&connection);
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        requests.note_request();
-        request.extensions_mut().insert(Arc::clone(&requests));
-        // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their path.
-        if request.uri().path_and_query().is_none() {
-            *request.uri_mut() = Uri::from_static("*");
+/// What the connections of a listener have in common.
+struct Service {
+    handler: Handler,
+    connections: Arc<Connections>,
+    graceful: GracefulShutdown,
+    /// True once connections should end.
+    ending: watch::Receiver<bool>,
+}
+
+impl Service {
+    /// Serves a connection without TLS.
+    fn begin<S>(&self, socket: S, peer: Peer)
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+    {
+        let connection = self.connections.accept(peer, false);
+        let write_timeout = self.connections.write_timeout();
+        let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
+        let session = self.session(connection);
+        if self.connections.has_http2() {
+            tokio::spawn(session.distinguish(socket));
+        } else {
+            session.serve_http1(socket, Vec::new());
         }
-        let response = handler(request);
-        async { Ok::<_, std::convert::Infallible>(response.await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
-        .max_buf_size(BUFFER)
-        // One read may return more than the buffer's limit.
-        .max_header_size(MAX_HEAD)
-        // A client that has closed its side still gets responses; `hangup` ends its streams.
-        .half_close(true)
-        .serve_connection(TokioIo::new(socket), service);
-    let served = graceful.watch(served);
-    tokio::spawn(async move {
-        // A client may leave at any time, so an error is nothing to log above debug.
-        if let Err(error) = served.await {
-            debug!("{}: {error}", connection.peer());
-            if error.is_parse_too_large() {
-                connection.close_by(Limit::HeadSize);
+    }
+
+    /// Serves a connection with TLS.
+    #[cfg(feature = "rustls")]
+    fn begin_tls(&self, tls: &Arc<Tls>, socket: TcpStream, peer: Peer) {
+        let Some(handshake) = tls.admit(peer) else {
+            return;
+        };
+        let connection = self.connections.accept(peer, true);
+        let write_timeout = self.connections.write_timeout();
+        let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
+        let mut session = self.session(connection);
+        tokio::spawn(async move {
+            let transport = tokio::select! {
+                transport = handshake.run(socket) => transport,
+                _ = session.ending.wait_for(|&is_ending| is_ending) => None,
+            };
+            // A task of its own, which needs no memory for the handshake.
+            match transport {
+                Some(transport) if transport.is_http2() => session.serve_http2(transport),
+                Some(transport) => session.serve_http1(transport, Vec::new()),
+                None => {}
+            }
+        });
+    }
+
+    fn session(&self, connection: Arc<Connection>) -> Session {
+        Session {
+            handler: Arc::clone(&self.handler),
+            limits: http2::Limits {
+                max_streams: self.connections.http2_streams(),
+                max_head: MAX_HEAD,
+                idle_timeout: IDLE_TIMEOUT,
+                write_timeout: self.connections.write_timeout(),
+            },
+            connection,
+            watcher: self.graceful.watcher(),
+            ending: self.ending.clone(),
+        }
+    }
+}
+
+/// A connection whose protocol is yet to be known.
+struct Session {
+    handler: Handler,
+    connection: Arc<Connection>,
+    limits: http2::Limits,
+    watcher: Watcher,
+    ending: watch::Receiver<bool>,
+}
+
+impl Session {
+    /// Serves the protocol that the client begins with.
+    async fn distinguish<S>(mut self, mut socket: TimedSocket<S>)
+    where
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+    {
+        let read = tokio::select! {
+            read = read_protocol(&mut socket, IDLE_TIMEOUT, HEAD_TIMEOUT) => read,
+            _ = self.ending.wait_for(|&is_ending| is_ending) => return,
+        };
+        match read {
+            Ok(Some((Protocol::Http1, start))) => self.serve_http1(socket, start),
+            Ok(Some((Protocol::Http2, start))) => self.serve_http2(Prefixed::new(start, socket)),
+            Ok(None) => {}
+            Err(error) => {
+                debug!("{}: {error}", self.connection.peer());
+                if error.kind() == io::ErrorKind::TimedOut {
+                    self.connection.close_by(Limit::HeadTimeout);
+                }
             }
         }
-    });
+    }
+
+    /// Reads requests within the limits of heads, and writes responses; `ahead` was read already.
+    fn serve_http1<T>(self, transport: T, ahead: Vec<u8>)
+    where
+        T: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+    {
+        let Self {
+            handler,
+            connection,
+            watcher,
+            ..
+        } = self;
+        let socket = ClientSocket::new(transport, ahead, Arc::clone(&connection), HEAD_TIMEOUT);
+        let requests = Arc::clone(&connection);
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+            requests.note_request();
+            if let Some(certificate) = requests.client_certificate() {
+                request.extensions_mut().insert(Arc::clone(certificate));
+            }
+            request.extensions_mut().insert(Arc::clone(&requests));
+            // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their path.
+            if request.uri().path_and_query().is_none() {
+                *request.uri_mut() = Uri::from_static("*");
+            }
+            let response = handler(request);
+            async { Ok::<_, std::convert::Infallible>(response.await) }
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT)
+            .max_buf_size(BUFFER)
+            // One read may return more than the buffer's limit.
+            .max_header_size(MAX_HEAD as usize)
+            // A client that has closed its side still gets responses; `hangup` ends its streams.
+            .half_close(true)
+            .serve_connection(TokioIo::new(socket), service);
+        let served = watcher.watch(served);
+        tokio::spawn(async move {
+            // A client may leave at any time, so an error is nothing to log above debug.
+            if let Err(error) = served.await {
+                debug!("{}: {error}", connection.peer());
+                if error.is_parse_too_large() {
+                    connection.close_by(Limit::HeadSize);
+                }
+            }
+        });
+    }
+
+    fn serve_http2<T>(self, transport: T)
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        tokio::spawn(http2::serve(
+            transport,
+            self.connection,
+            self.handler,
+            self.limits,
+            self.ending,
+            self.watcher,
+        ));
+    }
 }
 
 /// Handles requests: base path, CORS, then `routes`.
@@ -231,6 +395,8 @@ pub(crate) fn handler(state: Arc<AppState>, routes: Handler) -> Handler {
 
 async fn handle(state: Arc<AppState>, routes: Handler, mut request: Request<Incoming>) -> Response {
     let settings = state.requests();
+    let connection = request.extensions().get::<Arc<Connection>>();
+    let is_tls = connection.is_some_and(|connection| connection.is_tls());
     fold_slashes(request.uri_mut());
     let stripped = settings.base_path.strip(request.uri_mut());
     let allowed = settings.cors.allowed_origin(request.headers());
@@ -244,6 +410,10 @@ async fn handle(state: Arc<AppState>, routes: Handler, mut request: Request<Inco
         }
     };
     settings.cors.add_headers(response.headers_mut(), allowed);
+    if is_tls && let Some(hsts) = &settings.hsts {
+        let headers = response.headers_mut();
+        headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
+    }
     response
 }
 

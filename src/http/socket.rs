@@ -1,11 +1,12 @@
-//! The socket of a client, as hyper reads and writes it.
+//! The transport of a client, as hyper reads and writes it while it speaks HTTP/1.1.
 //!
 //! ```text
-//! read      hangup (bytes that were read ahead) ──► socket; head_timeout: the head of a request takes too long
-//! write     socket; write_timeout: the client takes no byte
-//! flush     hangup: the client has closed its side ──► socket
-//! shutdown  socket; head_timeout: read what is left of a refused head
+//! read      hangup (bytes that were read ahead) ──► transport; head_timeout: the head of a request takes too long
+//! write     transport
+//! flush     hangup: the client has closed its side ──► transport
+//! shutdown  transport; head_timeout: read what is left of a refused head
 //! ```
+//! The transport is a [`TimedSocket`](super::timed_socket::TimedSocket), or TLS over one.
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
@@ -14,73 +15,39 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::{Connection, Limit};
 use super::hangup::Hangup;
 use super::head_timeout::HeadTimeout;
-use super::write_timeout::WriteTimeout;
 
-/// A socket with the limits under which its connection is closed.
+/// A transport with the limits of HTTP/1.1 under which its connection is closed.
 #[derive(Debug)]
-pub(super) struct ClientSocket<S> {
-    socket: S,
+pub(super) struct ClientSocket<T> {
+    transport: T,
     connection: Arc<Connection>,
-    write_timeout: WriteTimeout,
     head_timeout: HeadTimeout,
     hangup: Hangup,
 }
 
-impl<S> ClientSocket<S> {
+impl<T> ClientSocket<T> {
+    /// `ahead` was read already.
     pub(super) fn new(
-        socket: S,
+        transport: T,
+        ahead: Vec<u8>,
         connection: Arc<Connection>,
-        write_timeout: Duration,
         head_timeout: Duration,
     ) -> Self {
         Self {
-            socket,
+            transport,
             connection,
-            write_timeout: WriteTimeout::new(write_timeout),
             head_timeout: HeadTimeout::new(head_timeout),
-            hangup: Hangup::default(),
+            hangup: Hangup::behind(ahead),
         }
     }
-
-    /// Notes an error by which the socket says that the write timeout is over.
-    fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(error)) = &result
-            && error.kind() == io::ErrorKind::TimedOut
-        {
-            self.connection.close_by(Limit::WriteTimeout);
-        }
-        result
-    }
 }
 
-impl<S: AsyncRead + Unpin> ClientSocket<S> {
-    /// Reads the bytes that were read ahead, then from the socket.
-    fn poll_read_next(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = self.hangup.poll_read(&mut self.socket, cx, buffer);
-        self.note(read)
-    }
-}
-
-impl<S: AsyncWrite + AsFd + Unpin> ClientSocket<S> {
-    /// The result of a write, under the write timeout. `retry` writes without asking tokio.
-    fn check_write(
-        &mut self,
-        cx: &mut Context<'_>,
-        written: Poll<io::Result<usize>>,
-        retry: impl FnOnce(&SockRef<'_>) -> io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        let written = self.write_timeout.check(&self.socket, cx, written, retry);
-        self.note(written)
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for ClientSocket<S> {
+impl<T: AsyncRead + Unpin> AsyncRead for ClientSocket<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -88,7 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientSocket<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
-        let read = this.poll_read_next(cx, buffer);
+        let read = this.hangup.poll_read(&mut this.transport, cx, buffer);
         if this.connection.take_request() {
             this.head_timeout.end_head();
         }
@@ -106,10 +73,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientSocket<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<S> {
+impl<T: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
-        self.check_write(cx, written, |socket| socket.send(bytes))
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -117,28 +83,26 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
-        self.check_write(cx, written, |socket| socket.send_vectored(slices))
+        Pin::new(&mut self.transport).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        self.transport.is_write_vectored()
     }
 
-    // hyper flushes at the end of each of its turns. The socket holds nothing back, so this waits for nothing.
+    // hyper flushes at the end of each of its turns. A socket holds nothing back; TLS may hold bytes that the socket has not
+    // taken, and waits here for it to take them.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let is_streaming = this.connection.is_streaming();
-        if let Err(error) = this.hangup.check(&mut this.socket, cx, is_streaming) {
-            return this.note(Poll::Ready(Err(error)));
-        }
-        Pin::new(&mut this.socket).poll_flush(cx)
+        this.hangup.check(&mut this.transport, cx, is_streaming)?;
+        Pin::new(&mut this.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if !this.head_timeout.is_lingering() {
-            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+            ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
             if this.connection.take_request() {
                 this.head_timeout.end_head();
             }
@@ -146,9 +110,9 @@ impl<S: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<S> {
                 return Poll::Ready(Ok(()));
             }
         }
-        let (hangup, socket) = (&mut this.hangup, &mut this.socket);
+        let (hangup, transport) = (&mut this.hangup, &mut this.transport);
         this.head_timeout
-            .poll_linger(cx, |cx, buffer| hangup.poll_read(socket, cx, buffer))
+            .poll_linger(cx, |cx, buffer| hangup.poll_read(transport, cx, buffer))
             .map(Ok)
     }
 }
@@ -166,16 +130,18 @@ mod tests {
 
     use super::super::connections::Connections;
     use super::super::peer::Peer;
+    use super::super::timed_socket::TimedSocket;
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// A socket of one connection, both of whose timeouts are [`TIMEOUT`].
-    fn client_socket<S>(socket: S) -> (ClientSocket<S>, Arc<Connections>) {
+    fn client_socket<S>(socket: S) -> (ClientSocket<TimedSocket<S>>, Arc<Connections>) {
         let connections = Arc::new(Connections::new(TIMEOUT));
-        let connection = connections.accept(Peer::Unix);
+        let connection = connections.accept(Peer::Unix, false);
+        let socket = TimedSocket::new(socket, Arc::clone(&connection), TIMEOUT);
         (
-            ClientSocket::new(socket, connection, TIMEOUT, TIMEOUT),
+            ClientSocket::new(socket, Vec::new(), connection, TIMEOUT),
             connections,
         )
     }
@@ -281,7 +247,7 @@ mod tests {
             let (mut ours, _connections) = client_socket(ours);
             theirs.write_all(&vec![b'x'; behind]).expect("space");
             theirs.shutdown(std::net::Shutdown::Write).expect("it is open");
-            ours.socket.readable().await.expect("its end");
+            ours.transport.get_ref().readable().await.expect("its end");
             for _ in 0..3 {
                 ours.flush().await.expect("the response is still to come");
                 sleep(Duration::from_secs(3600)).await;

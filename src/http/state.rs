@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
+use http::HeaderValue;
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::assets::Assets;
@@ -11,8 +12,10 @@ use super::connections::Connections;
 use super::cors::Cors;
 use super::limits::Limits;
 use super::reloads::Reloads;
-use crate::config::HttpSettings;
+use super::tls_status::TlsStatus;
+use crate::config::http_tls::HTTPS_PORT;
 use crate::config::settings::UiSettings;
+use crate::config::{HttpSettings, HttpTlsSettings};
 use crate::kafka::status::KafkaStatus;
 use crate::schema_registry::{RegistryStatus, SchemaRegistry};
 use crate::stream::Stream;
@@ -38,6 +41,8 @@ pub struct AppState {
     pub ledger: Ledger,
     /// The outcomes of reloads.
     pub reloads: Reloads,
+    /// The certificates, and the handshakes with clients.
+    pub tls: Arc<TlsStatus>,
     /// Set when the daemon shuts down.
     pub is_draining: AtomicBool,
 }
@@ -60,16 +65,30 @@ pub struct RequestSettings {
     pub(super) cors: Cors,
     /// Query parameters that are ignored, beside those that always are.
     pub(super) ignored_parameters: Vec<String>,
+    /// `Strict-Transport-Security` of responses over TLS (RFC 6797).
+    pub(super) hsts: Option<HeaderValue>,
+    /// The port of HTTPS in redirects.
+    pub(super) https_port: u16,
 }
 
 impl From<&HttpSettings> for RequestSettings {
     fn from(http: &HttpSettings) -> Self {
+        let tls = http.tls.as_ref();
         Self {
             base_path: BasePath::new(http.base_path.clone()),
             cors: Cors::from(&http.cors),
             ignored_parameters: http.ignored_parameters.clone(),
+            hsts: tls.and_then(hsts),
+            https_port: tls.map_or(HTTPS_PORT, HttpTlsSettings::redirect_port),
         }
     }
+}
+
+/// The header, unless its time is 0.
+fn hsts(tls: &HttpTlsSettings) -> Option<HeaderValue> {
+    let seconds = tls.hsts_max_age.0.as_secs();
+    let value = HeaderValue::try_from(format!("max-age={seconds}"));
+    value.ok().filter(|_| seconds > 0)
 }
 
 impl From<&UiSettings> for Assets {
@@ -91,10 +110,11 @@ impl AppState {
             schema_registry: Arc::default(),
             schemas: OnceLock::new(),
             was_ready: AtomicBool::new(false),
-            connections: Arc::new(Connections::new(http.write_timeout.0)),
+            connections: Arc::new(Connections::from(http)),
             limits: Arc::new(Limits::new(http.into())),
             ledger: Ledger::default(),
             reloads: Reloads::default(),
+            tls: Arc::default(),
             is_draining: AtomicBool::new(false),
         }
     }

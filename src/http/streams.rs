@@ -8,6 +8,7 @@ use warp::reply::Response;
 use super::limits::{Limit, Limits};
 use super::response;
 use super::state::AppState;
+use super::tls_status::TlsStatus;
 use crate::stream::Stream;
 
 /// JSON for people and programs; see docs/wire.md.
@@ -33,6 +34,11 @@ pub(super) fn answer(state: &AppState) -> Response {
             "large_heads": state.connections.large_heads(),
             "accept_pauses": state.connections.accept_pauses(),
             "limits": limits(&state.limits),
+            "tls": tls(&state.tls),
+            "http2": {
+                "floods": state.connections.http2_floods(),
+                "ping_timeouts": state.connections.http2_ping_timeouts(),
+            },
         },
         "streams": streams,
         "kafka": { "client": kafka.client, "contacted": kafka.contacted, "degraded": kafka.degraded },
@@ -43,6 +49,19 @@ fn limits(limits: &Limits) -> Value {
     let figures = limits.counts();
     let refused = by_limit(&figures.refused);
     json!({ "clients": figures.clients, "addresses": figures.addresses, "refused": refused })
+}
+
+fn tls(tls: &TlsStatus) -> Value {
+    let handshakes: Map<String, Value> = tls
+        .outcomes()
+        .map(|(outcome, count)| (outcome.as_str().to_owned(), json!(count)))
+        .collect();
+    json!({
+        "handshakes": handshakes,
+        "handshakes_under_way": tls.under_way(),
+        "handshake_waits": tls.waits(),
+        "resumed": tls.resumed(),
+    })
 }
 
 fn by_limit(refused: &[(Limit, u64)]) -> Map<String, Value> {

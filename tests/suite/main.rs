@@ -53,6 +53,7 @@ mod gaps_and_resets;
 mod harness;
 mod harness_selftest;
 mod history;
+mod http2;
 mod identity;
 mod kafka_clients;
 mod keys;
@@ -105,6 +106,8 @@ mod tables;
 mod tail;
 mod tail_parser;
 mod throttles;
+mod tls;
+mod transports;
 mod truncation;
 mod unclean_elections;
 mod under_load;
@@ -188,6 +191,9 @@ fn all_trials() -> Vec<Trial> {
         limits::trials(),
         base_path::trials(),
         cors::trials(),
+        tls::trials(),
+        http2::trials(),
+        transports::trials(),
         connections::trials(),
         memory_limit::trials(),
         metrics::trials(),

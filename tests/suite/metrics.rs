@@ -10,6 +10,7 @@
 use crate::common::{config, is_record, numbered, until_records};
 use crate::docs::documents;
 use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::certificates::Certificates;
 use crate::harness::daemon::Daemon;
 use crate::harness::figures::Figures;
 use crate::harness::http;
@@ -128,13 +129,15 @@ fn both_metrics_formats_are_served_as_requested() {
     });
 }
 
-/// A daemon that serves samples of every family: a table, replays, a client library in use.
-fn daemon_with_everything() -> (Daemon, Stream) {
+/// A daemon that serves samples of every family: a table, replays, a client library in use, a certificate.
+fn daemon_with_everything() -> (Daemon, (Stream, Certificates)) {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("everything");
     broker.create_topic(&topic, 1, &[("cleanup.policy", "compact")]);
     broker.produce(&topic, &[Message::new("k", "{}")]);
-    let daemon = Daemon::start(&config(&broker, &[&topic], "start = \"snapshot\""));
+    let certificates = Certificates::new();
+    let text = config(&broker, &[&topic], "start = \"snapshot\"");
+    let daemon = Daemon::start(&(text + &certificates.section("")));
     let stream = block_on(async {
         daemon.wait_ready(secs(30)).await;
         // The library speaks of its connections every two seconds.
@@ -146,7 +149,7 @@ fn daemon_with_everything() -> (Daemon, Stream) {
         .await;
         client(&daemon, "/events").await
     });
-    (daemon, stream)
+    (daemon, (stream, certificates))
 }
 
 /// Has samples only while a partition cannot be read on.

@@ -8,11 +8,11 @@ use crate::harness::trial;
 use crate::harness::wait::secs;
 use crate::rig;
 use kafka_sse_bridge::config::socket::SocketAccess;
-use kafka_sse_bridge::config::{Client, LogSettings};
+use kafka_sse_bridge::config::{Client, LogSettings, Scheme};
 use kafka_sse_bridge::http::connections::Connections;
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::Handler;
-use kafka_sse_bridge::http::server::{Stopping, serve};
+use kafka_sse_bridge::http::server::{Stopping, Transport, serve};
 use kafka_sse_bridge::kafka::client::{Connect, Handles};
 use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::{Archive, History, OffsetLookup, OffsetSpec};
@@ -114,10 +114,10 @@ pub fn child(thread: &str) -> ! {
             let listener = Listener::bind("127.0.0.1:0", &SocketAccess::default())
                 .expect("a port")
                 .remove(0);
-            let address = listener.url().replace("http://", "");
+            let address = listener.url(Scheme::Http).replace("http://", "");
             let (_switch, stopping) = Stopping::channel();
             let connections = Arc::new(Connections::new(secs(30)));
-            runtime.spawn(serve(listener, handler, connections, stopping));
+            runtime.spawn(serve(listener, Transport::Plain, handler, connections, stopping));
             let mut client = TcpStream::connect(address).expect("it listens");
             client
                 .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -3,7 +3,7 @@
 use crate::trials;
 use kafka_sse_bridge::config::diff::{Changes, StreamChange, diff};
 use kafka_sse_bridge::config::print::fingerprint;
-use kafka_sse_bridge::config::{Document, Flags, Settings, load, reload_effect};
+use kafka_sse_bridge::config::{Document, Endpoint, Flags, Settings, load, reload_effect};
 use kafka_sse_bridge::stream::live_settings::{LiveSettings, Pace};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
@@ -113,6 +113,11 @@ fn a_reload_names_every_key_that_differs() {
                 "http.trusted_proxies",
             ],
         ),
+        (
+            "[http]",
+            "[http]\nhttp2 = true\nhttp2_max_concurrent_streams = 1",
+            &["http.http2", "http.http2_max_concurrent_streams"],
+        ),
         // A default that is written out is no change.
         (
             "[http]",
@@ -213,12 +218,15 @@ fn addresses_are_added_and_removed_one_by_one() {
         "['127.0.0.1:3000', 'unix:/run/x.sock', '[::1]:3000']",
     );
     assert_eq!(changes.keys, ["http.listen"]);
-    assert_eq!(changes.listen, ["unix:/run/x.sock", "[::1]:3000"]);
+    assert_eq!(
+        changes.listen,
+        ["unix:/run/x.sock", "[::1]:3000"].map(Endpoint::http)
+    );
     assert!(changes.unlisten.is_empty());
 
     let changes = changed("['127.0.0.1:3000']", "['[::1]:3000']");
-    assert_eq!(changes.listen, ["[::1]:3000"]);
-    assert_eq!(changes.unlisten, ["127.0.0.1:3000"]);
+    assert_eq!(changes.listen, ["[::1]:3000"].map(Endpoint::http));
+    assert_eq!(changes.unlisten, ["127.0.0.1:3000"].map(Endpoint::http));
 }
 
 fn unchanged_headers_need_no_restart() {

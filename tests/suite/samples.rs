@@ -2,7 +2,9 @@
 
 use crate::trials;
 use kafka_sse_bridge::config::settings::Draft;
-use kafka_sse_bridge::config::{Client, Document, Flags, Heartbeat, Start, load, reload_effect};
+use kafka_sse_bridge::config::{
+    Client, Document, Flags, Heartbeat, HttpSettings, HttpTlsSettings, Start, load, reload_effect,
+};
 use libtest_mimic::Trial;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -103,6 +105,10 @@ type Row = (Option<String>, String);
 fn keys() -> BTreeMap<String, Row> {
     let draft = Draft {
         streams: vec![kafka_sse_bridge::config::StreamSettings::default()],
+        http: HttpSettings {
+            tls: Some(HttpTlsSettings::default()),
+            ..HttpSettings::default()
+        },
         ..Draft::default()
     };
     let mut defaults = toml::Value::try_from(&draft).expect("TOML");

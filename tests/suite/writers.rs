@@ -6,12 +6,12 @@ use crate::harness::stream::Stream as Client;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::rig;
 use crate::trials;
-use kafka_sse_bridge::config::HttpSettings;
 use kafka_sse_bridge::config::settings::UiSettings;
 use kafka_sse_bridge::config::socket::SocketAccess;
+use kafka_sse_bridge::config::{HttpSettings, Scheme};
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::routes;
-use kafka_sse_bridge::http::server::{Stopping, serve};
+use kafka_sse_bridge::http::server::{Stopping, Transport, serve};
 use kafka_sse_bridge::http::state::AppState;
 use kafka_sse_bridge::kafka::pulse::Pulse;
 use kafka_sse_bridge::kafka::record::{Batch, Feed, Stamp};
@@ -122,10 +122,10 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
         .expect("a port")
         .remove(0);
     drop(entered);
-    let address = listener.url().clone();
+    let address = listener.url(Scheme::Http);
     let url = |path: &str| format!("{address}{path}");
     let (_switch, stopping) = Stopping::channel();
-    runtime.spawn(serve(listener, handler, connections, stopping));
+    runtime.spawn(serve(listener, Transport::Plain, handler, connections, stopping));
 
     block_on(async {
         begin(&busy_feeds).await;

@@ -23,7 +23,7 @@ use log::info;
 use crate::cli::common::{Failure, LEVELS, say};
 use crate::cli::run::serve;
 use crate::config::socket::SocketAccess;
-use crate::config::{Document, Flags, LogSettings, Settings};
+use crate::config::{Document, Endpoint, Flags, LogSettings, Settings};
 use crate::daemon::{self, Bound, Environment, Sources};
 use crate::http::listener::BindError;
 use crate::logging;
@@ -88,7 +88,10 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
         countries::produce(&broker, options.rate, Arc::clone(&stop)).map_err(failed("countries"))?;
     let topn = topn::compute(&broker, Arc::clone(&stop)).map_err(failed("the top three"))?;
 
-    if let Some(url) = listeners.first().map(|bound| bound.listener.url()) {
+    if let Some(url) = listeners
+        .first()
+        .map(|bound| bound.listener.url(bound.endpoint.scheme))
+    {
         // A browser cannot open the unspecified address.
         let url = url
             .replace("//[::]:", "//localhost:")
@@ -98,7 +101,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             open_browser(&url);
         }
     }
-    let outcome = serve(settings, sources, listeners, Request::Shutdown);
+    let outcome = serve(settings, sources, listeners, None, Request::Shutdown);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     for thread in [countries, topn] {
         // A panic has ended the process already.
@@ -121,11 +124,11 @@ fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
             error
         }
     };
-    match daemon::bind(&settings.http.listen, &access, &[]) {
+    match daemon::bind(&settings.http.endpoints(), &access, &[]) {
         Err(error) if port.is_none() && std::env::var_os("PORT").is_none() => {
             let error = with_remedy(error, "another program serves it, so a free port is taken");
             info!("{error}");
-            Ok(daemon::bind(&[ANY_PORT.to_owned()], &access, &[])?)
+            Ok(daemon::bind(&[Endpoint::http(ANY_PORT)], &access, &[])?)
         }
         outcome => {
             let remedy = "another program serves it: stop that, or choose another with --port";

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 
 use super::report::{Finding, Report};
-use crate::config::{HttpSettings, Loaded, Settings};
+use crate::config::{Endpoint, HttpSettings, Loaded, Scheme, Settings};
 use crate::fd_limit;
 use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
 use crate::http::unix;
@@ -27,14 +27,15 @@ const MAX_ABOUT: u64 = 64 * 1024;
 pub(super) fn check(settings: &Settings, report: &mut Report) {
     let http = &settings.http;
     report.add(check_descriptors(http, settings.kafka.brokers.len()));
-    for address in &http.listen {
+    for endpoint in http.endpoints() {
+        let address = endpoint.address.as_str();
         report.add(match address.strip_prefix("unix:") {
             Some(path) => listen_unix(address, Path::new(path), http),
             None if address == SYSTEMD => Finding::ok(
                 "listen systemd",
                 "systemd binds the sockets that the daemon serves",
             ),
-            None => listen_tcp(address, http),
+            None => listen_tcp(&endpoint, http),
         });
     }
     report.add(log_file(settings.log.file.as_deref()));
@@ -83,16 +84,25 @@ pub(super) fn memory(loaded: &Loaded) -> Finding {
     }
 }
 
-fn listen_tcp(address: &str, http: &HttpSettings) -> Finding {
+fn listen_tcp(endpoint: &Endpoint, http: &HttpSettings) -> Finding {
+    let address = &endpoint.address;
     let check = format!("listen {address}");
     let Err(error) = Listener::try_tcp(address) else {
         return Finding::ok(check, "can be bound");
     };
     if error.cause().kind() == io::ErrorKind::AddrInUse {
-        let (asked, path) = (address.to_owned(), about_path(http));
+        let (asked, path) = (address.clone(), about_path(http));
         let answer = within(ABOUT_LIMIT, move || about_tcp(&asked, &path));
-        if let Some(version) = answer.and_then(Result::ok).flatten() {
-            return held_by_us(check, &version);
+        let answer = answer.and_then(Result::ok).flatten();
+        match (answer, endpoint.scheme) {
+            (Some(Holder::Daemon(version)), Scheme::Http) => return held_by_us(check, &version),
+            (Some(Holder::Tls), Scheme::Https) => {
+                return Finding::ok(check, "held by a running kafka-sse-bridge, with TLS");
+            }
+            (Some(Holder::Redirect), Scheme::Redirect) => {
+                return Finding::ok(check, "held by a program that redirects to https");
+            }
+            _ => {}
         }
     }
     Finding::fail(check, error.cause().to_string(), error.remedy())
@@ -120,8 +130,8 @@ fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
                 let asked = about_path(http);
                 let answer = within(ABOUT_LIMIT, move || about(stream, &asked));
                 match answer.and_then(Result::ok).flatten() {
-                    Some(version) => held_by_us(check, &version),
-                    None => Finding::fail(
+                    Some(Holder::Daemon(version)) => held_by_us(check, &version),
+                    _ => Finding::fail(
                         check,
                         "another program serves this address",
                         "stop that program, or choose another address with --listen",
@@ -149,8 +159,18 @@ fn held_by_us(check: String, version: &str) -> Finding {
     Finding::ok(check, format!("held by a running kafka-sse-bridge {version}"))
 }
 
-/// The version of the daemon that serves an address; `None` if another program does.
-fn about_tcp(address: &str, path: &str) -> io::Result<Option<String>> {
+/// The program that serves an address, by its response to HTTP.
+enum Holder {
+    /// The daemon, of this version.
+    Daemon(String),
+    /// The daemon, where it speaks TLS.
+    Tls,
+    /// Any program, where it redirects.
+    Redirect,
+}
+
+/// The program that serves an address; `None` if it is another one.
+fn about_tcp(address: &str, path: &str) -> io::Result<Option<Holder>> {
     // `*:port` always includes IPv4.
     let address = match address.strip_prefix(ANY_ADDRESS) {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -163,8 +183,8 @@ fn about_tcp(address: &str, path: &str) -> io::Result<Option<String>> {
             _ => address,
         };
         let stream = TcpStream::connect_timeout(&reachable, ABOUT_LIMIT)?;
-        if let Some(version) = about(stream, path)? {
-            return Ok(Some(version));
+        if let Some(holder) = about(stream, path)? {
+            return Ok(Some(holder));
         }
     }
     Ok(None)
@@ -174,7 +194,7 @@ fn about_path(http: &HttpSettings) -> String {
     format!("{}/about", http.base_path)
 }
 
-fn about(mut stream: impl Read + Write, path: &str) -> io::Result<Option<String>> {
+fn about(mut stream: impl Read + Write, path: &str) -> io::Result<Option<Holder>> {
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: doctor\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
     );
@@ -182,10 +202,17 @@ fn about(mut stream: impl Read + Write, path: &str) -> io::Result<Option<String>
     let mut answer = Vec::new();
     stream.take(MAX_ABOUT).read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
+    if answer.starts_with("HTTP/1.1 308 ") {
+        return Ok(Some(Holder::Redirect));
+    }
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     let about: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    if about["error"]["code"] == "tls_required" {
+        return Ok(Some(Holder::Tls));
+    }
     let is_ours = about["product"] == env!("CARGO_PKG_NAME");
-    Ok(about["version"].as_str().filter(|_| is_ours).map(str::to_owned))
+    let version = about["version"].as_str().filter(|_| is_ours);
+    Ok(version.map(|version| Holder::Daemon(version.to_owned())))
 }
 
 fn log_file(path: Option<&Path>) -> Finding {

@@ -52,6 +52,7 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "Connections closed because they took no byte for write_timeout",
         connections.write_timeouts(),
     )?;
+    tls(state, families)?;
     families.figure(
         "scan_bytes",
         "Memory of rows copied from tables for clients that have not taken them yet",
@@ -77,6 +78,61 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "filters_refused",
         "Clients refused by a limit of the stream's filters; clients_refused counts them too",
         of_streams,
+    )
+}
+
+fn tls(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let connections = &state.connections;
+    families.count(
+        "http2_floods",
+        "Connections of HTTP/2 closed because of more resets or larger heads than any client needs",
+        connections.http2_floods(),
+    )?;
+    families.count(
+        "http2_ping_timeouts",
+        "Connections of HTTP/2 closed because a ping was not answered",
+        connections.http2_ping_timeouts(),
+    )?;
+    let tls = &state.tls;
+    let of = |result: &str| -> Labels { vec![("result", result.to_owned())] };
+    families.counter(
+        "tls_handshakes",
+        "Handshakes of TLS with clients, by result",
+        tls.outcomes()
+            .map(|(outcome, count)| (of(outcome.as_str()), count)),
+    )?;
+    families.figure(
+        "tls_handshakes_under_way",
+        "Handshakes of TLS with clients now",
+        tls.under_way(),
+    )?;
+    families.count(
+        "tls_handshake_waits",
+        "How often a listener accepted no connection until a handshake ended (max_handshakes)",
+        tls.waits(),
+    )?;
+    families.count(
+        "tls_sessions_resumed",
+        "Handshakes of TLS with clients that resumed a session",
+        tls.resumed(),
+    )?;
+    families.gauge(
+        "tls_certificate_expiry_timestamp_seconds",
+        "Unix time until which a certificate of [http.tls] is valid",
+        tls.certificates()
+            .into_iter()
+            .map(|certificate| -> (Labels, u64) {
+                (
+                    vec![("certificate", certificate.file)],
+                    certificate.not_after.as_secs(),
+                )
+            }),
+    )?;
+    let (read, failed) = tls.reads();
+    families.counter(
+        "tls_certificate_reads",
+        "How often the files of [http.tls] were read, by result",
+        [(of("ok"), read), (of("failed"), failed)],
     )
 }
 

@@ -54,6 +54,8 @@ impl Browser {
         });
         let capabilities = json!({
             "browserName": "chrome",
+            // The authorities of tests are in no store.
+            "acceptInsecureCerts": true,
             "goog:chromeOptions": {
                 "binary": CHROMIUM,
                 "args": [

@@ -18,8 +18,9 @@ use tempfile::TempDir;
 /// The binary of this build.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_kafka-sse-bridge");
 
-/// The log line of the daemon once its socket accepts; the port follows.
+/// The log lines of the daemon once its socket accepts; the port follows.
 const LISTENING: &str = "listening on http://127.0.0.1:";
+const LISTENING_TLS: &str = "listening on https://127.0.0.1:";
 
 /// How to start the daemon.
 pub struct Launch {
@@ -110,7 +111,7 @@ impl Launch {
             config,
             directory,
         };
-        daemon.port = eventually(secs(20), "the daemon listens", || daemon.find_port());
+        daemon.port = eventually(secs(20), "the daemon listens", || daemon.find_port(LISTENING));
         daemon
     }
 }
@@ -143,10 +144,10 @@ impl Daemon {
         }
     }
 
-    fn find_port(&self) -> Result<u16, String> {
+    fn find_port(&self, listening: &str) -> Result<u16, String> {
         let ended = self.process.try_wait();
         let log = self.log();
-        let port = log.split_once(LISTENING).and_then(|(_, rest)| {
+        let port = log.split_once(listening).and_then(|(_, rest)| {
             // Up to a character that is not part of it: the line may not be complete yet.
             let (digits, _) = rest.split_once(|c: char| !c.is_ascii_digit())?;
             digits.parse().ok()
@@ -156,11 +157,19 @@ impl Daemon {
             port.is_some() || ended.is_none(),
             "the daemon ended ({ended:?}):\n{log}"
         );
-        port.ok_or_else(|| format!("no line with {LISTENING:?}"))
+        port.ok_or_else(|| format!("no line with {listening:?}"))
     }
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of its listener with TLS, if it has one.
+    #[track_caller]
+    pub fn tls_port(&self) -> u16 {
+        eventually(secs(20), "the daemon listens with TLS", || {
+            self.find_port(LISTENING_TLS)
+        })
     }
 
     /// `path` begins with a slash and may have a query.
@@ -257,17 +266,20 @@ impl Drop for Daemon {
 #[track_caller]
 pub fn run_to_end(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(BINARY);
-    command
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let process = Process::spawn(&mut command).unwrap_or_else(|error| panic!("{BINARY}: {error}"));
+    command.args(arguments).envs(environment.iter().copied());
+    finish(&mut command)
+}
+
+/// Runs a command that ends by itself.
+#[track_caller]
+pub fn finish(command: &mut Command) -> Output {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let process = Process::spawn(command).unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let stdout = process.take(|child| child.stdout.take()).map(drain);
     let stderr = process.take(|child| child.stderr.take()).map(drain);
     let status = process
         .wait(secs(30))
-        .unwrap_or_else(|| panic!("{arguments:?} has not ended within 30 s"));
+        .unwrap_or_else(|| panic!("{command:?} has not ended within 30 s"));
     let join = |reader: Option<JoinHandle<Vec<u8>>>| {
         reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
     };

@@ -11,6 +11,7 @@ pub mod apicurio;
 pub mod between;
 pub mod broker;
 pub mod browser;
+pub mod certificates;
 pub mod cluster;
 pub mod confined;
 
@@ -21,6 +22,7 @@ pub mod daemon;
 pub mod damage;
 pub mod figures;
 pub mod followers;
+pub mod gateway;
 pub mod hang;
 pub mod http;
 pub mod kafka_home;

@@ -2,6 +2,7 @@
 //! everything.
 
 use super::broker::{Broker, Version, free_port};
+use super::wait::secs;
 use super::{name_of, scratch, trial};
 use bytes::{Buf, BytesMut};
 use kafka_protocol::messages::alter_user_scram_credentials_request::ScramCredentialUpsertion;
@@ -22,7 +23,7 @@ use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// The user that PLAIN knows, as Kafka keeps those in its settings.
@@ -265,17 +266,32 @@ impl Authority {
 
     /// Certificate and key, in PEM, for `CN=name` and perhaps for an address.
     pub fn sign(&self, name: &str, address: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+        let mut names = SubjectAlternativeName::new();
+        if let Some(address) = address {
+            names.ip(address);
+        }
+        self.sign_until(name, address.map(|_| &names), secs(2 * 24 * 60 * 60))
+    }
+
+    /// The same, with these names, and valid for so long.
+    pub fn sign_until(
+        &self,
+        name: &str,
+        names: Option<&SubjectAlternativeName>,
+        valid: Duration,
+    ) -> (Vec<u8>, Vec<u8>) {
         let key = key();
         let mut builder = builder(name, &key);
         builder
             .set_issuer_name(self.certificate.subject_name())
             .expect("an issuer");
-        if let Some(address) = address {
+        let now = SystemTime::UNIX_EPOCH.elapsed().expect("after 1970");
+        let end = i64::try_from((now + valid).as_secs()).expect("it fits");
+        let end = Asn1Time::from_unix(end).expect("a time");
+        builder.set_not_after(&end).expect("a time");
+        if let Some(names) = names {
             let context = builder.x509v3_context(Some(&self.certificate), None);
-            let extension = SubjectAlternativeName::new()
-                .ip(address)
-                .build(&context)
-                .expect("valid");
+            let extension = names.build(&context).expect("valid");
             builder.append_extension(extension).expect("an extension");
         }
         builder.sign(&self.key, MessageDigest::sha256()).expect("signed");

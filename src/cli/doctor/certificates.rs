@@ -1,0 +1,47 @@
+//! Checks the certificates of `[http.tls]`: whether they can be used, and for how long.
+
+use std::time::Duration;
+
+use super::report::{Finding, Report};
+use crate::config::HttpSettings;
+use crate::http::tls::Prepared;
+use crate::http::tls_status::CertificateFigures;
+
+/// A certificate that expires sooner should have been renewed: CAs with automatic renewal do so a month before.
+const SOON: Duration = Duration::from_secs(21 * DAY);
+
+const DAY: u64 = 24 * 60 * 60;
+
+pub(super) fn check(http: &HttpSettings, report: &mut Report) {
+    match Prepared::read(http) {
+        Ok(None) => {}
+        Ok(Some(prepared)) => {
+            for certificate in prepared.certificates() {
+                report.add(expiry(certificate));
+            }
+        }
+        Err(why) => report.add(Finding::fail(
+            "certificates",
+            why,
+            "correct certificates and client_ca_file in [http.tls]",
+        )),
+    }
+}
+
+fn expiry(certificate: &CertificateFigures) -> Finding {
+    const REMEDY: &str = "renew it; the daemon reads the new files within seconds";
+    let check = format!("certificate {}", certificate.file);
+    let names = match certificate.names.as_slice() {
+        [] => "every name".to_owned(),
+        names => names.join(", "),
+    };
+    let Some(left) = certificate.left() else {
+        return Finding::fail(check, format!("for {names}: has expired"), REMEDY);
+    };
+    let found = format!("for {names}: valid for {} days", left.as_secs() / DAY);
+    if left < SOON {
+        Finding::warn(check, found, REMEDY)
+    } else {
+        Finding::ok(check, found)
+    }
+}

@@ -1,0 +1,42 @@
+//! In place of TLS where the build has none.
+
+use std::sync::Arc;
+
+use crate::config::HttpSettings;
+use crate::http::tls_status::{CertificateFigures, TlsStatus};
+
+/// Nothing: the configuration has no `[http.tls]`.
+#[derive(Debug)]
+pub struct Prepared;
+
+impl Prepared {
+    /// Succeeds.
+    ///
+    /// # Errors
+    /// None.
+    pub fn read(_: &HttpSettings) -> Result<Option<Self>, String> {
+        Ok(None)
+    }
+
+    /// None.
+    pub(crate) fn certificates(&self) -> &[CertificateFigures] {
+        &[]
+    }
+}
+
+/// Nothing: no listener has TLS.
+#[derive(Debug)]
+pub struct Tls;
+
+impl Tls {
+    /// Nothing.
+    pub fn new(_: Arc<TlsStatus>) -> Self {
+        Self
+    }
+
+    /// Does nothing.
+    pub(crate) fn apply(&self, _: Option<Prepared>) {}
+
+    /// Ends at once.
+    pub(crate) async fn watch(self: Arc<Self>) {}
+}

@@ -1,0 +1,382 @@
+//! HTTP/2: flow control and the write timeout of each stream, drain, limits, and abuse.
+
+use crate::common::config;
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::{Daemon, finish};
+use crate::harness::process::Signal;
+use crate::harness::produce::Message;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::{promise, promise_on};
+use crate::limits::config_of;
+use bytes::Bytes;
+use h2::client::{Connection, SendRequest};
+use h2::{Reason, RecvStream};
+use http::{Request, StatusCode};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::process::Command;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        promise(curl_speaks_http_2_without_tls_only_if_it_is_configured),
+        promise_on(
+            Version::V4_4,
+            a_stream_that_nobody_reads_is_reset_and_its_siblings_continue,
+        ),
+        promise_on(Version::V4_4, a_slow_reader_gets_every_record_over_http_2),
+        promise(a_shutdown_says_goodbye_and_goaway),
+        promise(requests_over_the_limit_of_a_connection_wait),
+        promise(each_stream_of_a_connection_counts_as_a_client),
+        promise(a_rapid_reset_closes_the_connection_and_is_counted),
+        promise(a_large_head_gets_status_431_over_http_2),
+        promise(endless_continuations_close_the_connection_and_are_counted),
+        promise(half_a_preface_is_not_waited_for),
+    ]
+}
+
+const PATIENCE: Duration = secs(30);
+
+type Client = SendRequest<Bytes>;
+
+/// A connection of HTTP/2 whose windows are these; its frames are exchanged by a task.
+async fn connect(daemon: &Daemon, stream_window: u32) -> (Client, JoinHandle<Result<(), h2::Error>>) {
+    let socket = TcpStream::connect(("127.0.0.1", daemon.port()))
+        .await
+        .expect("it listens");
+    let (client, connection): (Client, Connection<TcpStream>) = h2::client::Builder::new()
+        .initial_window_size(stream_window)
+        .initial_connection_window_size(1 << 30)
+        .handshake(socket)
+        .await
+        .expect("a connection");
+    (client, tokio::spawn(connection))
+}
+
+fn request(path: &str) -> Request<()> {
+    Request::get(format!("http://127.0.0.1{path}"))
+        .header("accept", "text/event-stream")
+        .body(())
+        .expect("a request")
+}
+
+/// Opens a stream, and returns its body.
+async fn open(client: &mut Client, path: &str) -> RecvStream {
+    let mut ready = client.clone().ready().await.expect("it is open");
+    let (response, _) = ready.send_request(request(path), true).expect("sent");
+    let response = timeout(PATIENCE, response)
+        .await
+        .expect("in time")
+        .expect("a response");
+    assert_eq!(response.status(), StatusCode::OK);
+    response.into_body()
+}
+
+/// Reads the body until it contains `text`, and gives its window back.
+async fn read_until(body: &mut RecvStream, text: &str) -> String {
+    let mut read = String::new();
+    while !read.contains(text) {
+        let data = timeout(PATIENCE, body.data()).await.expect("in time");
+        let data = data.expect("more").expect("data");
+        body.flow_control()
+            .release_capacity(data.len())
+            .expect("a window");
+        read.push_str(&String::from_utf8_lossy(&data));
+    }
+    read
+}
+
+async fn figures(daemon: &Daemon) -> Value {
+    daemon.get("/streams").await.json()
+}
+
+fn curl_speaks_http_2_without_tls_only_if_it_is_configured() {
+    for (line, has_http2) in [("", false), ("http2 = true", true)] {
+        let daemon = Daemon::start(&config_of(line));
+        for (flag, version, works) in [
+            ("--http1.1", "1.1", true),
+            ("--http2-prior-knowledge", "2", has_http2),
+        ] {
+            let mut command = Command::new("curl");
+            command.args(["--silent", "--max-time", "20", "--noproxy", "*", flag]);
+            command.args(["-w", " %{http_version}", &daemon.url("/health/live")]);
+            let output = finish(&mut command);
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert_eq!(
+                said == format!("{{\"live\":true}} {version}"),
+                works,
+                "{line} {flag}: {said}"
+            );
+        }
+    }
+}
+
+/// A daemon with HTTP/2 and a topic of 20 large records.
+fn large(http: &str) -> (Daemon, std::sync::Arc<Broker>, String) {
+    let broker = Broker::shared(Version::V4_4);
+    let topic = topic_name("http2");
+    broker.create_topic(&topic, 1, &[]);
+    let value = "x".repeat(500_000);
+    broker.produce(&topic, &vec![Message::value(value.as_str()); RECORDS]);
+    let text = config(&broker, &[&topic], "start = \"earliest\"");
+    let text = text.replacen("[http]\n", &format!("[http]\nhttp2 = true\n{http}\n"), 1);
+    let daemon = Daemon::start(&text);
+    block_on(daemon.wait_ready(PATIENCE));
+    (daemon, broker, topic)
+}
+
+const RECORDS: usize = 20;
+
+fn a_stream_that_nobody_reads_is_reset_and_its_siblings_continue() {
+    let (daemon, broker, topic) = large("write_timeout = \"2s\"");
+    block_on(async {
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        let mut live = open(&mut client, "/events?start=live").await;
+        read_until(&mut live, "caught-up").await;
+        let mut stalled = open(&mut client, "/events").await;
+        // Its window is never given back; the sibling gets what is written meanwhile.
+        for number in 0..5 {
+            let text = format!("while-one-is-stalled-{number}");
+            broker.produce(&topic, &[Message::value(text.as_str())]);
+            read_until(&mut live, &text).await;
+        }
+        let mut read = 0;
+        let end = loop {
+            match timeout(PATIENCE, stalled.data()).await.expect("in time") {
+                Some(Ok(data)) => read += data.len(),
+                Some(Err(error)) => break error,
+                None => panic!("it ended"),
+            }
+        };
+        assert_eq!(end.reason(), Some(Reason::CANCEL), "{end}");
+        assert!(read <= 65_535, "{read}");
+        eventually_async(PATIENCE, "it is counted", async || {
+            let figures = figures(&daemon).await;
+            let is_counted = figures["http"]["write_timeouts"] == 1 && figures["streams"][0]["clients"] == 1;
+            ensure(is_counted, figures.to_string())
+        })
+        .await;
+        let metrics = daemon.get("/metrics").await.text();
+        let reason = "kafka_sse_bridge_clients_closed_total{stream=\"/events\",reason=\"write-timeout\"} 1";
+        assert!(metrics.contains(reason), "{metrics}");
+        // The connection is as good as before.
+        broker.produce(&topic, &[Message::value("after")]);
+        read_until(&mut live, "after").await;
+        let mut again = open(&mut client, "/events?start=live").await;
+        read_until(&mut again, "caught-up").await;
+        connection.abort();
+    });
+}
+
+fn a_slow_reader_gets_every_record_over_http_2() {
+    let (daemon, _broker, _topic) = large("write_timeout = \"2s\"");
+    block_on(async {
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        let mut slow = open(&mut client, "/events").await;
+        let (mut read, mut turns) = (0, 0_u32);
+        while read < RECORDS * 500_000 {
+            let data = timeout(PATIENCE, slow.data()).await.expect("in time");
+            let data = data.expect("more").expect("it is not reset");
+            read += data.len();
+            slow.flow_control()
+                .release_capacity(data.len())
+                .expect("a window");
+            // Slow for longer than the write timeout, and then in a hurry.
+            if turns < 40 {
+                turns += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        assert_eq!(figures(&daemon).await["http"]["write_timeouts"], 0);
+        connection.abort();
+    });
+}
+
+fn a_shutdown_says_goodbye_and_goaway() {
+    let mut daemon = Daemon::start(&config_of("http2 = true"));
+    block_on(async {
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            streams.push(open(&mut client, "/events?start=live").await);
+        }
+        let (_idle, idle_connection) = connect(&daemon, 65_535).await;
+        daemon.signal(Signal::TERM);
+        for stream in &mut streams {
+            let read = read_until(stream, "event: goodbye").await;
+            assert!(!read.contains("overloaded"), "{read}");
+            // A proper end, perhaps by an empty frame.
+            while let Some(data) = timeout(PATIENCE, stream.data()).await.expect("in time") {
+                data.expect("it is not reset");
+            }
+        }
+        // GOAWAY without an error ends a connection properly.
+        for connection in [connection, idle_connection] {
+            let ended = timeout(PATIENCE, connection)
+                .await
+                .expect("in time")
+                .expect("a task");
+            ended.expect("no error");
+        }
+    });
+    assert!(daemon.wait_exit(secs(20)).success());
+}
+
+fn requests_over_the_limit_of_a_connection_wait() {
+    let daemon = Daemon::start(&config_of("http2 = true\nhttp2_max_concurrent_streams = 2"));
+    block_on(async {
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        let first = open(&mut client, "/events?start=live").await;
+        let _second = open(&mut client, "/events?start=live").await;
+        // The client of this suite keeps the limit that the daemon has told it.
+        let third = timeout(secs(1), client.clone().ready()).await;
+        let sent = match third {
+            Ok(ready) => {
+                let (response, _) = ready
+                    .expect("open")
+                    .send_request(request("/health/live"), true)
+                    .expect("sent");
+                timeout(secs(1), response).await.is_ok()
+            }
+            Err(_) => false,
+        };
+        assert!(!sent, "it waits");
+        drop(first);
+        eventually_async(PATIENCE, "one is gone", async || {
+            let figures = figures(&daemon).await;
+            ensure(figures["streams"][0]["clients"] == 1, figures.to_string())
+        })
+        .await;
+        open(&mut client, "/health/live").await;
+        connection.abort();
+    });
+}
+
+fn each_stream_of_a_connection_counts_as_a_client() {
+    let daemon = Daemon::start(&config_of("http2 = true\nmax_clients_per_ip = 3"));
+    block_on(async {
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            streams.push(open(&mut client, "/events?start=live").await);
+        }
+        let mut refused = open(&mut client, "/events?start=live").await;
+        read_until(&mut refused, "overloaded").await;
+        // Refusing one closes none of the others.
+        let figures = figures(&daemon).await;
+        assert_eq!(figures["http"]["limits"]["clients"], 3, "{figures}");
+        drop(streams);
+        drop(client);
+        drop(refused);
+        connection.abort();
+        eventually_async(PATIENCE, "all are gone", async || {
+            let figures = daemon.get("/streams").await.json();
+            ensure(figures["http"]["limits"]["clients"] == 0, figures.to_string())
+        })
+        .await;
+    });
+}
+
+fn a_rapid_reset_closes_the_connection_and_is_counted() {
+    let daemon = Daemon::start(&config_of("http2 = true"));
+    block_on(async {
+        let (client, connection) = connect(&daemon, 65_535).await;
+        let mut sent = 0;
+        for _ in 0..20_000 {
+            let Ok(mut ready) = client.clone().ready().await else {
+                break;
+            };
+            let Ok((_, mut stream)) = ready.send_request(request("/events?start=live"), true) else {
+                break;
+            };
+            stream.send_reset(Reason::CANCEL);
+            sent += 1;
+        }
+        let ended = timeout(PATIENCE, connection)
+            .await
+            .expect("in time")
+            .expect("a task");
+        // The reason may be lost, because the client still sends when the connection is closed.
+        let error = ended.expect_err("it was closed");
+        assert!(sent < 20_000, "{error} after {sent}");
+        eventually_async(PATIENCE, "it is counted", async || {
+            let figures = figures(&daemon).await;
+            ensure(figures["http"]["http2"]["floods"] == 1, figures.to_string())
+        })
+        .await;
+        // Others are served.
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        open(&mut client, "/health/live").await;
+        connection.abort();
+    });
+}
+
+fn a_large_head_gets_status_431_over_http_2() {
+    let daemon = Daemon::start(&config_of("http2 = true"));
+    block_on(async {
+        let (client, connection) = connect(&daemon, 65_535).await;
+        for (size, status) in [(20_000, 200), (40_000, 431)] {
+            let mut large = request("/health/live");
+            let value = "x".repeat(size).parse().expect("a value");
+            large.headers_mut().insert("x", value);
+            let mut ready = client.clone().ready().await.expect("it is open");
+            let (response, _) = ready.send_request(large, true).expect("sent");
+            let response = timeout(PATIENCE, response)
+                .await
+                .expect("in time")
+                .expect("a response");
+            assert_eq!(response.status(), status, "{size}");
+        }
+        connection.abort();
+    });
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A frame of RFC 9113, section 4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
+    let mut bytes = length[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+fn endless_continuations_close_the_connection_and_are_counted() {
+    let daemon = Daemon::start(&config_of("http2 = true"));
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    socket.write_all(PREFACE).expect("sent");
+    socket.write_all(&frame(4, 0, 0, &[])).expect("settings");
+    // A head that never ends: a field whose value is a byte (RFC 7541, section 6.2.2), again and again.
+    let field = b"\x00\x01x\x01y".repeat(100);
+    socket.write_all(&frame(1, 1, 1, &field)).expect("a head");
+    for _ in 0..20_000 {
+        if socket.write_all(&frame(9, 0, 1, &field)).is_err() {
+            break;
+        }
+    }
+    // Its end, or a reset.
+    let _ = socket.read_to_end(&mut Vec::new());
+    block_on(eventually_async(PATIENCE, "it is counted", async || {
+        let figures = figures(&daemon).await;
+        ensure(figures["http"]["http2"]["floods"] == 1, figures.to_string())
+    }));
+}
+
+fn half_a_preface_is_not_waited_for() {
+    let daemon = Daemon::start(&config_of("http2 = true"));
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
+    socket.set_read_timeout(Some(secs(60))).expect("a socket");
+    socket.write_all(&PREFACE[..10]).expect("sent");
+    let _ = socket.read_to_end(&mut Vec::new());
+    block_on(eventually_async(PATIENCE, "it is counted", async || {
+        let figures = figures(&daemon).await;
+        ensure(figures["http"]["head_timeouts"] == 1, figures.to_string())
+    }));
+}
