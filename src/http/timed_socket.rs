@@ -32,6 +32,7 @@ impl<S> TimedSocket<S> {
         }
     }
 
+    #[cfg(feature = "rustls")]
     pub(super) const fn connection(&self) -> &Arc<Connection> {
         &self.connection
     }

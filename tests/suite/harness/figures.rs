@@ -127,7 +127,10 @@ fn sample(line: &str) -> (Key, f64) {
             (name, pairs.collect())
         }
     };
-    let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_name = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
     assert!(
         is_name(name) && labels.keys().all(|label| is_name(label)),
         "{line:?}"
