@@ -186,11 +186,8 @@ async fn follow(mut link: Link, tally: Arc<Tally>) {
     let request = format!("GET {PATH} HTTP/1.1\r\nHost: bench\r\nAccept: text/event-stream\r\n\r\n");
     if link.write_all(request.as_bytes()).await.is_ok() {
         let mut buffer = vec![0; 2048];
-        loop {
-            match link.read(&mut buffer).await {
-                Ok(count @ 1..) => counter.take(&buffer[..count]),
-                _ => break,
-            }
+        while let Ok(count @ 1..) = link.read(&mut buffer).await {
+            counter.take(&buffer[..count]);
         }
     }
     tally.ended.fetch_add(1, Ordering::Relaxed);

@@ -251,7 +251,7 @@ fn requests_over_the_limit_of_a_connection_wait() {
             ensure(figures["streams"][0]["clients"] == 1, figures.to_string())
         })
         .await;
-        open(&mut client, "/health/live").await;
+        drop(open(&mut client, "/health/live").await);
         connection.abort();
     });
 }
@@ -310,7 +310,7 @@ fn a_rapid_reset_closes_the_connection_and_is_counted() {
         .await;
         // Others are served.
         let (mut client, connection) = connect(&daemon, 65_535).await;
-        open(&mut client, "/health/live").await;
+        drop(open(&mut client, "/health/live").await);
         connection.abort();
     });
 }

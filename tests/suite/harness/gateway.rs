@@ -121,14 +121,12 @@ struct Target {
 
 impl Target {
     async fn link(&self) -> io::Result<Link> {
-        match &self.tls {
-            Some(config) => connect_tls(self.port, Arc::clone(config)).await,
-            None => {
-                let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
-                socket.set_nodelay(true)?;
-                Ok(Link::Plain(socket))
-            }
+        if let Some(config) = &self.tls {
+            return connect_tls(self.port, Arc::clone(config)).await;
         }
+        let socket = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        socket.set_nodelay(true)?;
+        Ok(Link::Plain(socket))
     }
 
     async fn pass_on(

@@ -29,15 +29,14 @@ fn shown(certificates: &Certificates, daemon: &Daemon) -> String {
     let connector = connector(certificates).build();
     let client = connector.connect("127.0.0.1", socket).expect("a handshake");
     let certificate = client.ssl().peer_certificate().expect("it has one");
-    let name = certificate
+    certificate
         .subject_name()
         .entries()
         .next()
         .expect("a subject")
         .data()
-        .as_utf8()
-        .expect("UTF-8");
-    name.to_string()
+        .to_string()
+        .expect("UTF-8")
 }
 
 fn await_shown(certificates: &Certificates, daemon: &Daemon, name: &str) {

@@ -113,8 +113,8 @@ fn errors_for_tls_towards_clients_name_key_and_remedy() {
         ),
     ] {
         // The last place: the listener without TLS comes first.
-        let at = good.rfind(from).unwrap_or_else(|| panic!("{from}"));
-        let text = format!("{}{to}{}", &good[..at], &good[at + from.len()..]);
+        let (before, after) = good.rsplit_once(from).unwrap_or_else(|| panic!("{from}"));
+        let text = format!("{before}{to}{after}");
         let (is_good, said) = check(&text);
         assert!(!is_good && said.contains(error), "{to}: {error}: {said}");
     }
