@@ -22,13 +22,14 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use crate::config::print::fingerprint;
-use crate::config::socket::SocketAccess;
 use crate::config::{
-    self, Document, Endpoint, Flags, Format, KafkaSettings, Loaded, Scheme, Settings, Start, StreamSettings,
+    self, Document, Endpoint, Flags, Format, HttpSettings, KafkaSettings, Loaded, Scheme, Settings, Start,
+    StreamSettings,
 };
 use crate::decode::feeds::Lookup;
 use crate::fd_limit;
 use crate::http::connections::Connections;
+use crate::http::exposure::Surface;
 use crate::http::listener::{BindError, Listener, overlap};
 use crate::http::redirect;
 use crate::http::router::routes;
@@ -96,31 +97,27 @@ pub(crate) fn warn_of_memory(loaded: &Loaded) {
     }
 }
 
-/// A bound listener and its address in the settings.
+/// A bound listener and its endpoint in the settings.
 #[derive(Debug)]
 pub struct Bound {
-    /// The address in the settings.
+    /// The endpoint in the settings.
     pub endpoint: Endpoint,
-    /// One of the sockets of the address.
+    /// One of the sockets of its address.
     pub listener: Listener,
 }
 
-/// Binds every address; `access` applies to Unix sockets. `held` are the addresses that the daemon serves already.
+/// Binds every endpoint of these settings. `held` are those that the daemon serves already.
 ///
 /// # Errors
 /// When one cannot be bound.
-pub fn bind(
-    endpoints: &[Endpoint],
-    access: &SocketAccess,
-    held: &[Endpoint],
-) -> Result<Vec<Bound>, BindError> {
+pub fn bind(endpoints: &[Endpoint], http: &HttpSettings, held: &[Endpoint]) -> Result<Vec<Bound>, BindError> {
     let mut bound: Vec<Bound> = Vec::new();
     for endpoint in endpoints {
-        let address = &endpoint.address;
-        let listeners = Listener::bind(address, access).map_err(|error| {
-            let ours = bound.iter().map(|bound| &bound.endpoint).chain(held);
-            let mut ours = ours.filter(|_| error.is_taken());
-            match ours.find(|ours| overlap(&ours.address, address)) {
+        let access = http.socket_access(endpoint);
+        let listeners = Listener::bind_endpoint(endpoint, &access).map_err(|error| {
+            let mut ours = bound.iter().map(|bound| &bound.endpoint).chain(held);
+            let overlapping = ours.find(|ours| overlap(&ours.address, &endpoint.address));
+            match overlapping.filter(|_| error.is_taken()) {
                 Some(ours) => {
                     let remedy = format!(
                         "the daemon itself serves {ours}, which overlaps: remove one of them from {}, or restart where one \
@@ -144,7 +141,7 @@ pub fn bind(
 const RESERVE_EVERY: Duration = Duration::from_secs(5);
 
 /// Serves a listener until its switch closes it.
-type Serve = Box<dyn Fn(Listener, Scheme, Stopping) -> BoxedServing + Send>;
+type Serve = Box<dyn Fn(Bound, Stopping) -> BoxedServing + Send>;
 type BoxedServing = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 pub(crate) struct Running {
@@ -182,7 +179,7 @@ pub(crate) struct Daemon {
     /// Threads that are stopping.
     pub(crate) retired: Vec<JoinHandle<()>>,
     pub(crate) status_line: Arc<StatusLine>,
-    /// Addresses, and the switches of their listeners.
+    /// Endpoints, and the switches of their listeners.
     pub(crate) listeners: Vec<(Endpoint, watch::Sender<bool>)>,
     writers: Writers,
     /// The largest number of brokers known so far.
@@ -232,16 +229,18 @@ pub(crate) async fn run(
 impl Daemon {
     fn start(settings: Settings, listeners: Vec<Bound>, certificates: Option<Prepared>) -> io::Result<Self> {
         fd_limit::raise();
-        let app = Arc::new(AppState::new(&settings.http, &settings.ui));
+        let app = Arc::new(AppState::new(&settings));
         let connections = Arc::clone(&app.connections);
         app.reloads.apply(fingerprint(&settings));
-        let routes = routes(Arc::clone(&app));
-        let handler = server::handler(Arc::clone(&app), Arc::clone(&routes));
+        let [public, admin] = [Surface::Public, Surface::Admin].map(|surface| {
+            let routes = routes(Arc::clone(&app), surface);
+            server::handler(Arc::clone(&app), routes, surface)
+        });
         let status_line = Arc::new(StatusLine::new(Arc::clone(&app)));
         let mut writers = Writers::start()?;
         if let Some(period) = systemd::watchdog_period() {
-            // Without the base path, which applies to clients only.
-            let self_check = SelfCheck::new(routes)?;
+            // The listeners for operators serve it in any case.
+            let self_check = SelfCheck::new(Arc::clone(&admin))?;
             let watchdog = Watchdog::new(period / 2, Arc::clone(&app.kafka), writers.pulses(), self_check);
             // Until the runtime ends, because a shutdown takes time too.
             tokio::spawn(watchdog.run());
@@ -251,14 +250,15 @@ impl Daemon {
         tokio::spawn(Arc::clone(&tls).watch());
         let redirect = redirect::handler(Arc::clone(&app));
         let (served, with_tls) = (Arc::clone(&connections), Arc::clone(&tls));
-        let serve: Serve = Box::new(move |listener, scheme, stopping| {
-            let (transport, handler) = match scheme {
-                Scheme::Http => (Transport::Plain, &handler),
-                Scheme::Https => (Transport::Tls(Arc::clone(&with_tls)), &handler),
+        let serve: Serve = Box::new(move |bound, stopping| {
+            let (transport, handler) = match bound.endpoint.scheme {
+                Scheme::Http => (Transport::Plain, &public),
+                Scheme::Https => (Transport::Tls(Arc::clone(&with_tls)), &public),
                 Scheme::Redirect => (Transport::Plain, &redirect),
+                Scheme::Admin => (Transport::Plain, &admin),
             };
             Box::pin(server::serve(
-                listener,
+                bound.listener,
                 transport,
                 Arc::clone(handler),
                 Arc::clone(&served),
@@ -358,11 +358,15 @@ impl Daemon {
     }
 
     pub(crate) fn serve(&mut self, bound: Bound) {
-        let scheme = bound.endpoint.scheme;
-        info!("listening on {}", bound.listener.url(scheme));
+        let endpoint = bound.endpoint.clone();
+        let for_whom = match endpoint.scheme {
+            Scheme::Http | Scheme::Https | Scheme::Redirect => "",
+            Scheme::Admin => " for operators",
+        };
+        info!("listening on {}{for_whom}", bound.listener.url(endpoint.scheme));
         let (switch, stopping) = Stopping::channel();
-        self.serving.spawn((self.serve)(bound.listener, scheme, stopping));
-        self.listeners.push((bound.endpoint, switch));
+        self.serving.spawn((self.serve)(bound, stopping));
+        self.listeners.push((endpoint, switch));
     }
 
     /// Reserves the descriptors that reading Kafka needs with the number of brokers known now.

@@ -18,7 +18,6 @@ use log::{error, info, warn};
 
 use crate::config::diff::{Changes, StreamChange, diff};
 use crate::config::print::fingerprint;
-use crate::config::socket::SocketAccess;
 use crate::config::{Endpoint, Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
 use crate::fd_limit;
@@ -81,14 +80,13 @@ impl Daemon {
             streams.any(|stream| stream.settings().path == path && stream.lacks_rows())
         };
         let changes = diff(&self.settings, &next, lacks_rows);
-        let access = SocketAccess::from(&next.http);
         // Old addresses stay bound until all steps that can fail have succeeded.
         let held: Vec<Endpoint> = self
             .listeners
             .iter()
             .map(|(endpoint, _)| endpoint.clone())
             .collect();
-        let bound = bind(&changes.listen, &access, &held)?;
+        let bound = bind(&changes.listen, &next.http, &held)?;
         let http = next.clone();
         let certificates = tokio::task::spawn_blocking(move || Prepared::read(&http.http)).await??;
         let log = logging::prepare(&next.log)?;
@@ -123,15 +121,15 @@ impl Daemon {
 
     /// Sets mode and group of the sockets that remain. The last step that can fail.
     fn set_socket_access(&self, next: &Settings, changes: &Changes) -> Result<(), String> {
-        let access = SocketAccess::from(&next.http);
-        if access == SocketAccess::from(&self.settings.http) {
-            return Ok(());
-        }
-        let is_new = |address: &String| changes.listen.iter().any(|new| new.address == *address);
-        let stays = |address: &&String| !is_new(address);
-        for address in next.http.listen.iter().filter(stays) {
-            if let Some(path) = address.strip_prefix("unix:") {
-                unix::set_access(Path::new(path), &access).map_err(|error| format!("{address}: {error}"))?;
+        let (http, before) = (&next.http, &self.settings.http);
+        for endpoint in http.endpoints() {
+            let access = http.socket_access(&endpoint);
+            let is_new = changes.listen.contains(&endpoint);
+            if let Some(path) = endpoint.address.strip_prefix("unix:")
+                && !is_new
+                && access != before.socket_access(&endpoint)
+            {
+                unix::set_access(Path::new(path), &access).map_err(|error| format!("{endpoint}: {error}"))?;
             }
         }
         Ok(())
@@ -186,7 +184,7 @@ impl Daemon {
         self.app.limits.set(http.into());
         let max_clients = http.max_clients;
         let mut shown = self.app.shown().clone();
-        shown.requests = Arc::new(http.into());
+        shown.requests = Arc::new((&*self.settings).into());
         if before.ui != *ui {
             shown.assets = Arc::new(ui.into());
         }
@@ -284,12 +282,12 @@ impl Daemon {
         }
         let is_gone = |(endpoint, _): &mut (Endpoint, _)| changes.unlisten.contains(endpoint);
         let gone: Vec<_> = self.listeners.extract_if(.., is_gone).collect();
-        for (address, switch) in gone {
+        for (endpoint, switch) in gone {
             // Fails only if that listener has failed.
             let _ = switch.send(true);
             match tokio::time::timeout(UNLISTEN, switch.closed()).await {
-                Ok(()) => info!("stopped listening on {address}"),
-                Err(_) => warn!("{address}: the listener has not closed yet"),
+                Ok(()) => info!("stopped listening on {endpoint}"),
+                Err(_) => warn!("{endpoint}: the listener has not closed yet"),
             }
         }
     }

@@ -22,7 +22,7 @@ pub(super) fn run(configured: &Configured) -> Result<(), Failure> {
     daemon::warn_of_memory(&loaded);
     let settings = loaded.settings;
     let certificates = Prepared::read(&settings.http).map_err(Failure::Certificates)?;
-    let listeners = daemon::bind(&settings.http.endpoints(), &(&settings.http).into(), &[])?;
+    let listeners = daemon::bind(&settings.http.endpoints(), &settings.http, &[])?;
     serve(
         settings,
         sources,

@@ -1,4 +1,4 @@
-//! `cors` in `[http]`: the origins whose pages may read streams.
+//! `cors` in `[http]` and `[[stream]]`: the origins whose pages may read streams.
 
 use http::{HeaderName, Uri};
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ const ANY_SUBDOMAIN: &str = "*.";
 /// The top-level domain whose names all resolve to this machine (RFC 6761, section 6.3).
 const LOCALHOST: &str = "localhost";
 
-/// `[http.cors]`: which other sites' pages may read (the Fetch standard, section "HTTP CORS protocol").
+/// `cors`: which other sites' pages may read (the Fetch standard, section "HTTP CORS protocol").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CorsSettings {
@@ -27,6 +27,8 @@ pub struct CorsSettings {
     pub allow_headers: Vec<String>,
     /// Whether those pages may send cookies and other credentials.
     pub allow_credentials: bool,
+    /// Whether those pages may read across the border of a private network (Private Network Access, section 3.1.2).
+    pub allow_private_network: bool,
 }
 
 impl CorsSettings {
@@ -58,6 +60,10 @@ impl CorsSettings {
         if !self.allow_headers.is_empty() && self.allow_origins.is_empty() {
             let message = "has no effect without allow_origins; name origins, or remove it";
             faults.push(("allow_headers", message.to_owned()));
+        }
+        if self.allow_private_network && self.allow_origins.is_empty() {
+            let message = "has no effect without allow_origins; name origins, or remove it";
+            faults.push(("allow_private_network", message.to_owned()));
         }
         if self.allows_any() && self.allow_origins.len() > 1 {
             let message = "holds \"*\" beside others, which it includes; keep one or the other";

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::settings::HttpSettings;
+use super::socket::SocketAccess;
 
 /// What is spoken at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,9 +14,11 @@ pub enum Scheme {
     Https,
     /// HTTP without TLS, where every answer is a redirect to HTTPS.
     Redirect,
+    /// HTTP without TLS, with the routes for operators alone.
+    Admin,
 }
 
-/// An address of `listen` or `redirect_to_https`.
+/// An address of a `listen`, or of `redirect_to_https`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
     /// The address as written.
@@ -39,6 +42,7 @@ impl Endpoint {
             Scheme::Http => "listen in [http]",
             Scheme::Https => "listen in [http.tls]",
             Scheme::Redirect => "redirect_to_https in [http.tls]",
+            Scheme::Admin => "listen in [http.admin]",
         }
     }
 }
@@ -64,6 +68,22 @@ impl HttpSettings {
             endpoints.extend(of(Scheme::Https, &tls.listen));
             endpoints.extend(of(Scheme::Redirect, &tls.redirect_to_https));
         }
+        endpoints.extend(of(Scheme::Admin, &self.admin.listen));
         endpoints
+    }
+
+    /// Mode and group of the Unix sockets of an endpoint.
+    pub fn socket_access(&self, endpoint: &Endpoint) -> SocketAccess {
+        let (mode, group) = match endpoint.scheme {
+            // There are no Unix sockets with TLS.
+            Scheme::Http | Scheme::Https | Scheme::Redirect => {
+                (self.unix_socket_mode, &self.unix_socket_group)
+            }
+            Scheme::Admin => (self.admin.unix_socket_mode, &self.admin.unix_socket_group),
+        };
+        SocketAccess {
+            mode,
+            group: group.clone(),
+        }
     }
 }

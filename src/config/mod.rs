@@ -5,7 +5,8 @@
 //! - [`mod@validate`]: the rules between keys; [`faults`] collects what breaks them.
 //! - [`schema_registry`], [`http_tls`]: the keys of the schema registry, and of TLS towards clients.
 //! - [`endpoint`], `address`: addresses that are served, and what is spoken there.
-//! - [`security`], [`cors`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a word or a number.
+//! - [`exposure`]: where the routes for operators are served.
+//! - [`security`], [`cors`], [`hosts`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a word or a number.
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
 //! - [`path_parameters`]: paths like `/users/{id}`, and the filters that requests for them select.
@@ -23,10 +24,12 @@ pub mod available;
 pub mod cors;
 pub mod diff;
 pub mod endpoint;
+pub mod exposure;
 pub(crate) mod faults;
 pub mod filter;
 pub mod fingerprint;
 pub mod formats;
+pub mod hosts;
 pub mod http_tls;
 #[cfg(feature = "librdkafka")]
 pub(crate) mod librdkafka;

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::cors::CorsSettings;
+use super::exposure::AdminSettings;
 use super::http_tls::HttpTlsSettings;
 use super::schema_registry::SchemaRegistrySettings;
 use super::security::{SaslSettings, TlsSettings};
@@ -191,7 +192,7 @@ fn schema_registry(old: &SchemaRegistrySettings, new: &SchemaRegistrySettings) -
 }
 
 pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
-    let has_sockets = new.listen.iter().any(|address| address.starts_with("unix:"));
+    let has_sockets = has_sockets(&new.listen);
     // A socket that exists keeps the mode and the group that it has.
     let keeps_mode = has_sockets && old.unix_socket_mode.is_some() && new.unix_socket_mode.is_none();
     let keeps_group = has_sockets && old.unix_socket_group.is_some() && new.unix_socket_group.is_none();
@@ -212,15 +213,19 @@ pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
             max_opens_per_second: Live,
             max_opens_per_second_per_ip: Live,
             trusted_proxies: Live,
+            hosts: Live,
             base_path: Live,
             ignored_parameters: Live,
             http2: Live,
             http2_max_concurrent_streams: Live,
+            expose: Live,
             cors: Live,
+            admin: Live,
             tls: Live,
         }
     );
     nest(&mut keys, "cors", false, cors(&old.cors, &new.cors));
+    nest(&mut keys, "admin", false, admin(&old.admin, &new.admin));
     let [old_tls, new_tls] = [old, new].map(|http| http.tls.clone().unwrap_or_default());
     nest(
         &mut keys,
@@ -251,6 +256,25 @@ fn http_tls(old: &HttpTlsSettings, new: &HttpTlsSettings) -> Vec<Key> {
     )
 }
 
+fn has_sockets(addresses: &[String]) -> bool {
+    addresses.iter().any(|address| address.starts_with("unix:"))
+}
+
+fn admin(old: &AdminSettings, new: &AdminSettings) -> Vec<Key> {
+    let has_sockets = has_sockets(&new.listen);
+    let keeps_mode = has_sockets && old.unix_socket_mode.is_some() && new.unix_socket_mode.is_none();
+    let keeps_group = has_sockets && old.unix_socket_group.is_some() && new.unix_socket_group.is_none();
+    compare!(
+        old,
+        new,
+        AdminSettings {
+            listen: Live,
+            unix_socket_mode: Live.unless(Restart, keeps_mode),
+            unix_socket_group: Live.unless(Restart, keeps_group),
+        }
+    )
+}
+
 fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<Key> {
     compare!(
         old,
@@ -259,6 +283,7 @@ fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<Key> {
             allow_origins: Live,
             allow_headers: Live,
             allow_credentials: Live,
+            allow_private_network: Live,
         }
     )
 }
@@ -274,7 +299,7 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: boo
     let has_room = |is_raised: bool| lacks_rows && is_raised;
     // How much is read when reading a stream begins; with another start everything is.
     let has_preload = new.start == Start::Live;
-    compare!(
+    let mut keys = compare!(
         old,
         new,
         StreamSettings {
@@ -313,8 +338,17 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: boo
             client_filters: Live.unless(Rebuild, lacks_headers),
             max_filter_paths: Live,
             max_unindexed_filters: Live,
+            cors: Live,
         }
-    )
+    );
+    let [old_cors, new_cors] = [old, new].map(|stream| stream.cors.clone().unwrap_or_default());
+    nest(
+        &mut keys,
+        "cors",
+        old.cors.is_some() != new.cors.is_some(),
+        cors(&old_cors, &new_cors),
+    );
+    keys
 }
 
 pub(super) fn ui(old: &UiSettings, new: &UiSettings) -> Vec<Key> {

@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cors::CorsSettings;
+use super::exposure::{AdminSettings, Exposed, optional_list};
+use super::hosts::HostPattern;
 use super::http_tls::HttpTlsSettings;
 use super::list::list;
 use super::proxies::Proxy;
 use super::schema_registry::SchemaRegistrySettings;
 use super::security::{FileName, SaslSettings, TlsSettings};
-use super::socket::{SocketAccess, SocketMode};
+use super::socket::SocketMode;
 use super::stream::StreamSettings;
 use super::units::{Size, Span};
 use super::words::words;
@@ -70,6 +72,19 @@ pub struct Draft {
     pub ui: UiSettings,
     /// Logging.
     pub log: LogSettings,
+}
+
+impl Draft {
+    /// The routes for operators that the listeners for clients serve too: those in `expose`. Without that key all of them,
+    /// or health alone where the settings tell operators from clients.
+    pub fn exposed(&self) -> Vec<Exposed> {
+        let is_closed = !self.http.admin.listen.is_empty() || self.http.tls.is_some();
+        match &self.http.expose {
+            Some(exposed) => exposed.clone(),
+            None if is_closed => vec![Exposed::Health],
+            None => Exposed::ALL.to_vec(),
+        }
+    }
 }
 
 /// `[kafka]`
@@ -166,17 +181,25 @@ pub struct HttpSettings {
     /// Peers whose `X-Forwarded-For` and `Forwarded` are believed.
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<Proxy>,
+    /// Names that the daemon answers to; without any, all that cannot be a rebound page's.
+    #[serde(deserialize_with = "list")]
+    pub hosts: Vec<HostPattern>,
     /// Prefix of all paths; empty is none.
     pub base_path: String,
     /// Query parameters that streams ignore, in addition to those that they always ignore.
     #[serde(deserialize_with = "list")]
     pub ignored_parameters: Vec<String>,
+    /// Routes for operators that the listeners for clients serve too; the default depends on other keys.
+    #[serde(deserialize_with = "optional_list", skip_serializing_if = "Option::is_none")]
+    pub expose: Option<Vec<Exposed>>,
     /// Whether HTTP/2 is spoken without TLS too, with clients that begin with its preface.
     pub http2: bool,
     /// Most requests of one connection of HTTP/2 that are served at once.
     pub http2_max_concurrent_streams: u32,
     /// Pages of other origins that may read streams.
     pub cors: CorsSettings,
+    /// Listeners for operators.
+    pub admin: AdminSettings,
     /// HTTPS; `None` is without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<HttpTlsSettings>,
@@ -198,21 +221,15 @@ impl Default for HttpSettings {
             max_opens_per_second: 0,
             max_opens_per_second_per_ip: 0,
             trusted_proxies: Vec::new(),
+            hosts: Vec::new(),
             base_path: String::new(),
             ignored_parameters: Vec::new(),
+            expose: None,
             http2: false,
             http2_max_concurrent_streams: DEFAULT_HTTP2_MAX_CONCURRENT_STREAMS,
             cors: CorsSettings::default(),
+            admin: AdminSettings::default(),
             tls: None,
-        }
-    }
-}
-
-impl From<&HttpSettings> for SocketAccess {
-    fn from(http: &HttpSettings) -> Self {
-        Self {
-            mode: http.unix_socket_mode,
-            group: http.unix_socket_group.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::cors::CorsSettings;
 use super::filter::has_parameter;
 use super::formats::{AvroJson, DataFormat, Int64, Timestamps, Unwrap};
 use super::list::list;
@@ -124,6 +125,9 @@ pub struct StreamSettings {
     pub max_filter_paths: u32,
     /// Most different filters by topic and partition alone, which no index serves; 0 is unlimited.
     pub max_unindexed_filters: u32,
+    /// Pages of other origins that may read the stream, instead of those in `[http.cors]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors: Option<CorsSettings>,
 }
 
 impl StreamSettings {
@@ -206,6 +210,7 @@ impl Default for StreamSettings {
             client_filters: true,
             max_filter_paths: DEFAULT_MAX_FILTER_PATHS,
             max_unindexed_filters: DEFAULT_MAX_UNINDEXED_FILTERS,
+            cors: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::added_fields;
 use super::address::check_host_port;
+use super::cors::CorsSettings;
 use super::faults::{Fault, Faults};
 use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
@@ -77,6 +78,9 @@ pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
         added_fields::validate(stream, &key, &mut faults);
         check_table(stream, &key, &mut faults);
         check_filter(stream, &key, &mut faults);
+        for (name, message) in stream.cors.iter().flat_map(CorsSettings::faults) {
+            faults.add(key(&format!("cors.{name}")), message);
+        }
     }
     check_collisions(&draft.streams, &mut faults);
     if let Some(message) = memory::fault(&draft) {
@@ -182,33 +186,7 @@ fn check_properties(kafka: &KafkaSettings, faults: &mut Faults) {
 
 fn check_http(draft: &Draft, faults: &mut Faults) {
     let http = &draft.http;
-    if http.listen.is_empty() && http.tls.is_none() {
-        faults.add(
-            "http.listen",
-            "is empty; name at least one address like \"127.0.0.1:3000\"",
-        );
-    }
-    for listen in &http.listen {
-        let outcome = match listen.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(()),
-            Some(_) => Err("names a socket without an absolute path".to_owned()),
-            // Sockets that a socket unit has bound.
-            None if listen == "systemd" => Ok(()),
-            None => check_host_port(listen, 0),
-        };
-        if let Err(why) = outcome {
-            let message = format!(
-                "{listen:?} {why}; write \"127.0.0.1:3000\", \"*:3000\", \"unix:/run/x.sock\" or \"systemd\""
-            );
-            faults.add("http.listen", message);
-        }
-    }
-    if http.unix_socket_group.as_ref().is_some_and(String::is_empty) {
-        faults.add(
-            "http.unix_socket_group",
-            "is empty; write the name or number of a group, or remove the line",
-        );
-    }
+    check_listen(draft, faults);
     for (name, span) in [
         ("keepalive", http.keepalive),
         ("retry", http.retry),
@@ -266,6 +244,51 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
     }
     if let Some(tls) = &http.tls {
         validate_http_tls::validate(tls, &http.listen, faults);
+    }
+}
+
+/// The addresses of `[http]` and `[http.admin]`, and the groups of their sockets.
+fn check_listen(draft: &Draft, faults: &mut Faults) {
+    let (http, admin) = (&draft.http, &draft.http.admin);
+    if http.listen.is_empty() && http.tls.is_none() {
+        faults.add(
+            "http.listen",
+            "is empty; name at least one address like \"127.0.0.1:3000\"",
+        );
+    }
+    for (section, addresses, group) in [
+        ("http", &http.listen, &http.unix_socket_group),
+        ("http.admin", &admin.listen, &admin.unix_socket_group),
+    ] {
+        for listen in addresses {
+            let outcome = match listen.strip_prefix("unix:") {
+                Some(path) if path.starts_with('/') => Ok(()),
+                Some(_) => Err("names a socket without an absolute path".to_owned()),
+                // Sockets that a socket unit has bound.
+                None if listen == "systemd" => Ok(()),
+                None => check_host_port(listen, 0),
+            };
+            if let Err(why) = outcome {
+                let message = format!(
+                    "{listen:?} {why}; write \"127.0.0.1:3000\", \"*:3000\", \"unix:/run/x.sock\" or \"systemd\""
+                );
+                faults.add(format!("{section}.listen"), message);
+            }
+        }
+        if group.as_ref().is_some_and(String::is_empty) {
+            faults.add(
+                format!("{section}.unix_socket_group"),
+                "is empty; write the name or number of a group, or remove the line",
+            );
+        }
+    }
+    // Two sockets may have the same name where each gets another port, or another descriptor.
+    let is_one = |address: &&String| *address != "systemd" && !address.ends_with(":0");
+    for address in admin.listen.iter().filter(is_one) {
+        if http.listen.contains(address) {
+            let message = format!("{address:?} is in listen of [http] too; choose another address");
+            faults.add("http.admin.listen", message);
+        }
     }
 }
 

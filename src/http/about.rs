@@ -7,8 +7,10 @@ use warp::reply::{Reply, Response};
 
 use super::accept;
 use super::assets::{POLICY, escape};
+use super::exposure::Surface;
 use super::response;
 use super::state::AppState;
+use crate::config::exposure::Exposed;
 
 const STYLE: &str = "/assets/style.css";
 
@@ -60,21 +62,19 @@ const SHOWN: [&str; 38] = [
 ];
 
 /// HTML for browsers, JSON where the request asks for it.
-pub(super) async fn answer(state: &AppState, headers: &HeaderMap) -> Response {
+pub(super) async fn answer(state: &AppState, surface: Surface, headers: &HeaderMap) -> Response {
     let json = accept::media_type(headers, "application/json");
     let is_html = !json.is_named() || accept::media_type(headers, "text/html") >= json;
     // A directory in place of the page may have no style.
-    let has_style = is_html && {
+    let has_style = is_html && surface == Surface::Public && {
         let (assets, no_headers) = (state.assets(), HeaderMap::new());
         let found = assets.answer(STYLE, &Method::HEAD, &no_headers).await;
         found.is_some()
     };
-    let urls = urls(state);
-    let requests = state.requests();
-    let base = requests.base_path.as_str();
+    let urls = urls(state, surface);
     let shown = shown(headers);
     let mut response = if is_html {
-        warp::reply::html(html(&urls, base, &shown, has_style)).into_response()
+        warp::reply::html(html(&urls, &shown, has_style)).into_response()
     } else {
         let headers: Map<String, Value> = shown
             .into_iter()
@@ -85,7 +85,7 @@ pub(super) async fn answer(state: &AppState, headers: &HeaderMap) -> Response {
             "version": env!("CARGO_PKG_VERSION"),
             "urls": urls
                 .iter()
-                .map(|(path, what)| json!({ "path": format!("{base}{path}"), "what": what }))
+                .map(|url| json!({ "path": format!("{}{}", url.base, url.path), "what": url.what }))
                 .collect::<Vec<_>>(),
             "headers": headers,
         }))
@@ -99,28 +99,68 @@ pub(super) async fn answer(state: &AppState, headers: &HeaderMap) -> Response {
     response
 }
 
-fn urls(state: &AppState) -> Vec<(String, String)> {
+/// A path that is listed.
+struct Url {
+    /// The prefix of the path.
+    base: String,
+    path: String,
+    what: String,
+    /// Whether this listener serves it, at one path.
+    is_link: bool,
+}
+
+/// The streams and the page, with what this listener serves beside them.
+fn urls(state: &AppState, surface: Surface) -> Vec<Url> {
+    let base = Surface::Public.base_path(state);
+    let is_public = surface == Surface::Public;
     let shown = state.shown();
     let streams = shown.streams.iter().map(|stream| {
         let settings = stream.settings();
-        (
-            settings.path.clone(),
-            format!("events of {}", settings.topics.join(", ")),
-        )
+        Url {
+            base: base.clone(),
+            path: settings.path.clone(),
+            what: format!("events of {}", settings.topics.join(", ")),
+            // A path with parameters has no single target.
+            is_link: is_public && !settings.path.contains('{'),
+        }
     });
-    let others = [
-        ("/", "the page"),
-        ("/about", "this"),
-        ("/streams", "the streams, their positions and clients (JSON)"),
-        ("/metrics", "figures, for Prometheus"),
-        ("/health/live", "whether the process runs"),
-        ("/health/ready", "whether every stream has loaded"),
-        ("/openapi.json", "requests and responses, as OpenAPI 3.1"),
-        ("/asyncapi.json", "events, as AsyncAPI 3.0"),
+    let page = Url {
+        base: base.clone(),
+        path: "/".to_owned(),
+        what: "the page".to_owned(),
+        is_link: is_public,
+    };
+    let own = [
+        (Exposed::About, "/about", "this"),
+        (
+            Exposed::Streams,
+            "/streams",
+            "the streams, their positions and clients (JSON)",
+        ),
+        (Exposed::Metrics, "/metrics", "figures, for Prometheus"),
+        (Exposed::Health, "/health/live", "whether the process runs"),
+        (
+            Exposed::Health,
+            "/health/ready",
+            "whether every stream has loaded",
+        ),
+        (
+            Exposed::Descriptions,
+            "/openapi.json",
+            "requests and responses, as OpenAPI 3.1",
+        ),
+        (Exposed::Descriptions, "/asyncapi.json", "events, as AsyncAPI 3.0"),
     ];
-    streams
-        .chain(others.map(|(path, what)| (path.to_owned(), what.to_owned())))
-        .collect()
+    let own = own
+        .into_iter()
+        .filter(|(route, ..)| surface.serves(state, *route))
+        .map(|(_, path, what)| Url {
+            base: surface.base_path(state),
+            path: path.to_owned(),
+            what: what.to_owned(),
+            is_link: true,
+        });
+    streams.chain([page]).chain(own).collect()
 }
 
 /// The request's headers, with the values of [`SHOWN`] only; a repeated one with its values joined.
@@ -142,22 +182,20 @@ fn shown(headers: &HeaderMap) -> Vec<(String, String)> {
         .collect()
 }
 
-fn html(urls: &[(String, String)], base: &str, headers: &[(String, String)], has_style: bool) -> String {
-    let rows = |pairs: &[(String, String)], is_link: bool| -> String {
-        let row = |(name, value): &(String, String)| {
-            let (name, value) = (escape(name), escape(value));
-            // Relative, so that it works under a proxy's path prefix.
-            let name = if is_link && !name.contains('{') {
-                format!("<a href=\".{name}\">{base}{name}</a>")
-            } else if is_link {
-                // A path with parameters has no single target.
-                format!("{base}{name}")
-            } else {
-                name
-            };
-            format!("<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>")
+fn html(urls: &[Url], headers: &[(String, String)], has_style: bool) -> String {
+    let row = |name: &str, value: &str| {
+        let value = escape(value);
+        format!("<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>")
+    };
+    let url = |url: &Url| {
+        let (base, path) = (&url.base, escape(&url.path));
+        // Relative, so that it works under a proxy's path prefix.
+        let name = if url.is_link {
+            format!("<a href=\".{path}\">{base}{path}</a>")
+        } else {
+            format!("{base}{path}")
         };
-        pairs.iter().map(row).collect()
+        row(&name, &url.what)
     };
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -172,7 +210,10 @@ fn html(urls: &[(String, String)], base: &str, headers: &[(String, String)], has
         } else {
             String::new()
         },
-        urls = rows(urls, true),
-        headers = rows(headers, false),
+        urls = urls.iter().map(url).collect::<String>(),
+        headers = headers
+            .iter()
+            .map(|(name, value)| row(&escape(name), value))
+            .collect::<String>(),
     )
 }

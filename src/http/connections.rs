@@ -154,12 +154,13 @@ impl Connections {
         }
     }
 
-    /// Counts a connection until the last reference to it is dropped.
-    pub(super) fn accept(self: &Arc<Self>, peer: Peer, is_tls: bool) -> Arc<Connection> {
+    /// Counts a connection, to this port of a listener without TLS, until the last reference to it is dropped.
+    pub(super) fn accept(self: &Arc<Self>, peer: Peer, port: Option<u16>, is_tls: bool) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
         Arc::new(Connection {
             connections: Arc::clone(self),
             peer,
+            port,
             is_tls,
             client_certificate: OnceLock::new(),
             of: None,
@@ -215,6 +216,9 @@ pub(super) enum Limit {
 pub(super) struct Connection {
     connections: Arc<Connections>,
     peer: Peer,
+    /// The port of the listener, where pages could have it in their own address: not with TLS, which a name needs a
+    /// certificate for, nor with a Unix socket.
+    port: Option<u16>,
     is_tls: bool,
     /// That of the client, which was verified.
     client_certificate: OnceLock<Arc<ClientCertificate>>,
@@ -230,6 +234,11 @@ pub(super) struct Connection {
 impl Connection {
     pub(super) const fn peer(&self) -> Peer {
         self.peer
+    }
+
+    /// The port that the client has connected to, without TLS.
+    pub(super) const fn port(&self) -> Option<u16> {
+        self.port
     }
 
     /// Whether requests arrive over TLS.
@@ -253,6 +262,7 @@ impl Connection {
         Arc::new(Self {
             connections: Arc::clone(&self.connections),
             peer: self.peer,
+            port: self.port,
             is_tls: self.is_tls,
             client_certificate: self.client_certificate.clone(),
             of: Some(Arc::clone(self)),

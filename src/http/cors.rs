@@ -1,12 +1,15 @@
-//! Cross-origin requests (`[http.cors]`; the Fetch standard, section "HTTP CORS protocol"): which origins may read a
-//! response, and the responses to preflights. Pure.
+//! Cross-origin requests (`cors` in `[http]` and `[[stream]]`; the Fetch standard, section "HTTP CORS protocol"): which
+//! origins may read a response, and the responses to preflights. Pure.
+//!
+//! Two more headers follow the same rule: `Cross-Origin-Resource-Policy` for requests without CORS, such as those of scripts
+//! and images, which name no origin, and `Timing-Allow-Origin` (Resource Timing, section 4.5.1).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use warp::reply::{Reply, Response};
 
 use crate::config::cors::{ANY_ORIGIN, AllowedOrigin, CorsSettings};
@@ -18,6 +21,13 @@ const ALLOWED_HEADERS: [&str; 4] = ["accept", "cache-control", "if-none-match", 
 /// Response headers that pages of other origins may read beside those that need no permission.
 const EXPOSED_HEADERS: HeaderValue = HeaderValue::from_static("etag, retry-after");
 
+/// A preflight of a page of a public address for a private one (Private Network Access, section 3.1.2).
+const REQUEST_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName = HeaderName::from_static("access-control-allow-private-network");
+
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const TIMING_ALLOW_ORIGIN: HeaderName = HeaderName::from_static("timing-allow-origin");
+
 /// How many seconds a browser may cache a preflight: the most that Chromium does.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
@@ -27,6 +37,7 @@ pub(super) struct Cors {
     allows_any: bool,
     allowed_headers: HeaderValue,
     allows_credentials: bool,
+    allows_private_network: bool,
 }
 
 impl From<&CorsSettings> for Cors {
@@ -46,6 +57,7 @@ impl From<&CorsSettings> for Cors {
             // Names of headers are a valid header value.
             allowed_headers: headers.join(", ").parse().unwrap_or(HeaderValue::from_static("")),
             allows_credentials: cors.allow_credentials,
+            allows_private_network: cors.allow_private_network,
         }
     }
 }
@@ -64,7 +76,8 @@ impl Cors {
             .then(|| origin.clone())
     }
 
-    pub(super) fn preflight(&self) -> Response {
+    /// The response to a preflight with these headers, of a page of an allowed origin.
+    pub(super) fn preflight(&self, request: &HeaderMap) -> Response {
         let mut response = StatusCode::NO_CONTENT.into_response();
         let headers = response.headers_mut();
         headers.insert(
@@ -73,7 +86,24 @@ impl Cors {
         );
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, self.allowed_headers.clone());
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        let crosses_border = request
+            .get(REQUEST_PRIVATE_NETWORK)
+            .is_some_and(|value| value == "true");
+        if self.allows_private_network && crosses_border {
+            headers.insert(ALLOW_PRIVATE_NETWORK, HeaderValue::from_static("true"));
+        }
         response
+    }
+
+    /// Says which pages may load a response without CORS: those of any origin where all may read it, otherwise the daemon's
+    /// own.
+    pub(super) fn add_resource_policy(&self, headers: &mut HeaderMap) {
+        let policy = if self.allows_any {
+            "cross-origin"
+        } else {
+            "same-origin"
+        };
+        headers.insert(RESOURCE_POLICY, HeaderValue::from_static(policy));
     }
 
     pub(super) fn add_headers(&self, headers: &mut HeaderMap, allowed: Option<HeaderValue>) {
@@ -82,6 +112,7 @@ impl Cors {
             headers.append(VARY, HeaderValue::from_static("origin"));
         }
         if let Some(origin) = allowed {
+            headers.insert(TIMING_ALLOW_ORIGIN, origin.clone());
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED_HEADERS);
             if self.allows_credentials {
@@ -104,6 +135,7 @@ mod tests {
             allow_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
             allow_headers: vec!["Authorization".to_owned(), "Accept".to_owned()],
             allow_credentials,
+            allow_private_network: true,
         })
     }
 
@@ -150,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_preflight_lists_configured_headers_once_in_lower_case() {
-        let response = cors(&["https://a.example"], false).preflight();
+        let response = cors(&["https://a.example"], false).preflight(&HeaderMap::new());
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
         assert_eq!(
             response.headers()[ACCESS_CONTROL_ALLOW_HEADERS],

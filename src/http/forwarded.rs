@@ -68,14 +68,11 @@ impl fmt::Display for Address {
 /// (`unknown`, an obfuscated name, anything malformed) ends the search: the request then counts for the proxy that
 /// wrote it.
 pub(super) fn client(peer: Peer, headers: &HeaderMap, trusted: &[Proxy]) -> Address {
-    let (own, is_proxy) = match peer {
-        Peer::Tcp(peer) => {
-            let address = peer.ip().to_canonical();
-            (address.into(), is_trusted(address, trusted))
-        }
-        Peer::Unix => (Address::Unix, trusted.contains(&Proxy::Unix)),
+    let own = match peer {
+        Peer::Tcp(peer) => peer.ip().into(),
+        Peer::Unix => Address::Unix,
     };
-    if !is_proxy {
+    if !is_proxy(peer, trusted) {
         return own;
     }
     let lines = |name: &'static str| {
@@ -99,6 +96,55 @@ pub(super) fn client(peer: Peer, headers: &HeaderMap, trusted: &[Proxy]) -> Addr
             if found == other { found } else { own }
         }
     }
+}
+
+/// Whether the peer is a trusted proxy.
+pub(super) fn is_proxy(peer: Peer, trusted: &[Proxy]) -> bool {
+    match peer {
+        Peer::Tcp(peer) => is_trusted(peer.ip().to_canonical(), trusted),
+        Peer::Unix => trusted.contains(&Proxy::Unix),
+    }
+}
+
+/// The hosts that the nearest proxy says the client has named: the last ones in `X-Forwarded-Host` and in `Forwarded`.
+///
+/// # Errors
+/// When one of them is not text, or `Forwarded` names two at once.
+pub(super) fn last_host(headers: &HeaderMap) -> Result<Vec<String>, ()> {
+    let last = |name: &'static str| {
+        let mut lines = headers.get_all(HeaderName::from_static(name)).iter();
+        lines.next_back().map(HeaderValue::as_bytes)
+    };
+    let of_list = last("x-forwarded-host").and_then(|line| line.rsplit(|byte| *byte == b',').next());
+    let element = last("forwarded").and_then(|line| from_right(line, b',').next());
+    let of_forwarded = match element {
+        Some(element) => parameter(element, b"host")?,
+        None => None,
+    };
+    let hosts = [of_list, of_forwarded].into_iter().flatten();
+    let text = |host: &[u8]| String::from_utf8(host.trim_ascii().to_vec()).map_err(|_| ());
+    hosts.map(text).collect()
+}
+
+/// The value of a parameter in one element of `Forwarded` (RFC 7239, section 4), without its quotes.
+fn parameter<'e>(element: &'e [u8], name: &[u8]) -> Result<Option<&'e [u8]>, ()> {
+    let mut found = None;
+    for pair in from_right(element, b';') {
+        let equals = memchr::memchr(b'=', pair).ok_or(())?;
+        if !pair[..equals].trim_ascii().eq_ignore_ascii_case(name) {
+            continue;
+        }
+        if found.is_some() {
+            return Err(());
+        }
+        let value = pair[equals + 1..].trim_ascii();
+        // Addresses and names need no escapes, so a backslash within the quotes is invalid.
+        let quoted = value
+            .strip_prefix(b"\"")
+            .and_then(|rest| rest.strip_suffix(b"\""));
+        found = Some(quoted.unwrap_or(value));
+    }
+    Ok(found)
 }
 
 fn is_trusted(address: IpAddr, trusted: &[Proxy]) -> bool {
@@ -146,24 +192,7 @@ fn is_port(text: &str) -> bool {
 
 /// The node of `for` in one element of `Forwarded` (RFC 7239, section 4): `for="[2001:db8::1]:80";proto=https`.
 fn named_by_for(element: &[u8]) -> Option<IpAddr> {
-    let mut found = None;
-    for pair in from_right(element, b';') {
-        let equals = memchr::memchr(b'=', pair)?;
-        let (name, value) = (&pair[..equals], &pair[equals + 1..]);
-        if !name.trim_ascii().eq_ignore_ascii_case(b"for") {
-            continue;
-        }
-        if found.is_some() {
-            return None;
-        }
-        let value = value.trim_ascii();
-        // Addresses need no escapes, so a backslash within the quotes is invalid.
-        let quoted = value
-            .strip_prefix(b"\"")
-            .and_then(|rest| rest.strip_suffix(b"\""));
-        found = Some(node(quoted.unwrap_or(value))?);
-    }
-    found
+    node(parameter(element, b"for").ok()??)
 }
 
 /// The parts between separators outside of quotes, from the right. Quotes are matched from the right too, so that a quote

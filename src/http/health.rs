@@ -108,16 +108,17 @@ fn of_table(stream: &Stream) -> Vec<String> {
     troubles
 }
 
-/// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining.
-pub fn ready(state: &AppState) -> Response {
+/// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining. The names of streams and
+/// topics, and the faults, are details.
+pub fn ready(state: &AppState, has_details: bool) -> Response {
     let standing = standing(state);
-    let mut response = response::json(&json!({
-        "ready": standing.is_ready,
-        "draining": standing.is_draining,
-        "loading": standing.loading,
-        "progress": standing.progress,
-        "degraded": standing.degraded,
-    }));
+    let mut body = json!({ "ready": standing.is_ready, "draining": standing.is_draining });
+    if has_details {
+        body["loading"] = json!(standing.loading);
+        body["progress"] = json!(standing.progress);
+        body["degraded"] = json!(standing.degraded);
+    }
+    let mut response = response::json(&body);
     if !standing.is_ready {
         *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
     }

@@ -17,9 +17,16 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::unix::{self, SocketFile};
 use crate::config::Scheme;
 use crate::config::socket::SocketAccess;
+use crate::config::{Endpoint, Scheme};
 
 /// The address of sockets that systemd passes.
 pub(crate) const SYSTEMD: &str = "systemd";
+
+/// The name of sockets that systemd passes for `[http.admin]` (`FileDescriptorName=`).
+const ADMIN: &str = "admin";
+
+/// The variable with the names of the sockets, separated by colons (`sd_listen_fds_with_names(3)`).
+const NAMES: &str = "LISTEN_FDNAMES";
 
 /// The prefix of the address of all interfaces, IPv6 and IPv4.
 pub(crate) const ANY_ADDRESS: &str = "*:";
@@ -32,8 +39,7 @@ const ANOTHER_PROGRAM: &str =
     "another program serves this address: stop that program, or choose another address with --listen";
 
 /// The remedy if a file that is not a socket has the path of a Unix socket.
-const OTHER_FILE: &str =
-    "a file exists at this path and is not a socket: remove it, or correct listen in [http]";
+const OTHER_FILE: &str = "a file exists at this path and is not a socket: remove it, or correct listen";
 
 /// Whether the path of a Unix socket is that of another file.
 fn is_other_file(address: &str) -> bool {
@@ -110,8 +116,11 @@ impl BindError {
             _ if unix::is_about_access(&source) => unix::ACCESS_REMEDY,
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            _ if address == SYSTEMD => "start the daemon with kafka-sse-bridge.socket, or name addresses",
-            _ => "correct listen in [http]",
+            _ if address == SYSTEMD => {
+                "start the daemon with kafka-sse-bridge.socket, or name addresses; sockets for [http.admin] have \
+                 FileDescriptorName=admin"
+            }
+            _ => "correct listen",
         };
         Self {
             address: address.to_owned(),
@@ -131,16 +140,25 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds `host:port` (every address the host has), `*:port` (every address of this machine) or `unix:/path`, or
-    /// shares the sockets that systemd has bound. `access` applies to the file of a Unix socket.
+    /// Binds the address of an endpoint, as [`bind`](Self::bind) does, or shares the sockets that systemd has bound for it.
+    ///
+    /// # Errors
+    /// When one of the addresses cannot be bound.
+    pub fn bind_endpoint(endpoint: &Endpoint, access: &SocketAccess) -> Result<Vec<Self>, BindError> {
+        if endpoint.address == SYSTEMD {
+            let is_admin = endpoint.scheme == Scheme::Admin;
+            return inherited(is_admin).map_err(|error| BindError::new(SYSTEMD, error));
+        }
+        Self::bind(&endpoint.address, access)
+    }
+
+    /// Binds `host:port` (every address the host has), `*:port` (every address of this machine) or `unix:/path`.
+    /// `access` applies to the file of a Unix socket.
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
     pub fn bind(address: &str, access: &SocketAccess) -> Result<Vec<Self>, BindError> {
         let failed = |error| BindError::new(address, error);
-        if address == SYSTEMD {
-            return inherited().map_err(failed);
-        }
         if let Some(path) = address.strip_prefix("unix:") {
             let (listener, file) = unix::bind(Path::new(path), access, BACKLOG).map_err(failed)?;
             return Ok(vec![Self::Unix(listener, Some(file))]);
@@ -188,7 +206,14 @@ impl Listener {
 
 /// A socket that systemd has bound and passed.
 #[derive(Debug)]
-enum Inherited {
+struct Inherited {
+    /// Whether it is for `[http.admin]`.
+    is_admin: bool,
+    socket: InheritedSocket,
+}
+
+#[derive(Debug)]
+enum InheritedSocket {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener),
 }
@@ -197,42 +222,50 @@ enum Inherited {
 /// number, which other descriptors could get after a close, and a reload may remove `systemd` and add it again.
 static INHERITED: Mutex<Option<Result<Vec<Inherited>, String>>> = Mutex::new(None);
 
-/// The sockets that systemd has passed (`sd_listen_fds(3)`).
-fn inherited() -> io::Result<Vec<Listener>> {
+/// The sockets that systemd has passed (`sd_listen_fds(3)`), for `[http.admin]` or for `[http]`.
+fn inherited(is_admin: bool) -> io::Result<Vec<Listener>> {
     let mut kept = INHERITED.lock();
     let sockets = kept.get_or_insert_with(|| take_inherited().map_err(|error| error.to_string()));
     let sockets = sockets
         .as_ref()
         .map_err(|error| io::Error::other(error.clone()))?;
-    if sockets.is_empty() {
-        return Err(io::Error::other("systemd has passed no socket"));
-    }
-    let listener = |socket: &Inherited| match socket {
-        Inherited::Tcp(socket) => socket.try_clone().map(Listener::Tcp),
-        Inherited::Unix(socket) => socket.try_clone().map(|socket| Listener::Unix(socket, None)),
+    let listener = |inherited: &Inherited| match &inherited.socket {
+        InheritedSocket::Tcp(socket) => socket.try_clone().map(Listener::Tcp),
+        InheritedSocket::Unix(socket) => socket.try_clone().map(|socket| Listener::Unix(socket, None)),
     };
-    sockets.iter().map(listener).collect()
+    let ours = sockets.iter().filter(|socket| socket.is_admin == is_admin);
+    let listeners: Vec<Listener> = ours.map(listener).collect::<io::Result<_>>()?;
+    match (listeners.is_empty(), is_admin) {
+        (false, _) => Ok(listeners),
+        (true, false) => Err(io::Error::other("systemd has passed no socket")),
+        (true, true) => Err(io::Error::other("systemd has passed no socket named admin")),
+    }
 }
 
 fn take_inherited() -> io::Result<Vec<Inherited>> {
+    // Without this variable no socket has a name.
+    let names = std::env::var(NAMES).unwrap_or_default();
+    let mut names = names.split(':');
     let mut handed = ListenFd::from_env();
     let mut sockets = Vec::new();
     for index in 0..handed.len() {
-        sockets.push(match handed.take_tcp_listener(index) {
+        let is_admin = names.next() == Some(ADMIN);
+        let socket = match handed.take_tcp_listener(index) {
             Ok(Some(socket)) => {
                 socket.set_nonblocking(true)?;
-                Inherited::Tcp(socket)
+                InheritedSocket::Tcp(socket)
             }
             Ok(None) => continue,
             // Of another kind, and not taken yet.
             Err(_) => match handed.take_unix_listener(index)? {
                 Some(socket) => {
                     socket.set_nonblocking(true)?;
-                    Inherited::Unix(socket)
+                    InheritedSocket::Unix(socket)
                 }
                 None => continue,
             },
-        });
+        };
+        sockets.push(Inherited { is_admin, socket });
     }
     Ok(sockets)
 }

@@ -7,11 +7,13 @@
 //!   ends it by the rules of `head_timeout` and `hangup`, or `http2`; `protocol` distinguishes these two without TLS, and
 //!   `prefixed` returns what was read for that. [`tls_status`] counts handshakes, and knows when certificates expire;
 //!   [`client_certificate`] is that of a client.
+//! - [`exposure`] says which routes a listener serves.
 //! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query, `stream_path` finds its stream), which
 //!   `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
 //!   build the common parts of responses, `accept` parses a client's preferences.
 //! - `description`: the API as OpenAPI and AsyncAPI.
+//! - `hosts`: the names that the daemon answers to.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
 //!   response for clients over a limit.
 //! - [`self_check`] asks [`health`] for the watchdog.
@@ -31,11 +33,13 @@ mod description;
 mod document;
 mod error;
 mod event_stream;
+pub mod exposure;
 mod form;
 mod forwarded;
 mod hangup;
 mod head_timeout;
 pub mod health;
+mod hosts;
 mod http2;
 pub mod limits;
 pub mod listener;

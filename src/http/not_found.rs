@@ -1,6 +1,6 @@
 //! The response to a path that is not served: it names the path that was probably meant.
 //!
-//! `/about` lists these paths anyway. A path is compared as text; nothing here opens or redirects to one.
+//! Only paths that the listener serves are named. A path is compared as text; nothing here opens or redirects to one.
 
 use std::borrow::Cow;
 
@@ -8,19 +8,23 @@ use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
 use super::error::ApiError;
+use super::exposure::Surface;
 use super::state::AppState;
+use crate::config::exposure::Exposed;
 
 /// Paths that are served beside streams and files of the page.
-const OWN: [&str; 8] = [
-    "/",
-    "/about",
-    "/streams",
-    "/metrics",
-    "/health/live",
-    "/health/ready",
-    "/openapi.json",
-    "/asyncapi.json",
+const OWN: [(&str, Exposed); 7] = [
+    ("/about", Exposed::About),
+    ("/streams", Exposed::Streams),
+    ("/metrics", Exposed::Metrics),
+    ("/health/live", Exposed::Health),
+    ("/health/ready", Exposed::Health),
+    ("/openapi.json", Exposed::Descriptions),
+    ("/asyncapi.json", Exposed::Descriptions),
 ];
+
+/// The page.
+const PAGE: &str = "/";
 
 /// Most bytes of a letter in UTF-8.
 const MOST_BYTES: usize = 4;
@@ -29,40 +33,43 @@ const MOST_BYTES: usize = 4;
 const LETTERS_PER_MISTAKE: usize = 5;
 
 /// The error for a whole path, as the request has it.
-pub(super) fn error(state: &AppState, path: &str) -> ApiError {
-    let requests = state.requests();
-    let base = requests.base_path.as_str();
-    let meant = nearest(state, base, path).map(|meant| format!("did you mean {meant}? "));
+pub(super) fn error(state: &AppState, surface: Surface, path: &str) -> ApiError {
+    let base = &surface.base_path(state);
+    let meant = nearest(state, surface, base, path).map(|meant| format!("did you mean {meant}?"));
     let is_inside = path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'));
     let where_else = match (is_inside, &meant) {
-        (true, _) => format!("{base}/about lists what is"),
-        (false, None) => format!("everything is below {base}/"),
-        (false, Some(_)) => format!("Everything is below {base}/"),
+        (true, _) if !surface.serves(state, Exposed::About) => None,
+        (true, _) => Some(format!("{base}/about lists what is")),
+        (false, None) => Some(format!("everything is below {base}/")),
+        (false, Some(_)) => Some(format!("Everything is below {base}/")),
     };
-    let message = format!(
-        "nothing is served at {path}; {}{where_else}",
-        meant.unwrap_or_default()
-    );
+    let hints: Vec<String> = meant.into_iter().chain(where_else).collect();
+    let gap = if hints.is_empty() { "" } else { "; " };
+    let message = format!("nothing is served at {path}{gap}{}", hints.join(" "));
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 /// The answer where `ui.assets` holds no page.
-pub(super) fn no_page(state: &AppState) -> ApiError {
-    let requests = state.requests();
-    let base = requests.base_path.as_str();
-    let message = format!(
-        "no page at {base}/: the directory in ui.assets has no readable index.html; {base}/about lists all paths"
-    );
+pub(super) fn no_page(state: &AppState, surface: Surface) -> ApiError {
+    let base = surface.base_path(state);
+    let listed = if surface.serves(state, Exposed::About) {
+        format!("; {base}/about lists all paths")
+    } else {
+        String::new()
+    };
+    let message =
+        format!("no page at {base}/: the directory in ui.assets has no readable index.html{listed}");
     ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
 }
 
 /// The path that is served and differs least, if it differs little: by its case, by slashes at its end, by escapes that
 /// it does not need, by the base path that it lacks, or by a letter here and there.
-fn nearest(state: &AppState, base: &str, path: &str) -> Option<String> {
+fn nearest(state: &AppState, surface: Surface, base: &str, path: &str) -> Option<String> {
     let plain = plain(path);
     let shown = state.shown();
     let inside = path.strip_prefix(base).unwrap_or(path);
-    let streams = shown.streams.iter().filter_map(|stream| {
+    let is_public = surface == Surface::Public;
+    let streams = shown.streams.iter().filter(|_| is_public).filter_map(|stream| {
         let path = &stream.settings().path;
         let Some(parameters) = stream.path_parameters() else {
             return Some((Cow::Borrowed(path.as_str()), path.len()));
@@ -72,7 +79,9 @@ fn nearest(state: &AppState, base: &str, path: &str) -> Option<String> {
         let filled = parameters.template().with_values_of(inside)?;
         Some((Cow::Owned(filled), path.len()))
     });
-    let own = OWN.map(|path| (Cow::Borrowed(path), path.len()));
+    let own = OWN.into_iter().filter(|(_, route)| surface.serves(state, *route));
+    let own = own.map(|(path, _)| path).chain(is_public.then_some(PAGE));
+    let own = own.map(|path| (Cow::Borrowed(path), path.len()));
     let rated = streams.chain(own).filter_map(|(served, length)| {
         let whole = format!("{base}{served}");
         // A template that matches the request does not serve it: that is a literal path with needless escapes.

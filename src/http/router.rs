@@ -14,9 +14,11 @@ use warp::reply::{Reply, Response};
 use super::assets::Assets;
 use super::connections::Connection;
 use super::error::ApiError;
+use super::exposure::Surface;
 use super::state::AppState;
 use super::stream_path::FoundStream;
 use super::{about, description, event_stream, health, metrics, not_found, stream_path, streams};
+use crate::config::exposure::Exposed;
 
 /// Answers requests. One type, so that connections are compiled once and tests can answer by a closure.
 pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
@@ -24,15 +26,15 @@ pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
 /// A response that is being made.
 pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// Answers by the route of the path.
-pub fn routes(state: Arc<AppState>) -> Handler {
+/// Answers by the route of the path, for listeners of this kind.
+pub fn routes(state: Arc<AppState>, surface: Surface) -> Handler {
     let query = warp::query::raw().or(warp::any().map(String::new)).unify();
     let routes = warp::path::full()
         .and(warp::method())
         .and(query)
         .and(warp::header::headers_cloned())
         .and(warp::ext::optional::<Arc<Connection>>())
-        .and(warp::any().map(move || Arc::clone(&state)))
+        .and(warp::any().map(move || (surface, Arc::clone(&state))))
         .then(answer);
     let routes = warp::service(routes);
     Arc::new(move |request| {
@@ -61,26 +63,31 @@ enum Route {
 }
 
 impl Route {
-    /// The route of just this path, without a slash behind it: relative links would lead elsewhere from there.
+    /// The route of just this path, without a slash behind it: relative links would lead elsewhere from there. `None`
+    /// where nothing is served at it, or not by listeners of this kind.
     ///
     /// # Errors
     /// When a parameter of the path cannot have its value.
-    fn find(state: &AppState, path: &str) -> Result<Option<Self>, ApiError> {
-        if let Some(found) = stream_path::find(&state.shown().streams, path)? {
+    fn find(state: &AppState, surface: Surface, path: &str) -> Result<Option<Self>, ApiError> {
+        if surface == Surface::Public
+            && let Some(found) = stream_path::find(&state.shown().streams, path)?
+        {
             return Ok(Some(Self::Stream(found)));
         }
-        Ok(match path {
-            "/about" => Some(Self::About),
-            "/streams" => Some(Self::Streams),
-            "/metrics" => Some(Self::Metrics),
-            "/health/live" => Some(Self::Live),
-            "/health/ready" => Some(Self::Ready),
-            "/openapi.json" => Some(Self::OpenApi),
-            "/asyncapi.json" => Some(Self::AsyncApi),
-            _ => Some(state.assets())
-                .filter(|assets| assets.holds(path))
-                .map(Self::Asset),
-        })
+        let (exposed, route) = match path {
+            "/about" => (Exposed::About, Self::About),
+            "/streams" => (Exposed::Streams, Self::Streams),
+            "/metrics" => (Exposed::Metrics, Self::Metrics),
+            "/health/live" => (Exposed::Health, Self::Live),
+            "/health/ready" => (Exposed::Health, Self::Ready),
+            "/openapi.json" => (Exposed::Descriptions, Self::OpenApi),
+            "/asyncapi.json" => (Exposed::Descriptions, Self::AsyncApi),
+            _ => {
+                let assets = Some(state.assets()).filter(|_| surface == Surface::Public);
+                return Ok(assets.filter(|assets| assets.holds(path)).map(Self::Asset));
+            }
+        };
+        Ok(Some(route).filter(|_| surface.serves(state, exposed)))
     }
 }
 
@@ -90,14 +97,14 @@ async fn answer(
     query: String,
     headers: HeaderMap,
     connection: Option<Arc<Connection>>,
-    state: Arc<AppState>,
+    (surface, state): (Surface, Arc<AppState>),
 ) -> Response {
     let path = path.as_str();
     let not_found = || {
-        let path = format!("{}{path}", state.requests().base_path.as_str());
-        not_found::error(&state, &path).into_response()
+        let path = format!("{}{path}", surface.base_path(&state));
+        not_found::error(&state, surface, &path).into_response()
     };
-    let route = match Route::find(&state, path) {
+    let route = match Route::find(&state, surface, path) {
         Ok(Some(route)) => route,
         Ok(None) => return not_found(),
         Err(error) => return error.into_response(),
@@ -110,18 +117,18 @@ async fn answer(
             let answer = event_stream::answer(&state, found, &method, &query, &headers, connection).await;
             answer.unwrap_or_else(Reply::into_response)
         }
-        Route::About => about::answer(&state, &headers).await,
+        Route::About => about::answer(&state, surface, &headers).await,
         Route::Streams => streams::answer(&state),
         Route::Metrics => metrics::answer(state, headers).await,
         Route::Live => health::live(),
-        Route::Ready => health::ready(&state),
-        Route::OpenApi => description::openapi(&state).await,
-        Route::AsyncApi => description::asyncapi(&state).await,
+        Route::Ready => health::ready(&state, surface.serves(&state, Exposed::Streams)),
+        Route::OpenApi => description::openapi(&state),
+        Route::AsyncApi => description::asyncapi(&state),
         Route::Asset(assets) => {
             let answer = assets.answer(path, &method, &headers).await;
             answer.unwrap_or_else(|| {
                 if assets.lacks_page(path) {
-                    not_found::no_page(&state).into_response()
+                    not_found::no_page(&state, surface).into_response()
                 } else {
                     not_found()
                 }

@@ -1,7 +1,7 @@
 //! Accepts connections and handles their requests, until it is stopped and all connections have ended.
 //!
 //! ```text
-//! accept ──► TLS ──► HTTP/1.1 (socket, hyper) ──► base path ──► CORS ──► routes ──► handler
+//! accept ──► TLS ──► HTTP/1.1 (socket, hyper) ──► host ──► base path ──► CORS ──► routes ──► handler
 //!                └──► HTTP/2 ───────────────────────┘
 //! ```
 //! [`serve`] accepts, a [`Transport`] and `http2` apply the limits of a connection, [`handler`] handles each request, and
@@ -21,6 +21,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use log::debug;
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -30,7 +31,10 @@ use warp::reply::{Reply, Response};
 use super::base_path::{NotBelow, fold_slashes};
 use super::connections::{Connection, Connections, Limit};
 use super::cors::is_preflight;
+use super::error::ApiError;
+use super::exposure::Surface;
 use super::head_timeout::HEAD_TIMEOUT;
+use super::hosts;
 use super::http2;
 use super::listener::Listener;
 use super::not_found;
@@ -39,7 +43,7 @@ use super::prefixed::Prefixed;
 use super::protocol::{Protocol, read_protocol};
 use super::router::Handler;
 use super::socket::ClientSocket;
-use super::state::AppState;
+use super::state::{AppState, RequestSettings};
 use super::timed_socket::TimedSocket;
 use super::tls::Tls;
 
@@ -49,6 +53,10 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
 const MAX_HEAD: u32 = 32 * 1024;
+
+/// Most bytes of a request's path and query; a longer one is answered by 414. The longest id, escaped, and the longest filter
+/// fit together.
+const MAX_TARGET: usize = 16 * 1024;
 
 /// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever this is.
 const BUFFER: usize = MAX_HEAD as usize;
@@ -119,13 +127,14 @@ pub async fn serve(
     };
     match (listener, &transport) {
         (Listener::Tcp(listener), Transport::Plain) => {
+            let port = listener.local_addr()?.port();
             let listener = TcpListener::from_std(listener)?;
-            let begin = |socket, peer| service.begin(socket, peer);
+            let begin = |socket, peer| service.begin(socket, peer, Some(port));
             accept_all(&listener, &service.connections, &transport, begin, &mut stopping).await;
         }
         (Listener::Unix(listener, _file), Transport::Plain) => {
             let listener = UnixListener::from_std(listener)?;
-            let begin = |socket, peer| service.begin(socket, peer);
+            let begin = |socket, peer| service.begin(socket, peer, None);
             accept_all(&listener, &service.connections, &transport, begin, &mut stopping).await;
         }
         #[cfg(feature = "rustls")]
@@ -239,11 +248,11 @@ struct Service {
 
 impl Service {
     /// Serves a connection without TLS.
-    fn begin<S>(&self, socket: S, peer: Peer)
+    fn begin<S>(&self, socket: S, peer: Peer, port: Option<u16>)
     where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
-        let connection = self.connections.accept(peer, false);
+        let connection = self.connections.accept(peer, port, false);
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
         let session = self.session(connection);
@@ -260,7 +269,7 @@ impl Service {
         let Some(handshake) = tls.admit(peer) else {
             return;
         };
-        let connection = self.connections.accept(peer, true);
+        let connection = self.connections.accept(peer, None, true);
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
         let mut session = self.session(connection);
@@ -388,28 +397,71 @@ impl Session {
     }
 }
 
-/// Handles requests: base path, CORS, then `routes`.
-pub(crate) fn handler(state: Arc<AppState>, routes: Handler) -> Handler {
-    Arc::new(move |request| Box::pin(handle(Arc::clone(&state), Arc::clone(&routes), request)))
+/// Handles requests: host, base path, CORS, then `routes`. Operators' paths have no prefix, and no page may read them.
+pub(crate) fn handler(state: Arc<AppState>, routes: Handler, surface: Surface) -> Handler {
+    Arc::new(move |mut request| {
+        let target = request.uri().path_and_query();
+        if target.is_some_and(|target| target.as_str().len() > MAX_TARGET) {
+            let response = uri_too_long().into_response();
+            return Box::pin(async { response });
+        }
+        let settings = state.requests();
+        let connection = request.extensions().get::<Arc<Connection>>();
+        let peer = connection.map(|connection| connection.peer());
+        let checked = hosts::check(
+            &request,
+            hosts::Rules {
+                peer,
+                port: connection.and_then(|connection| connection.port()),
+                allowed: &settings.hosts,
+                trusted: &state.limits.rules().trusted_proxies,
+                is_admin: surface == Surface::Admin,
+            },
+        );
+        if let Err(refusal) = checked {
+            let response = state.unknown_hosts.error(refusal, peer).into_response();
+            return Box::pin(async { response });
+        }
+        match surface {
+            Surface::Public => Box::pin(handle(Arc::clone(&state), settings, Arc::clone(&routes), request)),
+            Surface::Admin => {
+                fold_slashes(request.uri_mut());
+                routes(request)
+            }
+        }
+    })
 }
 
-async fn handle(state: Arc<AppState>, routes: Handler, mut request: Request<Incoming>) -> Response {
-    let settings = state.requests();
+async fn handle(
+    state: Arc<AppState>,
+    settings: Arc<RequestSettings>,
+    routes: Handler,
+    mut request: Request<Incoming>,
+) -> Response {
     let connection = request.extensions().get::<Arc<Connection>>();
     let is_tls = connection.is_some_and(|connection| connection.is_tls());
     fold_slashes(request.uri_mut());
     let stripped = settings.base_path.strip(request.uri_mut());
-    let allowed = settings.cors.allowed_origin(request.headers());
+    let path = request.uri().path();
+    let cors = settings.cors_at(&state.shown(), path);
+    // Other sites may show the files of the page, as any images and scripts.
+    let is_file = state.assets().holds(path);
+    let allowed = cors.allowed_origin(request.headers());
     let mut response = if allowed.is_some() && is_preflight(&request) {
-        settings.cors.preflight()
+        cors.preflight(request.headers())
     } else {
         match stripped {
             Ok(()) => routes(request).await,
             Err(NotBelow::NoSlash(location)) => redirect(&location),
-            Err(NotBelow::Outside) => not_found::error(&state, request.uri().path()).into_response(),
+            Err(NotBelow::Outside) => {
+                not_found::error(&state, Surface::Public, request.uri().path()).into_response()
+            }
         }
     };
-    settings.cors.add_headers(response.headers_mut(), allowed);
+    cors.add_headers(response.headers_mut(), allowed);
+    if !is_file {
+        cors.add_resource_policy(response.headers_mut());
+    }
     if is_tls && let Some(hsts) = &settings.hsts {
         let headers = response.headers_mut();
         headers.insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
@@ -417,9 +469,16 @@ async fn handle(state: Arc<AppState>, routes: Handler, mut request: Request<Inco
     response
 }
 
+fn uri_too_long() -> ApiError {
+    let message = format!("the path and query have more than {MAX_TARGET} bytes");
+    ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", message)
+}
+
 fn redirect(location: &str) -> Response {
     let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
-    if let Ok(location) = HeaderValue::from_str(location) {
+    // A client may send other letters unescaped, which a URL in a header must not have.
+    let location = utf8_percent_encode(location, CONTROLS).to_string();
+    if let Ok(location) = HeaderValue::from_str(&location) {
         response.headers_mut().insert(LOCATION, location);
     }
     response

@@ -1,5 +1,7 @@
 //! The state that handlers answer requests from.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -10,12 +12,16 @@ use super::assets::Assets;
 use super::base_path::BasePath;
 use super::connections::Connections;
 use super::cors::Cors;
+use super::hosts::UnknownHosts;
 use super::limits::Limits;
 use super::reloads::Reloads;
+use super::stream_path;
 use super::tls_status::TlsStatus;
+use crate::config::HttpTlsSettings;
+use crate::config::exposure::Exposed;
+use crate::config::hosts::HostPattern;
 use crate::config::http_tls::HTTPS_PORT;
-use crate::config::settings::UiSettings;
-use crate::config::{HttpSettings, HttpTlsSettings};
+use crate::config::settings::{Draft, UiSettings};
 use crate::kafka::status::KafkaStatus;
 use crate::schema_registry::{RegistryStatus, SchemaRegistry};
 use crate::stream::Stream;
@@ -39,6 +45,8 @@ pub struct AppState {
     pub limits: Arc<Limits>,
     /// The counters of streams, including those that a reload has removed.
     pub ledger: Ledger,
+    /// Requests for names that the daemon does not answer to.
+    pub(super) unknown_hosts: UnknownHosts,
     /// The outcomes of reloads.
     pub reloads: Reloads,
     /// The certificates, and the handshakes with clients.
@@ -58,26 +66,40 @@ pub struct Shown {
     pub requests: Arc<RequestSettings>,
 }
 
-/// The settings of `[http]` that apply to every request.
+/// The settings that apply to every request.
 #[derive(Debug)]
 pub struct RequestSettings {
     pub(super) base_path: BasePath,
+    /// Names that the daemon answers to.
+    pub(super) hosts: Vec<HostPattern>,
     pub(super) cors: Cors,
+    /// By the path of the stream, where it has rules of its own.
+    stream_cors: BTreeMap<String, Cors>,
     /// Query parameters that are ignored, beside those that always are.
     pub(super) ignored_parameters: Vec<String>,
+    /// Routes for operators that listeners for clients serve too.
+    pub(super) exposed: Vec<Exposed>,
     /// `Strict-Transport-Security` of responses over TLS (RFC 6797).
     pub(super) hsts: Option<HeaderValue>,
     /// The port of HTTPS in redirects.
     pub(super) https_port: u16,
 }
 
-impl From<&HttpSettings> for RequestSettings {
-    fn from(http: &HttpSettings) -> Self {
+impl From<&Draft> for RequestSettings {
+    fn from(settings: &Draft) -> Self {
+        let http = &settings.http;
         let tls = http.tls.as_ref();
         Self {
             base_path: BasePath::new(http.base_path.clone()),
+            hosts: http.hosts.clone(),
             cors: Cors::from(&http.cors),
+            stream_cors: settings
+                .streams
+                .iter()
+                .filter_map(|stream| Some((stream.path.clone(), stream.cors.as_ref()?.into())))
+                .collect(),
             ignored_parameters: http.ignored_parameters.clone(),
+            exposed: settings.exposed(),
             hsts: tls.and_then(hsts),
             https_port: tls.map_or(HTTPS_PORT, HttpTlsSettings::redirect_port),
         }
@@ -91,6 +113,18 @@ fn hsts(tls: &HttpTlsSettings) -> Option<HeaderValue> {
     value.ok().filter(|_| seconds > 0)
 }
 
+impl RequestSettings {
+    /// The rules for pages of other origins that hold at a path below the base path.
+    pub(super) fn cors_at(&self, shown: &Shown, path: &str) -> &Cors {
+        if self.stream_cors.is_empty() {
+            return &self.cors;
+        }
+        let found = stream_path::template(&shown.streams, path);
+        let own = found.and_then(|stream| self.stream_cors.get(&stream.settings().path));
+        own.unwrap_or(&self.cors)
+    }
+}
+
 impl From<&UiSettings> for Assets {
     fn from(ui: &UiSettings) -> Self {
         Self::new(&ui.title, ui.assets.clone())
@@ -99,12 +133,13 @@ impl From<&UiSettings> for Assets {
 
 impl AppState {
     /// The state before any stream is shown.
-    pub fn new(http: &HttpSettings, ui: &UiSettings) -> Self {
+    pub fn new(settings: &Draft) -> Self {
+        let http = &settings.http;
         Self {
             shown: RwLock::new(Shown {
                 streams: Vec::new(),
-                assets: Arc::new(ui.into()),
-                requests: Arc::new(http.into()),
+                assets: Arc::new((&settings.ui).into()),
+                requests: Arc::new(settings.into()),
             }),
             kafka: Arc::default(),
             schema_registry: Arc::default(),
@@ -113,6 +148,7 @@ impl AppState {
             connections: Arc::new(Connections::from(http)),
             limits: Arc::new(Limits::new(http.into())),
             ledger: Ledger::default(),
+            unknown_hosts: UnknownHosts::default(),
             reloads: Reloads::default(),
             tls: Arc::default(),
             is_draining: AtomicBool::new(false),

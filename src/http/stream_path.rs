@@ -49,6 +49,18 @@ pub(super) fn find(streams: &[Arc<Stream>], path: &str) -> Result<Option<FoundSt
     }))
 }
 
+/// The stream whose path, or template, a path is; also where the values of its parameters are refused.
+pub(super) fn template<'s>(streams: &'s [Arc<Stream>], path: &str) -> Option<&'s Arc<Stream>> {
+    let literal = streams.iter().find(|stream| stream.settings().path == path);
+    literal.or_else(|| {
+        let is_template = |stream: &&Arc<Stream>| {
+            let parameters = stream.path_parameters();
+            parameters.is_some_and(|parameters| parameters.template().values(path).is_some())
+        };
+        streams.iter().find(is_template)
+    })
+}
+
 fn error(bad: &BadValue) -> ApiError {
     ApiError::parameter("bad_path_parameter", &bad.parameter, bad.to_string())
 }

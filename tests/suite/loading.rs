@@ -5,8 +5,8 @@ use crate::harness::wait::{block_on, ensure, eventually, secs};
 use crate::reading::{Poll, Rig};
 use crate::trials;
 use hyper::body::Body;
-use kafka_sse_bridge::config::settings::UiSettings;
-use kafka_sse_bridge::config::{HttpSettings, LogSettings};
+use kafka_sse_bridge::config::LogSettings;
+use kafka_sse_bridge::config::settings::Draft;
 use kafka_sse_bridge::http::health;
 use kafka_sse_bridge::http::state::AppState;
 use kafka_sse_bridge::logging;
@@ -47,11 +47,11 @@ fn a_load_is_shown_while_it_lasts_and_its_end_is_logged_with_its_records() {
         })
     };
     let rig = Rig::start(10_000, 10_777, Vec::new());
-    let app = AppState::new(&HttpSettings::default(), &UiSettings::default());
+    let app = AppState::new(&Draft::default());
     app.kafka.set(vec![Arc::clone(&rig.status)]);
     let shows = |expected: Value| {
         eventually(secs(20), "/health/ready shows it", || {
-            let progress = &body(health::ready(&app))["progress"];
+            let progress = &body(health::ready(&app, true))["progress"];
             ensure(*progress == expected, progress.to_string())
         });
     };

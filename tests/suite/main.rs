@@ -16,6 +16,7 @@
     reason = "clippy knows tests by #[test], and these are not: they fail by a panic and say what they saw"
 )]
 
+mod abuse;
 mod activation;
 mod added_fields;
 mod assets;
@@ -191,7 +192,6 @@ fn all_trials() -> Vec<Trial> {
         write_timeouts::trials(),
         limits::trials(),
         base_path::trials(),
-        cors::trials(),
         tls::trials(),
         http2::trials(),
         transports::trials(),
@@ -201,6 +201,7 @@ fn all_trials() -> Vec<Trial> {
         counted::trials(),
         sse_clients::trials(),
         lifecycle::trials(),
+        abuse::trials(),
         activation::trials(),
         added_fields::trials(),
         logs::trials(),

@@ -137,7 +137,7 @@ fn daemon_with_everything() -> (Daemon, (Stream, Certificates)) {
     broker.produce(&topic, &[Message::new("k", "{}")]);
     let certificates = Certificates::new();
     let text = config(&broker, &[&topic], "start = \"snapshot\"");
-    let daemon = Daemon::start(&(text + &certificates.section("")));
+    let daemon = Daemon::start(&certificates.behind(&text, ""));
     let stream = block_on(async {
         daemon.wait_ready(secs(30)).await;
         // The library speaks of its connections every two seconds.

@@ -68,6 +68,7 @@ fn the_samples_comments_show_the_true_defaults() {
         "[log.targets]",
         "tls",
         "sasl",
+        "expose =",
         "schema_registry.urls",
         "schema_registry.username",
         "schema_registry.password_file",

@@ -53,7 +53,7 @@ impl Setup {
         let certificates = Certificates::new();
         let text = config(&broker, &[&topic], stream);
         let text = text.replacen("[http]\n", "[http]\nhttp2 = true\n", 1);
-        let daemon = Daemon::start(&(text + &certificates.section("")));
+        let daemon = Daemon::start(&certificates.behind(&text, ""));
         let port = match transport {
             Transport::Http2 => daemon.port(),
             Transport::Tls | Transport::TlsHttp2 => daemon.tls_port(),

@@ -6,9 +6,10 @@ use crate::harness::stream::Stream as Client;
 use crate::harness::wait::{block_on, ensure, eventually, millis, secs};
 use crate::rig;
 use crate::trials;
-use kafka_sse_bridge::config::settings::UiSettings;
+use kafka_sse_bridge::config::Scheme;
+use kafka_sse_bridge::config::settings::Draft;
 use kafka_sse_bridge::config::socket::SocketAccess;
-use kafka_sse_bridge::config::{HttpSettings, Scheme};
+use kafka_sse_bridge::http::exposure::Surface;
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::routes;
 use kafka_sse_bridge::http::server::{Stopping, Transport, serve};
@@ -111,12 +112,12 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
         let writer = Writer::new(Arc::clone(stream));
         writers.spawn(&mut tasks, stream.settings(), writer, received);
     }
-    let state = AppState::new(&HttpSettings::default(), &UiSettings::default());
+    let state = AppState::new(&Draft::default());
     let mut shown = state.shown().clone();
     shown.streams = vec![busy, other];
     state.show(shown);
     let connections = Arc::clone(&state.connections);
-    let handler = routes(Arc::new(state));
+    let handler = routes(Arc::new(state), Surface::Public);
     let entered = runtime.enter();
     let listener = Listener::bind("127.0.0.1:0", &SocketAccess::default())
         .expect("a port")

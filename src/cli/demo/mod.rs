@@ -22,7 +22,6 @@ use log::info;
 
 use crate::cli::common::{Failure, LEVELS, say};
 use crate::cli::run::serve;
-use crate::config::socket::SocketAccess;
 use crate::config::{Document, Endpoint, Flags, LogSettings, Settings};
 use crate::daemon::{self, Bound, Environment, Sources};
 use crate::http::listener::BindError;
@@ -116,7 +115,7 @@ fn failed(what: &'static str) -> impl Fn(Box<dyn std::error::Error>) -> Failure 
 
 /// Binds the address, or another port where the default one is in use.
 fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
-    let access = SocketAccess::from(&settings.http);
+    let http = &settings.http;
     let with_remedy = |error: BindError, remedy: &'static str| {
         if error.is_taken() {
             error.with_remedy(remedy)
@@ -124,11 +123,11 @@ fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
             error
         }
     };
-    match daemon::bind(&settings.http.endpoints(), &access, &[]) {
+    match daemon::bind(&http.endpoints(), http, &[]) {
         Err(error) if port.is_none() && std::env::var_os("PORT").is_none() => {
             let error = with_remedy(error, "another program serves it, so a free port is taken");
             info!("{error}");
-            Ok(daemon::bind(&[Endpoint::http(ANY_PORT)], &access, &[])?)
+            Ok(daemon::bind(&[Endpoint::http(ANY_PORT)], http, &[])?)
         }
         outcome => {
             let remedy = "another program serves it: stop that, or choose another with --port";

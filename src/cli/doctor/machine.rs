@@ -30,9 +30,9 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     for endpoint in http.endpoints() {
         let address = endpoint.address.as_str();
         report.add(match address.strip_prefix("unix:") {
-            Some(path) => listen_unix(address, Path::new(path), http),
+            Some(path) => listen_unix(&endpoint, Path::new(path), http),
             None if address == SYSTEMD => Finding::ok(
-                "listen systemd",
+                named(&endpoint),
                 "systemd binds the sockets that the daemon serves",
             ),
             None => listen_tcp(&endpoint, http),
@@ -84,18 +84,27 @@ pub(super) fn memory(loaded: &Loaded) -> Finding {
     }
 }
 
+/// The name of the check of an address.
+fn named(endpoint: &Endpoint) -> String {
+    match endpoint.scheme {
+        Scheme::Http | Scheme::Https | Scheme::Redirect => format!("listen {endpoint}"),
+        Scheme::Admin => format!("admin listen {endpoint}"),
+    }
+}
+
 fn listen_tcp(endpoint: &Endpoint, http: &HttpSettings) -> Finding {
-    let address = &endpoint.address;
-    let check = format!("listen {address}");
+    let (check, address) = (named(endpoint), endpoint.address.as_str());
     let Err(error) = Listener::try_tcp(address) else {
         return Finding::ok(check, "can be bound");
     };
     if error.cause().kind() == io::ErrorKind::AddrInUse {
-        let (asked, path) = (address.clone(), about_path(http));
+        let (asked, path) = (address.to_owned(), about_path(endpoint, http));
         let answer = within(ABOUT_LIMIT, move || about_tcp(&asked, &path));
         let answer = answer.and_then(Result::ok).flatten();
         match (answer, endpoint.scheme) {
-            (Some(Holder::Daemon(version)), Scheme::Http) => return held_by_us(check, &version),
+            (Some(Holder::Daemon(daemon)), Scheme::Http | Scheme::Admin) => {
+                return held_by_us(check, &daemon);
+            }
             (Some(Holder::Tls), Scheme::Https) => {
                 return Finding::ok(check, "held by a running kafka-sse-bridge, with TLS");
             }
@@ -108,29 +117,26 @@ fn listen_tcp(endpoint: &Endpoint, http: &HttpSettings) -> Finding {
     Finding::fail(check, error.cause().to_string(), error.remedy())
 }
 
-fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
-    let check = format!("listen {address}");
-    if let Some(Err(why)) = http.unix_socket_group.as_deref().map(unix::group) {
-        return Finding::fail(
-            check,
-            why,
-            "correct unix_socket_group in [http], or create the group",
-        );
+fn listen_unix(endpoint: &Endpoint, path: &Path, http: &HttpSettings) -> Finding {
+    let check = named(endpoint);
+    let access = http.socket_access(endpoint);
+    if let Some(Err(why)) = access.group.as_deref().map(unix::group) {
+        return Finding::fail(check, why, "correct unix_socket_group, or create the group");
     }
     if let Ok(found) = path.symlink_metadata() {
         if !found.file_type().is_socket() {
             return Finding::fail(
                 check,
                 "a file exists at this path and is not a socket",
-                "remove it, or correct listen in [http]",
+                "remove it, or correct listen",
             );
         }
         return match UnixStream::connect(path) {
             Ok(stream) => {
-                let asked = about_path(http);
+                let asked = about_path(endpoint, http);
                 let answer = within(ABOUT_LIMIT, move || about(stream, &asked));
                 match answer.and_then(Result::ok).flatten() {
-                    Some(Holder::Daemon(version)) => held_by_us(check, &version),
+                    Some(Holder::Daemon(daemon)) => held_by_us(check, &daemon),
                     _ => Finding::fail(
                         check,
                         "another program serves this address",
@@ -155,18 +161,35 @@ fn listen_unix(address: &str, path: &Path, http: &HttpSettings) -> Finding {
     }
 }
 
-fn held_by_us(check: String, version: &str) -> Finding {
-    Finding::ok(check, format!("held by a running kafka-sse-bridge {version}"))
+fn held_by_us(check: String, daemon: &Running) -> Finding {
+    Finding::ok(
+        check,
+        match daemon {
+            Running::Version(version) => format!("held by a running kafka-sse-bridge {version}"),
+            Running::Unnamed => {
+                "held by a program that answers like a running kafka-sse-bridge; expose has no \"about\", so that it \
+                 cannot be asked"
+                    .to_owned()
+            }
+        },
+    )
 }
 
 /// The program that serves an address, by its response to HTTP.
 enum Holder {
-    /// The daemon, of this version.
-    Daemon(String),
+    Daemon(Running),
     /// The daemon, where it speaks TLS.
     Tls,
     /// Any program, where it redirects.
     Redirect,
+}
+
+/// The daemon that serves an address.
+enum Running {
+    /// This version.
+    Version(String),
+    /// It does not serve `/about` there, and the error has the form of this program's.
+    Unnamed,
 }
 
 /// The program that serves an address; `None` if it is another one.
@@ -190,13 +213,16 @@ fn about_tcp(address: &str, path: &str) -> io::Result<Option<Holder>> {
     Ok(None)
 }
 
-fn about_path(http: &HttpSettings) -> String {
-    format!("{}/about", http.base_path)
+fn about_path(endpoint: &Endpoint, http: &HttpSettings) -> String {
+    match endpoint.scheme {
+        Scheme::Http | Scheme::Https | Scheme::Redirect => format!("{}/about", http.base_path),
+        Scheme::Admin => "/about".to_owned(),
+    }
 }
 
 fn about(mut stream: impl Read + Write, path: &str) -> io::Result<Option<Holder>> {
     let head = format!(
-        "GET {path} HTTP/1.1\r\nHost: doctor\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\nConnection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes())?;
     let mut answer = Vec::new();
@@ -212,7 +238,12 @@ fn about(mut stream: impl Read + Write, path: &str) -> io::Result<Option<Holder>
     }
     let is_ours = about["product"] == env!("CARGO_PKG_NAME");
     let version = about["version"].as_str().filter(|_| is_ours);
-    Ok(version.map(|version| Holder::Daemon(version.to_owned())))
+    let is_hidden = about["error"]["code"] == "not_found";
+    let running = match version {
+        Some(version) => Some(Running::Version(version.to_owned())),
+        None => is_hidden.then_some(Running::Unnamed),
+    };
+    Ok(running.map(Holder::Daemon))
 }
 
 fn log_file(path: Option<&Path>) -> Finding {

@@ -26,8 +26,13 @@ use crate::stream::Stream;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `GET /openapi.json`.
-pub(super) async fn openapi(state: &AppState) -> Response {
-    answer(state, openapi::document).await
+pub(super) fn openapi(state: &AppState) -> Response {
+    let requests = state.requests();
+    response::json(&openapi::document(
+        &state.shown().streams,
+        requests.base_path.as_str(),
+        &requests.exposed,
+    ))
 }
 
 /// `GET /asyncapi.json`.

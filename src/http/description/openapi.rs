@@ -7,35 +7,58 @@ use serde_json::{Map, Value, json};
 use super::common::{info, name_of, path_parameters};
 use super::described::{DescribedStream, describe};
 use crate::config::StreamSettings;
+use crate::config::exposure::Exposed;
 use crate::stream::Stream;
 
-pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
+/// What listeners for clients serve: the streams, and the routes for operators that are exposed.
+pub(super) fn document(streams: &[Arc<Stream>], base_path: &str, exposed: &[Exposed]) -> Value {
     let mut paths = Map::new();
     let mut components = Map::new();
     for stream in describe(streams, &mut components) {
         paths.insert(stream.settings().path.clone(), stream_path(&stream));
     }
-    components.insert("Error".to_owned(), error());
-    for (path, summary, media_type) in [
+    let is_exposed = |route| exposed.contains(&route);
+    for (route, path, summary, media_type) in [
         (
+            Exposed::Streams,
             "/streams",
             "The streams, their positions and figures",
             "application/json",
         ),
         (
+            Exposed::About,
             "/about",
             "The product, its URLs, and the headers that have arrived",
             "application/json",
         ),
-        ("/metrics", "Metrics for Prometheus", "text/plain"),
         (
+            Exposed::Metrics,
+            "/metrics",
+            "Metrics for Prometheus",
+            "text/plain",
+        ),
+        (
+            Exposed::Health,
             "/health/live",
             "Whether the process serves requests",
             "application/json",
         ),
-        ("/openapi.json", "This document", "application/json"),
-        ("/asyncapi.json", "The events of the streams", "application/json"),
+        (
+            Exposed::Descriptions,
+            "/openapi.json",
+            "This document",
+            "application/json",
+        ),
+        (
+            Exposed::Descriptions,
+            "/asyncapi.json",
+            "The events of the streams",
+            "application/json",
+        ),
     ] {
+        if !is_exposed(route) {
+            continue;
+        }
         paths.insert(
             path.to_owned(),
             json!({ "get": plain(path, summary, media_type) }),
@@ -48,7 +71,9 @@ pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
     );
     ready["responses"]["503"] =
         json!({ "description": "a stream is being loaded, or the daemon shuts down" });
-    paths.insert("/health/ready".to_owned(), json!({ "get": ready }));
+    if is_exposed(Exposed::Health) {
+        paths.insert("/health/ready".to_owned(), json!({ "get": ready }));
+    }
     let server = if base_path.is_empty() { "/" } else { base_path };
     json!({
         "openapi": "3.1.0",

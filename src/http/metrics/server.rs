@@ -58,6 +58,11 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "Memory of rows copied from tables for clients that have not taken them yet",
         pieces::held() as u64,
     )?;
+    families.count(
+        "unknown_hosts",
+        "Requests refused because this daemon does not answer to the host name in them",
+        state.unknown_hosts.count(),
+    )?;
     let refused = state.limits.counts().refused;
     families.counter(
         "clients_refused",

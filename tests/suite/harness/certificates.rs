@@ -10,6 +10,9 @@ use tempfile::TempDir;
 
 pub const DAY: Duration = secs(24 * 60 * 60);
 
+/// With TLS, the listeners for clients serve only health of these unless the configuration names them.
+pub const EXPOSED: &str = "expose = [\"health\", \"about\", \"metrics\", \"streams\"]";
+
 /// A directory of certificates that one authority has signed.
 pub struct Certificates {
     directory: TempDir,
@@ -70,6 +73,12 @@ impl Certificates {
             "\n[http.tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [{}]\n{lines}\n",
             self.pair("server", "")
         )
+    }
+
+    /// A configuration with this section, and with the routes for operators where clients are served.
+    pub fn behind(&self, text: &str, lines: &str) -> String {
+        let http = format!("[http]\n{EXPOSED}\n");
+        text.replacen("[http]\n", &http, 1) + &self.section(lines)
     }
 
     /// An entry of `certificates`.

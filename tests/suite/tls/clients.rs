@@ -2,7 +2,7 @@
 
 use super::{curl, figures, start, text};
 use crate::harness::browser::Browser;
-use crate::harness::certificates::{Certificates, DAY};
+use crate::harness::certificates::{Certificates, DAY, EXPOSED};
 use crate::harness::daemon::{Daemon, finish};
 use crate::harness::http::get;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
@@ -82,7 +82,7 @@ fn clients_are_shown_the_certificate_of_the_name_they_ask_for() {
         certificates.pair("b", ""),
         certificates.pair("other", ", names = [\"c.example\"]"),
     );
-    let daemon = Daemon::start(&(config_of("") + &section));
+    let daemon = Daemon::start(&(config_of(EXPOSED) + &section));
     for (asked, shown) in [
         ("a.example", "a.example"),
         ("A.Example", "a.example"),

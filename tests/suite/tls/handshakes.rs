@@ -168,7 +168,7 @@ fn a_client_that_never_reads_over_tls_is_closed() {
     broker.produce(&topic, &vec![Message::value(large.as_str()); 20]);
     let text = config(&broker, &[&topic], "start = \"earliest\"");
     let text = text.replacen("[http]\n", "[http]\nwrite_timeout = \"2s\"\n", 1);
-    let daemon = Daemon::start(&(text + &certificates.section("")));
+    let daemon = Daemon::start(&certificates.behind(&text, ""));
     block_on(daemon.wait_ready(secs(30)));
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");

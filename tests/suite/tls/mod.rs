@@ -29,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// A daemon without Kafka that speaks TLS with the certificate `server`, with more lines for `[http]` and `[http.tls]`.
 fn start(certificates: &Certificates, http: &str, tls: &str) -> Daemon {
-    Daemon::start(&(config_of(http) + &certificates.section(tls)))
+    Daemon::start(&certificates.behind(&config_of(http), tls))
 }
 
 /// `http` in `/streams`, over the listener without TLS.
