@@ -199,8 +199,8 @@ fn milliseconds(duration: Duration) -> u64 {
 /// A limit that closes a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Limit {
-    /// The socket took no byte for `write_timeout`, or the kernel reported `ETIMEDOUT`: the peer acknowledged nothing. Or
-    /// the client of a stream of HTTP/2 took nothing of it for that time.
+    /// The socket took no byte for `write_timeout`, or the kernel reported `ETIMEDOUT`: the peer acknowledged nothing.
+    /// Or the client of a stream of HTTP/2 took nothing of it for that time.
     WriteTimeout,
     HeadTimeout,
     HeadSize,
@@ -210,8 +210,8 @@ pub(super) enum Limit {
     Http2Ping,
 }
 
-/// One open connection, shared by its socket, its requests and their responses; or one stream of a connection of HTTP/2,
-/// with its request and response.
+/// One open connection, shared by its socket, its requests and their responses; or one stream of a connection of
+/// HTTP/2, with its request and response.
 #[derive(Debug)]
 pub(super) struct Connection {
     connections: Arc<Connections>,

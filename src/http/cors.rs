@@ -1,8 +1,8 @@
 //! Cross-origin requests (`cors` in `[http]` and `[[stream]]`; the Fetch standard, section "HTTP CORS protocol"): which
 //! origins may read a response, and the responses to preflights. Pure.
 //!
-//! Two more headers follow the same rule: `Cross-Origin-Resource-Policy` for requests without CORS, such as those of scripts
-//! and images, which name no origin, and `Timing-Allow-Origin` (Resource Timing, section 4.5.1).
+//! Two more headers follow the same rule: `Cross-Origin-Resource-Policy` for requests without CORS, such as those of
+//! scripts and images, which name no origin, and `Timing-Allow-Origin` (Resource Timing, section 4.5.1).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -14,8 +14,8 @@ use warp::reply::{Reply, Response};
 
 use crate::config::cors::{ANY_ORIGIN, AllowedOrigin, CorsSettings};
 
-/// Headers that requests from other origins may have beside those that need no permission, whatever `allow_headers` says:
-/// a client that reads a stream without EventSource, or a document again, sends them.
+/// Headers that requests from other origins may have beside those that need no permission, whatever `allow_headers`
+/// says: a client that reads a stream without EventSource, or a document again, sends them.
 const ALLOWED_HEADERS: [&str; 4] = ["accept", "cache-control", "if-none-match", "last-event-id"];
 
 /// Response headers that pages of other origins may read beside those that need no permission.
@@ -95,8 +95,8 @@ impl Cors {
         response
     }
 
-    /// Says which pages may load a response without CORS: those of any origin where all may read it, otherwise the daemon's
-    /// own.
+    /// Says which pages may load a response without CORS: those of any origin where all may read it, otherwise the
+    /// daemon's own.
     pub(super) fn add_resource_policy(&self, headers: &mut HeaderMap) {
         let policy = if self.allows_any {
             "cross-origin"

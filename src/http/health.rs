@@ -108,8 +108,8 @@ fn of_table(stream: &Stream) -> Vec<String> {
     troubles
 }
 
-/// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining. The names of streams and
-/// topics, and the faults, are details.
+/// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining. The names of streams
+/// and topics, and the faults, are details.
 pub fn ready(state: &AppState, has_details: bool) -> Response {
     let standing = standing(state);
     let mut body = json!({ "ready": standing.is_ready, "draining": standing.is_draining });

@@ -1,12 +1,12 @@
 //! The host that a request names, and whether the daemon answers to it (`http.hosts`).
 //!
-//! A page whose own name resolves to an address of this machine, for a moment, is of the daemon's origin for the browser and
-//! reads everything (DNS rebinding). Its requests name that host. Only names can be rebound, so addresses are always
-//! answered to.
+//! A page whose own name resolves to an address of this machine, for a moment, is of the daemon's origin for the
+//! browser and reads everything (DNS rebinding). Its requests name that host. Only names can be rebound, so addresses
+//! are always answered to.
 //!
-//! Without `hosts`, names in requests from this machine itself are looked at: services on loopback addresses are those that
-//! pages must not reach. A rebound page has the port at which the daemon listens in its own address, so only names with that
-//! port are refused; the name that a proxy on this machine forwards has the proxy's port.
+//! Without `hosts`, names in requests from this machine itself are looked at: services on loopback addresses are those
+//! that pages must not reach. A rebound page has the port at which the daemon listens in its own address, so only names
+//! with that port are refused; the name that a proxy on this machine forwards has the proxy's port.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};

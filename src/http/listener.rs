@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::unix::{self, SocketFile};
-use crate::config::Scheme;
 use crate::config::socket::SocketAccess;
 use crate::config::{Endpoint, Scheme};
 
@@ -140,7 +139,8 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Binds the address of an endpoint, as [`bind`](Self::bind) does, or shares the sockets that systemd has bound for it.
+    /// Binds the address of an endpoint, as [`bind`](Self::bind) does, or shares the sockets that systemd has bound for
+    /// it.
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
@@ -184,7 +184,7 @@ impl Listener {
     /// The URL at which it is served.
     pub fn url(&self, scheme: Scheme) -> String {
         let of_tcp = match scheme {
-            Scheme::Http | Scheme::Redirect => "http",
+            Scheme::Http | Scheme::Redirect | Scheme::Admin => "http",
             Scheme::Https => "https",
         };
         match self {
@@ -218,8 +218,8 @@ enum InheritedSocket {
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// The sockets, or an error; `None` before the first use. Kept for the life of the process: the environment names them by
-/// number, which other descriptors could get after a close, and a reload may remove `systemd` and add it again.
+/// The sockets, or an error; `None` before the first use. Kept for the life of the process: the environment names them
+/// by number, which other descriptors could get after a close, and a reload may remove `systemd` and add it again.
 static INHERITED: Mutex<Option<Result<Vec<Inherited>, String>>> = Mutex::new(None);
 
 /// The sockets that systemd has passed (`sd_listen_fds(3)`), for `[http.admin]` or for `[http]`.

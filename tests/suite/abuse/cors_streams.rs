@@ -1,5 +1,5 @@
-//! Rules for pages of other origins that one stream has for itself, and the headers that follow these rules. No Kafka is
-//! needed.
+//! Rules for pages of other origins that one stream has for itself, and the headers that follow these rules. No Kafka
+//! is needed.
 
 use crate::configuration::complains;
 use crate::harness::daemon::Daemon;

@@ -1,4 +1,5 @@
-//! What the service shows to whom, by listener, host name and origin, and what becomes of requests that are up to no good.
+//! What the service shows to whom, by listener, host name and origin, and what becomes of requests that are up to no
+//! good.
 
 mod admin;
 mod cors_streams;

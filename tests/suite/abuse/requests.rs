@@ -1,5 +1,5 @@
-//! Requests that no browser sends. Each is answered without harm: nothing of it becomes a header, a log line or the name of a
-//! file. No Kafka is needed.
+//! Requests that no browser sends. Each is answered without harm: nothing of it becomes a header, a log line or the
+//! name of a file. No Kafka is needed.
 
 use crate::harness::daemon::Daemon;
 use crate::harness::http;
@@ -85,8 +85,8 @@ fn no_request_splits_a_response_or_sets_a_header() {
                 "/live/events?x=1",
                 &format!("{field}: https://{splitter}.b.example\r\n"),
             ));
-            // A bare CR or LF is not part of a value (RFC 9112, section 2.2): it ends the field. One that ends the head begins
-            // a request of the client's own.
+            // A bare CR or LF is not part of a value (RFC 9112, section 2.2): it ends the field. One that ends the head
+            // begins a request of the client's own.
             if raw.contains("\r\n\r\n") {
                 continue;
             }
@@ -215,8 +215,8 @@ fn no_path_leaves_the_directory_of_assets() {
     }
     let inside = exchange(port, &get("/assets/deep/file.txt", "Host: x\r\n"));
     assert!(inside.ends_with("inside"), "{inside}");
-    // A link is of whoever may write the directory: Kubernetes mounts files as links, and releases are changed by them. What
-    // is not a file is not opened.
+    // A link is of whoever may write the directory: Kubernetes mounts files as links, and releases are changed by them.
+    // What is not a file is not opened.
     symlink("deep/file.txt", assets.join("link.txt")).expect("a link");
     let linked = exchange(port, &get("/assets/link.txt", "Host: x\r\n"));
     assert!(linked.ends_with("inside"), "{linked}");
