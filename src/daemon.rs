@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
+use crate::auth;
 use crate::config::print::fingerprint;
 use crate::config::{
     self, Document, Endpoint, Flags, Format, HttpSettings, KafkaSettings, Loaded, Scheme, Settings, Start,
@@ -231,6 +232,17 @@ impl Daemon {
         fd_limit::raise();
         let app = Arc::new(AppState::new(&settings));
         let connections = Arc::clone(&app.connections);
+        app.auth
+            .apply(auth::Prepared::load(&settings).map_err(io::Error::other)?);
+        let shown = Arc::downgrade(&app);
+        app.auth.status.on_change(move || {
+            if let Some(app) = shown.upgrade() {
+                let streams = app.shown().streams.clone();
+                for stream in &streams {
+                    stream.check_access();
+                }
+            }
+        });
         app.reloads.apply(fingerprint(&settings));
         let [public, admin] = [Surface::Public, Surface::Admin].map(|surface| {
             let routes = routes(Arc::clone(&app), surface);

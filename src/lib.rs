@@ -5,8 +5,10 @@
 //! ```
 //! Modules, in the order in which they may import each other:
 //!
+//! - [`jose`]: verifies signed tokens.
 //! - [`config`]: reads files, environment and flags into validated settings.
 //! - [`logging`]: writes log lines; [`signals`], [`systemd`], [`fd_limit`]: the process and its surroundings.
+//! - `https`: connects to servers with TLS.
 //! - [`sse`]: the format of Server-Sent Events.
 //! - [`kafka`]: reads topics with one of two client libraries, and hands on batches of records.
 //! - [`json_schema`]: schemas of what is shown, for descriptions of the API.
@@ -14,6 +16,7 @@
 //! - [`decode`]: decodes keys and values to JSON, and has them reshaped.
 //! - [`schema_registry`]: fetches schemas, once per id, and keeps them.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
+//! - [`auth`]: finds out who a client is, and what it may read.
 //! - [`writers`]: the threads that encode, apart from those that serve clients.
 //! - [`http`]: serves event streams, the page, figures and health.
 //! - [`watchdog`], [`status_line`]: report to systemd whether the daemon lives, and how it is.
@@ -22,12 +25,15 @@
 //!
 //! docs/architecture.md explains threads, queues, locks and the way of a record.
 
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod decode;
 pub mod fd_limit;
 pub mod http;
+mod https;
+pub mod jose;
 pub mod json_schema;
 pub mod kafka;
 pub mod logging;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use log::{error, info, warn};
 
+use crate::auth;
 use crate::config::diff::{Changes, StreamChange, diff};
 use crate::config::print::fingerprint;
 use crate::config::{Endpoint, Settings, StreamSettings};
@@ -90,6 +91,7 @@ impl Daemon {
         let http = next.clone();
         let certificates = tokio::task::spawn_blocking(move || Prepared::read(&http.http)).await??;
         let log = logging::prepare(&next.log)?;
+        let rules = auth::Prepared::load(&next)?;
         let started = self.start_fresh(&next, &changes)?;
         let are_files_rotated = started
             .connection
@@ -97,8 +99,16 @@ impl Daemon {
             .is_rotation_of(&self.connection.credentials);
         self.set_socket_access(&next, &changes)?;
         log.install();
+        // Before streams are exchanged, so that nobody gets a record that it may no longer read.
+        let has_auth = self.settings.auth.is_configured() || next.auth.is_configured();
+        self.app.auth.apply(rules);
         self.apply(next, started);
         self.tls.apply(certificates);
+        if has_auth {
+            for running in &self.streams {
+                running.stream.check_access();
+            }
+        }
         self.listen(bound, &changes).await;
         self.tidy();
 

@@ -11,6 +11,7 @@ mod manual;
 mod print_config;
 mod run;
 mod tail;
+mod token;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,8 @@ enum Command {
     PrintConfig(Configured),
     /// Print an event id (a position) readably.
     Id(id::Options),
+    /// Make a token for a client, and the line for the file of tokens.
+    Token(token::Options),
     /// Follow a stream: print its events, resume, and measure their latency.
     Tail(tail::Options),
     /// Show live tables in a browser, with an embedded broker and data; needs no configuration.
@@ -62,6 +65,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(options) => return doctor::run(options),
         Command::PrintConfig(configured) => print_config::run(configured),
         Command::Id(options) => id::run(options),
+        Command::Token(options) => token::run(options),
         Command::Tail(options) => tail::run(options),
         #[cfg(feature = "librdkafka")]
         Command::Demo(options) => demo::run(options),

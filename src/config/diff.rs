@@ -51,6 +51,7 @@ pub fn diff(old: &Settings, new: &Settings, lacks_rows: impl Fn(&str) -> bool) -
     let Draft {
         kafka,
         http,
+        auth,
         memory,
         streams,
         ui,
@@ -58,6 +59,7 @@ pub fn diff(old: &Settings, new: &Settings, lacks_rows: impl Fn(&str) -> bool) -
     } = &**new;
     changes.note("kafka.", reload_effect::kafka(&old.kafka, kafka));
     changes.note("http.", reload_effect::http(&old.http, http));
+    changes.note("auth.", reload_effect::auth(&old.auth, auth));
     changes.note("memory.", reload_effect::memory(&old.memory, memory));
     for stream in streams {
         let path = stream.path.clone();

@@ -12,6 +12,8 @@ use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
+use super::claims::is_claim_name;
+
 /// Most terms (name and value) in a filter.
 pub const MAX_TERMS: usize = 16;
 
@@ -107,11 +109,11 @@ impl Name {
     }
 }
 
-/// Whether one of the values of a configuration is a parameter of the path.
-pub(crate) fn has_parameter(values: &[String]) -> bool {
+/// Whether one of the values of a configuration is known only by a request: a parameter of the path, or a claim.
+pub(crate) fn is_bound(values: &[String]) -> bool {
     values
         .iter()
-        .any(|value| matches!(Written::parse(value), Written::Parameter(_)))
+        .any(|value| !matches!(Written::parse(value), Written::Text(_)))
 }
 
 /// Splits a path into names: a dot ends one, and `\.` and `\\` are a dot and a backslash within. `None` where a
@@ -196,11 +198,30 @@ pub(crate) enum Written<'a> {
     Text(&'a str),
     /// `{name}`: the value of a parameter of the stream's path.
     Parameter(&'a str),
+    /// `${claims.name}`: the values of a claim of the client.
+    Claim(&'a str),
 }
 
+/// What a value that is a claim begins with; it ends with a brace.
+pub(crate) const CLAIM: &str = "${claims.";
+
 impl<'a> Written<'a> {
-    /// Parses a value. `{{name}}` is the text `{name}`; every further pair of braces adds one to the text.
+    /// Parses a value. `{{name}}` is the text `{name}`; every further pair of braces adds one to the text. Likewise
+    /// `$${claims.name}` is the text `${claims.name}`.
     pub(crate) fn parse(text: &'a str) -> Self {
+        // Of several dollars the last belongs to the claim.
+        let dollars = text.len() - text.trim_start_matches('$').len();
+        let claim = text.get(dollars.saturating_sub(1)..).and_then(|text| {
+            let name = text.strip_prefix(CLAIM)?.strip_suffix('}')?;
+            is_claim_name(name).then_some(name)
+        });
+        if let Some(name) = claim {
+            return if dollars == 1 {
+                Self::Claim(name)
+            } else {
+                Self::Text(text.get(1..).unwrap_or_default())
+            };
+        }
         let inner = |text: &'a str| text.strip_prefix('{')?.strip_suffix('}');
         let Some(content) = inner(text) else {
             return Self::Text(text);
@@ -243,6 +264,8 @@ pub struct Filter {
     /// A header may have several alternatives that must all match, because a record may repeat it; any other name has
     /// one.
     terms: BTreeMap<Name, Vec<Alternatives>>,
+    /// Whether nobody may learn of records that do not pass, not even of deletes.
+    is_secret: bool,
 }
 
 impl Filter {
@@ -255,7 +278,18 @@ impl Filter {
     pub(crate) fn nothing() -> Self {
         Self {
             terms: BTreeMap::from([(Name::Key, vec![Alternatives::new()])]),
+            is_secret: false,
         }
+    }
+
+    /// Nobody may learn of records that do not pass, not even of deletes.
+    pub(crate) fn keep_secret(&mut self) {
+        self.is_secret = true;
+    }
+
+    /// Whether nobody may learn of records that do not pass.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     /// Every name with values of which one must match; a header may occur more than once.
@@ -279,6 +313,7 @@ impl Filter {
             own.sort_unstable();
             own.dedup();
         }
+        self.is_secret |= other.is_secret;
         self
     }
 
@@ -287,6 +322,28 @@ impl Filter {
     /// # Errors
     /// When the name cannot have the value, or the filter exceeds its bounds.
     pub fn add(&mut self, name: Name, value: &str, topics: &[String]) -> Result<(), FilterError> {
+        self.add_trusted(name, value, topics)?;
+        let terms: usize = self.terms().map(|(_, wanted)| wanted.len()).sum();
+        if terms > MAX_TERMS {
+            return Err(FilterError::TooManyTerms);
+        }
+        let bytes: usize = self
+            .terms()
+            .flat_map(|(name, values)| values.iter().map(|value| name.to_string().len() + value.len()))
+            .sum();
+        if bytes > MAX_BYTES {
+            return Err(FilterError::TooLong);
+        }
+        Ok(())
+    }
+
+    /// The same, of a value that the client did not choose, and which is bounded elsewhere.
+    pub(crate) fn add_trusted(
+        &mut self,
+        name: Name,
+        value: &str,
+        topics: &[String],
+    ) -> Result<(), FilterError> {
         match name {
             Name::Partition if value.parse::<u32>().is_err() => {
                 return Err(FilterError::Partition(value.to_owned()));
@@ -304,29 +361,17 @@ impl Filter {
             }
             None => alternatives.push(Alternatives::from([value.to_owned()])),
         }
-        let terms: usize = self.terms().map(|(_, wanted)| wanted.len()).sum();
-        if terms > MAX_TERMS {
-            return Err(FilterError::TooManyTerms);
-        }
-        let bytes: usize = self
-            .terms()
-            .flat_map(|(name, values)| values.iter().map(|value| name.to_string().len() + value.len()))
-            .sum();
-        if bytes > MAX_BYTES {
-            return Err(FilterError::TooLong);
-        }
         Ok(())
     }
 
-    /// The filter of a configuration: names as in a query, each with its values. Names whose values have a
-    /// [parameter](Written::Parameter) are omitted; they are the job of
-    /// [`path_parameters`](super::path_parameters). An error names the key at fault, or none where the whole filter is.
+    /// The filter of a configuration: names as in a query, each with its values. Names with a value that
+    /// only a request has are omitted; they are the job of [`bound_filter`](super::bound_filter). An error names the key at fault, or none where the whole filter is.
     pub(crate) fn from_settings(
         written: &BTreeMap<String, Vec<String>>,
         topics: &[String],
     ) -> Result<Self, (Option<String>, String)> {
         let mut filter = Self::default();
-        for (text, values) in written.iter().filter(|(_, values)| !has_parameter(values)) {
+        for (text, values) in written.iter().filter(|(_, values)| !is_bound(values)) {
             let fault = |message: String| (Some(text.clone()), message);
             let name = Name::of_setting(text).map_err(fault)?;
             if values.is_empty() {
@@ -409,6 +454,17 @@ mod tests {
             ("{}", Written::Text("{}")),
             ("{{}}", Written::Text("{{}}")),
             (r#"{"a":{}}"#, Written::Text(r#"{"a":{}}"#)),
+            ("${claims.sub}", Written::Claim("sub")),
+            (
+                "${claims.realm_access.roles}",
+                Written::Claim("realm_access.roles"),
+            ),
+            ("$${claims.sub}", Written::Text("${claims.sub}")),
+            ("$$${claims.sub}", Written::Text("$${claims.sub}")),
+            ("${claims.}", Written::Text("${claims.}")),
+            ("${claim.sub}", Written::Text("${claim.sub}")),
+            ("$$", Written::Text("$$")),
+            ("u-${claims.sub}", Written::Text("u-${claims.sub}")),
         ] {
             assert_eq!(Written::parse(text), written, "{text}");
         }

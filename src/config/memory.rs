@@ -230,7 +230,7 @@ pub(super) fn fault(draft: &Draft) -> Option<String> {
 }
 
 fn notes(stream: &StreamSettings) -> u64 {
-    if stream.client_filters || stream.has_path_parameters() {
+    if stream.client_filters || stream.has_bound_filter() {
         stream.log_bytes.0 / 2
     } else {
         0

@@ -9,7 +9,8 @@
 //! - [`security`], [`cors`], [`hosts`], [`proxies`], [`socket`], [`filter`], [`formats`]: the types of keys that need more than a word or a number.
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
-//! - [`path_parameters`]: paths like `/users/{id}`, and the filters that requests for them select.
+//! - [`path_parameters`]: paths like `/users/{id}`; `bound_filter`: the filters that requests select by their path and claims.
+//! - [`auth`], [`claims`], [`static_tokens`]: who may read what.
 //! - [`added_fields`]: what a stream puts into its values.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
 //! - [`mod@diff`], [`reload_effect`]: what a reload changes, and when a change of each key takes effect.
@@ -20,7 +21,10 @@
 
 pub(crate) mod added_fields;
 mod address;
+pub mod auth;
 pub mod available;
+pub(crate) mod bound_filter;
+pub mod claims;
 pub mod cors;
 pub mod diff;
 pub mod endpoint;
@@ -46,10 +50,12 @@ pub mod schema_registry;
 pub mod security;
 pub mod settings;
 pub mod socket;
+pub mod static_tokens;
 pub mod stream;
 pub(crate) mod suggest;
 pub mod units;
 pub mod validate;
+mod validate_auth;
 mod validate_formats;
 mod validate_http_tls;
 mod validate_paths;

@@ -1,5 +1,10 @@
 //! Names of query parameters that streams understand, in all spellings.
 
+/// Parameters of streams that are neither filters nor `lastEventId`.
+pub(crate) const NAMES: [&str; 8] = [
+    "start", "since", "throttle", "sample", "format", "follow", "limit", "after",
+];
+
 /// Whether a name is `lastEventId` in a spelling that polyfills use. They let applications choose the name
 /// (`Last-Event-ID` and `lastEventID` with Mercure), and amvtek's has its own, `evs_last_event_id`. Case, `-` and `_` do
 /// not count: a name that was passed over or refused would lose records.

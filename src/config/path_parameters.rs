@@ -1,16 +1,13 @@
-//! Paths with parameters, such as `/users/{id}/orders`: which requests they match, and the filter that the values of a
-//! request select.
+//! Paths with parameters, such as `/users/{id}/orders`: which requests they match, and with what values.
+//! [`bound_filter`](super::bound_filter) has the filter that the values select.
 //!
-//! A value is always literal: nothing in it has a meaning to the filter. Pure; must not know HTTP beyond the syntax of a
-//! path.
+//! Pure; must not know HTTP beyond the syntax of a path.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use percent_encoding::percent_decode_str;
 
-use super::filter::{Filter, FilterError, Name, Written, has_parameter, is_parameter_name, literal_key};
-use super::stream::StreamSettings;
+use super::filter::{FilterError, is_parameter_name};
 
 /// Most bytes of a value, after its escapes are decoded: longer than a UUID, a number or an email address.
 pub const MAX_VALUE_BYTES: usize = 256;
@@ -206,96 +203,6 @@ fn decoded(text: &str) -> Result<String, ValueError> {
         Err(ValueError::TooLong)
     } else {
         Ok(text.into_owned())
-    }
-}
-
-/// A value of a term.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum TermValue {
-    Text(String),
-    /// A parameter, by its place among those of the path.
-    Parameter(usize),
-}
-
-/// The parameters of a stream's path, and the terms of its filter that use them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PathParameters {
-    template: PathTemplate,
-    terms: Vec<(Name, Vec<TermValue>)>,
-    topics: Vec<String>,
-}
-
-impl PathParameters {
-    /// The parameters of a stream of these settings, if its path has any. The configuration check rejects faulty ones,
-    /// with which no record would pass.
-    pub(crate) fn of(settings: &StreamSettings) -> Option<Self> {
-        let template = PathTemplate::parse(&settings.path).ok()??;
-        let names: Vec<&str> = template.parameters().collect();
-        let value = |text: &String| match Written::parse(text) {
-            Written::Text(text) => TermValue::Text(text.to_owned()),
-            // One that is unknown has no value.
-            Written::Parameter(name) => {
-                let place = names.iter().position(|known| *known == name);
-                TermValue::Parameter(place.unwrap_or(usize::MAX))
-            }
-        };
-        let used = settings.filter.iter().filter(|(_, values)| has_parameter(values));
-        let terms = used
-            .filter_map(|(name, values)| {
-                let name = Name::parse(name).ok()??;
-                Some((name, values.iter().map(value).collect()))
-            })
-            .collect();
-        Some(Self {
-            terms,
-            topics: settings.topics.clone(),
-            template,
-        })
-    }
-
-    /// The path.
-    pub(crate) fn template(&self) -> &PathTemplate {
-        &self.template
-    }
-
-    /// The filter that a request's values select. An error names the value that the filter cannot have.
-    pub(crate) fn filter(&self, values: &PathValues) -> Result<Filter, BadValue> {
-        let mut filter = Filter::default();
-        for (name, alternatives) in &self.terms {
-            for value in alternatives {
-                let (text, parameter) = match value {
-                    TermValue::Text(text) => (Cow::Borrowed(text.as_str()), None),
-                    TermValue::Parameter(place) => {
-                        let Some(text) = values.0.get(*place) else {
-                            return Ok(Filter::nothing());
-                        };
-                        let text = match name {
-                            Name::Key => literal_key(text),
-                            _ => Cow::Borrowed(text.as_str()),
-                        };
-                        (text, self.template.parameters().nth(*place))
-                    }
-                };
-                filter
-                    .add(name.clone(), &text, &self.topics)
-                    .map_err(|why| BadValue {
-                        parameter: parameter.unwrap_or_default().to_owned(),
-                        why: ValueError::Filter(why),
-                    })?;
-            }
-        }
-        // Without a term every record would pass.
-        Ok(if filter.is_empty() {
-            Filter::nothing()
-        } else {
-            filter
-        })
-    }
-
-    /// The records that a client with these values gets: none without values, or with impossible ones.
-    pub(crate) fn filter_or_nothing(&self, values: Option<&PathValues>) -> Filter {
-        let filter = values.and_then(|values| self.filter(values).ok());
-        filter.unwrap_or_else(Filter::nothing)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use super::auth::{AuthSettings, JwtSettings, ProxySettings, TokenSettings};
 use super::cors::CorsSettings;
 use super::exposure::AdminSettings;
 use super::http_tls::HttpTlsSettings;
@@ -288,6 +289,65 @@ fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<Key> {
     )
 }
 
+pub(super) fn auth(old: &AuthSettings, new: &AuthSettings) -> Vec<Key> {
+    let mut keys = compare!(
+        old,
+        new,
+        AuthSettings {
+            warn_before: Live,
+            cookie: Live,
+            query_parameter: Live,
+            jwt: Live,
+            tokens: Live,
+            proxy: Live,
+        }
+    );
+    let [old_jwt, new_jwt] = [old, new].map(|auth| auth.jwt.clone().unwrap_or_default());
+    let has_changed = old.jwt.is_some() != new.jwt.is_some();
+    nest(&mut keys, "jwt", has_changed, jwt(&old_jwt, &new_jwt));
+    let [old_tokens, new_tokens] = [old, new].map(|auth| auth.tokens.clone().unwrap_or_default());
+    let has_changed = old.tokens.is_some() != new.tokens.is_some();
+    nest(&mut keys, "tokens", has_changed, tokens(&old_tokens, &new_tokens));
+    let [old_proxy, new_proxy] = [old, new].map(|auth| auth.proxy.clone().unwrap_or_default());
+    let has_changed = old.proxy.is_some() != new.proxy.is_some();
+    nest(&mut keys, "proxy", has_changed, proxy(&old_proxy, &new_proxy));
+    keys
+}
+
+fn jwt(old: &JwtSettings, new: &JwtSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        JwtSettings {
+            algorithms: Live,
+            key_file: Live,
+            jwks_url: Live,
+            jwks_ca_file: Live,
+            jwks_refresh: Live,
+            jwks_min_interval: Live,
+            jwks_timeout: Live,
+            issuer: Live,
+            audience: Live,
+            leeway: Live,
+        }
+    )
+}
+
+fn tokens(old: &TokenSettings, new: &TokenSettings) -> Vec<Key> {
+    compare!(old, new, TokenSettings { file: Live })
+}
+
+fn proxy(old: &ProxySettings, new: &ProxySettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        ProxySettings {
+            headers: Live,
+            lists: Live,
+        }
+    )
+}
+
 pub(super) fn memory(old: &MemorySettings, new: &MemorySettings) -> Vec<Key> {
     compare!(old, new, MemorySettings { limit: Live })
 }
@@ -334,6 +394,7 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: boo
             max_keys: Live.unless(Rebuild, has_room(new.max_keys > old.max_keys)),
             max_table_bytes: Live.unless(Rebuild, has_room(new.max_table_bytes > old.max_table_bytes)),
             when_full: Live,
+            allow: Live,
             filter: Rebuild,
             client_filters: Live.unless(Rebuild, lacks_headers),
             max_filter_paths: Live,
@@ -394,6 +455,7 @@ pub fn all() -> Vec<(String, Effects)> {
     let Draft {
         kafka: of_kafka,
         http: of_http,
+        auth: of_auth,
         memory: of_memory,
         streams: _,
         ui: of_ui,
@@ -403,6 +465,7 @@ pub fn all() -> Vec<(String, Effects)> {
     let sections = [
         ("kafka", kafka(of_kafka, of_kafka)),
         ("http", http(of_http, of_http)),
+        ("auth", auth(of_auth, of_auth)),
         ("memory", memory(of_memory, of_memory)),
         ("stream", stream(&of_stream, &of_stream, false)),
         ("ui", ui(of_ui, of_ui)),

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::AuthSettings;
 use super::cors::CorsSettings;
 use super::exposure::{AdminSettings, Exposed, optional_list};
 use super::hosts::HostPattern;
@@ -63,6 +64,8 @@ pub struct Draft {
     pub kafka: KafkaSettings,
     /// The HTTP service.
     pub http: HttpSettings,
+    /// How clients say who they are.
+    pub auth: AuthSettings,
     /// Limits of memory.
     pub memory: MemorySettings,
     /// The event streams.
@@ -78,7 +81,8 @@ impl Draft {
     /// The routes for operators that the listeners for clients serve too: those in `expose`. Without that key all of them,
     /// or health alone where the settings tell operators from clients.
     pub fn exposed(&self) -> Vec<Exposed> {
-        let is_closed = !self.http.admin.listen.is_empty() || self.http.tls.is_some();
+        let is_closed =
+            !self.http.admin.listen.is_empty() || self.http.tls.is_some() || self.auth.is_configured();
         match &self.http.expose {
             Some(exposed) => exposed.clone(),
             None if is_closed => vec![Exposed::Health],

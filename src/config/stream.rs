@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::Allow;
 use super::cors::CorsSettings;
-use super::filter::has_parameter;
+use super::filter::{Written, is_bound};
 use super::formats::{AvroJson, DataFormat, Int64, Timestamps, Unwrap};
 use super::list::list;
 use super::units::{Size, Span};
@@ -115,8 +116,12 @@ pub struct StreamSettings {
     pub max_table_bytes: Size,
     /// How a full table treats new keys.
     pub when_full: WhenFull,
+    /// Who may read it; by default everybody, and with `[auth]` every client that says who it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Allow>,
     /// The fixed filter, which clients cannot widen: names as in a query (`key`, `topic`, `partition`, `header.NAME`,
-    /// `value.PATH`), each with the values that pass. A value `{name}` is that of a parameter of the path.
+    /// `value.PATH`), each with the values that pass. A value `{name}` is that of a parameter of the path,
+    /// and `${claims.name}` those of a claim of the client.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub filter: BTreeMap<String, Vec<String>>,
     /// Whether clients may filter by their query.
@@ -147,14 +152,20 @@ impl StreamSettings {
         self.key_format.is_framed() || self.value_format.is_framed()
     }
 
-    /// Whether the path has parameters, so that each client gets the records that its path selects.
-    pub(crate) fn has_path_parameters(&self) -> bool {
-        self.path.contains('{')
+    /// Whether each client gets the records that its path or its claims select.
+    pub(crate) fn has_bound_filter(&self) -> bool {
+        self.path.contains('{') || self.filters_by_claims()
+    }
+
+    /// Whether the filter uses claims of the client.
+    pub(crate) fn filters_by_claims(&self) -> bool {
+        let mut values = self.filter.values().flatten();
+        values.any(|value| matches!(Written::parse(value), Written::Claim(_)))
     }
 
     /// Whether a part of the filter is the same for all clients.
     pub(crate) fn has_fixed_filter(&self) -> bool {
-        self.filter.values().any(|values| !has_parameter(values))
+        self.filter.values().any(|values| !is_bound(values))
     }
 
     /// Whether headers are kept beside the frames, for filters.
@@ -206,6 +217,7 @@ impl Default for StreamSettings {
             max_keys: DEFAULT_MAX_KEYS,
             max_table_bytes: DEFAULT_MAX_TABLE_BYTES,
             when_full: WhenFull::default(),
+            allow: None,
             filter: BTreeMap::new(),
             client_filters: true,
             max_filter_paths: DEFAULT_MAX_FILTER_PATHS,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::added_fields;
 use super::address::check_host_port;
+use super::auth::Allow;
 use super::cors::CorsSettings;
 use super::faults::{Fault, Faults};
 use super::filter::{Filter, Name};
@@ -14,6 +15,7 @@ use super::parameters::is_last_event_id;
 use super::settings::{Client, Draft, Isolation, KafkaSettings, Settings};
 use super::stream::{LEAST_LOG, Lag, StreamSettings};
 use super::units::Span;
+use super::validate_auth;
 use super::validate_formats;
 use super::validate_http_tls;
 use super::validate_paths::{check_collisions, check_path};
@@ -57,12 +59,19 @@ const MAX_TOPIC_NAME: usize = 249;
 ///
 /// # Errors
 /// Every broken rule, in the order of the sections.
-pub fn validate(draft: Draft) -> Result<Settings, Vec<Fault>> {
+pub fn validate(mut draft: Draft) -> Result<Settings, Vec<Fault>> {
     let mut faults = Faults::default();
+    if draft.auth.is_configured() {
+        // The default depends on another section, and everything else reads the stream's alone.
+        for stream in &mut draft.streams {
+            stream.allow.get_or_insert(Allow::Authenticated);
+        }
+    }
     check_kafka(&draft, &mut faults);
     validate_security::validate(&draft.kafka, &mut faults);
     validate_schema_registry::validate(&draft.kafka.schema_registry, &mut faults);
     check_http(&draft, &mut faults);
+    validate_auth::validate(&draft, &mut faults);
     if draft.streams.is_empty() {
         faults.add(
             "stream",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::faults::Faults;
-use super::filter::{Filter, FilterError, Name, Written, has_parameter};
+use super::filter::{CLAIM, Filter, FilterError, Name, Written, is_bound};
 use super::path_parameters::PathTemplate;
 use super::stream::StreamSettings;
 
@@ -94,8 +94,15 @@ fn check_use(stream: &StreamSettings, parameters: &[&str], key: Key<'_>, faults:
                 );
                 faults.add(at.clone(), message);
             }
+            if matches!(Written::parse(value), Written::Text(text) if text == value && text.contains(CLAIM)) {
+                let message = format!(
+                    "{value:?} has a claim beside other text, or without a name; a claim is a whole value, as in \
+                     [\"{CLAIM}sub}}\"]"
+                );
+                faults.add(at.clone(), message);
+            }
         }
-        if !has_parameter(values) {
+        if !is_bound(values) {
             continue;
         }
         let name = match Name::of_setting(text) {
@@ -106,7 +113,8 @@ fn check_use(stream: &StreamSettings, parameters: &[&str], key: Key<'_>, faults:
             }
         };
         for value in values {
-            let (text, is_parameter) = match Written::parse(value) {
+            let (text, is_known_later) = match Written::parse(value) {
+                Written::Claim(claim) => (claim, true),
                 Written::Text(text) => (text, false),
                 Written::Parameter(parameter) => {
                     unused.remove(parameter);
@@ -122,9 +130,9 @@ fn check_use(stream: &StreamSettings, parameters: &[&str], key: Key<'_>, faults:
                 }
             };
             match filter.add(name.clone(), text, &stream.topics) {
-                // The value of a parameter is known only by a request.
+                // The value of a parameter or a claim is known only by a request.
                 Err(FilterError::Partition(_) | FilterError::Topic(..) | FilterError::Key(_))
-                    if is_parameter => {}
+                    if is_known_later => {}
                 Err(error) => faults.add(at.clone(), error.to_string()),
                 Ok(()) => {}
             }
@@ -144,7 +152,7 @@ fn check_use(stream: &StreamSettings, parameters: &[&str], key: Key<'_>, faults:
     let most = stream.max_filter_paths;
     if most > 0 && names > most as usize {
         let message = format!(
-            "is less than the {names} headers and values to which the filter compares parameters of the path, so that no \
+            "is less than the {names} headers and values to which the filter compares parameters of the path or claims, so that no \
              client could open the stream; 1000 is usual"
         );
         faults.add(key("max_filter_paths"), message);

@@ -17,7 +17,7 @@ use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use log::warn;
+use log::{debug, warn};
 use parking_lot::Mutex;
 use warp::reply::{Reply, Response};
 
@@ -29,6 +29,7 @@ use crate::config::memory::MOST_COMPRESSORS;
 use crate::logging::Seldom;
 use crate::sse::write;
 use crate::stream::Stream;
+use crate::stream::access::Access;
 use crate::stream::document::{Document, Rows};
 use crate::stream::pieces;
 use crate::stream::position::Position;
@@ -138,7 +139,7 @@ pub(super) async fn answer(
         return Ok(not_loaded());
     };
     let id = poll_fn(|context| document.poll_id(context.waker()).map(Bytes::clone)).await;
-    let etag = etag(stream, &id, document.fingerprint());
+    let etag = etag(stream, &opening, &id, document.fingerprint());
     let is_known = accept::if_none_match(headers, &etag);
     let mut is_gzip = accept::gzip(headers);
     let mut response = if is_known {
@@ -149,7 +150,7 @@ pub(super) async fn answer(
         let position = first.map_or_else(|| String::from_utf8_lossy(&id).into_owned(), |(_, id)| id);
         let gzip = is_gzip.then(Compressor::begin).flatten();
         is_gzip = gzip.is_some();
-        let body = Body::new(document, position, gzip, permit);
+        let body = Body::new(document, position, gzip, permit, opening.access.clone());
         warp::reply::stream(body).into_response()
     };
     let headers = response.headers_mut();
@@ -163,9 +164,17 @@ pub(super) async fn answer(
     if let Ok(etag) = HeaderValue::try_from(etag) {
         headers.insert(ETAG, etag);
     }
-    // Caches may keep it, and ask whether it is still right.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding"));
+    // Caches may keep it, and ask whether it is still right; those of several clients may not where it is for one.
+    let (cache_control, vary) = if opening.access.is_some() {
+        (
+            "private, no-cache",
+            "accept, accept-encoding, authorization, cookie",
+        )
+    } else {
+        ("no-cache", "accept, accept-encoding")
+    };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
+    headers.insert(VARY, HeaderValue::from_static(vary));
     Ok(response)
 }
 
@@ -183,17 +192,23 @@ fn not_loaded() -> Response {
 /// The tag of the document at a position. Weak (RFC 9110, section 8.8.1), because replicas may have rows in another
 /// order. The time up to which deletes are known moves on without any change. Rows can change without the position:
 /// lower bounds evict rows, and after a restart records may be gone that retention has deleted.
-fn etag(stream: &Stream, id: &[u8], fingerprint: u64) -> String {
+/// Where the client decides which rows are shown, so does it decide the tag.
+fn etag(stream: &Stream, opening: &Opening, id: &[u8], fingerprint: u64) -> String {
     let position = Position {
         as_of: None,
         ..Position::parse(id).unwrap_or_default()
     };
     // Other settings show other rows.
-    let settings = serde_json::to_vec(stream.settings()).unwrap_or_default();
+    let mut shown = serde_json::to_vec(stream.settings()).unwrap_or_default();
+    if opening.access.is_some()
+        && let Some(filter) = stream.filter_of(opening)
+    {
+        shown.extend(format!("{filter:?}").into_bytes());
+    }
     format!(
         "W/\"{}-{:08x}-{fingerprint:016x}\"",
         String::from_utf8_lossy(&position.id()),
-        crc32fast::hash(&settings)
+        crc32fast::hash(&shown)
     )
 }
 
@@ -212,6 +227,8 @@ struct Body {
     sent: Instant,
     /// Counts the client until everything is sent.
     _permit: Permit,
+    /// The right of the client.
+    access: Option<Access>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +239,13 @@ enum Stage {
 }
 
 impl Body {
-    fn new(document: Document, first: String, gzip: Option<Compressor>, permit: Permit) -> Self {
+    fn new(
+        document: Document,
+        first: String,
+        gzip: Option<Compressor>,
+        permit: Permit,
+        access: Option<Access>,
+    ) -> Self {
         Self {
             document,
             first,
@@ -233,6 +256,7 @@ impl Body {
             spent: 0,
             sent: Instant::now(),
             _permit: permit,
+            access,
         }
     }
 
@@ -344,6 +368,13 @@ impl futures_core::Stream for Body {
             this.spent = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        let path = this.document.path();
+        if let Some(access) = &this.access
+            && !access.holds(path, Instant::now())
+        {
+            debug!("stream {path}: a document was cut off: its client's token has ended");
+            return Poll::Ready(Some(Err(io::Error::other("the token of the client has ended"))));
         }
         let mut part = Vec::with_capacity(PIECE);
         let written = this.write(&mut part);

@@ -1,6 +1,6 @@
 //! The format of errors: JSON, with a code for programs and a message for people.
 
-use http::header::ALLOW;
+use http::header::{ALLOW, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::{Reply, Response};
@@ -16,6 +16,9 @@ pub(super) struct ApiError {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
+    /// The value of `WWW-Authenticate`.
+    #[serde(skip)]
+    challenge: Option<String>,
 }
 
 impl ApiError {
@@ -25,6 +28,15 @@ impl ApiError {
             code,
             message: message.into(),
             parameter: None,
+            challenge: None,
+        }
+    }
+
+    /// With a challenge to the client to say who it is, for 401 and 403 (RFC 9110, section 11.6.1).
+    pub(super) fn with_challenge(self, challenge: String) -> Self {
+        Self {
+            challenge: Some(challenge),
+            ..self
         }
     }
 
@@ -61,8 +73,15 @@ impl ApiError {
 impl Reply for ApiError {
     fn into_response(self) -> Response {
         let status = self.status;
+        let challenge = self
+            .challenge
+            .as_ref()
+            .and_then(|text| HeaderValue::try_from(text).ok());
         let mut response = json(&serde_json::json!({ "error": self }));
         *response.status_mut() = status;
+        if let Some(challenge) = challenge {
+            response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response
                 .headers_mut()

@@ -12,6 +12,7 @@ use log::debug;
 use tokio::time::Sleep;
 use warp::reply::{Reply, Response};
 
+use super::access;
 use super::connections::Connection;
 use super::document;
 use super::error::ApiError;
@@ -19,10 +20,12 @@ use super::form::Form;
 use super::limits::Permit;
 use super::ndjson::{Lines, as_lines};
 use super::over_limit;
+use super::parameters::is_ignored;
 use super::query::{Asked, parse};
 use super::response::as_event_stream;
 use super::state::AppState;
 use super::stream_path::FoundStream;
+use crate::stream::access::Access;
 use crate::stream::subscription::{Step, Subscription};
 
 /// Opens the stream for a client.
@@ -38,6 +41,12 @@ pub(super) async fn answer(
     headers: &HeaderMap,
     connection: Option<Arc<Connection>>,
 ) -> Result<Response, ApiError> {
+    let access = match access::authorize(state, &stream, query, headers, connection.as_ref()).await {
+        Ok(access) => access,
+        Err(refusal) => return Ok(*refusal),
+    };
+    let path_values = path_values?;
+    access::check_selection(state, &stream, path_values.as_ref(), access.as_ref())?;
     if let Some(why) = stream.failure() {
         return Err(ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -45,8 +54,13 @@ pub(super) async fn answer(
             why,
         ));
     }
-    let Asked { mut opening, form } = parse(query, &state.requests().ignored_parameters, headers, &stream)?;
+    let requests = state.requests();
+    let policy = state.auth.policy();
+    let is_passed_over =
+        |name: &str| is_ignored(name, &requests.ignored_parameters) || policy.query_parameter() == Some(name);
+    let Asked { mut opening, form } = parse(query, &is_passed_over, headers, &stream)?;
     opening.path_values = path_values;
+    opening.access = access.clone();
     let lines = match form {
         Form::Lines { ends_at_head } => Some(Lines::new(ends_at_head)),
         Form::Events | Form::Document(_) => None,
@@ -67,7 +81,7 @@ pub(super) async fn answer(
     match stream.admit(opening) {
         Ok(subscription) => {
             let is_lines = lines.is_some();
-            let events = EventStream::new(subscription, lines, connection, permit);
+            let events = EventStream::new(subscription, lines, connection, permit, access.as_ref());
             Ok(with_head(warp::reply::stream(events).into_response(), is_lines))
         }
         Err((limit, opening)) => {
@@ -106,12 +120,14 @@ impl EventStream {
         lines: Option<Lines>,
         connection: Arc<Connection>,
         permit: Permit,
+        access: Option<&Access>,
     ) -> Self {
         debug!(
-            "{}: {} opened, for {}",
+            "{}: {} opened, for {}{}",
             subscription.path(),
             connection.peer(),
-            permit.address()
+            permit.address(),
+            access::name(access)
         );
         connection.set_streaming(true);
         Self {

@@ -66,6 +66,7 @@ pub(crate) fn standing(state: &AppState) -> Standing {
     let tables = shown.streams.iter().flat_map(|stream| of_table(stream));
     let kafka = state.kafka.snapshot();
     let registry = state.schema_registry.degraded();
+    let auth = state.auth.status.degraded();
     Standing {
         is_ready,
         is_draining,
@@ -76,6 +77,7 @@ pub(crate) fn standing(state: &AppState) -> Standing {
             .into_iter()
             .chain(registry)
             .chain(state.tls.degraded())
+            .chain(auth)
             .chain(failed)
             .chain(tables)
             .collect(),

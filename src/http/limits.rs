@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use log::{debug, warn};
 use parking_lot::{Mutex, RwLock};
 
-use super::forwarded::{Address, client};
+use super::forwarded::{Address, client, is_proxy};
 use super::peer::Peer;
 use crate::config::HttpSettings;
 use crate::config::proxies::Proxy;
@@ -172,6 +172,11 @@ impl Limits {
     /// The client address of a request of this peer.
     pub fn client(&self, peer: Peer, headers: &http::HeaderMap) -> Address {
         client(peer, headers, &self.rules().trusted_proxies)
+    }
+
+    /// Whether the peer is a trusted proxy.
+    pub(crate) fn trusts(&self, peer: Peer) -> bool {
+        is_proxy(peer, &self.rules().trusted_proxies)
     }
 
     /// Admits a stream. Counts and logs a refusal.

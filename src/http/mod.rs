@@ -12,6 +12,7 @@
 //!   `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
 //!   build the common parts of responses, `accept` parses a client's preferences.
+//! - `access` finds out who a client is, and whether it may read a stream.
 //! - `description`: the API as OpenAPI and AsyncAPI.
 //! - `hosts`: the names that the daemon answers to.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
@@ -24,6 +25,7 @@
 
 mod about;
 mod accept;
+mod access;
 pub mod assets;
 mod base_path;
 pub mod client_certificate;

@@ -71,12 +71,12 @@ fn nearest(state: &AppState, surface: Surface, base: &str, path: &str) -> Option
     let is_public = surface == Surface::Public;
     let streams = shown.streams.iter().filter(|_| is_public).filter_map(|stream| {
         let path = &stream.settings().path;
-        let Some(parameters) = stream.path_parameters() else {
+        let Some(template) = stream.path_template() else {
             return Some((Cow::Borrowed(path.as_str()), path.len()));
         };
         // With the values of the request, of which no letter may be wrong.
         let inside = inside.trim_end_matches('/');
-        let filled = parameters.template().with_values_of(inside)?;
+        let filled = template.with_values_of(inside)?;
         Some((Cow::Owned(filled), path.len()))
     });
     let own = OWN.into_iter().filter(|(_, route)| surface.serves(state, *route));

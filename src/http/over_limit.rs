@@ -1,4 +1,4 @@
-//! The response to a client over a limit.
+//! The response to a client over a limit, or one that cannot be served now.
 //!
 //! An EventSource never reconnects after a status other than 200, so it gets a stream with a `retry` time that ends at
 //! once; every other client gets a status with `Retry-After`. The connection is closed too, to free its descriptor.
@@ -20,15 +20,21 @@ const PAUSE: std::ops::RangeInclusive<u64> = 15..=60;
 
 /// The response to a request for a stream over `limit`.
 pub(super) fn answer(limit: Limit, opening: &Opening, headers: &HeaderMap) -> Response {
+    let id = opening.last_event_id.as_deref();
+    later(Goodbye::Overloaded, problem(limit), id, headers)
+}
+
+/// The response to a client that is to come back later, with the id that it came with.
+pub(super) fn later(goodbye: Goodbye, error: ApiError, id: Option<&str>, headers: &HeaderMap) -> Response {
     let seconds = rand::random_range(PAUSE);
     // As EventSource does (HTML standard, section 9.2.3).
     let mut response = if accept::media_type(headers, "text/event-stream").is_named() {
         let mut body = write::retry(u128::from(seconds) * 1000).into_bytes();
-        let id = opening.last_event_id.as_deref().and_then(echoed_id);
-        body.extend(Control::Goodbye(Goodbye::Overloaded).frame(id.map(str::as_bytes)));
+        let id = id.and_then(echoed_id);
+        body.extend(Control::Goodbye(goodbye).frame(id.map(str::as_bytes)));
         as_event_stream(body.into_response())
     } else {
-        let mut response = problem(limit).into_response();
+        let mut response = error.into_response();
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
         response
     };

@@ -11,7 +11,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::error::ApiError;
 use super::form::{Form, Parameters};
-use super::parameters::{is_ignored, unknown};
+use super::parameters::unknown;
 use crate::config::Start;
 use crate::config::filter::{BASE64, Filter, Name};
 use crate::config::parameters::is_last_event_id;
@@ -35,11 +35,11 @@ pub(super) struct Asked {
 }
 
 /// The start, the filter and the form that the client asks for. The `Last-Event-ID` header, which EventSource sends by
-/// itself, takes precedence over the query, which is all that its first connection can use. `ignored` is
-/// `http.ignored_parameters`.
+/// itself, takes precedence over the query, which is all that its first connection can use. `is_ignored` says
+/// of unknown parameters whether they are passed over.
 pub(super) fn parse(
     query: &str,
-    ignored: &[String],
+    is_ignored: &dyn Fn(&str) -> bool,
     headers: &HeaderMap,
     stream: &Stream,
 ) -> Result<Asked, ApiError> {
@@ -64,7 +64,7 @@ pub(super) fn parse(
                 }
             }
             name if parameters.take(name, &value)? => {}
-            other => add_term(&mut filter, (other, &value), written, ignored, stream)?,
+            other => add_term(&mut filter, (other, &value), written, is_ignored, stream)?,
         }
     }
     if !filter.is_empty() {
@@ -176,13 +176,13 @@ fn add_term(
     filter: &mut Filter,
     (parameter, value): (&str, &str),
     written: &str,
-    ignored: &[String],
+    is_ignored: &dyn Fn(&str) -> bool,
     stream: &Stream,
 ) -> Result<(), ApiError> {
     let settings = stream.settings();
     let bad = |message: String| ApiError::parameter("bad_filter", parameter, message);
     let Some(name) = Name::parse(parameter).map_err(|error| bad(error.to_string()))? else {
-        return if is_ignored(parameter, ignored) {
+        return if is_ignored(parameter) {
             Ok(())
         } else {
             Err(unknown(parameter))

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Request};
+use http::header::REFERRER_POLICY;
+use http::{HeaderMap, HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use tower_service::Service;
 use warp::Filter;
@@ -65,14 +66,11 @@ enum Route {
 impl Route {
     /// The route of just this path, without a slash behind it: relative links would lead elsewhere from there. `None`
     /// where nothing is served at it, or not by listeners of this kind.
-    ///
-    /// # Errors
-    /// When a parameter of the path cannot have its value.
-    fn find(state: &AppState, surface: Surface, path: &str) -> Result<Option<Self>, ApiError> {
+    fn find(state: &AppState, surface: Surface, path: &str) -> Option<Self> {
         if surface == Surface::Public
-            && let Some(found) = stream_path::find(&state.shown().streams, path)?
+            && let Some(found) = stream_path::find(&state.shown().streams, path)
         {
-            return Ok(Some(Self::Stream(found)));
+            return Some(Self::Stream(found));
         }
         let (exposed, route) = match path {
             "/about" => (Exposed::About, Self::About),
@@ -84,10 +82,10 @@ impl Route {
             "/asyncapi.json" => (Exposed::Descriptions, Self::AsyncApi),
             _ => {
                 let assets = Some(state.assets()).filter(|_| surface == Surface::Public);
-                return Ok(assets.filter(|assets| assets.holds(path)).map(Self::Asset));
+                return assets.filter(|assets| assets.holds(path)).map(Self::Asset);
             }
         };
-        Ok(Some(route).filter(|_| surface.serves(state, exposed)))
+        Some(route).filter(|_| surface.serves(state, exposed))
     }
 }
 
@@ -104,15 +102,15 @@ async fn answer(
         let path = format!("{}{path}", surface.base_path(&state));
         not_found::error(&state, surface, &path).into_response()
     };
-    let route = match Route::find(&state, surface, path) {
-        Ok(Some(route)) => route,
-        Ok(None) => return not_found(),
-        Err(error) => return error.into_response(),
+    let Some(route) = Route::find(&state, surface, path) else {
+        return not_found();
     };
     if !matches!(method, Method::GET | Method::HEAD) {
         return ApiError::method_not_allowed().into_response();
     }
-    match route {
+    // The URL of a document or a page may have a token in its query.
+    let hides_referrer = state.auth.policy().query_parameter().is_some();
+    let mut response = match route {
         Route::Stream(found) => {
             let answer = event_stream::answer(&state, found, &method, &query, &headers, connection).await;
             answer.unwrap_or_else(Reply::into_response)
@@ -122,8 +120,8 @@ async fn answer(
         Route::Metrics => metrics::answer(state, headers).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(&state, surface.serves(&state, Exposed::Streams)),
-        Route::OpenApi => description::openapi(&state),
-        Route::AsyncApi => description::asyncapi(&state),
+        Route::OpenApi => description::openapi(&state).await,
+        Route::AsyncApi => description::asyncapi(&state).await,
         Route::Asset(assets) => {
             let answer = assets.answer(path, &method, &headers).await;
             answer.unwrap_or_else(|| {
@@ -134,5 +132,11 @@ async fn answer(
                 }
             })
         }
+    };
+    if hides_referrer {
+        response
+            .headers_mut()
+            .insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     }
+    response
 }

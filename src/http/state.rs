@@ -1,7 +1,6 @@
 //! The state that handlers answer requests from.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +16,7 @@ use super::limits::Limits;
 use super::reloads::Reloads;
 use super::stream_path;
 use super::tls_status::TlsStatus;
+use crate::auth::Auth;
 use crate::config::HttpTlsSettings;
 use crate::config::exposure::Exposed;
 use crate::config::hosts::HostPattern;
@@ -31,6 +31,8 @@ use crate::stream::counters::Ledger;
 #[derive(Debug)]
 pub struct AppState {
     shown: RwLock<Shown>,
+    /// Who may read what.
+    pub auth: Arc<Auth>,
     /// The status of reading Kafka.
     pub kafka: Arc<KafkaStatus>,
     /// The status of the schema registry.
@@ -141,6 +143,7 @@ impl AppState {
                 assets: Arc::new((&settings.ui).into()),
                 requests: Arc::new(settings.into()),
             }),
+            auth: Auth::new(),
             kafka: Arc::default(),
             schema_registry: Arc::default(),
             schemas: OnceLock::new(),

@@ -12,41 +12,36 @@ use crate::stream::Stream;
 /// A stream, as a request names it.
 pub(super) struct FoundStream {
     pub(super) stream: Arc<Stream>,
-    /// The values of the parameters, where its path has any.
-    pub(super) path_values: Option<PathValues>,
+    /// The values of the parameters, where its path has any. An error is one of a parameter that cannot have its value; it
+    /// is for clients that may read the stream.
+    pub(super) path_values: Result<Option<PathValues>, ApiError>,
 }
 
 /// The stream at a path; `None` where there is none.
-///
-/// # Errors
-/// When a parameter cannot have its value.
-pub(super) fn find(streams: &[Arc<Stream>], path: &str) -> Result<Option<FoundStream>, ApiError> {
+pub(super) fn find(streams: &[Arc<Stream>], path: &str) -> Option<FoundStream> {
     let literal = |path: &str| {
-        let mut literal = streams.iter().filter(|stream| stream.path_parameters().is_none());
+        let mut literal = streams.iter().filter(|stream| stream.path_template().is_none());
         literal.find(|stream| stream.settings().path == path)
     };
     if let Some(stream) = literal(path) {
-        return Ok(Some(FoundStream {
+        return Some(FoundStream {
             stream: Arc::clone(stream),
-            path_values: None,
-        }));
+            path_values: Ok(None),
+        });
     }
-    let matching = streams.iter().find_map(|stream| {
-        let parameters = stream.path_parameters()?;
-        Some((stream, parameters, parameters.template().values(path)?))
-    });
-    let Some((stream, parameters, values)) = matching else {
-        return Ok(None);
-    };
-    let values = values.map_err(|bad| error(&bad))?;
-    if literal(&parameters.template().with_values(&values)).is_some() {
-        return Ok(None);
+    let (stream, template, values) = streams.iter().find_map(|stream| {
+        let template = stream.path_template()?;
+        Some((stream, template, template.values(path)?))
+    })?;
+    if let Ok(values) = &values
+        && literal(&template.with_values(values)).is_some()
+    {
+        return None;
     }
-    parameters.filter(&values).map_err(|bad| error(&bad))?;
-    Ok(Some(FoundStream {
+    Some(FoundStream {
         stream: Arc::clone(stream),
-        path_values: Some(values),
-    }))
+        path_values: values.map(Some).map_err(|bad| error(&bad)),
+    })
 }
 
 /// The stream whose path, or template, a path is; also where the values of its parameters are refused.
@@ -54,13 +49,14 @@ pub(super) fn template<'s>(streams: &'s [Arc<Stream>], path: &str) -> Option<&'s
     let literal = streams.iter().find(|stream| stream.settings().path == path);
     literal.or_else(|| {
         let is_template = |stream: &&Arc<Stream>| {
-            let parameters = stream.path_parameters();
-            parameters.is_some_and(|parameters| parameters.template().values(path).is_some())
+            let template = stream.path_template();
+            template.is_some_and(|template| template.values(path).is_some())
         };
         streams.iter().find(is_template)
     })
 }
 
-fn error(bad: &BadValue) -> ApiError {
+/// The error of a value that a parameter of a path cannot have.
+pub(super) fn error(bad: &BadValue) -> ApiError {
     ApiError::parameter("bad_path_parameter", &bad.parameter, bad.to_string())
 }

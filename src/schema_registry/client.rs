@@ -25,8 +25,8 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 
 use super::status::{Outcome, RegistryStatus};
-use super::tls::{Connector, Files, connector};
 use crate::config::SchemaRegistrySettings;
+use crate::https::{Connector, Files, causes, connector};
 use crate::logging::{Seldom, printable};
 
 /// Most bytes of an answer: larger schemas are no plausible ones.
@@ -204,7 +204,13 @@ impl Client {
         let (http, hasher) = (Arc::clone(&self.http), self.hasher.clone());
         let prepared = tokio::task::spawn_blocking(move || {
             let authorization = authorization(&settings)?;
-            let files = Files::read(&settings)?;
+            let files = if settings.has_tls() {
+                let [ca, certificate, key] =
+                    [&settings.ca_file, &settings.cert_file, &settings.key_file].map(Option::as_ref);
+                Files::read(ca, certificate, key)?
+            } else {
+                Files::default()
+            };
             let hash = hasher.hash_one(&files);
             let mut http = http.lock();
             if let Some((of, http)) = &*http
@@ -263,24 +269,6 @@ fn not_sent(url: &str, error: &legacy::Error) -> RequestError {
         reason: format!("{url} is not reached: {causes}"),
         remedy,
     }
-}
-
-/// The errors behind an error, which says nothing itself.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut causes: Vec<String> = Vec::new();
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = printable(&error.to_string());
-        // Some repeat the error behind them.
-        if causes.last().is_none_or(|last| !last.contains(&text)) {
-            causes.push(text);
-        }
-        next = error.source();
-    }
-    if causes.is_empty() {
-        return printable(&error.to_string());
-    }
-    causes.join(": ")
 }
 
 fn redirected(url: &str, response: &Response<Incoming>) -> RequestError {

@@ -1,6 +1,6 @@
 //! The schema registry: fetches schemas by id, once per id however many streams need it, and keeps them.
 //!
-//! [`client`] sends requests, [`tls`] encrypts them; [`rest`] knows the registry's interface, [`cache`] keeps schemas,
+//! [`client`] sends requests; [`rest`] knows the registry's interface, [`cache`] keeps schemas,
 //! [`status`] shows how it goes. A task per id fetches on the runtime of connections, because the writer threads have no
 //! sockets; readers wait for it on any runtime. A registry that fails is asked again without end, with backoff: what
 //! waits for it waits. An id that it does not know is asked for again until `unknown_schema_timeout`.
@@ -10,7 +10,6 @@ mod cache;
 mod client;
 mod rest;
 mod status;
-mod tls;
 
 use std::collections::HashMap;
 use std::collections::hash_map;

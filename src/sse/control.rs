@@ -20,6 +20,8 @@ words! {
         Goodbye = "goodbye",
         /// The connection is alive.
         Heartbeat = "heartbeat",
+        /// The client's token is about to end.
+        Reauthenticate = "reauthenticate",
         /// The client must discard its records.
         Reset = "reset",
     }

@@ -1,6 +1,6 @@
 //! The control events that a stream sends, with their data.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -35,6 +35,11 @@ pub enum Control<'a> {
         /// The time of day.
         time: SystemTime,
     },
+    /// The client's token is about to end.
+    Reauthenticate {
+        /// How long it still lasts.
+        left: Duration,
+    },
     /// The client must discard its records.
     Reset {
         /// Why.
@@ -65,6 +70,16 @@ impl Control<'_> {
             Self::Heartbeat { time } => {
                 let time = units::Instant::millis(time).to_string();
                 (ControlEvent::Heartbeat, json!({ "time": time }))
+            }
+            Self::Reauthenticate { left } => {
+                let seconds = left.as_secs_f64().round();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a duration is not negative, and at most a day here"
+                )]
+                let seconds = seconds as u64;
+                (ControlEvent::Reauthenticate, json!({ "seconds": seconds }))
             }
             Self::Reset { reason, topic } => {
                 let mut data = json!({ "reason": reason.as_str() });
@@ -110,6 +125,10 @@ words! {
         Lifetime = "lifetime",
         /// The client is over a limit. Its subscription has never begun.
         Overloaded = "overloaded",
+        /// The client's token has ended, or may no longer read the stream.
+        Unauthorized = "unauthorized",
+        /// Whether the client's token is valid cannot be found out now. Its subscription has never begun.
+        Unavailable = "unavailable",
     }
 }
 

@@ -41,13 +41,14 @@ pub enum Departure {
 
 impl Departure {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Left,
         Self::WriteTimeout,
         Self::Told(Goodbye::Shutdown),
         Self::Told(Goodbye::Slow),
         Self::Told(Goodbye::StreamRemoved),
         Self::Told(Goodbye::Lifetime),
+        Self::Told(Goodbye::Unauthorized),
     ];
 
     /// Its name in figures; that of a goodbye is its reason on the wire.
@@ -61,7 +62,7 @@ impl Departure {
 
     fn index(self) -> usize {
         let place = Self::ALL.iter().position(|departure| *departure == self);
-        // An overloaded client has no subscription that could depart.
+        // Clients that are overloaded or unavailable have no subscription that could depart.
         place.unwrap_or_default()
     }
 }

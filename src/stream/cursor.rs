@@ -78,13 +78,14 @@ impl Cursor {
         lag: Lag,
     ) -> Self {
         let asked = opening.filter.take();
-        let by_path = opening.path_values.take();
-        let by_path = by_path.map(|values| Box::new((values, asked)));
+        let path_values = opening.path_values.take();
+        let is_bound = stream.bound_filter().is_some();
+        let bound = is_bound.then(|| Box::new((path_values, asked)));
         let flow = std::mem::take(&mut opening.flow);
         let filtered = (group.is_some() || stream.fixed().is_some()).then(|| {
             Box::new(Filtered {
                 group,
-                by_path,
+                bound,
                 sent_id: opening.last_event_id.clone().unwrap_or_default().into(),
             })
         });
@@ -207,15 +208,21 @@ impl Cursor {
             self.request.take().map(|request| request.0).unwrap_or_default()
         };
         let filtered = self.reader.filtered.as_deref();
-        match filtered.and_then(|filtered| filtered.by_path.as_deref()) {
+        match filtered.and_then(|filtered| filtered.bound.as_deref()) {
             Some((values, asked)) => {
-                opening.path_values = Some(values.clone());
+                opening.path_values.clone_from(values);
                 opening.filter.clone_from(asked);
             }
             None => opening.filter = self.filter().map(|(filter, _)| filter.clone()),
         }
         opening.flow = self.flow;
         opening
+    }
+
+    /// Whether the reader may not learn of records that do not pass its filter. Then no row of the table is shown as a
+    /// delete, and where a reader may hold rows that the log no longer speaks of, it begins again.
+    fn is_secret(&self) -> bool {
+        self.reader.group().is_some_and(|group| group.matcher.is_secret())
     }
 
     /// Whether a record can end what another one of its key showed to the reader, because it does not pass.
@@ -292,13 +299,17 @@ impl Cursor {
 
     /// Has a throttled reader read what came since `cursor`.
     fn release(&mut self, cursor: Sequence) {
+        let is_secret = self.is_secret();
         let stream = &self.reader.stream;
         let state = stream.read();
         let position = match &self.reader.phase {
             Phase::CatchUp(_, position) => Position::clone(position),
             _ => state.position_at(cursor),
         };
-        match self.release.release(stream, &state, cursor, &position) {
+        match self
+            .release
+            .release(stream, &state, (cursor, &position), is_secret)
+        {
             ReleaseFrom::Log => {}
             ReleaseFrom::Nowhere => {
                 drop(state);
@@ -331,6 +342,7 @@ impl Cursor {
             answers,
             is_filtered: self.reader.group().is_some(),
             makes_deletes: self.makes_deletes(),
+            is_secret: self.is_secret(),
         });
         match outcome {
             Outcome::Wait => Advance::Blocked,
@@ -423,6 +435,10 @@ impl Cursor {
 
     /// Continues at `wanted`, which the reader reached in the log at record `since`, or by a replay since then.
     fn continue_at(&mut self, mut wanted: Position, since: Sequence, has_read_kafka: bool) -> Advance {
+        if self.is_secret() && self.reader.stream.settings().has_table() {
+            self.begin_again();
+            return Advance::Changed;
+        }
         let state = self.reader.stream.read();
         let here = Position::parse(state.log.head()).unwrap_or_default();
         // Resets in the log that the reader had not reached.
@@ -481,7 +497,8 @@ impl Cursor {
     /// Has the reader read from the table what became of the keys since `cursor`.
     fn conflate(&mut self, cursor: Sequence) {
         let table = self.reader.stream.read_table();
-        if table.is_some_and(|table| table.has_lost_since(cursor)) {
+        let has_lost = table.is_some_and(|table| table.has_lost_since(cursor));
+        if has_lost || self.is_secret() {
             return self.begin_again();
         }
         // More matches than its group notes are skipped too, although the log may have them.

@@ -113,6 +113,8 @@ pub struct Matcher {
     paths: OnceLock<Paths>,
     /// Whether deletes pass the terms on headers and values: they say that a key was deleted.
     lets_deletes_pass: bool,
+    /// Whether no reader may learn of records that do not pass.
+    is_secret: bool,
 }
 
 impl Matcher {
@@ -132,7 +134,9 @@ impl Matcher {
             headers: Vec::new(),
             values: Vec::new(),
             paths: OnceLock::new(),
-            lets_deletes_pass: settings.has_table(),
+            // A delete has neither, so whose it is, only the record before says.
+            lets_deletes_pass: settings.has_table() && !filter.is_secret(),
+            is_secret: filter.is_secret(),
         };
         for (name, wanted) in filter.terms() {
             match name {
@@ -192,6 +196,12 @@ impl Matcher {
     /// Whether some records of a key may pass and others not, so that a record can delete what another one showed.
     pub fn tells_records_apart(&self) -> bool {
         self.partitions.is_some() || !self.headers.is_empty() || !self.values.is_empty()
+    }
+
+    /// Whether no reader may learn of records that do not pass, not even by a delete. Deletes come from the log alone then,
+    /// of records that passed.
+    pub fn is_secret(&self) -> bool {
+        self.is_secret
     }
 
     /// Whether notices of a topic, or of one of its partitions, are for a reader with this filter.

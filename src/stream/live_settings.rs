@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::filter_index::FilterLimits;
 use super::table::Bounds;
+use crate::config::auth::Allow;
 use crate::config::{Heartbeat, HttpSettings, Lag, StreamSettings};
 
 /// How subscriptions of all streams are paced.
@@ -48,6 +49,8 @@ pub struct LiveSettings {
     pub log_bytes: usize,
     /// Bounds of the table.
     pub bounds: Bounds,
+    /// Whether everybody may read.
+    pub is_public: bool,
     /// Whether clients may filter.
     pub client_filters: bool,
     /// The limits of their filters.
@@ -65,6 +68,7 @@ impl LiveSettings {
             lag: settings.lag(),
             log_bytes: settings.log_bytes.as_len(),
             bounds: settings.into(),
+            is_public: settings.allow.as_ref().is_none_or(Allow::is_public),
             client_filters: settings.client_filters,
             filter_limits: settings.into(),
         }

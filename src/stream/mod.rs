@@ -10,9 +10,11 @@
 //! - [`filter`], [`filter_index`], `filters`: which records are for which readers
 //! - `audience`, [`waiters`], [`announcer`]: what wakes readers
 //! - [`position`]: event ids; [`control`]: control events; `truncation`: offsets that Kafka has lost
+//! - [`access`]: whether a reader may still read
 //! - [`live_settings`]: settings that a reload changes; [`counters`], [`figures`]: what happened
 #![forbid(unsafe_code)]
 
+pub mod access;
 mod announcements;
 pub mod announcer;
 mod arrivals;

@@ -91,9 +91,9 @@ pub(super) enum Piece {
 pub(super) struct Filtered {
     /// Its own filter, and the readers that share it.
     pub(super) group: Option<(Filter, Arc<Group>)>,
-    /// The values of its path and the filter of its query, of which the stream makes that filter; another stream may make
-    /// another one.
-    pub(super) by_path: Option<Box<(PathValues, Option<Filter>)>>,
+    /// The values of its path, if any, and the filter of its query, where the stream makes that filter of more than the
+    /// query; another stream may make another one.
+    pub(super) bound: Option<Box<(Option<PathValues>, Option<Filter>)>>,
     /// The last id that it was sent.
     pub(super) sent_id: Bytes,
 }

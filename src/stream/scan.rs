@@ -37,7 +37,8 @@ impl Table {
         // record that it replaces did not pass either, the log brings no delete, although the reader may hold an older
         // one that passed. So the scan goes on to the end of the table, and shows such rows as deletes; what passes
         // comes from the log.
-        let end = if show.matcher.is_some() && scan.may_hold_rows() {
+        let is_secret = show.matcher.is_some_and(Matcher::is_secret);
+        let end = if show.matcher.is_some() && !is_secret && scan.may_hold_rows() {
             Sequence::MAX
         } else {
             scan.until
@@ -69,7 +70,7 @@ impl Table {
                     is_delete = is_hidden;
                 }
             }
-            if is_delete && sequence < scan.deletes_from || is_in_log && !is_hidden {
+            if is_delete && (is_secret || sequence < scan.deletes_from) || is_in_log && !is_hidden {
                 continue;
             }
             let before = out.len();

@@ -37,8 +37,9 @@ use super::replay::ReplayReader;
 use super::state::State;
 use super::table::{ROWS_PER_HOLD, Table};
 use crate::config::StreamSettings;
+use crate::config::bound_filter::BoundFilter;
 use crate::config::filter::Filter;
-use crate::config::path_parameters::PathParameters;
+use crate::config::path_parameters::PathTemplate;
 use crate::decode::used::UsedSchemas;
 use crate::kafka::history::fair_queue::Flow;
 use crate::kafka::history::{Archive, Busy};
@@ -70,7 +71,7 @@ pub struct Stream {
     filters: Filters,
     /// The records that no client sees.
     fixed: Option<Matcher>,
-    path_parameters: Option<PathParameters>,
+    bound_filter: Option<BoundFilter>,
     /// The past that has left the log.
     history: Option<HistoryReads>,
     /// Whether keys are without a row in the table, because it is or was full.
@@ -129,7 +130,7 @@ impl Stream {
             counters.expect_invalid(cause);
         }
         let topics = settings.topics.len();
-        let path_parameters = PathParameters::of(&settings);
+        let bound_filter = BoundFilter::of(&settings);
         Arc::new(Self {
             live_settings: RwLock::new(Arc::new(LiveSettings::new(&settings, pace))),
             successor: Mutex::default(),
@@ -138,7 +139,7 @@ impl Stream {
             settings,
             clock,
             fixed,
-            path_parameters,
+            bound_filter,
             state: RwLock::new(State::new(log, topics)),
             table,
             forgettings: AtomicU64::new(0),
@@ -241,9 +242,14 @@ impl Stream {
         self.fixed.as_ref()
     }
 
-    /// The parameters of the path, if it has any.
-    pub(crate) fn path_parameters(&self) -> Option<&PathParameters> {
-        self.path_parameters.as_ref()
+    /// The terms of the filter that each request decides, if there are any.
+    pub(crate) fn bound_filter(&self) -> Option<&BoundFilter> {
+        self.bound_filter.as_ref()
+    }
+
+    /// The path, if it has parameters.
+    pub(crate) fn path_template(&self) -> Option<&PathTemplate> {
+        self.bound_filter.as_ref()?.template()
     }
 
     pub(super) fn client_filters(&self) -> &Filters {
@@ -288,6 +294,11 @@ impl Stream {
     ) -> Option<Result<ReplayReader, Busy>> {
         let history = self.history()?;
         Some(history.replay(&self.settings, flow, (from, to), &self.counters))
+    }
+
+    /// Has all readers look whether they may still read.
+    pub fn check_access(&self) {
+        self.changed();
     }
 
     /// Ends all subscriptions, present and future, with an event that says why.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::access::Access;
 use super::control::{CaughtUp, Gap, Reset, Resets};
 use super::kafka_sse_id::{KafkaSse, from_kafka_sse, is_kafka_sse};
 use super::log::Sequence;
@@ -40,6 +41,8 @@ pub struct Opening {
     pub throttle: Option<Duration>,
     /// The values of the path's parameters, where it has any. Without them such a stream shows no record.
     pub path_values: Option<PathValues>,
+    /// The right of the client; `None` where everybody may read.
+    pub access: Option<Access>,
     /// The flow in which its reads of the past take turns.
     pub flow: Flow,
     /// Whether it moved over from the stream that this one replaced, instead of connecting.
@@ -116,6 +119,8 @@ pub(super) struct Request<'a> {
     pub(super) is_filtered: bool,
     /// Whether a record can end what another one of its key showed, because it does not pass.
     pub(super) makes_deletes: bool,
+    /// Whether the reader may not learn of records that do not pass: then no delete says what became of a key since an id.
+    pub(super) is_secret: bool,
 }
 
 /// Finds where a reader begins.
@@ -405,7 +410,12 @@ fn resume_at(
         let misses = !is_in_log && wanted.misses_before(&state.low);
         // Nor is it known of keys that left the table whether a client holds records of them.
         let has_forgotten = id.is_some() && request.makes_deletes && stream.forgettings() > 0;
-        if misses || has_forgotten || (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted) {
+        let is_kept_secret = request.is_secret && id.is_some() && !wanted.has_passed(here);
+        if is_kept_secret
+            || misses
+            || has_forgotten
+            || (!is_in_log || makes_deletes) && !is_in_table(stream, &wanted)
+        {
             return Err(Reset::TooOld);
         }
     }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 
+use super::access::Access;
 use super::control::{Control, Goodbye};
 use super::counters::Departure;
 use super::cursor::{Advance, Cursor};
@@ -63,6 +64,10 @@ pub struct Subscription {
     has_caught_up: bool,
     /// The departure that its end is counted as; `None` if it only moves to another stream.
     departure: Option<Departure>,
+    /// The right of the client; `None` where everybody may read.
+    access: Option<Access>,
+    /// Whether the client was warned of its end.
+    has_warned: bool,
     /// Records, and notices between them, sent on this connection.
     delivered: u64,
     /// Whether it had read all there was, so that what comes next is written as soon as it can be.
@@ -103,14 +108,15 @@ impl Stream {
         Ok(Subscription::joined(Arc::clone(self), opening, joined))
     }
 
-    /// The filter of a client: what the values of its path select, and of that what its query asks for. `None` passes
-    /// all records.
-    pub(super) fn filter_of(&self, opening: &Opening) -> Option<Filter> {
+    /// The filter of a client: what the values of its path and its claims select, and of that what its query asks for.
+    /// `None` passes all records.
+    pub fn filter_of(&self, opening: &Opening) -> Option<Filter> {
         let asked = opening.filter.as_ref().filter(|filter| !filter.is_empty());
-        let Some(parameters) = self.path_parameters() else {
+        let Some(bound) = self.bound_filter() else {
             return asked.cloned();
         };
-        let selected = parameters.filter_or_nothing(opening.path_values.as_ref());
+        let claims = opening.access.as_ref().map(Access::claims);
+        let selected = bound.filter_or_nothing(opening.path_values.as_ref(), claims);
         Some(match asked {
             Some(asked) => selected.and(asked),
             None => selected,
@@ -127,7 +133,7 @@ impl Subscription {
     }
 
     /// A reader that has joined the group of its filter, where it has one.
-    fn joined(stream: Arc<Stream>, opening: Opening, group: Option<(Filter, Arc<Group>)>) -> Self {
+    fn joined(stream: Arc<Stream>, mut opening: Opening, group: Option<(Filter, Arc<Group>)>) -> Self {
         stream.clients.fetch_add(1, Ordering::Relaxed);
         let live_settings = stream.live_settings();
         let now = stream.instant();
@@ -137,6 +143,7 @@ impl Subscription {
         };
         let has_table = stream.settings().has_table();
         let own_throttle = opening.throttle.unwrap_or_default();
+        let access = opening.access.take();
         let cursor = Cursor::new(stream, opening, group, live_settings.lag);
         let checkpoints = match (cursor.is_filtered(), has_table) {
             (true, _) => Checkpoints::Filtered,
@@ -153,6 +160,8 @@ impl Subscription {
             stage: Stage::Opening,
             has_caught_up: false,
             departure: Some(Departure::Left),
+            access,
+            has_warned: false,
             delivered: 0,
             is_waiting: false,
             seen: 0,
@@ -210,7 +219,10 @@ impl Subscription {
     /// The next action at `now`. Cheap when there is nothing to do: a shared lock and a comparison.
     pub fn step(&mut self, now: Instant) -> Step {
         let mut sent = (0, None);
-        let step = self.next_step(now, &mut sent);
+        let step = match self.next_step(now, &mut sent) {
+            Step::Wait(until) => Step::Wait(until.min(self.access_due().unwrap_or(until))),
+            step => step,
+        };
         if let Step::Send(bytes) = &step {
             let (count, came) = sent;
             self.delivered += count;
@@ -245,6 +257,9 @@ impl Subscription {
             if let Some(step) = self.follow(now) {
                 return step;
             }
+        }
+        if let Some(step) = self.follow_access(now) {
+            return step;
         }
         if self.schedule.is_over(now) {
             return self.goodbye(Goodbye::Lifetime);
@@ -319,7 +334,11 @@ impl Subscription {
         if let Some(successor) = self.stream().successor() {
             self.go_over(successor);
             // The others who go over have their turn.
-            return Some(Step::Yield);
+            return Some(if self.is_allowed(now) {
+                Step::Yield
+            } else {
+                self.goodbye(Goodbye::Unauthorized)
+            });
         }
         let live_settings = self.stream().live_settings();
         let before = std::mem::replace(&mut self.live_settings, live_settings);
@@ -328,8 +347,41 @@ impl Subscription {
         if self.live_settings.lag != before.lag {
             self.cursor.set_lag(self.live_settings.lag);
         }
+        if !self.is_allowed(now) {
+            return Some(self.goodbye(Goodbye::Unauthorized));
+        }
         let reason = self.stream().closing()?;
         Some(self.goodbye(reason))
+    }
+
+    /// Whether the client may read the stream.
+    fn is_allowed(&self, now: Instant) -> bool {
+        match &self.access {
+            Some(access) => access.holds(self.path(), now),
+            None => self.live_settings.is_public,
+        }
+    }
+
+    /// When the client is to be warned, or its right ends; `None` where it has no end of its own.
+    fn access_due(&self) -> Option<Instant> {
+        let deadline = self.access.as_ref()?.deadline()?;
+        let warns_at = deadline.warns_at.filter(|_| !self.has_warned);
+        Some(warns_at.unwrap_or(deadline.ends_at))
+    }
+
+    /// Warns of the end of the client's right, and follows it.
+    fn follow_access(&mut self, now: Instant) -> Option<Step> {
+        if self.access_due().is_none_or(|due| now < due) {
+            return None;
+        }
+        let ends_at = self.access.as_ref()?.deadline()?.ends_at;
+        if now >= ends_at {
+            return Some(self.goodbye(Goodbye::Unauthorized));
+        }
+        self.has_warned = true;
+        let id = self.cursor.id();
+        let left = ends_at.saturating_duration_since(now);
+        Some(self.send_event(now, &Control::Reauthenticate { left }, id.as_ref()))
     }
 
     /// Moves to the stream that replaced this one. A client that has received records begins again there, and is reset
@@ -337,9 +389,11 @@ impl Subscription {
     fn go_over(&mut self, successor: Arc<Stream>) {
         let mut opening = self.cursor.reopen(successor.settings());
         opening.throttle = (!self.own_throttle.is_zero()).then_some(self.own_throttle);
+        opening.access = self.access.take();
         let mut next = Self::new(successor, opening);
         next.stage = self.stage;
         next.has_caught_up = self.has_caught_up;
+        next.has_warned = self.has_warned;
         next.departure = self.departure.take();
         next.delivered = self.delivered;
         let lifetimes = [&next, self].map(|reader| reader.live_settings.pace.max_lifetime);

@@ -89,19 +89,20 @@ impl Release {
     }
 
     /// Gives the reader, at `cursor` and `position`, what came since: from the table. Notices and records without a key
-    /// are in the log alone, and a full table may lack keys: then all that came is read from the log, if it reaches back.
+    /// are in the log alone, a full table may lack keys, and it does not say what a reader that `is_secret` may learn: then all that came is read from the log, if it reaches back.
     pub(super) fn release(
         &mut self,
         stream: &Stream,
         state: &State,
-        cursor: Sequence,
-        position: &Position,
+        (cursor, position): (Sequence, &Position),
+        is_secret: bool,
     ) -> ReleaseFrom {
         let only_in_log = state.only_in_log();
         let before = std::mem::replace(&mut self.only_in_log, only_in_log);
         let table = stream.read_table();
         let is_lost =
             table.is_none_or(|table| table.has_lost_since(cursor) || !table.has_kept_since(position));
+        let is_lost = is_lost || is_secret;
         if cursor >= state.log.first() && (is_lost || before != only_in_log) {
             self.until = state.log.next();
             ReleaseFrom::Log

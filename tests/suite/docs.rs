@@ -202,7 +202,7 @@ fn the_docs_list_every_control_event_and_no_other() {
 
 fn every_key_in_the_docs_exists() {
     let known: BTreeSet<String> = reload_effect::all().into_iter().map(|(key, _)| key).collect();
-    let sections = ["kafka", "http", "memory", "stream", "ui", "log"];
+    let sections = ["kafka", "http", "auth", "memory", "stream", "ui", "log"];
     for (path, text) in documents() {
         for code in code(&text) {
             let is_key = code

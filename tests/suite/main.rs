@@ -20,6 +20,7 @@ mod abuse;
 mod activation;
 mod added_fields;
 mod assets;
+mod auth;
 mod base_path;
 mod changed_topics;
 mod clocks;
@@ -172,6 +173,7 @@ fn all_trials() -> Vec<Trial> {
         schema_registry::trials(),
         pages::trials(),
         assets::trials(),
+        auth::trials(),
         parameters::trials(),
         reading::trials(),
         history::trials(),

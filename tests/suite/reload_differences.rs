@@ -139,6 +139,16 @@ fn a_reload_names_every_key_that_differs() {
                 "http.hosts",
             ],
         ),
+        (
+            "[http]",
+            "[auth.proxy]\nheaders = { sub = 'X-User' }\n[http]\ntrusted_proxies = ['unix']",
+            &[
+                "http.trusted_proxies",
+                "auth.proxy",
+                "stream \"/a\": allow",
+                "stream \"/b\": allow",
+            ],
+        ),
         ("'Before'", "'After'", &["ui.title"]),
         (
             "level = 'info'",
@@ -290,7 +300,7 @@ fn keys_that_wait_for_a_restart_are_named() {
 }
 
 /// A line for each key of a stream, which changes it; `heartbeat_interval` counts only beside `heartbeat = 'event'`.
-const CHANGED_LINES: [(&str, &str); 34] = [
+const CHANGED_LINES: [(&str, &str); 35] = [
     ("topics", "topics = ['other']"),
     ("start", "start = 'earliest'"),
     ("key_format", "key_format = 'int32'"),
@@ -321,6 +331,7 @@ const CHANGED_LINES: [(&str, &str); 34] = [
     ("max_keys", "max_keys = 7"),
     ("max_table_bytes", "max_table_bytes = '1MiB'"),
     ("when_full", "when_full = 'evict-oldest'"),
+    ("allow", "allow = 'public'"),
     ("filter", "filter = { key = ['1'] }"),
     ("client_filters", "client_filters = false"),
     ("max_filter_paths", "max_filter_paths = 7"),
@@ -361,7 +372,8 @@ fn every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key() {
     let shown: Vec<&str> = CHANGED_LINES.iter().map(|(key, _)| *key).collect();
     assert_eq!(decided.len(), shown.len(), "{decided:?} has no line in {shown:?}");
     let registry = "[kafka.schema_registry]\nurls = ['http://127.0.0.1:1']\n";
-    let before = format!("{registry}[memory]\nlimit = '2GiB'\n[[stream]]\npath = '/a'\n");
+    let auth = "[http]\ntrusted_proxies = ['unix']\n[auth.proxy]\nheaders = { sub = 'X-User' }\n";
+    let before = format!("{registry}{auth}[memory]\nlimit = '2GiB'\n[[stream]]\npath = '/a'\n");
     let given = [
         ("topics", "topics = ['one']"),
         ("heartbeat", "heartbeat = 'event'"),

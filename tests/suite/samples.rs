@@ -72,6 +72,17 @@ fn the_samples_comments_show_the_true_defaults() {
         "schema_registry.urls",
         "schema_registry.username",
         "schema_registry.password_file",
+        "[auth",
+        "cookie =",
+        "query_parameter =",
+        "warn_before =",
+        "algorithms =",
+        "jwks_url =",
+        "issuer =",
+        "audience =",
+        "headers =",
+        "lists =",
+        "allow =",
     ];
     let uncommented: Vec<&str> = text
         .lines()

@@ -8,10 +8,12 @@ use super::common::{info, path_parameters};
 use super::described::{DescribedStream, describe};
 use super::schemas;
 use crate::config::Heartbeat;
+use crate::http::state::RequestSettings;
 use crate::sse::control::ControlEvent;
 use crate::stream::Stream;
 
-pub(super) fn document(streams: &[Arc<Stream>], base_path: &str) -> Value {
+pub(super) fn document(streams: &[Arc<Stream>], requests: &RequestSettings) -> Value {
+    let base_path = requests.base_path.as_str();
     let mut channels = Map::new();
     let mut operations = Map::new();
     let mut components = Map::new();
@@ -75,6 +77,7 @@ fn channel(stream: &DescribedStream<'_>, base_path: &str) -> Value {
         let is_sent = match event {
             ControlEvent::Delete => false,
             ControlEvent::Conflated => settings.has_table(),
+            ControlEvent::Reauthenticate => !stream.stream.live_settings().is_public,
             ControlEvent::Heartbeat => settings.heartbeat == Heartbeat::Event,
             _ => true,
         };

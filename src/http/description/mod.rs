@@ -19,20 +19,15 @@ use warp::reply::{Reply, Response};
 
 use super::error::ApiError;
 use super::response;
-use super::state::AppState;
+use super::state::{AppState, RequestSettings};
 use crate::stream::Stream;
 
 /// How long a document waits for the schema registry.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// `GET /openapi.json`.
-pub(super) fn openapi(state: &AppState) -> Response {
-    let requests = state.requests();
-    response::json(&openapi::document(
-        &state.shown().streams,
-        requests.base_path.as_str(),
-        &requests.exposed,
-    ))
+pub(super) async fn openapi(state: &AppState) -> Response {
+    answer(state, openapi::document).await
 }
 
 /// `GET /asyncapi.json`.
@@ -55,11 +50,11 @@ async fn complete(state: &AppState, streams: &[Arc<Stream>]) {
 }
 
 /// Answers with a document. Written on a blocking thread, because large schemas take milliseconds.
-async fn answer(state: &AppState, write: fn(&[Arc<Stream>], &str) -> Value) -> Response {
+async fn answer(state: &AppState, write: fn(&[Arc<Stream>], &RequestSettings) -> Value) -> Response {
     let (streams, requests) = (state.shown().streams.clone(), state.requests());
     // What takes longer is in the next document.
     let _ = timeout(PATIENCE, complete(state, &streams)).await;
-    let written = tokio::task::spawn_blocking(move || write(&streams, requests.base_path.as_str())).await;
+    let written = tokio::task::spawn_blocking(move || write(&streams, &requests)).await;
     match written {
         Ok(document) => response::json(&document),
         Err(error) => {

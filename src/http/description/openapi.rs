@@ -8,15 +8,18 @@ use super::common::{info, name_of, path_parameters};
 use super::described::{DescribedStream, describe};
 use crate::config::StreamSettings;
 use crate::config::exposure::Exposed;
+use crate::http::state::RequestSettings;
 use crate::stream::Stream;
 
 /// What listeners for clients serve: the streams, and the routes for operators that are exposed.
-pub(super) fn document(streams: &[Arc<Stream>], base_path: &str, exposed: &[Exposed]) -> Value {
+pub(super) fn document(streams: &[Arc<Stream>], requests: &RequestSettings) -> Value {
+    let (base_path, exposed) = (requests.base_path.as_str(), &requests.exposed);
     let mut paths = Map::new();
     let mut components = Map::new();
     for stream in describe(streams, &mut components) {
         paths.insert(stream.settings().path.clone(), stream_path(&stream));
     }
+    components.insert("Error".to_owned(), error());
     let is_exposed = |route| exposed.contains(&route);
     for (route, path, summary, media_type) in [
         (
@@ -82,6 +85,7 @@ pub(super) fn document(streams: &[Arc<Stream>], base_path: &str, exposed: &[Expo
         "paths": paths,
         "components": {
             "schemas": components,
+            "securitySchemes": { "bearer": { "type": "http", "scheme": "bearer" } },
             "responses": {
                 "Error": { "description": "what is wrong", "content": {
                     "application/json": { "schema": { "$ref": "#/components/schemas/Error" } },
@@ -125,6 +129,7 @@ fn error() -> Value {
 fn stream_path(stream: &DescribedStream<'_>) -> Value {
     let settings = stream.settings();
     let is_filtered = stream.stream.live_settings().client_filters;
+    let is_public = stream.stream.live_settings().is_public;
     let has_table = settings.has_table();
     let mut content = json!({
         "text/event-stream": { "schema": { "type": "string" } },
@@ -146,17 +151,22 @@ fn stream_path(stream: &DescribedStream<'_>) -> Value {
         responses["304"] =
             json!({ "description": "the table has not changed since the ETag in If-None-Match" });
     }
-    if !is_filtered {
-        responses["403"] = failed;
+    if !is_filtered || !is_public {
+        responses["403"] = failed.clone();
     }
-    json!({
+    let mut described = json!({
         "get": {
             "operationId": format!("stream-{}", stream.name),
             "summary": format!("Reads {}", settings.topics.join(", ")),
             "parameters": parameters(settings, is_filtered),
             "responses": responses,
         },
-    })
+    });
+    if !is_public {
+        described["get"]["responses"]["401"] = failed;
+        described["get"]["security"] = json!([{ "bearer": [] }]);
+    }
+    described
 }
 
 /// A line of `application/x-ndjson`.

@@ -185,6 +185,14 @@ pub(super) fn control(event: ControlEvent) -> Option<(&'static str, Value)> {
                 "required": ["time"],
             }),
         ),
+        ControlEvent::Reauthenticate => (
+            "The token of the client is about to end.",
+            json!({
+                "type": "object",
+                "properties": { "seconds": { "type": "integer", "minimum": 0 } },
+                "required": ["seconds"],
+            }),
+        ),
         ControlEvent::Reset => {
             let mut schema = reason(Reset::ALL.iter().map(|reason| reason.as_str()));
             schema["properties"]["topic"] = json!({ "type": "string" });

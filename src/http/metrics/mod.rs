@@ -2,9 +2,10 @@
 //!
 //! Stores nothing: every scrape reads counters and state of other modules, so a metric costs nothing between scrapes.
 //! [`server`] has the HTTP service, [`streams`] each stream, [`kafka`] reading, [`schema_registry`] schemas,
-//! [`process`] the operating system's figures; [`families`] writes them. docs/operations.md describes each metric; a
+//! [`auth`] who may read, [`process`] the operating system's figures; [`families`] writes them. docs/operations.md describes each metric; a
 //! test compares that table with a scrape.
 
+mod auth;
 mod families;
 mod kafka;
 mod process;
@@ -82,7 +83,8 @@ impl Collector for Bridge {
         server::write(&self.0, &mut families)?;
         streams::write(&self.0, &mut families)?;
         kafka::write(&self.0, &mut families)?;
-        schema_registry::write(&self.0.schema_registry, &mut families)
+        schema_registry::write(&self.0.schema_registry, &mut families)?;
+        auth::write(&self.0.auth.status, &mut families)
     }
 }
 

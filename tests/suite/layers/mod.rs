@@ -12,15 +12,16 @@ use std::fs;
 use std::path::Path;
 
 /// The modules of the crate's root, from the lowest layer on. A module imports only from its own layer and lower ones.
-const LAYERS: [&[&str]; 13] = [
-    &["sse"],
+const LAYERS: [&[&str]; 14] = [
+    &["jose", "sse"],
     &["config"],
-    &["allocator", "fd_limit", "logging", "signals", "systemd"],
+    &["allocator", "fd_limit", "https", "logging", "signals", "systemd"],
     &["kafka"],
     &["json_schema"],
     &["reshape"],
     &["decode"],
     &["schema_registry", "stream"],
+    &["auth"],
     &["http", "writers"],
     &["status_line", "watchdog"],
     &["daemon", "reload"],

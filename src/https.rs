@@ -1,57 +1,78 @@
-//! TLS to a registry, by rustls with the cryptography of the crate ring; a build without the cargo feature `rustls` has
-//! connections without TLS only, and its configuration has no URL of https.
+//! TLS to the servers of HTTP that the daemon asks, by rustls with the cryptography of the crate ring; a build without the
+//! cargo feature `rustls` has connections without TLS only, and its configuration has no URL of https.
+#![forbid(unsafe_code)]
 
 use hyper_util::client::legacy::connect::HttpConnector;
 
-use crate::config::{FileName, SchemaRegistrySettings};
+use crate::config::FileName;
+use crate::logging::printable;
 
 /// The files that TLS needs, with their content.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
-pub(super) struct Files {
+pub(crate) struct Files {
     ca: Option<(String, Vec<u8>)>,
     certificate: Option<(String, Vec<u8>)>,
     key: Option<(String, Vec<u8>)>,
 }
 
 impl Files {
-    /// Reads them; none where no URL needs TLS.
+    /// Reads the certificates of trusted CAs, and a client certificate with its key.
     ///
     /// # Errors
     /// Names a file that cannot be read.
-    pub(super) fn read(settings: &SchemaRegistrySettings) -> Result<Self, String> {
-        if !settings.has_tls() {
-            return Ok(Self::default());
-        }
-        let read = |file: &Option<FileName>| -> Result<_, String> {
+    pub(crate) fn read(
+        ca: Option<&FileName>,
+        certificate: Option<&FileName>,
+        key: Option<&FileName>,
+    ) -> Result<Self, String> {
+        let read = |file: Option<&FileName>| -> Result<_, String> {
             let read = |file: &FileName| Ok::<_, String>((file.to_string(), file.read()?));
-            file.as_ref().map(read).transpose()
+            file.map(read).transpose()
         };
         Ok(Self {
-            ca: read(&settings.ca_file)?,
-            certificate: read(&settings.cert_file)?,
-            key: read(&settings.key_file)?,
+            ca: read(ca)?,
+            certificate: read(certificate)?,
+            key: read(key)?,
         })
     }
 }
 
+/// The errors behind an error of hyper's client, which says nothing itself.
+pub(crate) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let text = printable(&error.to_string());
+        // Some repeat the error behind them.
+        if causes.last().is_none_or(|last| !last.contains(&text)) {
+            causes.push(text);
+        }
+        next = error.source();
+    }
+    if causes.is_empty() {
+        return printable(&error.to_string());
+    }
+    causes.join(": ")
+}
+
 #[cfg(not(feature = "rustls"))]
-pub(super) type Connector = HttpConnector;
+pub(crate) type Connector = HttpConnector;
 
 #[cfg(not(feature = "rustls"))]
 #[expect(clippy::unnecessary_wraps, reason = "with rustls it can fail")]
-pub(super) fn connector(http: HttpConnector, _: &Files, _: bool) -> Result<Connector, String> {
+pub(crate) fn connector(http: HttpConnector, _: &Files, _: bool) -> Result<Connector, String> {
     Ok(http)
 }
 
 #[cfg(feature = "rustls")]
-pub(super) type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
+pub(crate) type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
 
 /// Connects with TLS where a URL is one of https. Blocks while it reads the system's certificates, if `has_tls`.
 ///
 /// # Errors
 /// Names a file whose content cannot be used.
 #[cfg(feature = "rustls")]
-pub(super) fn connector(mut http: HttpConnector, files: &Files, has_tls: bool) -> Result<Connector, String> {
+pub(crate) fn connector(mut http: HttpConnector, files: &Files, has_tls: bool) -> Result<Connector, String> {
     http.enforce_http(false);
     let config = if has_tls {
         with_certificates(files)?

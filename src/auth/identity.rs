@@ -1,0 +1,126 @@
+//! A client, what its right rests on, and why it has none.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::HeaderName;
+
+use super::status::Reason;
+use crate::config::claims::Claims;
+use crate::config::proxies::Proxy;
+use crate::config::static_tokens::TokenHash;
+#[cfg(feature = "jwt")]
+use crate::jose::algorithm::Algorithm;
+#[cfg(feature = "jwt")]
+use crate::jose::keys::KeyId;
+#[cfg(feature = "jwt")]
+use crate::jose::token::Refusal;
+
+/// The headers of proxies that are believed.
+#[derive(Debug, PartialEq)]
+pub(super) struct ProxyRules {
+    /// Claim, header, and whether it has several values.
+    pub(super) headers: Vec<(String, HeaderName, bool)>,
+    /// Whose. Others of them than those that set a client's headers count as well: a change ends its right.
+    pub(super) trusted: Vec<Proxy>,
+}
+
+/// What a client's right rests on.
+#[derive(Debug)]
+pub enum Credential {
+    /// A signed token, by the key and the algorithm.
+    #[cfg(feature = "jwt")]
+    Jwt(KeyId, Algorithm),
+    /// A static token.
+    Token(TokenHash),
+    /// The headers of a proxy.
+    Proxy(ProxyCredential),
+}
+
+/// The rules by which a proxy was believed.
+#[derive(Debug)]
+pub struct ProxyCredential(pub(super) Arc<ProxyRules>);
+
+/// A client.
+#[derive(Debug)]
+pub struct Identity {
+    pub(super) claims: Claims,
+    pub(super) credential: Credential,
+    pub(super) expires: Option<Expiry>,
+}
+
+/// When a token ends.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Expiry {
+    /// Seconds since the epoch.
+    pub(super) at: u64,
+    /// Seconds for which it is accepted beyond that.
+    pub(super) leeway: u64,
+}
+
+/// Why a client may not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It does not say who it is.
+    #[error("this stream is for clients that say who they are; send a token")]
+    NoToken,
+    /// Its token is not acceptable.
+    #[cfg(feature = "jwt")]
+    #[error("{0}")]
+    Invalid(Refusal),
+    /// A static token that is not in the list, or a token where no such tokens are accepted.
+    #[error("the token is unknown")]
+    UnknownToken,
+    /// A static token whose time has passed.
+    #[error("the token has expired")]
+    Expired,
+    /// More than one token, or one that is not text.
+    #[error("the request has no single token")]
+    Ambiguous,
+    /// A header of its proxy is repeated, or not text.
+    #[error("a header that names the client is repeated or is not text")]
+    ProxyHeader,
+    /// The stream is not for it.
+    #[error("this client may not read this stream")]
+    NotAllowed,
+    /// The keys that the token would be verified with cannot be fetched.
+    #[error("the keys to verify tokens with cannot be fetched; retry later")]
+    Unavailable,
+}
+
+impl Denied {
+    /// The reason in figures.
+    pub fn reason(self) -> Reason {
+        match self {
+            Self::NoToken => Reason::NoToken,
+            #[cfg(feature = "jwt")]
+            Self::Invalid(Refusal::Expired) => Reason::ExpiredToken,
+            #[cfg(feature = "jwt")]
+            Self::Invalid(Refusal::UnknownKey) => Reason::UnknownToken,
+            #[cfg(feature = "jwt")]
+            Self::Invalid(_) => Reason::InvalidToken,
+            Self::Expired => Reason::ExpiredToken,
+            Self::UnknownToken => Reason::UnknownToken,
+            Self::Ambiguous | Self::ProxyHeader => Reason::InvalidToken,
+            Self::NotAllowed => Reason::NotAllowed,
+            Self::Unavailable => Reason::Unavailable,
+        }
+    }
+}
+
+/// Seconds since the epoch, by the clock that tokens go by.
+pub(super) fn unix_now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// The name of a client for a log line: bounded, with control characters escaped.
+pub fn name_for_log(claims: &Claims) -> Cow<'static, str> {
+    const MOST: usize = 64;
+    let Some(subject) = claims.subject() else {
+        return Cow::Borrowed("a client without sub");
+    };
+    let shown: String = subject.chars().take(MOST).collect();
+    Cow::Owned(format!("{shown:?}"))
+}

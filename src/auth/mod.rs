@@ -1,0 +1,122 @@
+//! Who a client is, and what it may read: signed tokens, static tokens, and headers of trusted proxies.
+//!
+//! [`policy`] has the rules of the settings and decides; [`identity`] is a client, or why it is none; `jwt` verifies signed
+//! tokens with keys of a file or of `jwks`, which fetches them; [`status`] counts and shows. [`Auth`] holds the rules in force,
+//! and hands out the right to a stream, which is asked again whenever the rules or the keys change. Must not know requests: where a token comes from is the job of
+//! [`http`](crate::http).
+#![forbid(unsafe_code)]
+
+pub mod identity;
+#[cfg(feature = "jwt")]
+mod jwks;
+#[cfg(feature = "jwt")]
+mod jwt;
+pub mod policy;
+pub mod status;
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+
+use self::identity::{Credential, Denied, Identity, unix_now};
+use self::policy::Policy;
+use self::status::AuthStatus;
+use crate::config::Settings;
+use crate::config::claims::Claims;
+use crate::stream::access::{Access, Deadline, Grant};
+
+/// The rules in force.
+#[derive(Debug)]
+pub struct Auth {
+    policy: RwLock<Arc<Policy>>,
+    /// Its counters and faults.
+    pub status: Arc<AuthStatus>,
+}
+
+/// Rules that are ready to take effect.
+#[derive(Debug)]
+pub struct Prepared(Policy);
+
+impl Prepared {
+    /// Reads the files of the settings.
+    ///
+    /// # Errors
+    /// Names a file that cannot be used.
+    pub fn load(settings: &Settings) -> Result<Self, String> {
+        Policy::load(settings).map(Self)
+    }
+}
+
+impl Auth {
+    /// No rules: everybody may read.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            policy: RwLock::default(),
+            status: Arc::default(),
+        })
+    }
+
+    /// Puts rules into force, and begins to fetch keys where they come from a URL. To be called within the runtime that has
+    /// sockets; whoever holds streams has their readers check their rights afterwards.
+    pub fn apply(&self, Prepared(mut policy): Prepared) {
+        let before = self.policy();
+        policy.begin(&self.status, &before);
+        *self.policy.write() = Arc::new(policy);
+    }
+
+    /// The rules in force.
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read())
+    }
+
+    /// The right of a client to the stream at this path.
+    ///
+    /// # Errors
+    /// When it may not read the stream.
+    pub fn grant(
+        self: &Arc<Self>,
+        policy: &Policy,
+        identity: Identity,
+        path: &str,
+    ) -> Result<Access, Denied> {
+        let Identity {
+            claims,
+            credential,
+            expires,
+        } = identity;
+        if !policy.allow(path).admits(&claims) {
+            return Err(Denied::NotAllowed);
+        }
+        let deadline = expires.map(|expires| {
+            let (now, unix) = (Instant::now(), unix_now());
+            let at = |seconds: u64| now + Duration::from_secs(seconds.saturating_sub(unix));
+            let warn_before = policy.warn_before();
+            Deadline {
+                warns_at: (warn_before > 0).then(|| at(expires.at.saturating_sub(warn_before))),
+                ends_at: at(expires.at.saturating_add(expires.leeway)),
+            }
+        });
+        let right = Right {
+            auth: Arc::downgrade(self),
+            credential,
+        };
+        Ok(Access::new(claims, deadline, Box::new(right)))
+    }
+}
+
+/// A right that rests on a credential.
+#[derive(Debug)]
+struct Right {
+    auth: Weak<Auth>,
+    credential: Credential,
+}
+
+impl Grant for Right {
+    fn holds(&self, path: &str, claims: &Claims) -> bool {
+        // Without rules the daemon ends.
+        self.auth
+            .upgrade()
+            .is_some_and(|auth| auth.policy().still_admits(&self.credential, path, claims))
+    }
+}

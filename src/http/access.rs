@@ -1,0 +1,172 @@
+//! Finds the token or the proxy's headers of a request, and asks [`auth`](crate::auth) whether its client may read a stream.
+//!
+//! A token never appears in a log line, an error or a figure. Errors of a client that may not read say nothing of the stream.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::{HeaderMap, StatusCode};
+use log::debug;
+use warp::reply::{Reply, Response};
+
+use super::connections::Connection;
+use super::error::ApiError;
+use super::over_limit;
+use super::state::AppState;
+use crate::auth::identity::{Denied, Identity, name_for_log};
+use crate::auth::policy::Policy;
+use crate::auth::status::Reason;
+use crate::config::bound_filter::Unbound;
+use crate::config::path_parameters::PathValues;
+use crate::stream::Stream;
+use crate::stream::access::Access;
+use crate::stream::control::Goodbye;
+
+/// The scheme of `Authorization` (RFC 6750, section 2.1), and the space behind it.
+const BEARER: &str = "bearer ";
+
+/// The right of the client of a request to a stream; `None` where everybody may read it.
+///
+/// # Errors
+/// The response to a client that may not.
+pub(super) async fn authorize(
+    state: &AppState,
+    stream: &Stream,
+    query: &str,
+    headers: &HeaderMap,
+    connection: Option<&Arc<Connection>>,
+) -> Result<Option<Access>, Box<Response>> {
+    let policy = state.auth.policy();
+    let path = &stream.settings().path;
+    if policy.allow(path).is_public() {
+        return Ok(None);
+    }
+    let is_trusted = connection.is_some_and(|connection| state.limits.trusts(connection.peer()));
+    let identity = identify(&policy, is_trusted, query, headers).await;
+    let granted = identity.and_then(|identity| state.auth.grant(&policy, identity, path));
+    match granted {
+        Ok(access) => Ok(Some(access)),
+        Err(denied) => {
+            state.auth.status.count(denied.reason());
+            let peer = connection.map(|connection| connection.peer().to_string());
+            debug!("{}: refused from {path}: {denied}", peer.unwrap_or_default());
+            Err(Box::new(refusal(denied, headers)))
+        }
+    }
+}
+
+/// Checks that the values of the path and the claims of the client select something.
+///
+/// # Errors
+/// Names the parameter or the claim that is missing, or that the filter cannot have.
+pub(super) fn check_selection(
+    state: &AppState,
+    stream: &Stream,
+    path: Option<&PathValues>,
+    access: Option<&Access>,
+) -> Result<(), ApiError> {
+    let Some(bound) = stream.bound_filter() else {
+        return Ok(());
+    };
+    match bound.filter(path, access.map(Access::claims)) {
+        Ok(_) => Ok(()),
+        Err(Unbound::Path(bad)) => Err(super::stream_path::error(&bad)),
+        Err(unbound) => {
+            state.auth.status.count(Reason::MissingClaim);
+            let message = format!("{unbound}, and this stream shows each client what belongs to it");
+            Err(ApiError::new(StatusCode::FORBIDDEN, "missing_claim", message))
+        }
+    }
+}
+
+/// The identity of a client, for log lines.
+pub(super) fn name(access: Option<&Access>) -> Cow<'static, str> {
+    access.map_or(Cow::Borrowed(""), |access| {
+        Cow::Owned(format!(", as {}", name_for_log(access.claims())))
+    })
+}
+
+async fn identify(
+    policy: &Policy,
+    is_trusted: bool,
+    query: &str,
+    headers: &HeaderMap,
+) -> Result<Identity, Denied> {
+    if let Some(identity) = policy.of_proxy(is_trusted, headers)? {
+        return Ok(identity);
+    }
+    match token(policy, query, headers)? {
+        Some(token) => policy.of_token(&token).await,
+        None => Err(Denied::NoToken),
+    }
+}
+
+/// The token of a request: of `Authorization`, otherwise of the query, otherwise of the cookie.
+fn token<'r>(
+    policy: &Policy,
+    query: &'r str,
+    headers: &'r HeaderMap,
+) -> Result<Option<Cow<'r, str>>, Denied> {
+    let texts = |name| {
+        let lines = headers.get_all(name).iter();
+        lines.map(|line| std::str::from_utf8(line.as_bytes()).map_err(|_| Denied::Ambiguous))
+    };
+    let mut found = Vec::new();
+    for line in texts(AUTHORIZATION) {
+        // Another scheme is for a proxy in front.
+        if let Some((scheme, token)) = line?.split_at_checked(BEARER.len())
+            && scheme.eq_ignore_ascii_case(BEARER)
+        {
+            found.push(Cow::Borrowed(token.trim()));
+        }
+    }
+    if found.is_empty()
+        && let Some(parameter) = policy.query_parameter()
+    {
+        let all = form_urlencoded::parse(query.as_bytes());
+        found.extend(all.filter(|(name, _)| name == parameter).map(|(_, value)| value));
+    }
+    if found.is_empty()
+        && let Some(cookie) = policy.cookie()
+    {
+        for line in texts(COOKIE) {
+            // RFC 6265, section 4.2.1.
+            let pairs = line?.split(';').filter_map(|pair| pair.trim().split_once('='));
+            let values = pairs.filter(|(name, _)| *name == cookie);
+            found.extend(values.map(|(_, value)| Cow::Borrowed(value.trim_matches('"'))));
+        }
+    }
+    // The same cookie may come for two paths; another one may be someone else's.
+    found.dedup();
+    match found.len() {
+        0 | 1 => Ok(found.pop().filter(|token| !token.is_empty())),
+        _ => Err(Denied::Ambiguous),
+    }
+}
+
+/// The response to a client that may not read.
+fn refusal(denied: Denied, headers: &HeaderMap) -> Response {
+    let message = denied.to_string();
+    let (status, code) = match denied {
+        Denied::NotAllowed => (StatusCode::FORBIDDEN, "forbidden"),
+        Denied::NoToken => (StatusCode::UNAUTHORIZED, "unauthorized"),
+        Denied::Unavailable => {
+            let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", message);
+            let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+            return over_limit::later(Goodbye::Unavailable, error, id, headers);
+        }
+        _ => (StatusCode::UNAUTHORIZED, "invalid_token"),
+    };
+    let challenge = match code {
+        // RFC 6750, section 3.1: no error for a client that sends nothing.
+        "unauthorized" => "Bearer realm=\"kafka-sse-bridge\"".to_owned(),
+        "forbidden" => "Bearer realm=\"kafka-sse-bridge\", error=\"insufficient_scope\"".to_owned(),
+        code => {
+            format!("Bearer realm=\"kafka-sse-bridge\", error=\"{code}\", error_description=\"{message}\"")
+        }
+    };
+    ApiError::new(status, code, message)
+        .with_challenge(challenge)
+        .into_response()
+}

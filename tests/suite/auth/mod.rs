@@ -1,0 +1,124 @@
+//! Who may read what: tokens, the rights that they give, and what nobody learns without them.
+
+mod claims;
+mod issuer;
+mod jwks;
+mod lasting;
+mod others;
+mod refused;
+mod settings;
+mod vectors;
+
+use crate::harness::daemon::Daemon;
+use crate::harness::stream::Stream;
+use crate::harness::wait::secs;
+use crate::limits::config_of;
+use libtest_mimic::Trial;
+use serde_json::Value;
+use std::fs;
+use std::str::FromStr;
+use tempfile::TempDir;
+
+pub fn trials() -> Vec<Trial> {
+    [
+        vectors::trials(),
+        refused::trials(),
+        jwks::trials(),
+        claims::trials(),
+        lasting::trials(),
+        others::trials(),
+        settings::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A file that a configuration names.
+pub struct File {
+    directory: TempDir,
+    name: &'static str,
+}
+
+impl File {
+    pub fn new(name: &'static str, content: impl AsRef<[u8]>) -> File {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = File { directory, name };
+        file.write(content);
+        file
+    }
+
+    pub fn write(&self, content: impl AsRef<[u8]>) {
+        fs::write(self.path(), content).expect("written");
+    }
+
+    pub fn path(&self) -> String {
+        self.directory.path().join(self.name).display().to_string()
+    }
+}
+
+/// A daemon without Kafka, which serves `/events` of topic `t` with these lines of `[http]` and other sections before it, and
+/// these lines of the stream behind.
+pub fn daemon(sections: &str, stream: &str) -> Daemon {
+    Daemon::start(&text(sections, stream))
+}
+
+pub fn text(sections: &str, stream: &str) -> String {
+    // With [auth] clients would be served /health alone of these.
+    let exposed = "expose = [\"health\", \"about\", \"metrics\", \"streams\", \"descriptions\"]";
+    let http = config_of(&format!("{exposed}\n{sections}"));
+    format!("{http}{stream}\n[log]\nlevel = \"trace\"\n")
+}
+
+/// The answer to a request for a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    /// The code of the error, if it is one.
+    pub code: Option<String>,
+    pub challenge: Option<String>,
+}
+
+impl Answer {
+    pub fn outcome(&self) -> (u16, &str) {
+        (self.status, self.code.as_deref().unwrap_or_default())
+    }
+}
+
+/// Asks for a stream, with these headers; the stream is closed at once.
+pub async fn ask(daemon: &Daemon, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Stream::to(daemon.url(path));
+    for (name, value) in headers {
+        request = request.header(name, *value);
+    }
+    let mut stream = request.send().await.expect("an answer");
+    let mut code = None;
+    if stream.status != 200 {
+        let body = stream.body(secs(10)).await.expect("a body");
+        let body: Value = serde_json::from_slice(&body).expect("JSON");
+        code = body["error"]["code"].as_str().map(str::to_owned);
+    }
+    Answer {
+        status: stream.status,
+        code,
+        challenge: stream.header("www-authenticate").map(str::to_owned),
+    }
+}
+
+/// Asks with a token.
+pub async fn ask_with(daemon: &Daemon, token: &str) -> Answer {
+    ask(
+        daemon,
+        "/events",
+        &[("authorization", &format!("Bearer {token}"))],
+    )
+    .await
+}
+
+/// The value of a metric.
+pub async fn metric<T: FromStr>(daemon: &Daemon, name: &str) -> T {
+    let text = daemon.get("/metrics").await.text();
+    let line = text.lines().find(|line| line.starts_with(name));
+    let value = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("{name} is not in {text}"))
+}
