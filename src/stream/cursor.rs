@@ -24,7 +24,7 @@ use super::position::{BEGINNING, Position};
 use super::read_from::{self, ReadFrom};
 use super::shared::Stream;
 use super::start_position::{Answers, Beginning, Opening, Outcome, Request, Unknowable, decide};
-use super::throttle::{Gate, Release, ReleaseFrom};
+use super::throttle::{Gate, Release, ReleaseFrom, held_keys};
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings};
 use crate::kafka::history::fair_queue::Flow;
@@ -317,6 +317,8 @@ impl Cursor {
             }
             ReleaseFrom::Table => {
                 let (mut scan, resets) = read_from::scan_since(&state, cursor, position);
+                let group = self.reader.group();
+                scan.held = group.and_then(|group| held_keys(group, &state.log, cursor));
                 drop(state);
                 scan.wanted = scan.position.clone();
                 self.reader.phase = Phase::Snapshot(Box::new(scan));
@@ -393,7 +395,7 @@ impl Cursor {
         Some(match read_from {
             ReadFrom::Log(cursor) => Phase::Live(cursor),
             ReadFrom::LogBehind(cursor, position) => Phase::CatchUp(cursor, Box::new(position)),
-            ReadFrom::Table(scan) => Phase::Snapshot(Box::new(scan)),
+            ReadFrom::Table(scan) => Phase::Snapshot(scan),
             ReadFrom::Kafka { from, to, joins_at } => {
                 let reader = self.reader.stream.replay(self.flow, &from, &to)?.ok()?;
                 Phase::Replay(Box::new(reader), joins_at)

@@ -221,6 +221,22 @@ impl Group {
         Selected::Until(past.to)
     }
 
+    /// The records from `cursor` up to `until` at which a key ceased to match; `None` where not all of them are known, or they
+    /// are more than `most`.
+    pub(super) fn deletes(&self, cursor: Sequence, until: Sequence, most: usize) -> Option<Vec<Sequence>> {
+        let matches = self.matches();
+        if cursor < matches.from || cursor <= matches.lost {
+            return None;
+        }
+        let noted = matches
+            .recent
+            .from(cursor)
+            .take_while(|(sequence, _)| *sequence < until);
+        let deletes = noted.filter_map(|(sequence, is_delete)| is_delete.then_some(sequence));
+        let deletes: Vec<Sequence> = deletes.take(most + 1).collect();
+        (deletes.len() <= most).then_some(deletes)
+    }
+
     /// The last match that is no longer available; zero if there was none.
     pub(super) fn lost(&self) -> Sequence {
         self.matches().lost

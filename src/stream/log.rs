@@ -258,6 +258,29 @@ impl Log {
         Some(block.data.slice(block.range(index)))
     }
 
+    /// The keys of the tombstones from `cursor` up to `until`, by topic and hash; `None` where some of these records have left the
+    /// log. One look at each record's entry.
+    pub(super) fn deleted_keys(&self, cursor: Sequence, until: Sequence) -> Option<Vec<(u16, u64)>> {
+        let (mut keys, mut next) = (Vec::new(), cursor);
+        while next < until {
+            let (first, block, index) = self.find(next)?;
+            let end = usize::try_from(until - first).map_or(block.len(), |end| end.min(block.len()));
+            let tombstones = block.entries[index..end]
+                .iter()
+                .filter(|entry| entry.kind == Kind::Tombstone);
+            keys.extend(tombstones.map(|entry| (entry.topic, entry.key)));
+            next = first + block.len() as u64;
+        }
+        Some(keys)
+    }
+
+    /// The topic of a record, and the hash of its key; `None` where it has left the log.
+    pub(super) fn key_of(&self, sequence: Sequence) -> Option<(u16, u64)> {
+        let (_, block, index) = self.find(sequence)?;
+        let entry = block.entries.get(index)?;
+        Some((entry.topic, entry.key))
+    }
+
     /// The block that holds a record, and the number of its first.
     pub(super) fn block_at(&self, sequence: Sequence) -> Option<(Sequence, Arc<Block>)> {
         let (first, block, _) = self.find(sequence)?;

@@ -19,7 +19,7 @@ pub(super) enum ReadFrom {
     /// The log from this record on, without what the reader's own position has passed.
     LogBehind(Sequence, Position),
     /// The table, and then the log.
-    Table(Scan),
+    Table(Box<Scan>),
     /// Kafka, and then the log.
     Kafka {
         from: Position,
@@ -107,10 +107,10 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadF
     position.start_at(&state.low);
     position.as_of = Some(stream.now());
     let until = state.log.next();
-    ReadFrom::Table(Scan {
+    ReadFrom::Table(Box::new(Scan {
         deletes_from: until,
         ..Scan::new(0, until, position, state.named_epochs())
-    })
+    }))
 }
 
 /// The table's rows since `cursor`, for a reader that has read the log up to there, to `position` at least; and the
@@ -127,8 +127,8 @@ pub(super) fn scan_since(state: &State, cursor: Sequence, mut position: Position
 /// The table's rows that are newer than `wanted`.
 fn changes(position: Position, wanted: Position, state: &State) -> ReadFrom {
     let cursor = state.log.walk_point(&wanted);
-    ReadFrom::Table(Scan {
+    ReadFrom::Table(Box::new(Scan {
         wanted,
         ..Scan::new(cursor, state.log.next(), position, state.named_epochs())
-    })
+    }))
 }

@@ -73,6 +73,10 @@ impl Table {
             if is_delete && (is_secret || sequence < scan.deletes_from) || is_in_log && !is_hidden {
                 continue;
             }
+            let is_held = |held: &[(u16, u64)]| held.binary_search(&(origin.topic, candidate.key)).is_ok();
+            if is_hidden && !scan.held.as_deref().is_none_or(is_held) {
+                continue;
+            }
             let before = out.len();
             // The first row has an id too, so that a client that disconnects after it can resume.
             if scan.rows_to_id == 0 {
@@ -171,6 +175,9 @@ pub(super) struct Scan {
     pub rows_to_id: usize,
     /// The leader epochs of the rows, where ids name them. All rows below `until` were read before the scan began.
     pub epochs: Option<Arc<LogEpochs>>,
+    /// The keys, by topic and hash and in this order, of which the reader may hold records although a filter keeps the latest from
+    /// it; `None` where these may be any.
+    pub held: Option<Box<[(u16, u64)]>>,
 }
 
 impl Scan {
@@ -190,6 +197,7 @@ impl Scan {
             position,
             rows_to_id: 0,
             epochs,
+            held: None,
         }
     }
 

@@ -2,11 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::log::Sequence;
+use super::group::Group;
+use super::log::{Log, Sequence};
 use super::position::Position;
 use super::shared::Stream;
 use super::state::State;
 use super::waiters::Ticket;
+
+/// Most records of an interval of a throttled reader in which it is looked up which keys have ceased to pass its filter, and most
+/// of these keys: the log is locked meanwhile, for less than a millisecond. Beyond that, a delete is sent for every key that has
+/// changed and does not pass.
+const MOST_RECORDS: u64 = 1 << 16;
+const MOST_DELETES: usize = 4096;
 
 /// Whether a reader may read on, once it has read what it began with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,4 +119,19 @@ impl Release {
             ReleaseFrom::Table
         }
     }
+}
+
+/// The keys of which a record since `cursor` was a delete, or the first that does not pass the filter of the reader's group, by
+/// topic and hash: of all others whose latest record does not pass, the reader holds none. `None` where that is not known.
+pub(super) fn held_keys(group: &Group, log: &Log, cursor: Sequence) -> Option<Box<[(u16, u64)]>> {
+    let until = log.next();
+    if until.saturating_sub(cursor) > MOST_RECORDS {
+        return None;
+    }
+    let mut keys = log.deleted_keys(cursor, until)?;
+    for sequence in group.deletes(cursor, until, MOST_DELETES)? {
+        keys.push(log.key_of(sequence)?);
+    }
+    keys.sort_unstable();
+    Some(keys.into())
 }

@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         promise(a_throttled_client_gets_each_key_at_most_once_per_interval_and_ends_with_the_latest),
         promise(a_throttled_client_resumes_from_any_id_without_a_repetition_behind_a_checkpoint),
+        promise(a_throttled_client_gets_no_delete_for_a_key_that_has_never_passed_its_filter),
         promise(a_throttled_client_is_not_woken_by_records_that_are_not_due),
         promise(a_throttled_client_gets_the_notices_between_its_records),
         promise(a_throttle_in_the_configuration_is_the_least_and_follows_a_reload),
@@ -154,6 +155,49 @@ fn a_throttled_client_resumes_from_any_id_without_a_repetition_behind_a_checkpoi
     let mut from_the_first = throttled(&rig, Some(&events[0].id));
     let rest = shown(&mut from_the_first);
     assert_eq!(rest[..2], [line(&events[1]), line(&events[2])]);
+}
+
+fn a_throttled_client_gets_no_delete_for_a_key_that_has_never_passed_its_filter() {
+    let mut rig = rig(|_| {});
+    let odd = |rig: &Rig| {
+        crate::rig::filter(&[("value.odd", "1")], &rig.stream.settings().topics).expect("a filter")
+    };
+    let mut client = rig.open(Opening {
+        throttle: Some(INTERVAL),
+        filter: Some(odd(&rig)),
+        ..Opening::default()
+    });
+    shown(&mut client);
+    let value = |odd: u8, number: u32| format!("{{\"odd\":{odd},\"n\":{number}}}");
+    rig.records(&[
+        rec("a", value(1, 1)),
+        rec("b", value(0, 2)),
+        rec("c", value(0, 3)),
+    ]);
+    assert_eq!(shown(&mut client), [r#"message {"odd":1,"n":1,"id":"a"}"#]);
+    // One ceases to pass, and changes once more; others do not pass, as before.
+    rig.records(&[
+        rec("a", value(0, 4)),
+        rec("b", value(0, 5)),
+        rec("a", value(0, 6)),
+        rec("d", value(0, 7)),
+    ]);
+    client.advance(INTERVAL);
+    assert_eq!(shown(&mut client), [r#"delete {"id":"a"}"#]);
+    rig.records(&[rec("a", value(0, 8)), rec("c", value(1, 9))]);
+    client.advance(INTERVAL);
+    assert_eq!(shown(&mut client), [r#"message {"odd":1,"n":9,"id":"c"}"#]);
+    // One that is deleted and then does not pass has ceased to pass as well.
+    rig.records(&[tombstone("c"), rec("c", value(0, 10))]);
+    client.advance(INTERVAL);
+    assert_eq!(shown(&mut client), [r#"delete {"id":"c"}"#]);
+    // A tombstone passes.
+    rig.records(&[rec("b", value(0, 11)), tombstone("c"), tombstone("d")]);
+    client.advance(INTERVAL);
+    assert_eq!(
+        shown(&mut client),
+        [r#"delete {"id":"c"}"#, r#"delete {"id":"d"}"#]
+    );
 }
 
 fn a_throttled_client_is_not_woken_by_records_that_are_not_due() {
