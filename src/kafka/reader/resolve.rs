@@ -140,7 +140,12 @@ impl KafkaReader {
                 Identity::Unknown => self.topics[index].id,
                 _ => found.id,
             };
-            let live = live_offsets(&handles.admin, &self.topics[index], &known, &bounds)?;
+            let live = if matches!(identity, Identity::Unknown) {
+                // Nothing begins yet.
+                BTreeMap::new()
+            } else {
+                live_offsets(&handles.admin, &self.topics[index], &known, &bounds)?
+            };
             // No error may return after a truncation until the streams have the offsets that follow it.
             let is_truncated = self.truncate(index, &identity, &known, &bounds);
             let known = self.batcher.next_offsets(&self.topics[index].name);
@@ -255,12 +260,16 @@ impl KafkaReader {
         }
     }
 
-    /// Sets the partitions without a leader, as of `asked_at`, and logs a change.
+    /// Sets the partitions that have not begun or have no leader, as of `asked_at`, and logs a change.
     fn update_leaders(&mut self, index: usize, bounds: &[Option<Bounds>], asked_at: i64) {
         let topic = &mut self.topics[index];
         topic.leaderless_at = asked_at;
-        let leaderless = bounds.iter().enumerate().filter(|(_, bounds)| bounds.is_none());
-        topic.leaderless = leaderless.map(|(partition, _)| partition).collect();
+        let next = self.batcher.next_offsets(&topic.name);
+        // A partition that has not begun although its leader answers, because the topic could not be identified, is asked
+        // for again as well: nothing else would ever begin it.
+        let lacks =
+            |&partition: &usize| bounds[partition].is_none() || next.get(partition) == Some(&BEGINNING);
+        topic.leaderless = (0..bounds.len()).filter(lacks).collect();
         if self.status.set_leaderless(&topic.name, &topic.leaderless) {
             let brokers = self.connect.brokers();
             let (name, partitions) = (&topic.name, &topic.leaderless);

@@ -30,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
         a_topic_that_ends_with_markers_finishes_loading_beside_a_busy_one,
         a_partition_without_a_leader_does_not_delay_others,
         a_partition_with_a_late_leader_is_read_from_its_end_at_that_time,
+        a_partition_begins_although_its_topic_is_not_identified_at_first,
         a_stop_takes_effect_while_a_channel_is_full,
     ];
     trials.extend(client_replacement::trials());
@@ -259,6 +260,37 @@ fn a_partition_with_a_late_leader_is_read_from_its_end_at_that_time() {
         });
         assert_eq!(begun, Some((1, live)), "{begin:?} {at:?}");
     }
+}
+
+/// The first answer with its leader lacks the topic's id, and the end of the other partition is one of a new leader, which is
+/// late.
+fn a_partition_begins_although_its_topic_is_not_identified_at_first() {
+    let script = Script {
+        bounds: vec![Bounds { low: 0, high: 3 }, Bounds { low: 3, high: 9 }],
+        leaderless: vec![1],
+        id: TopicId::new(1),
+        polls: [Poll::Records(vec![0, 1, 2])].into(),
+        ..Script::default()
+    };
+    let mut rig = Rig::over(script, 1024);
+    rig.offsets(3);
+    let asked = rig.script(|script| {
+        script.id = None;
+        script.bounds[0].high = 2;
+        script.leaderless.clear();
+        script.asked.len()
+    });
+    eventually(secs(20), "its leader has answered", || {
+        ensure(rig.script(|script| script.asked.len()) > asked + 1, "not yet")
+    });
+    rig.script(|script| {
+        script.id = TopicId::new(1);
+        script.bounds[0].high = 3;
+    });
+    eventually(secs(20), "it is read from its first record on", || {
+        let assigned = rig.script(|script| script.assigned.last().cloned());
+        ensure(assigned == Some(vec![3, 3]), format!("{assigned:?}"))
+    });
 }
 
 fn a_table_is_loaded_once_the_requested_ends_are_passed() {
