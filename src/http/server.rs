@@ -99,9 +99,8 @@ impl Transport {
     /// Waits until another connection may begin.
     async fn wait(&self) {
         match self {
-            #[cfg(feature = "rustls")]
             Self::Tls(tls) => tls.wait().await,
-            _ => {}
+            Self::Plain => {}
         }
     }
 }

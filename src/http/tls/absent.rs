@@ -1,4 +1,9 @@
 //! In place of TLS where the build has none.
+#![expect(
+    clippy::unused_async,
+    clippy::unused_self,
+    reason = "the same functions as with rustls"
+)]
 
 use std::sync::Arc;
 
@@ -39,4 +44,7 @@ impl Tls {
 
     /// Ends at once.
     pub(crate) async fn watch(self: Arc<Self>) {}
+
+    /// Ends at once.
+    pub(in crate::http) async fn wait(&self) {}
 }
