@@ -120,7 +120,6 @@ mod writers;
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
-#[expect(clippy::too_many_lines, reason = "a line per module")]
 fn main() -> ExitCode {
     if let Ok(thread) = std::env::var(panics::THREAD) {
         panics::child(&thread);
