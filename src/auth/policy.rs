@@ -59,6 +59,10 @@ impl Policy {
     }
 
     /// Begins to fetch keys, with those of the rules before where they come from the same place.
+    #[cfg_attr(
+        not(feature = "jwt"),
+        expect(clippy::unused_self, reason = "keys are fetched with that feature only")
+    )]
     pub(super) fn begin(&mut self, status: &Arc<AuthStatus>, before: &Self) {
         #[cfg(feature = "jwt")]
         if let Some(jwt) = &mut self.jwt {

@@ -42,7 +42,13 @@ pub struct AuthStatus {
 }
 
 /// What is called when keys have changed.
-struct OnChange(Box<dyn Fn() + Send + Sync>);
+struct OnChange(
+    #[cfg_attr(
+        not(feature = "jwt"),
+        expect(dead_code, reason = "keys change with that feature only")
+    )]
+    Box<dyn Fn() + Send + Sync>,
+);
 
 impl fmt::Debug for OnChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

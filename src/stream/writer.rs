@@ -257,6 +257,13 @@ impl Writer {
             history.outdate_replays();
         }
         if self.stream.settings().has_table() {
+            // Of a key that was shown before and is hidden by its record now, the topic that is read again has that
+            // record alone, perhaps: nobody who was away would get its delete.
+            if self.stream.fixed().is_some()
+                && let Some(mut table) = self.stream.write_table()
+            {
+                table.knows_nothing_before(self.stream.now().saturating_add(1));
+            }
             self.reset(topic, Reset::Truncated);
             let mut state = self.stream.write();
             let sequence = state.log.next();
