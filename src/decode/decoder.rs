@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::framing::{self, Framed, Part};
-use super::json::{Fault, MAX_DEPTH, Options, Output};
+use super::json::{self, Fault, MAX_DEPTH, Options, Output};
 use super::primitives;
 use super::registered::{SchemaId, SchemaKind};
 use super::schema::{Schema, Scratch};
 use super::used::{Notes, UsedSchemas};
-use crate::config::{DataFormat, StreamSettings};
+use crate::config::{AddedField, DataFormat, StreamSettings};
 use crate::kafka::invalid::{Invalid, Undecodable};
-use crate::kafka::record::{Batch, Effect, Record};
+use crate::kafka::record::{Batch, Effect, Guarantee, Record};
 use crate::reshape::Reshaper;
 
 /// Bytes of decoded records that are handed on before the rest of their batch is decoded: a batch is bounded in Kafka's
@@ -49,13 +49,23 @@ pub struct Decoder {
     key: DataFormat,
     value: DataFormat,
     options: Options,
-    schemas: HashMap<SchemaId, Supplied>,
+    /// The names of what the stream adds to values, as JSON with a colon.
+    added: Vec<Box<[u8]>>,
+    schemas: HashMap<SchemaId, Answer>,
     /// The batch that is being decoded.
     progress: Option<Progress>,
     work: Work,
     reshaper: Option<Reshaper>,
     /// A value before it is reshaped.
     value_bytes: Vec<u8>,
+}
+
+/// What was supplied for an id.
+#[derive(Debug)]
+struct Answer {
+    supplied: Supplied,
+    /// For each root of the schema whether its values have [`Guarantee::Object`].
+    objects: Vec<bool>,
 }
 
 /// What is used from record to record.
@@ -80,6 +90,9 @@ impl Decoder {
             key: settings.key_format,
             value: settings.value_format,
             options: settings.into(),
+            added: AddedField::of(settings)
+                .map(|(_, name)| json::name(name))
+                .collect(),
             schemas: HashMap::new(),
             progress: None,
             work: Work::default(),
@@ -112,7 +125,7 @@ impl Decoder {
             .unwrap_or_else(|| {
                 // The registry may know them by now.
                 self.schemas
-                    .retain(|_, supplied| matches!(supplied, Supplied::Schema(_)));
+                    .retain(|_, answer| matches!(answer.supplied, Supplied::Schema(_)));
                 Progress {
                     source: Arc::clone(batch),
                     next: 0,
@@ -143,7 +156,11 @@ impl Decoder {
         if self.schemas.len() >= MAX_SCHEMAS {
             self.schemas.clear();
         }
-        self.schemas.insert(id, supplied);
+        let objects = match &supplied {
+            Supplied::Schema(schema) => schema.objects_without(&self.added, self.options),
+            Supplied::Unknown | Supplied::Unusable(_) => Vec::new(),
+        };
+        self.schemas.insert(id, Answer { supplied, objects });
     }
 
     /// Adds a record to `decoded`. Fails with the schema that is missing.
@@ -159,15 +176,22 @@ impl Decoder {
             let bytes = &mut self.value_bytes;
             bytes.clear();
             let written = value.write(Part::Value, work, Output::new(bytes, options));
-            let reshaped = written.and_then(|value| reshaper.value(value.map(|()| &**bytes)));
+            let reshaped = written.and_then(|value| {
+                let guarantee = value.unwrap_or_default();
+                reshaper.value(value.map(|_| &**bytes), guarantee)
+            });
             let effect = reshaped
                 .as_ref()
                 .map_or(Effect::Shown, |reshaped| reshaped.effect);
             decoded.push_decoded(
                 record,
                 effect,
-                |out| key.write(Part::Key, work, Output::new(out, options)),
-                |out| Ok(reshaped?.value.map(|value| out.extend_from_slice(value))),
+                |out| write_key(key, work, Output::new(out, options)),
+                |out| {
+                    let reshaped = reshaped?;
+                    out.extend_from_slice(reshaped.value.unwrap_or_default());
+                    Ok(reshaped.value.map(|_| reshaped.guarantee))
+                },
             );
             return Ok(());
         }
@@ -176,7 +200,7 @@ impl Decoder {
         decoded.push_decoded(
             record,
             Effect::Shown,
-            |out| key.write(Part::Key, &mut work.borrow_mut(), Output::new(out, options)),
+            |out| write_key(key, &mut work.borrow_mut(), Output::new(out, options)),
             |out| value.write(Part::Value, &mut work.borrow_mut(), Output::new(out, options)),
         );
         Ok(())
@@ -203,12 +227,12 @@ enum Plan<'a> {
     /// JSON, which a key must be; with the schema that it names, and that schema where it is known.
     Json(&'a [u8], Option<(SchemaId, Option<&'a Arc<Schema>>)>),
     Primitive(DataFormat, &'a [u8]),
-    Schema(&'a Arc<Schema>, Framed<'a>),
+    Schema(&'a Arc<Schema>, &'a [bool], Framed<'a>),
     Undecodable(Undecodable),
 }
 
 fn plan<'a>(
-    schemas: &'a HashMap<SchemaId, Supplied>,
+    schemas: &'a HashMap<SchemaId, Answer>,
     format: DataFormat,
     part: Part,
     record: &Record<'a>,
@@ -232,15 +256,17 @@ fn plan<'a>(
             let Some(framed) = framing::locate(record, part, bytes) else {
                 return Ok(Plan::Undecodable(unframed(part, bytes)));
             };
-            match (format, schemas.get(&framed.schema)) {
-                (DataFormat::JsonSchema, _) => Plan::Json(framed.payload, Some((framed.schema, None))),
-                (_, None) => return Err(framed.schema),
-                (_, Some(Supplied::Schema(schema))) => registered(format, part, schema, framed),
-                (_, Some(Supplied::Unknown)) => Plan::Undecodable(Undecodable {
+            if format == DataFormat::JsonSchema {
+                return Ok(Plan::Json(framed.payload, Some((framed.schema, None))));
+            }
+            let Answer { supplied, objects } = schemas.get(&framed.schema).ok_or(framed.schema)?;
+            match supplied {
+                Supplied::Schema(schema) => registered(format, part, (schema, objects), framed),
+                Supplied::Unknown => Plan::Undecodable(Undecodable {
                     cause: of(part, Invalid::KeySchemaUnknown, Invalid::ValueSchemaUnknown),
                     detail: format!("the registry has no schema of id {}", framed.schema),
                 }),
-                (_, Some(Supplied::Unusable(reason))) => Plan::Undecodable(Undecodable {
+                Supplied::Unusable(reason) => Plan::Undecodable(Undecodable {
                     cause: of(part, Invalid::KeySchemaUnusable, Invalid::ValueSchemaUnusable),
                     detail: format!("schema {}: {reason}", framed.schema),
                 }),
@@ -249,7 +275,12 @@ fn plan<'a>(
     })
 }
 
-fn registered<'a>(format: DataFormat, part: Part, schema: &'a Arc<Schema>, framed: Framed<'a>) -> Plan<'a> {
+fn registered<'a>(
+    format: DataFormat,
+    part: Part,
+    (schema, objects): (&'a Arc<Schema>, &'a [bool]),
+    framed: Framed<'a>,
+) -> Plan<'a> {
     let is_right = match schema.kind() {
         SchemaKind::Avro => format != DataFormat::Protobuf,
         SchemaKind::Protobuf => format != DataFormat::Avro,
@@ -265,13 +296,19 @@ fn registered<'a>(format: DataFormat, part: Part, schema: &'a Arc<Schema>, frame
             ),
         }),
         SchemaKind::Json => Plan::Json(framed.payload, Some((framed.schema, Some(schema)))),
-        SchemaKind::Avro | SchemaKind::Protobuf => Plan::Schema(schema, framed),
+        SchemaKind::Avro | SchemaKind::Protobuf => Plan::Schema(schema, objects, framed),
     }
 }
 
 impl Plan<'_> {
-    /// Appends the decoded bytes; `None` is null.
-    fn write(self, part: Part, work: &mut Work, mut out: Output<'_>) -> Result<Option<()>, Undecodable> {
+    /// Appends the decoded bytes; `None` is null. Returns what is known of a value then.
+    fn write(
+        self,
+        part: Part,
+        work: &mut Work,
+        mut out: Output<'_>,
+    ) -> Result<Option<Guarantee>, Undecodable> {
+        let mut guarantee = Guarantee::Nothing;
         let (written, schema) = match self {
             Self::Null => return Ok(None),
             Self::Undecodable(error) => return Err(error),
@@ -290,17 +327,31 @@ impl Plan<'_> {
                 let text = primitives::uuid(bytes);
                 (text.map(|text| out.raw(text.as_bytes())), None)
             }
-            Self::Primitive(format, bytes) => (primitives::write(format, bytes, &mut out), None),
-            Self::Schema(schema, framed) => {
+            Self::Primitive(format, bytes) => {
+                guarantee = Guarantee::Json;
+                (primitives::write(format, bytes, &mut out), None)
+            }
+            Self::Schema(schema, objects, framed) => {
                 let written = schema.write(framed.header, framed.payload, &mut work.scratch, &mut out);
-                let noted = written.map(|root| work.notes.note(part, (framed.schema, root), Some(schema)));
+                let noted = written.map(|root| {
+                    guarantee = match objects.get(root) {
+                        Some(true) => Guarantee::Object,
+                        Some(false) => Guarantee::Json,
+                        None => Guarantee::Nothing,
+                    };
+                    work.notes.note(part, (framed.schema, root), Some(schema));
+                });
                 (noted, Some(framed.schema))
             }
         };
         written
-            .map(Some)
+            .map(|()| Some(guarantee))
             .map_err(|fault| undecodable(part, fault, schema))
     }
+}
+
+fn write_key(key: Plan<'_>, work: &mut Work, out: Output<'_>) -> Result<Option<()>, Undecodable> {
+    Ok(key.write(Part::Key, work, out)?.map(|_| ()))
 }
 
 /// Copies JSON. A key's text is its identity, so a string, which may be written in several ways, is written in one.
@@ -347,7 +398,7 @@ fn undecodable(part: Part, fault: Fault, schema: Option<SchemaId>) -> Undecodabl
         ),
         Fault::TooLarge => (
             of(part, Invalid::KeyTooLarge, Invalid::ValueTooLarge),
-            format!("more than {} MiB as JSON", super::json::MAX_BYTES >> 20),
+            format!("more than {} MiB as JSON", json::MAX_BYTES >> 20),
         ),
         Fault::TooDeep => (
             of(part, Invalid::KeyTooLarge, Invalid::ValueTooLarge),

@@ -117,6 +117,12 @@ impl<'o> Output<'o> {
 
     /// A string from bytes that are to be UTF-8.
     pub(super) fn text(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if is_plain(bytes) {
+            self.byte(b'"');
+            self.raw(bytes);
+            self.byte(b'"');
+            return self.check();
+        }
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::Malformed("a string is not UTF-8"))?;
         self.string(text);
         self.check()
@@ -178,6 +184,15 @@ impl<'o> Output<'o> {
     }
 }
 
+/// Whether a JSON string has these bytes as they are: they are ASCII, none of which is escaped.
+fn is_plain(bytes: &[u8]) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    // To the end in any case, so that the compiler can take many bytes at once.
+    bytes
+        .iter()
+        .fold(true, |are_plain, byte| are_plain & is_plain(*byte))
+}
+
 #[cfg(feature = "protobuf")]
 impl Output<'_> {
     pub(super) fn uint64(&mut self, value: u64) {
@@ -195,13 +210,11 @@ impl Output<'_> {
 }
 
 /// A string as JSON.
-#[cfg(any(feature = "avro", feature = "protobuf"))]
 pub(super) fn string(text: &str) -> Box<[u8]> {
     serde_json::Value::from(text).to_string().into_bytes().into()
 }
 
 /// The name of a member as JSON, with its colon.
-#[cfg(any(feature = "avro", feature = "protobuf"))]
 pub(super) fn name(text: &str) -> Box<[u8]> {
     let mut name = string(text).into_vec();
     name.push(b':');

@@ -26,7 +26,7 @@ enum Program {
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     #[cfg(feature = "protobuf")]
-    pub(super) protobuf: super::protobuf::walk::Scratch,
+    pub(super) protobuf: super::protobuf::entries::Scratch,
 }
 
 /// Bytes of a compiled schema for each byte of its text, about.
@@ -67,6 +67,22 @@ impl Schema {
     /// Bytes of memory, about.
     pub const fn size(&self) -> usize {
         self.size
+    }
+
+    /// For each root, by its place as [`write`](Self::write) returns it, whether its JSON is an object without space, none
+    /// of whose members has one of these names: each as JSON with a colon.
+    #[cfg_attr(
+        not(feature = "avro"),
+        expect(unused_variables, reason = "only Avro's unions depend on the options")
+    )]
+    pub(super) fn objects_without(&self, names: &[Box<[u8]>], options: Options) -> Vec<bool> {
+        match &self.program {
+            #[cfg(feature = "avro")]
+            Program::Avro(avro) => vec![avro.is_object_without(names, options)],
+            #[cfg(feature = "protobuf")]
+            Program::Protobuf(protobuf) => protobuf.objects_without(names),
+            Program::Json(_) => Vec::new(),
+        }
     }
 
     /// Writes a payload as JSON; `header` is what followed the id in a header. Returns the place of its message, in a schema of

@@ -22,6 +22,18 @@ pub enum Effect {
     None,
 }
 
+/// What is known of a value without reading it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Guarantee {
+    /// Nothing: it is as a producer wrote it.
+    #[default]
+    Nothing,
+    /// It is JSON, without space around it.
+    Json,
+    /// It is a JSON object without space between its members, none of which has the name of one that the stream adds.
+    Object,
+}
+
 /// Most bytes of keys, values and headers in one batch before it is sent (256 KiB): small enough for a full channel to
 /// stay small, large enough for the cost per batch to vanish.
 pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
@@ -71,6 +83,8 @@ pub struct Record<'a> {
     pub undecodable: Option<&'a Undecodable>,
     /// What it changes for clients.
     pub effect: Effect,
+    /// What is known of its value.
+    pub guarantee: Guarantee,
     headers: &'a [HeaderSpan],
     bytes: &'a [u8],
 }
@@ -88,6 +102,7 @@ impl<'a> Record<'a> {
             epoch: None,
             undecodable: None,
             effect: Effect::Shown,
+            guarantee: Guarantee::Nothing,
             headers: &[],
             bytes: &[],
         }
@@ -138,6 +153,7 @@ struct Head {
     /// Its place in [`Batch::undecodable`].
     undecodable: Option<usize>,
     effect: Effect,
+    guarantee: Guarantee,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -233,23 +249,27 @@ impl Batch {
     }
 
     /// Adds a record with another key and value, which the functions append to the bytes that they are given; `None`
-    /// is null. Where one fails, the record is marked with its error: without a key if that failed, with an empty
-    /// value in any case.
+    /// is null. `value` returns what is known of it. Where one fails, the record is marked with its error: without a
+    /// key if that failed, with an empty value in any case.
     pub fn push_decoded(
         &mut self,
         record: &Record<'_>,
         effect: Effect,
         key: impl FnOnce(&mut Vec<u8>) -> Result<Option<()>, Undecodable>,
-        value: impl FnOnce(&mut Vec<u8>) -> Result<Option<()>, Undecodable>,
+        value: impl FnOnce(&mut Vec<u8>) -> Result<Option<Guarantee>, Undecodable>,
     ) {
         let at = self.bytes.len();
+        let mut guarantee = Guarantee::Nothing;
         let (mut undecodable, mut key_length, mut value_length) = (None, None, record.value.map(|_| 0));
         match key(&mut self.bytes) {
             Ok(has_key) => {
                 let value_at = self.bytes.len();
                 key_length = has_key.map(|()| value_at - at);
                 match value(&mut self.bytes) {
-                    Ok(has_value) => value_length = has_value.map(|()| self.bytes.len() - value_at),
+                    Ok(written) => {
+                        value_length = written.map(|_| self.bytes.len() - value_at);
+                        guarantee = written.unwrap_or_default();
+                    }
                     Err(error) => {
                         self.bytes.truncate(value_at);
                         undecodable = Some(error);
@@ -270,6 +290,7 @@ impl Batch {
         self.finish(record.epoch, stamp, (at, lengths), record.headers());
         let Some(head) = self.heads.last_mut() else { return };
         head.effect = effect;
+        head.guarantee = guarantee;
         if let Some(error) = undecodable {
             head.undecodable = Some(self.undecodable.len());
             self.undecodable.push(error);
@@ -308,6 +329,7 @@ impl Batch {
             epoch,
             undecodable: None,
             effect: Effect::Shown,
+            guarantee: Guarantee::Nothing,
         });
     }
 
@@ -332,6 +354,7 @@ impl Batch {
             value: head.value.map(|length| &self.bytes[value_at..value_at + length]),
             epoch: head.epoch,
             effect: head.effect,
+            guarantee: head.guarantee,
             undecodable: head.undecodable.and_then(|place| self.undecodable.get(place)),
             headers: &self.headers[head.headers.0..head.headers.1],
             bytes: &self.bytes,

@@ -17,15 +17,17 @@ pub struct NotJson;
 pub fn project(projection: &Projection, value: &str, out: &mut Vec<u8>) -> Result<(), NotJson> {
     // Checked first, nesting included, so that the scanner below need not.
     serde_json::from_str::<IgnoredAny>(value).map_err(|_| NotJson)?;
-    let mut scanner = Scanner {
-        bytes: value.as_bytes(),
-        at: 0,
-    };
+    project_json(projection, value.as_bytes(), out);
+    Ok(())
+}
+
+/// Like [`project`], for a value that is JSON and not deeper than a parser's limit.
+pub(super) fn project_json(projection: &Projection, value: &[u8], out: &mut Vec<u8>) {
+    let mut scanner = Scanner { bytes: value, at: 0 };
     scanner.skip_space();
     if !write(projection.rule, &mut scanner, &projection.paths, out) {
         out.extend_from_slice(b"null");
     }
-    Ok(())
 }
 
 /// Writes what is shown of the value that comes next. Returns false where nothing of it is; then nothing is written.

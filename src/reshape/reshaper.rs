@@ -1,11 +1,11 @@
 //! Reshapes the values of a stream.
 
 use super::debezium::{self, Change, Fault};
-use super::projection::{NotJson, project};
+use super::projection::{NotJson, project, project_json};
 use crate::config::StreamSettings;
 use crate::config::projection::{Projection, Rule};
 use crate::kafka::invalid::{Invalid, Undecodable};
-use crate::kafka::record::Effect;
+use crate::kafka::record::{Effect, Guarantee};
 
 /// Reshapes values, one after the other.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ struct Metadata {
 pub struct Reshaped<'v> {
     /// The value; `None` is a tombstone.
     pub value: Option<&'v [u8]>,
+    /// What is known of it.
+    pub guarantee: Guarantee,
     /// What it changes for clients.
     pub effect: Effect,
 }
@@ -69,11 +71,11 @@ impl Reshaper {
         }
     }
 
-    /// What is shown of a value; `None` is null.
+    /// What is shown of a value, of which so much is known; `None` is null.
     ///
     /// # Errors
     /// When nothing can be.
-    pub fn value(&mut self, value: Option<&[u8]>) -> Result<Reshaped<'_>, Undecodable> {
+    pub fn value(&mut self, value: Option<&[u8]>, guarantee: Guarantee) -> Result<Reshaped<'_>, Undecodable> {
         let Some(value) = value else {
             // Behind every delete of a row there is a tombstone.
             let effect = if self.unwraps {
@@ -81,31 +83,33 @@ impl Reshaper {
             } else {
                 Effect::Shown
             };
-            return Ok(Reshaped { value: None, effect });
+            return Ok(nothing(effect));
         };
+        self.shown.clear();
+        if let Some(projection) = self.projection.as_ref()
+            && !self.unwraps
+            && guarantee != Guarantee::Nothing
+        {
+            project_json(projection, value, &mut self.shown);
+            // Without some members, JSON is JSON, and an object is an object.
+            return Ok(self.shown(guarantee));
+        }
         let text =
             std::str::from_utf8(value).map_err(|_| undecodable(Invalid::ValueNotUtf8, "it is binary"))?;
         // As for values that are shown as they are.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        self.shown.clear();
         if !self.unwraps {
             show(self.projection.as_ref(), text, &mut self.shown)?;
-            return Ok(self.shown(Effect::Shown));
+            return Ok(self.shown(Guarantee::Nothing));
         }
         match debezium::unwrap(text).map_err(fault)? {
-            Change::Delete => Ok(Reshaped {
-                value: None,
-                effect: Effect::Shown,
-            }),
-            Change::Nothing => Ok(Reshaped {
-                value: None,
-                effect: Effect::None,
-            }),
+            Change::Delete => Ok(nothing(Effect::Shown)),
+            Change::Nothing => Ok(nothing(Effect::None)),
             Change::Row(row) => {
                 let after = row.after(&mut self.document);
                 let Some(metadata) = &self.metadata else {
                     show(self.projection.as_ref(), after, &mut self.shown)?;
-                    return Ok(self.shown(Effect::Shown));
+                    return Ok(self.shown(Guarantee::Nothing));
                 };
                 self.row.clear();
                 show(self.projection.as_ref(), after, &mut self.row)?;
@@ -129,16 +133,25 @@ impl Reshaper {
                 show(projection, row.before().unwrap_or("null"), &mut before)?;
                 row.write_metadata(&mut self.shown, |out| out.extend_from_slice(&before));
                 self.shown.push(b'}');
-                Ok(self.shown(Effect::Shown))
+                Ok(self.shown(Guarantee::Nothing))
             }
         }
     }
 
-    fn shown(&self, effect: Effect) -> Reshaped<'_> {
+    fn shown(&self, guarantee: Guarantee) -> Reshaped<'_> {
         Reshaped {
             value: Some(&self.shown),
-            effect,
+            guarantee,
+            effect: Effect::Shown,
         }
+    }
+}
+
+const fn nothing(effect: Effect) -> Reshaped<'static> {
+    Reshaped {
+        value: None,
+        guarantee: Guarantee::Nothing,
+        effect,
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::members::{self, Member};
 use crate::config::{AddedField, DataFormat, Format, StreamSettings};
 pub use crate::kafka::invalid::Invalid;
-use crate::kafka::record::Record;
+use crate::kafka::record::{Guarantee, Record};
 use crate::sse::control::ControlEvent;
 use crate::sse::write;
 
@@ -172,11 +172,18 @@ impl Encoder {
                 if self.value_format == DataFormat::Json && has_schema_id(value) {
                     return Err(Invalid::ValueHasSchemaId);
                 }
+                if self.added.is_empty() && record.guarantee != Guarantee::Nothing {
+                    return Ok(Some(value));
+                }
+                let write = |out: &mut Vec<u8>, field: &AddedField| self.write_added(out, *field, record);
+                if record.guarantee == Guarantee::Object {
+                    members::write_with_new(payload, value, &self.added, write);
+                    return Ok(None);
+                }
                 let text = text_of(value).ok_or(Invalid::ValueNotUtf8)?;
                 if self.added.is_empty() {
                     return Ok(Some(text.as_bytes()));
                 }
-                let write = |out: &mut Vec<u8>, field: &AddedField| self.write_added(out, *field, record);
                 members::write_with(payload, text, &self.added, write)
                     .map_err(|_| Invalid::ValueNotObject)?;
             }
@@ -215,6 +222,10 @@ impl Encoder {
             None => {
                 out.extend_from_slice(b"null");
                 "tombstone"
+            }
+            Some(value) if record.guarantee != Guarantee::Nothing => {
+                out.extend_from_slice(value);
+                "json"
             }
             Some(value) => self.write_value(out, value),
         };

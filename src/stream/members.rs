@@ -56,24 +56,46 @@ pub(super) fn write_with<T>(
     }
     // A valid object ends with its brace.
     let brace = object.trim_end().len() - 1;
-    let mut is_first = found.is_empty;
     let is_there = |wanted: &Member<T>| {
         found
             .values
             .iter()
             .any(|(member, _)| std::ptr::eq(*member, wanted))
     };
-    for member in members.iter().filter(|member| !is_there(member)) {
-        out.extend_from_slice(&bytes[copied..brace]);
-        copied = brace;
-        if !std::mem::take(&mut is_first) {
+    out.extend_from_slice(&bytes[copied..brace]);
+    let added = members.iter().filter(|member| !is_there(member));
+    write_members(out, found.is_empty, added, write_value);
+    out.extend_from_slice(&bytes[brace..]);
+    Ok(())
+}
+
+/// Appends `object`, a JSON object without space that has no member of these names, with the values of `members` at its end.
+pub(super) fn write_with_new<T>(
+    out: &mut Vec<u8>,
+    object: &[u8],
+    members: &[Member<T>],
+    write_value: impl Fn(&mut Vec<u8>, &T),
+) {
+    let begun = object.strip_suffix(b"}").unwrap_or(object);
+    out.extend_from_slice(begun);
+    write_members(out, begun == b"{", members.iter(), write_value);
+    out.push(b'}');
+}
+
+/// Appends members to an object, which is empty or has some.
+fn write_members<'a, T: 'a>(
+    out: &mut Vec<u8>,
+    mut is_empty: bool,
+    members: impl Iterator<Item = &'a Member<T>>,
+    write_value: impl Fn(&mut Vec<u8>, &T),
+) {
+    for member in members {
+        if !std::mem::take(&mut is_empty) {
             out.push(b',');
         }
         member.write_name(out);
         write_value(out, &member.what);
     }
-    out.extend_from_slice(&bytes[copied..]);
-    Ok(())
 }
 
 /// Finds the values of the members that have these names.

@@ -57,12 +57,12 @@ pub fn schema(kind: SchemaKind, text: &str, references: Vec<Reference>) -> Suppl
     ))
 }
 
-type Header<'a> = (&'a [u8], Option<&'a [u8]>);
+pub type Header<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// Key, value and headers.
-type Parts<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a [Header<'a>]);
+pub type Parts<'a> = (Option<&'a [u8]>, Option<&'a [u8]>, &'a [Header<'a>]);
 
-fn batch(records: &[Parts<'_>]) -> Arc<Batch> {
+pub fn batch(records: &[Parts<'_>]) -> Arc<Batch> {
     let mut batch = Batch::new("t".into());
     for (offset, (key, value, headers)) in (0..).zip(records) {
         let stamp = Stamp {
@@ -76,7 +76,7 @@ fn batch(records: &[Parts<'_>]) -> Arc<Batch> {
 }
 
 /// Decodes a batch to its end. `supply` is asked for every schema.
-fn decode_all(
+pub fn decode_all(
     decoder: &mut Decoder,
     batch: &Arc<Batch>,
     mut supply: impl FnMut(SchemaId) -> Supplied,

@@ -32,6 +32,7 @@ mod connections;
 mod contract;
 mod cors;
 mod counted;
+mod decoded_frames;
 mod decoders;
 mod decoding;
 mod delivery;
@@ -215,6 +216,7 @@ fn all_trials() -> Vec<Trial> {
         reload_streams::trials(),
         reload_kafka::trials(),
         reload_endurance::trials(),
+        decoded_frames::trials(),
         decoders::trials(),
         decoding::trials(),
         demo::trials(),

@@ -11,7 +11,7 @@ use crate::harness::wait::{block_on, secs};
 use crate::harness::{on_broker, promise};
 use kafka_sse_bridge::config::StreamSettings;
 use kafka_sse_bridge::config::Unwrap;
-use kafka_sse_bridge::kafka::record::Effect;
+use kafka_sse_bridge::kafka::record::{Effect, Guarantee};
 use kafka_sse_bridge::reshape::Reshaper;
 use libtest_mimic::Trial;
 use proptest::prelude::*;
@@ -62,7 +62,9 @@ fn metadata_replaces_a_column_of_its_name_and_hides_what_the_row_hides() {
         ),
     ] {
         let event = format!("{{\"before\":{before},\"after\":{after},\"op\":\"u\",\"ts_ms\":5}}");
-        let row = reshaper.value(Some(event.as_bytes())).expect("a row");
+        let row = reshaper
+            .value(Some(event.as_bytes()), Guarantee::Nothing)
+            .expect("a row");
         assert_eq!(row.effect, Effect::Shown);
         let value: Value = serde_json::from_slice(row.value.expect("a value")).expect("JSON");
         let mut expected: Value = serde_json::from_str(shown).expect("JSON");
@@ -74,7 +76,11 @@ fn metadata_replaces_a_column_of_its_name_and_hides_what_the_row_hides() {
     }
     let event = br#"{"after":[1],"op":"u"}"#;
     assert_eq!(
-        reshaper.value(Some(event)).expect_err("no object").cause.as_str(),
+        reshaper
+            .value(Some(event), Guarantee::Nothing)
+            .expect_err("no object")
+            .cause
+            .as_str(),
         "value-not-a-json-object"
     );
 }
@@ -118,7 +124,7 @@ fn no_bytes_make_the_reshaper_show_what_is_hidden() {
             settings.metadata_field = (unwraps && with_metadata).then(|| "change".to_owned());
             settings.hide = vec!["ssn".to_owned()];
         });
-        if let Ok(made) = reshaper.value(Some(text.as_bytes()))
+        if let Ok(made) = reshaper.value(Some(text.as_bytes()), Guarantee::Nothing)
                 && let Some(value) = made.value {
             let value: Value = serde_json::from_slice(value).expect("JSON");
             prop_assert!(is_clean(&value), "{}", value);

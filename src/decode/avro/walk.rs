@@ -2,7 +2,7 @@
 
 use super::decimal;
 use super::{Avro, Branch, Index, Node};
-use crate::decode::json::{Fault, Output};
+use crate::decode::json::{Fault, Options, Output};
 use crate::decode::primitives;
 use crate::decode::times::{self, Unit};
 
@@ -15,6 +15,24 @@ impl Avro {
             return Err(Fault::Malformed("bytes follow the value"));
         }
         Ok(())
+    }
+
+    /// Whether every value is an object, none of whose members has one of these names.
+    pub(in crate::decode) fn is_object_without(&self, names: &[Box<[u8]>], options: Options) -> bool {
+        let lacks = |name: &[u8]| names.iter().all(|other| **other != *name);
+        let is_object = |node: Index| match &self.nodes[node] {
+            Node::Record(fields) => fields
+                .iter()
+                .all(|field| lacks(field.name.strip_prefix(b",").unwrap_or(&field.name))),
+            _ => false,
+        };
+        match &self.nodes[self.root] {
+            Node::Union(branches) if options.tags_unions => branches
+                .iter()
+                .all(|branch| !branch.is_null && lacks(&branch.name)),
+            Node::Union(branches) => branches.iter().all(|branch| is_object(branch.node)),
+            _ => is_object(self.root),
+        }
     }
 
     fn value(&self, node: Index, input: &mut Input<'_>, out: &mut Output<'_>) -> Result<(), Fault> {
@@ -171,6 +189,11 @@ impl<'i> Input<'i> {
 
     /// A variable-length zig-zag number.
     fn long(&mut self) -> Result<i64, Fault> {
+        // Most lengths and indexes.
+        if let [byte @ ..0x80, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(i64::from(byte >> 1) ^ -i64::from(byte & 1));
+        }
         let mut value = 0_u64;
         for (index, byte) in self.0.iter().enumerate().take(10) {
             value |= u64::from(byte & 0x7f) << (7 * index);

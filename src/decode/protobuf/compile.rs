@@ -136,7 +136,7 @@ impl Tables {
             known: known(message.full_name()),
             fields,
             dense,
-            oneofs: message.oneofs().len(),
+            oneofs: oneofs(message).count(),
             is_map_entry: message.is_map_entry(),
             nested: message.child_messages().map(|child| self.place(&child)).collect(),
         }
@@ -158,10 +158,7 @@ impl Tables {
             name: json::name(field.json_name()),
             kind: self.kind(&field.kind(), field.is_group()),
             shape,
-            oneof: oneof.and_then(|oneof| {
-                let mut oneofs = field.parent_message().oneofs();
-                oneofs.position(|other| other == oneof)
-            }),
+            oneof: oneof.and_then(|oneof| oneofs(field.parent_message()).position(|other| other == oneof)),
         }
     }
 
@@ -226,6 +223,11 @@ impl Tables {
         self.enum_places.insert(symbols.full_name().to_owned(), place);
         place
     }
+}
+
+/// The oneofs of which a member can replace another. `optional` in proto3 makes one of a single member.
+fn oneofs(message: &MessageDescriptor) -> impl Iterator<Item = reflect::OneofDescriptor> {
+    message.oneofs().filter(|oneof| oneof.fields().len() > 1)
 }
 
 fn known(name: &str) -> Known {

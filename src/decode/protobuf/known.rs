@@ -1,6 +1,7 @@
 //! The well-known types, which have a JSON of their own.
 
-use super::walk::{Entry, Scratch, to_i32};
+use super::entries::{Entry, Scratch};
+use super::wire::to_i32;
 use super::{Kind, Known, Protobuf};
 use crate::decode::json::{Fault, Output};
 use crate::decode::times;

@@ -4,8 +4,10 @@
 mod bundled;
 mod compile;
 mod describe;
+pub(super) mod entries;
 mod known;
-pub(super) mod walk;
+mod walk;
+mod wire;
 
 /// A compiled schema.
 #[derive(Debug)]
@@ -108,6 +110,20 @@ struct Enum {
     values: Vec<(i32, Box<[u8]>)>,
     /// Whether other numbers count as unknown fields.
     is_closed: bool,
+}
+
+impl Enum {
+    fn name(&self, number: i32) -> Option<&[u8]> {
+        let place = self
+            .values
+            .binary_search_by_key(&number, |(number, _)| *number)
+            .ok()?;
+        Some(&self.values[place].1)
+    }
+
+    fn is_unknown(&self, number: i32) -> bool {
+        self.is_closed && self.name(number).is_none()
+    }
 }
 
 /// Messages with a JSON of their own.

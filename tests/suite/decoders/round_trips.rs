@@ -2,6 +2,7 @@
 
 use super::protobuf::{Files, ROOT};
 use super::{avro, draws, protobuf};
+use crate::decoded_frames::assert_frames_as_if_parsed;
 use crate::decoding::{framed, schema, settings, value_of};
 use crate::harness::followers::{PROGRAMS, Runtime};
 use crate::trials;
@@ -214,6 +215,7 @@ fn is_shown(
     payload: &[u8],
     expected: &Value,
 ) -> Result<(), String> {
+    assert_frames_as_if_parsed(settings, supplied, payload);
     let shown = value_of(settings, supplied, &framed(payload))
         .map_err(|cause| format!("{cause:?}, not {expected}"))?;
     let shown: Value = serde_json::from_str(&shown).map_err(|error| format!("{error}: {shown}"))?;
