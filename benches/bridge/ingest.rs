@@ -1,13 +1,15 @@
 //! Loading a topic: records per second from the first to the last, against the client
-//! library alone.
+//! library alone, and against another build of the daemon (`--against`).
 
 use crate::Options;
 use crate::bare::Bare;
 use crate::bridge::{Asker, Launch};
 use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::daemon::BINARY;
 use crate::harness::produce::Message;
 use crate::measure::{cpu, median, median_ratio, now};
 use crate::report::{Table, at_least, figure};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -15,6 +17,9 @@ const VALUE: usize = 200;
 
 /// Least part of the bare consumer's records per second.
 const LEAST: f64 = 0.8;
+
+/// Least part of another build's records per second.
+const LEAST_OF_OTHER: f64 = 0.97;
 
 /// Between two looks at the daemon's counters.
 const LOOK: Duration = Duration::from_millis(5);
@@ -59,7 +64,7 @@ pub fn run(broker: &Broker, options: &Options) {
         role: "count",
     };
     for partitions in [1, 8, 64] {
-        compare(&librdkafka, partitions, total, rounds, &mut table);
+        compare(&librdkafka, partitions, total, rounds, options, &mut table);
     }
     let old = Broker::start(Version::V3_9);
     let kafka_crate = Library {
@@ -69,24 +74,34 @@ pub fn run(broker: &Broker, options: &Options) {
         role: "crate",
     };
     for partitions in [1, 8] {
-        compare(&kafka_crate, partitions, total, rounds, &mut table);
+        compare(&kafka_crate, partitions, total, rounds, options, &mut table);
     }
     table.print(&format!(
         "ingest: {total} records of {VALUE} bytes, {rounds} rounds"
     ));
 }
 
-fn compare(library: &Library<'_>, partitions: i32, total: u64, rounds: usize, table: &mut Table) {
+fn compare(
+    library: &Library<'_>,
+    partitions: i32,
+    total: u64,
+    rounds: usize,
+    options: &Options,
+    table: &mut Table,
+) {
     let topic = topic_name("ingest");
     library.broker.create_topic(&topic, partitions, &[]);
     fill(library.broker, &topic, partitions, total);
-    let (mut ours, mut theirs) = (Side::default(), Side::default());
+    let (mut ours, mut theirs, mut others) = (Side::default(), Side::default(), Side::default());
     // The first pair fills the page cache.
     for round in 0..=rounds {
         if round == 1 {
-            (ours, theirs) = (Side::default(), Side::default());
+            (ours, theirs, others) = (Side::default(), Side::default(), Side::default());
         }
-        load(library, &topic, total, &mut ours);
+        load(library, Path::new(BINARY), &topic, total, &mut ours);
+        if let Some(other) = &options.against {
+            load(library, other, &topic, total, &mut others);
+        }
         count(library, &topic, partitions, total, &mut theirs);
     }
     let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, unit: f64, least: Option<f64>| {
@@ -104,6 +119,20 @@ fn compare(library: &Library<'_>, partitions: i32, total: u64, rounds: usize, ta
     row("thousand records/s", |side| &side.rate, 1e3, Some(LEAST));
     row("exec to last record, s", |side| &side.whole, 1.0, None);
     row("processor s per million", |side| &side.cpu, 1.0, None);
+    if options.against.is_some() {
+        let mut row = |name: &str, of: fn(&Side) -> &Vec<f64>, least: Option<f64>| {
+            let ratio = median_ratio(of(&ours), of(&others));
+            table.row(&[
+                format!("{}, {partitions}: {name}, to the other build", library.name),
+                figure(median(of(&ours))),
+                figure(median(of(&others))),
+                figure(ratio),
+                least.map_or_else(String::new, |least| at_least(ratio, least)),
+            ]);
+        };
+        row("records/s", |side| &side.rate, Some(LEAST_OF_OTHER));
+        row("processor s per million", |side| &side.cpu, None);
+    }
 }
 
 /// Spreads the records evenly.
@@ -122,9 +151,10 @@ pub fn fill(broker: &Broker, topic: &str, partitions: i32, total: u64) {
 
 /// The daemon, from exec to loaded. Its first figures stand for the first record, so that how often
 /// it is asked does not count.
-fn load(library: &Library<'_>, topic: &str, total: u64, side: &mut Side) {
+fn load(library: &Library<'_>, binary: &Path, topic: &str, total: u64, side: &mut Side) {
     let began = now();
     let launch = Launch {
+        binary,
         kafka: library.kafka,
         ..Launch::new(topic, "earliest")
     };
