@@ -172,7 +172,8 @@ impl Encoder {
                 if self.value_format == DataFormat::Json && has_schema_id(value) {
                     return Err(Invalid::ValueHasSchemaId);
                 }
-                if self.added.is_empty() && record.guarantee != Guarantee::Nothing {
+                // That a value is ASCII, as most are, is seen faster than that it is UTF-8.
+                if self.added.is_empty() && (record.guarantee != Guarantee::Nothing || value.is_ascii()) {
                     return Ok(Some(value));
                 }
                 let write = |out: &mut Vec<u8>, field: &AddedField| self.write_added(out, *field, record);
@@ -292,6 +293,16 @@ fn write_key(out: &mut Vec<u8>, key: Option<&[u8]>, form: KeyForm) {
         KeyForm::Text => {}
         KeyForm::Bytes => return write_base64(out, key),
         KeyForm::Json => return out.extend_from_slice(key),
+    }
+    // Most keys, which JSON has as they are.
+    if key
+        .iter()
+        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\'))
+    {
+        out.push(b'"');
+        out.extend_from_slice(key);
+        out.push(b'"');
+        return;
     }
     let is_binary = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
     match std::str::from_utf8(key) {
