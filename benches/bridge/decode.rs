@@ -3,7 +3,7 @@
 
 use crate::Options;
 use crate::harness::broker::Broker;
-use crate::measure::{median, now};
+use crate::measure::{median, thread_time};
 use crate::report::{Table, at_least, figure};
 use apache_avro::types::Record as AvroRecord;
 use apache_avro::writer::datum::GenericDatumWriter;
@@ -220,20 +220,20 @@ pub fn run(_: &Broker, options: &Options) {
     for round in 0..=rounds {
         for (index, (_, way)) in ways.iter().enumerate() {
             let (decoder, encoder) = &mut states[index];
-            let began = now();
+            let began = thread_time();
             for _ in 0..repeats {
                 let batch = way.decode(decoder);
                 encode(encoder, &batch, &mut block);
             }
-            let framed = now();
+            let framed = thread_time();
             for _ in 0..repeats {
                 black_box(way.decode(decoder));
             }
-            let alone = now();
+            let alone = thread_time();
             for _ in 0..repeats {
                 by_crates[index].1();
             }
-            let marks = [began, framed, alone, now()];
+            let marks = [began, framed, alone, thread_time()];
             if round > 0 {
                 for (times, marks) in times[index].iter_mut().zip(marks.windows(2)) {
                     times.push((marks[1] - marks[0]) as f64 / f64::from(repeats * u32::from(RECORDS)));
@@ -270,12 +270,12 @@ fn print(ways: &[&str; 3], crates: &[&str; 3], times: &[[Vec<f64>; 3]; 3], bytes
             if is_json {
                 figure(rate)
             } else {
-                at_least(rate, LEAST)
+                format!("{} ({})", figure(rate), at_least(rate, LEAST))
             },
             if is_json {
                 figure(1.0)
             } else {
-                at_least(ratio, LEAST_OF_JSON)
+                format!("{} ({})", figure(ratio), at_least(ratio, LEAST_OF_JSON))
             },
             if is_json { "-".to_owned() } else { figure(decoded) },
             if is_json {
@@ -286,6 +286,6 @@ fn print(ways: &[&str; 3], crates: &[&str; 3], times: &[[Vec<f64>; 3]; 3], bytes
         ]);
     }
     table.print(&format!(
-        "decode: records of ten fields, {bytes} bytes as JSON, with key_field, one core, {rounds} rounds"
+        "decode: records of ten fields, {bytes} bytes as JSON, with key_field, processor time of one thread, {rounds} rounds"
     ));
 }

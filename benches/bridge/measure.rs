@@ -10,6 +10,12 @@ pub fn now() -> u64 {
     time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
+/// Nanoseconds that this thread has spent on a processor.
+pub fn thread_time() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
 /// The time a process has spent on a processor, kernel included, to the nanosecond: the sum over
 /// its threads, as /proc/PID/stat counts in hundredths of a second. Threads that ended are not in it;
 /// neither the daemon nor the bare programs end any while they are measured.
