@@ -69,8 +69,8 @@ impl Schema {
         self.size
     }
 
-    /// For each root, by its place as [`write`](Self::write) returns it, whether its JSON is an object without space, none
-    /// of whose members has one of these names: each as JSON with a colon.
+    /// For each root, by its place as [`write`](Self::write) returns it, whether its JSON is an object without space,
+    /// none of whose members has one of these names: each as JSON with a colon.
     #[cfg_attr(
         not(feature = "avro"),
         expect(unused_variables, reason = "only Avro's unions depend on the options")

@@ -69,7 +69,8 @@ pub(super) fn write_with<T>(
     Ok(())
 }
 
-/// Appends `object`, a JSON object without space that has no member of these names, with the values of `members` at its end.
+/// Appends `object`, a JSON object without space that has no member of these names, with the values of `members` at its
+/// end.
 pub(super) fn write_with_new<T>(
     out: &mut Vec<u8>,
     object: &[u8],

@@ -1,4 +1,5 @@
-//! Frames of decoded records: what the decoder guarantees of a value is true, so nothing changes where it is not parsed again.
+//! Frames of decoded records: what the decoder guarantees of a value is true, so nothing changes where it is not parsed
+//! again.
 
 use crate::decoding::{batch, decode_all, framed, schema, settings};
 use crate::trials;
