@@ -108,17 +108,17 @@ impl UnreadablePartitions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::record::Feed;
+    use tokio::sync::mpsc;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Reads topic `t` from these offsets.
-    fn batcher(next: &[i64]) -> Batcher {
-        let mut batcher = Batcher::new([(
-            Arc::from("t"),
-            Vec::<super::super::stream_queues::StreamChannel>::new(),
-        )]);
+    /// Reads topic `t` from these offsets, for one stream.
+    fn batcher(next: &[i64]) -> (Batcher, mpsc::Receiver<Feed>) {
+        let (sender, feeds) = mpsc::channel(8);
+        let mut batcher = Batcher::new([(Arc::from("t"), vec![sender])]);
         batcher.assign("t", None, next.to_vec(), vec![0; next.len()]);
-        batcher
+        (batcher, feeds)
     }
 
     fn key(partition: u32) -> Key {
@@ -139,7 +139,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_partition_is_tried_every_five_minutes_until_it_is_readable() {
-        let (batcher, start) = (batcher(&[10, 20, 30]), Instant::now());
+        let (batcher, _feeds) = batcher(&[10, 20, 30]);
+        let start = Instant::now();
         let mut unreadable = UnreadablePartitions::default();
         unreadable.insert(key(1), placed(&batcher, 1), Some(start + RETRY_EVERY));
         // Without a time it is not retried.
@@ -162,7 +163,8 @@ mod tests {
 
     #[test]
     fn an_unreadable_partition_that_is_placed_anew_or_gone_is_read_again_at_once() {
-        let (mut batcher, start) = (batcher(&[10, 20, 30]), Instant::now());
+        let (mut batcher, _feeds) = batcher(&[10, 20, 30]);
+        let start = Instant::now();
         let mut unreadable = UnreadablePartitions::default();
         for partition in 0..3 {
             let retry_at = (partition > 0).then_some(start + RETRY_EVERY);
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn an_unreadable_partition_without_a_known_place_stays_at_its_first_one() {
-        let mut batcher = batcher(&[10]);
+        let (mut batcher, _feeds) = batcher(&[10]);
         let mut unreadable = UnreadablePartitions::default();
         unreadable.insert(key(0), None, None);
         assert!(batcher.fetch_positions().all(|place| unreadable.is_at(&place)));

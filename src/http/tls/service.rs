@@ -42,7 +42,7 @@ const LINGER_BYTES: u64 = 64 * 1024;
 const HANDSHAKE: u8 = 22;
 
 /// The response to HTTP where TLS is spoken.
-const NO_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 93\r\n\
+const NO_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 97\r\n\
                       Connection: close\r\n\r\n\
                       {\"error\":{\"code\":\"tls_required\",\"message\":\"this address speaks TLS; use a URL of https instead\"}}";
 
