@@ -1,5 +1,6 @@
 //! Tables of many rows: freed in steps, and scanned in bounded memory.
 
+use crate::common::SIZE_OF_PIECES;
 use crate::rig::{Rig, rec};
 use crate::trials;
 use allocation_counter::measure;
@@ -64,6 +65,7 @@ fn the_writer_frees_a_recreated_topic_in_steps() {
 fn scans_of_clients_that_do_not_read_are_bounded_in_memory() {
     const CLIENTS: usize = 1000;
     const KEYS: usize = 20_000;
+    let _alone = SIZE_OF_PIECES.write();
     let mut rig = rig();
     write_keys(&mut rig, KEYS);
     let next = |client: &mut Subscription| match client.step(Instant::now()) {

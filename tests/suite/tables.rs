@@ -1,6 +1,6 @@
 //! Tables whose rows are evicted: which rows leave, and which clients are reset.
 
-use crate::common::{config, json, named};
+use crate::common::{SIZE_OF_PIECES, config, json, named};
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::produce::Message;
@@ -177,6 +177,7 @@ fn a_growing_value_evicts_the_oldest_keys() {
 }
 
 fn a_client_too_slow_for_evictions_is_reset() {
+    let _full = SIZE_OF_PIECES.read();
     // One reads the log and one scans the table when rows that they have not seen are evicted.
     let mut rig = table(WhenFull::EvictOldest, 1_020_000);
     write(&mut rig, "a", 1000);
@@ -198,6 +199,7 @@ fn a_client_too_slow_for_evictions_is_reset() {
 }
 
 fn a_conflated_client_is_reset_when_rows_ahead_of_it_are_evicted() {
+    let _full = SIZE_OF_PIECES.read();
     let mut rig = table(WhenFull::EvictOldest, 990_000);
     let mut clients = [Scanner::new(&rig), Scanner::new(&rig)];
     for size in [30_000, 40_000] {
