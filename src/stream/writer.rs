@@ -257,8 +257,8 @@ impl Writer {
             history.outdate_replays();
         }
         if self.stream.settings().has_table() {
-            // Of a key that was shown before and is hidden by its record now, the topic that is read again has that
-            // record alone, perhaps: nobody who was away would get its delete.
+            // Which keys were shown before a hidden record is forgotten with the rows, and Kafka may have compacted
+            // the records that were shown: clients that were away would get no delete for them.
             if self.stream.fixed().is_some()
                 && let Some(mut table) = self.stream.write_table()
             {

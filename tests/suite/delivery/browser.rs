@@ -332,11 +332,8 @@ impl Browser {
                 let is_lost = kafka.setup.bounds.is_some() || kafka.was_behind || !self.is_whole;
                 // A replica that does not get as far as the id cannot say what is hidden or lost.
                 let is_lost = is_lost || connection.at + LOADING_PATIENCE <= clock::now();
-                // Of what was hidden before it began a replica knows nothing, and what it knew of a topic it forgets when
-                // it reads that again.
-                let has_read_again = replica.truncations.iter().any(|&count| count > 0);
-                let is_hidden = kafka.setup.is_fixed
-                    && (has_read_again || as_of.is_none_or(|as_of| as_of < replica.began));
+                let knows_hidden_since = replica.knows_hidden_since;
+                let is_hidden = kafka.setup.is_fixed && as_of.is_none_or(|as_of| as_of < knows_hidden_since);
                 // While its topics are loaded, a delete is as old as its timestamp says.
                 let is_backfilled = || {
                     kafka.places().any(|place| {

@@ -54,8 +54,9 @@ pub struct Replica {
     pub moments: Vec<Moment>,
     /// The moment since which all topics are loaded.
     pub loaded: Option<usize>,
-    /// When it began, by its clock.
-    pub began: u64,
+    /// Since when it knows all records that its stream's filter hides: since it began, or last read a topic again. Unix
+    /// seconds of its clock.
+    pub knows_hidden_since: u64,
     /// When ends were asked for, and those that have still to be passed, by topic.
     ends: Vec<Option<(Instant, Vec<usize>)>>,
 }
@@ -85,7 +86,7 @@ impl Replica {
             live: BTreeMap::new(),
             moments: Vec::new(),
             loaded: None,
-            began: (clock::CLOCKS.time_of_day)().as_secs(),
+            knows_hidden_since: (clock::CLOCKS.time_of_day)().as_secs(),
             ends: vec![None; TOPICS.len()],
         }
     }
@@ -217,6 +218,7 @@ impl Replica {
         self.truncations[topic] += 1;
         self.ends[topic] = None;
         if kafka.setup.has_table() {
+            self.knows_hidden_since = (clock::CLOCKS.time_of_day)().as_secs() + 1;
             for partition in 0..self.next[topic].len() {
                 let place = Place { topic, partition };
                 // Of a partition without a leader the first offset is not known.
