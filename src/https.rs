@@ -1,5 +1,5 @@
-//! TLS to the servers of HTTP that the daemon asks, by rustls with the cryptography of the crate ring; a build without the
-//! cargo feature `rustls` has connections without TLS only, and its configuration has no URL of https.
+//! TLS to the servers of HTTP that the daemon asks, by rustls with the cryptography of the crate ring; a build without
+//! the cargo feature `rustls` has connections without TLS only, and its configuration has no URL of https.
 #![forbid(unsafe_code)]
 
 use hyper_util::client::legacy::connect::HttpConnector;

@@ -1,7 +1,7 @@
 //! JSON Schemas (2020-12) of what a stream shows, for descriptions of its API.
 //!
-//! A [`Description`] has few keywords: `type`, `properties`, `items`, `anyOf` and the like, and `$ref` to its own types. So it can
-//! be read as draft 7 too, which AsyncAPI uses. Pure.
+//! A [`Description`] has few keywords: `type`, `properties`, `items`, `anyOf` and the like, and `$ref` to its own
+//! types. So it can be read as draft 7 too, which AsyncAPI uses. Pure.
 #![forbid(unsafe_code)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -226,8 +226,8 @@ impl Description {
         self.types.retain(|name, _| reached.contains(name));
     }
 
-    /// Moves the types, and the root where it is none of them, to a collection that is found at `at`, under names that begin with
-    /// `prefix`. Returns the reference to the root.
+    /// Moves the types, and the root where it is none of them, to a collection that is found at `at`, under names that
+    /// begin with `prefix`. Returns the reference to the root.
     pub fn move_to(mut self, types: &mut Map<String, Value>, at: &str, prefix: &str) -> Value {
         let named = |name: &str| format!("{prefix}.{name}");
         for (name, mut schema) in std::mem::take(&mut self.types) {

@@ -84,8 +84,8 @@ pub enum LogError {
     Thread(io::Error),
 }
 
-/// Targets that log a line whenever a client breaks a rule of HTTP/2, which it can do as often as it likes. `[log.targets]`
-/// may set their levels.
+/// Targets that log a line whenever a client breaks a rule of HTTP/2, which it can do as often as it likes.
+/// `[log.targets]` may set their levels.
 const PROVOKED: [&str; 2] = ["h2", "hyper::proto::h2"];
 
 pub(crate) struct Prepared {

@@ -1,5 +1,5 @@
-//! What decoding of Avro and Protobuf costs, from a batch to the frames of its records, beside the same records as JSON with
-//! `key_field`; and the decoding alone, by this program and to the values of the crates that parse the schemas.
+//! What decoding of Avro and Protobuf costs, from a batch to the frames of its records, beside the same records as JSON
+//! with `key_field`; and the decoding alone, by this program and to the values of the crates that parse the schemas.
 
 use crate::Options;
 use crate::harness::broker::Broker;

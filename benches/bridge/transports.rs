@@ -1,5 +1,5 @@
-//! The same deliveries over HTTP/1.1, over HTTP/1.1 with TLS, and over HTTP/2 with TLS: processor time per delivery, and the
-//! memory of an idle client with TLS.
+//! The same deliveries over HTTP/1.1, over HTTP/1.1 with TLS, and over HTTP/2 with TLS: processor time per delivery,
+//! and the memory of an idle client with TLS.
 
 use crate::Options;
 use crate::bridge::{Bridge, Launch, PATH};

@@ -88,7 +88,8 @@ impl Jwks {
         let _ = fetch.await;
     }
 
-    /// Fetches, unless a fetch has begun since the call, or has ended within `pause`. Returns whether the last has failed.
+    /// Fetches, unless a fetch has begun since the call, or has ended within `pause`. Returns whether the last has
+    /// failed.
     async fn fetch(&self, pause: Duration) -> bool {
         let asked_at = Instant::now();
         let mut last = self.last.lock().await;

@@ -1,9 +1,9 @@
 //! Who a client is, and what it may read: signed tokens, static tokens, and headers of trusted proxies.
 //!
-//! [`policy`] has the rules of the settings and decides; [`identity`] is a client, or why it is none; `jwt` verifies signed
-//! tokens with keys of a file or of `jwks`, which fetches them; [`status`] counts and shows. [`Auth`] holds the rules in force,
-//! and hands out the right to a stream, which is asked again whenever the rules or the keys change. Must not know requests: where a token comes from is the job of
-//! [`http`](crate::http).
+//! [`policy`] has the rules of the settings and decides; [`identity`] is a client, or why it is none; `jwt` verifies
+//! signed tokens with keys of a file or of `jwks`, which fetches them; [`status`] counts and shows. [`Auth`] holds the
+//! rules in force, and hands out the right to a stream, which is asked again whenever the rules or the keys change.
+//! Must not know requests: where a token comes from is the job of [`http`](crate::http).
 #![forbid(unsafe_code)]
 
 pub mod identity;
@@ -57,8 +57,8 @@ impl Auth {
         })
     }
 
-    /// Puts rules into force, and begins to fetch keys where they come from a URL. To be called within the runtime that has
-    /// sockets; whoever holds streams has their readers check their rights afterwards.
+    /// Puts rules into force, and begins to fetch keys where they come from a URL. To be called within the runtime that
+    /// has sockets; whoever holds streams has their readers check their rights afterwards.
     pub fn apply(&self, Prepared(mut policy): Prepared) {
         let before = self.policy();
         policy.begin(&self.status, &before);

@@ -1,4 +1,5 @@
-//! Counters of refused clients, and how fetching keys goes: written by this module, shown by `/metrics` and `/health/ready`.
+//! Counters of refused clients, and how fetching keys goes: written by this module, shown by `/metrics` and
+//! `/health/ready`.
 
 use std::fmt;
 use std::sync::OnceLock;

@@ -1,6 +1,7 @@
 //! The terms of a stream's filter whose values each request has: parameters of the path, and claims of the client.
 //!
-//! A value is always literal: nothing in it has a meaning to the filter. A request that lacks a value passes nothing. Pure.
+//! A value is always literal: nothing in it has a meaning to the filter. A request that lacks a value passes nothing.
+//! Pure.
 
 use std::borrow::Cow;
 

@@ -25,8 +25,8 @@ impl From<Map<String, Value>> for Claims {
 impl Claims {
     /// The texts of a claim, of which any may match. None where the claim is absent, empty, or has no text.
     ///
-    /// A text, a whole number and a boolean are one value, and a list of those is several; empty texts do not count. `name`
-    /// is the whole name of a claim; otherwise a dot leads into an object, as in `realm_access.roles`.
+    /// A text, a whole number and a boolean are one value, and a list of those is several; empty texts do not count.
+    /// `name` is the whole name of a claim; otherwise a dot leads into an object, as in `realm_access.roles`.
     pub fn values<'a>(&'a self, name: &str) -> impl Iterator<Item = Cow<'a, str>> {
         let is_spaced = SPACED.contains(&name);
         let found = self.0.get(name).or_else(|| inner(&self.0, name));

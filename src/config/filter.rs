@@ -364,8 +364,9 @@ impl Filter {
         Ok(())
     }
 
-    /// The filter of a configuration: names as in a query, each with its values. Names with a value that
-    /// only a request has are omitted; they are the job of [`bound_filter`](super::bound_filter). An error names the key at fault, or none where the whole filter is.
+    /// The filter of a configuration: names as in a query, each with its values. Names with a value that only a request
+    /// has are omitted; they are the job of [`bound_filter`](super::bound_filter). An error names the key at fault, or
+    /// none where the whole filter is.
     pub(crate) fn from_settings(
         written: &BTreeMap<String, Vec<String>>,
         topics: &[String],

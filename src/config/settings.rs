@@ -78,8 +78,8 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The routes for operators that the listeners for clients serve too: those in `expose`. Without that key all of them,
-    /// or health alone where the settings tell operators from clients.
+    /// The routes for operators that the listeners for clients serve too: those in `expose`. Without that key all of
+    /// them, or health alone where the settings tell operators from clients.
     pub fn exposed(&self) -> Vec<Exposed> {
         let is_closed =
             !self.http.admin.listen.is_empty() || self.http.tls.is_some() || self.auth.is_configured();

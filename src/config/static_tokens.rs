@@ -1,8 +1,8 @@
 //! Static tokens, and the file that has their hashes.
 //!
-//! A token is `ksb_` and 32 random bytes in base64url. The file has its SHA-256: a password needs a slow hash because it
-//! can be guessed, but nobody can try 2²⁵⁶ tokens, and a slow hash would let every request cost the daemon as much. A line of
-//! the file is `sha256:` with 64 hexadecimal digits, and the claims as a JSON object.
+//! A token is `ksb_` and 32 random bytes in base64url. The file has its SHA-256: a password needs a slow hash because
+//! it can be guessed, but nobody can try 2²⁵⁶ tokens, and a slow hash would let every request cost the daemon as much.
+//! A line of the file is `sha256:` with 64 hexadecimal digits, and the claims as a JSON object.
 
 use std::collections::HashMap;
 use std::fmt::Write;

@@ -1,7 +1,8 @@
 //! The registered schemas of JSON: what descriptions of the API say by them.
 //!
-//! They are of any draft, and refer to each other by URIs of any kind. Only keywords that mean the same in all drafts are kept, and
-//! what cannot be expressed is left open, so a value that matches the registered schema matches the description.
+//! They are of any draft, and refer to each other by URIs of any kind. Only keywords that mean the same in all drafts
+//! are kept, and what cannot be expressed is left open, so a value that matches the registered schema matches the
+//! description.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,8 +45,8 @@ const TYPES: [&str; 7] = [
 /// Most schemas around a schema.
 const MAX_DEPTH: usize = 100;
 
-/// A registered schema with those that it refers to. A text that is not JSON is as good as no schema: values are shown all the
-/// same.
+/// A registered schema with those that it refers to. A text that is not JSON is as good as no schema: values are shown
+/// all the same.
 #[derive(Debug)]
 pub(super) struct JsonSchema {
     /// The schema itself, then the others, each with the name by which it is referred to.

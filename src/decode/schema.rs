@@ -85,8 +85,8 @@ impl Schema {
         }
     }
 
-    /// Writes a payload as JSON; `header` is what followed the id in a header. Returns the place of its message, in a schema of
-    /// Protobuf.
+    /// Writes a payload as JSON; `header` is what followed the id in a header. Returns the place of its message, in a
+    /// schema of Protobuf.
     #[cfg_attr(
         not(feature = "protobuf"),
         expect(unused_variables, reason = "only Protobuf uses them")

@@ -1,6 +1,8 @@
-//! Finds the token or the proxy's headers of a request, and asks [`auth`](crate::auth) whether its client may read a stream.
+//! Finds the token or the proxy's headers of a request, and asks [`auth`](crate::auth) whether its client may read a
+//! stream.
 //!
-//! A token never appears in a log line, an error or a figure. Errors of a client that may not read say nothing of the stream.
+//! A token never appears in a log line, an error or a figure. Errors of a client that may not read say nothing of the
+//! stream.
 
 use std::borrow::Cow;
 use std::sync::Arc;

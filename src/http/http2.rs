@@ -4,9 +4,9 @@
 //! frames ──► hyper ──► a task per stream: handler, then its body, in pieces ──► frames, as far as the client's windows
 //!                      └─ watched: takes the client nothing of the body for write_timeout, the stream is reset
 //! ```
-//! hyper asks a body for more only while the client's windows and [`SEND_BUFFER`] have space for it, so a stream whose client
-//! does not read costs its cursor and that much, and holds up no other stream. A client whose window for the whole
-//! connection is used up by one stream holds up its own others; until that one is reset.
+//! hyper asks a body for more only while the client's windows and [`SEND_BUFFER`] have space for it, so a stream whose
+//! client does not read costs its cursor and that much, and holds up no other stream. A client whose window for the
+//! whole connection is used up by one stream holds up its own others; until that one is reset.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -70,8 +70,8 @@ pub(super) struct Limits {
     pub(super) write_timeout: Duration,
 }
 
-/// Serves a connection until it ends. `ending` becomes true when it should, once its streams have ended; `_watcher` is held
-/// until it has.
+/// Serves a connection until it ends. `ending` becomes true when it should, once its streams have ended; `_watcher` is
+/// held until it has.
 pub(super) async fn serve<T>(
     transport: T,
     connection: Arc<Connection>,

@@ -45,8 +45,9 @@ impl Lines {
         self.is_over
     }
 
-    /// The lines of these events, which are complete. Empty where there is nothing to read. A keepalive is an empty line,
-    /// which readers of this format pass over. `is_json` says that the data of all events is JSON; otherwise it is parsed.
+    /// The lines of these events, which are complete. Empty where there is nothing to read. A keepalive is an empty
+    /// line, which readers of this format pass over. `is_json` says that the data of all events is JSON; otherwise it
+    /// is parsed.
     pub(super) fn rewrite(&mut self, piece: &[u8], is_json: bool) -> Bytes {
         if piece == write::KEEPALIVE {
             return Bytes::from_static(b"\n");

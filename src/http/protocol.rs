@@ -1,5 +1,5 @@
-//! Which version of HTTP a connection without TLS speaks, where both are served: a client of HTTP/2 begins with the preface
-//! (RFC 9113, section 3.4), which no request of HTTP/1.1 resembles.
+//! Which version of HTTP a connection without TLS speaks, where both are served: a client of HTTP/2 begins with the
+//! preface (RFC 9113, section 3.4), which no request of HTTP/1.1 resembles.
 
 use std::io;
 use std::time::Duration;

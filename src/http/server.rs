@@ -54,11 +54,12 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
 const MAX_HEAD: u32 = 32 * 1024;
 
-/// Most bytes of a request's path and query; a longer one is answered by 414. The longest id, escaped, and the longest filter
-/// fit together.
+/// Most bytes of a request's path and query; a longer one is answered by 414. The longest id, escaped, and the longest
+/// filter fit together.
 const MAX_TARGET: usize = 16 * 1024;
 
-/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever this is.
+/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever
+/// this is.
 const BUFFER: usize = MAX_HEAD as usize;
 
 /// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
@@ -105,8 +106,8 @@ impl Transport {
     }
 }
 
-/// Accepts and serves until it is stopped, then waits for the connections to end: a response that is under way, as a stream
-/// is, is completed. The caller bounds that wait.
+/// Accepts and serves until it is stopped, then waits for the connections to end: a response that is under way, as a
+/// stream is, is completed. The caller bounds that wait.
 ///
 /// # Errors
 /// When the operating system does not let the listener be polled.
@@ -192,8 +193,9 @@ fn set_options(stream: &TcpStream, write_timeout: Duration) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(write_timeout))
 }
 
-/// Accepts connections until stopped, as long as there are descriptors for them beside those that reading Kafka needs. While
-/// there are none, connections wait in the queue of the operating system; so they do while too many handshakes are under way.
+/// Accepts connections until stopped, as long as there are descriptors for them beside those that reading Kafka needs.
+/// While there are none, connections wait in the queue of the operating system; so they do while too many handshakes
+/// are under way.
 async fn accept_all<L: Accept>(
     listener: &L,
     connections: &Connections,
@@ -353,7 +355,8 @@ impl Session {
                 request.extensions_mut().insert(Arc::clone(certificate));
             }
             request.extensions_mut().insert(Arc::clone(&requests));
-            // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their path.
+            // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their
+            // path.
             if request.uri().path_and_query().is_none() {
                 *request.uri_mut() = Uri::from_static("*");
             }

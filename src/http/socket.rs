@@ -90,8 +90,8 @@ impl<T: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<T> {
         self.transport.is_write_vectored()
     }
 
-    // hyper flushes at the end of each of its turns. A socket holds nothing back; TLS may hold bytes that the socket has not
-    // taken, and waits here for it to take them.
+    // hyper flushes at the end of each of its turns. A socket holds nothing back; TLS may hold bytes that the socket
+    // has not taken, and waits here for it to take them.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let is_streaming = this.connection.is_streaming();

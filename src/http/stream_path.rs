@@ -12,8 +12,8 @@ use crate::stream::Stream;
 /// A stream, as a request names it.
 pub(super) struct FoundStream {
     pub(super) stream: Arc<Stream>,
-    /// The values of the parameters, where its path has any. An error is one of a parameter that cannot have its value; it
-    /// is for clients that may read the stream.
+    /// The values of the parameters, where its path has any. An error is one of a parameter that cannot have its value;
+    /// it is for clients that may read the stream.
     pub(super) path_values: Result<Option<PathValues>, ApiError>,
 }
 

@@ -1,5 +1,5 @@
-//! Public keys in DER: `SubjectPublicKeyInfo` (RFC 5280, section 4.1) and `RSAPublicKey` (RFC 8017, appendix A.1.1), as far as
-//! the keys of signatures need it.
+//! Public keys in DER: `SubjectPublicKeyInfo` (RFC 5280, section 4.1) and `RSAPublicKey` (RFC 8017, appendix A.1.1), as
+//! far as the keys of signatures need it.
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;

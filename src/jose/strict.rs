@@ -1,5 +1,5 @@
-//! JSON in which no object has a member twice: parsers differ in which of the two they take (RFC 7515, section 4; RFC 7519,
-//! section 4).
+//! JSON in which no object has a member twice: parsers differ in which of the two they take (RFC 7515, section 4; RFC
+//! 7519, section 4).
 
 use std::fmt;
 

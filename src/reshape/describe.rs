@@ -1,7 +1,7 @@
 //! Reshapes the schemas of values as the values are reshaped, so that a description has no member that nobody may see.
 //!
-//! What is left out of an object may be required, counted or compared elsewhere in its schema: of an object that is shown in part,
-//! only the types of its members are kept.
+//! What is left out of an object may be required, counted or compared elsewhere in its schema: of an object that is
+//! shown in part, only the types of its members are kept.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ptr;

@@ -158,8 +158,8 @@ impl SchemaRegistry {
 }
 
 impl SchemaRegistry {
-    /// The schema of an id of which nothing depends but a description. One request, without another if it fails; it goes on
-    /// where the caller waits no longer, and the schema is kept for the next one.
+    /// The schema of an id of which nothing depends but a description. One request, without another if it fails; it
+    /// goes on where the caller waits no longer, and the schema is kept for the next one.
     pub async fn look(&self, id: SchemaId) -> Option<Arc<Schema>> {
         let kept = || match self.shared.status.cache.lock().get(id, Instant::now()) {
             Cached::Hit(Supplied::Schema(schema)) => Some(schema),

@@ -61,8 +61,8 @@ pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
     }
 }
 
-/// Whether the data of every record of a stream of these settings is JSON: envelopes and decoded values are written as JSON, and
-/// a value is parsed where something is put into it or left out.
+/// Whether the data of every record of a stream of these settings is JSON: envelopes and decoded values are written as
+/// JSON, and a value is parsed where something is put into it or left out.
 pub(super) fn is_always_json(settings: &StreamSettings) -> bool {
     let is_parsed = AddedField::of(settings).next().is_some()
         || settings.metadata_field.is_some()

@@ -198,8 +198,8 @@ impl Matcher {
         self.partitions.is_some() || !self.headers.is_empty() || !self.values.is_empty()
     }
 
-    /// Whether no reader may learn of records that do not pass, not even by a delete. Deletes come from the log alone then,
-    /// of records that passed.
+    /// Whether no reader may learn of records that do not pass, not even by a delete. Deletes come from the log alone
+    /// then, of records that passed.
     pub fn is_secret(&self) -> bool {
         self.is_secret
     }

@@ -221,8 +221,8 @@ impl Group {
         Selected::Until(past.to)
     }
 
-    /// The records from `cursor` up to `until` at which a key ceased to match; `None` where not all of them are known, or they
-    /// are more than `most`.
+    /// The records from `cursor` up to `until` at which a key ceased to match; `None` where not all of them are known,
+    /// or they are more than `most`.
     pub(super) fn deletes(&self, cursor: Sequence, until: Sequence, most: usize) -> Option<Vec<Sequence>> {
         let matches = self.matches();
         if cursor < matches.from || cursor <= matches.lost {

@@ -258,8 +258,8 @@ impl Log {
         Some(block.data.slice(block.range(index)))
     }
 
-    /// The keys of the tombstones from `cursor` up to `until`, by topic and hash; `None` where some of these records have left the
-    /// log. One look at each record's entry.
+    /// The keys of the tombstones from `cursor` up to `until`, by topic and hash; `None` where some of these records
+    /// have left the log. One look at each record's entry.
     pub(super) fn deleted_keys(&self, cursor: Sequence, until: Sequence) -> Option<Vec<(u16, u64)>> {
         let (mut keys, mut next) = (Vec::new(), cursor);
         while next < until {

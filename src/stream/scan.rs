@@ -175,8 +175,8 @@ pub(super) struct Scan {
     pub rows_to_id: usize,
     /// The leader epochs of the rows, where ids name them. All rows below `until` were read before the scan began.
     pub epochs: Option<Arc<LogEpochs>>,
-    /// The keys, by topic and hash and in this order, of which the reader may hold records although a filter keeps the latest from
-    /// it; `None` where these may be any.
+    /// The keys, by topic and hash and in this order, of which the reader may hold records although a filter keeps the
+    /// latest from it; `None` where these may be any.
     pub held: Option<Box<[(u16, u64)]>>,
 }
 

@@ -119,7 +119,8 @@ pub(super) struct Request<'a> {
     pub(super) is_filtered: bool,
     /// Whether a record can end what another one of its key showed, because it does not pass.
     pub(super) makes_deletes: bool,
-    /// Whether the reader may not learn of records that do not pass: then no delete says what became of a key since an id.
+    /// Whether the reader may not learn of records that do not pass: then no delete says what became of a key since an
+    /// id.
     pub(super) is_secret: bool,
 }
 

@@ -9,9 +9,9 @@ use super::shared::Stream;
 use super::state::State;
 use super::waiters::Ticket;
 
-/// Most records of an interval of a throttled reader in which it is looked up which keys have ceased to pass its filter, and most
-/// of these keys: the log is locked meanwhile, for less than a millisecond. Beyond that, a delete is sent for every key that has
-/// changed and does not pass.
+/// Most records of an interval of a throttled reader in which it is looked up which keys have ceased to pass its
+/// filter, and most of these keys: the log is locked meanwhile, for less than a millisecond. Beyond that, a delete is
+/// sent for every key that has changed and does not pass.
 const MOST_RECORDS: u64 = 1 << 16;
 const MOST_DELETES: usize = 4096;
 
@@ -96,7 +96,8 @@ impl Release {
     }
 
     /// Gives the reader, at `cursor` and `position`, what came since: from the table. Notices and records without a key
-    /// are in the log alone, a full table may lack keys, and it does not say what a reader that `is_secret` may learn: then all that came is read from the log, if it reaches back.
+    /// are in the log alone, a full table may lack keys, and it does not say what a reader that `is_secret` may learn:
+    /// then all that came is read from the log, if it reaches back.
     pub(super) fn release(
         &mut self,
         stream: &Stream,
@@ -121,8 +122,9 @@ impl Release {
     }
 }
 
-/// The keys of which a record since `cursor` was a delete, or the first that does not pass the filter of the reader's group, by
-/// topic and hash: of all others whose latest record does not pass, the reader holds none. `None` where that is not known.
+/// The keys of which a record since `cursor` was a delete, or the first that does not pass the filter of the reader's
+/// group, by topic and hash: of all others whose latest record does not pass, the reader holds none. `None` where that
+/// is not known.
 pub(super) fn held_keys(group: &Group, log: &Log, cursor: Sequence) -> Option<Box<[(u16, u64)]>> {
     let until = log.next();
     if until.saturating_sub(cursor) > MOST_RECORDS {

@@ -6,8 +6,8 @@ use crate::harness::sse::Event;
 use parking_lot::RwLock;
 use serde_json::Value;
 
-/// Clients that hold much of tables make the pieces of all others in this process smaller: taken for writing by a trial that
-/// does that, and for reading by trials that count pieces.
+/// Clients that hold much of tables make the pieces of all others in this process smaller: taken for writing by a trial
+/// that does that, and for reading by trials that count pieces.
 pub static SIZE_OF_PIECES: RwLock<()> = RwLock::new(());
 
 /// A configuration that reads `topics` of `broker` at `/events`, with more lines for its stream.

@@ -134,7 +134,8 @@ fn shown(settings: &StreamSettings, schema: &Arc<Schema>, payload: &[u8]) -> Cas
     }
 }
 
-/// Checks random values of a kind, with these settings, and with half of their members hidden, and with half of them shown.
+/// Checks random values of a kind, with these settings, and with half of their members hidden, and with half of them
+/// shown.
 fn check(kind: SchemaKind, settings: &[StreamSettings]) {
     let (seed, random) = random(&kind.to_string().to_lowercase());
     let mut cases = Vec::new();

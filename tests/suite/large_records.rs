@@ -123,8 +123,8 @@ async fn is_up(daemon: &Daemon) {
     .await;
 }
 
-/// Waits until librdkafka has reported the ends of all partitions: it does so after a tenth of a second without records, and
-/// makes its first statistics after two seconds.
+/// Waits until librdkafka has reported the ends of all partitions: it does so after a tenth of a second without
+/// records, and makes its first statistics after two seconds.
 async fn has_reported_ends(daemon: &Daemon) {
     eventually_async(secs(30), "librdkafka makes statistics", async || {
         let links = figures(daemon)

@@ -1,5 +1,5 @@
-//! What a daemon does while its schema registry refuses, is away, has lost a schema, or answers without end: no record is lost,
-//! and other streams go on.
+//! What a daemon does while its schema registry refuses, is away, has lost a schema, or answers without end: no record
+//! is lost, and other streams go on.
 
 use crate::common::{config, json as data, named, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};

@@ -1,10 +1,10 @@
 //! `kafka-sse-bridge doctor`: checks everything that the daemon needs, and prints a remedy for each failure.
 //!
-//! [`machine`] checks descriptors, addresses and files, [`certificates`] those shown to clients, [`network`] the connection to each broker, [`cluster`] topics,
-//! [`keys`] keys and timestamps of records, [`transactions`] open transactions, [`schema_registry`] the schema registry.
-//! [`session`] has a client and sets time limits, [`requests`] reads topics with it, [`report`] prints findings. Checks
-//! create no topic, file or socket. Each has a time limit, so that a broker that hangs is a finding and does not block
-//! the other checks.
+//! [`machine`] checks descriptors, addresses and files, [`certificates`] those shown to clients, [`network`] the
+//! connection to each broker, [`cluster`] topics, [`keys`] keys and timestamps of records, [`transactions`] open
+//! transactions, [`schema_registry`] the schema registry. [`session`] has a client and sets time limits, [`requests`]
+//! reads topics with it, [`report`] prints findings. Checks create no topic, file or socket. Each has a time limit, so
+//! that a broker that hangs is a finding and does not block the other checks.
 #![forbid(unsafe_code)]
 
 mod certificates;

@@ -1,8 +1,8 @@
 //! Files that schemas import without a reference in the registry, because Confluent's serializers register none for them:
 //! Google's common types and Confluent's own. Those of `google/protobuf/` come with protox.
 //!
-//! Names, types and numbers of the fields are those of googleapis (Copyright Google LLC) and of Confluent's clients (Copyright
-//! Confluent Inc.), both under the Apache License 2.0.
+//! Names, types and numbers of the fields are those of googleapis (Copyright Google LLC) and of Confluent's clients
+//! (Copyright Confluent Inc.), both under the Apache License 2.0.
 
 use protox::file::{File, FileResolver};
 

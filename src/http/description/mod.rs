@@ -1,7 +1,8 @@
 //! `/openapi.json` and `/asyncapi.json`: what this configuration serves, for tools that generate clients and pages.
 //!
 //! OpenAPI describes requests and responses, AsyncAPI the events of the streams. Both are made from the settings of the
-//! streams that are served, so a reload changes them, and from the registered schemas of the records that these have read.
+//! streams that are served, so a reload changes them, and from the registered schemas of the records that these have
+//! read.
 
 mod asyncapi;
 mod common;

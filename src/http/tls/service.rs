@@ -179,8 +179,8 @@ impl Tls {
         }
     }
 
-    /// Waits until fewer handshakes are under way than may be. Listeners that wait at once may then be over the limit by one
-    /// each.
+    /// Waits until fewer handshakes are under way than may be. Listeners that wait at once may then be over the limit
+    /// by one each.
     pub(in crate::http) async fn wait(&self) {
         let mut has_waited = false;
         loop {

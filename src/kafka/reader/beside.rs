@@ -22,8 +22,8 @@ use crate::kafka::client::Clients;
 use crate::kafka::connection::Connection;
 use crate::kafka::reader_status::ReaderStatus;
 
-/// Most threads beside the first one. Each has handles of a client of its own, and their buffers. A topic needs as many as
-/// it has streams that stand still at different offsets; streams of different topics share one.
+/// Most threads beside the first one. Each has handles of a client of its own, and their buffers. A topic needs as many
+/// as it has streams that stand still at different offsets; streams of different topics share one.
 const MAX_BESIDE: usize = 4;
 
 /// The threads that have taken over streams of the first one.
@@ -119,8 +119,8 @@ impl ThreadsBeside {
         }
     }
 
-    /// Hands streams of these topics to a thread that reads none of them, or to one that `spawn` starts, with none. Returns
-    /// false, without calling `moved`, where there is none.
+    /// Hands streams of these topics to a thread that reads none of them, or to one that `spawn` starts, with none.
+    /// Returns false, without calling `moved`, where there is none.
     pub(super) fn hand_over(
         &self,
         topics: &[Arc<str>],

@@ -94,8 +94,8 @@ impl ReaderHandle {
         &self.status
     }
 
-    /// Stops the thread, with those that have taken over streams, and returns its handle to be joined. It ends within about
-    /// 100 ms, or after the present request: a few seconds while no broker answers.
+    /// Stops the thread, with those that have taken over streams, and returns its handle to be joined. It ends within
+    /// about 100 ms, or after the present request: a few seconds while no broker answers.
     pub fn stop(self) -> JoinHandle<()> {
         self.beside.stop();
         self.send(ReaderCommand::Stop);

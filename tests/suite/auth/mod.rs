@@ -57,8 +57,8 @@ impl File {
     }
 }
 
-/// A daemon without Kafka, which serves `/events` of topic `t` with these lines of `[http]` and other sections before it, and
-/// these lines of the stream behind.
+/// A daemon without Kafka, which serves `/events` of topic `t` with these lines of `[http]` and other sections before
+/// it, and these lines of the stream behind.
 pub fn daemon(sections: &str, stream: &str) -> Daemon {
     Daemon::start(&text(sections, stream))
 }

@@ -1,5 +1,5 @@
-//! Choices made from bytes, so that proptest makes schemas and values by making bytes. Without bytes the choice is the first,
-//! which generators keep the simplest.
+//! Choices made from bytes, so that proptest makes schemas and values by making bytes. Without bytes the choice is the
+//! first, which generators keep the simplest.
 
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;

@@ -1,5 +1,5 @@
-//! Decoders against schemas that nobody thought of: values are shown as the reference libraries show them, and no bytes break a
-//! decoder.
+//! Decoders against schemas that nobody thought of: values are shown as the reference libraries show them, and no bytes
+//! break a decoder.
 
 pub mod avro;
 mod draws;

@@ -344,7 +344,8 @@ impl Browser {
                         )
                     })
                 };
-                // A replica that read a hidden record before an older one of another partition does not know who holds that.
+                // A replica that read a hidden record before an older one of another partition does not know who holds
+                // that.
                 let is_outdated = || {
                     kafka.places().any(|place| {
                         let next = brought.and_then(|(next, _)| next[place.topic].get(place.partition));

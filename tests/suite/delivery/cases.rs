@@ -253,7 +253,8 @@ pub fn a_client_that_comes_to_a_lagging_replica_is_compared_with_the_truncated_l
     }
 }
 
-/// A replay reads beyond a truncation that its replica has not noticed yet. The client has caught up when the `gap` comes.
+/// A replay reads beyond a truncation that its replica has not noticed yet. The client has caught up when the `gap`
+/// comes.
 pub fn a_replay_beyond_an_unnoticed_truncation_is_followed_by_the_gap() {
     let (quiet, truncated, past) = (place(0, 0), place(0, 1), place(1, 0));
     let ops = vec![

@@ -117,8 +117,8 @@ impl View<'_> {
     }
 
     /// Is told that the log was truncated at `from`, where it begins to differ from the versions that the client has
-    /// had records of; of any version if the client `may_mix` them. Without leader epochs, only the end of a shorter log is
-    /// known.
+    /// had records of; of any version if the client `may_mix` them. Without leader epochs, only the end of a shorter
+    /// log is known.
     pub fn truncated(
         self,
         before: Reached,

@@ -1,8 +1,8 @@
 //! Which modules of the crate import which, read from the source.
 //!
-//! An import is a path that begins with `crate`, `super`, `self`, the crate's name or a module that the file declares, in a
-//! `use` or in code. Comments, texts and `#[cfg(test)]` modules do not count. Needs std only: `scripts/modules` compiles
-//! this file by itself.
+//! An import is a path that begins with `crate`, `super`, `self`, the crate's name or a module that the file declares,
+//! in a `use` or in code. Comments, texts and `#[cfg(test)]` modules do not count. Needs std only: `scripts/modules`
+//! compiles this file by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

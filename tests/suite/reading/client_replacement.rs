@@ -32,8 +32,8 @@ fn until_connects(rig: &Rig, count: usize) {
     });
 }
 
-/// A client that reconnects by itself and has read three records, of a partition whose next offset is `high`. With `is_idle`
-/// it reports after every poll that the partition is not fetched.
+/// A client that reconnects by itself and has read three records, of a partition whose next offset is `high`. With
+/// `is_idle` it reports after every poll that the partition is not fetched.
 fn three_read(high: i64, is_idle: bool) -> Rig {
     let script = Script {
         bounds: vec![Bounds { low: 0, high }],

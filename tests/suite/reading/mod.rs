@@ -262,8 +262,8 @@ fn a_partition_with_a_late_leader_is_read_from_its_end_at_that_time() {
     }
 }
 
-/// The first answer with its leader lacks the topic's id, and the end of the other partition is one of a new leader, which is
-/// late.
+/// The first answer with its leader lacks the topic's id, and the end of the other partition is one of a new leader,
+/// which is late.
 fn a_partition_begins_although_its_topic_is_not_identified_at_first() {
     let script = Script {
         bounds: vec![Bounds { low: 0, high: 3 }, Bounds { low: 3, high: 9 }],

@@ -1,5 +1,5 @@
-//! Debezium's change events in Avro, as Confluent's converter registers and writes them: an envelope, keys that are records,
-//! heartbeats and transactions. The schemas follow the field lists of Debezium's documentation.
+//! Debezium's change events in Avro, as Confluent's converter registers and writes them: an envelope, keys that are
+//! records, heartbeats and transactions. The schemas follow the field lists of Debezium's documentation.
 
 use super::{invalid, produce, shown};
 use crate::common::{config, named};

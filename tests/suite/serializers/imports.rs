@@ -1,5 +1,5 @@
-//! Confluent's serializers register no reference for Google's common types and Confluent's own; the schemas are usable as they
-//! are registered.
+//! Confluent's serializers register no reference for Google's common types and Confluent's own; the schemas are usable
+//! as they are registered.
 
 use super::{descriptors, invalid, produce, shown};
 use crate::common::{config, named};

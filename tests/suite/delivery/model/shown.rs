@@ -16,8 +16,8 @@ impl Kafka {
         self.expired.contains(&key) && (self.setup.is_spread || !is_there)
     }
 
-    /// Whether a client may keep an older record of a key whose latest does not pass its filter or the stream's: retention
-    /// took a record of the key, and a replica that began later does not know that one had passed.
+    /// Whether a client may keep an older record of a key whose latest does not pass its filter or the stream's:
+    /// retention took a record of the key, and a replica that began later does not know that one had passed.
     pub fn may_be_left(&self, wants: Wants, key: Key, latest: &Row) -> bool {
         let place = Place {
             topic: key.0,
@@ -41,16 +41,17 @@ impl Kafka {
         self.ever(place, from).any(is_old)
     }
 
-    /// Whether the table may forget keys whose latest record the stream's own filter hides: half of a sixteenth of its bytes
-    /// is certain to hold what was hidden last, at 54 bytes per key.
+    /// Whether the table may forget keys whose latest record the stream's own filter hides: half of a sixteenth of its
+    /// bytes is certain to hold what was hidden last, at 54 bytes per key.
     pub fn may_forget_hidden(&self) -> bool {
         let keys = TOPICS.len() * usize::from(super::super::KEYS);
         let bytes = self.setup.bounds.map_or(u64::MAX, |(_, bytes, _)| bytes);
         self.setup.is_fixed && bytes / 16 / 2 / 54 < keys as u64
     }
 
-    /// Whether a record from an offset on is hidden by the stream's own filter and of a key of which another partition has
-    /// one that passes: a client to which a replica has shown that one may have to be told by another that it is outdated.
+    /// Whether a record from an offset on is hidden by the stream's own filter and of a key of which another partition
+    /// has one that passes: a client to which a replica has shown that one may have to be told by another that it is
+    /// outdated.
     pub fn hides_since(&self, place: Place, from: usize) -> bool {
         let mut hidden = self.ever(place, from).filter(|(_, record)| {
             record.kind != Kind::Hole && record.key.is_some() && !self.is_let_through(place, record)
