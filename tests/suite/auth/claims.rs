@@ -15,17 +15,12 @@ use crate::harness::{on_broker, promise};
 use crate::rig::{Client, Rec, Rig, filter, rec, tombstone};
 use kafka_sse_bridge::config::claims::Claims;
 use kafka_sse_bridge::config::path_parameters::PathTemplate;
-use kafka_sse_bridge::config::units::{Size, Span};
-use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
+use kafka_sse_bridge::config::{Start, StreamSettings};
 use kafka_sse_bridge::stream::access::{Access, Grant};
 use kafka_sse_bridge::stream::document::Rows;
 use kafka_sse_bridge::stream::start_position::Opening;
 use libtest_mimic::Trial;
-use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -33,7 +28,6 @@ pub fn trials() -> Vec<Trial> {
         promise(values_of_a_claim_are_alternatives_and_are_literal),
         promise(a_missing_claim_lets_nothing_through),
         promise(claims_and_path_parameters_are_combined_and_queries_narrow_them),
-        promise(nobody_learns_that_other_keys_exist),
         promise(a_delete_of_a_row_is_sent_to_those_who_had_it),
         on_broker(
             Version::V4_4,
@@ -59,14 +53,14 @@ pub fn access(claims: Value) -> Access {
     Access::new(claims.into(), None, Box::new(Always))
 }
 
-fn opening(claims: Value) -> Opening {
+pub fn opening(claims: Value) -> Opening {
     Opening {
         access: Some(access(claims)),
         ..Opening::default()
     }
 }
 
-fn by(settings: &mut StreamSettings, terms: &[(&str, &str)]) {
+pub fn by(settings: &mut StreamSettings, terms: &[(&str, &str)]) {
     for (name, value) in terms {
         let values = settings.filter.entry((*name).to_owned()).or_default();
         values.push((*value).to_owned());
@@ -74,7 +68,7 @@ fn by(settings: &mut StreamSettings, terms: &[(&str, &str)]) {
 }
 
 /// A record of a tenant, by header and value.
-fn of(tenant: &str, key: &str, number: i64) -> Rec {
+pub fn of(tenant: &str, key: &str, number: i64) -> Rec {
     let value = json!({ "tenant": tenant, "key": key, "n": number });
     rec(key, value.to_string()).header("tenant", tenant)
 }
@@ -276,245 +270,6 @@ fn a_delete_of_a_row_is_sent_to_those_who_had_it() {
         };
         assert_eq!((numbers(&mut a), numbers(&mut b)), expected, "{name}");
     }
-}
-
-const TENANTS: [&str; 3] = ["a", "b", "c"];
-
-#[derive(Clone, Debug)]
-enum Op {
-    /// Records in one batch: key, and tenant or a tombstone.
-    Produce(Vec<(usize, Option<usize>)>),
-    /// More than the log holds, of nobody here.
-    Flood,
-    /// A client takes at most so many steps, and is then cut off if the flag is set.
-    Take(usize, usize, bool),
-    /// A client connects, or resumes with its id.
-    Come(usize),
-    /// Somebody of a tenant opens the stream with the id of another client.
-    Steal(usize, usize),
-    /// Time passes.
-    Wait,
-}
-
-fn op() -> impl Strategy<Value = Op> {
-    let record = (0..4_usize, prop::option::weighted(0.75, 0..TENANTS.len()));
-    prop_oneof![
-        4 => prop::collection::vec(record, 1..4).prop_map(Op::Produce),
-        1 => Just(Op::Flood),
-        4 => (0..TENANTS.len(), 0..6_usize, any::<bool>()).prop_map(|(client, steps, cut)| Op::Take(client, steps, cut)),
-        4 => (0..TENANTS.len()).prop_map(Op::Come),
-        2 => (0..TENANTS.len(), 0..TENANTS.len()).prop_map(|(tenant, victim)| Op::Steal(tenant, victim)),
-        1 => Just(Op::Wait),
-    ]
-}
-
-/// A browser of one tenant: what it shows, and the id that it would resume with.
-#[derive(Default)]
-struct Browser {
-    client: Option<Client>,
-    rows: BTreeMap<String, i64>,
-    id: String,
-}
-
-/// What the topic has had: the latest record of each key, and the keys that each tenant ever had a record of.
-#[derive(Default)]
-struct Model {
-    latest: BTreeMap<String, (String, i64)>,
-    owned: BTreeMap<String, BTreeSet<String>>,
-}
-
-/// Checks that an event is for a tenant.
-fn check(event: &Event, tenant: &str, model: &Model) -> Result<(), TestCaseError> {
-    let data = event.json();
-    match event.name.as_str() {
-        "message" => prop_assert_eq!(&data["tenant"], tenant),
-        "delete" => {
-            let key = data["id"].as_str().expect("a key");
-            let owned = model.owned.get(tenant).is_some_and(|keys| keys.contains(key));
-            prop_assert!(owned, "{} is told of key {}", tenant, key);
-        }
-        "conflated" => prop_assert!(false, "{} is told how many records there were", tenant),
-        _ => {}
-    }
-    Ok(())
-}
-
-fn follow(
-    browser: &mut Browser,
-    tenant: &str,
-    events: Vec<Event>,
-    model: &Model,
-) -> Result<(), TestCaseError> {
-    let is_over = events.iter().any(|event| event.is("goodbye"));
-    for event in events {
-        check(&event, tenant, model)?;
-        let data = event.json();
-        match event.name.as_str() {
-            "message" => {
-                let key = data["key"].as_str().expect("a key").to_owned();
-                browser.rows.insert(key, data["n"].as_i64().expect("n"));
-            }
-            "delete" => {
-                browser.rows.remove(data["id"].as_str().expect("a key"));
-            }
-            "reset" => browser.rows.clear(),
-            _ => {}
-        }
-    }
-    if let Some(client) = &browser.client {
-        // One that has received nothing keeps the id that it came with.
-        if !client.last_event_id().is_empty() {
-            client.last_event_id().clone_into(&mut browser.id);
-        }
-    }
-    if is_over {
-        browser.client = None;
-    }
-    Ok(())
-}
-
-/// A stream, its records, and a browser of each tenant.
-struct World {
-    rig: Rig,
-    model: Model,
-    browsers: [Browser; TENANTS.len()],
-    /// The last record's number.
-    number: i64,
-}
-
-impl World {
-    fn produce(&mut self, records: Vec<(usize, Option<usize>)>) {
-        let mut batch = Vec::new();
-        for (key, tenant) in records {
-            let key = format!("k{key}");
-            self.number += 1;
-            if let Some(tenant) = tenant.map(|tenant| TENANTS[tenant]) {
-                batch.push(of(tenant, &key, self.number));
-                let owned = self.model.owned.entry(tenant.to_owned()).or_default();
-                owned.insert(key.clone());
-                self.model.latest.insert(key, (tenant.to_owned(), self.number));
-            } else {
-                batch.push(tombstone(&key));
-                self.model.latest.remove(&key);
-            }
-        }
-        self.rig.records(&batch);
-    }
-
-    /// Opens the stream for a tenant, with this id if it is not empty.
-    fn open(&self, tenant: usize, id: &str) -> Client {
-        self.rig.open(Opening {
-            last_event_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
-            ..opening(json!({ "tenant": TENANTS[tenant] }))
-        })
-    }
-
-    fn apply(&mut self, op: Op) -> Result<(), TestCaseError> {
-        match op {
-            Op::Produce(records) => self.produce(records),
-            Op::Flood => {
-                for number in 0..8 {
-                    let value = json!({ "tenant": "nobody", "pad": "x".repeat(100_000), "n": number });
-                    let flood = rec("flood", value.to_string()).header("tenant", "nobody");
-                    self.rig.records(&[flood]);
-                }
-            }
-            Op::Take(index, steps, is_cut) => {
-                let browser = &mut self.browsers[index];
-                let Some(client) = &mut browser.client else {
-                    return Ok(());
-                };
-                let mut events = Vec::new();
-                for _ in 0..steps {
-                    events.extend(client.step().0.into_iter().filter_map(crate::rig::event));
-                }
-                follow(browser, TENANTS[index], events, &self.model)?;
-                if is_cut {
-                    browser.client = None;
-                }
-            }
-            Op::Come(index) => {
-                if self.browsers[index].client.is_none() {
-                    let client = self.open(index, &self.browsers[index].id);
-                    self.browsers[index].client = Some(client);
-                }
-            }
-            Op::Steal(index, victim) => {
-                let mut thief = self.open(index, &self.browsers[victim].id);
-                for event in thief.events() {
-                    check(&event, TENANTS[index], &self.model)?;
-                }
-            }
-            Op::Wait => {
-                let clients = self.browsers.iter_mut();
-                for client in clients.filter_map(|browser| browser.client.as_mut()) {
-                    client.advance(Duration::from_secs(2));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets every browser catch up; each must show its tenant's rows then.
-    fn settle(&mut self) -> Result<(), TestCaseError> {
-        for (index, tenant) in TENANTS.into_iter().enumerate() {
-            // A client that was too slow comes back, as EventSource does.
-            for _ in 0..3 {
-                let before = self.browsers[index].client.take();
-                let mut client = before.unwrap_or_else(|| self.open(index, &self.browsers[index].id));
-                let mut events = client.events();
-                // What a throttle holds back.
-                client.advance(Duration::from_secs(5));
-                events.extend(client.events());
-                let browser = &mut self.browsers[index];
-                browser.client = Some(client);
-                follow(browser, tenant, events, &self.model)?;
-                if browser.client.is_some() {
-                    break;
-                }
-            }
-            let latest = self.model.latest.iter();
-            let own = latest.filter(|(_, (owner, _))| owner == tenant);
-            let expected: BTreeMap<String, i64> =
-                own.map(|(key, (_, number))| (key.clone(), *number)).collect();
-            prop_assert_eq!(&self.browsers[index].rows, &expected, "{}", tenant);
-        }
-        Ok(())
-    }
-}
-
-fn nobody_learns_that_other_keys_exist() {
-    let mut runner = TestRunner::new(Config {
-        cases: 192,
-        failure_persistence: None,
-        ..Config::default()
-    });
-    let lag = prop::sample::select(vec![None, Some(Lag::Replay), Some(Lag::Disconnect)]);
-    let name = prop::sample::select(vec!["header.tenant", "value.tenant"]);
-    let cases = (name, lag, any::<bool>(), prop::collection::vec(op(), 1..40));
-    let outcome = runner.run(&cases, |(name, lag, is_throttled, ops)| {
-        let rig = Rig::ready(|settings| {
-            settings.start = Start::Snapshot;
-            settings.log_bytes = Size(512 * 1024);
-            settings.key_field = Some("id".to_owned());
-            settings.lag = lag;
-            if is_throttled {
-                settings.throttle = Span::seconds(1);
-            }
-            by(settings, &[(name, "${claims.tenant}")]);
-        });
-        let mut world = World {
-            rig,
-            model: Model::default(),
-            browsers: Default::default(),
-            number: 0,
-        };
-        for op in ops {
-            world.apply(op)?;
-        }
-        world.settle()
-    });
-    outcome.unwrap_or_else(|error| panic!("{error}"));
 }
 
 fn clients_of_a_daemon_read_only_what_their_claims_select(broker: &Broker) {

@@ -6,6 +6,7 @@ mod jwks;
 mod lasting;
 mod others;
 mod refused;
+mod secrecy;
 mod settings;
 mod vectors;
 
@@ -25,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         refused::trials(),
         jwks::trials(),
         claims::trials(),
+        secrecy::trials(),
         lasting::trials(),
         others::trials(),
         settings::trials(),
