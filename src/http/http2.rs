@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, Uri};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::rt::Executor;
@@ -184,20 +183,19 @@ impl<B> IntoBody for Response<B> {
     type Body = B;
 }
 
-/// Makes a request look as one of HTTP/1.1 does: the host in a field of the header, and a target of path and query.
+/// Makes a request look as one of HTTP/1.1 does: the host in a field of the header too, and a target with a path. The
+/// authority stays in the target: a field that contradicts it is refused where hosts are checked.
 fn as_http1(request: &mut Request<Incoming>) {
-    let uri = request.uri();
-    let host = uri.authority().map(|authority| authority.as_str().to_owned());
-    let target = uri.path_and_query().cloned();
-    if let Some(host) = host
+    if let Some(host) = request.uri().authority()
         && !request.headers().contains_key(HOST)
-        && let Ok(host) = HeaderValue::try_from(host)
+        && let Ok(host) = HeaderValue::try_from(host.as_str())
     {
         request.headers_mut().insert(HOST, host);
     }
     // `CONNECT` has none, and warp panics when it looks for one.
-    let target = target.unwrap_or(PathAndQuery::from_static("*"));
-    *request.uri_mut() = Uri::from(target);
+    if request.uri().path_and_query().is_none() {
+        *request.uri_mut() = Uri::from_static("*");
+    }
 }
 
 tokio::task_local! {

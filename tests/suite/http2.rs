@@ -34,6 +34,7 @@ pub fn trials() -> Vec<Trial> {
         promise(each_stream_of_a_connection_counts_as_a_client),
         promise(a_rapid_reset_closes_the_connection_and_is_counted),
         promise(a_large_head_gets_status_431_over_http_2),
+        promise(a_host_field_that_is_not_the_authority_is_refused),
         promise(endless_continuations_close_the_connection_and_are_counted),
         promise(half_a_preface_is_not_waited_for),
     ]
@@ -330,6 +331,24 @@ fn a_large_head_gets_status_431_over_http_2() {
                 .expect("in time")
                 .expect("a response");
             assert_eq!(response.status(), status, "{size}");
+        }
+        connection.abort();
+    });
+}
+
+/// RFC 9113, section 8.3.1. A proxy in front may have decided by either of the two.
+fn a_host_field_that_is_not_the_authority_is_refused() {
+    let daemon = Daemon::start(&config_of("http2 = true"));
+    block_on(async {
+        let (client, connection) = connect(&daemon, 65_535).await;
+        for (host, status) in [("127.0.0.1", 200), ("other.example.org", 400)] {
+            let mut request = request("/health/live");
+            let value = host.parse().expect("a value");
+            request.headers_mut().insert("host", value);
+            let mut ready = client.clone().ready().await.expect("it is open");
+            let (response, _) = ready.send_request(request, true).expect("sent");
+            let response = timeout(PATIENCE, response).await.expect("in time");
+            assert_eq!(response.expect("a response").status(), status, "{host}");
         }
         connection.abort();
     });
