@@ -34,6 +34,7 @@ mod document;
 mod drain;
 mod fanout;
 mod filtered;
+mod handshakes;
 mod idle;
 mod ingest;
 mod measure;
@@ -121,9 +122,10 @@ type Benchmark = fn(&Broker, &Options);
 /// The one that needs another build.
 const COMPARE: &str = "compare";
 
-const BENCHMARKS: [(&str, Benchmark); 19] = [
+const BENCHMARKS: [(&str, Benchmark); 20] = [
     ("fanout", fanout::run),
     ("transports", transports::run),
+    ("handshakes", handshakes::run),
     ("arrival", arrival::run),
     ("filtered", filtered::run),
     ("storm", storm::run),
