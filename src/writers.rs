@@ -141,8 +141,10 @@ async fn write(mut writer: Writer, mut decoder: FeedDecoder, mut feeds: mpsc::Re
             let next;
             (next, is_part) = decoder.decode(&feed, || pulse.step()).await;
             writer.take(&next);
-            // To the other writers.
-            yield_now().await;
+            // To the other writers. Without a feed `recv` does it, and costs no second turn of the thread.
+            if is_part || !feeds.is_empty() {
+                yield_now().await;
+            }
         }
         // In pieces, with a yield after each; feeds that arrive go first.
         while feeds.is_empty() && writer.tidy() {
