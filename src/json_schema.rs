@@ -15,7 +15,7 @@ const TYPES: &str = "#/$defs/";
 const WITH_SCHEMA: [&str; 2] = ["additionalProperties", "items"];
 
 /// Keywords that have a list of schemas.
-pub const WITH_LIST: [&str; 3] = ["allOf", "anyOf", "prefixItems"];
+pub(crate) const WITH_LIST: [&str; 3] = ["allOf", "anyOf", "prefixItems"];
 
 /// Keywords that have schemas by name.
 const WITH_NAMES: [&str; 2] = ["patternProperties", "properties"];
@@ -34,26 +34,26 @@ pub struct Description {
 
 /// A reference to a type of the description.
 #[must_use]
-pub fn reference(name: &str) -> Value {
+pub(crate) fn reference(name: &str) -> Value {
     json!({ "$ref": format!("{TYPES}{name}") })
 }
 
 /// The type that a schema is a reference to.
 #[must_use]
-pub fn referred(schema: &Value) -> Option<&str> {
+pub(crate) fn referred(schema: &Value) -> Option<&str> {
     schema.get("$ref")?.as_str()?.strip_prefix(TYPES)
 }
 
 /// A name in which all other characters than those of a type's name are replaced.
 #[must_use]
-pub fn type_name(text: &str) -> String {
+pub(crate) fn type_name(text: &str) -> String {
     let is_kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     text.chars().map(|c| if is_kept(c) { c } else { '_' }).collect()
 }
 
 /// Any of these schemas, each once.
 #[must_use]
-pub fn any_of(schemas: impl IntoIterator<Item = Value>) -> Value {
+pub(crate) fn any_of(schemas: impl IntoIterator<Item = Value>) -> Value {
     let mut different: Vec<Value> = Vec::new();
     for schema in schemas {
         if !different.contains(&schema) {
@@ -68,7 +68,7 @@ pub fn any_of(schemas: impl IntoIterator<Item = Value>) -> Value {
 
 /// A schema, or null.
 #[must_use]
-pub fn or_null(mut schema: Value) -> Value {
+pub(crate) fn or_null(mut schema: Value) -> Value {
     let null = json!({ "type": "null" });
     if schema.as_object().is_some_and(Map::is_empty) {
         return schema;
@@ -256,14 +256,14 @@ impl Description {
 
 /// An object with these members, all of them required.
 #[must_use]
-pub fn object_of(members: &Map<String, Value>) -> Value {
+pub(crate) fn object_of(members: &Map<String, Value>) -> Value {
     let required: Vec<&String> = members.keys().collect();
     json!({ "type": "object", "properties": members, "required": required })
 }
 
 /// Whether a value of a schema without references may be of this type.
 #[must_use]
-pub fn has_type(schema: &Value, wanted: &str) -> bool {
+pub(crate) fn has_type(schema: &Value, wanted: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(kind)) => kind == wanted,
         Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == wanted),

@@ -25,7 +25,7 @@
 //!
 //! docs/architecture.md explains threads, queues, locks and the way of a record.
 
-pub mod auth;
+mod auth;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -34,16 +34,16 @@ pub mod fd_limit;
 pub mod http;
 mod https;
 pub mod jose;
-pub mod json_schema;
+mod json_schema;
 pub mod kafka;
 pub mod logging;
 mod reload;
 pub mod reshape;
 pub mod schema_registry;
-pub mod signals;
+mod signals;
 pub mod sse;
-pub mod status_line;
+mod status_line;
 pub mod stream;
-pub mod systemd;
+mod systemd;
 pub mod watchdog;
 pub mod writers;

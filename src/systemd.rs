@@ -68,7 +68,7 @@ pub(crate) fn is_listening() -> bool {
 }
 
 /// One line for `systemctl status`.
-pub fn status(line: &str) {
+pub(crate) fn status(line: &str) {
     // A line end would begin another assignment.
     tell(Message::Status(line.replace(char::is_control, " ")));
 }

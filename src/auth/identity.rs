@@ -28,7 +28,7 @@ pub(super) struct ProxyRules {
 
 /// What a client's right rests on.
 #[derive(Debug)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// A signed token, by the key and the algorithm.
     #[cfg(feature = "jwt")]
     Jwt(KeyId, Algorithm),
@@ -40,7 +40,7 @@ pub enum Credential {
 
 /// The rules by which a proxy was believed.
 #[derive(Debug)]
-pub struct ProxyCredential(pub(super) Arc<ProxyRules>);
+pub(crate) struct ProxyCredential(pub(super) Arc<ProxyRules>);
 
 /// A client.
 #[derive(Debug)]
@@ -116,7 +116,7 @@ pub(super) fn unix_now() -> u64 {
 }
 
 /// The name of a client for a log line: bounded, with control characters escaped.
-pub fn name_for_log(claims: &Claims) -> Cow<'static, str> {
+pub(crate) fn name_for_log(claims: &Claims) -> Cow<'static, str> {
     const MOST: usize = 64;
     let Some(subject) = claims.subject() else {
         return Cow::Borrowed("a client without sub");

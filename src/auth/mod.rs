@@ -6,13 +6,13 @@
 //! Must not know requests: where a token comes from is the job of [`http`](crate::http).
 #![forbid(unsafe_code)]
 
-pub mod identity;
+pub(crate) mod identity;
 #[cfg(feature = "jwt")]
 mod jwks;
 #[cfg(feature = "jwt")]
 mod jwt;
-pub mod policy;
-pub mod status;
+pub(crate) mod policy;
+pub(crate) mod status;
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};

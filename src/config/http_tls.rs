@@ -12,7 +12,7 @@ const DEFAULT_HANDSHAKE_TIMEOUT: Span = Span::seconds(10);
 /// Most handshakes under way: a processor makes hundreds in a second, and others wait in the system's queue.
 const DEFAULT_MAX_HANDSHAKES: u32 = 512;
 /// The port of HTTPS, which URLs omit.
-pub const HTTPS_PORT: u16 = 443;
+pub(crate) const HTTPS_PORT: u16 = 443;
 
 words! {
     /// Versions of TLS.

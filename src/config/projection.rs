@@ -12,7 +12,7 @@ use super::stream::StreamSettings;
 
 /// Which members of a value are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Projection {
+pub(crate) struct Projection {
     /// What the paths say.
     pub rule: Rule,
     /// The paths.
@@ -23,7 +23,7 @@ pub struct Projection {
 
 /// What paths say of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rule {
+pub(crate) enum Rule {
     /// Only these are shown.
     Show,
     /// These are not.
@@ -32,7 +32,7 @@ pub enum Rule {
 
 /// The paths below a place in the value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// Whether a path ends here.
     pub is_end: bool,
     /// By the name of a member, as it is after its escapes are decoded.
@@ -41,7 +41,7 @@ pub struct Node {
 
 impl Projection {
     /// That of a stream, unless it shows all.
-    pub fn of(settings: &StreamSettings) -> Option<Self> {
+    pub(crate) fn of(settings: &StreamSettings) -> Option<Self> {
         let (rule, paths) = if settings.fields.is_empty() {
             (Rule::Hide, &settings.hide)
         } else {
@@ -56,7 +56,7 @@ impl Projection {
     }
 
     /// One by these paths.
-    pub fn new<P: AsRef<str>>(rule: Rule, paths: &[P]) -> Self {
+    pub(crate) fn new<P: AsRef<str>>(rule: Rule, paths: &[P]) -> Self {
         let mut tree = Node::default();
         // The configuration check refuses other paths.
         for path in paths.iter().filter_map(|path| split(path.as_ref())) {
@@ -70,7 +70,7 @@ impl Projection {
     }
 
     /// Whether a scalar at this path may be shown. A filter by any other path compares what no client sees.
-    pub fn shows(&self, path: &[String]) -> bool {
+    pub(crate) fn shows(&self, path: &[String]) -> bool {
         if path.first().is_some_and(|name| self.added.contains(name)) {
             return true;
         }

@@ -15,18 +15,18 @@ use sha2::{Digest, Sha256};
 use super::claims::{Claims, SUBJECT};
 
 /// The prefix of a token, by which scanners for secrets find it.
-pub const PREFIX: &str = "ksb_";
+pub(crate) const PREFIX: &str = "ksb_";
 
 /// The prefix of a hash.
 const HASH: &str = "sha256:";
 
 /// The hash of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TokenHash([u8; 32]);
+pub(crate) struct TokenHash([u8; 32]);
 
 impl TokenHash {
     /// The hash of a token.
-    pub fn of(token: &str) -> Self {
+    pub(crate) fn of(token: &str) -> Self {
         Self(Sha256::digest(token.as_bytes()).into())
     }
 
@@ -48,7 +48,7 @@ impl TokenHash {
 
 /// What a token stands for.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TokenEntry {
+pub(crate) struct TokenEntry {
     /// Who its client is.
     pub claims: Claims,
     /// When it ends, in seconds since the epoch, if it does.
@@ -56,15 +56,15 @@ pub struct TokenEntry {
 }
 
 /// The tokens that are accepted, by their hashes.
-pub type StaticTokens = HashMap<TokenHash, TokenEntry>;
+pub(crate) type StaticTokens = HashMap<TokenHash, TokenEntry>;
 
 /// A token of these random bytes.
-pub fn token(random: [u8; 32]) -> String {
+pub(crate) fn token(random: [u8; 32]) -> String {
     format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random))
 }
 
 /// The line of the file for a token.
-pub fn line(token: &str, claims: &Map<String, Value>) -> String {
+pub(crate) fn line(token: &str, claims: &Map<String, Value>) -> String {
     let mut line = HASH.to_owned();
     for byte in TokenHash::of(token).0 {
         // Writing into a string cannot fail.
@@ -77,7 +77,7 @@ pub fn line(token: &str, claims: &Map<String, Value>) -> String {
 ///
 /// # Errors
 /// The number of the line, what is wrong with it, and the remedy. Never the line, which may be a token by mistake.
-pub fn parse(text: &str) -> Result<StaticTokens, String> {
+pub(crate) fn parse(text: &str) -> Result<StaticTokens, String> {
     let mut tokens = StaticTokens::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();

@@ -21,8 +21,8 @@ mod json_schema;
 mod primitives;
 #[cfg(feature = "protobuf")]
 mod protobuf;
-pub mod registered;
-pub mod schema;
+pub(crate) mod registered;
+pub(crate) mod schema;
 #[cfg(any(feature = "avro", feature = "protobuf"))]
 mod shapes;
 #[cfg(any(feature = "avro", feature = "protobuf"))]

@@ -2,7 +2,7 @@
 
 /// Whom the verified certificate of a client names. In the extensions of each request of its connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClientCertificate {
+pub(crate) struct ClientCertificate {
     /// The subject, written as in RFC 4514: `CN=alice,O=Example`.
     pub subject: String,
     /// The names of the extension subjectAltName (RFC 5280, section 4.2.1.6), by kind and in their order.

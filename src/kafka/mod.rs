@@ -47,7 +47,7 @@ pub mod record;
 pub mod security;
 mod stall;
 pub mod status;
-pub mod stopped_partitions;
+pub(crate) mod stopped_partitions;
 pub mod stream_queues;
 #[cfg(feature = "tls")]
 mod tls;

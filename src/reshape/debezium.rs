@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// What becomes of an event.
 #[derive(Debug, Clone, Copy)]
-pub enum Change<'a> {
+pub(crate) enum Change<'a> {
     /// The row is this one now.
     Row(Row<'a>),
     /// The row was deleted.
@@ -22,7 +22,7 @@ pub enum Change<'a> {
 
 /// A row, and what is known of its change.
 #[derive(Debug, Clone, Copy)]
-pub struct Row<'a> {
+pub(crate) struct Row<'a> {
     after: After<'a>,
     before: Option<&'a str>,
     source: Option<&'a str>,
@@ -40,7 +40,7 @@ enum After<'a> {
 
 /// Why an event cannot be unwrapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It is no event of Debezium.
     #[error("not a change event of Debezium; remove unwrap, or read another topic")]
     NotAnEvent,
@@ -87,7 +87,7 @@ struct Members<'a> {
 ///
 /// # Errors
 /// A [`Fault`], when no row can be shown for it.
-pub fn unwrap(value: &str) -> Result<Change<'_>, Fault> {
+pub(crate) fn unwrap(value: &str) -> Result<Change<'_>, Fault> {
     let mut members: Members<'_> = serde_json::from_str(value).map_err(|_| Fault::NotAnEvent)?;
     if members.op.is_none()
         && members.schema.is_some()
@@ -129,7 +129,7 @@ pub fn unwrap(value: &str) -> Result<Change<'_>, Fault> {
 
 /// The key of an event: what Connect's JSON has beside its schema, or the key as it is.
 #[must_use]
-pub fn unwrap_key(key: &str) -> &str {
+pub(crate) fn unwrap_key(key: &str) -> &str {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct WithSchema<'a> {
@@ -143,7 +143,7 @@ pub fn unwrap_key(key: &str) -> &str {
 
 impl<'a> Row<'a> {
     /// The row as JSON. `scratch` holds that of MongoDB.
-    pub fn after<'s>(&self, scratch: &'s mut String) -> &'s str
+    pub(crate) fn after<'s>(&self, scratch: &'s mut String) -> &'s str
     where
         'a: 's,
     {
@@ -159,12 +159,12 @@ impl<'a> Row<'a> {
 
     /// The row before the change, where the event has it, as JSON.
     #[must_use]
-    pub fn before(&self) -> Option<&'a str> {
+    pub(crate) fn before(&self) -> Option<&'a str> {
         self.before
     }
 
     /// Appends `{"op","ts_ms","source","before"}`, with the row before as `before` is written.
-    pub fn write_metadata(&self, out: &mut Vec<u8>, before: impl FnOnce(&mut Vec<u8>)) {
+    pub(crate) fn write_metadata(&self, out: &mut Vec<u8>, before: impl FnOnce(&mut Vec<u8>)) {
         for (start, json) in [
             ("{\"op\":", Some(self.op)),
             (",\"ts_ms\":", self.ts_ms),

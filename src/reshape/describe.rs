@@ -31,7 +31,7 @@ const SCALARS: [&str; 5] = ["boolean", "integer", "null", "number", "string"];
 
 /// The schema of the values that a stream of these settings shows, from the schema of those that it reads.
 #[must_use]
-pub fn value(settings: &StreamSettings, mut of: Description) -> Description {
+pub(crate) fn value(settings: &StreamSettings, mut of: Description) -> Description {
     let projection = Projection::of(settings);
     if settings.unwrap.is_none() {
         of.root = project(projection.as_ref(), &of.root.clone(), &mut of.types);
@@ -75,7 +75,7 @@ pub fn value(settings: &StreamSettings, mut of: Description) -> Description {
 
 /// The schema of the keys that a stream of these settings shows, from that of its JSON keys.
 #[must_use]
-pub fn json_key(settings: &StreamSettings, mut of: Description) -> Description {
+pub(crate) fn json_key(settings: &StreamSettings, mut of: Description) -> Description {
     if settings.unwrap.is_some()
         && let Some(payload) = of.member(&of.root, "payload")
         && of.member(&of.root, "schema").is_some()

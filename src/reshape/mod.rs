@@ -9,9 +9,9 @@
 //! - [`describe`]: the same for the schemas of values
 #![forbid(unsafe_code)]
 
-pub mod debezium;
-pub mod describe;
-pub mod projection;
+pub(crate) mod debezium;
+pub(crate) mod describe;
+pub(crate) mod projection;
 mod reshaper;
 
 pub use reshaper::{Reshaped, Reshaper};

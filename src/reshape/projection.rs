@@ -7,14 +7,14 @@ use crate::config::projection::{Node, Projection, Rule};
 /// The value is not JSON, so that nothing of it can be left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the value is not JSON")]
-pub struct NotJson;
+pub(crate) struct NotJson;
 
 /// Appends what is shown of a value, byte for byte. A value that is neither an object nor an array has no members:
 /// where only some are shown, nothing of it is but `null`.
 ///
 /// # Errors
 /// [`NotJson`]; `out` is then unchanged.
-pub fn project(projection: &Projection, value: &str, out: &mut Vec<u8>) -> Result<(), NotJson> {
+pub(crate) fn project(projection: &Projection, value: &str, out: &mut Vec<u8>) -> Result<(), NotJson> {
     // Checked first, nesting included, so that the scanner below need not.
     serde_json::from_str::<IgnoredAny>(value).map_err(|_| NotJson)?;
     project_json(projection, value.as_bytes(), out);

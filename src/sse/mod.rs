@@ -8,6 +8,6 @@
 
 pub mod control;
 pub mod parse;
-pub mod split;
+pub(crate) mod split;
 pub(crate) mod words;
 pub mod write;

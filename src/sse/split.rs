@@ -9,7 +9,7 @@ const UNNAMED: &[u8] = b"message";
 
 /// An event, borrowed from finished bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Event<'a> {
+pub(crate) struct Event<'a> {
     /// Its id; empty where it has none, so that a client keeps its last one.
     pub id: &'a [u8],
     /// Its name; `message` where it has none.
@@ -19,7 +19,7 @@ pub struct Event<'a> {
 }
 
 /// The events of a piece that holds whole ones, without the reconnect times and comments between them.
-pub fn events(piece: &[u8]) -> impl Iterator<Item = Event<'_>> {
+pub(crate) fn events(piece: &[u8]) -> impl Iterator<Item = Event<'_>> {
     let mut rest = piece;
     std::iter::from_fn(move || {
         while rest.starts_with(RETRY_FIELD) || rest.starts_with(b":") {

@@ -23,7 +23,7 @@ use crate::sse::write;
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The hash of a key that filters compare: equal for equal keys within this process.
-pub fn key_hash(key: Option<&[u8]>) -> u64 {
+pub(crate) fn key_hash(key: Option<&[u8]>) -> u64 {
     HASHER.hash_one(key)
 }
 
@@ -43,7 +43,7 @@ fn keys_of(text: &str, format: DataFormat) -> impl Iterator<Item = Cow<'_, [u8]>
 
 /// Appends a record's headers in the format of [`Candidate::headers`]: for each the length of its name, its name, the
 /// length of its value, its value. Lengths take 4 bytes. Null becomes empty; filters do not distinguish them.
-pub fn pack_headers(record: &Record<'_>, out: &mut Vec<u8>) {
+pub(crate) fn pack_headers(record: &Record<'_>, out: &mut Vec<u8>) {
     for (name, value) in record.headers() {
         pack(out, name);
         pack(out, value.unwrap_or_default());
@@ -72,7 +72,7 @@ pub(super) fn unpack_headers(mut packed: &[u8]) -> impl Iterator<Item = (&[u8], 
 
 /// A record as filters see it.
 #[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// Index of its topic in the stream's configuration.
     pub topic: u16,
     /// Its partition.
@@ -89,7 +89,7 @@ pub struct Candidate<'a> {
 
 /// The terms by which the index finds a filter.
 #[derive(Debug)]
-pub enum Handle<'a> {
+pub(crate) enum Handle<'a> {
     /// Hashes of keys.
     Keys(&'a [u64]),
     /// A header and its values.
@@ -102,7 +102,7 @@ pub enum Handle<'a> {
 
 /// A filter prepared for a stream.
 #[derive(Debug)]
-pub struct Matcher {
+pub(crate) struct Matcher {
     keys: Option<Vec<u64>>,
     topics: Option<Vec<u16>>,
     partitions: Option<Vec<u32>>,
@@ -119,14 +119,14 @@ pub struct Matcher {
 
 impl Matcher {
     /// The fixed filter of a stream of these settings, if it has one.
-    pub fn fixed(settings: &StreamSettings) -> Option<Self> {
+    pub(crate) fn fixed(settings: &StreamSettings) -> Option<Self> {
         // The configuration check rejects invalid filters.
         let filter = Filter::from_settings(&settings.filter, &settings.topics).unwrap_or_default();
         (!filter.is_empty()).then(|| Self::new(&filter, settings))
     }
 
     /// Prepares `filter` for a stream of these settings.
-    pub fn new(filter: &Filter, settings: &StreamSettings) -> Self {
+    pub(crate) fn new(filter: &Filter, settings: &StreamSettings) -> Self {
         let mut matcher = Self {
             keys: None,
             topics: None,
@@ -165,17 +165,17 @@ impl Matcher {
     }
 
     /// The paths that the filter compares.
-    pub fn paths(&self) -> impl Iterator<Item = &[String]> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &[String]> {
         self.values.iter().map(|(path, _)| path.as_slice())
     }
 
     /// The names of headers that the filter compares.
-    pub fn headers(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn headers(&self) -> impl Iterator<Item = &str> {
         self.headers.iter().map(|(name, _)| name.as_str())
     }
 
     /// The most selective terms.
-    pub fn handle(&self) -> Handle<'_> {
+    pub(crate) fn handle(&self) -> Handle<'_> {
         if let Some(keys) = &self.keys {
             return Handle::Keys(keys);
         }
@@ -189,30 +189,30 @@ impl Matcher {
     }
 
     /// Whether records of a key of a topic can pass; later records of the key do not change that.
-    pub fn concerns(&self, topic: u16, key: u64) -> bool {
+    pub(crate) fn concerns(&self, topic: u16, key: u64) -> bool {
         is_wanted(self.topics.as_deref(), &topic) && is_wanted(self.keys.as_deref(), &key)
     }
 
     /// Whether some records of a key may pass and others not, so that a record can delete what another one showed.
-    pub fn tells_records_apart(&self) -> bool {
+    pub(crate) fn tells_records_apart(&self) -> bool {
         self.partitions.is_some() || !self.headers.is_empty() || !self.values.is_empty()
     }
 
     /// Whether no reader may learn of records that do not pass, not even by a delete. Deletes come from the log alone
     /// then, of records that passed.
-    pub fn is_secret(&self) -> bool {
+    pub(crate) fn is_secret(&self) -> bool {
         self.is_secret
     }
 
     /// Whether notices of a topic, or of one of its partitions, are for a reader with this filter.
-    pub fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
+    pub(crate) fn reads(&self, topic: usize, partition: Option<u32>) -> bool {
         let is_topic_wanted =
             u16::try_from(topic).is_ok_and(|topic| is_wanted(self.topics.as_deref(), &topic));
         is_topic_wanted && partition.is_none_or(|partition| is_wanted(self.partitions.as_deref(), &partition))
     }
 
     /// Whether the record passes.
-    pub fn accepts(&self, candidate: &Candidate<'_>) -> bool {
+    pub(crate) fn accepts(&self, candidate: &Candidate<'_>) -> bool {
         // Looked up only if all other terms match.
         let found = OnceCell::new();
         self.accepts_by(candidate, |term| {
@@ -269,13 +269,13 @@ fn is_wanted<T: PartialEq>(wanted: Option<&[T]>, value: &T) -> bool {
 }
 
 /// The values of a header that are valid UTF-8.
-pub fn header_values<'a>(packed: &'a [u8], wanted: &'a str) -> impl Iterator<Item = &'a str> {
+pub(crate) fn header_values<'a>(packed: &'a [u8], wanted: &'a str) -> impl Iterator<Item = &'a str> {
     unpack_headers(packed)
         .filter(move |(name, _)| *name == wanted.as_bytes())
         .filter_map(|(_, value)| std::str::from_utf8(value).ok())
 }
 
 /// The payload of a frame as text: borrowed if it is one line, as nearly always.
-pub fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a str> {
+pub(crate) fn payload<'a>(frame: &'a [u8], scratch: &'a mut Vec<u8>) -> Option<&'a str> {
     std::str::from_utf8(write::payload(frame, scratch)).ok()
 }

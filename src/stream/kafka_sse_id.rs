@@ -10,7 +10,7 @@ use crate::config::units::other_unit;
 /// One entry of an id: the next offset of a partition, or a time in
 /// milliseconds since the epoch.
 #[derive(Debug, Deserialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The topic.
     pub topic: String,
     /// Its partition.
@@ -26,15 +26,15 @@ impl Entry {
     ///
     /// # Errors
     /// When it is not a JSON array of them.
-    pub fn all(id: &str) -> serde_json::Result<Vec<Self>> {
+    pub(crate) fn all(id: &str) -> serde_json::Result<Vec<Self>> {
         serde_json::from_str(id)
     }
 }
 
 /// librdkafka's, and so KafkaSSE's, offset for the end of a partition.
-pub const LATEST: i64 = -1;
+pub(crate) const LATEST: i64 = -1;
 /// The same for its beginning.
-pub const EARLIEST: i64 = -2;
+pub(crate) const EARLIEST: i64 = -2;
 
 /// The content of an id of KafkaSSE.
 #[derive(Debug, Clone, PartialEq, Eq)]

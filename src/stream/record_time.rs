@@ -11,10 +11,10 @@ use crate::kafka::record::Record;
 use crate::logging::Seldom;
 
 /// How far a timestamp may lie ahead of this machine's clock: further than any time zone mistaken for UTC.
-pub const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+pub(crate) const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How far it may lie ahead of us without anything being wrong: clocks of a cluster are never quite the same.
-pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
+pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(120);
 
 /// At most one warning in this time.
 const WARNING_PAUSE: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ use crate::http::tls_status::CertificateFigures;
 
 /// A configuration of TLS that can be used, with the settings that it was made from.
 #[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// Without a ticketer, which outlives it.
     pub(super) config: ServerConfig,
     pub(super) certificates: Vec<CertificateFigures>,
@@ -40,7 +40,7 @@ impl Prepared {
     ///
     /// # Errors
     /// Names a file whose content cannot be used.
-    pub fn read(http: &HttpSettings) -> Result<Option<Self>, String> {
+    pub(crate) fn read(http: &HttpSettings) -> Result<Option<Self>, String> {
         let tls = http.tls.as_ref();
         tls.map(|tls| Self::of(tls, &http.trusted_proxies)).transpose()
     }

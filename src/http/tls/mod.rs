@@ -29,6 +29,6 @@ mod socket;
 #[cfg(not(feature = "rustls"))]
 pub use absent::{Prepared, Tls};
 #[cfg(feature = "rustls")]
-pub use certificates::Prepared;
+pub(crate) use certificates::Prepared;
 #[cfg(feature = "rustls")]
-pub use service::Tls;
+pub(crate) use service::Tls;
