@@ -278,7 +278,11 @@ impl Daemon {
             ))
         });
         let connection = connection(&settings.kafka, &settings.streams);
-        let history = Arc::new(History::new(connection.clone(), Arc::clone(&app.kafka)));
+        let history = Arc::new(History::new(
+            connection.clone(),
+            Arc::clone(&app.kafka),
+            Arc::clone(&app.replay_quota),
+        ));
         let registry = SchemaRegistry::new(&settings.kafka.schema_registry, Arc::clone(&app.schema_registry));
         // Set here alone.
         let _ = app.schemas.set(registry.clone());

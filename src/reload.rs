@@ -167,7 +167,11 @@ impl Daemon {
         let history = if connection == self.connection {
             Arc::clone(&self.history)
         } else {
-            Arc::new(History::new(connection.clone(), Arc::clone(&self.app.kafka)))
+            Arc::new(History::new(
+                connection.clone(),
+                Arc::clone(&self.app.kafka),
+                Arc::clone(&self.app.replay_quota),
+            ))
         };
         let (streams, reading) = if fresh.is_empty() {
             (Vec::new(), None)
@@ -192,6 +196,7 @@ impl Daemon {
         self.connections.apply(&self.settings.http);
         let (http, ui) = (&self.settings.http, &self.settings.ui);
         self.app.limits.set(http.into());
+        self.app.replay_quota.set(http.into());
         let max_clients = http.max_clients;
         let mut shown = self.app.shown().clone();
         shown.requests = Arc::new((&*self.settings).into());
@@ -200,6 +205,7 @@ impl Daemon {
         }
         self.app.show(shown);
         self.connect(started.connection, started.history);
+        self.history.quota_changed();
         self.schema_registry.apply(&self.settings.kafka.schema_registry);
         self.exchange(started.streams);
         self.readings.extend(started.reading);

@@ -213,6 +213,8 @@ pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
             max_clients_per_ip: Live,
             max_opens_per_second: Live,
             max_opens_per_second_per_ip: Live,
+            max_replay_bytes_per_minute: Live,
+            max_replay_bytes_per_minute_per_client: Live,
             trusted_proxies: Live,
             hosts: Live,
             base_path: Live,

@@ -182,6 +182,10 @@ pub struct HttpSettings {
     pub max_opens_per_second: u32,
     /// How many streams one address may open in a second; 0 is unlimited.
     pub max_opens_per_second_per_ip: u32,
+    /// Bytes of records that replays may read from Kafka in a minute; 0 is unlimited.
+    pub max_replay_bytes_per_minute: Size,
+    /// Bytes of records that replays of one client may read from Kafka in a minute; 0 is unlimited.
+    pub max_replay_bytes_per_minute_per_client: Size,
     /// Peers whose `X-Forwarded-For` and `Forwarded` are believed.
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<Proxy>,
@@ -224,6 +228,8 @@ impl Default for HttpSettings {
             max_clients_per_ip: 0,
             max_opens_per_second: 0,
             max_opens_per_second_per_ip: 0,
+            max_replay_bytes_per_minute: Size(0),
+            max_replay_bytes_per_minute_per_client: Size(0),
             trusted_proxies: Vec::new(),
             hosts: Vec::new(),
             base_path: String::new(),

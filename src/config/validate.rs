@@ -12,9 +12,9 @@ use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
 use super::memory;
 use super::parameters::is_last_event_id;
-use super::settings::{Client, Draft, Isolation, KafkaSettings, Settings};
+use super::settings::{Client, Draft, HttpSettings, Isolation, KafkaSettings, Settings};
 use super::stream::{LEAST_LOG, Lag, StreamSettings};
-use super::units::Span;
+use super::units::{Size, Span};
 use super::validate_auth;
 use super::validate_formats;
 use super::validate_http_tls;
@@ -51,6 +51,9 @@ pub const LONGEST_THROTTLE: Span = Span::seconds(60 * 60);
 
 /// The shortest reconnect time that is sent to browsers.
 const LEAST_RETRY: Span = Span(Duration::from_millis(100));
+
+/// The least quota of replays: what a turn is at least.
+const LEAST_REPLAY_BYTES: Size = Size::mebibytes(4);
 
 /// Longest topic name that Kafka allows.
 const MAX_TOPIC_NAME: usize = 249;
@@ -226,6 +229,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
     if http.retry < LEAST_RETRY {
         faults.add("http.retry", format!("is less than {LEAST_RETRY}; 2s is usual"));
     }
+    check_replay_quota(http, faults);
     if let Some(why) = fault_of_base_path(&http.base_path) {
         let message = format!(
             "{:?} {why}; write something like \"/live\", or \"\" for none",
@@ -253,6 +257,30 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
     }
     if let Some(tls) = &http.tls {
         validate_http_tls::validate(tls, &http.listen, faults);
+    }
+}
+
+fn check_replay_quota(http: &HttpSettings, faults: &mut Faults) {
+    let (in_all, per_client) = (
+        http.max_replay_bytes_per_minute,
+        http.max_replay_bytes_per_minute_per_client,
+    );
+    for (name, quota) in [
+        ("max_replay_bytes_per_minute", in_all),
+        ("max_replay_bytes_per_minute_per_client", per_client),
+    ] {
+        if quota > Size(0) && quota < LEAST_REPLAY_BYTES {
+            faults.add(
+                format!("http.{name}"),
+                format!("is less than {LEAST_REPLAY_BYTES}, which a turn reads at least; 1GiB is usual, 0B is unlimited"),
+            );
+        }
+    }
+    if in_all > Size(0) && per_client > in_all {
+        faults.add(
+            "http.max_replay_bytes_per_minute_per_client",
+            format!("has no effect: it is more than the {in_all} of max_replay_bytes_per_minute; lower it, or remove it"),
+        );
     }
 }
 

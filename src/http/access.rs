@@ -5,6 +5,7 @@
 //! stream.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, COOKIE};
@@ -14,6 +15,7 @@ use warp::reply::{Reply, Response};
 
 use super::connections::Connection;
 use super::error::ApiError;
+use super::forwarded::Address;
 use super::over_limit;
 use super::state::AppState;
 use crate::auth::identity::{Denied, Identity, name_for_log};
@@ -21,6 +23,7 @@ use crate::auth::policy::Policy;
 use crate::auth::status::Reason;
 use crate::config::bound_filter::Unbound;
 use crate::config::path_parameters::PathValues;
+use crate::kafka::history::fair_queue::Flow;
 use crate::stream::Stream;
 use crate::stream::access::Access;
 use crate::stream::control::Goodbye;
@@ -87,6 +90,19 @@ pub(super) fn name(access: Option<&Access>) -> Cow<'static, str> {
     access.map_or(Cow::Borrowed(""), |access| {
         Cow::Owned(format!(", as {}", name_for_log(access.claims())))
     })
+}
+
+/// By what the replays of a client take turns and are limited: who it is, where that is known, otherwise its address.
+pub(super) fn flow(access: Option<&Access>, address: Address) -> Flow {
+    let subject = access.and_then(|access| access.claims().subject());
+    subject.map_or_else(
+        || address.into(),
+        |subject| {
+            let mut hasher = DefaultHasher::new();
+            subject.hash(&mut hasher);
+            Flow(hasher.finish())
+        },
+    )
 }
 
 async fn identify(

@@ -70,7 +70,7 @@ pub(super) async fn answer(
     }
     let connection = connection.ok_or_else(|| ApiError::internal("the request has no connection"))?;
     let address = state.limits.client(connection.peer(), headers);
-    opening.flow = address.into();
+    opening.flow = access::flow(access.as_ref(), address);
     let permit = match state.limits.admit(address) {
         Ok(permit) => permit,
         Err(limit) => return Ok(over_limit::answer(limit, &opening, headers)),

@@ -22,6 +22,8 @@ use crate::config::exposure::Exposed;
 use crate::config::hosts::HostPattern;
 use crate::config::http_tls::HTTPS_PORT;
 use crate::config::settings::{Draft, UiSettings};
+use crate::kafka::history::ReplayLoad;
+use crate::kafka::history::quota::ReplayQuota;
 use crate::kafka::status::KafkaStatus;
 use crate::schema_registry::{RegistryStatus, SchemaRegistry};
 use crate::stream::Stream;
@@ -45,6 +47,8 @@ pub struct AppState {
     pub connections: Arc<Connections>,
     /// The open streams, and their limits.
     pub limits: Arc<Limits>,
+    /// What replays may read from Kafka.
+    pub replay_quota: Arc<ReplayQuota>,
     /// The counters of streams, including those that a reload has removed.
     pub ledger: Ledger,
     /// Requests for names that the daemon does not answer to.
@@ -150,6 +154,7 @@ impl AppState {
             was_ready: AtomicBool::new(false),
             connections: Arc::new(Connections::from(http)),
             limits: Arc::new(Limits::new(http.into())),
+            replay_quota: Arc::new(ReplayQuota::new(http.into())),
             ledger: Ledger::default(),
             unknown_hosts: UnknownHosts::default(),
             reloads: Reloads::default(),
@@ -161,6 +166,12 @@ impl AppState {
     /// The exchangeable part.
     pub fn shown(&self) -> RwLockReadGuard<'_, Shown> {
         self.shown.read()
+    }
+
+    /// The replays of all streams, which share an archive.
+    pub(super) fn replay_load(&self) -> ReplayLoad {
+        let first = self.shown().streams.first().map(Arc::clone);
+        first.map(|stream| stream.archive_load()).unwrap_or_default()
     }
 
     /// Shows other streams, another page, or handles requests differently, from now on.

@@ -42,8 +42,23 @@ pub(super) fn answer(state: &AppState) -> Response {
             },
         },
         "streams": streams,
-        "kafka": { "client": kafka.client, "contacted": kafka.contacted, "degraded": kafka.degraded },
+        "kafka": {
+            "client": kafka.client,
+            "contacted": kafka.contacted,
+            "degraded": kafka.degraded,
+            "replays": replays(state),
+        },
     }))
+}
+
+fn replays(state: &AppState) -> Value {
+    let load = state.replay_load();
+    json!({
+        "running": load.running,
+        "waiting": load.waiting,
+        "over_quota": { "client": load.over_flow_quota, "all": load.over_quota_of_all },
+        "read_bytes": state.replay_quota.read(),
+    })
 }
 
 fn limits(limits: &Limits) -> Value {

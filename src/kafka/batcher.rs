@@ -35,6 +35,8 @@ struct Topic {
     received: u64,
     /// Records sent, for `/metrics`; updated once per batch.
     sent: Arc<AtomicU64>,
+    /// Their bytes; updated once per batch.
+    sent_bytes: u64,
     /// The streams that use the topic, by their index among all.
     queues: Vec<usize>,
 }
@@ -92,6 +94,7 @@ impl Batcher {
                     has_table: channels.iter().any(|channel| channel.has_table),
                     received: 0,
                     sent: Arc::default(),
+                    sent_bytes: 0,
                     queues: channels.into_iter().map(|channel| queues.add(channel)).collect(),
                 }
             })
@@ -180,6 +183,11 @@ impl Batcher {
 
     pub(crate) fn received(&self) -> u64 {
         self.topics.iter().map(|topic| topic.received).sum()
+    }
+
+    /// What all records sent count for in a quota of bytes.
+    pub(super) fn sent_bytes(&self) -> u64 {
+        self.topics.iter().map(|topic| topic.sent_bytes).sum()
     }
 
     pub(crate) fn received_from(&self, topic: &str) -> u64 {
@@ -426,6 +434,7 @@ impl Topic {
             let batch = std::mem::replace(&mut self.batch, another);
             let records = u64::try_from(batch.len()).unwrap_or(u64::MAX);
             self.sent.fetch_add(records, Ordering::Relaxed);
+            self.sent_bytes += batch.quota_bytes();
             self.send(queues, &Feed::Records(Arc::new(batch)));
         }
     }

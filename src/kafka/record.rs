@@ -41,6 +41,9 @@ pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// Most records in one batch, which bounds empty records too.
 pub(crate) const MAX_BATCH_RECORDS: usize = 4096;
 
+/// What every record counts for in a quota of bytes, beside its key, value and headers: the smallest ones cost time too.
+const RECORD_BYTES: usize = 32;
+
 /// The next offset of a partition that has not begun: its log start offset, which need not be known.
 pub const BEGINNING: i64 = -1;
 
@@ -200,6 +203,11 @@ impl Batch {
 
     pub(crate) fn size(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// What its records count for in a quota of bytes.
+    pub(super) fn quota_bytes(&self) -> u64 {
+        (self.bytes.len() + self.heads.len() * RECORD_BYTES) as u64
     }
 
     /// The topic of all its records.

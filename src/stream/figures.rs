@@ -7,6 +7,7 @@ use super::filter_index::FilterFigures;
 use super::history_reads::HistoryReads;
 use super::position::Position;
 use super::shared::Stream;
+use crate::kafka::history::ReplayLoad;
 
 /// A stream's figures at one moment.
 #[derive(Debug, Clone)]
@@ -41,7 +42,7 @@ impl Stream {
     }
 
     /// Replays that are read now, and replays that wait, of all streams that share an archive.
-    pub fn archive_load(&self) -> (usize, usize) {
+    pub fn archive_load(&self) -> ReplayLoad {
         self.history()
             .map(|history| history.archive().load())
             .unwrap_or_default()

@@ -82,7 +82,7 @@ impl HistoryReads {
         let mut replays = self.replays.lock();
         replays.retain(|replay| replay.strong_count() > 0);
         let mut under_way = replays.iter().filter_map(Weak::upgrade);
-        if let Some(reader) = under_way.find_map(|replay| replay.join(from)) {
+        if let Some(reader) = under_way.find_map(|replay| replay.join(from, flow, &*archive)) {
             counters.replays_shared.add(1);
             return Ok(reader);
         }

@@ -3,6 +3,9 @@
 //! It is a small [`Log`] of its own between one replay request and any number of readers. The
 //! [writer](super::replay_writer) keeps records until the slowest reader has taken them. Readers skip what their own
 //! position has passed, so ranges that overlap are shared. When the last reader is gone, the replay ends.
+//!
+//! One flow pays for what is read from Kafka: the one that has asked for it, or that of another reader once its own have
+//! left. A reader does not wait for the quota of another flow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +19,8 @@ use super::filter::Matcher;
 use super::log::{Log, Read, Sequence};
 use super::position::Position;
 use super::waiters::{AUDIENCE_SHARDS, Ticket, Waiters};
+use crate::kafka::history::fair_queue::Flow;
+use crate::kafka::history::{Archive, Payer};
 
 /// Offsets for which a reader waits for others, to share their reads. Starting a read of its own costs as much as some
 /// ten thousand records, and depends on no other reader.
@@ -26,6 +31,7 @@ const MAX_AHEAD: u64 = 10_000;
 pub(super) struct Replay {
     /// The position of the stream when the replay was asked for: where it ends.
     pub(super) to: Position,
+    payer: Arc<Payer>,
     state: RwLock<State>,
     version: AtomicU64,
     waiters: Arc<Waiters>,
@@ -36,10 +42,10 @@ pub(super) struct Replay {
     writer: Arc<Waiters>,
 }
 
-/// Each reader's cursor.
+/// Each reader's cursor and flow.
 #[derive(Debug, Default)]
 struct Readers {
-    cursors: Slab<Sequence>,
+    cursors: Slab<(Sequence, Flow)>,
     /// Set when the last reader has left: the writing task ends, and no reader may join any more.
     is_abandoned: bool,
     /// Set when a log that it reads was truncated: no reader may join any more.
@@ -57,8 +63,9 @@ pub(super) struct State {
 }
 
 impl Replay {
-    /// An empty replay of everything from `from` up to `to`, and its first reader.
-    pub(super) fn new(from: &Position, to: Position) -> (Arc<Self>, ReplayReader) {
+    /// An empty replay of everything from `from` up to `to`, and its first reader, whose flow pays.
+    pub(super) fn new(from: &Position, to: Position, payer: Arc<Payer>) -> (Arc<Self>, ReplayReader) {
+        let flow = payer.flow();
         let mut log = Log::unbounded();
         log.set_head(from.id().into());
         let state = State {
@@ -69,6 +76,7 @@ impl Replay {
         };
         let replay = Arc::new(Self {
             to,
+            payer,
             state: RwLock::new(state),
             version: AtomicU64::new(0),
             waiters: Waiters::new(AUDIENCE_SHARDS),
@@ -76,7 +84,7 @@ impl Replay {
             moves: AtomicU64::new(0),
             writer: Waiters::new(1),
         });
-        let reader = replay.enter(&mut replay.readers(), 1, from);
+        let reader = replay.enter(&mut replay.readers(), (1, flow), from);
         (replay, reader)
     }
 
@@ -84,9 +92,14 @@ impl Replay {
         self.readers.lock()
     }
 
-    fn enter(self: &Arc<Self>, readers: &mut Readers, cursor: Sequence, wanted: &Position) -> ReplayReader {
+    fn enter(
+        self: &Arc<Self>,
+        readers: &mut Readers,
+        (cursor, flow): (Sequence, Flow),
+        wanted: &Position,
+    ) -> ReplayReader {
         ReplayReader {
-            slot: readers.cursors.insert(cursor),
+            slot: readers.cursors.insert((cursor, flow)),
             replay: Arc::clone(self),
             ticket: self.waiters.enter(),
             cursor,
@@ -129,9 +142,14 @@ impl Replay {
         self.waiters.wake_all();
     }
 
-    /// A reader that wants what comes from `wanted` on, if the replay still has all of that, and has
-    /// nearly come to it.
-    pub(super) fn join(self: &Arc<Self>, wanted: &Position) -> Option<ReplayReader> {
+    /// A reader of `flow` that wants what comes from `wanted` on, if the replay still has all of that, has nearly come to
+    /// it, and does not wait for a quota of another flow.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        wanted: &Position,
+        flow: Flow,
+        archive: &dyn Archive,
+    ) -> Option<ReplayReader> {
         // A replay that ends at the reader's position has nothing for it.
         if wanted.has_passed(&self.to) {
             return None;
@@ -147,9 +165,19 @@ impl Replay {
             if wanted.offsets_ahead_of(&head) > MAX_AHEAD {
                 return None;
             }
-            state.log.resume_point(wanted)?
+            let cursor = state.log.resume_point(wanted)?;
+            let payer = self.payer.flow();
+            if payer != flow && state.begun.is_none() {
+                // Before the quota is looked at: if that is used up just now, the archive sees this reader, or this
+                // reader sees that.
+                self.payer.note_other();
+                if archive.is_over_quota(payer) {
+                    return None;
+                }
+            }
+            cursor
         };
-        Some(self.enter(&mut readers, cursor, wanted))
+        Some(self.enter(&mut readers, (cursor, flow), wanted))
     }
 
     /// Prevents further readers from joining.
@@ -161,7 +189,7 @@ impl Replay {
     pub(super) fn pace(&self) -> Option<(Sequence, Sequence)> {
         let mut readers = self.readers();
         readers.is_abandoned = readers.cursors.is_empty();
-        let cursors = || readers.cursors.iter().map(|(_, cursor)| *cursor);
+        let cursors = || readers.cursors.iter().map(|(_, (cursor, _))| *cursor);
         Some((cursors().min()?, cursors().max()?))
     }
 }
@@ -229,7 +257,7 @@ impl ReplayReader {
             Read::Frames(frames, next, count) => {
                 drop(state);
                 self.cursor = next;
-                self.replay.readers().cursors[self.slot] = next;
+                self.replay.readers().cursors[self.slot].0 = next;
                 self.replay.note_move();
                 ReplayRead::Frames(frames, count)
             }
@@ -265,8 +293,20 @@ impl ReplayReader {
 
 impl Drop for ReplayReader {
     fn drop(&mut self) {
-        self.replay.readers().cursors.remove(self.slot);
-        self.replay.note_move();
+        let replay = &self.replay;
+        let mut readers = replay.readers();
+        let (_, flow) = readers.cursors.remove(self.slot);
+        if flow == replay.payer.flow() {
+            let mut left = readers.cursors.iter().map(|(_, (_, flow))| *flow);
+            if let Some(first) = left.next()
+                && first != flow
+                && left.all(|other| other != flow)
+            {
+                replay.payer.hand_over(first);
+            }
+        }
+        drop(readers);
+        replay.note_move();
     }
 }
 

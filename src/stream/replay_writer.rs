@@ -33,7 +33,7 @@ use super::replay::{Replay, ReplayReader};
 use super::waiters::Ticket;
 use crate::config::StreamSettings;
 use crate::kafka::history::fair_queue::Flow;
-use crate::kafka::history::{Archive, Busy, OffsetRange, ReplayRequest, ReplaySlot, SlotLimits};
+use crate::kafka::history::{Archive, Busy, OffsetRange, Payer, ReplayRequest, ReplaySlot, SlotLimits};
 use crate::kafka::record::{Batch, Effect, Feed};
 
 /// Batches between the history thread and the writer: the replay itself is the buffer.
@@ -73,9 +73,15 @@ pub(super) fn request(
         .enumerate()
         .map(|(index, name)| (name.as_str().into(), ranges(index)))
         .collect();
-    let slot = archive.replay(ReplayRequest { flow, topics, feed })?;
+    let payer = Arc::new(Payer::new(flow));
+    let slot = archive.replay(ReplayRequest {
+        flow,
+        payer: Arc::clone(&payer),
+        topics,
+        feed,
+    })?;
 
-    let (replay, reader) = Replay::new(from, to);
+    let (replay, reader) = Replay::new(from, to, payer);
     let writer = ReplayWriter::new(
         Arc::clone(&replay),
         Arc::clone(archive),

@@ -90,6 +90,20 @@ fn errors_for_broken_rules_name_line_key_and_remedy() {
         "FILE:2: http.retry: ",
         &["less than 100ms"],
     );
+    for (lines, place, pieces) in [
+        (
+            "max_replay_bytes_per_minute = \"1MiB\"",
+            "FILE:2: http.max_replay_bytes_per_minute: ",
+            &["less than 4MiB", "0B is unlimited"][..],
+        ),
+        (
+            "max_replay_bytes_per_minute = \"1GiB\"\nmax_replay_bytes_per_minute_per_client = \"2GiB\"",
+            "FILE:3: http.max_replay_bytes_per_minute_per_client: ",
+            &["no effect", "1GiB"],
+        ),
+    ] {
+        complains(&format!("[http]\n{lines}\n"), place, pieces);
+    }
     complains(
         "[ui]\nassets = \"/nowhere\"\n",
         "FILE:2: ui.assets: ",

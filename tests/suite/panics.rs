@@ -70,7 +70,12 @@ pub fn child(thread: &str) -> ! {
     let _tail;
     let writers = Writers::start().expect("threads");
     let mut tasks = JoinSet::new();
-    let history = History::with(Box::new(|| Box::new(Panics)), Client::Auto, Arc::default());
+    let history = History::with(
+        Box::new(|| Box::new(Panics)),
+        Client::Auto,
+        Arc::default(),
+        Arc::default(),
+    );
     let wanted = Arc::new(());
     match thread {
         "kafka-reader" => {

@@ -101,7 +101,8 @@ fn a_reload_names_every_key_that_differs() {
         (
             "[http]",
             "[http]\nmax_clients = 1\nmax_clients_per_ip = 1\nmax_opens_per_second = 1\n\
-             max_opens_per_second_per_ip = 1\ntrusted_proxies = ['10.0.0.0/8']\nbase_path = '/x'\n\
+             max_opens_per_second_per_ip = 1\nmax_replay_bytes_per_minute = '1GiB'\n\
+             max_replay_bytes_per_minute_per_client = '64MiB'\ntrusted_proxies = ['10.0.0.0/8']\nbase_path = '/x'\n\
              cors.allow_origins = ['https://a.example']",
             &[
                 "http.base_path",
@@ -110,6 +111,8 @@ fn a_reload_names_every_key_that_differs() {
                 "http.max_clients_per_ip",
                 "http.max_opens_per_second",
                 "http.max_opens_per_second_per_ip",
+                "http.max_replay_bytes_per_minute",
+                "http.max_replay_bytes_per_minute_per_client",
                 "http.trusted_proxies",
             ],
         ),

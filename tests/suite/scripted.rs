@@ -8,6 +8,7 @@ use kafka_sse_bridge::kafka::client::{Connect, Handles};
 use kafka_sse_bridge::kafka::consumer::Consumer;
 use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::History;
+use kafka_sse_bridge::kafka::history::quota::ReplayQuota;
 use kafka_sse_bridge::kafka::partition::Bounds;
 use kafka_sse_bridge::kafka::record::Stamp;
 use std::collections::BTreeSet;
@@ -136,11 +137,16 @@ impl Pool {
         Self(Arc::new(history))
     }
 
-    /// Over that Kafka.
-    pub fn over<K: Kafka>(kafka: &Arc<K>) -> Self {
+    /// Over that Kafka, within a quota.
+    pub fn over<K: Kafka>(kafka: &Arc<K>, quota: Arc<ReplayQuota>) -> Self {
         let over = Arc::clone(kafka);
         let connects = move || Box::new(Scripted(Arc::clone(&over))) as Box<dyn Connect>;
-        Self::new(History::with(Box::new(connects), Client::Auto, Arc::default()))
+        Self::new(History::with(
+            Box::new(connects),
+            Client::Auto,
+            Arc::default(),
+            quota,
+        ))
     }
 }
 

@@ -52,17 +52,40 @@ pub(super) fn write(state: &AppState, families: &mut Families<'_>) -> fmt::Resul
         "How often reading continued after an error",
         counters.recoveries(),
     )?;
-    let load = state.shown().streams.first().map(|stream| stream.archive_load());
-    let (reading, waiting) = load.unwrap_or_default();
+    replays(state, families)
+}
+
+fn replays(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
+    let load = state.replay_load();
     families.figure(
         "replays_running",
         "Replays that a thread reads from Kafka, of all streams",
-        reading as u64,
+        load.running as u64,
     )?;
     families.figure(
         "replays_waiting",
         "Replays that wait for a thread or for memory, of all streams",
-        waiting as u64,
+        load.waiting as u64,
+    )?;
+    let of_quota = |quota: &str| -> Labels { vec![("quota", quota.to_owned())] };
+    families.gauge(
+        "replays_over_quota",
+        "Replays that wait because a quota is used up, of all streams",
+        [
+            (of_quota("client"), load.over_flow_quota as u64),
+            (of_quota("all"), load.over_quota_of_all as u64),
+        ],
+    )?;
+    families.count(
+        "replay_read_bytes",
+        "Bytes of records that replays have read from Kafka, as quotas count them",
+        state.replay_quota.read(),
+    )?;
+    let (of_clients, of_all) = state.replay_quota.times_closed();
+    families.counter(
+        "replay_quotas_used_up",
+        "How often the quota of a client, or that of all, was used up",
+        [(of_quota("client"), of_clients), (of_quota("all"), of_all)],
     )
 }
 

@@ -109,6 +109,7 @@ fn topic_like(topic: &Topic, queues: Vec<usize>) -> Topic {
         batch: Batch::new(Arc::clone(&topic.name)),
         received: topic.received,
         sent: Arc::clone(&topic.sent),
+        sent_bytes: topic.sent_bytes,
         queues,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The flow with the least running work has the next turn; among equals, the flow whose last turn is longest ago.
 //! Within a flow the cheapest work comes first, but each piece of work is overtaken at most [`MAX_OVERTAKEN`] times, so
-//! that none starves. Pure: no clock, no threads.
+//! that none starves. Whoever takes work says which flows may have a turn; the others keep their places. Pure: no clock,
+//! no threads.
 
 use std::collections::BTreeMap;
 
@@ -75,9 +76,11 @@ impl<T> FairQueue<T> {
         number
     }
 
-    /// Takes the next work, with its number. It counts as running until [`done`](Self::done) is called for it.
-    pub fn pop(&mut self) -> Option<(u64, T)> {
-        let waiting = self.flows.values_mut().filter(|flow| !flow.work.is_empty());
+    /// Takes the next work of the flows that may have a turn, with its number. It counts as running until
+    /// [`done`](Self::done) is called for it.
+    pub fn pop(&mut self, may_run: impl Fn(Flow) -> bool) -> Option<(u64, T)> {
+        let waiting = self.flows.iter_mut().filter(|(_, flow)| !flow.work.is_empty());
+        let waiting = waiting.filter(|(flow, _)| may_run(**flow)).map(|(_, flow)| flow);
         let flow = waiting.min_by_key(|flow| (flow.running, flow.last_turn))?;
         let ((_, number), work) = flow.work.pop_first()?;
         self.popped += 1;
@@ -116,6 +119,26 @@ impl<T> FairQueue<T> {
         self.len -= 1;
         self.forget_idle(longest);
         Some(work)
+    }
+
+    /// The flows that have work queued, and how much.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (Flow, usize)> {
+        let lengths = self.flows.iter().map(|(flow, queue)| (*flow, queue.work.len()));
+        lengths.filter(|(_, length)| *length > 0)
+    }
+
+    /// Removes the queued work of a flow for which `is_meant` holds.
+    pub(super) fn extract(&mut self, flow: Flow, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
+        let Some(queue) = self.flows.get_mut(&flow) else {
+            return Vec::new();
+        };
+        let (removed, kept): (BTreeMap<_, T>, _) = std::mem::take(&mut queue.work)
+            .into_iter()
+            .partition(|(_, work)| is_meant(work));
+        queue.work = kept;
+        self.len -= removed.len();
+        self.forget_idle(flow);
+        removed.into_values().collect()
     }
 
     /// Removes all queued work.

@@ -5,17 +5,19 @@
 //! - `pool`: queues the requests and runs the threads
 //! - `lookup`, `replay`: serve one request each
 //! - [`fair_queue`]: decides which replay runs next
+//! - [`quota`]: decides which flows may have a turn
 //!
 //! Nothing here knows of streams, clients or positions.
 
 pub mod fair_queue;
 mod lookup;
 mod pool;
+pub mod quota;
 mod replay;
 mod request;
 
 pub use pool::{History, MAX_HANDLES};
 pub use request::{
-    Archive, Busy, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, ReplayRequest,
-    ReplaySlot, Reply, SlotLimits,
+    Archive, Busy, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, Payer, ReplayLoad,
+    ReplayRequest, ReplaySlot, Reply, SlotLimits,
 };

@@ -6,6 +6,9 @@
 //! its [`ReplaySlot`]: that bounds the records that all replays buffer. Replays without a thread or a slot wait in
 //! a [`FairQueue`], and [`Archive::is_contended`] reports that.
 //!
+//! Replays also wait there while the [`ReplayQuota`] of their flow, or that of all, is used up; one that is running ends
+//! its turn, and its readers queue another. Threads and slots are free for the others meanwhile.
+//!
 //! Lookups are short. At most [`REPLAY_THREADS`] threads run replays and at most [`LOOKUP_THREADS`] run lookups, so that
 //! neither waits for the other.
 
@@ -15,17 +18,21 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{info, warn};
 use parking_lot::{Condvar, Mutex};
 
 use super::fair_queue::{FairQueue, Flow};
 use super::lookup::PendingLookup;
+use super::quota::{Held, ReplayQuota};
 use super::replay;
-use super::request::{Archive, Busy, MAX_WAITING, OffsetLookup, ReplayRequest, ReplaySlot, SlotLimits};
+use super::request::{
+    Archive, Busy, MAX_WAITING, OffsetLookup, Payer, ReplayLoad, ReplayRequest, ReplaySlot, SlotLimits,
+};
 use crate::config::Client;
 use crate::kafka::client::{Clients, Connect, HANDLES};
 use crate::kafka::connection::Connection;
 use crate::kafka::status::KafkaStatus;
+use crate::logging::Seldom;
 
 /// Replays that run at once: each may hold a fetch of a few MiB.
 const REPLAY_THREADS: usize = 4;
@@ -44,6 +51,9 @@ const LIMITS: SlotLimits = SlotLimits {
 
 /// Threads that run lookups. More than one, so that a partition without a leader does not delay lookups of others.
 const LOOKUP_THREADS: usize = 2;
+
+/// Shortest time between two log lines about a quota that is used up, which it may be all the time.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 struct Queue {
@@ -66,6 +76,9 @@ struct Shared {
     client: Client,
     /// The status of the reading threads, which choose the client library and count errors.
     board: Arc<KafkaStatus>,
+    quota: Arc<ReplayQuota>,
+    /// For quotas of flows, and for that of all. Locked for a log line, and by nothing else.
+    logs: [Mutex<Seldom>; 2],
 }
 
 /// The pool. Threads start with the first request and end when the pool is closed.
@@ -81,23 +94,30 @@ impl fmt::Debug for History {
 }
 
 impl History {
-    /// A pool that reads over `connection`.
-    pub fn new(connection: Connection, board: Arc<KafkaStatus>) -> Self {
+    /// A pool that reads over `connection`, within `quota`.
+    pub fn new(connection: Connection, board: Arc<KafkaStatus>, quota: Arc<ReplayQuota>) -> Self {
         let (client, followed) = (connection.client, Arc::clone(&board));
         let connects = move || {
             Box::new(Clients::following(connection.clone(), Arc::clone(&followed))) as Box<dyn Connect>
         };
-        Self::with(Box::new(connects), client, board)
+        Self::with(Box::new(connects), client, board, quota)
     }
 
     /// A pool whose threads connect by `connects`. `client` is the library as configured.
-    pub fn with(connects: Connects, client: Client, board: Arc<KafkaStatus>) -> Self {
+    pub fn with(
+        connects: Connects,
+        client: Client,
+        board: Arc<KafkaStatus>,
+        quota: Arc<ReplayQuota>,
+    ) -> Self {
         let shared = Shared {
             queue: Mutex::default(),
             change: Condvar::new(),
             connects,
             client,
             board,
+            quota,
+            logs: [const { Mutex::new(Seldom::new(LOG_EVERY)) }; 2],
         };
         Self {
             shared: Arc::new(shared),
@@ -120,6 +140,14 @@ impl History {
                 Err(error) => warn!("cannot start a thread for replays: {error}"),
             }
         }
+    }
+
+    /// Has the threads look again which replays may begin: the quota has changed.
+    pub fn quota_changed(&self) {
+        // Under the lock, so that a thread that has just looked waits already.
+        let queue = self.shared.queue.lock();
+        self.shared.change.notify_all();
+        drop(queue);
     }
 
     /// Closes the pool: its threads end after their current work, and running replays end when their channels are
@@ -161,12 +189,33 @@ impl Archive for History {
 
     fn is_contended(&self) -> bool {
         let queue = self.shared.queue.lock();
-        !queue.replays.is_empty() && !queue.has_capacity()
+        if queue.replays.is_empty() || queue.has_capacity() {
+            return false;
+        }
+        let now = Instant::now();
+        let mut waiting = queue.replays.waiting();
+        waiting.any(|(flow, _)| self.shared.quota.held(flow, now).is_none())
     }
 
-    fn load(&self) -> (usize, usize) {
+    fn is_over_quota(&self, flow: Flow) -> bool {
+        self.shared.quota.held(flow, Instant::now()) == Some(Held::Flow)
+    }
+
+    fn load(&self) -> ReplayLoad {
         let queue = self.shared.queue.lock();
-        (queue.replaying, queue.replays.len())
+        let now = Instant::now();
+        let mut load = ReplayLoad {
+            running: queue.replaying,
+            ..ReplayLoad::default()
+        };
+        for (flow, count) in queue.replays.waiting() {
+            *match self.shared.quota.held(flow, now) {
+                None => &mut load.waiting,
+                Some(Held::Flow) => &mut load.over_flow_quota,
+                Some(Held::All) => &mut load.over_quota_of_all,
+            } += count;
+        }
+        load
     }
 
     fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy> {
@@ -210,9 +259,13 @@ impl Shared {
                     self.queue.lock().looking_up -= 1;
                 }
                 Work::Replay(request) => {
-                    replay::run(request, &mut *connect, self.board.counters(), || {
-                        self.queue.lock().is_closed
-                    });
+                    replay::run(
+                        request,
+                        &mut *connect,
+                        self.board.counters(),
+                        || self.queue.lock().is_closed,
+                        |payer, bytes| self.charge(payer, bytes),
+                    );
                     self.queue.lock().replaying -= 1;
                 }
             }
@@ -230,20 +283,68 @@ impl Shared {
                 && let Some(lookup) = queue.due_lookup()
             {
                 queue.looking_up += 1;
+                self.pass_on(&queue);
                 return Some(Work::LookUp(lookup));
             }
+            let now = Instant::now();
             if queue.has_capacity()
-                && let Some((number, request)) = queue.replays.pop()
+                && let Some((number, request)) =
+                    queue.replays.pop(|flow| self.quota.held(flow, now).is_none())
             {
                 queue.replaying += 1;
                 queue.occupied.insert(number);
+                self.pass_on(&queue);
                 return Some(Work::Replay(request));
             }
-            match queue.until_next_lookup() {
+            let pauses = [queue.until_next_lookup(), self.until_quota_opens(&queue, now)];
+            match pauses.into_iter().flatten().min() {
                 Some(pause) => drop(self.change.wait_for(&mut queue, pause)),
                 None => self.change.wait(&mut queue),
             }
         }
+    }
+
+    /// Has another thread look after what still waits, perhaps for a time: this one is busy from now on.
+    fn pass_on(&self, queue: &Queue) {
+        if !queue.replays.is_empty() || !queue.lookups.is_empty() {
+            self.change.notify_one();
+        }
+    }
+
+    /// How long until a waiting replay may begin, if only a quota holds it.
+    fn until_quota_opens(&self, queue: &Queue, now: Instant) -> Option<Duration> {
+        if !queue.has_capacity() {
+            return None;
+        }
+        let waiting = queue.replays.waiting();
+        let opens_at = waiting.map(|(flow, _)| self.quota.opens_at(flow, now)).min()?;
+        Some(opens_at.saturating_duration_since(now))
+    }
+
+    /// Takes the bytes that a replay has read from its payer's quota; returns whether it may read more.
+    fn charge(&self, payer: &Payer, bytes: u64) -> bool {
+        let flow = payer.flow();
+        let charge = self.quota.charge(flow, bytes, Instant::now());
+        let [of_flows, of_all] = &self.logs;
+        if charge.closes_flow {
+            if let Some(held_back) = of_flows.lock().admit() {
+                info!("a client has used up its quota of replays; its next ones wait{held_back}");
+            }
+            // Readers of other flows do not wait with it, they queue replays of their own.
+            let shared = self
+                .queue
+                .lock()
+                .replays
+                .extract(flow, |request| request.payer.has_others());
+            // Outside the lock: closing its channel runs foreign code.
+            drop(shared);
+        }
+        if charge.closes_all
+            && let Some(held_back) = of_all.lock().admit()
+        {
+            info!("the quota of all replays is used up; they wait for a moment{held_back}");
+        }
+        charge.held.is_none()
     }
 
     /// Frees a replay's slot, or removes the replay from the queue.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use log::{debug, warn};
 
-use super::request::{OffsetRange, ReplayRequest};
+use super::request::{OffsetRange, Payer, ReplayRequest};
 use crate::kafka::admin::AdminThread;
 use crate::kafka::batcher::Batcher;
 use crate::kafka::client::{Connect, Handles};
@@ -28,16 +28,18 @@ const STALLED: Duration = Duration::from_secs(30);
 /// Consecutive failures, without a record between, after which a replay gives up its thread.
 const MAX_FAILURES: u32 = 6;
 
-/// Reads to the end of the ranges, or until all readers have left, the pool is closed or reading fails too often.
+/// Reads to the end of the ranges, or until all readers have left, a quota is used up, the pool is closed or reading fails
+/// too often. `charge` takes the bytes that were read, and returns whether there may be more.
 pub(super) fn run(
     request: ReplayRequest,
     connect: &mut dyn Connect,
     counters: &KafkaCounters,
     is_pool_closed: impl Fn() -> bool,
+    charge: impl Fn(&Payer, u64) -> bool,
 ) {
-    let mut replay = RangeReader::new(request);
+    let mut replay = RangeReader::new(request, charge);
     let mut failures = 0;
-    while !replay.batcher.is_closed() && !replay.is_done {
+    while !replay.batcher.is_closed() && !replay.is_done && !replay.is_over_quota {
         let received = replay.batcher.received();
         // A client per replay: one kept between replays would continue fetching, or have stale metadata.
         let brokers = connect.brokers();
@@ -45,6 +47,7 @@ pub(super) fn run(
             .connect()
             .and_then(|mut handles| replay.read(&mut handles, &brokers));
         replay.batcher.flush();
+        replay.pay();
         match outcome {
             Ok(()) => {}
             Err(error) if connect.refuse(&error) => debug!("replay: {error}: another client takes over"),
@@ -76,15 +79,21 @@ fn pause(batcher: &Batcher, pause: Duration) {
     }
 }
 
-struct RangeReader {
+struct RangeReader<C> {
     topics: Vec<(Arc<str>, Vec<OffsetRange>)>,
     batcher: Batcher,
+    charge: C,
+    payer: Arc<Payer>,
+    /// Bytes that were charged for.
+    paid: u64,
     has_begun: bool,
     is_done: bool,
+    /// The turn is over; the readers queue another replay, which waits.
+    is_over_quota: bool,
 }
 
-impl RangeReader {
-    fn new(request: ReplayRequest) -> Self {
+impl<C: Fn(&Payer, u64) -> bool> RangeReader<C> {
+    fn new(request: ReplayRequest, charge: C) -> Self {
         let batcher = Batcher::new(
             request
                 .topics
@@ -94,12 +103,23 @@ impl RangeReader {
         Self {
             topics: request.topics,
             batcher,
+            charge,
+            payer: request.payer,
+            paid: 0,
             has_begun: false,
             is_done: false,
+            is_over_quota: false,
         }
     }
 
-    /// Reads to the end of the ranges, or until all readers have left. Errors name `brokers`.
+    /// Pays for what was read since the last time.
+    fn pay(&mut self) {
+        let read = self.batcher.sent_bytes();
+        self.is_over_quota |= !(self.charge)(&self.payer, read - self.paid);
+        self.paid = read;
+    }
+
+    /// Reads to the end of the ranges, or until all readers have left or a quota is used up. Errors name `brokers`.
     fn read(&mut self, handles: &mut Handles, brokers: &Arc<str>) -> Result<(), KafkaError> {
         self.place(&handles.admin, brokers)?;
         let consumer = &mut handles.consumer;
@@ -114,6 +134,11 @@ impl RangeReader {
                 }
                 self.batcher.flush_all();
                 self.is_done = true;
+                return Ok(());
+            }
+            self.pay();
+            if self.is_over_quota {
+                debug!("replay: a quota is used up, its clients queue again");
                 return Ok(());
             }
             let before = self.batcher.received();

@@ -3,7 +3,7 @@
 //! Holds no logic: [`pool`](super::pool) serves the requests of a running daemon; tests implement the trait.
 
 use std::fmt;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ pub struct OffsetRange {
 pub struct ReplayRequest {
     /// The flow of the request in the fair queue.
     pub flow: Flow,
+    /// From whose quota it is read.
+    pub payer: Arc<Payer>,
     /// Topics, each with a range per partition, from 0.
     pub topics: Vec<(Arc<str>, Vec<OffsetRange>)>,
     /// Receives [`Feed::Assigned`] with the offsets at which reading begins, records, gaps, and
@@ -44,6 +46,55 @@ impl ReplayRequest {
             .map(|range| u64::try_from(range.to.saturating_sub(range.from.max(0))).unwrap_or(0))
             .fold(0, u64::saturating_add)
     }
+}
+
+/// The flow from whose quota a replay is read, which is that of one of its readers.
+#[derive(Debug)]
+pub struct Payer {
+    flow: AtomicU64,
+    has_others: AtomicBool,
+}
+
+impl Payer {
+    /// The flow that asks for the replay.
+    pub fn new(flow: Flow) -> Self {
+        Self {
+            flow: AtomicU64::new(flow.0),
+            has_others: AtomicBool::new(false),
+        }
+    }
+
+    /// Who pays now.
+    pub fn flow(&self) -> Flow {
+        Flow(self.flow.load(Ordering::SeqCst))
+    }
+
+    /// Has another flow pay, whose reader is left.
+    pub fn hand_over(&self, flow: Flow) {
+        self.flow.store(flow.0, Ordering::SeqCst);
+    }
+
+    /// Notes that a reader of another flow waits for the replay too.
+    pub fn note_other(&self) {
+        self.has_others.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn has_others(&self) -> bool {
+        self.has_others.load(Ordering::SeqCst)
+    }
+}
+
+/// The replays of an archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReplayLoad {
+    /// Read by a thread.
+    pub running: usize,
+    /// Waiting for a thread or a slot.
+    pub waiting: usize,
+    /// Waiting because the quota of their flow is used up.
+    pub over_flow_quota: usize,
+    /// Waiting because the quota of all replays is used up.
+    pub over_quota_of_all: usize,
 }
 
 /// The bounds on the records that a replay buffers for its readers.
@@ -151,8 +202,13 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// [`Busy`] when too many wait already.
     fn replay(&self, request: ReplayRequest) -> Result<ReplaySlot, Busy>;
 
-    /// Whether replays wait for a thread or a slot.
+    /// Whether replays that may have a turn wait for a thread or a slot.
     fn is_contended(&self) -> bool;
+
+    /// Whether the quota of this flow is used up, so that its replays wait.
+    fn is_over_quota(&self, _flow: Flow) -> bool {
+        false
+    }
 
     /// Queues a lookup, which is retried with backoff until it succeeds or is abandoned.
     ///
@@ -160,9 +216,9 @@ pub trait Archive: fmt::Debug + Send + Sync {
     /// [`Busy`] when too many wait already.
     fn look_up(&self, lookup: OffsetLookup) -> Result<(), Busy>;
 
-    /// Running replays, and replays that wait for a thread or a slot.
-    fn load(&self) -> (usize, usize) {
-        (0, 0)
+    /// How many replays run, and how many wait for what.
+    fn load(&self) -> ReplayLoad {
+        ReplayLoad::default()
     }
 
     /// Whether the client library in use provides neither times of records (nor offsets by time) nor headers. False

@@ -42,7 +42,7 @@ fn connection(broker: &Broker, client: Client) -> Connection {
 fn pool(connection: Connection, status: &Arc<ReaderStatus>) -> Pool {
     let tails = KafkaStatus::default();
     tails.set(vec![Arc::clone(status)]);
-    Pool::new(History::new(connection, Arc::new(tails)))
+    Pool::new(History::new(connection, Arc::new(tails), Arc::default()))
 }
 
 /// The offsets that it finds for a topic.

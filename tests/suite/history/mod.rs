@@ -3,14 +3,16 @@
 mod brokers;
 mod lookups;
 mod queue;
+mod quotas;
 
 use crate::harness::wait::secs;
 use crate::scripted::{self, BROKERS, Pool};
 use kafka_sse_bridge::kafka::error::KafkaError;
 use kafka_sse_bridge::kafka::history::fair_queue::Flow;
+use kafka_sse_bridge::kafka::history::quota::{QuotaLimits, ReplayQuota};
 use kafka_sse_bridge::kafka::history::{
-    Archive, Busy, History, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, ReplayRequest,
-    ReplaySlot,
+    Archive, Busy, History, LookupUnsupported, OffsetLookup, OffsetRange, OffsetSpec, Offsets, Payer,
+    ReplayRequest, ReplaySlot,
 };
 use kafka_sse_bridge::kafka::record::Feed;
 use libtest_mimic::Trial;
@@ -21,6 +23,7 @@ use tokio::sync::mpsc;
 pub fn trials() -> Vec<Trial> {
     let mut trials = lookups::trials();
     trials.extend(queue::trials());
+    trials.extend(quotas::trials());
     trials.extend(brokers::trials());
     trials
 }
@@ -101,17 +104,24 @@ impl Kafka {
 struct Rig {
     kafka: Arc<Kafka>,
     history: Pool,
+    quota: Arc<ReplayQuota>,
 }
 
 impl Rig {
     fn new(script: Script) -> Self {
+        Self::within(script, QuotaLimits::default())
+    }
+
+    fn within(script: Script, limits: QuotaLimits) -> Self {
+        let quota = Arc::new(ReplayQuota::new(limits));
         let kafka = Arc::new(Kafka {
             script: Mutex::new(script),
             ..Kafka::default()
         });
         Self {
-            history: Pool::over(&kafka),
+            history: Pool::over(&kafka, Arc::clone(&quota)),
             kafka,
+            quota,
         }
     }
 
@@ -177,6 +187,7 @@ fn job(flow: Flow, to: i64) -> (ReplayRequest, mpsc::Receiver<Feed>) {
     let range = OffsetRange { from: 0, to };
     let job = ReplayRequest {
         flow,
+        payer: Arc::new(Payer::new(flow)),
         topics: vec![("t".into(), vec![range])],
         feed,
     };

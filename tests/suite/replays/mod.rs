@@ -1,6 +1,8 @@
 //! Concurrent replays: slow readers keep theirs while no other waits, and take turns otherwise. The real streams and
 //! the real pool, over a scripted Kafka.
 
+mod quotas;
+
 use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
 use crate::rig;
 use crate::scripted::{self, Pool};
@@ -9,6 +11,8 @@ use bytes::Bytes;
 use kafka_sse_bridge::config::units::Size;
 use kafka_sse_bridge::config::{Lag, Start};
 use kafka_sse_bridge::kafka::history::Archive;
+use kafka_sse_bridge::kafka::history::fair_queue::Flow;
+use kafka_sse_bridge::kafka::history::quota::{QuotaLimits, ReplayQuota};
 use kafka_sse_bridge::kafka::record::Feed;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use kafka_sse_bridge::stream::start_position::Opening;
@@ -25,14 +29,16 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 pub fn trials() -> Vec<Trial> {
-    trials![
+    let mut trials = trials![
         slow_replay_readers_do_not_starve_a_fast_one,
         the_memory_of_slow_replays_is_bounded_and_each_advances,
         slow_readers_keep_their_replays_while_no_one_waits,
         each_replay_turn_reads_one_window,
         clients_at_nearby_positions_share_a_replay,
         a_replay_that_fails_to_start_is_requested_again,
-    ]
+    ];
+    trials.extend(quotas::trials());
+    trials
 }
 
 const RECORD: usize = 4096;
@@ -73,13 +79,19 @@ struct Rig {
     kafka: Arc<Kafka>,
     /// Its threads are joined before the stream goes.
     history: Pool,
+    quota: Arc<ReplayQuota>,
     stream: Arc<Stream>,
 }
 
 impl Rig {
     fn new(kafka: Kafka) -> Self {
+        Self::within(kafka, QuotaLimits::default())
+    }
+
+    fn within(kafka: Kafka, limits: QuotaLimits) -> Self {
         let kafka = Arc::new(kafka);
-        let history = Pool::over(&kafka);
+        let quota = Arc::new(ReplayQuota::new(limits));
+        let history = Pool::over(&kafka, Arc::clone(&quota));
         let settings = rig::settings(1, |settings| {
             settings.start = Start::Earliest;
             settings.log_bytes = Size(8 * 1024);
@@ -97,12 +109,18 @@ impl Rig {
         Self {
             kafka,
             history,
+            quota,
             stream,
         }
     }
 
     /// A client that resumes at this offset. It shares no replay with clients at later offsets.
     fn client(&self, from: i64) -> Browser {
+        self.client_of(Flow::default(), from)
+    }
+
+    /// The same, whose replays are work of this flow.
+    fn client_of(&self, flow: Flow, from: i64) -> Browser {
         let position = Position {
             as_of: None,
             topics: vec![TopicPosition {
@@ -112,6 +130,7 @@ impl Rig {
         };
         let opening = Opening {
             last_event_id: Some(String::from_utf8(position.id()).expect("base64")),
+            flow,
             ..Opening::default()
         };
         let mut subscription = self.stream.subscribe(opening);
