@@ -280,7 +280,7 @@ impl Connection {
         self.is_streaming.store(is_streaming, Ordering::Relaxed);
     }
 
-    /// Whether an event stream is under way. Every flush reads it; the task that writes it is the same.
+    /// Whether an event stream is under way. Every write and flush reads it; the task that writes it is the same.
     pub(super) fn is_streaming(&self) -> bool {
         self.is_streaming.load(Ordering::Relaxed)
     }

@@ -4,7 +4,7 @@
 //!   and `cors` to [`router`], which calls a handler; or `redirect` answers. [`connections`] counts, and holds the shared
 //!   state of one connection.
 //! - The layers of a connection: `timed_socket` (with `write_timeout`), perhaps [`tls`], and then `socket` for HTTP/1.1, which
-//!   ends it by the rules of `head_timeout` and `hangup`, or `http2`; `protocol` distinguishes these two without TLS, and
+//!   ends it by the rules of `head_timeout` and `hangup` and completes `own_errors` of hyper, or `http2`; `protocol` distinguishes these two without TLS, and
 //!   `prefixed` returns what was read for that. [`tls_status`] counts handshakes, and knows when certificates expire;
 //!   [`client_certificate`] is that of a client.
 //! - [`exposure`] says which routes a listener serves.
@@ -49,6 +49,7 @@ mod metrics;
 mod ndjson;
 mod not_found;
 mod over_limit;
+mod own_errors;
 mod parameters;
 mod peer;
 mod prefixed;

@@ -38,6 +38,7 @@ use super::hosts;
 use super::http2;
 use super::listener::Listener;
 use super::not_found;
+use super::own_errors::MAX_HEAD;
 use super::peer::Peer;
 use super::prefixed::Prefixed;
 use super::protocol::{Protocol, read_protocol};
@@ -50,9 +51,6 @@ use super::tls::Tls;
 /// How long a connection may be idle between requests: longer than proxies keep theirs (60 s), or they would reuse
 /// closed ones. A head that has begun has less time, see [`head_timeout`](super::head_timeout).
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-
-/// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
-const MAX_HEAD: u32 = 32 * 1024;
 
 /// Most bytes of a request's path and query; a longer one is answered by 414. The longest id, escaped, and the longest
 /// filter fit together.

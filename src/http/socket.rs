@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! read      hangup (bytes that were read ahead) ──► transport; head_timeout: the head of a request takes too long
-//! write     transport
+//! write     own_errors: gives hyper's errors a body ──► transport
 //! flush     hangup: the client has closed its side ──► transport
 //! shutdown  transport; head_timeout: read what is left of a refused head
 //! ```
@@ -15,11 +15,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::connections::{Connection, Limit};
 use super::hangup::Hangup;
 use super::head_timeout::HeadTimeout;
+use super::own_errors;
 
 /// A transport with the limits of HTTP/1.1 under which its connection is closed.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(super) struct ClientSocket<T> {
     connection: Arc<Connection>,
     head_timeout: HeadTimeout,
     hangup: Hangup,
+    /// What is left to be written of an error of hyper's own, with the body that it lacks.
+    own_error: Option<Bytes>,
 }
 
 impl<T> ClientSocket<T> {
@@ -43,6 +47,7 @@ impl<T> ClientSocket<T> {
             connection,
             head_timeout: HeadTimeout::new(head_timeout),
             hangup: Hangup::behind(ahead),
+            own_error: None,
         }
     }
 }
@@ -73,8 +78,36 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientSocket<T> {
     }
 }
 
+impl<T: AsyncWrite + Unpin> ClientSocket<T> {
+    /// Writes an error of hyper's own with a body, if `bytes` are one. hyper writes it at once, and again if it has to
+    /// wait.
+    fn poll_own_error(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Option<Poll<io::Result<usize>>> {
+        if self.own_error.is_none() {
+            // A response is complete before an error follows, and deliveries are not looked at.
+            if self.connection.is_streaming() {
+                return None;
+            }
+            self.own_error = Some(own_errors::with_body(bytes)?);
+        }
+        while let Some(left) = &mut self.own_error {
+            match Pin::new(&mut self.transport).poll_write(cx, left) {
+                Poll::Ready(Ok(0)) => return Some(Poll::Ready(Err(io::ErrorKind::WriteZero.into()))),
+                Poll::Ready(Ok(count)) => left.advance(count),
+                other => return Some(other),
+            }
+            if left.is_empty() {
+                self.own_error = None;
+            }
+        }
+        Some(Poll::Ready(Ok(bytes.len())))
+    }
+}
+
 impl<T: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.poll_own_error(cx, bytes) {
+            return written;
+        }
         Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
@@ -83,6 +116,11 @@ impl<T: AsyncRead + AsyncWrite + AsFd + Unpin> AsyncWrite for ClientSocket<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = slices
+            && let Some(written) = self.poll_own_error(cx, only)
+        {
+            return written;
+        }
         Pin::new(&mut self.transport).poll_write_vectored(cx, slices)
     }
 

@@ -6,6 +6,7 @@ use crate::harness::promise;
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use crate::limits::config_of;
 use libtest_mimic::Trial;
+use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
@@ -13,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         promise(only_slow_request_heads_time_out),
         promise(a_large_request_head_gets_status_431),
+        promise(a_malformed_request_head_gets_status_400),
         promise(a_request_head_may_have_32_kib_and_not_a_byte_more),
     ]
 }
@@ -97,10 +99,7 @@ fn a_large_request_head_gets_status_431() {
     assert!(ask(28_000).starts_with("HTTP/1.1 200 OK\r\n"));
     for size in [33_000, 60_000, 200_000] {
         let answer = ask(size);
-        assert!(
-            answer.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"),
-            "{size}: {answer}"
-        );
+        assert_is_error(&answer, "431 Request Header Fields Too Large", "head_too_large");
     }
     // Many small fields too.
     let mut socket = connect(&daemon);
@@ -112,11 +111,57 @@ fn a_large_request_head_gets_status_431() {
     socket
         .read_to_string(&mut answer)
         .expect("an answer, then a proper end");
-    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    assert_is_error(&answer, "431 Request Header Fields Too Large", "head_too_large");
     eventually(secs(20), "each is counted", || {
         let figures = kept.figures();
         ensure(figures["large_heads"] == 4, figures.to_string())
     });
+}
+
+/// A response that is JSON, as all errors are, and says that the connection ends.
+fn assert_is_error(answer: &str, status: &str, code: &str) {
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    assert!(head.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+    assert!(head.contains("\r\nconnection: close"), "{answer}");
+    assert!(
+        head.contains("\r\ncontent-type: application/json\r\n"),
+        "{answer}"
+    );
+    let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    assert_eq!(body["error"]["code"], code, "{answer}");
+    assert!(body["error"]["message"].is_string(), "{answer}");
+}
+
+/// Also behind a request that is answered, and over HTTP/1.0.
+fn a_malformed_request_head_gets_status_400() {
+    let daemon = Daemon::start(&config_of(""));
+    let good = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
+    for bad in [
+        "GET / HTTP/9.9\r\nHost: x\r\n\r\n",
+        "GET\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost x\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        "\0",
+    ] {
+        for before in ["", good] {
+            let mut socket = connect(&daemon);
+            socket
+                .write_all(format!("{before}{bad}").as_bytes())
+                .expect("it fits");
+            let mut answer = String::new();
+            socket
+                .read_to_string(&mut answer)
+                .expect("an answer, then a proper end");
+            let error = if before.is_empty() {
+                answer
+            } else {
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+                let (_, error) = answer.rsplit_once("HTTP/1.1 ").expect("a second one");
+                format!("HTTP/1.1 {error}")
+            };
+            assert_is_error(&error, "400 Bad Request", "malformed_request");
+        }
+    }
 }
 
 fn a_request_head_may_have_32_kib_and_not_a_byte_more() {
