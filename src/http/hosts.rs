@@ -8,6 +8,7 @@
 //! that pages must not reach. A rebound page has the port at which the daemon listens in its own address, so only names
 //! with that port are refused; the name that a proxy on this machine forwards has the proxy's port.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(super) enum Refusal {
 
 /// The host of a request.
 #[derive(Debug, PartialEq, Eq)]
-struct Host {
+pub(super) struct Host {
     /// In lower case, without a dot at its end.
     name: String,
     port: Option<u16>,
@@ -53,7 +54,7 @@ struct Host {
 
 impl Host {
     /// Reads `name`, `name:port`, `[address]` or `[address]:port` (RFC 9110, section 7.2).
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => rest.split_once(']')?,
             None => match text.find(':') {
@@ -79,6 +80,15 @@ impl Host {
             is_address,
         })
     }
+
+    /// The host as URLs write it, without a port.
+    pub(super) fn in_url(&self) -> Cow<'_, str> {
+        if self.is_address && self.name.contains(':') {
+            Cow::Owned(format!("[{}]", self.name))
+        } else {
+            Cow::Borrowed(&self.name)
+        }
+    }
 }
 
 /// What decides about a request beside its head.
@@ -93,8 +103,9 @@ pub(super) struct Rules<'a> {
     pub(super) is_admin: bool,
 }
 
-/// Checks the host that a request names; one that names none is answered, because every browser names one.
-pub(super) fn check<B>(request: &Request<B>, rules: Rules<'_>) -> Result<(), Refusal> {
+/// Checks the host that a request names, and returns it; a request that names none is answered, because every browser
+/// names one.
+pub(super) fn check<B>(request: &Request<B>, rules: Rules<'_>) -> Result<Option<Host>, Refusal> {
     let headers = request.headers();
     let is_forwarded = rules.peer.is_some_and(|peer| is_proxy(peer, rules.trusted));
     let named = named(request)?;
@@ -103,6 +114,7 @@ pub(super) fn check<B>(request: &Request<B>, rules: Rules<'_>) -> Result<(), Ref
         Some(Ok(hosts)) if !hosts.is_empty() => hosts,
         Some(Ok(_)) | None => named.into_iter().collect(),
     };
+    let mut first = None;
     for text in named {
         let host = Host::parse(&text).ok_or(Refusal::Malformed)?;
         let is_local = matches!(rules.peer, Some(Peer::Tcp(peer)) if peer.ip().to_canonical().is_loopback());
@@ -115,8 +127,9 @@ pub(super) fn check<B>(request: &Request<B>, rules: Rules<'_>) -> Result<(), Ref
         if !is_answered {
             return Err(Refusal::Unknown(host.name));
         }
+        first = first.or(Some(host));
     }
-    Ok(())
+    Ok(first)
 }
 
 /// The host as the request names it: in its target, which HTTP/2 always has, otherwise in its header field.
@@ -240,6 +253,7 @@ mod tests {
                 is_admin,
             },
         )
+        .map(drop)
     }
 
     fn is_answered(case: &Case<'_>) -> bool {

@@ -2,33 +2,36 @@
 
 use std::sync::Arc;
 
-use http::header::{CACHE_CONTROL, HOST, LOCATION};
-use http::uri::Authority;
+use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderValue, Request, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::error::ApiError;
+use super::hosts::Host;
 use super::router::Handler;
 use super::state::AppState;
 use crate::config::http_tls::HTTPS_PORT;
 
-/// Answers every request by a redirect.
+/// Answers every request by a redirect, to hosts that the daemon answers to.
 pub(crate) fn handler(state: Arc<AppState>) -> Handler {
     Arc::new(move |request| {
-        let port = state.requests().https_port;
-        Box::pin(async move { answer(&request, port) })
+        let settings = state.requests();
+        let response = match state.check_host(&settings, &request, false) {
+            Ok(host) => answer(&request, host.as_ref(), settings.https_port),
+            Err(refusal) => refusal.into_response(),
+        };
+        Box::pin(async { response })
     })
 }
 
-fn answer<B>(request: &Request<B>, port: u16) -> Response {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+fn answer<B>(request: &Request<B>, host: Option<&Host>, port: u16) -> Response {
     let target = request
         .uri()
         .path_and_query()
         .map_or("/", |target| target.as_str());
     let location = host.and_then(|host| location(host, port, target));
     let Some(location) = location.and_then(|location| HeaderValue::try_from(location).ok()) else {
-        let message = "this address redirects to https, and the request has no host to redirect to";
+        let message = "this address redirects to https, and the request has no host and path to redirect to";
         return ApiError::new(StatusCode::BAD_REQUEST, "no_host", message).into_response();
     };
     let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
@@ -39,13 +42,12 @@ fn answer<B>(request: &Request<B>, port: u16) -> Response {
     response
 }
 
-/// The URL of HTTPS; `None` if the host is not one.
-fn location(host: &str, port: u16, target: &str) -> Option<String> {
-    let authority: Authority = host.parse().ok()?;
-    let name = authority.host();
-    if name.is_empty() || authority.as_str().contains('@') || !target.starts_with('/') {
+/// The URL of HTTPS; `None` if the target is not a path.
+fn location(host: &Host, port: u16, target: &str) -> Option<String> {
+    if !target.starts_with('/') {
         return None;
     }
+    let name = host.in_url();
     Some(if port == HTTPS_PORT {
         format!("https://{name}{target}")
     } else {
@@ -55,25 +57,26 @@ fn location(host: &str, port: u16, target: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::location;
+    use super::*;
 
     #[test]
     fn a_redirect_keeps_host_and_path() {
         for (host, port, target, expected) in [
             ("example.org", 443, "/a?b=c", Some("https://example.org/a?b=c")),
             ("example.org:80", 443, "/", Some("https://example.org/")),
-            ("example.org:8080", 8443, "/", Some("https://example.org:8443/")),
+            ("Example.org.:8080", 8443, "/", Some("https://example.org:8443/")),
+            ("192.0.2.1:8080", 443, "/", Some("https://192.0.2.1/")),
             ("[::1]:8080", 8443, "/x", Some("https://[::1]:8443/x")),
-            ("user@example.org", 443, "/", None),
-            ("", 443, "/", None),
-            ("example.org/evil", 443, "/", None),
+            (
+                "example.org",
+                443,
+                "//evil.example/",
+                Some("https://example.org//evil.example/"),
+            ),
             ("example.org", 443, "*", None),
         ] {
-            assert_eq!(
-                location(host, port, target).as_deref(),
-                expected,
-                "{host} {target}"
-            );
+            let host = Host::parse(host).expect(host);
+            assert_eq!(location(&host, port, target).as_deref(), expected, "{target}");
         }
     }
 }

@@ -34,7 +34,6 @@ use super::cors::is_preflight;
 use super::error::ApiError;
 use super::exposure::Surface;
 use super::head_timeout::HEAD_TIMEOUT;
-use super::hosts;
 use super::http2;
 use super::listener::Listener;
 use super::not_found;
@@ -406,20 +405,8 @@ pub(crate) fn handler(state: Arc<AppState>, routes: Handler, surface: Surface) -
             return Box::pin(async { response });
         }
         let settings = state.requests();
-        let connection = request.extensions().get::<Arc<Connection>>();
-        let peer = connection.map(|connection| connection.peer());
-        let checked = hosts::check(
-            &request,
-            hosts::Rules {
-                peer,
-                port: connection.and_then(|connection| connection.port()),
-                allowed: &settings.hosts,
-                trusted: &state.limits.rules().trusted_proxies,
-                is_admin: surface == Surface::Admin,
-            },
-        );
-        if let Err(refusal) = checked {
-            let response = state.unknown_hosts.error(refusal, peer).into_response();
+        if let Err(refusal) = state.check_host(&settings, &request, surface == Surface::Admin) {
+            let response = refusal.into_response();
             return Box::pin(async { response });
         }
         match surface {

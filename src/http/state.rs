@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
-use http::HeaderValue;
+use http::{HeaderValue, Request};
 use parking_lot::{RwLock, RwLockReadGuard};
 
 use super::assets::Assets;
 use super::base_path::BasePath;
-use super::connections::Connections;
+use super::connections::{Connection, Connections};
 use super::cors::Cors;
-use super::hosts::UnknownHosts;
+use super::error::ApiError;
+use super::hosts::{self, Host, UnknownHosts};
 use super::limits::Limits;
 use super::reloads::Reloads;
 use super::stream_path;
@@ -172,6 +173,25 @@ impl AppState {
     pub(super) fn replay_load(&self) -> ReplayLoad {
         let first = self.shown().streams.first().map(Arc::clone);
         first.map(|stream| stream.archive_load()).unwrap_or_default()
+    }
+
+    /// Checks the host that a request names, and returns it if there is one. Counts and logs a refusal.
+    pub(super) fn check_host<B>(
+        &self,
+        settings: &RequestSettings,
+        request: &Request<B>,
+        is_admin: bool,
+    ) -> Result<Option<Host>, ApiError> {
+        let connection = request.extensions().get::<Arc<Connection>>();
+        let peer = connection.map(|connection| connection.peer());
+        let rules = hosts::Rules {
+            peer,
+            port: connection.and_then(|connection| connection.port()),
+            allowed: &settings.hosts,
+            trusted: &self.limits.rules().trusted_proxies,
+            is_admin,
+        };
+        hosts::check(request, rules).map_err(|refusal| self.unknown_hosts.error(refusal, peer))
     }
 
     /// Shows other streams, another page, or handles requests differently, from now on.

@@ -9,7 +9,10 @@ use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::limits::config_of;
 use crate::trials;
 use libtest_mimic::Trial;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 pub fn trials() -> Vec<Trial> {
@@ -20,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         client_certificates_are_asked_for_or_required,
         responses_over_tls_have_hsts_and_others_have_not,
         a_redirect_listener_sends_every_request_to_https,
+        a_redirect_listener_sends_nobody_to_unknown_hosts,
         a_browser_keeps_ten_event_streams_open_over_one_connection,
     ]
 }
@@ -193,11 +197,114 @@ fn a_redirect_listener_sends_every_request_to_https() {
         .await;
         assert_eq!(answer.status, 308);
         assert_eq!(answer.header("location"), Some("https://live.example/events?a=b"));
-        let answer = get(&format!("http://127.0.0.1:{port}/"), &[("host", "a@b")]).await;
-        assert_eq!(answer.status, 400);
         // The other listener answers as before.
         assert_eq!(daemon.get("/health/live").await.status, 200);
     });
+}
+
+/// A listener that sent clients to any name that a request has would be an open redirect.
+fn a_redirect_listener_sends_nobody_to_unknown_hosts() {
+    let certificates = Certificates::new();
+    let port = crate::harness::broker::free_port();
+    let daemon = start(
+        &certificates,
+        "hosts = [\"live.example\"]\ntrusted_proxies = [\"127.0.0.2\"]",
+        &format!("redirect_to_https = [\"127.0.0.1:{port}\"]\nhttps_port = 443"),
+    );
+    let ask = |source: &str, target: &str, fields: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n");
+        exchange_from(source, port, head.as_bytes())
+    };
+    for (source, target, fields, status, location) in [
+        (
+            "127.0.0.1",
+            "/x",
+            "Host: live.example:80\r\n",
+            308,
+            "https://live.example/x",
+        ),
+        ("127.0.0.1", "/x", "Host: evil.example\r\n", 421, ""),
+        (
+            "127.0.0.1",
+            "/x",
+            "Host: evil.example:8080\r\nX-Forwarded-Host: live.example\r\n",
+            421,
+            "",
+        ),
+        (
+            "127.0.0.1",
+            "/x",
+            "Host: 127.0.0.1\r\n",
+            308,
+            "https://127.0.0.1/x",
+        ),
+        ("127.0.0.1", "/x", "Host: a@b\r\n", 400, ""),
+        (
+            "127.0.0.1",
+            "/x",
+            "Host: live.example\r\nHost: evil.example\r\n",
+            400,
+            "",
+        ),
+        ("127.0.0.1", "/x", "", 400, ""),
+        // The target counts, not the field.
+        (
+            "127.0.0.1",
+            "http://evil.example/x",
+            "Host: live.example\r\n",
+            421,
+            "",
+        ),
+        (
+            "127.0.0.1",
+            "http://live.example/x",
+            "Host: evil.example\r\n",
+            308,
+            "https://live.example/x",
+        ),
+        // The name that was checked is the one in the redirect.
+        (
+            "127.0.0.2",
+            "/x",
+            "Host: evil.example\r\nX-Forwarded-Host: live.example\r\n",
+            308,
+            "https://live.example/x",
+        ),
+        (
+            "127.0.0.2",
+            "/x",
+            "Host: live.example\r\nX-Forwarded-Host: evil.example\r\n",
+            421,
+            "",
+        ),
+    ] {
+        let answer = ask(source, target, fields);
+        let shown = format!("{source} {target} {fields:?}: {answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown}");
+        let found = answer.lines().find_map(|line| line.strip_prefix("location: "));
+        assert_eq!(found.unwrap_or_default(), location, "{shown}");
+    }
+    assert_eq!(block_on(figures(&daemon))["unknown_hosts"], 4);
+}
+
+/// Sends bytes from that address, and reads until the connection ends.
+fn exchange_from(source: &str, port: u16, request: &[u8]) -> String {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let address = |text: String| SockAddr::from(text.parse::<SocketAddr>().expect("an address"));
+    socket
+        .bind(&address(format!("{source}:0")))
+        .expect("an address of this machine");
+    socket
+        .connect(&address(format!("127.0.0.1:{port}")))
+        .expect("it listens");
+    let mut socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(secs(20))).expect("a socket");
+    socket.write_all(request).expect("it fits");
+    let mut answer = String::new();
+    socket
+        .read_to_string(&mut answer)
+        .expect("an answer, then its end");
+    answer
 }
 
 fn a_browser_keeps_ten_event_streams_open_over_one_connection() {
