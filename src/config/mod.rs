@@ -20,7 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub(crate) mod added_fields;
-mod address;
+pub(crate) mod address;
 pub mod auth;
 pub mod available;
 pub(crate) mod bound_filter;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::added_fields;
-use super::address::check_host_port;
+use super::address::{check_host_port, literal, meets};
 use super::auth::Allow;
 use super::cors::CorsSettings;
+use super::endpoint::{Endpoint, Scheme};
 use super::faults::{Fault, Faults};
 use super::filter::{Filter, Name};
 use super::fingerprint::fingerprint;
@@ -256,7 +257,7 @@ fn check_http(draft: &Draft, faults: &mut Faults) {
         faults.add(format!("http.cors.{name}"), message);
     }
     if let Some(tls) = &http.tls {
-        validate_http_tls::validate(tls, &http.listen, faults);
+        validate_http_tls::validate(tls, faults);
     }
 }
 
@@ -319,13 +320,41 @@ fn check_listen(draft: &Draft, faults: &mut Faults) {
             );
         }
     }
+    check_addresses_differ(&http.endpoints(), faults);
+}
+
+/// Any two addresses of all listeners can be bound beside each other, as far as that is known without asking for names.
+fn check_addresses_differ(endpoints: &[Endpoint], faults: &mut Faults) {
     // Two sockets may have the same name where each gets another port, or another descriptor.
-    let is_one = |address: &&String| *address != "systemd" && !address.ends_with(":0");
-    for address in admin.listen.iter().filter(is_one) {
-        if http.listen.contains(address) {
-            let message = format!("{address:?} is in listen of [http] too; choose another address");
-            faults.add("http.admin.listen", message);
-        }
+    let is_one = |endpoint: &&Endpoint| endpoint.address != "systemd" && !endpoint.address.ends_with(":0");
+    let endpoints: Vec<&Endpoint> = endpoints.iter().filter(is_one).collect();
+    for (index, endpoint) in endpoints.iter().enumerate() {
+        let address = &endpoint.address;
+        let overlaps = |other: &&&Endpoint| {
+            *address == other.address
+                || literal(address)
+                    .zip(literal(&other.address))
+                    .is_some_and(|(one, other)| meets(one, other))
+        };
+        let Some(other) = endpoints[..index].iter().find(overlaps) else {
+            continue;
+        };
+        let message = if endpoint == other {
+            format!("{address:?} is named twice; name it once")
+        } else {
+            format!(
+                "{address:?} cannot be bound beside {:?} of {}; choose another address or port",
+                other.address,
+                other.key()
+            )
+        };
+        let key = match endpoint.scheme {
+            Scheme::Http => "http.listen",
+            Scheme::Https => "http.tls.listen",
+            Scheme::Redirect => "http.tls.redirect_to_https",
+            Scheme::Admin => "http.admin.listen",
+        };
+        faults.add(key, message);
     }
 }
 

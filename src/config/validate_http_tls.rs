@@ -11,7 +11,7 @@ const LEAST_HANDSHAKE: Span = Span::seconds(1);
 /// The longest `max-age`: two years, as the preload list of browsers asks for.
 const LONGEST_HSTS: Span = Span::seconds(2 * 366 * 24 * 60 * 60);
 
-pub(super) fn validate(tls: &HttpTlsSettings, plain: &[String], faults: &mut Faults) {
+pub(super) fn validate(tls: &HttpTlsSettings, faults: &mut Faults) {
     let key = |name: &str| format!("http.tls.{name}");
     if !cfg!(feature = "rustls") {
         faults.add(
@@ -33,14 +33,6 @@ pub(super) fn validate(tls: &HttpTlsSettings, plain: &[String], faults: &mut Fau
             if let Err(why) = check_host_port(address, 0) {
                 let message = format!("{address:?} {why}; write \"[::]:8443\" or \"*:8443\"");
                 faults.add(key(name), message);
-            }
-            let others = plain.iter().chain(&tls.listen).chain(&tls.redirect_to_https);
-            // Port 0 is another port each time.
-            if !address.ends_with(":0") && others.filter(|other| *other == address).count() > 1 {
-                faults.add(
-                    key(name),
-                    format!("{address:?} is named twice in [http] and [http.tls]; name it once"),
-                );
             }
         }
     }

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::unix::{self, SocketFile};
+use crate::config::address::{ANY_ADDRESS, literal, meets};
 use crate::config::socket::SocketAccess;
 use crate::config::{Endpoint, Scheme};
 
@@ -26,9 +27,6 @@ const ADMIN: &str = "admin";
 
 /// The variable with the names of the sockets, separated by colons (`sd_listen_fds_with_names(3)`).
 const NAMES: &str = "LISTEN_FDNAMES";
-
-/// The prefix of the address of all interfaces, IPv6 and IPv4.
-pub(crate) const ANY_ADDRESS: &str = "*:";
 
 /// Connections that may wait to be accepted: all clients reconnect at once after a restart.
 const BACKLOG: i32 = 4096;
@@ -50,23 +48,13 @@ fn is_other_file(address: &str) -> bool {
 /// Whether two addresses of `listen` cannot both be bound: they have the same port, and a host in common.
 pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let resolved = |address: &str| -> Vec<SocketAddr> {
-        match address.strip_prefix(ANY_ADDRESS) {
-            Some(port) => port.parse().map_or_else(
-                |_| Vec::new(),
-                |port: u16| vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))],
-            ),
-            None => address
-                .to_socket_addrs()
-                .map(Iterator::collect)
-                .unwrap_or_default(),
-        }
-    };
-    let meets = |one: SocketAddr, other: SocketAddr| {
-        // `[::]` is IPv4 too.
-        let covers = |one: SocketAddr, other: SocketAddr| {
-            one.ip() == other.ip() || (one.ip().is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
-        };
-        one.port() != 0 && one.port() == other.port() && (covers(one, other) || covers(other, one))
+        literal(address).map_or_else(
+            || {
+                let found = address.to_socket_addrs();
+                found.map(Iterator::collect).unwrap_or_default()
+            },
+            |address| vec![address],
+        )
     };
     if one == other {
         return true;

@@ -7,6 +7,7 @@ use libtest_mimic::Trial;
 pub fn trials() -> Vec<Trial> {
     trials![
         errors_for_broken_rules_name_line_key_and_remedy,
+        any_two_listeners_have_addresses_of_their_own,
         errors_for_proxies_and_base_paths_name_line_key_and_remedy,
         errors_for_origins_name_line_key_and_remedy,
         errors_for_streams_name_line_key_and_remedy,
@@ -109,6 +110,68 @@ fn errors_for_broken_rules_name_line_key_and_remedy() {
         "FILE:2: ui.assets: ",
         &["holds no index.html"],
     );
+}
+
+/// All pairs of the lists of addresses, also one with itself.
+fn any_two_listeners_have_addresses_of_their_own() {
+    let lists = [
+        ("http.listen", "listen in [http]"),
+        ("http.tls.listen", "listen in [http.tls]"),
+        ("http.tls.redirect_to_https", "redirect_to_https in [http.tls]"),
+        ("http.admin.listen", "listen in [http.admin]"),
+    ];
+    // A list has its own line.
+    let text = |first: usize, second: usize, one: &str, other: &str| {
+        let mut addresses = [const { Vec::<String>::new() }; 4];
+        addresses[first].push(one.to_owned());
+        addresses[second].push(other.to_owned());
+        for (index, addresses) in addresses.iter_mut().enumerate() {
+            if addresses.is_empty() {
+                addresses.push(format!("127.0.0.1:{}", 4000 + index));
+            }
+        }
+        let lines: Vec<String> = lists
+            .iter()
+            .zip(addresses)
+            .map(|((key, _), addresses)| format!("{key} = {addresses:?}\n"))
+            .collect();
+        lines.concat()
+    };
+    for first in 0..lists.len() {
+        for second in first..lists.len() {
+            let place = format!("FILE:{}: {}: ", second + 1, lists[second].0);
+            let same = text(first, second, "127.0.0.1:3000", "127.0.0.1:3000");
+            if first == second {
+                complains(
+                    &same,
+                    &place,
+                    &["\"127.0.0.1:3000\" is named twice; name it once"],
+                );
+            } else {
+                let beside = "cannot be bound beside \"127.0.0.1:3000\" of ";
+                complains(&same, &place, &[beside, lists[first].1]);
+            }
+            for (one, other) in [("*:3000", "127.0.0.1:3000"), ("0.0.0.0:3000", "[::]:3000")] {
+                complains(
+                    &text(first, second, one, other),
+                    &place,
+                    &["cannot be bound beside"],
+                );
+            }
+            for (one, other) in [
+                ("127.0.0.1:0", "127.0.0.1:0"),
+                ("127.0.0.1:3000", "127.0.0.2:3000"),
+                ("127.0.0.1:3000", "127.0.0.1:3001"),
+                ("0.0.0.0:3000", "[::1]:3000"),
+            ] {
+                let said = complaint(&text(first, second, one, other), &[]);
+                assert!(
+                    !said.contains(": is named") && !said.contains("cannot be bound"),
+                    "{said}"
+                );
+            }
+        }
+    }
 }
 
 fn errors_for_proxies_and_base_paths_name_line_key_and_remedy() {

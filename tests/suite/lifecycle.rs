@@ -296,7 +296,8 @@ fn the_process_that_holds_an_address_is_named() {
     let port = taken.local_addr().expect("its address").port();
     // Two addresses of one daemon.
     drop(taken);
-    let (one, two) = (format!("127.0.0.1:{port}"), format!("*:{port}"));
+    // Not known before the name is looked up.
+    let (one, two) = (format!("127.0.0.1:{port}"), format!("localhost:{port}"));
     let output = run_to_end(
         &["run", "--config", config, "--listen", &one, "--listen", &two],
         &[],

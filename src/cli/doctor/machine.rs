@@ -11,9 +11,10 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 
 use super::report::{Finding, Report};
+use crate::config::address::ANY_ADDRESS;
 use crate::config::{Endpoint, HttpSettings, Loaded, Scheme, Settings};
 use crate::fd_limit;
-use crate::http::listener::{ANY_ADDRESS, Listener, SYSTEMD};
+use crate::http::listener::{Listener, SYSTEMD};
 use crate::http::unix;
 use crate::kafka::client::HANDLES;
 use crate::kafka::history;

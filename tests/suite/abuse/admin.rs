@@ -330,7 +330,7 @@ fn errors_of_operators_listeners_name_line_key_and_remedy() {
     complains(
         "[http]\nlisten = [\"127.0.0.1:3000\"]\nadmin.listen = [\"127.0.0.1:3000\"]\n",
         "FILE:3: http.admin.listen: ",
-        &["is in listen of [http] too; choose another address"],
+        &["cannot be bound beside \"127.0.0.1:3000\" of listen in [http]; choose another"],
     );
     complains(
         "[http]\nadmin.unix_socket_group = \"\"\n",
