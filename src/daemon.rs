@@ -22,6 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use crate::auth;
+use crate::config::files::FileContents;
 use crate::config::print::fingerprint;
 use crate::config::{
     self, Document, Endpoint, Flags, Format, HttpSettings, KafkaSettings, Loaded, Scheme, Settings, Start,
@@ -167,6 +168,8 @@ pub(crate) struct Reading {
 
 pub(crate) struct Daemon {
     pub(crate) settings: Settings,
+    /// The content of the files that they name, when the settings were read.
+    pub(crate) files: FileContents,
     /// The connection settings of all Kafka clients.
     pub(crate) connection: Connection,
     pub(crate) app: Arc<AppState>,
@@ -308,6 +311,7 @@ impl Daemon {
             serving: JoinSet::new(),
             serve,
             connection: connection.clone(),
+            files: FileContents::read(&settings),
             settings,
         };
         let fresh = daemon.settings.streams.clone();

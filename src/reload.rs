@@ -18,6 +18,7 @@ use log::{error, info, warn};
 
 use crate::auth;
 use crate::config::diff::{Changes, StreamChange, diff};
+use crate::config::files::FileContents;
 use crate::config::print::fingerprint;
 use crate::config::{Endpoint, Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
@@ -89,14 +90,14 @@ impl Daemon {
             .collect();
         let bound = bind(&changes.listen, &next.http, &held)?;
         let http = next.clone();
-        let certificates = tokio::task::spawn_blocking(move || Prepared::read(&http.http)).await??;
+        let (certificates, files) = tokio::task::spawn_blocking(move || {
+            let files = FileContents::read(&http);
+            Prepared::read(&http.http).map(|certificates| (certificates, files))
+        })
+        .await??;
         let log = logging::prepare(&next.log)?;
         let rules = auth::Prepared::load(&next)?;
         let started = self.start_fresh(&next, &changes)?;
-        let are_files_rotated = started
-            .connection
-            .credentials
-            .is_rotation_of(&self.connection.credentials);
         self.set_socket_access(&next, &changes)?;
         log.install();
         // Before streams are exchanged, so that nobody gets a record that it may no longer read.
@@ -113,9 +114,9 @@ impl Daemon {
         self.tidy();
 
         let mut keys = changes.keys.clone();
-        if are_files_rotated {
-            keys.push("contents of the files in kafka.tls and kafka.sasl".to_owned());
-        }
+        let contents = files.changed_since(&self.files);
+        keys.extend(contents.iter().map(|key| format!("content of {key}")));
+        self.files = files;
         let mut what = keys.join(", ");
         if keys.is_empty() {
             "nothing has changed".clone_into(&mut what);

@@ -14,6 +14,7 @@
 //! - [`added_fields`]: what a stream puts into its values.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
 //! - [`mod@diff`], [`reload_effect`]: what a reload changes, and when a change of each key takes effect.
+//! - `files`: whether the content of files has changed that the settings name.
 //! - [`mod@print`]: the effective settings as TOML, and their hash.
 //! - [`memory`], [`available`]: the sum of the bounds on memory, its limit, and the memory of the machine.
 //! - [`fingerprint`], [`suggest`]: topics in event ids; the known name that is nearest to an unknown one.
@@ -30,6 +31,7 @@ pub mod diff;
 pub(crate) mod endpoint;
 pub(crate) mod exposure;
 pub(crate) mod faults;
+pub(crate) mod files;
 pub mod filter;
 pub(crate) mod fingerprint;
 pub(crate) mod formats;

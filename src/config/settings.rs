@@ -16,7 +16,7 @@ use super::http_tls::HttpTlsSettings;
 use super::list::list;
 use super::proxies::Proxy;
 use super::schema_registry::SchemaRegistrySettings;
-use super::security::{FileName, SaslSettings, TlsSettings};
+use super::security::{SaslSettings, TlsSettings};
 use super::socket::SocketMode;
 use super::stream::StreamSettings;
 use super::units::{Size, Span};
@@ -126,28 +126,6 @@ impl Default for KafkaSettings {
             librdkafka: BTreeMap::new(),
             schema_registry: SchemaRegistrySettings::default(),
         }
-    }
-}
-
-impl KafkaSettings {
-    /// The files that `tls`, `sasl` and `schema_registry` name, with their keys.
-    pub fn files(&self) -> impl Iterator<Item = (&'static str, &FileName)> {
-        let tls = self.tls.iter().flat_map(|tls| {
-            [
-                ("kafka.tls.ca_file", &tls.ca_file),
-                ("kafka.tls.cert_file", &tls.cert_file),
-                ("kafka.tls.key_file", &tls.key_file),
-            ]
-        });
-        let sasl = self.sasl.iter().flat_map(|sasl| {
-            [
-                ("kafka.sasl.password_file", &sasl.password_file),
-                ("kafka.sasl.token_file", &sasl.token_file),
-            ]
-        });
-        tls.chain(sasl)
-            .filter_map(|(key, file)| Some((key, file.as_ref()?)))
-            .chain(self.schema_registry.files())
     }
 }
 

@@ -2,9 +2,6 @@
 //!
 //! Translates them into librdkafka's properties; `tls` does so for the `kafka` crate. Knows nothing of connections.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::OnceLock;
-
 #[cfg(feature = "tls")]
 use super::certificate::subject;
 use crate::config::{FileName, KafkaSettings, SaslSettings, TlsSettings};
@@ -34,7 +31,7 @@ impl Credentials {
     #[must_use]
     pub(crate) fn reloaded(&self) -> Self {
         let fingerprints = files(self.tls.as_ref(), self.sasl.as_ref())
-            .map(fingerprint)
+            .map(FileName::content_hash)
             .collect();
         Self {
             fingerprints,
@@ -43,6 +40,7 @@ impl Credentials {
     }
 
     /// Whether the settings are the same and the content of a file differs.
+    #[cfg(feature = "librdkafka")]
     pub(crate) fn is_rotation_of(&self, other: &Self) -> bool {
         self.tls == other.tls && self.sasl == other.sasl && self.fingerprints != other.fingerprints
     }
@@ -133,10 +131,4 @@ fn files<'a>(
         .into_iter()
         .flat_map(|sasl| [&sasl.password_file, &sasl.token_file]);
     tls.chain(sasl).flatten()
-}
-
-/// A hash with a key of this process, so that it cannot serve to test guessed passwords.
-fn fingerprint(file: &FileName) -> u64 {
-    static KEYS: OnceLock<RandomState> = OnceLock::new();
-    KEYS.get_or_init(RandomState::new).hash_one(file.read())
 }

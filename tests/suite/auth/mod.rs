@@ -1,6 +1,7 @@
 //! Who may read what: tokens, the rights that they give, and what nobody learns without them.
 
 mod claims;
+mod files;
 mod issuer;
 mod jwks;
 mod lasting;
@@ -30,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         lasting::trials(),
         others::trials(),
         settings::trials(),
+        files::trials(),
     ]
     .into_iter()
     .flatten()
