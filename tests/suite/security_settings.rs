@@ -1,5 +1,6 @@
 //! The settings `tls` and `sasl`, and the errors of wrong ones, which contain no secret.
 
+use crate::harness::certificates::Certificates;
 use crate::harness::daemon::{BINARY, run_to_end};
 use crate::harness::process::Process;
 use crate::harness::wait::secs;
@@ -17,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         print_config_shows_tls_and_sasl,
         a_systemd_credential_is_read_by_its_name,
         the_pure_rust_build_names_missing_tls_and_sasl_features,
+        a_build_without_tls_or_signatures_serves_nothing_that_needs_them,
     ]
 }
 
@@ -254,11 +256,24 @@ fn a_systemd_credential_is_read_by_its_name() {
     }
 }
 
-fn the_pure_rust_build_names_missing_tls_and_sasl_features() {
+/// What a command of the pure-Rust build says of a configuration that it refuses.
+fn refused_by_pure_rust(command: &str, config: &str) -> String {
     let binary = std::env::var_os("KAFKA_SSE_BRIDGE_PURE_RUST_BIN").expect(
         "KAFKA_SSE_BRIDGE_PURE_RUST_BIN names the pure-Rust build; scripts/test makes it and sets it",
     );
     assert_ne!(Path::new(&binary), Path::new(BINARY));
+    let mut process = Command::new(&binary);
+    process.args([command, "--config", config]).stderr(Stdio::piped());
+    let process = Process::spawn(&mut process).expect("the pure-Rust build");
+    let mut said = String::new();
+    let mut pipe = process.take(|child| child.stderr.take()).expect("stderr");
+    pipe.read_to_string(&mut said).expect("UTF-8");
+    let status = process.wait(secs(30)).expect("it ends");
+    assert_eq!(status.code(), Some(78), "{said}");
+    said
+}
+
+fn the_pure_rust_build_names_missing_tls_and_sasl_features() {
     let files = Files::new();
     for (kafka, says) in [
         (
@@ -276,16 +291,33 @@ fn the_pure_rust_build_names_missing_tls_and_sasl_features() {
         ),
     ] {
         let config = files.config(&format!("isolation = \"read_uncommitted\"\n{kafka}"));
-        let mut command = Command::new(&binary);
-        command
-            .args(["check", "--config", &config])
-            .stderr(Stdio::piped());
-        let process = Process::spawn(&mut command).expect("the pure-Rust build");
-        let mut said = String::new();
-        let mut pipe = process.take(|child| child.stderr.take()).expect("stderr");
-        pipe.read_to_string(&mut said).expect("UTF-8");
-        let status = process.wait(secs(30)).expect("it ends");
-        assert_eq!(status.code(), Some(78), "{said}");
+        let said = refused_by_pure_rust("check", &config);
         assert!(said.contains(says), "{said}");
+    }
+}
+
+/// Records that somebody believes to be protected are not served without protection.
+fn a_build_without_tls_or_signatures_serves_nothing_that_needs_them() {
+    let certificates = Certificates::new();
+    let files = Files::new();
+    for (section, says) in [
+        (
+            certificates.section(""),
+            "http.tls: needs TLS, which is not part of this build; install one with the cargo feature rustls",
+        ),
+        (
+            "[auth.jwt]\nalgorithms = [\"HS256\"]\nkey_file = \"@password\"\n".to_owned(),
+            "auth.jwt: needs signatures, which are not part of this build; install one with the cargo feature jwt",
+        ),
+        (
+            "[auth.jwt]\nalgorithms = [\"ES256\"]\njwks_url = \"http://127.0.0.1:1\"\n".to_owned(),
+            "auth.jwt: needs signatures",
+        ),
+    ] {
+        let config = files.config(&format!("isolation = \"read_uncommitted\"\n{section}"));
+        for command in ["check", "run"] {
+            let said = refused_by_pure_rust(command, &config);
+            assert!(said.contains(says), "{command}: {said}");
+        }
     }
 }
