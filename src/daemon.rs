@@ -266,15 +266,16 @@ impl Daemon {
         let redirect = redirect::handler(Arc::clone(&app));
         let (served, with_tls) = (Arc::clone(&connections), Arc::clone(&tls));
         let serve: Serve = Box::new(move |bound, stopping| {
-            let (transport, handler) = match bound.endpoint.scheme {
-                Scheme::Http => (Transport::Plain, &public),
-                Scheme::Https => (Transport::Tls(Arc::clone(&with_tls)), &public),
-                Scheme::Redirect => (Transport::Plain, &redirect),
-                Scheme::Admin => (Transport::Plain, &admin),
+            let (transport, surface, handler) = match bound.endpoint.scheme {
+                Scheme::Http => (Transport::Plain, Surface::Public, &public),
+                Scheme::Https => (Transport::Tls(Arc::clone(&with_tls)), Surface::Public, &public),
+                Scheme::Redirect => (Transport::Plain, Surface::Public, &redirect),
+                Scheme::Admin => (Transport::Plain, Surface::Admin, &admin),
             };
             Box::pin(server::serve(
                 bound.listener,
                 transport,
+                surface,
                 Arc::clone(handler),
                 Arc::clone(&served),
                 stopping,

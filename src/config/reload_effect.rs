@@ -211,6 +211,7 @@ pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
             write_timeout: Live,
             max_clients: Live,
             max_clients_per_ip: Live,
+            max_connections_per_ip: Live,
             max_opens_per_second: Live,
             max_opens_per_second_per_ip: Live,
             max_replay_bytes_per_minute: Live,

@@ -156,6 +156,8 @@ pub struct HttpSettings {
     pub max_clients: u64,
     /// Most streams open at once for one address (for IPv6, one /64); 0 is unlimited.
     pub max_clients_per_ip: u64,
+    /// Most connections open at once for one address; 0 is unlimited.
+    pub max_connections_per_ip: u64,
     /// How many streams may be opened in a second; 0 is unlimited.
     pub max_opens_per_second: u32,
     /// How many streams one address may open in a second; 0 is unlimited.
@@ -204,6 +206,7 @@ impl Default for HttpSettings {
             write_timeout: DEFAULT_WRITE_TIMEOUT,
             max_clients: DEFAULT_MAX_CLIENTS,
             max_clients_per_ip: 0,
+            max_connections_per_ip: 0,
             max_opens_per_second: 0,
             max_opens_per_second_per_ip: 0,
             max_replay_bytes_per_minute: Size(0),

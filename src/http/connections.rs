@@ -13,6 +13,7 @@ use log::{debug, info, warn};
 use parking_lot::Mutex;
 
 use super::client_certificate::ClientCertificate;
+use super::connection_limit::{ConnectionLimit, Share};
 use super::peer::Peer;
 use crate::config::HttpSettings;
 use crate::fd_limit;
@@ -38,6 +39,11 @@ pub struct Connections {
     http2_floods: AtomicU64,
     http2_ping_timeouts: AtomicU64,
     accept_pauses: AtomicU64,
+    per_address: Arc<ConnectionLimit>,
+    /// Connections closed because their address had too many.
+    refused: AtomicU64,
+    /// Locked for a log line about refused connections, and by nothing else.
+    refusal_log: Mutex<Seldom>,
     /// Locked for a log line about accept pauses, and by nothing else.
     pause_log: Mutex<Seldom>,
     /// Locked for a log line about write timeouts, and by nothing else.
@@ -67,6 +73,9 @@ impl Connections {
             http2_floods: AtomicU64::new(0),
             http2_ping_timeouts: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
+            per_address: Arc::default(),
+            refused: AtomicU64::new(0),
+            refusal_log: Mutex::new(Seldom::new(LOG_EVERY)),
             pause_log: Mutex::new(Seldom::new(LOG_EVERY)),
             timeout_log: Mutex::new(Seldom::new(LOG_EVERY)),
         }
@@ -79,6 +88,7 @@ impl Connections {
         self.has_http2.store(http.http2, Ordering::Relaxed);
         self.http2_streams
             .store(http.http2_max_concurrent_streams, Ordering::Relaxed);
+        self.per_address.apply(http);
     }
 
     /// How long a socket may take no byte.
@@ -139,6 +149,28 @@ impl Connections {
         self.accept_pauses.load(Ordering::Relaxed)
     }
 
+    /// Connections closed because their address had too many, since the start.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// The share of a connection that was accepted; `None`, counted and logged, if it would be one too many for its
+    /// address.
+    pub(super) fn admit(&self, peer: Peer) -> Option<Share> {
+        let address = match self.per_address.enter(peer) {
+            Ok(share) => return Some(share),
+            Err(address) => address,
+        };
+        self.refused.fetch_add(1, Ordering::Relaxed);
+        match self.refusal_log.lock().admit() {
+            Some(held_back) => {
+                warn!("{address}: connection refused, max_connections_per_ip reached{held_back}");
+            }
+            None => debug!("{address}: connection refused, max_connections_per_ip reached"),
+        }
+        None
+    }
+
     /// Whether the limit of descriptors, less the reserve, leaves one for another connection. `prlimit` may change the
     /// limit at any time, so it is read each time, which costs less than accepting.
     pub(super) fn can_accept(&self) -> bool {
@@ -155,10 +187,17 @@ impl Connections {
     }
 
     /// Counts a connection, to this port of a listener without TLS, until the last reference to it is dropped.
-    pub(super) fn accept(self: &Arc<Self>, peer: Peer, port: Option<u16>, is_tls: bool) -> Arc<Connection> {
+    pub(super) fn accept(
+        self: &Arc<Self>,
+        share: Share,
+        peer: Peer,
+        port: Option<u16>,
+        is_tls: bool,
+    ) -> Arc<Connection> {
         self.open.fetch_add(1, Ordering::Relaxed);
         Arc::new(Connection {
             connections: Arc::clone(self),
+            _share: share,
             peer,
             port,
             is_tls,
@@ -215,6 +254,8 @@ pub(super) enum Limit {
 #[derive(Debug)]
 pub(super) struct Connection {
     connections: Arc<Connections>,
+    /// Its part of the connections of its address.
+    _share: Share,
     peer: Peer,
     /// The port of the listener, where pages could have it in their own address: not with TLS, which a name needs a
     /// certificate for, nor with a Unix socket.
@@ -261,6 +302,7 @@ impl Connection {
     pub(super) fn stream(self: &Arc<Self>) -> Arc<Self> {
         Arc::new(Self {
             connections: Arc::clone(&self.connections),
+            _share: Share::default(),
             peer: self.peer,
             port: self.port,
             is_tls: self.is_tls,

@@ -2,7 +2,7 @@
 //!
 //! - The path of a request: [`listener`] binds (with [`unix`]), [`server`] accepts, and passes requests through `base_path`
 //!   and `cors` to [`router`], which calls a handler; or `redirect` answers. [`connections`] counts, and holds the shared
-//!   state of one connection.
+//!   state of one connection; `connection_limit` limits those of one address.
 //! - The layers of a connection: `timed_socket` (with `write_timeout`), perhaps [`tls`], and then `socket` for HTTP/1.1, which
 //!   ends it by the rules of `head_timeout` and `hangup` and completes `own_errors` of hyper, or `http2`; `protocol` distinguishes these two without TLS, and
 //!   `prefixed` returns what was read for that. [`tls_status`] counts handshakes, and knows when certificates expire;
@@ -29,6 +29,7 @@ mod access;
 pub(crate) mod assets;
 mod base_path;
 pub(crate) mod client_certificate;
+mod connection_limit;
 pub mod connections;
 mod cors;
 mod description;

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use warp::reply::{Reply, Response};
 
 use super::base_path::{NotBelow, fold_slashes};
+use super::connection_limit::Share;
 use super::connections::{Connection, Connections, Limit};
 use super::cors::is_preflight;
 use super::error::ApiError;
@@ -111,12 +112,14 @@ impl Transport {
 pub async fn serve(
     listener: Listener,
     transport: Transport,
+    surface: Surface,
     handler: Handler,
     connections: Arc<Connections>,
     mut stopping: Stopping,
 ) -> io::Result<()> {
     let (end, ending) = watch::channel(false);
     let service = Service {
+        surface,
         handler,
         connections,
         graceful: GracefulShutdown::new(),
@@ -237,6 +240,7 @@ async fn accept_all<L: Accept>(
 
 /// What the connections of a listener have in common.
 struct Service {
+    surface: Surface,
     handler: Handler,
     connections: Arc<Connections>,
     graceful: GracefulShutdown,
@@ -245,12 +249,24 @@ struct Service {
 }
 
 impl Service {
+    /// Counts a connection for its address; `None` if it has to be closed. Operators are not limited: they have to get in
+    /// while clients flood the daemon.
+    fn admit(&self, peer: Peer) -> Option<Share> {
+        match self.surface {
+            Surface::Public => self.connections.admit(peer),
+            Surface::Admin => Some(Share::default()),
+        }
+    }
+
     /// Serves a connection without TLS.
     fn begin<S>(&self, socket: S, peer: Peer, port: Option<u16>)
     where
         S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
-        let connection = self.connections.accept(peer, port, false);
+        let Some(share) = self.admit(peer) else {
+            return;
+        };
+        let connection = self.connections.accept(share, peer, port, false);
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
         let session = self.session(connection);
@@ -264,10 +280,13 @@ impl Service {
     /// Serves a connection with TLS.
     #[cfg(feature = "rustls")]
     fn begin_tls(&self, tls: &Arc<Tls>, socket: TcpStream, peer: Peer) {
+        let Some(share) = self.admit(peer) else {
+            return;
+        };
         let Some(handshake) = tls.admit(peer) else {
             return;
         };
-        let connection = self.connections.accept(peer, None, true);
+        let connection = self.connections.accept(share, peer, None, true);
         let write_timeout = self.connections.write_timeout();
         let socket = TimedSocket::new(socket, Arc::clone(&connection), write_timeout);
         let mut session = self.session(connection);

@@ -166,6 +166,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, sleep, timeout};
 
+    use super::super::connection_limit::Share;
     use super::super::connections::Connections;
     use super::super::peer::Peer;
     use super::super::timed_socket::TimedSocket;
@@ -176,7 +177,7 @@ mod tests {
     /// A socket of one connection, both of whose timeouts are [`TIMEOUT`].
     fn client_socket<S>(socket: S) -> (ClientSocket<TimedSocket<S>>, Arc<Connections>) {
         let connections = Arc::new(Connections::new(TIMEOUT));
-        let connection = connections.accept(Peer::Unix, None, false);
+        let connection = connections.accept(Share::default(), Peer::Unix, None, false);
         let socket = TimedSocket::new(socket, Arc::clone(&connection), TIMEOUT);
         (
             ClientSocket::new(socket, Vec::new(), connection, TIMEOUT),

@@ -33,6 +33,7 @@ pub(super) fn answer(state: &AppState) -> Response {
             "head_timeouts": state.connections.head_timeouts(),
             "large_heads": state.connections.large_heads(),
             "accept_pauses": state.connections.accept_pauses(),
+            "refused_connections": state.connections.refused(),
             "unknown_hosts": state.unknown_hosts.count(),
             "limits": limits(&state.limits),
             "tls": tls(&state.tls),

@@ -10,6 +10,7 @@ use crate::rig;
 use kafka_sse_bridge::config::socket::SocketAccess;
 use kafka_sse_bridge::config::{Client, LogSettings, Scheme};
 use kafka_sse_bridge::http::connections::Connections;
+use kafka_sse_bridge::http::exposure::Surface;
 use kafka_sse_bridge::http::listener::Listener;
 use kafka_sse_bridge::http::router::Handler;
 use kafka_sse_bridge::http::server::{Stopping, Transport, serve};
@@ -122,7 +123,14 @@ pub fn child(thread: &str) -> ! {
             let address = listener.url(Scheme::Http).replace("http://", "");
             let (_switch, stopping) = Stopping::channel();
             let connections = Arc::new(Connections::new(secs(30)));
-            runtime.spawn(serve(listener, Transport::Plain, handler, connections, stopping));
+            runtime.spawn(serve(
+                listener,
+                Transport::Plain,
+                Surface::Public,
+                handler,
+                connections,
+                stopping,
+            ));
             let mut client = TcpStream::connect(address).expect("it listens");
             client
                 .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

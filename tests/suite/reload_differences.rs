@@ -100,7 +100,7 @@ fn a_reload_names_every_key_that_differs() {
         ),
         (
             "[http]",
-            "[http]\nmax_clients = 1\nmax_clients_per_ip = 1\nmax_opens_per_second = 1\n\
+            "[http]\nmax_clients = 1\nmax_clients_per_ip = 1\nmax_connections_per_ip = 1\nmax_opens_per_second = 1\n\
              max_opens_per_second_per_ip = 1\nmax_replay_bytes_per_minute = '1GiB'\n\
              max_replay_bytes_per_minute_per_client = '64MiB'\ntrusted_proxies = ['10.0.0.0/8']\nbase_path = '/x'\n\
              cors.allow_origins = ['https://a.example']",
@@ -109,6 +109,7 @@ fn a_reload_names_every_key_that_differs() {
                 "http.cors.allow_origins",
                 "http.max_clients",
                 "http.max_clients_per_ip",
+                "http.max_connections_per_ip",
                 "http.max_opens_per_second",
                 "http.max_opens_per_second_per_ip",
                 "http.max_replay_bytes_per_minute",

@@ -126,7 +126,14 @@ fn a_hanging_writer_blocks_no_runtime_thread() {
     let address = listener.url(Scheme::Http);
     let url = |path: &str| format!("{address}{path}");
     let (_switch, stopping) = Stopping::channel();
-    runtime.spawn(serve(listener, Transport::Plain, handler, connections, stopping));
+    runtime.spawn(serve(
+        listener,
+        Transport::Plain,
+        Surface::Public,
+        handler,
+        connections,
+        stopping,
+    ));
 
     block_on(async {
         begin(&busy_feeds).await;

@@ -52,6 +52,11 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
         "Connections closed because they took no byte for write_timeout",
         connections.write_timeouts(),
     )?;
+    families.count(
+        "connections_refused",
+        "Connections closed at once, because their address had max_connections_per_ip",
+        connections.refused(),
+    )?;
     tls(state, families)?;
     families.figure(
         "scan_bytes",

@@ -3,6 +3,7 @@
 
 mod descriptors;
 mod heads;
+mod idle;
 
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -24,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         promise(half_closed_clients_get_responses_but_no_event_streams),
     ];
     trials.extend(heads::trials());
+    trials.extend(idle::trials());
     trials.extend(descriptors::trials());
     trials
 }
