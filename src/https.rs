@@ -75,7 +75,7 @@ pub(crate) type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
 pub(crate) fn connector(mut http: HttpConnector, files: &Files, has_tls: bool) -> Result<Connector, String> {
     http.enforce_http(false);
     let config = if has_tls {
-        with_certificates(files)?
+        client_config(files)?
     } else {
         builder()?
             .with_root_certificates(rustls::RootCertStore::empty())
@@ -99,8 +99,13 @@ fn builder() -> Result<Builder, String> {
         .map_err(|error| error.to_string())
 }
 
+/// Trusts the certificates of the files, or those of the system, and has the client certificate of the files. Blocks while
+/// it reads those of the system.
+///
+/// # Errors
+/// Names a file whose content cannot be used.
 #[cfg(feature = "rustls")]
-fn with_certificates(files: &Files) -> Result<rustls::ClientConfig, String> {
+pub(crate) fn client_config(files: &Files) -> Result<rustls::ClientConfig, String> {
     use rustls::RootCertStore;
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};

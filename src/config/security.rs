@@ -25,6 +25,12 @@ const MAX_FILE: u64 = 1 << 20;
 #[serde(transparent)]
 pub struct FileName(String);
 
+impl From<String> for FileName {
+    fn from(name: String) -> Self {
+        Self(name)
+    }
+}
+
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -1,12 +1,16 @@
-//! Opens a stream as an EventSource does, over TCP or a Unix socket. It knows HTTP, but no events.
+//! Opens a stream as an EventSource does, over TCP or a Unix socket, with TLS or without. It knows HTTP, but no events.
 
+use std::fmt;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderMap, LOCATION, USER_AGENT,
+};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
@@ -14,6 +18,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
+
+use super::tls::{self, Tls};
+use super::token::Token;
+use crate::config::FileName;
+use crate::https::Files;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,14 +34,59 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// The header with the id after which the stream continues.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The address of a stream, and the headers of its requests.
+/// How the server is reached.
 #[derive(Debug, Clone)]
+enum Address {
+    Tcp(String, u16),
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Address {
+    fn is_within_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(host, _) => {
+                let address = host.parse::<IpAddr>();
+                host == "localhost" || address.is_ok_and(|address| address.to_canonical().is_loopback())
+            }
+            Self::Unix(_) => true,
+        }
+    }
+}
+
+/// What the command line says of a server.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    pub(super) url: &'a str,
+    /// Instead of the address in the URL.
+    pub(super) unix: Option<PathBuf>,
+    /// Instead of the address in the URL, as `host:port`.
+    pub(super) connect: Option<&'a str>,
+    /// They replace default headers.
+    pub(super) headers: &'a [(HeaderName, HeaderValue)],
+    pub(super) token: Token,
+    pub(super) ca_file: Option<&'a FileName>,
+    pub(super) cert: Option<&'a FileName>,
+    pub(super) key: Option<&'a FileName>,
+}
+
+/// The address of a stream, and the headers of its requests.
+#[derive(Clone)]
 pub(super) struct Target {
     uri: Uri,
-    host: String,
-    port: u16,
-    unix: Option<PathBuf>,
+    address: Address,
+    tls: Option<Tls>,
     headers: HeaderMap,
+    token: Token,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,33 +105,46 @@ pub(super) struct Stream {
 }
 
 impl Target {
-    /// The stream at `url`, over the Unix socket if one is named. `headers` replace default headers.
-    pub(super) fn new(
-        url: &str,
-        unix: Option<PathBuf>,
-        headers: &[(HeaderName, HeaderValue)],
-    ) -> Result<Self, String> {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// What is wrong with the command line or a file, and the remedy.
+    pub(super) fn new(given: Given<'_>) -> Result<Self, String> {
         const FORM: &str = "write it like http://127.0.0.1:3000/events";
+        let url = given.url;
         let uri: Uri = url
             .parse()
             .map_err(|error| format!("{url:?} is not a URL: {error}; {FORM}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(format!(
-                    "{url}: TLS is not spoken here; name the daemon's own address (http), \
-                     or use curl -N for what a proxy serves"
-                ));
-            }
+        let (has_tls, default_port) = match uri.scheme_str() {
+            Some("http") => (false, 80),
+            Some("https") => (true, 443),
             _ => return Err(format!("{url:?} is not a URL of HTTP; {FORM}")),
-        }
+        };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         if authority.contains('@') {
-            return Err("a URL with a password is not taken; \
-                 send it by --header 'Authorization: ...'"
-                .to_owned());
+            return Err(
+                "a URL with a password is not taken; send it by --header 'Authorization: ...', \
+                 or a token by --token-file"
+                    .to_owned(),
+            );
         }
         let host = uri.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let address = match (given.unix, given.connect) {
+            (Some(path), _) => Address::Unix(path),
+            (None, Some(text)) => connect_address(text)?,
+            (None, None) => Address::Tcp(host.to_owned(), uri.port_u16().unwrap_or(default_port)),
+        };
+        let tls = if has_tls {
+            let files = Files::read(given.ca_file, given.cert, given.key)?;
+            Some(Tls::new(host, &files)?)
+        } else if given.ca_file.or(given.cert).is_some() {
+            return Err(format!(
+                "--ca-file, --cert and --key have no effect on {url:?}, which is without TLS; write https:// or remove them"
+            ));
+        } else {
+            None
+        };
         let mut all = HeaderMap::new();
         let fixed = [
             (ACCEPT, "text/event-stream"),
@@ -93,43 +160,57 @@ impl Target {
         let host_header =
             HeaderValue::from_str(authority).map_err(|error| format!("{url:?}: {error}; {FORM}"))?;
         all.insert(HOST, host_header);
-        for (name, _) in headers {
+        for (name, _) in given.headers {
             all.remove(name);
         }
-        for (name, value) in headers {
+        for (name, value) in given.headers {
             all.append(name, value.clone());
         }
+        let token = if all.contains_key(AUTHORIZATION) {
+            Token::None
+        } else {
+            given.token
+        };
+        token.header()?;
         Ok(Self {
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: uri.port_u16().unwrap_or(80),
             uri,
-            unix,
+            address,
+            tls,
             headers: all,
+            token,
         })
+    }
+
+    /// Whether others can read the token on its way.
+    pub(super) fn shows_token(&self) -> bool {
+        let has_token = self.token.is_some() || self.headers.contains_key(AUTHORIZATION);
+        has_token && self.tls.is_none() && !self.address.is_within_this_machine()
+    }
+
+    /// The URL without its query, which may hold a token.
+    pub(super) fn place(&self) -> String {
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let authority = self.uri.authority().map_or("", |authority| authority.as_str());
+        format!("{scheme}://{authority}{}", self.uri.path())
     }
 
     /// Opens the stream after the event with this id; empty for none.
     pub(super) async fn open(&self, id: &str) -> Result<Stream, OpenError> {
-        let unreachable = |what: &dyn std::fmt::Display| {
-            OpenError::Unreachable(match &self.unix {
-                Some(path) => format!("{}: {what}", path.display()),
-                None => format!("{}:{}: {what}", self.host, self.port),
-            })
-        };
+        let unreachable =
+            |what: &dyn fmt::Display| OpenError::Unreachable(format!("{}: {what}", self.address));
         let late = |_| unreachable(&format!("no answer within {CONNECT_TIMEOUT:?}"));
         let request = self.request(id)?;
-        let response = if let Some(path) = &self.unix {
-            let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
-            let stream = connected.map_err(late)?.map_err(|error| unreachable(&error))?;
-            send(stream, request).await
-        } else {
-            let connected = timeout(
-                CONNECT_TIMEOUT,
-                TcpStream::connect((self.host.as_str(), self.port)),
-            )
-            .await;
-            let stream = connected.map_err(late)?.map_err(|error| unreachable(&error))?;
-            send(stream, request).await
+        let response = match &self.address {
+            Address::Unix(path) => {
+                let connected = timeout(CONNECT_TIMEOUT, UnixStream::connect(path)).await;
+                let stream = connected.map_err(late)?.map_err(|error| unreachable(&error))?;
+                self.send(stream, request).await
+            }
+            Address::Tcp(host, port) => {
+                let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect((host.as_str(), *port))).await;
+                let stream = connected.map_err(late)?.map_err(|error| unreachable(&error))?;
+                self.send(stream, request).await
+            }
         };
         let response = response.map_err(|error| unreachable(&error))?;
         let content_type = response.headers().get(CONTENT_TYPE);
@@ -142,7 +223,30 @@ impl Target {
                 body: response.into_body(),
             });
         }
-        Err(OpenError::Refused(refusal(response).await))
+        let status = response.status();
+        let mut why = format!("{}: {}", self.place(), refusal(response).await);
+        if let Some(remedy) = self.remedy(status) {
+            why = format!("{why}; {remedy}");
+        }
+        Err(OpenError::Refused(why))
+    }
+
+    /// What to do about a status, where the error itself cannot say it.
+    fn remedy(&self, status: StatusCode) -> Option<String> {
+        match status {
+            StatusCode::UNAUTHORIZED if self.headers.contains_key(AUTHORIZATION) => {
+                Some("correct Authorization in --header".to_owned())
+            }
+            StatusCode::UNAUTHORIZED => Some(self.token.remedy()),
+            StatusCode::FORBIDDEN => {
+                Some("take the token of another client, or see allow and filter of the stream".to_owned())
+            }
+            StatusCode::MISDIRECTED_REQUEST => Some(
+                "or write one of its names into the URL, and the address to connect to as --connect"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 
     fn request(&self, id: &str) -> Result<Request<String>, OpenError> {
@@ -152,12 +256,44 @@ impl Target {
             .parse()
             .map_err(|error| OpenError::Refused(format!("{path:?}: {error}")))?;
         request.headers_mut().clone_from(&self.headers);
+        if let Some(value) = self.token.header().map_err(OpenError::Unreachable)? {
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
         if !id.is_empty() {
             let id = HeaderValue::from_str(id)
                 .map_err(|_| OpenError::Refused("the id is not a valid header value".to_owned()))?;
             request.headers_mut().insert(LAST_EVENT_ID, id);
         }
         Ok(request)
+    }
+
+    /// Sends a request on a new connection, with TLS where the URL says so.
+    async fn send<I>(&self, stream: I, request: Request<String>) -> Result<Response<Incoming>, String>
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Some(tls) = &self.tls else {
+            return send(stream, request).await;
+        };
+        let connected = timeout(CONNECT_TIMEOUT, tls.connect(stream)).await;
+        let late = |_| format!("no TLS handshake within {CONNECT_TIMEOUT:?}");
+        send(connected.map_err(late)??, request).await
+    }
+}
+
+/// Reads `host:port` or `[address]:port`.
+fn connect_address(text: &str) -> Result<Address, String> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| {
+        let host = host
+            .strip_prefix('[')
+            .map_or(Some(host), |rest| rest.strip_suffix(']'))?;
+        Some((host, port.parse().ok()?))
+    });
+    match parts {
+        Some((host, port)) if !host.is_empty() => Ok(Address::Tcp(host.to_owned(), port)),
+        _ => Err(format!(
+            "--connect {text:?} is not an address; write it like 10.0.0.5:8443 or [::1]:8443"
+        )),
     }
 }
 
@@ -174,7 +310,7 @@ where
     };
     match timeout(ANSWER_TIMEOUT, exchange).await {
         Ok(Ok(response)) => Ok(response),
-        Ok(Err(error)) => Err(chain(&error)),
+        Ok(Err(error)) => Err(why(&error)),
         Err(_) => Err(format!("no answer within {ANSWER_TIMEOUT:?}")),
     }
 }
@@ -224,7 +360,7 @@ impl Stream {
             let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
             match frame {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(chain(&error)),
+                Some(Err(error)) => return Err(why(&error)),
                 // Trailers are not needed.
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
@@ -236,8 +372,11 @@ impl Stream {
     }
 }
 
-/// An error with its causes: hyper's own words alone do not name the system's.
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with its causes, because hyper's own words do not name the system's; those of TLS with a remedy.
+fn why(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(text) = tls::explain(error) {
+        return text;
+    }
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -12,8 +12,13 @@
 
 mod connection;
 mod latency;
+#[cfg(not(feature = "rustls"))]
+mod no_tls;
 mod show;
 mod summary;
+#[cfg(feature = "rustls")]
+mod tls;
+mod token;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -23,10 +28,14 @@ use clap::Args;
 use http::{HeaderName, HeaderValue};
 use tokio::time::sleep;
 
-use self::connection::{OpenError, Stream, Target};
+use self::connection::{Given, OpenError, Stream, Target};
+#[cfg(not(feature = "rustls"))]
+use self::no_tls as tls;
 use self::show::{CUT, Style};
 use self::summary::Summary;
+use self::token::Token;
 use crate::cli::common::{Failure, print};
+use crate::config::FileName;
 use crate::logging::printable;
 use crate::signals::{self, Request};
 use crate::sse::parse::{Item, Parser};
@@ -37,17 +46,32 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 /// The stream, and how it is shown.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The stream, like http://127.0.0.1:3000/events; filters and since as in any client.
+    /// The stream, like http://127.0.0.1:3000/events or https://example.org/events; filters and since as in any client.
     url: String,
     /// Continue after the event with this id, instead of the start in the URL.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = whole_id)]
     id: String,
-    /// Send this header too; may be repeated.
+    /// Send the token in this file, as Authorization: Bearer; without this, that in the variable KAFKA_SSE_BRIDGE_TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<FileName>,
+    /// Send this header too; may be repeated. Other users of this machine can see it.
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(HeaderName, HeaderValue)>,
     /// Connect to this Unix socket; of the URL, only path and host are used then.
     #[arg(long, value_name = "PATH")]
     unix_socket: Option<PathBuf>,
+    /// Connect to this address; of the URL, path and host are used, also to check the certificate.
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "unix_socket")]
+    connect: Option<String>,
+    /// With https, trust the CAs in this file (PEM) instead of those of the system.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<FileName>,
+    /// With https, show this certificate (PEM) to a server that asks for one.
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<FileName>,
+    /// The private key of the certificate (PEM, not encrypted).
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<FileName>,
     /// End after this many events, control events included.
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -83,8 +107,25 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
 
 /// Follows the stream until the wanted number of events or a signal, then prints a summary.
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
-    let target =
-        Target::new(&options.url, options.unix_socket.clone(), &options.header).map_err(Failure::Other)?;
+    let token = Token::new(options.token_file.clone()).map_err(Failure::Other)?;
+    let target = Target::new(Given {
+        url: &options.url,
+        unix: options.unix_socket.clone(),
+        connect: options.connect.as_deref(),
+        headers: &options.header,
+        token,
+        ca_file: options.ca_file.as_ref(),
+        cert: options.cert.as_ref(),
+        key: options.key.as_ref(),
+    })
+    .map_err(Failure::Other)?;
+    if target.shows_token() {
+        note(&format!(
+            "the token is sent without TLS to {}: whoever is on the network between can read and use it; write https://, \
+             if the server speaks TLS",
+            target.place()
+        ));
+    }
     let mut requests = signals::watch(Request::Shutdown)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -66,7 +66,7 @@ fn tail_refuses_invalid_arguments_with_a_remedy() {
     let nobody = format!("http://127.0.0.1:{}/x", free_port());
     for (arguments, code, wanted) in [
         (vec![nobody.as_str()], 1, "Connection refused"),
-        (vec!["https://example.invalid/x"], 1, "TLS is not spoken here"),
+        (vec!["ftp://example.invalid/x"], 1, "is not a URL of HTTP"),
         (
             vec!["localhost:3000/events"],
             1,

@@ -2,6 +2,7 @@
 
 mod errors;
 mod process;
+mod secure;
 
 use self::process::{Tail, data_of_records, said, scripted, stream_of, tail};
 use crate::common::{config, expected, numbered};
@@ -28,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
     ];
     trials.extend(on_each_broker(tail_prints_events_and_ends_after_count));
     trials.extend(errors::trials());
+    trials.extend(secure::trials());
     trials
 }
 
