@@ -1,16 +1,15 @@
-// Follows one event stream and keeps the table of continents up to date.
+// Keeps the table of continents up to date by one event stream.
 // Data from the stream only ever becomes text or an attribute value, never markup.
-"use strict";
+import { EventStream } from "./stream.js";
 
 const COUNTRIES_SHOWN = 3;
-const RETRY_FIRST_MS = 4_000;
-const RETRY_MAX_MS = 30_000;
 const SILENCE_MIN_MS = 30_000; // never call a connection dead before this
 const STATES = {
   connecting: "Connecting",
   live: "Live",
   reconnecting: "Reconnecting",
-  ended: "Ended, retrying",
+  ended: "Refused, retrying",
+  refused: "No access",
 };
 
 const main = document.querySelector("main");
@@ -112,7 +111,7 @@ function showState(state) {
   if (shown.dataset.state === state) return; // say each state once to those who listen
   shown.dataset.state = state;
   shown.textContent = STATES[state];
-  if (state === "reconnecting" || state === "ended") showCaughtUp(false, "May be outdated");
+  if (state !== "live" && state !== "connecting") showCaughtUp(false, "May be outdated");
 }
 
 function showCaughtUp(now, text = now ? "Caught up" : "Catching up") {
@@ -128,81 +127,99 @@ function showHeartbeat({ time }) {
   byId("heartbeat").title = at.toString();
 }
 
-// ---- The connection -------------------------------------------------------------------------
-// EventSource reconnects by itself after a lost connection, but gives up for good after an answer
-// that is no event stream (a proxy's 502, say), and never notices a peer that vanished silently.
-// Both are mended here by a new EventSource that brings the last id seen.
+// ---- Access ---------------------------------------------------------------------------------
+// A login is the server's or its proxy's business, and its cookie comes along by itself. A token is asked for where the
+// server takes one.
 
-const stream = new URL(main.dataset.stream, document.baseURI);
-let source = null;
-let lastId = "";
-let opened = false;
-let failures = 0;
+function askForAccess(title, why, takesToken) {
+  byId("access-title").textContent = title;
+  byId("access-why").textContent = why;
+  byId("token-form").hidden = !takesToken;
+  byId("login").hidden = !byId("login").getAttribute("href");
+  byId("access").hidden = false;
+  if (takesToken) byId("curl").textContent = `curl -N -H "Authorization: Bearer $TOKEN" ${url}`;
+}
+
+byId("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const token = byId("token").value;
+  byId("token-form").reset();
+  hasToken = true;
+  stream.open(token);
+});
+byId("again").addEventListener("click", () => location.reload()); // leads through the login of a proxy, too
+
+// ---- The connection -------------------------------------------------------------------------
+
+const url = new URL(main.dataset.stream, document.baseURI);
+let hasToken = false;
 let lastEventAt = 0;
 let lastBeatAt = 0; // on this connection; 0: none yet
 let longestBeat = 0; // longest time between two heartbeats of this connection
 
-function connect() {
-  const url = new URL(stream);
-  if (lastId) url.searchParams.set("lastEventId", lastId);
-  const mine = new EventSource(url);
-  source = mine;
+function forgetBeats() {
+  lastBeatAt = longestBeat = 0;
+}
 
-  mine.addEventListener("open", () => {
-    if (mine !== source) return;
-    if (!lastId) clear(); // without a position everything comes anew
-    opened = true;
-    failures = 0;
-    lastBeatAt = longestBeat = 0;
-    showCaughtUp(false);
-    showState("live");
-  });
-  mine.addEventListener("error", () => {
-    if (mine !== source) return;
-    lastBeatAt = longestBeat = 0;
-    if (mine.readyState !== EventSource.CLOSED) {
-      showState(opened ? "reconnecting" : "connecting");
-      return;
-    }
-    showState("ended");
-    const delay = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** failures);
-    failures += 1;
-    setTimeout(connect, delay * (0.5 + Math.random() / 2));
-  });
-
-  const on = (type, handle) => mine.addEventListener(type, (event) => {
-    if (mine !== source) return;
-    lastEventAt = performance.now();
-    if (event.lastEventId) lastId = event.lastEventId;
-    try {
-      handle(event);
-    } catch (error) {
-      console.warn(`ignored a ${type} event:`, error, event.data);
-    }
-  });
-  on(main.dataset.event || "message", (event) => update(JSON.parse(event.data)));
-  on("delete", (event) => remove(JSON.parse(event.data)));
-  on("reset", () => { clear(); showCaughtUp(false); });
-  on("caught-up", () => showCaughtUp(true));
-  on("goodbye", () => showState("reconnecting"));
-  on("heartbeat", (event) => {
+const handlers = {
+  delete: (data) => remove(JSON.parse(data)),
+  reset: () => { clear(); showCaughtUp(false); },
+  "caught-up": () => showCaughtUp(true),
+  goodbye: () => showState("reconnecting"),
+  heartbeat: (data) => {
     if (lastBeatAt) longestBeat = Math.max(longestBeat, lastEventAt - lastBeatAt);
     lastBeatAt = lastEventAt;
-    showHeartbeat(JSON.parse(event.data));
-  });
-  for (const type of ["gap", "conflated", "checkpoint"]) on(type, () => {}); // for their ids
-}
+    showHeartbeat(JSON.parse(data));
+  },
+  reauthenticate: (data) => {
+    const { seconds } = JSON.parse(data);
+    askForAccess("Your access ends soon", `It ends in ${numbers.format(seconds)} seconds.`, hasToken);
+  },
+  [main.dataset.event || "message"]: (data) => update(JSON.parse(data)),
+};
+
+const stream = new EventStream(url, {
+  open(isResumed) {
+    if (!isResumed) clear(); // without a position everything comes anew
+    forgetBeats();
+    byId("access").hidden = true;
+    delete main.dataset.access;
+    showCaughtUp(false);
+    showState("live");
+  },
+  event({ type, data }) {
+    lastEventAt = performance.now();
+    try {
+      handlers[type]?.(data);
+    } catch (error) {
+      console.warn(`ignored a ${type} event:`, error, data);
+    }
+  },
+  lost() {
+    forgetBeats();
+    showState(lastEventAt ? "reconnecting" : "connecting");
+  },
+  refused({ status, message, accepts, isFinal }) {
+    forgetBeats();
+    showState(isFinal ? "refused" : "ended");
+    byId("empty").querySelector("td").textContent = message; // seen while there is no row
+    if (!isFinal) return;
+    clear(); // it is no longer for this client
+    main.dataset.access = "refused";
+    const titles = { 401: hasToken ? "This token is not accepted" : "Please log in", 403: "You may not read this" };
+    askForAccess(titles[status] ?? "Please log in", message, accepts.includes("bearer"));
+  },
+});
 
 // A stream whose heartbeats stay away, and everything else too, is no longer there.
 setInterval(() => {
   const silence = performance.now() - lastEventAt;
   if (longestBeat && silence > Math.max(SILENCE_MIN_MS, 3 * longestBeat)) {
-    source.close();
-    lastBeatAt = longestBeat = 0;
+    forgetBeats();
     showState("reconnecting");
-    connect();
+    stream.open();
   }
 }, 5_000);
 
-byId("curl").textContent = `curl -N ${stream}`;
-connect();
+byId("curl").textContent = `curl -N ${url}`;
+stream.open();

@@ -23,6 +23,7 @@ use crate::config::print::fingerprint;
 use crate::config::{Endpoint, Settings, StreamSettings};
 use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
 use crate::fd_limit;
+use crate::http::assets::Assets;
 use crate::http::health;
 use crate::http::tls::Prepared;
 use crate::http::unix;
@@ -195,14 +196,15 @@ impl Daemon {
         self.app.reloads.apply(fingerprint(&next));
         let before = std::mem::replace(&mut self.settings, next);
         self.connections.apply(&self.settings.http);
-        let (http, ui) = (&self.settings.http, &self.settings.ui);
+        let http = &self.settings.http;
         self.app.limits.set(http.into());
         self.app.replay_quota.set(http.into());
         let max_clients = http.max_clients;
         let mut shown = self.app.shown().clone();
         shown.requests = Arc::new((&*self.settings).into());
-        if before.ui != *ui {
-            shown.assets = Arc::new(ui.into());
+        // The page has links to what is exposed.
+        if before.ui != self.settings.ui || before.exposed() != self.settings.exposed() {
+            shown.assets = Arc::new(Assets::new(&self.settings));
         }
         self.app.show(shown);
         self.connect(started.connection, started.history);

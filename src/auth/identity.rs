@@ -65,6 +65,11 @@ pub enum Denied {
     /// It does not say who it is.
     #[error("this stream is for clients that say who they are; send a token")]
     NoToken,
+    /// No trusted proxy says who it is.
+    #[error(
+        "this stream is for clients that a proxy in front of this daemon has authenticated; log in there"
+    )]
+    NotByProxy,
     /// Its token is not acceptable.
     #[cfg(feature = "jwt")]
     #[error("{0}")]
@@ -93,7 +98,7 @@ impl Denied {
     /// The reason in figures.
     pub fn reason(self) -> Reason {
         match self {
-            Self::NoToken => Reason::NoToken,
+            Self::NoToken | Self::NotByProxy => Reason::NoToken,
             #[cfg(feature = "jwt")]
             Self::Invalid(Refusal::Expired) => Reason::ExpiredToken,
             #[cfg(feature = "jwt")]

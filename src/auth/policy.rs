@@ -80,6 +80,26 @@ impl Policy {
         self.settings.is_configured()
     }
 
+    /// Whether clients may send tokens.
+    pub fn takes_tokens(&self) -> bool {
+        self.settings.jwt.is_some() || self.settings.tokens.is_some()
+    }
+
+    /// How clients may say who they are, in words for programs; without the names of cookie, parameter and headers.
+    pub fn accepts(&self) -> Vec<&'static str> {
+        let takes_tokens = self.takes_tokens();
+        let ways = [
+            (takes_tokens, "bearer"),
+            (takes_tokens && self.cookie().is_some(), "cookie"),
+            (takes_tokens && self.query_parameter().is_some(), "query"),
+            (self.proxy.is_some(), "proxy"),
+        ];
+        ways.into_iter()
+            .filter(|(is_open, _)| *is_open)
+            .map(|(_, way)| way)
+            .collect()
+    }
+
     /// The cookie that may hold a token.
     pub fn cookie(&self) -> Option<&str> {
         self.settings.cookie.as_deref()

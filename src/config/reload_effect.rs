@@ -422,6 +422,7 @@ pub(super) fn ui(old: &UiSettings, new: &UiSettings) -> Vec<Key> {
         UiSettings {
             title: Live,
             assets: Live,
+            login_url: Live,
         }
     )
 }

@@ -243,6 +243,9 @@ pub struct UiSettings {
     /// Directory that is served instead of the page in the binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<PathBuf>,
+    /// Where somebody logs in who may not read the stream of the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub login_url: Option<String>,
 }
 
 impl Default for UiSettings {
@@ -250,6 +253,7 @@ impl Default for UiSettings {
         Self {
             title: DEFAULT_TITLE.to_owned(),
             assets: None,
+            login_url: None,
         }
     }
 }

@@ -108,7 +108,24 @@ pub fn validate(mut draft: Draft) -> Result<Settings, Vec<Fault>> {
         );
         faults.add("ui.assets", message);
     }
+    if let Some(url) = &draft.ui.login_url
+        && !is_link(url)
+    {
+        let message = format!(
+            "{url:?} is not a URL of http or https, nor a path; write \"/login\" or \"https://login.example.org/\""
+        );
+        faults.add("ui.login_url", message);
+    }
     faults.or(Settings(draft))
+}
+
+/// Whether a page may lead somewhere: no script (`javascript:`), and no other host by mistake (`//host`).
+fn is_link(url: &str) -> bool {
+    let is_path = url.starts_with('/') && !url.starts_with("//");
+    let is_absolute = url.parse::<http::Uri>().is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())
+    });
+    (is_path || is_absolute) && !url.contains(|character: char| character.is_control() || character == '\\')
 }
 
 fn check_kafka(draft: &Draft, faults: &mut Faults) {

@@ -56,7 +56,7 @@ pub(super) async fn authorize(
             state.auth.status.count(denied.reason());
             let peer = connection.map(|connection| connection.peer().to_string());
             debug!("{}: refused from {path}: {denied}", peer.unwrap_or_default());
-            Err(Box::new(refusal(denied, headers)))
+            Err(Box::new(refusal(denied, &policy, headers)))
         }
     }
 }
@@ -80,7 +80,8 @@ pub(super) fn check_selection(
         Err(unbound) => {
             state.auth.status.count(Reason::MissingClaim);
             let message = format!("{unbound}, and this stream shows each client what belongs to it");
-            Err(ApiError::new(StatusCode::FORBIDDEN, "missing_claim", message))
+            let error = ApiError::new(StatusCode::FORBIDDEN, "missing_claim", message);
+            Err(error.with_accepts(state.auth.policy().accepts()))
         }
     }
 }
@@ -116,7 +117,8 @@ async fn identify(
     }
     match token(policy, query, headers)? {
         Some(token) => policy.of_token(&token).await,
-        None => Err(Denied::NoToken),
+        None if policy.takes_tokens() => Err(Denied::NoToken),
+        None => Err(Denied::NotByProxy),
     }
 }
 
@@ -164,11 +166,11 @@ fn token<'r>(
 }
 
 /// The response to a client that may not read.
-fn refusal(denied: Denied, headers: &HeaderMap) -> Response {
+fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
     let message = denied.to_string();
     let (status, code) = match denied {
         Denied::NotAllowed => (StatusCode::FORBIDDEN, "forbidden"),
-        Denied::NoToken => (StatusCode::UNAUTHORIZED, "unauthorized"),
+        Denied::NoToken | Denied::NotByProxy => (StatusCode::UNAUTHORIZED, "unauthorized"),
         Denied::Unavailable => {
             let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", message);
             let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
@@ -186,5 +188,6 @@ fn refusal(denied: Denied, headers: &HeaderMap) -> Response {
     };
     ApiError::new(status, code, message)
         .with_challenge(challenge)
+        .with_accepts(policy.accepts())
         .into_response()
 }

@@ -7,7 +7,7 @@ use warp::reply::{Reply, Response};
 
 use super::response::json;
 
-/// An error response: `{"error":{"code","message","parameter"?}}`.
+/// An error response: `{"error":{"code","message","parameter"?,"accepts"?}}`.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct ApiError {
     #[serde(skip)]
@@ -16,6 +16,9 @@ pub(super) struct ApiError {
     message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     parameter: Option<String>,
+    /// How clients may say who they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accepts: Vec<&'static str>,
     /// The value of `WWW-Authenticate`.
     #[serde(skip)]
     challenge: Option<String>,
@@ -28,6 +31,7 @@ impl ApiError {
             code,
             message: message.into(),
             parameter: None,
+            accepts: Vec::new(),
             challenge: None,
         }
     }
@@ -38,6 +42,11 @@ impl ApiError {
             challenge: Some(challenge),
             ..self
         }
+    }
+
+    /// With the ways in which the client may say who it is.
+    pub(super) fn with_accepts(self, accepts: Vec<&'static str>) -> Self {
+        Self { accepts, ..self }
     }
 
     /// A parameter of the query or the path is invalid: 400.

@@ -22,7 +22,7 @@ use crate::config::HttpTlsSettings;
 use crate::config::exposure::Exposed;
 use crate::config::hosts::HostPattern;
 use crate::config::http_tls::HTTPS_PORT;
-use crate::config::settings::{Draft, UiSettings};
+use crate::config::settings::Draft;
 use crate::kafka::history::ReplayLoad;
 use crate::kafka::history::quota::ReplayQuota;
 use crate::kafka::status::KafkaStatus;
@@ -132,12 +132,6 @@ impl RequestSettings {
     }
 }
 
-impl From<&UiSettings> for Assets {
-    fn from(ui: &UiSettings) -> Self {
-        Self::new(&ui.title, ui.assets.clone())
-    }
-}
-
 impl AppState {
     /// The state before any stream is shown.
     pub fn new(settings: &Draft) -> Self {
@@ -145,7 +139,7 @@ impl AppState {
         Self {
             shown: RwLock::new(Shown {
                 streams: Vec::new(),
-                assets: Arc::new((&settings.ui).into()),
+                assets: Arc::new(Assets::new(settings)),
                 requests: Arc::new(settings.into()),
             }),
             auth: Auth::new(),

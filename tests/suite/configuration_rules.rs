@@ -110,6 +110,20 @@ fn errors_for_broken_rules_name_line_key_and_remedy() {
         "FILE:2: ui.assets: ",
         &["holds no index.html"],
     );
+    for url in [
+        "javascript:alert(1)",
+        "//other.example/",
+        "login",
+        "https://",
+        "ftp://a.example/",
+        "",
+    ] {
+        complains(
+            &format!("[ui]\nlogin_url = {url:?}\n"),
+            "FILE:2: ui.login_url: ",
+            &["write \"/login\" or \"https://login.example.org/\""],
+        );
+    }
 }
 
 /// All pairs of the lists of addresses, also one with itself.

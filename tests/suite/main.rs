@@ -22,6 +22,7 @@ mod added_fields;
 mod assets;
 mod auth;
 mod base_path;
+mod built_in_page;
 mod changed_topics;
 mod clocks;
 mod common;
@@ -172,6 +173,7 @@ fn all_trials() -> Vec<Trial> {
         security_settings::trials(),
         schema_registry::trials(),
         pages::trials(),
+        built_in_page::trials(),
         assets::trials(),
         auth::trials(),
         parameters::trials(),

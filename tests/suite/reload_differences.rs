@@ -154,6 +154,7 @@ fn a_reload_names_every_key_that_differs() {
             ],
         ),
         ("'Before'", "'After'", &["ui.title"]),
+        ("'Before'", "'Before'\nlogin_url = '/login'", &["ui.login_url"]),
         (
             "level = 'info'",
             "level = 'debug'\nformat = 'json'\nfile = 'x.log'\nstderr = true\n[log.targets]\nx = 'warn'",

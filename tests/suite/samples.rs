@@ -83,6 +83,7 @@ fn the_samples_comments_show_the_true_defaults() {
         "headers =",
         "lists =",
         "allow =",
+        "login_url =",
     ];
     let uncommented: Vec<&str> = text
         .lines()

@@ -6,11 +6,56 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::escape;
+use crate::config::exposure::Exposed;
+
 /// The file that is served at `/`.
 pub(super) const INDEX: &str = "index.html";
 
-/// Where the title is put into [`INDEX`].
-const TITLE: &str = "{{title}}";
+/// What is put into [`INDEX`] in place of names in double braces. Escaped for HTML.
+#[derive(Debug, Clone)]
+pub(super) struct Template {
+    title: String,
+    login_url: String,
+    /// Links to the routes for operators that are served beside the page.
+    links: String,
+}
+
+impl Template {
+    pub(super) fn new(title: &str, login_url: &str, exposed: &[Exposed]) -> Self {
+        let links = [
+            (Exposed::About, "<a href=\"about\">About</a>"),
+            (Exposed::Streams, "<a href=\"streams\">Streams</a>"),
+        ];
+        let links = links.iter().filter(|(route, _)| exposed.contains(route));
+        Self {
+            title: escape(title),
+            login_url: escape(login_url),
+            links: links.map(|(_, link)| *link).collect(),
+        }
+    }
+
+    /// Fills a page; one that is not text stays as it is.
+    pub(super) fn fill(&self, page: Vec<u8>) -> Vec<u8> {
+        let Ok(text) = std::str::from_utf8(&page) else {
+            return page;
+        };
+        // The title last, so that it may hold a name itself.
+        let text = text.replace("{{links}}", &self.links);
+        let text = text.replace("{{login_url}}", &self.login_url);
+        text.replace("{{title}}", &self.title).into_bytes()
+    }
+
+    /// Differs between templates that make different pages.
+    pub(super) fn salt(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for part in [&self.title, &self.login_url, &self.links] {
+            hasher.update(part.as_bytes());
+            hasher.update(b"\n");
+        }
+        hasher.finalize()
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Content {
@@ -40,12 +85,4 @@ pub(super) fn compress(plain: &[u8]) -> Option<Vec<u8>> {
     // Into memory, which cannot fail; if it did, the plain file is served.
     let gzip = encoder.write_all(plain).and_then(|()| encoder.finish()).ok()?;
     (gzip.len() < plain.len()).then_some(gzip)
-}
-
-/// Puts the title in, which is escaped already; what is not text stays as it is.
-pub(super) fn put_in_title(content: Vec<u8>, title: &str) -> Vec<u8> {
-    match std::str::from_utf8(&content) {
-        Ok(text) => text.replace(TITLE, title).into_bytes(),
-        Err(_) => content,
-    }
 }

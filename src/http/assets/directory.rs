@@ -2,7 +2,7 @@
 //!
 //! A file is read and compressed once for all requests, on a blocking thread, and cached while its identity, size and
 //! times are unchanged. The cache is bounded; files that do not fit are streamed from disk in pieces, uncompressed. A
-//! conditional request that matches reads nothing, and a HEAD request only index.html, whose title changes its length. An
+//! conditional request that matches reads nothing, and a HEAD request only index.html, whose length changes as it is filled. An
 //! edit is visible at the next request: a file that has just changed is not cached, because a second change within the
 //! tick of the file system's clock would not change its times.
 
@@ -23,12 +23,12 @@ use parking_lot::Mutex;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::content::{Content, INDEX, compress, put_in_title};
+use super::content::{Content, INDEX, Template, compress};
 
 /// Most bytes of a file that is kept and compressed; a larger one is streamed from disk.
 pub(super) const MAX_FILE: u64 = 8 << 20;
 
-/// Most bytes of index.html into which the title is put; in a larger one the place of the title stays as it is.
+/// Most bytes of index.html that is filled; a larger one stays as it is.
 pub(super) const MAX_TEMPLATE: u64 = 1 << 20;
 
 /// Most bytes that are kept, plain and compressed, those included that are still being sent.
@@ -95,8 +95,7 @@ struct CachedFile {
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// Escaped for HTML.
-    title: String,
+    template: Template,
     cached: Mutex<HashMap<String, Arc<CachedFile>>>,
     held: Arc<AtomicU64>,
     loads: Semaphore,
@@ -118,10 +117,10 @@ pub(super) enum Body {
 }
 
 impl Directory {
-    pub(super) fn new(path: PathBuf, title: String) -> Self {
+    pub(super) fn new(path: PathBuf, template: Template) -> Self {
         Self {
             path,
-            title,
+            template,
             cached: Mutex::default(),
             held: Arc::default(),
             loads: Semaphore::new(LOADS),
@@ -152,12 +151,7 @@ impl Directory {
         let state = FileState::of(&metadata);
         let is_young = state.is_young();
         let is_template = name == INDEX && state.size <= MAX_TEMPLATE;
-        // Another title makes another page.
-        let salt = if is_template {
-            crc32fast::hash(self.title.as_bytes())
-        } else {
-            0
-        };
+        let salt = if is_template { self.template.salt() } else { 0 };
         let tag = (!is_young).then(|| state.tag(salt));
         let found = |body| Found {
             tag: tag.clone(),
@@ -185,7 +179,7 @@ impl Directory {
             return Some(found(Body::Omitted(Some(state.size))));
         }
         if is_template {
-            // It holds a place for the title, so it cannot be sent as it is.
+            // It has to be filled, so it cannot be sent as it is.
             let assets = Arc::clone(self);
             let read = spawn_blocking(move || assets.read(&path, true).map(|(plain, _)| assets.hold(plain)));
             let content = Content::new(read.await.ok()?.ok()?, None);
@@ -268,7 +262,7 @@ impl Directory {
         }
         let state = FileState::of(&file.metadata()?);
         if is_template {
-            plain = put_in_title(plain, &self.title);
+            plain = self.template.fill(plain);
         }
         Ok((plain, state))
     }

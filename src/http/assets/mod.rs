@@ -1,6 +1,6 @@
 //! The files of the page: those in the binary, or a directory in their place.
 //!
-//! The files in the binary are prepared once: title put in, compressed where that helps, ETags made. Those of a
+//! The files in the binary are prepared once: index.html filled, all compressed where that helps, ETags made. Those of a
 //! directory are found by [`directory`].
 
 mod content;
@@ -8,7 +8,7 @@ mod directory;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +22,10 @@ use parking_lot::Mutex;
 use rust_embed::RustEmbed;
 use warp::reply::{Reply, Response};
 
-use self::content::{Content, INDEX, compress, put_in_title};
+use self::content::{Content, INDEX, Template, compress};
 use self::directory::{Body, Directory, Pieces};
 use super::accept;
+use crate::config::settings::Draft;
 use crate::logging::Seldom;
 
 /// The page shows data of unknown origin: nothing but its own files may run or load.
@@ -54,16 +55,18 @@ enum Files {
 }
 
 impl Assets {
-    /// The page with this title; served from `directory` instead of the binary where one is given.
-    pub fn new(title: &str, directory: Option<PathBuf>) -> Self {
-        let title = escape(title);
-        if let Some(directory) = directory {
-            return Self::of(Files::Directory(Arc::new(Directory::new(directory, title))));
+    /// The page of these settings.
+    pub fn new(settings: &Draft) -> Self {
+        let ui = &settings.ui;
+        let login_url = ui.login_url.as_deref().unwrap_or_default();
+        let template = Template::new(&ui.title, login_url, &settings.exposed());
+        if let Some(directory) = ui.assets.clone() {
+            return Self::of(Files::Directory(Arc::new(Directory::new(directory, template))));
         }
         let files = Embedded::iter().filter_map(|name| {
             let mut plain = Embedded::get(&name)?.data.into_owned();
             if name == INDEX {
-                plain = put_in_title(plain, &title);
+                plain = template.fill(plain);
             }
             let tag = format!("{:08x}-{:x}", crc32fast::hash(&plain), plain.len());
             let gzip = compress(&plain).map(Into::into);

@@ -2,11 +2,11 @@
 
 mod claims;
 mod files;
-mod issuer;
+pub mod issuer;
 mod jwks;
 mod lasting;
 mod others;
-mod refused;
+pub mod refused;
 mod secrecy;
 mod settings;
 mod vectors;

@@ -7,11 +7,13 @@ use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, secs};
 use crate::trials;
 use libtest_mimic::Trial;
+use serde_json::json;
 
 pub fn trials() -> Vec<Trial> {
     trials![
         a_static_token_is_made_accepted_and_revoked,
         only_trusted_proxies_name_clients,
+        a_refusal_says_how_clients_may_say_who_they_are,
     ]
 }
 
@@ -164,4 +166,49 @@ fn only_trusted_proxies_name_clients() {
         );
         assert_eq!(ask(&daemon, "/events", &[user]).await.status, 401);
     });
+}
+
+fn a_refusal_says_how_clients_may_say_who_they_are() {
+    let file = File::new("tokens", make(&["reports"]).1);
+    let tokens = format!("[auth.tokens]\nfile = {:?}\n", file.path());
+    let proxy = "[auth.proxy]\nheaders = { sub = \"X-User\" }\n";
+    let trusted = "trusted_proxies = [\"192.0.2.1\"]\n";
+    for (sections, accepts, says) in [
+        (tokens.clone(), json!(["bearer"]), "send a token"),
+        (
+            format!("[auth]\ncookie = \"hush\"\nquery_parameter = \"hush\"\n{tokens}"),
+            json!(["bearer", "cookie", "query"]),
+            "send a token",
+        ),
+        (
+            format!("{trusted}{tokens}{proxy}"),
+            json!(["bearer", "proxy"]),
+            "send a token",
+        ),
+        (
+            format!("{trusted}{proxy}"),
+            json!(["proxy"]),
+            "a proxy in front of this daemon",
+        ),
+    ] {
+        let stream = "[[stream]]\npath = \"/ops\"\ntopics = [\"t\"]\nallow = { role = [\"ops\"] }";
+        let daemon = Daemon::start(&text(&sections, stream));
+        block_on(async {
+            let answer = daemon.get("/events").await;
+            let error = answer.json()["error"].clone();
+            assert_eq!((answer.status, &error["accepts"]), (401, &accepts), "{error}");
+            assert!(
+                error["message"].as_str().is_some_and(|text| text.contains(says)),
+                "{error}"
+            );
+            assert!(
+                answer
+                    .header("www-authenticate")
+                    .is_some_and(|text| text.starts_with("Bearer "))
+            );
+            assert!(!answer.text().contains("hush"), "no name is shown: {error}");
+            // Other errors have nothing to do with it.
+            assert_eq!(daemon.get("/nowhere").await.json()["error"].get("accepts"), None);
+        });
+    }
 }

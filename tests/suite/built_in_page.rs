@@ -1,0 +1,437 @@
+//! The built-in page in a browser: under every way to say who a client is, over HTTP and HTTPS.
+
+use crate::auth::File;
+use crate::auth::issuer::{Issuer, now};
+use crate::auth::refused::jwt;
+use crate::common::table;
+use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::browser::Browser;
+use crate::harness::certificates::Certificates;
+use crate::harness::daemon::{Daemon, run_to_end};
+use crate::harness::on_broker;
+use crate::harness::process::Signal;
+use crate::harness::promise;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::pages;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::thread;
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        promise(the_page_links_only_to_what_is_served_beside_it),
+        promise(the_pages_parser_frames_events_however_they_are_split),
+        on_broker(
+            Version::V4_4,
+            the_page_asks_for_a_token_and_keeps_it_in_memory_only,
+        ),
+        on_broker(Version::V4_4, the_page_reads_with_the_cookie_of_a_login),
+        on_broker(Version::V4_4, the_page_reads_through_a_proxy_that_authenticates),
+        on_broker(
+            Version::V4_4,
+            the_page_needs_no_certificate_where_none_is_required,
+        ),
+        on_broker(Version::V4_4, the_page_resumes_where_it_was_after_an_outage),
+    ]
+}
+
+/// A topic with a row for Europe, and a configuration that the page can show, with these lines of `[http]` and of the
+/// stream, and sections behind it.
+fn setup(broker: &Broker, http: &str, stream: &str) -> (String, String) {
+    let topic = topic_name("page");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &[table("Europe", &["NL"])]);
+    let text = format!(
+        "[kafka]\nbrokers = [\"{}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\nretry = \"100ms\"\n{http}\n[[stream]]\n\
+         path = \"/topn/updates\"\ntopics = [{topic:?}]\nstart = \"snapshot\"\nkey_field = \"continent\"\n{stream}\n",
+        broker.bootstrap()
+    );
+    (topic, text)
+}
+
+/// What somebody who looks at the page sees.
+const LOOK: &str = "
+    const shown = (id) => { const found = document.querySelector(id); return found.checkVisibility() ? found : null; };
+    return {
+        state: document.querySelector('#state').dataset.state,
+        rows: [...document.querySelectorAll('tr[data-continent]')].map((row) => row.dataset.continent),
+        title: shown('#access-title')?.textContent ?? null,
+        why: shown('#access-why')?.textContent ?? null,
+        asks: shown('#token-form') !== null,
+        login: shown('#login')?.getAttribute('href') ?? null,
+        links: [...document.querySelectorAll('nav a')].map((link) => link.getAttribute('href')),
+        curl: document.querySelector('#curl').textContent,
+    };";
+
+async fn wait_for(browser: &Browser, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    eventually_async(secs(30), what, async || {
+        last = browser.run(LOOK).await;
+        ensure(is_so(&last), last.to_string())
+    })
+    .await;
+    last
+}
+
+async fn wait_for_rows(browser: &Browser, rows: &[&str]) -> Value {
+    let is_so =
+        |seen: &Value| seen["state"] == "live" && seen["rows"] == json!(rows) && seen["title"] == Value::Null;
+    wait_for(browser, "the page shows the rows and asks for nothing", is_so).await
+}
+
+async fn wait_for_title(browser: &Browser, title: &str) -> Value {
+    let is_so =
+        |seen: &Value| seen["title"] == title && seen["state"] == "refused" && seen["rows"] == json!([]);
+    wait_for(
+        browser,
+        &format!("the page says {title:?} and shows no rows"),
+        is_so,
+    )
+    .await
+}
+
+async fn enter(browser: &Browser, token: &str) {
+    let script = format!(
+        "document.querySelector('#token').value = {}; document.querySelector('#token-form').requestSubmit();",
+        json!(token)
+    );
+    browser.run(&script).await;
+}
+
+/// A static token with these arguments of the command, and its line.
+fn make(arguments: &[&str]) -> (String, String) {
+    let output = run_to_end(&[&["token"], arguments].concat(), &[]);
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    let (token, line) = said.split_once('\n').expect("two lines");
+    (token.to_owned(), line.to_owned())
+}
+
+fn picture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+fn the_page_asks_for_a_token_and_keeps_it_in_memory_only(broker: &Broker) {
+    let certificates = Certificates::new();
+    for (is_tls, parameter) in [(false, ""), (true, "query_parameter = \"access_token\"\n")] {
+        let (reader, reader_line) = make(&["reader", "--claim", "role=reader"]);
+        let (other, other_line) = make(&["other"]);
+        let tokens = File::new("tokens", format!("{reader_line}\n{other_line}"));
+        let (topic, text) = setup(broker, "", "allow = { role = [\"reader\"] }");
+        let auth = format!("[auth]\n{parameter}[auth.tokens]\nfile = {:?}\n", tokens.path());
+        let tls = if is_tls {
+            certificates.section("")
+        } else {
+            String::new()
+        };
+        let daemon = Daemon::start(&format!("{text}{auth}{tls}"));
+        let origin = if is_tls {
+            format!("https://127.0.0.1:{}/", daemon.tls_port())
+        } else {
+            daemon.url("/")
+        };
+        block_on(async {
+            daemon.wait_ready(secs(30)).await;
+            let browser = Browser::start().await;
+            browser.goto(&origin).await;
+            let seen = wait_for_title(&browser, "Please log in").await;
+            assert_eq!(
+                (&seen["asks"], &seen["login"]),
+                (&json!(true), &Value::Null),
+                "{seen}"
+            );
+            assert!(
+                seen["why"]
+                    .as_str()
+                    .is_some_and(|why| why.contains("send a token")),
+                "{seen}"
+            );
+            assert!(
+                seen["curl"]
+                    .as_str()
+                    .is_some_and(|curl| curl.contains("Bearer $TOKEN")),
+                "{seen}"
+            );
+            browser.screenshot(&picture("page-token.png")).await;
+            // No form would send this.
+            enter(&browser, "two words").await;
+            assert_eq!(browser.run(LOOK).await["title"], "Please log in");
+            enter(&browser, "ksb_wrong").await;
+            let seen = wait_for_title(&browser, "This token is not accepted").await;
+            assert_eq!(seen["asks"], json!(true));
+            enter(&browser, &other).await;
+            let seen = wait_for_title(&browser, "You may not read this").await;
+            assert_eq!(seen["asks"], json!(true));
+            enter(&browser, &reader).await;
+            wait_for_rows(&browser, &["Europe"]).await;
+            broker.produce(&topic, &[table("Asia", &["CN"])]);
+            wait_for_rows(&browser, &["Asia", "Europe"]).await;
+            let kept =
+                "return JSON.stringify([location.href, document.cookie, document.documentElement.outerHTML,
+                performance.getEntries().map((entry) => entry.name), Object.entries(sessionStorage),
+                Object.entries(localStorage), document.querySelector('#token').value])";
+            let kept = browser.run(kept).await;
+            assert!(!kept.to_string().contains(&reader), "{kept}");
+            // A token that is revoked takes its rows along.
+            tokens.write(&other_line);
+            daemon.signal(Signal::HUP);
+            wait_for_title(&browser, "This token is not accepted").await;
+            browser.close().await;
+        });
+        assert!(!daemon.log().contains(&reader));
+    }
+}
+
+fn the_page_reads_with_the_cookie_of_a_login(broker: &Broker) {
+    let certificates = Certificates::new();
+    let issuer = Issuer::new("EdDSA");
+    let key = File::new("key.pem", issuer.pem());
+    let (topic, text) = setup(broker, "", "");
+    let auth = format!(
+        "[auth]\ncookie = \"__Host-session\"\nwarn_before = \"50s\"\n{}\n[ui]\nlogin_url = \"/login?for=page&x=1\"\n",
+        jwt(&issuer, &key, "")
+    );
+    let daemon = Daemon::start(&format!("{text}{auth}{}", certificates.section("")));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser
+            .goto(&format!("https://127.0.0.1:{}/", daemon.tls_port()))
+            .await;
+        let seen = wait_for_title(&browser, "Please log in").await;
+        assert_eq!(seen["login"], "/login?for=page&x=1");
+        let log_in = async |seconds: u64| {
+            let token = issuer.token(&json!({ "sub": "anne", "exp": now() + seconds }));
+            let cookie =
+                format!("document.cookie = '__Host-session={token}; Secure; SameSite=Strict; Path=/';");
+            browser
+                .run(&format!("{cookie} document.querySelector('#again').click();"))
+                .await;
+        };
+        log_in(3600).await;
+        wait_for_rows(&browser, &["Europe"]).await;
+        broker.produce(&topic, &[table("Asia", &["CN"])]);
+        wait_for_rows(&browser, &["Asia", "Europe"]).await;
+        // A login that ends soon is said to, beside the rows.
+        log_in(40).await;
+        let is_warned = |seen: &Value| seen["title"] == "Your access ends soon" && seen["state"] == "live";
+        let seen = wait_for(&browser, "the page warns", is_warned).await;
+        assert_eq!(
+            (&seen["rows"], &seen["asks"]),
+            (&json!(["Asia", "Europe"]), &json!(false)),
+            "{seen}"
+        );
+        assert_eq!(seen["login"], "/login?for=page&x=1");
+        browser.screenshot(&picture("page-warning.png")).await;
+        browser.close().await;
+    });
+}
+
+/// A proxy that logs clients in at `/login`, and names those that are to the server behind it.
+fn login_proxy(target: u16) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut reader = BufReader::new(client.try_clone().ok()?);
+                let server = TcpStream::connect(("127.0.0.1", target)).ok()?;
+                let (mut from, mut to) = (server.try_clone().ok()?, client.try_clone().ok()?);
+                thread::spawn(move || std::io::copy(&mut from, &mut to));
+                loop {
+                    let head = head_of(&mut reader)?;
+                    if head.starts_with("GET /login ") {
+                        let answer = "HTTP/1.1 303 See Other\r\nSet-Cookie: logged=in; Path=/\r\nLocation: /\r\n\
+                                      Content-Length: 0\r\nConnection: close\r\n\r\n";
+                        (&client).write_all(answer.as_bytes()).ok()?;
+                        return client.shutdown(std::net::Shutdown::Both).ok();
+                    }
+                    let user = if head.contains("logged=in") {
+                        "X-Forwarded-User: anne\r\n"
+                    } else {
+                        ""
+                    };
+                    let head = format!("{}{user}\r\n", head.strip_suffix("\r\n")?);
+                    (&server).write_all(head.as_bytes()).ok()?;
+                }
+            });
+        }
+    });
+    port
+}
+
+fn head_of(reader: &mut impl BufRead) -> Option<String> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        let read = reader.read_line(&mut head).ok()?;
+        if read == 0 {
+            return None;
+        }
+    }
+    Some(head)
+}
+
+fn the_page_reads_through_a_proxy_that_authenticates(broker: &Broker) {
+    let (_, text) = setup(broker, "trusted_proxies = [\"127.0.0.1\"]", "");
+    let daemon = Daemon::start(&format!(
+        "{text}[auth.proxy]\nheaders = {{ sub = \"X-Forwarded-User\" }}\n[ui]\nlogin_url = \"/login\"\n"
+    ));
+    let proxy = login_proxy(daemon.port());
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser.goto(&format!("http://127.0.0.1:{proxy}/")).await;
+        let seen = wait_for_title(&browser, "Please log in").await;
+        assert_eq!(seen["asks"], json!(false), "no token would help: {seen}");
+        assert!(
+            seen["why"]
+                .as_str()
+                .is_some_and(|why| why.contains("a proxy in front")),
+            "{seen}"
+        );
+        browser.run("document.querySelector('#login').click()").await;
+        wait_for_rows(&browser, &["Europe"]).await;
+        browser.close().await;
+    });
+}
+
+fn the_page_needs_no_certificate_where_none_is_required(broker: &Broker) {
+    let certificates = Certificates::new();
+    let (_, text) = setup(broker, "", "");
+    let ca = certificates.path("ca.pem");
+    let section = certificates.section(&format!("client_auth = \"request\"\nclient_ca_file = {ca:?}"));
+    let daemon = Daemon::start(&format!("{text}{section}"));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser
+            .goto(&format!("https://127.0.0.1:{}/", daemon.tls_port()))
+            .await;
+        let seen = wait_for_rows(&browser, &["Europe"]).await;
+        assert_eq!(seen["links"], json!([]), "with TLS they are hidden");
+        browser.close().await;
+    });
+}
+
+fn the_page_resumes_where_it_was_after_an_outage(broker: &Broker) {
+    let (topic, text) = setup(broker, "", "");
+    let text = text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{}\"", free_port()));
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser.goto(&daemon.url("/")).await;
+        let seen = wait_for_rows(&browser, &["Europe"]).await;
+        assert_eq!(seen["links"], json!(["about", "streams"]));
+        drop(daemon);
+        wait_for(&browser, "the page says that it reconnects", |seen| {
+            seen["state"] == "reconnecting" && seen["rows"] == json!(["Europe"])
+        })
+        .await;
+        broker.produce(&topic, &[table("Asia", &["CN"])]);
+        let _daemon = Daemon::start(&text);
+        wait_for_rows(&browser, &["Asia", "Europe"]).await;
+        // Europe was not sent again.
+        let updates = browser
+            .run("return document.querySelector('#updates').value")
+            .await;
+        assert_eq!(updates, "2");
+        browser.close().await;
+    });
+}
+
+fn the_page_links_only_to_what_is_served_beside_it() {
+    let about = "<a href=\"about\">About</a>";
+    let streams = "<a href=\"streams\">Streams</a>";
+    let config = |lines: &str| pages::config("").replacen("[http]\n", &format!("[http]\n{lines}\n"), 1);
+    let daemon = Daemon::start(&config(""));
+    block_on(async {
+        let mut before = String::new();
+        for (lines, shown) in [
+            ("", [true, true]),
+            ("expose = [\"about\"]", [true, false]),
+            ("expose = [\"streams\", \"health\"]", [false, true]),
+            ("admin.listen = [\"127.0.0.1:0\"]", [false, false]),
+        ] {
+            daemon.rewrite_config(&config(lines));
+            daemon.signal(Signal::HUP);
+            eventually_async(secs(20), lines, async || {
+                let page = daemon.get("/").await;
+                let text = page.text();
+                ensure([about, streams].map(|link| text.contains(link)) == shown, text)
+            })
+            .await;
+            for (path, is_shown) in [("/about", shown[0]), ("/streams", shown[1])] {
+                assert_eq!(daemon.get(path).await.status == 200, is_shown, "{path}");
+            }
+            let page = daemon.get("/").await;
+            let etag = page.header("etag").expect("an ETag").to_owned();
+            assert_ne!(etag, before, "a browser must not keep the other page");
+            before = etag;
+        }
+    });
+    // A page of one's own may have them too, and where to log in.
+    let page = tempfile::tempdir().expect("a directory");
+    fs::write(
+        page.path().join("index.html"),
+        "{{links}} <a href=\"{{login_url}}\">",
+    )
+    .expect("written");
+    let ui = "[ui]\nlogin_url = \"https://login.example.org/?a=1&b=\\\"2\\\"\"\n";
+    let daemon = Daemon::with(&(config("expose = [\"about\"]") + ui))
+        .arg("--assets")
+        .arg(page.path())
+        .start();
+    let text = block_on(daemon.get("/")).text();
+    assert_eq!(
+        text,
+        format!("{about} <a href=\"https://login.example.org/?a=1&amp;b=&quot;2&quot;\">")
+    );
+}
+
+fn the_pages_parser_frames_events_however_they_are_split() {
+    let daemon = pages::daemon("");
+    let text = "\u{feff}retry: 250\r\n: a comment\r\rid: 1\ndata: a\ndata:b\n\nevent: e\r\ndata:  c: d\r\nid\r\n\r\n\
+                data\n\nevent: lost\nid: 2\n\ndata: \u{e9}\u{1f600}\nretry: 1x\nid: 3\0\nunknown: x\n\ndata: cut";
+    let script = "
+        const [text, done] = arguments;
+        import(new URL('assets/stream.js', document.baseURI)).then(({ Parser }) => {
+            const bytes = new TextEncoder().encode(text);
+            const results = new Set();
+            for (let cut = 0; cut <= bytes.length; cut++) {
+                for (const size of [bytes.length, 1]) {
+                    const seen = [];
+                    const parser = new Parser({
+                        event: ({ type, data, lastEventId }) => seen.push([type, data, lastEventId]),
+                        retry: (milliseconds) => seen.push(milliseconds),
+                    }, '0');
+                    const decoder = new TextDecoder();
+                    const feed = (part) => parser.feed(decoder.decode(part, { stream: true }));
+                    feed(bytes.subarray(0, cut));
+                    for (let at = cut; at < bytes.length; at += size) feed(bytes.subarray(at, at + size));
+                    results.add(JSON.stringify([seen, parser.lastEventId]));
+                }
+            }
+            done([...results]);
+        }, (error) => done([String(error)]));";
+    block_on(async {
+        let browser = Browser::start().await;
+        browser.goto(&daemon.url("/")).await;
+        let results = browser.client.execute_async(script, vec![json!(text)]).await;
+        let wanted = json!([
+            [
+                250,
+                ["message", "a\nb", "1"],
+                ["e", " c: d", ""],
+                ["message", "", ""],
+                ["message", "\u{e9}\u{1f600}", "2"],
+            ],
+            "2"
+        ]);
+        assert_eq!(results.expect("results"), json!([wanted.to_string()]));
+        browser.close().await;
+    });
+}
