@@ -100,10 +100,7 @@ impl Jwks {
             return self.is_failing();
         }
         let began = Instant::now();
-        let timeout = self.settings.jwks_timeout;
-        let answer = tokio::time::timeout(timeout.0, self.request()).await;
-        let answer = answer.unwrap_or_else(|_| Err(format!("does not answer within {timeout}")));
-        let keys = answer.and_then(|body| KeySet::of_json(&body, &self.settings.algorithms, Origin::Url));
+        let keys = fetch(&self.settings).await;
         *last = Some((began, Instant::now()));
         let is_failing = match keys {
             Ok(keys) => {
@@ -137,44 +134,56 @@ impl Jwks {
             self.status.keys_changed();
         }
     }
+}
 
-    async fn request(&self) -> Result<Bytes, String> {
-        let settings = self.settings.clone();
-        let connector = tokio::task::spawn_blocking(move || {
-            let has_tls = settings
-                .jwks_url
-                .as_ref()
-                .is_some_and(|url| url.starts_with("https:"));
-            let files = Files::read(settings.jwks_ca_file.as_ref(), None, None)?;
-            let mut http = HttpConnector::new();
-            http.set_connect_timeout(Some(settings.jwks_timeout.0));
-            connector(http, &files, has_tls)
-        });
-        let connector = connector.await.map_err(|error| error.to_string())??;
-        let uri: Uri = self.url.parse().map_err(|_| "is no URL")?;
-        let mut request = Request::new(Empty::<Bytes>::new());
-        *request.uri_mut() = uri;
-        request.headers_mut().insert(ACCEPT, ACCEPTED);
-        request.headers_mut().insert(USER_AGENT, AGENT);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(0)
-            .build::<_, Empty<Bytes>>(connector);
-        let response = client
-            .request(request)
-            .await
-            .map_err(|error| format!("is not reached: {}", causes(&error)))?;
-        if response.status() != StatusCode::OK {
-            // Redirects are not followed: the configuration says whose keys are trusted.
-            return Err(format!("answers {}", response.status().as_u16()));
+/// Fetches keys once; the error completes a sentence that begins with the URL.
+///
+/// # Errors
+/// When they cannot be fetched in time, or none fits the algorithms.
+pub(super) async fn fetch(settings: &JwtSettings) -> Result<KeySet, String> {
+    let timeout = settings.jwks_timeout;
+    let answer = tokio::time::timeout(timeout.0, request(settings)).await;
+    let body = answer.unwrap_or_else(|_| Err(format!("does not answer within {timeout}")))?;
+    KeySet::of_json(&body, &settings.algorithms, Origin::Url)
+}
+
+async fn request(settings: &JwtSettings) -> Result<Bytes, String> {
+    let url = settings.jwks_url.clone().unwrap_or_default();
+    let settings = settings.clone();
+    let connector = tokio::task::spawn_blocking(move || {
+        let has_tls = settings
+            .jwks_url
+            .as_ref()
+            .is_some_and(|url| url.starts_with("https:"));
+        let files = Files::read(settings.jwks_ca_file.as_ref(), None, None)?;
+        let mut http = HttpConnector::new();
+        http.set_connect_timeout(Some(settings.jwks_timeout.0));
+        connector(http, &files, has_tls)
+    });
+    let connector = connector.await.map_err(|error| error.to_string())??;
+    let uri: Uri = url.parse().map_err(|_| "is no URL")?;
+    let mut request = Request::new(Empty::<Bytes>::new());
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(ACCEPT, ACCEPTED);
+    request.headers_mut().insert(USER_AGENT, AGENT);
+    let client = Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(0)
+        .build::<_, Empty<Bytes>>(connector);
+    let response = client
+        .request(request)
+        .await
+        .map_err(|error| format!("is not reached: {}", causes(&error)))?;
+    if response.status() != StatusCode::OK {
+        // Redirects are not followed: the configuration says whose keys are trusted.
+        return Err(format!("answers {}", response.status().as_u16()));
+    }
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+    match body {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(format!("answers with more than {MAX_ANSWER} bytes"))
         }
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        match body {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(error) if error.is::<LengthLimitError>() => {
-                Err(format!("answers with more than {MAX_ANSWER} bytes"))
-            }
-            Err(error) => Err(format!("ends its answer early: {}", causes(&*error))),
-        }
+        Err(error) => Err(format!("ends its answer early: {}", causes(&*error))),
     }
 }
 

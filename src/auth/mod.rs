@@ -23,7 +23,13 @@ use self::identity::{Credential, Denied, Identity, unix_now};
 use self::policy::Policy;
 use self::status::AuthStatus;
 use crate::config::Settings;
+#[cfg(feature = "jwt")]
+use crate::config::auth::JwtSettings;
 use crate::config::claims::Claims;
+#[cfg(feature = "jwt")]
+use crate::jose::algorithm::Algorithm;
+#[cfg(feature = "jwt")]
+use crate::jose::keys::KeySet;
 use crate::stream::access::{Access, Deadline, Grant};
 
 /// The rules in force.
@@ -103,6 +109,38 @@ impl Auth {
         };
         Ok(Access::new(claims, deadline, Box::new(right)))
     }
+}
+
+/// Whether the keys of signed tokens can be had now, and which, in words.
+///
+/// # Errors
+/// Why not; the text completes a sentence that begins with the URL or the file.
+#[cfg(feature = "jwt")]
+pub(crate) async fn check_keys(settings: &JwtSettings) -> Result<Keys, String> {
+    let keys = match &settings.key_file {
+        Some(file) => KeySet::of_file(&file.read()?, &settings.algorithms)?,
+        None => jwks::fetch(settings).await?,
+    };
+    let (used, unused) = settings
+        .algorithms
+        .iter()
+        .partition(|algorithm| keys.has_for(**algorithm));
+    Ok(Keys {
+        count: keys.len(),
+        used,
+        unused,
+    })
+}
+
+/// Keys of signed tokens.
+#[cfg(feature = "jwt")]
+#[derive(Debug)]
+pub(crate) struct Keys {
+    pub(crate) count: usize,
+    /// The configured algorithms that one of them is for.
+    pub(crate) used: Vec<Algorithm>,
+    /// The others.
+    pub(crate) unused: Vec<Algorithm>,
 }
 
 /// A right that rests on a credential.

@@ -169,6 +169,11 @@ impl KeySet {
         self.0.iter().any(|key| key.id == id)
     }
 
+    /// Whether one of them is for an algorithm.
+    pub fn has_for(&self, algorithm: Algorithm) -> bool {
+        self.0.iter().any(|key| key.is_for(algorithm))
+    }
+
     /// The keys that may have signed a token: those of its `kid`, and those without one; without a `kid` all.
     pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
         let is_meant = move |key: &&Key| match (kid, &key.kid) {

@@ -1,4 +1,4 @@
-//! Checks the certificates of `[http.tls]`: whether they can be used, and for how long.
+//! Checks the certificates of `[http.tls]`, and of the CAs of clients: whether they can be used, and for how long.
 
 use std::time::Duration;
 
@@ -18,6 +18,9 @@ pub(super) fn check(http: &HttpSettings, report: &mut Report) {
         Ok(Some(prepared)) => {
             for certificate in prepared.certificates() {
                 report.add(expiry(certificate));
+            }
+            for authority in prepared.authorities() {
+                report.add(authority_expiry(&authority));
             }
         }
         Err(why) => report.add(Finding::fail(
@@ -39,6 +42,27 @@ fn expiry(certificate: &CertificateFigures) -> Finding {
         return Finding::fail(check, format!("for {names}: has expired"), REMEDY);
     };
     let found = format!("for {names}: valid for {} days", left.as_secs() / DAY);
+    if left < SOON {
+        Finding::warn(check, found, REMEDY)
+    } else {
+        Finding::ok(check, found)
+    }
+}
+
+/// That of a CA, whose validity no client certificate is checked against.
+fn authority_expiry(certificate: &CertificateFigures) -> Finding {
+    const REMEDY: &str =
+        "put the certificate of the CA that has followed it into client_ca_file of [http.tls]";
+    let check = format!("client CA {}", certificate.file);
+    let name = certificate.names.join(", ");
+    let Some(left) = certificate.left() else {
+        return Finding::warn(
+            check,
+            format!("{name}: has expired; certificates that it has signed are accepted all the same"),
+            REMEDY,
+        );
+    };
+    let found = format!("{name}: valid for {} days", left.as_secs() / DAY);
     if left < SOON {
         Finding::warn(check, found, REMEDY)
     } else {

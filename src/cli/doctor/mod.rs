@@ -1,12 +1,14 @@
 //! `kafka-sse-bridge doctor`: checks everything that the daemon needs, and prints a remedy for each failure.
 //!
-//! [`machine`] checks descriptors, addresses and files, [`certificates`] those shown to clients, [`network`] the
+//! [`machine`] checks descriptors, addresses and files, [`certificates`] those shown to clients, [`auth`] keys
+//! and the way of tokens, [`network`] the
 //! connection to each broker, [`cluster`] topics, [`keys`] keys and timestamps of records, [`transactions`] open
 //! transactions, [`schema_registry`] the schema registry. [`session`] has a client and sets time limits, [`requests`]
 //! reads topics with it, [`report`] prints findings. Checks create no topic, file or socket. Each has a time limit, so
 //! that a broker that hangs is a finding and does not block the other checks.
 #![forbid(unsafe_code)]
 
+mod auth;
 mod certificates;
 mod cluster;
 mod keys;
@@ -64,6 +66,7 @@ pub(super) fn run(options: &Options) -> ExitCode {
     report.add(machine::memory(&loaded));
     machine::check(settings, &mut report);
     certificates::check(&settings.http, &mut report);
+    auth::check(settings, &mut report);
     cluster::check(settings, &mut report);
     schema_registry::check(&settings.kafka.schema_registry, &mut report);
     if report.finish() {

@@ -66,7 +66,7 @@ fn login(settings: &SchemaRegistrySettings) -> Option<Finding> {
 }
 
 /// Whether what is sent to a URL passes over a network without TLS.
-fn is_readable(url: &str) -> bool {
+pub(super) fn is_readable(url: &str) -> bool {
     let Ok(url) = url.parse::<Uri>() else {
         return false;
     };

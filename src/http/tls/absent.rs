@@ -27,6 +27,11 @@ impl Prepared {
     pub(crate) fn certificates(&self) -> &[CertificateFigures] {
         &[]
     }
+
+    /// None.
+    pub(crate) fn authorities(&self) -> Vec<CertificateFigures> {
+        Vec::new()
+    }
 }
 
 /// Nothing: no listener has TLS.

@@ -119,6 +119,20 @@ impl Prepared {
     pub(crate) fn certificates(&self) -> &[CertificateFigures] {
         &self.certificates
     }
+
+    /// The certificates of the CAs that sign those of clients, each with its subject as its name.
+    pub(crate) fn authorities(&self) -> Vec<CertificateFigures> {
+        let file = self.settings.client_ca_file.as_ref();
+        let authorities = self.trust.authorities.iter();
+        let identities = authorities.filter_map(|authority| Identity::parse(authority).ok());
+        identities
+            .map(|identity| CertificateFigures {
+                file: file.map(ToString::to_string).unwrap_or_default(),
+                names: vec![identity.names.subject],
+                not_after: identity.not_after,
+            })
+            .collect()
+    }
 }
 
 fn cannot_be_used(file: Option<&FileName>, error: &dyn std::fmt::Display) -> String {
