@@ -77,7 +77,9 @@ fn explain_tls(error: &Error) -> String {
             | AlertDescription::CertificateExpired
             | AlertDescription::CertificateRevoked
             | AlertDescription::CertificateUnknown
-            | AlertDescription::UnsupportedCertificate => format!(
+            | AlertDescription::UnsupportedCertificate
+            // The CA that it is signed by has the name of one of the server's, and another key.
+            | AlertDescription::DecryptError => format!(
                 "the server refuses the certificate of --cert, or wants one ({alert:?}); take one that its CA has signed"
             ),
             alert => format!("the server ends the handshake ({alert:?}); see its log"),
@@ -90,6 +92,11 @@ fn explain_certificate(why: &CertificateError) -> String {
     match why {
         CertificateError::UnknownIssuer => {
             "the certificate is not signed by a trusted CA; name the certificate of its CA by --ca-file"
+                .to_owned()
+        }
+        CertificateError::BadSignature => {
+            "the certificate is not signed by a trusted CA, only by one of the same name; name the certificate of its CA by \
+             --ca-file"
                 .to_owned()
         }
         CertificateError::NotValidForNameContext { expected, presented } => {

@@ -1,6 +1,7 @@
 //! Who may read what: tokens, the rights that they give, and what nobody learns without them.
 
 mod claims;
+mod doctor;
 mod files;
 pub mod issuer;
 mod jwks;
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         refused::trials(),
         jwks::trials(),
         claims::trials(),
+        doctor::trials(),
         secrecy::trials(),
         lasting::trials(),
         others::trials(),

@@ -151,6 +151,13 @@ fn doctor_warns_of_certificates_that_expire_soon() {
         let found = found.unwrap_or_else(|| panic!("{line}: {said}"));
         assert!(found.contains("for www.example: "), "{found}");
     }
+    // Those of the CAs of clients are not checked by TLS itself.
+    let authority = certificates.path("ca.pem");
+    let clients = format!("client_auth = \"require\"\nclient_ca_file = {authority:?}");
+    let text_of_clients = config_of("") + &certificates.section(&clients);
+    let (_, said) = run("doctor", &certificates, &text_of_clients);
+    let wanted = format!("warn  client CA {authority}: CN=an authority of the suite: valid for 1 days");
+    assert!(said.contains(&wanted), "{said}");
     // A running daemon holds its addresses.
     certificates.write("server", &["www.example"], 90 * DAY);
     let port = crate::harness::broker::free_port();
