@@ -3,6 +3,7 @@
 use super::File;
 use super::issuer::Issuer;
 use crate::doctor::Report;
+use crate::harness::daemon::run_to_end;
 use crate::harness::scripted_registry::{Answer, ScriptedRegistry};
 use crate::harness::secured::Authority;
 use crate::limits::config_of;
@@ -134,7 +135,10 @@ fn doctor_fetches_the_keys_of_tokens() {
 }
 
 fn doctor_warns_of_tokens_without_tls_and_of_proxies_that_are_everybody() {
-    let tokens = File::new("tokens", "# none yet\n");
+    let made = run_to_end(&["token", "reports"], &[]);
+    let made = String::from_utf8(made.stdout).expect("UTF-8");
+    let (token, line) = made.split_once('\n').expect("two lines");
+    let tokens = File::new("tokens", line);
     let tokens = format!("[auth.tokens]\nfile = {:?}\n", tokens.path());
     let listening = |listen: &str, rest: &str| {
         config_of(rest).replacen("listen = [\"127.0.0.1:0\"]", &format!("listen = [{listen}]"), 1)
@@ -163,6 +167,7 @@ fn doctor_warns_of_tokens_without_tls_and_of_proxies_that_are_everybody() {
         } else {
             report.assert_says("ok    token transport: ", &[]);
         }
+        assert!(!report.text.contains(token), "{}", report.text);
     }
     let proxy = "[auth.proxy]\nheaders = { sub = \"X-User\" }\n";
     for (trusted, start, parts) in [
