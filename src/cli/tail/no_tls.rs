@@ -21,6 +21,7 @@ impl Tls {
         )
     }
 
+    #[expect(clippy::unused_async, reason = "with rustls it waits")]
     pub(super) async fn connect<I>(&self, _: I) -> Result<I, String>
     where
         I: AsyncRead + AsyncWrite + Unpin,
