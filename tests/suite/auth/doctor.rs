@@ -14,6 +14,7 @@ use serde_json::json;
 pub fn trials() -> Vec<Trial> {
     trials![
         doctor_fetches_the_keys_of_tokens,
+        doctor_reads_the_keys_of_tokens_in_a_file,
         doctor_warns_of_tokens_without_tls_and_of_proxies_that_are_everybody,
     ]
 }
@@ -118,6 +119,10 @@ fn doctor_fetches_the_keys_of_tokens() {
             &[&[&*format!("token keys {url}/keys: ")][..], parts].concat(),
         );
     }
+}
+
+fn doctor_reads_the_keys_of_tokens_in_a_file() {
+    let issuer = Issuer::new("ES256");
     let secret = "hush".repeat(8);
     let (key, hidden) = (File::new("key.pem", issuer.pem()), File::new("secret", &secret));
     for (algorithm, file) in [("ES256", &key), ("HS256", &hidden)] {
