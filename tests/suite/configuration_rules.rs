@@ -7,6 +7,7 @@ use libtest_mimic::Trial;
 pub fn trials() -> Vec<Trial> {
     trials![
         errors_for_broken_rules_name_line_key_and_remedy,
+        errors_for_links_of_the_page_name_line_key_and_remedy,
         any_two_listeners_have_addresses_of_their_own,
         errors_for_proxies_and_base_paths_name_line_key_and_remedy,
         errors_for_origins_name_line_key_and_remedy,
@@ -110,6 +111,9 @@ fn errors_for_broken_rules_name_line_key_and_remedy() {
         "FILE:2: ui.assets: ",
         &["holds no index.html"],
     );
+}
+
+fn errors_for_links_of_the_page_name_line_key_and_remedy() {
     for url in [
         "javascript:alert(1)",
         "//other.example/",
