@@ -16,7 +16,7 @@ cache=${KAFKA_SSE_BRIDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kafka-sse-bridge
 # librdkafka is compiled from source (its C++ wrapper too, though nothing uses it), OpenSSL and zlib are the system's.
 build_packages=(gcc g++ libc6-dev libssl-dev make pkg-config zlib1g-dev)
 test_packages=(chromium chromium-driver curl fonts-dejavu-core maven openjdk-17-jre-headless)
-packaging_packages=(binutils dpkg-dev groff-base lintian rpm rpmlint systemd xz-utils)
+packaging_packages=(binutils dpkg-dev groff-base lintian python3 rpm rpmlint systemd xz-utils)
 systemd_packages=(mmdebstrap systemd-container)
 script_packages=(shellcheck)
 # Their commands, for systems with other package names.
@@ -28,6 +28,9 @@ die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
     exit 1
 }
+
+# same WHAT EXPECTED FOUND: ends the script where they differ.
+same() { diff -u --label "$1: expected" --label "$1: found" <(printf '%s\n' "$2") <(printf '%s\n' "$3") >&2 || die "$1 differ"; }
 
 # version_at_least WANTED FOUND
 version_at_least() { [[ $(printf '%s\n' "$1" "$2" | sort -V | head -n 1) == "$1" ]]; }
@@ -91,12 +94,14 @@ need_packages() {
 }
 
 # need_tool NAME VERSION [cargo install's arguments...]: a cargo tool of that version, or a later one compatible
-# with it. What is in PATH is taken; otherwise it is built once, unoptimised, into the cache.
+# with it. What is in PATH is taken; otherwise it is built once, unoptimised, into the cache. A tool that does not say its
+# version is taken from the cache alone, which knows it.
 need_tool() {
     local name=$1 version=$2 found series
     shift 2
     [[ :$PATH: == *:"$cache/tools/bin":* ]] || PATH=$cache/tools/bin:$PATH
-    found=$("$name" --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+\.[0-9]+' | head -n 1) || found=
+    found=$("$name" --version 2>/dev/null | grep -oE '[0-9]+\.[0-9]+\.[0-9]+' | head -n 1) ||
+        found=$(sed -n "s/^\"$name \([0-9.]*\) .*/\1/p" "$cache/tools/.crates.toml" 2>/dev/null) || found=
     # Compatible as cargo means it: the first part that is not zero stays.
     series=$(sed -E 's/^(0\.[0-9]+|[1-9][0-9]*)\..*/\1/' <<<"$version")
     if [[ $found != "$series".* ]] || ! version_at_least "$version" "$found"; then
@@ -110,12 +115,36 @@ need_tool() {
 need_packaging_tools() {
     local part fast=()
     need_packages "${packaging_packages[@]}"
+    # Puts the list of crates into the binary.
+    need_tool cargo-auditable 0.7.7
     need_tool cargo-deb 3.8.0
     # Unoptimised, hashing and compression would take half a minute for each package.
     for part in sha2 sha3 md-5 digest block-buffer hybrid-array zstd-sys; do
         fast+=(--config "profile.dev.package.$part.opt-level=3")
     done
     need_tool cargo-generate-rpm 0.21.1 "${fast[@]}"
+}
+
+# need_source_date: sets SOURCE_DATE_EPOCH, the time that packages bear, to that of the commit; of sources without a
+# repository, to that of Debian's changelog.
+need_source_date() {
+    [[ -z ${SOURCE_DATE_EPOCH:-} ]] || return 0
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) ||
+        SOURCE_DATE_EPOCH=$(dpkg-parsechangelog --file packaging/deb/changelog --show-field Timestamp)
+    export SOURCE_DATE_EPOCH
+}
+
+# documented SECTION LANGUAGE [NUMBER]: a block of code in this language, the first unless told, of a section of
+# docs/operations.md.
+documented() {
+    local block
+    block=$(awk -v section="## $1" -v fence="\`\`\`$2" -v number="${3:-1}" '
+        /^## / { inside = $0 == section }
+        /^```$/ { block = 0 }
+        block
+        inside && $0 == fence && ++found == number { block = 1 }' docs/operations.md)
+    [[ -n $block ]] || die "docs/operations.md has no block ${3:-1} of $2 under '$1'"
+    printf '%s\n' "$block"
 }
 
 # Prints the directory cargo builds into.
