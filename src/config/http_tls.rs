@@ -55,7 +55,7 @@ pub struct CertificateSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HttpTlsSettings {
-    /// Addresses that serve HTTPS: `host:port` or `*:port`.
+    /// Addresses that serve HTTPS: `host:port`, `*:port` or `systemd`.
     #[serde(deserialize_with = "list")]
     pub listen: Vec<String>,
     /// The certificates; the first one is shown where no name fits.

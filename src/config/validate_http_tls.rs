@@ -29,9 +29,10 @@ pub(super) fn validate(tls: &HttpTlsSettings, faults: &mut Faults) {
         ("listen", &tls.listen),
         ("redirect_to_https", &tls.redirect_to_https),
     ] {
-        for address in addresses {
+        // Sockets that a socket unit has bound.
+        for address in addresses.iter().filter(|address| *address != "systemd") {
             if let Err(why) = check_host_port(address, 0) {
-                let message = format!("{address:?} {why}; write \"[::]:8443\" or \"*:8443\"");
+                let message = format!("{address:?} {why}; write \"[::]:8443\", \"*:8443\" or \"systemd\"");
                 faults.add(key(name), message);
             }
         }

@@ -22,8 +22,12 @@ use crate::config::{Endpoint, Scheme};
 /// The address of sockets that systemd passes.
 pub(crate) const SYSTEMD: &str = "systemd";
 
-/// The name of sockets that systemd passes for `[http.admin]` (`FileDescriptorName=`).
-const ADMIN: &str = "admin";
+/// The names of sockets that systemd passes for other listeners than those of `[http]` (`FileDescriptorName=`).
+const NAMED: [(&str, Scheme); 3] = [
+    ("admin", Scheme::Admin),
+    ("https", Scheme::Https),
+    ("redirect", Scheme::Redirect),
+];
 
 /// The variable with the names of the sockets, separated by colons (`sd_listen_fds_with_names(3)`).
 const NAMES: &str = "LISTEN_FDNAMES";
@@ -104,8 +108,8 @@ impl BindError {
             io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
             io::ErrorKind::AddrNotAvailable => "this machine has no such address",
             _ if address == SYSTEMD => {
-                "start the daemon with kafka-sse-bridge.socket, or name addresses; sockets for [http.admin] have \
-                 FileDescriptorName=admin"
+                "start the daemon with kafka-sse-bridge.socket, or name addresses; FileDescriptorName= of sockets is \
+                 admin for [http.admin], https for [http.tls], redirect for redirect_to_https"
             }
             _ => "correct listen",
         };
@@ -134,8 +138,7 @@ impl Listener {
     /// When one of the addresses cannot be bound.
     pub fn bind_endpoint(endpoint: &Endpoint, access: &SocketAccess) -> Result<Vec<Self>, BindError> {
         if endpoint.address == SYSTEMD {
-            let is_admin = endpoint.scheme == Scheme::Admin;
-            return inherited(is_admin).map_err(|error| BindError::new(SYSTEMD, error));
+            return inherited(endpoint.scheme).map_err(|error| BindError::new(SYSTEMD, error));
         }
         Self::bind(&endpoint.address, access)
     }
@@ -195,8 +198,8 @@ impl Listener {
 /// A socket that systemd has bound and passed.
 #[derive(Debug)]
 struct Inherited {
-    /// Whether it is for `[http.admin]`.
-    is_admin: bool,
+    /// What it is for, by its name.
+    scheme: Scheme,
     socket: InheritedSocket,
 }
 
@@ -210,8 +213,8 @@ enum InheritedSocket {
 /// by number, which other descriptors could get after a close, and a reload may remove `systemd` and add it again.
 static INHERITED: Mutex<Option<Result<Vec<Inherited>, String>>> = Mutex::new(None);
 
-/// The sockets that systemd has passed (`sd_listen_fds(3)`), for `[http.admin]` or for `[http]`.
-fn inherited(is_admin: bool) -> io::Result<Vec<Listener>> {
+/// The sockets that systemd has passed (`sd_listen_fds(3)`) for the listeners of this kind.
+fn inherited(scheme: Scheme) -> io::Result<Vec<Listener>> {
     let mut kept = INHERITED.lock();
     let sockets = kept.get_or_insert_with(|| take_inherited().map_err(|error| error.to_string()));
     let sockets = sockets
@@ -221,13 +224,18 @@ fn inherited(is_admin: bool) -> io::Result<Vec<Listener>> {
         InheritedSocket::Tcp(socket) => socket.try_clone().map(Listener::Tcp),
         InheritedSocket::Unix(socket) => socket.try_clone().map(|socket| Listener::Unix(socket, None)),
     };
-    let ours = sockets.iter().filter(|socket| socket.is_admin == is_admin);
+    let ours = sockets.iter().filter(|socket| socket.scheme == scheme);
     let listeners: Vec<Listener> = ours.map(listener).collect::<io::Result<_>>()?;
-    match (listeners.is_empty(), is_admin) {
-        (false, _) => Ok(listeners),
-        (true, false) => Err(io::Error::other("systemd has passed no socket")),
-        (true, true) => Err(io::Error::other("systemd has passed no socket named admin")),
+    if !listeners.is_empty() {
+        return Ok(listeners);
     }
+    Err(match NAMED.iter().find(|(_, named)| *named == scheme) {
+        None => io::Error::other("systemd has passed no socket"),
+        Some((name, Scheme::Https)) => {
+            io::Error::other(format!("systemd has passed no socket of TCP named {name}"))
+        }
+        Some((name, _)) => io::Error::other(format!("systemd has passed no socket named {name}")),
+    })
 }
 
 fn take_inherited() -> io::Result<Vec<Inherited>> {
@@ -237,7 +245,9 @@ fn take_inherited() -> io::Result<Vec<Inherited>> {
     let mut handed = ListenFd::from_env();
     let mut sockets = Vec::new();
     for index in 0..handed.len() {
-        let is_admin = names.next() == Some(ADMIN);
+        let name = names.next().unwrap_or_default();
+        let kind = NAMED.iter().find(|(known, _)| *known == name);
+        let scheme = kind.map_or(Scheme::Http, |(_, scheme)| *scheme);
         let socket = match handed.take_tcp_listener(index) {
             Ok(Some(socket)) => {
                 socket.set_nonblocking(true)?;
@@ -246,6 +256,8 @@ fn take_inherited() -> io::Result<Vec<Inherited>> {
             Ok(None) => continue,
             // Of another kind, and not taken yet.
             Err(_) => match handed.take_unix_listener(index)? {
+                // There is no TLS over Unix sockets.
+                Some(_) if scheme == Scheme::Https => continue,
                 Some(socket) => {
                     socket.set_nonblocking(true)?;
                     InheritedSocket::Unix(socket)
@@ -253,7 +265,7 @@ fn take_inherited() -> io::Result<Vec<Inherited>> {
                 None => continue,
             },
         };
-        sockets.push(Inherited { is_admin, socket });
+        sockets.push(Inherited { scheme, socket });
     }
     Ok(sockets)
 }

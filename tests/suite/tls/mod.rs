@@ -4,6 +4,7 @@ mod certificates;
 mod clients;
 mod handshakes;
 mod settings;
+mod sockets;
 
 use crate::harness::certificates::Certificates;
 use crate::harness::daemon::{Daemon, finish};
@@ -21,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         clients::trials(),
         handshakes::trials(),
         settings::trials(),
+        sockets::trials(),
     ]
     .into_iter()
     .flatten()
