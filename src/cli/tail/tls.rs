@@ -94,7 +94,9 @@ fn explain_certificate(why: &CertificateError) -> String {
             "the certificate is not signed by a trusted CA; name the certificate of its CA by --ca-file"
                 .to_owned()
         }
-        CertificateError::BadSignature => {
+        // A CA of the same name has another key, or one of another kind.
+        CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
             "the certificate is not signed by a trusted CA, only by one of the same name; name the certificate of its CA by \
              --ca-file"
                 .to_owned()
