@@ -1,5 +1,5 @@
-//! A local port of HTTP/1.1 that passes requests on over TLS or HTTP/2, so that every client of the suite can be one of
-//! those.
+//! A local port of HTTP/1.1 that passes requests on, also over TLS or HTTP/2, so that every client of the suite can be one
+//! of those.
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -9,7 +9,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,27 +19,42 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
+/// Small, so that a slow client is felt to be slow, and large, so that it holds up no other one.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
+
 /// How requests are passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
+    Http1,
     Tls,
     Http2,
     TlsHttp2,
 }
 
 impl Transport {
-    pub const ALL: [Transport; 3] = [Transport::Tls, Transport::Http2, Transport::TlsHttp2];
+    pub const ALL: [Transport; 4] = [
+        Transport::Http1,
+        Transport::Tls,
+        Transport::Http2,
+        Transport::TlsHttp2,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
+            Transport::Http1 => "http1",
             Transport::Tls => "tls",
             Transport::Http2 => "http2",
             Transport::TlsHttp2 => "tls_http2",
         }
     }
 
-    const fn has_tls(self) -> bool {
-        !matches!(self, Transport::Http2)
+    pub const fn has_tls(self) -> bool {
+        matches!(self, Transport::Tls | Transport::TlsHttp2)
+    }
+
+    const fn is_http1(self) -> bool {
+        matches!(self, Transport::Http1 | Transport::Tls)
     }
 }
 
@@ -87,16 +102,30 @@ impl AsyncWrite for Link {
 
 /// A client's configuration of TLS, which trusts this authority alone.
 pub fn trusting(ca: &[u8], protocols: &[&[u8]]) -> Arc<rustls::ClientConfig> {
+    presenting(ca, protocols, None)
+}
+
+/// The same, with a certificate and its key in PEM.
+pub fn presenting(ca: &[u8], protocols: &[&[u8]], own: Option<(&[u8], &[u8])>) -> Arc<rustls::ClientConfig> {
     let mut roots = rustls::RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(ca).expect("PEM"))
         .expect("a certificate");
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let mut config = match own {
+        Some((certificate, key)) => {
+            let certificate = CertificateDer::from_pem_slice(certificate).expect("PEM");
+            let key = PrivateKeyDer::from_pem_slice(key).expect("PEM");
+            builder
+                .with_client_auth_cert(vec![certificate], key)
+                .expect("a key")
+        }
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
     Arc::new(config)
 }
@@ -134,7 +163,7 @@ impl Target {
         request: Request<Incoming>,
     ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
         let (mut parts, _) = request.into_parts();
-        if self.transport == Transport::Tls {
+        if self.transport.is_http1() {
             let (mut send, connection) = client1::handshake(TokioIo::new(self.link().await?)).await?;
             tokio::spawn(connection);
             return Ok(send
@@ -147,21 +176,25 @@ impl Target {
         for name in ["host", "connection"] {
             parts.headers.remove(name);
         }
-        let mut send = {
-            let mut shared = self.shared.lock().await;
-            match &*shared {
-                Some(send) if !send.is_closed() => send.clone(),
-                _ => {
-                    let link = TokioIo::new(self.link().await?);
-                    let (send, connection) = client2::handshake(TokioExecutor::new(), link).await?;
-                    tokio::spawn(connection);
-                    shared.insert(send).clone()
-                }
-            }
-        };
-        Ok(send
-            .send_request(Request::from_parts(parts, Empty::new()))
-            .await?)
+        let request = Request::from_parts(parts, Empty::new());
+        let shared = self.shared.lock().await.clone();
+        if let Some(mut send) = shared
+            && let Ok(response) = send.send_request(request.clone()).await
+        {
+            return Ok(response);
+        }
+        // The connection has ended, or was told to go away.
+        let mut shared = self.shared.lock().await;
+        let link = TokioIo::new(self.link().await?);
+        let (mut send, connection) = client2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(link)
+            .await?;
+        tokio::spawn(connection);
+        *shared = Some(send.clone());
+        drop(shared);
+        Ok(send.send_request(request).await?)
     }
 }
 
@@ -174,14 +207,19 @@ pub struct Gateway {
 impl Gateway {
     /// Leads to `port`, whose certificate the authority `ca` has signed.
     pub fn start(transport: Transport, port: u16, ca: &[u8]) -> Gateway {
+        Gateway::start_with(transport, port, ca, None)
+    }
+
+    /// The same, with a certificate of its own and its key, in PEM.
+    pub fn start_with(transport: Transport, port: u16, ca: &[u8], own: Option<(&[u8], &[u8])>) -> Gateway {
         let protocol: &[u8] = match transport {
-            Transport::Tls => b"http/1.1",
+            Transport::Http1 | Transport::Tls => b"http/1.1",
             Transport::Http2 | Transport::TlsHttp2 => b"h2",
         };
         let target = Arc::new(Target {
             port,
             transport,
-            tls: transport.has_tls().then(|| trusting(ca, &[protocol])),
+            tls: transport.has_tls().then(|| presenting(ca, &[protocol], own)),
             shared: Mutex::default(),
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -189,11 +227,12 @@ impl Gateway {
             .enable_all()
             .build()
             .expect("a runtime");
-        let listener = runtime
-            .block_on(TcpListener::bind("127.0.0.1:0"))
-            .expect("a port");
+        // A test may be within another runtime, which must not wait for this one.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket");
         let port = listener.local_addr().expect("its address").port();
         runtime.spawn(async move {
+            let listener = TcpListener::from_std(listener).expect("a runtime");
             while let Ok((socket, _)) = listener.accept().await {
                 let target = Arc::clone(&target);
                 let service = service_fn(move |request| {
