@@ -1,10 +1,10 @@
 //! Handshakes that are slow, too many, or none; and connections that end without one.
 
-use super::{await_clients, await_handshakes, connect, connector, figures, start};
+use super::{await_clients, await_handshakes, connect, connector, figures, start, text};
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::certificates::Certificates;
-use crate::harness::daemon::Daemon;
+use crate::harness::daemon::{Daemon, finish};
 use crate::harness::produce::Message;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::harness::{promise, promise_on};
@@ -13,6 +13,7 @@ use openssl::ssl::ShutdownState;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -24,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         promise(half_closed_clients_get_responses_over_tls),
         promise_on(Version::V4_4, a_client_that_never_reads_over_tls_is_closed),
         promise(a_shutdown_waits_for_no_handshake),
+        promise(renegotiation_and_early_data_are_refused),
     ]
 }
 
@@ -203,4 +205,35 @@ fn a_shutdown_waits_for_no_handshake() {
     daemon.signal(crate::harness::process::Signal::TERM);
     assert!(daemon.wait_exit(secs(20)).success());
     assert!(read_end(half).is_empty());
+}
+
+/// Either would let a client cost more than its connection does, or have its request repeated by others.
+fn renegotiation_and_early_data_are_refused() {
+    let certificates = Certificates::new();
+    let daemon = start(&certificates, "", "");
+    let s_client = |input: &str, arguments: &str| {
+        let line = format!(
+            "({input}) | timeout 20 openssl s_client -connect 127.0.0.1:{} -CAfile {} {arguments} 2>&1",
+            daemon.tls_port(),
+            certificates.path("ca.pem")
+        );
+        text(&finish(Command::new("sh").args(["-c", &line])))
+    };
+    // The command of s_client for a handshake within the connection.
+    let said = s_client("sleep 1; echo R; sleep 2", "-tls1_2");
+    assert!(said.contains("RENEGOTIATING"), "{said}");
+    assert!(said.contains("no renegotiation"), "{said}");
+    let request = certificates.path("request");
+    std::fs::write(&request, "HEAD /health/live HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
+    let session = certificates.path("session");
+    let send = format!("cat {request}; sleep 1");
+    let said = s_client(&send, &format!("-tls1_3 -sess_out {session}"));
+    assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
+    assert!(said.contains("Max Early Data: 0"), "{said}");
+    let said = s_client(
+        &send,
+        &format!("-tls1_3 -sess_in {session} -early_data {request}"),
+    );
+    assert!(said.contains("Reused, TLSv1.3"), "{said}");
+    assert!(said.contains("Early data was not sent"), "{said}");
 }
