@@ -260,7 +260,7 @@ impl Daemon {
             // Until the runtime ends, because a shutdown takes time too.
             tokio::spawn(watchdog.run());
         }
-        let tls = Arc::new(Tls::new(Arc::clone(&app.tls)));
+        let tls = Arc::new(Tls::new(Arc::clone(&app.tls), Arc::clone(&app.auth)));
         tls.apply(certificates);
         tokio::spawn(Arc::clone(&tls).watch());
         let redirect = redirect::handler(Arc::clone(&app));

@@ -6,7 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::HeaderName;
 
+use super::certificate::Authorities;
 use super::status::Reason;
+use crate::config::auth::CertificateAuthSettings;
 use crate::config::claims::Claims;
 use crate::config::proxies::Proxy;
 use crate::config::static_tokens::TokenHash;
@@ -28,7 +30,17 @@ pub(super) struct ProxyRules {
 
 /// What a client's right rests on.
 #[derive(Debug)]
-pub(crate) enum Credential {
+pub(crate) struct Basis {
+    pub(super) credential: Credential,
+    /// The rules for certificates by which its claims were made.
+    pub(super) rules: Option<CertificateAuthSettings>,
+    /// The CAs that were trusted when its certificate was verified, if it has claims of one.
+    pub(super) authorities: Option<Arc<Authorities>>,
+}
+
+/// Who has said who a client is.
+#[derive(Debug)]
+pub(super) enum Credential {
     /// A signed token, by the key and the algorithm.
     #[cfg(feature = "jwt")]
     Jwt(KeyId, Algorithm),
@@ -36,27 +48,36 @@ pub(crate) enum Credential {
     Token(TokenHash),
     /// The headers of a proxy.
     Proxy(ProxyCredential),
+    /// Its certificate alone.
+    Certificate,
 }
 
 /// The rules by which a proxy was believed.
 #[derive(Debug)]
-pub(crate) struct ProxyCredential(pub(super) Arc<ProxyRules>);
+pub(super) struct ProxyCredential(pub(super) Arc<ProxyRules>);
 
 /// A client.
 #[derive(Debug)]
 pub struct Identity {
     pub(super) claims: Claims,
-    pub(super) credential: Credential,
+    pub(super) basis: Basis,
     pub(super) expires: Option<Expiry>,
 }
 
-/// When a token ends.
+/// When a token or a certificate ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expiry {
     /// Seconds since the epoch.
     pub(super) at: u64,
     /// Seconds for which it is accepted beyond that.
     pub(super) leeway: u64,
+}
+
+impl Expiry {
+    /// When it is accepted no longer, in seconds since the epoch.
+    pub(super) const fn end(self) -> u64 {
+        self.at.saturating_add(self.leeway)
+    }
 }
 
 /// Why a client may not read.
@@ -70,6 +91,15 @@ pub enum Denied {
         "this stream is for clients that a proxy in front of this daemon has authenticated; log in there"
     )]
     NotByProxy,
+    /// It does not say who it is, and could do so by a certificate only.
+    #[error("this stream is for clients that say who they are; connect with a certificate")]
+    NoCertificate,
+    /// Its certificate ended while it was connected, or while its session of TLS was resumed.
+    #[error("the client's certificate has expired")]
+    CertificateExpired,
+    /// Its CA was removed since its certificate was verified.
+    #[error("the client's certificate must be verified again; open another connection")]
+    CertificateUntrusted,
     /// Its token is not acceptable.
     #[cfg(feature = "jwt")]
     #[error("{0}")]
@@ -98,7 +128,9 @@ impl Denied {
     /// The reason in figures.
     pub fn reason(self) -> Reason {
         match self {
-            Self::NoToken | Self::NotByProxy => Reason::NoToken,
+            Self::NoToken | Self::NotByProxy | Self::NoCertificate => Reason::NoToken,
+            Self::CertificateExpired => Reason::ExpiredCertificate,
+            Self::CertificateUntrusted => Reason::UntrustedCertificate,
             #[cfg(feature = "jwt")]
             Self::Invalid(Refusal::Expired) => Reason::ExpiredToken,
             #[cfg(feature = "jwt")]
@@ -111,6 +143,11 @@ impl Denied {
             Self::NotAllowed => Reason::NotAllowed,
             Self::Unavailable => Reason::Unavailable,
         }
+    }
+
+    /// Whether another connection may be accepted where this one is not.
+    pub const fn is_of_connection(self) -> bool {
+        matches!(self, Self::CertificateExpired | Self::CertificateUntrusted)
     }
 }
 

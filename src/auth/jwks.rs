@@ -131,7 +131,7 @@ impl Jwks {
         }
         if before.is_some() && has_changed {
             // What was opened with a key that is gone ends.
-            self.status.keys_changed();
+            self.status.rights_changed();
         }
     }
 }

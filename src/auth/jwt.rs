@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::identity::{Credential, Denied, Expiry, Identity, unix_now};
+use super::identity::{Credential, Denied, Expiry, unix_now};
 use super::jwks::Jwks;
 use super::status::AuthStatus;
 use crate::config::auth::JwtSettings;
@@ -71,7 +71,7 @@ impl Jwt {
     }
 
     /// The client of a token. One that is signed by an unknown key waits for newer keys.
-    pub(super) async fn identity(&self, token: &str) -> Result<Identity, Denied> {
+    pub(super) async fn identity(&self, token: &str) -> Result<(Claims, Credential, Expiry), Denied> {
         let unverified = Unverified::parse(token, &self.rules).map_err(Denied::Invalid)?;
         let verify = |keys: &KeySet| unverified.verify(keys, &self.rules, unix_now());
         let verified = match &self.keys {
@@ -101,14 +101,11 @@ impl Jwt {
             key,
             algorithm,
         } = verified;
-        Ok(Identity {
-            claims: claims.into(),
-            credential: Credential::Jwt(key, algorithm),
-            expires: Some(Expiry {
-                at: expires,
-                leeway: self.rules.leeway,
-            }),
-        })
+        let expires = Expiry {
+            at: expires,
+            leeway: self.rules.leeway,
+        };
+        Ok((claims.into(), Credential::Jwt(key, algorithm), expires))
     }
 
     /// Whether a token with these claims would be accepted now, but for its end.

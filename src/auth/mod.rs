@@ -1,11 +1,13 @@
-//! Who a client is, and what it may read: signed tokens, static tokens, and headers of trusted proxies.
+//! Who a client is, and what it may read: signed tokens, static tokens, headers of trusted proxies, and certificates.
 //!
 //! [`policy`] has the rules of the settings and decides; [`identity`] is a client, or why it is none; `jwt` verifies
-//! signed tokens with keys of a file or of `jwks`, which fetches them; [`status`] counts and shows. [`Auth`] holds the
-//! rules in force, and hands out the right to a stream, which is asked again whenever the rules or the keys change.
+//! signed tokens with keys of a file or of `jwks`, which fetches them; [`certificate`] makes claims of a client's
+//! certificate; [`status`] counts and shows. [`Auth`] holds the rules in force, and hands out the right to a stream, which
+//! is asked again whenever the rules, the keys or the CAs change.
 //! Must not know requests: where a token comes from is the job of [`http`](crate::http).
 #![forbid(unsafe_code)]
 
+pub(crate) mod certificate;
 pub(crate) mod identity;
 #[cfg(feature = "jwt")]
 mod jwks;
@@ -19,7 +21,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 
-use self::identity::{Credential, Denied, Identity, unix_now};
+use self::certificate::Authorities;
+use self::identity::{Basis, Denied, Identity, unix_now};
 use self::policy::Policy;
 use self::status::AuthStatus;
 use crate::config::Settings;
@@ -36,6 +39,8 @@ use crate::stream::access::{Access, Deadline, Grant};
 #[derive(Debug)]
 pub struct Auth {
     policy: RwLock<Arc<Policy>>,
+    /// The CAs that certificates of clients are verified by now.
+    authorities: RwLock<Arc<Authorities>>,
     /// Its counters and faults.
     pub status: Arc<AuthStatus>,
 }
@@ -59,6 +64,7 @@ impl Auth {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             policy: RwLock::default(),
+            authorities: RwLock::default(),
             status: Arc::default(),
         })
     }
@@ -69,6 +75,23 @@ impl Auth {
         let before = self.policy();
         policy.begin(&self.status, &before);
         *self.policy.write() = Arc::new(policy);
+    }
+
+    /// Notes the CAs that certificates of clients are verified by from now on. What rests on another one ends.
+    #[cfg(feature = "rustls")]
+    pub fn set_authorities(&self, authorities: &Arc<Authorities>) {
+        let before = std::mem::replace(&mut *self.authorities.write(), Arc::clone(authorities));
+        if !authorities.contain(&before) {
+            self.status.rights_changed();
+        }
+    }
+
+    fn trusts(&self, basis: &Basis) -> bool {
+        let verified_by = basis.authorities.as_ref();
+        verified_by.is_none_or(|before| {
+            let now = self.authorities.read();
+            Arc::ptr_eq(&now, before) || now.contain(before)
+        })
     }
 
     /// The rules in force.
@@ -88,9 +111,12 @@ impl Auth {
     ) -> Result<Access, Denied> {
         let Identity {
             claims,
-            credential,
+            basis,
             expires,
         } = identity;
+        if !self.trusts(&basis) {
+            return Err(Denied::CertificateUntrusted);
+        }
         if !policy.allow(path).admits(&claims) {
             return Err(Denied::NotAllowed);
         }
@@ -100,12 +126,12 @@ impl Auth {
             let warn_before = policy.warn_before();
             Deadline {
                 warns_at: (warn_before > 0).then(|| at(expires.at.saturating_sub(warn_before))),
-                ends_at: at(expires.at.saturating_add(expires.leeway)),
+                ends_at: at(expires.end()),
             }
         });
         let right = Right {
             auth: Arc::downgrade(self),
-            credential,
+            basis,
         };
         Ok(Access::new(claims, deadline, Box::new(right)))
     }
@@ -147,14 +173,15 @@ pub(crate) struct Keys {
 #[derive(Debug)]
 struct Right {
     auth: Weak<Auth>,
-    credential: Credential,
+    basis: Basis,
 }
 
 impl Grant for Right {
     fn holds(&self, path: &str, claims: &Claims) -> bool {
         // Without rules the daemon ends.
-        self.auth
-            .upgrade()
-            .is_some_and(|auth| auth.policy().still_admits(&self.credential, path, claims))
+        self.auth.upgrade().is_some_and(|auth| {
+            let is_trusted = auth.trusts(&self.basis);
+            auth.policy().still_admits(&self.basis, is_trusted, path, claims)
+        })
     }
 }

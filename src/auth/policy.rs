@@ -6,7 +6,8 @@ use std::sync::Arc;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
-use super::identity::{Credential, Denied, Expiry, Identity, ProxyCredential, ProxyRules, unix_now};
+use super::certificate::ClientCertificate;
+use super::identity::{Basis, Credential, Denied, Expiry, Identity, ProxyCredential, ProxyRules, unix_now};
 #[cfg(feature = "jwt")]
 use super::jwt::Jwt;
 use super::status::AuthStatus;
@@ -82,7 +83,7 @@ impl Policy {
 
     /// Whether clients may send tokens.
     pub fn takes_tokens(&self) -> bool {
-        self.settings.jwt.is_some() || self.settings.tokens.is_some()
+        self.settings.takes_tokens()
     }
 
     /// How clients may say who they are, in words for programs; without the names of cookie, parameter and headers.
@@ -93,6 +94,7 @@ impl Policy {
             (takes_tokens && self.cookie().is_some(), "cookie"),
             (takes_tokens && self.query_parameter().is_some(), "query"),
             (self.proxy.is_some(), "proxy"),
+            (self.settings.certificate.is_some(), "certificate"),
         ];
         ways.into_iter()
             .filter(|(is_open, _)| *is_open)
@@ -152,14 +154,76 @@ impl Policy {
         if claims.get(SUBJECT).is_none_or(|subject| subject == "") {
             return Ok(None);
         }
-        Ok(Some(Identity {
-            claims: claims.into(),
-            credential: Credential::Proxy(ProxyCredential(Arc::clone(rules))),
-            expires: None,
-        }))
+        let credential = Credential::Proxy(ProxyCredential(Arc::clone(rules)));
+        // Its certificate, if there is one, is the proxy's own.
+        self.identity(claims.into(), credential, None, None).map(Some)
     }
 
-    /// The client that a token names. Waits for keys if it is signed by an unknown one.
+    /// The client that its certificate names, if certificates say who clients are.
+    ///
+    /// # Errors
+    /// When the certificate has ended since it was verified.
+    pub fn of_certificate(&self, certificate: &ClientCertificate) -> Result<Option<Identity>, Denied> {
+        let Some(rules) = self.settings.certificate else {
+            return Ok(None);
+        };
+        let claims = certificate.claims(rules.sub);
+        self.identity(claims, Credential::Certificate, None, Some(certificate))
+            .map(Some)
+    }
+
+    /// Why a client that has sent nothing may not read.
+    pub fn denial_of_nobody(&self) -> Denied {
+        if self.takes_tokens() {
+            Denied::NoToken
+        } else if self.settings.certificate.is_some() {
+            Denied::NoCertificate
+        } else {
+            Denied::NotByProxy
+        }
+    }
+
+    /// A client with these claims, and those of its certificate: until the first of both ends. Nothing but a certificate
+    /// makes those.
+    fn identity(
+        &self,
+        claims: Claims,
+        credential: Credential,
+        expires: Option<Expiry>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Identity, Denied> {
+        let rules = self.settings.certificate;
+        let mut identity = Identity {
+            claims,
+            basis: Basis {
+                credential,
+                rules,
+                authorities: None,
+            },
+            expires,
+        };
+        if rules.is_none() {
+            return Ok(identity);
+        }
+        let mut claims = identity.claims.without_certificate();
+        if let Some(certificate) = certificate {
+            let expiry = Expiry {
+                at: certificate.not_after,
+                leeway: 0,
+            };
+            if expiry.end() <= unix_now() {
+                return Err(Denied::CertificateExpired);
+            }
+            let is_first = |other: &Expiry| other.end() < expiry.end();
+            identity.expires = Some(expires.filter(is_first).unwrap_or(expiry));
+            identity.basis.authorities = Some(Arc::clone(&certificate.authorities));
+            certificate.add_to(&mut claims);
+        }
+        identity.claims = claims.into();
+        Ok(identity)
+    }
+
+    /// The client that a token names, with this certificate. Waits for keys if it is signed by an unknown one.
     ///
     /// # Errors
     /// When the token is not acceptable.
@@ -167,7 +231,11 @@ impl Policy {
         not(feature = "jwt"),
         expect(clippy::unused_async, reason = "only keys of signed tokens are waited for")
     )]
-    pub async fn of_token(&self, token: &str) -> Result<Identity, Denied> {
+    pub async fn of_token(
+        &self,
+        token: &str,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<Identity, Denied> {
         if let Some(tokens) = &self.tokens
             && token.starts_with(PREFIX)
         {
@@ -176,26 +244,32 @@ impl Policy {
             if entry.expires.is_some_and(|end| end <= unix_now()) {
                 return Err(Denied::Expired);
             }
-            return Ok(Identity {
-                claims: entry.claims.clone(),
-                credential: Credential::Token(hash),
-                expires: entry.expires.map(|at| Expiry { at, leeway: 0 }),
-            });
+            let expires = entry.expires.map(|at| Expiry { at, leeway: 0 });
+            return self.identity(
+                entry.claims.clone(),
+                Credential::Token(hash),
+                expires,
+                certificate,
+            );
         }
         #[cfg(feature = "jwt")]
         if let Some(jwt) = &self.jwt {
-            return jwt.identity(token).await;
+            let (claims, credential, expires) = jwt.identity(token).await?;
+            return self.identity(claims, credential, Some(expires), certificate);
         }
         Err(Denied::UnknownToken)
     }
 
-    /// Whether a right that was given by earlier rules would be given by these.
-    pub(super) fn still_admits(&self, credential: &Credential, path: &str, claims: &Claims) -> bool {
+    /// Whether a right that was given by earlier rules would be given by these; `is_trusted` is whether the CAs still are
+    /// that it rests on.
+    pub(super) fn still_admits(&self, basis: &Basis, is_trusted: bool, path: &str, claims: &Claims) -> bool {
         let Some(allow) = self.allow.get(path) else {
             // A stream that is gone ends by itself, and says so.
             return true;
         };
-        let is_known = || match credential {
+        // Other rules may make other claims of a certificate, or take those of a token for them.
+        let is_as_before = || basis.rules == self.settings.certificate || !claims.have_certificate();
+        let is_known = || match &basis.credential {
             #[cfg(feature = "jwt")]
             Credential::Jwt(key, algorithm) => {
                 let jwt = self.jwt.as_ref();
@@ -203,10 +277,14 @@ impl Policy {
             }
             Credential::Token(hash) => {
                 let entry = self.tokens.as_ref().and_then(|tokens| tokens.get(hash));
-                entry.is_some_and(|entry| entry.claims == *claims)
+                entry.is_some_and(|entry| match basis.rules {
+                    Some(_) => entry.claims.equal_but_for_certificate(claims),
+                    None => entry.claims == *claims,
+                })
             }
             Credential::Proxy(ProxyCredential(rules)) => self.proxy.as_ref() == Some(rules),
+            Credential::Certificate => true,
         };
-        allow.is_public() || allow.admits(claims) && is_known()
+        allow.is_public() || is_trusted && allow.admits(claims) && is_known() && is_as_before()
     }
 }

@@ -21,6 +21,10 @@ words! {
         ExpiredToken = "expired-token",
         /// Its token is signed by an unknown key, or is not in the list.
         UnknownToken = "unknown-token",
+        /// Its certificate has ended.
+        ExpiredCertificate = "expired-certificate",
+        /// Its certificate was verified by a CA that is trusted no longer.
+        UntrustedCertificate = "untrusted-certificate",
         /// The stream is not for it.
         NotAllowed = "not-allowed",
         /// It lacks a claim that the stream's filter compares.
@@ -42,11 +46,11 @@ pub struct AuthStatus {
     on_change: OnceLock<OnChange>,
 }
 
-/// What is called when keys have changed.
+/// What is called when rights may have ended.
 struct OnChange(
     #[cfg_attr(
-        not(feature = "jwt"),
-        expect(dead_code, reason = "keys change with that feature only")
+        not(any(feature = "jwt", feature = "rustls")),
+        expect(dead_code, reason = "keys and CAs change with these features only")
     )]
     Box<dyn Fn() + Send + Sync>,
 );
@@ -58,13 +62,13 @@ impl fmt::Debug for OnChange {
 }
 
 impl AuthStatus {
-    /// Has this called whenever keys have changed. Counts once.
+    /// Has this called whenever rights may have ended, because keys or CAs have changed. Counts once.
     pub fn on_change(&self, call: impl Fn() + Send + Sync + 'static) {
         let _ = self.on_change.set(OnChange(Box::new(call)));
     }
 
-    #[cfg(feature = "jwt")]
-    pub(super) fn keys_changed(&self) {
+    #[cfg(any(feature = "jwt", feature = "rustls"))]
+    pub(super) fn rights_changed(&self) {
         if let Some(OnChange(call)) = self.on_change.get() {
             call();
         }

@@ -10,6 +10,7 @@ use super::claims::Claims;
 use super::list::list;
 use super::security::FileName;
 use super::units::Span;
+use super::words::words;
 use crate::jose::algorithm::Algorithm;
 
 /// How long before the end of its token a client is warned.
@@ -44,6 +45,9 @@ pub struct AuthSettings {
     /// Headers of proxies that have authenticated the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<ProxySettings>,
+    /// Certificates of clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateAuthSettings>,
 }
 
 impl Default for AuthSettings {
@@ -55,6 +59,7 @@ impl Default for AuthSettings {
             jwt: None,
             tokens: None,
             proxy: None,
+            certificate: None,
         }
     }
 }
@@ -62,7 +67,12 @@ impl Default for AuthSettings {
 impl AuthSettings {
     /// Whether clients can say who they are.
     pub fn is_configured(&self) -> bool {
-        self.jwt.is_some() || self.tokens.is_some() || self.proxy.is_some()
+        self.takes_tokens() || self.proxy.is_some() || self.certificate.is_some()
+    }
+
+    /// Whether clients can send tokens.
+    pub fn takes_tokens(&self) -> bool {
+        self.jwt.is_some() || self.tokens.is_some()
     }
 }
 
@@ -133,6 +143,31 @@ pub struct ProxySettings {
     /// Claims whose headers hold several values, with commas between.
     #[serde(deserialize_with = "list")]
     pub lists: Vec<String>,
+}
+
+words! {
+    /// The name in a certificate that a client without a token has as `sub`.
+    SubjectOf {
+        /// The whole subject, as `CN=alice,O=Example`.
+        #[default]
+        Subject = "subject",
+        /// Its common name.
+        CommonName = "subject_cn",
+        /// The host name among the alternative names.
+        Dns = "dns",
+        /// The address of mail among them.
+        Email = "email",
+        /// The URI among them.
+        Uri = "uri",
+    }
+}
+
+/// `[auth.certificate]`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CertificateAuthSettings {
+    /// The name that is `sub` where no token has one.
+    pub sub: SubjectOf,
 }
 
 /// Who may read a stream.

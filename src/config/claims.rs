@@ -1,6 +1,6 @@
 //! The claims of a client: what is known about who it is, as text that filters and rules compare.
 //!
-//! A claim comes from a signed token, from the list of static tokens, or from a trusted proxy. Pure.
+//! A claim comes from a signed token, from the list of static tokens, from a trusted proxy, or from a certificate. Pure.
 
 use std::borrow::Cow;
 
@@ -12,6 +12,21 @@ pub struct Claims(Map<String, Value>);
 
 /// The claim that names the client (RFC 7519, section 4.1.2).
 pub const SUBJECT: &str = "sub";
+
+/// The claim of a client's certificate, an object.
+pub const CERTIFICATE: &str = "certificate";
+
+/// The members of that object.
+pub(crate) const CERTIFICATE_MEMBERS: [&str; 8] = [
+    "subject",
+    "subject_cn",
+    "subject_o",
+    "subject_ou",
+    "dns",
+    "email",
+    "uri",
+    "ip",
+];
 
 /// Claims that are one text with a space between their values (RFC 8693, section 4.2).
 const SPACED: [&str; 2] = ["scope", "scp"];
@@ -48,10 +63,37 @@ impl Claims {
         &self.0
     }
 
+    /// Whether there are claims of a certificate, or such that would be taken for them.
+    pub fn have_certificate(&self) -> bool {
+        self.0.keys().any(|name| is_of_certificate(name))
+    }
+
+    /// Whether all claims but those of a certificate are the same as in `other`.
+    pub fn equal_but_for_certificate(&self, other: &Self) -> bool {
+        let own = |claims: &'_ Self| claims.0.keys().filter(|name| !is_of_certificate(name)).count();
+        let has =
+            |(name, value): (&String, &Value)| is_of_certificate(name) || self.0.get(name) == Some(value);
+        own(self) == own(other) && other.0.iter().all(has)
+    }
+
+    /// Without what could be taken for the claims of a certificate.
+    pub fn without_certificate(self) -> Map<String, Value> {
+        let mut claims = self.0;
+        claims.retain(|name, _| !is_of_certificate(name));
+        claims
+    }
+
     /// The name of the client, if it has one.
     pub fn subject(&self) -> Option<&str> {
         self.0.get(SUBJECT)?.as_str()
     }
+}
+
+/// Whether a claim of this name is that of a certificate, or could be taken for a member of it: the whole name of a claim
+/// goes before the members of another one.
+pub(crate) fn is_of_certificate(name: &str) -> bool {
+    let rest = name.strip_prefix(CERTIFICATE);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The value behind a name with dots. An object may have a name with dots as well.
@@ -120,5 +162,23 @@ mod tests {
             assert_eq!(claims.values(name).collect::<Vec<_>>(), values, "{name}");
         }
         assert_eq!(claims.subject(), Some("anne"));
+    }
+
+    #[test]
+    fn claims_of_a_certificate_are_told_from_others() {
+        let of = |claims: Value| Claims::from(claims.as_object().expect("an object").clone());
+        let plain = of(json!({ "sub": "anne", "certificates": 1 }));
+        let forged =
+            of(json!({ "sub": "anne", "certificates": 1, "certificate.dns": "a", "certificate": {} }));
+        assert!(!plain.have_certificate() && forged.have_certificate());
+        assert!(plain.equal_but_for_certificate(&forged) && forged.equal_but_for_certificate(&plain));
+        assert_eq!(Claims::from(forged.without_certificate()), plain);
+        for other in [
+            json!({ "sub": "anne" }),
+            json!({ "sub": "bob", "certificates": 1 }),
+        ] {
+            assert!(!plain.equal_but_for_certificate(&of(other.clone())), "{other}");
+            assert!(!of(other.clone()).equal_but_for_certificate(&plain), "{other}");
+        }
     }
 }

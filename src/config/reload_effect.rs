@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::auth::{AuthSettings, JwtSettings, ProxySettings, TokenSettings};
+use super::auth::{AuthSettings, CertificateAuthSettings, JwtSettings, ProxySettings, TokenSettings};
 use super::cors::CorsSettings;
 use super::exposure::AdminSettings;
 use super::http_tls::HttpTlsSettings;
@@ -303,6 +303,7 @@ pub(super) fn auth(old: &AuthSettings, new: &AuthSettings) -> Vec<Key> {
             jwt: Live,
             tokens: Live,
             proxy: Live,
+            certificate: Live,
         }
     );
     let [old_jwt, new_jwt] = [old, new].map(|auth| auth.jwt.clone().unwrap_or_default());
@@ -314,7 +315,16 @@ pub(super) fn auth(old: &AuthSettings, new: &AuthSettings) -> Vec<Key> {
     let [old_proxy, new_proxy] = [old, new].map(|auth| auth.proxy.clone().unwrap_or_default());
     let has_changed = old.proxy.is_some() != new.proxy.is_some();
     nest(&mut keys, "proxy", has_changed, proxy(&old_proxy, &new_proxy));
+    let [old_certificate, new_certificate] = [old, new].map(|auth| auth.certificate.unwrap_or_default());
+    let has_changed = old.certificate.is_some() != new.certificate.is_some();
+    let inner = certificate(old_certificate, new_certificate);
+    nest(&mut keys, "certificate", has_changed, inner);
     keys
+}
+
+fn certificate(old: CertificateAuthSettings, new: CertificateAuthSettings) -> Vec<Key> {
+    let (old, new) = (&old, &new);
+    compare!(old, new, CertificateAuthSettings { sub: Live })
 }
 
 fn jwt(old: &JwtSettings, new: &JwtSettings) -> Vec<Key> {

@@ -159,8 +159,16 @@ impl StreamSettings {
 
     /// Whether the filter uses claims of the client.
     pub(crate) fn filters_by_claims(&self) -> bool {
-        let mut values = self.filter.values().flatten();
-        values.any(|value| matches!(Written::parse(value), Written::Claim(_)))
+        self.claims().next().is_some()
+    }
+
+    /// The names of the claims of the client that the filter uses.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &str> {
+        let values = self.filter.values().flatten();
+        values.filter_map(|value| match Written::parse(value) {
+            Written::Claim(name) => Some(name),
+            Written::Text(_) | Written::Parameter(_) => None,
+        })
     }
 
     /// Whether a part of the filter is the same for all clients.

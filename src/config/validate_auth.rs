@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use http::{HeaderName, Uri};
 
 use super::auth::{Allow, AuthSettings, JwtSettings, ProxySettings};
-use super::claims::{SUBJECT, is_claim_name};
+use super::claims::{CERTIFICATE_MEMBERS, SUBJECT, is_claim_name, is_of_certificate};
 use super::faults::Faults;
 use super::filter::Name;
+use super::http_tls::ClientAuth;
 use super::parameters::{NAMES, is_last_event_id};
 use super::security::FileName;
 use super::settings::Draft;
@@ -43,6 +44,9 @@ pub(super) fn validate(draft: &Draft, faults: &mut Faults) {
     }
     if let Some(proxy) = &auth.proxy {
         check_proxy(proxy, draft.http.trusted_proxies.is_empty(), faults);
+    }
+    if auth.certificate.is_some() {
+        check_certificate(draft, faults);
     }
     check_carriers(auth, draft, faults);
     check_streams(draft, faults);
@@ -202,9 +206,45 @@ fn check_proxy(proxy: &ProxySettings, has_no_proxy: bool, faults: &mut Faults) {
     }
 }
 
+fn check_certificate(draft: &Draft, faults: &mut Faults) {
+    let tls = draft.http.tls.as_ref();
+    if tls.is_none_or(|tls| tls.client_auth == ClientAuth::None) {
+        faults.add(
+            "auth.certificate",
+            "needs certificates of clients; set client_auth = \"request\" or \"require\" and client_ca_file in [http.tls]",
+        );
+    }
+    let proxy = draft.auth.proxy.iter();
+    for claim in proxy.flat_map(|proxy| proxy.headers.keys()) {
+        if is_of_certificate(claim) {
+            faults.add(
+                format!("auth.proxy.headers.{claim:?}"),
+                "is a claim of certificates, which [auth.certificate] keeps for them; take another name",
+            );
+        }
+    }
+}
+
+/// Checks that a claim exists, as far as that is known.
+fn check_claim(name: &str, key: &str, draft: &Draft, faults: &mut Faults) {
+    if draft.auth.certificate.is_none() || !is_of_certificate(name) {
+        return;
+    }
+    let member = name.split_once('.').map_or("", |(_, member)| member);
+    if !CERTIFICATE_MEMBERS.contains(&member) {
+        faults.add(
+            key.to_owned(),
+            format!(
+                "has {name:?}, which no certificate has; known: certificate.{}",
+                CERTIFICATE_MEMBERS.join(", certificate.")
+            ),
+        );
+    }
+}
+
 /// Checks where tokens may be beside `Authorization`.
 fn check_carriers(auth: &AuthSettings, draft: &Draft, faults: &mut Faults) {
-    let takes_tokens = auth.jwt.is_some() || auth.tokens.is_some();
+    let takes_tokens = auth.takes_tokens();
     for (name, carrier) in [
         ("cookie", &auth.cookie),
         ("query_parameter", &auth.query_parameter),
@@ -257,7 +297,7 @@ fn check_carriers(auth: &AuthSettings, draft: &Draft, faults: &mut Faults) {
 }
 
 fn check_streams(draft: &Draft, faults: &mut Faults) {
-    const NOBODY: &str = "needs [auth.jwt], [auth.tokens] or [auth.proxy], by which clients say who they are; add one, or remove it";
+    const NOBODY: &str = "needs [auth.jwt], [auth.tokens], [auth.proxy] or [auth.certificate], by which clients say who they are; add one, or remove it";
     let is_configured = draft.auth.is_configured();
     for (index, stream) in draft.streams.iter().enumerate() {
         let key = format!("stream[{index}].allow");
@@ -275,6 +315,7 @@ fn check_streams(draft: &Draft, faults: &mut Faults) {
                 );
             }
             for (name, values) in claims {
+                check_claim(name, &key, draft, faults);
                 if !is_claim_name(name) || values.is_empty() || values.iter().any(String::is_empty) {
                     faults.add(
                         key.clone(),
@@ -289,6 +330,9 @@ fn check_streams(draft: &Draft, faults: &mut Faults) {
             continue;
         }
         let key = format!("stream[{index}].filter");
+        for name in stream.claims() {
+            check_claim(name, &key, draft, faults);
+        }
         if !is_configured {
             faults.add(key, format!("uses claims, which {NOBODY}"));
         } else if stream.allow.as_ref().is_some_and(Allow::is_public) {

@@ -18,6 +18,7 @@ use super::error::ApiError;
 use super::forwarded::Address;
 use super::over_limit;
 use super::state::AppState;
+use crate::auth::certificate::ClientCertificate;
 use crate::auth::identity::{Denied, Identity, name_for_log};
 use crate::auth::policy::Policy;
 use crate::auth::status::Reason;
@@ -48,13 +49,25 @@ pub(super) async fn authorize(
         return Ok(None);
     }
     let is_trusted = connection.is_some_and(|connection| state.limits.trusts(connection.peer()));
-    let identity = identify(&policy, is_trusted, query, headers).await;
+    // The certificate of a proxy does not say who its clients are.
+    let certificate = connection.filter(|_| !is_trusted);
+    let certificate = certificate.and_then(|connection| connection.client_certificate());
+    let client = Client {
+        is_trusted,
+        certificate: certificate.map(Arc::as_ref),
+        query,
+        headers,
+    };
+    let identity = identify(&policy, &client).await;
     let granted = identity.and_then(|identity| state.auth.grant(&policy, identity, path));
     match granted {
         Ok(access) => Ok(Some(access)),
         Err(denied) => {
             state.auth.status.count(denied.reason());
             let peer = connection.map(|connection| connection.peer().to_string());
+            if let Some(connection) = connection.filter(|_| denied.is_of_connection()) {
+                connection.retire();
+            }
             debug!("{}: refused from {path}: {denied}", peer.unwrap_or_default());
             Err(Box::new(refusal(denied, &policy, headers)))
         }
@@ -106,20 +119,30 @@ pub(super) fn flow(access: Option<&Access>, address: Address) -> Flow {
     )
 }
 
-async fn identify(
-    policy: &Policy,
+/// What says who a client is.
+struct Client<'r> {
+    /// Whether its proxy is believed.
     is_trusted: bool,
-    query: &str,
-    headers: &HeaderMap,
-) -> Result<Identity, Denied> {
-    if let Some(identity) = policy.of_proxy(is_trusted, headers)? {
+    certificate: Option<&'r ClientCertificate>,
+    query: &'r str,
+    headers: &'r HeaderMap,
+}
+
+/// The client, by its proxy, otherwise by its token, to which its certificate adds, otherwise by its certificate alone.
+async fn identify(policy: &Policy, client: &Client<'_>) -> Result<Identity, Denied> {
+    if let Some(identity) = policy.of_proxy(client.is_trusted, client.headers)? {
         return Ok(identity);
     }
-    match token(policy, query, headers)? {
-        Some(token) => policy.of_token(&token).await,
-        None if policy.takes_tokens() => Err(Denied::NoToken),
-        None => Err(Denied::NotByProxy),
+    if let Some(token) = token(policy, client.query, client.headers)? {
+        return policy.of_token(&token, client.certificate).await;
     }
+    let named = client
+        .certificate
+        .map(|certificate| policy.of_certificate(certificate));
+    named
+        .transpose()?
+        .flatten()
+        .ok_or_else(|| policy.denial_of_nobody())
 }
 
 /// The token of a request: of `Authorization`, otherwise of the query, otherwise of the cookie.
@@ -170,7 +193,12 @@ fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
     let message = denied.to_string();
     let (status, code) = match denied {
         Denied::NotAllowed => (StatusCode::FORBIDDEN, "forbidden"),
-        Denied::NoToken | Denied::NotByProxy => (StatusCode::UNAUTHORIZED, "unauthorized"),
+        Denied::NoToken | Denied::NotByProxy | Denied::NoCertificate => {
+            (StatusCode::UNAUTHORIZED, "unauthorized")
+        }
+        Denied::CertificateExpired | Denied::CertificateUntrusted => {
+            (StatusCode::UNAUTHORIZED, "invalid_certificate")
+        }
         Denied::Unavailable => {
             let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", message);
             let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
@@ -180,7 +208,7 @@ fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
     };
     let challenge = match code {
         // RFC 6750, section 3.1: no error for a client that sends nothing.
-        "unauthorized" => "Bearer realm=\"kafka-sse-bridge\"".to_owned(),
+        "unauthorized" | "invalid_certificate" => "Bearer realm=\"kafka-sse-bridge\"".to_owned(),
         "forbidden" => "Bearer realm=\"kafka-sse-bridge\", error=\"insufficient_scope\"".to_owned(),
         code => {
             format!("Bearer realm=\"kafka-sse-bridge\", error=\"{code}\", error_description=\"{message}\"")

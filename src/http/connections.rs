@@ -12,9 +12,10 @@ use std::time::Duration;
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 
-use super::client_certificate::ClientCertificate;
 use super::connection_limit::{ConnectionLimit, Share};
+use super::flood::Flood;
 use super::peer::Peer;
+use crate::auth::certificate::ClientCertificate;
 use crate::config::HttpSettings;
 use crate::fd_limit;
 use crate::logging::Seldom;
@@ -36,7 +37,7 @@ pub struct Connections {
     write_timeouts: AtomicU64,
     head_timeouts: AtomicU64,
     large_heads: AtomicU64,
-    http2_floods: AtomicU64,
+    http2_floods: [AtomicU64; Flood::ALL.len()],
     http2_ping_timeouts: AtomicU64,
     accept_pauses: AtomicU64,
     per_address: Arc<ConnectionLimit>,
@@ -70,7 +71,7 @@ impl Connections {
             write_timeouts: AtomicU64::new(0),
             head_timeouts: AtomicU64::new(0),
             large_heads: AtomicU64::new(0),
-            http2_floods: AtomicU64::new(0),
+            http2_floods: Default::default(),
             http2_ping_timeouts: AtomicU64::new(0),
             accept_pauses: AtomicU64::new(0),
             per_address: Arc::default(),
@@ -134,9 +135,10 @@ impl Connections {
         self.large_heads.load(Ordering::Relaxed)
     }
 
-    /// Connections of HTTP/2 closed because of what floods have in common, since the start.
-    pub(crate) fn http2_floods(&self) -> u64 {
-        self.http2_floods.load(Ordering::Relaxed)
+    /// Connections of HTTP/2 closed because of floods, since the start, by kind.
+    pub(crate) fn http2_floods(&self) -> impl Iterator<Item = (Flood, u64)> {
+        let counts = Flood::ALL.into_iter().zip(&self.http2_floods);
+        counts.map(|(kind, count)| (kind, count.load(Ordering::Relaxed)))
     }
 
     /// Connections of HTTP/2 closed because a ping was not answered, since the start.
@@ -203,6 +205,7 @@ impl Connections {
             is_tls,
             client_certificate: OnceLock::new(),
             of: None,
+            is_retired: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
             is_streaming: AtomicBool::new(false),
             closed_by: OnceLock::new(),
@@ -214,7 +217,7 @@ impl Connections {
             Limit::WriteTimeout => &self.write_timeouts,
             Limit::HeadTimeout => &self.head_timeouts,
             Limit::HeadSize => &self.large_heads,
-            Limit::Http2Flood => &self.http2_floods,
+            Limit::Http2Flood(kind) => &self.http2_floods[kind as usize],
             Limit::Http2Ping => &self.http2_ping_timeouts,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -243,8 +246,8 @@ pub(super) enum Limit {
     WriteTimeout,
     HeadTimeout,
     HeadSize,
-    /// More resets, or more of a head, than any client needs.
-    Http2Flood,
+    /// More of something than any client needs.
+    Http2Flood(Flood),
     /// A ping of HTTP/2 was not answered.
     Http2Ping,
 }
@@ -265,6 +268,8 @@ pub(super) struct Connection {
     client_certificate: OnceLock<Arc<ClientCertificate>>,
     /// The connection that this is a stream of.
     of: Option<Arc<Self>>,
+    /// Whether it takes no more requests. Unused for a stream.
+    is_retired: AtomicBool,
     /// Whether a head was complete since the socket last looked.
     has_request: AtomicBool,
     /// Whether a response is under way that has no end.
@@ -308,10 +313,23 @@ impl Connection {
             is_tls: self.is_tls,
             client_certificate: self.client_certificate.clone(),
             of: Some(Arc::clone(self)),
+            is_retired: AtomicBool::new(false),
             has_request: AtomicBool::new(false),
             is_streaming: AtomicBool::new(false),
             closed_by: OnceLock::new(),
         })
+    }
+
+    /// Has the connection end once the responses have that are under way: the client connects again, perhaps to another
+    /// daemon, and perhaps with another certificate. To be called before the response in question ends.
+    pub(super) fn retire(&self) {
+        let whole = self.of.as_deref().unwrap_or(self);
+        whole.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection should end. Read by the task that exchanges its bytes, which ends responses.
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
     }
 
     pub(super) fn note_request(&self) {

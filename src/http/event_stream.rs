@@ -26,6 +26,8 @@ use super::response::as_event_stream;
 use super::state::AppState;
 use super::stream_path::FoundStream;
 use crate::stream::access::Access;
+use crate::stream::control::Goodbye;
+use crate::stream::counters::Departure;
 use crate::stream::subscription::{Step, Subscription};
 
 /// Opens the stream for a client.
@@ -141,6 +143,22 @@ impl EventStream {
     }
 }
 
+impl EventStream {
+    /// Has the client open another connection where this one would bring it back to what has ended: to this daemon, or
+    /// with the certificate that was not accepted any more.
+    fn retire_connection(&self) {
+        let is_over = match self.subscription.departure() {
+            Departure::Told(Goodbye::Lifetime) => true,
+            Departure::Told(Goodbye::Unauthorized) => self.connection.client_certificate().is_some(),
+            _ => false,
+        };
+        if is_over {
+            self.connection.set_streaming(false);
+            self.connection.retire();
+        }
+    }
+}
+
 impl futures_core::Stream for EventStream {
     type Item = Result<Bytes, Infallible>;
 
@@ -161,7 +179,10 @@ impl futures_core::Stream for EventStream {
                         }
                     }
                 },
-                Step::End => return Poll::Ready(None),
+                Step::End => {
+                    this.retire_connection();
+                    return Poll::Ready(None);
+                }
                 Step::Yield => {
                     context.waker().wake_by_ref();
                     return Poll::Pending;

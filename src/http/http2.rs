@@ -31,6 +31,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::connections::{Connection, Limit};
+use super::frames::{Frames, Suspect};
 use super::router::Handler;
 
 /// Bytes of a body that are passed on at once: a frame. A client that takes so many within the write timeout is slow,
@@ -91,6 +92,13 @@ pub(super) async fn serve<T>(
         let handler = Arc::clone(&handler);
         async move { Ok::<_, Infallible>(answer(&handler, request).await) }
     });
+    let suspect = Arc::<Suspect>::default();
+    let frames = Frames::new(
+        transport,
+        Arc::clone(&connection),
+        limits.max_streams,
+        Arc::clone(&suspect),
+    );
     let served = http2::Builder::new(executor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_streams)
@@ -102,15 +110,28 @@ pub(super) async fn serve<T>(
         .max_local_error_reset_streams(MAX_ERROR_RESETS)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT)
-        .serve_connection(TokioIo::new(transport), service);
+        .serve_connection(TokioIo::new(frames), service);
     let mut served = pin!(served);
     let mut idle = pin!(sleep(limits.idle_timeout));
     let mut seen = tally.opened();
     let mut is_ending = false;
     let result = loop {
+        // The task of the stream that retired the connection has woken this one after that.
+        let or_retired = poll_fn(|cx| match served.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if connection.is_retired() && !is_ending => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
         tokio::select! {
             biased;
-            result = served.as_mut() => break result,
+            result = or_retired => {
+                let Some(result) = result else {
+                    is_ending = true;
+                    served.as_mut().graceful_shutdown();
+                    continue;
+                };
+                break result;
+            }
             _ = ending.wait_for(|&is_ending| is_ending), if !is_ending => {
                 is_ending = true;
                 served.as_mut().graceful_shutdown();
@@ -136,7 +157,7 @@ pub(super) async fn serve<T>(
     if let Err(error) = result {
         debug!("{}: {error}", connection.peer());
         if is_flood(&error) {
-            connection.close_by(Limit::Http2Flood);
+            connection.close_by(Limit::Http2Flood(suspect.get()));
         } else if error.is_timeout() {
             connection.close_by(Limit::Http2Ping);
         }
@@ -154,9 +175,6 @@ async fn answer(handler: &Handler, mut request: Request<Incoming>) -> Response<P
     let exchange = EXCHANGE.with(Arc::clone);
     as_http1(&mut request);
     let connection = &exchange.connection;
-    if let Some(certificate) = connection.client_certificate() {
-        request.extensions_mut().insert(Arc::clone(certificate));
-    }
     request.extensions_mut().insert(Arc::clone(connection));
     let is_head = request.method() == Method::HEAD;
     let mut response = handler(request).await;
@@ -389,5 +407,77 @@ where
         }
         hint.set_lower(hint.lower() + rest);
         hint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::server::graceful::GracefulShutdown;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use warp::reply::Reply;
+
+    use super::super::connection_limit::Share;
+    use super::super::connections::Connections;
+    use super::super::peer::Peer;
+    use super::super::protocol::PREFACE;
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(75);
+
+    /// A client's end of a connection that is served, and what keeps it from ending.
+    fn served() -> (DuplexStream, Arc<Connections>, watch::Sender<bool>) {
+        let connections = Arc::new(Connections::new(Duration::from_secs(30)));
+        let (ours, theirs) = duplex(64 * 1024);
+        let (end, ending) = watch::channel(false);
+        let handler: Handler = Arc::new(|_| Box::pin(async { warp::reply().into_response() }));
+        let limits = Limits {
+            max_streams: 100,
+            max_head: 32 * 1024,
+            idle_timeout: IDLE,
+            write_timeout: Duration::from_secs(30),
+        };
+        let connection = connections.accept(Share::default(), Peer::Unix, None, false);
+        let watcher = GracefulShutdown::new().watcher();
+        tokio::spawn(serve(ours, connection, handler, limits, ending, watcher));
+        (theirs, connections, end)
+    }
+
+    async fn until_closed(connections: &Connections) {
+        while connections.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_requests_is_told_to_go_away() {
+        let (theirs, connections, _end) = served();
+        let (mut client, connection) = h2::client::handshake(theirs).await.expect("a connection");
+        let connection = tokio::spawn(connection);
+        let begun = Instant::now();
+        let request = Request::get("http://x/").body(()).expect("a request");
+        let (response, _) = client.send_request(request, true).expect("sent");
+        assert_eq!(response.await.expect("a response").status(), 200);
+        // Without an error, as the client answers pings.
+        let ended = connection.await.expect("a task");
+        ended.expect("no error");
+        let lasted = begun.elapsed();
+        assert!((IDLE..3 * IDLE).contains(&lasted), "{lasted:?}");
+        until_closed(&connections).await;
+        assert_eq!(connections.http2_ping_timeouts(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_answers_no_ping_is_closed_and_counted() {
+        let (mut theirs, connections, _end) = served();
+        let begun = Instant::now();
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        theirs.write_all(PREFACE).await.expect("space");
+        theirs.write_all(&settings).await.expect("space");
+        // It reads on, so only its silence is noticed.
+        let mut read = Vec::new();
+        theirs.read_to_end(&mut read).await.expect("an end");
+        assert_eq!(begun.elapsed().as_secs(), (PING_EVERY + PING_TIMEOUT).as_secs());
+        until_closed(&connections).await;
+        assert_eq!(connections.http2_ping_timeouts(), 1);
     }
 }

@@ -4,9 +4,9 @@
 //!   and `cors` to [`router`], which calls a handler; or `redirect` answers. [`connections`] counts, and holds the shared
 //!   state of one connection; `connection_limit` limits those of one address.
 //! - The layers of a connection: `timed_socket` (with `write_timeout`), perhaps [`tls`], and then `socket` for HTTP/1.1, which
-//!   ends it by the rules of `head_timeout` and `hangup` and completes `own_errors` of hyper, or `http2`; `protocol` distinguishes these two without TLS, and
-//!   `prefixed` returns what was read for that. [`tls_status`] counts handshakes, and knows when certificates expire;
-//!   [`client_certificate`] is that of a client.
+//!   ends it by the rules of `head_timeout` and `hangup` and completes `own_errors` of hyper, or `http2`, whose `frames` are
+//!   counted (`flood`); `protocol` distinguishes these two without TLS, and `prefixed` returns what was read for that.
+//!   [`tls_status`] counts handshakes, and knows when certificates expire.
 //! - [`exposure`] says which routes a listener serves.
 //! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query, `stream_path` finds its stream), which
 //!   `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
@@ -28,7 +28,6 @@ mod accept;
 mod access;
 pub(crate) mod assets;
 mod base_path;
-pub(crate) mod client_certificate;
 mod connection_limit;
 pub mod connections;
 mod cors;
@@ -37,8 +36,10 @@ mod document;
 mod error;
 mod event_stream;
 pub mod exposure;
+pub mod flood;
 mod form;
 mod forwarded;
+mod frames;
 mod hangup;
 mod head_timeout;
 pub mod health;

@@ -367,9 +367,6 @@ impl Session {
         let requests = Arc::clone(&connection);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             requests.note_request();
-            if let Some(certificate) = requests.client_certificate() {
-                request.extensions_mut().insert(Arc::clone(certificate));
-            }
             request.extensions_mut().insert(Arc::clone(&requests));
             // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their
             // path.

@@ -59,6 +59,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientSocket<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        // The end, as if the client had closed the connection, which then ends between two requests.
+        if this.connection.is_retired() && !this.connection.is_streaming() {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let read = this.hangup.poll_read(&mut this.transport, cx, buffer);
         if this.connection.take_request() {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
+use super::connections::Connections;
+use super::flood::Flood;
 use super::limits::{Limit, Limits};
 use super::response;
 use super::state::AppState;
@@ -38,7 +40,7 @@ pub(super) fn answer(state: &AppState) -> Response {
             "limits": limits(&state.limits),
             "tls": tls(&state.tls),
             "http2": {
-                "floods": state.connections.http2_floods(),
+                "floods": floods(&state.connections),
                 "ping_timeouts": state.connections.http2_ping_timeouts(),
             },
         },
@@ -79,6 +81,11 @@ fn tls(tls: &TlsStatus) -> Value {
         "handshake_waits": tls.waits(),
         "resumed": tls.resumed(),
     })
+}
+
+fn floods(connections: &Connections) -> Map<String, Value> {
+    let entry = |(kind, count): (Flood, u64)| (kind.as_str().to_owned(), json!(count));
+    connections.http2_floods().map(entry).collect()
 }
 
 fn by_limit(refused: &[(Limit, u64)]) -> Map<String, Value> {

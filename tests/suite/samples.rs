@@ -82,6 +82,7 @@ fn the_samples_comments_show_the_true_defaults() {
         "audience =",
         "headers =",
         "lists =",
+        "sub =",
         "allow =",
         "login_url =",
     ];

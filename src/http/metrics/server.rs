@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 
 use super::families::{Families, Labels};
+use crate::http::flood::Flood;
 use crate::http::health;
 use crate::http::state::AppState;
 use crate::stream::pieces;
@@ -93,10 +94,12 @@ fn connections(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
 
 fn tls(state: &AppState, families: &mut Families<'_>) -> fmt::Result {
     let connections = &state.connections;
-    families.count(
+    let of_kind =
+        |(kind, count): (Flood, u64)| -> (Labels, u64) { (vec![("kind", kind.as_str().to_owned())], count) };
+    families.counter(
         "http2_floods",
-        "Connections of HTTP/2 closed because of more resets or larger heads than any client needs",
-        connections.http2_floods(),
+        "Connections of HTTP/2 closed because of more frames than any client needs, by kind",
+        connections.http2_floods().map(of_kind),
     )?;
     families.count(
         "http2_ping_timeouts",

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::Auth;
 use crate::config::HttpSettings;
 use crate::http::tls_status::{CertificateFigures, TlsStatus};
 
@@ -40,7 +41,7 @@ pub struct Tls;
 
 impl Tls {
     /// Nothing.
-    pub fn new(_: Arc<TlsStatus>) -> Self {
+    pub fn new(_: Arc<TlsStatus>, _: Arc<Auth>) -> Self {
         Self
     }
 

@@ -11,6 +11,7 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::files::Stamp;
 use super::identity::Identity;
+use crate::auth::certificate::Authorities;
 use crate::config::proxies::Proxy;
 use crate::config::{CertificateSettings, ClientAuth, FileName, HttpSettings, HttpTlsSettings, TlsVersion};
 use crate::http::tls_status::CertificateFigures;
@@ -32,7 +33,7 @@ pub(crate) struct Prepared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trust {
     auth: ClientAuth,
-    authorities: Vec<CertificateDer<'static>>,
+    pub(super) authorities: Arc<Authorities>,
 }
 
 impl Prepared {
@@ -71,9 +72,10 @@ impl Prepared {
             });
         }
         let authorities = settings.client_ca_file.as_ref().map(certificates);
+        let authorities = authorities.transpose()?.unwrap_or_default();
         let trust = Trust {
             auth: settings.client_auth,
-            authorities: authorities.transpose()?.unwrap_or_default(),
+            authorities: Arc::new(Authorities::new(authorities.iter().map(|one| one.to_vec()))),
         };
         let versions: &[_] = match settings.min_version {
             TlsVersion::V1_2 => &[&TLS13, &TLS12],
@@ -86,8 +88,8 @@ impl Prepared {
             builder.with_no_client_auth()
         } else {
             let mut roots = RootCertStore::empty();
-            for authority in &trust.authorities {
-                let added = roots.add(authority.clone());
+            for authority in authorities {
+                let added = roots.add(authority);
                 added.map_err(|error| cannot_be_used(settings.client_ca_file.as_ref(), &error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);

@@ -4,11 +4,19 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use x509_cert::Certificate;
+use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::Decode;
+use x509_cert::der::asn1::{Ia5StringRef, PrintableStringRef, Utf8StringRef};
+use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use crate::http::client_certificate::ClientCertificate;
+use crate::auth::certificate::ClientCertificate;
+
+/// Attributes of a subject (RFC 4519, section 2): CN, O and OU.
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+const ORGANIZATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
+const UNIT: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.11");
 
 /// The part of a certificate that is of interest here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +33,21 @@ impl Identity {
     pub(super) fn parse(der: &[u8]) -> Result<Self, String> {
         let certificate = Certificate::from_der(der).map_err(|error| error.to_string())?;
         let content = &certificate.tbs_certificate;
+        let not_after = content.validity.not_after.to_unix_duration();
         let mut names = ClientCertificate {
             subject: content.subject.to_string(),
+            not_after: not_after.as_secs(),
             ..ClientCertificate::default()
         };
+        for attribute in content.subject.0.iter().flat_map(|set| set.0.iter()) {
+            let values = match attribute.oid {
+                COMMON_NAME => &mut names.common_names,
+                ORGANIZATION => &mut names.organizations,
+                UNIT => &mut names.units,
+                _ => continue,
+            };
+            values.extend(text(attribute));
+        }
         let alternatives = content
             .get::<SubjectAltName>()
             .map_err(|error| error.to_string())?;
@@ -41,11 +60,27 @@ impl Identity {
                 _ => {}
             }
         }
-        Ok(Self {
-            names,
-            not_after: content.validity.not_after.to_unix_duration(),
-        })
+        Ok(Self { names, not_after })
     }
+}
+
+/// The text of an attribute, in the encodings that RFC 5280 has certificates use, and that of addresses.
+fn text(attribute: &AttributeTypeAndValue) -> Option<String> {
+    let value = &attribute.value;
+    let utf8 = value
+        .decode_as::<Utf8StringRef<'_>>()
+        .map(|text| text.as_str().to_owned());
+    let printable = || {
+        value
+            .decode_as::<PrintableStringRef<'_>>()
+            .map(|text| text.as_str().to_owned())
+    };
+    let ia5 = || {
+        value
+            .decode_as::<Ia5StringRef<'_>>()
+            .map(|text| text.as_str().to_owned())
+    };
+    utf8.or_else(|_| printable()).or_else(|_| ia5()).ok()
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {

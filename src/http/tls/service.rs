@@ -21,6 +21,8 @@ use super::certificates::{Prepared, Trust};
 use super::files::Stamp;
 use super::identity::Identity;
 use super::socket::TlsSocket;
+use crate::auth::Auth;
+use crate::auth::certificate::{Authorities, ClientCertificate};
 use crate::config::HttpTlsSettings;
 use crate::config::proxies::Proxy;
 use crate::http::connections::Connection;
@@ -49,6 +51,8 @@ const NO_TLS: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json
 /// The configuration in use.
 struct Active {
     config: Arc<ServerConfig>,
+    /// That clients' certificates are verified by.
+    authorities: Arc<Authorities>,
     stamp: Stamp,
     settings: HttpTlsSettings,
     trusted_proxies: Vec<Proxy>,
@@ -57,6 +61,8 @@ struct Active {
 /// TLS towards clients: its configuration, which may be exchanged, and the handshakes under way.
 pub struct Tls {
     status: Arc<TlsStatus>,
+    /// Learns which CAs are trusted.
+    auth: Arc<Auth>,
     active: RwLock<Option<Arc<Active>>>,
     /// Encrypts tickets, for as long as clients are trusted as they were.
     tickets: Mutex<Option<(Trust, Arc<dyn ProducesTickets>)>>,
@@ -74,9 +80,10 @@ impl std::fmt::Debug for Tls {
 
 impl Tls {
     /// Without a configuration.
-    pub fn new(status: Arc<TlsStatus>) -> Self {
+    pub fn new(status: Arc<TlsStatus>, auth: Arc<Auth>) -> Self {
         Self {
             status,
+            auth,
             active: RwLock::default(),
             tickets: Mutex::default(),
             under_way: AtomicU64::new(0),
@@ -90,6 +97,7 @@ impl Tls {
         let Some(mut prepared) = prepared else {
             self.active.write().take();
             self.status.show(Vec::new());
+            self.auth.set_authorities(&Arc::default());
             return;
         };
         // Without a ticketer sessions are not resumed, and all else works.
@@ -98,12 +106,16 @@ impl Tls {
             Err(error) => error!("sessions of TLS cannot be resumed: {error}"),
         }
         self.status.show(prepared.certificates);
+        let authorities = prepared.trust.authorities;
         *self.active.write() = Some(Arc::new(Active {
             config: Arc::new(prepared.config),
+            authorities: Arc::clone(&authorities),
             stamp: prepared.stamp,
             settings: prepared.settings,
             trusted_proxies: prepared.trusted_proxies,
         }));
+        // A handshake that ends later with the earlier ones gives a right that is refused.
+        self.auth.set_authorities(&authorities);
         // More may be allowed than before.
         self.has_ended.notify_one();
     }
@@ -264,7 +276,7 @@ impl Handshake {
         let status = &self.tls.status;
         let made = timeout(limit, self.make(socket)).await;
         let (outcome, stream) = match made {
-            Ok(Ok(stream)) => match note_client(&stream, &connection) {
+            Ok(Ok(stream)) => match self.note_client(&stream, &connection) {
                 Ok(()) => (Outcome::Ok, Some(stream)),
                 Err(why) => {
                     debug!("{}: its certificate cannot be used: {why}", connection.peer());
@@ -286,6 +298,22 @@ impl Handshake {
             status.count_resumed();
         }
         Some(TlsSocket::new(stream))
+    }
+
+    /// Notes whom the client's certificate names, if it has one.
+    fn note_client(
+        &self,
+        stream: &TlsStream<TimedSocket<TcpStream>>,
+        connection: &Connection,
+    ) -> Result<(), String> {
+        let certificates = stream.get_ref().1.peer_certificates();
+        if let Some(certificate) = certificates.and_then(<[_]>::first) {
+            connection.set_client_certificate(ClientCertificate {
+                authorities: Arc::clone(&self.active.authorities),
+                ..Identity::parse(certificate)?.names
+            });
+        }
+        Ok(())
     }
 
     async fn make(
@@ -325,15 +353,6 @@ async fn linger(mut socket: TimedSocket<TcpStream>) {
         let mut rest = socket.take(LINGER_BYTES);
         let _ = timeout(LINGER, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
     }
-}
-
-/// Notes whom the client's certificate names, if it has one.
-fn note_client(stream: &TlsStream<TimedSocket<TcpStream>>, connection: &Connection) -> Result<(), String> {
-    let certificates = stream.get_ref().1.peer_certificates();
-    if let Some(certificate) = certificates.and_then(<[_]>::first) {
-        connection.set_client_certificate(Identity::parse(certificate)?.names);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Who may read what: tokens, the rights that they give, and what nobody learns without them.
 
+mod certificates;
 mod claims;
 mod doctor;
 mod files;
@@ -32,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
         secrecy::trials(),
         lasting::trials(),
         others::trials(),
+        certificates::trials(),
         settings::trials(),
         files::trials(),
     ]
@@ -93,7 +95,12 @@ impl Answer {
 
 /// Asks for a stream, with these headers; the stream is closed at once.
 pub async fn ask(daemon: &Daemon, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut request = Stream::to(daemon.url(path));
+    ask_at(daemon.url(path), headers).await
+}
+
+/// The same, at any URL.
+pub async fn ask_at(url: String, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Stream::to(url);
     for (name, value) in headers {
         request = request.header(name, *value);
     }

@@ -3,6 +3,7 @@
 use super::File;
 use super::issuer::Issuer;
 use crate::configuration::{complains, read};
+use crate::harness::certificates::Certificates;
 use crate::trials;
 use kafka_sse_bridge::config::Flags;
 use kafka_sse_bridge::config::auth::Allow;
@@ -15,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         nonsense_in_auth_is_refused_with_line_key_and_remedy,
         key_files_that_cannot_be_meant_are_refused,
         rules_and_claims_need_clients_that_are_known,
+        claims_of_certificates_need_certificates_and_exist,
         with_auth_a_stream_is_for_known_clients_by_default,
     ]
 }
@@ -210,7 +212,7 @@ fn rules_and_claims_need_clients_that_are_known() {
         (
             format!("{STREAM}allow = \"authenticated\"\n"),
             "FILE:4: stream[0].allow: ",
-            &["needs [auth.jwt], [auth.tokens] or [auth.proxy]"][..],
+            &["needs [auth.jwt], [auth.tokens], [auth.proxy] or [auth.certificate]"][..],
         ),
         (
             format!("{STREAM}allow = {{ role = [\"admin\"] }}\n"),
@@ -263,6 +265,63 @@ fn rules_and_claims_need_clients_that_are_known() {
             ),
             "FILE:7: stream[0].max_filter_paths: ",
             &["less than the 2 headers and values"],
+        ),
+    ] {
+        complains(&text, place, pieces);
+    }
+}
+
+fn claims_of_certificates_need_certificates_and_exist() {
+    let certificates = Certificates::new();
+    let tls = |lines: &str| certificates.section(lines);
+    let ca = format!(
+        "client_auth = \"request\"\nclient_ca_file = {:?}",
+        certificates.path("ca.pem")
+    );
+    let auth = "[auth.certificate]\n";
+    let good = format!("{auth}{STREAM}{}", tls(&ca));
+    read(&good, &[], &Flags::default()).expect("valid");
+    for (text, place, pieces) in [
+        (
+            format!("{auth}{STREAM}"),
+            "FILE:1: auth.certificate: ",
+            &["needs certificates of clients", "client_auth"][..],
+        ),
+        (
+            format!("{auth}{STREAM}{}", tls("")),
+            "FILE:1: auth.certificate: ",
+            &["needs certificates of clients"],
+        ),
+        (
+            good.replace(auth, "[auth.certificate]\nsub = \"cn\"\n"),
+            "FILE:2: auth.certificate.sub: ",
+            &["subject, subject_cn, dns, email, uri"],
+        ),
+        (
+            good.replace(
+                STREAM,
+                &format!("{STREAM}allow = {{ \"certificate.cn\" = [\"a\"] }}\n"),
+            ),
+            "FILE:5: stream[0].allow: ",
+            &[
+                "\"certificate.cn\", which no certificate has",
+                "certificate.subject_cn",
+            ],
+        ),
+        (
+            good.replace(
+                STREAM,
+                &format!("{STREAM}filter = {{ key = [\"${{claims.certificate.san}}\"] }}\n"),
+            ),
+            "FILE:5: stream[0].filter: ",
+            &["\"certificate.san\", which no certificate has"],
+        ),
+        (
+            format!(
+                "[http]\ntrusted_proxies = [\"unix\"]\n[auth.proxy]\nheaders = {{ sub = \"X-User\", \"certificate.dns\" = \"X-Name\" }}\n{good}"
+            ),
+            "FILE:4: auth.proxy.headers.\"certificate.dns\": ",
+            &["is a claim of certificates"],
         ),
     ] {
         complains(&text, place, pieces);

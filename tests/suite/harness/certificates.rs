@@ -3,6 +3,7 @@
 use super::scratch;
 use super::secured::Authority;
 use super::wait::secs;
+use openssl::x509::X509Name;
 use openssl::x509::extension::SubjectAlternativeName;
 use std::fs;
 use std::time::Duration;
@@ -57,6 +58,25 @@ impl Certificates {
         let mut alternatives = SubjectAlternativeName::new();
         alternatives.uri(uri);
         let (certificate, key) = self.authority.sign_until(common, Some(&alternatives), 90 * DAY);
+        self.replace(&format!("{file}.pem"), &certificate);
+        self.replace(&format!("{file}.key"), &key);
+    }
+
+    /// The same of a client with this subject, as `[("CN", "alice")]`, and these alternative names.
+    pub fn write_subject(
+        &self,
+        file: &str,
+        subject: &[(&str, &str)],
+        alternatives: &SubjectAlternativeName,
+        valid: Duration,
+    ) {
+        let mut name = X509Name::builder().expect("a name");
+        for (attribute, value) in subject {
+            name.append_entry_by_text(attribute, value).expect("a name");
+        }
+        let (certificate, key) = self
+            .authority
+            .sign_subject(&name.build(), Some(alternatives), valid);
         self.replace(&format!("{file}.pem"), &certificate);
         self.replace(&format!("{file}.key"), &key);
     }

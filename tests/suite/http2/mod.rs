@@ -1,4 +1,6 @@
-//! HTTP/2: flow control and the write timeout of each stream, drain, limits, and abuse.
+//! HTTP/2: flow control and the write timeout of each stream, drain, lifetimes, limits, and abuse.
+
+mod floods;
 
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -16,13 +18,13 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub fn trials() -> Vec<Trial> {
-    vec![
+    let mut trials = vec![
         promise(curl_speaks_http_2_without_tls_only_if_it_is_configured),
         promise_on(
             Version::V4_4,
@@ -32,12 +34,13 @@ pub fn trials() -> Vec<Trial> {
         promise(a_shutdown_says_goodbye_and_goaway),
         promise(requests_over_the_limit_of_a_connection_wait),
         promise(each_stream_of_a_connection_counts_as_a_client),
-        promise(a_rapid_reset_closes_the_connection_and_is_counted),
         promise(a_large_head_gets_status_431_over_http_2),
         promise(a_host_field_that_is_not_the_authority_is_refused),
-        promise(endless_continuations_close_the_connection_and_are_counted),
         promise(half_a_preface_is_not_waited_for),
-    ]
+        promise(a_lifetime_ends_the_connection_and_no_sibling),
+    ];
+    trials.extend(floods::trials());
+    trials
 }
 
 const PATIENCE: Duration = secs(30);
@@ -282,40 +285,6 @@ fn each_stream_of_a_connection_counts_as_a_client() {
     });
 }
 
-fn a_rapid_reset_closes_the_connection_and_is_counted() {
-    let daemon = Daemon::start(&config_of("http2 = true"));
-    block_on(async {
-        let (client, connection) = connect(&daemon, 65_535).await;
-        let mut sent = 0;
-        for _ in 0..20_000 {
-            let Ok(mut ready) = client.clone().ready().await else {
-                break;
-            };
-            let Ok((_, mut stream)) = ready.send_request(request("/events?start=live"), true) else {
-                break;
-            };
-            stream.send_reset(Reason::CANCEL);
-            sent += 1;
-        }
-        let ended = timeout(PATIENCE, connection)
-            .await
-            .expect("in time")
-            .expect("a task");
-        // The reason may be lost, because the client still sends when the connection is closed.
-        let error = ended.expect_err("it was closed");
-        assert!(sent < 20_000, "{error} after {sent}");
-        eventually_async(PATIENCE, "it is counted", async || {
-            let figures = figures(&daemon).await;
-            ensure(figures["http"]["http2"]["floods"] == 1, figures.to_string())
-        })
-        .await;
-        // Others are served.
-        let (mut client, connection) = connect(&daemon, 65_535).await;
-        drop(open(&mut client, "/health/live").await);
-        connection.abort();
-    });
-}
-
 fn a_large_head_gets_status_431_over_http_2() {
     let daemon = Daemon::start(&config_of("http2 = true"));
     block_on(async {
@@ -356,38 +325,6 @@ fn a_host_field_that_is_not_the_authority_is_refused() {
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A frame of RFC 9113, section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
-    let mut bytes = length[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-fn endless_continuations_close_the_connection_and_are_counted() {
-    let daemon = Daemon::start(&config_of("http2 = true"));
-    let mut socket = std::net::TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
-    socket.write_all(PREFACE).expect("sent");
-    socket.write_all(&frame(4, 0, 0, &[])).expect("settings");
-    // A head that never ends: a field whose value is a byte (RFC 7541, section 6.2.2), again and again.
-    let field = b"\x00\x01x\x01y".repeat(100);
-    socket.write_all(&frame(1, 1, 1, &field)).expect("a head");
-    for _ in 0..20_000 {
-        if socket.write_all(&frame(9, 0, 1, &field)).is_err() {
-            break;
-        }
-    }
-    // Its end, or a reset.
-    let _ = socket.read_to_end(&mut Vec::new());
-    block_on(eventually_async(PATIENCE, "it is counted", async || {
-        let figures = figures(&daemon).await;
-        ensure(figures["http"]["http2"]["floods"] == 1, figures.to_string())
-    }));
-}
-
 fn half_a_preface_is_not_waited_for() {
     let daemon = Daemon::start(&config_of("http2 = true"));
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
@@ -398,4 +335,45 @@ fn half_a_preface_is_not_waited_for() {
         let figures = figures(&daemon).await;
         ensure(figures["http"]["head_timeouts"] == 1, figures.to_string())
     }));
+}
+
+/// A load balancer gives new requests to another daemon once a connection is told to go away.
+fn a_lifetime_ends_the_connection_and_no_sibling() {
+    let daemon = Daemon::start(&config_of(
+        "http2 = true\nmax_lifetime = \"6s\"\nkeepalive = \"1s\"",
+    ));
+    block_on(async {
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        let mut first = open(&mut client, "/events?start=live").await;
+        // A sibling that is younger by more than the tenth by which a lifetime may be shortened.
+        tokio::time::sleep(secs(3)).await;
+        let mut younger = open(&mut client, "/events?start=live").await;
+        let read = read_until(&mut first, "event: goodbye").await;
+        assert!(read.contains(r#"{"reason":"lifetime"}"#), "{read}");
+        while let Some(data) = timeout(PATIENCE, first.data()).await.expect("in time") {
+            data.expect("a proper end");
+        }
+        eventually_async(PATIENCE, "the connection takes no more requests", async || {
+            let is_refused = match client.clone().ready().await {
+                Ok(mut ready) => ready.send_request(request("/health/live"), true).is_err(),
+                Err(_) => true,
+            };
+            ensure(is_refused, "it does")
+        })
+        .await;
+        // The younger one goes on, to its own end.
+        let begun = Instant::now();
+        let read = read_until(&mut younger, "event: goodbye").await;
+        assert!(
+            read.contains(":\n") && read.contains(r#"{"reason":"lifetime"}"#),
+            "{read}"
+        );
+        assert!(begun.elapsed() > secs(1), "{:?}", begun.elapsed());
+        let ended = timeout(PATIENCE, connection).await.expect("in time");
+        ended.expect("a task").expect("no error");
+        // A new connection is as good as the first.
+        let (mut client, connection) = connect(&daemon, 65_535).await;
+        drop(open(&mut client, "/events?start=live").await);
+        connection.abort();
+    });
 }
