@@ -44,6 +44,9 @@ const MAX_AS_OF: usize = 5;
 /// Bytes reserved for an offset, which may take fewer now: 5 bytes hold 34 billion records.
 const ROOM_PER_OFFSET: usize = 5;
 
+/// The highest offset that versions 3 and 4 can have: Kafka has none so high that doubling it takes a 65th bit.
+const HIGHEST_MARKED: i64 = i64::MAX >> 1;
+
 /// The mark of a leader epoch; zero where it is unknown.
 pub fn mark_of(epoch: Option<u32>) -> u32 {
     epoch.map_or(0, |epoch| epoch.saturating_add(1))
@@ -125,8 +128,7 @@ impl TopicPosition {
             out.push(0);
             return;
         }
-        // Kafka has no offsets so high that doubling them takes a 65th bit.
-        let offset = next.clamp(0, i64::MAX >> 1).unsigned_abs();
+        let offset = next.clamp(0, HIGHEST_MARKED).unsigned_abs();
         let mark = self.mark(partition);
         write_varint(out, (offset << 1 | u64::from(mark > 0)) + 1);
         if mark > 0 {
@@ -140,8 +142,9 @@ impl TopicPosition {
             self.next.push(NOT_BEGUN);
             return Ok(());
         };
-        self.next
-            .push(i64::try_from(coded >> 1).map_err(|_| PositionError::Damaged)?);
+        let next = i64::try_from(coded >> 1).ok();
+        let next = next.filter(|next| *next <= HIGHEST_MARKED);
+        self.next.push(next.ok_or(PositionError::Damaged)?);
         if coded & 1 == 1 {
             let mark = u32::try_from(read_varint(rest)?).map_err(|_| PositionError::Damaged)?;
             self.set_mark(partition, mark);
@@ -222,7 +225,7 @@ impl Position {
             let offsets = topic
                 .next
                 .iter()
-                .map(|&next| varint_len(next.clamp(0, i64::MAX >> 1).unsigned_abs() * 2 + 2));
+                .map(|&next| varint_len(next.clamp(0, HIGHEST_MARKED).unsigned_abs() * 2 + 2));
             let marks = topic.marks.iter().filter(|&&mark| mark > 0);
             8 + varint_len(topic.next.len() as u64)
                 + offsets.map(|len| len.max(ROOM_PER_OFFSET)).sum::<usize>()

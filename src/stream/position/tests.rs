@@ -56,6 +56,15 @@ fn a_damaged_id_is_refused() {
         Position::parse(b"AQAAAAAAAAAA____________fw"),
         Err(PositionError::Damaged)
     );
+    // Nor one that would be written as a lower one in versions 3 and 4.
+    assert_eq!(
+        Position::parse(b"AwAAAAAAAAAAAf___________wE"),
+        Err(PositionError::Damaged)
+    );
+    let highest = Position::parse(b"AwAAAAAAAAAAAf__________fw").expect("a position");
+    assert_eq!(highest.next(0, 0), HIGHEST_MARKED);
+    // Without marks it is written in version 1.
+    assert_eq!(Position::parse(&highest.id()), Ok(highest));
 }
 
 #[test]
