@@ -22,6 +22,7 @@
 //! - [`watchdog`], [`status_line`]: report to systemd whether the daemon lives, and how it is.
 //! - [`daemon`]: starts and stops all of these; `reload` applies changed settings to them.
 //! - [`cli`]: the command line, with a module for each command.
+//! - `fuzzing`: the targets of the fuzzer, in builds for tests alone.
 //!
 //! docs/architecture.md explains threads, queues, locks and the way of a record.
 
@@ -31,6 +32,14 @@ pub mod config;
 pub mod daemon;
 pub mod decode;
 pub mod fd_limit;
+#[cfg(all(
+    any(test, fuzzing),
+    feature = "librdkafka",
+    feature = "jwt",
+    feature = "avro",
+    feature = "protobuf"
+))]
+pub mod fuzzing;
 pub mod http;
 mod https;
 pub mod jose;

@@ -37,7 +37,7 @@ impl CorsSettings {
     }
 
     /// The broken rules: key and message of each.
-    pub(super) fn faults(&self) -> Vec<(&'static str, String)> {
+    pub(crate) fn faults(&self) -> Vec<(&'static str, String)> {
         let mut faults = Vec::new();
         for origin in &self.allow_origins {
             if let Some(why) = fault_of_origin(origin) {

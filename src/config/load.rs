@@ -3,6 +3,7 @@
 //! The file is read twice: once strictly on its own, so that an error names its line, and once as a
 //! layer under the environment and the flags, by the crate config.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -43,7 +44,7 @@ pub enum Document {
         /// The name.
         name: &'static str,
         /// The text.
-        text: &'static str,
+        text: Cow<'static, str>,
     },
 }
 
@@ -59,7 +60,7 @@ impl Document {
     fn read(&self) -> io::Result<String> {
         match self {
             Self::File(path) => fs::read_to_string(path),
-            Self::BuiltIn { text, .. } => Ok((*text).to_owned()),
+            Self::BuiltIn { text, .. } => Ok(text.clone().into_owned()),
         }
     }
 }

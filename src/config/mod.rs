@@ -35,6 +35,8 @@ pub(crate) mod files;
 pub mod filter;
 pub(crate) mod fingerprint;
 pub(crate) mod formats;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod hosts;
 pub(crate) mod http_tls;
 #[cfg(feature = "librdkafka")]

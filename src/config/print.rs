@@ -7,7 +7,7 @@ use toml::Value;
 use super::load::Loaded;
 use super::settings::Settings;
 
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// The only table whose values may be secrets; other tables hold paths of files with secrets.
 const PROPERTIES: &str = "kafka.librdkafka.";

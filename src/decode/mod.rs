@@ -16,6 +16,8 @@ mod avro;
 mod decoder;
 pub mod feeds;
 mod framing;
+#[cfg(all(feature = "avro", feature = "protobuf", any(test, fuzzing)))]
+pub(crate) mod fuzzing;
 mod json;
 mod json_schema;
 mod primitives;

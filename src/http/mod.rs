@@ -40,6 +40,8 @@ pub mod flood;
 mod form;
 mod forwarded;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod hangup;
 mod head_timeout;
 pub mod health;

@@ -11,6 +11,8 @@
 pub mod algorithm;
 #[cfg(feature = "jwt")]
 mod der;
+#[cfg(all(feature = "jwt", any(test, fuzzing)))]
+pub(crate) mod fuzzing;
 #[cfg(feature = "jwt")]
 pub mod keys;
 #[cfg(feature = "jwt")]

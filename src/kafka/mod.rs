@@ -56,3 +56,6 @@ mod token;
 mod unreadable;
 mod wire_protocol;
 pub(crate) mod worker_thread;
+
+#[cfg(all(feature = "librdkafka", any(test, fuzzing)))]
+pub(crate) use librdkafka::fuzzing;

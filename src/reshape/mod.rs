@@ -11,6 +11,8 @@
 
 pub(crate) mod debezium;
 pub(crate) mod describe;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub(crate) mod projection;
 mod reshaper;
 

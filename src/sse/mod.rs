@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 pub mod control;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod parse;
 pub(crate) mod split;
 pub(crate) mod words;

@@ -33,6 +33,8 @@ pub(crate) mod filter;
 pub mod filter_index;
 mod filter_names;
 mod filters;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod group;
 mod hidden;
 pub mod history_reads;

@@ -12,6 +12,7 @@ mod broker;
 mod countries;
 mod topn;
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::signals::Request;
 
 const CONFIG: Document = Document::BuiltIn {
     name: "demo.toml (built in)",
-    text: include_str!("demo.toml"),
+    text: Cow::Borrowed(include_str!("demo.toml")),
 };
 
 /// The address to serve when the default one is in use.

@@ -11,6 +11,8 @@ mod context;
 mod diagnosis;
 mod fetch_handle;
 mod ffi;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod handle_factory;
 mod large_batches;
 mod offsets;
