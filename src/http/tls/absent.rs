@@ -2,6 +2,7 @@
 #![expect(
     clippy::unused_async,
     clippy::unused_self,
+    clippy::unnecessary_wraps,
     reason = "the same functions as with rustls"
 )]
 
@@ -13,14 +14,14 @@ use crate::http::tls_status::{CertificateFigures, TlsStatus};
 
 /// Nothing: the configuration has no `[http.tls]`.
 #[derive(Debug)]
-pub struct Prepared;
+pub(crate) struct Prepared;
 
 impl Prepared {
     /// Succeeds.
     ///
     /// # Errors
     /// None.
-    pub fn read(_: &HttpSettings) -> Result<Option<Self>, String> {
+    pub(crate) fn read(_: &HttpSettings) -> Result<Option<Self>, String> {
         Ok(None)
     }
 

@@ -27,7 +27,7 @@ mod service;
 mod socket;
 
 #[cfg(not(feature = "rustls"))]
-pub use absent::{Prepared, Tls};
+pub(crate) use absent::{Prepared, Tls};
 #[cfg(feature = "rustls")]
 pub(crate) use certificates::Prepared;
 #[cfg(feature = "rustls")]
