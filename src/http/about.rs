@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use warp::reply::{Reply, Response};
 
 use super::accept;
-use super::assets::{POLICY, escape};
+use super::assets::POLICY;
 use super::exposure::Surface;
+use super::html::escape;
 use super::response;
 use super::state::AppState;
 use crate::config::exposure::Exposed;

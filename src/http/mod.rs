@@ -46,6 +46,7 @@ mod hangup;
 mod head_timeout;
 pub mod health;
 mod hosts;
+mod html;
 mod http2;
 pub(crate) mod limits;
 pub mod listener;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::escape;
 use crate::config::exposure::Exposed;
+use crate::http::html::escape;
 
 /// The file that is served at `/`.
 pub(super) const INDEX: &str = "index.html";
