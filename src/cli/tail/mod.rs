@@ -46,7 +46,7 @@ const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 /// The stream, and how it is shown.
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// The stream, like http://127.0.0.1:3000/events or https://example.org/events; filters and since as in any client.
+    /// The stream, like http://127.0.0.1:3000/events, or with https; filters and since as in any client.
     url: String,
     /// Continue after the event with this id, instead of the start in the URL.
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true, value_parser = whole_id)]
