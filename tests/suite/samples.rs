@@ -84,6 +84,7 @@ fn the_samples_comments_show_the_true_defaults() {
         "lists =",
         "sub =",
         "allow =",
+        "cors = { allow_origins = [\"https",
         "login_url =",
     ];
     let uncommented: Vec<&str> = text

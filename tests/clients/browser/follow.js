@@ -1,6 +1,7 @@
 // Shows every event of a stream as a line of JSON: /?stream=orders
 const stream = new URLSearchParams(location.search).get("stream"); // relative: works behind a path prefix too
-const names = ["message", "delete", "reset", "gap", "conflated", "caught-up", "checkpoint", "heartbeat", "goodbye"];
+const names = ["message", "delete", "reset", "gap", "conflated", "caught-up", "checkpoint", "heartbeat",
+  "reauthenticate", "goodbye"];
 names.push("update"); // the stream's own name for its records, where `event` gives it one
 const list = document.getElementById("events");
 let lastId = "";

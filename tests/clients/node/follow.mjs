@@ -2,7 +2,8 @@
 import { EventSource } from "eventsource";
 
 const stream = process.argv[2];
-const names = ["message", "delete", "reset", "gap", "conflated", "caught-up", "checkpoint", "heartbeat", "goodbye"];
+const names = ["message", "delete", "reset", "gap", "conflated", "caught-up", "checkpoint", "heartbeat",
+  "reauthenticate", "goodbye"];
 names.push("update"); // the stream's own name for its records, where `event` gives it one
 let lastId = "";
 
