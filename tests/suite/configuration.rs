@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         all_configuration_errors_are_reported_at_once,
         errors_for_environment_values_name_the_variable,
         flags_override_environment_file_and_defaults_in_that_order,
+        variables_set_keys_of_auth_and_of_its_tables,
         print_config_output_is_valid_configuration_and_masks_secrets,
         secrets_from_the_environment_are_masked,
         check_exits_with_0_or_78,
@@ -308,6 +309,36 @@ fn flags_override_environment_file_and_defaults_in_that_order() {
         "007",
         "a text that looks like a number is text"
     );
+}
+
+fn variables_set_keys_of_auth_and_of_its_tables() {
+    let variables = [
+        ("KAFKA_SSE_BRIDGE__AUTH__WARN_BEFORE", "5m"),
+        ("KAFKA_SSE_BRIDGE__AUTH__PROXY__HEADERS__SUB", "X-User"),
+        ("KAFKA_SSE_BRIDGE__AUTH__PROXY__HEADERS__GROUPS", "X-Groups"),
+        ("KAFKA_SSE_BRIDGE__AUTH__PROXY__LISTS", "groups"),
+        ("KAFKA_SSE_BRIDGE__HTTP__TRUSTED_PROXIES", "unix"),
+    ];
+    let loaded = read(GOOD, &variables, &Flags::default()).expect("a good configuration");
+    let auth = &loaded.settings.auth;
+    assert_eq!(auth.warn_before.to_string(), "5m");
+    let proxy = auth.proxy.as_ref().expect("headers of a proxy");
+    let header = |claim: &str| proxy.headers.get(claim).map(String::as_str);
+    assert_eq!(
+        (header("sub"), header("groups")),
+        (Some("X-User"), Some("X-Groups"))
+    );
+    assert_eq!(proxy.lists, ["groups"]);
+    assert_eq!(
+        loaded.origin("auth.warn_before"),
+        "environment KAFKA_SSE_BRIDGE__AUTH__WARN_BEFORE"
+    );
+    let unknown = complaint(GOOD, &[("KAFKA_SSE_BRIDGE__AUTH__JWT__ISUER", "x")]);
+    assert!(
+        unknown.starts_with("environment KAFKA_SSE_BRIDGE__AUTH__JWT__ISUER: "),
+        "{unknown}"
+    );
+    assert!(unknown.contains("did you mean \"issuer\"?"), "{unknown}");
 }
 
 fn print_config_output_is_valid_configuration_and_masks_secrets() {
