@@ -218,7 +218,8 @@ pub(super) enum ReplayRead {
     Nothing,
     /// The end: the client has all of it.
     End,
-    /// The next records were dropped, because the client kept others waiting.
+    /// The replay broke off, or the next records were dropped because the client kept others waiting: it continues in
+    /// another replay from its position.
     Lost,
 }
 
@@ -262,7 +263,14 @@ impl ReplayReader {
                 ReplayRead::Frames(frames, count)
             }
             Read::AtHead if state.is_done => ReplayRead::End,
-            Read::AtHead if state.is_broken => ReplayRead::Lost,
+            Read::AtHead if state.is_broken => {
+                // Records that the stream hides leave no entry. They were passed too, or the next replay would begin
+                // with them again, and end with them again where they are more than a turn.
+                if let Ok(head) = Position::parse(state.log.head()) {
+                    self.wanted.advance_to(&head);
+                }
+                ReplayRead::Lost
+            }
             Read::AtHead => ReplayRead::Nothing,
             Read::Evicted => ReplayRead::Lost,
         }

@@ -41,6 +41,11 @@ pub trait Kafka: Send + Sync + 'static {
     /// The values of the records that one poll returns from that offset on. None is the end.
     fn values(&self, next: i64) -> Vec<Vec<u8>>;
 
+    /// The key of the record at that offset.
+    fn key(&self, _offset: i64) -> Option<&'static [u8]> {
+        None
+    }
+
     /// Whether a poll without records is at the end.
     fn is_at_end(&self) -> bool {
         true
@@ -115,7 +120,8 @@ impl<K: Kafka> Consumer for Scripted<K> {
                 offset,
                 timestamp: None,
             };
-            batcher.push(None, "t", stamp, None, Some(&value), std::iter::empty());
+            let key = self.0.key(offset);
+            batcher.push(None, "t", stamp, key, Some(&value), std::iter::empty());
         }
         Ok(())
     }

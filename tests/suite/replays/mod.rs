@@ -9,7 +9,7 @@ use crate::scripted::{self, Pool};
 use crate::trials;
 use bytes::Bytes;
 use kafka_sse_bridge::config::units::Size;
-use kafka_sse_bridge::config::{Lag, Start};
+use kafka_sse_bridge::config::{Lag, Start, StreamSettings};
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::history::fair_queue::Flow;
 use kafka_sse_bridge::kafka::history::quota::{QuotaLimits, ReplayQuota};
@@ -56,6 +56,8 @@ struct Kafka {
     connects: AtomicUsize,
     /// So many connections fail.
     failing: usize,
+    /// So many records have the key `frequent`; that of the others is `rare`.
+    frequent: i64,
 }
 
 impl scripted::Kafka for Kafka {
@@ -71,6 +73,14 @@ impl scripted::Kafka for Kafka {
         (next..self.end.min(next + 64))
             .map(|offset| format!("{offset:<RECORD$}").into_bytes())
             .collect()
+    }
+
+    fn key(&self, offset: i64) -> Option<&'static [u8]> {
+        Some(if offset < self.frequent {
+            b"frequent"
+        } else {
+            b"rare"
+        })
     }
 }
 
@@ -89,6 +99,10 @@ impl Rig {
     }
 
     fn within(kafka: Kafka, limits: QuotaLimits) -> Self {
+        Self::with(kafka, limits, |_| ())
+    }
+
+    fn with(kafka: Kafka, limits: QuotaLimits, change: impl FnOnce(&mut StreamSettings)) -> Self {
         let kafka = Arc::new(kafka);
         let quota = Arc::new(ReplayQuota::new(limits));
         let history = Pool::over(&kafka, Arc::clone(&quota));
@@ -96,6 +110,7 @@ impl Rig {
             settings.start = Start::Earliest;
             settings.log_bytes = Size(8 * 1024);
             settings.lag = Some(Lag::Replay);
+            change(settings);
         });
         let pace = Pace {
             keepalive: secs(600),

@@ -1,13 +1,13 @@
 //! Clients over their quota of replays: they wait with their streams open, and nobody else does.
 
-use super::{Kafka, Rig, records};
+use super::{Browser, Kafka, Rig, records};
 use crate::common::{config, is_record, records as shown, until_records};
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
 use crate::harness::stream::Stream;
-use crate::harness::wait::{block_on, ensure, eventually, eventually_async, secs};
+use crate::harness::wait::{block_on, ensure, eventually, eventually_async, millis, secs};
 use crate::harness::{on_broker, promise};
 use kafka_sse_bridge::kafka::history::Archive;
 use kafka_sse_bridge::kafka::history::fair_queue::Flow;
@@ -19,6 +19,7 @@ use tokio::time::timeout;
 pub fn trials() -> Vec<Trial> {
     vec![
         promise(a_client_over_its_quota_waits_and_then_gets_every_record),
+        promise(turns_that_read_hidden_records_alone_bring_a_client_further),
         promise(a_client_never_waits_for_the_quota_of_another_one),
         promise(a_replay_is_paid_for_by_one_of_its_readers),
         on_broker(
@@ -57,23 +58,61 @@ fn await_hog(rig: &Rig) {
     });
 }
 
+/// Reads until the next replay of the client waits for its quota.
+async fn use_up(rig: &Rig, client: &mut Browser) {
+    let reading = timeout(secs(20), async {
+        while rig.history.load().over_flow_quota == 0 {
+            let _ = timeout(millis(100), client.piece()).await;
+        }
+    });
+    reading.await.expect("the quota is used up");
+}
+
 fn a_client_over_its_quota_waits_and_then_gets_every_record() {
     let (rig, end) = rig();
     block_on(async {
         let mut client = rig.client_of(HOG, 0);
         // It gets what was read, and has taken all of it before it asks for more.
-        let reading = timeout(secs(20), async {
-            while rig.history.load().over_flow_quota == 0 {
-                let _ = timeout(secs(1), client.piece()).await;
-            }
-        });
-        reading.await.expect("the quota is used up");
+        use_up(&rig, &mut client).await;
         let read = client.next;
         assert!((records(15 << 20)..records(20 << 20)).contains(&read), "{read}");
         lift(&rig);
         timeout(secs(60), client.until(end))
             .await
             .expect("it gets the rest");
+    });
+}
+
+fn turns_that_read_hidden_records_alone_bring_a_client_further() {
+    const TURN: u64 = 16 << 20;
+    let per_flow = |bytes: u64| QuotaLimits {
+        per_flow: bytes,
+        in_all: 0,
+    };
+    // More than two turns of records that the stream hides, and few after them.
+    let (first, end) = (records(36 << 20), records(40 << 20));
+    let kafka = Kafka {
+        end,
+        frequent: first,
+        ..Kafka::default()
+    };
+    let rig = Rig::with(kafka, per_flow(TURN), |settings| {
+        settings.filter.insert("key".to_owned(), vec!["rare".to_owned()]);
+    });
+    block_on(async {
+        let mut client = rig.client_of(HOG, 0);
+        client.next = first;
+        for turn in 1..=2 {
+            use_up(&rig, &mut client).await;
+            assert_eq!(client.next, first, "nothing is shown yet");
+            // A changed quota begins anew.
+            rig.quota.set(per_flow(TURN + turn));
+            rig.history.quota_changed();
+        }
+        timeout(secs(20), client.until(end))
+            .await
+            .expect("it gets what is shown");
+        assert_eq!(rig.connects(), 3, "each record was read once");
     });
 }
 
