@@ -112,10 +112,12 @@ impl<C: Fn(&Payer, u64) -> bool> RangeReader<C> {
         }
     }
 
-    /// Pays for what was read since the last time.
+    /// Pays for what was read since the last time. A turn in which nothing was read yet goes on, although the quota was
+    /// used up while it connected: otherwise one that is slow to connect would never read. The quota waits for its bytes.
     fn pay(&mut self) {
         let read = self.batcher.sent_bytes();
-        self.is_over_quota |= !(self.charge)(&self.payer, read - self.paid);
+        let may_read_more = (self.charge)(&self.payer, read - self.paid);
+        self.is_over_quota |= !may_read_more && read > 0;
         self.paid = read;
     }
 

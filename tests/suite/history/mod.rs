@@ -17,7 +17,7 @@ use kafka_sse_bridge::kafka::history::{
 use kafka_sse_bridge::kafka::record::Feed;
 use libtest_mimic::Trial;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc as std_mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc as std_mpsc};
 use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
@@ -40,7 +40,7 @@ struct Script {
     knows_no_times: bool,
     /// The first client receives no records and no end.
     is_silent: bool,
-    /// Lookups block until this is cleared.
+    /// Lookups, and replays that begin, block until this is cleared.
     is_held: bool,
 }
 
@@ -60,14 +60,13 @@ impl scripted::Kafka for Kafka {
     }
 
     fn partitions(&self) -> usize {
-        let held = self.script.lock().unwrap();
-        let mut script = self.change.wait_while(held, |script| script.is_held).unwrap();
+        let mut script = self.answer();
         script.looks += 1;
         script.ends.len()
     }
 
     fn ends(&self) -> Vec<i64> {
-        self.script.lock().unwrap().ends.clone()
+        self.answer().ends.clone()
     }
 
     fn offsets_at(&self, times: &[Option<i64>]) -> Result<Vec<Option<i64>>, KafkaError> {
@@ -95,6 +94,12 @@ impl scripted::Kafka for Kafka {
 }
 
 impl Kafka {
+    /// The script, once it is not held.
+    fn answer(&self) -> MutexGuard<'_, Script> {
+        let held = self.script.lock().unwrap();
+        self.change.wait_while(held, |script| script.is_held).unwrap()
+    }
+
     fn is_silent(&self) -> bool {
         let script = self.script.lock().unwrap();
         script.is_silent && script.connects == 1

@@ -9,11 +9,13 @@ use kafka_sse_bridge::kafka::history::quota::QuotaLimits;
 use kafka_sse_bridge::kafka::history::{Archive, ReplayLoad, ReplaySlot};
 use kafka_sse_bridge::kafka::record::Feed;
 use libtest_mimic::Trial;
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 pub fn trials() -> Vec<Trial> {
     trials![
         a_replay_over_the_quota_of_its_flow_ends_its_turn_and_the_next_one_waits,
+        a_turn_that_the_quota_closes_before_its_first_record_reads_one,
         a_flow_over_its_quota_takes_no_thread_from_others,
         a_replay_that_others_share_leaves_the_queue_of_a_flow_over_its_quota,
         over_the_quota_of_all_every_replay_waits,
@@ -97,6 +99,20 @@ fn a_replay_over_the_quota_of_its_flow_ends_its_turn_and_the_next_one_waits() {
     lift(&rig);
     assert_eq!(read(feeds), (40, true));
     assert_eq!(rig.quota.times_closed(), (1, 0));
+}
+
+/// As one does that takes longer to connect than other replays of its flow take to use up what has come back.
+fn a_turn_that_the_quota_closes_before_its_first_record_reads_one() {
+    let rig = rig(per_flow(QUOTA));
+    rig.script(|script| script.is_held = true);
+    let (_slot, feeds) = rig.read_for(HOG, END);
+    eventually(secs(20), "it connects", || {
+        ensure(rig.script(|script| script.connects) == 1, "not yet")
+    });
+    rig.quota.charge(HOG, QUOTA, Instant::now());
+    rig.script(|script| script.is_held = false);
+    assert_eq!(read(feeds), (1, false));
+    assert_eq!(rig.quota.read(), QUOTA + MIB + 32, "that is waited for too");
 }
 
 fn a_flow_over_its_quota_takes_no_thread_from_others() {
