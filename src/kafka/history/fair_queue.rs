@@ -109,15 +109,22 @@ impl<T> FairQueue<T> {
     }
 
     /// Removes the last work of the longest queue, if that is longer than the queue of `flow` would be with one more.
-    pub(crate) fn displace(&mut self, flow: Flow) -> Option<T> {
-        let own = self.flows.get(&flow).map_or(0, |queue| queue.work.len());
-        let (&longest, queue) = self.flows.iter_mut().max_by_key(|(_, flow)| flow.work.len())?;
-        if queue.work.len() <= own + 1 {
+    /// The work of a flow that `is_held` gives way to that of any flow that is not, and never the other way round.
+    pub(super) fn displace(&mut self, flow: Flow, is_held: impl Fn(Flow) -> bool) -> Option<T> {
+        let mine = self.flows.get(&flow).map_or(0, |queue| queue.work.len());
+        let is_mine_held = is_held(flow);
+        let (is_other_held, length, other) = self
+            .waiting()
+            .map(|(other, length)| (is_held(other), length, other))
+            .filter(|(is_other_held, ..)| *is_other_held || !is_mine_held)
+            .max()?;
+        let gives_way = is_other_held && !is_mine_held;
+        if !gives_way && length <= mine + 1 {
             return None;
         }
-        let (_, work) = queue.work.pop_last()?;
+        let (_, work) = self.flows.get_mut(&other)?.work.pop_last()?;
         self.len -= 1;
-        self.forget_idle(longest);
+        self.forget_idle(other);
         Some(work)
     }
 

@@ -170,8 +170,10 @@ impl Archive for History {
         let mut queue = self.shared.queue.lock();
         let mut displaced = None;
         if queue.replays.len() >= MAX_WAITING {
+            let now = Instant::now();
+            let is_held = |flow| self.shared.quota.held(flow, now) == Some(Held::Flow);
             // Its readers queue another replay.
-            displaced = queue.replays.displace(flow);
+            displaced = queue.replays.displace(flow, is_held);
         }
         if queue.replays.len() >= MAX_WAITING || queue.is_closed {
             return Err(Busy);

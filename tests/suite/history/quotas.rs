@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         a_replay_over_the_quota_of_its_flow_ends_its_turn_and_the_next_one_waits,
         a_turn_that_the_quota_closes_before_its_first_record_reads_one,
         a_flow_over_its_quota_takes_no_thread_from_others,
+        replays_that_wait_for_a_quota_give_way_in_a_full_queue,
         a_replay_that_others_share_leaves_the_queue_of_a_flow_over_its_quota,
         over_the_quota_of_all_every_replay_waits,
     ]
@@ -141,6 +142,42 @@ fn a_flow_over_its_quota_takes_no_thread_from_others() {
         "it is not for those over their quota"
     );
     drop((waiting, others));
+}
+
+fn replays_that_wait_for_a_quota_give_way_in_a_full_queue() {
+    let rig = rig(per_flow(QUOTA));
+    // All threads are taken.
+    let running: Vec<_> = (10..14).map(|flow| rig.read_for(Flow(flow), END)).collect();
+    let mut others: Vec<_> = (0..10).map(|_| rig.read_for(OTHER, 5)).collect();
+    let load = ReplayLoad {
+        running: 4,
+        waiting: 10,
+        ..ReplayLoad::default()
+    };
+    await_load(&rig, "ten wait for a thread", load);
+    let ask = |flow: Flow| {
+        let (request, feeds) = job(flow, 5);
+        rig.history.replay(request).map(|slot| (slot, feeds))
+    };
+    // Many flows with a replay each, until there is no place for one more of those.
+    let mut held: Vec<_> = (100..5000)
+        .map_while(|flow| {
+            rig.quota.charge(Flow(flow), QUOTA, Instant::now());
+            ask(Flow(flow)).ok()
+        })
+        .collect();
+    assert!(held.len() > 100 && held.len() < 4900, "{}", held.len());
+    // The flow that has most, but nobody waits for those over their quota.
+    others.push(ask(OTHER).expect("a place"));
+    let (_slot, third) = ask(Flow(3)).expect("a place");
+    let displaced = |replays: &mut [(ReplaySlot, mpsc::Receiver<Feed>)]| {
+        let gone = Some(mpsc::error::TryRecvError::Disconnected);
+        let feeds = replays.iter_mut().map(|(_, feeds)| feeds.try_recv().err());
+        feeds.filter(|error| *error == gone).count()
+    };
+    assert_eq!((displaced(&mut held), displaced(&mut others)), (2, 0));
+    drop(running);
+    assert_eq!(read(third), (5, true));
 }
 
 fn a_replay_that_others_share_leaves_the_queue_of_a_flow_over_its_quota() {
