@@ -22,18 +22,12 @@ pub(crate) struct Prepared {
     /// Without a ticketer, which outlives it.
     pub(super) config: ServerConfig,
     pub(super) certificates: Vec<CertificateFigures>,
-    pub(super) trust: Trust,
+    /// That clients' certificates are verified by.
+    pub(super) authorities: Arc<Authorities>,
     /// The state of the files before they were read.
     pub(super) stamp: Stamp,
     pub(super) settings: HttpTlsSettings,
     pub(super) trusted_proxies: Vec<Proxy>,
-}
-
-/// What clients are trusted for. A session that began under another trust must not be resumed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Trust {
-    auth: ClientAuth,
-    pub(super) authorities: Arc<Authorities>,
 }
 
 impl Prepared {
@@ -72,11 +66,8 @@ impl Prepared {
             });
         }
         let authorities = settings.client_ca_file.as_ref().map(certificates);
-        let authorities = authorities.transpose()?.unwrap_or_default();
-        let trust = Trust {
-            auth: settings.client_auth,
-            authorities: Arc::new(Authorities::new(authorities.iter().map(|one| one.to_vec()))),
-        };
+        let roots = authorities.transpose()?.unwrap_or_default();
+        let authorities = Arc::new(Authorities::new(roots.iter().map(|one| one.to_vec())));
         let versions: &[_] = match settings.min_version {
             TlsVersion::V1_2 => &[&TLS13, &TLS12],
             TlsVersion::V1_3 => &[&TLS13],
@@ -84,16 +75,16 @@ impl Prepared {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(|error| error.to_string())?;
-        let builder = if trust.auth == ClientAuth::None {
+        let builder = if settings.client_auth == ClientAuth::None {
             builder.with_no_client_auth()
         } else {
-            let mut roots = RootCertStore::empty();
-            for authority in authorities {
-                let added = roots.add(authority);
+            let mut store = RootCertStore::empty();
+            for root in roots {
+                let added = store.add(root);
                 added.map_err(|error| cannot_be_used(settings.client_ca_file.as_ref(), &error))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            let verifier = if trust.auth == ClientAuth::Request {
+            let verifier = WebPkiClientVerifier::builder_with_provider(store.into(), provider);
+            let verifier = if settings.client_auth == ClientAuth::Request {
                 verifier.allow_unauthenticated()
             } else {
                 verifier
@@ -110,7 +101,7 @@ impl Prepared {
         Ok(Self {
             config,
             certificates: figures,
-            trust,
+            authorities,
             stamp,
             settings: settings.clone(),
             trusted_proxies: trusted_proxies.to_vec(),
@@ -125,7 +116,7 @@ impl Prepared {
     /// The certificates of the CAs that sign those of clients, each with its subject as its name.
     pub(crate) fn authorities(&self) -> Vec<CertificateFigures> {
         let file = self.settings.client_ca_file.as_ref();
-        let authorities = self.trust.authorities.iter();
+        let authorities = self.authorities.iter();
         let identities = authorities.filter_map(|authority| Identity::parse(authority).ok());
         identities
             .map(|identity| CertificateFigures {

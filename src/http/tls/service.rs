@@ -17,14 +17,14 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::certificates::{Prepared, Trust};
+use super::certificates::Prepared;
 use super::files::Stamp;
 use super::identity::Identity;
 use super::socket::TlsSocket;
 use crate::auth::Auth;
 use crate::auth::certificate::{Authorities, ClientCertificate};
-use crate::config::HttpTlsSettings;
 use crate::config::proxies::Proxy;
+use crate::config::{ClientAuth, HttpTlsSettings};
 use crate::http::connections::Connection;
 use crate::http::forwarded::Address;
 use crate::http::peer::Peer;
@@ -64,8 +64,8 @@ pub struct Tls {
     /// Learns which CAs are trusted.
     auth: Arc<Auth>,
     active: RwLock<Option<Arc<Active>>>,
-    /// Encrypts tickets, for as long as clients are trusted as they were.
-    tickets: Mutex<Option<(Trust, Arc<dyn ProducesTickets>)>>,
+    /// Encrypts tickets; none before the first use.
+    ticketer: Mutex<Option<Arc<dyn ProducesTickets>>>,
     under_way: AtomicU64,
     has_ended: Notify,
     /// Handshakes under way by address.
@@ -85,7 +85,7 @@ impl Tls {
             status,
             auth,
             active: RwLock::default(),
-            tickets: Mutex::default(),
+            ticketer: Mutex::default(),
             under_way: AtomicU64::new(0),
             has_ended: Notify::new(),
             addresses: Mutex::default(),
@@ -100,13 +100,17 @@ impl Tls {
             self.auth.set_authorities(&Arc::default());
             return;
         };
-        // Without a ticketer sessions are not resumed, and all else works.
-        match self.ticketer(&prepared.trust) {
-            Ok(ticketer) => prepared.config.ticketer = ticketer,
-            Err(error) => error!("sessions of TLS cannot be resumed: {error}"),
+        // Without a ticketer sessions are not resumed, and all else works. A session that is resumed keeps the
+        // certificate that its client began with, and nothing verifies that again: it would outlast its end, and hide
+        // the one that the client has got since.
+        if prepared.settings.client_auth == ClientAuth::None {
+            match self.ticketer() {
+                Ok(ticketer) => prepared.config.ticketer = ticketer,
+                Err(error) => error!("sessions of TLS cannot be resumed: {error}"),
+            }
         }
         self.status.show(prepared.certificates);
-        let authorities = prepared.trust.authorities;
+        let authorities = prepared.authorities;
         *self.active.write() = Some(Arc::new(Active {
             config: Arc::new(prepared.config),
             authorities: Arc::clone(&authorities),
@@ -120,15 +124,13 @@ impl Tls {
         self.has_ended.notify_one();
     }
 
-    fn ticketer(&self, trust: &Trust) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
-        let mut tickets = self.tickets.lock();
-        if let Some((of, ticketer)) = &*tickets
-            && of == trust
-        {
+    fn ticketer(&self) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+        let mut kept = self.ticketer.lock();
+        if let Some(ticketer) = &*kept {
             return Ok(Arc::clone(ticketer));
         }
         let ticketer = rustls::crypto::ring::Ticketer::new()?;
-        *tickets = Some((trust.clone(), Arc::clone(&ticketer)));
+        *kept = Some(Arc::clone(&ticketer));
         Ok(ticketer)
     }
 
