@@ -113,7 +113,7 @@ pub(super) async fn serve<T>(
         .serve_connection(TokioIo::new(frames), service);
     let mut served = pin!(served);
     let mut idle = pin!(sleep(limits.idle_timeout));
-    let mut seen = tally.opened();
+    let mut seen = tally.ended();
     let mut is_ending = false;
     let result = loop {
         // The task of the stream that retired the connection has woken this one after that.
@@ -128,6 +128,7 @@ pub(super) async fn serve<T>(
                 let Some(result) = result else {
                     is_ending = true;
                     served.as_mut().graceful_shutdown();
+                    idle.as_mut().reset(Instant::now() + LAST_WORDS);
                     continue;
                 };
                 break result;
@@ -139,15 +140,16 @@ pub(super) async fn serve<T>(
                 idle.as_mut().reset(Instant::now() + LAST_WORDS);
             }
             () = idle.as_mut() => {
-                let has_streams = tally.open() > 0;
-                if !has_streams && tally.opened() == seen {
+                // Whose last frames may still be under way if one has ended since.
+                let had_streams = tally.open() > 0 || tally.ended() != seen;
+                if !had_streams {
                     if is_ending {
                         break Ok(());
                     }
                     is_ending = true;
                     served.as_mut().graceful_shutdown();
                 }
-                seen = tally.opened();
+                seen = tally.ended();
                 let pause = if is_ending { LAST_WORDS } else { limits.idle_timeout };
                 idle.as_mut().reset(Instant::now() + pause);
             }
@@ -239,12 +241,12 @@ struct Tally {
 }
 
 impl Tally {
-    fn opened(&self) -> u64 {
-        self.opened.load(Ordering::Relaxed)
+    fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
     }
 
     fn open(&self) -> u64 {
-        self.opened() - self.ended.load(Ordering::Relaxed)
+        self.opened.load(Ordering::Relaxed) - self.ended()
     }
 }
 

@@ -51,8 +51,17 @@ const END_HEADERS: u8 = 4;
 
 /// `GET /health/live` or another method, as a block of fields (RFC 7541): indexed ones, and two literal ones.
 fn head(method: &str) -> Vec<u8> {
+    block(method, "/health/live")
+}
+
+/// The frame of a `GET` by the first stream.
+pub(super) fn get(path: &str) -> Vec<u8> {
+    frame(HEADERS, END_STREAM | END_HEADERS, 1, &block("GET", path))
+}
+
+fn block(method: &str, path: &str) -> Vec<u8> {
     let mut block = vec![0x86];
-    for (index, text) in [(2, method), (4, "/health/live"), (1, "127.0.0.1")] {
+    for (index, text) in [(2, method), (4, path), (1, "127.0.0.1")] {
         block.extend([index, u8::try_from(text.len()).expect("short")]);
         block.extend_from_slice(text.as_bytes());
     }

@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         promise(a_host_field_that_is_not_the_authority_is_refused),
         promise(half_a_preface_is_not_waited_for),
         promise(a_lifetime_ends_the_connection_and_no_sibling),
+        promise(a_client_that_answers_no_goaway_is_not_waited_for),
     ];
     trials.extend(floods::trials());
     trials
@@ -376,4 +377,20 @@ fn a_lifetime_ends_the_connection_and_no_sibling() {
         drop(open(&mut client, "/events?start=live").await);
         connection.abort();
     });
+}
+
+fn a_client_that_answers_no_goaway_is_not_waited_for() {
+    let daemon = Daemon::start(&config_of("http2 = true\nmax_lifetime = \"2s\""));
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
+    socket.set_read_timeout(Some(secs(90))).expect("a socket");
+    socket.write_all(PREFACE).expect("sent");
+    // Settings, and the head of a request.
+    socket.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).expect("sent");
+    socket.write_all(&floods::get("/events")).expect("sent");
+    let mut read = Vec::new();
+    socket.read_to_end(&mut read).expect("a proper end");
+    assert!(String::from_utf8_lossy(&read).contains("event: goodbye"));
+    // Not because of the pings that it does not answer either.
+    let figures = block_on(figures(&daemon));
+    assert_eq!(figures["http"]["http2"]["ping_timeouts"], 0, "{figures}");
 }
