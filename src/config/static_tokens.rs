@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::claims::{Claims, SUBJECT};
+use super::units::END_OF_CALENDAR;
 
 /// The prefix of a token, by which scanners for secrets find it.
 pub(crate) const PREFIX: &str = "ksb_";
@@ -98,7 +99,10 @@ pub(crate) fn parse(text: &str) -> Result<StaticTokens, String> {
             None => None,
             Some(time) => Some(
                 time.as_u64()
-                    .ok_or_else(|| fault("has \"exp\" that is not in seconds since 1970"))?,
+                    .filter(|seconds| *seconds < END_OF_CALENDAR)
+                    .ok_or_else(|| {
+                        fault("has \"exp\" that is not in seconds since 1970, up to the year 9999")
+                    })?,
             ),
         };
         let entry = TokenEntry {
@@ -153,6 +157,11 @@ mod tests {
             (&format!("{hash} {{\"a\":\"hush\"}}"), "no claim \"sub\""),
             (&format!("{hash} {{\"sub\":\"\"}}"), "no claim \"sub\""),
             (&format!("{hash} {{\"sub\":\"x\",\"exp\":\"hush\"}}"), "\"exp\""),
+            // No clock can be set to it.
+            (
+                &format!("{hash} {{\"sub\":\"x\",\"exp\":{}}}", END_OF_CALENDAR),
+                "up to the year 9999",
+            ),
         ] {
             let error = parse(&format!("\n{line}")).expect_err(line);
             assert!(error.starts_with("line 2 ") && error.contains(what), "{error}");

@@ -71,7 +71,7 @@ impl fmt::Display for Size {
 }
 
 /// The first second that RFC 3339 cannot express: the beginning of the year 10000, in seconds since the epoch.
-const END_OF_CALENDAR: u64 = 253_402_300_800;
+pub(super) const END_OF_CALENDAR: u64 = 253_402_300_800;
 
 /// An instant as text, in UTC: RFC 3339 from 1970 to 9999, otherwise seconds relative to 1970.
 ///
