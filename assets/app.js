@@ -14,6 +14,8 @@ const STATES = {
 
 const main = document.querySelector("main");
 const byId = (id) => document.getElementById(id);
+const emptyCell = byId("empty").querySelector("td");
+const emptyText = emptyCell.textContent;
 const numbers = new Intl.NumberFormat("en");
 const clock = new Intl.DateTimeFormat("en", { timeStyle: "medium", hourCycle: "h23" });
 const collator = new Intl.Collator("en");
@@ -165,7 +167,12 @@ const handlers = {
   delete: (data) => remove(JSON.parse(data)),
   reset: () => { clear(); showCaughtUp(false); },
   "caught-up": () => showCaughtUp(true),
-  goodbye: () => showState("reconnecting"),
+  goodbye: (data) => {
+    showState("reconnecting");
+    if (JSON.parse(data).reason !== "unauthorized") return;
+    stream.forget(); // the next login may be another client's
+    clear();
+  },
   heartbeat: (data) => {
     if (lastBeatAt) longestBeat = Math.max(longestBeat, lastEventAt - lastBeatAt);
     lastBeatAt = lastEventAt;
@@ -182,6 +189,7 @@ const stream = new EventStream(url, {
   open(isResumed) {
     if (!isResumed) clear(); // without a position everything comes anew
     forgetBeats();
+    emptyCell.textContent = emptyText;
     byId("access").hidden = true;
     delete main.dataset.access;
     showCaughtUp(false);
@@ -202,7 +210,7 @@ const stream = new EventStream(url, {
   refused({ status, message, accepts, isFinal }) {
     forgetBeats();
     showState(isFinal ? "refused" : "ended");
-    byId("empty").querySelector("td").textContent = message; // seen while there is no row
+    emptyCell.textContent = message; // seen while there is no row
     if (!isFinal) return;
     clear(); // it is no longer for this client
     main.dataset.access = "refused";

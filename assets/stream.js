@@ -18,6 +18,10 @@ export class Parser {
     this.#id = this.lastEventId = lastEventId;
   }
 
+  forget() {
+    this.#id = this.lastEventId = "";
+  }
+
   feed(text) {
     const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/); // a CR at the end may be half of a CRLF
     this.#rest = lines.pop();
@@ -57,6 +61,7 @@ export class EventStream {
   #lastEventId = "";
   #retry = RETRY_MS;
   #failures = 0;
+  #parser = null; // of the connection
   #attempt = new AbortController();
   #timer = 0;
 
@@ -74,6 +79,12 @@ export class EventStream {
     }
     this.#attempt = new AbortController();
     this.#connect(this.#attempt.signal);
+  }
+
+  // Begins anew with the next connection.
+  forget() {
+    this.#lastEventId = "";
+    this.#parser?.forget();
   }
 
   close() {
@@ -109,6 +120,7 @@ export class EventStream {
       retry: (milliseconds) => { this.#retry = milliseconds; },
       event: (event) => this.#on.event(event),
     }, this.#lastEventId);
+    this.#parser = parser;
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { value, done } = await reader.read();

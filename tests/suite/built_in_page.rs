@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         promise(the_page_links_only_to_what_is_served_beside_it),
         promise(the_pages_parser_frames_events_however_they_are_split),
+        on_broker(Version::V4_4, the_page_forgets_the_rows_of_another_login),
         on_broker(
             Version::V4_4,
             the_page_asks_for_a_token_and_keeps_it_in_memory_only,
@@ -432,6 +433,41 @@ fn the_pages_parser_frames_events_however_they_are_split() {
             "2"
         ]);
         assert_eq!(results.expect("results"), json!([wanted.to_string()]));
+        browser.close().await;
+    });
+}
+
+/// The cookie becomes another client's while the page is open.
+fn the_page_forgets_the_rows_of_another_login(broker: &Broker) {
+    let certificates = Certificates::new();
+    let issuer = Issuer::new("EdDSA");
+    let key = File::new("key.pem", issuer.pem());
+    let (topic, text) = setup(broker, "", "filter = { key = [\"${claims.sub}\"] }");
+    broker.produce(&topic, &[table("Asia", &["CN"])]);
+    let auth = format!(
+        "[auth]\ncookie = \"__Host-session\"\n{}",
+        jwt(&issuer, &key, "leeway = \"0s\"")
+    );
+    let daemon = Daemon::start(&format!("{text}{auth}{}", certificates.section("")));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser
+            .goto(&format!("https://127.0.0.1:{}/", daemon.tls_port()))
+            .await;
+        wait_for_title(&browser, "Please log in").await;
+        let log_in = async |name: &str, seconds: u64, more: &str| {
+            let token = issuer.token(&json!({ "sub": name, "exp": now() + seconds }));
+            let cookie = format!("__Host-session={token}; Secure; SameSite=Strict; Path=/");
+            browser
+                .run(&format!("document.cookie = '{cookie}'; {more}"))
+                .await;
+        };
+        log_in("Europe", 15, "document.querySelector('#again').click();").await;
+        let shows = |rows: Value| move |seen: &Value| seen["state"] == "live" && seen["rows"] == rows;
+        wait_for(&browser, "the first one's rows", shows(json!(["Europe"]))).await;
+        log_in("Asia", 3600, "").await;
+        wait_for(&browser, "the second one's rows alone", shows(json!(["Asia"]))).await;
         browser.close().await;
     });
 }
