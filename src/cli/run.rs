@@ -5,6 +5,7 @@ use log::{error, info};
 use super::common::{Configured, Failure};
 use crate::config::{LogSettings, Settings};
 use crate::daemon::{self, Bound, Sources};
+use crate::http::listener;
 use crate::http::tls::Prepared;
 use crate::{logging, signals};
 
@@ -22,7 +23,9 @@ pub(super) fn run(configured: &Configured) -> Result<(), Failure> {
     daemon::warn_of_memory(&loaded);
     let settings = loaded.settings;
     let certificates = Prepared::read(&settings.http).map_err(Failure::Certificates)?;
-    let listeners = daemon::bind(&settings.http.endpoints(), &settings.http, &[])?;
+    let endpoints = settings.http.endpoints();
+    let listeners = daemon::bind(&endpoints, &settings.http, &[])?;
+    listener::warn_of_unserved(&endpoints);
     serve(
         settings,
         sources,

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use listenfd::ListenFd;
+use log::warn;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -212,6 +213,29 @@ enum InheritedSocket {
 /// The sockets, or an error; `None` before the first use. Kept for the life of the process: the environment names them
 /// by number, which other descriptors could get after a close, and a reload may remove `systemd` and add it again.
 static INHERITED: Mutex<Option<Result<Vec<Inherited>, String>>> = Mutex::new(None);
+
+/// Warns of sockets that systemd has passed for listeners that these endpoints do not have: clients connect to them, and
+/// wait.
+pub(crate) fn warn_of_unserved(endpoints: &[Endpoint]) {
+    let schemes = std::iter::once(Scheme::Http).chain(NAMED.map(|(_, scheme)| scheme));
+    for scheme in schemes {
+        let endpoint = Endpoint {
+            address: SYSTEMD.to_owned(),
+            scheme,
+        };
+        if endpoints.contains(&endpoint) {
+            continue;
+        }
+        // Those that cannot be used are no error until they are asked for.
+        for socket in inherited(scheme).unwrap_or_default() {
+            warn!(
+                "systemd has passed {}, which is not served: its clients wait until \"{SYSTEMD}\" is in {}",
+                socket.url(scheme),
+                endpoint.key()
+            );
+        }
+    }
+}
 
 /// The sockets that systemd has passed (`sd_listen_fds(3)`) for the listeners of this kind.
 fn inherited(scheme: Scheme) -> io::Result<Vec<Listener>> {

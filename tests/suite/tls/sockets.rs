@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         a_systemd_socket_named_https_is_served_with_tls_alone,
         a_systemd_socket_named_redirect_sends_every_request_to_https,
+        a_systemd_socket_that_no_listener_takes_is_warned_of,
     ]
 }
 
@@ -58,4 +59,23 @@ fn a_systemd_socket_named_redirect_sends_every_request_to_https() {
         why.contains("systemd has passed no socket of TCP named https"),
         "{why}"
     );
+}
+
+fn a_systemd_socket_that_no_listener_takes_is_warned_of() {
+    let systemd_alone = config_of("").replacen("[\"127.0.0.1:0\"]", "[\"127.0.0.1:0\", \"systemd\"]", 1);
+    for (name, scheme, key) in [
+        ("https", "https", "listen in [http.tls]"),
+        ("redirect", "http", "redirect_to_https in [http.tls]"),
+        ("admin", "http", "listen in [http.admin]"),
+        ("", "http", "listen in [http]"),
+    ] {
+        let (daemon, port) = start_with(name, &config_of(""));
+        let warning = format!(
+            "systemd has passed {scheme}://127.0.0.1:{port}, which is not served: its clients wait until \"systemd\" \
+             is in {key}\n"
+        );
+        assert!(daemon.log().contains(&warning), "{}", daemon.log());
+    }
+    let (daemon, _) = start_with("", &systemd_alone);
+    assert!(!daemon.log().contains("is not served"), "{}", daemon.log());
 }
