@@ -159,7 +159,7 @@ mod tests {
             (&format!("{hash} {{\"sub\":\"x\",\"exp\":\"hush\"}}"), "\"exp\""),
             // No clock can be set to it.
             (
-                &format!("{hash} {{\"sub\":\"x\",\"exp\":{}}}", END_OF_CALENDAR),
+                &format!("{hash} {{\"sub\":\"x\",\"exp\":{END_OF_CALENDAR}}}"),
                 "up to the year 9999",
             ),
         ] {
