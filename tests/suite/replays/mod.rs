@@ -56,8 +56,8 @@ struct Kafka {
     connects: AtomicUsize,
     /// So many connections fail.
     failing: usize,
-    /// So many records have the key `frequent`; that of the others is `rare`.
-    frequent: i64,
+    /// The first of the records with the key `rare`; those before have none.
+    rare: Option<i64>,
 }
 
 impl scripted::Kafka for Kafka {
@@ -76,11 +76,8 @@ impl scripted::Kafka for Kafka {
     }
 
     fn key(&self, offset: i64) -> Option<&'static [u8]> {
-        Some(if offset < self.frequent {
-            b"frequent"
-        } else {
-            b"rare"
-        })
+        let first = self.rare?;
+        (offset >= first).then_some(b"rare")
     }
 }
 

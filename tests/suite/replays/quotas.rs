@@ -19,7 +19,7 @@ use tokio::time::timeout;
 pub fn trials() -> Vec<Trial> {
     vec![
         promise(a_client_over_its_quota_waits_and_then_gets_every_record),
-        promise(turns_that_read_hidden_records_alone_bring_a_client_further),
+        promise(hidden_records_of_more_than_a_quota_are_read_once),
         promise(a_client_never_waits_for_the_quota_of_another_one),
         promise(a_replay_is_paid_for_by_one_of_its_readers),
         on_broker(
@@ -83,7 +83,7 @@ fn a_client_over_its_quota_waits_and_then_gets_every_record() {
     });
 }
 
-fn turns_that_read_hidden_records_alone_bring_a_client_further() {
+fn hidden_records_of_more_than_a_quota_are_read_once() {
     const TURN: u64 = 16 << 20;
     let per_flow = |bytes: u64| QuotaLimits {
         per_flow: bytes,
@@ -93,7 +93,7 @@ fn turns_that_read_hidden_records_alone_bring_a_client_further() {
     let (first, end) = (records(36 << 20), records(40 << 20));
     let kafka = Kafka {
         end,
-        frequent: first,
+        rare: Some(first),
         ..Kafka::default()
     };
     let rig = Rig::with(kafka, per_flow(TURN), |settings| {
