@@ -7,6 +7,8 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub(crate) mod plan;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -25,8 +27,7 @@ use crate::auth;
 use crate::config::files::FileContents;
 use crate::config::print::fingerprint;
 use crate::config::{
-    self, Document, Endpoint, Flags, Format, HttpSettings, KafkaSettings, Loaded, Scheme, Settings, Start,
-    StreamSettings,
+    self, Document, Endpoint, Flags, HttpSettings, Loaded, Scheme, Settings, StreamSettings,
 };
 use crate::decode::feeds::Lookup;
 use crate::fd_limit;
@@ -42,10 +43,8 @@ use crate::http::tls::{Prepared, Tls};
 use crate::kafka::client::HANDLES;
 use crate::kafka::connection::Connection;
 use crate::kafka::history::{self, Archive, History};
-use crate::kafka::reader::{ReaderHandle, StartOffset, TopicPlan};
+use crate::kafka::reader::ReaderHandle;
 use crate::kafka::record::Feed;
-use crate::kafka::security::Credentials;
-use crate::kafka::stream_queues::StreamChannel;
 use crate::schema_registry::SchemaRegistry;
 use crate::signals::Request;
 use crate::status_line::StatusLine;
@@ -281,7 +280,7 @@ impl Daemon {
                 stopping,
             ))
         });
-        let connection = connection(&settings.kafka, &settings.streams);
+        let connection = plan::connection(&settings.kafka, &settings.streams);
         let history = Arc::new(History::new(
             connection.clone(),
             Arc::clone(&app.kafka),
@@ -353,10 +352,10 @@ impl Daemon {
             });
             feeds.push(sender);
         }
-        let plan = plan(settings, &feeds);
+        let plans = plan::topics(settings, &feeds);
         let reading = Reading {
-            // Without a thread the channels close with the plan, and the writers end.
-            tail: ReaderHandle::spawn(connection, plan, self.app.kafka.reader())?,
+            // Without a thread the channels close with the plans, and the writers end.
+            tail: ReaderHandle::spawn(connection, plans, self.app.kafka.reader())?,
             streams: running
                 .iter()
                 .map(|running| Arc::clone(&running.stream))
@@ -456,62 +455,6 @@ impl Daemon {
             error!("a thread that reads Kafka panicked");
         }
     }
-}
-
-/// The connection settings of all Kafka clients: the union of what all streams need.
-pub fn connection(kafka: &KafkaSettings, streams: &[StreamSettings]) -> Connection {
-    let has_envelope = streams.iter().any(|stream| stream.format == Format::Envelope);
-    let has_schemas = streams.iter().any(StreamSettings::has_schema_ids);
-    let shows_headers = streams.iter().any(|stream| stream.headers_field.is_some());
-    let shows_timestamps = streams.iter().any(|stream| stream.timestamp_field.is_some());
-    let needs = if has_envelope {
-        Some("a stream's format shows timestamps and headers, which need it")
-    } else if shows_headers || shows_timestamps {
-        Some("a stream's timestamp_field or headers_field needs it")
-    } else if streams.iter().any(StreamSettings::filters_headers) {
-        Some("a stream's filter looks at headers, which need it")
-    } else if has_schemas {
-        Some("a stream's format looks for ids of schemas in headers, which need it")
-    } else {
-        None
-    };
-    Connection {
-        brokers: kafka.brokers.clone(),
-        client: kafka.client,
-        isolation: kafka.isolation,
-        credentials: Credentials::new(kafka),
-        librdkafka: kafka.librdkafka.clone().into_iter().collect(),
-        needs_headers: has_envelope
-            || shows_headers
-            || has_schemas
-            || streams.iter().any(StreamSettings::keeps_headers),
-        needs_librdkafka: needs,
-    }
-}
-
-/// Every topic once, with all streams that use it, and the earliest start that one of them needs.
-fn plan(streams: &[StreamSettings], feeds: &[mpsc::Sender<Feed>]) -> Vec<TopicPlan> {
-    let mut plans: BTreeMap<&str, TopicPlan> = BTreeMap::new();
-    for (stream, feed) in streams.iter().zip(feeds) {
-        let start = match stream.start {
-            Start::Live => StartOffset::BeforeEnd(stream.preload),
-            Start::Earliest | Start::Snapshot => StartOffset::Earliest,
-        };
-        for topic in &stream.topics {
-            let plan = plans.entry(topic).or_insert_with(|| TopicPlan {
-                name: topic.as_str().into(),
-                start,
-                feeds: Vec::new(),
-            });
-            plan.start = plan.start.earlier(start);
-            plan.feeds.push(StreamChannel {
-                stream: stream.path.as_str().into(),
-                feed: feed.clone(),
-                has_table: stream.has_table(),
-            });
-        }
-    }
-    plans.into_values().collect()
 }
 
 /// The runtime of connections, with a worker per core.

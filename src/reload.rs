@@ -21,7 +21,7 @@ use crate::config::diff::{Changes, StreamChange, diff};
 use crate::config::files::FileContents;
 use crate::config::print::fingerprint;
 use crate::config::{Endpoint, Settings, StreamSettings};
-use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, connection, warn_of_memory};
+use crate::daemon::{Bound, Daemon, Reading, Running, Sources, bind, plan, warn_of_memory};
 use crate::fd_limit;
 use crate::http::assets::Assets;
 use crate::http::health;
@@ -165,7 +165,7 @@ impl Daemon {
         let built = self.streams.iter().map(|running| running.stream.settings());
         let stays = |settings: &&StreamSettings| kept.iter().any(|kept| kept.path == settings.path);
         let all: Vec<StreamSettings> = built.filter(stays).chain(&fresh).cloned().collect();
-        let connection = connection(&next.kafka, &all);
+        let connection = plan::connection(&next.kafka, &all);
         let history = if connection == self.connection {
             Arc::clone(&self.history)
         } else {

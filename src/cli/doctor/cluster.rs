@@ -13,7 +13,7 @@ use super::requests::{self, LOOK_BACK, Newest};
 use super::session::{LIMIT, Session, limit};
 use super::transactions;
 use crate::config::{HttpSettings, KafkaSettings, Mechanism, Settings, StreamSettings, units};
-use crate::daemon;
+use crate::daemon::plan;
 use crate::kafka::api_versions;
 use crate::kafka::connection::SecurityProtocol;
 use crate::kafka::partition::Bounds;
@@ -33,7 +33,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report) {
     if settings.kafka.tls.is_some() || settings.kafka.sasl.is_some() {
         report.add(login(&settings.kafka));
     }
-    let mut connection = daemon::connection(&settings.kafka, &settings.streams);
+    let mut connection = plan::connection(&settings.kafka, &settings.streams);
     let answering = network::check(&connection, &connection.brokers, Kind::Configured, report);
     if answering.is_empty() {
         report.add(Finding::fail(
