@@ -69,6 +69,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
     }
 
+    /// The text of the body.
+    pub(super) fn body(&self) -> String {
+        serde_json::json!({ "error": self }).to_string()
+    }
+
     /// The path exists, the method does not: 405.
     pub(super) fn method_not_allowed() -> Self {
         Self::new(

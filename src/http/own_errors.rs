@@ -5,6 +5,9 @@
 //! No handler sends these statuses without a body.
 
 use bytes::Bytes;
+use http::StatusCode;
+
+use super::error::ApiError;
 
 /// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
 pub(super) const MAX_HEAD: u32 = 32 * 1024;
@@ -25,12 +28,14 @@ pub(super) fn with_body(response: &[u8]) -> Option<Bytes> {
     }
     let head = std::str::from_utf8(response).ok()?;
     let status = head.split(' ').nth(1)?;
-    let (code, message) = match status {
-        "400" => (
+    let error = match status {
+        "400" => ApiError::new(
+            StatusCode::BAD_REQUEST,
             "malformed_request",
-            "the head of the request is not HTTP".to_owned(),
+            "the head of the request is not HTTP",
         ),
-        "431" => (
+        "431" => ApiError::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "head_too_large",
             format!(
                 "the head of the request has more than {MAX_HEAD} bytes or {MAX_FIELDS} fields; an event id has its place in \
@@ -44,7 +49,7 @@ pub(super) fn with_body(response: &[u8]) -> Option<Bytes> {
     if !head.ends_with("\r\n\r\n") || head.find("\r\n\r\n")? + 4 < head.len() {
         return None;
     }
-    let body = serde_json::json!({ "error": { "code": code, "message": message } }).to_string();
+    let body = error.body();
     let fields = format!(
         "content-type: application/json\r\ncache-control: no-store\r\nx-content-type-options: nosniff\r\ncontent-length: {}",
         body.len()
