@@ -166,6 +166,10 @@ impl Replay {
                 return None;
             }
             let cursor = state.log.resume_point(wanted)?;
+            if readers.cursors.is_empty() {
+                // The last reader has left, and paid until now.
+                self.payer.hand_over(flow);
+            }
             let payer = self.payer.flow();
             if payer != flow && state.begun.is_none() {
                 // Before the quota is looked at: if that is used up just now, the archive sees this reader, or this
@@ -331,4 +335,68 @@ fn first_gap(wanted: &Position, begun: &Position) -> Option<Gap> {
             to,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::history::{Busy, OffsetLookup, ReplayRequest, ReplaySlot};
+    use crate::stream::position::TopicPosition;
+
+    /// Where the quota of one flow is used up.
+    #[derive(Debug)]
+    struct Exhausted(Flow);
+
+    impl Archive for Exhausted {
+        fn replay(&self, _request: ReplayRequest) -> Result<ReplaySlot, Busy> {
+            Err(Busy)
+        }
+
+        fn is_contended(&self) -> bool {
+            false
+        }
+
+        fn is_over_quota(&self, flow: Flow) -> bool {
+            flow == self.0
+        }
+
+        fn look_up(&self, _lookup: OffsetLookup) -> Result<(), Busy> {
+            Err(Busy)
+        }
+
+        fn lacks_times_and_headers(&self) -> bool {
+            false
+        }
+    }
+
+    fn at(offset: i64) -> Position {
+        Position {
+            as_of: None,
+            topics: vec![TopicPosition {
+                next: vec![offset],
+                ..TopicPosition::unread("t")
+            }],
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_left_alone_or_comes_to_an_empty_replay_pays() {
+        let (one, other, third) = (Flow(1), Flow(2), Flow(3));
+        let archive = Exhausted(one);
+        let from = at(5);
+        let (replay, first) = Replay::new(&from, at(9), Arc::new(Payer::new(one)));
+        // It does not wait for the quota of another flow.
+        assert!(replay.join(&from, other, &archive).is_none());
+        let same = replay.join(&from, one, &archive).expect("it pays itself");
+        drop(first);
+        assert_eq!(replay.payer.flow(), one);
+        // Nobody has seen yet that all are gone.
+        drop(same);
+        let second = replay.join(&from, other, &archive).expect("it is alone");
+        assert_eq!(replay.payer.flow(), other);
+        let last = replay.join(&from, third, &archive).expect("that one has a quota");
+        drop(second);
+        assert_eq!(replay.payer.flow(), third);
+        drop(last);
+    }
 }

@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
 
 const HOG: Flow = Flow(1);
 const OTHER: Flow = Flow(2);
+const FRESH: Flow = Flow(3);
 
 /// 48 MiB of records, and a third of that for each client.
 fn rig() -> (Rig, i64) {
@@ -117,7 +118,7 @@ fn hidden_records_of_more_than_a_quota_are_read_once() {
 }
 
 fn a_client_never_waits_for_the_quota_of_another_one() {
-    let (rig, _) = rig();
+    let (rig, end) = rig();
     rig.quota.charge(HOG, 1 << 40, std::time::Instant::now());
     block_on(async {
         let mut hog = rig.client_of(HOG, 0);
@@ -128,6 +129,27 @@ fn a_client_never_waits_for_the_quota_of_another_one() {
             .await
             .expect("it has its own");
         await_hog(&rig);
+        // What it read to is near enough to be shared further on.
+        drop(other);
+        eventually(secs(20), "no replay runs", || {
+            ensure(
+                rig.history.load().running == 0,
+                format!("{:?}", rig.history.load()),
+            )
+        });
+        // The other way round there is nothing to wait for once a replay runs. Nobody reads before both are there: what
+        // all readers have taken may be dropped.
+        let (from, connects) = (end - records(8 << 20), rig.connects());
+        let mut third = rig.client_of(FRESH, from);
+        eventually(secs(20), "it has a replay of its own", || {
+            ensure(rig.connects() > connects, format!("{:?}", rig.history.load()))
+        });
+        let mut rider = rig.client_of(HOG, from);
+        timeout(secs(20), async {
+            tokio::join!(third.until(from + 1), rider.until(from + 1))
+        })
+        .await
+        .expect("both read");
         lift(&rig);
         timeout(secs(60), hog.until(records(1 << 20)))
             .await
