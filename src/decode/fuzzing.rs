@@ -19,50 +19,9 @@ const FRAME: [u8; 5] = [0, 0, 0, 0, 7];
 
 const ID: SchemaId = SchemaId::Number(7);
 
-/// A schema with every type of Avro.
-const AVRO: &str = r#"{"type":"record","name":"R","fields":[
-    {"name":"a","type":["null","boolean","int","long","float","double","bytes","string","R",
-        {"type":"array","items":"R"},{"type":"map","values":["null","R"]}]},
-    {"name":"b","type":{"type":"array","items":{"type":"enum","name":"E","symbols":["X","Y"]}}},
-    {"name":"c","type":{"type":"bytes","logicalType":"decimal","precision":40,"scale":3}},
-    {"name":"d","type":{"type":"long","logicalType":"timestamp-micros"}},
-    {"name":"e","type":{"type":"int","logicalType":"date"}},
-    {"name":"f","type":{"type":"long","logicalType":"time-micros"}},
-    {"name":"g","type":{"type":"bytes","logicalType":"big-decimal"}},
-    {"name":"h","type":{"type":"string","logicalType":"uuid"}},
-    {"name":"i","type":{"type":"array","items":"null"}},
-    {"name":"j","type":{"type":"fixed","name":"F","size":12,"logicalType":"duration"}}
-]}"#;
-
-/// The same for Protobuf.
-const PROTOBUF: &str = r#"
-    syntax = "proto2";
-    import "google/protobuf/any.proto";
-    import "google/protobuf/duration.proto";
-    import "google/protobuf/field_mask.proto";
-    import "google/protobuf/struct.proto";
-    import "google/protobuf/timestamp.proto";
-    import "google/protobuf/wrappers.proto";
-    message R {
-        optional R a = 1;
-        repeated R b = 2;
-        map<string, R> c = 3;
-        repeated sint64 d = 4 [packed = true];
-        optional group G = 5 { optional R r = 1; }
-        oneof o { string e = 6; R f = 7; }
-        optional google.protobuf.Any p = 8;
-        optional google.protobuf.Duration h = 9;
-        optional google.protobuf.FieldMask i = 10;
-        optional google.protobuf.Value j = 11;
-        optional google.protobuf.Timestamp k = 12;
-        optional google.protobuf.StringValue l = 13;
-        repeated fixed32 m = 14;
-        enum E { X = 0; }
-        repeated E n = 15;
-        optional bytes q = 16;
-        optional double r = 17;
-    }
-"#;
+/// Schemas that have something of everything.
+const AVRO: &str = include_str!("../../tests/schemas/everything.avsc");
+const PROTOBUF: &str = include_str!("../../tests/schemas/everything.proto");
 
 static SCHEMAS: LazyLock<[Supplied; 2]> = LazyLock::new(|| {
     [(SchemaKind::Avro, AVRO), (SchemaKind::Protobuf, PROTOBUF)]

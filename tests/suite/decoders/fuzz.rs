@@ -228,44 +228,8 @@ fn values_are_bounded_in_depth_and_size() {
 
 /// Schemas that have something of everything.
 fn everything() -> Vec<(DataFormat, Supplied)> {
-    let avro = r#"{"type":"record","name":"R","fields":[
-        {"name":"a","type":["null","boolean","int","long","float","double","bytes","string","R",
-            {"type":"array","items":"R"},{"type":"map","values":["null","R"]}]},
-        {"name":"b","type":{"type":"array","items":{"type":"enum","name":"E","symbols":["X","Y"]}}},
-        {"name":"c","type":{"type":"bytes","logicalType":"decimal","precision":40,"scale":3}},
-        {"name":"d","type":{"type":"long","logicalType":"timestamp-micros"}},
-        {"name":"e","type":{"type":"int","logicalType":"date"}},
-        {"name":"f","type":{"type":"long","logicalType":"time-micros"}},
-        {"name":"g","type":{"type":"bytes","logicalType":"big-decimal"}},
-        {"name":"h","type":{"type":"string","logicalType":"uuid"}},
-        {"name":"i","type":{"type":"array","items":"null"}}
-    ]}"#;
-    let protobuf = r#"
-        syntax = "proto2";
-        import "google/protobuf/any.proto";
-        import "google/protobuf/duration.proto";
-        import "google/protobuf/field_mask.proto";
-        import "google/protobuf/struct.proto";
-        import "google/protobuf/timestamp.proto";
-        import "google/protobuf/wrappers.proto";
-        message R {
-            optional R a = 1;
-            repeated R b = 2;
-            map<string, R> c = 3;
-            repeated sint64 d = 4 [packed = true];
-            optional group G = 5 { optional R r = 1; }
-            oneof o { string e = 6; R f = 7; }
-            optional google.protobuf.Any p = 8;
-            optional google.protobuf.Duration h = 9;
-            optional google.protobuf.FieldMask i = 10;
-            optional google.protobuf.Value j = 11;
-            optional google.protobuf.Timestamp k = 12;
-            optional google.protobuf.StringValue l = 13;
-            repeated fixed32 m = 14;
-            enum E { X = 0; }
-            repeated E n = 15;
-        }
-    "#;
+    let avro = include_str!("../../schemas/everything.avsc");
+    let protobuf = include_str!("../../schemas/everything.proto");
     vec![
         (DataFormat::Avro, schema(SchemaKind::Avro, avro, Vec::new())),
         (
