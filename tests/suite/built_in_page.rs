@@ -1,13 +1,13 @@
 //! The built-in page in a browser: under every way to say who a client is, over HTTP and HTTPS.
 
-use crate::auth::File;
 use crate::auth::issuer::{Issuer, now};
 use crate::auth::refused::jwt;
+use crate::auth::{File, make_token};
 use crate::common::table;
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::browser::Browser;
 use crate::harness::certificates::Certificates;
-use crate::harness::daemon::{Daemon, run_to_end};
+use crate::harness::daemon::Daemon;
 use crate::harness::on_broker;
 use crate::harness::process::Signal;
 use crate::harness::promise;
@@ -103,14 +103,6 @@ async fn enter(browser: &Browser, token: &str) {
     browser.run(&script).await;
 }
 
-/// A static token with these arguments of the command, and its line.
-fn make(arguments: &[&str]) -> (String, String) {
-    let output = run_to_end(&[&["token"], arguments].concat(), &[]);
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let (token, line) = said.split_once('\n').expect("two lines");
-    (token.to_owned(), line.to_owned())
-}
-
 fn picture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -118,8 +110,8 @@ fn picture(name: &str) -> std::path::PathBuf {
 fn the_page_asks_for_a_token_and_keeps_it_in_memory_only(broker: &Broker) {
     let certificates = Certificates::new();
     for (is_tls, parameter) in [(false, ""), (true, "query_parameter = \"access_token\"\n")] {
-        let (reader, reader_line) = make(&["reader", "--claim", "role=reader"]);
-        let (other, other_line) = make(&["other"]);
+        let (reader, reader_line) = make_token(&["reader", "--claim", "role=reader"]);
+        let (other, other_line) = make_token(&["other"]);
         let tokens = File::new("tokens", format!("{reader_line}\n{other_line}"));
         let (topic, text) = setup(broker, "", "allow = { role = [\"reader\"] }");
         let auth = format!("[auth]\n{parameter}[auth.tokens]\nfile = {:?}\n", tokens.path());
@@ -439,34 +431,32 @@ fn the_pages_parser_frames_events_however_they_are_split() {
 
 /// The cookie becomes another client's while the page is open.
 fn the_page_forgets_the_rows_of_another_login(broker: &Broker) {
-    let certificates = Certificates::new();
-    let issuer = Issuer::new("EdDSA");
-    let key = File::new("key.pem", issuer.pem());
+    let [(europe, europe_line), (asia, asia_line)] = ["Europe", "Asia"].map(|name| make_token(&[name]));
+    let tokens = File::new("tokens", format!("{europe_line}\n{asia_line}"));
     let (topic, text) = setup(broker, "", "filter = { key = [\"${claims.sub}\"] }");
     broker.produce(&topic, &[table("Asia", &["CN"])]);
     let auth = format!(
-        "[auth]\ncookie = \"__Host-session\"\n{}",
-        jwt(&issuer, &key, "leeway = \"0s\"")
+        "[auth]\ncookie = \"session\"\n[auth.tokens]\nfile = {:?}\n",
+        tokens.path()
     );
-    let daemon = Daemon::start(&format!("{text}{auth}{}", certificates.section("")));
+    let daemon = Daemon::start(&format!("{text}{auth}"));
     block_on(async {
         daemon.wait_ready(secs(30)).await;
         let browser = Browser::start().await;
-        browser
-            .goto(&format!("https://127.0.0.1:{}/", daemon.tls_port()))
-            .await;
+        browser.goto(&daemon.url("/")).await;
         wait_for_title(&browser, "Please log in").await;
-        let log_in = async |name: &str, seconds: u64, more: &str| {
-            let token = issuer.token(&json!({ "sub": name, "exp": now() + seconds }));
-            let cookie = format!("__Host-session={token}; Secure; SameSite=Strict; Path=/");
+        let log_in = async |token: &str, more: &str| {
             browser
-                .run(&format!("document.cookie = '{cookie}'; {more}"))
+                .run(&format!("document.cookie = 'session={token}; Path=/'; {more}"))
                 .await;
         };
-        log_in("Europe", 15, "document.querySelector('#again').click();").await;
+        log_in(&europe, "document.querySelector('#again').click();").await;
         let shows = |rows: Value| move |seen: &Value| seen["state"] == "live" && seen["rows"] == rows;
         wait_for(&browser, "the first one's rows", shows(json!(["Europe"]))).await;
-        log_in("Asia", 3600, "").await;
+        log_in(&asia, "").await;
+        // The first one's stream ends, and the page comes back as the second one, without a 401 in between.
+        tokens.write(&asia_line);
+        daemon.signal(Signal::HUP);
         wait_for(&browser, "the second one's rows alone", shows(json!(["Asia"]))).await;
         browser.close().await;
     });

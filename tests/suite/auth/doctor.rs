@@ -1,9 +1,8 @@
 //! `doctor` checks the keys of signed tokens, the way that tokens take, and who may name clients.
 
-use super::File;
 use super::issuer::Issuer;
+use super::{File, make_token};
 use crate::doctor::Report;
-use crate::harness::daemon::run_to_end;
 use crate::harness::scripted_registry::{Answer, ScriptedRegistry};
 use crate::harness::secured::Authority;
 use crate::limits::config_of;
@@ -140,9 +139,7 @@ fn doctor_reads_the_keys_of_tokens_in_a_file() {
 }
 
 fn doctor_warns_of_tokens_without_tls_and_of_proxies_that_are_everybody() {
-    let made = run_to_end(&["token", "reports"], &[]);
-    let made = String::from_utf8(made.stdout).expect("UTF-8");
-    let (token, line) = made.split_once('\n').expect("two lines");
+    let (token, line) = make_token(&["reports"]);
     let tokens = File::new("tokens", line);
     let tokens = format!("[auth.tokens]\nfile = {:?}\n", tokens.path());
     let listening = |listen: &str, rest: &str| {
@@ -172,7 +169,7 @@ fn doctor_warns_of_tokens_without_tls_and_of_proxies_that_are_everybody() {
         } else {
             report.assert_says("ok    token transport: ", &[]);
         }
-        assert!(!report.text.contains(token), "{}", report.text);
+        assert!(!report.text.contains(&token), "{}", report.text);
     }
     let proxy = "[auth.proxy]\nheaders = { sub = \"X-User\" }\n";
     for (trusted, start, parts) in [

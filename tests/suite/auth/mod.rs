@@ -13,7 +13,7 @@ mod secrecy;
 mod settings;
 mod vectors;
 
-use crate::harness::daemon::Daemon;
+use crate::harness::daemon::{Daemon, run_to_end};
 use crate::harness::stream::Stream;
 use crate::harness::wait::secs;
 use crate::limits::config_of;
@@ -63,6 +63,17 @@ impl File {
     pub fn path(&self) -> String {
         self.directory.path().join(self.name).display().to_string()
     }
+}
+
+/// A token and its line, as the command prints them.
+pub fn make_token(arguments: &[&str]) -> (String, String) {
+    let output = run_to_end(&[&["token"], arguments].concat(), &[]);
+    let said = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{said}");
+    let mut lines = said.lines().map(str::to_owned);
+    let both = (lines.next().expect("a token"), lines.next().expect("a line"));
+    assert_eq!(lines.next(), None);
+    both
 }
 
 /// A daemon without Kafka, which serves `/events` of topic `t` with these lines of `[http]` and other sections before

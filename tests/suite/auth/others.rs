@@ -1,6 +1,6 @@
 //! Static tokens, and headers of trusted proxies.
 
-use super::{File, ask, ask_with, text};
+use super::{File, ask, ask_with, make_token, text};
 use crate::harness::daemon::{Daemon, run_to_end};
 use crate::harness::process::Signal;
 use crate::harness::stream::Stream;
@@ -17,19 +17,8 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A token and its line, as the command prints them.
-fn make(arguments: &[&str]) -> (String, String) {
-    let output = run_to_end(&[&["token"], arguments].concat(), &[]);
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(output.status.success(), "{said}");
-    let mut lines = said.lines().map(str::to_owned);
-    let both = (lines.next().expect("a token"), lines.next().expect("a line"));
-    assert_eq!(lines.next(), None);
-    both
-}
-
 fn a_static_token_is_made_accepted_and_revoked() {
-    let (reports, reports_line) = make(&[
+    let (reports, reports_line) = make_token(&[
         "reports",
         "--claim",
         "tenant=a",
@@ -38,7 +27,7 @@ fn a_static_token_is_made_accepted_and_revoked() {
         "--expires",
         "1day",
     ]);
-    let (other, other_line) = make(&["other"]);
+    let (other, other_line) = make_token(&["other"]);
     assert!(reports.starts_with("ksb_") && reports.len() == 47 && reports != other);
     assert!(reports_line.contains(r#""sub":"reports""#) && reports_line.contains(r#""tenant":["a","b"]"#));
     assert!(!reports_line.contains(&reports) && !other_line.contains("exp"));
@@ -51,7 +40,7 @@ fn a_static_token_is_made_accepted_and_revoked() {
         let output = run_to_end(&[&["token"], wrong].concat(), &[]);
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
-    let (ended, ended_line) = make(&["ended", "--expires", "0s"]);
+    let (ended, ended_line) = make_token(&["ended", "--expires", "0s"]);
     let file = File::new(
         "tokens",
         format!("# two\n{reports_line}\n\n{other_line}\n{ended_line}\n"),
@@ -169,7 +158,7 @@ fn only_trusted_proxies_name_clients() {
 }
 
 fn a_refusal_says_how_clients_may_say_who_they_are() {
-    let file = File::new("tokens", make(&["reports"]).1);
+    let file = File::new("tokens", make_token(&["reports"]).1);
     let tokens = format!("[auth.tokens]\nfile = {:?}\n", file.path());
     let proxy = "[auth.proxy]\nheaders = { sub = \"X-User\" }\n";
     let trusted = "trusted_proxies = [\"192.0.2.1\"]\n";

@@ -5,13 +5,13 @@ use crate::harness::certificates::Certificates;
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
 use crate::harness::promise;
+use crate::harness::raw::connect_from;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
 use crate::limits::config_of;
 use libtest_mimic::Trial;
 use openssl::ssl::{SslConnector, SslMethod, SslStream};
-use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 
 pub fn trials() -> Vec<Trial> {
     vec![promise(idle_connections_of_one_address_are_limited)]
@@ -19,21 +19,6 @@ pub fn trials() -> Vec<Trial> {
 
 /// The beginning of a connection of HTTP/2: the preface, and empty settings (RFC 9113, section 3.4).
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-
-/// A connection from an address of this machine.
-fn connect(source: &str, port: u16) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let address = |text: String| SockAddr::from(text.parse::<SocketAddr>().expect("an address"));
-    socket
-        .bind(&address(format!("{source}:0")))
-        .expect("an address of this machine");
-    socket
-        .connect(&address(format!("127.0.0.1:{port}")))
-        .expect("it listens");
-    let socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(secs(20))).expect("a socket");
-    socket
-}
 
 /// A connection with TLS, whose handshake is complete.
 fn secured(certificates: &Certificates, socket: TcpStream) -> SslStream<TcpStream> {
@@ -62,25 +47,25 @@ fn idle_connections_of_one_address_are_limited() {
     let (plain, tls) = (daemon.port(), daemon.tls_port());
 
     // One that sends nothing, one at rest between requests, one of HTTP/2 without streams, and one of TLS.
-    let silent = connect(CLIENT, plain);
-    let mut kept = Kept(connect(CLIENT, plain));
+    let silent = connect_from(CLIENT, plain);
+    let mut kept = Kept(connect_from(CLIENT, plain));
     assert_eq!(kept.get("/health/live").expect("an answer").0, 200);
-    let mut http2 = connect(CLIENT, plain);
+    let mut http2 = connect_from(CLIENT, plain);
     http2.write_all(HTTP2).expect("it fits");
     http2.read_exact(&mut [0; 9]).expect("settings");
-    let secured = secured(&certificates, connect(CLIENT, tls));
+    let secured = secured(&certificates, connect_from(CLIENT, tls));
 
     for port in [plain, tls] {
-        assert!(has_ended(&mut connect(CLIENT, port), secs(20)), "{port}");
+        assert!(has_ended(&mut connect_from(CLIENT, port), secs(20)), "{port}");
     }
-    let mut late = connect(CLIENT, plain);
+    let mut late = connect_from(CLIENT, plain);
     // It may be closed already.
     let _ = late.write_all(HTTP2);
     assert!(has_ended(&mut late, secs(20)));
-    assert!(is_answered(connect("127.0.0.3", plain)), "another address");
+    assert!(is_answered(connect_from("127.0.0.3", plain)), "another address");
     let proxied: Vec<Kept> = (0..6)
         .map(|_| {
-            let mut kept = Kept(connect("127.0.0.9", plain));
+            let mut kept = Kept(connect_from("127.0.0.9", plain));
             assert_eq!(kept.get("/health/live").expect("a proxy is not limited").0, 200);
             kept
         })
@@ -95,11 +80,11 @@ fn idle_connections_of_one_address_are_limited() {
     // Each of them makes a place when it ends.
     drop((silent, http2));
     eventually(secs(20), "another one is accepted", || {
-        ensure(is_answered(connect(CLIENT, plain)), "not yet")
+        ensure(is_answered(connect_from(CLIENT, plain)), "not yet")
     });
     drop(secured);
     eventually(secs(20), "with TLS too", || {
-        let mut socket = connect(CLIENT, tls);
+        let mut socket = connect_from(CLIENT, tls);
         // HTTP where TLS is spoken is answered, if the connection is accepted.
         let _ = socket.write_all(b"GET / HTTP/1.1\r\n\r\n");
         let mut answer = String::new();
@@ -112,7 +97,7 @@ fn idle_connections_of_one_address_are_limited() {
     daemon.rewrite_config(&text("0"));
     daemon.signal(Signal::HUP);
     daemon.wait_log("reloaded: http.max_connections_per_ip", secs(20));
-    let mut all: Vec<Kept> = (0..6).map(|_| Kept(connect(CLIENT, plain))).collect();
+    let mut all: Vec<Kept> = (0..6).map(|_| Kept(connect_from(CLIENT, plain))).collect();
     for kept in &mut all {
         assert_eq!(kept.get("/health/live").expect("no limit").0, 200);
     }

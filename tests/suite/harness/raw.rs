@@ -1,8 +1,9 @@
 //! Bytes over a bare socket, and all that comes back: for requests that no client library would send.
 
 use super::wait::secs;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -14,7 +15,22 @@ pub fn exchange(port: u16, bytes: &[u8]) -> String {
     answer(stream, bytes).expect("an answer")
 }
 
-/// The same over a Unix socket.
+/// A connection to this port from another address of this machine.
+pub fn connect_from(source: &str, port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let address = |text: String| SockAddr::from(text.parse::<SocketAddr>().expect("an address"));
+    socket
+        .bind(&address(format!("{source}:0")))
+        .expect("an address of this machine");
+    socket
+        .connect(&address(format!("127.0.0.1:{port}")))
+        .expect("it listens");
+    let socket = TcpStream::from(socket);
+    socket.set_read_timeout(Some(secs(20))).expect("a socket");
+    socket
+}
+
+/// [`exchange`] over a Unix socket.
 pub fn exchange_unix(path: &Path, bytes: &[u8]) -> io::Result<String> {
     let stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(secs(20)))?;

@@ -1,6 +1,6 @@
 //! When `tail` ends, its exit code and its message.
 
-use super::process::{Tail, said, scripted, stream_of, tail};
+use super::process::{Tail, assert_refused, said, scripted, stream_of, tail};
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::daemon::{BINARY, Daemon};
@@ -90,15 +90,7 @@ fn tail_refuses_invalid_arguments_with_a_remedy() {
         ),
         (vec![], 2, "<URL>"),
     ] {
-        let output = tail(&arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}: {}",
-            said(&output)
-        );
-        assert!(said(&output).contains(wanted), "{arguments:?}: {}", said(&output));
-        assert!(!said(&output).contains("hush"), "{}", said(&output));
+        assert_refused(&arguments, code, wanted);
     }
 }
 

@@ -102,6 +102,16 @@ pub(super) fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// These arguments end it with this code and a message, which has no secret: `hush` stands for one.
+#[track_caller]
+pub(super) fn assert_refused(arguments: &[&str], code: i32, wanted: &str) {
+    let output = tail(arguments);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    assert!(said.contains(wanted), "{arguments:?}: {said}");
+    assert!(!said.contains("hush"), "{said}");
+}
+
 /// The data of the records among what `tail --json` printed.
 pub(super) fn data_of_records(out: &str) -> Vec<String> {
     out.lines()

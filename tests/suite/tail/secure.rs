@@ -1,7 +1,7 @@
 //! `tail` over HTTPS, with tokens and client certificates, and what it says where these are not accepted.
 
-use super::process::{Tail, said, tail};
-use crate::auth::File;
+use super::process::{Tail, assert_refused, said, tail};
+use crate::auth::{File, make_token};
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::certificates::Certificates;
@@ -26,14 +26,6 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A token and its line for the file of `[auth.tokens]`.
-fn token(name: &str) -> (String, String) {
-    let output = run_to_end(&["token", name], &[]);
-    let said = String::from_utf8(output.stdout).expect("UTF-8");
-    let (token, line) = said.split_once('\n').expect("two lines");
-    (token.to_owned(), line.to_owned())
-}
-
 fn tail_reads_https_with_a_token_that_is_renewed_and_a_client_certificate() {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("tail-https");
@@ -46,7 +38,7 @@ fn tail_reads_https_with_a_token_that_is_renewed_and_a_client_certificate() {
         certificates.path("alice.pem"),
         certificates.path("alice.key"),
     );
-    let [(first, first_line), (second, second_line)] = [token("first"), token("second")];
+    let [(first, first_line), (second, second_line)] = [make_token(&["first"]), make_token(&["second"])];
     let (tokens, held) = (
         File::new("tokens", &first_line),
         File::new("token", format!("{first}\n")),
@@ -254,7 +246,7 @@ fn tail_names_what_is_wrong_with_a_client_certificate() {
 }
 
 fn tail_names_what_is_wrong_with_a_token_and_the_remedy() {
-    let (reader, line) = token("reader");
+    let (reader, line) = make_token(&["reader"]);
     let tokens = File::new("tokens", &line);
     let sections = format!(
         "hosts = [\"stream.example\"]\n[auth.tokens]\nfile = {:?}\n",
@@ -363,15 +355,7 @@ fn tail_refuses_options_of_tls_and_tokens_that_cannot_be_meant() {
         ),
         (vec!["https://a_b..c/x"], 1, "neither a name nor an address"),
     ] {
-        let output = tail(&arguments);
-        assert_eq!(
-            output.status.code(),
-            Some(code),
-            "{arguments:?}: {}",
-            said(&output)
-        );
-        assert!(said(&output).contains(wanted), "{arguments:?}: {}", said(&output));
-        assert!(!said(&output).contains("hush"), "{}", said(&output));
+        assert_refused(&arguments, code, wanted);
     }
     for value in ["two words", "h\u{fc}sh"] {
         let output = run_to_end(&["tail", plain], &[("KAFKA_SSE_BRIDGE_TOKEN", value)]);

@@ -5,14 +5,13 @@ use crate::harness::browser::Browser;
 use crate::harness::certificates::{Certificates, DAY, EXPOSED};
 use crate::harness::daemon::{Daemon, finish};
 use crate::harness::http::get;
+use crate::harness::raw::connect_from;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::limits::config_of;
 use crate::trials;
 use libtest_mimic::Trial;
-use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 pub fn trials() -> Vec<Trial> {
@@ -289,16 +288,7 @@ fn a_redirect_listener_sends_nobody_to_unknown_hosts() {
 
 /// Sends bytes from that address, and reads until the connection ends.
 fn exchange_from(source: &str, port: u16, request: &[u8]) -> String {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    let address = |text: String| SockAddr::from(text.parse::<SocketAddr>().expect("an address"));
-    socket
-        .bind(&address(format!("{source}:0")))
-        .expect("an address of this machine");
-    socket
-        .connect(&address(format!("127.0.0.1:{port}")))
-        .expect("it listens");
-    let mut socket = TcpStream::from(socket);
-    socket.set_read_timeout(Some(secs(20))).expect("a socket");
+    let mut socket = connect_from(source, port);
     socket.write_all(request).expect("it fits");
     let mut answer = String::new();
     socket
