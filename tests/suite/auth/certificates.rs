@@ -333,7 +333,7 @@ fn no_session_is_resumed_where_certificates_are_asked_for() {
     for auth in ["request", "require"] {
         let asking = asking(&certificates).replace("\"request\"", &format!("{auth:?}"));
         let daemon = Daemon::start(&(text("[auth.certificate]", "") + &certificates.section(&asking)));
-        write_client(&certificates, "alice", secs(8));
+        write_client(&certificates, "alice", DAY);
         for version in ["tls1_2", "tls1_3"] {
             let session = certificates.path(&format!("{auth}-{version}"));
             let arguments = format!("-{version} {own} -sess_out {session}");
@@ -341,8 +341,10 @@ fn no_session_is_resumed_where_certificates_are_asked_for() {
             assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
             assert!(!fs::exists(&session).expect("a directory"), "{said}");
         }
+        // In its last second.
+        write_client(&certificates, "alice", secs(0));
         block_on(async {
-            eventually_async(secs(40), "the certificate has ended", async || {
+            eventually_async(secs(20), "the certificate has ended", async || {
                 let said = s_client(&certificates, &daemon, &own);
                 ensure(said.contains("alert certificate expired"), said)
             })

@@ -18,7 +18,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -362,14 +362,10 @@ fn a_lifetime_ends_the_connection_and_no_sibling() {
             ensure(is_refused, "it does")
         })
         .await;
-        // The younger one goes on, to its own end.
-        let begun = Instant::now();
+        // The younger one goes on, to its own end: it got a keepalive in every second of more than half a lifetime.
         let read = read_until(&mut younger, "event: goodbye").await;
-        assert!(
-            read.contains(":\n") && read.contains(r#"{"reason":"lifetime"}"#),
-            "{read}"
-        );
-        assert!(begun.elapsed() > secs(1), "{:?}", begun.elapsed());
+        assert!(read.contains(r#"{"reason":"lifetime"}"#), "{read}");
+        assert!(read.matches(":\n").count() > 3, "{read}");
         let ended = timeout(PATIENCE, connection).await.expect("in time");
         ended.expect("a task").expect("no error");
         // A new connection is as good as the first.

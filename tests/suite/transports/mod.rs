@@ -18,6 +18,8 @@ use crate::metrics::{EVENTS, figures};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 const PATIENCE: Duration = secs(30);
@@ -249,7 +251,6 @@ fn a_client_over_a_limit_is_asked_to_retry(transport: Transport) {
 }
 
 fn a_lifetime_ends_a_stream_and_it_is_resumed(transport: Transport) {
-    const ALL: usize = 40;
     let topic = topic_name("transports");
     let broker = Broker::shared(Version::V4_4);
     broker.create_topic(&topic, 1, &[]);
@@ -258,14 +259,19 @@ fn a_lifetime_ends_a_stream_and_it_is_resumed(transport: Transport) {
         setup.daemon.wait_ready(PATIENCE).await;
         let mut stream = setup.open("").await;
         stream.collect_until(named("caught-up"), PATIENCE).await;
-        let mut id = stream.last_event_id().to_owned();
+        // Records come all the time, so that lifetimes end between any two.
+        let is_over = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&is_over);
+        let producer = thread::spawn(move || {
+            let mut produced = 0;
+            while !until.load(Ordering::Relaxed) {
+                broker.produce(&topic, &numbered(0, produced, 1));
+                produced += 1;
+            }
+            produced
+        });
         let mut all = Vec::new();
-        let mut ends = 0;
-        for number in 0..ALL {
-            broker.produce(&topic, &numbered(0, number, 1));
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        while all.len() < ALL {
+        for _ in 0..3 {
             let (events, end) = stream.collect_to_end(PATIENCE).await;
             assert!(matches!(end, NoEvent::Ended), "{end}");
             let last = events.last().expect("a goodbye");
@@ -274,12 +280,18 @@ fn a_lifetime_ends_a_stream_and_it_is_resumed(transport: Transport) {
                 ("goodbye", r#"{"reason":"lifetime"}"#)
             );
             all.extend(records(&events));
-            ends += 1;
-            stream.last_event_id().clone_into(&mut id);
+            let id = stream.last_event_id().to_owned();
             stream = setup.open(&id).await;
         }
-        assert_eq!(all, expected(0, ALL));
-        assert!(ends > 1, "{ends}");
+        is_over.store(true, Ordering::Relaxed);
+        let count = producer.join().expect("it produces");
+        while all.len() < count {
+            let (events, _) = stream.collect_to_end(PATIENCE).await;
+            all.extend(records(&events));
+            let id = stream.last_event_id().to_owned();
+            stream = setup.open(&id).await;
+        }
+        assert_eq!(all, expected(0, count));
     });
 }
 
