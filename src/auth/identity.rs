@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderName;
 
@@ -151,10 +151,14 @@ impl Denied {
     }
 }
 
-/// Seconds since the epoch, by the clock that tokens go by.
+/// The time since the epoch, by the clock that tokens go by.
+pub(super) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Whole seconds since the epoch, rounded down: a time in seconds is over as soon as it is reached.
 pub(super) fn unix_now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
+    since_epoch().as_secs()
 }
 
 /// The name of a client for a log line: bounded, with control characters escaped.

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use parking_lot::RwLock;
 
 use self::certificate::Authorities;
-use self::identity::{Basis, Denied, Identity, unix_now};
+use self::identity::{Basis, Denied, Identity, since_epoch};
 use self::policy::Policy;
 use self::status::AuthStatus;
 use crate::config::Settings;
@@ -121,8 +121,9 @@ impl Auth {
             return Err(Denied::NotAllowed);
         }
         let deadline = expires.map(|expires| {
-            let (now, unix) = (Instant::now(), unix_now());
-            let at = |seconds: u64| now + Duration::from_secs(seconds.saturating_sub(unix));
+            // In this order: nobody whose right has ended comes back before the token has.
+            let (since_epoch, now) = (since_epoch(), Instant::now());
+            let at = |seconds| instant_of(seconds, now, since_epoch);
             let warn_before = policy.warn_before();
             Deadline {
                 warns_at: (warn_before > 0).then(|| at(expires.at.saturating_sub(warn_before))),
@@ -135,6 +136,12 @@ impl Auth {
         };
         Ok(Access::new(claims, deadline, Box::new(right)))
     }
+}
+
+/// The instant of a time in seconds since the epoch; `now` and `since_epoch` are the same moment by two clocks. A time that
+/// is over is now.
+fn instant_of(seconds: u64, now: Instant, since_epoch: Duration) -> Instant {
+    now + Duration::from_secs(seconds).saturating_sub(since_epoch)
 }
 
 /// Whether the keys of signed tokens can be had now, and which, in words.
@@ -183,5 +190,19 @@ impl Grant for Right {
             let is_trusted = auth.trusts(&self.basis);
             auth.policy().still_admits(&self.basis, is_trusted, path, claims)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_ends_with_its_token_and_not_up_to_a_second_later() {
+        let now = Instant::now();
+        let at = |seconds| instant_of(seconds, now, Duration::from_millis(10_999)) - now;
+        assert_eq!(at(11), Duration::from_millis(1));
+        assert_eq!(at(14), Duration::from_millis(3001));
+        assert_eq!(at(10), Duration::ZERO);
     }
 }
