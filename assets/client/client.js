@@ -1,0 +1,578 @@
+// Follows event streams of kafka-sse-bridge. client.d.ts documents what is exported.
+
+const MAX_WAIT = 30_000; // ms that failures add to the server's reconnect time
+const MAX_QUEUE = 1_000; // events that wait for an iterator before reading pauses
+const MAX_HEARD = 1_000; // messages that are kept while a tab catches up
+const TICKS = 3; // of a third of `silence` each. Counted, not measured: no clock that jumps matters
+
+// With these the id is that of the client's position. Others may lack one, and count with the next event that has one.
+const MARKS = ["caught-up", "checkpoint", "goodbye", "heartbeat", "reauthenticate"];
+const NAMES = [...MARKS, "conflated", "delete", "gap", "message", "reset"];
+
+export class StreamEvent {
+  #data;
+  constructor(type, text, lastEventId) {
+    Object.assign(this, { type, text, lastEventId });
+  }
+
+  get data() {
+    if (this.#data === undefined) {
+      try {
+        this.#data = JSON.parse(this.text);
+      } catch {
+        this.#data = this.text;
+      }
+    }
+    return this.#data;
+  }
+}
+
+// ---- One connection: on.open(), on.heard(), on.retry(ms), on.event(type, text, id), and at its end on.lost(why)
+
+async function byFetch(url, id, { headers, withCredentials }, signal, on) {
+  let why;
+  try {
+    const sent = new Headers(typeof headers === "function" ? await headers() : headers);
+    sent.set("Accept", "text/event-stream");
+    if (id) sent.set("Last-Event-ID", id);
+    const credentials = withCredentials ? "include" : "same-origin";
+    const response = await fetch(url, { headers: sent, credentials, signal, cache: "no-store", redirect: "manual" });
+    why = await refusal(response);
+    if (!why) {
+      on.open();
+      const parse = parser(id, on);
+      const decoder = new TextDecoder();
+      const reader = response.body.getReader();
+      for (let part; !signal.aborted && !(part = await reader.read()).done; await on.full()) {
+        on.heard();
+        parse(decoder.decode(part.value, { stream: true }));
+      }
+    }
+  } catch ({ message }) {
+    why = { message };
+  }
+  if (!signal.aborted) on.lost(why);
+}
+
+// Splits text into events (HTML standard, section 9.2.6). The daemon ends lines with LF alone.
+function parser(id, on) {
+  let rest = "";
+  let type = "";
+  let data = [];
+  return (text) => {
+    const lines = text.split("\n");
+    lines[0] = rest + lines[0];
+    rest = lines.pop();
+    for (let line of lines) {
+      if (line.endsWith("\r")) line = line.slice(0, -1);
+      const [, name, value] = /^([^:]*)(?:: ?)?([^]*)/.exec(line);
+      if (name === "data") data.push(value);
+      else if (name === "event") type = value;
+      else if (name === "id") id = value;
+      else if (name === "retry") on.retry(Number(value));
+      if (line !== "") continue;
+      if (data.length) on.event(type || "message", data.join("\n"), id);
+      type = "";
+      data = [];
+    }
+  };
+}
+
+// Why a response is no stream. Errors of the daemon are JSON; those of a proxy in front may be anything.
+async function refusal(response) {
+  const { status, ok, headers } = response;
+  if (ok && headers.get("content-type")?.startsWith("text/event-stream")) return;
+  const redirects = response.type === "opaqueredirect" || (status > 299 && status < 400);
+  const error = redirects ? { code: "redirected", message: "The server asks for a login first." }
+    : (await response.json().catch(() => null))?.error;
+  const isBearer = /^bearer/i.test(headers.get("www-authenticate"));
+  return {
+    final: redirects || ok || (status > 399 && status < 500 && ![408, 425, 429].includes(status)),
+    wait: 1_000 * headers.get("retry-after") || 0,
+    reason: "refused",
+    status,
+    code: error?.code ?? "",
+    message: error?.message ?? `The server answers ${status} without a stream.`,
+    accepts: error?.accepts ?? (isBearer ? ["bearer"] : []),
+  };
+}
+
+function byEventSource(url, id, options, signal, on) {
+  // A new EventSource sends no id, so it goes into the URL.
+  const target = new URL(url);
+  if (id) target.searchParams.set("lastEventId", id);
+  const source = new EventSource(target, options);
+  const stop = () => source.close();
+  signal.addEventListener("abort", stop);
+  source.onopen = () => on.open(true);
+  const hear = ({ type, data, lastEventId }) => {
+    on.heard();
+    on.event(type, data, lastEventId || id);
+  };
+  for (const name of new Set([...NAMES, options.event ?? "message"])) source.addEventListener(name, hear);
+  source.onerror = () => {
+    const isRefused = source.readyState === EventSource.CLOSED;
+    stop();
+    // Answered with something other than a stream, it does not say with what; a fetch does.
+    if (isRefused) byFetch(url, id, options, signal, on);
+    else on.lost();
+  };
+}
+
+// ---- Stays connected, and hands on events with the id before them: on.events(events, from), on.status(status), on.full()
+
+function stayConnected(url, options, on) {
+  const { event: own, headers, silence = 45_000, transport } = options;
+  const isNative = transport ? transport === "eventsource" : !headers && globalThis.EventSource;
+  const connect = isNative ? byEventSource : byFetch;
+  let position = ""; // the last id that came with its event
+  let retry = 1_500 + 1_000 * Math.random(); // until the server says
+  let attempt = 0;
+  let current; // the controller of the connection
+  let watch;
+  let timer;
+
+  function halt() {
+    current?.abort();
+    clearInterval(watch);
+    clearTimeout(timer);
+  }
+
+  function lost({ final, wait = 0, reason = "lost", ...more } = {}) {
+    halt();
+    if (final) return on.status({ state: "refused", ...more });
+    wait = Math.max(wait, retry) + Math.random() * Math.min(MAX_WAIT, retry * (2 ** attempt - 1));
+    attempt += 1;
+    timer = setTimeout(open, wait);
+    on.status({ state: "reconnecting", at: Math.round(Date.now() + wait), attempt, reason, ...more });
+  }
+
+  function open() {
+    halt();
+    let held = [];
+    let ticks = 0;
+    let heardAt = 0;
+    let beatAt = 0;
+    let limit = TICKS;
+    let isWithoutComments = false;
+    const { signal } = (current = new AbortController());
+    watch = setInterval(() => {
+      ticks += 1;
+      if (on.full()) heardAt = ticks;
+      if (ticks - heardAt > limit) lost({ reason: "silent" });
+    }, silence / TICKS);
+    const isResumed = position !== "";
+    connect(url, position, options, signal, {
+      full: on.full,
+      lost,
+      open(isNative) {
+        // EventSource shows no comments: only a stream with heartbeats can be silent.
+        if ((isWithoutComments = isNative)) limit = Infinity;
+        on.status({ state: "loading", resumed: isResumed });
+      },
+      heard: () => (heardAt = ticks),
+      retry: (ms) => (retry = ms || retry),
+      event(type, text, id) {
+        if (signal.aborted) return;
+        if (type === own) type = "message";
+        if (type === "heartbeat" && isWithoutComments) {
+          if (beatAt) limit = TICKS * Math.max(1, ticks - beatAt);
+          beatAt = ticks || 0.1;
+        }
+        if (type === "goodbye" && id === position) held = [];
+        held.push(new StreamEvent(type, text, id));
+        if (id && id === position && !MARKS.includes(type)) return;
+        const [events, from] = [held, position];
+        held = [];
+        position = id;
+        if (type !== "goodbye") attempt = 0;
+        on.events(events, from);
+        if (signal.aborted) return;
+        if (type === "caught-up") on.status({ state: "live" });
+        if (type === "goodbye") {
+          const { reason } = events.at(-1).data;
+          // Without the server's reconnect time, which EventSource keeps to itself.
+          const wait = isWithoutComments && /overloaded|unavailable/.test(reason) ? 15_000 * (1 + 3 * Math.random()) : 0;
+          lost({ reason, wait });
+        }
+      },
+    });
+  }
+
+  return {
+    isOpen: false,
+    open(id = position) {
+      this.isOpen = true;
+      position = id;
+      attempt = 0;
+      open();
+    },
+    close() {
+      this.isOpen = false;
+      halt();
+    },
+    forget: () => (position = ""),
+  };
+}
+
+// ---- One connection for all tabs
+//
+// A lock elects a leader, which has the connection, delivers its events and posts them with the id before them. Every other
+// tab delivers a message if and only if that id is its own position. So whatever is lost, late, doubled or out of order (a
+// leader that slept and wakes, two leaders at once, a tab back from the browser's cache), each tab sees what a connection of
+// its own would have shown. A tab that cannot go on with what it hears, because it begins in the past or missed something,
+// reads a connection of its own until it gets to an id that it has heard. Epochs only end quarrels: the higher one leads.
+
+function shared(name, url, options, on) {
+  const { lastEventId, silence = 45_000, start, transport = "fetch" } = options;
+  let at = lastEventId || (start === "live" ? undefined : ""); // the position; undefined is wherever the leader is
+  let leading = 0; // this tab's epoch, while it leads
+  let epoch = 0; // the highest one heard; the fraction tells leaders apart
+  let heard = []; // messages that begin elsewhere
+  let head; // the last id heard
+  let status = { state: "connecting" };
+  let leaderStatus = status;
+  let isSettled = false;
+  let quiet, channel, election, timer, watch;
+
+  const feed = stayConnected(url, { ...options, transport }, {
+    full() {},
+    events(events, from) {
+      at = events.at(-1).lastEventId;
+      if (leading) say(from, events);
+      on.events(events);
+      if (channel && !leading) proceed();
+    },
+    status(now) {
+      status = now;
+      if (leading) say();
+      on.status(now);
+    },
+  });
+
+  const ask = (what) => channel.postMessage({ ask: what });
+
+  function say(from = at, events = []) {
+    const posted = events.map(({ type, text, lastEventId }) => [type, text, lastEventId]);
+    channel.postMessage({ epoch: leading, from, id: at, events: posted, status: posted.length ? null : status });
+  }
+
+  function hear({ data }) {
+    if (data.ask) {
+      if (!leading) return;
+      say();
+      if (data.ask === "retry") feed.open();
+    } else if (data.epoch >= epoch) {
+      epoch = data.epoch;
+      quiet = 0;
+      head = data.id;
+      leaderStatus = data.status ?? leaderStatus;
+      heard = [...heard.slice(1 - MAX_HEARD), data];
+      if (leading) resign();
+      else proceed();
+    }
+  }
+
+  // Delivers what leads on from here.
+  function proceed() {
+    at ??= heard[0]?.from;
+    for (let index = 0; index < heard.length; index += 1) {
+      const { from, id, events } = heard[index];
+      // Without progress: of the leader's connection. A tab that reads its own has seen the like.
+      if (!isSame(from, at) || (feed.isOpen && isSame(from, id))) continue;
+      heard.splice(0, index + 1);
+      index = -1;
+      feed.close();
+      at = id;
+      on.events(events.map((event) => new StreamEvent(...event)));
+      if (!channel) return;
+    }
+    if (head !== undefined && isSame(head, at)) {
+      feed.close();
+      heard = [];
+      settle();
+      on.status((status = leaderStatus));
+    } else if (!feed.isOpen) {
+      if (isSettled) timer ??= setTimeout(catchUp, 1_000); // a new leader may be about to say it
+      else catchUp();
+    }
+  }
+
+  function settle() {
+    isSettled = true;
+    clearTimeout(timer);
+    timer = undefined;
+  }
+
+  function catchUp() {
+    settle();
+    feed.open((at ??= ""));
+  }
+
+  function elect(steal) {
+    election?.abort();
+    const { signal } = (election = new AbortController());
+    const hold = (release) => {
+      signal.addEventListener("abort", release);
+      leading = epoch = Math.floor(epoch) + 1 + Math.random();
+      say();
+      if (!feed.isOpen) catchUp();
+    };
+    navigator.locks.request(name, steal ? { steal } : { signal }, () => signal.aborted || new Promise(hold))
+      .catch(() => {}) // stolen, because this tab was asleep
+      .then(() => signal.aborted || resign());
+  }
+
+  function resign() {
+    leading = 0;
+    elect();
+    ask("status");
+    proceed();
+  }
+
+  function join() {
+    if (channel) return;
+    channel = new BroadcastChannel(name);
+    channel.onmessage = hear;
+    quiet = 0;
+    elect();
+    ask("status");
+    timer = setTimeout(catchUp, 1_000); // nobody leads, nobody answers
+    watch = setInterval(() => {
+      quiet += leading ? 0 : 1;
+      if (quiet === TICKS - 1) ask("status");
+      if (quiet > TICKS) {
+        quiet = 0;
+        elect(true); // the leader is asleep
+      }
+    }, silence / TICKS);
+  }
+
+  function leave() {
+    election.abort();
+    channel?.close();
+    clearInterval(watch);
+    settle();
+    feed.close();
+    leading = 0;
+    heard = [];
+    channel = head = undefined;
+  }
+
+  // A page that is frozen or cached leaves, so that another tab leads at once.
+  const gone = new AbortController();
+  for (const [type, listener] of [["freeze", leave], ["pagehide", leave], ["resume", join], ["pageshow", join]]) {
+    globalThis.addEventListener(type, listener, { capture: true, signal: gone.signal });
+  }
+  join();
+
+  return {
+    retry() {
+      if (feed.isOpen) feed.open();
+      else ask("retry");
+    },
+    forget() {
+      at = "";
+      heard = [];
+      feed.forget();
+    },
+    close() {
+      gone.abort();
+      leave();
+    },
+  };
+}
+
+function isSame(id, other) {
+  return id === other || place(id) === place(other);
+}
+
+// An id without the time up to which deletes are known, in which the ids of two connections to a table may differ.
+function place(id = "") {
+  try {
+    const bytes = atob(id.replaceAll("-", "+").replaceAll("_", "/"));
+    return bytes.charCodeAt(0) % 2 ? bytes : bytes.replace(/^.[\x80-\xff]*[^]/, "");
+  } catch {
+    return id; // of KafkaSSE
+  }
+}
+
+// ---- The interface
+
+export function follow(url, options = {}) {
+  const { filters, headers, onEvent, onState, share, signal, since, start, throttle } = options;
+  const target = new URL(url, globalThis.document?.baseURI);
+  for (const [name, values] of Object.entries({ ...filters, since, start, throttle })) {
+    for (const value of [values].flat()) if (value !== undefined) target.searchParams.append(name, value);
+  }
+  const queue = []; // for the iterator, where there is one
+  let isIterated = false;
+  let wake, space, resume;
+
+  function status(now) {
+    if (self.state.state === "closed" || JSON.stringify(now) === JSON.stringify(self.state)) return;
+    self.state = now;
+    wake?.();
+    call(onState, now);
+  }
+
+  const on = {
+    status,
+    events(events) {
+      for (const event of events) {
+        if (self.state.state === "closed") return;
+        self.lastEventId = event.lastEventId;
+        if (isIterated) queue.push(event);
+        call(onEvent, event);
+      }
+      wake?.();
+    },
+    full: () => (queue.length > MAX_QUEUE ? (space ??= new Promise((done) => (resume = done))) : undefined),
+  };
+
+  async function* iterate() {
+    try {
+      for (;;) {
+        while (queue.length) yield queue.shift();
+        resume?.();
+        space = undefined;
+        const { state } = self.state;
+        if (state === "closed") return;
+        if (state === "refused") throw Object.assign(new Error(self.state.message), self.state);
+        await new Promise((done) => (wake = done));
+      }
+    } finally {
+      self.close();
+    }
+  }
+
+  const self = {
+    state: { state: "connecting" },
+    lastEventId: options.lastEventId ?? "",
+    retry: () => source.retry(),
+    forget() {
+      self.lastEventId = "";
+      source.forget();
+    },
+    close() {
+      if (self.state.state === "closed") return;
+      source.close();
+      queue.length = 0;
+      resume?.();
+      status({ state: "closed" });
+    },
+    [Symbol.asyncIterator]() {
+      isIterated = true;
+      return iterate();
+    },
+  };
+
+  if (headers && share === true) throw new TypeError("with headers, share is a string that names the login");
+  const canShare = share && globalThis.navigator?.locks && globalThis.BroadcastChannel;
+  const source = canShare ? shared(`${share} ${target}`, target, options, on) : alone(target, options, on);
+  if (signal?.aborted) self.close();
+  signal?.addEventListener("abort", self.close);
+  return self;
+}
+
+function alone(url, options, on) {
+  const feed = stayConnected(url, options, on);
+  feed.open(options.lastEventId ?? "");
+  return { retry: () => feed.open(), close: () => feed.close(), forget: feed.forget };
+}
+
+// Calls what the application gave. What it throws is its own error, reported like any other.
+function call(callback, value) {
+  try {
+    callback?.(value);
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}
+
+export function table(url, options = {}) {
+  const { key = "key", topic, value, onChange, onEvent, onState } = options;
+  const rows = new Map();
+  const topics = new Map(); // of keys, where they are known
+  const changes = new Map();
+  let frame, timer;
+
+  const member = (data, name) => (typeof name === "function" ? name(data) : data?.[name]);
+
+  function keyOf(data) {
+    const found = member(data, key) ?? undefined;
+    return typeof found === "object" ? JSON.stringify(found) : found;
+  }
+
+  function change(type, changed, now) {
+    const before = rows.get(changed);
+    if (type === "set") rows.set(changed, now);
+    else if (!rows.delete(changed)) return;
+    const { previous = before } = changes.get(changed) ?? {};
+    changes.delete(changed);
+    changes.set(changed, { type, key: changed, value: now, previous });
+    soon();
+  }
+
+  function clear() {
+    rows.clear();
+    topics.clear();
+    changes.clear();
+    changes.set(changes, { type: "clear" }); // under a key that no row has
+    soon();
+  }
+
+  function soon() {
+    if (timer) return;
+    const isShown = globalThis.document?.visibilityState === "visible";
+    frame = isShown && requestAnimationFrame(flush);
+    timer = setTimeout(flush, isShown ? 200 : 0); // a tab that is hidden in the meantime has no frames
+  }
+
+  function flush() {
+    clearTimeout(timer);
+    if (frame) cancelAnimationFrame(frame);
+    timer = 0;
+    const list = [...changes.values()];
+    changes.clear();
+    if (self.state.state !== "closed") call(onChange, list);
+  }
+
+  function apply({ type, data }) {
+    if (type === "reset") {
+      if (!data.topic) return clear();
+      for (const one of [...rows.keys()]) if ((topics.get(one) ?? data.topic) === data.topic) change("delete", one);
+    } else if (type === "goodbye" && data.reason === "unauthorized") {
+      expel();
+    } else if (type === "message" || type === "delete") {
+      const found = keyOf(data);
+      if (found === undefined) return;
+      const isEnvelope = data?.encoding !== undefined && "value" in data;
+      const from = topic ? member(data, topic) : isEnvelope ? data.topic : undefined;
+      if (type === "delete") return change("delete", found);
+      if (from !== undefined) topics.set(found, from);
+      change("set", found, value ? member(data, value) : isEnvelope ? data.value : data);
+    }
+  }
+
+  // The next login may be another client's, which sees other rows.
+  function expel() {
+    clear();
+    self.forget();
+  }
+
+  const self = follow(url, {
+    ...options,
+    onEvent(event) {
+      call(apply, event);
+      call(onEvent, event);
+    },
+    onState(now) {
+      if (now.state === "refused") expel();
+      call(onState, now);
+    },
+  });
+  return Object.assign(self, { rows });
+}
