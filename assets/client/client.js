@@ -1,15 +1,15 @@
 // Follows event streams of kafka-sse-bridge. client.d.ts documents what is exported.
 
-const MAX_WAIT = 30_000; // ms that failures add to the server's reconnect time
-const MAX_QUEUE = 1_000; // events that wait for an iterator before reading pauses
-const MAX_HEARD = 1_000; // messages that are kept while a tab catches up
-const TICKS = 3; // of a third of `silence` each. Counted, not measured: no clock that jumps matters
+const MAX_WAIT = 30_000; // ms, beyond the server's reconnect time
+const MAX_QUEUE = 1_000; // events before an iterator; then reading pauses
+const MAX_HEARD = 1_000; // messages, while a tab catches up
+const TICKS = 3; // in `silence`. Counted, not measured: clocks may jump
 
-// With these the id is that of the client's position. Others may lack one, and count with the next event that has one.
+// Their id is that of the position. Others may lack one, and count with the next event that has one.
 const MARKS = ["caught-up", "checkpoint", "goodbye", "heartbeat", "reauthenticate"];
 const NAMES = [...MARKS, "conflated", "delete", "gap", "message", "reset"];
 
-export class StreamEvent {
+class StreamEvent {
   #data;
   constructor(type, text, lastEventId) {
     Object.assign(this, { type, text, lastEventId });
@@ -27,7 +27,7 @@ export class StreamEvent {
   }
 }
 
-// ---- One connection: on.open(), on.heard(), on.retry(ms), on.event(type, text, id), and at its end on.lost(why)
+// ---- One connection: on.open(), on.heard(), on.retry(ms), on.event(type, text, id), at its end on.lost(why)
 
 async function byFetch(url, id, { headers, withCredentials }, signal, on) {
   let why;
@@ -43,7 +43,7 @@ async function byFetch(url, id, { headers, withCredentials }, signal, on) {
       const parse = parser(id, on);
       const decoder = new TextDecoder();
       const reader = response.body.getReader();
-      for (let part; !signal.aborted && !(part = await reader.read()).done; await on.full()) {
+      for (let part; !signal.aborted && !(part = await reader.read()).done; await on.full?.()) {
         on.heard();
         parse(decoder.decode(part.value, { stream: true }));
       }
@@ -54,7 +54,7 @@ async function byFetch(url, id, { headers, withCredentials }, signal, on) {
   if (!signal.aborted) on.lost(why);
 }
 
-// Splits text into events (HTML standard, section 9.2.6). The daemon ends lines with LF alone.
+// Splits text into events (HTML standard, section 9.2.6).
 function parser(id, on) {
   let rest = "";
   let type = "";
@@ -78,12 +78,12 @@ function parser(id, on) {
   };
 }
 
-// Why a response is no stream. Errors of the daemon are JSON; those of a proxy in front may be anything.
+// Why a response is no stream.
 async function refusal(response) {
   const { status, ok, headers } = response;
   if (ok && headers.get("content-type")?.startsWith("text/event-stream")) return;
   const redirects = response.type === "opaqueredirect" || (status > 299 && status < 400);
-  const error = redirects ? { code: "redirected", message: "The server asks for a login first." }
+  const error = redirects ? { code: "redirected", message: "Please log in." }
     : (await response.json().catch(() => null))?.error;
   const isBearer = /^bearer/i.test(headers.get("www-authenticate"));
   return {
@@ -102,8 +102,7 @@ function byEventSource(url, id, options, signal, on) {
   const target = new URL(url);
   if (id) target.searchParams.set("lastEventId", id);
   const source = new EventSource(target, options);
-  const stop = () => source.close();
-  signal.addEventListener("abort", stop);
+  signal.addEventListener("abort", () => source.close());
   source.onopen = () => on.open(true);
   const hear = ({ type, data, lastEventId }) => {
     on.heard();
@@ -111,29 +110,25 @@ function byEventSource(url, id, options, signal, on) {
   };
   for (const name of new Set([...NAMES, options.event ?? "message"])) source.addEventListener(name, hear);
   source.onerror = () => {
-    const isRefused = source.readyState === EventSource.CLOSED;
-    stop();
-    // Answered with something other than a stream, it does not say with what; a fetch does.
-    if (isRefused) byFetch(url, id, options, signal, on);
+    // Given up: a fetch says why.
+    if (source.readyState === EventSource.CLOSED) byFetch(url, id, options, signal, on);
     else on.lost();
   };
 }
 
-// ---- Stays connected, and hands on events with the id before them: on.events(events, from), on.status(status), on.full()
+// ---- Stays connected: on.events(events, id before them), on.status(status), on.full()
 
 function stayConnected(url, options, on) {
   const { event: own, headers, silence = 45_000, transport } = options;
   const isNative = transport ? transport === "eventsource" : !headers && globalThis.EventSource;
   const connect = isNative ? byEventSource : byFetch;
   let position = ""; // the last id that came with its event
-  let retry = 1_500 + 1_000 * Math.random(); // until the server says
+  let retry = 1_500 + 1_000 * Math.random(); // until the server says, which EventSource keeps to itself
   let attempt = 0;
-  let current; // the controller of the connection
-  let watch;
-  let timer;
+  let connection, watch, timer;
 
   function halt() {
-    current?.abort();
+    connection?.abort();
     clearInterval(watch);
     clearTimeout(timer);
   }
@@ -150,39 +145,32 @@ function stayConnected(url, options, on) {
   function open() {
     halt();
     let held = [];
-    let ticks = 0;
-    let heardAt = 0;
-    let beatAt = 0;
+    let quiet = 0;
     let limit = TICKS;
-    let isWithoutComments = false;
-    const { signal } = (current = new AbortController());
+    const { signal } = (connection = new AbortController());
     watch = setInterval(() => {
-      ticks += 1;
-      if (on.full()) heardAt = ticks;
-      if (ticks - heardAt > limit) lost({ reason: "silent" });
+      quiet = on.full?.() ? 0 : quiet + 1;
+      if (quiet > limit) lost({ reason: "silent" });
     }, silence / TICKS);
-    const isResumed = position !== "";
+    const resumed = position !== "";
     connect(url, position, options, signal, {
       full: on.full,
       lost,
-      open(isNative) {
-        // EventSource shows no comments: only a stream with heartbeats can be silent.
-        if ((isWithoutComments = isNative)) limit = Infinity;
-        on.status({ state: "loading", resumed: isResumed });
+      open(hidesComments) {
+        if (hidesComments) limit = Infinity; // until there are heartbeats, silence means nothing
+        on.status({ state: "loading", resumed });
       },
-      heard: () => (heardAt = ticks),
+      heard: () => (quiet = 0),
       retry: (ms) => (retry = ms || retry),
       event(type, text, id) {
         if (signal.aborted) return;
         if (type === own) type = "message";
-        if (type === "heartbeat" && isWithoutComments) {
-          if (beatAt) limit = TICKS * Math.max(1, ticks - beatAt);
-          beatAt = ticks || 0.1;
-        }
+        if (type === "heartbeat") limit = TICKS;
         if (type === "goodbye" && id === position) held = [];
         held.push(new StreamEvent(type, text, id));
         if (id && id === position && !MARKS.includes(type)) return;
-        const [events, from] = [held, position];
+        const events = held;
+        const from = position;
         held = [];
         position = id;
         if (type !== "goodbye") attempt = 0;
@@ -191,9 +179,7 @@ function stayConnected(url, options, on) {
         if (type === "caught-up") on.status({ state: "live" });
         if (type === "goodbye") {
           const { reason } = events.at(-1).data;
-          // Without the server's reconnect time, which EventSource keeps to itself.
-          const wait = isWithoutComments && /overloaded|unavailable/.test(reason) ? 15_000 * (1 + 3 * Math.random()) : 0;
-          lost({ reason, wait });
+          lost({ reason, wait: isNative && /overl|unav/.test(reason) ? 15_000 * (1 + 3 * Math.random()) : 0 });
         }
       },
     });
@@ -217,68 +203,61 @@ function stayConnected(url, options, on) {
 
 // ---- One connection for all tabs
 //
-// A lock elects a leader, which has the connection, delivers its events and posts them with the id before them. Every other
-// tab delivers a message if and only if that id is its own position. So whatever is lost, late, doubled or out of order (a
-// leader that slept and wakes, two leaders at once, a tab back from the browser's cache), each tab sees what a connection of
-// its own would have shown. A tab that cannot go on with what it hears, because it begins in the past or missed something,
-// reads a connection of its own until it gets to an id that it has heard. Epochs only end quarrels: the higher one leads.
+// A lock elects a leader, which has the connection, and posts its events with the id before them. Another tab delivers a
+// message if and only if that id is its own position. So whatever is lost, late, doubled or out of order (a leader that slept
+// and wakes, two at once, a tab back from the browser's cache), each tab sees what a connection of its own would have shown.
+// A tab that does not get on by what it hears (it begins in the past, or missed something) reads a connection of its own
+// until it has an id that was heard.
 
 function shared(name, url, options, on) {
   const { lastEventId, silence = 45_000, start, transport = "fetch" } = options;
   let at = lastEventId || (start === "live" ? undefined : ""); // the position; undefined is wherever the leader is
-  let leading = 0; // this tab's epoch, while it leads
-  let epoch = 0; // the highest one heard; the fraction tells leaders apart
   let heard = []; // messages that begin elsewhere
   let head; // the last id heard
-  let status = { state: "connecting" };
+  let status = { state: "connecting" }; // of this tab's feed, or the leader's that it follows
   let leaderStatus = status;
-  let isSettled = false;
-  let quiet, channel, election, timer, watch;
+  let isLeading, isSettled, quiet, channel, election, timer, watch;
 
   const feed = stayConnected(url, { ...options, transport }, {
-    full() {},
     events(events, from) {
       at = events.at(-1).lastEventId;
-      if (leading) say(from, events);
+      if (isLeading) say(from, events);
       on.events(events);
-      if (channel && !leading) proceed();
+      if (channel && !isLeading) proceed();
     },
     status(now) {
       status = now;
-      if (leading) say();
+      if (isLeading) say();
       on.status(now);
     },
   });
 
-  const ask = (what) => channel.postMessage({ ask: what });
+  const ask = (what) => channel?.postMessage({ ask: what });
 
-  function say(from = at, events = []) {
-    const posted = events.map(({ type, text, lastEventId }) => [type, text, lastEventId]);
-    channel.postMessage({ epoch: leading, from, id: at, events: posted, status: posted.length ? null : status });
+  function say(from = at, events) {
+    const posted = events?.map(({ type, text, lastEventId }) => [type, text, lastEventId]);
+    channel.postMessage({ from, id: at, events: posted, status });
   }
 
   function hear({ data }) {
-    if (data.ask) {
-      if (!leading) return;
-      say();
-      if (data.ask === "retry") feed.open();
-    } else if (data.epoch >= epoch) {
-      epoch = data.epoch;
+    if (!data.ask) {
       quiet = 0;
       head = data.id;
-      leaderStatus = data.status ?? leaderStatus;
+      leaderStatus = data.status;
       heard = [...heard.slice(1 - MAX_HEARD), data];
-      if (leading) resign();
-      else proceed();
+      if (!isLeading) proceed();
+    } else if (isLeading) {
+      say();
+      if (data.ask === "retry") feed.open();
     }
   }
 
   // Delivers what leads on from here.
   function proceed() {
-    at ??= heard[0]?.from;
+    at ??= head;
     for (let index = 0; index < heard.length; index += 1) {
-      const { from, id, events } = heard[index];
-      // Without progress: of the leader's connection. A tab that reads its own has seen the like.
+      const { from, id, events = [] } = heard[index];
+      // What is without progress is of the leader's connection alone.
       if (!isSame(from, at) || (feed.isOpen && isSame(from, id))) continue;
       heard.splice(0, index + 1);
       index = -1;
@@ -314,20 +293,20 @@ function shared(name, url, options, on) {
     const { signal } = (election = new AbortController());
     const hold = (release) => {
       signal.addEventListener("abort", release);
-      leading = epoch = Math.floor(epoch) + 1 + Math.random();
-      say();
+      isLeading = true;
+      heard = [];
       if (!feed.isOpen) catchUp();
+      say();
     };
     navigator.locks.request(name, steal ? { steal } : { signal }, () => signal.aborted || new Promise(hold))
       .catch(() => {}) // stolen, because this tab was asleep
-      .then(() => signal.aborted || resign());
-  }
-
-  function resign() {
-    leading = 0;
-    elect();
-    ask("status");
-    proceed();
+      .then(() => {
+        if (signal.aborted) return;
+        isLeading = false;
+        elect();
+        ask("status");
+        proceed();
+      });
   }
 
   function join() {
@@ -339,7 +318,8 @@ function shared(name, url, options, on) {
     ask("status");
     timer = setTimeout(catchUp, 1_000); // nobody leads, nobody answers
     watch = setInterval(() => {
-      quiet += leading ? 0 : 1;
+      if (isLeading) return;
+      quiet += 1;
       if (quiet === TICKS - 1) ask("status");
       if (quiet > TICKS) {
         quiet = 0;
@@ -354,23 +334,19 @@ function shared(name, url, options, on) {
     clearInterval(watch);
     settle();
     feed.close();
-    leading = 0;
     heard = [];
-    channel = head = undefined;
+    channel = head = isLeading = undefined;
   }
 
   // A page that is frozen or cached leaves, so that another tab leads at once.
   const gone = new AbortController();
   for (const [type, listener] of [["freeze", leave], ["pagehide", leave], ["resume", join], ["pageshow", join]]) {
-    globalThis.addEventListener(type, listener, { capture: true, signal: gone.signal });
+    globalThis.addEventListener?.(type, listener, { capture: true, signal: gone.signal });
   }
   join();
 
   return {
-    retry() {
-      if (feed.isOpen) feed.open();
-      else ask("retry");
-    },
+    open: () => (feed.isOpen ? feed.open() : ask("retry")),
     forget() {
       at = "";
       heard = [];
@@ -397,11 +373,9 @@ function place(id = "") {
   }
 }
 
-// ---- The interface
-
 export function follow(url, options = {}) {
   const { filters, headers, onEvent, onState, share, signal, since, start, throttle } = options;
-  const target = new URL(url, globalThis.document?.baseURI);
+  const target = new URL(url, globalThis.document?.baseURI ?? globalThis.location);
   for (const [name, values] of Object.entries({ ...filters, since, start, throttle })) {
     for (const value of [values].flat()) if (value !== undefined) target.searchParams.append(name, value);
   }
@@ -449,7 +423,7 @@ export function follow(url, options = {}) {
   const self = {
     state: { state: "connecting" },
     lastEventId: options.lastEventId ?? "",
-    retry: () => source.retry(),
+    retry: () => self.state.state === "closed" || source.open(),
     forget() {
       self.lastEventId = "";
       source.forget();
@@ -469,19 +443,14 @@ export function follow(url, options = {}) {
 
   if (headers && share === true) throw new TypeError("with headers, share is a string that names the login");
   const canShare = share && globalThis.navigator?.locks && globalThis.BroadcastChannel;
-  const source = canShare ? shared(`${share} ${target}`, target, options, on) : alone(target, options, on);
+  const source = canShare ? shared(`${share} ${target}`, target, options, on) : stayConnected(target, options, on);
+  if (!canShare) source.open(self.lastEventId);
   if (signal?.aborted) self.close();
   signal?.addEventListener("abort", self.close);
   return self;
 }
 
-function alone(url, options, on) {
-  const feed = stayConnected(url, options, on);
-  feed.open(options.lastEventId ?? "");
-  return { retry: () => feed.open(), close: () => feed.close(), forget: feed.forget };
-}
-
-// Calls what the application gave. What it throws is its own error, reported like any other.
+// What the application's function throws is reported like any error of its own.
 function call(callback, value) {
   try {
     callback?.(value);
@@ -497,7 +466,7 @@ export function table(url, options = {}) {
   const rows = new Map();
   const topics = new Map(); // of keys, where they are known
   const changes = new Map();
-  let frame, timer;
+  let timer;
 
   const member = (data, name) => (typeof name === "function" ? name(data) : data?.[name]);
 
@@ -510,6 +479,7 @@ export function table(url, options = {}) {
     const before = rows.get(changed);
     if (type === "set") rows.set(changed, now);
     else if (!rows.delete(changed)) return;
+    else topics.delete(changed);
     const { previous = before } = changes.get(changed) ?? {};
     changes.delete(changed);
     changes.set(changed, { type, key: changed, value: now, previous });
@@ -520,20 +490,19 @@ export function table(url, options = {}) {
     rows.clear();
     topics.clear();
     changes.clear();
-    changes.set(changes, { type: "clear" }); // under a key that no row has
+    changes.set(changes, { type: "clear" });
     soon();
   }
 
   function soon() {
     if (timer) return;
-    const isShown = globalThis.document?.visibilityState === "visible";
-    frame = isShown && requestAnimationFrame(flush);
-    timer = setTimeout(flush, isShown ? 200 : 0); // a tab that is hidden in the meantime has no frames
+    globalThis.requestAnimationFrame?.(flush);
+    timer = setTimeout(flush, 100); // hidden tabs have no frames
   }
 
   function flush() {
+    if (!timer) return;
     clearTimeout(timer);
-    if (frame) cancelAnimationFrame(frame);
     timer = 0;
     const list = [...changes.values()];
     changes.clear();
