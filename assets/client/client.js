@@ -32,7 +32,7 @@ class StreamEvent {
 async function byFetch(url, id, { headers, withCredentials }, signal, on) {
   let why;
   try {
-    const sent = new Headers(typeof headers === "function" ? await headers() : headers);
+    const sent = new Headers(await (typeof headers === "function" ? headers() : headers));
     sent.set("Accept", "text/event-stream");
     if (id) sent.set("Last-Event-ID", id);
     const credentials = withCredentials ? "include" : "same-origin";
@@ -480,9 +480,9 @@ export function table(url, options = {}) {
     if (type === "set") rows.set(changed, now);
     else if (!rows.delete(changed)) return;
     else topics.delete(changed);
-    const { previous = before } = changes.get(changed) ?? {};
+    const earlier = changes.get(changed);
     changes.delete(changed);
-    changes.set(changed, { type, key: changed, value: now, previous });
+    changes.set(changed, { type, key: changed, value: now, previous: earlier ? earlier.previous : before });
     soon();
   }
 

@@ -92,3 +92,104 @@ async function run(seed) {
 test("tabs that share a connection see every event exactly once", async () => {
   for (let seed = FIRST; seed < FIRST + SEEDS; seed += 1) await run(seed);
 });
+
+/** Tabs that have caught up, with one connection. */
+async function together(count, options = {}) {
+  const world = new World(1);
+  world.losesMessages = false;
+  world.write(0);
+  const tabs = [];
+  for (; tabs.length < count; await world.until(world.now + 2_000)) tabs.push(world.open({ share: true, ...options }));
+  assert.equal(world.connections, 1);
+  for (const tab of tabs) assert.equal(tab.stream.state.state, "live");
+  return { world, tabs };
+}
+
+/** How long it takes until the others have a record that is written now. */
+async function delay(world, tabs) {
+  const before = world.now;
+  const { length } = tabs[0].seen;
+  world.write(1);
+  while (tabs.some((tab) => tab.seen.length === length)) {
+    assert.ok(world.now < before + 60_000, "the record never comes");
+    await world.until(world.now + 10);
+  }
+  return world.now - before;
+}
+
+test("tabs of a quiet stream share a connection too", async () => {
+  const { world, tabs } = await together(5);
+  assert.ok((await delay(world, tabs)) < 100);
+});
+
+for (const [how, end] of [
+  ["is closed", (tab) => tab.stream.close()],
+  ["dies", (tab, world) => world.kill(tab)],
+  ["is frozen", (tab) => {
+    tab.dispatch("freeze");
+    tab.isFrozen = true;
+  }],
+  ["goes into the cache", (tab) => tab.dispatch("pagehide")],
+]) {
+  test(`another tab leads at once when the leader ${how}`, async () => {
+    const { world, tabs: [leader, ...others] } = await together(5);
+    end(leader, world);
+    assert.ok((await delay(world, others)) < 500);
+    await world.until(world.now + 5_000);
+    assert.equal(world.connections, 1);
+  });
+}
+
+test("a leader that sleeps without notice is replaced, and doubles nothing when it wakes", async () => {
+  const { world, tabs } = await together(5);
+  const [leader, ...others] = tabs;
+  leader.isFrozen = true;
+  const took = await delay(world, others);
+  assert.ok(took > 500 && took < 3_000, `${took} ms, of silence of 1,000`);
+  world.write(0);
+  await world.until(world.now + 3_000);
+  world.thaw(leader);
+  await world.until(world.now + 10_000);
+  for (const tab of tabs) check(tab, world, "a tab", true);
+  assert.equal(world.connections, 1);
+  assert.ok((await delay(world, tabs)) < 100);
+});
+
+test("a tab that is back from the cache has what it missed, once", async () => {
+  const { world, tabs } = await together(3);
+  const tab = tabs[1];
+  tab.dispatch("pagehide");
+  for (let count = 0; count < 10; count += 1) world.write(count % 2);
+  await world.until(world.now + 1_000);
+  tab.dispatch("pageshow");
+  tab.dispatch("pageshow"); // as at the end of loading
+  await world.until(world.now + 5_000);
+  check(tab, world, "the tab", true);
+  assert.equal(world.connections, 1);
+});
+
+test("tabs of different filters and logins share nothing", async () => {
+  const world = new World(2);
+  world.losesMessages = false;
+  for (const options of [{}, { filters: { key: 1 } }, { share: "a" }, { share: "b" }, { share: "b" }, { start: "live" }]) {
+    world.open({ share: true, ...options });
+    await world.until(world.now + 3_000);
+  }
+  assert.equal(world.connections, 5);
+});
+
+test("a refusal concerns all tabs, and any of them may try again", async () => {
+  const { world, tabs } = await together(3);
+  world.refuses = true;
+  world.cut();
+  await world.until(world.now + 2_000);
+  for (const { stream } of tabs) assert.deepEqual([stream.state.state, stream.state.status], ["refused", 403]);
+  world.refuses = false;
+  world.write(0);
+  await world.until(world.now + 10_000);
+  assert.equal(world.connections, 0);
+  tabs[2].stream.retry();
+  await world.until(world.now + 5_000);
+  for (const tab of tabs) check(tab, world, "a tab", true);
+  assert.equal(world.connections, 1);
+});

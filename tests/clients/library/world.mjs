@@ -56,6 +56,7 @@ export class World {
   #written = new Array(PARTITIONS).fill(0);
   #connections = new Set();
   isDown = false;
+  refuses = false;
   losesMessages = true;
 
   constructor(seed) {
@@ -251,6 +252,7 @@ export class World {
       signal.addEventListener("abort", () => reject(signal.reason));
       this.task(tab, this.between(1, 10), () => {
         if (signal.aborted) return;
+        if (this.refuses) return resolve(new Response("{}", { status: 403 }));
         if (this.isDown && this.chance(0.5)) return reject(new TypeError("refused"));
         if (this.isDown) return resolve(new Response("<h1>", { status: 502, headers: { "content-type": "text/html" } }));
         resolve(this.#stream(tab, id, url.searchParams.get("start"), signal));
@@ -369,7 +371,6 @@ export class World {
     const navigator = { locks: this.locks(tab) };
     const BroadcastChannel = this.channelClass(tab);
     const math = Object.create(Math, { random: { value: this.random } });
-    math.min = Math.min;
     const global = {
       navigator,
       BroadcastChannel,
@@ -383,7 +384,6 @@ export class World {
       global, navigator, BroadcastChannel, (url, init) => this.fetch(tab, url, init),
       (run, delay) => later(run, delay, false), cancel, (run, delay) => later(run, delay, true), cancel, math,
     );
-    tab.debug = () => global.debug();
     tab.dispatch = (type) => tab.listeners.get(type)?.forEach((listener) => listener());
     this.task(tab, 0, () => {
       tab.stream = follow("http://daemon/s", {
