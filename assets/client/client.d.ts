@@ -132,8 +132,9 @@ export interface FollowOptions<Data = any> {
    */
   silence?: number;
   /**
-   * One connection for all tabs of the origin that follow the same URL with the same filters, start and throttle. With
-   * `headers` it must be a string that differs between logins: tabs with the same string see the same events.
+   * One connection for all tabs of the origin that follow the same URL with the same filters, start and throttle. Tabs that
+   * share see what the login of one of them may see: where streams are not for everybody, give a string that differs between
+   * logins. With `headers` it must be one.
    * Where a browser has no Web Locks (pages without HTTPS, other than of localhost) each tab has its own connection.
    */
   share?: boolean | string;

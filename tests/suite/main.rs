@@ -24,6 +24,7 @@ mod auth;
 mod base_path;
 mod built_in_page;
 mod changed_topics;
+mod client_library;
 mod clocks;
 mod common;
 mod configuration;
@@ -158,6 +159,7 @@ fn all_trials() -> Vec<Trial> {
         path_parameters::trials(),
         table_memory::trials(),
         tables::trials(),
+        client_library::trials(),
         clocks::trials(),
         truncation::trials(),
         unclean_elections::trials(),

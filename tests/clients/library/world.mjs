@@ -263,7 +263,7 @@ export class World {
   #stream(tab, id, start, signal) {
     const world = this;
     const log = this.#logs[this.chance(0.5) ? 0 : 1];
-    const heads = () => log.reduce((next, [partition, offset]) => next.with(partition, offset + 1), new Array(PARTITIONS).fill(0));
+    const heads = () => Array.from({ length: PARTITIONS }, (_, index) => log.filter(([partition]) => partition === index).length);
     const position = id ? readId(id) : start === "live" ? heads() : new Array(PARTITIONS).fill(0);
     const chunks = []; // that the tab has not read
     let wake;

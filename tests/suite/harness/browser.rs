@@ -3,12 +3,15 @@
 use super::process::Process;
 use super::scratch;
 use super::wait::{eventually, secs};
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use reqwest::{Method, Url};
 use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::str::FromStr;
 use tempfile::TempDir;
 
 const DRIVER: &str = "/usr/bin/chromedriver";
@@ -106,6 +109,16 @@ impl Browser {
             .unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
+    /// Sends a command of the Chrome DevTools Protocol to the window.
+    ///
+    /// # Errors
+    /// If the window does not answer it, as one that crashes.
+    pub async fn devtools(&self, command: &'static str, parameters: serde_json::Value) -> Result<(), String> {
+        let command = DevTools { command, parameters };
+        let answer = self.client.issue_cmd(command).await;
+        answer.map(drop).map_err(|error| error.to_string())
+    }
+
     pub async fn screenshot(&self, file: &Path) {
         let png = self.client.screenshot().await.expect("a screenshot");
         fs::write(file, png).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
@@ -120,5 +133,26 @@ impl Browser {
         let _ = client.close().await;
         drop(driver);
         drop(directory);
+    }
+}
+
+/// A command that chromedriver passes on.
+#[derive(Debug)]
+struct DevTools {
+    command: &'static str,
+    parameters: serde_json::Value,
+}
+
+impl WebDriverCompatibleCommand for DevTools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, <Url as FromStr>::Err> {
+        base.join(&format!(
+            "session/{}/goog/cdp/execute",
+            session.unwrap_or_default()
+        ))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body = json!({ "cmd": self.command, "params": self.parameters });
+        (Method::POST, Some(body.to_string()))
     }
 }

@@ -59,6 +59,8 @@ pub trait Client {
 #[derive(Clone, Copy, Debug)]
 pub enum Runtime {
     Node,
+    /// Node with the client library of assets/client, whose tests have packages of their own.
+    Library,
     Python,
     Go,
     /// Python with the reference libraries of Avro and Protobuf.
@@ -69,6 +71,7 @@ impl Runtime {
     fn name(self) -> &'static str {
         match self {
             Runtime::Node => "node",
+            Runtime::Library => "library",
             Runtime::Python => "python",
             Runtime::Go => "go",
             Runtime::Schemas => "schemas",
@@ -151,6 +154,15 @@ impl Follower {
                 fs::copy(&source, &copy).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
                 symlink(home.join("node_modules"), directory.path().join("node_modules"))
                     .expect("a link to node_modules");
+                with("node".as_ref(), &copy)
+            }
+            Runtime::Library => {
+                let modules = directory.path().join("node_modules");
+                fs::create_dir(&modules).expect("a directory");
+                let library = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/client");
+                symlink(library, modules.join("kafka-sse-bridge-client")).expect("a link to the library");
+                let copy = directory.path().join("follow.mjs");
+                fs::copy(&source, &copy).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
                 with("node".as_ref(), &copy)
             }
             Runtime::Python | Runtime::Schemas => with(&home.join("bin/python"), &source),
@@ -276,7 +288,7 @@ impl Client for Curl {
     }
 }
 
-/// A tab that shows the page of tests/clients/browser.
+/// A tab that shows a page of tests/clients/browser.
 pub struct Tab<'a> {
     browser: &'a Browser,
     window: WindowHandle,
@@ -285,13 +297,23 @@ pub struct Tab<'a> {
 
 impl<'a> Tab<'a> {
     pub async fn open(browser: &'a Browser, origin: &str, stream: &str) -> Tab<'a> {
+        Tab::open_page(browser, &format!("{origin}/?stream={stream}")).await
+    }
+
+    /// One that follows the stream by the client library; `options` are more parameters of the page.
+    pub async fn with_library(browser: &'a Browser, origin: &str, stream: &str, options: &str) -> Tab<'a> {
+        let page = format!("{origin}/assets/library.html?stream={stream}{options}");
+        Tab::open_page(browser, &page).await
+    }
+
+    async fn open_page(browser: &'a Browser, page: &str) -> Tab<'a> {
         let client = &browser.client;
         let window = client.new_window(true).await.expect("a tab").handle;
         client
             .switch_to_window(window.clone())
             .await
             .expect("the tab is open");
-        browser.goto(&format!("{origin}/?stream={stream}")).await;
+        browser.goto(page).await;
         Tab {
             browser,
             window,

@@ -28,11 +28,23 @@ use std::path::Path;
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = trials![the_documentation_shows_the_clients_that_are_tested];
-    trials.extend(in_browser());
+    trials.extend(in_browser("eventsource", async |browser, origin, stream| {
+        Tab::open(browser, origin, stream).await
+    }));
+    for (name, options) in [
+        ("library", ""),
+        ("library_by_fetch", "&transport=fetch"),
+        ("library_sharing", "&share"),
+    ] {
+        trials.extend(in_browser(name, async move |browser, origin, stream| {
+            Tab::with_library(browser, origin, stream, options).await
+        }));
+    }
     let curl = async |origin: &str, stream: &str| Curl::start(&format!("{origin}/{stream}"));
     trials.extend(all("curl", false, curl));
     for (runtime, programs) in [
         (Runtime::Node, &[("node_eventsource", "node/follow.mjs")][..]),
+        (Runtime::Library, &[("node_library", "library/follow.mjs")]),
         (
             Runtime::Python,
             &[
@@ -75,26 +87,31 @@ fn all<C: Client>(
     .map(|trial| trial.with_ignored_flag(is_missing))
 }
 
-fn in_browser() -> [Trial; 3] {
+/// `open` has a tab follow a stream, given the origin and the stream's path without its slash.
+fn in_browser(
+    name: &str,
+    open: impl for<'a> AsyncFn(&'a Browser, &str, &str) -> Tab<'a> + Clone + Send + 'static,
+) -> [Trial; 3] {
+    let (second, third) = (open.clone(), open.clone());
     [
-        trial(format!("browser_eventsource_{READS}"), || {
+        trial(format!("browser_{name}_{READS}"), move || {
             block_on(async {
                 let browser = Browser::start().await;
-                reads(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
+                reads(async |origin, stream| open(&browser, origin, stream).await).await;
                 browser.close().await;
             });
         }),
-        trial(format!("browser_eventsource_{OUTLIVES}"), || {
+        trial(format!("browser_{name}_{OUTLIVES}"), move || {
             block_on(async {
                 let browser = Browser::start().await;
-                outlives(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
+                outlives(async |origin, stream| second(&browser, origin, stream).await).await;
                 browser.close().await;
             });
         }),
-        trial(format!("browser_eventsource_{MID_TABLE}"), || {
+        trial(format!("browser_{name}_{MID_TABLE}"), move || {
             block_on(async {
                 let browser = Browser::start().await;
-                mid_table(async |origin, stream| Tab::open(&browser, origin, stream).await).await;
+                mid_table(async |origin, stream| third(&browser, origin, stream).await).await;
                 browser.close().await;
             });
         }),

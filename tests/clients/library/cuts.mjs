@@ -1,0 +1,41 @@
+// Follows a stream once per cut, through a proxy that cuts the first connection with `cb=N` after N bytes of its body, and may
+// answer the second with an error page. Returns the cuts after which something else was seen than without any.
+
+const isRecord = ({ type }) => type === "message" || type === "delete";
+
+/** `atOnce` streams at a time. */
+export async function cutEverywhere(follow, url, atOnce, options) {
+  const once = (cut) => new Promise((done) => {
+    const seen = [];
+    let wasCut = cut === undefined;
+    const stream = follow(cut === undefined ? url : `${url}?cb=${cut}`, {
+      ...options,
+      onEvent: (event) => isRecord(event) && seen.push([event.type, event.text, event.lastEventId]),
+      onState({ state }) {
+        if (state === "reconnecting") wasCut = true;
+        if (state !== "live" || !wasCut) return;
+        stream.close();
+        done(seen);
+      },
+    });
+  });
+  const expected = JSON.stringify(await once());
+  const controller = new AbortController();
+  const { body } = await fetch(url, { signal: controller.signal });
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  while (!/^event: caught-up\ndata: .*\n\n/m.test(text)) text += (await reader.read()).value;
+  controller.abort();
+  const { length } = new TextEncoder().encode(text);
+  const wrong = [];
+  let cut = 0;
+  const worker = async () => {
+    while (cut < length) {
+      const mine = cut++;
+      const seen = JSON.stringify(await once(mine));
+      if (seen !== expected) wrong.push([mine, seen]);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+  return { records: JSON.parse(expected).length, cuts: length, wrong };
+}

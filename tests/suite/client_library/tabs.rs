@@ -1,0 +1,262 @@
+//! Five tabs share one connection, and each sees every record once, while its leader is closed, dies, is frozen and sleeps, and
+//! the daemon is killed and ends.
+
+use super::{FILES, config};
+use crate::harness::broker::{Broker, Version, topic_name};
+use crate::harness::browser::Browser;
+use crate::harness::daemon::Daemon;
+use crate::harness::on_broker;
+use crate::harness::process::Signal;
+use crate::harness::produce::Message;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use fantoccini::wd::WindowHandle;
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+pub(super) fn trials() -> Vec<Trial> {
+    vec![
+        on_broker(
+            Version::V4_4,
+            tabs_share_one_connection_whose_leader_is_closed_dies_and_is_frozen,
+        ),
+        on_broker(
+            Version::V4_4,
+            a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes,
+        ),
+        on_broker(Version::V4_4, tabs_that_share_outlive_the_daemon),
+    ]
+}
+
+/// Tabs of one browser that share the connection of `/events`.
+struct Tabs<'a> {
+    browser: &'a Browser,
+    broker: &'a Broker,
+    topic: &'a str,
+    windows: Vec<WindowHandle>,
+    /// How many records were written.
+    written: usize,
+}
+
+impl<'a> Tabs<'a> {
+    /// Opens five, one after the other, while records are written.
+    async fn open(browser: &'a Browser, broker: &'a Broker, topic: &'a str, daemon: &Daemon) -> Tabs<'a> {
+        let mut tabs = Tabs {
+            browser,
+            broker,
+            topic,
+            windows: Vec::new(),
+            written: 0,
+        };
+        tabs.write();
+        for _ in 0..5 {
+            tabs.add(daemon).await;
+            tabs.write();
+        }
+        tabs.all_have_everything().await;
+        tabs.share_one_connection(daemon).await;
+        tabs
+    }
+
+    async fn add(&mut self, daemon: &Daemon) {
+        let window = self.browser.client.new_window(true).await.expect("a tab").handle;
+        self.windows.push(window.clone());
+        self.switch(&window).await;
+        self.browser
+            .goto(&daemon.url("/?stream=events&silence=1500"))
+            .await;
+    }
+
+    async fn switch(&self, window: &WindowHandle) {
+        let client = &self.browser.client;
+        client.switch_to_window(window.clone()).await.expect("the tab");
+    }
+
+    /// Ten more records.
+    fn write(&mut self) {
+        let records: Vec<Message> = (self.written..self.written + 10)
+            .map(|number| Message::value(number.to_string()))
+            .collect();
+        self.broker.produce(self.topic, &records);
+        self.written += 10;
+    }
+
+    /// Every tab but those has seen every record once, in order.
+    async fn have_everything(&self, but: &[&WindowHandle]) {
+        let wanted: Vec<Value> = (0..self.written).map(|number| json!(number.to_string())).collect();
+        for window in self.windows.iter().filter(|window| !but.contains(window)) {
+            self.switch(window).await;
+            eventually_async(secs(60), "a tab has seen every record", async || {
+                let seen = self.browser.run("return seen").await;
+                let seen = seen.as_array().expect("a list");
+                let differs = seen.iter().zip(&wanted).position(|(seen, wanted)| seen != wanted);
+                assert_eq!(differs, None, "of {seen:?}");
+                assert!(seen.len() <= wanted.len(), "more than were written: {seen:?}");
+                ensure(seen.len() == wanted.len(), format!("{} of {}", seen.len(), wanted.len()))
+            })
+            .await;
+        }
+    }
+
+    async fn all_have_everything(&self) {
+        self.have_everything(&[]).await;
+    }
+
+    async fn share_one_connection(&self, daemon: &Daemon) {
+        eventually_async(secs(30), "the tabs share a connection", async || {
+            let streams = daemon.get("/streams").await.json();
+            let clients = &streams["streams"][0]["clients"];
+            ensure(clients == 1, clients.to_string())
+        })
+        .await;
+    }
+
+    /// The tab that leads, which is then the browser's.
+    async fn leader(&self) -> WindowHandle {
+        eventually_async(secs(30), "a tab leads", async || {
+            for window in &self.windows {
+                self.switch(window).await;
+                let script = "const [done] = arguments; leads().then(done, (error) => done(String(error)))";
+                let leads = self.browser.client.execute_async(script, Vec::new()).await;
+                if leads.expect("a result") == json!(true) {
+                    return Ok(window.clone());
+                }
+            }
+            Err("none does")
+        })
+        .await
+    }
+
+    fn forget(&mut self, window: &WindowHandle) {
+        self.windows.retain(|other| other != window);
+    }
+}
+
+fn setup(broker: &Broker, hint: &str) -> (String, String) {
+    let topic = topic_name(hint);
+    broker.create_topic(&topic, 1, &[]);
+    let assets = format!("{FILES}/tabs");
+    let text = config(broker, &topic, "/events", "start = \"earliest\"", &assets);
+    (topic, text)
+}
+
+fn tabs_share_one_connection_whose_leader_is_closed_dies_and_is_frozen(broker: &Broker) {
+    let (topic, text) = setup(broker, "tabs");
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        let mut tabs = Tabs::open(&browser, broker, &topic, &daemon).await;
+
+        let leader = tabs.leader().await;
+        tabs.write();
+        browser.client.close_window().await.expect("closed");
+        tabs.forget(&leader);
+        tabs.write();
+        tabs.all_have_everything().await;
+        tabs.share_one_connection(&daemon).await;
+
+        let leader = tabs.leader().await;
+        tabs.write();
+        // A renderer that is gone answers nothing.
+        browser
+            .devtools("Page.crash", json!({}))
+            .await
+            .expect_err("it crashes");
+        tabs.forget(&leader);
+        tabs.write();
+        tabs.all_have_everything().await;
+        tabs.share_one_connection(&daemon).await;
+
+        let leader = tabs.leader().await;
+        tabs.write();
+        let frozen = json!({ "state": "frozen" });
+        browser
+            .devtools("Page.setWebLifecycleState", frozen)
+            .await
+            .expect("frozen");
+        tabs.write();
+        tabs.have_everything(&[&leader]).await;
+        tabs.share_one_connection(&daemon).await;
+        assert_ne!(tabs.leader().await, leader, "a frozen tab leads");
+        tabs.switch(&leader).await;
+        let active = json!({ "state": "active" });
+        browser
+            .devtools("Page.setWebLifecycleState", active)
+            .await
+            .expect("awake");
+        tabs.write();
+        tabs.all_have_everything().await;
+
+        // More come, and one that is reloaded begins with the past.
+        tabs.add(&daemon).await;
+        tabs.write();
+        browser.client.refresh().await.expect("loaded again");
+        tabs.write();
+        tabs.all_have_everything().await;
+        tabs.share_one_connection(&daemon).await;
+        browser.close().await;
+    });
+}
+
+fn a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes(broker: &Broker) {
+    let (topic, text) = setup(broker, "asleep");
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        let mut tabs = Tabs::open(&browser, broker, &topic, &daemon).await;
+        let leader = tabs.leader().await;
+        // Without notice: nothing runs in this tab for a while.
+        browser
+            .run(
+                "setTimeout(() => {
+                    const wakes = performance.now() + 15_000;
+                    window.hasSlept = true;
+                    while (performance.now() < wakes);
+                })",
+            )
+            .await;
+        tabs.write();
+        tabs.have_everything(&[&leader]).await;
+        tabs.write();
+        tabs.have_everything(&[&leader]).await;
+        // It wakes, and has slept through all of it.
+        tabs.all_have_everything().await;
+        let slept = browser.run("return window.hasSlept ?? null").await;
+        assert!(slept == json!(true) || tabs.windows.last() != Some(&leader), "{slept}");
+        tabs.write();
+        tabs.all_have_everything().await;
+        tabs.share_one_connection(&daemon).await;
+        assert_ne!(tabs.leader().await, leader, "it leads again");
+        browser.close().await;
+    });
+}
+
+fn tabs_that_share_outlive_the_daemon(broker: &Broker) {
+    let (topic, text) = setup(broker, "outlive");
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        let mut tabs = Tabs::open(&browser, broker, &topic, &daemon).await;
+        tabs.write();
+        // Killed.
+        drop(daemon);
+        tabs.write();
+        let mut daemon = Daemon::start(&text);
+        tabs.write();
+        tabs.all_have_everything().await;
+        tabs.share_one_connection(&daemon).await;
+        // Shut down, while the leader goes too.
+        daemon.signal(Signal::TERM);
+        assert_eq!(daemon.wait_exit(secs(20)).code(), Some(0));
+        let leader = tabs.leader().await;
+        browser.client.close_window().await.expect("closed");
+        tabs.forget(&leader);
+        tabs.write();
+        let daemon = Daemon::start(&text);
+        tabs.all_have_everything().await;
+        tabs.share_one_connection(&daemon).await;
+        browser.close().await;
+    });
+}
