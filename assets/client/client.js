@@ -1,4 +1,4 @@
-// Follows event streams of kafka-sse-bridge. client.d.ts documents what is exported.
+// Follows event streams of kafka-sse-bridge. Documented in client.d.ts.
 
 const MAX_WAIT = 30_000; // ms, beyond the server's reconnect time
 const MAX_QUEUE = 1_000; // events before an iterator; then reading pauses
@@ -157,7 +157,7 @@ function stayConnected(url, options, on) {
       full: on.full,
       lost,
       open(hidesComments) {
-        if (hidesComments) limit = Infinity; // until there are heartbeats, silence means nothing
+        if (hidesComments) limit = Infinity; // until there are heartbeats
         on.status({ state: "loading", resumed });
       },
       heard: () => (quiet = 0),
@@ -254,7 +254,7 @@ function shared(name, url, options, on) {
 
   // Delivers what leads on from here.
   function proceed() {
-    at ??= head;
+    at ??= heard[0]?.from;
     for (let index = 0; index < heard.length; index += 1) {
       const { from, id, events = [] } = heard[index];
       // What is without progress is of the leader's connection alone.
@@ -299,10 +299,11 @@ function shared(name, url, options, on) {
       say();
     };
     navigator.locks.request(name, steal ? { steal } : { signal }, () => signal.aborted || new Promise(hold))
-      .catch(() => {}) // stolen, because this tab was asleep
-      .then(() => {
+      .catch((error) => {
         if (signal.aborted) return;
         isLeading = false;
+        if (error.name !== "AbortError") return feed.isOpen || catchUp(); // no locks for this page
+        // Stolen, because this tab was asleep.
         elect();
         ask("status");
         proceed();
@@ -338,7 +339,7 @@ function shared(name, url, options, on) {
     channel = head = isLeading = undefined;
   }
 
-  // A page that is frozen or cached leaves, so that another tab leads at once.
+  // A page that is frozen or cached lets others lead.
   const gone = new AbortController();
   for (const [type, listener] of [["freeze", leave], ["pagehide", leave], ["resume", join], ["pageshow", join]]) {
     globalThis.addEventListener?.(type, listener, { capture: true, signal: gone.signal });
@@ -363,7 +364,7 @@ function isSame(id, other) {
   return id === other || place(id) === place(other);
 }
 
-// An id without the time up to which deletes are known, in which the ids of two connections to a table may differ.
+// An id without the time up to which deletes are known, which differs between connections.
 function place(id = "") {
   try {
     const bytes = atob(id.replaceAll("-", "+").replaceAll("_", "/"));
@@ -379,7 +380,7 @@ export function follow(url, options = {}) {
   for (const [name, values] of Object.entries({ ...filters, since, start, throttle })) {
     for (const value of [values].flat()) if (value !== undefined) target.searchParams.append(name, value);
   }
-  const queue = []; // for the iterator, where there is one
+  const queue = []; // for the iterator
   let isIterated = false;
   let wake, space, resume;
 
@@ -450,7 +451,7 @@ export function follow(url, options = {}) {
   return self;
 }
 
-// What the application's function throws is reported like any error of its own.
+// Reports what the application's functions throw.
 function call(callback, value) {
   try {
     callback?.(value);
