@@ -28,7 +28,10 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 /// The two streams, by what their configuration says of them.
-const STREAMS: [&str; 2] = ["start = \"earliest\"", "start = \"snapshot\"\nkey_field = \"key\""];
+const STREAMS: [&str; 2] = [
+    "start = \"earliest\"",
+    "start = \"snapshot\"\nkey_field = \"key\"",
+];
 
 /// A daemon with a few records of each kind, and the origin of a proxy that cuts its connections.
 fn setup(broker: &Broker, stream: &str, assets: &str) -> (Daemon, String) {
@@ -76,7 +79,11 @@ fn cuts_after_any_byte_lose_and_double_no_event_in_node(broker: &Broker) {
 
 fn cuts_after_any_byte_lose_and_double_no_event_in_a_browser(broker: &Broker) {
     let pages = scratch::directory("cuts");
-    fs::write(pages.path().join("index.html"), "<!doctype html><title>Cuts</title>").expect("written");
+    fs::write(
+        pages.path().join("index.html"),
+        "<!doctype html><title>Cuts</title>",
+    )
+    .expect("written");
     fs::copy(format!("{FILES}/cuts.mjs"), pages.path().join("cuts.js")).expect("a copy");
     // A browser has six connections to an origin.
     let script = "
@@ -89,8 +96,7 @@ fn cuts_after_any_byte_lose_and_double_no_event_in_a_browser(broker: &Broker) {
         block_on(async {
             let browser = Browser::start().await;
             browser.goto(&format!("{origin}/")).await;
-            let timeouts =
-                fantoccini::wd::TimeoutConfiguration::new(Some(secs(180)), Some(secs(60)), None);
+            let timeouts = fantoccini::wd::TimeoutConfiguration::new(Some(secs(180)), Some(secs(60)), None);
             browser.client.update_timeouts(timeouts).await.expect("timeouts");
             for transport in ["fetch", "eventsource"] {
                 let found = browser.client.execute_async(script, vec![json!(transport)]).await;

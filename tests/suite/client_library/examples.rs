@@ -27,9 +27,8 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn the_documentation_shows_the_examples_that_are_tested() {
-    let read = |path: &Path| {
-        fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    };
+    let read =
+        |path: &Path| fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let page = read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/clients.md"));
     for (language, example) in [
         ("html", "index.html"),
@@ -51,11 +50,7 @@ fn the_examples_for_plain_pages_react_vue_and_svelte_show_a_live_table(broker: &
     let out = pages.path().to_str().expect("UTF-8");
     project.run("node", &[&format!("{FILES}/build.mjs"), &examples, out]);
     fs::copy(format!("{examples}/orders.js"), pages.path().join("orders.js")).expect("a copy");
-    fs::copy(
-        format!("{examples}/index.html"),
-        pages.path().join("plain.html"),
-    )
-    .expect("a copy");
+    fs::copy(format!("{examples}/index.html"), pages.path().join("plain.html")).expect("a copy");
 
     let topic = topic_name("examples");
     broker.create_topic(&topic, 1, &[]);
@@ -85,7 +80,9 @@ fn the_examples_for_plain_pages_react_vue_and_svelte_show_a_live_table(broker: &
                 })
                 .await;
             };
-            let mut wanted: Vec<String> = (17..number).map(|number| format!("{number}: new, {number}")).collect();
+            let mut wanted: Vec<String> = (17..number)
+                .map(|number| format!("{number}: new, {number}"))
+                .collect();
             browser.goto(&daemon.url("/")).await;
             shows(&wanted).await;
             // Live, and through a restart.
@@ -93,7 +90,14 @@ fn the_examples_for_plain_pages_react_vue_and_svelte_show_a_live_table(broker: &
             wanted.push(format!("{number}: new, {number}"));
             number += 1;
             shows(&wanted).await;
-            broker.produce(&topic, &[Message::tombstone("0"), order("1", "gone"), Message::tombstone("1")]);
+            broker.produce(
+                &topic,
+                &[
+                    Message::tombstone("0"),
+                    order("1", "gone"),
+                    Message::tombstone("1"),
+                ],
+            );
             drop(daemon);
             broker.produce(&topic, &[order(&number.to_string(), "new")]);
             daemon = Daemon::start(&text);

@@ -1,8 +1,8 @@
 //! The client library of assets/client: in Node and in a browser, against servers that fail, a real daemon and real brokers,
 //! and as a package. `sse_clients` has it read everything that the other clients read.
 
-mod cutter;
 mod cuts;
+mod cutter;
 mod examples;
 mod package;
 mod tabs;

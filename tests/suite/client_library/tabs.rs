@@ -82,7 +82,9 @@ impl<'a> Tabs<'a> {
 
     /// Every tab but those has seen every record once, in order.
     async fn have_everything(&self, but: &[&WindowHandle]) {
-        let wanted: Vec<Value> = (0..self.written).map(|number| json!(number.to_string())).collect();
+        let wanted: Vec<Value> = (0..self.written)
+            .map(|number| json!(number.to_string()))
+            .collect();
         for window in self.windows.iter().filter(|window| !but.contains(window)) {
             self.switch(window).await;
             eventually_async(secs(60), "a tab has seen every record", async || {
@@ -91,7 +93,10 @@ impl<'a> Tabs<'a> {
                 let differs = seen.iter().zip(&wanted).position(|(seen, wanted)| seen != wanted);
                 assert_eq!(differs, None, "of {seen:?}");
                 assert!(seen.len() <= wanted.len(), "more than were written: {seen:?}");
-                ensure(seen.len() == wanted.len(), format!("{} of {}", seen.len(), wanted.len()))
+                ensure(
+                    seen.len() == wanted.len(),
+                    format!("{} of {}", seen.len(), wanted.len()),
+                )
             })
             .await;
         }
@@ -207,15 +212,14 @@ fn a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes(broker: &B
         let mut tabs = Tabs::open(&browser, broker, &topic, &daemon).await;
         let leader = tabs.leader().await;
         // Without notice: nothing runs in this tab for a while.
-        browser
-            .run(
-                "setTimeout(() => {
-                    const wakes = performance.now() + 15_000;
-                    window.hasSlept = true;
-                    while (performance.now() < wakes);
-                })",
-            )
-            .await;
+        browser.run("sleep(15)").await;
+        let other = tabs.windows.iter().find(|window| **window != leader);
+        tabs.switch(other.expect("there are five")).await;
+        eventually_async(secs(10), "the leader is asleep", async || {
+            let asleep = browser.run("return window.asleep ?? false").await;
+            ensure(asleep == json!(true), asleep.to_string())
+        })
+        .await;
         tabs.write();
         tabs.have_everything(&[&leader]).await;
         tabs.write();
@@ -223,7 +227,10 @@ fn a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes(broker: &B
         // It wakes, and has slept through all of it.
         tabs.all_have_everything().await;
         let slept = browser.run("return window.hasSlept ?? null").await;
-        assert!(slept == json!(true) || tabs.windows.last() != Some(&leader), "{slept}");
+        assert!(
+            slept == json!(true) || tabs.windows.last() != Some(&leader),
+            "{slept}"
+        );
         tabs.write();
         tabs.all_have_everything().await;
         tabs.share_one_connection(&daemon).await;

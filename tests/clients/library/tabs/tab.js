@@ -19,3 +19,12 @@ window.leads = async () => {
   const client = (name) => held.find((lock) => lock.name.startsWith(name))?.clientId;
   return client("true ") === client(mine);
 };
+
+/** Has this tab do nothing at all for a while, from soon on; `asleep` says so in the others. */
+const naps = new BroadcastChannel("naps");
+naps.onmessage = () => (window.asleep = true);
+window.sleep = (seconds) => setTimeout(() => {
+  naps.postMessage("asleep");
+  const wakes = performance.now() + 1_000 * seconds;
+  while (performance.now() < wakes);
+}, 500);
