@@ -34,8 +34,9 @@ class Card {
       facts.length > 0 && h("dl", null, facts.map((column) => h("div", null, h("dt", null, column.label), part(column, "dd")))));
   }
 
-  write(row, formats, isMarked) {
+  write(row, formats, isChanged) {
     const isKnown = this.row !== null;
+    const isMarked = isKnown && isChanged;
     this.row = row;
     for (const [column, part] of this.#parts) {
       const cell = formats.cell(column.read(row), column);
@@ -44,7 +45,7 @@ class Card {
       this.#texts.set(column, writeCell(part, cell, column, isKnown ? this.#texts.get(column) ?? null : null));
       if (isMarked && column.format !== "relative") part.dataset.changed = part.dataset.changed === "a" ? "b" : "a"; // another name starts the animation afresh
     }
-    if (isMarked) this.element.dataset.newest = this.element.dataset.newest === "a" ? "b" : "a";
+    if (isChanged) this.element.dataset.newest = this.element.dataset.newest === "a" ? "b" : "a";
   }
 }
 
@@ -94,7 +95,7 @@ export function createView(session, view, context) {
         card.element.dataset.key = row.keyText;
         cards.set(row.keyText, card);
       }
-      if (card.row !== row) card.write(row, live.formats, isLive && card.row !== null && changed.has(row.keyText));
+      if (card.row !== row) card.write(row, live.formats, isLive && changed.has(row.keyText));
       if (cursor === card.element) cursor = cursor.nextSibling;
       else list.insertBefore(card.element, cursor);
     }

@@ -1,10 +1,12 @@
 // Which columns a table shows, in which order, how wide: those configured or found in the data, and what the reader has changed.
 // Changes are kept per stream in the browser's storage, where it has one, and (but for widths) in the link.
+import { clip } from "./format.js";
 import { readPath, readRow } from "./paths.js";
 
 export const SHOWN = 24; // columns found in the data that are shown until the reader asks for more
 export const MIN_WIDTH = 48; // px
 const MAX_WIDTH = 1600;
+const MAX_LABEL = 80; // characters; names of members may be of any length
 const CHANGES = [["hide", "hidden", true], ["show", "hidden", false], ["pin", "pinned", true], ["unpin", "pinned", false]];
 const AT_END = new Set(["number", "bytes"]);
 
@@ -15,7 +17,7 @@ function configured(column, index, all) {
   return {
     ...column,
     id: same ? `${column.path}~${same + 1}` : column.path,
-    label: column.label ?? column.path.replace(/^@/, ""),
+    label: column.label ?? clip(column.path.replace(/^@/, ""), MAX_LABEL),
     isLabelled: column.label !== undefined,
     read: readRow(readValue, column.path),
     readValue,
@@ -25,7 +27,7 @@ function configured(column, index, all) {
 }
 
 function found(column, index) {
-  return { ...column, id: column.path, align: AT_END.has(column.format) ? "end" : "start", hidden: index >= SHOWN, pinned: column.isPinned };
+  return { ...column, id: column.path, label: clip(column.label, MAX_LABEL), align: AT_END.has(column.format) ? "end" : "start", hidden: index >= SHOWN, pinned: column.isPinned };
 }
 
 // A path in a list in a link.

@@ -3,6 +3,7 @@
 import { h, setAttribute } from "./dom.js";
 import { isSame, writeCell } from "./cell.js";
 import { MIN_WIDTH } from "./column_set.js";
+import { clip } from "./format.js";
 import { Virtual } from "./virtual.js";
 
 const FLOWING = 60; // rows that are all in the document, with heights of their own
@@ -116,7 +117,7 @@ export class Grid {
 
   #header(column, index) {
     const hint = "Sorts by this column. Shift and arrow keys resize it.";
-    const button = h("button", { type: "button", class: "sort", tabindex: index === 0 ? "0" : "-1", title: column.path === column.label ? hint : `${column.path}. ${hint}` },
+    const button = h("button", { type: "button", class: "sort", tabindex: index === 0 ? "0" : "-1", title: column.path === column.label ? hint : `${clip(column.path, 200)}. ${hint}` },
       h("span", { class: "label" }, column.label), h("span", { class: "mark", "aria-hidden": "true" }));
     button.addEventListener("click", () => this.#on.sort(column));
     button.addEventListener("keydown", (event) => this.#headerKey(event, column, index));
@@ -227,8 +228,8 @@ export class Grid {
       }
       sum += width;
     }
-    // A few narrow columns are spread, but not over all of a wide window.
-    this.#table.style.width = `${Math.max(sum, Math.min(whole, sum * 1.6))}px`;
+    // Two or three narrow columns are not spread over all of a wide window.
+    this.#table.style.width = `${Math.max(sum, Math.min(whole, sum * 3))}px`;
   }
 
   // ---- Rows ----
