@@ -47,6 +47,7 @@ mod head_timeout;
 pub mod health;
 mod hosts;
 mod html;
+mod http1;
 mod http2;
 pub(crate) mod limits;
 pub mod listener;

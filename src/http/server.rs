@@ -15,10 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{LOCATION, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use log::debug;
 use percent_encoding::{CONTROLS, utf8_percent_encode};
@@ -35,6 +33,7 @@ use super::cors::is_preflight;
 use super::error::ApiError;
 use super::exposure::Surface;
 use super::head_timeout::HEAD_TIMEOUT;
+use super::http1;
 use super::http2;
 use super::listener::Listener;
 use super::not_found;
@@ -43,7 +42,6 @@ use super::peer::Peer;
 use super::prefixed::Prefixed;
 use super::protocol::{Protocol, read_protocol};
 use super::router::Handler;
-use super::socket::ClientSocket;
 use super::state::{AppState, RequestSettings};
 use super::timed_socket::TimedSocket;
 use super::tls::Tls;
@@ -55,10 +53,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Most bytes of a request's path and query; a longer one is answered by 414. The longest id, escaped, and the longest
 /// filter fit together.
 const MAX_TARGET: usize = 16 * 1024;
-
-/// Most bytes that hyper buffers per connection. A block of frames is passed through without being copied, whatever
-/// this is.
-const BUFFER: usize = MAX_HEAD as usize;
 
 /// Most bytes the kernel holds for a client that does not read (it doubles this for itself): enough
 /// for a burst, little enough that many stalled clients do not matter.
@@ -352,49 +346,18 @@ impl Session {
         }
     }
 
-    /// Reads requests within the limits of heads, and writes responses; `ahead` was read already.
     fn serve_http1<T>(self, transport: T, ahead: Vec<u8>)
     where
         T: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
     {
-        let Self {
-            handler,
-            connection,
-            watcher,
-            ..
-        } = self;
-        let socket = ClientSocket::new(transport, ahead, Arc::clone(&connection), HEAD_TIMEOUT);
-        let requests = Arc::clone(&connection);
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            requests.note_request();
-            request.extensions_mut().insert(Arc::clone(&requests));
-            // `CONNECT host:1` and other targets without a path are not served, and warp panics when it looks for their
-            // path.
-            if request.uri().path_and_query().is_none() {
-                *request.uri_mut() = Uri::from_static("*");
-            }
-            let response = handler(request);
-            async { Ok::<_, std::convert::Infallible>(response.await) }
-        });
-        let served = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(IDLE_TIMEOUT)
-            .max_buf_size(BUFFER)
-            // One read may return more than the buffer's limit.
-            .max_header_size(MAX_HEAD as usize)
-            // A client that has closed its side still gets responses; `hangup` ends its streams.
-            .half_close(true)
-            .serve_connection(TokioIo::new(socket), service);
-        let served = watcher.watch(served);
-        tokio::spawn(async move {
-            // A client may leave at any time, so an error is nothing to log above debug.
-            if let Err(error) = served.await {
-                debug!("{}: {error}", connection.peer());
-                if error.is_parse_too_large() {
-                    connection.close_by(Limit::HeadSize);
-                }
-            }
-        });
+        tokio::spawn(http1::serve(
+            transport,
+            ahead,
+            self.connection,
+            self.handler,
+            IDLE_TIMEOUT,
+            self.watcher,
+        ));
     }
 
     fn serve_http2<T>(self, transport: T)
