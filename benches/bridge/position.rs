@@ -9,6 +9,7 @@ use crate::report::{Table, figure};
 use kafka_sse_bridge::config::StreamSettings;
 use kafka_sse_bridge::kafka::record::{Batch, Record, Stamp};
 use kafka_sse_bridge::stream::encode::Encoder;
+use kafka_sse_bridge::stream::id_writer::IdWriter;
 use kafka_sse_bridge::stream::position::{Position, TopicPosition};
 use std::hint::black_box;
 
@@ -28,7 +29,7 @@ const COUNTED: u64 = 100_000;
 struct Writing {
     encoder: Encoder,
     position: Position,
-    scratch: Vec<u8>,
+    ids: IdWriter,
     /// Filled again and again; its size is that of a block and a frame.
     block: Vec<u8>,
 }
@@ -46,7 +47,7 @@ impl Writing {
                 as_of: None,
                 topics: vec![unread],
             },
-            scratch: Vec::new(),
+            ids: IdWriter::default(),
             block: Vec::with_capacity(BLOCK + 16 * 1024),
         }
     }
@@ -56,6 +57,8 @@ impl Writing {
         let next = &mut self.position.topics[0].next;
         let partition = usize::try_from(event).expect("a small number") % next.len();
         next[partition] += 1;
+        self.ids
+            .note(0, u32::try_from(partition).expect("a small number"));
         if self.block.len() > BLOCK {
             self.block.clear();
         }
@@ -64,7 +67,7 @@ impl Writing {
     fn positions(&mut self, count: u64) {
         for event in 0..count {
             self.advance(event);
-            self.position.write_id(&mut self.scratch, &mut self.block);
+            self.ids.write(&self.position, &mut self.block);
             black_box(&self.block);
         }
     }
@@ -72,9 +75,9 @@ impl Writing {
     fn frames(&mut self, record: &Record<'_>, count: u64) {
         for event in 0..count {
             self.advance(event);
-            let (position, scratch) = (&self.position, &mut self.scratch);
+            let (position, ids) = (&self.position, &mut self.ids);
             let written = self.encoder.write(black_box(record), &mut self.block, |out| {
-                position.write_id(scratch, out);
+                ids.write(position, out);
             });
             black_box(&self.block);
             written.expect("text can be shown");

@@ -38,6 +38,7 @@ pub(crate) mod fuzzing;
 mod group;
 mod hidden;
 pub mod history_reads;
+pub mod id_writer;
 pub(crate) mod kafka_sse_id;
 mod known_deletes;
 pub mod live_settings;

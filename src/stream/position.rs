@@ -122,8 +122,19 @@ impl TopicPosition {
         self.next.contains(&NOT_BEGUN) || self.marks.iter().any(|&mark| mark > 0)
     }
 
-    /// Appends a partition in the form that [`is_marked`](Self::is_marked) requires.
-    fn write_marked(&self, partition: usize, next: i64, out: &mut Vec<u8>) {
+    /// Whether a partition that it has needs more than its next offset in an id.
+    pub(super) fn is_partition_marked(&self, partition: usize) -> bool {
+        self.next[partition] == NOT_BEGUN || self.mark(partition) > 0
+    }
+
+    /// Appends a partition that it has, in the form that [`is_marked`](Position::is_marked) requires. In the form for
+    /// partitions that need more, the first byte is odd for one that does not.
+    pub(super) fn write_partition(&self, partition: usize, is_marked: bool, out: &mut Vec<u8>) {
+        let next = self.next[partition];
+        if !is_marked {
+            write_varint(out, next.max(0).unsigned_abs());
+            return;
+        }
         if next == NOT_BEGUN {
             out.push(0);
             return;
@@ -136,7 +147,7 @@ impl TopicPosition {
         }
     }
 
-    /// Reads what [`write_marked`](Self::write_marked) wrote.
+    /// Reads what [`write_partition`](Self::write_partition) wrote of a position that is marked.
     fn read_marked(&mut self, partition: usize, rest: &mut &[u8]) -> Result<(), PositionError> {
         let Some(coded) = read_varint(rest)?.checked_sub(1) else {
             self.next.push(NOT_BEGUN);
@@ -183,33 +194,38 @@ impl Position {
     /// Appends the position as an event id. Allocates only where the buffers grow.
     pub fn write_id(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         scratch.clear();
-        let is_marked = self.topics.iter().any(TopicPosition::is_marked);
+        self.write_bytes(scratch, |_, _| ());
+        let at = out.len();
+        out.resize(at + encoded_len(scratch.len()), 0);
+        encode_part(scratch, &mut out[at..]);
+    }
+
+    /// Appends the bytes of the id. `partition` is called with the end of the bytes so far before and behind each one.
+    pub(super) fn write_bytes(&self, out: &mut Vec<u8>, mut partition: impl FnMut(usize, usize)) {
+        let is_marked = self.is_marked();
         let (plain, table) = if is_marked { MARKED_VERSIONS } else { VERSIONS };
         match self.as_of {
-            None => scratch.push(plain),
+            None => out.push(plain),
             Some(as_of) => {
-                scratch.push(table);
-                write_varint(scratch, as_of);
+                out.push(table);
+                write_varint(out, as_of);
             }
         }
         for topic in &self.topics {
-            scratch.extend_from_slice(&topic.name.to_be_bytes());
-            scratch.extend_from_slice(&topic.id.to_be_bytes());
-            write_varint(scratch, topic.next.len() as u64);
-            for (partition, &next) in topic.next.iter().enumerate() {
-                if is_marked {
-                    topic.write_marked(partition, next, scratch);
-                } else {
-                    write_varint(scratch, next.max(0).unsigned_abs());
-                }
+            out.extend_from_slice(&topic.name.to_be_bytes());
+            out.extend_from_slice(&topic.id.to_be_bytes());
+            write_varint(out, topic.next.len() as u64);
+            for number in 0..topic.next.len() {
+                let start = out.len();
+                topic.write_partition(number, is_marked, out);
+                partition(start, out.len());
             }
         }
-        let at = out.len();
-        let length = encoded_len(scratch.len());
-        out.resize(at + length, 0);
-        // The slice has exactly the encoded length, so this cannot fail.
-        let written = URL_SAFE_NO_PAD.encode_slice(&*scratch, &mut out[at..]);
-        debug_assert_eq!(written, Ok(length));
+    }
+
+    /// Whether ids have the form for partitions that need more than their next offsets.
+    pub(super) fn is_marked(&self) -> bool {
+        self.topics.iter().any(TopicPosition::is_marked)
     }
 
     /// The position as an event id.
@@ -452,8 +468,15 @@ pub fn id_fingerprint(id: Option<TopicId>) -> u32 {
     id.map_or(0, |id| crc32fast::hash(&id.to_bytes()).max(1))
 }
 
-const fn encoded_len(bytes: usize) -> usize {
+/// Length of so many bytes in an id.
+pub(super) const fn encoded_len(bytes: usize) -> usize {
     (bytes * 4).div_ceil(3)
+}
+
+/// Writes bytes as in an id, into a slice of the [`encoded_len`].
+pub(super) fn encode_part(bytes: &[u8], out: &mut [u8]) {
+    let written = URL_SAFE_NO_PAD.encode_slice(bytes, out);
+    debug_assert_eq!(written, Ok(encoded_len(bytes.len())));
 }
 
 fn varint_len(value: u64) -> usize {

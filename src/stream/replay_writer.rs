@@ -26,6 +26,7 @@ use tokio::sync::mpsc;
 use super::block::Builder;
 use super::encode::Encoder;
 use super::filter::{Matcher, pack_headers};
+use super::id_writer::IdWriter;
 use super::log::Sequence;
 use super::notice::{self, to_u16};
 use super::position::{BEGINNING, Position, mark_of};
@@ -131,7 +132,7 @@ pub struct ReplayWriter {
     names_epochs: bool,
     /// The records that no client of the stream sees.
     fixed: Option<Matcher>,
-    scratch: Vec<u8>,
+    ids: IdWriter,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -168,7 +169,7 @@ impl ReplayWriter {
             loading: topics.collect(),
             keeps_headers: settings.keeps_headers(),
             fixed: Matcher::fixed(settings),
-            scratch: Vec::new(),
+            ids: IdWriter::default(),
         }
     }
 
@@ -340,7 +341,9 @@ impl ReplayWriter {
 
     fn records(&mut self, index: usize, batch: &Batch, now: Instant) {
         let mut builder = Builder::new(self.position.id().into(), now);
+        self.ids.start_over();
         for record in batch.iter() {
+            self.ids.note(index, record.partition);
             // Records that the stream has shown live since then come from its log.
             let to = self.replay.to.next(index, record.partition);
             if record.offset >= to {
@@ -354,10 +357,10 @@ impl ReplayWriter {
             }
             let mark = mark_of(record.epoch.filter(|_| self.names_epochs));
             self.position.topics[index].set_mark(record.partition as usize, mark);
-            let (position, scratch) = (&self.position, &mut self.scratch);
+            let (position, ids) = (&self.position, &mut self.ids);
             let written = self
                 .encoder
-                .write(&record, builder.frame(), |out| position.write_id(scratch, out));
+                .write(&record, builder.frame(), |out| ids.write(position, out));
             // A record that cannot be shown was counted when the stream first read it.
             if written.is_err() {
                 continue;

@@ -15,6 +15,7 @@ use crate::stream::block::Builder;
 use crate::stream::encode::{Encoder, Invalid};
 use crate::stream::filter::pack_headers;
 use crate::stream::group::Group;
+use crate::stream::id_writer::IdWriter;
 use crate::stream::notice::to_u16;
 use crate::stream::path_index::{Lookups, Replaced};
 use crate::stream::position::Position;
@@ -36,7 +37,7 @@ pub(super) struct RecordWriter {
     keeps_headers: bool,
     /// Groups that are to be woken when the log has their matches.
     dirty: Vec<Arc<Group>>,
-    scratch: Vec<u8>,
+    ids: IdWriter,
     warnings: Seldom,
     pulse: Arc<Pulse>,
 }
@@ -57,7 +58,7 @@ impl RecordWriter {
             encoder: Encoder::new(settings),
             keeps_headers: settings.keeps_headers(),
             dirty: Vec::new(),
-            scratch: Vec::new(),
+            ids: IdWriter::default(),
             warnings: Seldom::new(WARNING_PAUSE),
             pulse: Arc::default(),
             table: TableWriter::new(Arc::clone(&stream)),
@@ -102,9 +103,11 @@ impl RecordWriter {
             builder: Builder::with_room(id, stream.instant(), frames),
             replaced: Vec::new(),
         };
+        self.ids.start_over();
         for (number, record) in batch.iter().enumerate() {
             self.pulse.step();
             if offsets.advance(topic, &record) {
+                self.ids.note(topic, record.partition);
                 self.record(number, &record, &offsets.position, &mut incoming);
             }
         }
@@ -240,9 +243,9 @@ impl RecordWriter {
         position: &Position,
         builder: &mut Builder,
     ) -> Result<(), Invalid> {
-        let scratch = &mut self.scratch;
+        let ids = &mut self.ids;
         self.encoder
-            .write(record, builder.frame(), |out| position.write_id(scratch, out))?;
+            .write(record, builder.frame(), |out| ids.write(position, out))?;
         if self.keeps_headers {
             pack_headers(record, builder.headers());
         }
