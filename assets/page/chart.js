@@ -12,6 +12,7 @@ import { count, number } from "./words.js";
 const MINUTES = [1, 5, 15, 60];
 const MOST_MINUTES = 1_440;
 const DOT_SPACE = 14; // pixels per value from which on each has a dot
+const SHORTEST_MS = 20_000; // of the axis
 const LEGEND_MS = 250; // how often the figures of the legend change
 const LOOK_MS = 2_000; // how often new members are looked for, until there are some
 
@@ -58,6 +59,7 @@ class Chart {
   #without = 0; // events without the number
   #isDirty = true;
   #drawnAt = 0; // ms since 1970 at the right edge
+  #left = 0; // at the left one
   #legendAt = 0;
   #pointedAt = null; // pixels
   #lookedAt = 0;
@@ -286,8 +288,8 @@ class Chart {
     const now = Date.now();
     const width = this.plotPlace.clientWidth;
     if (!this.#uPlot || width === 0) return;
-    const perPixel = (this.#minutes * 60_000) / (width * devicePixelRatio);
     const passed = now - this.#drawnAt;
+    const perPixel = (this.#drawnAt - this.#left) / (width * devicePixelRatio);
     if (this.#still.matches ? passed < 1_000 : !this.#isDirty && passed < perPixel / 2) return;
     this.#draw(now);
   }
@@ -297,6 +299,7 @@ class Chart {
     this.#drawnAt = now;
     const series = this.#series.get(this.#minutes);
     const { x, lines } = series.data(now);
+    this.#left = this.#leftOf(x, lines, now);
     const data = [x];
     for (const { y, low, high } of lines) {
       data.push(y);
@@ -311,6 +314,14 @@ class Chart {
     }
     this.#drawnLines = lines;
     if (performance.now() - this.#legendAt > LEGEND_MS) this.#showLegend(lines, series);
+  }
+
+  // Where the axis begins: with the first value, as long as there are few.
+  #leftOf(x, lines, now) {
+    const begin = now - this.#minutes * 60_000;
+    const first = x.findIndex((_, index) => lines.some(({ y }) => y[index] !== null));
+    if (first < 0) return begin;
+    return Math.max(begin, Math.min(x[first] * 1000 - this.#series.get(this.#minutes).width, now - SHORTEST_MS));
   }
 
   // The least and the largest, where there is one line.
@@ -335,7 +346,7 @@ class Chart {
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false, setScale: false }, points: { size: 7 } },
       scales: {
-        x: { time: true, range: () => [(this.#drawnAt - this.#minutes * 60_000) / 1000, this.#drawnAt / 1000] },
+        x: { time: true, range: () => [this.#left / 1000, this.#drawnAt / 1000] },
         y: { range: (plot, low, high) => rangeOf(low, high, this.#field === "rate") },
       },
       axes: [
