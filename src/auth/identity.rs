@@ -64,6 +64,13 @@ pub struct Identity {
     pub(super) expires: Option<Expiry>,
 }
 
+impl Identity {
+    /// What is known of it.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+}
+
 /// When a token or a certificate ends.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Expiry {
@@ -143,6 +150,11 @@ impl Denied {
             Self::NotAllowed => Reason::NotAllowed,
             Self::Unavailable => Reason::Unavailable,
         }
+    }
+
+    /// Whether the client has sent nothing that could say who it is.
+    pub const fn is_of_nobody(self) -> bool {
+        matches!(self, Self::NoToken | Self::NotByProxy | Self::NoCertificate)
     }
 
     /// Whether another connection may be accepted where this one is not.

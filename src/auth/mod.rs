@@ -99,6 +99,20 @@ impl Auth {
         Arc::clone(&self.policy.read())
     }
 
+    /// Whether a client may read the stream at this path.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, policy: &Policy, identity: &Identity, path: &str) -> Result<(), Denied> {
+        if !self.trusts(&identity.basis) {
+            return Err(Denied::CertificateUntrusted);
+        }
+        if !policy.allow(path).admits(&identity.claims) {
+            return Err(Denied::NotAllowed);
+        }
+        Ok(())
+    }
+
     /// The right of a client to the stream at this path.
     ///
     /// # Errors
@@ -109,17 +123,12 @@ impl Auth {
         identity: Identity,
         path: &str,
     ) -> Result<Access, Denied> {
+        self.check(policy, &identity, path)?;
         let Identity {
             claims,
             basis,
             expires,
         } = identity;
-        if !self.trusts(&basis) {
-            return Err(Denied::CertificateUntrusted);
-        }
-        if !policy.allow(path).admits(&claims) {
-            return Err(Denied::NotAllowed);
-        }
         let deadline = expires.map(|expires| {
             // In this order: nobody whose right has ended comes back before the token has.
             let (since_epoch, now) = (since_epoch(), Instant::now());

@@ -182,6 +182,17 @@ impl BoundFilter {
         Ok(())
     }
 
+    /// Whether a client with these claims has all that are needed, whatever values its path has.
+    pub(crate) fn has_claims(&self, claims: &Claims) -> bool {
+        let mut filter = Filter::default();
+        self.terms.iter().all(|(name, values)| {
+            values.iter().all(|value| match value {
+                TermValue::Claim(claim) => self.add_claim(&mut filter, name, claim, Some(claims)).is_ok(),
+                TermValue::Text(_) | TermValue::Parameter(_) => true,
+            })
+        })
+    }
+
     /// The records that a client with these values gets: none without values, or with impossible ones.
     pub(crate) fn filter_or_nothing(&self, path: Option<&PathValues>, claims: Option<&Claims>) -> Filter {
         self.filter(path, claims).unwrap_or_else(|_| Filter::nothing())

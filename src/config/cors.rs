@@ -133,7 +133,7 @@ fn is_label(label: &str) -> bool {
 
 /// The fault of an origin, if any. Browsers send scheme, host in lower case, and port unless it is the scheme's
 /// default (RFC 6454, section 6.1).
-fn fault_of_origin(origin: &str) -> Option<&'static str> {
+pub(super) fn fault_of_origin(origin: &str) -> Option<&'static str> {
     if origin == ANY_ORIGIN {
         return None;
     }

@@ -1,7 +1,8 @@
 //! The differences between two settings, which a reload applies. Pure.
 
+use super::effect::{Effect, Key};
 use super::endpoint::Endpoint;
-use super::reload_effect::{self, Effect, Key};
+use super::reload_effect;
 use super::settings::{Draft, Settings};
 
 /// The differences between the settings in effect and the next ones.

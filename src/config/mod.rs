@@ -12,8 +12,9 @@
 //! - [`path_parameters`]: paths like `/users/{id}`; `bound_filter`: the filters that requests select by their path and claims.
 //! - [`auth`], [`claims`], [`static_tokens`]: who may read what.
 //! - [`added_fields`]: what a stream puts into its values.
+//! - [`views`], `colors`: what the page shows of a stream.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
-//! - [`mod@diff`], [`reload_effect`]: what a reload changes, and when a change of each key takes effect.
+//! - [`mod@diff`], [`reload_effect`], `effect`: what a reload changes, and when a change of each key takes effect.
 //! - `files`: whether the content of files has changed that the settings name.
 //! - [`mod@print`]: the effective settings as TOML, and their hash.
 //! - [`memory`], [`available`]: the sum of the bounds on memory, its limit, and the memory of the machine.
@@ -26,8 +27,10 @@ pub mod auth;
 pub mod available;
 pub(crate) mod bound_filter;
 pub mod claims;
+mod colors;
 pub mod cors;
 pub mod diff;
+pub(crate) mod effect;
 pub(crate) mod endpoint;
 pub(crate) mod exposure;
 pub(crate) mod faults;
@@ -66,6 +69,9 @@ mod validate_paths;
 mod validate_reshape;
 mod validate_schema_registry;
 mod validate_security;
+pub(crate) mod validate_ui;
+mod validate_views;
+pub mod views;
 mod words;
 
 pub use added_fields::AddedField;

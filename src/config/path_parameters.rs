@@ -72,6 +72,12 @@ pub enum ValueError {
     Filter(FilterError),
 }
 
+/// The names of the parameters of a configured path such as `/users/{id}/orders`, in their order.
+pub(crate) fn parameters(path: &str) -> impl Iterator<Item = &str> {
+    path.split('/')
+        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
+}
+
 impl PathTemplate {
     /// Parses a configured path. `None` where it has no parameter.
     ///

@@ -34,27 +34,9 @@ const ORIGIN_COLUMN: usize = 56;
 pub(crate) fn print(loaded: &Loaded) -> String {
     let mut out = String::new();
     for (name, section) in &masked(&loaded.settings) {
-        match section {
-            Value::Table(section) => {
-                print_section(&mut out, &format!("[{name}]"), name, section, loaded);
-                if name == "memory" && section.is_empty() {
-                    print_default_limit(&mut out, loaded);
-                }
-            }
-            Value::Array(items) => {
-                for (index, item) in items.iter().enumerate() {
-                    if let Value::Table(section) = item {
-                        print_section(
-                            &mut out,
-                            &format!("[[{name}]]"),
-                            &format!("{name}[{index}]"),
-                            section,
-                            loaded,
-                        );
-                    }
-                }
-            }
-            _ => {}
+        print_value(&mut out, name, name, section, loaded);
+        if name == "memory" && section.as_table().is_some_and(toml::Table::is_empty) {
+            print_default_limit(&mut out, loaded);
         }
     }
     out
@@ -94,19 +76,53 @@ fn mask(path: &str, value: &mut Value) {
     }
 }
 
-fn print_section(out: &mut String, header: &str, path: &str, section: &toml::Table, loaded: &Loaded) {
+/// Whether a value has headers of its own: a table, or a list of tables.
+fn is_section(value: &Value) -> bool {
+    match value {
+        Value::Table(_) => true,
+        Value::Array(items) => items.first().is_some_and(Value::is_table),
+        _ => false,
+    }
+}
+
+/// Prints a table, or each of a list. `name` is that of its header, which has no indices, and `path` that of its origins.
+fn print_value(out: &mut String, name: &str, path: &str, value: &Value, loaded: &Loaded) {
+    match value {
+        Value::Table(section) => print_section(out, &format!("[{name}]"), (name, path), section, loaded),
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if let Value::Table(section) = item {
+                    let path = format!("{path}[{index}]");
+                    print_section(out, &format!("[[{name}]]"), (name, &path), section, loaded);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn print_section(
+    out: &mut String,
+    header: &str,
+    (name, path): (&str, &str),
+    section: &toml::Table,
+    loaded: &Loaded,
+) {
     let gap = if out.is_empty() { "" } else { "\n" };
     // Writing into a string cannot fail.
     let _ = writeln!(out, "{gap}{header}");
-    let is_table = |value: &Value| matches!(value, Value::Table(_));
-    for (name, value) in section.iter().filter(|(_, value)| !is_table(value)) {
-        print_line(out, path, name, value, loaded);
+    for (key, value) in section.iter().filter(|(_, value)| !is_section(value)) {
+        print_line(out, path, key, value, loaded);
     }
-    for (name, value) in section {
-        if let Value::Table(inner) = value {
-            let path = format!("{path}.{name}");
-            print_section(out, &format!("[{path}]"), &path, inner, loaded);
-        }
+    // Behind the lines, which would belong to these otherwise.
+    for (key, value) in section.iter().filter(|(_, value)| is_section(value)) {
+        print_value(
+            out,
+            &format!("{name}.{key}"),
+            &format!("{path}.{key}"),
+            value,
+            loaded,
+        );
     }
 }
 

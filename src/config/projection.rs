@@ -79,6 +79,21 @@ impl Projection {
             Rule::Hide => !self.paths.reaches(path),
         }
     }
+
+    /// Whether anything at this path may be shown, also a part of an object or an array. A number in it may be the index of
+    /// an element, which the paths do not name.
+    pub(crate) fn shows_part(&self, path: &[String]) -> bool {
+        if path.first().is_some_and(|name| self.added.contains(name)) {
+            return true;
+        }
+        let is_index = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+        let names: Vec<String> = path.iter().filter(|name| !is_index(name)).cloned().collect();
+        let mut readings = [path, &names].into_iter();
+        match self.rule {
+            Rule::Show => readings.any(|path| self.paths.meets(path)),
+            Rule::Hide => !readings.any(|path| self.paths.reaches(path)),
+        }
+    }
 }
 
 impl Node {
@@ -103,6 +118,19 @@ impl Node {
             self.below
                 .get(&name.join("."))
                 .is_some_and(|below| below.reaches(rest))
+        })
+    }
+
+    /// The same, or whether a path begins with `path`.
+    fn meets(&self, path: &[String]) -> bool {
+        if self.is_end || path.is_empty() {
+            return true;
+        }
+        (1..=path.len()).any(|names| {
+            let (name, rest) = path.split_at(names);
+            self.below
+                .get(&name.join("."))
+                .is_some_and(|below| below.meets(rest))
         })
     }
 }
@@ -142,6 +170,38 @@ mod tests {
             ("offset", false),
         ] {
             assert_eq!(show.shows(&path(name)), is_shown, "{name}");
+        }
+    }
+
+    #[test]
+    fn an_object_or_a_list_of_which_a_part_is_shown_is_shown() {
+        let path = |text: &str| split(text).expect("a path");
+        let hide = Projection::new(Rule::Hide, &["ssn", "cards.number"]);
+        for (name, is_shown) in [
+            ("ssn", false),
+            ("cards", true),
+            ("cards.number", false),
+            ("cards.0.number", false),
+            ("cards.0", true),
+            ("cards.0.type", true),
+        ] {
+            assert_eq!(hide.shows_part(&path(name)), is_shown, "{name}");
+        }
+        let show = Projection::new(Rule::Show, &["id", "cards.type", "a.b.c"]);
+        for (name, is_shown) in [
+            ("id", true),
+            ("id.x", true),
+            ("cards", true),
+            ("cards.0", true),
+            ("cards.0.type", true),
+            ("cards.number", false),
+            ("cards.0.number", false),
+            ("a", true),
+            ("a.b", true),
+            ("a.x", false),
+            ("other", false),
+        ] {
+            assert_eq!(show.shows_part(&path(name)), is_shown, "{name}");
         }
     }
 }

@@ -2,101 +2,17 @@
 //!
 //! Every section is destructured without `..`, so that a key that is added does not compile until it is decided here.
 
-use std::fmt;
-
 use super::auth::{AuthSettings, CertificateAuthSettings, JwtSettings, ProxySettings, TokenSettings};
 use super::cors::CorsSettings;
+use super::effect::Effect::{Live, NewStream, Rebuild, Restart};
+use super::effect::{Effects, Key};
 use super::exposure::AdminSettings;
 use super::http_tls::HttpTlsSettings;
 use super::schema_registry::SchemaRegistrySettings;
 use super::security::{SaslSettings, TlsSettings};
 use super::settings::{Draft, HttpSettings, KafkaSettings, LogSettings, MemorySettings, UiSettings};
 use super::stream::{Start, StreamSettings};
-
-/// When a change takes effect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effect {
-    /// At the reload; open streams continue.
-    Live,
-    /// At the reload: the stream is rebuilt, and its clients move to the new one.
-    Rebuild,
-    /// At the next start of the daemon.
-    Restart,
-    /// At the reload: the key identifies a stream, so that one stream is removed and another one added.
-    NewStream,
-}
-
-use Effect::{Live, NewStream, Rebuild, Restart};
-
-impl Effect {
-    /// This effect, but `exception` where `holds` is true.
-    const fn unless(self, exception: Self, holds: bool) -> Effects {
-        Effects {
-            usual: self,
-            exception: Some(exception),
-            is_exception: holds,
-        }
-    }
-}
-
-impl fmt::Display for Effect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Live => "live",
-            Rebuild => "rebuild",
-            Restart => "restart",
-            NewStream => "new stream",
-        })
-    }
-}
-
-/// The effects that a change of a key can have, and the one that a given change has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Effects {
-    usual: Effect,
-    exception: Option<Effect>,
-    is_exception: bool,
-}
-
-impl Effects {
-    /// The effect of the change that was compared.
-    pub(crate) fn of_change(self) -> Effect {
-        match self.exception {
-            Some(exception) if self.is_exception => exception,
-            _ => self.usual,
-        }
-    }
-}
-
-impl From<Effect> for Effects {
-    fn from(usual: Effect) -> Self {
-        Self {
-            usual,
-            exception: None,
-            is_exception: false,
-        }
-    }
-}
-
-/// All effects that are possible, as in docs/configuration.md: `live`, or `live or rebuild`.
-impl fmt::Display for Effects {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.usual.fmt(f)?;
-        self.exception
-            .map_or(Ok(()), |exception| write!(f, " or {exception}"))
-    }
-}
-
-/// A key of a section, compared in two settings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Key {
-    /// Its name within the section: `keepalive`, `cors.allow_origins`.
-    pub name: String,
-    /// Whether its values differ.
-    pub differs: bool,
-    /// When the change takes effect.
-    pub effects: Effects,
-}
+use super::views::{ColumnSettings, ViewSettings};
 
 /// Compares all keys of a section; does not compile where one is missing.
 macro_rules! compare {
@@ -413,7 +329,15 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: boo
             max_filter_paths: Live,
             max_unindexed_filters: Live,
             cors: Live,
+            view: Live,
         }
+    );
+    let (old_views, new_views) = (&old.view, &new.view);
+    nest(
+        &mut keys,
+        "view",
+        old_views.len() != new_views.len(),
+        in_any(old_views, new_views, view),
     );
     let [old_cors, new_cors] = [old, new].map(|stream| stream.cors.clone().unwrap_or_default());
     nest(
@@ -425,12 +349,63 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: boo
     keys
 }
 
+// The page asks for its views, so they concern nothing that is open.
+fn view(old: &ViewSettings, new: &ViewSettings) -> Vec<Key> {
+    let mut keys = compare!(
+        old,
+        new,
+        ViewSettings {
+            kind: Live,
+            title: Live,
+            columns: Live,
+            sort: Live,
+            filter: Live,
+            value: Live,
+            group: Live,
+            minutes: Live,
+        }
+    );
+    let (old, new) = (&old.columns, &new.columns);
+    nest(
+        &mut keys,
+        "columns",
+        old.len() != new.len(),
+        in_any(old, new, column),
+    );
+    keys
+}
+
+fn column(old: &ColumnSettings, new: &ColumnSettings) -> Vec<Key> {
+    compare!(
+        old,
+        new,
+        ColumnSettings {
+            path: Live,
+            label: Live,
+            format: Live,
+            unit: Live,
+            digits: Live,
+            colors: Live,
+            items: Live,
+            limit: Live,
+            bar: Live,
+            hidden: Live,
+            pinned: Live,
+            align: Live,
+        }
+    )
+}
+
 pub(super) fn ui(old: &UiSettings, new: &UiSettings) -> Vec<Key> {
     compare!(
         old,
         new,
         UiSettings {
             title: Live,
+            logo: Live,
+            accent: Live,
+            default_view: Live,
+            frame_ancestors: Live,
             assets: Live,
             login_url: Live,
         }
@@ -449,6 +424,17 @@ pub(super) fn log(old: &LogSettings, new: &LogSettings) -> Vec<Key> {
             targets: Live,
         }
     )
+}
+
+/// The keys of tables in a list: each differs where it does in any two that have the same place.
+fn in_any<T: Default>(old: &[T], new: &[T], compare: fn(&T, &T) -> Vec<Key>) -> Vec<Key> {
+    let mut keys = compare(&T::default(), &T::default());
+    for (old, new) in old.iter().zip(new) {
+        for (key, of_these) in keys.iter_mut().zip(compare(old, new)) {
+            key.differs |= of_these.differs;
+        }
+    }
+    keys
 }
 
 /// Lists the keys of a table within a section. The table itself differs where it was added or removed.

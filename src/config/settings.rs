@@ -42,7 +42,7 @@ pub const DEFAULT_MAX_CLIENTS: u64 = 100_000;
 /// Most streams open at once on one connection of HTTP/2: more than a browser opens, and what other servers allow.
 const DEFAULT_HTTP2_MAX_CONCURRENT_STREAMS: u32 = 128;
 /// Title of the page.
-const DEFAULT_TITLE: &str = "Continent and Country Overview";
+const DEFAULT_TITLE: &str = "kafka-sse-bridge";
 
 /// Validated settings; read like a [`Draft`].
 #[derive(Debug, Clone, PartialEq)]
@@ -240,6 +240,18 @@ pub struct MemorySettings {
 pub struct UiSettings {
     /// Title of the page.
     pub title: String,
+    /// A picture beside the title: a file of SVG, PNG or WebP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logo: Option<PathBuf>,
+    /// The colour of links and marks, as CSS writes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accent: Option<String>,
+    /// What the page shows first: the path of a stream, and perhaps parameters of the page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_view: Option<String>,
+    /// Origins whose pages may show the page in a frame, beside its own; `none` allows no page.
+    #[serde(deserialize_with = "list")]
+    pub frame_ancestors: Vec<String>,
     /// Directory that is served instead of the page in the binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<PathBuf>,
@@ -252,6 +264,10 @@ impl Default for UiSettings {
     fn default() -> Self {
         Self {
             title: DEFAULT_TITLE.to_owned(),
+            logo: None,
+            accent: None,
+            default_view: None,
+            frame_ancestors: Vec::new(),
             assets: None,
             login_url: None,
         }

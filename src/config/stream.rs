@@ -10,6 +10,7 @@ use super::filter::{Written, is_bound};
 use super::formats::{AvroJson, DataFormat, Int64, Timestamps, Unwrap};
 use super::list::list;
 use super::units::{Size, Span};
+use super::views::ViewSettings;
 use super::words::words;
 
 /// Bytes of finished frames that a stream keeps in memory.
@@ -133,6 +134,9 @@ pub struct StreamSettings {
     /// Pages of other origins that may read the stream, instead of those in `[http.cors]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsSettings>,
+    /// What the page shows of it; the first is shown first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub view: Vec<ViewSettings>,
 }
 
 impl StreamSettings {
@@ -231,6 +235,7 @@ impl Default for StreamSettings {
             max_filter_paths: DEFAULT_MAX_FILTER_PATHS,
             max_unindexed_filters: DEFAULT_MAX_UNINDEXED_FILTERS,
             cors: None,
+            view: Vec::new(),
         }
     }
 }

@@ -23,6 +23,8 @@ use super::validate_paths::{check_collisions, check_path};
 use super::validate_reshape;
 use super::validate_schema_registry;
 use super::validate_security;
+use super::validate_ui;
+use super::validate_views;
 use crate::sse::control::ControlEvent;
 
 pub use super::validate_paths::RESERVED_PATHS;
@@ -91,6 +93,7 @@ pub fn validate(mut draft: Draft) -> Result<Settings, Vec<Fault>> {
         added_fields::validate(stream, &key, &mut faults);
         check_table(stream, &key, &mut faults);
         check_filter(stream, &key, &mut faults);
+        validate_views::validate(stream, draft.kafka.client, &key, &mut faults);
         for (name, message) in stream.cors.iter().flat_map(CorsSettings::faults) {
             faults.add(key(&format!("cors.{name}")), message);
         }
@@ -99,33 +102,8 @@ pub fn validate(mut draft: Draft) -> Result<Settings, Vec<Fault>> {
     if let Some(message) = memory::fault(&draft) {
         faults.add("memory.limit", message);
     }
-    if let Some(assets) = &draft.ui.assets
-        && !assets.join("index.html").is_file()
-    {
-        let message = format!(
-            "{} holds no index.html; name the directory that does",
-            assets.display()
-        );
-        faults.add("ui.assets", message);
-    }
-    if let Some(url) = &draft.ui.login_url
-        && !is_link(url)
-    {
-        let message = format!(
-            "{url:?} is not a URL of http or https, nor a path; write \"/login\" or \"https://login.example.org/\""
-        );
-        faults.add("ui.login_url", message);
-    }
+    validate_ui::validate(&draft, &mut faults);
     faults.or(Settings(draft))
-}
-
-/// Whether a page may lead somewhere: no script (`javascript:`), and no other host by mistake (`//host`).
-fn is_link(url: &str) -> bool {
-    let is_path = url.starts_with('/') && !url.starts_with("//");
-    let is_absolute = url.parse::<http::Uri>().is_ok_and(|url| {
-        matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some_and(|host| !host.is_empty())
-    });
-    (is_path || is_absolute) && !url.contains(|character: char| character.is_control() || character == '\\')
 }
 
 fn check_kafka(draft: &Draft, faults: &mut Faults) {

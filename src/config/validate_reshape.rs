@@ -40,7 +40,7 @@ pub(super) fn validate(stream: &StreamSettings, key: &dyn Fn(&str) -> String, fa
 }
 
 /// What is wrong with a path, if anything.
-fn fault_of(path: &str) -> Option<String> {
+pub(super) fn fault_of(path: &str) -> Option<String> {
     let Some(names) = split(path) else {
         return Some(
             "has a backslash before something other than a dot or a backslash; write \\\\ for a backslash"

@@ -1,12 +1,11 @@
 //! `/about`: product, version, URLs, and the headers that arrived, to debug proxies with.
 
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, VARY};
 use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value, json};
 use warp::reply::{Reply, Response};
 
 use super::accept;
-use super::assets::POLICY;
 use super::exposure::Surface;
 use super::html::escape;
 use super::response;
@@ -95,8 +94,7 @@ pub(super) async fn answer(state: &AppState, surface: Surface, headers: &HeaderM
     headers.insert(VARY, HeaderValue::from_static("accept"));
     // It shows the request of one client.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    state.assets().headers().add_to(headers);
     response
 }
 
@@ -114,8 +112,8 @@ struct Url {
 fn urls(state: &AppState, surface: Surface) -> Vec<Url> {
     let base = Surface::Public.base_path(state);
     let is_public = surface == Surface::Public;
-    let shown = state.shown();
-    let streams = shown.streams.iter().map(|stream| {
+    let streams = state.shown().streams.clone();
+    let streams = streams.iter().map(|stream| {
         let settings = stream.settings();
         Url {
             base: base.clone(),
@@ -131,13 +129,15 @@ fn urls(state: &AppState, surface: Surface) -> Vec<Url> {
         what: "the page".to_owned(),
         is_link: is_public,
     };
+    let serves_streams = surface.serves(state, Exposed::Streams);
+    let what_of_streams = if serves_streams {
+        "the streams, their positions and clients (JSON)"
+    } else {
+        "the streams that the client may read (JSON)"
+    };
     let own = [
         (Exposed::About, "/about", "this"),
-        (
-            Exposed::Streams,
-            "/streams",
-            "the streams, their positions and clients (JSON)",
-        ),
+        (Exposed::Streams, "/streams", what_of_streams),
         (Exposed::Metrics, "/metrics", "figures, for Prometheus"),
         (Exposed::Health, "/health/live", "whether the process runs"),
         (
@@ -154,7 +154,7 @@ fn urls(state: &AppState, surface: Surface) -> Vec<Url> {
     ];
     let own = own
         .into_iter()
-        .filter(|(route, ..)| surface.serves(state, *route))
+        .filter(|(route, ..)| *route == Exposed::Streams || surface.serves(state, *route))
         .map(|(_, path, what)| Url {
             base: surface.base_path(state),
             path: path.to_owned(),

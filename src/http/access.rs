@@ -48,17 +48,7 @@ pub(super) async fn authorize(
     if policy.allow(path).is_public() {
         return Ok(None);
     }
-    let is_trusted = connection.is_some_and(|connection| state.limits.trusts(connection.peer()));
-    // The certificate of a proxy does not say who its clients are.
-    let certificate = connection.filter(|_| !is_trusted);
-    let certificate = certificate.and_then(|connection| connection.client_certificate());
-    let client = Client {
-        is_trusted,
-        certificate: certificate.map(Arc::as_ref),
-        query,
-        headers,
-    };
-    let identity = identify(&policy, &client).await;
+    let identity = identity_of(state, &policy, query, headers, connection).await;
     let granted = identity.and_then(|identity| state.auth.grant(&policy, identity, path));
     match granted {
         Ok(access) => Ok(Some(access)),
@@ -71,6 +61,79 @@ pub(super) async fn authorize(
             debug!("{}: refused from {path}: {denied}", peer.unwrap_or_default());
             Err(Box::new(refusal(denied, &policy, headers)))
         }
+    }
+}
+
+/// The client of a request.
+async fn identity_of(
+    state: &AppState,
+    policy: &Policy,
+    query: &str,
+    headers: &HeaderMap,
+    connection: Option<&Arc<Connection>>,
+) -> Result<Identity, Denied> {
+    let is_trusted = connection.is_some_and(|connection| state.limits.trusts(connection.peer()));
+    // The certificate of a proxy does not say who its clients are.
+    let certificate = connection.filter(|_| !is_trusted);
+    let certificate = certificate.and_then(|connection| connection.client_certificate());
+    let client = Client {
+        is_trusted,
+        certificate: certificate.map(Arc::as_ref),
+        query,
+        headers,
+    };
+    identify(policy, &client).await
+}
+
+/// The client of a request that asks what it may read.
+pub(super) struct Reader {
+    policy: Arc<Policy>,
+    identity: Result<Identity, Denied>,
+}
+
+impl Reader {
+    /// Finds out who it is. A credential that is not accepted counts as where a stream is opened.
+    pub(super) async fn of(
+        state: &AppState,
+        policy: &Arc<Policy>,
+        query: &str,
+        headers: &HeaderMap,
+        connection: Option<&Arc<Connection>>,
+    ) -> Self {
+        let identity = identity_of(state, policy, query, headers, connection).await;
+        if let Err(denied) = identity
+            && !denied.is_of_nobody()
+        {
+            state.auth.status.count(denied.reason());
+            if let Some(connection) = connection.filter(|_| denied.is_of_connection()) {
+                connection.retire();
+            }
+        }
+        Self {
+            policy: Arc::clone(policy),
+            identity,
+        }
+    }
+
+    /// Whether it may open a stream that is not for everybody, and has the claims that its filter compares.
+    pub(super) fn may_read(&self, state: &AppState, stream: &Stream) -> bool {
+        let path = &stream.settings().path;
+        self.identity.as_ref().is_ok_and(|identity| {
+            let bound = stream.bound_filter();
+            state.auth.check(&self.policy, identity, path).is_ok()
+                && bound.is_none_or(|bound| bound.has_claims(identity.claims()))
+        })
+    }
+
+    /// Why what it has sent is not accepted, if it is not.
+    pub(super) fn refusal(&self) -> Option<ApiError> {
+        let denied = self
+            .identity
+            .as_ref()
+            .err()
+            .filter(|denied| !denied.is_of_nobody())?;
+        let (status, code) = status_of(*denied);
+        Some(ApiError::new(status, code, denied.to_string()))
     }
 }
 
@@ -188,10 +251,9 @@ fn token<'r>(
     }
 }
 
-/// The response to a client that may not read.
-fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
-    let message = denied.to_string();
-    let (status, code) = match denied {
+/// The status and the code of a refusal.
+fn status_of(denied: Denied) -> (StatusCode, &'static str) {
+    match denied {
         Denied::NotAllowed => (StatusCode::FORBIDDEN, "forbidden"),
         Denied::NoToken | Denied::NotByProxy | Denied::NoCertificate => {
             (StatusCode::UNAUTHORIZED, "unauthorized")
@@ -199,13 +261,20 @@ fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
         Denied::CertificateExpired | Denied::CertificateUntrusted => {
             (StatusCode::UNAUTHORIZED, "invalid_certificate")
         }
-        Denied::Unavailable => {
-            let error = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", message);
-            let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-            return over_limit::later(Goodbye::Unavailable, error, id, headers);
-        }
+        Denied::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable"),
         _ => (StatusCode::UNAUTHORIZED, "invalid_token"),
-    };
+    }
+}
+
+/// The response to a client that may not read.
+fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
+    let message = denied.to_string();
+    let (status, code) = status_of(denied);
+    if matches!(denied, Denied::Unavailable) {
+        let error = ApiError::new(status, code, message);
+        let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+        return over_limit::later(Goodbye::Unavailable, error, id, headers);
+    }
     let challenge = match code {
         // RFC 6750, section 3.1: no error for a client that sends nothing.
         "unauthorized" | "invalid_certificate" => "Bearer realm=\"kafka-sse-bridge\"".to_owned(),

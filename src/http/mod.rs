@@ -7,7 +7,7 @@
 //!   ends it by the rules of `head_timeout` and `hangup` and completes `own_errors` of hyper, or `http2`, whose `frames` are
 //!   counted (`flood`); `protocol` distinguishes these two without TLS, and `prefixed` returns what was read for that.
 //!   [`tls_status`] counts handshakes, and knows when certificates expire.
-//! - [`exposure`] says which routes a listener serves.
+//! - [`exposure`] says which routes a listener serves; `page_headers` has the header fields of HTML and the page's files.
 //! - Handlers: `event_stream` (`query`, `form` and `parameters` parse its query, `stream_path` finds its stream), which
 //!   `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
@@ -56,6 +56,7 @@ mod ndjson;
 mod not_found;
 mod over_limit;
 mod own_errors;
+mod page_headers;
 mod parameters;
 mod peer;
 mod prefixed;

@@ -15,6 +15,7 @@ use crate::config::exposure::Exposed;
 /// Paths that are served beside streams and files of the page.
 const OWN: [(&str, Exposed); 7] = [
     ("/about", Exposed::About),
+    // Where it is not exposed, in its reduced form.
     ("/streams", Exposed::Streams),
     ("/metrics", Exposed::Metrics),
     ("/health/live", Exposed::Health),
@@ -66,10 +67,11 @@ pub(super) fn no_page(state: &AppState, surface: Surface) -> ApiError {
 /// it does not need, by the base path that it lacks, or by a letter here and there.
 fn nearest(state: &AppState, surface: Surface, base: &str, path: &str) -> Option<String> {
     let plain = plain(path);
-    let shown = state.shown();
+    // A copy, because what follows asks for the state again.
+    let streams = state.shown().streams.clone();
     let inside = path.strip_prefix(base).unwrap_or(path);
     let is_public = surface == Surface::Public;
-    let streams = shown.streams.iter().filter(|_| is_public).filter_map(|stream| {
+    let streams = streams.iter().filter(|_| is_public).filter_map(|stream| {
         let path = &stream.settings().path;
         let Some(template) = stream.path_template() else {
             return Some((Cow::Borrowed(path.as_str()), path.len()));
@@ -79,7 +81,8 @@ fn nearest(state: &AppState, surface: Surface, base: &str, path: &str) -> Option
         let filled = template.with_values_of(inside)?;
         Some((Cow::Owned(filled), path.len()))
     });
-    let own = OWN.into_iter().filter(|(_, route)| surface.serves(state, *route));
+    let is_served = |route| route == Exposed::Streams || surface.serves(state, route);
+    let own = OWN.into_iter().filter(|(_, route)| is_served(*route));
     let own = own.map(|(path, _)| path).chain(is_public.then_some(PAGE));
     let own = own.map(|path| (Cow::Borrowed(path), path.len()));
     let rated = streams.chain(own).filter_map(|(served, length)| {

@@ -55,6 +55,8 @@ enum Route {
     Stream(FoundStream),
     About,
     Streams,
+    /// The streams that the client may read.
+    ReadableStreams,
     Metrics,
     Live,
     Ready,
@@ -74,7 +76,8 @@ impl Route {
         }
         let (exposed, route) = match path {
             "/about" => (Exposed::About, Self::About),
-            "/streams" => (Exposed::Streams, Self::Streams),
+            "/streams" if surface.serves(state, Exposed::Streams) => (Exposed::Streams, Self::Streams),
+            "/streams" => return Some(Self::ReadableStreams),
             "/metrics" => (Exposed::Metrics, Self::Metrics),
             "/health/live" => (Exposed::Health, Self::Live),
             "/health/ready" => (Exposed::Health, Self::Ready),
@@ -117,6 +120,9 @@ async fn answer(
         }
         Route::About => about::answer(&state, surface, &headers).await,
         Route::Streams => streams::answer(&state),
+        Route::ReadableStreams => {
+            streams::answer_reduced(&state, &query, &headers, connection.as_ref()).await
+        }
         Route::Metrics => metrics::answer(state, headers).await,
         Route::Live => health::live(),
         Route::Ready => health::ready(&state, surface.serves(&state, Exposed::Streams)),

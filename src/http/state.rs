@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::{HeaderValue, Request};
 use parking_lot::{RwLock, RwLockReadGuard};
+use serde_json::Value;
 
 use super::assets::Assets;
 use super::base_path::BasePath;
@@ -23,6 +24,7 @@ use crate::config::exposure::Exposed;
 use crate::config::hosts::HostPattern;
 use crate::config::http_tls::HTTPS_PORT;
 use crate::config::settings::Draft;
+use crate::config::views::ViewSettings;
 use crate::kafka::history::ReplayLoad;
 use crate::kafka::history::quota::ReplayQuota;
 use crate::kafka::status::KafkaStatus;
@@ -82,6 +84,8 @@ pub struct RequestSettings {
     pub(super) cors: Cors,
     /// By the path of the stream, where it has rules of its own.
     stream_cors: BTreeMap<String, Cors>,
+    /// The views of each stream, by its path, as the page gets them.
+    views: BTreeMap<String, Value>,
     /// Query parameters that are ignored, beside those that always are.
     pub(super) ignored_parameters: Vec<String>,
     /// Routes for operators that listeners for clients serve too.
@@ -105,6 +109,14 @@ impl From<&Draft> for RequestSettings {
                 .iter()
                 .filter_map(|stream| Some((stream.path.clone(), stream.cors.as_ref()?.into())))
                 .collect(),
+            views: settings
+                .streams
+                .iter()
+                .map(|stream| {
+                    let views = stream.view.iter().map(ViewSettings::to_json);
+                    (stream.path.clone(), views.collect())
+                })
+                .collect(),
             ignored_parameters: http.ignored_parameters.clone(),
             exposed: settings.exposed(),
             hsts: tls.and_then(hsts),
@@ -127,8 +139,18 @@ impl RequestSettings {
             return &self.cors;
         }
         let found = stream_path::template(&shown.streams, path);
-        let own = found.and_then(|stream| self.stream_cors.get(&stream.settings().path));
-        own.unwrap_or(&self.cors)
+        found.map_or(&self.cors, |stream| self.cors_of(&stream.settings().path))
+    }
+
+    /// Those of the stream with this configured path.
+    pub(super) fn cors_of(&self, stream: &str) -> &Cors {
+        self.stream_cors.get(stream).unwrap_or(&self.cors)
+    }
+
+    /// The views of the stream with this configured path: a list.
+    pub(super) fn views_of(&self, stream: &str) -> Value {
+        let views = self.views.get(stream).cloned();
+        views.unwrap_or_else(|| Value::Array(Vec::new()))
     }
 }
 

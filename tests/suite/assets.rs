@@ -15,7 +15,8 @@ use std::net::TcpStream;
 use tempfile::TempDir;
 
 pub fn trials() -> Vec<Trial> {
-    trials![
+    let own_page = crate::own_page::trials();
+    let trials = trials![
         assets_have_etags_types_gzip_and_a_content_security_policy,
         the_title_is_escaped,
         an_assets_directory_is_served_fresh_and_nothing_outside_it,
@@ -24,7 +25,8 @@ pub fn trials() -> Vec<Trial> {
         an_edited_asset_is_served_at_the_next_request,
         an_asset_is_read_and_compressed_once,
         an_asset_too_large_to_keep_is_streamed_from_disk,
-    ]
+    ];
+    trials.into_iter().chain(own_page).collect()
 }
 
 fn assets_have_etags_types_gzip_and_a_content_security_policy() {
@@ -41,7 +43,7 @@ fn assets_have_etags_types_gzip_and_a_content_security_policy() {
         );
         let text = page.text();
         assert!(
-            text.contains("<title>Continent and Country Overview</title>") && !text.contains("{{"),
+            text.contains("<title>kafka-sse-bridge</title>") && !text.contains("{{"),
             "{text}"
         );
         for link in text.split(['"', '\'']).filter(|part| part.starts_with("assets/")) {

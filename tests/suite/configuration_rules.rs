@@ -5,14 +5,16 @@ use crate::trials;
 use libtest_mimic::Trial;
 
 pub fn trials() -> Vec<Trial> {
-    trials![
+    let views = crate::views::trials();
+    let trials = trials![
         errors_for_broken_rules_name_line_key_and_remedy,
         errors_for_links_of_the_page_name_line_key_and_remedy,
         any_two_listeners_have_addresses_of_their_own,
         errors_for_proxies_and_base_paths_name_line_key_and_remedy,
         errors_for_origins_name_line_key_and_remedy,
         errors_for_streams_name_line_key_and_remedy,
-    ]
+    ];
+    trials.into_iter().chain(views).collect()
 }
 
 fn errors_for_broken_rules_name_line_key_and_remedy() {

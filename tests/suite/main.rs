@@ -68,12 +68,14 @@ mod large_records;
 mod layers;
 mod lifecycle;
 mod limits;
+mod listed_streams;
 mod loading;
 mod logs;
 mod memory_limit;
 mod metrics;
 mod outages;
 mod outside_values;
+mod own_page;
 mod pages;
 mod panics;
 mod parameters;
@@ -117,6 +119,7 @@ mod truncation;
 mod unclean_elections;
 mod under_load;
 mod unusable;
+mod views;
 mod write_timeouts;
 mod writers;
 
@@ -177,6 +180,7 @@ fn all_trials() -> Vec<Trial> {
         pages::trials(),
         built_in_page::trials(),
         assets::trials(),
+        listed_streams::trials(),
         auth::trials(),
         parameters::trials(),
         reading::trials(),

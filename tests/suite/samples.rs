@@ -40,6 +40,16 @@ fn the_shipped_sample_reproduces_the_original_program() {
         (stream.heartbeat, stream.heartbeat_interval.to_string().as_str()),
         (Heartbeat::Event, "10s")
     );
+    let [view] = stream.view.as_slice() else {
+        panic!("one view")
+    };
+    assert_eq!(view.title.as_deref(), Some("Continent and Country Overview"));
+    let labels: Vec<_> = view
+        .columns
+        .iter()
+        .filter_map(|column| column.label.as_deref())
+        .collect();
+    assert_eq!(labels, ["Continent", "Top 3 Countries by Size"]);
     assert_eq!(settings.http.listen, ["127.0.0.1:3000"]);
     assert_eq!(settings.kafka.client, Client::Auto);
 }
@@ -85,6 +95,9 @@ fn the_samples_comments_show_the_true_defaults() {
         "sub =",
         "allow =",
         "cors = { allow_origins = [\"https",
+        "logo =",
+        "accent =",
+        "default_view =",
         "login_url =",
     ];
     let uncommented: Vec<&str> = text

@@ -96,6 +96,8 @@ struct CachedFile {
 pub(super) struct Directory {
     path: PathBuf,
     template: Template,
+    /// A part of every ETag.
+    salt: u32,
     cached: Mutex<HashMap<String, Arc<CachedFile>>>,
     held: Arc<AtomicU64>,
     loads: Semaphore,
@@ -117,10 +119,12 @@ pub(super) enum Body {
 }
 
 impl Directory {
-    pub(super) fn new(path: PathBuf, template: Template) -> Self {
+    /// A directory whose files have ETags of their own for each `salt`.
+    pub(super) fn new(path: PathBuf, template: Template, salt: u32) -> Self {
         Self {
             path,
             template,
+            salt,
             cached: Mutex::default(),
             held: Arc::default(),
             loads: Semaphore::new(LOADS),
@@ -151,7 +155,7 @@ impl Directory {
         let state = FileState::of(&metadata);
         let is_young = state.is_young();
         let is_template = name == INDEX && state.size <= MAX_TEMPLATE;
-        let salt = if is_template { self.template.salt() } else { 0 };
+        let salt = self.salt ^ if is_template { self.template.salt() } else { 0 };
         let tag = (!is_young).then(|| state.tag(salt));
         let found = |body| Found {
             tag: tag.clone(),

@@ -1,10 +1,11 @@
 //! The files of the page: those in the binary, or a directory in their place.
 //!
-//! The files in the binary are prepared once: index.html filled, all compressed where that helps, ETags made. Those of a
-//! directory are found by [`directory`].
+//! The files in the binary are prepared once: index.html filled, scripts and styles without comments, all compressed where that helps, ETags made. Those of a
+//! directory are found by [`directory`], and so is the configured logo.
 
 mod content;
 mod directory;
+mod slim;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,80 +13,124 @@ use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, VARY,
-    X_CONTENT_TYPE_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use log::warn;
 use parking_lot::Mutex;
 use rust_embed::RustEmbed;
 use warp::reply::{Reply, Response};
 
-use self::content::{Content, INDEX, Template, compress};
+use self::content::{Content, INDEX, LOGO, Template, compress};
 use self::directory::{Body, Directory, Pieces};
+use self::slim::slim;
 use super::accept;
+use super::page_headers::PageHeaders;
 use crate::config::settings::Draft;
 use crate::logging::Seldom;
-
-/// The page shows data of unknown origin: nothing but its own files may run or load.
-pub(super) const POLICY: &str =
-    "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
 
 #[derive(RustEmbed)]
 #[folder = "assets/"]
 struct Embedded;
 
+/// The files of the client library that are served, by their names in the binary and below `/assets/`. Its others, as its
+/// package.json, are for npm.
+const LIBRARY: [(&str, &str); 2] = [
+    ("client/client.js", "client.js"),
+    ("client/client.d.ts", "client.d.ts"),
+];
+
+/// The name below `/assets/` of a file in the binary; `None` where it is not served.
+fn served_name(embedded: &str) -> Option<&str> {
+    if !embedded.starts_with("client/") {
+        return Some(embedded);
+    }
+    let mut library = LIBRARY.iter();
+    library.find_map(|(name, served)| (*name == embedded).then_some(*served))
+}
+
+/// The files of the built-in page as they are before anything is put in, by the names below `/assets/`.
+pub(crate) fn built_in() -> impl Iterator<Item = (String, Cow<'static, [u8]>)> {
+    Embedded::iter().filter_map(|name| {
+        let served = served_name(&name)?.to_owned();
+        Some((served, Embedded::get(&name)?.data))
+    })
+}
+
 /// Shortest time between two log lines about a directory without a page.
 const LOG_EVERY: Duration = Duration::from_secs(60);
+
+/// A file in memory: its tag and its bytes.
+type KeptFile = (String, Arc<Content>);
 
 /// The page.
 #[derive(Debug)]
 pub struct Assets {
     files: Files,
+    /// The configured logo: its directory, and its name there.
+    logo: Option<(Arc<Directory>, String)>,
+    headers: PageHeaders,
     /// Locked for a log line about a directory without a page, and by nothing else.
     lacks_page_log: Mutex<Seldom>,
 }
 
 #[derive(Debug)]
 enum Files {
-    /// By name, with their tags.
-    InBinary(HashMap<String, (String, Arc<Content>)>),
-    Directory(Arc<Directory>),
+    /// By name.
+    InBinary(HashMap<String, KeptFile>),
+    /// With the client library of the binary, for pages that do not have it.
+    Directory(Arc<Directory>, HashMap<String, KeptFile>),
 }
 
 impl Assets {
     /// The page of these settings.
     pub fn new(settings: &Draft) -> Self {
         let ui = &settings.ui;
-        let login_url = ui.login_url.as_deref().unwrap_or_default();
-        let template = Template::new(&ui.title, login_url, &settings.exposed());
-        if let Some(directory) = ui.assets.clone() {
-            return Self::of(Files::Directory(Arc::new(Directory::new(directory, template))));
-        }
-        let files = Embedded::iter().filter_map(|name| {
-            let mut plain = Embedded::get(&name)?.data.into_owned();
+        let template = Template::new(ui, &settings.exposed());
+        let headers = PageHeaders::from(ui);
+        let salt = headers.salt();
+        let kept = |(name, plain): (String, Cow<'static, [u8]>)| {
+            let mut plain = slim(&name, plain.into_owned());
             if name == INDEX {
                 plain = template.fill(plain);
             }
-            let tag = format!("{:08x}-{:x}", crc32fast::hash(&plain), plain.len());
+            let tag = format!("{:08x}-{:x}-{salt:x}", crc32fast::hash(&plain), plain.len());
             let gzip = compress(&plain).map(Into::into);
             let content = Content::new(plain.into(), gzip);
-            Some((name.to_string(), (tag, Arc::new(content))))
+            (name, (tag, Arc::new(content)))
+        };
+        let files = match &ui.assets {
+            None => Files::InBinary(built_in().map(kept).collect()),
+            Some(path) => {
+                let is_of_library =
+                    |(name, _): &(String, _)| LIBRARY.iter().any(|(_, served)| served == name);
+                let library = built_in().filter(is_of_library).map(kept).collect();
+                Files::Directory(
+                    Arc::new(Directory::new(path.clone(), template.clone(), salt)),
+                    library,
+                )
+            }
+        };
+        let logo = ui.logo.as_ref().and_then(|logo| {
+            let directory = logo.parent().unwrap_or(Path::new("")).to_owned();
+            let name = logo.file_name()?.to_str()?.to_owned();
+            Some((Arc::new(Directory::new(directory, template.clone(), salt)), name))
         });
-        Self::of(Files::InBinary(files.collect()))
-    }
-
-    const fn of(files: Files) -> Self {
         Self {
             files,
+            logo,
+            headers,
             lacks_page_log: Mutex::new(Seldom::new(LOG_EVERY)),
         }
     }
 
+    /// The header fields of the page's files.
+    pub(super) const fn headers(&self) -> &PageHeaders {
+        &self.headers
+    }
+
     /// Whether the page is what is wanted at a path. Only a directory can lack it, which is logged.
     pub(super) fn lacks_page(&self, path: &str) -> bool {
-        let Files::Directory(directory) = &self.files else {
+        let Files::Directory(directory, _) = &self.files else {
             return false;
         };
         if name_of(path).as_deref() != Some(INDEX) {
@@ -104,20 +149,24 @@ impl Assets {
 
     pub(crate) async fn answer(&self, path: &str, method: &Method, request: &HeaderMap) -> Option<Response> {
         let name = name_of(path)?;
-        let client = Client::of(request);
+        let client = Client::of(request, &self.headers);
+        let find = async |directory: &Arc<Directory>, name: &str| {
+            let is_known = |tag: &str| client.known(tag).is_some();
+            directory.find(name, method, client.takes_gzip, is_known).await
+        };
+        let in_memory = |(tag, content): &KeptFile| (Some(tag.clone()), Body::Kept(Arc::clone(content)));
+        if name == LOGO
+            && let Some((directory, file)) = &self.logo
+        {
+            let found = find(directory, file).await?;
+            return Some(client.answer(file, found.tag.as_deref(), found.body));
+        }
         let (tag, body) = match &self.files {
-            Files::InBinary(files) => {
-                let (tag, content) = files.get(&*name)?;
-                (Some(tag.clone()), Body::Kept(Arc::clone(content)))
-            }
-            Files::Directory(assets) => {
-                let found = assets
-                    .find(&name, method, client.takes_gzip, |tag| {
-                        client.known(tag).is_some()
-                    })
-                    .await?;
-                (found.tag, found.body)
-            }
+            Files::InBinary(files) => in_memory(files.get(&*name)?),
+            Files::Directory(directory, library) => match find(directory, &name).await {
+                Some(found) => (found.tag, found.body),
+                None => in_memory(library.get(&*name)?),
+            },
         };
         Some(client.answer(&name, tag.as_deref(), body))
     }
@@ -125,8 +174,8 @@ impl Assets {
     /// Whether a path is one of the page's. Whether there is a file, [`Assets::answer`] finds out.
     pub(crate) fn holds(&self, path: &str) -> bool {
         name_of(path).is_some_and(|name| match &self.files {
-            Files::InBinary(files) => files.contains_key(&*name),
-            Files::Directory(_) => true,
+            Files::InBinary(files) => files.contains_key(&*name) || (name == LOGO && self.logo.is_some()),
+            Files::Directory(..) => true,
         })
     }
 }
@@ -134,13 +183,15 @@ impl Assets {
 /// The encoding that a client accepts, and the ETags in its cache.
 struct Client<'a> {
     request: &'a HeaderMap,
+    headers: &'a PageHeaders,
     takes_gzip: bool,
 }
 
 impl<'a> Client<'a> {
-    fn of(request: &'a HeaderMap) -> Self {
+    fn of(request: &'a HeaderMap, headers: &'a PageHeaders) -> Self {
         Self {
             request,
+            headers,
             takes_gzip: accept::gzip(request),
         }
     }
@@ -197,8 +248,7 @@ impl<'a> Client<'a> {
             if let Ok(content_type) = HeaderValue::try_from(content_type(name)) {
                 headers.insert(CONTENT_TYPE, content_type);
             }
-            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            self.headers.add_to(headers);
             if is_gzip {
                 headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
@@ -213,6 +263,10 @@ fn etag(tag: &str, is_gzip: bool) -> String {
 }
 
 fn content_type(name: &str) -> String {
+    // The ending is that of a video, too.
+    if Path::new(name).extension() == Some("ts".as_ref()) {
+        return "application/typescript; charset=utf-8".to_owned();
+    }
     let mime = mime_guess::from_path(name).first_or_octet_stream();
     match (mime.type_().as_str(), mime.subtype().as_str()) {
         ("text", _) | (_, "javascript" | "json") => format!("{mime}; charset=utf-8"),
@@ -258,5 +312,23 @@ mod tests {
         ] {
             assert_eq!(name_of(path).as_deref(), name, "{path}");
         }
+    }
+
+    #[test]
+    fn of_the_client_library_only_its_module_and_its_types_are_served() {
+        for (embedded, served) in [
+            ("client/client.js", Some("client.js")),
+            ("client/client.d.ts", Some("client.d.ts")),
+            ("client/package.json", None),
+            ("client/tests/client.js", None),
+            ("index.html", Some("index.html")),
+            ("page/client/x.js", Some("page/client/x.js")),
+        ] {
+            assert_eq!(served_name(embedded), served, "{embedded}");
+        }
+        assert_eq!(
+            content_type("client.d.ts"),
+            "application/typescript; charset=utf-8"
+        );
     }
 }

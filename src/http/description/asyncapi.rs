@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::common::{info, path_parameters};
+use super::common::info;
 use super::described::{DescribedStream, describe};
 use super::schemas;
 use crate::config::Heartbeat;
+use crate::config::path_parameters::parameters as parameters_of;
 use crate::http::state::RequestSettings;
 use crate::sse::control::ControlEvent;
 use crate::stream::Stream;
@@ -91,7 +92,7 @@ fn channel(stream: &DescribedStream<'_>, base_path: &str) -> Value {
         "summary": format!("The topics {topics}"),
         "messages": messages,
     });
-    let parameters: Map<String, Value> = path_parameters(&settings.path)
+    let parameters: Map<String, Value> = parameters_of(&settings.path)
         .map(|name| {
             (
                 name.to_owned(),

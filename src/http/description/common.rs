@@ -12,12 +12,6 @@ pub(super) fn info(what: &str) -> Value {
     })
 }
 
-/// The names of the parameters in a path such as `/users/{id}/orders`.
-pub(super) fn path_parameters(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/')
-        .filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'))
-}
-
 /// A path as part of a name: letters, digits and dashes.
 pub(super) fn name_of(path: &str) -> String {
     let plain: String = path

@@ -9,6 +9,7 @@ mod common;
 mod described;
 mod openapi;
 mod schemas;
+mod streams;
 
 use std::sync::Arc;
 use std::time::Duration;

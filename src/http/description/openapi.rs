@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::common::{info, name_of, path_parameters};
+use super::common::{info, name_of};
 use super::described::{DescribedStream, describe};
+use super::streams as streams_route;
 use crate::config::StreamSettings;
 use crate::config::exposure::Exposed;
+use crate::config::path_parameters::parameters as parameters_of;
 use crate::http::state::RequestSettings;
 use crate::stream::Stream;
 
@@ -20,14 +22,11 @@ pub(super) fn document(streams: &[Arc<Stream>], requests: &RequestSettings) -> V
         paths.insert(stream.settings().path.clone(), stream_path(&stream));
     }
     components.insert("Error".to_owned(), error());
+    components.insert("Stream".to_owned(), streams_route::entry());
     let is_exposed = |route| exposed.contains(&route);
+    let of_streams = streams_route::route(is_exposed(Exposed::Streams));
+    paths.insert("/streams".to_owned(), json!({ "get": of_streams }));
     for (route, path, summary, media_type) in [
-        (
-            Exposed::Streams,
-            "/streams",
-            "The streams, their positions and figures",
-            "application/json",
-        ),
         (
             Exposed::About,
             "/about",
@@ -198,7 +197,7 @@ fn document_schema(stream: &DescribedStream<'_>) -> Value {
 fn parameters(settings: &StreamSettings, is_filtered: bool) -> Vec<Value> {
     let query = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "query", "description": description, "schema": schema });
     let text = || json!({ "type": "string" });
-    let mut parameters: Vec<Value> = path_parameters(&settings.path)
+    let mut parameters: Vec<Value> = parameters_of(&settings.path)
         .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
         .collect();
     parameters.push(json!({
