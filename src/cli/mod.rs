@@ -1,6 +1,7 @@
 //! The command line: a module per command; [`common`] is shared.
 #![forbid(unsafe_code)]
 
+mod assets;
 mod check;
 pub mod common;
 #[cfg(feature = "librdkafka")]
@@ -46,6 +47,8 @@ enum Command {
     Token(token::Options),
     /// Follow a stream: print its events, resume, and measure their latency.
     Tail(tail::Options),
+    /// Write the built-in page into a directory, as a start for one of your own.
+    Assets(assets::Options),
     /// Show live tables in a browser, with an embedded broker and data; needs no configuration.
     #[cfg(feature = "librdkafka")]
     Demo(demo::Options),
@@ -67,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Id(options) => id::run(options),
         Command::Token(options) => token::run(options),
         Command::Tail(options) => tail::run(options),
+        Command::Assets(options) => assets::run(options),
         #[cfg(feature = "librdkafka")]
         Command::Demo(options) => demo::run(options),
         Command::Generate(options) => manual::generate(options, &Cli::command()).map_err(Failure::from),
