@@ -9,6 +9,7 @@ use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         the_demo_fills_tables_in_a_browser,
         the_demo_writes_the_original_records_and_ends_on_a_signal,
+        the_demos_fleet_moves_and_every_view_shows_what_its_records_have,
     ]
 }
 
@@ -41,6 +43,10 @@ fn start() -> (Process, String) {
             "0",
             "--rate",
             "500",
+            "--vehicles",
+            "60",
+            "--vehicle-rate",
+            "300",
             "--no-browser",
             "--log-level",
             "warn",
@@ -162,4 +168,70 @@ fn the_demo_writes_the_original_records_and_ends_on_a_signal() {
     demo.signal(Signal::INT);
     let status = demo.wait(secs(15)).expect("it ends");
     assert_eq!(status.code(), Some(0));
+}
+
+/// Whether a record has a member at a path of names.
+fn has(record: &Value, path: &str) -> bool {
+    let found = path.split('.').try_fold(record, |value, name| value.get(name));
+    found.is_some()
+}
+
+fn the_demos_fleet_moves_and_every_view_shows_what_its_records_have() {
+    let (_demo, url) = start();
+    block_on(async {
+        let mut stream = Stream::open(format!("{url}/vehicles")).await;
+        // Each has 5 records per second.
+        let mut places: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let events = stream
+            .collect_until(
+                |event| {
+                    if event.name == "message" {
+                        let vehicle = event.json();
+                        let place = format!("{} {}", vehicle["latitude"], vehicle["longitude"]);
+                        let name = vehicle["vehicle"].as_str().expect("a name").to_owned();
+                        places.entry(name).or_default().insert(place);
+                    }
+                    places.len() == 60 && places.values().filter(|places| places.len() > 3).count() > 30
+                },
+                secs(60),
+            )
+            .await;
+        let vehicle = events.iter().find(|event| event.name == "message");
+        let vehicle = vehicle.expect("a record").json();
+        assert!(
+            vehicle["updated"]
+                .as_u64()
+                .is_some_and(|at| at > 1_600_000_000_000)
+        );
+
+        let mut stream = Stream::open(format!("{url}/topn/updates")).await;
+        let continent = stream
+            .collect_until(|event| event.name == "message", secs(60))
+            .await;
+        let continent = continent.last().expect("a record").json();
+        let listed = http::get(&format!("{url}/streams"), &[]).await.json();
+        let mut kinds = BTreeSet::new();
+        for (stream, record) in [(0, &continent), (1, &vehicle)] {
+            let views = listed["streams"][stream]["views"]
+                .as_array()
+                .expect("a list")
+                .clone();
+            for view in &views {
+                kinds.insert(view["kind"].as_str().expect("a kind").to_owned());
+                let of_view = ["value", "group", "sort"].map(|name| view[name].as_str());
+                for path in of_view.into_iter().flatten() {
+                    assert!(has(record, path.trim_start_matches('-')), "{path}: {record}");
+                }
+                for column in view["columns"].as_array().into_iter().flatten() {
+                    let path = column["path"].as_str().expect("a path");
+                    assert!(has(record, path), "{path}: {record}");
+                    for item in column["items"].as_array().into_iter().flatten() {
+                        let inner = item["path"].as_str().expect("a path");
+                        assert!(has(&record[path][0], inner), "{inner}: {record}");
+                    }
+                }
+            }
+        }
+        assert_eq!(kinds.len(), 4, "of every kind: {kinds:?}");
+    });
 }

@@ -13,6 +13,9 @@ pub(super) const COUNTRIES: &str = "countries";
 /// The topic with one record per change of a continent's table.
 pub(super) const TOP3: &str = "Top3CountrySizePerContinent";
 
+/// The topic with one record per change of a vehicle.
+pub(super) const VEHICLES: &str = "vehicles";
+
 const PARTITIONS: i32 = 1;
 
 /// The embedded broker; ends when dropped.
@@ -21,10 +24,10 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    /// Starts it, with both topics.
+    /// Starts it, with all topics.
     pub(super) fn start() -> Result<Self, Box<dyn Error>> {
         let cluster = MockCluster::new(1)?;
-        for topic in [COUNTRIES, TOP3] {
+        for topic in [COUNTRIES, TOP3, VEHICLES] {
             cluster.create_topic(topic, PARTITIONS, 1)?;
         }
         Ok(Self { cluster })

@@ -83,6 +83,14 @@ pub(super) fn send(producer: &BaseProducer, topic: &str, key: &str, value: &impl
     }
 }
 
+/// Sends a tombstone.
+pub(super) fn delete(producer: &BaseProducer, topic: &str, key: &str) {
+    let record: BaseRecord<'_, str, ()> = BaseRecord::to(topic).partition(0).key(key);
+    if let Err((error, _)) = producer.send(record) {
+        warn!("demo: a tombstone of {topic} was not sent: {error}");
+    }
+}
+
 /// Waits, in pieces short enough that the end of the demo is not waited for.
 fn pause_unless(stop: &AtomicBool, pause: Duration) {
     const PIECE: Duration = Duration::from_millis(100);

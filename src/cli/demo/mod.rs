@@ -2,15 +2,18 @@
 //!
 //! ```text
 //! countries.csv ──► topic countries ──► top three per continent ──► Top3CountrySizePerContinent ──► the ordinary daemon
+//! simulated fleet ──► topic vehicles ────────────────────────────────────────────────────────────────────┘
 //! ```
 //! [`broker`] is a Kafka within this process (librdkafka's mock cluster, real protocol over a
-//! loopback port), [`countries`] produces, [`topn`] consumes, computes and produces. The daemon is
-//! the same as that of `run`, on a configuration of its own.
+//! loopback port), [`countries`] and [`vehicles`] (of a [`fleet`]) produce, [`topn`] consumes, computes and produces. The
+//! daemon is the same as that of `run`, on a configuration of its own.
 #![forbid(unsafe_code)]
 
 mod broker;
 mod countries;
+mod fleet;
 mod topn;
+mod vehicles;
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal};
@@ -45,6 +48,12 @@ pub(super) struct Options {
     /// Countries per second.
     #[arg(short, long, default_value_t = 10.0, value_parser = rate)]
     rate: f64,
+    /// Vehicles in the fleet.
+    #[arg(long, value_name = "COUNT", default_value_t = 300, value_parser = clap::value_parser!(u16).range(1..=5000))]
+    vehicles: u16,
+    /// Records of vehicles per second.
+    #[arg(long, value_name = "RATE", default_value_t = 100.0, value_parser = vehicle_rate)]
+    vehicle_rate: f64,
     /// Do not open a browser.
     #[arg(long)]
     no_browser: bool,
@@ -54,9 +63,17 @@ pub(super) struct Options {
 }
 
 fn rate(text: &str) -> Result<f64, String> {
+    rate_up_to(text, 1000.0)
+}
+
+fn vehicle_rate(text: &str) -> Result<f64, String> {
+    rate_up_to(text, 10_000.0)
+}
+
+fn rate_up_to(text: &str, most: f64) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if (0.01..=1000.0).contains(&rate) => Ok(rate),
-        _ => Err("a number from 0.01 to 1000 is needed".to_owned()),
+        Ok(rate) if (0.01..=most).contains(&rate) => Ok(rate),
+        _ => Err(format!("a number from 0.01 to {most} is needed")),
     }
 }
 
@@ -87,6 +104,13 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let countries =
         countries::produce(&broker, options.rate, Arc::clone(&stop)).map_err(failed("countries"))?;
     let topn = topn::compute(&broker, Arc::clone(&stop)).map_err(failed("the top three"))?;
+    let vehicles = vehicles::produce(
+        &broker,
+        options.vehicles.into(),
+        options.vehicle_rate,
+        Arc::clone(&stop),
+    )
+    .map_err(failed("the vehicles"))?;
 
     if let Some(url) = listeners
         .first()
@@ -103,7 +127,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     }
     let outcome = serve(settings, sources, listeners, None, Request::Shutdown);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    for thread in [countries, topn] {
+    for thread in [countries, topn, vehicles] {
         // A panic has ended the process already.
         let _ = thread.join();
     }
@@ -139,7 +163,7 @@ fn bind(settings: &Settings, port: Option<u16>) -> Result<Vec<Bound>, Failure> {
 
 fn announce(url: &str) -> Result<(), Failure> {
     say(&format!(
-        "\n  The demo is at  {url}/\n  Its events:     curl -N {url}/topn/updates\n  Ctrl-C ends it.\n\n"
+        "\n  The demo is at  {url}/\n  Its events:     curl -N {url}/topn/updates\n                  curl -N {url}/vehicles\n  Ctrl-C ends it.\n\n"
     ))
 }
 
