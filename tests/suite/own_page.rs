@@ -32,11 +32,9 @@ fn the_pages_header_fields_are_those_of_the_settings() {
     fs::write(&logo, SVG).expect("written");
     fs::write(directory.path().join("index.html"), "<h1>{{title}}</h1>").expect("written");
     let ui = format!("[ui]\nlogo = \"{}\"\n", logo.display());
-    let built_in = Daemon::start(&config(&ui));
-    let own = Daemon::with(&config(&ui))
-        .arg("--assets")
-        .arg(directory.path())
-        .start();
+    let text = config(&ui);
+    let built_in = Daemon::start(&text);
+    let own = Daemon::with(&text).arg("--assets").arg(directory.path()).start();
     let usual = "default-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'";
     block_on(async {
         for daemon in [&built_in, &own] {
@@ -60,7 +58,7 @@ fn the_pages_header_fields_are_those_of_the_settings() {
             ] {
                 reloaded(
                     daemon,
-                    &config(&format!("{ui}frame_ancestors = {ancestors}\n")),
+                    &format!("{text}frame_ancestors = {ancestors}\n"),
                     "ui.frame_ancestors",
                 );
                 // A browser that has the page must not go on by the header fields that it had.

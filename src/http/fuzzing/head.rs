@@ -187,7 +187,7 @@ pub(crate) fn heads(data: &[u8]) {
 }
 
 /// The header fields of responses.
-const HEADERS: [&str; 25] = [
+const HEADERS: [&str; 27] = [
     "accept-ranges",
     "access-control-allow-credentials",
     "access-control-allow-headers",
@@ -207,6 +207,8 @@ const HEADERS: [&str; 25] = [
     "date",
     "etag",
     "location",
+    "permissions-policy",
+    "referrer-policy",
     "retry-after",
     "timing-allow-origin",
     "transfer-encoding",
