@@ -180,7 +180,6 @@ fn all_trials() -> Vec<Trial> {
         pages::trials(),
         built_in_page::trials(),
         assets::trials(),
-        listed_streams::trials(),
         auth::trials(),
         parameters::trials(),
         reading::trials(),

@@ -36,6 +36,7 @@ pub fn trials() -> Vec<Trial> {
         certificates::trials(),
         settings::trials(),
         files::trials(),
+        crate::listed_streams::trials(),
     ]
     .into_iter()
     .flatten()
