@@ -12,7 +12,7 @@ import { count, number } from "./words.js";
 const MINUTES = [1, 5, 15, 60];
 const MOST_MINUTES = 1_440;
 const DOT_SPACE = 14; // pixels per value from which on each has a dot
-const SHORTEST_MS = 20_000; // of the axis
+const SHORTEST_MS = 10_000; // of the axis
 const LEGEND_MS = 250; // how often the figures of the legend change
 const LOOK_MS = 2_000; // how often new members are looked for, until there are some
 
@@ -54,7 +54,6 @@ class Chart {
   #readGroup;
   #means = null; // where a line is about several keys
   #next = 0; // number of the first entry that is not in the series
-  #first = new Set(); // groups that are to have a line, of the entries that were there before
   #drawnLines = null; // what the legend is about
   #without = 0; // events without the number
   #isDirty = true;
@@ -222,12 +221,22 @@ class Chart {
     this.#hidden.clear();
     const { log } = this.#session;
     this.#next = log.first;
-    if (isMean) for (const row of this.#session.rows.values()) if (row.number < log.first) this.#means.set(row.keyText, this.#readGroup(row), this.#readNumber(row));
+    if (isMean) this.#prime();
     this.#reserve();
-    this.#take();
+    this.#take({ isAnew: true });
   }
 
-  // Lines for the groups with most events, as far as it is known.
+  // A mean of the few keys that have come first would not be that of all: each key begins with the oldest value that is known.
+  #prime() {
+    const { log, rows } = this.#session;
+    for (const row of rows.values()) if (row.number < log.first) this.#means.set(row.keyText, this.#readGroup(row), this.#readNumber(row));
+    for (const entry of log) {
+      const isNew = entry.type === "message" && entry.keyText !== null && !this.#means.has(entry.keyText);
+      if (isNew) this.#means.set(entry.keyText, this.#readGroup(entry), this.#readNumber(entry));
+    }
+  }
+
+  // Lines for the groups with most events, as far as it is known, in the order of their names.
   #reserve() {
     const counts = new Map();
     for (const entry of this.#session.log) {
@@ -235,35 +244,35 @@ class Chart {
       if (group !== null && this.#readNumber(entry) !== null) counts.set(group, (counts.get(group) ?? 0) + 1);
     }
     const most = [...counts].sort(([, one], [, other]) => other - one).slice(0, GROUPS).map(([group]) => group);
-    this.#first = new Set(most);
+    const { compare } = new Intl.Collator(this.#context.locale, { numeric: true });
+    most.sort(compare);
+    for (const series of this.#series.values()) series.reserve(most);
   }
 
-  // Takes what the log has got since.
-  #take() {
+  // Takes what the log has got since; all of it anew once a snapshot is complete.
+  #take({ isAnew = false } = {}) {
     const { log } = this.#session;
+    let isComplete = false;
     const now = Date.now();
     const from = Math.max(this.#next, log.first);
-    for (const isFirstTime of this.#first.size > 0 ? [true, false] : [false]) {
-      for (let place = from; place < log.next; place += 1) {
-        const entry = log.get(place);
-        if (entry?.type === "message") this.#add(entry, now, isFirstTime);
-        else if (entry?.type === "delete" && !isFirstTime) this.#means?.delete(entry.keyText);
-      }
+    for (let place = from; place < log.next; place += 1) {
+      const entry = log.get(place);
+      if (entry?.type === "message") this.#add(entry, now);
+      else if (entry?.type === "delete") this.#means?.delete(entry.keyText);
+      else if (entry?.type === "caught-up") isComplete ||= entry.value?.reason === "snapshot";
     }
     if (from < log.next) this.#isDirty = true;
     this.#next = log.next;
-    this.#first = new Set();
+    if (isComplete && !isAnew) this.#rebuild();
   }
 
-  // The first time round, only groups that are to have a line; then the others.
-  #add(entry, now, isFirstTime) {
+  #add(entry, now) {
     const group = this.#readGroup(entry);
     const value = this.#readNumber(entry);
     if (group === null || value === null) {
-      if (!isFirstTime) this.#without += 1;
+      this.#without += 1;
       return;
     }
-    if (this.#first.size > 0 && this.#first.has(group) !== isFirstTime) return;
     const shown = this.#means && entry.keyText !== null ? this.#means.set(entry.keyText, group, value) : value;
     const time = Number.isFinite(entry.timestamp) ? entry.timestamp : entry.at;
     for (const series of this.#series.values()) {

@@ -53,6 +53,11 @@ export class Series {
     this.#from = Math.min(this.#from, time);
   }
 
+  // Gives lines to these groups, in this order, as long as there are any; one without values goes to another group that has some.
+  reserve(groups) {
+    for (const group of groups) if (!this.#lines.has(group)) this.#open(group);
+  }
+
   // `time` and `now` in ms since 1970. Of a rate, the value does not count.
   add(group, time, value, now) {
     if (!Number.isFinite(time) || time > now + NEWEST_ALLOWED) time = now;
@@ -100,13 +105,13 @@ export class Series {
     }
   }
 
-  // The last minutes before `now`: { x: [seconds], lines: [{ name, slot, last, y, low, high }] }. `low` and `high` of means only;
-  // null where there is no value.
+  // The last minutes before `now`: { x: [seconds], lines: [{ name, slot, last, y, low, high }] }, of lines that have values,
+  // or a rate. `low` and `high` of means only; null where there is no value.
   data(now) {
     this.#advance(Math.floor(now / this.width));
     const first = this.#newest - this.size + 1;
     const x = Array.from({ length: this.size }, (_, index) => ((first + index + 0.5) * this.width) / 1000);
-    const lines = this.lines.map((line) => {
+    const lines = this.lines.filter((line) => this.kind === "rate" || line.newest >= first).map((line) => {
       const { name, slot, last } = line;
       return { name, slot, last, y: this.#read(line, first), ...this.#range(line, first) };
     });
@@ -143,6 +148,10 @@ export class Series {
 export class Means {
   #latest = new Map(); // key -> { group, value }
   #groups = new Map(); // group -> { sum, count }
+
+  has(key) {
+    return this.#latest.has(key);
+  }
 
   // A key has a value now. Returns the mean of its group; null where it has none.
   set(key, group, value) {

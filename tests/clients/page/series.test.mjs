@@ -23,7 +23,7 @@ test("time moves on, and old values leave", () => {
   const series = new Series({ minutes: 1, kind: "latest" });
   series.add("a", NOW, 1, NOW);
   assert.deepEqual(values(series.data(NOW + 59_000).lines[0].y), [1]);
-  assert.deepEqual(values(series.data(NOW + 61_000).lines[0].y), []);
+  assert.deepEqual(series.data(NOW + 61_000).lines, []);
   series.add("a", NOW + 300_000, 2, NOW + 300_000);
   assert.deepEqual(values(series.data(NOW + 300_000).lines[0].y), [2]);
   // A clock that was set back does not bring them back.
@@ -67,6 +67,17 @@ test("there are few lines, the others are counted, and a line that has left is r
   series.add("g30", NOW + 70_000, 30, NOW + 70_000);
   assert.deepEqual(series.lines.map(({ name }) => name), ["g30", ...Array.from({ length: GROUPS - 1 }, (_, index) => `g${index + 1}`)]);
   assert.equal(series.others, 40 - GROUPS - 1);
+});
+
+test("reserved lines have their order, and those without values are not shown", () => {
+  const series = new Series({ minutes: 1, kind: "latest" });
+  series.reserve(Array.from({ length: GROUPS }, (_, index) => `g${index}`));
+  series.add("g2", NOW, 1, NOW);
+  series.add("g1", NOW, 2, NOW);
+  assert.deepEqual(series.data(NOW).lines.map(({ name, slot }) => [name, slot]), [["g1", 1], ["g2", 2]]);
+  series.add("other", NOW, 3, NOW);
+  assert.equal(series.others, 0);
+  assert.deepEqual(series.data(NOW).lines.map(({ name }) => name), ["other", "g1", "g2"]);
 });
 
 test("memory is bounded", () => {
