@@ -120,7 +120,7 @@ fn an_assets_directory_is_served_fresh_and_nothing_outside_it() {
         fs::write(assets.join("deep/my file.txt"), "second").expect("written");
         assert_eq!(daemon.get("/assets/deep/my%20file.txt").await.text(), "second");
         assert_eq!(
-            daemon.get("/assets/app.js").await.status,
+            daemon.get("/assets/page/main.js").await.status,
             404,
             "the binary's own page is out of the way"
         );

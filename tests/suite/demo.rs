@@ -76,13 +76,15 @@ fn the_demo_fills_tables_in_a_browser() {
     block_on(async {
         let browser = Browser::start().await;
         browser.goto(&format!("{url}/")).await;
-        let table = "return Object.fromEntries([...document.querySelectorAll('tr[data-continent]')].map(row => \
-                     [row.dataset.continent, [...row.querySelectorAll('li[data-code]')].map(item => item.dataset.code)]))";
-        eventually_async(secs(30), "every continent has its row", async || {
-            let shown = browser.run(table).await;
-            let complete = CONTINENTS
-                .iter()
-                .all(|name| shown[name].as_array().is_some_and(|codes| codes.len() == 3));
+        let rows = "return [...document.querySelectorAll('#view [data-key]')].map(row => [row.dataset.key, row.textContent])";
+        eventually_async(secs(30), "every continent has its row, with countries", async || {
+            let shown = browser.run(rows).await;
+            let complete = CONTINENTS.iter().all(|name| {
+                shown.as_array().is_some_and(|rows| {
+                    rows.iter()
+                        .any(|row| row[0] == *name && row[1].as_str().is_some_and(|text| text.contains("km²")))
+                })
+            });
             ensure(complete, shown.to_string())
         })
         .await;
@@ -90,7 +92,7 @@ fn the_demo_fills_tables_in_a_browser() {
             .run("return document.querySelector('#state').dataset.state")
             .await;
         assert_eq!(state, json!("live"));
-        let count = "return Number(document.querySelector('#updates').value)";
+        let count = "return Number(document.querySelector('#rate').dataset.total)";
         let before = browser.run(count).await.as_f64();
         eventually_async(secs(20), "the tables keep changing", async || {
             let now = browser.run(count).await;
@@ -99,7 +101,7 @@ fn the_demo_fills_tables_in_a_browser() {
         .await;
         eventually_async(secs(20), "a heartbeat is shown", async || {
             let time = browser
-                .run("return document.querySelector('#heartbeat').getAttribute('datetime')")
+                .run("return document.querySelector('#state').dataset.heartbeat")
                 .await;
             ensure(
                 time.as_str().is_some_and(|time| time.starts_with("20")),

@@ -22,7 +22,6 @@ mod added_fields;
 mod assets;
 mod auth;
 mod base_path;
-mod built_in_page;
 mod changed_topics;
 mod client_library;
 mod clocks;
@@ -76,6 +75,7 @@ mod metrics;
 mod outages;
 mod outside_values;
 mod own_page;
+mod page;
 mod pages;
 mod panics;
 mod parameters;
@@ -178,7 +178,7 @@ fn all_trials() -> Vec<Trial> {
         security_settings::trials(),
         schema_registry::trials(),
         pages::trials(),
-        built_in_page::trials(),
+        page::trials(),
         assets::trials(),
         auth::trials(),
         parameters::trials(),

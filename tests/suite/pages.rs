@@ -161,7 +161,7 @@ fn unknown_paths_and_methods_get_errors_in_json() {
             "/topn/updates",
             "/streams",
             "/health/ready",
-            "/assets/app.js",
+            "/assets/page/main.js",
         ] {
             for method in [Method::POST, Method::DELETE, Method::OPTIONS] {
                 let answer = request(method, &daemon.url(path), &[]).await.expect("an answer");
@@ -297,7 +297,7 @@ fn repeated_slashes_count_as_one() {
         "/health//live",
         "//health///live",
         "//",
-        "//assets//app.js",
+        "//assets//page/main.js",
         "//about?x=//y",
     ] {
         assert_eq!(about(path), 200, "{path}");
@@ -344,7 +344,7 @@ fn a_nearly_right_path_gets_a_suggestion() {
                 ("/health/live/", Some("/health/live")),
                 ("/stream", Some("/streams")),
                 ("/orders", None),
-                ("/assets/app.jss", None),
+                ("/assets/page/main.jss", None),
                 ("/%3Cscript%3E", None),
             ][..],
         ),

@@ -87,7 +87,7 @@ fn operators_routes_are_served_by_their_own_listener_alone() {
             "/",
             "/events",
             "/live/events",
-            "/assets/app.js",
+            "/assets/page/main.js",
             "/live/metrics",
             "/live",
         ] {

@@ -1,30 +1,25 @@
-//! The built-in page in a browser: under every way to say who a client is, over HTTP and HTTPS.
+//! Who may read what the page shows: every way to say who a client is, over HTTP and HTTPS.
 
 use crate::auth::issuer::{Issuer, now};
 use crate::auth::refused::jwt;
 use crate::auth::{File, make_token};
+use super::{LOOK, picture, setup, wait_for, wait_for_rows};
 use crate::common::table;
-use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::broker::{Broker, Version};
 use crate::harness::browser::Browser;
 use crate::harness::certificates::Certificates;
 use crate::harness::daemon::Daemon;
 use crate::harness::on_broker;
 use crate::harness::process::Signal;
-use crate::harness::promise;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
-use crate::pages;
+use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::thread;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        promise(the_page_links_only_to_what_is_served_beside_it),
-        promise(the_pages_parser_frames_events_however_they_are_split),
         on_broker(Version::V4_4, the_page_forgets_the_rows_of_another_login),
         on_broker(
             Version::V4_4,
@@ -36,57 +31,13 @@ pub fn trials() -> Vec<Trial> {
             Version::V4_4,
             the_page_needs_no_certificate_where_none_is_required,
         ),
-        on_broker(Version::V4_4, the_page_resumes_where_it_was_after_an_outage),
     ]
 }
 
-/// A topic with a row for Europe, and a configuration that the page can show, with these lines of `[http]` and of the
-/// stream, and sections behind it.
-fn setup(broker: &Broker, http: &str, stream: &str) -> (String, String) {
-    let topic = topic_name("page");
-    broker.create_topic(&topic, 1, &[]);
-    broker.produce(&topic, &[table("Europe", &["NL"])]);
-    let text = format!(
-        "[kafka]\nbrokers = [\"{}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\nretry = \"100ms\"\n{http}\n[[stream]]\n\
-         path = \"/topn/updates\"\ntopics = [{topic:?}]\nstart = \"snapshot\"\nkey_field = \"continent\"\n{stream}\n",
-        broker.bootstrap()
-    );
-    (topic, text)
-}
-
-/// What somebody who looks at the page sees.
-const LOOK: &str = "
-    const shown = (id) => { const found = document.querySelector(id); return found.checkVisibility() ? found : null; };
-    return {
-        state: document.querySelector('#state').dataset.state,
-        rows: [...document.querySelectorAll('tr[data-continent]')].map((row) => row.dataset.continent),
-        title: shown('#access-title')?.textContent ?? null,
-        why: shown('#access-why')?.textContent ?? null,
-        asks: shown('#token-form') !== null,
-        login: shown('#login')?.getAttribute('href') ?? null,
-        links: [...document.querySelectorAll('nav a')].map((link) => link.getAttribute('href')),
-        curl: document.querySelector('#curl').textContent,
-    };";
-
-async fn wait_for(browser: &Browser, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    eventually_async(secs(30), what, async || {
-        last = browser.run(LOOK).await;
-        ensure(is_so(&last), last.to_string())
-    })
-    .await;
-    last
-}
-
-async fn wait_for_rows(browser: &Browser, rows: &[&str]) -> Value {
-    let is_so =
-        |seen: &Value| seen["state"] == "live" && seen["rows"] == json!(rows) && seen["title"] == Value::Null;
-    wait_for(browser, "the page shows the rows and asks for nothing", is_so).await
-}
-
 async fn wait_for_title(browser: &Browser, title: &str) -> Value {
-    let is_so =
-        |seen: &Value| seen["title"] == title && seen["state"] == "refused" && seen["rows"] == json!([]);
+    // In place of the stream, or of the list where no stream is for this client.
+    let is_refused = |seen: &Value| seen["state"] == "unauthorised" || seen["page"] == "home";
+    let is_so = |seen: &Value| seen["title"] == title && is_refused(seen) && seen["rows"] == json!([]);
     wait_for(
         browser,
         &format!("the page says {title:?} and shows no rows"),
@@ -101,10 +52,6 @@ async fn enter(browser: &Browser, token: &str) {
         json!(token)
     );
     browser.run(&script).await;
-}
-
-fn picture(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 fn the_page_asks_for_a_token_and_keeps_it_in_memory_only(broker: &Broker) {
@@ -139,7 +86,7 @@ fn the_page_asks_for_a_token_and_keeps_it_in_memory_only(broker: &Broker) {
             assert!(
                 seen["why"]
                     .as_str()
-                    .is_some_and(|why| why.contains("send a token")),
+                    .is_some_and(|why| why.contains("by a token")),
                 "{seen}"
             );
             assert!(
@@ -305,126 +252,6 @@ fn the_page_needs_no_certificate_where_none_is_required(broker: &Broker) {
             .await;
         let seen = wait_for_rows(&browser, &["Europe"]).await;
         assert_eq!(seen["links"], json!([]), "with TLS they are hidden");
-        browser.close().await;
-    });
-}
-
-fn the_page_resumes_where_it_was_after_an_outage(broker: &Broker) {
-    let (topic, text) = setup(broker, "", "");
-    let text = text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{}\"", free_port()));
-    let daemon = Daemon::start(&text);
-    block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
-        let seen = wait_for_rows(&browser, &["Europe"]).await;
-        assert_eq!(seen["links"], json!(["about", "streams"]));
-        drop(daemon);
-        wait_for(&browser, "the page says that it reconnects", |seen| {
-            seen["state"] == "reconnecting" && seen["rows"] == json!(["Europe"])
-        })
-        .await;
-        broker.produce(&topic, &[table("Asia", &["CN"])]);
-        let _daemon = Daemon::start(&text);
-        wait_for_rows(&browser, &["Asia", "Europe"]).await;
-        // Europe was not sent again.
-        let updates = browser
-            .run("return document.querySelector('#updates').value")
-            .await;
-        assert_eq!(updates, "2");
-        browser.close().await;
-    });
-}
-
-fn the_page_links_only_to_what_is_served_beside_it() {
-    let about = "<a href=\"about\">About</a>";
-    let streams = "<a href=\"streams\">Streams</a>";
-    let config = |lines: &str| pages::config("").replacen("[http]\n", &format!("[http]\n{lines}\n"), 1);
-    let daemon = Daemon::start(&config(""));
-    block_on(async {
-        let mut before = String::new();
-        for (lines, shown) in [
-            ("", [true, true]),
-            ("expose = [\"about\"]", [true, false]),
-            ("expose = [\"streams\", \"health\"]", [false, true]),
-            ("admin.listen = [\"127.0.0.1:0\"]", [false, false]),
-        ] {
-            daemon.rewrite_config(&config(lines));
-            daemon.signal(Signal::HUP);
-            eventually_async(secs(20), lines, async || {
-                let page = daemon.get("/").await;
-                let text = page.text();
-                ensure([about, streams].map(|link| text.contains(link)) == shown, text)
-            })
-            .await;
-            assert_eq!(daemon.get("/about").await.status == 200, shown[0]);
-            let streams = daemon.get("/streams").await.json();
-            assert_eq!(streams.get("http").is_some(), shown[1], "{streams}");
-            let page = daemon.get("/").await;
-            let etag = page.header("etag").expect("an ETag").to_owned();
-            assert_ne!(etag, before, "a browser must not keep the other page");
-            before = etag;
-        }
-    });
-    // A page of one's own may have them too, and where to log in.
-    let page = tempfile::tempdir().expect("a directory");
-    fs::write(
-        page.path().join("index.html"),
-        "{{links}} <a href=\"{{login_url}}\">",
-    )
-    .expect("written");
-    let ui = "[ui]\nlogin_url = \"https://login.example.org/?a=1&b='2'\"\n";
-    let daemon = Daemon::with(&(config("expose = [\"about\"]") + ui))
-        .arg("--assets")
-        .arg(page.path())
-        .start();
-    let text = block_on(daemon.get("/")).text();
-    assert_eq!(
-        text,
-        format!("{about} <a href=\"https://login.example.org/?a=1&amp;b=&#39;2&#39;\">")
-    );
-}
-
-fn the_pages_parser_frames_events_however_they_are_split() {
-    let daemon = pages::daemon("");
-    let text = "\u{feff}retry: 250\r\n: a comment\r\rid: 1\ndata: a\ndata:b\n\nevent: e\r\ndata:  c: d\r\nid\r\n\r\n\
-                data\n\nevent: lost\nid: 2\n\ndata: \u{e9}\u{1f600}\nretry: 1x\nid: 3\0\nunknown: x\n\ndata: cut";
-    let script = "
-        const [text, done] = arguments;
-        import(new URL('assets/stream.js', document.baseURI)).then(({ Parser }) => {
-            const bytes = new TextEncoder().encode(text);
-            const results = new Set();
-            for (let cut = 0; cut <= bytes.length; cut++) {
-                for (const size of [bytes.length, 1]) {
-                    const seen = [];
-                    const parser = new Parser({
-                        event: ({ type, data, lastEventId }) => seen.push([type, data, lastEventId]),
-                        retry: (milliseconds) => seen.push(milliseconds),
-                    }, '0');
-                    const decoder = new TextDecoder();
-                    const feed = (part) => parser.feed(decoder.decode(part, { stream: true }));
-                    feed(bytes.subarray(0, cut));
-                    for (let at = cut; at < bytes.length; at += size) feed(bytes.subarray(at, at + size));
-                    results.add(JSON.stringify([seen, parser.lastEventId]));
-                }
-            }
-            done([...results]);
-        }, (error) => done([String(error)]));";
-    block_on(async {
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
-        let results = browser.client.execute_async(script, vec![json!(text)]).await;
-        let wanted = json!([
-            [
-                250,
-                ["message", "a\nb", "1"],
-                ["e", " c: d", ""],
-                ["message", "", ""],
-                ["message", "\u{e9}\u{1f600}", "2"],
-            ],
-            "2"
-        ]);
-        assert_eq!(results.expect("results"), json!([wanted.to_string()]));
         browser.close().await;
     });
 }

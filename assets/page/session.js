@@ -1,0 +1,504 @@
+// One followed stream, whatever views look at it: its rows, its newest events, and the state of its connection. Views
+// learn of changes at most once per animation frame; nothing here touches the document but to know whether it is seen.
+
+import { follow } from "../client.js";
+import { streamUrl } from "./router.js";
+import { noteOf } from "./words.js";
+
+const LOG_ENTRIES = 2_000;
+const LOG_TEXT = 32 << 20; // UTF-16 units in all entries of the log
+const LOOSE_ROWS = 10_000; // of a stream without a table on the server, which alone bounds the number of keys
+const PENDING_KEYS = 200_000; // above that a view reads all rows anew
+const NOTES = 20;
+const RATE_SECONDS = 10;
+const LATENCIES = 64;
+const QUIET = new Set(["heartbeat", "checkpoint", "open"]); // no entries of the log
+const RECORDS = new Set(["message", "delete"]);
+
+// One event, and as the newest of its key also its row.
+export class Entry {
+  number; // rises by one with every entry of the session
+  at = Date.now(); // when it arrived, in milliseconds since 1970
+  type;
+  id; // event id to resume behind it; "" before the first
+  key; // undefined: no record, or one without a key
+  keyText = null;
+  value = null;
+  topic;
+  partition;
+  offset;
+  timestamp;
+  headers;
+  previous; // the value before, while this entry is in the log
+  #text; // null: that of the value, where it is asked for
+
+  constructor(number, type, id, text) {
+    this.number = number;
+    this.type = type;
+    this.id = id;
+    this.#text = text;
+  }
+
+  // For the order of changes: a higher one is newer.
+  get order() {
+    return this.number;
+  }
+
+  // The value as JSON text.
+  get text() {
+    return this.#text ?? JSON.stringify(this.value);
+  }
+
+  get size() {
+    return this.#text?.length ?? 64;
+  }
+
+  // An envelope's text is not that of its value, but about as long.
+  hideText() {
+    this.#text = null;
+  }
+}
+
+// The newest entries. Numbers of entries are consecutive.
+class Log {
+  #entries = new Array(LOG_ENTRIES);
+  #sizes = new Float64Array(LOG_ENTRIES);
+  #text = 0;
+  first = 0; // number of the oldest entry
+  next = 0; // number that the next entry gets
+
+  get size() {
+    return this.next - this.first;
+  }
+
+  get(number) {
+    return number >= this.first && number < this.next ? this.#entries[number % LOG_ENTRIES] : undefined;
+  }
+
+  *[Symbol.iterator]() {
+    for (let number = this.first; number < this.next; number += 1) yield this.#entries[number % LOG_ENTRIES];
+  }
+
+  push(entry, size) {
+    if (this.size === LOG_ENTRIES) this.#drop();
+    this.#entries[entry.number % LOG_ENTRIES] = entry;
+    this.#sizes[entry.number % LOG_ENTRIES] = size;
+    this.#text += size;
+    this.next = entry.number + 1;
+    while (this.#text > LOG_TEXT && this.size > 1) this.#drop();
+  }
+
+  #drop() {
+    const slot = this.first % LOG_ENTRIES;
+    this.#entries[slot].previous = undefined; // a row may live on; what it was before need not
+    this.#entries[slot] = undefined;
+    this.#text -= this.#sizes[slot];
+    this.first += 1;
+  }
+
+  clear() {
+    this.#entries = new Array(LOG_ENTRIES);
+    this.#text = 0;
+    this.first = this.next;
+  }
+}
+
+// Tells keys apart as the server does: a string is itself, anything else its JSON. A string that could be taken for that
+// is quoted.
+export function keyTextOf(key, isText = true) {
+  if (typeof key !== "string") return JSON.stringify(key);
+  const isMistakable = isText ? key.startsWith("{\"base64\":") : /^(?:[-\d{["]|true$|false$|null$)/.test(key);
+  return isMistakable ? JSON.stringify(key) : key;
+}
+
+// What a filter of the server calls this key: `?key=…`.
+export function keyFilter(key) {
+  if (typeof key?.base64 === "string" && Object.keys(key).length === 1) return `base64:${key.base64}`;
+  return typeof key === "string" ? key : JSON.stringify(key);
+}
+
+class Session {
+  entry; // of /streams
+  path; // with the values of its parameters
+  rows = new Map(); // key text -> Entry
+  log = new Log();
+  columns = null; // a view's: `session.columns ??= session.observe(new Columns())`
+  status = {
+    state: "connecting", percent: null, resumed: false, retryAt: null, reason: null, code: null, status: null, message: null,
+    accepts: [], eventsPerSecond: 0, latency: null, total: 0, notes: [], staleSince: null, endsAt: null, heartbeatAt: null,
+    problems: [],
+  };
+
+  #filters;
+  #from;
+  #token;
+  #names; // of the members that the stream adds to values
+  #onlyTopic; // of a stream of one topic
+  #follow = null;
+  #attempt = null; // whose events and states count
+  #connection = "connecting"; // state of the client library
+  #lastAt = 0; // when the last event or keepalive is known to have arrived
+  #observers = new Set();
+  #listeners = new Set();
+  #pending = this.#nothing();
+  #frame = 0;
+  #ticks;
+  #counts = new Float64Array(RATE_SECONDS + 1);
+  #second = 0;
+  #openedAt = 0;
+  #latencies = [];
+  #reopening = 0;
+
+  constructor(entry, { path, filters = {}, from = {}, token = "" }) {
+    this.entry = entry;
+    this.path = path ?? entry.path;
+    this.#filters = filters;
+    this.#from = from;
+    this.#token = token;
+    this.#names = {
+      key: entry.key_field, topic: entry.topic_field, partition: entry.partition_field, offset: entry.offset_field,
+      timestamp: entry.timestamp_field, headers: entry.headers_field,
+    };
+    this.#onlyTopic = entry.topics?.length === 1 ? entry.topics[0].topic : undefined;
+    this.#ticks = setInterval(() => this.#tick(), 1000);
+    document.addEventListener("visibilitychange", this.#schedule);
+    this.#open();
+  }
+
+  get filters() {
+    return this.#filters;
+  }
+
+  get hasToken() {
+    return this.#token !== "";
+  }
+
+  // The stream's URL, as one would write it: with the filters.
+  get url() {
+    const url = streamUrl(this.path, document.baseURI);
+    for (const [name, values] of Object.entries(this.#filters)) for (const value of [values].flat()) url.searchParams.append(name, value);
+    for (const [name, value] of Object.entries(this.#from)) if (value) url.searchParams.append(name, value);
+    return url;
+  }
+
+  get curl() {
+    const url = this.url.href;
+    const takesToken = this.#token !== "" || (this.status.state === "unauthorised" && this.status.accepts.includes("bearer"));
+    return `curl -N ${takesToken ? "-H \"Authorization: Bearer $TOKEN\" " : ""}${/[^\w.:/%~-]/.test(url) ? `'${url.replaceAll("'", "%27")}'` : url}`;
+  }
+
+  // ---- What views call ----
+
+  // Calls `listener({ changed, removed, cleared, entries, status })`; gives a function that ends that.
+  subscribe(listener) {
+    if (!this.#listeners.size) this.#pending = this.#nothing(); // what it draws first has all of it
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  // Calls `observer.add(entry)`, `.remove(entry)` and `.clear()` for every row at once: for what is derived from all rows.
+  observe(observer) {
+    this.#observers.add(observer);
+    for (const row of this.rows.values()) observer.add(row);
+    return observer;
+  }
+
+  setFilters(filters) {
+    this.#filters = filters;
+    this.#beginAnew();
+  }
+
+  retry() {
+    if (this.#follow?.retry) this.#follow.retry();
+    else this.#open();
+  }
+
+  // Another token may be another client's: nothing of what is there remains.
+  useToken(token) {
+    this.#token = token;
+    this.#beginAnew();
+  }
+
+  close() {
+    clearTimeout(this.#reopening);
+    clearInterval(this.#ticks);
+    cancelAnimationFrame(this.#frame);
+    document.removeEventListener("visibilitychange", this.#schedule);
+    this.#listeners.clear();
+    this.#attempt = null;
+    this.#follow?.close();
+  }
+
+  // What the server says about the stream beside it: { loaded, percent, problems (texts; they make the rows outdated) }.
+  hear({ percent = null, problems = [] }) {
+    const { status } = this;
+    if (status.percent === percent && status.problems.join() === problems.join()) return;
+    status.percent = percent;
+    status.problems = problems;
+    this.#showState();
+  }
+
+  // ---- The connection ----
+
+  #beginAnew() {
+    this.#clear();
+    this.#open();
+  }
+
+  #open() {
+    clearTimeout(this.#reopening);
+    this.#follow?.close();
+    const { entry } = this;
+    const attempt = {};
+    this.#attempt = attempt;
+    this.#connection = "connecting";
+    this.#openedAt = performance.now();
+    Object.assign(this.status, { retryAt: null, reason: null, code: null, status: null, message: null, accepts: [], endsAt: null });
+    this.#showState();
+    const start = this.#from.since ? undefined : this.#from.start ?? (entry.keeps_table ? "snapshot" : undefined);
+    this.#follow = follow(streamUrl(this.path, document.baseURI).href, {
+      transport: "fetch",
+      // Other tabs may be another client's, unless anybody may read it.
+      ...(this.#token ? { headers: { Authorization: `Bearer ${this.#token}` } } : { share: entry.public === true }),
+      ...(entry.event ? { event: entry.event } : {}),
+      ...(start ? { start } : {}),
+      ...(this.#from.since ? { since: this.#from.since } : {}),
+      filters: this.#filters,
+      onEvent: (event) => { if (this.#attempt === attempt) this.#take(event); },
+      onState: (status) => { if (this.#attempt === attempt) this.#heed(status); },
+    });
+  }
+
+  #heed({ state, resumed = false, at = null, reason = null, status = null, code = null, message = null, accepts = [] }) {
+    // Without a position everything comes anew.
+    if (state === "loading" && !resumed && this.status.total > 0 && this.#connection !== "loading") this.#clear();
+    if (state === "live" || state === "loading") this.#lastAt = Date.now();
+    this.#connection = state;
+    Object.assign(this.status, { resumed, retryAt: at, reason, status, code, message, accepts });
+    if (state === "refused" && isAccess(status, code)) this.#forget(); // it is no longer for this client
+    this.#showState();
+  }
+
+  #showState() {
+    const { status } = this;
+    status.state = this.#stateOf();
+    if (status.state === "live" || status.state === "connecting") status.staleSince = null;
+    else if (["reconnecting", "draining", "stale", "refused"].includes(status.state)) status.staleSince ??= this.#lastAt || null;
+    this.#pending.status = true;
+    this.#schedule();
+  }
+
+  #stateOf() {
+    const { reason, resumed, problems, status, code } = this.status;
+    switch (this.#connection) {
+      case "loading": return resumed ? "catching-up" : "loading";
+      case "live": return problems.length ? "stale" : "live";
+      case "reconnecting": return reason === "shutdown" ? "draining" : "reconnecting";
+      case "refused": return isAccess(status, code) ? "unauthorised" : "refused";
+      default: return this.#connection;
+    }
+  }
+
+  // ---- Events ----
+
+  #take({ type, data, text, lastEventId }) {
+    this.#lastAt = Date.now();
+    this.#counted();
+    if (type === "heartbeat") this.status.heartbeatAt = Date.parse(data?.time) || this.#lastAt;
+    if (QUIET.has(type)) return;
+    const entry = new Entry(this.log.next, type, lastEventId ?? "", text);
+    entry.value = data;
+    const size = entry.size;
+    if (RECORDS.has(type)) this.#record(entry, data);
+    else this.#control(entry, data);
+    this.log.push(entry, size);
+    if (this.#pending.first < this.log.first) this.#pending.first = this.log.first;
+    this.#schedule();
+  }
+
+  #record(entry, data) {
+    const { status } = this;
+    const isDelete = entry.type === "delete";
+    const isEnvelope = this.entry.format === "envelope" && typeof data?.encoding === "string";
+    const names = isEnvelope ? ENVELOPE : this.#names;
+    entry.topic = member(data, names.topic) ?? this.#onlyTopic ?? (isDelete ? member(data, "topic") : undefined);
+    entry.partition = member(data, names.partition);
+    entry.offset = member(data, names.offset);
+    entry.timestamp = member(data, names.timestamp) ?? undefined;
+    entry.headers = member(data, names.headers);
+    const key = member(data, names.key ?? (isDelete ? "key" : null));
+    if (isEnvelope) entry.value = data.value;
+    if (isDelete) entry.value = null;
+    if (isEnvelope || isDelete) entry.hideText();
+    status.total += 1;
+    if (this.#connection === "live" && Number.isFinite(entry.timestamp)) this.#sample(entry.at - entry.timestamp);
+    if (key === undefined || key === null) return;
+    entry.key = key;
+    entry.keyText = this.#keyText(key, entry.topic);
+    const before = this.rows.get(entry.keyText);
+    entry.previous = before?.value;
+    if (isDelete) this.#remove(entry.keyText, before);
+    else this.#set(entry, before);
+  }
+
+  #keyText(key, topic) {
+    const text = keyTextOf(key, (this.entry.key_format ?? "text") === "text");
+    return this.entry.topics?.length > 1 && topic !== undefined ? `${topic}\u0000${text}` : text;
+  }
+
+  #set(entry, before) {
+    const { keyText } = entry;
+    if (before && this.#observers.size) for (const observer of this.#observers) observer.remove(before);
+    if (this.entry.keeps_table === false) {
+      this.rows.delete(keyText); // the first is the one that has not changed for longest
+      const [oldest] = this.rows.size >= LOOSE_ROWS ? this.rows.keys() : [];
+      if (oldest !== undefined) this.#remove(oldest, this.rows.get(oldest));
+    }
+    this.rows.set(keyText, entry);
+    for (const observer of this.#observers) observer.add(entry);
+    this.#pending.removed.delete(keyText);
+    this.#changed(this.#pending.changed, keyText);
+  }
+
+  #remove(keyText, row) {
+    if (!row) return;
+    this.rows.delete(keyText);
+    for (const observer of this.#observers) observer.remove(row);
+    this.#pending.changed.delete(keyText);
+    this.#changed(this.#pending.removed, keyText);
+  }
+
+  #changed(keys, keyText) {
+    const pending = this.#pending;
+    keys.add(keyText);
+    if (pending.changed.size + pending.removed.size <= PENDING_KEYS) return;
+    pending.changed.clear();
+    pending.removed.clear();
+    pending.cleared = pending.all = true;
+  }
+
+  #control(entry, data) {
+    const { status } = this;
+    const { type } = entry;
+    const note = noteOf(type, data);
+    if (note) status.notes = [...status.notes, { at: entry.at, type, text: note }].slice(-NOTES);
+    if (type === "reset") this.#reset(data?.topic);
+    if (type === "reauthenticate" && Number.isFinite(data?.seconds)) status.endsAt = Date.now() + data.seconds * 1000;
+    if (type === "goodbye" && data?.reason === "unauthorized") this.#forget();
+    if (note || status.endsAt) this.#pending.status = true;
+  }
+
+  #reset(topic) {
+    if (typeof topic !== "string" || this.#onlyTopic === topic || !this.rows.size) {
+      this.#clearRows();
+      return;
+    }
+    // Where rows do not name their topics, which of them go is not known: all come anew, after this event.
+    const isUnknown = [...this.rows.values()].some((row) => row.topic === undefined);
+    if (isUnknown) {
+      this.#reopening = setTimeout(() => this.#beginAnew(), 0);
+      return;
+    }
+    for (const [keyText, row] of this.rows) if (row.topic === topic) this.#remove(keyText, row);
+  }
+
+  // The next login may be another client's, so the next connection begins anew.
+  #forget() {
+    this.#clear();
+    this.#follow?.forget();
+  }
+
+  #clear() {
+    this.log.clear();
+    this.#pending.first = this.log.first;
+    this.status.notes = [];
+    this.#clearRows();
+  }
+
+  #clearRows() {
+    this.rows.clear();
+    for (const observer of this.#observers) observer.clear();
+    this.#pending.changed.clear();
+    this.#pending.removed.clear();
+    this.#pending.cleared = true;
+    this.#schedule();
+  }
+
+  // ---- Figures ----
+
+  #counted() {
+    const second = Math.floor(performance.now() / 1000);
+    this.#pass(second);
+    this.#counts[second % this.#counts.length] += 1;
+  }
+
+  #pass(second) {
+    const passed = Math.min(second - this.#second, this.#counts.length);
+    for (let step = 1; step <= passed; step += 1) this.#counts[(this.#second + step) % this.#counts.length] = 0;
+    this.#second = Math.max(this.#second, second);
+  }
+
+  #sample(latency) {
+    this.#latencies.push(Math.max(0, latency));
+    if (this.#latencies.length > LATENCIES) this.#latencies.shift();
+  }
+
+  #tick() {
+    const now = performance.now();
+    const second = Math.floor(now / 1000);
+    this.#pass(second);
+    const current = this.#counts[second % this.#counts.length];
+    const sum = this.#counts.reduce((all, one) => all + one, 0) - current;
+    const seconds = Math.min(RATE_SECONDS, Math.max(1, Math.floor((now - this.#openedAt) / 1000)));
+    this.status.eventsPerSecond = sum / seconds;
+    const sorted = [...this.#latencies].sort((one, other) => one - other);
+    this.status.latency = sorted.length ? sorted[sorted.length >> 1] : null;
+    this.#pending.status = true;
+    this.#schedule();
+  }
+
+  // ---- Once per frame ----
+
+  #schedule = () => {
+    if (!this.#frame && this.#listeners.size && !document.hidden) this.#frame = requestAnimationFrame(() => this.#tell());
+  };
+
+  // `first`: number of the first entry that listeners have not got; `all`: too many keys to name.
+  #nothing() {
+    return { changed: new Set(), removed: new Set(), cleared: false, all: false, first: this.log.next, status: false };
+  }
+
+  #tell() {
+    this.#frame = 0;
+    const { changed, removed, cleared, first, status, all } = this.#pending;
+    const from = Math.max(first, this.log.first);
+    const entries = [];
+    for (let number = from; number < this.log.next; number += 1) entries.push(this.log.get(number));
+    this.#pending = this.#nothing();
+    const change = { changed: all ? new Set(this.rows.keys()) : changed, removed, cleared, entries, status };
+    for (const listener of [...this.#listeners]) {
+      try {
+        listener(change);
+      } catch (error) {
+        console.error(error);
+      }
+    }
+  }
+}
+
+const ENVELOPE = { key: "key", topic: "topic", partition: "partition", offset: "offset", timestamp: "timestamp", headers: "headers" };
+
+function member(data, name) {
+  return name && data !== null && typeof data === "object" && Object.hasOwn(data, name) ? data[name] : undefined;
+}
+
+// Whether a login would help: a redirect (0), or a page in place of the stream, is that of a proxy.
+function isAccess(status, code) {
+  return status === 401 || status === 0 || (status >= 200 && status < 300) || (status === 403 && code !== "filters_forbidden" && code !== "hidden_value");
+}
+
+// `entry` is that of /streams. Options: `path` (that of the entry with its parameters' values), `filters`, `from`
+// ({ start, since }), `token`.
+export function openSession(entry, options = {}) {
+  return new Session(entry, options);
+}

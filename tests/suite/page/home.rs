@@ -1,0 +1,142 @@
+//! The list of streams.
+
+use super::{picture, served, setup, wait_for, wait_for_rows};
+use crate::common::table;
+use crate::harness::broker::{Broker, Version, free_port, topic_name};
+use crate::harness::browser::Browser;
+use crate::harness::daemon::Daemon;
+use crate::harness::on_broker;
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        on_broker(Version::V4_4, streams_are_cards_with_figures_and_problems),
+        on_broker(Version::V4_4, one_stream_alone_is_shown_at_once),
+        on_broker(Version::V4_4, without_figures_the_streams_are_listed_all_the_same),
+    ]
+}
+
+/// The texts of the cards' figures, by their names, and of the problems.
+const CARDS: &str = "
+    const facts = (card) => Object.fromEntries([...card.querySelectorAll('.card-figures > div')]
+        .map((fact) => [fact.firstElementChild.textContent, fact.lastElementChild.textContent]));
+    return {
+        cards: [...document.querySelectorAll('.card')].map((card) => ({
+            path: card.querySelector('h2').textContent,
+            state: card.querySelector('.card-state').dataset.state,
+            topics: card.querySelector('.card-topics').textContent,
+            line: card.querySelector('.line').getAttribute('d') ?? '',
+            rate: card.querySelector('.card-rate').checkVisibility() ? card.querySelector('.card-rate').textContent : null,
+            ...facts(card),
+        })),
+        problems: [...document.querySelectorAll('.problem')].map((problem) => problem.innerText),
+    };";
+
+fn streams_are_cards_with_figures_and_problems(broker: &Broker) {
+    let (topic, text) = setup(broker, "", "");
+    let missing = topic_name("missing");
+    let daemon = Daemon::start(&format!(
+        "{text}[[stream]]\npath = \"/orders\"\ntopics = [{topic:?}, {missing:?}]\nstart = \"earliest\"\n"
+    ));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser.goto(&daemon.url("/")).await;
+        let mut seen = Value::Null;
+        eventually_async(secs(30), "the cards have figures", async || {
+            broker.produce(&topic, &[table("Asia", &["CN"])]);
+            seen = browser.run(CARDS).await;
+            let card = &seen["cards"][0];
+            let rate = card["rate"].as_str().unwrap_or_default();
+            ensure(
+                card["Keys"] == "2"
+                    && card["line"].as_str().is_some_and(|line| line.matches('L').count() >= 2)
+                    && rate.ends_with("records/s")
+                    && !rate.starts_with("0 "),
+                seen.to_string(),
+            )
+        })
+        .await;
+        let cards = &seen["cards"];
+        assert_eq!(
+            (&cards[0]["path"], &cards[0]["state"], &cards[0]["Clients"]),
+            (&json!("/topn/updates"), &json!("live"), &json!("0"))
+        );
+        assert_eq!(cards[1]["topics"], format!("{topic}, {missing}"));
+        eventually_async(secs(30), "the missing topic is named, with what to do", async || {
+            let seen = browser.run(CARDS).await;
+            let problem = seen["problems"][0].as_str().unwrap_or_default();
+            ensure(
+                problem.contains(&format!("Topic {missing} does not exist")) && problem.contains("Create it"),
+                seen.to_string(),
+            )
+        })
+        .await;
+        browser.screenshot(&picture("page-home.png")).await;
+        // The whole card leads to its stream, and back.
+        browser
+            .run("document.querySelector('.card-link').click()")
+            .await;
+        wait_for_rows(&browser, &["Asia", "Europe"]).await;
+        browser.client.back().await.expect("the page before");
+        wait_for(&browser, "the list is back", |seen| seen["page"] == "home").await;
+        browser.close().await;
+    });
+}
+
+fn one_stream_alone_is_shown_at_once(broker: &Broker) {
+    let (_, text) = setup(broker, "", "");
+    let daemon = Daemon::start(&text);
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser.goto(&daemon.url("/")).await;
+        let seen = wait_for_rows(&browser, &["Europe"]).await;
+        assert_eq!(seen["hash"], "#/topn/updates");
+        // Going back does not end in a circle.
+        browser.goto(&daemon.url("/about")).await;
+        browser.client.back().await.expect("the page before");
+        wait_for_rows(&browser, &["Europe"]).await;
+        browser.close().await;
+    });
+}
+
+fn without_figures_the_streams_are_listed_all_the_same(broker: &Broker) {
+    let topic = topic_name("plain");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &[table("Europe", &["NL"])]);
+    let stream = |path: &str| {
+        format!(
+            "[[stream]]\npath = \"{path}\"\ntopics = [{topic:?}]\nstart = \"snapshot\"\nkey_field = \"continent\"\n"
+        )
+    };
+    let daemon = Daemon::start(&format!(
+        "{}admin.listen = [\"127.0.0.1:{}\"]\n{}{}",
+        served(broker),
+        free_port(),
+        stream("/one"),
+        stream("/two")
+    ));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser.goto(&daemon.url("/")).await;
+        let seen = wait_for(&browser, "both are listed", |seen| {
+            seen["cards"] == json!(["/one", "/two"])
+        })
+        .await;
+        assert_eq!((&seen["links"], &seen["title"]), (&json!([]), &Value::Null), "{seen}");
+        let cards = browser.run(CARDS).await;
+        assert_eq!(
+            (&cards["cards"][0]["rate"], &cards["cards"][0]["Clients"]),
+            (&Value::Null, &Value::Null)
+        );
+        browser
+            .run("document.querySelectorAll('.card-link')[1].click()")
+            .await;
+        wait_for_rows(&browser, &["Europe"]).await;
+        browser.close().await;
+    });
+}

@@ -1,0 +1,108 @@
+//! The built-in page in a browser.
+
+mod access;
+mod home;
+mod kiosk;
+mod links;
+mod modules;
+mod status;
+
+use crate::common::table;
+use crate::harness::broker::{Broker, topic_name};
+use crate::harness::browser::Browser;
+use crate::harness::wait::{ensure, eventually_async, secs};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+pub fn trials() -> Vec<Trial> {
+    [
+        access::trials(),
+        home::trials(),
+        kiosk::trials(),
+        links::trials(),
+        modules::trials(),
+        status::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A topic with a row for Europe, and a configuration of a stream of it, with these lines of `[http]` and of the stream,
+/// and sections behind it.
+fn setup(broker: &Broker, http: &str, stream: &str) -> (String, String) {
+    let topic = topic_name("page");
+    broker.create_topic(&topic, 1, &[]);
+    broker.produce(&topic, &[table("Europe", &["NL"])]);
+    let text = format!(
+        "{}{http}\n[[stream]]\npath = \"/topn/updates\"\ntopics = [{topic:?}]\nstart = \"snapshot\"\n\
+         key_field = \"continent\"\n{stream}\n",
+        served(broker)
+    );
+    (topic, text)
+}
+
+/// The stream of a configuration once more, at another path.
+fn second_of(text: &str) -> String {
+    let (_, stream) = text.split_once("[[stream]]").expect("a stream");
+    format!("[[stream]]{stream}").replace("/topn/updates", "/other")
+}
+
+/// The sections before the streams, up to lines of `[http]`.
+fn served(broker: &Broker) -> String {
+    format!(
+        "[kafka]\nbrokers = [\"{}\"]\n[http]\nlisten = [\"127.0.0.1:0\"]\nretry = \"100ms\"\n",
+        broker.bootstrap()
+    )
+}
+
+/// What somebody who looks at the page sees.
+const LOOK: &str = "
+    const shown = (id) => { const found = document.querySelector(id); return found?.checkVisibility() ? found : null; };
+    const texts = (all) => [...document.querySelectorAll(all)].filter((each) => each.checkVisibility()).map((each) => each.textContent);
+    return {
+        page: document.body.dataset.page,
+        state: (shown('#state') ?? shown('.sign-state'))?.dataset.state ?? null,
+        said: (shown('#state') ?? shown('.sign-state'))?.textContent ?? null,
+        heading: document.querySelector('#heading').textContent,
+        total: Number(document.querySelector('#rate').dataset.total ?? 0),
+        rows: [...document.querySelectorAll('#view [data-key]')].filter((row) => row.checkVisibility()).map((row) => row.dataset.key).sort(),
+        tabs: texts('#tabs a'),
+        view: document.querySelector('#tabs [aria-current]')?.textContent ?? null,
+        notices: texts('#notices .notice-text'),
+        cards: texts('.card h2'),
+        title: shown('#access-title')?.textContent ?? null,
+        why: shown('#access-why')?.textContent ?? null,
+        asks: shown('#token-form') !== null,
+        login: shown('#login')?.getAttribute('href') ?? null,
+        links: [...document.querySelectorAll('#foot nav a')].map((link) => link.getAttribute('href')),
+        curl: document.querySelector('#curl').textContent,
+        hash: location.hash,
+    };";
+
+async fn wait_for(browser: &Browser, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    let mut last = Value::Null;
+    eventually_async(secs(30), what, async || {
+        last = browser.run(LOOK).await;
+        ensure(is_so(&last), last.to_string())
+    })
+    .await;
+    last
+}
+
+async fn wait_for_rows(browser: &Browser, rows: &[&str]) -> Value {
+    let is_so =
+        |seen: &Value| seen["state"] == "live" && seen["rows"] == json!(rows) && seen["title"] == Value::Null;
+    wait_for(browser, "the page shows the rows and asks for nothing", is_so).await
+}
+
+/// Presses keys in the page, as somebody at the keyboard does.
+async fn press(browser: &Browser, keys: &str) {
+    let element = browser.client.active_element().await.expect("something has the focus");
+    element.send_keys(keys).await.expect("keys are pressed");
+}
+
+fn picture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
