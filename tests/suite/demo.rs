@@ -77,16 +77,21 @@ fn the_demo_fills_tables_in_a_browser() {
         let browser = Browser::start().await;
         browser.goto(&format!("{url}/")).await;
         let rows = "return [...document.querySelectorAll('#view [data-key]')].map(row => [row.dataset.key, row.textContent])";
-        eventually_async(secs(30), "every continent has its row, with countries", async || {
-            let shown = browser.run(rows).await;
-            let complete = CONTINENTS.iter().all(|name| {
-                shown.as_array().is_some_and(|rows| {
-                    rows.iter()
-                        .any(|row| row[0] == *name && row[1].as_str().is_some_and(|text| text.contains("km²")))
-                })
-            });
-            ensure(complete, shown.to_string())
-        })
+        eventually_async(
+            secs(30),
+            "every continent has its row, with countries",
+            async || {
+                let shown = browser.run(rows).await;
+                let complete = CONTINENTS.iter().all(|name| {
+                    shown.as_array().is_some_and(|rows| {
+                        rows.iter().any(|row| {
+                            row[0] == *name && row[1].as_str().is_some_and(|text| text.contains("km²"))
+                        })
+                    })
+                });
+                ensure(complete, shown.to_string())
+            },
+        )
         .await;
         let state = browser
             .run("return document.querySelector('#state').dataset.state")

@@ -23,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// Members of an entry in both forms.
-const OF_BOTH: [&str; 19] = [
+const OF_BOTH: [&str; 20] = [
     "client_filters",
     "event",
     "format",
@@ -37,6 +37,7 @@ const OF_BOTH: [&str; 19] = [
     "partition_field",
     "path",
     "progress",
+    "public",
     "start",
     "timestamp_field",
     "topic_field",

@@ -78,6 +78,7 @@ pub(super) fn entry() -> Value {
             "value_format": text(),
             "start": { "type": "string", "enum": ["live", "earliest", "snapshot"] },
             "keeps_table": { "type": "boolean" },
+            "public": { "type": "boolean" },
             "client_filters": { "type": "boolean" },
             "loaded": { "type": "boolean" },
             "progress": { "type": ["integer", "null"], "minimum": 0, "maximum": 100 },

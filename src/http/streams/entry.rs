@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Map, Value, json};
 
 use super::by_limit;
+use crate::auth::policy::Policy;
 use crate::config::path_parameters::parameters;
 use crate::http::state::{AppState, RequestSettings};
 use crate::kafka::reader_status::Snapshot;
@@ -25,7 +26,12 @@ impl<'k> Progress<'k> {
 }
 
 /// What both forms have: how the stream is read, and how the page shows it.
-pub(super) fn described(stream: &Stream, requests: &RequestSettings, progress: &Progress<'_>) -> Value {
+pub(super) fn described(
+    stream: &Stream,
+    policy: &Policy,
+    requests: &RequestSettings,
+    progress: &Progress<'_>,
+) -> Value {
     let settings = stream.settings();
     let is_loaded = stream.is_loaded();
     let topic = |topic: &String| json!({ "topic": topic });
@@ -45,6 +51,7 @@ pub(super) fn described(stream: &Stream, requests: &RequestSettings, progress: &
         "value_format": settings.value_format,
         "start": settings.start,
         "keeps_table": settings.has_table(),
+        "public": policy.allow(&settings.path).is_public(),
         "client_filters": stream.live_settings().client_filters,
         "loaded": is_loaded,
         "progress": (!is_loaded).then(|| progress.of_stream(&settings.topics)).flatten(),

@@ -29,13 +29,13 @@ pub(super) fn answer(state: &AppState) -> Response {
     let kafka = state.kafka.snapshot();
     let progress = Progress::of(&kafka);
     let lags = entry::lags(state);
-    let requests = state.requests();
+    let (requests, policy) = (state.requests(), state.auth.policy());
     let streams: Vec<Value> = state
         .shown()
         .streams
         .iter()
         .map(|stream| {
-            let mut entry = described(stream, &requests, &progress);
+            let mut entry = described(stream, &policy, &requests, &progress);
             entry::add_figures(&mut entry, stream, state, &lags);
             entry
         })
@@ -76,7 +76,8 @@ pub(super) async fn answer_reduced(
     let readable = readable(state, query, headers, connection).await;
     let kafka = state.kafka.snapshot();
     let (progress, requests) = (Progress::of(&kafka), state.requests());
-    let entry = |stream: &Arc<Stream>| described(stream, &requests, &progress);
+    let policy = state.auth.policy();
+    let entry = |stream: &Arc<Stream>| described(stream, &policy, &requests, &progress);
     let mut body = json!({ "streams": readable.streams.iter().map(entry).collect::<Vec<_>>() });
     if let Some(accepts) = readable.accepts {
         body["hidden"] = json!(true);

@@ -1,9 +1,9 @@
 //! Who may read what the page shows: every way to say who a client is, over HTTP and HTTPS.
 
+use super::{LOOK, picture, setup, wait_for, wait_for_rows};
 use crate::auth::issuer::{Issuer, now};
 use crate::auth::refused::jwt;
 use crate::auth::{File, make_token};
-use super::{LOOK, picture, setup, wait_for, wait_for_rows};
 use crate::common::table;
 use crate::harness::broker::{Broker, Version};
 use crate::harness::browser::Browser;
@@ -84,9 +84,7 @@ fn the_page_asks_for_a_token_and_keeps_it_in_memory_only(broker: &Broker) {
                 "{seen}"
             );
             assert!(
-                seen["why"]
-                    .as_str()
-                    .is_some_and(|why| why.contains("by a token")),
+                seen["why"].as_str().is_some_and(|why| why.contains("by a token")),
                 "{seen}"
             );
             assert!(

@@ -52,7 +52,9 @@ fn streams_are_cards_with_figures_and_problems(broker: &Broker) {
             let rate = card["rate"].as_str().unwrap_or_default();
             ensure(
                 card["Keys"] == "2"
-                    && card["line"].as_str().is_some_and(|line| line.matches('L').count() >= 2)
+                    && card["line"]
+                        .as_str()
+                        .is_some_and(|line| line.matches('L').count() >= 2)
                     && rate.ends_with("records/s")
                     && !rate.starts_with("0 "),
                 seen.to_string(),
@@ -65,20 +67,23 @@ fn streams_are_cards_with_figures_and_problems(broker: &Broker) {
             (&json!("/topn/updates"), &json!("live"), &json!("0"))
         );
         assert_eq!(cards[1]["topics"], format!("{topic}, {missing}"));
-        eventually_async(secs(30), "the missing topic is named, with what to do", async || {
-            let seen = browser.run(CARDS).await;
-            let problem = seen["problems"][0].as_str().unwrap_or_default();
-            ensure(
-                problem.contains(&format!("Topic {missing} does not exist")) && problem.contains("Create it"),
-                seen.to_string(),
-            )
-        })
+        eventually_async(
+            secs(30),
+            "the missing topic is named, with what to do",
+            async || {
+                let seen = browser.run(CARDS).await;
+                let problem = seen["problems"][0].as_str().unwrap_or_default();
+                ensure(
+                    problem.contains(&format!("Topic {missing} does not exist"))
+                        && problem.contains("Create it"),
+                    seen.to_string(),
+                )
+            },
+        )
         .await;
         browser.screenshot(&picture("page-home.png")).await;
         // The whole card leads to its stream, and back.
-        browser
-            .run("document.querySelector('.card-link').click()")
-            .await;
+        browser.run("document.querySelector('.card-link').click()").await;
         wait_for_rows(&browser, &["Asia", "Europe"]).await;
         browser.client.back().await.expect("the page before");
         wait_for(&browser, "the list is back", |seen| seen["page"] == "home").await;
@@ -127,7 +132,11 @@ fn without_figures_the_streams_are_listed_all_the_same(broker: &Broker) {
             seen["cards"] == json!(["/one", "/two"])
         })
         .await;
-        assert_eq!((&seen["links"], &seen["title"]), (&json!([]), &Value::Null), "{seen}");
+        assert_eq!(
+            (&seen["links"], &seen["title"]),
+            (&json!([]), &Value::Null),
+            "{seen}"
+        );
         let cards = browser.run(CARDS).await;
         assert_eq!(
             (&cards["cards"][0]["rate"], &cards["cards"][0]["Clients"]),

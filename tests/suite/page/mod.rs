@@ -99,7 +99,11 @@ async fn wait_for_rows(browser: &Browser, rows: &[&str]) -> Value {
 
 /// Presses keys in the page, as somebody at the keyboard does.
 async fn press(browser: &Browser, keys: &str) {
-    let element = browser.client.active_element().await.expect("something has the focus");
+    let element = browser
+        .client
+        .active_element()
+        .await
+        .expect("something has the focus");
     element.send_keys(keys).await.expect("keys are pressed");
 }
 
