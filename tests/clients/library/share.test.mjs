@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import { World } from "./world.mjs";
 
-const SEEDS = Number(process.env.SEEDS ?? 300);
+const SEEDS = Number(process.env.SEEDS ?? 100);
 const FIRST = Number(process.env.FIRST ?? 1);
 
 /** All records from the first on, in each partition, once and in order. */

@@ -50,7 +50,9 @@ fn the_examples_for_plain_pages_react_vue_and_svelte_show_a_live_table(broker: &
     let out = pages.path().to_str().expect("UTF-8");
     project.run("node", &[&format!("{FILES}/build.mjs"), &examples, out]);
     fs::copy(format!("{examples}/orders.js"), pages.path().join("orders.js")).expect("a copy");
-    fs::copy(format!("{examples}/index.html"), pages.path().join("plain.html")).expect("a copy");
+    for name in ["index.html", "plain.html"] {
+        fs::copy(format!("{examples}/index.html"), pages.path().join(name)).expect("a copy");
+    }
 
     let topic = topic_name("examples");
     broker.create_topic(&topic, 1, &[]);
