@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Map, Value, json};
 
-use super::by_limit;
 use crate::auth::policy::Policy;
 use crate::config::path_parameters::parameters;
+use crate::http::limits::Limit;
 use crate::http::state::{AppState, RequestSettings};
 use crate::kafka::reader_status::Snapshot;
 use crate::stream::Stream;
@@ -144,4 +144,10 @@ pub(super) fn add_figures(entry: &mut Value, stream: &Stream, state: &AppState, 
     if let (Value::Object(entry), Value::Object(figures)) = (entry, figures) {
         entry.extend(figures);
     }
+}
+
+/// Refusals by the keys of their limits.
+pub(super) fn by_limit(refused: &[(Limit, u64)]) -> Map<String, Value> {
+    let entry = |(limit, count): &(Limit, u64)| (limit.as_str().to_owned(), json!(count));
+    refused.iter().map(entry).collect()
 }

@@ -14,11 +14,11 @@ use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 use warp::reply::Response;
 
-use self::entry::{Progress, described};
+use self::entry::{Progress, by_limit, described};
 use self::readable::readable;
 use super::connections::{Connection, Connections};
 use super::flood::Flood;
-use super::limits::{Limit, Limits};
+use super::limits::Limits;
 use super::response;
 use super::state::AppState;
 use super::tls_status::TlsStatus;
@@ -126,9 +126,4 @@ fn tls(tls: &TlsStatus) -> Value {
 fn floods(connections: &Connections) -> Map<String, Value> {
     let entry = |(kind, count): (Flood, u64)| (kind.as_str().to_owned(), json!(count));
     connections.http2_floods().map(entry).collect()
-}
-
-fn by_limit(refused: &[(Limit, u64)]) -> Map<String, Value> {
-    let entry = |(limit, count): &(Limit, u64)| (limit.as_str().to_owned(), json!(count));
-    refused.iter().map(entry).collect()
 }
