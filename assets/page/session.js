@@ -3,6 +3,7 @@
 
 import { follow } from "../client.js";
 import { streamUrl } from "./router.js";
+import { curl } from "./snippets.js";
 import { noteOf } from "./words.js";
 
 const LOG_ENTRIES = 2_000;
@@ -111,12 +112,6 @@ export function keyTextOf(key, isText = true) {
   return isMistakable ? JSON.stringify(key) : key;
 }
 
-// What a filter of the server calls this key: `?key=…`.
-export function keyFilter(key) {
-  if (typeof key?.base64 === "string" && Object.keys(key).length === 1) return `base64:${key.base64}`;
-  return typeof key === "string" ? key : JSON.stringify(key);
-}
-
 class Session {
   entry; // of /streams
   path; // with the values of its parameters
@@ -182,9 +177,8 @@ class Session {
   }
 
   get curl() {
-    const url = this.url.href;
-    const takesToken = this.#token !== "" || (this.status.state === "unauthorised" && this.status.accepts.includes("bearer"));
-    return `curl -N ${takesToken ? "-H \"Authorization: Bearer $TOKEN\" " : ""}${/[^\w.:/%~-]/.test(url) ? `'${url.replaceAll("'", "%27")}'` : url}`;
+    const isAsked = this.status.state === "unauthorised" && this.status.accepts.includes("bearer");
+    return curl(this.url.href, { token: this.hasToken || isAsked });
   }
 
   // ---- What views call ----
