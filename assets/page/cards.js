@@ -29,7 +29,7 @@ class Card {
       return made;
     };
     this.element = h("li", { class: "row-card" },
-      title && h("header", null, part(title, "h3"), state && part(state, "p")),
+      title && h("header", null, part(title, "h2"), state && part(state, "p")),
       figure && h("div", { class: "row-figure" }, h("span", { class: "label" }, figure.label), part(figure, "p")),
       facts.length > 0 && h("dl", null, facts.map((column) => h("div", null, h("dt", null, column.label), part(column, "dd")))));
   }
