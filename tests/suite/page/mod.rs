@@ -1,11 +1,14 @@
 //! The built-in page in a browser.
 
 mod access;
+mod figures;
 mod home;
+mod hostile;
 mod kiosk;
 mod links;
 mod modules;
 mod status;
+mod tables;
 
 use crate::common::table;
 use crate::harness::broker::{Broker, topic_name};
@@ -18,11 +21,14 @@ use std::path::{Path, PathBuf};
 pub fn trials() -> Vec<Trial> {
     [
         access::trials(),
+        figures::trials(),
         home::trials(),
+        hostile::trials(),
         kiosk::trials(),
         links::trials(),
         modules::trials(),
         status::trials(),
+        tables::trials(),
     ]
     .into_iter()
     .flatten()
