@@ -113,10 +113,23 @@ impl Browser {
     ///
     /// # Errors
     /// If the window does not answer it, as one that crashes.
-    pub async fn devtools(&self, command: &'static str, parameters: serde_json::Value) -> Result<(), String> {
+    pub async fn devtools(
+        &self,
+        command: &'static str,
+        parameters: serde_json::Value,
+    ) -> Result<serde_json::Value, String> {
         let command = DevTools { command, parameters };
         let answer = self.client.issue_cmd(command).await;
-        answer.map(drop).map_err(|error| error.to_string())
+        answer.map_err(|error| error.to_string())
+    }
+
+    /// Bytes of the page's heap after garbage collection.
+    pub async fn heap(&self) -> f64 {
+        let collected = self.devtools("HeapProfiler.collectGarbage", json!({})).await;
+        collected.expect("garbage is collected");
+        let usage = self.devtools("Runtime.getHeapUsage", json!({})).await;
+        let usage = usage.expect("the heap's size");
+        usage["usedSize"].as_f64().unwrap_or_else(|| panic!("{usage}"))
     }
 
     pub async fn screenshot(&self, file: &Path) {

@@ -1,12 +1,17 @@
 //! The built-in page in a browser.
 
 mod access;
+mod charts;
+mod feed_figures;
+mod feeds;
 mod figures;
+mod filter_bars;
 mod home;
 mod hostile;
 mod kiosk;
 mod links;
 mod modules;
+mod snippets;
 mod status;
 mod tables;
 
@@ -22,11 +27,16 @@ pub fn trials() -> Vec<Trial> {
     [
         access::trials(),
         figures::trials(),
+        charts::trials(),
+        feed_figures::trials(),
+        feeds::trials(),
+        filter_bars::trials(),
         home::trials(),
         hostile::trials(),
         kiosk::trials(),
         links::trials(),
         modules::trials(),
+        snippets::trials(),
         status::trials(),
         tables::trials(),
     ]
