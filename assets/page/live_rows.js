@@ -38,7 +38,8 @@ export class LiveRows {
   scales;
   columnsVersion = 0; // rises with the columns that are shown
 
-  // `draw({ changed })` is called at most once per frame; `changed` has the keys of rows that changed since the last time.
+  // `draw({ changed })` is called at most once per frame; `changed` has the keys of rows that changed since the last time, and
+  // since the table was complete.
   constructor(session, view, context, draw) {
     this.#session = session;
     this.#draw = draw;
@@ -108,7 +109,7 @@ export class LiveRows {
 
   // Whether this row has changed since the table was complete.
   isLive(row) {
-    return row.at >= this.#liveAt;
+    return row.at > this.#liveAt;
   }
 
   // After columns were hidden, shown, pinned or reset.
@@ -146,7 +147,13 @@ export class LiveRows {
       if (row) this.order.change(row);
     }
     if (this.#liveAt === Infinity && this.#session.status.state === "live") this.#liveAt = Date.now();
-    if (changed.size || removed.size || cleared || status) this.#work(changed);
+    if (changed.size || removed.size || cleared || status) this.#work(this.#liveOf(changed));
+  }
+
+  // Rows may come in one frame with the news that the table is complete.
+  #liveOf(changed) {
+    const { rows } = this.#session;
+    return new Set([...changed].filter((keyText) => rows.has(keyText) && this.isLive(rows.get(keyText))));
   }
 
   #later() {

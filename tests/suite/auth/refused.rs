@@ -323,14 +323,15 @@ fn a_token_may_be_in_a_header_a_cookie_or_a_configured_parameter() {
             let answer = ask(&with, &path, &headers).await;
             assert_eq!(answer.outcome(), (401, "invalid_token"), "{path} {headers:?}");
         }
-        let page = with.get("/").await;
+        let health = with.get("/health/live").await;
         assert_eq!(
-            (page.status, page.header("referrer-policy")),
+            (health.status, health.header("referrer-policy")),
             (200, Some("no-referrer"))
         );
         let stream = Stream::to(with.url(&by_query)).send().await.expect("an answer");
         assert_eq!(stream.header("referrer-policy"), Some("no-referrer"));
-        assert_eq!(without.get("/").await.header("referrer-policy"), None);
+        let health = without.get("/health/live").await;
+        assert_eq!(health.header("referrer-policy"), None);
     });
 }
 
