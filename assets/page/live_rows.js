@@ -66,6 +66,7 @@ export class LiveRows {
     this.order.clear();
     this.scales.clear();
     this.#intake = this.#session.rows.values();
+    this.#noteLive();
     this.#unsubscribe = this.#session.subscribe((change) => this.#take(change));
     this.#work(new Set());
   }
@@ -146,8 +147,12 @@ export class LiveRows {
       const row = this.#session.rows.get(keyText);
       if (row) this.order.change(row);
     }
-    if (this.#liveAt === Infinity && this.#session.status.state === "live") this.#liveAt = Date.now();
+    this.#noteLive();
     if (changed.size || removed.size || cleared || status) this.#work(this.#liveOf(changed));
+  }
+
+  #noteLive() {
+    if (this.#liveAt === Infinity && this.#session.status.state === "live") this.#liveAt = Date.now();
   }
 
   // Rows may come in one frame with the news that the table is complete.

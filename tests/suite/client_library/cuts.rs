@@ -33,8 +33,8 @@ const STREAMS: [&str; 2] = [
     "start = \"snapshot\"\nkey_field = \"key\"",
 ];
 
-/// A daemon with a few records of each kind, and the origin of a proxy that cuts its connections.
-fn setup(broker: &Broker, stream: &str, assets: &str) -> (Daemon, String) {
+/// A daemon with a few records of each kind.
+fn setup(broker: &Broker, stream: &str, assets: &str) -> Daemon {
     let topic = topic_name("cuts");
     broker.create_topic(&topic, 1, &[]);
     broker.produce(
@@ -49,8 +49,7 @@ fn setup(broker: &Broker, stream: &str, assets: &str) -> (Daemon, String) {
     );
     let daemon = Daemon::start(&config(broker, &topic, "/events", stream, assets));
     block_on(daemon.wait_ready(secs(30)));
-    let origin = cutter::start(daemon.port());
-    (daemon, origin)
+    daemon
 }
 
 fn check(found: &Value, what: &str) {
@@ -66,7 +65,8 @@ fn check(found: &Value, what: &str) {
 
 fn cuts_after_any_byte_lose_and_double_no_event_in_node(broker: &Broker) {
     for stream in STREAMS {
-        let (_daemon, origin) = setup(broker, stream, &format!("{FILES}/tabs"));
+        let daemon = setup(broker, stream, &format!("{FILES}/tabs"));
+        let origin = cutter::start(daemon.port());
         let project = super::package::Project::new();
         for name in ["cut.mjs", "cuts.mjs"] {
             fs::copy(format!("{FILES}/{name}"), project.path().join(name)).expect("a copy");
@@ -92,14 +92,16 @@ fn cuts_after_any_byte_lose_and_double_no_event_in_a_browser(broker: &Broker) {
             .then(([{ follow }, { cutEverywhere }]) => cutEverywhere(follow, new URL('/events', location).href, 4, { transport }, step))
             .then(done, (error) => done(String(error.stack)));";
     for stream in STREAMS {
-        let (_daemon, origin) = setup(broker, stream, pages.path().to_str().expect("UTF-8"));
+        let daemon = setup(broker, stream, pages.path().to_str().expect("UTF-8"));
         block_on(async {
             let browser = Browser::start().await;
-            browser.goto(&format!("{origin}/")).await;
             let timeouts = fantoccini::wd::TimeoutConfiguration::new(Some(secs(180)), Some(secs(60)), None);
             browser.client.update_timeouts(timeouts).await.expect("timeouts");
             // An EventSource does not say for how long to wait, so that each cut takes seconds.
-            for (transport, step) in [("fetch", 1), ("eventsource", 11)] {
+            for (transport, step) in [("fetch", 1), ("eventsource", 29)] {
+                // Each cut is made once.
+                let origin = cutter::start(daemon.port());
+                browser.goto(&format!("{origin}/")).await;
                 let arguments = vec![json!(transport), json!(step)];
                 let found = browser.client.execute_async(script, arguments).await;
                 check(&found.expect("a result"), &format!("{transport}, {stream}"));
