@@ -132,6 +132,7 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let conclusion = libtest_mimic::run(&arguments, all_trials());
+    harness::report_slowest();
     harness::teardown();
     conclusion.exit_code()
 }

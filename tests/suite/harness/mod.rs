@@ -42,11 +42,24 @@ pub mod wait;
 
 use broker::{Broker, Version};
 use libtest_mimic::Trial;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long each trial has taken.
+static TIMES: Mutex<Vec<(Duration, String)>> = Mutex::new(Vec::new());
+
+/// How many of the slowest trials are named, and after how many it is worth it.
+const SLOWEST: usize = 20;
+const MANY: usize = 200;
 
 /// A trial that passes unless the test panics.
 pub fn trial(name: impl Into<String>, test: impl FnOnce() + Send + 'static) -> Trial {
-    Trial::test(name, move || {
+    let name = name.into();
+    Trial::test(name.clone(), move || {
+        let start = Instant::now();
         test();
+        let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
+        times.push((start.elapsed(), name));
         Ok(())
     })
 }
@@ -89,6 +102,24 @@ pub fn name_of<T>(test: &T) -> &'static str {
     let name = std::any::type_name_of_val(test).rsplit("::").next();
     name.filter(|name| !name.contains('{'))
         .expect("a test is a function with a name")
+}
+
+/// Names the trials that a long run spent most of its time on.
+pub fn report_slowest() {
+    let mut times = TIMES.lock().unwrap_or_else(PoisonError::into_inner);
+    if times.len() < MANY {
+        return;
+    }
+    times.sort_unstable();
+    let total: Duration = times.iter().map(|(time, _)| *time).sum();
+    println!(
+        "slowest of {} trials, which took {:.0} s one by one:",
+        times.len(),
+        total.as_secs_f64()
+    );
+    for (time, name) in times.iter().rev().take(SLOWEST) {
+        println!("{:6.1} s  {name}", time.as_secs_f64());
+    }
 }
 
 /// Stops all that tests share and removes what they left on disk. Called once, after the last test.
