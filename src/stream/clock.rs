@@ -91,3 +91,97 @@ impl Guarded {
 fn time_of_day() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    thread_local! {
+        static TIME_OF_DAY: Cell<u64> = const { Cell::new(0) };
+        static ELAPSED: Cell<u64> = const { Cell::new(0) };
+        static START: Instant = Instant::now();
+    }
+
+    const CLOCK: Clock = Clock {
+        time_of_day: || Duration::from_secs(TIME_OF_DAY.get()),
+        monotonic: || START.with(|start| *start + Duration::from_secs(ELAPSED.get())),
+    };
+
+    const START_UNIX: u64 = 1_000_000;
+
+    fn guarded() -> Guarded {
+        TIME_OF_DAY.set(START_UNIX);
+        ELAPSED.set(0);
+        Guarded::new(CLOCK)
+    }
+
+    /// Lets time pass, in seconds; both clocks advance.
+    fn pass(seconds: u64) {
+        TIME_OF_DAY.set(TIME_OF_DAY.get() + seconds);
+        ELAPSED.set(ELAPSED.get() + seconds);
+    }
+
+    /// Sets the time of day this number of seconds ahead, or back.
+    fn set(seconds: i64) {
+        TIME_OF_DAY.set(TIME_OF_DAY.get().saturating_add_signed(seconds));
+    }
+
+    #[test]
+    fn the_time_of_day_is_followed_while_it_drifts() {
+        let guarded = guarded();
+        assert_eq!(guarded.unix(), START_UNIX);
+        pass(10);
+        assert_eq!(guarded.unix(), START_UNIX + 10);
+        // Each time by as much as it may, and never as much at once as a clock that was set.
+        for _ in 0..100 {
+            pass(10);
+            set(DRIFT.cast_signed());
+            assert_eq!(guarded.unix(), TIME_OF_DAY.get());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ahead_and_back_is_not_followed() {
+        let guarded = guarded();
+        pass(10);
+        set(86_400);
+        for _ in 0..3 {
+            pass(600);
+            assert_eq!(guarded.unix(), START_UNIX + ELAPSED.get());
+        }
+        set(-86_400);
+        pass(1);
+        assert_eq!(guarded.unix(), START_UNIX + ELAPSED.get());
+        // The hour of another jump begins when that is seen.
+        set(86_400);
+        assert_eq!(guarded.unix(), START_UNIX + ELAPSED.get());
+        pass(HOLD.as_secs() - 1);
+        assert_eq!(guarded.unix(), START_UNIX + ELAPSED.get());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ahead_is_believed_after_an_hour() {
+        let guarded = guarded();
+        set(86_400);
+        assert_eq!(guarded.unix(), START_UNIX);
+        pass(HOLD.as_secs() - 1);
+        assert_eq!(guarded.unix(), START_UNIX + ELAPSED.get());
+        pass(1);
+        assert_eq!(guarded.unix(), TIME_OF_DAY.get());
+        pass(10);
+        assert_eq!(guarded.unix(), TIME_OF_DAY.get());
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_is_followed_at_once() {
+        let guarded = guarded();
+        pass(100);
+        guarded.unix();
+        set(-5000);
+        assert_eq!(guarded.unix(), START_UNIX + 100 - 5000);
+        pass(7);
+        assert_eq!(guarded.unix(), START_UNIX + 107 - 5000);
+    }
+}

@@ -381,3 +381,90 @@ impl futures_core::Stream for Pieces {
         Poll::Ready(Some(Ok(piece.into())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::UiSettings;
+
+    /// A directory of files of the largest size that is cached, old enough for that, but without a page.
+    async fn directory(files: u64) -> (TempDir, Arc<Directory>) {
+        let on_disk = TempDir::new().expect("a directory");
+        for file in 0..files {
+            let file = File::create(on_disk.path().join(file.to_string())).expect("a file");
+            file.set_len(MAX_FILE).expect("a sparse file");
+        }
+        let newest = fs::metadata(on_disk.path().join((files - 1).to_string())).expect("it exists");
+        while FileState::of(&newest).is_young() {
+            tokio::time::sleep(YOUNG / 20).await;
+        }
+        let template = Template::new(&UiSettings::default(), &[]);
+        let directory = Directory::new(on_disk.path().into(), template, 0);
+        (on_disk, Arc::new(directory))
+    }
+
+    impl Directory {
+        async fn get(self: &Arc<Self>, file: u64) -> Body {
+            let found = self.find(&file.to_string(), &Method::GET, false, |_| false).await;
+            let held = self.held.load(Ordering::Relaxed);
+            assert!(held <= MAX_KEPT, "{held} bytes are held");
+            found.expect("it exists").body
+        }
+
+        fn cached(&self) -> Vec<u64> {
+            let cached = self.cached.lock();
+            let mut names: Vec<u64> = cached
+                .keys()
+                .map(|name| name.parse().expect("a number"))
+                .collect();
+            names.sort_unstable();
+            names
+        }
+    }
+
+    #[tokio::test]
+    async fn the_least_recently_requested_files_make_space_for_others() {
+        let (_on_disk, directory) = directory(10).await;
+        for file in 0..10 {
+            assert!(matches!(directory.get(file).await, Body::Kept(_)), "{file}");
+            assert!(matches!(directory.get(0).await, Body::Kept(_)));
+        }
+        let cached = directory.cached();
+        assert!(
+            cached.len() < 8 && cached[0] == 0,
+            "eight files of 8 MiB and their compressed forms exceed 64 MiB: {cached:?}"
+        );
+        let first = 10 - (cached.len() as u64 - 1);
+        assert_eq!(cached[1..], (first..10).collect::<Vec<u64>>());
+        assert!(
+            matches!(directory.get(1).await, Body::Kept(_)),
+            "it is read again"
+        );
+    }
+
+    #[tokio::test]
+    async fn files_that_are_being_sent_count_until_they_are_sent() {
+        let (_on_disk, directory) = directory(9).await;
+        let mut sending = Vec::new();
+        for file in 0..8 {
+            match directory.get(file).await {
+                Body::Kept(content) => sending.push(content),
+                body => assert!(matches!(body, Body::OnDisk(_, MAX_FILE)), "{file}"),
+            }
+        }
+        // Loading reserves a file's size twice, once for its compressed form.
+        assert!((5..8).contains(&sending.len()), "{}", sending.len());
+        assert!(
+            matches!(directory.get(8).await, Body::OnDisk(..)),
+            "no space is left"
+        );
+        let before = directory.held.load(Ordering::Relaxed);
+        drop(sending);
+        assert!(matches!(directory.get(8).await, Body::Kept(_)), "they are sent");
+        assert!(directory.held.load(Ordering::Relaxed) < before);
+    }
+}

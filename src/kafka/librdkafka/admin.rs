@@ -151,10 +151,7 @@ impl LibrdkafkaAdmin {
         }
         self.prepare()?;
         let answer = ffi::describe_topics(&self.handle, topics, DESCRIBE_TIMEOUT);
-        let (first, longest) = DESCRIBE_PAUSE;
-        let pause = self
-            .describe_due
-            .map_or(first, |(_, pause)| (pause * 2).min(longest));
+        let pause = next_pause(self.describe_due.map(|(_, pause)| pause));
         self.describe_due = answer.is_err().then(|| (Instant::now() + pause, pause));
         // Without ids a recreated topic is recognised by its offsets alone, but it is read.
         Ok(answer.unwrap_or_else(|code| {
@@ -240,7 +237,28 @@ impl Admin for LibrdkafkaAdmin {
     }
 }
 
+/// The pause after a failed request for descriptions, by the pause before it.
+fn next_pause(previous: Option<Duration>) -> Duration {
+    let (first, longest) = DESCRIBE_PAUSE;
+    previous.map_or(first, |pause| (pause * 2).min(longest))
+}
+
 /// Whether an error concerns the group. Assigning needs only its name, and no permission on it.
 pub(super) fn is_of_group(error: &RdKafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptions_are_requested_again_within_seconds_however_often_that_fails() {
+        let mut pause = next_pause(None);
+        assert_eq!(pause, Duration::from_secs(1));
+        for seconds in [2, 4, 4, 4] {
+            pause = next_pause(Some(pause));
+            assert_eq!(pause, Duration::from_secs(seconds));
+        }
+    }
 }

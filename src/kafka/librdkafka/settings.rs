@@ -134,3 +134,33 @@ pub(super) fn refused_settings(error: &RdKafkaError, brokers: &Arc<str>) -> Kafk
     };
     KafkaError::unsupported(brokers, format!("librdkafka refuses its settings: {why}"), remedy)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Brokers refuse requests, so also records, above `socket.request.max.bytes`. A response adds its header, and
+    /// fields for the topic and each of its partitions, to the one batch of records that exceeds all other limits.
+    #[test]
+    fn a_response_with_the_largest_record_that_brokers_take_by_default_is_received() {
+        const SOCKET_REQUEST_MAX_BYTES: u64 = 104_857_600;
+        const PARTITIONS: u64 = 10_000;
+        const PER_PARTITION: u64 = 100 + 249;
+        let limits = DEFAULTS
+            .iter()
+            .filter(|(name, _)| *name == "receive.message.max.bytes");
+        let limits: Vec<u64> = limits
+            .map(|(_, limit)| limit.parse().expect("a number"))
+            .collect();
+        assert!(
+            matches!(limits[..], [limit] if limit > SOCKET_REQUEST_MAX_BYTES + PARTITIONS * PER_PARTITION),
+            "{limits:?}"
+        );
+        let changed = THRIFTY.iter().chain(&PROBING).map(|(name, _)| *name);
+        assert!(
+            !changed
+                .into_iter()
+                .any(|name| name == "receive.message.max.bytes")
+        );
+    }
+}

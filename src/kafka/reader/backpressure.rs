@@ -93,3 +93,112 @@ impl KafkaReader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use tokio::sync::mpsc as channels;
+
+    use super::*;
+    use crate::kafka::client::{Connect, Handles};
+    use crate::kafka::pulse::Pulse;
+    use crate::kafka::reader::StartOffset;
+    use crate::kafka::reader::beside::ThreadsBeside;
+    use crate::kafka::reader::progress::Loading;
+    use crate::kafka::reader::state::Role;
+    use crate::kafka::reader_status::ReaderStatus;
+    use crate::kafka::record::{Feed, Stamp};
+    use crate::kafka::stream_queues::StreamChannel;
+
+    struct NoClient;
+
+    impl Connect for NoClient {
+        fn connect(&mut self) -> Result<Handles, KafkaError> {
+            Err(KafkaError::unreachable(&self.brokers(), "none"))
+        }
+
+        fn brokers(&self) -> Arc<str> {
+            "none".into()
+        }
+
+        fn refuse(&mut self, _error: &KafkaError) -> bool {
+            false
+        }
+    }
+
+    fn channel(stream: &str, capacity: usize) -> (StreamChannel, channels::Receiver<Feed>) {
+        let (feed, feeds) = channels::channel(capacity);
+        let channel = StreamChannel {
+            stream: stream.into(),
+            feed,
+            has_table: false,
+        };
+        (channel, feeds)
+    }
+
+    /// A reader of two topics. `/slow` uses both and takes nothing, `/other` uses the second one.
+    fn reader() -> (KafkaReader, [channels::Receiver<Feed>; 2]) {
+        let (slow, slow_feeds) = channel("/slow", 1);
+        let (other, other_feeds) = channel("/other", 100);
+        let plans = [("alone", vec![slow.clone()]), ("shared", vec![slow, other])];
+        let plans = plans.map(|(topic, channels)| (topic.into(), StartOffset::Earliest, channels));
+        let status = Arc::new(ReaderStatus::default());
+        let beside = Arc::new(ThreadsBeside::new(None, Arc::clone(&status)));
+        let mut reader = KafkaReader::new(
+            Box::new(NoClient),
+            plans.into_iter(),
+            status,
+            mpsc::channel().1,
+            (beside, Role::First),
+        );
+        let batcher = &mut reader.batcher;
+        for topic in ["alone", "shared"] {
+            batcher.assign(topic, None, vec![0], vec![0]);
+        }
+        let stamp = Stamp {
+            partition: 0,
+            offset: 0,
+            timestamp: None,
+        };
+        batcher.push(None, "shared", stamp, None, Some(b"v"), std::iter::empty());
+        batcher.flush();
+        let changes = batcher.update_paused(&Pulse::default());
+        assert!(
+            matches!(changes[..], [FlowChange::Paused { is_first: true, .. }]),
+            "{changes:?}"
+        );
+        (reader, [slow_feeds, other_feeds])
+    }
+
+    /// The messages of health about the stream after it has been slow for a time.
+    fn degraded(reader: &KafkaReader, slow_for: Duration) -> Vec<String> {
+        let (_, slow) = reader.batcher.slow().next().expect("a slow stream");
+        reader.report_slow(slow.since + slow_for);
+        let degraded = reader.status.snapshot().degraded;
+        degraded
+            .into_iter()
+            .filter(|message| message.contains("does not keep up"))
+            .collect()
+    }
+
+    #[test]
+    fn a_stream_that_does_not_keep_up_is_named_after_thirty_seconds() {
+        let (reader, _feeds) = reader();
+        assert_eq!(degraded(&reader, Duration::from_millis(29_999)), [""; 0]);
+        let named = "stream /slow: does not keep up with its topics, its clients are late, and those of streams \
+                     {\"/other\"}, which share topics with it";
+        for seconds in [30, 31, 3600] {
+            assert_eq!(degraded(&reader, Duration::from_secs(seconds)), [named]);
+        }
+    }
+
+    #[test]
+    fn a_stream_whose_topics_are_still_loaded_is_not_named() {
+        let (mut reader, _feeds) = reader();
+        reader.topics[0].loading = Some(Loading::new(vec![0], vec![9], Instant::now()));
+        assert_eq!(degraded(&reader, Duration::from_secs(60)), [""; 0]);
+        reader.topics[0].loading = None;
+        assert_eq!(degraded(&reader, Duration::from_secs(60)).len(), 1);
+    }
+}

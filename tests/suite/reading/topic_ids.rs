@@ -16,6 +16,8 @@ pub fn trials() -> Vec<Trial> {
         a_topic_with_another_id_is_read_from_its_beginning_at_any_offset,
         records_read_before_a_new_topic_id_are_repeated_after_one_reset,
         the_id_of_a_deleted_topic_is_ignored,
+        a_topic_recreated_twice_is_reset_twice_and_read_from_its_beginning,
+        a_topic_recreated_twice_between_two_refreshes_is_reset_once,
     ]
 }
 
@@ -208,5 +210,61 @@ fn the_id_of_a_deleted_topic_is_ignored() {
     assert!(
         !feeds.iter().any(|feed| matches!(feed, Feed::Recreated { .. })),
         "{feeds:?}"
+    );
+}
+
+/// Waits until reading continues at the beginning, and returns the offsets handed on from there.
+fn read_again(rig: &mut Rig, end: i64) -> Vec<i64> {
+    rig.recreated();
+    rig.script(|script| script.polls.push_back(Poll::Records((0..end).collect())));
+    rig.offsets(usize::try_from(end).expect("few"))
+}
+
+/// Every topic is longer than what was read of the one before, so that only its id distinguishes it.
+fn a_topic_recreated_twice_is_reset_twice_and_read_from_its_beginning() {
+    let mut rig = Rig::identified();
+    for (id, end) in [(2, 5), (3, 9)] {
+        rig.script(|script| {
+            script.id = TopicId::new(id);
+            script.bounds[0] = Bounds { low: 0, high: end };
+        });
+        assert_eq!(read_again(&mut rig, end), (0..end).collect::<Vec<i64>>());
+    }
+    // A broker that does not know better yet names both earlier topics.
+    for id in [2, 1] {
+        let looks = rig.script(|script| {
+            script.id = TopicId::new(id);
+            script.polls.push_back(Poll::Fail(unreachable()));
+            script.connects.len()
+        });
+        eventually(secs(20), "it is asked again", || {
+            ensure(rig.script(|script| script.connects.len()) > looks, "not yet")
+        });
+    }
+    rig.script(|script| {
+        script.id = TopicId::new(3);
+        script
+            .polls
+            .extend([Poll::Fail(unreachable()), Poll::Records(vec![9])]);
+    });
+    assert_eq!(rig.offsets(1), [9]);
+    let assigned = rig.script(|script| script.assigned.clone());
+    let restarts = assigned.iter().filter(|next| **next == [0]).count();
+    assert_eq!(restarts, 3, "at the start and for each new topic: {assigned:?}");
+}
+
+fn a_topic_recreated_twice_between_two_refreshes_is_reset_once() {
+    let mut rig = Rig::identified();
+    rig.script(|script| {
+        script.id = TopicId::new(3);
+        script.bounds[0] = Bounds { low: 0, high: 9 };
+    });
+    assert_eq!(read_again(&mut rig, 9), (0..9).collect::<Vec<i64>>());
+    let received = rig.received();
+    assert!(
+        !received
+            .iter()
+            .any(|feed| matches!(feed, Feed::Recreated { .. } | Feed::Records(_))),
+        "{received:?}"
     );
 }
