@@ -15,13 +15,16 @@ const SHARED: u64 = 48 << 20;
 const BASE: u64 = 64 << 20;
 
 /// Documents of tables that are compressed at once.
-pub const MOST_COMPRESSORS: usize = 64;
+pub(crate) const MOST_COMPRESSORS: usize = 64;
 
 /// About what a compressor takes until its client has read everything (350 KiB), for all of them.
 const COMPRESSORS: u64 = MOST_COMPRESSORS as u64 * (352 << 10);
 
 /// An estimate for a client that reads: 16 KiB in the process, 8 KiB of socket buffers in the kernel.
 const PER_CLIENT: u64 = 24 << 10;
+
+/// The same with TLS, whose state and buffers take 6 KiB of the process more.
+const PER_TLS_CLIENT: u64 = 32 << 10;
 
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -72,7 +75,7 @@ impl Sum {
             } else {
                 0
             },
-            clients: settings.http.max_clients.saturating_mul(PER_CLIENT),
+            clients: settings.http.max_clients.saturating_mul(per_client(settings)),
         }
     }
 
@@ -146,7 +149,7 @@ impl Memory {
             return None;
         }
         let more = if sum.limited() < available.bytes {
-            format!("set max_clients = {} in [http], ", left / PER_CLIENT)
+            format!("set max_clients = {} in [http], ", left / per_client(settings))
         } else {
             String::new()
         };
@@ -234,6 +237,15 @@ fn notes(stream: &StreamSettings) -> u64 {
         stream.log_bytes.0 / 2
     } else {
         0
+    }
+}
+
+/// The estimate for a client, which may use TLS if the daemon serves it.
+const fn per_client(settings: &Draft) -> u64 {
+    if settings.http.tls.is_some() {
+        PER_TLS_CLIENT
+    } else {
+        PER_CLIENT
     }
 }
 

@@ -172,16 +172,21 @@ fn client_memory_counts_in_the_warning_and_not_in_the_limit() {
             streams(&["log_bytes = \"64MiB\""])
         )
     };
-    // 208 MiB of bounds, and 24 KiB for each client.
-    let available = 208 * MEBIBYTE + 1000 * 24 * 1024;
-    for (clients, is_enough) in [(1000, true), (0, true), (1001, false)] {
-        let (draft, memory) = derived(&text(clients), Some(available));
-        let remedy = memory.remedy(&draft);
-        assert_eq!(remedy.is_none(), is_enough, "{clients}: {remedy:?}");
-        assert!(
-            remedy.is_none_or(|remedy| remedy.starts_with("set max_clients = 1000 in [http], lower limit")),
-            "{clients}"
-        );
+    // 208 MiB of bounds, and for each client 24 KiB, or 32 KiB with TLS.
+    let tls = "[http.tls]\nlisten = \"127.0.0.1:8443\"\n\
+               certificates = [{ cert_file = \"c\", key_file = \"k\" }]\n";
+    for (tls, kibibytes) in [("", 24), (tls, 32)] {
+        let available = 208 * MEBIBYTE + 1000 * kibibytes * 1024;
+        for (clients, is_enough) in [(1000, true), (0, true), (1001, false)] {
+            let (draft, memory) = derived(&(text(clients) + tls), Some(available));
+            let remedy = memory.remedy(&draft);
+            assert_eq!(remedy.is_none(), is_enough, "{clients}: {remedy:?}");
+            assert!(
+                remedy
+                    .is_none_or(|remedy| remedy.starts_with("set max_clients = 1000 in [http], lower limit")),
+                "{clients}"
+            );
+        }
     }
     let (draft, memory) = derived(&text(0), Some(208 * MEBIBYTE - 1));
     let remedy = memory.remedy(&draft).expect("too little");
