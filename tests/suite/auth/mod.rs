@@ -1,4 +1,4 @@
-//! Who may read what: tokens, the rights that they give, and what nobody learns without them.
+//! Authentication and authorisation: tokens, the rights that they give, and what is hidden without them.
 
 mod certificates;
 mod claims;
@@ -13,14 +13,17 @@ mod secrecy;
 mod settings;
 mod vectors;
 
+use crate::common::json;
 use crate::harness::daemon::{Daemon, run_to_end};
 use crate::harness::stream::Stream;
 use crate::harness::wait::secs;
 use crate::limits::config_of;
+use kafka_sse_bridge::config::units::Instant;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::fs;
 use std::str::FromStr;
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 pub fn trials() -> Vec<Trial> {
@@ -88,6 +91,21 @@ pub fn text(sections: &str, stream: &str) -> String {
     let exposed = "expose = [\"health\", \"about\", \"metrics\", \"streams\", \"descriptions\"]";
     let http = config_of(&format!("{exposed}\n{sections}"));
     format!("{http}{stream}\n[log]\nlevel = \"trace\"\n")
+}
+
+/// Lines of a stream that sends an event every second.
+pub const HEARTBEATS: &str = "heartbeat = \"event\"\nheartbeat_interval = \"1s\"\n";
+
+/// Waits for an event that was sent after the call, of a stream with [`HEARTBEATS`]: the stream is still open.
+pub async fn is_open(stream: &mut Stream) {
+    let now = Instant::millis(SystemTime::now()).to_string();
+    loop {
+        let event = stream.next(secs(20)).await;
+        assert_ne!(event.name, "goodbye", "{}", event.data);
+        if event.name == "heartbeat" && json(&event)["time"].as_str() > Some(&now) {
+            return;
+        }
+    }
 }
 
 /// The answer to a request for a stream.
