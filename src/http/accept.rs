@@ -1,4 +1,4 @@
-//! What a client accepts, and what it has: `Accept` and `Accept-Encoding`, with their weights (RFC 9110, section 12), and
+//! Content negotiation: `Accept` and `Accept-Encoding`, with their weights (RFC 9110, section 12), and
 //! `If-None-Match` (section 13.1.2). Pure.
 
 use http::{HeaderMap, HeaderName, header};

@@ -14,7 +14,7 @@ use log::debug;
 use warp::reply::{Reply, Response};
 
 use super::connections::Connection;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::forwarded::Address;
 use super::over_limit;
 use super::state::AppState;
@@ -73,7 +73,7 @@ async fn identity_of(
     connection: Option<&Arc<Connection>>,
 ) -> Result<Identity, Denied> {
     let is_trusted = connection.is_some_and(|connection| state.limits.trusts(connection.peer()));
-    // The certificate of a proxy does not say who its clients are.
+    // The certificate of a proxy does not identify its clients.
     let certificate = connection.filter(|_| !is_trusted);
     let certificate = certificate.and_then(|connection| connection.client_certificate());
     let client = Client {
@@ -92,7 +92,7 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Finds out who it is. A credential that is not accepted counts as where a stream is opened.
+    /// Authenticates it. A credential that is not accepted counts as it does when a stream is opened.
     pub(super) async fn of(
         state: &AppState,
         policy: &Arc<Policy>,
@@ -156,7 +156,7 @@ pub(super) fn check_selection(
         Err(unbound) => {
             state.auth.status.count(Reason::MissingClaim);
             let message = format!("{unbound}, and this stream shows each client what belongs to it");
-            let error = ApiError::new(StatusCode::FORBIDDEN, "missing_claim", message);
+            let error = ApiError::new(StatusCode::FORBIDDEN, ErrorCode::MissingClaim, message);
             Err(error.with_accepts(state.auth.policy().accepts()))
         }
     }
@@ -169,7 +169,7 @@ pub(super) fn name(access: Option<&Access>) -> Cow<'static, str> {
     })
 }
 
-/// By what the replays of a client take turns and are limited: who it is, where that is known, otherwise its address.
+/// The flow by which the replays of a client take turns and are limited: its identity if known, otherwise its address.
 pub(super) fn flow(access: Option<&Access>, address: Address) -> Flow {
     let subject = access.and_then(|access| access.claims().subject());
     subject.map_or_else(
@@ -182,7 +182,7 @@ pub(super) fn flow(access: Option<&Access>, address: Address) -> Flow {
     )
 }
 
-/// What says who a client is.
+/// The parts of a request that identify its client.
 struct Client<'r> {
     /// Whether its proxy is believed.
     is_trusted: bool,
@@ -252,17 +252,17 @@ fn token<'r>(
 }
 
 /// The status and the code of a refusal.
-fn status_of(denied: Denied) -> (StatusCode, &'static str) {
+fn status_of(denied: Denied) -> (StatusCode, ErrorCode) {
     match denied {
-        Denied::NotAllowed => (StatusCode::FORBIDDEN, "forbidden"),
+        Denied::NotAllowed => (StatusCode::FORBIDDEN, ErrorCode::Forbidden),
         Denied::NoToken | Denied::NotByProxy | Denied::NoCertificate => {
-            (StatusCode::UNAUTHORIZED, "unauthorized")
+            (StatusCode::UNAUTHORIZED, ErrorCode::Unauthorized)
         }
         Denied::CertificateExpired | Denied::CertificateUntrusted => {
-            (StatusCode::UNAUTHORIZED, "invalid_certificate")
+            (StatusCode::UNAUTHORIZED, ErrorCode::InvalidCertificate)
         }
-        Denied::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable"),
-        _ => (StatusCode::UNAUTHORIZED, "invalid_token"),
+        Denied::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::KeysUnavailable),
+        _ => (StatusCode::UNAUTHORIZED, ErrorCode::InvalidToken),
     }
 }
 
@@ -277,11 +277,14 @@ fn refusal(denied: Denied, policy: &Policy, headers: &HeaderMap) -> Response {
     }
     let challenge = match code {
         // RFC 6750, section 3.1: no error for a client that sends nothing.
-        "unauthorized" | "invalid_certificate" => "Bearer realm=\"kafka-sse-bridge\"".to_owned(),
-        "forbidden" => "Bearer realm=\"kafka-sse-bridge\", error=\"insufficient_scope\"".to_owned(),
-        code => {
-            format!("Bearer realm=\"kafka-sse-bridge\", error=\"{code}\", error_description=\"{message}\"")
+        ErrorCode::Unauthorized | ErrorCode::InvalidCertificate => {
+            "Bearer realm=\"kafka-sse-bridge\"".to_owned()
         }
+        ErrorCode::Forbidden => "Bearer realm=\"kafka-sse-bridge\", error=\"insufficient_scope\"".to_owned(),
+        code => format!(
+            "Bearer realm=\"kafka-sse-bridge\", error=\"{}\", error_description=\"{message}\"",
+            code.as_str()
+        ),
     };
     ApiError::new(status, code, message)
         .with_challenge(challenge)

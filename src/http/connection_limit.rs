@@ -17,13 +17,13 @@ use crate::config::proxies::Proxy;
 
 #[derive(Debug, Default)]
 pub(super) struct ConnectionLimit {
-    rules: RwLock<Rules>,
+    rules: RwLock<AddressRules>,
     /// Of addresses that have connections.
     counts: Mutex<HashMap<Address, u64>>,
 }
 
 #[derive(Debug, Default)]
-struct Rules {
+struct AddressRules {
     /// 0 is unlimited.
     most: u64,
     trusted_proxies: Vec<Proxy>,
@@ -36,7 +36,7 @@ pub(super) struct Share(Option<(Arc<ConnectionLimit>, Address)>);
 impl ConnectionLimit {
     /// Applies to connections that begin from now on. Those that began without a limit are not counted.
     pub(super) fn apply(&self, http: &HttpSettings) {
-        *self.rules.write() = Rules {
+        *self.rules.write() = AddressRules {
             most: http.max_connections_per_ip,
             trusted_proxies: http.trusted_proxies.clone(),
         };

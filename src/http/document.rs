@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use warp::reply::{Reply, Response};
 
 use super::accept;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::limits::Permit;
 use super::ndjson::{write_json, write_known_json};
 use crate::config::memory::MOST_COMPRESSORS;
@@ -104,7 +104,7 @@ impl Page {
 
 fn bad_after(text: &str, why: &str) -> ApiError {
     let message = format!("invalid after {text:?}: {why}; begin with the first page");
-    ApiError::parameter("bad_after", "after", message)
+    ApiError::parameter(ErrorCode::BadAfter, "after", message)
 }
 
 /// Answers with a page of the table, or with 304 if the client has it. `admit` gives the permit for the time of sending.
@@ -126,7 +126,7 @@ pub(super) async fn answer(
     ] {
         if is_given {
             let message = format!("{name:?} does not belong to format=json: it is the table as it is now");
-            return Err(ApiError::parameter("bad_format", name, message));
+            return Err(ApiError::parameter(ErrorCode::BadFormat, name, message));
         }
     }
     let (after, first) = page.after.map(|after| (after.row, after.first)).unzip();
@@ -181,7 +181,7 @@ pub(super) async fn answer(
 fn not_loaded() -> Response {
     let error = ApiError::new(
         StatusCode::SERVICE_UNAVAILABLE,
-        "not_loaded",
+        ErrorCode::NotLoaded,
         "the topics of this stream are still being read; retry later",
     );
     let mut response = error.into_response();

@@ -15,13 +15,13 @@ use warp::reply::{Reply, Response};
 use super::access;
 use super::connections::Connection;
 use super::document;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::form::Form;
 use super::limits::Permit;
 use super::ndjson::{Lines, as_lines};
 use super::over_limit;
 use super::parameters::is_ignored;
-use super::query::{Asked, parse};
+use super::query::{StreamQuery, parse};
 use super::response::as_event_stream;
 use super::state::AppState;
 use super::stream_path::FoundStream;
@@ -52,7 +52,7 @@ pub(super) async fn answer(
     if let Some(why) = stream.failure() {
         return Err(ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "stream_refused",
+            ErrorCode::StreamRefused,
             why,
         ));
     }
@@ -60,7 +60,7 @@ pub(super) async fn answer(
     let policy = state.auth.policy();
     let is_passed_over =
         |name: &str| is_ignored(name, &requests.ignored_parameters) || policy.query_parameter() == Some(name);
-    let Asked { mut opening, form } = parse(query, &is_passed_over, headers, &stream)?;
+    let StreamQuery { mut opening, form } = parse(query, &is_passed_over, headers, &stream)?;
     opening.path_values = path_values;
     opening.access = access.clone();
     let lines = match form {

@@ -14,7 +14,7 @@ use super::protocol::PREFACE;
 use crate::sse::words::words;
 
 words! {
-    /// What a client of HTTP/2 sends too much of.
+    /// The frames of HTTP/2 of which a client sends too many.
     Flood {
         /// Requests that it resets.
         Reset = "reset",

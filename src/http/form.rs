@@ -5,7 +5,7 @@
 
 use http::HeaderMap;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::{accept, document, ndjson};
 
 /// The media type of event streams.
@@ -48,10 +48,10 @@ impl Parameters {
     /// For an invalid value, and one that is given twice.
     pub(super) fn take(&mut self, name: &str, value: &str) -> Result<bool, ApiError> {
         match name {
-            "format" => put(&mut self.format, "bad_format", name, format(value)?)?,
-            "follow" => put(&mut self.follow, "bad_follow", name, follow(value)?)?,
-            "limit" => put(&mut self.limit, "bad_limit", name, limit(value)?)?,
-            "after" => put(&mut self.after, "bad_after", name, value.to_owned())?,
+            "format" => put(&mut self.format, ErrorCode::BadFormat, name, format(value)?)?,
+            "follow" => put(&mut self.follow, ErrorCode::BadFollow, name, follow(value)?)?,
+            "limit" => put(&mut self.limit, ErrorCode::BadLimit, name, limit(value)?)?,
+            "after" => put(&mut self.after, ErrorCode::BadAfter, name, value.to_owned())?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -65,15 +65,15 @@ impl Parameters {
         let format = self.format.unwrap_or_else(|| preferred(headers, has_table));
         if format != Format::Lines && self.follow.is_some() {
             return Err(ApiError::parameter(
-                "bad_follow",
+                ErrorCode::BadFollow,
                 "follow",
                 "\"follow\" belongs to format=ndjson; an EventSource would reconnect at the end",
             ));
         }
         if format != Format::Document {
             for (name, code, is_given) in [
-                ("limit", "bad_limit", self.limit.is_some()),
-                ("after", "bad_after", self.after.is_some()),
+                ("limit", ErrorCode::BadLimit, self.limit.is_some()),
+                ("after", ErrorCode::BadAfter, self.after.is_some()),
             ] {
                 if is_given {
                     let message = format!("{name:?} belongs to format=json, the pages of a table");
@@ -88,7 +88,7 @@ impl Parameters {
             },
             Format::Document if !has_table => {
                 return Err(ApiError::parameter(
-                    "bad_format",
+                    ErrorCode::BadFormat,
                     "format",
                     "invalid format \"json\": this stream has no table; expected \"events\" or \"ndjson\"",
                 ));
@@ -99,7 +99,7 @@ impl Parameters {
 }
 
 /// Sets a parameter that was not set before.
-fn put<T>(place: &mut Option<T>, code: &'static str, name: &str, value: T) -> Result<(), ApiError> {
+fn put<T>(place: &mut Option<T>, code: ErrorCode, name: &str, value: T) -> Result<(), ApiError> {
     if place.replace(value).is_some() {
         let message = format!("duplicate query parameter {name:?}; keep one of them");
         return Err(ApiError::parameter(code, name, message));
@@ -114,7 +114,7 @@ fn format(word: &str) -> Result<Format, ApiError> {
         "json" => Ok(Format::Document),
         other => {
             let message = format!("invalid format {other:?}: expected \"events\", \"ndjson\" or \"json\"");
-            Err(ApiError::parameter("bad_format", "format", message))
+            Err(ApiError::parameter(ErrorCode::BadFormat, "format", message))
         }
     }
 }
@@ -122,7 +122,7 @@ fn format(word: &str) -> Result<Format, ApiError> {
 fn follow(word: &str) -> Result<bool, ApiError> {
     word.parse().map_err(|_| {
         let message = format!("invalid follow {word:?}: expected \"true\" or \"false\"");
-        ApiError::parameter("bad_follow", "follow", message)
+        ApiError::parameter(ErrorCode::BadFollow, "follow", message)
     })
 }
 
@@ -130,7 +130,7 @@ fn limit(number: &str) -> Result<usize, ApiError> {
     let limit = number.parse().ok().filter(|limit| *limit > 0);
     limit.ok_or_else(|| {
         let message = format!("invalid limit {number:?}: expected a number of rows from 1 on");
-        ApiError::parameter("bad_limit", "limit", message)
+        ApiError::parameter(ErrorCode::BadLimit, "limit", message)
     })
 }
 

@@ -22,7 +22,7 @@ pub(super) struct Frames<T> {
     suspect: Arc<Suspect>,
 }
 
-/// What the client of a connection would be suspected of if that were closed now.
+/// The flood that explains a connection closed now.
 #[derive(Debug, Default)]
 pub(super) struct Suspect(AtomicUsize);
 

@@ -86,13 +86,13 @@ pub(crate) fn standing(state: &AppState) -> Standing {
 
 fn of_table(stream: &Stream) -> Vec<String> {
     let path = &stream.settings().path;
-    let mut troubles = Vec::new();
+    let mut degraded = Vec::new();
     if let Some(reached) = stream.table_bounds_reached() {
-        troubles.push(format!("stream {path}: its table is full ({reached})"));
+        degraded.push(format!("stream {path}: its table is full ({reached})"));
     }
     for (cause, keys) in stream.unusable_keys() {
         if keys > 0 {
-            troubles.push(format!(
+            degraded.push(format!(
                 "stream {path}: keys whose newest record cannot be shown, so that clients do not have them: {keys} \
                  ({}); write these keys again, or delete them",
                 cause.as_str()
@@ -100,14 +100,14 @@ fn of_table(stream: &Stream) -> Vec<String> {
         }
     }
     for (topic, records) in stream.superseded_lately() {
-        troubles.push(format!(
+        degraded.push(format!(
             "stream {path}: records of topic {topic:?} that are not shown, because their keys have newer ones in other \
              partitions: {records}, some in the last {}; write a key to one partition only, and check the \
              producers' clocks",
             Span(SUPERSEDED_FOR)
         ));
     }
-    troubles
+    degraded
 }
 
 /// 200 once every stream has loaded up to the ends as of the start, 503 before and while draining. The names of streams

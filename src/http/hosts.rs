@@ -18,7 +18,7 @@ use http::{Request, StatusCode, Version};
 use log::{debug, warn};
 use parking_lot::Mutex;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::forwarded::{is_proxy, last_host};
 use super::peer::Peer;
 use crate::config::hosts::{HostPattern, is_name};
@@ -91,9 +91,9 @@ impl Host {
     }
 }
 
-/// What decides about a request beside its head.
+/// The rules for a request, and the facts that its head lacks.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rules<'a> {
+pub(super) struct HostRules<'a> {
     pub(super) allowed: &'a [HostPattern],
     pub(super) trusted: &'a [Proxy],
     pub(super) peer: Option<Peer>,
@@ -105,7 +105,7 @@ pub(super) struct Rules<'a> {
 
 /// Checks the host that a request names, and returns it; a request that names none is answered, because every browser
 /// names one.
-pub(super) fn check<B>(request: &Request<B>, rules: Rules<'_>) -> Result<Option<Host>, Refusal> {
+pub(super) fn check<B>(request: &Request<B>, rules: HostRules<'_>) -> Result<Option<Host>, Refusal> {
     let headers = request.headers();
     let is_forwarded = rules.peer.is_some_and(|peer| is_proxy(peer, rules.trusted));
     let named = named(request)?;
@@ -180,7 +180,7 @@ impl UnknownHosts {
             Refusal::Malformed => {
                 return ApiError::new(
                     StatusCode::BAD_REQUEST,
-                    "bad_host",
+                    ErrorCode::BadHost,
                     "the request does not name one host, as a name or an address with or without a port",
                 );
             }
@@ -197,7 +197,7 @@ impl UnknownHosts {
         }
         ApiError::new(
             StatusCode::MISDIRECTED_REQUEST,
-            "unknown_host",
+            ErrorCode::UnknownHost,
             format!(
                 "this daemon does not answer to {name:?}; if it is one of its names, it has to be added to hosts in [http]"
             ),

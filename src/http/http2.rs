@@ -82,10 +82,10 @@ pub(super) async fn serve<T>(
 ) where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let tally = Arc::new(Tally::default());
+    let streams = Arc::new(StreamCount::default());
     let executor = Streams {
         connection: Arc::clone(&connection),
-        tally: Arc::clone(&tally),
+        count: Arc::clone(&streams),
         write_timeout: limits.write_timeout,
     };
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -113,7 +113,7 @@ pub(super) async fn serve<T>(
         .serve_connection(TokioIo::new(frames), service);
     let mut served = pin!(served);
     let mut idle = pin!(sleep(limits.idle_timeout));
-    let mut seen = tally.ended();
+    let mut seen = streams.ended();
     let mut is_ending = false;
     let result = loop {
         // The task of the stream that retired the connection has woken this one after that.
@@ -141,7 +141,7 @@ pub(super) async fn serve<T>(
             }
             () = idle.as_mut() => {
                 // Whose last frames may still be under way if one has ended since.
-                let had_streams = tally.open() > 0 || tally.ended() != seen;
+                let had_streams = streams.open() > 0 || streams.ended() != seen;
                 if !had_streams {
                     if is_ending {
                         break Ok(());
@@ -149,7 +149,7 @@ pub(super) async fn serve<T>(
                     is_ending = true;
                     served.as_mut().graceful_shutdown();
                 }
-                seen = tally.ended();
+                seen = streams.ended();
                 let pause = if is_ending { LAST_WORDS } else { limits.idle_timeout };
                 idle.as_mut().reset(Instant::now() + pause);
             }
@@ -235,12 +235,12 @@ struct Exchange {
 
 /// The streams of a connection, in numbers.
 #[derive(Debug, Default)]
-struct Tally {
+struct StreamCount {
     opened: AtomicU64,
     ended: AtomicU64,
 }
 
-impl Tally {
+impl StreamCount {
     fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
     }
@@ -251,9 +251,9 @@ impl Tally {
 }
 
 /// Counts one stream until it is dropped.
-struct Counted(Arc<Tally>);
+struct CountedStream(Arc<StreamCount>);
 
-impl Drop for Counted {
+impl Drop for CountedStream {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -263,7 +263,7 @@ impl Drop for Counted {
 #[derive(Debug, Clone)]
 struct Streams {
     connection: Arc<Connection>,
-    tally: Arc<Tally>,
+    count: Arc<StreamCount>,
     write_timeout: Duration,
 }
 
@@ -272,8 +272,8 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        self.tally.opened.fetch_add(1, Ordering::Relaxed);
-        let counted = Counted(Arc::clone(&self.tally));
+        self.count.opened.fetch_add(1, Ordering::Relaxed);
+        let counted = CountedStream(Arc::clone(&self.count));
         let exchange = Arc::new(Exchange {
             connection: self.connection.stream(),
             pieces: AtomicU64::new(0),

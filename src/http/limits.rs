@@ -36,7 +36,7 @@ const LIMITS: usize = 6;
 
 /// The limits in force; 0 is unlimited.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rules {
+pub struct LimitRules {
     /// Streams open at once.
     pub max_clients: u64,
     /// Streams open at once for one address.
@@ -49,7 +49,7 @@ pub struct Rules {
     pub trusted_proxies: Vec<Proxy>,
 }
 
-impl From<&HttpSettings> for Rules {
+impl From<&HttpSettings> for LimitRules {
     fn from(http: &HttpSettings) -> Self {
         Self {
             max_clients: http.max_clients,
@@ -123,7 +123,7 @@ pub(crate) struct Counts {
 /// The open streams, and their limits.
 #[derive(Debug)]
 pub struct Limits {
-    rules: RwLock<Arc<Rules>>,
+    rules: RwLock<Arc<LimitRules>>,
     open: Mutex<OpenStreams>,
     refused: [AtomicU64; LIMITS],
     /// By limit. Locked only to log a refused client.
@@ -150,7 +150,7 @@ impl Default for OfStream {
 
 impl Limits {
     /// No stream is open.
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: LimitRules) -> Self {
         Self {
             rules: RwLock::new(Arc::new(rules)),
             open: Mutex::default(),
@@ -161,11 +161,11 @@ impl Limits {
     }
 
     /// Changes the limits. Open streams stay open and counted, even if they exceed a new limit.
-    pub fn set(&self, rules: Rules) {
+    pub fn set(&self, rules: LimitRules) {
         *self.rules.write() = Arc::new(rules);
     }
 
-    pub(crate) fn rules(&self) -> Arc<Rules> {
+    pub(crate) fn rules(&self) -> Arc<LimitRules> {
         Arc::clone(&self.rules.read())
     }
 
@@ -289,7 +289,7 @@ struct Share {
 }
 
 impl OpenStreams {
-    fn enter(&mut self, address: Address, rules: &Rules, now: Instant) -> Result<(), Limit> {
+    fn enter(&mut self, address: Address, rules: &LimitRules, now: Instant) -> Result<(), Limit> {
         let is_reached = |count: u64, limit: u64| limit > 0 && count >= limit;
         if is_reached(self.clients, rules.max_clients) {
             return Err(Limit::Clients);
@@ -391,8 +391,8 @@ mod tests {
         IpAddr::V4(number.into()).into()
     }
 
-    fn rules(max_opens_per_second_per_ip: u32) -> Rules {
-        Rules {
+    fn rules(max_opens_per_second_per_ip: u32) -> LimitRules {
+        LimitRules {
             max_opens_per_second_per_ip,
             ..(&HttpSettings::default()).into()
         }

@@ -137,7 +137,7 @@ impl Listener {
     ///
     /// # Errors
     /// When one of the addresses cannot be bound.
-    pub fn bind_endpoint(endpoint: &Endpoint, access: &SocketAccess) -> Result<Vec<Self>, BindError> {
+    pub(crate) fn bind_endpoint(endpoint: &Endpoint, access: &SocketAccess) -> Result<Vec<Self>, BindError> {
         if endpoint.address == SYSTEMD {
             return inherited(endpoint.scheme).map_err(|error| BindError::new(SYSTEMD, error));
         }
@@ -199,7 +199,7 @@ impl Listener {
 /// A socket that systemd has bound and passed.
 #[derive(Debug)]
 struct Inherited {
-    /// What it is for, by its name.
+    /// Its purpose, by its name.
     scheme: Scheme,
     socket: InheritedSocket,
 }

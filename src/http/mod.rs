@@ -12,7 +12,7 @@
 //!   `ndjson` rewrites, `document`, [`assets`], `about`, `streams`,
 //!   [`health`], `metrics`, `not_found`. They answer from [`state`], which includes [`reloads`]; `response` and `error`
 //!   build the common parts of responses, `accept` parses a client's preferences.
-//! - `access` finds out who a client is, and whether it may read a stream.
+//! - `access` authenticates a client, and decides whether it may read a stream.
 //! - `description`: the API as OpenAPI and AsyncAPI.
 //! - `hosts`: the names that the daemon answers to.
 //! - [`limits`] enforces limits of streams, `forwarded` finds the client address behind proxies, `over_limit` builds the
@@ -33,7 +33,7 @@ pub mod connections;
 mod cors;
 mod description;
 mod document;
-mod error;
+pub mod error;
 mod event_stream;
 pub mod exposure;
 pub mod flood;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::exposure::Surface;
 use super::state::AppState;
 use crate::config::exposure::Exposed;
@@ -15,7 +15,7 @@ use crate::config::exposure::Exposed;
 /// Paths that are served beside streams and files of the page.
 const OWN: [(&str, Exposed); 7] = [
     ("/about", Exposed::About),
-    // Where it is not exposed, in its reduced form.
+    // If it is not exposed, the reduced form is.
     ("/streams", Exposed::Streams),
     ("/metrics", Exposed::Metrics),
     ("/health/live", Exposed::Health),
@@ -47,7 +47,7 @@ pub(super) fn error(state: &AppState, surface: Surface, path: &str) -> ApiError 
     let hints: Vec<String> = meant.into_iter().chain(where_else).collect();
     let gap = if hints.is_empty() { "" } else { "; " };
     let message = format!("nothing is served at {path}{gap}{}", hints.join(" "));
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+    ApiError::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, message)
 }
 
 /// The answer where `ui.assets` holds no page.
@@ -60,7 +60,7 @@ pub(super) fn no_page(state: &AppState, surface: Surface) -> ApiError {
     };
     let message =
         format!("no page at {base}/: the directory in ui.assets has no readable index.html{listed}");
-    ApiError::new(StatusCode::NOT_FOUND, "not_found", message)
+    ApiError::new(StatusCode::NOT_FOUND, ErrorCode::NotFound, message)
 }
 
 /// The path that is served and differs least, if it differs little: by its case, by slashes at its end, by escapes that

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use warp::reply::{Reply, Response};
 
 use super::accept;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::limits::Limit;
 use super::response::as_event_stream;
 use crate::sse::write;
@@ -48,28 +48,28 @@ fn problem(limit: Limit) -> ApiError {
     let (status, code, message) = match limit {
         Limit::Clients => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "too_many_clients",
+            ErrorCode::TooManyClients,
             "the limit of open streams is reached; retry later",
         ),
         Limit::ClientsPerIp => (
             StatusCode::TOO_MANY_REQUESTS,
-            "too_many_clients_per_ip",
+            ErrorCode::TooManyClientsPerIp,
             "the limit of open streams per client address is reached; close some, or retry later",
         ),
         Limit::Opens | Limit::OpensPerIp => (
             StatusCode::TOO_MANY_REQUESTS,
-            "too_many_opens",
+            ErrorCode::TooManyOpens,
             "the limit of streams opened per second is reached; retry later",
         ),
         Limit::FilterPaths => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "too_many_filter_paths",
+            ErrorCode::TooManyFilterPaths,
             "the limit of value paths and header names in filters of this stream is reached (max_filter_paths, or an eighth \
              of log_bytes for them); use those of other clients, or retry later",
         ),
         Limit::UnindexedFilters => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "too_many_unindexed_filters",
+            ErrorCode::TooManyUnindexedFilters,
             "the limit of filters by topic and partition alone is reached on this stream (max_unindexed_filters); add a key, \
              a header or a value, or retry later",
         ),

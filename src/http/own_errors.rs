@@ -1,4 +1,4 @@
-//! What hyper refuses by itself over HTTP/1.1, as JSON like all other errors.
+//! Requests that hyper refuses by itself over HTTP/1.1: their errors as JSON, like all others.
 //!
 //! A request whose head cannot be parsed or is too large reaches no handler: hyper writes a response without a body, ends
 //! the connection, and offers no way to change that. So [`with_body`] recognises such a response where it is written.
@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 
 /// Most bytes of a request's head; a larger one is answered by 431. An event id and a dozen cookies fit.
 pub(super) const MAX_HEAD: u32 = 32 * 1024;
@@ -31,12 +31,12 @@ pub(super) fn with_body(response: &[u8]) -> Option<Bytes> {
     let error = match status {
         "400" => ApiError::new(
             StatusCode::BAD_REQUEST,
-            "malformed_request",
+            ErrorCode::MalformedRequest,
             "the head of the request is not HTTP",
         ),
         "431" => ApiError::new(
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "head_too_large",
+            ErrorCode::HeadTooLarge,
             format!(
                 "the head of the request has more than {MAX_HEAD} bytes or {MAX_FIELDS} fields; an event id has its place in \
                  Last-Event-ID or lastEventId, and cookies that nobody needs can be deleted"

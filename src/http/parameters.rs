@@ -4,7 +4,7 @@
 //! good on a 400. A mistyped parameter is refused all the same, because it would open another stream than was meant.
 //! Knows names only: a value may be a secret, and is never read here.
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use crate::config::suggest::nearest;
 
 /// Ignored on every stream, by their exact names.
@@ -77,7 +77,7 @@ pub(super) fn unknown(name: &str) -> ApiError {
         "{name:?} is not a parameter of a stream; {advice} {PARAMETERS}; where a proxy or a library adds it, name it in \
          http.ignored_parameters"
     );
-    ApiError::parameter("unknown_parameter", name, message)
+    ApiError::parameter(ErrorCode::UnknownParameter, name, message)
 }
 
 /// The parameter that a wrong name resembles.

@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::form::{Form, Parameters};
 use super::parameters::unknown;
 use crate::config::Start;
@@ -25,9 +25,9 @@ use crate::stream::start_position::Opening;
 const LACKING: &str =
     "which the Kafka client in use does not support; set client = \"librdkafka\" in [kafka]";
 
-/// What a client asks of a stream.
+/// The query of a request for a stream.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct StreamQuery {
     /// Where it begins, and its filter.
     pub(super) opening: Opening,
     /// The form of the response.
@@ -42,7 +42,7 @@ pub(super) fn parse(
     is_ignored: &dyn Fn(&str) -> bool,
     headers: &HeaderMap,
     stream: &Stream,
-) -> Result<Asked, ApiError> {
+) -> Result<StreamQuery, ApiError> {
     let mut opening = Opening::default();
     let mut parameters = Parameters::default();
     let mut filter = Filter::default();
@@ -50,11 +50,13 @@ pub(super) fn parse(
     let written = query.split('&').filter(|part| !part.is_empty());
     for (written, (name, value)) in written.zip(form_urlencoded::parse(query.as_bytes())) {
         match &*name {
-            "start" if opening.start.is_some() => return Err(twice("bad_start", "start")),
+            "start" if opening.start.is_some() => return Err(twice(ErrorCode::BadStart, "start")),
             "start" => opening.start = Some(start(&value, stream)?),
-            "since" if opening.since.is_some() => return Err(twice("bad_since", "since")),
+            "since" if opening.since.is_some() => return Err(twice(ErrorCode::BadSince, "since")),
             "since" => opening.since = Some(since(&value, stream)?),
-            "throttle" if opening.throttle.is_some() => return Err(twice("bad_throttle", "throttle")),
+            "throttle" if opening.throttle.is_some() => {
+                return Err(twice(ErrorCode::BadThrottle, "throttle"));
+            }
             "throttle" => opening.throttle = Some(throttle(&value, stream)?),
             "sample" => return Err(sample(stream)),
             name if is_last_event_id(name) => {
@@ -75,10 +77,10 @@ pub(super) fn parse(
         opening.last_event_id = Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
     }
     let form = parameters.form(headers, stream.settings().has_table())?;
-    Ok(Asked { opening, form })
+    Ok(StreamQuery { opening, form })
 }
 
-fn twice(code: &'static str, parameter: &str) -> ApiError {
+fn twice(code: ErrorCode, parameter: &str) -> ApiError {
     let message = format!("duplicate query parameter {parameter:?}; keep one of them");
     ApiError::parameter(code, parameter, message)
 }
@@ -92,19 +94,19 @@ fn start(word: &str, stream: &Stream) -> Result<Start, ApiError> {
         "snapshot" => {
             let message =
                 "invalid start \"snapshot\": this stream has no table; expected \"live\" or \"earliest\"";
-            Err(ApiError::parameter("bad_start", "start", message))
+            Err(ApiError::parameter(ErrorCode::BadStart, "start", message))
         }
         other => {
             let snapshot = if has_table { "\"snapshot\", " } else { "" };
             let message = format!("invalid start {other:?}: expected {snapshot}\"live\" or \"earliest\"");
-            Err(ApiError::parameter("bad_start", "start", message))
+            Err(ApiError::parameter(ErrorCode::BadStart, "start", message))
         }
     }
 }
 
 /// The shortest time between two values of a key.
 fn throttle(text: &str, stream: &Stream) -> Result<Duration, ApiError> {
-    let bad = |message: String| ApiError::parameter("bad_throttle", "throttle", message);
+    let bad = |message: String| ApiError::parameter(ErrorCode::BadThrottle, "throttle", message);
     if !stream.settings().has_table() {
         return Err(bad(
             "this stream has no table, so there is no latest value of a key to wait for, and to leave out records would \
@@ -129,11 +131,11 @@ fn sample(stream: &Stream) -> ApiError {
         "read all records, or ask for a stream that keeps a table and use \"throttle\" there"
     };
     let message = format!("\"sample\" would lose records without saying which; {remedy}");
-    ApiError::parameter("bad_sample", "sample", message)
+    ApiError::parameter(ErrorCode::BadSample, "sample", message)
 }
 
 fn since(text: &str, stream: &Stream) -> Result<i64, ApiError> {
-    let bad = |message: String| ApiError::parameter("bad_since", "since", message);
+    let bad = |message: String| ApiError::parameter(ErrorCode::BadSince, "since", message);
     if stream.lacks_times_and_headers() {
         return Err(bad(format!("\"since\" needs the time index of Kafka, {LACKING}")));
     }
@@ -180,7 +182,7 @@ fn add_term(
     stream: &Stream,
 ) -> Result<(), ApiError> {
     let settings = stream.settings();
-    let bad = |message: String| ApiError::parameter("bad_filter", parameter, message);
+    let bad = |message: String| ApiError::parameter(ErrorCode::BadFilter, parameter, message);
     let Some(name) = Name::parse(parameter).map_err(|error| bad(error.to_string()))? else {
         return if is_ignored(parameter) {
             Ok(())
@@ -190,14 +192,18 @@ fn add_term(
     };
     if !stream.live_settings().client_filters {
         let message = format!("this stream does not allow client filters; remove {parameter:?}");
-        return Err(ApiError::forbidden("filters_forbidden", parameter, message));
+        return Err(ApiError::forbidden(
+            ErrorCode::FiltersForbidden,
+            parameter,
+            message,
+        ));
     }
     if let Name::Value(path) = &name
         && Projection::of(settings).is_some_and(|projection| !projection.shows(path))
     {
         let message =
             format!("this stream does not show what {parameter:?} compares; filter by what its events have");
-        return Err(ApiError::forbidden("hidden_value", parameter, message));
+        return Err(ApiError::forbidden(ErrorCode::HiddenValue, parameter, message));
     }
     if percent_decode_str(written).decode_utf8().is_err() {
         return Err(bad(format!(

@@ -6,7 +6,7 @@ use http::header::{CACHE_CONTROL, LOCATION};
 use http::{HeaderValue, Request, StatusCode};
 use warp::reply::{Reply, Response};
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::hosts::Host;
 use super::router::Handler;
 use super::state::AppState;
@@ -32,7 +32,7 @@ fn answer<B>(request: &Request<B>, host: Option<&Host>, port: u16) -> Response {
     let location = host.and_then(|host| location(host, port, target));
     let Some(location) = location.and_then(|location| HeaderValue::try_from(location).ok()) else {
         let message = "this address redirects to https, and the request has no host and path to redirect to";
-        return ApiError::new(StatusCode::BAD_REQUEST, "no_host", message).into_response();
+        return ApiError::new(StatusCode::BAD_REQUEST, ErrorCode::NoHost, message).into_response();
     };
     let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
     let headers = response.headers_mut();

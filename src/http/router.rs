@@ -22,10 +22,10 @@ use super::{about, description, event_stream, health, metrics, not_found, stream
 use crate::config::exposure::Exposed;
 
 /// Answers requests. One type, so that connections are compiled once and tests can answer by a closure.
-pub type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
+pub type Handler = Arc<dyn Fn(Request<Incoming>) -> ResponseFuture + Send + Sync>;
 
 /// A response that is being made.
-pub type Answer = Pin<Box<dyn Future<Output = Response> + Send>>;
+pub type ResponseFuture = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Answers by the route of the path, for listeners of this kind.
 pub fn routes(state: Arc<AppState>, surface: Surface) -> Handler {

@@ -30,7 +30,7 @@ use super::base_path::{NotBelow, fold_slashes};
 use super::connection_limit::Share;
 use super::connections::{Connection, Connections, Limit};
 use super::cors::is_preflight;
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use super::exposure::Surface;
 use super::head_timeout::HEAD_TIMEOUT;
 use super::http1;
@@ -79,7 +79,7 @@ impl Stopping {
     }
 }
 
-/// What carries HTTP at a listener.
+/// The transport of HTTP at a listener.
 #[derive(Debug, Clone)]
 pub enum Transport {
     /// The socket.
@@ -232,7 +232,7 @@ async fn accept_all<L: Accept>(
     }
 }
 
-/// What the connections of a listener have in common.
+/// The state that the connections of a listener share.
 struct Service {
     surface: Surface,
     handler: Handler,
@@ -437,7 +437,7 @@ async fn handle(
 
 fn uri_too_long() -> ApiError {
     let message = format!("the path and query have more than {MAX_TARGET} bytes");
-    ApiError::new(StatusCode::URI_TOO_LONG, "uri_too_long", message)
+    ApiError::new(StatusCode::URI_TOO_LONG, ErrorCode::UriTooLong, message)
 }
 
 fn redirect(location: &str) -> Response {

@@ -30,7 +30,7 @@ pub(super) struct ClientSocket<T> {
     connection: Arc<Connection>,
     head_timeout: HeadTimeout,
     hangup: Hangup,
-    /// What is left to be written of an error of hyper's own, with the body that it lacks.
+    /// The unwritten rest of an error of hyper's own, with the body that it lacks.
     own_error: Option<Bytes>,
 }
 

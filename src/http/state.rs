@@ -36,7 +36,7 @@ use crate::stream::counters::Ledger;
 #[derive(Debug)]
 pub struct AppState {
     shown: RwLock<Shown>,
-    /// Who may read what.
+    /// The rules on which clients may read which streams.
     pub auth: Arc<Auth>,
     /// The status of reading Kafka.
     pub kafka: Arc<KafkaStatus>,
@@ -50,7 +50,7 @@ pub struct AppState {
     pub connections: Arc<Connections>,
     /// The open streams, and their limits.
     pub limits: Arc<Limits>,
-    /// What replays may read from Kafka.
+    /// The quotas of what replays read from Kafka.
     pub replay_quota: Arc<ReplayQuota>,
     /// The counters of streams, including those that a reload has removed.
     pub ledger: Ledger,
@@ -200,7 +200,7 @@ impl AppState {
     ) -> Result<Option<Host>, ApiError> {
         let connection = request.extensions().get::<Arc<Connection>>();
         let peer = connection.map(|connection| connection.peer());
-        let rules = hosts::Rules {
+        let rules = hosts::HostRules {
             peer,
             port: connection.and_then(|connection| connection.port()),
             allowed: &settings.hosts,

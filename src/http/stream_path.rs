@@ -1,11 +1,11 @@
 //! The stream that a path names, and the values of the path's parameters.
 //!
 //! A literal path takes precedence over one with parameters, however the request escapes it: a proxy that removes escapes
-//! before it decides who may read it must not decide about another stream.
+//! before it decides which clients may read it must not decide about another stream.
 
 use std::sync::Arc;
 
-use super::error::ApiError;
+use super::error::{ApiError, ErrorCode};
 use crate::config::path_parameters::{BadValue, PathValues};
 use crate::stream::Stream;
 
@@ -58,5 +58,5 @@ pub(super) fn template<'s>(streams: &'s [Arc<Stream>], path: &str) -> Option<&'s
 
 /// The error of a value that a parameter of a path cannot have.
 pub(super) fn error(bad: &BadValue) -> ApiError {
-    ApiError::parameter("bad_path_parameter", &bad.parameter, bad.to_string())
+    ApiError::parameter(ErrorCode::BadPathParameter, &bad.parameter, bad.to_string())
 }

@@ -9,6 +9,7 @@ use kafka_sse_bridge::config::load::ENVIRONMENT_PREFIX;
 use kafka_sse_bridge::config::reload_effect;
 use kafka_sse_bridge::config::settings::Draft;
 use kafka_sse_bridge::config::validate::{RESERVED_PATHS, reserved_events};
+use kafka_sse_bridge::http::error::ErrorCode;
 use libtest_mimic::Trial;
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,12 +21,13 @@ pub fn trials() -> Vec<Trial> {
         the_docs_list_every_exit_code_and_no_other,
         the_docs_list_every_route_and_no_other,
         the_docs_list_every_control_event_and_no_other,
+        the_docs_list_every_error_code_and_no_other,
         every_key_in_the_docs_exists,
         every_file_in_the_docs_exists,
     ]
 }
 
-/// The documents that tell about this version, by their paths in the repository.
+/// The documents of this version, by their paths in the repository.
 pub fn documents() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let in_docs = fs::read_dir(root.join("docs")).expect("docs").map(|entry| {
@@ -198,6 +200,24 @@ fn the_docs_list_every_control_event_and_no_other() {
     let quoted = first_cells(&section).join(" ") + " " + others;
     let listed: BTreeSet<&str> = quoted.split('`').skip(1).step_by(2).collect();
     assert_eq!(listed, reserved_events().collect());
+}
+
+/// The second cells of the table of errors.
+fn the_docs_list_every_error_code_and_no_other() {
+    let wire = document("docs/wire.md");
+    let rows = wire
+        .lines()
+        .skip_while(|line| *line != "| status | code | when |")
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split(" | ").nth(1));
+    let listed: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let unique: BTreeSet<&str> = listed.iter().copied().collect();
+    assert_eq!(unique.len(), listed.len(), "a code is listed twice: {listed:?}");
+    let codes: BTreeSet<&str> = ErrorCode::ALL.map(ErrorCode::as_str).into();
+    assert_eq!(codes, unique);
 }
 
 fn every_key_in_the_docs_exists() {

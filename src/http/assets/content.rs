@@ -16,7 +16,7 @@ pub(super) const INDEX: &str = "index.html";
 /// The path of the configured logo, below that of the page.
 pub(super) const LOGO: &str = "logo";
 
-/// What is put into [`INDEX`] in place of names in double braces: each name with its text, escaped for HTML.
+/// The texts that replace names in double braces in [`INDEX`], by name, escaped for HTML.
 #[derive(Debug, Clone)]
 pub(super) struct Template(Vec<(&'static str, String)>);
 

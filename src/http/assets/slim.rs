@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-/// What begins a comment of several lines that is kept: a licence.
+/// The beginning of a comment of several lines that is kept: a licence.
 const KEPT: &str = "/*!";
 
 /// Files of others, which come as small as they get.
@@ -23,7 +23,7 @@ pub(super) fn slim(name: &str, text: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// What is slimmed.
+/// The language of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Language {
     Script,

@@ -1,4 +1,4 @@
-//! What both documents have in common.
+//! Parts that both documents share.
 
 use serde_json::{Value, json};
 

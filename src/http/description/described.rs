@@ -86,7 +86,7 @@ fn refer(described: Described, name: &str, components: &mut Map<String, Value>) 
         .into_iter()
         .map(|(label, description)| description.move_to(components, COMPONENTS, &format!("{name}.{label}")))
         .collect();
-    // What other schemas say may be anything.
+    // Values of other schemas may be anything.
     let open = (!is_complete).then(|| json!({}));
     components.insert(name.to_owned(), any_of(references.into_iter().chain(open)));
     Some(json!({ "$ref": format!("{COMPONENTS}{name}") }))

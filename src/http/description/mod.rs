@@ -54,7 +54,7 @@ async fn complete(state: &AppState, streams: &[Arc<Stream>]) {
 /// Answers with a document. Written on a blocking thread, because large schemas take milliseconds.
 async fn answer(state: &AppState, write: fn(&[Arc<Stream>], &RequestSettings) -> Value) -> Response {
     let (streams, requests) = (state.shown().streams.clone(), state.requests());
-    // What takes longer is in the next document.
+    // A schema that takes longer is in the next document.
     let _ = timeout(PATIENCE, complete(state, &streams)).await;
     let written = tokio::task::spawn_blocking(move || write(&streams, &requests)).await;
     match written {

@@ -13,7 +13,7 @@ use crate::config::path_parameters::parameters as parameters_of;
 use crate::http::state::RequestSettings;
 use crate::stream::Stream;
 
-/// What listeners for clients serve: the streams, and the routes for operators that are exposed.
+/// The paths that listeners for clients serve: the streams, and the routes for operators that are exposed.
 pub(super) fn document(streams: &[Arc<Stream>], requests: &RequestSettings) -> Value {
     let (base_path, exposed) = (requests.base_path.as_str(), &requests.exposed);
     let mut paths = Map::new();

@@ -21,7 +21,7 @@ pub(super) fn unregistered(settings: &StreamSettings, key: &Value) -> Value {
     }
 }
 
-/// What the stream puts into its values.
+/// The members that the stream adds to its values.
 pub(super) fn added(settings: &StreamSettings, key: &Value) -> Map<String, Value> {
     let added = AddedField::of(settings).map(|(field, name)| (field, name.as_str()));
     members(settings, key, added)
@@ -86,7 +86,7 @@ pub(super) fn key(mut schema: Value) -> Value {
     schema
 }
 
-/// What is decoded, or any of the `other` types. Everything that a schema describes may be anything here.
+/// A decoded value, or any of the `other` types. Everything that a schema describes may be anything here.
 fn decoded(format: DataFormat, settings: &StreamSettings, other: &[&str]) -> Value {
     let types: &[&str] = match format {
         DataFormat::Int16 | DataFormat::Int32 => &["integer"],

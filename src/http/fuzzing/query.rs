@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 
 use crate::config::filter::{Filter, Name};
 use crate::config::{Start, StreamSettings};
-use crate::http::query::{Asked, parse};
+use crate::http::query::{StreamQuery, parse};
 use crate::kafka::record::{Batch, Stamp};
 use crate::sse::write;
 use crate::stream::Stream;
@@ -74,7 +74,7 @@ pub(crate) fn queries(data: &[u8]) {
     if let Ok(id) = HeaderValue::from_bytes(id) {
         headers.insert("last-event-id", id);
     }
-    let Ok(Asked { opening, .. }) = parse(query, &|_| false, &headers, stream) else {
+    let Ok(StreamQuery { opening, .. }) = parse(query, &|_| false, &headers, stream) else {
         return;
     };
     assert!(opening.since.is_none_or(|since| since >= 0));

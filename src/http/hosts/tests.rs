@@ -38,7 +38,7 @@ fn outcome(case: &Case<'_>, is_admin: bool) -> Result<(), Refusal> {
         .collect();
     check(
         &request,
-        Rules {
+        HostRules {
             allowed: &allowed,
             trusted: &trusted,
             peer: Some(Peer::Tcp((peer, 4711).into())),

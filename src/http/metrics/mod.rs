@@ -2,7 +2,7 @@
 //!
 //! Stores nothing: every scrape reads counters and state of other modules, so a metric costs nothing between scrapes.
 //! [`server`] has the HTTP service, [`streams`] each stream, [`kafka`] reading, [`schema_registry`] schemas, [`auth`]
-//! who may read, [`process`] the operating system's figures; [`families`] writes them. docs/operations.md describes
+//! authentication, [`process`] the operating system's figures; [`families`] writes them. docs/operations.md describes
 //! each metric; a test compares that table with a scrape.
 
 mod auth;

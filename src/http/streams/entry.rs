@@ -25,7 +25,7 @@ impl<'k> Progress<'k> {
     }
 }
 
-/// What both forms have: how the stream is read, and how the page shows it.
+/// The members of both forms: how the stream is read, and how the page shows it.
 pub(super) fn described(
     stream: &Stream,
     policy: &Policy,

@@ -11,11 +11,11 @@ use crate::http::error::ApiError;
 use crate::http::state::{AppState, RequestSettings};
 use crate::stream::Stream;
 
-/// What a client may know of the streams.
+/// The streams that a client may know of.
 pub(super) struct Readable {
     /// Those that it may read, in the order of the configuration.
     pub(super) streams: Vec<Arc<Stream>>,
-    /// How clients may say who they are, if there are streams that another client may read.
+    /// The ways in which clients may authenticate, if there are streams that another client may read.
     pub(super) accepts: Option<Vec<&'static str>>,
     /// Why its token or its certificate is not accepted, if it is not.
     pub(super) error: Option<ApiError>,
