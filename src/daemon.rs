@@ -161,7 +161,7 @@ impl Running {
 }
 
 pub(crate) struct Reading {
-    pub(crate) tail: ReaderHandle,
+    pub(crate) reader: ReaderHandle,
     pub(crate) streams: Vec<Arc<Stream>>,
 }
 
@@ -355,7 +355,7 @@ impl Daemon {
         let plans = plan::topics(settings, &feeds);
         let reading = Reading {
             // Without a thread the channels close with the plans, and the writers end.
-            tail: ReaderHandle::spawn(connection, plans, self.app.kafka.reader())?,
+            reader: ReaderHandle::spawn(connection, plans, self.app.kafka.reader())?,
             streams: running
                 .iter()
                 .map(|running| Arc::clone(&running.stream))
@@ -366,7 +366,7 @@ impl Daemon {
 
     /// Publishes the running streams and reading threads to the HTTP service.
     pub(crate) fn show(&self) {
-        let statuses = self.readings.iter().map(|reading| reading.tail.status());
+        let statuses = self.readings.iter().map(|reading| reading.reader.status());
         self.app.kafka.set(statuses.map(Arc::clone).collect());
         let mut shown = self.app.shown().clone();
         shown.streams = self
@@ -394,7 +394,7 @@ impl Daemon {
         self.tidy();
         let brokers = self.app.kafka.brokers().max(self.connection.brokers.len());
         // Threads that are stopping may still hold connections.
-        let reading: usize = self.readings.iter().map(|reading| reading.tail.threads()).sum();
+        let reading: usize = self.readings.iter().map(|reading| reading.reader.threads()).sum();
         let readers = reading + self.retired.len();
         let handles = HANDLES * readers + history::MAX_HANDLES;
         let reserve = fd_limit::reserve(brokers, handles);
@@ -442,8 +442,10 @@ impl Daemon {
 
     async fn drain(&mut self) {
         let readings = std::mem::take(&mut self.readings);
-        let mut threads: Vec<JoinHandle<()>> =
-            readings.into_iter().map(|reading| reading.tail.stop()).collect();
+        let mut threads: Vec<JoinHandle<()>> = readings
+            .into_iter()
+            .map(|reading| reading.reader.stop())
+            .collect();
         while self.serving.join_next().await.is_some() {}
         // Receivers first: a thread that is blocked on a full channel then sees that it is closed.
         self.tasks.shutdown().await;

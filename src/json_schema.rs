@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-/// What a reference within a description begins with.
+/// The prefix of a reference within a description.
 const TYPES: &str = "#/$defs/";
 
 /// Keywords that have one schema.
@@ -136,7 +136,7 @@ impl Description {
 
     /// A schema without null as an alternative.
     #[must_use]
-    pub fn without_null(&self, schema: &Value) -> Value {
+    pub(crate) fn without_null(&self, schema: &Value) -> Value {
         let is_null = |schema: &Value| schema.get("type").is_some_and(|kind| kind == "null");
         let mut schema = schema.clone();
         if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
@@ -153,7 +153,7 @@ impl Description {
 
     /// Whether a value of the schema may be a string.
     #[must_use]
-    pub fn may_be_text(&self, schema: &Value) -> bool {
+    pub(crate) fn may_be_text(&self, schema: &Value) -> bool {
         let schema = self.resolve(schema);
         if let Some(alternatives) = schema.get("anyOf").and_then(Value::as_array) {
             return alternatives
@@ -211,7 +211,7 @@ impl Description {
     }
 
     /// Forgets the types that nothing refers to.
-    pub fn prune(&mut self) {
+    pub(crate) fn prune(&mut self) {
         let mut reached = BTreeSet::new();
         let mut open: Vec<&Value> = vec![&self.root];
         while let Some(schema) = open.pop() {

@@ -16,7 +16,7 @@
 //! - [`decode`]: decodes keys and values to JSON, and has them reshaped.
 //! - [`schema_registry`]: fetches schemas, once per id, and keeps them.
 //! - [`stream`]: encodes records once into frames, keeps them in a log, and lets any number of cursors read it.
-//! - [`auth`]: finds out who a client is, and what it may read.
+//! - [`auth`]: authenticates clients, and decides what they may read.
 //! - [`writers`]: the threads that encode, apart from those that serve clients.
 //! - [`http`]: serves event streams, the page, figures and health.
 //! - [`watchdog`], [`status_line`]: report to systemd whether the daemon lives, and how it is.

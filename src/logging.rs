@@ -116,10 +116,15 @@ pub(crate) fn prepare(settings: &LogSettings) -> Result<Prepared, LogError> {
             source,
         })?;
         FILE.start("log-file").map_err(LogError::Thread)?;
-        dispatch = dispatch.chain(queued(&FILE, Sink::File(file), settings.format, Reader::Anyone));
+        dispatch = dispatch.chain(queued(
+            &FILE,
+            Sink::File(file),
+            settings.format,
+            LogReader::Anyone,
+        ));
     }
     if settings.file.is_none() || settings.stderr {
-        let reader = Reader::of_stderr();
+        let reader = LogReader::of_stderr();
         STDERR.start("log-stderr").map_err(LogError::Thread)?;
         dispatch = dispatch.chain(queued(&STDERR, Sink::Stderr, settings.format, reader));
     }
@@ -136,7 +141,7 @@ impl Prepared {
     }
 }
 
-fn queued(queue: &'static Queue, sink: Sink, format: LogFormat, reader: Reader) -> fern::Output {
+fn queued(queue: &'static Queue, sink: Sink, format: LogFormat, reader: LogReader) -> fern::Output {
     let output: Arc<dyn Output> = Arc::new(Lenient { sink, format, reader });
     fern::Output::call(move |record| {
         let lines = render(record, SystemTime::now(), format, reader);
@@ -149,7 +154,7 @@ fn queued(queue: &'static Queue, sink: Sink, format: LogFormat, reader: Reader) 
 struct Lenient {
     sink: Sink,
     format: LogFormat,
-    reader: Reader,
+    reader: LogReader,
 }
 
 enum Sink {
@@ -187,14 +192,14 @@ impl Output for Lenient {
 
 /// The reader of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum LogReader {
     /// A person, or a program that reads a file or a pipe.
     Anyone,
     /// systemd's journal.
     Journal,
 }
 
-impl Reader {
+impl LogReader {
     /// The reader of stderr: the journal if `JOURNAL_STREAM` names the file that stderr is (`systemd.exec(5)`).
     fn of_stderr() -> Self {
         let stream = std::env::var("JOURNAL_STREAM").unwrap_or_default();
@@ -210,7 +215,7 @@ impl Reader {
 }
 
 /// A record as text, with a newline at its end.
-pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: Reader) -> String {
+pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: LogReader) -> String {
     let (level, target) = (record.level(), record.target());
     let time = units::Instant::millis(time);
     let text = match format {
@@ -221,17 +226,17 @@ pub fn render(record: &Record<'_>, time: SystemTime, format: LogFormat, reader: 
             "message": record.args().to_string(),
         })
         .to_string(),
-        LogFormat::Text if reader == Reader::Journal => format!("{level:5} {target}: {}", record.args()),
+        LogFormat::Text if reader == LogReader::Journal => format!("{level:5} {target}: {}", record.args()),
         LogFormat::Text => format!("{time} {level:5} {target}: {}", record.args()),
     };
     lines(level, &text, reader)
 }
 
 /// A message as lines; those after the first are indented.
-fn lines(level: log::Level, text: &str, reader: Reader) -> String {
+fn lines(level: log::Level, text: &str, reader: LogReader) -> String {
     let mut lines = String::with_capacity(text.len() + 8);
     for (number, line) in text.lines().enumerate() {
-        if reader == Reader::Journal {
+        if reader == LogReader::Journal {
             // Infallible, as every write to a string.
             let _ = write!(lines, "<{}>", priority(level));
         }
@@ -272,11 +277,11 @@ const fn priority(level: log::Level) -> u8 {
 
 /// Writes a message about a failed command to stderr, after all lines logged before.
 pub(crate) fn complain(text: &str) {
-    let reader = Reader::of_stderr();
+    let reader = LogReader::of_stderr();
     let mut said = String::with_capacity(text.len() + 8);
     let prefix = match reader {
-        Reader::Journal => "<3>",
-        Reader::Anyone => "",
+        LogReader::Journal => "<3>",
+        LogReader::Anyone => "",
     };
     for line in text.lines() {
         said.extend([prefix, line, "\n"]);

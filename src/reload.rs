@@ -226,7 +226,7 @@ impl Daemon {
             return;
         }
         for reading in &self.readings {
-            reading.tail.reconnect(connection.clone());
+            reading.reader.reconnect(connection.clone());
         }
         self.connection = connection;
         let before = std::mem::replace(&mut self.history, history);
@@ -286,7 +286,7 @@ impl Daemon {
             };
             reading.streams.retain(is_running);
             if reading.streams.is_empty() {
-                self.retired.push(reading.tail.stop());
+                self.retired.push(reading.reader.stop());
             } else {
                 kept.push(reading);
             }

@@ -68,7 +68,7 @@ impl Writers {
     }
 
     /// Decodes records with these schemas.
-    pub fn set_schemas(&mut self, schemas: Lookup) {
+    pub(crate) fn set_schemas(&mut self, schemas: Lookup) {
         self.schemas = Some(schemas);
     }
 

@@ -1,4 +1,4 @@
-//! What the daemon is compared with: the least a program could do that writes the same bytes to the
+//! The baseline of the daemon: the least a program could do that writes the same bytes to the
 //! same sockets. One thread, no framework, one write(2) per delivery.
 //!
 //! Runs as a process of its own, which is this binary with [`ROLE`] as its first argument:

@@ -1,4 +1,4 @@
-//! What decoding of Avro and Protobuf costs, from a batch to the frames of its records, beside the same records as JSON
+//! The cost of decoding Avro and Protobuf, from a batch to the frames of its records, beside the same records as JSON
 //! with `key_field`; and the decoding alone, by this program and to the values of the crates that parse the schemas.
 
 use crate::Options;

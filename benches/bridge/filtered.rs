@@ -58,7 +58,7 @@ impl Load {
         self.0.push(used.as_secs_f64() * 1e3 / ROUND.as_secs_f64());
     }
 
-    /// What this has more. As a thousand deliveries come in a second, it is also in µs per delivery.
+    /// The difference. As a thousand deliveries come in a second, it is also in µs per delivery.
     fn beyond(&self, alone: &Load) -> Vec<f64> {
         let pairs = self.0.iter().zip(&alone.0);
         pairs.map(|(with, without)| with - without).collect()

@@ -1,4 +1,4 @@
-//! What an event's id costs beside the rest of its frame, by the number of partitions that it names;
+//! The cost of an event's id beside the rest of its frame, by the number of partitions that it names;
 //! and that neither allocates.
 
 use crate::Options;

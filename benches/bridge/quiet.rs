@@ -1,4 +1,4 @@
-//! What the daemon uses while nothing happens: many partitions without records, and a thousand clients
+//! The usage of an idle daemon: many partitions without records, and a thousand clients
 //! that get nothing but comments.
 
 use crate::Options;

@@ -61,8 +61,8 @@ pub fn main(brokers: &str, topic: &str) {
         start: StartOffset::Earliest,
         feeds: vec![feed.into()],
     };
-    let tail = ReaderHandle::spawn(connection(brokers), vec![plan], Arc::default()).expect("a thread");
+    let reader = ReaderHandle::spawn(connection(brokers), vec![plan], Arc::default()).expect("a thread");
     thread::sleep(WAIT);
     println!("{}", peak(process).saturating_sub(before));
-    drop(tail);
+    drop(reader);
 }

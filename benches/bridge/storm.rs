@@ -126,7 +126,7 @@ fn from_kafka(broker: &Broker, topic: &str, records: u64, storm: &Storm<'_>, rou
     };
     let bridge = launch.start(broker);
     let mut server = Server::new(bridge.pid(), bridge.port);
-    // What the broker sends is counted where it is sent, and what once is, by a consumer that reads
+    // Bytes from the broker are counted where they are sent, and those of one reading, by a consumer that reads
     // everything once.
     let sent = |act: &mut dyn FnMut()| {
         let before = written(broker.pid());

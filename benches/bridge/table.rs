@@ -1,4 +1,4 @@
-//! What a table costs beside what the daemon says that it costs: growth of resident memory over growth of the bytes
+//! The cost of a table compared with the cost that the daemon reports: growth of resident memory over growth of the bytes
 //! that `/streams` names, with small keys, fresh and after updates in random order.
 
 use crate::Options;

@@ -1,4 +1,4 @@
-//! What the records of one topic notice of a thousand others, one of which appears, grows or is recreated: the longest
+//! The effect on the records of one topic of a thousand others, one of which appears, grows or is recreated: the longest
 //! time in which none arrives. The reading thread runs in this process, without a daemon around it.
 
 use crate::Options;
@@ -59,7 +59,8 @@ pub fn run(broker: &Broker, options: &Options) {
     let plans = names.iter().chain([&late]).map(plan).collect();
     let taking = take(feeds, written.clone(), Arc::clone(&seen));
     let began = Instant::now();
-    let tail = ReaderHandle::spawn(connection(&broker.bootstrap()), plans, Arc::default()).expect("a thread");
+    let reader =
+        ReaderHandle::spawn(connection(&broker.bootstrap()), plans, Arc::default()).expect("a thread");
     drop(feed);
     until("all topics are loaded", || {
         seen.lock().expect("whole").loaded > count
@@ -103,7 +104,7 @@ pub fn run(broker: &Broker, options: &Options) {
     table.print(&format!(
         "topics: a record every {PAUSE:?} to one of {count} topics, which were ready after {ready:.1?}"
     ));
-    let _ = tail.stop().join();
+    let _ = reader.stop().join();
     taking.join().expect("all is taken");
 }
 

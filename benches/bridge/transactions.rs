@@ -64,7 +64,7 @@ fn load(broker: &Broker, topic: &str) -> (f64, usize) {
         feeds: vec![feed.into()],
     };
     let began = now();
-    let tail =
+    let reader =
         ReaderHandle::spawn(connection(&broker.bootstrap()), vec![plan], Arc::default()).expect("a thread");
     let mut records = 0;
     let took = loop {
@@ -76,6 +76,6 @@ fn load(broker: &Broker, topic: &str) -> (f64, usize) {
         }
     };
     drop(feeds);
-    let _ = tail.stop().join();
+    let _ = reader.stop().join();
     (took, records)
 }

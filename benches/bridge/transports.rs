@@ -44,7 +44,7 @@ enum Transport {
 
 const ALL: [Transport; 3] = [Transport::Plain, Transport::Tls, Transport::Http2];
 
-/// What has come, over all clients.
+/// The deliveries of all clients.
 #[derive(Default)]
 struct Tally {
     opened: AtomicU64,

@@ -161,7 +161,7 @@ async fn request(settings: &JwtSettings) -> Result<Bytes, String> {
         connector(http, &files, has_tls)
     });
     let connector = connector.await.map_err(|error| error.to_string())??;
-    let uri: Uri = url.parse().map_err(|_| "is no URL")?;
+    let uri: Uri = url.parse().map_err(|_| "is not a URL")?;
     let mut request = Request::new(Empty::<Bytes>::new());
     *request.uri_mut() = uri;
     request.headers_mut().insert(ACCEPT, ACCEPTED);

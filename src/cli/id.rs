@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::common::{Failure, say};
 use crate::config::units::other_unit;
-use crate::stream::kafka_sse_id::{EARLIEST, Entry, LATEST};
+use crate::stream::kafka_sse_id::{EARLIEST, IdEntry, LATEST};
 use crate::stream::position::{NOT_BEGUN, Position, TopicPosition};
 
 /// The id to print.
@@ -18,7 +18,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let id = &options.id;
     if id.trim_start().starts_with('[') {
-        let entries = Entry::all(id).map_err(|error| {
+        let entries = IdEntry::all(id).map_err(|error| {
             Failure::Other(format!(
                 "id {id:?} is an array, as in KafkaSSE, but not of topics, partitions, and offsets or timestamps: {error}"
             ))
@@ -46,7 +46,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     say(&position.topics.iter().map(topic).collect::<String>())
 }
 
-fn of_entry(entry: &Entry) -> String {
+fn of_entry(entry: &IdEntry) -> String {
     let place = match (entry.offset, entry.timestamp) {
         (Some(LATEST), _) => "end".to_owned(),
         (Some(EARLIEST), _) => "beginning".to_owned(),

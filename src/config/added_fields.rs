@@ -1,9 +1,9 @@
-//! What a stream puts into its values: `key_field`, `topic_field` and the like.
+//! The members that a stream adds to its values: `key_field`, `topic_field` and the like.
 
 use super::faults::Faults;
 use super::stream::{Format, StreamSettings};
 
-/// What can be put into a value, a JSON object.
+/// A member that can be added to a value, which is a JSON object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddedField {
     /// The record's key.
@@ -37,7 +37,7 @@ impl AddedField {
 
     /// Those that deletes of a stream without an envelope consist of: without the headers, always with the key, and
     /// with the topic where the stream has several.
-    pub fn of_deletes(settings: &StreamSettings) -> impl Iterator<Item = (Self, &str)> {
+    pub(crate) fn of_deletes(settings: &StreamSettings) -> impl Iterator<Item = (Self, &str)> {
         let topic = (settings.topics.len() > 1).then_some("topic");
         let all = [
             (Self::Key, Some(settings.key_field.as_deref().unwrap_or("key"))),
@@ -61,7 +61,7 @@ impl AddedField {
         }
     }
 
-    /// What it adds.
+    /// Its name in messages.
     const fn what(self) -> &'static str {
         match self {
             Self::Key => "the key",

@@ -1,4 +1,4 @@
-//! `[auth]` and a stream's `allow`: who may read what.
+//! `[auth]` and a stream's `allow`: authentication of clients, and the rules on what they may read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +24,7 @@ const DEFAULT_JWKS_MIN_INTERVAL: Span = Span::seconds(10);
 /// Time limit of a fetch: clients wait for it.
 const DEFAULT_JWKS_TIMEOUT: Span = Span::seconds(5);
 
-/// `[auth]`: how clients say who they are.
+/// `[auth]`: how clients authenticate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthSettings {
@@ -65,13 +65,13 @@ impl Default for AuthSettings {
 }
 
 impl AuthSettings {
-    /// Whether clients can say who they are.
-    pub fn is_configured(&self) -> bool {
+    /// Whether clients can authenticate.
+    pub(crate) fn is_configured(&self) -> bool {
         self.takes_tokens() || self.proxy.is_some() || self.certificate.is_some()
     }
 
     /// Whether clients can send tokens.
-    pub fn takes_tokens(&self) -> bool {
+    pub(crate) fn takes_tokens(&self) -> bool {
         self.jwt.is_some() || self.tokens.is_some()
     }
 }
@@ -170,12 +170,12 @@ pub struct CertificateAuthSettings {
     pub sub: SubjectOf,
 }
 
-/// Who may read a stream.
+/// The clients that may read a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Allow {
     /// Everybody.
     Public,
-    /// Every client that says who it is.
+    /// Every client that authenticates.
     Authenticated,
     /// Clients that have one of these values of each of these claims.
     Claims(BTreeMap<String, Vec<String>>),
@@ -188,7 +188,7 @@ const AUTHENTICATED: &str = "authenticated";
 
 impl Allow {
     /// Whether everybody may read it.
-    pub fn is_public(&self) -> bool {
+    pub(crate) fn is_public(&self) -> bool {
         *self == Self::Public
     }
 

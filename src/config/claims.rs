@@ -1,4 +1,4 @@
-//! The claims of a client: what is known about who it is, as text that filters and rules compare.
+//! The claims of a client: its known properties, as text that filters and rules compare.
 //!
 //! A claim comes from a signed token, from the list of static tokens, from a trusted proxy, or from a certificate. Pure.
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 pub struct Claims(Map<String, Value>);
 
 /// The claim that names the client (RFC 7519, section 4.1.2).
-pub const SUBJECT: &str = "sub";
+pub(crate) const SUBJECT: &str = "sub";
 
 /// The claim of a client's certificate, an object.
 pub const CERTIFICATE: &str = "certificate";
@@ -59,17 +59,17 @@ impl Claims {
     }
 
     /// All of them.
-    pub fn as_map(&self) -> &Map<String, Value> {
+    pub(crate) fn as_map(&self) -> &Map<String, Value> {
         &self.0
     }
 
     /// Whether there are claims of a certificate, or such that would be taken for them.
-    pub fn have_certificate(&self) -> bool {
+    pub(crate) fn have_certificate(&self) -> bool {
         self.0.keys().any(|name| is_of_certificate(name))
     }
 
     /// Whether all claims but those of a certificate are the same as in `other`.
-    pub fn equal_but_for_certificate(&self, other: &Self) -> bool {
+    pub(crate) fn equal_but_for_certificate(&self, other: &Self) -> bool {
         let own = |claims: &'_ Self| claims.0.keys().filter(|name| !is_of_certificate(name)).count();
         let has =
             |(name, value): (&String, &Value)| is_of_certificate(name) || self.0.get(name) == Some(value);
@@ -77,7 +77,7 @@ impl Claims {
     }
 
     /// Without what could be taken for the claims of a certificate.
-    pub fn without_certificate(self) -> Map<String, Value> {
+    pub(crate) fn without_certificate(self) -> Map<String, Value> {
         let mut claims = self.0;
         claims.retain(|name, _| !is_of_certificate(name));
         claims

@@ -17,6 +17,7 @@ const LOCALHOST: &str = "localhost";
 /// `cors`: which other sites' pages may read (the Fetch standard, section "HTTP CORS protocol").
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "they are named after their keys")]
 pub struct CorsSettings {
     /// Origins like `https://shop.example.org` or `https://*.example.org`, or `*` for all. Without any, no page of
     /// another site may read.

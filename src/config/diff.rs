@@ -1,6 +1,6 @@
 //! The differences between two settings, which a reload applies. Pure.
 
-use super::effect::{Effect, Key};
+use super::effect::{ComparedKey, Effect};
 use super::endpoint::Endpoint;
 use super::reload_effect;
 use super::settings::{Draft, Settings};
@@ -92,10 +92,10 @@ pub fn diff(old: &Settings, new: &Settings, lacks_rows: impl Fn(&str) -> bool) -
 impl Changes {
     /// Notes which keys of a section differ, and which of them wait for a restart. Returns whether a stream is
     /// rebuilt, which applies all of its keys.
-    fn note(&mut self, prefix: &str, keys: Vec<Key>) -> bool {
-        let mut differing: Vec<Key> = keys.into_iter().filter(|key| key.differs).collect();
+    fn note(&mut self, prefix: &str, keys: Vec<ComparedKey>) -> bool {
+        let mut differing: Vec<ComparedKey> = keys.into_iter().filter(|key| key.differs).collect();
         differing.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        let has = |key: &Key, effect| key.effects.of_change() == effect;
+        let has = |key: &ComparedKey, effect| key.effects.of_change() == effect;
         let is_rebuilt = differing.iter().any(|key| has(key, Effect::Rebuild));
         for key in differing {
             let name = format!("{prefix}{}", key.name);

@@ -76,7 +76,7 @@ impl fmt::Display for Effects {
 
 /// A key of a section, compared in two settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Key {
+pub(crate) struct ComparedKey {
     /// Its name within the section: `keepalive`, `cors.allow_origins`.
     pub name: String,
     /// Whether its values differ.

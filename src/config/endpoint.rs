@@ -5,7 +5,7 @@ use std::fmt;
 use super::settings::HttpSettings;
 use super::socket::SocketAccess;
 
-/// What is spoken at an address.
+/// The protocol at an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// HTTP without TLS.
@@ -23,7 +23,7 @@ pub enum Scheme {
 pub struct Endpoint {
     /// The address as written.
     pub address: String,
-    /// What is spoken there.
+    /// The protocol.
     pub scheme: Scheme,
 }
 
@@ -55,7 +55,7 @@ impl fmt::Display for Endpoint {
 
 impl HttpSettings {
     /// All addresses that are served.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
+    pub(crate) fn endpoints(&self) -> Vec<Endpoint> {
         let of = |scheme, addresses: &[String]| -> Vec<Endpoint> {
             let endpoint = |address: &String| Endpoint {
                 address: address.clone(),
@@ -73,7 +73,7 @@ impl HttpSettings {
     }
 
     /// Mode and group of the Unix sockets of an endpoint.
-    pub fn socket_access(&self, endpoint: &Endpoint) -> SocketAccess {
+    pub(crate) fn socket_access(&self, endpoint: &Endpoint) -> SocketAccess {
         let (mode, group) = match endpoint.scheme {
             // There are no Unix sockets with TLS.
             Scheme::Http | Scheme::Https | Scheme::Redirect => {

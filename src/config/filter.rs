@@ -202,7 +202,7 @@ pub(crate) enum Written<'a> {
     Claim(&'a str),
 }
 
-/// What a value that is a claim begins with; it ends with a brace.
+/// The beginning of a value that is a claim; it ends with a brace.
 pub(crate) const CLAIM: &str = "${claims.";
 
 impl<'a> Written<'a> {

@@ -3,7 +3,7 @@
 use super::words::words;
 
 words! {
-    /// What the bytes of a key or a value are.
+    /// The format of the bytes of a key or a value.
     DataFormat {
         /// UTF-8.
         #[default]
@@ -30,35 +30,35 @@ words! {
         Protobuf = "protobuf",
         /// JSON behind the id of a registered schema.
         JsonSchema = "json-schema",
-        /// What the registered schema is, behind its id.
+        /// The format of the registered schema, whose id precedes the value.
         Registry = "registry",
     }
 }
 
 impl DataFormat {
     /// Whether a schema registry is asked for schemas.
-    pub const fn needs_registry(self) -> bool {
+    pub(crate) const fn needs_registry(self) -> bool {
         matches!(self, Self::Avro | Self::Protobuf | Self::Registry)
     }
 
     /// Whether the id of a registered schema is in front of the payload, or in a header.
-    pub const fn is_framed(self) -> bool {
+    pub(crate) const fn is_framed(self) -> bool {
         self.needs_registry() || matches!(self, Self::JsonSchema)
     }
 
     /// Whether a value may be a JSON object.
-    pub const fn has_objects(self) -> bool {
+    pub(crate) const fn has_objects(self) -> bool {
         self.is_framed() || matches!(self, Self::Json)
     }
 
     /// Whether the bytes are handed on to clients without decoding them first.
-    pub const fn is_plain(self) -> bool {
+    pub(crate) const fn is_plain(self) -> bool {
         matches!(self, Self::Text | Self::Bytes)
     }
 }
 
 words! {
-    /// What values are wrapped in.
+    /// The envelope of values.
     Unwrap {
         /// A change event of Debezium.
         #[default]

@@ -10,7 +10,7 @@
 //! - `librdkafka`: which properties librdkafka takes.
 //! - [`parameters`]: names of query parameters that have a meaning to streams.
 //! - [`path_parameters`]: paths like `/users/{id}`; `bound_filter`: the filters that requests select by their path and claims.
-//! - [`auth`], [`claims`], [`static_tokens`]: who may read what.
+//! - [`auth`], [`claims`], [`static_tokens`]: which clients may read which streams.
 //! - [`added_fields`]: what a stream puts into its values.
 //! - [`views`], `colors`: what the page shows of a stream.
 //! - [`units`], [`list`]: durations, sizes, instants and lists as text.
@@ -28,7 +28,7 @@ pub mod available;
 pub(crate) mod bound_filter;
 pub mod claims;
 mod colors;
-pub mod cors;
+pub(crate) mod cors;
 pub mod diff;
 pub(crate) mod effect;
 pub(crate) mod endpoint;
@@ -71,7 +71,7 @@ mod validate_schema_registry;
 mod validate_security;
 pub(crate) mod validate_ui;
 mod validate_views;
-pub mod views;
+pub(crate) mod views;
 mod words;
 
 pub use added_fields::AddedField;

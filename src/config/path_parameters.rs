@@ -43,7 +43,7 @@ impl PathValues {
 pub struct BadValue {
     /// The parameter.
     pub parameter: String,
-    /// What is wrong with its value.
+    /// The fault of its value.
     pub why: ValueError,
 }
 

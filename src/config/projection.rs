@@ -13,7 +13,7 @@ use super::stream::StreamSettings;
 /// Which members of a value are shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Projection {
-    /// What the paths say.
+    /// Whether the paths are kept or left out.
     pub rule: Rule,
     /// The paths.
     pub paths: Node,
@@ -21,7 +21,7 @@ pub(crate) struct Projection {
     added: Vec<String>,
 }
 
-/// What paths say of members.
+/// The effect of paths on members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// Only these are shown.

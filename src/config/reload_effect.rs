@@ -5,7 +5,7 @@
 use super::auth::{AuthSettings, CertificateAuthSettings, JwtSettings, ProxySettings, TokenSettings};
 use super::cors::CorsSettings;
 use super::effect::Effect::{Live, NewStream, Rebuild, Restart};
-use super::effect::{Effects, Key};
+use super::effect::{ComparedKey, Effects};
 use super::exposure::AdminSettings;
 use super::http_tls::HttpTlsSettings;
 use super::schema_registry::SchemaRegistrySettings;
@@ -18,7 +18,7 @@ use super::views::{ColumnSettings, ViewSettings};
 macro_rules! compare {
     ($old:ident, $new:ident, $section:ident { $($key:ident: $effect:expr),+ $(,)? }) => {{
         let $section { $($key),+ } = $old;
-        vec![$(Key {
+        vec![$(ComparedKey {
             name: stringify!($key).to_owned(),
             differs: *$key != $new.$key,
             effects: Effects::from($effect),
@@ -26,7 +26,7 @@ macro_rules! compare {
     }};
 }
 
-pub(super) fn kafka(old: &KafkaSettings, new: &KafkaSettings) -> Vec<Key> {
+pub(super) fn kafka(old: &KafkaSettings, new: &KafkaSettings) -> Vec<ComparedKey> {
     // Reading continues over a new connection.
     let mut keys = compare!(
         old,
@@ -64,7 +64,7 @@ pub(super) fn kafka(old: &KafkaSettings, new: &KafkaSettings) -> Vec<Key> {
     keys
 }
 
-fn tls(old: &TlsSettings, new: &TlsSettings) -> Vec<Key> {
+fn tls(old: &TlsSettings, new: &TlsSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -76,7 +76,7 @@ fn tls(old: &TlsSettings, new: &TlsSettings) -> Vec<Key> {
     )
 }
 
-fn sasl(old: &SaslSettings, new: &SaslSettings) -> Vec<Key> {
+fn sasl(old: &SaslSettings, new: &SaslSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -89,7 +89,7 @@ fn sasl(old: &SaslSettings, new: &SaslSettings) -> Vec<Key> {
     )
 }
 
-fn schema_registry(old: &SchemaRegistrySettings, new: &SchemaRegistrySettings) -> Vec<Key> {
+fn schema_registry(old: &SchemaRegistrySettings, new: &SchemaRegistrySettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -108,7 +108,7 @@ fn schema_registry(old: &SchemaRegistrySettings, new: &SchemaRegistrySettings) -
     )
 }
 
-pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
+pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<ComparedKey> {
     let has_sockets = has_sockets(&new.listen);
     // A socket that exists keeps the mode and the group that it has.
     let keeps_mode = has_sockets && old.unix_socket_mode.is_some() && new.unix_socket_mode.is_none();
@@ -156,7 +156,7 @@ pub(super) fn http(old: &HttpSettings, new: &HttpSettings) -> Vec<Key> {
     keys
 }
 
-fn http_tls(old: &HttpTlsSettings, new: &HttpTlsSettings) -> Vec<Key> {
+fn http_tls(old: &HttpTlsSettings, new: &HttpTlsSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -180,7 +180,7 @@ fn has_sockets(addresses: &[String]) -> bool {
     addresses.iter().any(|address| address.starts_with("unix:"))
 }
 
-fn admin(old: &AdminSettings, new: &AdminSettings) -> Vec<Key> {
+fn admin(old: &AdminSettings, new: &AdminSettings) -> Vec<ComparedKey> {
     let has_sockets = has_sockets(&new.listen);
     let keeps_mode = has_sockets && old.unix_socket_mode.is_some() && new.unix_socket_mode.is_none();
     let keeps_group = has_sockets && old.unix_socket_group.is_some() && new.unix_socket_group.is_none();
@@ -195,7 +195,7 @@ fn admin(old: &AdminSettings, new: &AdminSettings) -> Vec<Key> {
     )
 }
 
-fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<Key> {
+fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -208,7 +208,7 @@ fn cors(old: &CorsSettings, new: &CorsSettings) -> Vec<Key> {
     )
 }
 
-pub(super) fn auth(old: &AuthSettings, new: &AuthSettings) -> Vec<Key> {
+pub(super) fn auth(old: &AuthSettings, new: &AuthSettings) -> Vec<ComparedKey> {
     let mut keys = compare!(
         old,
         new,
@@ -238,12 +238,12 @@ pub(super) fn auth(old: &AuthSettings, new: &AuthSettings) -> Vec<Key> {
     keys
 }
 
-fn certificate(old: CertificateAuthSettings, new: CertificateAuthSettings) -> Vec<Key> {
+fn certificate(old: CertificateAuthSettings, new: CertificateAuthSettings) -> Vec<ComparedKey> {
     let (old, new) = (&old, &new);
     compare!(old, new, CertificateAuthSettings { sub: Live })
 }
 
-fn jwt(old: &JwtSettings, new: &JwtSettings) -> Vec<Key> {
+fn jwt(old: &JwtSettings, new: &JwtSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -262,11 +262,11 @@ fn jwt(old: &JwtSettings, new: &JwtSettings) -> Vec<Key> {
     )
 }
 
-fn tokens(old: &TokenSettings, new: &TokenSettings) -> Vec<Key> {
+fn tokens(old: &TokenSettings, new: &TokenSettings) -> Vec<ComparedKey> {
     compare!(old, new, TokenSettings { file: Live })
 }
 
-fn proxy(old: &ProxySettings, new: &ProxySettings) -> Vec<Key> {
+fn proxy(old: &ProxySettings, new: &ProxySettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -277,11 +277,11 @@ fn proxy(old: &ProxySettings, new: &ProxySettings) -> Vec<Key> {
     )
 }
 
-pub(super) fn memory(old: &MemorySettings, new: &MemorySettings) -> Vec<Key> {
+pub(super) fn memory(old: &MemorySettings, new: &MemorySettings) -> Vec<ComparedKey> {
     compare!(old, new, MemorySettings { limit: Live })
 }
 
-pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: bool) -> Vec<Key> {
+pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: bool) -> Vec<ComparedKey> {
     // Records whose headers were not kept cannot be filtered by them; headers that were kept may stay.
     let lacks_headers = new.keeps_headers() && !old.keeps_headers();
     // Only reading again brings the rows that found no place.
@@ -350,7 +350,7 @@ pub(super) fn stream(old: &StreamSettings, new: &StreamSettings, lacks_rows: boo
 }
 
 // The page asks for its views, so they concern nothing that is open.
-fn view(old: &ViewSettings, new: &ViewSettings) -> Vec<Key> {
+fn view(old: &ViewSettings, new: &ViewSettings) -> Vec<ComparedKey> {
     let mut keys = compare!(
         old,
         new,
@@ -375,7 +375,7 @@ fn view(old: &ViewSettings, new: &ViewSettings) -> Vec<Key> {
     keys
 }
 
-fn column(old: &ColumnSettings, new: &ColumnSettings) -> Vec<Key> {
+fn column(old: &ColumnSettings, new: &ColumnSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -396,7 +396,7 @@ fn column(old: &ColumnSettings, new: &ColumnSettings) -> Vec<Key> {
     )
 }
 
-pub(super) fn ui(old: &UiSettings, new: &UiSettings) -> Vec<Key> {
+pub(super) fn ui(old: &UiSettings, new: &UiSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -412,7 +412,7 @@ pub(super) fn ui(old: &UiSettings, new: &UiSettings) -> Vec<Key> {
     )
 }
 
-pub(super) fn log(old: &LogSettings, new: &LogSettings) -> Vec<Key> {
+pub(super) fn log(old: &LogSettings, new: &LogSettings) -> Vec<ComparedKey> {
     compare!(
         old,
         new,
@@ -427,7 +427,7 @@ pub(super) fn log(old: &LogSettings, new: &LogSettings) -> Vec<Key> {
 }
 
 /// The keys of tables in a list: each differs where it does in any two that have the same place.
-fn in_any<T: Default>(old: &[T], new: &[T], compare: fn(&T, &T) -> Vec<Key>) -> Vec<Key> {
+fn in_any<T: Default>(old: &[T], new: &[T], compare: fn(&T, &T) -> Vec<ComparedKey>) -> Vec<ComparedKey> {
     let mut keys = compare(&T::default(), &T::default());
     for (old, new) in old.iter().zip(new) {
         for (key, of_these) in keys.iter_mut().zip(compare(old, new)) {
@@ -438,11 +438,11 @@ fn in_any<T: Default>(old: &[T], new: &[T], compare: fn(&T, &T) -> Vec<Key>) -> 
 }
 
 /// Lists the keys of a table within a section. The table itself differs where it was added or removed.
-fn nest(keys: &mut Vec<Key>, table: &str, is_added_or_removed: bool, inner: Vec<Key>) {
+fn nest(keys: &mut Vec<ComparedKey>, table: &str, is_added_or_removed: bool, inner: Vec<ComparedKey>) {
     for key in keys.iter_mut().filter(|key| key.name == table) {
         key.differs = is_added_or_removed;
     }
-    keys.extend(inner.into_iter().map(|key| Key {
+    keys.extend(inner.into_iter().map(|key| ComparedKey {
         name: format!("{table}.{}", key.name),
         differs: key.differs && !is_added_or_removed,
         effects: key.effects,
@@ -471,7 +471,7 @@ pub fn all() -> Vec<(String, Effects)> {
         ("ui", ui(of_ui, of_ui)),
         ("log", log(of_log, of_log)),
     ];
-    let named = |(section, keys): (&str, Vec<Key>)| {
+    let named = |(section, keys): (&str, Vec<ComparedKey>)| {
         let named: Vec<_> = keys
             .into_iter()
             .map(|key| (format!("{section}.{}", key.name), key.effects))

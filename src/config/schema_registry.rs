@@ -68,7 +68,7 @@ impl Default for SchemaRegistrySettings {
 impl SchemaRegistrySettings {
     /// Whether there is a registry.
     #[must_use]
-    pub fn is_configured(&self) -> bool {
+    pub(crate) fn is_configured(&self) -> bool {
         !self.urls.is_empty()
     }
 

@@ -29,7 +29,7 @@ const DEFAULT_LISTEN: &str = "127.0.0.1:3000";
 /// Interval of comments on idle connections; proxies close them after 30 to 60 s.
 const DEFAULT_KEEPALIVE: Span = Span::seconds(15);
 /// Reconnect time of browsers, jittered by ±25 % per connection.
-pub const DEFAULT_RETRY: Span = Span::seconds(2);
+pub(crate) const DEFAULT_RETRY: Span = Span::seconds(2);
 /// How long a shutdown waits for streams and requests to end.
 const DEFAULT_DRAIN_TIMEOUT: Span = Span::seconds(10);
 /// How long a connection may last: without a limit.
@@ -38,7 +38,7 @@ const DEFAULT_MAX_LIFETIME: Span = Span::seconds(0);
 const DEFAULT_WRITE_TIMEOUT: Span = Span::seconds(30);
 /// Most streams open at once: as many as a machine with a few gigabytes serves, and more than the usual limit of
 /// descriptors.
-pub const DEFAULT_MAX_CLIENTS: u64 = 100_000;
+pub(crate) const DEFAULT_MAX_CLIENTS: u64 = 100_000;
 /// Most streams open at once on one connection of HTTP/2: more than a browser opens, and what other servers allow.
 const DEFAULT_HTTP2_MAX_CONCURRENT_STREAMS: u32 = 128;
 /// Title of the page.
@@ -64,7 +64,7 @@ pub struct Draft {
     pub kafka: KafkaSettings,
     /// The HTTP service.
     pub http: HttpSettings,
-    /// How clients say who they are.
+    /// How clients authenticate.
     pub auth: AuthSettings,
     /// Limits of memory.
     pub memory: MemorySettings,
@@ -246,7 +246,7 @@ pub struct UiSettings {
     /// The colour of links and marks, as CSS writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accent: Option<String>,
-    /// What the page shows first: the path of a stream, and perhaps parameters of the page.
+    /// The first view of the page: the path of a stream, and perhaps parameters of the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_view: Option<String>,
     /// Origins whose pages may show the page in a frame, beside its own; `none` allows no page.
@@ -255,7 +255,7 @@ pub struct UiSettings {
     /// Directory that is served instead of the page in the binary.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assets: Option<PathBuf>,
-    /// Where somebody logs in who may not read the stream of the page.
+    /// The login page for users who may not read the stream of the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub login_url: Option<String>,
 }

@@ -47,10 +47,10 @@ impl TokenHash {
     }
 }
 
-/// What a token stands for.
+/// The identity that a token proves.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TokenEntry {
-    /// Who its client is.
+    /// The claims of its client.
     pub claims: Claims,
     /// When it ends, in seconds since the epoch, if it does.
     pub expires: Option<u64>,

@@ -14,7 +14,7 @@ use super::views::ViewSettings;
 use super::words::words;
 
 /// Bytes of finished frames that a stream keeps in memory.
-pub const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
+pub(crate) const DEFAULT_LOG_BYTES: Size = Size::mebibytes(64);
 /// The smallest log, two full blocks, and the smallest table.
 pub const LEAST_LOG: Size = Size(512 * 1024);
 /// Interval of heartbeat events, on streams that send them.
@@ -30,7 +30,7 @@ const DEFAULT_DELETE_RETENTION: Span = Span::seconds(24 * 60 * 60);
 /// Most keys in a table, deleted ones that are still remembered included.
 const DEFAULT_MAX_KEYS: u64 = 1_000_000;
 /// Most bytes of a table, with all overhead.
-pub const DEFAULT_MAX_TABLE_BYTES: Size = Size::mebibytes(256);
+pub(crate) const DEFAULT_MAX_TABLE_BYTES: Size = Size::mebibytes(256);
 /// Most value paths and header names in the filters of a stream's clients: some tens of microseconds per record that
 /// has a value at all of them.
 const DEFAULT_MAX_FILTER_PATHS: u32 = 1000;
@@ -48,9 +48,9 @@ pub struct StreamSettings {
     pub topics: Vec<String>,
     /// Where a client begins that does not specify it.
     pub start: Start,
-    /// What keys are in Kafka.
+    /// The format of keys in Kafka.
     pub key_format: DataFormat,
-    /// What values are in Kafka.
+    /// The format of values in Kafka.
     pub value_format: DataFormat,
     /// How values of Avro unions are shown.
     pub avro_json: AvroJson,
@@ -58,7 +58,7 @@ pub struct StreamSettings {
     pub int64: Int64,
     /// How Avro's dates and times are shown.
     pub timestamps: Timestamps,
-    /// What values are wrapped in: the row after a change is shown instead of the event.
+    /// The envelope of values: the row after a change is shown instead of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unwrap: Option<Unwrap>,
     /// Name under which a change event's `op`, `ts_ms`, `source` and `before` are put into the row.
@@ -117,7 +117,7 @@ pub struct StreamSettings {
     pub max_table_bytes: Size,
     /// How a full table treats new keys.
     pub when_full: WhenFull,
-    /// Who may read it; by default everybody, and with `[auth]` every client that says who it is.
+    /// The clients that may read it; by default all, and with `[auth]` all that authenticate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow: Option<Allow>,
     /// The fixed filter, which clients cannot widen: names as in a query (`key`, `topic`, `partition`, `header.NAME`,
@@ -134,7 +134,7 @@ pub struct StreamSettings {
     /// Pages of other origins that may read the stream, instead of those in `[http.cors]`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors: Option<CorsSettings>,
-    /// What the page shows of it; the first is shown first.
+    /// Its views in the page; the first is the default.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub view: Vec<ViewSettings>,
 }
@@ -146,13 +146,13 @@ impl StreamSettings {
     }
 
     /// Whether the fixed filter looks at headers.
-    pub fn filters_headers(&self) -> bool {
+    pub(crate) fn filters_headers(&self) -> bool {
         self.filter.keys().any(|name| name.starts_with("header."))
     }
 
     /// Whether keys or values name registered schemas, perhaps in headers.
     #[must_use]
-    pub fn has_schema_ids(&self) -> bool {
+    pub(crate) fn has_schema_ids(&self) -> bool {
         self.key_format.is_framed() || self.value_format.is_framed()
     }
 
@@ -181,7 +181,7 @@ impl StreamSettings {
     }
 
     /// Whether headers are kept beside the frames, for filters.
-    pub fn keeps_headers(&self) -> bool {
+    pub(crate) fn keeps_headers(&self) -> bool {
         self.client_filters || self.filters_headers()
     }
 

@@ -50,7 +50,7 @@ const OWN_PROPERTIES: [&str; 7] = [
 const LEAST_PAUSE: Span = Span::seconds(1);
 
 /// The longest throttle: an hour. Beyond that a client can ask for the table now and then.
-pub const LONGEST_THROTTLE: Span = Span::seconds(60 * 60);
+pub(crate) const LONGEST_THROTTLE: Span = Span::seconds(60 * 60);
 
 /// The shortest reconnect time that is sent to browsers.
 const LEAST_RETRY: Span = Span(Duration::from_millis(100));

@@ -200,7 +200,9 @@ fn check_proxy(proxy: &ProxySettings, has_no_proxy: bool, faults: &mut Faults) {
         if claim == SUBJECT || !proxy.headers.contains_key(claim) {
             faults.add(
                 "auth.proxy.lists",
-                format!("{claim:?} is no claim of headers that can have several values; correct it"),
+                format!(
+                    "{claim:?} is not among the claims in headers, or never has several values; correct it"
+                ),
             );
         }
     }
@@ -285,7 +287,9 @@ fn check_carriers(auth: &AuthSettings, draft: &Draft, faults: &mut Faults) {
     {
         faults.add(
             "auth.query_parameter",
-            format!("{parameter:?} is no plain name; write it like \"access_token\""),
+            format!(
+                "{parameter:?} may only contain letters, digits, _ and -; write it like \"access_token\""
+            ),
         );
     }
     if draft.http.ignored_parameters.contains(parameter) {

@@ -21,10 +21,10 @@ pub const RESERVED_PATHS: [&str; 9] = [
 ];
 
 /// Names the key of a stream in a message.
-type Key<'a> = &'a dyn Fn(&str) -> String;
+type KeyName<'a> = &'a dyn Fn(&str) -> String;
 
 /// Checks the path of a stream, and the use of its parameters.
-pub(super) fn check_path(stream: &StreamSettings, key: Key<'_>, faults: &mut Faults) {
+pub(super) fn check_path(stream: &StreamSettings, key: KeyName<'_>, faults: &mut Faults) {
     let path = &stream.path;
     if path.is_empty() {
         return faults.add(key("path"), "is missing; write path = \"/events\"");
@@ -76,7 +76,7 @@ pub(super) fn check_collisions(streams: &[StreamSettings], faults: &mut Faults) 
 }
 
 /// Checks that the filter uses every parameter and no unknown one, each as a whole value.
-fn check_use(stream: &StreamSettings, parameters: &[&str], key: Key<'_>, faults: &mut Faults) {
+fn check_use(stream: &StreamSettings, parameters: &[&str], key: KeyName<'_>, faults: &mut Faults) {
     let mut unused: BTreeSet<&str> = parameters.iter().copied().collect();
     // Without the terms of the fixed filter, which counts alone.
     let mut filter = Filter::default();

@@ -39,7 +39,7 @@ pub(super) fn validate(stream: &StreamSettings, key: &dyn Fn(&str) -> String, fa
     check_filter(stream, key, faults);
 }
 
-/// What is wrong with a path, if anything.
+/// The fault of a path, if any.
 pub(super) fn fault_of(path: &str) -> Option<String> {
     let Some(names) = split(path) else {
         return Some(

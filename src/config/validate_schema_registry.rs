@@ -12,7 +12,7 @@ const LEAST_CACHE: Size = Size::mebibytes(1);
 /// The shortest time limit that a network can keep.
 const LEAST_TIMEOUT: Span = Span(std::time::Duration::from_millis(100));
 
-/// What is wrong with a base URL. Never contains it where it may hold a password.
+/// The fault of a base URL, if any. Omits a URL that may contain a password.
 fn fault_of_url(text: &str) -> Option<String> {
     const REMEDY: &str = "write it like \"https://registry.example.org:8081\"";
     let url = text.parse::<Uri>();

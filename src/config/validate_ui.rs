@@ -51,7 +51,7 @@ pub(super) fn validate(draft: &Draft, faults: &mut Faults) {
     {
         faults.add(
             "ui.accent",
-            format!("{accent:?} is no colour; write it like \"#0f6b74\" or \"teal\""),
+            format!("{accent:?} is not a colour; write it like \"#0f6b74\" or \"teal\""),
         );
     }
     if let Some(view) = &ui.default_view
@@ -78,7 +78,7 @@ fn fault_of_logo(file: &Path) -> Option<String> {
     }
     match fs::metadata(file) {
         Err(error) => Some(format!("cannot be read: {error}")),
-        Ok(metadata) if !metadata.is_file() => Some("is no file".to_owned()),
+        Ok(metadata) if !metadata.is_file() => Some("is not a file".to_owned()),
         Ok(metadata) => match File::open(file) {
             Err(error) => Some(format!("cannot be read: {error}")),
             Ok(_) => (metadata.len() > MAX_LOGO).then(|| "is larger".to_owned()),

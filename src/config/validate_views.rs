@@ -27,11 +27,11 @@ const PARTS: [&str; 7] = [
 ];
 
 /// Names the key of a view, or of a column of one, in a message.
-type Key<'a> = &'a dyn Fn(&str) -> String;
+type KeyName<'a> = &'a dyn Fn(&str) -> String;
 
 /// Checks all views of a stream; `client` is the Kafka client in use.
-pub(super) fn validate(stream: &StreamSettings, client: Client, key: Key<'_>, faults: &mut Faults) {
-    let rules = Rules {
+pub(super) fn validate(stream: &StreamSettings, client: Client, key: KeyName<'_>, faults: &mut Faults) {
+    let rules = ViewRules {
         stream,
         client,
         projection: Projection::of(stream),
@@ -72,7 +72,7 @@ pub(super) fn validate(stream: &StreamSettings, client: Client, key: Key<'_>, fa
 }
 
 /// Checks that the keys of a view belong to its kind.
-fn check_kind(view: &ViewSettings, key: Key<'_>, faults: &mut Faults) {
+fn check_kind(view: &ViewSettings, key: KeyName<'_>, faults: &mut Faults) {
     const ROWS: &[ViewKind] = &[ViewKind::Table, ViewKind::Cards];
     const CHART: &[ViewKind] = &[ViewKind::Chart];
     for (name, is_set, kinds) in [
@@ -110,16 +110,16 @@ fn alternatives<'w>(words: impl Iterator<Item = &'w str>) -> String {
     words.join(" or ")
 }
 
-/// What all views of a stream are checked against.
-struct Rules<'s> {
+/// The settings that all views of a stream are checked against.
+struct ViewRules<'s> {
     stream: &'s StreamSettings,
     client: Client,
     projection: Option<Projection>,
 }
 
-impl Rules<'_> {
+impl ViewRules<'_> {
     /// Checks that the stream has what a kind of view shows.
-    fn check_records(&self, view: &ViewSettings, key: Key<'_>, faults: &mut Faults) {
+    fn check_records(&self, view: &ViewSettings, key: KeyName<'_>, faults: &mut Faults) {
         let has_rows = matches!(view.kind, ViewKind::Table | ViewKind::Cards);
         if has_rows && self.stream.format == Format::Value && self.stream.key_field.is_none() {
             let message = format!(
@@ -154,7 +154,7 @@ impl Rules<'_> {
         &self,
         column: &ColumnSettings,
         list: Option<&[String]>,
-        key: Key<'_>,
+        key: KeyName<'_>,
         faults: &mut Faults,
     ) {
         if column.path.is_empty() {
@@ -175,7 +175,7 @@ impl Rules<'_> {
         for (value, color) in &column.colors {
             if !is_color(color) && !OWN.contains(&color.as_str()) {
                 let message = format!(
-                    "{color:?} is no colour; write it like \"#1c7f4a\" or \"teal\", or take one of the page's own: {}",
+                    "{color:?} is not a colour; write it like \"#1c7f4a\" or \"teal\", or take one of the page's own: {}",
                     OWN.join(", ")
                 );
                 faults.add(key(&format!("colors.{value:?}")), message);
@@ -234,7 +234,7 @@ impl Rules<'_> {
     }
 
     /// Checks that every client may ask for the filter of a view.
-    fn check_filter(&self, view: &ViewSettings, key: Key<'_>, faults: &mut Faults) {
+    fn check_filter(&self, view: &ViewSettings, key: KeyName<'_>, faults: &mut Faults) {
         if view.filter.is_empty() {
             return;
         }
@@ -282,7 +282,7 @@ impl Rules<'_> {
 }
 
 /// Checks that the keys of a column belong to its format.
-fn check_format(column: &ColumnSettings, key: Key<'_>, faults: &mut Faults) {
+fn check_format(column: &ColumnSettings, key: KeyName<'_>, faults: &mut Faults) {
     use ColumnFormat::{Badge, Bytes, List, Number};
     for (name, is_set, formats) in [
         ("unit", column.unit.is_some(), &[Number][..]),

@@ -10,7 +10,7 @@ use super::words::words;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ViewSettings {
-    /// What it looks like.
+    /// Its kind.
     pub kind: ViewKind,
     /// Its title; by default that of its kind.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub struct ColumnSettings {
     /// How values are shown; by default as they look.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<ColumnFormat>,
-    /// What is written behind a number.
+    /// The text behind a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
     /// Digits behind the decimal point of a number.
@@ -56,7 +56,7 @@ pub struct ColumnSettings {
     /// The colours of badges, by the text of the value.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub colors: BTreeMap<String, String>,
-    /// What is shown of each element of a list.
+    /// The columns of each element of a list.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub items: Vec<Self>,
     /// Most elements of a list that are shown.
@@ -71,7 +71,7 @@ pub struct ColumnSettings {
     /// Whether it stays in place while others scroll.
     #[serde(skip_serializing_if = "is_false")]
     pub pinned: bool,
-    /// Where its values stand.
+    /// The alignment of its values.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub align: Option<Align>,
 }
@@ -87,14 +87,14 @@ const fn is_false(value: &bool) -> bool {
 impl ViewSettings {
     /// It for the page, with the names of the configuration; keys that are not set are absent.
     #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
+    pub(crate) fn to_json(&self) -> serde_json::Value {
         // Texts, numbers, lists and maps of texts, which JSON has all.
         serde_json::to_value(self).unwrap_or_default()
     }
 }
 
 words! {
-    /// What a view looks like.
+    /// The kind of a view.
     ViewKind {
         /// A row per key.
         #[default]
@@ -138,7 +138,7 @@ words! {
 }
 
 words! {
-    /// Where the values of a column stand, in the direction of the text.
+    /// The alignment of the values of a column, in the direction of the text.
     Align {
         /// Where lines begin.
         #[default]

@@ -1,4 +1,4 @@
-//! What is read from Kafka for the streams, and how. Pure.
+//! The topics to read for the streams, and where reading starts. Pure.
 
 use std::collections::BTreeMap;
 

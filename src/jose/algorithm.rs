@@ -78,7 +78,7 @@ impl Algorithm {
     }
 
     /// The keys that it needs.
-    pub const fn key_kind(self) -> KeyKind {
+    pub(crate) const fn key_kind(self) -> KeyKind {
         match self {
             Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => KeyKind::Rsa,
             Self::Es256 => KeyKind::P256,
@@ -94,7 +94,7 @@ impl Algorithm {
     }
 
     /// The fewest bytes of a secret: those of the hash (RFC 7518, section 3.2).
-    pub const fn least_secret(self) -> usize {
+    pub(crate) const fn least_secret(self) -> usize {
         match self {
             Self::Hs384 => 48,
             Self::Hs512 => 64,

@@ -14,7 +14,7 @@ use super::strict;
 use super::verify::Material;
 
 /// Most keys of a set: providers publish two or three.
-pub const MAX_KEYS: usize = 64;
+pub(crate) const MAX_KEYS: usize = 64;
 
 /// Most keys that are tried with one token: a token without `kid` costs a verification per key.
 const MAX_TRIES: usize = 8;
@@ -77,7 +77,7 @@ impl KeySet {
     /// The keys of a file for these algorithms: PEM, a JWK, a JWKS, or, for HS, the secret.
     ///
     /// # Errors
-    /// What is wrong, and the remedy.
+    /// The fault, and the remedy.
     pub fn of_file(content: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
         let text = content.trim_ascii();
         if text.starts_with(b"{") {
@@ -108,7 +108,7 @@ impl KeySet {
     /// The keys of a JWK or JWKS for these algorithms. Keys that cannot be used are passed over (RFC 7517, section 5).
     ///
     /// # Errors
-    /// What is wrong.
+    /// The fault.
     pub fn of_json(text: &[u8], algorithms: &[Algorithm], origin: Origin) -> Result<Self, String> {
         let object = strict::object(text).ok_or("holds no JSON object, or one with a member twice")?;
         let keys = match object.get("keys") {
@@ -120,7 +120,7 @@ impl KeySet {
                 .filter_map(Value::as_object)
                 .filter_map(of_jwk)
                 .collect(),
-            Some(_) => return Err("has \"keys\" that is no array".to_owned()),
+            Some(_) => return Err("has \"keys\" that is not an array".to_owned()),
             None => of_jwk(&object).into_iter().collect(),
         };
         let is_allowed = |key: &Key| origin == Origin::File || key.kind != KeyKind::Secret;
@@ -170,7 +170,7 @@ impl KeySet {
     }
 
     /// Whether one of them is for an algorithm.
-    pub fn has_for(&self, algorithm: Algorithm) -> bool {
+    pub(crate) fn has_for(&self, algorithm: Algorithm) -> bool {
         self.0.iter().any(|key| key.is_for(algorithm))
     }
 

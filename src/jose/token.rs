@@ -9,12 +9,12 @@ use super::keys::{KeyId, KeySet};
 use super::strict;
 
 /// Most bytes of a token.
-pub const MAX_TOKEN: usize = 8 * 1024;
+pub(crate) const MAX_TOKEN: usize = 8 * 1024;
 
 /// The last second that a time may be: the end of the year 9999.
 const END_OF_CALENDAR: u64 = 253_402_300_799;
 
-/// Types of tokens (`typ`, without `application/`) that say who may read. Others, such as `logout+jwt`, are for other
+/// Types of tokens (`typ`, without `application/`) that authenticate a client. Others, such as `logout+jwt`, are for other
 /// purposes (RFC 8725, section 3.11).
 const TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
@@ -62,7 +62,7 @@ pub enum Refusal {
     Audience,
 }
 
-/// What tokens are accepted.
+/// The rules for tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
     /// The algorithms.

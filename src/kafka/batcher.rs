@@ -185,7 +185,7 @@ impl Batcher {
         self.topics.iter().map(|topic| topic.received).sum()
     }
 
-    /// What all records sent count for in a quota of bytes.
+    /// The bytes of all records sent, as quotas count them.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.topics.iter().map(|topic| topic.sent_bytes).sum()
     }

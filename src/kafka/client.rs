@@ -13,7 +13,7 @@ use super::client_choice::{Choice, choose};
 use super::connection::{BROKER_PATIENCE, Connection, Purpose};
 use super::consumer::Consumer;
 use super::error::{ErrorKind, KafkaError};
-use super::metadata::{self, Asked, Looked};
+use super::metadata::{self, Looked, TopicQuery};
 use super::pulse::Pulse;
 use super::reader_status::ReaderStatus;
 use super::security::Credentials;
@@ -43,7 +43,7 @@ impl Handles {
     }
 
     /// Begins a metadata refresh, or returns the result of the previous one: `None` while that is in progress.
-    pub(super) fn look(&mut self, asked: &[Asked]) -> Option<Result<Vec<Looked>, KafkaError>> {
+    pub(super) fn look(&mut self, asked: &[TopicQuery]) -> Option<Result<Vec<Looked>, KafkaError>> {
         let Some(looking) = &self.looking else {
             match self.admin.begin(self.request(asked)) {
                 Ok(looking) => self.looking = Some(looking),
@@ -56,7 +56,7 @@ impl Handles {
         Some(self.note(answer))
     }
 
-    pub(super) fn look_now(&mut self, asked: &[Asked]) -> Result<Vec<Looked>, KafkaError> {
+    pub(super) fn look_now(&mut self, asked: &[TopicQuery]) -> Result<Vec<Looked>, KafkaError> {
         let answer = self.admin.call(self.request(asked));
         self.note(answer)
     }
@@ -68,7 +68,7 @@ impl Handles {
 
     fn request(
         &self,
-        asked: &[Asked],
+        asked: &[TopicQuery],
     ) -> impl FnOnce(&mut dyn Admin) -> Result<Vec<Looked>, KafkaError> + Send + 'static {
         let (asked, unauthorized) = (asked.to_vec(), self.consumer.unauthorized().clone());
         let pulse = Arc::clone(self.admin.pulse());
@@ -193,11 +193,11 @@ impl Clients {
     }
 
     /// For replays and lookups, whose library supports no less than the one that reads live records.
-    pub(super) fn following(connection: Connection, tails: Arc<KafkaStatus>) -> Self {
+    pub(super) fn following(connection: Connection, live: Arc<KafkaStatus>) -> Self {
         Self {
             connection,
             choice: None,
-            role: Role::Following(tails),
+            role: Role::Following(live),
             // The watchdog does not watch replays.
             pulse: Arc::default(),
         }
@@ -206,9 +206,9 @@ impl Clients {
 
 impl Clients {
     fn choose(&mut self) -> Result<Choice, KafkaError> {
-        if let Role::Following(tails) = &self.role
+        if let Role::Following(live) = &self.role
             && self.connection.client == Client::Auto
-            && tails.reads_with(Client::Librdkafka)
+            && live.reads_with(Client::Librdkafka)
         {
             self.connection
                 .needs_librdkafka

@@ -53,7 +53,7 @@ pub trait Consumer: Send {
 
     /// The error that the client library is retrying, if any. A client that does not recover by itself returns errors
     /// from [`poll`](Self::poll) instead.
-    fn trouble(&self) -> Option<&str> {
+    fn retried_error(&self) -> Option<&str> {
         None
     }
 

@@ -52,7 +52,7 @@ pub enum ErrorKind {
     TooLarge {
         /// The limit in bytes with its name, and the size of the batch where it is known.
         limit: String,
-        /// What to change.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The call was abandoned, because its thread has a pending command.
@@ -61,14 +61,14 @@ pub enum ErrorKind {
     Refused {
         /// Which party refuses, and why.
         reason: String,
-        /// What to change.
+        /// The remedy.
         remedy: String,
     },
     /// The client cannot work with these brokers or settings; retrying alone does not help.
     Unsupported {
         /// The unsupported feature or setting.
         reason: String,
-        /// What to change.
+        /// The remedy.
         remedy: String,
     },
 }

@@ -91,7 +91,7 @@ impl Invalid {
         self as usize
     }
 
-    /// What an operator can do about it, where that is always the same.
+    /// The remedy, where that is always the same.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::ValueHasSchemaId => Some("set value_format = \"registry\" for the stream"),
@@ -105,7 +105,7 @@ impl Invalid {
 pub struct Undecodable {
     /// The cause as it is counted.
     pub cause: Invalid,
-    /// What was found, for the log.
+    /// The fault, for the log.
     pub detail: String,
 }
 

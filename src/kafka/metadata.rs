@@ -22,7 +22,7 @@ pub(super) const DOUBT: Duration = Duration::from_secs(3);
 pub(super) const DOUBT_PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct TopicQuery {
     /// Its name.
     pub topic: Arc<str>,
     /// Partitions that had no leader.
@@ -32,11 +32,11 @@ pub(crate) struct Asked {
     /// Whether the ends of its partitions are requested in any case.
     pub wants_ends: bool,
     /// Its known state; if it has changed, its offsets are requested too.
-    pub known: Option<Known>,
+    pub known: Option<KnownTopic>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Known {
+pub(crate) struct KnownTopic {
     /// How many partitions it has.
     pub partitions: usize,
     /// Its id, if known.
@@ -45,7 +45,7 @@ pub(crate) struct Known {
     pub past: Vec<TopicId>,
 }
 
-impl Asked {
+impl TopicQuery {
     /// Whether one of the partitions that had no leader has one.
     fn is_led(&self, bounds: &[Option<Bounds>]) -> bool {
         let has_leader = |&partition: &usize| bounds.get(partition).is_some_and(Option::is_some);
@@ -61,7 +61,7 @@ impl Asked {
 
     /// Whether this partition is new, so that its leader may still be elected.
     fn may_get_leader(&self, partition: usize) -> bool {
-        let is_read = |known: &Known| partition < known.partitions;
+        let is_read = |known: &KnownTopic| partition < known.partitions;
         !self.leaderless.contains(&partition) && !self.known.as_ref().is_some_and(is_read)
     }
 }
@@ -80,7 +80,7 @@ pub(crate) struct Looked {
 /// Requests the metadata of topics for a thread with this pulse.
 pub(super) fn look(
     admin: &mut dyn Admin,
-    asked: &[Asked],
+    asked: &[TopicQuery],
     unauthorized: &BTreeSet<Arc<str>>,
     pulse: &Pulse,
 ) -> Result<Vec<Looked>, KafkaError> {
@@ -111,12 +111,12 @@ pub(super) fn turn(pulse: &Pulse) -> bool {
 /// Requests the offsets of changed topics. `wait` is as for [`bounds_once_led`].
 fn add_bounds(
     looked: &mut [Looked],
-    asked: &[Asked],
+    asked: &[TopicQuery],
     wait: impl FnMut() -> bool,
     ask: impl FnMut(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>,
 ) -> Result<(), KafkaError> {
     let is_asked_for = |&index: &usize| {
-        let asked: &Asked = &asked[index];
+        let asked: &TopicQuery = &asked[index];
         asked.wants_bounds || !asked.leaderless.is_empty() || asked.is_changed(&looked[index])
     };
     let changed: Vec<usize> = (0..looked.len()).filter(is_asked_for).collect();
@@ -141,7 +141,7 @@ fn add_bounds(
 /// Requests the ends of topics that need them. After a failure a later refresh requests them again.
 fn add_ends(
     looked: &mut [Looked],
-    asked: &[Asked],
+    asked: &[TopicQuery],
     ask: impl FnOnce(&[(Arc<str>, usize)]) -> Result<Vec<Vec<Option<Bounds>>>, KafkaError>,
 ) -> Result<(), KafkaError> {
     let wanted: Vec<usize> = (0..looked.len())

@@ -36,7 +36,7 @@ pub struct Pulse {
 
 /// The result of a look at a pulse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct PulseCheck {
     /// How long the thread has been overdue without a step.
     pub late: Duration,
     /// Whether it took a step since the last look.
@@ -102,7 +102,7 @@ impl Pulse {
 
     /// Updates and returns how late the thread is. Each look adds at most `tick`: on a machine that is too busy for
     /// timely looks, the thread is no later than the watchdog. Time in which the thread waits for a CPU does not count.
-    pub fn look(&self, tick: Duration) -> Look {
+    pub fn look(&self, tick: Duration) -> PulseCheck {
         let mut seen = self.seen.lock();
         let now = Instant::now();
         let passed = now.duration_since(seen.at).min(tick);
@@ -113,7 +113,7 @@ impl Pulse {
         if has_moved || self.overdue().is_none() {
             seen.late = Duration::ZERO;
             seen.ran = None;
-            return Look {
+            return PulseCheck {
                 late: Duration::ZERO,
                 has_moved,
             };
@@ -126,7 +126,7 @@ impl Pulse {
         };
         seen.ran = ran;
         seen.late += counts;
-        Look {
+        PulseCheck {
             late: seen.late,
             has_moved,
         }

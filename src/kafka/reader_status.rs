@@ -18,14 +18,14 @@ use crate::config::Client;
 /// The status of one reading thread.
 #[derive(Debug, Default)]
 pub struct ReaderStatus {
-    state: Mutex<State>,
+    state: Mutex<ReaderState>,
     counters: Arc<KafkaCounters>,
     pulse: Arc<Pulse>,
     beside: Mutex<Vec<Arc<Self>>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ReaderState {
     client: Option<String>,
     contacted: bool,
     /// The error from which reading has not recovered.
@@ -145,7 +145,7 @@ impl ReaderStatus {
     }
 
     /// Connections to brokers, if the client library reports them.
-    pub fn broker_states(&self) -> Vec<BrokerState> {
+    pub(crate) fn broker_states(&self) -> Vec<BrokerState> {
         self.state.lock().broker_states.clone()
     }
 
@@ -302,10 +302,10 @@ impl ReaderStatus {
     /// Forgets all faults and figures: nothing is read until the thread takes over streams.
     pub(super) fn rest(&self) {
         let mut state = self.state.lock();
-        *state = State {
+        *state = ReaderState {
             client: state.client.take(),
             contacted: true,
-            ..State::default()
+            ..ReaderState::default()
         };
     }
 

@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::invalid::Undecodable;
 
-/// What a record changes for clients.
+/// The effect of a record on clients.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Effect {
     /// It is their key's latest.
@@ -22,7 +22,7 @@ pub enum Effect {
     None,
 }
 
-/// What is known of a value without reading it.
+/// A property of a value that is known without reading it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Guarantee {
     /// Nothing: it is as a producer wrote it.
@@ -41,7 +41,7 @@ pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// Most records in one batch, which bounds empty records too.
 pub(crate) const MAX_BATCH_RECORDS: usize = 4096;
 
-/// What every record counts for in a quota of bytes, beside its key, value and headers: the smallest ones cost time too.
+/// The bytes that a quota counts for every record beside its key, value and headers: the smallest ones cost time too.
 const RECORD_BYTES: usize = 32;
 
 /// The next offset of a partition that has not begun: its log start offset, which need not be known.
@@ -84,9 +84,9 @@ pub struct Record<'a> {
     /// Why its key or its value could not be decoded, if so. Both are then without meaning, but the key is right if
     /// there is one.
     pub undecodable: Option<&'a Undecodable>,
-    /// What it changes for clients.
+    /// Its effect on clients.
     pub effect: Effect,
-    /// What is known of its value.
+    /// A known property of its value.
     pub guarantee: Guarantee,
     headers: &'a [HeaderSpan],
     bytes: &'a [u8],
@@ -205,7 +205,7 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// What its records count for in a quota of bytes.
+    /// The bytes of its records, as quotas count them.
     pub(super) fn quota_bytes(&self) -> u64 {
         (self.bytes.len() + self.heads.len() * RECORD_BYTES) as u64
     }
@@ -259,7 +259,7 @@ impl Batch {
     /// Adds a record with another key and value, which the functions append to the bytes that they are given; `None`
     /// is null. `value` returns what is known of it. Where one fails, the record is marked with its error: without a
     /// key if that failed, with an empty value in any case.
-    pub fn push_decoded(
+    pub(crate) fn push_decoded(
         &mut self,
         record: &Record<'_>,
         effect: Effect,

@@ -90,7 +90,7 @@ impl KafkaStatus {
     }
 
     /// Connections to brokers. Of several to one broker, the worse state counts.
-    pub fn broker_states(&self) -> Vec<BrokerState> {
+    pub(crate) fn broker_states(&self) -> Vec<BrokerState> {
         let mut connections: BTreeMap<String, BrokerState> = BTreeMap::new();
         for connection in self.threads().iter().flat_map(|status| status.broker_states()) {
             match connections.get_mut(&connection.broker) {

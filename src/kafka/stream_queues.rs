@@ -59,7 +59,7 @@ impl From<mpsc::Sender<Feed>> for StreamChannel {
     }
 }
 
-/// What waits for one stream, and since when it does.
+/// The batches that wait for one stream, and since when they do.
 #[derive(Debug)]
 pub(super) struct StreamQueue {
     channel: StreamChannel,

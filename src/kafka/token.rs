@@ -47,7 +47,7 @@ impl Token {
                 let mut seldom = DISBELIEF.lock();
                 if let Some(held_back) = seldom.admit() {
                     warn!(
-                        "the token in {file} has exp = {exp}, which is no time in seconds since 1970 (RFC 7519, \
+                        "the token in {file} has exp = {exp}, which is not a time in seconds since 1970 (RFC 7519, \
                          section 4.1.4); its file is read again every {UNSAID:?} instead: correct the issuer{held_back}"
                     );
                 }

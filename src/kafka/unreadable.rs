@@ -11,9 +11,9 @@ use super::batcher::{Batcher, FetchPosition};
 /// Time between two tries of a partition.
 pub(super) const RETRY_EVERY: Duration = Duration::from_secs(300);
 
-pub(super) type Key = (Arc<str>, u32);
+pub(super) type PartitionKey = (Arc<str>, u32);
 
-struct Entry {
+struct UnreadableAt {
     /// Its [`FetchPosition::placed`], if known.
     placed: Option<u64>,
     /// `None` if only a new client or another position can help.
@@ -22,8 +22,8 @@ struct Entry {
 
 #[derive(Default)]
 pub(super) struct UnreadablePartitions {
-    partitions: BTreeMap<Key, Entry>,
-    resumed: Vec<Key>,
+    partitions: BTreeMap<PartitionKey, UnreadableAt>,
+    resumed: Vec<PartitionKey>,
 }
 
 impl UnreadablePartitions {
@@ -32,15 +32,15 @@ impl UnreadablePartitions {
     }
 
     /// Adds a partition, with the `placed` of its position.
-    pub(super) fn insert(&mut self, key: Key, placed: Option<u64>, retry_at: Option<Instant>) {
-        self.partitions.insert(key, Entry { placed, retry_at });
+    pub(super) fn insert(&mut self, key: PartitionKey, placed: Option<u64>, retry_at: Option<Instant>) {
+        self.partitions.insert(key, UnreadableAt { placed, retry_at });
     }
 
     pub(super) fn contains(&self, topic: &str, partition: u32) -> bool {
         !self.is_empty() && self.partitions.contains_key(&(Arc::from(topic), partition))
     }
 
-    fn get(&self, position: &FetchPosition) -> Option<&Entry> {
+    fn get(&self, position: &FetchPosition) -> Option<&UnreadableAt> {
         if self.is_empty() {
             return None;
         }
@@ -68,7 +68,7 @@ impl UnreadablePartitions {
     }
 
     /// Takes the result of a try: resumes the partition, or schedules the next try.
-    pub(super) fn tried(&mut self, key: Key, is_readable: bool, now: Instant) {
+    pub(super) fn tried(&mut self, key: PartitionKey, is_readable: bool, now: Instant) {
         if is_readable {
             if self.partitions.remove(&key).is_some() {
                 self.resumed.push(key);
@@ -93,14 +93,14 @@ impl UnreadablePartitions {
             }
         }
         // A paused topic has next offsets, but no fetch positions.
-        let gone = |(topic, partition): &&Key| batcher.next_offset(topic, *partition).is_none();
+        let gone = |(topic, partition): &&PartitionKey| batcher.next_offset(topic, *partition).is_none();
         moved.extend(self.partitions.keys().filter(gone).cloned());
         self.partitions.retain(|key, _| !moved.contains(key));
         self.resumed.extend(moved);
     }
 
     /// Partitions that have resumed since the last call.
-    pub(super) fn take_resumed(&mut self) -> Vec<Key> {
+    pub(super) fn take_resumed(&mut self) -> Vec<PartitionKey> {
         std::mem::take(&mut self.resumed)
     }
 }
@@ -121,7 +121,7 @@ mod tests {
         (batcher, feeds)
     }
 
-    fn key(partition: u32) -> Key {
+    fn key(partition: u32) -> PartitionKey {
         (Arc::from("t"), partition)
     }
 

@@ -18,7 +18,7 @@ pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes that only errors may use beyond [`MAX_BYTES`].
 const RESERVE: usize = 256 * 1024;
 
-const OVERHEAD: usize = size_of::<Entry>();
+const OVERHEAD: usize = size_of::<QueuedLine>();
 
 /// The destination of lines.
 pub trait Output: Send + Sync {
@@ -32,7 +32,7 @@ pub trait Output: Send + Sync {
 /// Lines in the order in which they were pushed, each with its output.
 #[derive(Default)]
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// An entry was added.
     filled: Condvar,
     /// An entry has been written.
@@ -40,8 +40,8 @@ pub struct Queue {
 }
 
 #[derive(Default)]
-struct State {
-    entries: VecDeque<Entry>,
+struct QueueState {
+    entries: VecDeque<QueuedLine>,
     /// The memory of the entries, and of the one being written.
     bytes: usize,
     /// How many entries were pushed and written so far.
@@ -52,7 +52,7 @@ struct State {
     is_started: bool,
 }
 
-struct Entry {
+struct QueuedLine {
     output: Arc<dyn Output>,
     text: String,
 }
@@ -61,7 +61,7 @@ impl Queue {
     /// Empty, and without a thread.
     pub const fn new() -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(QueueState {
                 entries: VecDeque::new(),
                 bytes: 0,
                 pushed: 0,
@@ -142,11 +142,11 @@ impl Queue {
     }
 }
 
-impl State {
+impl QueueState {
     fn add(&mut self, output: Arc<dyn Output>, text: String) {
         self.bytes += text.len() + OVERHEAD;
         self.pushed += 1;
-        self.entries.push_back(Entry { output, text });
+        self.entries.push_back(QueuedLine { output, text });
     }
 
     /// Adds the line that reports dropped lines, at their position among the others.

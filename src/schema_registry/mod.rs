@@ -369,7 +369,7 @@ pub async fn check(settings: &SchemaRegistrySettings) -> Vec<(String, Check)> {
                 Ok(subjects) => Check::Ok(format!("it answers, and lists {} subjects", subjects.len())),
                 Err(error) => Check::Failed(
                     format!(
-                        "{url} is no schema registry: its answer to GET /subjects is no list of names ({error})"
+                        "{url} is not a schema registry: its response to GET /subjects is not a list of names ({error})"
                     ),
                     "correct urls in [kafka.schema_registry]".to_owned(),
                 ),

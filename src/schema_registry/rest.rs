@@ -100,7 +100,7 @@ fn parse(body: &Bytes) -> Result<Answer, FetchError> {
         // The beginning tells a proxy's page from a schema.
         let begin: String = String::from_utf8_lossy(body).chars().take(60).collect();
         FetchError::Unavailable(format!(
-            "an answer is no schema ({error}), and begins with {:?}; correct urls in [kafka.schema_registry]",
+            "a response is not a schema ({error}); it begins with {:?}; correct urls in [kafka.schema_registry]",
             printable(&begin)
         ))
     })

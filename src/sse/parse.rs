@@ -11,7 +11,7 @@ use memchr::memchr2;
 
 /// Most bytes of an event or a line (64 MiB): more than the largest batch that the daemon reads from Kafka. Without a
 /// bound, a server that never ends a line would fill the memory.
-pub const MAX_EVENT: usize = 64 * 1024 * 1024;
+pub(crate) const MAX_EVENT: usize = 64 * 1024 * 1024;
 
 /// An item of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]

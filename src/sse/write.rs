@@ -7,7 +7,7 @@ use memchr::memchr2;
 
 /// Writes the data lines of a payload. LF, CR and CRLF all end a line, and a final one gives an
 /// empty last line, so that a client joins the lines to the payload with its line ends as LF.
-pub fn write_data(out: &mut Vec<u8>, payload: &[u8]) {
+pub(crate) fn write_data(out: &mut Vec<u8>, payload: &[u8]) {
     let mut rest = payload;
     loop {
         out.extend_from_slice(DATA_FIELD);
@@ -31,7 +31,7 @@ pub fn begin(out: &mut Vec<u8>, write_id: impl FnOnce(&mut Vec<u8>)) {
 }
 
 /// Names the event; without a name it is EventSource's `message`.
-pub fn write_event(out: &mut Vec<u8>, event: &str) {
+pub(crate) fn write_event(out: &mut Vec<u8>, event: &str) {
     out.extend_from_slice(EVENT_FIELD);
     out.extend_from_slice(event.as_bytes());
     out.push(b'\n');
@@ -43,7 +43,7 @@ pub fn end(out: &mut Vec<u8>) {
 }
 
 /// The id of a finished frame.
-pub fn id_of(frame: &[u8]) -> &[u8] {
+pub(crate) fn id_of(frame: &[u8]) -> &[u8] {
     let rest = frame.strip_prefix(ID_FIELD).unwrap_or_default();
     &rest[..memchr::memchr(b'\n', rest).unwrap_or(rest.len())]
 }
@@ -54,7 +54,7 @@ pub fn without_id(frame: &[u8]) -> &[u8] {
 }
 
 /// The id line of a finished frame, its line end included.
-pub fn id_line(frame: &[u8]) -> &[u8] {
+pub(crate) fn id_line(frame: &[u8]) -> &[u8] {
     &frame[..memchr::memchr(b'\n', frame).map_or(0, |end| end + 1)]
 }
 

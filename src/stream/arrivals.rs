@@ -1,4 +1,4 @@
-//! When the newest records came: for how long after that they were written to who waits for them.
+//! The arrival times of the newest records, from which the latency of their delivery is measured.
 
 use std::collections::VecDeque;
 use std::time::Instant;

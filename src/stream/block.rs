@@ -36,7 +36,7 @@ pub(super) enum Kind {
 
 /// The place of a record in its block, and its origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct BlockEntry {
     /// End of its frame in the block's bytes; it begins where the one before ends.
     pub(super) end: u32,
     /// Index of its topic in the stream's configuration.
@@ -51,7 +51,7 @@ pub(super) struct Entry {
     pub(super) key: u64,
 }
 
-impl Entry {
+impl BlockEntry {
     /// Whether a notice is for a reader with this filter: a reset concerns a topic, a gap one of its partitions.
     pub(super) fn is_read_by(&self, matcher: &Matcher) -> bool {
         let partition = (self.kind != Kind::Reset).then_some(self.partition);
@@ -67,7 +67,7 @@ pub(super) struct Block {
     /// The id of the event before the first: the position of a reader that has read none of these.
     pub(super) before: Bytes,
     pub(super) data: Bytes,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<BlockEntry>,
     /// Headers of all records, packed, and the end of those of each record; empty where no record has any.
     headers: Vec<u8>,
     header_ends: Vec<u32>,
@@ -78,7 +78,7 @@ impl Block {
     pub(super) fn cost(&self) -> usize {
         self.data.len()
             + self.before.len()
-            + self.entries.len() * size_of::<Entry>()
+            + self.entries.len() * size_of::<BlockEntry>()
             + self.headers.len()
             + self.header_ends.len() * size_of::<u32>()
             + BLOCK_OVERHEAD
@@ -166,7 +166,7 @@ impl Block {
         entries.extend_from_slice(&self.entries);
         let shift = to_u32(self.start(self.entries.len()));
         // Blocks are merged only up to MAX_BLOCK, so the sum fits.
-        entries.extend(later.entries.iter().map(|entry| Entry {
+        entries.extend(later.entries.iter().map(|entry| BlockEntry {
             end: entry.end + shift,
             ..*entry
         }));
@@ -199,7 +199,7 @@ pub(super) struct Builder {
     came: Instant,
     before: Bytes,
     data: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<BlockEntry>,
     headers: Vec<u8>,
     header_ends: Vec<u32>,
     finished: Vec<Block>,
@@ -300,7 +300,7 @@ impl Builder {
         } else {
             Kind::Record
         };
-        self.finish_frame(Entry {
+        self.finish_frame(BlockEntry {
             end: 0,
             topic,
             kind,
@@ -312,7 +312,7 @@ impl Builder {
 
     /// Finishes the current frame as that of a notice.
     pub(super) fn finish_notice(&mut self, kind: Kind, topic: u16, partition: u32, offset: i64) {
-        self.finish_frame(Entry {
+        self.finish_frame(BlockEntry {
             end: 0,
             topic,
             kind,
@@ -322,7 +322,7 @@ impl Builder {
         });
     }
 
-    fn finish_frame(&mut self, entry: Entry) {
+    fn finish_frame(&mut self, entry: BlockEntry) {
         let start = self.finished_data();
         if self.data.len() > MAX_BLOCK && start > 0 {
             self.expected = self.expected.saturating_sub(start);
@@ -334,7 +334,7 @@ impl Builder {
             self.data = frame;
             self.headers = headers;
         }
-        self.entries.push(Entry {
+        self.entries.push(BlockEntry {
             end: to_u32(self.data.len()),
             ..entry
         });

@@ -95,7 +95,7 @@ impl Control<'_> {
 
 /// The id that a client came with, if it may be sent back. An EventSource forgets its id where an event has an empty one
 /// (HTML standard, section 9.2.6), so control events echo it. Ids of this daemon and of KafkaSSE are printable ASCII.
-pub fn echoed_id(id: &str) -> Option<&str> {
+pub(crate) fn echoed_id(id: &str) -> Option<&str> {
     let is_safe = id.len() <= MAX_ID && id.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     (is_safe && !id.is_empty()).then_some(id)
 }

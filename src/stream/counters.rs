@@ -23,7 +23,7 @@ const SHARDS: usize = 8;
 
 /// Upper bounds of the latency histogram's buckets, in microseconds; longer ones have a bucket of their own. Latency is
 /// a fraction of a millisecond on a quiet machine, and tens of milliseconds with thousands of clients.
-pub const LATENCIES: [u64; 14] = [
+pub(crate) const LATENCIES: [u64; 14] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000,
     30_000_000,
 ];

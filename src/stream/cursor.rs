@@ -43,7 +43,7 @@ pub(super) enum Advance {
     TooSlow,
     /// There is more, but it is not due.
     Held,
-    /// What was held is read from now on: advance again.
+    /// Held records are read from now on: advance again.
     Released,
 }
 
@@ -60,8 +60,8 @@ pub(super) struct Cursor {
     request: Option<Box<(Opening, Answers)>>,
     /// Events to send before anything else: `reset`, `gap` and `conflated`.
     announcements: Announcements,
-    /// The table's count of forgettings when the reader began.
-    forgettings: u64,
+    /// The table's count of eviction_resets when the reader began.
+    eviction_resets: u64,
     has_begun: bool,
     release: Release,
     /// The record at which the reader has caught up, and the data of `caught-up`; `None` once sent.
@@ -104,7 +104,7 @@ impl Cursor {
             since,
             request: (!is_plain).then(|| Box::new((opening, Answers::default()))),
             announcements: Announcements::default(),
-            forgettings: 0,
+            eviction_resets: 0,
             has_begun: false,
             release: Release::default(),
             catches_up_at: None,
@@ -234,11 +234,13 @@ impl Cursor {
     /// Resets a reader if the table has forgotten evicted keys since the reader began: it may hold records of them, and
     /// would receive no delete when the next ones do not pass.
     pub(super) fn heed_forgettings(&mut self) {
-        let forgettings = self.reader.stream.forgettings();
-        if forgettings == self.forgettings || matches!(self.reader.phase, Phase::Pending | Phase::Lookup(_)) {
+        let eviction_resets = self.reader.stream.eviction_resets();
+        if eviction_resets == self.eviction_resets
+            || matches!(self.reader.phase, Phase::Pending | Phase::Lookup(_))
+        {
             return;
         }
-        self.forgettings = forgettings;
+        self.eviction_resets = eviction_resets;
         if self.makes_deletes() {
             self.begin_again();
         }
@@ -337,7 +339,7 @@ impl Cursor {
         let (opening, answers) = self.request.as_deref().unwrap_or(&nothing);
         self.release.begin(&self.reader.stream.read());
         // Keys that are forgotten from now on concern it, wherever it begins.
-        self.forgettings = self.reader.stream.forgettings();
+        self.eviction_resets = self.reader.stream.eviction_resets();
         let outcome = decide(&Request {
             stream: &self.reader.stream,
             opening,
@@ -416,7 +418,7 @@ impl Cursor {
         if let (Some(last), Some(id)) = (&mut self.reader.last, beginning.id) {
             *last = id;
         }
-        // A reader that had to wait for its next phase keeps what it was told to catch up with.
+        // A reader that had to wait for its next phase keeps the target of its catching up.
         if !std::mem::replace(&mut self.has_begun, true) {
             self.catches_up_at = Some((beginning.target, beginning.reason));
         }

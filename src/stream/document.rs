@@ -37,7 +37,7 @@ pub struct Document {
     ticket: Ticket,
 }
 
-/// What there is to send.
+/// The rows to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rows {
     /// There may be more.
@@ -130,7 +130,7 @@ impl Document {
 
     /// Whether the data of every row is JSON. Otherwise it has to be looked at.
     #[must_use]
-    pub fn is_always_json(&self) -> bool {
+    pub(crate) fn is_always_json(&self) -> bool {
         encode::is_always_json(self.stream.settings())
     }
 

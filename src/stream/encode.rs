@@ -87,9 +87,9 @@ pub struct Encoder {
     format: Format,
     key_form: KeyForm,
     value_format: DataFormat,
-    /// What is put into values.
+    /// The members that are added to values.
     added: Vec<Member<AddedField>>,
-    /// What deletes consist of.
+    /// The content of deletes.
     deletes: Vec<Member<AddedField>>,
     event: Option<String>,
     /// A reused buffer for a payload before it is split into lines.

@@ -24,14 +24,14 @@ const SHARD_SHIFT: u32 = 32;
 
 /// The latest record of a key without a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Departed {
+pub(super) struct LastRecord {
     pub(super) origin: Origin,
     /// Whether clients may hold it: it was shown, and not as a delete.
     pub(super) is_held: bool,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct HashedKey {
     hash: u64,
     offset: i64,
     /// Milliseconds, where known.
@@ -45,7 +45,7 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     /// By topic; no tables before the first key.
-    topics: Vec<Box<[HashTable<Entry>]>>,
+    topics: Vec<Box<[HashTable<HashedKey>]>>,
     len: usize,
 }
 
@@ -55,10 +55,10 @@ impl Keys {
     }
 
     /// The latest record of a key with this hash, if it is remembered.
-    pub(super) fn find(&self, topic: u16, hash: u64) -> Option<Departed> {
+    pub(super) fn find(&self, topic: u16, hash: u64) -> Option<LastRecord> {
         let shard = self.topics.get(usize::from(topic))?.get(shard_of(hash))?;
         let entry = shard.find(hash, |entry| entry.hash == hash)?;
-        Some(Departed {
+        Some(LastRecord {
             origin: Origin {
                 topic,
                 partition: entry.partition,
@@ -81,8 +81,8 @@ impl Keys {
     }
 
     /// Adds a key that is not present.
-    pub(super) fn insert(&mut self, hash: u64, departed: Departed) {
-        let Departed { origin, is_held } = departed;
+    pub(super) fn insert(&mut self, hash: u64, record: LastRecord) {
+        let LastRecord { origin, is_held } = record;
         let topic = usize::from(origin.topic);
         if self.topics.len() <= topic {
             self.topics.resize_with(topic + 1, Box::default);
@@ -91,7 +91,7 @@ impl Keys {
         if shards.is_empty() {
             *shards = std::iter::repeat_with(HashTable::new).take(SHARDS).collect();
         }
-        let entry = Entry {
+        let entry = HashedKey {
             hash,
             offset: origin.offset,
             timestamp: origin.timestamp.unwrap_or_default(),
@@ -118,7 +118,7 @@ pub(super) struct Evicted {
     keys: Keys,
     /// Most keys.
     most: usize,
-    forgettings: u64,
+    eviction_resets: u64,
 }
 
 impl Evicted {
@@ -127,7 +127,7 @@ impl Evicted {
         Self {
             keys: Keys::default(),
             most: most(bytes),
-            forgettings: 0,
+            eviction_resets: 0,
         }
     }
 
@@ -145,12 +145,12 @@ impl Evicted {
     }
 
     /// How often everything was forgotten.
-    pub(super) fn forgettings(&self) -> u64 {
-        self.forgettings
+    pub(super) fn eviction_resets(&self) -> u64 {
+        self.eviction_resets
     }
 
     /// The latest record of a key with this hash, if it is remembered.
-    pub(super) fn find(&self, topic: u16, hash: u64) -> Option<Departed> {
+    pub(super) fn find(&self, topic: u16, hash: u64) -> Option<LastRecord> {
         self.keys.find(topic, hash)
     }
 
@@ -160,11 +160,11 @@ impl Evicted {
     }
 
     /// Remembers a key that has no row and was not remembered.
-    pub(super) fn note(&mut self, hash: u64, departed: Departed) {
+    pub(super) fn note(&mut self, hash: u64, record: LastRecord) {
         if self.keys.len() >= self.most {
             self.forget();
         }
-        self.keys.insert(hash, departed);
+        self.keys.insert(hash, record);
     }
 
     /// Forgets the keys of a topic that is reset: clients forget them too.
@@ -174,7 +174,7 @@ impl Evicted {
 
     fn forget(&mut self) {
         self.keys = Keys::default();
-        self.forgettings += 1;
+        self.eviction_resets += 1;
     }
 }
 

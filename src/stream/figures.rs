@@ -42,7 +42,7 @@ impl Stream {
     }
 
     /// Replays that are read now, and replays that wait, of all streams that share an archive.
-    pub fn archive_load(&self) -> ReplayLoad {
+    pub(crate) fn archive_load(&self) -> ReplayLoad {
         self.history()
             .map(|history| history.archive().load())
             .unwrap_or_default()

@@ -10,7 +10,9 @@
 //!
 //! The values at the paths of all filters are looked up once per record, for a whole batch before the index is locked
 //! ([`Lookups`]). The index's lock is held from the first offer of a batch until the log has it, so that a group that
-//! joins knows the record from which it is offered all; it is not held while records are encoded or values looked up.
+//! joins knows the record from which it is offered all. It is not held while records are encoded or values looked up, with
+//! one exception: the delete of a row for groups that matched only what it replaced, which is short and written at most
+//! once per record.
 //!
 //! On a stream with a table a record can delete a reader's row: a group that matched the key's last record, but not
 //! this one, notes it as a delete.
@@ -18,7 +20,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::block::{Block, Entry};
+use super::block::{Block, BlockEntry};
 use super::filter::{Handle, Matcher, unpack_headers};
 use super::filter_names::FilterNames;
 use super::group::Group;
@@ -327,7 +329,7 @@ impl FilterIndex {
     pub(super) fn offer_notice(
         &self,
         (sequence, first): (Sequence, Sequence),
-        notice: &Entry,
+        notice: &BlockEntry,
         dirty: &mut Vec<Arc<Group>>,
     ) {
         for (group, _) in self.by_filter.values() {

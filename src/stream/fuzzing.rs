@@ -3,7 +3,7 @@
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::kafka_sse_id::{Entry, from_kafka_sse, is_kafka_sse};
+use super::kafka_sse_id::{IdEntry, from_kafka_sse, is_kafka_sse};
 use super::paths::Paths;
 use super::position::{BEGINNING, Position, TopicPosition, fingerprint};
 use super::resume::resume;
@@ -82,7 +82,7 @@ pub(crate) fn kafka_sse_ids(data: &[u8]) {
         return;
     };
     assert!(is_kafka_sse(id.trim_start()) && Position::parse(id.as_bytes()).is_err());
-    let entries = Entry::all(id).expect("it was read");
+    let entries = IdEntry::all(id).expect("it was read");
     let times = |topic: usize, partition: u32| {
         let times = begun.times.as_ref()?.get(topic)?;
         *times.get(partition as usize).expect("as many as partitions")
@@ -92,7 +92,7 @@ pub(crate) fn kafka_sse_ids(data: &[u8]) {
         let time = times(topic, partition);
         assert!(wanted >= 0 || wanted == BEGINNING, "{wanted}");
         assert!(time.is_none_or(|time| time >= 0 && other_unit(time).is_none()));
-        let is_named = |entry: &Entry| entry.topic == topics[topic] && entry.partition == partition;
+        let is_named = |entry: &IdEntry| entry.topic == topics[topic] && entry.partition == partition;
         if !entries.iter().any(is_named) {
             let is_live = start == Start::Live && since.is_none();
             assert_eq!((wanted, time), (if is_live { next } else { BEGINNING }, since));

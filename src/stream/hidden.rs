@@ -5,7 +5,7 @@
 //! keys first. Resetting clients instead, as for evicted keys, would never end, and protect against less: a forgotten
 //! key can only show a record that is older than the hidden one. Pure data.
 
-use super::evicted::{COST, Departed, Keys, most};
+use super::evicted::{COST, Keys, LastRecord, most};
 use super::row::Origin;
 
 /// Keys in two generations: when the younger one is full, the older one is dropped.
@@ -64,7 +64,7 @@ impl Hidden {
         self.remove(origin.topic, hash);
         self.make_way();
         let is_held = false;
-        self.young.insert(hash, Departed { origin, is_held });
+        self.young.insert(hash, LastRecord { origin, is_held });
     }
 
     /// Forgets the keys of a topic that is reset.

@@ -102,7 +102,7 @@ impl HistoryReads {
             .for_each(|replay| replay.outdate());
     }
 
-    /// How many replays have readers, and how many bytes of records they hold, all told.
+    /// How many replays have readers, and how many bytes of records these replays hold in all.
     pub(super) fn replays(&self) -> (usize, usize) {
         let replays = self.replays.lock();
         let under_way = replays.iter().filter_map(Weak::upgrade);

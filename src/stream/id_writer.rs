@@ -1,14 +1,14 @@
 //! Writes the ids of successive records.
 //!
 //! A record moves one partition, while an id has all of them. So the id before is kept, and only the characters of the
-//! partition are written anew: the time for an id does not grow with the number of partitions but by copying it.
+//! partition are written again: more partitions cost only the copying of a longer id.
 
 use super::position::{Position, encode_part, encoded_len};
 
 /// Bytes that make whole characters: three make four.
 const GROUP: usize = 3;
 
-/// Most partitions that are written anew one by one.
+/// Most partitions that are rewritten one by one.
 const MOST_MOVED: usize = 16;
 
 /// The id that was written last.
@@ -32,7 +32,7 @@ pub struct IdWriter {
 
 impl IdWriter {
     /// Forgets the id before: anything of the position may have changed.
-    pub fn start_over(&mut self) {
+    pub(crate) fn start_over(&mut self) {
         self.bytes.clear();
         self.moved.clear();
     }

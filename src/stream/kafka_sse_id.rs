@@ -10,7 +10,7 @@ use crate::config::units::other_unit;
 /// One entry of an id: the next offset of a partition, or a time in
 /// milliseconds since the epoch.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct IdEntry {
     /// The topic.
     pub topic: String,
     /// Its partition.
@@ -21,7 +21,7 @@ pub(crate) struct Entry {
     pub timestamp: Option<i64>,
 }
 
-impl Entry {
+impl IdEntry {
     /// All entries of an id of KafkaSSE.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ pub(super) fn from_kafka_sse(
     since: Option<i64>,
     start: Start,
 ) -> Result<KafkaSse, Reset> {
-    let entries = Entry::all(id).map_err(|_| Reset::UnknownId)?;
+    let entries = IdEntry::all(id).map_err(|_| Reset::UnknownId)?;
     let mut wanted = here.clone();
     wanted.forget_epochs();
     if since.is_some() || start != Start::Live {

@@ -16,7 +16,7 @@ use crate::config::{Heartbeat, HttpSettings, Lag, StreamSettings};
 pub struct Pace {
     /// Pause after which a quiet client gets a comment.
     pub keepalive: Duration,
-    /// Reconnect time told to clients, before jitter.
+    /// Reconnect time sent to clients, before jitter.
     pub retry: Duration,
     /// How long a connection may last, before jitter; zero is for ever.
     pub max_lifetime: Duration,

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::block::{Block, Entry, Kind, MAX_BLOCK};
+use super::block::{Block, BlockEntry, Kind, MAX_BLOCK};
 use super::filter::Matcher;
 use super::pieces::PIECE;
 use super::position::Position;
@@ -116,7 +116,7 @@ impl Log {
     }
 
     /// Where the oldest record came from.
-    pub(super) fn oldest(&self) -> Option<Entry> {
+    pub(super) fn oldest(&self) -> Option<BlockEntry> {
         self.blocks
             .front()
             .and_then(|(_, block)| block.entries.first().copied())

@@ -16,7 +16,7 @@ use super::log::Sequence;
 
 /// Records to be held against a filter.
 #[derive(Debug)]
-pub(super) struct Look {
+pub(super) struct FilterSearch {
     pub(super) group: Arc<Group>,
     pub(super) from: Sequence,
     pub(super) until: Sequence,
@@ -24,7 +24,7 @@ pub(super) struct Look {
     pub(super) block: (Sequence, Arc<Block>),
 }
 
-impl Look {
+impl FilterSearch {
     /// Looks, and remembers for the group.
     pub(super) fn run(&self) {
         self.group.look(self.from, self.until, &self.block);
@@ -33,29 +33,29 @@ impl Look {
 
 /// The looks that a stream's groups wait for: at most one per group.
 #[derive(Debug, Default)]
-pub(super) struct Looks(Mutex<Queue>);
+pub(super) struct Looks(Mutex<SearchQueue>);
 
 #[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Look>,
+struct SearchQueue {
+    waiting: VecDeque<FilterSearch>,
     /// Whether a task takes them.
     is_taken: bool,
 }
 
 impl Looks {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, SearchQueue> {
         self.0.lock()
     }
 
     /// One more look. Returns whether a task is to be started for it.
-    pub(super) fn push(&self, look: Look) -> bool {
+    pub(super) fn push(&self, look: FilterSearch) -> bool {
         let mut queue = self.lock();
         queue.waiting.push_back(look);
         !std::mem::replace(&mut queue.is_taken, true)
     }
 
     /// The next look; where there is none, the task that takes them ends.
-    pub(super) fn pop(&self) -> Option<Look> {
+    pub(super) fn pop(&self) -> Option<FilterSearch> {
         let mut queue = self.lock();
         let look = queue.waiting.pop_front();
         queue.is_taken = look.is_some();

@@ -1,4 +1,4 @@
-//! Lookups: questions about offsets that readers wait for, asked once for all who ask the same.
+//! Lookups: requests for offsets that readers wait for, sent once for all readers with the same request.
 //!
 //! Lookups find the offset of a time in every partition, or the current ends. The Kafka history threads answer; this
 //! module only groups readers that may share an answer.

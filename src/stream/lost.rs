@@ -1,4 +1,4 @@
-//! What a full table has lost: which clients have not seen it.
+//! Records that a full table has lost, and which clients have not seen them.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Lost {
         self.row = self.row.max(sequence);
     }
 
-    /// Forgets the offsets of a topic, which begins anew.
+    /// Forgets the offsets of a topic that is reset.
     pub(super) fn forget(&mut self, topic: u16) {
         self.offsets.retain(|(of, _), _| *of != topic);
     }

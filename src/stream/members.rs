@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 /// A member that is put into objects.
 #[derive(Debug)]
 pub(super) struct Member<T> {
-    /// What it is.
+    /// Its kind.
     pub(super) what: T,
     name: String,
     /// The name as JSON, with the colon behind it.

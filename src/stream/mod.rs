@@ -73,7 +73,7 @@ mod table_writer;
 mod throttle;
 mod truncation;
 mod values;
-pub mod waiters;
+mod waiters;
 pub mod writer;
 
 pub use shared::{Spawn, Stream};

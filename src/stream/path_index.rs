@@ -75,7 +75,7 @@ impl Trie {
     }
 }
 
-/// A row of the table that a record of a batch replaced, or a stand-in for one that had left.
+/// A row of the table that a record of a batch replaced, or a stand-in for an evicted one.
 #[derive(Debug)]
 pub(super) struct Replaced {
     /// The frame of the batch that replaced it.

@@ -24,9 +24,9 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) const ROOT: u32 = 0;
 
 /// Bytes of the trie for each entry, node and path, beside what these own, including the index's bytes for one.
-const PER_ENTRY: usize = size_of::<Entry>() + size_of::<Hashed>() * 8 / 7 + 1;
-const PER_NODE: usize = size_of::<Node>();
-const PER_PATH: usize = size_of::<Text>() + size_of::<(Slot, u32)>() * 8 / 7 + 1;
+const PER_ENTRY: usize = size_of::<TrieEntry>() + size_of::<Hashed>() * 8 / 7 + 1;
+const PER_NODE: usize = size_of::<TrieNode>();
+const PER_PATH: usize = size_of::<PathText>() + size_of::<(Slot, u32)>() * 8 / 7 + 1;
 
 /// Estimated bytes of an array index.
 const PER_ELEMENT: usize = 32;
@@ -41,11 +41,11 @@ pub(super) type Slot = u64;
 #[derive(Debug, Default)]
 pub(super) struct Paths {
     /// The first is the document; it exists if there are paths.
-    nodes: Slab<Node>,
-    entries: Slab<Entry>,
+    nodes: Slab<TrieNode>,
+    entries: Slab<TrieEntry>,
     /// Every entry by the hash of its node and name.
     by_name: HashTable<Hashed>,
-    texts: Slab<Text>,
+    texts: Slab<PathText>,
     by_slot: HashMap<Slot, u32>,
     /// Random keys, because clients choose the names.
     hasher: RandomState,
@@ -60,7 +60,7 @@ type Hashed = (u64, u32);
 
 /// An object or array that paths lead through.
 #[derive(Debug, Default)]
-struct Node {
+struct TrieNode {
     /// Its name in its parent.
     name: Box<str>,
     entries: u32,
@@ -74,7 +74,7 @@ struct Node {
 
 /// A member or element. Its name is its child's, or, without a child, the suffix of any path that ends here.
 #[derive(Debug)]
-struct Entry {
+struct TrieEntry {
     node: u32,
     /// The node below, if paths continue.
     child: u32,
@@ -92,27 +92,27 @@ struct End {
 
 /// A path.
 #[derive(Debug)]
-struct Text {
+struct PathText {
     slot: Slot,
     /// Its names, with dots between them.
     joined: Box<str>,
-    steps: Box<[Step]>,
+    steps: Box<[PathStep]>,
 }
 
 /// A name of a path.
 #[derive(Debug, Clone, Copy)]
-struct Step {
-    /// Where it begins in the joined text.
+struct PathStep {
+    /// Its beginning in the joined text.
     start: u32,
     /// The index, among the ends of its entry, of the suffix from here on.
     place: u32,
 }
 
-impl Text {
+impl PathText {
     fn new(slot: Slot, path: &[String]) -> Self {
         let mut start = 0;
         let steps = path.iter().map(|name| {
-            let step = Step { start, place: 0 };
+            let step = PathStep { start, place: 0 };
             start += to_u32(name.len() + 1);
             step
         });
@@ -166,16 +166,16 @@ impl Paths {
     /// Adds a path under an unused number.
     pub(super) fn insert(&mut self, slot: Slot, path: &[String]) {
         if self.nodes.is_empty() {
-            self.nodes.insert(Node::default());
+            self.nodes.insert(TrieNode::default());
         }
-        let text = Text::new(slot, path);
+        let text = PathText::new(slot, path);
         self.owned += text.owned();
         grow(&mut self.texts);
         let text = to_u32(self.texts.insert(text));
         self.by_slot.insert(slot, text);
         let mut node = ROOT;
         for depth in 0..path.len() {
-            let rest = self.enter(node, text, depth, Text::rest);
+            let rest = self.enter(node, text, depth, PathText::rest);
             let entry = &mut self.entries[rest as usize];
             let before = entry.ends.capacity();
             if entry.ends.is_empty() {
@@ -186,7 +186,7 @@ impl Paths {
             entry.ends.push(End { text, rank });
             self.owned += (entry.ends.capacity() - before) * size_of::<End>();
             if depth + 1 < path.len() {
-                let entry = self.enter(node, text, depth, Text::name);
+                let entry = self.enter(node, text, depth, PathText::name);
                 node = self.child(entry, text, depth);
             }
         }
@@ -201,22 +201,22 @@ impl Paths {
         let name: Box<str> = self.texts[text as usize].name(depth).into();
         self.owned += name.len();
         grow(&mut self.nodes);
-        let child = to_u32(self.nodes.insert(Node {
+        let child = to_u32(self.nodes.insert(TrieNode {
             name,
-            ..Node::default()
+            ..TrieNode::default()
         }));
         self.entries[entry as usize].child = child;
         child
     }
 
     /// The entry of a name in a node, created if missing.
-    fn enter(&mut self, node: u32, text: u32, depth: usize, name: fn(&Text, usize) -> &str) -> u32 {
+    fn enter(&mut self, node: u32, text: u32, depth: usize, name: fn(&PathText, usize) -> &str) -> u32 {
         let place = self.find(node, text, depth, name);
         if place.entry != NONE {
             return place.entry;
         }
         grow(&mut self.entries);
-        let entry = to_u32(self.entries.insert(Entry {
+        let entry = to_u32(self.entries.insert(TrieEntry {
             node,
             child: NONE,
             ends: Vec::new(),
@@ -243,7 +243,7 @@ impl Paths {
     }
 
     /// Where a name of a path is, or would be, in a node.
-    fn find(&mut self, node: u32, text: u32, depth: usize, name: fn(&Text, usize) -> &str) -> Place {
+    fn find(&mut self, node: u32, text: u32, depth: usize, name: fn(&PathText, usize) -> &str) -> Place {
         let name = name(&self.texts[text as usize], depth);
         let hash = self.hash(node, name);
         let mut work = 1;
@@ -277,8 +277,8 @@ impl Paths {
         let depths = self.texts[text as usize].steps.len();
         let (mut node, mut way) = (ROOT, Vec::with_capacity(depths));
         for depth in 0..depths {
-            let rest = self.find(node, text, depth, Text::rest);
-            let name = (depth + 1 < depths).then(|| self.find(node, text, depth, Text::name));
+            let rest = self.find(node, text, depth, PathText::rest);
+            let name = (depth + 1 < depths).then(|| self.find(node, text, depth, PathText::name));
             if let Some(name) = &name {
                 node = self.entries[name.entry as usize].child;
             }
@@ -429,9 +429,9 @@ impl Paths {
 
     /// Bytes of memory that these paths hold, including unused capacity.
     pub(super) fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
-            + self.nodes.capacity() * size_of::<Node>()
-            + self.texts.capacity() * size_of::<Text>()
+        self.entries.capacity() * size_of::<TrieEntry>()
+            + self.nodes.capacity() * size_of::<TrieNode>()
+            + self.texts.capacity() * size_of::<PathText>()
             + self.by_name.allocation_size()
             + self.by_slot.capacity() * size_of::<(Slot, u32)>() * 8 / 7
             + self.owned
@@ -444,7 +444,7 @@ impl Paths {
         let entries = names * 2;
         // A list of few entries has capacity for two where nothing is shared.
         let lists = entries * (size_of::<End>() + size_of::<(u32, u32)>() + PER_ELEMENT);
-        let own = text * 2 + names * (size_of::<Step>() + PER_NODE) + lists;
+        let own = text * 2 + names * (size_of::<PathStep>() + PER_NODE) + lists;
         PER_PATH + entries * PER_ENTRY + own
     }
 

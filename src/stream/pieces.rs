@@ -1,4 +1,4 @@
-//! What is copied out of tables for clients, bounded in all.
+//! Pieces that are copied out of tables for clients, bounded in all.
 //!
 //! A piece belongs to one client until its socket has taken it, so many clients that scan tables at once, or
 //! do not read, would hold 64 KiB each. While all pieces together take more than [`AMPLE`], new ones are
@@ -29,7 +29,7 @@ pub fn held() -> usize {
 
 /// How large the next piece may become.
 #[must_use]
-pub fn next_size() -> usize {
+pub(crate) fn next_size() -> usize {
     if held() < AMPLE { PIECE } else { SMALL_PIECE }
 }
 

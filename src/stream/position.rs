@@ -48,7 +48,7 @@ const ROOM_PER_OFFSET: usize = 5;
 const HIGHEST_MARKED: i64 = i64::MAX >> 1;
 
 /// The mark of a leader epoch; zero where it is unknown.
-pub fn mark_of(epoch: Option<u32>) -> u32 {
+pub(crate) fn mark_of(epoch: Option<u32>) -> u32 {
     epoch.map_or(0, |epoch| epoch.saturating_add(1))
 }
 
@@ -92,7 +92,7 @@ impl TopicPosition {
     }
 
     /// Sets the mark of that epoch.
-    pub fn set_mark(&mut self, partition: usize, mark: u32) {
+    pub(crate) fn set_mark(&mut self, partition: usize, mark: u32) {
         if self.mark(partition) != mark {
             if self.marks.len() <= partition {
                 self.marks.resize(partition + 1, 0);
@@ -112,7 +112,7 @@ impl TopicPosition {
     }
 
     /// Sets all next offsets, whose epochs are not known.
-    pub fn start_over(&mut self, next: Vec<i64>) {
+    pub(crate) fn start_over(&mut self, next: Vec<i64>) {
         self.next = next;
         self.marks.clear();
     }
@@ -192,7 +192,7 @@ pub enum PositionError {
 
 impl Position {
     /// Appends the position as an event id. Allocates only where the buffers grow.
-    pub fn write_id(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+    pub(crate) fn write_id(&self, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
         scratch.clear();
         self.write_bytes(scratch, |_, _| ());
         let at = out.len();
@@ -352,7 +352,7 @@ impl Position {
     }
 
     /// The number of offsets by which this position is ahead of `other`, over the partitions where it is ahead.
-    pub fn offsets_ahead_of(&self, other: &Self) -> u64 {
+    pub(crate) fn offsets_ahead_of(&self, other: &Self) -> u64 {
         let ahead = self.partitions().map(|(topic, partition, next)| {
             let ahead = next.saturating_sub(other.next(topic, partition).max(0));
             ahead.max(0).unsigned_abs()
@@ -361,7 +361,7 @@ impl Position {
     }
 
     /// Advances to `other` in every partition where that is ahead.
-    pub fn advance_to(&mut self, other: &Self) {
+    pub(crate) fn advance_to(&mut self, other: &Self) {
         for (mine, other) in self.topics.iter_mut().zip(&other.topics) {
             if mine.next.len() < other.next.len() {
                 mine.next.resize(other.next.len(), BEGINNING);
@@ -381,7 +381,7 @@ impl Position {
 
     /// Moves back to `other` in every partition where that is behind. A partition that has not begun in `other` is
     /// wanted from its first offset on, but a client may have seen part of it.
-    pub fn retreat_to(&mut self, other: &Self) {
+    pub(crate) fn retreat_to(&mut self, other: &Self) {
         for (index, topic) in self.topics.iter_mut().enumerate() {
             for partition in 0..topic.next.len() {
                 let number = u32::try_from(partition).unwrap_or(u32::MAX);
@@ -395,14 +395,14 @@ impl Position {
     }
 
     /// Whether a partition that has begun was not read up to `low`.
-    pub fn misses_before(&self, low: &Self) -> bool {
+    pub(crate) fn misses_before(&self, low: &Self) -> bool {
         let mut partitions = self.partitions();
         partitions.any(|(topic, partition, next)| next >= 0 && next < low.next(topic, partition))
     }
 
     /// The same partitions, from their beginning.
     #[must_use]
-    pub fn at_beginning(&self) -> Self {
+    pub(crate) fn at_beginning(&self) -> Self {
         let mut position = self.clone();
         for topic in &mut position.topics {
             topic.start_over(vec![BEGINNING; topic.next.len()]);
@@ -411,7 +411,7 @@ impl Position {
     }
 
     /// Sets the partitions that are wanted from their beginning to their first offsets, as far as known.
-    pub fn start_at(&mut self, low: &Self) {
+    pub(crate) fn start_at(&mut self, low: &Self) {
         self.replace(BEGINNING, |index, partition| low.next(index, partition));
     }
 
@@ -439,21 +439,21 @@ impl Position {
     }
 
     /// Whether it has a leader epoch.
-    pub fn names_epochs(&self) -> bool {
+    pub(crate) fn names_epochs(&self) -> bool {
         self.topics
             .iter()
             .any(|topic| topic.marks.iter().any(|&mark| mark > 0))
     }
 
     /// Whether ids stay short enough with a leader epoch for every partition.
-    pub fn has_room_for_epochs(&self) -> bool {
+    pub(crate) fn has_room_for_epochs(&self) -> bool {
         let mut plain = self.clone();
         plain.forget_epochs();
         plain.id_len_ahead() + encoded_len(self.partitions().count() * ROOM_PER_EPOCH) <= MAX_ID
     }
 
     /// Removes all leader epochs.
-    pub fn forget_epochs(&mut self) {
+    pub(crate) fn forget_epochs(&mut self) {
         self.topics.iter_mut().for_each(|topic| topic.marks.clear());
     }
 }

@@ -9,7 +9,7 @@ use super::log::Sequence;
 use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::scan::Scan;
 use super::shared::Stream;
-use super::state::State;
+use super::state::StreamState;
 
 /// Where a reader reads from.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub(super) enum ReadFrom {
 
 impl ReadFrom {
     /// The id of that position, where the log has it.
-    pub(super) fn id(&self, state: &State) -> Option<Bytes> {
+    pub(super) fn id(&self, state: &StreamState) -> Option<Bytes> {
         match self {
             Self::Log(cursor) => state.log.id_before(*cursor),
             _ => None,
@@ -43,7 +43,7 @@ impl ReadFrom {
 /// from Kafka. `id` is the very id of `wanted`, where a client brought one.
 pub(super) fn read_from(
     (stream, is_filtered): (&Stream, bool),
-    state: &State,
+    state: &StreamState,
     here: &Position,
     mut wanted: Position,
     id: Option<&str>,
@@ -61,7 +61,7 @@ pub(super) fn read_from(
     from.start_at(&state.low);
     // The log does not say what a filter makes of a key's history; the table does. Of the stream's own filter it does,
     // unless the table had forgotten that a key was shown which no longer passes.
-    let is_partial = is_filtered || stream.fixed().is_some() && stream.forgettings() > 0;
+    let is_partial = is_filtered || stream.fixed().is_some() && stream.eviction_resets() > 0;
     let in_log = state
         .log
         .resume_point(&from)
@@ -101,7 +101,7 @@ pub(super) fn is_in_table(stream: &Stream, wanted: &Position) -> bool {
 }
 
 /// The whole table.
-pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadFrom {
+pub(super) fn snapshot(stream: &Stream, state: &StreamState, here: &Position) -> ReadFrom {
     // Records that were deleted before this replica began to read cannot be resumed from.
     let mut position = here.at_beginning();
     position.start_at(&state.low);
@@ -115,7 +115,7 @@ pub(super) fn snapshot(stream: &Stream, state: &State, here: &Position) -> ReadF
 
 /// The table's rows since `cursor`, for a reader that has read the log up to there, to `position` at least; and the
 /// resets since then.
-pub(super) fn scan_since(state: &State, cursor: Sequence, mut position: Position) -> (Scan, Resets) {
+pub(super) fn scan_since(state: &StreamState, cursor: Sequence, mut position: Position) -> (Scan, Resets) {
     let resets = state.start_over_since(cursor, &mut position, 0);
     let scan = Scan {
         is_conflated: true,
@@ -125,7 +125,7 @@ pub(super) fn scan_since(state: &State, cursor: Sequence, mut position: Position
 }
 
 /// The table's rows that are newer than `wanted`.
-fn changes(position: Position, wanted: Position, state: &State) -> ReadFrom {
+fn changes(position: Position, wanted: Position, state: &StreamState) -> ReadFrom {
     let cursor = state.log.walk_point(&wanted);
     ReadFrom::Table(Box::new(Scan {
         wanted,

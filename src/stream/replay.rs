@@ -32,7 +32,7 @@ pub(super) struct Replay {
     /// The position of the stream when the replay was asked for: where it ends.
     pub(super) to: Position,
     payer: Arc<Payer>,
-    state: RwLock<State>,
+    state: RwLock<ReplayState>,
     version: AtomicU64,
     waiters: Arc<Waiters>,
     readers: Mutex<Readers>,
@@ -53,7 +53,7 @@ struct Readers {
 }
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ReplayState {
     pub(super) log: Log,
     /// The offsets at which reading really began, once known.
     pub(super) begun: Option<Position>,
@@ -68,7 +68,7 @@ impl Replay {
         let flow = payer.flow();
         let mut log = Log::unbounded();
         log.set_head(from.id().into());
-        let state = State {
+        let state = ReplayState {
             log,
             begun: None,
             is_done: false,
@@ -109,15 +109,15 @@ impl Replay {
         }
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, ReplayState> {
         self.state.read()
     }
 
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, ReplayState> {
         self.state.write()
     }
 
-    /// Bytes held, all told.
+    /// Bytes held in all.
     pub(super) fn cost(&self) -> usize {
         self.read().log.cost()
     }

@@ -32,7 +32,7 @@ const SHARD_SHIFT: u32 = 32;
 /// A row in the index.
 #[derive(Debug, Clone, Copy)]
 #[repr(Rust, packed(4))]
-struct Entry {
+struct RowEntry {
     sequence: Sequence,
     /// The lower half of the hash of its key.
     hash: u32,
@@ -40,11 +40,11 @@ struct Entry {
 
 // Each row counts this much of the index.
 const _: () = assert!(
-    size_of::<Entry>() == 12,
+    size_of::<RowEntry>() == 12,
     "a row's cost counts 13 bytes per bucket"
 );
 
-impl Entry {
+impl RowEntry {
     const fn new(sequence: Sequence, hash: u64) -> Self {
         Self {
             sequence,
@@ -73,7 +73,7 @@ const fn table_hash(lower_half: u32) -> u64 {
 pub(super) struct Rows {
     order: Order,
     /// Empty until there is a row.
-    index: Box<[HashTable<Entry>]>,
+    index: Box<[HashTable<RowEntry>]>,
     /// The markers of deletes, ordered by the time of the delete (unix seconds).
     markers: BTreeSet<(u64, Sequence)>,
     /// How many rows are of records that cannot be shown, by the index of the cause.
@@ -151,7 +151,7 @@ impl Rows {
         self.fingerprint = self.fingerprint.wrapping_add(row.fingerprint());
         let hash = row.hash();
         self.order.push(sequence, row);
-        let entry = Entry::new(sequence, hash);
+        let entry = RowEntry::new(sequence, hash);
         self.index[shard_of(hash)].insert_unique(entry.table_hash(), entry, |entry| entry.table_hash());
     }
 
@@ -159,11 +159,11 @@ impl Rows {
     pub(super) fn remove(&mut self, sequence: Sequence) -> Option<Row> {
         let hash = self.order.get(sequence)?.hash();
         let shard = self.index.get_mut(shard_of(hash))?;
-        let is_it = |entry: &Entry| {
+        let is_it = |entry: &RowEntry| {
             let of = entry.sequence;
             of == sequence
         };
-        if let Ok(entry) = shard.find_entry(Entry::new(sequence, hash).table_hash(), is_it) {
+        if let Ok(entry) = shard.find_entry(RowEntry::new(sequence, hash).table_hash(), is_it) {
             entry.remove();
         }
         if shard.capacity() > 4 * shard.len() + TIDY {

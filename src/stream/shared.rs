@@ -1,7 +1,7 @@
 //! The object that the writer and the readers of a stream share.
 //!
 //! ```text
-//!  writer (one task) ──write──► State (log, head, loaded) ◄──read── subscriptions (many)
+//!  writer (one task) ──write──► StreamState (log, head, loaded) ◄──read── subscriptions (many)
 //!                    ──note───► Audience (version)        ──wake──► waiters
 //! ```
 //! The writer changes the state, then the version, then wakes the readers.
@@ -30,11 +30,11 @@ use super::group::Group;
 use super::history_reads::HistoryReads;
 use super::live_settings::{LiveSettings, Pace};
 use super::log::{Log, Sequence};
-use super::looks::{Look, Looks};
+use super::looks::{FilterSearch, Looks};
 use super::lookup::{PendingLookup, Query};
 use super::position::Position;
 use super::replay::ReplayReader;
-use super::state::State;
+use super::state::StreamState;
 use super::table::{ROWS_PER_HOLD, Table};
 use crate::config::StreamSettings;
 use crate::config::bound_filter::BoundFilter;
@@ -57,12 +57,12 @@ pub struct Stream {
     /// The streams that this one replaced and that still have readers.
     predecessors: Mutex<Vec<Weak<Self>>>,
     clock: Guarded,
-    state: RwLock<State>,
+    state: RwLock<StreamState>,
     /// The latest record of every key, where the stream keeps them. Always as far as the log or
     /// further: a record is put in before it is appended there.
     table: Option<RwLock<Table>>,
     /// How often the table has dropped the data on evicted keys.
-    forgettings: AtomicU64,
+    eviction_resets: AtomicU64,
     audience: Audience,
     /// Records from before a group came, which are still to be looked through for it.
     looks: Looks,
@@ -140,9 +140,9 @@ impl Stream {
             clock,
             fixed,
             bound_filter,
-            state: RwLock::new(State::new(log, topics)),
+            state: RwLock::new(StreamState::new(log, topics)),
             table,
-            forgettings: AtomicU64::new(0),
+            eviction_resets: AtomicU64::new(0),
             audience: Audience::new(),
             looks: Looks::default(),
             spawn: OnceLock::new(),
@@ -297,7 +297,7 @@ impl Stream {
     }
 
     /// Has all readers look whether they may still read.
-    pub fn check_access(&self) {
+    pub(crate) fn check_access(&self) {
         self.changed();
     }
 
@@ -346,11 +346,11 @@ impl Stream {
 
     /// Locks the state for reading. Once per delivery: readers share the lock, and the writer holds
     /// it only while finished blocks are linked in and small ones merged, never while it encodes.
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, StreamState> {
         self.state.read()
     }
 
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, StreamState> {
         self.state.write()
     }
 
@@ -373,24 +373,24 @@ impl Stream {
     /// Does a piece of what can wait in the table. Returns whether there is more to do.
     pub(super) fn tidy_table(&self) -> bool {
         let has_more = self.write_table().is_some_and(|mut table| table.tidy(self.now()));
-        self.note_forgettings();
+        self.note_eviction_resets();
         has_more
     }
 
     /// Signals readers that the table has dropped the data on evicted keys. Call it when the log has all records of the
     /// table: a reader that is reset must not be shown a forgotten one.
-    pub(super) fn note_forgettings(&self) {
-        let Some(forgettings) = self.read_table().map(|table| table.forgettings()) else {
+    pub(super) fn note_eviction_resets(&self) {
+        let Some(eviction_resets) = self.read_table().map(|table| table.eviction_resets()) else {
             return;
         };
-        if self.forgettings.swap(forgettings, Ordering::SeqCst) != forgettings {
+        if self.eviction_resets.swap(eviction_resets, Ordering::SeqCst) != eviction_resets {
             self.changed();
         }
     }
 
     /// How often the table has forgotten which keys have left it.
-    pub fn forgettings(&self) -> u64 {
-        self.forgettings.load(Ordering::SeqCst)
+    pub fn eviction_resets(&self) -> u64 {
+        self.eviction_resets.load(Ordering::SeqCst)
     }
 
     /// Tells all readers that something other than the log changed, which must be visible already.
@@ -408,7 +408,7 @@ impl Stream {
         (from, until): (Sequence, Sequence),
         block: (Sequence, Arc<Block>),
     ) -> bool {
-        let look = Look {
+        let look = FilterSearch {
             group: Arc::clone(group),
             from,
             until,

@@ -15,8 +15,8 @@ use super::position::{BEGINNING, NOT_BEGUN, Position};
 use super::read_from::{ReadFrom, is_in_table, read_from, snapshot};
 use super::resume::{Resumed, ahead_of, names_more_partitions, names_unbegun, names_unread_epochs, resume};
 use super::shared::Stream;
-use super::state::State;
-use super::truncation::Departed;
+use super::state::StreamState;
+use super::truncation::Divergence;
 use crate::config::Start;
 use crate::config::filter::Filter;
 use crate::config::path_parameters::PathValues;
@@ -194,7 +194,7 @@ pub(super) fn decide(request: &Request<'_>) -> Outcome {
 /// Where a client resumes that was connected before, here or at another replica.
 fn come_back(
     request: &Request<'_>,
-    state: &State,
+    state: &StreamState,
     here: &Position,
     id: &str,
     start: Start,
@@ -294,7 +294,7 @@ fn start_over_beyond_ends(
 /// that it has seen.
 fn truncated(
     request: &Request<'_>,
-    state: &State,
+    state: &StreamState,
     here: &Position,
     wanted: &mut Position,
     resets: &mut Resets,
@@ -302,7 +302,7 @@ fn truncated(
 ) -> Vec<Gap> {
     // By leader epochs first: a truncation that this replica noticed may be later than the one that the id is from
     // before.
-    let Departed { mut gaps, unknown } = state.truncations.compare(wanted);
+    let Divergence { mut gaps, unknown } = state.truncations.compare(wanted);
     gaps.extend(state.truncations.take_back(wanted, here));
     // It diverges before the first record that was read here, at an unknown offset.
     let mut anew: Vec<usize> = unknown;
@@ -325,7 +325,7 @@ fn truncated(
 
 /// Whether the leader epochs of an id can be compared soon, because a stream that reads from the first offset will read
 /// past it.
-fn waits_for_epochs(request: &Request<'_>, state: &State, wanted: &Position, here: &Position) -> bool {
+fn waits_for_epochs(request: &Request<'_>, state: &StreamState, wanted: &Position, here: &Position) -> bool {
     if state.loaded.is_some() || request.stream.settings().start == Start::Live {
         return false;
     }
@@ -344,7 +344,7 @@ fn may_hold_hidden(stream: &Stream, wanted: &Position, here: &Position) -> bool 
 /// Where a client begins that wants the records from a time on.
 fn come_since(
     request: &Request<'_>,
-    state: &State,
+    state: &StreamState,
     here: &Position,
     since: i64,
 ) -> Result<Option<Outcome>, Reset> {
@@ -382,7 +382,7 @@ fn fill(wanted: &mut Position, found: &Offsets, asked: &[Vec<Option<i64>>]) {
 /// Where a client resumes that wants everything from `wanted` on.
 fn resume_at(
     request: &Request<'_>,
-    state: &State,
+    state: &StreamState,
     here: &Position,
     mut wanted: Position,
     resets: Resets,
@@ -395,7 +395,7 @@ fn resume_at(
         };
         // Of a partition that has not begun the client holds nothing, and a table shows all.
         wanted.replace(NOT_BEGUN, |_, _| BEGINNING);
-        // A key may stand in several partitions. Where this replica is behind the client, it may show it an
+        // A key may occur in several partitions. Where this replica is behind the client, it may show it an
         // older record than it has, and must show it the newer one again: no id may claim that.
         wanted.retreat_to(here);
         // Records that were read live need no memory of deletes, since the log has them, unless a filter makes them.
@@ -410,7 +410,7 @@ fn resume_at(
         // Records that were deleted before this replica began to read may have changed or deleted the client's keys.
         let misses = !is_in_log && wanted.misses_before(&state.low);
         // Nor is it known of keys that left the table whether a client holds records of them.
-        let has_forgotten = id.is_some() && request.makes_deletes && stream.forgettings() > 0;
+        let has_forgotten = id.is_some() && request.makes_deletes && stream.eviction_resets() > 0;
         let is_kept_secret = request.is_secret && id.is_some() && !wanted.has_passed(here);
         if is_kept_secret
             || misses

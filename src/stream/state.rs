@@ -10,7 +10,7 @@ use super::truncation::{LogEpochs, Truncations};
 
 /// The shared state of a stream, behind one lock.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct StreamState {
     pub(super) log: Log,
     pub(super) arrivals: Arrivals,
     /// Whether Kafka has said what partitions there are, so that positions mean something.
@@ -45,7 +45,7 @@ pub(super) struct Begin {
     pub(super) at: i64,
 }
 
-impl State {
+impl StreamState {
     /// The state of a stream before anything is known of it.
     pub(super) fn new(log: Log, topics: usize) -> Self {
         Self {

@@ -57,7 +57,7 @@ pub struct Subscription {
     ticket: Ticket,
     /// The shortest time between two values of a key that the client asks for.
     own_throttle: Duration,
-    /// Where it is throttled, by itself or by the stream.
+    /// The throttle, if the client or the stream asks for one.
     throttle: Option<Box<Throttle>>,
     stage: Stage,
     /// Whether `caught-up` was sent on this connection.
@@ -110,7 +110,7 @@ impl Stream {
 
     /// The filter of a client: what the values of its path and its claims select, and of that what its query asks for.
     /// `None` passes all records.
-    pub fn filter_of(&self, opening: &Opening) -> Option<Filter> {
+    pub(crate) fn filter_of(&self, opening: &Opening) -> Option<Filter> {
         let asked = opening.filter.as_ref().filter(|filter| !filter.is_empty());
         let Some(bound) = self.bound_filter() else {
             return asked.cloned();
@@ -194,12 +194,12 @@ impl Subscription {
     }
 
     /// Whether the data of all events of the last step is JSON. Otherwise it has to be looked at.
-    pub fn shows_json_alone(&self) -> bool {
+    pub(crate) fn shows_json_alone(&self) -> bool {
         encode::is_always_json(self.stream().settings())
     }
 
     /// Why it has ended, or would if the connection were gone now.
-    pub fn departure(&self) -> Departure {
+    pub(crate) fn departure(&self) -> Departure {
         // Only a subscription that continues elsewhere has none.
         self.departure.unwrap_or(Departure::Left)
     }
@@ -210,7 +210,7 @@ impl Subscription {
     }
 
     /// Records that the connection ended because its socket accepted no data for too long.
-    pub fn timed_out(&mut self) {
+    pub(crate) fn timed_out(&mut self) {
         if self.departure == Some(Departure::Left) {
             self.departure = Some(Departure::WriteTimeout);
         }
@@ -333,7 +333,7 @@ impl Subscription {
         self.cursor.heed_forgettings();
         if let Some(successor) = self.stream().successor() {
             self.go_over(successor);
-            // The others who go over have their turn.
+            // Other readers that move have their turn.
             return Some(if self.is_allowed(now) {
                 Step::Yield
             } else {

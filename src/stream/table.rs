@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::capture::{Capture, Captures};
 use super::encode::Invalid;
-use super::evicted::{Departed, Evicted};
+use super::evicted::{Evicted, LastRecord};
 use super::filter::key_hash;
 use super::hidden::Hidden;
 use super::log::Sequence;
@@ -167,8 +167,8 @@ impl Table {
 
     /// How often it has dropped the data on evicted keys.
     #[must_use]
-    pub(super) fn forgettings(&self) -> u64 {
-        self.evicted.forgettings()
+    pub(super) fn eviction_resets(&self) -> u64 {
+        self.evicted.eviction_resets()
     }
 
     /// Whether it has no room for another key, or for a record like the last that found no room.
@@ -263,7 +263,7 @@ impl Table {
                 self.lost.note(sequence, &update.origin);
                 self.evicted.note(
                     hash,
-                    Departed {
+                    LastRecord {
                         origin: update.origin,
                         is_held: update.deleted.is_none() && update.unusable.is_none(),
                     },
@@ -339,7 +339,7 @@ impl Table {
 
     /// Remembers the key of an evicted row.
     fn depart(&mut self, row: &Row) {
-        let departed = Departed {
+        let departed = LastRecord {
             origin: row.origin(),
             is_held: !row.candidate().is_tombstone,
         };

@@ -188,12 +188,12 @@ impl TableWriter {
         }
     }
 
-    fn displaced(&mut self, met: &str, trouble: &str) {
+    fn displaced(&mut self, met: &str, consequence: &str) {
         self.stream.counters().displaced.add(1);
         self.stream.note_lack_of_rows();
         if let Some(unsaid) = self.full.admit() {
             error!(
-                "stream {}: its table is full ({met}): {trouble}{unsaid}",
+                "stream {}: its table is full ({met}): {consequence}{unsaid}",
                 self.stream.settings().path
             );
         }
@@ -207,11 +207,11 @@ impl TableWriter {
             .timestamp
             .and_then(|time| u64::try_from(time / 1000).ok())
             .is_some_and(|time| time > arrival.now.saturating_add(CLOCK_TOLERANCE.as_secs()));
-        let is_trouble = is_from_future || !arrival.is_topic_loading;
+        let is_notable = is_from_future || !arrival.is_topic_loading;
         self.stream
             .counters()
-            .count_superseded(record.topic, is_trouble.then_some(arrival.now));
-        if is_trouble && let Some(unsaid) = self.superseded.admit() {
+            .count_superseded(record.topic, is_notable.then_some(arrival.now));
+        if is_notable && let Some(unsaid) = self.superseded.admit() {
             let readable =
                 |time: Option<i64>| time.map_or_else(|| "none".to_owned(), |time| time.to_string());
             warn!(

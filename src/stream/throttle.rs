@@ -6,7 +6,7 @@ use super::group::Group;
 use super::log::{Log, Sequence};
 use super::position::Position;
 use super::shared::Stream;
-use super::state::State;
+use super::state::StreamState;
 use super::waiters::Ticket;
 
 /// Most records of an interval of a throttled reader in which it is looked up which keys have ceased to pass its
@@ -64,7 +64,7 @@ impl Throttle {
     }
 }
 
-/// What a throttled reader was given of the log.
+/// The part of the log that a throttled reader was sent.
 #[derive(Debug, Default)]
 pub(super) struct Release {
     /// Up to which record it reads the log all the same.
@@ -85,8 +85,8 @@ pub(super) enum ReleaseFrom {
 }
 
 impl Release {
-    /// What the log has announced before does not concern a reader that begins.
-    pub(super) fn begin(&mut self, state: &State) {
+    /// Earlier announcements of the log do not concern a reader that begins.
+    pub(super) fn begin(&mut self, state: &StreamState) {
         self.only_in_log = state.only_in_log();
     }
 
@@ -101,7 +101,7 @@ impl Release {
     pub(super) fn release(
         &mut self,
         stream: &Stream,
-        state: &State,
+        state: &StreamState,
         (cursor, position): (Sequence, &Position),
         is_secret: bool,
     ) -> ReleaseFrom {

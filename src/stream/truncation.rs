@@ -57,7 +57,7 @@ impl LogEpochs {
 
 /// The part of a position that is not in the log.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Departed {
+pub(super) struct Divergence {
     /// Offsets beyond the point where it diverges from the log.
     pub(super) gaps: Vec<Gap>,
     /// Topics, by index, where it diverges from the log before the first record that was read.
@@ -123,7 +123,8 @@ impl Truncations {
     /// Whether a position has seen records that the logs have lost; the stream is at `here`.
     pub(super) fn is_of_lost(&self, position: &Position, here: &Position) -> bool {
         let mut position = position.clone();
-        !self.take_back(&mut position, here).is_empty() || self.compare(&mut position) != Departed::default()
+        !self.take_back(&mut position, here).is_empty()
+            || self.compare(&mut position) != Divergence::default()
     }
 
     /// The same for a connected reader, for truncations behind record `since`. Records that it has read from Kafka
@@ -144,8 +145,8 @@ impl Truncations {
     }
 
     /// Compares the leader epochs of a position with those that were read, and moves it back to where they differ.
-    pub(super) fn compare(&self, wanted: &mut Position) -> Departed {
-        let mut departed = Departed::default();
+    pub(super) fn compare(&self, wanted: &mut Position) -> Divergence {
+        let mut divergence = Divergence::default();
         for (index, (topic, epochs)) in wanted.topics.iter_mut().zip(&self.epochs.0).enumerate() {
             for (number, (partition, epochs)) in (0..).zip(epochs.iter().enumerate()) {
                 let (Some(epoch), Some(&to)) = (topic.epoch(partition), topic.next.get(partition)) else {
@@ -154,7 +155,7 @@ impl Truncations {
                 match epochs.end_of(epoch) {
                     EpochEnd::At(from) if from < to => {
                         topic.move_to(partition, from);
-                        departed.gaps.push(Gap {
+                        divergence.gaps.push(Gap {
                             reason: GapReason::Truncated,
                             topic: index,
                             partition: number,
@@ -162,14 +163,14 @@ impl Truncations {
                             to,
                         });
                     }
-                    EpochEnd::Before(first) if first < to => departed.unknown.push(index),
+                    EpochEnd::Before(first) if first < to => divergence.unknown.push(index),
                     // A later epoch than this process has read is of a log that it has yet to read.
                     EpochEnd::At(_) | EpochEnd::Before(_) | EpochEnd::Open | EpochEnd::Unknown => {}
                 }
             }
         }
-        departed.unknown.dedup();
-        departed
+        divergence.unknown.dedup();
+        divergence
     }
 }
 

@@ -28,7 +28,7 @@ struct Hit {
     end: usize,
 }
 
-/// What was found at an entry of the trie, which is [`NONE`] if it no longer counts: the text of a scalar, or the
+/// A match at an entry of the trie, which is [`NONE`] if it no longer counts: the text of a scalar, or the
 /// scalars of a member.
 #[derive(Debug, Clone, Copy)]
 struct Span {

@@ -13,20 +13,20 @@ use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
 /// Locks over which the slots of all readers of a stream are spread.
-pub const AUDIENCE_SHARDS: usize = 8;
+pub(super) const AUDIENCE_SHARDS: usize = 8;
 
 type Slots = Slab<Option<Waker>>;
 
 /// All slots of readers that wait for the same event.
 #[derive(Debug)]
-pub struct Waiters {
+pub(super) struct Waiters {
     shards: Box<[Mutex<Slots>]>,
     next: AtomicUsize,
 }
 
 /// A subscription's slot; freed when dropped.
 #[derive(Debug)]
-pub struct Ticket {
+pub(super) struct Ticket {
     waiters: Arc<Waiters>,
     shard: usize,
     slot: usize,
@@ -35,7 +35,7 @@ pub struct Ticket {
 impl Waiters {
     /// No slots, over this many locks.
     #[must_use]
-    pub fn new(shards: usize) -> Arc<Self> {
+    pub(super) fn new(shards: usize) -> Arc<Self> {
         Arc::new(Self {
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             next: AtomicUsize::new(0),
@@ -48,7 +48,7 @@ impl Waiters {
 
     /// A slot for one more subscription.
     #[must_use]
-    pub fn enter(self: &Arc<Self>) -> Ticket {
+    pub(super) fn enter(self: &Arc<Self>) -> Ticket {
         let shard = self.next.fetch_add(1, Ordering::Relaxed) % self.shards.len();
         let slot = self.shard(shard).insert(None);
         Ticket {
@@ -60,12 +60,12 @@ impl Waiters {
 
     /// Whether there is no slot.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         (0..self.shards.len()).all(|index| self.shard(index).is_empty())
     }
 
     /// Wakes all waiting readers.
-    pub fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         let mut woken = Vec::new();
         for index in 0..self.shards.len() {
             let mut shard = self.shard(index);
@@ -78,7 +78,7 @@ impl Waiters {
 
 impl Ticket {
     /// Wakes `waker` at the next change. Check for a change once more after this call.
-    pub fn wait(&self, waker: &Waker) {
+    pub(super) fn wait(&self, waker: &Waker) {
         let mut shard = self.waiters.shard(self.shard);
         match &mut shard[self.slot] {
             Some(waiting) => waiting.clone_from(waker),

@@ -1,4 +1,4 @@
-//! What a stream puts into values beside the key: topic, partition, offset, timestamp and headers.
+//! The members that a stream adds to values beside the key: topic, partition, offset, timestamp and headers.
 
 use crate::configuration::complains;
 use crate::rig::{Rig, rec, tombstone};

@@ -1,4 +1,4 @@
-//! What the descriptions of the API say of registered schemas, compared with what streams show.
+//! The descriptions of registered schemas in the API, compared with the values that streams show.
 
 use crate::common::{config, json as data, named};
 use crate::harness::apicurio::Apicurio;
@@ -54,7 +54,7 @@ fn python(program: &str) -> Command {
     command
 }
 
-/// What a validator that nobody here wrote says against the values.
+/// The objections of an independent validator to the values.
 fn mismatches(cases: &[Case]) -> Vec<String> {
     let mut child = python("matches.py")
         .stdin(Stdio::piped())
@@ -96,7 +96,7 @@ fn random(kind: &str) -> (String, Vec<Value>) {
     (seed, cases.collect())
 }
 
-/// What a stream of these settings shows of a value, and how it describes that.
+/// A value as a stream of these settings shows it, and its description.
 fn shown(settings: &StreamSettings, schema: &Arc<Schema>, payload: &[u8]) -> Case {
     let used = Arc::new(UsedSchemas::default());
     let mut decoder = Decoder::new(settings).noting(Arc::clone(&used));

@@ -368,7 +368,7 @@ fn a_table_stream_answers_its_table_and_a_client_goes_on_from_its_position(broke
             .json();
         assert_eq!((names(&rest).len(), rest.get("next")), (1, None));
         assert_eq!(rest["position"], page["position"]);
-        // What happens after the document, and nothing else.
+        // The events after the document, and nothing else.
         broker.produce(&topic, &[Message::new("FR", r#"{"name":"France"}"#)]);
         let position = document["position"].as_str().expect("an id");
         let mut events = Connection::to(format!("{url}?lastEventId={position}"))

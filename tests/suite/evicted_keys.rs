@@ -171,7 +171,7 @@ fn more_hidden_keys_than_are_remembered_reset_no_client() {
     let shown = client.shown();
     assert!(shown.contains(&paris("a")), "the oldest are forgotten: {shown:?}");
     assert!(!shown.contains(&paris("39")), "the youngest are not: {shown:?}");
-    assert_eq!(rig.stream.forgettings(), 0);
+    assert_eq!(rig.stream.eviction_resets(), 0);
     let table = rig.stream.figures().table;
     assert!(table.is_some_and(|(_, bytes)| bytes <= 8192), "{table:?}");
 }
@@ -211,7 +211,7 @@ fn clients_are_reset_where_the_table_has_forgotten_evicted_keys() {
     let others: Vec<Rec> = (0..40).map(|key| city(&key.to_string(), "Oslo")).collect();
     rig.records(&others);
     rig.records(&[city("last", "Paris")]);
-    assert!(rig.stream.forgettings() > 0);
+    assert!(rig.stream.eviction_resets() > 0);
     let reset = [r#"reset {"reason":"too-old"}"#.to_owned(), paris("last")];
     assert_eq!(client.lines(), reset);
     // A key alone never stops to match.
@@ -248,7 +248,7 @@ fn a_client_at_earliest_does_not_see_keys_that_a_fixed_filter_hides_now() {
     batch.extend(others);
     batch.push(city("a", "Oslo"));
     rig.records(&batch);
-    assert!(rig.stream.forgettings() > 0);
+    assert!(rig.stream.eviction_resets() > 0);
     let rows = [paris("38"), paris("39")];
     assert_eq!(client.lines()[0], r#"reset {"reason":"too-old"}"#);
     assert_eq!(rig.client_at(Start::Earliest, &[]).shown(), rows);

@@ -130,7 +130,7 @@ fn only_readable_partitions_count_as_fetched(broker: &Broker) {
 struct Reader {
     status: Arc<ReaderStatus>,
     feeds: mpsc::Receiver<Feed>,
-    tail: Option<ReaderHandle>,
+    handle: Option<ReaderHandle>,
 }
 
 impl Reader {
@@ -152,7 +152,7 @@ impl Reader {
         };
         let status = Arc::new(ReaderStatus::default());
         Self {
-            tail: Some(ReaderHandle::spawn(connection, vec![plan], Arc::clone(&status)).expect("a thread")),
+            handle: Some(ReaderHandle::spawn(connection, vec![plan], Arc::clone(&status)).expect("a thread")),
             status,
             feeds,
         }
@@ -174,7 +174,7 @@ impl Reader {
 impl Drop for Reader {
     fn drop(&mut self) {
         self.feeds.close();
-        let stopped: Option<JoinHandle<()>> = self.tail.take().map(ReaderHandle::stop);
+        let stopped: Option<JoinHandle<()>> = self.handle.take().map(ReaderHandle::stop);
         if let Some(thread) = stopped {
             let _ = thread.join();
         }

@@ -193,7 +193,7 @@ fn streams_lists_what_a_client_may_read_and_says_only_that_there_is_more() {
         assert_eq!(answer.header("vary"), Some("authorization, cookie, origin"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
 
-        // What a client finds in the list opens, and nothing else does.
+        // The streams in a client's list open, and no others do.
         for ((name, _), (token, _)) in clients.iter().zip(&made) {
             let bearer = format!("Bearer {token}");
             let listed = ask(&[("authorization", &bearer)]).await;

@@ -13,7 +13,7 @@ use crate::reload::reload;
 use crate::trials;
 use kafka_sse_bridge::config::LogFormat;
 use kafka_sse_bridge::logging::queue::{MAX_BYTES, Output, Queue};
-use kafka_sse_bridge::logging::{Reader, render};
+use kafka_sse_bridge::logging::{LogReader, render};
 use libtest_mimic::Trial;
 use log::{Level, Record};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -37,7 +37,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn rendered(level: Level, message: &str, format: LogFormat, reader: Reader) -> String {
+fn rendered(level: Level, message: &str, format: LogFormat, reader: LogReader) -> String {
     let message = format_args!("{message}");
     let record = Record::builder()
         .level(level)
@@ -49,7 +49,7 @@ fn rendered(level: Level, message: &str, format: LogFormat, reader: Reader) -> S
 
 fn a_logged_value_cannot_forge_a_log_line() {
     use LogFormat::{Json, Text};
-    use Reader::{Anyone, Journal};
+    use LogReader::{Anyone, Journal};
     let two = "first\nINFO x: second\u{1b}[2J\r";
     for (level, format, reader, line) in [
         (

@@ -8,7 +8,7 @@ use crate::harness::secured::token_until;
 use crate::harness::wait::{block_on, ensure, eventually, secs};
 use crate::trials;
 use kafka_sse_bridge::config::LogFormat;
-use kafka_sse_bridge::logging::{Reader, render};
+use kafka_sse_bridge::logging::{LogReader, render};
 use libtest_mimic::Trial;
 use log::{Level, Record};
 use std::fs;
@@ -44,7 +44,7 @@ fn a_log_line_is_written_for_any_clock_value() {
         for format in [LogFormat::Text, LogFormat::Json] {
             let arguments = format_args!("a message");
             let record = Record::builder().args(arguments).level(Level::Info).build();
-            let line = render(&record, time, format, Reader::Anyone);
+            let line = render(&record, time, format, LogReader::Anyone);
             assert!(line.contains("a message") && line.ends_with('\n'), "{line}");
         }
     }
@@ -67,7 +67,7 @@ fn no_token_expiry_crashes_the_daemon() {
         file.display()
     ));
     let debug = format!("{text}[log]\nlevel = \"debug\"\n");
-    let disbelieved = "which is no time in seconds since 1970";
+    let disbelieved = "which is not a time in seconds since 1970";
     for (exp, says) in [
         // In milliseconds, as the first second that RFC 3339 cannot write, and as the largest numbers.
         ("1764000000000", disbelieved),

@@ -192,7 +192,7 @@ fn a_replay_decodes_registered_values(broker: &Broker) {
             figures.get(name, &[("stream", "/events")]).to_string()
         };
         assert_eq!(replays().await, "0");
-        // What Kafka had before the daemon came.
+        // Records from before the daemon started.
         let mut client = Stream::open(daemon.url("/events?start=earliest")).await;
         let events = client.collect_until(named("caught-up"), secs(60)).await;
         assert_eq!(numbers(&events), (0..100).collect::<Vec<_>>());
@@ -201,7 +201,7 @@ fn a_replay_decodes_registered_values(broker: &Broker) {
         client.collect_until(|event| event.data == "100", secs(60)).await;
         let id = client.last_event_id().to_owned();
         drop(client);
-        // What was in memory, until later records took its place.
+        // Records in memory, until later ones replaced them.
         produce(101..60_000);
         eventually_async(secs(60), "all records are encoded", async || {
             let figures = daemon.get("/streams").await.json();

@@ -1,4 +1,4 @@
-//! What a daemon does while its schema registry refuses, is away, has lost a schema, or answers without end: no record
+//! A schema registry that refuses, is unreachable, has lost a schema, or answers without end: no record
 //! is lost, and other streams go on.
 
 use crate::common::{config, json as data, named, until_records};

@@ -372,7 +372,7 @@ fn every_change_of_a_stream_has_the_effect_that_is_decided_for_its_key() {
     let decided: BTreeMap<String, String> = reload_effect::all()
         .into_iter()
         .filter_map(|(key, effects)| Some((key.strip_prefix("stream.")?.to_owned(), effects.to_string())))
-        // Who may read from a page of another site is decided by each request, and what the page shows is in answers to it.
+        // CORS is decided by each request, and what the page shows is in answers to it.
         .filter(|(key, _)| key != "path" && !key.starts_with("cors") && !key.starts_with("view"))
         .collect();
     let shown: Vec<&str> = CHANGED_LINES.iter().map(|(key, _)| *key).collect();

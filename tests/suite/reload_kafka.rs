@@ -1,4 +1,4 @@
-//! What a reload does to how Kafka is reached, and what it does while Kafka is away: reading goes on where it
+//! Reloads of the connection to Kafka, and reloads while Kafka is unreachable: reading continues where it
 //! stood, and nothing is lost or doubled.
 
 use crate::common::{config_with, expected, is_record, named, numbered, records};

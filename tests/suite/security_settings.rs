@@ -256,7 +256,7 @@ fn a_systemd_credential_is_read_by_its_name() {
     }
 }
 
-/// What a command of the pure-Rust build says of a configuration that it refuses.
+/// The error of a command of the pure-Rust build for a configuration that it refuses.
 fn refused_by_pure_rust(command: &str, config: &str) -> String {
     let binary = std::env::var_os("KAFKA_SSE_BRIDGE_PURE_RUST_BIN").expect(
         "KAFKA_SSE_BRIDGE_PURE_RUST_BIN names the pure-Rust build; scripts/test makes it and sets it",

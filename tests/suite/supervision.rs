@@ -27,11 +27,11 @@ pub fn trials() -> Vec<Trial> {
         promise(a_thread_is_late_only_after_its_own_deadline),
         promise(a_stuck_worker_is_detected),
         trial("a_kafka_thread_that_hangs_misses_the_watchdog@4.4.0", || {
-            hung_tail(Version::V4_4, "librdkafka");
+            hung_reader(Version::V4_4, "librdkafka");
         }),
         trial(
             "a_kafka_thread_that_hangs_misses_the_watchdog_with_the_kafka_crate@3.9.2",
-            || hung_tail(Version::V3_9, "kafka"),
+            || hung_reader(Version::V3_9, "kafka"),
         ),
         promise(an_http_runtime_that_hangs_misses_the_watchdog),
         promise(hanging_writers_miss_the_watchdog_and_delay_nothing_else),
@@ -151,7 +151,7 @@ fn reading(systemd: &Systemd, version: Version, client: &str) -> (Broker, String
 
 const HANGS: &str = "a thread that reads Kafka hangs";
 
-fn hung_tail(version: Version, client: &str) {
+fn hung_reader(version: Version, client: &str) {
     let systemd = Systemd::new();
     let (broker, topic, daemon) = reading(&systemd, version, client);
     lives(&systemd);

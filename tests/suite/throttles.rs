@@ -48,7 +48,7 @@ fn throttled(rig: &Rig, id: Option<&str>) -> Client {
     })
 }
 
-/// What is due, in short, without checkpoints.
+/// The events that are due, in short, without checkpoints.
 fn shown(client: &mut Client) -> Vec<String> {
     let events = client.events();
     events

@@ -162,17 +162,17 @@ fn errors_for_columns_name_line_key_and_remedy() {
         (
             "path = \"a\", format = \"badge\", colors = { x = \"grean\" }",
             "colors.\"x\"",
-            &["is no colour", "#1c7f4a", "good"],
+            &["is not a colour", "#1c7f4a", "good"],
         ),
         (
             "path = \"a\", format = \"badge\", colors = { x = \"url(//x)\" }",
             "colors.\"x\"",
-            &["is no colour"],
+            &["is not a colour"],
         ),
         (
             "path = \"a\", format = \"badge\", colors = { x = \"red;}\" }",
             "colors.\"x\"",
-            &["is no colour"],
+            &["is not a colour"],
         ),
     ] {
         let key = if column.starts_with("pth") || column.contains("nubmer") {
@@ -292,7 +292,7 @@ fn views_show_nothing_that_the_stream_leaves_out() {
         "FILE:9: stream[0].view[0].filter.\"header.h\": ",
         &["looks at headers", "client = \"auto\""],
     );
-    // What is shown in part is shown, and what the stream adds.
+    // Members that are shown in part are shown, and members that the stream adds.
     let good = "fields = [\"id\", \"cards.type\"]\n";
     let view = "sort = \"-@changed\"\ncolumns = [{ path = \"key\" }, { path = \"@topic\" }, { path = \"cards\", format = \"list\", items = [{ path = \"type\" }] }]";
     read(&with_view(good, view), &[], &Flags::default()).expect("a good configuration");
@@ -312,9 +312,9 @@ fn errors_for_the_looks_of_the_page_name_line_key_and_remedy() {
         (&*gif, "logo", &["has another ending", "SVG, PNG or WebP"][..]),
         (&large, "logo", &["is larger", "at most 1 MiB"]),
         (&absent, "logo", &["cannot be read"]),
-        ("accent = \"blu\"", "accent", &["is no colour", "#0f6b74"]),
-        ("accent = \"good\"", "accent", &["is no colour"]),
-        ("accent = \"red;x:y\"", "accent", &["is no colour"]),
+        ("accent = \"blu\"", "accent", &["is not a colour", "#0f6b74"]),
+        ("accent = \"good\"", "accent", &["is not a colour"]),
+        ("accent = \"red;x:y\"", "accent", &["is not a colour"]),
         (
             "default_view = \"/nothing\"",
             "default_view",

@@ -137,12 +137,12 @@ impl Line {
     }
 }
 
-/// What a vehicle does.
+/// The activity of a vehicle.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum State {
+enum VehicleState {
     /// It drives to the next stop.
     Driving,
-    /// It stands at a stop, for so many seconds more.
+    /// It waits at a stop, for this many seconds more.
     Waiting(f64),
     /// It charges at the end of its line.
     Charging,
@@ -156,8 +156,8 @@ struct Vehicle {
     is_tram: bool,
     /// Index of its line.
     line: usize,
-    state: State,
-    /// Index of the stop where it stands, or that it drives to.
+    state: VehicleState,
+    /// Index of the stop where it waits, or to which it drives.
     stop: usize,
     /// Whether it drives to the last stop of the line, or back to the first.
     is_outbound: bool,
@@ -183,7 +183,7 @@ pub(super) struct Report {
     status: &'static str,
     /// The stop where it is, or the next one.
     stop: String,
-    /// Where it goes.
+    /// Its destination.
     towards: String,
     latitude: f64,
     longitude: f64,
@@ -229,7 +229,7 @@ impl Fleet {
                 name: format!("{kind}-{:03}", index + 1),
                 is_tram,
                 line,
-                state: State::Driving,
+                state: VehicleState::Driving,
                 stop,
                 is_outbound: true,
                 at,
@@ -266,17 +266,19 @@ impl Fleet {
 impl Vehicle {
     fn go_on(&mut self, line: &Line, seconds: f64) {
         match self.state {
-            State::Driving => self.drive(line, seconds),
-            State::Waiting(left) if left > seconds => self.state = State::Waiting(left - seconds),
-            State::Waiting(_) => self.leave(line),
-            State::Charging => {
+            VehicleState::Driving => self.drive(line, seconds),
+            VehicleState::Waiting(left) if left > seconds => {
+                self.state = VehicleState::Waiting(left - seconds);
+            }
+            VehicleState::Waiting(_) => self.leave(line),
+            VehicleState::Charging => {
                 self.battery += LOAD * seconds;
                 if self.battery >= FULL {
                     self.leave(line);
                 }
             }
-            State::Away(left) if left > seconds => self.state = State::Away(left - seconds),
-            State::Away(_) => {
+            VehicleState::Away(left) if left > seconds => self.state = VehicleState::Away(left - seconds),
+            VehicleState::Away(_) => {
                 self.battery = FULL;
                 self.delay = 0.0;
                 self.leave(line);
@@ -319,17 +321,17 @@ impl Vehicle {
             let busy = 4.0 + 18.0 * line.closeness(self.stop);
             let coming = self.random.between(0.0, busy);
             self.occupancy = (self.occupancy - leaving + coming).clamp(0.0, 100.0);
-            self.state = State::Waiting(8.0 + 0.4 * (leaving + coming));
+            self.state = VehicleState::Waiting(8.0 + 0.4 * (leaving + coming));
             return;
         }
         self.occupancy = 0.0;
         self.delay *= 0.3;
         self.state = if self.random.between(0.0, 1.0) < 0.05 {
-            State::Away(self.random.between(40.0, 160.0))
+            VehicleState::Away(self.random.between(40.0, 160.0))
         } else if !self.is_tram && self.battery < LOW {
-            State::Charging
+            VehicleState::Charging
         } else {
-            State::Waiting(self.random.between(20.0, 60.0))
+            VehicleState::Waiting(self.random.between(20.0, 60.0))
         };
     }
 
@@ -343,16 +345,16 @@ impl Vehicle {
         } else {
             self.stop.saturating_sub(1)
         };
-        self.state = State::Driving;
+        self.state = VehicleState::Driving;
     }
 
     fn report(&self, line: &Line) -> Option<Report> {
         let status = match self.state {
-            State::Away(_) => return None,
-            State::Charging => "charging",
+            VehicleState::Away(_) => return None,
+            VehicleState::Charging => "charging",
             _ if self.delay > DELAYED => "delayed",
-            State::Waiting(_) => "at stop",
-            State::Driving => "moving",
+            VehicleState::Waiting(_) => "at stop",
+            VehicleState::Driving => "moving",
         };
         let (from, to) = line.segment(self.at)?;
         let part = ((self.at - from.at) / (to.at - from.at)).clamp(0.0, 1.0);

@@ -86,7 +86,7 @@ pub(super) fn compute(broker: &Broker, stop: Arc<AtomicBool>) -> Result<JoinHand
                     send(&producer, TOP3, &continent, &table);
                     producer.poll(Duration::ZERO);
                 }
-                Err(error) => warn!("demo: a country that is none: {error}"),
+                Err(error) => warn!("demo: malformed country record: {error}"),
             }
         }
         if let Err(error) = producer.flush(Duration::from_secs(1)) {

@@ -1,5 +1,5 @@
-//! Checks `[auth]`: whether there are keys for signed tokens, whether tokens pass over a network in plain text, and who may
-//! say by headers who a client is.
+//! Checks `[auth]`: whether there are keys for signed tokens, whether tokens pass over a network in plain text, and which
+//! proxies may name clients by headers.
 
 use std::net::IpAddr;
 
@@ -115,7 +115,7 @@ fn is_within_this_machine(address: &str) -> bool {
     host == "localhost" || is_loopback
 }
 
-/// Whether only proxies may say who a client is.
+/// Whether only proxies may name clients.
 fn proxies(trusted: &[Proxy]) -> Finding {
     const CHECK: &str = "identity proxies";
     let names: Vec<String> = trusted.iter().map(ToString::to_string).collect();

@@ -131,7 +131,7 @@ impl Session {
                 let connection = &self.connection;
                 network::check(connection, &advertised, Kind::Advertised, report);
             }
-            Err(trouble) => report.add(trouble.finding("brokers".to_owned())),
+            Err(failed) => report.add(failed.finding("brokers".to_owned())),
         }
     }
 
@@ -173,8 +173,8 @@ impl Session {
                 ));
                 None
             }
-            Err(trouble) => {
-                report.add(trouble.finding(check));
+            Err(failed) => {
+                report.add(failed.finding(check));
                 None
             }
         }
@@ -192,17 +192,17 @@ impl Session {
                 report.add(describe_newest(check, newest));
                 newest.timestamp
             }
-            Err(trouble) if trouble.is_codec && self.is_auto && cfg!(feature = "librdkafka") => {
+            Err(failed) if failed.is_codec && self.is_auto && cfg!(feature = "librdkafka") => {
                 report.add(Finding::warn(
                     check,
-                    trouble.found,
+                    failed.found,
                     "none needed: the daemon changes to librdkafka at the first such record; \
                      client = \"librdkafka\" in [kafka] avoids the change",
                 ));
                 None
             }
-            Err(trouble) => {
-                report.add(trouble.finding(check));
+            Err(failed) => {
+                report.add(failed.finding(check));
                 None
             }
         }
@@ -229,7 +229,7 @@ impl Session {
                 ),
             ),
             // Only ?since= needs the time index.
-            Err(trouble) => Finding::warn(check, trouble.found, trouble.remedy),
+            Err(failed) => Finding::warn(check, failed.found, failed.remedy),
         });
     }
 
@@ -247,10 +247,10 @@ impl Session {
                 .into_iter()
                 .for_each(|finding| report.add(finding)),
             // The check of reading has reported the failure.
-            Err(trouble) => report.add(Finding::warn(
+            Err(failed) => report.add(Finding::warn(
                 format!("keys {topic}"),
-                trouble.found,
-                trouble.remedy,
+                failed.found,
+                failed.remedy,
             )),
         }
     }

@@ -143,11 +143,11 @@ pub(super) fn newest(
             timestamp = timestamp.max(record.timestamp);
         })?;
         if read.is_empty() && !consumer.is_searching() {
-            check_trouble(consumer, connection, topic)?;
+            check_retried_error(consumer, connection, topic)?;
         }
     }
     if read.is_empty() {
-        check_trouble(consumer, connection, topic)?;
+        check_retried_error(consumer, connection, topic)?;
     }
     Ok(Newest {
         filled,
@@ -281,7 +281,7 @@ fn unauthorized(connection: &Connection, topic: &str) -> KafkaError {
 }
 
 /// Returns an error that the client library would retry: a single attempt has failed.
-fn check_trouble(
+fn check_retried_error(
     consumer: &dyn Consumer,
     connection: &Connection,
     topic: &Arc<str>,
@@ -290,11 +290,11 @@ fn check_trouble(
     if consumer.unauthorized().contains(topic) {
         return Err(unauthorized(connection, topic));
     }
-    match consumer.trouble() {
+    match consumer.retried_error() {
         None => Ok(()),
-        Some(trouble) => {
+        Some(error) => {
             let prefix = format!("kafka {brokers}: ");
-            let reason = trouble.strip_prefix(&prefix).unwrap_or(trouble);
+            let reason = error.strip_prefix(&prefix).unwrap_or(error);
             Err(KafkaError::unreachable(&brokers, reason))
         }
     }

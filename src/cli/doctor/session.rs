@@ -24,7 +24,7 @@ pub(super) struct Session {
     handles: Option<Handles>,
 }
 
-pub(super) struct Trouble {
+pub(super) struct FailedRequest {
     pub(super) found: String,
     pub(super) remedy: String,
     pub(super) is_codec: bool,
@@ -38,12 +38,12 @@ impl Session {
         let choice = match within(LIMIT.0, move || choose(&asked)) {
             Some(Ok(choice)) => choice,
             Some(Err(error)) => {
-                let trouble = Trouble::from(error);
-                report.add(Finding::fail(CHECK, trouble.found, trouble.remedy));
+                let failed = FailedRequest::from(error);
+                report.add(Finding::fail(CHECK, failed.found, failed.remedy));
                 return None;
             }
             None => {
-                report.add(Trouble::late(LIMIT.0).finding(CHECK.to_owned()));
+                report.add(FailedRequest::late(LIMIT.0).finding(CHECK.to_owned()));
                 return None;
             }
         };
@@ -59,8 +59,8 @@ impl Session {
                 report.add(Finding::ok(CHECK, found));
                 Some(session)
             }
-            Err(trouble) => {
-                report.add(trouble.finding(CHECK.to_owned()));
+            Err(failed) => {
+                report.add(failed.finding(CHECK.to_owned()));
                 None
             }
         }
@@ -70,7 +70,7 @@ impl Session {
         &mut self,
         limit: Duration,
         question: impl FnOnce(&mut Handles) -> Result<T, KafkaError> + Send + 'static,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, FailedRequest> {
         let (connection, client) = (self.connection.clone(), self.client);
         let handles = self.handles.take();
         let answered: Option<Result<_, KafkaError>> = within(limit, move || {
@@ -81,15 +81,15 @@ impl Session {
             let answer = question(&mut handles);
             Ok((handles, answer))
         });
-        let (handles, answer) = answered.ok_or_else(|| Trouble::late(limit))??;
+        let (handles, answer) = answered.ok_or_else(|| FailedRequest::late(limit))??;
         // A client that does not reconnect is unusable after an error.
         if answer.is_ok() || handles.consumer.reconnects() {
             self.handles = Some(handles);
         }
         answer.map_err(|error| {
-            let mut trouble = Trouble::from(error);
-            trouble.is_codec &= client == Client::Kafka;
-            trouble
+            let mut failed = FailedRequest::from(error);
+            failed.is_codec &= client == Client::Kafka;
+            failed
         })
     }
 
@@ -113,7 +113,7 @@ impl Session {
     }
 }
 
-impl Trouble {
+impl FailedRequest {
     fn late(limit: Duration) -> Self {
         Self {
             found: format!("no answer within {limit:?}"),
@@ -127,7 +127,7 @@ impl Trouble {
     }
 }
 
-impl From<KafkaError> for Trouble {
+impl From<KafkaError> for FailedRequest {
     fn from(error: KafkaError) -> Self {
         const REMEDY: &str = "see the broker's log, and check tls and sasl in [kafka]";
         Self {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::report::{Finding, Report};
 use super::requests::{self, First};
-use super::session::{Session, Trouble, limit};
+use super::session::{FailedRequest, Session, limit};
 use crate::config::units::Span;
 use crate::kafka::open_transactions::REPORT_AFTER;
 use crate::kafka::partition::Bounds;
@@ -38,7 +38,7 @@ pub(super) fn check(
     report.add(match holds(session, uncommitted, topic, partitions) {
         Ok(holds) => describe(topic, holds),
         // The daemon does not need this.
-        Err(trouble) => Finding::warn(check_name(topic), trouble.found, trouble.remedy),
+        Err(failed) => Finding::warn(check_name(topic), failed.found, failed.remedy),
     });
 }
 
@@ -51,7 +51,7 @@ fn holds(
     uncommitted: &mut Session,
     topic: &Arc<str>,
     partitions: usize,
-) -> Result<Vec<Hold>, Trouble> {
+) -> Result<Vec<Hold>, FailedRequest> {
     let ends = |session: &mut Session| {
         let asked = Arc::clone(topic);
         session.ask(limit(partitions), move |handles| {

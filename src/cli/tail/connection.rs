@@ -63,7 +63,7 @@ impl Address {
     }
 }
 
-/// What the command line says of a server.
+/// The options of a server from the command line.
 #[derive(Debug)]
 pub(super) struct Given<'a> {
     pub(super) url: &'a str,
@@ -108,7 +108,7 @@ impl Target {
     /// Reads the files.
     ///
     /// # Errors
-    /// What is wrong with the command line or a file, and the remedy.
+    /// A fault of the command line or a file, and the remedy.
     pub(super) fn new(given: Given<'_>) -> Result<Self, String> {
         const FORM: &str = "write it like http://127.0.0.1:3000/events";
         let url = given.url;
@@ -231,7 +231,7 @@ impl Target {
         Err(OpenError::Refused(why))
     }
 
-    /// What to do about a status, where the error itself cannot say it.
+    /// The remedy for a status, where the error itself does not name it.
     fn remedy(&self, status: StatusCode) -> Option<String> {
         match status {
             StatusCode::UNAUTHORIZED if self.headers.contains_key(AUTHORIZATION) => {

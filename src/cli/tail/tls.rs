@@ -15,7 +15,7 @@ use crate::https::{self, Files};
 /// A name of a certificate is shown; of more, the first ones.
 const MAX_NAMES: usize = 8;
 
-/// What is needed to connect with TLS.
+/// The certificates and names to connect with TLS.
 #[derive(Clone)]
 pub(super) struct Tls {
     connector: TlsConnector,
@@ -49,7 +49,7 @@ impl Tls {
     }
 }
 
-/// What an error of TLS means; `None` for any other one.
+/// An explanation of an error of TLS; `None` for any other error.
 pub(super) fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {

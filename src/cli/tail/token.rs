@@ -49,7 +49,7 @@ impl Token {
         }
     }
 
-    /// What to do about a token that is missing or not accepted.
+    /// The remedy for a token that is missing or not accepted.
     pub(super) fn remedy(&self) -> String {
         match self {
             Self::None => {

@@ -59,7 +59,7 @@ impl Batcher {
         };
         let mut moved: BTreeMap<usize, usize> = BTreeMap::new();
         for topic in self.topics.iter_mut().filter(|topic| topic.is_used_by(moving)) {
-            // What was accepted before belongs to all of its streams.
+            // Records accepted before belong to all of its streams.
             topic.flush(&mut self.queues);
         }
         for &queue in moving {

@@ -113,7 +113,7 @@ impl ReplayQuota {
     }
 
     /// When a replay of this flow may begin; `now` or earlier if it may already.
-    pub fn opens_at(&self, flow: Flow, now: Instant) -> Instant {
+    pub(crate) fn opens_at(&self, flow: Flow, now: Instant) -> Instant {
         self.buckets.lock().opens_at(flow, now)
     }
 

@@ -64,13 +64,13 @@ impl Payer {
         }
     }
 
-    /// Who pays now.
+    /// The client that pays now.
     pub fn flow(&self) -> Flow {
         Flow(self.flow.load(Ordering::SeqCst))
     }
 
     /// Has another flow pay, whose reader is left.
-    pub fn hand_over(&self, flow: Flow) {
+    pub(crate) fn hand_over(&self, flow: Flow) {
         self.flow.store(flow.0, Ordering::SeqCst);
     }
 

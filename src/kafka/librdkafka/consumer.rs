@@ -36,7 +36,7 @@ pub(super) struct LibrdkafkaConsumer {
     pub(super) replacing: Option<PendingRequest<FetchHandle>>,
     /// The previous handle, which is read until this time.
     pub(super) retiring: Option<(FetchHandle, Instant)>,
-    trouble: Option<RetriedError>,
+    retried: Option<RetriedError>,
     pub(super) large_batches: LargeBatches,
     /// Whether brokers describe many topics in one request.
     pub(super) describes_topics: Arc<AtomicBool>,
@@ -63,7 +63,7 @@ impl LibrdkafkaConsumer {
             admin,
             replacing: None,
             retiring: None,
-            trouble: None,
+            retried: None,
             large_batches: LargeBatches::new(&factory.brokers),
             describes_topics,
             unauthorized: BTreeSet::new(),
@@ -114,14 +114,14 @@ impl LibrdkafkaConsumer {
                     let context = self.reading.handle.context();
                     let cause = context.cause();
                     if context.is_oversize() {
-                        self.trouble = Some(RetriedError::new(format!(
+                        self.retried = Some(RetriedError::new(format!(
                             "kafka {}: an answer is larger than receive.message.max.bytes; finding out which partition \
                              it is of",
                             self.brokers
                         )));
                         continue;
                     }
-                    self.trouble = Some(match cause.and_then(|cause| self.auth_error(&cause)) {
+                    self.retried = Some(match cause.and_then(|cause| self.auth_error(&cause)) {
                         Some(auth_error) => {
                             RetriedError::auth_error(auth_error.at(&self.brokers).to_string())
                         }
@@ -182,7 +182,7 @@ impl Consumer for LibrdkafkaConsumer {
         }
         self.take_replacement(batcher)?;
         let wait = self.poll_retiring(wait, batcher);
-        let (with_headers, trouble) = (self.with_headers, &mut self.trouble);
+        let (with_headers, retried) = (self.with_headers, &mut self.retried);
         let mut failed = Vec::new();
         let FetchHandle { queue, ended, .. } = &mut self.reading;
         let taken = queue.take(wait, |fetched| {
@@ -203,9 +203,9 @@ impl Consumer for LibrdkafkaConsumer {
                 return;
             }
             // A record ends an error of the transport or of its partition.
-            let is_over = |trouble: &RetriedError| trouble.ends_with(fetched.topic(), fetched.partition());
-            if trouble.as_ref().is_some_and(is_over) {
-                *trouble = None;
+            let is_over = |retried: &RetriedError| retried.ends_with(fetched.topic(), fetched.partition());
+            if retried.as_ref().is_some_and(is_over) {
+                *retried = None;
             }
             if !fetched.is_end() {
                 push(batcher, &fetched, with_headers);
@@ -225,7 +225,7 @@ impl Consumer for LibrdkafkaConsumer {
                 self.unauthorized.insert(failed.topic.into());
                 continue;
             }
-            self.trouble = Some(RetriedError::of(failed, &self.brokers));
+            self.retried = Some(RetriedError::of(failed, &self.brokers));
         }
         if let Some((at, reason)) = out_of_range {
             let kind = ErrorKind::OutOfRange { reason, lost };
@@ -236,7 +236,7 @@ impl Consumer for LibrdkafkaConsumer {
 
     fn stop(&mut self, topic: &Arc<str>, partition: u32) {
         self.large_batches.stop(topic, partition);
-        self.trouble = None;
+        self.retried = None;
     }
 
     fn resumed(&mut self) -> Vec<(Arc<str>, u32)> {
@@ -267,9 +267,9 @@ impl Consumer for LibrdkafkaConsumer {
         &self.unauthorized
     }
 
-    fn trouble(&self) -> Option<&str> {
-        let trouble = self.trouble.as_ref().map(RetriedError::as_str);
-        trouble.or_else(|| self.large_batches.trouble())
+    fn retried_error(&self) -> Option<&str> {
+        let retried = self.retried.as_ref().map(RetriedError::as_str);
+        retried.or_else(|| self.large_batches.error())
     }
 
     fn is_searching(&self) -> bool {
@@ -277,7 +277,7 @@ impl Consumer for LibrdkafkaConsumer {
     }
 
     fn is_refused(&self) -> bool {
-        self.trouble.as_ref().is_some_and(RetriedError::is_auth_error)
+        self.retried.as_ref().is_some_and(RetriedError::is_auth_error)
     }
 
     fn ends(&mut self) -> Vec<End> {
@@ -290,9 +290,9 @@ impl Consumer for LibrdkafkaConsumer {
 
     fn note_topics(&mut self, topics: &[&TopicState]) {
         let error = topics.iter().find_map(|topic| topic.error.as_ref());
-        if error.is_some() || !self.trouble.as_ref().is_some_and(RetriedError::lasts) {
+        if error.is_some() || !self.retried.as_ref().is_some_and(RetriedError::lasts) {
             let text = |error: &String| format!("kafka {}: {error}", self.brokers);
-            self.trouble = error.map(text).map(RetriedError::new);
+            self.retried = error.map(text).map(RetriedError::new);
         }
         for topic in topics {
             match topic.is_authorized {

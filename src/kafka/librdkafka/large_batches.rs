@@ -282,7 +282,7 @@ impl LargeBatches {
     }
 
     /// The error while responses are too large although no single batch is.
-    pub(super) fn trouble(&self) -> Option<&str> {
+    pub(super) fn error(&self) -> Option<&str> {
         (self.in_vain >= MAX_IN_VAIN).then_some(&*self.unexplained)
     }
 

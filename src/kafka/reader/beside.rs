@@ -31,11 +31,11 @@ const MAX_BESIDE: usize = 4;
 pub(super) struct ThreadsBeside {
     /// The status of the first thread, which leads to those of the others.
     first: Arc<ReaderStatus>,
-    state: Mutex<State>,
+    state: Mutex<BesideState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct BesideState {
     /// `None` where streams cannot move: clients come from elsewhere, or the system refuses threads.
     connection: Option<Connection>,
     is_stopped: bool,
@@ -78,7 +78,7 @@ impl ThreadsBeside {
     pub(super) fn new(connection: Option<Connection>, first: Arc<ReaderStatus>) -> Self {
         Self {
             first,
-            state: Mutex::new(State {
+            state: Mutex::new(BesideState {
                 connection,
                 is_stopped: false,
                 threads: Vec::new(),
@@ -110,7 +110,7 @@ impl ThreadsBeside {
         }
     }
 
-    /// Waits for the threads to end, which must have been told to.
+    /// Waits for the threads to end, after [`stop`](Self::stop).
     pub(super) fn join(&self) {
         let handles = std::mem::take(&mut self.state.lock().handles);
         for handle in handles {
@@ -194,7 +194,7 @@ impl ThreadsBeside {
         true
     }
 
-    fn show(&self, state: &State) {
+    fn show(&self, state: &BesideState) {
         let statuses = state.threads.iter().map(|thread| Arc::clone(&thread.status));
         self.first.set_beside(statuses.collect());
     }

@@ -28,7 +28,7 @@ impl KafkaReader {
         }
         let ends = consumer.ends();
         // A partition may not advance during an error, or with a client that cannot tell markers from records.
-        let may_stall = consumer.reconnects() && consumer.trouble().is_none();
+        let may_stall = consumer.reconnects() && consumer.retried_error().is_none();
         if !may_stall {
             self.stalls.forget();
         }

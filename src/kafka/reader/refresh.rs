@@ -12,7 +12,7 @@ use super::state::KafkaReader;
 use super::topic::{Topic, TopicInfo};
 use crate::kafka::client::Handles;
 use crate::kafka::error::KafkaError;
-use crate::kafka::metadata::{Asked, Known, Looked};
+use crate::kafka::metadata::{KnownTopic, Looked, TopicQuery};
 
 pub(super) fn unix_millis() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -55,17 +55,17 @@ impl KafkaReader {
         is_answered
     }
 
-    fn request(&self, known: &[TopicInfo]) -> Vec<Asked> {
+    fn request(&self, known: &[TopicInfo]) -> Vec<TopicQuery> {
         let topics = self.topics.iter().zip(known);
         topics
-            .map(|(topic, known)| Asked {
+            .map(|(topic, known)| TopicQuery {
                 topic: Arc::clone(&topic.name),
                 leaderless: topic.leaderless.clone(),
                 // Fetch responses would tell these offsets, but such partitions are not fetched.
                 wants_bounds: self.batcher.is_paused(&topic.name)
                     || !self.status.stopped_of(&topic.name).is_empty(),
                 wants_ends: self.batcher.has_table(&topic.name) && self.end_offsets.wants(&topic.name),
-                known: Some(Known {
+                known: Some(KnownTopic {
                     partitions: known.partitions,
                     id: topic.id,
                     past: topic.past_ids.clone(),
@@ -91,14 +91,14 @@ impl KafkaReader {
 
     pub(super) fn topic_infos_now(&self, handles: &mut Handles) -> Result<Vec<TopicInfo>, KafkaError> {
         // The caller resolves all partitions, so neither offsets nor differences are requested.
-        let request = |topic: &Topic| Asked {
+        let request = |topic: &Topic| TopicQuery {
             topic: Arc::clone(&topic.name),
             leaderless: Vec::new(),
             wants_bounds: false,
             wants_ends: false,
             known: None,
         };
-        let request: Vec<Asked> = self.topics.iter().map(request).collect();
+        let request: Vec<TopicQuery> = self.topics.iter().map(request).collect();
         handles.look_now(&request).map(|looked| self.topic_infos(&looked))
     }
 }

@@ -26,7 +26,7 @@ const GATHER: Duration = Duration::from_millis(10);
 const ENOUGH: u64 = 64;
 
 /// How often metadata is refreshed while partitions lack leaders, or the client library recovers from an error.
-const REFRESH_IN_TROUBLE: Duration = Duration::from_secs(1);
+const FAST_REFRESH: Duration = Duration::from_secs(1);
 
 /// A session of this length was healthy: the next failure starts a new backoff.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -168,15 +168,15 @@ impl KafkaReader {
 
     /// Reports an error that the client library retries; returns how long to wait between two metadata refreshes.
     fn refresh_pause(&self, consumer: &dyn Consumer) -> Duration {
-        if let Some(error) = consumer.trouble() {
+        if let Some(error) = consumer.retried_error() {
             if self.report_text(error, consumer.is_refused()) {
                 self.status.counters().count_error(ErrorClass::Transport);
             }
-            return REFRESH_IN_TROUBLE;
+            return FAST_REFRESH;
         }
         self.report_healthy();
         if self.topics.iter().any(|topic| !topic.leaderless.is_empty()) {
-            REFRESH_IN_TROUBLE
+            FAST_REFRESH
         } else {
             REFRESH
         }

@@ -113,7 +113,7 @@ impl Topic {
                 self.lost.push(lost);
                 continue;
             };
-            // Without an epoch, a log that has grown beyond the offset cannot be told from the one that was read.
+            // Without an epoch, a log that has grown beyond the offset cannot be distinguished from the one that was read.
             let is_shorter = next > bounds.high;
             let at = (lost.partition, next);
             let cut = match lost.cut {

@@ -62,7 +62,7 @@ struct Model {
     departed: BTreeSet<u8>,
 }
 
-/// What a row of a key of one byte costs, alone in a table.
+/// The cost of a row with a key of one byte, alone in a table.
 fn cost(frame: &[u8], deleted: Option<u64>) -> usize {
     let mut table = Table::new(Bounds {
         keys: 1,

@@ -164,7 +164,7 @@ impl RecordWriter {
         }
         stream.counters().records.add(count);
         stream.audience().appended(&mut self.dirty);
-        stream.note_forgettings();
+        stream.note_eviction_resets();
     }
 
     /// Writes one record. `position` is behind it.
@@ -274,7 +274,7 @@ impl RecordWriter {
     }
 }
 
-/// What the log says beside the cause.
+/// The part of a log line behind the cause.
 fn explanation(record: &Record<'_>, cause: Invalid) -> String {
     let detail = record.undecodable.map(|error| format!(" ({})", error.detail));
     let remedy = cause.remedy().map(|remedy| format!("; {remedy}"));

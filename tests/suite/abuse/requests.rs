@@ -48,7 +48,7 @@ const FIELDS: [&str; 21] = [
     "x-content-type-options",
 ];
 
-/// What splits a response where it becomes part of a head unescaped.
+/// Bytes that split a response if they are part of a head unescaped.
 const SPLITTERS: [&str; 6] = [
     "%0d%0aSet-Cookie:%20a=b",
     "%0aSet-Cookie:%20a=b",
@@ -152,7 +152,7 @@ fn nothing_that_a_client_sends_forges_a_log_line() {
             exchange(port, &request);
         }
     }
-    // What is logged last is logged: all lines before are there.
+    // The last line is logged, so all lines before are there.
     exchange(
         port,
         &get("/health/live", &format!("Host: last.example:{port}\r\n")),
@@ -216,7 +216,7 @@ fn no_path_leaves_the_directory_of_assets() {
     let inside = exchange(port, &get("/assets/deep/file.txt", "Host: x\r\n"));
     assert!(inside.ends_with("inside"), "{inside}");
     // A link is of whoever may write the directory: Kubernetes mounts files as links, and releases are changed by them.
-    // What is not a file is not opened.
+    // Only files are opened.
     symlink("deep/file.txt", assets.join("link.txt")).expect("a link");
     let linked = exchange(port, &get("/assets/link.txt", "Host: x\r\n"));
     assert!(linked.ends_with("inside"), "{linked}");

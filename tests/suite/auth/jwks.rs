@@ -292,7 +292,7 @@ fn answers_that_are_no_keys_are_refused() {
             ),
             (
                 Box::new(|| Answer::Json(200, r#"{"keys":{}}"#.to_owned())),
-                "is no array",
+                "is not an array",
             ),
             (
                 Box::new(|| Answer::Json(200, r#"{"keys":[{"kty":"oct","k":"AAAA"}]}"#.to_owned())),

@@ -118,7 +118,7 @@ fn nonsense_in_auth_is_refused_with_line_key_and_remedy() {
             "[http]\ntrusted_proxies = [\"unix\"]\n[auth.proxy]\nheaders = { sub = \"X-User\" }\nlists = [\"sub\"]\n"
                 .to_owned(),
             "FILE:5: auth.proxy.lists: ",
-            &["\"sub\" is no claim"],
+            &["\"sub\" is not among the claims in headers"],
         ),
         ("[auth]\ncookie = \"session\"\n".to_owned(), "FILE:2: auth.cookie: ", &["has no effect"]),
         (

@@ -115,7 +115,7 @@ pub struct Reader {
     pub status: Arc<ReaderStatus>,
     topics: BTreeMap<String, Received>,
     feeds: mpsc::Receiver<Feed>,
-    tail: Option<ReaderHandle>,
+    handle: Option<ReaderHandle>,
 }
 
 /// How a reader reads.
@@ -190,9 +190,9 @@ impl Reader {
             needs_librdkafka: None,
         };
         let status = Arc::new(ReaderStatus::default());
-        let tail = ReaderHandle::spawn(connection, plans, Arc::clone(&status)).expect("a thread");
+        let reader = ReaderHandle::spawn(connection, plans, Arc::clone(&status)).expect("a thread");
         // The first one to go ends the thread.
-        let mut tail = Some(tail);
+        let mut reader = Some(reader);
         channels.map(|(_, topics, (_, feeds))| Self {
             client: plan.client,
             isolation: plan.isolation,
@@ -202,7 +202,7 @@ impl Reader {
                 .collect(),
             status: Arc::clone(&status),
             feeds,
-            tail: tail.take(),
+            handle: reader.take(),
         })
     }
 
@@ -305,8 +305,8 @@ impl Drop for Reader {
     fn drop(&mut self) {
         self.feeds.close();
         while self.feeds.try_recv().is_ok() {}
-        if let Some(tail) = self.tail.take() {
-            let thread = tail.stop();
+        if let Some(reader) = self.handle.take() {
+            let thread = reader.stop();
             // One that hangs in the `kafka` crate for two minutes is not waited for after a failure.
             if !std::thread::panicking() {
                 let _ = thread.join();

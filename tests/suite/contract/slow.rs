@@ -134,7 +134,7 @@ pub fn a_blocked_stream_does_not_hold_up_another_of_its_topics(version: Version)
             }
             assert!(reader.received(topic).passed.is_empty());
         }
-        // What the streams that have moved are told later: added partitions, and that a topic is another one.
+        // Streams that have moved get later notices: added partitions, and a recreated topic.
         let partitions = i32::try_from(readers[0].received(one).counts().len()).expect("few") + 1;
         bench.broker.add_partitions(one, partitions);
         bench.write(one, &numbered(partitions - 1, 0, 5), &[]);

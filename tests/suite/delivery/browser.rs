@@ -31,7 +31,7 @@ struct Connection {
     replica: Rc<RefCell<Replica>>,
     /// How many moments the replica had seen.
     moments: usize,
-    /// What it had read.
+    /// The position that it had read.
     here: Next,
     /// The id the browser came with.
     brought: Option<(Next, Option<u64>)>,
@@ -441,7 +441,7 @@ impl Browser {
         for (key, row) in &kafka.latest {
             let shown = self.table.get(key);
             let latest = kafka.value(self.wants, *key, row);
-            // What had no place in the table is not shown to those who came later. Nobody is left with an older
+            // Records without a row are not shown to later clients. Nobody is left with an older
             // record, unless the table has forgotten in which partition a key had its latest.
             let has_forgotten =
                 || kafka.setup.is_spread && (kafka.has_forgotten || kafka.may_forget_hidden());

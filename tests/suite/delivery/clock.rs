@@ -50,7 +50,7 @@ pub fn elapsed() -> u64 {
     now() - BEGINNING_OF_TIME
 }
 
-/// What deadlines are counted by.
+/// The clock of deadlines.
 pub fn instant() -> Instant {
     ORIGIN.with(|origin| *origin) + Duration::from_secs(elapsed())
 }

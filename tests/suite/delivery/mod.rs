@@ -128,13 +128,14 @@ impl World {
         for (number, op) in ops.into_iter().enumerate() {
             let name = format!("operation {number}, {op:?}");
             self.apply(op).await.map_err(|what| format!("{name}: {what}"))?;
-            let has_forgotten = |replica: &Rc<RefCell<Replica>>| replica.borrow().stream.forgettings() > 0;
+            let has_forgotten =
+                |replica: &Rc<RefCell<Replica>>| replica.borrow().stream.eviction_resets() > 0;
             self.kafka.lock().has_forgotten |= self.replicas.iter().any(has_forgotten);
         }
         self.kafka.lock().is_busy = false;
         self.kafka.lock().lead_all();
         self.read_all();
-        let has_forgotten = |replica: &Rc<RefCell<Replica>>| replica.borrow().stream.forgettings() > 0;
+        let has_forgotten = |replica: &Rc<RefCell<Replica>>| replica.borrow().stream.eviction_resets() > 0;
         self.kafka.lock().has_forgotten |= self.replicas.iter().any(has_forgotten);
         for (number, client) in self.clients.iter_mut().enumerate() {
             let replica = &self.replicas[number % REPLICAS];

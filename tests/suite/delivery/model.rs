@@ -78,7 +78,7 @@ pub fn fold(rows: &mut Rows, place: Place, offset: usize, record: &Record) {
 struct Partition {
     /// All that was ever written to the log and not lost by a truncation.
     written: Vec<Record>,
-    /// What of it is still there.
+    /// The records that still exist.
     is_there: Vec<bool>,
     low: usize,
     /// Before this offset, records may have been compacted.
@@ -374,7 +374,7 @@ impl Kafka {
                 .filter(|_| partition.is_there[offset]);
             if let Some(key) = key
                 && let Some(before) = last.insert(key, offset)
-                // What had a later time says that its partition is the one to go by, while it is there.
+                // The record with the later timestamp decides, while it exists.
                 && partition.written[before].timestamp <= partition.written[offset].timestamp
             {
                 partition.is_there[before] = false;

@@ -8,7 +8,7 @@ use super::{CLIENTS, KEYS, REPLICAS};
 use kafka_sse_bridge::config::{Lag, Start, WhenFull};
 use proptest::prelude::*;
 
-/// What happens next.
+/// The next operation.
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Records with these keys, up to so many milliseconds old.

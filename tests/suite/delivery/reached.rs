@@ -1,4 +1,4 @@
-//! What a client of a stream without a table has received of a partition, whose log may be truncated.
+//! The offsets that a client of a stream without a table has received of a partition, whose log may be truncated.
 
 use super::model::{Kafka, Kind};
 use super::setup::{Place, Wants};

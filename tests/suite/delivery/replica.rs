@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// The next offset of every partition of every topic.
 pub type Next = Vec<Vec<usize>>;
 
-/// What a replica had read at one time.
+/// The position of a replica at one time.
 #[derive(Clone, Debug)]
 pub struct Moment {
     pub next: Next,
@@ -35,7 +35,7 @@ pub struct Pick {
 pub struct Replica {
     pub stream: Arc<Stream>,
     writer: Writer,
-    /// What its stream was told of.
+    /// The next offsets of its stream.
     pub next: Next,
     /// Where it began to read: of what went before it knows nothing.
     pub first: Next,

@@ -11,7 +11,7 @@ pub const TOPICS: [&str; 2] = ["t", "u"];
 /// Most partitions of a topic.
 pub const PARTITIONS: usize = 4;
 
-/// What one simulation runs under.
+/// The settings of one simulation.
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub start: Start,
@@ -41,7 +41,7 @@ pub struct Setup {
     pub clients: Vec<(Option<Start>, Wants)>,
 }
 
-/// What a client wants to see.
+/// The filter of a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Wants {
     All,
@@ -76,7 +76,7 @@ impl Wants {
     }
 }
 
-/// What streams with a filter of their own let through.
+/// The fixed filter of streams.
 pub const FIXED: Wants = Wants::Shade(0);
 
 /// The same in their configuration.

@@ -139,7 +139,7 @@ pub async fn connect_tls(port: u16, config: Arc<rustls::ClientConfig>) -> io::Re
     Ok(Link::Tls(Box::new(link)))
 }
 
-/// What a gateway leads to.
+/// The upstream of a gateway.
 struct Target {
     port: u16,
     transport: Transport,

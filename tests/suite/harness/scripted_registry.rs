@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// What a client asked.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The path with its query.
@@ -20,7 +20,7 @@ pub struct Request {
     pub authorization: Option<String>,
 }
 
-/// What it is sent.
+/// The response to it.
 pub enum Answer {
     /// A status and a body of JSON.
     Json(u16, String),

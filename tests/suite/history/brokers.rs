@@ -40,9 +40,9 @@ fn connection(broker: &Broker, client: Client) -> Connection {
 
 /// A pool over a real broker.
 fn pool(connection: Connection, status: &Arc<ReaderStatus>) -> Pool {
-    let tails = KafkaStatus::default();
-    tails.set(vec![Arc::clone(status)]);
-    Pool::new(History::new(connection, Arc::new(tails), Arc::default()))
+    let live = KafkaStatus::default();
+    live.set(vec![Arc::clone(status)]);
+    Pool::new(History::new(connection, Arc::new(live), Arc::default()))
 }
 
 /// The offsets that it finds for a topic.
@@ -148,18 +148,18 @@ fn the_kafka_crate_finds_ends_and_reports_that_it_finds_no_times(broker: &Broker
             panic!("it knows times")
         };
         assert!(why.ends_with("set client = \"librdkafka\" in [kafka]"), "{why}");
-        // Known from the tail, too, once that has chosen.
+        // Known from the reader, too, once that has chosen.
         let (feed, mut feeds) = mpsc::channel(16);
         let plan = TopicPlan {
             name: topic.as_str().into(),
             start: StartOffset::Earliest,
             feeds: vec![feed.into()],
         };
-        let tail = ReaderHandle::spawn(connection(broker, client), vec![plan], Arc::clone(&status))
+        let reader = ReaderHandle::spawn(connection(broker, client), vec![plan], Arc::clone(&status))
             .expect("a thread");
         assert!(feeds.blocking_recv().is_some());
         assert!(pool.lacks_times_and_headers());
         drop(feeds);
-        assert!(tail.stop().join().is_ok());
+        assert!(reader.stop().join().is_ok());
     }
 }

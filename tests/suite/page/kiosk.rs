@@ -52,7 +52,7 @@ fn a_kiosk_shows_nothing_but_the_view_and_turns_pages(broker: &Broker) {
     });
 }
 
-/// What has the focus, as it is called.
+/// The accessible name of the focused element.
 const FOCUS: &str = "
     const { activeElement: at } = document;
     return at.id || at.getAttribute('aria-label') || at.textContent.trim();";

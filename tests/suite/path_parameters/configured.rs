@@ -1,4 +1,4 @@
-//! What is wrong with paths that have parameters, by line, key and remedy.
+//! Faults of paths with parameters are named by line, key and remedy.
 
 use crate::configuration::complains;
 use crate::harness::promise;

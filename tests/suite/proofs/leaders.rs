@@ -130,7 +130,7 @@ impl Account {
 
 /// Ends reading and writing, also if the test fails meanwhile.
 struct Ending<'a> {
-    tail: Option<ReaderHandle>,
+    reader: Option<ReaderHandle>,
     is_over: &'a AtomicBool,
 }
 
@@ -138,8 +138,8 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         // The channel closes when the thread has ended, and then its reader ends.
-        if let Some(tail) = self.tail.take() {
-            let _ = tail.stop().join();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.stop().join();
         }
     }
 }
@@ -160,14 +160,14 @@ pub fn run(version: Version, plan: &Plan) -> Report {
         .set("request.timeout.ms", "2000");
     let mut writer = Writer::with(client, &topic, shape, plan.seed, began);
     let status = Arc::new(ReaderStatus::default());
-    let (tail, mut feeds) = read(&cluster, &topic, plan, &status);
+    let (reader, mut feeds) = read(&cluster, &topic, plan, &status);
     let account = Mutex::new(Account::new(plan.partitions, began));
     let lock = || account.lock().unwrap_or_else(PoisonError::into_inner);
     let is_over = AtomicBool::new(false);
     let taking = writer.taking();
     let written = thread::scope(|scope| {
         let ending = Ending {
-            tail: Some(tail),
+            reader: Some(reader),
             is_over: &is_over,
         };
         scope.spawn(|| {
@@ -257,8 +257,8 @@ fn read(
         start: StartOffset::Earliest,
         feeds: vec![feed.into()],
     }];
-    let tail = ReaderHandle::spawn(connection, topics, Arc::clone(status)).expect("a thread");
-    (tail, feeds)
+    let reader = ReaderHandle::spawn(connection, topics, Arc::clone(status)).expect("a thread");
+    (reader, feeds)
 }
 
 /// Does it, and waits until all is well again; returns how long that took.

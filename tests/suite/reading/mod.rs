@@ -344,7 +344,7 @@ fn a_stop_takes_effect_while_a_channel_is_full() {
     eventually(secs(20), "the channel is full", || {
         ensure(rig.feeds.len() == 2, rig.feeds.len().to_string())
     });
-    let thread = rig.tail.take().expect("it runs").stop();
+    let thread = rig.reader.take().expect("it runs").stop();
     rig.feeds.close();
     while rig.feeds.try_recv().is_ok() {}
     assert!(thread.join().is_ok());

@@ -228,7 +228,7 @@ pub struct Rig {
     pub(super) kafka: Kafka,
     pub(super) feeds: mpsc::Receiver<Feed>,
     pub status: Arc<ReaderStatus>,
-    pub(super) tail: Option<ReaderHandle>,
+    pub(super) reader: Option<ReaderHandle>,
 }
 
 impl Rig {
@@ -292,12 +292,12 @@ impl Rig {
         let kafka: Kafka = Arc::new(Mutex::new(script));
         let status = Arc::new(ReaderStatus::default());
         let connect = Box::new(Scripted(Arc::clone(&kafka), 0));
-        let tail = ReaderHandle::spawn_with(connect, plans, Arc::clone(&status)).expect("a thread");
+        let reader = ReaderHandle::spawn_with(connect, plans, Arc::clone(&status)).expect("a thread");
         Self {
             kafka,
             feeds,
             status,
-            tail: Some(tail),
+            reader: Some(reader),
         }
     }
 
@@ -383,8 +383,8 @@ fn plan(topic: &str, feed: mpsc::Sender<Feed>) -> TopicPlan {
 impl Drop for Rig {
     fn drop(&mut self) {
         self.feeds.close();
-        if let Some(tail) = self.tail.take() {
-            let _ = tail.stop().join();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.stop().join();
         }
     }
 }

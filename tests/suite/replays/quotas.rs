@@ -129,7 +129,7 @@ fn a_client_never_waits_for_the_quota_of_another_one() {
             .await
             .expect("it has its own");
         await_hog(&rig);
-        // What it read to is near enough to be shared further on.
+        // The position it read to is near enough to be shared further on.
         drop(other);
         eventually(secs(20), "no replay runs", || {
             ensure(

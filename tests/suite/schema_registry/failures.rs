@@ -170,7 +170,7 @@ fn an_answer_that_is_no_schema_is_named_and_waited_for() {
     block_on(async {
         let (registry, status) = registry(&[&server.url()], "");
         let need = tokio::spawn(async move { registry.schema(SEVEN).await });
-        let degraded = until_degraded(&status, "an answer is no schema").await;
+        let degraded = until_degraded(&status, "a response is not a schema").await;
         assert!(degraded.contains("begins with \"<html>log in\""), "{degraded}");
         assert!(!need.is_finished());
         need.abort();

@@ -79,7 +79,7 @@ impl Case {
 }
 
 #[derive(Default)]
-struct State {
+struct BrokerState {
     case: Option<Case>,
     /// How many there were.
     count: u64,
@@ -90,14 +90,14 @@ struct State {
 /// The broker; it ends when its client does.
 pub(super) struct Broker {
     address: SocketAddr,
-    shared: Arc<(Mutex<State>, Condvar)>,
+    shared: Arc<(Mutex<BrokerState>, Condvar)>,
 }
 
 impl Broker {
     pub(super) fn start() -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
+        let shared: Arc<(Mutex<BrokerState>, Condvar)> = Arc::default();
         let accepting = Arc::clone(&shared);
         thread::spawn(move || {
             while let Ok((socket, _)) = listener.accept() {
@@ -131,7 +131,11 @@ impl Broker {
     }
 }
 
-fn serve(mut socket: TcpStream, address: SocketAddr, shared: &(Mutex<State>, Condvar)) -> io::Result<()> {
+fn serve(
+    mut socket: TcpStream,
+    address: SocketAddr,
+    shared: &(Mutex<BrokerState>, Condvar),
+) -> io::Result<()> {
     socket.set_nodelay(true)?;
     loop {
         let mut length = [0; 4];
@@ -220,7 +224,7 @@ fn coordinator(address: SocketAddr, out: &mut Vec<u8>) {
 }
 
 /// Version 4.
-fn fetched(mut request: &[u8], out: &mut Vec<u8>, shared: &(Mutex<State>, Condvar)) {
+fn fetched(mut request: &[u8], out: &mut Vec<u8>, shared: &(Mutex<BrokerState>, Condvar)) {
     // Replica, time, least and greatest size, isolation.
     request.advance(17);
     let mut asked = Vec::new();

@@ -32,7 +32,7 @@ impl Browser {
         before.is_none_or(|before| *before < now) && (may_replay || is_ahead || is_unnoticed())
     }
 
-    /// What it has come to by its id, with which it comes back.
+    /// The position of its last id, with which it returns.
     pub(super) fn reached_by_id(&self) -> BTreeMap<Place, Reached> {
         let kafka = self.kafka.lock();
         let mut all = self.reached.clone();
@@ -253,7 +253,7 @@ impl Browser {
                 continue;
             }
             if self.is_new && self.begins(kafka) == Start::Live || self.fresh.contains(&place.topic) {
-                // What was before is no concern of its.
+                // Earlier records do not concern it.
                 let named =
                     epoch_in(&self.id, place).map(|epoch| view.with_record(next.saturating_sub(1), epoch));
                 let versions = named.filter(|named| *named > 0).unwrap_or(versions);
