@@ -11,6 +11,9 @@ use super::words::words;
 const DEFAULT_HANDSHAKE_TIMEOUT: Span = Span::seconds(10);
 /// Most handshakes under way: a processor makes hundreds in a second, and others wait in the system's queue.
 const DEFAULT_MAX_HANDSHAKES: u32 = 512;
+/// Most of them of one address: more than the clients behind one address begin in a moment, and few enough that one address
+/// delays no other.
+const DEFAULT_MAX_HANDSHAKES_PER_IP: u32 = 64;
 /// The port of HTTPS, which URLs omit.
 pub(crate) const HTTPS_PORT: u16 = 443;
 
@@ -93,7 +96,7 @@ impl Default for HttpTlsSettings {
             client_ca_file: None,
             handshake_timeout: DEFAULT_HANDSHAKE_TIMEOUT,
             max_handshakes: DEFAULT_MAX_HANDSHAKES,
-            max_handshakes_per_ip: 0,
+            max_handshakes_per_ip: DEFAULT_MAX_HANDSHAKES_PER_IP,
             redirect_to_https: Vec::new(),
             https_port: None,
             hsts_max_age: Span::seconds(0),

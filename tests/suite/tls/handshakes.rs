@@ -6,6 +6,7 @@ use crate::harness::broker::{Broker, Version, topic_name};
 use crate::harness::certificates::Certificates;
 use crate::harness::daemon::{Daemon, finish};
 use crate::harness::produce::Message;
+use crate::harness::raw::connect_from;
 use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::harness::{promise, promise_on};
 use libtest_mimic::Trial;
@@ -19,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         promise(a_slow_handshake_is_closed_and_counted),
         promise(half_open_handshakes_of_one_address_are_limited),
+        promise(one_address_cannot_hold_up_the_handshakes_of_others),
         promise(listeners_wait_while_too_many_handshakes_are_under_way),
         promise(http_on_the_port_of_https_gets_status_400),
         promise(a_client_that_closes_its_side_ends_its_stream_over_tls),
@@ -80,6 +82,38 @@ fn half_open_handshakes_of_one_address_are_limited() {
     drop(open);
     await_handshakes(&daemon, "failed", 3);
     connect(&daemon, connector(&certificates));
+}
+
+/// By default, and however long a handshake may take.
+fn one_address_cannot_hold_up_the_handshakes_of_others() {
+    let certificates = Certificates::new();
+    let daemon = start(
+        &certificates,
+        "trusted_proxies = [\"127.0.0.9\"]",
+        "max_handshakes = 140\nhandshake_timeout = \"1h\"",
+    );
+    let silent = |source: &str, count: usize| -> Vec<TcpStream> {
+        (0..count)
+            .map(|_| connect_from(source, daemon.tls_port()))
+            .collect()
+    };
+    let of_proxy = silent("127.0.0.9", 65);
+    let of_one = silent("127.0.0.2", 80);
+    // Served at once, although either has more open than one address may have.
+    let connector = connector(&certificates).build();
+    let socket = connect_from("127.0.0.3", daemon.tls_port());
+    drop(connector.connect("127.0.0.1", socket).expect("a handshake"));
+    await_handshakes(&daemon, "refused", 80 - 64);
+    block_on(eventually_async(
+        secs(20),
+        "the others are under way",
+        async || {
+            let tls = figures(&daemon).await["tls"].clone();
+            let is_exact = tls["handshakes_under_way"] == 65 + 64 && tls["handshake_waits"] == 0;
+            ensure(is_exact, tls.to_string())
+        },
+    ));
+    drop((of_proxy, of_one));
 }
 
 fn listeners_wait_while_too_many_handshakes_are_under_way() {
