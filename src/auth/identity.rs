@@ -126,8 +126,8 @@ pub enum Denied {
     /// The stream is not for it.
     #[error("this client may not read this stream")]
     NotAllowed,
-    /// The keys that the token would be verified with cannot be fetched.
-    #[error("the keys to verify tokens with cannot be fetched; retry later")]
+    /// The key that the token would be verified with is not known: keys cannot be fetched, or were fetched just now.
+    #[error("the key of the token is unknown, and the keys cannot be fetched now; retry later")]
     Unavailable,
 }
 

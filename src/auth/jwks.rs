@@ -33,6 +33,26 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const ACCEPTED: HeaderValue = HeaderValue::from_static("application/jwk-set+json, application/json;q=0.9");
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("kafka-sse-bridge/", env!("CARGO_PKG_VERSION")));
 
+/// What is known of a key that the last keys did not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Newer {
+    /// Keys were fetched, since before the call perhaps: look again.
+    Perhaps,
+    /// The last keys were fetched since the call.
+    None,
+    /// It is not known whether there are newer keys: they cannot be fetched, or may not be so soon.
+    Unknown,
+}
+
+/// The fetches so far.
+#[derive(Debug, Default)]
+struct Last {
+    /// When the last one began and ended.
+    times: Option<(Instant, Instant)>,
+    /// When the last one for an unknown key ended.
+    for_unknown_key: Option<Instant>,
+}
+
 /// The keys of one URL.
 #[derive(Debug)]
 pub(super) struct Jwks {
@@ -41,8 +61,8 @@ pub(super) struct Jwks {
     status: Arc<AuthStatus>,
     keys: RwLock<Option<Arc<KeySet>>>,
     is_failing: AtomicBool,
-    /// When the last fetch began and when it ended. Locked while one is under way: there is one at a time.
-    last: tokio::sync::Mutex<Option<(Instant, Instant)>>,
+    /// Locked while a fetch is under way: there is one at a time.
+    last: tokio::sync::Mutex<Last>,
     log: Mutex<Seldom>,
 }
 
@@ -61,7 +81,7 @@ impl Jwks {
             status: Arc::clone(status),
             keys: RwLock::new(keys),
             is_failing: AtomicBool::new(false),
-            last: tokio::sync::Mutex::new(None),
+            last: tokio::sync::Mutex::default(),
             log: Mutex::new(Seldom::new(LOG_EVERY)),
         });
         tokio::spawn(keep_fetching(Arc::downgrade(&jwks)));
@@ -73,35 +93,45 @@ impl Jwks {
         self.keys.read().clone()
     }
 
-    /// Whether the last fetch failed.
-    pub(super) fn is_failing(&self) -> bool {
-        self.is_failing.load(Ordering::Relaxed)
-    }
-
-    /// Fetches, unless a fetch ended less than `jwks_min_interval` ago: a client may send any number of tokens with
-    /// unknown keys.
-    pub(super) async fn fetch_for_unknown_key(self: &Arc<Self>) {
+    /// Looks for keys beyond those that were fetched. Fetches at most every `jwks_min_interval`: a client may send any
+    /// number of tokens with unknown keys.
+    pub(super) async fn look_for_unknown_key(self: &Arc<Self>) -> Newer {
         let jwks = Arc::clone(self);
         // A client that goes away does not end the fetch, for which others wait.
-        let fetch = tokio::spawn(async move { jwks.fetch(jwks.settings.jwks_min_interval.0).await });
+        let look = tokio::spawn(async move { jwks.look(Instant::now()).await });
         // Fails only while the runtime ends.
-        let _ = fetch.await;
+        look.await.unwrap_or(Newer::Unknown)
     }
 
-    /// Fetches, unless a fetch has begun since the call, or has ended within `pause`. Returns whether the last has
-    /// failed.
-    async fn fetch(&self, pause: Duration) -> bool {
-        let asked_at = Instant::now();
+    async fn look(&self, asked_at: Instant) -> Newer {
         let mut last = self.last.lock().await;
-        let is_fresh = |(began, ended): (Instant, Instant)| {
-            began >= asked_at || asked_at.saturating_duration_since(ended) < pause
-        };
-        if last.is_some_and(is_fresh) {
-            return self.is_failing();
+        if let Some((began, ended)) = last.times
+            && ended >= asked_at
+        {
+            return match (self.is_failing(), began >= asked_at) {
+                (true, _) => Newer::Unknown,
+                (false, true) => Newer::None,
+                // A key may have been added since it began.
+                (false, false) => Newer::Perhaps,
+            };
         }
+        let pause = self.settings.jwks_min_interval.0;
+        if last
+            .for_unknown_key
+            .is_some_and(|ended| asked_at.saturating_duration_since(ended) < pause)
+        {
+            return Newer::Unknown;
+        }
+        let is_fetched = self.fetch(&mut last).await;
+        last.for_unknown_key = Some(Instant::now());
+        if is_fetched { Newer::None } else { Newer::Unknown }
+    }
+
+    /// Fetches. Returns whether it succeeded.
+    async fn fetch(&self, last: &mut Last) -> bool {
         let began = Instant::now();
         let keys = fetch(&self.settings).await;
-        *last = Some((began, Instant::now()));
+        last.times = Some((began, Instant::now()));
         let is_failing = match keys {
             Ok(keys) => {
                 self.take(keys);
@@ -117,7 +147,11 @@ impl Jwks {
             }
         };
         self.is_failing.store(is_failing, Ordering::Relaxed);
-        is_failing
+        !is_failing
+    }
+
+    fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     fn take(&self, keys: KeySet) {
@@ -193,13 +227,21 @@ async fn keep_fetching(jwks: Weak<Jwks>) {
     loop {
         let Some(jwks) = jwks.upgrade() else { return };
         let interval = jwks.settings.jwks_refresh.0;
-        let wait = if jwks.fetch(Duration::ZERO).await {
+        let asked_at = Instant::now();
+        let mut last = jwks.last.lock().await;
+        let is_fetched = if last.times.is_some_and(|(began, _)| began >= asked_at) {
+            !jwks.is_failing()
+        } else {
+            jwks.fetch(&mut last).await
+        };
+        drop(last);
+        let wait = if is_fetched {
+            pause = FIRST_PAUSE;
+            interval
+        } else {
             let wait = pause.min(interval);
             pause = wait * 2;
             wait
-        } else {
-            pause = FIRST_PAUSE;
-            interval
         };
         drop(jwks);
         tokio::time::sleep(wait).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::identity::{Credential, Denied, Expiry, unix_now};
-use super::jwks::Jwks;
+use super::jwks::{Jwks, Newer};
 use super::status::AuthStatus;
 use crate::config::auth::JwtSettings;
 use crate::config::claims::Claims;
@@ -78,20 +78,17 @@ impl Jwt {
             Keys::File(keys) => verify(keys).map_err(Denied::Invalid)?,
             Keys::Url(None) => return Err(Denied::Unavailable),
             Keys::Url(Some(jwks)) => {
-                let known = jwks.keys().map_or(Err(Refusal::UnknownKey), |keys| verify(&keys));
-                match known {
-                    Err(Refusal::UnknownKey) => {
-                        jwks.fetch_for_unknown_key().await;
-                        let known = jwks.keys().map_or(Err(Refusal::UnknownKey), |keys| verify(&keys));
-                        match known {
-                            // It may be signed by a key that could not be fetched.
-                            Err(Refusal::UnknownKey) if jwks.is_failing() => {
-                                return Err(Denied::Unavailable);
-                            }
-                            outcome => outcome.map_err(Denied::Invalid)?,
+                let mut newer = Newer::Perhaps;
+                loop {
+                    let known = jwks.keys().map_or(Err(Refusal::UnknownKey), |keys| verify(&keys));
+                    match (known, newer) {
+                        (Err(Refusal::UnknownKey), Newer::Perhaps) => {
+                            newer = jwks.look_for_unknown_key().await;
                         }
+                        // It may be signed by a key that is not fetched yet.
+                        (Err(Refusal::UnknownKey), Newer::Unknown) => return Err(Denied::Unavailable),
+                        (outcome, _) => break outcome.map_err(Denied::Invalid)?,
                     }
-                    outcome => outcome.map_err(Denied::Invalid)?,
                 }
             }
         };

@@ -29,7 +29,7 @@ words! {
         NotAllowed = "not-allowed",
         /// It lacks a claim that the stream's filter compares.
         MissingClaim = "missing-claim",
-        /// The keys that its token would be verified with cannot be fetched.
+        /// The key of its token is unknown, and keys cannot be fetched now.
         Unavailable = "unavailable",
     }
 }

@@ -4,6 +4,7 @@ use super::issuer::{Issuer, claims};
 use super::{File, ask, ask_with, daemon, metric, text};
 use crate::harness::daemon::Daemon;
 use crate::harness::http::get;
+use crate::harness::memory::{mebibytes, peak, reset_peak};
 use crate::harness::process::Signal;
 use crate::harness::scripted_registry::{Answer, ScriptedRegistry};
 use crate::harness::secured::Authority;
@@ -12,12 +13,14 @@ use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::trials;
 use libtest_mimic::Trial;
 use serde_json::json;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 pub fn trials() -> Vec<Trial> {
     trials![
         a_rotated_key_is_fetched_for_the_first_token_that_it_signs,
         unknown_keys_are_fetched_for_no_more_often_than_configured,
+        a_token_of_a_key_that_was_added_just_now_is_not_refused_for_good,
         a_removed_key_ends_what_was_opened_with_it,
         an_outage_is_tolerated_with_the_last_keys_and_shown,
         without_any_keys_clients_are_asked_to_retry,
@@ -88,6 +91,25 @@ async fn assert_unavailable(daemon: &Daemon, token: &str) {
     assert!(answer.header("retry-after").is_some());
 }
 
+/// An EventSource would give up for good after a status, so it gets a stream that asks it to retry, from where it was.
+async fn assert_asked_to_retry(daemon: &Daemon, token: &str) {
+    let stream = Stream::to(daemon.url("/events"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("accept", "text/event-stream")
+        .last_event_id("AeUv_e4AAAAAAwysAgc");
+    let mut stream = stream.send().await.expect("an answer");
+    let (events, _) = stream.collect_to_end(secs(20)).await;
+    let [goodbye] = events.as_slice() else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (stream.status, goodbye.name.as_str(), goodbye.data.as_str()),
+        (200, "goodbye", r#"{"reason":"unavailable"}"#)
+    );
+    assert_eq!(stream.last_event_id(), "AeUv_e4AAAAAAwysAgc");
+    assert!(stream.retry().is_some_and(|retry| retry >= 15_000));
+}
+
 fn a_rotated_key_is_fetched_for_the_first_token_that_it_signs() {
     let (old, new) = (Issuer::new("ES256").kid("1"), Issuer::new("ES256").kid("2"));
     let provider = Provider::start(keys(&[&old]));
@@ -137,15 +159,47 @@ fn unknown_keys_are_fetched_for_no_more_often_than_configured() {
                     .token(&claims("x"));
                 let url = daemon.url("/events");
                 tokio::spawn(async move {
-                    let request = Stream::to(url).header("authorization", format!("Bearer {token}"));
-                    request.send().await.expect("an answer").status
+                    let bearer = format!("Bearer {token}");
+                    get(&url, &[("authorization", &*bearer)]).await.status
                 })
             })
             .collect();
+        let mut statuses = Vec::new();
         for asked in asking {
-            assert_eq!(asked.await.expect("no panic"), 401);
+            statuses.push(asked.await.expect("no panic"));
         }
-        assert_eq!(provider.requests(), 1);
+        // Those that came after the fetch began cannot know whether their key was added since.
+        assert!(statuses.contains(&401), "{statuses:?}");
+        assert!(
+            statuses.iter().all(|status| [401, 503].contains(status)),
+            "{statuses:?}"
+        );
+        assert_eq!(
+            provider.requests(),
+            2,
+            "one at the start, and one for all of them"
+        );
+    });
+}
+
+fn a_token_of_a_key_that_was_added_just_now_is_not_refused_for_good() {
+    let (old, new) = (Issuer::new("ES256").kid("1"), Issuer::new("ES256").kid("2"));
+    let provider = Provider::start(keys(&[&old]));
+    let daemon = daemon(&provider.section("jwks_min_interval = \"1h\""), "");
+    let token = new.token(&claims("anne"));
+    block_on(async {
+        assert_eq!(ask_with(&daemon, &token).await.status, 401, "nobody has its key");
+        provider.now_answers(keys(&[&old, &new]));
+        assert_unavailable(&daemon, &token).await;
+        assert_asked_to_retry(&daemon, &token).await;
+        assert_eq!(ask_with(&daemon, &old.token(&claims("anne"))).await.status, 200);
+        assert_eq!(provider.requests(), 2);
+        daemon.signal(Signal::HUP);
+        eventually_async(secs(20), "the new key is fetched", async || {
+            let answer = ask_with(&daemon, &token).await;
+            ensure(answer.status == 200, format!("{answer:?}"))
+        })
+        .await;
     });
 }
 
@@ -248,22 +302,7 @@ fn without_any_keys_clients_are_asked_to_retry() {
     block_on(async {
         wait_degraded(&daemon, "clients with tokens are asked to retry").await;
         assert_unavailable(&daemon, &token).await;
-        // An EventSource would give up for good.
-        let stream = Stream::to(daemon.url("/events"))
-            .header("authorization", &*bearer)
-            .header("accept", "text/event-stream")
-            .last_event_id("AeUv_e4AAAAAAwysAgc");
-        let mut stream = stream.send().await.expect("an answer");
-        let (events, _) = stream.collect_to_end(secs(20)).await;
-        let [goodbye] = events.as_slice() else {
-            panic!("{events:?}")
-        };
-        assert_eq!(
-            (stream.status, goodbye.name.as_str(), goodbye.data.as_str()),
-            (200, "goodbye", r#"{"reason":"unavailable"}"#)
-        );
-        assert_eq!(stream.last_event_id(), "AeUv_e4AAAAAAwysAgc");
-        assert!(stream.retry().is_some_and(|retry| retry >= 15_000));
+        assert_asked_to_retry(&daemon, &token).await;
         // What is no token of any issuer is refused all the same.
         assert_eq!(ask_with(&daemon, "a.b.c").await.status, 401);
         assert_eq!(ask(&daemon, "/events", &[]).await.status, 401);
@@ -278,12 +317,28 @@ fn without_any_keys_clients_are_asked_to_retry() {
 
 fn answers_that_are_no_keys_are_refused() {
     const LARGE: u64 = 50 << 20;
+    /// What may be on its way to a daemon that reads 1 MiB.
+    const ON_ITS_WAY: u64 = 16 << 20;
     let provider = Provider::start(|| Answer::Json(200, "<html>".to_owned()));
     let lines = "jwks_refresh = \"1s\"\njwks_min_interval = \"1s\"";
     let daemon = daemon(&provider.section(lines), "");
     let url = provider.server.url();
+    let large = Arc::new(AtomicU64::new(0));
+    let answer_large = |has_length| {
+        let large = Arc::clone(&large);
+        let answer = move || {
+            large.fetch_add(1, Ordering::Relaxed);
+            Answer::Large {
+                bytes: LARGE,
+                has_length,
+            }
+        };
+        Box::new(answer) as Box<dyn Fn() -> Answer + Send>
+    };
     block_on(async {
         wait_degraded(&daemon, "no JSON object").await;
+        reset_peak(daemon.pid());
+        let before = peak(daemon.pid());
         for (answer, piece) in [
             (
                 Box::new(|| Answer::Json(200, r#"{"keys":[],"keys":[]}"#.to_owned()))
@@ -302,28 +357,19 @@ fn answers_that_are_no_keys_are_refused() {
                 Box::new(move || Answer::Redirect(format!("{url}/other"))),
                 "answers 302",
             ),
-            (
-                Box::new(|| Answer::Large {
-                    bytes: LARGE,
-                    has_length: true,
-                }),
-                "more than 1048576 bytes",
-            ),
-            (
-                Box::new(|| Answer::Large {
-                    bytes: LARGE,
-                    has_length: false,
-                }),
-                "more than 1048576 bytes",
-            ),
+            (answer_large(true), "more than 1048576 bytes"),
+            (answer_large(false), "more than 1048576 bytes"),
         ] {
             provider.now_answers(Box::new(|| Answer::HangUp));
             wait_degraded(&daemon, "is not reached").await;
             provider.now_answers(answer);
             wait_degraded(&daemon, piece).await;
         }
+        let cost = mebibytes(peak(daemon.pid()).saturating_sub(before));
+        assert!(cost < 16.0, "{cost} MiB");
     });
-    assert!(provider.server.written() < LARGE, "the rest is not read");
+    let (written, answers) = (provider.server.written(), large.load(Ordering::Relaxed));
+    assert!(written <= answers * ON_ITS_WAY, "{written} in {answers}");
     assert!(
         provider
             .server
