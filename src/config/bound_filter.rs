@@ -29,6 +29,8 @@ pub(crate) struct BoundFilter {
     template: Option<PathTemplate>,
     terms: Vec<(Name, Vec<TermValue>)>,
     topics: Vec<String>,
+    /// Whether it compares claims.
+    has_claims: bool,
     is_secret: bool,
 }
 
@@ -79,12 +81,19 @@ impl BoundFilter {
         let has_claim = |(_, values): &(_, Vec<TermValue>)| {
             values.iter().any(|value| matches!(value, TermValue::Claim(_)))
         };
+        let has_claims = terms.iter().any(has_claim);
         Some(Self {
-            is_secret: terms.iter().any(has_claim) && terms.iter().any(tells_records_apart),
+            is_secret: has_claims && terms.iter().any(tells_records_apart),
+            has_claims,
             terms,
             topics: settings.topics.clone(),
             template,
         })
+    }
+
+    /// Whether it selects by the claims of a client.
+    pub(crate) fn selects_by_claims(&self) -> bool {
+        self.has_claims
     }
 
     /// The path, if it has parameters.

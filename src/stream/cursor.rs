@@ -25,6 +25,7 @@ use super::read_from::{self, ReadFrom};
 use super::shared::Stream;
 use super::start_position::{Answers, Beginning, Opening, Outcome, Request, Unknowable, decide};
 use super::throttle::{Gate, Release, ReleaseFrom, held_keys};
+use crate::config::bound_filter::BoundFilter;
 use crate::config::filter::Filter;
 use crate::config::{Lag, Start, StreamSettings};
 use crate::kafka::history::fair_queue::Flow;
@@ -500,9 +501,13 @@ impl Cursor {
 
     /// Has the reader read from the table what became of the keys since `cursor`.
     fn conflate(&mut self, cursor: Sequence) {
-        let table = self.reader.stream.read_table();
-        let has_lost = table.is_some_and(|table| table.has_lost_since(cursor));
-        if has_lost || self.is_secret() {
+        let stream = &self.reader.stream;
+        let has_lost = stream
+            .read_table()
+            .is_some_and(|table| table.has_lost_since(cursor));
+        // The number that was skipped is that of all clients' records.
+        let is_own = stream.bound_filter().is_some_and(BoundFilter::selects_by_claims);
+        if has_lost || is_own {
             return self.begin_again();
         }
         // More matches than its group notes are skipped too, although the log may have them.

@@ -1,9 +1,9 @@
 //! A model of clients with claims: whatever happens, nobody learns that keys of others exist.
 
 use super::claims::{by, of, opening};
-use crate::harness::promise;
 use crate::harness::sse::Event;
 use crate::rig::{Client, Rig, rec, tombstone};
+use crate::trials;
 use kafka_sse_bridge::config::units::{Size, Span};
 use kafka_sse_bridge::config::{Lag, Start};
 use kafka_sse_bridge::stream::start_position::Opening;
@@ -15,10 +15,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub fn trials() -> Vec<Trial> {
-    vec![promise(nobody_learns_that_other_keys_exist)]
+    trials![
+        nobody_learns_that_other_keys_exist,
+        a_client_that_falls_behind_learns_of_no_number_of_records,
+    ]
 }
 
+/// What claims may be compared with: keys alone, or what tells records of a key apart.
+const NAMES: [&str; 3] = ["header.tenant", "value.tenant", "key"];
+
 const TENANTS: [&str; 3] = ["a", "b", "c"];
+const KEYS: usize = 4;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -37,7 +44,7 @@ enum Op {
 }
 
 fn op() -> impl Strategy<Value = Op> {
-    let record = (0..4_usize, prop::option::weighted(0.75, 0..TENANTS.len()));
+    let record = (0..KEYS, prop::option::weighted(0.75, 0..TENANTS.len()));
     prop_oneof![
         4 => prop::collection::vec(record, 1..4).prop_map(Op::Produce),
         1 => Just(Op::Flood),
@@ -116,6 +123,8 @@ fn follow(
 /// A stream, its records, and a browser of each tenant.
 struct World {
     rig: Rig,
+    /// Each tenant has keys of its own, by which alone its claims select.
+    is_by_key: bool,
     model: Model,
     browsers: [Browser; TENANTS.len()],
     /// The last record's number.
@@ -123,16 +132,41 @@ struct World {
 }
 
 impl World {
+    fn new(name: &str, lag: Option<Lag>, is_throttled: bool) -> World {
+        let is_by_key = name == "key";
+        let rig = Rig::ready(|settings| {
+            settings.start = Start::Snapshot;
+            settings.log_bytes = Size(512 * 1024);
+            settings.key_field = Some("id".to_owned());
+            settings.lag = lag;
+            if is_throttled {
+                settings.throttle = Span::seconds(1);
+            }
+            let claim = if is_by_key { "keys" } else { "tenant" };
+            by(settings, &[(name, &format!("${{claims.{claim}}}"))]);
+        });
+        World {
+            rig,
+            is_by_key,
+            model: Model::default(),
+            browsers: Default::default(),
+            number: 0,
+        }
+    }
+
     fn produce(&mut self, records: Vec<(usize, Option<usize>)>) {
         let mut batch = Vec::new();
-        for (key, tenant) in records {
-            let key = format!("k{key}");
+        for (place, tenant) in records {
+            let whose = TENANTS[tenant.unwrap_or(place % TENANTS.len())];
+            let key = self.key(whose, place);
             self.number += 1;
-            if let Some(tenant) = tenant.map(|tenant| TENANTS[tenant]) {
-                batch.push(of(tenant, &key, self.number));
-                let owned = self.model.owned.entry(tenant.to_owned()).or_default();
+            if tenant.is_some() || self.is_by_key {
+                let owned = self.model.owned.entry(whose.to_owned()).or_default();
                 owned.insert(key.clone());
-                self.model.latest.insert(key, (tenant.to_owned(), self.number));
+            }
+            if tenant.is_some() {
+                batch.push(of(whose, &key, self.number));
+                self.model.latest.insert(key, (whose.to_owned(), self.number));
             } else {
                 batch.push(tombstone(&key));
                 self.model.latest.remove(&key);
@@ -141,24 +175,33 @@ impl World {
         self.rig.records(&batch);
     }
 
+    fn flood(&mut self) {
+        for number in 0..8 {
+            let value = json!({ "tenant": "nobody", "pad": "x".repeat(100_000), "n": number });
+            let flood = rec("flood", value.to_string()).header("tenant", "nobody");
+            self.rig.records(&[flood]);
+        }
+    }
+
+    fn key(&self, tenant: &str, place: usize) -> String {
+        let owner = if self.is_by_key { tenant } else { "" };
+        format!("{owner}k{place}")
+    }
+
     /// Opens the stream for a tenant, with this id if it is not empty.
     fn open(&self, tenant: usize, id: &str) -> Client {
+        let tenant = TENANTS[tenant];
+        let keys: Vec<String> = (0..KEYS).map(|place| self.key(tenant, place)).collect();
         self.rig.open(Opening {
             last_event_id: Some(id.to_owned()).filter(|id| !id.is_empty()),
-            ..opening(json!({ "tenant": TENANTS[tenant] }))
+            ..opening(json!({ "tenant": tenant, "keys": keys }))
         })
     }
 
     fn apply(&mut self, op: Op) -> Result<(), TestCaseError> {
         match op {
             Op::Produce(records) => self.produce(records),
-            Op::Flood => {
-                for number in 0..8 {
-                    let value = json!({ "tenant": "nobody", "pad": "x".repeat(100_000), "n": number });
-                    let flood = rec("flood", value.to_string()).header("tenant", "nobody");
-                    self.rig.records(&[flood]);
-                }
-            }
+            Op::Flood => self.flood(),
             Op::Take(index, steps, is_cut) => {
                 let browser = &mut self.browsers[index];
                 let Some(client) = &mut browser.client else {
@@ -230,29 +273,30 @@ fn nobody_learns_that_other_keys_exist() {
         ..Config::default()
     });
     let lag = prop::sample::select(vec![None, Some(Lag::Replay), Some(Lag::Disconnect)]);
-    let name = prop::sample::select(vec!["header.tenant", "value.tenant"]);
+    let name = prop::sample::select(NAMES.to_vec());
     let cases = (name, lag, any::<bool>(), prop::collection::vec(op(), 1..40));
     let outcome = runner.run(&cases, |(name, lag, is_throttled, ops)| {
-        let rig = Rig::ready(|settings| {
-            settings.start = Start::Snapshot;
-            settings.log_bytes = Size(512 * 1024);
-            settings.key_field = Some("id".to_owned());
-            settings.lag = lag;
-            if is_throttled {
-                settings.throttle = Span::seconds(1);
-            }
-            by(settings, &[(name, "${claims.tenant}")]);
-        });
-        let mut world = World {
-            rig,
-            model: Model::default(),
-            browsers: Default::default(),
-            number: 0,
-        };
+        let mut world = World::new(name, lag, is_throttled);
         for op in ops {
             world.apply(op)?;
         }
         world.settle()
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// `conflated` would say how many there were, of all clients.
+fn a_client_that_falls_behind_learns_of_no_number_of_records() {
+    for name in NAMES {
+        let mut world = World::new(name, None, false);
+        let mut client = world.open(0, "");
+        client.events();
+        world.produce(vec![(0, Some(0)), (1, Some(1))]);
+        world.flood();
+        let events = client.events();
+        let names: Vec<&str> = events.iter().map(|event| event.name.as_str()).collect();
+        assert_eq!(names, ["reset", "message"], "{name}");
+        assert_eq!(events[0].json()["reason"], "too-old", "{name}");
+        assert_eq!(world.rig.stream.counters().conflated.get(), 1, "{name}");
+    }
 }
