@@ -468,18 +468,37 @@ mod tests {
         assert_eq!(connections.http2_ping_timeouts(), 0);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_answers_no_ping_is_closed_and_counted() {
+    /// The time until a client is closed that sends these frames and answers no ping. It reads on, so only its silence is
+    /// noticed.
+    async fn until_silence_is_noticed(frames: &[u8]) -> Duration {
         let (mut theirs, connections, _end) = served();
         let begun = Instant::now();
         let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
-        theirs.write_all(PREFACE).await.expect("space");
-        theirs.write_all(&settings).await.expect("space");
-        // It reads on, so only its silence is noticed.
+        for bytes in [PREFACE, &settings, frames] {
+            theirs.write_all(bytes).await.expect("space");
+        }
         let mut read = Vec::new();
         theirs.read_to_end(&mut read).await.expect("an end");
-        assert_eq!(begun.elapsed().as_secs(), (PING_EVERY + PING_TIMEOUT).as_secs());
         until_closed(&connections).await;
         assert_eq!(connections.http2_ping_timeouts(), 1);
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_answers_no_ping_is_closed_and_counted() {
+        let lasted = until_silence_is_noticed(&[]).await;
+        assert_eq!(lasted.as_secs(), (PING_EVERY + PING_TIMEOUT).as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_head_over_http_2_is_not_waited_for() {
+        // HEADERS without END_HEADERS, and half of a frame.
+        for frames in [
+            &[0, 0, 1, 1, 1, 0, 0, 0, 1, 0x82][..],
+            &[0, 0, 9, 1, 5, 0, 0, 0, 1, 0x82],
+        ] {
+            let lasted = until_silence_is_noticed(frames).await;
+            assert_eq!(lasted.as_secs(), (PING_EVERY + PING_TIMEOUT).as_secs());
+        }
     }
 }

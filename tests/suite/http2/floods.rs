@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         promise(a_flood_of_requests_that_are_opened_and_reset_is_counted),
         promise(endless_continuations_close_the_connection_and_are_counted),
         promise(a_head_that_grows_by_its_compression_is_counted),
+        promise(requests_beyond_the_limit_are_refused_and_a_flood_of_them_is_counted),
         promise(a_flood_of_empty_data_is_counted),
         promise(a_flood_of_settings_is_counted),
         promise(a_flood_of_pings_is_counted),
@@ -29,7 +30,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A frame of RFC 9113, section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).expect("short").to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend([kind, flags]);
@@ -38,16 +39,16 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(super) const DATA: u8 = 0;
+pub(super) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub(super) const SETTINGS: u8 = 4;
+pub(super) const PING: u8 = 6;
+pub(super) const WINDOW_UPDATE: u8 = 8;
+pub(super) const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(super) const END_STREAM: u8 = 1;
+pub(super) const END_HEADERS: u8 = 4;
 
 /// `GET /health/live` or another method, as a block of fields (RFC 7541): indexed ones, and two literal ones.
 fn head(method: &str) -> Vec<u8> {
@@ -59,7 +60,7 @@ pub(super) fn get(path: &str) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, 1, &block("GET", path))
 }
 
-fn block(method: &str, path: &str) -> Vec<u8> {
+pub(super) fn block(method: &str, path: &str) -> Vec<u8> {
     let mut block = vec![0x86];
     for (index, text) in [(2, method), (4, path), (1, "127.0.0.1")] {
         block.extend([index, u8::try_from(text.len()).expect("short")]);
@@ -104,8 +105,9 @@ impl Flooder {
 /// Most memory that a flood may cost, in MiB: what a process needs anyway while it serves a few connections.
 const MOST_MEMORY: f64 = 8.0;
 
-/// Lets a client flood a daemon, which counts it by its kind, alone, and serves others all the time.
-fn flood(kind: &str, act: impl Fn(&mut Flooder)) {
+/// Lets a client flood a daemon, which counts it by its kind, alone, and serves others all the time. Returns what it has
+/// answered.
+fn flood(kind: &str, act: impl Fn(&mut Flooder)) -> Vec<u8> {
     let daemon = Daemon::start(&config_of("http2 = true\nkeepalive = \"1s\""));
     block_on(async {
         let (mut client, connection) = connect(&daemon, 65_535).await;
@@ -115,7 +117,7 @@ fn flood(kind: &str, act: impl Fn(&mut Flooder)) {
         reset_peak(daemon.pid());
         let mut flooder = Flooder::connect(&daemon);
         act(&mut flooder);
-        flooder.reader.join().expect("it was closed");
+        let answer = flooder.reader.join().expect("it was closed");
         eventually_async(PATIENCE, "it is counted", async || {
             let figures = figures(&daemon).await;
             let floods = figures["http"]["http2"]["floods"].as_object().expect("kinds");
@@ -129,10 +131,11 @@ fn flood(kind: &str, act: impl Fn(&mut Flooder)) {
         drop(open(&mut client, "/health/live").await);
         read_until(&mut sibling, ":\n").await;
         connection.abort();
-    });
-    let metrics = block_on(daemon.get("/metrics")).text();
-    let line = format!("kafka_sse_bridge_http2_floods_total{{kind=\"{kind}\"}} 1\n");
-    assert!(metrics.contains(&line), "{metrics}");
+        let metrics = daemon.get("/metrics").await.text();
+        let line = format!("kafka_sse_bridge_http2_floods_total{{kind=\"{kind}\"}} 1\n");
+        assert!(metrics.contains(&line), "{metrics}");
+        answer
+    })
 }
 
 fn a_rapid_reset_closes_the_connection_and_is_counted() {
@@ -224,6 +227,27 @@ fn a_head_that_grows_by_its_compression_is_counted() {
     flood("head", |flooder| {
         flooder.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &block), 1);
     });
+}
+
+/// By a client that does not keep to `SETTINGS_MAX_CONCURRENT_STREAMS` (RFC 9113, section 5.1.2).
+fn requests_beyond_the_limit_are_refused_and_a_flood_of_them_is_counted() {
+    const OPEN: u32 = 128;
+    const REFUSED: [u8; 4] = [0, 0, 0, 7];
+    let answer = flood("head", |flooder| flooder.send(&requests(OPEN + 1000), 1));
+    let refusal = |number: u32| frame(3, 0, 2 * number + 1, &REFUSED);
+    let has = |frame: &[u8]| answer.windows(frame.len()).any(|found| found == frame);
+    assert!(!has(&refusal(OPEN - 1)));
+    for number in OPEN..OPEN + 128 {
+        assert!(has(&refusal(number)), "{number}");
+    }
+    assert!(!has(&refusal(OPEN + 128)));
+}
+
+/// As many requests for event streams, at once.
+fn requests(count: u32) -> Vec<u8> {
+    let fields = block("GET", "/events?start=live");
+    let request = |number: u32| frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &fields);
+    (0..count).flat_map(request).collect()
 }
 
 fn a_flood_of_empty_data_is_counted() {

@@ -1,6 +1,9 @@
 //! HTTP/2: flow control and the write timeout of each stream, drain, lifetimes, limits, and abuse.
 
+mod conformance;
 mod floods;
+mod heads;
+mod memory;
 
 use crate::common::config;
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -18,9 +21,11 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 pub fn trials() -> Vec<Trial> {
@@ -31,16 +36,17 @@ pub fn trials() -> Vec<Trial> {
             a_stream_that_nobody_reads_is_reset_and_its_siblings_continue,
         ),
         promise_on(Version::V4_4, a_slow_reader_gets_every_record_over_http_2),
+        promise_on(Version::V4_4, streams_share_a_connection_fairly),
         promise(a_shutdown_says_goodbye_and_goaway),
         promise(requests_over_the_limit_of_a_connection_wait),
         promise(each_stream_of_a_connection_counts_as_a_client),
-        promise(a_large_head_gets_status_431_over_http_2),
-        promise(a_host_field_that_is_not_the_authority_is_refused),
-        promise(half_a_preface_is_not_waited_for),
         promise(a_lifetime_ends_the_connection_and_no_sibling),
         promise(a_client_that_answers_no_goaway_is_not_waited_for),
     ];
     trials.extend(floods::trials());
+    trials.extend(heads::trials());
+    trials.extend(conformance::trials());
+    trials.extend(memory::trials());
     trials
 }
 
@@ -50,12 +56,21 @@ type Client = SendRequest<Bytes>;
 
 /// A connection of HTTP/2 whose windows are these; its frames are exchanged by a task.
 async fn connect(daemon: &Daemon, stream_window: u32) -> (Client, JoinHandle<Result<(), h2::Error>>) {
+    connect_with(daemon, stream_window, 1 << 30).await
+}
+
+async fn connect_with(
+    daemon: &Daemon,
+    stream_window: u32,
+    connection_window: u32,
+) -> (Client, JoinHandle<Result<(), h2::Error>>) {
     let socket = TcpStream::connect(("127.0.0.1", daemon.port()))
         .await
         .expect("it listens");
+    socket.set_nodelay(true).expect("a socket");
     let (client, connection): (Client, Connection<TcpStream>) = h2::client::Builder::new()
         .initial_window_size(stream_window)
-        .initial_connection_window_size(1 << 30)
+        .initial_connection_window_size(connection_window)
         .handshake(socket)
         .await
         .expect("a connection");
@@ -121,7 +136,15 @@ fn curl_speaks_http_2_without_tls_only_if_it_is_configured() {
 }
 
 /// A daemon with HTTP/2 and a topic of 20 large records.
-fn large(http: &str) -> (Daemon, std::sync::Arc<Broker>, String) {
+fn large(http: &str) -> (Daemon, Arc<Broker>, String) {
+    let (text, broker, topic) = large_topic(http);
+    let daemon = Daemon::start(&text);
+    block_on(daemon.wait_ready(PATIENCE));
+    (daemon, broker, topic)
+}
+
+/// The configuration for that, the broker, and the topic.
+fn large_topic(http: &str) -> (String, Arc<Broker>, String) {
     let broker = Broker::shared(Version::V4_4);
     let topic = topic_name("http2");
     broker.create_topic(&topic, 1, &[]);
@@ -129,9 +152,7 @@ fn large(http: &str) -> (Daemon, std::sync::Arc<Broker>, String) {
     broker.produce(&topic, &vec![Message::value(value.as_str()); RECORDS]);
     let text = config(&broker, &[&topic], "start = \"earliest\"");
     let text = text.replacen("[http]\n", &format!("[http]\nhttp2 = true\n{http}\n"), 1);
-    let daemon = Daemon::start(&text);
-    block_on(daemon.wait_ready(PATIENCE));
-    (daemon, broker, topic)
+    (text, broker, topic)
 }
 
 const RECORDS: usize = 20;
@@ -197,6 +218,39 @@ fn a_slow_reader_gets_every_record_over_http_2() {
             }
         }
         assert_eq!(figures(&daemon).await["http"]["write_timeouts"], 0);
+        connection.abort();
+    });
+}
+
+/// However little their connection takes at once, and whoever began first.
+fn streams_share_a_connection_fairly() {
+    const STREAMS: usize = 4;
+    const ALL: usize = RECORDS * 500_000;
+    let (daemon, _broker, _topic) = large("");
+    block_on(async {
+        let (mut client, connection) = connect_with(&daemon, 1 << 24, 65_535).await;
+        let mut bodies = Vec::new();
+        for _ in 0..STREAMS {
+            bodies.push(open(&mut client, "/events").await);
+        }
+        let read = Arc::new([const { AtomicUsize::new(0) }; STREAMS]);
+        let mut readers = JoinSet::new();
+        for (place, mut body) in bodies.into_iter().enumerate() {
+            let read = Arc::clone(&read);
+            readers.spawn(async move {
+                while read[place].load(Ordering::Relaxed) < ALL {
+                    let data = timeout(PATIENCE, body.data()).await.expect("in time");
+                    let data = data.expect("more").expect("data");
+                    body.flow_control()
+                        .release_capacity(data.len())
+                        .expect("a window");
+                    read[place].fetch_add(data.len(), Ordering::Relaxed);
+                }
+            });
+        }
+        readers.join_next().await.expect("a reader").expect("no panic");
+        let read: Vec<usize> = read.iter().map(|read| read.load(Ordering::Relaxed)).collect();
+        assert!(read.iter().all(|read| *read >= ALL / 2), "{read:?}");
         connection.abort();
     });
 }
@@ -286,57 +340,7 @@ fn each_stream_of_a_connection_counts_as_a_client() {
     });
 }
 
-fn a_large_head_gets_status_431_over_http_2() {
-    let daemon = Daemon::start(&config_of("http2 = true"));
-    block_on(async {
-        let (client, connection) = connect(&daemon, 65_535).await;
-        for (size, status) in [(20_000, 200), (40_000, 431)] {
-            let mut large = request("/health/live");
-            let value = "x".repeat(size).parse().expect("a value");
-            large.headers_mut().insert("x", value);
-            let mut ready = client.clone().ready().await.expect("it is open");
-            let (response, _) = ready.send_request(large, true).expect("sent");
-            let response = timeout(PATIENCE, response)
-                .await
-                .expect("in time")
-                .expect("a response");
-            assert_eq!(response.status(), status, "{size}");
-        }
-        connection.abort();
-    });
-}
-
-/// RFC 9113, section 8.3.1. A proxy in front may have decided by either of the two.
-fn a_host_field_that_is_not_the_authority_is_refused() {
-    let daemon = Daemon::start(&config_of("http2 = true"));
-    block_on(async {
-        let (client, connection) = connect(&daemon, 65_535).await;
-        for (host, status) in [("127.0.0.1", 200), ("other.example.org", 400)] {
-            let mut request = request("/health/live");
-            let value = host.parse().expect("a value");
-            request.headers_mut().insert("host", value);
-            let mut ready = client.clone().ready().await.expect("it is open");
-            let (response, _) = ready.send_request(request, true).expect("sent");
-            let response = timeout(PATIENCE, response).await.expect("in time");
-            assert_eq!(response.expect("a response").status(), status, "{host}");
-        }
-        connection.abort();
-    });
-}
-
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
-fn half_a_preface_is_not_waited_for() {
-    let daemon = Daemon::start(&config_of("http2 = true"));
-    let mut socket = std::net::TcpStream::connect(("127.0.0.1", daemon.port())).expect("it listens");
-    socket.set_read_timeout(Some(secs(60))).expect("a socket");
-    socket.write_all(&PREFACE[..10]).expect("sent");
-    let _ = socket.read_to_end(&mut Vec::new());
-    block_on(eventually_async(PATIENCE, "it is counted", async || {
-        let figures = figures(&daemon).await;
-        ensure(figures["http"]["head_timeouts"] == 1, figures.to_string())
-    }));
-}
 
 /// A load balancer gives new requests to another daemon once a connection is told to go away.
 fn a_lifetime_ends_the_connection_and_no_sibling() {
