@@ -1,5 +1,6 @@
 //! CORS: which pages of other origins may read.
 
+use crate::auth::{File, make_token, text};
 use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::http::{Response, get, request};
@@ -10,6 +11,7 @@ use crate::limits::config_of;
 use crate::trials;
 use libtest_mimic::Trial;
 use reqwest::Method;
+use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
@@ -21,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         a_wildcard_domain_is_every_host_below_it_and_no_other,
         pages_may_send_the_configured_headers,
         a_browser_lets_only_pages_of_named_origins_read,
+        a_browser_keeps_streams_from_pages_of_other_sites,
     ]
 }
 
@@ -283,5 +286,46 @@ fn a_browser_lets_only_pages_of_named_origins_read() {
             ensure(limits["clients"] == 0, limits.to_string())
         })
         .await;
+    });
+}
+
+/// Loads without CORS are refused by `Cross-Origin-Resource-Policy`. Where all origins are allowed, a page may load, and reads
+/// why it is not shown a stream.
+fn a_browser_keeps_streams_from_pages_of_other_sites() {
+    /// The result of a script, of a request without CORS, and of one with it.
+    const LOAD: &str = "
+        const [url, done] = arguments;
+        const script = new Promise((resolve) => {
+            const element = document.createElement('script');
+            element.onload = () => resolve('loaded');
+            element.onerror = () => resolve('refused');
+            element.src = url + '/streams';
+            document.head.append(element);
+        });
+        const opaque = fetch(url + '/streams', { mode: 'no-cors' })
+            .then((response) => response.type, () => 'refused');
+        const read = fetch(url + '/events')
+            .then(async (response) => [response.status, (await response.json()).error.code], () => 'refused');
+        Promise.all([script, opaque, read]).then(done);";
+    let file = File::new("tokens", make_token(&["reports"]).1);
+    let daemon = |cors: &str| {
+        let sections = format!("{cors}\n[auth.tokens]\nfile = {:?}\n", file.path());
+        Daemon::start(&text(&sections, ""))
+    };
+    let closed = daemon("");
+    let open = daemon("[http.cors]\nallow_origins = [\"*\"]");
+    let site = other_site();
+    block_on(async {
+        let browser = Browser::start().await;
+        browser.goto(&format!("http://localhost:{site}/")).await;
+        for (daemon, expected) in [
+            (&closed, json!(["refused", "refused", "refused"])),
+            (&open, json!(["refused", "opaque", [401, "unauthorized"]])),
+        ] {
+            let url = format!("http://127.0.0.1:{}", daemon.port());
+            let seen = browser.client.execute_async(LOAD, vec![url.into()]).await;
+            assert_eq!(seen.expect("a result"), expected);
+        }
+        browser.close().await;
     });
 }

@@ -217,9 +217,18 @@ fn no_path_leaves_the_directory_of_assets() {
     assert!(inside.ends_with("inside"), "{inside}");
     // A link is of whoever may write the directory: Kubernetes mounts files as links, and releases are changed by them.
     // Only files are opened.
-    symlink("deep/file.txt", assets.join("link.txt")).expect("a link");
-    let linked = exchange(port, &get("/assets/link.txt", "Host: x\r\n"));
-    assert!(linked.ends_with("inside"), "{linked}");
+    fs::write(directory.path().join("outside.txt"), "linked to").expect("written");
+    for (name, target, content) in [
+        ("link.txt", "deep/file.txt", "inside"),
+        ("out.txt", "../outside.txt", "linked to"),
+    ] {
+        symlink(target, assets.join(name)).expect("a link");
+        let linked = exchange(port, &get(&format!("/assets/{name}"), "Host: x\r\n"));
+        assert!(
+            linked.starts_with("HTTP/1.1 200 ") && linked.ends_with(content),
+            "{linked}"
+        );
+    }
     for (name, target) in [
         ("loop", "loop"),
         ("gone", "nowhere"),

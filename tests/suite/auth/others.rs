@@ -3,6 +3,7 @@
 use super::{File, ask, ask_with, make_token, text};
 use crate::harness::daemon::{Daemon, run_to_end};
 use crate::harness::process::Signal;
+use crate::harness::raw::{exchange, exchange_unix};
 use crate::harness::stream::Stream;
 use crate::harness::wait::{block_on, secs};
 use crate::trials;
@@ -13,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     trials![
         a_static_token_is_made_accepted_and_revoked,
         only_trusted_proxies_name_clients,
+        a_proxy_at_a_unix_socket_names_clients,
         a_refusal_says_how_clients_may_say_who_they_are,
     ]
 }
@@ -155,6 +157,26 @@ fn only_trusted_proxies_name_clients() {
         );
         assert_eq!(ask(&daemon, "/events", &[user]).await.status, 401);
     });
+}
+
+fn a_proxy_at_a_unix_socket_names_clients() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("http.sock");
+    let sections = "trusted_proxies = [\"unix\"]\n[auth.proxy]\nheaders = { sub = \"X-Forwarded-User\" }";
+    let both = format!("listen = [\"127.0.0.1:0\", \"unix:{}\"]", path.display());
+    let daemon = Daemon::start(&text(sections, "").replace("listen = [\"127.0.0.1:0\"]", &both));
+    let ask = |user: &str| {
+        format!("HEAD /events HTTP/1.1\r\nHost: x\r\n{user}Connection: close\r\n\r\n").into_bytes()
+    };
+    let anne = ask("X-Forwarded-User: anne\r\n");
+    for (answer, status) in [
+        (exchange_unix(&path, &anne).expect("an answer"), 200),
+        (exchange_unix(&path, &ask("")).expect("an answer"), 401),
+        // Another peer is no proxy.
+        (exchange(daemon.port(), &anne), 401),
+    ] {
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
 }
 
 fn a_refusal_says_how_clients_may_say_who_they_are() {

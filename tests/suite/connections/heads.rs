@@ -1,14 +1,21 @@
 //! Request heads that are slow or large.
 
+use super::idle::secured;
 use super::{Kept, connect, has_ended};
+use crate::auth::issuer::Issuer;
+use crate::auth::refused::jwt;
+use crate::auth::{self, File};
+use crate::harness::certificates::Certificates;
 use crate::harness::daemon::Daemon;
+use crate::harness::memory::{mebibytes, peak, reset_peak};
 use crate::harness::promise;
+use crate::harness::raw::{self, exchange};
 use crate::harness::wait::{ensure, eventually, millis, secs};
 use crate::limits::config_of;
 use libtest_mimic::Trial;
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpStream};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -16,11 +23,13 @@ pub fn trials() -> Vec<Trial> {
         promise(a_large_request_head_gets_status_431),
         promise(a_malformed_request_head_gets_status_400),
         promise(a_request_head_may_have_32_kib_and_not_a_byte_more),
+        promise(a_token_of_a_megabyte_gets_status_431_and_costs_no_memory),
     ]
 }
 
 fn only_slow_request_heads_time_out() {
-    let daemon = Daemon::start(&config_of("keepalive = \"1s\""));
+    let certificates = Certificates::new();
+    let daemon = Daemon::start(&certificates.behind(&config_of("keepalive = \"1s\""), ""));
     let mut kept = Kept::new(&daemon);
     assert_eq!(kept.get("/health/live").expect("it is open").0, 200);
     // One without a byte, one whose stream is open, and one with the beginning of a request behind its stream.
@@ -40,6 +49,11 @@ fn only_slow_request_heads_time_out() {
         .expect("it fits");
     let mut stuck = connect(&daemon);
     stuck.write_all(b"GET / HT").expect("it fits");
+    // And none after the handshake of TLS.
+    let socket = TcpStream::connect(("127.0.0.1", daemon.tls_port())).expect("it listens");
+    socket.set_read_timeout(Some(secs(60))).expect("a socket");
+    let mut stuck_over_tls = secured(&certificates, socket);
+    stuck_over_tls.write_all(b"GET / HT").expect("it fits");
     let mut second = connect(&daemon);
     let first = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /health/li";
     second.write_all(first).expect("it fits");
@@ -49,6 +63,8 @@ fn only_slow_request_heads_time_out() {
         ensure(has_ended(&mut dripping, millis(200)), "it is open")
     });
     assert!(has_ended(&mut stuck, secs(60)));
+    let read = stuck_over_tls.read(&mut [0; 1]);
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     let mut answer = String::new();
     second.read_to_string(&mut answer).expect("it ends");
     assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
@@ -68,7 +84,7 @@ fn only_slow_request_heads_time_out() {
     eventually(secs(20), "each is counted", || {
         let figures = kept.figures();
         ensure(
-            figures["head_timeouts"] == 3 && figures["write_timeouts"] == 0,
+            figures["head_timeouts"] == 4 && figures["write_timeouts"] == 0,
             figures.to_string(),
         )
     });
@@ -197,4 +213,28 @@ fn a_request_head_may_have_32_kib_and_not_a_byte_more() {
             );
         }
     }
+}
+
+/// As large as no head may be. Over HTTP/2 such a head closes the connection: `a_large_head_gets_status_431_over_http_2`.
+fn a_token_of_a_megabyte_gets_status_431_and_costs_no_memory() {
+    let issuer = Issuer::new("EdDSA");
+    let key = File::new("key.pem", issuer.pem());
+    let cookie = "[auth]\ncookie = \"session\"\n";
+    let daemon = auth::daemon(&format!("{cookie}{}", jwt(&issuer, &key, "")), "");
+    let huge = "x".repeat(1 << 20);
+    let send = || {
+        for carrier in ["Authorization: Bearer ", "Cookie: session="] {
+            let head = format!("Host: x\r\n{carrier}{huge}\r\n");
+            let answer = exchange(daemon.port(), &raw::get("/events", &head));
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{carrier}: {answer}");
+        }
+    };
+    send();
+    reset_peak(daemon.pid());
+    let before = peak(daemon.pid());
+    for _ in 0..20 {
+        send();
+    }
+    let cost = mebibytes(peak(daemon.pid()).saturating_sub(before));
+    assert!(cost < 4.0, "{cost} MiB");
 }

@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A connection with TLS, whose handshake is complete.
-fn secured(certificates: &Certificates, socket: TcpStream) -> SslStream<TcpStream> {
+pub(super) fn secured(certificates: &Certificates, socket: TcpStream) -> SslStream<TcpStream> {
     let mut builder = SslConnector::builder(SslMethod::tls_client()).expect("OpenSSL");
     builder
         .set_ca_file(certificates.path("ca.pem"))

@@ -9,11 +9,13 @@ use crate::harness::broker::{Broker, Version};
 use crate::harness::browser::Browser;
 use crate::harness::certificates::Certificates;
 use crate::harness::daemon::Daemon;
+use crate::harness::gateway::{Gateway, Transport};
 use crate::harness::on_broker;
 use crate::harness::process::Signal;
 use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -30,6 +32,10 @@ pub fn trials() -> Vec<Trial> {
         on_broker(
             Version::V4_4,
             the_page_needs_no_certificate_where_none_is_required,
+        ),
+        on_broker(
+            Version::V4_4,
+            the_page_reads_with_a_certificate_and_says_where_one_is_missing,
         ),
     ]
 }
@@ -250,6 +256,36 @@ fn the_page_needs_no_certificate_where_none_is_required(broker: &Broker) {
             .await;
         let seen = wait_for_rows(&browser, &["Europe"]).await;
         assert_eq!(seen["links"], json!([]), "with TLS they are hidden");
+        browser.close().await;
+    });
+}
+
+/// A gateway shows the certificate: in place of the browser, which has no store for one here.
+fn the_page_reads_with_a_certificate_and_says_where_one_is_missing(broker: &Broker) {
+    let certificates = Certificates::new();
+    certificates.write_client("alice", "alice", "spiffe://example/alice");
+    let (_, text) = setup(broker, "", "");
+    let ca = certificates.path("ca.pem");
+    let section = certificates.section(&format!("client_auth = \"request\"\nclient_ca_file = {ca:?}"));
+    let daemon = Daemon::start(&format!("{text}[auth.certificate]\n{section}"));
+    let [certificate, key] =
+        ["pem", "key"].map(|ending| fs::read(certificates.path(&format!("alice.{ending}"))).expect("a file"));
+    let gateway = |own| Gateway::start_with(Transport::TlsHttp2, daemon.tls_port(), &certificates.ca(), own);
+    let (known, unknown) = (gateway(Some((&*certificate, &*key))), gateway(None));
+    block_on(async {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        browser.goto(&unknown.url("/")).await;
+        let seen = wait_for_title(&browser, "Please log in").await;
+        assert_eq!(seen["asks"], json!(false), "no token would help: {seen}");
+        assert!(
+            seen["why"]
+                .as_str()
+                .is_some_and(|why| why.contains("certificate")),
+            "{seen}"
+        );
+        browser.goto(&known.url("/")).await;
+        wait_for_rows(&browser, &["Europe"]).await;
         browser.close().await;
     });
 }

@@ -140,19 +140,44 @@ async fn follow(mut link: Link, pieces: Arc<AtomicU64>, ended: Arc<AtomicU64>) {
     ended.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The same over HTTP/2.
+async fn follow_http2(link: Link, pieces: Arc<AtomicU64>, ended: Arc<AtomicU64>) {
+    let (mut client, connection) = h2::client::handshake(link).await.expect("a connection");
+    tokio::spawn(connection);
+    let request = http::Request::get("https://127.0.0.1/events?start=live").body(());
+    let sent = client.send_request(request.expect("a request"), true);
+    let (response, _) = sent.expect("it is open");
+    if let Ok(response) = response.await {
+        let mut body = response.into_body();
+        while let Some(Ok(data)) = body.data().await {
+            let given_back = body.flow_control().release_capacity(data.len());
+            given_back.expect("a window");
+            pieces.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    ended.fetch_add(1, Ordering::Relaxed);
+}
+
 fn reloads_of_certificates_close_no_stream() {
     let certificates = Certificates::new();
     let daemon = start(&certificates, "keepalive = \"1s\"", "");
     let config = trusting(&certificates.ca(), &[b"http/1.1"]);
+    let http2 = trusting(&certificates.ca(), &[b"h2"]);
     block_on(async {
         let ended = Arc::<AtomicU64>::default();
         let mut pieces = Vec::new();
-        for _ in 0..CLIENTS {
-            let link = connect_tls(daemon.tls_port(), Arc::clone(&config))
+        for number in 0..CLIENTS {
+            let is_http2 = number % 2 == 0;
+            let client = if is_http2 { &http2 } else { &config };
+            let link = connect_tls(daemon.tls_port(), Arc::clone(client))
                 .await
                 .expect("a handshake");
             let count = Arc::<AtomicU64>::default();
-            tokio::spawn(follow(link, Arc::clone(&count), Arc::clone(&ended)));
+            if is_http2 {
+                tokio::spawn(follow_http2(link, Arc::clone(&count), Arc::clone(&ended)));
+            } else {
+                tokio::spawn(follow(link, Arc::clone(&count), Arc::clone(&ended)));
+            }
             pieces.push(count);
         }
         eventually_async(secs(30), "all are open", async || {

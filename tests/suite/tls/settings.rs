@@ -141,7 +141,7 @@ fn doctor_warns_of_certificates_that_expire_soon() {
     let certificates = Certificates::new();
     let text = config_of("") + &certificates.section("");
     for (valid, line) in [
-        (90 * DAY, "ok    certificate "),
+        (22 * DAY, "ok    certificate "),
         (20 * DAY, "warn  certificate "),
         (secs(0), "fail  certificate "),
     ] {
