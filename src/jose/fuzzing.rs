@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
+use ring::signature::Ed25519KeyPair;
 use serde_json::{Map, Value, json};
 
 use super::algorithm::Algorithm;
@@ -21,6 +22,9 @@ const AUDIENCE: &str = "orders";
 
 /// The token of RFC 8037, appendix A.4, whose payload is no claims; with its key.
 const ED25519_KEY: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+/// Its private part, of appendix A.1.
+const ED25519_SEED: &str = "nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A";
 
 /// The public keys of RFC 7515, appendixes A.2 and A.3.
 const RSA_KEY: &str = "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ";
@@ -47,6 +51,23 @@ static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
     KeySet::of_json(keys.to_string().as_bytes(), &Algorithm::ALL, Origin::File).expect("keys")
 });
 
+/// Names of an algorithm, the `kid` of a key, and how it signs.
+type Signer = (&'static [&'static str], &'static str, fn(&[u8]) -> Vec<u8>);
+
+/// Those who sign here.
+const SIGNERS: [Signer; 2] = [
+    (&["HS256"], "h", |message| {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
+        hmac::sign(&key, message).as_ref().to_vec()
+    }),
+    (&["EdDSA", "Ed25519"], "e", |message| {
+        let [seed, public] =
+            [ED25519_SEED, ED25519_KEY].map(|text| URL_SAFE_NO_PAD.decode(text).expect("base64url"));
+        let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &public).expect("a pair");
+        pair.sign(message).as_ref().to_vec()
+    }),
+];
+
 fn verify(token: &str) -> Result<Verified, Refusal> {
     Unverified::parse(token, &RULES)?.verify(&KEYS, &RULES, NOW)
 }
@@ -54,8 +75,8 @@ fn verify(token: &str) -> Result<Verified, Refusal> {
 /// No token that was not signed by one of the keys is verified, nor is one that was changed after that; of signed ones only
 /// those whose claims are as the rules say.
 ///
-/// Input of two lines is a header and a payload, which are signed here: with HS256, because the other keys have no private
-/// part here. All other input is a token.
+/// Input of two lines is a header and a payload, which are signed here: by HS256 and by EdDSA, because the other keys have no
+/// private part here. All other input is a token.
 pub(crate) fn tokens(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -69,18 +90,28 @@ pub(crate) fn tokens(data: &[u8]) {
         URL_SAFE_NO_PAD.encode(header),
         URL_SAFE_NO_PAD.encode(payload)
     );
-    let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET);
-    let signature = hmac::sign(&key, signed.as_bytes());
-    let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature));
-    let Ok(verified) = verify(&token) else {
+    for (algorithms, kid, sign) in SIGNERS {
+        let signature = URL_SAFE_NO_PAD.encode(sign(signed.as_bytes()));
+        check(
+            (header, payload),
+            &format!("{signed}.{signature}"),
+            (algorithms, kid),
+        );
+    }
+}
+
+/// Checks a token that was signed by a key under one of these names, if it is verified.
+fn check((header, payload): (&str, &str), token: &str, (algorithms, kid): (&[&str], &str)) {
+    let Ok(verified) = verify(token) else {
         return;
     };
     // Whatever the parser thinks of them, these are what any other parser finds.
     let header: Map<String, Value> = serde_json::from_str(header).expect("an object");
     let claims: Map<String, Value> = serde_json::from_str(payload).expect("an object");
-    assert_eq!(header["alg"], "HS256");
+    let algorithm = header["alg"].as_str().expect("a name");
+    assert!(algorithms.contains(&algorithm), "{algorithm} was not used");
     assert!(!header.contains_key("crit"));
-    assert!(header.get("kid").is_none_or(|kid| kid == "h"));
+    assert!(header.get("kid").is_none_or(|named| named == kid));
     assert_eq!(claims, verified.claims);
     assert_eq!(claims["iss"], ISSUER);
     let audience = &claims["aud"];
@@ -90,8 +121,8 @@ pub(crate) fn tokens(data: &[u8]) {
     let begins = claims.get("nbf").map(|nbf| nbf.as_f64().expect("a number"));
     assert!(begins.is_none_or(|begins| begins < (NOW + RULES.leeway + 1) as f64));
     // Any changed character, at a place that differs from input to input.
-    let mut changed = token.into_bytes();
-    let place = text.len() * 31 % changed.len();
+    let mut changed = token.as_bytes().to_vec();
+    let place = payload.len() * 31 % changed.len();
     for byte in [b'A', b'_', b'.', b'='] {
         let before = std::mem::replace(&mut changed[place], byte);
         if before != byte {

@@ -158,7 +158,8 @@ fn state(has_http2: bool) -> Arc<AppState> {
 }
 
 /// Any bytes get an answer and an end: of HTTP/1.1 a head without an error of the server's, in which nothing stands that
-/// the daemon does not write. Of the first byte a bit selects the listener, and the others where the bytes are cut.
+/// the daemon does not write; of HTTP/2 the frames of [`check_frames`]. Of the first byte a bit selects the listener, and the
+/// others where the bytes are cut.
 pub(crate) fn heads(data: &[u8]) {
     let Some((&how, bytes)) = data.split_first() else {
         return;
@@ -169,7 +170,11 @@ pub(crate) fn heads(data: &[u8]) {
         let server = server.get_or_init(|| Server::start().expect("a listener"));
         server.answer(has_http2, [start, rest]).expect("a connection")
     });
-    if has_http2 && !answer.starts_with(b"HTTP/") || answer.is_empty() {
+    if answer.is_empty() {
+        return;
+    }
+    if has_http2 && !answer.starts_with(b"HTTP/") {
+        check_frames(&answer);
         return;
     }
     let end = memchr::memmem::find(&answer, END).expect("a whole head");
@@ -183,6 +188,61 @@ pub(crate) fn heads(data: &[u8]) {
         let (name, value) = line.split_once(": ").expect("a field");
         assert!(HEADERS.contains(&name), "{line:?}");
         assert!(!value.contains(char::is_control), "{line:?}");
+    }
+}
+
+/// Checks that an answer of HTTP/2 begins with settings, has no frames but those of a server, and no error of the server's:
+/// neither INTERNAL_ERROR of a stream or of the connection, nor a status of 5xx. The last frame may be cut.
+fn check_frames(answer: &[u8]) {
+    const INTERNAL_ERROR: [u8; 4] = [0, 0, 0, 2];
+    let mut rest = answer;
+    let mut is_first = true;
+    while let Some((head, after)) = rest.split_first_chunk::<9>() {
+        let [high, middle, low, kind, _, stream @ ..] = *head;
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
+        assert!(length <= 16_384, "a frame of {length} bytes");
+        let Some((payload, after)) = after.split_at_checked(length) else {
+            return;
+        };
+        let stream = u32::from_be_bytes(stream);
+        match kind {
+            1 => assert!(!is_server_error(payload), "stream {stream}: {payload:?}"),
+            3 => assert_ne!(payload, INTERNAL_ERROR, "stream {stream}"),
+            // SETTINGS and PING.
+            4 | 6 => assert_eq!(stream, 0),
+            7 => assert_ne!(payload.get(4..8), Some(&INTERNAL_ERROR[..]), "{payload:?}"),
+            // DATA, WINDOW_UPDATE and CONTINUATION.
+            _ => assert!([0, 8, 9].contains(&kind), "a frame of kind {kind}"),
+        }
+        assert!(!is_first || kind == 4, "kind {kind} before settings");
+        is_first = false;
+        rest = after;
+    }
+}
+
+/// Whether the first field of a block, which is the status, is one of 5xx other than 503 (RFC 7541). One of the dynamic table
+/// was a literal before, and was checked then.
+fn is_server_error(block: &[u8]) -> bool {
+    const INDEXED_500: u8 = 0x8e;
+    // Names of `:status` in the static table.
+    const STATUS: std::ops::RangeInclusive<u8> = 8..=14;
+    match block {
+        [INDEXED_500, ..] => true,
+        [name, length, value @ ..]
+            if name & 0x80 == 0 && STATUS.contains(&(name & if name & 0x40 == 0 { 0x0f } else { 0x3f })) =>
+        {
+            // Five and zero and three, as codes of 6, 5 and 6 bits and padding, or as they are.
+            let is_huffman = length & 0x80 != 0;
+            match (is_huffman, value) {
+                (true, [first, second, third, ..]) => {
+                    first >> 2 == 0b01_1011
+                        && [*first, *second, *third] != [0b0110_1100, 0b0000_1100, 0b1111_1111]
+                }
+                (false, [b'5', rest @ ..]) => !rest.starts_with(b"03"),
+                _ => false,
+            }
+        }
+        _ => false,
     }
 }
 
