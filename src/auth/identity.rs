@@ -28,7 +28,7 @@ pub(super) struct ProxyRules {
     pub(super) trusted: Vec<Proxy>,
 }
 
-/// What a client's right rests on.
+/// The facts on which a client's right depends.
 #[derive(Debug)]
 pub(crate) struct Basis {
     pub(super) credential: Credential,
@@ -38,7 +38,7 @@ pub(crate) struct Basis {
     pub(super) authorities: Option<Arc<Authorities>>,
 }
 
-/// Who has said who a client is.
+/// The credential that identifies a client.
 #[derive(Debug)]
 pub(super) enum Credential {
     /// A signed token, by the key and the algorithm.
@@ -65,7 +65,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// What is known of it.
+    /// Its claims.
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
@@ -90,15 +90,15 @@ impl Expiry {
 /// Why a client may not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// It does not say who it is.
+    /// It sends no credential.
     #[error("this stream is for clients that say who they are; send a token")]
     NoToken,
-    /// No trusted proxy says who it is.
+    /// No trusted proxy identifies it.
     #[error(
         "this stream is for clients that a proxy in front of this daemon has authenticated; log in there"
     )]
     NotByProxy,
-    /// It does not say who it is, and could do so by a certificate only.
+    /// It sends no credential, and only a certificate would be accepted.
     #[error("this stream is for clients that say who they are; connect with a certificate")]
     NoCertificate,
     /// Its certificate ended while it was connected, or while its session of TLS was resumed.
@@ -152,7 +152,7 @@ impl Denied {
         }
     }
 
-    /// Whether the client has sent nothing that could say who it is.
+    /// Whether the client has sent no credential.
     pub const fn is_of_nobody(self) -> bool {
         matches!(self, Self::NoToken | Self::NotByProxy | Self::NoCertificate)
     }

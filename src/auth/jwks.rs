@@ -164,7 +164,7 @@ impl Jwks {
             info!("auth: {count} keys were fetched from {}", self.url);
         }
         if before.is_some() && has_changed {
-            // What was opened with a key that is gone ends.
+            // Streams that were opened with a removed key end.
             self.status.rights_changed();
         }
     }

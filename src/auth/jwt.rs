@@ -9,13 +9,13 @@ use crate::config::auth::JwtSettings;
 use crate::config::claims::Claims;
 use crate::jose::algorithm::Algorithm;
 use crate::jose::keys::{KeyId, KeySet};
-use crate::jose::token::{Refusal, Rules, Unverified, Verified};
+use crate::jose::token::{Refusal, TokenRules, Unverified, Verified};
 
 /// Verifies tokens.
 #[derive(Debug)]
 pub(super) struct Jwt {
     settings: JwtSettings,
-    rules: Rules,
+    rules: TokenRules,
     keys: Keys,
 }
 
@@ -28,7 +28,7 @@ enum Keys {
 
 impl Jwt {
     pub(super) fn load(settings: &JwtSettings) -> Result<Self, String> {
-        let rules = Rules {
+        let rules = TokenRules {
             algorithms: settings.algorithms.clone(),
             issuers: settings.issuer.clone(),
             audiences: settings.audience.clone(),

@@ -1,4 +1,4 @@
-//! Who a client is, and what it may read: signed tokens, static tokens, headers of trusted proxies, and certificates.
+//! Authentication and authorisation of clients: signed tokens, static tokens, headers of trusted proxies, and certificates.
 //!
 //! [`policy`] has the rules of the settings and decides; [`identity`] is a client, or why it is none; `jwt` verifies
 //! signed tokens with keys of a file or of `jwks`, which fetches them; [`certificate`] makes claims of a client's
@@ -70,7 +70,7 @@ impl Auth {
     }
 
     /// Puts rules into force, and begins to fetch keys where they come from a URL. To be called within the runtime that
-    /// has sockets; whoever holds streams has their readers check their rights afterwards.
+    /// has sockets; the owner of the streams has their readers check their rights afterwards.
     pub fn apply(&self, Prepared(mut policy): Prepared) {
         let before = self.policy();
         policy.begin(&self.status, &before);
@@ -130,7 +130,7 @@ impl Auth {
             expires,
         } = identity;
         let deadline = expires.map(|expires| {
-            // In this order: nobody whose right has ended comes back before the token has.
+            // In this order: no client whose right has ended returns before the token is removed.
             let (since_epoch, now) = (since_epoch(), Instant::now());
             let at = |seconds| instant_of(seconds, now, since_epoch);
             let warn_before = policy.warn_before();

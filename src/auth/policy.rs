@@ -1,4 +1,4 @@
-//! The rules of the settings: who a client is by its token or its proxy's headers, and what it may read.
+//! The rules of the settings: how a token or a proxy's headers identify a client, and what it may read.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl Policy {
         status.forget_failure();
     }
 
-    /// Whether clients can say who they are.
+    /// Whether clients can authenticate.
     pub fn is_configured(&self) -> bool {
         self.settings.is_configured()
     }
@@ -86,7 +86,7 @@ impl Policy {
         self.settings.takes_tokens()
     }
 
-    /// How clients may say who they are, in words for programs; without the names of cookie, parameter and headers.
+    /// The ways in which clients may authenticate, in words for programs; without the names of cookie, parameter and headers.
     pub fn accepts(&self) -> Vec<&'static str> {
         let takes_tokens = self.takes_tokens();
         let ways = [
@@ -117,7 +117,7 @@ impl Policy {
         self.settings.warn_before.0.as_secs()
     }
 
-    /// Who may read the stream at a path.
+    /// The clients that may read the stream at a path.
     pub fn allow(&self, path: &str) -> &Allow {
         let default = if self.is_configured() {
             &Allow::Authenticated
@@ -159,7 +159,7 @@ impl Policy {
         self.identity(claims.into(), credential, None, None).map(Some)
     }
 
-    /// The client that its certificate names, if certificates say who clients are.
+    /// The client that its certificate names, if certificates identify clients.
     ///
     /// # Errors
     /// When the certificate has ended since it was verified.

@@ -13,7 +13,7 @@ use crate::sse::words::words;
 words! {
     /// Why a client may not read a stream.
     Reason {
-        /// It does not say who it is.
+        /// It sends no credential.
         NoToken = "no-token",
         /// Its token, or a header of its proxy, is not as it should be.
         InvalidToken = "invalid-token",
@@ -46,7 +46,7 @@ pub struct AuthStatus {
     on_change: OnceLock<OnChange>,
 }
 
-/// What is called when rights may have ended.
+/// The function to call when rights may have ended.
 struct OnChange(
     #[cfg_attr(
         not(any(feature = "jwt", feature = "rustls")),
@@ -104,7 +104,7 @@ impl AuthStatus {
             .map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
-    /// What is wrong, for `/health/ready`.
+    /// The faults, for `/health/ready`.
     pub fn degraded(&self) -> Option<String> {
         let failing = self.failing.lock();
         let (_, reason) = failing.as_ref()?;

@@ -51,7 +51,7 @@ pub struct Decoder {
     options: Options,
     /// The names of what the stream adds to values, as JSON with a colon.
     added: Vec<Box<[u8]>>,
-    schemas: HashMap<SchemaId, Answer>,
+    schemas: HashMap<SchemaId, SuppliedSchema>,
     /// The batch that is being decoded.
     progress: Option<Progress>,
     work: Work,
@@ -60,15 +60,15 @@ pub struct Decoder {
     value_bytes: Vec<u8>,
 }
 
-/// What was supplied for an id.
+/// The schema supplied for an id, or the error.
 #[derive(Debug)]
-struct Answer {
+struct SuppliedSchema {
     supplied: Supplied,
     /// For each root of the schema whether its values have [`Guarantee::Object`].
     objects: Vec<bool>,
 }
 
-/// What is used from record to record.
+/// Buffers that are reused from record to record.
 #[derive(Debug, Default)]
 struct Work {
     scratch: Scratch,
@@ -160,7 +160,7 @@ impl Decoder {
             Supplied::Schema(schema) => schema.objects_without(&self.added, self.options),
             Supplied::Unknown | Supplied::Unusable(_) => Vec::new(),
         };
-        self.schemas.insert(id, Answer { supplied, objects });
+        self.schemas.insert(id, SuppliedSchema { supplied, objects });
     }
 
     /// Adds a record to `decoded`. Fails with the schema that is missing.
@@ -232,7 +232,7 @@ enum Plan<'a> {
 }
 
 fn plan<'a>(
-    schemas: &'a HashMap<SchemaId, Answer>,
+    schemas: &'a HashMap<SchemaId, SuppliedSchema>,
     format: DataFormat,
     part: Part,
     record: &Record<'a>,
@@ -259,7 +259,7 @@ fn plan<'a>(
             if format == DataFormat::JsonSchema {
                 return Ok(Plan::Json(framed.payload, Some((framed.schema, None))));
             }
-            let Answer { supplied, objects } = schemas.get(&framed.schema).ok_or(framed.schema)?;
+            let SuppliedSchema { supplied, objects } = schemas.get(&framed.schema).ok_or(framed.schema)?;
             match supplied {
                 Supplied::Schema(schema) => registered(format, part, (schema, objects), framed),
                 Supplied::Unknown => Plan::Undecodable(Undecodable {

@@ -11,11 +11,11 @@ use super::used::UsedSchemas;
 use crate::config::StreamSettings;
 use crate::kafka::record::Feed;
 
-type Answer = Pin<Box<dyn Future<Output = Supplied> + Send>>;
+type SuppliedFuture = Pin<Box<dyn Future<Output = Supplied> + Send>>;
 
 /// Finds the schema of an id.
 #[derive(Clone)]
-pub struct Lookup(Arc<dyn Fn(SchemaId) -> Answer + Send + Sync>);
+pub struct Lookup(Arc<dyn Fn(SchemaId) -> SuppliedFuture + Send + Sync>);
 
 impl Lookup {
     /// A lookup by `find`, which may take as long as a registry cannot be reached.

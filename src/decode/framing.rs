@@ -31,7 +31,7 @@ impl Part {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Framed<'a> {
     pub(super) schema: SchemaId,
-    /// What follows the id in the header, where the header has it.
+    /// The bytes behind the id in the header, where the header has it.
     pub(super) header: Option<&'a [u8]>,
     pub(super) payload: &'a [u8],
 }

@@ -1,4 +1,4 @@
-//! What registered schemas are compiled to.
+//! The compiled form of registered schemas.
 
 use super::json::{Fault, Options, Output};
 use super::json_schema::JsonSchema;

@@ -35,7 +35,7 @@ pub(super) fn not_finite() -> Value {
     )
 }
 
-/// A text, or the number that stands for what the text cannot express.
+/// A text, or a number where the value has no text.
 pub(super) fn number_or(text: Value, number: Value) -> Value {
     any_of([number, text])
 }

@@ -40,7 +40,7 @@ struct Used {
     schema: Option<Arc<Schema>>,
 }
 
-/// What the schemas of a part of the records say of what is shown.
+/// The descriptions that the schemas of keys or values give of the shown ones.
 #[derive(Debug, Default)]
 pub struct Described {
     /// The ids of schemas, each with what it says; the one that was met last comes first.
@@ -89,7 +89,7 @@ impl UsedSchemas {
         }
     }
 
-    /// What is known of what a stream of these settings shows of this part. May take milliseconds.
+    /// Describes this part of the records as a stream of these settings shows it. May take milliseconds.
     #[must_use]
     pub fn describe(&self, part: Part, settings: &StreamSettings) -> Described {
         let mut used = self.used.lock().clone();
@@ -130,7 +130,7 @@ impl UsedSchemas {
     }
 }
 
-/// What a decoder has noted.
+/// The schemas that a decoder has noted.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     /// `None` where nobody asks.

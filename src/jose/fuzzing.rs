@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::algorithm::Algorithm;
 use super::keys::{KeySet, Origin};
-use super::token::{Refusal, Rules, Unverified, Verified};
+use super::token::{Refusal, TokenRules, Unverified, Verified};
 
 const SECRET: &[u8; 64] = b"a secret of the target's own, of 64 bytes, which HS512 asks for.";
 
@@ -33,7 +33,7 @@ const P256_KEY: (&str, &str) = (
     "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
 );
 
-static RULES: LazyLock<Rules> = LazyLock::new(|| Rules {
+static RULES: LazyLock<TokenRules> = LazyLock::new(|| TokenRules {
     algorithms: Algorithm::ALL.to_vec(),
     issuers: vec![ISSUER.to_owned()],
     audiences: vec![AUDIENCE.to_owned()],

@@ -37,7 +37,7 @@ pub struct KeyId([u8; 32]);
 
 /// A key.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     kid: Option<String>,
     /// The only algorithm that it is for, where it says so.
     algorithm: Option<Algorithm>,
@@ -48,7 +48,7 @@ pub(super) struct Key {
 
 /// Keys to verify tokens with.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KeySet(Vec<Key>);
+pub struct KeySet(Vec<VerificationKey>);
 
 // Without the keys.
 impl fmt::Debug for KeySet {
@@ -57,7 +57,7 @@ impl fmt::Debug for KeySet {
     }
 }
 
-impl Key {
+impl VerificationKey {
     fn new(kid: Option<String>, key_kind: KeyKind, material: Material) -> Self {
         Self {
             kid,
@@ -93,7 +93,7 @@ impl KeySet {
             }
             let secret = content.strip_suffix(b"\n").unwrap_or(content);
             let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-            let key = Key::new(None, KeyKind::Secret, Material::Secret(secret.to_vec()));
+            let key = VerificationKey::new(None, KeyKind::Secret, Material::Secret(secret.to_vec()));
             return Self(vec![key]).checked(algorithms);
         }
         if !is_pem {
@@ -123,7 +123,7 @@ impl KeySet {
             Some(_) => return Err("has \"keys\" that is not an array".to_owned()),
             None => of_jwk(&object).into_iter().collect(),
         };
-        let is_allowed = |key: &Key| origin == Origin::File || key.kind != KeyKind::Secret;
+        let is_allowed = |key: &VerificationKey| origin == Origin::File || key.kind != KeyKind::Secret;
         Self(Vec::into_iter(keys).filter(is_allowed).collect()).checked(algorithms)
     }
 
@@ -175,8 +175,12 @@ impl KeySet {
     }
 
     /// The keys that may have signed a token: those of its `kid`, and those without one; without a `kid` all.
-    pub(super) fn candidates(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &Key> {
-        let is_meant = move |key: &&Key| match (kid, &key.kid) {
+    pub(super) fn candidates(
+        &self,
+        kid: Option<&str>,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = &VerificationKey> {
+        let is_meant = move |key: &&VerificationKey| match (kid, &key.kid) {
             (Some(kid), Some(own)) => kid == own,
             _ => true,
         };
@@ -186,7 +190,7 @@ impl KeySet {
 }
 
 /// The key of a JWK, unless it is for something else, or malformed.
-fn of_jwk(jwk: &Map<String, Value>) -> Option<Key> {
+fn of_jwk(jwk: &Map<String, Value>) -> Option<VerificationKey> {
     let text = |name: &str| jwk.get(name)?.as_str();
     let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
     let is_to_verify = jwk.get("use").is_none_or(|usage| usage == "sig")
@@ -218,9 +222,9 @@ fn of_jwk(jwk: &Map<String, Value>) -> Option<Key> {
         None => None,
         Some(kid) => Some(kid.as_str()?.to_owned()),
     };
-    Some(Key {
+    Some(VerificationKey {
         algorithm,
-        ..Key::new(kid, key_kind, material)
+        ..VerificationKey::new(kid, key_kind, material)
     })
 }
 
@@ -237,7 +241,7 @@ fn point(x: &[u8], y: &[u8], size: usize) -> Option<Material> {
 }
 
 /// All public keys of a text in PEM (RFC 7468).
-fn of_pem(text: &[u8]) -> Result<Vec<Key>, String> {
+fn of_pem(text: &[u8]) -> Result<Vec<VerificationKey>, String> {
     let text = String::from_utf8_lossy(text);
     let mut keys = Vec::new();
     for block in text.split("-----BEGIN ").skip(1) {
@@ -270,7 +274,7 @@ fn of_pem(text: &[u8]) -> Result<Vec<Key>, String> {
             })
         });
         if let Some((kind, material)) = key {
-            keys.push(Key::new(None, kind, material));
+            keys.push(VerificationKey::new(None, kind, material));
         }
         if keys.len() > MAX_KEYS {
             return Err(format!("holds more than {MAX_KEYS} keys"));

@@ -64,7 +64,7 @@ pub enum Refusal {
 
 /// The rules for tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct TokenRules {
     /// The algorithms.
     pub algorithms: Vec<Algorithm>,
     /// Values of `iss`; empty for any.
@@ -104,7 +104,7 @@ impl<'t> Unverified<'t> {
     ///
     /// # Errors
     /// When its form or its header is not acceptable.
-    pub fn parse(token: &'t str, rules: &Rules) -> Result<Self, Refusal> {
+    pub fn parse(token: &'t str, rules: &TokenRules) -> Result<Self, Refusal> {
         if token.len() > MAX_TOKEN {
             return Err(Refusal::TooLarge);
         }
@@ -146,7 +146,7 @@ impl<'t> Unverified<'t> {
     ///
     /// # Errors
     /// [`Refusal::UnknownKey`] where no key can be meant, so that newer keys may be fetched; otherwise what is wrong.
-    pub fn verify(&self, keys: &KeySet, rules: &Rules, now: u64) -> Result<Verified, Refusal> {
+    pub fn verify(&self, keys: &KeySet, rules: &TokenRules, now: u64) -> Result<Verified, Refusal> {
         let mut candidates = keys.candidates(self.kid.as_deref(), self.algorithm).peekable();
         if candidates.peek().is_none() {
             return Err(Refusal::UnknownKey);
@@ -172,7 +172,7 @@ impl<'t> Unverified<'t> {
 }
 
 /// Checks the registered claims. Returns `exp`.
-fn check(claims: &Map<String, Value>, rules: &Rules, now: u64) -> Result<u64, Refusal> {
+fn check(claims: &Map<String, Value>, rules: &TokenRules, now: u64) -> Result<u64, Refusal> {
     let expires = time(claims.get("exp").ok_or(Refusal::NoEnd)?)?;
     if now >= expires.saturating_add(rules.leeway) {
         return Err(Refusal::Expired);
@@ -186,7 +186,7 @@ fn check(claims: &Map<String, Value>, rules: &Rules, now: u64) -> Result<u64, Re
     Ok(expires)
 }
 
-impl Rules {
+impl TokenRules {
     /// Whether a token that was accepted before is acceptable by these rules, but for its times.
     pub fn accept(&self, algorithm: Algorithm, claims: &Map<String, Value>) -> bool {
         self.algorithms.contains(&algorithm) && self.check_names(claims).is_ok()

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// What becomes of an event.
+/// The result of an event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change<'a> {
     /// The row is this one now.

@@ -1,6 +1,6 @@
 //! Reshapes the schemas of values as the values are reshaped, so that a description has no member that nobody may see.
 //!
-//! What is left out of an object may be required, counted or compared elsewhere in its schema: of an object that is
+//! Members that are left out of an object may be required, counted or compared elsewhere in its schema: of an object that is
 //! shown in part, only the types of its members are kept.
 
 use std::collections::{BTreeMap, HashMap};
@@ -118,7 +118,7 @@ fn project(projection: Option<&Projection>, schema: &Value, types: &mut BTreeMap
     }
 }
 
-/// What is shown of a schema.
+/// The shown part of a schema.
 struct Shown {
     /// `None` where nothing of any value is.
     schema: Option<Value>,
@@ -185,7 +185,7 @@ impl Projector<'_> {
         self.plain(schema, keywords, paths)
     }
 
-    /// What is shown of a named type is another named type.
+    /// The shown part of a named type is another named type.
     fn named(&mut self, name: &str, paths: &Node) -> Shown {
         let place = (name.to_owned(), ptr::from_ref(paths));
         if let Some(done) = self.done.get(&place) {

@@ -55,7 +55,7 @@ pub(crate) fn projections(data: &[u8]) {
 
 /// Calls for the names that lead to each value, and whether that is a scalar.
 fn check_members(value: &Value, names: &mut Vec<String>, check: &dyn Fn(&[String], bool)) {
-    // What is left of a value of which nothing is shown.
+    // The rest of a value of which nothing is shown.
     if !(value.is_null() && names.is_empty()) {
         check(names, !value.is_object() && !value.is_array());
     }
@@ -83,7 +83,7 @@ fn means(path: &str, names: &[String]) -> bool {
     path == names.join(".") && names.iter().rev().skip(1).all(is_single)
 }
 
-/// What a reshaper shows of any value is JSON, or the value is refused. The first byte says how it reshapes.
+/// A reshaper turns any value into JSON, or refuses it. The first byte says how it reshapes.
 pub(crate) fn changes(data: &[u8]) {
     let Some((&how, value)) = data.split_first() else {
         return;

@@ -270,7 +270,7 @@ mod tests {
         }
     }
 
-    /// What is shown, by the rules on parsed values. Without names that contain dots.
+    /// The shown part, by the rules on parsed values. Without names that contain dots.
     fn expected(value: &Value, rule: Rule, node: &Node) -> Option<Value> {
         Some(match value {
             Value::Object(members) => {

@@ -21,7 +21,7 @@ pub struct Reshaper {
     document: String,
 }
 
-/// What is added to a row.
+/// A member that is added to a row.
 #[derive(Debug)]
 struct Metadata {
     /// The name, as JSON.
@@ -35,9 +35,9 @@ struct Metadata {
 pub struct Reshaped<'v> {
     /// The value; `None` is a tombstone.
     pub value: Option<&'v [u8]>,
-    /// What is known of it.
+    /// Its known property.
     pub guarantee: Guarantee,
-    /// What it changes for clients.
+    /// Its effect on clients.
     pub effect: Effect,
 }
 
@@ -71,7 +71,7 @@ impl Reshaper {
         }
     }
 
-    /// What is shown of a value, of which so much is known; `None` is null.
+    /// Reshapes a value with a known property; `None` is null.
     ///
     /// # Errors
     /// When nothing can be.

@@ -32,7 +32,7 @@ pub(super) enum Cached {
 /// The cache.
 #[derive(Debug)]
 pub(super) struct Cache {
-    entries: HashMap<SchemaId, Entry>,
+    entries: HashMap<SchemaId, CachedSchema>,
     bytes: usize,
     max_bytes: usize,
     /// Counts uses.
@@ -40,7 +40,7 @@ pub(super) struct Cache {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedSchema {
     supplied: Supplied,
     size: usize,
     /// The number of its last use, and the time.
@@ -79,7 +79,7 @@ impl Cache {
         };
         self.remove(id);
         self.uses += 1;
-        let entry = Entry {
+        let entry = CachedSchema {
             supplied,
             size: size + ENTRY,
             used: (self.uses, now),

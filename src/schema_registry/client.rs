@@ -56,7 +56,7 @@ pub(super) enum RequestError {
         outcome: Outcome,
         /// The URL and what happened.
         reason: String,
-        /// What to do.
+        /// The remedy.
         remedy: &'static str,
     },
     /// The registry has no such thing.

@@ -60,15 +60,15 @@ pub struct SchemaRegistry {
     runtime: Handle,
 }
 
-/// What is sent to those that wait for an id.
-type Answer = watch::Sender<Option<Supplied>>;
+/// The channel to the readers that wait for an id.
+type SchemaSender = watch::Sender<Option<Supplied>>;
 
 #[derive(Debug)]
 struct Shared {
     /// `None` without a registry.
     client: RwLock<Option<Arc<Client>>>,
     /// The ids that are being fetched. Locked before the status.
-    fetching: Mutex<HashMap<SchemaId, Answer>>,
+    fetching: Mutex<HashMap<SchemaId, SchemaSender>>,
     status: Arc<RegistryStatus>,
     /// Ends pauses: the settings have changed, or the registry has answered after a failure.
     retry: Notify,
@@ -191,7 +191,7 @@ impl SchemaRegistry {
 }
 
 /// Fetches a schema for all that wait for it, until there is an answer or none of them is left.
-async fn serve(shared: Arc<Shared>, id: SchemaId, answer: Answer, was_awaited: bool) {
+async fn serve(shared: Arc<Shared>, id: SchemaId, answer: SchemaSender, was_awaited: bool) {
     let mut supply = pin!(supply(&shared, id, was_awaited));
     loop {
         tokio::select! {

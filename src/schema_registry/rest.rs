@@ -46,7 +46,7 @@ pub(super) enum FetchError {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct SchemaResponse {
     schema: String,
     #[serde(rename = "schemaType")]
     schema_type: Option<String>,
@@ -95,7 +95,7 @@ fn of_request(error: RequestError) -> FetchError {
     }
 }
 
-fn parse(body: &Bytes) -> Result<Answer, FetchError> {
+fn parse(body: &Bytes) -> Result<SchemaResponse, FetchError> {
     serde_json::from_slice(body).map_err(|error| {
         // The beginning tells a proxy's page from a schema.
         let begin: String = String::from_utf8_lossy(body).chars().take(60).collect();
@@ -140,7 +140,7 @@ impl Fetching<'_> {
     /// Boxed, because it calls itself.
     fn resolve(
         &mut self,
-        answer: Answer,
+        answer: SchemaResponse,
     ) -> Pin<Box<dyn Future<Output = Result<SchemaText, FetchError>> + Send + '_>> {
         Box::pin(async move {
             let kind = kind_of(answer.schema_type.as_deref())?;
@@ -181,7 +181,7 @@ impl Fetching<'_> {
             return Err(FetchError::Unusable(message));
         }
         let subject = utf8_percent_encode(&key.0, SEGMENT);
-        // A reference may have been deleted since: those who wrote records with it could use it.
+        // A reference may have been deleted since: producers of records could use it before.
         let path = format!("/subjects/{subject}/versions/{version}?deleted=true");
         let answer = match self.client.get(&path).await {
             Ok(body) => parse(&body)?,

@@ -71,7 +71,7 @@ pub(super) enum Delay {
     Failing(String),
     /// The registry does not know it, or what it refers to.
     Unknown {
-        /// What it does not know.
+        /// The unknown id or reference.
         what: String,
         /// For how long it is waited for.
         limit: Span,
@@ -134,7 +134,7 @@ impl RegistryStatus {
         }
     }
 
-    /// What an operator should know: a failing registry, and schemas that are unknown or cannot be used.
+    /// The faults for operators: a failing registry, and schemas that are unknown or cannot be used.
     #[must_use]
     pub fn degraded(&self) -> Vec<String> {
         let mut degraded = Vec::new();

@@ -13,18 +13,18 @@ const KEPT_ENTRIES: usize = 16 << 10;
 /// The entries of the messages that are being written, those of the innermost last.
 #[derive(Debug, Default)]
 pub(in crate::decode) struct Scratch {
-    entries: Vec<Entry>,
+    entries: Vec<FieldEntry>,
     /// For each oneof of the message that is being read the last member, and its first entry that counts.
     oneofs: Vec<(usize, usize)>,
 }
 
 impl Scratch {
     /// The entries from `start` on.
-    pub(super) fn entries(&self, start: usize) -> &[Entry] {
+    pub(super) fn entries(&self, start: usize) -> &[FieldEntry] {
         &self.entries[start..]
     }
 
-    pub(super) fn get(&self, place: usize) -> Entry {
+    pub(super) fn get(&self, place: usize) -> FieldEntry {
         self.entries[place]
     }
 
@@ -47,7 +47,7 @@ impl Scratch {
 
 /// A field in the bytes of a message.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
+pub(super) struct FieldEntry {
     /// Its place in the fields of the message.
     field: usize,
     /// A number, or where the bytes begin.
@@ -56,7 +56,7 @@ pub(super) struct Entry {
     end: Option<usize>,
 }
 
-impl Entry {
+impl FieldEntry {
     /// The bytes of a field that has bytes, otherwise none.
     pub(super) fn bytes<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
         let start = usize::try_from(self.value).unwrap_or(usize::MAX);
@@ -132,7 +132,7 @@ impl Protobuf {
             if scratch.entries.len() >= MAX_ENTRIES {
                 return Err(Fault::TooLarge);
             }
-            scratch.entries.push(Entry {
+            scratch.entries.push(FieldEntry {
                 field: place_of_field,
                 value,
                 end,

@@ -1,6 +1,6 @@
 //! The well-known types, which have a JSON of their own.
 
-use super::entries::{Entry, Scratch};
+use super::entries::{FieldEntry, Scratch};
 use super::wire::to_i32;
 use super::{Kind, Known, Protobuf};
 use crate::decode::json::{Fault, Output};
@@ -94,12 +94,12 @@ impl Protobuf {
         place: usize,
         bytes: &[u8],
         scratch: &mut Scratch,
-    ) -> Result<[Entry; N], Fault> {
+    ) -> Result<[FieldEntry; N], Fault> {
         let start = self.read(place, bytes, scratch)?;
         let last = std::array::from_fn(|field| {
             let mut entries = scratch.entries(start).iter().rev();
             let found = entries.find(|entry| entry.field() == field);
-            found.copied().unwrap_or(Entry::default(field))
+            found.copied().unwrap_or(FieldEntry::default(field))
         });
         scratch.truncate(start);
         Ok(last)

@@ -2,7 +2,7 @@
 //!
 //! Fields may come in any order, and more than once. The entries of a message are noted first, then written by number.
 
-use super::entries::{Entry, Scratch};
+use super::entries::{FieldEntry, Scratch};
 use super::wire::{Fields, chunk, to_i32, to_u32, varint};
 use super::{Field, Kind, Known, Protobuf, Shape, Wire};
 use crate::decode::json::{Fault, Output};
@@ -195,13 +195,13 @@ impl Protobuf {
     fn items(
         &self,
         kind: Kind,
-        entry: Entry,
+        entry: FieldEntry,
         bytes: &[u8],
         is_empty: &mut bool,
         scratch: &mut Scratch,
         out: &mut Output<'_>,
     ) -> Result<(), Fault> {
-        let mut item = |entry: Entry, bytes: &[u8], out: &mut Output<'_>| {
+        let mut item = |entry: FieldEntry, bytes: &[u8], out: &mut Output<'_>| {
             if !std::mem::replace(is_empty, false) {
                 out.byte(b',');
             }
@@ -265,7 +265,7 @@ impl Protobuf {
         let last = |field: usize| {
             let entries = scratch.entries(start).iter().rev();
             let found = entries.copied().find(|entry| entry.field() == field);
-            found.unwrap_or(Entry::default(field))
+            found.unwrap_or(FieldEntry::default(field))
         };
         let (key, value) = (last(0), last(1));
         scratch.truncate(start);
@@ -291,7 +291,7 @@ impl Protobuf {
     pub(super) fn value(
         &self,
         kind: Kind,
-        entry: Entry,
+        entry: FieldEntry,
         bytes: &[u8],
         scratch: &mut Scratch,
         out: &mut Output<'_>,

@@ -1,7 +1,7 @@
 //! Whether files have changed since they were read.
 //!
 //! By their metadata, every few seconds: that also notices files that are renamed into place, links that are turned, and
-//! directories that are mounted anew, as Kubernetes and systemd do; none of which a watch of the file itself does.
+//! directories that are mounted again, as Kubernetes and systemd do; none of which a watch of the file itself does.
 
 use std::os::unix::fs::MetadataExt;
 

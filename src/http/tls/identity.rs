@@ -1,4 +1,4 @@
-//! What certificates say (RFC 5280): whom they name, and until when. Pure.
+//! The content of certificates (RFC 5280): the names of their subjects, and their validity. Pure.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -7,7 +7,7 @@
 //! ```
 //! - `service`: the configuration in use, the limits of handshakes, and the handshake itself.
 //! - `certificates`: makes that configuration from the settings and their files, or names what is wrong with them.
-//! - `identity`: whom a certificate names, and until when.
+//! - `identity`: the subject of a certificate, and its validity.
 //! - `files`: whether files have changed.
 //! - `socket`: the connection after its handshake.
 //!

@@ -302,7 +302,7 @@ impl Handshake {
         Some(TlsSocket::new(stream))
     }
 
-    /// Notes whom the client's certificate names, if it has one.
+    /// Notes the names in the client's certificate, if it has one.
     fn note_client(
         &self,
         stream: &TlsStream<TimedSocket<TcpStream>>,

@@ -4,7 +4,7 @@ use super::issuer::{Issuer, base64, claims, now};
 use crate::trials;
 use kafka_sse_bridge::jose::algorithm::Algorithm;
 use kafka_sse_bridge::jose::keys::{KeySet, Origin};
-use kafka_sse_bridge::jose::token::{Refusal, Rules, Unverified, Verified};
+use kafka_sse_bridge::jose::token::{Refusal, TokenRules, Unverified, Verified};
 use libtest_mimic::Trial;
 use serde_json::json;
 
@@ -24,17 +24,17 @@ const PAYLOAD: &str =
 /// Its `exp`.
 const END: u64 = 1_300_819_380;
 
-fn rules(algorithms: &[&str]) -> Rules {
-    Rules {
+fn rules(algorithms: &[&str]) -> TokenRules {
+    TokenRules {
         algorithms: algorithms
             .iter()
             .map(|name| name.parse::<Algorithm>().expect("known"))
             .collect(),
-        ..Rules::default()
+        ..TokenRules::default()
     }
 }
 
-fn verify(token: &str, keys: &KeySet, rules: &Rules, now: u64) -> Result<Verified, Refusal> {
+fn verify(token: &str, keys: &KeySet, rules: &TokenRules, now: u64) -> Result<Verified, Refusal> {
     Unverified::parse(token, rules)?.verify(keys, rules, now)
 }
 
@@ -102,7 +102,7 @@ fn tokens_of_the_standards_are_verified() {
 }
 
 /// The rules and the secret of an issuer.
-fn hs256() -> (Rules, KeySet) {
+fn hs256() -> (TokenRules, KeySet) {
     let rules = rules(&["HS256"]);
     let secret = Issuer::new("HS256").secret();
     let keys = KeySet::of_file(&secret, &rules.algorithms).expect("a secret");
