@@ -8,7 +8,7 @@ use crate::harness::daemon::Daemon;
 use crate::harness::followers::Runtime;
 use crate::harness::on_broker;
 use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, secs};
 use crate::harness::{promise, scratch};
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -74,13 +74,11 @@ fn the_examples_for_plain_pages_react_vue_and_svelte_show_a_live_table(broker: &
             )
             .expect("a copy");
             let shows = async |wanted: &[String]| {
-                eventually_async(secs(30), &format!("{name} shows the orders"), async || {
-                    let lines = browser
-                        .run("return [...document.querySelectorAll('li')].map((line) => line.textContent)")
-                        .await;
-                    ensure(lines == json!(wanted), lines.to_string())
-                })
-                .await;
+                let lines = "return [...document.querySelectorAll('li')].map((line) => line.textContent)";
+                let what = format!("{name} shows the orders");
+                browser
+                    .wait_for(secs(30), lines, &what, |lines| *lines == json!(wanted))
+                    .await;
             };
             let mut wanted: Vec<String> = (17..number)
                 .map(|number| format!("{number}: new, {number}"))

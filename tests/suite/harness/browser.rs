@@ -1,17 +1,19 @@
 //! A real browser: Debian's Chromium, headless, driven through chromedriver.
 
+use super::daemon::Daemon;
 use super::process::Process;
 use super::scratch;
-use super::wait::{eventually, secs};
+use super::wait::{eventually, eventually_async, secs};
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const DRIVER: &str = "/usr/bin/chromedriver";
@@ -79,7 +81,7 @@ impl Browser {
             // Console messages and exceptions of the page are part of the result.
             "goog:loggingPrefs": { "browser": "ALL" },
         });
-        let serde_json::Value::Object(capabilities) = capabilities else {
+        let Value::Object(capabilities) = capabilities else {
             unreachable!("written as an object")
         };
         let client = ClientBuilder::new(HttpConnector::new())
@@ -94,6 +96,18 @@ impl Browser {
         }
     }
 
+    /// A window with a page of a daemon that is ready: by its path, or by the URL at which something else passes it on.
+    pub async fn open(daemon: &Daemon, link: &str) -> Browser {
+        daemon.wait_ready(secs(30)).await;
+        let browser = Browser::start().await;
+        if link.starts_with('/') {
+            browser.goto(&daemon.url(link)).await;
+        } else {
+            browser.goto(link).await;
+        }
+        browser
+    }
+
     pub async fn goto(&self, url: &str) {
         self.client
             .goto(url)
@@ -102,22 +116,33 @@ impl Browser {
     }
 
     /// The value of a script's `return`.
-    pub async fn run(&self, script: &str) -> serde_json::Value {
+    pub async fn run(&self, script: &str) -> Value {
         self.client
             .execute(script, Vec::new())
             .await
             .unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
+    /// The first value of a script's `return` of which that is so.
+    pub async fn wait_for(
+        &self,
+        within: Duration,
+        script: &str,
+        what: &str,
+        is_so: impl Fn(&Value) -> bool,
+    ) -> Value {
+        eventually_async(within, what, async || {
+            let seen = self.run(script).await;
+            if is_so(&seen) { Ok(seen) } else { Err(seen) }
+        })
+        .await
+    }
+
     /// Sends a command of the Chrome DevTools Protocol to the window.
     ///
     /// # Errors
     /// If the window does not answer it, as one that crashes.
-    pub async fn devtools(
-        &self,
-        command: &'static str,
-        parameters: serde_json::Value,
-    ) -> Result<serde_json::Value, String> {
+    pub async fn devtools(&self, command: &'static str, parameters: Value) -> Result<Value, String> {
         let command = DevTools { command, parameters };
         let answer = self.client.issue_cmd(command).await;
         answer.map_err(|error| error.to_string())
@@ -153,7 +178,7 @@ impl Browser {
 #[derive(Debug)]
 struct DevTools {
     command: &'static str,
-    parameters: serde_json::Value,
+    parameters: Value,
 }
 
 impl WebDriverCompatibleCommand for DevTools {

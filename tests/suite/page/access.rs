@@ -12,7 +12,7 @@ use crate::harness::daemon::Daemon;
 use crate::harness::gateway::{Gateway, Transport};
 use crate::harness::on_broker;
 use crate::harness::process::Signal;
-use crate::harness::wait::{block_on, secs};
+use crate::harness::wait::block_on;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::fs;
@@ -80,9 +80,7 @@ fn the_page_asks_for_a_token_and_keeps_it_in_memory_only(broker: &Broker) {
             daemon.url("/")
         };
         block_on(async {
-            daemon.wait_ready(secs(30)).await;
-            let browser = Browser::start().await;
-            browser.goto(&origin).await;
+            let browser = Browser::open(&daemon, &origin).await;
             let seen = wait_for_title(&browser, "Please log in").await;
             assert_eq!(
                 (&seen["asks"], &seen["login"]),
@@ -140,11 +138,7 @@ fn the_page_reads_with_the_cookie_of_a_login(broker: &Broker) {
     );
     let daemon = Daemon::start(&format!("{text}{auth}{}", certificates.section("")));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser
-            .goto(&format!("https://127.0.0.1:{}/", daemon.tls_port()))
-            .await;
+        let browser = Browser::open(&daemon, &format!("https://127.0.0.1:{}/", daemon.tls_port())).await;
         let seen = wait_for_title(&browser, "Please log in").await;
         assert_eq!(seen["login"], "/login?for=page&x=1");
         let log_in = async |seconds: u64| {
@@ -225,9 +219,7 @@ fn the_page_reads_through_a_proxy_that_authenticates(broker: &Broker) {
     ));
     let proxy = login_proxy(daemon.port());
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&format!("http://127.0.0.1:{proxy}/")).await;
+        let browser = Browser::open(&daemon, &format!("http://127.0.0.1:{proxy}/")).await;
         let seen = wait_for_title(&browser, "Please log in").await;
         assert_eq!(seen["asks"], json!(false), "no token would help: {seen}");
         assert!(
@@ -249,11 +241,7 @@ fn the_page_needs_no_certificate_where_none_is_required(broker: &Broker) {
     let section = certificates.section(&format!("client_auth = \"request\"\nclient_ca_file = {ca:?}"));
     let daemon = Daemon::start(&format!("{text}{section}"));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser
-            .goto(&format!("https://127.0.0.1:{}/", daemon.tls_port()))
-            .await;
+        let browser = Browser::open(&daemon, &format!("https://127.0.0.1:{}/", daemon.tls_port())).await;
         let seen = wait_for_rows(&browser, &["Europe"]).await;
         assert_eq!(seen["links"], json!([]), "with TLS they are hidden");
         browser.close().await;
@@ -273,9 +261,7 @@ fn the_page_reads_with_a_certificate_and_says_where_one_is_missing(broker: &Brok
     let gateway = |own| Gateway::start_with(Transport::TlsHttp2, daemon.tls_port(), &certificates.ca(), own);
     let (known, unknown) = (gateway(Some((&*certificate, &*key))), gateway(None));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&unknown.url("/")).await;
+        let browser = Browser::open(&daemon, &unknown.url("/")).await;
         let seen = wait_for_title(&browser, "Please log in").await;
         assert_eq!(seen["asks"], json!(false), "no token would help: {seen}");
         assert!(
@@ -302,9 +288,7 @@ fn the_page_forgets_the_rows_of_another_login(broker: &Broker) {
     );
     let daemon = Daemon::start(&format!("{text}{auth}"));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for_title(&browser, "Please log in").await;
         let log_in = async |token: &str, more: &str| {
             browser

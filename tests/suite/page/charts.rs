@@ -6,7 +6,7 @@ use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::followers::Runtime;
 use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, secs};
 use crate::harness::{on_broker, promise};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -58,19 +58,11 @@ const LOOK: &str = "
     };";
 
 async fn wait_for(browser: &Browser, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    eventually_async(secs(30), what, async || {
-        last = browser.run(LOOK).await;
-        ensure(is_so(&last), last.to_string())
-    })
-    .await;
-    last
+    browser.wait_for(secs(30), LOOK, what, is_so).await
 }
 
 async fn open(daemon: &Daemon, link: &str) -> Browser {
-    daemon.wait_ready(secs(30)).await;
-    let browser = Browser::start().await;
-    browser.goto(&daemon.url("/#/")).await;
+    let browser = Browser::open(daemon, "/#/").await;
     browser
         .run(&format!(
             "window.violations = [];
@@ -114,17 +106,13 @@ fn a_chart_draws_the_values_that_were_sent(broker: &Broker) {
     broker.produce(&topic, &records);
     block_on(async {
         let browser = open(&daemon, "#/prices?view=chart").await;
-        let seen = wait_for(&browser, "all values", |seen| {
-            seen["lines"][0][1]
-                .as_array()
-                .is_some_and(|points| points.len() == sent.len())
+        // Until a number is found, the rate is drawn, which has a point at each of these times too.
+        let seen = wait_for(&browser, "all values of the number, found by itself", |seen| {
+            let points = seen["lines"][0][1].as_array();
+            seen["chosen"] == json!(["value.price", "key", "5"])
+                && points.is_some_and(|points| points.len() == sent.len())
         })
         .await;
-        assert_eq!(
-            seen["chosen"],
-            json!(["value.price", "key", "5"]),
-            "found by itself: {seen}"
-        );
         let points = seen["lines"][0][1].as_array().expect("points");
         for (point, (time, value)) in points.iter().zip(&sent) {
             assert_eq!(point[1].as_f64(), Some(*value), "{seen}");
@@ -162,11 +150,11 @@ fn a_chart_draws_the_values_that_were_sent(broker: &Broker) {
             .await;
         let shown =
             "return document.querySelector('.chart-plot').plot.series.slice(1).map((series) => series.show);";
-        eventually_async(secs(10), "the line is gone", async || {
-            let seen = browser.run(shown).await;
-            ensure(seen == json!([false, true]), seen.to_string())
-        })
-        .await;
+        browser
+            .wait_for(secs(10), shown, "the line is gone", |seen| {
+                *seen == json!([false, true])
+            })
+            .await;
         let is_blank = "const canvas = document.querySelector('.chart canvas');
             return !canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value !== 0);";
         assert_eq!(browser.run(is_blank).await, false);

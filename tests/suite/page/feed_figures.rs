@@ -46,9 +46,7 @@ fn feed_figures(broker: &Broker) {
     );
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let mut number = 0;
         for (view, drawn) in [
             ("feed", "document.querySelectorAll('.feed-row').length"),

@@ -6,7 +6,7 @@ use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::on_broker;
 use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -69,20 +69,12 @@ pub(super) const LOOK: &str = "
     };";
 
 pub(super) async fn wait_for(browser: &Browser, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    eventually_async(secs(30), what, async || {
-        last = browser.run(LOOK).await;
-        ensure(is_so(&last), last.to_string())
-    })
-    .await;
-    last
+    browser.wait_for(secs(30), LOOK, what, is_so).await
 }
 
 /// Opens a feed and waits until it is live.
 pub(super) async fn open(daemon: &Daemon, link: &str) -> Browser {
-    daemon.wait_ready(secs(30)).await;
-    let browser = Browser::start().await;
-    browser.goto(&daemon.url(link)).await;
+    let browser = Browser::open(daemon, link).await;
     wait_for(&browser, "the feed is live", |seen| seen["state"] == "live").await;
     browser
 }

@@ -75,9 +75,8 @@ fn page_figures(broker: &Broker) {
     let daemon = Daemon::start(&format!("{text}{second}"));
     block_on(async {
         daemon.wait_ready(secs(120)).await;
-        let browser = Browser::start().await;
         // Not from a fresh process: its start is not the page's.
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         measure(
             &browser,
             "warm",

@@ -6,7 +6,7 @@ use crate::harness::broker::{Broker, Version};
 use crate::harness::browser::Browser;
 use crate::harness::daemon::finish;
 use crate::harness::on_broker;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -210,13 +210,11 @@ fn the_filter_bar_completes_what_was_seen(broker: &Broker) {
         })
         .await;
         let is_there = "return document.activeElement === document.querySelector('.filter-input');";
-        eventually_async(secs(10), "the field is in use still", async || {
-            ensure(
-                browser.run(is_there).await == true,
-                "another element has the focus",
-            )
-        })
-        .await;
+        browser
+            .wait_for(secs(10), is_there, "the field is in use still", |is_so| {
+                *is_so == true
+            })
+            .await;
         browser.close().await;
     });
 }

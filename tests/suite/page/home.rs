@@ -6,7 +6,7 @@ use crate::harness::broker::{Broker, Version, free_port, topic_name};
 use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::on_broker;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, eventually_async, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -41,24 +41,18 @@ fn streams_are_cards_with_figures_and_problems(broker: &Broker) {
         "{text}[[stream]]\npath = \"/orders\"\ntopics = [{topic:?}, {missing:?}]\nstart = \"earliest\"\n"
     ));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
-        let mut seen = Value::Null;
-        eventually_async(secs(30), "the cards have figures", async || {
+        let browser = Browser::open(&daemon, "/").await;
+        let seen = eventually_async(secs(30), "the cards have figures", async || {
             broker.produce(&topic, &[table("Asia", &["CN"])]);
-            seen = browser.run(CARDS).await;
+            let seen = browser.run(CARDS).await;
             let card = &seen["cards"][0];
             let rate = card["rate"].as_str().unwrap_or_default();
-            ensure(
-                card["Keys"] == "2"
-                    && card["line"]
-                        .as_str()
-                        .is_some_and(|line| line.matches('L').count() >= 2)
-                    && rate.ends_with("records/s")
-                    && !rate.starts_with("0 "),
-                seen.to_string(),
-            )
+            let line = card["line"].as_str().unwrap_or_default();
+            let is_so = card["Keys"] == "2"
+                && line.matches('L').count() >= 2
+                && rate.ends_with("records/s")
+                && !rate.starts_with("0 ");
+            if is_so { Ok(seen) } else { Err(seen) }
         })
         .await;
         let cards = &seen["cards"];
@@ -67,20 +61,18 @@ fn streams_are_cards_with_figures_and_problems(broker: &Broker) {
             (&json!("/topn/updates"), &json!("live"), &json!("0"))
         );
         assert_eq!(cards[1]["topics"], format!("{topic}, {missing}"));
-        eventually_async(
-            secs(30),
-            "the missing topic is named, with what to do",
-            async || {
-                let seen = browser.run(CARDS).await;
-                let problem = seen["problems"][0].as_str().unwrap_or_default();
-                ensure(
+        browser
+            .wait_for(
+                secs(30),
+                CARDS,
+                "the missing topic is named, with what to do",
+                |seen| {
+                    let problem = seen["problems"][0].as_str().unwrap_or_default();
                     problem.contains(&format!("Topic {missing} does not exist"))
-                        && problem.contains("Create it"),
-                    seen.to_string(),
-                )
-            },
-        )
-        .await;
+                        && problem.contains("Create it")
+                },
+            )
+            .await;
         browser.screenshot(&picture("page-home.png")).await;
         // The whole card leads to its stream, and back.
         browser.run("document.querySelector('.card-link').click()").await;
@@ -95,9 +87,7 @@ fn one_stream_alone_is_shown_at_once(broker: &Broker) {
     let (_, text) = setup(broker, "", "");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for_rows(&browser, &["Europe"]).await;
         assert_eq!(seen["hash"], "#/topn/updates");
         // Going back does not end in a circle.
@@ -125,9 +115,7 @@ fn without_figures_the_streams_are_listed_all_the_same(broker: &Broker) {
         stream("/two")
     ));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for(&browser, "both are listed", |seen| {
             seen["cards"] == json!(["/one", "/two"])
         })

@@ -6,7 +6,7 @@ use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::on_broker;
 use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -49,6 +49,16 @@ async fn assert_unharmed(browser: &Browser, when: &str) {
         seen["size"].as_u64().is_some_and(|size| size < 20_000),
         "{when}: {seen}"
     );
+}
+
+async fn wait_for_text(browser: &Browser, selector: &str, wanted: &str) {
+    let script = format!("return document.querySelector('{selector}').textContent");
+    let what = format!("{selector} contains {wanted:?}");
+    browser
+        .wait_for(secs(30), &script, &what, |text| {
+            text.as_str().is_some_and(|text| text.contains(wanted))
+        })
+        .await;
 }
 
 fn hostile() -> Vec<Message> {
@@ -95,9 +105,7 @@ fn hostile_records_are_text_in_every_view(broker: &Broker) {
     let (topic, text) = stream_of(broker, &hostile(), views);
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/#/rows?view=table")).await;
+        let browser = Browser::open(&daemon, "/#/rows?view=table").await;
         let seen = wait_for(&browser, "every record has its row", |seen| {
             seen["keys"].as_array().map(Vec::len) == Some(10)
         })
@@ -117,16 +125,7 @@ fn hostile_records_are_text_in_every_view(broker: &Broker) {
                 ))
                 .await;
             let key = seen["keys"][number].as_str().expect("a key").to_owned();
-            eventually_async(secs(30), "the panel shows the record", async || {
-                let panel = browser
-                    .run("return document.querySelector('.row-panel').textContent")
-                    .await;
-                ensure(
-                    panel.as_str().is_some_and(|panel| panel.contains(&key)),
-                    panel.to_string(),
-                )
-            })
-            .await;
+            wait_for_text(&browser, ".row-panel", &key).await;
             assert_unharmed(&browser, &format!("the panel of {key:?}")).await;
         }
         // Sorting, searching, deleting by such names.
@@ -145,24 +144,14 @@ fn hostile_records_are_text_in_every_view(broker: &Broker) {
             browser
                 .run(&format!("location.hash = '#/rows?view={view}'"))
                 .await;
-            eventually_async(secs(30), "the view shows something", async || {
-                let count = browser
-                    .run(&format!("return document.querySelectorAll('{ready}').length"))
-                    .await;
-                ensure(count.as_u64() > Some(0), count.to_string())
-            })
-            .await;
+            let count = format!("return document.querySelectorAll('{ready}').length");
+            browser
+                .wait_for(secs(30), &count, "the view shows something", |count| {
+                    count.as_u64() > Some(0)
+                })
+                .await;
             broker.produce(&topic, &hostile());
-            eventually_async(secs(30), "the last record is there", async || {
-                let text = browser
-                    .run("return document.querySelector('#view').textContent")
-                    .await;
-                ensure(
-                    text.as_str().is_some_and(|text| text.contains("an ordinary one")),
-                    "it is not",
-                )
-            })
-            .await;
+            wait_for_text(&browser, "#view", "an ordinary one").await;
             assert_unharmed(&browser, view).await;
         }
         browser.close().await;
@@ -183,9 +172,7 @@ fn hostile_envelopes_and_keys_are_text(broker: &Broker) {
     let (topic, text) = stream_of(broker, &messages, "format = \"envelope\"");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/#/rows?view=table")).await;
+        let browser = Browser::open(&daemon, "/#/rows?view=table").await;
         let seen = wait_for(&browser, "every record has its row", |seen| {
             seen["keys"].as_array().map(Vec::len) == Some(6)
         })
@@ -199,16 +186,7 @@ fn hostile_envelopes_and_keys_are_text(broker: &Broker) {
         browser
             .run("document.querySelector('tr[data-key=markup]').cells[0].click()")
             .await;
-        eventually_async(secs(30), "the panel shows the headers", async || {
-            let panel = browser
-                .run("return document.querySelector('.row-panel').textContent")
-                .await;
-            ensure(
-                panel.as_str().is_some_and(|panel| panel.contains("onerror")),
-                panel.to_string(),
-            )
-        })
-        .await;
+        wait_for_text(&browser, ".row-panel", "onerror").await;
         assert_unharmed(&browser, "the panel").await;
         broker.produce(&topic, &[Message::tombstone(vec![0, 0xff, 0xfe])]);
         wait_for(&browser, "a binary key is deleted", |seen| {

@@ -26,9 +26,7 @@ fn two_streams(broker: &Broker) -> Daemon {
 fn a_kiosk_shows_nothing_but_the_view_and_turns_pages(broker: &Broker) {
     let daemon = two_streams(broker);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/?kiosk=2#/topn/updates")).await;
+        let browser = Browser::open(&daemon, "/?kiosk=2#/topn/updates").await;
         wait_for_rows(&browser, &["Europe"]).await;
         let shown = "return ['#bar', '#strip', '#foot', '#sign'].map((id) => document.querySelector(id).checkVisibility())";
         assert_eq!(browser.run(shown).await, json!([false, false, false, true]));
@@ -60,9 +58,7 @@ const FOCUS: &str = "
 fn everything_is_reached_by_the_keyboard(broker: &Broker) {
     let daemon = two_streams(broker);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/#/topn/updates")).await;
+        let browser = Browser::open(&daemon, "/#/topn/updates").await;
         wait_for_rows(&browser, &["Europe"]).await;
         let mut reached: Vec<String> = Vec::new();
         for _ in 0..7 {
@@ -77,11 +73,9 @@ fn everything_is_reached_by_the_keyboard(broker: &Broker) {
         browser.run("document.querySelector('#main').focus()").await;
         press(&browser, "?").await;
         let open = "return document.querySelector('#keys')?.open === true";
-        eventually_async(secs(10), "the map is shown", async || {
-            let open = browser.run(open).await;
-            ensure(open == json!(true), open.to_string())
-        })
-        .await;
+        browser
+            .wait_for(secs(10), open, "the map is shown", |open| *open == true)
+            .await;
         browser.screenshot(&picture("page-keys.png")).await;
         press(&browser, "\u{e00c}").await;
         assert_eq!(browser.run(open).await, json!(false));
@@ -109,8 +103,7 @@ fn everything_is_reached_by_the_keyboard(broker: &Broker) {
 fn the_page_holds_from_right_to_left_and_on_a_phone(broker: &Broker) {
     let daemon = two_streams(broker);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
+        let browser = Browser::open(&daemon, "/").await;
         for (width, height) in [(390, 844), (1280, 900), (2560, 1440)] {
             browser
                 .client

@@ -78,11 +78,7 @@ fn a_link_leads_to_a_view_and_its_filters(broker: &Broker) {
     broker.produce(&topic, &[table("Asia", &["CN"]), table("Africa", &["DZ"])]);
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser
-            .goto(&daemon.url("/#/topn/updates?view=table&f.key=Asia&f.key=Africa"))
-            .await;
+        let browser = Browser::open(&daemon, "/#/topn/updates?view=table&f.key=Asia&f.key=Africa").await;
         let seen = wait_for_rows(&browser, &["Africa", "Asia"]).await;
         assert_eq!(seen["heading"], "/topn/updates");
         assert!(
@@ -130,9 +126,7 @@ fn a_path_with_parameters_asks_for_them(broker: &Broker) {
         served(broker)
     ));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for(&browser, "the page asks", |seen| seen["page"] == "parameters").await;
         browser
             .run(
@@ -174,9 +168,7 @@ fn the_configured_view_is_shown_first(broker: &Broker) {
         "{text}{second}[ui]\ntitle = \"Tables\"\naccent = \"#7a1fa2\"\ndefault_view = \"/other?view=feed\"\n"
     ));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for(&browser, "the default view is shown", |seen| {
             seen["heading"] == "/other" && seen["view"] == "Feed" && seen["state"] == "live"
         })

@@ -18,7 +18,7 @@ mod tables;
 use crate::common::table;
 use crate::harness::broker::{Broker, topic_name};
 use crate::harness::browser::Browser;
-use crate::harness::wait::{ensure, eventually_async, secs};
+use crate::harness::wait::secs;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -98,13 +98,7 @@ const LOOK: &str = "
     };";
 
 async fn wait_for(browser: &Browser, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    eventually_async(secs(30), what, async || {
-        last = browser.run(LOOK).await;
-        ensure(is_so(&last), last.to_string())
-    })
-    .await;
-    last
+    browser.wait_for(secs(30), LOOK, what, is_so).await
 }
 
 async fn wait_for_rows(browser: &Browser, rows: &[&str]) -> Value {

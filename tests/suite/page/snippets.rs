@@ -7,7 +7,7 @@ use crate::harness::broker::{Broker, Version};
 use crate::harness::daemon::finish;
 use crate::harness::on_broker;
 use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 use std::process::Command;
@@ -87,11 +87,11 @@ fn snippets_read_what_the_page_reads(broker: &Broker) {
             for name in ["eventsource", "library"] {
                 let script = run_in_page(name, &snippet(name));
                 browser.run(&script).await;
-                eventually_async(secs(20), name, async || {
-                    let seen = browser.run("return window.logged;").await;
-                    ensure(seen == json!(wanted), format!("{seen}\n{script}"))
-                })
-                .await;
+                browser
+                    .wait_for(secs(20), "return window.logged;", &script, |seen| {
+                        *seen == json!(wanted)
+                    })
+                    .await;
             }
             browser.run("document.querySelector('.connect').close();").await;
         }
@@ -147,21 +147,16 @@ fn what_is_shown_can_be_downloaded(broker: &Broker) {
         let download = async |format: &str| {
             browser.run("window.saved.length = 0;").await;
             click(&browser, &format!("[data-format={format}]")).await;
-            let mut text = String::new();
-            eventually_async(secs(10), "it is saved", async || {
-                let saved = browser.run("return [window.saved, window.savedAs];").await;
-                let found = saved[0][0][1].as_str().map(str::to_owned);
-                ensure(found.is_some(), saved.to_string())?;
-                text = found.unwrap_or_default();
-                let name = saved[1].as_str().unwrap_or_default();
-                assert!(
-                    name.starts_with("orders-") && name.ends_with(&format!(".{format}")),
-                    "{name}"
-                );
-                Ok::<(), String>(())
-            })
-            .await;
-            text
+            let script = "return [window.saved[0]?.[1], window.savedAs];";
+            let saved = browser
+                .wait_for(secs(10), script, "it is saved", |saved| saved[0].is_string())
+                .await;
+            let name = saved[1].as_str().unwrap_or_default();
+            assert!(
+                name.starts_with("orders-") && name.ends_with(&format!(".{format}")),
+                "{name}"
+            );
+            saved[0].as_str().unwrap_or_default().to_owned()
         };
         let text = download("ndjson").await;
         let lines: Vec<Value> = text

@@ -7,7 +7,7 @@ use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::process::Signal;
 use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, secs};
+use crate::harness::wait::block_on;
 use crate::harness::{on_broker, promise_on};
 use libtest_mimic::Trial;
 use serde_json::json;
@@ -35,9 +35,7 @@ fn an_own_topic_is_shown_without_any_configured_view(broker: &Broker) {
         served(broker)
     ));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for_rows(&browser, &["17", "18"]).await;
         assert_eq!(seen["tabs"], json!(["Table", "Feed", "Chart"]));
         broker.produce(&topic, &[order("19", 1), Message::tombstone("17")]);
@@ -51,9 +49,7 @@ fn the_page_resumes_where_it_was_after_an_outage(broker: &Broker) {
     let text = text.replace("127.0.0.1:0\"", &format!("127.0.0.1:{}\"", free_port()));
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for_rows(&browser, &["Europe"]).await;
         assert_eq!(seen["links"], json!(["about", "streams"]));
         drop(daemon);
@@ -85,9 +81,7 @@ fn a_lost_broker_is_said_and_its_return_loses_and_doubles_nothing() {
         served(&broker)
     ));
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for(&browser, "all records are there", |seen| {
             seen["state"] == "live" && seen["total"] == 10
         })
@@ -120,9 +114,7 @@ fn a_stream_that_changes_is_opened_anew(broker: &Broker) {
     let (_, text) = setup(broker, "", "");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for_rows(&browser, &["Europe"]).await;
         // The page needs to know where the key is.
         daemon.rewrite_config(&text.replace("key_field = \"continent\"", "format = \"envelope\""));
@@ -142,9 +134,7 @@ fn what_is_announced_does_not_flood(broker: &Broker) {
     let (topic, text) = setup(broker, "", "");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for_rows(&browser, &["Europe"]).await;
         browser
             .run(

@@ -6,7 +6,7 @@ use crate::harness::browser::Browser;
 use crate::harness::daemon::Daemon;
 use crate::harness::on_broker;
 use crate::harness::produce::Message;
-use crate::harness::wait::{block_on, ensure, eventually_async, secs};
+use crate::harness::wait::{block_on, secs};
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
@@ -57,13 +57,7 @@ const LOOK: &str = "
     };";
 
 pub(super) async fn wait_for(browser: &Browser, what: &str, is_so: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
-    eventually_async(secs(60), what, async || {
-        last = browser.run(LOOK).await;
-        ensure(is_so(&last), last.to_string())
-    })
-    .await;
-    last
+    browser.wait_for(secs(60), LOOK, what, is_so).await
 }
 
 async fn wait_for_keys(browser: &Browser, keys: &[&str]) -> Value {
@@ -89,9 +83,7 @@ fn a_topic_without_a_view_has_a_table_of_its_columns(broker: &Broker) {
     let (topic, text) = stream_of(broker, &messages, "key_field = \"order\"");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for_keys(&browser, &["2", "9", "10"]).await;
         assert_eq!(
             seen["columns"],
@@ -155,8 +147,7 @@ fn a_topic_without_a_view_has_a_table_of_its_columns(broker: &Broker) {
         browser.screenshot(&picture("page-table.png")).await;
 
         // Who comes late has all of it at once.
-        let late = Browser::start().await;
-        late.goto(&daemon.url("/")).await;
+        let late = Browser::open(&daemon, "/").await;
         wait_for_keys(&late, &["2", "3", "10"]).await;
         late.close().await;
         browser.close().await;
@@ -232,9 +223,7 @@ fn columns_are_shown_as_configured(broker: &Broker) {
     let (_, text) = stream_of(broker, &messages, VIEW);
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for_keys(&browser, &["Nowhere", "Europe", "Africa"]).await;
         assert_eq!(
             seen["labels"],
@@ -284,9 +273,7 @@ fn a_table_is_sorted_searched_and_its_link_says_so(broker: &Broker) {
     let (topic, text) = stream_of(broker, &messages, "key_field = \"order\"");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for(&browser, "all rows", |seen| seen["count"] == "12 rows").await;
         let sort = "document.querySelector('th[data-column=total] button').click()";
         browser.run(sort).await;
@@ -319,8 +306,7 @@ fn a_table_is_sorted_searched_and_its_link_says_so(broker: &Broker) {
         assert_eq!(seen["count"], "2 of 12 rows");
         // The link leads there again, in another window too.
         let link = browser.run("return location.href").await;
-        let other = Browser::start().await;
-        other.goto(link.as_str().expect("an address")).await;
+        let other = Browser::open(&daemon, link.as_str().expect("an address")).await;
         let seen = wait_for(&other, "the same rows", |seen| seen["keys"] == json!(["5", "11"])).await;
         assert_eq!(seen["sorted"], json!(["total descending"]));
         other.close().await;
@@ -333,9 +319,7 @@ fn a_table_is_worked_by_keyboard(broker: &Broker) {
     let (topic, text) = stream_of(broker, &messages, "key_field = \"order\"");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for(&browser, "all rows", |seen| seen["count"] == "300 rows").await;
         browser.run("document.querySelector('.grid table').focus()").await;
         let down = "\u{e015}";
@@ -397,9 +381,7 @@ fn columns_are_hidden_pinned_and_resized_and_stay_so(broker: &Broker) {
     let (_, text) = stream_of(broker, &[order(1, "new", 1.0)], "key_field = \"order\"");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         wait_for_keys(&browser, &["1"]).await;
         let menu = "
             const menu = document.querySelector('.column-menu-of');
@@ -460,8 +442,7 @@ fn a_hundred_thousand_rows_are_few_in_the_document(broker: &Broker) {
     let daemon = Daemon::start(&text);
     block_on(async {
         daemon.wait_ready(secs(120)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/")).await;
+        let browser = Browser::open(&daemon, "/").await;
         let seen = wait_for(&browser, "all rows are counted", |seen| {
             seen["rowcount"] == json!((ROWS + 1).to_string())
         })
@@ -520,17 +501,9 @@ fn cards_show_one_card_per_key(broker: &Broker) {
         state: document.querySelector('#state').dataset.state,
     }";
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        browser.goto(&daemon.url("/?kiosk")).await;
+        let browser = Browser::open(&daemon, "/?kiosk").await;
         let wait = async |what: &str, is_so: &dyn Fn(&Value) -> bool| {
-            let mut last = Value::Null;
-            eventually_async(secs(30), what, async || {
-                last = browser.run(look).await;
-                ensure(is_so(&last), last.to_string())
-            })
-            .await;
-            last
+            browser.wait_for(secs(30), look, what, is_so).await
         };
         let seen = wait("cards in the configured order", &|seen| {
             seen["keys"] == json!(["2", "1"]) && seen["state"] == "live"
