@@ -1,6 +1,7 @@
 //! The built-in page in a browser.
 
 mod access;
+mod cards;
 mod charts;
 mod feed_figures;
 mod feeds;
@@ -26,10 +27,11 @@ use std::path::{Path, PathBuf};
 pub fn trials() -> Vec<Trial> {
     [
         access::trials(),
-        figures::trials(),
+        cards::trials(),
         charts::trials(),
         feed_figures::trials(),
         feeds::trials(),
+        figures::trials(),
         filter_bars::trials(),
         home::trials(),
         hostile::trials(),

@@ -1,4 +1,4 @@
-//! The page's table and cards: columns found and configured, changes, order, search, links, keyboard, many rows.
+//! The page's table: columns found and configured, changes, order, search, links, keyboard, many rows.
 
 use super::{picture, press, served};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -18,7 +18,6 @@ pub fn trials() -> Vec<Trial> {
         on_broker(Version::V4_4, a_table_is_worked_by_keyboard),
         on_broker(Version::V4_4, columns_are_hidden_pinned_and_resized_and_stay_so),
         on_broker(Version::V4_4, a_hundred_thousand_rows_are_few_in_the_document),
-        on_broker(Version::V4_4, cards_show_one_card_per_key),
     ]
 }
 
@@ -67,7 +66,7 @@ async fn wait_for_keys(browser: &Browser, keys: &[&str]) -> Value {
     .await
 }
 
-fn order(number: u32, status: &str, total: f64) -> Message {
+pub(super) fn order(number: u32, status: &str, total: f64) -> Message {
     let value = format!(
         r#"{{"status":"{status}","total":{total:?},"customer":{{"name":"Customer {number}","city":"Paris"}},"at":"2026-10-29T12:00:00Z","tags":["a","b"],"paid":true}}"#
     );
@@ -484,50 +483,6 @@ fn a_hundred_thousand_rows_are_few_in_the_document(broker: &Broker) {
             seen["keys"][0] == "50000"
         })
         .await;
-        browser.close().await;
-    });
-}
-
-fn cards_show_one_card_per_key(broker: &Broker) {
-    let view =
-        "key_field = \"order\"\n[[stream.view]]\nkind = \"cards\"\ntitle = \"Orders\"\nsort = \"-total\"\n";
-    let (topic, text) = stream_of(broker, &[order(1, "new", 12.0), order(2, "paid", 99.0)], view);
-    let daemon = Daemon::start(&text);
-    let look = "return {
-        keys: [...document.querySelectorAll('.cards > li')].map((card) => card.dataset.key),
-        titles: [...document.querySelectorAll('.cards h2')].map((title) => title.textContent),
-        figures: [...document.querySelectorAll('.cards .row-figure p')].map((figure) => figure.textContent),
-        newest: [...document.querySelectorAll('.cards > li[data-newest]')].map((card) => card.dataset.key),
-        state: document.querySelector('#state').dataset.state,
-    }";
-    block_on(async {
-        let browser = Browser::open(&daemon, "/?kiosk").await;
-        let wait = async |what: &str, is_so: &dyn Fn(&Value) -> bool| {
-            browser.wait_for(secs(30), look, what, is_so).await
-        };
-        let seen = wait("cards in the configured order", &|seen| {
-            seen["keys"] == json!(["2", "1"]) && seen["state"] == "live"
-        })
-        .await;
-        assert_eq!(
-            (&seen["titles"], &seen["figures"]),
-            (&json!(["2", "1"]), &json!(["99", "12"]))
-        );
-        broker.produce(&topic, &[order(1, "new", 500.5)]);
-        let seen = wait("the changed card comes first, marked", &|seen| {
-            seen["keys"] == json!(["1", "2"])
-        })
-        .await;
-        assert_eq!(
-            (&seen["newest"], &seen["figures"][0]),
-            (&json!(["1"]), &json!("500.5"))
-        );
-        broker.produce(&topic, &[Message::tombstone("2")]);
-        wait("a tombstone takes its card away", &|seen| {
-            seen["keys"] == json!(["1"])
-        })
-        .await;
-        browser.screenshot(&picture("page-cards.png")).await;
         browser.close().await;
     });
 }
