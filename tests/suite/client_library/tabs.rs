@@ -1,5 +1,5 @@
-//! Five tabs share one connection, and each sees every record once, while its leader is closed, dies, is frozen and sleeps, and
-//! the daemon is killed and ends.
+//! Five tabs share one connection, and each sees every record once, while its leader is closed, crashes, is frozen and sleeps,
+//! and the daemon is killed and ends.
 
 use super::{FILES, config};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -29,7 +29,7 @@ pub(super) fn trials() -> Vec<Trial> {
 
 /// Tabs of one browser that share the connection of `/events`.
 struct Tabs<'a> {
-    browser: &'a Browser,
+    browser: Browser,
     broker: &'a Broker,
     topic: &'a str,
     windows: Vec<WindowHandle>,
@@ -39,9 +39,10 @@ struct Tabs<'a> {
 
 impl<'a> Tabs<'a> {
     /// Opens five, one after the other, while records are written.
-    async fn open(browser: &'a Browser, broker: &'a Broker, topic: &'a str, daemon: &Daemon) -> Tabs<'a> {
+    async fn open(broker: &'a Broker, topic: &'a str, daemon: &Daemon) -> Tabs<'a> {
+        daemon.wait_ready(secs(30)).await;
         let mut tabs = Tabs {
-            browser,
+            browser: Browser::start().await,
             broker,
             topic,
             windows: Vec::new(),
@@ -52,8 +53,7 @@ impl<'a> Tabs<'a> {
             tabs.add(daemon).await;
             tabs.write();
         }
-        tabs.all_have_everything().await;
-        tabs.share_one_connection(daemon).await;
+        tabs.settle(daemon).await;
         tabs
     }
 
@@ -69,6 +69,16 @@ impl<'a> Tabs<'a> {
     async fn switch(&self, window: &WindowHandle) {
         let client = &self.browser.client;
         client.switch_to_window(window.clone()).await.expect("the tab");
+    }
+
+    /// Freezes the browser's tab, or has it go on.
+    async fn set_state(&self, state: &str) {
+        let parameters = json!({ "state": state });
+        let set = self
+            .browser
+            .devtools("Page.setWebLifecycleState", parameters)
+            .await;
+        set.expect("another state");
     }
 
     /// Ten more records.
@@ -102,10 +112,6 @@ impl<'a> Tabs<'a> {
         }
     }
 
-    async fn all_have_everything(&self) {
-        self.have_everything(&[]).await;
-    }
-
     async fn share_one_connection(&self, daemon: &Daemon) {
         eventually_async(secs(30), "the tabs share a connection", async || {
             let streams = daemon.get("/streams").await.json();
@@ -113,6 +119,12 @@ impl<'a> Tabs<'a> {
             ensure(clients == 1, clients.to_string())
         })
         .await;
+    }
+
+    /// All tabs have everything, by one connection.
+    async fn settle(&self, daemon: &Daemon) {
+        self.have_everything(&[]).await;
+        self.share_one_connection(daemon).await;
     }
 
     /// The tab that leads, which is then the browser's.
@@ -131,8 +143,13 @@ impl<'a> Tabs<'a> {
         .await
     }
 
-    fn forget(&mut self, window: &WindowHandle) {
-        self.windows.retain(|other| other != window);
+    /// Ends the leader between records.
+    async fn lose_leader(&mut self, end: impl AsyncFnOnce(&Browser)) {
+        let leader = self.leader().await;
+        self.write();
+        end(&self.browser).await;
+        self.windows.retain(|window| *window != leader);
+        self.write();
     }
 }
 
@@ -144,62 +161,43 @@ fn setup(broker: &Broker, hint: &str) -> (String, String) {
     (topic, text)
 }
 
+async fn close_window(browser: &Browser) {
+    browser.client.close_window().await.expect("closed");
+}
+
 fn tabs_share_one_connection_whose_leader_is_closed_dies_and_is_frozen(broker: &Broker) {
     let (topic, text) = setup(broker, "tabs");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        let mut tabs = Tabs::open(&browser, broker, &topic, &daemon).await;
+        let mut tabs = Tabs::open(broker, &topic, &daemon).await;
+        tabs.lose_leader(close_window).await;
+        tabs.settle(&daemon).await;
+        tabs.lose_leader(async |browser| {
+            // A renderer that is gone answers nothing.
+            let crashed = browser.devtools("Page.crash", json!({})).await;
+            crashed.expect_err("it crashes");
+        })
+        .await;
+        tabs.settle(&daemon).await;
 
+        tabs.add(&daemon).await;
         let leader = tabs.leader().await;
         tabs.write();
-        browser.client.close_window().await.expect("closed");
-        tabs.forget(&leader);
-        tabs.write();
-        tabs.all_have_everything().await;
-        tabs.share_one_connection(&daemon).await;
-
-        let leader = tabs.leader().await;
-        tabs.write();
-        // A renderer that is gone answers nothing.
-        browser
-            .devtools("Page.crash", json!({}))
-            .await
-            .expect_err("it crashes");
-        tabs.forget(&leader);
-        tabs.write();
-        tabs.all_have_everything().await;
-        tabs.share_one_connection(&daemon).await;
-
-        let leader = tabs.leader().await;
-        tabs.write();
-        let frozen = json!({ "state": "frozen" });
-        browser
-            .devtools("Page.setWebLifecycleState", frozen)
-            .await
-            .expect("frozen");
+        tabs.set_state("frozen").await;
         tabs.write();
         tabs.have_everything(&[&leader]).await;
         tabs.share_one_connection(&daemon).await;
         assert_ne!(tabs.leader().await, leader, "a frozen tab leads");
         tabs.switch(&leader).await;
-        let active = json!({ "state": "active" });
-        browser
-            .devtools("Page.setWebLifecycleState", active)
-            .await
-            .expect("awake");
+        tabs.set_state("active").await;
         tabs.write();
-        tabs.all_have_everything().await;
+        tabs.settle(&daemon).await;
 
-        // More come, and one that is reloaded begins with the past.
-        tabs.add(&daemon).await;
+        // One that is reloaded begins with the past.
+        tabs.browser.client.refresh().await.expect("loaded again");
         tabs.write();
-        browser.client.refresh().await.expect("loaded again");
-        tabs.write();
-        tabs.all_have_everything().await;
-        tabs.share_one_connection(&daemon).await;
-        browser.close().await;
+        tabs.settle(&daemon).await;
+        tabs.browser.close().await;
     });
 }
 
@@ -207,35 +205,29 @@ fn a_leader_that_sleeps_is_replaced_and_doubles_nothing_when_it_wakes(broker: &B
     let (topic, text) = setup(broker, "asleep");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        let mut tabs = Tabs::open(&browser, broker, &topic, &daemon).await;
+        let mut tabs = Tabs::open(broker, &topic, &daemon).await;
         let leader = tabs.leader().await;
         // Without notice: nothing runs in this tab for a while.
-        browser.run("sleep(15)").await;
+        tabs.browser.run("sleep(15)").await;
         let other = tabs.windows.iter().find(|window| **window != leader);
         tabs.switch(other.expect("there are five")).await;
-        eventually_async(secs(10), "the leader is asleep", async || {
-            let asleep = browser.run("return window.asleep ?? false").await;
-            ensure(asleep == json!(true), asleep.to_string())
-        })
-        .await;
-        tabs.write();
-        tabs.have_everything(&[&leader]).await;
-        tabs.write();
-        tabs.have_everything(&[&leader]).await;
+        let asleep = "return window.asleep ?? false";
+        tabs.browser
+            .wait_for(secs(10), asleep, "the leader is asleep", |asleep| *asleep == true)
+            .await;
+        for _ in 0..2 {
+            tabs.write();
+            tabs.have_everything(&[&leader]).await;
+        }
         // It wakes, and has slept through all of it.
-        tabs.all_have_everything().await;
-        let slept = browser.run("return window.hasSlept ?? null").await;
-        assert!(
-            slept == json!(true) || tabs.windows.last() != Some(&leader),
-            "{slept}"
-        );
+        tabs.have_everything(&[]).await;
+        tabs.switch(&leader).await;
+        let has_slept = tabs.browser.run("return window.hasSlept ?? false").await;
+        assert_eq!(has_slept, true);
         tabs.write();
-        tabs.all_have_everything().await;
-        tabs.share_one_connection(&daemon).await;
+        tabs.settle(&daemon).await;
         assert_ne!(tabs.leader().await, leader, "it leads again");
-        browser.close().await;
+        tabs.browser.close().await;
     });
 }
 
@@ -243,27 +235,20 @@ fn tabs_that_share_outlive_the_daemon(broker: &Broker) {
     let (topic, text) = setup(broker, "outlive");
     let daemon = Daemon::start(&text);
     block_on(async {
-        daemon.wait_ready(secs(30)).await;
-        let browser = Browser::start().await;
-        let mut tabs = Tabs::open(&browser, broker, &topic, &daemon).await;
+        let mut tabs = Tabs::open(broker, &topic, &daemon).await;
         tabs.write();
         // Killed.
         drop(daemon);
         tabs.write();
         let mut daemon = Daemon::start(&text);
         tabs.write();
-        tabs.all_have_everything().await;
-        tabs.share_one_connection(&daemon).await;
+        tabs.settle(&daemon).await;
         // Shut down, while the leader goes too.
         daemon.signal(Signal::TERM);
         assert_eq!(daemon.wait_exit(secs(20)).code(), Some(0));
-        let leader = tabs.leader().await;
-        browser.client.close_window().await.expect("closed");
-        tabs.forget(&leader);
-        tabs.write();
+        tabs.lose_leader(close_window).await;
         let daemon = Daemon::start(&text);
-        tabs.all_have_everything().await;
-        tabs.share_one_connection(&daemon).await;
-        browser.close().await;
+        tabs.settle(&daemon).await;
+        tabs.browser.close().await;
     });
 }

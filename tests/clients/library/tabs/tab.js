@@ -27,4 +27,5 @@ window.sleep = (seconds) => setTimeout(() => {
   naps.postMessage("asleep");
   const wakes = performance.now() + 1_000 * seconds;
   while (performance.now() < wakes);
+  window.hasSlept = true;
 }, 500);
