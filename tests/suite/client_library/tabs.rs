@@ -1,5 +1,5 @@
-//! Five tabs share one connection, and each sees every record once, while its leader is closed, crashes, is frozen and sleeps,
-//! and the daemon is killed and ends.
+//! Five tabs share one connection, and each sees every record once, while its leader is closed, crashes, is killed, is frozen and
+//! sleeps, and the daemon is killed and ends.
 
 use super::{FILES, config};
 use crate::harness::broker::{Broker, Version, topic_name};
@@ -178,6 +178,10 @@ fn tabs_share_one_connection_whose_leader_is_closed_dies_and_is_frozen(broker: &
             crashed.expect_err("it crashes");
         })
         .await;
+        tabs.settle(&daemon).await;
+        // With no moment to say so, to the browser's process either.
+        tabs.lose_leader(async |browser| browser.kill_renderer("assets/idle.js").await)
+            .await;
         tabs.settle(&daemon).await;
 
         tabs.add(&daemon).await;

@@ -1,13 +1,14 @@
 //! A real browser: Debian's Chromium, headless, driven through chromedriver.
 
 use super::daemon::Daemon;
-use super::process::Process;
+use super::process::{Process, Signal};
 use super::scratch;
 use super::wait::{eventually, eventually_async, secs};
 use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::{Method, Url};
+use rustix::process::{Pid, kill_process};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -146,6 +147,30 @@ impl Browser {
         let command = DevTools { command, parameters };
         let answer = self.client.issue_cmd(command).await;
         answer.map_err(|error| error.to_string())
+    }
+
+    /// Kills the process of the window's page, whose site gives it `worker`, a script that does nothing. A page is not
+    /// told the id of its process, but its worker is a thread there, with a name that those of other pages do not have.
+    pub async fn kill_renderer(&self, worker: &str) {
+        const NAME: &str = "DedicatedWorker";
+        self.run(&format!("window.worker = new Worker({})", json!(worker)))
+            .await;
+        let group = i32::try_from(self.driver.pid()).expect("a process id");
+        let has_worker = |process: &procfs::process::Process| {
+            let is_named = |task: &procfs::process::Task| task.stat().is_ok_and(|stat| stat.comm == NAME);
+            let is_own = process.stat().is_ok_and(|stat| stat.pgrp == group);
+            is_own
+                && process
+                    .tasks()
+                    .is_ok_and(|tasks| tasks.flatten().any(|task| is_named(&task)))
+        };
+        let renderer = eventually(secs(10), "one renderer has a worker", || {
+            let all = procfs::process::all_processes().expect("/proc");
+            let mut found = all.flatten().filter(has_worker).map(|process| process.pid);
+            found.next().filter(|_| found.next().is_none()).ok_or(NAME)
+        });
+        let renderer = Pid::from_raw(renderer).expect("a process id");
+        kill_process(renderer, Signal::KILL).expect("it is killed");
     }
 
     /// Bytes of the page's heap after garbage collection.
