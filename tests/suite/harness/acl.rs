@@ -23,7 +23,7 @@ pub enum Right {
     Describe = 8,
 }
 
-/// `CreateAcls` and `DescribeAcls`, which librdkafka's Rust API lacks, before their headers became flexible.
+/// `CreateAcls` and `DescribeAcls` before their headers became flexible.
 const VERSION: i16 = 1;
 
 /// The protocol's number of a topic as a resource.
@@ -57,7 +57,7 @@ impl Broker {
             .with_operation(right as i8)
             .with_permission_type(permission);
         let creations = CreateAclsRequest::default().with_creations(vec![creation]);
-        let created: CreateAclsResponse = self.acl_answer(ApiKey::CreateAcls, &creations);
+        let created: CreateAclsResponse = self.ask(ApiKey::CreateAcls, VERSION, &creations);
         for result in &created.results {
             assert_eq!(result.error_code, 0, "{:?}", result.error_message);
         }
@@ -70,24 +70,24 @@ impl Broker {
             .with_operation(right as i8)
             .with_permission_type(permission);
         eventually(secs(30), "the broker goes by the new rule", || {
-            let known: DescribeAclsResponse = self.acl_answer(ApiKey::DescribeAcls, &rule);
+            let known: DescribeAclsResponse = self.ask(ApiKey::DescribeAcls, VERSION, &rule);
             ensure(!known.resources.is_empty(), format!("{known:?}"))
         });
     }
 
-    /// The answer to a request about rules.
-    fn acl_answer<T: Decodable>(&self, key: ApiKey, question: &impl Encodable) -> T {
+    /// The answer to a request in a version whose headers are not flexible, which librdkafka's Rust API lacks.
+    pub(super) fn ask<T: Decodable>(&self, key: ApiKey, version: i16, question: &impl Encodable) -> T {
         let mut request = BytesMut::new();
         RequestHeader::default()
             .with_request_api_key(key as i16)
-            .with_request_api_version(VERSION)
+            .with_request_api_version(version)
             .with_client_id(Some(StrBytes::from_static_str("suite")))
             .encode(&mut request, 1)
             .expect("a header");
-        question.encode(&mut request, VERSION).expect("a request");
+        question.encode(&mut request, version).expect("a request");
         let mut answer = self.converse(&request);
         ResponseHeader::decode(&mut answer, 0).expect("a header");
-        let answered = T::decode(&mut answer, VERSION).expect("a response");
+        let answered = T::decode(&mut answer, version).expect("a response");
         assert!(!answer.has_remaining());
         answered
     }

@@ -31,6 +31,7 @@ pub mod open;
 pub mod process;
 pub mod produce;
 pub mod proxy;
+pub mod quota;
 pub mod raw;
 pub mod scratch;
 pub mod scripted_registry;

@@ -7,11 +7,13 @@ mod feed_figures;
 mod feeds;
 mod figures;
 mod filter_bars;
+mod frames;
 mod home;
 mod hostile;
 mod kiosk;
 mod links;
 mod modules;
+mod sharing;
 mod snippets;
 mod status;
 mod tables;
@@ -33,11 +35,13 @@ pub fn trials() -> Vec<Trial> {
         feeds::trials(),
         figures::trials(),
         filter_bars::trials(),
+        frames::trials(),
         home::trials(),
         hostile::trials(),
         kiosk::trials(),
         links::trials(),
         modules::trials(),
+        sharing::trials(),
         snippets::trials(),
         status::trials(),
         tables::trials(),
