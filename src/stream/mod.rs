@@ -9,7 +9,7 @@
 //! - [`replay_writer`], [`history_reads`]: records that have left memory, read from Kafka
 //! - [`filter`], [`filter_index`], `filters`: which records are for which readers
 //! - `audience`, [`waiters`], [`announcer`]: what wakes readers
-//! - [`position`]: event ids; [`control`]: control events; `truncation`: offsets that Kafka has lost
+//! - [`position`]: event ids, of `varint`s; [`control`]: control events; `truncation`: offsets that Kafka has lost
 //! - [`access`]: whether a reader may still read
 //! - [`live_settings`]: settings that a reload changes; [`counters`], [`figures`]: what happened
 #![forbid(unsafe_code)]
@@ -73,6 +73,7 @@ mod table_writer;
 mod throttle;
 mod truncation;
 mod values;
+mod varint;
 mod waiters;
 pub mod writer;
 

@@ -15,11 +15,12 @@
 //! next offset, or 2 more than that and its mark (varint) where it has one. The mark is 1 more than the leader
 //! epoch of the record before the next offset, where that is known.
 //!
-//! Varints are unsigned LEB128. Topics are in the order of the configuration, but are matched by fingerprint.
+//! Topics are in the order of the configuration, but are matched by fingerprint.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::varint;
 pub use crate::config::fingerprint::fingerprint;
 /// Not allowed in an id: an id contains offsets.
 pub use crate::kafka::record::BEGINNING;
@@ -132,7 +133,7 @@ impl TopicPosition {
     pub(super) fn write_partition(&self, partition: usize, is_marked: bool, out: &mut Vec<u8>) {
         let next = self.next[partition];
         if !is_marked {
-            write_varint(out, next.max(0).unsigned_abs());
+            varint::write(out, next.max(0).unsigned_abs());
             return;
         }
         if next == NOT_BEGUN {
@@ -141,15 +142,15 @@ impl TopicPosition {
         }
         let offset = next.clamp(0, HIGHEST_MARKED).unsigned_abs();
         let mark = self.mark(partition);
-        write_varint(out, (offset << 1 | u64::from(mark > 0)) + 1);
+        varint::write(out, (offset << 1 | u64::from(mark > 0)) + 1);
         if mark > 0 {
-            write_varint(out, u64::from(mark));
+            varint::write(out, u64::from(mark));
         }
     }
 
     /// Reads what [`write_partition`](Self::write_partition) wrote of a position that is marked.
     fn read_marked(&mut self, partition: usize, rest: &mut &[u8]) -> Result<(), PositionError> {
-        let Some(coded) = read_varint(rest)?.checked_sub(1) else {
+        let Some(coded) = read_number(rest)?.checked_sub(1) else {
             self.next.push(NOT_BEGUN);
             return Ok(());
         };
@@ -157,7 +158,7 @@ impl TopicPosition {
         let next = next.filter(|next| *next <= HIGHEST_MARKED);
         self.next.push(next.ok_or(PositionError::Damaged)?);
         if coded & 1 == 1 {
-            let mark = u32::try_from(read_varint(rest)?).map_err(|_| PositionError::Damaged)?;
+            let mark = u32::try_from(read_number(rest)?).map_err(|_| PositionError::Damaged)?;
             self.set_mark(partition, mark);
         }
         Ok(())
@@ -208,13 +209,13 @@ impl Position {
             None => out.push(plain),
             Some(as_of) => {
                 out.push(table);
-                write_varint(out, as_of);
+                varint::write(out, as_of);
             }
         }
         for topic in &self.topics {
             out.extend_from_slice(&topic.name.to_be_bytes());
             out.extend_from_slice(&topic.id.to_be_bytes());
-            write_varint(out, topic.next.len() as u64);
+            varint::write(out, topic.next.len() as u64);
             for number in 0..topic.next.len() {
                 let start = out.len();
                 topic.write_partition(number, is_marked, out);
@@ -241,11 +242,11 @@ impl Position {
             let offsets = topic
                 .next
                 .iter()
-                .map(|&next| varint_len(next.clamp(0, HIGHEST_MARKED).unsigned_abs() * 2 + 2));
+                .map(|&next| varint::len(next.clamp(0, HIGHEST_MARKED).unsigned_abs() * 2 + 2));
             let marks = topic.marks.iter().filter(|&&mark| mark > 0);
-            8 + varint_len(topic.next.len() as u64)
+            8 + varint::len(topic.next.len() as u64)
                 + offsets.map(|len| len.max(ROOM_PER_OFFSET)).sum::<usize>()
-                + marks.map(|&mark| varint_len(u64::from(mark))).sum::<usize>()
+                + marks.map(|&mark| varint::len(u64::from(mark))).sum::<usize>()
         };
         encoded_len(1 + MAX_AS_OF + self.topics.iter().map(topic_len).sum::<usize>())
     }
@@ -267,12 +268,12 @@ impl Position {
             version if version == MARKED_VERSIONS.1 => (true, true),
             _ => return Err(PositionError::Version),
         };
-        let as_of = has_as_of.then(|| read_varint(&mut rest)).transpose()?;
+        let as_of = has_as_of.then(|| read_number(&mut rest)).transpose()?;
         let mut topics = Vec::new();
         while !rest.is_empty() {
             let name = read_fingerprint(&mut rest)?;
             let id = read_fingerprint(&mut rest)?;
-            let count = read_varint(&mut rest)?;
+            let count = read_number(&mut rest)?;
             // Every offset takes at least a byte, so a forged count cannot cause a large allocation.
             if count > rest.len() as u64 {
                 return Err(PositionError::Damaged);
@@ -287,7 +288,7 @@ impl Position {
                 if is_marked {
                     topic.read_marked(partition, &mut rest)?;
                 } else {
-                    let next = read_varint(&mut rest)?;
+                    let next = read_number(&mut rest)?;
                     topic
                         .next
                         .push(i64::try_from(next).map_err(|_| PositionError::Damaged)?);
@@ -479,34 +480,8 @@ pub(super) fn encode_part(bytes: &[u8], out: &mut [u8]) {
     debug_assert_eq!(written, Ok(encoded_len(bytes.len())));
 }
 
-fn varint_len(value: u64) -> usize {
-    let bits = 64 - (value | 1).leading_zeros() as usize;
-    bits.div_ceil(7)
-}
-
-fn write_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    out.push(value.to_le_bytes()[0]);
-}
-
-fn read_varint(rest: &mut &[u8]) -> Result<u64, PositionError> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, tail) = rest.split_first().ok_or(PositionError::Damaged)?;
-        *rest = tail;
-        let bits = u64::from(byte & 0x7f);
-        if shift == 63 && bits > 1 {
-            return Err(PositionError::Damaged);
-        }
-        value |= bits << shift;
-        if byte & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(PositionError::Damaged)
+fn read_number(rest: &mut &[u8]) -> Result<u64, PositionError> {
+    varint::read(rest).ok_or(PositionError::Damaged)
 }
 
 fn read_fingerprint(rest: &mut &[u8]) -> Result<u32, PositionError> {
