@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 
 use super::claims::Claims;
-use super::filter::{Filter, FilterError, Name, Written, is_bound, literal_key};
+use super::filter::{Filter, FilterError, Name, literal_key};
+use super::filter_value::{Written, is_bound};
 use super::path_parameters::{BadValue, PathTemplate, PathValues, ValueError};
 use super::stream::StreamSettings;
 

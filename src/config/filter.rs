@@ -12,7 +12,7 @@ use base64::alphabet;
 use base64::engine::general_purpose::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::claims::is_claim_name;
+use super::filter_value::{Written, is_bound};
 
 /// Most terms (name and value) in a filter.
 pub const MAX_TERMS: usize = 16;
@@ -109,13 +109,6 @@ impl Name {
     }
 }
 
-/// Whether one of the values of a configuration is known only by a request: a parameter of the path, or a claim.
-pub(crate) fn is_bound(values: &[String]) -> bool {
-    values
-        .iter()
-        .any(|value| !matches!(Written::parse(value), Written::Text(_)))
-}
-
 /// Splits a path into names: a dot ends one, and `\.` and `\\` are a dot and a backslash within. `None` where a
 /// backslash escapes anything else.
 pub fn split(path: &str) -> Option<Vec<String>> {
@@ -189,61 +182,6 @@ pub enum FilterError {
     /// A topic that the stream does not carry.
     #[error("{0:?} is not a topic of this stream; its topics are {1}")]
     Topic(String, String),
-}
-
-/// A value as the configuration writes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Written<'a> {
-    /// Text that is compared as it is.
-    Text(&'a str),
-    /// `{name}`: the value of a parameter of the stream's path.
-    Parameter(&'a str),
-    /// `${claims.name}`: the values of a claim of the client.
-    Claim(&'a str),
-}
-
-/// The beginning of a value that is a claim; it ends with a brace.
-pub(crate) const CLAIM: &str = "${claims.";
-
-impl<'a> Written<'a> {
-    /// Parses a value. `{{name}}` is the text `{name}`; every further pair of braces adds one to the text. Likewise
-    /// `$${claims.name}` is the text `${claims.name}`.
-    pub(crate) fn parse(text: &'a str) -> Self {
-        // Of several dollars the last belongs to the claim.
-        let dollars = text.len() - text.trim_start_matches('$').len();
-        let claim = text.get(dollars.saturating_sub(1)..).and_then(|text| {
-            let name = text.strip_prefix(CLAIM)?.strip_suffix('}')?;
-            is_claim_name(name).then_some(name)
-        });
-        if let Some(name) = claim {
-            return if dollars == 1 {
-                Self::Claim(name)
-            } else {
-                Self::Text(text.get(1..).unwrap_or_default())
-            };
-        }
-        let inner = |text: &'a str| text.strip_prefix('{')?.strip_suffix('}');
-        let Some(content) = inner(text) else {
-            return Self::Text(text);
-        };
-        if is_parameter_name(content) {
-            return Self::Parameter(content);
-        }
-        let mut core = content;
-        while let Some(content) = inner(core) {
-            core = content;
-        }
-        Self::Text(if is_parameter_name(core) { content } else { text })
-    }
-}
-
-/// Whether a text can be the name of a path's parameter: letters, digits and underscores, without a digit first.
-pub(crate) fn is_parameter_name(text: &str) -> bool {
-    !text.starts_with(|first: char| first.is_ascii_digit())
-        && !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// A key as a filter names it: unchanged, or in base64 where the text itself begins with [`BASE64`].
@@ -398,7 +336,7 @@ impl Filter {
 
 #[cfg(test)]
 mod tests {
-    use super::{Filter, FilterError, MAX_PATH, Name, Written, key_bytes, literal_key};
+    use super::{Filter, FilterError, MAX_PATH, Name, key_bytes, literal_key};
 
     #[test]
     fn names_are_written_as_they_are_read() {
@@ -441,34 +379,6 @@ mod tests {
         }
         assert_eq!(key_bytes("NL").as_deref(), Some(&b"NL"[..]));
         assert_eq!(key_bytes("base64:?"), None);
-    }
-
-    #[test]
-    fn only_a_whole_value_in_braces_is_a_parameter_and_double_braces_are_text() {
-        for (text, written) in [
-            ("{id}", Written::Parameter("id")),
-            ("{_a1}", Written::Parameter("_a1")),
-            ("{{id}}", Written::Text("{id}")),
-            ("{{{id}}}", Written::Text("{{id}}")),
-            ("user-{id}", Written::Text("user-{id}")),
-            ("{1}", Written::Text("{1}")),
-            ("{}", Written::Text("{}")),
-            ("{{}}", Written::Text("{{}}")),
-            (r#"{"a":{}}"#, Written::Text(r#"{"a":{}}"#)),
-            ("${claims.sub}", Written::Claim("sub")),
-            (
-                "${claims.realm_access.roles}",
-                Written::Claim("realm_access.roles"),
-            ),
-            ("$${claims.sub}", Written::Text("${claims.sub}")),
-            ("$$${claims.sub}", Written::Text("$${claims.sub}")),
-            ("${claims.}", Written::Text("${claims.}")),
-            ("${claim.sub}", Written::Text("${claim.sub}")),
-            ("$$", Written::Text("$$")),
-            ("u-${claims.sub}", Written::Text("u-${claims.sub}")),
-        ] {
-            assert_eq!(Written::parse(text), written, "{text}");
-        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(crate) mod exposure;
 pub(crate) mod faults;
 pub(crate) mod files;
 pub mod filter;
+pub(crate) mod filter_value;
 pub(crate) mod fingerprint;
 pub(crate) mod formats;
 #[cfg(any(test, fuzzing))]

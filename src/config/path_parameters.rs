@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use percent_encoding::percent_decode_str;
 
-use super::filter::{FilterError, is_parameter_name};
+use super::filter::FilterError;
+use super::filter_value::is_parameter_name;
 
 /// Most bytes of a value, after its escapes are decoded: longer than a UUID, a number or an email address.
 pub const MAX_VALUE_BYTES: usize = 256;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::auth::Allow;
 use super::cors::CorsSettings;
-use super::filter::{Written, is_bound};
+use super::filter_value::{Written, is_bound};
 use super::formats::{AvroJson, DataFormat, Int64, Timestamps, Unwrap};
 use super::list::list;
 use super::units::{Size, Span};

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::faults::Faults;
-use super::filter::{CLAIM, Filter, FilterError, Name, Written, is_bound};
+use super::filter::{Filter, FilterError, Name};
+use super::filter_value::{CLAIM, Written, is_bound};
 use super::path_parameters::PathTemplate;
 use super::stream::StreamSettings;
 

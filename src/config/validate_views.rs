@@ -2,7 +2,8 @@
 
 use super::colors::{OWN, is_color};
 use super::faults::Faults;
-use super::filter::{Filter, Name, Written, split};
+use super::filter::{Filter, Name, split};
+use super::filter_value::Written;
 use super::projection::Projection;
 use super::settings::Client;
 use super::stream::{Format, StreamSettings};
