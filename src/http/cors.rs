@@ -153,6 +153,11 @@ mod tests {
             Some(&b"https://x.b.example"[..])
         );
         assert_eq!(allowed(&cors, "https://b.example"), None);
+        assert_eq!(
+            allowed(&cors, "https://*.b.example"),
+            None,
+            "a rule, not an origin"
+        );
         assert_eq!(cors.allowed_origin(&HeaderMap::new()), None);
         let mut headers = HeaderMap::new();
         cors.add_headers(&mut headers, origin);

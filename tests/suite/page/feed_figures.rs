@@ -105,7 +105,10 @@ fn feed_figures(broker: &Broker) {
                 (heap / 1024.0).round(),
                 seen[1]
             );
-            assert!(rate > 0.95 * EVENTS_PER_SECOND as f64, "{view}: {rate} events/s were produced");
+            assert!(
+                rate > 0.95 * EVENTS_PER_SECOND as f64,
+                "{view}: {rate} events/s were produced"
+            );
             assert!(longest < 100, "{view}: a task of {longest} ms");
             assert!(heap < half + GROWTH, "{view}: {half} bytes, then {heap}");
         }
