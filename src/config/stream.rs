@@ -156,6 +156,12 @@ impl StreamSettings {
         self.key_format.is_framed() || self.value_format.is_framed()
     }
 
+    /// Whether members of values are left out.
+    #[must_use]
+    pub(crate) fn leaves_out(&self) -> bool {
+        !self.fields.is_empty() || !self.hide.is_empty()
+    }
+
     /// Whether each client gets the records that its path or its claims select.
     pub(crate) fn has_bound_filter(&self) -> bool {
         self.path.contains('{') || self.filters_by_claims()

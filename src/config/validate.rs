@@ -135,14 +135,18 @@ fn check_kafka(draft: &Draft, faults: &mut Faults) {
                 "looks at headers, which client = \"kafka\" does not give; set client = \"auto\" in [kafka]";
             faults.add(format!("stream[{index}].filter"), message);
         }
-        if let Some(index) = draft
-            .streams
-            .iter()
-            .position(|stream| stream.headers_field.is_some())
-        {
-            let message =
-                "shows headers, which client = \"kafka\" does not give; set client = \"auto\" in [kafka]";
-            faults.add(format!("stream[{index}].headers_field"), message);
+        for (index, stream) in draft.streams.iter().enumerate() {
+            for (name, field, what) in [
+                ("headers_field", &stream.headers_field, "headers"),
+                ("timestamp_field", &stream.timestamp_field, "timestamps"),
+            ] {
+                if field.is_some() {
+                    let message = format!(
+                        "shows {what}, which client = \"kafka\" does not give; set client = \"auto\" in [kafka], or remove it"
+                    );
+                    faults.add(format!("stream[{index}].{name}"), message);
+                }
+            }
         }
         if !kafka.librdkafka.is_empty() {
             faults.add(

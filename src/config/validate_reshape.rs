@@ -29,6 +29,14 @@ pub(super) fn validate(stream: &StreamSettings, key: &dyn Fn(&str) -> String, fa
         );
     }
     for (name, paths) in [("fields", &stream.fields), ("hide", &stream.hide)] {
+        if is_tagged(stream) && !paths.is_empty() {
+            // The names of types are between the names of members, also at the outside of a value.
+            faults.add(
+                key(name),
+                "does not find members of a union in avro_json = \"tagged\", where they are within the name of their type; \
+                 remove avro_json",
+            );
+        }
         for path in paths {
             if let Some(fault) = fault_of(path) {
                 faults.add(key(name), format!("{path:?} {fault}"));
@@ -37,6 +45,12 @@ pub(super) fn validate(stream: &StreamSettings, key: &dyn Fn(&str) -> String, fa
     }
     check_unwrap(stream, key, faults);
     check_filter(stream, key, faults);
+}
+
+/// Whether a value of a union is within the name of its type.
+fn is_tagged(stream: &StreamSettings) -> bool {
+    stream.avro_json == AvroJson::Tagged
+        && matches!(stream.value_format, DataFormat::Avro | DataFormat::Registry)
 }
 
 /// The fault of a path, if any.
@@ -55,8 +69,7 @@ pub(super) fn fault_of(path: &str) -> Option<String> {
 
 fn check_unwrap(stream: &StreamSettings, key: &dyn Fn(&str) -> String, faults: &mut Faults) {
     if let Some(Unwrap::Debezium) = stream.unwrap
-        && stream.avro_json == AvroJson::Tagged
-        && matches!(stream.value_format, DataFormat::Avro | DataFormat::Registry)
+        && is_tagged(stream)
     {
         faults.add(
             key("unwrap"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::framing::{self, Framed, Part};
+use super::framing::{self, Framed, Part, has_schema_id};
 use super::json::{self, Fault, MAX_DEPTH, Options, Output};
 use super::primitives;
 use super::registered::{SchemaId, SchemaKind};
@@ -171,6 +171,16 @@ impl Decoder {
         if let Some(reshaper) = &mut self.reshaper {
             let key = match key {
                 Plan::Json(bytes, schema) => Plan::Json(reshaper.key(bytes), schema),
+                other => other,
+            };
+            // Before another cause is found, whose remedy would be wrong.
+            let value = match value {
+                Plan::Copy(bytes) if self.value == DataFormat::Json && has_schema_id(bytes) => {
+                    Plan::Undecodable(Undecodable {
+                        cause: Invalid::ValueHasSchemaId,
+                        detail: "the first byte is the magic byte 0".to_owned(),
+                    })
+                }
                 other => other,
             };
             let bytes = &mut self.value_bytes;

@@ -56,6 +56,11 @@ pub(super) fn locate<'a>(record: &Record<'a>, part: Part, bytes: &'a [u8]) -> Op
     })
 }
 
+/// Whether a value begins with the id of a registered schema. No JSON does.
+pub(crate) fn has_schema_id(value: &[u8]) -> bool {
+    matches!(value, [0, _, _, _, _, ..])
+}
+
 fn id(bytes: &[u8]) -> Option<(SchemaId, &[u8])> {
     let (magic, rest) = bytes.split_first()?;
     match magic {

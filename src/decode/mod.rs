@@ -33,5 +33,6 @@ pub mod used;
 
 pub use decoder::{Decoder, Step, Supplied};
 pub use framing::Part;
+pub(crate) use framing::has_schema_id;
 pub use registered::{Reference, SchemaError, SchemaId, SchemaKind, SchemaText};
 pub use schema::Schema;

@@ -28,6 +28,8 @@ struct Metadata {
     field: Vec<u8>,
     /// Takes a column of that name out of the row.
     replaced: Projection,
+    /// Takes out of the source what would show hidden columns.
+    source: Option<Projection>,
 }
 
 /// A reshaped value.
@@ -51,6 +53,9 @@ impl Reshaper {
             Metadata {
                 field: serde_json::to_vec(field).unwrap_or_default(),
                 replaced: Projection::new(Rule::Hide, &[escaped]),
+                source: projection
+                    .is_some()
+                    .then(|| Projection::new(Rule::Hide, &debezium::SQL)),
             }
         });
         (unwraps || projection.is_some()).then(|| Self {
@@ -106,7 +111,7 @@ impl Reshaper {
             Change::Delete => Ok(nothing(Effect::Shown)),
             Change::Nothing => Ok(nothing(Effect::None)),
             Change::Row(row) => {
-                let after = row.after(&mut self.document);
+                let after = row.after(&mut self.document).map_err(fault)?;
                 let Some(metadata) = &self.metadata else {
                     show(self.projection.as_ref(), after, &mut self.shown)?;
                     return Ok(self.shown(Guarantee::Nothing));
@@ -128,10 +133,11 @@ impl Reshaper {
                 }
                 self.shown.extend_from_slice(&metadata.field);
                 self.shown.push(b':');
-                let projection = self.projection.as_ref();
-                let mut before = Vec::new();
-                show(projection, row.before().unwrap_or("null"), &mut before)?;
-                row.write_metadata(&mut self.shown, |out| out.extend_from_slice(&before));
+                let (mut source, mut before) = (Vec::new(), Vec::new());
+                show(metadata.source.as_ref(), row.source(), &mut source)?;
+                let row_before = row.before(&mut self.document).map_err(fault)?;
+                show(self.projection.as_ref(), row_before, &mut before)?;
+                row.write_metadata(&mut self.shown, &source, &before);
                 self.shown.push(b'}');
                 Ok(self.shown(Guarantee::Nothing))
             }
@@ -166,7 +172,7 @@ fn show(projection: Option<&Projection>, json: &str, out: &mut Vec<u8>) -> Resul
 
 fn fault(fault: Fault) -> Undecodable {
     let cause = match fault {
-        Fault::NotAnEvent => Invalid::ValueNotChange,
+        Fault::NotAnEvent | Fault::NotADocument => Invalid::ValueNotChange,
         Fault::WithoutAfter => Invalid::ValueWithoutRow,
         Fault::Truncated => Invalid::ValueTruncatesTable,
     };

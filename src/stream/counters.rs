@@ -128,6 +128,8 @@ pub struct Counters {
     pub displaced: Counter,
     /// Records that the fixed filter hides.
     pub hidden: Counter,
+    /// Records that change no row: heartbeats and the like, of a stream that unwraps change events.
+    pub ignored: Counter,
     /// Replays begun.
     pub replays_begun: Counter,
     /// Readers that joined a replay under way.

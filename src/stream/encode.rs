@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::members::{self, Member};
 use crate::config::{AddedField, DataFormat, Format, StreamSettings};
+use crate::decode::has_schema_id;
 pub use crate::kafka::invalid::Invalid;
 use crate::kafka::record::{Guarantee, Record};
 use crate::sse::control::ControlEvent;
@@ -45,12 +46,16 @@ pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
     let has_schemas = |format: DataFormat| format.needs_registry();
     match cause {
         Invalid::ValueNotUtf8 | Invalid::ValueNotObject => true,
-        Invalid::ValueHasSchemaId => value == DataFormat::Json && settings.format == Format::Value,
+        Invalid::ValueHasSchemaId => {
+            let is_parsed = settings.unwrap.is_some() || settings.leaves_out();
+            value == DataFormat::Json && (settings.format == Format::Value || is_parsed)
+        }
         Invalid::ValueWithoutSchemaId => has_schemas(value) || value == DataFormat::JsonSchema,
         Invalid::ValueSchemaUnknown | Invalid::ValueSchemaUnusable | Invalid::ValueTooLarge => {
             has_schemas(value)
         }
-        Invalid::ValueNotJson => !settings.fields.is_empty() || !settings.hide.is_empty(),
+        // The same of a row that gets its metadata.
+        Invalid::ValueNotJson => settings.leaves_out() || settings.metadata_field.is_some(),
         Invalid::ValueNotChange | Invalid::ValueWithoutRow | Invalid::ValueTruncatesTable => {
             settings.unwrap.is_some()
         }
@@ -66,8 +71,7 @@ pub fn is_possible(cause: Invalid, settings: &StreamSettings) -> bool {
 pub(super) fn is_always_json(settings: &StreamSettings) -> bool {
     let is_parsed = AddedField::of(settings).next().is_some()
         || settings.metadata_field.is_some()
-        || !settings.fields.is_empty()
-        || !settings.hide.is_empty();
+        || settings.leaves_out();
     // A document of MongoDB is a string in its change event.
     let is_whole = settings.unwrap.is_none();
     match (settings.format, settings.value_format) {
@@ -257,14 +261,6 @@ impl Encoder {
             }
         }
     }
-}
-
-/// The magic byte in front of the id of a registered schema.
-const MAGIC: u8 = 0;
-
-/// Whether a value begins with the id of a registered schema. No JSON does.
-fn has_schema_id(value: &[u8]) -> bool {
-    matches!(value, [MAGIC, _, _, _, _, ..])
 }
 
 fn write_json<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {

@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
         errors_for_proxies_and_base_paths_name_line_key_and_remedy,
         errors_for_origins_name_line_key_and_remedy,
         errors_for_streams_name_line_key_and_remedy,
+        errors_for_formats_and_throttles_name_line_key_and_remedy,
     ];
     trials.into_iter().chain(views).collect()
 }
@@ -454,4 +455,55 @@ fn errors_for_streams_name_line_key_and_remedy() {
         "FILE:4: stream[0].log_bytes: ",
         &["less than 512KiB"],
     );
+}
+
+fn errors_for_formats_and_throttles_name_line_key_and_remedy() {
+    let kafka = "[kafka]\nclient = \"kafka\"\nisolation = \"read_uncommitted\"\n";
+    for (head, lines, key, piece) in [
+        ("", "value_format = \"avro\"", "value_format", "name its urls"),
+        ("", "value_format = \"protobuf\"", "value_format", "name its urls"),
+        ("", "value_format = \"registry\"", "value_format", "name its urls"),
+        ("", "key_format = \"registry\"", "key_format", "name its urls"),
+        ("", "avro_json = \"tagged\"", "avro_json", "remove it"),
+        ("", "timestamps = \"number\"", "timestamps", "remove it"),
+        ("", "int64 = \"string\"", "int64", "remove it"),
+        ("", "throttle = \"1s\"", "throttle", "set start = \"snapshot\""),
+        (
+            "",
+            "throttle = \"61min\"\nstart = \"snapshot\"",
+            "throttle",
+            "is more than 1h; 1s is usual",
+        ),
+        (
+            kafka,
+            "headers_field = \"h\"",
+            "headers_field",
+            "set client = \"auto\"",
+        ),
+        (
+            kafka,
+            "timestamp_field = \"t\"",
+            "timestamp_field",
+            "set client = \"auto\"",
+        ),
+        (
+            "[kafka.schema_registry]\nurls = [\"http://r\"]\n",
+            "unwrap = \"debezium\"\nvalue_format = \"registry\"\navro_json = \"tagged\"",
+            "unwrap",
+            "remove avro_json",
+        ),
+        (
+            "",
+            "metadata_field = \"\"\nunwrap = \"debezium\"",
+            "metadata_field",
+            "is empty; name it",
+        ),
+    ] {
+        let line = head.lines().count() + 4;
+        complains(
+            &format!("{head}[[stream]]\npath = \"/x\"\ntopics = [\"t\"]\n{lines}\n"),
+            &format!("FILE:{line}: stream[0].{key}: "),
+            &[piece],
+        );
+    }
 }

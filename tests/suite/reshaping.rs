@@ -7,7 +7,7 @@ use crate::harness::http::get;
 use crate::harness::produce::Message;
 use crate::harness::scratch;
 use crate::harness::stream::Stream;
-use crate::harness::wait::{block_on, secs};
+use crate::harness::wait::{block_on, ensure, eventually_async, secs};
 use crate::harness::{on_broker, promise};
 use kafka_sse_bridge::config::StreamSettings;
 use kafka_sse_bridge::config::Unwrap;
@@ -21,6 +21,7 @@ use std::fs;
 pub fn trials() -> Vec<Trial> {
     vec![
         promise(metadata_replaces_a_column_of_its_name_and_hides_what_the_row_hides),
+        promise(the_sql_of_a_change_is_not_shown_where_columns_are_hidden),
         promise(no_bytes_make_the_reshaper_show_what_is_hidden),
         promise(combinations_that_make_no_sense_are_refused_with_a_remedy),
         on_broker(Version::V4_4, change_events_are_shown_as_rows_and_deletes),
@@ -60,6 +61,12 @@ fn metadata_replaces_a_column_of_its_name_and_hides_what_the_row_hides() {
             r#"{"a":{"b":4}}"#,
             r#"{"a.b":{"op":"u","ts_ms":5,"source":null,"before":null}}"#,
         ),
+        // MongoDB's documents are strings.
+        (
+            r#""{\"id\": 1,\"ssn\": 3}""#,
+            r#""{\"id\": 2,\"ssn\": 4}""#,
+            r#"{"id":2,"a.b":{"op":"u","ts_ms":5,"source":null,"before":{"id":1}}}"#,
+        ),
     ] {
         let event = format!("{{\"before\":{before},\"after\":{after},\"op\":\"u\",\"ts_ms\":5}}");
         let row = reshaper
@@ -74,15 +81,40 @@ fn metadata_replaces_a_column_of_its_name_and_hides_what_the_row_hides() {
         }
         assert_eq!(value, expected, "{after}");
     }
-    let event = br#"{"after":[1],"op":"u"}"#;
-    assert_eq!(
-        reshaper
-            .value(Some(event), Guarantee::Nothing)
-            .expect_err("no object")
-            .cause
-            .as_str(),
-        "value-not-a-json-object"
-    );
+    let mut refused = |event: &str| {
+        let refused = reshaper.value(Some(event.as_bytes()), Guarantee::Nothing);
+        refused.expect_err(event).cause.as_str()
+    };
+    assert_eq!(refused(r#"{"after":[1],"op":"u"}"#), "value-not-a-json-object");
+    // Nothing could be left out of a string.
+    for event in [
+        r#"{"before":"ssn 1","after":{},"op":"u"}"#,
+        r#"{"before":"\"{\\\"ssn\\\":1}\"","after":{},"op":"u"}"#,
+        r#"{"after":"\"{\\\"ssn\\\":1}\"","op":"u"}"#,
+    ] {
+        assert_eq!(refused(event), "value-not-a-change-event", "{event}");
+    }
+}
+
+/// Connectors put the statement of a change, which names the values of all columns, into its source on request.
+fn the_sql_of_a_change_is_not_shown_where_columns_are_hidden() {
+    let event = br#"{"after":{"id":1,"ssn":2},"source":{"db":"d","query":"set ssn = 2","redo_sql":"ssn","redoSql":"ssn"},"op":"u"}"#;
+    for (hide, source) in [
+        (&["ssn"][..], json!({ "db": "d" })),
+        (
+            &[],
+            json!({ "db": "d", "query": "set ssn = 2", "redo_sql": "ssn", "redoSql": "ssn" }),
+        ),
+    ] {
+        let mut reshaper = reshaper(|settings| {
+            settings.unwrap = Some(Unwrap::Debezium);
+            settings.metadata_field = Some("change".to_owned());
+            settings.hide = hide.iter().map(|path| (*path).to_owned()).collect();
+        });
+        let row = reshaper.value(Some(event), Guarantee::Nothing).expect("a row");
+        let value: Value = serde_json::from_slice(row.value.expect("a value")).expect("JSON");
+        assert_eq!(value["change"]["source"], source);
+    }
 }
 
 /// Whether an object, or every one in an array, lacks the hidden member.
@@ -117,7 +149,21 @@ fn no_bytes_make_the_reshaper_show_what_is_hidden() {
         "\u{feff}",
         "null",
     ]);
-    let text = prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat());
+    let noise = prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat());
+    let row = prop::sample::select(vec![
+        "null",
+        r#"{"ssn":1,"a":2}"#,
+        r#"[{"ssn":1}]"#,
+        r#""{\"ssn\": 1}""#,
+        r#""[{\"ssn\": 1}]""#,
+        r#""\"{\\\"ssn\\\": 1}\"""#,
+        r#""ssn""#,
+    ]);
+    let event = (row.clone(), row, noise.clone()).prop_map(|(before, after, noise)| {
+        let source = serde_json::to_string(&noise).expect("JSON");
+        format!("{{\"before\":{before},\"after\":{after},\"source\":{{\"query\":{source}}},\"op\":\"u\"}}")
+    });
+    let text = prop_oneof![noise, event];
     proptest!(|(text in text, unwraps in any::<bool>(), with_metadata in any::<bool>())| {
         let mut reshaper = reshaper(|settings| {
             settings.unwrap = unwraps.then_some(Unwrap::Debezium);
@@ -128,6 +174,10 @@ fn no_bytes_make_the_reshaper_show_what_is_hidden() {
                 && let Some(value) = made.value {
             let value: Value = serde_json::from_slice(value).expect("JSON");
             prop_assert!(is_clean(&value), "{}", value);
+            if let Some(change) = value.get("change").filter(|_| unwraps && with_metadata) {
+                prop_assert!(is_clean(&change["before"]) && !change["before"].is_string(), "{}", value);
+                prop_assert_eq!(change["source"].get("query"), None);
+            }
         }
     });
 }
@@ -140,6 +190,16 @@ fn combinations_that_make_no_sense_are_refused_with_a_remedy() {
         ("hide = ['a..b']", "hide", "address.city"),
         ("hide = ['a\\x']", "hide", "backslash"),
         ("hide = ['a']\nvalue_format = 'int32'", "hide", "remove it"),
+        (
+            "hide = ['address.city']\nvalue_format = 'avro'\navro_json = 'tagged'",
+            "hide",
+            "remove avro_json",
+        ),
+        (
+            "fields = ['a']\nvalue_format = 'registry'\navro_json = 'tagged'",
+            "fields",
+            "remove avro_json",
+        ),
         (
             "unwrap = 'debezium'\nvalue_format = 'text'",
             "unwrap",
@@ -159,7 +219,7 @@ fn combinations_that_make_no_sense_are_refused_with_a_remedy() {
     ] {
         fs::write(
             &file,
-            format!("[[stream]]\npath = '/a'\ntopics = ['t']\n{lines}\n"),
+            format!("[kafka.schema_registry]\nurls = ['http://r']\n[[stream]]\npath = '/a'\ntopics = ['t']\n{lines}\n"),
         )
         .expect("a file");
         let output = run_to_end(&["check", "--config", &file.to_string_lossy()], &[]);
@@ -192,6 +252,8 @@ fn change_events_are_shown_as_rows_and_deletes(broker: &Broker) {
     broker.produce(
         &topic,
         &[
+            // In front: the log names the first of those that cannot be shown.
+            Message::value(b"\0\0\0\0\x07Avro".as_slice()),
             Message::new(key(1004), change("c", &Value::Null, &anne)),
             Message::new(key(1005), change("r", &Value::Null, &json!({ "id": 1005 }))),
             Message::value(r#"{"ts_ms":1764410000000}"#),
@@ -204,7 +266,11 @@ fn change_events_are_shown_as_rows_and_deletes(broker: &Broker) {
     );
     let formats = "unwrap = \"debezium\"\nmetadata_field = \"change\"\nkey_format = \"json\"\nstart = ";
     for start in ["earliest", "snapshot"] {
-        let daemon = Daemon::start(&config(broker, &[&topic], &format!("{formats}{start:?}")));
+        let others = [("/plain", ""), ("/hides", "hide = [\"ssn\"]")].map(|(path, more)| {
+            format!("[[stream]]\npath = {path:?}\ntopics = [{topic:?}]\nstart = \"earliest\"\n{more}\n")
+        });
+        let lines = format!("{formats}{start:?}\n{}", others.concat());
+        let daemon = Daemon::start(&config(broker, &[&topic], &lines));
         block_on(async {
             let mut stream = Stream::open(daemon.url("/events")).await;
             let events = stream.collect_until(named("caught-up"), secs(60)).await;
@@ -231,6 +297,22 @@ fn change_events_are_shown_as_rows_and_deletes(broker: &Broker) {
                 figures["streams"][0]["invalid_records"]["value-not-a-change-event"],
                 json!(1)
             );
+            // The heartbeat, and the beginning of a transaction.
+            assert_eq!(figures["streams"][0]["ignored_records"], 2, "{figures}");
+            for path in ["/events", "/plain", "/hides"] {
+                let line = format!(
+                    "stream {path}: passed over topic {topic:?} partition 0 offset 0: value-has-schema-id"
+                );
+                eventually_async(secs(60), "the remedy is in the log", async || {
+                    let log = daemon.log();
+                    let said = log.lines().find(|said| said.contains(&line));
+                    ensure(
+                        said.is_some_and(|said| said.contains("set value_format = \"registry\"")),
+                        log,
+                    )
+                })
+                .await;
+            }
         });
     }
 }

@@ -148,6 +148,11 @@ fn records(counted: &[Counted], families: &mut Families<'_>) -> fmt::Result {
         by_path(counted, |counters| counters.hidden.get()),
     )?;
     families.counter(
+        "ignored_records",
+        "Records that are no changes of rows: heartbeats, transactions, schema changes, messages",
+        by_path(counted, |counters| counters.ignored.get()),
+    )?;
+    families.counter(
         "keyless_records",
         "Records without a key, which the stream's table cannot hold",
         by_path(counted, |counters| counters.keyless.get()),

@@ -131,6 +131,7 @@ pub(super) fn add_figures(entry: &mut Value, stream: &Stream, state: &AppState, 
         "records": figures.records,
         "invalid_records": invalid,
         "hidden_records": counters.hidden.get(),
+        "ignored_records": counters.ignored.get(),
         "superseded_records": superseded,
         "filters": {
             "count": filters.filters,

@@ -170,7 +170,10 @@ impl RecordWriter {
     /// Writes one record. `position` is behind it.
     fn record(&mut self, number: usize, record: &Record<'_>, position: &Position, to: &mut Incoming) {
         match record.effect {
-            Effect::None => return,
+            Effect::None => {
+                self.stream.counters().ignored.add(1);
+                return;
+            }
             Effect::RepeatedDelete if !self.table.holds(to_u16(to.arrival.topic), record.key) => return,
             Effect::RepeatedDelete | Effect::Shown => {}
         }
